@@ -1,0 +1,1 @@
+//! zerocache-macros
