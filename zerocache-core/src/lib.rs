@@ -1,2 +1,21 @@
+//! The rules of zerocache, without I/O: keys, versions, the TLRU store, the messages between nodes
+//! and clients, membership, replication, and the choice of the node that a client asks.
+//!
+//! Everything here is synchronous and deterministic. The time and all randomness are passed in, so
+//! that a server and a simulator drive the same code.
 #![no_std]
-//! zerocache-core
+
+extern crate alloc;
+
+pub mod clock;
+pub mod cluster;
+pub mod entry;
+pub mod key;
+pub mod limits;
+pub mod node;
+pub mod route;
+pub mod store;
+pub mod time;
+pub mod ttl;
+pub mod version;
+pub mod wire;

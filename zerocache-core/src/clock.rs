@@ -1,0 +1,88 @@
+//! The hybrid logical clock that stamps writes.
+
+use crate::version::{Incarnation, Version};
+
+/// How far ahead of the receiver's clock a stamp may be, in milliseconds.
+///
+/// Beyond it one wrong clock would make every later write of the others lose for that long.
+pub const AHEAD_MS_MAX: u64 = 60_000;
+
+/// A stamp from a clock too far ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stamped {ahead_ms} ms ahead of this node's clock; at most {AHEAD_MS_MAX} ms are accepted")]
+pub struct TooFarAhead {
+    /// How far ahead the stamp is.
+    pub ahead_ms: u64,
+}
+
+/// Stamps this node's writes, each above everything that it stamped or saw before.
+#[derive(Debug)]
+pub struct HybridClock {
+    incarnation: Incarnation,
+    last: u64,
+}
+
+impl HybridClock {
+    /// A clock for the writes of one incarnation.
+    #[must_use]
+    pub const fn new(incarnation: Incarnation) -> Self {
+        Self {
+            incarnation,
+            last: 0,
+        }
+    }
+
+    /// The version of a write made at `wall_ms`.
+    ///
+    /// A wall clock that stands still or goes back only makes the counter run on.
+    pub fn stamp(&mut self, wall_ms: u64) -> Version {
+        let physical = wall_ms << Version::COUNTER_BITS;
+        self.last = physical.max(self.last.saturating_add(1));
+        Version::new(self.last, self.incarnation)
+    }
+
+    /// Takes note of a version seen at `wall_ms`, so that later stamps are above it.
+    ///
+    /// # Errors
+    /// [`TooFarAhead`] when the version is more than [`AHEAD_MS_MAX`] ahead; nothing is noted then.
+    pub fn observe(&mut self, version: Version, wall_ms: u64) -> Result<(), TooFarAhead> {
+        let ahead_ms = version.wall_ms().saturating_sub(wall_ms);
+        if ahead_ms > AHEAD_MS_MAX {
+            return Err(TooFarAhead { ahead_ms });
+        }
+        self.last = self.last.max(version.stamp());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_rise_whatever_the_wall_clock_does() {
+        let mut clock = HybridClock::new(Incarnation(1));
+        let mut last = clock.stamp(1_000);
+        for wall_ms in [1_000, 1_000, 400, 0, 1_001, 999] {
+            let next = clock.stamp(wall_ms);
+            assert!(next > last, "{next} after {last}");
+            last = next;
+        }
+    }
+
+    #[test]
+    fn later_writes_win_over_what_was_seen() {
+        let mut clock = HybridClock::new(Incarnation(1));
+        let seen = Version::new(31_000 << 16, Incarnation(2));
+        assert_eq!(clock.observe(seen, 1_000), Ok(()));
+        assert!(clock.stamp(1_001) > seen);
+    }
+
+    #[test]
+    fn a_clock_in_2100_poisons_nothing() {
+        let mut clock = HybridClock::new(Incarnation(1));
+        let wild = Version::new(4_102_444_800_000 << 16, Incarnation(2));
+        assert!(clock.observe(wild, 1_000).is_err());
+        assert_eq!(clock.stamp(1_000).wall_ms(), 1_000);
+    }
+}

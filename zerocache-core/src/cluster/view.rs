@@ -1,0 +1,294 @@
+//! The members of the cluster and the addresses still to be tried, as one node sees them.
+//!
+//! Reachability is the observer's own: nobody else's word takes a member out of the rotation or
+//! puts it back. Identity is the incarnation; an address belongs to whoever answers there last.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use core::net::SocketAddr;
+
+use super::latency::Latency;
+use crate::{
+    time::Instant,
+    version::Incarnation,
+    wire::{NodeInfo, NodeState},
+};
+
+/// Most members of a view.
+pub const MEMBERS_MAX: usize = 4096;
+
+/// Most addresses waiting for a handshake.
+pub const CANDIDATES_MAX: usize = 4096;
+
+/// Longest wait between two tries of an address that does not answer, in milliseconds.
+const BACKOFF_MS_MAX: u64 = 10_000;
+
+/// How long an address that belongs to this node, or to another cluster, is left alone.
+const REST_MS: u64 = 30_000;
+
+/// Whether a member answers, for this observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It answered lately.
+    Reachable,
+    /// It has been silent for too long.
+    Unreachable,
+}
+
+/// A node that shook hands with this one.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What it said of itself last.
+    pub info: NodeInfo,
+    /// The address at which it answered.
+    pub address: SocketAddr,
+    /// Whether it answers.
+    pub reach: Reach,
+    /// Since when that is so.
+    pub since: Instant,
+    /// When it answered last.
+    pub heard: Instant,
+    /// Whether a call to it timed out and nothing has been heard since.
+    pub suspect: bool,
+    /// Whether it has introduced itself here, so that it sends its writes here too.
+    pub greeted: bool,
+    /// Its smoothed round-trip time.
+    pub latency: Latency,
+    /// When it is asked next whether it lives.
+    pub next_ping: Instant,
+    /// When the whole handshake was last done, to learn of the members that it knows.
+    pub last_hello: Instant,
+    /// When a write first failed to reach it and was given up.
+    pub dirty_since: Option<Instant>,
+}
+
+impl Member {
+    /// Whether writes go to it.
+    #[must_use]
+    pub fn takes_writes(&self) -> bool {
+        self.reach == Reach::Reachable && self.info.state != NodeState::Leaving
+    }
+}
+
+/// An address at which a node may stand.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    next_dial: Instant,
+    dialling: bool,
+    failures: u32,
+    /// No try has ended yet.
+    fresh: bool,
+}
+
+/// The members and candidates of one observer.
+#[derive(Debug, Default)]
+pub struct View {
+    members: BTreeMap<Incarnation, Member>,
+    candidates: BTreeMap<SocketAddr, Candidate>,
+    resting: BTreeMap<SocketAddr, Instant>,
+}
+
+impl View {
+    /// All members by incarnation.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// All members, to change them.
+    pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.members.values_mut()
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member(&self, id: Incarnation) -> Option<&Member> {
+        self.members.get(&id)
+    }
+
+    /// One member, to change it.
+    pub fn member_mut(&mut self, id: Incarnation) -> Option<&mut Member> {
+        self.members.get_mut(&id)
+    }
+
+    /// The members in `region` to which writes go.
+    pub fn writable_in<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Member> {
+        self.members()
+            .filter(move |m| m.takes_writes() && m.info.region == region)
+    }
+
+    /// Every region other than `own` with a member to which writes go.
+    #[must_use]
+    pub fn other_regions(&self, own: &str) -> BTreeSet<String> {
+        let writable = self
+            .members()
+            .filter(|m| m.takes_writes() && m.info.region != own);
+        writable.map(|m| m.info.region.clone()).collect()
+    }
+
+    /// The least latency measured in each region other than `own`.
+    #[must_use]
+    pub fn region_latencies(&self, own: &str) -> BTreeMap<String, Option<u64>> {
+        let mut regions = BTreeMap::new();
+        for member in self
+            .members()
+            .filter(|m| m.takes_writes() && m.info.region != own)
+        {
+            let nearest: &mut Option<u64> = regions.entry(member.info.region.clone()).or_default();
+            *nearest = nearest.iter().copied().chain(member.latency.micros()).min();
+        }
+        regions
+    }
+
+    /// A number that is the same for two nodes that reach the same nodes, themselves included.
+    #[must_use]
+    pub fn fingerprint(&self, own: Incarnation) -> u64 {
+        let reached = self
+            .members()
+            .filter(|m| m.takes_writes())
+            .map(|m| m.info.incarnation);
+        let hash = |id: Incarnation| xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes());
+        reached
+            .chain([own])
+            .fold(0, |sum, id| sum.wrapping_add(hash(id)))
+    }
+
+    /// Notes that a node may stand at `address`; known members and tried addresses are left alone.
+    pub fn propose(&mut self, address: SocketAddr, now: Instant) {
+        let known = self.members().any(|m| {
+            m.address == address
+                || (m.reach == Reach::Reachable && m.info.addresses.contains(&address))
+        });
+        let resting = self.resting.get(&address).is_some_and(|until| *until > now);
+        let full = self.candidates.len() >= CANDIDATES_MAX;
+        if known || resting || full || self.candidates.contains_key(&address) {
+            return;
+        }
+        let candidate = Candidate {
+            next_dial: now,
+            dialling: false,
+            failures: 0,
+            fresh: true,
+        };
+        self.candidates.insert(address, candidate);
+    }
+
+    /// Dials `address` soon, whatever is known of it: somebody just spoke from there.
+    pub fn propose_again(&mut self, address: SocketAddr, now: Instant) {
+        self.resting.remove(&address);
+        self.propose(address, now);
+        if let Some(candidate) = self.candidates.get_mut(&address) {
+            candidate.next_dial = now;
+        }
+    }
+
+    /// The addresses to dial at `now`, at most `most`; they count as being dialled from here on.
+    pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<SocketAddr> {
+        let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
+        let mut taken = Vec::new();
+        for (address, candidate) in self
+            .candidates
+            .iter_mut()
+            .filter(|(_, c)| due(c))
+            .take(most)
+        {
+            candidate.dialling = true;
+            taken.push(*address);
+        }
+        taken
+    }
+
+    /// When the next address is to be dialled.
+    #[must_use]
+    pub fn next_dial(&self) -> Option<Instant> {
+        self.candidates
+            .values()
+            .filter(|c| !c.dialling)
+            .map(|c| c.next_dial)
+            .min()
+    }
+
+    /// Whether an address is known of which no try has ended yet.
+    #[must_use]
+    pub fn has_fresh_candidates(&self) -> bool {
+        self.candidates.values().any(|candidate| candidate.fresh)
+    }
+
+    /// A try of `address` failed: later again, less and less often.
+    pub fn dial_failed(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(candidate) = self.candidates.get_mut(&address) {
+            candidate.failures += 1;
+            candidate.fresh = false;
+            candidate.dialling = false;
+            let backoff_ms = (250u64 << candidate.failures.min(8)).min(BACKOFF_MS_MAX);
+            candidate.next_dial = now.plus_ms(backoff_ms);
+        }
+    }
+
+    /// Leaves `address` alone for a while: this node itself, or another cluster's, stands there.
+    pub fn rest(&mut self, address: SocketAddr, now: Instant) {
+        self.candidates.remove(&address);
+        self.resting.retain(|_, until| *until > now);
+        if self.resting.len() < CANDIDATES_MAX {
+            self.resting.insert(address, now.plus_ms(REST_MS));
+        }
+    }
+
+    /// Drops addresses that have failed for long: whoever proposed them can do so again.
+    pub fn drop_hopeless(&mut self, failures_max: u32) {
+        self.candidates
+            .retain(|_, candidate| candidate.failures < failures_max);
+    }
+
+    /// A handshake at `address` succeeded. Returns the incarnations that yield: those that stood at
+    /// this address before. A known, reachable member keeps the address that works.
+    pub fn shook_hands(
+        &mut self,
+        info: NodeInfo,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Vec<Incarnation> {
+        self.candidates.remove(&address);
+        let id = info.incarnation;
+        let yielding: Vec<_> = self
+            .members()
+            .filter(|m| m.address == address)
+            .map(|m| m.info.incarnation)
+            .collect();
+        let yielding: Vec<_> = yielding.into_iter().filter(|other| *other != id).collect();
+        for old in &yielding {
+            self.members.remove(old);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
+            if member.reach == Reach::Unreachable {
+                member.address = address;
+                member.next_ping = now;
+            }
+            member.info = info;
+            member.last_hello = now;
+        } else if self.members.len() < MEMBERS_MAX {
+            let member = Member {
+                info,
+                address,
+                reach: Reach::Unreachable,
+                since: now,
+                heard: now,
+                suspect: false,
+                greeted: false,
+                latency: Latency::default(),
+                next_ping: now,
+                last_hello: now,
+                dirty_since: None,
+            };
+            self.members.insert(id, member);
+        }
+        yielding
+    }
+
+    /// Forgets a member.
+    pub fn remove(&mut self, id: Incarnation) -> Option<Member> {
+        self.members.remove(&id)
+    }
+}

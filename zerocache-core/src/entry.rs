@@ -1,0 +1,83 @@
+//! Entries as they are read, and records as they are written and replicated.
+
+use bytes::Bytes;
+
+use crate::{key::Key, time::Instant, version::Version};
+
+/// What a read finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The value, possibly empty.
+    pub value: Bytes,
+    /// Tagged fields that nodes forward unchanged, at most
+    /// [`METADATA_BYTES_MAX`](crate::limits::METADATA_BYTES_MAX) bytes.
+    pub metadata: Bytes,
+    /// The write that it comes from.
+    pub version: Version,
+    /// The moment from which it is no longer served.
+    pub expires: Instant,
+}
+
+/// One write, as it is applied and passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What was written.
+    pub key: Key,
+    /// Its place in the order of writes.
+    pub version: Version,
+    /// What the write did.
+    pub change: Change,
+}
+
+/// What a write does to its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Stores a value until it expires.
+    Put {
+        /// The value, possibly empty.
+        value: Bytes,
+        /// Tagged fields forwarded unchanged.
+        metadata: Bytes,
+        /// The moment from which the value is no longer served, on the holder's clock.
+        expires: Instant,
+    },
+    /// Removes the key.
+    Delete,
+}
+
+impl Record {
+    /// The bytes that the record carries: key, value and metadata.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let change = match &self.change {
+            Change::Put {
+                value, metadata, ..
+            } => value.len() + metadata.len(),
+            Change::Delete => 0,
+        };
+        self.key.as_bytes().len() + change
+    }
+}
+
+/// The outcome of a read: expected, and never an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// An unexpired value.
+    Hit(Entry),
+    /// Nothing that may be served.
+    Miss,
+}
+
+/// The outcome of applying a record to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The record was newer than what the store knew and is now in force.
+    Newer,
+    /// The store already held this version.
+    Same,
+    /// The store holds this newer version, and keeps it.
+    Older(Version),
+    /// The key is unknown here and the record older than the retention, so that it cannot be told
+    /// from one that was deleted: nothing changed.
+    TooOld,
+}

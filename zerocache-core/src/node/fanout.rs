@@ -1,0 +1,334 @@
+//! Who gets a write: every local peer, and one relay in each other region.
+//!
+//! A relay passes what it received with the relay mark to its own local peers, without the mark;
+//! what comes without it is passed to nobody. So every write ends after two hops.
+
+use alloc::{vec, vec::Vec};
+
+use super::{
+    Call, CallFailure, CallId, Effect, Event, Node, RequestId,
+    outbox::{Item, Outbox, RelayRoute},
+};
+use crate::{
+    cluster::Member,
+    entry::{Applied, Record},
+    key::KeyHash,
+    store::LockFamily,
+    time::Now,
+    version::Incarnation,
+    wire::{NodeState, Receipt, Request, Response, Shipment},
+};
+
+/// How long a local peer may take for a batch, in milliseconds: the silence after which it is out.
+const BATCH_TIMEOUT_LOCAL_MS: u64 = 2_500;
+
+/// How long a relay may take before another one is tried, in milliseconds.
+const BATCH_TIMEOUT_RELAY_MS: u64 = 500;
+
+/// Most sends of one record to one local peer, and most relays tried in one region.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// The pause after a failed send, in milliseconds, doubled with each attempt.
+const RETRY_MS: u64 = 50;
+
+/// Which of the receivers a write waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) peers: Option<RequestId>,
+    pub(super) relays: Option<RequestId>,
+}
+
+impl<L: LockFamily> Node<L> {
+    /// Sends a write to all local peers and to a relay of each other region.
+    pub(super) fn fan_out(
+        &mut self,
+        now: Now,
+        record: &Record,
+        waiting: Waiting,
+        out: &mut Vec<Effect>,
+    ) {
+        self.send_to_peers(now, record, waiting.peers, out);
+        for region in self.view.other_regions(&self.config.info.region) {
+            let item = Item {
+                shipment: Shipment {
+                    record: record.clone(),
+                    relay: true,
+                },
+                waiters: waiting.relays.into_iter().collect(),
+                attempts: 0,
+                relay: Some(RelayRoute {
+                    region,
+                    tried: Vec::new(),
+                }),
+            };
+            self.send_to_relay(now, item, out);
+        }
+    }
+
+    fn send_to_peers(
+        &mut self,
+        now: Now,
+        record: &Record,
+        waiter: Option<RequestId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let peers = self.view.writable_in(&self.config.info.region);
+        let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
+        for peer in peers {
+            let item = Item {
+                shipment: Shipment {
+                    record: record.clone(),
+                    relay: false,
+                },
+                waiters: waiter.into_iter().collect(),
+                attempts: 0,
+                relay: None,
+            };
+            self.send(now, peer, item, out);
+        }
+    }
+
+    /// Sends to a relay of the item's region that was not tried yet, or gives the item up.
+    fn send_to_relay(&mut self, now: Now, item: Item, out: &mut Vec<Effect>) {
+        let Some(route) = item.relay.as_ref() else {
+            return;
+        };
+        let hash = item.shipment.record.key.hash();
+        let untried = self.view.writable_in(&route.region);
+        let untried = untried.filter(|m| !route.tried.contains(&m.info.incarnation));
+        let relay = untried.max_by_key(|member| relay_rank(member, hash));
+        let Some(relay) = relay.map(|member| member.info.incarnation) else {
+            return self.give_up(now, None, vec![item], out);
+        };
+        self.send(now, relay, item, out);
+    }
+
+    fn send(&mut self, now: Now, peer: Incarnation, item: Item, out: &mut Vec<Effect>) {
+        let bytes_max = self.config.outbox_bytes_max;
+        match self.outboxes.entry(peer).or_default().push(item, bytes_max) {
+            None => self.flush(now, peer, out),
+            Some(item) => self.give_up(now, Some(peer), vec![item], out),
+        }
+    }
+
+    /// Sends what waits for a peer, as far as the line takes it.
+    fn flush(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
+        let Some(member) = self.view.member(peer) else {
+            return;
+        };
+        let local = member.info.region == self.config.info.region;
+        let to = (member.address, Some(peer));
+        let timeout_ms = if local {
+            BATCH_TIMEOUT_LOCAL_MS
+        } else {
+            BATCH_TIMEOUT_RELAY_MS
+        };
+        while let Some(batch) = self
+            .outboxes
+            .get_mut(&peer)
+            .and_then(|o| o.next_batch(now.mono))
+        {
+            let shipments = batch.iter().map(|item| item.shipment.clone()).collect();
+            let request = Request::Replicate(shipments);
+            let call = self.call(Call::Batch { member: peer }, to, request, timeout_ms, out);
+            if let Some(outbox) = self.outboxes.get_mut(&peer) {
+                outbox.sent(call, batch);
+            }
+        }
+    }
+
+    pub(super) fn tick_outboxes(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let due = self
+            .outboxes
+            .iter()
+            .filter(|(_, o)| o.resumes().is_some_and(|at| at <= now.mono));
+        let due: Vec<_> = due.map(|(peer, _)| *peer).collect();
+        for peer in due {
+            self.flush(now, peer, out);
+        }
+        let next = self
+            .outboxes
+            .values()
+            .filter_map(|outbox| outbox.resumes())
+            .min();
+        self.wake_by(next);
+    }
+
+    pub(super) fn batch_answered(
+        &mut self,
+        now: Now,
+        call: CallId,
+        peer: Incarnation,
+        result: Result<Response, CallFailure>,
+        out: &mut Vec<Effect>,
+    ) {
+        // A batch that was taken back when its peer went down is nobody's business any more.
+        let Some(batch) = self.outboxes.get_mut(&peer).and_then(|o| o.ended(call)) else {
+            return;
+        };
+        match result {
+            Ok(Response::Replicated(receipts)) if receipts.len() == batch.len() => {
+                self.heard(now, peer, out);
+                for (item, receipt) in batch.into_iter().zip(receipts) {
+                    self.received(now, item, receipt, out);
+                }
+            }
+            _ => {
+                self.suspect(peer);
+                self.retry(now, peer, batch, out);
+            }
+        }
+        self.flush(now, peer, out);
+    }
+
+    fn received(&mut self, now: Now, item: Item, receipt: Receipt, out: &mut Vec<Effect>) {
+        let has_it = match receipt {
+            Receipt::Holds(version) => {
+                // Later writes here have to win over what the peer holds.
+                let _too_far_ahead = self.clock.observe(version, now.wall_ms);
+                version >= item.shipment.record.version
+            }
+            Receipt::Refused => false,
+        };
+        self.settle(&item.waiters, has_it, out);
+    }
+
+    /// Sends a failed batch again: to the same local peer, or to another relay.
+    fn retry(&mut self, now: Now, peer: Incarnation, batch: Vec<Item>, out: &mut Vec<Effect>) {
+        let mut hopeless = Vec::new();
+        for mut item in batch {
+            item.attempts += 1;
+            if item.attempts >= ATTEMPTS_MAX {
+                hopeless.push(item);
+            } else if let Some(route) = &mut item.relay {
+                route.tried.push(peer);
+                self.send_to_relay(now, item, out);
+            } else if let Some(outbox) = self.outboxes.get_mut(&peer) {
+                outbox.pause(now.mono.plus_ms(RETRY_MS << item.attempts));
+                hopeless.extend(outbox.push(item, self.config.outbox_bytes_max));
+            }
+        }
+        self.reroute_queued(now, peer, out);
+        self.give_up(now, Some(peer), hopeless, out);
+        let resumes = self.outboxes.get(&peer).and_then(|outbox| outbox.resumes());
+        self.wake_by(resumes);
+    }
+
+    /// Sends what waits behind a failed batch to other relays: it need not wait for its own failure.
+    fn reroute_queued(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
+        let remote = |m: &Member| m.info.region != self.config.info.region;
+        let Some(region) = self
+            .view
+            .member(peer)
+            .filter(|m| remote(m))
+            .map(|m| &m.info.region)
+        else {
+            return;
+        };
+        if self.view.writable_in(region).any(|other| !other.suspect) {
+            let queued = self.outboxes.get_mut(&peer).map(Outbox::take_queued);
+            for item in queued.into_iter().flatten() {
+                self.send_to_relay(now, item, out);
+            }
+        }
+    }
+
+    /// Writes that no longer reach a peer: whoever waits is told, and the peer counts as behind.
+    fn give_up(
+        &mut self,
+        now: Now,
+        peer: Option<Incarnation>,
+        items: Vec<Item>,
+        out: &mut Vec<Effect>,
+    ) {
+        if items.is_empty() {
+            return;
+        }
+        for item in &items {
+            self.settle(&item.waiters, false, out);
+        }
+        if let Some(peer) = peer {
+            if let Some(member) = self.view.member_mut(peer) {
+                member.dirty_since.get_or_insert(now.mono);
+            }
+            out.push(Effect::Event(Event::WritesDropped {
+                peer,
+                count: items.len(),
+            }));
+        }
+    }
+
+    /// Takes a peer out: relayed records go to another relay, the others are given up.
+    pub(super) fn close_outbox(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
+        let Some(mut outbox) = self.outboxes.remove(&peer) else {
+            return;
+        };
+        let mut lost = Vec::new();
+        for mut item in outbox.drain() {
+            match &mut item.relay {
+                Some(route) => {
+                    route.tried.push(peer);
+                    self.send_to_relay(now, item, out);
+                }
+                None => lost.push(item),
+            }
+        }
+        self.give_up(now, Some(peer), lost, out);
+    }
+
+    fn settle(&mut self, waiters: &[RequestId], has_it: bool, out: &mut Vec<Effect>) {
+        for waiter in waiters {
+            let store = &self.store;
+            if let Some(response) = self
+                .writes
+                .settle(*waiter, has_it, |key| store.version(key))
+            {
+                out.push(Effect::Respond {
+                    id: *waiter,
+                    response,
+                });
+            }
+        }
+    }
+
+    /// Takes a batch from a peer, and passes on what it is the relay of.
+    pub(super) fn receive(
+        &mut self,
+        now: Now,
+        shipments: Vec<Shipment>,
+        out: &mut Vec<Effect>,
+    ) -> Response {
+        let mut receipts = Vec::with_capacity(shipments.len());
+        for Shipment { record, relay } in shipments {
+            let receipt = self.take(now, &record);
+            // What the relay held already may not have reached its peers: the node that passed it on
+            // before may have died in the middle.
+            if relay && receipt == Receipt::Holds(record.version) {
+                self.send_to_peers(now, &record, None, out);
+            }
+            receipts.push(receipt);
+        }
+        Response::Replicated(receipts)
+    }
+
+    fn take(&mut self, now: Now, record: &Record) -> Receipt {
+        if self.clock.observe(record.version, now.wall_ms).is_err() {
+            return Receipt::Refused;
+        }
+        match self.store.apply(record, now) {
+            Applied::Newer | Applied::Same => Receipt::Holds(record.version),
+            Applied::Older(version) => Receipt::Holds(version),
+            Applied::TooOld => Receipt::Refused,
+        }
+    }
+}
+
+/// The member with the highest rank is the relay: one that answers before one that is suspect, in
+/// sync before warming, then rendezvous hashing, so that keys spread over the region's nodes.
+fn relay_rank(member: &Member, key: KeyHash) -> (bool, bool, u64) {
+    let mut seed = [0; 24];
+    seed[..16].copy_from_slice(&key.0.to_le_bytes());
+    seed[16..].copy_from_slice(&member.info.incarnation.0.to_le_bytes());
+    let in_sync = member.info.state == NodeState::InSync;
+    (!member.suspect, in_sync, xxhash_rust::xxh3::xxh3_64(&seed))
+}

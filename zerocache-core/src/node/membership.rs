@@ -1,0 +1,450 @@
+//! Who is there: dialling, handshakes, pings, silence, leaving.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Call, CallFailure, Effect, Event, Node};
+use crate::{
+    cluster::Reach,
+    store::LockFamily,
+    time::{Instant, Now},
+    version::Incarnation,
+    wire::{Hello, MEMBERS_MAX, NodeState, PROTOCOL, RefusalCode, Request, Response},
+};
+
+/// How long a handshake or ping may take, in milliseconds.
+const PING_TIMEOUT_MS: u64 = 1_000;
+
+/// How often a local peer is asked whether it lives, in milliseconds.
+const PING_LOCAL_MS: u64 = 500;
+
+/// How often a node of another region, or one that does not answer, is asked, in milliseconds.
+const PING_REMOTE_MS: u64 = 1_000;
+
+/// After this much silence a member is out of this node's rotation, in milliseconds.
+///
+/// Contract section 4: within 3 s of the fault; pauses up to 1 s cause nothing.
+const SILENCE_MS_MAX: u64 = 2_500;
+
+/// After this long without an answer a member is forgotten, in milliseconds.
+const FORGET_MS: u64 = 600_000;
+
+/// The least time between two whole handshakes with one member, in milliseconds.
+const HELLO_EVERY_MS: u64 = 1_000;
+
+/// Most handshakes under way at once.
+const DIALS_MAX: usize = 64;
+
+/// An address that failed so often is dropped; discovery proposes it again.
+const DIAL_FAILURES_MAX: u32 = 60;
+
+/// Most nodes remembered that introduced themselves before they were reached.
+const GREETERS_MAX: usize = 1024;
+
+impl<L: LockFamily> Node<L> {
+    pub(super) fn tick_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.dial(now, out);
+        let mut due = Vec::new();
+        let mut gone = Vec::new();
+        let mut silent = Vec::new();
+        for member in self.view.members_mut() {
+            let id = member.info.incarnation;
+            let silence_ms = now.mono.since_ms(member.heard);
+            if silence_ms > FORGET_MS {
+                gone.push(id);
+                continue;
+            }
+            if member.reach == Reach::Reachable && silence_ms >= SILENCE_MS_MAX {
+                silent.push(id);
+            }
+            if member.next_ping <= now.mono {
+                let local = member.info.region == self.config.info.region;
+                let often = local && member.reach == Reach::Reachable;
+                let wait_ms = if often { PING_LOCAL_MS } else { PING_REMOTE_MS };
+                member.next_ping = now.mono.plus_ms(wait_ms);
+                due.push((id, member.address));
+            }
+        }
+        for id in silent {
+            self.member_down(now, id, out);
+        }
+        for id in gone {
+            self.forget(now, id, out);
+        }
+        for (member, address) in due {
+            let to = (address, Some(member));
+            self.call(
+                Call::Ping { member },
+                to,
+                Request::Ping,
+                PING_TIMEOUT_MS,
+                out,
+            );
+        }
+        self.view.drop_hopeless(DIAL_FAILURES_MAX);
+        let next = self.view.members().map(|member| {
+            let silent = member.heard.plus_ms(SILENCE_MS_MAX);
+            let reachable = member.reach == Reach::Reachable;
+            if reachable {
+                member.next_ping.min(silent)
+            } else {
+                member.next_ping
+            }
+        });
+        let next = next.min();
+        self.wake_by(next);
+        self.ranking
+            .update(&self.view.region_latencies(&self.config.info.region));
+    }
+
+    fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for address in self.view.take_due(now.mono, DIALS_MAX) {
+            let hello = Request::Hello(self.hello(now, false));
+            self.call(
+                Call::Hello { address },
+                (address, None),
+                hello,
+                PING_TIMEOUT_MS,
+                out,
+            );
+        }
+    }
+
+    /// This node's part of a handshake; the members that it reaches go into a response.
+    fn hello(&self, now: Now, with_members: bool) -> Hello {
+        let mut node = self.config.info.clone();
+        node.state = self.state;
+        let members = self
+            .view
+            .members()
+            .filter(|m| with_members && m.takes_writes());
+        Hello {
+            cluster: self.config.cluster.clone(),
+            protocol: PROTOCOL,
+            features: 0,
+            auth: bytes::Bytes::new(),
+            wall_ms: now.wall_ms,
+            region: node.region.clone(),
+            node: Some(node),
+            members: members.take(MEMBERS_MAX).map(|m| m.info.clone()).collect(),
+        }
+    }
+
+    /// Somebody introduced itself.
+    pub(super) fn greeted(&mut self, now: Now, hello: Hello) -> Response {
+        if hello.cluster != self.config.cluster {
+            let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
+            return Response::refused(RefusalCode::WrongCluster, text);
+        }
+        if let Some(node) = hello
+            .node
+            .filter(|node| node.incarnation != self.config.info.incarnation)
+        {
+            if node.region == "v1" {
+                let text = "a region must not be called \"v1\"";
+                return Response::refused(RefusalCode::BadHello, text);
+            }
+            self.note_greeter(node.incarnation);
+            match self.view.member_mut(node.incarnation) {
+                Some(member) if member.reach == Reach::Reachable => member.info = node,
+                _ => {
+                    for address in node.addresses {
+                        self.view.propose_again(address, now.mono);
+                    }
+                    self.wake = now.mono;
+                }
+            }
+        }
+        Response::Hello(self.hello(now, true))
+    }
+
+    fn note_greeter(&mut self, id: Incarnation) {
+        if let Some(member) = self.view.member_mut(id) {
+            member.greeted = true;
+        } else if !self.greeters.contains(&id) {
+            if self.greeters.len() >= GREETERS_MAX {
+                self.greeters.remove(0);
+            }
+            self.greeters.push(id);
+        }
+    }
+
+    /// A handshake with a new address ended.
+    pub(super) fn hello_answered(
+        &mut self,
+        now: Now,
+        address: SocketAddr,
+        result: Result<Response, CallFailure>,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        match result {
+            Ok(Response::Hello(hello)) => self.shake_hands(now, address, hello, elapsed_us, out),
+            Ok(Response::Refused(refusal)) => {
+                if refusal.code == RefusalCode::WrongCluster {
+                    self.view.rest(address, now.mono);
+                    out.push(Effect::Event(Event::OtherCluster {
+                        address,
+                        text: refusal.text,
+                    }));
+                } else {
+                    self.view.dial_failed(address, now.mono);
+                }
+            }
+            Ok(_) | Err(_) => self.view.dial_failed(address, now.mono),
+        }
+        self.wake_by(self.view.next_dial());
+    }
+
+    fn shake_hands(
+        &mut self,
+        now: Now,
+        address: SocketAddr,
+        hello: Hello,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(info) = hello.node else {
+            return self.view.dial_failed(address, now.mono);
+        };
+        if hello.cluster != self.config.cluster {
+            self.view.rest(address, now.mono);
+            let text = alloc::format!("a node of the cluster {:?}", hello.cluster);
+            return out.push(Effect::Event(Event::OtherCluster { address, text }));
+        }
+        if info.incarnation == self.config.info.incarnation {
+            return self.view.rest(address, now.mono);
+        }
+        let id = info.incarnation;
+        for old in self.view.shook_hands(info, address, now.mono) {
+            self.close_outbox(now, old, out);
+        }
+        if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
+            self.greeters.swap_remove(at);
+            self.note_greeter(id);
+        }
+        if let Some(member) = self.view.member_mut(id) {
+            member.latency.sample(elapsed_us);
+        }
+        self.learn(now, hello.members);
+        self.heard(now, id, out);
+    }
+
+    /// Takes note of nodes that another node reaches.
+    fn learn(&mut self, now: Now, members: Vec<crate::wire::NodeInfo>) {
+        for info in members {
+            let own = info.incarnation == self.config.info.incarnation;
+            if own || self.view.member(info.incarnation).is_some() {
+                continue;
+            }
+            for address in info.addresses {
+                self.view.propose(address, now.mono);
+            }
+        }
+        self.wake_by(self.view.next_dial());
+    }
+
+    /// A member gave a sign of life.
+    pub(super) fn heard(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        let Some(member) = self.view.member_mut(id) else {
+            return;
+        };
+        member.heard = now.mono;
+        member.suspect = false;
+        if member.reach == Reach::Unreachable {
+            member.reach = Reach::Reachable;
+            member.since = now.mono;
+            let event = Event::MemberUp(member.info.clone(), member.address);
+            out.push(Effect::Event(event));
+            self.outboxes.entry(id).or_default();
+            self.ranking
+                .update(&self.view.region_latencies(&self.config.info.region));
+        }
+    }
+
+    pub(super) fn ping_answered(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        result: Result<Response, CallFailure>,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        match result {
+            Ok(Response::Pong {
+                incarnation,
+                state,
+                view,
+            }) if incarnation == id => {
+                self.heard(now, id, out);
+                self.pong(now, id, state, view, elapsed_us, out);
+            }
+            Ok(Response::Pong { .. } | Response::Refused(_)) => self.replaced(now, id, out),
+            Err(CallFailure::Refused) => self.ping_refused(now, id, out),
+            Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(id),
+        }
+    }
+
+    fn pong(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        state: NodeState,
+        view: u64,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let own_view = self.view.fingerprint(self.config.info.incarnation);
+        let Some(member) = self.view.member_mut(id) else {
+            return;
+        };
+        member.latency.sample(elapsed_us);
+        let left = state == NodeState::Leaving && member.info.state != NodeState::Leaving;
+        member.info.state = state;
+        let due = now.mono.since_ms(member.last_hello) >= HELLO_EVERY_MS;
+        let (info, address) = (member.info.clone(), member.address);
+        if left {
+            out.push(Effect::Event(Event::MemberLeaving(info)));
+            self.close_outbox(now, id, out);
+        } else if due && (view != own_view || !member.greeted) {
+            member.last_hello = now.mono;
+            self.greet(now, id, address, out);
+        }
+    }
+
+    /// Does the whole handshake with a member again, to learn of the members that it knows.
+    fn greet(&mut self, now: Now, member: Incarnation, address: SocketAddr, out: &mut Vec<Effect>) {
+        let hello = Request::Hello(self.hello(now, false));
+        let to = (address, Some(member));
+        self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
+    }
+
+    pub(super) fn greet_answered(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        result: Result<Response, CallFailure>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Ok(Response::Hello(hello)) = result else {
+            return;
+        };
+        match hello.node {
+            Some(info) if info.incarnation == id => {
+                self.heard(now, id, out);
+                if let Some(member) = self.view.member_mut(id) {
+                    member.info = info;
+                }
+                self.learn(now, hello.members);
+            }
+            _ => self.replaced(now, id, out),
+        }
+    }
+
+    /// Another node, or none of this cluster, answers at the address of a member: it is gone.
+    fn replaced(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        if let Some(member) = self.view.member(id) {
+            let address = member.address;
+            self.forget(now, id, out);
+            self.view.propose_again(address, now.mono);
+            self.wake = now.mono;
+        }
+    }
+
+    /// Nobody listens at a member's address: one that said it leaves has left; any other may be
+    /// about to listen again, and is out once it has been silent for too long.
+    fn ping_refused(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        match self.view.member(id) {
+            Some(member) if member.info.state == NodeState::Leaving => self.forget(now, id, out),
+            Some(member) if member.suspect && member.reach == Reach::Reachable => {
+                // Refused twice in a row: the process is gone, whatever its last words were.
+                self.member_down(now, id, out);
+            }
+            _ => self.suspect(id),
+        }
+    }
+
+    pub(super) fn suspect(&mut self, id: Incarnation) {
+        if let Some(member) = self.view.member_mut(id) {
+            member.suspect = true;
+        }
+    }
+
+    fn member_down(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        let Some(member) = self.view.member_mut(id) else {
+            return;
+        };
+        if member.info.state == NodeState::Leaving {
+            return self.forget(now, id, out);
+        }
+        member.reach = Reach::Unreachable;
+        member.since = now.mono;
+        let (info, address) = (member.info.clone(), member.address);
+        for other in info.addresses.iter().filter(|other| **other != address) {
+            self.view.propose(*other, now.mono);
+        }
+        out.push(Effect::Event(Event::MemberDown(info, address)));
+        self.close_outbox(now, id, out);
+    }
+
+    fn forget(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        if let Some(member) = self.view.remove(id) {
+            out.push(Effect::Event(Event::MemberForgotten(member.info)));
+        }
+        self.close_outbox(now, id, out);
+    }
+
+    /// A goodbye is verified before it is believed: the next ping says whether it is true.
+    pub(super) fn goodbye(&mut self, now: Now, from: Option<Incarnation>) -> Response {
+        if let Some(member) = from.and_then(|id| self.view.member_mut(id)) {
+            member.next_ping = now.mono;
+            self.wake = now.mono;
+        }
+        Response::Done
+    }
+
+    pub(super) fn leave(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.state == NodeState::Leaving {
+            return;
+        }
+        self.set_state(NodeState::Leaving, out);
+        let reachable = self
+            .view
+            .members()
+            .filter(|member| member.reach == Reach::Reachable);
+        let all: Vec<_> = reachable
+            .map(|m| (m.address, Some(m.info.incarnation)))
+            .collect();
+        for to in all {
+            self.call(
+                Call::Goodbye,
+                to,
+                Request::Goodbye,
+                PING_TIMEOUT_MS / 2,
+                out,
+            );
+        }
+        self.wake = now.mono;
+    }
+
+    /// In sync is a node that shook hands with every local peer that it reaches.
+    pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.state != NodeState::Warming {
+            return;
+        }
+        let ready_at: Instant = self.started.plus_ms(self.config.warm_max_ms);
+        let introduced = self
+            .view
+            .writable_in(&self.config.info.region)
+            .all(|m| m.greeted);
+        let complete = self.settled && introduced && !self.view.has_fresh_candidates();
+        if complete || now.mono >= ready_at {
+            self.set_state(NodeState::InSync, out);
+        }
+    }
+
+    fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
+        self.state = state;
+        out.push(Effect::State(state));
+    }
+}

@@ -1,0 +1,486 @@
+//! A node as a state machine: `handle(now, input) -> effects` and `next_deadline()`.
+//!
+//! It owns membership, the stamping of writes, fan-out and acknowledgement. Reads need none of that
+//! and go to the shared [`Store`] directly; [`read`] is what both do.
+//!
+//! Invariants: an input is handled without waiting; every call made is answered by exactly one
+//! `Input::Answer`; every request gets exactly one `Effect::Respond`; all queues are bounded.
+
+mod fanout;
+mod membership;
+mod outbox;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod writes;
+
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+pub use self::snapshot::{NodeSnapshot, RegionSnapshot, Snapshot};
+use self::{outbox::Outbox, writes::Writes};
+use crate::{
+    clock::HybridClock,
+    cluster::{Ranking, View},
+    entry::Lookup,
+    key::Key,
+    limits::Limits,
+    store::{LockFamily, Store},
+    time::{Instant, Now},
+    ttl::Ttl,
+    version::Incarnation,
+    wire::{
+        Ack, Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response,
+        cluster_id,
+    },
+};
+
+/// Most expired entries that one tick drops.
+const SWEEP_MAX: usize = 4096;
+
+/// How often expired entries are swept, in milliseconds.
+const SWEEP_EVERY_MS: u64 = 250;
+
+/// What a node is told about itself.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The cluster that it belongs to.
+    pub cluster: String,
+    /// Who it is and where it can be reached.
+    pub info: NodeInfo,
+    /// What it accepts.
+    pub limits: Limits,
+    /// After this long it is ready even if a local peer has not answered, in milliseconds.
+    pub warm_max_ms: u64,
+    /// Bytes that may wait for one peer; beyond them writes for it are given up.
+    pub outbox_bytes_max: usize,
+}
+
+/// Names a request until its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a call to another node until its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// How far a write is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To the local peers and to a relay in each other region.
+    Cluster,
+    /// Nowhere: whoever sent it tells the others itself.
+    Here,
+}
+
+/// What a client wants written.
+#[derive(Clone, Debug)]
+pub enum WriteOp {
+    /// A value for some time.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// Tagged fields forwarded unchanged.
+        metadata: Bytes,
+        /// How long it lives.
+        ttl: Ttl,
+    },
+    /// Nothing any more.
+    Delete,
+}
+
+/// Why a call to another node has no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// Nobody listens there.
+    Refused,
+    /// It cannot have arrived: no connection came about.
+    NotSent,
+    /// It may have been sent; no response came in time.
+    NoAnswer,
+}
+
+/// What a node is given to handle.
+#[derive(Debug)]
+pub enum Input {
+    /// A write by a client.
+    Write {
+        /// Whom to answer.
+        id: RequestId,
+        /// What to write.
+        key: Key,
+        /// What to do with it.
+        op: WriteOp,
+        /// Who must have it before the answer.
+        ack: Ack,
+        /// How far it goes.
+        scope: Scope,
+        /// How long the caller waits, in milliseconds; 0 when it does not say.
+        timeout_ms: u64,
+    },
+    /// A message from a client or another node.
+    Request {
+        /// Whom to answer.
+        id: RequestId,
+        /// What was asked.
+        message: RequestMessage,
+    },
+    /// The end of a call that this node made.
+    Answer {
+        /// Which call.
+        call: CallId,
+        /// What came back.
+        result: Result<Response, CallFailure>,
+        /// How long it took, in microseconds.
+        elapsed_us: u64,
+    },
+    /// Addresses at which nodes may stand.
+    Proposed(Vec<SocketAddr>),
+    /// Every way of discovery has given its first answer.
+    Settled,
+    /// The moment of [`Node::next_deadline`] has come.
+    Tick,
+    /// The process is about to stop.
+    Leave,
+}
+
+/// What a node wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answers a request.
+    Respond {
+        /// Which one.
+        id: RequestId,
+        /// With what.
+        response: Response,
+    },
+    /// Calls another node; its end comes back as [`Input::Answer`].
+    Call {
+        /// Which call.
+        call: CallId,
+        /// Where to.
+        to: SocketAddr,
+        /// What to ask; the sender fills in the time of sending.
+        message: RequestMessage,
+        /// How long to wait, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// The node's own readiness changed.
+    State(NodeState),
+    /// Something that an operator may want to know.
+    Event(Event),
+}
+
+/// What happened, for logs and counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A member answers, for the first time or again.
+    MemberUp(NodeInfo, SocketAddr),
+    /// A member has been silent for too long.
+    MemberDown(NodeInfo, SocketAddr),
+    /// A member said that it leaves.
+    MemberLeaving(NodeInfo),
+    /// A member is no longer remembered.
+    MemberForgotten(NodeInfo),
+    /// A node of another cluster stands at this address.
+    OtherCluster {
+        /// Where.
+        address: SocketAddr,
+        /// What it said.
+        text: String,
+    },
+    /// Writes for a peer were given up.
+    WritesDropped {
+        /// Which peer.
+        peer: Incarnation,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// What a call was made for.
+#[derive(Debug)]
+enum Call {
+    Hello { address: SocketAddr },
+    Ping { member: Incarnation },
+    Greet { member: Incarnation },
+    Batch { member: Incarnation },
+    Goodbye,
+}
+
+/// A node.
+pub struct Node<L: LockFamily> {
+    config: NodeConfig,
+    cluster: u64,
+    state: NodeState,
+    started: Instant,
+    settled: bool,
+    clock: HybridClock,
+    store: Arc<Store<L>>,
+    view: View,
+    ranking: Ranking,
+    greeters: Vec<Incarnation>,
+    outboxes: BTreeMap<Incarnation, Outbox>,
+    writes: Writes,
+    calls: BTreeMap<CallId, Call>,
+    next_call: u64,
+    next_sweep: Instant,
+    wake: Instant,
+}
+
+impl<L: LockFamily> Node<L> {
+    /// A node that starts at `now` and keeps its entries in `store`.
+    pub fn new(config: NodeConfig, store: Arc<Store<L>>, now: Now) -> Self {
+        Self {
+            cluster: cluster_id(&config.cluster),
+            state: NodeState::Warming,
+            started: now.mono,
+            settled: false,
+            clock: HybridClock::new(config.info.incarnation),
+            store,
+            view: View::default(),
+            ranking: Ranking::default(),
+            greeters: Vec::new(),
+            outboxes: BTreeMap::new(),
+            writes: Writes::default(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            next_sweep: now.mono,
+            wake: now.mono,
+            config,
+        }
+    }
+
+    /// Handles one input; what is to be done is appended to `out`.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Write {
+                id,
+                key,
+                op,
+                ack,
+                scope,
+                timeout_ms,
+            } => {
+                self.write(
+                    now,
+                    writes::Write {
+                        id,
+                        key,
+                        op,
+                        ack,
+                        scope,
+                        timeout_ms,
+                    },
+                    out,
+                );
+            }
+            Input::Request { id, message } => self.request(now, id, message, out),
+            Input::Answer {
+                call,
+                result,
+                elapsed_us,
+            } => {
+                self.answer(now, call, result, elapsed_us, out);
+            }
+            Input::Proposed(addresses) => {
+                for address in addresses {
+                    self.view.propose(address, now.mono);
+                }
+                self.wake = now.mono;
+            }
+            Input::Settled => {
+                self.settled = true;
+                self.wake = now.mono;
+            }
+            Input::Tick => self.tick(now, out),
+            Input::Leave => self.leave(now, out),
+        }
+        self.update_state(now, out);
+    }
+
+    /// When [`Input::Tick`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Instant {
+        self.wake
+    }
+
+    /// The node's own readiness.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        self.state
+    }
+
+    /// What the node was told about itself.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Whether no write waits for a peer that answers.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.outboxes.values().all(Outbox::is_empty)
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.wake = now.mono.plus_ms(SWEEP_EVERY_MS);
+        if self.next_sweep <= now.mono {
+            self.next_sweep = now.mono.plus_ms(SWEEP_EVERY_MS);
+            self.store.sweep(now, SWEEP_MAX);
+        }
+        self.tick_membership(now, out);
+        self.tick_outboxes(now, out);
+        let store = &self.store;
+        for (id, response) in self.writes.take_overdue(now.mono, |key| store.version(key)) {
+            out.push(Effect::Respond { id, response });
+        }
+        self.wake_by(self.writes.next_deadline());
+        self.wake_by(self.view.next_dial());
+    }
+
+    fn wake_by(&mut self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.wake = self.wake.min(at);
+        }
+    }
+
+    fn request(&mut self, now: Now, id: RequestId, message: RequestMessage, out: &mut Vec<Effect>) {
+        let RequestMessage { envelope, request } = message;
+        if let Some(response) = self.refuse_stranger(&envelope, &request) {
+            out.push(Effect::Respond { id, response });
+            return;
+        }
+        let timeout_ms = envelope.timeout_ms;
+        let response = match request {
+            Request::Put {
+                key,
+                value,
+                metadata,
+                ttl,
+                ack,
+            } => {
+                let op = WriteOp::Put {
+                    value,
+                    metadata,
+                    ttl,
+                };
+                let write = writes::Write {
+                    id,
+                    key,
+                    op,
+                    ack,
+                    scope: Scope::Cluster,
+                    timeout_ms,
+                };
+                return self.write(now, write, out);
+            }
+            Request::Delete { key, ack } => {
+                let op = WriteOp::Delete;
+                let write = writes::Write {
+                    id,
+                    key,
+                    op,
+                    ack,
+                    scope: Scope::Cluster,
+                    timeout_ms,
+                };
+                return self.write(now, write, out);
+            }
+            Request::Get { key } => read(&self.store, &key, now, self.state),
+            Request::Hello(hello) => self.greeted(now, hello),
+            Request::Ping => Response::Pong {
+                incarnation: self.config.info.incarnation,
+                state: self.state,
+                view: self.view.fingerprint(self.config.info.incarnation),
+            },
+            Request::Goodbye => self.goodbye(now, envelope.from),
+            Request::Replicate(shipments) => self.receive(now, shipments, out),
+        };
+        out.push(Effect::Respond { id, response });
+    }
+
+    /// The refusal of a request that is meant for another cluster or another node.
+    fn refuse_stranger(&self, envelope: &Envelope, request: &Request) -> Option<Response> {
+        if envelope.cluster != self.cluster {
+            let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
+            return Some(Response::refused(RefusalCode::WrongCluster, text));
+        }
+        let meant = envelope
+            .to
+            .is_none_or(|to| to == self.config.info.incarnation);
+        if !meant && !matches!(request, Request::Hello(_)) {
+            return Some(Response::refused(
+                RefusalCode::WrongNode,
+                "another node stands here now",
+            ));
+        }
+        None
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        call: CallId,
+        result: Result<Response, CallFailure>,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.calls.remove(&call) {
+            Some(Call::Hello { address }) => {
+                self.hello_answered(now, address, result, elapsed_us, out)
+            }
+            Some(Call::Greet { member }) => self.greet_answered(now, member, result, out),
+            Some(Call::Ping { member }) => self.ping_answered(now, member, result, elapsed_us, out),
+            Some(Call::Batch { member }) => self.batch_answered(now, call, member, result, out),
+            Some(Call::Goodbye) | None => {}
+        }
+    }
+
+    /// Makes a call; the caller of this has noted what for.
+    fn call(
+        &mut self,
+        purpose: Call,
+        to: (SocketAddr, Option<Incarnation>),
+        request: Request,
+        timeout_ms: u64,
+        out: &mut Vec<Effect>,
+    ) -> CallId {
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(call, purpose);
+        let envelope = Envelope {
+            cluster: self.cluster,
+            from: Some(self.config.info.incarnation),
+            to: to.1,
+            sent_ms: 0,
+            timeout_ms,
+        };
+        let message = RequestMessage { envelope, request };
+        out.push(Effect::Call {
+            call,
+            to: to.0,
+            message,
+            timeout_ms,
+        });
+        call
+    }
+}
+
+/// Reads a key from a node's store and says it as a response.
+pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeState) -> Response {
+    match store.get(key, now) {
+        Lookup::Hit(entry) => Response::Found {
+            value: entry.value,
+            metadata: entry.metadata,
+            version: entry.version,
+            remaining_ms: entry.expires.since_ms(now.mono),
+        },
+        Lookup::Miss => Response::NotFound {
+            warming: state == NodeState::Warming,
+        },
+    }
+}

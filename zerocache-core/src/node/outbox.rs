@@ -1,0 +1,150 @@
+//! What waits for one peer: the newest version of each key, bounded, sent in batches.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use super::{CallId, RequestId};
+use crate::{key::KeyHash, time::Instant, version::Incarnation, wire::Shipment};
+
+/// Most records that wait for one peer.
+const RECORDS_MAX: usize = 65_536;
+
+/// Most records in one batch.
+const BATCH_RECORDS_MAX: usize = 1_024;
+
+/// A batch is closed once it carries this many bytes; a larger value travels alone.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Most batches under way to one peer: enough to keep the line busy, few enough to gather.
+const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// One record on its way to a peer.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// The record, and whether the peer is to pass it on.
+    pub(super) shipment: Shipment,
+    /// The writes that wait for the peer to have it.
+    pub(super) waiters: Vec<RequestId>,
+    /// Failed sends so far.
+    pub(super) attempts: u32,
+    /// For a relayed record: its region, and the relays that failed to take it.
+    pub(super) relay: Option<RelayRoute>,
+}
+
+/// Where a relayed record goes, and where it has been tried.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RelayRoute {
+    pub(super) region: String,
+    pub(super) tried: Vec<Incarnation>,
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        self.shipment.record.payload_bytes() + 128
+    }
+}
+
+/// The queue for one peer.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    order: VecDeque<KeyHash>,
+    items: BTreeMap<KeyHash, Item>,
+    bytes: usize,
+    in_flight: BTreeMap<CallId, Vec<Item>>,
+    paused_until: Option<Instant>,
+}
+
+impl Outbox {
+    /// Queues an item; it comes back when the queue is full.
+    /// An older version of the same key is replaced, its waiters with it.
+    pub(super) fn push(&mut self, mut item: Item, bytes_max: usize) -> Option<Item> {
+        let hash = item.shipment.record.key.hash();
+        if let Some(queued) = self.items.get_mut(&hash) {
+            self.bytes -= queued.bytes();
+            let newer = item.shipment.record.version >= queued.shipment.record.version;
+            if newer {
+                core::mem::swap(queued, &mut item);
+            }
+            queued.waiters.append(&mut item.waiters);
+            self.bytes += queued.bytes();
+            return None;
+        }
+        let full = self.items.len() >= RECORDS_MAX || self.bytes + item.bytes() > bytes_max;
+        // One item is always let in, so that a value above the bound still travels.
+        if full && !self.items.is_empty() {
+            return Some(item);
+        }
+        self.bytes += item.bytes();
+        self.order.push_back(hash);
+        self.items.insert(hash, item);
+        None
+    }
+
+    /// The next batch, when there is one and the line may take it.
+    pub(super) fn next_batch(&mut self, now: Instant) -> Option<Vec<Item>> {
+        let paused = self.paused_until.is_some_and(|until| until > now);
+        if paused || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || self.items.is_empty() {
+            return None;
+        }
+        self.paused_until = None;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(hash) = self.order.front().copied() else {
+                break;
+            };
+            let Some(item) = self.items.get(&hash) else {
+                break;
+            };
+            if bytes > 0 && bytes + item.bytes() > BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += item.bytes();
+            self.order.pop_front();
+            batch.extend(self.items.remove(&hash));
+        }
+        self.bytes -= bytes;
+        Some(batch)
+    }
+
+    /// Notes that a batch is under way.
+    pub(super) fn sent(&mut self, call: CallId, batch: Vec<Item>) {
+        self.in_flight.insert(call, batch);
+    }
+
+    /// Takes back the batch of a call that ended.
+    pub(super) fn ended(&mut self, call: CallId) -> Option<Vec<Item>> {
+        self.in_flight.remove(&call)
+    }
+
+    /// Sends nothing before `until`: the peer just failed.
+    pub(super) fn pause(&mut self, until: Instant) {
+        self.paused_until = Some(until);
+    }
+
+    /// When a paused queue goes on.
+    pub(super) fn resumes(&self) -> Option<Instant> {
+        self.paused_until.filter(|_| !self.items.is_empty())
+    }
+
+    /// Takes out what is not under way yet.
+    pub(super) fn take_queued(&mut self) -> Vec<Item> {
+        self.order.clear();
+        self.bytes = 0;
+        core::mem::take(&mut self.items).into_values().collect()
+    }
+
+    /// Takes everything out, batches under way included.
+    pub(super) fn drain(&mut self) -> Vec<Item> {
+        let mut all = self.take_queued();
+        all.extend(core::mem::take(&mut self.in_flight).into_values().flatten());
+        all
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.in_flight.is_empty()
+    }
+}

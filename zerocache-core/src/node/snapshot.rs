@@ -1,0 +1,91 @@
+//! What a node knows of the cluster, for people and programs that ask.
+
+use alloc::{string::String, vec::Vec};
+use core::net::SocketAddr;
+
+use super::Node;
+use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Every known node, this one first.
+    pub nodes: Vec<NodeSnapshot>,
+    /// The other regions, nearest first.
+    pub regions: Vec<RegionSnapshot>,
+}
+
+/// A node as another one sees it.
+#[derive(Clone, Debug)]
+pub struct NodeSnapshot {
+    /// Its life.
+    pub id: Incarnation,
+    /// Where it stands.
+    pub region: String,
+    /// Where in the region, if it says so.
+    pub zone: Option<String>,
+    /// Where it answers.
+    pub address: Option<SocketAddr>,
+    /// Its readiness, none when it does not answer.
+    pub state: Option<NodeState>,
+    /// How long it has been reachable or not, in milliseconds.
+    pub since_ms: u64,
+    /// Its smoothed round-trip time in microseconds; none for the node itself.
+    pub latency_us: Option<u64>,
+    /// Its byte budget.
+    pub bytes_max: u64,
+    /// How long ago a write for it was first given up, in milliseconds.
+    pub behind_ms: Option<u64>,
+}
+
+/// A region as a node of another one sees it.
+#[derive(Clone, Debug)]
+pub struct RegionSnapshot {
+    /// Its name.
+    pub name: String,
+    /// The least smoothed round-trip time to a node in it, in microseconds.
+    pub latency_us: Option<u64>,
+}
+
+impl<L: LockFamily> Node<L> {
+    /// What this node knows of the cluster at `now`.
+    #[must_use]
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let own = &self.config.info;
+        let mut nodes = Vec::new();
+        nodes.push(NodeSnapshot {
+            id: own.incarnation,
+            region: own.region.clone(),
+            zone: own.zone.clone(),
+            address: own.addresses.first().copied(),
+            state: Some(self.state),
+            since_ms: now.mono.since_ms(self.started),
+            latency_us: None,
+            bytes_max: own.bytes_max,
+            behind_ms: None,
+        });
+        nodes.extend(self.view.members().map(|member| NodeSnapshot {
+            id: member.info.incarnation,
+            region: member.info.region.clone(),
+            zone: member.info.zone.clone(),
+            address: Some(member.address),
+            state: (member.reach == Reach::Reachable).then_some(member.info.state),
+            since_ms: now.mono.since_ms(member.since),
+            latency_us: member.latency.micros(),
+            bytes_max: member.info.bytes_max,
+            behind_ms: member.dirty_since.map(|since| now.mono.since_ms(since)),
+        }));
+        let latencies = self.view.region_latencies(&own.region);
+        let regions = self.ranking.regions().iter().map(|name| RegionSnapshot {
+            name: name.clone(),
+            latency_us: latencies.get(name).copied().flatten(),
+        });
+        Snapshot {
+            cluster: self.config.cluster.clone(),
+            nodes,
+            regions: regions.collect(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Who is there.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{
+    super::*,
+    network::{Network, address, key},
+};
+
+#[test]
+fn one_seed_is_enough_for_a_complete_view() {
+    let network = Network::six();
+    for n in 1..=6 {
+        let others: Vec<u64> = (1..=6).filter(|other| *other != n).collect();
+        assert_eq!(network.members(n), others, "as node {n} sees it");
+        assert_eq!(network.nodes[&address(n)].state(), NodeState::InSync);
+    }
+}
+
+#[test]
+fn a_node_alone_is_in_sync_at_once() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1);
+    assert_eq!(network.nodes[&address(1)].state(), NodeState::InSync);
+}
+
+#[test]
+fn another_cluster_is_refused_on_every_path() {
+    let mut network = Network::default();
+    network.start_in("production", 1, 1, "a", &[]);
+    network.start_in("staging", 2, 2, "a", &[1]);
+    network.run(3_000);
+    assert!(network.members(1).is_empty() && network.members(2).is_empty());
+    assert!(
+        network
+            .events
+            .iter()
+            .any(|(_, event)| matches!(event, Event::OtherCluster { .. }))
+    );
+    let envelope = Envelope {
+        cluster: cluster_id("staging"),
+        ..Envelope::default()
+    };
+    let id = RequestId(u64::MAX);
+    let message = RequestMessage {
+        envelope,
+        request: Request::Get { key: key("k") },
+    };
+    network.input(address(1), Input::Request { id, message });
+    let Response::Refused(refusal) = &network.answers[&id] else {
+        panic!("answered a stranger")
+    };
+    assert_eq!(refusal.code, RefusalCode::WrongCluster);
+}
+
+#[test]
+fn a_restarted_process_replaces_its_old_life() {
+    let mut network = Network::six();
+    network.start_in("test", 2, 22, "a", &[1]);
+    network.run(3_000);
+    assert_eq!(network.members(1), [3, 4, 5, 6, 22]);
+    assert_eq!(network.members(5), [1, 3, 4, 6, 22]);
+}
+
+#[test]
+fn a_leaving_node_is_out_at_once_and_forgotten_when_it_is_gone() {
+    let mut network = Network::six();
+    network.input(address(2), Input::Leave);
+    network.run(50);
+    for n in [1, 3, 4, 5, 6] {
+        assert!(!network.members(n).contains(&2), "as node {n} sees it");
+    }
+    network.nodes.remove(&address(2));
+    network.run(1_500);
+    let forgotten = |(_, event): &&(SocketAddr, Event)| matches!(event, Event::MemberForgotten(info) if info.incarnation.0 == 2);
+    assert_eq!(network.events.iter().filter(forgotten).count(), 5);
+    let down = network
+        .events
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::MemberDown(..)));
+    assert_eq!(down.count(), 0);
+}
+
+#[test]
+fn a_stray_goodbye_changes_nothing() {
+    let mut network = Network::six();
+    let envelope = Envelope {
+        cluster: cluster_id("test"),
+        from: Some(Incarnation(2)),
+        ..Envelope::default()
+    };
+    let message = RequestMessage {
+        envelope,
+        request: Request::Goodbye,
+    };
+    network.input(
+        address(1),
+        Input::Request {
+            id: RequestId(u64::MAX),
+            message,
+        },
+    );
+    network.run(3_000);
+    assert!(network.members(1).contains(&2));
+}
+
+#[test]
+fn a_silent_seed_does_not_keep_a_node_from_being_ready() {
+    let mut network = Network::default();
+    network.start(9, "a", &[]);
+    network.frozen.insert(address(9));
+    network.start(1, "a", &[9, 8]);
+    network.run(900);
+    assert_eq!(network.nodes[&address(1)].state(), NodeState::Warming);
+    network.run(200);
+    assert_eq!(network.nodes[&address(1)].state(), NodeState::InSync);
+}

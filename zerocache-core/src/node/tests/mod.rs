@@ -1,0 +1,5 @@
+//! The rules of membership and fan-out, on a virtual network.
+
+mod fanout;
+mod membership;
+mod network;

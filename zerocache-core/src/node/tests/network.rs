@@ -1,0 +1,347 @@
+//! A virtual network: whole clusters in one thread, with frozen and dead nodes.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::super::*;
+use crate::{
+    store::{Capacity, SingleThread},
+    wire::{Shipment, Written},
+};
+
+pub(super) const WALL_MS: u64 = 1_800_000_000_000;
+
+/// One-way delay between any two nodes, in milliseconds.
+pub(super) const DELAY_MS: u64 = 3;
+
+#[derive(Debug)]
+enum Packet {
+    Request {
+        from: SocketAddr,
+        call: CallId,
+        message: Bytes,
+    },
+    Response {
+        call: CallId,
+        sent_ms: u64,
+        response: Bytes,
+    },
+    Failure {
+        call: CallId,
+        failure: CallFailure,
+    },
+}
+
+#[derive(Default)]
+pub(super) struct Network {
+    pub(super) now_ms: u64,
+    pub(super) nodes: BTreeMap<SocketAddr, Node<SingleThread>>,
+    pub(super) frozen: BTreeSet<SocketAddr>,
+    queue: BTreeMap<(u64, u64), (SocketAddr, Packet)>,
+    serial: u64,
+    timeouts: BTreeMap<(SocketAddr, CallId), u64>,
+    reply_to: BTreeMap<(SocketAddr, RequestId), (SocketAddr, CallId, u64)>,
+    pub(super) answers: BTreeMap<RequestId, Response>,
+    pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<Shipment>)>,
+    pub(super) events: Vec<(SocketAddr, Event)>,
+}
+
+pub(super) fn address(n: u64) -> SocketAddr {
+    format!("127.0.0.{n}:6789").parse().unwrap()
+}
+
+pub(super) fn key(name: &str) -> Key {
+    Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).unwrap()
+}
+
+impl Network {
+    pub(super) fn now(&self) -> Now {
+        Now::new(self.now_ms, WALL_MS + self.now_ms)
+    }
+
+    pub(super) fn start_in(
+        &mut self,
+        cluster: &str,
+        n: u64,
+        incarnation: u64,
+        region: &str,
+        seeds: &[u64],
+    ) {
+        let info = NodeInfo {
+            incarnation: Incarnation(incarnation),
+            region: region.into(),
+            zone: None,
+            addresses: vec![address(n)],
+            state: NodeState::Warming,
+            bytes_max: 1 << 20,
+        };
+        let config = NodeConfig {
+            cluster: cluster.into(),
+            info,
+            limits: Limits::default(),
+            warm_max_ms: 60_000,
+            outbox_bytes_max: 1 << 20,
+        };
+        let store = Store::new(Capacity {
+            entries_max: 10_000,
+            bytes_max: 1 << 20,
+        });
+        #[expect(
+            clippy::arc_with_non_send_sync,
+            reason = "one thread; the server shares it"
+        )]
+        let node = Node::new(config, Arc::new(store), self.now());
+        self.nodes.insert(address(n), node);
+        let seeds = seeds.iter().map(|seed| address(*seed)).collect();
+        self.input(address(n), Input::Proposed(seeds));
+        self.input(address(n), Input::Settled);
+    }
+
+    pub(super) fn start(&mut self, n: u64, region: &str, seeds: &[u64]) {
+        self.start_in("test", n, n, region, seeds);
+    }
+
+    /// Three regions of two nodes, all found through node 1.
+    pub(super) fn six() -> Self {
+        let mut network = Self::default();
+        for (n, region) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c")] {
+            network.start(n, region, &[1]);
+        }
+        network.run(3_000);
+        network
+    }
+
+    pub(super) fn input(&mut self, at: SocketAddr, input: Input) {
+        let now = self.now();
+        let Some(node) = self.nodes.get_mut(&at) else {
+            return;
+        };
+        let mut out = Vec::new();
+        node.handle(now, input, &mut out);
+        for effect in out {
+            self.perform(at, effect);
+        }
+    }
+
+    fn perform(&mut self, at: SocketAddr, effect: Effect) {
+        match effect {
+            Effect::Call {
+                call,
+                to,
+                message,
+                timeout_ms,
+            } => {
+                if let Request::Replicate(shipments) = &message.request {
+                    self.batches.push((at, to, shipments.clone()));
+                }
+                self.timeouts.insert((at, call), self.now_ms + timeout_ms);
+                let message = message.encode(self.now().mono);
+                let packet = if self.nodes.contains_key(&to) {
+                    (
+                        to,
+                        Packet::Request {
+                            from: at,
+                            call,
+                            message,
+                        },
+                    )
+                } else {
+                    (
+                        at,
+                        Packet::Failure {
+                            call,
+                            failure: CallFailure::Refused,
+                        },
+                    )
+                };
+                self.post(packet);
+            }
+            Effect::Respond { id, response } => match self.reply_to.remove(&(at, id)) {
+                Some((to, call, sent_ms)) => {
+                    let response = response.encode();
+                    self.post((
+                        to,
+                        Packet::Response {
+                            call,
+                            sent_ms,
+                            response,
+                        },
+                    ));
+                }
+                None => {
+                    let earlier = self.answers.insert(id, response);
+                    assert!(earlier.is_none(), "two answers to {id:?}");
+                }
+            },
+            Effect::Event(event) => self.events.push((at, event)),
+            Effect::State(_) => {}
+        }
+    }
+
+    fn post(&mut self, packet: (SocketAddr, Packet)) {
+        self.serial += 1;
+        self.queue
+            .insert((self.now_ms + DELAY_MS, self.serial), packet);
+    }
+
+    pub(super) fn run(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            self.now_ms += 1;
+            let later = self.queue.split_off(&(self.now_ms + 1, 0));
+            for ((_, serial), (to, packet)) in core::mem::replace(&mut self.queue, later) {
+                if self.frozen.contains(&to) {
+                    // A frozen process finds what came for it once it goes on.
+                    self.queue.insert((self.now_ms + 1, serial), (to, packet));
+                } else {
+                    self.deliver(to, packet);
+                }
+            }
+            let overdue: Vec<_> = self
+                .timeouts
+                .iter()
+                .filter(|(_, at)| **at <= self.now_ms)
+                .map(|(k, _)| *k)
+                .collect();
+            for (at, call) in overdue {
+                self.end_call(at, call, Err(CallFailure::NoAnswer), 0);
+            }
+            let due = |(at, node): (&SocketAddr, &Node<SingleThread>)| {
+                (node.next_deadline().as_millis() <= self.now_ms && !self.frozen.contains(at))
+                    .then_some(*at)
+            };
+            for at in self.nodes.iter().filter_map(due).collect::<Vec<_>>() {
+                self.input(at, Input::Tick);
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: SocketAddr, packet: Packet) {
+        match packet {
+            Packet::Request {
+                from,
+                call,
+                message,
+            } => {
+                let Ok(message) = RequestMessage::decode(message, self.now().mono) else {
+                    panic!("undecodable request");
+                };
+                self.serial += 1;
+                let id = RequestId(1 << 40 | self.serial);
+                self.reply_to
+                    .insert((to, id), (from, call, self.now_ms - DELAY_MS));
+                self.input(to, Input::Request { id, message });
+            }
+            Packet::Response {
+                call,
+                sent_ms,
+                response,
+            } => {
+                let elapsed_us = (self.now_ms - sent_ms) * 1_000;
+                self.end_call(
+                    to,
+                    call,
+                    Ok(Response::decode(response).unwrap()),
+                    elapsed_us,
+                );
+            }
+            Packet::Failure { call, failure } => self.end_call(to, call, Err(failure), 0),
+        }
+    }
+
+    fn end_call(
+        &mut self,
+        at: SocketAddr,
+        call: CallId,
+        result: Result<Response, CallFailure>,
+        elapsed_us: u64,
+    ) {
+        if self.timeouts.remove(&(at, call)).is_some() {
+            self.input(
+                at,
+                Input::Answer {
+                    call,
+                    result,
+                    elapsed_us,
+                },
+            );
+        }
+    }
+
+    pub(super) fn write(&mut self, n: u64, name: &str, op: WriteOp, ack: Ack) -> RequestId {
+        self.serial += 1;
+        let id = RequestId(self.serial);
+        let (key, scope) = (key(name), Scope::Cluster);
+        self.input(
+            address(n),
+            Input::Write {
+                id,
+                key,
+                op,
+                ack,
+                scope,
+                timeout_ms: 0,
+            },
+        );
+        id
+    }
+
+    pub(super) fn put(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        let ttl = Ttl::from_secs(60).unwrap();
+        self.write(
+            n,
+            name,
+            WriteOp::Put {
+                value,
+                metadata: Bytes::new(),
+                ttl,
+            },
+            ack,
+        )
+    }
+
+    pub(super) fn written(&self, id: RequestId) -> Option<Written> {
+        match self.answers.get(&id) {
+            Some(Response::Written(written)) => Some(*written),
+            Some(other) => panic!("{other:?}"),
+            None => None,
+        }
+    }
+
+    /// What each live node holds: value and expiry.
+    pub(super) fn held(&self, name: &str) -> Vec<Option<(String, u64)>> {
+        let one = |node: &Node<SingleThread>| {
+            let entry = node.store.peek(&key(name), self.now())?;
+            Some((
+                String::from_utf8(entry.value.to_vec()).unwrap(),
+                entry.expires.as_millis(),
+            ))
+        };
+        self.nodes.values().map(one).collect()
+    }
+
+    pub(super) fn values(&self, name: &str) -> Vec<Option<String>> {
+        self.held(name)
+            .into_iter()
+            .map(|held| held.map(|(value, _)| value))
+            .collect()
+    }
+
+    pub(super) fn members(&self, n: u64) -> Vec<u64> {
+        let writable = self.nodes[&address(n)]
+            .view
+            .members()
+            .filter(|m| m.takes_writes());
+        writable.map(|m| m.info.incarnation.0).collect()
+    }
+}

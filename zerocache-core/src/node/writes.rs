@@ -1,0 +1,242 @@
+//! Writes by clients: checked, stamped, stored, sent on, and answered.
+
+use alloc::{collections::BTreeMap, format, vec::Vec};
+
+use super::{Effect, Node, RequestId, Scope, WriteOp, fanout::Waiting};
+use crate::{
+    entry::{Change, Record},
+    key::{Key, KeyHash},
+    limits::METADATA_BYTES_MAX,
+    store::LockFamily,
+    time::{Instant, Now},
+    version::Version,
+    wire::{Ack, RefusalCode, Response, Status, Written},
+};
+
+/// How long a write waits for its replicas when the caller does not say, in milliseconds.
+const ACK_WAIT_MS: u64 = 2_000;
+
+/// A write answers this much before its caller stops waiting, in milliseconds.
+const ACK_MARGIN_MS: u64 = 20;
+
+/// Most writes that wait for replicas at once.
+const PENDING_MAX: usize = 65_536;
+
+/// A client's write.
+pub(super) struct Write {
+    pub(super) id: RequestId,
+    pub(super) key: Key,
+    pub(super) op: WriteOp,
+    pub(super) ack: Ack,
+    pub(super) scope: Scope,
+    pub(super) timeout_ms: u64,
+}
+
+/// A write that waits for replicas.
+#[derive(Debug)]
+struct Pending {
+    key: KeyHash,
+    version: Version,
+    deadline: Instant,
+    have: u32,
+    wanted: u32,
+    outstanding: u32,
+}
+
+impl Pending {
+    fn response(&self, held: Option<Version>) -> Response {
+        let superseded = held.is_some_and(|held| held > self.version);
+        Response::Written(Written {
+            status: if superseded {
+                Status::Superseded
+            } else {
+                Status::Stored
+            },
+            replicas: self.have,
+            replicas_wanted: self.wanted,
+            version: Some(self.version),
+        })
+    }
+}
+
+/// All writes that wait.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    pending: BTreeMap<RequestId, Pending>,
+}
+
+impl Writes {
+    /// A replica has the write, or never will; the response when nothing else is awaited.
+    pub(super) fn settle(
+        &mut self,
+        id: RequestId,
+        has_it: bool,
+        held: impl FnOnce(KeyHash) -> Option<Version>,
+    ) -> Option<Response> {
+        let pending = self.pending.get_mut(&id)?;
+        pending.have += u32::from(has_it);
+        pending.outstanding -= 1;
+        if pending.outstanding > 0 {
+            return None;
+        }
+        let pending = self.pending.remove(&id)?;
+        Some(pending.response(held(pending.key)))
+    }
+
+    /// The responses of writes whose time is up.
+    pub(super) fn take_overdue(
+        &mut self,
+        now: Instant,
+        held: impl Fn(KeyHash) -> Option<Version>,
+    ) -> Vec<(RequestId, Response)> {
+        let mut overdue = Vec::new();
+        self.pending.retain(|id, pending| {
+            let waits = pending.deadline > now;
+            if !waits {
+                overdue.push((*id, pending.response(held(pending.key))));
+            }
+            waits
+        });
+        overdue
+    }
+
+    /// When the first write stops waiting.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.deadline).min()
+    }
+}
+
+impl<L: LockFamily> Node<L> {
+    pub(super) fn write(&mut self, now: Now, write: Write, out: &mut Vec<Effect>) {
+        let id = write.id;
+        if let Err((code, text)) = self.check(&write) {
+            let response = Response::refused(code, text);
+            return out.push(Effect::Respond { id, response });
+        }
+        let Write {
+            key,
+            op,
+            ack,
+            scope,
+            timeout_ms,
+            ..
+        } = write;
+        let version = self.clock.stamp(now.wall_ms);
+        let record = record_of(op, key, version, now);
+        self.store.apply(&record, now);
+        let (peers, relays) = match scope {
+            Scope::Cluster => self.replicas_awaited(ack),
+            Scope::Here => (0, 0),
+        };
+        let wanted = peers + relays;
+        let deadline = now.mono.plus_ms(wait_ms(timeout_ms));
+        let key = record.key.hash();
+        let pending = Pending {
+            key,
+            version,
+            deadline,
+            have: 1,
+            wanted: 1 + wanted,
+            outstanding: wanted,
+        };
+        if wanted == 0 {
+            out.push(Effect::Respond {
+                id,
+                response: pending.response(None),
+            });
+        } else {
+            // Before anything is sent: a peer may fail at once.
+            self.writes.pending.insert(id, pending);
+            self.wake_by(Some(deadline));
+        }
+        if scope == Scope::Cluster {
+            let waiting = Waiting {
+                peers: (peers > 0).then_some(id),
+                relays: (relays > 0).then_some(id),
+            };
+            self.fan_out(now, &record, waiting, out);
+        }
+    }
+
+    /// How many local peers and relays of other regions a write waits for.
+    fn replicas_awaited(&self, ack: Ack) -> (u32, u32) {
+        let region = &self.config.info.region;
+        let peers = if ack == Ack::Local {
+            0
+        } else {
+            self.view.writable_in(region).count()
+        };
+        let relays = if ack == Ack::All {
+            self.view.other_regions(region).len()
+        } else {
+            0
+        };
+        (peers as u32, relays as u32)
+    }
+
+    fn check(&self, write: &Write) -> Result<(), (RefusalCode, alloc::string::String)> {
+        let limits = &self.config.limits;
+        let key_bytes = write.key.as_bytes();
+        Key::new(key_bytes.clone(), limits).map_err(|e| (RefusalCode::BadKey, format!("{e}")))?;
+        let WriteOp::Put {
+            value, metadata, ..
+        } = &write.op
+        else {
+            return self.check_load(write);
+        };
+        if value.len() > limits.value_bytes_max {
+            let (bytes, most) = (value.len(), limits.value_bytes_max);
+            let text = format!("the value has {bytes} bytes; at most {most} are allowed");
+            return Err((RefusalCode::TooLarge, text));
+        }
+        if metadata.len() > METADATA_BYTES_MAX {
+            let text = format!(
+                "the metadata has {} bytes; at most {METADATA_BYTES_MAX} are allowed",
+                metadata.len()
+            );
+            return Err((RefusalCode::TooLarge, text));
+        }
+        let payload = key_bytes.len() + value.len() + metadata.len();
+        if !self.store.can_keep(payload) {
+            let text = format!("the entry of {payload} bytes exceeds this node's budget");
+            return Err((RefusalCode::TooLarge, text));
+        }
+        self.check_load(write)
+    }
+
+    fn check_load(&self, write: &Write) -> Result<(), (RefusalCode, alloc::string::String)> {
+        if write.ack != Ack::Local && self.writes.pending.len() >= PENDING_MAX {
+            let text = format!("{PENDING_MAX} writes wait for their replicas already");
+            return Err((RefusalCode::Overloaded, text));
+        }
+        Ok(())
+    }
+}
+
+/// How long to wait for replicas, so that the answer arrives before the caller gives up.
+fn wait_ms(timeout_ms: u64) -> u64 {
+    match timeout_ms {
+        0 => ACK_WAIT_MS,
+        most => most.saturating_sub(ACK_MARGIN_MS.min(most / 10)).max(1),
+    }
+}
+
+fn record_of(op: WriteOp, key: Key, version: Version, now: Now) -> Record {
+    let change = match op {
+        WriteOp::Delete => Change::Delete,
+        WriteOp::Put {
+            value,
+            metadata,
+            ttl,
+        } => Change::Put {
+            value,
+            metadata,
+            expires: now.mono.plus_ms(ttl.as_millis()),
+        },
+    };
+    Record {
+        key,
+        version,
+        change,
+    }
+}

@@ -1,0 +1,312 @@
+//! The nodes that a client knows, and which of them take turns.
+//!
+//! A node that fails leaves the rotation until it answers a probe. A node with a request that has
+//! been unanswered for a while, and nothing heard since, is passed over even before that request
+//! times out, so that a frozen node costs only what was already sent to it. When no node at all is
+//! in the rotation, all are tried: the fault is then probably the client's.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::net::SocketAddr;
+
+use super::tiers::{Plan, Step, Tier};
+use crate::{
+    cluster::{Latency, Ranking},
+    time::Instant,
+    version::Incarnation,
+    wire::{NodeInfo, NodeState},
+};
+
+/// Most nodes that a client knows.
+const NODES_MAX: usize = 4096;
+
+/// A request unanswered for this long, with nothing heard since, takes its node out of turn, in
+/// milliseconds; or three round-trip times, if that is more.
+const SILENCE_MS: u64 = 100;
+
+/// How often a local node is probed, in milliseconds.
+const PROBE_LOCAL_MS: u64 = 500;
+
+/// How often a node of another region is probed, in milliseconds.
+const PROBE_REMOTE_MS: u64 = 1_000;
+
+/// How often a node that is out is probed, in milliseconds.
+const PROBE_OUT_MS: u64 = 250;
+
+/// A node that has not answered for this long is forgotten, in milliseconds.
+const FORGET_MS: u64 = 600_000;
+
+/// What a client knows of a node.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What it said of itself last.
+    pub info: NodeInfo,
+    /// The address at which it answered.
+    pub address: SocketAddr,
+    /// Its smoothed round-trip time.
+    pub latency: Latency,
+    /// Whether it failed and has not answered since.
+    pub out: bool,
+    heard: Instant,
+    silent_since: Option<Instant>,
+    next_probe: Instant,
+}
+
+impl Known {
+    fn in_rotation(&self, now: Instant) -> bool {
+        let patience_ms = SILENCE_MS.max(self.latency.micros().unwrap_or(0) * 3 / 1_000);
+        let silent = self
+            .silent_since
+            .is_some_and(|since| now.since_ms(since) >= patience_ms);
+        !self.out && !silent && self.serves()
+    }
+
+    fn serves(&self) -> bool {
+        self.info.state != NodeState::Leaving
+    }
+
+    fn step(&self, tier: Tier) -> Step {
+        let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
+        Step {
+            tier,
+            node,
+            address: self.address,
+            bytes_max,
+        }
+    }
+}
+
+/// The nodes that a client knows.
+#[derive(Debug)]
+pub struct Directory {
+    region: String,
+    nodes: BTreeMap<Incarnation, Known>,
+    ranking: Ranking,
+    turn: usize,
+}
+
+impl Directory {
+    /// The empty directory of a client in `region`.
+    #[must_use]
+    pub fn new(region: impl Into<String>) -> Self {
+        Self {
+            region: region.into(),
+            nodes: BTreeMap::new(),
+            ranking: Ranking::default(),
+            turn: 0,
+        }
+    }
+
+    /// Every known node.
+    pub fn nodes(&self) -> impl Iterator<Item = &Known> {
+        self.nodes.values()
+    }
+
+    /// Whether a node in the rotation is in sync.
+    #[must_use]
+    pub fn is_ready(&self, now: Instant) -> bool {
+        let ready = |node: &Known| node.in_rotation(now) && node.info.state == NodeState::InSync;
+        self.nodes().any(ready)
+    }
+
+    /// Whether a node in the rotation of the client's own region is in sync.
+    #[must_use]
+    pub fn is_ready_locally(&self, now: Instant) -> bool {
+        let ready = |node: &Known| node.in_rotation(now) && node.info.state == NodeState::InSync;
+        self.nodes()
+            .any(|node| node.info.region == self.region && ready(node))
+    }
+
+    /// The other regions, nearest first.
+    #[must_use]
+    pub fn regions(&self) -> &[String] {
+        self.ranking.regions()
+    }
+
+    /// A handshake at `address` succeeded. A node that stood there before is gone.
+    pub fn shook_hands(
+        &mut self,
+        info: NodeInfo,
+        address: SocketAddr,
+        now: Instant,
+        elapsed_us: u64,
+    ) {
+        let id = info.incarnation;
+        self.nodes
+            .retain(|other, node| *other == id || node.address != address);
+        if let Some(known) = self.nodes.get_mut(&id) {
+            if known.out {
+                known.address = address;
+            }
+            known.info = info;
+        } else if self.nodes.len() < NODES_MAX {
+            let known = Known {
+                info,
+                address,
+                latency: Latency::default(),
+                out: false,
+                heard: now,
+                silent_since: None,
+                next_probe: now.plus_ms(PROBE_LOCAL_MS),
+            };
+            self.nodes.insert(id, known);
+        }
+        self.answered(id, now, Some(elapsed_us));
+    }
+
+    /// A request went to a node.
+    pub fn sent(&mut self, node: Incarnation, now: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.silent_since.get_or_insert(now);
+        }
+    }
+
+    /// A node answered, with its round-trip time if that is known.
+    pub fn answered(&mut self, node: Incarnation, now: Instant, elapsed_us: Option<u64>) {
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        known.heard = now;
+        known.silent_since = None;
+        let first = known.latency.micros().is_none();
+        if let Some(micros) = elapsed_us {
+            known.latency.sample(micros);
+        }
+        if known.out || first {
+            known.out = false;
+            self.rank();
+        }
+    }
+
+    /// A probe was answered with this state.
+    pub fn probed(&mut self, node: Incarnation, state: NodeState, now: Instant, elapsed_us: u64) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.info.state = state;
+        }
+        self.answered(node, now, Some(elapsed_us));
+        self.rank();
+    }
+
+    /// A request to a node failed: it leaves the rotation until it answers.
+    pub fn failed(&mut self, node: Incarnation, now: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            if !known.out {
+                known.out = true;
+                known.next_probe = now.plus_ms(PROBE_OUT_MS);
+            }
+            if known.info.state == NodeState::Leaving {
+                self.nodes.remove(&node);
+            }
+            self.rank();
+        }
+    }
+
+    /// Another node answers at its address: it is gone. Returns the address.
+    pub fn replaced(&mut self, node: Incarnation) -> Option<SocketAddr> {
+        self.nodes.remove(&node).map(|known| known.address)
+    }
+
+    /// The nodes to probe at `now`; they count as probed from here on.
+    pub fn take_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
+        self.nodes
+            .retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
+        let mut due = Vec::new();
+        for (id, node) in self
+            .nodes
+            .iter_mut()
+            .filter(|(_, node)| node.next_probe <= now)
+        {
+            let wait_ms = match (node.out, node.info.region == self.region) {
+                (true, _) => PROBE_OUT_MS,
+                (false, true) => PROBE_LOCAL_MS,
+                (false, false) => PROBE_REMOTE_MS,
+            };
+            node.next_probe = now.plus_ms(wait_ms);
+            node.silent_since.get_or_insert(now);
+            due.push((*id, node.address));
+        }
+        due
+    }
+
+    /// Whether `address` belongs to a node that answers.
+    #[must_use]
+    pub fn answers_at(&self, address: SocketAddr) -> bool {
+        let at = |node: &Known| node.address == address || node.info.addresses.contains(&address);
+        self.nodes().any(|node| !node.out && at(node))
+    }
+
+    /// The nodes to ask for the next operation: local ones in turn, then the nearest regions.
+    /// `first` is asked before all others if it is in the rotation.
+    pub fn plan(&mut self, now: Instant, first: Option<Incarnation>) -> Plan {
+        let turn = self.turn;
+        self.turn = self.turn.wrapping_add(1);
+        let plan = self.plan_of(turn, first, |node| node.in_rotation(now));
+        if plan.steps.is_empty() {
+            self.plan_of(turn, first, Known::serves)
+        } else {
+            plan
+        }
+    }
+
+    fn plan_of(
+        &self,
+        turn: usize,
+        first: Option<Incarnation>,
+        usable: impl Fn(&Known) -> bool,
+    ) -> Plan {
+        let locals: Vec<_> = self
+            .nodes()
+            .filter(|node| node.info.region == self.region && usable(node))
+            .collect();
+        let mut steps = Vec::with_capacity(Tier::ALL.len());
+        let preferred = first
+            .and_then(|id| self.nodes.get(&id))
+            .filter(|node| usable(node));
+        steps.extend(preferred.map(|node| node.step(Tier::Local)));
+        for offset in 0..locals.len() {
+            let node = locals[(turn.wrapping_add(offset)) % locals.len()];
+            let tier = if steps.is_empty() {
+                Tier::Local
+            } else {
+                Tier::NextLocal
+            };
+            if steps.len() < 2 && steps.iter().all(|step| step.node != node.info.incarnation) {
+                steps.push(node.step(tier));
+            }
+        }
+        let largest = locals.iter().max_by_key(|node| node.info.bytes_max);
+        let largest_local = largest.map(|node| node.step(Tier::NextLocal));
+        let mut tiers = [Tier::Nearest, Tier::SecondNearest].into_iter();
+        for region in self.regions() {
+            let there = |node: &&Known| {
+                node.info.region == *region
+                    && usable(node)
+                    && steps.iter().all(|step| step.node != node.info.incarnation)
+            };
+            let there: Vec<_> = self.nodes().filter(there).collect();
+            if there.is_empty() {
+                continue;
+            }
+            let Some(tier) = tiers.next() else { break };
+            steps.push(there[turn % there.len()].step(tier));
+        }
+        Plan {
+            steps,
+            largest_local,
+        }
+    }
+
+    fn rank(&mut self) {
+        let mut measured: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        for node in self
+            .nodes
+            .values()
+            .filter(|node| node.info.region != self.region)
+        {
+            let nearest = measured.entry(node.info.region.clone()).or_default();
+            if !node.out {
+                *nearest = nearest.iter().copied().chain(node.latency.micros()).min();
+            }
+        }
+        self.ranking.update(&measured);
+    }
+}

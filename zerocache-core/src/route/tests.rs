@@ -1,0 +1,180 @@
+//! Rotation, ladder and budget.
+
+use alloc::{format, string::String, vec::Vec};
+use core::net::SocketAddr;
+
+use super::*;
+use crate::{
+    time::Instant,
+    version::Incarnation,
+    wire::{NodeInfo, NodeState},
+};
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn address(n: u64) -> SocketAddr {
+    format!("127.0.0.{n}:6789").parse().unwrap()
+}
+
+fn info(n: u64, region: &str) -> NodeInfo {
+    NodeInfo {
+        incarnation: Incarnation(n),
+        region: region.into(),
+        zone: None,
+        addresses: [address(n)].into(),
+        state: NodeState::InSync,
+        bytes_max: 1_000,
+    }
+}
+
+/// Nodes 1 to 3 in oslo, 4 in rome (2 ms), 5 in lima (9 ms), 6 in tokyo (50 ms).
+fn directory() -> Directory {
+    let mut directory = Directory::new("oslo");
+    for (n, region, micros) in [
+        (1, "oslo", 100),
+        (2, "oslo", 100),
+        (3, "oslo", 100),
+        (4, "rome", 2_000),
+        (5, "lima", 9_000),
+        (6, "tokyo", 50_000),
+    ] {
+        directory.shook_hands(info(n, region), address(n), at(0), micros);
+    }
+    directory
+}
+
+fn ids(plan: &Plan) -> Vec<u64> {
+    plan.steps.iter().map(|step| step.node.0).collect()
+}
+
+#[test]
+fn local_nodes_take_turns_and_regions_follow_by_latency() {
+    let mut directory = directory();
+    let plans: Vec<_> = (0..4).map(|_| ids(&directory.plan(at(1), None))).collect();
+    assert_eq!(
+        plans,
+        [[1, 2, 4, 5], [2, 3, 4, 5], [3, 1, 4, 5], [1, 2, 4, 5]]
+    );
+}
+
+#[test]
+fn a_failed_node_is_skipped_and_never_a_constant_first_choice() {
+    let mut directory = directory();
+    directory.failed(Incarnation(2), at(1));
+    let firsts: Vec<_> = (0..6)
+        .map(|_| ids(&directory.plan(at(2), None))[0])
+        .collect();
+    assert_eq!(firsts, [1, 3, 1, 3, 1, 3]);
+    directory.probed(Incarnation(2), NodeState::InSync, at(300), 100);
+    let firsts: Vec<_> = (0..3)
+        .map(|_| ids(&directory.plan(at(301), None))[0])
+        .collect();
+    assert_eq!(firsts.iter().filter(|id| **id == 2).count(), 1);
+}
+
+#[test]
+fn a_silent_node_is_passed_over_before_its_request_times_out() {
+    let mut directory = directory();
+    directory.sent(Incarnation(1), at(0));
+    assert!((0..3).any(|_| ids(&directory.plan(at(50), None))[0] == 1));
+    assert!((0..6).all(|_| !ids(&directory.plan(at(100), None)).contains(&1)));
+    directory.answered(Incarnation(1), at(101), None);
+    assert!((0..3).any(|_| ids(&directory.plan(at(102), None))[0] == 1));
+}
+
+#[test]
+fn with_no_local_node_the_nearest_regions_are_asked() {
+    let mut directory = directory();
+    for n in 1..=4 {
+        directory.failed(Incarnation(n), at(1));
+    }
+    let plan = directory.plan(at(2), None);
+    assert_eq!(ids(&plan), [5, 6]);
+    assert_eq!(plan.steps[0].tier, Tier::Nearest);
+}
+
+#[test]
+fn when_all_are_out_all_are_tried() {
+    let mut directory = directory();
+    for n in 1..=6 {
+        directory.failed(Incarnation(n), at(1));
+    }
+    assert_eq!(ids(&directory.plan(at(2), None)).len(), 4);
+}
+
+#[test]
+fn leaving_nodes_are_not_asked_and_the_preferred_one_is_first() {
+    let mut directory = directory();
+    directory.probed(Incarnation(1), NodeState::Leaving, at(1), 100);
+    for _ in 0..4 {
+        let plan = ids(&directory.plan(at(2), Some(Incarnation(3))));
+        assert_eq!(plan[..2], [3, 2]);
+    }
+    assert_ne!(ids(&directory.plan(at(2), Some(Incarnation(1))))[0], 1);
+}
+
+#[test]
+fn an_address_belongs_to_whoever_answers_there() {
+    let mut directory = directory();
+    directory.shook_hands(info(9, "oslo"), address(1), at(5), 100);
+    let known: Vec<_> = directory
+        .nodes()
+        .map(|node| node.info.incarnation.0)
+        .collect();
+    assert_eq!(known, [2, 3, 4, 5, 6, 9]);
+    assert!(directory.answers_at(address(1)));
+    let regions: Vec<&String> = directory.regions().iter().collect();
+    assert_eq!(regions, ["rome", "lima", "tokyo"]);
+}
+
+#[test]
+fn the_ladder_keeps_to_its_bounds_and_the_total() {
+    let plan = directory().plan(at(0), None);
+    let bounds = TierBounds::default();
+    let mut walk = Walk::new(plan.clone(), bounds, Budget::new(at(0), bounds.total_ms));
+    let mut now = 0;
+    let mut bounds_seen = Vec::new();
+    while let Some(attempt) = walk.next_attempt(at(now)) {
+        bounds_seen.push(attempt.timeout_ms);
+        now += attempt.timeout_ms;
+    }
+    assert_eq!(bounds_seen, [500, 500, 750, 1_000]);
+
+    let mut short = Walk::new(plan.clone(), bounds, Budget::new(at(0), 700));
+    assert_eq!(short.next_attempt(at(0)).map(|a| a.timeout_ms), Some(500));
+    assert_eq!(short.next_attempt(at(500)).map(|a| a.timeout_ms), Some(200));
+    assert_eq!(short.next_attempt(at(700)), None);
+
+    let mut whole = Walk::new(plan, bounds, Budget::new(at(0), 2_750)).with_whole_budget();
+    assert_eq!(
+        whole.next_attempt(at(100)).map(|a| a.timeout_ms),
+        Some(2_650)
+    );
+}
+
+#[test]
+fn a_miss_is_final_unless_the_node_is_warming_or_a_larger_one_is_local() {
+    let mut directory = directory();
+    let budget = Budget::new(at(0), 2_750);
+    let mut walk = Walk::new(directory.plan(at(0), None), TierBounds::default(), budget);
+    let first = walk.next_attempt(at(0)).unwrap().step;
+    assert!(!walk.missed(&first, true));
+    let second = walk.next_attempt(at(1)).unwrap().step;
+    assert!(walk.missed(&second, false));
+
+    let larger = NodeInfo {
+        bytes_max: 5_000,
+        ..info(3, "oslo")
+    };
+    directory.shook_hands(larger, address(3), at(2), 100);
+    while ids(&directory.plan(at(2), None))[0] != 3 {}
+    let mut walk = Walk::new(directory.plan(at(3), None), TierBounds::default(), budget);
+    let first = walk.next_attempt(at(3)).unwrap().step;
+    assert!(!walk.missed(&first, false));
+    let larger = walk.next_attempt(at(4)).unwrap().step;
+    assert_eq!((first.node.0, larger.node.0), (1, 3));
+    assert!(walk.missed(&larger, false));
+    assert_eq!(walk.next_attempt(at(5)), None);
+}

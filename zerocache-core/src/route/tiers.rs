@@ -1,0 +1,185 @@
+//! The ladder of a read: a local node, the next local node, the nearest other region, the second
+//! nearest.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::budget::Budget;
+use crate::{time::Instant, version::Incarnation};
+
+/// A rung of the ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// A node of the client's own region.
+    Local,
+    /// The next one of the same region.
+    NextLocal,
+    /// A node of the nearest other region.
+    Nearest,
+    /// A node of the second nearest other region.
+    SecondNearest,
+}
+
+impl Tier {
+    /// All tiers, in the order in which they are tried.
+    pub const ALL: [Self; 4] = [
+        Self::Local,
+        Self::NextLocal,
+        Self::Nearest,
+        Self::SecondNearest,
+    ];
+
+    /// The tier's name in logs and counters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::NextLocal => "next-local",
+            Self::Nearest => "nearest-region",
+            Self::SecondNearest => "second-nearest-region",
+        }
+    }
+}
+
+/// How long each tier may take, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierBounds {
+    /// A local node; default 500.
+    pub local_ms: u64,
+    /// The next local node; default 500.
+    pub next_local_ms: u64,
+    /// The nearest other region; default 750.
+    pub nearest_ms: u64,
+    /// The second nearest other region; default 1,000.
+    pub second_nearest_ms: u64,
+    /// All of them together; default 2,750.
+    pub total_ms: u64,
+}
+
+impl Default for TierBounds {
+    fn default() -> Self {
+        Self {
+            local_ms: 500,
+            next_local_ms: 500,
+            nearest_ms: 750,
+            second_nearest_ms: 1_000,
+            total_ms: 2_750,
+        }
+    }
+}
+
+impl TierBounds {
+    /// The bound of one tier.
+    #[must_use]
+    pub const fn of(&self, tier: Tier) -> u64 {
+        match tier {
+            Tier::Local => self.local_ms,
+            Tier::NextLocal => self.next_local_ms,
+            Tier::Nearest => self.nearest_ms,
+            Tier::SecondNearest => self.second_nearest_ms,
+        }
+    }
+}
+
+/// A node to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// On which rung it stands.
+    pub tier: Tier,
+    /// Which node.
+    pub node: Incarnation,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Its byte budget.
+    pub bytes_max: u64,
+}
+
+/// The nodes to ask for one operation, in their order, each at most once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// At most one node for each tier.
+    pub steps: Vec<Step>,
+    /// The local node with the largest byte budget, if it is none of the steps' first.
+    pub largest_local: Option<Step>,
+}
+
+/// One try: whom to ask and how long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whom to ask.
+    pub step: Step,
+    /// How long to wait, in milliseconds, at least 1.
+    pub timeout_ms: u64,
+}
+
+/// A walk down the ladder for one operation.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    steps: Vec<Step>,
+    at: usize,
+    largest_local: Option<Step>,
+    bounds: TierBounds,
+    budget: Budget,
+    whole_budget: bool,
+}
+
+impl Walk {
+    /// A walk along `plan` that starts at `now`.
+    #[must_use]
+    pub fn new(plan: Plan, bounds: TierBounds, budget: Budget) -> Self {
+        let Plan {
+            steps,
+            largest_local,
+        } = plan;
+        Self {
+            steps,
+            at: 0,
+            largest_local,
+            bounds,
+            budget,
+            whole_budget: false,
+        }
+    }
+
+    /// Lets each try take what is left of the total: for writes that wait for other replicas.
+    #[must_use]
+    pub fn with_whole_budget(mut self) -> Self {
+        self.whole_budget = true;
+        self
+    }
+
+    /// The next try, none when all were made or the time is up.
+    pub fn next_attempt(&mut self, now: Instant) -> Option<Attempt> {
+        let step = *self.steps.get(self.at)?;
+        let bound_ms = if self.whole_budget {
+            u64::MAX
+        } else {
+            self.bounds.of(step.tier)
+        };
+        let timeout_ms = self.budget.clip(now, bound_ms)?;
+        self.at += 1;
+        Some(Attempt { step, timeout_ms })
+    }
+
+    /// A node answered that it has no value: whether that settles the matter.
+    ///
+    /// A miss from a node in sync is final, unless a local node with a larger budget can be asked,
+    /// which may have kept what this one evicted. A miss of a warming node says nothing.
+    pub fn missed(&mut self, by: &Step, warming: bool) -> bool {
+        if warming {
+            return false;
+        }
+        match self.largest_local.take() {
+            Some(larger) if larger.bytes_max > by.bytes_max && !self.asked(larger.node) => {
+                self.steps.truncate(self.at);
+                self.steps.push(larger);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn asked(&self, node: Incarnation) -> bool {
+        self.steps[..self.at].iter().any(|step| step.node == node)
+    }
+}

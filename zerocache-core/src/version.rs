@@ -1,0 +1,137 @@
+//! Who wins: versions and the incarnations that give them.
+
+use core::{fmt, str::FromStr};
+
+/// One life of a node: 64 random bits drawn when the process starts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Incarnation {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        hex(text).map(Self)
+    }
+}
+
+/// The version of a write: a hybrid logical clock stamp, then the writer's incarnation.
+///
+/// The order is total: stamps first, incarnations between equal stamps. The clock is the one of
+/// Kulkarni et al., "Logical Physical Clocks" (2014), in 48 bits of milliseconds and 16 of counter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    stamp: u64,
+    incarnation: Incarnation,
+}
+
+/// A text that is no version or incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a version; 16 hexadecimal digits, a dot and 16 more are expected")]
+pub struct InvalidVersion;
+
+impl Version {
+    /// Bits of the stamp that count writes within a millisecond.
+    pub const COUNTER_BITS: u32 = 16;
+
+    /// The version with this stamp and writer.
+    #[must_use]
+    pub const fn new(stamp: u64, incarnation: Incarnation) -> Self {
+        Self { stamp, incarnation }
+    }
+
+    /// The whole stamp: milliseconds above, counter below.
+    #[must_use]
+    pub const fn stamp(self) -> u64 {
+        self.stamp
+    }
+
+    /// The stamp's milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn wall_ms(self) -> u64 {
+        self.stamp >> Self::COUNTER_BITS
+    }
+
+    /// Who wrote it.
+    #[must_use]
+    pub const fn incarnation(self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The version as 16 bytes whose order is the order of versions.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.stamp) << 64 | u128::from(self.incarnation.0)).to_be_bytes()
+    }
+
+    /// The version from its 16 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self::new((both >> 64) as u64, Incarnation(both as u64))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}.{}", self.stamp, self.incarnation)
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Version {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        let (stamp, incarnation) = text.split_once('.').ok_or(InvalidVersion)?;
+        Ok(Self::new(hex(stamp)?, incarnation.parse()?))
+    }
+}
+
+fn hex(text: &str) -> Result<u64, InvalidVersion> {
+    if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(InvalidVersion);
+    }
+    u64::from_str_radix(text, 16).map_err(|_| InvalidVersion)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn order_and_round_trips() {
+        let a = Version::new(1 << 16, Incarnation(9));
+        let b = Version::new(1 << 16, Incarnation(10));
+        let c = Version::new((1 << 16) + 1, Incarnation(1));
+        assert!(a < b && b < c);
+        for version in [a, b, c, Version::new(u64::MAX, Incarnation(u64::MAX))] {
+            assert_eq!(version.to_string().parse(), Ok(version));
+            assert_eq!(Version::from_bytes(version.to_bytes()), version);
+        }
+        assert!(a.to_bytes() < b.to_bytes() && b.to_bytes() < c.to_bytes());
+        assert_eq!("".parse::<Version>(), Err(InvalidVersion));
+        assert_eq!(
+            "+000000000000001.0000000000000001".parse::<Version>(),
+            Err(InvalidVersion)
+        );
+    }
+}

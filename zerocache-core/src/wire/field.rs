@@ -1,0 +1,220 @@
+//! Tagged, length-prefixed fields: `tag ‖ length ‖ bytes`, both numbers as LEB128 varints.
+//!
+//! A reader skips tags that it does not know, so that releases can differ. Numbers inside a field
+//! are varints too. Nothing is allocated for a length before that many bytes are there.
+
+use alloc::vec::Vec;
+
+use bytes::{BufMut, Bytes};
+
+/// A message that cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It ends in the middle of a number or a field.
+    #[error("the message ends too early")]
+    Truncated,
+    /// A number takes more than 64 bits.
+    #[error("a number in the message is too large")]
+    Overflow,
+    /// A field that must be there is not.
+    #[error("the message lacks field {0}")]
+    Missing(u32),
+    /// A field holds what it may not.
+    #[error("field {0} of the message holds what it may not")]
+    Invalid(u32),
+    /// More elements or bytes than a message may have.
+    #[error("the message exceeds a limit in field {0}")]
+    TooMany(u32),
+    /// No message of this number is known.
+    #[error("unknown kind of message {0}")]
+    UnknownKind(u64),
+}
+
+/// Appends fields to a buffer.
+#[derive(Debug, Default)]
+pub struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    /// A writer with room for `bytes`.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            out: Vec::with_capacity(bytes),
+        }
+    }
+
+    /// Appends a bare number.
+    pub fn varint(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.out.put_u8(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.out.put_u8(n as u8);
+    }
+
+    /// Appends a field of bytes.
+    pub fn bytes(&mut self, tag: u32, bytes: &[u8]) {
+        self.varint(u64::from(tag));
+        self.varint(bytes.len() as u64);
+        self.out.put_slice(bytes);
+    }
+
+    /// Appends a field with a number.
+    pub fn number(&mut self, tag: u32, n: u64) {
+        let bits = 64 - n.leading_zeros().min(63) as u64;
+        self.varint(u64::from(tag));
+        self.varint(bits.div_ceil(7));
+        self.varint(n);
+    }
+
+    /// Appends a field made of fields.
+    pub fn nested(&mut self, tag: u32, write: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        write(&mut inner);
+        self.bytes(tag, &inner.out);
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        Bytes::from(self.out)
+    }
+}
+
+/// Walks over the fields of a message; field contents are views of it.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    rest: Bytes,
+}
+
+impl Reader {
+    /// A reader of `message`.
+    #[must_use]
+    pub fn new(message: Bytes) -> Self {
+        Self { rest: message }
+    }
+
+    /// Takes a bare number.
+    ///
+    /// # Errors
+    /// When the message ends within it or it exceeds 64 bits.
+    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut n = 0u64;
+        for (index, &byte) in self.rest.iter().enumerate().take(10) {
+            if index == 9 && byte > 1 {
+                return Err(DecodeError::Overflow);
+            }
+            n |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.rest = self.rest.slice(index + 1..);
+                return Ok(n);
+            }
+        }
+        Err(if self.rest.len() < 10 {
+            DecodeError::Truncated
+        } else {
+            DecodeError::Overflow
+        })
+    }
+
+    /// Takes the next field, or none at the end.
+    ///
+    /// # Errors
+    /// When the message ends within it.
+    pub fn next_field(&mut self) -> Result<Option<Field>, DecodeError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = u32::try_from(self.varint()?).unwrap_or(u32::MAX);
+        let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
+        if length > self.rest.len() {
+            return Err(DecodeError::Truncated);
+        }
+        Ok(Some(Field {
+            tag,
+            bytes: self.rest.split_to(length),
+        }))
+    }
+
+    /// Calls `take` with every field.
+    ///
+    /// # Errors
+    /// The first error of the message or of `take`.
+    pub fn each(
+        mut self,
+        mut take: impl FnMut(Field) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        while let Some(field) = self.next_field()? {
+            take(field)?;
+        }
+        Ok(())
+    }
+}
+
+/// One field: its tag and content.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// What it is.
+    pub tag: u32,
+    /// Its content, a view of the message.
+    pub bytes: Bytes,
+}
+
+impl Field {
+    /// The content as a number.
+    ///
+    /// # Errors
+    /// When it is none, or something follows it.
+    pub fn number(&self) -> Result<u64, DecodeError> {
+        let mut reader = Reader::new(self.bytes.clone());
+        let n = reader.varint()?;
+        if reader.rest.is_empty() {
+            Ok(n)
+        } else {
+            Err(self.invalid())
+        }
+    }
+
+    /// The content as text of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// When it is longer or not UTF-8.
+    pub fn text(&self, bytes_max: usize) -> Result<&str, DecodeError> {
+        self.bounded(bytes_max)?;
+        core::str::from_utf8(&self.bytes).map_err(|_| self.invalid())
+    }
+
+    /// The content if it has at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// When it is longer.
+    pub fn bounded(&self, bytes_max: usize) -> Result<Bytes, DecodeError> {
+        if self.bytes.len() > bytes_max {
+            return Err(DecodeError::TooMany(self.tag));
+        }
+        Ok(self.bytes.clone())
+    }
+
+    /// The content as exactly `N` bytes.
+    ///
+    /// # Errors
+    /// When it has another length.
+    pub fn array<const N: usize>(&self) -> Result<[u8; N], DecodeError> {
+        self.bytes[..].try_into().map_err(|_| self.invalid())
+    }
+
+    /// The content as fields.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.bytes.clone())
+    }
+
+    /// The error for a content that does not fit.
+    #[must_use]
+    pub fn invalid(&self) -> DecodeError {
+        DecodeError::Invalid(self.tag)
+    }
+}

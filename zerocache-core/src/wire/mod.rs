@@ -1,0 +1,29 @@
+//! The messages between nodes, and between clients and nodes.
+//!
+//! A message is `kind ‖ fields`: the kind as a varint, the fields as in [`field`]. Every request
+//! starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
+
+pub mod field;
+mod hello;
+mod record;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    field::DecodeError,
+    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NAME_BYTES_MAX, NodeInfo, NodeState, PROTOCOL},
+    record::Shipment,
+    request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
+    response::{Receipt, Refusal, RefusalCode, Response, Status, Written},
+};
+
+/// What a message takes at most beyond the values in it, in bytes.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 256 * 1024;
+
+/// A number that stands for a cluster's name in every request.
+#[must_use]
+pub fn cluster_id(name: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name.as_bytes())
+}

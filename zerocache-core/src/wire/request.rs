@@ -1,0 +1,312 @@
+//! What one side asks of the other.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{
+    field::{DecodeError, Field, Reader, Writer},
+    hello::Hello,
+    record::{Shipment, read_key},
+};
+use crate::{
+    key::Key,
+    limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    time::Instant,
+    ttl::Ttl,
+    version::Incarnation,
+};
+
+/// Most records in one message.
+pub const SHIPMENTS_MAX: usize = 4096;
+
+/// Who must have stored a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// The node that accepted it.
+    #[default]
+    Local,
+    /// Also every local peer that it reaches at that moment.
+    Region,
+    /// Also one node of each other region that it reaches.
+    All,
+}
+
+impl Ack {
+    const fn to_number(self) -> u64 {
+        match self {
+            Self::Local => 0,
+            Self::Region => 1,
+            Self::All => 2,
+        }
+    }
+
+    fn from_field(field: &Field) -> Result<Self, DecodeError> {
+        match field.number()? {
+            0 => Ok(Self::Local),
+            1 => Ok(Self::Region),
+            2 => Ok(Self::All),
+            _ => Err(field.invalid()),
+        }
+    }
+}
+
+/// What every request states before its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// The caller's cluster, as [`cluster_id`](super::cluster_id); another cluster's is refused.
+    pub cluster: u64,
+    /// The caller, if it is a node.
+    pub from: Option<Incarnation>,
+    /// The node that is meant; another one that answers at its address refuses.
+    pub to: Option<Incarnation>,
+    /// When it was sent, on the caller's monotonic clock in milliseconds.
+    pub sent_ms: u64,
+    /// How long the caller waits, in milliseconds; 0 when it does not say.
+    pub timeout_ms: u64,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Introduces the caller and asks who stands here.
+    Hello(Hello),
+    /// Asks whether the node lives, and what it holds of the cluster.
+    Ping,
+    /// Says that the caller is about to stop. The receiver verifies it.
+    Goodbye,
+    /// Reads a key.
+    Get {
+        /// What to read.
+        key: Key,
+    },
+    /// Writes a value.
+    Put {
+        /// What to write.
+        key: Key,
+        /// The value.
+        value: Bytes,
+        /// Tagged fields forwarded unchanged.
+        metadata: Bytes,
+        /// How long it lives.
+        ttl: Ttl,
+        /// Who must have it before the answer.
+        ack: Ack,
+    },
+    /// Deletes a key.
+    Delete {
+        /// What to delete.
+        key: Key,
+        /// Who must know before the answer.
+        ack: Ack,
+    },
+    /// Passes writes on, between nodes.
+    Replicate(Vec<Shipment>),
+}
+
+/// A request in its envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestMessage {
+    /// Who asks whom, and how long it waits.
+    pub envelope: Envelope,
+    /// What is asked.
+    pub request: Request,
+}
+
+mod kind {
+    pub(super) const HELLO: u64 = 1;
+    pub(super) const PING: u64 = 2;
+    pub(super) const GOODBYE: u64 = 3;
+    pub(super) const GET: u64 = 4;
+    pub(super) const PUT: u64 = 5;
+    pub(super) const DELETE: u64 = 6;
+    pub(super) const REPLICATE: u64 = 7;
+}
+
+mod tag {
+    pub(super) const CLUSTER: u32 = 1;
+    pub(super) const FROM: u32 = 2;
+    pub(super) const TO: u32 = 3;
+    pub(super) const SENT_MS: u32 = 4;
+    pub(super) const TIMEOUT_MS: u32 = 5;
+
+    pub(super) const HELLO: u32 = 16;
+    pub(super) const KEY: u32 = 17;
+    pub(super) const VALUE: u32 = 18;
+    pub(super) const METADATA: u32 = 19;
+    pub(super) const TTL_MS: u32 = 20;
+    pub(super) const ACK: u32 = 21;
+    pub(super) const SHIPMENT: u32 = 22;
+}
+
+impl Request {
+    const fn kind(&self) -> u64 {
+        match self {
+            Self::Hello(_) => kind::HELLO,
+            Self::Ping => kind::PING,
+            Self::Goodbye => kind::GOODBYE,
+            Self::Get { .. } => kind::GET,
+            Self::Put { .. } => kind::PUT,
+            Self::Delete { .. } => kind::DELETE,
+            Self::Replicate(_) => kind::REPLICATE,
+        }
+    }
+
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Put {
+                key,
+                value,
+                metadata,
+                ..
+            } => key.as_bytes().len() + value.len() + metadata.len(),
+            Self::Replicate(shipments) => shipments
+                .iter()
+                .map(|s| s.record.payload_bytes() + 48)
+                .sum(),
+            _ => 128,
+        }
+    }
+
+    fn write(&self, out: &mut Writer, now: Instant) {
+        match self {
+            Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
+            Self::Ping | Self::Goodbye => {}
+            Self::Get { key } => out.bytes(tag::KEY, key.as_bytes()),
+            Self::Put {
+                key,
+                value,
+                metadata,
+                ttl,
+                ack,
+            } => {
+                out.bytes(tag::KEY, key.as_bytes());
+                out.bytes(tag::VALUE, value);
+                if !metadata.is_empty() {
+                    out.bytes(tag::METADATA, metadata);
+                }
+                out.number(tag::TTL_MS, ttl.as_millis());
+                out.number(tag::ACK, ack.to_number());
+            }
+            Self::Delete { key, ack } => {
+                out.bytes(tag::KEY, key.as_bytes());
+                out.number(tag::ACK, ack.to_number());
+            }
+            Self::Replicate(shipments) => {
+                for shipment in shipments {
+                    out.nested(tag::SHIPMENT, |out| shipment.write(out, now));
+                }
+            }
+        }
+    }
+}
+
+impl RequestMessage {
+    /// The message as bytes, sent at `now`: lifetimes are what remains of them then.
+    #[must_use]
+    pub fn encode(&self, now: Instant) -> Bytes {
+        let mut out = Writer::with_capacity(self.request.payload_bytes() + 64);
+        out.varint(self.request.kind());
+        let Envelope {
+            cluster,
+            from,
+            to,
+            sent_ms,
+            timeout_ms,
+        } = self.envelope;
+        out.number(tag::CLUSTER, cluster);
+        for (tag, incarnation) in [(tag::FROM, from), (tag::TO, to)] {
+            if let Some(incarnation) = incarnation {
+                out.number(tag, incarnation.0);
+            }
+        }
+        out.number(tag::SENT_MS, sent_ms);
+        if timeout_ms > 0 {
+            out.number(tag::TIMEOUT_MS, timeout_ms);
+        }
+        self.request.write(&mut out, now);
+        out.finish()
+    }
+
+    /// The request in `message`, received at `now`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is none, or exceeds a limit.
+    pub fn decode(message: Bytes, now: Instant) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message);
+        let kind = reader.varint()?;
+        let mut envelope = Envelope::default();
+        let mut body = Body::default();
+        reader.each(|field| {
+            match field.tag {
+                tag::CLUSTER => envelope.cluster = field.number()?,
+                tag::FROM => envelope.from = Some(Incarnation(field.number()?)),
+                tag::TO => envelope.to = Some(Incarnation(field.number()?)),
+                tag::SENT_MS => envelope.sent_ms = field.number()?,
+                tag::TIMEOUT_MS => envelope.timeout_ms = field.number()?,
+                _ => body.take(&field, now)?,
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            envelope,
+            request: body.into_request(kind)?,
+        })
+    }
+}
+
+/// The fields of any request, before its kind says which of them matter.
+#[derive(Default)]
+struct Body {
+    hello: Option<Hello>,
+    key: Option<Key>,
+    value: Option<Bytes>,
+    metadata: Bytes,
+    ttl: Option<Ttl>,
+    ack: Ack,
+    shipments: Vec<Shipment>,
+}
+
+impl Body {
+    fn take(&mut self, field: &Field, now: Instant) -> Result<(), DecodeError> {
+        match field.tag {
+            tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
+            tag::KEY => self.key = Some(read_key(&field.bytes, field.tag)?),
+            tag::VALUE => self.value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
+            tag::METADATA => self.metadata = field.bounded(METADATA_BYTES_MAX)?,
+            tag::TTL_MS => {
+                self.ttl = Some(Ttl::from_millis(field.number()?).map_err(|_| field.invalid())?);
+            }
+            tag::ACK => self.ack = Ack::from_field(field)?,
+            tag::SHIPMENT if self.shipments.len() < SHIPMENTS_MAX => {
+                self.shipments.push(Shipment::read(field.reader(), now)?);
+            }
+            tag::SHIPMENT => return Err(DecodeError::TooMany(field.tag)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn into_request(self, kind: u64) -> Result<Request, DecodeError> {
+        let key = self.key.ok_or(DecodeError::Missing(tag::KEY));
+        Ok(match kind {
+            kind::HELLO => Request::Hello(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?),
+            kind::PING => Request::Ping,
+            kind::GOODBYE => Request::Goodbye,
+            kind::GET => Request::Get { key: key? },
+            kind::PUT => Request::Put {
+                key: key?,
+                value: self.value.ok_or(DecodeError::Missing(tag::VALUE))?,
+                metadata: self.metadata,
+                ttl: self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS))?,
+                ack: self.ack,
+            },
+            kind::DELETE => Request::Delete {
+                key: key?,
+                ack: self.ack,
+            },
+            kind::REPLICATE => Request::Replicate(self.shipments),
+            unknown => return Err(DecodeError::UnknownKind(unknown)),
+        })
+    }
+}

@@ -1,0 +1,420 @@
+//! What comes back.
+
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    field::{DecodeError, Field, Reader, Writer},
+    hello::{Hello, NodeState},
+    request::SHIPMENTS_MAX,
+};
+use crate::{
+    limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    ttl::Ttl,
+    version::{Incarnation, Version},
+};
+
+/// Longest sentence of a refusal, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It is stored on as many replicas as [`Written`] says.
+    Stored,
+    /// A newer write of the same key won meanwhile.
+    Superseded,
+    /// It was not stored: the node is leaving or overloaded.
+    Refused,
+    /// No answer came: it may be stored or not. Only a client says this.
+    Unknown,
+}
+
+impl Status {
+    /// The status's name in JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Superseded => "superseded",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    const fn to_number(self) -> u64 {
+        match self {
+            Self::Stored => 1,
+            Self::Superseded => 2,
+            Self::Refused => 3,
+            Self::Unknown => 4,
+        }
+    }
+
+    fn from_field(field: &Field) -> Result<Self, DecodeError> {
+        match field.number()? {
+            1 => Ok(Self::Stored),
+            2 => Ok(Self::Superseded),
+            3 => Ok(Self::Refused),
+            4 => Ok(Self::Unknown),
+            _ => Err(field.invalid()),
+        }
+    }
+}
+
+/// The answer to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What became of it.
+    pub status: Status,
+    /// Replicas that hold it or something newer, the accepting node included.
+    pub replicas: u32,
+    /// Replicas that were waited for.
+    pub replicas_wanted: u32,
+    /// Its version, if one was given.
+    pub version: Option<Version>,
+}
+
+/// What a peer did with one record of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It holds this version of the key, which is the one sent or newer.
+    Holds(Version),
+    /// It refused the record: too far ahead of its clock, or too old to judge.
+    Refused,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalCode {
+    /// The caller belongs to another cluster.
+    WrongCluster,
+    /// The node that was meant no longer stands at this address.
+    WrongNode,
+    /// The message cannot be decoded.
+    BadMessage,
+    /// The key breaks a rule.
+    BadKey,
+    /// The value is larger than this node allows.
+    TooLarge,
+    /// The node has more to do than it can.
+    Overloaded,
+    /// The deadline had passed on arrival.
+    Expired,
+    /// The handshake is incomplete: a region is missing or not allowed.
+    BadHello,
+    /// A code of a later release.
+    Other,
+}
+
+impl RefusalCode {
+    const ALL: [(Self, u64); 8] = [
+        (Self::WrongCluster, 1),
+        (Self::WrongNode, 2),
+        (Self::BadMessage, 3),
+        (Self::BadKey, 4),
+        (Self::TooLarge, 5),
+        (Self::Overloaded, 6),
+        (Self::Expired, 7),
+        (Self::BadHello, 8),
+    ];
+
+    fn to_number(self) -> u64 {
+        Self::ALL
+            .iter()
+            .find(|(code, _)| *code == self)
+            .map_or(0, |(_, n)| *n)
+    }
+
+    fn from_number(n: u64) -> Self {
+        Self::ALL
+            .iter()
+            .find(|(_, number)| *number == n)
+            .map_or(Self::Other, |(code, _)| *code)
+    }
+}
+
+/// A refused request: nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why, for programs.
+    pub code: RefusalCode,
+    /// Why, for people.
+    pub text: String,
+    /// The refusing node's wall clock in milliseconds since the Unix epoch; 0 if not told.
+    pub wall_ms: u64,
+}
+
+/// A response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Who stands here.
+    Hello(Hello),
+    /// The node lives.
+    Pong {
+        /// Which life.
+        incarnation: Incarnation,
+        /// How ready it is.
+        state: NodeState,
+        /// A number that changes with the set of nodes that it reaches.
+        view: u64,
+    },
+    /// Heard.
+    Done,
+    /// The value of the key.
+    Found {
+        /// The value.
+        value: Bytes,
+        /// Tagged fields stored with it.
+        metadata: Bytes,
+        /// Its version.
+        version: Version,
+        /// What remains of its life, in milliseconds.
+        remaining_ms: u64,
+    },
+    /// The node has no value for the key.
+    NotFound {
+        /// Whether the node is warming, so that others may have it.
+        warming: bool,
+    },
+    /// What became of a write.
+    Written(Written),
+    /// A receipt for each record of a batch, in its order.
+    Replicated(Vec<Receipt>),
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+mod kind {
+    pub(super) const HELLO: u64 = 1;
+    pub(super) const PONG: u64 = 2;
+    pub(super) const DONE: u64 = 3;
+    pub(super) const FOUND: u64 = 4;
+    pub(super) const NOT_FOUND: u64 = 5;
+    pub(super) const WRITTEN: u64 = 6;
+    pub(super) const REPLICATED: u64 = 7;
+    pub(super) const REFUSED: u64 = 8;
+}
+
+mod tag {
+    pub(super) const HELLO: u32 = 1;
+    pub(super) const INCARNATION: u32 = 2;
+    pub(super) const STATE: u32 = 3;
+    pub(super) const VIEW: u32 = 4;
+    pub(super) const VALUE: u32 = 5;
+    pub(super) const METADATA: u32 = 6;
+    pub(super) const VERSION: u32 = 7;
+    pub(super) const REMAINING_MS: u32 = 8;
+    pub(super) const WARMING: u32 = 9;
+    pub(super) const STATUS: u32 = 10;
+    pub(super) const REPLICAS: u32 = 11;
+    pub(super) const REPLICAS_WANTED: u32 = 12;
+    pub(super) const RECEIPT: u32 = 13;
+    pub(super) const CODE: u32 = 14;
+    pub(super) const TEXT: u32 = 15;
+    pub(super) const WALL_MS: u32 = 16;
+}
+
+impl Response {
+    /// A refusal without a time.
+    #[must_use]
+    pub fn refused(code: RefusalCode, text: impl Into<String>) -> Self {
+        Self::Refused(Refusal {
+            code,
+            text: text.into(),
+            wall_ms: 0,
+        })
+    }
+
+    const fn kind(&self) -> u64 {
+        match self {
+            Self::Hello(_) => kind::HELLO,
+            Self::Pong { .. } => kind::PONG,
+            Self::Done => kind::DONE,
+            Self::Found { .. } => kind::FOUND,
+            Self::NotFound { .. } => kind::NOT_FOUND,
+            Self::Written(_) => kind::WRITTEN,
+            Self::Replicated(_) => kind::REPLICATED,
+            Self::Refused(_) => kind::REFUSED,
+        }
+    }
+
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let payload = match self {
+            Self::Found {
+                value, metadata, ..
+            } => value.len() + metadata.len(),
+            Self::Replicated(receipts) => receipts.len() * 18,
+            _ => 0,
+        };
+        let mut out = Writer::with_capacity(payload + 64);
+        out.varint(self.kind());
+        self.write(&mut out);
+        out.finish()
+    }
+
+    fn write(&self, out: &mut Writer) {
+        match self {
+            Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
+            Self::Pong {
+                incarnation,
+                state,
+                view,
+            } => {
+                out.number(tag::INCARNATION, incarnation.0);
+                out.number(tag::STATE, state.to_number());
+                out.number(tag::VIEW, *view);
+            }
+            Self::Done => {}
+            Self::Found {
+                value,
+                metadata,
+                version,
+                remaining_ms,
+            } => {
+                out.bytes(tag::VALUE, value);
+                if !metadata.is_empty() {
+                    out.bytes(tag::METADATA, metadata);
+                }
+                out.bytes(tag::VERSION, &version.to_bytes());
+                out.number(tag::REMAINING_MS, *remaining_ms);
+            }
+            Self::NotFound { warming } => out.number(tag::WARMING, u64::from(*warming)),
+            Self::Written(written) => {
+                out.number(tag::STATUS, written.status.to_number());
+                out.number(tag::REPLICAS, u64::from(written.replicas));
+                out.number(tag::REPLICAS_WANTED, u64::from(written.replicas_wanted));
+                if let Some(version) = written.version {
+                    out.bytes(tag::VERSION, &version.to_bytes());
+                }
+            }
+            Self::Replicated(receipts) => {
+                for receipt in receipts {
+                    match receipt {
+                        Receipt::Holds(version) => out.bytes(tag::RECEIPT, &version.to_bytes()),
+                        Receipt::Refused => out.bytes(tag::RECEIPT, &[]),
+                    }
+                }
+            }
+            Self::Refused(refusal) => {
+                out.number(tag::CODE, refusal.code.to_number());
+                out.bytes(tag::TEXT, truncated(&refusal.text).as_bytes());
+                out.number(tag::WALL_MS, refusal.wall_ms);
+            }
+        }
+    }
+
+    /// The response in `message`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is none, or exceeds a limit.
+    pub fn decode(message: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message);
+        let kind = reader.varint()?;
+        let mut body = Body::default();
+        reader.each(|field| body.take(&field))?;
+        body.into_response(kind)
+    }
+}
+
+/// The start of `text` that fits, cut between characters.
+fn truncated(text: &str) -> &str {
+    let cut = text
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take_while(|end| *end <= TEXT_BYTES_MAX);
+    &text[..cut.last().unwrap_or(0)]
+}
+
+/// The fields of any response, before its kind says which of them matter.
+#[derive(Default)]
+struct Body {
+    hello: Option<Hello>,
+    incarnation: Option<Incarnation>,
+    state: u64,
+    view: u64,
+    value: Option<Bytes>,
+    metadata: Bytes,
+    version: Option<Version>,
+    remaining_ms: u64,
+    warming: bool,
+    status: Option<Status>,
+    replicas: [u32; 2],
+    receipts: Vec<Receipt>,
+    code: u64,
+    text: String,
+    wall_ms: u64,
+}
+
+impl Body {
+    fn take(&mut self, field: &Field) -> Result<(), DecodeError> {
+        let count = |field: &Field| u32::try_from(field.number()?).map_err(|_| field.invalid());
+        match field.tag {
+            tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
+            tag::INCARNATION => self.incarnation = Some(Incarnation(field.number()?)),
+            tag::STATE => self.state = field.number()?,
+            tag::VIEW => self.view = field.number()?,
+            tag::VALUE => self.value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
+            tag::METADATA => self.metadata = field.bounded(METADATA_BYTES_MAX)?,
+            tag::VERSION => self.version = Some(Version::from_bytes(field.array()?)),
+            tag::REMAINING_MS => self.remaining_ms = field.number()?.min(Ttl::MAX.as_millis()),
+            tag::WARMING => self.warming = field.number()? != 0,
+            tag::STATUS => self.status = Some(Status::from_field(field)?),
+            tag::REPLICAS => self.replicas[0] = count(field)?,
+            tag::REPLICAS_WANTED => self.replicas[1] = count(field)?,
+            tag::RECEIPT if self.receipts.len() >= SHIPMENTS_MAX => {
+                return Err(DecodeError::TooMany(field.tag));
+            }
+            tag::RECEIPT if field.bytes.is_empty() => self.receipts.push(Receipt::Refused),
+            tag::RECEIPT => {
+                self.receipts
+                    .push(Receipt::Holds(Version::from_bytes(field.array()?)));
+            }
+            tag::CODE => self.code = field.number()?,
+            tag::TEXT => self.text = field.text(TEXT_BYTES_MAX)?.to_owned(),
+            tag::WALL_MS => self.wall_ms = field.number()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn into_response(self, kind: u64) -> Result<Response, DecodeError> {
+        Ok(match kind {
+            kind::HELLO => Response::Hello(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?),
+            kind::PONG => Response::Pong {
+                incarnation: self
+                    .incarnation
+                    .ok_or(DecodeError::Missing(tag::INCARNATION))?,
+                state: NodeState::from_number(self.state),
+                view: self.view,
+            },
+            kind::DONE => Response::Done,
+            kind::FOUND => Response::Found {
+                value: self.value.ok_or(DecodeError::Missing(tag::VALUE))?,
+                metadata: self.metadata,
+                version: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,
+                remaining_ms: self.remaining_ms,
+            },
+            kind::NOT_FOUND => Response::NotFound {
+                warming: self.warming,
+            },
+            kind::WRITTEN => Response::Written(Written {
+                status: self.status.ok_or(DecodeError::Missing(tag::STATUS))?,
+                replicas: self.replicas[0],
+                replicas_wanted: self.replicas[1],
+                version: self.version,
+            }),
+            kind::REPLICATED => Response::Replicated(self.receipts),
+            kind::REFUSED => Response::Refused(Refusal {
+                code: RefusalCode::from_number(self.code),
+                text: self.text,
+                wall_ms: self.wall_ms,
+            }),
+            unknown => return Err(DecodeError::UnknownKind(unknown)),
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! Round trips, golden bytes, tolerance of what is unknown, and garbage.
+
+use alloc::{string::String, vec, vec::Vec};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{field::Writer, *};
+use crate::{
+    entry::{Change, Record},
+    key::Key,
+    time::Instant,
+    ttl::Ttl,
+    version::{Incarnation, Version},
+};
+
+const NOW: Instant = Instant::from_millis(5_000);
+
+fn key(text: &str) -> Key {
+    Key::within(Bytes::copy_from_slice(text.as_bytes()), 1024).unwrap()
+}
+
+fn message(request: Request) -> RequestMessage {
+    let envelope = Envelope {
+        cluster: cluster_id("zerocache"),
+        from: Some(Incarnation(7)),
+        to: None,
+        sent_ms: 5_000,
+        timeout_ms: 500,
+    };
+    RequestMessage { envelope, request }
+}
+
+fn info(incarnation: u64) -> NodeInfo {
+    NodeInfo {
+        incarnation: Incarnation(incarnation),
+        region: "london".into(),
+        zone: Some("a".into()),
+        addresses: vec![
+            "127.0.0.2:6789".parse().unwrap(),
+            "[::1]:6789".parse().unwrap(),
+        ],
+        state: NodeState::InSync,
+        bytes_max: 1 << 30,
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        cluster: "zerocache".into(),
+        protocol: PROTOCOL,
+        features: 5,
+        auth: Bytes::from_static(b"later"),
+        wall_ms: 1_800_000_000_000,
+        node: Some(info(1)),
+        region: "london".into(),
+        members: vec![
+            info(2),
+            NodeInfo {
+                zone: None,
+                addresses: vec![],
+                ..info(3)
+            },
+        ],
+    }
+}
+
+fn requests() -> Vec<Request> {
+    let version = Version::new(42 << 16, Incarnation(9));
+    let value = Change::Put {
+        value: Bytes::from_static(b"value"),
+        metadata: Bytes::from_static(b"meta"),
+        expires: NOW.plus_ms(1_500),
+    };
+    let shipment = |change, relay| Shipment {
+        record: Record {
+            key: key("k"),
+            version,
+            change,
+        },
+        relay,
+    };
+    vec![
+        Request::Hello(hello()),
+        Request::Ping,
+        Request::Goodbye,
+        Request::Get { key: key("k") },
+        Request::Put {
+            key: key("k"),
+            value: Bytes::new(),
+            metadata: Bytes::new(),
+            ttl: Ttl::MAX,
+            ack: Ack::All,
+        },
+        Request::Delete {
+            key: key("k"),
+            ack: Ack::Region,
+        },
+        Request::Replicate(vec![shipment(value, true), shipment(Change::Delete, false)]),
+    ]
+}
+
+fn responses() -> Vec<Response> {
+    let version = Version::new(42 << 16, Incarnation(9));
+    vec![
+        Response::Hello(hello()),
+        Response::Pong {
+            incarnation: Incarnation(1),
+            state: NodeState::Leaving,
+            view: u64::MAX,
+        },
+        Response::Done,
+        Response::Found {
+            value: Bytes::new(),
+            metadata: Bytes::from_static(b"m"),
+            version,
+            remaining_ms: 1_000,
+        },
+        Response::NotFound { warming: true },
+        Response::Written(Written {
+            status: Status::Superseded,
+            replicas: 2,
+            replicas_wanted: 3,
+            version: Some(version),
+        }),
+        Response::Replicated(vec![Receipt::Holds(version), Receipt::Refused]),
+        Response::refused(RefusalCode::TooLarge, "too large"),
+    ]
+}
+
+#[test]
+fn every_message_survives_the_round_trip() {
+    for request in requests() {
+        let message = message(request);
+        assert_eq!(
+            RequestMessage::decode(message.encode(NOW), NOW),
+            Ok(message)
+        );
+    }
+    for response in responses() {
+        assert_eq!(Response::decode(response.encode()), Ok(response));
+    }
+}
+
+#[test]
+fn a_lifetime_is_what_remains_when_the_message_is_encoded() {
+    let shipment = requests().pop().unwrap();
+    let later = NOW.plus_ms(1_000);
+    let receiver = Instant::from_millis(77);
+    let decoded = RequestMessage::decode(message(shipment).encode(later), receiver).unwrap();
+    let Request::Replicate(shipments) = decoded.request else {
+        panic!("not a batch")
+    };
+    let Change::Put { expires, .. } = shipments[0].record.change else {
+        panic!("not a put")
+    };
+    assert_eq!(expires, receiver.plus_ms(500));
+}
+
+#[test]
+fn the_bytes_of_messages_are_pinned() {
+    let hex = |bytes: Bytes| {
+        bytes
+            .iter()
+            .map(|b| alloc::format!("{b:02x}"))
+            .collect::<String>()
+    };
+    let get = message(Request::Get { key: key("k") });
+    assert_eq!(
+        hex(get.encode(NOW)),
+        "040109f9ab90cdaad1b19568020107040288270502f40311016b"
+    );
+    let miss = Response::NotFound { warming: false };
+    assert_eq!(hex(miss.encode()), "05090100");
+}
+
+#[test]
+fn unknown_fields_are_skipped() {
+    let mut bytes = message(Request::Ping).encode(NOW).to_vec();
+    let mut later = Writer::default();
+    later.bytes(99, b"from the future");
+    later.number(4_000_000, 1);
+    bytes.extend_from_slice(&later.finish());
+    assert_eq!(
+        RequestMessage::decode(bytes.into(), NOW),
+        Ok(message(Request::Ping))
+    );
+}
+
+#[test]
+fn every_truncation_is_an_error_or_lacks_a_field() {
+    for request in requests() {
+        let whole = message(request).encode(NOW);
+        for end in 0..whole.len() {
+            // A cut between fields can leave a shorter valid message; it must not panic.
+            if let Ok(decoded) = RequestMessage::decode(whole.slice(..end), NOW) {
+                assert_ne!(decoded.encode(NOW), whole);
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let mut out = Writer::default();
+    out.varint(7);
+    for _ in 0..=SHIPMENTS_MAX {
+        out.nested(22, |out| {
+            out.bytes(1, b"k");
+            out.bytes(2, &[0; 16]);
+        });
+    }
+    assert_eq!(
+        RequestMessage::decode(out.finish(), NOW),
+        Err(DecodeError::TooMany(22))
+    );
+
+    let mut eternal = Writer::default();
+    eternal.varint(7);
+    eternal.nested(22, |out| {
+        out.bytes(1, b"k");
+        out.bytes(2, &[0; 16]);
+        out.bytes(3, b"v");
+        out.number(5, u64::MAX);
+    });
+    assert_eq!(
+        RequestMessage::decode(eternal.finish(), NOW),
+        Err(DecodeError::Invalid(5))
+    );
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let bytes = Bytes::from(bytes);
+        let _ = RequestMessage::decode(bytes.clone(), NOW);
+        let _ = Response::decode(bytes);
+    }
+
+    #[test]
+    fn a_flipped_byte_never_panics(index in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        for request in requests() {
+            let mut bytes = message(request).encode(NOW).to_vec();
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
+            let _ = RequestMessage::decode(bytes.into(), NOW);
+        }
+        for response in responses() {
+            let mut bytes = response.encode().to_vec();
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Response::decode(bytes.into());
+        }
+    }
+
+    #[test]
+    fn numbers_survive(n in any::<u64>()) {
+        let mut out = Writer::default();
+        out.number(3, n);
+        let field = field::Reader::new(out.finish()).next_field().unwrap().unwrap();
+        prop_assert_eq!(field.number(), Ok(n));
+    }
+}
