@@ -24,8 +24,10 @@ pub(super) const GOODBYE_MAX: Duration = Duration::from_millis(500);
 /// The longest wait for the daemon's thread to end.
 const EXIT_MAX: Duration = Duration::from_secs(1);
 
-/// Silence has no end, so the first answer is what came within this time: a record that exists is
-/// found in 50 to 75 ms, of which RFC 6762 has both sides wait up to 120 ms each.
+/// Silence has no end, so the first answer is what came within this time. A record that exists is
+/// found in 50 to 75 ms where both sides wait at random up to 120 ms (RFC 6762, sections 5.2 and 6).
+/// A node that announced itself less than a second ago does not answer; it is found when it
+/// announces itself the second time, after a good second.
 const FIRST_ANSWER: Duration = Duration::from_millis(300);
 
 /// Pause before a browse that ended is begun again.

@@ -248,8 +248,9 @@ impl Discovery {
         }
     }
 
-    /// Withdraws, ends all tasks and the mDNS daemon, and returns when they have ended; at most two
-    /// seconds later. Nothing is sent to the channel after that.
+    /// Withdraws, ends all tasks and the mDNS daemon, and returns when the tasks have ended and the
+    /// daemon has said that it does; at most two seconds later. Nothing is sent to the channel after
+    /// that.
     pub async fn shutdown(&self) {
         self.withdraw().await;
         let mut tasks =
