@@ -9,7 +9,7 @@ use mdns_sd::{IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zerocache_net::discovery::{
-    Announcement, Discovery, DiscoveryConfig, Event, Interface, MdnsConfig, Proposal, Source,
+    Announcement, Discovery, DiscoveryConfig, Event, MdnsConfig, Proposal, Source,
 };
 use zerocache_tests::namespace;
 
@@ -32,10 +32,13 @@ fn block_on(body: impl Future<Output = ()>) {
 }
 
 fn mdns(cluster: &str) -> (Discovery, mpsc::Receiver<Event>) {
+    mdns_on(cluster, Some("lo"))
+}
+
+fn mdns_on(cluster: &str, interface: Option<&str>) -> (Discovery, mpsc::Receiver<Event>) {
+    let interface = interface.map(|text| text.parse().expect("an interface"));
     let mut config = DiscoveryConfig::new(cluster);
-    config.mdns = Some(MdnsConfig {
-        interface: Some(Interface::Name("lo".into())),
-    });
+    config.mdns = Some(MdnsConfig { interface });
     start(config)
 }
 
@@ -190,8 +193,9 @@ fn clusters_on_one_network_stay_apart() {
 
 async fn apart() {
     let (staging, _at_staging) = mdns("staging");
-    let (production, mut at_production) = mdns("production");
-    let (other, _at_other) = mdns("production");
+    // Here these mean the same as `lo`.
+    let (production, mut at_production) = mdns_on("production", None);
+    let (other, _at_other) = mdns_on("production", Some("127.0.0.3"));
     staging
         .announce(&announcement("london", 1, &["127.0.0.2"]))
         .expect("announced");

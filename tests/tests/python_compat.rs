@@ -189,11 +189,8 @@ fn http(method: &str, address: &str, path: &str) -> Option<u16> {
          Connection: close\r\n\r\n{body}"
     );
     stream.write_all(head.as_bytes()).ok()?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).ok()?;
-    std::str::from_utf8(&answer)
-        .ok()?
-        .strip_prefix("HTTP/1.1 ")?
-        .parse()
-        .ok()
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer).ok()?;
+    let status = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    std::str::from_utf8(status).ok()?.parse().ok()
 }
