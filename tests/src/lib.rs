@@ -1,1 +1,3 @@
 //! What the process tests share.
+
+pub mod namespace;

@@ -1,1 +1,3 @@
 //! zerocache-net
+
+pub mod discovery;

@@ -1,0 +1,199 @@
+//! Tests that need a network of their own: real mDNS, fixed ports, a changed `/etc/hosts`.
+//!
+//! [`run`] starts the test again, alone, in a child process inside a new user, network and mount
+//! namespace in which only the loopback interface exists, and there runs the body. Nothing that the
+//! body sends can leave the machine, and nothing outside can disturb it. No root is needed.
+//!
+//! Where the kernel or a sandbox does not permit that, the test says that it is skipped; under
+//! `CI=true` it fails instead, so that a green run means that it ran.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Set in the child: says that the body runs here.
+const INSIDE: &str = "ZEROCACHE_TEST_NAMESPACE";
+
+/// Set in the child: the file that stands in for `/etc/hosts`.
+const HOSTS: &str = "ZEROCACHE_TEST_HOSTS";
+
+/// The longest that one test may take inside.
+const TEST_MAX: Duration = Duration::from_secs(120);
+
+/// How often the child is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Brings loopback up, binds the hosts file where one is given, and becomes the test.
+const SETUP: &str = r#"set -e
+ip link set lo up
+if [ -n "$ZEROCACHE_TEST_HOSTS" ]; then mount --bind "$ZEROCACHE_TEST_HOSTS" /etc/hosts; fi
+exec "$@""#;
+
+/// Runs `body` inside a namespace, or says that it is skipped.
+///
+/// `test` is the full path of the calling test inside its test binary, such as `"finds_peers"`.
+///
+/// # Panics
+///
+/// When the body panics, takes longer than two minutes, or does not run because `test` names
+/// another test; and when namespaces are missing under `CI=true`.
+pub fn run(test: &str, body: impl FnOnce()) {
+    run_with(test, None, body);
+}
+
+/// Does what [`run`] does, with `hosts` as the content of `/etc/hosts`; [`set_hosts`] changes it.
+///
+/// # Panics
+///
+/// As [`run`] does.
+pub fn run_with_hosts(test: &str, hosts: &str, body: impl FnOnce()) {
+    run_with(test, Some(hosts), body);
+}
+
+/// Replaces the content of `/etc/hosts`, for the body of [`run_with_hosts`].
+///
+/// # Panics
+///
+/// When called elsewhere.
+pub fn set_hosts(hosts: &str) {
+    let file = std::env::var(HOSTS).expect("set_hosts is for the body of run_with_hosts");
+    // Written in place: the mount is of this very file.
+    std::fs::write(file, hosts).expect("the hosts file can be written");
+}
+
+/// Says on the terminal that `test` is skipped and why; libtest does not capture it.
+///
+/// # Panics
+///
+/// Under `CI=true`, where nothing may be skipped.
+pub fn skip(test: &str, why: &str) {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{test} must run under CI=true: {why}"
+    );
+    // One write, so that tests that run beside this one do not come in between.
+    let line = format!("\n{test}: skipped: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn run_with(test: &str, hosts: Option<&str>, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    if let Err(why) = permitted() {
+        return skip(
+            test,
+            &format!("network namespaces are not permitted here ({why})"),
+        );
+    }
+    let hosts = hosts.map(|content| {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(content.as_bytes())
+            .expect("a temporary file can be written");
+        file
+    });
+    let output = run_child(test, hosts.as_ref().map(tempfile::NamedTempFile::path));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    print!("{stdout}");
+    eprint!("{stderr}");
+    assert!(
+        output.status.success(),
+        "{test} failed inside its namespace: {}",
+        output.status
+    );
+    assert!(
+        stdout.contains("test result: ok. 1 passed"),
+        "no test is called {test}"
+    );
+}
+
+/// Tells once per process whether namespaces can be made.
+fn permitted() -> Result<(), String> {
+    static PERMITTED: OnceLock<Result<(), String>> = OnceLock::new();
+    PERMITTED
+        .get_or_init(|| {
+            let output = inside().arg("true").stdin(Stdio::null()).output();
+            let output = output.map_err(|error| format!("unshare: {error}"))?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(said.lines().next().unwrap_or("unshare failed").to_owned())
+        })
+        .clone()
+}
+
+/// A command that makes the namespaces and then runs what is added as arguments.
+fn inside() -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["-Urnm", "--", "sh", "-c", SETUP, "sh"])
+        .env_remove(HOSTS);
+    command
+}
+
+fn run_child(test: &str, hosts: Option<&Path>) -> Output {
+    let mut command = inside();
+    command
+        .arg(std::env::current_exe().expect("the path of this test binary"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // One group, so that what a failing body leaves behind can be ended with it.
+        .process_group(0);
+    if let Some(hosts) = hosts {
+        command.env(HOSTS, hosts);
+    }
+    let mut child = command.spawn().expect("unshare starts");
+    let group = Pid::from_child(&child);
+    let stdout = collect(child.stdout.take());
+    let stderr = collect(child.stderr.take());
+    let status = wait(&mut child);
+    let _ = kill_process_group(group, Signal::KILL);
+    let status = match status {
+        Some(status) => status,
+        None => {
+            eprintln!("{test}: ended after {TEST_MAX:?}");
+            child.wait().expect("the child can be waited for")
+        }
+    };
+    let joined = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    Output {
+        status,
+        stdout: joined(stdout),
+        stderr: joined(stderr),
+    }
+}
+
+/// Waits up to [`TEST_MAX`].
+fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
+    let polls = TEST_MAX.as_millis() / POLL.as_millis();
+    for _ in 0..polls {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            return Some(status);
+        }
+        std::thread::sleep(POLL);
+    }
+    None
+}
+
+/// Reads a pipe to its end, so that the child never waits for us.
+fn collect(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}

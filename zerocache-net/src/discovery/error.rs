@@ -1,0 +1,39 @@
+//! What can be wrong with a configuration or an announcement.
+
+use thiserror::Error;
+
+use super::NAMES_MAX;
+
+/// A mistake in what discovery was told to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DiscoveryError {
+    /// A cluster or region that cannot be announced.
+    #[error("{what} {given:?}: must be 1 to 128 bytes long, without control characters")]
+    BadName {
+        /// Which of them: `cluster` or `region`.
+        what: &'static str,
+        /// What was given.
+        given: String,
+    },
+    /// More names than are looked up.
+    #[error("{given} {what}: at most {NAMES_MAX} are allowed")]
+    TooManyNames {
+        /// Which list: `DNS names` or `seeds`.
+        what: &'static str,
+        /// How many were given.
+        given: usize,
+    },
+    /// An announcement without a port.
+    #[error("port 0 cannot be announced: announce the port that is bound")]
+    NoPort,
+    /// The mDNS daemon refused.
+    #[error("mDNS: {0}")]
+    Mdns(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<mdns_sd::Error> for DiscoveryError {
+    fn from(error: mdns_sd::Error) -> Self {
+        Self::Mdns(Box::new(error))
+    }
+}

@@ -1,0 +1,106 @@
+//! Names that are resolved again and again: `--dns` and `--seed`.
+//!
+//! One task per name and at most one lookup of it at a time, so that a resolver that hangs holds one
+//! thread per name and no more.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::outlet::{Closed, Outlet};
+use super::{ADDRESSES_PER_NAME_MAX, NameAndPort, Proposal, Source};
+
+/// After this time a lookup counts as failed; its answer is still taken when it comes.
+const LOOKUP_MAX: Duration = Duration::from_secs(2);
+
+/// What the last lookup said, so that only changes are logged.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Found(Vec<SocketAddr>),
+    Failed(String),
+}
+
+pub(super) async fn run(
+    name: NameAndPort,
+    source: Source,
+    interval: Duration,
+    outlet: Outlet,
+    first_answer: mpsc::Sender<()>,
+) {
+    let mut first_answer = Some(first_answer);
+    let mut last = None;
+    loop {
+        let mut lookup = pin!(tokio::net::lookup_host((name.host(), name.port())));
+        let answer = match tokio::time::timeout(LOOKUP_MAX, &mut lookup).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                drop(first_answer.take());
+                let outcome = Outcome::Failed(format!("no answer within {LOOKUP_MAX:?}"));
+                note(&name, outcome, &mut last, &outlet);
+                lookup.await
+            }
+        };
+        let outcome = outcome(answer, &outlet);
+        if let Outcome::Found(addresses) = &outcome
+            && propose(addresses, source, &outlet).is_err()
+        {
+            return;
+        }
+        note(&name, outcome, &mut last, &outlet);
+        drop(first_answer.take());
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = outlet.closed() => return,
+        }
+    }
+}
+
+fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &Outlet) -> Outcome {
+    match answer {
+        Ok(found) => {
+            // Sorted, because resolvers rotate their answers and that is no change.
+            let mut addresses: Vec<_> = found.collect::<BTreeSet<_>>().into_iter().collect();
+            outlet
+                .counters
+                .over_limit
+                .add(addresses.len().saturating_sub(ADDRESSES_PER_NAME_MAX));
+            addresses.truncate(ADDRESSES_PER_NAME_MAX);
+            if addresses.is_empty() {
+                Outcome::Failed("no addresses".to_owned())
+            } else {
+                Outcome::Found(addresses)
+            }
+        }
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+fn propose(addresses: &[SocketAddr], source: Source, outlet: &Outlet) -> Result<(), Closed> {
+    addresses.iter().try_for_each(|address| {
+        outlet.propose(Proposal {
+            addresses: vec![*address],
+            source,
+            region: None,
+            incarnation: None,
+        })
+    })
+}
+
+fn note(name: &NameAndPort, outcome: Outcome, last: &mut Option<Outcome>, outlet: &Outlet) {
+    if matches!(outcome, Outcome::Failed(_)) {
+        outlet.counters.lookups_failed.add(1);
+    }
+    if last.as_ref() == Some(&outcome) {
+        return;
+    }
+    match &outcome {
+        Outcome::Found(addresses) => info!(%name, ?addresses, "name resolves"),
+        Outcome::Failed(error) => warn!(%name, error, "name does not resolve; tried again"),
+    }
+    *last = Some(outcome);
+}

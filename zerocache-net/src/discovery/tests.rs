@@ -1,0 +1,128 @@
+//! Discovery without multicast: names and seeds on loopback addresses, which need no resolver.
+//! mDNS runs in `zerocache-tests`, inside a network namespace.
+
+use super::*;
+
+fn config(seeds: &[&str], dns: &[&str]) -> DiscoveryConfig {
+    let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    DiscoveryConfig {
+        seeds: names(seeds),
+        dns: names(dns),
+        ..DiscoveryConfig::new("test")
+    }
+}
+
+fn proposed(event: Event) -> Proposal {
+    match event {
+        Event::Proposed(proposal) => proposal,
+        other => panic!("expected a proposal, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn seeds_and_names_are_proposed_and_then_it_settles() {
+    let (sender, mut events) = mpsc::channel(16);
+    let config = config(&["127.0.0.1:7001"], &["127.0.0.2:7002", "[::1]:7003"]);
+    let discovery = Discovery::start(config, sender).unwrap();
+    let mut found = Vec::new();
+    loop {
+        match events.recv().await.unwrap() {
+            Event::Proposed(proposal) => found.push(proposal),
+            Event::Settled => break,
+            Event::Withdrawn(proposal) => panic!("withdrawn: {proposal:?}"),
+        }
+    }
+    found.sort_by_key(|proposal| proposal.addresses[0].port());
+    let sources: Vec<_> = found.iter().map(|proposal| proposal.source).collect();
+    assert_eq!(sources, [Source::Seed, Source::Dns, Source::Dns]);
+    assert_eq!(found[0].addresses, ["127.0.0.1:7001".parse().unwrap()]);
+    assert_eq!(found[2].addresses, ["[::1]:7003".parse().unwrap()]);
+    assert_eq!(discovery.counts().proposed, 3);
+    discovery.shutdown().await;
+    assert_eq!(events.recv().await, None);
+}
+
+#[tokio::test]
+async fn without_sources_it_settles_at_once() {
+    let (sender, mut events) = mpsc::channel(1);
+    let discovery = Discovery::start(config(&[], &[]), sender).unwrap();
+    assert_eq!(events.recv().await, Some(Event::Settled));
+    let announcement = Announcement {
+        region: "london".into(),
+        incarnation: 1,
+        addresses: Vec::new(),
+        port: 1,
+        python: false,
+    };
+    discovery.announce(&announcement).unwrap();
+    discovery.withdraw().await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_settles_and_is_counted() {
+    let (sender, mut events) = mpsc::channel(1);
+    // An empty label: no resolver is asked.
+    let discovery = Discovery::start(config(&["a..b:1"], &[]), sender).unwrap();
+    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(discovery.counts().lookups_failed, 1);
+}
+
+#[tokio::test]
+async fn what_is_known_is_proposed_again() {
+    let (sender, mut events) = mpsc::channel(16);
+    let mut config = config(&["127.0.0.1:7001"], &[]);
+    config.interval = Duration::from_millis(100);
+    let _discovery = Discovery::start(config, sender).unwrap();
+    let first = proposed(events.recv().await.unwrap());
+    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(proposed(events.recv().await.unwrap()), first);
+}
+
+#[tokio::test]
+async fn a_full_channel_drops_proposals_and_never_the_settling() {
+    let (sender, mut events) = mpsc::channel(1);
+    let names: Vec<String> = (1..=20).map(|last| format!("127.0.0.{last}:1")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let discovery = Discovery::start(config(&[], &names), sender).unwrap();
+    // Nobody receives until all have answered.
+    while discovery.counts().proposed + discovery.counts().dropped < 20 {
+        tokio::task::yield_now().await;
+    }
+    proposed(events.recv().await.unwrap());
+    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(
+        (discovery.counts().proposed, discovery.counts().dropped),
+        (1, 19)
+    );
+}
+
+#[tokio::test]
+async fn mistakes_are_refused() {
+    let start = |config| Discovery::start(config, mpsc::channel(1).0).map(drop);
+    let error = start(DiscoveryConfig::new("")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "cluster \"\": must be 1 to 128 bytes long, without control characters"
+    );
+    let many: Vec<&str> = vec!["localhost:1"; NAMES_MAX + 1];
+    let error = start(config(&many, &[])).unwrap_err().to_string();
+    assert_eq!(error, "65 seeds: at most 64 are allowed");
+
+    let discovery = Discovery::start(config(&[], &[]), mpsc::channel(1).0).unwrap();
+    let announcement = Announcement {
+        region: String::new(),
+        incarnation: 1,
+        addresses: Vec::new(),
+        port: 0,
+        python: false,
+    };
+    assert!(discovery.announce(&announcement).is_err());
+    let announcement = Announcement {
+        region: "london".into(),
+        ..announcement
+    };
+    assert!(matches!(
+        discovery.announce(&announcement),
+        Err(DiscoveryError::NoPort)
+    ));
+}
