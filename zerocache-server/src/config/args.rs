@@ -37,7 +37,7 @@ Examples:
 
 /// A zerocache node: keeps entries for a limited time and replicates them to all regions.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "zerocache-server", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "zerocache-server", version, after_help = EXAMPLES, max_term_width = 100, next_line_help = true)]
 pub struct Args {
     /// Region that this node stands in (required); any name but v1
     #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
