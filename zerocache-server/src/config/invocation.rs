@@ -1,0 +1,278 @@
+//! From the command line and the environment to a configuration, or to one line that says why not.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory, FromArgMatches};
+
+use super::args::Args;
+use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
+use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
+use super::values::{DiscoverySet, LogConfig};
+
+/// The exit code of a mistake in the configuration.
+const EXIT_MISTAKE: u8 = 2;
+
+/// What the command line and the environment ask for.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The node, validated.
+    pub server: ServerConfig,
+    /// Its logs.
+    pub log: LogConfig,
+    /// What was ignored in the environment, one sentence each; to be logged as warnings.
+    pub notices: Vec<String>,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum Stop {
+    /// The help or the version was asked for.
+    Answer(String),
+    /// The configuration is wrong; one line, without a line break.
+    Mistake(String),
+}
+
+impl Stop {
+    /// Prints the answer on standard output or the mistake on standard error, and returns the exit
+    /// code: 0 or 2.
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
+        // A closed pipe leaves nobody to tell.
+        match self {
+            Self::Answer(text) => {
+                let _ = std::io::stdout().write_all(text.as_bytes());
+                ExitCode::SUCCESS
+            }
+            Self::Mistake(line) => {
+                // A wrong value may carry line breaks of its own.
+                let line = line.replace(char::is_control, " ");
+                let _ = writeln!(std::io::stderr(), "error: {line}");
+                ExitCode::from(EXIT_MISTAKE)
+            }
+        }
+    }
+}
+
+impl Invocation {
+    /// Reads this process's arguments and environment.
+    ///
+    /// # Errors
+    /// [`Stop`] when help or the version was asked for or when something is wrong.
+    pub fn from_process() -> Result<Self, Stop> {
+        Self::parse(std::env::args_os().collect(), |name| std::env::var_os(name))
+    }
+
+    /// Reads `argv` (with the program's name first) and the variables that `variable` returns.
+    ///
+    /// # Errors
+    /// [`Stop`] when help or the version was asked for or when something is wrong.
+    pub fn parse(
+        mut argv: Vec<OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Stop> {
+        let command = command();
+        let mut origins = Origins::default();
+        let mut notices = Vec::new();
+        for arg in command.get_arguments() {
+            let Some(flag) = arg.get_long().filter(|_| takes_value(arg)) else {
+                continue;
+            };
+            let name = variable_name(flag);
+            let Some(value) = variable(&name).filter(|v| !v.is_empty() && !given(&argv, flag))
+            else {
+                continue;
+            };
+            let Ok(value) = value.into_string() else {
+                return Err(Stop::Mistake(format!("{name}: the value is not UTF-8")));
+            };
+            if flag == "port" && value.starts_with("tcp://") {
+                notices.push(format!(
+                    "{name}={value} is ignored: Kubernetes sets it for a Service called zerocache"
+                ));
+                continue;
+            }
+            let value = if arg.get_value_delimiter().is_some() {
+                tidy(&value)
+            } else {
+                value
+            };
+            argv.push(format!("--{flag}={value}").into());
+            origins.variables.push(flag.to_owned());
+        }
+        let matches = command
+            .try_get_matches_from(argv)
+            .map_err(|e| origins.stop(&e))?;
+        let args = Args::from_arg_matches(&matches).map_err(|e| origins.stop(&e))?;
+        let (server, log) = resolve(args).map_err(|e| origins.mistake(&e))?;
+        Ok(Self {
+            server,
+            log,
+            notices,
+        })
+    }
+}
+
+/// The flags with their variables named in the help.
+fn command() -> Command {
+    Args::command().mut_args(|arg| {
+        let Some(flag) = arg.get_long().filter(|_| takes_value(&arg)) else {
+            return arg;
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = format!("{help} [{}]", variable_name(flag));
+        arg.help(help)
+    })
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values()
+}
+
+fn variable_name(flag: &str) -> String {
+    format!("ZEROCACHE_{}", flag.replace('-', "_").to_uppercase())
+}
+
+/// Whether a flag is on the command line. No flag takes a value that begins with a dash, so that
+/// an argument that looks like the flag is the flag.
+fn given(argv: &[OsString], flag: &str) -> bool {
+    argv.iter()
+        .filter_map(|arg| arg.to_str()?.strip_prefix("--")?.strip_prefix(flag))
+        .any(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+/// A list from a variable, without spaces and empty items.
+fn tidy(list: &str) -> String {
+    let items: Vec<&str> = list
+        .split(',')
+        .map(str::trim)
+        .filter(|i| !i.is_empty())
+        .collect();
+    items.join(",")
+}
+
+/// Where values came from, so that a mistake names what the user wrote.
+#[derive(Default)]
+struct Origins {
+    /// Flags whose value came from their variable.
+    variables: Vec<String>,
+}
+
+impl Origins {
+    fn name(&self, flag: &str) -> String {
+        if self.variables.iter().any(|known| known == flag) {
+            variable_name(flag)
+        } else {
+            format!("--{flag}")
+        }
+    }
+
+    fn mistake(&self, error: &ConfigError) -> Stop {
+        Stop::Mistake(format!(
+            "{}: {}",
+            self.name(error.setting()),
+            error.reason()
+        ))
+    }
+
+    /// The parser's errors are several lines with a usage; this is the one that matters.
+    fn stop(&self, error: &clap::Error) -> Stop {
+        use std::error::Error as _;
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                return Stop::Answer(error.render().to_string());
+            }
+            ErrorKind::ValueValidation => {
+                if let (Some(flag), Some(reason)) = (invalid_flag(error), error.source()) {
+                    return Stop::Mistake(format!("{}: {reason}", self.name(&flag)));
+                }
+            }
+            _ => {}
+        }
+        let text = error.render().to_string();
+        let line = text.lines().next().unwrap_or_default();
+        let line = line.strip_prefix("error: ").unwrap_or(line);
+        let hint = match error.get(ContextKind::SuggestedArg) {
+            Some(ContextValue::String(near)) => format!("; did you mean {near}?"),
+            _ => "; see --help".to_owned(),
+        };
+        Stop::Mistake(format!("{line}{hint}"))
+    }
+}
+
+/// The flag that a parser's error is about, without dashes.
+fn invalid_flag(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = arg.split_whitespace().next()?.strip_prefix("--")?;
+    Some(flag.to_owned())
+}
+
+/// Puts defaults where nothing was given and checks the whole.
+fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
+    let region = args.region.clone().ok_or_else(|| {
+        let reason =
+            "missing; say where this node is, as in --region london, or set ZEROCACHE_REGION";
+        ConfigError::new("region", reason.to_owned())
+    })?;
+    let discovery = discovery(&args)?;
+    let mut config = ServerConfig::new(region);
+    config.discovery = discovery;
+    if let Some(cluster) = args.cluster {
+        config.cluster = cluster;
+    }
+    config.zone = args.zone;
+    config.addresses = args.address;
+    // Whoever says where to listen and not what to announce means the same port.
+    let listen_port = args.listen.map(|listen| listen.port());
+    config.port = args.port.or(listen_port).unwrap_or(PORT_DEFAULT);
+    config.listen = args.listen;
+    config.seeds = args.seed;
+    config.dns = args.dns;
+    config.mdns_interface = args.mdns_interface;
+    config.max_bytes = args.max_bytes.unwrap_or(config.max_bytes);
+    config.max_entries = args.max_entries;
+    config.max_key_bytes = args.max_key_bytes.map_or(KEY_BYTES_DEFAULT, |bytes| {
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    });
+    config.max_value_bytes = args.max_value_bytes;
+    config.max_connections = args.max_connections.unwrap_or(CONNECTIONS_MAX_DEFAULT);
+    config.drain = args.drain.unwrap_or(DRAIN_DEFAULT);
+    config.warm_max = args.warm_max.unwrap_or(WARM_MAX_DEFAULT);
+    config.compat = args.compat;
+    config.validate()?;
+    let log = LogConfig {
+        format: args.log_format.unwrap_or_default(),
+        filter: args.log.unwrap_or_default(),
+    };
+    Ok((config, log))
+}
+
+fn discovery(args: &Args) -> Result<DiscoverySet, ConfigError> {
+    if args.discovery.is_empty() {
+        return Ok(DiscoverySet::ALL);
+    }
+    let mistake = |reason: String| ConfigError::new("discovery", reason);
+    let mut ways = DiscoverySet::NONE;
+    for name in &args.discovery {
+        ways.add(name).map_err(mistake)?;
+    }
+    if args.discovery.len() > 1 && args.discovery.iter().any(|name| name == "none") {
+        return Err(mistake("none stands alone".to_owned()));
+    }
+    if ways.seeds && args.seed.is_empty() {
+        return Err(mistake(
+            "seeds needs at least one --seed HOST:PORT".to_owned(),
+        ));
+    }
+    if ways.dns && args.dns.is_empty() {
+        return Err(mistake("dns needs at least one --dns NAME:PORT".to_owned()));
+    }
+    Ok(ways)
+}
+
+#[cfg(test)]
+mod tests;

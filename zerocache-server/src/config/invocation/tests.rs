@@ -1,0 +1,237 @@
+//! What flags and variables lead to, with an environment that is passed in.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::super::{Compat, LogFormat, MdnsInterface};
+use super::*;
+
+fn parse(flags: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Stop> {
+    let argv = std::iter::once("zerocache-server").chain(flags.iter().copied());
+    Invocation::parse(argv.map(OsString::from).collect(), |name| {
+        variables
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.into())
+    })
+}
+
+fn server(flags: &[&str], variables: &[(&str, &str)]) -> ServerConfig {
+    match parse(flags, variables) {
+        Ok(invocation) => invocation.server,
+        Err(stop) => panic!("{stop:?}"),
+    }
+}
+
+fn mistake(flags: &[&str], variables: &[(&str, &str)]) -> String {
+    match parse(flags, variables) {
+        Err(Stop::Mistake(line)) => {
+            assert!(!line.contains('\n'), "{line}");
+            line
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_flags_have_no_debts() {
+    command().debug_assert();
+}
+
+#[test]
+fn a_region_is_enough() {
+    let config = server(&["--region", "london"], &[]);
+    assert_eq!(config, ServerConfig::new("london"));
+    assert_eq!((config.cluster.as_str(), config.port), ("zerocache", 6789));
+    assert_eq!(
+        (config.drain, config.warm_max),
+        (DRAIN_DEFAULT, WARM_MAX_DEFAULT)
+    );
+    assert_eq!(config.max_key_bytes, 1024);
+    assert!(config.max_connections > 10_000);
+}
+
+#[test]
+fn every_flag_has_a_variable() {
+    let config = server(
+        &[],
+        &[
+            ("ZEROCACHE_REGION", "london"),
+            ("ZEROCACHE_CLUSTER", "staging"),
+            ("ZEROCACHE_ZONE", "a"),
+            ("ZEROCACHE_ADDRESS", "127.0.0.2, 10.0.0.1,"),
+            ("ZEROCACHE_PORT", "7000"),
+            ("ZEROCACHE_LISTEN", "0.0.0.0:7001"),
+            ("ZEROCACHE_DISCOVERY", "seeds,dns"),
+            ("ZEROCACHE_SEED", "a:1,b:2"),
+            ("ZEROCACHE_DNS", "nodes.example:6789"),
+            ("ZEROCACHE_MDNS_INTERFACE", "lo"),
+            ("ZEROCACHE_MAX_ENTRIES", "1000"),
+            ("ZEROCACHE_MAX_BYTES", "64MiB"),
+            ("ZEROCACHE_MAX_KEY_BYTES", "2KiB"),
+            ("ZEROCACHE_MAX_VALUE_BYTES", "1m"),
+            ("ZEROCACHE_MAX_CONNECTIONS", "50"),
+            ("ZEROCACHE_DRAIN", "250ms"),
+            ("ZEROCACHE_WARM_MAX", "5"),
+            ("ZEROCACHE_COMPAT", "zerocache-py"),
+        ],
+    );
+    assert_eq!(config.zone.as_deref(), Some("a"));
+    assert_eq!(
+        config.addresses,
+        [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 1)]
+    );
+    assert_eq!(
+        (config.port, config.listen.map(|l| l.port())),
+        (7000, Some(7001))
+    );
+    assert_eq!(
+        config.discovery,
+        DiscoverySet {
+            mdns: false,
+            dns: true,
+            seeds: true
+        }
+    );
+    assert_eq!(config.seeds.len(), 2);
+    assert_eq!(config.dns[0].to_string(), "nodes.example:6789");
+    assert_eq!(
+        config.mdns_interface,
+        Some(MdnsInterface::Name("lo".into()))
+    );
+    assert_eq!(config.max_entries, Some(1000));
+    assert_eq!(
+        (config.max_bytes, config.max_value_bytes),
+        (64 << 20, Some(1 << 20))
+    );
+    assert_eq!((config.max_key_bytes, config.max_connections), (2048, 50));
+    assert_eq!(config.drain, Duration::from_millis(250));
+    assert_eq!(config.warm_max, Duration::from_secs(5));
+    assert_eq!(config.compat, Some(Compat::ZerocachePy));
+    assert_eq!(config.cluster, "staging");
+}
+
+#[test]
+fn a_flag_wins_and_an_empty_variable_is_not_set() {
+    let variables = [
+        ("ZEROCACHE_REGION", "paris"),
+        ("ZEROCACHE_ZONE", ""),
+        ("ZEROCACHE_SEED", "a:1"),
+    ];
+    let config = server(
+        &["--region=london", "--seed", "b:2", "--seed", "c:3"],
+        &variables,
+    );
+    assert_eq!((config.region.as_str(), config.zone), ("london", None));
+    let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
+    assert_eq!(seeds, ["b:2", "c:3"]);
+    // A wrong variable does not matter behind a flag.
+    assert_eq!(
+        server(
+            &["--region", "x", "--port", "1"],
+            &[("ZEROCACHE_PORT", "x")]
+        )
+        .port,
+        1
+    );
+}
+
+#[test]
+fn the_listening_port_is_announced_unless_told_otherwise() {
+    let config = server(&["--region", "x", "--listen", "127.0.0.1:0"], &[]);
+    assert_eq!(config.port, 0);
+    let config = server(
+        &["--region", "x", "--listen", "127.0.0.1:1", "--port", "2"],
+        &[],
+    );
+    assert_eq!(config.port, 2);
+}
+
+#[test]
+fn logs() {
+    let invocation = parse(
+        &["--region", "x", "--log-format", "json"],
+        &[("ZEROCACHE_LOG", "debug")],
+    );
+    let log = invocation.expect("no mistake").log;
+    assert_eq!(
+        (log.format, log.filter.as_str()),
+        (LogFormat::Json, "debug")
+    );
+}
+
+#[test]
+fn a_mistake_is_one_line_that_names_what_was_written() {
+    let region = ["--region", "x"];
+    let with = |flag: &str, value: &str| mistake(&[&region[..], &[flag, value]].concat(), &[]);
+    let size = "\"12q\" is not a size; use bytes, or a number with KiB, MiB, GiB";
+    assert_eq!(with("--max-bytes", "12q"), format!("--max-bytes: {size}"));
+    let from_variable = mistake(&region, &[("ZEROCACHE_MAX_BYTES", "12q")]);
+    assert_eq!(from_variable, format!("ZEROCACHE_MAX_BYTES: {size}"));
+    for (flag, value) in [
+        ("--cluster", "a/b"),
+        ("--zone", "a b"),
+        ("--address", "localhost"),
+        ("--address", "0.0.0.0"),
+        ("--port", "65536"),
+        ("--listen", ":6789"),
+        ("--discovery", "magic"),
+        ("--discovery", "none,mdns"),
+        ("--discovery", "seeds"),
+        ("--discovery", "dns"),
+        ("--seed", "london-1"),
+        ("--dns", "name"),
+        ("--mdns-interface", "not an interface"),
+        ("--max-entries", "0"),
+        ("--max-entries", "many"),
+        ("--max-key-bytes", "1g"),
+        ("--max-value-bytes", "999t"),
+        ("--max-connections", "0"),
+        ("--drain", "soon"),
+        ("--warm-max", "2h"),
+        ("--compat", "redis"),
+        ("--log", "info,=,="),
+        ("--log-format", "xml"),
+    ] {
+        let line = with(flag, value);
+        assert!(line.starts_with(&format!("{flag}: ")), "{line}");
+    }
+    assert!(mistake(&[], &[]).starts_with("--region: missing"));
+    assert!(mistake(&["--region", "v1"], &[]).starts_with("--region: \"v1\" is reserved"));
+    assert!(mistake(&[], &[("ZEROCACHE_REGION", "v1")]).starts_with("ZEROCACHE_REGION: "));
+    assert!(mistake(&["--regoin", "x"], &[]).ends_with("did you mean --region?"));
+    assert!(mistake(&["--region"], &[]).contains("--region"));
+    assert!(mistake(&["london"], &[]).contains("london"));
+}
+
+#[test]
+fn help_teaches_and_names_the_variables() {
+    let Err(Stop::Answer(help)) = parse(&["--help"], &[]) else {
+        panic!("no help")
+    };
+    for part in [
+        "Examples:",
+        "[ZEROCACHE_MAX_VALUE_BYTES]",
+        "[default: 6789]",
+        "Who the node is",
+    ] {
+        assert!(help.contains(part), "{part} is not in\n{help}");
+    }
+    let Err(Stop::Answer(version)) = parse(&["--version"], &[]) else {
+        panic!("no version")
+    };
+    assert!(version.starts_with("zerocache-server "), "{version}");
+}
+
+#[test]
+fn the_port_that_kubernetes_sets_is_ignored_with_a_notice() {
+    let invocation = parse(
+        &["--region", "x"],
+        &[("ZEROCACHE_PORT", "tcp://10.0.0.1:6789")],
+    );
+    let invocation = invocation.expect("no mistake");
+    assert_eq!(
+        (invocation.server.port, invocation.notices.len()),
+        (6789, 1)
+    );
+}

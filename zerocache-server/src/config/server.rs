@@ -1,0 +1,339 @@
+//! The validated configuration of one node, for embedding and for the binary.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::address::{self, HostPort, MdnsInterface};
+use super::memory;
+use super::values::{Compat, DiscoverySet, check_name};
+
+/// The cluster of a node that names none.
+pub const CLUSTER_DEFAULT: &str = "zerocache";
+/// The port of a node that names none.
+pub const PORT_DEFAULT: u16 = 6789;
+/// The longest key unless configured, in bytes.
+pub const KEY_BYTES_DEFAULT: usize = 1 << 10;
+/// The longest value unless configured, in bytes; less when the byte budget is below 16 times this.
+pub const VALUE_BYTES_DEFAULT: u64 = 8 << 20;
+/// The cap on connections unless configured: above the 10,000 idle ones that a node must bear.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
+/// How long a leaving node keeps answering unless configured.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(2);
+/// How long a starting node may be warming unless configured.
+pub const WARM_MAX_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Three escaped bytes per key byte have to fit into a request target, which ends at 64 KiB.
+const KEY_BYTES_CEILING: usize = 16 << 10;
+/// Below this the shares of the budget are too small to be useful.
+const BUDGET_BYTES_MIN: u64 = 1 << 20;
+/// One value may take this part of the byte budget.
+const VALUE_SHARE: u64 = 16;
+/// A drain or a warm-up above an hour is a slip of the pen.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// Announced addresses travel in every handshake.
+const ADDRESSES_MAX: usize = 16;
+/// Each seed and each name is dialled or resolved again and again.
+const SEEDS_MAX: usize = 256;
+
+/// Everything that one node can be told. Begin with [`ServerConfig::new`] and change fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// The cluster that the node belongs to; nodes of other clusters are refused.
+    pub cluster: String,
+    /// The region that the node stands in. `v1` is refused.
+    pub region: String,
+    /// The zone inside the region, if zones matter.
+    pub zone: Option<String>,
+    /// The addresses that are announced to others, at most 16. Empty: see
+    /// [`ServerConfig::announced_addresses`].
+    pub addresses: Vec<IpAddr>,
+    /// The announced port, default 6789; 0 picks a free one and announces that.
+    pub port: u16,
+    /// Where the node listens. `None`: see [`ServerConfig::listen_addresses`].
+    pub listen: Option<SocketAddr>,
+    /// The ways in which nodes are found, as far as they are configured. Default: all.
+    pub discovery: DiscoverySet,
+    /// Nodes that are dialled at the start and whenever they are not members, at most 256.
+    pub seeds: Vec<HostPort>,
+    /// Names whose addresses are all dialled, resolved again every few seconds, at most 256.
+    pub dns: Vec<HostPort>,
+    /// The only interface on which mDNS is spoken. `None`: all.
+    pub mdns_interface: Option<MdnsInterface>,
+    /// The most entries that are kept, at least 1. `None`: only the byte budget bounds them.
+    pub max_entries: Option<usize>,
+    /// The byte budget, at least 1 MiB. Default: half of what the process may use.
+    pub max_bytes: u64,
+    /// The longest key in bytes, 1 to 16 KiB.
+    pub max_key_bytes: usize,
+    /// The longest value in bytes, at most 1/16 of `max_bytes`. `None`: see
+    /// [`ServerConfig::value_bytes_max`].
+    pub max_value_bytes: Option<u64>,
+    /// The most connections that are open at once, at least 1; the limit of open files may lower it.
+    pub max_connections: usize,
+    /// How long a leaving node keeps answering, at most 1 h.
+    pub drain: Duration,
+    /// After this time a starting node is ready even if it is still warming, at most 1 h.
+    pub warm_max: Duration,
+    /// A foreign wire that is served as well.
+    pub compat: Option<Compat>,
+}
+
+/// A setting with a value that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {reason}")]
+pub struct ConfigError {
+    setting: &'static str,
+    reason: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(setting: &'static str, reason: String) -> Self {
+        Self { setting, reason }
+    }
+
+    /// The setting, by the name of its flag without the dashes, such as `max-value-bytes`.
+    #[must_use]
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    /// What is wrong with it and what is allowed.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl ServerConfig {
+    /// A node of the default cluster in `region`, with every default; reads the memory limits of
+    /// this machine for `max_bytes`.
+    #[must_use]
+    pub fn new(region: impl Into<String>) -> Self {
+        Self {
+            cluster: CLUSTER_DEFAULT.to_owned(),
+            region: region.into(),
+            zone: None,
+            addresses: Vec::new(),
+            port: PORT_DEFAULT,
+            listen: None,
+            discovery: DiscoverySet::ALL,
+            seeds: Vec::new(),
+            dns: Vec::new(),
+            mdns_interface: None,
+            max_entries: None,
+            max_bytes: (memory::available() / 2).max(BUDGET_BYTES_MIN),
+            max_key_bytes: KEY_BYTES_DEFAULT,
+            max_value_bytes: None,
+            max_connections: CONNECTIONS_MAX_DEFAULT,
+            drain: DRAIN_DEFAULT,
+            warm_max: WARM_MAX_DEFAULT,
+            compat: None,
+        }
+    }
+
+    /// The addresses to announce: the configured ones, else the address of `listen` unless that is
+    /// all interfaces, else the one that this machine reaches others from, else 127.0.0.1.
+    #[must_use]
+    pub fn announced_addresses(&self) -> Vec<IpAddr> {
+        if !self.addresses.is_empty() {
+            return self.addresses.clone();
+        }
+        let bound = self
+            .listen
+            .map(|listen| listen.ip())
+            .filter(|ip| !ip.is_unspecified());
+        vec![bound.unwrap_or_else(address::machine_address)]
+    }
+
+    /// Where to listen, as candidates of which the first that can be bound is taken: `listen` if it
+    /// is set; else the port on the announced address if that is one loopback address; else the port
+    /// on all interfaces, with IPv6 where the machine has it.
+    #[must_use]
+    pub fn listen_addresses(&self) -> Vec<SocketAddr> {
+        if let Some(listen) = self.listen {
+            return vec![listen];
+        }
+        match self.announced_addresses().as_slice() {
+            [address] if address.is_loopback() => vec![SocketAddr::new(*address, self.port)],
+            _ => vec![
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.port),
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.port),
+            ],
+        }
+    }
+
+    /// The longest value in bytes: the configured one, else 8 MiB or 1/16 of the byte budget,
+    /// whichever is less.
+    #[must_use]
+    pub fn value_bytes_max(&self) -> u64 {
+        let share = self.max_bytes / VALUE_SHARE;
+        self.max_value_bytes
+            .unwrap_or(VALUE_BYTES_DEFAULT.min(share))
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first setting that is not allowed, with the reason.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_names()?;
+        self.validate_addresses()?;
+        self.validate_limits()?;
+        let waits = [("drain", self.drain), ("warm-max", self.warm_max)];
+        for (setting, wait) in waits {
+            check(wait <= WAIT_MAX, setting, || {
+                format!(
+                    "{} s is too long; use at most {} s",
+                    wait.as_secs(),
+                    WAIT_MAX.as_secs()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_names(&self) -> Result<(), ConfigError> {
+        let zone = self.zone.as_ref().map(|zone| ("zone", zone));
+        let names = [("cluster", &self.cluster), ("region", &self.region)];
+        for (setting, name) in names.into_iter().chain(zone) {
+            check_name(name).map_err(|reason| ConfigError { setting, reason })?;
+        }
+        check(self.region != "v1", "region", || {
+            "\"v1\" is reserved for the paths of the HTTP interface; use another name".to_owned()
+        })
+    }
+
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
+        for address in &self.addresses {
+            let announceable = !address.is_unspecified() && !address.is_multicast();
+            check(announceable, "address", || {
+                format!("{address} cannot be announced; use an address that others can dial")
+            })?;
+        }
+        let lists = [
+            ("address", self.addresses.len(), ADDRESSES_MAX),
+            ("seed", self.seeds.len(), SEEDS_MAX),
+            ("dns", self.dns.len(), SEEDS_MAX),
+        ];
+        for (setting, count, most) in lists {
+            check(count <= most, setting, || {
+                format!("{count} are too many; use at most {most}")
+            })?;
+        }
+        for (setting, list) in [("seed", &self.seeds), ("dns", &self.dns)] {
+            let good = list
+                .iter()
+                .all(|entry| entry.port != 0 && !entry.host.is_empty());
+            check(good, setting, || {
+                "an entry has no host or port 0".to_owned()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        check(self.max_entries != Some(0), "max-entries", || {
+            "0 is too few; use at least 1".into()
+        })?;
+        check(self.max_connections > 0, "max-connections", || {
+            "0 is too few; use at least 1".into()
+        })?;
+        check(self.max_bytes >= BUDGET_BYTES_MIN, "max-bytes", || {
+            format!("{} bytes are too few; use at least 1MiB", self.max_bytes)
+        })?;
+        let keys = 1..=KEY_BYTES_CEILING;
+        check(keys.contains(&self.max_key_bytes), "max-key-bytes", || {
+            format!(
+                "{} is out of range; use 1 to {KEY_BYTES_CEILING}",
+                self.max_key_bytes
+            )
+        })?;
+        let share = self.max_bytes / VALUE_SHARE;
+        let wanted = self.value_bytes_max();
+        check((1..=share).contains(&wanted), "max-value-bytes", || {
+            format!(
+                "{wanted} is out of range; use 1 to {share}, which is 1/{VALUE_SHARE} of max-bytes ({})",
+                self.max_bytes
+            )
+        })
+    }
+}
+
+fn check(
+    good: bool,
+    setting: &'static str,
+    reason: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
+    if good {
+        Ok(())
+    } else {
+        Err(ConfigError {
+            setting,
+            reason: reason(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut ServerConfig)) -> &'static str {
+        let mut config = ServerConfig::new("london");
+        assert_eq!(config.validate(), Ok(()));
+        change(&mut config);
+        config.validate().expect_err("a mistake").setting()
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(refused(|c| c.region = "v1".into()), "region");
+        assert_eq!(refused(|c| c.region = String::new()), "region");
+        assert_eq!(refused(|c| c.cluster = "a b".into()), "cluster");
+        assert_eq!(refused(|c| c.zone = Some("/".into())), "zone");
+        assert_eq!(
+            refused(|c| c.addresses = vec![Ipv4Addr::UNSPECIFIED.into()]),
+            "address"
+        );
+        assert_eq!(refused(|c| c.max_entries = Some(0)), "max-entries");
+        assert_eq!(refused(|c| c.max_bytes = 1000), "max-bytes");
+        assert_eq!(refused(|c| c.max_key_bytes = 0), "max-key-bytes");
+        assert_eq!(refused(|c| c.max_connections = 0), "max-connections");
+        assert_eq!(refused(|c| c.drain = Duration::from_secs(3601)), "drain");
+    }
+
+    #[test]
+    fn a_value_takes_a_sixteenth_at_most() {
+        let mut config = ServerConfig::new("london");
+        config.max_bytes = 16 << 20;
+        assert_eq!(config.value_bytes_max(), 1 << 20);
+        config.max_value_bytes = Some((1 << 20) + 1);
+        assert_eq!(
+            config.validate().expect_err("too large").setting(),
+            "max-value-bytes"
+        );
+        config.max_bytes = 1 << 30;
+        config.max_value_bytes = None;
+        assert_eq!(config.value_bytes_max(), VALUE_BYTES_DEFAULT);
+    }
+
+    #[test]
+    fn loopback_listens_on_itself_only() {
+        let mut config = ServerConfig::new("london");
+        config.addresses = vec![Ipv4Addr::new(127, 0, 0, 2).into()];
+        assert_eq!(
+            config.listen_addresses(),
+            ["127.0.0.2:6789".parse().expect("an address")]
+        );
+        config.addresses = vec![Ipv4Addr::new(10, 0, 0, 2).into()];
+        assert!(
+            config
+                .listen_addresses()
+                .iter()
+                .all(|a| a.ip().is_unspecified())
+        );
+        config.addresses.clear();
+        config.listen = Some("10.0.0.3:7000".parse().expect("an address"));
+        assert_eq!(config.announced_addresses(), [Ipv4Addr::new(10, 0, 0, 3)]);
+    }
+}

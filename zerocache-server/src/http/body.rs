@@ -1,0 +1,237 @@
+//! Reading a request body within bounds of size, time, rate and the memory of all bodies.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use super::counters::HttpCounters;
+use super::limits::BodyLimits;
+
+/// The unit in which memory is counted, so that a budget above 4 GiB fits the semaphore.
+const UNIT_BYTES: usize = 1 << 10;
+/// The first allocation of a body: a client that announces much and sends little costs little.
+const FIRST_BYTES: usize = 16 << 10;
+/// When to come again after 503, in seconds: bodies pass within moments.
+const RETRY_AFTER_S: u32 = 1;
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("the body is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// The most bytes allowed.
+        bytes_max: u64,
+    },
+    /// It came more slowly than the least rate, or took longer than the whole time.
+    #[error("the body came too slowly")]
+    TooSlow,
+    /// It ended before its announced length, or its chunks are malformed.
+    #[error("the body is incomplete or malformed")]
+    Incomplete,
+    /// All bodies together hold as much memory as they may.
+    #[error("too many bodies are in flight")]
+    NoMemory,
+}
+
+impl BodyError {
+    /// The status that answers it: 413, 408, 400 or 503.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Incomplete => StatusCode::BAD_REQUEST,
+            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The value of `Retry-After` in seconds, where one belongs to the answer.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u32> {
+        (*self == Self::NoMemory).then_some(RETRY_AFTER_S)
+    }
+}
+
+/// What all bodies of a listener share: their limits, their memory, their counters.
+#[derive(Clone, Debug)]
+pub struct BodyGate {
+    limits: BodyLimits,
+    memory: Arc<Semaphore>,
+    counters: Arc<HttpCounters>,
+}
+
+impl BodyGate {
+    /// A gate with all its memory free.
+    #[must_use]
+    pub fn new(limits: BodyLimits, counters: Arc<HttpCounters>) -> Self {
+        let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX) / UNIT_BYTES;
+        let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Self {
+            limits,
+            memory,
+            counters,
+        }
+    }
+
+    /// The bytes that bodies may still take.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        (self.memory.available_permits() * UNIT_BYTES) as u64
+    }
+
+    fn count(&self, error: BodyError) {
+        match error {
+            BodyError::TooLarge { .. } => self.counters.bodies_too_large.add(),
+            BodyError::TooSlow => self.counters.body_timeouts.add(),
+            BodyError::Incomplete => self.counters.bodies_incomplete.add(),
+            BodyError::NoMemory => self.counters.bodies_over_memory.add(),
+        }
+    }
+}
+
+/// Reads a whole body of at most `bytes_max` bytes. A body that announces more is refused before any
+/// of it is read. Its memory is charged to the gate as it arrives, and until the last clone of the
+/// returned bytes is dropped.
+///
+/// # Errors
+/// [`BodyError`]; nothing of the body is kept then.
+///
+/// # Cancellation
+/// Dropping the future gives the memory back; the rest of the body is not read.
+pub async fn read_body<B>(body: B, bytes_max: u64, gate: &BodyGate) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes>,
+{
+    let result = read(body, bytes_max, gate).await;
+    if let Err(error) = &result {
+        gate.count(*error);
+    }
+    result
+}
+
+async fn read<B>(body: B, bytes_max: u64, gate: &BodyGate) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let hint = body.size_hint();
+    if hint.lower() > bytes_max {
+        return Err(BodyError::TooLarge { bytes_max });
+    }
+    let limits = &gate.limits;
+    let mut held = Held::new(&gate.memory, hint.exact().unwrap_or(bytes_max));
+    let mut end = pin!(sleep(limits.total_time));
+    let mut window = pin!(sleep(limits.window));
+    let mut received = 0;
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = &mut end => return Err(BodyError::TooSlow),
+            () = &mut window => {
+                if received < least(limits.rate_min, limits.window) {
+                    return Err(BodyError::TooSlow);
+                }
+                received = 0;
+                window.set(sleep(limits.window));
+                continue;
+            }
+        };
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|_| BodyError::Incomplete)?;
+        // Trailers carry nothing that a cache keeps.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        received += data.len() as u64;
+        if (held.data.len() + data.len()) as u64 > bytes_max {
+            return Err(BodyError::TooLarge { bytes_max });
+        }
+        held.push(&data)?;
+    }
+    if hint
+        .exact()
+        .is_some_and(|exact| exact != held.data.len() as u64)
+    {
+        return Err(BodyError::Incomplete);
+    }
+    Ok(held.freeze())
+}
+
+fn least(rate: u64, window: Duration) -> u64 {
+    (rate.saturating_mul(window.as_millis() as u64) / 1000).max(1)
+}
+
+/// The bytes of a body with the memory that they are charged.
+struct Held {
+    data: Vec<u8>,
+    /// What the body may grow to.
+    expected: usize,
+    memory: Arc<Semaphore>,
+    charge: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    fn new(memory: &Arc<Semaphore>, expected: u64) -> Self {
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        Self {
+            data: Vec::new(),
+            expected,
+            memory: Arc::clone(memory),
+            charge: None,
+        }
+    }
+
+    fn push(&mut self, more: &[u8]) -> Result<(), BodyError> {
+        let needed = self.data.len() + more.len();
+        if needed > self.data.capacity() {
+            let doubled = self.data.capacity().saturating_mul(2).max(FIRST_BYTES);
+            self.grow(needed.max(doubled.min(self.expected)))?;
+        }
+        self.data.extend_from_slice(more);
+        Ok(())
+    }
+
+    fn grow(&mut self, capacity: usize) -> Result<(), BodyError> {
+        let charged = self
+            .charge
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let units = capacity.div_ceil(UNIT_BYTES).saturating_sub(charged);
+        let units = u32::try_from(units).map_err(|_| BodyError::NoMemory)?;
+        let more = Arc::clone(&self.memory).try_acquire_many_owned(units);
+        let more = more.map_err(|_| BodyError::NoMemory)?;
+        match &mut self.charge {
+            Some(charge) => charge.merge(more),
+            None => self.charge = Some(more),
+        }
+        self.data.reserve_exact(capacity - self.data.len());
+        Ok(())
+    }
+
+    fn freeze(self) -> Bytes {
+        if self.data.is_empty() {
+            Bytes::new()
+        } else {
+            Bytes::from_owner(self)
+        }
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Between the HTTP parser and the router: refuses requests that the parser lets through although
+//! their framing or their host is ambiguous.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tower::Service;
+
+use super::counters::HttpCounters;
+use super::io::Shared;
+
+/// What every request of one connection passes.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pub(super) router: Router,
+    pub(super) counters: Arc<HttpCounters>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: SocketAddr,
+}
+
+impl Guard {
+    /// Answers one request.
+    pub(super) async fn answer(
+        mut self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        self.counters.requests.add();
+        let ambiguous = self
+            .shared
+            .next_is_bad()
+            .then_some("the length of the body is ambiguous");
+        let refusal = ambiguous.or_else(|| flaw(request.version(), request.headers()));
+        if let Some(reason) = refusal {
+            self.counters.bad_requests.add();
+            return Ok(refuse(reason));
+        }
+        // Where a chunked body ends is not followed below the parser, so nothing comes after it.
+        let last = request.headers().contains_key(TRANSFER_ENCODING);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let Ok(mut response) = self.router.call(request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.shared.upgrade();
+        } else if last {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
+
+/// What is wrong with a head, if anything.
+fn flaw(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+    // RFC 9112 section 3.2 demands 400 for both.
+    match headers.get_all(HOST).iter().count() {
+        0 if version == Version::HTTP_11 => return Some("the Host header is missing"),
+        0 | 1 => {}
+        _ => return Some("there is more than one Host header"),
+    }
+    // Anything before "chunked" would be stored still encoded.
+    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !headers.get_all(TRANSFER_ENCODING).iter().all(plain) {
+        return Some("the only Transfer-Encoding that is understood is chunked");
+    }
+    None
+}
+
+fn refuse(reason: &str) -> Response<Body> {
+    let body = format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}\n");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

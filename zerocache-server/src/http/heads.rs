@@ -1,0 +1,225 @@
+//! Watches the bytes of a connection for request heads with ambiguous framing.
+//!
+//! The HTTP parser takes a repeated `Content-Length` and one beside `Transfer-Encoding` without a
+//! word and hides them from the handler. A proxy in front may have read the same bytes differently
+//! (request smuggling, RFC 9112 section 11.2), so such a request is refused. This machine sees the
+//! raw bytes, numbers the heads, and says which one is bad.
+//!
+//! Invariant: it finds the same heads as the parser, up to the first bad or chunked one. After a
+//! chunked request it stops looking, because the guard ends the connection with that request.
+
+/// What is kept of a line: enough for the longest name of interest and its value.
+const LINE_BYTES_KEPT: usize = 128;
+
+/// The state of one connection's input.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    state: State,
+    /// Heads that have ended.
+    count: u64,
+    /// The number of the first bad head, from 1.
+    bad: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Inside a head or before one.
+    Head(Head),
+    /// Inside a body that has so many bytes left.
+    Body(u64),
+    /// No further head will be answered.
+    Over,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head(Head::default())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    line: Vec<u8>,
+    has_request_line: bool,
+    lengths: u32,
+    length: Option<u64>,
+    encodings: u32,
+}
+
+impl Heads {
+    /// Takes the next bytes of the connection.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Over => return,
+                State::Body(left) => {
+                    let here = bytes
+                        .len()
+                        .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    bytes = &bytes[here..];
+                    *left -= here as u64;
+                    if *left == 0 {
+                        self.state = State::default();
+                    }
+                }
+                State::Head(head) => {
+                    let Some(end) = bytes.iter().position(|b| *b == b'\n') else {
+                        head.keep(bytes);
+                        return;
+                    };
+                    head.keep(&bytes[..end]);
+                    bytes = &bytes[end + 1..];
+                    if head.end_line() {
+                        self.end_head();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The number of the first head that must be refused, counted from 1.
+    pub(super) fn bad(&self) -> Option<u64> {
+        self.bad
+    }
+
+    /// Whether a head is awaited whose deadline runs: the first one, or one that has begun.
+    pub(super) fn awaits_head(&self) -> bool {
+        match &self.state {
+            State::Head(head) => self.count == 0 || head.has_begun(),
+            State::Body(_) | State::Over => false,
+        }
+    }
+
+    fn end_head(&mut self) {
+        let State::Head(head) = std::mem::take(&mut self.state) else {
+            return;
+        };
+        self.count += 1;
+        let unreadable = head.lengths == 1 && head.length.is_none();
+        if head.lengths + head.encodings > 1 || unreadable {
+            self.bad = Some(self.count);
+            self.state = State::Over;
+        } else if head.encodings > 0 {
+            self.state = State::Over;
+        } else if let Some(left) = head.length.filter(|length| *length > 0) {
+            self.state = State::Body(left);
+        }
+    }
+}
+
+impl Head {
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = LINE_BYTES_KEPT.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.has_request_line || !self.line.is_empty()
+    }
+
+    /// Looks at the line that has just ended; true when it ends the head.
+    fn end_line(&mut self) -> bool {
+        let line = std::mem::take(&mut self.line);
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        if line.is_empty() {
+            // Empty lines before a request line are passed over (RFC 9112 section 2.2).
+            return self.has_request_line;
+        }
+        if !self.has_request_line {
+            self.has_request_line = true;
+            return false;
+        }
+        let colon = line.iter().position(|b| *b == b':').unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
+        let name = name.trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-length") {
+            self.lengths += 1;
+            self.length = digits(value.get(1..).unwrap_or_default().trim_ascii());
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.encodings += 1;
+        }
+        false
+    }
+}
+
+fn digits(value: &[u8]) -> Option<u64> {
+    let plain = value.iter().all(u8::is_ascii_digit);
+    plain
+        .then(|| std::str::from_utf8(value).ok()?.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds the input whole and byte by byte; both must agree.
+    fn bad(input: &str) -> Option<u64> {
+        let (mut whole, mut pieces) = (Heads::default(), Heads::default());
+        whole.feed(input.as_bytes());
+        for byte in input.as_bytes().chunks(1) {
+            pieces.feed(byte);
+        }
+        assert_eq!(whole.bad(), pieces.bad(), "{input:?}");
+        assert_eq!(
+            (whole.count, whole.awaits_head()),
+            (pieces.count, pieces.awaits_head())
+        );
+        whole.bad()
+    }
+
+    #[test]
+    fn clean_requests_pass() {
+        let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let put = "\r\nPUT / HTTP/1.1\nHost: x\r\nContent-Length: 3\r\n\r\n\r\n\n";
+        assert_eq!(bad(&[get, put, get].concat()), None);
+        let mut heads = Heads::default();
+        heads.feed([get, put, get].concat().as_bytes());
+        assert_eq!(heads.count, 3);
+        assert!(!heads.awaits_head());
+        heads.feed(b"G");
+        assert!(heads.awaits_head());
+    }
+
+    #[test]
+    fn ambiguous_framing_is_found_in_its_request() {
+        let first = "PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\r\n\r";
+        for headers in [
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\ncontent-length:6\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "CONTENT-LENGTH: 5\r\ntransfer-encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Length : 5\r\nContent-Length: 5\r\n",
+            "Content-Length\r\n",
+        ] {
+            let second = format!("PUT / HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+            assert_eq!(bad(&second), Some(1), "{headers}");
+            assert_eq!(bad(&format!("{first}{second}")), Some(2), "{headers}");
+        }
+    }
+
+    #[test]
+    fn the_body_is_not_searched() {
+        let inner = "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n";
+        let outer = format!(
+            "PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{inner}",
+            inner.len()
+        );
+        assert_eq!(bad(&outer), None);
+        let chunked = format!("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{inner}");
+        assert_eq!(bad(&chunked), None);
+    }
+
+    #[test]
+    fn a_long_line_is_not_kept() {
+        let mut heads = Heads::default();
+        heads.feed(&[b'a'; 10_000]);
+        let State::Head(head) = &heads.state else {
+            panic!("a head")
+        };
+        assert_eq!(head.line.len(), LINE_BYTES_KEPT);
+    }
+}

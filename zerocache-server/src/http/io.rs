@@ -1,0 +1,256 @@
+//! The stream below one HTTP connection: deadlines that the HTTP parser does not have.
+//!
+//! Reading watches heads ([`Heads`]) and gives each a deadline; writing demands that the client
+//! reads; closing reads on for a moment so that the last response arrives. The stream also carries
+//! the connection's place under the cap, so that an upgraded connection keeps it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::counters::HttpCounters;
+use super::heads::Heads;
+use super::limits::HttpLimits;
+
+/// The most input that is thrown away after the last response; a client that sends more meanwhile
+/// gets a reset.
+const LINGER_BYTES_MAX: usize = 4 << 20;
+
+/// What the stream and the guard of one connection tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// The number of the head that must be refused, from 1; 0 is none.
+    bad_head: AtomicU64,
+    /// Requests that reached the guard.
+    requests: AtomicU64,
+    /// The connection speaks another protocol now.
+    upgraded: AtomicBool,
+}
+
+impl Shared {
+    /// Counts a request; true when its head must be refused.
+    pub(super) fn next_is_bad(&self) -> bool {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bad_head.load(Ordering::Relaxed) == number
+    }
+
+    /// From now on the input has no heads.
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request reached the guard.
+    pub(super) fn has_served(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A place under the cap on connections; dropping it frees the place.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes a place unless `most` are taken.
+    pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let below = |count: usize| (count < most).then_some(count + 1);
+        taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
+            .ok()?;
+        Some(Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The stream of one connection.
+#[derive(Debug)]
+pub(super) struct GuardedIo {
+    tcp: TcpStream,
+    limits: Arc<HttpLimits>,
+    counters: Arc<HttpCounters>,
+    shared: Arc<Shared>,
+    heads: Heads,
+    /// Runs while a head is awaited.
+    head_deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs while the kernel takes no more, with the bytes that it took since.
+    write_window: Option<(Pin<Box<Sleep>>, u64)>,
+    /// Runs after the last response, with the bytes thrown away.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
+    _place: Place,
+}
+
+impl GuardedIo {
+    pub(super) fn new(
+        tcp: TcpStream,
+        limits: Arc<HttpLimits>,
+        counters: Arc<HttpCounters>,
+        shared: Arc<Shared>,
+        place: Place,
+    ) -> Self {
+        Self {
+            tcp,
+            limits,
+            counters,
+            shared,
+            heads: Heads::default(),
+            head_deadline: None,
+            write_window: None,
+            linger: None,
+            _place: place,
+        }
+    }
+
+    /// Follows the heads in what was just read.
+    fn watch(&mut self, read: &[u8]) {
+        if self.shared.upgraded.load(Ordering::Relaxed) {
+            return;
+        }
+        self.heads.feed(read);
+        if let Some(number) = self.heads.bad() {
+            self.shared.bad_head.store(number, Ordering::Relaxed);
+        }
+        if !self.heads.awaits_head() {
+            self.head_deadline = None;
+        }
+    }
+
+    /// Fails when the head that is awaited is late.
+    fn check_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.heads.awaits_head() || self.shared.upgraded.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let timeout = self.limits.header_timeout;
+        let deadline = self
+            .head_deadline
+            .get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        self.counters.header_timeouts.add();
+        Poll::Ready(Err(timed_out("the request head did not arrive in time")))
+    }
+
+    /// Takes note of a write and fails when the client reads too slowly.
+    fn check_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = written {
+            if let (Ok(bytes), Some((_, taken))) = (&result, &mut self.write_window) {
+                *taken += *bytes as u64;
+            }
+            return Poll::Ready(result);
+        }
+        let window = self.limits.write_window;
+        let least = self
+            .limits
+            .write_rate_min
+            .saturating_mul(window.as_millis() as u64)
+            / 1000;
+        loop {
+            let (end, taken) = self
+                .write_window
+                .get_or_insert_with(|| (Box::pin(sleep(window)), 0));
+            ready!(end.as_mut().poll(cx));
+            if *taken < least.max(1) {
+                self.counters.write_timeouts.add();
+                return Poll::Ready(Err(timed_out("the client does not read its response")));
+            }
+            self.write_window = None;
+        }
+    }
+
+    /// Reads and throws away until the client closes or the time or the bytes are used up.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience: Duration = self.limits.linger;
+        let (end, bytes) = self
+            .linger
+            .get_or_insert_with(|| (Box::pin(sleep(patience)), 0));
+        if end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut room = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut room);
+            let read = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf));
+            *bytes += buf.filled().len();
+            if read.is_err() || buf.filled().is_empty() || *bytes > LINGER_BYTES_MAX {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+fn timed_out(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, reason)
+}
+
+impl AsyncRead for GuardedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.tcp).poll_read(cx, buf) {
+            Poll::Pending => this.check_head(cx),
+            Poll::Ready(result) => {
+                this.watch(&buf.filled()[before..]);
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for GuardedIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write(cx, buf);
+        this.check_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        this.check_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The caller has handed over all it had: the next response begins a new window.
+        let this = self.get_mut();
+        this.write_window = None;
+        Pin::new(&mut this.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.tcp).poll_shutdown(cx))?;
+        }
+        this.poll_linger(cx).map(Ok)
+    }
+}

@@ -1,0 +1,33 @@
+//! The binary `zerocache-server`: reads its configuration and runs one node.
+
+use std::process::ExitCode;
+
+use zerocache_server::config::Invocation;
+use zerocache_server::{run, telemetry};
+
+fn main() -> ExitCode {
+    let invocation = match Invocation::from_process() {
+        Ok(invocation) => invocation,
+        Err(stop) => return stop.report(),
+    };
+    telemetry::init(&invocation.log);
+    for notice in &invocation.notices {
+        tracing::warn!("{notice}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(run(invocation.server)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
