@@ -72,10 +72,7 @@ pub fn set_hosts(hosts: &str) {
 ///
 /// Under `CI=true`, where nothing may be skipped.
 pub fn skip(test: &str, why: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "{test} must run under CI=true: {why}"
-    );
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} must run under CI=true: {why}");
     // One write, so that tests that run beside this one do not come in between.
     let line = format!("\n{test}: skipped: {why}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
@@ -86,33 +83,20 @@ fn run_with(test: &str, hosts: Option<&str>, body: impl FnOnce()) {
         return body();
     }
     if let Err(why) = permitted() {
-        return skip(
-            test,
-            &format!("network namespaces are not permitted here ({why})"),
-        );
+        return skip(test, &format!("network namespaces are not permitted here ({why})"));
     }
     let hosts = hosts.map(|content| {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-        file.write_all(content.as_bytes())
-            .expect("a temporary file can be written");
+        file.write_all(content.as_bytes()).expect("a temporary file can be written");
         file
     });
     let output = run_child(test, hosts.as_ref().map(tempfile::NamedTempFile::path));
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     print!("{stdout}");
     eprint!("{stderr}");
-    assert!(
-        output.status.success(),
-        "{test} failed inside its namespace: {}",
-        output.status
-    );
-    assert!(
-        stdout.contains("test result: ok. 1 passed"),
-        "no test is called {test}"
-    );
+    assert!(output.status.success(), "{test} failed inside its namespace: {}", output.status);
+    assert!(stdout.contains("test result: ok. 1 passed"), "no test is called {test}");
 }
 
 /// Tells once per process whether namespaces can be made.
@@ -134,9 +118,7 @@ fn permitted() -> Result<(), String> {
 /// A command that makes the namespaces and then runs what is added as arguments.
 fn inside() -> Command {
     let mut command = Command::new("unshare");
-    command
-        .args(["-Urnm", "--", "sh", "-c", SETUP, "sh"])
-        .env_remove(HOSTS);
+    command.args(["-Urnm", "--", "sh", "-c", SETUP, "sh"]).env_remove(HOSTS);
     command
 }
 
@@ -168,11 +150,7 @@ fn run_child(test: &str, hosts: Option<&Path>) -> Output {
         }
     };
     let joined = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
-    Output {
-        status,
-        stdout: joined(stdout),
-        stderr: joined(stderr),
-    }
+    Output { status, stdout: joined(stdout), stderr: joined(stderr) }
 }
 
 /// Waits up to [`TEST_MAX`].

@@ -24,11 +24,7 @@ fn block_on(body: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .expect("a runtime")
-        .block_on(async {
-            timeout(2 * PATIENCE, body)
-                .await
-                .expect("the test ends in time")
-        });
+        .block_on(async { timeout(2 * PATIENCE, body).await.expect("the test ends in time") });
 }
 
 fn mdns(cluster: &str) -> (Discovery, mpsc::Receiver<Event>) {
@@ -44,44 +40,30 @@ fn mdns_on(cluster: &str, interface: Option<&str>) -> (Discovery, mpsc::Receiver
 
 fn start(config: DiscoveryConfig) -> (Discovery, mpsc::Receiver<Event>) {
     let (sender, events) = mpsc::channel(256);
-    (
-        Discovery::start(config, sender).expect("a good configuration"),
-        events,
-    )
+    (Discovery::start(config, sender).expect("a good configuration"), events)
 }
 
 fn announcement(region: &str, incarnation: u64, addresses: &[&str]) -> Announcement {
     Announcement {
         region: region.into(),
         incarnation,
-        addresses: addresses
-            .iter()
-            .map(|text| text.parse().expect("an address"))
-            .collect(),
+        addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
         port: 6789,
         python: false,
     }
 }
 
 async fn next(events: &mut mpsc::Receiver<Event>) -> Event {
-    timeout(PATIENCE, events.recv())
-        .await
-        .expect("an event in time")
-        .expect("a running source")
+    timeout(PATIENCE, events.recv()).await.expect("an event in time").expect("a running source")
 }
 
 /// Waits for a proposal with this incarnation and all these addresses.
 async fn found(events: &mut mpsc::Receiver<Event>, incarnation: u64, at: &[&str]) -> Proposal {
-    let at: Vec<SocketAddr> = at
-        .iter()
-        .map(|text| text.parse().expect("an address"))
-        .collect();
+    let at: Vec<SocketAddr> = at.iter().map(|text| text.parse().expect("an address")).collect();
     loop {
         if let Event::Proposed(proposal) = next(events).await
             && proposal.incarnation == Some(incarnation)
-            && at
-                .iter()
-                .all(|address| proposal.addresses.contains(address))
+            && at.iter().all(|address| proposal.addresses.contains(address))
         {
             return proposal;
         }
@@ -98,9 +80,7 @@ async fn withdrawn(events: &mut mpsc::Receiver<Event>) -> Proposal {
 
 #[test]
 fn nodes_see_each_other_come_and_go() {
-    namespace::run("nodes_see_each_other_come_and_go", || {
-        block_on(come_and_go())
-    });
+    namespace::run("nodes_see_each_other_come_and_go", || block_on(come_and_go()));
 }
 
 async fn come_and_go() {
@@ -111,12 +91,8 @@ async fn come_and_go() {
     for events in [&mut at_london, &mut at_sydney, &mut at_client] {
         assert_eq!(next(events).await, Event::Settled);
     }
-    london
-        .announce(&announcement("london", 1, &["127.0.0.2", "::1"]))
-        .expect("announced");
-    sydney
-        .announce(&announcement("sydney", 2, &["127.0.0.3"]))
-        .expect("announced");
+    london.announce(&announcement("london", 1, &["127.0.0.2", "::1"])).expect("announced");
+    sydney.announce(&announcement("sydney", 2, &["127.0.0.3"])).expect("announced");
 
     let proposal = found(&mut at_sydney, 1, &["127.0.0.2:6789"]).await;
     assert_eq!(proposal.region.as_deref(), Some("london"));
@@ -150,14 +126,8 @@ async fn come_and_go() {
     // Without a separate goodbye, stopping is one.
     london.shutdown().await;
     assert_eq!(withdrawn(&mut at_sydney).await.incarnation, Some(1));
-    assert!(
-        !drained(&mut at_london).contains(&Some(1)),
-        "a node proposed itself"
-    );
-    assert!(
-        !drained(&mut at_sydney).contains(&Some(2)),
-        "a node proposed itself"
-    );
+    assert!(!drained(&mut at_london).contains(&Some(1)), "a node proposed itself");
+    assert!(!drained(&mut at_sydney).contains(&Some(2)), "a node proposed itself");
     for discovery in [sydney, client, late] {
         discovery.shutdown().await;
     }
@@ -196,12 +166,8 @@ async fn apart() {
     // Here these mean the same as `lo`.
     let (production, mut at_production) = mdns_on("production", None);
     let (other, _at_other) = mdns_on("production", Some("127.0.0.3"));
-    staging
-        .announce(&announcement("london", 1, &["127.0.0.2"]))
-        .expect("announced");
-    other
-        .announce(&announcement("london", 2, &["127.0.0.3"]))
-        .expect("announced");
+    staging.announce(&announcement("london", 1, &["127.0.0.2"])).expect("announced");
+    other.announce(&announcement("london", 2, &["127.0.0.3"])).expect("announced");
     found(&mut at_production, 2, &["127.0.0.3:6789"]).await;
     while production.counts().other_cluster == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -211,9 +177,7 @@ async fn apart() {
 
 #[test]
 fn forged_and_foreign_records_are_tolerated() {
-    namespace::run("forged_and_foreign_records_are_tolerated", || {
-        block_on(forged())
-    });
+    namespace::run("forged_and_foreign_records_are_tolerated", || block_on(forged()));
 }
 
 async fn forged() {
@@ -230,12 +194,7 @@ async fn forged() {
     register(NATIVE, "no-region", 1, &[cluster]);
     register(NATIVE, "no-port", 0, &[cluster, ("region", "london")]);
     register(NATIVE, "no-fields", 1, &[]);
-    register(
-        "_printer._tcp.local.",
-        "a-printer",
-        1,
-        &[cluster, ("region", "london")],
-    );
+    register("_printer._tcp.local.", "a-printer", 1, &[cluster, ("region", "london")]);
     register(PYTHON, "no-region-for-python", 1, &[]);
     let strange = [
         ("colour", "blue"),
@@ -252,21 +211,14 @@ async fn forged() {
             break proposal;
         }
     };
-    assert_eq!(
-        proposal.addresses,
-        ["127.0.0.9:7".parse().expect("an address")]
-    );
-    assert_eq!(
-        (proposal.region.as_deref(), proposal.incarnation),
-        (Some("london"), None)
-    );
+    assert_eq!(proposal.addresses, ["127.0.0.9:7".parse().expect("an address")]);
+    assert_eq!((proposal.region.as_deref(), proposal.incarnation), (Some("london"), None));
     while discovery.counts().malformed < 3 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // Service goes on for everyone else.
     let (peer, _at_peer) = mdns("zerocache");
-    peer.announce(&announcement("sydney", 3, &["127.0.0.3"]))
-        .expect("announced");
+    peer.announce(&announcement("sydney", 3, &["127.0.0.3"])).expect("announced");
     found(&mut events, 3, &["127.0.0.3:6789"]).await;
     let stopped = forger.shutdown().expect("stopping");
     let _ = stopped.recv_async().await;
@@ -283,34 +235,25 @@ fn on_loopback() -> ServiceDaemon {
 
 #[test]
 fn python_finds_a_node_that_wants_it() {
-    namespace::run("python_finds_a_node_that_wants_it", || {
-        block_on(for_python())
-    });
+    namespace::run("python_finds_a_node_that_wants_it", || block_on(for_python()));
 }
 
 async fn for_python() {
     let (discovery, _events) = mdns("zerocache");
-    let announcement = Announcement {
-        python: true,
-        ..announcement("london", 1, &["127.0.0.2", "::1"])
-    };
+    let announcement =
+        Announcement { python: true, ..announcement("london", 1, &["127.0.0.2", "::1"]) };
     discovery.announce(&announcement).expect("announced");
     let observer = on_loopback();
     let seen = observer.browse(PYTHON).expect("browsing");
     let (mut name, mut gone) = (None, None);
     while gone.is_none() {
-        let event = timeout(PATIENCE, seen.recv_async())
-            .await
-            .expect("an event in time");
+        let event = timeout(PATIENCE, seen.recv_async()).await.expect("an event in time");
         match event.expect("browsing goes on") {
             ServiceEvent::ServiceResolved(service) if name.is_none() => {
                 assert_eq!(service.get_property_val_str("region"), Some("london"));
                 assert_eq!(service.get_port(), 6789);
-                let addresses: Vec<IpAddr> = service
-                    .get_addresses()
-                    .iter()
-                    .map(|scoped| scoped.to_ip_addr())
-                    .collect();
+                let addresses: Vec<IpAddr> =
+                    service.get_addresses().iter().map(|scoped| scoped.to_ip_addr()).collect();
                 assert_eq!(addresses, [IpAddr::from([127, 0, 0, 2])]);
                 name = Some(service.get_fullname().to_owned());
                 discovery.withdraw().await;
@@ -335,10 +278,7 @@ fn all_addresses_of_a_name_are_proposed_and_new_ones_seen() {
 
 async fn names() {
     let mut config = DiscoveryConfig::new("zerocache");
-    config.dns = vec![
-        "cache:6789".parse().expect("a name"),
-        "later:1".parse().expect("a name"),
-    ];
+    config.dns = vec!["cache:6789".parse().expect("a name"), "later:1".parse().expect("a name")];
     config.seeds = vec!["seed:6790".parse().expect("a name")];
     config.interval = Duration::from_millis(200);
     let (discovery, mut events) = start(config);
@@ -358,10 +298,7 @@ async fn names() {
     ]
     .map(|(address, source)| (address.to_owned(), source as u8));
     assert_eq!(known, BTreeSet::from(expected));
-    assert!(
-        discovery.counts().lookups_failed > 0,
-        "\"later\" has no address yet"
-    );
+    assert!(discovery.counts().lookups_failed > 0, "\"later\" has no address yet");
 
     namespace::set_hosts("127.0.0.5 cache\n127.0.0.6 later\n");
     let mut missing = BTreeSet::from(["127.0.0.5:6789".to_owned(), "127.0.0.6:1".to_owned()]);
@@ -377,8 +314,5 @@ async fn names() {
 
 fn said(proposal: Proposal) -> impl Iterator<Item = (String, u8)> {
     let source = proposal.source as u8;
-    proposal
-        .addresses
-        .into_iter()
-        .map(move |address| (address.to_string(), source))
+    proposal.addresses.into_iter().map(move |address| (address.to_string(), source))
 }

@@ -14,11 +14,8 @@ use zerocache_tests::namespace;
 
 /// Regions and addresses of the nodes; the client stands in the first region. Two nodes in one
 /// region and one elsewhere: local peers and a relay.
-const NODES: [(&str, &str); 3] = [
-    ("london", "127.0.0.2"),
-    ("london", "127.0.0.3"),
-    ("sydney", "127.0.0.4"),
-];
+const NODES: [(&str, &str); 3] =
+    [("london", "127.0.0.2"), ("london", "127.0.0.3"), ("sydney", "127.0.0.4")];
 
 /// The namespace is ours alone, so the default port is free in it.
 const PORT: u16 = 6789;
@@ -52,18 +49,13 @@ fn python() -> Result<PathBuf, String> {
         .map_err(|error| format!("ZEROCACHE_PYTHON={}: {error}", path.display()))?;
     match String::from_utf8_lossy(&output.stdout).trim() {
         "0.0.2" => Ok(path.into()),
-        other => Err(format!(
-            "ZEROCACHE_PYTHON={}: zerocache {other:?}",
-            path.display()
-        )),
+        other => Err(format!("ZEROCACHE_PYTHON={}: zerocache {other:?}", path.display())),
     }
 }
 
 fn drive(python: &Path) {
-    let mut nodes: Vec<Node> = NODES
-        .iter()
-        .map(|(region, address)| Node::start(region, address))
-        .collect();
+    let mut nodes: Vec<Node> =
+        NODES.iter().map(|(region, address)| Node::start(region, address)).collect();
     for node in &mut nodes {
         node.wait_until_ready();
     }
@@ -79,11 +71,7 @@ fn drive(python: &Path) {
         .status()
         .expect("Python starts");
     for node in &mut nodes {
-        assert!(
-            node.child.try_wait().expect("a child").is_none(),
-            "{} has ended",
-            node.address
-        );
+        assert!(node.child.try_wait().expect("a child").is_none(), "{} has ended", node.address);
     }
     assert!(status.success(), "the Python client says: {status}");
 }
@@ -95,9 +83,7 @@ fn wait_until_joined() {
             let path = format!("/{region}/joined-{writer}-{attempt}");
             http("PUT", writer, &format!("{path}?expiry=60"));
             std::thread::sleep(POLL);
-            NODES
-                .iter()
-                .all(|(_, reader)| http("GET", reader, &path) == Some(200))
+            NODES.iter().all(|(_, reader)| http("GET", reader, &path) == Some(200))
         });
         assert!(joined, "what {writer} takes does not arrive on all nodes");
     }
@@ -112,22 +98,8 @@ struct Node {
 impl Node {
     fn start(region: &str, address: &'static str) -> Self {
         let child = Command::new(server())
-            .args([
-                "--cluster",
-                "python-compat",
-                "--region",
-                region,
-                "--address",
-                address,
-            ])
-            .args([
-                "--port",
-                &PORT.to_string(),
-                "--discovery",
-                "mdns",
-                "--mdns-interface",
-                "lo",
-            ])
+            .args(["--cluster", "python-compat", "--region", region, "--address", address])
+            .args(["--port", &PORT.to_string(), "--discovery", "mdns", "--mdns-interface", "lo"])
             .args(["--compat", "zerocache-py", "--max-bytes", "67108864"])
             .stdin(Stdio::null())
             .spawn()
@@ -138,10 +110,7 @@ impl Node {
     fn wait_until_ready(&mut self) {
         for _ in 0..START_POLLS_MAX {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                panic!(
-                    "the node at {} ended while starting: {status}",
-                    self.address
-                );
+                panic!("the node at {} ended while starting: {status}", self.address);
             }
             if http("GET", self.address, "/readyz") == Some(200) {
                 return;
@@ -162,10 +131,7 @@ impl Drop for Node {
 /// The server that was built with these tests.
 fn server() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test binary");
-    let built = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/PROFILE/deps/TEST");
+    let built = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
     let server = built.join("zerocache-server");
     assert!(
         server.is_file(),

@@ -26,10 +26,7 @@ impl HybridClock {
     /// A clock for the writes of one incarnation.
     #[must_use]
     pub const fn new(incarnation: Incarnation) -> Self {
-        Self {
-            incarnation,
-            last: 0,
-        }
+        Self { incarnation, last: 0 }
     }
 
     /// The version of a write made at `wall_ms`.

@@ -50,9 +50,7 @@ impl Record {
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         let change = match &self.change {
-            Change::Put {
-                value, metadata, ..
-            } => value.len() + metadata.len(),
+            Change::Put { value, metadata, .. } => value.len() + metadata.len(),
             Change::Delete => 0,
         };
         self.key.as_bytes().len() + change

@@ -50,10 +50,9 @@ impl Key {
         match &bytes[..] {
             b"" => Err(InvalidKey::Empty),
             b"." | b".." => Err(InvalidKey::Dots),
-            long if long.len() > bytes_max => Err(InvalidKey::TooLong {
-                bytes: long.len(),
-                bytes_max,
-            }),
+            long if long.len() > bytes_max => {
+                Err(InvalidKey::TooLong { bytes: long.len(), bytes_max })
+            }
             _ => Ok(Self(bytes)),
         }
     }
@@ -62,6 +61,12 @@ impl Key {
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
+    }
+
+    /// The same key in an allocation of its own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
     }
 
     /// The key's place in the key space.
@@ -104,31 +109,19 @@ mod tests {
 
     #[test]
     fn rules() {
-        let limits = Limits {
-            key_bytes_max: 4,
-            ..Limits::default()
-        };
+        let limits = Limits { key_bytes_max: 4, ..Limits::default() };
         let key = |text: &'static [u8]| Key::new(Bytes::from_static(text), &limits);
         assert_eq!(key(b""), Err(InvalidKey::Empty));
         assert_eq!(key(b"."), Err(InvalidKey::Dots));
         assert_eq!(key(b".."), Err(InvalidKey::Dots));
         assert!(key(b"...").is_ok());
         assert!(key(b"\0\n/?").is_ok());
-        assert_eq!(
-            key(b"12345"),
-            Err(InvalidKey::TooLong {
-                bytes: 5,
-                bytes_max: 4
-            })
-        );
+        assert_eq!(key(b"12345"), Err(InvalidKey::TooLong { bytes: 5, bytes_max: 4 }));
     }
 
     #[test]
     fn hash_is_the_same_on_every_node() {
-        assert_eq!(
-            KeyHash::of(b"foo").0,
-            0x79ae_f92e_8345_4121_ab6e_5f64_077e_7d8a
-        );
+        assert_eq!(KeyHash::of(b"foo").0, 0x79ae_f92e_8345_4121_ab6e_5f64_077e_7d8a);
         assert!((0..10_000u32).all(|n| KeyHash::of(&n.to_le_bytes()).part() < PARTS));
     }
 }

@@ -39,9 +39,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            key_bytes_max: Self::KEY_BYTES_DEFAULT,
-            value_bytes_max: Self::VALUE_BYTES_DEFAULT,
-        }
+        Self { key_bytes_max: Self::KEY_BYTES_DEFAULT, value_bytes_max: Self::VALUE_BYTES_DEFAULT }
     }
 }

@@ -53,9 +53,6 @@ impl Now {
     /// Both readings of one moment.
     #[must_use]
     pub const fn new(mono_ms: u64, wall_ms: u64) -> Self {
-        Self {
-            mono: Instant::from_millis(mono_ms),
-            wall_ms,
-        }
+        Self { mono: Instant::from_millis(mono_ms), wall_ms }
     }
 }

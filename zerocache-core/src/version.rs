@@ -129,9 +129,6 @@ mod tests {
         }
         assert!(a.to_bytes() < b.to_bytes() && b.to_bytes() < c.to_bytes());
         assert_eq!("".parse::<Version>(), Err(InvalidVersion));
-        assert_eq!(
-            "+000000000000001.0000000000000001".parse::<Version>(),
-            Err(InvalidVersion)
-        );
+        assert_eq!("+000000000000001.0000000000000001".parse::<Version>(), Err(InvalidVersion));
     }
 }

@@ -1,37 +1,28 @@
 //! A zerocache node, as a library to embed and as the binary `zerocache-server`.
 //!
 //! - [`config`]: flags, variables, defaults, and their validation.
+//! - [`node`]: puts a node together and runs it; [`embedded`]: the same beside other code.
 //! - [`http`]: accepting connections, and the limits of slow and broken clients.
+//! - [`api`]: what is served over HTTP.
+//! - [`runtime`]: drives the state machine of `zerocache-core`.
 //! - [`telemetry`]: the binary's logs.
 
+pub mod api;
 pub mod config;
+pub mod embedded;
 pub mod http;
+pub mod node;
+pub mod runtime;
 pub mod telemetry;
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::net::SocketAddr;
 
-use axum::Router;
-use axum::routing::get;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use config::{ConfigError, ServerConfig};
-use http::{BindError, HttpCounters, HttpLimits};
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// The configuration is not allowed.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The listener could not be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The system refused something else.
-    #[error("cannot start: {0}")]
-    Io(#[from] io::Error),
-}
+use config::ServerConfig;
+pub use embedded::EmbeddedNode;
+pub use node::{RunError, RunningNode};
 
 /// Runs one node until SIGINT, SIGTERM or SIGQUIT, and then for the drain. Prints where it listens
 /// on standard output: `zerocache-server listening on IP:PORT`.
@@ -39,35 +30,16 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] when the node cannot start.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
-    config.validate()?;
     let mut signals = Signals::new()?;
-    let listener = http::bind(&config.listen_addresses())?;
-    announce_listening(&listener)?;
-    let mut limits = HttpLimits::for_config(&config);
-    limits.connections_max = http::fit_connections(limits.connections_max);
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/ping", get(|| async { "pong" }));
-    let drain = config.drain;
-    let stop = async move {
-        signals.next().await;
-        tracing::info!(drain_ms = drain.as_millis() as u64, "leaving");
-        tokio::time::sleep(drain).await;
-    };
-    http::serve(
-        listener,
-        router,
-        limits,
-        Arc::new(HttpCounters::default()),
-        stop,
-    )
-    .await;
+    let node = RunningNode::start(config).await?;
+    print_listening(node.listen_address())?;
+    signals.next().await;
+    node.leave().await;
     Ok(())
 }
 
 /// Prints the one line that scripts and tests wait for.
-fn announce_listening(listener: &tokio::net::TcpListener) -> io::Result<()> {
-    let address = listener.local_addr()?;
+fn print_listening(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "zerocache-server listening on {address}")?;
     out.flush()

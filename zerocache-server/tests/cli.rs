@@ -50,33 +50,17 @@ impl Node {
     /// Starts a node and waits until it says where it listens.
     fn start(arguments: &[&str]) -> Self {
         let mut command = binary();
-        command.args([
-            "--region",
-            "london",
-            "--address",
-            "127.0.0.1",
-            "--port",
-            "0",
-        ]);
+        command.args(["--region", "london", "--address", "127.0.0.1", "--port", "0"]);
         command.args(["--discovery", "none"]).args(arguments);
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null());
         let mut child = command.spawn().expect("the binary starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
-        let address = line
-            .trim_end()
-            .strip_prefix("zerocache-server listening on ");
+        let address = line.trim_end().strip_prefix("zerocache-server listening on ");
         let address: SocketAddr = address.expect(&line).parse().expect(&line);
         assert_ne!(address.port(), 0);
-        Self {
-            child,
-            out,
-            address,
-        }
+        Self { child, out, address }
     }
 
     fn connect(&self) -> TcpStream {
@@ -95,10 +79,7 @@ impl Node {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a pid");
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, signal).expect("signalled");
     }
 
@@ -137,32 +118,12 @@ fn a_mistake_is_one_line_and_exit_code_2() {
     let size = "\"12q\" is not a size; use bytes, or a number with KiB, MiB, GiB";
     let region = ["--region", "x"];
     let cases: [(&[&str], Variables, String); 6] = [
-        (
-            &["--region", "x", "--max-bytes", "12q"],
-            &[],
-            format!("error: --max-bytes: {size}"),
-        ),
-        (
-            &region,
-            &[("ZEROCACHE_MAX_BYTES", "12q")],
-            format!("error: ZEROCACHE_MAX_BYTES: {size}"),
-        ),
-        (
-            &[],
-            &[("ZEROCACHE_REGION", "v1")],
-            "error: ZEROCACHE_REGION: \"v1\" is".to_owned(),
-        ),
+        (&["--region", "x", "--max-bytes", "12q"], &[], format!("error: --max-bytes: {size}")),
+        (&region, &[("ZEROCACHE_MAX_BYTES", "12q")], format!("error: ZEROCACHE_MAX_BYTES: {size}")),
+        (&[], &[("ZEROCACHE_REGION", "v1")], "error: ZEROCACHE_REGION: \"v1\" is".to_owned()),
         (&[], &[], "error: --region: missing".to_owned()),
-        (
-            &["--region", "a\nb"],
-            &[],
-            "error: --region: \"a b\" is not a name".to_owned(),
-        ),
-        (
-            &["--regoin", "x"],
-            &[],
-            "error: unexpected argument '--regoin'".to_owned(),
-        ),
+        (&["--region", "a\nb"], &[], "error: --region: \"a b\" is not a name".to_owned()),
+        (&["--regoin", "x"], &[], "error: unexpected argument '--regoin'".to_owned()),
     ];
     for (arguments, variables, expected) in cases {
         let result = output(arguments, variables);
@@ -178,31 +139,19 @@ fn a_mistake_is_one_line_and_exit_code_2() {
 fn a_variable_that_is_not_utf8_is_a_mistake() {
     use std::os::unix::ffi::OsStringExt;
     let value = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
-    let result = binary()
-        .env("ZEROCACHE_REGION", value)
-        .output()
-        .expect("the binary runs");
+    let result = binary().env("ZEROCACHE_REGION", value).output().expect("the binary runs");
     assert_eq!(result.status.code(), Some(2));
-    assert_eq!(
-        text(&result.stderr),
-        "error: ZEROCACHE_REGION: the value is not UTF-8\n"
-    );
+    assert_eq!(text(&result.stderr), "error: ZEROCACHE_REGION: the value is not UTF-8\n");
 }
 
 #[test]
 fn a_taken_port_is_an_error_that_names_it() {
     let node = Node::start(&[]);
     let listen = node.address.to_string();
-    let result = output(
-        &["--region", "x", "--discovery", "none", "--listen", &listen],
-        &[],
-    );
+    let result = output(&["--region", "x", "--discovery", "none", "--listen", &listen], &[]);
     assert_eq!(result.status.code(), Some(1));
     let error = text(&result.stderr);
-    assert!(
-        error.contains(&format!("error: cannot listen on {listen}: ")),
-        "{error}"
-    );
+    assert!(error.contains(&format!("error: cannot listen on {listen}: ")), "{error}");
 }
 
 #[test]
@@ -216,10 +165,7 @@ fn logs_go_to_standard_error_as_text_or_json() {
         assert!(result.stdout.is_empty());
         let lines = text(&result.stderr);
         let first = lines.lines().next().expect("a line");
-        assert!(
-            first.contains("Kubernetes") && first.contains("WARN"),
-            "{first}"
-        );
+        assert!(first.contains("Kubernetes") && first.contains("WARN"), "{first}");
         let json = serde_json::from_str::<serde_json::Value>(first);
         assert_eq!(json.is_ok(), format == "json", "{first}");
     }
@@ -256,10 +202,7 @@ fn idle_and_dripping_connections_do_not_stop_service() {
         eprintln!("skipped: {needed} open files are needed and the hard limit is lower");
         return;
     }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).expect("the soft limit may rise to the hard one");
     let node = Node::start(&[]);
     let mut idle = Vec::with_capacity(IDLE_CONNECTIONS);
@@ -267,13 +210,8 @@ fn idle_and_dripping_connections_do_not_stop_service() {
     for number in 0..IDLE_CONNECTIONS {
         let mut tcp = node.connect();
         // Each is served once and then says nothing: it may stay for the idle time.
-        tcp.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-            .expect("sent");
-        assert_ne!(
-            tcp.read(&mut room).expect("an answer"),
-            0,
-            "connection {number}"
-        );
+        tcp.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        assert_ne!(tcp.read(&mut room).expect("an answer"), 0, "connection {number}");
         idle.push(tcp);
     }
     let mut dripping: Vec<TcpStream> = (0..DRIPPING).map(|_| node.connect()).collect();

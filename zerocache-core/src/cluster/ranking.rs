@@ -44,17 +44,10 @@ impl Ranking {
 
     fn insert(&mut self, region: &str, measured: &BTreeMap<String, Option<u64>>) {
         let rank = |region: &str| {
-            (
-                measured.get(region).copied().flatten().unwrap_or(u64::MAX),
-                region.to_owned(),
-            )
+            (measured.get(region).copied().flatten().unwrap_or(u64::MAX), region.to_owned())
         };
         let new = rank(region);
-        let at = self
-            .order
-            .iter()
-            .position(|other| rank(other) > new)
-            .unwrap_or(self.order.len());
+        let at = self.order.iter().position(|other| rank(other) > new).unwrap_or(self.order.len());
         self.order.insert(at, region.to_owned());
     }
 }
@@ -76,12 +69,7 @@ mod tests {
     #[test]
     fn nearest_first_and_names_between_equals() {
         let mut ranking = Ranking::default();
-        ranking.update(&measured(&[
-            ("tokyo", 90),
-            ("oslo", 10),
-            ("lima", 10),
-            ("new", 0),
-        ]));
+        ranking.update(&measured(&[("tokyo", 90), ("oslo", 10), ("lima", 10), ("new", 0)]));
         assert_eq!(ranking.regions(), ["lima", "oslo", "tokyo", "new"]);
     }
 

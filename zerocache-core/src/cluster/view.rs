@@ -115,16 +115,13 @@ impl View {
 
     /// The members in `region` to which writes go.
     pub fn writable_in<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Member> {
-        self.members()
-            .filter(move |m| m.takes_writes() && m.info.region == region)
+        self.members().filter(move |m| m.takes_writes() && m.info.region == region)
     }
 
     /// Every region other than `own` with a member to which writes go.
     #[must_use]
     pub fn other_regions(&self, own: &str) -> BTreeSet<String> {
-        let writable = self
-            .members()
-            .filter(|m| m.takes_writes() && m.info.region != own);
+        let writable = self.members().filter(|m| m.takes_writes() && m.info.region != own);
         writable.map(|m| m.info.region.clone()).collect()
     }
 
@@ -132,10 +129,7 @@ impl View {
     #[must_use]
     pub fn region_latencies(&self, own: &str) -> BTreeMap<String, Option<u64>> {
         let mut regions = BTreeMap::new();
-        for member in self
-            .members()
-            .filter(|m| m.takes_writes() && m.info.region != own)
-        {
+        for member in self.members().filter(|m| m.takes_writes() && m.info.region != own) {
             let nearest: &mut Option<u64> = regions.entry(member.info.region.clone()).or_default();
             *nearest = nearest.iter().copied().chain(member.latency.micros()).min();
         }
@@ -145,14 +139,9 @@ impl View {
     /// A number that is the same for two nodes that reach the same nodes, themselves included.
     #[must_use]
     pub fn fingerprint(&self, own: Incarnation) -> u64 {
-        let reached = self
-            .members()
-            .filter(|m| m.takes_writes())
-            .map(|m| m.info.incarnation);
+        let reached = self.members().filter(|m| m.takes_writes()).map(|m| m.info.incarnation);
         let hash = |id: Incarnation| xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes());
-        reached
-            .chain([own])
-            .fold(0, |sum, id| sum.wrapping_add(hash(id)))
+        reached.chain([own]).fold(0, |sum, id| sum.wrapping_add(hash(id)))
     }
 
     /// Notes that a node may stand at `address`; known members and tried addresses are left alone.
@@ -166,12 +155,7 @@ impl View {
         if known || resting || full || self.candidates.contains_key(&address) {
             return;
         }
-        let candidate = Candidate {
-            next_dial: now,
-            dialling: false,
-            failures: 0,
-            fresh: true,
-        };
+        let candidate = Candidate { next_dial: now, dialling: false, failures: 0, fresh: true };
         self.candidates.insert(address, candidate);
     }
 
@@ -188,12 +172,7 @@ impl View {
     pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<SocketAddr> {
         let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
         let mut taken = Vec::new();
-        for (address, candidate) in self
-            .candidates
-            .iter_mut()
-            .filter(|(_, c)| due(c))
-            .take(most)
-        {
+        for (address, candidate) in self.candidates.iter_mut().filter(|(_, c)| due(c)).take(most) {
             candidate.dialling = true;
             taken.push(*address);
         }
@@ -203,11 +182,7 @@ impl View {
     /// When the next address is to be dialled.
     #[must_use]
     pub fn next_dial(&self) -> Option<Instant> {
-        self.candidates
-            .values()
-            .filter(|c| !c.dialling)
-            .map(|c| c.next_dial)
-            .min()
+        self.candidates.values().filter(|c| !c.dialling).map(|c| c.next_dial).min()
     }
 
     /// Whether an address is known of which no try has ended yet.
@@ -238,8 +213,7 @@ impl View {
 
     /// Drops addresses that have failed for long: whoever proposed them can do so again.
     pub fn drop_hopeless(&mut self, failures_max: u32) {
-        self.candidates
-            .retain(|_, candidate| candidate.failures < failures_max);
+        self.candidates.retain(|_, candidate| candidate.failures < failures_max);
     }
 
     /// A handshake at `address` succeeded. Returns the incarnations that yield: those that stood at
@@ -252,11 +226,8 @@ impl View {
     ) -> Vec<Incarnation> {
         self.candidates.remove(&address);
         let id = info.incarnation;
-        let yielding: Vec<_> = self
-            .members()
-            .filter(|m| m.address == address)
-            .map(|m| m.info.incarnation)
-            .collect();
+        let yielding: Vec<_> =
+            self.members().filter(|m| m.address == address).map(|m| m.info.incarnation).collect();
         let yielding: Vec<_> = yielding.into_iter().filter(|other| *other != id).collect();
         for old in &yielding {
             self.members.remove(old);

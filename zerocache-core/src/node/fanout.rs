@@ -9,9 +9,11 @@ use super::{
     Call, CallFailure, CallId, Effect, Event, Node, RequestId,
     outbox::{Item, Outbox, RelayRoute},
 };
+use bytes::Bytes;
+
 use crate::{
     cluster::Member,
-    entry::{Applied, Record},
+    entry::{Applied, Change, Record},
     key::KeyHash,
     store::LockFamily,
     time::Now,
@@ -48,18 +50,17 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         self.send_to_peers(now, record, waiting.peers, out);
-        for region in self.view.other_regions(&self.config.info.region) {
+        let regions = self.view.other_regions(&self.config.info.region);
+        if regions.is_empty() {
+            return;
+        }
+        let record = self.detached(record, now);
+        for region in regions {
             let item = Item {
-                shipment: Shipment {
-                    record: record.clone(),
-                    relay: true,
-                },
+                shipment: Shipment { record: record.clone(), relay: true },
                 waiters: waiting.relays.into_iter().collect(),
                 attempts: 0,
-                relay: Some(RelayRoute {
-                    region,
-                    tried: Vec::new(),
-                }),
+                relay: Some(RelayRoute { region, tried: Vec::new() }),
             };
             self.send_to_relay(now, item, out);
         }
@@ -74,18 +75,34 @@ impl<L: LockFamily> Node<L> {
     ) {
         let peers = self.view.writable_in(&self.config.info.region);
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
+        if peers.is_empty() {
+            return;
+        }
+        let record = self.detached(record, now);
         for peer in peers {
             let item = Item {
-                shipment: Shipment {
-                    record: record.clone(),
-                    relay: false,
-                },
+                shipment: Shipment { record: record.clone(), relay: false },
                 waiters: waiter.into_iter().collect(),
                 attempts: 0,
                 relay: None,
             };
             self.send(now, peer, item, out);
         }
+    }
+
+    /// The record as a queue may hold it: with the store's own bytes of the value, or a copy, so that
+    /// a silent peer's queue does not keep the buffers alive from which values were read.
+    fn detached(&self, record: &Record, now: Now) -> Record {
+        let (key, version) = (record.key.detached(), record.version);
+        let Change::Put { value, metadata, expires } = &record.change else {
+            return Record { key, version, change: Change::Delete };
+        };
+        let stored = self.store.peek(&record.key, now).filter(|entry| entry.version == version);
+        let (value, metadata) = match stored {
+            Some(entry) => (entry.value, entry.metadata),
+            None => (Bytes::copy_from_slice(value), Bytes::copy_from_slice(metadata)),
+        };
+        Record { key, version, change: Change::Put { value, metadata, expires: *expires } }
     }
 
     /// Sends to a relay of the item's region that was not tried yet, or gives the item up.
@@ -118,16 +135,8 @@ impl<L: LockFamily> Node<L> {
         };
         let local = member.info.region == self.config.info.region;
         let to = (member.address, Some(peer));
-        let timeout_ms = if local {
-            BATCH_TIMEOUT_LOCAL_MS
-        } else {
-            BATCH_TIMEOUT_RELAY_MS
-        };
-        while let Some(batch) = self
-            .outboxes
-            .get_mut(&peer)
-            .and_then(|o| o.next_batch(now.mono))
-        {
+        let timeout_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
+        while let Some(batch) = self.outboxes.get_mut(&peer).and_then(|o| o.next_batch(now.mono)) {
             let shipments = batch.iter().map(|item| item.shipment.clone()).collect();
             let request = Request::Replicate(shipments);
             let call = self.call(Call::Batch { member: peer }, to, request, timeout_ms, out);
@@ -138,19 +147,13 @@ impl<L: LockFamily> Node<L> {
     }
 
     pub(super) fn tick_outboxes(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let due = self
-            .outboxes
-            .iter()
-            .filter(|(_, o)| o.resumes().is_some_and(|at| at <= now.mono));
+        let due =
+            self.outboxes.iter().filter(|(_, o)| o.resumes().is_some_and(|at| at <= now.mono));
         let due: Vec<_> = due.map(|(peer, _)| *peer).collect();
         for peer in due {
             self.flush(now, peer, out);
         }
-        let next = self
-            .outboxes
-            .values()
-            .filter_map(|outbox| outbox.resumes())
-            .min();
+        let next = self.outboxes.values().filter_map(|outbox| outbox.resumes()).min();
         self.wake_by(next);
     }
 
@@ -217,11 +220,7 @@ impl<L: LockFamily> Node<L> {
     /// Sends what waits behind a failed batch to other relays: it need not wait for its own failure.
     fn reroute_queued(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
         let remote = |m: &Member| m.info.region != self.config.info.region;
-        let Some(region) = self
-            .view
-            .member(peer)
-            .filter(|m| remote(m))
-            .map(|m| &m.info.region)
+        let Some(region) = self.view.member(peer).filter(|m| remote(m)).map(|m| &m.info.region)
         else {
             return;
         };
@@ -251,10 +250,7 @@ impl<L: LockFamily> Node<L> {
             if let Some(member) = self.view.member_mut(peer) {
                 member.dirty_since.get_or_insert(now.mono);
             }
-            out.push(Effect::Event(Event::WritesDropped {
-                peer,
-                count: items.len(),
-            }));
+            out.push(Effect::Event(Event::WritesDropped { peer, count: items.len() }));
         }
     }
 
@@ -279,14 +275,8 @@ impl<L: LockFamily> Node<L> {
     fn settle(&mut self, waiters: &[RequestId], has_it: bool, out: &mut Vec<Effect>) {
         for waiter in waiters {
             let store = &self.store;
-            if let Some(response) = self
-                .writes
-                .settle(*waiter, has_it, |key| store.version(key))
-            {
-                out.push(Effect::Respond {
-                    id: *waiter,
-                    response,
-                });
+            if let Some(response) = self.writes.settle(*waiter, has_it, |key| store.version(key)) {
+                out.push(Effect::Respond { id: *waiter, response });
             }
         }
     }

@@ -73,40 +73,23 @@ impl<L: LockFamily> Node<L> {
         }
         for (member, address) in due {
             let to = (address, Some(member));
-            self.call(
-                Call::Ping { member },
-                to,
-                Request::Ping,
-                PING_TIMEOUT_MS,
-                out,
-            );
+            self.call(Call::Ping { member }, to, Request::Ping, PING_TIMEOUT_MS, out);
         }
         self.view.drop_hopeless(DIAL_FAILURES_MAX);
         let next = self.view.members().map(|member| {
             let silent = member.heard.plus_ms(SILENCE_MS_MAX);
             let reachable = member.reach == Reach::Reachable;
-            if reachable {
-                member.next_ping.min(silent)
-            } else {
-                member.next_ping
-            }
+            if reachable { member.next_ping.min(silent) } else { member.next_ping }
         });
         let next = next.min();
         self.wake_by(next);
-        self.ranking
-            .update(&self.view.region_latencies(&self.config.info.region));
+        self.ranking.update(&self.view.region_latencies(&self.config.info.region));
     }
 
     fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
         for address in self.view.take_due(now.mono, DIALS_MAX) {
             let hello = Request::Hello(self.hello(now, false));
-            self.call(
-                Call::Hello { address },
-                (address, None),
-                hello,
-                PING_TIMEOUT_MS,
-                out,
-            );
+            self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
         }
     }
 
@@ -114,10 +97,7 @@ impl<L: LockFamily> Node<L> {
     fn hello(&self, now: Now, with_members: bool) -> Hello {
         let mut node = self.config.info.clone();
         node.state = self.state;
-        let members = self
-            .view
-            .members()
-            .filter(|m| with_members && m.takes_writes());
+        let members = self.view.members().filter(|m| with_members && m.takes_writes());
         Hello {
             cluster: self.config.cluster.clone(),
             protocol: PROTOCOL,
@@ -136,9 +116,8 @@ impl<L: LockFamily> Node<L> {
             let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
             return Response::refused(RefusalCode::WrongCluster, text);
         }
-        if let Some(node) = hello
-            .node
-            .filter(|node| node.incarnation != self.config.info.incarnation)
+        if let Some(node) =
+            hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
         {
             if node.region == "v1" {
                 let text = "a region must not be called \"v1\"";
@@ -183,10 +162,7 @@ impl<L: LockFamily> Node<L> {
             Ok(Response::Refused(refusal)) => {
                 if refusal.code == RefusalCode::WrongCluster {
                     self.view.rest(address, now.mono);
-                    out.push(Effect::Event(Event::OtherCluster {
-                        address,
-                        text: refusal.text,
-                    }));
+                    out.push(Effect::Event(Event::OtherCluster { address, text: refusal.text }));
                 } else {
                     self.view.dial_failed(address, now.mono);
                 }
@@ -257,8 +233,7 @@ impl<L: LockFamily> Node<L> {
             let event = Event::MemberUp(member.info.clone(), member.address);
             out.push(Effect::Event(event));
             self.outboxes.entry(id).or_default();
-            self.ranking
-                .update(&self.view.region_latencies(&self.config.info.region));
+            self.ranking.update(&self.view.region_latencies(&self.config.info.region));
         }
     }
 
@@ -271,11 +246,7 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         match result {
-            Ok(Response::Pong {
-                incarnation,
-                state,
-                view,
-            }) if incarnation == id => {
+            Ok(Response::Pong { incarnation, state, view }) if incarnation == id => {
                 self.heard(now, id, out);
                 self.pong(now, id, state, view, elapsed_us, out);
             }
@@ -395,12 +366,11 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// A goodbye is verified before it is believed: the next ping says whether it is true.
-    pub(super) fn goodbye(&mut self, now: Now, from: Option<Incarnation>) -> Response {
-        if let Some(member) = from.and_then(|id| self.view.member_mut(id)) {
+    pub(super) fn verify(&mut self, now: Now, id: Option<Incarnation>) {
+        if let Some(member) = id.and_then(|id| self.view.member_mut(id)) {
             member.next_ping = now.mono;
             self.wake = now.mono;
         }
-        Response::Done
     }
 
     pub(super) fn leave(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -408,21 +378,10 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         self.set_state(NodeState::Leaving, out);
-        let reachable = self
-            .view
-            .members()
-            .filter(|member| member.reach == Reach::Reachable);
-        let all: Vec<_> = reachable
-            .map(|m| (m.address, Some(m.info.incarnation)))
-            .collect();
+        let reachable = self.view.members().filter(|member| member.reach == Reach::Reachable);
+        let all: Vec<_> = reachable.map(|m| (m.address, Some(m.info.incarnation))).collect();
         for to in all {
-            self.call(
-                Call::Goodbye,
-                to,
-                Request::Goodbye,
-                PING_TIMEOUT_MS / 2,
-                out,
-            );
+            self.call(Call::Goodbye, to, Request::Goodbye, PING_TIMEOUT_MS / 2, out);
         }
         self.wake = now.mono;
     }
@@ -433,10 +392,7 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         let ready_at: Instant = self.started.plus_ms(self.config.warm_max_ms);
-        let introduced = self
-            .view
-            .writable_in(&self.config.info.region)
-            .all(|m| m.greeted);
+        let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
         let complete = self.settled && introduced && !self.view.has_fresh_candidates();
         if complete || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);

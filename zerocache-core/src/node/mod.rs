@@ -138,6 +138,8 @@ pub enum Input {
     },
     /// Addresses at which nodes may stand.
     Proposed(Vec<SocketAddr>),
+    /// Discovery says that a node is gone; it is asked before that is believed.
+    Withdrawn(Incarnation),
     /// Every way of discovery has given its first answer.
     Settled,
     /// The moment of [`Node::next_deadline`] has come.
@@ -214,7 +216,7 @@ enum Call {
 /// A node.
 pub struct Node<L: LockFamily> {
     config: NodeConfig,
-    cluster: u64,
+    identity: Identity,
     state: NodeState,
     started: Instant,
     settled: bool,
@@ -235,7 +237,7 @@ impl<L: LockFamily> Node<L> {
     /// A node that starts at `now` and keeps its entries in `store`.
     pub fn new(config: NodeConfig, store: Arc<Store<L>>, now: Now) -> Self {
         Self {
-            cluster: cluster_id(&config.cluster),
+            identity: Identity::new(&config.cluster, config.info.incarnation),
             state: NodeState::Warming,
             started: now.mono,
             settled: false,
@@ -257,33 +259,11 @@ impl<L: LockFamily> Node<L> {
     /// Handles one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Write {
-                id,
-                key,
-                op,
-                ack,
-                scope,
-                timeout_ms,
-            } => {
-                self.write(
-                    now,
-                    writes::Write {
-                        id,
-                        key,
-                        op,
-                        ack,
-                        scope,
-                        timeout_ms,
-                    },
-                    out,
-                );
+            Input::Write { id, key, op, ack, scope, timeout_ms } => {
+                self.write(now, writes::Write { id, key, op, ack, scope, timeout_ms }, out);
             }
             Input::Request { id, message } => self.request(now, id, message, out),
-            Input::Answer {
-                call,
-                result,
-                elapsed_us,
-            } => {
+            Input::Answer { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
             Input::Proposed(addresses) => {
@@ -292,6 +272,7 @@ impl<L: LockFamily> Node<L> {
                 }
                 self.wake = now.mono;
             }
+            Input::Withdrawn(id) => self.verify(now, Some(id)),
             Input::Settled => {
                 self.settled = true;
                 self.wake = now.mono;
@@ -312,6 +293,12 @@ impl<L: LockFamily> Node<L> {
     #[must_use]
     pub fn state(&self) -> NodeState {
         self.state
+    }
+
+    /// Whose requests the node takes; for readers that do not go through it.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// What the node was told about itself.
@@ -350,44 +337,20 @@ impl<L: LockFamily> Node<L> {
 
     fn request(&mut self, now: Now, id: RequestId, message: RequestMessage, out: &mut Vec<Effect>) {
         let RequestMessage { envelope, request } = message;
-        if let Some(response) = self.refuse_stranger(&envelope, &request) {
+        if let Some(response) = self.identity.refusal(&envelope, &request) {
             out.push(Effect::Respond { id, response });
             return;
         }
         let timeout_ms = envelope.timeout_ms;
         let response = match request {
-            Request::Put {
-                key,
-                value,
-                metadata,
-                ttl,
-                ack,
-            } => {
-                let op = WriteOp::Put {
-                    value,
-                    metadata,
-                    ttl,
-                };
-                let write = writes::Write {
-                    id,
-                    key,
-                    op,
-                    ack,
-                    scope: Scope::Cluster,
-                    timeout_ms,
-                };
+            Request::Put { key, value, metadata, ttl, ack } => {
+                let op = WriteOp::Put { value, metadata, ttl };
+                let write = writes::Write { id, key, op, ack, scope: Scope::Cluster, timeout_ms };
                 return self.write(now, write, out);
             }
             Request::Delete { key, ack } => {
                 let op = WriteOp::Delete;
-                let write = writes::Write {
-                    id,
-                    key,
-                    op,
-                    ack,
-                    scope: Scope::Cluster,
-                    timeout_ms,
-                };
+                let write = writes::Write { id, key, op, ack, scope: Scope::Cluster, timeout_ms };
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.state),
@@ -397,28 +360,13 @@ impl<L: LockFamily> Node<L> {
                 state: self.state,
                 view: self.view.fingerprint(self.config.info.incarnation),
             },
-            Request::Goodbye => self.goodbye(now, envelope.from),
+            Request::Goodbye => {
+                self.verify(now, envelope.from);
+                Response::Done
+            }
             Request::Replicate(shipments) => self.receive(now, shipments, out),
         };
         out.push(Effect::Respond { id, response });
-    }
-
-    /// The refusal of a request that is meant for another cluster or another node.
-    fn refuse_stranger(&self, envelope: &Envelope, request: &Request) -> Option<Response> {
-        if envelope.cluster != self.cluster {
-            let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
-            return Some(Response::refused(RefusalCode::WrongCluster, text));
-        }
-        let meant = envelope
-            .to
-            .is_none_or(|to| to == self.config.info.incarnation);
-        if !meant && !matches!(request, Request::Hello(_)) {
-            return Some(Response::refused(
-                RefusalCode::WrongNode,
-                "another node stands here now",
-            ));
-        }
-        None
     }
 
     fn answer(
@@ -453,20 +401,43 @@ impl<L: LockFamily> Node<L> {
         self.next_call += 1;
         self.calls.insert(call, purpose);
         let envelope = Envelope {
-            cluster: self.cluster,
+            cluster: self.identity.cluster_id,
             from: Some(self.config.info.incarnation),
             to: to.1,
             sent_ms: 0,
             timeout_ms,
         };
         let message = RequestMessage { envelope, request };
-        out.push(Effect::Call {
-            call,
-            to: to.0,
-            message,
-            timeout_ms,
-        });
+        out.push(Effect::Call { call, to: to.0, message, timeout_ms });
         call
+    }
+}
+
+/// Which cluster and node a request must mean to be taken here.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    cluster: String,
+    cluster_id: u64,
+    incarnation: Incarnation,
+}
+
+impl Identity {
+    fn new(cluster: &str, incarnation: Incarnation) -> Self {
+        Self { cluster: cluster.into(), cluster_id: cluster_id(cluster), incarnation }
+    }
+
+    /// The refusal of a request that is meant for another cluster or another node.
+    #[must_use]
+    pub fn refusal(&self, envelope: &Envelope, request: &Request) -> Option<Response> {
+        if envelope.cluster != self.cluster_id {
+            let text = alloc::format!("this is a node of the cluster {:?}", self.cluster);
+            return Some(Response::refused(RefusalCode::WrongCluster, text));
+        }
+        let meant = envelope.to.is_none_or(|to| to == self.incarnation);
+        if !meant && !matches!(request, Request::Hello(_)) {
+            return Some(Response::refused(RefusalCode::WrongNode, "another node stands here now"));
+        }
+        None
     }
 }
 
@@ -479,8 +450,6 @@ pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeSta
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        Lookup::Miss => Response::NotFound {
-            warming: state == NodeState::Warming,
-        },
+        Lookup::Miss => Response::NotFound { warming: state == NodeState::Warming },
     }
 }

@@ -82,10 +82,6 @@ impl<L: LockFamily> Node<L> {
             name: name.clone(),
             latency_us: latencies.get(name).copied().flatten(),
         });
-        Snapshot {
-            cluster: self.config.cluster.clone(),
-            nodes,
-            regions: regions.collect(),
-        }
+        Snapshot { cluster: self.config.cluster.clone(), nodes, regions: regions.collect() }
     }
 }

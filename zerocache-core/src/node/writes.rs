@@ -47,11 +47,7 @@ impl Pending {
     fn response(&self, held: Option<Version>) -> Response {
         let superseded = held.is_some_and(|held| held > self.version);
         Response::Written(Written {
-            status: if superseded {
-                Status::Superseded
-            } else {
-                Status::Stored
-            },
+            status: if superseded { Status::Superseded } else { Status::Stored },
             replicas: self.have,
             replicas_wanted: self.wanted,
             version: Some(self.version),
@@ -113,14 +109,7 @@ impl<L: LockFamily> Node<L> {
             let response = Response::refused(code, text);
             return out.push(Effect::Respond { id, response });
         }
-        let Write {
-            key,
-            op,
-            ack,
-            scope,
-            timeout_ms,
-            ..
-        } = write;
+        let Write { key, op, ack, scope, timeout_ms, .. } = write;
         let version = self.clock.stamp(now.wall_ms);
         let record = record_of(op, key, version, now);
         self.store.apply(&record, now);
@@ -131,29 +120,18 @@ impl<L: LockFamily> Node<L> {
         let wanted = peers + relays;
         let deadline = now.mono.plus_ms(wait_ms(timeout_ms));
         let key = record.key.hash();
-        let pending = Pending {
-            key,
-            version,
-            deadline,
-            have: 1,
-            wanted: 1 + wanted,
-            outstanding: wanted,
-        };
+        let pending =
+            Pending { key, version, deadline, have: 1, wanted: 1 + wanted, outstanding: wanted };
         if wanted == 0 {
-            out.push(Effect::Respond {
-                id,
-                response: pending.response(None),
-            });
+            out.push(Effect::Respond { id, response: pending.response(None) });
         } else {
             // Before anything is sent: a peer may fail at once.
             self.writes.pending.insert(id, pending);
             self.wake_by(Some(deadline));
         }
         if scope == Scope::Cluster {
-            let waiting = Waiting {
-                peers: (peers > 0).then_some(id),
-                relays: (relays > 0).then_some(id),
-            };
+            let waiting =
+                Waiting { peers: (peers > 0).then_some(id), relays: (relays > 0).then_some(id) };
             self.fan_out(now, &record, waiting, out);
         }
     }
@@ -161,16 +139,8 @@ impl<L: LockFamily> Node<L> {
     /// How many local peers and relays of other regions a write waits for.
     fn replicas_awaited(&self, ack: Ack) -> (u32, u32) {
         let region = &self.config.info.region;
-        let peers = if ack == Ack::Local {
-            0
-        } else {
-            self.view.writable_in(region).count()
-        };
-        let relays = if ack == Ack::All {
-            self.view.other_regions(region).len()
-        } else {
-            0
-        };
+        let peers = if ack == Ack::Local { 0 } else { self.view.writable_in(region).count() };
+        let relays = if ack == Ack::All { self.view.other_regions(region).len() } else { 0 };
         (peers as u32, relays as u32)
     }
 
@@ -178,10 +148,7 @@ impl<L: LockFamily> Node<L> {
         let limits = &self.config.limits;
         let key_bytes = write.key.as_bytes();
         Key::new(key_bytes.clone(), limits).map_err(|e| (RefusalCode::BadKey, format!("{e}")))?;
-        let WriteOp::Put {
-            value, metadata, ..
-        } = &write.op
-        else {
+        let WriteOp::Put { value, metadata, .. } = &write.op else {
             return self.check_load(write);
         };
         if value.len() > limits.value_bytes_max {
@@ -224,19 +191,9 @@ fn wait_ms(timeout_ms: u64) -> u64 {
 fn record_of(op: WriteOp, key: Key, version: Version, now: Now) -> Record {
     let change = match op {
         WriteOp::Delete => Change::Delete,
-        WriteOp::Put {
-            value,
-            metadata,
-            ttl,
-        } => Change::Put {
-            value,
-            metadata,
-            expires: now.mono.plus_ms(ttl.as_millis()),
-        },
+        WriteOp::Put { value, metadata, ttl } => {
+            Change::Put { value, metadata, expires: now.mono.plus_ms(ttl.as_millis()) }
+        }
     };
-    Record {
-        key,
-        version,
-        change,
-    }
+    Record { key, version, change }
 }

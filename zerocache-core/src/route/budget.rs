@@ -12,9 +12,7 @@ impl Budget {
     /// A budget of `total_ms` from `now` on.
     #[must_use]
     pub const fn new(now: Instant, total_ms: u64) -> Self {
-        Self {
-            deadline: now.plus_ms(total_ms),
-        }
+        Self { deadline: now.plus_ms(total_ms) }
     }
 
     /// What is left at `now`, in milliseconds.

@@ -54,9 +54,7 @@ pub struct Known {
 impl Known {
     fn in_rotation(&self, now: Instant) -> bool {
         let patience_ms = SILENCE_MS.max(self.latency.micros().unwrap_or(0) * 3 / 1_000);
-        let silent = self
-            .silent_since
-            .is_some_and(|since| now.since_ms(since) >= patience_ms);
+        let silent = self.silent_since.is_some_and(|since| now.since_ms(since) >= patience_ms);
         !self.out && !silent && self.serves()
     }
 
@@ -66,12 +64,7 @@ impl Known {
 
     fn step(&self, tier: Tier) -> Step {
         let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
-        Step {
-            tier,
-            node,
-            address: self.address,
-            bytes_max,
-        }
+        Step { tier, node, address: self.address, bytes_max }
     }
 }
 
@@ -88,12 +81,7 @@ impl Directory {
     /// The empty directory of a client in `region`.
     #[must_use]
     pub fn new(region: impl Into<String>) -> Self {
-        Self {
-            region: region.into(),
-            nodes: BTreeMap::new(),
-            ranking: Ranking::default(),
-            turn: 0,
-        }
+        Self { region: region.into(), nodes: BTreeMap::new(), ranking: Ranking::default(), turn: 0 }
     }
 
     /// Every known node.
@@ -112,8 +100,7 @@ impl Directory {
     #[must_use]
     pub fn is_ready_locally(&self, now: Instant) -> bool {
         let ready = |node: &Known| node.in_rotation(now) && node.info.state == NodeState::InSync;
-        self.nodes()
-            .any(|node| node.info.region == self.region && ready(node))
+        self.nodes().any(|node| node.info.region == self.region && ready(node))
     }
 
     /// The other regions, nearest first.
@@ -131,8 +118,7 @@ impl Directory {
         elapsed_us: u64,
     ) {
         let id = info.incarnation;
-        self.nodes
-            .retain(|other, node| *other == id || node.address != address);
+        self.nodes.retain(|other, node| *other == id || node.address != address);
         if let Some(known) = self.nodes.get_mut(&id) {
             if known.out {
                 known.address = address;
@@ -207,14 +193,9 @@ impl Directory {
 
     /// The nodes to probe at `now`; they count as probed from here on.
     pub fn take_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
-        self.nodes
-            .retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
+        self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
         let mut due = Vec::new();
-        for (id, node) in self
-            .nodes
-            .iter_mut()
-            .filter(|(_, node)| node.next_probe <= now)
-        {
+        for (id, node) in self.nodes.iter_mut().filter(|(_, node)| node.next_probe <= now) {
             let wait_ms = match (node.out, node.info.region == self.region) {
                 (true, _) => PROBE_OUT_MS,
                 (false, true) => PROBE_LOCAL_MS,
@@ -240,11 +221,7 @@ impl Directory {
         let turn = self.turn;
         self.turn = self.turn.wrapping_add(1);
         let plan = self.plan_of(turn, first, |node| node.in_rotation(now));
-        if plan.steps.is_empty() {
-            self.plan_of(turn, first, Known::serves)
-        } else {
-            plan
-        }
+        if plan.steps.is_empty() { self.plan_of(turn, first, Known::serves) } else { plan }
     }
 
     fn plan_of(
@@ -253,22 +230,14 @@ impl Directory {
         first: Option<Incarnation>,
         usable: impl Fn(&Known) -> bool,
     ) -> Plan {
-        let locals: Vec<_> = self
-            .nodes()
-            .filter(|node| node.info.region == self.region && usable(node))
-            .collect();
+        let locals: Vec<_> =
+            self.nodes().filter(|node| node.info.region == self.region && usable(node)).collect();
         let mut steps = Vec::with_capacity(Tier::ALL.len());
-        let preferred = first
-            .and_then(|id| self.nodes.get(&id))
-            .filter(|node| usable(node));
+        let preferred = first.and_then(|id| self.nodes.get(&id)).filter(|node| usable(node));
         steps.extend(preferred.map(|node| node.step(Tier::Local)));
         for offset in 0..locals.len() {
             let node = locals[(turn.wrapping_add(offset)) % locals.len()];
-            let tier = if steps.is_empty() {
-                Tier::Local
-            } else {
-                Tier::NextLocal
-            };
+            let tier = if steps.is_empty() { Tier::Local } else { Tier::NextLocal };
             if steps.len() < 2 && steps.iter().all(|step| step.node != node.info.incarnation) {
                 steps.push(node.step(tier));
             }
@@ -289,19 +258,12 @@ impl Directory {
             let Some(tier) = tiers.next() else { break };
             steps.push(there[turn % there.len()].step(tier));
         }
-        Plan {
-            steps,
-            largest_local,
-        }
+        Plan { steps, largest_local }
     }
 
     fn rank(&mut self) {
         let mut measured: BTreeMap<String, Option<u64>> = BTreeMap::new();
-        for node in self
-            .nodes
-            .values()
-            .filter(|node| node.info.region != self.region)
-        {
+        for node in self.nodes.values().filter(|node| node.info.region != self.region) {
             let nearest = measured.entry(node.info.region.clone()).or_default();
             if !node.out {
                 *nearest = nearest.iter().copied().chain(node.latency.micros()).min();

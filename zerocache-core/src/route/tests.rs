@@ -53,24 +53,17 @@ fn ids(plan: &Plan) -> Vec<u64> {
 fn local_nodes_take_turns_and_regions_follow_by_latency() {
     let mut directory = directory();
     let plans: Vec<_> = (0..4).map(|_| ids(&directory.plan(at(1), None))).collect();
-    assert_eq!(
-        plans,
-        [[1, 2, 4, 5], [2, 3, 4, 5], [3, 1, 4, 5], [1, 2, 4, 5]]
-    );
+    assert_eq!(plans, [[1, 2, 4, 5], [2, 3, 4, 5], [3, 1, 4, 5], [1, 2, 4, 5]]);
 }
 
 #[test]
 fn a_failed_node_is_skipped_and_never_a_constant_first_choice() {
     let mut directory = directory();
     directory.failed(Incarnation(2), at(1));
-    let firsts: Vec<_> = (0..6)
-        .map(|_| ids(&directory.plan(at(2), None))[0])
-        .collect();
+    let firsts: Vec<_> = (0..6).map(|_| ids(&directory.plan(at(2), None))[0]).collect();
     assert_eq!(firsts, [1, 3, 1, 3, 1, 3]);
     directory.probed(Incarnation(2), NodeState::InSync, at(300), 100);
-    let firsts: Vec<_> = (0..3)
-        .map(|_| ids(&directory.plan(at(301), None))[0])
-        .collect();
+    let firsts: Vec<_> = (0..3).map(|_| ids(&directory.plan(at(301), None))[0]).collect();
     assert_eq!(firsts.iter().filter(|id| **id == 2).count(), 1);
 }
 
@@ -119,10 +112,7 @@ fn leaving_nodes_are_not_asked_and_the_preferred_one_is_first() {
 fn an_address_belongs_to_whoever_answers_there() {
     let mut directory = directory();
     directory.shook_hands(info(9, "oslo"), address(1), at(5), 100);
-    let known: Vec<_> = directory
-        .nodes()
-        .map(|node| node.info.incarnation.0)
-        .collect();
+    let known: Vec<_> = directory.nodes().map(|node| node.info.incarnation.0).collect();
     assert_eq!(known, [2, 3, 4, 5, 6, 9]);
     assert!(directory.answers_at(address(1)));
     let regions: Vec<&String> = directory.regions().iter().collect();
@@ -148,10 +138,7 @@ fn the_ladder_keeps_to_its_bounds_and_the_total() {
     assert_eq!(short.next_attempt(at(700)), None);
 
     let mut whole = Walk::new(plan, bounds, Budget::new(at(0), 2_750)).with_whole_budget();
-    assert_eq!(
-        whole.next_attempt(at(100)).map(|a| a.timeout_ms),
-        Some(2_650)
-    );
+    assert_eq!(whole.next_attempt(at(100)).map(|a| a.timeout_ms), Some(2_650));
 }
 
 #[test]
@@ -164,10 +151,7 @@ fn a_miss_is_final_unless_the_node_is_warming_or_a_larger_one_is_local() {
     let second = walk.next_attempt(at(1)).unwrap().step;
     assert!(walk.missed(&second, false));
 
-    let larger = NodeInfo {
-        bytes_max: 5_000,
-        ..info(3, "oslo")
-    };
+    let larger = NodeInfo { bytes_max: 5_000, ..info(3, "oslo") };
     directory.shook_hands(larger, address(3), at(2), 100);
     while ids(&directory.plan(at(2), None))[0] != 3 {}
     let mut walk = Walk::new(directory.plan(at(3), None), TierBounds::default(), budget);

@@ -22,12 +22,7 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers, in the order in which they are tried.
-    pub const ALL: [Self; 4] = [
-        Self::Local,
-        Self::NextLocal,
-        Self::Nearest,
-        Self::SecondNearest,
-    ];
+    pub const ALL: [Self; 4] = [Self::Local, Self::NextLocal, Self::Nearest, Self::SecondNearest];
 
     /// The tier's name in logs and counters.
     #[must_use]
@@ -127,18 +122,8 @@ impl Walk {
     /// A walk along `plan` that starts at `now`.
     #[must_use]
     pub fn new(plan: Plan, bounds: TierBounds, budget: Budget) -> Self {
-        let Plan {
-            steps,
-            largest_local,
-        } = plan;
-        Self {
-            steps,
-            at: 0,
-            largest_local,
-            bounds,
-            budget,
-            whole_budget: false,
-        }
+        let Plan { steps, largest_local } = plan;
+        Self { steps, at: 0, largest_local, bounds, budget, whole_budget: false }
     }
 
     /// Lets each try take what is left of the total: for writes that wait for other replicas.
@@ -151,11 +136,7 @@ impl Walk {
     /// The next try, none when all were made or the time is up.
     pub fn next_attempt(&mut self, now: Instant) -> Option<Attempt> {
         let step = *self.steps.get(self.at)?;
-        let bound_ms = if self.whole_budget {
-            u64::MAX
-        } else {
-            self.bounds.of(step.tier)
-        };
+        let bound_ms = if self.whole_budget { u64::MAX } else { self.bounds.of(step.tier) };
         let timeout_ms = self.budget.clip(now, bound_ms)?;
         self.at += 1;
         Some(Attempt { step, timeout_ms })

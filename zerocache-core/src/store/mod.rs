@@ -121,9 +121,7 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
     /// Looks at a key without counting a read or a use.
     pub fn peek(&self, key: &Key, now: Now) -> Option<Entry> {
         let hash = key.hash();
-        self.cell(hash)
-            .part
-            .with(|part| part.peek(hash, key.as_bytes(), now.mono))
+        self.cell(hash).part.with(|part| part.peek(hash, key.as_bytes(), now.mono))
     }
 
     /// The version known of a key, be it of a value or of a trace.
@@ -186,13 +184,8 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
     /// How long traces are kept at the moment, in milliseconds: [`RETENTION_MS`], or less when
     /// they fill their share of the budget. The smallest of all parts.
     pub fn retention_ms(&self, now: Now) -> u64 {
-        let floors = self
-            .parts
-            .iter()
-            .map(|cell| cell.part.with(|part| part.trace_floor_ms()));
-        now.wall_ms
-            .saturating_sub(floors.max().unwrap_or(0))
-            .min(RETENTION_MS)
+        let floors = self.parts.iter().map(|cell| cell.part.with(|part| part.trace_floor_ms()));
+        now.wall_ms.saturating_sub(floors.max().unwrap_or(0)).min(RETENTION_MS)
     }
 
     fn cell(&self, hash: KeyHash) -> &PartCell<L, O> {
@@ -229,8 +222,7 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
                 cell.coldest[class_index].store(part.coldest(class).unwrap_or(NONE), Relaxed);
             }
             shift(&self.traces, before.traces, after.traces);
-            cell.first_due
-                .store(part.first_due().unwrap_or(NONE), Relaxed);
+            cell.first_due.store(part.first_due().unwrap_or(NONE), Relaxed);
             result
         })
     }
@@ -278,10 +270,9 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
         let unread_entries = self.entries[Class::Unread as usize].load(Relaxed);
         let (unread, budget) = match over {
             Over::Entries => (unread_entries, self.capacity.entries_max),
-            Over::Bytes => (
-                self.bytes[Class::Unread as usize].load(Relaxed),
-                self.capacity.bytes_max,
-            ),
+            Over::Bytes => {
+                (self.bytes[Class::Unread as usize].load(Relaxed), self.capacity.bytes_max)
+            }
         };
         // The one entry that was just stored is not the victim.
         if unread_entries > 1 && unread > budget / UNREAD_FRACTION {

@@ -80,10 +80,7 @@ impl Default for LruOrder {
     fn default() -> Self {
         // Bounds are the store's business; `unbounded` allocates as it grows.
         let queue = || LruCache::unbounded_with_hasher(BuildPassThrough::default());
-        Self {
-            unread: queue(),
-            read: queue(),
-        }
+        Self { unread: queue(), read: queue() }
     }
 }
 
@@ -139,9 +136,7 @@ impl EvictionOrder for LruOrder {
     }
 
     fn class_of(&self, key: KeyHash) -> Option<Class> {
-        Class::ALL
-            .into_iter()
-            .find(|class| self.queue(*class).contains(&key))
+        Class::ALL.into_iter().find(|class| self.queue(*class).contains(&key))
     }
 
     fn coldest(&self, class: Class) -> Option<u64> {

@@ -117,10 +117,7 @@ impl<O: EvictionOrder> Part<O> {
     /// The version known of a key, be it of a value or of a trace.
     #[must_use]
     pub fn version(&self, hash: KeyHash) -> Option<Version> {
-        self.order
-            .peek(hash)
-            .map(|slot| slot.version)
-            .or_else(|| self.traces.get(hash))
+        self.order.peek(hash).map(|slot| slot.version).or_else(|| self.traces.get(hash))
     }
 
     /// Merges a record: the higher version wins; at equal versions the earlier expiry does.
@@ -144,11 +141,7 @@ impl<O: EvictionOrder> Part<O> {
         }
         self.remove(hash);
         match &record.change {
-            Change::Put {
-                value,
-                metadata,
-                expires,
-            } if *expires > now.mono => {
+            Change::Put { value, metadata, expires } if *expires > now.mono => {
                 let key = record.key.as_bytes();
                 let slot = Slot::new(key, metadata, value, record.version, *expires);
                 self.insert(hash, slot, tick);
@@ -169,13 +162,12 @@ impl<O: EvictionOrder> Part<O> {
     /// Drops one entry that has expired; false when there is none.
     pub fn expire_one(&mut self, now: Instant) -> bool {
         let order = &self.order;
-        let due = self.due.take_due(now.as_millis() / 1_000, |second, hash| {
-            match order.peek(hash) {
+        let due =
+            self.due.take_due(now.as_millis() / 1_000, |second, hash| match order.peek(hash) {
                 Some(slot) if slot.is_expired(now) => Hint::Due,
                 Some(slot) if slot.expires.as_millis() / 1_000 == second => Hint::Later,
                 _ => Hint::Gone,
-            }
-        });
+            });
         due.is_some_and(|hash| {
             self.expire(hash);
             true
@@ -280,10 +272,8 @@ impl<O: EvictionOrder> Part<O> {
     }
 
     fn charge(&mut self, class: Class, weight: u64, add: bool) {
-        let (entries, bytes) = (
-            &mut self.held.entries[class as usize],
-            &mut self.held.bytes[class as usize],
-        );
+        let (entries, bytes) =
+            (&mut self.held.entries[class as usize], &mut self.held.bytes[class as usize]);
         if add {
             *entries += 1;
             *bytes += weight;
@@ -297,9 +287,7 @@ impl<O: EvictionOrder> Part<O> {
         if self.due.is_bloated(self.order.len()) {
             let order = &self.order;
             self.due.rebuild(|second, hash| {
-                order
-                    .peek(hash)
-                    .is_some_and(|slot| slot.expires.as_millis() / 1_000 == second)
+                order.peek(hash).is_some_and(|slot| slot.expires.as_millis() / 1_000 == second)
             });
         }
     }

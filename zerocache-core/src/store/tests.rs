@@ -21,10 +21,7 @@ fn key(name: &str) -> Key {
 }
 
 fn version(stamp_ms: u64, writer: u64) -> Version {
-    Version::new(
-        (WALL_MS + stamp_ms) << Version::COUNTER_BITS,
-        Incarnation(writer),
-    )
+    Version::new((WALL_MS + stamp_ms) << Version::COUNTER_BITS, Incarnation(writer))
 }
 
 fn put(name: &str, value: &str, version: Version, expires_ms: u64) -> Record {
@@ -33,26 +30,15 @@ fn put(name: &str, value: &str, version: Version, expires_ms: u64) -> Record {
         metadata: Bytes::new(),
         expires: Instant::from_millis(expires_ms),
     };
-    Record {
-        key: key(name),
-        version,
-        change,
-    }
+    Record { key: key(name), version, change }
 }
 
 fn delete(name: &str, version: Version) -> Record {
-    Record {
-        key: key(name),
-        version,
-        change: Change::Delete,
-    }
+    Record { key: key(name), version, change: Change::Delete }
 }
 
 fn store(entries_max: u64, bytes_max: u64) -> TestStore {
-    TestStore::new(Capacity {
-        entries_max,
-        bytes_max,
-    })
+    TestStore::new(Capacity { entries_max, bytes_max })
 }
 
 fn value(store: &TestStore, name: &str, ms: u64) -> Option<Bytes> {
@@ -63,10 +49,7 @@ fn value(store: &TestStore, name: &str, ms: u64) -> Option<Bytes> {
 }
 
 fn held(store: &TestStore, names: &[&str], ms: u64) -> Vec<bool> {
-    names
-        .iter()
-        .map(|name| store.peek(&key(name), at(ms)).is_some())
-        .collect()
+    names.iter().map(|name| store.peek(&key(name), at(ms)).is_some()).collect()
 }
 
 #[test]
@@ -84,19 +67,13 @@ fn an_expired_value_is_never_served_and_leaves_a_trace() {
 #[test]
 fn a_delete_of_an_unknown_key_beats_an_older_put() {
     let store = store(10, 1 << 20);
-    assert_eq!(
-        store.apply(&delete("k", version(5, 1)), at(0)),
-        Applied::Newer
-    );
+    assert_eq!(store.apply(&delete("k", version(5, 1)), at(0)), Applied::Newer);
     assert_eq!(
         store.apply(&put("k", "old", version(4, 9), 9_000), at(1)),
         Applied::Older(version(5, 1))
     );
     assert_eq!(value(&store, "k", 2), None);
-    assert_eq!(
-        store.apply(&put("k", "new", version(6, 1), 9_000), at(3)),
-        Applied::Newer
-    );
+    assert_eq!(store.apply(&put("k", "new", version(6, 1), 9_000), at(3)), Applied::Newer);
     assert_eq!(value(&store, "k", 4).as_deref(), Some(&b"new"[..]));
     assert_eq!(store.stats().traces, 0);
 }
@@ -133,24 +110,15 @@ fn space_is_taken_from_expired_then_unread_then_least_recently_used() {
     }
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     store.apply(&put("e", "v", version(2, 1), 9_000), at(600));
-    assert_eq!(
-        held(&store, &names, 600),
-        [true, true, false, true, true, false, false, false]
-    );
+    assert_eq!(held(&store, &names, 600), [true, true, false, true, true, false, false, false]);
     store.apply(&put("f", "v", version(2, 1), 9_000), at(600));
-    assert_eq!(
-        held(&store, &names, 600),
-        [false, true, false, true, true, true, false, false]
-    );
+    assert_eq!(held(&store, &names, 600), [false, true, false, true, true, true, false, false]);
     // All that are held were read, but for the newcomer: the least recently used goes.
     for name in ["e", "f"] {
         assert!(value(&store, name, 700).is_some());
     }
     store.apply(&put("g", "v", version(2, 1), 9_000), at(700));
-    assert_eq!(
-        held(&store, &names, 700),
-        [false, true, false, false, true, true, true, false]
-    );
+    assert_eq!(held(&store, &names, 700), [false, true, false, false, true, true, true, false]);
     let counts = store.stats().counts;
     assert_eq!((counts.expired, counts.evicted, counts.hits), (1, 2, 4));
 }
@@ -160,10 +128,7 @@ fn a_value_that_does_not_fit_still_drops_the_older_one() {
     let store = store(10, 2_000);
     store.apply(&put("k", "small", version(1, 1), 9_000), at(0));
     let big = "x".repeat(4_000);
-    assert_eq!(
-        store.apply(&put("k", &big, version(2, 1), 9_000), at(0)),
-        Applied::Newer
-    );
+    assert_eq!(store.apply(&put("k", &big, version(2, 1), 9_000), at(0)), Applied::Newer);
     assert_eq!(value(&store, "k", 1), None);
     assert_eq!(store.stats().counts.unkept, 1);
     assert_eq!(
@@ -212,13 +177,7 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
     assert_eq!(store.sweep(at(60_000), 1_000), 39);
     assert_eq!((store.stats().entries, store.stats().traces), (0, 100));
     store.sweep(at(RETENTION_MS + 10_000), 1_000);
-    assert_eq!(
-        store.stats(),
-        Stats {
-            counts: store.stats().counts,
-            ..Stats::default()
-        }
-    );
+    assert_eq!(store.stats(), Stats { counts: store.stats().counts, ..Stats::default() });
 }
 
 #[test]
@@ -252,25 +211,11 @@ fn a_stored_value_does_not_keep_its_buffer_alive() {
 /// What a store may do, on few keys so that they meet.
 #[derive(Clone, Debug)]
 enum Op {
-    Put {
-        key: u8,
-        stamp: u64,
-        writer: u64,
-        ttl_ms: u64,
-        size: usize,
-    },
-    Delete {
-        key: u8,
-        stamp: u64,
-        writer: u64,
-    },
-    Get {
-        key: u8,
-    },
+    Put { key: u8, stamp: u64, writer: u64, ttl_ms: u64, size: usize },
+    Delete { key: u8, stamp: u64, writer: u64 },
+    Get { key: u8 },
     Sweep,
-    Wait {
-        ms: u64,
-    },
+    Wait { ms: u64 },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -324,10 +269,7 @@ impl Oracle {
         self.versions.insert(key, version);
         self.slots.retain(|held| held.key != key);
         if let Some(slot) = slot.filter(|slot| slot.expires > now) {
-            self.slots.push(OracleSlot {
-                used: self.tick,
-                ..slot
-            });
+            self.slots.push(OracleSlot { used: self.tick, ..slot });
         }
         self.make_room(now);
     }
@@ -359,11 +301,7 @@ impl Oracle {
             };
             let read_class = !(unread.len() > 1 && share_exceeded);
             let victim = |read: bool| {
-                self.slots
-                    .iter()
-                    .filter(|s| s.read == read)
-                    .min_by_key(|s| s.used)
-                    .map(|s| s.key)
+                self.slots.iter().filter(|s| s.read == read).min_by_key(|s| s.used).map(|s| s.key)
             };
             let victim = victim(read_class).or_else(|| victim(!read_class)).unwrap();
             self.slots.retain(|slot| slot.key != victim);
@@ -372,8 +310,7 @@ impl Oracle {
 
     fn get(&mut self, key: u8, now: u64) -> Option<Version> {
         self.tick += 1;
-        self.slots
-            .retain(|slot| slot.key != key || slot.expires > now);
+        self.slots.retain(|slot| slot.key != key || slot.expires > now);
         let slot = self.slots.iter_mut().find(|slot| slot.key == key)?;
         (slot.read, slot.used) = (true, self.tick);
         Some(slot.version)

@@ -94,17 +94,14 @@ impl Traces {
     }
 
     fn is_current(&self, second: u64, key: KeyHash) -> Option<Version> {
-        self.get(key)
-            .filter(|version| version.wall_ms() / 1_000 == second)
+        self.get(key).filter(|version| version.wall_ms() / 1_000 == second)
     }
 
     fn tidy(&mut self) {
         if self.schedule.is_bloated(self.versions.len()) {
             let versions = &self.versions;
             self.schedule.rebuild(|second, key| {
-                versions
-                    .get(&key)
-                    .is_some_and(|version| version.wall_ms() / 1_000 == second)
+                versions.get(&key).is_some_and(|version| version.wall_ms() / 1_000 == second)
             });
         }
     }

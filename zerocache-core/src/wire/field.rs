@@ -41,9 +41,7 @@ impl Writer {
     /// A writer with room for `bytes`.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            out: Vec::with_capacity(bytes),
-        }
+        Self { out: Vec::with_capacity(bytes) }
     }
 
     /// Appends a bare number.
@@ -113,11 +111,7 @@ impl Reader {
                 return Ok(n);
             }
         }
-        Err(if self.rest.len() < 10 {
-            DecodeError::Truncated
-        } else {
-            DecodeError::Overflow
-        })
+        Err(if self.rest.len() < 10 { DecodeError::Truncated } else { DecodeError::Overflow })
     }
 
     /// Takes the next field, or none at the end.
@@ -133,10 +127,7 @@ impl Reader {
         if length > self.rest.len() {
             return Err(DecodeError::Truncated);
         }
-        Ok(Some(Field {
-            tag,
-            bytes: self.rest.split_to(length),
-        }))
+        Ok(Some(Field { tag, bytes: self.rest.split_to(length) }))
     }
 
     /// Calls `take` with every field.
@@ -171,11 +162,7 @@ impl Field {
     pub fn number(&self) -> Result<u64, DecodeError> {
         let mut reader = Reader::new(self.bytes.clone());
         let n = reader.varint()?;
-        if reader.rest.is_empty() {
-            Ok(n)
-        } else {
-            Err(self.invalid())
-        }
+        if reader.rest.is_empty() { Ok(n) } else { Err(self.invalid()) }
     }
 
     /// The content as text of at most `bytes_max` bytes.

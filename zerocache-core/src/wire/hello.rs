@@ -153,8 +153,7 @@ impl NodeInfo {
                 tag::INFO_REGION => region = Some(name(&field)?),
                 tag::ZONE => info.zone = Some(name(&field)?),
                 tag::ADDRESS if info.addresses.len() < ADDRESSES_MAX => {
-                    info.addresses
-                        .push(field.text(64)?.parse().map_err(|_| field.invalid())?);
+                    info.addresses.push(field.text(64)?.parse().map_err(|_| field.invalid())?);
                 }
                 tag::ADDRESS => return Err(DecodeError::TooMany(field.tag)),
                 tag::STATE => info.state = NodeState::from_number(field.number()?),

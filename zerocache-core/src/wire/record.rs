@@ -34,12 +34,7 @@ impl Shipment {
     pub(super) fn write(&self, out: &mut Writer, now: Instant) {
         out.bytes(tag::KEY, self.record.key.as_bytes());
         out.bytes(tag::VERSION, &self.record.version.to_bytes());
-        if let Change::Put {
-            value,
-            metadata,
-            expires,
-        } = &self.record.change
-        {
+        if let Change::Put { value, metadata, expires } = &self.record.change {
             out.bytes(tag::VALUE, value);
             if !metadata.is_empty() {
                 out.bytes(tag::METADATA, metadata);
@@ -73,11 +68,7 @@ impl Shipment {
                 if remaining > Ttl::MAX.as_millis() {
                     return Err(DecodeError::Invalid(tag::REMAINING_MS));
                 }
-                Change::Put {
-                    value,
-                    metadata,
-                    expires: now.plus_ms(remaining),
-                }
+                Change::Put { value, metadata, expires: now.plus_ms(remaining) }
             }
         };
         let record = Record {

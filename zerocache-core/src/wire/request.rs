@@ -154,16 +154,12 @@ impl Request {
 
     fn payload_bytes(&self) -> usize {
         match self {
-            Self::Put {
-                key,
-                value,
-                metadata,
-                ..
-            } => key.as_bytes().len() + value.len() + metadata.len(),
-            Self::Replicate(shipments) => shipments
-                .iter()
-                .map(|s| s.record.payload_bytes() + 48)
-                .sum(),
+            Self::Put { key, value, metadata, .. } => {
+                key.as_bytes().len() + value.len() + metadata.len()
+            }
+            Self::Replicate(shipments) => {
+                shipments.iter().map(|s| s.record.payload_bytes() + 48).sum()
+            }
             _ => 128,
         }
     }
@@ -173,13 +169,7 @@ impl Request {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
             Self::Ping | Self::Goodbye => {}
             Self::Get { key } => out.bytes(tag::KEY, key.as_bytes()),
-            Self::Put {
-                key,
-                value,
-                metadata,
-                ttl,
-                ack,
-            } => {
+            Self::Put { key, value, metadata, ttl, ack } => {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.bytes(tag::VALUE, value);
                 if !metadata.is_empty() {
@@ -207,13 +197,7 @@ impl RequestMessage {
     pub fn encode(&self, now: Instant) -> Bytes {
         let mut out = Writer::with_capacity(self.request.payload_bytes() + 64);
         out.varint(self.request.kind());
-        let Envelope {
-            cluster,
-            from,
-            to,
-            sent_ms,
-            timeout_ms,
-        } = self.envelope;
+        let Envelope { cluster, from, to, sent_ms, timeout_ms } = self.envelope;
         out.number(tag::CLUSTER, cluster);
         for (tag, incarnation) in [(tag::FROM, from), (tag::TO, to)] {
             if let Some(incarnation) = incarnation {
@@ -248,10 +232,7 @@ impl RequestMessage {
             }
             Ok(())
         })?;
-        Ok(Self {
-            envelope,
-            request: body.into_request(kind)?,
-        })
+        Ok(Self { envelope, request: body.into_request(kind)? })
     }
 }
 
@@ -301,10 +282,7 @@ impl Body {
                 ttl: self.ttl.ok_or(DecodeError::Missing(tag::TTL_MS))?,
                 ack: self.ack,
             },
-            kind::DELETE => Request::Delete {
-                key: key?,
-                ack: self.ack,
-            },
+            kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.shipments),
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })

@@ -122,17 +122,11 @@ impl RefusalCode {
     ];
 
     fn to_number(self) -> u64 {
-        Self::ALL
-            .iter()
-            .find(|(code, _)| *code == self)
-            .map_or(0, |(_, n)| *n)
+        Self::ALL.iter().find(|(code, _)| *code == self).map_or(0, |(_, n)| *n)
     }
 
     fn from_number(n: u64) -> Self {
-        Self::ALL
-            .iter()
-            .find(|(_, number)| *number == n)
-            .map_or(Self::Other, |(code, _)| *code)
+        Self::ALL.iter().find(|(_, number)| *number == n).map_or(Self::Other, |(code, _)| *code)
     }
 }
 
@@ -221,11 +215,7 @@ impl Response {
     /// A refusal without a time.
     #[must_use]
     pub fn refused(code: RefusalCode, text: impl Into<String>) -> Self {
-        Self::Refused(Refusal {
-            code,
-            text: text.into(),
-            wall_ms: 0,
-        })
+        Self::Refused(Refusal { code, text: text.into(), wall_ms: 0 })
     }
 
     const fn kind(&self) -> u64 {
@@ -245,9 +235,7 @@ impl Response {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let payload = match self {
-            Self::Found {
-                value, metadata, ..
-            } => value.len() + metadata.len(),
+            Self::Found { value, metadata, .. } => value.len() + metadata.len(),
             Self::Replicated(receipts) => receipts.len() * 18,
             _ => 0,
         };
@@ -260,22 +248,13 @@ impl Response {
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
-            Self::Pong {
-                incarnation,
-                state,
-                view,
-            } => {
+            Self::Pong { incarnation, state, view } => {
                 out.number(tag::INCARNATION, incarnation.0);
                 out.number(tag::STATE, state.to_number());
                 out.number(tag::VIEW, *view);
             }
             Self::Done => {}
-            Self::Found {
-                value,
-                metadata,
-                version,
-                remaining_ms,
-            } => {
+            Self::Found { value, metadata, version, remaining_ms } => {
                 out.bytes(tag::VALUE, value);
                 if !metadata.is_empty() {
                     out.bytes(tag::METADATA, metadata);
@@ -371,8 +350,7 @@ impl Body {
             }
             tag::RECEIPT if field.bytes.is_empty() => self.receipts.push(Receipt::Refused),
             tag::RECEIPT => {
-                self.receipts
-                    .push(Receipt::Holds(Version::from_bytes(field.array()?)));
+                self.receipts.push(Receipt::Holds(Version::from_bytes(field.array()?)));
             }
             tag::CODE => self.code = field.number()?,
             tag::TEXT => self.text = field.text(TEXT_BYTES_MAX)?.to_owned(),
@@ -386,9 +364,7 @@ impl Body {
         Ok(match kind {
             kind::HELLO => Response::Hello(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?),
             kind::PONG => Response::Pong {
-                incarnation: self
-                    .incarnation
-                    .ok_or(DecodeError::Missing(tag::INCARNATION))?,
+                incarnation: self.incarnation.ok_or(DecodeError::Missing(tag::INCARNATION))?,
                 state: NodeState::from_number(self.state),
                 view: self.view,
             },
@@ -399,9 +375,7 @@ impl Body {
                 version: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,
                 remaining_ms: self.remaining_ms,
             },
-            kind::NOT_FOUND => Response::NotFound {
-                warming: self.warming,
-            },
+            kind::NOT_FOUND => Response::NotFound { warming: self.warming },
             kind::WRITTEN => Response::Written(Written {
                 status: self.status.ok_or(DecodeError::Missing(tag::STATUS))?,
                 replicas: self.replicas[0],

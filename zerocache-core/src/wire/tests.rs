@@ -36,10 +36,7 @@ fn info(incarnation: u64) -> NodeInfo {
         incarnation: Incarnation(incarnation),
         region: "london".into(),
         zone: Some("a".into()),
-        addresses: vec![
-            "127.0.0.2:6789".parse().unwrap(),
-            "[::1]:6789".parse().unwrap(),
-        ],
+        addresses: vec!["127.0.0.2:6789".parse().unwrap(), "[::1]:6789".parse().unwrap()],
         state: NodeState::InSync,
         bytes_max: 1 << 30,
     }
@@ -54,14 +51,7 @@ fn hello() -> Hello {
         wall_ms: 1_800_000_000_000,
         node: Some(info(1)),
         region: "london".into(),
-        members: vec![
-            info(2),
-            NodeInfo {
-                zone: None,
-                addresses: vec![],
-                ..info(3)
-            },
-        ],
+        members: vec![info(2), NodeInfo { zone: None, addresses: vec![], ..info(3) }],
     }
 }
 
@@ -72,14 +62,8 @@ fn requests() -> Vec<Request> {
         metadata: Bytes::from_static(b"meta"),
         expires: NOW.plus_ms(1_500),
     };
-    let shipment = |change, relay| Shipment {
-        record: Record {
-            key: key("k"),
-            version,
-            change,
-        },
-        relay,
-    };
+    let shipment =
+        |change, relay| Shipment { record: Record { key: key("k"), version, change }, relay };
     vec![
         Request::Hello(hello()),
         Request::Ping,
@@ -92,10 +76,7 @@ fn requests() -> Vec<Request> {
             ttl: Ttl::MAX,
             ack: Ack::All,
         },
-        Request::Delete {
-            key: key("k"),
-            ack: Ack::Region,
-        },
+        Request::Delete { key: key("k"), ack: Ack::Region },
         Request::Replicate(vec![shipment(value, true), shipment(Change::Delete, false)]),
     ]
 }
@@ -104,11 +85,7 @@ fn responses() -> Vec<Response> {
     let version = Version::new(42 << 16, Incarnation(9));
     vec![
         Response::Hello(hello()),
-        Response::Pong {
-            incarnation: Incarnation(1),
-            state: NodeState::Leaving,
-            view: u64::MAX,
-        },
+        Response::Pong { incarnation: Incarnation(1), state: NodeState::Leaving, view: u64::MAX },
         Response::Done,
         Response::Found {
             value: Bytes::new(),
@@ -132,10 +109,7 @@ fn responses() -> Vec<Response> {
 fn every_message_survives_the_round_trip() {
     for request in requests() {
         let message = message(request);
-        assert_eq!(
-            RequestMessage::decode(message.encode(NOW), NOW),
-            Ok(message)
-        );
+        assert_eq!(RequestMessage::decode(message.encode(NOW), NOW), Ok(message));
     }
     for response in responses() {
         assert_eq!(Response::decode(response.encode()), Ok(response));
@@ -148,28 +122,16 @@ fn a_lifetime_is_what_remains_when_the_message_is_encoded() {
     let later = NOW.plus_ms(1_000);
     let receiver = Instant::from_millis(77);
     let decoded = RequestMessage::decode(message(shipment).encode(later), receiver).unwrap();
-    let Request::Replicate(shipments) = decoded.request else {
-        panic!("not a batch")
-    };
-    let Change::Put { expires, .. } = shipments[0].record.change else {
-        panic!("not a put")
-    };
+    let Request::Replicate(shipments) = decoded.request else { panic!("not a batch") };
+    let Change::Put { expires, .. } = shipments[0].record.change else { panic!("not a put") };
     assert_eq!(expires, receiver.plus_ms(500));
 }
 
 #[test]
 fn the_bytes_of_messages_are_pinned() {
-    let hex = |bytes: Bytes| {
-        bytes
-            .iter()
-            .map(|b| alloc::format!("{b:02x}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: Bytes| bytes.iter().map(|b| alloc::format!("{b:02x}")).collect::<String>();
     let get = message(Request::Get { key: key("k") });
-    assert_eq!(
-        hex(get.encode(NOW)),
-        "040109f9ab90cdaad1b19568020107040288270502f40311016b"
-    );
+    assert_eq!(hex(get.encode(NOW)), "040109f9ab90cdaad1b19568020107040288270502f40311016b");
     let miss = Response::NotFound { warming: false };
     assert_eq!(hex(miss.encode()), "05090100");
 }
@@ -181,10 +143,7 @@ fn unknown_fields_are_skipped() {
     later.bytes(99, b"from the future");
     later.number(4_000_000, 1);
     bytes.extend_from_slice(&later.finish());
-    assert_eq!(
-        RequestMessage::decode(bytes.into(), NOW),
-        Ok(message(Request::Ping))
-    );
+    assert_eq!(RequestMessage::decode(bytes.into(), NOW), Ok(message(Request::Ping)));
 }
 
 #[test]
@@ -210,10 +169,7 @@ fn limits_hold() {
             out.bytes(2, &[0; 16]);
         });
     }
-    assert_eq!(
-        RequestMessage::decode(out.finish(), NOW),
-        Err(DecodeError::TooMany(22))
-    );
+    assert_eq!(RequestMessage::decode(out.finish(), NOW), Err(DecodeError::TooMany(22)));
 
     let mut eternal = Writer::default();
     eternal.varint(7);
@@ -223,10 +179,7 @@ fn limits_hold() {
         out.bytes(3, b"v");
         out.number(5, u64::MAX);
     });
-    assert_eq!(
-        RequestMessage::decode(eternal.finish(), NOW),
-        Err(DecodeError::Invalid(5))
-    );
+    assert_eq!(RequestMessage::decode(eternal.finish(), NOW), Err(DecodeError::Invalid(5)));
 }
 
 proptest! {

@@ -1,6 +1,5 @@
 //! Which interface mDNS uses.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
@@ -40,14 +39,24 @@ impl Interface {
     }
 }
 
+/// A text that is neither an interface's name nor an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an interface; use its name (lo, eth0) or its IP address")]
+pub struct InterfaceError(String);
+
 impl FromStr for Interface {
-    type Err = Infallible;
+    type Err = InterfaceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text.parse() {
-            Ok(address) => Self::Address(address),
-            Err(_) => Self::Name(text.to_owned()),
-        })
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        // 15 bytes is the kernel's limit for an interface name.
+        let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        if plain && (1..=15).contains(&text.len()) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        Err(InterfaceError(text.chars().take(80).collect()))
     }
 }
 
@@ -69,6 +78,9 @@ mod tests {
         let read = |text: &str| text.parse::<Interface>().unwrap();
         assert_eq!(read("lo"), Interface::Name("lo".into()));
         assert_eq!(read("10.0.0.1"), Interface::Address([10, 0, 0, 1].into()));
+        for bad in ["", "a b", "a-name-that-is-too-long"] {
+            assert!(bad.parse::<Interface>().is_err(), "{bad}");
+        }
         assert!(matches!(read("127.0.0.9").kind(), IfKind::LoopbackV4));
         assert!(matches!(read("::1").kind(), IfKind::LoopbackV6));
         assert!(read("127.0.0.1").is_present());

@@ -51,10 +51,7 @@ impl Mdns {
     /// Starts the daemon on the chosen interface; `None` if this machine cannot.
     pub(super) fn start(config: &MdnsConfig) -> Option<Self> {
         match start_daemon(config) {
-            Ok(daemon) => Some(Self {
-                daemon,
-                own: Mutex::default(),
-            }),
+            Ok(daemon) => Some(Self { daemon, own: Mutex::default() }),
             Err(error) => {
                 warn!(%error, "mDNS cannot be used here");
                 None
@@ -97,10 +94,8 @@ impl Mdns {
 
     pub(super) async fn withdraw(&self) {
         let announced = std::mem::take(&mut self.own().announced);
-        let sent: Vec<_> = announced
-            .iter()
-            .filter_map(|name| self.daemon.unregister(name).ok())
-            .collect();
+        let sent: Vec<_> =
+            announced.iter().filter_map(|name| self.daemon.unregister(name).ok()).collect();
         let all = async {
             for status in &sent {
                 let _ = status.recv_async().await;
@@ -139,9 +134,7 @@ impl Drop for Mdns {
 
 impl std::fmt::Debug for Mdns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mdns")
-            .field("announced", &self.own().announced)
-            .finish_non_exhaustive()
+        f.debug_struct("Mdns").field("announced", &self.own().announced).finish_non_exhaustive()
     }
 }
 
@@ -170,12 +163,7 @@ pub(super) async fn run(
     outlet: Outlet,
     first_answer: mpsc::Sender<()>,
 ) {
-    let mut browse = Browse {
-        mdns,
-        cluster,
-        records: HashMap::new(),
-        outlet,
-    };
+    let mut browse = Browse { mdns, cluster, records: HashMap::new(), outlet };
     let mut first_answer = Some(first_answer);
     let mut monitor = browse.mdns.daemon.monitor().ok();
     let mut again = tokio::time::interval(interval);
@@ -237,11 +225,7 @@ fn report(event: &DaemonEvent) {
     match event {
         DaemonEvent::Error(error) => warn!(%error, "mDNS"),
         DaemonEvent::NameChange(change) => {
-            warn!(
-                from = change.original,
-                to = change.new_name,
-                "mDNS name was taken"
-            );
+            warn!(from = change.original, to = change.new_name, "mDNS name was taken");
         }
         other => debug!(?other, "mDNS"),
     }
@@ -296,8 +280,6 @@ impl Browse {
     }
 
     fn propose_again(&self) -> Result<(), Closed> {
-        self.records
-            .values()
-            .try_for_each(|proposal| self.outlet.propose(proposal.clone()))
+        self.records.values().try_for_each(|proposal| self.outlet.propose(proposal.clone()))
     }
 }

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 pub use counts::Counts;
 pub use error::DiscoveryError;
-pub use interface::Interface;
+pub use interface::{Interface, InterfaceError};
 pub use name::{NameAndPort, NameError};
 
 use counts::Counters;
@@ -176,10 +176,7 @@ impl Discovery {
         record::check_name("cluster", &config.cluster)?;
         for (what, names) in [("DNS names", &config.dns), ("seeds", &config.seeds)] {
             if names.len() > NAMES_MAX {
-                return Err(DiscoveryError::TooManyNames {
-                    what,
-                    given: names.len(),
-                });
+                return Err(DiscoveryError::TooManyNames { what, given: names.len() });
             }
         }
         let interval = config.interval.max(Duration::from_millis(100));
@@ -202,25 +199,14 @@ impl Discovery {
         let dns = config.dns.into_iter().map(|name| (name, Source::Dns));
         let seeds = config.seeds.into_iter().map(|name| (name, Source::Seed));
         for (name, source) in dns.chain(seeds) {
-            tasks.spawn(resolve::run(
-                name,
-                source,
-                interval,
-                outlet.clone(),
-                first_answer.clone(),
-            ));
+            tasks.spawn(resolve::run(name, source, interval, outlet.clone(), first_answer.clone()));
         }
         drop(first_answer);
         tasks.spawn(async move {
             let _ = tokio::time::timeout(SETTLE_MAX, all_answered.recv()).await;
             outlet.settled().await;
         });
-        Ok(Self {
-            cluster: config.cluster,
-            mdns,
-            tasks: Mutex::new(tasks),
-            counters,
-        })
+        Ok(Self { cluster: config.cluster, mdns, tasks: Mutex::new(tasks), counters })
     }
 
     /// Makes this node known by mDNS, from now on and until [`Discovery::withdraw`]; without mDNS it

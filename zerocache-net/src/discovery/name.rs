@@ -39,10 +39,7 @@ impl FromStr for NameAndPort {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |why| NameError {
-            given: text.chars().take(300).collect(),
-            why,
-        };
+        let wrong = |why| NameError { given: text.chars().take(300).collect(), why };
         let (host, port) = text.rsplit_once(':').ok_or(wrong("has no port"))?;
         let port = match port.parse() {
             Ok(0) => return Err(wrong("port 0 cannot be dialled")),
@@ -50,15 +47,9 @@ impl FromStr for NameAndPort {
             Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => number,
             _ => return Err(wrong("the port is not a number from 1 to 65535")),
         };
-        if let Some(inner) = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             return match inner.parse::<std::net::Ipv6Addr>() {
-                Ok(_) => Ok(Self {
-                    host: inner.to_owned(),
-                    port,
-                }),
+                Ok(_) => Ok(Self { host: inner.to_owned(), port }),
                 Err(_) => Err(wrong("the brackets hold no IPv6 address")),
             };
         }
@@ -67,14 +58,9 @@ impl FromStr for NameAndPort {
         }
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if host.is_empty() || host.len() > 253 || !host.bytes().all(fits) {
-            return Err(wrong(
-                "the host is not a name of 1 to 253 letters, digits, - _ and .",
-            ));
+            return Err(wrong("the host is not a name of 1 to 253 letters, digits, - _ and ."));
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -94,12 +80,8 @@ mod tests {
 
     #[test]
     fn takes_names_and_addresses() {
-        for text in [
-            "localhost:1",
-            "a-b.c_d.svc.cluster.local.:6789",
-            "127.0.0.2:65535",
-            "[::1]:9",
-        ] {
+        for text in ["localhost:1", "a-b.c_d.svc.cluster.local.:6789", "127.0.0.2:65535", "[::1]:9"]
+        {
             let name: NameAndPort = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
         }
@@ -126,10 +108,6 @@ mod tests {
             assert!(error.contains(why), "{text}: {error}");
             assert!(error.contains("expected HOST:PORT"));
         }
-        assert!(
-            format!("{}:80", "a".repeat(254))
-                .parse::<NameAndPort>()
-                .is_err()
-        );
+        assert!(format!("{}:80", "a".repeat(254)).parse::<NameAndPort>().is_err());
     }
 }

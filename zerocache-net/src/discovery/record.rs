@@ -59,9 +59,7 @@ pub(super) fn proposal(service: &ResolvedService, cluster: &str) -> Result<Propo
         Some(other) if other != cluster => return Err(Reject::OtherCluster),
         Some(_) => {}
     }
-    let region = text("region")
-        .filter(|region| is_name(region))
-        .ok_or(Reject::NoRegion)?;
+    let region = text("region").filter(|region| is_name(region)).ok_or(Reject::NoRegion)?;
     if service.port == 0 {
         return Err(Reject::NoPort);
     }
@@ -131,26 +129,15 @@ pub(super) fn native(
     let host = format!("zerocache-{incarnation}.local.");
     let addresses = &announcement.addresses[..];
     let port = announcement.port;
-    let service = ServiceInfo::new(
-        TYPE_NATIVE,
-        &incarnation,
-        &host,
-        addresses,
-        port,
-        &fields[..],
-    )?;
+    let service = ServiceInfo::new(TYPE_NATIVE, &incarnation, &host, addresses, port, &fields[..])?;
     Ok(finish(service, addresses))
 }
 
 /// The record that the Python package understands: the region alone, and IPv4 addresses under a
 /// host name of their own. `None` when addresses are given and none of them is IPv4.
 pub(super) fn python(announcement: &Announcement) -> Result<Option<ServiceInfo>, mdns_sd::Error> {
-    let addresses: Vec<IpAddr> = announcement
-        .addresses
-        .iter()
-        .copied()
-        .filter(IpAddr::is_ipv4)
-        .collect();
+    let addresses: Vec<IpAddr> =
+        announcement.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
     if addresses.is_empty() && !announcement.addresses.is_empty() {
         return Ok(None);
     }
@@ -158,14 +145,8 @@ pub(super) fn python(announcement: &Announcement) -> Result<Option<ServiceInfo>,
     let fields = [("region", announcement.region.as_str())];
     let host = format!("zerocache-py-{incarnation}.local.");
     let port = announcement.port;
-    let mut service = ServiceInfo::new(
-        TYPE_PYTHON,
-        &incarnation,
-        &host,
-        &addresses[..],
-        port,
-        &fields[..],
-    )?;
+    let mut service =
+        ServiceInfo::new(TYPE_PYTHON, &incarnation, &host, &addresses[..], port, &fields[..])?;
     if addresses.is_empty() {
         service.set_interfaces(vec![IfKind::IPv4]);
     }
@@ -174,11 +155,7 @@ pub(super) fn python(announcement: &Announcement) -> Result<Option<ServiceInfo>,
 
 fn finish(mut service: ServiceInfo, addresses: &[IpAddr]) -> ServiceInfo {
     service.set_requires_probe(false);
-    if addresses.is_empty() {
-        service.enable_addr_auto()
-    } else {
-        service
-    }
+    if addresses.is_empty() { service.enable_addr_auto() } else { service }
 }
 
 #[cfg(test)]

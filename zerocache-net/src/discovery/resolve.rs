@@ -65,10 +65,7 @@ fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &Outlet
         Ok(found) => {
             // Sorted, because resolvers rotate their answers and that is no change.
             let mut addresses: Vec<_> = found.collect::<BTreeSet<_>>().into_iter().collect();
-            outlet
-                .counters
-                .over_limit
-                .add(addresses.len().saturating_sub(ADDRESSES_PER_NAME_MAX));
+            outlet.counters.over_limit.add(addresses.len().saturating_sub(ADDRESSES_PER_NAME_MAX));
             addresses.truncate(ADDRESSES_PER_NAME_MAX);
             if addresses.is_empty() {
                 Outcome::Failed("no addresses".to_owned())

@@ -5,11 +5,7 @@ use super::*;
 
 fn config(seeds: &[&str], dns: &[&str]) -> DiscoveryConfig {
     let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    DiscoveryConfig {
-        seeds: names(seeds),
-        dns: names(dns),
-        ..DiscoveryConfig::new("test")
-    }
+    DiscoveryConfig { seeds: names(seeds), dns: names(dns), ..DiscoveryConfig::new("test") }
 }
 
 fn proposed(event: Event) -> Proposal {
@@ -90,20 +86,14 @@ async fn a_full_channel_drops_proposals_and_never_the_settling() {
     }
     proposed(events.recv().await.unwrap());
     assert_eq!(events.recv().await, Some(Event::Settled));
-    assert_eq!(
-        (discovery.counts().proposed, discovery.counts().dropped),
-        (1, 19)
-    );
+    assert_eq!((discovery.counts().proposed, discovery.counts().dropped), (1, 19));
 }
 
 #[tokio::test]
 async fn mistakes_are_refused() {
     let start = |config| Discovery::start(config, mpsc::channel(1).0).map(drop);
     let error = start(DiscoveryConfig::new("")).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "cluster \"\": must be 1 to 128 bytes long, without control characters"
-    );
+    assert_eq!(error, "cluster \"\": must be 1 to 128 bytes long, without control characters");
     let many: Vec<&str> = vec!["localhost:1"; NAMES_MAX + 1];
     let error = start(config(&many, &[])).unwrap_err().to_string();
     assert_eq!(error, "65 seeds: at most 64 are allowed");
@@ -117,12 +107,6 @@ async fn mistakes_are_refused() {
         python: false,
     };
     assert!(discovery.announce(&announcement).is_err());
-    let announcement = Announcement {
-        region: "london".into(),
-        ..announcement
-    };
-    assert!(matches!(
-        discovery.announce(&announcement),
-        Err(DiscoveryError::NoPort)
-    ));
+    let announcement = Announcement { region: "london".into(), ..announcement };
+    assert!(matches!(discovery.announce(&announcement), Err(DiscoveryError::NoPort)));
 }

@@ -81,9 +81,10 @@ fn refused(status: StatusCode) -> Result<Response, CallFailure> {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             Ok(Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
         }
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Ok(Response::refused(RefusalCode::TooLarge, "the message is larger than the node allows"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::refused(
+            RefusalCode::TooLarge,
+            "the message is larger than the node allows",
+        )),
         status if status.is_client_error() => {
             Ok(Response::refused(RefusalCode::BadMessage, format!("the node answered {status}")))
         }

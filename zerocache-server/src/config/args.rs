@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::address::{HostPort, MdnsInterface, parse_port};
+use zerocache_net::discovery::{Interface, NameAndPort};
+
+use super::address::parse_port;
 use super::units::{parse_count, parse_duration, parse_size};
 use super::values::{Compat, LogFilter, LogFormat};
 
@@ -71,15 +73,15 @@ pub struct Args {
 
     /// Node to dial at the start; repeatable. One is enough: it tells the others
     #[arg(long, value_name = "HOST:PORT", help_heading = DISCOVERY, value_delimiter = ',')]
-    pub seed: Vec<HostPort>,
+    pub seed: Vec<NameAndPort>,
 
     /// DNS name whose A and AAAA records are all nodes, resolved every few seconds; repeatable
     #[arg(long, value_name = "NAME:PORT", help_heading = DISCOVERY, value_delimiter = ',')]
-    pub dns: Vec<HostPort>,
+    pub dns: Vec<NameAndPort>,
 
     /// The only interface for mDNS: a name such as lo or eth0, or its IP address [default: all]
     #[arg(long, value_name = "INTERFACE", help_heading = DISCOVERY)]
-    pub mdns_interface: Option<MdnsInterface>,
+    pub mdns_interface: Option<Interface>,
 
     /// Most bytes of keys and values to keep: bytes, or 512MiB, 2g [default: half of the memory
     /// that the cgroup or the machine allows]
@@ -126,8 +128,7 @@ pub struct Args {
 }
 
 fn ip(text: &str) -> Result<IpAddr, String> {
-    text.parse()
-        .map_err(|_| format!("\"{text}\" is not an IP address; use one like 10.0.0.5"))
+    text.parse().map_err(|_| format!("\"{text}\" is not an IP address; use one like 10.0.0.5"))
 }
 
 fn port(text: &str) -> Result<u16, String> {

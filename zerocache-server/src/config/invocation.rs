@@ -94,24 +94,14 @@ impl Invocation {
                 ));
                 continue;
             }
-            let value = if arg.get_value_delimiter().is_some() {
-                tidy(&value)
-            } else {
-                value
-            };
+            let value = if arg.get_value_delimiter().is_some() { tidy(&value) } else { value };
             argv.push(format!("--{flag}={value}").into());
             origins.variables.push(flag.to_owned());
         }
-        let matches = command
-            .try_get_matches_from(argv)
-            .map_err(|e| origins.stop(&e))?;
+        let matches = command.try_get_matches_from(argv).map_err(|e| origins.stop(&e))?;
         let args = Args::from_arg_matches(&matches).map_err(|e| origins.stop(&e))?;
         let (server, log) = resolve(args).map_err(|e| origins.mistake(&e))?;
-        Ok(Self {
-            server,
-            log,
-            notices,
-        })
+        Ok(Self { server, log, notices })
     }
 }
 
@@ -145,11 +135,7 @@ fn given(argv: &[OsString], flag: &str) -> bool {
 
 /// A list from a variable, without spaces and empty items.
 fn tidy(list: &str) -> String {
-    let items: Vec<&str> = list
-        .split(',')
-        .map(str::trim)
-        .filter(|i| !i.is_empty())
-        .collect();
+    let items: Vec<&str> = list.split(',').map(str::trim).filter(|i| !i.is_empty()).collect();
     items.join(",")
 }
 
@@ -170,11 +156,7 @@ impl Origins {
     }
 
     fn mistake(&self, error: &ConfigError) -> Stop {
-        Stop::Mistake(format!(
-            "{}: {}",
-            self.name(error.setting()),
-            error.reason()
-        ))
+        Stop::Mistake(format!("{}: {}", self.name(error.setting()), error.reason()))
     }
 
     /// The parser's errors are several lines with a usage; this is the one that matters.
@@ -235,9 +217,9 @@ fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     config.mdns_interface = args.mdns_interface;
     config.max_bytes = args.max_bytes.unwrap_or(config.max_bytes);
     config.max_entries = args.max_entries;
-    config.max_key_bytes = args.max_key_bytes.map_or(KEY_BYTES_DEFAULT, |bytes| {
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    });
+    config.max_key_bytes = args
+        .max_key_bytes
+        .map_or(KEY_BYTES_DEFAULT, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     config.max_value_bytes = args.max_value_bytes;
     config.max_connections = args.max_connections.unwrap_or(CONNECTIONS_MAX_DEFAULT);
     config.drain = args.drain.unwrap_or(DRAIN_DEFAULT);
@@ -264,9 +246,7 @@ fn discovery(args: &Args) -> Result<DiscoverySet, ConfigError> {
         return Err(mistake("none stands alone".to_owned()));
     }
     if ways.seeds && args.seed.is_empty() {
-        return Err(mistake(
-            "seeds needs at least one --seed HOST:PORT".to_owned(),
-        ));
+        return Err(mistake("seeds needs at least one --seed HOST:PORT".to_owned()));
     }
     if ways.dns && args.dns.is_empty() {
         return Err(mistake("dns needs at least one --dns NAME:PORT".to_owned()));

@@ -30,12 +30,8 @@ fn cgroup_bytes(root: &Path, line: &str) -> Option<u64> {
         // In a hybrid layout version 2 is mounted below `unified`, without a memory controller.
         return smallest(&mount, path, "memory.max");
     }
-    let memory = controllers
-        .split(',')
-        .any(|controller| controller == "memory");
-    memory
-        .then(|| smallest(&mount.join("memory"), path, "memory.limit_in_bytes"))
-        .flatten()
+    let memory = controllers.split(',').any(|controller| controller == "memory");
+    memory.then(|| smallest(&mount.join("memory"), path, "memory.limit_in_bytes")).flatten()
 }
 
 /// The smallest limit from the group up to the mount: each group above bounds those below. In a
@@ -56,9 +52,7 @@ fn smallest(mount: &Path, path: &str, file: &str) -> Option<u64> {
 
 fn machine_bytes(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -77,20 +71,14 @@ mod tests {
         read(root.path())
     }
 
-    const MEMINFO: (&str, &str) = (
-        "proc/meminfo",
-        "MemTotal:        2097152 kB\nMemFree: 1 kB\n",
-    );
+    const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        2097152 kB\nMemFree: 1 kB\n");
 
     #[test]
     fn the_machine_without_a_limit() {
         assert_eq!(machine(&[MEMINFO]), 2 << 30);
         assert_eq!(machine(&[]), MEMORY_UNKNOWN_BYTES);
-        let unlimited = [
-            MEMINFO,
-            ("proc/self/cgroup", "0::/\n"),
-            ("sys/fs/cgroup/memory.max", "max\n"),
-        ];
+        let unlimited =
+            [MEMINFO, ("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")];
         assert_eq!(machine(&unlimited), 2 << 30);
     }
 
@@ -109,20 +97,14 @@ mod tests {
     fn version_1_and_a_path_of_the_host() {
         let files = [
             MEMINFO,
-            (
-                "proc/self/cgroup",
-                "9:name=systemd:/\n4:cpu,memory:/docker/abc\n0::/\n",
-            ),
+            ("proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/docker/abc\n0::/\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "268435456\n"),
         ];
         assert_eq!(machine(&files), 256 << 20);
         let unlimited = [
             MEMINFO,
             ("proc/self/cgroup", "4:memory:/\n"),
-            (
-                "sys/fs/cgroup/memory/memory.limit_in_bytes",
-                "9223372036854771712\n",
-            ),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ];
         assert_eq!(machine(&unlimited), 2 << 30);
     }

@@ -13,7 +13,6 @@ mod server;
 mod units;
 mod values;
 
-pub use address::{HostPort, MdnsInterface};
 pub use args::Args;
 pub use invocation::{Invocation, Stop};
 pub use server::{
@@ -21,3 +20,4 @@ pub use server::{
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,
 };
 pub use values::{Compat, DiscoverySet, LogConfig, LogFilter, LogFormat};
+pub use zerocache_net::discovery::{Interface, NameAndPort};

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::address::{self, HostPort, MdnsInterface};
+use zerocache_net::discovery::{Interface, NameAndPort};
+
+use super::address;
 use super::memory;
 use super::values::{Compat, DiscoverySet, check_name};
 
@@ -54,11 +56,11 @@ pub struct ServerConfig {
     /// The ways in which nodes are found, as far as they are configured. Default: all.
     pub discovery: DiscoverySet,
     /// Nodes that are dialled at the start and whenever they are not members, at most 256.
-    pub seeds: Vec<HostPort>,
+    pub seeds: Vec<NameAndPort>,
     /// Names whose addresses are all dialled, resolved again every few seconds, at most 256.
-    pub dns: Vec<HostPort>,
+    pub dns: Vec<NameAndPort>,
     /// The only interface on which mDNS is spoken. `None`: all.
-    pub mdns_interface: Option<MdnsInterface>,
+    pub mdns_interface: Option<Interface>,
     /// The most entries that are kept, at least 1. `None`: only the byte budget bounds them.
     pub max_entries: Option<usize>,
     /// The byte budget, at least 1 MiB. Default: half of what the process may use.
@@ -138,10 +140,7 @@ impl ServerConfig {
         if !self.addresses.is_empty() {
             return self.addresses.clone();
         }
-        let bound = self
-            .listen
-            .map(|listen| listen.ip())
-            .filter(|ip| !ip.is_unspecified());
+        let bound = self.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
         vec![bound.unwrap_or_else(address::machine_address)]
     }
 
@@ -167,8 +166,7 @@ impl ServerConfig {
     #[must_use]
     pub fn value_bytes_max(&self) -> u64 {
         let share = self.max_bytes / VALUE_SHARE;
-        self.max_value_bytes
-            .unwrap_or(VALUE_BYTES_DEFAULT.min(share))
+        self.max_value_bytes.unwrap_or(VALUE_BYTES_DEFAULT.min(share))
     }
 
     /// Checks every field.
@@ -182,11 +180,7 @@ impl ServerConfig {
         let waits = [("drain", self.drain), ("warm-max", self.warm_max)];
         for (setting, wait) in waits {
             check(wait <= WAIT_MAX, setting, || {
-                format!(
-                    "{} s is too long; use at most {} s",
-                    wait.as_secs(),
-                    WAIT_MAX.as_secs()
-                )
+                format!("{} s is too long; use at most {} s", wait.as_secs(), WAIT_MAX.as_secs())
             })?;
         }
         Ok(())
@@ -216,17 +210,7 @@ impl ServerConfig {
             ("dns", self.dns.len(), SEEDS_MAX),
         ];
         for (setting, count, most) in lists {
-            check(count <= most, setting, || {
-                format!("{count} are too many; use at most {most}")
-            })?;
-        }
-        for (setting, list) in [("seed", &self.seeds), ("dns", &self.dns)] {
-            let good = list
-                .iter()
-                .all(|entry| entry.port != 0 && !entry.host.is_empty());
-            check(good, setting, || {
-                "an entry has no host or port 0".to_owned()
-            })?;
+            check(count <= most, setting, || format!("{count} are too many; use at most {most}"))?;
         }
         Ok(())
     }
@@ -243,10 +227,7 @@ impl ServerConfig {
         })?;
         let keys = 1..=KEY_BYTES_CEILING;
         check(keys.contains(&self.max_key_bytes), "max-key-bytes", || {
-            format!(
-                "{} is out of range; use 1 to {KEY_BYTES_CEILING}",
-                self.max_key_bytes
-            )
+            format!("{} is out of range; use 1 to {KEY_BYTES_CEILING}", self.max_key_bytes)
         })?;
         let share = self.max_bytes / VALUE_SHARE;
         let wanted = self.value_bytes_max();
@@ -264,14 +245,7 @@ fn check(
     setting: &'static str,
     reason: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    if good {
-        Ok(())
-    } else {
-        Err(ConfigError {
-            setting,
-            reason: reason(),
-        })
-    }
+    if good { Ok(()) } else { Err(ConfigError { setting, reason: reason() }) }
 }
 
 #[cfg(test)]
@@ -291,10 +265,7 @@ mod tests {
         assert_eq!(refused(|c| c.region = String::new()), "region");
         assert_eq!(refused(|c| c.cluster = "a b".into()), "cluster");
         assert_eq!(refused(|c| c.zone = Some("/".into())), "zone");
-        assert_eq!(
-            refused(|c| c.addresses = vec![Ipv4Addr::UNSPECIFIED.into()]),
-            "address"
-        );
+        assert_eq!(refused(|c| c.addresses = vec![Ipv4Addr::UNSPECIFIED.into()]), "address");
         assert_eq!(refused(|c| c.max_entries = Some(0)), "max-entries");
         assert_eq!(refused(|c| c.max_bytes = 1000), "max-bytes");
         assert_eq!(refused(|c| c.max_key_bytes = 0), "max-key-bytes");
@@ -308,10 +279,7 @@ mod tests {
         config.max_bytes = 16 << 20;
         assert_eq!(config.value_bytes_max(), 1 << 20);
         config.max_value_bytes = Some((1 << 20) + 1);
-        assert_eq!(
-            config.validate().expect_err("too large").setting(),
-            "max-value-bytes"
-        );
+        assert_eq!(config.validate().expect_err("too large").setting(), "max-value-bytes");
         config.max_bytes = 1 << 30;
         config.max_value_bytes = None;
         assert_eq!(config.value_bytes_max(), VALUE_BYTES_DEFAULT);
@@ -321,17 +289,9 @@ mod tests {
     fn loopback_listens_on_itself_only() {
         let mut config = ServerConfig::new("london");
         config.addresses = vec![Ipv4Addr::new(127, 0, 0, 2).into()];
-        assert_eq!(
-            config.listen_addresses(),
-            ["127.0.0.2:6789".parse().expect("an address")]
-        );
+        assert_eq!(config.listen_addresses(), ["127.0.0.2:6789".parse().expect("an address")]);
         config.addresses = vec![Ipv4Addr::new(10, 0, 0, 2).into()];
-        assert!(
-            config
-                .listen_addresses()
-                .iter()
-                .all(|a| a.ip().is_unspecified())
-        );
+        assert!(config.listen_addresses().iter().all(|a| a.ip().is_unspecified()));
         config.addresses.clear();
         config.listen = Some("10.0.0.3:7000".parse().expect("an address"));
         assert_eq!(config.announced_addresses(), [Ipv4Addr::new(10, 0, 0, 3)]);

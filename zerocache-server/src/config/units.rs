@@ -47,10 +47,7 @@ pub(super) fn parse_count(text: &str) -> Result<usize, String> {
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
-    let end = text
-        .bytes()
-        .position(|b| !b.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())
 }
 
@@ -64,17 +61,7 @@ mod tests {
         assert_eq!(parse_size("512MiB"), Ok(512 << 20));
         assert_eq!(parse_size("2g"), Ok(2 << 30));
         assert_eq!(parse_size(" 3 KB "), Ok(3 << 10));
-        for bad in [
-            "",
-            "12q",
-            "-1",
-            "+1",
-            "1.5g",
-            "MiB",
-            "99999999999g",
-            "1e3",
-            "é",
-        ] {
+        for bad in ["", "12q", "-1", "+1", "1.5g", "MiB", "99999999999g", "1e3", "é"] {
             let message = parse_size(bad).expect_err(bad);
             assert!(message.contains("is not a size"), "{message}");
         }

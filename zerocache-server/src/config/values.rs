@@ -20,17 +20,9 @@ pub struct DiscoverySet {
 
 impl DiscoverySet {
     /// Every way.
-    pub const ALL: Self = Self {
-        mdns: true,
-        dns: true,
-        seeds: true,
-    };
+    pub const ALL: Self = Self { mdns: true, dns: true, seeds: true };
     /// No way: the node is found only by those that are told its address.
-    pub const NONE: Self = Self {
-        mdns: false,
-        dns: false,
-        seeds: false,
-    };
+    pub const NONE: Self = Self { mdns: false, dns: false, seeds: false };
 
     /// Adds one way by its name; `none` adds nothing.
     pub(super) fn add(&mut self, name: &str) -> Result<(), String> {
@@ -141,13 +133,8 @@ pub struct LogConfig {
 /// Checks a cluster, region or zone name: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, beginning
 /// with a letter or digit. Such a name needs no escaping in a URL, a DNS record or a log line.
 pub(super) fn check_name(text: &str) -> Result<(), String> {
-    let first_ok = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric());
-    let all_ok = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let first_ok = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let all_ok = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if text.len() <= NAME_BYTES_MAX && first_ok && all_ok {
         return Ok(());
     }
@@ -170,17 +157,7 @@ mod tests {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
         let long = "a".repeat(65);
-        for bad in [
-            "",
-            ".",
-            "..",
-            "-a",
-            "a b",
-            "a/b",
-            "zürich",
-            long.as_str(),
-            "a\n",
-        ] {
+        for bad in ["", ".", "..", "-a", "a b", "a/b", "zürich", long.as_str(), "a\n"] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

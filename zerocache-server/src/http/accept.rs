@@ -113,10 +113,7 @@ fn builder(limits: &HttpLimits) -> http1::Builder {
 /// Whether an accept failed because of that one connection, such as one reset while it waited.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 struct Listening {
@@ -145,18 +142,8 @@ impl Listening {
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let io = GuardedIo::new(tcp, limits, counters, Arc::clone(&shared), place);
         let counters = Arc::clone(&self.counters);
-        let guard = Guard {
-            router: self.router.clone(),
-            counters,
-            shared,
-            peer,
-        };
-        self.tasks.spawn(connection(
-            self.builder.clone(),
-            io,
-            guard,
-            self.closing.subscribe(),
-        ));
+        let guard = Guard { router: self.router.clone(), counters, shared, peer };
+        self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 
     fn refuse(&mut self, mut tcp: TcpStream) {
@@ -213,9 +200,7 @@ async fn connection(
 ) {
     let (counters, shared) = (Arc::clone(&guard.counters), Arc::clone(&guard.shared));
     let service = service_fn(move |request| guard.clone().answer(request));
-    let connection = builder
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -244,10 +229,6 @@ mod tests {
     fn the_refusal_states_its_length() {
         let text = std::str::from_utf8(REFUSAL).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(
-            head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
     }
 }

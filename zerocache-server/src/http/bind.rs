@@ -28,10 +28,7 @@ pub struct BindError {
 pub fn bind(candidates: &[SocketAddr]) -> Result<TcpListener, BindError> {
     let none = SocketAddr::from(([0, 0, 0, 0], 0));
     let source = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-    let mut failure = BindError {
-        address: none,
-        source,
-    };
+    let mut failure = BindError { address: none, source };
     for &address in candidates {
         match listen(address) {
             Ok(listener) => return Ok(listener),
@@ -48,11 +45,7 @@ pub fn bind(candidates: &[SocketAddr]) -> Result<TcpListener, BindError> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv6() {
-        TcpSocket::new_v6()?
-    } else {
-        TcpSocket::new_v4()?
-    };
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     // A restarted node takes its port although old connections linger in the kernel.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -76,10 +69,7 @@ mod tests {
         let listener = bind(&[absent, local]).expect("a listener");
         let taken = listener.local_addr().expect("an address");
         let error = bind(&[taken, local]).expect_err("in use");
-        assert_eq!(
-            (error.address, error.source.kind()),
-            (taken, io::ErrorKind::AddrInUse)
-        );
+        assert_eq!((error.address, error.source.kind()), (taken, io::ErrorKind::AddrInUse));
         assert_eq!(bind(&[absent]).expect_err("absent").address, absent);
         assert!(bind(&[]).is_err());
     }

@@ -75,11 +75,7 @@ impl BodyGate {
     pub fn new(limits: BodyLimits, counters: Arc<HttpCounters>) -> Self {
         let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX) / UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Self {
-            limits,
-            memory,
-            counters,
-        }
+        Self { limits, memory, counters }
     }
 
     /// The bytes that bodies may still take.
@@ -158,10 +154,7 @@ where
         }
         held.push(&data)?;
     }
-    if hint
-        .exact()
-        .is_some_and(|exact| exact != held.data.len() as u64)
-    {
+    if hint.exact().is_some_and(|exact| exact != held.data.len() as u64) {
         return Err(BodyError::Incomplete);
     }
     Ok(held.freeze())
@@ -183,12 +176,7 @@ struct Held {
 impl Held {
     fn new(memory: &Arc<Semaphore>, expected: u64) -> Self {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
-        Self {
-            data: Vec::new(),
-            expected,
-            memory: Arc::clone(memory),
-            charge: None,
-        }
+        Self { data: Vec::new(), expected, memory: Arc::clone(memory), charge: None }
     }
 
     fn push(&mut self, more: &[u8]) -> Result<(), BodyError> {
@@ -202,10 +190,7 @@ impl Held {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<(), BodyError> {
-        let charged = self
-            .charge
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let charged = self.charge.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let units = capacity.div_ceil(UNIT_BYTES).saturating_sub(charged);
         let units = u32::try_from(units).map_err(|_| BodyError::NoMemory)?;
         let more = Arc::clone(&self.memory).try_acquire_many_owned(units);
@@ -219,11 +204,7 @@ impl Held {
     }
 
     fn freeze(self) -> Bytes {
-        if self.data.is_empty() {
-            Bytes::new()
-        } else {
-            Bytes::from_owner(self)
-        }
+        if self.data.is_empty() { Bytes::new() } else { Bytes::from_owner(self) }
     }
 }
 

@@ -29,10 +29,7 @@ fn raise_file_limit() -> Option<u64> {
     if before.current == before.maximum {
         return before.current;
     }
-    let raised = Rlimit {
-        current: before.maximum,
-        maximum: before.maximum,
-    };
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     // Some systems state a hard limit that they do not grant: then the soft one stays.
     let _ = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current
@@ -41,9 +38,7 @@ fn raise_file_limit() -> Option<u64> {
 fn connections_within(wanted: usize, files: Option<u64>) -> usize {
     let Some(files) = files else { return wanted };
     let room = files - RESERVED_FILES.min(files / 2);
-    wanted
-        .min(usize::try_from(room).unwrap_or(usize::MAX))
-        .max(1)
+    wanted.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
 }
 
 #[cfg(test)]

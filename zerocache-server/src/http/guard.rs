@@ -32,10 +32,7 @@ impl Guard {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
-        let ambiguous = self
-            .shared
-            .next_is_bad()
-            .then_some("the length of the body is ambiguous");
+        let ambiguous = self.shared.next_is_bad().then_some("the length of the body is ambiguous");
         let refusal = ambiguous.or_else(|| flaw(request.version(), request.headers()));
         if let Some(reason) = refusal {
             self.counters.bad_requests.add();
@@ -49,9 +46,7 @@ impl Guard {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.shared.upgrade();
         } else if last {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }

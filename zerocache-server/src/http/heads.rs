@@ -53,9 +53,7 @@ impl Heads {
             match &mut self.state {
                 State::Over => return,
                 State::Body(left) => {
-                    let here = bytes
-                        .len()
-                        .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    let here = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     bytes = &bytes[here..];
                     *left -= here as u64;
                     if *left == 0 {
@@ -144,9 +142,7 @@ impl Head {
 
 fn digits(value: &[u8]) -> Option<u64> {
     let plain = value.iter().all(u8::is_ascii_digit);
-    plain
-        .then(|| std::str::from_utf8(value).ok()?.parse().ok())
-        .flatten()
+    plain.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -161,10 +157,7 @@ mod tests {
             pieces.feed(byte);
         }
         assert_eq!(whole.bad(), pieces.bad(), "{input:?}");
-        assert_eq!(
-            (whole.count, whole.awaits_head()),
-            (pieces.count, pieces.awaits_head())
-        );
+        assert_eq!((whole.count, whole.awaits_head()), (pieces.count, pieces.awaits_head()));
         whole.bad()
     }
 
@@ -204,10 +197,7 @@ mod tests {
     #[test]
     fn the_body_is_not_searched() {
         let inner = "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n";
-        let outer = format!(
-            "PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{inner}",
-            inner.len()
-        );
+        let outer = format!("PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{inner}", inner.len());
         assert_eq!(bad(&outer), None);
         let chunked = format!("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{inner}");
         assert_eq!(bad(&chunked), None);
@@ -217,9 +207,7 @@ mod tests {
     fn a_long_line_is_not_kept() {
         let mut heads = Heads::default();
         heads.feed(&[b'a'; 10_000]);
-        let State::Head(head) = &heads.state else {
-            panic!("a head")
-        };
+        let State::Head(head) = &heads.state else { panic!("a head") };
         assert_eq!(head.line.len(), LINE_BYTES_KEPT);
     }
 }

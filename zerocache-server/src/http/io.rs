@@ -61,9 +61,7 @@ impl Place {
     /// Takes a place unless `most` are taken.
     pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let below = |count: usize| (count < most).then_some(count + 1);
-        taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
-            .ok()?;
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
         Some(Self(Arc::clone(taken)))
     }
 }
@@ -132,9 +130,7 @@ impl GuardedIo {
             return Poll::Pending;
         }
         let timeout = self.limits.header_timeout;
-        let deadline = self
-            .head_deadline
-            .get_or_insert_with(|| Box::pin(sleep(timeout)));
+        let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(deadline.as_mut().poll(cx));
         self.counters.header_timeouts.add();
         Poll::Ready(Err(timed_out("the request head did not arrive in time")))
@@ -153,15 +149,10 @@ impl GuardedIo {
             return Poll::Ready(result);
         }
         let window = self.limits.write_window;
-        let least = self
-            .limits
-            .write_rate_min
-            .saturating_mul(window.as_millis() as u64)
-            / 1000;
+        let least = self.limits.write_rate_min.saturating_mul(window.as_millis() as u64) / 1000;
         loop {
-            let (end, taken) = self
-                .write_window
-                .get_or_insert_with(|| (Box::pin(sleep(window)), 0));
+            let (end, taken) =
+                self.write_window.get_or_insert_with(|| (Box::pin(sleep(window)), 0));
             ready!(end.as_mut().poll(cx));
             if *taken < least.max(1) {
                 self.counters.write_timeouts.add();
@@ -174,9 +165,7 @@ impl GuardedIo {
     /// Reads and throws away until the client closes or the time or the bytes are used up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let patience: Duration = self.limits.linger;
-        let (end, bytes) = self
-            .linger
-            .get_or_insert_with(|| (Box::pin(sleep(patience)), 0));
+        let (end, bytes) = self.linger.get_or_insert_with(|| (Box::pin(sleep(patience)), 0));
         if end.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }

@@ -90,20 +90,15 @@ impl HttpLimits {
     pub fn for_config(config: &ServerConfig) -> Self {
         let head_bytes_max = HEAD_BYTES_BASE + 3 * config.max_key_bytes;
         let two_values = config.value_bytes_max().saturating_mul(2);
-        let mut limits = Self {
-            connections_max: config.max_connections,
-            head_bytes_max,
-            ..Self::default()
-        };
+        let mut limits =
+            Self { connections_max: config.max_connections, head_bytes_max, ..Self::default() };
         limits.buffer_bytes_max = limits.buffer_bytes_max.max(head_bytes_max);
         limits.bodies.memory_bytes = (config.max_bytes / BODY_SHARE).max(two_values);
         limits
     }
 
     pub(super) fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes_max
-            .max(self.head_bytes_max)
-            .max(BUFFER_BYTES_MIN)
+        self.buffer_bytes_max.max(self.head_bytes_max).max(BUFFER_BYTES_MIN)
     }
 }
 

@@ -30,9 +30,7 @@ async fn keep_alive_and_old_clients() {
     let server = Server::start(HttpLimits::default());
     let mut tcp = server.connect().await;
     for _ in 0..3 {
-        tcp.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .expect("sent");
+        tcp.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         read_until(&mut tcp, "pong").await;
         let put = b"PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
         tcp.write_all(put).await.expect("sent");
@@ -40,18 +38,10 @@ async fn keep_alive_and_old_clients() {
     }
     assert_eq!(server.counters.accepted.get(), 1);
     let old = server.exchange("GET /ping HTTP/1.0\r\n\r\n").await;
-    assert!(
-        old.starts_with("HTTP/1.0 200") && old.ends_with("pong"),
-        "{old}"
-    );
+    assert!(old.starts_with("HTTP/1.0 200") && old.ends_with("pong"), "{old}");
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let chunked = server
-        .exchange(&format!("{head}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"))
-        .await;
-    assert!(
-        chunked.ends_with("5 bytes") && chunked.contains("connection: close"),
-        "{chunked}"
-    );
+    let chunked = server.exchange(&format!("{head}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")).await;
+    assert!(chunked.ends_with("5 bytes") && chunked.contains("connection: close"), "{chunked}");
     assert_eq!(server.end().await, Served { cut: 0 });
 }
 
@@ -88,15 +78,10 @@ async fn malformed_and_ambiguous_requests_are_refused() {
     ];
     for (number, case) in (1..).zip(&cases) {
         // What follows must not be taken for a request of its own.
-        let answer = server
-            .exchange(&format!("{case}GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"))
-            .await;
+        let answer = server.exchange(&format!("{case}GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         let refused = answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.0 4");
         assert!(refused, "{case:?} is answered with {answer:?}");
-        assert!(
-            !answer.contains("pong") && !answer.contains(" bytes"),
-            "{case:?}: {answer:?}"
-        );
+        assert!(!answer.contains("pong") && !answer.contains(" bytes"), "{case:?}: {answer:?}");
         let counted = || server.counters.bad_requests.get();
         reaches("bad_requests", number, counted).await;
         assert_eq!(counted(), number, "{case:?}");
@@ -110,10 +95,7 @@ async fn a_bad_request_behind_a_good_one_is_refused_alone() {
     let good = "PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
     let bad = "PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc";
     let answer = server.exchange(&format!("{good}{bad}{good}")).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("HTTP/1.1 400"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("HTTP/1.1 400"), "{answer}");
     assert_eq!(answer.matches("3 bytes").count(), 1, "{answer}");
 }
 
@@ -129,9 +111,7 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunk = format!("1f4\r\n{}\r\n", "a".repeat(500));
-    let answer = server
-        .exchange(&format!("{head}{chunk}{chunk}{chunk}"))
-        .await;
+    let answer = server.exchange(&format!("{head}{chunk}{chunk}{chunk}")).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert_eq!(server.counters.bodies_too_large.get(), 2);
     // A client that sends a long body regardless still gets the answer.
@@ -145,14 +125,8 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
         let mut answer = Vec::new();
         let send = async { drop(write.write_all(put.as_bytes()).await) };
         let receive = async { drop(read.read_to_end(&mut answer).await) };
-        timeout(PATIENCE, async { tokio::join!(send, receive) })
-            .await
-            .expect("in time");
-        let expected = if path == "/body" {
-            "HTTP/1.1 413"
-        } else {
-            "HTTP/1.1 200"
-        };
+        timeout(PATIENCE, async { tokio::join!(send, receive) }).await.expect("in time");
+        let expected = if path == "/body" { "HTTP/1.1 413" } else { "HTTP/1.1 200" };
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with(expected), "{answer}");
     }
@@ -163,27 +137,16 @@ async fn truncated_and_malformed_bodies_are_refused() {
     let server = Server::start(HttpLimits::default());
     let mut tcp = server.connect().await;
     let put = "PUT /body HTTP/1.1\r\nHost: x\r\n";
-    tcp.write_all(format!("{put}Content-Length: 10\r\n\r\nabc").as_bytes())
-        .await
-        .expect("sent");
+    tcp.write_all(format!("{put}Content-Length: 10\r\n\r\nabc").as_bytes()).await.expect("sent");
     tcp.shutdown().await.expect("half closed");
     let answer = read_all(&mut tcp).await;
     assert!(!answer.contains("200 OK"), "{answer}");
     let counters = &server.counters;
     reaches("bodies_incomplete", 1, || counters.bodies_incomplete.get()).await;
-    for chunk in [
-        "zz\r\nabc\r\n0\r\n\r\n",
-        "-1\r\n",
-        "3\r\nabcdef\r\n",
-        "ffffffffffffffffff\r\n",
-    ] {
-        let answer = server
-            .exchange(&format!("{put}Transfer-Encoding: chunked\r\n\r\n{chunk}"))
-            .await;
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
-            "{chunk}: {answer}"
-        );
+    for chunk in ["zz\r\nabc\r\n0\r\n\r\n", "-1\r\n", "3\r\nabcdef\r\n", "ffffffffffffffffff\r\n"] {
+        let answer =
+            server.exchange(&format!("{put}Transfer-Encoding: chunked\r\n\r\n{chunk}")).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{chunk}: {answer}");
     }
     reaches("bodies_incomplete", 5, || counters.bodies_incomplete.get()).await;
 }
@@ -205,9 +168,7 @@ async fn slow_heads_and_silent_connections_are_closed() {
     closed.await.expect("cut in time");
     assert_eq!(server.counters.header_timeouts.get(), 2);
     let mut idle = server.connect().await;
-    idle.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .expect("sent");
+    idle.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     assert!(read_all(&mut idle).await.ends_with("pong"));
     reaches("idle_timeouts", 1, || server.counters.idle_timeouts.get()).await;
     server.assert_serves().await;
@@ -252,43 +213,26 @@ async fn bodies_beyond_the_memory_get_503() {
     reaches("charged", 1, || u64::from(server.gate.free_bytes() == 0)).await;
     let last = put.replace("Host: x", "Host: x\r\nConnection: close");
     let answer = server.exchange(&format!("{last}{}", "a".repeat(900))).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
     assert_eq!(server.counters.bodies_over_memory.get(), 1);
     first.write_all(&[b'a'; 400]).await.expect("sent");
-    assert!(
-        read_until(&mut first, "900 bytes")
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
+    assert!(read_until(&mut first, "900 bytes").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
 async fn connections_above_the_cap_are_refused_and_counted() {
-    let limits = HttpLimits {
-        connections_max: 2,
-        ..HttpLimits::default()
-    };
+    let limits = HttpLimits { connections_max: 2, ..HttpLimits::default() };
     let server = Server::start(limits);
     let mut open = Vec::new();
     for _ in 0..2 {
         let mut tcp = server.connect().await;
-        tcp.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .expect("sent");
+        tcp.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         read_until(&mut tcp, "pong").await;
         open.push(tcp);
     }
     for _ in 0..3 {
-        let answer = server
-            .exchange("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await;
-        assert!(
-            answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"),
-            "{answer}"
-        );
+        let answer = server.exchange("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"), "{answer}");
     }
     assert_eq!(server.counters.refused_over_cap.get(), 3);
     drop(open);
@@ -306,9 +250,7 @@ async fn a_client_that_never_reads_is_cut_off() {
     limits.write_window = Duration::from_millis(300);
     let server = Server::start(limits);
     let mut tcp = server.connect().await;
-    tcp.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .expect("sent");
+    tcp.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     reaches("write_timeouts", 1, || server.counters.write_timeouts.get()).await;
     let received = read_all(&mut tcp).await.len();
     assert!(received < LARGE_BYTES, "{received}");
@@ -321,12 +263,7 @@ async fn a_client_that_never_reads_is_cut_off() {
 #[tokio::test]
 async fn a_panic_costs_its_own_connection_only() {
     let server = Server::start(HttpLimits::default());
-    assert_eq!(
-        server
-            .exchange("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await,
-        ""
-    );
+    assert_eq!(server.exchange("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await, "");
     reaches("panics", 1, || server.counters.panics.get()).await;
     server.assert_serves().await;
 }
@@ -352,15 +289,10 @@ async fn an_upgraded_connection_is_left_alone() {
 
 #[tokio::test]
 async fn the_end_closes_idle_connections_and_waits_for_the_others() {
-    let limits = HttpLimits {
-        close_timeout: PATIENCE,
-        ..HttpLimits::default()
-    };
+    let limits = HttpLimits { close_timeout: PATIENCE, ..HttpLimits::default() };
     let server = Server::start(limits);
     let mut idle = server.connect().await;
-    idle.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .expect("sent");
+    idle.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     read_until(&mut idle, "pong").await;
     let mut busy = server.connect().await;
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
@@ -383,9 +315,7 @@ async fn the_end_closes_idle_connections_and_waits_for_the_others() {
 async fn the_end_cuts_what_does_not_finish() {
     let server = Server::start(short());
     let mut tcp = server.connect().await;
-    tcp.write_all(b"GET /forever HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .expect("sent");
+    tcp.write_all(b"GET /forever HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     reaches("requests", 1, || server.counters.requests.get()).await;
     assert_eq!(server.end().await, Served { cut: 1 });
     assert_eq!(read_all(&mut tcp).await, "");

@@ -47,13 +47,7 @@ impl Server {
             Arc::clone(&counters),
             stopped,
         ));
-        Self {
-            address,
-            counters,
-            gate,
-            stop: Some(stop),
-            serving,
-        }
+        Self { address, counters, gate, stop: Some(stop), serving }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -71,22 +65,15 @@ impl Server {
     }
 
     pub(crate) async fn assert_serves(&self) {
-        let answer = self
-            .exchange("GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .await;
-        assert!(
-            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("pong"),
-            "{answer}"
-        );
+        let answer =
+            self.exchange("GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("pong"), "{answer}");
     }
 
     /// Ends serving and waits for it.
     pub(crate) async fn end(mut self) -> Served {
         drop(self.stop.take());
-        timeout(PATIENCE, self.serving)
-            .await
-            .expect("in time")
-            .expect("no panic")
+        timeout(PATIENCE, self.serving).await.expect("in time").expect("no panic")
     }
 }
 
@@ -94,10 +81,7 @@ fn router(gate: BodyGate) -> Router {
     Router::new()
         .route("/ping", get(|| async { "pong" }))
         .route("/large", get(|| async { vec![b'x'; LARGE_BYTES] }))
-        .route(
-            "/panic",
-            get(|| async { panic!("asked for") as &'static str }),
-        )
+        .route("/panic", get(|| async { panic!("asked for") as &'static str }))
         .route("/forever", get(std::future::pending::<&'static str>))
         .route("/body", put(length))
         .route("/ignore", put(|| async { "ignored" }))
@@ -123,23 +107,17 @@ async fn upgrade(request: axum::extract::Request) -> Response<Body> {
     tokio::spawn(async move {
         let upgraded = hyper::upgrade::on(request).await.expect("upgraded");
         let (mut read, mut write) = tokio::io::split(hyper_util::rt::TokioIo::new(upgraded));
-        tokio::io::copy(&mut read, &mut write)
-            .await
-            .expect("copied");
+        tokio::io::copy(&mut read, &mut write).await.expect("copied");
     });
     let builder = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-    let builder = builder
-        .header("connection", "upgrade")
-        .header("upgrade", "echo");
+    let builder = builder.header("connection", "upgrade").header("upgrade", "echo");
     builder.body(Body::empty()).expect("a response")
 }
 
 /// Reads until the other side closes; a reset counts as that.
 pub(crate) async fn read_all(tcp: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let _ = timeout(PATIENCE, tcp.read_to_end(&mut bytes))
-        .await
-        .expect("closed in time");
+    let _ = timeout(PATIENCE, tcp.read_to_end(&mut bytes)).await.expect("closed in time");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -147,9 +125,7 @@ pub(crate) async fn read_all(tcp: &mut TcpStream) -> String {
 pub(crate) async fn read_until(tcp: &mut TcpStream, tail: &str) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(tail.as_bytes()) {
-        let read = timeout(PATIENCE, tcp.read_buf(&mut bytes))
-            .await
-            .expect("in time");
+        let read = timeout(PATIENCE, tcp.read_buf(&mut bytes)).await.expect("in time");
         assert_ne!(read.expect("readable"), 0, "closed after {bytes:?}");
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -162,9 +138,5 @@ pub(crate) async fn reaches(what: &str, least: u64, value: impl Fn() -> u64) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    assert!(
-        reached.await.is_ok(),
-        "{what} is {} and not {least}",
-        value()
-    );
+    assert!(reached.await.is_ok(), "{what} is {} and not {least}", value());
 }

@@ -21,30 +21,16 @@ fn a_write_reaches_every_node_through_one_relay_per_region() {
     network.batches.clear();
     let id = network.put(2, "k", "v", Ack::Local);
     let answer = network.written(id).unwrap();
-    assert_eq!(
-        (answer.status, answer.replicas, answer.replicas_wanted),
-        (Status::Stored, 1, 1)
-    );
+    assert_eq!((answer.status, answer.replicas, answer.replicas_wanted), (Status::Stored, 1, 1));
     network.run(20);
     assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
     let region = |at: &SocketAddr| network.nodes[at].config.info.region.clone();
-    let crossing = network
-        .batches
-        .iter()
-        .filter(|(from, to, _)| region(from) != region(to))
-        .count();
+    let crossing =
+        network.batches.iter().filter(|(from, to, _)| region(from) != region(to)).count();
     assert_eq!((network.batches.len(), crossing), (5, 2));
     // Edge case 1: the deadline is the same everywhere, but for the time on the way.
-    let expiries: Vec<_> = network
-        .held("k")
-        .into_iter()
-        .flatten()
-        .map(|(_, at)| at)
-        .collect();
-    let (first, last) = (
-        expiries.iter().min().unwrap(),
-        expiries.iter().max().unwrap(),
-    );
+    let expiries: Vec<_> = network.held("k").into_iter().flatten().map(|(_, at)| at).collect();
+    let (first, last) = (expiries.iter().min().unwrap(), expiries.iter().max().unwrap());
     assert!(last - first <= 2 * DELAY_MS, "{expiries:?}");
 }
 
@@ -53,10 +39,7 @@ fn acknowledgements_count_replicas() {
     let mut network = Network::six();
     let region = network.put(1, "r", "v", Ack::Region);
     let all = network.put(1, "a", "v", Ack::All);
-    assert_eq!(
-        (network.written(region), network.written(all)),
-        (None, None)
-    );
+    assert_eq!((network.written(region), network.written(all)), (None, None));
     network.run(20);
     let counts = |id| network.written(id).map(|w| (w.replicas, w.replicas_wanted));
     assert_eq!((counts(region), counts(all)), (Some((2, 2)), Some((4, 4))));
@@ -72,10 +55,7 @@ fn a_frozen_peer_delays_nobody_and_makes_the_answer_short() {
     assert_eq!(values.iter().filter(|value| value.is_some()).count(), 5);
     network.run(2_100);
     let answer = network.written(id).unwrap();
-    assert_eq!(
-        (answer.status, answer.replicas, answer.replicas_wanted),
-        (Status::Stored, 3, 4)
-    );
+    assert_eq!((answer.status, answer.replicas, answer.replicas_wanted), (Status::Stored, 3, 4));
     network.run(1_000);
     assert!(!network.members(1).contains(&2), "silent for three seconds");
     network.frozen.clear();
@@ -94,9 +74,8 @@ fn another_relay_is_tried_when_the_first_is_frozen() {
         network.run(700);
         let other = if frozen == 3 { 4 } else { 3 };
         for n in 0..20 {
-            let held = network.nodes[&address(other)]
-                .store
-                .peek(&key(&format!("k{n}")), network.now());
+            let held =
+                network.nodes[&address(other)].store.peek(&key(&format!("k{n}")), network.now());
             assert!(held.is_some(), "k{n} did not reach node {other}");
         }
     }
@@ -132,10 +111,7 @@ fn concurrent_writes_of_one_key_end_in_agreement() {
     network.run(100);
     for n in 0..50 {
         let values = network.values(&format!("k{n}"));
-        assert!(
-            values.windows(2).all(|pair| pair[0] == pair[1]),
-            "k{n}: {values:?}"
-        );
+        assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "k{n}: {values:?}");
     }
 }
 
@@ -149,31 +125,15 @@ fn what_came_without_the_relay_mark_is_passed_to_nobody() {
         expires: Instant::from_millis(60_000),
     };
     let version = Version::new((WALL_MS + network.now_ms) << 16, Incarnation(77));
-    let record = Record {
-        key: key("k"),
-        version,
-        change,
-    };
+    let record = Record { key: key("k"), version, change };
     for (relay, sends) in [(false, 0), (true, 1)] {
-        let shipments = vec![Shipment {
-            record: record.clone(),
-            relay,
-        }];
-        let envelope = Envelope {
-            cluster: cluster_id("test"),
-            ..Envelope::default()
-        };
-        let message = RequestMessage {
-            envelope,
-            request: Request::Replicate(shipments),
-        };
+        let shipments = vec![Shipment { record: record.clone(), relay }];
+        let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
+        let message = RequestMessage { envelope, request: Request::Replicate(shipments) };
         let id = RequestId(u64::MAX - u64::from(relay));
         network.input(address(1), Input::Request { id, message });
         network.run(20);
-        assert_eq!(
-            network.answers[&id],
-            Response::Replicated(vec![Receipt::Holds(version)])
-        );
+        assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Holds(version)]));
         assert_eq!(network.batches.len(), sends);
     }
 }
@@ -182,40 +142,14 @@ fn what_came_without_the_relay_mark_is_passed_to_nobody() {
 fn a_stamp_from_the_future_is_refused() {
     let mut network = Network::six();
     let version = Version::new((WALL_MS + network.now_ms + 90_000) << 16, Incarnation(77));
-    let record = Record {
-        key: key("k"),
-        version,
-        change: Change::Delete,
-    };
-    let envelope = Envelope {
-        cluster: cluster_id("test"),
-        ..Envelope::default()
-    };
-    let request = Request::Replicate(vec![Shipment {
-        record,
-        relay: true,
-    }]);
+    let record = Record { key: key("k"), version, change: Change::Delete };
+    let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
+    let request = Request::Replicate(vec![Shipment { record, relay: true }]);
     let id = RequestId(u64::MAX);
-    network.input(
-        address(1),
-        Input::Request {
-            id,
-            message: RequestMessage { envelope, request },
-        },
-    );
-    assert_eq!(
-        network.answers[&id],
-        Response::Replicated(vec![Receipt::Refused])
-    );
+    network.input(address(1), Input::Request { id, message: RequestMessage { envelope, request } });
+    assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Refused]));
     network.put(1, "k", "v", Ack::Local);
-    assert_eq!(
-        network.nodes[&address(1)]
-            .store
-            .peek(&key("k"), network.now())
-            .unwrap()
-            .value,
-        "v"
-    );
+    assert_eq!(network.nodes[&address(1)].store.peek(&key("k"), network.now()).unwrap().value, "v");
 }
 
 #[test]
@@ -240,13 +174,8 @@ fn a_queue_for_a_slow_peer_is_bounded() {
     for n in 0..3_000 {
         network.put(1, &format!("k{n}"), &"x".repeat(1_000), Ack::Local);
     }
-    let dropped = network
-        .events
-        .iter()
-        .any(|(_, event)| matches!(event, Event::WritesDropped { .. }));
+    let dropped =
+        network.events.iter().any(|(_, event)| matches!(event, Event::WritesDropped { .. }));
     assert!(dropped, "three megabytes wait in a queue of one");
-    assert_eq!(
-        network.nodes[&address(1)].snapshot(network.now()).nodes[1].behind_ms,
-        Some(0)
-    );
+    assert_eq!(network.nodes[&address(1)].snapshot(network.now()).nodes[1].behind_ms, Some(0));
 }

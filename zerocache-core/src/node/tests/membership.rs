@@ -33,25 +33,12 @@ fn another_cluster_is_refused_on_every_path() {
     network.start_in("staging", 2, 2, "a", &[1]);
     network.run(3_000);
     assert!(network.members(1).is_empty() && network.members(2).is_empty());
-    assert!(
-        network
-            .events
-            .iter()
-            .any(|(_, event)| matches!(event, Event::OtherCluster { .. }))
-    );
-    let envelope = Envelope {
-        cluster: cluster_id("staging"),
-        ..Envelope::default()
-    };
+    assert!(network.events.iter().any(|(_, event)| matches!(event, Event::OtherCluster { .. })));
+    let envelope = Envelope { cluster: cluster_id("staging"), ..Envelope::default() };
     let id = RequestId(u64::MAX);
-    let message = RequestMessage {
-        envelope,
-        request: Request::Get { key: key("k") },
-    };
+    let message = RequestMessage { envelope, request: Request::Get { key: key("k") } };
     network.input(address(1), Input::Request { id, message });
-    let Response::Refused(refusal) = &network.answers[&id] else {
-        panic!("answered a stranger")
-    };
+    let Response::Refused(refusal) = &network.answers[&id] else { panic!("answered a stranger") };
     assert_eq!(refusal.code, RefusalCode::WrongCluster);
 }
 
@@ -76,32 +63,17 @@ fn a_leaving_node_is_out_at_once_and_forgotten_when_it_is_gone() {
     network.run(1_500);
     let forgotten = |(_, event): &&(SocketAddr, Event)| matches!(event, Event::MemberForgotten(info) if info.incarnation.0 == 2);
     assert_eq!(network.events.iter().filter(forgotten).count(), 5);
-    let down = network
-        .events
-        .iter()
-        .filter(|(_, event)| matches!(event, Event::MemberDown(..)));
+    let down = network.events.iter().filter(|(_, event)| matches!(event, Event::MemberDown(..)));
     assert_eq!(down.count(), 0);
 }
 
 #[test]
 fn a_stray_goodbye_changes_nothing() {
     let mut network = Network::six();
-    let envelope = Envelope {
-        cluster: cluster_id("test"),
-        from: Some(Incarnation(2)),
-        ..Envelope::default()
-    };
-    let message = RequestMessage {
-        envelope,
-        request: Request::Goodbye,
-    };
-    network.input(
-        address(1),
-        Input::Request {
-            id: RequestId(u64::MAX),
-            message,
-        },
-    );
+    let envelope =
+        Envelope { cluster: cluster_id("test"), from: Some(Incarnation(2)), ..Envelope::default() };
+    let message = RequestMessage { envelope, request: Request::Goodbye };
+    network.input(address(1), Input::Request { id: RequestId(u64::MAX), message });
     network.run(3_000);
     assert!(network.members(1).contains(&2));
 }

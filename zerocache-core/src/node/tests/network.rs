@@ -25,20 +25,9 @@ pub(super) const DELAY_MS: u64 = 3;
 
 #[derive(Debug)]
 enum Packet {
-    Request {
-        from: SocketAddr,
-        call: CallId,
-        message: Bytes,
-    },
-    Response {
-        call: CallId,
-        sent_ms: u64,
-        response: Bytes,
-    },
-    Failure {
-        call: CallId,
-        failure: CallFailure,
-    },
+    Request { from: SocketAddr, call: CallId, message: Bytes },
+    Response { call: CallId, sent_ms: u64, response: Bytes },
+    Failure { call: CallId, failure: CallFailure },
 }
 
 #[derive(Default)]
@@ -91,14 +80,8 @@ impl Network {
             warm_max_ms: 60_000,
             outbox_bytes_max: 1 << 20,
         };
-        let store = Store::new(Capacity {
-            entries_max: 10_000,
-            bytes_max: 1 << 20,
-        });
-        #[expect(
-            clippy::arc_with_non_send_sync,
-            reason = "one thread; the server shares it"
-        )]
+        let store = Store::new(Capacity { entries_max: 10_000, bytes_max: 1 << 20 });
+        #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
         let node = Node::new(config, Arc::new(store), self.now());
         self.nodes.insert(address(n), node);
         let seeds = seeds.iter().map(|seed| address(*seed)).collect();
@@ -134,48 +117,23 @@ impl Network {
 
     fn perform(&mut self, at: SocketAddr, effect: Effect) {
         match effect {
-            Effect::Call {
-                call,
-                to,
-                message,
-                timeout_ms,
-            } => {
+            Effect::Call { call, to, message, timeout_ms } => {
                 if let Request::Replicate(shipments) = &message.request {
                     self.batches.push((at, to, shipments.clone()));
                 }
                 self.timeouts.insert((at, call), self.now_ms + timeout_ms);
                 let message = message.encode(self.now().mono);
                 let packet = if self.nodes.contains_key(&to) {
-                    (
-                        to,
-                        Packet::Request {
-                            from: at,
-                            call,
-                            message,
-                        },
-                    )
+                    (to, Packet::Request { from: at, call, message })
                 } else {
-                    (
-                        at,
-                        Packet::Failure {
-                            call,
-                            failure: CallFailure::Refused,
-                        },
-                    )
+                    (at, Packet::Failure { call, failure: CallFailure::Refused })
                 };
                 self.post(packet);
             }
             Effect::Respond { id, response } => match self.reply_to.remove(&(at, id)) {
                 Some((to, call, sent_ms)) => {
                     let response = response.encode();
-                    self.post((
-                        to,
-                        Packet::Response {
-                            call,
-                            sent_ms,
-                            response,
-                        },
-                    ));
+                    self.post((to, Packet::Response { call, sent_ms, response }));
                 }
                 None => {
                     let earlier = self.answers.insert(id, response);
@@ -189,8 +147,7 @@ impl Network {
 
     fn post(&mut self, packet: (SocketAddr, Packet)) {
         self.serial += 1;
-        self.queue
-            .insert((self.now_ms + DELAY_MS, self.serial), packet);
+        self.queue.insert((self.now_ms + DELAY_MS, self.serial), packet);
     }
 
     pub(super) fn run(&mut self, ms: u64) {
@@ -227,32 +184,18 @@ impl Network {
 
     fn deliver(&mut self, to: SocketAddr, packet: Packet) {
         match packet {
-            Packet::Request {
-                from,
-                call,
-                message,
-            } => {
+            Packet::Request { from, call, message } => {
                 let Ok(message) = RequestMessage::decode(message, self.now().mono) else {
                     panic!("undecodable request");
                 };
                 self.serial += 1;
                 let id = RequestId(1 << 40 | self.serial);
-                self.reply_to
-                    .insert((to, id), (from, call, self.now_ms - DELAY_MS));
+                self.reply_to.insert((to, id), (from, call, self.now_ms - DELAY_MS));
                 self.input(to, Input::Request { id, message });
             }
-            Packet::Response {
-                call,
-                sent_ms,
-                response,
-            } => {
+            Packet::Response { call, sent_ms, response } => {
                 let elapsed_us = (self.now_ms - sent_ms) * 1_000;
-                self.end_call(
-                    to,
-                    call,
-                    Ok(Response::decode(response).unwrap()),
-                    elapsed_us,
-                );
+                self.end_call(to, call, Ok(Response::decode(response).unwrap()), elapsed_us);
             }
             Packet::Failure { call, failure } => self.end_call(to, call, Err(failure), 0),
         }
@@ -266,14 +209,7 @@ impl Network {
         elapsed_us: u64,
     ) {
         if self.timeouts.remove(&(at, call)).is_some() {
-            self.input(
-                at,
-                Input::Answer {
-                    call,
-                    result,
-                    elapsed_us,
-                },
-            );
+            self.input(at, Input::Answer { call, result, elapsed_us });
         }
     }
 
@@ -281,33 +217,14 @@ impl Network {
         self.serial += 1;
         let id = RequestId(self.serial);
         let (key, scope) = (key(name), Scope::Cluster);
-        self.input(
-            address(n),
-            Input::Write {
-                id,
-                key,
-                op,
-                ack,
-                scope,
-                timeout_ms: 0,
-            },
-        );
+        self.input(address(n), Input::Write { id, key, op, ack, scope, timeout_ms: 0 });
         id
     }
 
     pub(super) fn put(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {
         let value = Bytes::copy_from_slice(value.as_bytes());
         let ttl = Ttl::from_secs(60).unwrap();
-        self.write(
-            n,
-            name,
-            WriteOp::Put {
-                value,
-                metadata: Bytes::new(),
-                ttl,
-            },
-            ack,
-        )
+        self.write(n, name, WriteOp::Put { value, metadata: Bytes::new(), ttl }, ack)
     }
 
     pub(super) fn written(&self, id: RequestId) -> Option<Written> {
@@ -322,26 +239,17 @@ impl Network {
     pub(super) fn held(&self, name: &str) -> Vec<Option<(String, u64)>> {
         let one = |node: &Node<SingleThread>| {
             let entry = node.store.peek(&key(name), self.now())?;
-            Some((
-                String::from_utf8(entry.value.to_vec()).unwrap(),
-                entry.expires.as_millis(),
-            ))
+            Some((String::from_utf8(entry.value.to_vec()).unwrap(), entry.expires.as_millis()))
         };
         self.nodes.values().map(one).collect()
     }
 
     pub(super) fn values(&self, name: &str) -> Vec<Option<String>> {
-        self.held(name)
-            .into_iter()
-            .map(|held| held.map(|(value, _)| value))
-            .collect()
+        self.held(name).into_iter().map(|held| held.map(|(value, _)| value)).collect()
     }
 
     pub(super) fn members(&self, n: u64) -> Vec<u64> {
-        let writable = self.nodes[&address(n)]
-            .view
-            .members()
-            .filter(|m| m.takes_writes());
+        let writable = self.nodes[&address(n)].view.members().filter(|m| m.takes_writes());
         writable.map(|m| m.info.incarnation.0).collect()
     }
 }

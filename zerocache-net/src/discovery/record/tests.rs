@@ -4,11 +4,8 @@ use super::*;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
-const GOOD: Fields<'_> = &[
-    ("cluster", "zerocache"),
-    ("region", "london"),
-    ("incarnation", "00000000000000ff"),
-];
+const GOOD: Fields<'_> =
+    &[("cluster", "zerocache"), ("region", "london"), ("incarnation", "00000000000000ff")];
 
 fn resolved(addresses: &str, port: u16, fields: Fields<'_>) -> ResolvedService {
     ServiceInfo::new(TYPE_NATIVE, "x", "x.local.", addresses, port, fields)
@@ -24,10 +21,7 @@ fn announcement(addresses: &[&str]) -> Announcement {
     Announcement {
         region: "sydney".into(),
         incarnation: 0xfedc_ba98_7654_3210,
-        addresses: addresses
-            .iter()
-            .map(|address| address.parse().unwrap())
-            .collect(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         port: 6789,
         python: true,
     }
@@ -48,23 +42,14 @@ fn what_is_missing_rejects_a_record() {
     let other: Fields<'_> = &[("cluster", "staging"), ("region", "london")];
     let empty: Fields<'_> = &[("cluster", "zerocache"), ("region", "")];
     let control: Fields<'_> = &[("cluster", "zerocache"), ("region", "a\nb")];
-    assert_eq!(
-        judge("127.0.0.2", 6789, without_region),
-        Err(Reject::NoRegion)
-    );
+    assert_eq!(judge("127.0.0.2", 6789, without_region), Err(Reject::NoRegion));
     assert_eq!(judge("127.0.0.2", 6789, empty), Err(Reject::NoRegion));
     assert_eq!(judge("127.0.0.2", 6789, control), Err(Reject::NoRegion));
     assert_eq!(judge("127.0.0.2", 6789, other), Err(Reject::OtherCluster));
-    assert_eq!(
-        judge("127.0.0.2", 6789, &[("region", "london")]),
-        Err(Reject::NoCluster)
-    );
+    assert_eq!(judge("127.0.0.2", 6789, &[("region", "london")]), Err(Reject::NoCluster));
     assert_eq!(judge("127.0.0.2", 6789, &[]), Err(Reject::NoCluster));
     assert_eq!(judge("127.0.0.2", 0, GOOD), Err(Reject::NoPort));
-    assert_eq!(
-        judge("0.0.0.0,224.0.0.251,255.255.255.255", 1, GOOD),
-        Err(Reject::NoAddress)
-    );
+    assert_eq!(judge("0.0.0.0,224.0.0.251,255.255.255.255", 1, GOOD), Err(Reject::NoAddress));
 }
 
 #[test]
@@ -97,16 +82,8 @@ fn unknown_fields_and_a_bad_incarnation_are_tolerated() {
 fn addresses_are_ordered_and_bounded() {
     // Link-local IPv6 without an interface is left out.
     let proposal = judge("fe80::1,2001:db8::1,169.254.0.1,10.0.0.2,10.0.0.1", 1, GOOD).unwrap();
-    let expected = [
-        "10.0.0.1:1",
-        "10.0.0.2:1",
-        "[2001:db8::1]:1",
-        "169.254.0.1:1",
-    ];
-    assert_eq!(
-        proposal.addresses,
-        expected.map(|address| address.parse().unwrap())
-    );
+    let expected = ["10.0.0.1:1", "10.0.0.2:1", "[2001:db8::1]:1", "169.254.0.1:1"];
+    assert_eq!(proposal.addresses, expected.map(|address| address.parse().unwrap()));
 
     let many: Vec<String> = (0..100).map(|last| format!("10.0.0.{last}")).collect();
     let proposal = judge(&many.join(","), 1, GOOD).unwrap();
@@ -126,9 +103,7 @@ fn what_a_node_announces_is_understood() {
 
 #[test]
 fn python_is_told_the_region_and_ipv4_addresses_only() {
-    let service = python(&announcement(&["127.0.0.2", "::1"]))
-        .unwrap()
-        .unwrap();
+    let service = python(&announcement(&["127.0.0.2", "::1"])).unwrap().unwrap();
     assert_eq!(service.get_type(), TYPE_PYTHON);
     assert_eq!(service.get_property_val_str("region"), Some("sydney"));
     assert_eq!(service.get_properties().len(), 1);
@@ -141,10 +116,7 @@ fn python_is_told_the_region_and_ipv4_addresses_only() {
 fn the_longest_name_can_be_announced() {
     let longest = "x".repeat(NAME_LEN_MAX);
     check_name("cluster", &longest).unwrap();
-    let announcement = Announcement {
-        region: longest.clone(),
-        ..announcement(&[])
-    };
+    let announcement = Announcement { region: longest.clone(), ..announcement(&[]) };
     native(&longest, &announcement).unwrap();
     assert!(check_name("cluster", &"x".repeat(NAME_LEN_MAX + 1)).is_err());
     assert!(check_name("region", "").is_err());

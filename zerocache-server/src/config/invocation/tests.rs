@@ -3,16 +3,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::super::{Compat, LogFormat, MdnsInterface};
+use super::super::{Compat, Interface, LogFormat};
 use super::*;
 
 fn parse(flags: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Stop> {
     let argv = std::iter::once("zerocache-server").chain(flags.iter().copied());
     Invocation::parse(argv.map(OsString::from).collect(), |name| {
-        variables
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value.into())
+        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
     })
 }
 
@@ -43,10 +40,7 @@ fn a_region_is_enough() {
     let config = server(&["--region", "london"], &[]);
     assert_eq!(config, ServerConfig::new("london"));
     assert_eq!((config.cluster.as_str(), config.port), ("zerocache", 6789));
-    assert_eq!(
-        (config.drain, config.warm_max),
-        (DRAIN_DEFAULT, WARM_MAX_DEFAULT)
-    );
+    assert_eq!((config.drain, config.warm_max), (DRAIN_DEFAULT, WARM_MAX_DEFAULT));
     assert_eq!(config.max_key_bytes, 1024);
     assert!(config.max_connections > 10_000);
 }
@@ -77,33 +71,14 @@ fn every_flag_has_a_variable() {
         ],
     );
     assert_eq!(config.zone.as_deref(), Some("a"));
-    assert_eq!(
-        config.addresses,
-        [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 1)]
-    );
-    assert_eq!(
-        (config.port, config.listen.map(|l| l.port())),
-        (7000, Some(7001))
-    );
-    assert_eq!(
-        config.discovery,
-        DiscoverySet {
-            mdns: false,
-            dns: true,
-            seeds: true
-        }
-    );
+    assert_eq!(config.addresses, [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 1)]);
+    assert_eq!((config.port, config.listen.map(|l| l.port())), (7000, Some(7001)));
+    assert_eq!(config.discovery, DiscoverySet { mdns: false, dns: true, seeds: true });
     assert_eq!(config.seeds.len(), 2);
     assert_eq!(config.dns[0].to_string(), "nodes.example:6789");
-    assert_eq!(
-        config.mdns_interface,
-        Some(MdnsInterface::Name("lo".into()))
-    );
+    assert_eq!(config.mdns_interface, Some(Interface::Name("lo".into())));
     assert_eq!(config.max_entries, Some(1000));
-    assert_eq!(
-        (config.max_bytes, config.max_value_bytes),
-        (64 << 20, Some(1 << 20))
-    );
+    assert_eq!((config.max_bytes, config.max_value_bytes), (64 << 20, Some(1 << 20)));
     assert_eq!((config.max_key_bytes, config.max_connections), (2048, 50));
     assert_eq!(config.drain, Duration::from_millis(250));
     assert_eq!(config.warm_max, Duration::from_secs(5));
@@ -113,51 +88,30 @@ fn every_flag_has_a_variable() {
 
 #[test]
 fn a_flag_wins_and_an_empty_variable_is_not_set() {
-    let variables = [
-        ("ZEROCACHE_REGION", "paris"),
-        ("ZEROCACHE_ZONE", ""),
-        ("ZEROCACHE_SEED", "a:1"),
-    ];
-    let config = server(
-        &["--region=london", "--seed", "b:2", "--seed", "c:3"],
-        &variables,
-    );
+    let variables =
+        [("ZEROCACHE_REGION", "paris"), ("ZEROCACHE_ZONE", ""), ("ZEROCACHE_SEED", "a:1")];
+    let config = server(&["--region=london", "--seed", "b:2", "--seed", "c:3"], &variables);
     assert_eq!((config.region.as_str(), config.zone), ("london", None));
     let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
     assert_eq!(seeds, ["b:2", "c:3"]);
     // A wrong variable does not matter behind a flag.
-    assert_eq!(
-        server(
-            &["--region", "x", "--port", "1"],
-            &[("ZEROCACHE_PORT", "x")]
-        )
-        .port,
-        1
-    );
+    assert_eq!(server(&["--region", "x", "--port", "1"], &[("ZEROCACHE_PORT", "x")]).port, 1);
 }
 
 #[test]
 fn the_listening_port_is_announced_unless_told_otherwise() {
     let config = server(&["--region", "x", "--listen", "127.0.0.1:0"], &[]);
     assert_eq!(config.port, 0);
-    let config = server(
-        &["--region", "x", "--listen", "127.0.0.1:1", "--port", "2"],
-        &[],
-    );
+    let config = server(&["--region", "x", "--listen", "127.0.0.1:1", "--port", "2"], &[]);
     assert_eq!(config.port, 2);
 }
 
 #[test]
 fn logs() {
-    let invocation = parse(
-        &["--region", "x", "--log-format", "json"],
-        &[("ZEROCACHE_LOG", "debug")],
-    );
+    let invocation =
+        parse(&["--region", "x", "--log-format", "json"], &[("ZEROCACHE_LOG", "debug")]);
     let log = invocation.expect("no mistake").log;
-    assert_eq!(
-        (log.format, log.filter.as_str()),
-        (LogFormat::Json, "debug")
-    );
+    assert_eq!((log.format, log.filter.as_str()), (LogFormat::Json, "debug"));
 }
 
 #[test]
@@ -206,32 +160,17 @@ fn a_mistake_is_one_line_that_names_what_was_written() {
 
 #[test]
 fn help_teaches_and_names_the_variables() {
-    let Err(Stop::Answer(help)) = parse(&["--help"], &[]) else {
-        panic!("no help")
-    };
-    for part in [
-        "Examples:",
-        "[ZEROCACHE_MAX_VALUE_BYTES]",
-        "[default: 6789]",
-        "Who the node is",
-    ] {
+    let Err(Stop::Answer(help)) = parse(&["--help"], &[]) else { panic!("no help") };
+    for part in ["Examples:", "[ZEROCACHE_MAX_VALUE_BYTES]", "[default: 6789]", "Who the node is"] {
         assert!(help.contains(part), "{part} is not in\n{help}");
     }
-    let Err(Stop::Answer(version)) = parse(&["--version"], &[]) else {
-        panic!("no version")
-    };
+    let Err(Stop::Answer(version)) = parse(&["--version"], &[]) else { panic!("no version") };
     assert!(version.starts_with("zerocache-server "), "{version}");
 }
 
 #[test]
 fn the_port_that_kubernetes_sets_is_ignored_with_a_notice() {
-    let invocation = parse(
-        &["--region", "x"],
-        &[("ZEROCACHE_PORT", "tcp://10.0.0.1:6789")],
-    );
+    let invocation = parse(&["--region", "x"], &[("ZEROCACHE_PORT", "tcp://10.0.0.1:6789")]);
     let invocation = invocation.expect("no mistake");
-    assert_eq!(
-        (invocation.server.port, invocation.notices.len()),
-        (6789, 1)
-    );
+    assert_eq!((invocation.server.port, invocation.notices.len()), (6789, 1));
 }

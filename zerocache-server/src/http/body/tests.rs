@@ -29,9 +29,7 @@ impl Body for Pieces {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0
-            .poll_recv(cx)
-            .map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
@@ -39,9 +37,7 @@ impl Body for Pieces {
 async fn memory_is_charged_until_the_bytes_are_dropped() {
     let gate = gate(64 << 10);
     let body = Bytes::from(vec![7; 20_000]);
-    let read = read_body(Full::new(body.clone()), 1 << 20, &gate)
-        .await
-        .expect("a body");
+    let read = read_body(Full::new(body.clone()), 1 << 20, &gate).await.expect("a body");
     assert_eq!(read, body);
     let clone = read.clone();
     drop(read);
@@ -83,10 +79,7 @@ async fn a_dripping_body_is_given_up_after_a_window() {
             sleep(Duration::from_millis(100)).await;
         }
     });
-    assert_eq!(
-        read_body(Pieces(pieces), 1 << 20, &gate).await,
-        Err(BodyError::TooSlow)
-    );
+    assert_eq!(read_body(Pieces(pieces), 1 << 20, &gate).await, Err(BodyError::TooSlow));
     assert_eq!(gate.counters.body_timeouts.get(), 1);
     drip.await.expect("the drip ends");
 }
@@ -103,10 +96,7 @@ async fn the_whole_time_is_bounded_at_any_rate() {
         }
         sent
     });
-    assert_eq!(
-        read_body(Pieces(pieces), 1 << 20, &gate).await,
-        Err(BodyError::TooSlow)
-    );
+    assert_eq!(read_body(Pieces(pieces), 1 << 20, &gate).await, Err(BodyError::TooSlow));
     let sent = steady.await.expect("the sender ends");
     assert!((55..=66).contains(&sent), "{sent} pieces in 60 s");
 }
@@ -115,10 +105,7 @@ async fn the_whole_time_is_bounded_at_any_rate() {
 async fn an_error_of_the_body_is_an_incomplete_body() {
     let gate = gate(1 << 20);
     let broken = pieces(vec![Ok(Frame::data(Bytes::from_static(b"ab"))), Err("cut")]);
-    assert_eq!(
-        read_body(broken, 10, &gate).await,
-        Err(BodyError::Incomplete)
-    );
+    assert_eq!(read_body(broken, 10, &gate).await, Err(BodyError::Incomplete));
     assert_eq!(gate.counters.bodies_incomplete.get(), 1);
 }
 

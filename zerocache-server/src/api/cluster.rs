@@ -1,0 +1,121 @@
+//! `/v1/cluster` and `/v1/stats`: what an operator asks for.
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use zerocache_core::node::{NodeSnapshot, RegionSnapshot};
+
+use super::Api;
+
+/// The cluster as this node sees it.
+#[derive(Serialize)]
+pub(super) struct ClusterBody {
+    cluster: String,
+    /// This node first.
+    nodes: Vec<NodeBody>,
+    /// Nearest first.
+    regions: Vec<RegionBody>,
+}
+
+#[derive(Serialize)]
+struct NodeBody {
+    id: String,
+    region: String,
+    zone: Option<String>,
+    address: Option<String>,
+    port: Option<u16>,
+    state: &'static str,
+    since_ms: u64,
+    latency_ms: Option<f64>,
+    bytes_max: u64,
+    behind_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct RegionBody {
+    name: String,
+    latency_ms: Option<f64>,
+}
+
+impl From<NodeSnapshot> for NodeBody {
+    fn from(node: NodeSnapshot) -> Self {
+        Self {
+            id: node.id.to_string(),
+            region: node.region,
+            zone: node.zone,
+            address: node.address.map(|address| address.ip().to_string()),
+            port: node.address.map(|address| address.port()),
+            state: node.state.map_or("unreachable", |state| state.as_str()),
+            since_ms: node.since_ms,
+            latency_ms: millis(node.latency_us),
+            bytes_max: node.bytes_max,
+            behind_ms: node.behind_ms,
+        }
+    }
+}
+
+impl From<RegionSnapshot> for RegionBody {
+    fn from(region: RegionSnapshot) -> Self {
+        Self { name: region.name, latency_ms: millis(region.latency_us) }
+    }
+}
+
+fn millis(micros: Option<u64>) -> Option<f64> {
+    micros.map(|micros| micros as f64 / 1_000.0)
+}
+
+pub(super) async fn get(State(api): State<Api>) -> Json<ClusterBody> {
+    let snapshot = api.runtime.snapshot();
+    Json(ClusterBody {
+        cluster: snapshot.cluster,
+        nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
+        regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+    })
+}
+
+/// What the node holds and what happened.
+#[derive(Serialize)]
+pub(super) struct StatsBody {
+    entries: u64,
+    bytes: u64,
+    entries_max: Option<u64>,
+    bytes_max: u64,
+    traces: u64,
+    retention_ms: u64,
+    hits: u64,
+    misses: u64,
+    expired: u64,
+    evicted: u64,
+    puts: u64,
+    deletes: u64,
+    outdated: u64,
+    unkept: u64,
+    connections_accepted: u64,
+    connections_refused: u64,
+    requests: u64,
+    bad_requests: u64,
+}
+
+pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
+    let storage = api.runtime.storage();
+    let (stats, capacity, http) = (storage.stats(), storage.capacity(), &api.counters);
+    Json(StatsBody {
+        entries: stats.entries,
+        bytes: stats.bytes,
+        entries_max: Some(capacity.entries_max).filter(|most| *most != u64::MAX),
+        bytes_max: capacity.bytes_max,
+        traces: stats.traces,
+        retention_ms: storage.retention_ms(zerocache_net::clock::now()),
+        hits: stats.counts.hits,
+        misses: stats.counts.misses,
+        expired: stats.counts.expired,
+        evicted: stats.counts.evicted,
+        puts: stats.counts.puts,
+        deletes: stats.counts.deletes,
+        outdated: stats.counts.outdated,
+        unkept: stats.counts.unkept,
+        connections_accepted: http.accepted.get(),
+        connections_refused: http.refused_over_cap.get(),
+        requests: http.requests.get(),
+        bad_requests: http.bad_requests.get(),
+    })
+}

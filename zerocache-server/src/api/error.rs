@@ -1,0 +1,137 @@
+//! Every refusal over HTTP: its status, its stable code, its sentence.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use zerocache_core::{
+    key::InvalidKey,
+    wire::{Refusal, RefusalCode},
+};
+
+use crate::http::BodyError;
+
+/// After how many seconds an overloaded node may be asked again.
+const RETRY_AFTER_S: u32 = 1;
+
+/// Marks a miss of a node that is still warming.
+pub(super) const WARMING: HeaderName = HeaderName::from_static("zerocache-warming");
+
+/// A refused request.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after_s: Option<u32>,
+    warming: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after_s: None, warming: false }
+    }
+
+    pub(super) fn bad_query(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_query", message)
+    }
+
+    pub(super) fn bad_key(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_key", message)
+    }
+
+    pub(super) fn bad_ttl(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_ttl", message)
+    }
+
+    pub(super) fn missing_type(wanted: &str) -> Self {
+        let message = format!("the content type must be {wanted}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message)
+    }
+
+    pub(super) fn not_found(warming: bool) -> Self {
+        let error =
+            Self::new(StatusCode::NOT_FOUND, "not_found", "no value is stored for this key");
+        Self { warming, ..error }
+    }
+
+    pub(super) fn not_found_path(path: &str) -> Self {
+        let shown: String = path.chars().take(80).collect();
+        let message = format!("there is nothing at {shown}; entries are at /v1/entries/KEY");
+        Self::new(StatusCode::NOT_FOUND, "no_such_path", message)
+    }
+
+    pub(super) fn method(method: &Method, path: &str) -> Self {
+        let shown: String = path.chars().take(80).collect();
+        let message = format!("{method} is not possible at {shown}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    /// An answer of the core that does not fit the question.
+    pub(super) fn unexpected() -> Self {
+        let message = "the node gave an unexpected answer";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+impl From<InvalidKey> for ApiError {
+    fn from(error: InvalidKey) -> Self {
+        Self::bad_key(error.to_string())
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge { .. } => "too_large",
+            BodyError::TooSlow => "body_too_slow",
+            BodyError::Incomplete => "body_incomplete",
+            BodyError::NoMemory => "overloaded",
+        };
+        let refused = Self::new(error.status(), code, error.to_string());
+        Self { retry_after_s: error.retry_after_s(), ..refused }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = match refusal.code {
+            RefusalCode::BadKey => (StatusCode::BAD_REQUEST, "bad_key"),
+            RefusalCode::BadMessage | RefusalCode::BadHello => {
+                (StatusCode::BAD_REQUEST, "bad_message")
+            }
+            RefusalCode::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            RefusalCode::WrongCluster | RefusalCode::WrongNode => {
+                (StatusCode::MISDIRECTED_REQUEST, "misdirected")
+            }
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        };
+        let unavailable = status == StatusCode::SERVICE_UNAVAILABLE;
+        let refused = Self::new(status, code, refusal.text);
+        Self { retry_after_s: unavailable.then_some(RETRY_AFTER_S), ..refused }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Body { code: self.code, message: &self.message };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.warming {
+            headers.insert(WARMING, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}

@@ -1,0 +1,51 @@
+//! Keys in URLs: percent-encoded bytes, taken as they are.
+
+use bytes::Bytes;
+use zerocache_core::key::Key;
+
+use super::error::ApiError;
+
+/// The key in the rest of a path.
+///
+/// `%XX` stands for a byte and everything else for itself; a `/` may stand unescaped, and a `+` is
+/// a plus sign. A `%` that is not followed by two hexadecimal digits is an error.
+pub(super) fn from_path(raw: &str, bytes_max: usize) -> Result<Key, ApiError> {
+    let bytes = percent_decode(raw).ok_or_else(|| {
+        ApiError::bad_key("the key has a '%' that is not followed by two hexadecimal digits")
+    })?;
+    Ok(Key::within(Bytes::from(bytes), bytes_max)?)
+}
+
+/// The bytes that a percent-encoded text stands for.
+pub(super) fn percent_decode(raw: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        decoded.push(match byte {
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            plain => plain,
+        });
+    }
+    Some(decoded)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_survives() {
+        let all: Vec<u8> = (0..=255).collect();
+        let encoded: String = all.iter().map(|byte| format!("%{byte:02X}")).collect();
+        assert_eq!(percent_decode(&encoded), Some(all.clone()));
+        assert_eq!(percent_decode(&encoded.to_lowercase()), Some(all));
+        assert_eq!(percent_decode("a+b/c").as_deref(), Some(&b"a+b/c"[..]));
+        for bad in ["%", "%4", "%zz", "%+1", "a%2"] {
+            assert_eq!(percent_decode(bad), None, "{bad}");
+        }
+    }
+}

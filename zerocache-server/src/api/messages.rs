@@ -1,0 +1,39 @@
+//! `POST /v1/messages`: one message of the protocol in, one out.
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use zerocache_core::{
+    limits::VALUE_BYTES_WIRE_MAX,
+    wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
+};
+use zerocache_net::{clock, transport::MESSAGES_TYPE};
+
+use super::{Api, error::ApiError};
+use crate::http::read_body;
+
+/// A node takes values of at least this size from its peers, whatever its own limit, because limits
+/// apply to the node that accepts a write.
+const VALUE_BYTES_FLOOR: u64 = 16 << 20;
+
+pub(super) async fn post(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
+    // A type that no web page can send without asking first keeps browsers out.
+    if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
+        return Err(ApiError::missing_type(MESSAGES_TYPE));
+    }
+    let values = api.value_bytes_max.max(VALUE_BYTES_FLOOR).min(VALUE_BYTES_WIRE_MAX as u64);
+    let bytes_max = values + MESSAGE_OVERHEAD_BYTES as u64;
+    let body = read_body(body, bytes_max, &api.bodies).await?;
+    let response = match RequestMessage::decode(body, clock::mono()) {
+        Ok(message) => api.runtime.request(message).await,
+        Err(error) => Response::refused(RefusalCode::BadMessage, error.to_string()),
+    };
+    Ok(([(header::CONTENT_TYPE, MESSAGES_TYPE)], response.encode()).into_response())
+}

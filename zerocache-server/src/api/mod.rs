@@ -1,0 +1,101 @@
+//! The HTTP faces of a node: entries for curl, messages for nodes and clients, the cluster for
+//! operators. They translate; the rules are in the core.
+
+mod cluster;
+mod compat;
+mod entries;
+mod error;
+mod key;
+mod messages;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use zerocache_core::wire::NodeState;
+use zerocache_net::transport::MESSAGES_PATH;
+
+use self::error::ApiError;
+use crate::{
+    http::{BodyGate, HttpCounters},
+    runtime::Runtime,
+};
+
+/// Where entries are.
+const ENTRIES_PREFIX: &str = "/v1/entries/";
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Api {
+    /// The node.
+    pub runtime: Arc<Runtime>,
+    /// The bound on bodies in memory.
+    pub bodies: BodyGate,
+    /// What the listener counted.
+    pub counters: Arc<HttpCounters>,
+    /// The largest value in bytes.
+    pub value_bytes_max: u64,
+    /// The longest key in bytes.
+    pub key_bytes_max: usize,
+    /// Whether the paths of the Python package are served.
+    pub compat: bool,
+}
+
+/// All routes of a node.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route(MESSAGES_PATH, post(messages::post))
+        .route("/v1/cluster", get(cluster::get))
+        .route("/v1/stats", get(cluster::stats))
+        .route("/ping", get(ping))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(by_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(api)
+}
+
+/// Entries are matched by hand: a key is any bytes, and axum's path parameters are text.
+async fn by_path(
+    State(api): State<Api>,
+    method: Method,
+    uri: Uri,
+    body: axum::body::Body,
+) -> Response {
+    let path = uri.path();
+    let result = if let Some(key) = path.strip_prefix(ENTRIES_PREFIX) {
+        entries::handle(&api, &method, key, uri.query(), body).await
+    } else if api.compat && !path.starts_with("/v1/") {
+        compat::handle(&api, &method, path, uri.query(), body).await
+    } else {
+        Err(ApiError::not_found_path(path))
+    };
+    result.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::method(&method, uri.path())
+}
+
+/// Answers that the process runs.
+async fn ping() -> &'static str {
+    "pong"
+}
+
+/// Answers 200 as long as the process serves; it does not depend on peers.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Answers 200 when the node is in sync, and 503 while it is warming or leaving.
+async fn readyz(State(api): State<Api>) -> Response {
+    let state = api.runtime.state();
+    let ready = state == NodeState::InSync;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", state.as_str())).into_response()
+}

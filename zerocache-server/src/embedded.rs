@@ -1,0 +1,101 @@
+//! A node inside another process, on a thread and runtime of its own: for examples and tests.
+
+use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
+
+use tokio::sync::oneshot;
+use zerocache_core::version::Incarnation;
+
+use crate::{
+    config::ServerConfig,
+    node::{RunError, RunningNode},
+};
+
+/// A node that runs beside the caller's code. Dropping it kills it.
+pub struct EmbeddedNode {
+    address: SocketAddr,
+    incarnation: Incarnation,
+    end: Option<oneshot::Sender<End>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// How a node ends.
+enum End {
+    /// With a goodbye.
+    Leave,
+    /// Without.
+    Kill,
+}
+
+impl EmbeddedNode {
+    /// Starts a node and waits until it serves and, at most `ready_within`, until it is in sync.
+    ///
+    /// # Errors
+    /// [`RunError`] when it cannot start.
+    pub fn start(config: ServerConfig, ready_within: Duration) -> Result<Self, RunError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name(format!("zerocache-{}", config.region))
+            .enable_all()
+            .build()?;
+        let (end, ended) = oneshot::channel();
+        let (started, start) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("zerocache-node".into()).spawn(move || {
+            runtime.block_on(async {
+                let node = match RunningNode::start(config).await {
+                    Ok(node) => node,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                let ready = node.ready(ready_within).await;
+                tracing::debug!(ready, "embedded node serves");
+                let address = node.addresses().first().copied();
+                let address = address.unwrap_or(node.listen_address());
+                let _starter_gone = started.send(Ok((address, node.incarnation())));
+                if let Ok(End::Leave) = ended.await {
+                    node.leave().await;
+                }
+            });
+            // Cuts every connection and task at once, as the end of a process would.
+            runtime.shutdown_background();
+        })?;
+        let stopped = || std::io::Error::other("the node's thread ended early");
+        let (address, incarnation) = start.recv().map_err(|_| stopped())??;
+        Ok(Self { address, incarnation, end: Some(end), thread: Some(thread) })
+    }
+
+    /// Where the node can be reached.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node's life.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Leaves the cluster and waits until that is done: the drain and at most three seconds.
+    pub fn leave(mut self) {
+        self.finish(End::Leave);
+    }
+
+    /// Ends the node without a goodbye; its port is closed when this returns.
+    pub fn kill(mut self) {
+        self.finish(End::Kill);
+    }
+
+    fn finish(&mut self, how: End) {
+        if let Some(end) = self.end.take() {
+            let _ended_already = end.send(how);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Drop for EmbeddedNode {
+    fn drop(&mut self) {
+        self.finish(End::Kill);
+    }
+}

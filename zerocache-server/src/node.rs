@@ -1,0 +1,268 @@
+//! Puts a node together: configuration, store, core, transport, discovery, listener.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use zerocache_core::{
+    limits::Limits,
+    node::{Input, NodeConfig},
+    store::Capacity,
+    version::Incarnation,
+    wire::{NodeInfo, NodeState},
+};
+use zerocache_net::{
+    discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
+    transport::{HttpTransport, TransportError},
+};
+
+use crate::{
+    api::{self, Api},
+    config::{ConfigError, ServerConfig},
+    http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served},
+    runtime::{Runtime, Storage},
+};
+
+/// How long a connection to another node may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Events of discovery that may wait.
+const DISCOVERY_EVENTS_MAX: usize = 512;
+
+/// How long a leaving node waits until its last writes are with its peers.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
+
+/// What may wait for one peer: this part of the byte budget, within the bounds below.
+const OUTBOX_SHARE: u64 = 16;
+const OUTBOX_BYTES_LEAST: u64 = 1 << 20;
+const OUTBOX_BYTES_MOST: u64 = 64 << 20;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration is not allowed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Discovery does not accept its configuration.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// Other nodes cannot be called.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The system has no randomness to give.
+    #[error("cannot draw an incarnation: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// The system refused something else.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A node that serves. Dropping it ends it without a goodbye, as a crash would.
+pub struct RunningNode {
+    runtime: Arc<Runtime>,
+    discovery: Arc<Discovery>,
+    listen: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    incarnation: Incarnation,
+    drain: Duration,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<Served>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl RunningNode {
+    /// Starts a node. It serves when this returns, and finds its peers from then on.
+    ///
+    /// # Errors
+    /// [`RunError`] when the configuration is not allowed or the system refuses something.
+    pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
+        config.validate()?;
+        warn_of_openness(&config);
+        let listener = http::bind(&config.listen_addresses())?;
+        let listen = listener.local_addr()?;
+        let port = if config.port == 0 { listen.port() } else { config.port };
+        let ips = config.announced_addresses();
+        let addresses: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let incarnation = Incarnation(getrandom::u64()?);
+        let capacity = Capacity {
+            entries_max: config.max_entries.map_or(u64::MAX, |most| most as u64),
+            bytes_max: config.max_bytes,
+        };
+        let node_config = node_config(&config, incarnation, addresses.clone());
+        let transport = Arc::new(HttpTransport::new(CONNECT_TIMEOUT)?);
+        let runtime = Runtime::new(node_config, Storage::new(capacity), transport);
+        let (stop, stopped) = oneshot::channel();
+        let server = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
+        let (discovery, events) = start_discovery(&config)?;
+        let discovery = Arc::new(discovery);
+        discovery.announce(&Announcement {
+            region: config.region.clone(),
+            incarnation: incarnation.0,
+            addresses: ips,
+            port,
+            python: config.compat.is_some(),
+        })?;
+        let tasks = vec![
+            spawn_timer(Arc::clone(&runtime)),
+            tokio::spawn(pass_on(events, Arc::clone(&runtime))),
+        ];
+        let drain = config.drain;
+        let stop = Some(stop);
+        Ok(Self { runtime, discovery, listen, addresses, incarnation, drain, stop, server, tasks })
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where the node says that it can be reached.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The node's life.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Waits until the node is in sync, at most `most`; whether it is.
+    pub async fn ready(&self, most: Duration) -> bool {
+        let mut state = self.runtime.watch_state();
+        let ready = state.wait_for(|state| *state == NodeState::InSync);
+        tokio::time::timeout(most, ready).await.is_ok_and(|ready| ready.is_ok())
+    }
+
+    /// Leaves the cluster: is not ready from now on, says goodbye, goes on answering for the drain,
+    /// hands over its last writes, closes. Takes at most the drain and three seconds.
+    pub async fn leave(mut self) {
+        tracing::info!(drain_ms = self.drain.as_millis() as u64, "leaving");
+        self.runtime.input(Input::Leave);
+        let drained = tokio::time::sleep(self.drain);
+        tokio::join!(self.discovery.withdraw(), drained);
+        if !self.runtime.flush(FLUSH_MAX).await {
+            tracing::warn!("left before all writes were handed over");
+        }
+        if let Some(stop) = self.stop.take() {
+            let _ended_already = stop.send(());
+        }
+        let (served, ()) = tokio::join!(&mut self.server, self.discovery.shutdown());
+        match served {
+            Ok(Served { cut: 0 }) => tracing::info!("left"),
+            Ok(Served { cut }) => tracing::warn!(cut, "left; some connections were cut"),
+            Err(error) => tracing::error!(%error, "the listener failed"),
+        }
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.server.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn node_config(config: &ServerConfig, id: Incarnation, addresses: Vec<SocketAddr>) -> NodeConfig {
+    let outbox = config.max_bytes / OUTBOX_SHARE;
+    let value_bytes_max = usize::try_from(config.value_bytes_max()).unwrap_or(usize::MAX);
+    NodeConfig {
+        cluster: config.cluster.clone(),
+        info: NodeInfo {
+            incarnation: id,
+            region: config.region.clone(),
+            zone: config.zone.clone(),
+            addresses,
+            state: NodeState::Warming,
+            bytes_max: config.max_bytes,
+        },
+        limits: Limits {
+            key_bytes_max: config.max_key_bytes,
+            value_bytes_max: Limits::value_bytes_within(value_bytes_max, config.max_bytes),
+        },
+        warm_max_ms: config.warm_max.as_millis() as u64,
+        outbox_bytes_max: outbox.clamp(OUTBOX_BYTES_LEAST, OUTBOX_BYTES_MOST) as usize,
+    }
+}
+
+fn spawn_server(
+    config: &ServerConfig,
+    listener: tokio::net::TcpListener,
+    runtime: Arc<Runtime>,
+    stopped: oneshot::Receiver<()>,
+) -> JoinHandle<Served> {
+    let mut limits = HttpLimits::for_config(config);
+    limits.connections_max = http::fit_connections(limits.connections_max);
+    let counters = Arc::new(HttpCounters::default());
+    let router = api::router(Api {
+        runtime,
+        bodies: BodyGate::new(limits.bodies.clone(), Arc::clone(&counters)),
+        counters: Arc::clone(&counters),
+        value_bytes_max: config.value_bytes_max(),
+        key_bytes_max: config.max_key_bytes,
+        compat: config.compat.is_some(),
+    });
+    let stop = async move {
+        // A dropped sender means the same: the node is gone.
+        let _told = stopped.await;
+    };
+    tokio::spawn(http::serve(listener, router, limits, counters, stop))
+}
+
+fn start_discovery(
+    config: &ServerConfig,
+) -> Result<(Discovery, mpsc::Receiver<discovery::Event>), DiscoveryError> {
+    let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
+    let mut wanted = DiscoveryConfig::new(config.cluster.clone());
+    if config.discovery.mdns {
+        wanted.mdns = Some(MdnsConfig { interface: config.mdns_interface.clone() });
+    }
+    if config.discovery.dns {
+        wanted.dns = config.dns.clone();
+    }
+    if config.discovery.seeds {
+        wanted.seeds = config.seeds.clone();
+    }
+    Ok((Discovery::start(wanted, sender)?, events))
+}
+
+fn spawn_timer(runtime: Arc<Runtime>) -> JoinHandle<()> {
+    tokio::spawn(async move { runtime.keep_time().await })
+}
+
+/// Hands what discovery finds to the node.
+async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, runtime: Arc<Runtime>) {
+    while let Some(event) = events.recv().await {
+        runtime.input(match event {
+            discovery::Event::Proposed(proposal) => Input::Proposed(proposal.addresses),
+            discovery::Event::Withdrawn(proposal) => match proposal.incarnation {
+                Some(id) => Input::Withdrawn(Incarnation(id)),
+                None => continue,
+            },
+            discovery::Event::Settled => Input::Settled,
+        });
+    }
+}
+
+/// Says plainly what is not protected.
+fn warn_of_openness(config: &ServerConfig) {
+    tracing::warn!(
+        "no authentication: whoever reaches the port of this node can read and delete everything"
+    );
+    if config.compat.is_some() {
+        tracing::warn!(
+            "the paths of the Python package know no cluster name: its clients on this network use \
+             this node, whatever cluster they belong to"
+        );
+    }
+}

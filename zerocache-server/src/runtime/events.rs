@@ -1,0 +1,28 @@
+//! What happened in the cluster, as log lines.
+
+use zerocache_core::node::Event;
+
+/// Logs an event.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::MemberUp(info, address) => tracing::info!(
+            node = %info.incarnation, region = info.region, %address, "a node answers"
+        ),
+        Event::MemberDown(info, address) => tracing::warn!(
+            node = %info.incarnation, region = info.region, %address, "a node is silent"
+        ),
+        Event::MemberLeaving(info) => tracing::info!(
+            node = %info.incarnation, region = info.region, "a node leaves"
+        ),
+        Event::MemberForgotten(info) => tracing::info!(
+            node = %info.incarnation, region = info.region, "a node is gone"
+        ),
+        Event::OtherCluster { address, text } => tracing::warn!(
+            %address, "refused: another cluster answers there: {text}"
+        ),
+        Event::WritesDropped { peer, count } => tracing::warn!(
+            node = %peer, count, "writes for a node were given up"
+        ),
+        other => tracing::info!(?other, "cluster event"),
+    }
+}
