@@ -5,11 +5,11 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mdns_sd::{IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{Error, IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zerocache_net::discovery::{
-    Announcement, Discovery, DiscoveryConfig, Event, MdnsConfig, Proposal, Source,
+    Announcement, Discovery, DiscoveryConfig, Event, MdnsConfig, Proposal, RECORDS_MAX, Source,
 };
 use zerocache_tests::namespace;
 
@@ -231,6 +231,50 @@ fn on_loopback() -> ServiceDaemon {
     daemon.enable_interface("lo").expect("configured");
     daemon.set_service_name_len_max(30).expect("configured");
     daemon
+}
+
+#[test]
+fn a_flood_of_records_is_bounded_and_survived() {
+    namespace::run("a_flood_of_records_is_bounded_and_survived", || {
+        block_on(flood());
+    });
+}
+
+async fn flood() {
+    let mut config = DiscoveryConfig::new("zerocache");
+    config.mdns = Some(MdnsConfig { interface: Some("lo".parse().expect("an interface")) });
+    config.interval = Duration::from_millis(200);
+    let (discovery, mut events) = start(config);
+    assert_eq!(next(&mut events).await, Event::Settled);
+    let forger = on_loopback();
+    for number in 0..RECORDS_MAX + 400 {
+        let name = format!("flood-{number}");
+        let host = format!("{name}.local.");
+        let fields = [("cluster", "zerocache"), ("region", "london")];
+        let mut service =
+            ServiceInfo::new(NATIVE, &name, &host, "127.0.0.9", 1, &fields[..]).expect("a record");
+        service.set_requires_probe(false);
+        while let Err(Error::Again) = forger.register(service.clone()) {
+            std::thread::yield_now();
+        }
+    }
+    // This blocks the only thread of the runtime, so that the daemon finds its receiver slow.
+    std::thread::sleep(Duration::from_secs(3));
+    while discovery.counts().browse_restarts == 0 {
+        drained(&mut events);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while discovery.counts().over_limit == 0 {
+        drained(&mut events);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The flood ends, but most of its records stand until their time to live: a real node still has
+    // its turn in a channel smaller than they are many.
+    let stopped = forger.shutdown().expect("stopping");
+    let _ = stopped.recv_async().await;
+    let (peer, _at_peer) = mdns("zerocache");
+    peer.announce(&announcement("sydney", 3, &["127.0.0.3"])).expect("announced");
+    found(&mut events, 3, &["127.0.0.3:6789"]).await;
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub struct Counts {
     pub other_cluster: u64,
     /// mDNS records without region, port, usable address or cluster.
     pub malformed: u64,
-    /// mDNS records and addresses beyond a limit.
+    /// mDNS records that replaced another, and addresses of a name left out, at a limit.
     pub over_limit: u64,
     /// Lookups of a name that failed or took too long.
     pub lookups_failed: u64,

@@ -4,8 +4,8 @@
 //! receiver is slow without a word, and lives on when its handle is dropped; all three are dealt
 //! with here.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -163,7 +163,8 @@ pub(super) async fn run(
     outlet: Outlet,
     first_answer: mpsc::Sender<()>,
 ) {
-    let mut browse = Browse { mdns, cluster, records: HashMap::new(), outlet };
+    let mut browse =
+        Browse { mdns, cluster, records: BTreeMap::new(), turn: String::new(), outlet };
     let mut first_answer = Some(first_answer);
     let mut monitor = browse.mdns.daemon.monitor().ok();
     let mut again = tokio::time::interval(interval);
@@ -235,7 +236,9 @@ fn report(event: &DaemonEvent) {
 struct Browse {
     mdns: Arc<Mdns>,
     cluster: String,
-    records: HashMap<String, Proposal>,
+    records: BTreeMap<String, Proposal>,
+    /// The record to begin with when all are proposed again.
+    turn: String,
     outlet: Outlet,
 }
 
@@ -267,19 +270,36 @@ impl Browse {
                 return Ok(());
             }
         };
-        let full = self.records.len() >= RECORDS_MAX;
-        match self.records.entry(name.to_owned()) {
-            Entry::Vacant(_) if full => {
-                counters.over_limit.add(1);
-                return Ok(());
-            }
-            Entry::Vacant(vacant) => drop(vacant.insert(proposal.clone())),
-            Entry::Occupied(mut occupied) => drop(occupied.insert(proposal.clone())),
+        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(name) {
+            counters.over_limit.add(1);
+            self.forget_one();
         }
-        self.outlet.propose(proposal)
+        self.records.insert(name.to_owned(), proposal.clone());
+        self.outlet.propose(proposal).map(drop)
     }
 
-    fn propose_again(&self) -> Result<(), Closed> {
-        self.records.values().try_for_each(|proposal| self.outlet.propose(proposal.clone()))
+    /// Makes room by forgetting the record that had its turn last, so that a flood of forged records
+    /// does not keep a real one out.
+    fn forget_one(&mut self) {
+        let before = (Bound::Unbounded, Bound::Excluded(&self.turn[..]));
+        let last = self.records.range::<str, _>(before).next_back();
+        if let Some(name) = last.or(self.records.last_key_value()).map(|(name, _)| name.clone()) {
+            self.records.remove(&name);
+        }
+    }
+
+    /// Proposes all records until the channel is full, and the rest first the next time: with more
+    /// records than the channel holds, each still has its turn.
+    fn propose_again(&mut self) -> Result<(), Closed> {
+        let from = self.turn.clone();
+        let first = self.records.range::<str, _>((Bound::Included(&from[..]), Bound::Unbounded));
+        let then = self.records.range::<str, _>((Bound::Unbounded, Bound::Excluded(&from[..])));
+        for (name, proposal) in first.chain(then) {
+            if !self.outlet.propose(proposal.clone())? {
+                self.turn.clone_from(name);
+                break;
+            }
+        }
+        Ok(())
     }
 }

@@ -53,7 +53,7 @@ pub const NAMES_MAX: usize = 64;
 pub const ADDRESSES_PER_NAME_MAX: usize = 256;
 
 /// The most mDNS records kept at a time: the thousand nodes of the largest membership that is
-/// tested. Records beyond it are counted and left out.
+/// tested. Beyond it a new record replaces one that was already proposed, and is counted.
 pub const RECORDS_MAX: usize = 1024;
 
 /// The most addresses taken from one mDNS record.

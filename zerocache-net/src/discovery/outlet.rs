@@ -22,11 +22,13 @@ impl Outlet {
         Self { events, counters }
     }
 
-    pub(super) fn propose(&self, proposal: Proposal) -> Result<(), Closed> {
-        if self.offer(Event::Proposed(proposal))? {
+    /// Tells whether there was room.
+    pub(super) fn propose(&self, proposal: Proposal) -> Result<bool, Closed> {
+        let sent = self.offer(Event::Proposed(proposal))?;
+        if sent {
             self.counters.proposed.add(1);
         }
-        Ok(())
+        Ok(sent)
     }
 
     pub(super) fn withdraw(&self, proposal: Proposal) -> Result<(), Closed> {

@@ -34,6 +34,7 @@ pub(super) async fn run(
 ) {
     let mut first_answer = Some(first_answer);
     let mut last = None;
+    let mut turn = 0;
     loop {
         let mut lookup = pin!(tokio::net::lookup_host((name.host(), name.port())));
         let answer = match tokio::time::timeout(LOOKUP_MAX, &mut lookup).await {
@@ -47,7 +48,7 @@ pub(super) async fn run(
         };
         let outcome = outcome(answer, &outlet);
         if let Outcome::Found(addresses) = &outcome
-            && propose(addresses, source, &outlet).is_err()
+            && propose(addresses, source, &outlet, &mut turn).is_err()
         {
             return;
         }
@@ -77,15 +78,25 @@ fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &Outlet
     }
 }
 
-fn propose(addresses: &[SocketAddr], source: Source, outlet: &Outlet) -> Result<(), Closed> {
-    addresses.iter().try_for_each(|address| {
-        outlet.propose(Proposal {
-            addresses: vec![*address],
-            source,
-            region: None,
-            incarnation: None,
-        })
-    })
+/// Proposes each address until the channel is full. `turn` is where to begin, and is left at the
+/// first that found no room, so that each has its turn when there are more than the channel holds.
+fn propose(
+    addresses: &[SocketAddr],
+    source: Source,
+    outlet: &Outlet,
+    turn: &mut usize,
+) -> Result<(), Closed> {
+    let from = *turn % addresses.len().max(1);
+    let (then, first) = addresses.split_at(from);
+    for (offset, address) in first.iter().chain(then).enumerate() {
+        let proposal =
+            Proposal { addresses: vec![*address], source, region: None, incarnation: None };
+        if !outlet.propose(proposal)? {
+            *turn = from + offset;
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn note(name: &NameAndPort, outcome: Outcome, last: &mut Option<Outcome>, outlet: &Outlet) {
@@ -100,4 +111,35 @@ fn note(name: &NameAndPort, outcome: Outcome, last: &mut Option<Outcome>, outlet
         Outcome::Failed(error) => warn!(%name, error, "name does not resolve; tried again"),
     }
     *last = Some(outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::super::{Event, counts::Counters};
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_turn_in_a_small_channel() {
+        let addresses: Vec<SocketAddr> =
+            (1..=10).map(|last| SocketAddr::from(([127, 0, 0, last], 1))).collect();
+        let (sender, mut events) = mpsc::channel(3);
+        let outlet = Outlet::new(sender, Arc::new(Counters::default()));
+        let mut turn = 0;
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 {
+            propose(&addresses, Source::Dns, &outlet, &mut turn).unwrap();
+            while let Ok(Event::Proposed(proposal)) = events.try_recv() {
+                seen.extend(proposal.addresses);
+            }
+        }
+        assert_eq!(seen.len(), addresses.len());
+        // An answer that has become shorter.
+        propose(&addresses[..1], Source::Dns, &outlet, &mut turn).unwrap();
+        assert!(events.try_recv().is_ok());
+        drop(events);
+        assert_eq!(propose(&addresses, Source::Dns, &outlet, &mut turn), Err(Closed));
+    }
 }
