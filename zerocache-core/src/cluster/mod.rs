@@ -1,10 +1,12 @@
 //! Who is in the cluster, as one node or client sees it.
 
+mod candidates;
 mod latency;
 mod ranking;
 mod view;
 
 pub use self::{
+    candidates::Candidates,
     latency::Latency,
     ranking::Ranking,
     view::{Member, Reach, View},

@@ -10,7 +10,7 @@ use alloc::{
 };
 use core::net::SocketAddr;
 
-use super::latency::Latency;
+use super::{candidates::Candidates, latency::Latency};
 use crate::{
     time::Instant,
     version::Incarnation,
@@ -19,15 +19,6 @@ use crate::{
 
 /// Most members of a view.
 pub const MEMBERS_MAX: usize = 4096;
-
-/// Most addresses waiting for a handshake.
-pub const CANDIDATES_MAX: usize = 4096;
-
-/// Longest wait between two tries of an address that does not answer, in milliseconds.
-const BACKOFF_MS_MAX: u64 = 10_000;
-
-/// How long an address that belongs to this node, or to another cluster, is left alone.
-const REST_MS: u64 = 30_000;
 
 /// Whether a member answers, for this observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,22 +64,11 @@ impl Member {
     }
 }
 
-/// An address at which a node may stand.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    next_dial: Instant,
-    dialling: bool,
-    failures: u32,
-    /// No try has ended yet.
-    fresh: bool,
-}
-
 /// The members and candidates of one observer.
 #[derive(Debug, Default)]
 pub struct View {
     members: BTreeMap<Incarnation, Member>,
-    candidates: BTreeMap<SocketAddr, Candidate>,
-    resting: BTreeMap<SocketAddr, Instant>,
+    candidates: Candidates,
 }
 
 impl View {
@@ -144,76 +124,26 @@ impl View {
         reached.chain([own]).fold(0, |sum, id| sum.wrapping_add(hash(id)))
     }
 
-    /// Notes that a node may stand at `address`; known members and tried addresses are left alone.
+    /// Notes that a node may stand at `address`, unless a member is known to answer there.
     pub fn propose(&mut self, address: SocketAddr, now: Instant) {
         let known = self.members().any(|m| {
             m.address == address
                 || (m.reach == Reach::Reachable && m.info.addresses.contains(&address))
         });
-        let resting = self.resting.get(&address).is_some_and(|until| *until > now);
-        let full = self.candidates.len() >= CANDIDATES_MAX;
-        if known || resting || full || self.candidates.contains_key(&address) {
-            return;
-        }
-        let candidate = Candidate { next_dial: now, dialling: false, failures: 0, fresh: true };
-        self.candidates.insert(address, candidate);
-    }
-
-    /// Dials `address` soon, whatever is known of it: somebody just spoke from there.
-    pub fn propose_again(&mut self, address: SocketAddr, now: Instant) {
-        self.resting.remove(&address);
-        self.propose(address, now);
-        if let Some(candidate) = self.candidates.get_mut(&address) {
-            candidate.next_dial = now;
+        if !known {
+            self.candidates.propose(address, now);
         }
     }
 
-    /// The addresses to dial at `now`, at most `most`; they count as being dialled from here on.
-    pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<SocketAddr> {
-        let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
-        let mut taken = Vec::new();
-        for (address, candidate) in self.candidates.iter_mut().filter(|(_, c)| due(c)).take(most) {
-            candidate.dialling = true;
-            taken.push(*address);
-        }
-        taken
-    }
-
-    /// When the next address is to be dialled.
+    /// The addresses to be tried.
     #[must_use]
-    pub fn next_dial(&self) -> Option<Instant> {
-        self.candidates.values().filter(|c| !c.dialling).map(|c| c.next_dial).min()
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
     }
 
-    /// Whether an address is known of which no try has ended yet.
-    #[must_use]
-    pub fn has_fresh_candidates(&self) -> bool {
-        self.candidates.values().any(|candidate| candidate.fresh)
-    }
-
-    /// A try of `address` failed: later again, less and less often.
-    pub fn dial_failed(&mut self, address: SocketAddr, now: Instant) {
-        if let Some(candidate) = self.candidates.get_mut(&address) {
-            candidate.failures += 1;
-            candidate.fresh = false;
-            candidate.dialling = false;
-            let backoff_ms = (250u64 << candidate.failures.min(8)).min(BACKOFF_MS_MAX);
-            candidate.next_dial = now.plus_ms(backoff_ms);
-        }
-    }
-
-    /// Leaves `address` alone for a while: this node itself, or another cluster's, stands there.
-    pub fn rest(&mut self, address: SocketAddr, now: Instant) {
-        self.candidates.remove(&address);
-        self.resting.retain(|_, until| *until > now);
-        if self.resting.len() < CANDIDATES_MAX {
-            self.resting.insert(address, now.plus_ms(REST_MS));
-        }
-    }
-
-    /// Drops addresses that have failed for long: whoever proposed them can do so again.
-    pub fn drop_hopeless(&mut self, failures_max: u32) {
-        self.candidates.retain(|_, candidate| candidate.failures < failures_max);
+    /// The addresses to be tried, to change them.
+    pub fn candidates_mut(&mut self) -> &mut Candidates {
+        &mut self.candidates
     }
 
     /// A handshake at `address` succeeded. Returns the incarnations that yield: those that stood at
@@ -224,7 +154,7 @@ impl View {
         address: SocketAddr,
         now: Instant,
     ) -> Vec<Incarnation> {
-        self.candidates.remove(&address);
+        self.candidates.answered(address);
         let id = info.incarnation;
         let yielding: Vec<_> =
             self.members().filter(|m| m.address == address).map(|m| m.info.incarnation).collect();

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
     cluster::Reach,
+    name::check_region,
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
@@ -30,13 +31,13 @@ const SILENCE_MS_MAX: u64 = 2_500;
 const FORGET_MS: u64 = 600_000;
 
 /// The least time between two whole handshakes with one member, in milliseconds.
-const HELLO_EVERY_MS: u64 = 1_000;
+const HELLO_EVERY_MS: u64 = 200;
+
+/// After a member came up, all are asked this soon whether they know the same ones, in milliseconds.
+const SPREAD_MS: u64 = 50;
 
 /// Most handshakes under way at once.
 const DIALS_MAX: usize = 64;
-
-/// An address that failed so often is dropped; discovery proposes it again.
-const DIAL_FAILURES_MAX: u32 = 60;
 
 /// Most nodes remembered that introduced themselves before they were reached.
 const GREETERS_MAX: usize = 1024;
@@ -75,7 +76,6 @@ impl<L: LockFamily> Node<L> {
             let to = (address, Some(member));
             self.call(Call::Ping { member }, to, Request::Ping, PING_TIMEOUT_MS, out);
         }
-        self.view.drop_hopeless(DIAL_FAILURES_MAX);
         let next = self.view.members().map(|member| {
             let silent = member.heard.plus_ms(SILENCE_MS_MAX);
             let reachable = member.reach == Reach::Reachable;
@@ -87,7 +87,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for address in self.view.take_due(now.mono, DIALS_MAX) {
+        for address in self.view.candidates_mut().take_due(now.mono, DIALS_MAX) {
             let hello = Request::Hello(self.hello(now, false));
             self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
         }
@@ -119,16 +119,15 @@ impl<L: LockFamily> Node<L> {
         if let Some(node) =
             hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
         {
-            if node.region == "v1" {
-                let text = "a region must not be called \"v1\"";
-                return Response::refused(RefusalCode::BadHello, text);
+            if let Err(error) = check_region(&node.region) {
+                return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
             self.note_greeter(node.incarnation);
             match self.view.member_mut(node.incarnation) {
                 Some(member) if member.reach == Reach::Reachable => member.info = node,
                 _ => {
                     for address in node.addresses {
-                        self.view.propose_again(address, now.mono);
+                        self.view.candidates_mut().propose_again(address, now.mono);
                     }
                     self.wake = now.mono;
                 }
@@ -161,15 +160,15 @@ impl<L: LockFamily> Node<L> {
             Ok(Response::Hello(hello)) => self.shake_hands(now, address, hello, elapsed_us, out),
             Ok(Response::Refused(refusal)) => {
                 if refusal.code == RefusalCode::WrongCluster {
-                    self.view.rest(address, now.mono);
+                    self.view.candidates_mut().rest(address, now.mono);
                     out.push(Effect::Event(Event::OtherCluster { address, text: refusal.text }));
                 } else {
-                    self.view.dial_failed(address, now.mono);
+                    self.view.candidates_mut().failed(address, now.mono);
                 }
             }
-            Ok(_) | Err(_) => self.view.dial_failed(address, now.mono),
+            Ok(_) | Err(_) => self.view.candidates_mut().failed(address, now.mono),
         }
-        self.wake_by(self.view.next_dial());
+        self.wake_by(self.view.candidates().next_dial());
     }
 
     fn shake_hands(
@@ -181,15 +180,15 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         let Some(info) = hello.node else {
-            return self.view.dial_failed(address, now.mono);
+            return self.view.candidates_mut().failed(address, now.mono);
         };
         if hello.cluster != self.config.cluster {
-            self.view.rest(address, now.mono);
+            self.view.candidates_mut().rest(address, now.mono);
             let text = alloc::format!("a node of the cluster {:?}", hello.cluster);
             return out.push(Effect::Event(Event::OtherCluster { address, text }));
         }
         if info.incarnation == self.config.info.incarnation {
-            return self.view.rest(address, now.mono);
+            return self.view.candidates_mut().rest(address, now.mono);
         }
         let id = info.incarnation;
         for old in self.view.shook_hands(info, address, now.mono) {
@@ -217,7 +216,7 @@ impl<L: LockFamily> Node<L> {
                 self.view.propose(address, now.mono);
             }
         }
-        self.wake_by(self.view.next_dial());
+        self.wake_by(self.view.candidates().next_dial());
     }
 
     /// A member gave a sign of life.
@@ -233,8 +232,18 @@ impl<L: LockFamily> Node<L> {
             let event = Event::MemberUp(member.info.clone(), member.address);
             out.push(Effect::Event(event));
             self.outboxes.entry(id).or_default();
+            self.ask_around(now);
             self.ranking.update(&self.view.region_latencies(&self.config.info.region));
         }
+    }
+
+    /// Asks all members soon: their answers tell whether they reach the same nodes.
+    fn ask_around(&mut self, now: Now) {
+        let soon = now.mono.plus_ms(SPREAD_MS);
+        for member in self.view.members_mut().filter(|m| m.reach == Reach::Reachable) {
+            member.next_ping = member.next_ping.min(soon);
+        }
+        self.wake_by(Some(soon));
     }
 
     pub(super) fn ping_answered(
@@ -317,7 +326,7 @@ impl<L: LockFamily> Node<L> {
         if let Some(member) = self.view.member(id) {
             let address = member.address;
             self.forget(now, id, out);
-            self.view.propose_again(address, now.mono);
+            self.view.candidates_mut().propose_again(address, now.mono);
             self.wake = now.mono;
         }
     }
@@ -393,7 +402,7 @@ impl<L: LockFamily> Node<L> {
         }
         let ready_at: Instant = self.started.plus_ms(self.config.warm_max_ms);
         let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
-        let complete = self.settled && introduced && !self.view.has_fresh_candidates();
+        let complete = self.settled && introduced && !self.view.candidates().has_fresh();
         if complete || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);
         }

@@ -326,7 +326,7 @@ impl<L: LockFamily> Node<L> {
             out.push(Effect::Respond { id, response });
         }
         self.wake_by(self.writes.next_deadline());
-        self.wake_by(self.view.next_dial());
+        self.wake_by(self.view.candidates().next_dial());
     }
 
     fn wake_by(&mut self, at: Option<Instant>) {

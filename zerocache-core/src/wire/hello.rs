@@ -10,13 +10,13 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::field::{DecodeError, Field, Reader, Writer};
-use crate::version::Incarnation;
+use crate::{
+    name::{self, NAME_BYTES_MAX},
+    version::Incarnation,
+};
 
 /// The version of the protocol that this release speaks.
 pub const PROTOCOL: u64 = 1;
-
-/// Longest name of a cluster, region or zone in bytes.
-pub const NAME_BYTES_MAX: usize = 64;
 
 /// Most addresses that a node announces.
 pub const ADDRESSES_MAX: usize = 16;
@@ -220,11 +220,9 @@ impl Hello {
     }
 }
 
-/// A name of a cluster, region or zone: non-empty text without control characters.
+/// A name of a cluster, region or zone.
 fn name(field: &Field) -> Result<String, DecodeError> {
     let text = field.text(NAME_BYTES_MAX)?;
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(field.invalid());
-    }
+    name::check(text).map_err(|_| field.invalid())?;
     Ok(text.to_owned())
 }

@@ -13,7 +13,7 @@ mod tests;
 
 pub use self::{
     field::DecodeError,
-    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NAME_BYTES_MAX, NodeInfo, NodeState, PROTOCOL},
+    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL},
     record::Shipment,
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
     response::{Receipt, Refusal, RefusalCode, Response, Status, Written},

@@ -1,6 +1,7 @@
 //! What can be wrong with a configuration or an announcement.
 
 use thiserror::Error;
+use zerocache_core::name::InvalidName;
 
 use super::NAMES_MAX;
 
@@ -9,12 +10,12 @@ use super::NAMES_MAX;
 #[non_exhaustive]
 pub enum DiscoveryError {
     /// A cluster or region that cannot be announced.
-    #[error("{what} {given:?}: must be 1 to 128 bytes long, without control characters")]
+    #[error("{what}: {source}")]
     BadName {
         /// Which of them: `cluster` or `region`.
         what: &'static str,
-        /// What was given.
-        given: String,
+        /// What is wrong with it.
+        source: InvalidName,
     },
     /// More names than are looked up.
     #[error("{given} {what}: at most {NAMES_MAX} are allowed")]

@@ -21,6 +21,7 @@ mod name;
 mod outlet;
 mod record;
 mod resolve;
+mod set;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub use counts::Counts;
 pub use error::DiscoveryError;
 pub use interface::{Interface, InterfaceError};
 pub use name::{NameAndPort, NameError};
+pub use set::DiscoverySet;
 
 use counts::Counters;
 use mdns::Mdns;
@@ -62,7 +64,7 @@ pub const ADDRESSES_PER_RECORD_MAX: usize = 16;
 /// What to look at for addresses.
 #[derive(Debug, Clone)]
 pub struct DiscoveryConfig {
-    /// The cluster whose mDNS records are taken; 1 to 128 bytes without control characters.
+    /// The cluster whose mDNS records are taken; a [name](zerocache_core::name).
     pub cluster: String,
     /// Use mDNS; `None` starts no multicast at all.
     pub mdns: Option<MdnsConfig>,
@@ -134,7 +136,7 @@ pub enum Event {
 /// What a node says of itself over mDNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// The region; 1 to 128 bytes without control characters.
+    /// The region; a [name](zerocache_core::name).
     pub region: String,
     /// The 64 random bits of this process life. They also name the record, so they must be unique.
     pub incarnation: u64,

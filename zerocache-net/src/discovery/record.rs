@@ -21,9 +21,6 @@ pub(super) const TYPE_LEN_MAX: u8 = 30;
 /// Version of the layout of our TXT fields. Readers ignore it and all fields unknown to them.
 const LAYOUT: &str = "1";
 
-/// Longest cluster or region: with its key it must fit the 255 bytes of one TXT string.
-const NAME_LEN_MAX: usize = 128;
-
 /// Why a record is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reject {
@@ -36,16 +33,11 @@ pub(super) enum Reject {
 
 /// Tells whether `name` can be announced as a cluster or region.
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), DiscoveryError> {
-    if is_name(name) {
-        Ok(())
-    } else {
-        let given = name.chars().take(NAME_LEN_MAX).collect();
-        Err(DiscoveryError::BadName { what, given })
-    }
+    zerocache_core::name::check(name).map_err(|source| DiscoveryError::BadName { what, source })
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=NAME_LEN_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+    zerocache_core::name::check(name).is_ok()
 }
 
 /// Judges a resolved record from the point of view of a member or client of `cluster`.

@@ -10,7 +10,8 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches};
 use super::args::Args;
 use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
 use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
-use super::values::{DiscoverySet, LogConfig};
+use super::values::LogConfig;
+use zerocache_net::discovery::DiscoverySet;
 
 /// The exit code of a mistake in the configuration.
 const EXIT_MISTAKE: u8 = 2;
@@ -238,13 +239,7 @@ fn discovery(args: &Args) -> Result<DiscoverySet, ConfigError> {
         return Ok(DiscoverySet::ALL);
     }
     let mistake = |reason: String| ConfigError::new("discovery", reason);
-    let mut ways = DiscoverySet::NONE;
-    for name in &args.discovery {
-        ways.add(name).map_err(mistake)?;
-    }
-    if args.discovery.len() > 1 && args.discovery.iter().any(|name| name == "none") {
-        return Err(mistake("none stands alone".to_owned()));
-    }
+    let ways = DiscoverySet::from_names(&args.discovery).map_err(mistake)?;
     if ways.seeds && args.seed.is_empty() {
         return Err(mistake("seeds needs at least one --seed HOST:PORT".to_owned()));
     }

@@ -19,5 +19,5 @@ pub use server::{
     CLUSTER_DEFAULT, CONNECTIONS_MAX_DEFAULT, ConfigError, DRAIN_DEFAULT, KEY_BYTES_DEFAULT,
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,
 };
-pub use values::{Compat, DiscoverySet, LogConfig, LogFilter, LogFormat};
-pub use zerocache_net::discovery::{Interface, NameAndPort};
+pub use values::{Compat, LogConfig, LogFilter, LogFormat};
+pub use zerocache_net::discovery::{DiscoverySet, Interface, NameAndPort};

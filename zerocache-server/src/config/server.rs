@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use zerocache_net::discovery::{Interface, NameAndPort};
+use zerocache_core::name;
+use zerocache_net::discovery::{DiscoverySet, Interface, NameAndPort};
 
 use super::address;
 use super::memory;
-use super::values::{Compat, DiscoverySet, check_name};
+use super::values::Compat;
 
 /// The cluster of a node that names none.
 pub const CLUSTER_DEFAULT: &str = "zerocache";
@@ -188,13 +189,11 @@ impl ServerConfig {
 
     fn validate_names(&self) -> Result<(), ConfigError> {
         let zone = self.zone.as_ref().map(|zone| ("zone", zone));
-        let names = [("cluster", &self.cluster), ("region", &self.region)];
-        for (setting, name) in names.into_iter().chain(zone) {
-            check_name(name).map_err(|reason| ConfigError { setting, reason })?;
+        for (setting, text) in [("cluster", &self.cluster)].into_iter().chain(zone) {
+            name::check(text).map_err(|error| ConfigError::new(setting, error.to_string()))?;
         }
-        check(self.region != "v1", "region", || {
-            "\"v1\" is reserved for the paths of the HTTP interface; use another name".to_owned()
-        })
+        name::check_region(&self.region)
+            .map_err(|error| ConfigError::new("region", error.to_string()))
     }
 
     fn validate_addresses(&self) -> Result<(), ConfigError> {

@@ -1,5 +1,7 @@
 //! What is believed of a record, and that our own are.
 
+use zerocache_core::name::NAME_BYTES_MAX;
+
 use super::*;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -114,10 +116,10 @@ fn python_is_told_the_region_and_ipv4_addresses_only() {
 
 #[test]
 fn the_longest_name_can_be_announced() {
-    let longest = "x".repeat(NAME_LEN_MAX);
+    let longest = "x".repeat(NAME_BYTES_MAX);
     check_name("cluster", &longest).unwrap();
     let announcement = Announcement { region: longest.clone(), ..announcement(&[]) };
     native(&longest, &announcement).unwrap();
-    assert!(check_name("cluster", &"x".repeat(NAME_LEN_MAX + 1)).is_err());
+    assert!(check_name("cluster", &"x".repeat(NAME_BYTES_MAX + 1)).is_err());
     assert!(check_name("region", "").is_err());
 }

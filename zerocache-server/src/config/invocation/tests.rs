@@ -151,7 +151,10 @@ fn a_mistake_is_one_line_that_names_what_was_written() {
         assert!(line.starts_with(&format!("{flag}: ")), "{line}");
     }
     assert!(mistake(&[], &[]).starts_with("--region: missing"));
-    assert!(mistake(&["--region", "v1"], &[]).starts_with("--region: \"v1\" is reserved"));
+    assert!(
+        mistake(&["--region", "v1"], &[])
+            .starts_with("--region: a region must not be called \"v1\"")
+    );
     assert!(mistake(&[], &[("ZEROCACHE_REGION", "v1")]).starts_with("ZEROCACHE_REGION: "));
     assert!(mistake(&["--regoin", "x"], &[]).ends_with("did you mean --region?"));
     assert!(mistake(&["--region"], &[]).contains("--region"));

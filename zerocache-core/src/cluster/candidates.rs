@@ -1,0 +1,106 @@
+//! Addresses at which nodes may stand, and when each is to be dialled.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::net::SocketAddr;
+
+use crate::time::Instant;
+
+/// Most addresses waiting for a handshake.
+pub const CANDIDATES_MAX: usize = 4096;
+
+/// Longest wait between two tries of an address that does not answer, in milliseconds.
+const BACKOFF_MS_MAX: u64 = 10_000;
+
+/// How long an address that belongs to this process, or to another cluster, is left alone.
+const REST_MS: u64 = 30_000;
+
+/// An address that failed so often is dropped; whoever proposed it can do so again.
+const FAILURES_MAX: u32 = 60;
+
+/// An address at which a node may stand.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    next_dial: Instant,
+    dialling: bool,
+    failures: u32,
+    /// No try has ended yet.
+    fresh: bool,
+}
+
+/// Addresses to be tried. Bounded: beyond [`CANDIDATES_MAX`] new ones are not taken.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    waiting: BTreeMap<SocketAddr, Candidate>,
+    resting: BTreeMap<SocketAddr, Instant>,
+}
+
+impl Candidates {
+    /// Notes that a node may stand at `address`; one that is known or rests is left alone.
+    pub fn propose(&mut self, address: SocketAddr, now: Instant) {
+        let resting = self.resting.get(&address).is_some_and(|until| *until > now);
+        let full = self.waiting.len() >= CANDIDATES_MAX;
+        if !resting && !full && !self.waiting.contains_key(&address) {
+            let candidate = Candidate { next_dial: now, dialling: false, failures: 0, fresh: true };
+            self.waiting.insert(address, candidate);
+        }
+    }
+
+    /// Dials `address` soon even if it rests: somebody just spoke from there.
+    pub fn propose_again(&mut self, address: SocketAddr, now: Instant) {
+        self.resting.remove(&address);
+        self.propose(address, now);
+        if let Some(candidate) = self.waiting.get_mut(&address) {
+            candidate.next_dial = now;
+        }
+    }
+
+    /// The addresses to dial at `now`, at most `most`; they count as being dialled from here on.
+    pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<SocketAddr> {
+        let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
+        let mut taken = Vec::new();
+        for (address, candidate) in self.waiting.iter_mut().filter(|(_, c)| due(c)).take(most) {
+            candidate.dialling = true;
+            taken.push(*address);
+        }
+        taken
+    }
+
+    /// When the next address is to be dialled.
+    #[must_use]
+    pub fn next_dial(&self) -> Option<Instant> {
+        self.waiting.values().filter(|c| !c.dialling).map(|c| c.next_dial).min()
+    }
+
+    /// Whether an address is known of which no try has ended yet.
+    #[must_use]
+    pub fn has_fresh(&self) -> bool {
+        self.waiting.values().any(|candidate| candidate.fresh)
+    }
+
+    /// A try of `address` failed: later again, less and less often, and in the end not at all.
+    pub fn failed(&mut self, address: SocketAddr, now: Instant) {
+        let Some(candidate) = self.waiting.get_mut(&address) else { return };
+        candidate.failures += 1;
+        candidate.fresh = false;
+        candidate.dialling = false;
+        let backoff_ms = (250u64 << candidate.failures.min(8)).min(BACKOFF_MS_MAX);
+        candidate.next_dial = now.plus_ms(backoff_ms);
+        if candidate.failures >= FAILURES_MAX {
+            self.waiting.remove(&address);
+        }
+    }
+
+    /// A node answered at `address`.
+    pub fn answered(&mut self, address: SocketAddr) {
+        self.waiting.remove(&address);
+    }
+
+    /// Leaves `address` alone for a while: this process itself, or another cluster, stands there.
+    pub fn rest(&mut self, address: SocketAddr, now: Instant) {
+        self.waiting.remove(&address);
+        self.resting.retain(|_, until| *until > now);
+        if self.resting.len() < CANDIDATES_MAX {
+            self.resting.insert(address, now.plus_ms(REST_MS));
+        }
+    }
+}
