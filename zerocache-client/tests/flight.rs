@@ -1,0 +1,329 @@
+//! One computation per key at a time, and what happens when it does not end well.
+
+mod support;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{join_all, poll_immediate};
+use support::{bounded, client, other};
+use tokio::sync::{Notify, Semaphore};
+use zerocache_client::{ZerocacheClient, zerocache};
+
+/// A computation that a test holds open: each run takes one permit.
+struct Gate {
+    cache: ZerocacheClient,
+    runs: AtomicUsize,
+    started: Notify,
+    permits: Semaphore,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Gate {
+            cache: client(),
+            runs: AtomicUsize::new(0),
+            started: Notify::new(),
+            permits: Semaphore::new(0),
+        })
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) -> usize {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst);
+        self.started.notify_one();
+        self.permits.acquire().await.expect("never closed").forget();
+        run
+    }
+}
+
+#[zerocache(&gate.cache, 60, key = test)]
+async fn value(gate: Arc<Gate>, test: &'static str) -> usize {
+    gate.pass().await
+}
+
+#[derive(Debug, PartialEq)]
+struct Unclonable(usize);
+
+#[zerocache(&gate.cache, 60, key = test)]
+async fn fails(gate: Arc<Gate>, test: &'static str) -> Result<u8, Unclonable> {
+    Err(Unclonable(gate.pass().await))
+}
+
+#[zerocache(&gate.cache, 60, key = test)]
+async fn fails_alike(gate: Arc<Gate>, test: &'static str) -> Result<u8, usize> {
+    Err(gate.pass().await)
+}
+
+#[zerocache(&gate.cache, |_: &usize| 0, key = test)]
+async fn unstored(gate: Arc<Gate>, test: &'static str) -> usize {
+    gate.pass().await
+}
+
+/// Waits until a computation has begun.
+async fn first_started(gate: &Gate) {
+    gate.started.notified().await;
+}
+
+#[tokio::test]
+async fn a_hundred_callers_compute_once() {
+    bounded(async {
+        let gate = Gate::new();
+        let calls = (0..100).map(|_| tokio::spawn(value(gate.clone(), "hundred")));
+        let calls: Vec<_> = calls.collect();
+        first_started(&gate).await;
+        gate.permits.add_permits(100);
+        for value in join_all(calls).await {
+            assert_eq!(value.expect("no panic"), 0);
+        }
+        assert_eq!(gate.runs(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancelled_leader_hands_over() {
+    bounded(async {
+        let gate = Gate::new();
+        let leader = tokio::spawn(value(gate.clone(), "cancelled"));
+        first_started(&gate).await;
+        let waiter = tokio::spawn(value(gate.clone(), "cancelled"));
+        leader.abort();
+        assert!(leader.await.expect_err("aborted").is_cancelled());
+        gate.permits.add_permits(1);
+        assert_eq!(waiter.await.expect("no panic"), 1, "the second run");
+    })
+    .await;
+}
+
+#[zerocache(&gate.cache, 60, key = test)]
+async fn panics_first(gate: Arc<Gate>, test: &'static str) -> usize {
+    let run = gate.pass().await;
+    assert_ne!(run, 0, "the first run panics on purpose");
+    run
+}
+
+#[tokio::test]
+async fn a_panicking_leader_hands_over() {
+    bounded(async {
+        let gate = Gate::new();
+        let leader = tokio::spawn(panics_first(gate.clone(), "panic"));
+        first_started(&gate).await;
+        let waiter = tokio::spawn(panics_first(gate.clone(), "panic"));
+        gate.permits.add_permits(2);
+        assert!(leader.await.expect_err("panicked").is_panic());
+        assert_eq!(waiter.await.expect("no panic"), 1);
+        // Nothing is left behind on the thread: the next call is an ordinary hit.
+        let caught = AssertUnwindSafe(panics_first(gate.clone(), "panic"))
+            .catch_unwind()
+            .await;
+        assert_eq!(caught.expect("no panic"), 1);
+    })
+    .await;
+}
+
+/// Starts calls that are sure to wait: the leader holds the gate, and each has been polled until
+/// it can go no further.
+async fn three_waiters<F: Future>(
+    call: impl Fn() -> F,
+    gate: &Gate,
+) -> (std::pin::Pin<Box<F>>, Vec<std::pin::Pin<Box<F>>>) {
+    let mut leader = Box::pin(call());
+    while gate.runs() == 0 {
+        assert!(poll_immediate(&mut leader).await.is_none());
+        tokio::task::yield_now().await;
+    }
+    let mut waiters: Vec<_> = (0..3).map(|_| Box::pin(call())).collect();
+    for waiter in &mut waiters {
+        assert!(poll_immediate(waiter).await.is_none());
+    }
+    (leader, waiters)
+}
+
+#[tokio::test]
+async fn an_error_is_shared_where_it_can_be_cloned() {
+    bounded(async {
+        let gate = Gate::new();
+        let (leader, waiters) = three_waiters(|| fails_alike(gate.clone(), "shared"), &gate).await;
+        gate.permits.add_permits(1);
+        assert_eq!(leader.await, Err(0));
+        for result in join_all(waiters).await {
+            assert_eq!(result, Err(0));
+        }
+        assert_eq!(gate.runs(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_an_error_that_cannot_be_cloned_all_compute_at_once() {
+    bounded(async {
+        let gate = Gate::new();
+        let (leader, waiters) = three_waiters(|| fails(gate.clone(), "at once"), &gate).await;
+        gate.permits.add_permits(1);
+        assert_eq!(leader.await, Err(Unclonable(0)));
+        let mut all = Box::pin(join_all(waiters));
+        assert!(poll_immediate(&mut all).await.is_none());
+        assert_eq!(gate.runs(), 4, "not one after the other");
+        gate.permits.add_permits(3);
+        assert!(all.await.iter().all(Result::is_err));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_not_stored_is_not_shared() {
+    bounded(async {
+        let gate = Gate::new();
+        let (leader, waiters) = three_waiters(|| unstored(gate.clone(), "unstored"), &gate).await;
+        gate.permits.add_permits(4);
+        assert_eq!(leader.await, 0);
+        let mut runs = join_all(waiters).await;
+        runs.sort_unstable();
+        assert_eq!(runs, [1, 2, 3]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn invalidation_during_a_computation_keeps_its_value_out() {
+    bounded(async {
+        let gate = Gate::new();
+        let (leader, waiters) = three_waiters(|| value(gate.clone(), "void"), &gate).await;
+        value(gate.clone(), "void")
+            .invalidate()
+            .await
+            .expect("deletes");
+        gate.permits.add_permits(1);
+        assert_eq!(leader.await, 0);
+        assert_eq!(
+            join_all(waiters).await,
+            [0, 0, 0],
+            "they asked before the invalidation"
+        );
+        assert_eq!(
+            value(gate.clone(), "void").peek().await.expect("reads"),
+            None
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_join_and_wins() {
+    bounded(async {
+        let gate = Gate::new();
+        let (leader, _) = three_waiters(|| value(gate.clone(), "refresh"), &gate).await;
+        let mut refresh = Box::pin(value(gate.clone(), "refresh").refresh());
+        assert!(poll_immediate(&mut refresh).await.is_none());
+        assert_eq!(gate.runs(), 2);
+        gate.permits.add_permits(2);
+        assert_eq!(refresh.await, 1);
+        assert_eq!(leader.await, 0);
+        assert_eq!(
+            value(gate.clone(), "refresh").peek().await.expect("reads"),
+            Some(1)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
+    bounded(async {
+        let mut gate = Gate::new();
+        let cache = other("bounded-wait");
+        cache.set_memo_wait(Duration::from_millis(20));
+        Arc::get_mut(&mut gate).expect("not shared yet").cache = cache.clone();
+        let (leader, _) = three_waiters(|| value(gate.clone(), "unpolled"), &gate).await;
+        // The leader is first in line for one of them, and never comes for it.
+        gate.permits.add_permits(2);
+        assert_eq!(value(gate.clone(), "unpolled").await, 1);
+        assert_eq!(cache.memo_stats().wait_timeouts, 1);
+        drop(leader);
+    })
+    .await;
+}
+
+#[zerocache("london", 60, key = depth.min(1))]
+async fn same_key(depth: u32) -> u32 {
+    if depth > 3 {
+        depth
+    } else {
+        Box::pin(same_key(depth + 1)).await
+    }
+}
+
+#[zerocache("london", 60, key = depth.min(1))]
+fn same_key_sync(depth: u32) -> u32 {
+    if depth > 3 {
+        depth
+    } else {
+        same_key_sync(depth + 1)
+    }
+}
+
+#[tokio::test]
+async fn recursion_on_the_same_key_computes_alone() {
+    bounded(async {
+        assert_eq!(same_key(1).await, 4);
+        assert_eq!(same_key_sync(1), 4);
+    })
+    .await;
+}
+
+static BLOCKING_RUNS: AtomicUsize = AtomicUsize::new(0);
+
+#[zerocache("london", 60, skip(barrier), call = blocking_call)]
+fn blocking(barrier: &Barrier, test: &str) -> usize {
+    if BLOCKING_RUNS.fetch_add(1, Ordering::SeqCst) == 0 {
+        // Two callers have come; the second is at least on its way to the first one's flight.
+        barrier.wait();
+    }
+    test.len()
+}
+
+#[test]
+fn blocking_callers_share_one_computation() {
+    let barrier = Arc::new(Barrier::new(2));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let barrier = barrier.clone();
+            std::thread::spawn(move || blocking(&barrier, "threads"))
+        })
+        .collect();
+    barrier.wait();
+    for thread in threads {
+        assert_eq!(thread.join().expect("no panic"), 7);
+    }
+    assert_eq!(BLOCKING_RUNS.load(Ordering::SeqCst), 1);
+}
+
+static MIXED_RUNS: AtomicUsize = AtomicUsize::new(0);
+
+#[zerocache("london", 60, call = mixed_call)]
+fn mixed() -> usize {
+    MIXED_RUNS.fetch_add(1, Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn a_blocking_caller_never_waits_for_an_async_leader() {
+    bounded(async {
+        // The async call leads: it was polled and waits for its look into the cache.
+        let mut leader = Box::pin(mixed_call());
+        let polled =
+            std::future::poll_fn(|context| Poll::Ready(leader.as_mut().poll(context).is_pending()));
+        assert!(polled.await, "it leads and is not done");
+        // This blocks the only thread; the leader cannot go on meanwhile.
+        assert_eq!(mixed(), 0);
+        let _ = leader.await;
+    })
+    .await;
+}
