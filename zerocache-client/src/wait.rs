@@ -45,7 +45,9 @@ impl Parker {
 /// Made for each call, not kept per thread: a future that blocks inside of another one must not
 /// take its wake-ups.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
+    // Inside a runtime's task the task's budget counts here too. Once it is used up everything
+    // would say "not yet" until the task yields, which it cannot do before this returns.
+    let mut future = pin!(tokio::task::unconstrained(future));
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
     let mut context = Context::from_waker(&waker);
@@ -84,6 +86,20 @@ mod tests {
         });
         block_on(twice);
         assert_eq!(polls, 2);
+    }
+
+    #[test]
+    fn does_not_run_out_of_the_tasks_budget() {
+        let current = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        current.block_on(async {
+            for count in 0..1_000 {
+                let (send, receive) = tokio::sync::oneshot::channel();
+                send.send(count).expect("the receiver is here");
+                assert_eq!(block_on(receive), Ok(count));
+            }
+        });
     }
 
     #[test]

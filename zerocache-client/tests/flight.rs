@@ -252,7 +252,24 @@ async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
     .await;
 }
 
-#[zerocache("london", 60, key = depth.min(1))]
+#[tokio::test]
+async fn a_value_reaches_the_cache_when_its_caller_goes_away() {
+    bounded(async {
+        let gate = Gate::new();
+        let (mut leader, _) = three_waiters(|| value(gate.clone(), "dropped"), &gate).await;
+        gate.permits.add_permits(1);
+        // Computes, hands the value to the cache, and is not polled again.
+        let _ = poll_immediate(&mut leader).await;
+        drop(leader);
+        while value(gate.clone(), "dropped").peek().await.expect("reads") != Some(0) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.runs(), 1);
+    })
+    .await;
+}
+
+#[zerocache(client(), 60, key = depth.min(1))]
 async fn same_key(depth: u32) -> u32 {
     if depth > 3 {
         depth
@@ -261,7 +278,7 @@ async fn same_key(depth: u32) -> u32 {
     }
 }
 
-#[zerocache("london", 60, key = depth.min(1))]
+#[zerocache(client(), 60, key = depth.min(1))]
 fn same_key_sync(depth: u32) -> u32 {
     if depth > 3 {
         depth
@@ -281,7 +298,7 @@ async fn recursion_on_the_same_key_computes_alone() {
 
 static BLOCKING_RUNS: AtomicUsize = AtomicUsize::new(0);
 
-#[zerocache("london", 60, skip(barrier), call = blocking_call)]
+#[zerocache(client(), 60, skip(barrier), call = blocking_call)]
 fn blocking(barrier: &Barrier, test: &str) -> usize {
     if BLOCKING_RUNS.fetch_add(1, Ordering::SeqCst) == 0 {
         // Two callers have come; the second is at least on its way to the first one's flight.
@@ -308,7 +325,7 @@ fn blocking_callers_share_one_computation() {
 
 static MIXED_RUNS: AtomicUsize = AtomicUsize::new(0);
 
-#[zerocache("london", 60, call = mixed_call)]
+#[zerocache(client(), 60, call = mixed_call)]
 fn mixed() -> usize {
     MIXED_RUNS.fetch_add(1, Ordering::SeqCst)
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use support::{bounded, client};
+use support::{bounded, cached, client};
 use zerocache_client::{ZerocacheClient, zerocache};
 
 /// Counts runs of one test's functions.
@@ -62,7 +62,7 @@ pub async fn user(id: u64, name: &str) -> Result<User, Problem> {
 
 #[tokio::test]
 async fn the_second_call_is_a_hit_and_the_handle_works() {
-    bounded(async {
+    cached(async {
         let first = user(7, "x").await;
         let second = user(7, "x").await;
         assert_eq!(first, second);
@@ -101,8 +101,8 @@ async fn account(id: u64, name: &str) -> Result<User, Problem> {
 
 #[tokio::test]
 async fn calls_are_futures_like_any_other() {
-    bounded(async {
-        let spawned = tokio::spawn(async { account(20, "spawned").await });
+    cached(async {
+        let spawned = tokio::spawn(client().scope(async { account(20, "spawned").await }));
         let direct = tokio::spawn(account(21, "direct"));
         let boxed: std::pin::Pin<Box<dyn Future<Output = Result<User, Problem>> + Send>> =
             Box::pin(account(22, "boxed"));
@@ -121,7 +121,7 @@ fn slow_runs() -> &'static AtomicUsize {
     runs!()
 }
 
-#[zerocache("london", "5m", call = slow_call)]
+#[zerocache(client(), "5m", call = slow_call)]
 fn slow(n: u64) -> Result<u64, Problem> {
     run(slow_runs());
     if n == 0 {
@@ -147,7 +147,7 @@ fn a_sync_function_needs_no_runtime_and_has_a_sibling() {
     assert_eq!(ran(slow_runs()), 5);
 }
 
-#[zerocache("london", "5m", call = half_call)]
+#[zerocache(client(), "5m", call = half_call)]
 fn half(n: u64) -> Result<u64, Problem> {
     Ok(n / 2)
 }
@@ -156,6 +156,10 @@ fn half(n: u64) -> Result<u64, Problem> {
 async fn a_sync_function_works_in_a_current_thread_runtime() {
     assert_eq!(half(50), Ok(25));
     assert_eq!(half_call(50).await, Ok(25));
+    // A task that blocks often, without yielding to its runtime.
+    for n in 0..1_000 {
+        assert_eq!(half(n % 10), Ok(n % 10 / 2));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +208,7 @@ impl<T: Serialize + Clone + Debug> Repo<T> {
         self.tenant.clone()
     }
 
-    #[zerocache("london", 42)]
+    #[zerocache(client(), 42)]
     async fn associated(unit: T, n: u8) -> String {
         format!("{unit:?}{n}")
     }
@@ -302,7 +306,7 @@ impl Greeting for Disc {
 
 #[tokio::test]
 async fn trait_methods_of_two_types_share_nothing() {
-    bounded(async {
+    cached(async {
         for _ in 0..2 {
             assert_eq!(Square(2).area(3).await, 12);
             assert_eq!(Disc(2).area(3).await, 18);
@@ -344,7 +348,7 @@ impl Boxed for Inside {
 
 #[tokio::test]
 async fn async_trait_methods_are_memoized() {
-    bounded(async {
+    cached(async {
         let inside = Inside {
             runs: AtomicUsize::new(0),
         };
@@ -370,7 +374,7 @@ async fn aged(id: u64, pool: &AtomicUsize) -> Result<User, Problem> {
 
 #[tokio::test]
 async fn the_lifetime_can_come_from_the_value() {
-    bounded(async {
+    cached(async {
         let pool = AtomicUsize::new(0);
         let other = AtomicUsize::new(0);
         let _ = (aged(0, &pool).await, aged(0, &pool).await);
@@ -423,7 +427,7 @@ mod shadow {
 
 #[tokio::test]
 async fn names_of_users_and_ours_do_not_meet() {
-    bounded(async {
+    cached(async {
         use shadow::{Option, Result};
         assert_eq!(
             shadow::shadowed(Option(1), 2, 3, 4, 5).await,
@@ -510,7 +514,7 @@ async fn named_lifetimes<'a, 'b: 'a>(left: &'a str, right: &'b str) -> usize {
 
 #[tokio::test]
 async fn every_kind_of_parameter() {
-    bounded(async {
+    cached(async {
         for _ in 0..2 {
             assert_eq!(aliased(1).await, Ok(1));
             assert_eq!(aliased(0).await, Err(Opaque));
@@ -580,7 +584,7 @@ impl Serialize for Name {
 
 #[tokio::test]
 async fn receivers_of_every_kind() {
-    bounded(async {
+    cached(async {
         let mut log = Vec::new();
         assert_eq!(Name::pinned(1).await, 1);
         assert_eq!(Box::new(Name).by_value(2).await, 2);

@@ -48,11 +48,9 @@ mod tests {
     #[test]
     fn calls_borrow_their_arguments() {
         let name = String::from("a");
-        let keys: Vec<_> = {
-            let other = String::from("b");
-            let service = Service { name: &name };
-            [service.greet(&other).key(), service.greet("c").key()].into()
-        };
+        let other = String::from("b");
+        let service = Service { name: &name };
+        let keys = [service.greet(&other).key(), service.greet("c").key()];
         assert!(keys.iter().all(Option::is_some));
         assert_ne!(keys[0], keys[1]);
         assert!(explicit("text", Some("p")).key().is_some());

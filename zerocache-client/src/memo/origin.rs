@@ -9,6 +9,12 @@ use pin_project_lite::pin_project;
 /// A call that needs no runtime: the body of a sync function.
 ///
 /// Calls of it have [`Call::wait`](crate::Call::wait). Not to be implemented by users.
+#[diagnostic::on_unimplemented(
+    message = "`wait` is for calls of sync functions",
+    label = "this is a call of an async function",
+    note = "write `.await`; an async function may need a runtime, which a blocked thread does not \
+            drive"
+)]
 pub trait Blocking: Future + sealed::Sealed {}
 
 mod sealed {
@@ -41,6 +47,7 @@ impl<T, B: FnOnce() -> T> Future for Lazy<B> {
 }
 
 impl<B> sealed::Sealed for Lazy<B> {}
+#[diagnostic::do_not_recommend]
 impl<T, B: FnOnce() -> T> Blocking for Lazy<B> {}
 
 pin_project! {

@@ -34,12 +34,6 @@ impl Lifetime for Duration {
     }
 }
 
-impl<L: Lifetime + Copy> Lifetime for &L {
-    fn into_duration(self) -> Duration {
-        (*self).into_duration()
-    }
-}
-
 macro_rules! seconds {
     ($($ty:ty)*) => {$(
         impl Lifetime for $ty {

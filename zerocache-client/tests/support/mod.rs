@@ -23,6 +23,11 @@ pub fn other(name: &str) -> ZerocacheClient {
     ZerocacheClient::get_instance(name)
 }
 
+/// Runs a test whose memoized calls all use [`client`], and ends it when it hangs.
+pub async fn cached<F: Future>(test: F) -> F::Output {
+    bounded(client().scope(test)).await
+}
+
 /// Ends a test that hangs.
 pub async fn bounded<F: Future>(test: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), test)
