@@ -18,6 +18,11 @@ pub use memo::{
 };
 pub use zerocache_macros::zerocache;
 
+/// Compiles the examples of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/memoize.md")]
+pub struct Guide;
+
 /// For the attribute's expansion only; no part of the public interface.
 #[doc(hidden)]
 pub mod __private {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{join_all, poll_immediate};
-use support::{bounded, client, other};
+use support::{bounded, client, current_thread, in_time, other};
 use tokio::sync::{Notify, Semaphore};
 use zerocache_client::{ZerocacheClient, zerocache};
 
@@ -309,18 +309,18 @@ fn blocking(barrier: &Barrier, test: &str) -> usize {
 
 #[test]
 fn blocking_callers_share_one_computation() {
-    let barrier = Arc::new(Barrier::new(2));
-    let threads: Vec<_> = (0..8)
-        .map(|_| {
-            let barrier = barrier.clone();
-            std::thread::spawn(move || blocking(&barrier, "threads"))
-        })
-        .collect();
-    barrier.wait();
-    for thread in threads {
-        assert_eq!(thread.join().expect("no panic"), 7);
-    }
-    assert_eq!(BLOCKING_RUNS.load(Ordering::SeqCst), 1);
+    in_time(|| {
+        let barrier = Arc::new(Barrier::new(2));
+        let call = |barrier: Arc<Barrier>| move || blocking(&barrier, "threads");
+        let threads: Vec<_> = (0..8)
+            .map(|_| std::thread::spawn(call(Arc::clone(&barrier))))
+            .collect();
+        barrier.wait();
+        for thread in threads {
+            assert_eq!(thread.join().expect("no panic"), 7);
+        }
+        assert_eq!(BLOCKING_RUNS.load(Ordering::SeqCst), 1);
+    });
 }
 
 static MIXED_RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -330,17 +330,19 @@ fn mixed() -> usize {
     MIXED_RUNS.fetch_add(1, Ordering::SeqCst)
 }
 
-#[tokio::test]
-async fn a_blocking_caller_never_waits_for_an_async_leader() {
-    bounded(async {
-        // The async call leads: it was polled and waits for its look into the cache.
-        let mut leader = Box::pin(mixed_call());
-        let polled =
-            std::future::poll_fn(|context| Poll::Ready(leader.as_mut().poll(context).is_pending()));
-        assert!(polled.await, "it leads and is not done");
-        // This blocks the only thread; the leader cannot go on meanwhile.
-        assert_eq!(mixed(), 0);
-        let _ = leader.await;
-    })
-    .await;
+#[test]
+fn a_blocking_caller_never_waits_for_an_async_leader() {
+    in_time(|| {
+        current_thread(async {
+            // The async call leads: it was polled and waits for its look into the cache.
+            let mut leader = Box::pin(mixed_call());
+            let polled = std::future::poll_fn(|context| {
+                Poll::Ready(leader.as_mut().poll(context).is_pending())
+            });
+            assert!(polled.await, "it leads and is not done");
+            // This blocks the only thread; the leader cannot go on meanwhile.
+            assert_eq!(mixed(), 0);
+            let _ = leader.await;
+        });
+    });
 }

@@ -1,4 +1,4 @@
-//! Every form of function that can be memoized, and that a second call does not compute.
+//! Free async functions: every kind of parameter, value and surrounding.
 
 #![allow(unreachable_pub, reason = "public functions are one of the forms")]
 
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use support::{bounded, cached, client};
-use zerocache_client::{ZerocacheClient, zerocache};
+use support::{cached, client};
+use zerocache_client::zerocache;
 
 /// Counts runs of one test's functions.
 macro_rules! runs {
@@ -113,251 +113,6 @@ async fn calls_are_futures_like_any_other() {
         assert_eq!(boxed.await.expect("computes").id, 22);
         assert_eq!(spawned.await.expect("runs").expect("computes").id, 20);
         assert_eq!(direct.await.expect("runs").expect("computes").id, 21);
-    })
-    .await;
-}
-
-fn slow_runs() -> &'static AtomicUsize {
-    runs!()
-}
-
-#[zerocache(client(), "5m", call = slow_call)]
-fn slow(n: u64) -> Result<u64, Problem> {
-    run(slow_runs());
-    if n == 0 {
-        return Err(Problem::Absent);
-    }
-    Ok(n * 2)
-}
-
-#[test]
-fn a_sync_function_needs_no_runtime_and_has_a_sibling() {
-    assert_eq!(slow(4), Ok(8));
-    assert_eq!(slow(4), Ok(8));
-    assert_eq!(slow_call(4).wait(), Ok(8));
-    assert_eq!(ran(slow_runs()), 1);
-    assert_eq!(slow_call(4).peek().wait().expect("reads"), Some(Ok(8)));
-    slow_call(4).invalidate().wait().expect("deletes");
-    assert_eq!(slow_call(4).peek().wait().expect("reads"), None);
-    assert_eq!(slow_call(4).refresh().wait(), Ok(8));
-    assert_eq!(slow_call(4).uncached().wait(), Ok(8));
-    assert_eq!(ran(slow_runs()), 3);
-    assert_eq!(slow(0), Err(Problem::Absent));
-    assert_eq!(slow(0), Err(Problem::Absent));
-    assert_eq!(ran(slow_runs()), 5);
-}
-
-#[zerocache(client(), "5m", call = half_call)]
-fn half(n: u64) -> Result<u64, Problem> {
-    Ok(n / 2)
-}
-
-#[tokio::test]
-async fn a_sync_function_works_in_a_current_thread_runtime() {
-    assert_eq!(half(50), Ok(25));
-    assert_eq!(half_call(50).await, Ok(25));
-    // A task that blocks often, without yielding to its runtime.
-    for n in 0..1_000 {
-        assert_eq!(half(n % 10), Ok(n % 10 / 2));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sync_function_works_in_a_multi_thread_runtime() {
-    assert_eq!(half(52), Ok(26));
-    assert_eq!(
-        tokio::task::spawn_blocking(|| half(52))
-            .await
-            .expect("runs"),
-        Ok(26)
-    );
-}
-
-struct Repo<T> {
-    cache: ZerocacheClient,
-    tenant: String,
-    unit: T,
-    runs: AtomicUsize,
-}
-
-impl<T: Serialize + Clone + Debug> Repo<T> {
-    fn new(tenant: &str, unit: T) -> Self {
-        Repo {
-            cache: client(),
-            tenant: tenant.to_owned(),
-            unit,
-            runs: AtomicUsize::new(0),
-        }
-    }
-
-    #[zerocache(&self.cache, 42, key = (&self.tenant, id))]
-    pub async fn find(&self, id: u64) -> Option<String> {
-        run(&self.runs);
-        (id > 0).then(|| format!("{} {:?} {id}", self.tenant, self.unit))
-    }
-
-    #[zerocache(self.cache, ttl = Duration::from_secs(self.tenant.len() as u64), skip(self))]
-    fn sync(&self, n: u32) -> u32 {
-        run(&self.runs);
-        n + 1
-    }
-
-    #[zerocache(client = &self.cache, key = (&self.tenant, self.unit.clone()), call = false)]
-    async fn plain(&self) -> String {
-        run(&self.runs);
-        self.tenant.clone()
-    }
-
-    #[zerocache(client(), 42)]
-    async fn associated(unit: T, n: u8) -> String {
-        format!("{unit:?}{n}")
-    }
-}
-
-#[tokio::test]
-async fn methods_and_generic_impls() {
-    bounded(async {
-        let (bytes, words) = (Repo::new("a", 1_u8), Repo::new("a", 1_u16));
-        assert_eq!(bytes.find(3).await, bytes.find(3).await);
-        assert_eq!(ran(&bytes.runs), 1);
-        // The same arguments, another type argument.
-        assert_ne!(bytes.find(3).key(), words.find(3).key());
-        assert_eq!(bytes.find(0).await, None);
-        assert_eq!(bytes.find(0).peek().await.expect("reads"), Some(None));
-        assert_eq!(bytes.sync(1), bytes.sync(1));
-        assert_eq!(bytes.plain().await, bytes.plain().await);
-        assert_eq!(ran(&bytes.runs), 4);
-        assert_eq!(Repo::<u8>::associated(1, 2).await, "12");
-        assert_ne!(
-            Repo::<u8>::associated(1, 2).key(),
-            Repo::<u16>::associated(1, 2).key()
-        );
-    })
-    .await;
-}
-
-trait Shape {
-    async fn area(&self, scale: u32) -> u32;
-    fn name(&self, long: bool) -> String;
-    fn default_method(&self) -> String
-    where
-        Self: Serialize,
-    {
-        "default".to_owned()
-    }
-}
-
-#[derive(Serialize)]
-struct Square(u32);
-#[derive(Serialize)]
-struct Disc(u32);
-
-impl Shape for Square {
-    #[zerocache("london", 42)]
-    async fn area(&self, scale: u32) -> u32 {
-        self.0 * self.0 * scale
-    }
-    #[zerocache("london", 42)]
-    fn name(&self, long: bool) -> String {
-        if long {
-            "square".to_owned()
-        } else {
-            "s".to_owned()
-        }
-    }
-    #[zerocache("london", 42)]
-    fn default_method(&self) -> String {
-        "own".to_owned()
-    }
-}
-
-impl Shape for Disc {
-    #[zerocache("london", 42, call = false)]
-    async fn area(&self, scale: u32) -> u32 {
-        3 * self.0 * scale
-    }
-    #[zerocache("london", 42)]
-    fn name(&self, long: bool) -> String {
-        if long {
-            "disc".to_owned()
-        } else {
-            "d".to_owned()
-        }
-    }
-}
-
-trait Greeting: Serialize {
-    #[zerocache("london", 42)]
-    fn greet(&self, name: &str) -> String {
-        format!("{}: hello {name}", std::any::type_name::<Self>())
-    }
-
-    #[zerocache("london", 42, call = false)]
-    async fn greet_later(&self, name: &str) -> String {
-        format!("{}: hello {name}", std::any::type_name::<Self>())
-    }
-}
-impl Greeting for Square {}
-impl Greeting for Disc {
-    async fn greet_later(&self, _name: &str) -> String {
-        "overridden".to_owned()
-    }
-}
-
-#[tokio::test]
-async fn trait_methods_of_two_types_share_nothing() {
-    cached(async {
-        for _ in 0..2 {
-            assert_eq!(Square(2).area(3).await, 12);
-            assert_eq!(Disc(2).area(3).await, 18);
-            assert_eq!(Square(2).name(true), "square");
-            assert_eq!(Disc(2).name(true), "disc");
-            assert_eq!(Square(1).default_method(), "own");
-            assert_eq!(Disc(1).default_method(), "default");
-            assert!(Square(1).greet("x").contains("Square"));
-            assert!(Disc(1).greet("x").contains("Disc"));
-            assert!(Square(1).greet_later("x").await.contains("Square"));
-            assert_eq!(Disc(1).greet_later("x").await, "overridden");
-        }
-        assert_ne!(Square(2).area(3).key(), Square(3).area(3).key());
-    })
-    .await;
-}
-
-#[async_trait::async_trait]
-trait Boxed: Sync {
-    async fn load(&self, id: u64, name: &str) -> Result<String, Problem>;
-}
-
-struct Inside {
-    runs: AtomicUsize,
-}
-
-#[async_trait::async_trait]
-impl Boxed for Inside {
-    #[zerocache("london", 42, skip(self))]
-    async fn load(&self, id: u64, name: &str) -> Result<String, Problem> {
-        run(&self.runs);
-        tokio::task::yield_now().await;
-        if id == 0 {
-            return Err(Problem::Absent);
-        }
-        Ok(format!("{id} {name}"))
-    }
-}
-
-#[tokio::test]
-async fn async_trait_methods_are_memoized() {
-    cached(async {
-        let inside = Inside {
-            runs: AtomicUsize::new(0),
-        };
-        let object: &dyn Boxed = &inside;
-        assert_eq!(object.load(1, "n").await, Ok("1 n".to_owned()));
-        assert_eq!(object.load(1, "n").await, Ok("1 n".to_owned()));
-        assert_eq!(object.load(0, "n").await, Err(Problem::Absent));
-        assert_eq!(object.load(0, "n").await, Err(Problem::Absent));
-        assert_eq!(ran(&inside.runs), 3);
     })
     .await;
 }
@@ -546,52 +301,91 @@ async fn every_kind_of_parameter() {
     .await;
 }
 
-struct Name;
-
-impl Name {
-    #[zerocache("london", 42, name = "shop::pinned", version = 2)]
-    async fn pinned(n: u64) -> u64 {
-        n
-    }
-
-    #[zerocache("london", 42)]
-    async fn by_value(self: Box<Self>, n: u64) -> u64
-    where
-        Self: Serialize,
-    {
-        n
-    }
-
-    #[zerocache("london", 42, skip(self))]
-    async fn mutable(mut self, n: u64) -> u64 {
-        self = Name;
-        let Name = self;
-        n
-    }
-
-    #[zerocache("london", 42, skip(self, log))]
-    async fn exclusive(&mut self, log: &mut Vec<u64>, n: u64) -> u64 {
-        log.push(n);
-        n
-    }
+macro_rules! made {
+    ($name:ident, $region:expr, $ttl:literal, $argument:ident: $ty:ty => $output:ty) => {
+        #[zerocache($region, $ttl)]
+        async fn $name($argument: $ty) -> $output {
+            $argument
+        }
+    };
 }
 
-impl Serialize for Name {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_unit_struct("Name")
+made!(made_number, "london", 42, id: u64 => u64);
+made!(made_text, "london", "5m", text: String => String);
+
+/// An attribute above sees the function as it was written.
+#[tracing::instrument(skip_all)]
+#[zerocache("london", 42)]
+async fn traced(n: u64) -> Result<u64, Problem> {
+    Ok(n)
+}
+
+#[zerocache("london", 42)]
+#[cfg(test)]
+#[must_use]
+#[inline]
+#[allow(clippy::let_and_return)]
+#[doc(alias = "other")]
+#[cfg_attr(test, allow(unused_mut), doc = "More.")]
+async fn attributes(n: u64) -> u64 {
+    let n = n;
+    n
+}
+
+#[zerocache("london", 42)]
+async fn generic_value<T, E>(text: &str) -> Result<T, E>
+where
+    T: std::str::FromStr<Err = E> + Serialize + serde::de::DeserializeOwned,
+{
+    text.parse()
+}
+
+#[zerocache("london", 42)]
+async fn whole_generic<T: Default + Serialize + serde::de::DeserializeOwned>(_: u8) -> T {
+    T::default()
+}
+
+#[zerocache(name.as_str(), ttl = 5 * 60, key = (name.len(), id))]
+async fn region_from_argument(name: String, id: u64) -> u64 {
+    drop(name);
+    id
+}
+
+impl User {
+    #[zerocache("london", 42)]
+    async fn older(&self, years: u64) -> Self {
+        User {
+            max_age: self.max_age + years,
+            ..self.clone()
+        }
     }
 }
 
 #[tokio::test]
-async fn receivers_of_every_kind() {
+async fn what_else_stands_around_functions() {
     cached(async {
-        let mut log = Vec::new();
-        assert_eq!(Name::pinned(1).await, 1);
-        assert_eq!(Box::new(Name).by_value(2).await, 2);
-        assert_eq!(Name.mutable(3).await, 3);
-        assert_eq!(Name.exclusive(&mut log, 4).await, 4);
-        assert_eq!(Name.exclusive(&mut log, 4).await, 4);
-        assert_eq!(log, [4]);
+        for _ in 0..2 {
+            assert_eq!(made_number(1).await, 1);
+            assert_eq!(made_text("1".to_owned()).await, "1");
+            assert_eq!(traced(1).await, Ok(1));
+            assert_eq!(attributes(1).await, 1);
+            assert_eq!(generic_value::<u8, _>("7").await, Ok(7));
+            assert!(generic_value::<u8, _>("x").await.is_err());
+            assert_eq!(whole_generic::<String>(1).await, "");
+            assert_eq!(whole_generic::<u8>(1).await, 0);
+            assert_eq!(region_from_argument("paris".to_owned(), 3).await, 3);
+            let user = User {
+                id: 1,
+                name: String::new(),
+                max_age: 2,
+            };
+            assert_eq!(user.older(2).await.max_age, 4);
+        }
+        assert_ne!(
+            generic_value::<u8, _>("7").key(),
+            generic_value::<u16, _>("7").key()
+        );
+        assert_eq!(tokio::spawn(recursive(12)).await.expect("runs"), 144);
     })
     .await;
 }

@@ -111,7 +111,7 @@ fn boxed_output(output: &ReturnType) -> Option<&Type> {
     if inner.ident != "Box" {
         return None;
     }
-    let Type::TraitObject(object) = type_argument(inner)? else {
+    let Type::TraitObject(object) = ungroup(type_argument(inner)?) else {
         return None;
     };
     object.bounds.iter().find_map(|bound| {
@@ -129,8 +129,16 @@ fn boxed_output(output: &ReturnType) -> Option<&Type> {
     })
 }
 
-fn last_segment(ty: &Type) -> Option<&PathSegment> {
+/// What stands in the invisible brackets around a fragment of `macro_rules!`.
+pub(crate) fn ungroup(ty: &Type) -> &Type {
     match ty {
+        Type::Group(group) => ungroup(&group.elem),
+        other => other,
+    }
+}
+
+fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match ungroup(ty) {
         Type::Path(path) => path.path.segments.last(),
         _ => None,
     }

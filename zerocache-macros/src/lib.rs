@@ -5,7 +5,7 @@
 //!
 //! 1. `attr` parses the attribute's arguments,
 //! 2. `ast` parses the function,
-//! 3. `validate` turns both into a plan, or into spanned errors,
+//! 3. `validate` turns both into a plan, or, with `check`, into spanned errors,
 //! 4. `expand` writes the code.
 //!
 //! The expansion names `zerocache_client::__private` and the standard library, nothing else. This
@@ -14,6 +14,7 @@
 
 mod ast;
 mod attr;
+mod check;
 mod expand;
 mod lifetime;
 mod path;

@@ -48,6 +48,7 @@ impl Args {
 )]
 pub trait KeyPart {
     /// Adds the value.
+    #[doc(hidden)]
     fn add_to(&self, args: &mut Args);
 }
 
@@ -67,6 +68,7 @@ impl<T: Serialize + ?Sized> KeyPart for T {
 )]
 pub trait ReceiverKeyPart {
     /// Adds the value.
+    #[doc(hidden)]
     fn add_to(&self, args: &mut Args);
 }
 

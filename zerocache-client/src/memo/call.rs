@@ -8,20 +8,17 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use super::args::Args;
-use super::counters::count;
-use super::flight::{self, Lead, Outcome};
-use super::key::{self, Arguments, FunctionId};
-use super::leading;
-use super::look::{Looked, look};
-use super::operation::{BoxFuture, Invalidate, Peek};
+use super::flight;
+use super::operation::{Invalidate, Peek};
 use super::origin::Blocking;
 use super::rule::Policy;
+use super::run::{Entry, Mode, Run, Stage, Step, computed, first_stage, found, start};
 use super::site::Site;
 use super::target::Target;
 use super::ttl::{Lifetime, TtlRule};
 use crate::codec::CodecError;
 use crate::error::Error;
-use crate::{Written, ZerocacheClient, wait};
+use crate::wait;
 
 pin_project! {
     /// A call of a memoized function: a future of its value, and a handle on its entry.
@@ -79,52 +76,6 @@ pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
         stage: Stage::Start,
         origin,
     }
-}
-
-/// Where a call's value is.
-#[derive(Clone)]
-struct Entry {
-    target: Target,
-    /// None for a call that cannot have a key.
-    identity: Option<(FunctionId, Arguments)>,
-}
-
-impl Entry {
-    fn key(&self, client: &ZerocacheClient) -> Option<Bytes> {
-        let (function, arguments) = self.identity.as_ref()?;
-        Some(key::compose(client.namespace(), *function, arguments))
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Cached,
-    Refresh,
-    Uncached,
-}
-
-/// The client and key that a running call uses.
-struct Run {
-    client: ZerocacheClient,
-    key: Bytes,
-}
-
-enum Stage<T> {
-    Start,
-    Looking(BoxFuture<Looked>),
-    Computing(Option<Lead>),
-    Storing {
-        put: BoxFuture<Result<Written, Error>>,
-        value: Option<T>,
-        _lead: Option<Lead>,
-    },
-    Done,
-}
-
-/// The next stage, or the call's value.
-enum Step<T> {
-    Next(Stage<T>),
-    Value(T),
 }
 
 impl<F: Future> Call<F> {
@@ -252,141 +203,4 @@ impl<F: Future> Future for Call<F> {
             }
         }
     }
-}
-
-impl Run {
-    fn enter(&self) -> leading::Entered {
-        leading::enter(self.client.memo_counters().flight_group(), &self.key)
-    }
-
-    fn count_written(&self, written: Result<Written, Error>) {
-        let counters = self.client.memo_counters();
-        match written {
-            Ok(_) => count(&counters.stored),
-            Err(error) => {
-                count(&counters.write_errors);
-                tracing::debug!(%error, "storing a memoized value failed");
-            }
-        }
-    }
-}
-
-/// The client and key, unless the call goes without the cache.
-fn start(entry: &Entry, mode: Mode) -> Option<Run> {
-    if mode == Mode::Uncached {
-        return None;
-    }
-    let client = entry.target.resolve();
-    match entry.key(&client) {
-        Some(key) => Some(Run { client, key }),
-        None => {
-            count(&client.memo_counters().unkeyed);
-            None
-        }
-    }
-}
-
-fn first_stage<T>(run: Option<&Run>, mode: Mode, blocking: bool) -> Stage<T> {
-    let Some(Run { client, key }) = run else {
-        return Stage::Computing(None);
-    };
-    let group = client.memo_counters().flight_group();
-    if mode == Mode::Refresh {
-        flight::void(group, key);
-        return Stage::Computing(None);
-    }
-    if leading::contains(group, key) {
-        // Our own caller computes this key: waiting for it would be waiting for ourselves.
-        return Stage::Computing(None);
-    }
-    Stage::Looking(Box::pin(look(client.clone(), key.clone(), blocking)))
-}
-
-fn found<T>(looked: Looked, run: Option<&Run>, policy: &Policy<T>) -> Step<T> {
-    let Some(run) = run else {
-        return Step::Next(Stage::Computing(None));
-    };
-    let counters = run.client.memo_counters();
-    match looked {
-        Looked::Stored(bytes, lead) => match (policy.decode)(&bytes) {
-            Ok(value) => {
-                count(&counters.hits);
-                if let Some(lead) = lead {
-                    lead.publish(Outcome::Value(bytes));
-                }
-                Step::Value(value)
-            }
-            Err(error) => {
-                count(&counters.mismatched);
-                count(&counters.misses);
-                tracing::debug!(%error, "a stored value is replaced");
-                Step::Next(Stage::Computing(lead))
-            }
-        },
-        Looked::Joined(bytes) => match (policy.decode)(&bytes) {
-            Ok(value) => {
-                count(&counters.joined);
-                Step::Value(value)
-            }
-            Err(_) => Step::Next(Stage::Computing(None)),
-        },
-        Looked::Failed(error) => match (policy.sharing.unshare)(&error) {
-            Some(value) => {
-                count(&counters.joined);
-                Step::Value(value)
-            }
-            None => Step::Next(Stage::Computing(None)),
-        },
-        Looked::Absent(lead) => {
-            count(&counters.misses);
-            Step::Next(Stage::Computing(lead))
-        }
-    }
-}
-
-fn computed<T>(
-    value: T,
-    lead: Option<Lead>,
-    run: Option<&Run>,
-    policy: &Policy<T>,
-    ttl: &TtlRule<T>,
-) -> Step<T> {
-    let Some(run) = run else {
-        return Step::Value(value);
-    };
-    let counters = run.client.memo_counters();
-    count(&counters.computed);
-    let publish = |outcome| {
-        if let Some(lead) = &lead {
-            lead.publish(outcome);
-        }
-    };
-    let bytes = match (policy.encode)(&value) {
-        None => {
-            let shared = (policy.sharing.share)(&value);
-            publish(shared.map_or(Outcome::Nothing, Outcome::Failed));
-            return Step::Value(value);
-        }
-        Some(Err(error)) => {
-            count(&counters.write_errors);
-            tracing::debug!(%error, "a memoized value cannot be stored");
-            publish(Outcome::Nothing);
-            return Step::Value(value);
-        }
-        Some(Ok(bytes)) => bytes,
-    };
-    let Some(lifetime) = ttl.apply(&value, counters) else {
-        publish(Outcome::Nothing);
-        return Step::Value(value);
-    };
-    publish(Outcome::Value(bytes.clone()));
-    if lead.as_ref().is_some_and(Lead::is_void) {
-        return Step::Value(value);
-    }
-    let put = run.client.raw_put(run.key.clone(), bytes, lifetime);
-    Step::Next(Stage::Storing {
-        put: Box::pin(put),
-        value: Some(value),
-        _lead: lead,
-    })
 }

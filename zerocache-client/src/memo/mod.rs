@@ -15,6 +15,7 @@ mod operation;
 mod origin;
 pub(crate) mod private;
 mod rule;
+mod run;
 mod scope;
 mod site;
 mod target;

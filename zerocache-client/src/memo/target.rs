@@ -17,6 +17,7 @@ use crate::ZerocacheClient;
 )]
 pub trait RegionOrClient {
     /// The client to use.
+    #[doc(hidden)]
     fn target(&self) -> Target;
 }
 

@@ -25,6 +25,7 @@ const TTL_MIN: Duration = Duration::from_secs(1);
 )]
 pub trait Lifetime {
     /// As a duration; zero for what is negative.
+    #[doc(hidden)]
     fn into_duration(self) -> Duration;
 }
 

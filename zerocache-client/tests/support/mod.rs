@@ -34,3 +34,27 @@ pub async fn bounded<F: Future>(test: F) -> F::Output {
         .await
         .expect("the test hangs")
 }
+
+/// Runs a test that blocks on a thread of its own, and ends it when it hangs.
+pub fn in_time(test: impl FnOnce() + Send + 'static) {
+    let (done, finished) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        let _ = done.send(());
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    finished
+        .recv_timeout(Duration::from_secs(20))
+        .expect("the test hangs");
+    thread.join().expect("the test passes");
+}
+
+/// A runtime of one thread, to block in.
+pub fn current_thread(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(test);
+}
