@@ -165,6 +165,35 @@ async fn a_value_that_refuses_is_returned_and_not_stored() {
     .await;
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unreadable(cache: &ZerocacheClient) -> Untagged {
+    Untagged::Number(7)
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_back_is_not_stored() {
+    bounded(async {
+        let cache = other("unreadable");
+        for _ in 0..2 {
+            assert_eq!(unreadable(&cache).await, Untagged::Number(7));
+        }
+        let stats = cache.memo_stats();
+        assert_eq!(
+            (stats.computed, stats.write_errors, stats.stored),
+            (2, 2, 0)
+        );
+        let key = unreadable(&cache).key().expect("has a key");
+        assert_eq!(cache.get(&key).await.expect("reads"), None);
+    })
+    .await;
+}
+
 mod first {
     #[super::zerocache(cache, 60, skip(cache), name = "one name")]
     pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {

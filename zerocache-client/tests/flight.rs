@@ -269,7 +269,52 @@ async fn a_value_reaches_the_cache_when_its_caller_goes_away() {
     .await;
 }
 
-#[zerocache(client(), 60, key = depth.min(1))]
+static CROWD_RUNNING: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+
+#[zerocache(client(), 60)]
+async fn crowd(key: usize) -> usize {
+    /// Counts a computation as running, also when it is cancelled.
+    struct Running(usize);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            CROWD_RUNNING[self.0].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let before = CROWD_RUNNING[key].fetch_add(1, Ordering::SeqCst);
+    let _running = Running(key);
+    assert_eq!(before, 0, "one computation per key at a time");
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+    key
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_with_cancellations_ends_well() {
+    bounded(async {
+        for _ in 0..20 {
+            let spawn = |n: usize| (n, tokio::spawn(crowd(n % 4)));
+            let tasks: Vec<_> = (0..64).map(spawn).collect();
+            for (n, task) in &tasks {
+                if n % 3 == 0 {
+                    task.abort();
+                }
+            }
+            for (n, task) in tasks {
+                match task.await {
+                    Ok(value) => assert_eq!(value, n % 4),
+                    Err(error) => assert!(error.is_cancelled(), "{error}"),
+                }
+            }
+            for key in 0..4 {
+                crowd(key).invalidate().await.expect("deletes");
+            }
+        }
+    })
+    .await;
+}
+
+#[zerocache(other("recursion"), 60, key = depth.min(1))]
 async fn same_key(depth: u32) -> u32 {
     if depth > 3 {
         depth
@@ -278,7 +323,7 @@ async fn same_key(depth: u32) -> u32 {
     }
 }
 
-#[zerocache(client(), 60, key = depth.min(1))]
+#[zerocache(other("recursion"), 60, key = depth.min(1))]
 fn same_key_sync(depth: u32) -> u32 {
     if depth > 3 {
         depth
@@ -292,6 +337,7 @@ async fn recursion_on_the_same_key_computes_alone() {
     bounded(async {
         assert_eq!(same_key(1).await, 4);
         assert_eq!(same_key_sync(1), 4);
+        assert_eq!(other("recursion").memo_stats().wait_timeouts, 0);
     })
     .await;
 }
@@ -301,7 +347,7 @@ static BLOCKING_RUNS: AtomicUsize = AtomicUsize::new(0);
 #[zerocache(client(), 60, skip(barrier), call = blocking_call)]
 fn blocking(barrier: &Barrier, test: &str) -> usize {
     if BLOCKING_RUNS.fetch_add(1, Ordering::SeqCst) == 0 {
-        // Two callers have come; the second is at least on its way to the first one's flight.
+        // Until the test has seen that this runs, nobody else can have a value.
         barrier.wait();
     }
     test.len()
@@ -325,7 +371,7 @@ fn blocking_callers_share_one_computation() {
 
 static MIXED_RUNS: AtomicUsize = AtomicUsize::new(0);
 
-#[zerocache(client(), 60, call = mixed_call)]
+#[zerocache(other("mixed"), 60, call = mixed_call)]
 fn mixed() -> usize {
     MIXED_RUNS.fetch_add(1, Ordering::SeqCst)
 }
@@ -342,6 +388,7 @@ fn a_blocking_caller_never_waits_for_an_async_leader() {
             assert!(polled.await, "it leads and is not done");
             // This blocks the only thread; the leader cannot go on meanwhile.
             assert_eq!(mixed(), 0);
+            assert_eq!(other("mixed").memo_stats().wait_timeouts, 0);
             let _ = leader.await;
         });
     });

@@ -65,6 +65,7 @@ pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
     let identity = parts.site.function(parts.function).zip(parts.args.finish());
     Call {
         entry: Entry {
+            site: parts.site,
             target: parts.target,
             identity,
         },

@@ -12,6 +12,7 @@ use super::leading;
 use super::look::{Looked, look};
 use super::operation::BoxFuture;
 use super::rule::Policy;
+use super::site::Site;
 use super::target::Target;
 use super::ttl::TtlRule;
 use crate::error::Error;
@@ -20,6 +21,7 @@ use crate::{Written, ZerocacheClient};
 /// Where a call's value is.
 #[derive(Clone)]
 pub(super) struct Entry {
+    pub(super) site: &'static Site,
     pub(super) target: Target,
     /// None for a call that cannot have a key.
     pub(super) identity: Option<(FunctionId, Arguments)>,
@@ -41,6 +43,7 @@ pub(super) enum Mode {
 
 /// The client and key that a running call uses.
 pub(super) struct Run {
+    site: &'static Site,
     client: ZerocacheClient,
     key: Bytes,
 }
@@ -87,7 +90,11 @@ pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
     }
     let client = entry.target.resolve();
     match entry.key(&client) {
-        Some(key) => Some(Run { client, key }),
+        Some(key) => Some(Run {
+            site: entry.site,
+            client,
+            key,
+        }),
         None => {
             count(&client.memo_counters().unkeyed);
             None
@@ -96,7 +103,7 @@ pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
 }
 
 pub(super) fn first_stage<T>(run: Option<&Run>, mode: Mode, blocking: bool) -> Stage<T> {
-    let Some(Run { client, key }) = run else {
+    let Some(Run { client, key, .. }) = run else {
         return Stage::Computing(None);
     };
     let group = client.memo_counters().flight_group();
@@ -184,6 +191,11 @@ pub(super) fn computed<T>(
         }
         Some(Ok(bytes)) => bytes,
     };
+    if !run.site.reads_back(|| (policy.decode)(&bytes).map(drop)) {
+        count(&counters.write_errors);
+        publish(Outcome::Nothing);
+        return Step::Value(value);
+    }
     let Some(lifetime) = ttl.apply(&value, counters) else {
         publish(Outcome::Nothing);
         return Step::Value(value);

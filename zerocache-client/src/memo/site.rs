@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::key::{FunctionId, Identity};
+use crate::codec::CodecError;
 
 /// What the attribute knows about its function.
 #[derive(Clone, Copy)]
@@ -37,6 +39,9 @@ impl Origin {
 pub struct Site {
     origin: Origin,
     known: RwLock<BTreeMap<(usize, usize), Option<FunctionId>>>,
+    /// A value was read back once; from then on that is taken for granted.
+    reads_back: AtomicBool,
+    warned: AtomicBool,
 }
 
 /// Who has an identity in this process.
@@ -56,7 +61,31 @@ impl Site {
         Site {
             origin,
             known: RwLock::new(BTreeMap::new()),
+            reads_back: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
         }
+    }
+
+    /// Whether stored values can be read. Types exist that the codec writes and cannot read; to
+    /// store them would cost a write per call and never give a hit.
+    pub(crate) fn reads_back(&self, read: impl FnOnce() -> Result<(), CodecError>) -> bool {
+        if self.reads_back.load(Ordering::Relaxed) {
+            return true;
+        }
+        let outcome = read();
+        if let Err(error) = &outcome
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            let Origin {
+                function,
+                file,
+                line,
+                ..
+            } = self.origin;
+            tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
+        }
+        self.reads_back.store(outcome.is_ok(), Ordering::Relaxed);
+        outcome.is_ok()
     }
 
     /// The identity of one instantiation, or none if another function has it.
