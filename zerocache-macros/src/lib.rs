@@ -1,1 +1,58 @@
-//! zerocache-macros
+//! The `#[zerocache]` attribute.
+//!
+//! Users reach it through `zerocache_client::zerocache`; its documentation is there and in
+//! `docs/memoize.md`. The pipeline is one file per step:
+//!
+//! 1. `attr` parses the attribute's arguments,
+//! 2. `ast` parses the function,
+//! 3. `validate` turns both into a plan, or, with `check`, into spanned errors,
+//! 4. `expand` writes the code.
+//!
+//! The expansion names `zerocache_client::__private` and the standard library, nothing else. This
+//! crate must stay on edition 2024: its edition decides which lifetimes the generated
+//! `impl Future` captures, also for callers of older editions.
+
+mod ast;
+mod attr;
+mod check;
+mod expand;
+mod lifetime;
+mod path;
+mod validate;
+
+use proc_macro::TokenStream;
+
+/// Memoizes a function in zerocache.
+///
+/// ```text
+/// #[zerocache("london", 42)]
+/// async fn user(id: u64) -> Result<User, DbError> { … }
+/// ```
+///
+/// The first argument says where the caller stands: a region's name, or any expression that gives
+/// a name or a `ZerocacheClient`. The second is the lifetime: seconds, `"5m"`, an expression, or a
+/// closure over the value; 60 seconds if absent. Named arguments: `region`, `client`, `ttl`,
+/// `key`, `skip`, `call`, `name`, `version`, `crate`. `docs/memoize.md` explains them all.
+#[proc_macro_attribute]
+pub fn zerocache(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let original = proc_macro2::TokenStream::from(item.clone());
+    match memoize(arguments.into(), item.into()) {
+        Ok(tokens) => tokens.into(),
+        Err(error) => {
+            // The function stays as it is, so that its callers do not add errors of their own.
+            let mut tokens = error.into_compile_error();
+            tokens.extend(original);
+            tokens.into()
+        }
+    }
+}
+
+fn memoize(
+    arguments: proc_macro2::TokenStream,
+    item: proc_macro2::TokenStream,
+) -> syn::Result<proc_macro2::TokenStream> {
+    let function: ast::Function = syn::parse2(item)?;
+    let attr: attr::Attr = syn::parse2(arguments)?;
+    let plan = validate::plan(attr, &function)?;
+    Ok(expand::expand(&plan, &function))
+}

@@ -1,0 +1,56 @@
+//! A fingerprint of a type's structure, taken by letting its `Deserialize` read from a recorder.
+//!
+//! The recorder hands out sample values and writes down what was asked for: kinds, names of types,
+//! fields and variants, in order. An enum shows one variant per run, so that the type is read
+//! again until every variant has been seen. Types that contain themselves are followed once.
+//!
+//! A type that refuses the samples (a date parsed from text) ends its run there: what was written
+//! down before still counts. Two types whose difference lies only behind such a point have one
+//! fingerprint. The same type always has the same one, on every platform and in every process;
+//! the golden tests pin that.
+
+mod access;
+mod recorder;
+
+use std::any::type_name;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::xxh3_64;
+
+use recorder::Recorder;
+
+/// How often one type is read at most, to see the variants of its enums.
+const RUNS_MAX: usize = 64;
+
+/// The type's fingerprint; recorded once per type and process.
+pub(crate) fn of<T: DeserializeOwned>() -> u64 {
+    // A type without `'static` has no `TypeId`. The address of this function stands for the type:
+    // functions that were merged into one have the same code, and so the same result. The name
+    // keeps types apart whose code is the same but for constants outside of it.
+    let id = (record::<T> as fn() -> u64 as usize, type_name::<T>());
+    static KNOWN: OnceLock<RwLock<HashMap<(usize, &'static str), u64>>> = OnceLock::new();
+    let known = KNOWN.get_or_init(RwLock::default);
+    if let Some(shape) = known.read().get(&id) {
+        return *shape;
+    }
+    // Recorded outside of the lock: `Deserialize` is the user's code.
+    let shape = record::<T>();
+    known.write().insert(id, shape);
+    shape
+}
+
+fn record<T: DeserializeOwned>() -> u64 {
+    let mut recorder = Recorder::default();
+    for _ in 0..RUNS_MAX {
+        recorder.start();
+        let outcome = T::deserialize(&mut recorder);
+        recorder.finish(outcome.is_ok());
+        if !recorder.needs_another_run() {
+            break;
+        }
+    }
+    xxh3_64(recorder.trace())
+}

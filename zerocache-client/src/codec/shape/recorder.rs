@@ -1,0 +1,279 @@
+//! The deserializer that writes down what it is asked for.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use serde::de::{Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::access::{Elements, Entries, Variant};
+
+/// Steps in one run; a type that asks for more (an array of 100,000 elements) is cut there.
+const STEPS_MAX: usize = 4_096;
+
+/// How deep one type may contain itself before a run is given up.
+const RECURSION_MAX: usize = 2;
+
+/// Records one type, in several runs.
+#[derive(Default)]
+pub(super) struct Recorder {
+    trace: Vec<u8>,
+    steps: usize,
+    run: usize,
+    /// Named types that are being read, outermost first.
+    open: Vec<&'static str>,
+    /// For each enum: how many variants it has, and how many were shown.
+    enums: BTreeMap<(&'static str, &'static [&'static str]), usize>,
+    recursive: bool,
+}
+
+/// A run that ended early; the user's type never shows it to anyone.
+#[derive(Debug)]
+pub(super) struct Stop;
+
+impl Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("recording ended")
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl serde::de::Error for Stop {
+    fn custom<T: Display>(_message: T) -> Self {
+        Stop
+    }
+}
+
+impl Recorder {
+    pub(super) fn start(&mut self) {
+        self.steps = 0;
+        self.open.clear();
+        self.trace.push(b'!');
+    }
+
+    pub(super) fn finish(&mut self, complete: bool) {
+        self.run += 1;
+        self.trace.push(if complete { b'.' } else { b'?' });
+    }
+
+    pub(super) fn needs_another_run(&self) -> bool {
+        let unseen = self
+            .enums
+            .iter()
+            .any(|((_, variants), shown)| *shown < variants.len());
+        // Where an enum contains itself, every variant gets a turn as the inner one.
+        let turns = self
+            .enums
+            .keys()
+            .map(|(_, variants)| variants.len())
+            .max()
+            .unwrap_or(0);
+        unseen || self.recursive && self.run < turns
+    }
+
+    pub(super) fn trace(&self) -> &[u8] {
+        &self.trace
+    }
+
+    pub(super) fn note(&mut self, kind: u8) -> Result<(), Stop> {
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            return Err(Stop);
+        }
+        self.trace.push(kind);
+        Ok(())
+    }
+
+    pub(super) fn note_names(&mut self, names: &[&str]) {
+        self.trace
+            .extend_from_slice(&(names.len() as u64).to_be_bytes());
+        for name in names {
+            self.trace
+                .extend_from_slice(&(name.len() as u64).to_be_bytes());
+            self.trace.extend_from_slice(name.as_bytes());
+        }
+    }
+
+    /// Whether a named type is being read inside itself: then options and sequences are empty.
+    pub(super) fn inside_itself(&self) -> bool {
+        self.open.iter().any(|name| self.times_open(name) > 1)
+    }
+
+    fn times_open(&self, name: &str) -> usize {
+        self.open.iter().filter(|open| **open == name).count()
+    }
+
+    fn enter(&mut self, name: &'static str) -> Result<(), Stop> {
+        if self.times_open(name) >= RECURSION_MAX {
+            self.recursive = true;
+            return Err(Stop);
+        }
+        self.open.push(name);
+        Ok(())
+    }
+
+    /// The variant that this run shows.
+    fn choose(&mut self, name: &'static str, variants: &'static [&'static str]) -> usize {
+        let run = self.run;
+        let recursive = self.times_open(name) > 1;
+        let shown = self.enums.entry((name, variants)).or_insert(0);
+        if recursive {
+            self.recursive = true;
+            return run % variants.len();
+        }
+        if *shown < variants.len() {
+            *shown += 1;
+            return *shown - 1;
+        }
+        run % variants.len()
+    }
+}
+
+macro_rules! samples {
+    ($($method:ident => $kind:literal, $visit:ident($($sample:expr)?);)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+            self.note($kind)?;
+            visitor.$visit($($sample)?)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for &mut Recorder {
+    type Error = Stop;
+
+    // One is a value of every number type, `NonZero` too.
+    samples! {
+        deserialize_bool => b'b', visit_bool(false);
+        deserialize_i8 => b'1', visit_i8(1);
+        deserialize_i16 => b'2', visit_i16(1);
+        deserialize_i32 => b'3', visit_i32(1);
+        deserialize_i64 => b'4', visit_i64(1);
+        deserialize_i128 => b'5', visit_i128(1);
+        deserialize_u8 => b'6', visit_u8(1);
+        deserialize_u16 => b'7', visit_u16(1);
+        deserialize_u32 => b'8', visit_u32(1);
+        deserialize_u64 => b'9', visit_u64(1);
+        deserialize_u128 => b'0', visit_u128(1);
+        deserialize_f32 => b'f', visit_f32(1.0);
+        deserialize_f64 => b'F', visit_f64(1.0);
+        deserialize_char => b'c', visit_char('1');
+        // Owned and borrowed text and bytes are the same in the encoding.
+        deserialize_str => b's', visit_borrowed_str("1");
+        deserialize_string => b's', visit_borrowed_str("1");
+        deserialize_bytes => b'y', visit_borrowed_bytes(b"1");
+        deserialize_byte_buf => b'y', visit_borrowed_bytes(b"1");
+        deserialize_unit => b'u', visit_unit();
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Stop> {
+        self.note(b'*')?;
+        Err(Stop)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+        self.note(b'o')?;
+        if self.inside_itself() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        self.note(b'U')?;
+        self.note_names(&[name]);
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        self.note(b'N')?;
+        self.note_names(&[name]);
+        self.enter(name)?;
+        let value = visitor.visit_newtype_struct(&mut *self);
+        self.open.pop();
+        value
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+        self.note(b'q')?;
+        let count = usize::from(!self.inside_itself());
+        visitor.visit_seq(Elements::new(self, count))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
+        self.note(b't')?;
+        self.trace.extend_from_slice(&(len as u64).to_be_bytes());
+        visitor.visit_seq(Elements::new(self, len))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        self.note(b'T')?;
+        self.note_names(&[name]);
+        self.trace.extend_from_slice(&(len as u64).to_be_bytes());
+        self.enter(name)?;
+        let value = visitor.visit_seq(Elements::new(self, len));
+        self.open.pop();
+        value
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+        self.note(b'm')?;
+        let count = usize::from(!self.inside_itself());
+        visitor.visit_map(Entries::new(self, count))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        self.note(b'S')?;
+        self.note_names(&[name]);
+        self.note_names(fields);
+        self.enter(name)?;
+        let value = visitor.visit_seq(Elements::new(self, fields.len()));
+        self.open.pop();
+        value
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        self.note(b'E')?;
+        self.note_names(&[name]);
+        self.note_names(variants);
+        if variants.is_empty() {
+            return Err(Stop);
+        }
+        self.enter(name)?;
+        let index = self.choose(name, variants);
+        self.trace.extend_from_slice(&(index as u64).to_be_bytes());
+        let value = visitor.visit_enum(Variant::new(self, index));
+        self.open.pop();
+        value
+    }
+
+    forward_to_deserialize_any!(identifier ignored_any);
+}

@@ -1,0 +1,228 @@
+//! Golden bytes and shapes, and what decoding refuses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Size {
+    width: u32,
+    height: u32,
+}
+
+mod swapped {
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    pub(super) struct Size {
+        pub(super) height: u32,
+        pub(super) width: u32,
+    }
+}
+
+mod wider {
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    pub(super) struct Size {
+        pub(super) width: u64,
+        pub(super) height: u32,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Event {
+    Started,
+    Moved(i32, i32),
+    Said { text: String },
+    Nested(Box<Event>),
+    Many(Vec<Event>),
+}
+
+mod fewer {
+    #[derive(serde::Deserialize)]
+    #[allow(dead_code)]
+    pub(super) enum Event {
+        Started,
+        Moved(i32, i64),
+        Said { text: String },
+        Nested(Box<Event>),
+        Many(Vec<Event>),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Chain {
+    value: u8,
+    next: Option<Box<Chain>>,
+    by_name: BTreeMap<String, Chain>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code)]
+enum Endless {
+    One(Box<Endless>),
+    Two(Box<Endless>, u8),
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+    let bytes = encode(&value).expect("encodes");
+    assert_eq!(decode::<T>(&bytes).as_ref(), Ok(&value));
+    for length in 0..bytes.len() {
+        assert!(
+            decode::<T>(&bytes[..length]).is_err(),
+            "cut to {length} bytes"
+        );
+    }
+    assert!(
+        decode::<T>(&[&bytes[..], b"!"].concat()).is_err(),
+        "with a byte more"
+    );
+}
+
+#[test]
+fn values_come_back_and_nothing_else_is_taken_for_them() {
+    there_and_back(7_u64);
+    there_and_back(String::from("text"));
+    there_and_back(Some(Size {
+        width: 1,
+        height: 2,
+    }));
+    there_and_back(vec![
+        Event::Started,
+        Event::Moved(-1, 2),
+        Event::Said {
+            text: "a".to_owned(),
+        },
+        Event::Nested(Box::new(Event::Many(vec![Event::Started]))),
+    ]);
+    let end = Chain {
+        value: 2,
+        next: None,
+        by_name: BTreeMap::new(),
+    };
+    there_and_back(Chain {
+        value: 1,
+        next: Some(Box::new(end.clone())),
+        by_name: BTreeMap::from([("a".to_owned(), end)]),
+    });
+    there_and_back((NonZeroU32::MIN, IpAddr::from([127, 0, 0, 1])));
+    there_and_back(HashMap::from([(1_u8, 'a')]));
+}
+
+/// Pins what is stored. A change here makes every stored value a miss.
+#[test]
+fn golden_bytes() {
+    let size = encode(&Size {
+        width: 1,
+        height: 300,
+    })
+    .expect("encodes");
+    assert_eq!(hex(&size), "81f93213e2115f224901fb2c01");
+    assert_eq!(
+        hex(&encode(&7_u64).expect("encodes")),
+        "81821e432d8589827c07"
+    );
+    let shapes = [
+        shape::of::<Event>(),
+        shape::of::<Chain>(),
+        shape::of::<Result<Option<String>, Vec<u8>>>(),
+        shape::of::<IpAddr>(),
+        shape::of::<Endless>(),
+    ];
+    assert_eq!(
+        shapes.map(|shape| format!("{shape:016x}")),
+        [
+            "b81b1ac3bc8308c1",
+            "95b3e593da0befe0",
+            "da91a9f0f8565097",
+            "ba834c115e9585e7",
+            "96ef7eb438a93961"
+        ]
+    );
+}
+
+#[test]
+fn another_shape_is_refused() {
+    let bytes = encode(&Size {
+        width: 1,
+        height: 2,
+    })
+    .expect("encodes");
+    assert_eq!(
+        decode::<swapped::Size>(&bytes).map(|s| s.width),
+        Err(CodecError::Shape)
+    );
+    assert_eq!(
+        decode::<wider::Size>(&bytes).map(|s| s.width),
+        Err(CodecError::Shape)
+    );
+    assert_eq!(decode::<(u32, u32)>(&bytes), Err(CodecError::Shape));
+    // The difference is inside the second variant.
+    assert_ne!(shape::of::<Event>(), shape::of::<fewer::Event>());
+}
+
+#[test]
+fn raw_bytes_are_no_typed_value() {
+    for raw in [
+        &b""[..],
+        b"text that is longer than a header",
+        b"{\"a\":1,\"b\":2}",
+    ] {
+        assert_eq!(decode::<String>(raw), Err(CodecError::Untyped));
+    }
+}
+
+#[test]
+fn a_forged_length_reserves_nothing() {
+    let mut bytes = encode(&String::from("a")).expect("encodes").to_vec();
+    bytes.truncate(HEADER_LEN);
+    // bincode's mark for a length of eight bytes, and the largest one.
+    bytes.push(253);
+    bytes.extend([0xff; 8]);
+    assert!(matches!(
+        decode::<String>(&bytes),
+        Err(CodecError::Decode(_))
+    ));
+}
+
+#[test]
+fn raw_values_are_stored_as_they_are() {
+    let all = [
+        "bar".into_value(),
+        b"bar".into_value(),
+        (*b"bar").into_value(),
+        b"bar"[..].into_value(),
+        String::from("bar").into_value(),
+        (&String::from("bar")).into_value(),
+        b"bar".to_vec().into_value(),
+        (&b"bar".to_vec()).into_value(),
+        Bytes::from_static(b"bar").into_value(),
+        (&Bytes::from_static(b"bar")).into_value(),
+        std::borrow::Cow::Borrowed("bar").into_value(),
+    ];
+    for value in all {
+        assert_eq!(value, Ok(Bytes::from_static(b"bar")));
+    }
+    let typed = Value(&7_u64).into_value().expect("encodes");
+    assert_eq!(decode::<u64>(&typed), Ok(7));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn decoding_never_panics(bytes: Vec<u8>, payload: Vec<u8>) {
+        let _ = decode::<Vec<Event>>(&bytes);
+        let mut typed = encode(&Vec::<Event>::new()).expect("encodes").to_vec();
+        typed.truncate(HEADER_LEN);
+        typed.extend(payload);
+        let _ = decode::<Vec<Event>>(&typed);
+    }
+}

@@ -1,0 +1,83 @@
+//! What can be stored: raw bytes as they are, typed values through [`Value`].
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{CodecError, encode};
+
+/// A value for `put`: text and bytes are stored as they are, `Value(&x)` through the codec.
+///
+/// Implemented for `&str`, `String`, `&[u8]`, `b"…"`, `Vec<u8>`, `Box<[u8]>`, `Bytes`, `Cow` of
+/// text and bytes, and [`Value`]; sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither bytes nor text",
+    note = "to store a typed value, write `Value(&value)`"
+)]
+pub trait IntoValue: sealed::Sealed {
+    /// The bytes to store.
+    ///
+    /// # Errors
+    ///
+    /// Only for [`Value`], when the value cannot be encoded.
+    fn into_value(self) -> Result<Bytes, CodecError>;
+}
+
+/// A typed value, to be stored through the codec: `put("user", Value(&user), 42)`.
+///
+/// The type must be readable too, because its shape is stored with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a, T>(pub &'a T);
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! raw {
+    ($($ty:ty: $value:ident => $bytes:expr;)*) => {$(
+        impl sealed::Sealed for $ty {}
+        impl IntoValue for $ty {
+            fn into_value(self) -> Result<Bytes, CodecError> {
+                let $value = self;
+                Ok($bytes)
+            }
+        }
+    )*};
+}
+
+raw! {
+    &str: value => Bytes::copy_from_slice(value.as_bytes());
+    String: value => Bytes::from(value);
+    &String: value => Bytes::copy_from_slice(value.as_bytes());
+    &[u8]: value => Bytes::copy_from_slice(value);
+    Vec<u8>: value => Bytes::from(value);
+    &Vec<u8>: value => Bytes::copy_from_slice(value);
+    Box<[u8]>: value => Bytes::from(value);
+    Bytes: value => value;
+    &Bytes: value => value.clone();
+    Cow<'_, str>: value => Bytes::from(value.into_owned());
+    Cow<'_, [u8]>: value => Bytes::from(value.into_owned());
+}
+
+impl<const N: usize> sealed::Sealed for [u8; N] {}
+impl<const N: usize> IntoValue for [u8; N] {
+    fn into_value(self) -> Result<Bytes, CodecError> {
+        Ok(Bytes::copy_from_slice(&self))
+    }
+}
+
+impl<const N: usize> sealed::Sealed for &[u8; N] {}
+impl<const N: usize> IntoValue for &[u8; N] {
+    fn into_value(self) -> Result<Bytes, CodecError> {
+        Ok(Bytes::copy_from_slice(self))
+    }
+}
+
+impl<T> sealed::Sealed for Value<'_, T> {}
+impl<T: Serialize + DeserializeOwned> IntoValue for Value<'_, T> {
+    fn into_value(self) -> Result<Bytes, CodecError> {
+        encode(self.0)
+    }
+}

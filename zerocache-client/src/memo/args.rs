@@ -1,0 +1,80 @@
+//! The arguments of one call, on their way into its key.
+
+use serde::Serialize;
+
+use super::key::{self, Arguments, KeyError};
+
+/// Arguments, encoded one after the other.
+#[derive(Default)]
+pub struct Args {
+    encoded: Vec<u8>,
+    failed: Option<KeyError>,
+}
+
+impl Args {
+    /// None yet.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Args {
+            encoded: Vec::with_capacity(64),
+            failed: None,
+        }
+    }
+
+    fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
+        if self.failed.is_none() {
+            self.failed = key::encode(value, &mut self.encoded).err();
+        }
+    }
+
+    /// What goes into the key, or none when an argument refused to be encoded.
+    pub(crate) fn finish(self) -> Option<Arguments> {
+        match self.failed {
+            None => Some(Arguments::new(self.encoded)),
+            Some(error) => {
+                tracing::debug!(%error, "an argument of a memoized call cannot be encoded");
+                None
+            }
+        }
+    }
+}
+
+/// An argument that can be part of a key: whatever is `Serialize`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a cache key",
+    label = "does not implement `serde::Serialize`",
+    note = "derive `Serialize` for it, leave the parameter out with `skip(…)`, or say what \
+            identifies the call with `key = (…)`"
+)]
+pub trait KeyPart {
+    /// Adds the value.
+    #[doc(hidden)]
+    fn add_to(&self, args: &mut Args);
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> KeyPart for T {
+    fn add_to(&self, args: &mut Args) {
+        args.add(self);
+    }
+}
+
+/// A `self` that can be part of a key: whatever is `Serialize`.
+#[diagnostic::on_unimplemented(
+    message = "`self` is an argument like any other, and `{Self}` cannot be part of a cache key",
+    label = "does not implement `serde::Serialize`",
+    note = "leave it out with `skip(self)`, say what identifies the call with \
+            `key = (&self.id, …)`, or derive `Serialize`"
+)]
+pub trait ReceiverKeyPart {
+    /// Adds the value.
+    #[doc(hidden)]
+    fn add_to(&self, args: &mut Args);
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> ReceiverKeyPart for T {
+    fn add_to(&self, args: &mut Args) {
+        args.add(self);
+    }
+}

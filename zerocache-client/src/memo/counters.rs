@@ -1,0 +1,104 @@
+//! What memoized calls of one client came to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::ZerocacheClient;
+
+/// How long a call waits for another one's computation before it computes itself. Longer than most
+/// functions worth caching take, shorter than a caller's patience with a leader that stands still.
+const FLIGHT_WAIT_DEFAULT: Duration = Duration::from_secs(10);
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// Counters and settings of memoized calls, one set per client.
+        #[derive(Debug)]
+        pub(crate) struct MemoCounters {
+            flight_group: u64,
+            flight_wait_ms: AtomicU64,
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// Counts of memoized calls since the client was made.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct MemoStats {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+        }
+
+        impl MemoCounters {
+            /// Clients of one cluster pass the same group: they compute a key once between them.
+            pub(crate) fn new(flight_group: u64) -> Self {
+                let wait = u64::try_from(FLIGHT_WAIT_DEFAULT.as_millis()).unwrap_or(u64::MAX);
+                MemoCounters {
+                    flight_group,
+                    flight_wait_ms: AtomicU64::new(wait),
+                    $($name: AtomicU64::new(0),)*
+                }
+            }
+
+            /// The counts now. Each is exact; together they are no single moment's.
+            pub(crate) fn snapshot(&self) -> MemoStats {
+                MemoStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Calls answered from the cache.
+    hits,
+    /// Calls for which the cache had no value that could be used.
+    misses,
+    /// Calls answered with what another call of this process computed or read meanwhile.
+    joined,
+    /// Runs of memoized functions.
+    computed,
+    /// Values written to the cache.
+    stored,
+    /// Values not written because of their lifetime: zero, or under a second.
+    not_stored,
+    /// Lifetimes above the maximum, which were lowered to it.
+    ttl_clamped,
+    /// Stored values that no longer decode or have another shape; each is a miss too.
+    mismatched,
+    /// Reads that failed.
+    read_errors,
+    /// Writes that failed, or values that could not be encoded.
+    write_errors,
+    /// Calls without a key: an argument could not be encoded, or two functions have one identity.
+    unkeyed,
+    /// Calls that waited for another one's computation until their bound, and then computed.
+    wait_timeouts,
+}
+
+impl MemoCounters {
+    pub(crate) fn flight_group(&self) -> u64 {
+        self.flight_group
+    }
+
+    pub(crate) fn flight_wait(&self) -> Duration {
+        Duration::from_millis(self.flight_wait_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl ZerocacheClient {
+    /// Counts of this client's memoized calls.
+    pub fn memo_stats(&self) -> MemoStats {
+        self.memo_counters().snapshot()
+    }
+
+    /// Sets how long a memoized call of this client waits for another call's computation of the
+    /// same key before it computes itself; 10 seconds unless set, to the millisecond.
+    pub fn set_memo_wait(&self, wait: Duration) {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.memo_counters()
+            .flight_wait_ms
+            .store(wait, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,133 @@
+//! One computation per key at a time.
+//!
+//! The first caller of a key leads: it computes inside its own future, so that nothing has to be
+//! `'static`. The others wait for what it publishes. A leader that is cancelled or panics drops
+//! its [`Lead`], and one of those who wait leads next. A leader that has published stays in the
+//! table until its value is stored, so that nobody computes in between.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::rule::Shared;
+
+/// Parts of the table, so that hits of different keys do not meet at one lock.
+const PARTS: usize = 16;
+
+type Part = Mutex<HashMap<(u64, Bytes), Flight>>;
+
+static TABLE: LazyLock<[Part; PARTS]> = LazyLock::new(Default::default);
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// What a leader has to say to those who waited.
+#[derive(Clone)]
+pub(crate) enum Outcome {
+    /// The stored form of the value.
+    Value(Bytes),
+    /// An error that can be cloned.
+    Failed(Shared),
+    /// Nothing that can be shared; everyone computes at once.
+    Nothing,
+}
+
+/// A computation under way.
+struct Flight {
+    number: u64,
+    blocking: bool,
+    outcome: watch::Receiver<Option<Outcome>>,
+    void: Arc<AtomicBool>,
+}
+
+/// What a caller is to do.
+pub(crate) enum Joined {
+    Lead(Lead),
+    Wait(watch::Receiver<Option<Outcome>>),
+    /// Computes without asking anyone: a blocking caller must not wait for a leader that may need
+    /// this very thread to go on.
+    Alone,
+}
+
+/// The right and duty to publish.
+pub(crate) struct Lead {
+    group: u64,
+    key: Bytes,
+    number: u64,
+    sender: watch::Sender<Option<Outcome>>,
+    void: Arc<AtomicBool>,
+}
+
+fn part(key: &Bytes) -> &'static Part {
+    // The modulus keeps the index below PARTS.
+    &TABLE[(xxh3_64(key) % PARTS as u64) as usize]
+}
+
+/// Joins the computation of a key, or starts one. `group` tells clusters apart.
+pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
+    let mut flights = part(key).lock();
+    let entry = (group, key.clone());
+    if let Some(flight) = flights.get(&entry) {
+        if blocking && !flight.blocking {
+            return Joined::Alone;
+        }
+        return Joined::Wait(flight.outcome.clone());
+    }
+    let (sender, outcome) = watch::channel(None);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let void = Arc::new(AtomicBool::new(false));
+    flights.insert(
+        entry,
+        Flight {
+            number,
+            blocking,
+            outcome,
+            void: Arc::clone(&void),
+        },
+    );
+    Joined::Lead(Lead {
+        group,
+        key: key.clone(),
+        number,
+        sender,
+        void,
+    })
+}
+
+/// Makes the computation under way one that is not stored and that no new caller joins; for a key
+/// that is being deleted or replaced.
+pub(crate) fn void(group: u64, key: &Bytes) {
+    let flight = part(key).lock().remove(&(group, key.clone()));
+    if let Some(flight) = flight {
+        flight.void.store(true, Ordering::Release);
+    }
+}
+
+impl Lead {
+    pub(crate) fn publish(&self, outcome: Outcome) {
+        self.sender.send_replace(Some(outcome));
+    }
+
+    /// The key was deleted or replaced since this computation began.
+    pub(crate) fn is_void(&self) -> bool {
+        self.void.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        let entry = (self.group, self.key.clone());
+        let mut flights = part(&self.key).lock();
+        let removed = match flights.get(&entry) {
+            Some(flight) if flight.number == self.number => flights.remove(&entry),
+            // Voided, and perhaps replaced by another one.
+            _ => None,
+        };
+        drop(flights);
+        // The sender goes after the entry: who wakes up finds the place free.
+        drop(removed);
+    }
+}

@@ -1,0 +1,29 @@
+//! What the attribute's expansion names, and nobody else.
+
+pub use super::args::{Args, KeyPart, ReceiverKeyPart};
+pub use super::call::{Call, Parts, call};
+pub use super::origin::{Blocking, boxed, lazy};
+pub use super::rule::{NoSharing, PlainRule, Probe};
+pub use super::site::{Origin, Site};
+pub use super::target::{RegionOrClient, Target};
+pub use super::ttl::TtlRule;
+
+/// The client of the scope in which this runs; then the attribute's region is not looked at.
+pub fn scoped() -> Option<Target> {
+    super::scope::current().map(Target::client)
+}
+
+/// Where the caller stands.
+pub fn target<T: RegionOrClient + ?Sized>(region: &T) -> Target {
+    region.target()
+}
+
+/// Adds a parameter to the key.
+pub fn argument<T: KeyPart + ?Sized>(args: &mut Args, value: &T) {
+    value.add_to(args);
+}
+
+/// Adds `self` to the key.
+pub fn receiver<T: ReceiverKeyPart + ?Sized>(args: &mut Args, value: &T) {
+    value.add_to(args);
+}

@@ -1,0 +1,192 @@
+//! What of a returned value is cached, chosen by the type that the function names.
+//!
+//! A `Result`, also under an alias, caches its `Ok` and leaves the error type alone. Everything
+//! else is cached whole, `Option` included. The choice is made by method lookup: an inherent
+//! method of `Probe<Result<V, E>>` goes before a trait's method of `Probe<T>`. Nothing looks at
+//! names, so aliases work and a user's own type called `Result` is not mistaken.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ttl::{Lifetime, TtlRule};
+use crate::codec::{self, CodecError};
+
+/// A value that can be cached: `Serialize` and `DeserializeOwned`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be cached",
+    label = "a memoized value must implement `serde::Serialize` and `serde::de::DeserializeOwned`",
+    note = "derive both for it, and let it own what it holds"
+)]
+pub trait Cacheable: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> Cacheable for T {}
+
+/// An error that several callers share.
+pub(crate) type Shared = Arc<dyn Any + Send + Sync>;
+
+/// How to store, read and share a function's values.
+pub struct Policy<T> {
+    /// The bytes to store; none for what is not cached.
+    pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
+    pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
+    pub(crate) sharing: Sharing<T>,
+}
+
+impl<T> Clone for Policy<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Policy<T> {}
+
+/// How callers that waited share what is not cached; by cloning the error, where it is `Clone`.
+pub struct Sharing<T> {
+    pub(crate) share: fn(&T) -> Option<Shared>,
+    pub(crate) unshare: fn(&Shared) -> Option<T>,
+}
+
+impl<T> Clone for Sharing<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Sharing<T> {}
+
+impl<T> Sharing<T> {
+    fn none() -> Self {
+        Sharing {
+            share: |_| None,
+            unshare: |_| None,
+        }
+    }
+}
+
+/// Stands for the returned type while its rule is chosen.
+pub struct Probe<T>(PhantomData<fn() -> T>);
+
+impl<T> Probe<T> {
+    /// For the type that the function names.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Probe(PhantomData)
+    }
+}
+
+impl<V, E> Probe<Result<V, E>> {
+    /// Only `Ok` is cached.
+    pub fn rule(&self) -> OkRule<V, E> {
+        OkRule(PhantomData)
+    }
+}
+
+/// The rule of every type that is no `Result`.
+pub trait PlainRule {
+    /// The type.
+    type Value;
+    /// The whole value is cached.
+    fn rule(&self) -> WholeRule<Self::Value>;
+}
+
+impl<T> PlainRule for Probe<T> {
+    type Value = T;
+    fn rule(&self) -> WholeRule<T> {
+        WholeRule(PhantomData)
+    }
+}
+
+/// Only `Ok` is cached.
+pub struct OkRule<V, E>(PhantomData<fn() -> (V, E)>);
+
+impl<V, E> OkRule<V, E> {
+    /// How to store and read the function's values.
+    pub fn policy(&self, sharing: Sharing<Result<V, E>>) -> Policy<Result<V, E>>
+    where
+        V: Cacheable,
+    {
+        Policy {
+            encode: |value| value.as_ref().ok().map(codec::encode),
+            decode: |bytes| codec::decode(bytes).map(Ok),
+            sharing,
+        }
+    }
+
+    /// A lifetime computed from the `Ok` value.
+    pub fn ttl_of<L, C>(&self, lifetime: C) -> TtlRule<Result<V, E>>
+    where
+        L: Lifetime,
+        C: Fn(&V) -> L + Send + Sync + 'static,
+    {
+        TtlRule::of_value(move |value: &Result<V, E>| match value {
+            Ok(value) => lifetime(value).into_duration(),
+            Err(_) => Duration::ZERO,
+        })
+    }
+}
+
+impl<V, E: Clone + Send + Sync + 'static> OkRule<V, E> {
+    /// Errors are cloned for the callers that waited.
+    pub fn sharing(&self) -> Sharing<Result<V, E>> {
+        Sharing {
+            share: |value| match value {
+                Ok(_) => None,
+                Err(error) => Some(Arc::new(error.clone())),
+            },
+            unshare: |shared| shared.downcast_ref::<E>().cloned().map(Err),
+        }
+    }
+}
+
+/// For what cannot be shared; chosen where the inherent method does not apply.
+pub trait NoSharing {
+    /// The type.
+    type Value;
+    /// Nothing is shared.
+    fn sharing(&self) -> Sharing<Self::Value>;
+}
+
+impl<V, E> NoSharing for OkRule<V, E> {
+    type Value = Result<V, E>;
+    fn sharing(&self) -> Sharing<Result<V, E>> {
+        Sharing::none()
+    }
+}
+
+/// The whole value is cached.
+pub struct WholeRule<T>(PhantomData<fn() -> T>);
+
+impl<T> WholeRule<T> {
+    /// How to store and read the function's values.
+    pub fn policy(&self, sharing: Sharing<T>) -> Policy<T>
+    where
+        T: Cacheable,
+    {
+        Policy {
+            encode: |value| Some(codec::encode(value)),
+            decode: codec::decode,
+            sharing,
+        }
+    }
+
+    /// A lifetime computed from the value.
+    pub fn ttl_of<L, C>(&self, lifetime: C) -> TtlRule<T>
+    where
+        L: Lifetime,
+        C: Fn(&T) -> L + Send + Sync + 'static,
+    {
+        TtlRule::of_value(move |value: &T| lifetime(value).into_duration())
+    }
+
+    /// Nothing is left to share: all of it is cached.
+    pub fn sharing(&self) -> Sharing<T> {
+        Sharing::none()
+    }
+}

@@ -1,0 +1,150 @@
+//! Lifetimes of memoized values.
+//!
+//! A lifetime never fails a call: zero, less than a second or less than nothing means "do not
+//! store"; more than the maximum is lowered to it, and counted. Below a second the value is left
+//! out, not kept longer than it was meant to be.
+
+use std::time::Duration;
+
+use super::counters::{MemoCounters, count};
+
+/// The longest lifetime that a node accepts.
+const TTL_MAX: Duration = Duration::from_secs(99_999_999);
+
+/// The shortest.
+const TTL_MIN: Duration = Duration::from_secs(1);
+
+/// A lifetime of a memoized value: a `Duration`, or an integer of seconds.
+///
+/// Zero, a negative number and a `Duration` under a second mean that the value is not stored;
+/// lifetimes above 99,999,999 seconds are lowered to that.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no lifetime",
+    label = "expected seconds as an integer, or a `Duration`",
+    note = "to compute the lifetime from the value, write a closure: `ttl = |value| …`"
+)]
+pub trait Lifetime {
+    /// As a duration; zero for what is negative.
+    #[doc(hidden)]
+    fn into_duration(self) -> Duration;
+}
+
+impl Lifetime for Duration {
+    fn into_duration(self) -> Duration {
+        self
+    }
+}
+
+macro_rules! seconds {
+    ($($ty:ty)*) => {$(
+        impl Lifetime for $ty {
+            fn into_duration(self) -> Duration {
+                // What does not fit is negative, or far above the maximum.
+                #[allow(unused_comparisons)]
+                let negative = self < 0;
+                let seconds = if negative { 0 } else { u64::try_from(self).unwrap_or(u64::MAX) };
+                Duration::from_secs(seconds)
+            }
+        }
+    )*};
+}
+
+seconds!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+/// How one call's lifetime is found.
+pub struct TtlRule<T>(Rule<T>);
+
+enum Rule<T> {
+    Fixed(Duration),
+    OfValue(Box<dyn Fn(&T) -> Duration + Send + Sync>),
+}
+
+impl<T> TtlRule<T> {
+    /// Seconds that the attribute has checked.
+    pub fn seconds(seconds: u64) -> Self {
+        TtlRule(Rule::Fixed(Duration::from_secs(seconds)))
+    }
+
+    /// From an expression.
+    pub fn given(lifetime: impl Lifetime) -> Self {
+        TtlRule(Rule::Fixed(lifetime.into_duration()))
+    }
+
+    /// From the value. A closure without captures costs no allocation.
+    pub(crate) fn of_value(rule: impl Fn(&T) -> Duration + Send + Sync + 'static) -> Self {
+        TtlRule(Rule::OfValue(Box::new(rule)))
+    }
+
+    /// The lifetime to store the value with, or none where it is not to be stored.
+    pub(crate) fn apply(&self, value: &T, counters: &MemoCounters) -> Option<Duration> {
+        let lifetime = match &self.0 {
+            Rule::Fixed(lifetime) => *lifetime,
+            Rule::OfValue(rule) => rule(value),
+        };
+        if lifetime < TTL_MIN {
+            count(&counters.not_stored);
+            return None;
+        }
+        if lifetime > TTL_MAX {
+            count(&counters.ttl_clamped);
+            return Some(TTL_MAX);
+        }
+        Some(lifetime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply<T>(rule: &TtlRule<T>, value: &T) -> (Option<Duration>, u64, u64) {
+        let counters = MemoCounters::new(0);
+        let lifetime = rule.apply(value, &counters);
+        let stats = counters.snapshot();
+        (lifetime, stats.not_stored, stats.ttl_clamped)
+    }
+
+    #[test]
+    fn keeps_what_is_in_range() {
+        let rule = TtlRule::given(Duration::from_millis(1_500));
+        assert_eq!(
+            apply(&rule, &()),
+            (Some(Duration::from_millis(1_500)), 0, 0)
+        );
+        assert_eq!(apply(&TtlRule::given(1), &()), (Some(TTL_MIN), 0, 0));
+        assert_eq!(
+            apply(&TtlRule::given(99_999_999_u32), &()),
+            (Some(TTL_MAX), 0, 0)
+        );
+    }
+
+    #[test]
+    fn does_not_store_below_a_second() {
+        for rule in [
+            TtlRule::given(0),
+            TtlRule::given(-5_i64),
+            TtlRule::given(i128::MIN),
+            TtlRule::given(Duration::from_millis(999)),
+        ] {
+            assert_eq!(apply(&rule, &()), (None, 1, 0));
+        }
+    }
+
+    #[test]
+    fn lowers_what_is_above_the_maximum() {
+        for rule in [
+            TtlRule::given(100_000_000),
+            TtlRule::given(u128::MAX),
+            TtlRule::given(Duration::MAX),
+        ] {
+            assert_eq!(apply(&rule, &()), (Some(TTL_MAX), 0, 1));
+        }
+    }
+
+    #[test]
+    fn asks_the_value() {
+        let rule = TtlRule::of_value(|seconds: &u64| Duration::from_secs(*seconds));
+        assert_eq!(apply(&rule, &7).0, Some(Duration::from_secs(7)));
+        assert_eq!(apply(&rule, &0).0, None);
+    }
+}

@@ -1,0 +1,221 @@
+//! A cache that is away, or holds what cannot be used, never fails a call.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize, Serializer};
+use support::{bounded, client, dead, other};
+use zerocache_client::{Value, ZerocacheClient, zerocache};
+
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+
+#[zerocache(cache, 60, skip(cache))]
+async fn with_cache(cache: &ZerocacheClient, n: u64) -> u64 {
+    RUNS.fetch_add(1, Ordering::SeqCst);
+    n
+}
+
+#[zerocache(cache, 60, skip(cache))]
+fn with_cache_sync(cache: &ZerocacheClient, n: u64) -> u64 {
+    n
+}
+
+#[tokio::test]
+async fn a_dead_cluster_is_counted_and_the_function_computes() {
+    bounded(async {
+        let cache = dead();
+        assert_eq!(with_cache(&cache, 1).await, 1);
+        assert_eq!(with_cache(&cache, 1).await, 1);
+        assert_eq!(with_cache_sync(&cache, 2), 2);
+        assert_eq!(RUNS.load(Ordering::SeqCst), 2);
+        let stats = cache.memo_stats();
+        assert_eq!(
+            (stats.computed, stats.read_errors, stats.write_errors),
+            (3, 3, 3)
+        );
+        assert_eq!((stats.hits, stats.stored), (0, 0));
+        assert!(with_cache(&cache, 1).peek().await.is_err());
+        assert!(with_cache(&cache, 1).invalidate().await.is_err());
+    })
+    .await;
+}
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct Old {
+    width: u32,
+    height: u32,
+}
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+#[serde(rename = "Old")]
+struct New {
+    height: u32,
+    width: u32,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn size(cache: &ZerocacheClient, n: u32) -> New {
+    New {
+        height: n,
+        width: 2,
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_decode_is_a_miss_and_is_replaced() {
+    bounded(async {
+        let cache = other("mismatch");
+        let key = size(&cache, 1).key().expect("has a key");
+        let fresh = New {
+            height: 1,
+            width: 2,
+        };
+        let old = Old {
+            width: 8,
+            height: 9,
+        };
+        cache.put(&key, Value(&old), 60).await.expect("stores");
+        assert_eq!(size(&cache, 1).peek().await.expect("reads"), None);
+        assert_eq!(size(&cache, 1).await, fresh);
+        assert_eq!(
+            size(&cache, 1).peek().await.expect("reads"),
+            Some(fresh.clone())
+        );
+        for junk in [&b""[..], b"text", b"\x81", b"\x81\0\0\0\0\0\0\0\0\0"] {
+            cache.put(&key, junk, 60).await.expect("stores");
+            assert_eq!(size(&cache, 1).await, fresh);
+        }
+        let good = cache.get(&key).await.expect("reads").expect("was replaced");
+        for length in 0..good.len() {
+            cache.put(&key, &good[..length], 60).await.expect("stores");
+            assert_eq!(size(&cache, 1).await, fresh);
+        }
+        let longer = [&good[..], b"!"].concat();
+        cache.put(&key, longer, 60).await.expect("stores");
+        assert_eq!(size(&cache, 1).await, fresh);
+        let stats = cache.memo_stats();
+        let replaced = 1 + 4 + good.len() as u64 + 1;
+        assert_eq!(
+            (stats.mismatched, stats.stored, stats.hits),
+            (replaced, replaced, 0)
+        );
+    })
+    .await;
+}
+
+struct Refuses;
+
+impl Serialize for Refuses {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("refused"))
+    }
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unkeyed(cache: &ZerocacheClient, argument: Refuses) -> u8 {
+    let _ = argument;
+    7
+}
+
+#[tokio::test]
+async fn an_argument_that_refuses_leaves_the_call_uncached() {
+    bounded(async {
+        let cache = other("unkeyed");
+        assert_eq!(unkeyed(&cache, Refuses).key(), None);
+        assert_eq!(unkeyed(&cache, Refuses).await, 7);
+        assert_eq!(
+            unkeyed(&cache, Refuses)
+                .peek()
+                .await
+                .expect("looks nowhere"),
+            None
+        );
+        assert!(unkeyed(&cache, Refuses).invalidate().await.is_err());
+        assert_eq!(cache.memo_stats().unkeyed, 1);
+    })
+    .await;
+}
+
+#[derive(Deserialize)]
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("refused"))
+    }
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unwritable(cache: &ZerocacheClient) -> Unwritable {
+    Unwritable
+}
+
+#[tokio::test]
+async fn a_value_that_refuses_is_returned_and_not_stored() {
+    bounded(async {
+        let cache = other("unwritable");
+        let Unwritable = unwritable(&cache).await;
+        let stats = cache.memo_stats();
+        assert_eq!(
+            (stats.computed, stats.write_errors, stats.stored),
+            (1, 1, 0)
+        );
+    })
+    .await;
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unreadable(cache: &ZerocacheClient) -> Untagged {
+    Untagged::Number(7)
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_back_is_not_stored() {
+    bounded(async {
+        let cache = other("unreadable");
+        for _ in 0..2 {
+            assert_eq!(unreadable(&cache).await, Untagged::Number(7));
+        }
+        let stats = cache.memo_stats();
+        assert_eq!(
+            (stats.computed, stats.write_errors, stats.stored),
+            (2, 2, 0)
+        );
+        let key = unreadable(&cache).key().expect("has a key");
+        assert_eq!(cache.get(&key).await.expect("reads"), None);
+    })
+    .await;
+}
+
+mod first {
+    #[super::zerocache(cache, 60, skip(cache), name = "one name")]
+    pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
+        1
+    }
+}
+
+mod second {
+    #[super::zerocache(cache, 60, skip(cache), name = "one name")]
+    pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
+        2
+    }
+}
+
+#[tokio::test]
+async fn the_second_function_of_one_identity_is_not_cached() {
+    bounded(async {
+        let cache = client();
+        assert_eq!(first::named(&cache).await, 1);
+        assert_eq!(second::named(&cache).await, 2);
+        assert!(first::named(&cache).key().is_some());
+        assert_eq!(second::named(&cache).key(), None);
+    })
+    .await;
+}

@@ -1,0 +1,109 @@
+//! Sync functions inside and outside of runtimes, and their siblings.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use support::{client, current_thread, in_time};
+use zerocache_client::zerocache;
+
+#[derive(Debug, PartialEq, Clone)]
+enum Problem {
+    Absent,
+}
+
+static SLOW_RUNS: AtomicUsize = AtomicUsize::new(0);
+
+fn ran() -> usize {
+    SLOW_RUNS.load(Ordering::SeqCst)
+}
+
+#[zerocache(client(), "5m", call = slow_call)]
+fn slow(n: u64) -> Result<u64, Problem> {
+    SLOW_RUNS.fetch_add(1, Ordering::SeqCst);
+    if n == 0 {
+        return Err(Problem::Absent);
+    }
+    Ok(n * 2)
+}
+
+#[test]
+fn a_sync_function_needs_no_runtime_and_has_a_sibling() {
+    in_time(|| {
+        assert_eq!(slow(4), Ok(8));
+        assert_eq!(slow(4), Ok(8));
+        assert_eq!(slow_call(4).wait(), Ok(8));
+        assert_eq!(ran(), 1);
+        assert_eq!(slow_call(4).peek().wait().expect("reads"), Some(Ok(8)));
+        slow_call(4).invalidate().wait().expect("deletes");
+        assert_eq!(slow_call(4).peek().wait().expect("reads"), None);
+        assert_eq!(slow_call(4).refresh().wait(), Ok(8));
+        assert_eq!(slow_call(4).uncached().wait(), Ok(8));
+        assert_eq!(ran(), 3);
+        assert_eq!(slow(0), Err(Problem::Absent));
+        assert_eq!(slow(0), Err(Problem::Absent));
+        assert_eq!(ran(), 5);
+    });
+}
+
+#[zerocache(client(), "5m", call = half_call)]
+fn half(n: u64) -> Result<u64, Problem> {
+    Ok(n / 2)
+}
+
+#[test]
+fn a_sync_function_works_in_a_current_thread_runtime() {
+    in_time(|| {
+        current_thread(async {
+            assert_eq!(half(50), Ok(25));
+            assert_eq!(half_call(50).await, Ok(25));
+            // A task that blocks often, without yielding to its runtime.
+            for n in 0..1_000 {
+                assert_eq!(half(n % 10), Ok(n % 10 / 2));
+            }
+        });
+    });
+}
+
+#[test]
+fn calls_work_on_an_executor_that_is_not_tokio() {
+    in_time(|| {
+        let call = async { (foreign(1).await, foreign(1).await, half(60)) };
+        assert_eq!(futures_executor(client().scope(call)), (2, 2, Ok(30)));
+    });
+}
+
+#[zerocache("london", 42)]
+async fn foreign(n: u64) -> u64 {
+    n + 1
+}
+
+/// As small as an executor can be: it wakes a thread.
+fn futures_executor<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_function_works_in_a_multi_thread_runtime() {
+    assert_eq!(half(52), Ok(26));
+    assert_eq!(
+        tokio::task::spawn_blocking(|| half(52))
+            .await
+            .expect("runs"),
+        Ok(26)
+    );
+}

@@ -1,0 +1,9 @@
+use zerocache_client::zerocache;
+
+#[zerocache("london", 42)]
+#[zerocache("paris", 42)]
+async fn f(n: u64) -> u64 {
+    n
+}
+
+fn main() {}

@@ -1,0 +1,323 @@
+//! From the plan to code.
+//!
+//! Generated names have mixed-site spans, so that they neither see nor hide the caller's. The
+//! caller's statements are spliced, never wrapped in a block of their own, which would be an
+//! unused brace in the compiler's eyes.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{FnArg, Ident, Pat, Signature, parse_quote};
+
+use crate::ast::{Function, Kind};
+use crate::path;
+use crate::validate::{Handle, Key, Plan, Region, Ttl};
+
+pub(crate) fn expand(plan: &Plan, function: &Function) -> TokenStream {
+    let expansion = Expansion::new(plan, function);
+    match (&function.kind, &plan.call) {
+        (Kind::Async, Handle::None) => expansion.plain_async(),
+        (Kind::Async, _) => expansion.handle(),
+        (Kind::Boxed, _) => expansion.boxed(),
+        (Kind::Sync, Handle::Sibling(name)) => {
+            let plain = expansion.blocking();
+            let sibling = expansion.sibling(name);
+            quote!(#plain #sibling)
+        }
+        (Kind::Sync, _) => expansion.blocking(),
+    }
+}
+
+struct Expansion<'a> {
+    plan: &'a Plan,
+    function: &'a Function,
+    private: TokenStream,
+    output: TokenStream,
+    /// The signature with a plain name for every parameter.
+    sig: Signature,
+    /// `let`s that give the body the parameters as they were written, and move them all into it.
+    bindings: TokenStream,
+    parameters: Vec<Parameter>,
+}
+
+/// What the key needs of a parameter.
+struct Parameter {
+    name: TokenStream,
+    span: Span,
+    receiver: bool,
+}
+
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+/// Errors point at the caller's code, names resolve as generated ones.
+fn at(span: Span) -> Span {
+    Span::mixed_site().located_at(span)
+}
+
+impl<'a> Expansion<'a> {
+    fn new(plan: &'a Plan, function: &'a Function) -> Self {
+        let mut sig = function.sig.clone();
+        let mut bindings = TokenStream::new();
+        let mut parameters = Vec::new();
+        for (position, input) in sig.inputs.iter_mut().enumerate() {
+            parameters.push(bind(position, input, &mut bindings));
+        }
+        Expansion {
+            plan,
+            function,
+            private: path::private(plan.krate.as_ref()),
+            output: function
+                .output()
+                .map(ToTokens::to_token_stream)
+                .unwrap_or_default(),
+            sig,
+            bindings,
+            parameters,
+        }
+    }
+
+    /// `async fn f(…) -> T` as `fn f(…) -> Call<impl Future<Output = T>>`.
+    fn handle(&self) -> TokenStream {
+        let (private, output) = (&self.private, &self.output);
+        let mut sig = self.sig.clone();
+        sig.asyncness = None;
+        sig.output = parse_quote!(-> #private::Call<impl ::core::future::Future<Output = #output>>);
+        let (parts, origin) = (self.parts(), self.async_origin());
+        self.item(true, &sig, &quote!(#private::call(#parts, #origin)))
+    }
+
+    /// The same signature as before.
+    fn plain_async(&self) -> TokenStream {
+        let private = &self.private;
+        let (parts, origin) = (self.parts(), self.async_origin());
+        self.item(
+            false,
+            &self.sig,
+            &quote!(#private::call(#parts, #origin).await),
+        )
+    }
+
+    /// A function that returns a boxed future, such as `#[async_trait]` makes.
+    fn boxed(&self) -> TokenStream {
+        let (private, bindings, body) = (&self.private, &self.bindings, &self.function.body);
+        let declared = &self.function.sig.output;
+        let parts = self.parts();
+        let call = local("call");
+        let origin = quote!(#private::boxed(move || #declared { #bindings #body }));
+        // Two statements: the key is taken before the parameters move into the origin.
+        let code = quote! {
+            let #call = #private::call(#parts, #origin);
+            ::std::boxed::Box::pin(#call)
+        };
+        self.item(false, &self.sig, &code)
+    }
+
+    /// A sync function: blocks its caller.
+    fn blocking(&self) -> TokenStream {
+        let private = &self.private;
+        let (parts, origin) = (self.parts(), self.sync_origin());
+        self.item(
+            false,
+            &self.sig,
+            &quote!(#private::call(#parts, #origin).wait()),
+        )
+    }
+
+    /// The sync function's sibling that returns the call.
+    fn sibling(&self, name: &Ident) -> TokenStream {
+        let (private, output) = (&self.private, &self.output);
+        let mut sig = self.sig.clone();
+        sig.ident = name.clone();
+        sig.output = parse_quote!(-> #private::Call<impl #private::Blocking<Output = #output>>);
+        let (parts, origin) = (self.parts(), self.sync_origin());
+        self.item(true, &sig, &quote!(#private::call(#parts, #origin)))
+    }
+
+    fn item(&self, returns_call: bool, sig: &Signature, code: &TokenStream) -> TokenStream {
+        // A call must be used anyway; saying so twice is a lint.
+        let drop_must_use =
+            |attr: &&syn::Attribute| !(returns_call && attr.path().is_ident("must_use"));
+        let attrs = self.function.attrs.iter().filter(drop_must_use);
+        let vis = &self.function.vis;
+        quote! {
+            #(#attrs)*
+            #[allow(refining_impl_trait)]
+            #vis #sig { #code }
+        }
+    }
+
+    fn async_origin(&self) -> TokenStream {
+        let (output, bindings, body) = (&self.output, &self.bindings, &self.function.body);
+        let value = local("value");
+        // The first `return` fixes the type of the block, so that `?` and coercions work in it.
+        quote! {
+            async move {
+                if let ::core::option::Option::Some(#value) =
+                    ::core::option::Option::None::<#output>
+                {
+                    return #value;
+                }
+                #bindings
+                #body
+            }
+        }
+    }
+
+    fn sync_origin(&self) -> TokenStream {
+        let (private, output) = (&self.private, &self.output);
+        let (bindings, body) = (&self.bindings, &self.function.body);
+        quote!(#private::lazy(move || -> #output { #bindings #body }))
+    }
+
+    /// Everything about this call except how to compute it.
+    fn parts(&self) -> TokenStream {
+        let private = &self.private;
+        let (site, target, args, rule) = (
+            Ident::new("__ZEROCACHE_SITE", Span::mixed_site()),
+            local("target"),
+            local("args"),
+            local("rule"),
+        );
+        let (ttl, policy) = (local("ttl"), local("policy"));
+        let (site_value, region) = (self.site(), self.region());
+        let (key, lifetime) = (self.key(&args), self.lifetime(&rule));
+        let output = &self.output;
+        let span = at(self
+            .function
+            .output()
+            .map_or(Span::mixed_site(), Spanned::span));
+        let seal = quote_spanned!(span=> #rule.policy(#rule.sharing()));
+        quote! {{
+            #[allow(unused_imports)]
+            use #private::{PlainRule as _, NoSharing as _};
+            static #site: #private::Site = #site_value;
+            let #target = match #private::scoped() {
+                ::core::option::Option::Some(#target) => #target,
+                ::core::option::Option::None => #region,
+            };
+            let mut #args = #private::Args::new();
+            #key
+            let #rule = #private::Probe::<#output>::new().rule();
+            let #ttl = #lifetime;
+            let #policy = #seal;
+            #private::Parts {
+                site: &#site,
+                function: ::core::any::type_name_of_val(&|| ()),
+                target: #target,
+                args: #args,
+                ttl: #ttl,
+                policy: #policy,
+            }
+        }}
+    }
+
+    fn site(&self) -> TokenStream {
+        let private = &self.private;
+        let function = self.function.sig.ident.to_string();
+        let name = match &self.plan.name {
+            Some(name) => quote!(::core::option::Option::Some(#name)),
+            None => quote!(::core::option::Option::None),
+        };
+        let version = self.plan.version;
+        let tokens = self.function.fingerprint();
+        quote! {
+            #private::Site::new(#private::Origin {
+                function: #function,
+                name: #name,
+                version: #version,
+                tokens: #tokens,
+                file: ::core::file!(),
+                line: ::core::line!(),
+                column: ::core::column!(),
+            })
+        }
+    }
+
+    fn region(&self) -> TokenStream {
+        let private = &self.private;
+        match &self.plan.region {
+            Region::Name(name) => quote!(#private::Target::named(#name)),
+            Region::Expression(expr) => {
+                quote_spanned!(at(expr.span())=> #private::target(&(#expr)))
+            }
+        }
+    }
+
+    fn key(&self, args: &Ident) -> TokenStream {
+        let private = &self.private;
+        match &self.plan.key {
+            Key::Expressions(exprs) => exprs
+                .iter()
+                .map(|expr| {
+                    quote_spanned!(at(expr.span())=> #private::argument(&mut #args, &(#expr));)
+                })
+                .collect(),
+            Key::Parameters(included) => self
+                .parameters
+                .iter()
+                .zip(included)
+                .filter(|(_, included)| **included)
+                .map(|(parameter, _)| {
+                    let name = &parameter.name;
+                    let function = if parameter.receiver { "receiver" } else { "argument" };
+                    let function = Ident::new(function, at(parameter.span));
+                    quote_spanned!(at(parameter.span)=> #private::#function(&mut #args, &#name);)
+                })
+                .collect(),
+        }
+    }
+
+    fn lifetime(&self, rule: &Ident) -> TokenStream {
+        let private = &self.private;
+        match &self.plan.ttl {
+            Ttl::Seconds(seconds) => quote!(#private::TtlRule::seconds(#seconds)),
+            Ttl::Expression(expr) => {
+                quote_spanned!(at(expr.span())=> #private::TtlRule::given(#expr))
+            }
+            Ttl::OfValue(closure) => {
+                quote_spanned!(at(closure.span())=> #rule.ttl_of(#closure))
+            }
+        }
+    }
+}
+
+/// Gives a parameter a plain name in the signature, and its pattern back in the body.
+///
+/// The body takes every parameter whole, even where it uses one field or nothing of it, so that
+/// all live as long as they did in the function as it was written.
+fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Parameter {
+    match input {
+        FnArg::Receiver(receiver) => {
+            let name = receiver.self_token.to_token_stream();
+            bindings.extend(quote!(let _ = &#name;));
+            Parameter {
+                name,
+                span: receiver.span(),
+                receiver: true,
+            }
+        }
+        FnArg::Typed(typed) => {
+            let span = typed.ty.span();
+            let name = match &mut *typed.pat {
+                Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
+                    let ident = pat.ident.clone();
+                    bindings.extend(quote!(let _ = &#ident;));
+                    ident
+                }
+                pattern => {
+                    let name = local(&format!("parameter_{position}"));
+                    bindings.extend(quote!(let #pattern = #name;));
+                    *pattern = parse_quote!(#name);
+                    name
+                }
+            };
+            Parameter {
+                name: name.into_token_stream(),
+                span,
+                receiver: false,
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! From what was written to what will be generated; every misuse is an error here.
+
+use proc_macro2::Span;
+use syn::{
+    Error, Expr, ExprClosure, ExprLit, ExprUnary, FnArg, Ident, Lit, LitStr, Pat, Path,
+    ReceiverKind, Result, Type, UnOp,
+};
+
+use crate::ast::{self, Function, Kind};
+use crate::attr::{Attr, CallArgument};
+use crate::check::{Errors, check_attributes, check_signature};
+use crate::lifetime;
+
+/// What to generate.
+pub(crate) struct Plan {
+    pub(crate) region: Region,
+    pub(crate) ttl: Ttl,
+    pub(crate) key: Key,
+    pub(crate) call: Handle,
+    pub(crate) name: Option<String>,
+    pub(crate) version: u64,
+    pub(crate) krate: Option<Path>,
+}
+
+/// Where the caller stands.
+pub(crate) enum Region {
+    Name(LitStr),
+    Expression(Expr),
+}
+
+/// The lifetime of stored values.
+pub(crate) enum Ttl {
+    Seconds(u64),
+    Expression(Expr),
+    OfValue(ExprClosure),
+}
+
+/// What goes into the key beside the function's identity.
+pub(crate) enum Key {
+    Expressions(Vec<Expr>),
+    /// One flag per parameter: is it part of the key?
+    Parameters(Vec<bool>),
+}
+
+/// How a caller gets at the call as a value.
+pub(crate) enum Handle {
+    /// The function's kind decides: async functions return it, others have none.
+    Default,
+    /// An async function keeps its signature.
+    None,
+    /// A sync function gets a sibling.
+    Sibling(Ident),
+}
+
+pub(crate) fn plan(attr: Attr, function: &Function) -> Result<Plan> {
+    let mut errors = Errors(None);
+    check_attributes(function, &mut errors);
+    check_signature(function, &mut errors);
+    let region = errors.take(region(attr.region));
+    let ttl = errors.take(ttl(attr.ttl));
+    let key = errors.take(key(attr.key, &attr.skip, function));
+    let call = errors.take(handle(attr.call, function));
+    let version = errors.take(attr.version.map_or(Ok(0), |v| v.base10_parse::<u64>()));
+    if let Some(name) = attr.name.as_ref().filter(|name| name.value().is_empty()) {
+        errors.add(Error::new(
+            name.span(),
+            "`name` is empty; leave it out, or give a name",
+        ));
+    }
+    match (errors.0, region, ttl, key, call, version) {
+        (None, Some(region), Some(ttl), Some(key), Some(call), Some(version)) => {
+            let name = attr.name.map(|name| name.value());
+            Ok(Plan {
+                region,
+                ttl,
+                key,
+                call,
+                name,
+                version,
+                krate: attr.krate,
+            })
+        }
+        (Some(error), ..) => Err(error),
+        (None, ..) => Err(Error::new(
+            Span::call_site(),
+            "#[zerocache] could not be understood",
+        )),
+    }
+}
+
+/// What stands in the invisible brackets around a fragment of `macro_rules!`.
+fn ungroup(expr: Expr) -> Expr {
+    match expr {
+        Expr::Group(group) => ungroup(*group.expr),
+        other => other,
+    }
+}
+
+fn region(region: Option<Expr>) -> Result<Region> {
+    let Some(region) = region else {
+        let message = "say where the caller stands: #[zerocache(\"london\", 42)]";
+        return Err(Error::new(Span::call_site(), message));
+    };
+    match ungroup(region) {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(name),
+            ..
+        }) => {
+            if name.value().is_empty() {
+                return Err(Error::new(name.span(), "the region is empty"));
+            }
+            Ok(Region::Name(name))
+        }
+        Expr::Lit(other) => {
+            let message = "the region comes first, as a string, or as an expression that gives a \
+                           name or a ZerocacheClient";
+            Err(Error::new_spanned(other, message))
+        }
+        other => Ok(Region::Expression(other)),
+    }
+}
+
+fn ttl(ttl: Option<Expr>) -> Result<Ttl> {
+    /// The lifetime when the attribute gives none, in seconds.
+    const TTL_SECONDS_DEFAULT: u64 = 60;
+
+    let wrong = |lit: &dyn quote::ToTokens| {
+        let message = "the lifetime is in whole seconds (42), a text (\"5m\"), an expression, or \
+                       a closure over the value";
+        Err(Error::new_spanned(lit, message))
+    };
+    match ttl.map(ungroup) {
+        None => Ok(Ttl::Seconds(TTL_SECONDS_DEFAULT)),
+        Some(Expr::Lit(ExprLit {
+            lit: Lit::Int(seconds),
+            ..
+        })) => {
+            let checked = seconds.base10_parse::<u64>().map_err(|e| e.to_string());
+            let checked = checked.and_then(lifetime::check);
+            checked
+                .map(Ttl::Seconds)
+                .map_err(|message| Error::new(seconds.span(), message))
+        }
+        Some(Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        })) => {
+            let parsed = lifetime::parse(&text.value()).map(Ttl::Seconds);
+            parsed.map_err(|message| Error::new(text.span(), message))
+        }
+        Some(Expr::Lit(lit)) => wrong(&lit),
+        Some(Expr::Unary(ExprUnary {
+            op: UnOp::Neg(_),
+            expr,
+            ..
+        })) if matches!(*expr, Expr::Lit(_)) => wrong(&expr),
+        Some(Expr::Closure(closure)) => {
+            if closure.inputs.len() != 1 || closure.asyncness.is_some() {
+                let message = "the closure takes the value: |user: &User| user.max_age";
+                return Err(Error::new_spanned(closure, message));
+            }
+            Ok(Ttl::OfValue(closure))
+        }
+        Some(other) => Ok(Ttl::Expression(other)),
+    }
+}
+
+fn key(key: Option<Expr>, skip: &[Ident], function: &Function) -> Result<Key> {
+    if let (Some(key), false) = (&key, skip.is_empty()) {
+        let message = "`key` says everything that is in the key; `skip` has nothing to leave out";
+        return Err(Error::new_spanned(key, message));
+    }
+    if let Some(key) = key {
+        return Ok(Key::Expressions(match key {
+            Expr::Tuple(tuple) => tuple.elems.into_iter().collect(),
+            other => vec![other],
+        }));
+    }
+    let inputs: Vec<&FnArg> = function.sig.inputs.iter().collect();
+    let mut included = vec![true; inputs.len()];
+    for name in skip {
+        let Some(position) = inputs.iter().position(|input| is_named(input, name)) else {
+            let message = format!("`{}` has no parameter `{name}`", function.sig.ident);
+            return Err(Error::new(name.span(), message));
+        };
+        if !included[position] {
+            return Err(Error::new(
+                name.span(),
+                format!("`{name}` is skipped twice"),
+            ));
+        }
+        included[position] = false;
+    }
+    for (input, _) in inputs
+        .iter()
+        .zip(&included)
+        .filter(|(_, included)| **included)
+    {
+        if let Some(name) = mutable_reference(input) {
+            let message = format!(
+                "a hit would leave out the changes that are made through `{name}`: take it by \
+                 shared reference, or say skip({name}) or key = (…) where that is meant"
+            );
+            return Err(Error::new_spanned(input, message));
+        }
+    }
+    Ok(Key::Parameters(included))
+}
+
+fn is_named(input: &FnArg, name: &Ident) -> bool {
+    match input {
+        FnArg::Receiver(_) => name == "self",
+        FnArg::Typed(typed) => matches!(&*typed.pat, Pat::Ident(pat) if pat.ident == *name),
+    }
+}
+
+fn mutable_reference(input: &FnArg) -> Option<String> {
+    match input {
+        FnArg::Receiver(receiver) => match &receiver.kind {
+            ReceiverKind::Reference(_, _, Some(_)) => Some("self".to_owned()),
+            _ => None,
+        },
+        FnArg::Typed(typed) => match (ast::ungroup(&typed.ty), &*typed.pat) {
+            (Type::Reference(reference), Pat::Ident(pat)) if reference.mutability.is_some() => {
+                Some(pat.ident.to_string())
+            }
+            _ => None,
+        },
+    }
+}
+
+fn handle(call: Option<CallArgument>, function: &Function) -> Result<Handle> {
+    match (call, &function.kind) {
+        (None, _) => Ok(Handle::Default),
+        (Some(CallArgument::Plain(_)), Kind::Async) => Ok(Handle::None),
+        (Some(CallArgument::Plain(span)), _) => {
+            let message = "only an async function returns its call; this one keeps its signature \
+                           anyway";
+            Err(Error::new(span, message))
+        }
+        (Some(CallArgument::Sibling(name)), Kind::Sync) => {
+            if name == function.sig.ident {
+                return Err(Error::new(
+                    name.span(),
+                    "the sibling needs a name of its own",
+                ));
+            }
+            Ok(Handle::Sibling(name))
+        }
+        (Some(CallArgument::Sibling(name)), Kind::Async) => {
+            let message = format!(
+                "an async function returns its call itself: `{}(…).key()`",
+                function.sig.ident
+            );
+            Err(Error::new(name.span(), message))
+        }
+        (Some(CallArgument::Sibling(name)), Kind::Boxed) => {
+            let message = "a function that returns a boxed future has no call; memoize an inherent \
+                           function and delegate to it";
+            Err(Error::new(name.span(), message))
+        }
+    }
+}
