@@ -1,4 +1,29 @@
-//! zerocache-client
+//! The client of zerocache, and the attribute that memoizes functions through it.
+//!
+//! ```no_run
+//! use zerocache_client::{ZerocacheClient, zerocache};
+//!
+//! #[zerocache("london", 42)]
+//! async fn price(product: u64) -> Result<u64, std::io::Error> {
+//!     // A slow query; its result is shared by every process in every region for 42 seconds.
+//!     Ok(product * 100)
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let cents = price(7).await?;
+//!
+//! let cache = ZerocacheClient::get_instance("london");
+//! cache.put("greeting", "hello", 60).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nodes are found by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A cluster that
+//! is not there fails no memoized call: the function computes.
+//!
+//! - [`zerocache`](macro@zerocache): the attribute; `docs/memoize.md` is its guide.
+//! - [`ZerocacheClient`]: `get`, `put`, `delete`, and the settings of a client.
+//! - [`codec`]: how typed values become bytes.
 
 // The attribute's expansion says `::zerocache_client`, in this crate's own tests too.
 extern crate self as zerocache_client;
@@ -9,12 +34,19 @@ mod error;
 mod memo;
 mod wait;
 
-pub use client::{Written, ZerocacheClient};
+pub use client::{
+    ClientBuilder, ClientStats, Entry, Get, GetEntry, GetValue, NodeStatus, Write, ZerocacheClient,
+};
 pub use codec::{IntoValue, Value};
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use memo::{
     Blocking, Cacheable, Call, Invalidate, KeyPart, Lifetime, MemoStats, Peek, ReceiverKeyPart,
     RegionOrClient, Scope,
+};
+pub use zerocache_core::{
+    route::Tier,
+    version::{Incarnation, Version},
+    wire::{Ack, Status, Written},
 };
 pub use zerocache_macros::zerocache;
 

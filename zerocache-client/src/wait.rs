@@ -78,11 +78,7 @@ mod tests {
         let twice = std::future::poll_fn(|context| {
             polls += 1;
             context.waker().wake_by_ref();
-            if polls == 2 {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
         });
         block_on(twice);
         assert_eq!(polls, 2);
@@ -90,9 +86,7 @@ mod tests {
 
     #[test]
     fn does_not_run_out_of_the_tasks_budget() {
-        let current = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let current = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         current.block_on(async {
             for count in 0..1_000 {
                 let (send, receive) = tokio::sync::oneshot::channel();
@@ -111,9 +105,7 @@ mod tests {
             .expect("a runtime");
         // Made on the other runtime: this thread's may have no timers.
         let timer = || outside.spawn(async { tokio::time::sleep(Duration::from_millis(1)).await });
-        let current = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let current = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         current.block_on(async { block_on(timer()).expect("the timer ran") });
         let multi = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -30,10 +30,7 @@ async fn a_dead_cluster_is_counted_and_the_function_computes() {
         assert_eq!(with_cache_sync(&cache, 2), 2);
         assert_eq!(RUNS.load(Ordering::SeqCst), 2);
         let stats = cache.memo_stats();
-        assert_eq!(
-            (stats.computed, stats.read_errors, stats.write_errors),
-            (3, 3, 3)
-        );
+        assert_eq!((stats.computed, stats.read_errors, stats.write_errors), (3, 3, 3));
         assert_eq!((stats.hits, stats.stored), (0, 0));
         assert!(with_cache(&cache, 1).peek().await.is_err());
         assert!(with_cache(&cache, 1).invalidate().await.is_err());
@@ -56,10 +53,7 @@ struct New {
 
 #[zerocache(cache, 60, skip(cache))]
 async fn size(cache: &ZerocacheClient, n: u32) -> New {
-    New {
-        height: n,
-        width: 2,
-    }
+    New { height: n, width: 2 }
 }
 
 #[tokio::test]
@@ -67,21 +61,12 @@ async fn what_does_not_decode_is_a_miss_and_is_replaced() {
     bounded(async {
         let cache = other("mismatch");
         let key = size(&cache, 1).key().expect("has a key");
-        let fresh = New {
-            height: 1,
-            width: 2,
-        };
-        let old = Old {
-            width: 8,
-            height: 9,
-        };
+        let fresh = New { height: 1, width: 2 };
+        let old = Old { width: 8, height: 9 };
         cache.put(&key, Value(&old), 60).await.expect("stores");
         assert_eq!(size(&cache, 1).peek().await.expect("reads"), None);
         assert_eq!(size(&cache, 1).await, fresh);
-        assert_eq!(
-            size(&cache, 1).peek().await.expect("reads"),
-            Some(fresh.clone())
-        );
+        assert_eq!(size(&cache, 1).peek().await.expect("reads"), Some(fresh.clone()));
         for junk in [&b""[..], b"text", b"\x81", b"\x81\0\0\0\0\0\0\0\0\0"] {
             cache.put(&key, junk, 60).await.expect("stores");
             assert_eq!(size(&cache, 1).await, fresh);
@@ -96,10 +81,7 @@ async fn what_does_not_decode_is_a_miss_and_is_replaced() {
         assert_eq!(size(&cache, 1).await, fresh);
         let stats = cache.memo_stats();
         let replaced = 1 + 4 + good.len() as u64 + 1;
-        assert_eq!(
-            (stats.mismatched, stats.stored, stats.hits),
-            (replaced, replaced, 0)
-        );
+        assert_eq!((stats.mismatched, stats.stored, stats.hits), (replaced, replaced, 0));
     })
     .await;
 }
@@ -124,13 +106,7 @@ async fn an_argument_that_refuses_leaves_the_call_uncached() {
         let cache = other("unkeyed");
         assert_eq!(unkeyed(&cache, Refuses).key(), None);
         assert_eq!(unkeyed(&cache, Refuses).await, 7);
-        assert_eq!(
-            unkeyed(&cache, Refuses)
-                .peek()
-                .await
-                .expect("looks nowhere"),
-            None
-        );
+        assert_eq!(unkeyed(&cache, Refuses).peek().await.expect("looks nowhere"), None);
         assert!(unkeyed(&cache, Refuses).invalidate().await.is_err());
         assert_eq!(cache.memo_stats().unkeyed, 1);
     })
@@ -157,10 +133,7 @@ async fn a_value_that_refuses_is_returned_and_not_stored() {
         let cache = other("unwritable");
         let Unwritable = unwritable(&cache).await;
         let stats = cache.memo_stats();
-        assert_eq!(
-            (stats.computed, stats.write_errors, stats.stored),
-            (1, 1, 0)
-        );
+        assert_eq!((stats.computed, stats.write_errors, stats.stored), (1, 1, 0));
     })
     .await;
 }
@@ -184,10 +157,7 @@ async fn a_value_that_cannot_be_read_back_is_not_stored() {
             assert_eq!(unreadable(&cache).await, Untagged::Number(7));
         }
         let stats = cache.memo_stats();
-        assert_eq!(
-            (stats.computed, stats.write_errors, stats.stored),
-            (2, 2, 0)
-        );
+        assert_eq!((stats.computed, stats.write_errors, stats.stored), (2, 2, 0));
         let key = unreadable(&cache).key().expect("has a key");
         assert_eq!(cache.get(&key).await.expect("reads"), None);
     })

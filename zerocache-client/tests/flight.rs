@@ -121,9 +121,7 @@ async fn a_panicking_leader_hands_over() {
         assert!(leader.await.expect_err("panicked").is_panic());
         assert_eq!(waiter.await.expect("no panic"), 1);
         // Nothing is left behind on the thread: the next call is an ordinary hit.
-        let caught = AssertUnwindSafe(panics_first(gate.clone(), "panic"))
-            .catch_unwind()
-            .await;
+        let caught = AssertUnwindSafe(panics_first(gate.clone(), "panic")).catch_unwind().await;
         assert_eq!(caught.expect("no panic"), 1);
     })
     .await;
@@ -197,21 +195,11 @@ async fn invalidation_during_a_computation_keeps_its_value_out() {
     bounded(async {
         let gate = Gate::new();
         let (leader, waiters) = three_waiters(|| value(gate.clone(), "void"), &gate).await;
-        value(gate.clone(), "void")
-            .invalidate()
-            .await
-            .expect("deletes");
+        value(gate.clone(), "void").invalidate().await.expect("deletes");
         gate.permits.add_permits(1);
         assert_eq!(leader.await, 0);
-        assert_eq!(
-            join_all(waiters).await,
-            [0, 0, 0],
-            "they asked before the invalidation"
-        );
-        assert_eq!(
-            value(gate.clone(), "void").peek().await.expect("reads"),
-            None
-        );
+        assert_eq!(join_all(waiters).await, [0, 0, 0], "they asked before the invalidation");
+        assert_eq!(value(gate.clone(), "void").peek().await.expect("reads"), None);
     })
     .await;
 }
@@ -227,10 +215,7 @@ async fn a_refresh_does_not_join_and_wins() {
         gate.permits.add_permits(2);
         assert_eq!(refresh.await, 1);
         assert_eq!(leader.await, 0);
-        assert_eq!(
-            value(gate.clone(), "refresh").peek().await.expect("reads"),
-            Some(1)
-        );
+        assert_eq!(value(gate.clone(), "refresh").peek().await.expect("reads"), Some(1));
     })
     .await;
 }
@@ -316,20 +301,12 @@ async fn a_crowd_with_cancellations_ends_well() {
 
 #[zerocache(other("recursion"), 60, key = depth.min(1))]
 async fn same_key(depth: u32) -> u32 {
-    if depth > 3 {
-        depth
-    } else {
-        Box::pin(same_key(depth + 1)).await
-    }
+    if depth > 3 { depth } else { Box::pin(same_key(depth + 1)).await }
 }
 
 #[zerocache(other("recursion"), 60, key = depth.min(1))]
 fn same_key_sync(depth: u32) -> u32 {
-    if depth > 3 {
-        depth
-    } else {
-        same_key_sync(depth + 1)
-    }
+    if depth > 3 { depth } else { same_key_sync(depth + 1) }
 }
 
 #[tokio::test]
@@ -358,9 +335,8 @@ fn blocking_callers_share_one_computation() {
     in_time(|| {
         let barrier = Arc::new(Barrier::new(2));
         let call = |barrier: Arc<Barrier>| move || blocking(&barrier, "threads");
-        let threads: Vec<_> = (0..8)
-            .map(|_| std::thread::spawn(call(Arc::clone(&barrier))))
-            .collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| std::thread::spawn(call(Arc::clone(&barrier)))).collect();
         barrier.wait();
         for thread in threads {
             assert_eq!(thread.join().expect("no panic"), 7);

@@ -53,11 +53,7 @@ pub async fn user(id: u64, name: &str) -> Result<User, Problem> {
     if id == 0 {
         Err(Problem::Absent)?;
     }
-    Ok(User {
-        id,
-        name: name.to_owned(),
-        max_age: 5,
-    })
+    Ok(User { id, name: name.to_owned(), max_age: 5 })
 }
 
 #[tokio::test]
@@ -67,10 +63,7 @@ async fn the_second_call_is_a_hit_and_the_handle_works() {
         let second = user(7, "x").await;
         assert_eq!(first, second);
         assert_eq!(ran(user_runs()), 1);
-        assert_eq!(
-            user(7, "x").peek().await.expect("reads"),
-            Some(first.clone())
-        );
+        assert_eq!(user(7, "x").peek().await.expect("reads"), Some(first.clone()));
         assert_eq!(user(8, "x").peek().await.expect("reads"), None);
         assert_eq!(user(7, "x").refresh().await, first);
         assert_eq!(ran(user_runs()), 2);
@@ -92,11 +85,7 @@ async fn the_second_call_is_a_hit_and_the_handle_works() {
 
 #[zerocache("london", 42)]
 async fn account(id: u64, name: &str) -> Result<User, Problem> {
-    Ok(User {
-        id,
-        name: name.to_owned(),
-        max_age: 5,
-    })
+    Ok(User { id, name: name.to_owned(), max_age: 5 })
 }
 
 #[tokio::test]
@@ -120,11 +109,7 @@ async fn calls_are_futures_like_any_other() {
 #[zerocache("london", |u: &User| u.max_age, skip(pool))]
 async fn aged(id: u64, pool: &AtomicUsize) -> Result<User, Problem> {
     run(pool);
-    Ok(User {
-        id,
-        name: String::new(),
-        max_age: if id == 0 { 0 } else { u64::MAX },
-    })
+    Ok(User { id, name: String::new(), max_age: if id == 0 { 0 } else { u64::MAX } })
 }
 
 #[tokio::test]
@@ -135,11 +120,7 @@ async fn the_lifetime_can_come_from_the_value() {
         let _ = (aged(0, &pool).await, aged(0, &pool).await);
         assert_eq!(ran(&pool), 2, "zero is not stored");
         let _ = (aged(1, &pool).await, aged(1, &other).await);
-        assert_eq!(
-            (ran(&pool), ran(&other)),
-            (3, 0),
-            "too long is lowered, skip leaves out"
-        );
+        assert_eq!((ran(&pool), ran(&other)), (3, 0), "too long is lowered, skip leaves out");
     })
     .await;
 }
@@ -184,10 +165,7 @@ mod shadow {
 async fn names_of_users_and_ours_do_not_meet() {
     cached(async {
         use shadow::{Option, Result};
-        assert_eq!(
-            shadow::shadowed(Option(1), 2, 3, 4, 5).await,
-            Result::Ok(Option(1))
-        );
+        assert_eq!(shadow::shadowed(Option(1), 2, 3, 4, 5).await, Result::Ok(Option(1)));
         assert_eq!(shadow::shadowed_sync(Option(1), 2, 3, 4), Option(1));
         assert_ne!(
             shadow::shadowed(Option(1), 2, 3, 4, 5).key(),
@@ -233,20 +211,12 @@ async fn by_key(name: impl AsRef<str>) -> usize {
 
 #[zerocache("london", 42)]
 async fn recursive(n: u64) -> u64 {
-    if n < 2 {
-        n
-    } else {
-        Box::pin(recursive(n - 1)).await + Box::pin(recursive(n - 2)).await
-    }
+    if n < 2 { n } else { Box::pin(recursive(n - 1)).await + Box::pin(recursive(n - 2)).await }
 }
 
 #[zerocache("london", 42)]
 fn fibonacci(n: u64) -> u64 {
-    if n < 2 {
-        n
-    } else {
-        fibonacci(n - 1) + fibonacci(n - 2)
-    }
+    if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
 }
 
 #[zerocache("london", 42)]
@@ -273,10 +243,7 @@ async fn every_kind_of_parameter() {
         for _ in 0..2 {
             assert_eq!(aliased(1).await, Ok(1));
             assert_eq!(aliased(0).await, Err(Opaque));
-            assert_eq!(
-                borrowed("a", b"b", Some(&"c".to_owned())).await,
-                "a[98]Some(\"c\")"
-            );
+            assert_eq!(borrowed("a", b"b", Some(&"c".to_owned())).await, "a[98]Some(\"c\")");
             assert_eq!(patterns((1, 2), [3, 4, 5], 10, 0).await, 16);
             assert_eq!(generic([1_u8, 2], "x").await, "[1, 2]x");
             assert_eq!(by_key("four").await, 4);
@@ -292,10 +259,7 @@ async fn every_kind_of_parameter() {
         );
         assert_ne!(generic([1_u8], "x").key(), generic([1_u16], "x").key());
         let words = ["a", "b", "c", "d", "e", "f"].map(str::to_owned);
-        let (one, two) = (
-            HashSet::from(words.clone()),
-            words.into_iter().rev().collect(),
-        );
+        let (one, two) = (HashSet::from(words.clone()), words.into_iter().rev().collect());
         assert_eq!(sets(one).key(), sets(two).key());
     })
     .await;
@@ -354,10 +318,7 @@ async fn region_from_argument(name: String, id: u64) -> u64 {
 impl User {
     #[zerocache("london", 42)]
     async fn older(&self, years: u64) -> Self {
-        User {
-            max_age: self.max_age + years,
-            ..self.clone()
-        }
+        User { max_age: self.max_age + years, ..self.clone() }
     }
 }
 
@@ -374,17 +335,10 @@ async fn what_else_stands_around_functions() {
             assert_eq!(whole_generic::<String>(1).await, "");
             assert_eq!(whole_generic::<u8>(1).await, 0);
             assert_eq!(region_from_argument("paris".to_owned(), 3).await, 3);
-            let user = User {
-                id: 1,
-                name: String::new(),
-                max_age: 2,
-            };
+            let user = User { id: 1, name: String::new(), max_age: 2 };
             assert_eq!(user.older(2).await.max_age, 4);
         }
-        assert_ne!(
-            generic_value::<u8, _>("7").key(),
-            generic_value::<u16, _>("7").key()
-        );
+        assert_ne!(generic_value::<u8, _>("7").key(), generic_value::<u16, _>("7").key());
         assert_eq!(tokio::spawn(recursive(12)).await.expect("runs"), 144);
     })
     .await;

@@ -32,12 +32,7 @@ struct Repo<T> {
 
 impl<T: Serialize + Clone + Debug> Repo<T> {
     fn new(tenant: &str, unit: T) -> Self {
-        Repo {
-            cache: client(),
-            tenant: tenant.to_owned(),
-            unit,
-            runs: AtomicUsize::new(0),
-        }
+        Repo { cache: client(), tenant: tenant.to_owned(), unit, runs: AtomicUsize::new(0) }
     }
 
     #[zerocache(&self.cache, 42, key = (&self.tenant, id))]
@@ -78,10 +73,7 @@ async fn methods_and_generic_impls() {
         assert_eq!(bytes.plain().await, bytes.plain().await);
         assert_eq!(ran(&bytes.runs), 4);
         assert_eq!(Repo::<u8>::associated(1, 2).await, "12");
-        assert_ne!(
-            Repo::<u8>::associated(1, 2).key(),
-            Repo::<u16>::associated(1, 2).key()
-        );
+        assert_ne!(Repo::<u8>::associated(1, 2).key(), Repo::<u16>::associated(1, 2).key());
     })
     .await;
 }
@@ -109,11 +101,7 @@ impl Shape for Square {
     }
     #[zerocache("london", 42)]
     fn name(&self, long: bool) -> String {
-        if long {
-            "square".to_owned()
-        } else {
-            "s".to_owned()
-        }
+        if long { "square".to_owned() } else { "s".to_owned() }
     }
     #[zerocache("london", 42)]
     fn default_method(&self) -> String {
@@ -128,11 +116,7 @@ impl Shape for Disc {
     }
     #[zerocache("london", 42)]
     fn name(&self, long: bool) -> String {
-        if long {
-            "disc".to_owned()
-        } else {
-            "d".to_owned()
-        }
+        if long { "disc".to_owned() } else { "d".to_owned() }
     }
 }
 
@@ -199,9 +183,7 @@ impl Boxed for Inside {
 #[tokio::test]
 async fn async_trait_methods_are_memoized() {
     cached(async {
-        let inside = Inside {
-            runs: AtomicUsize::new(0),
-        };
+        let inside = Inside { runs: AtomicUsize::new(0) };
         let object: &dyn Boxed = &inside;
         assert_eq!(object.load(1, "n").await, Ok("1 n".to_owned()));
         assert_eq!(object.load(1, "n").await, Ok("1 n".to_owned()));

@@ -26,11 +26,7 @@ async fn calls_inside_use_the_scope() {
         scope
             .scope(async {
                 assert_eq!(inner(1).await, 1);
-                assert_eq!(
-                    nested.scope(inner(1)).await,
-                    1,
-                    "also when made outside of it"
-                );
+                assert_eq!(nested.scope(inner(1)).await, 1, "also when made outside of it");
                 assert_eq!(inner(1).await, 1);
                 assert_eq!(scoped_sync(1), 1);
             })

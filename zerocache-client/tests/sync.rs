@@ -100,10 +100,5 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_function_works_in_a_multi_thread_runtime() {
     assert_eq!(half(52), Ok(26));
-    assert_eq!(
-        tokio::task::spawn_blocking(|| half(52))
-            .await
-            .expect("runs"),
-        Ok(26)
-    );
+    assert_eq!(tokio::task::spawn_blocking(|| half(52)).await.expect("runs"), Ok(26));
 }

@@ -10,10 +10,7 @@ fn misuse_is_explained() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/*.rs");
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = Command::new(compiler)
-        .arg("--version")
-        .output()
-        .expect("there is a compiler");
+    let version = Command::new(compiler).arg("--version").output().expect("there is a compiler");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     if version.starts_with(COMPILER) {
         cases.compile_fail("tests/ui/compiler/*.rs");

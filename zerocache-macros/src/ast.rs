@@ -50,13 +50,7 @@ impl Parse for Function {
             (None, Some(_)) => Kind::Boxed,
             (None, None) => Kind::Sync,
         };
-        Ok(Function {
-            attrs,
-            vis,
-            sig,
-            body,
-            kind,
-        })
+        Ok(Function { attrs, vis, sig, body, kind })
     }
 }
 

@@ -65,11 +65,7 @@ impl Attr {
         }
         let name = input.call(Ident::parse_any)?;
         let text = name.to_string();
-        let slot = if text == "client" {
-            "region".to_owned()
-        } else {
-            text.clone()
-        };
+        let slot = if text == "client" { "region".to_owned() } else { text.clone() };
         if self.seen.contains(&slot) {
             return Err(Error::new(name.span(), format!("`{text}` is given twice")));
         }

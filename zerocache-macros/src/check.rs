@@ -23,14 +23,7 @@ const BUILT_IN: &[&str] = &[
 ];
 
 /// Namespaces of tools, whose attributes the compiler does not expand.
-const TOOLS: &[&str] = &[
-    "clippy",
-    "diagnostic",
-    "miri",
-    "rust_analyzer",
-    "rustdoc",
-    "rustfmt",
-];
+const TOOLS: &[&str] = &["clippy", "diagnostic", "miri", "rust_analyzer", "rustdoc", "rustfmt"];
 
 /// All errors of one function, reported together.
 pub(crate) struct Errors(pub(crate) Option<Error>);
@@ -50,12 +43,7 @@ impl Errors {
 
 pub(crate) fn check_attributes(function: &Function, errors: &mut Errors) {
     for attr in &function.attrs {
-        if attr
-            .path()
-            .segments
-            .last()
-            .is_some_and(|s| s.ident == "zerocache")
-        {
+        if attr.path().segments.last().is_some_and(|s| s.ident == "zerocache") {
             errors.add(Error::new_spanned(attr, "#[zerocache] is given twice"));
         } else if !keeps_meaning(&attr.meta) {
             let message = format!(
@@ -69,12 +57,7 @@ pub(crate) fn check_attributes(function: &Function, errors: &mut Errors) {
 }
 
 fn path_text(attr: &Attribute) -> String {
-    let names: Vec<_> = attr
-        .path()
-        .segments
-        .iter()
-        .map(|s| s.ident.to_string())
-        .collect();
+    let names: Vec<_> = attr.path().segments.iter().map(|s| s.ident.to_string()).collect();
     names.join("::")
 }
 
@@ -98,26 +81,17 @@ fn keeps_meaning(meta: &Meta) -> bool {
 pub(crate) fn check_signature(function: &Function, errors: &mut Errors) {
     let sig = &function.sig;
     if let Some(token) = &sig.constness {
-        errors.add(Error::new(
-            token.span,
-            "a const function cannot be memoized",
-        ));
+        errors.add(Error::new(token.span, "a const function cannot be memoized"));
     }
     if let syn::Safety::Unsafe(token) = &sig.safety {
         let message = "an unsafe function cannot be memoized: wrap it in a safe one";
         errors.add(Error::new(token.span, message));
     }
     if let Some(abi) = &sig.abi {
-        errors.add(Error::new_spanned(
-            abi,
-            "a function with a foreign ABI cannot be memoized",
-        ));
+        errors.add(Error::new_spanned(abi, "a function with a foreign ABI cannot be memoized"));
     }
     if let Some(variadic) = &sig.variadic {
-        errors.add(Error::new_spanned(
-            variadic,
-            "a variadic function cannot be memoized",
-        ));
+        errors.add(Error::new_spanned(variadic, "a variadic function cannot be memoized"));
     }
     let Some(output) = function.output() else {
         let message = "this function returns nothing, so there is nothing to memoize";
@@ -130,10 +104,7 @@ pub(crate) fn check_signature(function: &Function, errors: &mut Errors) {
         errors.add(Error::new_spanned(output, message));
     }
     if matches!(output, Type::Never(_)) {
-        errors.add(Error::new_spanned(
-            output,
-            "a function that never returns has no value",
-        ));
+        errors.add(Error::new_spanned(output, "a function that never returns has no value"));
     }
     if let Type::Reference(_) = output {
         let message = "a memoized function returns an owned value: what comes from the cache \

@@ -68,10 +68,7 @@ impl<'a> Expansion<'a> {
             plan,
             function,
             private: path::private(plan.krate.as_ref()),
-            output: function
-                .output()
-                .map(ToTokens::to_token_stream)
-                .unwrap_or_default(),
+            output: function.output().map(ToTokens::to_token_stream).unwrap_or_default(),
             sig,
             bindings,
             parameters,
@@ -92,11 +89,7 @@ impl<'a> Expansion<'a> {
     fn plain_async(&self) -> TokenStream {
         let private = &self.private;
         let (parts, origin) = (self.parts(), self.async_origin());
-        self.item(
-            false,
-            &self.sig,
-            &quote!(#private::call(#parts, #origin).await),
-        )
+        self.item(false, &self.sig, &quote!(#private::call(#parts, #origin).await))
     }
 
     /// A function that returns a boxed future, such as `#[async_trait]` makes.
@@ -118,11 +111,7 @@ impl<'a> Expansion<'a> {
     fn blocking(&self) -> TokenStream {
         let private = &self.private;
         let (parts, origin) = (self.parts(), self.sync_origin());
-        self.item(
-            false,
-            &self.sig,
-            &quote!(#private::call(#parts, #origin).wait()),
-        )
+        self.item(false, &self.sig, &quote!(#private::call(#parts, #origin).wait()))
     }
 
     /// The sync function's sibling that returns the call.
@@ -184,10 +173,7 @@ impl<'a> Expansion<'a> {
         let (site_value, region) = (self.site(), self.region());
         let (key, lifetime) = (self.key(&args), self.lifetime(&rule));
         let output = &self.output;
-        let span = at(self
-            .function
-            .output()
-            .map_or(Span::mixed_site(), Spanned::span));
+        let span = at(self.function.output().map_or(Span::mixed_site(), Spanned::span));
         let seal = quote_spanned!(span=> #rule.policy(#rule.sharing()));
         quote! {{
             #[allow(unused_imports)]
@@ -292,11 +278,7 @@ fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Param
         FnArg::Receiver(receiver) => {
             let name = receiver.self_token.to_token_stream();
             bindings.extend(quote!(let _ = &#name;));
-            Parameter {
-                name,
-                span: receiver.span(),
-                receiver: true,
-            }
+            Parameter { name, span: receiver.span(), receiver: true }
         }
         FnArg::Typed(typed) => {
             let span = typed.ty.span();
@@ -313,11 +295,7 @@ fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Param
                     name
                 }
             };
-            Parameter {
-                name: name.into_token_stream(),
-                span,
-                receiver: false,
-            }
+            Parameter { name: name.into_token_stream(), span, receiver: false }
         }
     }
 }

@@ -8,9 +8,7 @@ pub(crate) fn check(seconds: u64) -> Result<u64, String> {
     if (1..=TTL_SECONDS_MAX).contains(&seconds) {
         Ok(seconds)
     } else {
-        Err(format!(
-            "a lifetime of {seconds} s is out of range: 1 to {TTL_SECONDS_MAX} seconds"
-        ))
+        Err(format!("a lifetime of {seconds} s is out of range: 1 to {TTL_SECONDS_MAX} seconds"))
     }
 }
 
@@ -61,23 +59,16 @@ mod tests {
 
     #[test]
     fn reads_every_unit_and_their_sums() {
-        for (text, seconds) in [
-            ("90", 90),
-            ("90s", 90),
-            ("5m", 300),
-            ("1h30m", 5_400),
-            ("7d", 604_800),
-            (" 1s ", 1),
-        ] {
+        for (text, seconds) in
+            [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5_400), ("7d", 604_800), (" 1s ", 1)]
+        {
             assert_eq!(parse(text), Ok(seconds), "{text}");
         }
     }
 
     #[test]
     fn refuses_what_is_not_a_lifetime() {
-        for text in [
-            "", "m", "5x", "5ms", "1.5h", "-1s", "30m1h", "5m5m", "1m30", "0", "0s",
-        ] {
+        for text in ["", "m", "5x", "5ms", "1.5h", "-1s", "30m1h", "5m5m", "1m30", "0", "0s"] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("99999999").is_ok());

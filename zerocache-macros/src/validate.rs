@@ -62,29 +62,15 @@ pub(crate) fn plan(attr: Attr, function: &Function) -> Result<Plan> {
     let call = errors.take(handle(attr.call, function));
     let version = errors.take(attr.version.map_or(Ok(0), |v| v.base10_parse::<u64>()));
     if let Some(name) = attr.name.as_ref().filter(|name| name.value().is_empty()) {
-        errors.add(Error::new(
-            name.span(),
-            "`name` is empty; leave it out, or give a name",
-        ));
+        errors.add(Error::new(name.span(), "`name` is empty; leave it out, or give a name"));
     }
     match (errors.0, region, ttl, key, call, version) {
         (None, Some(region), Some(ttl), Some(key), Some(call), Some(version)) => {
             let name = attr.name.map(|name| name.value());
-            Ok(Plan {
-                region,
-                ttl,
-                key,
-                call,
-                name,
-                version,
-                krate: attr.krate,
-            })
+            Ok(Plan { region, ttl, key, call, name, version, krate: attr.krate })
         }
         (Some(error), ..) => Err(error),
-        (None, ..) => Err(Error::new(
-            Span::call_site(),
-            "#[zerocache] could not be understood",
-        )),
+        (None, ..) => Err(Error::new(Span::call_site(), "#[zerocache] could not be understood")),
     }
 }
 
@@ -102,10 +88,7 @@ fn region(region: Option<Expr>) -> Result<Region> {
         return Err(Error::new(Span::call_site(), message));
     };
     match ungroup(region) {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(name),
-            ..
-        }) => {
+        Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) => {
             if name.value().is_empty() {
                 return Err(Error::new(name.span(), "the region is empty"));
             }
@@ -131,29 +114,21 @@ fn ttl(ttl: Option<Expr>) -> Result<Ttl> {
     };
     match ttl.map(ungroup) {
         None => Ok(Ttl::Seconds(TTL_SECONDS_DEFAULT)),
-        Some(Expr::Lit(ExprLit {
-            lit: Lit::Int(seconds),
-            ..
-        })) => {
+        Some(Expr::Lit(ExprLit { lit: Lit::Int(seconds), .. })) => {
             let checked = seconds.base10_parse::<u64>().map_err(|e| e.to_string());
             let checked = checked.and_then(lifetime::check);
-            checked
-                .map(Ttl::Seconds)
-                .map_err(|message| Error::new(seconds.span(), message))
+            checked.map(Ttl::Seconds).map_err(|message| Error::new(seconds.span(), message))
         }
-        Some(Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        })) => {
+        Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => {
             let parsed = lifetime::parse(&text.value()).map(Ttl::Seconds);
             parsed.map_err(|message| Error::new(text.span(), message))
         }
         Some(Expr::Lit(lit)) => wrong(&lit),
-        Some(Expr::Unary(ExprUnary {
-            op: UnOp::Neg(_),
-            expr,
-            ..
-        })) if matches!(*expr, Expr::Lit(_)) => wrong(&expr),
+        Some(Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }))
+            if matches!(*expr, Expr::Lit(_)) =>
+        {
+            wrong(&expr)
+        }
         Some(Expr::Closure(closure)) => {
             if closure.inputs.len() != 1 || closure.asyncness.is_some() {
                 let message = "the closure takes the value: |user: &User| user.max_age";
@@ -184,18 +159,11 @@ fn key(key: Option<Expr>, skip: &[Ident], function: &Function) -> Result<Key> {
             return Err(Error::new(name.span(), message));
         };
         if !included[position] {
-            return Err(Error::new(
-                name.span(),
-                format!("`{name}` is skipped twice"),
-            ));
+            return Err(Error::new(name.span(), format!("`{name}` is skipped twice")));
         }
         included[position] = false;
     }
-    for (input, _) in inputs
-        .iter()
-        .zip(&included)
-        .filter(|(_, included)| **included)
-    {
+    for (input, _) in inputs.iter().zip(&included).filter(|(_, included)| **included) {
         if let Some(name) = mutable_reference(input) {
             let message = format!(
                 "a hit would leave out the changes that are made through `{name}`: take it by \
@@ -240,10 +208,7 @@ fn handle(call: Option<CallArgument>, function: &Function) -> Result<Handle> {
         }
         (Some(CallArgument::Sibling(name)), Kind::Sync) => {
             if name == function.sig.ident {
-                return Err(Error::new(
-                    name.span(),
-                    "the sibling needs a name of its own",
-                ));
+                return Err(Error::new(name.span(), "the sibling needs a name of its own"));
             }
             Ok(Handle::Sibling(name))
         }

@@ -120,9 +120,13 @@ fn a_mistake_is_one_line_and_exit_code_2() {
     let cases: [(&[&str], Variables, String); 6] = [
         (&["--region", "x", "--max-bytes", "12q"], &[], format!("error: --max-bytes: {size}")),
         (&region, &[("ZEROCACHE_MAX_BYTES", "12q")], format!("error: ZEROCACHE_MAX_BYTES: {size}")),
-        (&[], &[("ZEROCACHE_REGION", "v1")], "error: ZEROCACHE_REGION: \"v1\" is".to_owned()),
+        (
+            &[],
+            &[("ZEROCACHE_REGION", "v1")],
+            "error: ZEROCACHE_REGION: a region must not be called".to_owned(),
+        ),
         (&[], &[], "error: --region: missing".to_owned()),
-        (&["--region", "a\nb"], &[], "error: --region: \"a b\" is not a name".to_owned()),
+        (&["--region", "a\nb"], &[], "error: --region: \"a\\nb\" is not a name".to_owned()),
         (&["--regoin", "x"], &[], "error: unexpected argument '--regoin'".to_owned()),
     ];
     for (arguments, variables, expected) in cases {

@@ -1,20 +1,81 @@
-//! In-memory stand-in for the client; replaced by the real one, which has these signatures.
-//!
-//! Regions whose name begins with `dead` fail every operation.
+//! A client: a handle to an engine that runs on the background runtime.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+mod background;
+mod builder;
+mod config;
+mod engine;
+mod finder;
+mod instances;
+mod operation;
+mod own_writes;
+mod stats;
+
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    panic::{RefUnwindSafe, UnwindSafe},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
+};
+use zerocache_core::{
+    key::Key,
+    limits::KEY_BYTES_WIRE_MAX,
+    ttl::Ttl,
+    version::Incarnation,
+    wire::{Ack, Written},
+};
+use zerocache_net::{discovery::Discovery, transport::HttpTransport};
 
-use crate::codec::IntoValue;
-use crate::error::Error;
-use crate::memo::MemoCounters;
+pub use self::{
+    builder::ClientBuilder,
+    engine::Entry,
+    operation::{Get, GetEntry, GetValue, Write},
+    stats::ClientStats,
+};
+use self::{
+    config::Config,
+    engine::{Engine, WriteRequest},
+    operation::Prepared,
+};
+use crate::{
+    Error,
+    codec::IntoValue,
+    memo::{Lifetime, MemoCounters},
+    wait,
+};
 
-/// A handle to the cache.
+/// How long a connection to a node may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Events of discovery that may wait.
+const DISCOVERY_EVENTS_MAX: usize = 512;
+
+/// A handle to the cache, as seen from one region. Cheap to clone; usable from any thread, with or
+/// without a runtime.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), zerocache_client::Error> {
+/// use std::time::Duration;
+/// use zerocache_client::ZerocacheClient;
+///
+/// let cache = ZerocacheClient::get_instance("sydney");
+/// cache.ready(Duration::from_secs(2)).await?;
+/// cache.put("greeting", "hello", 60).await?;
+/// assert_eq!(cache.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
+/// cache.delete("greeting").await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ZerocacheClient {
     inner: Arc<Inner>,
@@ -22,150 +83,299 @@ pub struct ZerocacheClient {
 
 struct Inner {
     region: String,
-    counters: MemoCounters,
-    runtime: tokio::runtime::Handle,
+    namespace: String,
+    memo: MemoCounters,
+    live: Result<Live, Error>,
 }
 
-/// What became of a write.
+/// What a client that works consists of. Ends its background task when dropped.
+struct Live {
+    engine: Arc<Engine>,
+    background: Handle,
+    finder: AbortHandle,
+}
+
+// Its locks do not poison, and what they guard is consistent whenever they are free.
+impl UnwindSafe for Inner {}
+impl RefUnwindSafe for Inner {}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.finder.abort();
+    }
+}
+
+/// Work on the background runtime, or the reason why there is none. Dropping it aborts nothing.
+pub(crate) enum Started<T> {
+    Running(JoinHandle<Result<T, Error>>),
+    Failed(Error),
+}
+
+impl<T> Future for Started<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Failed(error) => Poll::Ready(Err(error.clone())),
+            Self::Running(task) => Pin::new(task).poll(context).map(|ended| match ended {
+                Ok(result) => result,
+                Err(stopped) => Err(Error::Config(format!("the client's runtime: {stopped}"))),
+            }),
+        }
+    }
+}
+
+/// A node as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Written {
-    /// Stand-in.
-    pub status: (),
-    /// How many nodes hold the value.
-    pub replicas: usize,
-    /// Stand-in.
-    pub version: u64,
-}
-
-type Map = Mutex<HashMap<Bytes, Bytes>>;
-
-fn entries() -> &'static Map {
-    static ENTRIES: OnceLock<Map> = OnceLock::new();
-    ENTRIES.get_or_init(Map::default)
-}
-
-fn runtime() -> tokio::runtime::Handle {
-    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    let start = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("the stand-in needs a runtime")
-    };
-    RUNTIME.get_or_init(start).handle().clone()
-}
-
-fn instances() -> &'static Mutex<HashMap<String, ZerocacheClient>> {
-    static INSTANCES: OnceLock<Mutex<HashMap<String, ZerocacheClient>>> = OnceLock::new();
-    INSTANCES.get_or_init(Mutex::default)
+pub struct NodeStatus {
+    /// Its life.
+    pub id: Incarnation,
+    /// Where it stands.
+    pub region: String,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Whether it takes turns: it answered last time, and does not leave.
+    pub in_rotation: bool,
+    /// Its smoothed round-trip time.
+    pub latency: Option<Duration>,
+    /// Reads that it answered with a value.
+    pub hits: u64,
 }
 
 impl ZerocacheClient {
-    /// The client of a region.
-    pub fn get_instance(region: impl AsRef<str>) -> ZerocacheClient {
-        let region = region.as_ref().to_owned();
-        let make = || {
-            let counters = MemoCounters::new(0);
-            let inner = Inner {
-                region: region.clone(),
-                counters,
-                runtime: runtime(),
-            };
-            ZerocacheClient {
-                inner: Arc::new(inner),
-            }
-        };
-        instances()
-            .lock()
-            .entry(region.clone())
-            .or_insert_with(make)
-            .clone()
+    /// The client of `region` in this process; made from the `ZEROCACHE_*` variables at the first
+    /// call, unless one was [installed](ClientBuilder::install).
+    ///
+    /// It cannot fail: a mistake in the variables is what [`ready`](Self::ready) and every operation
+    /// report, and what memoized functions count.
+    #[must_use]
+    pub fn get_instance(region: impl AsRef<str>) -> Self {
+        instances::get(region.as_ref())
     }
 
-    /// Forgets the client of a region.
+    /// Forgets the client of `region`; the next [`get_instance`](Self::get_instance) makes a new
+    /// one. Handles that are held go on working.
     pub fn clear_instance(region: impl AsRef<str>) {
-        instances().lock().remove(region.as_ref());
+        instances::clear(region.as_ref());
     }
 
-    /// What sets this client's memoized keys apart.
+    /// Configures a client in code.
+    pub fn builder(region: impl AsRef<str>) -> ClientBuilder {
+        ClientBuilder::new(region.as_ref())
+    }
+
+    /// The region in which this client stands.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.inner.region
+    }
+
+    /// What sets this client's memoized keys apart; empty by default.
+    #[must_use]
     pub fn namespace(&self) -> &str {
-        ""
+        &self.inner.namespace
     }
 
-    /// Reads raw bytes.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
-        self.raw_get(Bytes::copy_from_slice(key.as_ref())).await
-    }
-
-    /// Stores a value.
-    pub async fn put(
+    /// Waits until a node that is in sync is known: one of this region, or, when discovery has found
+    /// none there, one of another. At most `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when the time is up, [`Error::Config`] for a configuration that cannot
+    /// work.
+    pub fn ready(
         &self,
-        key: impl AsRef<[u8]>,
-        value: impl IntoValue,
-        ttl: u64,
-    ) -> Result<Written, Error> {
-        let value = value.into_value().map_err(Error::Encode)?;
-        let key = Bytes::copy_from_slice(key.as_ref());
-        self.raw_put(key, value, Duration::from_secs(ttl)).await
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let total_ms = millis(timeout);
+        self.run(|engine| async move { engine.ready(total_ms).await })
     }
 
-    fn on_runtime<T: Send + 'static>(
+    /// As [`ready`](Self::ready), for code without a runtime.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub fn wait_ready(&self, timeout: Duration) -> Result<(), Error> {
+        wait::block_on(self.ready(timeout))
+    }
+
+    /// Reads a key: any non-empty bytes but `.` and `..`.
+    ///
+    /// Asks local nodes in turn, then the nearest regions. For two seconds after a write through
+    /// this client, the node that accepted it is asked first.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
+        Get::new(self.clone(), key.as_ref())
+    }
+
+    /// Stores a value for `ttl`: seconds as an integer, or a `Duration`, 1 to 99,999,999 s.
+    ///
+    /// Bytes and text are stored as they are; a typed value is written
+    /// [`Value(&value)`](crate::Value).
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl IntoValue, ttl: impl Lifetime) -> Write {
+        Write::put(self.clone(), key.as_ref(), value, ttl)
+    }
+
+    /// Deletes a key, whether anything is stored for it or not.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Write {
+        Write::delete(self.clone(), key.as_ref())
+    }
+
+    /// Counts of this client's operations.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        self.inner.live.as_ref().map(|live| live.engine.counters.snapshot()).unwrap_or_default()
+    }
+
+    /// The nodes that this client knows.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        let Ok(live) = &self.inner.live else { return Vec::new() };
+        let directory = live.engine.directory.lock();
+        let now = zerocache_net::clock::mono();
+        let status = |node: &zerocache_core::route::Known| NodeStatus {
+            id: node.info.incarnation,
+            region: node.info.region.clone(),
+            address: node.address,
+            in_rotation: node.in_rotation(now),
+            latency: node.latency.micros().map(Duration::from_micros),
+            hits: node.hits,
+        };
+        directory.nodes().map(status).collect()
+    }
+
+    fn start(config: Config) -> Result<Self, Error> {
+        let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
+        let background = background::handle().map_err(|error| failed(&error))?;
+        let transport = HttpTransport::new(CONNECT_TIMEOUT).map_err(|error| failed(&error))?;
+        let memo = MemoCounters::new(config.flight_group());
+        let (region, namespace) = (config.region.clone(), config.namespace.clone());
+        let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
+        let discovery = {
+            let _inside = background.enter();
+            Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
+        };
+        let engine = Arc::new(Engine::new(config, Arc::new(transport)));
+        let task = finder::run(Arc::downgrade(&engine), discovery, events);
+        let finder = background.spawn(task).abort_handle();
+        let live = Ok(Live { engine, background, finder });
+        Ok(Self { inner: Arc::new(Inner { region, namespace, memo, live }) })
+    }
+
+    /// A client that cannot work: every operation says why.
+    fn broken(region: &str, error: Error) -> Self {
+        let inner = Inner {
+            region: region.to_owned(),
+            namespace: String::new(),
+            memo: MemoCounters::new(0),
+            live: Err(error),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    fn has_config(&self, config: &Config) -> bool {
+        self.inner.live.as_ref().is_ok_and(|live| live.engine.config == *config)
+    }
+
+    /// Starts `work` on the background runtime.
+    fn run<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Started<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        match &self.inner.live {
+            Ok(live) => {
+                // The client lives as long as what runs for it.
+                let (work, keep) = (work(Arc::clone(&live.engine)), Arc::clone(&self.inner));
+                Started::Running(live.background.spawn(async move {
+                    let _keep = keep;
+                    work.await
+                }))
+            }
+            Err(error) => Started::Failed(error.clone()),
+        }
+    }
+
+    fn start_get(&self, key: Bytes, deadline: Option<Duration>) -> Started<Option<Entry>> {
+        let total_ms = self.total_ms(deadline);
+        self.run(move |engine| async move { engine.get(valid(key)?, total_ms).await })
+    }
+
+    fn start_write(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
-        let dead = self.inner.region.starts_with("dead");
-        let task = self.inner.runtime.spawn(async move { (!dead).then(work) });
-        async move { task.await.ok().flatten().ok_or(Error::Unreachable) }
+        prepared: Prepared,
+        ack: Ack,
+        deadline: Option<Duration>,
+    ) -> Started<Written> {
+        let total_ms = self.total_ms(deadline);
+        self.run(move |engine| async move {
+            let key = valid(prepared.key)?;
+            let request = match prepared.value {
+                None => WriteRequest::Delete { key, ack },
+                Some((value, ttl)) => {
+                    WriteRequest::Put { key, value, ttl: Ttl::try_from(ttl)?, ack }
+                }
+            };
+            engine.write(request, total_ms).await
+        })
+    }
+
+    fn total_ms(&self, deadline: Option<Duration>) -> u64 {
+        let configured = || match &self.inner.live {
+            Ok(live) => live.engine.config.bounds.total_ms,
+            Err(_) => 0,
+        };
+        deadline.map_or_else(configured, |deadline| millis(deadline).max(1))
     }
 
     pub(crate) fn raw_get(
         &self,
         key: Bytes,
-    ) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send + 'static {
-        self.on_runtime(move || entries().lock().get(&key).cloned())
+    ) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send + 'static + use<> {
+        let reading = self.start_get(key, None);
+        async move { Ok(reading.await?.map(|entry| entry.value)) }
     }
 
-    pub(crate) fn raw_put(
-        &self,
-        key: Bytes,
-        value: Bytes,
-        _ttl: Duration,
-    ) -> impl Future<Output = Result<Written, Error>> + Send + 'static {
-        self.on_runtime(move || {
-            entries().lock().insert(key, value);
-            Written {
-                status: (),
-                replicas: 1,
-                version: 0,
-            }
-        })
+    pub(crate) fn raw_put(&self, key: Bytes, value: Bytes, ttl: Duration) -> Started<Written> {
+        self.start_write(Prepared { key, value: Some((value, ttl)) }, Ack::Local, None)
     }
 
-    pub(crate) fn raw_delete(
-        &self,
-        key: Bytes,
-    ) -> impl Future<Output = Result<Written, Error>> + Send + 'static {
-        self.on_runtime(move || {
-            entries().lock().remove(&key);
-            Written {
-                status: (),
-                replicas: 1,
-                version: 0,
-            }
-        })
+    pub(crate) fn raw_delete(&self, key: Bytes) -> Started<Written> {
+        self.start_write(Prepared { key, value: None }, Ack::Local, None)
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
-        &self.inner.counters
+        &self.inner.memo
     }
 
-    pub(crate) fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let runtime = self.inner.runtime.clone();
-        let task = runtime.spawn(async move { tokio::time::sleep(duration).await });
+    /// A timer on the client's own runtime; one that is over at once for a client that cannot work.
+    pub(crate) fn sleep(
+        &self,
+        duration: Duration,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let timer = self.run(move |_| async move {
+            tokio::time::sleep(duration).await;
+            Ok(())
+        });
         async move {
-            let _ = task.await;
+            let _over = timer.await;
         }
     }
+}
+
+impl fmt::Debug for ZerocacheClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZerocacheClient")
+            .field("region", &self.inner.region)
+            .field("namespace", &self.inner.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The nodes have limits of their own; this one keeps a message decodable.
+fn valid(key: Bytes) -> Result<Key, Error> {
+    Ok(Key::within(key, KEY_BYTES_WIRE_MAX)?)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

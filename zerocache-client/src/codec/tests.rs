@@ -75,38 +75,23 @@ fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T)
     let bytes = encode(&value).expect("encodes");
     assert_eq!(decode::<T>(&bytes).as_ref(), Ok(&value));
     for length in 0..bytes.len() {
-        assert!(
-            decode::<T>(&bytes[..length]).is_err(),
-            "cut to {length} bytes"
-        );
+        assert!(decode::<T>(&bytes[..length]).is_err(), "cut to {length} bytes");
     }
-    assert!(
-        decode::<T>(&[&bytes[..], b"!"].concat()).is_err(),
-        "with a byte more"
-    );
+    assert!(decode::<T>(&[&bytes[..], b"!"].concat()).is_err(), "with a byte more");
 }
 
 #[test]
 fn values_come_back_and_nothing_else_is_taken_for_them() {
     there_and_back(7_u64);
     there_and_back(String::from("text"));
-    there_and_back(Some(Size {
-        width: 1,
-        height: 2,
-    }));
+    there_and_back(Some(Size { width: 1, height: 2 }));
     there_and_back(vec![
         Event::Started,
         Event::Moved(-1, 2),
-        Event::Said {
-            text: "a".to_owned(),
-        },
+        Event::Said { text: "a".to_owned() },
         Event::Nested(Box::new(Event::Many(vec![Event::Started]))),
     ]);
-    let end = Chain {
-        value: 2,
-        next: None,
-        by_name: BTreeMap::new(),
-    };
+    let end = Chain { value: 2, next: None, by_name: BTreeMap::new() };
     there_and_back(Chain {
         value: 1,
         next: Some(Box::new(end.clone())),
@@ -119,16 +104,9 @@ fn values_come_back_and_nothing_else_is_taken_for_them() {
 /// Pins what is stored. A change here makes every stored value a miss.
 #[test]
 fn golden_bytes() {
-    let size = encode(&Size {
-        width: 1,
-        height: 300,
-    })
-    .expect("encodes");
+    let size = encode(&Size { width: 1, height: 300 }).expect("encodes");
     assert_eq!(hex(&size), "81f93213e2115f224901fb2c01");
-    assert_eq!(
-        hex(&encode(&7_u64).expect("encodes")),
-        "81821e432d8589827c07"
-    );
+    assert_eq!(hex(&encode(&7_u64).expect("encodes")), "81821e432d8589827c07");
     let shapes = [
         shape::of::<Event>(),
         shape::of::<Chain>(),
@@ -150,19 +128,9 @@ fn golden_bytes() {
 
 #[test]
 fn another_shape_is_refused() {
-    let bytes = encode(&Size {
-        width: 1,
-        height: 2,
-    })
-    .expect("encodes");
-    assert_eq!(
-        decode::<swapped::Size>(&bytes).map(|s| s.width),
-        Err(CodecError::Shape)
-    );
-    assert_eq!(
-        decode::<wider::Size>(&bytes).map(|s| s.width),
-        Err(CodecError::Shape)
-    );
+    let bytes = encode(&Size { width: 1, height: 2 }).expect("encodes");
+    assert_eq!(decode::<swapped::Size>(&bytes).map(|s| s.width), Err(CodecError::Shape));
+    assert_eq!(decode::<wider::Size>(&bytes).map(|s| s.width), Err(CodecError::Shape));
     assert_eq!(decode::<(u32, u32)>(&bytes), Err(CodecError::Shape));
     // The difference is inside the second variant.
     assert_ne!(shape::of::<Event>(), shape::of::<fewer::Event>());
@@ -170,11 +138,7 @@ fn another_shape_is_refused() {
 
 #[test]
 fn raw_bytes_are_no_typed_value() {
-    for raw in [
-        &b""[..],
-        b"text that is longer than a header",
-        b"{\"a\":1,\"b\":2}",
-    ] {
+    for raw in [&b""[..], b"text that is longer than a header", b"{\"a\":1,\"b\":2}"] {
         assert_eq!(decode::<String>(raw), Err(CodecError::Untyped));
     }
 }
@@ -186,10 +150,7 @@ fn a_forged_length_reserves_nothing() {
     // bincode's mark for a length of eight bytes, and the largest one.
     bytes.push(253);
     bytes.extend([0xff; 8]);
-    assert!(matches!(
-        decode::<String>(&bytes),
-        Err(CodecError::Decode(_))
-    ));
+    assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
 }
 
 #[test]

@@ -15,10 +15,7 @@ impl Args {
     /// None yet.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Args {
-            encoded: Vec::with_capacity(64),
-            failed: None,
-        }
+        Args { encoded: Vec::with_capacity(64), failed: None }
     }
 
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {

@@ -64,11 +64,7 @@ pub struct Parts<T> {
 pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
     let identity = parts.site.function(parts.function).zip(parts.args.finish());
     Call {
-        entry: Entry {
-            site: parts.site,
-            target: parts.target,
-            identity,
-        },
+        entry: Entry { site: parts.site, target: parts.target, identity },
         ttl: parts.ttl,
         policy: parts.policy,
         mode: Mode::Cached,
@@ -101,10 +97,7 @@ impl<F: Future> Call<F> {
                 None => Ok(None),
             }
         });
-        Peek {
-            find,
-            decode: self.policy.decode,
-        }
+        Peek { find, decode: self.policy.decode }
     }
 
     /// Computes whatever the cache holds, and replaces it. A computation of the same key that is

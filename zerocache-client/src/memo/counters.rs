@@ -97,8 +97,6 @@ impl ZerocacheClient {
     /// same key before it computes itself; 10 seconds unless set, to the millisecond.
     pub fn set_memo_wait(&self, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.memo_counters()
-            .flight_wait_ms
-            .store(wait, Ordering::Relaxed);
+        self.memo_counters().flight_wait_ms.store(wait, Ordering::Relaxed);
     }
 }

@@ -79,22 +79,8 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
     let (sender, outcome) = watch::channel(None);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let void = Arc::new(AtomicBool::new(false));
-    flights.insert(
-        entry,
-        Flight {
-            number,
-            blocking,
-            outcome,
-            void: Arc::clone(&void),
-        },
-    );
-    Joined::Lead(Lead {
-        group,
-        key: key.clone(),
-        number,
-        sender,
-        void,
-    })
+    flights.insert(entry, Flight { number, blocking, outcome, void: Arc::clone(&void) });
+    Joined::Lead(Lead { group, key: key.clone(), number, sender, void })
 }
 
 /// Makes the computation under way one that is not stored and that no new caller joins; for a key

@@ -61,10 +61,7 @@ pin_project! {
 
 /// The body of a function that returns a boxed future.
 pub fn boxed<F: Future, B: FnOnce() -> F>(make: B) -> Boxed<B, F> {
-    Boxed {
-        make: Some(make),
-        future: None,
-    }
+    Boxed { make: Some(make), future: None }
 }
 
 impl<F: Future, B: FnOnce() -> F> Future for Boxed<B, F> {

@@ -63,10 +63,7 @@ impl<T> Copy for Sharing<T> {}
 
 impl<T> Sharing<T> {
     fn none() -> Self {
-        Sharing {
-            share: |_| None,
-            unshare: |_| None,
-        }
+        Sharing { share: |_| None, unshare: |_| None }
     }
 }
 
@@ -169,11 +166,7 @@ impl<T> WholeRule<T> {
     where
         T: Cacheable,
     {
-        Policy {
-            encode: |value| Some(codec::encode(value)),
-            decode: codec::decode,
-            sharing,
-        }
+        Policy { encode: |value| Some(codec::encode(value)), decode: codec::decode, sharing }
     }
 
     /// A lifetime computed from the value.

@@ -52,11 +52,7 @@ pub(super) enum Stage<T> {
     Start,
     Looking(BoxFuture<Looked>),
     Computing(Option<Lead>),
-    Storing {
-        put: BoxFuture<Result<Written, Error>>,
-        value: Option<T>,
-        _lead: Option<Lead>,
-    },
+    Storing { put: BoxFuture<Result<Written, Error>>, value: Option<T>, _lead: Option<Lead> },
     Done,
 }
 
@@ -90,11 +86,7 @@ pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
     }
     let client = entry.target.resolve();
     match entry.key(&client) {
-        Some(key) => Some(Run {
-            site: entry.site,
-            client,
-            key,
-        }),
+        Some(key) => Some(Run { site: entry.site, client, key }),
         None => {
             count(&client.memo_counters().unkeyed);
             None
@@ -205,9 +197,5 @@ pub(super) fn computed<T>(
         return Step::Value(value);
     }
     let put = run.client.raw_put(run.key.clone(), bytes, lifetime);
-    Step::Next(Stage::Storing {
-        put: Box::pin(put),
-        value: Some(value),
-        _lead: lead,
-    })
+    Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
 }

@@ -16,10 +16,7 @@ thread_local! {
 /// The client of the innermost scope that runs on this thread.
 pub(crate) fn current() -> Option<ZerocacheClient> {
     // A thread that is being torn down has no scope.
-    CURRENT
-        .try_with(|current| current.borrow().clone())
-        .ok()
-        .flatten()
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
 /// Puts the previous client back, after a panic too.
@@ -65,10 +62,7 @@ impl ZerocacheClient {
     /// For tests: each has its own cluster, and the code under test stays as it is. Tasks that the
     /// future spawns are outside of the scope; scope what they run too.
     pub fn scope<F: Future>(&self, future: F) -> Scope<F> {
-        Scope {
-            client: self.clone(),
-            future,
-        }
+        Scope { client: self.clone(), future }
     }
 
     /// Runs a closure in which every memoized call uses this client.

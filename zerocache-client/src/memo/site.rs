@@ -76,12 +76,7 @@ impl Site {
         if let Err(error) = &outcome
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            let Origin {
-                function,
-                file,
-                line,
-                ..
-            } = self.origin;
+            let Origin { function, file, line, .. } = self.origin;
             tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
         }
         self.reads_back.store(outcome.is_ok(), Ordering::Relaxed);
@@ -104,10 +99,9 @@ impl Site {
         let origin = &self.origin;
         let identity = Identity::new(type_name, origin.function, origin.name, origin.version);
         let mut register = register().lock();
-        let owner = register.entry(identity.id).or_insert_with(|| Owner {
-            origin: *origin,
-            path: identity.path.clone(),
-        });
+        let owner = register
+            .entry(identity.id)
+            .or_insert_with(|| Owner { origin: *origin, path: identity.path.clone() });
         if owner.origin.is_same_function(origin) && owner.path == identity.path {
             return Some(identity.id);
         }
@@ -161,23 +155,13 @@ mod tests {
     #[test]
     fn paths_that_differ_only_in_what_is_normalised_are_two() {
         let site = Site::new(origin(4));
-        assert!(
-            site.function("site::three::f<alloc::Thing>::{{closure}}")
-                .is_some()
-        );
-        assert_eq!(
-            site.function("site::three::f<core::Thing>::{{closure}}"),
-            None
-        );
+        assert!(site.function("site::three::f<alloc::Thing>::{{closure}}").is_some());
+        assert_eq!(site.function("site::three::f<core::Thing>::{{closure}}"), None);
     }
 
     #[test]
     fn versions_are_two_identities() {
-        let next = Origin {
-            version: 1,
-            line: 6,
-            ..origin(5)
-        };
+        let next = Origin { version: 1, line: 6, ..origin(5) };
         let (old, new) = (Site::new(origin(5)), Site::new(next));
         let (old, new) = (old.function("site::four::f"), new.function("site::four::f"));
         assert!(old.is_some() && new.is_some() && old != new);

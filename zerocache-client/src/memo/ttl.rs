@@ -107,15 +107,9 @@ mod tests {
     #[test]
     fn keeps_what_is_in_range() {
         let rule = TtlRule::given(Duration::from_millis(1_500));
-        assert_eq!(
-            apply(&rule, &()),
-            (Some(Duration::from_millis(1_500)), 0, 0)
-        );
+        assert_eq!(apply(&rule, &()), (Some(Duration::from_millis(1_500)), 0, 0));
         assert_eq!(apply(&TtlRule::given(1), &()), (Some(TTL_MIN), 0, 0));
-        assert_eq!(
-            apply(&TtlRule::given(99_999_999_u32), &()),
-            (Some(TTL_MAX), 0, 0)
-        );
+        assert_eq!(apply(&TtlRule::given(99_999_999_u32), &()), (Some(TTL_MAX), 0, 0));
     }
 
     #[test]
@@ -132,11 +126,9 @@ mod tests {
 
     #[test]
     fn lowers_what_is_above_the_maximum() {
-        for rule in [
-            TtlRule::given(100_000_000),
-            TtlRule::given(u128::MAX),
-            TtlRule::given(Duration::MAX),
-        ] {
+        for rule in
+            [TtlRule::given(100_000_000), TtlRule::given(u128::MAX), TtlRule::given(Duration::MAX)]
+        {
             assert_eq!(apply(&rule, &()), (Some(TTL_MAX), 0, 1));
         }
     }

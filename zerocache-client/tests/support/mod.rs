@@ -3,24 +3,58 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use zerocache_client::ZerocacheClient;
+use zerocache_client::{ClientBuilder, ZerocacheClient};
+use zerocache_server::EmbeddedNode;
+use zerocache_server::config::{DiscoverySet, ServerConfig};
+
+/// The node behind all tests of one binary; it ends with the process.
+static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
+    let mut config = ServerConfig::new("london");
+    config.cluster = "client-tests".to_owned();
+    config.addresses = vec![[127, 0, 0, 1].into()];
+    config.port = 0;
+    config.max_bytes = 64 << 20;
+    config.max_connections = 1_024;
+    config.discovery = DiscoverySet::NONE;
+    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
+});
+
+static CLIENTS: LazyLock<Mutex<HashMap<String, ZerocacheClient>>> = LazyLock::new(Mutex::default);
+
+/// A builder of a client in `region` that knows the node and uses no multicast.
+pub fn builder(region: &str) -> ClientBuilder {
+    seeded(region, NODE.address())
+}
+
+fn seeded(region: &str, seed: SocketAddr) -> ClientBuilder {
+    ZerocacheClient::builder(region).cluster("client-tests").mdns(false).seed(seed)
+}
+
+fn named(name: &str, build: impl FnOnce() -> ClientBuilder) -> ZerocacheClient {
+    let mut clients = CLIENTS.lock().expect("no test panics while it holds the lock");
+    let make = || build().build().expect("the configuration is allowed");
+    clients.entry(name.to_owned()).or_insert_with(make).clone()
+}
 
 /// A client of a cache that works.
 pub fn client() -> ZerocacheClient {
-    ZerocacheClient::get_instance("london")
+    named("london", || builder("london"))
 }
 
-/// A client that reaches no node.
+/// A client that reaches no node: nobody listens on the port that it is told.
 pub fn dead() -> ZerocacheClient {
-    ZerocacheClient::get_instance("dead")
+    named("dead", || seeded("dead", SocketAddr::from(([127, 0, 0, 1], 1))))
 }
 
 /// Another client of the same cache, with counts of its own.
 pub fn other(name: &str) -> ZerocacheClient {
-    ZerocacheClient::get_instance(name)
+    named(name, || builder("london"))
 }
 
 /// Runs a test whose memoized calls all use [`client`], and ends it when it hangs.
@@ -30,9 +64,7 @@ pub async fn cached<F: Future>(test: F) -> F::Output {
 
 /// Ends a test that hangs.
 pub async fn bounded<F: Future>(test: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), test)
-        .await
-        .expect("the test hangs")
+    tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs")
 }
 
 /// Runs a test that blocks on a thread of its own, and ends it when it hangs.
@@ -45,16 +77,12 @@ pub fn in_time(test: impl FnOnce() + Send + 'static) {
             std::panic::resume_unwind(panic);
         }
     });
-    finished
-        .recv_timeout(Duration::from_secs(20))
-        .expect("the test hangs");
+    finished.recv_timeout(Duration::from_secs(20)).expect("the test hangs");
     thread.join().expect("the test passes");
 }
 
 /// A runtime of one thread, to block in.
 pub fn current_thread(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(test);
 }

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use super::tiers::{Plan, Step, Tier};
 use crate::{
-    cluster::{Latency, Ranking},
+    cluster::{Candidates, Latency, Ranking},
     time::Instant,
     version::Incarnation,
     wire::{NodeInfo, NodeState},
@@ -46,16 +46,26 @@ pub struct Known {
     pub latency: Latency,
     /// Whether it failed and has not answered since.
     pub out: bool,
+    /// Reads that it answered with a value.
+    pub hits: u64,
+    /// The number of its view when its members were last learned.
+    view: Option<u64>,
     heard: Instant,
     silent_since: Option<Instant>,
     next_probe: Instant,
 }
 
 impl Known {
-    fn in_rotation(&self, now: Instant) -> bool {
+    /// Whether it takes turns at `now`: it answered last time, is not silent, and does not leave.
+    #[must_use]
+    pub fn in_rotation(&self, now: Instant) -> bool {
         let patience_ms = SILENCE_MS.max(self.latency.micros().unwrap_or(0) * 3 / 1_000);
         let silent = self.silent_since.is_some_and(|since| now.since_ms(since) >= patience_ms);
         !self.out && !silent && self.serves()
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        self.in_rotation(now) && self.info.state == NodeState::InSync
     }
 
     fn serves(&self) -> bool {
@@ -73,6 +83,7 @@ impl Known {
 pub struct Directory {
     region: String,
     nodes: BTreeMap<Incarnation, Known>,
+    candidates: Candidates,
     ranking: Ranking,
     turn: usize,
 }
@@ -81,7 +92,13 @@ impl Directory {
     /// The empty directory of a client in `region`.
     #[must_use]
     pub fn new(region: impl Into<String>) -> Self {
-        Self { region: region.into(), nodes: BTreeMap::new(), ranking: Ranking::default(), turn: 0 }
+        Self {
+            region: region.into(),
+            nodes: BTreeMap::new(),
+            candidates: Candidates::default(),
+            ranking: Ranking::default(),
+            turn: 0,
+        }
     }
 
     /// Every known node.
@@ -89,18 +106,34 @@ impl Directory {
         self.nodes.values()
     }
 
+    /// The addresses to be tried.
+    #[must_use]
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
+    }
+
+    /// The addresses to be tried, to change them.
+    pub fn candidates_mut(&mut self) -> &mut Candidates {
+        &mut self.candidates
+    }
+
+    /// Notes that a node may stand at `address`, unless one is known to answer there.
+    pub fn propose(&mut self, address: SocketAddr, now: Instant) {
+        if !self.answers_at(address) {
+            self.candidates.propose(address, now);
+        }
+    }
+
     /// Whether a node in the rotation is in sync.
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
-        let ready = |node: &Known| node.in_rotation(now) && node.info.state == NodeState::InSync;
-        self.nodes().any(ready)
+        self.nodes().any(|node| node.is_ready(now))
     }
 
     /// Whether a node in the rotation of the client's own region is in sync.
     #[must_use]
     pub fn is_ready_locally(&self, now: Instant) -> bool {
-        let ready = |node: &Known| node.in_rotation(now) && node.info.state == NodeState::InSync;
-        self.nodes().any(|node| node.info.region == self.region && ready(node))
+        self.nodes().any(|node| node.info.region == self.region && node.is_ready(now))
     }
 
     /// The other regions, nearest first.
@@ -118,6 +151,7 @@ impl Directory {
         elapsed_us: u64,
     ) {
         let id = info.incarnation;
+        self.candidates.answered(address);
         self.nodes.retain(|other, node| *other == id || node.address != address);
         if let Some(known) = self.nodes.get_mut(&id) {
             if known.out {
@@ -130,6 +164,8 @@ impl Directory {
                 address,
                 latency: Latency::default(),
                 out: false,
+                hits: 0,
+                view: None,
                 heard: now,
                 silent_since: None,
                 next_probe: now.plus_ms(PROBE_LOCAL_MS),
@@ -163,13 +199,29 @@ impl Directory {
         }
     }
 
-    /// A probe was answered with this state.
-    pub fn probed(&mut self, node: Incarnation, state: NodeState, now: Instant, elapsed_us: u64) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.info.state = state;
-        }
+    /// A probe was answered with this state. Returns whether the node reaches other nodes than when
+    /// its members were last learned: `view` is a number that says so.
+    pub fn probed(
+        &mut self,
+        node: Incarnation,
+        state: NodeState,
+        view: u64,
+        now: Instant,
+        elapsed_us: u64,
+    ) -> bool {
+        let Some(known) = self.nodes.get_mut(&node) else { return false };
+        known.info.state = state;
+        let changed = known.view.replace(view) != Some(view);
         self.answered(node, now, Some(elapsed_us));
         self.rank();
+        changed
+    }
+
+    /// A node answered a read with a value.
+    pub fn hit(&mut self, node: Incarnation) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.hits += 1;
+        }
     }
 
     /// A request to a node failed: it leaves the rotation until it answers.
@@ -186,9 +238,12 @@ impl Directory {
         }
     }
 
-    /// Another node answers at its address: it is gone. Returns the address.
-    pub fn replaced(&mut self, node: Incarnation) -> Option<SocketAddr> {
-        self.nodes.remove(&node).map(|known| known.address)
+    /// Another node answers at its address: it is gone, and the address is dialled again.
+    pub fn replaced(&mut self, node: Incarnation, now: Instant) {
+        if let Some(known) = self.nodes.remove(&node) {
+            self.candidates.propose_again(known.address, now);
+            self.rank();
+        }
     }
 
     /// The nodes to probe at `now`; they count as probed from here on.

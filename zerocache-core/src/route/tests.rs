@@ -62,7 +62,7 @@ fn a_failed_node_is_skipped_and_never_a_constant_first_choice() {
     directory.failed(Incarnation(2), at(1));
     let firsts: Vec<_> = (0..6).map(|_| ids(&directory.plan(at(2), None))[0]).collect();
     assert_eq!(firsts, [1, 3, 1, 3, 1, 3]);
-    directory.probed(Incarnation(2), NodeState::InSync, at(300), 100);
+    directory.probed(Incarnation(2), NodeState::InSync, 1, at(300), 100);
     let firsts: Vec<_> = (0..3).map(|_| ids(&directory.plan(at(301), None))[0]).collect();
     assert_eq!(firsts.iter().filter(|id| **id == 2).count(), 1);
 }
@@ -100,7 +100,7 @@ fn when_all_are_out_all_are_tried() {
 #[test]
 fn leaving_nodes_are_not_asked_and_the_preferred_one_is_first() {
     let mut directory = directory();
-    directory.probed(Incarnation(1), NodeState::Leaving, at(1), 100);
+    directory.probed(Incarnation(1), NodeState::Leaving, 1, at(1), 100);
     for _ in 0..4 {
         let plan = ids(&directory.plan(at(2), Some(Incarnation(3))));
         assert_eq!(plan[..2], [3, 2]);

@@ -16,10 +16,7 @@ pub(super) struct Elements<'a> {
 
 impl<'a> Elements<'a> {
     pub(super) fn new(recorder: &'a mut Recorder, count: usize) -> Self {
-        Elements {
-            recorder,
-            left: count,
-        }
+        Elements { recorder, left: count }
     }
 }
 
@@ -50,10 +47,7 @@ pub(super) struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     pub(super) fn new(recorder: &'a mut Recorder, count: usize) -> Self {
-        Entries {
-            recorder,
-            left: count,
-        }
+        Entries { recorder, left: count }
     }
 }
 

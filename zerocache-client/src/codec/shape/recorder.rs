@@ -58,17 +58,9 @@ impl Recorder {
     }
 
     pub(super) fn needs_another_run(&self) -> bool {
-        let unseen = self
-            .enums
-            .iter()
-            .any(|((_, variants), shown)| *shown < variants.len());
+        let unseen = self.enums.iter().any(|((_, variants), shown)| *shown < variants.len());
         // Where an enum contains itself, every variant gets a turn as the inner one.
-        let turns = self
-            .enums
-            .keys()
-            .map(|(_, variants)| variants.len())
-            .max()
-            .unwrap_or(0);
+        let turns = self.enums.keys().map(|(_, variants)| variants.len()).max().unwrap_or(0);
         unseen || self.recursive && self.run < turns
     }
 
@@ -86,11 +78,9 @@ impl Recorder {
     }
 
     pub(super) fn note_names(&mut self, names: &[&str]) {
-        self.trace
-            .extend_from_slice(&(names.len() as u64).to_be_bytes());
+        self.trace.extend_from_slice(&(names.len() as u64).to_be_bytes());
         for name in names {
-            self.trace
-                .extend_from_slice(&(name.len() as u64).to_be_bytes());
+            self.trace.extend_from_slice(&(name.len() as u64).to_be_bytes());
             self.trace.extend_from_slice(name.as_bytes());
         }
     }
@@ -177,11 +167,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.note(b'o')?;
-        if self.inside_itself() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if self.inside_itself() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(

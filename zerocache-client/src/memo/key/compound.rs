@@ -20,10 +20,7 @@ impl<'a> Elements<'a> {
     }
 
     pub(super) fn sorted(out: &'a mut Vec<u8>) -> Self {
-        Elements {
-            out,
-            sorted: Some(Vec::new()),
-        }
+        Elements { out, sorted: Some(Vec::new()) }
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), KeyError> {
@@ -103,11 +100,7 @@ pub(crate) struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
-        Pairs {
-            out,
-            key: None,
-            pairs: Vec::new(),
-        }
+        Pairs { out, key: None, pairs: Vec::new() }
     }
 }
 
@@ -119,16 +112,12 @@ impl SerializeMap for Pairs<'_> {
         encode(key, &mut encoded)?;
         match self.key.replace(encoded) {
             None => Ok(()),
-            Some(_) => Err(KeyError::custom(
-                "its Serialize wrote a map's key without a value",
-            )),
+            Some(_) => Err(KeyError::custom("its Serialize wrote a map's key without a value")),
         }
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), KeyError> {
         let Some(key) = self.key.take() else {
-            return Err(KeyError::custom(
-                "its Serialize wrote a map's value without a key",
-            ));
+            return Err(KeyError::custom("its Serialize wrote a map's value without a key"));
         };
         let mut encoded = Vec::new();
         encode(value, &mut encoded)?;
@@ -137,9 +126,7 @@ impl SerializeMap for Pairs<'_> {
     }
     fn end(mut self) -> Result<(), KeyError> {
         if self.key.is_some() {
-            return Err(KeyError::custom(
-                "its Serialize wrote a map's key without a value",
-            ));
+            return Err(KeyError::custom("its Serialize wrote a map's key without a value"));
         }
         // Stable: what a type writes twice under one key keeps its order, which may mean something.
         self.pairs.sort_by(|a, b| a.0.cmp(&b.0));

@@ -66,10 +66,7 @@ impl serde::ser::Error for KeyError {
 
 /// Appends a value's encoding. After an error the buffer holds a part of it and is of no use.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), KeyError> {
-    value.serialize(Encoder {
-        out,
-        unordered: is_unordered::<T>(),
-    })
+    value.serialize(Encoder { out, unordered: is_unordered::<T>() })
 }
 
 /// Writes one value.
@@ -230,9 +227,7 @@ impl<'a> Serializer for Encoder<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Elements<'a>, KeyError> {
-        Ok(Elements::ordered(
-            self.named(tag::TUPLE_VARIANT, &[name, variant]),
-        ))
+        Ok(Elements::ordered(self.named(tag::TUPLE_VARIANT, &[name, variant])))
     }
     fn serialize_map(self, _len: Option<usize>) -> Result<Pairs<'a>, KeyError> {
         Ok(Pairs::new(self.named(tag::MAP, &[])))
@@ -247,9 +242,7 @@ impl<'a> Serializer for Encoder<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Fields<'a>, KeyError> {
-        Ok(Fields::new(
-            self.named(tag::STRUCT_VARIANT, &[name, variant]),
-        ))
+        Ok(Fields::new(self.named(tag::STRUCT_VARIANT, &[name, variant])))
     }
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), KeyError> {
         use std::fmt::Write;

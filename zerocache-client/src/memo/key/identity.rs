@@ -36,10 +36,7 @@ impl Identity {
         let mut input = vec![kind];
         input.extend_from_slice(&version.to_be_bytes());
         input.extend_from_slice(text.as_bytes());
-        Identity {
-            id: FunctionId(xxh3_128(&input).to_be_bytes()),
-            path,
-        }
+        Identity { id: FunctionId(xxh3_128(&input).to_be_bytes()), path }
     }
 }
 
@@ -61,19 +58,14 @@ pub(super) fn normalise(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(letter) = rest.chars().next() {
-        let word_len = rest
-            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .unwrap_or(rest.len());
+        let word_len =
+            rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
         if letter == '\'' {
             rest = skip_lifetime(rest, &mut text);
         } else if word_len > 0 {
             let (word, after) = rest.split_at(word_len);
             let root = !text.ends_with("::") && after.starts_with("::");
-            text.push_str(if root && matches!(word, "core" | "alloc") {
-                "std"
-            } else {
-                word
-            });
+            text.push_str(if root && matches!(word, "core" | "alloc") { "std" } else { word });
             rest = after;
         } else {
             if letter != ' ' || keeps_space(&text) {
@@ -93,9 +85,7 @@ fn keeps_space(text: &str) -> bool {
 /// Drops a lifetime and the comma or space that belongs to it; keeps a character literal.
 fn skip_lifetime<'a>(rest: &'a str, text: &mut String) -> &'a str {
     let name = &rest[1..];
-    let end = name
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(name.len());
+    let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
     if end == 0 || name[end..].starts_with('\'') {
         // A const generic argument such as 'x' or '\n'.
         text.push('\'');

@@ -55,64 +55,32 @@ fn golden_encodings() {
         ("i16", encoded(&-2_i16), "04fffe"),
         ("i32", encoded(&-2_i32), "05fffffffe"),
         ("i64", encoded(&-2_i64), "06fffffffffffffffe"),
-        (
-            "i128",
-            encoded(&-2_i128),
-            "07fffffffffffffffffffffffffffffffe",
-        ),
+        ("i128", encoded(&-2_i128), "07fffffffffffffffffffffffffffffffe"),
         ("u8", encoded(&2_u8), "0802"),
         ("u16", encoded(&2_u16), "090002"),
         ("u32", encoded(&2_u32), "0a00000002"),
         ("u64", encoded(&2_u64), "0b0000000000000002"),
         ("usize", encoded(&2_usize), "0b0000000000000002"),
-        (
-            "u128",
-            encoded(&2_u128),
-            "0c00000000000000000000000000000002",
-        ),
+        ("u128", encoded(&2_u128), "0c00000000000000000000000000000002"),
         ("f32", encoded(&1.5_f32), "0d3fc00000"),
         ("f64", encoded(&1.5_f64), "0e3ff8000000000000"),
         ("-0.0", encoded(&-0.0_f64), "0e8000000000000000"),
         ("char", encoded(&'é'), "0f000000e9"),
         ("str", encoded("ab"), "10026162"),
-        (
-            "long str",
-            encoded(&"a".repeat(200))[..4].to_vec(),
-            "10c80161",
-        ),
+        ("long str", encoded(&"a".repeat(200))[..4].to_vec(), "10c80161"),
         ("none", encoded(&None::<u8>), "12"),
         ("some", encoded(&Some(1_u8)), "130801"),
         ("unit", encoded(&()), "14"),
         ("unit struct", encoded(&Unit), "1504556e6974"),
-        (
-            "unit variant",
-            encoded(&Kind::Plain),
-            "16044b696e6405506c61696e",
-        ),
+        ("unit variant", encoded(&Kind::Plain), "16044b696e6405506c61696e"),
         ("newtype", encoded(&Meters(5)), "17064d6574657273090005"),
-        (
-            "newtype variant",
-            encoded(&Kind::One(1)),
-            "18044b696e64034f6e650801",
-        ),
+        ("newtype variant", encoded(&Kind::One(1)), "18044b696e64034f6e650801"),
         ("seq", encoded(&[1_u8, 2][..]), "190801080200"),
         ("set", encoded(&HashSet::from([2_u8, 1])), "1a0801080200"),
-        (
-            "heap",
-            encoded(&BinaryHeap::from([2_u8, 1])),
-            "1a0801080200",
-        ),
+        ("heap", encoded(&BinaryHeap::from([2_u8, 1])), "1a0801080200"),
         ("tuple", encoded(&(1_u8, 'a')), "1b08010f0000006100"),
-        (
-            "tuple struct",
-            encoded(&Pair(1, 2)),
-            "1c04506169720801080200",
-        ),
-        (
-            "tuple variant",
-            encoded(&Kind::Two(1, 2)),
-            "1d044b696e640354776f0801080200",
-        ),
+        ("tuple struct", encoded(&Pair(1, 2)), "1c04506169720801080200"),
+        ("tuple variant", encoded(&Kind::Two(1, 2)), "1d044b696e640354776f0801080200"),
         (
             "map",
             encoded(&BTreeMap::from([(1_u8, 'b'), (0, 'a')])),
@@ -123,11 +91,7 @@ fn golden_encodings() {
             encoded(&Point { x: 1, y: 0.0 }),
             "1f05506f696e7421017805000000012101790e000000000000000000",
         ),
-        (
-            "struct variant",
-            encoded(&Kind::Named { a: 1 }),
-            "20044b696e64054e616d6564210161080100",
-        ),
+        ("struct variant", encoded(&Kind::Named { a: 1 }), "20044b696e64054e616d6564210161080100"),
     ];
     for (name, bytes, expected) in cases {
         assert_eq!(hex(bytes), *expected, "{name}");
@@ -186,14 +150,8 @@ fn the_order_of_sets_and_maps_does_not_count() {
     let forwards: HashSet<u32> = numbers.iter().copied().collect();
     let backwards: HashSet<u32> = numbers.iter().rev().copied().collect();
     assert_eq!(encoded(&forwards), encoded(&backwards));
-    assert_eq!(
-        encoded(&Some(Box::new(&forwards))),
-        encoded(&Some(Box::new(&backwards)))
-    );
-    assert_eq!(
-        encoded(&(1, vec![&forwards])),
-        encoded(&(1, vec![&backwards]))
-    );
+    assert_eq!(encoded(&Some(Box::new(&forwards))), encoded(&Some(Box::new(&backwards))));
+    assert_eq!(encoded(&(1, vec![&forwards])), encoded(&(1, vec![&backwards])));
     let map = |numbers: &mut dyn Iterator<Item = &u32>| -> HashMap<String, HashSet<u32>> {
         numbers.map(|n| (n.to_string(), forwards.clone())).collect()
     };
@@ -214,10 +172,7 @@ fn boundaries_and_types_count() {
     assert_ne!(encoded(&1_u8), encoded("1"));
     assert_ne!(encoded(&1_u8), encoded(&1_u16));
     assert_ne!(encoded(&None::<()>), encoded(&()));
-    assert_ne!(
-        encoded(&vec![vec![1], vec![]]),
-        encoded(&vec![vec![], vec![1]])
-    );
+    assert_ne!(encoded(&vec![vec![1], vec![]]), encoded(&vec![vec![], vec![1]]));
     assert_ne!(encoded(&0.0_f64), encoded(&-0.0_f64));
 }
 
@@ -281,14 +236,8 @@ fn normalising_takes_out_what_means_nothing() {
     for (path, normal) in [
         ("a::f", "a::f"),
         ("a::f<alloc::string::String>", "a::f<std::string::String>"),
-        (
-            "a::f<core::option::Option<u8>,  u8>",
-            "a::f<std::option::Option<u8>,u8>",
-        ),
-        (
-            "<a::S<'_> as a::T<'static, u8>>::f",
-            "<a::S as a::T<u8>>::f",
-        ),
+        ("a::f<core::option::Option<u8>,  u8>", "a::f<std::option::Option<u8>,u8>"),
+        ("<a::S<'_> as a::T<'static, u8>>::f", "<a::S as a::T<u8>>::f"),
         ("a::f<&'a str>", "a::f<&str>"),
         ("a::f<&mut u8>", "a::f<&mut u8>"),
         ("a::f<dyn b::T + 'static>", "a::f<dyn b::T +>"),
@@ -298,18 +247,9 @@ fn normalising_takes_out_what_means_nothing() {
     ] {
         assert_eq!(normalise(path), normal, "{path}");
     }
-    assert_eq!(
-        own_path("a::b_call<u8>::{{closure}}::{{closure}}", "b"),
-        "a::b<u8>"
-    );
-    assert_eq!(
-        own_path("<a::S<x::Y> as a::T>::g::{{closure}}", "g"),
-        "<a::S<x::Y> as a::T>::g"
-    );
-    assert_eq!(
-        own_path("a::f<fn(u8) -> b::C>::{{closure}}", "f"),
-        "a::f<fn(u8) -> b::C>"
-    );
+    assert_eq!(own_path("a::b_call<u8>::{{closure}}::{{closure}}", "b"), "a::b<u8>");
+    assert_eq!(own_path("<a::S<x::Y> as a::T>::g::{{closure}}", "g"), "<a::S<x::Y> as a::T>::g");
+    assert_eq!(own_path("a::f<fn(u8) -> b::C>::{{closure}}", "f"), "a::f<fn(u8) -> b::C>");
 }
 
 #[test]
@@ -318,11 +258,7 @@ fn a_name_keeps_type_arguments_apart() {
     assert_eq!(type_arguments("a::S<u8>::f<b::C<u16>>"), "<u8><b::C<u16>>");
     assert_eq!(type_arguments("<a::S as a::T>::f"), "<a::S as a::T>");
     let id = |path: &str, name, version| Identity::new(path, "f", name, version).id;
-    assert_eq!(
-        id("a::f", Some("n"), 0),
-        id("b::f", Some("n"), 0),
-        "a name outlives a move"
-    );
+    assert_eq!(id("a::f", Some("n"), 0), id("b::f", Some("n"), 0), "a name outlives a move");
     assert_ne!(id("a::f<u8>", Some("n"), 0), id("a::f<u16>", Some("n"), 0));
     assert_ne!(id("a::f", Some("n"), 0), id("a::f", Some("n"), 1));
     assert_ne!(id("a::f", Some("a::f"), 0), id("a::f", None, 0));
@@ -382,10 +318,8 @@ fn trees() -> impl Strategy<Value = Tree> {
             prop::collection::vec(inner.clone(), 0..3).prop_map(Tree::List),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| Tree::Both(Box::new(a), Box::new(b))),
             prop::collection::btree_map("[ab]", inner.clone(), 0..3).prop_map(Tree::Table),
-            (inner, "[ab]{0,2}").prop_map(|(left, right)| Tree::Named {
-                left: Box::new(left),
-                right
-            }),
+            (inner, "[ab]{0,2}")
+                .prop_map(|(left, right)| Tree::Named { left: Box::new(left), right }),
         ]
     })
 }

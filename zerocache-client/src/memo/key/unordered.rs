@@ -23,10 +23,7 @@ pub(crate) fn is_unordered<T: ?Sized>() -> bool {
         "alloc::collections::binary_heap::BinaryHeap<",
     ];
     let mut name = type_name::<T>();
-    while let Some(inner) = WRAPPERS
-        .iter()
-        .find_map(|wrapper| name.strip_prefix(wrapper))
-    {
+    while let Some(inner) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
         name = inner;
     }
     UNORDERED.iter().any(|prefix| name.starts_with(prefix))

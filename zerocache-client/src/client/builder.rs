@@ -1,0 +1,122 @@
+//! Making a client with a configuration of its own.
+
+use std::{fmt::Display, time::Duration};
+
+use zerocache_core::route::TierBounds;
+use zerocache_net::discovery::{Interface, NameAndPort};
+
+use super::{ZerocacheClient, config::Config, instances};
+use crate::Error;
+
+/// Configures a client; from [`ZerocacheClient::builder`]. It does not read the environment.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` or `install`"]
+pub struct ClientBuilder {
+    config: Config,
+    mistake: Option<Error>,
+}
+
+impl ClientBuilder {
+    pub(super) fn new(region: &str) -> Self {
+        Self { config: Config::new(region), mistake: None }
+    }
+
+    /// The cluster whose nodes are used; default `zerocache`.
+    pub fn cluster(mut self, name: impl Into<String>) -> Self {
+        self.config.cluster = name.into();
+        self
+    }
+
+    /// What sets this client's memoized keys apart from those of other services and environments in
+    /// the same cluster; default none. Keys of `get`, `put` and `delete` are taken as they are.
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.config.namespace = name.into();
+        self
+    }
+
+    /// A node to ask first, `HOST:PORT`; may be called several times.
+    pub fn seed(mut self, address: impl Display) -> Self {
+        match address.to_string().parse::<NameAndPort>() {
+            Ok(seed) => self.config.seeds.push(seed),
+            Err(error) => self.note("seed", &error),
+        }
+        self
+    }
+
+    /// A name that stands for many nodes, `NAME:PORT`, such as a headless service; may be called
+    /// several times.
+    pub fn dns(mut self, name: impl Display) -> Self {
+        match name.to_string().parse::<NameAndPort>() {
+            Ok(name) => self.config.dns.push(name),
+            Err(error) => self.note("dns", &error),
+        }
+        self
+    }
+
+    /// Whether nodes are looked for by mDNS; default true.
+    pub fn mdns(mut self, wanted: bool) -> Self {
+        self.config.ways.mdns = wanted;
+        self
+    }
+
+    /// The one interface for mDNS, by name or address; default all.
+    pub fn mdns_interface(mut self, interface: impl Display) -> Self {
+        match interface.to_string().parse::<Interface>() {
+            Ok(interface) => self.config.mdns_interface = Some(interface),
+            Err(error) => self.note("mdns_interface", &error),
+        }
+        self
+    }
+
+    /// How long a local node, the next local node, the nearest and the second nearest other region
+    /// may take; defaults 0.5, 0.5, 0.75 and 1 s. Each is at least 1 ms.
+    pub fn tier_timeouts(mut self, tiers: [Duration; 4]) -> Self {
+        let [local, next_local, nearest, second_nearest] = tiers.map(millis);
+        let bounds = &mut self.config.bounds;
+        (bounds.local_ms, bounds.next_local_ms) = (local, next_local);
+        (bounds.nearest_ms, bounds.second_nearest_ms) = (nearest, second_nearest);
+        self
+    }
+
+    /// How long an operation may take in all, unless it says otherwise; default 2.75 s, at least
+    /// 1 ms.
+    pub fn total_timeout(mut self, total: Duration) -> Self {
+        self.config.bounds = TierBounds { total_ms: millis(total), ..self.config.bounds };
+        self
+    }
+
+    /// Makes a client that is nobody else's.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when something is not allowed.
+    pub fn build(self) -> Result<ZerocacheClient, Error> {
+        ZerocacheClient::start(self.checked()?)
+    }
+
+    /// Makes the client of its region for this process: what
+    /// [`ZerocacheClient::get_instance`] returns from then on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when something is not allowed, or when the region has a client with another
+    /// configuration already. One with the same configuration is returned.
+    pub fn install(self) -> Result<ZerocacheClient, Error> {
+        instances::install(self.checked()?)
+    }
+
+    fn checked(self) -> Result<Config, Error> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        self.config.validate()?;
+        Ok(self.config)
+    }
+
+    fn note(&mut self, what: &str, error: &dyn Display) {
+        let mistake = Error::Config(format!("{what}: {error}"));
+        self.mistake.get_or_insert(mistake);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

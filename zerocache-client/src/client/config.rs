@@ -1,0 +1,189 @@
+//! What a client is told: by a builder, or by the `ZEROCACHE_*` variables that nodes read too.
+
+use std::{fmt::Display, str::FromStr, time::Duration};
+
+use zerocache_core::{name, route::TierBounds};
+use zerocache_net::discovery::{
+    DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort,
+};
+
+use crate::Error;
+
+/// The cluster of nodes and clients that are told nothing else.
+const CLUSTER_DEFAULT: &str = "zerocache";
+
+/// The longest total deadline of an operation.
+const TOTAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// Everything that a client can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Config {
+    pub(super) region: String,
+    pub(super) cluster: String,
+    pub(super) namespace: String,
+    pub(super) ways: DiscoverySet,
+    pub(super) seeds: Vec<NameAndPort>,
+    pub(super) dns: Vec<NameAndPort>,
+    pub(super) mdns_interface: Option<Interface>,
+    pub(super) bounds: TierBounds,
+}
+
+impl Config {
+    pub(super) fn new(region: &str) -> Self {
+        Self {
+            region: region.to_owned(),
+            cluster: CLUSTER_DEFAULT.to_owned(),
+            namespace: String::new(),
+            ways: DiscoverySet::ALL,
+            seeds: Vec::new(),
+            dns: Vec::new(),
+            mdns_interface: None,
+            bounds: TierBounds::default(),
+        }
+    }
+
+    /// The configuration that the variables of this process describe.
+    pub(super) fn from_env(region: &str) -> Result<Self, Error> {
+        Self::from_variables(region, |name| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(error) => Err(Error::Config(format!("{name}: {error}"))),
+        })
+    }
+
+    /// The configuration that `variable` describes; an empty variable counts as not set.
+    fn from_variables(
+        region: &str,
+        variable: impl Fn(&str) -> Result<Option<String>, Error>,
+    ) -> Result<Self, Error> {
+        let set = |name: &str| Ok::<_, Error>(variable(name)?.filter(|value| !value.is_empty()));
+        let mut config = Self::new(region);
+        if let Some(cluster) = set("ZEROCACHE_CLUSTER")? {
+            config.cluster = cluster;
+        }
+        if let Some(namespace) = set("ZEROCACHE_NAMESPACE")? {
+            config.namespace = namespace;
+        }
+        if let Some(ways) = set("ZEROCACHE_DISCOVERY")? {
+            let names: Vec<_> = ways.split(',').map(str::trim).collect();
+            config.ways = DiscoverySet::from_names(&names)
+                .map_err(|reason| Error::Config(format!("ZEROCACHE_DISCOVERY: {reason}")))?;
+        }
+        config.seeds = list("ZEROCACHE_SEED", set("ZEROCACHE_SEED")?)?;
+        config.dns = list("ZEROCACHE_DNS", set("ZEROCACHE_DNS")?)?;
+        if let Some(interface) = set("ZEROCACHE_MDNS_INTERFACE")? {
+            config.mdns_interface = Some(parse("ZEROCACHE_MDNS_INTERFACE", &interface)?);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        let mistake = |what: &str, why: &dyn Display| Error::Config(format!("{what}: {why}"));
+        name::check_region(&self.region).map_err(|error| mistake("region", &error))?;
+        name::check(&self.cluster).map_err(|error| mistake("cluster", &error))?;
+        if !self.namespace.is_empty() {
+            name::check(&self.namespace).map_err(|error| mistake("namespace", &error))?;
+        }
+        for (what, names) in [("seed", &self.seeds), ("dns", &self.dns)] {
+            if names.len() > NAMES_MAX {
+                return Err(mistake(what, &format!("at most {NAMES_MAX} are allowed")));
+            }
+        }
+        let TierBounds { local_ms, next_local_ms, nearest_ms, second_nearest_ms, total_ms } =
+            self.bounds;
+        let all = [local_ms, next_local_ms, nearest_ms, second_nearest_ms, total_ms];
+        let most = TOTAL_MAX.as_millis() as u64;
+        if all.iter().any(|ms| !(1..=most).contains(ms)) {
+            return Err(mistake("deadlines", &format!("1 to {most} ms are allowed")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn discovery(&self) -> DiscoveryConfig {
+        let mut discovery = DiscoveryConfig::new(self.cluster.clone());
+        if self.ways.mdns {
+            discovery.mdns = Some(MdnsConfig { interface: self.mdns_interface.clone() });
+        }
+        if self.ways.dns {
+            discovery.dns.clone_from(&self.dns);
+        }
+        if self.ways.seeds {
+            discovery.seeds.clone_from(&self.seeds);
+        }
+        discovery
+    }
+
+    /// A number that clients of the same cluster and namespace share: between them, one computation
+    /// of a memoized call is enough.
+    pub(super) fn flight_group(&self) -> u64 {
+        let described = format!(
+            "{:?}",
+            (
+                &self.cluster,
+                &self.namespace,
+                self.ways,
+                &self.seeds,
+                &self.dns,
+                &self.mdns_interface
+            )
+        );
+        xxhash_rust::xxh3::xxh3_64(described.as_bytes())
+    }
+}
+
+fn list<T>(name: &str, value: Option<String>) -> Result<Vec<T>, Error>
+where
+    T: FromStr<Err: Display>,
+{
+    let value = value.unwrap_or_default();
+    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| parse(name, part)).collect()
+}
+
+pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|error| Error::Config(format!("{name}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::from_variables("oslo", |name| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            Ok(found.map(|(_, value)| (*value).to_owned()))
+        })
+    }
+
+    #[test]
+    fn variables_are_those_of_the_nodes() {
+        let config = config(&[
+            ("ZEROCACHE_CLUSTER", "staging"),
+            ("ZEROCACHE_NAMESPACE", "shop"),
+            ("ZEROCACHE_DISCOVERY", "seeds, dns"),
+            ("ZEROCACHE_SEED", "127.0.0.2:6789, [::1]:6789"),
+            ("ZEROCACHE_DNS", "zerocache.default.svc:6789"),
+            ("ZEROCACHE_MDNS_INTERFACE", ""),
+        ])
+        .unwrap();
+        assert_eq!((config.cluster.as_str(), config.namespace.as_str()), ("staging", "shop"));
+        assert_eq!(config.ways, DiscoverySet { mdns: false, dns: true, seeds: true });
+        assert_eq!((config.seeds.len(), config.dns.len()), (2, 1));
+        assert!(config.discovery().mdns.is_none());
+    }
+
+    #[test]
+    fn a_mistake_names_its_variable() {
+        for (name, value) in [
+            ("ZEROCACHE_SEED", "nowhere"),
+            ("ZEROCACHE_DNS", "a:0"),
+            ("ZEROCACHE_DISCOVERY", "magic"),
+            ("ZEROCACHE_MDNS_INTERFACE", "a b"),
+        ] {
+            let error = config(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        assert!(config(&[("ZEROCACHE_CLUSTER", "a b")]).is_err());
+    }
+}

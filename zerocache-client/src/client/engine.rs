@@ -1,0 +1,295 @@
+//! The part of a client that does I/O: asks nodes, tier by tier.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use zerocache_core::{
+    key::Key,
+    node::CallFailure,
+    route::{Attempt, Budget, Directory, Step, Tier, Walk},
+    ttl::Ttl,
+    version::{Incarnation, Version},
+    wire::{
+        Ack, Envelope, RefusalCode, Request, RequestMessage, Response, Status, Written, cluster_id,
+    },
+};
+use zerocache_net::{clock, transport::Transport};
+
+use super::{config::Config, own_writes::OwnWrites, stats::Counters};
+use crate::Error;
+
+/// How far a client has come in finding nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Every way of discovery has given its first answer.
+    pub(super) settled: bool,
+    /// Everything known at that time has been tried.
+    pub(super) tried: bool,
+    /// A number that changes whenever the directory may have.
+    pub(super) changes: u64,
+}
+
+/// What a read found, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The value.
+    pub value: Bytes,
+    /// The version of the write that it comes from.
+    pub version: Version,
+    /// What remains of its life.
+    pub ttl: Duration,
+    /// The node that had it.
+    pub node: Incarnation,
+    /// The rung of the ladder on which that node stands.
+    pub tier: Tier,
+}
+
+/// Shared by a client's handles and its background task.
+pub(super) struct Engine {
+    pub(super) config: Config,
+    pub(super) cluster: u64,
+    pub(super) directory: Mutex<Directory>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) counters: Counters,
+    pub(super) progress: watch::Sender<Progress>,
+    own_writes: Mutex<OwnWrites>,
+}
+
+impl Engine {
+    pub(super) fn new(config: Config, transport: Arc<dyn Transport>) -> Self {
+        Self {
+            cluster: cluster_id(&config.cluster),
+            directory: Mutex::new(Directory::new(config.region.clone())),
+            config,
+            transport,
+            counters: Counters::default(),
+            progress: watch::Sender::default(),
+            own_writes: Mutex::default(),
+        }
+    }
+
+    /// Reads a key within `total_ms`.
+    pub(super) async fn get(&self, key: Key, total_ms: u64) -> Result<Option<Entry>, Error> {
+        let budget = Budget::new(clock::mono(), total_ms);
+        self.some_node(budget).await;
+        let mut walk = self.walk(&key, budget);
+        let (mut missed, mut timed_out) = (false, false);
+        while let Some(attempt) = walk.next_attempt(clock::mono()) {
+            match self.ask(&attempt, Request::Get { key: key.clone() }, true).await {
+                Ok(Response::Found { value, version, remaining_ms, .. }) => {
+                    let Step { node, tier, .. } = attempt.step;
+                    self.counters.hit(tier);
+                    self.directory.lock().hit(node);
+                    let ttl = Duration::from_millis(remaining_ms);
+                    return Ok(Some(Entry { value, version, ttl, node, tier }));
+                }
+                Ok(Response::NotFound { warming }) => {
+                    missed = true;
+                    if walk.missed(&attempt.step, warming) {
+                        break;
+                    }
+                }
+                Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
+                    return Err(Error::Refused(refusal.text));
+                }
+                Ok(_) => self.counters.error(attempt.step.tier),
+                Err(failure) => timed_out |= failure == CallFailure::NoAnswer,
+            }
+        }
+        if missed {
+            self.counters.miss();
+            return Ok(None);
+        }
+        self.counters.unreachable();
+        Err(Error::Unreachable { timed_out })
+    }
+
+    /// Writes through the first node that takes it, within `total_ms`.
+    pub(super) async fn write(
+        &self,
+        request: WriteRequest,
+        total_ms: u64,
+    ) -> Result<Written, Error> {
+        let budget = Budget::new(clock::mono(), total_ms);
+        self.some_node(budget).await;
+        let (key, ack) = (request.key().clone(), request.ack());
+        let mut walk = self.walk(&key, budget);
+        if ack != Ack::Local {
+            walk = walk.with_whole_budget();
+        }
+        let mut refused = false;
+        while let Some(attempt) = walk.next_attempt(clock::mono()) {
+            // Waiting for replicas is no sign of a silent node.
+            match self.ask(&attempt, request.message(), ack == Ack::Local).await {
+                Ok(Response::Written(written)) => {
+                    let node = attempt.step.node;
+                    self.own_writes.lock().note(key.hash(), node, clock::mono());
+                    return Ok(self.written(written));
+                }
+                Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
+                    return Err(Error::Refused(refusal.text));
+                }
+                Ok(_) => {
+                    refused = true;
+                    self.counters.error(attempt.step.tier);
+                }
+                Err(CallFailure::Refused | CallFailure::NotSent) => {}
+                // It may have arrived: another node would make two writes of one.
+                Err(CallFailure::NoAnswer) => return Ok(self.not_stored(Status::Unknown)),
+            }
+        }
+        if refused {
+            return Ok(self.not_stored(Status::Refused));
+        }
+        self.counters.unreachable();
+        Err(Error::Unreachable { timed_out: false })
+    }
+
+    /// Waits until a node in sync is known, preferably a local one.
+    pub(super) async fn ready(&self, total_ms: u64) -> Result<(), Error> {
+        let budget = Budget::new(clock::mono(), total_ms);
+        let ready = |progress: &Progress| {
+            let (directory, now) = (self.directory.lock(), clock::mono());
+            directory.is_ready_locally(now) || (progress.tried && directory.is_ready(now))
+        };
+        if self.wait_until(budget, ready).await {
+            return Ok(());
+        }
+        let timed_out = self.directory.lock().nodes().next().is_some();
+        Err(Error::Unreachable { timed_out })
+    }
+
+    /// Waits at the start until a node is known, or all that is known has been tried.
+    async fn some_node(&self, budget: Budget) {
+        let found = |progress: &Progress| {
+            progress.tried || self.directory.lock().is_ready_locally(clock::mono())
+        };
+        if !found(&self.progress.borrow()) {
+            self.wait_until(budget, found).await;
+        }
+    }
+
+    async fn wait_until(&self, budget: Budget, done: impl Fn(&Progress) -> bool) -> bool {
+        let mut progress = self.progress.subscribe();
+        let left = Duration::from_millis(budget.remaining_ms(clock::mono()));
+        let waited = tokio::time::timeout(left, progress.wait_for(|progress| done(progress)));
+        waited.await.is_ok_and(|found| found.is_ok())
+    }
+
+    fn walk(&self, key: &Key, budget: Budget) -> Walk {
+        let now = clock::mono();
+        let first = self.own_writes.lock().node(key.hash(), now);
+        let plan = self.directory.lock().plan(now, first);
+        Walk::new(plan, self.config.bounds, budget)
+    }
+
+    /// Asks one node and notes what that says of it.
+    async fn ask(
+        &self,
+        attempt: &Attempt,
+        request: Request,
+        expect_soon: bool,
+    ) -> Result<Response, CallFailure> {
+        let Attempt { step, timeout_ms } = *attempt;
+        if expect_soon {
+            self.directory.lock().sent(step.node, clock::mono());
+        }
+        let started = clock::elapsed();
+        let message = self.message(request, Some(step.node), timeout_ms);
+        let timeout = Duration::from_millis(timeout_ms);
+        let result = self.transport.call(step.address, message, timeout).await;
+        let now = clock::mono();
+        match result {
+            Ok(Response::Refused(refusal))
+                if matches!(refusal.code, RefusalCode::WrongNode | RefusalCode::WrongCluster) =>
+            {
+                self.directory.lock().replaced(step.node, now);
+                self.counters.error(step.tier);
+                Err(CallFailure::NotSent)
+            }
+            Ok(response) => {
+                let elapsed_us = expect_soon.then(|| micros_since(started));
+                self.directory.lock().answered(step.node, now, elapsed_us);
+                Ok(response)
+            }
+            Err(failure) => {
+                self.counters.error(step.tier);
+                // A deadline shorter than the tier's own bound says little about the node.
+                let patient = timeout_ms >= self.config.bounds.of(step.tier);
+                if failure != CallFailure::NoAnswer || patient {
+                    self.directory.lock().failed(step.node, now);
+                    tracing::debug!(node = %step.node, address = %step.address, ?failure, "a node fails");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    pub(super) fn message(
+        &self,
+        request: Request,
+        to: Option<Incarnation>,
+        timeout_ms: u64,
+    ) -> RequestMessage {
+        let envelope = Envelope { cluster: self.cluster, from: None, to, sent_ms: 0, timeout_ms };
+        RequestMessage { envelope, request }
+    }
+
+    fn written(&self, written: Written) -> Written {
+        self.counters.written(written.status);
+        written
+    }
+
+    fn not_stored(&self, status: Status) -> Written {
+        self.written(Written { status, replicas: 0, replicas_wanted: 0, version: None })
+    }
+
+    /// Tells waiters that the directory may have changed.
+    pub(super) fn changed(&self, update: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(|progress| {
+            progress.changes = progress.changes.wrapping_add(1);
+            update(progress);
+        });
+    }
+}
+
+/// A write to be sent, possibly to several nodes in turn.
+#[derive(Clone, Debug)]
+pub(super) enum WriteRequest {
+    Put { key: Key, value: Bytes, ttl: Ttl, ack: Ack },
+    Delete { key: Key, ack: Ack },
+}
+
+impl WriteRequest {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    fn ack(&self) -> Ack {
+        match self {
+            Self::Put { ack, .. } | Self::Delete { ack, .. } => *ack,
+        }
+    }
+
+    fn message(&self) -> Request {
+        match self.clone() {
+            Self::Put { key, value, ttl, ack } => {
+                Request::Put { key, value, metadata: Bytes::new(), ttl, ack }
+            }
+            Self::Delete { key, ack } => Request::Delete { key, ack },
+        }
+    }
+}
+
+fn is_invalid(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::BadKey | RefusalCode::TooLarge | RefusalCode::BadMessage)
+}
+
+pub(super) fn micros_since(started: Duration) -> u64 {
+    u64::try_from(clock::elapsed().saturating_sub(started).as_micros()).unwrap_or(u64::MAX)
+}

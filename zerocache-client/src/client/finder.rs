@@ -1,0 +1,173 @@
+//! Keeps a client's directory: finds nodes, probes them, learns of others from them.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use zerocache_core::{
+    version::Incarnation,
+    wire::{Hello, PROTOCOL, Request, Response},
+};
+use zerocache_net::{
+    clock,
+    discovery::{Discovery, Event},
+};
+
+use super::engine::{Engine, micros_since};
+
+/// How often it is looked what is due: the granularity of probes.
+const TURN: Duration = Duration::from_millis(50);
+
+/// How long a handshake or probe may take, in milliseconds.
+const PROBE_TIMEOUT_MS: u64 = 1_000;
+
+/// Most handshakes under way at once.
+const DIALS_MAX: usize = 32;
+
+/// Most handshakes and probes under way at once.
+const TASKS_MAX: usize = 1_024;
+
+/// Runs until the engine is gone. `_discovery` lives as long as this does.
+pub(super) async fn run(
+    engine: Weak<Engine>,
+    _discovery: Discovery,
+    mut events: mpsc::Receiver<Event>,
+) {
+    let mut tasks = JoinSet::new();
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut discovering = true;
+    loop {
+        tokio::select! {
+            event = events.recv(), if discovering => match event {
+                Some(event) => {
+                    let Some(engine) = engine.upgrade() else { return };
+                    discovered(&engine, event);
+                }
+                None => discovering = false,
+            },
+            _ = turns.tick() => {}
+            Some(_) = tasks.join_next() => {}
+        }
+        let Some(engine) = engine.upgrade() else { return };
+        take_turn(&engine, &mut tasks);
+    }
+}
+
+fn discovered(engine: &Engine, event: Event) {
+    let now = clock::mono();
+    match event {
+        Event::Proposed(proposal) => {
+            let mut directory = engine.directory.lock();
+            for address in proposal.addresses {
+                directory.propose(address, now);
+            }
+        }
+        // Its probe says soon whether it is true.
+        Event::Withdrawn(_) => {}
+        Event::Settled => engine.changed(|progress| progress.settled = true),
+    }
+}
+
+/// Starts what is due, and says so when everything that was known at the start has been tried.
+fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
+    let now = clock::mono();
+    let (dials, probes, fresh) = {
+        let mut directory = engine.directory.lock();
+        let room = TASKS_MAX.saturating_sub(tasks.len());
+        let dials = directory.candidates_mut().take_due(now, DIALS_MAX.min(room));
+        let probes = if room > 0 { directory.take_probes(now) } else { Vec::new() };
+        (dials, probes, directory.candidates().has_fresh())
+    };
+    for address in dials {
+        let engine = Arc::clone(engine);
+        tasks.spawn(async move { shake_hands(&engine, address).await });
+    }
+    for (node, address) in probes {
+        let engine = Arc::clone(engine);
+        tasks.spawn(async move { probe(&engine, node, address).await });
+    }
+    let progress = *engine.progress.borrow();
+    if progress.settled && !progress.tried && !fresh {
+        engine.changed(|progress| progress.tried = true);
+    }
+}
+
+/// Asks who stands at an address, and whom it knows.
+async fn shake_hands(engine: &Engine, address: SocketAddr) {
+    let hello = Hello {
+        cluster: engine.config.cluster.clone(),
+        protocol: PROTOCOL,
+        features: 0,
+        auth: bytes::Bytes::new(),
+        wall_ms: clock::now().wall_ms,
+        node: None,
+        region: engine.config.region.clone(),
+        members: Vec::new(),
+    };
+    let started = clock::elapsed();
+    let response = call(engine, address, None, Request::Hello(hello)).await;
+    let (now, elapsed_us) = (clock::mono(), micros_since(started));
+    match response {
+        Some(Response::Hello(hello)) if hello.cluster == engine.config.cluster => {
+            let mut directory = engine.directory.lock();
+            for member in &hello.members {
+                for address in &member.addresses {
+                    directory.propose(*address, now);
+                }
+            }
+            match hello.node {
+                Some(info) => directory.shook_hands(info, address, now, elapsed_us),
+                None => directory.candidates_mut().failed(address, now),
+            }
+        }
+        Some(Response::Refused(refusal)) => {
+            tracing::warn!(%address, reason = refusal.text, "refused by a node");
+            engine.directory.lock().candidates_mut().rest(address, now);
+        }
+        Some(_) | None => engine.directory.lock().candidates_mut().failed(address, now),
+    }
+    engine.changed(|_| {});
+}
+
+/// Asks a known node whether it lives; learns its members again when they have changed.
+async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr) {
+    let started = clock::elapsed();
+    let response = call(engine, address, Some(node), Request::Ping).await;
+    let (now, elapsed_us) = (clock::mono(), micros_since(started));
+    let changed = match response {
+        Some(Response::Pong { incarnation, state, view }) if incarnation == node => {
+            engine.directory.lock().probed(node, state, view, now, elapsed_us)
+        }
+        Some(_) => {
+            engine.directory.lock().replaced(node, now);
+            false
+        }
+        None => {
+            engine.directory.lock().failed(node, now);
+            false
+        }
+    };
+    engine.changed(|_| {});
+    if changed {
+        shake_hands(engine, address).await;
+    }
+}
+
+async fn call(
+    engine: &Engine,
+    address: SocketAddr,
+    node: Option<Incarnation>,
+    request: Request,
+) -> Option<Response> {
+    let message = engine.message(request, node, PROBE_TIMEOUT_MS);
+    let timeout = Duration::from_millis(PROBE_TIMEOUT_MS);
+    engine.transport.call(address, message, timeout).await.ok()
+}

@@ -1,0 +1,203 @@
+//! Operations as values: futures that start when first polled, with options set before.
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use zerocache_core::wire::{Ack, Written};
+
+use super::{Started, ZerocacheClient, engine::Entry};
+use crate::{Error, codec, memo::Lifetime, wait};
+
+/// Reads a key; from [`ZerocacheClient::get`].
+///
+/// # Cancellation
+/// Dropping it gives the answer up.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct Get {
+    client: ZerocacheClient,
+    key: Bytes,
+    deadline: Option<Duration>,
+    running: Option<Started<Option<Entry>>>,
+}
+
+impl Get {
+    pub(super) fn new(client: ZerocacheClient, key: &[u8]) -> Self {
+        let key = Bytes::copy_from_slice(key);
+        Self { client, key, deadline: None, running: None }
+    }
+
+    /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Reads the value as a `T` that was stored as [`Value`](crate::Value).
+    pub fn value<T: DeserializeOwned>(self) -> GetValue<T> {
+        GetValue { get: self, of: PhantomData }
+    }
+
+    /// Reads the value with its version, its remaining life, and the node that had it.
+    pub fn entry(self) -> GetEntry {
+        GetEntry(self)
+    }
+
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Option<Bytes>, Error> {
+        wait::block_on(self)
+    }
+
+    fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+        let (client, deadline) = (&self.client, self.deadline);
+        let key = &self.key;
+        let running = self.running.get_or_insert_with(|| client.start_get(key.clone(), deadline));
+        Pin::new(running).poll(context)
+    }
+}
+
+impl Future for Get {
+    type Output = Result<Option<Bytes>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let found = ready!(self.poll_entry(context));
+        Poll::Ready(found.map(|entry| entry.map(|entry| entry.value)))
+    }
+}
+
+/// Reads a key with what is known of its entry; from [`Get::entry`].
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct GetEntry(Get);
+
+impl GetEntry {
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Option<Entry>, Error> {
+        wait::block_on(self)
+    }
+}
+
+impl Future for GetEntry {
+    type Output = Result<Option<Entry>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_entry(context)
+    }
+}
+
+/// Reads a key as a `T`; from [`Get::value`].
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct GetValue<T> {
+    get: Get,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> GetValue<T> {
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Option<T>, Error> {
+        wait::block_on(self)
+    }
+}
+
+impl<T: DeserializeOwned> Future for GetValue<T> {
+    type Output = Result<Option<T>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let found = ready!(self.get.poll_entry(context))?;
+        Poll::Ready(found.map(|entry| codec::decode(&entry.value)).transpose().map_err(Error::from))
+    }
+}
+
+/// Writes or deletes a key; from [`ZerocacheClient::put`] and [`ZerocacheClient::delete`].
+///
+/// What becomes of the write is its value, [`Written`]; only invalid input, and no node to be
+/// reached, are errors.
+///
+/// # Cancellation
+/// Nothing is written before it is first polled. From then on the write goes on even if it is
+/// dropped.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct Write {
+    client: ZerocacheClient,
+    prepared: Result<Prepared, Error>,
+    ack: Ack,
+    deadline: Option<Duration>,
+    running: Option<Started<Written>>,
+}
+
+/// What is to be written.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) key: Bytes,
+    /// Value and lifetime; none for a delete.
+    pub(super) value: Option<(Bytes, Duration)>,
+}
+
+impl Write {
+    pub(super) fn put(
+        client: ZerocacheClient,
+        key: &[u8],
+        value: impl codec::IntoValue,
+        ttl: impl Lifetime,
+    ) -> Self {
+        let ttl = ttl.into_duration();
+        let value = value.into_value().map_err(Error::from);
+        let key = Bytes::copy_from_slice(key);
+        let prepared = value.map(|value| Prepared { key, value: Some((value, ttl)) });
+        Self { client, prepared, ack: Ack::default(), deadline: None, running: None }
+    }
+
+    pub(super) fn delete(client: ZerocacheClient, key: &[u8]) -> Self {
+        let prepared = Ok(Prepared { key: Bytes::copy_from_slice(key), value: None });
+        Self { client, prepared, ack: Ack::default(), deadline: None, running: None }
+    }
+
+    /// Who must have it before it is acknowledged; default the node that accepts it.
+    pub fn ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Writes now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Written, Error> {
+        wait::block_on(self)
+    }
+}
+
+impl Future for Write {
+    type Output = Result<Written, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (client, ack, deadline) = (&this.client, this.ack, this.deadline);
+        let prepared = &this.prepared;
+        let running = this.running.get_or_insert_with(|| match prepared.clone() {
+            Ok(prepared) => client.start_write(prepared, ack, deadline),
+            Err(error) => Started::Failed(error),
+        });
+        Pin::new(running).poll(context)
+    }
+}

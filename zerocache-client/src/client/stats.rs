@@ -1,0 +1,75 @@
+//! What became of a client's operations.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use zerocache_core::{route::Tier, wire::Status};
+
+/// Counts of one client's operations since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Reads answered with a value, by the tier of the node that answered: local, next local,
+    /// nearest region, second nearest region.
+    pub hits: [u64; 4],
+    /// Reads that found no value.
+    pub misses: u64,
+    /// Requests without an answer, by the tier of the node that was asked.
+    pub errors: [u64; 4],
+    /// Operations for which no node could be reached.
+    pub unreachable: u64,
+    /// Writes that were stored.
+    pub stored: u64,
+    /// Writes that lost to a newer one.
+    pub superseded: u64,
+    /// Writes that every node refused.
+    pub refused: u64,
+    /// Writes of which nobody knows whether they were stored.
+    pub unknown: u64,
+}
+
+/// The counters behind [`ClientStats`].
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    hits: [AtomicU64; 4],
+    misses: AtomicU64,
+    errors: [AtomicU64; 4],
+    unreachable: AtomicU64,
+    writes: [AtomicU64; 4],
+}
+
+impl Counters {
+    pub(super) fn hit(&self, tier: Tier) {
+        self.hits[tier as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn miss(&self) {
+        self.misses.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn error(&self, tier: Tier) {
+        self.errors[tier as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn unreachable(&self) {
+        self.unreachable.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn written(&self, status: Status) {
+        self.writes[status as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> ClientStats {
+        let all = |counters: &[AtomicU64; 4]| counters.each_ref().map(|c| c.load(Relaxed));
+        let writes = |status: Status| self.writes[status as usize].load(Relaxed);
+        ClientStats {
+            hits: all(&self.hits),
+            misses: self.misses.load(Relaxed),
+            errors: all(&self.errors),
+            unreachable: self.unreachable.load(Relaxed),
+            stored: writes(Status::Stored),
+            superseded: writes(Status::Superseded),
+            refused: writes(Status::Refused),
+            unknown: writes(Status::Unknown),
+        }
+    }
+}
