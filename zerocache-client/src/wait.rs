@@ -86,14 +86,20 @@ mod tests {
 
     #[test]
     fn does_not_run_out_of_the_tasks_budget() {
-        let current = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        current.block_on(async {
+        let (done, finished) = std::sync::mpsc::sync_channel(1);
+        let block_often = async {
             for count in 0..1_000 {
                 let (send, receive) = tokio::sync::oneshot::channel();
                 send.send(count).expect("the receiver is here");
                 assert_eq!(block_on(receive), Ok(count));
             }
+        };
+        std::thread::spawn(move || {
+            let current = tokio::runtime::Builder::new_current_thread().build();
+            current.expect("a runtime").block_on(block_often);
+            done.send(())
         });
+        finished.recv_timeout(Duration::from_secs(20)).expect("it ends");
     }
 
     #[test]

@@ -309,6 +309,11 @@ async fn whole_generic<T: Default + Serialize + serde::de::DeserializeOwned>(_: 
     T::default()
 }
 
+#[zerocache("london", move |value: &u64| limit.min(*value))]
+async fn limited(limit: u64) -> u64 {
+    limit + 1
+}
+
 #[zerocache(name.as_str(), ttl = 5 * 60, key = (name.len(), id))]
 async fn region_from_argument(name: String, id: u64) -> u64 {
     drop(name);
@@ -334,11 +339,15 @@ async fn what_else_stands_around_functions() {
             assert!(generic_value::<u8, _>("x").await.is_err());
             assert_eq!(whole_generic::<String>(1).await, "");
             assert_eq!(whole_generic::<u8>(1).await, 0);
+            assert_eq!(limited(0).await, 1);
+            assert_eq!(limited(1).await, 2);
             assert_eq!(region_from_argument("paris".to_owned(), 3).await, 3);
             let user = User { id: 1, name: String::new(), max_age: 2 };
             assert_eq!(user.older(2).await.max_age, 4);
         }
         assert_ne!(generic_value::<u8, _>("7").key(), generic_value::<u16, _>("7").key());
+        assert_eq!(limited(0).peek().await.expect("reads"), None);
+        assert_eq!(limited(1).peek().await.expect("reads"), Some(2));
         assert_eq!(tokio::spawn(recursive(12)).await.expect("runs"), 144);
     })
     .await;

@@ -97,8 +97,16 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sync_function_works_in_a_multi_thread_runtime() {
-    assert_eq!(half(52), Ok(26));
-    assert_eq!(tokio::task::spawn_blocking(|| half(52)).await.expect("runs"), Ok(26));
+#[test]
+fn a_sync_function_works_in_a_multi_thread_runtime() {
+    in_time(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .expect("a runtime");
+        let on_worker = runtime.spawn(async { half(52) });
+        let on_blocking_thread = runtime.spawn_blocking(|| half(52));
+        assert_eq!(runtime.block_on(on_worker).expect("runs"), Ok(26));
+        assert_eq!(runtime.block_on(on_blocking_thread).expect("runs"), Ok(26));
+    });
 }

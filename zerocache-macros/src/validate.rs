@@ -201,6 +201,8 @@ fn handle(call: Option<CallArgument>, function: &Function) -> Result<Handle> {
     match (call, &function.kind) {
         (None, _) => Ok(Handle::Default),
         (Some(CallArgument::Plain(_)), Kind::Async) => Ok(Handle::None),
+        // Written on an `async fn` that another macro has boxed: it has no handle anyway.
+        (Some(CallArgument::Plain(_)), Kind::Boxed) => Ok(Handle::Default),
         (Some(CallArgument::Plain(span)), _) => {
             let message = "only an async function returns its call; this one keeps its signature \
                            anyway";
