@@ -10,6 +10,9 @@ use crate::{
     node::{RunError, RunningNode},
 };
 
+/// How long the end of a node waits for threads that block.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
 /// A node that runs beside the caller's code. Dropping it kills it.
 pub struct EmbeddedNode {
     address: SocketAddr,
@@ -54,8 +57,9 @@ impl EmbeddedNode {
                     node.leave().await;
                 }
             });
-            // Cuts every connection and task at once, as the end of a process would.
-            runtime.shutdown_background();
+            // Cuts every connection and task, as the end of a process would. A look-up of a name that
+            // hangs in the system's resolver is not waited for.
+            runtime.shutdown_timeout(SHUTDOWN_MAX);
         })?;
         let stopped = || std::io::Error::other("the node's thread ended early");
         let (address, incarnation) = start.recv().map_err(|_| stopped())??;
