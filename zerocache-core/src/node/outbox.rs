@@ -85,11 +85,11 @@ impl Outbox {
 
     /// The next batch, when there is one and the line may take it.
     pub(super) fn next_batch(&mut self, now: Instant) -> Option<Vec<Item>> {
-        let paused = self.paused_until.is_some_and(|until| until > now);
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        let paused = self.paused_until.is_some();
         if paused || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || self.items.is_empty() {
             return None;
         }
-        self.paused_until = None;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
             let Some(hash) = self.order.front().copied() else {

@@ -133,7 +133,7 @@ impl<O: EvictionOrder> Part<O> {
                 }
                 return Applied::Same;
             }
-            None if record.version.wall_ms() <= self.traces.floor_ms() => {
+            None if record.version.stamp() <= self.traces.floor() => {
                 self.counts.outdated += 1;
                 return Applied::TooOld;
             }
@@ -194,7 +194,7 @@ impl<O: EvictionOrder> Part<O> {
     /// At or below this many milliseconds since the Unix epoch, absence means nothing.
     #[must_use]
     pub fn trace_floor_ms(&self) -> u64 {
-        self.traces.floor_ms()
+        self.traces.floor() >> Version::COUNTER_BITS
     }
 
     /// The tick of the entry of a class that goes first.

@@ -1,7 +1,10 @@
 //! What is due when: key hashes in buckets of one second.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::collections::{BTreeMap, VecDeque};
 
+use hashbrown::HashSet;
+
+use super::order::BuildPassThrough;
 use crate::key::KeyHash;
 
 /// How many hints of the current second are looked at for one that is due already.
@@ -26,14 +29,14 @@ pub enum Hint {
 /// hash, and [`Schedule::is_bloated`] tells when so many are out of date that a rebuild pays.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    buckets: BTreeMap<u64, Vec<KeyHash>>,
+    buckets: BTreeMap<u64, VecDeque<KeyHash>>,
     hints: usize,
 }
 
 impl Schedule {
     /// Notes that `key` falls due in `second`.
     pub fn add(&mut self, second: u64, key: KeyHash) {
-        self.buckets.entry(second).or_default().push(key);
+        self.buckets.entry(second).or_default().push_back(key);
         self.hints += 1;
     }
 
@@ -43,14 +46,14 @@ impl Schedule {
         self.buckets.keys().next().copied()
     }
 
-    /// Takes one hint that is due before `second` ends, with its second.
+    /// Takes one hint that is due before `second` ends, the one noted first in the earliest second.
     pub fn take_until(&mut self, second: u64) -> Option<(u64, KeyHash)> {
         let mut first = self.buckets.first_entry()?;
         let due = *first.key();
         if due > second {
             return None;
         }
-        let key = first.get_mut().pop();
+        let key = first.get_mut().pop_front();
         if first.get().is_empty() {
             first.remove();
         }
@@ -73,13 +76,13 @@ impl Schedule {
         }
         let keys = self.buckets.get_mut(&second)?;
         let mut found = None;
-        for index in (keys.len().saturating_sub(SCAN_MAX)..keys.len()).rev() {
+        for index in (0..keys.len().min(SCAN_MAX)).rev() {
             match judge(second, keys[index]) {
                 Hint::Later => continue,
                 Hint::Due => found = Some(keys[index]),
                 Hint::Gone => {}
             }
-            keys.swap_remove(index);
+            keys.swap_remove_front(index);
             self.hints -= 1;
             if found.is_some() {
                 break;
@@ -100,13 +103,12 @@ impl Schedule {
     /// Keeps only the hints of which `current(second, key)` holds, each once.
     pub fn rebuild(&mut self, mut current: impl FnMut(u64, KeyHash) -> bool) {
         self.buckets.retain(|second, keys| {
-            keys.sort_unstable();
-            keys.dedup();
-            keys.retain(|key| current(*second, *key));
+            let mut seen = HashSet::<KeyHash, BuildPassThrough>::default();
+            keys.retain(|key| current(*second, *key) && seen.insert(*key));
             keys.shrink_to_fit();
             !keys.is_empty()
         });
-        self.hints = self.buckets.values().map(Vec::len).sum();
+        self.hints = self.buckets.values().map(VecDeque::len).sum();
     }
 
     /// Whether hints out of date outnumber the `live` ones so far that a rebuild pays.

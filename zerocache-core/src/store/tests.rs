@@ -167,6 +167,21 @@ fn traces_are_bounded_and_the_retention_says_so() {
 }
 
 #[test]
+fn a_burst_of_deletes_does_not_swallow_the_next_write() {
+    let store = store(100, 1 << 20);
+    let stamped =
+        |counter: u64| Version::new((WALL_MS << Version::COUNTER_BITS) + counter, Incarnation(1));
+    for n in 0..5_000u64 {
+        store.apply(&delete(&format!("k{n}"), stamped(n)), at(0));
+    }
+    // In the same millisecond, but after everything that this node saw.
+    for n in 5_000..5_200u64 {
+        let record = put(&format!("k{n}"), "v", stamped(n), 9_000);
+        assert_eq!(store.apply(&record, at(0)), Applied::Newer);
+    }
+}
+
+#[test]
 fn a_sweep_returns_memory_and_traces_without_reads() {
     let store = store(1_000, 1 << 20);
     for n in 0..100u64 {

@@ -10,14 +10,14 @@ pub const TRACE_BYTES: u64 = 96;
 
 /// The traces of one part of the store, oldest version first out.
 ///
-/// Invariant: a version at or below `floor_ms` may have lost its trace; a record that old is refused
-/// for an unknown key.
+/// Invariant: a stamp at or below `floor` may have lost its trace; a record that old is refused for an
+/// unknown key. What a node stamps itself is above everything that it saw, so also above its floor.
 #[derive(Debug)]
 pub struct Traces {
     versions: HashMap<KeyHash, Version, BuildPassThrough>,
     schedule: Schedule,
     count_max: usize,
-    floor_ms: u64,
+    floor: u64,
 }
 
 impl Traces {
@@ -28,7 +28,7 @@ impl Traces {
             versions: HashMap::default(),
             schedule: Schedule::default(),
             count_max: count_max.max(1),
-            floor_ms: 0,
+            floor: 0,
         }
     }
 
@@ -40,7 +40,7 @@ impl Traces {
 
     /// Remembers that `key` had `version`, unless it is too old to matter.
     pub fn leave(&mut self, key: KeyHash, version: Version) {
-        if version.wall_ms() <= self.floor_ms {
+        if version.stamp() <= self.floor {
             return;
         }
         self.versions.insert(key, version);
@@ -51,7 +51,7 @@ impl Traces {
             };
             if let Some(version) = self.is_current(second, oldest) {
                 self.versions.remove(&oldest);
-                self.floor_ms = self.floor_ms.max(version.wall_ms());
+                self.floor = self.floor.max(version.stamp());
             }
         }
         self.tidy();
@@ -64,12 +64,13 @@ impl Traces {
         }
     }
 
-    /// Raises the floor to `floor_ms` and drops what is at or below it.
+    /// Raises the floor to `floor_ms` since the Unix epoch and drops what is at or below it.
     pub fn raise_floor(&mut self, floor_ms: u64) {
-        if floor_ms <= self.floor_ms {
+        let floor = floor_ms << Version::COUNTER_BITS;
+        if floor <= self.floor {
             return;
         }
-        self.floor_ms = floor_ms;
+        self.floor = floor;
         // A bucket that the floor cuts in two stays until the floor has passed all of it.
         let Some(second) = (floor_ms / 1_000).checked_sub(1) else {
             return;
@@ -81,10 +82,10 @@ impl Traces {
         }
     }
 
-    /// Milliseconds since the Unix epoch at or below which absence means nothing.
+    /// The stamp at or below which absence means nothing.
     #[must_use]
-    pub fn floor_ms(&self) -> u64 {
-        self.floor_ms
+    pub fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// How many traces are held.

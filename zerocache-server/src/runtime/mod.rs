@@ -127,8 +127,12 @@ impl Runtime {
     /// Ticks the node when it wants to be; ends only when dropped.
     pub async fn keep_time(&self) {
         loop {
-            let deadline = self.node.lock().next_deadline();
-            self.timer_at.store(deadline.as_millis(), Ordering::Relaxed);
+            let deadline = {
+                // Both under the lock, so that whoever brings the deadline forward sees this one.
+                let node = self.node.lock();
+                self.timer_at.store(node.next_deadline().as_millis(), Ordering::Relaxed);
+                node.next_deadline()
+            };
             let wait = deadline.since(clock::mono());
             if wait.is_zero() {
                 self.input(Input::Tick);
