@@ -8,10 +8,10 @@
 //! never read here, and only when those hold no more than an eighth of the budget the least
 //! recently used one overall. The eighth lets new entries live long enough to be read.
 
+mod agenda;
 mod lock;
 mod order;
 mod part;
-mod schedule;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -247,10 +247,8 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
     }
 
     fn expire_any(&self, now: Instant) -> bool {
-        let second = now.as_millis() / 1_000;
-        (0..PARTS).any(|index| {
-            self.parts[index].first_due.load(Relaxed) <= second && self.expire_in(index, now)
-        })
+        let due = |index: &usize| self.parts[*index].first_due.load(Relaxed) <= now.as_millis();
+        (0..PARTS).filter(due).any(|index| self.expire_in(index, now))
     }
 
     fn expire_in(&self, index: usize, now: Instant) -> bool {

@@ -1,8 +1,8 @@
 //! One of the 64 parts of the store: what one lock guards.
 
 use super::{
+    agenda::Agenda,
     order::{Class, EvictionOrder},
-    schedule::{Hint, Schedule},
     slot::Slot,
     traces::Traces,
 };
@@ -59,10 +59,10 @@ pub struct Held {
     pub traces: u64,
 }
 
-/// Slots, their expiry schedule and traces of one part of the key space.
+/// Slots, the order of their expiries, and traces of one part of the key space.
 pub struct Part<O> {
     order: O,
-    due: Schedule,
+    due: Agenda,
     traces: Traces,
     held: Held,
     counts: Counts,
@@ -75,7 +75,7 @@ impl<O: EvictionOrder> Part<O> {
     pub fn new(weight_max: u64, traces_max: usize) -> Self {
         Self {
             order: O::default(),
-            due: Schedule::default(),
+            due: Agenda::default(),
             traces: Traces::new(traces_max),
             held: Held::default(),
             counts: Counts::default(),
@@ -161,17 +161,9 @@ impl<O: EvictionOrder> Part<O> {
 
     /// Drops one entry that has expired; false when there is none.
     pub fn expire_one(&mut self, now: Instant) -> bool {
-        let order = &self.order;
-        let due =
-            self.due.take_due(now.as_millis() / 1_000, |second, hash| match order.peek(hash) {
-                Some(slot) if slot.is_expired(now) => Hint::Due,
-                Some(slot) if slot.expires.as_millis() / 1_000 == second => Hint::Later,
-                _ => Hint::Gone,
-            });
-        due.is_some_and(|hash| {
-            self.expire(hash);
-            true
-        })
+        let Some((_, hash)) = self.due.pop_until(now.as_millis()) else { return false };
+        self.expire(hash);
+        true
     }
 
     /// Drops the entry of a class that goes first; false when the class is empty.
@@ -180,6 +172,7 @@ impl<O: EvictionOrder> Part<O> {
             return false;
         };
         self.charge(class, slot.weight(), false);
+        self.due.remove(slot.expires.as_millis(), hash);
         self.counts.evicted += 1;
         self.leave_trace(hash, slot.version);
         true
@@ -203,7 +196,7 @@ impl<O: EvictionOrder> Part<O> {
         self.order.coldest(class)
     }
 
-    /// The earliest second in which something may expire.
+    /// The moment at which the next entry expires, in milliseconds.
     #[must_use]
     pub fn first_due(&self) -> Option<u64> {
         self.due.first()
@@ -221,12 +214,6 @@ impl<O: EvictionOrder> Part<O> {
         &self.counts
     }
 
-    /// How many expiry hints are held.
-    #[cfg(test)]
-    pub fn hints(&self) -> usize {
-        self.due.len()
-    }
-
     fn insert(&mut self, hash: KeyHash, slot: Slot, tick: u64) {
         if slot.weight() > self.weight_max {
             // A replica that cannot keep a value has still dropped its older one.
@@ -237,14 +224,14 @@ impl<O: EvictionOrder> Part<O> {
         self.traces.forget(hash);
         self.counts.puts += 1;
         self.charge(Class::Unread, slot.weight(), true);
-        self.due.add(slot.expires.as_millis() / 1_000, hash);
+        self.due.add(slot.expires.as_millis(), hash);
         self.order.insert(hash, slot, tick);
-        self.tidy();
     }
 
     fn remove(&mut self, hash: KeyHash) -> Option<Slot> {
         let (class, slot) = self.order.remove(hash)?;
         self.charge(class, slot.weight(), false);
+        self.due.remove(slot.expires.as_millis(), hash);
         Some(slot)
     }
 
@@ -265,9 +252,9 @@ impl<O: EvictionOrder> Part<O> {
             return;
         };
         if expires < slot.expires {
+            self.due.remove(slot.expires.as_millis(), hash);
+            self.due.add(expires.as_millis(), hash);
             slot.expires = expires;
-            self.due.add(expires.as_millis() / 1_000, hash);
-            self.tidy();
         }
     }
 
@@ -280,15 +267,6 @@ impl<O: EvictionOrder> Part<O> {
         } else {
             *entries -= 1;
             *bytes -= weight;
-        }
-    }
-
-    fn tidy(&mut self) {
-        if self.due.is_bloated(self.order.len()) {
-            let order = &self.order;
-            self.due.rebuild(|second, hash| {
-                order.peek(hash).is_some_and(|slot| slot.expires.as_millis() / 1_000 == second)
-            });
         }
     }
 }

@@ -196,16 +196,6 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
 }
 
 #[test]
-fn overwriting_one_key_for_ever_does_not_grow_the_schedule() {
-    let store = store(10, 1 << 20);
-    for n in 0..50_000u64 {
-        store.apply(&put("k", "v", version(n, 1), 10_000_000 + n * 1_000), at(n));
-    }
-    let hints = store.cell(key("k").hash()).part.with(|part| part.hints());
-    assert!(hints <= 2 + 64 + 1, "{hints} hints");
-}
-
-#[test]
 fn a_stored_value_does_not_keep_its_buffer_alive() {
     let store = store(10, 1 << 20);
     let buffer = Bytes::from(vec![7u8; 65_536]);

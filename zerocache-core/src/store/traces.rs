@@ -2,31 +2,31 @@
 
 use hashbrown::HashMap;
 
-use super::{order::BuildPassThrough, schedule::Schedule};
+use super::{agenda::Agenda, order::BuildPassThrough};
 use crate::{key::KeyHash, version::Version};
 
-/// Bytes charged for a trace: table slot and schedule hint with their slack.
+/// Bytes charged for a trace: its place in the table and in the order, with their slack.
 pub const TRACE_BYTES: u64 = 96;
 
-/// The traces of one part of the store, oldest version first out.
+/// The traces of one part of the store, oldest stamp first out.
 ///
 /// Invariant: a stamp at or below `floor` may have lost its trace; a record that old is refused for an
 /// unknown key. What a node stamps itself is above everything that it saw, so also above its floor.
 #[derive(Debug)]
 pub struct Traces {
     versions: HashMap<KeyHash, Version, BuildPassThrough>,
-    schedule: Schedule,
+    by_stamp: Agenda,
     count_max: usize,
     floor: u64,
 }
 
 impl Traces {
-    /// Room for `count_max` traces.
+    /// Room for `count_max` traces, at least one.
     #[must_use]
     pub fn new(count_max: usize) -> Self {
         Self {
             versions: HashMap::default(),
-            schedule: Schedule::default(),
+            by_stamp: Agenda::default(),
             count_max: count_max.max(1),
             floor: 0,
         }
@@ -43,43 +43,26 @@ impl Traces {
         if version.stamp() <= self.floor {
             return;
         }
+        self.forget(key);
         self.versions.insert(key, version);
-        self.schedule.add(version.wall_ms() / 1_000, key);
-        while self.versions.len() > self.count_max {
-            let Some((second, oldest)) = self.schedule.take_until(u64::MAX) else {
-                break;
-            };
-            if let Some(version) = self.is_current(second, oldest) {
-                self.versions.remove(&oldest);
-                self.floor = self.floor.max(version.stamp());
-            }
+        self.by_stamp.add(version.stamp(), key);
+        if self.versions.len() > self.count_max
+            && let Some(stamp) = self.by_stamp.first()
+        {
+            self.drop_until(stamp);
         }
-        self.tidy();
     }
 
     /// Forgets the trace of a key that has an entry again.
     pub fn forget(&mut self, key: KeyHash) {
-        if self.versions.remove(&key).is_some() {
-            self.tidy();
+        if let Some(version) = self.versions.remove(&key) {
+            self.by_stamp.remove(version.stamp(), key);
         }
     }
 
     /// Raises the floor to `floor_ms` since the Unix epoch and drops what is at or below it.
     pub fn raise_floor(&mut self, floor_ms: u64) {
-        let floor = floor_ms << Version::COUNTER_BITS;
-        if floor <= self.floor {
-            return;
-        }
-        self.floor = floor;
-        // A bucket that the floor cuts in two stays until the floor has passed all of it.
-        let Some(second) = (floor_ms / 1_000).checked_sub(1) else {
-            return;
-        };
-        while let Some((second, key)) = self.schedule.take_until(second) {
-            if self.is_current(second, key).is_some() {
-                self.versions.remove(&key);
-            }
-        }
+        self.drop_until(floor_ms << Version::COUNTER_BITS);
     }
 
     /// The stamp at or below which absence means nothing.
@@ -94,16 +77,13 @@ impl Traces {
         self.versions.len()
     }
 
-    fn is_current(&self, second: u64, key: KeyHash) -> Option<Version> {
-        self.get(key).filter(|version| version.wall_ms() / 1_000 == second)
-    }
-
-    fn tidy(&mut self) {
-        if self.schedule.is_bloated(self.versions.len()) {
-            let versions = &self.versions;
-            self.schedule.rebuild(|second, key| {
-                versions.get(&key).is_some_and(|version| version.wall_ms() / 1_000 == second)
-            });
+    fn drop_until(&mut self, stamp: u64) {
+        if stamp <= self.floor {
+            return;
+        }
+        self.floor = stamp;
+        while let Some((_, key)) = self.by_stamp.pop_until(stamp) {
+            self.versions.remove(&key);
         }
     }
 }
