@@ -60,7 +60,7 @@ pub(super) async fn handle(
             query.allow(&["ack"])?;
             written(write(api, key, WriteOp::Delete, query.ack()?, Scope::Cluster).await)
         }
-        _ => Err(ApiError::method(method, "/v1/entries/KEY")),
+        _ => Err(ApiError::method(method, "/v1/entries/KEY").allowing("GET, HEAD, PUT, DELETE")),
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) struct ApiError {
     message: String,
     retry_after_s: Option<u32>,
     warming: bool,
+    allow: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -37,7 +38,14 @@ struct Body<'a> {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None, warming: false }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after_s: None,
+            warming: false,
+            allow: None,
+        }
     }
 
     pub(super) fn bad_query(message: impl Into<String>) -> Self {
@@ -73,6 +81,11 @@ impl ApiError {
         let shown: String = path.chars().take(80).collect();
         let message = format!("{method} is not possible at {shown}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    /// Says which methods are possible.
+    pub(super) fn allowing(self, methods: &'static str) -> Self {
+        Self { allow: Some(methods), ..self }
     }
 
     /// An answer of the core that does not fit the question.
@@ -128,6 +141,9 @@ impl IntoResponse for ApiError {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }
         if self.warming {
             headers.insert(WARMING, HeaderValue::from_static("true"));
