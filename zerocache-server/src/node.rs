@@ -36,7 +36,7 @@ const FLUSH_MAX: Duration = Duration::from_millis(500);
 
 /// What may wait for one peer: this part of the byte budget, within the bounds below.
 const OUTBOX_SHARE: u64 = 16;
-const OUTBOX_BYTES_LEAST: u64 = 1 << 20;
+const OUTBOX_BYTES_LEAST: u64 = 16 << 20;
 const OUTBOX_BYTES_MOST: u64 = 64 << 20;
 
 /// Why a node did not start.

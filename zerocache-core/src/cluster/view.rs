@@ -54,6 +54,10 @@ pub struct Member {
     pub last_hello: Instant,
     /// When a write first failed to reach it and was given up.
     pub dirty_since: Option<Instant>,
+    /// Writes given up since that was last reported.
+    pub dropped: usize,
+    /// When it was last reported.
+    pub dropped_reported: Option<Instant>,
 }
 
 impl Member {
@@ -182,6 +186,8 @@ impl View {
                 next_ping: now,
                 last_hello: now,
                 dirty_since: None,
+                dropped: 0,
+                dropped_reported: None,
             };
             self.members.insert(id, member);
         }

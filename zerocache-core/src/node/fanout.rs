@@ -16,7 +16,7 @@ use crate::{
     entry::{Applied, Change, Record},
     key::KeyHash,
     store::LockFamily,
-    time::Now,
+    time::{Instant, Now},
     version::Incarnation,
     wire::{NodeState, Receipt, Request, Response, Shipment},
 };
@@ -32,6 +32,9 @@ const ATTEMPTS_MAX: u32 = 3;
 
 /// The pause after a failed send, in milliseconds, doubled with each attempt.
 const RETRY_MS: u64 = 50;
+
+/// How often it is said that writes for one peer were given up, in milliseconds.
+const REPORT_EVERY_MS: u64 = 5_000;
 
 /// Which of the receivers a write waits for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -246,11 +249,24 @@ impl<L: LockFamily> Node<L> {
         for item in &items {
             self.settle(&item.waiters, false, out);
         }
-        if let Some(peer) = peer {
-            if let Some(member) = self.view.member_mut(peer) {
-                member.dirty_since.get_or_insert(now.mono);
+        if let Some(member) = peer.and_then(|peer| self.view.member_mut(peer)) {
+            member.dirty_since.get_or_insert(now.mono);
+            member.dropped += items.len();
+        }
+        self.report_dropped(now, out);
+    }
+
+    /// Says which peers lost writes, each at most once in a while.
+    pub(super) fn report_dropped(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for member in self.view.members_mut().filter(|member| member.dropped > 0) {
+            let recent = |at: Instant| now.mono.since_ms(at) < REPORT_EVERY_MS;
+            if member.dropped_reported.is_some_and(recent) {
+                continue;
             }
-            out.push(Effect::Event(Event::WritesDropped { peer, count: items.len() }));
+            member.dropped_reported = Some(now.mono);
+            let count = core::mem::take(&mut member.dropped);
+            let peer = member.info.incarnation;
+            out.push(Effect::Event(Event::WritesDropped { peer, count }));
         }
     }
 

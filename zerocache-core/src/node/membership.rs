@@ -76,6 +76,7 @@ impl<L: LockFamily> Node<L> {
             let to = (address, Some(member));
             self.call(Call::Ping { member }, to, Request::Ping, PING_TIMEOUT_MS, out);
         }
+        self.report_dropped(now, out);
         let next = self.view.members().map(|member| {
             let silent = member.heard.plus_ms(SILENCE_MS_MAX);
             let reachable = member.reach == Reach::Reachable;
