@@ -15,7 +15,7 @@ pub const VALUE_BYTES_WIRE_MAX: usize = 256 * 1024 * 1024;
 /// What the node that accepts a write allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest key in bytes, 1 to 65,536; default 1,024.
+    /// Longest key in bytes, at least 1; default 1,024. A node's configuration allows up to 16 KiB.
     pub key_bytes_max: usize,
     /// Largest value in bytes; default 8 MiB, never above 1/16 of the byte budget.
     pub value_bytes_max: usize,

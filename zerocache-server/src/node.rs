@@ -204,8 +204,12 @@ fn spawn_server(
     let mut limits = HttpLimits::for_config(config);
     limits.connections_max = http::fit_connections(limits.connections_max);
     let counters = Arc::new(HttpCounters::default());
+    let mut messages = limits.bodies.clone();
+    messages.memory_bytes =
+        messages.memory_bytes.max(2 * api::message_bytes_max(config.value_bytes_max()));
     let router = api::router(Api {
         runtime,
+        messages: BodyGate::new(messages, Arc::clone(&counters)),
         bodies: BodyGate::new(limits.bodies.clone(), Arc::clone(&counters)),
         counters: Arc::clone(&counters),
         value_bytes_max: config.value_bytes_max(),

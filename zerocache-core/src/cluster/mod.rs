@@ -9,5 +9,5 @@ pub use self::{
     candidates::Candidates,
     latency::Latency,
     ranking::Ranking,
-    view::{Member, Reach, View},
+    view::{Member, Missed, Reach, View},
 };

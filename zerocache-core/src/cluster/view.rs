@@ -29,6 +29,34 @@ pub enum Reach {
     Unreachable,
 }
 
+/// How often it is said that a member missed writes, in milliseconds.
+const REPORT_EVERY_MS: u64 = 5_000;
+
+/// The writes that a member missed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Missed {
+    /// When the first one was.
+    pub since: Option<Instant>,
+    /// Writes given up since the last report.
+    pub dropped: usize,
+    /// Writes that it refused since the last report.
+    pub refused: usize,
+    reported: Option<Instant>,
+}
+
+impl Missed {
+    /// What is to be reported at `now`: writes dropped and refused, not more often than every few
+    /// seconds.
+    pub fn to_report(&mut self, now: Instant) -> Option<(usize, usize)> {
+        let recent = self.reported.is_some_and(|at| now.since_ms(at) < REPORT_EVERY_MS);
+        if recent || self.dropped + self.refused == 0 {
+            return None;
+        }
+        self.reported = Some(now);
+        Some((core::mem::take(&mut self.dropped), core::mem::take(&mut self.refused)))
+    }
+}
+
 /// A node that shook hands with this one.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -52,12 +80,8 @@ pub struct Member {
     pub next_ping: Instant,
     /// When the whole handshake was last done, to learn of the members that it knows.
     pub last_hello: Instant,
-    /// When a write first failed to reach it and was given up.
-    pub dirty_since: Option<Instant>,
-    /// Writes given up since that was last reported.
-    pub dropped: usize,
-    /// When it was last reported.
-    pub dropped_reported: Option<Instant>,
+    /// The writes that it missed.
+    pub missed: Missed,
 }
 
 impl Member {
@@ -185,9 +209,7 @@ impl View {
                 latency: Latency::default(),
                 next_ping: now,
                 last_hello: now,
-                dirty_since: None,
-                dropped: 0,
-                dropped_reported: None,
+                missed: Missed::default(),
             };
             self.members.insert(id, member);
         }

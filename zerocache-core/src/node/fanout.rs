@@ -3,7 +3,7 @@
 //! A relay passes what it received with the relay mark to its own local peers, without the mark;
 //! what comes without it is passed to nobody. So every write ends after two hops.
 
-use alloc::{vec, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
 
 use super::{
     Call, CallFailure, CallId, Effect, Event, Node, RequestId,
@@ -12,13 +12,13 @@ use super::{
 use bytes::Bytes;
 
 use crate::{
-    cluster::Member,
+    cluster::{Member, Reach},
     entry::{Applied, Change, Record},
     key::KeyHash,
     store::LockFamily,
-    time::{Instant, Now},
+    time::Now,
     version::Incarnation,
-    wire::{NodeState, Receipt, Request, Response, Shipment},
+    wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
 };
 
 /// How long a local peer may take for a batch, in milliseconds: the silence after which it is out.
@@ -27,14 +27,15 @@ const BATCH_TIMEOUT_LOCAL_MS: u64 = 2_500;
 /// How long a relay may take before another one is tried, in milliseconds.
 const BATCH_TIMEOUT_RELAY_MS: u64 = 500;
 
-/// Most sends of one record to one local peer, and most relays tried in one region.
+/// Most sends of one record to one local peer.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// Most sends of one record to relays of one region: with one relay, as long as it takes until its
+/// silence puts it out.
+const RELAY_ATTEMPTS_MAX: u32 = 6;
 
 /// The pause after a failed send, in milliseconds, doubled with each attempt.
 const RETRY_MS: u64 = 50;
-
-/// How often it is said that writes for one peer were given up, in milliseconds.
-const REPORT_EVERY_MS: u64 = 5_000;
 
 /// Which of the receivers a write waits for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +55,7 @@ impl<L: LockFamily> Node<L> {
     ) {
         self.send_to_peers(now, record, waiting.peers, out);
         let regions = self.view.other_regions(&self.config.info.region);
+        self.note_missing(now, &regions);
         if regions.is_empty() {
             return;
         }
@@ -63,6 +65,7 @@ impl<L: LockFamily> Node<L> {
                 shipment: Shipment { record: record.clone(), relay: true },
                 waiters: waiting.relays.into_iter().collect(),
                 attempts: 0,
+                alone: false,
                 relay: Some(RelayRoute { region, tried: Vec::new() }),
             };
             self.send_to_relay(now, item, out);
@@ -87,6 +90,7 @@ impl<L: LockFamily> Node<L> {
                 shipment: Shipment { record: record.clone(), relay: false },
                 waiters: waiter.into_iter().collect(),
                 attempts: 0,
+                alone: false,
                 relay: None,
             };
             self.send(now, peer, item, out);
@@ -108,19 +112,28 @@ impl<L: LockFamily> Node<L> {
         Record { key, version, change: Change::Put { value, metadata, expires: *expires } }
     }
 
-    /// Sends to a relay of the item's region that was not tried yet, or gives the item up.
-    fn send_to_relay(&mut self, now: Now, item: Item, out: &mut Vec<Effect>) {
-        let Some(route) = item.relay.as_ref() else {
-            return;
-        };
+    /// Sends to the best relay of the item's region that has not failed to take it; when all have,
+    /// to the best of all; when none answers, gives the item up.
+    fn send_to_relay(&mut self, now: Now, mut item: Item, out: &mut Vec<Effect>) {
+        let Some(route) = &mut item.relay else { return };
         let hash = item.shipment.record.key.hash();
-        let untried = self.view.writable_in(&route.region);
-        let untried = untried.filter(|m| !route.tried.contains(&m.info.incarnation));
-        let relay = untried.max_by_key(|member| relay_rank(member, hash));
-        let Some(relay) = relay.map(|member| member.info.incarnation) else {
-            return self.give_up(now, None, vec![item], out);
+        let best = |untried: &dyn Fn(&Member) -> bool| {
+            let relays = self.view.writable_in(&route.region).filter(|member| untried(member));
+            relays.max_by_key(|member| relay_rank(member, hash)).map(|m| m.info.incarnation)
         };
-        self.send(now, relay, item, out);
+        let untried = best(&|member| !route.tried.contains(&member.info.incarnation));
+        match untried.or_else(|| best(&|_| true)) {
+            Some(relay) => {
+                if untried.is_none() {
+                    route.tried.clear();
+                }
+                self.send(now, relay, item, out);
+            }
+            None => {
+                let last = route.tried.last().copied();
+                self.give_up(now, last, vec![item], out);
+            }
+        }
     }
 
     fn send(&mut self, now: Now, peer: Incarnation, item: Item, out: &mut Vec<Effect>) {
@@ -175,9 +188,17 @@ impl<L: LockFamily> Node<L> {
         match result {
             Ok(Response::Replicated(receipts)) if receipts.len() == batch.len() => {
                 self.heard(now, peer, out);
-                for (item, receipt) in batch.into_iter().zip(receipts) {
-                    self.received(now, item, receipt, out);
+                for (item, receipt) in batch.iter().zip(receipts) {
+                    self.received(now, peer, item, receipt, out);
                 }
+            }
+            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::TooLarge => {
+                self.send_smaller(now, peer, batch, out);
+            }
+            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Overloaded => {
+                // It lives and will take them; the queue's bound is the bound of this.
+                self.heard(now, peer, out);
+                self.requeue(now, peer, batch, RETRY_MS, out);
             }
             _ => {
                 self.suspect(peer);
@@ -187,14 +208,67 @@ impl<L: LockFamily> Node<L> {
         self.flush(now, peer, out);
     }
 
-    fn received(&mut self, now: Now, item: Item, receipt: Receipt, out: &mut Vec<Effect>) {
+    /// Sends what was too large for a peer in smaller pieces. A record that is too large even alone
+    /// becomes a delete of its version: the peer cannot keep the value, but it must not keep an older
+    /// one (contract section 2).
+    fn send_smaller(
+        &mut self,
+        now: Now,
+        peer: Incarnation,
+        mut batch: Vec<Item>,
+        out: &mut Vec<Effect>,
+    ) {
+        let alone = batch.len() == 1;
+        for item in &mut batch {
+            item.alone = true;
+            if alone {
+                item.shipment.record.change = Change::Delete;
+            }
+        }
+        self.requeue(now, peer, batch, 0, out);
+    }
+
+    /// Queues a batch for the same peer again, which sends nothing for `pause_ms`.
+    fn requeue(
+        &mut self,
+        now: Now,
+        peer: Incarnation,
+        batch: Vec<Item>,
+        pause_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let bytes_max = self.config.outbox_bytes_max;
+        let outbox = self.outboxes.entry(peer).or_default();
+        let full = batch.into_iter().filter_map(|item| outbox.push(item, bytes_max)).collect();
+        if pause_ms > 0 {
+            outbox.pause(now.mono.plus_ms(pause_ms));
+        }
+        let resumes = outbox.resumes();
+        self.wake_by(resumes);
+        self.give_up(now, Some(peer), full, out);
+    }
+
+    fn received(
+        &mut self,
+        now: Now,
+        peer: Incarnation,
+        item: &Item,
+        receipt: Receipt,
+        out: &mut Vec<Effect>,
+    ) {
         let has_it = match receipt {
             Receipt::Holds(version) => {
                 // Later writes here have to win over what the peer holds.
                 let _too_far_ahead = self.clock.observe(version, now.wall_ms);
                 version >= item.shipment.record.version
             }
-            Receipt::Refused => false,
+            Receipt::Refused => {
+                if let Some(member) = self.view.member_mut(peer) {
+                    member.missed.refused += 1;
+                    member.missed.since.get_or_insert(now.mono);
+                }
+                false
+            }
         };
         self.settle(&item.waiters, has_it, out);
     }
@@ -202,15 +276,19 @@ impl<L: LockFamily> Node<L> {
     /// Sends a failed batch again: to the same local peer, or to another relay.
     fn retry(&mut self, now: Now, peer: Incarnation, batch: Vec<Item>, out: &mut Vec<Effect>) {
         let mut hopeless = Vec::new();
+        let attempts = batch.iter().map(|item| item.attempts).max().unwrap_or(0) + 1;
+        if let Some(outbox) = self.outboxes.get_mut(&peer) {
+            outbox.pause(now.mono.plus_ms(RETRY_MS << attempts));
+        }
         for mut item in batch {
             item.attempts += 1;
-            if item.attempts >= ATTEMPTS_MAX {
+            let attempts_max = if item.relay.is_some() { RELAY_ATTEMPTS_MAX } else { ATTEMPTS_MAX };
+            if item.attempts >= attempts_max {
                 hopeless.push(item);
             } else if let Some(route) = &mut item.relay {
                 route.tried.push(peer);
                 self.send_to_relay(now, item, out);
             } else if let Some(outbox) = self.outboxes.get_mut(&peer) {
-                outbox.pause(now.mono.plus_ms(RETRY_MS << item.attempts));
                 hopeless.extend(outbox.push(item, self.config.outbox_bytes_max));
             }
         }
@@ -250,23 +328,35 @@ impl<L: LockFamily> Node<L> {
             self.settle(&item.waiters, false, out);
         }
         if let Some(member) = peer.and_then(|peer| self.view.member_mut(peer)) {
-            member.dirty_since.get_or_insert(now.mono);
-            member.dropped += items.len();
+            member.missed.since.get_or_insert(now.mono);
+            member.missed.dropped += items.len();
         }
-        self.report_dropped(now, out);
+        self.report_missed(now, out);
     }
 
-    /// Says which peers lost writes, each at most once in a while.
-    pub(super) fn report_dropped(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for member in self.view.members_mut().filter(|member| member.dropped > 0) {
-            let recent = |at: Instant| now.mono.since_ms(at) < REPORT_EVERY_MS;
-            if member.dropped_reported.is_some_and(recent) {
-                continue;
-            }
-            member.dropped_reported = Some(now.mono);
-            let count = core::mem::take(&mut member.dropped);
+    /// Says which peers missed writes, each at most once in a while.
+    pub(super) fn report_missed(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for member in self.view.members_mut() {
             let peer = member.info.incarnation;
-            out.push(Effect::Event(Event::WritesDropped { peer, count }));
+            if let Some((dropped, refused)) = member.missed.to_report(now.mono) {
+                if dropped > 0 {
+                    out.push(Effect::Event(Event::WritesDropped { peer, count: dropped }));
+                }
+                if refused > 0 {
+                    out.push(Effect::Event(Event::WritesRefused { peer, count: refused }));
+                }
+            }
+        }
+    }
+
+    /// Nodes that do not answer miss this write: local peers, and all nodes of a region of which none
+    /// answers.
+    fn note_missing(&mut self, now: Now, answering: &BTreeSet<String>) {
+        let own = &self.config.info.region;
+        for member in self.view.members_mut().filter(|m| m.reach == Reach::Unreachable) {
+            if member.info.region == *own || !answering.contains(&member.info.region) {
+                member.missed.since.get_or_insert(now.mono);
+            }
         }
     }
 

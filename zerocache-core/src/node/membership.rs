@@ -76,7 +76,7 @@ impl<L: LockFamily> Node<L> {
             let to = (address, Some(member));
             self.call(Call::Ping { member }, to, Request::Ping, PING_TIMEOUT_MS, out);
         }
-        self.report_dropped(now, out);
+        self.report_missed(now, out);
         let next = self.view.members().map(|member| {
             let silent = member.heard.plus_ms(SILENCE_MS_MAX);
             let reachable = member.reach == Reach::Reachable;
@@ -369,10 +369,10 @@ impl<L: LockFamily> Node<L> {
     }
 
     fn forget(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        self.close_outbox(now, id, out);
         if let Some(member) = self.view.remove(id) {
             out.push(Effect::Event(Event::MemberForgotten(member.info)));
         }
-        self.close_outbox(now, id, out);
     }
 
     /// A goodbye is verified before it is believed: the next ping says whether it is true.

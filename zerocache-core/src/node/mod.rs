@@ -194,6 +194,13 @@ pub enum Event {
         /// What it said.
         text: String,
     },
+    /// A peer refused writes: stamped too far ahead of its clock, or too old for it to judge.
+    WritesRefused {
+        /// Which peer.
+        peer: Incarnation,
+        /// How many.
+        count: usize,
+    },
     /// Writes for a peer were given up.
     WritesDropped {
         /// Which peer.
@@ -450,6 +457,7 @@ pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeSta
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        Lookup::Miss => Response::NotFound { warming: state == NodeState::Warming },
+        // A leaving node may never have been in sync; asking another one costs little.
+        Lookup::Miss => Response::NotFound { warming: state != NodeState::InSync },
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Item {
     pub(super) shipment: Shipment,
     /// The writes that wait for the peer to have it.
     pub(super) waiters: Vec<RequestId>,
+    /// Whether it travels in a batch of its own, because a batch with it was too large.
+    pub(super) alone: bool,
     /// Failed sends so far.
     pub(super) attempts: u32,
     /// For a relayed record: its region, and the relays that failed to take it.
@@ -98,12 +100,17 @@ impl Outbox {
             let Some(item) = self.items.get(&hash) else {
                 break;
             };
-            if bytes > 0 && bytes + item.bytes() > BATCH_BYTES_MAX {
+            let fits = !item.alone && bytes + item.bytes() <= BATCH_BYTES_MAX;
+            if bytes > 0 && !fits {
                 break;
             }
+            let last = item.alone;
             bytes += item.bytes();
             self.order.pop_front();
             batch.extend(self.items.remove(&hash));
+            if last {
+                break;
+            }
         }
         self.bytes -= bytes;
         Some(batch)

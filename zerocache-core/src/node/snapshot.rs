@@ -36,7 +36,7 @@ pub struct NodeSnapshot {
     pub latency_us: Option<u64>,
     /// Its byte budget.
     pub bytes_max: u64,
-    /// How long ago a write for it was first given up, in milliseconds.
+    /// How long ago it first missed a write, in milliseconds.
     pub behind_ms: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ impl<L: LockFamily> Node<L> {
             since_ms: now.mono.since_ms(member.since),
             latency_us: member.latency.micros(),
             bytes_max: member.info.bytes_max,
-            behind_ms: member.dirty_since.map(|since| now.mono.since_ms(since)),
+            behind_ms: member.missed.since.map(|since| now.mono.since_ms(since)),
         }));
         let latencies = self.view.region_latencies(&own.region);
         let regions = self.ranking.regions().iter().map(|name| RegionSnapshot {

@@ -287,13 +287,20 @@ impl Directory {
     ) -> Plan {
         let locals: Vec<_> =
             self.nodes().filter(|node| node.info.region == self.region && usable(node)).collect();
-        let mut steps = Vec::with_capacity(Tier::ALL.len());
+        let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
         let preferred = first.and_then(|id| self.nodes.get(&id)).filter(|node| usable(node));
-        steps.extend(preferred.map(|node| node.step(Tier::Local)));
+        steps.extend(preferred.map(|node| {
+            let local = node.info.region == self.region;
+            node.step(if local { Tier::Local } else { Tier::Nearest })
+        }));
         for offset in 0..locals.len() {
             let node = locals[(turn.wrapping_add(offset)) % locals.len()];
-            let tier = if steps.is_empty() { Tier::Local } else { Tier::NextLocal };
-            if steps.len() < 2 && steps.iter().all(|step| step.node != node.info.incarnation) {
+            let tier = match steps.iter().filter(|step| step.tier <= Tier::NextLocal).count() {
+                0 => Tier::Local,
+                1 => Tier::NextLocal,
+                _ => break,
+            };
+            if steps.iter().all(|step| step.node != node.info.incarnation) {
                 steps.push(node.step(tier));
             }
         }

@@ -109,6 +109,14 @@ fn leaving_nodes_are_not_asked_and_the_preferred_one_is_first() {
 }
 
 #[test]
+fn a_preferred_node_of_another_region_is_first_under_its_own_bound() {
+    let plan = directory().plan(at(1), Some(Incarnation(6)));
+    assert_eq!(ids(&plan), [6, 1, 2, 4, 5]);
+    let tiers = [Tier::Nearest, Tier::Local, Tier::NextLocal, Tier::Nearest, Tier::SecondNearest];
+    assert!(plan.steps.iter().map(|step| step.tier).eq(tiers));
+}
+
+#[test]
 fn an_address_belongs_to_whoever_answers_there() {
     let mut directory = directory();
     directory.shook_hands(info(9, "oslo"), address(1), at(5), 100);

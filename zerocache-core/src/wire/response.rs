@@ -170,7 +170,7 @@ pub enum Response {
     },
     /// The node has no value for the key.
     NotFound {
-        /// Whether the node is warming, so that others may have it.
+        /// Whether the node is warming or leaving, so that others may have it.
         warming: bool,
     },
     /// What became of a write.

@@ -78,7 +78,9 @@ impl Transport for HttpTransport {
 /// The meaning of a status other than 200: the message never reached the node's logic.
 fn refused(status: StatusCode) -> Result<Response, CallFailure> {
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+        StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::REQUEST_TIMEOUT => {
             Ok(Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
         }
         StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::refused(

@@ -16,8 +16,14 @@ use super::{Api, error::ApiError};
 use crate::http::read_body;
 
 /// A node takes values of at least this size from its peers, whatever its own limit, because limits
-/// apply to the node that accepts a write.
+/// apply to the node that accepts a write. Of a larger one it is told only that it is there.
 const VALUE_BYTES_FLOOR: u64 = 16 << 20;
+
+/// The largest message that a node takes.
+pub fn message_bytes_max(value_bytes_max: u64) -> u64 {
+    let values = value_bytes_max.max(VALUE_BYTES_FLOOR).min(VALUE_BYTES_WIRE_MAX as u64);
+    values + MESSAGE_OVERHEAD_BYTES as u64
+}
 
 pub(super) async fn post(
     State(api): State<Api>,
@@ -28,9 +34,8 @@ pub(super) async fn post(
     if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
         return Err(ApiError::missing_type(MESSAGES_TYPE));
     }
-    let values = api.value_bytes_max.max(VALUE_BYTES_FLOOR).min(VALUE_BYTES_WIRE_MAX as u64);
-    let bytes_max = values + MESSAGE_OVERHEAD_BYTES as u64;
-    let body = read_body(body, bytes_max, &api.bodies).await?;
+    let bytes_max = message_bytes_max(api.value_bytes_max);
+    let body = read_body(body, bytes_max, &api.messages).await?;
     let response = match RequestMessage::decode(body, clock::mono()) {
         Ok(message) => api.runtime.request(message).await,
         Err(error) => Response::refused(RefusalCode::BadMessage, error.to_string()),

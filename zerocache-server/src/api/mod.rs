@@ -21,6 +21,7 @@ use zerocache_core::wire::NodeState;
 use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
+pub use self::messages::message_bytes_max;
 use crate::{
     http::{BodyGate, HttpCounters},
     runtime::Runtime,
@@ -34,8 +35,10 @@ const ENTRIES_PREFIX: &str = "/v1/entries/";
 pub struct Api {
     /// The node.
     pub runtime: Arc<Runtime>,
-    /// The bound on bodies in memory.
+    /// The bound on bodies of entries in memory.
     pub bodies: BodyGate,
+    /// The bound on bodies of messages in memory: replication does not wait behind uploads.
+    pub messages: BodyGate,
     /// What the listener counted.
     pub counters: Arc<HttpCounters>,
     /// The largest value in bytes.

@@ -31,7 +31,7 @@ Examples:
     zerocache-server --region sydney --address 127.0.0.3 --seed 127.0.0.2:6789
 
   In Kubernetes, behind a headless Service:
-    zerocache-server --region eu --discovery dns --dns zerocache.default.svc:6789
+    zerocache-server --region eu --discovery dns --dns zerocache-nodes:6789
 
   Then, from anywhere:
     curl -X PUT --data-binary hello 'http://127.0.0.2:6789/v1/entries/greeting?ttl=60'
@@ -108,7 +108,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
     pub drain: Option<Duration>,
 
-    /// When to be ready although the copy from other nodes is not complete [default: 60s]
+    /// When to be ready although a local peer has not shaken hands [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
     pub warm_max: Option<Duration>,
 

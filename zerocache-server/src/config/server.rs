@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use zerocache_core::name;
-use zerocache_net::discovery::{DiscoverySet, Interface, NameAndPort};
+use zerocache_net::discovery::{DiscoverySet, Interface, NAMES_MAX, NameAndPort};
 
 use super::address;
 use super::memory;
@@ -35,8 +35,6 @@ const VALUE_SHARE: u64 = 16;
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Announced addresses travel in every handshake.
 const ADDRESSES_MAX: usize = 16;
-/// Each seed and each name is dialled or resolved again and again.
-const SEEDS_MAX: usize = 256;
 
 /// Everything that one node can be told. Begin with [`ServerConfig::new`] and change fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,8 +203,8 @@ impl ServerConfig {
         }
         let lists = [
             ("address", self.addresses.len(), ADDRESSES_MAX),
-            ("seed", self.seeds.len(), SEEDS_MAX),
-            ("dns", self.dns.len(), SEEDS_MAX),
+            ("seed", self.seeds.len(), NAMES_MAX),
+            ("dns", self.dns.len(), NAMES_MAX),
         ];
         for (setting, count, most) in lists {
             check(count <= most, setting, || format!("{count} are too many; use at most {most}"))?;

@@ -23,6 +23,9 @@ pub(super) fn log(event: &Event) {
         Event::WritesDropped { peer, count } => tracing::warn!(
             node = %peer, count, "writes for a node were given up"
         ),
+        Event::WritesRefused { peer, count } => tracing::warn!(
+            node = %peer, count, "a node refused writes: compare the clocks of both"
+        ),
         other => tracing::info!(?other, "cluster event"),
     }
 }
