@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(run(invocation.server)) {
+    let result = runtime.block_on(run(invocation.server));
+    // A look-up that hangs in the system's resolver is not waited for.
+    runtime.shutdown_background();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

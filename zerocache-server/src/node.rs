@@ -209,7 +209,8 @@ fn spawn_server(
         messages.memory_bytes.max(2 * api::message_bytes_max(config.value_bytes_max()));
     let router = api::router(Api {
         runtime,
-        messages: BodyGate::new(messages, Arc::clone(&counters)),
+        messages: BodyGate::new(messages, Arc::clone(&counters))
+            .letting_through(api::SMALL_MESSAGE_BYTES),
         bodies: BodyGate::new(limits.bodies.clone(), Arc::clone(&counters)),
         counters: Arc::clone(&counters),
         value_bytes_max: config.value_bytes_max(),

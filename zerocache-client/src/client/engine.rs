@@ -75,7 +75,10 @@ impl Engine {
     pub(super) async fn get(&self, key: Key, total_ms: u64) -> Result<Option<Entry>, Error> {
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
-        let mut walk = self.walk(&key, budget);
+        let now = clock::mono();
+        let first = self.own_writes.lock().node(key.hash(), now);
+        let plan = self.directory.lock().plan(now, first);
+        let mut walk = Walk::new(plan, self.config.bounds, budget);
         let (mut missed, mut timed_out) = (false, false);
         while let Some(attempt) = walk.next_attempt(clock::mono()) {
             match self.ask(&attempt, Request::Get { key: key.clone() }, true).await {
@@ -116,7 +119,8 @@ impl Engine {
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
         let (key, ack) = (request.key().clone(), request.ack());
-        let mut walk = self.walk(&key, budget);
+        let plan = self.directory.lock().plan_write(clock::mono());
+        let mut walk = Walk::new(plan, self.config.bounds, budget);
         if ack != Ack::Local {
             walk = walk.with_whole_budget();
         }
@@ -179,13 +183,6 @@ impl Engine {
         waited.await.is_ok_and(|found| found.is_ok())
     }
 
-    fn walk(&self, key: &Key, budget: Budget) -> Walk {
-        let now = clock::mono();
-        let first = self.own_writes.lock().node(key.hash(), now);
-        let plan = self.directory.lock().plan(now, first);
-        Walk::new(plan, self.config.bounds, budget)
-    }
-
     /// Asks one node and notes what that says of it.
     async fn ask(
         &self,
@@ -203,9 +200,7 @@ impl Engine {
         let result = self.transport.call(step.address, message, timeout).await;
         let now = clock::mono();
         match result {
-            Ok(Response::Refused(refusal))
-                if matches!(refusal.code, RefusalCode::WrongNode | RefusalCode::WrongCluster) =>
-            {
+            Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
                 self.directory.lock().replaced(step.node, now);
                 self.counters.error(step.tier);
                 Err(CallFailure::NotSent)
@@ -284,6 +279,11 @@ impl WriteRequest {
             Self::Delete { key, ack } => Request::Delete { key, ack },
         }
     }
+}
+
+/// Whether the node that was meant no longer stands where it was asked.
+pub(super) fn is_elsewhere(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::WrongNode | RefusalCode::WrongCluster)
 }
 
 fn is_invalid(code: RefusalCode) -> bool {

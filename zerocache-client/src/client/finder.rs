@@ -13,14 +13,14 @@ use tokio::{
 };
 use zerocache_core::{
     version::Incarnation,
-    wire::{Hello, PROTOCOL, Request, Response},
+    wire::{Hello, PROTOCOL, RefusalCode, Request, Response},
 };
 use zerocache_net::{
     clock,
     discovery::{Discovery, Event},
 };
 
-use super::engine::{Engine, micros_since};
+use super::engine::{Engine, is_elsewhere, micros_since};
 
 /// How often it is looked what is due: the granularity of probes.
 const TURN: Duration = Duration::from_millis(50);
@@ -28,10 +28,7 @@ const TURN: Duration = Duration::from_millis(50);
 /// How long a handshake or probe may take, in milliseconds.
 const PROBE_TIMEOUT_MS: u64 = 1_000;
 
-/// Most handshakes under way at once.
-const DIALS_MAX: usize = 32;
-
-/// Most handshakes and probes under way at once.
+/// Beyond this many handshakes and probes under way no probes are added.
 const TASKS_MAX: usize = 1_024;
 
 /// Runs until the engine is gone. `_discovery` lives as long as this does.
@@ -81,14 +78,15 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
     let now = clock::mono();
     let (dials, probes, fresh) = {
         let mut directory = engine.directory.lock();
-        let room = TASKS_MAX.saturating_sub(tasks.len());
-        let dials = directory.candidates_mut().take_due(now, DIALS_MAX.min(room));
-        let probes = if room > 0 { directory.take_probes(now) } else { Vec::new() };
+        let dials = directory.candidates_mut().take_due(now);
+        let probes = if tasks.len() < TASKS_MAX { directory.take_probes(now) } else { Vec::new() };
         (dials, probes, directory.candidates().has_fresh())
     };
     for address in dials {
         let engine = Arc::clone(engine);
-        tasks.spawn(async move { shake_hands(&engine, address).await });
+        tasks.spawn(async move {
+            shake_hands(&engine, address).await;
+        });
     }
     for (node, address) in probes {
         let engine = Arc::clone(engine);
@@ -100,8 +98,8 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
     }
 }
 
-/// Asks who stands at an address, and whom it knows.
-async fn shake_hands(engine: &Engine, address: SocketAddr) {
+/// Asks who stands at an address, and whom it knows; whether it said so.
+async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
     let hello = Hello {
         cluster: engine.config.cluster.clone(),
         protocol: PROTOCOL,
@@ -115,6 +113,7 @@ async fn shake_hands(engine: &Engine, address: SocketAddr) {
     let started = clock::elapsed();
     let response = call(engine, address, None, Request::Hello(hello)).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
+    let introduced = matches!(response, Some(Response::Hello(_)));
     match response {
         Some(Response::Hello(hello)) if hello.cluster == engine.config.cluster => {
             let mut directory = engine.directory.lock();
@@ -129,12 +128,18 @@ async fn shake_hands(engine: &Engine, address: SocketAddr) {
             }
         }
         Some(Response::Refused(refusal)) => {
-            tracing::warn!(%address, reason = refusal.text, "refused by a node");
-            engine.directory.lock().candidates_mut().rest(address, now);
+            let mut directory = engine.directory.lock();
+            if refusal.code == RefusalCode::WrongCluster {
+                tracing::warn!(%address, reason = refusal.text, "a node of another cluster");
+                directory.candidates_mut().rest(address, now);
+            } else {
+                directory.candidates_mut().failed(address, now);
+            }
         }
         Some(_) | None => engine.directory.lock().candidates_mut().failed(address, now),
     }
     engine.changed(|_| {});
+    introduced
 }
 
 /// Asks a known node whether it lives; learns its members again when they have changed.
@@ -142,22 +147,26 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr) {
     let started = clock::elapsed();
     let response = call(engine, address, Some(node), Request::Ping).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
-    let changed = match response {
-        Some(Response::Pong { incarnation, state, view }) if incarnation == node => {
-            engine.directory.lock().probed(node, state, view, now, elapsed_us)
+    let mut new_view = None;
+    {
+        let mut directory = engine.directory.lock();
+        match response {
+            Some(Response::Pong { incarnation, state, view }) if incarnation == node => {
+                let changed = directory.probed(node, state, view, now, elapsed_us);
+                new_view = changed.then_some(view);
+            }
+            Some(Response::Pong { .. }) => directory.replaced(node, now),
+            Some(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
+                directory.replaced(node, now);
+            }
+            Some(_) | None => directory.failed(node, now),
         }
-        Some(_) => {
-            engine.directory.lock().replaced(node, now);
-            false
-        }
-        None => {
-            engine.directory.lock().failed(node, now);
-            false
-        }
-    };
+    }
     engine.changed(|_| {});
-    if changed {
-        shake_hands(engine, address).await;
+    if let Some(view) = new_view
+        && shake_hands(engine, address).await
+    {
+        engine.directory.lock().learned(node, view);
     }
 }
 

@@ -54,8 +54,9 @@ use crate::{
     wait,
 };
 
-/// How long a connection to a node may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a connection to a node may take to come about. Below the bound of a tier: a host that is
+/// gone is then known not to have got the request, and the next node is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Events of discovery that may wait.
 const DISCOVERY_EVENTS_MAX: usize = 512;

@@ -16,7 +16,7 @@ use super::site::Site;
 use super::target::Target;
 use super::ttl::TtlRule;
 use crate::error::Error;
-use crate::{Written, ZerocacheClient};
+use crate::{Status, Written, ZerocacheClient};
 
 /// Where a call's value is.
 #[derive(Clone)]
@@ -70,7 +70,13 @@ impl Run {
     pub(super) fn count_written(&self, written: Result<Written, Error>) {
         let counters = self.client.memo_counters();
         match written {
-            Ok(_) => count(&counters.stored),
+            Ok(Written { status: Status::Stored | Status::Superseded, .. }) => {
+                count(&counters.stored);
+            }
+            Ok(Written { status, .. }) => {
+                count(&counters.write_errors);
+                tracing::debug!(status = status.as_str(), "a memoized value was not stored");
+            }
             Err(error) => {
                 count(&counters.write_errors);
                 tracing::debug!(%error, "storing a memoized value failed");

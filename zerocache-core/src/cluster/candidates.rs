@@ -8,6 +8,16 @@ use crate::time::Instant;
 /// Most addresses waiting for a handshake.
 pub const CANDIDATES_MAX: usize = 4096;
 
+/// Most handshakes under way at once: each takes a connection.
+pub const DIALLING_MAX: usize = 64;
+
+/// How long after a failure somebody who speaks from an address has it dialled again, in
+/// milliseconds: soon at first, for a node that has just started, and later not so soon, for one that
+/// can be heard but not reached.
+const GREETED_MS: u64 = 250;
+const GREETED_OFTEN_MS: u64 = 5_000;
+const GREETED_SOON_MAX: u32 = 4;
+
 /// Longest wait between two tries of an address that does not answer, in milliseconds.
 const BACKOFF_MS_MAX: u64 = 10_000;
 
@@ -23,6 +33,7 @@ struct Candidate {
     next_dial: Instant,
     dialling: bool,
     failures: u32,
+    last_failure: Instant,
     /// No try has ended yet.
     fresh: bool,
 }
@@ -40,22 +51,33 @@ impl Candidates {
         let resting = self.resting.get(&address).is_some_and(|until| *until > now);
         let full = self.waiting.len() >= CANDIDATES_MAX;
         if !resting && !full && !self.waiting.contains_key(&address) {
-            let candidate = Candidate { next_dial: now, dialling: false, failures: 0, fresh: true };
+            let candidate = Candidate {
+                next_dial: now,
+                dialling: false,
+                failures: 0,
+                last_failure: now,
+                fresh: true,
+            };
             self.waiting.insert(address, candidate);
         }
     }
 
-    /// Dials `address` soon even if it rests: somebody just spoke from there.
+    /// Dials `address` soon, even if it rests: somebody just spoke from there.
     pub fn propose_again(&mut self, address: SocketAddr, now: Instant) {
         self.resting.remove(&address);
         self.propose(address, now);
-        if let Some(candidate) = self.waiting.get_mut(&address) {
-            candidate.next_dial = now;
+        if let Some(candidate) = self.waiting.get_mut(&address).filter(|c| c.failures > 0) {
+            let soon = candidate.failures < GREETED_SOON_MAX;
+            let wait_ms = if soon { GREETED_MS } else { GREETED_OFTEN_MS };
+            let at = candidate.last_failure.plus_ms(wait_ms);
+            candidate.next_dial = candidate.next_dial.min(at);
         }
     }
 
-    /// The addresses to dial at `now`, at most `most`; they count as being dialled from here on.
-    pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<SocketAddr> {
+    /// The addresses to dial at `now`; they count as being dialled from here on, at most
+    /// [`DIALLING_MAX`] at once.
+    pub fn take_due(&mut self, now: Instant) -> Vec<SocketAddr> {
+        let most = DIALLING_MAX.saturating_sub(self.dialling());
         let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
         let mut taken = Vec::new();
         for (address, candidate) in self.waiting.iter_mut().filter(|(_, c)| due(c)).take(most) {
@@ -65,9 +87,16 @@ impl Candidates {
         taken
     }
 
-    /// When the next address is to be dialled.
+    fn dialling(&self) -> usize {
+        self.waiting.values().filter(|candidate| candidate.dialling).count()
+    }
+
+    /// When the next address is to be dialled; none while as many are as may be.
     #[must_use]
     pub fn next_dial(&self) -> Option<Instant> {
+        if self.dialling() >= DIALLING_MAX {
+            return None;
+        }
         self.waiting.values().filter(|c| !c.dialling).map(|c| c.next_dial).min()
     }
 
@@ -81,6 +110,7 @@ impl Candidates {
     pub fn failed(&mut self, address: SocketAddr, now: Instant) {
         let Some(candidate) = self.waiting.get_mut(&address) else { return };
         candidate.failures += 1;
+        candidate.last_failure = now;
         candidate.fresh = false;
         candidate.dialling = false;
         let backoff_ms = (250u64 << candidate.failures.min(8)).min(BACKOFF_MS_MAX);
@@ -102,5 +132,47 @@ impl Candidates {
         if self.resting.len() < CANDIDATES_MAX {
             self.resting.insert(address, now.plus_ms(REST_MS));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    fn address(n: u32) -> SocketAddr {
+        format!("127.0.{}.{}:1", n / 250, n % 250 + 1).parse().unwrap()
+    }
+
+    #[test]
+    fn handshakes_under_way_are_bounded() {
+        let mut candidates = Candidates::default();
+        for n in 0..1_000 {
+            candidates.propose(address(n), at(0));
+        }
+        assert_eq!(candidates.take_due(at(0)).len(), DIALLING_MAX);
+        assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
+        candidates.answered(address(0));
+        assert_eq!(candidates.take_due(at(2)).len(), 1);
+    }
+
+    #[test]
+    fn greetings_do_not_defeat_the_backoff() {
+        let mut candidates = Candidates::default();
+        candidates.propose(address(1), at(0));
+        let mut dials = 0;
+        for ms in 0..60_000 {
+            candidates.propose_again(address(1), at(ms));
+            for address in candidates.take_due(at(ms)) {
+                dials += 1;
+                candidates.failed(address, at(ms));
+            }
+        }
+        assert!((10..20).contains(&dials), "{dials} dials in a minute");
     }
 }

@@ -80,6 +80,8 @@ pub struct Member {
     pub next_ping: Instant,
     /// When the whole handshake was last done, to learn of the members that it knows.
     pub last_hello: Instant,
+    /// Whole handshakes done since the set of reachable nodes last changed here.
+    pub greetings: u32,
     /// The writes that it missed.
     pub missed: Missed,
 }
@@ -174,28 +176,23 @@ impl View {
         &mut self.candidates
     }
 
-    /// A handshake at `address` succeeded. Returns the incarnations that yield: those that stood at
-    /// this address before. A known, reachable member keeps the address that works.
-    pub fn shook_hands(
-        &mut self,
-        info: NodeInfo,
-        address: SocketAddr,
-        now: Instant,
-    ) -> Vec<Incarnation> {
+    /// The members other than `id` that were known to stand at `address`: they yield.
+    #[must_use]
+    pub fn yielding(&self, id: Incarnation, address: SocketAddr) -> Vec<Incarnation> {
+        let there = self.members().filter(|m| m.address == address && m.info.incarnation != id);
+        there.map(|m| m.info.incarnation).collect()
+    }
+
+    /// A handshake at `address` succeeded: the node becomes a member, if it is none. A known,
+    /// reachable member keeps the address that works, and what was known of it.
+    pub fn shook_hands(&mut self, info: NodeInfo, address: SocketAddr, now: Instant) {
         self.candidates.answered(address);
         let id = info.incarnation;
-        let yielding: Vec<_> =
-            self.members().filter(|m| m.address == address).map(|m| m.info.incarnation).collect();
-        let yielding: Vec<_> = yielding.into_iter().filter(|other| *other != id).collect();
-        for old in &yielding {
-            self.members.remove(old);
-        }
         if let Some(member) = self.members.get_mut(&id) {
             if member.reach == Reach::Unreachable {
                 member.address = address;
                 member.next_ping = now;
             }
-            member.info = info;
             member.last_hello = now;
         } else if self.members.len() < MEMBERS_MAX {
             let member = Member {
@@ -209,11 +206,11 @@ impl View {
                 latency: Latency::default(),
                 next_ping: now,
                 last_hello: now,
+                greetings: 0,
                 missed: Missed::default(),
             };
             self.members.insert(id, member);
         }
-        yielding
     }
 
     /// Forgets a member.

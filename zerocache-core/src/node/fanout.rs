@@ -22,10 +22,17 @@ use crate::{
 };
 
 /// How long a local peer may take for a batch, in milliseconds: the silence after which it is out.
+/// To this and to the next, three round trips are added and the transfer at [`BYTES_PER_MS_MIN`].
 const BATCH_TIMEOUT_LOCAL_MS: u64 = 2_500;
 
 /// How long a relay may take before another one is tried, in milliseconds.
 const BATCH_TIMEOUT_RELAY_MS: u64 = 500;
+
+/// A link that is slower than this, 4 MB/s, counts as failed.
+const BYTES_PER_MS_MIN: u64 = 4_000;
+
+/// The longest time for any batch, in milliseconds.
+const BATCH_TIMEOUT_MS_MAX: u64 = 30_000;
 
 /// Most sends of one record to one local peer.
 const ATTEMPTS_MAX: u32 = 3;
@@ -151,8 +158,12 @@ impl<L: LockFamily> Node<L> {
         };
         let local = member.info.region == self.config.info.region;
         let to = (member.address, Some(peer));
-        let timeout_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
+        let base_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
+        let travel_ms = 3 * member.latency.micros().unwrap_or(0) / 1_000;
         while let Some(batch) = self.outboxes.get_mut(&peer).and_then(|o| o.next_batch(now.mono)) {
+            let bytes: usize = batch.iter().map(Item::bytes).sum();
+            let transfer_ms = bytes as u64 / BYTES_PER_MS_MIN;
+            let timeout_ms = (base_ms + travel_ms + transfer_ms).min(BATCH_TIMEOUT_MS_MAX);
             let shipments = batch.iter().map(|item| item.shipment.clone()).collect();
             let request = Request::Replicate(shipments);
             let call = self.call(Call::Batch { member: peer }, to, request, timeout_ms, out);

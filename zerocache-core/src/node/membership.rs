@@ -10,7 +10,7 @@ use crate::{
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Hello, MEMBERS_MAX, NodeState, PROTOCOL, RefusalCode, Request, Response},
+    wire::{Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, RefusalCode, Request, Response},
 };
 
 /// How long a handshake or ping may take, in milliseconds.
@@ -30,14 +30,13 @@ const SILENCE_MS_MAX: u64 = 2_500;
 /// After this long without an answer a member is forgotten, in milliseconds.
 const FORGET_MS: u64 = 600_000;
 
-/// The least time between two whole handshakes with one member, in milliseconds.
+/// The least time between two whole handshakes with one member, in milliseconds; doubled with each
+/// one that changed nothing, up to [`HELLO_DOUBLINGS_MAX`] times.
 const HELLO_EVERY_MS: u64 = 200;
+const HELLO_DOUBLINGS_MAX: u32 = 6;
 
 /// After a member came up, all are asked this soon whether they know the same ones, in milliseconds.
 const SPREAD_MS: u64 = 50;
-
-/// Most handshakes under way at once.
-const DIALS_MAX: usize = 64;
 
 /// Most nodes remembered that introduced themselves before they were reached.
 const GREETERS_MAX: usize = 1024;
@@ -88,7 +87,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for address in self.view.candidates_mut().take_due(now.mono, DIALS_MAX) {
+        for address in self.view.candidates_mut().take_due(now.mono) {
             let hello = Request::Hello(self.hello(now, false));
             self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
         }
@@ -112,7 +111,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Somebody introduced itself.
-    pub(super) fn greeted(&mut self, now: Now, hello: Hello) -> Response {
+    pub(super) fn greeted(&mut self, now: Now, hello: Hello, out: &mut Vec<Effect>) -> Response {
         if hello.cluster != self.config.cluster {
             let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
             return Response::refused(RefusalCode::WrongCluster, text);
@@ -124,14 +123,14 @@ impl<L: LockFamily> Node<L> {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
             self.note_greeter(node.incarnation);
-            match self.view.member_mut(node.incarnation) {
-                Some(member) if member.reach == Reach::Reachable => member.info = node,
-                _ => {
-                    for address in node.addresses {
-                        self.view.candidates_mut().propose_again(address, now.mono);
-                    }
-                    self.wake = now.mono;
+            let known = self.view.member(node.incarnation);
+            if known.is_some_and(|member| member.reach == Reach::Reachable) {
+                self.update_info(now, node, out);
+            } else {
+                for address in node.addresses {
+                    self.view.candidates_mut().propose_again(address, now.mono);
                 }
+                self.wake_by(self.view.candidates().next_dial());
             }
         }
         Response::Hello(self.hello(now, true))
@@ -192,9 +191,11 @@ impl<L: LockFamily> Node<L> {
             return self.view.candidates_mut().rest(address, now.mono);
         }
         let id = info.incarnation;
-        for old in self.view.shook_hands(info, address, now.mono) {
-            self.close_outbox(now, old, out);
+        for old in self.view.yielding(id, address) {
+            self.forget(now, old, out);
         }
+        self.view.shook_hands(info.clone(), address, now.mono);
+        self.update_info(now, info, out);
         if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
             self.greeters.swap_remove(at);
             self.note_greeter(id);
@@ -206,8 +207,34 @@ impl<L: LockFamily> Node<L> {
         self.heard(now, id, out);
     }
 
+    /// Takes over what a member says of itself.
+    fn update_info(&mut self, now: Now, info: NodeInfo, out: &mut Vec<Effect>) {
+        let (id, state) = (info.incarnation, info.state);
+        if let Some(member) = self.view.member_mut(id) {
+            let before = core::mem::replace(&mut member.info, info).state;
+            member.info.state = before;
+            self.update_member_state(now, id, state, out);
+        }
+    }
+
+    /// A member is in this state now; one that leaves gets no more writes.
+    fn update_member_state(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        state: NodeState,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(member) = self.view.member_mut(id) else { return };
+        let before = core::mem::replace(&mut member.info.state, state);
+        if state == NodeState::Leaving && before != NodeState::Leaving {
+            out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
+            self.close_outbox(now, id, out);
+        }
+    }
+
     /// Takes note of nodes that another node reaches.
-    fn learn(&mut self, now: Now, members: Vec<crate::wire::NodeInfo>) {
+    fn learn(&mut self, now: Now, members: Vec<NodeInfo>) {
         for info in members {
             let own = info.incarnation == self.config.info.incarnation;
             if own || self.view.member(info.incarnation).is_some() {
@@ -243,6 +270,7 @@ impl<L: LockFamily> Node<L> {
         let soon = now.mono.plus_ms(SPREAD_MS);
         for member in self.view.members_mut().filter(|m| m.reach == Reach::Reachable) {
             member.next_ping = member.next_ping.min(soon);
+            member.greetings = 0;
         }
         self.wake_by(Some(soon));
     }
@@ -260,7 +288,12 @@ impl<L: LockFamily> Node<L> {
                 self.heard(now, id, out);
                 self.pong(now, id, state, view, elapsed_us, out);
             }
-            Ok(Response::Pong { .. } | Response::Refused(_)) => self.replaced(now, id, out),
+            Ok(Response::Pong { .. }) => self.replaced(now, id, out),
+            Ok(Response::Refused(refusal)) => match refusal.code {
+                RefusalCode::WrongNode | RefusalCode::WrongCluster => self.replaced(now, id, out),
+                // It has too much to do, but it lives.
+                _ => self.heard(now, id, out),
+            },
             Err(CallFailure::Refused) => self.ping_refused(now, id, out),
             Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(id),
         }
@@ -280,21 +313,22 @@ impl<L: LockFamily> Node<L> {
             return;
         };
         member.latency.sample(elapsed_us);
-        let left = state == NodeState::Leaving && member.info.state != NodeState::Leaving;
-        member.info.state = state;
-        let due = now.mono.since_ms(member.last_hello) >= HELLO_EVERY_MS;
-        let (info, address) = (member.info.clone(), member.address);
-        if left {
-            out.push(Effect::Event(Event::MemberLeaving(info)));
-            self.close_outbox(now, id, out);
-        } else if due && (view != own_view || !member.greeted) {
-            member.last_hello = now.mono;
+        let doublings = member.greetings.min(HELLO_DOUBLINGS_MAX);
+        let due = now.mono.since_ms(member.last_hello) >= HELLO_EVERY_MS << doublings;
+        let differs = view != own_view || !member.greeted;
+        let address = member.address;
+        self.update_member_state(now, id, state, out);
+        if state != NodeState::Leaving && due && differs {
             self.greet(now, id, address, out);
         }
     }
 
     /// Does the whole handshake with a member again, to learn of the members that it knows.
     fn greet(&mut self, now: Now, member: Incarnation, address: SocketAddr, out: &mut Vec<Effect>) {
+        if let Some(member) = self.view.member_mut(member) {
+            member.last_hello = now.mono;
+            member.greetings += 1;
+        }
         let hello = Request::Hello(self.hello(now, false));
         let to = (address, Some(member));
         self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
@@ -313,9 +347,7 @@ impl<L: LockFamily> Node<L> {
         match hello.node {
             Some(info) if info.incarnation == id => {
                 self.heard(now, id, out);
-                if let Some(member) = self.view.member_mut(id) {
-                    member.info = info;
-                }
+                self.update_info(now, info, out);
                 self.learn(now, hello.members);
             }
             _ => self.replaced(now, id, out),

@@ -361,7 +361,7 @@ impl<L: LockFamily> Node<L> {
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.state),
-            Request::Hello(hello) => self.greeted(now, hello),
+            Request::Hello(hello) => self.greeted(now, hello, out),
             Request::Ping => Response::Pong {
                 incarnation: self.config.info.incarnation,
                 state: self.state,

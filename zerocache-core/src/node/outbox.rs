@@ -44,7 +44,8 @@ pub(super) struct RelayRoute {
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    /// What it takes in a queue and on its way.
+    pub(super) fn bytes(&self) -> usize {
         self.shipment.record.payload_bytes() + 128
     }
 }

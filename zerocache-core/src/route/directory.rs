@@ -85,7 +85,8 @@ pub struct Directory {
     nodes: BTreeMap<Incarnation, Known>,
     candidates: Candidates,
     ranking: Ranking,
-    turn: usize,
+    read_turn: usize,
+    write_turn: usize,
 }
 
 impl Directory {
@@ -97,7 +98,8 @@ impl Directory {
             nodes: BTreeMap::new(),
             candidates: Candidates::default(),
             ranking: Ranking::default(),
-            turn: 0,
+            read_turn: 0,
+            write_turn: 0,
         }
     }
 
@@ -211,10 +213,17 @@ impl Directory {
     ) -> bool {
         let Some(known) = self.nodes.get_mut(&node) else { return false };
         known.info.state = state;
-        let changed = known.view.replace(view) != Some(view);
+        let changed = known.view != Some(view);
         self.answered(node, now, Some(elapsed_us));
         self.rank();
         changed
+    }
+
+    /// The members that a node reaches were learned when its view had this number.
+    pub fn learned(&mut self, node: Incarnation, view: u64) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.view = Some(view);
+        }
     }
 
     /// A node answered a read with a value.
@@ -224,18 +233,21 @@ impl Directory {
         }
     }
 
-    /// A request to a node failed: it leaves the rotation until it answers.
+    /// A request to a node failed: it leaves the rotation until it answers, at this address or at
+    /// another one of those that it announced.
     pub fn failed(&mut self, node: Incarnation, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            if !known.out {
-                known.out = true;
-                known.next_probe = now.plus_ms(PROBE_OUT_MS);
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        if !known.out {
+            known.out = true;
+            known.next_probe = now.plus_ms(PROBE_OUT_MS);
+            for other in known.info.addresses.iter().filter(|other| **other != known.address) {
+                self.candidates.propose(*other, now);
             }
-            if known.info.state == NodeState::Leaving {
-                self.nodes.remove(&node);
-            }
-            self.rank();
         }
+        if known.info.state == NodeState::Leaving {
+            self.nodes.remove(&node);
+        }
+        self.rank();
     }
 
     /// Another node answers at its address: it is gone, and the address is dialled again.
@@ -270,11 +282,23 @@ impl Directory {
         self.nodes().any(|node| !node.out && at(node))
     }
 
-    /// The nodes to ask for the next operation: local ones in turn, then the nearest regions.
+    /// The nodes to ask for the next read: local ones in turn, then the nearest regions.
     /// `first` is asked before all others if it is in the rotation.
     pub fn plan(&mut self, now: Instant, first: Option<Incarnation>) -> Plan {
-        let turn = self.turn;
-        self.turn = self.turn.wrapping_add(1);
+        let turn = self.read_turn;
+        self.read_turn = turn.wrapping_add(1);
+        self.plan_in_turn(turn, now, first)
+    }
+
+    /// The nodes to try for the next write. Writes have a turn of their own: in a loop of a read and
+    /// a write, one turn for both would send all reads to one node and all writes to the other.
+    pub fn plan_write(&mut self, now: Instant) -> Plan {
+        let turn = self.write_turn;
+        self.write_turn = turn.wrapping_add(1);
+        self.plan_in_turn(turn, now, None)
+    }
+
+    fn plan_in_turn(&self, turn: usize, now: Instant, first: Option<Incarnation>) -> Plan {
         let plan = self.plan_of(turn, first, |node| node.in_rotation(now));
         if plan.steps.is_empty() { self.plan_of(turn, first, Known::serves) } else { plan }
     }

@@ -111,6 +111,9 @@ async fn read(mut response: reqwest::Response) -> Result<Bytes, CallFailure> {
 }
 
 fn failure(error: &reqwest::Error) -> CallFailure {
+    if error.is_builder() {
+        return CallFailure::NotSent;
+    }
     if !error.is_connect() {
         return CallFailure::NoAnswer;
     }

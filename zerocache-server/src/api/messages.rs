@@ -19,6 +19,10 @@ use crate::http::read_body;
 /// apply to the node that accepts a write. Of a larger one it is told only that it is there.
 const VALUE_BYTES_FLOOR: u64 = 16 << 20;
 
+/// Messages of at most this size are taken whatever large ones are under way: pings, handshakes,
+/// reads, deletes.
+pub const SMALL_MESSAGE_BYTES: u64 = 16 << 10;
+
 /// The largest message that a node takes.
 pub fn message_bytes_max(value_bytes_max: u64) -> u64 {
     let values = value_bytes_max.max(VALUE_BYTES_FLOOR).min(VALUE_BYTES_WIRE_MAX as u64);

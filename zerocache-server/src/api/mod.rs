@@ -21,7 +21,7 @@ use zerocache_core::wire::NodeState;
 use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
-pub use self::messages::message_bytes_max;
+pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
 use crate::{
     http::{BodyGate, HttpCounters},
     runtime::Runtime,

@@ -67,6 +67,8 @@ pub struct BodyGate {
     limits: BodyLimits,
     memory: Arc<Semaphore>,
     counters: Arc<HttpCounters>,
+    /// Bodies that announce at most this many bytes are not charged.
+    free_bytes_max: u64,
 }
 
 impl BodyGate {
@@ -75,7 +77,16 @@ impl BodyGate {
     pub fn new(limits: BodyLimits, counters: Arc<HttpCounters>) -> Self {
         let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX) / UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Self { limits, memory, counters }
+        Self { limits, memory, counters, free_bytes_max: 0 }
+    }
+
+    /// Lets bodies through without a charge that announce at most `bytes`: no more than what every
+    /// connection may buffer anyway. So a flood of large bodies keeps nobody from being asked whether
+    /// it lives.
+    #[must_use]
+    pub fn letting_through(mut self, bytes: u64) -> Self {
+        self.free_bytes_max = bytes;
+        self
     }
 
     /// The bytes that bodies may still take.
@@ -124,7 +135,8 @@ where
         return Err(BodyError::TooLarge { bytes_max });
     }
     let limits = &gate.limits;
-    let mut held = Held::new(&gate.memory, hint.exact().unwrap_or(bytes_max));
+    let free = hint.exact().is_some_and(|exact| exact <= gate.free_bytes_max);
+    let mut held = Held::new(&gate.memory, hint.exact().unwrap_or(bytes_max), free);
     let mut end = pin!(sleep(limits.total_time));
     let mut window = pin!(sleep(limits.window));
     let mut received = 0;
@@ -171,12 +183,13 @@ struct Held {
     expected: usize,
     memory: Arc<Semaphore>,
     charge: Option<OwnedSemaphorePermit>,
+    free: bool,
 }
 
 impl Held {
-    fn new(memory: &Arc<Semaphore>, expected: u64) -> Self {
+    fn new(memory: &Arc<Semaphore>, expected: u64, free: bool) -> Self {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
-        Self { data: Vec::new(), expected, memory: Arc::clone(memory), charge: None }
+        Self { data: Vec::new(), expected, memory: Arc::clone(memory), charge: None, free }
     }
 
     fn push(&mut self, more: &[u8]) -> Result<(), BodyError> {
@@ -190,6 +203,14 @@ impl Held {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<(), BodyError> {
+        if !self.free {
+            self.charge_for(capacity)?;
+        }
+        self.data.reserve_exact(capacity - self.data.len());
+        Ok(())
+    }
+
+    fn charge_for(&mut self, capacity: usize) -> Result<(), BodyError> {
         let charged = self.charge.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let units = capacity.div_ceil(UNIT_BYTES).saturating_sub(charged);
         let units = u32::try_from(units).map_err(|_| BodyError::NoMemory)?;
@@ -199,7 +220,6 @@ impl Held {
             Some(charge) => charge.merge(more),
             None => self.charge = Some(more),
         }
-        self.data.reserve_exact(capacity - self.data.len());
         Ok(())
     }
 

@@ -23,7 +23,6 @@ use tokio::{
 use zerocache_core::{
     key::Key,
     node::{CallFailure, CallId, Effect, Identity, Input, Node, NodeConfig, RequestId, Snapshot},
-    time::Instant,
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::{
@@ -95,7 +94,7 @@ impl Runtime {
             let mut node = self.node.lock();
             let mut effects = Vec::new();
             node.handle(clock::now(), input(id), &mut effects);
-            self.reset_timer(node.next_deadline());
+            self.note(&node);
             let at = effects.iter().position(|effect| responds_to(effect, id));
             let mine = match at.map(|at| effects.swap_remove(at)) {
                 Some(Effect::Respond { response, .. }) => Mine::Now(response),
@@ -119,7 +118,7 @@ impl Runtime {
         {
             let mut node = self.node.lock();
             node.handle(clock::now(), input, &mut effects);
-            self.reset_timer(node.next_deadline());
+            self.note(&node);
         }
         self.perform(effects);
     }
@@ -179,10 +178,15 @@ impl Runtime {
         (receiver, Waiter { runtime: self, id })
     }
 
-    fn reset_timer(&self, deadline: Instant) {
-        if deadline.as_millis() < self.timer_at.load(Ordering::Relaxed) {
+    /// Takes over the node's deadline and state, under its lock, so that neither goes back.
+    fn note(&self, node: &Node<Mutexes>) {
+        if node.next_deadline().as_millis() < self.timer_at.load(Ordering::Relaxed) {
             self.timer.notify_one();
         }
+        self.state.send_if_modified(|state| {
+            let before = std::mem::replace(state, node.state());
+            before != *state
+        });
     }
 
     fn perform(&self, effects: Vec<Effect>) {
@@ -200,7 +204,6 @@ impl Runtime {
                 }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
-                    self.state.send_replace(state);
                 }
                 Effect::Event(event) => events::log(&event),
             }

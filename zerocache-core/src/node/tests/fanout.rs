@@ -179,3 +179,79 @@ fn a_queue_for_a_slow_peer_is_bounded() {
     assert!(dropped, "three megabytes wait in a queue of one");
     assert_eq!(network.nodes[&address(1)].snapshot(network.now()).nodes[1].behind_ms, Some(0));
 }
+
+#[test]
+fn a_lone_relay_that_pauses_misses_nothing() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "b", &[1]);
+    network.run(2_000);
+    network.frozen.insert(address(2));
+    for n in 0..100 {
+        network.put(1, &format!("k{n}"), "v", Ack::Local);
+    }
+    network.run(1_500);
+    network.frozen.clear();
+    network.run(1_500);
+    let missing = (0..100).filter(|n| network.values(&format!("k{n}"))[1].is_none());
+    assert_eq!(missing.count(), 0);
+}
+
+#[test]
+fn an_overloaded_peer_gets_its_writes_later() {
+    let mut network = Network::six();
+    network.refusing.extend([2, 3, 4].map(|n| (address(n), RefusalCode::Overloaded)));
+    let id = network.put(1, "k", "v", Ack::Local);
+    assert_eq!(network.written(id).map(|w| w.status), Some(Status::Stored));
+    network.run(5_000);
+    assert_eq!(network.values("k").iter().flatten().count(), 3);
+    network.refusing.clear();
+    network.run(500);
+    assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
+}
+
+#[test]
+fn a_peer_that_cannot_take_a_value_drops_its_older_one() {
+    let mut network = Network::six();
+    let names: Vec<_> = (0..50).map(|n| format!("k{n}")).collect();
+    for name in &names {
+        network.put(1, name, "old", Ack::Local);
+    }
+    network.run(100);
+    network.small.extend([2, 3].map(|n| (address(n), 3_000)));
+    for name in &names {
+        network.put(1, name, &"new".repeat(300), Ack::Local);
+    }
+    network.put(1, "large", "old", Ack::Local);
+    network.run(100);
+    network.put(1, "large", &"new".repeat(3_000), Ack::Local);
+    network.run(3_000);
+    // Batches above the bound arrive in pieces; what is above it alone arrives as a delete.
+    for name in &names {
+        assert_eq!(network.values(name), vec![Some("new".repeat(300)); 6], "{name}");
+    }
+    let large = network.values("large");
+    assert!(large[0].is_some() && large[1].is_none(), "{large:?}");
+    assert!(large.iter().flatten().all(|value| value.len() == 9_000), "an older value is in force");
+}
+
+#[test]
+fn a_peer_that_refuses_writes_is_reported() {
+    let mut network = Network::six();
+    let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
+    let record = Record { key: key("k"), version: ahead, change: Change::Delete };
+    let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
+    let request = Request::Replicate(vec![Shipment { record, relay: false }]);
+    network.input(
+        address(1),
+        Input::Request { id: RequestId(u64::MAX), message: RequestMessage { envelope, request } },
+    );
+    // Node 1 stamps from there on; its peers, whose clocks are two seconds behind, refuse.
+    network.nodes.get_mut(&address(1)).unwrap().clock.stamp(WALL_MS + network.now_ms + 63_000);
+    network.put(1, "k", "v", Ack::Local);
+    network.run(100);
+    let refused = |event: &Event| matches!(event, Event::WritesRefused { count: 1, .. });
+    assert!(network.events.iter().any(|(at, event)| *at == address(1) && refused(event)));
+    let snapshot = network.nodes[&address(1)].snapshot(network.now());
+    assert!(snapshot.nodes[1].behind_ms.is_some());
+}

@@ -89,3 +89,22 @@ fn a_silent_seed_does_not_keep_a_node_from_being_ready() {
     network.run(200);
     assert_eq!(network.nodes[&address(1)].state(), NodeState::InSync);
 }
+
+#[test]
+fn an_overloaded_member_stays_a_member() {
+    let mut network = Network::six();
+    network.refusing.insert(address(2), RefusalCode::Overloaded);
+    network.run(10_000);
+    for n in [1, 3, 4, 5, 6] {
+        assert!(network.members(n).contains(&2), "as node {n} sees it");
+    }
+}
+
+#[test]
+fn a_leaving_node_does_not_call_its_misses_final() {
+    let mut network = Network::six();
+    network.input(address(2), Input::Leave);
+    let node = &network.nodes[&address(2)];
+    let missed = read(&node.store, &key("k"), network.now(), node.state());
+    assert_eq!(missed, Response::NotFound { warming: true });
+}

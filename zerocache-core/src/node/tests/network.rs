@@ -35,6 +35,10 @@ pub(super) struct Network {
     pub(super) now_ms: u64,
     pub(super) nodes: BTreeMap<SocketAddr, Node<SingleThread>>,
     pub(super) frozen: BTreeSet<SocketAddr>,
+    /// Nodes that refuse every request, and how.
+    pub(super) refusing: BTreeMap<SocketAddr, RefusalCode>,
+    /// Nodes that take no message above this many bytes.
+    pub(super) small: BTreeMap<SocketAddr, usize>,
     queue: BTreeMap<(u64, u64), (SocketAddr, Packet)>,
     serial: u64,
     timeouts: BTreeMap<(SocketAddr, CallId), u64>,
@@ -185,6 +189,13 @@ impl Network {
     fn deliver(&mut self, to: SocketAddr, packet: Packet) {
         match packet {
             Packet::Request { from, call, message } => {
+                let too_large = self.small.get(&to).is_some_and(|most| message.len() > *most);
+                let refusal = self.refusing.get(&to).copied();
+                if let Some(code) = refusal.or(too_large.then_some(RefusalCode::TooLarge)) {
+                    let response = Response::refused(code, "on purpose").encode();
+                    let sent_ms = self.now_ms - DELAY_MS;
+                    return self.post((from, Packet::Response { call, sent_ms, response }));
+                }
                 let Ok(message) = RequestMessage::decode(message, self.now().mono) else {
                     panic!("undecodable request");
                 };

@@ -50,6 +50,20 @@ async fn memory_is_charged_until_the_bytes_are_dropped() {
 }
 
 #[tokio::test]
+async fn small_announced_bodies_pass_a_full_gate() {
+    let gate = gate(1 << 10).letting_through(100);
+    let all = read_body(Full::new(Bytes::from(vec![7; 1_000])), 1 << 20, &gate).await;
+    assert!(all.is_ok() && gate.free_bytes() == 0);
+    let small = read_body(Full::new(Bytes::from(vec![7; 100])), 1 << 20, &gate).await;
+    assert_eq!(small.map(|bytes| bytes.len()), Ok(100));
+    let larger = read_body(Full::new(Bytes::from(vec![7; 101])), 1 << 20, &gate).await;
+    assert_eq!(larger, Err(BodyError::NoMemory));
+    let (send, pieces) = mpsc::channel(1);
+    send.send(Bytes::from_static(b"not announced")).await.expect("room");
+    assert_eq!(read_body(Pieces(pieces), 1 << 20, &gate).await, Err(BodyError::NoMemory));
+}
+
+#[tokio::test]
 async fn a_limit_holds_announced_or_not() {
     let gate = gate(1 << 20);
     let exact = read_body(Full::new(Bytes::from_static(b"12345")), 5, &gate).await;
