@@ -6,7 +6,7 @@ mod ranking;
 mod view;
 
 pub use self::{
-    candidates::Candidates,
+    candidates::{CANDIDATES_MAX, Candidates, DIALLING_MAX},
     latency::Latency,
     ranking::Ranking,
     view::{Member, Missed, Reach, View},
