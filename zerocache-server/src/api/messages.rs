@@ -8,7 +8,7 @@ use axum::{
 };
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
-    wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
+    wire::{MESSAGE_OVERHEAD_BYTES, RequestMessage},
 };
 use zerocache_net::{clock, transport::MESSAGES_TYPE};
 
@@ -31,9 +31,10 @@ pub(super) async fn post(
     let values = api.value_bytes_max.max(VALUE_BYTES_FLOOR).min(VALUE_BYTES_WIRE_MAX as u64);
     let bytes_max = values + MESSAGE_OVERHEAD_BYTES as u64;
     let body = read_body(body, bytes_max, &api.bodies).await?;
-    let response = match RequestMessage::decode(body, clock::mono()) {
-        Ok(message) => api.runtime.request(message).await,
-        Err(error) => Response::refused(RefusalCode::BadMessage, error.to_string()),
-    };
+    let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
+        api.counters.bad_messages.add();
+        ApiError::bad_message(error.to_string())
+    })?;
+    let response = api.runtime.request(message).await;
     Ok(([(header::CONTENT_TYPE, MESSAGES_TYPE)], response.encode()).into_response())
 }
