@@ -26,9 +26,7 @@ impl Answer {
     /// The value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
-        let found = lines.into_iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.trim())
+        header(&self.head, name)
     }
 
     /// The body as JSON; null when it is none.
@@ -50,11 +48,25 @@ impl Answer {
             let shown = bytes[..bytes.len().min(200)].escape_ascii();
             io::Error::new(io::ErrorKind::InvalidData, format!("no answer: \"{shown}\""))
         };
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(bad)?;
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let (head, body) = split(bytes).ok_or_else(bad)?;
         let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        Ok(Self { status: status.ok_or_else(bad)?, head, body: bytes[end + 4..].to_vec() })
+        Ok(Self { status: status.ok_or_else(bad)?, body: body.to_vec(), head })
     }
+}
+
+/// The head of a request or response and what has come of its body, once the head is whole.
+#[must_use]
+pub fn split(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    Some((String::from_utf8_lossy(&bytes[..end]).into_owned(), &bytes[end + 4..]))
+}
+
+/// The value of a header in a head.
+#[must_use]
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(given, _)| given.eq_ignore_ascii_case(name))?;
+    Some(value.trim())
 }
 
 /// Opens a connection whose reads and writes are bounded.

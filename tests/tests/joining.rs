@@ -135,6 +135,16 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
     assert!(took < PATIENCE / 3, "{took:?}");
 }
 
+#[test]
+fn the_python_paths_say_at_the_start_that_they_know_no_cluster() {
+    let warning = "know no cluster name";
+    let node = Setup::new("london").flag("--compat", "zerocache-py").start();
+    until_true("the warning", || node.log().contains(warning));
+    let other = Setup::new("london").start();
+    until_true("a log", || other.log().contains("no authentication"));
+    assert!(!other.log().contains(warning));
+}
+
 /// Both are whole, know nobody else, and keep their own value of one key.
 fn stay_apart(staging: &Cluster, production: &Cluster) {
     let both = [(staging, "staging"), (production, "production")];
