@@ -168,11 +168,12 @@ fn a_write_without_an_answer_is_unknown() {
     }
     assert_eq!(client.stats().unknown, 2);
     cluster[0].thaw();
+    // What waited in its buffers may still be carried out after a later write; not for ever.
     until_true("the node is used again", || {
         let written = client.put("key", "y", 60).wait();
-        written.is_ok_and(|written| written.status == Status::Stored)
+        let stored = written.is_ok_and(|written| written.status == Status::Stored);
+        stored && cluster[0].value(b"key").as_deref() == Some(b"y")
     });
-    assert_eq!(cluster[0].value(b"key"), Some(b"y".to_vec()));
 }
 
 #[test]
