@@ -1,3 +1,13 @@
 //! What the process tests share.
+//!
+//! - [`setup`] and [`node`]: one real server process; [`cluster`]: several that know each other.
+//! - [`http`]: requests as curl sends them, and such as it would never send.
+//! - [`poll`]: waiting for a condition.
+//! - [`namespace`]: tests that need a network of their own.
 
+pub mod cluster;
+pub mod http;
 pub mod namespace;
+pub mod node;
+pub mod poll;
+pub mod setup;

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use zerocache_tests::namespace;
+use zerocache_tests::setup::server;
 
 /// Regions and addresses of the nodes; the client stands in the first region. Two nodes in one
 /// region and one elsewhere: local peers and a relay.
@@ -126,20 +127,6 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The server that was built with these tests.
-fn server() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test binary");
-    let built = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let server = built.join("zerocache-server");
-    assert!(
-        server.is_file(),
-        "{} is missing: `cargo test --workspace` builds it, `cargo test -p zerocache-tests` alone \
-         does not; run `cargo build -p zerocache-server` first",
-        server.display()
-    );
-    server
 }
 
 /// Sends a request with the path itself as body and returns the status; `None` if nobody answers.

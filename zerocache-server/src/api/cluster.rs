@@ -93,6 +93,16 @@ pub(super) struct StatsBody {
     connections_refused: u64,
     requests: u64,
     bad_requests: u64,
+    bad_messages: u64,
+    bodies_too_large: u64,
+    bodies_incomplete: u64,
+    bodies_over_memory: u64,
+    header_timeouts: u64,
+    idle_timeouts: u64,
+    body_timeouts: u64,
+    write_timeouts: u64,
+    accept_errors: u64,
+    panics: u64,
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
@@ -117,5 +127,15 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         connections_refused: http.refused_over_cap.get(),
         requests: http.requests.get(),
         bad_requests: http.bad_requests.get(),
+        bad_messages: http.bad_messages.get(),
+        bodies_too_large: http.bodies_too_large.get(),
+        bodies_incomplete: http.bodies_incomplete.get(),
+        bodies_over_memory: http.bodies_over_memory.get(),
+        header_timeouts: http.header_timeouts.get(),
+        idle_timeouts: http.idle_timeouts.get(),
+        body_timeouts: http.body_timeouts.get(),
+        write_timeouts: http.write_timeouts.get(),
+        accept_errors: http.accept_errors.get(),
+        panics: http.panics.get(),
     })
 }

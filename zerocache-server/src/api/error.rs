@@ -60,6 +60,10 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_ttl", message)
     }
 
+    pub(super) fn bad_message(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_message", message)
+    }
+
     pub(super) fn missing_type(wanted: &str) -> Self {
         let message = format!("the content type must be {wanted}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message)

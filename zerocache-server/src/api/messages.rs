@@ -8,7 +8,7 @@ use axum::{
 };
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
-    wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
+    wire::{MESSAGE_OVERHEAD_BYTES, RequestMessage},
 };
 use zerocache_net::{clock, transport::MESSAGES_TYPE};
 
@@ -40,9 +40,10 @@ pub(super) async fn post(
     }
     let bytes_max = message_bytes_max(api.value_bytes_max);
     let body = read_body(body, bytes_max, &api.messages).await?;
-    let response = match RequestMessage::decode(body, clock::mono()) {
-        Ok(message) => api.runtime.request(message).await,
-        Err(error) => Response::refused(RefusalCode::BadMessage, error.to_string()),
-    };
+    let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
+        api.counters.bad_messages.add();
+        ApiError::bad_message(error.to_string())
+    })?;
+    let response = api.runtime.request(message).await;
     Ok(([(header::CONTENT_TYPE, MESSAGES_TYPE)], response.encode()).into_response())
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn add(&self) {
+    pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -35,6 +35,8 @@ pub struct HttpCounters {
     pub idle_timeouts: Counter,
     /// Requests that were refused as malformed or ambiguous.
     pub bad_requests: Counter,
+    /// Messages of the protocol that could not be decoded.
+    pub bad_messages: Counter,
     /// Bodies refused because they are too large.
     pub bodies_too_large: Counter,
     /// Bodies given up because they came too slowly.

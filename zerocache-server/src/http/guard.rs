@@ -1,5 +1,5 @@
 //! Between the HTTP parser and the router: refuses requests that the parser lets through although
-//! their framing or their host is ambiguous.
+//! their framing, their target or their host is ambiguous.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 use super::counters::HttpCounters;
+use super::heads::Flaw;
 use super::io::Shared;
 
 /// What every request of one connection passes.
@@ -32,8 +33,8 @@ impl Guard {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
-        let ambiguous = self.shared.next_is_bad().then_some("the length of the body is ambiguous");
-        let refusal = ambiguous.or_else(|| flaw(request.version(), request.headers()));
+        let misread = self.shared.next_flaw().map(Flaw::as_str);
+        let refusal = misread.or_else(|| flaw(request.version(), request.headers()));
         if let Some(reason) = refusal {
             self.counters.bad_requests.add();
             return Ok(refuse(reason));

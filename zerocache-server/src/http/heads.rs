@@ -1,9 +1,10 @@
-//! Watches the bytes of a connection for request heads with ambiguous framing.
+//! Watches the bytes of a connection for request heads that the parser misreads without a word.
 //!
 //! The HTTP parser takes a repeated `Content-Length` and one beside `Transfer-Encoding` without a
 //! word and hides them from the handler. A proxy in front may have read the same bytes differently
-//! (request smuggling, RFC 9112 section 11.2), so such a request is refused. This machine sees the
-//! raw bytes, numbers the heads, and says which one is bad.
+//! (request smuggling, RFC 9112 section 11.2), so such a request is refused. It also cuts a request
+//! target off at a `#`, which may not stand there: a key with one would become another key. This
+//! machine sees the raw bytes, numbers the heads, and says which one is bad, and why.
 //!
 //! Invariant: it finds the same heads as the parser, up to the first bad or chunked one. After a
 //! chunked request it stops looking, because the guard ends the connection with that request.
@@ -17,8 +18,27 @@ pub(super) struct Heads {
     state: State,
     /// Heads that have ended.
     count: u64,
-    /// The number of the first bad head, from 1.
-    bad: Option<u64>,
+    /// The number of the first bad head, from 1, and what is wrong with it.
+    bad: Option<(u64, Flaw)>,
+}
+
+/// What is wrong with a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Where the body ends is ambiguous.
+    Length,
+    /// The request target has a `#`.
+    Fragment,
+}
+
+impl Flaw {
+    /// The flaw as a sentence for the client.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Length => "the length of the body is ambiguous",
+            Self::Fragment => "the request target has a '#'; in a key it is written %23",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -41,6 +61,7 @@ impl Default for State {
 struct Head {
     line: Vec<u8>,
     has_request_line: bool,
+    has_fragment: bool,
     lengths: u32,
     length: Option<u64>,
     encodings: u32,
@@ -75,8 +96,8 @@ impl Heads {
         }
     }
 
-    /// The number of the first head that must be refused, counted from 1.
-    pub(super) fn bad(&self) -> Option<u64> {
+    /// The number of the first head that must be refused, counted from 1, and why.
+    pub(super) fn bad(&self) -> Option<(u64, Flaw)> {
         self.bad
     }
 
@@ -94,8 +115,10 @@ impl Heads {
         };
         self.count += 1;
         let unreadable = head.lengths == 1 && head.length.is_none();
-        if head.lengths + head.encodings > 1 || unreadable {
-            self.bad = Some(self.count);
+        let ambiguous = head.lengths + head.encodings > 1 || unreadable;
+        if ambiguous || head.has_fragment {
+            let flaw = if ambiguous { Flaw::Length } else { Flaw::Fragment };
+            self.bad = Some((self.count, flaw));
             self.state = State::Over;
         } else if head.encodings > 0 {
             self.state = State::Over;
@@ -107,6 +130,8 @@ impl Heads {
 
 impl Head {
     fn keep(&mut self, bytes: &[u8]) {
+        // Past what is kept of the line as well.
+        self.has_fragment |= !self.has_request_line && bytes.contains(&b'#');
         let room = LINE_BYTES_KEPT.saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
@@ -150,7 +175,7 @@ mod tests {
     use super::*;
 
     /// Feeds the input whole and byte by byte; both must agree.
-    fn bad(input: &str) -> Option<u64> {
+    fn flaw(input: &str) -> Option<(u64, Flaw)> {
         let (mut whole, mut pieces) = (Heads::default(), Heads::default());
         whole.feed(input.as_bytes());
         for byte in input.as_bytes().chunks(1) {
@@ -159,6 +184,10 @@ mod tests {
         assert_eq!(whole.bad(), pieces.bad(), "{input:?}");
         assert_eq!((whole.count, whole.awaits_head()), (pieces.count, pieces.awaits_head()));
         whole.bad()
+    }
+
+    fn bad(input: &str) -> Option<u64> {
+        flaw(input).map(|(number, _)| number)
     }
 
     #[test]
@@ -191,6 +220,22 @@ mod tests {
             let second = format!("PUT / HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
             assert_eq!(bad(&second), Some(1), "{headers}");
             assert_eq!(bad(&format!("{first}{second}")), Some(2), "{headers}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_found_in_the_request_line_alone() {
+        let rest = "HTTP/1.1\r\nHost: x\r\nCookie: #\r\nContent-Length: 1\r\n\r\n#";
+        let long = "a".repeat(2 * LINE_BYTES_KEPT);
+        for target in ["/#", "/a#b", "/a?b=c#d", "/%23#", &format!("/{long}#")] {
+            assert_eq!(
+                flaw(&format!("GET {target} {rest}")),
+                Some((1, Flaw::Fragment)),
+                "{target}"
+            );
+        }
+        for target in ["/", "/%23", &format!("/{long}")] {
+            assert_eq!(flaw(&format!("GET {target} {rest}GET {target} {rest}")), None, "{target}");
         }
     }
 

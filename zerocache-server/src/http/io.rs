@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::counters::HttpCounters;
-use super::heads::Heads;
+use super::heads::{Flaw, Heads};
 use super::limits::HttpLimits;
 
 /// The most input that is thrown away after the last response; a client that sends more meanwhile
@@ -29,6 +29,8 @@ const LINGER_BYTES_MAX: usize = 4 << 20;
 pub(super) struct Shared {
     /// The number of the head that must be refused, from 1; 0 is none.
     bad_head: AtomicU64,
+    /// What is wrong with it is its target, and not where its body ends.
+    bad_target: AtomicBool,
     /// Requests that reached the guard.
     requests: AtomicU64,
     /// The connection speaks another protocol now.
@@ -36,10 +38,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Counts a request; true when its head must be refused.
-    pub(super) fn next_is_bad(&self) -> bool {
+    /// Counts a request; why its head must be refused, if it must.
+    pub(super) fn next_flaw(&self) -> Option<Flaw> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        self.bad_head.load(Ordering::Relaxed) == number
+        let target = self.bad_target.load(Ordering::Relaxed);
+        let flaw = if target { Flaw::Fragment } else { Flaw::Length };
+        (self.bad_head.load(Ordering::Relaxed) == number).then_some(flaw)
     }
 
     /// From now on the input has no heads.
@@ -116,7 +120,8 @@ impl GuardedIo {
             return;
         }
         self.heads.feed(read);
-        if let Some(number) = self.heads.bad() {
+        if let Some((number, flaw)) = self.heads.bad() {
+            self.shared.bad_target.store(flaw == Flaw::Fragment, Ordering::Relaxed);
             self.shared.bad_head.store(number, Ordering::Relaxed);
         }
         if !self.heads.awaits_head() {

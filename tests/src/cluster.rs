@@ -1,0 +1,124 @@
+//! Several server processes that know each other.
+
+use std::collections::BTreeSet;
+use std::ops::{Index, IndexMut};
+
+use zerocache_client::{ClientBuilder, ZerocacheClient};
+
+use crate::http::Answer;
+use crate::node::Node;
+use crate::poll::{PATIENCE, until_true};
+use crate::setup::Setup;
+
+/// Nodes that know each other. Indexed in the order in which they were asked for.
+#[derive(Debug)]
+pub struct Cluster {
+    /// All of them, the ended ones too.
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Starts nodes in these regions, as many as are named, all with one seed, and waits until each
+    /// knows all.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    #[must_use]
+    pub fn start(regions: &[&str]) -> Self {
+        Self::start_with(regions, |setup| setup)
+    }
+
+    /// Does what [`start`](Self::start) does, with nodes that `change` has changed.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    #[must_use]
+    pub fn start_with(regions: &[&str], change: impl Fn(Setup) -> Setup) -> Self {
+        let mut nodes: Vec<Node> = Vec::new();
+        for region in regions {
+            let setup = change(Setup::new(region));
+            let seed = nodes.first().map(Node::address);
+            let setup = seed.into_iter().fold(setup, |setup, seed| setup.flag("--seed", seed));
+            nodes.push(setup.start());
+        }
+        let cluster = Self { nodes };
+        cluster.wait_until_joined();
+        cluster
+    }
+
+    /// Waits until each node that runs is ready and knows all that run, and nobody else.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    pub fn wait_until_joined(&self) {
+        let all: BTreeSet<_> = self.nodes.iter().map(|node| node.address()).collect();
+        for node in &self.nodes {
+            until_true(&format!("the view of the node at {}", node.address()), || {
+                let view = node.cluster();
+                view.iter().map(|(address, _)| *address).collect::<BTreeSet<_>>() == all
+                    && view.iter().all(|(_, state)| state == "in-sync")
+                    && node.is_ready()
+            });
+        }
+    }
+
+    /// A client of `region` that knows every node and is ready.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    #[must_use]
+    pub fn client(&self, region: &str) -> ZerocacheClient {
+        self.client_with(region, |builder| builder)
+    }
+
+    /// Does what [`client`](Self::client) does, with settings that `change` has changed.
+    ///
+    /// # Panics
+    ///
+    /// As [`client`](Self::client) does.
+    #[must_use]
+    pub fn client_with(
+        &self,
+        region: &str,
+        change: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> ZerocacheClient {
+        let builder = ZerocacheClient::builder(region).mdns(false).seed(self.nodes[0].address());
+        let client = change(builder).build().expect("a client");
+        client.wait_ready(PATIENCE).expect("a node in sync");
+        until_true("a client that knows all nodes", || {
+            let known = client.nodes();
+            known.len() == self.nodes.len() && known.iter().all(|node| node.in_rotation)
+        });
+        client
+    }
+
+    /// Waits until every running node answers a read of `key` in a way that `good` accepts.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    pub fn everywhere(&self, key: &[u8], good: impl Fn(&Answer) -> bool) {
+        for node in self.nodes.iter().filter(|node| !node.is_frozen()) {
+            let what = format!("{} at {} ({})", key.escape_ascii(), node.address(), node.region());
+            until_true(&what, || good(&node.get(key)));
+        }
+    }
+}
+
+impl Index<usize> for Cluster {
+    type Output = Node;
+
+    fn index(&self, at: usize) -> &Node {
+        &self.nodes[at]
+    }
+}
+
+impl IndexMut<usize> for Cluster {
+    fn index_mut(&mut self, at: usize) -> &mut Node {
+        &mut self.nodes[at]
+    }
+}

@@ -1,0 +1,68 @@
+//! Waiting for a condition, with a bound, instead of sleeping for as long as it usually takes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use zerocache_net::clock;
+
+/// Longer than anything here takes, on a busy machine too.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks until `probe` finds something.
+///
+/// # Panics
+///
+/// When it has found nothing for [`PATIENCE`]; `what` says what was awaited.
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = clock::elapsed() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(clock::elapsed() < end, "awaited in vain: {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Looks until `probe` holds.
+///
+/// # Panics
+///
+/// As [`until`] does.
+pub fn until_true(what: &str, mut probe: impl FnMut() -> bool) {
+    until(what, || probe().then_some(()));
+}
+
+/// What `work` returns, and how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = clock::elapsed();
+    let result = work();
+    (result, clock::elapsed().saturating_sub(started))
+}
+
+/// Tells threads to stop, also when the test that started them panics.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    /// Whether it is time to stop.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Tells it when dropped.
+    #[must_use]
+    pub fn at_the_end(&self) -> impl Drop + '_ {
+        struct Teller<'a>(&'a AtomicBool);
+        impl Drop for Teller<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        Teller(&self.0)
+    }
+}

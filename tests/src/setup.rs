@@ -1,0 +1,149 @@
+//! Starting a server process: the real binary, an address of its own, its output collected.
+
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::node::Node;
+use crate::poll::until;
+
+/// The byte budget of a node that needs no other: enough for values of 8 MiB.
+const MAX_BYTES: &str = "128MiB";
+
+/// What is kept of a process's output.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// What a process has written so far.
+pub(crate) type Output = Arc<Mutex<Vec<u8>>>;
+
+/// A node to be started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its region.
+    pub region: String,
+    /// Where it listens; port 0 for a free one.
+    pub listen: SocketAddr,
+    /// Its byte budget.
+    pub max_bytes: &'static str,
+    /// Further flags.
+    pub flags: Vec<String>,
+}
+
+impl Setup {
+    /// A node of `region` on an address of its own.
+    #[must_use]
+    pub fn new(region: &str) -> Self {
+        let listen = SocketAddr::new(own_address(), 0);
+        Self { region: region.to_owned(), listen, max_bytes: MAX_BYTES, flags: Vec::new() }
+    }
+
+    /// With a flag and its value.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        self.flags.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Starts the node, which finds others by the seeds alone that its flags name, if any.
+    ///
+    /// # Panics
+    ///
+    /// When it does not say where it listens.
+    #[must_use]
+    pub fn start(self) -> Node {
+        let seeds = self.flags.iter().any(|flag| flag == "--seed");
+        self.flag("--discovery", if seeds { "seeds" } else { "none" }).start_with_discovery()
+    }
+
+    /// Starts the node with the discovery that its flags name. mDNS is for namespaces only.
+    ///
+    /// # Panics
+    ///
+    /// When its flags name none, or it does not say where it listens.
+    #[must_use]
+    pub fn start_with_discovery(self) -> Node {
+        let Self { region, listen, max_bytes, flags } = self;
+        let named = flags.iter().any(|flag| flag == "--discovery");
+        assert!(named, "without --discovery a node speaks mDNS to the machine's network");
+        let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
+        let mut command = Command::new(server());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ZEROCACHE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(["--region", &region, "--address", &ip, "--port", &port])
+            .args(["--max-bytes", max_bytes])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the server starts");
+        let (out, log) = (collect(child.stdout.take()), collect(child.stderr.take()));
+        let mut node = Node { child, region, address: listen, frozen: false, log };
+        node.address = until("the line that says where a node listens", || {
+            assert!(node.is_running(), "the node ended while starting");
+            let line = text(&out);
+            let address = line.strip_prefix("zerocache-server listening on ")?;
+            address.strip_suffix('\n')?.parse().ok()
+        });
+        node
+    }
+}
+
+/// A loopback address that no other node of this process has; other test processes most probably
+/// have others. Where only 127.0.0.1 exists the ports tell nodes apart.
+#[must_use]
+pub fn own_address() -> IpAddr {
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    if !cfg!(target_os = "linux") {
+        return Ipv4Addr::LOCALHOST.into();
+    }
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let last = LAST.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    // The lower half of 127/8 is left to tests with fixed addresses.
+    Ipv4Addr::new(127, 128 | high, low, last).into()
+}
+
+/// The server that was built with these tests.
+///
+/// # Panics
+///
+/// When it was not built.
+#[must_use]
+pub fn server() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test binary");
+    let built = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+    let server = built.join("zerocache-server");
+    assert!(
+        server.is_file(),
+        "{} is missing: `cargo test --workspace` builds it, `cargo test -p zerocache-tests` alone \
+         does not; run `cargo build -p zerocache-server` first",
+        server.display()
+    );
+    server
+}
+
+/// Reads a pipe to its end, so that the child never waits for us, and keeps the beginning.
+fn collect(pipe: Option<impl Read + Send + 'static>) -> Output {
+    let output = Output::default();
+    let kept = Arc::clone(&output);
+    std::thread::spawn(move || {
+        let mut room = [0; 4096];
+        let mut pipe = pipe.expect("piped");
+        while let Ok(count @ 1..) = pipe.read(&mut room) {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let free = OUTPUT_BYTES_MAX.saturating_sub(kept.len());
+            kept.extend_from_slice(&room[..count.min(free)]);
+        }
+    });
+    output
+}
+
+pub(crate) fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}

@@ -1,0 +1,152 @@
+//! Peers and relays that die or freeze: every other node still gets every acknowledged write.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use zerocache_tests::cluster::Cluster;
+use zerocache_tests::node::Node;
+use zerocache_tests::poll::{Stop, timed, until_true};
+
+/// Enough keys that each node of a region is the relay of some.
+const KEYS: usize = 24;
+
+fn key(n: usize) -> Vec<u8> {
+    format!("key {n}").into_bytes()
+}
+
+/// Puts keys from `from` on at a node until told to stop; returns how many it acknowledged.
+fn load(node: &Node, from: usize, stop: &Stop, count: &AtomicUsize) -> usize {
+    let mut acknowledged = 0;
+    while !stop.is_told() {
+        let n = from + acknowledged;
+        let written = node.put(&key(n), &key(n), "ttl=300");
+        assert_eq!(written["status"], "stored");
+        acknowledged += 1;
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    acknowledged
+}
+
+fn has_all(node: &Node, keys: impl Iterator<Item = usize>) {
+    for n in keys {
+        let what = format!("key {n} at {} ({})", node.address(), node.region());
+        until_true(&what, || node.value(&key(n)) == Some(key(n)));
+    }
+}
+
+/// Writes that a relay may have acknowledged and not yet passed on when it fails. Until nodes repair
+/// what they missed, its local peers lack them.
+const PASSING_ON_MAX: usize = 16;
+
+/// How many of the first `count` keys a node lacks.
+fn lacks(node: &Node, count: usize) -> usize {
+    (0..count).filter(|n| node.value(&key(*n)) != Some(key(*n))).count()
+}
+
+/// Writes at the first node, lets `fault` happen to another one under load, and writes on. Returns
+/// the others, that other one, and the number of keys written; every one was acknowledged.
+fn fault_under_load(victim: usize, fault: impl FnOnce(&mut Node)) -> (Vec<Node>, Node, usize) {
+    let regions = ["london", "london", "london", "sydney", "sydney", "oslo"];
+    let Cluster { mut nodes } = Cluster::start(&regions);
+    let mut victim = nodes.remove(victim);
+    let (stop, count) = (Stop::default(), AtomicUsize::new(0));
+    let acknowledged = std::thread::scope(|threads| {
+        let writer = threads.spawn(|| load(&nodes[0], 0, &stop, &count));
+        let end = stop.at_the_end();
+        until_true("a cluster under load", || count.load(Ordering::Relaxed) >= 50);
+        fault(&mut victim);
+        let then = count.load(Ordering::Relaxed);
+        until_true("writes after the fault", || count.load(Ordering::Relaxed) >= then + 100);
+        drop(end);
+        writer.join().expect("every write was stored")
+    });
+    (nodes, victim, acknowledged)
+}
+
+fn a_local_peer_fails(victim: usize, fault: fn(&mut Node)) {
+    let (others, _victim, acknowledged) = fault_under_load(victim, fault);
+    for node in &others {
+        has_all(node, 0..acknowledged);
+    }
+}
+
+/// Returns the relay's local peer, when it has what other relays could bring it.
+fn a_relay_fails(victim: usize, fault: fn(&mut Node)) -> (Node, Node, usize) {
+    let (mut others, relay, acknowledged) = fault_under_load(victim, fault);
+    let peer = others.iter().position(|node| node.region() == relay.region());
+    let peer = others.remove(peer.expect("a node of the relay's region"));
+    for node in &others {
+        has_all(node, 0..acknowledged);
+    }
+    // About half of the writes after the fault had it as their relay.
+    until_true("what other relays passed on", || lacks(&peer, acknowledged) <= PASSING_ON_MAX);
+    (peer, relay, acknowledged)
+}
+
+#[test]
+fn a_local_peer_is_killed_in_the_middle_of_a_fan_out() {
+    a_local_peer_fails(1, Node::kill);
+}
+
+#[test]
+fn a_local_peer_freezes_in_the_middle_of_a_fan_out() {
+    a_local_peer_fails(2, Node::freeze);
+}
+
+#[test]
+fn a_relay_is_killed_in_the_middle_of_a_fan_out() {
+    a_relay_fails(3, Node::kill);
+}
+
+#[test]
+fn a_relay_freezes_in_the_middle_of_a_fan_out() {
+    let (peer, mut relay, acknowledged) = a_relay_fails(4, Node::freeze);
+    // What it had acknowledged it passes on as soon as it can.
+    relay.thaw();
+    has_all(&peer, 0..acknowledged);
+}
+
+#[test]
+fn a_whole_region_is_down_and_the_others_do_not_wait() {
+    let mut cluster = Cluster::start(&["london", "london", "sydney", "oslo"]);
+    cluster[2].kill();
+    let (_, took) = timed(|| {
+        for n in 0..KEYS {
+            assert_eq!(cluster[0].put(&key(n), &key(n), "ttl=300")["status"], "stored");
+        }
+    });
+    assert!(took.as_secs() < 10, "{took:?}");
+    for node in [1, 3] {
+        has_all(&cluster[node], 0..KEYS);
+    }
+    // Once its silence is noticed, nobody waits for it.
+    until_true("sydney is out", || cluster[0].reaches() == 3);
+    let written = cluster[0].put(b"later", b"x", "ttl=60&ack=all");
+    assert_eq!(
+        (written["replicas"].as_u64(), written["replicas_wanted"].as_u64()),
+        (Some(3), Some(3))
+    );
+}
+
+#[test]
+fn a_dead_and_a_frozen_relay_are_replaced_for_one_write_each() {
+    for fault in [Node::kill, Node::freeze] {
+        let mut cluster = Cluster::start(&["london", "sydney", "sydney"]);
+        fault(&mut cluster[1]);
+        // At once: nobody has noticed yet, and about half of the keys have that node as relay.
+        for n in 0..KEYS {
+            cluster[0].put(&key(n), &key(n), "ttl=300");
+        }
+        has_all(&cluster[2], 0..KEYS);
+    }
+}
+
+#[test]
+fn a_frozen_node_is_a_member_again_when_it_goes_on() {
+    let mut cluster = Cluster::start(&["london", "london", "sydney"]);
+    cluster[1].freeze();
+    until_true("it is out", || cluster[0].reaches() == 2 && cluster[2].reaches() == 2);
+    cluster[1].thaw();
+    cluster.wait_until_joined();
+    cluster[2].put(b"welcome", b"back", "ttl=60");
+    cluster.everywhere(b"welcome", |answer| answer.body == b"back");
+}
