@@ -62,10 +62,14 @@ impl Node {
         }
     }
 
-    /// Lets a frozen process go on.
+    /// Lets a frozen process go on, and waits until it answers: what waited through a long freeze is
+    /// refused for a moment.
     pub fn thaw(&mut self) {
         self.signal(Signal::CONT);
         self.frozen = false;
+        until_true("an answer after the thaw", || {
+            http::send(self.address, "GET", "/ping", &[], b"").is_ok_and(|a| a.status == 200)
+        });
     }
 
     /// Whether it is frozen.

@@ -102,6 +102,7 @@ pub(super) struct StatsBody {
     body_timeouts: u64,
     write_timeouts: u64,
     accept_errors: u64,
+    refused_after_pause: u64,
     panics: u64,
 }
 
@@ -136,6 +137,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         body_timeouts: http.body_timeouts.get(),
         write_timeouts: http.write_timeouts.get(),
         accept_errors: http.accept_errors.get(),
+        refused_after_pause: http.refused_after_pause.get(),
         panics: http.panics.get(),
     })
 }

@@ -16,12 +16,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use zerocache_net::clock;
 
 use super::counters::HttpCounters;
 use super::guard::Guard;
 use super::io::{GuardedIo, Place, Shared};
 use super::limits::HttpLimits;
+use super::pause::{BEAT_MS, PauseWatch};
 
 /// The pause after an accept that failed for want of descriptors or memory: connections wait in the
 /// kernel meanwhile, and the loop does not spin.
@@ -68,15 +70,21 @@ pub async fn serve(
         limits: Arc::new(limits),
         counters,
         taken: Arc::default(),
+        pauses: Arc::default(),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         closing,
         tasks: JoinSet::new(),
     };
     let mut stop = pin!(stop);
+    let mut beat = interval(Duration::from_millis(BEAT_MS));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
+            _ = beat.tick() => {
+                listening.pauses.look(clock::mono().as_millis());
+            }
             Some(ended) = listening.tasks.join_next() => listening.note(ended),
             accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => listening.begin(tcp, peer),
@@ -123,6 +131,7 @@ struct Listening {
     counters: Arc<HttpCounters>,
     /// Places under the cap that are taken.
     taken: Arc<AtomicUsize>,
+    pauses: Arc<PauseWatch>,
     refusals: Arc<Semaphore>,
     closing: watch::Sender<()>,
     /// Owns every connection, so that none outlives [`serve`].
@@ -142,7 +151,8 @@ impl Listening {
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let io = GuardedIo::new(tcp, limits, counters, Arc::clone(&shared), place);
         let counters = Arc::clone(&self.counters);
-        let guard = Guard { router: self.router.clone(), counters, shared, peer };
+        let pauses = Arc::clone(&self.pauses);
+        let guard = Guard { router: self.router.clone(), counters, shared, pauses, peer };
         self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 

@@ -33,6 +33,8 @@ pub struct HttpCounters {
     pub header_timeouts: Counter,
     /// Connections closed because nothing was asked for too long.
     pub idle_timeouts: Counter,
+    /// Requests refused because they may have waited while the process stood still.
+    pub refused_after_pause: Counter,
     /// Requests that were refused as malformed or ambiguous.
     pub bad_requests: Counter,
     /// Messages of the protocol that could not be decoded.

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::Service;
+use zerocache_net::clock;
 
 use super::counters::HttpCounters;
 use super::heads::Flaw;
 use super::io::Shared;
+use super::pause::PauseWatch;
 
 /// What every request of one connection passes.
 #[derive(Clone)]
@@ -23,6 +25,7 @@ pub(super) struct Guard {
     pub(super) router: Router,
     pub(super) counters: Arc<HttpCounters>,
     pub(super) shared: Arc<Shared>,
+    pub(super) pauses: Arc<PauseWatch>,
     pub(super) peer: SocketAddr,
 }
 
@@ -33,6 +36,10 @@ impl Guard {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
+        if self.pauses.look(clock::mono().as_millis()) {
+            self.counters.refused_after_pause.add();
+            return Ok(refuse_waited());
+        }
         let misread = self.shared.next_flaw().map(Flaw::as_str);
         let refusal = misread.or_else(|| flaw(request.version(), request.headers()));
         if let Some(reason) = refusal {
@@ -69,10 +76,24 @@ fn flaw(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     None
 }
 
+/// The answer to a request that may have waited through a pause of this process.
+fn refuse_waited() -> Response<Body> {
+    const BODY: &str =
+        "{\"code\":\"paused\",\"message\":\"the node stood still and read nothing of this\"}\n";
+    let mut response = closing(StatusCode::SERVICE_UNAVAILABLE, BODY.into());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 fn refuse(reason: &str) -> Response<Body> {
     let body = format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}\n");
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
+    closing(StatusCode::BAD_REQUEST, body.into())
+}
+
+/// A JSON answer after which the connection is closed.
+fn closing(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

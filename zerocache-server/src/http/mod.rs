@@ -9,6 +9,7 @@
 //! - bodies: handlers read them with [`read_body`], which bounds size, time, rate, and the memory of
 //!   all bodies together;
 //! - responses: a client that stops reading is cut off;
+//! - pauses: what waited in sockets while the process stood still is refused;
 //! - the end: [`serve`] closes idle connections, waits for the others, and cuts the rest.
 
 mod accept;
@@ -20,6 +21,7 @@ mod guard;
 mod heads;
 mod io;
 mod limits;
+mod pause;
 
 pub use accept::{Served, serve};
 pub use bind::{BindError, bind};

@@ -1,0 +1,58 @@
+//! What a frozen node finds in its sockets when it goes on.
+
+use std::io::Write;
+use std::time::Duration;
+
+use zerocache_net::clock;
+use zerocache_tests::cluster::Cluster;
+use zerocache_tests::http;
+use zerocache_tests::node::entry;
+use zerocache_tests::poll::until_true;
+
+/// Longer than a node may stand still without noticing.
+const FREEZE: Duration = Duration::from_millis(2_600);
+
+/// Lets time pass: it is what these tests are about.
+fn wait_until(end: Duration) {
+    until_true("the end of the freeze", || clock::elapsed() >= end);
+}
+
+#[test]
+fn a_write_that_waited_in_a_frozen_node_is_refused_unread() {
+    let mut cluster = Cluster::start(&["london", "london"]);
+    cluster.nodes[0].put(b"k", b"first", "ttl=60&ack=region");
+    cluster.nodes[1].freeze();
+    let end = clock::elapsed() + FREEZE;
+    let mut waiting = http::connect(cluster.nodes[1].address()).expect("the kernel accepts");
+    let request = format!(
+        "PUT {}?ttl=60 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nstale",
+        entry(b"k")
+    );
+    waiting.write_all(request.as_bytes()).expect("the kernel buffers");
+    cluster.nodes[0].put(b"k", b"second", "ttl=60");
+    wait_until(end);
+    cluster.nodes[1].thaw();
+    let answer = http::finish(waiting).expect("an answer");
+    assert_eq!((answer.status, answer.code().as_str()), (503, "paused"));
+    assert!(cluster.nodes[1].stat("refused_after_pause") > 0);
+    assert_eq!(cluster.nodes[0].value(b"k").as_deref(), Some(&b"second"[..]));
+}
+
+#[test]
+fn a_lifetime_is_no_longer_for_a_receiver_that_was_frozen() {
+    let mut cluster = Cluster::start(&["london", "london"]);
+    cluster.nodes[1].freeze();
+    let end = clock::elapsed() + FREEZE;
+    // Waits in the socket of the frozen node and says that 60 s remain.
+    cluster.nodes[0].put(b"k", b"v", "ttl=60");
+    wait_until(end);
+    cluster.nodes[1].thaw();
+    let remaining = |answer: &http::Answer| {
+        answer.header("zerocache-ttl-ms").map(|ms| ms.parse::<i64>().expect("milliseconds"))
+    };
+    let of_principal = remaining(&cluster.nodes[0].get(b"k")).expect("the principal has it");
+    // Whether the value came after all or not: it does not live longer there.
+    if let Some(of_replica) = remaining(&cluster.nodes[1].get(b"k")) {
+        assert!(of_replica <= of_principal + 250, "{of_replica} ms against {of_principal} ms");
+    }
+}

@@ -1,0 +1,58 @@
+//! What waited in sockets while the process stood still.
+//!
+//! A process that was stopped, or whose machine slept, finds requests in its buffers whose callers
+//! have long given up and whose lifetimes are older than they say. HTTP does not tell when a request
+//! was sent, so that all that could have waited is refused unread (contract section 2).
+
+use parking_lot::Mutex;
+
+/// Standing still for longer than this, in milliseconds, is a pause.
+const PAUSE_MS: u64 = 2_000;
+
+/// For this long after a pause, in milliseconds, requests count as having waited through it.
+const AFTER_MS: u64 = 250;
+
+/// How often the watch looks at the clock when nothing else happens, in milliseconds.
+pub(super) const BEAT_MS: u64 = 200;
+
+/// Notices that the process stood still: whoever looks at the clock first sees the gap.
+#[derive(Debug, Default)]
+pub(super) struct PauseWatch {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_ms: Option<u64>,
+    refuse_until_ms: u64,
+}
+
+impl PauseWatch {
+    /// Looks at the clock; whether a request that is read now may have waited through a pause.
+    pub(super) fn look(&self, now_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        let last_ms = state.last_ms.replace(now_ms).unwrap_or(now_ms);
+        let stood_still_ms = now_ms.saturating_sub(last_ms);
+        if stood_still_ms > PAUSE_MS {
+            tracing::warn!(stood_still_ms, "this process stood still; what waited is refused");
+            state.refuse_until_ms = now_ms + AFTER_MS;
+        }
+        now_ms < state.refuse_until_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_for_a_while_after_a_gap_only() {
+        let watch = PauseWatch::default();
+        assert!(!watch.look(50_000));
+        assert!(!watch.look(50_200));
+        assert!(!watch.look(52_200));
+        assert!(watch.look(54_201));
+        assert!(watch.look(54_450));
+        assert!(!watch.look(54_451));
+    }
+}
