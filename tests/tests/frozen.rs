@@ -9,8 +9,8 @@ use zerocache_tests::http;
 use zerocache_tests::node::entry;
 use zerocache_tests::poll::until_true;
 
-/// Longer than a node may stand still without noticing.
-const FREEZE: Duration = Duration::from_millis(2_600);
+/// Longer than a node may stand still without noticing, and shorter than its peers wait.
+const FREEZE: Duration = Duration::from_millis(2_250);
 
 /// Lets time pass: it is what these tests are about.
 fn wait_until(end: Duration) {
