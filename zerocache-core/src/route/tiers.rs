@@ -92,7 +92,7 @@ pub struct Step {
 /// The nodes to ask for one operation, in their order, each at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// At most one node for each tier.
+    /// At most one node for each tier, and before them the preferred one, if there is one.
     pub steps: Vec<Step>,
     /// The local node with the largest byte budget, if it is none of the steps' first.
     pub largest_local: Option<Step>,

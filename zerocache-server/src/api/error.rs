@@ -16,7 +16,7 @@ use crate::http::BodyError;
 /// After how many seconds an overloaded node may be asked again.
 const RETRY_AFTER_S: u32 = 1;
 
-/// Marks a miss of a node that is still warming.
+/// Marks a miss of a node that is warming or leaving.
 pub(super) const WARMING: HeaderName = HeaderName::from_static("zerocache-warming");
 
 /// A refused request.
