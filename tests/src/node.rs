@@ -68,7 +68,7 @@ impl Node {
         self.signal(Signal::CONT);
         self.frozen = false;
         until_true("an answer after the thaw", || {
-            http::send(self.address, "GET", "/ping", &[], b"").is_ok_and(|a| a.status == 200)
+            http::send(self.address, "GET", "/v1/cluster", &[], b"").is_ok_and(|a| a.status == 200)
         });
     }
 

@@ -73,13 +73,13 @@ async fn first_started(gate: &Gate) {
 }
 
 #[tokio::test]
-async fn a_hundred_callers_compute_once() {
+async fn a_thousand_callers_compute_once() {
     bounded(async {
         let gate = Gate::new();
-        let calls = (0..100).map(|_| tokio::spawn(value(gate.clone(), "hundred")));
+        let calls = (0..1_000).map(|_| tokio::spawn(value(gate.clone(), "thousand")));
         let calls: Vec<_> = calls.collect();
         first_started(&gate).await;
-        gate.permits.add_permits(100);
+        gate.permits.add_permits(1_000);
         for value in join_all(calls).await {
             assert_eq!(value.expect("no panic"), 0);
         }

@@ -3,7 +3,7 @@
 //! A relay passes what it received with the relay mark to its own local peers, without the mark;
 //! what comes without it is passed to nobody. So every write ends after two hops.
 
-use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
+use alloc::{vec, vec::Vec};
 
 use super::{
     Call, CallFailure, CallId, Effect, Event, Node, RequestId,
@@ -62,7 +62,10 @@ impl<L: LockFamily> Node<L> {
     ) {
         self.send_to_peers(now, record, waiting.peers, out);
         let regions = self.view.other_regions(&self.config.info.region);
-        self.note_missing(now, &regions);
+        // All nodes of a region of which none answers.
+        self.note_missing(now, |member, own| {
+            member.info.region != own && !regions.contains(&member.info.region)
+        });
         if regions.is_empty() {
             return;
         }
@@ -86,6 +89,7 @@ impl<L: LockFamily> Node<L> {
         waiter: Option<RequestId>,
         out: &mut Vec<Effect>,
     ) {
+        self.note_missing(now, |member, own| member.info.region == own);
         let peers = self.view.writable_in(&self.config.info.region);
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
         if peers.is_empty() {
@@ -219,24 +223,40 @@ impl<L: LockFamily> Node<L> {
         self.flush(now, peer, out);
     }
 
-    /// Sends what was too large for a peer in smaller pieces. A record that is too large even alone
-    /// becomes a delete of its version: the peer cannot keep the value, but it must not keep an older
-    /// one (contract section 2).
+    /// Sends what was too large for a peer in smaller pieces, and a record that is too large even
+    /// alone to another relay. Where there is none it becomes a delete of its version: the peer cannot
+    /// keep the value, but it must not keep an older one (contract section 2).
     fn send_smaller(
         &mut self,
         now: Now,
         peer: Incarnation,
-        mut batch: Vec<Item>,
+        batch: Vec<Item>,
         out: &mut Vec<Effect>,
     ) {
         let alone = batch.len() == 1;
-        for item in &mut batch {
+        let mut again = Vec::with_capacity(batch.len());
+        for mut item in batch {
             item.alone = true;
             if alone {
+                if let Some(route) = &mut item.relay {
+                    route.tried.push(peer);
+                    if self.has_untried_relay(&item) {
+                        self.send_to_relay(now, item, out);
+                        continue;
+                    }
+                }
                 item.shipment.record.change = Change::Delete;
             }
+            again.push(item);
         }
-        self.requeue(now, peer, batch, 0, out);
+        self.requeue(now, peer, again, 0, out);
+    }
+
+    fn has_untried_relay(&self, item: &Item) -> bool {
+        item.relay.as_ref().is_some_and(|route| {
+            let mut relays = self.view.writable_in(&route.region);
+            relays.any(|member| !route.tried.contains(&member.info.incarnation))
+        })
     }
 
     /// Queues a batch for the same peer again, which sends nothing for `pause_ms`.
@@ -360,12 +380,11 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Nodes that do not answer miss this write: local peers, and all nodes of a region of which none
-    /// answers.
-    fn note_missing(&mut self, now: Now, answering: &BTreeSet<String>) {
+    /// Nodes that do not answer and of which `missing` holds miss a write.
+    fn note_missing(&mut self, now: Now, missing: impl Fn(&Member, &str) -> bool) {
         let own = &self.config.info.region;
         for member in self.view.members_mut().filter(|m| m.reach == Reach::Unreachable) {
-            if member.info.region == *own || !answering.contains(&member.info.region) {
+            if missing(member, own) {
                 member.missed.since.get_or_insert(now.mono);
             }
         }

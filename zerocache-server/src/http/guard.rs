@@ -36,7 +36,9 @@ impl Guard {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
-        if self.pauses.look(clock::mono().as_millis()) {
+        let waited = self.pauses.look(clock::mono().as_millis());
+        // Whoever asks only whether the process runs may as well be told.
+        if waited && !matches!(request.uri().path(), "/ping" | "/healthz") {
             self.counters.refused_after_pause.add();
             return Ok(refuse_waited());
         }

@@ -236,6 +236,24 @@ fn a_peer_that_cannot_take_a_value_drops_its_older_one() {
 }
 
 #[test]
+fn a_relay_that_cannot_take_a_value_leaves_it_to_another() {
+    for small in [3, 4] {
+        let mut network = Network::six();
+        network.small.insert(address(small), 3_000);
+        for n in 0..10 {
+            network.put(1, &format!("k{n}"), &"new".repeat(3_000), Ack::Local);
+        }
+        network.run(2_000);
+        let able = 7 - small;
+        for n in 0..10 {
+            let values = network.values(&format!("k{n}"));
+            assert!(values[able as usize - 1].is_some(), "k{n} did not reach node {able}");
+            assert!(values[small as usize - 1].is_none());
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_refuses_writes_is_reported() {
     let mut network = Network::six();
     let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
