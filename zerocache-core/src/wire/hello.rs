@@ -180,7 +180,9 @@ impl Hello {
         if let Some(node) = &self.node {
             out.nested(tag::NODE, |out| node.write(out));
         }
-        out.bytes(tag::REGION, self.region.as_bytes());
+        if !self.region.is_empty() {
+            out.bytes(tag::REGION, self.region.as_bytes());
+        }
         for member in self.members.iter().take(MEMBERS_MAX) {
             out.nested(tag::MEMBER, |out| member.write(out));
         }

@@ -117,6 +117,12 @@ fn every_message_survives_the_round_trip() {
 }
 
 #[test]
+fn a_handshake_without_a_region_survives_the_round_trip() {
+    let nowhere = message(Request::Hello(Hello { region: String::new(), ..hello() }));
+    assert_eq!(RequestMessage::decode(nowhere.encode(NOW), NOW), Ok(nowhere));
+}
+
+#[test]
 fn a_lifetime_is_what_remains_when_the_message_is_encoded() {
     let shipment = requests().pop().unwrap();
     let later = NOW.plus_ms(1_000);

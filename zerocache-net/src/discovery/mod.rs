@@ -15,6 +15,8 @@
 
 mod counts;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod interface;
 mod mdns;
 mod name;

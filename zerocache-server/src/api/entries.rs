@@ -127,14 +127,14 @@ impl<'a> Query<'a> {
     }
 
     /// An unknown parameter is a mistake that would otherwise go unnoticed.
-    fn allow(&self, names: &[&str]) -> Result<(), ApiError> {
+    pub(super) fn allow(&self, names: &[&str]) -> Result<(), ApiError> {
         match self.pairs.iter().find(|(name, _)| !names.contains(&name.as_ref())) {
             Some((name, _)) => Err(ApiError::bad_query(format!("unknown parameter {name:?}"))),
             None => Ok(()),
         }
     }
 
-    fn ttl(&self) -> Result<Ttl, ApiError> {
+    pub(super) fn ttl(&self) -> Result<Ttl, ApiError> {
         let Some(text) = self.get("ttl") else { return Ok(Ttl::HTTP_DEFAULT) };
         let seconds = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         seconds.and_then(|seconds| Ttl::from_secs(seconds).ok()).ok_or_else(|| {
@@ -144,7 +144,7 @@ impl<'a> Query<'a> {
         })
     }
 
-    fn ack(&self) -> Result<Ack, ApiError> {
+    pub(super) fn ack(&self) -> Result<Ack, ApiError> {
         match self.get("ack") {
             None | Some("local") => Ok(Ack::Local),
             Some("region") => Ok(Ack::Region),

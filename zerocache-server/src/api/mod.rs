@@ -5,6 +5,8 @@ mod cluster;
 mod compat;
 mod entries;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod messages;
 

@@ -1,0 +1,32 @@
+//! What each fuzz target does with an input: one function per target, which panics when something
+//! that must hold does not.
+//!
+//! The targets in `fuzz/fuzz_targets` call these functions under libFuzzer; `tests/corpus.rs` calls
+//! them with every file of `fuzz/corpus/TARGET`, so that a finding stays fixed wherever the tests
+//! run. To add a target: a function here, its line in [`TARGETS`], a file in `fuzz_targets`, a
+//! `[[bin]]` in `fuzz/Cargo.toml`, and a corpus.
+
+mod node;
+mod record;
+mod url;
+mod value;
+mod wire;
+
+pub use node::node;
+pub use record::record;
+pub use url::url;
+pub use value::value;
+pub use wire::{request, response};
+
+/// A target: its name, which its corpus folder has too, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 6] = [
+    ("request", request),
+    ("response", response),
+    ("node", node),
+    ("url", url),
+    ("record", record),
+    ("value", value),
+];
