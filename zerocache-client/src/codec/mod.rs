@@ -27,6 +27,9 @@ pub use value::{IntoValue, Value};
 /// Bytes before the codec's own: its tag and the shape.
 pub(crate) const HEADER_LEN: usize = 1 + 8;
 
+/// Why a type such as `Vec<()>` is neither written nor read.
+const WEIGHTLESS: &str = "the type has a sequence or map whose elements take no bytes";
+
 /// A way to write values as bytes and to read them back.
 pub trait Codec {
     /// The first byte of everything that this codec wrote.
@@ -78,11 +81,16 @@ impl From<CodecError> for Error {
 ///
 /// # Errors
 ///
-/// [`CodecError::Encode`].
+/// [`CodecError::Encode`], also for a type with a sequence or map whose elements take no bytes, such
+/// as `Vec<()>`.
 pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
+    let shape = shape::of::<T>();
+    if shape.weightless {
+        return Err(CodecError::Encode(WEIGHTLESS.to_owned()));
+    }
     let mut out = Vec::with_capacity(HEADER_LEN + size_of::<T>());
     out.push(Bincode::TAG);
-    out.extend_from_slice(&shape::of::<T>().to_be_bytes());
+    out.extend_from_slice(&shape.fingerprint.to_be_bytes());
     Bincode::encode(value, &mut out)?;
     Ok(out.into())
 }
@@ -100,8 +108,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if header[0] != Bincode::TAG {
         return Err(CodecError::Untyped);
     }
-    if header[1..] != shape::of::<T>().to_be_bytes() {
+    let shape = shape::of::<T>();
+    if header[1..] != shape.fingerprint.to_be_bytes() {
         return Err(CodecError::Shape);
+    }
+    if shape.weightless {
+        return Err(CodecError::Decode(WEIGHTLESS.to_owned()));
     }
     Bincode::decode(payload)
 }

@@ -108,11 +108,11 @@ fn golden_bytes() {
     assert_eq!(hex(&size), "81f93213e2115f224901fb2c01");
     assert_eq!(hex(&encode(&7_u64).expect("encodes")), "81821e432d8589827c07");
     let shapes = [
-        shape::of::<Event>(),
-        shape::of::<Chain>(),
-        shape::of::<Result<Option<String>, Vec<u8>>>(),
-        shape::of::<IpAddr>(),
-        shape::of::<Endless>(),
+        shape::of::<Event>().fingerprint,
+        shape::of::<Chain>().fingerprint,
+        shape::of::<Result<Option<String>, Vec<u8>>>().fingerprint,
+        shape::of::<IpAddr>().fingerprint,
+        shape::of::<Endless>().fingerprint,
     ];
     assert_eq!(
         shapes.map(|shape| format!("{shape:016x}")),
@@ -151,6 +151,26 @@ fn a_forged_length_reserves_nothing() {
     bytes.push(253);
     bytes.extend([0xff; 8]);
     assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
+}
+
+#[test]
+fn elements_without_bytes_are_neither_written_nor_read() {
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Empty;
+    #[derive(Serialize, Deserialize)]
+    struct Nested {
+        inner: Vec<(Empty, [(); 3])>,
+    }
+    assert!(matches!(encode(&vec![(); 3]), Err(CodecError::Encode(_))));
+    assert!(encode(&Nested { inner: vec![] }).is_err());
+    assert!(encode(&std::collections::BTreeMap::from([((), Empty)])).is_err());
+    assert!(encode(&((), Empty, [(); 3], vec![Some(())], vec![((), 1u8)])).is_ok());
+
+    let mut forged = vec![Bincode::TAG];
+    forged.extend_from_slice(&shape::of::<Vec<()>>().fingerprint.to_be_bytes());
+    forged.push(253);
+    forged.extend([0x3f; 8]);
+    assert!(matches!(decode::<Vec<()>>(&forged), Err(CodecError::Decode(_))));
 }
 
 #[test]

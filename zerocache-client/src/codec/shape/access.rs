@@ -12,11 +12,17 @@ use super::recorder::{Recorder, Stop};
 pub(super) struct Elements<'a> {
     recorder: &'a mut Recorder,
     left: usize,
+    /// Whether their number is part of the encoding, and not of the type.
+    counted: bool,
 }
 
 impl<'a> Elements<'a> {
     pub(super) fn new(recorder: &'a mut Recorder, count: usize) -> Self {
-        Elements { recorder, left: count }
+        Elements { recorder, left: count, counted: false }
+    }
+
+    pub(super) fn counted(recorder: &'a mut Recorder, count: usize) -> Self {
+        Elements { recorder, left: count, counted: true }
     }
 }
 
@@ -31,7 +37,12 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(&mut *self.recorder).map(Some)
+        let before = self.recorder.occupied();
+        let element = seed.deserialize(&mut *self.recorder)?;
+        if self.counted && self.recorder.occupied() == before {
+            self.recorder.note_weightless();
+        }
+        Ok(Some(element))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -43,11 +54,14 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
 pub(super) struct Entries<'a> {
     recorder: &'a mut Recorder,
     left: usize,
+    /// How many parts with bytes there were before the entry.
+    before: usize,
 }
 
 impl<'a> Entries<'a> {
     pub(super) fn new(recorder: &'a mut Recorder, count: usize) -> Self {
-        Entries { recorder, left: count }
+        let before = recorder.occupied();
+        Entries { recorder, left: count, before }
     }
 }
 
@@ -62,11 +76,16 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             return Ok(None);
         }
         self.left -= 1;
+        self.before = self.recorder.occupied();
         seed.deserialize(&mut *self.recorder).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Stop> {
-        seed.deserialize(&mut *self.recorder)
+        let value = seed.deserialize(&mut *self.recorder)?;
+        if self.recorder.occupied() == self.before {
+            self.recorder.note_weightless();
+        }
+        Ok(value)
     }
 }
 

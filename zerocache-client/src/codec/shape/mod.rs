@@ -25,13 +25,23 @@ use recorder::Recorder;
 /// How often one type is read at most, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
 
-/// The type's fingerprint; recorded once per type and process.
-pub(crate) fn of<T: DeserializeOwned>() -> u64 {
+/// What is known of a type's encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The fingerprint of its structure.
+    pub(crate) fingerprint: u64,
+    /// Whether it has a sequence or map of elements that take no bytes (`Vec<()>`): a forged number
+    /// of them would be counted out, whatever the number of bytes.
+    pub(crate) weightless: bool,
+}
+
+/// The type's shape; recorded once per type and process.
+pub(crate) fn of<T: DeserializeOwned>() -> Shape {
     // A type without `'static` has no `TypeId`. The address of this function stands for the type:
     // functions that were merged into one have the same code, and so the same result. The name
     // keeps types apart whose code is the same but for constants outside of it.
-    let id = (record::<T> as fn() -> u64 as usize, type_name::<T>());
-    static KNOWN: OnceLock<RwLock<HashMap<(usize, &'static str), u64>>> = OnceLock::new();
+    let id = (record::<T> as fn() -> Shape as usize, type_name::<T>());
+    static KNOWN: OnceLock<RwLock<HashMap<(usize, &'static str), Shape>>> = OnceLock::new();
     let known = KNOWN.get_or_init(RwLock::default);
     if let Some(shape) = known.read().get(&id) {
         return *shape;
@@ -42,7 +52,7 @@ pub(crate) fn of<T: DeserializeOwned>() -> u64 {
     shape
 }
 
-fn record<T: DeserializeOwned>() -> u64 {
+fn record<T: DeserializeOwned>() -> Shape {
     let mut recorder = Recorder::default();
     for _ in 0..RUNS_MAX {
         recorder.start();
@@ -52,5 +62,5 @@ fn record<T: DeserializeOwned>() -> u64 {
             break;
         }
     }
-    xxh3_64(recorder.trace())
+    Shape { fingerprint: xxh3_64(recorder.trace()), weightless: recorder.has_weightless() }
 }

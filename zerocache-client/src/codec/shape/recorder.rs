@@ -25,7 +25,14 @@ pub(super) struct Recorder {
     /// For each enum: how many variants it has, and how many were shown.
     enums: BTreeMap<(&'static str, &'static [&'static str]), usize>,
     recursive: bool,
+    /// Parts that take bytes in the encoding.
+    occupied: usize,
+    /// Whether a sequence or map has elements that take no bytes.
+    weightless: bool,
 }
+
+/// Kinds that take no bytes themselves: units, and what only holds other parts.
+const WEIGHTLESS: &[u8] = b"uUNtTS";
 
 /// A run that ended early; the user's type never shows it to anyone.
 #[derive(Debug)]
@@ -73,8 +80,25 @@ impl Recorder {
         if self.steps > STEPS_MAX {
             return Err(Stop);
         }
+        self.occupied += usize::from(!WEIGHTLESS.contains(&kind));
         self.trace.push(kind);
         Ok(())
+    }
+
+    /// Parts so far that take bytes in the encoding.
+    pub(super) fn occupied(&self) -> usize {
+        self.occupied
+    }
+
+    /// Notes that an element of a sequence or map takes no bytes, so that nothing but a number says
+    /// how many there are.
+    pub(super) fn note_weightless(&mut self) {
+        self.weightless = true;
+    }
+
+    /// Whether a sequence or map has elements that take no bytes.
+    pub(super) fn has_weightless(&self) -> bool {
+        self.weightless
     }
 
     pub(super) fn note_names(&mut self, names: &[&str]) {
@@ -196,7 +220,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.note(b'q')?;
         let count = usize::from(!self.inside_itself());
-        visitor.visit_seq(Elements::new(self, count))
+        visitor.visit_seq(Elements::counted(self, count))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
