@@ -39,6 +39,32 @@ fn a_write_that_waited_in_a_frozen_node_is_refused_unread() {
 }
 
 #[test]
+fn a_body_that_spans_a_freeze_is_refused() {
+    let mut cluster = Cluster::start(&["london"]);
+    let mut waiting = http::connect(cluster.nodes[0].address()).expect("a connection");
+    let head = format!(
+        "PUT {}?ttl=60 HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\nConnection: close\r\n\r\nhalf",
+        entry(b"k")
+    );
+    let requests = cluster.nodes[0].stat("requests");
+    waiting.write_all(head.as_bytes()).expect("sent");
+    // The request counts once its head is read.
+    let mut own = 0;
+    until_true("the head is read", || {
+        own += 1;
+        cluster.nodes[0].stat("requests") > requests + own
+    });
+    cluster.nodes[0].freeze();
+    let end = clock::elapsed() + FREEZE;
+    waiting.write_all(b"half").expect("the kernel buffers");
+    wait_until(end);
+    cluster.nodes[0].thaw();
+    let answer = http::finish(waiting).expect("an answer");
+    assert_eq!((answer.status, answer.code().as_str()), (503, "paused"));
+    assert_eq!(cluster.nodes[0].value(b"k"), None);
+}
+
+#[test]
 fn a_lifetime_is_no_longer_for_a_receiver_that_was_frozen() {
     let mut cluster = Cluster::start(&["london", "london"]);
     cluster.nodes[1].freeze();

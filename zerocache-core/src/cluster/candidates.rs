@@ -79,12 +79,17 @@ impl Candidates {
     pub fn take_due(&mut self, now: Instant) -> Vec<SocketAddr> {
         let most = DIALLING_MAX.saturating_sub(self.dialling());
         let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
-        let mut taken = Vec::new();
-        for (address, candidate) in self.waiting.iter_mut().filter(|(_, c)| due(c)).take(most) {
-            candidate.dialling = true;
-            taken.push(*address);
+        let waiting = self.waiting.iter().filter(|(_, candidate)| due(candidate));
+        let mut taken: Vec<_> = waiting.map(|(address, c)| (c.next_dial, *address)).collect();
+        // Whoever waits longest is first: many dead addresses do not keep a live one waiting.
+        taken.sort_unstable();
+        taken.truncate(most);
+        for (_, address) in &taken {
+            if let Some(candidate) = self.waiting.get_mut(address) {
+                candidate.dialling = true;
+            }
         }
-        taken
+        taken.into_iter().map(|(_, address)| address).collect()
     }
 
     fn dialling(&self) -> usize {
@@ -159,6 +164,25 @@ mod tests {
         assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
         candidates.answered(address(0));
         assert_eq!(candidates.take_due(at(2)).len(), 1);
+    }
+
+    #[test]
+    fn dead_addresses_do_not_starve_a_live_one() {
+        let mut candidates = Candidates::default();
+        for n in 0..500 {
+            candidates.propose(address(n), at(0));
+        }
+        // Every dead address takes a second to fail; the last one in order is the live one.
+        for second in 0..10 {
+            let taken = candidates.take_due(at(second * 1_000));
+            if taken.contains(&address(499)) {
+                return;
+            }
+            for dead in taken {
+                candidates.failed(dead, at(second * 1_000 + 999));
+            }
+        }
+        panic!("not dialled within ten seconds");
     }
 
     #[test]

@@ -68,8 +68,10 @@ pub struct Member {
     pub reach: Reach,
     /// Since when that is so.
     pub since: Instant,
-    /// When it answered last.
+    /// When it gave the last sign of life.
     pub heard: Instant,
+    /// When it last answered what it was asked.
+    pub answered: Instant,
     /// Whether a call to it timed out and nothing has been heard since.
     pub suspect: bool,
     /// Whether it has introduced itself here, so that it sends its writes here too.
@@ -201,6 +203,7 @@ impl View {
                 reach: Reach::Unreachable,
                 since: now,
                 heard: now,
+                answered: now,
                 suspect: false,
                 greeted: false,
                 latency: Latency::default(),

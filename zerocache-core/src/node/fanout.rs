@@ -28,8 +28,8 @@ const BATCH_TIMEOUT_LOCAL_MS: u64 = 2_500;
 /// How long a relay may take before another one is tried, in milliseconds.
 const BATCH_TIMEOUT_RELAY_MS: u64 = 500;
 
-/// A link that is slower than this, 4 MB/s, counts as failed.
-const BYTES_PER_MS_MIN: u64 = 4_000;
+/// A batch that travels more slowly than this, 1 MB/s, counts as failed; several share the link.
+const BYTES_PER_MS_MIN: u64 = 1_000;
 
 /// The longest time for any batch, in milliseconds.
 const BATCH_TIMEOUT_MS_MAX: u64 = 30_000;
@@ -76,7 +76,7 @@ impl<L: LockFamily> Node<L> {
                 waiters: waiting.relays.into_iter().collect(),
                 attempts: 0,
                 alone: false,
-                relay: Some(RelayRoute { region, tried: Vec::new() }),
+                relay: Some(RelayRoute { region, ..RelayRoute::default() }),
             };
             self.send_to_relay(now, item, out);
         }
@@ -136,7 +136,7 @@ impl<L: LockFamily> Node<L> {
         match untried.or_else(|| best(&|_| true)) {
             Some(relay) => {
                 if untried.is_none() {
-                    route.tried.clear();
+                    route.tried.clone_from(&route.too_large);
                 }
                 self.send(now, relay, item, out);
             }
@@ -158,7 +158,8 @@ impl<L: LockFamily> Node<L> {
     /// Sends what waits for a peer, as far as the line takes it.
     fn flush(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
         let Some(member) = self.view.member(peer) else {
-            return;
+            // Its queue ends with it.
+            return self.close_outbox(now, peer, out);
         };
         let local = member.info.region == self.config.info.region;
         let to = (member.address, Some(peer));
@@ -211,9 +212,8 @@ impl<L: LockFamily> Node<L> {
                 self.send_smaller(now, peer, batch, out);
             }
             Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Overloaded => {
-                // It lives and will take them; the queue's bound is the bound of this.
-                self.heard(now, peer, out);
-                self.requeue(now, peer, batch, RETRY_MS, out);
+                self.overloaded(now, peer);
+                self.send_later(now, peer, batch, out);
             }
             _ => {
                 self.suspect(peer);
@@ -230,26 +230,47 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         peer: Incarnation,
-        batch: Vec<Item>,
+        mut batch: Vec<Item>,
         out: &mut Vec<Effect>,
     ) {
-        let alone = batch.len() == 1;
+        let single = batch.len() == 1;
+        batch.iter_mut().for_each(|item| item.alone = true);
+        let Some(mut item) = batch.pop_if(|_| single) else {
+            return self.requeue(now, peer, batch, 0, out);
+        };
+        if item.shipment.record.change == Change::Delete {
+            // Nothing could be smaller: the peer, or something before it, refuses whatever comes.
+            return self.retry(now, peer, vec![item], out);
+        }
+        if let Some(route) = &mut item.relay {
+            route.too_large.push(peer);
+            route.tried.clone_from(&route.too_large);
+            if self.has_untried_relay(&item) {
+                return self.send_to_relay(now, item, out);
+            }
+        }
+        item.shipment.record.change = Change::Delete;
+        self.requeue(now, peer, vec![item], 0, out);
+    }
+
+    /// Sends a batch that an overloaded peer refused: to other relays, or to the same peer a little
+    /// later. The bound of the queue bounds how much waits.
+    fn send_later(&mut self, now: Now, peer: Incarnation, batch: Vec<Item>, out: &mut Vec<Effect>) {
         let mut again = Vec::with_capacity(batch.len());
         for mut item in batch {
-            item.alone = true;
-            if alone {
-                if let Some(route) = &mut item.relay {
-                    route.tried.push(peer);
-                    if self.has_untried_relay(&item) {
-                        self.send_to_relay(now, item, out);
-                        continue;
-                    }
+            if let Some(route) = &mut item.relay {
+                route.tried.push(peer);
+                if self.has_untried_relay(&item) {
+                    self.send_to_relay(now, item, out);
+                    continue;
                 }
-                item.shipment.record.change = Change::Delete;
+            }
+            if let Some(route) = &mut item.relay {
+                route.tried.clone_from(&route.too_large);
             }
             again.push(item);
         }
-        self.requeue(now, peer, again, 0, out);
+        self.requeue(now, peer, again, RETRY_MS, out);
     }
 
     fn has_untried_relay(&self, item: &Item) -> bool {

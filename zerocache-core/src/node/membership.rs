@@ -16,6 +16,9 @@ use crate::{
 /// How long a handshake or ping may take, in milliseconds.
 const PING_TIMEOUT_MS: u64 = 1_000;
 
+/// For how long a node that only says that it is overloaded counts as alive, in milliseconds.
+const OVERLOADED_MS_MAX: u64 = 10_000;
+
 /// How often a local peer is asked whether it lives, in milliseconds.
 const PING_LOCAL_MS: u64 = 500;
 
@@ -253,6 +256,7 @@ impl<L: LockFamily> Node<L> {
             return;
         };
         member.heard = now.mono;
+        member.answered = now.mono;
         member.suspect = false;
         if member.reach == Reach::Unreachable {
             member.reach = Reach::Reachable;
@@ -262,6 +266,16 @@ impl<L: LockFamily> Node<L> {
             self.outboxes.entry(id).or_default();
             self.ask_around(now);
             self.ranking.update(&self.view.region_latencies(&self.config.info.region));
+        }
+    }
+
+    /// Somebody at a member's address has too much to do. For a while that is a sign of life; then it
+    /// may as well be a gateway that speaks for a dead node.
+    pub(super) fn overloaded(&mut self, now: Now, id: Incarnation) {
+        if let Some(member) = self.view.member_mut(id)
+            && now.mono.since_ms(member.answered) < OVERLOADED_MS_MAX
+        {
+            member.heard = now.mono;
         }
     }
 
@@ -291,8 +305,8 @@ impl<L: LockFamily> Node<L> {
             Ok(Response::Pong { .. }) => self.replaced(now, id, out),
             Ok(Response::Refused(refusal)) => match refusal.code {
                 RefusalCode::WrongNode | RefusalCode::WrongCluster => self.replaced(now, id, out),
-                // It has too much to do, but it lives.
-                _ => self.heard(now, id, out),
+                RefusalCode::Overloaded => self.overloaded(now, id),
+                _ => self.suspect(id),
             },
             Err(CallFailure::Refused) => self.ping_refused(now, id, out),
             Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(id),
@@ -401,6 +415,10 @@ impl<L: LockFamily> Node<L> {
     }
 
     fn forget(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        if let Some(member) = self.view.member_mut(id) {
+            // Nothing is sent to it any more, what waits for it least of all.
+            member.reach = Reach::Unreachable;
+        }
         self.close_outbox(now, id, out);
         if let Some(member) = self.view.remove(id) {
             out.push(Effect::Event(Event::MemberForgotten(member.info)));

@@ -41,6 +41,8 @@ pub(super) struct Item {
 pub(super) struct RelayRoute {
     pub(super) region: String,
     pub(super) tried: Vec<Incarnation>,
+    /// Relays that said that the record is too large for them.
+    pub(super) too_large: Vec<Incarnation>,
 }
 
 impl Item {
@@ -129,7 +131,7 @@ impl Outbox {
 
     /// Sends nothing before `until`: the peer just failed.
     pub(super) fn pause(&mut self, until: Instant) {
-        self.paused_until = Some(until);
+        self.paused_until = self.paused_until.max(Some(until));
     }
 
     /// When a paused queue goes on.

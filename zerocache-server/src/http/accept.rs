@@ -17,13 +17,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use zerocache_net::clock;
 
 use super::counters::HttpCounters;
 use super::guard::Guard;
 use super::io::{GuardedIo, Place, Shared};
 use super::limits::HttpLimits;
-use super::pause::{BEAT_MS, PauseWatch};
+use super::pause::{self, BEAT_MS};
 
 /// The pause after an accept that failed for want of descriptors or memory: connections wait in the
 /// kernel meanwhile, and the loop does not spin.
@@ -70,7 +69,6 @@ pub async fn serve(
         limits: Arc::new(limits),
         counters,
         taken: Arc::default(),
-        pauses: Arc::default(),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         closing,
         tasks: JoinSet::new(),
@@ -83,7 +81,7 @@ pub async fn serve(
             biased;
             () = &mut stop => break,
             _ = beat.tick() => {
-                listening.pauses.look(clock::mono().as_millis());
+                pause::may_have_waited();
             }
             Some(ended) = listening.tasks.join_next() => listening.note(ended),
             accepted = listener.accept() => match accepted {
@@ -131,7 +129,6 @@ struct Listening {
     counters: Arc<HttpCounters>,
     /// Places under the cap that are taken.
     taken: Arc<AtomicUsize>,
-    pauses: Arc<PauseWatch>,
     refusals: Arc<Semaphore>,
     closing: watch::Sender<()>,
     /// Owns every connection, so that none outlives [`serve`].
@@ -151,8 +148,7 @@ impl Listening {
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let io = GuardedIo::new(tcp, limits, counters, Arc::clone(&shared), place);
         let counters = Arc::clone(&self.counters);
-        let pauses = Arc::clone(&self.pauses);
-        let guard = Guard { router: self.router.clone(), counters, shared, pauses, peer };
+        let guard = Guard { router: self.router.clone(), counters, shared, peer };
         self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 

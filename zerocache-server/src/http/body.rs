@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::counters::HttpCounters;
 use super::limits::BodyLimits;
+use super::pause;
 
 /// The unit in which memory is counted, so that a budget above 4 GiB fits the semaphore.
 const UNIT_BYTES: usize = 1 << 10;
@@ -40,6 +41,9 @@ pub enum BodyError {
     /// All bodies together hold as much memory as they may.
     #[error("too many bodies are in flight")]
     NoMemory,
+    /// The process stood still while it came, so that nobody knows how old it is.
+    #[error("the node stood still while it read the body")]
+    Paused,
 }
 
 impl BodyError {
@@ -50,14 +54,14 @@ impl BodyError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Incomplete => StatusCode::BAD_REQUEST,
-            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMemory | Self::Paused => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// The value of `Retry-After` in seconds, where one belongs to the answer.
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u32> {
-        (*self == Self::NoMemory).then_some(RETRY_AFTER_S)
+        matches!(self, Self::NoMemory | Self::Paused).then_some(RETRY_AFTER_S)
     }
 }
 
@@ -101,6 +105,7 @@ impl BodyGate {
             BodyError::TooSlow => self.counters.body_timeouts.add(),
             BodyError::Incomplete => self.counters.bodies_incomplete.add(),
             BodyError::NoMemory => self.counters.bodies_over_memory.add(),
+            BodyError::Paused => self.counters.refused_after_pause.add(),
         }
     }
 }
@@ -118,7 +123,9 @@ pub async fn read_body<B>(body: B, bytes_max: u64, gate: &BodyGate) -> Result<By
 where
     B: Body<Data = Bytes>,
 {
+    let pauses = pause::count();
     let result = read(body, bytes_max, gate).await;
+    let result = if pause::count() == pauses { result } else { Err(BodyError::Paused) };
     if let Err(error) = &result {
         gate.count(*error);
     }

@@ -12,12 +12,11 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_E
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::Service;
-use zerocache_net::clock;
 
 use super::counters::HttpCounters;
 use super::heads::Flaw;
 use super::io::Shared;
-use super::pause::PauseWatch;
+use super::pause;
 
 /// What every request of one connection passes.
 #[derive(Clone)]
@@ -25,7 +24,6 @@ pub(super) struct Guard {
     pub(super) router: Router,
     pub(super) counters: Arc<HttpCounters>,
     pub(super) shared: Arc<Shared>,
-    pub(super) pauses: Arc<PauseWatch>,
     pub(super) peer: SocketAddr,
 }
 
@@ -36,7 +34,7 @@ impl Guard {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
-        let waited = self.pauses.look(clock::mono().as_millis());
+        let waited = pause::may_have_waited();
         // Whoever asks only whether the process runs may as well be told.
         if waited && !matches!(request.uri().path(), "/ping" | "/healthz") {
             self.counters.refused_after_pause.add();

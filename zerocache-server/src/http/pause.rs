@@ -5,6 +5,7 @@
 //! was sent, so that all that could have waited is refused unread (contract section 2).
 
 use parking_lot::Mutex;
+use zerocache_net::clock;
 
 /// Standing still for longer than this, in milliseconds, is a pause.
 const PAUSE_MS: u64 = 2_000;
@@ -15,29 +16,44 @@ const AFTER_MS: u64 = 250;
 /// How often the watch looks at the clock when nothing else happens, in milliseconds.
 pub(super) const BEAT_MS: u64 = 200;
 
-/// Notices that the process stood still: whoever looks at the clock first sees the gap.
-#[derive(Debug, Default)]
-pub(super) struct PauseWatch {
-    state: Mutex<State>,
+/// A process stands still as a whole, so that all listeners in it share one watch.
+static WATCH: Mutex<PauseWatch> = Mutex::new(PauseWatch::new());
+
+/// Looks at the clock; whether a request that is read now may have waited through a pause.
+pub(super) fn may_have_waited() -> bool {
+    WATCH.lock().look(clock::mono().as_millis())
 }
 
-#[derive(Debug, Default)]
-struct State {
+/// Looks at the clock; how many pauses there were so far.
+pub(super) fn count() -> u64 {
+    let mut watch = WATCH.lock();
+    watch.look(clock::mono().as_millis());
+    watch.pauses
+}
+
+/// Notices that the process stood still: whoever looks at the clock first sees the gap.
+#[derive(Debug)]
+struct PauseWatch {
     last_ms: Option<u64>,
     refuse_until_ms: u64,
+    pauses: u64,
 }
 
 impl PauseWatch {
-    /// Looks at the clock; whether a request that is read now may have waited through a pause.
-    pub(super) fn look(&self, now_ms: u64) -> bool {
-        let mut state = self.state.lock();
-        let last_ms = state.last_ms.replace(now_ms).unwrap_or(now_ms);
+    const fn new() -> Self {
+        Self { last_ms: None, refuse_until_ms: 0, pauses: 0 }
+    }
+
+    fn look(&mut self, now_ms: u64) -> bool {
+        let last_ms = self.last_ms.unwrap_or(now_ms);
+        self.last_ms = Some(now_ms.max(last_ms));
         let stood_still_ms = now_ms.saturating_sub(last_ms);
         if stood_still_ms > PAUSE_MS {
             tracing::warn!(stood_still_ms, "this process stood still; what waited is refused");
-            state.refuse_until_ms = now_ms + AFTER_MS;
+            self.refuse_until_ms = now_ms + AFTER_MS;
+            self.pauses += 1;
         }
-        now_ms < state.refuse_until_ms
+        now_ms < self.refuse_until_ms
     }
 }
 
@@ -47,12 +63,13 @@ mod tests {
 
     #[test]
     fn refuses_for_a_while_after_a_gap_only() {
-        let watch = PauseWatch::default();
+        let mut watch = PauseWatch::new();
         assert!(!watch.look(50_000));
         assert!(!watch.look(50_200));
         assert!(!watch.look(52_200));
         assert!(watch.look(54_201));
         assert!(watch.look(54_450));
         assert!(!watch.look(54_451));
+        assert_eq!(watch.pauses, 1);
     }
 }

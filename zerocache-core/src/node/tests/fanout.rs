@@ -254,6 +254,48 @@ fn a_relay_that_cannot_take_a_value_leaves_it_to_another() {
 }
 
 #[test]
+fn an_overloaded_relay_leaves_its_region_to_a_healthy_one() {
+    let mut network = Network::six();
+    network.refusing.insert(address(3), RefusalCode::Overloaded);
+    for n in 0..40 {
+        network.put(1, &format!("k{n}"), "v", Ack::Local);
+    }
+    network.run(1_000);
+    let missing = (0..40).filter(|n| network.values(&format!("k{n}"))[3].is_none());
+    assert_eq!(missing.count(), 0);
+}
+
+#[test]
+fn a_peer_that_calls_everything_too_large_is_given_up() {
+    let mut network = Network::six();
+    network.refusing.insert(address(2), RefusalCode::TooLarge);
+    network.batches.clear();
+    network.put(1, "k", "v", Ack::Local);
+    network.run(2_000);
+    let sent = network.batches.iter().filter(|(_, to, _)| *to == address(2)).count();
+    assert!(sent < 10, "{sent} batches for one write");
+}
+
+#[test]
+fn nothing_waits_for_a_lone_relay_that_was_replaced() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "b", &[1]);
+    network.run(2_000);
+    network.frozen.insert(address(2));
+    for n in 0..20 {
+        network.put(1, &format!("k{n}"), "v", Ack::Local);
+    }
+    network.frozen.clear();
+    network.start_in("test", 2, 22, "b", &[1]);
+    network.run(5_000);
+    let node = &network.nodes[&address(1)];
+    assert!(node.is_flushed());
+    assert!(node.next_deadline().as_millis() > network.now_ms, "the node ticks without end");
+    assert_eq!(network.members(1), [22]);
+}
+
+#[test]
 fn a_peer_that_refuses_writes_is_reported() {
     let mut network = Network::six();
     let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
