@@ -74,6 +74,15 @@ impl Config {
         if let Some(interface) = set("ZEROCACHE_MDNS_INTERFACE")? {
             config.mdns_interface = Some(parse("ZEROCACHE_MDNS_INTERFACE", &interface)?);
         }
+        for (name, asked_for, none) in [
+            ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),
+            ("ZEROCACHE_DNS", config.ways.dns, config.dns.is_empty()),
+        ] {
+            if config.ways != DiscoverySet::ALL && asked_for && none {
+                let text = format!("ZEROCACHE_DISCOVERY names a way that needs {name}");
+                return Err(Error::Config(text));
+            }
+        }
         config.validate()?;
         Ok(config)
     }
@@ -185,5 +194,7 @@ mod tests {
             assert!(error.contains(name), "{error}");
         }
         assert!(config(&[("ZEROCACHE_CLUSTER", "a b")]).is_err());
+        let error = config(&[("ZEROCACHE_DISCOVERY", "seeds")]).unwrap_err().to_string();
+        assert!(error.contains("ZEROCACHE_SEED"), "{error}");
     }
 }

@@ -41,6 +41,7 @@ pub(super) async fn run(
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut discovering = true;
+    let mut reachable = None;
     loop {
         tokio::select! {
             event = events.recv(), if discovering => match event {
@@ -55,6 +56,35 @@ pub(super) async fn run(
         }
         let Some(engine) = engine.upgrade() else { return };
         take_turn(&engine, &mut tasks);
+        note_reachability(&engine, &mut reachable);
+    }
+}
+
+/// Says once when no node can be reached, and once when one can be again.
+fn note_reachability(engine: &Engine, known: &mut Option<bool>) {
+    let now = clock::mono();
+    let reachable = engine.directory.lock().nodes().any(|node| node.in_rotation(now));
+    // At the start nothing is said before everything has been tried.
+    let changed = *known != Some(reachable);
+    if !changed || !(reachable || engine.progress.borrow().tried) {
+        return;
+    }
+    *known = Some(reachable);
+    let (region, cluster) = (&engine.config.region, &engine.config.cluster);
+    if reachable {
+        tracing::info!(region, cluster, "the cache can be reached");
+    } else {
+        let ways = &engine.config.ways;
+        let seeds: Vec<_> = engine.config.seeds.iter().map(ToString::to_string).collect();
+        let dns: Vec<_> = engine.config.dns.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            region,
+            cluster,
+            mdns = ways.mdns,
+            ?seeds,
+            ?dns,
+            "no node of the cache can be reached: memoized functions compute every time"
+        );
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ fn note(name: &NameAndPort, outcome: Outcome, last: &mut Option<Outcome>, outlet
         return;
     }
     match &outcome {
+        // An address stands for itself; that it does is no news, and says nothing of a node there.
+        Outcome::Found(_) if name.host().parse::<IpAddr>().is_ok() => {}
         Outcome::Found(addresses) => info!(%name, ?addresses, "name resolves"),
         Outcome::Failed(error) => warn!(%name, error, "name does not resolve; tried again"),
     }

@@ -87,6 +87,11 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    /// Whether the request was at fault, other than by asking for what is not there.
+    pub(super) fn is_bad_request(&self) -> bool {
+        self.status.is_client_error() && self.code != "not_found"
+    }
+
     /// Says which methods are possible.
     pub(super) fn allowing(self, methods: &'static str) -> Self {
         Self { allow: Some(methods), ..self }

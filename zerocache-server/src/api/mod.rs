@@ -80,7 +80,12 @@ async fn by_path(
     } else {
         Err(ApiError::not_found_path(path))
     };
-    result.unwrap_or_else(IntoResponse::into_response)
+    result.unwrap_or_else(|error| {
+        if error.is_bad_request() {
+            api.counters.bad_requests.add();
+        }
+        error.into_response()
+    })
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
