@@ -1,6 +1,7 @@
 //! Garbage and forged messages to `POST /v1/messages` of a real cluster: each is refused, nothing of
 //! it is stored or believed, and the cluster goes on.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::http::{self, Answer};
 use zerocache_tests::node::Node;
+use zerocache_tests::poll::until_true;
 
 /// The name of the cluster that the nodes belong to unless told otherwise.
 const CLUSTER: &str = "zerocache";
@@ -282,4 +284,35 @@ fn flipped_bits_are_survived() {
     cluster.wait_until_joined();
     cluster[1].put(b"after", b"value", "ttl=60");
     cluster.everywhere(b"after", |answer| answer.body == b"value");
+}
+
+#[test]
+fn a_message_that_is_whole_only_after_its_deadline_changes_nothing() {
+    let cluster = Cluster::start(&["london"]);
+    let node = &cluster.nodes[0];
+    let message = encoded(Envelope { timeout_ms: 100, ..envelope(CLUSTER) }, put("late"));
+    let (first, second) = message.split_at(message.len() / 2);
+    let mut tcp = http::connect(node.address()).expect("a connection");
+    let head = format!(
+        "POST {MESSAGES_PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {MESSAGES_TYPE}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        message.len()
+    );
+    let requests = node.stat("requests");
+    tcp.write_all(&[head.as_bytes(), first].concat()).expect("sent");
+    let mut own = 0;
+    until_true("the head is read", || {
+        own += 1;
+        node.stat("requests") > requests + own
+    });
+    let end = clock::mono().plus_ms(200);
+    until_true("the deadline has passed", || clock::mono() >= end);
+    tcp.write_all(second).expect("sent");
+    let answer = http::finish(tcp).expect("an answer");
+    let response = Response::decode(Bytes::from(answer.body)).expect("a response");
+    assert!(
+        matches!(&response, Response::Refused(refusal) if refusal.code == RefusalCode::Expired),
+        "{response:?}"
+    );
+    assert_eq!(node.value(b"late"), None);
 }

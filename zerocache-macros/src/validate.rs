@@ -82,22 +82,6 @@ fn ungroup(expr: Expr) -> Expr {
     }
 }
 
-/// The rule of the core's names, which a node would apply too late: at run time.
-fn check_name(name: &LitStr) -> Result<()> {
-    let text = name.value();
-    let first_ok = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let all_ok = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if !(first_ok && all_ok && text.len() <= 64) {
-        let message = "a region is named with 1 to 64 letters, digits, `-`, `_` or `.`, beginning \
-                       with a letter or digit";
-        return Err(Error::new(name.span(), message));
-    }
-    if text == "v1" {
-        return Err(Error::new(name.span(), "a region must not be called `v1`"));
-    }
-    Ok(())
-}
-
 fn region(region: Option<Expr>) -> Result<Region> {
     let Some(region) = region else {
         let message = "say where the caller stands: #[zerocache(\"london\", 42)]";
@@ -108,7 +92,8 @@ fn region(region: Option<Expr>) -> Result<Region> {
             if name.value().is_empty() {
                 return Err(Error::new(name.span(), "the region is empty"));
             }
-            check_name(&name)?;
+            let allowed = zerocache_core::name::check_region(&name.value());
+            allowed.map_err(|error| Error::new(name.span(), error))?;
             Ok(Region::Name(name))
         }
         Expr::Lit(other) => {

@@ -60,16 +60,16 @@ impl<L: LockFamily> Node<L> {
         waiting: Waiting,
         out: &mut Vec<Effect>,
     ) {
-        self.send_to_peers(now, record, waiting.peers, out);
         let regions = self.view.other_regions(&self.config.info.region);
-        // All nodes of a region of which none answers.
+        // Local nodes, and all nodes of a region of which none answers.
         self.note_missing(now, |member, own| {
-            member.info.region != own && !regions.contains(&member.info.region)
+            member.info.region == own || !regions.contains(&member.info.region)
         });
-        if regions.is_empty() {
+        if !self.view.members().any(Member::takes_writes) {
             return;
         }
         let record = self.detached(record, now);
+        self.send_to_peers(now, &record, waiting.peers, out);
         for region in regions {
             let item = Item {
                 shipment: Shipment { record: record.clone(), relay: true },
@@ -82,6 +82,7 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
+    /// Sends a record, detached already, to all local peers.
     fn send_to_peers(
         &mut self,
         now: Now,
@@ -89,13 +90,8 @@ impl<L: LockFamily> Node<L> {
         waiter: Option<RequestId>,
         out: &mut Vec<Effect>,
     ) {
-        self.note_missing(now, |member, own| member.info.region == own);
         let peers = self.view.writable_in(&self.config.info.region);
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
-        if peers.is_empty() {
-            return;
-        }
-        let record = self.detached(record, now);
         for peer in peers {
             let item = Item {
                 shipment: Shipment { record: record.clone(), relay: false },
@@ -451,7 +447,8 @@ impl<L: LockFamily> Node<L> {
             // What the relay held already may not have reached its peers: the node that passed it on
             // before may have died in the middle.
             if relay && receipt == Receipt::Holds(record.version) {
-                self.send_to_peers(now, &record, None, out);
+                self.note_missing(now, |member, own| member.info.region == own);
+                self.send_to_peers(now, &self.detached(&record, now), None, out);
             }
             receipts.push(receipt);
         }

@@ -27,24 +27,16 @@ pub trait EvictionOrder: Default {
     fn peek(&self, key: KeyHash) -> Option<&Slot>;
     /// Looks without counting it as a use, to change what stands beside the value.
     fn peek_mut(&mut self, key: KeyHash) -> Option<&mut Slot>;
-    /// Counts a read at `tick` and returns the slot.
-    fn touch(&mut self, key: KeyHash, tick: u64) -> Option<&Slot>;
+    /// Counts a read at `tick` and returns the slot, with the class in which it was before.
+    fn touch(&mut self, key: KeyHash, tick: u64) -> Option<(Class, &Slot)>;
     /// Stores a slot as unread at `tick`; the key must not be held.
     fn insert(&mut self, key: KeyHash, slot: Slot, tick: u64);
     /// Takes a slot out, and says in which class it was.
     fn remove(&mut self, key: KeyHash) -> Option<(Class, Slot)>;
-    /// The class of a held key.
-    fn class_of(&self, key: KeyHash) -> Option<Class>;
     /// The tick of the victim of a class.
     fn coldest(&self, class: Class) -> Option<u64>;
     /// Takes out the victim of a class.
     fn evict(&mut self, class: Class) -> Option<(KeyHash, Slot)>;
-    /// How many slots are held.
-    fn len(&self) -> usize;
-    /// Whether no slot is held.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// Key hashes are hashes already: 64 of their bits serve as they are.
@@ -112,15 +104,15 @@ impl EvictionOrder for LruOrder {
         }
     }
 
-    fn touch(&mut self, key: KeyHash, tick: u64) -> Option<&Slot> {
-        if let Some(mut slot) = self.unread.pop(&key) {
-            slot.used = tick;
+    fn touch(&mut self, key: KeyHash, tick: u64) -> Option<(Class, &Slot)> {
+        let before = if self.read.contains(&key) { Class::Read } else { Class::Unread };
+        if before == Class::Unread {
+            let slot = self.unread.pop(&key)?;
             self.read.push(key, slot);
-            return self.read.peek(&key);
         }
         let slot = self.read.get_mut(&key)?;
         slot.used = tick;
-        Some(slot)
+        Some((before, slot))
     }
 
     fn insert(&mut self, key: KeyHash, mut slot: Slot, tick: u64) {
@@ -135,19 +127,11 @@ impl EvictionOrder for LruOrder {
         self.unread.pop(&key).map(|slot| (Class::Unread, slot))
     }
 
-    fn class_of(&self, key: KeyHash) -> Option<Class> {
-        Class::ALL.into_iter().find(|class| self.queue(*class).contains(&key))
-    }
-
     fn coldest(&self, class: Class) -> Option<u64> {
         self.queue(class).peek_lru().map(|(_, slot)| slot.used)
     }
 
     fn evict(&mut self, class: Class) -> Option<(KeyHash, Slot)> {
         self.queue_mut(class).pop_lru()
-    }
-
-    fn len(&self) -> usize {
-        self.unread.len() + self.read.len()
     }
 }

@@ -85,26 +85,24 @@ impl<O: EvictionOrder> Part<O> {
 
     /// Reads `key`; a hit counts as a use at `tick`.
     pub fn get(&mut self, hash: KeyHash, key: &[u8], now: Now, tick: u64) -> Option<Entry> {
-        let class = self.order.class_of(hash);
-        let found = match self.order.peek(hash) {
-            Some(slot) if slot.is_expired(now.mono) => {
-                self.expire(hash);
-                None
-            }
-            Some(slot) if slot.key() == key => self.order.touch(hash, tick).map(Slot::entry),
-            _ => None,
-        };
-        if let Some(entry) = &found {
-            self.counts.hits += 1;
-            if class == Some(Class::Unread) {
-                let weight = Slot::weight_of(key.len() + entry.metadata.len() + entry.value.len());
-                self.charge(Class::Unread, weight, false);
-                self.charge(Class::Read, weight, true);
-            }
-        } else {
-            self.counts.misses += 1;
+        match self.order.peek(hash) {
+            Some(slot) if slot.is_expired(now.mono) => self.expire(hash),
+            Some(slot) if slot.key() == key => return self.hit(hash, tick),
+            _ => {}
         }
-        found
+        self.counts.misses += 1;
+        None
+    }
+
+    fn hit(&mut self, hash: KeyHash, tick: u64) -> Option<Entry> {
+        let (before, slot) = self.order.touch(hash, tick)?;
+        let (entry, weight) = (slot.entry(), slot.weight());
+        self.counts.hits += 1;
+        if before == Class::Unread {
+            self.charge(Class::Unread, weight, false);
+            self.charge(Class::Read, weight, true);
+        }
+        Some(entry)
     }
 
     /// Looks at `key` without counting a read or a use.

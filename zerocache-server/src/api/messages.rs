@@ -8,7 +8,7 @@ use axum::{
 };
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
-    wire::{MESSAGE_OVERHEAD_BYTES, RequestMessage},
+    wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
 };
 use zerocache_net::{clock, transport::MESSAGES_TYPE};
 
@@ -38,12 +38,19 @@ pub(super) async fn post(
     if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
         return Err(ApiError::missing_type(MESSAGES_TYPE));
     }
+    let started = clock::mono();
     let bytes_max = message_bytes_max(api.value_bytes_max);
     let body = read_body(body, bytes_max, &api.messages).await?;
     let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
         api.counters.bad_messages.add();
         ApiError::bad_message(error.to_string())
     })?;
-    let response = api.runtime.request(message).await;
+    let timeout_ms = message.envelope.timeout_ms;
+    let response = if timeout_ms > 0 && clock::mono().since_ms(started) > timeout_ms {
+        // Its caller has given it up while it was on its way.
+        Response::refused(RefusalCode::Expired, "the deadline passed before the message was whole")
+    } else {
+        api.runtime.request(message).await
+    };
     Ok(([(header::CONTENT_TYPE, MESSAGES_TYPE)], response.encode()).into_response())
 }
