@@ -4,34 +4,46 @@
 //! concurrent writers, by at most what they are adding); an expired value is never returned; the
 //! version known of a key never goes back while its trace is kept.
 //!
-//! When space is needed, expired entries go first, then the least recently used one among those
-//! never read here, and only when those hold no more than an eighth of the budget the least
-//! recently used one overall. The eighth lets new entries live long enough to be read.
+//! When space is needed, expired entries go first, then the oldest one among those never read here,
+//! and only when those hold no more than an eighth of the budget one of those that were read,
+//! approximately the least recently used: they stand in the order of their first reading, and whoever
+//! was read again when its turn comes goes to the end instead. The eighth lets new entries live long
+//! enough to be read.
+//!
+//! A hit takes one lock and writes nothing that other parts see; only the first hit of an entry moves
+//! it between the two queues. Shared counters are written when entries come, move or go.
 
 mod agenda;
+mod chunks;
+mod entries;
+mod held;
 mod lock;
-mod order;
+#[cfg(test)]
+mod model;
 mod part;
+mod room;
 mod slot;
 #[cfg(test)]
 mod tests;
 mod traces;
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use self::part::Part;
 pub use self::{
+    held::{Counts, Stats},
     lock::{Lock, LockFamily, SingleThread},
-    order::{Class, EvictionOrder, LruOrder},
-    part::{Counts, Held},
-    slot::{ENTRY_OVERHEAD_BYTES, Slot},
+    slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     traces::TRACE_BYTES,
+};
+use self::{
+    part::{Found, Part},
+    room::Totals,
+    slot::Slot,
 };
 use crate::{
     entry::{Applied, Entry, Lookup, Record},
     key::{Key, KeyHash, PARTS},
-    time::{Instant, Now},
+    time::Now,
     version::Version,
 };
 
@@ -40,12 +52,6 @@ pub const RETENTION_MS: u64 = 3_600_000;
 
 /// Traces may take at most this fraction of the byte budget (1/16).
 const TRACE_BUDGET_FRACTION: u64 = 16;
-
-/// The unread entries keep at least this fraction of the budget (1/8).
-const UNREAD_FRACTION: u64 = 8;
-
-/// Marks a class without entries in the table of victims.
-const NONE: u64 = u64::MAX;
 
 /// The bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,37 +62,18 @@ pub struct Capacity {
     pub bytes_max: u64,
 }
 
-/// What a store holds and what happened in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Entries held, some of which may have expired since the last sweep.
-    pub entries: u64,
-    /// Bytes charged for entries and traces.
-    pub bytes: u64,
-    /// Traces held.
-    pub traces: u64,
-    /// What happened since the store was made.
-    pub counts: Counts,
-}
-
 /// The store of a node, shared by reference.
-pub struct Store<L: LockFamily, O: EvictionOrder = LruOrder> {
-    parts: Box<[PartCell<L, O>]>,
+pub struct Store<L: LockFamily> {
+    parts: Box<[PartCell<L>]>,
     capacity: Capacity,
-    tick: AtomicU64,
-    entries: [AtomicU64; 2],
-    bytes: [AtomicU64; 2],
-    traces: AtomicU64,
+    totals: Totals,
 }
 
-/// A part with what others may look at without its lock.
-struct PartCell<L: LockFamily, O> {
-    part: L::Lock<Part<O>>,
-    coldest: [AtomicU64; 2],
-    first_due: AtomicU64,
-}
+/// A part on cache lines of its own, so that neighbours do not slow each other down.
+#[repr(align(128))]
+struct PartCell<L: LockFamily>(L::Lock<Part>);
 
-impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
+impl<L: LockFamily> Store<L> {
     /// An empty store.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
@@ -96,45 +83,56 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
 
     /// An empty store with room for `traces_max` traces in each part.
     fn with_traces(capacity: Capacity, traces_max: usize) -> Self {
-        let cell = || PartCell {
-            part: L::Lock::new(Part::new(capacity.bytes_max, traces_max)),
-            coldest: [AtomicU64::new(NONE), AtomicU64::new(NONE)],
-            first_due: AtomicU64::new(NONE),
-        };
-        Self {
-            parts: (0..PARTS).map(|_| cell()).collect(),
-            capacity,
-            tick: AtomicU64::new(0),
-            entries: Default::default(),
-            bytes: Default::default(),
-            traces: AtomicU64::new(0),
-        }
+        let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max)));
+        Self { parts: (0..PARTS).map(|_| cell()).collect(), capacity, totals: Totals::default() }
+    }
+
+    /// Reads a key where its entry lies: `hit` runs under the lock of a part and must not use the
+    /// store. A hit counts as a use.
+    pub fn read<R>(&self, key: &[u8], now: Now, hit: impl FnOnce(EntryRef<'_>) -> R) -> Option<R> {
+        let hash = KeyHash::of(key);
+        self.part(hash.part()).with(|part| match part.find(hash, key, now.mono) {
+            Found::Read(place) => Some(hit(part.serve(place).entry())),
+            Found::Unread(place) => {
+                let tick = self.totals.next_tick();
+                self.settled(hash.part(), part, |part| part.serve_first(place, tick));
+                Some(hit(part.slot(place).entry()))
+            }
+            Found::Expired(place) => {
+                self.settled(hash.part(), part, |part| part.miss(Some(place)));
+                None
+            }
+            Found::Nothing => {
+                part.miss(None);
+                None
+            }
+        })
     }
 
     /// Reads a key; a hit counts as a use.
     pub fn get(&self, key: &Key, now: Now) -> Lookup {
-        let (hash, tick) = (key.hash(), self.next_tick());
-        self.in_part(hash, |part| part.get(hash, key.as_bytes(), now, tick))
-            .map_or(Lookup::Miss, Lookup::Hit)
+        self.read(key.as_bytes(), now, |entry| entry.to_entry()).map_or(Lookup::Miss, Lookup::Hit)
     }
 
     /// Looks at a key without counting a read or a use.
     pub fn peek(&self, key: &Key, now: Now) -> Option<Entry> {
         let hash = key.hash();
-        self.cell(hash).part.with(|part| part.peek(hash, key.as_bytes(), now.mono))
+        self.part(hash.part()).with(|part| {
+            part.peek(hash, key.as_bytes(), now.mono).map(|slot| slot.entry().to_entry())
+        })
     }
 
     /// The version known of a key, be it of a value or of a trace.
     pub fn version(&self, hash: KeyHash) -> Option<Version> {
-        self.cell(hash).part.with(|part| part.version(hash))
+        self.part(hash.part()).with(|part| part.version(hash))
     }
 
     /// Merges a record, then makes room.
     ///
     /// Merging is idempotent and commutative: the same records in any order leave the same versions.
     pub fn apply(&self, record: &Record, now: Now) -> Applied {
-        let (hash, tick) = (record.key.hash(), self.next_tick());
-        let applied = self.in_part(hash, |part| {
+        let (hash, tick) = (record.key.hash(), self.totals.next_tick());
+        let applied = self.change(hash.part(), |part| {
             part.raise_trace_floor(now.wall_ms.saturating_sub(RETENTION_MS));
             part.apply(hash, record, now, tick)
         });
@@ -148,7 +146,7 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
         let floor_ms = now.wall_ms.saturating_sub(RETENTION_MS);
         let mut dropped = 0;
         for index in 0..PARTS {
-            self.in_cell(index, |part| part.raise_trace_floor(floor_ms));
+            self.change(index, |part| part.raise_trace_floor(floor_ms));
             while dropped < most && self.expire_in(index, now.mono) {
                 dropped += 1;
             }
@@ -171,8 +169,8 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
     /// What is held and what happened. Takes every lock once, one after the other.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for cell in &self.parts {
-            let (held, counts) = cell.part.with(|part| (part.held(), *part.counts()));
+        for index in 0..PARTS {
+            let (held, counts) = self.part(index).with(|part| (part.held(), *part.counts()));
             stats.entries += held.entries.iter().sum::<u64>();
             stats.bytes += held.bytes.iter().sum::<u64>() + held.traces * TRACE_BYTES;
             stats.traces += held.traces;
@@ -184,123 +182,24 @@ impl<L: LockFamily, O: EvictionOrder> Store<L, O> {
     /// How long traces are kept at the moment, in milliseconds: [`RETENTION_MS`], or less when
     /// they fill their share of the budget. The smallest of all parts.
     pub fn retention_ms(&self, now: Now) -> u64 {
-        let floors = self.parts.iter().map(|cell| cell.part.with(|part| part.trace_floor_ms()));
+        let floors = (0..PARTS).map(|index| self.part(index).with(|part| part.trace_floor_ms()));
         now.wall_ms.saturating_sub(floors.max().unwrap_or(0)).min(RETENTION_MS)
     }
 
-    fn cell(&self, hash: KeyHash) -> &PartCell<L, O> {
-        &self.parts[hash.part()]
-    }
-
-    fn next_tick(&self) -> u64 {
-        self.tick.fetch_add(1, Relaxed)
-    }
-
-    fn in_part<R>(&self, hash: KeyHash, f: impl FnOnce(&mut Part<O>) -> R) -> R {
-        self.in_cell(hash.part(), f)
+    fn part(&self, index: usize) -> &L::Lock<Part> {
+        &self.parts[index].0
     }
 
     /// Runs `f` under a part's lock and brings the figures outside of it up to date.
-    fn in_cell<R>(&self, index: usize, f: impl FnOnce(&mut Part<O>) -> R) -> R {
-        let cell = &self.parts[index];
-        cell.part.with(|part| {
-            let before = part.held();
-            let result = f(part);
-            let after = part.held();
-            for class in Class::ALL {
-                let class_index = class as usize;
-                shift(
-                    &self.entries[class_index],
-                    before.entries[class_index],
-                    after.entries[class_index],
-                );
-                shift(
-                    &self.bytes[class_index],
-                    before.bytes[class_index],
-                    after.bytes[class_index],
-                );
-                cell.coldest[class_index].store(part.coldest(class).unwrap_or(NONE), Relaxed);
-            }
-            shift(&self.traces, before.traces, after.traces);
-            cell.first_due.store(part.first_due().unwrap_or(NONE), Relaxed);
-            result
-        })
+    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Part) -> R) -> R {
+        self.part(index).with(|part| self.settled(index, part, f))
     }
 
-    fn make_room(&self, now: Instant) {
-        while let Some(over) = self.over() {
-            if !self.expire_any(now) && !self.evict_any(over) {
-                return;
-            }
-        }
-    }
-
-    /// Which bound is exceeded, if any.
-    fn over(&self) -> Option<Over> {
-        let sum = |both: &[AtomicU64; 2]| both[0].load(Relaxed) + both[1].load(Relaxed);
-        if sum(&self.entries) > self.capacity.entries_max {
-            return Some(Over::Entries);
-        }
-        let bytes = sum(&self.bytes) + self.traces.load(Relaxed) * TRACE_BYTES;
-        // Traces alone cannot be evicted for entries' sake; they have a bound of their own.
-        (bytes > self.capacity.bytes_max && sum(&self.entries) > 0).then_some(Over::Bytes)
-    }
-
-    fn expire_any(&self, now: Instant) -> bool {
-        let due = |index: &usize| self.parts[*index].first_due.load(Relaxed) <= now.as_millis();
-        (0..PARTS).filter(due).any(|index| self.expire_in(index, now))
-    }
-
-    fn expire_in(&self, index: usize, now: Instant) -> bool {
-        self.in_cell(index, |part| part.expire_one(now))
-    }
-
-    fn evict_any(&self, over: Over) -> bool {
-        let first = self.class_to_evict(over);
-        let second = match first {
-            Class::Unread => Class::Read,
-            Class::Read => Class::Unread,
-        };
-        self.evict_from(first) || self.evict_from(second)
-    }
-
-    fn class_to_evict(&self, over: Over) -> Class {
-        let unread_entries = self.entries[Class::Unread as usize].load(Relaxed);
-        let (unread, budget) = match over {
-            Over::Entries => (unread_entries, self.capacity.entries_max),
-            Over::Bytes => {
-                (self.bytes[Class::Unread as usize].load(Relaxed), self.capacity.bytes_max)
-            }
-        };
-        // The one entry that was just stored is not the victim.
-        if unread_entries > 1 && unread > budget / UNREAD_FRACTION {
-            Class::Unread
-        } else {
-            Class::Read
-        }
-    }
-
-    /// Evicts the coldest entry of a class over all parts.
-    fn evict_from(&self, class: Class) -> bool {
-        let coldest = |index: &usize| self.parts[*index].coldest[class as usize].load(Relaxed);
-        let Some(index) = (0..PARTS).min_by_key(coldest) else {
-            return false;
-        };
-        coldest(&index) != NONE && self.in_cell(index, |part| part.evict_one(class))
-    }
-}
-
-/// The bound that is exceeded.
-#[derive(Clone, Copy, Debug)]
-enum Over {
-    Entries,
-    Bytes,
-}
-
-fn shift(total: &AtomicU64, before: u64, after: u64) {
-    match after.cmp(&before) {
-        core::cmp::Ordering::Greater => drop(total.fetch_add(after - before, Relaxed)),
-        core::cmp::Ordering::Less => drop(total.fetch_sub(before - after, Relaxed)),
-        core::cmp::Ordering::Equal => {}
+    /// Runs `f` on a part that is locked and brings the figures outside of it up to date.
+    fn settled<R>(&self, index: usize, part: &mut Part, f: impl FnOnce(&mut Part) -> R) -> R {
+        let before = part.held();
+        let result = f(part);
+        self.totals.settle(index, before, part);
+        result
     }
 }

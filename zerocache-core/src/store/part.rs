@@ -1,81 +1,58 @@
 //! One of the 64 parts of the store: what one lock guards.
 
 use super::{
-    agenda::Agenda,
-    order::{Class, EvictionOrder},
-    slot::Slot,
+    entries::Entries,
+    held::{Counts, Held},
+    slot::{Class, Slot},
     traces::Traces,
 };
 use crate::{
-    entry::{Applied, Change, Entry, Record},
+    entry::{Applied, Change, Record},
     key::KeyHash,
     time::{Instant, Now},
     version::Version,
 };
 
-/// What happened in a part since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Reads that found an unexpired value.
-    pub hits: u64,
-    /// Reads that found none.
-    pub misses: u64,
-    /// Entries dropped because their time had come.
-    pub expired: u64,
-    /// Entries dropped for space.
-    pub evicted: u64,
-    /// Records that put a value in force.
-    pub puts: u64,
-    /// Records that put a delete in force.
-    pub deletes: u64,
-    /// Records that lost to a newer version, or were too old for an unknown key.
-    pub outdated: u64,
-    /// Values that a replica could not keep because they exceed its budget.
-    pub unkept: u64,
+/// What the look-up of a reader found.
+#[derive(Clone, Copy, Debug)]
+pub enum Found {
+    /// An entry to serve, that was read before.
+    Read(u32),
+    /// An entry to serve, for the first time.
+    Unread(u32),
+    /// An entry whose time has come.
+    Expired(u32),
+    /// Nothing.
+    Nothing,
 }
 
-impl Counts {
-    /// Adds the counts of another part.
-    pub fn add(&mut self, other: &Self) {
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.expired += other.expired;
-        self.evicted += other.evicted;
-        self.puts += other.puts;
-        self.deletes += other.deletes;
-        self.outdated += other.outdated;
-        self.unkept += other.unkept;
-    }
+/// What the visit of the eviction did to a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// The entry that goes first is gone.
+    Evicted,
+    /// It was used since it was put at the end of its queue, and stands there again.
+    Spared,
+    /// The class is empty.
+    Empty,
 }
 
-/// What a part holds, by class: the figures that the store's bounds are about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Entries, unread and read.
-    pub entries: [u64; 2],
-    /// Their weights, unread and read.
-    pub bytes: [u64; 2],
-    /// Traces.
-    pub traces: u64,
-}
-
-/// Slots, the order of their expiries, and traces of one part of the key space.
-pub struct Part<O> {
-    order: O,
-    due: Agenda,
+/// Entries and traces of one part of the key space.
+#[derive(Debug)]
+pub struct Part {
+    entries: Entries,
     traces: Traces,
     held: Held,
     counts: Counts,
     weight_max: u64,
 }
 
-impl<O: EvictionOrder> Part<O> {
+impl Part {
     /// An empty part that keeps no value heavier than `weight_max` and at most `traces_max` traces.
     #[must_use]
     pub fn new(weight_max: u64, traces_max: usize) -> Self {
         Self {
-            order: O::default(),
-            due: Agenda::default(),
+            entries: Entries::default(),
             traces: Traces::new(traces_max),
             held: Held::default(),
             counts: Counts::default(),
@@ -83,51 +60,81 @@ impl<O: EvictionOrder> Part<O> {
         }
     }
 
-    /// Reads `key`; a hit counts as a use at `tick`.
-    pub fn get(&mut self, hash: KeyHash, key: &[u8], now: Now, tick: u64) -> Option<Entry> {
-        match self.order.peek(hash) {
-            Some(slot) if slot.is_expired(now.mono) => self.expire(hash),
-            Some(slot) if slot.key() == key => return self.hit(hash, tick),
-            _ => {}
+    /// Looks for what a reader of `key` gets. Whoever asks says what follows from it, by
+    /// [`Part::serve`], [`Part::serve_first`] or [`Part::miss`].
+    #[must_use]
+    pub fn find(&self, hash: KeyHash, key: &[u8], now: Instant) -> Found {
+        match self.entries.find(hash, key) {
+            Some(place) => match self.entries.slot(place) {
+                slot if slot.is_expired(now) => Found::Expired(place),
+                Slot { class: Class::Read, .. } => Found::Read(place),
+                _ => Found::Unread(place),
+            },
+            None => Found::Nothing,
         }
-        self.counts.misses += 1;
-        None
     }
 
-    fn hit(&mut self, hash: KeyHash, tick: u64) -> Option<Entry> {
-        let (before, slot) = self.order.touch(hash, tick)?;
-        let (entry, weight) = (slot.entry(), slot.weight());
+    /// Counts a hit and a use of an entry that was read before.
+    pub fn serve(&mut self, place: u32) -> &Slot {
         self.counts.hits += 1;
-        if before == Class::Unread {
-            self.charge(Class::Unread, weight, false);
-            self.charge(Class::Read, weight, true);
+        self.entries.note_use(place);
+        self.entries.slot(place)
+    }
+
+    /// Counts the first hit of an entry, which moves it to the read ones.
+    pub fn serve_first(&mut self, place: u32, tick: u32) {
+        self.counts.hits += 1;
+        let weight = self.entries.slot(place).weight();
+        self.entries.promote(place, tick);
+        self.charge(Class::Unread, weight, false);
+        self.charge(Class::Read, weight, true);
+    }
+
+    /// The entry at a place.
+    #[must_use]
+    pub fn slot(&self, place: u32) -> &Slot {
+        self.entries.slot(place)
+    }
+
+    /// Counts a miss, and drops what has expired.
+    pub fn miss(&mut self, expired: Option<u32>) {
+        self.counts.misses += 1;
+        if let Some(place) = expired {
+            self.expire(place);
         }
-        Some(entry)
     }
 
     /// Looks at `key` without counting a read or a use.
     #[must_use]
-    pub fn peek(&self, hash: KeyHash, key: &[u8], now: Instant) -> Option<Entry> {
-        let slot = self.order.peek(hash)?;
-        (slot.key() == key && !slot.is_expired(now)).then(|| slot.entry())
+    pub fn peek(&self, hash: KeyHash, key: &[u8], now: Instant) -> Option<&Slot> {
+        let slot = self.entries.slot(self.entries.find(hash, key)?);
+        (!slot.is_expired(now)).then_some(slot)
     }
 
     /// The version known of a key, be it of a value or of a trace.
     #[must_use]
     pub fn version(&self, hash: KeyHash) -> Option<Version> {
-        self.order.peek(hash).map(|slot| slot.version).or_else(|| self.traces.get(hash))
+        match self.entries.find_hash(hash) {
+            Some(place) => Some(self.entries.slot(place).version),
+            None => self.traces.get(hash),
+        }
     }
 
     /// Merges a record: the higher version wins; at equal versions the earlier expiry does.
-    pub fn apply(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u64) -> Applied {
-        match self.version(hash) {
+    pub fn apply(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> Applied {
+        let place = self.entries.find_hash(hash);
+        let known = match place {
+            Some(place) => Some(self.entries.slot(place).version),
+            None => self.traces.get(hash),
+        };
+        match known {
             Some(known) if known > record.version => {
                 self.counts.outdated += 1;
                 return Applied::Older(known);
             }
             Some(known) if known == record.version => {
-                if let Change::Put { expires, .. } = &record.change {
-                    self.shorten(hash, *expires);
+                if let (Some(place), Change::Put { expires, .. }) = (place, &record.change) {
+                    self.entries.shorten(place, *expires);
                 }
                 return Applied::Same;
             }
@@ -137,43 +144,53 @@ impl<O: EvictionOrder> Part<O> {
             }
             _ => {}
         }
-        self.remove(hash);
         match &record.change {
             Change::Put { value, metadata, expires } if *expires > now.mono => {
                 let key = record.key.as_bytes();
-                let slot = Slot::new(key, metadata, value, record.version, *expires);
-                self.insert(hash, slot, tick);
+                if Slot::weight_of(record.payload_bytes()) > self.weight_max {
+                    // A replica that cannot keep a value has still dropped its older one.
+                    self.counts.unkept += 1;
+                    self.drop_for(hash, place, record.version);
+                } else {
+                    let slot = Slot::new((hash, key), metadata, value, record.version, *expires);
+                    self.put(hash, place, slot, tick);
+                }
             }
             Change::Put { .. } => {
                 self.counts.expired += 1;
-                self.traces.leave(hash, record.version);
+                self.drop_for(hash, place, record.version);
             }
             Change::Delete => {
                 self.counts.deletes += 1;
-                self.traces.leave(hash, record.version);
+                self.drop_for(hash, place, record.version);
             }
         }
-        self.held.traces = self.traces.len() as u64;
         Applied::Newer
     }
 
     /// Drops one entry that has expired; false when there is none.
     pub fn expire_one(&mut self, now: Instant) -> bool {
-        let Some((_, hash)) = self.due.pop_until(now.as_millis()) else { return false };
-        self.expire(hash);
-        true
+        match self.entries.find_due(now) {
+            Some(place) => {
+                self.expire(place);
+                true
+            }
+            None => false,
+        }
     }
 
-    /// Drops the entry of a class that goes first; false when the class is empty.
-    pub fn evict_one(&mut self, class: Class) -> bool {
-        let Some((hash, slot)) = self.order.evict(class) else {
-            return false;
-        };
-        self.charge(class, slot.weight(), false);
-        self.due.remove(slot.expires.as_millis(), hash);
+    /// Visits the entry of a class that goes first: evicts it, unless it was used and `spare` says
+    /// that it may then stay. One that stays is as if first read at `tick`.
+    pub fn evict(&mut self, class: Class, spare: bool, tick: impl FnOnce() -> u32) -> Visit {
+        let Some(place) = self.entries.oldest(class) else { return Visit::Empty };
+        if spare && class == Class::Read && self.entries.slot(place).is_used {
+            self.entries.promote(place, tick());
+            return Visit::Spared;
+        }
         self.counts.evicted += 1;
-        self.leave_trace(hash, slot.version);
-        true
+        let slot = self.remove(place);
+        self.leave_trace(slot.hash(), slot.version);
+        Visit::Evicted
     }
 
     /// Drops traces at or below `floor_ms`; records that old are refused for unknown keys.
@@ -190,14 +207,14 @@ impl<O: EvictionOrder> Part<O> {
 
     /// The tick of the entry of a class that goes first.
     #[must_use]
-    pub fn coldest(&self, class: Class) -> Option<u64> {
-        self.order.coldest(class)
+    pub fn oldest_tick(&self, class: Class) -> Option<u32> {
+        self.entries.oldest(class).map(|place| self.entries.slot(place).tick)
     }
 
-    /// The moment at which the next entry expires, in milliseconds.
+    /// The moment before which no entry expires, in milliseconds.
     #[must_use]
-    pub fn first_due(&self) -> Option<u64> {
-        self.due.first()
+    pub fn first_due(&self) -> u64 {
+        self.entries.first_due()
     }
 
     /// What is held.
@@ -212,48 +229,48 @@ impl<O: EvictionOrder> Part<O> {
         &self.counts
     }
 
-    fn insert(&mut self, hash: KeyHash, slot: Slot, tick: u64) {
-        if slot.weight() > self.weight_max {
-            // A replica that cannot keep a value has still dropped its older one.
-            self.counts.unkept += 1;
-            self.leave_trace(hash, slot.version);
-            return;
-        }
-        self.traces.forget(hash);
+    fn put(&mut self, hash: KeyHash, place: Option<u32>, slot: Slot, tick: u32) {
         self.counts.puts += 1;
-        self.charge(Class::Unread, slot.weight(), true);
-        self.due.add(slot.expires.as_millis(), hash);
-        self.order.insert(hash, slot, tick);
-    }
-
-    fn remove(&mut self, hash: KeyHash) -> Option<Slot> {
-        let (class, slot) = self.order.remove(hash)?;
-        self.charge(class, slot.weight(), false);
-        self.due.remove(slot.expires.as_millis(), hash);
-        Some(slot)
-    }
-
-    fn expire(&mut self, hash: KeyHash) {
-        if let Some(slot) = self.remove(hash) {
-            self.counts.expired += 1;
-            self.leave_trace(hash, slot.version);
+        let weight = slot.weight();
+        match place {
+            Some(place) => {
+                let old = self.entries.slot(place);
+                let (class, old_weight) = (old.class, old.weight());
+                self.charge(class, old_weight, false);
+                self.entries.replace(place, slot, tick);
+            }
+            None => {
+                self.traces.forget(hash);
+                self.held.traces = self.traces.len() as u64;
+                self.entries.insert(slot, tick);
+            }
         }
+        self.charge(Class::Unread, weight, true);
+    }
+
+    /// Leaves nothing of a key but a trace of `version`.
+    fn drop_for(&mut self, hash: KeyHash, place: Option<u32>, version: Version) {
+        if let Some(place) = place {
+            self.remove(place);
+        }
+        self.leave_trace(hash, version);
+    }
+
+    fn remove(&mut self, place: u32) -> Slot {
+        let slot = self.entries.remove(place);
+        self.charge(slot.class, slot.weight(), false);
+        slot
+    }
+
+    fn expire(&mut self, place: u32) {
+        self.counts.expired += 1;
+        let slot = self.remove(place);
+        self.leave_trace(slot.hash(), slot.version);
     }
 
     fn leave_trace(&mut self, hash: KeyHash, version: Version) {
         self.traces.leave(hash, version);
         self.held.traces = self.traces.len() as u64;
-    }
-
-    fn shorten(&mut self, hash: KeyHash, expires: Instant) {
-        let Some(slot) = self.order.peek_mut(hash) else {
-            return;
-        };
-        if expires < slot.expires {
-            self.due.remove(slot.expires.as_millis(), hash);
-            self.due.add(expires.as_millis(), hash);
-            slot.expires = expires;
-        }
     }
 
     fn charge(&mut self, class: Class, weight: u64, add: bool) {
@@ -266,5 +283,13 @@ impl<O: EvictionOrder> Part<O> {
             *entries -= 1;
             *bytes -= weight;
         }
+    }
+
+    /// Panics unless everything in here agrees.
+    #[cfg(test)]
+    pub fn check(&self) {
+        assert_eq!(self.entries.check(), (self.held.entries, self.held.bytes));
+        self.traces.check();
+        assert_eq!(self.traces.len() as u64, self.held.traces);
     }
 }

@@ -1,84 +1,173 @@
-//! One stored entry in one allocation.
+//! One stored entry: what stands in a part's table, and the bytes beside it.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use bytes::Bytes;
 
-use crate::{entry::Entry, time::Instant, version::Version};
+use crate::{
+    entry::Entry,
+    key::KeyHash,
+    limits::{KEY_BYTES_WIRE_MAX, METADATA_BYTES_MAX},
+    time::Instant,
+    version::Version,
+};
 
-/// Bytes charged for an entry beyond its own: node, table slot, order of expiry, allocator.
+/// Bytes charged for an entry beyond its own: slot, table, agenda, allocator.
 ///
-/// A release build on 64-bit Linux took 202 of them with 100,000 entries and 216 with a million (keys
-/// of 32 bytes, values of 100, lifetimes spread over an hour, half of the entries read).
-pub const ENTRY_OVERHEAD_BYTES: u64 = 216;
+/// A release build on 64-bit Linux took 88 to 90 of them with 100,000 to a million entries (keys of 32
+/// bytes, values of 100, lifetimes spread over an hour, half of the entries read), depending on how
+/// full the tables were.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 90;
 
-/// A stored entry: key, metadata and value stand in one exact allocation, so that nothing larger
-/// (a read buffer, say) is kept alive by it.
+/// Key, metadata and value of more bytes than this are shared with their readers; less is copied,
+/// which costs a reader no more than counting it and saves the memory of the count.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes charged for what lets an entry be shared: the handle and its count.
+const SHARED_OVERHEAD_BYTES: u64 = 80;
+
+/// No place: the end of a queue.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// Whether an entry was read since it was stored here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Stored and never read here: goes first.
+    Unread,
+    /// Read at least once.
+    Read,
+}
+
+impl Class {
+    /// Both classes, in the order in which they go.
+    pub const ALL: [Self; 2] = [Self::Unread, Self::Read];
+}
+
+/// A stored entry, with its place among the others of its part. One cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Slot {
-    data: Bytes,
-    key_bytes: u32,
-    metadata_bytes: u32,
+    block: Block,
     /// The write that it comes from.
     pub version: Version,
     /// The moment from which it is no longer served.
     pub expires: Instant,
-    /// When it was last used: the store's use counter, not a clock.
-    pub used: u64,
+    /// 32 bits of the key's hash, for the table; the rest follows from the key.
+    pub hash_bits: u32,
+    /// The neighbour in the queue that goes before this one.
+    pub older: u32,
+    /// The neighbour in the queue that goes after this one.
+    pub newer: u32,
+    /// When it was put at the end of its queue: the store's counter, not a clock.
+    pub tick: u32,
+    key_bytes: u32,
+    metadata_bytes: u16,
+    /// In which queue it is.
+    pub class: Class,
+    /// Whether it was read since it was put at the end of its queue.
+    pub is_used: bool,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Slot>() == 64);
+const _: () = assert!(METADATA_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(KEY_BYTES_WIRE_MAX <= u32::MAX as usize);
+
+/// Key, metadata and value, in one allocation of their size: nothing larger (a read buffer, say) is
+/// kept alive by them.
+#[derive(Debug)]
+enum Block {
+    Copied(Box<[u8]>),
+    // Behind a box, so that the small ones need no more than their own two words.
+    Shared(Box<Bytes>),
+}
+
+/// An entry as a reader sees it where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef<'a> {
+    /// The value, possibly empty.
+    pub value: &'a [u8],
+    /// Tagged fields that nodes forward unchanged.
+    pub metadata: &'a [u8],
+    /// The write that it comes from.
+    pub version: Version,
+    /// The moment from which it is no longer served.
+    pub expires: Instant,
+    block: &'a Block,
+    value_at: usize,
 }
 
 impl Slot {
     /// Copies an entry into its own allocation.
+    ///
+    /// # Panics
+    /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
     #[must_use]
     pub fn new(
-        key: &[u8],
+        (hash, key): (KeyHash, &[u8]),
         metadata: &[u8],
         value: &[u8],
         version: Version,
         expires: Instant,
     ) -> Self {
-        let mut data = Vec::with_capacity(key.len() + metadata.len() + value.len());
-        data.extend_from_slice(key);
-        data.extend_from_slice(metadata);
-        data.extend_from_slice(value);
+        let metadata_bytes = u16::try_from(metadata.len());
+        let key_bytes = u32::try_from(key.len());
+        let (Ok(metadata_bytes), Ok(key_bytes)) = (metadata_bytes, key_bytes) else {
+            panic!("{} bytes of key, {} of metadata", key.len(), metadata.len());
+        };
         Self {
-            data: Bytes::from(data),
-            key_bytes: key.len() as u32,
-            metadata_bytes: metadata.len() as u32,
+            block: Block::new(key, metadata, value),
             version,
             expires,
-            used: 0,
+            hash_bits: hash_bits(hash),
+            older: NOWHERE,
+            newer: NOWHERE,
+            tick: 0,
+            key_bytes,
+            metadata_bytes,
+            class: Class::Unread,
+            is_used: false,
         }
     }
 
     /// Bytes charged for an entry with this much of its own.
     #[must_use]
     pub const fn weight_of(payload_bytes: usize) -> u64 {
-        payload_bytes as u64 + ENTRY_OVERHEAD_BYTES
+        let shared = if payload_bytes > COPIED_BYTES_MAX { SHARED_OVERHEAD_BYTES } else { 0 };
+        payload_bytes as u64 + ENTRY_OVERHEAD_BYTES + shared
     }
 
     /// Bytes charged for this entry.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        Self::weight_of(self.data.len())
+        Self::weight_of(self.block.bytes().len())
     }
 
     /// The whole key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        &self.data[..self.key_bytes as usize]
+        &self.block.bytes()[..self.key_bytes as usize]
     }
 
-    /// What a reader gets; the value is a view, not a copy.
+    /// The hash of the key.
     #[must_use]
-    pub fn entry(&self) -> Entry {
-        let metadata = self.key_bytes as usize;
-        let value = metadata + self.metadata_bytes as usize;
-        Entry {
-            value: self.data.slice(value..),
-            metadata: self.data.slice(metadata..value),
+    pub fn hash(&self) -> KeyHash {
+        KeyHash::of(self.key())
+    }
+
+    /// What a reader gets to see.
+    #[must_use]
+    pub fn entry(&self) -> EntryRef<'_> {
+        let bytes = self.block.bytes();
+        let metadata_at = self.key_bytes as usize;
+        let value_at = metadata_at + usize::from(self.metadata_bytes);
+        EntryRef {
+            value: &bytes[value_at..],
+            metadata: &bytes[metadata_at..value_at],
             version: self.version,
             expires: self.expires,
+            block: &self.block,
+            value_at,
         }
     }
 
@@ -87,4 +176,59 @@ impl Slot {
     pub fn is_expired(&self, now: Instant) -> bool {
         self.expires <= now
     }
+}
+
+impl Block {
+    fn new(key: &[u8], metadata: &[u8], value: &[u8]) -> Self {
+        let mut data = Vec::with_capacity(key.len() + metadata.len() + value.len());
+        data.extend_from_slice(key);
+        data.extend_from_slice(metadata);
+        data.extend_from_slice(value);
+        if data.len() > COPIED_BYTES_MAX {
+            Self::Shared(Box::new(Bytes::from(data)))
+        } else {
+            Self::Copied(data.into_boxed_slice())
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl EntryRef<'_> {
+    /// The value to keep: a copy of a small one, a further reference to a large one.
+    #[must_use]
+    pub fn to_value(&self) -> Bytes {
+        match self.block {
+            Block::Copied(_) => Bytes::copy_from_slice(self.value),
+            Block::Shared(bytes) => bytes.slice(self.value_at..),
+        }
+    }
+
+    /// The entry to keep, its value as [`EntryRef::to_value`] has it.
+    #[must_use]
+    pub fn to_entry(&self) -> Entry {
+        Entry {
+            value: self.to_value(),
+            metadata: Bytes::copy_from_slice(self.metadata),
+            version: self.version,
+            expires: self.expires,
+        }
+    }
+}
+
+/// The part of a hash that a slot keeps.
+#[must_use]
+pub const fn hash_bits(hash: KeyHash) -> u32 {
+    hash.0 as u32
+}
+
+/// Those bits as a table wants them: it takes the place from the low end and a tag from the high one.
+#[must_use]
+pub const fn table_hash(bits: u32) -> u64 {
+    (bits as u64) << 32 | bits as u64
 }

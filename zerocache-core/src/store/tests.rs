@@ -1,30 +1,29 @@
-//! The store against a naive oracle, and its rules one by one.
+//! The rules of the store, one by one.
 
-use alloc::{collections::BTreeMap, format, vec, vec::Vec};
+use alloc::{format, vec, vec::Vec};
 
 use bytes::Bytes;
-use proptest::prelude::*;
 
 use super::*;
-use crate::{entry::Change, version::Incarnation};
+use crate::{entry::Change, time::Instant, version::Incarnation};
 
-type TestStore = Store<SingleThread>;
+pub(super) type TestStore = Store<SingleThread>;
 
 const WALL_MS: u64 = 1_800_000_000_000;
 
-fn at(ms: u64) -> Now {
+pub(super) fn at(ms: u64) -> Now {
     Now::new(ms, WALL_MS + ms)
 }
 
-fn key(name: &str) -> Key {
+pub(super) fn key(name: &str) -> Key {
     Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).unwrap()
 }
 
-fn version(stamp_ms: u64, writer: u64) -> Version {
+pub(super) fn version(stamp_ms: u64, writer: u64) -> Version {
     Version::new((WALL_MS + stamp_ms) << Version::COUNTER_BITS, Incarnation(writer))
 }
 
-fn put(name: &str, value: &str, version: Version, expires_ms: u64) -> Record {
+pub(super) fn put(name: &str, value: &str, version: Version, expires_ms: u64) -> Record {
     let change = Change::Put {
         value: Bytes::copy_from_slice(value.as_bytes()),
         metadata: Bytes::new(),
@@ -33,11 +32,11 @@ fn put(name: &str, value: &str, version: Version, expires_ms: u64) -> Record {
     Record { key: key(name), version, change }
 }
 
-fn delete(name: &str, version: Version) -> Record {
+pub(super) fn delete(name: &str, version: Version) -> Record {
     Record { key: key(name), version, change: Change::Delete }
 }
 
-fn store(entries_max: u64, bytes_max: u64) -> TestStore {
+pub(super) fn store(entries_max: u64, bytes_max: u64) -> TestStore {
     TestStore::new(Capacity { entries_max, bytes_max })
 }
 
@@ -149,14 +148,14 @@ fn a_record_older_than_the_retention_is_refused_for_an_unknown_key() {
 
 #[test]
 fn traces_are_bounded_and_the_retention_says_so() {
-    // 1/16 of 1 MiB is room for 682 traces, 10 in each part.
+    // 1/16 of 1 MiB is room for 1,424 traces, 22 in each part.
     let store = store(100, 1 << 20);
     assert_eq!(store.retention_ms(at(0)), RETENTION_MS);
     for n in 0..20_000u64 {
         store.apply(&delete(&format!("k{n}"), version(n, 1)), at(n));
     }
     let stats = store.stats();
-    assert!(stats.traces <= 682, "{} traces", stats.traces);
+    assert!(stats.traces <= 1_424, "{} traces", stats.traces);
     assert!(stats.bytes <= 1 << 16, "{} bytes", stats.bytes);
     assert!(store.retention_ms(at(20_000)) < 20_000);
     // Every part has lost traces by now, so that none can tell this write from a deleted one.
@@ -213,198 +212,42 @@ fn a_stored_value_does_not_keep_its_buffer_alive() {
     assert!(buffer.is_unique(), "the store holds the read buffer");
 }
 
-/// What a store may do, on few keys so that they meet.
-#[derive(Clone, Debug)]
-enum Op {
-    Put { key: u8, stamp: u64, writer: u64, ttl_ms: u64, size: usize },
-    Delete { key: u8, stamp: u64, writer: u64 },
-    Get { key: u8 },
-    Sweep,
-    Wait { ms: u64 },
+#[test]
+fn keys_that_share_the_bits_of_the_table_are_told_apart() {
+    // Of one part, and equal in the 32 bits of the hash that a slot keeps.
+    let (one, other) = ("key171521", "key771327");
+    assert_eq!(key(one).hash().part(), key(other).hash().part());
+    assert_eq!(key(one).hash().0 as u32, key(other).hash().0 as u32);
+    let store = store(10, 1 << 20);
+    store.apply(&put(one, "1", version(1, 1), 9_000), at(0));
+    assert_eq!((value(&store, other, 1), store.version(key(other).hash())), (None, None));
+    store.apply(&put(other, "2", version(2, 1), 9_000), at(0));
+    assert_eq!(value(&store, one, 1).as_deref(), Some(&b"1"[..]));
+    store.apply(&delete(one, version(3, 1)), at(2));
+    assert_eq!(value(&store, one, 3), None);
+    assert_eq!(value(&store, other, 3).as_deref(), Some(&b"2"[..]));
+    store.check();
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        4 => (0..12u8, 0..40u64, 0..3u64, 1..4_000u64, 0..600usize).prop_map(
-            |(key, stamp, writer, ttl_ms, size)| Op::Put { key, stamp, writer, ttl_ms, size }
-        ),
-        1 => (0..12u8, 0..40u64, 0..3u64)
-            .prop_map(|(key, stamp, writer)| Op::Delete { key, stamp, writer }),
-        4 => (0..12u8).prop_map(|key| Op::Get { key }),
-        1 => Just(Op::Sweep),
-        2 => (1..900u64).prop_map(|ms| Op::Wait { ms }),
-    ]
-}
-
-/// The rules in their plainest form: one list, searched from end to end.
-struct Oracle {
-    capacity: Capacity,
-    slots: Vec<OracleSlot>,
-    versions: BTreeMap<u8, Version>,
-    tick: u64,
-}
-
-#[derive(Clone)]
-struct OracleSlot {
-    key: u8,
-    version: Version,
-    expires: u64,
-    weight: u64,
-    read: bool,
-    used: u64,
-}
-
-impl Oracle {
-    fn write(&mut self, key: u8, version: Version, slot: Option<OracleSlot>, now: u64) {
-        self.tick += 1;
-        if let Some(known) = self.versions.get(&key).copied() {
-            if known == version {
-                // Equal versions: the earlier expiry wins.
-                let expires = slot.map_or(u64::MAX, |slot| slot.expires);
-                let held = self.slots.iter_mut().find(|held| held.key == key);
-                if let Some(held) = held {
-                    held.expires = held.expires.min(expires);
-                }
-                return;
-            }
-            if known > version {
-                return;
-            }
-        }
-        self.versions.insert(key, version);
-        self.slots.retain(|held| held.key != key);
-        if let Some(slot) = slot.filter(|slot| slot.expires > now) {
-            self.slots.push(OracleSlot { used: self.tick, ..slot });
-        }
-        self.make_room(now);
-    }
-
-    fn traces(&self) -> u64 {
-        (self.versions.len() - self.slots.len()) as u64
-    }
-
-    fn over(&self) -> Option<bool> {
-        if self.slots.len() as u64 > self.capacity.entries_max {
-            return Some(false);
-        }
-        let bytes: u64 = self.slots.iter().map(|slot| slot.weight).sum();
-        let bytes = bytes + self.traces() * TRACE_BYTES;
-        (bytes > self.capacity.bytes_max && !self.slots.is_empty()).then_some(true)
-    }
-
-    fn make_room(&mut self, now: u64) {
-        while let Some(by_bytes) = self.over() {
-            if let Some(index) = self.slots.iter().position(|slot| slot.expires <= now) {
-                self.slots.remove(index);
-                continue;
-            }
-            let unread: Vec<_> = self.slots.iter().filter(|slot| !slot.read).collect();
-            let share_exceeded = if by_bytes {
-                unread.iter().map(|slot| slot.weight).sum::<u64>() > self.capacity.bytes_max / 8
-            } else {
-                unread.len() as u64 > self.capacity.entries_max / 8
-            };
-            let read_class = !(unread.len() > 1 && share_exceeded);
-            let victim = |read: bool| {
-                self.slots.iter().filter(|s| s.read == read).min_by_key(|s| s.used).map(|s| s.key)
-            };
-            let victim = victim(read_class).or_else(|| victim(!read_class)).unwrap();
-            self.slots.retain(|slot| slot.key != victim);
-        }
-    }
-
-    fn get(&mut self, key: u8, now: u64) -> Option<Version> {
-        self.tick += 1;
-        self.slots.retain(|slot| slot.key != key || slot.expires > now);
-        let slot = self.slots.iter_mut().find(|slot| slot.key == key)?;
-        (slot.read, slot.used) = (true, self.tick);
-        Some(slot.version)
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// Any sequence of operations gives what the plain list gives, and keeps to the bounds.
-    #[test]
-    fn behaves_like_the_oracle(
-        ops in prop::collection::vec(op(), 1..120),
-        entries_max in 1..10u64,
-        bytes_max in 2_000..6_000u64,
-    ) {
-        // Traces are bounded by 1/16 of the budget; here all of them fit.
-        let capacity = Capacity { entries_max, bytes_max };
-        let store = Store::<SingleThread>::with_traces(capacity, 64);
-        let mut oracle = Oracle { capacity, slots: vec![], versions: BTreeMap::new(), tick: 0 };
-        let mut now = 0;
-        for op in ops {
-            match op {
-                Op::Put { key, stamp, writer, ttl_ms, size } => {
-                    let (name, value) = (format!("{key}"), "x".repeat(size));
-                    let version = version(stamp, writer);
-                    let record = put(&name, &value, version, now + ttl_ms);
-                    let weight = (name.len() + size) as u64 + ENTRY_OVERHEAD_BYTES;
-                    let slot = OracleSlot {
-                        key, version, expires: now + ttl_ms, weight, read: false, used: 0,
-                    };
-                    store.apply(&record, at(now));
-                    oracle.write(key, version, Some(slot), now);
-                }
-                Op::Delete { key, stamp, writer } => {
-                    store.apply(&delete(&format!("{key}"), version(stamp, writer)), at(now));
-                    oracle.write(key, version(stamp, writer), None, now);
-                }
-                Op::Get { key: name } => {
-                    let found = match store.get(&key(&format!("{name}")), at(now)) {
-                        Lookup::Hit(entry) => Some(entry.version),
-                        Lookup::Miss => None,
-                    };
-                    prop_assert_eq!(found, oracle.get(name, now));
-                }
-                Op::Sweep => {
-                    store.sweep(at(now), usize::MAX);
-                    oracle.slots.retain(|slot| slot.expires > now);
-                }
-                Op::Wait { ms } => now += ms,
-            }
-            let stats = store.stats();
-            prop_assert!(stats.entries <= entries_max);
-            prop_assert!(stats.bytes <= bytes_max || stats.entries == 0);
-            for (name, version) in &oracle.versions {
-                let key = key(&format!("{name}"));
-                prop_assert_eq!(store.version(key.hash()), Some(*version));
-                // Which expired entry goes first is left open, which live one is not.
-                let live = oracle.slots.iter().any(|s| s.key == *name && s.expires > now);
-                prop_assert_eq!(store.peek(&key, at(now)).is_some(), live);
-            }
-        }
-    }
-
-    /// The same records in any order, with repeats, leave the same versions everywhere.
-    #[test]
-    fn merging_is_commutative_and_idempotent(
-        writes in prop::collection::vec((0..4u8, 0..6u64, 0..3u64, any::<bool>()), 1..30),
-        seed in any::<u64>(),
-    ) {
-        let record = |&(key, stamp, writer, is_put): &(u8, u64, u64, bool)| {
-            let (name, version) = (format!("{key}"), version(stamp, writer * 2 + u64::from(is_put)));
-            // One version names one write: its value and lifetime follow from it.
-            if is_put { put(&name, &format!("{stamp}/{writer}"), version, 60_000) } else { delete(&name, version) }
-        };
-        let (a, b) = (store(100, 1 << 20), store(100, 1 << 20));
-        for write in &writes {
-            a.apply(&record(write), at(0));
-        }
-        let mut shuffled = writes.clone();
-        shuffled.extend(writes.iter().take(5).copied());
-        shuffled.sort_by_key(|write| xxhash_rust::xxh3::xxh3_64_with_seed(format!("{write:?}").as_bytes(), seed));
-        for write in &shuffled {
-            b.apply(&record(write), at(0));
-        }
-        for name in 0..4u8 {
-            let key = key(&format!("{name}"));
-            prop_assert_eq!(a.version(key.hash()), b.version(key.hash()));
-            prop_assert_eq!(a.peek(&key, at(1)), b.peek(&key, at(1)));
-        }
-    }
+#[test]
+fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
+    let store = store(10, 1 << 20);
+    let large = "x".repeat(10_000);
+    store.apply(&put("small", "v", version(1, 1), 9_000), at(0));
+    store.apply(&put("large", &large, version(2, 1), 9_000), at(0));
+    let seen = store.read(b"small", at(1), |entry| {
+        assert_eq!((entry.version, entry.metadata), (version(1, 1), &b""[..]));
+        (entry.value.to_vec(), entry.expires)
+    });
+    assert_eq!(seen, Some((b"v".to_vec(), Instant::from_millis(9_000))));
+    let keep = || store.read(b"large", at(1), |entry| entry.to_value()).unwrap();
+    let (first, second) = (keep(), keep());
+    assert_eq!((&first[..], first.as_ptr()), (large.as_bytes(), second.as_ptr()));
+    assert_eq!(store.read(b"none", at(1), |_| ()), None);
+    assert_eq!(store.read(b"small", at(9_000), |_| ()), None);
+    let counts = store.stats().counts;
+    assert_eq!((counts.hits, counts.misses, counts.expired), (3, 2, 1));
+    // What a reader holds outlives its entry.
+    store.apply(&delete("large", version(3, 1)), at(2));
+    assert_eq!(&first[..], large.as_bytes());
 }
