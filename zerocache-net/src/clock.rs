@@ -1,5 +1,8 @@
 //! The one place where a process reads its clocks.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod coarse;
+
 use std::{
     sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -22,9 +25,7 @@ static ANCHOR: OnceLock<Anchor> = OnceLock::new();
 /// The present moment: milliseconds since the process first asked, and since the Unix epoch.
 #[must_use]
 pub fn now() -> Now {
-    let anchor = anchor();
-    let passed = monotonic().saturating_sub(anchor.mono);
-    Now::new(millis(passed), millis(anchor.wall + passed))
+    at(anchor(), monotonic())
 }
 
 /// The monotonic part of [`now`].
@@ -33,10 +34,32 @@ pub fn mono() -> Instant {
     now().mono
 }
 
+/// [`now`] as of the kernel's last tick, at most 10 ms ago: half the cost, for a moment with which
+/// lifetimes are compared.
+///
+/// It never runs ahead of [`now`] and counts suspended time like it. Where the system has no such
+/// clock it is [`now`].
+#[must_use]
+pub fn coarse_now() -> Now {
+    at(anchor(), coarse_monotonic())
+}
+
+/// The monotonic part of [`coarse_now`].
+#[must_use]
+pub fn coarse() -> Instant {
+    coarse_now().mono
+}
+
 /// Time since the process first asked, with nanoseconds, for measuring.
 #[must_use]
 pub fn elapsed() -> Duration {
     monotonic().saturating_sub(anchor().mono)
+}
+
+/// The moment that the monotonic clock calls `mono`.
+fn at(anchor: Anchor, mono: Duration) -> Now {
+    let passed = mono.saturating_sub(anchor.mono);
+    Now::new(millis(passed), millis(anchor.wall + passed))
 }
 
 fn anchor() -> Anchor {
@@ -47,17 +70,18 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A clock that goes on while the machine is suspended, where the system has one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn monotonic() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
+use self::coarse::{boottime as monotonic, coarse_boottime as coarse_monotonic};
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn monotonic() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn coarse_monotonic() -> Duration {
+    monotonic()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
@@ -81,5 +105,23 @@ mod tests {
         // Both are truncated to milliseconds, so that they may differ by one.
         let (mono, wall) = (later.mono.since_ms(first.mono), later.wall_ms - first.wall_ms);
         assert!(mono.abs_diff(wall) <= 1, "{mono} ms against {wall} ms");
+    }
+
+    #[test]
+    fn the_coarse_reading_is_behind_by_a_tick_at_most_and_goes_on() {
+        let first = coarse_now();
+        let (mut ticks, mut last, mut least_lag_ms) = (0, first, u64::MAX);
+        while ticks < 5 {
+            let (before, coarse, after) = (now(), coarse_now(), now());
+            assert!(coarse.mono <= after.mono, "{coarse:?} is ahead of {after:?}");
+            assert!(coarse.mono >= last.mono, "{coarse:?} comes before {last:?}");
+            // The least, because a machine that stood still ticks late.
+            least_lag_ms = least_lag_ms.min(before.mono.since_ms(coarse.mono));
+            ticks += u32::from(coarse.mono > last.mono);
+            last = coarse;
+        }
+        assert!(least_lag_ms <= 10, "the coarse clock is {least_lag_ms} ms behind");
+        assert!(last.wall_ms > first.wall_ms);
+        assert!(coarse() >= last.mono);
     }
 }

@@ -72,7 +72,7 @@ impl Runtime {
 
     /// Reads a key.
     pub fn read(&self, key: &Key) -> Response {
-        zerocache_core::node::read(&self.storage, key, clock::now(), self.state())
+        zerocache_core::node::read(&self.storage, key, clock::coarse_now(), self.state())
     }
 
     /// Answers a message from a client or another node.
