@@ -1,7 +1,6 @@
 //! Which node accepted a client's last writes, so that the client reads what it wrote.
 
-use std::collections::{HashMap, VecDeque};
-
+use lru::LruCache;
 use zerocache_core::{key::KeyHash, time::Instant, version::Incarnation};
 
 /// For this long after a write its node is asked first for the key, in milliseconds.
@@ -13,36 +12,35 @@ const REMEMBERED_MS: u64 = 2_000;
 const WRITES_MAX: usize = 16_384;
 
 /// The last writes of one client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OwnWrites {
-    nodes: HashMap<KeyHash, (Incarnation, Instant)>,
-    order: VecDeque<(KeyHash, Instant)>,
+    /// Never read as a use, so that they stand in the order of their writes.
+    nodes: LruCache<KeyHash, (Incarnation, Instant)>,
+}
+
+impl Default for OwnWrites {
+    fn default() -> Self {
+        // A bounded one would take the memory of all writes at once.
+        Self { nodes: LruCache::unbounded() }
+    }
 }
 
 impl OwnWrites {
     /// `node` accepted a write of `key` at `now`.
     pub(super) fn note(&mut self, key: KeyHash, node: Incarnation, now: Instant) {
-        self.forget_old(now);
-        self.nodes.insert(key, (node, now));
-        self.order.push_back((key, now));
+        self.nodes.put(key, (node, now));
+        let is_old = |at: &Instant| now.since_ms(*at) >= REMEMBERED_MS;
+        while let Some((_, (_, at))) = self.nodes.peek_lru()
+            && (is_old(at) || self.nodes.len() > WRITES_MAX)
+        {
+            self.nodes.pop_lru();
+        }
     }
 
     /// The node to ask first for `key`.
     pub(super) fn node(&self, key: KeyHash, now: Instant) -> Option<Incarnation> {
-        let (node, at) = self.nodes.get(&key)?;
+        let (node, at) = self.nodes.peek(&key)?;
         (now.since_ms(*at) < REMEMBERED_MS).then_some(*node)
-    }
-
-    fn forget_old(&mut self, now: Instant) {
-        while let Some((key, at)) = self.order.front().copied() {
-            if now.since_ms(at) < REMEMBERED_MS && self.order.len() < WRITES_MAX {
-                return;
-            }
-            self.order.pop_front();
-            if self.nodes.get(&key).is_some_and(|(_, noted)| *noted == at) {
-                self.nodes.remove(&key);
-            }
-        }
     }
 }
 
@@ -61,9 +59,9 @@ mod tests {
         for n in 0..100_000 {
             writes.note(key(n), Incarnation(8), at(2_000));
         }
-        assert!(writes.nodes.len() <= WRITES_MAX && writes.order.len() <= WRITES_MAX);
+        assert_eq!(writes.nodes.len(), WRITES_MAX);
         assert_eq!(writes.node(key(99_999), at(2_001)), Some(Incarnation(8)));
         writes.note(key(1), Incarnation(9), at(10_000));
-        assert_eq!((writes.nodes.len(), writes.order.len()), (1, 1));
+        assert_eq!(writes.nodes.len(), 1);
     }
 }
