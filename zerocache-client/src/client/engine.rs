@@ -229,7 +229,8 @@ impl Engine {
         to: Option<Incarnation>,
         timeout_ms: u64,
     ) -> RequestMessage {
-        let envelope = Envelope { cluster: self.cluster, from: None, to, sent_ms: 0, timeout_ms };
+        let envelope =
+            Envelope { cluster: self.cluster, from: None, to, sent_ms: 0, timeout_ms, late_ms: 0 };
         RequestMessage { envelope, request }
     }
 
