@@ -335,6 +335,17 @@ impl<L: LockFamily> Node<L> {
         &self.config
     }
 
+    /// What the node says at the beginning of a connection to another one.
+    #[must_use]
+    pub fn introduction(&self, now: Now) -> RequestMessage {
+        let envelope = Envelope {
+            cluster: self.identity.cluster_id,
+            from: Some(self.config.info.incarnation),
+            ..Envelope::default()
+        };
+        RequestMessage { envelope, request: Request::Hello(self.hello(now, false)) }
+    }
+
     /// Whether no write waits for a peer that answers.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
