@@ -33,7 +33,7 @@ fn key(text: &str) -> Key {
 }
 
 fn envelope(cluster: &str) -> Envelope {
-    Envelope { cluster: cluster_id(cluster), from: None, to: None, sent_ms: 0, timeout_ms: 500 }
+    Envelope { cluster: cluster_id(cluster), timeout_ms: 500, ..Envelope::default() }
 }
 
 fn encoded(envelope: Envelope, request: Request) -> Bytes {

@@ -1,5 +1,112 @@
-//! Measures zerocache beside what people use for the same job today.
+//! Measures zerocache beside what people use for the same job today: `docs/benchmarks.md`.
 
-fn main() -> anyhow::Result<()> {
+mod args;
+mod bars;
+mod clock;
+mod contenders;
+mod data;
+mod hidden;
+mod measure;
+mod platform;
+mod process;
+mod random;
+mod report;
+mod rounds;
+mod row;
+mod summary;
+mod usage;
+mod workloads;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use args::Args;
+use rounds::Run;
+use workloads::Workload;
+
+/// Workers of the runtime of the callers; one when everything is pinned to one core.
+const WORKERS: usize = 2;
+/// How long the whole may go on after the end of its time, to end what is under way.
+const OVERTIME_MAX: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    if let Some(code) = hidden::run() {
+        return code;
+    }
+    let args = Args::parse();
+    match run(&args) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(errors) => {
+            eprintln!("error: {errors} tasks failed; the figures are worth nothing");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures everything, and returns how many tasks failed.
+fn run(args: &Args) -> Result<usize> {
+    let settings = args.settings()?;
+    if let Some(core) = settings.pinned_core {
+        platform::pin(core)?;
+    }
+    let workers = if settings.pinned_core.is_some() { 1 } else { WORKERS };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let mut run = Run::new(settings);
+    // On this thread, which lasts as long as the process: see `Process::start`.
+    let done = runtime.block_on(until_stopped(measure(args, &mut run)));
+    runtime.shutdown_background();
+    done?;
+    match &args.pinned_csv {
+        Some(path) => std::fs::write(path, workloads::rows_for_parent(&run))?,
+        None => print(args, &run)?,
+    }
+    Ok(run.errors())
+}
+
+async fn measure(args: &Args, run: &mut Run) -> Result<()> {
+    let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let workloads = match args.pinned_core {
+        Some(_) => vec![Workload::Single],
+        None => run.settings.workloads.clone(),
+    };
+    let longest = run.settings.time_max + OVERTIME_MAX;
+    let all = async {
+        for workload in workloads {
+            workload.run(run, &argv).await.with_context(|| workload.name())?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(longest, all).await.context("no end")?
+}
+
+/// Ends the work, and with it all children, when this process is asked to end.
+async fn until_stopped(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+fn print(args: &Args, run: &Run) -> Result<()> {
+    let path = match &args.csv {
+        Some(path) => path.clone(),
+        None => process::own_executable()?.with_file_name("zerocache-bench.csv"),
+    };
+    print!("{}", report::text(run));
+    report::write_csv(&path, &run.rows)?;
+    println!("every turn: {}", path.display());
     Ok(())
 }

@@ -5,12 +5,40 @@
 //! works everywhere, provided that what it waits for makes progress on other threads; the client's
 //! I/O and timers do.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::{Condvar, Mutex};
+
+thread_local! {
+    /// How many futures this thread waits for, one inside the other.
+    static BLOCKING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether this thread sleeps while the future that is polled now waits: then nothing that it waits
+/// for may be done by this thread.
+pub(crate) fn is_blocking() -> bool {
+    BLOCKING.get() > 0
+}
+
+/// Marks this thread as one that sleeps.
+struct Blocking;
+
+impl Blocking {
+    fn begin() -> Self {
+        BLOCKING.set(BLOCKING.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        BLOCKING.set(BLOCKING.get() - 1);
+    }
+}
 
 /// A thread's place to sleep until its future can go on.
 #[derive(Default)]
@@ -51,6 +79,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
     let mut context = Context::from_waker(&waker);
+    let _blocking = Blocking::begin();
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;

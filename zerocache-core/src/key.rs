@@ -47,13 +47,22 @@ impl Key {
     /// # Errors
     /// [`InvalidKey`] says which rule is broken.
     pub fn within(bytes: Bytes, bytes_max: usize) -> Result<Self, InvalidKey> {
-        match &bytes[..] {
+        Self::check(&bytes, bytes_max)?;
+        Ok(Self(bytes))
+    }
+
+    /// Checks `bytes` against the rules and a limit of `bytes_max`, without taking them.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] says which rule is broken.
+    pub fn check(bytes: &[u8], bytes_max: usize) -> Result<(), InvalidKey> {
+        match bytes {
             b"" => Err(InvalidKey::Empty),
             b"." | b".." => Err(InvalidKey::Dots),
             long if long.len() > bytes_max => {
                 Err(InvalidKey::TooLong { bytes: long.len(), bytes_max })
             }
-            _ => Ok(Self(bytes)),
+            _ => Ok(()),
         }
     }
 

@@ -27,6 +27,12 @@ impl Instant {
         Self(self.0.saturating_add(ms))
     }
 
+    /// This moment moved `ms` milliseconds into the past (saturating).
+    #[must_use]
+    pub const fn minus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_sub(ms))
+    }
+
     /// Milliseconds from `earlier` to this moment, 0 if `earlier` is later.
     #[must_use]
     pub const fn since_ms(self, earlier: Self) -> u64 {

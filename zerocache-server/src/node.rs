@@ -1,6 +1,11 @@
 //! Puts a node together: configuration, store, core, transport, discovery, listener.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -11,16 +16,18 @@ use zerocache_core::{
     node::{Input, NodeConfig},
     store::Capacity,
     version::Incarnation,
-    wire::{NodeInfo, NodeState},
+    wire::{Envelope, NodeInfo, NodeState, Request, RequestMessage, cluster_id},
 };
 use zerocache_net::{
     discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
-    transport::{HttpTransport, TransportError},
+    framed::{Connections, FramedTransport},
+    transport::TransportError,
 };
 
 use crate::{
     api::{self, Api},
     config::{ConfigError, ServerConfig},
+    frames::Frames,
     http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served},
     runtime::{Runtime, Storage},
 };
@@ -73,6 +80,7 @@ pub struct RunningNode {
     drain: Duration,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<Served>,
+    frames: Arc<Frames>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -95,10 +103,12 @@ impl RunningNode {
             bytes_max: config.max_bytes,
         };
         let node_config = node_config(&config, incarnation, addresses.clone());
-        let transport = Arc::new(HttpTransport::new(CONNECT_TIMEOUT)?);
-        let runtime = Runtime::new(node_config, Storage::new(capacity), transport);
+        let itself = Arc::new(OnceLock::new());
+        let transport = transport(&config, Arc::clone(&itself))?;
+        let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
+        let _first = itself.set(Arc::downgrade(&runtime));
         let (stop, stopped) = oneshot::channel();
-        let server = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
+        let (server, frames) = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
         let (discovery, events) = start_discovery(&config)?;
         let discovery = Arc::new(discovery);
         discovery.announce(&Announcement {
@@ -114,7 +124,18 @@ impl RunningNode {
         ];
         let drain = config.drain;
         let stop = Some(stop);
-        Ok(Self { runtime, discovery, listen, addresses, incarnation, drain, stop, server, tasks })
+        Ok(Self {
+            runtime,
+            discovery,
+            listen,
+            addresses,
+            incarnation,
+            drain,
+            stop,
+            server,
+            frames,
+            tasks,
+        })
     }
 
     /// Where the node listens.
@@ -155,7 +176,8 @@ impl RunningNode {
         if let Some(stop) = self.stop.take() {
             let _ended_already = stop.send(());
         }
-        let (served, ()) = tokio::join!(&mut self.server, self.discovery.shutdown());
+        let frames = self.frames.close();
+        let (served, (), ()) = tokio::join!(&mut self.server, frames, self.discovery.shutdown());
         match served {
             Ok(Served { cut: 0 }) => tracing::info!("left"),
             Ok(Served { cut }) => tracing::warn!(cut, "left; some connections were cut"),
@@ -167,6 +189,7 @@ impl RunningNode {
 impl Drop for RunningNode {
     fn drop(&mut self) {
         self.server.abort();
+        self.frames.abort();
         for task in &self.tasks {
             task.abort();
         }
@@ -200,17 +223,26 @@ fn spawn_server(
     listener: tokio::net::TcpListener,
     runtime: Arc<Runtime>,
     stopped: oneshot::Receiver<()>,
-) -> JoinHandle<Served> {
+) -> (JoinHandle<Served>, Arc<Frames>) {
     let mut limits = HttpLimits::for_config(config);
     limits.connections_max = http::fit_connections(limits.connections_max);
     let counters = Arc::new(HttpCounters::default());
     let mut messages = limits.bodies.clone();
     messages.memory_bytes =
         messages.memory_bytes.max(2 * api::message_bytes_max(config.value_bytes_max()));
+    let messages =
+        BodyGate::new(messages, Arc::clone(&counters)).letting_through(api::SMALL_MESSAGE_BYTES);
+    let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
+    let frames = Frames::new(
+        Arc::clone(&runtime),
+        Arc::clone(&counters),
+        Arc::new(messages.clone()),
+        usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+    );
     let router = api::router(Api {
         runtime,
-        messages: BodyGate::new(messages, Arc::clone(&counters))
-            .letting_through(api::SMALL_MESSAGE_BYTES),
+        messages,
+        frames: (config.connections == Connections::Framed).then(|| Arc::clone(&frames)),
         bodies: BodyGate::new(limits.bodies.clone(), Arc::clone(&counters)),
         counters: Arc::clone(&counters),
         value_bytes_max: config.value_bytes_max(),
@@ -221,7 +253,29 @@ fn spawn_server(
         // A dropped sender means the same: the node is gone.
         let _told = stopped.await;
     };
-    tokio::spawn(http::serve(listener, router, limits, counters, stop))
+    (tokio::spawn(http::serve(listener, router, limits, counters, stop)), frames)
+}
+
+/// The way to other nodes; the node introduces itself on each connection.
+fn transport(
+    config: &ServerConfig,
+    itself: Arc<OnceLock<Weak<Runtime>>>,
+) -> Result<FramedTransport, TransportError> {
+    let cluster = cluster_id(&config.cluster);
+    let introduce = move || {
+        let runtime = itself.get().and_then(Weak::upgrade);
+        runtime.map_or_else(
+            // Only while the node ends.
+            || RequestMessage {
+                envelope: Envelope { cluster, ..Envelope::default() },
+                request: Request::Ping,
+            },
+            |runtime| runtime.introduction(),
+        )
+    };
+    let home = tokio::runtime::Handle::current();
+    let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, home)?;
+    Ok(transport.using(config.connections))
 }
 
 fn start_discovery(

@@ -3,7 +3,10 @@
 use std::{fmt::Display, time::Duration};
 
 use zerocache_core::route::TierBounds;
-use zerocache_net::discovery::{Interface, NameAndPort};
+use zerocache_net::{
+    discovery::{Interface, NameAndPort},
+    framed::Connections,
+};
 
 use super::{ZerocacheClient, config::Config, instances};
 use crate::Error;
@@ -65,6 +68,12 @@ impl ClientBuilder {
             Ok(interface) => self.config.mdns_interface = Some(interface),
             Err(error) => self.note("mdns_interface", &error),
         }
+        self
+    }
+
+    /// How nodes are talked to; default [`Connections::Framed`].
+    pub fn connections(mut self, connections: Connections) -> Self {
+        self.config.connections = connections;
         self
     }
 

@@ -3,8 +3,9 @@
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use zerocache_core::{name, route::TierBounds};
-use zerocache_net::discovery::{
-    DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort,
+use zerocache_net::{
+    discovery::{DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort},
+    framed::Connections,
 };
 
 use crate::Error;
@@ -26,6 +27,7 @@ pub(super) struct Config {
     pub(super) dns: Vec<NameAndPort>,
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
+    pub(super) connections: Connections,
 }
 
 impl Config {
@@ -39,6 +41,7 @@ impl Config {
             dns: Vec::new(),
             mdns_interface: None,
             bounds: TierBounds::default(),
+            connections: Connections::default(),
         }
     }
 
@@ -73,6 +76,9 @@ impl Config {
         config.dns = list("ZEROCACHE_DNS", set("ZEROCACHE_DNS")?)?;
         if let Some(interface) = set("ZEROCACHE_MDNS_INTERFACE")? {
             config.mdns_interface = Some(parse("ZEROCACHE_MDNS_INTERFACE", &interface)?);
+        }
+        if let Some(connections) = set("ZEROCACHE_CONNECTIONS")? {
+            config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
         }
         for (name, asked_for, none) in [
             ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
     key::Key,
     node::CallFailure,
@@ -12,7 +12,8 @@ use zerocache_core::{
     ttl::Ttl,
     version::{Incarnation, Version},
     wire::{
-        Ack, Envelope, RefusalCode, Request, RequestMessage, Response, Status, Written, cluster_id,
+        Ack, Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, Status,
+        Written, cluster_id,
     },
 };
 use zerocache_net::{clock, transport::Transport};
@@ -56,10 +57,11 @@ pub(super) struct Engine {
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
     own_writes: Mutex<OwnWrites>,
+    home: Handle,
 }
 
 impl Engine {
-    pub(super) fn new(config: Config, transport: Arc<dyn Transport>) -> Self {
+    pub(super) fn new(config: Config, transport: Arc<dyn Transport>, home: Handle) -> Self {
         Self {
             cluster: cluster_id(&config.cluster),
             directory: Mutex::new(Directory::new(config.region.clone())),
@@ -68,6 +70,7 @@ impl Engine {
             counters: Counters::default(),
             progress: watch::Sender::default(),
             own_writes: Mutex::default(),
+            home,
         }
     }
 
@@ -179,7 +182,11 @@ impl Engine {
     async fn wait_until(&self, budget: Budget, done: impl Fn(&Progress) -> bool) -> bool {
         let mut progress = self.progress.subscribe();
         let left = Duration::from_millis(budget.remaining_ms(clock::mono()));
-        let waited = tokio::time::timeout(left, progress.wait_for(|progress| done(progress)));
+        let waited = {
+            // The caller's runtime, if it has one, need not keep time.
+            let _home = self.home.enter();
+            tokio::time::timeout(left, progress.wait_for(|progress| done(progress)))
+        };
         waited.await.is_ok_and(|found| found.is_ok())
     }
 
@@ -229,7 +236,8 @@ impl Engine {
         to: Option<Incarnation>,
         timeout_ms: u64,
     ) -> RequestMessage {
-        let envelope = Envelope { cluster: self.cluster, from: None, to, sent_ms: 0, timeout_ms };
+        let envelope =
+            Envelope { cluster: self.cluster, from: None, to, sent_ms: 0, timeout_ms, late_ms: 0 };
         RequestMessage { envelope, request }
     }
 
@@ -278,6 +286,20 @@ impl WriteRequest {
             }
             Self::Delete { key, ack } => Request::Delete { key, ack },
         }
+    }
+}
+
+/// What a client in `region` says of itself.
+pub(super) fn hello(cluster: &str, region: &str) -> Hello {
+    Hello {
+        cluster: cluster.to_owned(),
+        protocol: PROTOCOL,
+        features: 0,
+        auth: Bytes::new(),
+        wall_ms: clock::now().wall_ms,
+        node: None,
+        region: region.to_owned(),
+        members: Vec::new(),
     }
 }
 

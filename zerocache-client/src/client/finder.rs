@@ -13,14 +13,14 @@ use tokio::{
 };
 use zerocache_core::{
     version::Incarnation,
-    wire::{Hello, PROTOCOL, RefusalCode, Request, Response},
+    wire::{RefusalCode, Request, Response},
 };
 use zerocache_net::{
     clock,
     discovery::{Discovery, Event},
 };
 
-use super::engine::{Engine, is_elsewhere, micros_since};
+use super::engine::{Engine, hello, is_elsewhere, micros_since};
 
 /// How often it is looked what is due: the granularity of probes.
 const TURN: Duration = Duration::from_millis(50);
@@ -130,16 +130,7 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
 
 /// Asks who stands at an address, and whom it knows; whether it said so.
 async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
-    let hello = Hello {
-        cluster: engine.config.cluster.clone(),
-        protocol: PROTOCOL,
-        features: 0,
-        auth: bytes::Bytes::new(),
-        wall_ms: clock::now().wall_ms,
-        node: None,
-        region: engine.config.region.clone(),
-        members: Vec::new(),
-    };
+    let hello = hello(&engine.config.cluster, &engine.config.region);
     let started = clock::elapsed();
     let response = call(engine, address, None, Request::Hello(hello)).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));

@@ -8,6 +8,7 @@ mod finder;
 mod instances;
 mod operation;
 mod own_writes;
+mod running;
 mod stats;
 
 use std::{
@@ -15,27 +16,22 @@ use std::{
     future::Future,
     net::SocketAddr,
     panic::{RefUnwindSafe, UnwindSafe},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    runtime::Handle,
-    sync::mpsc,
-    task::{AbortHandle, JoinHandle},
-};
+use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
     ttl::Ttl,
     version::Incarnation,
-    wire::{Ack, Written},
+    wire::{Ack, Envelope, Request, RequestMessage, Written, cluster_id},
 };
-use zerocache_net::{discovery::Discovery, transport::HttpTransport};
+use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
+pub(crate) use self::running::Running;
 pub use self::{
     builder::ClientBuilder,
     engine::Entry,
@@ -103,26 +99,6 @@ impl RefUnwindSafe for Inner {}
 impl Drop for Live {
     fn drop(&mut self) {
         self.finder.abort();
-    }
-}
-
-/// Work on the background runtime, or the reason why there is none. Dropping it aborts nothing.
-pub(crate) enum Started<T> {
-    Running(JoinHandle<Result<T, Error>>),
-    Failed(Error),
-}
-
-impl<T> Future for Started<T> {
-    type Output = Result<T, Error>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Failed(error) => Poll::Ready(Err(error.clone())),
-            Self::Running(task) => Pin::new(task).poll(context).map(|ended| match ended {
-                Ok(result) => result,
-                Err(stopped) => Err(Error::Config(format!("the client's runtime: {stopped}"))),
-            }),
-        }
     }
 }
 
@@ -247,7 +223,7 @@ impl ZerocacheClient {
     fn start(config: Config) -> Result<Self, Error> {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
-        let transport = HttpTransport::new(CONNECT_TIMEOUT).map_err(|error| failed(&error))?;
+        let transport = transport(&config, &background).map_err(|error| failed(&error))?;
         let memo = MemoCounters::new(config.flight_group());
         let (region, namespace) = (config.region.clone(), config.namespace.clone());
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
@@ -255,7 +231,7 @@ impl ZerocacheClient {
             let _inside = background.enter();
             Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
         };
-        let engine = Arc::new(Engine::new(config, Arc::new(transport)));
+        let engine = Arc::new(Engine::new(config, Arc::new(transport), background.clone()));
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
         let live = Ok(Live { engine, background, finder });
@@ -277,8 +253,8 @@ impl ZerocacheClient {
         self.inner.live.as_ref().is_ok_and(|live| live.engine.config == *config)
     }
 
-    /// Starts `work` on the background runtime.
-    fn run<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Started<T>
+    /// Makes an operation of `work`, which begins when it is first polled.
+    fn run<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Running<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -287,16 +263,16 @@ impl ZerocacheClient {
             Ok(live) => {
                 // The client lives as long as what runs for it.
                 let (work, keep) = (work(Arc::clone(&live.engine)), Arc::clone(&self.inner));
-                Started::Running(live.background.spawn(async move {
+                Running::new(live.background.clone(), async move {
                     let _keep = keep;
                     work.await
-                }))
+                })
             }
-            Err(error) => Started::Failed(error.clone()),
+            Err(error) => Running::failed(error.clone()),
         }
     }
 
-    fn start_get(&self, key: Bytes, deadline: Option<Duration>) -> Started<Option<Entry>> {
+    fn start_get(&self, key: Bytes, deadline: Option<Duration>) -> Running<Option<Entry>> {
         let total_ms = self.total_ms(deadline);
         self.run(move |engine| async move { engine.get(valid(key)?, total_ms).await })
     }
@@ -306,7 +282,7 @@ impl ZerocacheClient {
         prepared: Prepared,
         ack: Ack,
         deadline: Option<Duration>,
-    ) -> Started<Written> {
+    ) -> Running<Written> {
         let total_ms = self.total_ms(deadline);
         self.run(move |engine| async move {
             let key = valid(prepared.key)?;
@@ -318,6 +294,7 @@ impl ZerocacheClient {
             };
             engine.write(request, total_ms).await
         })
+        .through()
     }
 
     fn total_ms(&self, deadline: Option<Duration>) -> u64 {
@@ -336,11 +313,11 @@ impl ZerocacheClient {
         async move { Ok(reading.await?.map(|entry| entry.value)) }
     }
 
-    pub(crate) fn raw_put(&self, key: Bytes, value: Bytes, ttl: Duration) -> Started<Written> {
+    pub(crate) fn raw_put(&self, key: Bytes, value: Bytes, ttl: Duration) -> Running<Written> {
         self.start_write(Prepared { key, value: Some((value, ttl)) }, Ack::Local, None)
     }
 
-    pub(crate) fn raw_delete(&self, key: Bytes) -> Started<Written> {
+    pub(crate) fn raw_delete(&self, key: Bytes) -> Running<Written> {
         self.start_write(Prepared { key, value: None }, Ack::Local, None)
     }
 
@@ -353,12 +330,14 @@ impl ZerocacheClient {
         &self,
         duration: Duration,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let timer = self.run(move |_| async move {
-            tokio::time::sleep(duration).await;
-            Ok(())
+        let timer = self.inner.live.as_ref().ok().map(|live| {
+            let _home = live.background.enter();
+            tokio::time::sleep(duration)
         });
         async move {
-            let _over = timer.await;
+            if let Some(timer) = timer {
+                timer.await;
+            }
         }
     }
 }
@@ -370,6 +349,19 @@ impl fmt::Debug for ZerocacheClient {
             .field("namespace", &self.inner.namespace)
             .finish_non_exhaustive()
     }
+}
+
+/// The client's way to the nodes. It introduces itself anew on each connection.
+fn transport(config: &Config, background: &Handle) -> Result<FramedTransport, TransportError> {
+    let (cluster, region) = (config.cluster.clone(), config.region.clone());
+    let id = cluster_id(&cluster);
+    let introduce = move || {
+        let hello = engine::hello(&cluster, &region);
+        let envelope = Envelope { cluster: id, ..Envelope::default() };
+        RequestMessage { envelope, request: Request::Hello(hello) }
+    };
+    let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, background.clone())?;
+    Ok(transport.using(config.connections))
 }
 
 /// The nodes have limits of their own; this one keeps a message decodable.

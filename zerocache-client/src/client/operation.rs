@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use zerocache_core::wire::{Ack, Written};
 
-use super::{Started, ZerocacheClient, engine::Entry};
+use super::{Running, ZerocacheClient, engine::Entry};
 use crate::{Error, codec, memo::Lifetime, wait};
 
 /// Reads a key; from [`ZerocacheClient::get`].
@@ -24,7 +24,7 @@ pub struct Get {
     client: ZerocacheClient,
     key: Bytes,
     deadline: Option<Duration>,
-    running: Option<Started<Option<Entry>>>,
+    running: Option<Running<Option<Entry>>>,
 }
 
 impl Get {
@@ -136,7 +136,7 @@ pub struct Write {
     prepared: Result<Prepared, Error>,
     ack: Ack,
     deadline: Option<Duration>,
-    running: Option<Started<Written>>,
+    running: Option<Running<Written>>,
 }
 
 /// What is to be written.
@@ -196,7 +196,7 @@ impl Future for Write {
         let prepared = &this.prepared;
         let running = this.running.get_or_insert_with(|| match prepared.clone() {
             Ok(prepared) => client.start_write(prepared, ack, deadline),
-            Err(error) => Started::Failed(error),
+            Err(error) => Running::failed(error),
         });
         Pin::new(running).poll(context)
     }

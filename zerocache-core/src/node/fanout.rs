@@ -146,8 +146,17 @@ impl<L: LockFamily> Node<L> {
     fn send(&mut self, now: Now, peer: Incarnation, item: Item, out: &mut Vec<Effect>) {
         let bytes_max = self.config.outbox_bytes_max;
         match self.outboxes.entry(peer).or_default().push(item, bytes_max) {
-            None => self.flush(now, peer, out),
+            None if self.filled.contains(&peer) => {}
+            None => self.filled.push(peer),
             Some(item) => self.give_up(now, Some(peer), vec![item], out),
+        }
+    }
+
+    /// Sends what was queued since the last flush.
+    pub(super) fn flush_filled(&mut self, now: Now, out: &mut Vec<Effect>) {
+        // Giving up what cannot be sent may queue it for others.
+        while let Some(peer) = self.filled.pop() {
+            self.flush(now, peer, out);
         }
     }
 

@@ -97,7 +97,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// This node's part of a handshake; the members that it reaches go into a response.
-    fn hello(&self, now: Now, with_members: bool) -> Hello {
+    pub(super) fn hello(&self, now: Now, with_members: bool) -> Hello {
         let mut node = self.config.info.clone();
         node.state = self.state;
         let members = self.view.members().filter(|m| with_members && m.takes_writes());

@@ -233,6 +233,8 @@ pub struct Node<L: LockFamily> {
     ranking: Ranking,
     greeters: Vec<Incarnation>,
     outboxes: BTreeMap<Incarnation, Outbox>,
+    /// Peers for whom something was queued since the last flush.
+    filled: Vec<Incarnation>,
     writes: Writes,
     calls: BTreeMap<CallId, Call>,
     next_call: u64,
@@ -254,6 +256,7 @@ impl<L: LockFamily> Node<L> {
             ranking: Ranking::default(),
             greeters: Vec::new(),
             outboxes: BTreeMap::new(),
+            filled: Vec::new(),
             writes: Writes::default(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -265,9 +268,28 @@ impl<L: LockFamily> Node<L> {
 
     /// Handles one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.handle_all(now, [input], out);
+    }
+
+    /// Handles inputs that came together; what they send to a peer goes in as few messages as it can.
+    pub fn handle_all(
+        &mut self,
+        now: Now,
+        inputs: impl IntoIterator<Item = Input>,
+        out: &mut Vec<Effect>,
+    ) {
+        for input in inputs {
+            self.take_in(now, input, out);
+        }
+        self.flush_filled(now, out);
+        self.update_state(now, out);
+    }
+
+    fn take_in(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Write { id, key, op, ack, scope, timeout_ms } => {
-                self.write(now, writes::Write { id, key, op, ack, scope, timeout_ms }, out);
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms: 0 };
+                self.write(now, write, out);
             }
             Input::Request { id, message } => self.request(now, id, message, out),
             Input::Answer { call, result, elapsed_us } => {
@@ -287,7 +309,6 @@ impl<L: LockFamily> Node<L> {
             Input::Tick => self.tick(now, out),
             Input::Leave => self.leave(now, out),
         }
-        self.update_state(now, out);
     }
 
     /// When [`Input::Tick`] is due next.
@@ -312,6 +333,17 @@ impl<L: LockFamily> Node<L> {
     #[must_use]
     pub fn config(&self) -> &NodeConfig {
         &self.config
+    }
+
+    /// What the node says at the beginning of a connection to another one.
+    #[must_use]
+    pub fn introduction(&self, now: Now) -> RequestMessage {
+        let envelope = Envelope {
+            cluster: self.identity.cluster_id,
+            from: Some(self.config.info.incarnation),
+            ..Envelope::default()
+        };
+        RequestMessage { envelope, request: Request::Hello(self.hello(now, false)) }
     }
 
     /// Whether no write waits for a peer that answers.
@@ -348,16 +380,21 @@ impl<L: LockFamily> Node<L> {
             out.push(Effect::Respond { id, response });
             return;
         }
-        let timeout_ms = envelope.timeout_ms;
+        // What its caller has given up is not carried out, and least of all stamped.
+        let Some(timeout_ms) = envelope.remaining_ms() else {
+            let response = Response::refused(RefusalCode::Expired, "the deadline had passed");
+            return out.push(Effect::Respond { id, response });
+        };
+        let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
         let response = match request {
             Request::Put { key, value, metadata, ttl, ack } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                let write = writes::Write { id, key, op, ack, scope: Scope::Cluster, timeout_ms };
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
                 return self.write(now, write, out);
             }
             Request::Delete { key, ack } => {
                 let op = WriteOp::Delete;
-                let write = writes::Write { id, key, op, ack, scope: Scope::Cluster, timeout_ms };
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.state),
@@ -413,6 +450,7 @@ impl<L: LockFamily> Node<L> {
             to: to.1,
             sent_ms: 0,
             timeout_ms,
+            late_ms: 0,
         };
         let message = RequestMessage { envelope, request };
         out.push(Effect::Call { call, to: to.0, message, timeout_ms });

@@ -30,6 +30,8 @@ pub(super) struct Write {
     pub(super) ack: Ack,
     pub(super) scope: Scope,
     pub(super) timeout_ms: u64,
+    /// How long it was on its way beyond the usual, in milliseconds: so much less it lives.
+    pub(super) late_ms: u64,
 }
 
 /// A write that waits for replicas.
@@ -109,9 +111,9 @@ impl<L: LockFamily> Node<L> {
             let response = Response::refused(code, text);
             return out.push(Effect::Respond { id, response });
         }
-        let Write { key, op, ack, scope, timeout_ms, .. } = write;
+        let Write { key, op, ack, scope, timeout_ms, late_ms, .. } = write;
         let version = self.clock.stamp(now.wall_ms);
-        let record = record_of(op, key, version, now);
+        let record = record_of(op, key, version, now.mono.minus_ms(late_ms));
         self.store.apply(&record, now);
         let (peers, relays) = match scope {
             Scope::Cluster => self.replicas_awaited(ack),
@@ -188,11 +190,11 @@ fn wait_ms(timeout_ms: u64) -> u64 {
     }
 }
 
-fn record_of(op: WriteOp, key: Key, version: Version, now: Now) -> Record {
+fn record_of(op: WriteOp, key: Key, version: Version, sent: Instant) -> Record {
     let change = match op {
         WriteOp::Delete => Change::Delete,
         WriteOp::Put { value, metadata, ttl } => {
-            Change::Put { value, metadata, expires: now.mono.plus_ms(ttl.as_millis()) }
+            Change::Put { value, metadata, expires: sent.plus_ms(ttl.as_millis()) }
         }
     };
     Record { key, version, change }

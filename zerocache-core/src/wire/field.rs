@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// A message that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,55 +31,92 @@ pub enum DecodeError {
     UnknownKind(u64),
 }
 
-/// Appends fields to a buffer.
+/// Contents of at least this size are not copied where a writer may keep parts.
+const PART_BYTES_MIN: usize = 4 << 10;
+
+/// Appends fields to a buffer, or only counts the bytes that it would append.
 #[derive(Debug, Default)]
-pub struct Writer {
-    out: Vec<u8>,
+pub struct Writer<'a> {
+    out: Option<&'a mut BytesMut>,
+    parts: Option<&'a mut Vec<Bytes>>,
+    counted: usize,
 }
 
-impl Writer {
-    /// A writer with room for `bytes`.
+impl<'a> Writer<'a> {
+    /// A writer that appends to `out`.
     #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { out: Vec::with_capacity(bytes) }
+    pub fn new(out: &'a mut BytesMut) -> Self {
+        Self { out: Some(out), parts: None, counted: 0 }
+    }
+
+    /// A writer whose message is all of `parts`, and then `out`: large contents become parts, which
+    /// are shared and not copied.
+    #[must_use]
+    pub fn in_parts(out: &'a mut BytesMut, parts: &'a mut Vec<Bytes>) -> Self {
+        Self { out: Some(out), parts: Some(parts), counted: 0 }
     }
 
     /// Appends a bare number.
     pub fn varint(&mut self, mut n: u64) {
+        let Some(out) = &mut self.out else {
+            self.counted += varint_bytes(n) as usize;
+            return;
+        };
         while n >= 0x80 {
-            self.out.put_u8(n as u8 | 0x80);
+            out.put_u8(n as u8 | 0x80);
             n >>= 7;
         }
-        self.out.put_u8(n as u8);
+        out.put_u8(n as u8);
     }
 
     /// Appends a field of bytes.
     pub fn bytes(&mut self, tag: u32, bytes: &[u8]) {
         self.varint(u64::from(tag));
         self.varint(bytes.len() as u64);
-        self.out.put_slice(bytes);
+        match &mut self.out {
+            Some(out) => out.put_slice(bytes),
+            None => self.counted += bytes.len(),
+        }
+    }
+
+    /// Appends a field of bytes that may be large.
+    pub fn shared(&mut self, tag: u32, bytes: &Bytes) {
+        match (&mut self.out, &mut self.parts) {
+            (Some(_), Some(_)) if bytes.len() >= PART_BYTES_MIN => {}
+            _ => return self.bytes(tag, bytes),
+        }
+        self.varint(u64::from(tag));
+        self.varint(bytes.len() as u64);
+        if let (Some(out), Some(parts)) = (&mut self.out, &mut self.parts) {
+            parts.push(out.split().freeze());
+            parts.push(bytes.clone());
+        }
     }
 
     /// Appends a field with a number.
     pub fn number(&mut self, tag: u32, n: u64) {
-        let bits = 64 - n.leading_zeros().min(63) as u64;
         self.varint(u64::from(tag));
-        self.varint(bits.div_ceil(7));
+        self.varint(varint_bytes(n));
         self.varint(n);
     }
 
-    /// Appends a field made of fields.
-    pub fn nested(&mut self, tag: u32, write: impl FnOnce(&mut Self)) {
-        let mut inner = Self::default();
-        write(&mut inner);
-        self.bytes(tag, &inner.out);
+    /// Appends a field made of fields: `write` is called twice, first to count.
+    pub fn nested(&mut self, tag: u32, write: impl Fn(&mut Writer<'_>)) {
+        let mut counting = Writer::default();
+        write(&mut counting);
+        self.varint(u64::from(tag));
+        self.varint(counting.counted as u64);
+        match &self.out {
+            Some(_) => write(self),
+            None => self.counted += counting.counted,
+        }
     }
+}
 
-    /// What was written.
-    #[must_use]
-    pub fn finish(self) -> Bytes {
-        Bytes::from(self.out)
-    }
+/// How many bytes a number takes.
+fn varint_bytes(n: u64) -> u64 {
+    let bits = 64 - u64::from(n.leading_zeros().min(63));
+    bits.div_ceil(7)
 }
 
 /// Walks over the fields of a message; field contents are views of it.
@@ -100,18 +137,9 @@ impl Reader {
     /// # Errors
     /// When the message ends within it or it exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut n = 0u64;
-        for (index, &byte) in self.rest.iter().enumerate().take(10) {
-            if index == 9 && byte > 1 {
-                return Err(DecodeError::Overflow);
-            }
-            n |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                self.rest = self.rest.slice(index + 1..);
-                return Ok(n);
-            }
-        }
-        Err(if self.rest.len() < 10 { DecodeError::Truncated } else { DecodeError::Overflow })
+        let (n, length) = varint(&self.rest)?;
+        self.rest.advance(length);
+        Ok(n)
     }
 
     /// Takes the next field, or none at the end.
@@ -145,6 +173,24 @@ impl Reader {
     }
 }
 
+/// The number at the start of `bytes`, and how many of them it takes.
+///
+/// # Errors
+/// When they end within it or it exceeds 64 bits.
+pub(super) fn varint(bytes: &[u8]) -> Result<(u64, usize), DecodeError> {
+    let mut n = 0u64;
+    for (index, &byte) in bytes.iter().enumerate().take(10) {
+        if index == 9 && byte > 1 {
+            return Err(DecodeError::Overflow);
+        }
+        n |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            return Ok((n, index + 1));
+        }
+    }
+    Err(if bytes.len() < 10 { DecodeError::Truncated } else { DecodeError::Overflow })
+}
+
 /// One field: its tag and content.
 #[derive(Clone, Debug)]
 pub struct Field {
@@ -160,9 +206,8 @@ impl Field {
     /// # Errors
     /// When it is none, or something follows it.
     pub fn number(&self) -> Result<u64, DecodeError> {
-        let mut reader = Reader::new(self.bytes.clone());
-        let n = reader.varint()?;
-        if reader.rest.is_empty() { Ok(n) } else { Err(self.invalid()) }
+        let (n, length) = varint(&self.bytes)?;
+        if length == self.bytes.len() { Ok(n) } else { Err(self.invalid()) }
     }
 
     /// The content as text of at most `bytes_max` bytes.

@@ -124,7 +124,7 @@ mod tag {
 }
 
 impl NodeInfo {
-    fn write(&self, out: &mut Writer) {
+    fn write(&self, out: &mut Writer<'_>) {
         out.number(tag::INCARNATION, self.incarnation.0);
         out.bytes(tag::INFO_REGION, self.region.as_bytes());
         if let Some(zone) = &self.zone {
@@ -169,7 +169,12 @@ impl NodeInfo {
 }
 
 impl Hello {
-    pub(super) fn write(&self, out: &mut Writer) {
+    /// About how many bytes it takes.
+    pub(super) fn size_hint(&self) -> usize {
+        256 + self.auth.len() + self.members.len() * 96
+    }
+
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
         out.bytes(tag::CLUSTER, self.cluster.as_bytes());
         out.number(tag::PROTOCOL, self.protocol);
         out.number(tag::FEATURES, self.features);

@@ -4,7 +4,9 @@
 //! starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
 
 pub mod field;
+pub mod frame;
 mod hello;
+mod lateness;
 mod record;
 mod request;
 mod response;
@@ -12,8 +14,9 @@ mod response;
 mod tests;
 
 pub use self::{
-    field::DecodeError,
+    field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL},
+    lateness::Lateness,
     record::Shipment,
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
     response::{Receipt, Refusal, RefusalCode, Response, Status, Written},

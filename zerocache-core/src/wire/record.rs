@@ -31,11 +31,11 @@ mod tag {
 }
 
 impl Shipment {
-    pub(super) fn write(&self, out: &mut Writer, now: Instant) {
+    pub(super) fn write(&self, out: &mut Writer<'_>, now: Instant) {
         out.bytes(tag::KEY, self.record.key.as_bytes());
         out.bytes(tag::VERSION, &self.record.version.to_bytes());
         if let Change::Put { value, metadata, expires } = &self.record.change {
-            out.bytes(tag::VALUE, value);
+            out.shared(tag::VALUE, value);
             if !metadata.is_empty() {
                 out.bytes(tag::METADATA, metadata);
             }
@@ -82,4 +82,9 @@ impl Shipment {
 
 pub(super) fn read_key(bytes: &Bytes, tag: u32) -> Result<Key, DecodeError> {
     Key::within(bytes.clone(), KEY_BYTES_WIRE_MAX).map_err(|_| DecodeError::Invalid(tag))
+}
+
+/// Whether [`read_key`] would take `bytes`.
+pub(super) fn is_key(bytes: &[u8]) -> bool {
+    Key::check(bytes, KEY_BYTES_WIRE_MAX).is_ok()
 }

@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
-    field::{DecodeError, Field, Reader, Writer},
+    field::{DecodeError, Field, Reader, Writer, varint},
     hello::Hello,
-    record::{Shipment, read_key},
+    record::{Shipment, is_key, read_key},
 };
 use crate::{
     key::Key,
@@ -64,6 +64,22 @@ pub struct Envelope {
     pub sent_ms: u64,
     /// How long the caller waits, in milliseconds; 0 when it does not say.
     pub timeout_ms: u64,
+    /// How much longer it was on its way than the fastest message of its connection, in milliseconds;
+    /// found out by the receiver, never sent.
+    pub late_ms: u64,
+}
+
+impl Envelope {
+    /// What the caller still waits, in milliseconds: 0 when it did not say how long it does, none when
+    /// it has given up.
+    #[must_use]
+    pub const fn remaining_ms(&self) -> Option<u64> {
+        match self.timeout_ms {
+            0 => Some(0),
+            most if most > self.late_ms => Some(most - self.late_ms),
+            _ => None,
+        }
+    }
 }
 
 /// A request.
@@ -160,18 +176,20 @@ impl Request {
             Self::Replicate(shipments) => {
                 shipments.iter().map(|s| s.record.payload_bytes() + 48).sum()
             }
-            _ => 128,
+            Self::Hello(hello) => hello.size_hint(),
+            Self::Get { key } | Self::Delete { key, .. } => key.as_bytes().len(),
+            Self::Ping | Self::Goodbye => 0,
         }
     }
 
-    fn write(&self, out: &mut Writer, now: Instant) {
+    fn write(&self, out: &mut Writer<'_>, now: Instant) {
         match self {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
             Self::Ping | Self::Goodbye => {}
             Self::Get { key } => out.bytes(tag::KEY, key.as_bytes()),
             Self::Put { key, value, metadata, ttl, ack } => {
                 out.bytes(tag::KEY, key.as_bytes());
-                out.bytes(tag::VALUE, value);
+                out.shared(tag::VALUE, value);
                 if !metadata.is_empty() {
                     out.bytes(tag::METADATA, metadata);
                 }
@@ -195,21 +213,36 @@ impl RequestMessage {
     /// The message as bytes, sent at `now`: lifetimes are what remains of them then.
     #[must_use]
     pub fn encode(&self, now: Instant) -> Bytes {
-        let mut out = Writer::with_capacity(self.request.payload_bytes() + 64);
+        let mut out = BytesMut::with_capacity(self.size_hint());
+        self.encode_to(&mut Writer::new(&mut out), &Envelope::default(), now);
+        out.freeze()
+    }
+
+    /// Appends the message, sent at `now`, without what the receiver knows from `known`.
+    pub fn encode_to(&self, out: &mut Writer<'_>, known: &Envelope, now: Instant) {
         out.varint(self.request.kind());
-        let Envelope { cluster, from, to, sent_ms, timeout_ms } = self.envelope;
-        out.number(tag::CLUSTER, cluster);
-        for (tag, incarnation) in [(tag::FROM, from), (tag::TO, to)] {
-            if let Some(incarnation) = incarnation {
+        let Envelope { cluster, from, to, sent_ms, timeout_ms, late_ms: _ } = self.envelope;
+        if cluster != known.cluster || cluster == 0 {
+            out.number(tag::CLUSTER, cluster);
+        }
+        for (tag, given, known) in [(tag::FROM, from, known.from), (tag::TO, to, known.to)] {
+            if let Some(incarnation) = given.filter(|_| given != known) {
                 out.number(tag, incarnation.0);
             }
         }
-        out.number(tag::SENT_MS, sent_ms);
-        if timeout_ms > 0 {
+        if sent_ms != known.sent_ms || known.cluster == 0 {
+            out.number(tag::SENT_MS, sent_ms);
+        }
+        if timeout_ms != known.timeout_ms {
             out.number(tag::TIMEOUT_MS, timeout_ms);
         }
-        self.request.write(&mut out, now);
-        out.finish()
+        self.request.write(out, now);
+    }
+
+    /// About how many bytes the message takes; not much less than it does.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        self.request.payload_bytes() + 64
     }
 
     /// The request in `message`, received at `now`.
@@ -217,10 +250,24 @@ impl RequestMessage {
     /// # Errors
     /// [`DecodeError`] when it is none, or exceeds a limit.
     pub fn decode(message: Bytes, now: Instant) -> Result<Self, DecodeError> {
+        Self::decode_known(message, Envelope::default(), now)
+    }
+
+    /// The request in `message`, received at `now`; `known` holds what it need not say.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is none, or exceeds a limit.
+    pub fn decode_known(
+        message: Bytes,
+        known: Envelope,
+        now: Instant,
+    ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(message);
         let kind = reader.varint()?;
-        let mut envelope = Envelope::default();
+        let mut envelope = known;
         let mut body = Body::default();
+        // What came late was sent that much earlier: lifetimes count from then.
+        let sent = now.minus_ms(known.late_ms);
         reader.each(|field| {
             match field.tag {
                 tag::CLUSTER => envelope.cluster = field.number()?,
@@ -228,11 +275,27 @@ impl RequestMessage {
                 tag::TO => envelope.to = Some(Incarnation(field.number()?)),
                 tag::SENT_MS => envelope.sent_ms = field.number()?,
                 tag::TIMEOUT_MS => envelope.timeout_ms = field.number()?,
-                _ => body.take(&field, now)?,
+                _ => body.take(&field, sent)?,
             }
             Ok(())
         })?;
         Ok(Self { envelope, request: body.into_request(kind)? })
+    }
+
+    /// Appends a Get of `key` to a receiver that knows the rest.
+    pub fn encode_get(out: &mut Writer<'_>, key: &[u8]) {
+        out.varint(kind::GET);
+        out.bytes(tag::KEY, key);
+    }
+
+    /// The key, if `message` is a Get that says nothing else: the most frequent request, decoded
+    /// without taking anything out of the buffer in which it stands.
+    #[must_use]
+    pub fn peek_get(message: &[u8]) -> Option<&[u8]> {
+        let rest = message.strip_prefix(&[kind::GET as u8, tag::KEY as u8])?;
+        let (length, used) = varint(rest).ok()?;
+        let key = &rest[used..];
+        (key.len() as u64 == length && is_key(key)).then_some(key)
     }
 }
 

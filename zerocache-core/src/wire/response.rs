@@ -2,7 +2,7 @@
 
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     field::{DecodeError, Field, Reader, Writer},
@@ -234,18 +234,31 @@ impl Response {
     /// The message as bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.size_hint());
+        self.encode_to(&mut Writer::new(&mut out));
+        out.freeze()
+    }
+
+    /// Appends the message.
+    pub fn encode_to(&self, out: &mut Writer<'_>) {
+        out.varint(self.kind());
+        self.write(out);
+    }
+
+    /// About how many bytes the message takes; not much less than it does.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
         let payload = match self {
             Self::Found { value, metadata, .. } => value.len() + metadata.len(),
             Self::Replicated(receipts) => receipts.len() * 18,
+            Self::Hello(hello) => hello.size_hint(),
+            Self::Refused(refusal) => refusal.text.len().min(TEXT_BYTES_MAX),
             _ => 0,
         };
-        let mut out = Writer::with_capacity(payload + 64);
-        out.varint(self.kind());
-        self.write(&mut out);
-        out.finish()
+        payload + 64
     }
 
-    fn write(&self, out: &mut Writer) {
+    fn write(&self, out: &mut Writer<'_>) {
         match self {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
             Self::Pong { incarnation, state, view } => {
@@ -255,7 +268,7 @@ impl Response {
             }
             Self::Done => {}
             Self::Found { value, metadata, version, remaining_ms } => {
-                out.bytes(tag::VALUE, value);
+                out.shared(tag::VALUE, value);
                 if !metadata.is_empty() {
                     out.bytes(tag::METADATA, metadata);
                 }
@@ -285,6 +298,36 @@ impl Response {
                 out.number(tag::WALL_MS, refusal.wall_ms);
             }
         }
+    }
+
+    /// Appends a [`Found`](Self::Found) made of borrowed parts.
+    pub fn encode_found(
+        out: &mut Writer<'_>,
+        value: &[u8],
+        metadata: &[u8],
+        version: Version,
+        remaining_ms: u64,
+    ) {
+        out.varint(kind::FOUND);
+        out.bytes(tag::VALUE, value);
+        if !metadata.is_empty() {
+            out.bytes(tag::METADATA, metadata);
+        }
+        out.bytes(tag::VERSION, &version.to_bytes());
+        out.number(tag::REMAINING_MS, remaining_ms);
+    }
+
+    /// The same response for a receiver to whom it came `late_ms` milliseconds late: what remains of a
+    /// life is less by that much, and a value whose life is over is none.
+    #[must_use]
+    pub fn aged(mut self, late_ms: u64) -> Self {
+        if let Self::Found { remaining_ms, .. } = &mut self {
+            *remaining_ms = remaining_ms.saturating_sub(late_ms);
+            if *remaining_ms == 0 && late_ms > 0 {
+                return Self::NotFound { warming: false };
+            }
+        }
+        self
     }
 
     /// The response in `message`.

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec, vec::Vec};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::{field::Writer, *};
@@ -27,6 +27,7 @@ fn message(request: Request) -> RequestMessage {
         to: None,
         sent_ms: 5_000,
         timeout_ms: 500,
+        late_ms: 0,
     };
     RequestMessage { envelope, request }
 }
@@ -105,6 +106,12 @@ fn responses() -> Vec<Response> {
     ]
 }
 
+fn written(write: impl FnOnce(&mut Writer<'_>)) -> Bytes {
+    let mut out = BytesMut::new();
+    write(&mut Writer::new(&mut out));
+    out.freeze()
+}
+
 #[test]
 fn every_message_survives_the_round_trip() {
     for request in requests() {
@@ -143,12 +150,87 @@ fn the_bytes_of_messages_are_pinned() {
 }
 
 #[test]
+fn what_the_receiver_knows_is_left_out() {
+    for request in requests() {
+        let message = message(request);
+        let known = Envelope { late_ms: 0, ..message.envelope };
+        let short = written(|out| message.encode_to(out, &known, NOW));
+        assert!(short.len() < message.encode(NOW).len());
+        assert_eq!(RequestMessage::decode_known(short, known, NOW), Ok(message));
+    }
+}
+
+#[test]
+fn the_short_form_of_a_get_is_the_same_message() {
+    let mut get = message(Request::Get { key: key("some key") });
+    get.envelope = Envelope { cluster: 1, ..Envelope::default() };
+    let known = get.envelope;
+    let long = written(|out| get.encode_to(out, &known, NOW));
+    let short = written(|out| RequestMessage::encode_get(out, b"some key"));
+    assert_eq!(long, short);
+    assert_eq!(RequestMessage::peek_get(&long), Some(&b"some key"[..]));
+    for end in 0..long.len() {
+        assert_eq!(RequestMessage::peek_get(&long[..end]), None, "{end}");
+    }
+    let addressed = message(Request::Get { key: key("k") }).encode(NOW);
+    assert_eq!(RequestMessage::peek_get(&addressed), None);
+    let dots = written(|out| RequestMessage::encode_get(out, b".."));
+    assert_eq!(RequestMessage::peek_get(&dots), None);
+}
+
+#[test]
+fn large_contents_become_parts_of_the_same_message() {
+    let value = Bytes::from(vec![7; 100_000]);
+    let found = Response::Found {
+        value: value.clone(),
+        metadata: Bytes::from_static(b"m"),
+        version: Version::new(42 << 16, Incarnation(9)),
+        remaining_ms: 1_000,
+    };
+    let (mut out, mut parts) = (BytesMut::new(), Vec::new());
+    found.encode_to(&mut Writer::in_parts(&mut out, &mut parts));
+    assert_eq!(parts.len(), 2);
+    assert_eq!(parts[1].as_ptr(), value.as_ptr());
+    parts.push(out.freeze());
+    assert_eq!(parts.concat(), found.encode());
+}
+
+#[test]
+fn what_comes_late_has_less_to_live() {
+    let expires = NOW.plus_ms(1_500);
+    let change = Change::Put { value: Bytes::new(), metadata: Bytes::new(), expires };
+    let version = Version::new(42 << 16, Incarnation(9));
+    let record = Record { key: key("k"), version, change };
+    let batch = message(Request::Replicate(vec![Shipment { record, relay: false }])).encode(NOW);
+    let known = Envelope { late_ms: 400, ..Envelope::default() };
+    let receiver = Instant::from_millis(1_000_000);
+    let decoded = RequestMessage::decode_known(batch, known, receiver).unwrap();
+    let Request::Replicate(shipments) = decoded.request else { panic!("a batch") };
+    let Change::Put { expires, .. } = shipments[0].record.change else { panic!("a value") };
+    assert_eq!(expires, receiver.plus_ms(1_100));
+    assert_eq!(decoded.envelope.remaining_ms(), Some(100));
+    let late = Envelope { timeout_ms: 500, late_ms: 500, ..Envelope::default() };
+    assert_eq!(late.remaining_ms(), None);
+
+    let found = |remaining_ms| Response::Found {
+        value: Bytes::new(),
+        metadata: Bytes::new(),
+        version,
+        remaining_ms,
+    };
+    assert_eq!(found(1_000).aged(400), found(600));
+    assert_eq!(found(1_000).aged(1_000), Response::NotFound { warming: false });
+    assert_eq!(found(0).aged(0), found(0));
+}
+
+#[test]
 fn unknown_fields_are_skipped() {
     let mut bytes = message(Request::Ping).encode(NOW).to_vec();
-    let mut later = Writer::default();
-    later.bytes(99, b"from the future");
-    later.number(4_000_000, 1);
-    bytes.extend_from_slice(&later.finish());
+    let later = written(|out| {
+        out.bytes(99, b"from the future");
+        out.number(4_000_000, 1);
+    });
+    bytes.extend_from_slice(&later);
     assert_eq!(RequestMessage::decode(bytes.into(), NOW), Ok(message(Request::Ping)));
 }
 
@@ -167,25 +249,27 @@ fn every_truncation_is_an_error_or_lacks_a_field() {
 
 #[test]
 fn limits_hold() {
-    let mut out = Writer::default();
-    out.varint(7);
-    for _ in 0..=SHIPMENTS_MAX {
+    let many = written(|out| {
+        out.varint(7);
+        for _ in 0..=SHIPMENTS_MAX {
+            out.nested(22, |out| {
+                out.bytes(1, b"k");
+                out.bytes(2, &[0; 16]);
+            });
+        }
+    });
+    assert_eq!(RequestMessage::decode(many, NOW), Err(DecodeError::TooMany(22)));
+
+    let eternal = written(|out| {
+        out.varint(7);
         out.nested(22, |out| {
             out.bytes(1, b"k");
             out.bytes(2, &[0; 16]);
+            out.bytes(3, b"v");
+            out.number(5, u64::MAX);
         });
-    }
-    assert_eq!(RequestMessage::decode(out.finish(), NOW), Err(DecodeError::TooMany(22)));
-
-    let mut eternal = Writer::default();
-    eternal.varint(7);
-    eternal.nested(22, |out| {
-        out.bytes(1, b"k");
-        out.bytes(2, &[0; 16]);
-        out.bytes(3, b"v");
-        out.number(5, u64::MAX);
     });
-    assert_eq!(RequestMessage::decode(eternal.finish(), NOW), Err(DecodeError::Invalid(5)));
+    assert_eq!(RequestMessage::decode(eternal, NOW), Err(DecodeError::Invalid(5)));
 }
 
 proptest! {
@@ -214,9 +298,8 @@ proptest! {
 
     #[test]
     fn numbers_survive(n in any::<u64>()) {
-        let mut out = Writer::default();
-        out.number(3, n);
-        let field = field::Reader::new(out.finish()).next_field().unwrap().unwrap();
+        let out = written(|out| out.number(3, n));
+        let field = field::Reader::new(out).next_field().unwrap().unwrap();
         prop_assert_eq!(field.number(), Ok(n));
     }
 }

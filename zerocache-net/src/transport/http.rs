@@ -10,7 +10,7 @@ use zerocache_core::{
     wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
 };
 
-use super::{CallFuture, MESSAGES_PATH, MESSAGES_TYPE, Transport};
+use super::{Call, MESSAGES_PATH, MESSAGES_TYPE, Transport};
 use crate::clock;
 
 /// Idle connections kept for one node: enough for the concurrency of a busy client.
@@ -50,13 +50,13 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    fn call(&self, to: SocketAddr, mut message: RequestMessage, timeout: Duration) -> CallFuture {
+    fn call(&self, to: SocketAddr, mut message: RequestMessage, timeout: Duration) -> Call {
         let request = self
             .client
             .post(format!("http://{to}{MESSAGES_PATH}"))
             .header(header::CONTENT_TYPE, MESSAGES_TYPE)
             .timeout(timeout);
-        Box::pin(async move {
+        Call::boxed(async move {
             let now = clock::mono();
             message.envelope.sent_ms = now.as_millis();
             let body = message.encode(now);

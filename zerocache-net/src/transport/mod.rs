@@ -4,15 +4,14 @@
 //! nor members. Whether a failed request can have arrived is all that it says beyond that, because
 //! that decides whether it may be sent to another node.
 
+mod call;
 mod http;
 
-use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use zerocache_core::{
-    node::CallFailure,
-    wire::{RequestMessage, Response},
-};
+use zerocache_core::wire::RequestMessage;
 
+pub use self::call::Call;
 pub use self::http::{HttpTransport, TransportError};
 
 /// Where a node takes messages over HTTP.
@@ -20,9 +19,6 @@ pub const MESSAGES_PATH: &str = "/v1/messages";
 
 /// The media type of a message in an HTTP body.
 pub const MESSAGES_TYPE: &str = "application/vnd.zerocache.message";
-
-/// The future of one call.
-pub type CallFuture = Pin<Box<dyn Future<Output = Result<Response, CallFailure>> + Send>>;
 
 /// Carries requests to nodes.
 pub trait Transport: Send + Sync + 'static {
@@ -32,5 +28,5 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropping the future gives the response up. The request may have been sent.
-    fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> CallFuture;
+    fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call;
 }

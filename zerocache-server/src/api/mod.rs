@@ -25,6 +25,7 @@ use zerocache_net::transport::MESSAGES_PATH;
 use self::error::ApiError;
 pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
 use crate::{
+    frames::Frames,
     http::{BodyGate, HttpCounters},
     runtime::Runtime,
 };
@@ -47,6 +48,8 @@ pub struct Api {
     pub value_bytes_max: u64,
     /// The longest key in bytes.
     pub key_bytes_max: usize,
+    /// Where connections go that change to frames; none when they may not.
+    pub frames: Option<Arc<Frames>>,
     /// Whether the paths of the Python package are served.
     pub compat: bool,
 }

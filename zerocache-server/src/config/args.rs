@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use zerocache_net::discovery::{Interface, NameAndPort};
+use zerocache_net::{
+    discovery::{Interface, NameAndPort},
+    framed::Connections,
+};
 
 use super::address::parse_port;
 use super::units::{parse_count, parse_duration, parse_size};
@@ -111,6 +114,11 @@ pub struct Args {
     /// When to be ready although a local peer has not shaken hands [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
     pub warm_max: Option<Duration>,
+
+    /// How to talk to other nodes, and what callers may use: framed (and HTTP where the upgrade to it
+    /// is refused), or http alone [default: framed]
+    #[arg(long, value_name = "KIND", help_heading = NETWORK)]
+    pub connections: Option<Connections>,
 
     /// Also serve the HTTP paths of another product and announce its mDNS type: zerocache-py (the
     /// Python package zerocache)

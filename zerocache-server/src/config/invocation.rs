@@ -226,6 +226,7 @@ fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     config.drain = args.drain.unwrap_or(DRAIN_DEFAULT);
     config.warm_max = args.warm_max.unwrap_or(WARM_MAX_DEFAULT);
     config.compat = args.compat;
+    config.connections = args.connections.unwrap_or_default();
     config.validate()?;
     let log = LogConfig {
         format: args.log_format.unwrap_or_default(),

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use zerocache_core::name;
-use zerocache_net::discovery::{DiscoverySet, Interface, NAMES_MAX, NameAndPort};
+use zerocache_net::{
+    discovery::{DiscoverySet, Interface, NAMES_MAX, NameAndPort},
+    framed::Connections,
+};
 
 use super::address;
 use super::memory;
@@ -77,6 +80,8 @@ pub struct ServerConfig {
     pub warm_max: Duration,
     /// A foreign wire that is served as well.
     pub compat: Option<Compat>,
+    /// How the node talks to other nodes, and whether callers may change to frames.
+    pub connections: Connections,
 }
 
 /// A setting with a value that is not allowed.
@@ -129,6 +134,7 @@ impl ServerConfig {
             drain: DRAIN_DEFAULT,
             warm_max: WARM_MAX_DEFAULT,
             compat: None,
+            connections: Connections::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
+use zerocache_net::framed::{Charge, Memory};
 
 use super::counters::HttpCounters;
 use super::limits::BodyLimits;
@@ -99,6 +100,18 @@ impl BodyGate {
         (self.memory.available_permits() * UNIT_BYTES) as u64
     }
 
+    /// Charges `bytes` to the memory of bodies until what is returned is dropped; none, and counted,
+    /// when they hold as much as they may.
+    #[must_use]
+    pub fn charge(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
+        let charge = Arc::clone(&self.memory).try_acquire_many_owned(units).ok();
+        if charge.is_none() {
+            self.count(BodyError::NoMemory);
+        }
+        charge
+    }
+
     fn count(&self, error: BodyError) {
         match error {
             BodyError::TooLarge { .. } => self.counters.bodies_too_large.add(),
@@ -107,6 +120,12 @@ impl BodyGate {
             BodyError::NoMemory => self.counters.bodies_over_memory.add(),
             BodyError::Paused => self.counters.refused_after_pause.add(),
         }
+    }
+}
+
+impl Memory for BodyGate {
+    fn charge(&self, bytes: usize) -> Option<Charge> {
+        Self::charge(self, bytes).map(|charge| Box::new(charge) as Charge)
     }
 }
 

@@ -78,7 +78,7 @@ impl Drop for Place {
 
 /// The stream of one connection.
 #[derive(Debug)]
-pub(super) struct GuardedIo {
+pub struct GuardedIo {
     tcp: TcpStream,
     limits: Arc<HttpLimits>,
     counters: Arc<HttpCounters>,

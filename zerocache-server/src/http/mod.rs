@@ -22,6 +22,7 @@ mod heads;
 mod io;
 mod limits;
 mod pause;
+mod upgrade;
 
 pub use accept::{Served, serve};
 pub use bind::{BindError, bind};
@@ -29,3 +30,4 @@ pub use body::{BodyError, BodyGate, read_body};
 pub use counters::{Counter, HttpCounters};
 pub use files::fit_connections;
 pub use limits::{BodyLimits, HttpLimits};
+pub use upgrade::{Upgrade, upgraded};

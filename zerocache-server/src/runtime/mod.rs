@@ -4,6 +4,7 @@
 //! before the waiters' lock, never after.
 
 mod events;
+mod responder;
 mod storage;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -22,15 +24,22 @@ use tokio::{
 };
 use zerocache_core::{
     key::Key,
+    limits::KEY_BYTES_WIRE_MAX,
     node::{CallFailure, CallId, Effect, Identity, Input, Node, NodeConfig, RequestId, Snapshot},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::{
     clock,
-    transport::{CallFuture, Transport},
+    framed::{Flush, Line},
+    transport::{Call, Transport},
 };
 
-pub use self::storage::{Mutexes, Storage};
+use self::responder::Flushes;
+pub(crate) use self::responder::{Answer, response_header};
+pub use self::{
+    responder::{FramedResponder, Responder},
+    storage::{Mutexes, Storage},
+};
 
 /// A running node: its state machine, its store and its calls. Shared by reference.
 pub struct Runtime {
@@ -38,7 +47,7 @@ pub struct Runtime {
     storage: Arc<Storage>,
     identity: Identity,
     transport: Arc<dyn Transport>,
-    waiters: Mutex<HashMap<RequestId, oneshot::Sender<Response>>>,
+    waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     state: watch::Sender<NodeState>,
     calls: Mutex<JoinSet<()>>,
@@ -75,6 +84,13 @@ impl Runtime {
         zerocache_core::node::read(&self.storage, key, clock::coarse_now(), self.state())
     }
 
+    /// Reads a key and appends the response to request `id` to a framed connection.
+    pub fn read_to(&self, key: &[u8], line: &Line, id: u32) {
+        let Ok(key) = Key::within(Bytes::copy_from_slice(key), KEY_BYTES_WIRE_MAX) else { return };
+        let response = self.read(&key);
+        line.send(response_header(id), &Answer(&response), Flush::Later);
+    }
+
     /// Answers a message from a client or another node.
     pub async fn request(&self, message: RequestMessage) -> Response {
         if let Request::Get { key } = &message.request {
@@ -89,27 +105,54 @@ impl Runtime {
     /// # Cancellation
     /// Dropping the future gives the response up; what was written stays.
     pub async fn answer(&self, input: impl FnOnce(RequestId) -> Input) -> Response {
-        let id = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
-        let (effects, mine) = {
+        let (sender, receiver) = oneshot::channel();
+        let mut input = Some(input);
+        let first =
+            self.submit([Responder::Waiting(sender)], |id| input.take().map(|input| input(id)));
+        let _waiter = Waiter { runtime: self, id: first };
+        receiver
+            .await
+            .unwrap_or_else(|_| Response::refused(RefusalCode::Overloaded, "the node is stopping"))
+    }
+
+    /// Hands requests that came together to the node; each is answered through its responder, now or
+    /// later.
+    pub fn answer_all(&self, requests: Vec<(RequestMessage, Responder)>) {
+        let (messages, responders): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        let mut messages = messages.into_iter();
+        self.submit(responders, |id| messages.next().map(|message| Input::Request { id, message }));
+    }
+
+    /// Hands one input for each responder to the node. Returns the id of the first.
+    fn submit(
+        &self,
+        responders: impl IntoIterator<Item = Responder, IntoIter: ExactSizeIterator>,
+        mut input: impl FnMut(RequestId) -> Option<Input>,
+    ) -> RequestId {
+        let responders = responders.into_iter();
+        let count = responders.len() as u64;
+        let first = self.next_request.fetch_add(count, Ordering::Relaxed);
+        let ids = || (first..first + count).map(RequestId);
+        let mut mine: Vec<_> = responders.map(Some).collect();
+        let mut effects = Vec::new();
+        let mut flushes = Flushes::default();
+        {
             let mut node = self.node.lock();
-            let mut effects = Vec::new();
-            node.handle(clock::now(), input(id), &mut effects);
+            node.handle_all(clock::now(), ids().filter_map(&mut input), &mut effects);
             self.note(&node);
-            let at = effects.iter().position(|effect| responds_to(effect, id));
-            let mine = match at.map(|at| effects.swap_remove(at)) {
-                Some(Effect::Respond { response, .. }) => Mine::Now(response),
-                // Under the node lock, so that the response cannot come before its waiter.
-                _ => Mine::Later(self.wait_for(id)),
-            };
-            (effects, mine)
-        };
-        self.perform(effects);
-        match mine {
-            Mine::Now(response) => response,
-            Mine::Later((receiver, _guard)) => receiver.await.unwrap_or_else(|_| {
-                Response::refused(RefusalCode::Overloaded, "the node is stopping")
-            }),
+            effects.retain_mut(|effect| {
+                let Effect::Respond { id, response } = effect else { return true };
+                let place = id.0.checked_sub(first).and_then(|at| mine.get_mut(at as usize));
+                let Some(responder) = place.and_then(Option::take) else { return true };
+                flushes.respond_own(responder, std::mem::replace(response, Response::Done));
+                false
+            });
+            // Under the node lock, so that no response can come before its waiter.
+            let later = ids().zip(mine).filter_map(|(id, responder)| Some((id, responder?)));
+            self.waiters.lock().extend(later);
         }
+        self.perform(effects);
+        RequestId(first)
     }
 
     /// Hands an input to the node.
@@ -142,6 +185,11 @@ impl Runtime {
         }
     }
 
+    /// What the node says at the beginning of a connection to another one.
+    pub fn introduction(&self) -> RequestMessage {
+        self.node.lock().introduction(clock::now())
+    }
+
     /// What the node knows of the cluster.
     pub fn snapshot(&self) -> Snapshot {
         self.node.lock().snapshot(clock::now())
@@ -172,12 +220,6 @@ impl Runtime {
         tokio::time::timeout(most, flushed).await.is_ok()
     }
 
-    fn wait_for(&self, id: RequestId) -> (oneshot::Receiver<Response>, Waiter<'_>) {
-        let (sender, receiver) = oneshot::channel();
-        self.waiters.lock().insert(id, sender);
-        (receiver, Waiter { runtime: self, id })
-    }
-
     /// Takes over the node's deadline and state, under its lock, so that neither goes back.
     fn note(&self, node: &Node<Mutexes>) {
         if node.next_deadline().as_millis() < self.timer_at.load(Ordering::Relaxed) {
@@ -190,12 +232,13 @@ impl Runtime {
     }
 
     fn perform(&self, effects: Vec<Effect>) {
+        let mut flushes = Flushes::default();
         for effect in effects {
             match effect {
                 Effect::Respond { id, response } => {
-                    if let Some(waiter) = self.waiters.lock().remove(&id) {
-                        // Whoever asked may have gone.
-                        let _gone = waiter.send(response);
+                    let responder = self.waiters.lock().remove(&id);
+                    if let Some(responder) = responder {
+                        flushes.respond(responder, response);
                     }
                 }
                 Effect::Call { call, to, message, timeout_ms } => {
@@ -210,7 +253,7 @@ impl Runtime {
         }
     }
 
-    fn run_call(&self, call: CallId, future: CallFuture) {
+    fn run_call(&self, call: CallId, future: Call) {
         let this = self.this.clone();
         let mut calls = self.calls.lock();
         while calls.try_join_next().is_some() {}
@@ -226,12 +269,6 @@ impl Runtime {
     }
 }
 
-/// The response to one's own request: there already, or to come.
-enum Mine<'a> {
-    Now(Response),
-    Later((oneshot::Receiver<Response>, Waiter<'a>)),
-}
-
 /// Removes a waiter whose caller has gone.
 struct Waiter<'a> {
     runtime: &'a Runtime,
@@ -242,8 +279,4 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.runtime.waiters.lock().remove(&self.id);
     }
-}
-
-fn responds_to(effect: &Effect, wanted: RequestId) -> bool {
-    matches!(effect, Effect::Respond { id, .. } if *id == wanted)
 }

@@ -1,0 +1,76 @@
+//! Who is measured: how each is started, and how its callers talk to it.
+
+pub mod http;
+pub mod memcached;
+pub mod raw_tcp;
+pub mod redis;
+pub mod stream;
+pub mod zerocache;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use clap::ValueEnum;
+
+use crate::args::Settings;
+use crate::measure::Load;
+use crate::process::installed;
+
+/// A contender, by the name that it has in tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Through `ZerocacheClient`.
+    Zerocache,
+    /// The same node over its HTTP interface.
+    ZerocacheHttp,
+    /// Through the `redis` crate, multiplexed over one connection.
+    Redis,
+    /// The same over two connections.
+    Redis2,
+    Memcached,
+    RawTcp,
+}
+
+/// Started servers.
+#[async_trait]
+pub trait Contender: Send {
+    /// Their process ids.
+    fn servers(&self) -> Vec<u32>;
+
+    /// Makes callers, each for one task.
+    async fn callers(&self, tasks: usize) -> Result<Box<dyn Load>>;
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zerocache => "zerocache",
+            Self::ZerocacheHttp => "zerocache-http",
+            Self::Redis => "redis",
+            Self::Redis2 => "redis2",
+            Self::Memcached => "memcached",
+            Self::RawTcp => "raw-tcp",
+        }
+    }
+
+    /// The program that has to be installed, if it is not installed.
+    pub fn lacks(self) -> Option<&'static str> {
+        let program = match self {
+            Self::Redis | Self::Redis2 => "redis-server",
+            Self::Memcached => "memcached",
+            Self::Zerocache | Self::ZerocacheHttp | Self::RawTcp => return None,
+        };
+        installed(program).is_none().then_some(program)
+    }
+
+    /// Starts one server. On the main thread alone; see [`crate::process::Process::start`].
+    pub async fn start(self, settings: &Settings) -> Result<Box<dyn Contender>> {
+        Ok(match self {
+            Self::Zerocache => Box::new(zerocache::Cluster::start(settings, 1).await?),
+            Self::ZerocacheHttp => Box::new(http::Http::start(settings)?),
+            Self::Redis => Box::new(redis::Redis::start(settings, 1).await?),
+            Self::Redis2 => Box::new(redis::Redis::start(settings, 2).await?),
+            Self::Memcached => Box::new(memcached::Memcached::start(settings).await?),
+            Self::RawTcp => Box::new(raw_tcp::RawTcp::start(settings)?),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Nodes of zerocache, and callers that share one client.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
+use zerocache_client::{Ack, Status, ZerocacheClient};
+
+use super::Contender;
+use crate::args::Settings;
+use crate::data::{Data, TTL_SECONDS};
+use crate::hidden;
+use crate::measure::{Callers, Driver, Load};
+use crate::process::{Process, START_MAX, own_executable};
+
+/// The region in which the nodes and their client stand.
+const REGION: &str = "bench";
+
+/// A running node.
+pub struct Node {
+    pub process: Process,
+    pub address: SocketAddr,
+}
+
+impl Node {
+    /// Starts a node that finds others by the seed alone, if there is one.
+    pub fn start(settings: &Settings, seed: Option<SocketAddr>) -> Result<Self> {
+        let mut args: Vec<OsString> = Vec::new();
+        // Another program than ours is a `zerocache-server`, which needs no subcommand.
+        let program = match &settings.server {
+            Some(path) => path.clone(),
+            None => {
+                args.push(hidden::SERVE.into());
+                own_executable()?
+            }
+        };
+        let budget = settings.server_bytes.to_string();
+        let discovery = if seed.is_some() { "seeds" } else { "none" };
+        for arg in ["--region", REGION, "--address", "127.0.0.1", "--port", "0", "--log", "warn"] {
+            args.push(arg.into());
+        }
+        for arg in ["--max-bytes", &budget, "--discovery", discovery] {
+            args.push(arg.into());
+        }
+        if let Some(seed) = seed {
+            args.push("--seed".into());
+            args.push(seed.to_string().into());
+        }
+        let (process, address) = Process::start_saying(
+            program.as_os_str(),
+            &args,
+            settings.server_threads,
+            "zerocache-server listening on ",
+        )?;
+        Ok(Self { process, address })
+    }
+}
+
+/// Nodes of one region, and a client that knows them all.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    client: ZerocacheClient,
+    ack: Ack,
+}
+
+impl Cluster {
+    pub async fn start(settings: &Settings, nodes: usize) -> Result<Self> {
+        Self::start_with_ack(settings, nodes, Ack::Local).await
+    }
+
+    /// With callers that wait until all nodes have what they write, if `ack` says so.
+    pub async fn start_with_ack(settings: &Settings, count: usize, ack: Ack) -> Result<Self> {
+        let mut nodes: Vec<Node> = Vec::new();
+        for _ in 0..count {
+            nodes.push(Node::start(settings, nodes.first().map(|node| node.address))?);
+        }
+        let client = ZerocacheClient::builder(REGION).mdns(false).seed(nodes[0].address).build()?;
+        client.ready(START_MAX).await.context("zerocache is not ready")?;
+        let cluster = Self { nodes, client, ack };
+        tokio::time::timeout(START_MAX, cluster.joined()).await.context("a full cluster")??;
+        Ok(cluster)
+    }
+
+    /// Waits until the client knows all nodes, and every write reaches all of them.
+    async fn joined(&self) -> Result<()> {
+        let mut full_in_a_row = 0;
+        // The client asks nodes in turn: each must have been the one that accepts.
+        while self.client.nodes().len() < self.nodes.len() || full_in_a_row < 2 * self.nodes.len() {
+            let written = self.client.put("joined", "x", 60).ack(Ack::Region).await?;
+            let full = written.replicas as usize == self.nodes.len();
+            full_in_a_row = if full { full_in_a_row + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Contender for Cluster {
+    fn servers(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.process.id()).collect()
+    }
+
+    async fn callers(&self, tasks: usize) -> Result<Box<dyn Load>> {
+        let replicas = if self.ack == Ack::Local { 1 } else { self.nodes.len() as u32 };
+        let caller = Caller { client: self.client.clone(), ack: self.ack, replicas };
+        Ok(Box::new(Callers(vec![caller; tasks])))
+    }
+}
+
+#[derive(Clone)]
+struct Caller {
+    client: ZerocacheClient,
+    ack: Ack,
+    /// How many replicas a write must have when it is acknowledged.
+    replicas: u32,
+}
+
+impl Driver for Caller {
+    async fn get(&mut self, data: &Data, key: usize) -> Result<()> {
+        let found = self.client.get(data.key(key)).await?.context("a miss")?;
+        data.check(key, &found)
+    }
+
+    async fn put(&mut self, data: &Data, key: usize) -> Result<()> {
+        let put = self.client.put(data.key(key), data.value(key), TTL_SECONDS);
+        let written = put.ack(self.ack).await?;
+        // Two callers may write one key at once; the one whose version lost has been served too.
+        let taken = matches!(written.status, Status::Stored | Status::Superseded);
+        ensure!(
+            taken && written.replicas >= self.replicas,
+            "a write is {} on {} replicas",
+            written.status.as_str(),
+            written.replicas
+        );
+        Ok(())
+    }
+}

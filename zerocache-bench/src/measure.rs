@@ -1,0 +1,258 @@
+//! Driving one contender for a while, and what comes out of it.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use hdrhistogram::Histogram;
+
+use crate::clock;
+use crate::data::Data;
+use crate::usage;
+
+/// The longest latency that is told apart from longer ones.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// How much longer than planned a measurement may take before the run fails.
+const OVERTIME_MAX: Duration = Duration::from_secs(15);
+/// Up to this many tasks each keeps three significant digits, beyond it two, so that the counts stay
+/// in the processor's cache.
+const PRECISE_TASKS_MAX: usize = 16;
+
+/// One caller: it has one operation under way at a time.
+pub trait Driver: Send + 'static {
+    /// Reads a key and checks what comes.
+    fn get(&mut self, data: &Data, key: usize) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes the value of a key.
+    fn put(&mut self, data: &Data, key: usize) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// All callers of one contender.
+#[async_trait]
+pub trait Load: Send {
+    /// Writes every key once.
+    async fn fill(&mut self, data: &Arc<Data>) -> Result<()>;
+
+    /// Lets all callers work for the time of the plan.
+    async fn measure(&mut self, plan: &Plan) -> Result<Sample>;
+}
+
+/// What is to be measured.
+#[derive(Clone)]
+pub struct Plan {
+    pub data: Arc<Data>,
+    /// How long the callers work before anything counts.
+    pub warmup: Duration,
+    pub length: Duration,
+    /// The processes of this contender.
+    pub servers: Vec<u32>,
+    /// Those of all contenders: none of them is somebody else.
+    pub everyone: Vec<u32>,
+    /// The core to which everything is pinned, if it is.
+    pub core: Option<usize>,
+}
+
+/// One contender in one round.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub ops: u64,
+    pub seconds: f64,
+    pub latency: Histogram<u64>,
+    pub client_cpu: Duration,
+    pub server_cpu: Duration,
+    pub server_rss: u64,
+    /// Cores' worth of CPU that was used by somebody else.
+    pub other_cpu: f64,
+    pub errors: Vec<String>,
+}
+
+/// The callers of a contender, one a task.
+pub struct Callers<D>(pub Vec<D>);
+
+#[async_trait]
+impl<D: Driver> Load for Callers<D> {
+    async fn fill(&mut self, data: &Arc<Data>) -> Result<()> {
+        let tasks = self.0.len();
+        let mut running = Vec::with_capacity(tasks);
+        for (first, mut driver) in self.0.drain(..).enumerate() {
+            let data = Arc::clone(data);
+            running.push(tokio::spawn(async move {
+                for key in (first..data.count()).step_by(tasks) {
+                    driver
+                        .put(&data, key)
+                        .await
+                        .with_context(|| format!("write {}", data.key(key)))?;
+                }
+                Ok::<_, anyhow::Error>(driver)
+            }));
+        }
+        for task in running {
+            self.0.push(task.await??);
+        }
+        Ok(())
+    }
+
+    async fn measure(&mut self, plan: &Plan) -> Result<Sample> {
+        let begin = clock::now() + plan.warmup;
+        let end = begin + plan.length;
+        let tasks = self.0.len();
+        let digits = if tasks <= PRECISE_TASKS_MAX { 3 } else { 2 };
+        let mut running = Vec::with_capacity(tasks);
+        for (number, driver) in self.0.drain(..).enumerate() {
+            // Each task begins elsewhere in the sequence; a prime keeps them apart.
+            let caller = Caller { at: number * 7_919, begin, end, data: Arc::clone(&plan.data) };
+            running.push(tokio::spawn(
+                caller.run(driver, Histogram::new_with_max(LATENCY_NS_MAX, digits)?),
+            ));
+        }
+        let observed = plan.clone();
+        let observer = tokio::task::spawn_blocking(move || observe(&observed, begin, end));
+        let mut latency = Histogram::new_with_max(LATENCY_NS_MAX, digits)?;
+        let mut errors = Vec::new();
+        let all = async {
+            for task in running {
+                let ended = task.await?;
+                latency.add(&ended.latency)?;
+                errors.extend(ended.error.map(|error| format!("{error:#}")));
+                self.0.push(ended.driver);
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        if tokio::time::timeout(plan.warmup + plan.length + OVERTIME_MAX, all).await.is_err() {
+            bail!("an operation does not end");
+        }
+        let (used, server_rss) = observer.await??;
+        let seconds = plan.length.as_secs_f64();
+        Ok(Sample {
+            ops: latency.len(),
+            seconds,
+            latency,
+            client_cpu: used.client,
+            server_cpu: used.servers,
+            server_rss,
+            other_cpu: used.others() / used.seconds,
+            errors,
+        })
+    }
+}
+
+/// What one task does.
+struct Caller {
+    at: usize,
+    begin: Instant,
+    end: Instant,
+    data: Arc<Data>,
+}
+
+struct Ended<D> {
+    driver: D,
+    latency: Histogram<u64>,
+    error: Option<anyhow::Error>,
+}
+
+impl Caller {
+    /// Ends early at an error: after one, a connection may be out of step.
+    async fn run<D: Driver>(mut self, mut driver: D, mut latency: Histogram<u64>) -> Ended<D> {
+        let mut before = clock::now();
+        loop {
+            let step = self.data.step(self.at);
+            self.at += 1;
+            let key = step.key as usize;
+            let done = if step.write {
+                driver.put(&self.data, key).await
+            } else {
+                driver.get(&self.data, key).await
+            };
+            if let Err(error) = done {
+                return Ended { driver, latency, error: Some(error) };
+            }
+            let after = clock::now();
+            if after >= self.end {
+                return Ended { driver, latency, error: None };
+            }
+            if after >= self.begin {
+                let passed = u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX);
+                latency.saturating_record(passed);
+            }
+            before = after;
+        }
+    }
+}
+
+/// CPU time used between two moments.
+struct Used {
+    client: Duration,
+    servers: Duration,
+    everyone: Duration,
+    machine: Duration,
+    seconds: f64,
+}
+
+impl Used {
+    /// Seconds of CPU that neither we nor any contender used.
+    fn others(&self) -> f64 {
+        (self.machine.as_secs_f64() - (self.client + self.everyone).as_secs_f64()).max(0.0)
+    }
+}
+
+/// Reads the counters at the beginning and at the end, on a thread of its own: the callers keep the
+/// runtime too busy to be on time.
+fn observe(plan: &Plan, begin: Instant, end: Instant) -> Result<(Used, u64)> {
+    thread::sleep(begin.saturating_duration_since(clock::now()));
+    let before = Counters::read(plan)?;
+    thread::sleep(end.saturating_duration_since(clock::now()));
+    let after = Counters::read(plan)?;
+    let resident: Vec<u64> =
+        plan.servers.iter().map(|pid| usage::resident_bytes(*pid)).collect::<Result<_>>()?;
+    let used = Used {
+        client: after.client.saturating_sub(before.client),
+        servers: after.servers.saturating_sub(before.servers),
+        everyone: after.everyone.saturating_sub(before.everyone),
+        machine: after.machine.saturating_sub(before.machine),
+        seconds: (after.at - before.at).as_secs_f64(),
+    };
+    Ok((used, resident.iter().sum()))
+}
+
+struct Counters {
+    at: Instant,
+    client: Duration,
+    servers: Duration,
+    everyone: Duration,
+    machine: Duration,
+}
+
+impl Counters {
+    fn read(plan: &Plan) -> Result<Self> {
+        let sum =
+            |pids: &[u32]| pids.iter().map(|pid| usage::process_cpu(*pid, true)).sum::<Result<_>>();
+        Ok(Self {
+            at: clock::now(),
+            client: usage::process_cpu(std::process::id(), false)?,
+            servers: sum(&plan.servers)?,
+            everyone: sum(&plan.everyone)?,
+            machine: usage::machine_cpu(plan.core)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_and_the_contenders_did_not_use_was_used_by_others() {
+        let used = |machine| Used {
+            client: Duration::from_millis(800),
+            servers: Duration::from_millis(500),
+            everyone: Duration::from_millis(600),
+            machine: Duration::from_millis(machine),
+            seconds: 1.0,
+        };
+        assert!((used(1_700).others() - 0.3).abs() < 1e-9);
+        // The counters of processes and of the machine do not agree to the tick.
+        assert_eq!(used(1_390).others(), 0.0);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a connection costs in memory when nobody uses it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Workload;
+use crate::args::Settings;
+use crate::contenders::stream::Stream;
+use crate::contenders::{Contender, Kind, http::Http, memcached::Memcached, redis::Redis};
+use crate::rounds::Run;
+use crate::row::Row;
+use crate::usage::resident_bytes;
+
+/// How long a server may take to put away what it needed for a request.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Connections that are opened and kept before memory is first read.
+const FIRST_CONNECTIONS: usize = 8;
+
+/// A way to have a connection: one request after which it stays open.
+struct Way {
+    contender: Box<dyn Contender>,
+    address: SocketAddr,
+    request: &'static [u8],
+    /// How the answer ends.
+    end: &'static [u8],
+}
+
+impl Way {
+    async fn start(kind: Kind, settings: &Settings) -> Result<Self> {
+        Ok(match kind {
+            Kind::Redis => {
+                let redis = Redis::start(settings, 1).await?;
+                let address = redis.address;
+                Self {
+                    contender: Box::new(redis),
+                    address,
+                    request: b"PING\r\n",
+                    end: b"+PONG\r\n",
+                }
+            }
+            Kind::Memcached => {
+                let memcached = Memcached::start(settings).await?;
+                let address = memcached.address;
+                let (request, end) = (b"mn\r\n", b"MN\r\n");
+                Self { contender: Box::new(memcached), address, request, end }
+            }
+            _ => {
+                let http = Http::start(settings)?;
+                let address = http.address();
+                let request = b"GET /ping HTTP/1.1\r\nHost: bench\r\n\r\n";
+                Self { contender: Box::new(http), address, request, end: b"pong" }
+            }
+        })
+    }
+
+    /// A connection over which one request went.
+    async fn open(&self) -> Result<Stream> {
+        let mut stream = Stream::connect(self.address).await?;
+        stream.send(&[self.request]).await?;
+        stream.read_head(self.end).await?;
+        Ok(stream)
+    }
+
+    fn resident(&self) -> Result<u64> {
+        self.contender.servers().into_iter().map(resident_bytes).sum()
+    }
+}
+
+/// Opens connections to a fresh server of each contender, and compares its memory before and after.
+pub async fn run(run: &mut Run) -> Result<()> {
+    let count = run.settings.connections;
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    ensure!(
+        open_files.is_none_or(|most| (count + 100) as u64 <= most),
+        "--connections {count}: the limit of open files is too low; see ulimit -n"
+    );
+    for kind in Workload::Idle.entrants(run) {
+        if run.is_over() {
+            break;
+        }
+        let way = Way::start(kind, &run.settings).await.with_context(|| kind.name())?;
+        let mut held = Vec::with_capacity(FIRST_CONNECTIONS + count);
+        for _ in 0..FIRST_CONNECTIONS {
+            held.push(way.open().await.with_context(|| kind.name())?);
+        }
+        tokio::time::sleep(SETTLE).await;
+        let before = way.resident()?;
+        for _ in 0..count {
+            held.push(way.open().await.with_context(|| kind.name())?);
+        }
+        tokio::time::sleep(SETTLE).await;
+        let after = way.resident()?;
+        let each = after.saturating_sub(before) as f64 / count as f64;
+        eprintln!("  idle: {} {each:.0} bytes for each of {count} connections", kind.name());
+        let row = Row::new(Workload::Idle.name(), 1, kind.name(), 0);
+        run.rows.push(Row { bytes_each: Some(each), server_rss_bytes: Some(after as f64), ..row });
+    }
+    Ok(())
+}

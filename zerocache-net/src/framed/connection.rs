@@ -1,0 +1,405 @@
+//! The calling side of a framed connection: many calls share its writes and its reads.
+//!
+//! [`Connection`] is shared by its callers; [`drive`] reads responses, keeps deadlines and writes what
+//! callers left behind. It runs on the runtime on which the callers are, so that a response wakes its
+//! caller without going through another thread.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::{Sleep, sleep},
+};
+use zerocache_core::{
+    node::CallFailure,
+    time::Instant,
+    version::Incarnation,
+    wire::{
+        Envelope, Request, RequestMessage, Response, Writer,
+        frame::{FrameError, Header, Opcode},
+    },
+};
+
+use super::{
+    calls::{Calls, Ended},
+    inbox::{Inbox, Incoming},
+    line::{BoxedWrite, Encode, Flush, Line, Withdrawn},
+};
+use crate::clock;
+
+/// A stream to read from.
+pub(super) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
+
+/// A connection without calls is closed after this long, in milliseconds: before the node does it, so
+/// that no call is lost to that.
+const IDLE_MS_MAX: u64 = 30_000;
+
+/// When calls are overdue and nothing was received or taken for this long, in milliseconds, the
+/// connection is given up: a new one may get through where this one does not.
+const SILENT_MS_MAX: u64 = 3_000;
+
+/// After this long without traffic buffers are given back, in milliseconds.
+const QUIET_MS: u64 = 1_000;
+
+/// A connection to a node.
+pub(super) struct Connection {
+    line: Line,
+    calls: Mutex<Calls>,
+    /// What the handshake settled and requests need not repeat.
+    known: Envelope,
+    rearm: AtomicBool,
+}
+
+impl Connection {
+    /// A connection to the node `peer`, over which `from` calls.
+    pub(super) fn new(write: BoxedWrite, known: Envelope) -> Self {
+        Self {
+            line: Line::new(write),
+            calls: Mutex::default(),
+            known,
+            rearm: AtomicBool::new(false),
+        }
+    }
+
+    /// Which node answers here.
+    pub(super) fn peer(&self) -> Option<Incarnation> {
+        self.known.to
+    }
+
+    /// Whether it takes no more calls.
+    pub(super) fn is_closed(&self) -> bool {
+        self.line.is_closed()
+    }
+
+    /// Whether so much waits to be sent that a caller should wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.line.is_full()
+    }
+
+    /// Ready when there is room to send, or the connection is closed.
+    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        self.line.poll_room(context)
+    }
+
+    /// Sends a request. None when too many calls are under way or the connection is closed; nothing
+    /// was sent then.
+    pub(super) fn call(
+        self: &Arc<Self>,
+        mut message: RequestMessage,
+        timeout: Duration,
+    ) -> Option<FramedCall> {
+        let now = clock::mono();
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms))?;
+        message.envelope.sent_ms = now.as_millis();
+        message.envelope.timeout_ms = timeout_ms;
+        let header = Header {
+            opcode: Opcode::Request,
+            more: false,
+            id: entered.id,
+            sent_ms: now.as_millis() as u32,
+            timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
+        };
+        let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
+        // Alone on the line, waiting for others would only take time.
+        let flush = if entered.alone { Flush::Now } else { Flush::Soon };
+        let outgoing = Outgoing { message: &message, known: &self.known, now };
+        let position = self.line.send(header, &outgoing, flush);
+        // A read may be repeated whether it was sent or not.
+        if let Some(position) = position
+            && !matches!(message.request, Request::Get { .. })
+        {
+            self.calls.lock().sent(entered.id, position);
+        }
+        if entered.sweep_earlier {
+            self.rearm.store(true, Ordering::Release);
+            self.line.wake_reader();
+        }
+        Some(call)
+    }
+
+    fn give_up(&self, id: u32) {
+        if self.calls.lock().give_up(id) {
+            self.withdraw(id);
+        }
+    }
+
+    /// Nobody wants the response to a request: what is left of it need not be sent.
+    fn withdraw(&self, id: u32) {
+        if self.line.withdraw(id) == Withdrawn::Whole {
+            return self.calls.lock().forget(id);
+        }
+        let sent_ms = clock::mono().as_millis() as u32;
+        let header = Header { opcode: Opcode::Cancel, more: false, id, sent_ms, timeout_ms: 0 };
+        self.line.send(header, &NoPayload, Flush::Soon);
+    }
+
+    fn sweep(&self, now: Instant) {
+        let (mut wake, mut ended) = (Vec::new(), Vec::new());
+        self.calls.lock().sweep(now, &mut wake, &mut ended);
+        for id in ended {
+            self.withdraw(id);
+        }
+        wake_all(&mut wake);
+    }
+
+    fn close(&self) {
+        let taken = self.line.close();
+        let mut wake = Vec::new();
+        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut wake);
+        wake_all(&mut wake);
+    }
+}
+
+/// Keeps a connection until it ends: by the other side, by a fault, or because nobody uses it.
+pub(super) async fn drive(connection: Arc<Connection>, read: BoxedRead, inbox: Inbox) {
+    // Also when the runtime drops this.
+    let _closing = Closing(&connection);
+    tokio::select! {
+        () = connection.line.run() => {}
+        () = read_responses(&connection, read, inbox) => {}
+    }
+}
+
+/// Closes a connection when its driver ends.
+struct Closing<'a>(&'a Connection);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+async fn read_responses(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
+    let mut watch = Watch::new(clock::mono());
+    let mut batch = Vec::new();
+    let mut wake = Vec::new();
+    let mut timer = pin!(sleep(Duration::ZERO));
+    let mut armed = Instant::default();
+    loop {
+        let now = clock::mono();
+        if let Err(error) = take_responses(&mut inbox, now, &mut batch) {
+            return tracing::debug!(%error, "a node sends no frames");
+        }
+        if !batch.is_empty() {
+            let mut calls = connection.calls.lock();
+            wake.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
+            drop(calls);
+            wake_all(&mut wake);
+        }
+        if watch.is_over(connection, now, &mut inbox) {
+            return;
+        }
+        let due = watch.due(connection, now);
+        if due != armed {
+            armed = due;
+            timer.set(sleep(due.since(now)));
+        }
+        match next_event(connection, &mut read, &mut inbox, timer.as_mut()).await {
+            Event::Read(0) => return,
+            Event::Read(_) => watch.heard = clock::mono(),
+            Event::Timer => {
+                armed = Instant::default();
+                connection.sweep(clock::mono());
+            }
+            Event::Rearm => {}
+            Event::Closed => return,
+        }
+    }
+}
+
+enum Event {
+    Read(usize),
+    Timer,
+    Rearm,
+    Closed,
+}
+
+/// Waits for input first: a deadline that passed while the process stood still does not count against
+/// a response that is there.
+async fn next_event(
+    connection: &Connection,
+    read: &mut BoxedRead,
+    inbox: &mut Inbox,
+    mut timer: Pin<&mut Sleep>,
+) -> Event {
+    let mut reading = pin!(read.read_buf(inbox.buffer()));
+    poll_fn(|context| {
+        if let Poll::Ready(read) = reading.as_mut().poll(context) {
+            return Poll::Ready(Event::Read(read.unwrap_or(0)));
+        }
+        if connection.line.poll_closed(context).is_ready() {
+            return Poll::Ready(Event::Closed);
+        }
+        if connection.rearm.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(Event::Rearm);
+        }
+        timer.as_mut().poll(context).map(|()| Event::Timer)
+    })
+    .await
+}
+
+/// Takes all whole responses out of the inbox.
+fn take_responses(
+    inbox: &mut Inbox,
+    now: Instant,
+    batch: &mut Vec<(u32, Ended)>,
+) -> Result<(), FrameError> {
+    while let Some((header, late_ms, incoming)) = inbox.next(now)? {
+        if header.opcode != Opcode::Response {
+            continue;
+        }
+        let message = match incoming {
+            Incoming::Small(_) => inbox.take(),
+            Incoming::Large(message) => message,
+            Incoming::Refused(_) => {
+                batch.push((header.id, Err(CallFailure::NoAnswer)));
+                continue;
+            }
+            Incoming::Nothing => continue,
+        };
+        batch.push((header.id, decode(message, late_ms)));
+    }
+    Ok(())
+}
+
+fn decode(message: Bytes, late_ms: u64) -> Ended {
+    let response = Response::decode(message).map_err(|error| {
+        tracing::debug!(%error, "undecodable response");
+        CallFailure::NoAnswer
+    });
+    response.map(|response| response.aged(late_ms))
+}
+
+/// What a driver knows of the traffic on its connection.
+struct Watch {
+    heard: Instant,
+    accepted: u64,
+    /// When the stream was last seen to take something.
+    progress: Instant,
+    shrunk: bool,
+}
+
+impl Watch {
+    fn new(now: Instant) -> Self {
+        Self { heard: now, accepted: 0, progress: now, shrunk: false }
+    }
+
+    /// Whether the connection is to be closed. Gives buffers back when it is quiet.
+    fn is_over(&mut self, connection: &Connection, now: Instant, inbox: &mut Inbox) -> bool {
+        let accepted = connection.line.accepted();
+        if accepted != self.accepted {
+            (self.accepted, self.progress) = (accepted, now);
+        }
+        let quiet_ms = now.since_ms(self.heard.max(self.progress));
+        if quiet_ms < QUIET_MS {
+            self.shrunk = false;
+        } else if !self.shrunk {
+            inbox.shrink();
+            connection.line.shrink();
+            self.shrunk = true;
+        }
+        if quiet_ms < SILENT_MS_MAX {
+            return false;
+        }
+        let calls = connection.calls.lock();
+        let overdue = calls.oldest_overdue();
+        let silent = overdue.is_some_and(|sent| now.since_ms(sent) >= SILENT_MS_MAX);
+        silent || (calls.is_idle() && quiet_ms >= IDLE_MS_MAX)
+    }
+
+    /// When to look again.
+    fn due(&self, connection: &Connection, now: Instant) -> Instant {
+        let (sweep, overdue) = {
+            let calls = connection.calls.lock();
+            (calls.sweep_at(), calls.oldest_overdue().is_some())
+        };
+        let last = self.heard.max(self.progress);
+        let look = if overdue {
+            now.plus_ms(SILENT_MS_MAX / 4)
+        } else if self.shrunk {
+            last.plus_ms(IDLE_MS_MAX)
+        } else {
+            last.plus_ms(QUIET_MS)
+        };
+        sweep.map_or(look, |at| at.min(look)).max(now.plus_ms(1))
+    }
+}
+
+/// A call that was sent.
+pub(crate) struct FramedCall {
+    connection: Arc<Connection>,
+    id: u32,
+    done: bool,
+}
+
+impl Future for FramedCall {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let ended = self.connection.calls.lock().fetch(self.id, context.waker());
+        match ended {
+            Some(ended) => {
+                self.done = true;
+                Poll::Ready(ended)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for FramedCall {
+    fn drop(&mut self) {
+        if !self.done {
+            self.connection.give_up(self.id);
+        }
+    }
+}
+
+/// A request as it is encoded on a connection whose handshake said the rest.
+struct Outgoing<'a> {
+    message: &'a RequestMessage,
+    known: &'a Envelope,
+    now: Instant,
+}
+
+impl Encode for Outgoing<'_> {
+    fn encode(&self, out: &mut Writer<'_>) {
+        let Envelope { sent_ms, timeout_ms, .. } = self.message.envelope;
+        // The frame's header says these.
+        let known = Envelope { sent_ms, timeout_ms, ..*self.known };
+        self.message.encode_to(out, &known, self.now);
+    }
+
+    fn size_hint(&self) -> usize {
+        self.message.size_hint()
+    }
+}
+
+/// A frame that is all header.
+struct NoPayload;
+
+impl Encode for NoPayload {
+    fn encode(&self, _out: &mut Writer<'_>) {}
+
+    fn size_hint(&self) -> usize {
+        0
+    }
+}
+
+fn wake_all(wakers: &mut Vec<Waker>) {
+    for waker in wakers.drain(..) {
+        waker.wake();
+    }
+}

@@ -1,0 +1,517 @@
+//! The sending side of a framed connection.
+//!
+//! Whoever finds the line idle writes; what others send meanwhile gathers in the next buffer and goes
+//! out with one write. Large messages wait beside it and go a chunk at a time, in turn.
+//!
+//! Invariants: the stream is with exactly one writer at a time, and nobody holds the lock while
+//! writing; frames of one message leave in order; once closed, nothing is accepted any more.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use zerocache_core::wire::{
+    Writer,
+    frame::{CHUNK_BYTES_MAX, HEADER_BYTES, Header},
+};
+
+/// Above this many bytes waiting, senders that can wait do.
+const QUEUED_BYTES_MAX: usize = 4 << 20;
+
+/// A message that is said to take more than this is sent in chunks.
+const SMALL_BYTES_MAX: usize = 48 << 10;
+
+/// Buffers larger than this are given back when they are empty.
+const BUFFER_BYTES_KEPT: usize = 256 << 10;
+
+/// A stream to write to.
+pub type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// When what was sent goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Now, by the sender itself if nobody else is writing.
+    Now,
+    /// Once those who are about to send have done so.
+    Soon,
+    /// With the next [`Line::flush`].
+    Later,
+}
+
+/// What is encoded: appends to the writer.
+pub trait Encode {
+    /// Appends the message.
+    fn encode(&self, out: &mut Writer<'_>);
+    /// About how many bytes that takes; not much less than it does.
+    fn size_hint(&self) -> usize;
+}
+
+/// The sending side of a connection. Shared by reference.
+pub struct Line {
+    out: Mutex<Out>,
+}
+
+struct Out {
+    /// Away while somebody writes.
+    stream: Option<BoxedWrite>,
+    /// What the stream did not take at once, and how much of it it took.
+    writing: BytesMut,
+    written: usize,
+    /// What goes next.
+    next: BytesMut,
+    chunked: VecDeque<Chunked>,
+    /// Bytes of messages in `chunked` that are not in `next` yet.
+    chunked_bytes: usize,
+    /// Bytes appended to `next` so far, and bytes that the stream took.
+    appended: u64,
+    accepted: u64,
+    flush_wanted: bool,
+    blocked: bool,
+    closed: bool,
+    flusher: Option<Waker>,
+    reader: Option<Waker>,
+    waiting_for_room: Vec<Waker>,
+}
+
+/// A large message on its way.
+struct Chunked {
+    header: Header,
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+    begun: bool,
+}
+
+/// What became of a message that is no longer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// Nothing of it has been sent, and nothing will be.
+    Whole,
+    /// Some of it has been sent, the rest will not be.
+    Rest,
+    /// All of it has been sent, or is about to be.
+    Nothing,
+}
+
+impl Line {
+    /// A line that writes to `stream`.
+    #[must_use]
+    pub fn new(stream: BoxedWrite) -> Self {
+        let out = Out {
+            stream: Some(stream),
+            writing: BytesMut::new(),
+            written: 0,
+            next: BytesMut::new(),
+            chunked: VecDeque::new(),
+            chunked_bytes: 0,
+            appended: 0,
+            accepted: 0,
+            flush_wanted: false,
+            blocked: false,
+            closed: false,
+            flusher: None,
+            reader: None,
+            waiting_for_room: Vec::new(),
+        };
+        Self { out: Mutex::new(out) }
+    }
+
+    /// Sends a message. Returns how many bytes were appended to the line before it, or none when the
+    /// line is closed and nothing was sent.
+    pub fn send(&self, header: Header, message: &impl Encode, flush: Flush) -> Option<u64> {
+        let hint = message.size_hint();
+        let position = if hint <= SMALL_BYTES_MAX {
+            self.append(header, hint, |out| message.encode(out))?
+        } else {
+            self.append_chunked(header, message)?
+        };
+        match flush {
+            Flush::Now => self.flush(),
+            Flush::Soon => self.flush_soon(),
+            Flush::Later => {}
+        }
+        Some(position)
+    }
+
+    /// Appends a small message without flushing. Returns as [`send`](Self::send).
+    pub fn append(
+        &self,
+        header: Header,
+        hint: usize,
+        encode: impl FnOnce(&mut Writer<'_>),
+    ) -> Option<u64> {
+        let mut out = self.out.lock();
+        if out.closed {
+            return None;
+        }
+        let position = out.appended;
+        out.append(header, hint, encode);
+        Some(position)
+    }
+
+    /// Appends small messages under one lock: `fill` appends each with [`Batch::append`].
+    pub fn append_all<R>(&self, fill: impl FnOnce(&mut Batch<'_>) -> R) -> R {
+        fill(&mut Batch { out: &mut self.out.lock() })
+    }
+
+    fn append_chunked(&self, header: Header, message: &impl Encode) -> Option<u64> {
+        let (mut last, mut parts) = (BytesMut::new(), Vec::new());
+        message.encode(&mut Writer::in_parts(&mut last, &mut parts));
+        parts.push(last.freeze());
+        let bytes = parts.iter().map(Bytes::len).sum();
+        let mut out = self.out.lock();
+        if out.closed {
+            return None;
+        }
+        out.chunked_bytes += bytes;
+        let parts = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        out.chunked.push_back(Chunked { header, parts, bytes, begun: false });
+        Some(out.appended)
+    }
+
+    /// Gives up the chunked message with this id, as far as it has not been sent.
+    pub fn withdraw(&self, id: u32) -> Withdrawn {
+        let mut out = self.out.lock();
+        let Some(at) = out.chunked.iter().position(|chunked| chunked.header.id == id) else {
+            return Withdrawn::Nothing;
+        };
+        let Some(chunked) = out.chunked.remove(at) else { return Withdrawn::Nothing };
+        out.chunked_bytes -= chunked.bytes;
+        if chunked.begun { Withdrawn::Rest } else { Withdrawn::Whole }
+    }
+
+    /// Gives up the chunked message with this id if nothing of it was sent; whether that is so.
+    #[must_use]
+    pub fn withdraw_unsent(&self, id: u32) -> bool {
+        self.is_unsent(id) && self.withdraw(id) == Withdrawn::Whole
+    }
+
+    /// Whether a chunked message with this id has not begun to be sent.
+    #[must_use]
+    pub fn is_unsent(&self, id: u32) -> bool {
+        self.out.lock().chunked.iter().any(|chunked| chunked.header.id == id && !chunked.begun)
+    }
+
+    /// Has the flusher write soon, after those who are about to send.
+    pub fn flush_soon(&self) {
+        let waker = {
+            let mut out = self.out.lock();
+            // Whoever has the stream will find what was appended.
+            if out.flush_wanted || out.blocked || out.stream.is_none() {
+                return;
+            }
+            out.flush_wanted = true;
+            out.flusher.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Writes what waits, as far as the stream takes it and unless somebody else is writing.
+    pub fn flush(&self) {
+        let Some(work) = self.out.lock().begin() else { return };
+        let Work { mut stream, mut buffer, mut written, waker } = work;
+        loop {
+            let before = written;
+            let end = write_all(&mut stream, &buffer, &mut written, &waker);
+            let mut out = self.out.lock();
+            out.accepted += (written - before) as u64;
+            if out.closed {
+                return;
+            }
+            match end {
+                End::Done => match out.refill(buffer) {
+                    Some(more) => (buffer, written) = (more, 0),
+                    None => {
+                        out.stream = Some(stream);
+                        let waiting = out.take_waiting();
+                        drop(out);
+                        return wake_all(waiting);
+                    }
+                },
+                End::Blocked => {
+                    out.blocked = true;
+                    (out.writing, out.written) = (buffer, written);
+                    out.stream = Some(stream);
+                    return;
+                }
+                End::Failed => {
+                    let waiting = out.close();
+                    drop(out);
+                    return wake_all(waiting);
+                }
+            }
+        }
+    }
+
+    /// Writes when the stream can go on or a flush is wanted, until the line is closed. To be run by
+    /// exactly one task.
+    pub async fn run(&self) {
+        while poll_fn(|context| self.poll_work(context)).await {
+            // Those who are about to send get their turn first.
+            tokio::task::yield_now().await;
+            self.flush();
+        }
+    }
+
+    /// Ready with true when a flush is wanted, with false when the line is closed.
+    fn poll_work(&self, context: &Context<'_>) -> Poll<bool> {
+        let mut out = self.out.lock();
+        remember(&mut out.flusher, context.waker());
+        if out.blocked {
+            drop(out);
+            // Registers the waker with the stream if it still takes no more.
+            self.flush();
+            out = self.out.lock();
+        }
+        if out.closed {
+            return Poll::Ready(false);
+        }
+        if std::mem::take(&mut out.flush_wanted) { Poll::Ready(true) } else { Poll::Pending }
+    }
+
+    /// Whether so much waits that one who can wait should.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.out.lock().is_full()
+    }
+
+    /// Ready when the line is not full, or closed.
+    pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        let mut out = self.out.lock();
+        if out.closed || !out.is_full() {
+            return Poll::Ready(());
+        }
+        let known = out.waiting_for_room.iter().any(|waker| waker.will_wake(context.waker()));
+        if !known {
+            out.waiting_for_room.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ready when the line is closed.
+    pub fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
+        let mut out = self.out.lock();
+        if out.closed {
+            return Poll::Ready(());
+        }
+        remember(&mut out.reader, context.waker());
+        Poll::Pending
+    }
+
+    /// Gives back what a connection without traffic does not need.
+    pub fn shrink(&self) {
+        let mut out = self.out.lock();
+        if out.next.is_empty() {
+            out.next = BytesMut::new();
+        }
+    }
+
+    /// Wakes whoever waits for the end, to look at something else.
+    pub fn wake_reader(&self) {
+        let waker = self.out.lock().reader.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Drops the stream and what waits. Returns how many bytes the stream can have taken.
+    pub fn close(&self) -> u64 {
+        let mut out = self.out.lock();
+        // Whoever is writing may have written all.
+        let away = out.stream.is_none() && !out.closed;
+        let taken = if away { u64::MAX } else { out.accepted };
+        let waiting = out.close();
+        drop(out);
+        wake_all(waiting);
+        taken
+    }
+
+    /// Whether the line is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.out.lock().closed
+    }
+
+    /// How many bytes the stream took so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.out.lock().accepted
+    }
+
+    /// Whether everything that was sent is with the stream.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        let out = self.out.lock();
+        out.closed || (out.stream.is_some() && out.queued() == 0)
+    }
+}
+
+/// A line that is locked for several messages.
+pub struct Batch<'a> {
+    out: &'a mut Out,
+}
+
+impl Batch<'_> {
+    /// Appends a small message; nothing when the line is closed.
+    pub fn append(&mut self, header: Header, hint: usize, encode: impl FnOnce(&mut Writer<'_>)) {
+        if !self.out.closed {
+            self.out.append(header, hint, encode);
+        }
+    }
+}
+
+impl Out {
+    fn append(&mut self, header: Header, hint: usize, encode: impl FnOnce(&mut Writer<'_>)) {
+        let from = self.next.len();
+        self.next.reserve(HEADER_BYTES + hint);
+        header.write(&mut self.next, 0);
+        encode(&mut Writer::new(&mut self.next));
+        let bytes = self.next.len() - from - HEADER_BYTES;
+        if bytes <= CHUNK_BYTES_MAX {
+            Header::set_length(&mut self.next, from);
+            self.appended += (self.next.len() - from) as u64;
+            return;
+        }
+        // Larger than was said.
+        let message = self.next.split_off(from).freeze().slice(HEADER_BYTES..);
+        self.chunked_bytes += bytes;
+        self.chunked.push_back(Chunked { header, parts: [message].into(), bytes, begun: false });
+    }
+
+    fn queued(&self) -> usize {
+        self.writing.len() - self.written + self.next.len() + self.chunked_bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued() >= QUEUED_BYTES_MAX
+    }
+
+    /// Takes the stream and what to write, if both are there.
+    fn begin(&mut self) -> Option<Work> {
+        self.flush_wanted = false;
+        let idle = self.queued() == 0 && !self.blocked;
+        if self.stream.is_none() || idle {
+            return None;
+        }
+        let (buffer, written) = if self.blocked {
+            (std::mem::take(&mut self.writing), std::mem::take(&mut self.written))
+        } else {
+            (self.refill(BytesMut::new())?, 0)
+        };
+        self.blocked = false;
+        let waker = self.flusher.clone().unwrap_or_else(|| Waker::noop().clone());
+        Some(Work { stream: self.stream.take()?, buffer, written, waker })
+    }
+
+    /// What to write next; `empty` is the buffer that was written, to be used again.
+    fn refill(&mut self, mut empty: BytesMut) -> Option<BytesMut> {
+        empty.clear();
+        if empty.capacity() > BUFFER_BYTES_KEPT {
+            empty = BytesMut::new();
+        }
+        self.add_chunk();
+        if !self.next.is_empty() {
+            return Some(std::mem::replace(&mut self.next, empty));
+        }
+        if empty.capacity() > self.next.capacity() {
+            self.next = empty;
+        }
+        None
+    }
+
+    /// Moves one chunk of the message whose turn it is to what goes next.
+    fn add_chunk(&mut self) {
+        let Some(mut chunked) = self.chunked.pop_front() else { return };
+        let bytes = chunked.bytes.min(CHUNK_BYTES_MAX);
+        chunked.bytes -= bytes;
+        chunked.begun = true;
+        self.chunked_bytes -= bytes;
+        self.next.reserve(HEADER_BYTES + bytes);
+        let header = Header { more: chunked.bytes > 0, ..chunked.header };
+        header.write(&mut self.next, bytes);
+        let mut left = bytes;
+        while left > 0 {
+            let Some(part) = chunked.parts.front_mut() else { break };
+            let piece = part.split_to(left.min(part.len()));
+            left -= piece.len();
+            self.next.extend_from_slice(&piece);
+            if part.is_empty() {
+                chunked.parts.pop_front();
+            }
+        }
+        self.appended += (HEADER_BYTES + bytes) as u64;
+        if chunked.bytes > 0 {
+            self.chunked.push_back(chunked);
+        }
+    }
+
+    fn take_waiting(&mut self) -> Vec<Waker> {
+        if self.is_full() { Vec::new() } else { std::mem::take(&mut self.waiting_for_room) }
+    }
+
+    fn close(&mut self) -> Vec<Waker> {
+        self.closed = true;
+        self.stream = None;
+        self.blocked = false;
+        let mut waiting = std::mem::take(&mut self.waiting_for_room);
+        waiting.extend(self.flusher.take());
+        waiting.extend(self.reader.take());
+        waiting
+    }
+}
+
+/// What a writer holds while it writes.
+struct Work {
+    stream: BoxedWrite,
+    buffer: BytesMut,
+    written: usize,
+    waker: Waker,
+}
+
+/// How far a write came.
+enum End {
+    Done,
+    Blocked,
+    Failed,
+}
+
+/// Writes the rest of `buffer`, and then what the stream itself may hold back.
+fn write_all(stream: &mut BoxedWrite, buffer: &[u8], written: &mut usize, waker: &Waker) -> End {
+    let mut context = Context::from_waker(waker);
+    loop {
+        let rest = &buffer[*written..];
+        let step = if rest.is_empty() {
+            Pin::new(&mut *stream).poll_flush(&mut context).map_ok(|()| 0)
+        } else {
+            Pin::new(&mut *stream).poll_write(&mut context, rest)
+        };
+        match step {
+            Poll::Ready(Ok(0)) if rest.is_empty() => return End::Done,
+            Poll::Ready(Ok(0)) => return End::Failed,
+            Poll::Ready(Ok(count)) => *written += count,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(_)) => return End::Failed,
+            Poll::Pending => return End::Blocked,
+        }
+    }
+}
+
+fn remember(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}

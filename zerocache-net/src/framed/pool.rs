@@ -1,0 +1,279 @@
+//! The connections of a process: one for each node and runtime that calls it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Handle, Id},
+    sync::watch,
+};
+use zerocache_core::{
+    node::CallFailure,
+    time::Instant,
+    wire::{Envelope, Response},
+};
+
+use super::{
+    connection::{Connection, drive},
+    dial::{Dialled, Framed, dial},
+    transport::Introduce,
+};
+use crate::clock;
+
+/// The pause after a failed try to connect, in milliseconds; doubled with each failure.
+const BACKOFF_MS_MIN: u64 = 20;
+const BACKOFF_MS_MAX: u64 = 500;
+
+/// A connection that ends within this time of its beginning counts as a failure, in milliseconds.
+const SHORT_MS: u64 = 1_000;
+
+/// An address whose node is reached over HTTP only is asked for a framed connection again after this
+/// long, in milliseconds.
+const PLAIN_MS: u64 = 60_000;
+
+/// Most connections and tries of a process.
+const LINKS_MAX: usize = 16_384;
+
+/// Most addresses of which it is remembered that something was said about them.
+const SAID_MAX: usize = 1_024;
+
+/// What a caller finds at an address.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// A connection.
+    Framed(Arc<Connection>),
+    /// The node answers over HTTP only.
+    Plain,
+    /// The node refused the handshake with this.
+    Refused(Box<Response>),
+    /// The runtime cannot do I/O; another one has to.
+    Elsewhere,
+    /// No connection comes about.
+    Failed(CallFailure),
+}
+
+/// The place of a link: the runtime on which it is used, and the address to which it leads.
+type Place = (Id, SocketAddr);
+
+enum Entry {
+    Open(Arc<Connection>),
+    Opening(watch::Receiver<Option<Link>>),
+    /// What is the case until then.
+    Settled {
+        link: Link,
+        until: Instant,
+    },
+}
+
+/// The connections of a process.
+pub(super) struct Pool {
+    introduce: Introduce,
+    connect_timeout: Duration,
+    links: Mutex<HashMap<Place, Entry>>,
+    failures: Mutex<BTreeMap<SocketAddr, u32>>,
+    said: Mutex<Vec<SocketAddr>>,
+    /// Runtimes that showed that they cannot do I/O or keep time.
+    unable: Mutex<Vec<Id>>,
+    this: Weak<Self>,
+}
+
+/// What there is at once.
+pub(super) enum Found {
+    /// A link.
+    Now(Link),
+    /// A try under way.
+    Soon(watch::Receiver<Option<Link>>),
+}
+
+impl Pool {
+    pub(super) fn new(introduce: Introduce, connect_timeout: Duration) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            introduce,
+            connect_timeout,
+            links: Mutex::default(),
+            failures: Mutex::default(),
+            said: Mutex::default(),
+            unable: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// The link from `runtime` to `to`; a try is begun when there is none.
+    pub(super) fn find(&self, runtime: &Handle, to: SocketAddr) -> Found {
+        let place = (runtime.id(), to);
+        let mut links = self.links.lock();
+        match links.get(&place) {
+            Some(Entry::Open(connection)) if !connection.is_closed() => {
+                return Found::Now(Link::Framed(Arc::clone(connection)));
+            }
+            Some(Entry::Opening(result)) => return Found::Soon(result.clone()),
+            Some(Entry::Settled { link, until }) if clock::mono() < *until => {
+                return Found::Now(link.clone());
+            }
+            _ => {}
+        }
+        if self.unable.lock().contains(&place.0) {
+            return Found::Now(Link::Elsewhere);
+        }
+        if links.len() >= LINKS_MAX {
+            links.retain(|_, entry| match entry {
+                Entry::Open(connection) => !connection.is_closed(),
+                Entry::Opening(_) => true,
+                Entry::Settled { .. } => false,
+            });
+            if links.len() >= LINKS_MAX {
+                return Found::Now(Link::Failed(CallFailure::NotSent));
+            }
+        }
+        let (sender, result) = watch::channel(None);
+        links.insert(place, Entry::Opening(result.clone()));
+        drop(links);
+        // Also when the runtime drops the task before or while it runs.
+        let opening = Opening { pool: self.this.clone(), place, sender, done: false };
+        runtime.spawn(opening.run());
+        Found::Soon(result)
+    }
+
+    /// Says once for an address that its node is reached over HTTP only.
+    fn note_plain(&self, to: SocketAddr) {
+        let mut said = self.said.lock();
+        if said.contains(&to) || said.len() >= SAID_MAX {
+            return;
+        }
+        said.push(to);
+        tracing::warn!(
+            address = %to,
+            "no framed connection to this address: something refuses the upgrade; going on over HTTP"
+        );
+    }
+
+    fn failed(&self, to: SocketAddr) -> u64 {
+        let mut failures = self.failures.lock();
+        if failures.len() >= LINKS_MAX {
+            failures.clear();
+        }
+        let count = failures.entry(to).or_default();
+        *count = count.saturating_add(1);
+        let pause = (BACKOFF_MS_MIN << (*count - 1).min(8)).min(BACKOFF_MS_MAX);
+        // Between half and all of it, so that many callers do not come back at once.
+        let noise = u64::from(clock::elapsed().subsec_nanos()) % (pause / 2).max(1);
+        pause - noise
+    }
+}
+
+/// A try to connect.
+struct Opening {
+    pool: Weak<Pool>,
+    place: Place,
+    sender: watch::Sender<Option<Link>>,
+    done: bool,
+}
+
+impl Opening {
+    async fn run(mut self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let hello = (pool.introduce)();
+        let known = hello.envelope;
+        let timeout = pool.connect_timeout;
+        drop(pool);
+        let dialled = dial(self.place.1, hello, timeout).await;
+        let (link, driver) = match dialled {
+            Ok(Dialled::Framed(framed)) => {
+                let (connection, driver) = opened(framed, known);
+                (Link::Framed(connection), Some(driver))
+            }
+            Ok(Dialled::Plain(response @ Response::Refused(_))) => {
+                (Link::Refused(Box::new(response)), None)
+            }
+            Ok(Dialled::Plain(_) | Dialled::Hidden) => (Link::Plain, None),
+            Err(failure) => (Link::Failed(failure), None),
+        };
+        let begun = clock::mono();
+        self.settle(link);
+        let (pool, place) = (self.pool.clone(), self.place);
+        drop(self);
+        let Some(driver) = driver else { return };
+        driver.await;
+        if let Some(pool) = pool.upgrade() {
+            pool.ended(place, begun);
+        }
+    }
+
+    fn settle(&mut self, link: Link) {
+        self.done = true;
+        let Some(pool) = self.pool.upgrade() else { return };
+        let entry = pool.entry(self.place.1, &link);
+        pool.links.lock().insert(self.place, entry);
+        self.sender.send_replace(Some(link));
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        // A runtime without I/O or timers says so by a panic.
+        if std::thread::panicking() {
+            if let Some(pool) = self.pool.upgrade() {
+                pool.unable.lock().push(self.place.0);
+            }
+            return self.settle(Link::Elsewhere);
+        }
+        self.settle(Link::Failed(CallFailure::NotSent));
+    }
+}
+
+impl Pool {
+    fn entry(&self, to: SocketAddr, link: &Link) -> Entry {
+        let now = clock::mono();
+        let wait_ms = match link {
+            Link::Framed(connection) => {
+                self.failures.lock().remove(&to);
+                return Entry::Open(Arc::clone(connection));
+            }
+            Link::Plain => {
+                self.note_plain(to);
+                PLAIN_MS
+            }
+            Link::Elsewhere => PLAIN_MS,
+            Link::Refused(_) | Link::Failed(_) => self.failed(to),
+        };
+        // What a try showed is not yet true for those that come during the pause.
+        let link = match link {
+            Link::Failed(_) => Link::Failed(CallFailure::NotSent),
+            other => other.clone(),
+        };
+        Entry::Settled { link, until: now.plus_ms(wait_ms) }
+    }
+
+    fn ended(&self, place: Place, begun: Instant) {
+        let now = clock::mono();
+        let mut links = self.links.lock();
+        let Some(Entry::Open(connection)) = links.get(&place) else { return };
+        if !connection.is_closed() {
+            return;
+        }
+        if now.since_ms(begun) < SHORT_MS {
+            let until = now.plus_ms(self.failed(place.1));
+            let link = Link::Failed(CallFailure::NotSent);
+            links.insert(place, Entry::Settled { link, until });
+        } else {
+            links.remove(&place);
+        }
+    }
+}
+
+fn opened(framed: Framed, known: Envelope) -> (Arc<Connection>, impl Future<Output = ()>) {
+    let Framed { stream, inbox, peer } = framed;
+    let to = peer.node.map(|node| node.incarnation);
+    let (read, write) = stream.into_split();
+    let known = Envelope { cluster: known.cluster, from: known.from, to, ..Envelope::default() };
+    let connection = Arc::new(Connection::new(Box::new(write), known));
+    (Arc::clone(&connection), drive(connection, Box::new(read), inbox))
+}

@@ -1,0 +1,166 @@
+//! Carries messages over framed connections, and over HTTP where there are none.
+
+use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, sync::watch};
+use zerocache_core::{
+    node::CallFailure,
+    wire::{RefusalCode, RequestMessage, Response},
+};
+
+use super::{
+    connection::Connection,
+    pool::{Found, Link, Pool},
+};
+use crate::transport::{Call, HttpTransport, Transport, TransportError};
+
+/// Says who calls: a Hello in its envelope.
+pub type Introduce = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
+
+/// How clients and nodes talk to nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connections {
+    /// Over framed connections, and over HTTP to a node for which the upgrade is refused.
+    #[default]
+    Framed,
+    /// Over HTTP only: for networks in which every upgrade is refused or broken.
+    Http,
+}
+
+impl FromStr for Connections {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "framed" => Ok(Self::Framed),
+            "http" => Ok(Self::Http),
+            _ => Err(format!("\"{text}\" is no kind of connections; use framed or http")),
+        }
+    }
+}
+
+/// Carries messages over framed connections. Cheap to clone.
+///
+/// The I/O of a call is done on the runtime in whose context it is made: a caller that blocks that
+/// runtime waits for ever, so one that may has to enter another runtime first.
+#[derive(Clone)]
+pub struct FramedTransport {
+    pool: Arc<Pool>,
+    http: HttpTransport,
+    /// Where calls over HTTP are made, whose connections are shared by all runtimes, and whatever
+    /// needs a timer.
+    home: Handle,
+    connections: Connections,
+}
+
+impl FramedTransport {
+    /// A transport whose connections come about within `connect_timeout` or not at all. `introduce`
+    /// gives what is said at the beginning of each.
+    ///
+    /// # Errors
+    /// When the system does not permit an HTTP client.
+    pub fn new(
+        introduce: Introduce,
+        connect_timeout: Duration,
+        home: Handle,
+    ) -> Result<Self, TransportError> {
+        let http = HttpTransport::new(connect_timeout)?;
+        let pool = Pool::new(introduce, connect_timeout);
+        Ok(Self { pool, http, home, connections: Connections::default() })
+    }
+
+    /// The same with another kind of connections.
+    #[must_use]
+    pub fn using(mut self, connections: Connections) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    fn over(&self, link: Link, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
+        match link {
+            Link::Framed(connection) => self.send(&connection, message, timeout),
+            Link::Elsewhere => {
+                let _entered = self.home.enter();
+                self.call(to, message, timeout)
+            }
+            Link::Plain => self.plain(to, message, timeout),
+            Link::Refused(response) => Call::ready(Ok(*response)),
+            Link::Failed(failure) => Call::ready(Err(failure)),
+        }
+    }
+
+    fn plain(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
+        let call = self.http.call(to, message, timeout);
+        Call::task(self.home.spawn(call))
+    }
+
+    /// Waits until the try to connect has ended, then sends.
+    async fn after(
+        self,
+        mut opening: watch::Receiver<Option<Link>>,
+        to: SocketAddr,
+        message: RequestMessage,
+        timeout: Duration,
+    ) -> Result<Response, CallFailure> {
+        let started = crate::clock::elapsed();
+        let opened = async { opening.wait_for(Option::is_some).await.ok()?.clone() };
+        // None: out of time, or the runtime of the try is gone.
+        let link = tokio::time::timeout(timeout, opened).await.ok().flatten();
+        let left = timeout.saturating_sub(crate::clock::elapsed().saturating_sub(started));
+        match link {
+            Some(link) if !left.is_zero() => self.over(link, to, message, left).await,
+            _ => Err(CallFailure::NotSent),
+        }
+    }
+}
+
+impl Transport for FramedTransport {
+    fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
+        if self.connections == Connections::Http {
+            return self.plain(to, message, timeout);
+        }
+        let runtime = Handle::try_current();
+        match self.pool.find(runtime.as_ref().unwrap_or(&self.home), to) {
+            Found::Now(link) => self.over(link, to, message, timeout),
+            Found::Soon(opening) => {
+                let after = self.clone().after(opening, to, message, timeout);
+                Call::task(self.home.spawn(after))
+            }
+        }
+    }
+}
+
+impl FramedTransport {
+    /// Sends over a connection, after waiting for room if it is full.
+    fn send(
+        &self,
+        connection: &Arc<Connection>,
+        message: RequestMessage,
+        timeout: Duration,
+    ) -> Call {
+        let wanted = message.envelope.to;
+        if wanted.is_some() && wanted != connection.peer() {
+            let text = "another node stands here now";
+            return Call::ready(Ok(Response::refused(RefusalCode::WrongNode, text)));
+        }
+        if connection.is_full() {
+            let connection = Arc::clone(connection);
+            return Call::task(self.home.spawn(async move {
+                let room = poll_fn(|context| connection.poll_room(context));
+                let started = crate::clock::elapsed();
+                if tokio::time::timeout(timeout, room).await.is_err() {
+                    return Err(CallFailure::NotSent);
+                }
+                let left = timeout.saturating_sub(crate::clock::elapsed().saturating_sub(started));
+                match connection.call(message, left) {
+                    Some(call) => call.await,
+                    None => Err(CallFailure::NotSent),
+                }
+            }));
+        }
+        match connection.call(message, timeout) {
+            Some(call) => Call::framed(call),
+            None => Call::ready(Err(CallFailure::NotSent)),
+        }
+    }
+}

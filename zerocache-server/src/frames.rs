@@ -1,0 +1,323 @@
+//! The node's side of framed connections: reads requests in batches, answers reads at once, hands the
+//! rest to the node, and writes what a batch gave with one write.
+//!
+//! Invariants: every request of which a frame has come is answered exactly once, or its connection
+//! ends; a connection whose peer does not read is not read from either; all that a peer can make the
+//! node hold is bounded.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::watch,
+    task::JoinSet,
+    time::{Sleep, sleep, timeout},
+};
+use zerocache_core::{
+    time::Instant,
+    wire::{
+        Envelope, RefusalCode, RequestMessage, Response,
+        frame::{FrameError, Header, Opcode},
+    },
+};
+use zerocache_net::{
+    clock,
+    framed::{Flush, HANDSHAKE_ID, Inbox, Incoming, Line, Memory},
+};
+
+use crate::{
+    http::HttpCounters,
+    runtime::{Answer, FramedResponder, Responder, Runtime, response_header},
+};
+
+/// Most requests of one connection that are not answered yet; more are refused.
+const OUTSTANDING_MAX: usize = 16_384;
+
+/// A connection on which nothing came for this long is closed, in milliseconds. Callers close theirs
+/// much earlier.
+const IDLE_MS_MAX: u64 = 75_000;
+
+/// A frame or message that has begun and of which nothing came for this long ends the connection, in
+/// milliseconds.
+const STALLED_MS_MAX: u64 = 10_000;
+
+/// After this long without traffic buffers are given back, in milliseconds.
+const QUIET_MS: u64 = 1_000;
+
+/// How long the end of a node waits until the last responses are written.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the connections of a node share.
+pub struct Frames {
+    runtime: Arc<Runtime>,
+    counters: Arc<HttpCounters>,
+    memory: Arc<dyn Memory>,
+    message_bytes_max: usize,
+    tasks: Mutex<JoinSet<()>>,
+    closing: watch::Sender<bool>,
+}
+
+/// A connection that has just become a framed one.
+pub struct Begun {
+    /// What was read beyond the handshake.
+    pub read: Bytes,
+    /// When the caller sent its part of the upgrade, by its own clock.
+    pub sent_ms: Option<u32>,
+    /// What the handshake settled.
+    pub known: Envelope,
+    /// The node's answer to it.
+    pub hello: Response,
+}
+
+impl Frames {
+    /// Connections to `runtime` that take messages of at most `message_bytes_max`; large ones are
+    /// charged to `memory`.
+    #[must_use]
+    pub fn new(
+        runtime: Arc<Runtime>,
+        counters: Arc<HttpCounters>,
+        memory: Arc<dyn Memory>,
+        message_bytes_max: usize,
+    ) -> Arc<Self> {
+        let (closing, _) = watch::channel(false);
+        let tasks = Mutex::default();
+        Arc::new(Self { runtime, counters, memory, message_bytes_max, tasks, closing })
+    }
+
+    /// Serves the connection that `stream` gives.
+    pub fn serve<S>(
+        self: &Arc<Self>,
+        stream: impl Future<Output = Option<(S, Begun)>> + Send + 'static,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let frames = Arc::clone(self);
+        let mut closing = self.closing.subscribe();
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let Some((stream, begun)) = stream.await else { return };
+            let (read, write) = tokio::io::split(stream);
+            let line = Arc::new(Line::new(Box::new(write)));
+            let mut inbox = Inbox::new(frames.message_bytes_max, Arc::clone(&frames.memory));
+            if let Some(sent_ms) = begun.sent_ms {
+                inbox.note_sent(sent_ms, clock::mono());
+            }
+            inbox.extend(&begun.read);
+            line.send(response_header(HANDSHAKE_ID), &Answer(&begun.hello), Flush::Now);
+            let session = Session {
+                frames: &frames,
+                line: Arc::clone(&line),
+                known: begun.known,
+                outstanding: Arc::default(),
+            };
+            tokio::select! {
+                () = line.run() => {}
+                () = session.read(read, inbox) => {}
+                () = async { drop(closing.wait_for(|closing| *closing).await) } => {
+                    let written = async {
+                        while !line.is_flushed() {
+                            line.flush();
+                            sleep(Duration::from_millis(1)).await;
+                        }
+                    };
+                    let _out_of_time = timeout(CLOSE_TIMEOUT, written).await;
+                }
+            }
+            line.close();
+        });
+    }
+
+    /// Cuts all connections.
+    pub fn abort(&self) {
+        self.tasks.lock().abort_all();
+    }
+
+    /// Ends all connections, once what they were answered is written.
+    pub async fn close(&self) {
+        self.closing.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// One connection.
+struct Session<'a> {
+    frames: &'a Frames,
+    line: Arc<Line>,
+    known: Envelope,
+    outstanding: Arc<AtomicUsize>,
+}
+
+impl Session<'_> {
+    /// Reads and answers until the connection ends.
+    async fn read(self, mut read: impl AsyncRead + Unpin, mut inbox: Inbox) {
+        let mut heard = clock::mono();
+        let mut shrunk = false;
+        let mut timer = pin!(sleep(Duration::ZERO));
+        let mut armed = Instant::default();
+        loop {
+            if let Err(error) = self.answer(&mut inbox) {
+                self.frames.counters.bad_messages.add();
+                return tracing::debug!(%error, "a caller sends no frames");
+            }
+            // Who does not read its responses is not read from.
+            poll_fn(|context| self.line.poll_room(context)).await;
+            let now = clock::mono();
+            let silent_ms = now.since_ms(heard);
+            let patience_ms = if inbox.is_incomplete() { STALLED_MS_MAX } else { IDLE_MS_MAX };
+            if silent_ms >= patience_ms {
+                self.frames.counters.idle_timeouts.add();
+                return;
+            }
+            if silent_ms < QUIET_MS {
+                shrunk = false;
+            } else if !shrunk {
+                inbox.shrink();
+                self.line.shrink();
+                shrunk = true;
+            }
+            let due = heard.plus_ms(if shrunk { patience_ms } else { QUIET_MS });
+            if due > armed {
+                // Not for each read: a timer that is early looks again.
+                if armed <= now {
+                    armed = due;
+                    timer.set(sleep(due.since(now)));
+                }
+            } else if due < armed {
+                armed = due;
+                timer.set(sleep(due.since(now)));
+            }
+            match next_read(&mut read, &mut inbox, timer.as_mut()).await {
+                Some(0) => return,
+                Some(_) => heard = clock::mono(),
+                None => armed = Instant::default(),
+            }
+        }
+    }
+
+    /// Answers everything that is whole, or hands it to the node; then writes.
+    fn answer(&self, inbox: &mut Inbox) -> Result<(), FrameError> {
+        let now = clock::mono();
+        let mut requests = Vec::new();
+        let mut any = false;
+        while let Some((header, late_ms, incoming)) = inbox.next(now)? {
+            any = true;
+            let envelope = self.envelope(&header, late_ms);
+            let message = match incoming {
+                Incoming::Nothing => {
+                    if header.opcode == Opcode::Cancel {
+                        self.cancelled(header.id);
+                    }
+                    continue;
+                }
+                Incoming::Refused(code) => {
+                    self.refuse(header.id, code, "the message is not taken");
+                    continue;
+                }
+                // Nothing is asked of the node itself on a connection that others opened.
+                Incoming::Small(_) | Incoming::Large(_) if header.opcode != Opcode::Request => {
+                    continue;
+                }
+                Incoming::Small(message) => {
+                    if self.read_at_once(&header, &envelope, message) {
+                        continue;
+                    }
+                    inbox.take()
+                }
+                Incoming::Large(message) => message,
+            };
+            requests.extend(self.request(&header, envelope, message, now));
+        }
+        if !requests.is_empty() {
+            self.frames.counters.requests.add_many(requests.len() as u64);
+            self.frames.runtime.answer_all(requests);
+        }
+        if any {
+            self.line.flush();
+        }
+        Ok(())
+    }
+
+    fn envelope(&self, header: &Header, late_ms: u64) -> Envelope {
+        let (sent_ms, timeout_ms) = (u64::from(header.sent_ms), u64::from(header.timeout_ms));
+        Envelope { sent_ms, timeout_ms, late_ms, ..self.known }
+    }
+
+    /// Answers a plain read; false when the message is something else.
+    fn read_at_once(&self, header: &Header, envelope: &Envelope, message: &[u8]) -> bool {
+        let Some(key) = RequestMessage::peek_get(message) else { return false };
+        self.frames.counters.requests.add();
+        if envelope.remaining_ms().is_none() {
+            self.refuse(header.id, RefusalCode::Expired, "the deadline had passed");
+        } else {
+            self.frames.runtime.read_to(key, &self.line, header.id);
+        }
+        true
+    }
+
+    /// The request in `message` with its place; none when it was refused.
+    fn request(
+        &self,
+        header: &Header,
+        envelope: Envelope,
+        message: Bytes,
+        now: Instant,
+    ) -> Option<(RequestMessage, Responder)> {
+        if self.outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX {
+            self.refuse(header.id, RefusalCode::Overloaded, "too many requests are under way");
+            return None;
+        }
+        match RequestMessage::decode_known(message, envelope, now) {
+            Ok(message) => {
+                let (line, outstanding) = (Arc::clone(&self.line), Arc::clone(&self.outstanding));
+                let place = FramedResponder::new(line, header.id, outstanding);
+                Some((message, Responder::Framed(place)))
+            }
+            Err(error) => {
+                self.frames.counters.bad_messages.add();
+                self.refuse(header.id, RefusalCode::BadMessage, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A caller no longer wants a response: one that waits whole is replaced by a short one.
+    fn cancelled(&self, id: u32) {
+        if self.line.withdraw_unsent(id) {
+            self.refuse(id, RefusalCode::Expired, "cancelled");
+        }
+    }
+
+    fn refuse(&self, id: u32, code: RefusalCode, text: &str) {
+        let response = Response::refused(code, text);
+        self.line.send(response_header(id), &Answer(&response), Flush::Later);
+    }
+}
+
+/// Waits for input, or for the timer.
+async fn next_read(
+    read: &mut (impl AsyncRead + Unpin),
+    inbox: &mut Inbox,
+    mut timer: Pin<&mut Sleep>,
+) -> Option<usize> {
+    let mut reading = pin!(read.read_buf(inbox.buffer()));
+    poll_fn(|context| {
+        if let Poll::Ready(read) = reading.as_mut().poll(context) {
+            return Poll::Ready(Some(read.unwrap_or(0)));
+        }
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}

@@ -1,0 +1,111 @@
+//! Where the response to a request goes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::oneshot;
+use zerocache_core::wire::{
+    Response, Writer,
+    frame::{Header, Opcode},
+};
+use zerocache_net::{
+    clock,
+    framed::{Encode, Flush, Line},
+};
+
+/// Where the response to one request goes.
+pub enum Responder {
+    /// To a task that waits for it.
+    Waiting(oneshot::Sender<Response>),
+    /// Onto a framed connection.
+    Framed(FramedResponder),
+}
+
+/// The place of a request on a framed connection.
+pub struct FramedResponder {
+    line: Arc<Line>,
+    id: u32,
+    /// Requests of the connection that are not answered yet.
+    outstanding: Arc<AtomicUsize>,
+}
+
+impl FramedResponder {
+    /// The place of request `id`, which counts as outstanding from now on.
+    #[must_use]
+    pub fn new(line: Arc<Line>, id: u32, outstanding: Arc<AtomicUsize>) -> Self {
+        outstanding.fetch_add(1, Ordering::Relaxed);
+        Self { line, id, outstanding }
+    }
+}
+
+impl Drop for FramedResponder {
+    fn drop(&mut self) {
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The header of the response to request `id`.
+pub(crate) fn response_header(id: u32) -> Header {
+    let sent_ms = clock::mono().as_millis() as u32;
+    Header { opcode: Opcode::Response, more: false, id, sent_ms, timeout_ms: 0 }
+}
+
+/// A response as it is encoded on a framed connection.
+pub(crate) struct Answer<'a>(pub(crate) &'a Response);
+
+impl Encode for Answer<'_> {
+    fn encode(&self, out: &mut Writer<'_>) {
+        self.0.encode_to(out);
+    }
+
+    fn size_hint(&self) -> usize {
+        self.0.size_hint()
+    }
+}
+
+/// Responds, and flushes each connection once when it is dropped.
+#[derive(Default)]
+pub(super) struct Flushes {
+    lines: Vec<Arc<Line>>,
+}
+
+impl Flushes {
+    /// Responds to a request that came another way or earlier.
+    pub(super) fn respond(&mut self, responder: Responder, response: Response) {
+        if let Some(line) = send(responder, response)
+            && !self.lines.iter().any(|known| Arc::ptr_eq(known, &line))
+        {
+            self.lines.push(line);
+        }
+    }
+
+    /// Responds to a request whose reader flushes.
+    pub(super) fn respond_own(&mut self, responder: Responder, response: Response) {
+        send(responder, response);
+    }
+}
+
+impl Drop for Flushes {
+    fn drop(&mut self) {
+        for line in &self.lines {
+            line.flush();
+        }
+    }
+}
+
+fn send(responder: Responder, response: Response) -> Option<Arc<Line>> {
+    match responder {
+        Responder::Waiting(sender) => {
+            // Whoever asked may have gone.
+            let _gone = sender.send(response);
+            None
+        }
+        Responder::Framed(place) => {
+            let line = Arc::clone(&place.line);
+            line.send(response_header(place.id), &Answer(&response), Flush::Later)?;
+            Some(line)
+        }
+    }
+}
