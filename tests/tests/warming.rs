@@ -78,7 +78,7 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
         bytes_max: 1 << 20,
     };
     let response = match read(&mut tcp)?.map(|message| message.request) {
-        Some(Request::Hello(hello)) => Response::Hello(Hello {
+        Some(Request::Hello(hello)) => Response::Hello(Box::new(Hello {
             cluster: hello.cluster,
             protocol: PROTOCOL,
             features: 0,
@@ -87,7 +87,7 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
             region: node.region.clone(),
             node: Some(node),
             members: Vec::new(),
-        }),
+        })),
         Some(Request::Ping) => {
             Response::Pong { incarnation: Incarnation(1), state: NodeState::Warming, view: 0 }
         }

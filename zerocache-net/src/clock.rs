@@ -56,6 +56,12 @@ pub fn elapsed() -> Duration {
     monotonic().saturating_sub(anchor().mono)
 }
 
+/// The moment at which [`elapsed`] was this.
+#[must_use]
+pub fn instant(elapsed: Duration) -> Instant {
+    Instant::from_millis(millis(elapsed))
+}
+
 /// The moment that the monotonic clock calls `mono`.
 fn at(anchor: Anchor, mono: Duration) -> Now {
     let passed = mono.saturating_sub(anchor.mono);

@@ -25,7 +25,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use zerocache_core::{
-    time::Instant,
+    time::{Instant, Now},
     wire::{
         Envelope, RefusalCode, RequestMessage, Response,
         frame::{FrameError, Header, Opcode},
@@ -115,7 +115,11 @@ impl Frames {
                 inbox.note_sent(sent_ms, clock::mono());
             }
             inbox.extend(&begun.read);
-            line.send(response_header(HANDSHAKE_ID), &Answer(&begun.hello), Flush::Now);
+            line.send(
+                response_header(HANDSHAKE_ID, clock::mono()),
+                &Answer(&begun.hello),
+                Flush::Now,
+            );
             let session = Session {
                 frames: &frames,
                 line: Arc::clone(&line),
@@ -209,10 +213,10 @@ impl Session<'_> {
 
     /// Answers everything that is whole, or hands it to the node; then writes.
     fn answer(&self, inbox: &mut Inbox) -> Result<(), FrameError> {
-        let now = clock::mono();
+        let now = clock::now();
         let mut requests = Vec::new();
-        let mut any = false;
-        while let Some((header, late_ms, incoming)) = inbox.next(now)? {
+        let (mut any, mut reads) = (false, 0);
+        while let Some((header, late_ms, incoming)) = inbox.next(now.mono)? {
             any = true;
             let envelope = self.envelope(&header, late_ms);
             let message = match incoming {
@@ -231,15 +235,18 @@ impl Session<'_> {
                     continue;
                 }
                 Incoming::Small(message) => {
-                    if self.read_at_once(&header, &envelope, message) {
+                    if let Some(key) = RequestMessage::peek_get(message) {
+                        reads += 1;
+                        self.read_at_once(&header, &envelope, key, now);
                         continue;
                     }
                     inbox.take()
                 }
                 Incoming::Large(message) => message,
             };
-            requests.extend(self.request(&header, envelope, message, now));
+            requests.extend(self.request(&header, envelope, message, now.mono));
         }
+        self.frames.counters.requests.add_many(reads);
         if !requests.is_empty() {
             self.frames.counters.requests.add_many(requests.len() as u64);
             self.frames.runtime.answer_all(requests);
@@ -255,16 +262,13 @@ impl Session<'_> {
         Envelope { sent_ms, timeout_ms, late_ms, ..self.known }
     }
 
-    /// Answers a plain read; false when the message is something else.
-    fn read_at_once(&self, header: &Header, envelope: &Envelope, message: &[u8]) -> bool {
-        let Some(key) = RequestMessage::peek_get(message) else { return false };
-        self.frames.counters.requests.add();
+    /// Answers a plain read.
+    fn read_at_once(&self, header: &Header, envelope: &Envelope, key: &[u8], now: Now) {
         if envelope.remaining_ms().is_none() {
             self.refuse(header.id, RefusalCode::Expired, "the deadline had passed");
         } else {
-            self.frames.runtime.read_to(key, &self.line, header.id);
+            self.frames.runtime.read_to(key, now, &self.line, header.id);
         }
-        true
     }
 
     /// The request in `message` with its place; none when it was refused.
@@ -302,7 +306,7 @@ impl Session<'_> {
 
     fn refuse(&self, id: u32, code: RefusalCode, text: &str) {
         let response = Response::refused(code, text);
-        self.line.send(response_header(id), &Answer(&response), Flush::Later);
+        self.line.send(response_header(id, clock::mono()), &Answer(&response), Flush::Later);
     }
 }
 

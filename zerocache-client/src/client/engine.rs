@@ -1,14 +1,21 @@
 //! The part of a client that does I/O: asks nodes, tier by tier.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
-    key::Key,
+    key::{Key, KeyHash},
     node::CallFailure,
     route::{Attempt, Budget, Directory, Step, Tier, Walk},
+    time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version},
     wire::{
@@ -18,7 +25,11 @@ use zerocache_core::{
 };
 use zerocache_net::{clock, transport::Transport};
 
-use super::{config::Config, own_writes::OwnWrites, stats::Counters};
+use super::{
+    config::Config,
+    own_writes::{OwnWrites, REMEMBERED_MS},
+    stats::Counters,
+};
 use crate::Error;
 
 /// How far a client has come in finding nodes.
@@ -48,6 +59,16 @@ pub struct Entry {
     pub tier: Tier,
 }
 
+/// A request to one node.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) step: Step,
+    pub(super) timeout_ms: u64,
+    pub(super) started: Duration,
+    /// Whether a node that says nothing for a while is silent, and not waiting for others.
+    pub(super) expect_soon: bool,
+}
+
 /// Shared by a client's handles and its background task.
 pub(super) struct Engine {
     pub(super) config: Config,
@@ -57,6 +78,8 @@ pub(super) struct Engine {
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
     own_writes: Mutex<OwnWrites>,
+    /// When the last write was accepted, in milliseconds of the monotonic clock.
+    last_write: AtomicU64,
     home: Handle,
 }
 
@@ -70,47 +93,19 @@ impl Engine {
             counters: Counters::default(),
             progress: watch::Sender::default(),
             own_writes: Mutex::default(),
+            last_write: AtomicU64::new(0),
             home,
         }
     }
 
-    /// Reads a key within `total_ms`.
-    pub(super) async fn get(&self, key: Key, total_ms: u64) -> Result<Option<Entry>, Error> {
-        let budget = Budget::new(clock::mono(), total_ms);
-        self.some_node(budget).await;
-        let now = clock::mono();
-        let first = self.own_writes.lock().node(key.hash(), now);
-        let plan = self.directory.lock().plan(now, first);
-        let mut walk = Walk::new(plan, self.config.bounds, budget);
-        let (mut missed, mut timed_out) = (false, false);
-        while let Some(attempt) = walk.next_attempt(clock::mono()) {
-            match self.ask(&attempt, Request::Get { key: key.clone() }, true).await {
-                Ok(Response::Found { value, version, remaining_ms, .. }) => {
-                    let Step { node, tier, .. } = attempt.step;
-                    self.counters.hit(tier);
-                    self.directory.lock().hit(node);
-                    let ttl = Duration::from_millis(remaining_ms);
-                    return Ok(Some(Entry { value, version, ttl, node, tier }));
-                }
-                Ok(Response::NotFound { warming }) => {
-                    missed = true;
-                    if walk.missed(&attempt.step, warming) {
-                        break;
-                    }
-                }
-                Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
-                    return Err(Error::Refused(refusal.text));
-                }
-                Ok(_) => self.counters.error(attempt.step.tier),
-                Err(failure) => timed_out |= failure == CallFailure::NoAnswer,
-            }
+    /// The node that accepted this client's last write of `key`, if that was a moment ago.
+    pub(super) fn own_write(&self, key: &[u8], now: Instant) -> Option<Incarnation> {
+        // Who does not write need not look.
+        let last = Instant::from_millis(self.last_write.load(Ordering::Relaxed));
+        if now.since_ms(last) >= REMEMBERED_MS {
+            return None;
         }
-        if missed {
-            self.counters.miss();
-            return Ok(None);
-        }
-        self.counters.unreachable();
-        Err(Error::Unreachable { timed_out })
+        self.own_writes.lock().node(KeyHash::of(key), now)
     }
 
     /// Writes through the first node that takes it, within `total_ms`.
@@ -133,7 +128,9 @@ impl Engine {
             match self.ask(&attempt, request.message(), ack == Ack::Local).await {
                 Ok(Response::Written(written)) => {
                     let node = attempt.step.node;
-                    self.own_writes.lock().note(key.hash(), node, clock::mono());
+                    let now = clock::mono();
+                    self.last_write.store(now.as_millis(), Ordering::Relaxed);
+                    self.own_writes.lock().note(key.hash(), node, now);
                     return Ok(self.written(written));
                 }
                 Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
@@ -170,7 +167,7 @@ impl Engine {
     }
 
     /// Waits at the start until a node is known, or all that is known has been tried.
-    async fn some_node(&self, budget: Budget) {
+    pub(super) async fn some_node(&self, budget: Budget) {
         let found = |progress: &Progress| {
             progress.tried || self.directory.lock().is_ready_locally(clock::mono())
         };
@@ -191,20 +188,30 @@ impl Engine {
     }
 
     /// Asks one node and notes what that says of it.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         attempt: &Attempt,
         request: Request,
         expect_soon: bool,
     ) -> Result<Response, CallFailure> {
         let Attempt { step, timeout_ms } = *attempt;
-        if expect_soon {
-            self.directory.lock().sent(step.node, clock::mono());
-        }
         let started = clock::elapsed();
+        if expect_soon {
+            self.directory.lock().sent(step.node, clock::instant(started));
+        }
         let message = self.message(request, Some(step.node), timeout_ms);
         let timeout = Duration::from_millis(timeout_ms);
         let result = self.transport.call(step.address, message, timeout).await;
+        self.note(&Asked { step, timeout_ms, started, expect_soon }, result)
+    }
+
+    /// Notes what the end of a request says of its node.
+    pub(super) fn note(
+        &self,
+        asked: &Asked,
+        result: Result<Response, CallFailure>,
+    ) -> Result<Response, CallFailure> {
+        let Asked { step, timeout_ms, started, expect_soon } = *asked;
         let now = clock::mono();
         match result {
             Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
@@ -308,7 +315,7 @@ pub(super) fn is_elsewhere(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::WrongNode | RefusalCode::WrongCluster)
 }
 
-fn is_invalid(code: RefusalCode) -> bool {
+pub(super) fn is_invalid(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::BadKey | RefusalCode::TooLarge | RefusalCode::BadMessage)
 }
 

@@ -8,6 +8,7 @@ mod finder;
 mod instances;
 mod operation;
 mod own_writes;
+mod reads;
 mod running;
 mod stats;
 
@@ -17,6 +18,7 @@ use std::{
     net::SocketAddr,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -42,6 +44,7 @@ use self::{
     config::Config,
     engine::{Engine, WriteRequest},
     operation::Prepared,
+    reads::{Begun, First, Reading},
 };
 use crate::{
     Error,
@@ -270,6 +273,33 @@ impl ZerocacheClient {
             }
             Err(error) => Running::failed(error.clone()),
         }
+    }
+
+    /// Sends the first request of a read at once where that can be done; see [`Engine::begin_read`].
+    fn begin_get(
+        &self,
+        key: &[u8],
+        deadline: Option<Duration>,
+        context: &Context<'_>,
+    ) -> Option<Reading> {
+        if wait::is_blocking() {
+            return None;
+        }
+        let live = self.inner.live.as_ref().ok()?;
+        live.engine.begin_read(key, self.total_ms(deadline), context.waker())
+    }
+
+    /// What has come of the first request of a read.
+    fn poll_reading(&self, reading: &mut Reading, context: &mut Context<'_>) -> Poll<First> {
+        match &self.inner.live {
+            Ok(live) => live.engine.poll_read(reading, context),
+            // Only a client that works begins to read.
+            Err(_) => Poll::Pending,
+        }
+    }
+
+    fn go_on_get(&self, key: Bytes, begun: Begun) -> Running<Option<Entry>> {
+        self.run(move |engine| async move { engine.go_on(valid(key)?, begun).await })
     }
 
     fn start_get(&self, key: Bytes, deadline: Option<Duration>) -> Running<Option<Entry>> {

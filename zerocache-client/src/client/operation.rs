@@ -10,9 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use zerocache_core::wire::{Ack, Written};
+use zerocache_core::{
+    key::Key,
+    limits::KEY_BYTES_WIRE_MAX,
+    wire::{Ack, Written},
+};
 
-use super::{Running, ZerocacheClient, engine::Entry};
+use super::{
+    Running, ZerocacheClient,
+    engine::Entry,
+    reads::{First, Reading},
+};
 use crate::{Error, codec, memo::Lifetime, wait};
 
 /// Reads a key; from [`ZerocacheClient::get`].
@@ -24,13 +32,22 @@ pub struct Get {
     client: ZerocacheClient,
     key: Bytes,
     deadline: Option<Duration>,
-    running: Option<Running<Option<Entry>>>,
+    state: State,
+}
+
+/// How far a read has come.
+enum State {
+    New,
+    /// Its first request is under way.
+    Begun(Reading),
+    /// It walks down the ladder.
+    Walking(Running<Option<Entry>>),
 }
 
 impl Get {
     pub(super) fn new(client: ZerocacheClient, key: &[u8]) -> Self {
         let key = Bytes::copy_from_slice(key);
-        Self { client, key, deadline: None, running: None }
+        Self { client, key, deadline: None, state: State::New }
     }
 
     /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
@@ -58,10 +75,35 @@ impl Get {
     }
 
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+        loop {
+            let next = match &mut self.state {
+                State::New => self.begin(context),
+                State::Walking(running) => return Pin::new(running).poll(context),
+                State::Begun(reading) => match ready!(self.client.poll_reading(reading, context)) {
+                    First::Found(entry) => return Poll::Ready(Ok(Some(entry))),
+                    First::GoOn(begun) => {
+                        State::Walking(self.client.go_on_get(self.key.clone(), begun))
+                    }
+                },
+            };
+            let sent = matches!(next, State::Begun(_));
+            self.state = next;
+            if sent {
+                // It was sent with the waker of this task.
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn begin(&self, context: &Context<'_>) -> State {
         let (client, deadline) = (&self.client, self.deadline);
-        let key = &self.key;
-        let running = self.running.get_or_insert_with(|| client.start_get(key.clone(), deadline));
-        Pin::new(running).poll(context)
+        // What is no key is refused on the other way.
+        let valid = Key::check(&self.key, KEY_BYTES_WIRE_MAX).is_ok();
+        let reading = valid.then(|| client.begin_get(&self.key, deadline, context)).flatten();
+        match reading {
+            Some(reading) => State::Begun(reading),
+            None => State::Walking(client.start_get(self.key.clone(), deadline)),
+        }
     }
 }
 

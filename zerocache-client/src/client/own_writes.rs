@@ -6,7 +6,7 @@ use zerocache_core::{key::KeyHash, time::Instant, version::Incarnation};
 /// For this long after a write its node is asked first for the key, in milliseconds.
 ///
 /// Contract section 5: by then the write has reached every node that can be reached.
-const REMEMBERED_MS: u64 = 2_000;
+pub(super) const REMEMBERED_MS: u64 = 2_000;
 
 /// Most writes remembered; beyond it the oldest are forgotten.
 const WRITES_MAX: usize = 16_384;

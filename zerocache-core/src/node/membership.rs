@@ -1,6 +1,6 @@
 //! Who is there: dialling, handshakes, pings, silence, leaving.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{Call, CallFailure, Effect, Event, Node};
@@ -136,7 +136,7 @@ impl<L: LockFamily> Node<L> {
                 self.wake_by(self.view.candidates().next_dial());
             }
         }
-        Response::Hello(self.hello(now, true))
+        Response::Hello(Box::new(self.hello(now, true)))
     }
 
     fn note_greeter(&mut self, id: Incarnation) {
@@ -160,7 +160,7 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         match result {
-            Ok(Response::Hello(hello)) => self.shake_hands(now, address, hello, elapsed_us, out),
+            Ok(Response::Hello(hello)) => self.shake_hands(now, address, *hello, elapsed_us, out),
             Ok(Response::Refused(refusal)) => {
                 if refusal.code == RefusalCode::WrongCluster {
                     self.view.candidates_mut().rest(address, now.mono);
@@ -358,6 +358,7 @@ impl<L: LockFamily> Node<L> {
         let Ok(Response::Hello(hello)) = result else {
             return;
         };
+        let hello = *hello;
         match hello.node {
             Some(info) if info.incarnation == id => {
                 self.heard(now, id, out);

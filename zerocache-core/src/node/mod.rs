@@ -495,7 +495,13 @@ pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeSta
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        // A leaving node may never have been in sync; asking another one costs little.
-        Lookup::Miss => Response::NotFound { warming: state != NodeState::InSync },
+        Lookup::Miss => missed(state),
     }
+}
+
+/// What a node in `state` says of a key for which it has no value.
+#[must_use]
+pub fn missed(state: NodeState) -> Response {
+    // A leaving node may never have been in sync; asking another one costs little.
+    Response::NotFound { warming: state != NodeState::InSync }
 }

@@ -48,6 +48,8 @@ pub struct Known {
     pub out: bool,
     /// Reads that it answered with a value.
     pub hits: u64,
+    /// Whether it stands in the client's own region.
+    is_local: bool,
     /// The number of its view when its members were last learned.
     view: Option<u64>,
     heard: Instant,
@@ -76,6 +78,13 @@ impl Known {
         let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
         Step { tier, node, address: self.address, bytes_max }
     }
+}
+
+/// The turn of a read that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    turn: usize,
+    first: Option<Incarnation>,
 }
 
 /// The nodes that a client knows.
@@ -135,7 +144,7 @@ impl Directory {
     /// Whether a node in the rotation of the client's own region is in sync.
     #[must_use]
     pub fn is_ready_locally(&self, now: Instant) -> bool {
-        self.nodes().any(|node| node.info.region == self.region && node.is_ready(now))
+        self.nodes().any(|node| node.is_local && node.is_ready(now))
     }
 
     /// The other regions, nearest first.
@@ -159,9 +168,11 @@ impl Directory {
             if known.out {
                 known.address = address;
             }
+            known.is_local = info.region == self.region;
             known.info = info;
         } else if self.nodes.len() < NODES_MAX {
             let known = Known {
+                is_local: info.region == self.region,
                 info,
                 address,
                 latency: Latency::default(),
@@ -181,6 +192,13 @@ impl Directory {
     pub fn sent(&mut self, node: Incarnation, now: Instant) {
         if let Some(known) = self.nodes.get_mut(&node) {
             known.silent_since.get_or_insert(now);
+        }
+    }
+
+    /// The request that was to go to a node at `now` did not.
+    pub fn not_sent(&mut self, node: Incarnation, now: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.silent_since = known.silent_since.filter(|since| *since != now);
         }
     }
 
@@ -233,6 +251,12 @@ impl Directory {
         }
     }
 
+    /// [`answered`](Self::answered) and [`hit`](Self::hit) in one.
+    pub fn answered_with_hit(&mut self, node: Incarnation, now: Instant, elapsed_us: u64) {
+        self.answered(node, now, Some(elapsed_us));
+        self.hit(node);
+    }
+
     /// A request to a node failed: it leaves the rotation until it answers, at this address or at
     /// another one of those that it announced.
     pub fn failed(&mut self, node: Incarnation, now: Instant) {
@@ -263,7 +287,7 @@ impl Directory {
         self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
         let mut due = Vec::new();
         for (id, node) in self.nodes.iter_mut().filter(|(_, node)| node.next_probe <= now) {
-            let wait_ms = match (node.out, node.info.region == self.region) {
+            let wait_ms = match (node.out, node.is_local) {
                 (true, _) => PROBE_OUT_MS,
                 (false, true) => PROBE_LOCAL_MS,
                 (false, false) => PROBE_REMOTE_MS,
@@ -290,6 +314,33 @@ impl Directory {
         self.plan_in_turn(turn, now, first)
     }
 
+    /// The first node to ask for the next read, which counts as asked from now on; none when no node
+    /// is in the rotation. [`go_on`](Self::go_on) gives the rest of the plan, if it is needed.
+    pub fn begin_read(&mut self, now: Instant, first: Option<Incarnation>) -> Option<(Step, Turn)> {
+        let turn = self.read_turn;
+        let step = self.first_step(turn, now, first)?;
+        self.read_turn = turn.wrapping_add(1);
+        self.sent(step.node, now);
+        Some((step, Turn { turn, first }))
+    }
+
+    /// As [`plan`](Self::plan), for a read that [began](Self::begin_read).
+    #[must_use]
+    pub fn go_on(&self, began: Turn, now: Instant) -> Plan {
+        self.plan_in_turn(began.turn, now, began.first)
+    }
+
+    fn first_step(&self, turn: usize, now: Instant, first: Option<Incarnation>) -> Option<Step> {
+        if let Some(node) = first.and_then(|id| self.nodes.get(&id)).filter(|n| n.in_rotation(now))
+        {
+            return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
+        }
+        let locals = || self.nodes().filter(|node| node.is_local && node.in_rotation(now));
+        let count = locals().count();
+        let node = locals().nth(turn.checked_rem(count)?)?;
+        Some(node.step(Tier::Local))
+    }
+
     /// The nodes to try for the next write. Writes have a turn of their own: in a loop of a read and
     /// a write, one turn for both would send all reads to one node and all writes to the other.
     pub fn plan_write(&mut self, now: Instant) -> Plan {
@@ -309,14 +360,13 @@ impl Directory {
         first: Option<Incarnation>,
         usable: impl Fn(&Known) -> bool,
     ) -> Plan {
-        let locals: Vec<_> =
-            self.nodes().filter(|node| node.info.region == self.region && usable(node)).collect();
+        let locals: Vec<_> = self.nodes().filter(|node| node.is_local && usable(node)).collect();
         let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
         let preferred = first.and_then(|id| self.nodes.get(&id)).filter(|node| usable(node));
-        steps.extend(preferred.map(|node| {
-            let local = node.info.region == self.region;
-            node.step(if local { Tier::Local } else { Tier::Nearest })
-        }));
+        steps.extend(
+            preferred
+                .map(|node| node.step(if node.is_local { Tier::Local } else { Tier::Nearest })),
+        );
         for offset in 0..locals.len() {
             let node = locals[(turn.wrapping_add(offset)) % locals.len()];
             let tier = match steps.iter().filter(|step| step.tier <= Tier::NextLocal).count() {
@@ -349,7 +399,7 @@ impl Directory {
 
     fn rank(&mut self) {
         let mut measured: BTreeMap<String, Option<u64>> = BTreeMap::new();
-        for node in self.nodes.values().filter(|node| node.info.region != self.region) {
+        for node in self.nodes.values().filter(|node| !node.is_local) {
             let nearest = measured.entry(node.info.region.clone()).or_default();
             if !node.out {
                 *nearest = nearest.iter().copied().chain(node.latency.micros()).min();

@@ -8,6 +8,6 @@ mod tiers;
 
 pub use self::{
     budget::Budget,
-    directory::{Directory, Known},
+    directory::{Directory, Known, Turn},
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
 };

@@ -142,6 +142,13 @@ impl Walk {
         Some(Attempt { step, timeout_ms })
     }
 
+    /// Leaves a node out that was asked before the walk began, and counts it as asked.
+    pub fn skip(&mut self, asked: &Step) {
+        self.steps.retain(|step| step.node != asked.node);
+        self.steps.insert(0, *asked);
+        self.at = 1;
+    }
+
     /// A node answered that it has no value: whether that settles the matter.
     ///
     /// A miss from a node in sync is final, unless a local node with a larger budget can be asked,

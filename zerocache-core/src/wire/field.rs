@@ -230,6 +230,17 @@ impl Field {
         Ok(self.bytes.clone())
     }
 
+    /// The content if it has at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// When it is longer.
+    pub fn into_bounded(self, bytes_max: usize) -> Result<Bytes, DecodeError> {
+        if self.bytes.len() > bytes_max {
+            return Err(DecodeError::TooMany(self.tag));
+        }
+        Ok(self.bytes)
+    }
+
     /// The content as exactly `N` bytes.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What comes back.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 
@@ -145,7 +145,7 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// Who stands here.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// The node lives.
     Pong {
         /// Which life.
@@ -337,9 +337,34 @@ impl Response {
     pub fn decode(message: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(message);
         let kind = reader.varint()?;
+        if kind == kind::FOUND {
+            return Self::decode_found(reader);
+        }
         let mut body = Body::default();
         reader.each(|field| body.take(&field))?;
         body.into_response(kind)
+    }
+
+    /// The most frequent response, without room for the fields of the others.
+    fn decode_found(reader: Reader) -> Result<Self, DecodeError> {
+        let (mut value, mut version) = (None, None);
+        let (mut metadata, mut remaining_ms) = (Bytes::new(), 0);
+        reader.each(|field| {
+            match field.tag {
+                tag::VALUE => value = Some(field.into_bounded(VALUE_BYTES_WIRE_MAX)?),
+                tag::METADATA => metadata = field.into_bounded(METADATA_BYTES_MAX)?,
+                tag::VERSION => version = Some(Version::from_bytes(field.array()?)),
+                tag::REMAINING_MS => remaining_ms = field.number()?.min(Ttl::MAX.as_millis()),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(Self::Found {
+            value: value.ok_or(DecodeError::Missing(tag::VALUE))?,
+            metadata,
+            version: version.ok_or(DecodeError::Missing(tag::VERSION))?,
+            remaining_ms,
+        })
     }
 }
 
@@ -359,10 +384,7 @@ struct Body {
     incarnation: Option<Incarnation>,
     state: u64,
     view: u64,
-    value: Option<Bytes>,
-    metadata: Bytes,
     version: Option<Version>,
-    remaining_ms: u64,
     warming: bool,
     status: Option<Status>,
     replicas: [u32; 2],
@@ -380,10 +402,7 @@ impl Body {
             tag::INCARNATION => self.incarnation = Some(Incarnation(field.number()?)),
             tag::STATE => self.state = field.number()?,
             tag::VIEW => self.view = field.number()?,
-            tag::VALUE => self.value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
-            tag::METADATA => self.metadata = field.bounded(METADATA_BYTES_MAX)?,
             tag::VERSION => self.version = Some(Version::from_bytes(field.array()?)),
-            tag::REMAINING_MS => self.remaining_ms = field.number()?.min(Ttl::MAX.as_millis()),
             tag::WARMING => self.warming = field.number()? != 0,
             tag::STATUS => self.status = Some(Status::from_field(field)?),
             tag::REPLICAS => self.replicas[0] = count(field)?,
@@ -405,19 +424,15 @@ impl Body {
 
     fn into_response(self, kind: u64) -> Result<Response, DecodeError> {
         Ok(match kind {
-            kind::HELLO => Response::Hello(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?),
+            kind::HELLO => {
+                Response::Hello(Box::new(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?))
+            }
             kind::PONG => Response::Pong {
                 incarnation: self.incarnation.ok_or(DecodeError::Missing(tag::INCARNATION))?,
                 state: NodeState::from_number(self.state),
                 view: self.view,
             },
             kind::DONE => Response::Done,
-            kind::FOUND => Response::Found {
-                value: self.value.ok_or(DecodeError::Missing(tag::VALUE))?,
-                metadata: self.metadata,
-                version: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,
-                remaining_ms: self.remaining_ms,
-            },
             kind::NOT_FOUND => Response::NotFound { warming: self.warming },
             kind::WRITTEN => Response::Written(Written {
                 status: self.status.ok_or(DecodeError::Missing(tag::STATUS))?,

@@ -1,6 +1,6 @@
 //! Round trips, golden bytes, tolerance of what is unknown, and garbage.
 
-use alloc::{string::String, vec, vec::Vec};
+use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -85,7 +85,7 @@ fn requests() -> Vec<Request> {
 fn responses() -> Vec<Response> {
     let version = Version::new(42 << 16, Incarnation(9));
     vec![
-        Response::Hello(hello()),
+        Response::Hello(Box::new(hello())),
         Response::Pong { incarnation: Incarnation(1), state: NodeState::Leaving, view: u64::MAX },
         Response::Done,
         Response::Found {

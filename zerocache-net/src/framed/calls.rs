@@ -65,11 +65,18 @@ const fn id_of(index: usize) -> u32 {
 
 impl Calls {
     /// Enters a call; none when too many are under way or the connection is closed.
-    pub(super) fn enter(&mut self, now: Instant, deadline: Instant) -> Option<Entered> {
+    ///
+    /// `waker` is woken at its end, unless a later fetch names another one.
+    pub(super) fn enter(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+        waker: Option<Waker>,
+    ) -> Option<Entered> {
         if self.closed {
             return None;
         }
-        let waiting = Waiting { sent: now, deadline, position: None, waker: None };
+        let waiting = Waiting { sent: now, deadline, position: None, waker };
         let index = match self.free.pop() {
             Some(index) => index as usize,
             None if self.slots.len() < CALLS_MAX => {
@@ -255,21 +262,21 @@ mod tests {
     #[test]
     fn a_response_ends_its_call_and_frees_the_id() {
         let mut calls = Calls::default();
-        let first = calls.enter(at(0), at(500)).unwrap();
-        let second = calls.enter(at(0), at(400)).unwrap();
+        let first = calls.enter(at(0), at(500), None).unwrap();
+        let second = calls.enter(at(0), at(400), None).unwrap();
         assert!(first.alone && !second.alone && second.sweep_earlier);
         assert_eq!(fetch(&mut calls, first.id), None);
         calls.answered(first.id, Ok(Response::Done));
         assert_eq!(fetch(&mut calls, first.id), Some(Ok(Response::Done)));
-        assert_eq!(calls.enter(at(1), at(500)).unwrap().id, first.id);
+        assert_eq!(calls.enter(at(1), at(500), None).unwrap().id, first.id);
         assert_eq!(fetch(&mut calls, second.id), None);
     }
 
     #[test]
     fn an_id_waits_for_the_response_of_a_call_that_was_given_up_or_timed_out() {
         let mut calls = Calls::default();
-        let gone = calls.enter(at(0), at(500)).unwrap();
-        let late = calls.enter(at(0), at(500)).unwrap();
+        let gone = calls.enter(at(0), at(500), None).unwrap();
+        let late = calls.enter(at(0), at(500), None).unwrap();
         assert!(calls.give_up(gone.id));
         let (mut wake, mut ended) = (Vec::new(), Vec::new());
         calls.sweep(at(499), &mut wake, &mut ended);
@@ -278,20 +285,20 @@ mod tests {
         assert_eq!((ended.as_slice(), calls.sweep_at()), (&[late.id][..], None));
         assert_eq!(fetch(&mut calls, late.id), Some(Err(CallFailure::NoAnswer)));
         assert_eq!(calls.oldest_overdue(), Some(at(0)));
-        let other = calls.enter(at(600), at(900)).unwrap();
+        let other = calls.enter(at(600), at(900), None).unwrap();
         assert!(other.id != gone.id && other.id != late.id);
         calls.answered(gone.id, Ok(Response::Done));
         calls.answered(late.id, Ok(Response::Done));
         assert_eq!(calls.oldest_overdue(), None);
         assert_eq!(fetch(&mut calls, other.id), None);
-        let again = [calls.enter(at(600), at(900)), calls.enter(at(600), at(900))];
+        let again = [calls.enter(at(600), at(900), None), calls.enter(at(600), at(900), None)];
         assert!(again.iter().flatten().all(|call| [gone.id, late.id].contains(&call.id)));
     }
 
     #[test]
     fn the_end_of_a_connection_tells_what_was_sent() {
         let mut calls = Calls::default();
-        let ids: Vec<_> = (0..4).map(|_| calls.enter(at(0), at(500)).unwrap().id).collect();
+        let ids: Vec<_> = (0..4).map(|_| calls.enter(at(0), at(500), None).unwrap().id).collect();
         for (id, position) in ids.iter().zip([0, 100, 200]) {
             calls.sent(*id, position);
         }
@@ -300,7 +307,7 @@ mod tests {
         let failures: Vec<_> = failures.collect();
         use CallFailure::{NoAnswer, NotSent};
         assert_eq!(failures, [NotSent, NoAnswer, NotSent, NotSent]);
-        assert!(calls.enter(at(1), at(2)).is_none());
+        assert!(calls.enter(at(1), at(2), None).is_none());
     }
 
     #[test]
@@ -310,7 +317,7 @@ mod tests {
             assert!(calls.answered(id, Ok(Response::Done)).is_none());
             assert!(!calls.give_up(id));
         }
-        let call = calls.enter(at(0), at(500)).unwrap();
+        let call = calls.enter(at(0), at(500), None).unwrap();
         calls.answered(call.id, Ok(Response::Done));
         assert!(calls.answered(call.id, Ok(Response::NotFound { warming: false })).is_none());
         assert_eq!(fetch(&mut calls, call.id), Some(Ok(Response::Done)));

@@ -32,7 +32,7 @@ use zerocache_core::{
 };
 
 use super::{
-    calls::{Calls, Ended},
+    calls::{Calls, Ended, Entered},
     inbox::{Inbox, Incoming},
     line::{BoxedWrite, Encode, Flush, Line, Withdrawn},
 };
@@ -101,32 +101,49 @@ impl Connection {
     ) -> Option<FramedCall> {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms))?;
+        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms), None)?;
         message.envelope.sent_ms = now.as_millis();
         message.envelope.timeout_ms = timeout_ms;
-        let header = Header {
-            opcode: Opcode::Request,
-            more: false,
-            id: entered.id,
-            sent_ms: now.as_millis() as u32,
-            timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
-        };
+        let header = request_header(entered.id, now, timeout_ms);
         let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
-        // Alone on the line, waiting for others would only take time.
-        let flush = if entered.alone { Flush::Now } else { Flush::Soon };
         let outgoing = Outgoing { message: &message, known: &self.known, now };
-        let position = self.line.send(header, &outgoing, flush);
+        let position = self.line.send(header, &outgoing, entered.flush());
         // A read may be repeated whether it was sent or not.
         if let Some(position) = position
             && !matches!(message.request, Request::Get { .. })
         {
             self.calls.lock().sent(entered.id, position);
         }
+        self.note_deadline(&entered);
+        Some(call)
+    }
+
+    /// Sends a read of `key` at `now`, after which `waker` is woken. Returns as [`call`](Self::call).
+    pub(super) fn call_get(
+        self: &Arc<Self>,
+        key: &[u8],
+        now: Instant,
+        timeout_ms: u64,
+        waker: &Waker,
+    ) -> Option<FramedCall> {
+        let deadline = now.plus_ms(timeout_ms);
+        let entered = self.calls.lock().enter(now, deadline, Some(waker.clone()))?;
+        let header = request_header(entered.id, now, timeout_ms);
+        let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
+        self.line.append(header, key.len() + 8, |out| RequestMessage::encode_get(out, key));
+        match entered.flush() {
+            Flush::Now => self.line.flush(),
+            Flush::Soon | Flush::Later => self.line.flush_soon(),
+        }
+        self.note_deadline(&entered);
+        Some(call)
+    }
+
+    fn note_deadline(&self, entered: &Entered) {
         if entered.sweep_earlier {
             self.rearm.store(true, Ordering::Release);
             self.line.wake_reader();
         }
-        Some(call)
     }
 
     fn give_up(&self, id: u32) {
@@ -159,6 +176,23 @@ impl Connection {
         let mut wake = Vec::new();
         self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut wake);
         wake_all(&mut wake);
+    }
+}
+
+impl Entered {
+    /// When its request goes out: alone on the line, waiting for others would only take time.
+    fn flush(&self) -> Flush {
+        if self.alone { Flush::Now } else { Flush::Soon }
+    }
+}
+
+fn request_header(id: u32, now: Instant, timeout_ms: u64) -> Header {
+    Header {
+        opcode: Opcode::Request,
+        more: false,
+        id,
+        sent_ms: now.as_millis() as u32,
+        timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
     }
 }
 

@@ -35,7 +35,7 @@ const MESSAGE_BYTES_MAX: usize = VALUE_BYTES_WIRE_MAX + MESSAGE_OVERHEAD_BYTES;
 /// What a node said to the wish for a framed connection.
 pub(super) enum Dialled {
     /// It speaks frames from here on.
-    Framed(Framed),
+    Framed(Box<Framed>),
     /// It answered the handshake, or refused it, over HTTP.
     Plain(Response),
     /// Something in between does not let the wish through.
@@ -116,7 +116,7 @@ async fn framed(response: HttpResponse<HttpBody>) -> Result<Dialled, Box<dyn Err
     }
     inbox.extend(&parts.read_buf);
     let peer = introduction(&mut stream, &mut inbox).await?;
-    Ok(Dialled::Framed(Framed { stream, inbox, peer }))
+    Ok(Dialled::Framed(Box::new(Framed { stream, inbox, peer })))
 }
 
 /// Reads the first message of a framed connection: who is there.
@@ -135,7 +135,7 @@ async fn introduction(
                 continue;
             }
             return match Response::decode(message)? {
-                Response::Hello(hello) => Ok(hello),
+                Response::Hello(hello) => Ok(*hello),
                 _ => Err("the first message is no introduction".into()),
             };
         }

@@ -103,6 +103,14 @@ impl Pool {
         })
     }
 
+    /// The open connection from `runtime` to `to`, if there is one.
+    pub(super) fn open(&self, runtime: &Handle, to: SocketAddr) -> Option<Arc<Connection>> {
+        match self.links.lock().get(&(runtime.id(), to))? {
+            Entry::Open(connection) if !connection.is_closed() => Some(Arc::clone(connection)),
+            _ => None,
+        }
+    }
+
     /// The link from `runtime` to `to`; a try is begun when there is none.
     pub(super) fn find(&self, runtime: &Handle, to: SocketAddr) -> Found {
         let place = (runtime.id(), to);
@@ -184,7 +192,7 @@ impl Opening {
         let dialled = dial(self.place.1, hello, timeout).await;
         let (link, driver) = match dialled {
             Ok(Dialled::Framed(framed)) => {
-                let (connection, driver) = opened(framed, known);
+                let (connection, driver) = opened(*framed, known);
                 (Link::Framed(connection), Some(driver))
             }
             Ok(Dialled::Plain(response @ Response::Refused(_))) => {

@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     pool::{Found, Link, Pool},
 };
-use crate::transport::{Call, HttpTransport, Transport, TransportError};
+use crate::transport::{Call, Get, HttpTransport, Transport, TransportError};
 
 /// Says who calls: a Hello in its envelope.
 pub type Introduce = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
@@ -127,6 +127,15 @@ impl Transport for FramedTransport {
                 Call::task(self.home.spawn(after))
             }
         }
+    }
+
+    fn try_get(&self, get: &Get<'_>) -> Option<Call> {
+        let (node, address) = get.node;
+        let connection = self.pool.open(&Handle::try_current().ok()?, address)?;
+        if connection.peer() != Some(node) || connection.is_full() {
+            return None;
+        }
+        connection.call_get(get.key, get.now, get.timeout_ms, get.waker).map(Call::framed)
     }
 }
 

@@ -7,9 +7,9 @@
 mod call;
 mod http;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, task::Waker, time::Duration};
 
-use zerocache_core::wire::RequestMessage;
+use zerocache_core::{time::Instant, version::Incarnation, wire::RequestMessage};
 
 pub use self::call::Call;
 pub use self::http::{HttpTransport, TransportError};
@@ -20,6 +20,21 @@ pub const MESSAGES_PATH: &str = "/v1/messages";
 /// The media type of a message in an HTTP body.
 pub const MESSAGES_TYPE: &str = "application/vnd.zerocache.message";
 
+/// A read to be sent in the shortest way.
+#[derive(Debug)]
+pub struct Get<'a> {
+    /// Which node is meant, and where it stands.
+    pub node: (Incarnation, SocketAddr),
+    /// What to read; a valid key.
+    pub key: &'a [u8],
+    /// The present.
+    pub now: Instant,
+    /// How long to wait, in milliseconds.
+    pub timeout_ms: u64,
+    /// Who is woken at its end, before the call is polled.
+    pub waker: &'a Waker,
+}
+
 /// Carries requests to nodes.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `message` to `to` and waits at most `timeout` for the response.
@@ -29,4 +44,10 @@ pub trait Transport: Send + Sync + 'static {
     /// # Cancellation
     /// Dropping the future gives the response up. The request may have been sent.
     fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call;
+
+    /// Sends a read in the shortest way, if there is one at once; none when [`call`](Self::call) has
+    /// to do it.
+    fn try_get(&self, _get: &Get<'_>) -> Option<Call> {
+        None
+    }
 }

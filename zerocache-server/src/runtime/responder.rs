@@ -6,9 +6,12 @@ use std::sync::{
 };
 
 use tokio::sync::oneshot;
-use zerocache_core::wire::{
-    Response, Writer,
-    frame::{Header, Opcode},
+use zerocache_core::{
+    time::Instant,
+    wire::{
+        Response, Writer,
+        frame::{Header, Opcode},
+    },
 };
 use zerocache_net::{
     clock,
@@ -46,9 +49,9 @@ impl Drop for FramedResponder {
     }
 }
 
-/// The header of the response to request `id`.
-pub(crate) fn response_header(id: u32) -> Header {
-    let sent_ms = clock::mono().as_millis() as u32;
+/// The header of the response to request `id`, encoded at `now`.
+pub(crate) fn response_header(id: u32, now: Instant) -> Header {
+    let sent_ms = now.as_millis() as u32;
     Header { opcode: Opcode::Response, more: false, id, sent_ms, timeout_ms: 0 }
 }
 
@@ -104,7 +107,7 @@ fn send(responder: Responder, response: Response) -> Option<Arc<Line>> {
         }
         Responder::Framed(place) => {
             let line = Arc::clone(&place.line);
-            line.send(response_header(place.id), &Answer(&response), Flush::Later)?;
+            line.send(response_header(place.id, clock::mono()), &Answer(&response), Flush::Later)?;
             Some(line)
         }
     }
