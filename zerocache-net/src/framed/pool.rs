@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,11 @@ const SHORT_MS: u64 = 1_000;
 /// long, in milliseconds.
 const PLAIN_MS: u64 = 60_000;
 
+/// Most connections from one runtime to one node. With two, one carries requests while the other
+/// brings responses, and the threads of the caller do not wait for each other; more only make the
+/// batches smaller.
+const LANES: usize = 2;
+
 /// Most connections and tries of a process.
 const LINKS_MAX: usize = 16_384;
 
@@ -57,8 +65,17 @@ pub(super) enum Link {
     Failed(CallFailure),
 }
 
-/// The place of a link: the runtime on which it is used, and the address to which it leads.
-type Place = (Id, SocketAddr);
+/// The place of a link: the runtime on which it is used, the address to which it leads, and which of
+/// the [`LANES`].
+type Place = (Id, SocketAddr, usize);
+
+thread_local! {
+    /// The lane of this thread: threads of one runtime share the lanes evenly.
+    static LANE: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Ordering::Relaxed) % LANES
+    };
+}
 
 enum Entry {
     Open(Arc<Connection>),
@@ -105,7 +122,7 @@ impl Pool {
 
     /// The open connection from `runtime` to `to`, if there is one.
     pub(super) fn open(&self, runtime: &Handle, to: SocketAddr) -> Option<Arc<Connection>> {
-        match self.links.lock().get(&(runtime.id(), to))? {
+        match self.links.lock().get(&place(runtime, to))? {
             Entry::Open(connection) if !connection.is_closed() => Some(Arc::clone(connection)),
             _ => None,
         }
@@ -113,7 +130,7 @@ impl Pool {
 
     /// The link from `runtime` to `to`; a try is begun when there is none.
     pub(super) fn find(&self, runtime: &Handle, to: SocketAddr) -> Found {
-        let place = (runtime.id(), to);
+        let place = place(runtime, to);
         let mut links = self.links.lock();
         match links.get(&place) {
             Some(Entry::Open(connection)) if !connection.is_closed() => {
@@ -275,6 +292,10 @@ impl Pool {
             links.remove(&place);
         }
     }
+}
+
+fn place(runtime: &Handle, to: SocketAddr) -> Place {
+    (runtime.id(), to, LANE.with(|lane| *lane))
 }
 
 fn opened(framed: Framed, known: Envelope) -> (Arc<Connection>, impl Future<Output = ()>) {
