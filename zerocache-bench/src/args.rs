@@ -148,8 +148,9 @@ impl Args {
         let tasks = if quick { vec![4] } else { vec![16, 64, 256] };
         let (turn, warmup) = (seconds(self.seconds, 0.15, 2.0), seconds(self.warmup, 0.05, 0.3));
         let all = Workload::value_variants().to_vec();
+        let pinned = self.pinned_core.map(|_| vec![Workload::Single]);
         let settings = Settings {
-            workloads: given_or(&self.workload, all),
+            workloads: pinned.unwrap_or_else(|| given_or(&self.workload, all)),
             contenders: self.contenders.clone(),
             tasks: given_or(&self.tasks, tasks),
             keys: count(self.keys, 200, 10_000),

@@ -76,14 +76,16 @@ fn bars() -> Vec<Bar> {
 }
 
 impl Bar {
-    fn measured(&self, groups: &[Group<'_>]) -> Option<Spread> {
+    /// The figure, and whether it is doubtful.
+    fn measured(&self, groups: &[Group<'_>]) -> Option<(Spread, bool)> {
         let (name, ours) = (self.workload.name(), self.workload.ours().name());
-        let group =
-            groups.iter().find(|group| group.workload == name && group.tasks == self.tasks)?;
-        match self.rival {
+        let wanted = |group: &&Group<'_>| group.workload == name && group.tasks == self.tasks;
+        let group = groups.iter().find(wanted)?;
+        let spread = match self.rival {
             Some(rival) => group.ratio(ours, rival.name(), self.figure),
             None => group.figure(ours, self.figure),
-        }
+        };
+        Some((spread?, group.doubtful))
     }
 }
 
@@ -107,14 +109,15 @@ impl Goal {
 pub fn push(out: &mut String, groups: &[Group<'_>]) {
     let _ = writeln!(out, "\nbars");
     for bar in bars() {
-        let measured = bar.measured(groups);
-        let verdict = match measured {
-            Some(ratio) if bar.goal.is_reached_by(ratio.median) => "reached",
-            Some(_) => "missed",
-            None => "not measured",
+        let (ratio, verdict) = match bar.measured(groups) {
+            Some((ratio, doubtful)) => {
+                let reached = bar.goal.is_reached_by(ratio.median);
+                let verdict = if reached { "reached" } else { "missed" };
+                (spread(ratio), format!("{verdict}{}", if doubtful { ", disturbed" } else { "" }))
+            }
+            None => (String::new(), "not measured".to_owned()),
         };
-        let measured = measured.map(spread).unwrap_or_default();
-        let _ = writeln!(out, "  {:<50}{:<18}{measured:<34}{verdict}", bar.what, bar.goal.text());
+        let _ = writeln!(out, "  {:<50}{:<18}{ratio:<34}{verdict}", bar.what, bar.goal.text());
     }
 }
 

@@ -27,7 +27,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use args::Args;
 use rounds::Run;
-use workloads::Workload;
 
 /// Workers of the runtime of the callers; one when everything is pinned to one core.
 const WORKERS: usize = 2;
@@ -63,22 +62,19 @@ fn run(args: &Args) -> Result<usize> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let mut run = Run::new(settings);
     // On this thread, which lasts as long as the process: see `Process::start`.
-    let done = runtime.block_on(until_stopped(measure(args, &mut run)));
+    let done = runtime.block_on(until_stopped(measure(&mut run)));
     runtime.shutdown_background();
     done?;
     match &args.pinned_csv {
-        Some(path) => std::fs::write(path, workloads::rows_for_parent(&run))?,
+        Some(path) => std::fs::write(path, workloads::leave_for_parent(&run))?,
         None => print(args, &run)?,
     }
     Ok(run.errors())
 }
 
-async fn measure(args: &Args, run: &mut Run) -> Result<()> {
+async fn measure(run: &mut Run) -> Result<()> {
     let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let workloads = match args.pinned_core {
-        Some(_) => vec![Workload::Single],
-        None => run.settings.workloads.clone(),
-    };
+    let workloads = run.settings.workloads.clone();
     let longest = run.settings.time_max + OVERTIME_MAX;
     let all = async {
         for workload in workloads {

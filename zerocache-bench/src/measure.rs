@@ -191,10 +191,28 @@ struct Used {
 }
 
 impl Used {
+    fn between(before: &Counters, after: &Counters) -> Self {
+        Self {
+            client: after.client.saturating_sub(before.client),
+            servers: after.servers.saturating_sub(before.servers),
+            everyone: after.everyone.saturating_sub(before.everyone),
+            machine: after.machine.saturating_sub(before.machine),
+            seconds: (after.at - before.at).as_secs_f64(),
+        }
+    }
+
     /// Seconds of CPU that neither we nor any contender used.
     fn others(&self) -> f64 {
         (self.machine.as_secs_f64() - (self.client + self.everyone).as_secs_f64()).max(0.0)
     }
+}
+
+/// How much CPU others use while nobody of ours works, looked at for `time`: in cores.
+pub async fn others_while_idle(plan: &Plan, time: Duration) -> Result<f64> {
+    let before = Counters::read(plan)?;
+    tokio::time::sleep(time).await;
+    let used = Used::between(&before, &Counters::read(plan)?);
+    Ok(used.others() / used.seconds)
 }
 
 /// Reads the counters at the beginning and at the end, on a thread of its own: the callers keep the
@@ -206,13 +224,7 @@ fn observe(plan: &Plan, begin: Instant, end: Instant) -> Result<(Used, u64)> {
     let after = Counters::read(plan)?;
     let resident: Vec<u64> =
         plan.servers.iter().map(|pid| usage::resident_bytes(*pid)).collect::<Result<_>>()?;
-    let used = Used {
-        client: after.client.saturating_sub(before.client),
-        servers: after.servers.saturating_sub(before.servers),
-        everyone: after.everyone.saturating_sub(before.everyone),
-        machine: after.machine.saturating_sub(before.machine),
-        seconds: (after.at - before.at).as_secs_f64(),
-    };
+    let used = Used::between(&before, &after);
     Ok((used, resident.iter().sum()))
 }
 

@@ -1,58 +1,97 @@
 //! Rounds in which every contender has one turn, and which of them count.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::args::Settings;
 use crate::clock;
+use crate::contenders::Contender;
 use crate::data::Data;
-use crate::measure::{Load, Plan, Sample};
+use crate::measure::{Plan, Sample, others_while_idle};
 use crate::row::Row;
 
 /// A round whose turns were disturbed too often is made up for by another one; at most this many times
 /// as many rounds as asked for are begun.
 const ATTEMPTS_MAX: usize = 2;
+/// How long one look at the CPU before a turn is: at least this many times the step of its counters.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a turn waits until nobody else uses the CPU: two or three turns. On a machine that is never
+/// quiet, more rounds tell more than waiting.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Said when a step could not begin.
+pub const STOPPED: &str = "stopped early: the time given by --max-minutes is over";
 
 /// What goes through the whole run.
 pub struct Run {
     pub settings: Settings,
     /// When to begin nothing new.
     pub deadline: Instant,
+    /// Steps that have to share the time until then: a workload, or one number of tasks of it.
+    steps_left: u32,
     pub rows: Vec<Row>,
+    /// Faults that are seen only after a workload.
+    faults: usize,
     /// Turns that were thrown away because somebody else used the CPU.
     pub disturbed: usize,
     /// Sentences for the end of the report.
     pub notes: Vec<String>,
 }
 
-/// A contender with its callers.
-pub struct Entrant {
-    pub name: &'static str,
-    pub servers: Vec<u32>,
-    pub load: Box<dyn Load>,
-}
+/// A contender under its name.
+pub type Entrant = (&'static str, Box<dyn Contender>);
 
 impl Run {
     pub fn new(settings: Settings) -> Self {
         let deadline = clock::now() + settings.time_max;
-        Self { settings, deadline, rows: Vec::new(), disturbed: 0, notes: Vec::new() }
+        let steps = settings.workloads.iter().map(|workload| workload.steps(&settings)).sum();
+        Self {
+            settings,
+            deadline,
+            steps_left: steps,
+            rows: Vec::new(),
+            faults: 0,
+            disturbed: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// When the next step has to end, so that those after it have their share of the time.
+    pub fn begin_step(&mut self) -> Instant {
+        let now = clock::now();
+        let share = self.deadline.saturating_duration_since(now) / self.steps_left.max(1);
+        self.steps_left = self.steps_left.saturating_sub(1);
+        now + share
     }
 
     /// Whether the time is over; says so once.
     pub fn is_over(&mut self) -> bool {
         let over = clock::now() >= self.deadline;
-        let note = "stopped early: the time given by --max-minutes is over";
-        if over && !self.notes.iter().any(|known| known == note) {
-            self.notes.push(note.to_owned());
+        if over {
+            self.note(STOPPED.to_owned());
         }
         over
     }
 
+    /// Notes a sentence for the end of the report, once.
+    pub fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            eprintln!("{note}");
+            self.notes.push(note);
+        }
+    }
+
     /// Whether anything failed.
     pub fn errors(&self) -> usize {
-        self.rows.iter().map(|row| row.errors).sum()
+        self.rows.iter().map(|row| row.errors).sum::<usize>() + self.faults
+    }
+
+    /// Notes a fault that makes the run fail.
+    pub fn fail(&mut self, fault: String) {
+        self.faults += 1;
+        self.note(fault);
     }
 
     /// Lets the entrants take turns until enough rounds count.
@@ -61,51 +100,78 @@ impl Run {
         workload: &str,
         tasks: usize,
         data: &Arc<Data>,
-        entrants: &mut [Entrant],
+        entrants: &[Entrant],
     ) -> Result<()> {
         let everyone: Vec<u32> =
-            entrants.iter().flat_map(|entrant| entrant.servers.clone()).collect();
+            entrants.iter().flat_map(|(_, contender)| contender.servers()).collect();
         let (wanted, mut kept) = (self.settings.rounds, 0);
+        let until = self.begin_step();
         for round in 0..wanted * ATTEMPTS_MAX {
-            if kept == wanted || self.is_over() {
+            let late = round > 0 && clock::now() >= until;
+            if kept == wanted || late || self.is_over() {
                 break;
             }
             let first = self.rows.len();
             for place in order(round, entrants.len()) {
-                let entrant = &mut entrants[place];
+                let (name, contender) = &entrants[place];
                 let plan = Plan {
                     data: Arc::clone(data),
                     warmup: self.settings.warmup,
                     length: self.settings.turn,
-                    servers: entrant.servers.clone(),
+                    servers: contender.servers(),
                     everyone: everyone.clone(),
                     core: self.settings.pinned_core,
                 };
-                let sample = self.turn(entrant, &plan).await?;
-                let row = Row::new(workload, tasks, entrant.name, round).with_sample(&sample);
+                let sample = self.turn(contender.as_ref(), tasks, &plan, until).await?;
+                let row = Row::new(workload, tasks, name, round).with_sample(&sample);
                 say_turn(&row, sample.errors.first());
                 self.rows.push(row);
             }
             kept += usize::from(judge(&mut self.rows[first..], self.settings.other_cpu_max));
         }
+        if kept < wanted {
+            let note =
+                format!("{workload} {tasks}: {kept} of {wanted} rounds count, in the time it had");
+            self.note(note);
+        }
         Ok(())
     }
 
-    /// One turn, repeated while others disturb it.
-    async fn turn(&mut self, entrant: &mut Entrant, plan: &Plan) -> Result<Sample> {
-        let mut sample = entrant.load.measure(plan).await?;
-        for _ in 0..self.settings.repeats {
-            if sample.other_cpu <= self.settings.other_cpu_max || self.is_over() {
-                break;
+    /// One turn, repeated while others disturb it and there is time.
+    async fn turn(
+        &mut self,
+        contender: &dyn Contender,
+        tasks: usize,
+        plan: &Plan,
+        until: Instant,
+    ) -> Result<Sample> {
+        for repeat in 0.. {
+            self.wait_for_quiet(plan, until).await?;
+            // Callers of its own: servers close connections that were idle while others had turns.
+            let sample = contender.callers(tasks).await?.measure(plan).await?;
+            let quiet = sample.other_cpu <= self.settings.other_cpu_max;
+            let late = clock::now() >= until;
+            if quiet || late || repeat == self.settings.repeats || !sample.errors.is_empty() {
+                return Ok(sample);
             }
             self.disturbed += 1;
-            let Sample { other_cpu, errors, .. } = sample;
-            sample = entrant.load.measure(plan).await?;
-            eprintln!("  {}: others used {other_cpu:.2} of a core; repeated", entrant.name);
-            // An error is kept, whatever becomes of the turn.
-            sample.errors.splice(0..0, errors);
+            eprintln!("  others used {:.2} of a core; once more", sample.other_cpu);
         }
-        Ok(sample)
+        unreachable!("the last repeat returns")
+    }
+
+    /// Waits until nobody else uses the CPU: cheaper than a turn that does not count.
+    async fn wait_for_quiet(&self, plan: &Plan, until: Instant) -> Result<()> {
+        if self.settings.other_cpu_max.is_infinite() {
+            return Ok(());
+        }
+        let until = until.min(clock::now() + WAIT_MAX);
+        while others_while_idle(plan, LOOK).await? > self.settings.other_cpu_max {
+            if clock::now() >= until {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

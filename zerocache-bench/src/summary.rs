@@ -32,7 +32,7 @@ pub struct Group<'a> {
     pub workload: &'a str,
     pub tasks: usize,
     rows: Vec<&'a Row>,
-    /// Whether no round counts; then all do, for want of better ones.
+    /// Whether no round counts; then all turns without an error do, for want of better ones.
     pub doubtful: bool,
 }
 
@@ -50,9 +50,8 @@ pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
     }
     for group in &mut groups {
         group.doubtful = !group.rows.iter().any(|row| row.kept);
-        if !group.doubtful {
-            group.rows.retain(|row| row.kept);
-        }
+        let doubtful = group.doubtful;
+        group.rows.retain(|row| row.kept || doubtful && row.errors == 0);
     }
     groups
 }

@@ -91,9 +91,13 @@ fn every_workload_ends_up_in_the_table_and_in_the_file() {
 }
 
 /// A run in the middle of its work, with children.
-fn started(mark: &str) -> Child {
+fn started(mark: &str, temporary: &Path) -> Child {
     let args = ["--contenders", "zerocache,raw-tcp", "--workload", "get", "--max-minutes", "1"];
-    let child = bench(mark, &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = bench(mark, &args)
+        .env("TMPDIR", temporary)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     wait_for("no children", mark, |processes| {
         let runs = |role: &str| processes.iter().any(|line| line.contains(role));
         runs(" serve ") && runs(" raw-server ")
@@ -103,11 +107,15 @@ fn started(mark: &str) -> Child {
 
 fn ends_with_all_children(name: &str, signal: Signal) {
     let mark = mark(name);
-    let mut child = started(&mark);
+    let temporary = tempfile::tempdir().expect("a directory");
+    let mut child = started(&mark, temporary.path());
     kill_process(Pid::from_child(&child), signal).expect("signalled");
     let status = child.wait().expect("ended");
     assert!(!status.success());
     wait_for("children are left", &mark, <[String]>::is_empty);
+    let left = fs::read_dir(temporary.path()).expect("a directory").count();
+    // What is killed cannot tidy up its files.
+    assert!(left == 0 || signal == Signal::KILL, "{left} directories are left");
 }
 
 #[test]

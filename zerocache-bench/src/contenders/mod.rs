@@ -32,9 +32,14 @@ pub enum Kind {
 
 /// Started servers.
 #[async_trait]
-pub trait Contender: Send {
+pub trait Contender: Send + Sync {
     /// Their process ids.
     fn servers(&self) -> Vec<u32>;
+
+    /// What went wrong behind the callers' backs, such as replicas that were left behind.
+    async fn fault(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Makes callers, each for one task.
     async fn callers(&self, tasks: usize) -> Result<Box<dyn Load>>;

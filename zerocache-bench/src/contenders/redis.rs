@@ -57,15 +57,17 @@ impl Redis {
 
     /// Waits until both replicas take part.
     async fn replicated(&self) -> Result<()> {
-        let mut connection = self.connect().await?;
-        loop {
-            let info: String =
-                redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
-            if info.lines().filter(|line| line.contains("state=online")).count() == 2 {
-                return Ok(());
-            }
+        while self.replicas_online().await? < self.processes.len() - 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
+    }
+
+    async fn replicas_online(&self) -> Result<usize> {
+        let mut connection = self.connect().await?;
+        let info: String =
+            redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
+        Ok(info.lines().filter(|line| line.contains("state=online")).count())
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection> {
@@ -99,6 +101,11 @@ async fn start(settings: &Settings, main: Option<SocketAddr>) -> Result<(Process
 impl Contender for Redis {
     fn servers(&self) -> Vec<u32> {
         self.processes.iter().map(Process::id).collect()
+    }
+
+    async fn fault(&self) -> Result<Option<String>> {
+        let (online, wanted) = (self.replicas_online().await?, self.processes.len() - 1);
+        Ok((online < wanted).then(|| format!("{online} of {wanted} replicas are left")))
     }
 
     async fn callers(&self, tasks: usize) -> Result<Box<dyn Load>> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use zerocache_client::{Ack, Status, ZerocacheClient};
 
-use super::Contender;
+use super::{Contender, http::HttpCaller};
 use crate::args::Settings;
 use crate::data::{Data, TTL_SECONDS};
 use crate::hidden;
@@ -103,11 +103,28 @@ impl Contender for Cluster {
         self.nodes.iter().map(|node| node.process.id()).collect()
     }
 
+    async fn fault(&self) -> Result<Option<String>> {
+        for node in &self.nodes {
+            let mut caller = HttpCaller::connect(node.address).await?;
+            let view = caller.request("GET", "/v1/cluster", b"").await?;
+            if is_behind(&String::from_utf8_lossy(view)) {
+                return Ok(Some(format!("the node at {} gave up writes for a peer", node.address)));
+            }
+        }
+        Ok(None)
+    }
+
     async fn callers(&self, tasks: usize) -> Result<Box<dyn Load>> {
         let replicas = if self.ack == Ack::Local { 1 } else { self.nodes.len() as u32 };
         let caller = Caller { client: self.client.clone(), ack: self.ack, replicas };
         Ok(Box::new(Callers(vec![caller; tasks])))
     }
+}
+
+/// Whether `/v1/cluster` shows a member that missed a write.
+fn is_behind(view: &str) -> bool {
+    let mut members = view.split("\"behind_ms\":").skip(1);
+    members.any(|rest| !rest.trim_start().starts_with("null"))
 }
 
 #[derive(Clone)]
@@ -136,5 +153,16 @@ impl Driver for Caller {
             written.replicas
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_missed_a_write_is_seen() {
+        assert!(!is_behind(r#"{"nodes":[{"behind_ms":null},{"behind_ms": null}]}"#));
+        assert!(is_behind(r#"{"nodes":[{"behind_ms":null},{"behind_ms":12}]}"#));
     }
 }

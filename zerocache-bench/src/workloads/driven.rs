@@ -20,19 +20,19 @@ pub async fn run(
     let data =
         Data::new(settings.keys, settings.value_bytes, settings.skew, read_share, settings.seed);
     let data = Arc::new(data);
-    let mut contenders = Vec::new();
+    let mut contenders: Vec<Entrant> = Vec::new();
     for kind in kinds {
         let contender = workload.start(kind, &settings).await.with_context(|| kind.name())?;
         contender.callers(TASKS).await?.fill(&data).await.with_context(|| kind.name())?;
         contenders.push((kind.name(), contender));
     }
     for tasks in tasks {
-        let mut entrants = Vec::new();
-        for (name, contender) in &contenders {
-            let (servers, load) = (contender.servers(), contender.callers(*tasks).await?);
-            entrants.push(Entrant { name, servers, load });
+        run.interleave(workload.name(), *tasks, &data, &contenders).await?;
+    }
+    for (name, contender) in &contenders {
+        if let Some(fault) = contender.fault().await? {
+            run.fail(format!("{} {name}: {fault}", workload.name()));
         }
-        run.interleave(workload.name(), *tasks, &data, &mut entrants).await?;
     }
     Ok(())
 }

@@ -70,6 +70,7 @@ impl Way {
 
 /// Opens connections to a fresh server of each contender, and compares its memory before and after.
 pub async fn run(run: &mut Run) -> Result<()> {
+    run.begin_step();
     let count = run.settings.connections;
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     ensure!(

@@ -19,6 +19,7 @@ const FIRST_ENTRIES: usize = 64;
 ///
 /// Memory does not depend on who else uses the CPU: one round is enough.
 pub async fn run(run: &mut Run) -> Result<()> {
+    run.begin_step();
     let entries = run.settings.entries;
     let data = Arc::new(Data::new(entries, VALUE_BYTES, 0.0, 1.0, run.settings.seed));
     let first = Arc::new(Data::new(FIRST_ENTRIES, VALUE_BYTES, 0.0, 1.0, run.settings.seed));

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use zerocache_client::Ack;
 
-pub use self::single::rows_for_parent;
+pub use self::single::leave as leave_for_parent;
 
 use crate::args::Settings;
 use crate::contenders::{Contender, Kind, redis::Redis, zerocache::Cluster};
@@ -64,6 +64,11 @@ impl Workload {
         }
     }
 
+    /// How many shares of the time it takes.
+    pub fn steps(self, settings: &Settings) -> u32 {
+        if self == Self::Get { settings.tasks.len() as u32 } else { 1 }
+    }
+
     fn contenders(self) -> &'static [Kind] {
         use Kind::{Memcached, RawTcp, Redis, Redis2, Zerocache, ZerocacheHttp};
         match self {
@@ -88,11 +93,7 @@ impl Workload {
                 entrants.push(kind);
                 continue;
             };
-            let note = format!("without {}: {program} is not installed", kind.name());
-            if !run.notes.contains(&note) {
-                eprintln!("{note}");
-                run.notes.push(note);
-            }
+            run.note(format!("without {}: {program} is not installed", kind.name()));
         }
         entrants
     }

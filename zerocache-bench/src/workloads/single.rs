@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::clock;
 use crate::platform::last_core;
 use crate::process::{Process, own_executable};
-use crate::rounds::Run;
+use crate::rounds::{Run, STOPPED};
 use crate::row::Row;
 
 /// How long the child may go on after the end of the time, to end its last turn.
@@ -22,7 +22,8 @@ pub async fn run(run: &mut Run, argv: &[OsString]) -> Result<()> {
     let mut args = argv.to_vec();
     args.extend(["--pinned-core".into(), core.to_string().into()]);
     args.extend(["--pinned-csv".into(), rows.clone().into()]);
-    let left = run.deadline.saturating_duration_since(clock::now());
+    let until = run.begin_step();
+    let left = until.saturating_duration_since(clock::now());
     // The last one of an option counts.
     args.extend(["--max-minutes".into(), (left.as_secs_f64() / 60.0).to_string().into()]);
     let mut child = Process::start_heard(own_executable()?.as_os_str(), &args)?;
@@ -30,25 +31,56 @@ pub async fn run(run: &mut Run, argv: &[OsString]) -> Result<()> {
         if let Some(succeeded) = child.ended()? {
             break succeeded;
         }
-        ensure!(clock::now() < run.deadline + OVERTIME_MAX, "the pinned process does not end");
+        ensure!(clock::now() < until + OVERTIME_MAX, "the pinned process does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let text = std::fs::read_to_string(&rows).unwrap_or_default();
-    for line in text.lines() {
-        match line.strip_prefix(DISTURBED) {
-            Some(count) => run.disturbed += count.parse::<usize>()?,
-            None => run.rows.push(Row::from_csv(line)?),
-        }
-    }
+    take(run, &std::fs::read_to_string(&rows).unwrap_or_default())?;
     ensure!(succeeded || run.errors() > 0, "the pinned process failed");
     Ok(())
 }
 
-/// What the line with the number of repeated turns begins with.
+/// What lines begin with that are no rows: the number of repeated turns, and notes.
 const DISTURBED: &str = "disturbed ";
+const NOTE: &str = "note ";
 
 /// What the child leaves for its parent.
-pub fn rows_for_parent(run: &Run) -> String {
+pub fn leave(run: &Run) -> String {
     let rows = run.rows.iter().map(|row| row.to_csv() + "\n");
-    rows.chain([format!("{DISTURBED}{}\n", run.disturbed)]).collect()
+    // The end of its share of the time is not the end of the time.
+    let notes = run.notes.iter().filter(|note| *note != STOPPED);
+    let notes = notes.map(|note| format!("{NOTE}{note}\n"));
+    rows.chain(notes).chain([format!("{DISTURBED}{}\n", run.disturbed)]).collect()
+}
+
+fn take(run: &mut Run, left: &str) -> Result<()> {
+    for line in left.lines() {
+        if let Some(count) = line.strip_prefix(DISTURBED) {
+            run.disturbed += count.parse::<usize>()?;
+        } else if let Some(note) = line.strip_prefix(NOTE) {
+            run.note(note.to_owned());
+        } else {
+            run.rows.push(Row::from_csv(line)?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Args;
+    use clap::Parser;
+
+    #[test]
+    fn the_parent_takes_what_the_child_left() {
+        let run = || Run::new(Args::parse_from(["x"]).settings().expect("settings"));
+        let (mut child, mut parent) = (run(), run());
+        child.rows.push(Row::new("single", 1, "redis", 0));
+        child.disturbed = 2;
+        child.note("a note".to_owned());
+        child.note(STOPPED.to_owned());
+        take(&mut parent, &leave(&child)).expect("taken");
+        assert_eq!(parent.rows, child.rows);
+        assert_eq!((parent.disturbed, parent.notes), (2, vec!["a note".to_owned()]));
+    }
 }
