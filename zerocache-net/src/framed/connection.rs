@@ -52,6 +52,9 @@ const SILENT_MS_MAX: u64 = 3_000;
 /// After this long without traffic buffers are given back, in milliseconds.
 const QUIET_MS: u64 = 1_000;
 
+/// After this many reads what callers sent goes out, whatever else can be read.
+const READS_MAX: usize = 8;
+
 /// A connection to a node.
 pub(super) struct Connection {
     line: Line,
@@ -142,7 +145,7 @@ impl Connection {
     fn note_deadline(&self, entered: &Entered) {
         if entered.sweep_earlier {
             self.rearm.store(true, Ordering::Release);
-            self.line.wake_reader();
+            self.line.wake_flusher();
         }
     }
 
@@ -200,10 +203,7 @@ fn request_header(id: u32, now: Instant, timeout_ms: u64) -> Header {
 pub(super) async fn drive(connection: Arc<Connection>, read: BoxedRead, inbox: Inbox) {
     // Also when the runtime drops this.
     let _closing = Closing(&connection);
-    tokio::select! {
-        () = connection.line.run() => {}
-        () = read_responses(&connection, read, inbox) => {}
-    }
+    work(&connection, read, inbox).await;
 }
 
 /// Closes a connection when its driver ends.
@@ -215,22 +215,29 @@ impl Drop for Closing<'_> {
     }
 }
 
-async fn read_responses(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
+async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
     let mut watch = Watch::new(clock::mono());
     let mut batch = Vec::new();
     let mut wake = Vec::new();
     let mut timer = pin!(sleep(Duration::ZERO));
     let mut armed = Instant::default();
+    // Reads since the last write that may have led callers to send again.
+    let mut reads = 0;
     loop {
         let now = clock::mono();
         if let Err(error) = take_responses(&mut inbox, now, &mut batch) {
             return tracing::debug!(%error, "a node sends no frames");
         }
-        if !batch.is_empty() {
+        let answered = batch.len();
+        if answered > 0 {
             let mut calls = connection.calls.lock();
             wake.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
             drop(calls);
             wake_all(&mut wake);
+        }
+        if answered > 1 {
+            reads += 1;
+            tokio::task::yield_now().await;
         }
         if watch.is_over(connection, now, &mut inbox) {
             return;
@@ -240,12 +247,21 @@ async fn read_responses(connection: &Connection, mut read: BoxedRead, mut inbox:
             armed = due;
             timer.set(sleep(due.since(now)));
         }
-        match next_event(connection, &mut read, &mut inbox, timer.as_mut()).await {
+        let may_read = reads < READS_MAX;
+        match next_event(connection, &mut read, &mut inbox, timer.as_mut(), may_read).await {
             Event::Read(0) => return,
             Event::Read(_) => watch.heard = clock::mono(),
             Event::Timer => {
                 armed = Instant::default();
                 connection.sweep(clock::mono());
+            }
+            Event::Flush => {
+                // Those who are about to send get their turn first.
+                if reads == 0 {
+                    tokio::task::yield_now().await;
+                }
+                reads = 0;
+                connection.line.flush();
             }
             Event::Rearm => {}
             Event::Closed => return,
@@ -255,26 +271,34 @@ async fn read_responses(connection: &Connection, mut read: BoxedRead, mut inbox:
 
 enum Event {
     Read(usize),
+    Flush,
     Timer,
     Rearm,
     Closed,
 }
 
 /// Waits for input first: a deadline that passed while the process stood still does not count against
-/// a response that is there.
+/// a response that is there. Writing waits until nothing is left to read, so that the callers whose
+/// responses have come send together.
 async fn next_event(
     connection: &Connection,
     read: &mut BoxedRead,
     inbox: &mut Inbox,
     mut timer: Pin<&mut Sleep>,
+    may_read: bool,
 ) -> Event {
     let mut reading = pin!(read.read_buf(inbox.buffer()));
     poll_fn(|context| {
-        if let Poll::Ready(read) = reading.as_mut().poll(context) {
+        if may_read && let Poll::Ready(read) = reading.as_mut().poll(context) {
             return Poll::Ready(Event::Read(read.unwrap_or(0)));
         }
-        if connection.line.poll_closed(context).is_ready() {
-            return Poll::Ready(Event::Closed);
+        match connection.line.poll_work(context) {
+            Poll::Ready(true) => return Poll::Ready(Event::Flush),
+            Poll::Ready(false) => return Poll::Ready(Event::Closed),
+            Poll::Pending => {}
+        }
+        if !may_read && let Poll::Ready(read) = reading.as_mut().poll(context) {
+            return Poll::Ready(Event::Read(read.unwrap_or(0)));
         }
         if connection.rearm.swap(false, Ordering::AcqRel) {
             return Poll::Ready(Event::Rearm);

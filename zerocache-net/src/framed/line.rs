@@ -66,6 +66,8 @@ struct Out {
     written: usize,
     /// What goes next.
     next: BytesMut,
+    /// An empty buffer for what goes after that.
+    spare: BytesMut,
     chunked: VecDeque<Chunked>,
     /// Bytes of messages in `chunked` that are not in `next` yet.
     chunked_bytes: usize,
@@ -76,7 +78,6 @@ struct Out {
     blocked: bool,
     closed: bool,
     flusher: Option<Waker>,
-    reader: Option<Waker>,
     waiting_for_room: Vec<Waker>,
 }
 
@@ -108,6 +109,7 @@ impl Line {
             writing: BytesMut::new(),
             written: 0,
             next: BytesMut::new(),
+            spare: BytesMut::new(),
             chunked: VecDeque::new(),
             chunked_bytes: 0,
             appended: 0,
@@ -116,7 +118,6 @@ impl Line {
             blocked: false,
             closed: false,
             flusher: None,
-            reader: None,
             waiting_for_room: Vec::new(),
         };
         Self { out: Mutex::new(out) }
@@ -214,41 +215,39 @@ impl Line {
         }
     }
 
-    /// Writes what waits, as far as the stream takes it and unless somebody else is writing.
+    /// Writes what waits, as far as the stream takes it and unless somebody else is writing. What
+    /// others send meanwhile is left to the flusher, so that it gathers.
     pub fn flush(&self) {
         let Some(work) = self.out.lock().begin() else { return };
-        let Work { mut stream, mut buffer, mut written, waker } = work;
-        loop {
-            let before = written;
-            let end = write_all(&mut stream, &buffer, &mut written, &waker);
-            let mut out = self.out.lock();
-            out.accepted += (written - before) as u64;
-            if out.closed {
-                return;
-            }
-            match end {
-                End::Done => match out.refill(buffer) {
-                    Some(more) => (buffer, written) = (more, 0),
-                    None => {
-                        out.stream = Some(stream);
-                        let waiting = out.take_waiting();
-                        drop(out);
-                        return wake_all(waiting);
-                    }
-                },
-                End::Blocked => {
-                    out.blocked = true;
-                    (out.writing, out.written) = (buffer, written);
-                    out.stream = Some(stream);
-                    return;
-                }
-                End::Failed => {
-                    let waiting = out.close();
-                    drop(out);
-                    return wake_all(waiting);
-                }
-            }
+        let Work { mut stream, buffer, mut written, waker } = work;
+        let before = written;
+        let end = write_all(&mut stream, &buffer, &mut written, &waker);
+        let mut out = self.out.lock();
+        out.accepted += (written - before) as u64;
+        if out.closed {
+            return;
         }
+        let wake = match end {
+            End::Done => {
+                out.stream = Some(stream);
+                out.reuse(buffer);
+                let mut wake = out.take_waiting();
+                if out.queued() > 0 && !out.flush_wanted {
+                    out.flush_wanted = true;
+                    wake.extend(out.flusher.clone());
+                }
+                wake
+            }
+            End::Blocked => {
+                out.blocked = true;
+                (out.writing, out.written) = (buffer, written);
+                out.stream = Some(stream);
+                Vec::new()
+            }
+            End::Failed => out.close(),
+        };
+        drop(out);
+        wake_all(wake);
     }
 
     /// Writes when the stream can go on or a flush is wanted, until the line is closed. To be run by
@@ -261,8 +260,9 @@ impl Line {
         }
     }
 
-    /// Ready with true when a flush is wanted, with false when the line is closed.
-    fn poll_work(&self, context: &Context<'_>) -> Poll<bool> {
+    /// Ready with true when a flush is wanted, with false when the line is closed: the work of
+    /// [`run`](Self::run) for a task that does other things too.
+    pub fn poll_work(&self, context: &Context<'_>) -> Poll<bool> {
         let mut out = self.out.lock();
         remember(&mut out.flusher, context.waker());
         if out.blocked {
@@ -296,27 +296,18 @@ impl Line {
         Poll::Pending
     }
 
-    /// Ready when the line is closed.
-    pub fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
-        let mut out = self.out.lock();
-        if out.closed {
-            return Poll::Ready(());
-        }
-        remember(&mut out.reader, context.waker());
-        Poll::Pending
-    }
-
     /// Gives back what a connection without traffic does not need.
     pub fn shrink(&self) {
         let mut out = self.out.lock();
+        out.spare = BytesMut::new();
         if out.next.is_empty() {
             out.next = BytesMut::new();
         }
     }
 
-    /// Wakes whoever waits for the end, to look at something else.
-    pub fn wake_reader(&self) {
-        let waker = self.out.lock().reader.clone();
+    /// Wakes the flusher, to look at something else.
+    pub fn wake_flusher(&self) {
+        let waker = self.out.lock().flusher.clone();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -404,27 +395,21 @@ impl Out {
         let (buffer, written) = if self.blocked {
             (std::mem::take(&mut self.writing), std::mem::take(&mut self.written))
         } else {
-            (self.refill(BytesMut::new())?, 0)
+            self.add_chunk();
+            let empty = std::mem::take(&mut self.spare);
+            (std::mem::replace(&mut self.next, empty), 0)
         };
         self.blocked = false;
         let waker = self.flusher.clone().unwrap_or_else(|| Waker::noop().clone());
         Some(Work { stream: self.stream.take()?, buffer, written, waker })
     }
 
-    /// What to write next; `empty` is the buffer that was written, to be used again.
-    fn refill(&mut self, mut empty: BytesMut) -> Option<BytesMut> {
-        empty.clear();
-        if empty.capacity() > BUFFER_BYTES_KEPT {
-            empty = BytesMut::new();
+    /// Keeps a buffer that was written for the next time.
+    fn reuse(&mut self, mut buffer: BytesMut) {
+        if buffer.capacity() <= BUFFER_BYTES_KEPT {
+            buffer.clear();
+            self.spare = buffer;
         }
-        self.add_chunk();
-        if !self.next.is_empty() {
-            return Some(std::mem::replace(&mut self.next, empty));
-        }
-        if empty.capacity() > self.next.capacity() {
-            self.next = empty;
-        }
-        None
     }
 
     /// Moves one chunk of the message whose turn it is to what goes next.
@@ -463,7 +448,6 @@ impl Out {
         self.blocked = false;
         let mut waiting = std::mem::take(&mut self.waiting_for_room);
         waiting.extend(self.flusher.take());
-        waiting.extend(self.reader.take());
         waiting
     }
 }
