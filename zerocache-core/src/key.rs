@@ -102,6 +102,7 @@ pub struct KeyHash(pub u128);
 
 impl KeyHash {
     /// The hash of a key's bytes.
+    #[inline]
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
         Self(xxhash_rust::xxh3::xxh3_128(key))

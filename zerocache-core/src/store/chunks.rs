@@ -1,18 +1,19 @@
 //! A vector in pieces: it grows and shrinks without copying what it holds.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::ops::{Index, IndexMut};
 
 /// Items in one piece: few enough that a half empty last piece costs little, many enough that the
 /// pieces' own overhead does.
 const CHUNK: usize = 64;
 
-/// Items at places 0 to `len`, without holes.
+/// Items at places 0 to `len`, without holes; beyond them defaults.
 ///
-/// Invariant: every chunk but the last that holds anything is full, and at most one is empty.
+/// Invariant: at most one chunk holds no item.
+// Thin boxes of a known size: an item is two loads away, without a check of the second index.
 #[derive(Debug)]
 pub struct Chunks<T> {
-    chunks: Vec<Vec<T>>,
+    chunks: Vec<Box<[T; CHUNK]>>,
     len: usize,
 }
 
@@ -22,7 +23,7 @@ impl<T> Default for Chunks<T> {
     }
 }
 
-impl<T> Chunks<T> {
+impl<T: Default> Chunks<T> {
     /// How many items there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -31,13 +32,13 @@ impl<T> Chunks<T> {
 
     /// Adds an item and returns its place.
     pub fn push(&mut self, item: T) -> u32 {
-        let place = self.len;
-        if place / CHUNK == self.chunks.len() {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+        let place = self.len as u32;
+        if self.len / CHUNK == self.chunks.len() {
+            self.chunks.push(Box::new(core::array::from_fn(|_| T::default())));
         }
-        self.chunks[place / CHUNK].push(item);
+        self[place] = item;
         self.len += 1;
-        place as u32
+        place
     }
 
     /// Takes out the item at `place`; the last item moves there.
@@ -47,16 +48,13 @@ impl<T> Chunks<T> {
     pub fn swap_remove(&mut self, place: u32) -> T {
         assert!((place as usize) < self.len, "no item at place {place} of {}", self.len);
         self.len -= 1;
-        let last = self.chunks[self.len / CHUNK].pop();
+        let last = self.len as u32;
+        let last = core::mem::take(&mut self[last]);
         // One empty chunk stays, so that going back and forth over a border allocates nothing.
         if self.chunks.len() > self.len / CHUNK + 2 {
             self.chunks.pop();
         }
-        match last {
-            Some(last) if self.len != place as usize => core::mem::replace(&mut self[place], last),
-            Some(last) => last,
-            None => unreachable!("the last chunk holds the last item"),
-        }
+        if self.len == place as usize { last } else { core::mem::replace(&mut self[place], last) }
     }
 }
 

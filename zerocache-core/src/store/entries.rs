@@ -36,6 +36,7 @@ impl Default for Queue {
 
 impl Entries {
     /// Where the entry with this key is.
+    #[inline]
     #[must_use]
     pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
         let bits = hash_bits(hash);
@@ -46,24 +47,26 @@ impl Entries {
         self.table.find(table_hash(bits), is_it).copied()
     }
 
-    /// Where the entry with a key of this hash is.
+    /// Where the entry with a key of this hash is, which may be `key`.
     #[must_use]
-    pub fn find_hash(&self, hash: KeyHash) -> Option<u32> {
+    pub fn find_hash(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
         let bits = hash_bits(hash);
         let is_it = |&place: &u32| {
             let slot = &self.slots[place];
-            slot.hash_bits == bits && slot.hash() == hash
+            slot.hash_bits == bits && (slot.key() == key || slot.hash() == hash)
         };
         self.table.find(table_hash(bits), is_it).copied()
     }
 
     /// The entry at a place.
+    #[inline]
     #[must_use]
     pub fn slot(&self, place: u32) -> &Slot {
         &self.slots[place]
     }
 
     /// Notes a use of an entry that was read before.
+    #[inline]
     pub fn note_use(&mut self, place: u32) {
         let slot = &mut self.slots[place];
         // Written only if it changes, so that the line of a hot entry stays shared.

@@ -62,6 +62,7 @@ impl Part {
 
     /// Looks for what a reader of `key` gets. Whoever asks says what follows from it, by
     /// [`Part::serve`], [`Part::serve_first`] or [`Part::miss`].
+    #[inline]
     #[must_use]
     pub fn find(&self, hash: KeyHash, key: &[u8], now: Instant) -> Found {
         match self.entries.find(hash, key) {
@@ -75,6 +76,7 @@ impl Part {
     }
 
     /// Counts a hit and a use of an entry that was read before.
+    #[inline]
     pub fn serve(&mut self, place: u32) -> &Slot {
         self.counts.hits += 1;
         self.entries.note_use(place);
@@ -91,12 +93,14 @@ impl Part {
     }
 
     /// The entry at a place.
+    #[inline]
     #[must_use]
     pub fn slot(&self, place: u32) -> &Slot {
         self.entries.slot(place)
     }
 
     /// Counts a miss, and drops what has expired.
+    #[inline]
     pub fn miss(&mut self, expired: Option<u32>) {
         self.counts.misses += 1;
         if let Some(place) = expired {
@@ -114,7 +118,7 @@ impl Part {
     /// The version known of a key, be it of a value or of a trace.
     #[must_use]
     pub fn version(&self, hash: KeyHash) -> Option<Version> {
-        match self.entries.find_hash(hash) {
+        match self.entries.find_hash(hash, b"") {
             Some(place) => Some(self.entries.slot(place).version),
             None => self.traces.get(hash),
         }
@@ -122,7 +126,7 @@ impl Part {
 
     /// Merges a record: the higher version wins; at equal versions the earlier expiry does.
     pub fn apply(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> Applied {
-        let place = self.entries.find_hash(hash);
+        let place = self.entries.find_hash(hash, record.key.as_bytes());
         let known = match place {
             Some(place) => Some(self.entries.slot(place).version),
             None => self.traces.get(hash),

@@ -9,7 +9,7 @@ use crate::{
     key::KeyHash,
     limits::{KEY_BYTES_WIRE_MAX, METADATA_BYTES_MAX},
     time::Instant,
-    version::Version,
+    version::{Incarnation, Version},
 };
 
 /// Bytes charged for an entry beyond its own: slot, table, agenda, allocator.
@@ -97,6 +97,25 @@ pub struct EntryRef<'a> {
     value_at: usize,
 }
 
+impl Default for Slot {
+    /// A place that no entry has.
+    fn default() -> Self {
+        Self {
+            block: Block::Copied(Box::default()),
+            version: Version::new(0, Incarnation(0)),
+            expires: Instant::default(),
+            hash_bits: 0,
+            older: NOWHERE,
+            newer: NOWHERE,
+            tick: 0,
+            key_bytes: 0,
+            metadata_bytes: 0,
+            class: Class::Unread,
+            is_used: false,
+        }
+    }
+}
+
 impl Slot {
     /// Copies an entry into its own allocation.
     ///
@@ -120,13 +139,9 @@ impl Slot {
             version,
             expires,
             hash_bits: hash_bits(hash),
-            older: NOWHERE,
-            newer: NOWHERE,
-            tick: 0,
             key_bytes,
             metadata_bytes,
-            class: Class::Unread,
-            is_used: false,
+            ..Self::default()
         }
     }
 
@@ -144,6 +159,7 @@ impl Slot {
     }
 
     /// The whole key.
+    #[inline]
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.block.bytes()[..self.key_bytes as usize]
@@ -156,6 +172,7 @@ impl Slot {
     }
 
     /// What a reader gets to see.
+    #[inline]
     #[must_use]
     pub fn entry(&self) -> EntryRef<'_> {
         let bytes = self.block.bytes();
@@ -172,6 +189,7 @@ impl Slot {
     }
 
     /// Whether it may no longer be served at `now`.
+    #[inline]
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {
         self.expires <= now
@@ -191,6 +209,7 @@ impl Block {
         }
     }
 
+    #[inline]
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Copied(bytes) => bytes,

@@ -3,7 +3,10 @@
 use hashbrown::HashTable;
 
 use super::{agenda::Agenda, chunks::Chunks};
-use crate::{key::KeyHash, version::Version};
+use crate::{
+    key::KeyHash,
+    version::{Incarnation, Version},
+};
 
 /// Bytes charged for a trace: itself, its place in the table and in the order, with their slack.
 ///
@@ -17,10 +20,21 @@ pub const TRACE_BYTES: u64 = 46;
 #[derive(Debug)]
 pub struct Traces {
     table: HashTable<u32>,
-    traces: Chunks<(KeyHash, Version)>,
+    traces: Chunks<Trace>,
     by_stamp: Agenda,
     count_max: usize,
     floor: u64,
+}
+
+/// A key that is gone, and the version that it had.
+#[derive(Clone, Copy, Debug)]
+struct Trace(KeyHash, Version);
+
+impl Default for Trace {
+    /// A place that no trace has.
+    fn default() -> Self {
+        Self(KeyHash(0), Version::new(0, Incarnation(0)))
+    }
 }
 
 impl Traces {
@@ -52,7 +66,7 @@ impl Traces {
             self.by_stamp.note(place, version.stamp());
             return;
         }
-        let place = self.traces.push((key, version));
+        let place = self.traces.push(Trace(key, version));
         let traces = &self.traces;
         self.table.insert_unique(table_hash(key), place, |&place| table_hash(traces[place].0));
         self.by_stamp.note(place, version.stamp());
@@ -99,7 +113,7 @@ impl Traces {
         self.traces.swap_remove(place);
         let len = self.traces.len();
         if (place as usize) < len {
-            let (key, version) = self.traces[place];
+            let Trace(key, version) = self.traces[place];
             let moved = self.table.find_mut(table_hash(key), |&other| other as usize == len);
             if let Some(moved) = moved {
                 *moved = place;

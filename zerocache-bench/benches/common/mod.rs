@@ -1,0 +1,82 @@
+//! What the measurements of the store share: keys, values, streams of reads, and the caches.
+
+#![allow(dead_code, reason = "each measurement uses a part")]
+
+pub mod caches;
+
+use bytes::Bytes;
+use zerocache_core::{
+    entry::{Change, Record},
+    key::Key,
+    time::Instant,
+    version::{Incarnation, Version},
+};
+
+/// Bytes of a key: as a short name with a hash in it.
+pub const KEY_BYTES: usize = 32;
+
+/// Bytes of a value.
+pub const VALUE_BYTES: usize = 100;
+
+/// A key.
+pub type Name = [u8; KEY_BYTES];
+
+static VALUE: [u8; VALUE_BYTES] = [7; VALUE_BYTES];
+
+/// The `n`th key.
+pub fn name(n: u64) -> Name {
+    let mut name = [b'k'; KEY_BYTES];
+    name[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    name
+}
+
+/// The first `count` keys.
+pub fn names(count: u64) -> Vec<Name> {
+    (0..count).map(name).collect()
+}
+
+/// A write of a value.
+pub fn put(name: &Name, stamp: u64, expires: Instant) -> Record {
+    let change = Change::Put { value: Bytes::from_static(&VALUE), metadata: Bytes::new(), expires };
+    record(name, stamp, change)
+}
+
+/// A delete.
+pub fn delete(name: &Name, stamp: u64) -> Record {
+    record(name, stamp, Change::Delete)
+}
+
+fn record(name: &Name, stamp: u64, change: Change) -> Record {
+    let key = Key::within(Bytes::copy_from_slice(name), KEY_BYTES).expect("a valid key");
+    Record { key, version: Version::new(stamp, Incarnation(1)), change }
+}
+
+/// `reads` numbers below `keys`, zipf-distributed with exponent 0.99; the popular ones are spread.
+pub fn zipf(reads: usize, keys: usize) -> Vec<u32> {
+    let mut sum = 0.0;
+    let mut sums = Vec::with_capacity(keys);
+    for rank in 1..=keys {
+        sum += (rank as f64).powf(-0.99);
+        sums.push(sum);
+    }
+    let mut random = SplitMix(42);
+    let pick = |_| {
+        let at = (random.next() >> 11) as f64 / (1u64 << 53) as f64 * sum;
+        let rank = sums.partition_point(|&below| below < at).min(keys - 1) as u64;
+        (rank * 7_368_787 % keys as u64) as u32
+    };
+    (0..reads).map(pick).collect()
+}
+
+/// The generator of Steele et al., "Fast splittable pseudorandom number generators" (2014).
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+}
