@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use zerocache_client::{ClientBuilder, ZerocacheClient};
 
+use crate::face;
 use crate::http::Answer;
 use crate::node::Node;
 use crate::poll::{PATIENCE, until_true};
@@ -86,7 +87,7 @@ impl Cluster {
         region: &str,
         change: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> ZerocacheClient {
-        let builder = ZerocacheClient::builder(region).mdns(false).seed(self.nodes[0].address());
+        let builder = builder(region).mdns(false).seed(self.nodes[0].address());
         let client = change(builder).build().expect("a client");
         client.wait_ready(PATIENCE).expect("a node in sync");
         until_true("a client that knows all nodes", || {
@@ -107,6 +108,11 @@ impl Cluster {
             until_true(&what, || good(&node.get(key)));
         }
     }
+}
+
+/// The builder of a client of `region` that talks to nodes as this test run wants it.
+pub fn builder(region: &str) -> ClientBuilder {
+    ZerocacheClient::builder(region).connections(face::connections())
 }
 
 impl Index<usize> for Cluster {

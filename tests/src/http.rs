@@ -126,6 +126,18 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Answer> {
+    raw(to, &request(to, method, target, headers, body))
+}
+
+/// The bytes of one request, after which the connection is closed.
+#[must_use]
+pub fn request(
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Vec<u8> {
     let length = body.len();
     let mut head = format!(
         "{method} {target} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\
@@ -137,7 +149,7 @@ pub fn send(
     head.push_str("\r\n");
     let mut request = head.into_bytes();
     request.extend_from_slice(body);
-    raw(to, &request)
+    request
 }
 
 /// Bytes as they stand in a path: everything but unreserved characters escaped.

@@ -1,13 +1,18 @@
 //! What the process tests share.
 //!
 //! - [`setup`] and [`node`]: one real server process; [`cluster`]: several that know each other.
-//! - [`http`]: requests as curl sends them, and such as it would never send.
+//! - [`http`]: requests as curl sends them, and such as it would never send; [`frames`]: a framed
+//!   connection by hand; [`face`]: either of them, for a message.
+//! - [`proxy`]: what may stand between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests that need a network of their own.
 
 pub mod cluster;
+pub mod face;
+pub mod frames;
 pub mod http;
 pub mod namespace;
 pub mod node;
 pub mod poll;
+pub mod proxy;
 pub mod setup;

@@ -48,6 +48,15 @@ impl Node {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    /// The memory that the process uses, in bytes; none where the system does not tell.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    }
+
     /// Stops the process where it is; its sockets stay open.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);

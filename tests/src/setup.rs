@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::face;
 use crate::node::Node;
 use crate::poll::until;
 
@@ -68,6 +69,8 @@ impl Setup {
         let Self { region, listen, max_bytes, flags } = self;
         let named = flags.iter().any(|flag| flag == "--discovery");
         assert!(named, "without --discovery a node speaks mDNS to the machine's network");
+        let wanted = flags.iter().any(|flag| flag == "--connections");
+        let connections = ["--connections", face::flag(face::connections())];
         let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
         let mut command = Command::new(server());
         for (name, _) in std::env::vars_os() {
@@ -78,6 +81,7 @@ impl Setup {
         command
             .args(["--region", &region, "--address", &ip, "--port", &port])
             .args(["--max-bytes", max_bytes])
+            .args(connections.iter().filter(|_| !wanted))
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

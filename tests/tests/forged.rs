@@ -1,5 +1,5 @@
-//! Garbage and forged messages to `POST /v1/messages` of a real cluster: each is refused, nothing of
-//! it is stored or believed, and the cluster goes on.
+//! Garbage and forged messages to a real cluster, over each face: each is refused, nothing of it is
+//! stored or believed, and the cluster goes on.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -16,17 +16,11 @@ use zerocache_core::wire::{
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::http::{self, Answer};
+use zerocache_tests::face::{Caller, Face, faces, refusal};
+use zerocache_tests::frames::{CLUSTER, Frame, Framed, MORE};
+use zerocache_tests::http;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
-
-/// The name of the cluster that the nodes belong to unless told otherwise.
-const CLUSTER: &str = "zerocache";
-
-fn send(to: SocketAddr, message: &[u8]) -> Answer {
-    let content_type = ("Content-Type", MESSAGES_TYPE);
-    http::send(to, "POST", MESSAGES_PATH, &[content_type], message).expect("an answer")
-}
 
 fn key(text: &str) -> Key {
     Key::within(Bytes::copy_from_slice(text.as_bytes()), 1024).expect("a key")
@@ -44,10 +38,8 @@ fn in_cluster(request: Request) -> Bytes {
     encoded(envelope(CLUSTER), request)
 }
 
-fn asked(node: &Node, message: &[u8]) -> Response {
-    let answer = send(node.address(), message);
-    assert_eq!(answer.status, 200, "{}", answer.json());
-    Response::decode(Bytes::from(answer.body)).expect("a response")
+fn asked(face: Face, node: &Node, message: &[u8]) -> Response {
+    face.caller(node.address()).ask(message)
 }
 
 fn put(name: &str) -> Request {
@@ -113,28 +105,37 @@ impl Numbers {
     }
 }
 
-/// Is it a refusal, over HTTP or in the protocol's own terms?
-fn is_refused(answer: &Answer) -> bool {
-    match answer.status {
-        200 => matches!(Response::decode(answer.body.clone().into()), Ok(Response::Refused(_))),
-        400..500 => !answer.code().is_empty(),
-        _ => false,
-    }
-}
-
 #[test]
 fn garbage_and_truncated_messages_are_refused_and_counted() {
     let cluster = Cluster::start(&["london", "london", "sydney"]);
-    let to = cluster[0].address();
     goes_on(&cluster, 1);
-    let before = cluster[0].stat("bad_messages");
+    for face in faces() {
+        garbage_and_truncated_messages(*face, &cluster[0]);
+        goes_on(&cluster, 1);
+    }
+}
+
+fn is_undecodable(message: &Bytes) -> bool {
+    RequestMessage::decode(message.clone(), clock::mono()).is_err()
+}
+
+fn garbage_and_truncated_messages(face: Face, node: &Node) {
+    let to = node.address();
+    let before = node.stat("bad_messages");
+    let mut caller = face.caller(to);
+    let mut refused = |message: &Bytes| {
+        let response = caller.ask(message);
+        assert_eq!(refusal(&response), Some(RefusalCode::BadMessage), "{face:?}: {message:?}");
+        1
+    };
     let (mut numbers, mut sent) = (Numbers(0x5eed), 0);
     for _ in 0..300 {
         let length = numbers.below(200);
         let garbage: Bytes = (0..length).map(|_| numbers.below(256) as u8).collect();
-        sent += u64::from(RequestMessage::decode(garbage.clone(), clock::mono()).is_err());
-        let answer = send(to, &garbage);
-        assert!(is_refused(&answer), "{} for {garbage:?}", answer.status);
+        // A few are whole messages by chance.
+        if is_undecodable(&garbage) {
+            sent += refused(&garbage);
+        }
     }
     let whole = [
         in_cluster(put("truncated")),
@@ -145,16 +146,12 @@ fn garbage_and_truncated_messages_are_refused_and_counted() {
         for end in 0..message.len() {
             let part = message.slice(..end);
             // Some parts are whole messages: what is missing is optional.
-            if RequestMessage::decode(part.clone(), clock::mono()).is_err() {
-                sent += 1;
-                let answer = send(to, &part);
-                let got = (answer.status, answer.code());
-                assert_eq!(got, (400, "bad_message".to_owned()), "{end} of {message:?}");
+            if is_undecodable(&part) {
+                sent += refused(&part);
             }
         }
     }
-    assert_eq!(cluster[0].stat("bad_messages") - before, sent, "each is counted");
-    goes_on(&cluster, 1);
+    assert_eq!(node.stat("bad_messages") - before, sent, "each is counted");
 }
 
 #[test]
@@ -177,9 +174,13 @@ fn messages_that_claim_too_much_are_refused() {
     let addresses = (0..100).map(|port| SocketAddr::new([127, 0, 0, 1].into(), port));
     let many = NodeInfo { addresses: addresses.collect(), ..forged_node("london", to) };
     claims.push(in_cluster(hello(CLUSTER, Some(many))).to_vec());
-    for claim in &claims {
-        let answer = send(to, claim);
-        assert!(is_refused(&answer), "{} for {:?}", answer.status, &claim[..claim.len().min(80)]);
+    for face in faces() {
+        let mut caller = face.caller(to);
+        for claim in &claims {
+            let response = caller.ask(claim);
+            let shown = &claim[..claim.len().min(80)];
+            assert!(refusal(&response).is_some(), "{face:?}: {response:?} for {shown:?}");
+        }
     }
     // The largest message that a node takes is bounded before it is there.
     let head = format!(
@@ -209,31 +210,34 @@ fn messages_of_another_cluster_or_for_another_node_are_refused() {
         (Envelope::default(), RefusalCode::WrongCluster),
         (to_nobody, RefusalCode::WrongNode),
     ];
-    for (envelope, code) in refusals {
-        for request in requests() {
-            match asked(&cluster[0], &encoded(envelope, request.clone())) {
-                Response::Refused(refusal) => assert_eq!(refusal.code, code, "{request:?}"),
-                other => panic!("{request:?} is answered with {other:?}"),
+    for face in faces() {
+        let mut caller = face.caller(cluster[0].address());
+        for (envelope, code) in refusals {
+            for request in requests() {
+                let response = caller.ask(&encoded(envelope, request.clone()));
+                assert_eq!(refusal(&response), Some(code), "{face:?}: {request:?}");
             }
         }
-    }
-    // The right number of the cluster, and the wrong name.
-    let node = forged_node("london", cluster[1].address());
-    match asked(&cluster[0], &in_cluster(hello("other", Some(node)))) {
-        Response::Refused(refusal) => assert_eq!(refusal.code, RefusalCode::WrongCluster),
-        other => panic!("{other:?}"),
+        // The right number of the cluster, and the wrong name.
+        let node = forged_node("london", cluster[1].address());
+        let response = caller.ask(&in_cluster(hello("other", Some(node))));
+        assert_eq!(refusal(&response), Some(RefusalCode::WrongCluster));
     }
     goes_on(&cluster, 1);
 }
 
 #[test]
 fn forged_members_goodbyes_and_clocks_change_nothing() {
-    let cluster = Cluster::start(&["london", "sydney"]);
-    let (node, closed) = (&cluster[0], SocketAddr::from(([127, 0, 0, 78], 9)));
-    match asked(node, &in_cluster(hello(CLUSTER, Some(forged_node("v1", closed))))) {
-        Response::Refused(refusal) => assert_eq!(refusal.code, RefusalCode::BadHello),
-        other => panic!("{other:?}"),
+    for face in faces() {
+        forged_members_goodbyes_and_clocks(*face, &Cluster::start(&["london", "sydney"]));
     }
+}
+
+fn forged_members_goodbyes_and_clocks(face: Face, cluster: &Cluster) {
+    let asked = |node, message: &Bytes| asked(face, node, message);
+    let (node, closed) = (&cluster[0], SocketAddr::from(([127, 0, 0, 78], 9)));
+    let bad = asked(node, &in_cluster(hello(CLUSTER, Some(forged_node("v1", closed)))));
+    assert_eq!(refusal(&bad), Some(RefusalCode::BadHello));
     // Whoever introduces itself is dialled before it is believed.
     let hello = asked(node, &in_cluster(hello(CLUSTER, Some(forged_node("london", closed)))));
     let Response::Hello(hello) = hello else { panic!("{hello:?}") };
@@ -241,7 +245,7 @@ fn forged_members_goodbyes_and_clocks_change_nothing() {
     let peer = hello.members.first().expect("the peer").incarnation;
     let forged = Envelope { from: Some(peer), ..envelope(CLUSTER) };
     assert_eq!(asked(node, &encoded(forged, Request::Goodbye)), Response::Done);
-    goes_on(&cluster, 1);
+    goes_on(cluster, 1);
 
     // A write stamped in 2100 is refused and poisons nothing: what comes later wins.
     let future = clock::now().wall_ms + 75 * 365 * 86_400_000;
@@ -257,13 +261,14 @@ fn forged_members_goodbyes_and_clocks_change_nothing() {
     cluster.everywhere(b"future", |answer| answer.body == b"forged value");
     cluster[1].put(b"future", b"later", "ttl=60");
     cluster.everywhere(b"future", |answer| answer.body == b"later");
-    goes_on(&cluster, 2);
+    goes_on(cluster, 2);
 }
 
 #[test]
 fn flipped_bits_are_survived() {
     let cluster = Cluster::start(&["london", "sydney"]);
     let to = cluster[0].address();
+    let mut callers: Vec<Caller> = faces().iter().map(|face| face.caller(to)).collect();
     let mut numbers = Numbers(0xf11b);
     let whole = [
         in_cluster(put("kept")),
@@ -275,8 +280,10 @@ fn flipped_bits_are_survived() {
             let mut flipped = message.to_vec();
             let at = numbers.below(flipped.len());
             flipped[at] ^= 1 << numbers.below(8);
-            let answer = send(to, &flipped);
-            assert!(matches!(answer.status, 200 | 400), "{}", answer.status);
+            for caller in &mut callers {
+                // Whatever it is now, it is answered.
+                let _any = caller.ask(&flipped);
+            }
         }
     }
     // Some were whole messages, for another key or with another value; that is all.
@@ -315,4 +322,19 @@ fn a_message_that_is_whole_only_after_its_deadline_changes_nothing() {
         "{response:?}"
     );
     assert_eq!(node.value(b"late"), None);
+}
+
+#[test]
+fn a_message_whose_last_frame_comes_after_its_deadline_changes_nothing() {
+    let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
+    let mut framed = Framed::open(cluster[0].address());
+    let message = encoded(Envelope { timeout_ms: 100, ..envelope(CLUSTER) }, put("late"));
+    let (first, second) = message.split_at(message.len() / 2);
+    let whole = Frame { timeout_ms: 100, ..Frame::request(framed.fresh_id(), first) };
+    framed.send(&Frame { flags: MORE, ..whole.clone() });
+    let end = clock::mono().plus_ms(250);
+    until_true("the deadline has passed", || clock::mono() >= end);
+    framed.send(&Frame { payload: second.to_vec(), ..whole.clone() });
+    assert_eq!(refusal(&framed.response(whole.id)), Some(RefusalCode::Expired));
+    assert_eq!(cluster[0].value(b"late"), None);
 }

@@ -3,8 +3,16 @@
 use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
+use zerocache_core::key::Key;
+use zerocache_core::ttl::Ttl;
+use zerocache_core::wire::{
+    Ack, Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id,
+};
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
+use zerocache_tests::face::{Face, faces, refusal};
+use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http;
 use zerocache_tests::node::entry;
 use zerocache_tests::poll::until_true;
@@ -36,6 +44,55 @@ fn a_write_that_waited_in_a_frozen_node_is_refused_unread() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "paused"));
     assert!(cluster.nodes[1].stat("refused_after_pause") > 0);
     assert_eq!(cluster.nodes[0].value(b"k").as_deref(), Some(&b"second"[..]));
+}
+
+/// A write of `key` that waits for its answer for `timeout_ms`.
+fn message(request: Request, timeout_ms: u64) -> Bytes {
+    let envelope = Envelope { cluster: cluster_id(CLUSTER), timeout_ms, ..Envelope::default() };
+    RequestMessage { envelope, request }.encode(clock::mono())
+}
+
+fn key(name: &[u8]) -> Key {
+    Key::within(Bytes::copy_from_slice(name), 1024).expect("a key")
+}
+
+fn put(name: &[u8], value: &'static [u8]) -> Request {
+    let (value, ttl) = (Bytes::from_static(value), Ttl::from_secs(60).expect("a lifetime"));
+    Request::Put { key: key(name), value, metadata: Bytes::new(), ttl, ack: Ack::Local }
+}
+
+#[test]
+fn messages_that_waited_in_a_frozen_node_past_their_deadline_are_refused() {
+    for face in faces() {
+        let mut cluster = Cluster::start(&["london", "london"]);
+        cluster[0].put(b"put", b"first", "ttl=60&ack=region");
+        cluster[0].put(b"deleted", b"first", "ttl=60&ack=region");
+        let mut caller = face.caller(cluster[1].address());
+        // The connection has shown how long a message takes.
+        assert!(matches!(caller.ask(&message(Request::Ping, 0)), Response::Pong { .. }));
+        cluster[1].freeze();
+        let end = clock::elapsed() + FREEZE;
+        let delete = Request::Delete { key: key(b"deleted"), ack: Ack::Local };
+        let waiting: Vec<_> = [put(b"put", b"stale"), delete, put(b"new", b"stale")]
+            .map(|request| caller.send(&message(request, 1_000), 1_000))
+            .into();
+        cluster[0].put(b"put", b"second", "ttl=60");
+        wait_until(end);
+        cluster[1].thaw();
+        let expected = match face {
+            // What waited is not known over HTTP, so that all of it is refused.
+            Face::Http => RefusalCode::Overloaded,
+            Face::Frames => RefusalCode::Expired,
+        };
+        for sent in waiting {
+            assert_eq!(refusal(&caller.response(sent)), Some(expected), "{face:?}");
+        }
+        assert_eq!(cluster[0].value(b"put").as_deref(), Some(&b"second"[..]));
+        for node in &cluster.nodes {
+            assert_eq!(node.value(b"deleted").as_deref(), Some(&b"first"[..]), "{face:?}");
+            assert_eq!(node.value(b"new"), None, "{face:?}");
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use zerocache_client::{ErrorKind, ZerocacheClient};
-use zerocache_tests::cluster::Cluster;
+use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::namespace;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, timed, until_true};
@@ -23,7 +23,7 @@ fn by_mdns(region: &str, cluster: &str) -> Node {
 }
 
 fn client_by_mdns(region: &str, cluster: &str) -> ZerocacheClient {
-    let builder = ZerocacheClient::builder(region).cluster(cluster).mdns_interface("lo");
+    let builder = cluster::builder(region).cluster(cluster).mdns_interface("lo");
     builder.build().expect("a client")
 }
 
@@ -75,7 +75,7 @@ fn nodes_and_a_client_find_each_other_by_dns() {
         });
         let cluster = Cluster { nodes: nodes.collect() };
         cluster.wait_until_joined();
-        let builder = ZerocacheClient::builder("london").mdns(false).dns("cache.test:6789");
+        let builder = cluster::builder("london").mdns(false).dns("cache.test:6789");
         is_whole(&cluster, &builder.build().expect("a client"));
     });
 }
@@ -127,7 +127,7 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
     }
     stay_apart(&staging, &production);
 
-    let client = ZerocacheClient::builder("london").cluster("production").mdns(false).seed(wrong);
+    let client = cluster::builder("london").cluster("production").mdns(false).seed(wrong);
     let client = client.build().expect("a client");
     let (result, took) = timed(|| client.get("same").wait());
     let error = result.expect_err("the other cluster's node refuses");

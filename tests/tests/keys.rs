@@ -3,8 +3,17 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use zerocache_client::{Error, ErrorKind, Status};
+use zerocache_core::key::Key;
+use zerocache_core::ttl::Ttl;
+use zerocache_core::wire::{
+    Ack, Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id,
+};
+use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
+use zerocache_tests::face::{faces, refusal};
+use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http::{self, escaped};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
@@ -156,6 +165,70 @@ fn every_key_makes_an_exact_round_trip_through_the_client() {
         assert_eq!(found.value, value(key), "{}", key.escape_ascii());
     }
     assert_eq!(there.stats().hits, [keys.len() as u64, 0, 0, 0], "its own region's node had all");
+}
+
+#[test]
+fn every_key_makes_an_exact_round_trip_in_messages() {
+    let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
+    let message = |request| RequestMessage { envelope, request }.encode(clock::mono());
+    let as_key = |key: &[u8]| Key::within(Bytes::copy_from_slice(key), 1024).expect("a key");
+    let keys = keys();
+    for face in faces() {
+        let cluster = Cluster::start(&["london", "sydney"]);
+        let [mut here, mut there] = [0, 1].map(|at| face.caller(cluster[at].address()));
+        for key in &keys {
+            let (ttl, ack) = (Ttl::from_secs(300).expect("a lifetime"), Ack::All);
+            let (value, metadata) = (Bytes::from(value(key)), Bytes::new());
+            let put = Request::Put { key: as_key(key), value, metadata, ttl, ack };
+            match here.ask(&message(put)) {
+                Response::Written(written) => assert_eq!(written.replicas, 2, "{face:?}"),
+                other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),
+            }
+        }
+        for key in &keys {
+            match there.ask(&message(Request::Get { key: as_key(key) })) {
+                Response::Found { value: found, .. } => assert_eq!(found, value(key), "{face:?}"),
+                other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),
+            }
+        }
+        assert_eq!(cluster[1].stat("entries"), keys.len() as u64, "no two keys became one");
+    }
+}
+
+#[test]
+fn keys_that_are_none_are_refused_in_messages() {
+    let cluster = Cluster::start(&["london"]);
+    for face in faces() {
+        let mut caller = face.caller(cluster[0].address());
+        let long = vec![b'k'; KEY_BYTES_MAX + 1];
+        for (key, code) in [
+            (&b""[..], RefusalCode::BadMessage),
+            (b".", RefusalCode::BadMessage),
+            (b"..", RefusalCode::BadMessage),
+            (&long, RefusalCode::BadKey),
+        ] {
+            // A Delete by hand, as the types here hold no such key: kind, cluster, key.
+            let mut delete = vec![6, 1, 9];
+            let mut cluster_field = Vec::new();
+            varint(&mut cluster_field, cluster_id(CLUSTER));
+            delete[2] = cluster_field.len() as u8;
+            delete.extend(cluster_field);
+            delete.push(17);
+            varint(&mut delete, key.len() as u64);
+            delete.extend(key);
+            assert_eq!(refusal(&caller.ask(&delete)), Some(code), "{face:?}: {key:?}");
+        }
+    }
+    assert_eq!(cluster[0].stat("traces") + cluster[0].stat("entries"), 0);
+}
+
+/// Appends a number as the protocol writes it.
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 #[test]

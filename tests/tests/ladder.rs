@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use zerocache_client::{Entry, Error, ErrorKind, Incarnation, Status, Tier, ZerocacheClient};
-use zerocache_tests::cluster::Cluster;
+use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, timed, until_true};
 use zerocache_tests::setup::{Setup, own_address};
@@ -182,7 +182,7 @@ fn no_node_at_all_is_an_error_and_quick() {
     let closed = TcpListener::bind((own_address(), 0)).expect("bound");
     let seed = closed.local_addr().expect("an address");
     drop(closed);
-    let client = ZerocacheClient::builder("london").mdns(false).seed(seed);
+    let client = cluster::builder("london").mdns(false).seed(seed);
     let client = client.total_timeout(2 * PATIENCE).build().expect("a client");
     let (results, took) = timed(|| {
         let get = client.get("key").wait().map(drop);

@@ -10,7 +10,7 @@ use zerocache_core::wire::{
     Hello, NodeInfo, NodeState, PROTOCOL, Request, RequestMessage, Response,
 };
 use zerocache_net::clock;
-use zerocache_tests::cluster::Cluster;
+use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::http;
 use zerocache_tests::poll::{PATIENCE, until_true};
 use zerocache_tests::setup::{Setup, own_address};
@@ -33,7 +33,7 @@ fn a_miss_of_a_warming_node_moves_on_to_the_next_tier() {
     waiting.put(b"new", b"value", "ttl=300");
     assert_eq!(waiting.value(b"new").as_deref(), Some(&b"value"[..]));
 
-    let builder = zerocache_client::ZerocacheClient::builder("london").mdns(false);
+    let builder = cluster::builder("london").mdns(false);
     let client = builder.seed(waiting.address()).build().expect("a client");
     client.wait_ready(PATIENCE).expect("the node of the other region is in sync");
     let entry = client.get("old").entry().wait().expect("an answer").expect("a hit");

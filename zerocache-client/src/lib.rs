@@ -49,6 +49,7 @@ pub use zerocache_core::{
     wire::{Ack, Status, Written},
 };
 pub use zerocache_macros::zerocache;
+pub use zerocache_net::framed::Connections;
 
 /// Compiles the examples of the guide.
 #[cfg(doctest)]

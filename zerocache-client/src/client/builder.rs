@@ -71,7 +71,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How nodes are talked to; default [`Connections::Framed`].
+    /// How nodes are talked to; default [`Connections::Framed`], over HTTP where that is refused.
     pub fn connections(mut self, connections: Connections) -> Self {
         self.config.connections = connections;
         self

@@ -1,0 +1,169 @@
+//! What may stand between a caller and a node: a TCP proxy that does not know the upgrade, or cuts
+//! the connections through it.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::http;
+use crate::setup::own_address;
+
+/// What a proxy does with the wish for another protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrades {
+    /// Passes it on.
+    Pass,
+    /// Leaves its headers out, as HTTP lets every hop do.
+    Strip,
+    /// Answers it itself with this status.
+    Answer(u16),
+    /// Passes it on and closes the connection when the answer comes.
+    Cut,
+}
+
+/// A proxy in front of one address. Ends when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    to: SocketAddr,
+    upgrades: Upgrades,
+    ended: AtomicBool,
+    /// Requests for another protocol that came.
+    wishes: AtomicUsize,
+    accepted: AtomicUsize,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    /// A proxy in front of `to`, on an address of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot listen.
+    #[must_use]
+    pub fn start(to: SocketAddr, upgrades: Upgrades) -> Self {
+        let listener = TcpListener::bind((own_address(), 0)).expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            to,
+            upgrades,
+            ended: AtomicBool::default(),
+            wishes: AtomicUsize::default(),
+            accepted: AtomicUsize::default(),
+            streams: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for from in listener.incoming().flatten() {
+                if accepting.ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                accepting.accepted.fetch_add(1, Ordering::Relaxed);
+                let shared = Arc::clone(&accepting);
+                // A connection that fails is one that ends.
+                std::thread::spawn(move || drop(shared.carry(from)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests asked it for another protocol.
+    #[must_use]
+    pub fn wishes(&self) -> usize {
+        self.shared.wishes.load(Ordering::Relaxed)
+    }
+
+    /// How many connections came.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Cuts all connections that are open.
+    pub fn cut(&self) {
+        for stream in self.shared.streams().drain(..) {
+            let _closed_already = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        self.cut();
+        // Wakes the listener.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+    }
+}
+
+impl Shared {
+    fn streams(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries one connection; only its first request can ask for another protocol.
+    fn carry(&self, mut from: TcpStream) -> io::Result<()> {
+        let to = TcpStream::connect_timeout(&self.to, Duration::from_secs(5))?;
+        to.set_nodelay(true)?;
+        from.set_nodelay(true)?;
+        self.streams().extend([from.try_clone()?, to.try_clone()?]);
+        let mut first = Vec::new();
+        let mut room = [0; 4096];
+        let (head, body) = loop {
+            if let Some((head, body)) = http::split(&first) {
+                break (head, body.to_vec());
+            }
+            let count = from.read(&mut room)?;
+            if count == 0 {
+                return Ok(());
+            }
+            first.extend_from_slice(&room[..count]);
+        };
+        let wish = http::header(&head, "upgrade").is_some();
+        self.wishes.fetch_add(usize::from(wish), Ordering::Relaxed);
+        let kept = |line: &&str| {
+            let name = line.split(':').next().unwrap_or_default();
+            !(self.upgrades == Upgrades::Strip
+                && wish
+                && ["upgrade", "connection"].iter().any(|hop| name.eq_ignore_ascii_case(hop)))
+        };
+        if let (Upgrades::Answer(status), true) = (self.upgrades, wish) {
+            let answer =
+                format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            from.write_all(answer.as_bytes())?;
+            return from.shutdown(Shutdown::Both);
+        }
+        let lines: Vec<&str> = head.lines().filter(kept).collect();
+        let head = format!("{}\r\n\r\n", lines.join("\r\n"));
+        (&to).write_all(&[head.as_bytes(), &body].concat())?;
+        let back = (to.try_clone()?, from.try_clone()?);
+        let cut = wish && self.upgrades == Upgrades::Cut;
+        std::thread::spawn(move || if cut { cut_at_answer(back) } else { pump(back) });
+        pump((from, to));
+        Ok(())
+    }
+}
+
+/// Carries bytes one way until either side ends, then ends both.
+fn pump((mut from, mut to): (TcpStream, TcpStream)) {
+    let _ended = io::copy(&mut from, &mut to);
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+fn cut_at_answer((mut from, to): (TcpStream, TcpStream)) {
+    let _ended = from.read(&mut [0; 1]);
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
