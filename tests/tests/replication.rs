@@ -15,6 +15,9 @@ const REGIONS: [&str; 5] = ["london", "london", "sydney", "sydney", "oslo"];
 /// Room for the time that a message between two processes takes on a busy machine.
 const TOLERANCE_MS: u64 = 1_500;
 
+/// How old the time may be by which a reader judges lifetimes.
+const TICK_MS: u64 = 10;
+
 fn is_value(value: &[u8]) -> impl Fn(&Answer) -> bool + '_ {
     move |answer| answer.status == 200 && answer.body == value
 }
@@ -42,7 +45,7 @@ fn a_value_and_its_life_are_everywhere_and_a_delete_too() {
         let (lives, took): (Vec<u64>, _) = timed(read);
         let (least, most) =
             (lives.iter().min().expect("lives"), lives.iter().max().expect("lives"));
-        assert!(*most <= ttl_s * 1_000, "{lives:?}");
+        assert!(*most <= ttl_s * 1_000 + TICK_MS, "{lives:?}");
         assert!(most - least <= TOLERANCE_MS + took.as_millis() as u64, "{lives:?}");
         assert!(*least > (ttl_s - 20) * 1_000, "{lives:?}");
         let versions: Vec<_> = cluster.nodes.iter().map(|node| version(node, &key)).collect();

@@ -122,23 +122,25 @@ impl Pool {
 
     /// The open connection from `runtime` to `to`, if there is one.
     pub(super) fn open(&self, runtime: &Handle, to: SocketAddr) -> Option<Arc<Connection>> {
-        match self.links.lock().get(&place(runtime, to))? {
-            Entry::Open(connection) if !connection.is_closed() => Some(Arc::clone(connection)),
-            _ => None,
-        }
+        open(&self.links.lock(), place(runtime, to))
     }
 
-    /// The link from `runtime` to `to`; a try is begun when there is none.
+    /// The link from `runtime` to `to`; a try is begun when there is none. Until it has succeeded the
+    /// connection of another lane is used, if there is one: it shows that the node can be reached.
     pub(super) fn find(&self, runtime: &Handle, to: SocketAddr) -> Found {
         let place = place(runtime, to);
         let mut links = self.links.lock();
+        if let Some(connection) = open(&links, place) {
+            return Found::Now(Link::Framed(connection));
+        }
+        let other = (0..LANES).find_map(|lane| open(&links, (place.0, to, lane)));
+        let other = other.map(|connection| Found::Now(Link::Framed(connection)));
         match links.get(&place) {
-            Some(Entry::Open(connection)) if !connection.is_closed() => {
-                return Found::Now(Link::Framed(Arc::clone(connection)));
+            Some(Entry::Opening(result)) => {
+                return other.unwrap_or_else(|| Found::Soon(result.clone()));
             }
-            Some(Entry::Opening(result)) => return Found::Soon(result.clone()),
             Some(Entry::Settled { link, until }) if clock::mono() < *until => {
-                return Found::Now(link.clone());
+                return other.unwrap_or_else(|| Found::Now(link.clone()));
             }
             _ => {}
         }
@@ -161,7 +163,7 @@ impl Pool {
         // Also when the runtime drops the task before or while it runs.
         let opening = Opening { pool: self.this.clone(), place, sender, done: false };
         runtime.spawn(opening.run());
-        Found::Soon(result)
+        other.unwrap_or(Found::Soon(result))
     }
 
     /// Says once for an address that its node is reached over HTTP only.
@@ -291,6 +293,14 @@ impl Pool {
         } else {
             links.remove(&place);
         }
+    }
+}
+
+/// The connection at a place, if it is open.
+fn open(links: &HashMap<Place, Entry>, place: Place) -> Option<Arc<Connection>> {
+    match links.get(&place)? {
+        Entry::Open(connection) if !connection.is_closed() => Some(Arc::clone(connection)),
+        _ => None,
     }
 }
 
