@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
     node::CallFailure,
-    wire::{Hello, MESSAGE_OVERHEAD_BYTES, RequestMessage, Response, frame::Opcode},
+    wire::{Hello, MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response, frame::Opcode},
 };
 
 use super::{
@@ -96,6 +96,12 @@ async fn upgrade(
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => framed(response).await,
         StatusCode::OK if is_message(&response) => plain(response).await,
+        // The node is there and speaks for itself: it has too much to do, or has just stood still.
+        StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::REQUEST_TIMEOUT => {
+            Ok(Dialled::Plain(Response::refused(RefusalCode::Overloaded, "the node is overloaded")))
+        }
         _ => Ok(Dialled::Hidden),
     }
 }
