@@ -96,8 +96,13 @@ impl Calls {
 
     /// Notes where on the line a call's request begins.
     pub(super) fn sent(&mut self, id: u32, position: u64) {
-        if let Some(Slot::Waiting(waiting)) = self.slot(id) {
-            waiting.position = Some(position);
+        match self.slot(id) {
+            Some(Slot::Waiting(waiting)) => waiting.position = Some(position),
+            // The connection ended between the sending and this: the request may have arrived.
+            Some(Slot::Ended { result: result @ Err(CallFailure::NotSent), .. }) => {
+                *result = Err(CallFailure::NoAnswer);
+            }
+            _ => {}
         }
     }
 
@@ -308,6 +313,15 @@ mod tests {
         use CallFailure::{NoAnswer, NotSent};
         assert_eq!(failures, [NotSent, NoAnswer, NotSent, NotSent]);
         assert!(calls.enter(at(1), at(2), None).is_none());
+    }
+
+    #[test]
+    fn a_request_that_was_sent_while_its_connection_ended_may_have_arrived() {
+        let mut calls = Calls::default();
+        let call = calls.enter(at(0), at(500), None).unwrap();
+        calls.close(100, |_| false, &mut Vec::new());
+        calls.sent(call.id, 50);
+        assert_eq!(fetch(&mut calls, call.id), Some(Err(CallFailure::NoAnswer)));
     }
 
     #[test]
