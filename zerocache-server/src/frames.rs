@@ -52,8 +52,16 @@ const IDLE_MS_MAX: u64 = 75_000;
 /// milliseconds.
 const STALLED_MS_MAX: u64 = 10_000;
 
+/// A message that is not whole this long after its first frame ends the connection, in milliseconds,
+/// whatever else comes on it: it holds memory. As long as a body over HTTP may take.
+const MESSAGE_MS_MAX: u64 = 60_000;
+
 /// After this long without traffic buffers are given back, in milliseconds.
 const QUIET_MS: u64 = 1_000;
+
+/// After this many reads it is looked whether there is room for more responses: small requests can
+/// ask for much.
+const READS_MAX: u64 = 64;
 
 /// How long the end of a node waits until the last responses are written.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -156,6 +164,13 @@ impl Frames {
     }
 }
 
+/// How much of what has come is answered.
+enum Answered {
+    All,
+    /// There was no room for more responses.
+    Some,
+}
+
 /// One connection.
 struct Session<'a> {
     frames: &'a Frames,
@@ -172,13 +187,25 @@ impl Session<'_> {
         let mut timer = pin!(sleep(Duration::ZERO));
         let mut armed = Instant::default();
         loop {
-            if let Err(error) = self.answer(&mut inbox) {
-                self.frames.counters.bad_messages.add();
-                return tracing::debug!(%error, "a caller sends no frames");
-            }
+            let answered = match self.answer(&mut inbox) {
+                Ok(answered) => answered,
+                Err(error) => {
+                    self.frames.counters.bad_messages.add();
+                    return tracing::debug!(%error, "a caller sends no frames");
+                }
+            };
             // Who does not read its responses is not read from.
             poll_fn(|context| self.line.poll_room(context)).await;
+            match answered {
+                Answered::All => {}
+                Answered::Some if self.line.is_closed() => return,
+                Answered::Some => continue,
+            }
             let now = clock::mono();
+            if inbox.oldest_partial().is_some_and(|begun| now.since_ms(begun) >= MESSAGE_MS_MAX) {
+                self.frames.counters.body_timeouts.add();
+                return;
+            }
             let silent_ms = now.since_ms(heard);
             let patience_ms = if inbox.is_incomplete() { STALLED_MS_MAX } else { IDLE_MS_MAX };
             if silent_ms >= patience_ms {
@@ -211,11 +238,13 @@ impl Session<'_> {
         }
     }
 
-    /// Answers everything that is whole, or hands it to the node; then writes.
-    fn answer(&self, inbox: &mut Inbox) -> Result<(), FrameError> {
+    /// Answers what is whole, or hands it to the node, as long as there is room for responses; then
+    /// writes.
+    fn answer(&self, inbox: &mut Inbox) -> Result<Answered, FrameError> {
         let now = clock::now();
         let mut requests = Vec::new();
         let (mut any, mut reads) = (false, 0);
+        let mut answered = Answered::All;
         while let Some((header, late_ms, incoming)) = inbox.next(now.mono)? {
             any = true;
             let envelope = self.envelope(&header, late_ms);
@@ -238,6 +267,10 @@ impl Session<'_> {
                     if let Some(key) = RequestMessage::peek_get(message) {
                         reads += 1;
                         self.read_at_once(&header, &envelope, key, now);
+                        if reads % READS_MAX == 0 && self.line.is_full() {
+                            answered = Answered::Some;
+                            break;
+                        }
                         continue;
                     }
                     inbox.take()
@@ -254,7 +287,7 @@ impl Session<'_> {
         if any {
             self.line.flush();
         }
-        Ok(())
+        Ok(answered)
     }
 
     fn envelope(&self, header: &Header, late_ms: u64) -> Envelope {

@@ -78,6 +78,8 @@ enum Partial {
 
 /// The bytes of a large message with what they are charged.
 struct Held {
+    /// When its first frame was read.
+    begun: Instant,
     data: Vec<u8>,
     charges: Vec<Charge>,
 }
@@ -142,6 +144,17 @@ impl Inbox {
         !self.buffer.is_empty() || !self.partial.is_empty()
     }
 
+    /// When the message began that has been incomplete for longest, of those in several frames that
+    /// hold memory.
+    #[must_use]
+    pub fn oldest_partial(&self) -> Option<Instant> {
+        let begun = self.partial.values().filter_map(|partial| match partial {
+            Partial::Growing(held) => Some(held.begun),
+            Partial::Skipped => None,
+        });
+        begun.min()
+    }
+
     /// The next frame, read at `now`: its header, how late it is in milliseconds, and what came of it.
     /// None when the next one is not all there.
     ///
@@ -159,7 +172,7 @@ impl Inbox {
         let whole = !header.more && self.partial.is_empty();
         let incoming = match header.opcode {
             Opcode::Request | Opcode::Response if whole => Incoming::Small(self.payload()),
-            Opcode::Request | Opcode::Response => return Ok(Some(self.part(header, late_ms))),
+            Opcode::Request | Opcode::Response => return Ok(Some(self.part(header, late_ms, now))),
             Opcode::Cancel => match self.partial.remove(&(Opcode::Request, header.id)) {
                 // Every request of which a frame has come is answered once.
                 Some(Partial::Growing(_)) => Incoming::Refused(RefusalCode::Expired),
@@ -188,12 +201,12 @@ impl Inbox {
         }
     }
 
-    fn part(&mut self, header: Header, late_ms: u64) -> (Header, u64, Incoming<'_>) {
+    fn part(&mut self, header: Header, late_ms: u64, now: Instant) -> (Header, u64, Incoming<'_>) {
         let key = (header.opcode, header.id);
         let partial = match self.partial.remove(&key) {
             None if !header.more => return (header, late_ms, Incoming::Small(self.payload())),
             None if self.partial.len() >= PARTIAL_MAX => Err(RefusalCode::Overloaded),
-            None => Ok(Held { data: Vec::new(), charges: Vec::new() }),
+            None => Ok(Held { begun: now, data: Vec::new(), charges: Vec::new() }),
             Some(Partial::Growing(held)) => Ok(held),
             Some(Partial::Skipped) => {
                 if header.more {
