@@ -1,0 +1,148 @@
+//! The beginning of a framed connection, byte by byte, and the requests that are none.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use zerocache_core::wire::{Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id};
+use zerocache_net::clock;
+use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
+use zerocache_tests::face::refusal;
+use zerocache_tests::frames::{CLUSTER, Framed, RESPONSE, introduction, now_ms, short, upgrade};
+use zerocache_tests::http::{self, Answer};
+use zerocache_tests::node::Node;
+use zerocache_tests::setup::Setup;
+
+fn start(connections: &str) -> Node {
+    Setup::new("london").flag("--connections", connections).start()
+}
+
+/// The answer to a wish for another protocol that is not granted.
+fn refused(to: SocketAddr, token: &str, message: &[u8]) -> Answer {
+    // The connection goes on with HTTP; a second request ends it.
+    let last = http::request(to, "GET", "/ping", &[], b"");
+    let both = [upgrade(to, token, message), last].concat();
+    let mut tcp = http::connect(to).expect("connected");
+    tcp.write_all(&both).expect("sent");
+    let mut bytes = Vec::new();
+    tcp.read_to_end(&mut bytes).expect("two answers");
+    let (head, rest) = http::split(&bytes).expect("an answer");
+    assert!(!head.contains("101"), "{head}");
+    let length = http::header(&head, "content-length").and_then(|length| length.parse().ok());
+    let (body, pong) = rest.split_at(length.expect("a length"));
+    assert!(pong.starts_with(b"HTTP/1.1 200 ") && pong.ends_with(b"pong"), "{head}");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Answer { status: status.expect("a status"), body: body.to_vec(), head }
+}
+
+#[test]
+fn the_upgrade_is_answered_with_101_and_the_nodes_introduction() {
+    let node = start("framed");
+    let mut framed = Framed::open(node.address());
+    let header = |name| http::header(&framed.head, name).map(str::to_owned);
+    assert_eq!(header("upgrade").as_deref(), Some("zerocache/1"));
+    assert_eq!(header("connection").as_deref(), Some("upgrade"));
+    assert_eq!(header("content-length"), None, "{}", framed.head);
+    let sent_ms: u32 = header("zerocache-sent-ms").expect("it is there").parse().expect("ms");
+    let first = framed.first.clone();
+    assert_eq!((first.opcode, first.flags, first.id), (RESPONSE, 0, 0));
+    assert!(first.sent_ms.wrapping_sub(sent_ms) < 60_000, "one clock for both");
+    match Response::decode(Bytes::from(first.payload)) {
+        Ok(Response::Hello(hello)) => {
+            assert_eq!(hello.cluster, CLUSTER);
+            let itself = hello.node.expect("the node itself");
+            assert_eq!(
+                (itself.region.as_str(), &itself.addresses[..]),
+                ("london", &[node.address()][..])
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // Requests leave out what the handshake and the header of their frame say.
+    assert!(matches!(framed.ask(&short(Request::Ping)), Response::Pong { .. }));
+}
+
+#[test]
+fn the_token_may_be_one_of_several_and_in_any_case() {
+    let node = start("framed");
+    for token in ["ZeroCache/1", "h2c, zerocache/1", "zerocache/2,zerocache/1"] {
+        let mut tcp = http::connect(node.address()).expect("connected");
+        tcp.write_all(&upgrade(node.address(), token, &introduction(CLUSTER))).expect("sent");
+        let mut head = [0; 13];
+        tcp.read_exact(&mut head).expect("an answer");
+        assert_eq!(&head, b"HTTP/1.1 101 ", "{token}");
+    }
+}
+
+#[test]
+fn what_is_no_handshake_is_answered_over_http() {
+    let node = start("framed");
+    let to = node.address();
+    let decoded = |answer: &Answer| {
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert_eq!(answer.header("content-type"), Some(MESSAGES_TYPE));
+        Response::decode(Bytes::from(answer.body.clone())).expect("a response")
+    };
+    let other = decoded(&refused(to, "zerocache/1", &introduction("other")));
+    assert_eq!(refusal(&other), Some(RefusalCode::WrongCluster));
+    let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
+    let ping = RequestMessage { envelope, request: Request::Ping }.encode(clock::mono());
+    let pong = decoded(&refused(to, "zerocache/1", &ping));
+    assert!(matches!(pong, Response::Pong { .. }), "{pong:?}");
+    // Another protocol, or a later one.
+    for token in ["websocket", "zerocache/2", "zerocache"] {
+        let hello = decoded(&refused(to, token, &introduction(CLUSTER)));
+        assert!(matches!(hello, Response::Hello(_)), "{token}: {hello:?}");
+    }
+    for message in [&b""[..], b"garbage", &introduction(CLUSTER)[..20]] {
+        let answer = refused(to, "zerocache/1", message);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_message"));
+    }
+    let hello = introduction(CLUSTER);
+    for (method, path, kind) in [
+        ("POST", MESSAGES_PATH, "text/plain"),
+        ("GET", MESSAGES_PATH, MESSAGES_TYPE),
+        ("POST", "/v1/entries/key", MESSAGES_TYPE),
+    ] {
+        let head = [("Upgrade", "zerocache/1"), ("Content-Type", kind)];
+        let answer = http::send(to, method, path, &head, &hello).expect("an answer");
+        assert!(matches!(answer.status, 405 | 415), "{}", answer.head);
+    }
+}
+
+#[test]
+fn a_node_that_is_told_http_answers_the_handshake_over_http() {
+    let node = start("http");
+    let answer = refused(node.address(), "zerocache/1", &introduction(CLUSTER));
+    assert_eq!((answer.status, answer.header("upgrade")), (200, None));
+    let response = Response::decode(Bytes::from(answer.body)).expect("a response");
+    assert!(matches!(response, Response::Hello(_)), "{response:?}");
+}
+
+#[test]
+fn a_handshake_that_comes_in_pieces_is_one_all_the_same() {
+    let node = start("framed");
+    let request = upgrade(node.address(), "zerocache/1", &introduction(CLUSTER));
+    let mut tcp = http::connect(node.address()).expect("connected");
+    for piece in request.chunks(7) {
+        tcp.write_all(piece).expect("sent");
+    }
+    // The first request does not wait for the answer.
+    let ping = zerocache_tests::frames::Frame::request(1, &short(Request::Ping));
+    tcp.write_all(&ping.to_bytes()).expect("sent");
+    let mut bytes = Vec::new();
+    let mut room = [0; 4096];
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        let count = tcp.read(&mut room).expect("an answer");
+        assert!(count > 0, "closed at {now}", now = now_ms());
+        bytes.extend_from_slice(&room[..count]);
+        let Some((_, mut rest)) = http::split(&bytes) else { continue };
+        ids.clear();
+        while let Some((frame, end)) = zerocache_tests::frames::Frame::parse(rest) {
+            ids.push(frame.id);
+            rest = &rest[end..];
+        }
+    }
+    assert_eq!(ids, [0, 1]);
+}
