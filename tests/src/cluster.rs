@@ -56,11 +56,14 @@ impl Cluster {
     /// When that does not come about.
     pub fn wait_until_joined(&self) {
         let all: BTreeSet<_> = self.nodes.iter().map(|node| node.address()).collect();
+        let own = |node: &Node| node.lives().into_iter().next();
+        let lives: BTreeSet<_> = self.nodes.iter().filter_map(own).collect();
         for node in &self.nodes {
             until_true(&format!("the view of the node at {}", node.address()), || {
                 let view = node.cluster();
                 view.iter().map(|(address, _)| *address).collect::<BTreeSet<_>>() == all
                     && view.iter().all(|(_, state)| state == "in-sync")
+                    && node.lives().into_iter().collect::<BTreeSet<_>>() == lives
                     && node.is_ready()
             });
         }

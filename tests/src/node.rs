@@ -184,6 +184,14 @@ impl Node {
         nodes.iter().filter_map(place).collect()
     }
 
+    /// The lives of the nodes of `/v1/cluster`, this one's first.
+    #[must_use]
+    pub fn lives(&self) -> Vec<String> {
+        let view = self.http("GET", "/v1/cluster", b"").json();
+        let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().filter_map(|node| Some(node["id"].as_str()?.to_owned())).collect()
+    }
+
     /// The nodes that this one knows and can reach, itself included.
     #[must_use]
     pub fn reaches(&self) -> usize {

@@ -1,0 +1,133 @@
+//! Something in between that does not know the upgrade: everything goes on over HTTP, and that is said
+//! once for each address.
+
+use zerocache_client::{Ack, Connections, Status, ZerocacheClient};
+use zerocache_tests::cluster::{Cluster, builder};
+use zerocache_tests::node::Node;
+use zerocache_tests::poll::{PATIENCE, until_true};
+use zerocache_tests::proxy::{Proxy, Upgrades};
+use zerocache_tests::setup::Setup;
+
+/// What may become of the wish for frames on its way.
+const HINDRANCES: [Upgrades; 5] = [
+    Upgrades::Strip,
+    Upgrades::Answer(400),
+    Upgrades::Answer(501),
+    Upgrades::Answer(502),
+    Upgrades::Answer(404),
+];
+
+/// What is logged when an address is reached over HTTP only.
+const WARNING: &str = "no framed connection to this address";
+
+fn framed(setup: Setup) -> Setup {
+    setup.flag("--connections", "framed")
+}
+
+fn client(seed: std::net::SocketAddr) -> ZerocacheClient {
+    let client = builder("london").connections(Connections::Framed).mdns(false).seed(seed);
+    let client = client.build().expect("a client");
+    client.wait_ready(PATIENCE).expect("a node in sync");
+    client
+}
+
+fn works(client: &ZerocacheClient) {
+    for n in 0..20 {
+        let (key, value) = (format!("key {n}"), vec![n; usize::from(n) * 10_000]);
+        let written = client.put(&key, value.as_slice(), 60).wait().expect("an answer");
+        assert_eq!(written.status, Status::Stored);
+        let found = client.get(&key).wait().expect("an answer").expect("a hit");
+        assert!(found == value);
+        client.delete(&key).wait().expect("an answer");
+        assert_eq!(client.get(&key).wait().expect("an answer"), None);
+    }
+    assert_eq!(client.stats().errors, [0; 4]);
+}
+
+#[test]
+fn a_client_goes_on_over_http_behind_a_proxy_without_upgrades() {
+    for upgrades in HINDRANCES {
+        let node = framed(Setup::new("london")).start();
+        let proxy = Proxy::start(node.address(), upgrades);
+        let client = client(proxy.address());
+        works(&client);
+        // On the background runtime and from other threads and runtimes too.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            for n in 0..50 {
+                let key = format!("async {n}");
+                client.put(&key, "x", 60).await.expect("an answer");
+                assert!(client.get(&key).await.expect("an answer").is_some());
+            }
+        });
+        // It asks for frames once for each runtime and lane, not for each request.
+        assert!((1..=4).contains(&proxy.wishes()), "{upgrades:?}: {}", proxy.wishes());
+        assert_eq!(client.nodes()[0].address, proxy.address());
+        assert_eq!(node.stat("bad_messages") + node.stat("bad_requests"), 0);
+    }
+}
+
+#[test]
+fn a_proxy_that_passes_upgrades_on_is_not_noticed() {
+    let node = framed(Setup::new("london")).start();
+    let proxy = Proxy::start(node.address(), Upgrades::Pass);
+    let client = client(proxy.address());
+    works(&client);
+    assert_eq!(proxy.wishes(), proxy.accepted(), "nothing goes over HTTP");
+}
+
+#[test]
+fn nodes_say_once_for_each_address_that_they_go_on_over_http() {
+    for upgrades in HINDRANCES {
+        let london = framed(Setup::new("london")).start();
+        let proxy = Proxy::start(london.address(), upgrades);
+        let sydney = framed(Setup::new("sydney")).flag("--seed", proxy.address()).start();
+        until_true("they know each other", || london.reaches() == 2 && sydney.reaches() == 2);
+        for n in 0..30 {
+            let key = format!("key {n}");
+            let written = sydney.put(key.as_bytes(), &vec![1; n * 5_000], "ttl=60&ack=all");
+            assert_eq!(written["replicas"], 2, "{upgrades:?}");
+            assert_eq!(london.value(key.as_bytes()), Some(vec![1; n * 5_000]));
+        }
+        let said = |node: &Node| node.log().matches(WARNING).count();
+        assert_eq!(said(&sydney), 1, "{}", sydney.log());
+        let place = format!("address={}", proxy.address());
+        let log = sydney.log();
+        let line = log.lines().find(|line| line.contains(WARNING)).expect("it was said");
+        assert!(line.contains("WARN") && line.contains(&place), "{line}");
+        // The other way nothing is in between.
+        assert_eq!(said(&london), 0, "{}", london.log());
+    }
+}
+
+#[test]
+fn nodes_and_clients_of_either_kind_work_together() {
+    let kinds = ["framed", "http", "framed"];
+    let mut cluster = Cluster { nodes: Vec::new() };
+    for (region, kind) in ["london", "london", "sydney"].iter().zip(kinds) {
+        let setup = Setup::new(region).flag("--connections", kind);
+        let seed = cluster.nodes.first().map(Node::address);
+        let setup = seed.into_iter().fold(setup, |setup, seed| setup.flag("--seed", seed));
+        cluster.nodes.push(setup.start());
+    }
+    cluster.wait_until_joined();
+    for connections in [Connections::Framed, Connections::Http] {
+        for region in ["london", "sydney"] {
+            let client = cluster.client_with(region, |b| b.connections(connections));
+            for n in 0..20 {
+                let key = format!("{connections:?} {region} {n}");
+                let put = client.put(&key, "x", 60).ack(Ack::All).deadline(PATIENCE);
+                let written = put.wait().expect("an answer");
+                assert_eq!(written.status, Status::Stored);
+                assert_eq!(written.replicas, written.replicas_wanted);
+                cluster.everywhere(key.as_bytes(), |answer| answer.status == 200);
+                assert!(client.get(&key).wait().expect("an answer").is_some());
+            }
+        }
+    }
+    // Those who ask the second node for frames are told, each once; it asks nobody.
+    for (node, said) in cluster.nodes.iter().zip([1, 0, 1]) {
+        assert_eq!(node.log().matches(WARNING).count(), said, "{}", node.log());
+    }
+}
