@@ -8,7 +8,9 @@ use zerocache_core::wire::{Envelope, RefusalCode, Request, RequestMessage, Respo
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::face::refusal;
-use zerocache_tests::frames::{CLUSTER, Framed, RESPONSE, introduction, now_ms, short, upgrade};
+use zerocache_tests::frames::{
+    CLUSTER, Frame, Framed, RESPONSE, introduction, now_ms, short, upgrade,
+};
 use zerocache_tests::http::{self, Answer};
 use zerocache_tests::node::Node;
 use zerocache_tests::setup::Setup;
@@ -128,7 +130,7 @@ fn a_handshake_that_comes_in_pieces_is_one_all_the_same() {
         tcp.write_all(piece).expect("sent");
     }
     // The first request does not wait for the answer.
-    let ping = zerocache_tests::frames::Frame::request(1, &short(Request::Ping));
+    let ping = Frame::request(1, &short(Request::Ping));
     tcp.write_all(&ping.to_bytes()).expect("sent");
     let mut bytes = Vec::new();
     let mut room = [0; 4096];
@@ -139,10 +141,74 @@ fn a_handshake_that_comes_in_pieces_is_one_all_the_same() {
         bytes.extend_from_slice(&room[..count]);
         let Some((_, mut rest)) = http::split(&bytes) else { continue };
         ids.clear();
-        while let Some((frame, end)) = zerocache_tests::frames::Frame::parse(rest) {
+        while let Some((frame, end)) = Frame::parse(rest) {
             ids.push(frame.id);
             rest = &rest[end..];
         }
     }
     assert_eq!(ids, [0, 1]);
+}
+
+/// The bytes that a page writes in hexadecimal digits.
+fn bytes_of(text: &str) -> Vec<u8> {
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let pair = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal");
+    (0..digits.len()).step_by(2).map(pair).collect()
+}
+
+#[test]
+fn the_example_of_the_protocol_page_is_answered() {
+    let node = start("framed");
+    let hello =
+        "01 01 09 f9ab90cdaad1b19568 10 16 01 09 7a65726f6361636865 02 01 01 07 06 6c6f6e646f6e";
+    let hello = bytes_of(hello);
+    assert_eq!(hello.len(), 36);
+    let mut tcp = http::connect(node.address()).expect("connected");
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: {}\r\n\
+         Content-Type: application/vnd.zerocache.message\r\nConnection: upgrade\r\n\
+         Upgrade: zerocache/1\r\nZerocache-Sent-Ms: 5000\r\nContent-Length: 36\r\n\r\n",
+        node.address()
+    );
+    tcp.write_all(&[head.as_bytes(), &hello].concat()).expect("sent");
+    let mut read = Vec::new();
+    let mut room = [0; 4096];
+    while !http::split(&read).is_some_and(|(_, rest)| Frame::parse(rest).is_some()) {
+        let count = tcp.read(&mut room).expect("an answer");
+        assert!(count > 0, "closed");
+        read.extend_from_slice(&room[..count]);
+    }
+    let (_, rest) = http::split(&read).expect("a head");
+    let (first, end) = Frame::parse(rest).expect("a frame");
+    assert_eq!((first.id, &first.payload[..2]), (0, &bytes_of("01 01")[..]));
+    assert_eq!(rest.len(), end);
+    let put = "1d000000 01 00 0000 01000000 89130000 f4010000 05 11 01 6b 12 02 6869 14 03 e0d403";
+    let get = "14000000 01 00 0000 02000000 bb130000 f4010000 04 11 01 6b";
+    let miss = "17000000 01 00 0000 01000000 bb130000 f4010000 04 11 04 6e6f6e65";
+    let unknown = "11000000 01 00 0000 03000000 bb130000 f4010000 63";
+    let written = ("06 0a 01 01 0b 01 01 0c 01 01 07 10", "");
+    let refused = "08 0e 01 03 0f 1a 756e6b6e6f776e206b696e64206f66206d657373616765203939 10 01 00";
+    for (request, id, (begin, end)) in [
+        (put, 1, written),
+        (get, 2, ("04 05 02 6869 07 10", "08 03")),
+        (miss, 1, ("05 09 01 00", "")),
+        (unknown, 3, (refused, "")),
+    ] {
+        tcp.write_all(&bytes_of(request)).expect("sent");
+        let mut read = Vec::new();
+        let frame = loop {
+            if let Some((frame, _)) = Frame::parse(&read) {
+                break frame;
+            }
+            let count = tcp.read(&mut room).expect("an answer");
+            assert!(count > 0, "closed");
+            read.extend_from_slice(&room[..count]);
+        };
+        let header = (frame.opcode, frame.flags, frame.extension.len(), frame.id, frame.timeout_ms);
+        assert_eq!(header, (RESPONSE, 0, 0, id, 0));
+        assert!(frame.payload.starts_with(&bytes_of(begin)), "{:x?}", frame.payload);
+        let end = bytes_of(end);
+        let ends = frame.payload.windows(end.len().max(1)).any(|part| part == end);
+        assert!(end.is_empty() || ends, "{:x?}", frame.payload);
+    }
 }

@@ -142,14 +142,24 @@ fn the_fourth_rung_is_reached_in_one_read() {
 #[test]
 fn a_write_passes_a_dead_node() {
     let mut ladder = Ladder::new(Node::kill);
+    let writes = |ladder: &Ladder, name: &str| {
+        let mut unknown = 0;
+        for n in 0..10 {
+            let key = format!("{name} {n}");
+            let written = ladder.client.put(key, "x", 60).wait().expect("an answer");
+            // Sent on a connection whose end was not noticed yet: it may have arrived.
+            unknown += u32::from(written.status == Status::Unknown);
+            assert!(matches!(written.status, Status::Stored | Status::Unknown));
+        }
+        unknown
+    };
     ladder.hit(0);
-    for n in 0..10 {
-        let written = ladder.client.put(format!("key {n}"), "x", 60).wait().expect("an answer");
-        assert_eq!(written.status, Status::Stored);
-    }
+    // Each of two connections can cost one write.
+    assert!(writes(&ladder, "key") <= 2);
     ladder.hit(1);
+    assert!(writes(&ladder, "other") <= 2, "a node of another region takes them");
     let written = ladder.client.put("elsewhere", "x", 60).wait().expect("an answer");
-    assert_eq!(written.status, Status::Stored, "a node of another region takes it");
+    assert_eq!(written.status, Status::Stored);
     assert_eq!(
         ladder.client.get("elsewhere").wait().expect("an answer").as_deref(),
         Some(&b"x"[..])
