@@ -262,3 +262,43 @@ fn half_a_message_is_never_stored() {
         is_stored(&framed.response(id))
     });
 }
+
+#[test]
+fn garbage_on_a_connection_is_survived() {
+    let node = start();
+    node.put(b"kept", b"v", "ttl=300");
+    // Pseudo-random numbers with a fixed seed (xorshift64).
+    let mut state = 0xf4a3_u64;
+    let mut below = |end: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) as usize % end
+    };
+    let whole: Vec<u8> = frames_of(1, &put("new", &[1; 70_000]))
+        .into_iter()
+        .chain([Frame::request(2, &get("kept")), Frame::request(3, &short(Request::Ping))])
+        .flat_map(|frame| frame.to_bytes())
+        .collect();
+    for round in 0..200 {
+        let mut bytes = whole.clone();
+        match round % 3 {
+            0 => bytes = (0..below(400)).map(|_| below(256) as u8).collect(),
+            1 => bytes[below(40)] ^= 1 << below(8),
+            _ => {
+                // In the headers after the large frame, and cut off anywhere.
+                let at = bytes.len() - 1 - below(80);
+                bytes[at] ^= 1 << below(8);
+                bytes.truncate(bytes.len() - below(60));
+            }
+        }
+        let mut framed = Framed::open(node.address());
+        let _cut_already = std::io::Write::write_all(framed.tcp(), &bytes);
+        let _closed_already = framed.tcp().shutdown(std::net::Shutdown::Write);
+        // Whatever is answered, it is frames, and then the end.
+        while framed.frame().is_ok() {}
+    }
+    assert_eq!(node.stat("panics"), 0);
+    assert_eq!(node.value(b"kept").as_deref(), Some(&b"v"[..]));
+    assert!(is_pong(&mut Framed::open(node.address())));
+}
