@@ -242,6 +242,20 @@ fn messages_beyond_a_bound_are_refused_once_and_the_rest_is_skipped() {
 }
 
 #[test]
+fn messages_without_an_end_are_not_kept_in_mind_for_ever() {
+    let node = start();
+    let mut framed = Framed::open(node.address());
+    for id in 1..=1_100 {
+        // The node may have closed already.
+        let frame = Frame { flags: MORE, ..Frame::request(id, b"") };
+        let _closed = std::io::Write::write_all(framed.tcp(), &frame.to_bytes());
+    }
+    let closed = (0..2_000).find_map(|_| framed.frame().err());
+    assert!(closed.is_some(), "it goes on");
+    assert_eq!(node.stat("bad_messages"), 1);
+}
+
+#[test]
 fn half_a_message_is_never_stored() {
     let node = start();
     let frames = frames_of(1, &put("half", &[1; 200_000]));

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_client::Status;
+use zerocache_client::{Connections, Status};
 use zerocache_core::key::Key;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::wire::{Ack, RefusalCode, Request, Response};
@@ -156,7 +156,7 @@ fn a_large_value_does_not_hold_up_small_reads() {
     assert_eq!(order[..10], small);
     assert_eq!(order[10], large);
     // Through the client, while large values go both ways on what connections it has.
-    let client = builder("london").connections(zerocache_client::Connections::Framed);
+    let client = builder("london").connections(Connections::Framed);
     let client = client.mdns(false).seed(cluster[0].address()).build().expect("a client");
     client.wait_ready(PATIENCE).expect("a node in sync");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -186,4 +186,26 @@ fn a_large_value_does_not_hold_up_small_reads() {
         // More than one for each transfer: they do not wait for its end.
         assert!(reads > 10, "{reads} small reads during ten transfers");
     });
+}
+
+#[test]
+fn many_large_values_at_once_are_all_taken() {
+    const VALUES: usize = 300;
+    let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
+    let client = cluster.client_with("london", |b| b.connections(Connections::Framed));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        client.put("warm", "x", 60).await.expect("an answer");
+        let put = |n: usize| {
+            let put = client.put(format!("{n}"), vec![n as u8; 100_000], 60).deadline(PATIENCE);
+            tokio::spawn(put.into_future())
+        };
+        let puts: Vec<_> = (0..VALUES).map(put).collect();
+        for put in puts {
+            let written = put.await.expect("no panic").expect("an answer");
+            assert_eq!(written.status, Status::Stored);
+        }
+    });
+    assert_eq!(cluster[0].stat("entries"), VALUES as u64 + 1);
+    assert_eq!(client.stats().errors, [0; 4]);
 }

@@ -180,12 +180,14 @@ mod tests {
             ("ZEROCACHE_SEED", "127.0.0.2:6789, [::1]:6789"),
             ("ZEROCACHE_DNS", "zerocache.default.svc:6789"),
             ("ZEROCACHE_MDNS_INTERFACE", ""),
+            ("ZEROCACHE_CONNECTIONS", "http"),
         ])
         .unwrap();
         assert_eq!((config.cluster.as_str(), config.namespace.as_str()), ("staging", "shop"));
         assert_eq!(config.ways, DiscoverySet { mdns: false, dns: true, seeds: true });
         assert_eq!((config.seeds.len(), config.dns.len()), (2, 1));
         assert!(config.discovery().mdns.is_none());
+        assert_eq!(config.connections, Connections::Http);
     }
 
     #[test]
@@ -195,6 +197,7 @@ mod tests {
             ("ZEROCACHE_DNS", "a:0"),
             ("ZEROCACHE_DISCOVERY", "magic"),
             ("ZEROCACHE_MDNS_INTERFACE", "a b"),
+            ("ZEROCACHE_CONNECTIONS", "grpc"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

@@ -101,6 +101,12 @@ pub enum FrameError {
         /// What the extension claims to take.
         bytes: usize,
     },
+    /// More messages were begun and not ended than a receiver keeps in mind.
+    #[error("more than {most} messages are incomplete")]
+    Incomplete {
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 impl Header {

@@ -23,6 +23,10 @@ const ROOM_BYTES_MAX: usize = 128 << 10;
 /// Most messages that come in several frames at once.
 const PARTIAL_MAX: usize = 64;
 
+/// Most messages that are begun and not ended, those included that are refused and whose remaining
+/// frames are skipped; with more the connection ends.
+const INCOMPLETE_MAX: usize = 1_024;
+
 /// The first allocation for a message in several frames.
 const PARTIAL_BYTES_FIRST: usize = 128 << 10;
 
@@ -172,7 +176,10 @@ impl Inbox {
         let whole = !header.more && self.partial.is_empty();
         let incoming = match header.opcode {
             Opcode::Request | Opcode::Response if whole => Incoming::Small(self.payload()),
-            Opcode::Request | Opcode::Response => return Ok(Some(self.part(header, late_ms, now))),
+            Opcode::Request | Opcode::Response => {
+                let incoming = self.part(header, now)?;
+                return Ok(Some((header, late_ms, incoming)));
+            }
             Opcode::Cancel => match self.partial.remove(&(Opcode::Request, header.id)) {
                 // Every request of which a frame has come is answered once.
                 Some(Partial::Growing(_)) => Incoming::Refused(RefusalCode::Expired),
@@ -201,10 +208,13 @@ impl Inbox {
         }
     }
 
-    fn part(&mut self, header: Header, late_ms: u64, now: Instant) -> (Header, u64, Incoming<'_>) {
+    fn part(&mut self, header: Header, now: Instant) -> Result<Incoming<'_>, FrameError> {
         let key = (header.opcode, header.id);
         let partial = match self.partial.remove(&key) {
-            None if !header.more => return (header, late_ms, Incoming::Small(self.payload())),
+            None if !header.more => return Ok(Incoming::Small(self.payload())),
+            None if self.partial.len() >= INCOMPLETE_MAX => {
+                return Err(FrameError::Incomplete { most: INCOMPLETE_MAX });
+            }
             None if self.partial.len() >= PARTIAL_MAX => Err(RefusalCode::Overloaded),
             None => Ok(Held { begun: now, data: Vec::new(), charges: Vec::new() }),
             Some(Partial::Growing(held)) => Ok(held),
@@ -212,7 +222,7 @@ impl Inbox {
                 if header.more {
                     self.partial.insert(key, Partial::Skipped);
                 }
-                return (header, late_ms, Incoming::Nothing);
+                return Ok(Incoming::Nothing);
             }
         };
         let grown = partial.and_then(|held| self.grow(held));
@@ -229,7 +239,7 @@ impl Inbox {
                 Incoming::Refused(code)
             }
         };
-        (header, late_ms, incoming)
+        Ok(incoming)
     }
 
     fn grow(&self, mut held: Held) -> Result<Held, RefusalCode> {

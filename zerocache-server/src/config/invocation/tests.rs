@@ -67,6 +67,7 @@ fn every_flag_has_a_variable() {
             ("ZEROCACHE_MAX_CONNECTIONS", "50"),
             ("ZEROCACHE_DRAIN", "250ms"),
             ("ZEROCACHE_WARM_MAX", "5"),
+            ("ZEROCACHE_CONNECTIONS", "http"),
             ("ZEROCACHE_COMPAT", "zerocache-py"),
         ],
     );
@@ -83,6 +84,7 @@ fn every_flag_has_a_variable() {
     assert_eq!(config.drain, Duration::from_millis(250));
     assert_eq!(config.warm_max, Duration::from_secs(5));
     assert_eq!(config.compat, Some(Compat::ZerocachePy));
+    assert_eq!(config.connections, zerocache_net::framed::Connections::Http);
     assert_eq!(config.cluster, "staging");
 }
 
@@ -143,6 +145,7 @@ fn a_mistake_is_one_line_that_names_what_was_written() {
         ("--max-connections", "0"),
         ("--drain", "soon"),
         ("--warm-max", "2h"),
+        ("--connections", "grpc"),
         ("--compat", "redis"),
         ("--log", "info,=,="),
         ("--log-format", "xml"),
