@@ -213,6 +213,11 @@ impl Calls {
         sent.min()
     }
 
+    /// How many callers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Whether no caller waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting == 0

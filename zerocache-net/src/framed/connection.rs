@@ -55,6 +55,12 @@ const QUIET_MS: u64 = 1_000;
 /// After this many reads what callers sent goes out, whatever else can be read.
 const READS_MAX: usize = 8;
 
+/// While fewer requests wait to be sent than this part of those under way (1/4), writing is put off,
+/// at most so many times: the responses to the others let more callers send. Without it batches stay
+/// as small as they happen to be.
+const GATHERED_SHARE: usize = 4;
+const PATIENCE: usize = 2;
+
 /// A connection to a node.
 pub(super) struct Connection {
     line: Line,
@@ -142,6 +148,11 @@ impl Connection {
         Some(call)
     }
 
+    /// Whether few of the requests under way wait to be sent.
+    fn is_gathering(&self) -> bool {
+        self.line.unsent() * GATHERED_SHARE < self.calls.lock().waiting()
+    }
+
     fn note_deadline(&self, entered: &Entered) {
         if entered.sweep_earlier {
             self.rearm.store(true, Ordering::Release);
@@ -223,6 +234,7 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
     let mut armed = Instant::default();
     // Reads since the last write that may have led callers to send again.
     let mut reads = 0;
+    let mut patience = PATIENCE;
     loop {
         let now = clock::mono();
         if let Err(error) = take_responses(&mut inbox, now, &mut batch) {
@@ -256,11 +268,17 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
                 connection.sweep(clock::mono());
             }
             Event::Flush => {
+                if patience > 0 && connection.is_gathering() {
+                    patience -= 1;
+                    tokio::task::yield_now().await;
+                    connection.line.flush_soon();
+                    continue;
+                }
                 // Those who are about to send get their turn first.
                 if reads == 0 {
                     tokio::task::yield_now().await;
                 }
-                reads = 0;
+                (reads, patience) = (0, PATIENCE);
                 connection.line.flush();
             }
             Event::Rearm => {}
