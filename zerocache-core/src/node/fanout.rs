@@ -44,6 +44,9 @@ const RELAY_ATTEMPTS_MAX: u32 = 6;
 /// The pause after a failed send, in milliseconds, doubled with each attempt.
 const RETRY_MS: u64 = 50;
 
+/// Values up to this size are copied for the queues, in bytes.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
 /// Which of the receivers a write waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Waiting {
@@ -111,7 +114,11 @@ impl<L: LockFamily> Node<L> {
         let Change::Put { value, metadata, expires } = &record.change else {
             return Record { key, version, change: Change::Delete };
         };
-        let stored = self.store.peek(&record.key, now).filter(|entry| entry.version == version);
+        // The store shares large values, and copies small ones as this does.
+        let stored = (value.len() > COPIED_BYTES_MAX)
+            .then(|| self.store.peek(&record.key, now))
+            .flatten()
+            .filter(|entry| entry.version == version);
         let (value, metadata) = match stored {
             Some(entry) => (entry.value, entry.metadata),
             None => (Bytes::copy_from_slice(value), Bytes::copy_from_slice(metadata)),
@@ -169,8 +176,11 @@ impl<L: LockFamily> Node<L> {
         let local = member.info.region == self.config.info.region;
         let to = (member.address, Some(peer));
         let base_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
-        let travel_ms = 3 * member.latency.micros().unwrap_or(0) / 1_000;
-        while let Some(batch) = self.outboxes.get_mut(&peer).and_then(|o| o.next_batch(now.mono)) {
+        let latency_us = member.latency.micros();
+        let travel_ms = 3 * latency_us.unwrap_or(0) / 1_000;
+        let mut next =
+            |node: &mut Self| node.outboxes.get_mut(&peer)?.next_batch(now.mono, latency_us);
+        while let Some(batch) = next(self) {
             let bytes: usize = batch.iter().map(Item::bytes).sum();
             let transfer_ms = bytes as u64 / BYTES_PER_MS_MIN;
             let timeout_ms = (base_ms + travel_ms + transfer_ms).min(BATCH_TIMEOUT_MS_MAX);

@@ -18,8 +18,15 @@ const BATCH_RECORDS_MAX: usize = 1_024;
 /// A batch is closed once it carries this many bytes; a larger value travels alone.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Most batches under way to one peer: enough to keep the line busy, few enough to gather.
+/// Most batches under way to one peer: enough to keep a long line busy, few enough to gather.
 const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// To a peer that answers within this time, in microseconds, the next batch waits for the answer to
+/// the one before, so that it gathers what comes meanwhile.
+const GATHER_US_MAX: u64 = 2_000;
+
+/// What has gathered this many bytes goes out all the same.
+const GATHERED_BYTES_MAX: usize = 64 << 10;
 
 /// One record on its way to a peer.
 #[derive(Debug)]
@@ -89,10 +96,20 @@ impl Outbox {
     }
 
     /// The next batch, when there is one and the line may take it.
-    pub(super) fn next_batch(&mut self, now: Instant) -> Option<Vec<Item>> {
+    ///
+    /// `latency_us` is how long the peer takes to answer, if that is known.
+    pub(super) fn next_batch(
+        &mut self,
+        now: Instant,
+        latency_us: Option<u64>,
+    ) -> Option<Vec<Item>> {
         self.paused_until = self.paused_until.filter(|until| *until > now);
         let paused = self.paused_until.is_some();
         if paused || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || self.items.is_empty() {
+            return None;
+        }
+        let near = latency_us.is_some_and(|latency| latency <= GATHER_US_MAX);
+        if near && !self.in_flight.is_empty() && self.bytes < GATHERED_BYTES_MAX {
             return None;
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
