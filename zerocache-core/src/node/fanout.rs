@@ -178,8 +178,7 @@ impl<L: LockFamily> Node<L> {
         let base_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
         let latency_us = member.latency.micros();
         let travel_ms = 3 * latency_us.unwrap_or(0) / 1_000;
-        let mut next =
-            |node: &mut Self| node.outboxes.get_mut(&peer)?.next_batch(now.mono, latency_us);
+        let next = |node: &mut Self| node.outboxes.get_mut(&peer)?.next_batch(now.mono, latency_us);
         while let Some(batch) = next(self) {
             let bytes: usize = batch.iter().map(Item::bytes).sum();
             let transfer_ms = bytes as u64 / BYTES_PER_MS_MIN;

@@ -101,16 +101,18 @@ impl Connection {
         self.line.poll_room(context)
     }
 
-    /// Sends a request. None when too many calls are under way or the connection is closed; nothing
+    /// Sends a request, after which `waker` is woken if it is given. None when too many calls are under way or the connection is closed; nothing
     /// was sent then.
     pub(super) fn call(
         self: &Arc<Self>,
         mut message: RequestMessage,
         timeout: Duration,
+        waker: Option<&Waker>,
     ) -> Option<FramedCall> {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms), None)?;
+        let deadline = now.plus_ms(timeout_ms);
+        let entered = self.calls.lock().enter(now, deadline, waker.cloned())?;
         message.envelope.sent_ms = now.as_millis();
         message.envelope.timeout_ms = timeout_ms;
         let header = request_header(entered.id, now, timeout_ms);

@@ -1,10 +1,11 @@
 //! Carries messages over framed connections, and over HTTP where there are none.
 
-use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, task::Waker, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
     node::CallFailure,
+    version::Incarnation,
     wire::{RefusalCode, RequestMessage, Response},
 };
 
@@ -129,17 +130,31 @@ impl Transport for FramedTransport {
         }
     }
 
+    fn try_call(
+        &self,
+        to: SocketAddr,
+        message: RequestMessage,
+        timeout: Duration,
+        waker: &Waker,
+    ) -> Option<Call> {
+        let connection = self.open(message.envelope.to, to)?;
+        connection.call(message, timeout, Some(waker)).map(Call::framed)
+    }
+
     fn try_get(&self, get: &Get<'_>) -> Option<Call> {
         let (node, address) = get.node;
-        let connection = self.pool.open(&Handle::try_current().ok()?, address)?;
-        if connection.peer() != Some(node) || connection.is_full() {
-            return None;
-        }
+        let connection = self.open(Some(node), address)?;
         connection.call_get(get.key, get.now, get.timeout_ms, get.waker).map(Call::framed)
     }
 }
 
 impl FramedTransport {
+    /// An open connection to `node` with room for more.
+    fn open(&self, node: Option<Incarnation>, to: SocketAddr) -> Option<Arc<Connection>> {
+        let connection = self.pool.open(&Handle::try_current().ok()?, to)?;
+        (connection.peer() == node && !connection.is_full()).then_some(connection)
+    }
+
     /// Sends over a connection, after waiting for room if it is full.
     fn send(
         &self,
@@ -161,13 +176,13 @@ impl FramedTransport {
                     return Err(CallFailure::NotSent);
                 }
                 let left = timeout.saturating_sub(crate::clock::elapsed().saturating_sub(started));
-                match connection.call(message, left) {
+                match connection.call(message, left, None) {
                     Some(call) => call.await,
                     None => Err(CallFailure::NotSent),
                 }
             }));
         }
-        match connection.call(message, timeout) {
+        match connection.call(message, timeout, None) {
             Some(call) => Call::framed(call),
             None => Call::ready(Err(CallFailure::NotSent)),
         }

@@ -45,6 +45,18 @@ pub trait Transport: Send + Sync + 'static {
     /// Dropping the future gives the response up. The request may have been sent.
     fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call;
 
+    /// As [`call`](Self::call), if that can be done at once, after which `waker` is woken; none when
+    /// [`call`](Self::call) has to do it.
+    fn try_call(
+        &self,
+        _to: SocketAddr,
+        _message: RequestMessage,
+        _timeout: Duration,
+        _waker: &Waker,
+    ) -> Option<Call> {
+        None
+    }
+
     /// Sends a read in the shortest way, if there is one at once; none when [`call`](Self::call) has
     /// to do it.
     fn try_get(&self, _get: &Get<'_>) -> Option<Call> {
