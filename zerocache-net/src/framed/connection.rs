@@ -32,11 +32,14 @@ use zerocache_core::{
 };
 
 use super::{
-    calls::{Calls, Ended, Entered},
+    calls::{Caller, Calls, Due, Ended, Entered},
     inbox::{Inbox, Incoming},
     line::{BoxedWrite, Encode, Flush, Line, Withdrawn},
 };
-use crate::clock;
+use crate::{
+    clock,
+    transport::{NotTaken, Then},
+};
 
 /// A stream to read from.
 pub(super) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
@@ -105,18 +108,48 @@ impl Connection {
     /// was sent then.
     pub(super) fn call(
         self: &Arc<Self>,
-        mut message: RequestMessage,
+        message: RequestMessage,
         timeout: Duration,
         waker: Option<&Waker>,
     ) -> Option<FramedCall> {
+        let caller = waker.map_or(Caller::Nobody, |waker| Caller::Task(waker.clone()));
+        let id = self.send(message, timeout, caller).ok()?;
+        Some(FramedCall { connection: Arc::clone(self), id, done: false })
+    }
+
+    /// Sends a request, whose end `then` is given. Both come back when too many calls are under way or
+    /// the connection is closed; nothing was sent then.
+    pub(super) fn call_then(
+        &self,
+        message: RequestMessage,
+        timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        let Err(refused) = self.send(message, timeout, Caller::Function(then)) else {
+            return Ok(());
+        };
+        match *refused {
+            (message, Caller::Function(then)) => Err(Box::new((message, then))),
+            (_, Caller::Nobody | Caller::Task(_)) => Ok(()),
+        }
+    }
+
+    fn send(
+        &self,
+        mut message: RequestMessage,
+        timeout: Duration,
+        caller: Caller,
+    ) -> Result<u32, Box<(RequestMessage, Caller)>> {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let deadline = now.plus_ms(timeout_ms);
-        let entered = self.calls.lock().enter(now, deadline, waker.cloned())?;
+        let entered = match self.calls.lock().enter(now, deadline, caller) {
+            Ok(entered) => entered,
+            Err(caller) => return Err(Box::new((message, caller))),
+        };
         message.envelope.sent_ms = now.as_millis();
         message.envelope.timeout_ms = timeout_ms;
         let header = request_header(entered.id, now, timeout_ms);
-        let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
         let outgoing = Outgoing { message: &message, known: &self.known, now };
         let position = self.line.send(header, &outgoing, entered.flush());
         // A read may be repeated whether it was sent or not.
@@ -126,7 +159,7 @@ impl Connection {
             self.calls.lock().sent(entered.id, position);
         }
         self.note_deadline(&entered);
-        Some(call)
+        Ok(entered.id)
     }
 
     /// Sends a read of `key` at `now`, after which `waker` is woken. Returns as [`call`](Self::call).
@@ -138,7 +171,8 @@ impl Connection {
         waker: &Waker,
     ) -> Option<FramedCall> {
         let deadline = now.plus_ms(timeout_ms);
-        let entered = self.calls.lock().enter(now, deadline, Some(waker.clone()))?;
+        let caller = Caller::Task(waker.clone());
+        let entered = self.calls.lock().enter(now, deadline, caller).ok()?;
         let header = request_header(entered.id, now, timeout_ms);
         let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
         self.line.append(header, key.len() + 8, |out| RequestMessage::encode_get(out, key));
@@ -179,19 +213,19 @@ impl Connection {
     }
 
     fn sweep(&self, now: Instant) {
-        let (mut wake, mut ended) = (Vec::new(), Vec::new());
-        self.calls.lock().sweep(now, &mut wake, &mut ended);
+        let (mut due, mut ended) = (Vec::new(), Vec::new());
+        self.calls.lock().sweep(now, &mut due, &mut ended);
         for id in ended {
             self.withdraw(id);
         }
-        wake_all(&mut wake);
+        perform_all(&mut due);
     }
 
     fn close(&self) {
         let taken = self.line.close();
-        let mut wake = Vec::new();
-        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut wake);
-        wake_all(&mut wake);
+        let mut due = Vec::new();
+        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut due);
+        perform_all(&mut due);
     }
 }
 
@@ -231,7 +265,7 @@ impl Drop for Closing<'_> {
 async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
     let mut watch = Watch::new(clock::mono());
     let mut batch = Vec::new();
-    let mut wake = Vec::new();
+    let mut due = Vec::new();
     let mut timer = pin!(sleep(Duration::ZERO));
     let mut armed = Instant::default();
     // Reads since the last write that may have led callers to send again.
@@ -245,9 +279,9 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         let answered = batch.len();
         if answered > 0 {
             let mut calls = connection.calls.lock();
-            wake.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
+            due.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
             drop(calls);
-            wake_all(&mut wake);
+            perform_all(&mut due);
         }
         if answered > 1 {
             reads += 1;
@@ -256,10 +290,10 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         if watch.is_over(connection, now, &mut inbox) {
             return;
         }
-        let due = watch.due(connection, now);
-        if due != armed {
-            armed = due;
-            timer.set(sleep(due.since(now)));
+        let look_at = watch.look_at(connection, now);
+        if look_at != armed {
+            armed = look_at;
+            timer.set(sleep(look_at.since(now)));
         }
         let may_read = reads < READS_MAX;
         match next_event(connection, &mut read, &mut inbox, timer.as_mut(), may_read).await {
@@ -398,7 +432,7 @@ impl Watch {
     }
 
     /// When to look again.
-    fn due(&self, connection: &Connection, now: Instant) -> Instant {
+    fn look_at(&self, connection: &Connection, now: Instant) -> Instant {
         let (sweep, overdue) = {
             let calls = connection.calls.lock();
             (calls.sweep_at(), calls.oldest_overdue().is_some())
@@ -476,8 +510,6 @@ impl Encode for NoPayload {
     }
 }
 
-fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        waker.wake();
-    }
+fn perform_all(due: &mut Vec<Due>) {
+    due.drain(..).for_each(Due::perform);
 }

@@ -13,7 +13,7 @@ use super::{
     connection::Connection,
     pool::{Found, Link, Pool},
 };
-use crate::transport::{Call, Get, HttpTransport, Transport, TransportError};
+use crate::transport::{Call, Get, HttpTransport, NotTaken, Then, Transport, TransportError};
 
 /// Says who calls: a Hello in its envelope.
 pub type Introduce = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
@@ -139,6 +139,19 @@ impl Transport for FramedTransport {
     ) -> Option<Call> {
         let connection = self.open(message.envelope.to, to)?;
         connection.call(message, timeout, Some(waker)).map(Call::framed)
+    }
+
+    fn try_call_then(
+        &self,
+        to: SocketAddr,
+        message: RequestMessage,
+        timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        match self.open(message.envelope.to, to) {
+            Some(connection) => connection.call_then(message, timeout, then),
+            None => Err(Box::new((message, then))),
+        }
     }
 
     fn try_get(&self, get: &Get<'_>) -> Option<Call> {

@@ -9,7 +9,12 @@ mod http;
 
 use std::{net::SocketAddr, task::Waker, time::Duration};
 
-use zerocache_core::{time::Instant, version::Incarnation, wire::RequestMessage};
+use zerocache_core::{
+    node::CallFailure,
+    time::Instant,
+    version::Incarnation,
+    wire::{RequestMessage, Response},
+};
 
 pub use self::call::Call;
 pub use self::http::{HttpTransport, TransportError};
@@ -19,6 +24,12 @@ pub const MESSAGES_PATH: &str = "/v1/messages";
 
 /// The media type of a message in an HTTP body.
 pub const MESSAGES_TYPE: &str = "application/vnd.zerocache.message";
+
+/// What is done with the outcome of a call; it must not block.
+pub type Then = Box<dyn FnOnce(Result<Response, CallFailure>) + Send>;
+
+/// A request that was not taken, and what was to be done with its outcome.
+pub type NotTaken = Box<(RequestMessage, Then)>;
 
 /// A read to be sent in the shortest way.
 #[derive(Debug)]
@@ -55,6 +66,21 @@ pub trait Transport: Send + Sync + 'static {
         _waker: &Waker,
     ) -> Option<Call> {
         None
+    }
+
+    /// As [`call`](Self::call), if that can be done at once; `then` is given the outcome, on whatever
+    /// task learns of it. Both come back when [`call`](Self::call) has to do it.
+    ///
+    /// # Errors
+    /// What was given: nothing was sent.
+    fn try_call_then(
+        &self,
+        _to: SocketAddr,
+        message: RequestMessage,
+        _timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        Err(Box::new((message, then)))
     }
 
     /// Sends a read in the shortest way, if there is one at once; none when [`call`](Self::call) has
