@@ -16,7 +16,7 @@ use crate::{
     entry::{Applied, Change, Record},
     key::KeyHash,
     store::LockFamily,
-    time::Now,
+    time::{Instant, Now},
     version::Incarnation,
     wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
 };
@@ -190,6 +190,15 @@ impl<L: LockFamily> Node<L> {
                 outbox.sent(call, batch);
             }
         }
+        let resumes = self.outboxes.get(&peer).and_then(Outbox::resumes);
+        self.flush_by(resumes);
+    }
+
+    /// Looks at the queues no later than `at`.
+    fn flush_by(&mut self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
+        }
     }
 
     pub(super) fn tick_outboxes(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -199,8 +208,7 @@ impl<L: LockFamily> Node<L> {
         for peer in due {
             self.flush(now, peer, out);
         }
-        let next = self.outboxes.values().filter_map(|outbox| outbox.resumes()).min();
-        self.wake_by(next);
+        self.flush_at = self.outboxes.values().filter_map(Outbox::resumes).min();
     }
 
     pub(super) fn batch_answered(
@@ -310,7 +318,7 @@ impl<L: LockFamily> Node<L> {
             outbox.pause(now.mono.plus_ms(pause_ms));
         }
         let resumes = outbox.resumes();
-        self.wake_by(resumes);
+        self.flush_by(resumes);
         self.give_up(now, Some(peer), full, out);
     }
 
@@ -360,8 +368,8 @@ impl<L: LockFamily> Node<L> {
         }
         self.reroute_queued(now, peer, out);
         self.give_up(now, Some(peer), hopeless, out);
-        let resumes = self.outboxes.get(&peer).and_then(|outbox| outbox.resumes());
-        self.wake_by(resumes);
+        let resumes = self.outboxes.get(&peer).and_then(Outbox::resumes);
+        self.flush_by(resumes);
     }
 
     /// Sends what waits behind a failed batch to other relays: it need not wait for its own failure.

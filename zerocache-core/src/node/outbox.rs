@@ -22,7 +22,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const BATCHES_IN_FLIGHT_MAX: usize = 4;
 
 /// To a peer that answers within this time, in microseconds, the next batch waits for the answer to
-/// the one before, so that it gathers what comes meanwhile.
+/// the one before, so that it gathers what comes meanwhile; and for the next millisecond, unless
+/// somebody waits for the peer to have it. Each batch costs both sides as much as many records do.
 const GATHER_US_MAX: u64 = 2_000;
 
 /// What has gathered this many bytes goes out all the same.
@@ -67,6 +68,12 @@ pub(super) struct Outbox {
     bytes: usize,
     in_flight: BTreeMap<CallId, Vec<Item>>,
     paused_until: Option<Instant>,
+    /// When what gathers goes out.
+    gathers_until: Option<Instant>,
+    /// When the last batch was sent.
+    last_sent: Option<Instant>,
+    /// Whether a write waits for the peer to have something that is queued.
+    is_awaited: bool,
 }
 
 impl Outbox {
@@ -74,6 +81,7 @@ impl Outbox {
     /// An older version of the same key is replaced, its waiters with it.
     pub(super) fn push(&mut self, mut item: Item, bytes_max: usize) -> Option<Item> {
         let hash = item.shipment.record.key.hash();
+        self.is_awaited |= !item.waiters.is_empty();
         if let Some(queued) = self.items.get_mut(&hash) {
             self.bytes -= queued.bytes();
             let newer = item.shipment.record.version >= queued.shipment.record.version;
@@ -104,13 +112,20 @@ impl Outbox {
         latency_us: Option<u64>,
     ) -> Option<Vec<Item>> {
         self.paused_until = self.paused_until.filter(|until| *until > now);
+        self.gathers_until = None;
         let paused = self.paused_until.is_some();
         if paused || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || self.items.is_empty() {
             return None;
         }
         let near = latency_us.is_some_and(|latency| latency <= GATHER_US_MAX);
-        if near && !self.in_flight.is_empty() && self.bytes < GATHERED_BYTES_MAX {
-            return None;
+        if near && self.bytes < GATHERED_BYTES_MAX {
+            if !self.in_flight.is_empty() {
+                return None;
+            }
+            if !self.is_awaited && self.last_sent == Some(now) {
+                self.gathers_until = Some(now.plus_ms(1));
+                return None;
+            }
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
@@ -133,6 +148,8 @@ impl Outbox {
             }
         }
         self.bytes -= bytes;
+        self.is_awaited &= !self.items.is_empty();
+        self.last_sent = Some(now);
         Some(batch)
     }
 
@@ -151,9 +168,9 @@ impl Outbox {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// When a paused queue goes on.
+    /// When a queue goes on that is paused or gathers.
     pub(super) fn resumes(&self) -> Option<Instant> {
-        self.paused_until.filter(|_| !self.items.is_empty())
+        self.paused_until.or(self.gathers_until).filter(|_| !self.items.is_empty())
     }
 
     /// Takes out what is not under way yet.
