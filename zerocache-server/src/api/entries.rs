@@ -42,13 +42,12 @@ pub(super) async fn handle(
     query: Option<&str>,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return get_at_once(api, raw_key, query);
+    }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
     match *method {
-        Method::GET | Method::HEAD => {
-            query.allow(&[])?;
-            get(api, &key)
-        }
         Method::PUT => {
             query.allow(&["ttl", "ack"])?;
             let (ttl, ack) = (query.ttl()?, query.ack()?);
@@ -62,6 +61,17 @@ pub(super) async fn handle(
         }
         _ => Err(ApiError::method(method, "/v1/entries/KEY").allowing("GET, HEAD, PUT, DELETE")),
     }
+}
+
+/// Answers a GET.
+pub(super) fn get_at_once(
+    api: &Api,
+    raw_key: &str,
+    query: Option<&str>,
+) -> Result<HttpResponse, ApiError> {
+    let key = key::from_path(raw_key, api.key_bytes_max)?;
+    Query::parse(query.unwrap_or_default())?.allow(&[])?;
+    get(api, &key)
 }
 
 /// Writes through the node.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::counters::HttpCounters;
-use super::guard::Guard;
+use super::guard::{Guard, Service};
 use super::io::{GuardedIo, Place, Shared};
 use super::limits::HttpLimits;
 use super::pause::{self, BEAT_MS};
@@ -44,7 +43,7 @@ pub struct Served {
     pub cut: usize,
 }
 
-/// Serves `router` on every connection of `listener` until `stop` completes, then closes: the
+/// Serves `service` on every connection of `listener` until `stop` completes, then closes: the
 /// listener and idle connections at once, the others when their request is answered, and what is
 /// left after `limits.close_timeout` by force.
 ///
@@ -57,14 +56,14 @@ pub struct Served {
 /// Dropping the future closes the listener and cuts every connection.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: impl Into<Service>,
     limits: HttpLimits,
     counters: Arc<HttpCounters>,
     stop: impl Future<Output = ()>,
 ) -> Served {
     let (closing, _) = watch::channel(());
     let mut listening = Listening {
-        router,
+        service: service.into(),
         builder: builder(&limits),
         limits: Arc::new(limits),
         counters,
@@ -123,7 +122,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 }
 
 struct Listening {
-    router: Router,
+    service: Service,
     builder: http1::Builder,
     limits: Arc<HttpLimits>,
     counters: Arc<HttpCounters>,
@@ -148,7 +147,7 @@ impl Listening {
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let io = GuardedIo::new(tcp, limits, counters, Arc::clone(&shared), place);
         let counters = Arc::clone(&self.counters);
-        let guard = Guard { router: self.router.clone(), counters, shared, peer };
+        let guard = Guard { service: self.service.clone(), counters, shared, peer };
         self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 
