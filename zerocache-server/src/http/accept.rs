@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -105,10 +105,8 @@ pub async fn serve(
 fn builder(limits: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        // Runs from the end of the response before: the time without a request. The time of a head
-        // once it has begun is shorter and kept by the stream.
-        .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
+        // The stream keeps the time of heads and of idleness, which costs less for each request.
+        .header_read_timeout(None)
         .max_headers(limits.headers_max)
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.buffer_bytes());
@@ -203,7 +201,7 @@ async fn connection(
     guard: Guard,
     mut closing: watch::Receiver<()>,
 ) {
-    let (counters, shared) = (Arc::clone(&guard.counters), Arc::clone(&guard.shared));
+    let counters = Arc::clone(&guard.counters);
     let service = service_fn(move |request| guard.clone().answer(request));
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut connection = pin!(connection);
@@ -218,10 +216,6 @@ async fn connection(
     let Err(error) = result else { return };
     if error.is_parse() {
         counters.bad_requests.add();
-    } else if error.is_timeout() && shared.has_served() {
-        counters.idle_timeouts.add();
-    } else if error.is_timeout() {
-        counters.header_timeouts.add();
     }
     tracing::debug!(%error, "a connection ended");
 }
