@@ -4,7 +4,6 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +14,10 @@ use zerocache_core::{
     ttl::Ttl,
     wire::{Ack, Request, Response, Status, Written},
 };
-use zerocache_net::{clock, transport::Call};
+use zerocache_net::{
+    clock,
+    transport::{Call, Short, What},
+};
 
 use super::engine::{Asked, Engine, is_invalid};
 use crate::Error;
@@ -83,9 +85,13 @@ impl Engine {
         let budget = Budget::new(now, total_ms);
         let bound_ms = if expect_soon { self.config.bounds.of(step.tier) } else { u64::MAX };
         let timeout_ms = budget.clip(now, bound_ms)?;
-        let message = self.message(request.message(), Some(step.node), timeout_ms);
-        let timeout = Duration::from_millis(timeout_ms);
-        let Some(call) = self.transport.try_call(step.address, message, timeout, waker) else {
+        let (node, key) = ((step.node, step.address), &request.key.as_bytes()[..]);
+        let what = match &request.value {
+            Some((value, ttl)) => What::Put(value, *ttl, request.ack),
+            None => What::Delete(request.ack),
+        };
+        let short = Short { node, what, key, now, timeout_ms, waker };
+        let Some(call) = self.transport.try_short(&short) else {
             self.directory.lock().not_sent(step.node, now);
             return None;
         };

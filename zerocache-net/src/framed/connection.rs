@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     clock,
-    transport::{NotTaken, Then},
+    transport::{NotTaken, Short, Then, What},
 };
 
 /// A stream to read from.
@@ -57,6 +57,12 @@ const QUIET_MS: u64 = 1_000;
 
 /// After this many reads what callers sent goes out, whatever else can be read.
 const READS_MAX: usize = 8;
+
+/// Values up to this size are copied to the line at once, in bytes.
+const SHORT_BYTES_MAX: usize = 32 << 10;
+
+/// What a read or write takes at most beyond key and value, in bytes.
+const SHORT_OVERHEAD_BYTES: usize = 32;
 
 /// While fewer requests wait to be sent than this part of those under way (1/4), writing is put off,
 /// at most so many times: the responses to the others let more callers send. Without it batches stay
@@ -104,16 +110,14 @@ impl Connection {
         self.line.poll_room(context)
     }
 
-    /// Sends a request, after which `waker` is woken if it is given. None when too many calls are under way or the connection is closed; nothing
+    /// Sends a request. None when too many calls are under way or the connection is closed; nothing
     /// was sent then.
     pub(super) fn call(
         self: &Arc<Self>,
         message: RequestMessage,
         timeout: Duration,
-        waker: Option<&Waker>,
     ) -> Option<FramedCall> {
-        let caller = waker.map_or(Caller::Nobody, |waker| Caller::Task(waker.clone()));
-        let id = self.send(message, timeout, caller).ok()?;
+        let id = self.send(message, timeout, Caller::Nobody).ok()?;
         Some(FramedCall { connection: Arc::clone(self), id, done: false })
     }
 
@@ -162,20 +166,33 @@ impl Connection {
         Ok(entered.id)
     }
 
-    /// Sends a read of `key` at `now`, after which `waker` is woken. Returns as [`call`](Self::call).
-    pub(super) fn call_get(
-        self: &Arc<Self>,
-        key: &[u8],
-        now: Instant,
-        timeout_ms: u64,
-        waker: &Waker,
-    ) -> Option<FramedCall> {
-        let deadline = now.plus_ms(timeout_ms);
-        let caller = Caller::Task(waker.clone());
-        let entered = self.calls.lock().enter(now, deadline, caller).ok()?;
+    /// Sends a read or a small write. None when it is not small, too many calls are under way or the
+    /// connection is closed; nothing was sent then.
+    pub(super) fn call_short(self: &Arc<Self>, short: &Short<'_>) -> Option<FramedCall> {
+        let Short { key, now, timeout_ms, .. } = *short;
+        let bytes = match short.what {
+            What::Put(value, ..) if value.len() > SHORT_BYTES_MAX => return None,
+            What::Put(value, ..) => key.len() + value.len(),
+            What::Get | What::Delete(_) => key.len(),
+        };
+        let caller = Caller::Task(short.waker.clone());
+        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms), caller).ok()?;
         let header = request_header(entered.id, now, timeout_ms);
         let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
-        self.line.append(header, key.len() + 8, |out| RequestMessage::encode_get(out, key));
+        let position =
+            self.line.append(header, bytes + SHORT_OVERHEAD_BYTES, |out| match short.what {
+                What::Get => RequestMessage::encode_get(out, key),
+                What::Put(value, ttl, ack) => {
+                    RequestMessage::encode_put(out, key, value, ttl, ack);
+                }
+                What::Delete(ack) => RequestMessage::encode_delete(out, key, ack),
+            });
+        // A read may be repeated whether it was sent or not.
+        if let Some(position) = position
+            && !matches!(short.what, What::Get)
+        {
+            self.calls.lock().sent(entered.id, position);
+        }
         match entered.flush() {
             Flush::Now => self.line.flush(),
             Flush::Soon | Flush::Later => self.line.flush_soon(),

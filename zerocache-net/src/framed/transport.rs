@@ -1,6 +1,6 @@
 //! Carries messages over framed connections, and over HTTP where there are none.
 
-use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, task::Waker, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
@@ -13,7 +13,7 @@ use super::{
     connection::Connection,
     pool::{Found, Link, Pool},
 };
-use crate::transport::{Call, Get, HttpTransport, NotTaken, Then, Transport, TransportError};
+use crate::transport::{Call, HttpTransport, NotTaken, Short, Then, Transport, TransportError};
 
 /// Says who calls: a Hello in its envelope.
 pub type Introduce = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
@@ -130,17 +130,6 @@ impl Transport for FramedTransport {
         }
     }
 
-    fn try_call(
-        &self,
-        to: SocketAddr,
-        message: RequestMessage,
-        timeout: Duration,
-        waker: &Waker,
-    ) -> Option<Call> {
-        let connection = self.open(message.envelope.to, to)?;
-        connection.call(message, timeout, Some(waker)).map(Call::framed)
-    }
-
     fn try_call_then(
         &self,
         to: SocketAddr,
@@ -154,10 +143,9 @@ impl Transport for FramedTransport {
         }
     }
 
-    fn try_get(&self, get: &Get<'_>) -> Option<Call> {
-        let (node, address) = get.node;
-        let connection = self.open(Some(node), address)?;
-        connection.call_get(get.key, get.now, get.timeout_ms, get.waker).map(Call::framed)
+    fn try_short(&self, short: &Short<'_>) -> Option<Call> {
+        let (node, address) = short.node;
+        self.open(Some(node), address)?.call_short(short).map(Call::framed)
     }
 }
 
@@ -189,13 +177,13 @@ impl FramedTransport {
                     return Err(CallFailure::NotSent);
                 }
                 let left = timeout.saturating_sub(crate::clock::elapsed().saturating_sub(started));
-                match connection.call(message, left, None) {
+                match connection.call(message, left) {
                     Some(call) => call.await,
                     None => Err(CallFailure::NotSent),
                 }
             }));
         }
-        match connection.call(message, timeout, None) {
+        match connection.call(message, timeout) {
             Some(call) => Call::framed(call),
             None => Call::ready(Err(CallFailure::NotSent)),
         }

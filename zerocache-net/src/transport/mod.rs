@@ -12,8 +12,9 @@ use std::{net::SocketAddr, task::Waker, time::Duration};
 use zerocache_core::{
     node::CallFailure,
     time::Instant,
+    ttl::Ttl,
     version::Incarnation,
-    wire::{RequestMessage, Response},
+    wire::{Ack, RequestMessage, Response},
 };
 
 pub use self::call::Call;
@@ -31,12 +32,14 @@ pub type Then = Box<dyn FnOnce(Result<Response, CallFailure>) + Send>;
 /// A request that was not taken, and what was to be done with its outcome.
 pub type NotTaken = Box<(RequestMessage, Then)>;
 
-/// A read to be sent in the shortest way.
+/// A read or write to be sent in the shortest way.
 #[derive(Debug)]
-pub struct Get<'a> {
+pub struct Short<'a> {
     /// Which node is meant, and where it stands.
     pub node: (Incarnation, SocketAddr),
-    /// What to read; a valid key.
+    /// What to do with it.
+    pub what: What<'a>,
+    /// A valid key.
     pub key: &'a [u8],
     /// The present.
     pub now: Instant,
@@ -44,6 +47,17 @@ pub struct Get<'a> {
     pub timeout_ms: u64,
     /// Who is woken at its end, before the call is polled.
     pub waker: &'a Waker,
+}
+
+/// What is to be done with a key.
+#[derive(Clone, Copy, Debug)]
+pub enum What<'a> {
+    /// Read it.
+    Get,
+    /// Store a value for it.
+    Put(&'a [u8], Ttl, Ack),
+    /// Delete it.
+    Delete(Ack),
 }
 
 /// Carries requests to nodes.
@@ -55,18 +69,6 @@ pub trait Transport: Send + Sync + 'static {
     /// # Cancellation
     /// Dropping the future gives the response up. The request may have been sent.
     fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call;
-
-    /// As [`call`](Self::call), if that can be done at once, after which `waker` is woken; none when
-    /// [`call`](Self::call) has to do it.
-    fn try_call(
-        &self,
-        _to: SocketAddr,
-        _message: RequestMessage,
-        _timeout: Duration,
-        _waker: &Waker,
-    ) -> Option<Call> {
-        None
-    }
 
     /// As [`call`](Self::call), if that can be done at once; `then` is given the outcome, on whatever
     /// task learns of it. Both come back when [`call`](Self::call) has to do it.
@@ -83,9 +85,9 @@ pub trait Transport: Send + Sync + 'static {
         Err(Box::new((message, then)))
     }
 
-    /// Sends a read in the shortest way, if there is one at once; none when [`call`](Self::call) has
-    /// to do it.
-    fn try_get(&self, _get: &Get<'_>) -> Option<Call> {
+    /// Sends a read or write in the shortest way, if there is one at once; none when
+    /// [`call`](Self::call) has to do it.
+    fn try_short(&self, _short: &Short<'_>) -> Option<Call> {
         None
     }
 }

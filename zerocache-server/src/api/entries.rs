@@ -85,7 +85,7 @@ fn get(api: &Api, key: &Key) -> Result<HttpResponse, ApiError> {
             let mut response = value.into_response();
             let headers = response.headers_mut();
             headers.insert(TTL_MS, HeaderValue::from(remaining_ms));
-            if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+            if let Ok(version) = HeaderValue::from_bytes(&version.to_text()) {
                 headers.insert(VERSION, version);
             }
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
