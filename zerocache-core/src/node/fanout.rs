@@ -9,7 +9,6 @@ use super::{
     Call, CallFailure, CallId, Effect, Event, Node, RequestId,
     outbox::{Item, Outbox, RelayRoute},
 };
-use bytes::Bytes;
 
 use crate::{
     cluster::{Member, Reach},
@@ -44,9 +43,6 @@ const RELAY_ATTEMPTS_MAX: u32 = 6;
 /// The pause after a failed send, in milliseconds, doubled with each attempt.
 const RETRY_MS: u64 = 50;
 
-/// Values up to this size are copied for the queues, in bytes.
-const COPIED_BYTES_MAX: usize = 4 << 10;
-
 /// Which of the receivers a write waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Waiting {
@@ -71,7 +67,7 @@ impl<L: LockFamily> Node<L> {
         if !self.view.members().any(Member::takes_writes) {
             return;
         }
-        let record = self.detached(record, now);
+        let record = self.to_queue(record, now);
         self.send_to_peers(now, &record, waiting.peers, out);
         for region in regions {
             let item = Item {
@@ -85,7 +81,7 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Sends a record, detached already, to all local peers.
+    /// Sends a record to all local peers.
     fn send_to_peers(
         &mut self,
         now: Now,
@@ -107,23 +103,14 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// The record as a queue may hold it: with the store's own bytes of the value, or a copy, so that
-    /// a silent peer's queue does not keep the buffers alive from which values were read.
-    fn detached(&self, record: &Record, now: Now) -> Record {
-        let (key, version) = (record.key.detached(), record.version);
-        let Change::Put { value, metadata, expires } = &record.change else {
-            return Record { key, version, change: Change::Delete };
-        };
-        // The store shares large values, and copies small ones as this does.
-        let stored = (value.len() > COPIED_BYTES_MAX)
-            .then(|| self.store.peek(&record.key, now))
-            .flatten()
-            .filter(|entry| entry.version == version);
-        let (value, metadata) = match stored {
-            Some(entry) => (entry.value, entry.metadata),
-            None => (Bytes::copy_from_slice(value), Bytes::copy_from_slice(metadata)),
-        };
-        Record { key, version, change: Change::Put { value, metadata, expires: *expires } }
+    /// The record as the queues may hold it. Where a peer is slow it is a copy, so that a queue does not
+    /// keep the buffers alive from which values were read; otherwise they are gone in a moment.
+    fn to_queue(&self, record: &Record, now: Now) -> Record {
+        let mut record = record.clone();
+        if self.outboxes.values().any(|outbox| outbox.is_slow(now.mono)) {
+            record.detach();
+        }
+        record
     }
 
     /// Sends to the best relay of the item's region that has not failed to take it; when all have,
@@ -313,7 +300,11 @@ impl<L: LockFamily> Node<L> {
     ) {
         let bytes_max = self.config.outbox_bytes_max;
         let outbox = self.outboxes.entry(peer).or_default();
-        let full = batch.into_iter().filter_map(|item| outbox.push(item, bytes_max)).collect();
+        let full = batch.into_iter().filter_map(|mut item| {
+            item.detach();
+            outbox.push(item, bytes_max)
+        });
+        let full = full.collect();
         if pause_ms > 0 {
             outbox.pause(now.mono.plus_ms(pause_ms));
         }
@@ -356,6 +347,7 @@ impl<L: LockFamily> Node<L> {
         }
         for mut item in batch {
             item.attempts += 1;
+            item.detach();
             let attempts_max = if item.relay.is_some() { RELAY_ATTEMPTS_MAX } else { ATTEMPTS_MAX };
             if item.attempts >= attempts_max {
                 hopeless.push(item);
@@ -474,7 +466,7 @@ impl<L: LockFamily> Node<L> {
             // before may have died in the middle.
             if relay && receipt == Receipt::Holds(record.version) {
                 self.note_missing(now, |member, own| member.info.region == own);
-                self.send_to_peers(now, &self.detached(&record, now), None, out);
+                self.send_to_peers(now, &self.to_queue(&record, now), None, out);
             }
             receipts.push(receipt);
         }

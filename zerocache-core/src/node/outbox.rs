@@ -26,6 +26,9 @@ const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// somebody waits for the peer to have it. Each batch costs both sides as much as many records do.
 const GATHER_US_MAX: u64 = 2_000;
 
+/// A peer that has not answered for this long is slow, in milliseconds.
+const SLOW_MS: u64 = 20;
+
 /// What has gathered this many bytes goes out all the same.
 const GATHERED_BYTES_MAX: usize = 64 << 10;
 
@@ -54,6 +57,12 @@ pub(super) struct RelayRoute {
 }
 
 impl Item {
+    /// Copies what it carries out of the buffers from which it was read, which it would keep alive for
+    /// as long as it waits.
+    pub(super) fn detach(&mut self) {
+        self.shipment.record.detach();
+    }
+
     /// What it takes in a queue and on its way.
     pub(super) fn bytes(&self) -> usize {
         self.shipment.record.payload_bytes() + 128
@@ -151,6 +160,13 @@ impl Outbox {
         self.is_awaited &= !self.items.is_empty();
         self.last_sent = Some(now);
         Some(batch)
+    }
+
+    /// Whether what is queued now may wait for long: the peer failed, or has not answered for a while.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        let waits = |sent: Instant| now.since_ms(sent) >= SLOW_MS;
+        let unanswered = !self.in_flight.is_empty() && self.last_sent.is_some_and(waits);
+        unanswered || self.paused_until.is_some()
     }
 
     /// Notes that a batch is under way.
