@@ -46,6 +46,15 @@ pub enum Change {
 }
 
 impl Record {
+    /// Copies key, value and metadata into allocations of their own.
+    pub fn detach(&mut self) {
+        self.key = self.key.detached();
+        if let Change::Put { value, metadata, .. } = &mut self.change {
+            *value = Bytes::copy_from_slice(value);
+            *metadata = Bytes::copy_from_slice(metadata);
+        }
+    }
+
     /// The bytes that the record carries: key, value and metadata.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {

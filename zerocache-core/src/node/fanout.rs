@@ -9,14 +9,13 @@ use super::{
     Call, CallFailure, CallId, Effect, Event, Node, RequestId,
     outbox::{Item, Outbox, RelayRoute},
 };
-use bytes::Bytes;
 
 use crate::{
     cluster::{Member, Reach},
     entry::{Applied, Change, Record},
     key::KeyHash,
     store::LockFamily,
-    time::Now,
+    time::{Instant, Now},
     version::Incarnation,
     wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
 };
@@ -68,7 +67,7 @@ impl<L: LockFamily> Node<L> {
         if !self.view.members().any(Member::takes_writes) {
             return;
         }
-        let record = self.detached(record, now);
+        let record = self.to_queue(record, now);
         self.send_to_peers(now, &record, waiting.peers, out);
         for region in regions {
             let item = Item {
@@ -82,7 +81,7 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Sends a record, detached already, to all local peers.
+    /// Sends a record to all local peers.
     fn send_to_peers(
         &mut self,
         now: Now,
@@ -104,19 +103,14 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// The record as a queue may hold it: with the store's own bytes of the value, or a copy, so that
-    /// a silent peer's queue does not keep the buffers alive from which values were read.
-    fn detached(&self, record: &Record, now: Now) -> Record {
-        let (key, version) = (record.key.detached(), record.version);
-        let Change::Put { value, metadata, expires } = &record.change else {
-            return Record { key, version, change: Change::Delete };
-        };
-        let stored = self.store.peek(&record.key, now).filter(|entry| entry.version == version);
-        let (value, metadata) = match stored {
-            Some(entry) => (entry.value, entry.metadata),
-            None => (Bytes::copy_from_slice(value), Bytes::copy_from_slice(metadata)),
-        };
-        Record { key, version, change: Change::Put { value, metadata, expires: *expires } }
+    /// The record as the queues may hold it. Where a peer is slow it is a copy, so that a queue does not
+    /// keep the buffers alive from which values were read; otherwise they are gone in a moment.
+    fn to_queue(&self, record: &Record, now: Now) -> Record {
+        let mut record = record.clone();
+        if self.outboxes.values().any(|outbox| outbox.is_slow(now.mono)) {
+            record.detach();
+        }
+        record
     }
 
     /// Sends to the best relay of the item's region that has not failed to take it; when all have,
@@ -169,8 +163,10 @@ impl<L: LockFamily> Node<L> {
         let local = member.info.region == self.config.info.region;
         let to = (member.address, Some(peer));
         let base_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
-        let travel_ms = 3 * member.latency.micros().unwrap_or(0) / 1_000;
-        while let Some(batch) = self.outboxes.get_mut(&peer).and_then(|o| o.next_batch(now.mono)) {
+        let latency_us = member.latency.micros();
+        let travel_ms = 3 * latency_us.unwrap_or(0) / 1_000;
+        let next = |node: &mut Self| node.outboxes.get_mut(&peer)?.next_batch(now.mono, latency_us);
+        while let Some(batch) = next(self) {
             let bytes: usize = batch.iter().map(Item::bytes).sum();
             let transfer_ms = bytes as u64 / BYTES_PER_MS_MIN;
             let timeout_ms = (base_ms + travel_ms + transfer_ms).min(BATCH_TIMEOUT_MS_MAX);
@@ -181,6 +177,15 @@ impl<L: LockFamily> Node<L> {
                 outbox.sent(call, batch);
             }
         }
+        let resumes = self.outboxes.get(&peer).and_then(Outbox::resumes);
+        self.flush_by(resumes);
+    }
+
+    /// Looks at the queues no later than `at`.
+    fn flush_by(&mut self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
+        }
     }
 
     pub(super) fn tick_outboxes(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -190,8 +195,7 @@ impl<L: LockFamily> Node<L> {
         for peer in due {
             self.flush(now, peer, out);
         }
-        let next = self.outboxes.values().filter_map(|outbox| outbox.resumes()).min();
-        self.wake_by(next);
+        self.flush_at = self.outboxes.values().filter_map(Outbox::resumes).min();
     }
 
     pub(super) fn batch_answered(
@@ -296,12 +300,16 @@ impl<L: LockFamily> Node<L> {
     ) {
         let bytes_max = self.config.outbox_bytes_max;
         let outbox = self.outboxes.entry(peer).or_default();
-        let full = batch.into_iter().filter_map(|item| outbox.push(item, bytes_max)).collect();
+        let full = batch.into_iter().filter_map(|mut item| {
+            item.detach();
+            outbox.push(item, bytes_max)
+        });
+        let full = full.collect();
         if pause_ms > 0 {
             outbox.pause(now.mono.plus_ms(pause_ms));
         }
         let resumes = outbox.resumes();
-        self.wake_by(resumes);
+        self.flush_by(resumes);
         self.give_up(now, Some(peer), full, out);
     }
 
@@ -339,6 +347,7 @@ impl<L: LockFamily> Node<L> {
         }
         for mut item in batch {
             item.attempts += 1;
+            item.detach();
             let attempts_max = if item.relay.is_some() { RELAY_ATTEMPTS_MAX } else { ATTEMPTS_MAX };
             if item.attempts >= attempts_max {
                 hopeless.push(item);
@@ -351,8 +360,8 @@ impl<L: LockFamily> Node<L> {
         }
         self.reroute_queued(now, peer, out);
         self.give_up(now, Some(peer), hopeless, out);
-        let resumes = self.outboxes.get(&peer).and_then(|outbox| outbox.resumes());
-        self.wake_by(resumes);
+        let resumes = self.outboxes.get(&peer).and_then(Outbox::resumes);
+        self.flush_by(resumes);
     }
 
     /// Sends what waits behind a failed batch to other relays: it need not wait for its own failure.
@@ -457,7 +466,7 @@ impl<L: LockFamily> Node<L> {
             // before may have died in the middle.
             if relay && receipt == Receipt::Holds(record.version) {
                 self.note_missing(now, |member, own| member.info.region == own);
-                self.send_to_peers(now, &self.detached(&record, now), None, out);
+                self.send_to_peers(now, &self.to_queue(&record, now), None, out);
             }
             receipts.push(receipt);
         }

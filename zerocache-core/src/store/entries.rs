@@ -1,5 +1,7 @@
 //! The entries of one part: a table by hash, two queues, and an agenda of expiries over one slab.
 
+use alloc::boxed::Box;
+
 use hashbrown::HashTable;
 
 use super::{
@@ -90,6 +92,13 @@ impl Entries {
         self.table.insert_unique(table_hash(bits), place, hasher);
         self.link(place, Class::Unread, tick);
         self.due.note(place, expires.as_millis());
+    }
+
+    /// The class and weight of the slot at `place`, which is about to be replaced, and its allocation,
+    /// to be used again.
+    pub fn give_way(&mut self, place: u32) -> ((Class, u64), Option<Box<[u8]>>) {
+        let slot = &mut self.slots[place];
+        ((slot.class, slot.weight()), slot.take_allocation())
     }
 
     /// Puts an entry in the place of one with a key of the same hash, as unread.

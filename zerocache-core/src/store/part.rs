@@ -156,8 +156,11 @@ impl Part {
                     self.counts.unkept += 1;
                     self.drop_for(hash, place, record.version);
                 } else {
-                    let slot = Slot::new((hash, key), metadata, value, record.version, *expires);
-                    self.put(hash, place, slot, tick);
+                    let replaced = place.map(|place| self.entries.give_way(place));
+                    let (old, spare) = replaced.unzip();
+                    let stamps = (record.version, *expires);
+                    let slot = Slot::new((hash, key), metadata, value, stamps, spare.flatten());
+                    self.put(hash, place.zip(old), slot, tick);
                 }
             }
             Change::Put { .. } => {
@@ -233,13 +236,12 @@ impl Part {
         &self.counts
     }
 
-    fn put(&mut self, hash: KeyHash, place: Option<u32>, slot: Slot, tick: u32) {
+    /// Puts a slot in, in the place of one of a class and weight if one is given.
+    fn put(&mut self, hash: KeyHash, replaced: Option<(u32, (Class, u64))>, slot: Slot, tick: u32) {
         self.counts.puts += 1;
         let weight = slot.weight();
-        match place {
-            Some(place) => {
-                let old = self.entries.slot(place);
-                let (class, old_weight) = (old.class, old.weight());
+        match replaced {
+            Some((place, (class, old_weight))) => {
                 self.charge(class, old_weight, false);
                 self.entries.replace(place, slot, tick);
             }

@@ -117,7 +117,7 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// Copies an entry into its own allocation.
+    /// Copies an entry into its own allocation: into `spare`, if that is of its size.
     ///
     /// # Panics
     /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
@@ -126,8 +126,8 @@ impl Slot {
         (hash, key): (KeyHash, &[u8]),
         metadata: &[u8],
         value: &[u8],
-        version: Version,
-        expires: Instant,
+        (version, expires): (Version, Instant),
+        spare: Option<Box<[u8]>>,
     ) -> Self {
         let metadata_bytes = u16::try_from(metadata.len());
         let key_bytes = u32::try_from(key.len());
@@ -135,13 +135,21 @@ impl Slot {
             panic!("{} bytes of key, {} of metadata", key.len(), metadata.len());
         };
         Self {
-            block: Block::new(key, metadata, value),
+            block: Block::new([key, metadata, value], spare),
             version,
             expires,
             hash_bits: hash_bits(hash),
             key_bytes,
             metadata_bytes,
             ..Self::default()
+        }
+    }
+
+    /// Takes the allocation out, if it is nobody else's; the slot is to be replaced then.
+    pub fn take_allocation(&mut self) -> Option<Box<[u8]>> {
+        match &mut self.block {
+            Block::Copied(bytes) => Some(core::mem::take(bytes)),
+            Block::Shared(_) => None,
         }
     }
 
@@ -197,11 +205,13 @@ impl Slot {
 }
 
 impl Block {
-    fn new(key: &[u8], metadata: &[u8], value: &[u8]) -> Self {
-        let mut data = Vec::with_capacity(key.len() + metadata.len() + value.len());
-        data.extend_from_slice(key);
-        data.extend_from_slice(metadata);
-        data.extend_from_slice(value);
+    fn new(contents: [&[u8]; 3], spare: Option<Box<[u8]>>) -> Self {
+        let bytes = contents.iter().map(|content| content.len()).sum();
+        // A value is most often replaced by one of the same size.
+        let spare = spare.filter(|spare| spare.len() == bytes);
+        let mut data = spare.map_or_else(|| Vec::with_capacity(bytes), Vec::from);
+        data.clear();
+        contents.iter().for_each(|content| data.extend_from_slice(content));
         if data.len() > COPIED_BYTES_MAX {
             Self::Shared(Box::new(Bytes::from(data)))
         } else {

@@ -7,14 +7,41 @@ use std::task::Waker;
 
 use zerocache_core::{node::CallFailure, time::Instant, wire::Response};
 
+use crate::transport::Then;
+
 /// Most calls under way on one connection, given up ones included.
 const CALLS_MAX: usize = 16_384;
 
 /// The end of a call.
 pub(super) type Ended = Result<Response, CallFailure>;
 
+/// Who learns of the end of a call.
+pub(super) enum Caller {
+    /// Nobody has asked yet.
+    Nobody,
+    /// A task that fetches the result.
+    Task(Waker),
+    /// A function that is given it.
+    Function(Then),
+}
+
+/// What is to be done about a call that has ended, once no lock is held.
+pub(super) enum Due {
+    Wake(Waker),
+    Call(Then, Ended),
+}
+
+impl Due {
+    pub(super) fn perform(self) {
+        match self {
+            Self::Wake(waker) => waker.wake(),
+            Self::Call(then, ended) => then(ended),
+        }
+    }
+}
+
 /// The table of calls.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Calls {
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -24,7 +51,6 @@ pub(super) struct Calls {
     closed: bool,
 }
 
-#[derive(Debug)]
 enum Slot {
     Free,
     Waiting(Waiting),
@@ -39,13 +65,29 @@ enum Slot {
     },
 }
 
-#[derive(Debug)]
 struct Waiting {
     sent: Instant,
     deadline: Instant,
     /// How many bytes the line had been given before it; none until it was sent.
     position: Option<u64>,
-    waker: Option<Waker>,
+    caller: Caller,
+}
+
+impl Waiting {
+    /// Ends the call: what is to be done about it, and what is left in its slot until its response
+    /// came, if that is still due.
+    fn end(&mut self, result: Ended, response_due: bool) -> (Option<Due>, Slot) {
+        let response_due = response_due.then_some(self.sent);
+        let due = match std::mem::replace(&mut self.caller, Caller::Nobody) {
+            Caller::Nobody => None,
+            Caller::Task(waker) => Some(Due::Wake(waker)),
+            Caller::Function(then) => {
+                let slot = response_due.map_or(Slot::Free, |sent| Slot::GivenUp { sent });
+                return (Some(Due::Call(then, result)), slot);
+            }
+        };
+        (due, Slot::Ended { result, response_due })
+    }
 }
 
 /// A call that was just entered.
@@ -64,34 +106,34 @@ const fn id_of(index: usize) -> u32 {
 }
 
 impl Calls {
-    /// Enters a call; none when too many are under way or the connection is closed.
+    /// Enters a call. The caller comes back when too many are under way or the connection is closed.
     ///
-    /// `waker` is woken at its end, unless a later fetch names another one.
+    /// `caller` learns of its end, unless a later fetch names another task.
     pub(super) fn enter(
         &mut self,
         now: Instant,
         deadline: Instant,
-        waker: Option<Waker>,
-    ) -> Option<Entered> {
+        caller: Caller,
+    ) -> Result<Entered, Caller> {
         if self.closed {
-            return None;
+            return Err(caller);
         }
-        let waiting = Waiting { sent: now, deadline, position: None, waker };
         let index = match self.free.pop() {
             Some(index) => index as usize,
             None if self.slots.len() < CALLS_MAX => {
                 self.slots.push(Slot::Free);
                 self.slots.len() - 1
             }
-            None => return None,
+            None => return Err(caller),
         };
+        let waiting = Waiting { sent: now, deadline, position: None, caller };
         self.slots[index] = Slot::Waiting(waiting);
         self.waiting += 1;
         let sweep_earlier = self.sweep_at.is_none_or(|at| deadline < at);
         if sweep_earlier {
             self.sweep_at = Some(deadline);
         }
-        Some(Entered { id: id_of(index), alone: self.waiting == 1, sweep_earlier })
+        Ok(Entered { id: id_of(index), alone: self.waiting == 1, sweep_earlier })
     }
 
     /// Notes where on the line a call's request begins.
@@ -110,8 +152,10 @@ impl Calls {
     pub(super) fn fetch(&mut self, id: u32, waker: &Waker) -> Option<Ended> {
         match self.slot(id)? {
             Slot::Waiting(waiting) => {
-                if !waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    waiting.waker = Some(waker.clone());
+                let known =
+                    matches!(&waiting.caller, Caller::Task(known) if known.will_wake(waker));
+                if !known {
+                    waiting.caller = Caller::Task(waker.clone());
                 }
                 None
             }
@@ -161,15 +205,18 @@ impl Calls {
         }
     }
 
-    /// A response came. Returns who is to be woken.
-    pub(super) fn answered(&mut self, id: u32, result: Ended) -> Option<Waker> {
+    /// A response came. Returns what is to be done about it.
+    pub(super) fn answered(&mut self, id: u32, result: Ended) -> Option<Due> {
         let slot = self.slot(id)?;
         match slot {
             Slot::Waiting(waiting) => {
-                let waker = waiting.waker.take();
-                *slot = Slot::Ended { result, response_due: None };
+                let (due, left) = waiting.end(result, false);
+                if matches!(left, Slot::Free) {
+                    self.free.push(id - 1);
+                }
+                self.slots[id as usize - 1] = left;
                 self.waiting -= 1;
-                waker
+                due
             }
             Slot::Ended { response_due, .. } => {
                 *response_due = None;
@@ -189,9 +236,9 @@ impl Calls {
         self.sweep_at
     }
 
-    /// Ends the calls whose deadline has passed. Their callers are added to `wake`, their ids to
-    /// `ended`.
-    pub(super) fn sweep(&mut self, now: Instant, wake: &mut Vec<Waker>, ended: &mut Vec<u32>) {
+    /// Ends the calls whose deadline has passed. What is to be done about them is added to `due`, their
+    /// ids to `ended`.
+    pub(super) fn sweep(&mut self, now: Instant, due: &mut Vec<Due>, ended: &mut Vec<u32>) {
         let mut next: Option<Instant> = None;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Slot::Waiting(waiting) = slot else { continue };
@@ -199,10 +246,10 @@ impl Calls {
                 next = Some(next.map_or(waiting.deadline, |at| at.min(waiting.deadline)));
                 continue;
             }
-            wake.extend(waiting.waker.take());
+            let (what, left) = waiting.end(Err(CallFailure::NoAnswer), true);
+            due.extend(what);
             ended.push(id_of(index));
-            let response_due = Some(waiting.sent);
-            *slot = Slot::Ended { result: Err(CallFailure::NoAnswer), response_due };
+            *slot = left;
             self.waiting -= 1;
         }
         self.sweep_at = next;
@@ -218,6 +265,11 @@ impl Calls {
         sent.min()
     }
 
+    /// How many callers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Whether no caller waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting == 0
@@ -229,19 +281,20 @@ impl Calls {
         &mut self,
         accepted: u64,
         unsent: impl Fn(u32) -> bool,
-        wake: &mut Vec<Waker>,
+        due: &mut Vec<Due>,
     ) {
         self.closed = true;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Slot::Waiting(waiting) = slot else { continue };
-            wake.extend(waiting.waker.take());
             let begun = waiting.position.is_some_and(|position| position < accepted);
             let failure = if !begun || unsent(id_of(index)) {
                 CallFailure::NotSent
             } else {
                 CallFailure::NoAnswer
             };
-            *slot = Slot::Ended { result: Err(failure), response_due: None };
+            let (what, left) = waiting.end(Err(failure), false);
+            due.extend(what);
+            *slot = left;
         }
         self.waiting = 0;
         self.sweep_at = None;
@@ -267,43 +320,44 @@ mod tests {
     #[test]
     fn a_response_ends_its_call_and_frees_the_id() {
         let mut calls = Calls::default();
-        let first = calls.enter(at(0), at(500), None).unwrap();
-        let second = calls.enter(at(0), at(400), None).unwrap();
+        let first = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
+        let second = calls.enter(at(0), at(400), Caller::Nobody).ok().unwrap();
         assert!(first.alone && !second.alone && second.sweep_earlier);
         assert_eq!(fetch(&mut calls, first.id), None);
         calls.answered(first.id, Ok(Response::Done));
         assert_eq!(fetch(&mut calls, first.id), Some(Ok(Response::Done)));
-        assert_eq!(calls.enter(at(1), at(500), None).unwrap().id, first.id);
+        assert_eq!(calls.enter(at(1), at(500), Caller::Nobody).ok().unwrap().id, first.id);
         assert_eq!(fetch(&mut calls, second.id), None);
     }
 
     #[test]
     fn an_id_waits_for_the_response_of_a_call_that_was_given_up_or_timed_out() {
         let mut calls = Calls::default();
-        let gone = calls.enter(at(0), at(500), None).unwrap();
-        let late = calls.enter(at(0), at(500), None).unwrap();
+        let gone = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
+        let late = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
         assert!(calls.give_up(gone.id));
-        let (mut wake, mut ended) = (Vec::new(), Vec::new());
-        calls.sweep(at(499), &mut wake, &mut ended);
+        let (mut due, mut ended) = (Vec::new(), Vec::new());
+        calls.sweep(at(499), &mut due, &mut ended);
         assert_eq!((ended.len(), calls.sweep_at()), (0, Some(at(500))));
-        calls.sweep(at(500), &mut wake, &mut ended);
+        calls.sweep(at(500), &mut due, &mut ended);
         assert_eq!((ended.as_slice(), calls.sweep_at()), (&[late.id][..], None));
         assert_eq!(fetch(&mut calls, late.id), Some(Err(CallFailure::NoAnswer)));
         assert_eq!(calls.oldest_overdue(), Some(at(0)));
-        let other = calls.enter(at(600), at(900), None).unwrap();
+        let other = calls.enter(at(600), at(900), Caller::Nobody).ok().unwrap();
         assert!(other.id != gone.id && other.id != late.id);
         calls.answered(gone.id, Ok(Response::Done));
         calls.answered(late.id, Ok(Response::Done));
         assert_eq!(calls.oldest_overdue(), None);
         assert_eq!(fetch(&mut calls, other.id), None);
-        let again = [calls.enter(at(600), at(900), None), calls.enter(at(600), at(900), None)];
+        let again = [(); 2].map(|()| calls.enter(at(600), at(900), Caller::Nobody).ok());
         assert!(again.iter().flatten().all(|call| [gone.id, late.id].contains(&call.id)));
     }
 
     #[test]
     fn the_end_of_a_connection_tells_what_was_sent() {
         let mut calls = Calls::default();
-        let ids: Vec<_> = (0..4).map(|_| calls.enter(at(0), at(500), None).unwrap().id).collect();
+        let ids: Vec<_> =
+            (0..4).map(|_| calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap().id).collect();
         for (id, position) in ids.iter().zip([0, 100, 200]) {
             calls.sent(*id, position);
         }
@@ -312,13 +366,13 @@ mod tests {
         let failures: Vec<_> = failures.collect();
         use CallFailure::{NoAnswer, NotSent};
         assert_eq!(failures, [NotSent, NoAnswer, NotSent, NotSent]);
-        assert!(calls.enter(at(1), at(2), None).is_none());
+        assert!(calls.enter(at(1), at(2), Caller::Nobody).is_err());
     }
 
     #[test]
     fn a_request_that_was_sent_while_its_connection_ended_may_have_arrived() {
         let mut calls = Calls::default();
-        let call = calls.enter(at(0), at(500), None).unwrap();
+        let call = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
         calls.close(100, |_| false, &mut Vec::new());
         calls.sent(call.id, 50);
         assert_eq!(fetch(&mut calls, call.id), Some(Err(CallFailure::NoAnswer)));
@@ -331,7 +385,7 @@ mod tests {
             assert!(calls.answered(id, Ok(Response::Done)).is_none());
             assert!(!calls.give_up(id));
         }
-        let call = calls.enter(at(0), at(500), None).unwrap();
+        let call = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
         calls.answered(call.id, Ok(Response::Done));
         assert!(calls.answered(call.id, Ok(Response::NotFound { warming: false })).is_none());
         assert_eq!(fetch(&mut calls, call.id), Some(Ok(Response::Done)));

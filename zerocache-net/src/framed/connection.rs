@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -32,11 +32,14 @@ use zerocache_core::{
 };
 
 use super::{
-    calls::{Calls, Ended, Entered},
+    calls::{Caller, Calls, Due, Ended, Entered},
     inbox::{Inbox, Incoming},
     line::{BoxedWrite, Encode, Flush, Line, Withdrawn},
 };
-use crate::clock;
+use crate::{
+    clock,
+    transport::{NotTaken, Short, Then, What},
+};
 
 /// A stream to read from.
 pub(super) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
@@ -54,6 +57,18 @@ const QUIET_MS: u64 = 1_000;
 
 /// After this many reads what callers sent goes out, whatever else can be read.
 const READS_MAX: usize = 8;
+
+/// Values up to this size are copied to the line at once, in bytes.
+const SHORT_BYTES_MAX: usize = 32 << 10;
+
+/// What a read or write takes at most beyond key and value, in bytes.
+const SHORT_OVERHEAD_BYTES: usize = 32;
+
+/// While fewer requests wait to be sent than this part of those under way (1/4), writing is put off,
+/// at most so many times: the responses to the others let more callers send. Without it batches stay
+/// as small as they happen to be.
+const GATHERED_SHARE: usize = 4;
+const PATIENCE: usize = 2;
 
 /// A connection to a node.
 pub(super) struct Connection {
@@ -99,16 +114,46 @@ impl Connection {
     /// was sent then.
     pub(super) fn call(
         self: &Arc<Self>,
-        mut message: RequestMessage,
+        message: RequestMessage,
         timeout: Duration,
     ) -> Option<FramedCall> {
+        let id = self.send(message, timeout, Caller::Nobody).ok()?;
+        Some(FramedCall { connection: Arc::clone(self), id, done: false })
+    }
+
+    /// Sends a request, whose end `then` is given. Both come back when too many calls are under way or
+    /// the connection is closed; nothing was sent then.
+    pub(super) fn call_then(
+        &self,
+        message: RequestMessage,
+        timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        let Err(refused) = self.send(message, timeout, Caller::Function(then)) else {
+            return Ok(());
+        };
+        match *refused {
+            (message, Caller::Function(then)) => Err(Box::new((message, then))),
+            (_, Caller::Nobody | Caller::Task(_)) => Ok(()),
+        }
+    }
+
+    fn send(
+        &self,
+        mut message: RequestMessage,
+        timeout: Duration,
+        caller: Caller,
+    ) -> Result<u32, Box<(RequestMessage, Caller)>> {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms), None)?;
+        let deadline = now.plus_ms(timeout_ms);
+        let entered = match self.calls.lock().enter(now, deadline, caller) {
+            Ok(entered) => entered,
+            Err(caller) => return Err(Box::new((message, caller))),
+        };
         message.envelope.sent_ms = now.as_millis();
         message.envelope.timeout_ms = timeout_ms;
         let header = request_header(entered.id, now, timeout_ms);
-        let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
         let outgoing = Outgoing { message: &message, known: &self.known, now };
         let position = self.line.send(header, &outgoing, entered.flush());
         // A read may be repeated whether it was sent or not.
@@ -118,28 +163,47 @@ impl Connection {
             self.calls.lock().sent(entered.id, position);
         }
         self.note_deadline(&entered);
-        Some(call)
+        Ok(entered.id)
     }
 
-    /// Sends a read of `key` at `now`, after which `waker` is woken. Returns as [`call`](Self::call).
-    pub(super) fn call_get(
-        self: &Arc<Self>,
-        key: &[u8],
-        now: Instant,
-        timeout_ms: u64,
-        waker: &Waker,
-    ) -> Option<FramedCall> {
-        let deadline = now.plus_ms(timeout_ms);
-        let entered = self.calls.lock().enter(now, deadline, Some(waker.clone()))?;
+    /// Sends a read or a small write. None when it is not small, too many calls are under way or the
+    /// connection is closed; nothing was sent then.
+    pub(super) fn call_short(self: &Arc<Self>, short: &Short<'_>) -> Option<FramedCall> {
+        let Short { key, now, timeout_ms, .. } = *short;
+        let bytes = match short.what {
+            What::Put(value, ..) if value.len() > SHORT_BYTES_MAX => return None,
+            What::Put(value, ..) => key.len() + value.len(),
+            What::Get | What::Delete(_) => key.len(),
+        };
+        let caller = Caller::Task(short.waker.clone());
+        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms), caller).ok()?;
         let header = request_header(entered.id, now, timeout_ms);
         let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
-        self.line.append(header, key.len() + 8, |out| RequestMessage::encode_get(out, key));
+        let position =
+            self.line.append(header, bytes + SHORT_OVERHEAD_BYTES, |out| match short.what {
+                What::Get => RequestMessage::encode_get(out, key),
+                What::Put(value, ttl, ack) => {
+                    RequestMessage::encode_put(out, key, value, ttl, ack);
+                }
+                What::Delete(ack) => RequestMessage::encode_delete(out, key, ack),
+            });
+        // A read may be repeated whether it was sent or not.
+        if let Some(position) = position
+            && !matches!(short.what, What::Get)
+        {
+            self.calls.lock().sent(entered.id, position);
+        }
         match entered.flush() {
             Flush::Now => self.line.flush(),
             Flush::Soon | Flush::Later => self.line.flush_soon(),
         }
         self.note_deadline(&entered);
         Some(call)
+    }
+
+    /// Whether few of the requests under way wait to be sent.
+    fn is_gathering(&self) -> bool {
+        self.line.unsent() * GATHERED_SHARE < self.calls.lock().waiting()
     }
 
     fn note_deadline(&self, entered: &Entered) {
@@ -166,19 +230,19 @@ impl Connection {
     }
 
     fn sweep(&self, now: Instant) {
-        let (mut wake, mut ended) = (Vec::new(), Vec::new());
-        self.calls.lock().sweep(now, &mut wake, &mut ended);
+        let (mut due, mut ended) = (Vec::new(), Vec::new());
+        self.calls.lock().sweep(now, &mut due, &mut ended);
         for id in ended {
             self.withdraw(id);
         }
-        wake_all(&mut wake);
+        perform_all(&mut due);
     }
 
     fn close(&self) {
         let taken = self.line.close();
-        let mut wake = Vec::new();
-        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut wake);
-        wake_all(&mut wake);
+        let mut due = Vec::new();
+        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut due);
+        perform_all(&mut due);
     }
 }
 
@@ -218,11 +282,12 @@ impl Drop for Closing<'_> {
 async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
     let mut watch = Watch::new(clock::mono());
     let mut batch = Vec::new();
-    let mut wake = Vec::new();
+    let mut due = Vec::new();
     let mut timer = pin!(sleep(Duration::ZERO));
     let mut armed = Instant::default();
     // Reads since the last write that may have led callers to send again.
     let mut reads = 0;
+    let mut patience = PATIENCE;
     loop {
         let now = clock::mono();
         if let Err(error) = take_responses(&mut inbox, now, &mut batch) {
@@ -231,9 +296,9 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         let answered = batch.len();
         if answered > 0 {
             let mut calls = connection.calls.lock();
-            wake.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
+            due.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
             drop(calls);
-            wake_all(&mut wake);
+            perform_all(&mut due);
         }
         if answered > 1 {
             reads += 1;
@@ -242,10 +307,10 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         if watch.is_over(connection, now, &mut inbox) {
             return;
         }
-        let due = watch.due(connection, now);
-        if due != armed {
-            armed = due;
-            timer.set(sleep(due.since(now)));
+        let look_at = watch.look_at(connection, now);
+        if look_at != armed {
+            armed = look_at;
+            timer.set(sleep(look_at.since(now)));
         }
         let may_read = reads < READS_MAX;
         match next_event(connection, &mut read, &mut inbox, timer.as_mut(), may_read).await {
@@ -256,11 +321,17 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
                 connection.sweep(clock::mono());
             }
             Event::Flush => {
+                if patience > 0 && connection.is_gathering() {
+                    patience -= 1;
+                    tokio::task::yield_now().await;
+                    connection.line.flush_soon();
+                    continue;
+                }
                 // Those who are about to send get their turn first.
                 if reads == 0 {
                     tokio::task::yield_now().await;
                 }
-                reads = 0;
+                (reads, patience) = (0, PATIENCE);
                 connection.line.flush();
             }
             Event::Rearm => {}
@@ -378,7 +449,7 @@ impl Watch {
     }
 
     /// When to look again.
-    fn due(&self, connection: &Connection, now: Instant) -> Instant {
+    fn look_at(&self, connection: &Connection, now: Instant) -> Instant {
         let (sweep, overdue) = {
             let calls = connection.calls.lock();
             (calls.sweep_at(), calls.oldest_overdue().is_some())
@@ -456,8 +527,6 @@ impl Encode for NoPayload {
     }
 }
 
-fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        waker.wake();
-    }
+fn perform_all(due: &mut Vec<Due>) {
+    due.drain(..).for_each(Due::perform);
 }
