@@ -101,6 +101,12 @@ pub enum FrameError {
         /// What the extension claims to take.
         bytes: usize,
     },
+    /// Too many messages have begun and not ended.
+    #[error("more than {messages} messages that have not ended")]
+    Unended {
+        /// How many are allowed.
+        messages: usize,
+    },
 }
 
 impl Header {

@@ -20,8 +20,11 @@ const ROOM_BYTES_MIN: usize = 2 << 10;
 /// The most room for one read.
 const ROOM_BYTES_MAX: usize = 128 << 10;
 
-/// Most messages that come in several frames at once.
-const PARTIAL_MAX: usize = 64;
+/// Most messages that come in several frames at once; more are refused.
+pub(super) const PARTIAL_MAX: usize = 64;
+
+/// Most messages whose remaining frames are taken or skipped; more end the connection.
+const UNENDED_MAX: usize = 1_024;
 
 /// The first allocation for a message in several frames.
 const PARTIAL_BYTES_FIRST: usize = 128 << 10;
@@ -54,7 +57,7 @@ pub enum Incoming<'a> {
     Large(Bytes),
     /// A message that is not taken; said once, at the first frame that shows it.
     Refused(RefusalCode),
-    /// A part of a message, or something of a later release.
+    /// A part of a message, the last frame of one that was refused, or something of a later release.
     Nothing,
 }
 
@@ -159,7 +162,7 @@ impl Inbox {
         let whole = !header.more && self.partial.is_empty();
         let incoming = match header.opcode {
             Opcode::Request | Opcode::Response if whole => Incoming::Small(self.payload()),
-            Opcode::Request | Opcode::Response => return Ok(Some(self.part(header, late_ms))),
+            Opcode::Request | Opcode::Response => return self.part(header, late_ms).map(Some),
             Opcode::Cancel => match self.partial.remove(&(Opcode::Request, header.id)) {
                 // Every request of which a frame has come is answered once.
                 Some(Partial::Growing(_)) => Incoming::Refused(RefusalCode::Expired),
@@ -188,10 +191,17 @@ impl Inbox {
         }
     }
 
-    fn part(&mut self, header: Header, late_ms: u64) -> (Header, u64, Incoming<'_>) {
+    fn part(
+        &mut self,
+        header: Header,
+        late_ms: u64,
+    ) -> Result<(Header, u64, Incoming<'_>), FrameError> {
         let key = (header.opcode, header.id);
         let partial = match self.partial.remove(&key) {
-            None if !header.more => return (header, late_ms, Incoming::Small(self.payload())),
+            None if !header.more => return Ok((header, late_ms, Incoming::Small(self.payload()))),
+            None if self.partial.len() >= UNENDED_MAX => {
+                return Err(FrameError::Unended { messages: UNENDED_MAX });
+            }
             None if self.partial.len() >= PARTIAL_MAX => Err(RefusalCode::Overloaded),
             None => Ok(Held { data: Vec::new(), charges: Vec::new() }),
             Some(Partial::Growing(held)) => Ok(held),
@@ -199,7 +209,7 @@ impl Inbox {
                 if header.more {
                     self.partial.insert(key, Partial::Skipped);
                 }
-                return (header, late_ms, Incoming::Nothing);
+                return Ok((header, late_ms, Incoming::Nothing));
             }
         };
         let grown = partial.and_then(|held| self.grow(held));
@@ -216,7 +226,7 @@ impl Inbox {
                 Incoming::Refused(code)
             }
         };
-        (header, late_ms, incoming)
+        Ok((header, late_ms, incoming))
     }
 
     fn grow(&self, mut held: Held) -> Result<Held, RefusalCode> {
