@@ -3,8 +3,9 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Barrier, OnceLock, Weak},
     task::{Context, Poll, Waker},
+    thread,
     time::Duration,
 };
 
@@ -104,14 +105,14 @@ fn threads_may_send_at_once() {
             let line = Arc::clone(&line);
             async move { line.run().await }
         });
-        let threads = (0..THREADS).map(|thread| {
+        let threads = (0..THREADS).map(|sender| {
             let line = Arc::clone(&line);
-            std::thread::spawn(move || {
+            thread::spawn(move || {
                 for number in 0..MESSAGES {
                     let bytes = if number % 100 == 7 { 70_000 } else { number as usize };
                     let flush = if number % 3 == 0 { Flush::Soon } else { Flush::Now };
-                    let id = thread * MESSAGES + number;
-                    line.send(header(id), &Message::of(thread as u8, bytes), flush).unwrap();
+                    let id = sender * MESSAGES + number;
+                    line.send(header(id), &Message::of(sender as u8, bytes), flush).unwrap();
                 }
             })
         });
@@ -139,5 +140,27 @@ fn threads_may_send_at_once() {
     for thread in 0..THREADS {
         let of: Vec<_> = small.iter().filter(|id| **id / MESSAGES == thread).collect();
         assert!(of.len() as u32 == MESSAGES / 100 * 99 && of.is_sorted(), "thread {thread}");
+    }
+}
+
+#[test]
+fn a_message_is_withdrawn_whole_or_sent_whole() {
+    for _ in 0..300 {
+        let (sink, (_, waker)) = (Sink::endless(), Woken::waker());
+        let line = line(&sink);
+        line.send(header(1), &Message::of(1, 150_000), Flush::Later).unwrap();
+        let begin = Barrier::new(2);
+        let withdrawn = thread::scope(|threads| {
+            let withdrawing = threads.spawn(|| {
+                begin.wait();
+                line.withdraw_unsent(1)
+            });
+            begin.wait();
+            line.flush();
+            withdrawing.join().unwrap()
+        });
+        drain(&line, &waker);
+        let last = frames(&sink.taken()).last().map(|(header, _)| header.more);
+        assert_eq!(last, (!withdrawn).then_some(false));
     }
 }
