@@ -123,6 +123,11 @@ impl Pool {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.links.lock().len()
+    }
+
     /// The open connection from `runtime` to `to`, if there is one.
     pub(super) fn open(&self, runtime: &Handle, to: SocketAddr) -> Option<Arc<Connection>> {
         match self.links.lock().get(&place(runtime, to))? {

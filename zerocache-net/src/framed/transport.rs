@@ -106,6 +106,12 @@ impl FramedTransport {
         }
     }
 
+    /// How many connections and tries there are.
+    #[cfg(test)]
+    pub(super) fn links(&self) -> usize {
+        self.pool.len()
+    }
+
     fn plain(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
         let call = self.http.call(to, message, timeout);
         Call::task(self.home.spawn(call))

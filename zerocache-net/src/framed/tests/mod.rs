@@ -5,6 +5,7 @@ mod connection;
 mod inbox;
 mod line;
 mod model;
+mod runtimes;
 mod sink;
 mod wakers;
 
