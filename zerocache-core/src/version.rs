@@ -83,9 +83,24 @@ impl Version {
     }
 }
 
+impl Version {
+    /// The version as text: 16 hexadecimal digits, a dot and 16 more.
+    #[must_use]
+    pub fn to_text(self) -> [u8; 33] {
+        let mut text = [b'.'; 33];
+        let numbers = [(&self.stamp, 0), (&self.incarnation.0, 17)];
+        for (number, from) in numbers {
+            for (at, digit) in text[from..from + 16].iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15];
+            }
+        }
+        text
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}.{}", self.stamp, self.incarnation)
+        f.write_str(core::str::from_utf8(&self.to_text()).unwrap_or_default())
     }
 }
 
@@ -125,6 +140,8 @@ mod tests {
         assert!(a < b && b < c);
         for version in [a, b, c, Version::new(u64::MAX, Incarnation(u64::MAX))] {
             assert_eq!(version.to_string().parse(), Ok(version));
+            let plain = alloc::format!("{:016x}.{:016x}", version.stamp, version.incarnation.0);
+            assert_eq!(version.to_string(), plain);
             assert_eq!(Version::from_bytes(version.to_bytes()), version);
         }
         assert!(a.to_bytes() < b.to_bytes() && b.to_bytes() < c.to_bytes());

@@ -28,7 +28,7 @@ use crate::{
     api::{self, Api},
     config::{ConfigError, ServerConfig},
     frames::Frames,
-    http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served},
+    http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served, Service},
     runtime::{Runtime, Storage},
 };
 
@@ -239,7 +239,7 @@ fn spawn_server(
         Arc::new(messages.clone()),
         usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
     );
-    let router = api::router(Api {
+    let api = Api {
         runtime,
         messages,
         frames: (config.connections == Connections::Framed).then(|| Arc::clone(&frames)),
@@ -248,12 +248,13 @@ fn spawn_server(
         value_bytes_max: config.value_bytes_max(),
         key_bytes_max: config.max_key_bytes,
         compat: config.compat.is_some(),
-    });
+    };
+    let service = Service::from(api::router(api.clone())).with_shortcut(api::at_once(api));
     let stop = async move {
         // A dropped sender means the same: the node is gone.
         let _told = stopped.await;
     };
-    (tokio::spawn(http::serve(listener, router, limits, counters, stop)), frames)
+    (tokio::spawn(http::serve(listener, service, limits, counters, stop)), frames)
 }
 
 /// The way to other nodes; the node introduces itself on each connection.

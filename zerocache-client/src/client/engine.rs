@@ -14,14 +14,10 @@ use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
     key::{Key, KeyHash},
     node::CallFailure,
-    route::{Attempt, Budget, Directory, Step, Tier, Walk},
+    route::{Attempt, Budget, Directory, Step, Tier},
     time::Instant,
-    ttl::Ttl,
     version::{Incarnation, Version},
-    wire::{
-        Ack, Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, Status,
-        Written, cluster_id,
-    },
+    wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
 use zerocache_net::{clock, transport::Transport};
 
@@ -108,48 +104,10 @@ impl Engine {
         self.own_writes.lock().node(KeyHash::of(key), now)
     }
 
-    /// Writes through the first node that takes it, within `total_ms`.
-    pub(super) async fn write(
-        &self,
-        request: WriteRequest,
-        total_ms: u64,
-    ) -> Result<Written, Error> {
-        let budget = Budget::new(clock::mono(), total_ms);
-        self.some_node(budget).await;
-        let (key, ack) = (request.key().clone(), request.ack());
-        let plan = self.directory.lock().plan_write(clock::mono());
-        let mut walk = Walk::new(plan, self.config.bounds, budget);
-        if ack != Ack::Local {
-            walk = walk.with_whole_budget();
-        }
-        let mut refused = false;
-        while let Some(attempt) = walk.next_attempt(clock::mono()) {
-            // Waiting for replicas is no sign of a silent node.
-            match self.ask(&attempt, request.message(), ack == Ack::Local).await {
-                Ok(Response::Written(written)) => {
-                    let node = attempt.step.node;
-                    let now = clock::mono();
-                    self.last_write.store(now.as_millis(), Ordering::Relaxed);
-                    self.own_writes.lock().note(key.hash(), node, now);
-                    return Ok(self.written(written));
-                }
-                Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
-                    return Err(Error::Refused(refusal.text));
-                }
-                Ok(_) => {
-                    refused = true;
-                    self.counters.error(attempt.step.tier);
-                }
-                Err(CallFailure::Refused | CallFailure::NotSent) => {}
-                // It may have arrived: another node would make two writes of one.
-                Err(CallFailure::NoAnswer) => return Ok(self.not_stored(Status::Unknown)),
-            }
-        }
-        if refused {
-            return Ok(self.not_stored(Status::Refused));
-        }
-        self.counters.unreachable();
-        Err(Error::Unreachable { timed_out: false })
+    /// A node accepted a write of this client.
+    pub(super) fn note_own_write(&self, key: &Key, node: Incarnation, now: Instant) {
+        self.last_write.store(now.as_millis(), Ordering::Relaxed);
+        self.own_writes.lock().note(key.hash(), node, now);
     }
 
     /// Waits until a node in sync is known, preferably a local one.
@@ -248,51 +206,12 @@ impl Engine {
         RequestMessage { envelope, request }
     }
 
-    fn written(&self, written: Written) -> Written {
-        self.counters.written(written.status);
-        written
-    }
-
-    fn not_stored(&self, status: Status) -> Written {
-        self.written(Written { status, replicas: 0, replicas_wanted: 0, version: None })
-    }
-
     /// Tells waiters that the directory may have changed.
     pub(super) fn changed(&self, update: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             progress.changes = progress.changes.wrapping_add(1);
             update(progress);
         });
-    }
-}
-
-/// A write to be sent, possibly to several nodes in turn.
-#[derive(Clone, Debug)]
-pub(super) enum WriteRequest {
-    Put { key: Key, value: Bytes, ttl: Ttl, ack: Ack },
-    Delete { key: Key, ack: Ack },
-}
-
-impl WriteRequest {
-    fn key(&self) -> &Key {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key, .. } => key,
-        }
-    }
-
-    fn ack(&self) -> Ack {
-        match self {
-            Self::Put { ack, .. } | Self::Delete { ack, .. } => *ack,
-        }
-    }
-
-    fn message(&self) -> Request {
-        match self.clone() {
-            Self::Put { key, value, ttl, ack } => {
-                Request::Put { key, value, metadata: Bytes::new(), ttl, ack }
-            }
-            Self::Delete { key, ack } => Request::Delete { key, ack },
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod own_writes;
 mod reads;
 mod running;
 mod stats;
+mod writes;
 
 use std::{
     fmt,
@@ -27,9 +28,8 @@ use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
-    ttl::Ttl,
     version::Incarnation,
-    wire::{Ack, Envelope, Request, RequestMessage, Written, cluster_id},
+    wire::{Envelope, Request, RequestMessage, Written, cluster_id},
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
@@ -42,9 +42,10 @@ pub use self::{
 };
 use self::{
     config::Config,
-    engine::{Engine, WriteRequest},
+    engine::Engine,
     operation::Prepared,
     reads::{Begun, First, Reading},
+    writes::{WriteRequest, Writing},
 };
 use crate::{
     Error,
@@ -307,24 +308,52 @@ impl ZerocacheClient {
         self.run(move |engine| async move { engine.get(valid(key)?, total_ms).await })
     }
 
-    fn start_write(
+    /// Sends the first request of a write at once where that can be done.
+    fn begin_write(
         &self,
-        prepared: Prepared,
-        ack: Ack,
+        request: &WriteRequest,
         deadline: Option<Duration>,
-    ) -> Running<Written> {
+        context: &Context<'_>,
+    ) -> Option<Writing> {
+        if wait::is_blocking() {
+            return None;
+        }
+        let live = self.inner.live.as_ref().ok()?;
+        live.engine.begin_write(request, self.total_ms(deadline), context.waker())
+    }
+
+    /// What has come of the first request of a write.
+    fn poll_writing(
+        &self,
+        key: &Key,
+        writing: &mut Writing,
+        context: &mut Context<'_>,
+    ) -> Poll<writes::First> {
+        match &self.inner.live {
+            Ok(live) => live.engine.poll_write(key, writing, context),
+            // Only a client that works begins to write.
+            Err(_) => Poll::Pending,
+        }
+    }
+
+    fn go_on_write(&self, request: WriteRequest, begun: writes::Begun) -> Running<Written> {
+        self.run(move |engine| async move { engine.go_on_write(request, begun).await }).through()
+    }
+
+    /// Has a write that has begun go on without its caller.
+    fn finish_write(&self, request: WriteRequest, writing: Writing) {
+        let (Ok(live), keep) = (&self.inner.live, Arc::clone(&self.inner)) else { return };
+        let engine = Arc::clone(&live.engine);
+        live.background.spawn(async move {
+            let _keep = keep;
+            // Whoever wanted to know has gone.
+            let _written = engine.finish_write(request, writing).await;
+        });
+    }
+
+    fn start_write(&self, request: WriteRequest, deadline: Option<Duration>) -> Running<Written> {
         let total_ms = self.total_ms(deadline);
-        self.run(move |engine| async move {
-            let key = valid(prepared.key)?;
-            let request = match prepared.value {
-                None => WriteRequest::Delete { key, ack },
-                Some((value, ttl)) => {
-                    WriteRequest::Put { key, value, ttl: Ttl::try_from(ttl)?, ack }
-                }
-            };
-            engine.write(request, total_ms).await
-        })
-        .through()
+        self.run(move |engine| async move { engine.write(request, total_ms).await }).through()
     }
 
     fn total_ms(&self, deadline: Option<Duration>) -> u64 {
@@ -335,20 +364,16 @@ impl ZerocacheClient {
         deadline.map_or_else(configured, |deadline| millis(deadline).max(1))
     }
 
-    pub(crate) fn raw_get(
-        &self,
-        key: Bytes,
-    ) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send + 'static + use<> {
-        let reading = self.start_get(key, None);
-        async move { Ok(reading.await?.map(|entry| entry.value)) }
+    pub(crate) fn raw_get(&self, key: Bytes) -> Get {
+        Get::prepared(self.clone(), key)
     }
 
-    pub(crate) fn raw_put(&self, key: Bytes, value: Bytes, ttl: Duration) -> Running<Written> {
-        self.start_write(Prepared { key, value: Some((value, ttl)) }, Ack::Local, None)
+    pub(crate) fn raw_put(&self, key: Bytes, value: Bytes, ttl: Duration) -> Write {
+        Write::prepared(self.clone(), Ok(Prepared { key, value: Some((value, ttl)) }))
     }
 
-    pub(crate) fn raw_delete(&self, key: Bytes) -> Running<Written> {
-        self.start_write(Prepared { key, value: None }, Ack::Local, None)
+    pub(crate) fn raw_delete(&self, key: Bytes) -> Write {
+        Write::prepared(self.clone(), Ok(Prepared { key, value: None }))
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {

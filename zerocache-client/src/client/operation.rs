@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
+    ttl::Ttl,
     wire::{Ack, Written},
 };
 
@@ -20,6 +21,7 @@ use super::{
     Running, ZerocacheClient,
     engine::Entry,
     reads::{First, Reading},
+    writes::{self, WriteRequest, Writing},
 };
 use crate::{Error, codec, memo::Lifetime, wait};
 
@@ -46,7 +48,10 @@ enum State {
 
 impl Get {
     pub(super) fn new(client: ZerocacheClient, key: &[u8]) -> Self {
-        let key = Bytes::copy_from_slice(key);
+        Self::prepared(client, Bytes::copy_from_slice(key))
+    }
+
+    pub(super) fn prepared(client: ZerocacheClient, key: Bytes) -> Self {
         Self { client, key, deadline: None, state: State::New }
     }
 
@@ -175,18 +180,38 @@ impl<T: DeserializeOwned> Future for GetValue<T> {
 #[must_use = "operations do nothing unless they are awaited"]
 pub struct Write {
     client: ZerocacheClient,
-    prepared: Result<Prepared, Error>,
     ack: Ack,
     deadline: Option<Duration>,
-    running: Option<Running<Written>>,
+    state: WriteState,
 }
 
 /// What is to be written.
-#[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) key: Bytes,
     /// Value and lifetime; none for a delete.
     pub(super) value: Option<(Bytes, Duration)>,
+}
+
+impl Prepared {
+    /// The nodes have limits of their own; the ones that are judged here keep a message decodable.
+    fn request(self, ack: Ack) -> Result<WriteRequest, Error> {
+        let key = Key::within(self.key, KEY_BYTES_WIRE_MAX)?;
+        let value = match self.value {
+            Some((value, ttl)) => Some((value, Ttl::try_from(ttl)?)),
+            None => None,
+        };
+        Ok(WriteRequest { key, value, ack })
+    }
+}
+
+/// How far a write has come.
+enum WriteState {
+    New(Result<Prepared, Error>),
+    /// Its first request is under way.
+    Begun(WriteRequest, Writing),
+    /// It walks down the ladder.
+    Walking(Running<Written>),
+    Over,
 }
 
 impl Write {
@@ -199,13 +224,15 @@ impl Write {
         let ttl = ttl.into_duration();
         let value = value.into_value().map_err(Error::from);
         let key = Bytes::copy_from_slice(key);
-        let prepared = value.map(|value| Prepared { key, value: Some((value, ttl)) });
-        Self { client, prepared, ack: Ack::default(), deadline: None, running: None }
+        Self::prepared(client, value.map(|value| Prepared { key, value: Some((value, ttl)) }))
     }
 
     pub(super) fn delete(client: ZerocacheClient, key: &[u8]) -> Self {
-        let prepared = Ok(Prepared { key: Bytes::copy_from_slice(key), value: None });
-        Self { client, prepared, ack: Ack::default(), deadline: None, running: None }
+        Self::prepared(client, Ok(Prepared { key: Bytes::copy_from_slice(key), value: None }))
+    }
+
+    pub(super) fn prepared(client: ZerocacheClient, prepared: Result<Prepared, Error>) -> Self {
+        Self { client, ack: Ack::default(), deadline: None, state: WriteState::New(prepared) }
     }
 
     /// Who must have it before it is acknowledged; default the node that accepts it.
@@ -234,12 +261,58 @@ impl Future for Write {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let (client, ack, deadline) = (&this.client, this.ack, this.deadline);
-        let prepared = &this.prepared;
-        let running = this.running.get_or_insert_with(|| match prepared.clone() {
-            Ok(prepared) => client.start_write(prepared, ack, deadline),
-            Err(error) => Running::failed(error),
-        });
-        Pin::new(running).poll(context)
+        loop {
+            match std::mem::replace(&mut this.state, WriteState::Over) {
+                WriteState::New(prepared) => {
+                    let request = prepared.and_then(|prepared| prepared.request(this.ack))?;
+                    match this.client.begin_write(&request, this.deadline, context) {
+                        // It was sent with the waker of this task.
+                        Some(writing) => {
+                            this.state = WriteState::Begun(request, writing);
+                            return Poll::Pending;
+                        }
+                        None => {
+                            let running = this.client.start_write(request, this.deadline);
+                            this.state = WriteState::Walking(running);
+                        }
+                    }
+                }
+                WriteState::Begun(request, mut writing) => {
+                    let key = &request.key;
+                    match this.client.poll_writing(key, &mut writing, context) {
+                        Poll::Pending => {
+                            this.state = WriteState::Begun(request, writing);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(writes::First::Written(written)) => {
+                            return Poll::Ready(Ok(written));
+                        }
+                        Poll::Ready(writes::First::GoOn(begun)) => {
+                            let running = this.client.go_on_write(request, begun);
+                            this.state = WriteState::Walking(running);
+                        }
+                    }
+                }
+                WriteState::Walking(mut running) => {
+                    let polled = Pin::new(&mut running).poll(context);
+                    if polled.is_pending() {
+                        this.state = WriteState::Walking(running);
+                    }
+                    return polled;
+                }
+                // Polled again after its end, against the contract of futures.
+                WriteState::Over => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if let WriteState::Begun(request, writing) =
+            std::mem::replace(&mut self.state, WriteState::Over)
+        {
+            self.client.finish_write(request, writing);
+        }
     }
 }

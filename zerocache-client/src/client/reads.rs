@@ -15,7 +15,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
-    transport::{Call, Get},
+    transport::{Call, Short, What},
 };
 
 use super::engine::{Asked, Engine, Entry, is_invalid};
@@ -62,7 +62,8 @@ impl Engine {
         let budget = Budget::new(now, total_ms);
         let timeout_ms = budget.clip(now, self.config.bounds.of(step.tier))?;
         let node = (step.node, step.address);
-        let Some(call) = self.transport.try_get(&Get { node, key, now, timeout_ms, waker }) else {
+        let short = Short { node, what: What::Get, key, now, timeout_ms, waker };
+        let Some(call) = self.transport.try_short(&short) else {
             self.directory.lock().not_sent(step.node, now);
             return None;
         };

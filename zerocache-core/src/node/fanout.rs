@@ -16,7 +16,7 @@ use crate::{
     entry::{Applied, Change, Record},
     key::KeyHash,
     store::LockFamily,
-    time::Now,
+    time::{Instant, Now},
     version::Incarnation,
     wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
 };
@@ -43,6 +43,9 @@ const RELAY_ATTEMPTS_MAX: u32 = 6;
 
 /// The pause after a failed send, in milliseconds, doubled with each attempt.
 const RETRY_MS: u64 = 50;
+
+/// Values up to this size are copied for the queues, in bytes.
+const COPIED_BYTES_MAX: usize = 4 << 10;
 
 /// Which of the receivers a write waits for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,7 +114,11 @@ impl<L: LockFamily> Node<L> {
         let Change::Put { value, metadata, expires } = &record.change else {
             return Record { key, version, change: Change::Delete };
         };
-        let stored = self.store.peek(&record.key, now).filter(|entry| entry.version == version);
+        // The store shares large values, and copies small ones as this does.
+        let stored = (value.len() > COPIED_BYTES_MAX)
+            .then(|| self.store.peek(&record.key, now))
+            .flatten()
+            .filter(|entry| entry.version == version);
         let (value, metadata) = match stored {
             Some(entry) => (entry.value, entry.metadata),
             None => (Bytes::copy_from_slice(value), Bytes::copy_from_slice(metadata)),
@@ -169,8 +176,10 @@ impl<L: LockFamily> Node<L> {
         let local = member.info.region == self.config.info.region;
         let to = (member.address, Some(peer));
         let base_ms = if local { BATCH_TIMEOUT_LOCAL_MS } else { BATCH_TIMEOUT_RELAY_MS };
-        let travel_ms = 3 * member.latency.micros().unwrap_or(0) / 1_000;
-        while let Some(batch) = self.outboxes.get_mut(&peer).and_then(|o| o.next_batch(now.mono)) {
+        let latency_us = member.latency.micros();
+        let travel_ms = 3 * latency_us.unwrap_or(0) / 1_000;
+        let next = |node: &mut Self| node.outboxes.get_mut(&peer)?.next_batch(now.mono, latency_us);
+        while let Some(batch) = next(self) {
             let bytes: usize = batch.iter().map(Item::bytes).sum();
             let transfer_ms = bytes as u64 / BYTES_PER_MS_MIN;
             let timeout_ms = (base_ms + travel_ms + transfer_ms).min(BATCH_TIMEOUT_MS_MAX);
@@ -181,6 +190,15 @@ impl<L: LockFamily> Node<L> {
                 outbox.sent(call, batch);
             }
         }
+        let resumes = self.outboxes.get(&peer).and_then(Outbox::resumes);
+        self.flush_by(resumes);
+    }
+
+    /// Looks at the queues no later than `at`.
+    fn flush_by(&mut self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
+        }
     }
 
     pub(super) fn tick_outboxes(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -190,8 +208,7 @@ impl<L: LockFamily> Node<L> {
         for peer in due {
             self.flush(now, peer, out);
         }
-        let next = self.outboxes.values().filter_map(|outbox| outbox.resumes()).min();
-        self.wake_by(next);
+        self.flush_at = self.outboxes.values().filter_map(Outbox::resumes).min();
     }
 
     pub(super) fn batch_answered(
@@ -301,7 +318,7 @@ impl<L: LockFamily> Node<L> {
             outbox.pause(now.mono.plus_ms(pause_ms));
         }
         let resumes = outbox.resumes();
-        self.wake_by(resumes);
+        self.flush_by(resumes);
         self.give_up(now, Some(peer), full, out);
     }
 
@@ -351,8 +368,8 @@ impl<L: LockFamily> Node<L> {
         }
         self.reroute_queued(now, peer, out);
         self.give_up(now, Some(peer), hopeless, out);
-        let resumes = self.outboxes.get(&peer).and_then(|outbox| outbox.resumes());
-        self.wake_by(resumes);
+        let resumes = self.outboxes.get(&peer).and_then(Outbox::resumes);
+        self.flush_by(resumes);
     }
 
     /// Sends what waits behind a failed batch to other relays: it need not wait for its own failure.

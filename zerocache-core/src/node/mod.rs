@@ -239,7 +239,9 @@ pub struct Node<L: LockFamily> {
     calls: BTreeMap<CallId, Call>,
     next_call: u64,
     next_sweep: Instant,
+    /// When something is due beside the queues, and when something in them is.
     wake: Instant,
+    flush_at: Option<Instant>,
 }
 
 impl<L: LockFamily> Node<L> {
@@ -262,6 +264,7 @@ impl<L: LockFamily> Node<L> {
             next_call: 0,
             next_sweep: now.mono,
             wake: now.mono,
+            flush_at: None,
             config,
         }
     }
@@ -314,7 +317,7 @@ impl<L: LockFamily> Node<L> {
     /// When [`Input::Tick`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        self.wake
+        self.flush_at.map_or(self.wake, |at| at.min(self.wake))
     }
 
     /// The node's own readiness.
@@ -353,13 +356,18 @@ impl<L: LockFamily> Node<L> {
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.flush_at.is_some_and(|at| at <= now.mono) {
+            self.tick_outboxes(now, out);
+        }
+        if self.wake > now.mono {
+            return;
+        }
         self.wake = now.mono.plus_ms(SWEEP_EVERY_MS);
         if self.next_sweep <= now.mono {
             self.next_sweep = now.mono.plus_ms(SWEEP_EVERY_MS);
             self.store.sweep(now, SWEEP_MAX);
         }
         self.tick_membership(now, out);
-        self.tick_outboxes(now, out);
         let store = &self.store;
         for (id, response) in self.writes.take_overdue(now.mono, |key| store.version(key)) {
             out.push(Effect::Respond { id, response });

@@ -18,8 +18,16 @@ const BATCH_RECORDS_MAX: usize = 1_024;
 /// A batch is closed once it carries this many bytes; a larger value travels alone.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Most batches under way to one peer: enough to keep the line busy, few enough to gather.
+/// Most batches under way to one peer: enough to keep a long line busy, few enough to gather.
 const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// To a peer that answers within this time, in microseconds, the next batch waits for the answer to
+/// the one before, so that it gathers what comes meanwhile; and for the next millisecond, unless
+/// somebody waits for the peer to have it. Each batch costs both sides as much as many records do.
+const GATHER_US_MAX: u64 = 2_000;
+
+/// What has gathered this many bytes goes out all the same.
+const GATHERED_BYTES_MAX: usize = 64 << 10;
 
 /// One record on its way to a peer.
 #[derive(Debug)]
@@ -60,6 +68,12 @@ pub(super) struct Outbox {
     bytes: usize,
     in_flight: BTreeMap<CallId, Vec<Item>>,
     paused_until: Option<Instant>,
+    /// When what gathers goes out.
+    gathers_until: Option<Instant>,
+    /// When the last batch was sent.
+    last_sent: Option<Instant>,
+    /// Whether a write waits for the peer to have something that is queued.
+    is_awaited: bool,
 }
 
 impl Outbox {
@@ -67,6 +81,7 @@ impl Outbox {
     /// An older version of the same key is replaced, its waiters with it.
     pub(super) fn push(&mut self, mut item: Item, bytes_max: usize) -> Option<Item> {
         let hash = item.shipment.record.key.hash();
+        self.is_awaited |= !item.waiters.is_empty();
         if let Some(queued) = self.items.get_mut(&hash) {
             self.bytes -= queued.bytes();
             let newer = item.shipment.record.version >= queued.shipment.record.version;
@@ -89,11 +104,28 @@ impl Outbox {
     }
 
     /// The next batch, when there is one and the line may take it.
-    pub(super) fn next_batch(&mut self, now: Instant) -> Option<Vec<Item>> {
+    ///
+    /// `latency_us` is how long the peer takes to answer, if that is known.
+    pub(super) fn next_batch(
+        &mut self,
+        now: Instant,
+        latency_us: Option<u64>,
+    ) -> Option<Vec<Item>> {
         self.paused_until = self.paused_until.filter(|until| *until > now);
+        self.gathers_until = None;
         let paused = self.paused_until.is_some();
         if paused || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || self.items.is_empty() {
             return None;
+        }
+        let near = latency_us.is_some_and(|latency| latency <= GATHER_US_MAX);
+        if near && self.bytes < GATHERED_BYTES_MAX {
+            if !self.in_flight.is_empty() {
+                return None;
+            }
+            if !self.is_awaited && self.last_sent == Some(now) {
+                self.gathers_until = Some(now.plus_ms(1));
+                return None;
+            }
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
@@ -116,6 +148,8 @@ impl Outbox {
             }
         }
         self.bytes -= bytes;
+        self.is_awaited &= !self.items.is_empty();
+        self.last_sent = Some(now);
         Some(batch)
     }
 
@@ -134,9 +168,9 @@ impl Outbox {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// When a paused queue goes on.
+    /// When a queue goes on that is paused or gathers.
     pub(super) fn resumes(&self) -> Option<Instant> {
-        self.paused_until.filter(|_| !self.items.is_empty())
+        self.paused_until.or(self.gathers_until).filter(|_| !self.items.is_empty())
     }
 
     /// Takes out what is not under way yet.

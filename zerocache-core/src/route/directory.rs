@@ -324,7 +324,19 @@ impl Directory {
         Some((step, Turn { turn, first }))
     }
 
-    /// As [`plan`](Self::plan), for a read that [began](Self::begin_read).
+    /// As [`begin_read`](Self::begin_read), for a write; `expect_soon` says whether a node that says
+    /// nothing for a while is silent, and not waiting for others.
+    pub fn begin_write(&mut self, now: Instant, expect_soon: bool) -> Option<(Step, Turn)> {
+        let turn = self.write_turn;
+        let step = self.first_step(turn, now, None)?;
+        self.write_turn = turn.wrapping_add(1);
+        if expect_soon {
+            self.sent(step.node, now);
+        }
+        Some((step, Turn { turn, first: None }))
+    }
+
+    /// The whole plan of a read or write that began.
     #[must_use]
     pub fn go_on(&self, began: Turn, now: Instant) -> Plan {
         self.plan_in_turn(began.turn, now, began.first)

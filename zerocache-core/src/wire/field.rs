@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// A message that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,17 +119,18 @@ fn varint_bytes(n: u64) -> u64 {
     bits.div_ceil(7)
 }
 
-/// Walks over the fields of a message; field contents are views of it.
+/// Walks over the fields of a message. Nothing of it is copied or shared before it is asked for.
 #[derive(Clone, Debug)]
-pub struct Reader {
-    rest: Bytes,
+pub struct Reader<'a> {
+    message: &'a Bytes,
+    rest: &'a [u8],
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// A reader of `message`.
     #[must_use]
-    pub fn new(message: Bytes) -> Self {
-        Self { rest: message }
+    pub fn new(message: &'a Bytes) -> Self {
+        Self { message, rest: message }
     }
 
     /// Takes a bare number.
@@ -137,8 +138,8 @@ impl Reader {
     /// # Errors
     /// When the message ends within it or it exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
-        let (n, length) = varint(&self.rest)?;
-        self.rest.advance(length);
+        let (n, length) = varint(self.rest)?;
+        self.rest = &self.rest[length..];
         Ok(n)
     }
 
@@ -146,16 +147,15 @@ impl Reader {
     ///
     /// # Errors
     /// When the message ends within it.
-    pub fn next_field(&mut self) -> Result<Option<Field>, DecodeError> {
+    pub fn next_field(&mut self) -> Result<Option<Field<'a>>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
         let tag = u32::try_from(self.varint()?).unwrap_or(u32::MAX);
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
-        if length > self.rest.len() {
-            return Err(DecodeError::Truncated);
-        }
-        Ok(Some(Field { tag, bytes: self.rest.split_to(length) }))
+        let (content, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(Some(Field { tag, content, message: self.message }))
     }
 
     /// Calls `take` with every field.
@@ -164,7 +164,7 @@ impl Reader {
     /// The first error of the message or of `take`.
     pub fn each(
         mut self,
-        mut take: impl FnMut(Field) -> Result<(), DecodeError>,
+        mut take: impl FnMut(Field<'a>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         while let Some(field) = self.next_field()? {
             take(field)?;
@@ -193,52 +193,44 @@ pub(super) fn varint(bytes: &[u8]) -> Result<(u64, usize), DecodeError> {
 
 /// One field: its tag and content.
 #[derive(Clone, Debug)]
-pub struct Field {
+pub struct Field<'a> {
     /// What it is.
     pub tag: u32,
-    /// Its content, a view of the message.
-    pub bytes: Bytes,
+    /// Its content.
+    pub content: &'a [u8],
+    message: &'a Bytes,
 }
 
-impl Field {
+impl<'a> Field<'a> {
     /// The content as a number.
     ///
     /// # Errors
     /// When it is none, or something follows it.
     pub fn number(&self) -> Result<u64, DecodeError> {
-        let (n, length) = varint(&self.bytes)?;
-        if length == self.bytes.len() { Ok(n) } else { Err(self.invalid()) }
+        let (n, length) = varint(self.content)?;
+        if length == self.content.len() { Ok(n) } else { Err(self.invalid()) }
     }
 
     /// The content as text of at most `bytes_max` bytes.
     ///
     /// # Errors
     /// When it is longer or not UTF-8.
-    pub fn text(&self, bytes_max: usize) -> Result<&str, DecodeError> {
-        self.bounded(bytes_max)?;
-        core::str::from_utf8(&self.bytes).map_err(|_| self.invalid())
+    pub fn text(&self, bytes_max: usize) -> Result<&'a str, DecodeError> {
+        if self.content.len() > bytes_max {
+            return Err(DecodeError::TooMany(self.tag));
+        }
+        core::str::from_utf8(self.content).map_err(|_| self.invalid())
     }
 
-    /// The content if it has at most `bytes_max` bytes.
+    /// The content if it has at most `bytes_max` bytes: a view of the message.
     ///
     /// # Errors
     /// When it is longer.
     pub fn bounded(&self, bytes_max: usize) -> Result<Bytes, DecodeError> {
-        if self.bytes.len() > bytes_max {
+        if self.content.len() > bytes_max {
             return Err(DecodeError::TooMany(self.tag));
         }
-        Ok(self.bytes.clone())
-    }
-
-    /// The content if it has at most `bytes_max` bytes.
-    ///
-    /// # Errors
-    /// When it is longer.
-    pub fn into_bounded(self, bytes_max: usize) -> Result<Bytes, DecodeError> {
-        if self.bytes.len() > bytes_max {
-            return Err(DecodeError::TooMany(self.tag));
-        }
-        Ok(self.bytes)
+        Ok(self.message.slice_ref(self.content))
     }
 
     /// The content as exactly `N` bytes.
@@ -246,13 +238,13 @@ impl Field {
     /// # Errors
     /// When it has another length.
     pub fn array<const N: usize>(&self) -> Result<[u8; N], DecodeError> {
-        self.bytes[..].try_into().map_err(|_| self.invalid())
+        self.content.try_into().map_err(|_| self.invalid())
     }
 
     /// The content as fields.
     #[must_use]
-    pub fn reader(&self) -> Reader {
-        Reader::new(self.bytes.clone())
+    pub fn reader(&self) -> Reader<'a> {
+        Reader { message: self.message, rest: self.content }
     }
 
     /// The error for a content that does not fit.

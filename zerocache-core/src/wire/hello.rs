@@ -137,7 +137,7 @@ impl NodeInfo {
         out.number(tag::BYTES_MAX, self.bytes_max);
     }
 
-    fn read(reader: Reader) -> Result<Self, DecodeError> {
+    fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
         let (mut incarnation, mut region) = (None, None);
         let mut info = Self {
             incarnation: Incarnation(0),
@@ -193,7 +193,7 @@ impl Hello {
         }
     }
 
-    pub(super) fn read(reader: Reader) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
         let mut cluster = None;
         let mut hello = Self {
             cluster: String::new(),
@@ -228,7 +228,7 @@ impl Hello {
 }
 
 /// A name of a cluster, region or zone.
-fn name(field: &Field) -> Result<String, DecodeError> {
+fn name(field: &Field<'_>) -> Result<String, DecodeError> {
     let text = field.text(NAME_BYTES_MAX)?;
     name::check(text).map_err(|_| field.invalid())?;
     Ok(text.to_owned())

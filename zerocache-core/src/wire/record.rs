@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::field::{DecodeError, Reader, Writer};
+use super::field::{DecodeError, Field, Reader, Writer};
 use crate::{
     entry::{Change, Record},
     key::Key,
@@ -46,12 +46,12 @@ impl Shipment {
         }
     }
 
-    pub(super) fn read(reader: Reader, now: Instant) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: Reader<'_>, now: Instant) -> Result<Self, DecodeError> {
         let (mut key, mut version, mut value) = (None, None, None);
         let (mut metadata, mut remaining_ms, mut relay) = (Bytes::new(), None, false);
         reader.each(|field| {
             match field.tag {
-                tag::KEY => key = Some(read_key(&field.bytes, field.tag)?),
+                tag::KEY => key = Some(read_key(&field)?),
                 tag::VERSION => version = Some(Version::from_bytes(field.array()?)),
                 tag::VALUE => value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
                 tag::METADATA => metadata = field.bounded(METADATA_BYTES_MAX)?,
@@ -80,8 +80,9 @@ impl Shipment {
     }
 }
 
-pub(super) fn read_key(bytes: &Bytes, tag: u32) -> Result<Key, DecodeError> {
-    Key::within(bytes.clone(), KEY_BYTES_WIRE_MAX).map_err(|_| DecodeError::Invalid(tag))
+pub(super) fn read_key(field: &Field<'_>) -> Result<Key, DecodeError> {
+    let bytes = field.bounded(KEY_BYTES_WIRE_MAX).map_err(|_| field.invalid())?;
+    Key::within(bytes, KEY_BYTES_WIRE_MAX).map_err(|_| field.invalid())
 }
 
 /// Whether [`read_key`] would take `bytes`.

@@ -41,7 +41,7 @@ impl Ack {
         }
     }
 
-    fn from_field(field: &Field) -> Result<Self, DecodeError> {
+    fn from_field(field: &Field<'_>) -> Result<Self, DecodeError> {
         match field.number()? {
             0 => Ok(Self::Local),
             1 => Ok(Self::Region),
@@ -262,7 +262,7 @@ impl RequestMessage {
         known: Envelope,
         now: Instant,
     ) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message);
+        let mut reader = Reader::new(&message);
         let kind = reader.varint()?;
         let mut envelope = known;
         let mut body = Body::default();
@@ -286,6 +286,22 @@ impl RequestMessage {
     pub fn encode_get(out: &mut Writer<'_>, key: &[u8]) {
         out.varint(kind::GET);
         out.bytes(tag::KEY, key);
+    }
+
+    /// Appends a Put without metadata to a receiver that knows the rest.
+    pub fn encode_put(out: &mut Writer<'_>, key: &[u8], value: &[u8], ttl: Ttl, ack: Ack) {
+        out.varint(kind::PUT);
+        out.bytes(tag::KEY, key);
+        out.bytes(tag::VALUE, value);
+        out.number(tag::TTL_MS, ttl.as_millis());
+        out.number(tag::ACK, ack.to_number());
+    }
+
+    /// Appends a Delete to a receiver that knows the rest.
+    pub fn encode_delete(out: &mut Writer<'_>, key: &[u8], ack: Ack) {
+        out.varint(kind::DELETE);
+        out.bytes(tag::KEY, key);
+        out.number(tag::ACK, ack.to_number());
     }
 
     /// The key, if `message` is a Get that says nothing else: the most frequent request, decoded
@@ -312,10 +328,10 @@ struct Body {
 }
 
 impl Body {
-    fn take(&mut self, field: &Field, now: Instant) -> Result<(), DecodeError> {
+    fn take(&mut self, field: &Field<'_>, now: Instant) -> Result<(), DecodeError> {
         match field.tag {
             tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
-            tag::KEY => self.key = Some(read_key(&field.bytes, field.tag)?),
+            tag::KEY => self.key = Some(read_key(field)?),
             tag::VALUE => self.value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
             tag::METADATA => self.metadata = field.bounded(METADATA_BYTES_MAX)?,
             tag::TTL_MS => {

@@ -52,7 +52,7 @@ impl Status {
         }
     }
 
-    fn from_field(field: &Field) -> Result<Self, DecodeError> {
+    fn from_field(field: &Field<'_>) -> Result<Self, DecodeError> {
         match field.number()? {
             1 => Ok(Self::Stored),
             2 => Ok(Self::Superseded),
@@ -335,7 +335,7 @@ impl Response {
     /// # Errors
     /// [`DecodeError`] when it is none, or exceeds a limit.
     pub fn decode(message: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message);
+        let mut reader = Reader::new(&message);
         let kind = reader.varint()?;
         if kind == kind::FOUND {
             return Self::decode_found(reader);
@@ -346,13 +346,13 @@ impl Response {
     }
 
     /// The most frequent response, without room for the fields of the others.
-    fn decode_found(reader: Reader) -> Result<Self, DecodeError> {
+    fn decode_found(reader: Reader<'_>) -> Result<Self, DecodeError> {
         let (mut value, mut version) = (None, None);
         let (mut metadata, mut remaining_ms) = (Bytes::new(), 0);
         reader.each(|field| {
             match field.tag {
-                tag::VALUE => value = Some(field.into_bounded(VALUE_BYTES_WIRE_MAX)?),
-                tag::METADATA => metadata = field.into_bounded(METADATA_BYTES_MAX)?,
+                tag::VALUE => value = Some(field.bounded(VALUE_BYTES_WIRE_MAX)?),
+                tag::METADATA => metadata = field.bounded(METADATA_BYTES_MAX)?,
                 tag::VERSION => version = Some(Version::from_bytes(field.array()?)),
                 tag::REMAINING_MS => remaining_ms = field.number()?.min(Ttl::MAX.as_millis()),
                 _ => {}
@@ -395,7 +395,7 @@ struct Body {
 }
 
 impl Body {
-    fn take(&mut self, field: &Field) -> Result<(), DecodeError> {
+    fn take(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
         let count = |field: &Field| u32::try_from(field.number()?).map_err(|_| field.invalid());
         match field.tag {
             tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
@@ -410,7 +410,7 @@ impl Body {
             tag::RECEIPT if self.receipts.len() >= SHIPMENTS_MAX => {
                 return Err(DecodeError::TooMany(field.tag));
             }
-            tag::RECEIPT if field.bytes.is_empty() => self.receipts.push(Receipt::Refused),
+            tag::RECEIPT if field.content.is_empty() => self.receipts.push(Receipt::Refused),
             tag::RECEIPT => {
                 self.receipts.push(Receipt::Holds(Version::from_bytes(field.array()?)));
             }

@@ -161,6 +161,21 @@ fn what_the_receiver_knows_is_left_out() {
 }
 
 #[test]
+fn the_short_forms_of_writes_are_the_same_messages() {
+    let known = Envelope { cluster: 1, ..Envelope::default() };
+    let long = |request| {
+        let message = RequestMessage { envelope: known, request };
+        written(|out| message.encode_to(out, &known, NOW))
+    };
+    let (key, ttl, ack) = (key("k"), Ttl::MAX, Ack::Region);
+    let delete = long(Request::Delete { key: key.clone(), ack });
+    assert_eq!(written(|out| RequestMessage::encode_delete(out, b"k", ack)), delete);
+    let value = Bytes::from_static(b"value");
+    let put = long(Request::Put { key, value, metadata: Bytes::new(), ttl, ack });
+    assert_eq!(written(|out| RequestMessage::encode_put(out, b"k", b"value", ttl, ack)), put);
+}
+
+#[test]
 fn the_short_form_of_a_get_is_the_same_message() {
     let mut get = message(Request::Get { key: key("some key") });
     get.envelope = Envelope { cluster: 1, ..Envelope::default() };
@@ -299,7 +314,7 @@ proptest! {
     #[test]
     fn numbers_survive(n in any::<u64>()) {
         let out = written(|out| out.number(3, n));
-        let field = field::Reader::new(out).next_field().unwrap().unwrap();
+        let field = field::Reader::new(&out).next_field().unwrap().unwrap();
         prop_assert_eq!(field.number(), Ok(n));
     }
 }

@@ -11,6 +11,8 @@ use std::task::Waker;
 
 use zerocache_core::{node::CallFailure, time::Instant, wire::Response};
 
+use crate::transport::Then;
+
 /// Most calls under way on one connection, given up ones included.
 const CALLS_MAX: usize = 16_384;
 
@@ -23,8 +25,33 @@ pub(super) const REPEATABLE: u64 = u64::MAX;
 /// The end of a call.
 pub(super) type Ended = Result<Response, CallFailure>;
 
+/// Who learns of the end of a call.
+pub(super) enum Caller {
+    /// Nobody has asked yet.
+    Nobody,
+    /// A task that fetches the result.
+    Task(Waker),
+    /// A function that is given it.
+    Function(Then),
+}
+
+/// What is to be done about a call that has ended, once no lock is held.
+pub(super) enum Due {
+    Wake(Waker),
+    Call(Then, Ended),
+}
+
+impl Due {
+    pub(super) fn perform(self) {
+        match self {
+            Self::Wake(waker) => waker.wake(),
+            Self::Call(then, ended) => then(ended),
+        }
+    }
+}
+
 /// The table of calls.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Calls {
     places: Vec<Place>,
     /// Indices of free places.
@@ -39,14 +66,12 @@ pub(super) struct Calls {
     closed: bool,
 }
 
-#[derive(Debug)]
 struct Place {
     /// The id of its call; of the next one when it is free.
     id: u32,
     slot: Slot,
 }
 
-#[derive(Debug)]
 enum Slot {
     Free,
     Waiting(Waiting),
@@ -61,13 +86,29 @@ enum Slot {
     },
 }
 
-#[derive(Debug)]
 struct Waiting {
     sent: Instant,
     deadline: Instant,
     /// How many bytes the line had been given before it.
     position: u64,
-    waker: Option<Waker>,
+    caller: Caller,
+}
+
+impl Waiting {
+    /// Ends the call: what is to be done about it, and what is left in its slot until its response
+    /// came, if that is still due.
+    fn end(&mut self, result: Ended, response_due: bool) -> (Option<Due>, Slot) {
+        let response_due = response_due.then_some(self.sent);
+        let due = match std::mem::replace(&mut self.caller, Caller::Nobody) {
+            Caller::Nobody => None,
+            Caller::Task(waker) => Some(Due::Wake(waker)),
+            Caller::Function(then) => {
+                let slot = response_due.map_or(Slot::Free, |sent| Slot::GivenUp { sent });
+                return (Some(Due::Call(then, result)), slot);
+            }
+        };
+        (due, Slot::Ended { result, response_due })
+    }
 }
 
 /// A call that was just entered.
@@ -100,40 +141,55 @@ const fn index_of(id: u32) -> usize {
 }
 
 impl Calls {
-    /// Enters a call; none when too many are under way or the connection is closed.
+    /// Enters a call. The caller comes back when too many are under way or the connection is closed.
     ///
-    /// `waker` is woken at its end, unless a later fetch names another one. `position` is [`UNKNOWN`]
+    /// `caller` learns of its end, unless a later fetch names another task. `position` is [`UNKNOWN`]
     /// or [`REPEATABLE`].
     pub(super) fn enter(
         &mut self,
         now: Instant,
         deadline: Instant,
-        waker: Option<Waker>,
+        caller: Caller,
         position: u64,
-    ) -> Option<Entered> {
+    ) -> Result<Entered, Caller> {
         if self.closed {
-            return None;
+            return Err(caller);
         }
-        let slot = Slot::Waiting(Waiting { sent: now, deadline, position, waker });
-        let id = match self.free.pop() {
-            Some(index) => {
-                let place = &mut self.places[index as usize];
-                place.slot = slot;
-                place.id
-            }
+        let index = match self.free.pop() {
+            Some(index) => index as usize,
             None if self.places.len() < CALLS_MAX => {
-                let id = first_id(self.places.len());
-                self.places.push(Place { id, slot });
-                id
+                let index = self.places.len();
+                self.places.push(Place { id: first_id(index), slot: Slot::Free });
+                index
             }
-            None => return None,
+            None => return Err(caller),
         };
+        let place = &mut self.places[index];
+        place.slot = Slot::Waiting(Waiting { sent: now, deadline, position, caller });
+        let id = place.id;
         self.waiting += 1;
         let sweep_earlier = self.sweep_at.is_none_or(|at| deadline < at);
         if sweep_earlier {
             self.sweep_at = Some(deadline);
         }
-        Some(Entered { id, alone: self.waiting == 1, sweep_earlier })
+        Ok(Entered { id, alone: self.waiting == 1, sweep_earlier })
+    }
+
+    /// Takes a call back of which nothing was sent: its caller, unless it learnt of its end already.
+    pub(super) fn take_back(&mut self, id: u32) -> Option<Caller> {
+        self.was_large(id);
+        let caller = match self.slot(id)? {
+            Slot::Waiting(waiting) => {
+                let caller = std::mem::replace(&mut waiting.caller, Caller::Nobody);
+                self.waiting -= 1;
+                caller
+            }
+            // The end of the connection came between.
+            Slot::Ended { response_due: None, .. } => Caller::Nobody,
+            Slot::Ended { .. } | Slot::GivenUp { .. } | Slot::Free => return None,
+        };
+        self.release(id);
+        Some(caller)
     }
 
     /// Notes where on the line a call's request begins.
@@ -163,8 +219,10 @@ impl Calls {
         let Some(slot) = self.slot(id) else { return Some(Err(CallFailure::NoAnswer)) };
         match slot {
             Slot::Waiting(waiting) => {
-                if !waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    waiting.waker = Some(waker.clone());
+                let known =
+                    matches!(&waiting.caller, Caller::Task(known) if known.will_wake(waker));
+                if !known {
+                    waiting.caller = Caller::Task(waker.clone());
                 }
                 None
             }
@@ -222,15 +280,19 @@ impl Calls {
         }
     }
 
-    /// A response came. Returns who is to be woken.
-    pub(super) fn answered(&mut self, id: u32, result: Ended) -> Option<Waker> {
+    /// A response came. Returns what is to be done about it.
+    pub(super) fn answered(&mut self, id: u32, result: Ended) -> Option<Due> {
         let slot = self.slot(id)?;
         match slot {
             Slot::Waiting(waiting) => {
-                let waker = waiting.waker.take();
-                *slot = Slot::Ended { result, response_due: None };
+                let (due, left) = waiting.end(result, false);
+                let free = matches!(left, Slot::Free);
+                *slot = left;
                 self.waiting -= 1;
-                waker
+                if free {
+                    self.release(id);
+                }
+                due
             }
             Slot::Ended { response_due, .. } => {
                 if response_due.take().is_some() {
@@ -252,9 +314,9 @@ impl Calls {
         self.sweep_at
     }
 
-    /// Ends the calls whose deadline has passed. Their callers are added to `wake`, their ids to
-    /// `ended`.
-    pub(super) fn sweep(&mut self, now: Instant, wake: &mut Vec<Waker>, ended: &mut Vec<u32>) {
+    /// Ends the calls whose deadline has passed. What is to be done about them is added to `due`, their
+    /// ids to `ended`.
+    pub(super) fn sweep(&mut self, now: Instant, due: &mut Vec<Due>, ended: &mut Vec<u32>) {
         let mut next: Option<Instant> = None;
         for Place { id, slot } in &mut self.places {
             let Slot::Waiting(waiting) = slot else { continue };
@@ -262,10 +324,10 @@ impl Calls {
                 next = Some(next.map_or(waiting.deadline, |at| at.min(waiting.deadline)));
                 continue;
             }
-            wake.extend(waiting.waker.take());
+            let (what, left) = waiting.end(Err(CallFailure::NoAnswer), true);
+            due.extend(what);
             ended.push(*id);
-            let response_due = Some(waiting.sent);
-            *slot = Slot::Ended { result: Err(CallFailure::NoAnswer), response_due };
+            *slot = left;
             self.waiting -= 1;
             self.overdue += 1;
         }
@@ -285,6 +347,11 @@ impl Calls {
         sent.min()
     }
 
+    /// How many callers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Whether no caller waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting == 0
@@ -296,18 +363,19 @@ impl Calls {
         &mut self,
         accepted: u64,
         unsent: impl Fn(u32) -> bool,
-        wake: &mut Vec<Waker>,
+        due: &mut Vec<Due>,
     ) {
         self.closed = true;
         for Place { id, slot } in &mut self.places {
             let Slot::Waiting(waiting) = slot else { continue };
-            wake.extend(waiting.waker.take());
             let failure = if waiting.position >= accepted || unsent(*id) {
                 CallFailure::NotSent
             } else {
                 CallFailure::NoAnswer
             };
-            *slot = Slot::Ended { result: Err(failure), response_due: None };
+            let (what, left) = waiting.end(Err(failure), false);
+            due.extend(what);
+            *slot = left;
         }
         self.waiting = 0;
         self.sweep_at = None;
@@ -322,7 +390,9 @@ impl Calls {
         let given_up = count(|slot| matches!(slot, Slot::GivenUp { .. }));
         let due = count(|slot| matches!(slot, Slot::Ended { response_due: Some(_), .. }));
         assert_eq!((self.waiting, self.overdue), (waiting, given_up + due));
-        assert_eq!(self.places.len(), self.free.len() + waiting + ended + given_up);
+        let free = count(|slot| matches!(slot, Slot::Free));
+        assert_eq!(self.places.len(), free + waiting + ended + given_up);
+        assert!(self.closed || free == self.free.len());
         [waiting, ended, given_up]
     }
 

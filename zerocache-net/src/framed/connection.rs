@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -32,11 +32,14 @@ use zerocache_core::{
 };
 
 use super::{
-    calls::{Calls, Ended, Entered, REPEATABLE, UNKNOWN},
+    calls::{Caller, Calls, Due, Ended, Entered, REPEATABLE, UNKNOWN},
     inbox::{Inbox, Incoming},
     line::{BoxedWrite, Encode, Flush, Line, SMALL_BYTES_MAX, Withdrawn},
 };
-use crate::clock;
+use crate::{
+    clock,
+    transport::{NotTaken, Short, Then, What},
+};
 
 /// A stream to read from.
 pub(super) type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
@@ -58,6 +61,18 @@ const READS_MAX: usize = 8;
 /// After this many reads it is looked whether something is to be written, although more can be read:
 /// fewer than a task may make in its turn, after which the stream would take nothing.
 const READS_UNASKED_MAX: usize = 32;
+
+/// Values up to this size are copied to the line at once, in bytes.
+const SHORT_BYTES_MAX: usize = 32 << 10;
+
+/// What a read or write takes at most beyond key and value, in bytes.
+const SHORT_OVERHEAD_BYTES: usize = 32;
+
+/// While fewer requests wait to be sent than this part of those under way (1/4), writing is put off,
+/// at most so many times: the responses to the others let more callers send. Without it batches stay
+/// as small as they happen to be.
+const GATHERED_SHARE: usize = 4;
+const PATIENCE: usize = 2;
 
 /// A connection to a node.
 pub(super) struct Connection {
@@ -103,17 +118,48 @@ impl Connection {
     /// was sent then.
     pub(super) fn call(
         self: &Arc<Self>,
-        mut message: RequestMessage,
+        message: RequestMessage,
         timeout: Duration,
     ) -> Option<FramedCall> {
+        let id = self.send(message, timeout, Caller::Nobody).ok()?;
+        Some(FramedCall { connection: Arc::clone(self), id, done: false })
+    }
+
+    /// Sends a request, whose end `then` is given. Both come back when too many calls are under way or
+    /// the connection is closed; nothing was sent then.
+    pub(super) fn call_then(
+        &self,
+        message: RequestMessage,
+        timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        let Err(refused) = self.send(message, timeout, Caller::Function(then)) else {
+            return Ok(());
+        };
+        match *refused {
+            (message, Caller::Function(then)) => Err(Box::new((message, then))),
+            (_, Caller::Nobody | Caller::Task(_)) => Ok(()),
+        }
+    }
+
+    fn send(
+        &self,
+        mut message: RequestMessage,
+        timeout: Duration,
+        caller: Caller,
+    ) -> Result<u32, Box<(RequestMessage, Caller)>> {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let deadline = now.plus_ms(timeout_ms);
         // A read may be repeated whether it was sent or not.
         let repeatable = matches!(message.request, Request::Get { .. });
         let position = if repeatable { REPEATABLE } else { UNKNOWN };
         let entered = {
             let mut calls = self.calls.lock();
-            let entered = calls.enter(now, now.plus_ms(timeout_ms), None, position)?;
+            let entered = match calls.enter(now, deadline, caller, position) {
+                Ok(entered) => entered,
+                Err(caller) => return Err(Box::new((message, caller))),
+            };
             if message.size_hint() > SMALL_BYTES_MAX {
                 calls.note_large(entered.id);
             }
@@ -124,37 +170,55 @@ impl Connection {
         let header = request_header(entered.id, now, timeout_ms);
         let outgoing = Outgoing { message: &message, known: &self.known, now };
         let Some(position) = self.line.send(header, &outgoing, entered.flush()) else {
-            let mut calls = self.calls.lock();
-            calls.give_up(entered.id);
-            calls.forget(entered.id);
-            return None;
+            let caller = self.calls.lock().take_back(entered.id);
+            return caller.map_or(Ok(entered.id), |caller| Err(Box::new((message, caller))));
         };
         if !repeatable {
             self.calls.lock().sent(entered.id, position);
         }
         self.note_deadline(&entered);
-        Some(FramedCall { connection: Arc::clone(self), id: entered.id, done: false })
+        Ok(entered.id)
     }
 
-    /// Sends a read of `key` at `now`, after which `waker` is woken. Returns as [`call`](Self::call).
-    pub(super) fn call_get(
-        self: &Arc<Self>,
-        key: &[u8],
-        now: Instant,
-        timeout_ms: u64,
-        waker: &Waker,
-    ) -> Option<FramedCall> {
+    /// Sends a read or a small write. None when it is not small, too many calls are under way or the
+    /// connection is closed; nothing was sent then.
+    pub(super) fn call_short(self: &Arc<Self>, short: &Short<'_>) -> Option<FramedCall> {
+        let Short { key, now, timeout_ms, .. } = *short;
+        let bytes = match short.what {
+            What::Put(value, ..) if value.len() > SHORT_BYTES_MAX => return None,
+            What::Put(value, ..) => key.len() + value.len(),
+            What::Get | What::Delete(_) => key.len(),
+        };
+        let caller = Caller::Task(short.waker.clone());
+        // A read may be repeated whether it was sent or not.
+        let repeatable = matches!(short.what, What::Get);
+        let position = if repeatable { REPEATABLE } else { UNKNOWN };
         let deadline = now.plus_ms(timeout_ms);
-        let entered = self.calls.lock().enter(now, deadline, Some(waker.clone()), REPEATABLE)?;
+        let entered = self.calls.lock().enter(now, deadline, caller, position).ok()?;
         let header = request_header(entered.id, now, timeout_ms);
         let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
-        self.line.append(header, key.len() + 8, |out| RequestMessage::encode_get(out, key));
+        let position =
+            self.line.append(header, bytes + SHORT_OVERHEAD_BYTES, |out| match short.what {
+                What::Get => RequestMessage::encode_get(out, key),
+                What::Put(value, ttl, ack) => {
+                    RequestMessage::encode_put(out, key, value, ttl, ack);
+                }
+                What::Delete(ack) => RequestMessage::encode_delete(out, key, ack),
+            })?;
+        if !repeatable {
+            self.calls.lock().sent(entered.id, position);
+        }
         match entered.flush() {
             Flush::Now => self.line.flush(),
             Flush::Soon | Flush::Later => self.line.flush_soon(),
         }
         self.note_deadline(&entered);
         Some(call)
+    }
+
+    /// Whether few of the requests under way wait to be sent.
+    fn is_gathering(&self) -> bool {
+        self.line.unsent() * GATHERED_SHARE < self.calls.lock().waiting()
     }
 
     /// How many calls wait, have ended, and are given up, and how many bytes wait.
@@ -213,13 +277,13 @@ impl Connection {
         self.line.wake_waiting();
     }
 
-    /// Notes responses that came. Their callers are added to `wake`.
-    fn answered(&self, batch: &mut Vec<(u32, Ended)>, wake: &mut Vec<Waker>) {
+    /// Notes responses that came. What is to be done about them is added to `due`.
+    fn answered(&self, batch: &mut Vec<(u32, Ended)>, due: &mut Vec<Due>) {
         let mut stopped = false;
         let mut calls = self.calls.lock();
         for (id, ended) in batch.drain(..) {
             stopped |= self.stop_sending(&mut calls, id);
-            wake.extend(calls.answered(id, ended));
+            due.extend(calls.answered(id, ended));
         }
         drop(calls);
         if stopped {
@@ -228,9 +292,9 @@ impl Connection {
     }
 
     fn sweep(&self, now: Instant) {
-        let (mut wake, mut ended) = (Vec::new(), Vec::new());
+        let (mut due, mut ended) = (Vec::new(), Vec::new());
         let mut calls = self.calls.lock();
-        calls.sweep(now, &mut wake, &mut ended);
+        calls.sweep(now, &mut due, &mut ended);
         for id in &ended {
             self.withdraw(&mut calls, *id);
         }
@@ -238,14 +302,14 @@ impl Connection {
         if !ended.is_empty() {
             self.withdrawn();
         }
-        wake_all(&mut wake);
+        perform_all(&mut due);
     }
 
     fn close(&self) {
         let taken = self.line.close();
-        let mut wake = Vec::new();
-        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut wake);
-        wake_all(&mut wake);
+        let mut due = Vec::new();
+        self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut due);
+        perform_all(&mut due);
     }
 }
 
@@ -285,11 +349,12 @@ impl Drop for Closing<'_> {
 async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
     let mut watch = Watch::new(clock::mono());
     let mut batch = Vec::new();
-    let mut wake = Vec::new();
+    let mut due = Vec::new();
     let mut timer = pin!(sleep(Duration::ZERO));
     let mut armed = Instant::default();
     // Reads since the last write that may have led callers to send again.
     let mut reads = 0;
+    let mut patience = PATIENCE;
     let mut unasked = 0;
     loop {
         let now = clock::mono();
@@ -298,8 +363,8 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         }
         let answered = batch.len();
         if answered > 0 {
-            connection.answered(&mut batch, &mut wake);
-            wake_all(&mut wake);
+            connection.answered(&mut batch, &mut due);
+            perform_all(&mut due);
         }
         if answered > 1 {
             reads += 1;
@@ -313,10 +378,10 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
             armed = Instant::default();
             connection.sweep(now);
         }
-        let due = watch.due(connection, now);
-        if due != armed {
-            armed = due;
-            timer.set(sleep(due.since(now)));
+        let look_at = watch.look_at(connection, now);
+        if look_at != armed {
+            armed = look_at;
+            timer.set(sleep(look_at.since(now)));
         }
         let may_read = reads < READS_MAX && unasked < READS_UNASKED_MAX;
         match next_event(connection, &mut read, &mut inbox, timer.as_mut(), may_read).await {
@@ -330,11 +395,17 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
                 connection.sweep(clock::mono());
             }
             Event::Flush => {
+                if patience > 0 && connection.is_gathering() {
+                    patience -= 1;
+                    tokio::task::yield_now().await;
+                    connection.line.flush_soon();
+                    continue;
+                }
                 // Those who are about to send get their turn first.
                 if reads == 0 {
                     tokio::task::yield_now().await;
                 }
-                reads = 0;
+                (reads, patience) = (0, PATIENCE);
                 connection.line.flush();
             }
             Event::Rearm => {}
@@ -395,7 +466,7 @@ fn take_responses(
         let message = match incoming {
             Incoming::Small(_) => inbox.take(),
             Incoming::Large(message) => message,
-            // Only with its last frame is it over, and can its id be given again.
+            // Only with its last frame is it over, and can its place be given again.
             Incoming::Refused(_) | Incoming::Nothing if !header.more => {
                 batch.push((header.id, Err(CallFailure::NoAnswer)));
                 continue;
@@ -453,7 +524,7 @@ impl Watch {
     }
 
     /// When to look again.
-    fn due(&self, connection: &Connection, now: Instant) -> Instant {
+    fn look_at(&self, connection: &Connection, now: Instant) -> Instant {
         let (sweep, overdue) = {
             let calls = connection.calls.lock();
             (calls.sweep_at(), calls.oldest_overdue().is_some())
@@ -520,8 +591,6 @@ impl Encode for Outgoing<'_> {
     }
 }
 
-fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        waker.wake();
-    }
+fn perform_all(due: &mut Vec<Due>) {
+    due.drain(..).for_each(Due::perform);
 }

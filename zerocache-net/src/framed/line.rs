@@ -81,6 +81,8 @@ struct Out {
     /// Bytes appended to `next` so far, and bytes that the stream took.
     appended: u64,
     accepted: u64,
+    /// Small messages that are not with the stream.
+    unsent: usize,
     flush_wanted: bool,
     blocked: bool,
     closed: bool,
@@ -121,6 +123,7 @@ impl Line {
             chunked_bytes: 0,
             appended: 0,
             accepted: 0,
+            unsent: 0,
             flush_wanted: false,
             blocked: false,
             closed: false,
@@ -340,6 +343,12 @@ impl Line {
         taken
     }
 
+    /// How many small messages wait for the next write.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.out.lock().unsent
+    }
+
     /// Whether the line is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -382,6 +391,7 @@ impl Batch<'_> {
 
 impl Out {
     fn append(&mut self, header: Header, hint: usize, encode: impl FnOnce(&mut Writer<'_>)) {
+        self.unsent += 1;
         let from = self.next.len();
         self.next.reserve(HEADER_BYTES + hint);
         header.write(&mut self.next, 0);
@@ -417,6 +427,7 @@ impl Out {
             (std::mem::take(&mut self.writing), std::mem::take(&mut self.written))
         } else {
             self.add_chunk();
+            self.unsent = 0;
             let empty = std::mem::take(&mut self.spare);
             (std::mem::replace(&mut self.next, empty), 0)
         };

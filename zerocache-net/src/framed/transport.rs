@@ -5,6 +5,7 @@ use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, time::Durat
 use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
     node::CallFailure,
+    version::Incarnation,
     wire::{RefusalCode, RequestMessage, Response},
 };
 
@@ -12,7 +13,7 @@ use super::{
     connection::Connection,
     pool::{Found, Link, Pool},
 };
-use crate::transport::{Call, Get, HttpTransport, Transport, TransportError};
+use crate::transport::{Call, HttpTransport, NotTaken, Short, Then, Transport, TransportError};
 
 /// Says who calls: a Hello in its envelope.
 pub type Introduce = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
@@ -147,17 +148,32 @@ impl Transport for FramedTransport {
         self.found(found, to, message, timeout)
     }
 
-    fn try_get(&self, get: &Get<'_>) -> Option<Call> {
-        let (node, address) = get.node;
-        let connection = self.pool.open(&Handle::try_current().ok()?, address)?;
-        if connection.peer() != Some(node) || connection.is_full() {
-            return None;
+    fn try_call_then(
+        &self,
+        to: SocketAddr,
+        message: RequestMessage,
+        timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        match self.open(message.envelope.to, to) {
+            Some(connection) => connection.call_then(message, timeout, then),
+            None => Err(Box::new((message, then))),
         }
-        connection.call_get(get.key, get.now, get.timeout_ms, get.waker).map(Call::framed)
+    }
+
+    fn try_short(&self, short: &Short<'_>) -> Option<Call> {
+        let (node, address) = short.node;
+        self.open(Some(node), address)?.call_short(short).map(Call::framed)
     }
 }
 
 impl FramedTransport {
+    /// An open connection to `node` with room for more.
+    fn open(&self, node: Option<Incarnation>, to: SocketAddr) -> Option<Arc<Connection>> {
+        let connection = self.pool.open(&Handle::try_current().ok()?, to)?;
+        (connection.peer() == node && !connection.is_full()).then_some(connection)
+    }
+
     /// Sends over a connection, after waiting for room if it is full.
     fn send(
         &self,

@@ -9,7 +9,13 @@ mod http;
 
 use std::{net::SocketAddr, task::Waker, time::Duration};
 
-use zerocache_core::{time::Instant, version::Incarnation, wire::RequestMessage};
+use zerocache_core::{
+    node::CallFailure,
+    time::Instant,
+    ttl::Ttl,
+    version::Incarnation,
+    wire::{Ack, RequestMessage, Response},
+};
 
 pub use self::call::Call;
 pub use self::http::{HttpTransport, TransportError};
@@ -20,12 +26,20 @@ pub const MESSAGES_PATH: &str = "/v1/messages";
 /// The media type of a message in an HTTP body.
 pub const MESSAGES_TYPE: &str = "application/vnd.zerocache.message";
 
-/// A read to be sent in the shortest way.
+/// What is done with the outcome of a call; it must not block.
+pub type Then = Box<dyn FnOnce(Result<Response, CallFailure>) + Send>;
+
+/// A request that was not taken, and what was to be done with its outcome.
+pub type NotTaken = Box<(RequestMessage, Then)>;
+
+/// A read or write to be sent in the shortest way.
 #[derive(Debug)]
-pub struct Get<'a> {
+pub struct Short<'a> {
     /// Which node is meant, and where it stands.
     pub node: (Incarnation, SocketAddr),
-    /// What to read; a valid key.
+    /// What to do with it.
+    pub what: What<'a>,
+    /// A valid key.
     pub key: &'a [u8],
     /// The present.
     pub now: Instant,
@@ -33,6 +47,17 @@ pub struct Get<'a> {
     pub timeout_ms: u64,
     /// Who is woken at its end, before the call is polled.
     pub waker: &'a Waker,
+}
+
+/// What is to be done with a key.
+#[derive(Clone, Copy, Debug)]
+pub enum What<'a> {
+    /// Read it.
+    Get,
+    /// Store a value for it.
+    Put(&'a [u8], Ttl, Ack),
+    /// Delete it.
+    Delete(Ack),
 }
 
 /// Carries requests to nodes.
@@ -45,9 +70,24 @@ pub trait Transport: Send + Sync + 'static {
     /// Dropping the future gives the response up. The request may have been sent.
     fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call;
 
-    /// Sends a read in the shortest way, if there is one at once; none when [`call`](Self::call) has
-    /// to do it.
-    fn try_get(&self, _get: &Get<'_>) -> Option<Call> {
+    /// As [`call`](Self::call), if that can be done at once; `then` is given the outcome, on whatever
+    /// task learns of it. Both come back when [`call`](Self::call) has to do it.
+    ///
+    /// # Errors
+    /// What was given: nothing was sent.
+    fn try_call_then(
+        &self,
+        _to: SocketAddr,
+        message: RequestMessage,
+        _timeout: Duration,
+        then: Then,
+    ) -> Result<(), NotTaken> {
+        Err(Box::new((message, then)))
+    }
+
+    /// Sends a read or write in the shortest way, if there is one at once; none when
+    /// [`call`](Self::call) has to do it.
+    fn try_short(&self, _short: &Short<'_>) -> Option<Call> {
         None
     }
 }

@@ -42,13 +42,12 @@ pub(super) async fn handle(
     query: Option<&str>,
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return get_at_once(api, raw_key, query);
+    }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
     match *method {
-        Method::GET | Method::HEAD => {
-            query.allow(&[])?;
-            get(api, &key)
-        }
         Method::PUT => {
             query.allow(&["ttl", "ack"])?;
             let (ttl, ack) = (query.ttl()?, query.ack()?);
@@ -64,6 +63,17 @@ pub(super) async fn handle(
     }
 }
 
+/// Answers a GET.
+pub(super) fn get_at_once(
+    api: &Api,
+    raw_key: &str,
+    query: Option<&str>,
+) -> Result<HttpResponse, ApiError> {
+    let key = key::from_path(raw_key, api.key_bytes_max)?;
+    Query::parse(query.unwrap_or_default())?.allow(&[])?;
+    get(api, &key)
+}
+
 /// Writes through the node.
 pub(super) async fn write(api: &Api, key: Key, op: WriteOp, ack: Ack, scope: Scope) -> Response {
     api.runtime.answer(|id| Input::Write { id, key, op, ack, scope, timeout_ms: 0 }).await
@@ -75,7 +85,7 @@ fn get(api: &Api, key: &Key) -> Result<HttpResponse, ApiError> {
             let mut response = value.into_response();
             let headers = response.headers_mut();
             headers.insert(TTL_MS, HeaderValue::from(remaining_ms));
-            if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+            if let Ok(version) = HeaderValue::from_bytes(&version.to_text()) {
                 headers.insert(VERSION, version);
             }
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -26,7 +26,7 @@ use self::error::ApiError;
 pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
 use crate::{
     frames::Frames,
-    http::{BodyGate, HttpCounters},
+    http::{AtOnce, BodyGate, HttpCounters},
     runtime::Runtime,
 };
 
@@ -68,6 +68,24 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// Answers what can be answered at once: reads of entries, which are most of all requests.
+pub fn at_once(api: Api) -> AtOnce {
+    Arc::new(move |request| {
+        let key = request.uri().path().strip_prefix(ENTRIES_PREFIX)?;
+        (request.method() == Method::GET).then(|| {
+            let answer = entries::get_at_once(&api, key, request.uri().query());
+            answer.unwrap_or_else(|error| error_response(&api, error))
+        })
+    })
+}
+
+fn error_response(api: &Api, error: ApiError) -> Response {
+    if error.is_bad_request() {
+        api.counters.bad_requests.add();
+    }
+    error.into_response()
+}
+
 /// Entries are matched by hand: a key is any bytes, and axum's path parameters are text.
 async fn by_path(
     State(api): State<Api>,
@@ -83,12 +101,7 @@ async fn by_path(
     } else {
         Err(ApiError::not_found_path(path))
     };
-    result.unwrap_or_else(|error| {
-        if error.is_bad_request() {
-            api.counters.bad_requests.add();
-        }
-        error.into_response()
-    })
+    result.unwrap_or_else(|error| error_response(&api, error))
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {

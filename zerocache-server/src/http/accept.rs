@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::counters::HttpCounters;
-use super::guard::Guard;
+use super::guard::{Guard, Service};
 use super::io::{GuardedIo, Place, Shared};
 use super::limits::HttpLimits;
 use super::pause::{self, BEAT_MS};
@@ -44,7 +43,7 @@ pub struct Served {
     pub cut: usize,
 }
 
-/// Serves `router` on every connection of `listener` until `stop` completes, then closes: the
+/// Serves `service` on every connection of `listener` until `stop` completes, then closes: the
 /// listener and idle connections at once, the others when their request is answered, and what is
 /// left after `limits.close_timeout` by force.
 ///
@@ -57,14 +56,14 @@ pub struct Served {
 /// Dropping the future closes the listener and cuts every connection.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: impl Into<Service>,
     limits: HttpLimits,
     counters: Arc<HttpCounters>,
     stop: impl Future<Output = ()>,
 ) -> Served {
     let (closing, _) = watch::channel(());
     let mut listening = Listening {
-        router,
+        service: service.into(),
         builder: builder(&limits),
         limits: Arc::new(limits),
         counters,
@@ -106,10 +105,8 @@ pub async fn serve(
 fn builder(limits: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        // Runs from the end of the response before: the time without a request. The time of a head
-        // once it has begun is shorter and kept by the stream.
-        .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
+        // The stream keeps the time of heads and of idleness, which costs less for each request.
+        .header_read_timeout(None)
         .max_headers(limits.headers_max)
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.buffer_bytes());
@@ -123,7 +120,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 }
 
 struct Listening {
-    router: Router,
+    service: Service,
     builder: http1::Builder,
     limits: Arc<HttpLimits>,
     counters: Arc<HttpCounters>,
@@ -148,7 +145,7 @@ impl Listening {
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let io = GuardedIo::new(tcp, limits, counters, Arc::clone(&shared), place);
         let counters = Arc::clone(&self.counters);
-        let guard = Guard { router: self.router.clone(), counters, shared, peer };
+        let guard = Guard { service: self.service.clone(), counters, shared, peer };
         self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 
@@ -204,7 +201,7 @@ async fn connection(
     guard: Guard,
     mut closing: watch::Receiver<()>,
 ) {
-    let (counters, shared) = (Arc::clone(&guard.counters), Arc::clone(&guard.shared));
+    let counters = Arc::clone(&guard.counters);
     let service = service_fn(move |request| guard.clone().answer(request));
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut connection = pin!(connection);
@@ -219,10 +216,6 @@ async fn connection(
     let Err(error) = result else { return };
     if error.is_parse() {
         counters.bad_requests.add();
-    } else if error.is_timeout() && shared.has_served() {
-        counters.idle_timeouts.add();
-    } else if error.is_timeout() {
-        counters.header_timeouts.add();
     }
     tracing::debug!(%error, "a connection ended");
 }

@@ -11,17 +11,41 @@ use axum::extract::ConnectInfo;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tower::Service;
+use tower::Service as _;
 
 use super::counters::HttpCounters;
 use super::heads::Flaw;
 use super::io::Shared;
 use super::pause;
 
+/// Answers a request that needs neither its body nor waiting; none for any other.
+pub type AtOnce = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
+
+/// What answers requests.
+#[derive(Clone)]
+pub struct Service {
+    router: Router,
+    at_once: Option<AtOnce>,
+}
+
+impl From<Router> for Service {
+    fn from(router: Router) -> Self {
+        Self { router, at_once: None }
+    }
+}
+
+impl Service {
+    /// The same, which asks `at_once` before the router.
+    #[must_use]
+    pub fn with_shortcut(self, at_once: AtOnce) -> Self {
+        Self { at_once: Some(at_once), ..self }
+    }
+}
+
 /// What every request of one connection passes.
 #[derive(Clone)]
 pub(super) struct Guard {
-    pub(super) router: Router,
+    pub(super) service: Service,
     pub(super) counters: Arc<HttpCounters>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
@@ -48,9 +72,13 @@ impl Guard {
         }
         // Where a chunked body ends is not followed below the parser, so nothing comes after it.
         let last = request.headers().contains_key(TRANSFER_ENCODING);
+        let at_once = self.service.at_once.as_ref().filter(|_| !last);
+        if let Some(response) = at_once.and_then(|at_once| at_once(&request)) {
+            return Ok(response);
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        let Ok(mut response) = self.router.call(request).await;
+        let Ok(mut response) = self.service.router.call(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.shared.upgrade();
         } else if last {

@@ -110,9 +110,10 @@ impl Heads {
     }
 
     fn end_head(&mut self) {
-        let State::Head(head) = std::mem::take(&mut self.state) else {
+        let State::Head(head) = &mut self.state else {
             return;
         };
+        let mut head = std::mem::take(head);
         self.count += 1;
         let unreadable = head.lengths == 1 && head.length.is_none();
         let ambiguous = head.lengths + head.encodings > 1 || unreadable;
@@ -124,6 +125,9 @@ impl Heads {
             self.state = State::Over;
         } else if let Some(left) = head.length.filter(|length| *length > 0) {
             self.state = State::Body(left);
+        } else {
+            let line = std::mem::take(&mut head.line);
+            self.state = State::Head(Head { line, ..Head::default() });
         }
     }
 }
@@ -143,7 +147,15 @@ impl Head {
     /// Looks at the line that has just ended; true when it ends the head.
     fn end_line(&mut self) -> bool {
         let line = std::mem::take(&mut self.line);
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        let ends = self.look_at(&line);
+        // Used again for the next line.
+        self.line = line;
+        self.line.clear();
+        ends
+    }
+
+    fn look_at(&mut self, line: &[u8]) -> bool {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             // Empty lines before a request line are passed over (RFC 9112 section 2.2).
             return self.has_request_line;

@@ -50,11 +50,6 @@ impl Shared {
     pub(super) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
     }
-
-    /// Whether a request reached the guard.
-    pub(super) fn has_served(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0
-    }
 }
 
 /// A place under the cap on connections; dropping it frees the place.
@@ -86,6 +81,9 @@ pub struct GuardedIo {
     heads: Heads,
     /// Runs while a head is awaited.
     head_deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs while nothing is asked, and whether something was read or written since it began.
+    idle: Option<Pin<Box<Sleep>>>,
+    is_active: bool,
     /// Runs while the kernel takes no more, with the bytes that it took since.
     write_window: Option<(Pin<Box<Sleep>>, u64)>,
     /// Runs after the last response, with the bytes thrown away.
@@ -108,6 +106,8 @@ impl GuardedIo {
             shared,
             heads: Heads::default(),
             head_deadline: None,
+            idle: None,
+            is_active: false,
             write_window: None,
             linger: None,
             _place: place,
@@ -141,6 +141,24 @@ impl GuardedIo {
         Poll::Ready(Err(timed_out("the request head did not arrive in time")))
     }
 
+    /// Fails when nothing was asked for too long: for `idle_timeout` at least, and less than twice that,
+    /// so that a busy connection does not set a timer for each request.
+    fn check_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.heads.awaits_head() || self.shared.upgraded.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let timeout = self.limits.idle_timeout;
+        loop {
+            let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(timeout)));
+            ready!(idle.as_mut().poll(cx));
+            self.idle = None;
+            if !std::mem::take(&mut self.is_active) {
+                self.counters.idle_timeouts.add();
+                return Poll::Ready(Err(timed_out("nothing was asked for too long")));
+            }
+        }
+    }
+
     /// Takes note of a write and fails when the client reads too slowly.
     fn check_write(
         &mut self,
@@ -148,6 +166,7 @@ impl GuardedIo {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = written {
+            self.is_active = true;
             if let (Ok(bytes), Some((_, taken))) = (&result, &mut self.write_window) {
                 *taken += *bytes as u64;
             }
@@ -199,8 +218,12 @@ impl AsyncRead for GuardedIo {
         let this = self.get_mut();
         let before = buf.filled().len();
         match Pin::new(&mut this.tcp).poll_read(cx, buf) {
-            Poll::Pending => this.check_head(cx),
+            Poll::Pending => match this.check_head(cx) {
+                Poll::Pending => this.check_idle(cx),
+                late => late,
+            },
             Poll::Ready(result) => {
+                this.is_active = true;
                 this.watch(&buf.filled()[before..]);
                 Poll::Ready(result)
             }

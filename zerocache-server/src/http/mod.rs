@@ -29,5 +29,6 @@ pub use bind::{BindError, bind};
 pub use body::{BodyError, BodyGate, read_body};
 pub use counters::{Counter, HttpCounters};
 pub use files::fit_connections;
+pub use guard::{AtOnce, Service};
 pub use limits::{BodyLimits, HttpLimits};
 pub use upgrade::{Upgrade, upgraded};

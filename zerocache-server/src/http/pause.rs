@@ -4,6 +4,8 @@
 //! have long given up and whose lifetimes are older than they say. HTTP does not tell when a request
 //! was sent, so that all that could have waited is refused unread (contract section 2).
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 use zerocache_net::clock;
 
@@ -19,15 +21,29 @@ pub(super) const BEAT_MS: u64 = 200;
 /// A process stands still as a whole, so that all listeners in it share one watch.
 static WATCH: Mutex<PauseWatch> = Mutex::new(PauseWatch::new());
 
+/// When somebody last looked, for those who look often.
+static LAST_LOOK_MS: AtomicU64 = AtomicU64::new(u64::MAX);
+
 /// Looks at the clock; whether a request that is read now may have waited through a pause.
 pub(super) fn may_have_waited() -> bool {
-    WATCH.lock().look(clock::mono().as_millis())
+    let now_ms = clock::coarse().as_millis();
+    // Within one tick of the coarse clock nothing can have changed.
+    if LAST_LOOK_MS.load(Ordering::Relaxed) == now_ms {
+        return REFUSING.load(Ordering::Relaxed);
+    }
+    let refuses = WATCH.lock().look(now_ms);
+    REFUSING.store(refuses, Ordering::Relaxed);
+    LAST_LOOK_MS.store(now_ms, Ordering::Relaxed);
+    refuses
 }
+
+/// What the last look showed.
+static REFUSING: AtomicBool = AtomicBool::new(false);
 
 /// Looks at the clock; how many pauses there were so far.
 pub(super) fn count() -> u64 {
     let mut watch = WATCH.lock();
-    watch.look(clock::mono().as_millis());
+    watch.look(clock::coarse().as_millis());
     watch.pauses
 }
 

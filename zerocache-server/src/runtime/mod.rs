@@ -9,6 +9,7 @@ mod storage;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -33,7 +34,7 @@ use zerocache_core::{
 use zerocache_net::{
     clock,
     framed::{Flush, Line},
-    transport::{Call, Transport},
+    transport::Transport,
 };
 
 use self::responder::Flushes;
@@ -272,8 +273,7 @@ impl Runtime {
                     }
                 }
                 Effect::Call { call, to, message, timeout_ms } => {
-                    let timeout = Duration::from_millis(timeout_ms);
-                    self.run_call(call, self.transport.call(to, message, timeout));
+                    self.run_call(call, to, message, Duration::from_millis(timeout_ms));
                 }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
@@ -283,19 +283,21 @@ impl Runtime {
         }
     }
 
-    fn run_call(&self, call: CallId, future: Call) {
-        let this = self.this.clone();
-        let mut calls = self.calls.lock();
-        while calls.try_join_next().is_some() {}
-        calls.spawn(async move {
-            let started = clock::elapsed();
-            let result: Result<Response, CallFailure> = future.await;
+    fn run_call(&self, call: CallId, to: SocketAddr, message: RequestMessage, timeout: Duration) {
+        let (this, started) = (self.this.clone(), clock::elapsed());
+        let then = Box::new(move |result: Result<Response, CallFailure>| {
             let elapsed_us = clock::elapsed().saturating_sub(started).as_micros();
             if let Some(runtime) = this.upgrade() {
                 let elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX);
                 runtime.input(Input::Answer { call, result, elapsed_us });
             }
         });
+        let Err(later) = self.transport.try_call_then(to, message, timeout, then) else { return };
+        let (message, then) = *later;
+        let call = self.transport.call(to, message, timeout);
+        let mut calls = self.calls.lock();
+        while calls.try_join_next().is_some() {}
+        calls.spawn(async move { then(call.await) });
     }
 }
 

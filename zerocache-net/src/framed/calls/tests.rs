@@ -11,13 +11,13 @@ fn fetch(calls: &mut Calls, id: u32) -> Option<Ended> {
 #[test]
 fn a_response_ends_its_call_and_frees_its_place() {
     let mut calls = Calls::default();
-    let first = calls.enter(at(0), at(500), None, UNKNOWN).unwrap();
-    let second = calls.enter(at(0), at(400), None, UNKNOWN).unwrap();
+    let first = calls.enter(at(0), at(500), Caller::Nobody, UNKNOWN).ok().unwrap();
+    let second = calls.enter(at(0), at(400), Caller::Nobody, UNKNOWN).ok().unwrap();
     assert!(first.alone && !second.alone && second.sweep_earlier);
     assert_eq!(fetch(&mut calls, first.id), None);
     calls.answered(first.id, Ok(Response::Done));
     assert_eq!(fetch(&mut calls, first.id), Some(Ok(Response::Done)));
-    let third = calls.enter(at(1), at(500), None, UNKNOWN).unwrap();
+    let third = calls.enter(at(1), at(500), Caller::Nobody, UNKNOWN).ok().unwrap();
     assert_eq!(index_of(third.id), index_of(first.id));
     // What belongs to the first call does not end the one that has its place.
     calls.answered(first.id, Ok(Response::Done));
@@ -30,8 +30,8 @@ fn a_response_ends_its_call_and_frees_its_place() {
 #[test]
 fn a_place_waits_for_the_response_of_a_call_that_was_given_up_or_timed_out() {
     let mut calls = Calls::default();
-    let gone = calls.enter(at(0), at(500), None, UNKNOWN).unwrap();
-    let late = calls.enter(at(0), at(500), None, UNKNOWN).unwrap();
+    let gone = calls.enter(at(0), at(500), Caller::Nobody, UNKNOWN).ok().unwrap();
+    let late = calls.enter(at(0), at(500), Caller::Nobody, UNKNOWN).ok().unwrap();
     assert!(calls.give_up(gone.id));
     let (mut wake, mut ended) = (Vec::new(), Vec::new());
     calls.sweep(at(499), &mut wake, &mut ended);
@@ -40,16 +40,13 @@ fn a_place_waits_for_the_response_of_a_call_that_was_given_up_or_timed_out() {
     assert_eq!((ended.as_slice(), calls.sweep_at()), (&[late.id][..], None));
     assert_eq!(fetch(&mut calls, late.id), Some(Err(CallFailure::NoAnswer)));
     assert_eq!(calls.oldest_overdue(), Some(at(0)));
-    let other = calls.enter(at(600), at(900), None, UNKNOWN).unwrap();
+    let other = calls.enter(at(600), at(900), Caller::Nobody, UNKNOWN).ok().unwrap();
     assert_eq!(index_of(other.id), 2);
     calls.answered(gone.id, Ok(Response::Done));
     calls.answered(late.id, Ok(Response::Done));
     assert_eq!(calls.oldest_overdue(), None);
     assert_eq!(fetch(&mut calls, other.id), None);
-    let again = [
-        calls.enter(at(600), at(900), None, UNKNOWN),
-        calls.enter(at(600), at(900), None, UNKNOWN),
-    ];
+    let again = [(); 2].map(|()| calls.enter(at(600), at(900), Caller::Nobody, UNKNOWN).ok());
     assert!(again.iter().flatten().all(|call| index_of(call.id) < 2));
     assert_eq!(calls.places.len(), 3);
 }
@@ -58,7 +55,7 @@ fn a_place_waits_for_the_response_of_a_call_that_was_given_up_or_timed_out() {
 fn the_end_of_a_connection_tells_what_was_sent() {
     let mut calls = Calls::default();
     let positions = [UNKNOWN, UNKNOWN, UNKNOWN, REPEATABLE, UNKNOWN];
-    let enter = |position| calls.enter(at(0), at(500), None, position).unwrap().id;
+    let enter = |position| calls.enter(at(0), at(500), Caller::Nobody, position).ok().unwrap().id;
     let ids = positions.map(enter);
     for (id, position) in ids.iter().zip([0, 100, 200]) {
         calls.sent(*id, position);
@@ -69,7 +66,7 @@ fn the_end_of_a_connection_tells_what_was_sent() {
     use CallFailure::{NoAnswer, NotSent};
     // The last one was entered, and where it stands was not noted yet: it may have been sent.
     assert_eq!(failures, [NotSent, NoAnswer, NotSent, NotSent, NoAnswer]);
-    assert!(calls.enter(at(1), at(2), None, UNKNOWN).is_none());
+    assert!(calls.enter(at(1), at(2), Caller::Nobody, UNKNOWN).is_err());
 }
 
 #[test]
@@ -79,7 +76,7 @@ fn responses_nobody_asked_for_are_ignored() {
         assert!(calls.answered(id, Ok(Response::Done)).is_none());
         assert!(!calls.give_up(id));
     }
-    let call = calls.enter(at(0), at(500), None, UNKNOWN).unwrap();
+    let call = calls.enter(at(0), at(500), Caller::Nobody, UNKNOWN).ok().unwrap();
     calls.answered(call.id, Ok(Response::Done));
     assert!(calls.answered(call.id, Ok(Response::NotFound { warming: false })).is_none());
     assert_eq!(fetch(&mut calls, call.id), Some(Ok(Response::Done)));
@@ -88,7 +85,7 @@ fn responses_nobody_asked_for_are_ignored() {
 #[test]
 fn a_timed_out_call_of_which_nothing_was_sent_leaves_nothing_behind() {
     let mut calls = Calls::default();
-    let call = calls.enter(at(0), at(500), None, UNKNOWN).unwrap();
+    let call = calls.enter(at(0), at(500), Caller::Nobody, UNKNOWN).ok().unwrap();
     calls.note_large(call.id);
     let (mut wake, mut ended) = (Vec::new(), Vec::new());
     calls.sweep(at(500), &mut wake, &mut ended);

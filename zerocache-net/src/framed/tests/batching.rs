@@ -1,15 +1,19 @@
 //! Conversations of any kind: each call ends once, and as it should.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use zerocache_core::{
     key::Key,
     limits::Limits,
     node::CallFailure,
     ttl::Ttl,
+    version::Incarnation,
     wire::{Ack, Envelope, Request, RequestMessage, Response},
 };
 
@@ -17,9 +21,11 @@ use super::model::{Answer, Noise, REQUEST_BYTES_MAX, Script, Seen, check, serve}
 use crate::{
     clock,
     framed::{
+        FramedCall,
         connection::{Connection, drive},
         inbox::{Inbox, Unmetered},
     },
+    transport::{Short, What},
 };
 
 /// The largest response that the caller takes.
@@ -59,34 +65,68 @@ async fn ask(connection: Arc<Connection>, number: usize, ask: Ask) -> Option<End
         if timeout(limit, room).await.is_err() {
             return Err(CallFailure::NotSent);
         }
-        let key = Key::new(number.to_string().into(), &Limits::default()).unwrap();
-        let call = match ask.value_bytes {
-            None if number.is_multiple_of(2) => {
-                let bytes = key.as_bytes();
-                poll_fn(|context| {
-                    let now = clock::mono();
-                    let call = connection.call_get(bytes, now, ask.timeout_ms, context.waker());
-                    std::task::Poll::Ready(call)
-                })
-                .await
-            }
-            None => connection.call(message(Request::Get { key }), limit),
-            Some(bytes) => {
-                let value = Bytes::from(vec![number as u8; bytes]);
-                let (ttl, metadata) = (Ttl::from_millis(1_000).unwrap(), Bytes::new());
-                let put = Request::Put { key, value, metadata, ttl, ack: Ack::Local };
-                connection.call(message(put), limit)
-            }
-        };
-        match call {
-            Some(call) => call.await,
-            None => Err(CallFailure::NotSent),
+        match number % 3 {
+            0 => match short(&connection, number, &ask).await {
+                Some(call) => call.await,
+                None => call(&connection, number, &ask).await,
+            },
+            1 => then(&connection, number, &ask).await,
+            _ => call(&connection, number, &ask).await,
         }
     };
     timeout(patience, called).await.ok()
 }
 
-fn message(request: Request) -> RequestMessage {
+async fn call(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Ended {
+    match connection.call(message(number, ask), Duration::from_millis(ask.timeout_ms)) {
+        Some(call) => call.await,
+        None => Err(CallFailure::NotSent),
+    }
+}
+
+/// Has a function given the outcome.
+async fn then(connection: &Connection, number: usize, ask: &Ask) -> Ended {
+    let (sender, outcome) = oneshot::channel();
+    // Whoever asked may have gone.
+    let then = Box::new(move |ended| drop(sender.send(ended)));
+    let limit = Duration::from_millis(ask.timeout_ms);
+    match connection.call_then(message(number, ask), limit, then) {
+        Ok(()) => outcome.await.expect("an outcome"),
+        Err(_) => Err(CallFailure::NotSent),
+    }
+}
+
+/// Sends in the shortest way.
+async fn short(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option<FramedCall> {
+    let node = (Incarnation(1), SocketAddr::from(([127, 0, 0, 1], 1)));
+    let (key, value) = (number.to_string(), value(number, ask.value_bytes.unwrap_or(0)));
+    let ttl = Ttl::from_millis(1_000).unwrap();
+    let what = match ask.value_bytes {
+        None => What::Get,
+        Some(_) => What::Put(&value, ttl, Ack::Local),
+    };
+    poll_fn(|context| {
+        let (now, waker) = (clock::mono(), context.waker());
+        let timeout_ms = ask.timeout_ms;
+        let short = Short { node, what, key: key.as_bytes(), now, timeout_ms, waker };
+        Poll::Ready(connection.call_short(&short))
+    })
+    .await
+}
+
+fn value(number: usize, bytes: usize) -> Bytes {
+    Bytes::from(vec![number as u8; bytes])
+}
+
+fn message(number: usize, ask: &Ask) -> RequestMessage {
+    let key = Key::new(number.to_string().into(), &Limits::default()).unwrap();
+    let request = match ask.value_bytes {
+        None => Request::Get { key },
+        Some(bytes) => {
+            let (ttl, metadata) = (Ttl::from_millis(1_000).unwrap(), Bytes::new());
+            Request::Put { key, value: value(number, bytes), metadata, ttl, ack: Ack::Local }
+        }
+    };
     RequestMessage { envelope: Envelope { cluster: 1, ..Envelope::default() }, request }
 }
 
@@ -112,8 +152,8 @@ fn converse(pipe_bytes: usize, script: Script, asks: Vec<Ask>) -> Outcome {
         for asking in asking.collect::<Vec<_>>() {
             ended.push(asking.await.unwrap());
         }
-        // What was begun for those that went away goes on.
-        for _ in 0..200 {
+        // What was begun for those that went away goes on, as long as it may take.
+        for _ in 0..2_000 {
             sleep(Duration::from_millis(5)).await;
             if connection.is_closed() || connection.holds() == ([0; 3], 0) {
                 break;

@@ -1,0 +1,221 @@
+//! Writes: as reads, the first request goes out at once where it can; what it does not settle goes on
+//! along the ladder.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use zerocache_core::{
+    key::Key,
+    node::CallFailure,
+    route::{Budget, Step, Turn, Walk},
+    ttl::Ttl,
+    wire::{Ack, Request, Response, Status, Written},
+};
+use zerocache_net::{
+    clock,
+    transport::{Call, Short, What},
+};
+
+use super::engine::{Asked, Engine, is_invalid};
+use crate::Error;
+
+/// A write to be sent, possibly to several nodes in turn.
+#[derive(Clone, Debug)]
+pub(super) struct WriteRequest {
+    pub(super) key: Key,
+    /// Value and lifetime; none for a delete.
+    pub(super) value: Option<(Bytes, Ttl)>,
+    pub(super) ack: Ack,
+}
+
+/// A write whose first request is under way.
+pub(super) struct Writing {
+    call: Call,
+    asked: Asked,
+    turn: Turn,
+    budget: Budget,
+}
+
+/// What came of the first request of a write.
+pub(super) enum First {
+    /// The write is settled.
+    Written(Written),
+    /// It goes on.
+    GoOn(Begun),
+}
+
+/// A write whose first request has ended.
+pub(super) struct Begun {
+    asked: Asked,
+    result: Result<Response, CallFailure>,
+    turn: Turn,
+    budget: Budget,
+}
+
+impl WriteRequest {
+    fn message(&self) -> Request {
+        let Self { key, value, ack } = self.clone();
+        match value {
+            Some((value, ttl)) => Request::Put { key, value, metadata: Bytes::new(), ttl, ack },
+            None => Request::Delete { key, ack },
+        }
+    }
+
+    /// Waiting for replicas is no sign of a silent node, and may take all the time that there is.
+    fn is_local(&self) -> bool {
+        self.ack == Ack::Local
+    }
+}
+
+impl Engine {
+    /// Sends the first request of a write, if there is a node and a connection for it.
+    pub(super) fn begin_write(
+        &self,
+        request: &WriteRequest,
+        total_ms: u64,
+        waker: &Waker,
+    ) -> Option<Writing> {
+        let started = clock::elapsed();
+        let now = clock::instant(started);
+        let expect_soon = request.is_local();
+        let (step, turn) = self.directory.lock().begin_write(now, expect_soon)?;
+        let budget = Budget::new(now, total_ms);
+        let bound_ms = if expect_soon { self.config.bounds.of(step.tier) } else { u64::MAX };
+        let timeout_ms = budget.clip(now, bound_ms)?;
+        let (node, key) = ((step.node, step.address), &request.key.as_bytes()[..]);
+        let what = match &request.value {
+            Some((value, ttl)) => What::Put(value, *ttl, request.ack),
+            None => What::Delete(request.ack),
+        };
+        let short = Short { node, what, key, now, timeout_ms, waker };
+        let Some(call) = self.transport.try_short(&short) else {
+            self.directory.lock().not_sent(step.node, now);
+            return None;
+        };
+        let asked = Asked { step, timeout_ms, started, expect_soon };
+        Some(Writing { call, asked, turn, budget })
+    }
+
+    /// What has come of the first request of a write of `key`.
+    pub(super) fn poll_write(
+        &self,
+        key: &Key,
+        writing: &mut Writing,
+        context: &mut Context<'_>,
+    ) -> Poll<First> {
+        let Writing { asked, turn, budget, .. } = *writing;
+        let result = self.note(&asked, ready!(Pin::new(&mut writing.call).poll(context)));
+        Poll::Ready(match result {
+            Ok(Response::Written(written)) => {
+                First::Written(self.accepted(key, &asked.step, written))
+            }
+            result => First::GoOn(Begun { asked, result, turn, budget }),
+        })
+    }
+
+    /// Goes on with a write whose first request is under way.
+    pub(super) async fn finish_write(
+        &self,
+        request: WriteRequest,
+        mut writing: Writing,
+    ) -> Result<Written, Error> {
+        let first =
+            std::future::poll_fn(|context| self.poll_write(&request.key, &mut writing, context));
+        match first.await {
+            First::Written(written) => Ok(written),
+            First::GoOn(begun) => self.go_on_write(request, begun).await,
+        }
+    }
+
+    /// Goes on with a write after its first request.
+    pub(super) async fn go_on_write(
+        &self,
+        request: WriteRequest,
+        begun: Begun,
+    ) -> Result<Written, Error> {
+        let Begun { asked, result, turn, budget } = begun;
+        let plan = self.directory.lock().go_on(turn, clock::mono());
+        let mut walk = Walk::new(plan, self.config.bounds, budget);
+        walk.skip(&asked.step);
+        let mut refused = false;
+        match self.judge_write(&request.key, &asked.step, result, &mut refused) {
+            Some(settled) => settled,
+            None => self.walk_write(walk, request, refused).await,
+        }
+    }
+
+    /// Writes through the first node that takes it, within `total_ms`.
+    pub(super) async fn write(
+        &self,
+        request: WriteRequest,
+        total_ms: u64,
+    ) -> Result<Written, Error> {
+        let budget = Budget::new(clock::mono(), total_ms);
+        self.some_node(budget).await;
+        let plan = self.directory.lock().plan_write(clock::mono());
+        let walk = Walk::new(plan, self.config.bounds, budget);
+        self.walk_write(walk, request, false).await
+    }
+
+    async fn walk_write(
+        &self,
+        mut walk: Walk,
+        request: WriteRequest,
+        mut refused: bool,
+    ) -> Result<Written, Error> {
+        if !request.is_local() {
+            walk = walk.with_whole_budget();
+        }
+        while let Some(attempt) = walk.next_attempt(clock::mono()) {
+            let result = self.ask(&attempt, request.message(), request.is_local()).await;
+            let step = &attempt.step;
+            if let Some(settled) = self.judge_write(&request.key, step, result, &mut refused) {
+                return settled;
+            }
+        }
+        if refused {
+            return Ok(self.not_stored(Status::Refused));
+        }
+        self.counters.unreachable();
+        Err(Error::Unreachable { timed_out: false })
+    }
+
+    /// The outcome of a write, if what a node said settles it.
+    fn judge_write(
+        &self,
+        key: &Key,
+        step: &Step,
+        result: Result<Response, CallFailure>,
+        refused: &mut bool,
+    ) -> Option<Result<Written, Error>> {
+        match result {
+            Ok(Response::Written(written)) => Some(Ok(self.accepted(key, step, written))),
+            Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
+                Some(Err(Error::Refused(refusal.text)))
+            }
+            Ok(_) => {
+                *refused = true;
+                self.counters.error(step.tier);
+                None
+            }
+            Err(CallFailure::Refused | CallFailure::NotSent) => None,
+            // It may have arrived: another node would make two writes of one.
+            Err(CallFailure::NoAnswer) => Some(Ok(self.not_stored(Status::Unknown))),
+        }
+    }
+
+    /// A node answered a write: for a while it is asked first for that key.
+    fn accepted(&self, key: &Key, step: &Step, written: Written) -> Written {
+        self.note_own_write(key, step.node, clock::mono());
+        self.counters.written(written.status);
+        written
+    }
+
+    fn not_stored(&self, status: Status) -> Written {
+        self.counters.written(status);
+        Written { status, replicas: 0, replicas_wanted: 0, version: None }
+    }
+}
