@@ -2,6 +2,8 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod coarse;
+#[cfg(test)]
+pub(crate) mod paused;
 
 use std::{
     sync::OnceLock,
@@ -69,7 +71,20 @@ fn at(anchor: Anchor, mono: Duration) -> Now {
 }
 
 fn anchor() -> Anchor {
-    *ANCHOR.get_or_init(|| Anchor { mono: monotonic(), wall: wall() })
+    *ANCHOR.get_or_init(|| Anchor { mono: system_monotonic(), wall: wall() })
+}
+
+#[cfg(not(test))]
+use self::{system_coarse as coarse_monotonic, system_monotonic as monotonic};
+
+#[cfg(test)]
+fn monotonic() -> Duration {
+    paused::monotonic().unwrap_or_else(system_monotonic)
+}
+
+#[cfg(test)]
+fn coarse_monotonic() -> Duration {
+    paused::monotonic().unwrap_or_else(system_coarse)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -77,17 +92,17 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use self::coarse::{boottime as monotonic, coarse_boottime as coarse_monotonic};
+use self::coarse::{boottime as system_monotonic, coarse_boottime as system_coarse};
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn monotonic() -> Duration {
+fn system_monotonic() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn coarse_monotonic() -> Duration {
-    monotonic()
+fn system_coarse() -> Duration {
+    system_monotonic()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]

@@ -255,12 +255,10 @@ impl Session<'_> {
                     }
                     continue;
                 }
+                // Nothing is asked of the node itself on a connection that others opened.
+                _ if header.opcode == Opcode::Response => continue,
                 Incoming::Refused(code) => {
                     self.refuse(header.id, code, "the message is not taken");
-                    continue;
-                }
-                // Nothing is asked of the node itself on a connection that others opened.
-                Incoming::Small(_) | Incoming::Large(_) if header.opcode != Opcode::Request => {
                     continue;
                 }
                 Incoming::Small(message) => {

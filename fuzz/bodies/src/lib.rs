@@ -6,12 +6,14 @@
 //! run. To add a target: a function here, its line in [`TARGETS`], a file in `fuzz_targets`, a
 //! `[[bin]]` in `fuzz/Cargo.toml`, and a corpus.
 
+mod frames;
 mod node;
 mod record;
 mod url;
 mod value;
 mod wire;
 
+pub use frames::{frames, line};
 pub use node::node;
 pub use record::record;
 pub use url::url;
@@ -22,11 +24,13 @@ pub use wire::{request, response};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("request", request),
     ("response", response),
     ("node", node),
     ("url", url),
     ("record", record),
     ("value", value),
+    ("frames", frames),
+    ("line", line),
 ];

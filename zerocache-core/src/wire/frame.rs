@@ -101,11 +101,11 @@ pub enum FrameError {
         /// What the extension claims to take.
         bytes: usize,
     },
-    /// More messages were begun and not ended than a receiver keeps in mind.
-    #[error("more than {most} messages are incomplete")]
-    Incomplete {
-        /// How many there may be.
-        most: usize,
+    /// Too many messages have begun and not ended.
+    #[error("more than {messages} messages that have not ended")]
+    Unended {
+        /// How many are allowed.
+        messages: usize,
     },
 }
 

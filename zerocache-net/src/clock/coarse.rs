@@ -39,23 +39,23 @@ pub(super) fn coarse_boottime() -> Duration {
     }
 }
 
-/// Reads the precise clock, and measures the suspended time unless something came between.
+/// Measures the suspended time. The precise reading when something came between.
 #[cold]
 fn measure() -> Duration {
-    let difference = || {
+    let coarse = || {
         let mono = clock_gettime(ClockId::MonotonicCoarse);
-        nanos_between(mono, clock_gettime(ClockId::RealtimeCoarse))
+        (mono, nanos_between(mono, clock_gettime(ClockId::RealtimeCoarse)))
     };
-    let before = difference();
+    let (mono, difference) = coarse();
     let first = read(ClockId::Monotonic);
     let boottime = boottime();
     let last = read(ClockId::Monotonic);
-    let is_one_moment = last.saturating_sub(first) <= SAME_MOMENT && difference() == before;
+    let is_one_moment = last.saturating_sub(first) <= SAME_MOMENT && coarse().1 == difference;
     // The lesser of what it can be: the coarse reading is never ahead of the precise one.
     let suspended = boottime.saturating_sub(last);
-    let measured = Measured { difference: before, suspended };
-    MEASURED.set(is_one_moment.then_some(measured));
-    boottime
+    MEASURED.set(is_one_moment.then_some(Measured { difference, suspended }));
+    // Not the precise reading, behind which the next one would be.
+    if is_one_moment { duration(mono) + suspended } else { boottime }
 }
 
 fn read(clock: ClockId) -> Duration {

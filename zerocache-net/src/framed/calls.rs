@@ -1,7 +1,11 @@
 //! The calls of one connection that wait for their responses.
 //!
-//! Invariants: each call ends exactly once; an id is not given again before the response to it came,
-//! or nothing of its request was sent; the table is bounded.
+//! Invariants: each call ends exactly once; a place in the table is not given again before the response
+//! to its call came, or nothing of its request was sent; the table is bounded. An id names a place and
+//! how often that was given, so that whatever belongs to an earlier call of a place changes nothing.
+
+#[cfg(test)]
+mod tests;
 
 use std::task::Waker;
 
@@ -11,6 +15,12 @@ use crate::transport::Then;
 
 /// Most calls under way on one connection, given up ones included.
 const CALLS_MAX: usize = 16_384;
+
+/// Where the request of a call begins, before that is known: whatever the stream took may be part of it.
+pub(super) const UNKNOWN: u64 = 0;
+
+/// Where a request begins that may be repeated whether it was sent or not.
+pub(super) const REPEATABLE: u64 = u64::MAX;
 
 /// The end of a call.
 pub(super) type Ended = Result<Response, CallFailure>;
@@ -43,12 +53,23 @@ impl Due {
 /// The table of calls.
 #[derive(Default)]
 pub(super) struct Calls {
-    slots: Vec<Slot>,
+    places: Vec<Place>,
+    /// Indices of free places.
     free: Vec<u32>,
     waiting: usize,
+    /// Calls that have ended without the response that can still come.
+    overdue: usize,
+    /// Calls whose requests go out in pieces, which a response can overtake.
+    large: Vec<u32>,
     /// Not later than the first deadline among those that wait.
     sweep_at: Option<Instant>,
     closed: bool,
+}
+
+struct Place {
+    /// The id of its call; of the next one when it is free.
+    id: u32,
+    slot: Slot,
 }
 
 enum Slot {
@@ -68,8 +89,8 @@ enum Slot {
 struct Waiting {
     sent: Instant,
     deadline: Instant,
-    /// How many bytes the line had been given before it; none until it was sent.
-    position: Option<u64>,
+    /// How many bytes the line had been given before it.
+    position: u64,
     caller: Caller,
 }
 
@@ -100,57 +121,103 @@ pub(super) struct Entered {
     pub(super) sweep_earlier: bool,
 }
 
-/// The ids start above the handshake's.
-const fn id_of(index: usize) -> u32 {
-    index as u32 + 1
+/// The bits of an id that say which place it has.
+const INDEX_BITS: u32 = CALLS_MAX.ilog2();
+
+/// The first id of a place, above the handshake's.
+const fn first_id(index: usize) -> u32 {
+    1 << INDEX_BITS | index as u32
+}
+
+/// The id that follows `id` at the same place.
+const fn next_id(id: u32) -> u32 {
+    let next = id.wrapping_add(1 << INDEX_BITS);
+    if next >> INDEX_BITS == 0 { first_id(next as usize) } else { next }
+}
+
+/// The place that `id` names.
+const fn index_of(id: u32) -> usize {
+    (id & ((1 << INDEX_BITS) - 1)) as usize
 }
 
 impl Calls {
     /// Enters a call. The caller comes back when too many are under way or the connection is closed.
     ///
-    /// `caller` learns of its end, unless a later fetch names another task.
+    /// `caller` learns of its end, unless a later fetch names another task. `position` is [`UNKNOWN`]
+    /// or [`REPEATABLE`].
     pub(super) fn enter(
         &mut self,
         now: Instant,
         deadline: Instant,
         caller: Caller,
+        position: u64,
     ) -> Result<Entered, Caller> {
         if self.closed {
             return Err(caller);
         }
         let index = match self.free.pop() {
             Some(index) => index as usize,
-            None if self.slots.len() < CALLS_MAX => {
-                self.slots.push(Slot::Free);
-                self.slots.len() - 1
+            None if self.places.len() < CALLS_MAX => {
+                let index = self.places.len();
+                self.places.push(Place { id: first_id(index), slot: Slot::Free });
+                index
             }
             None => return Err(caller),
         };
-        let waiting = Waiting { sent: now, deadline, position: None, caller };
-        self.slots[index] = Slot::Waiting(waiting);
+        let place = &mut self.places[index];
+        place.slot = Slot::Waiting(Waiting { sent: now, deadline, position, caller });
+        let id = place.id;
         self.waiting += 1;
         let sweep_earlier = self.sweep_at.is_none_or(|at| deadline < at);
         if sweep_earlier {
             self.sweep_at = Some(deadline);
         }
-        Ok(Entered { id: id_of(index), alone: self.waiting == 1, sweep_earlier })
+        Ok(Entered { id, alone: self.waiting == 1, sweep_earlier })
+    }
+
+    /// Takes a call back of which nothing was sent: its caller, unless it learnt of its end already.
+    pub(super) fn take_back(&mut self, id: u32) -> Option<Caller> {
+        self.was_large(id);
+        let caller = match self.slot(id)? {
+            Slot::Waiting(waiting) => {
+                let caller = std::mem::replace(&mut waiting.caller, Caller::Nobody);
+                self.waiting -= 1;
+                caller
+            }
+            // The end of the connection came between.
+            Slot::Ended { response_due: None, .. } => Caller::Nobody,
+            Slot::Ended { .. } | Slot::GivenUp { .. } | Slot::Free => return None,
+        };
+        self.release(id);
+        Some(caller)
     }
 
     /// Notes where on the line a call's request begins.
     pub(super) fn sent(&mut self, id: u32, position: u64) {
-        match self.slot(id) {
-            Some(Slot::Waiting(waiting)) => waiting.position = Some(position),
-            // The connection ended between the sending and this: the request may have arrived.
-            Some(Slot::Ended { result: result @ Err(CallFailure::NotSent), .. }) => {
-                *result = Err(CallFailure::NoAnswer);
-            }
-            _ => {}
+        if let Some(Slot::Waiting(waiting)) = self.slot(id) {
+            waiting.position = position;
         }
+    }
+
+    /// Notes that a call's request goes out in pieces.
+    pub(super) fn note_large(&mut self, id: u32) {
+        self.large.push(id);
+    }
+
+    /// Whether a call's request went out in pieces, some of which may be left; says so once.
+    pub(super) fn was_large(&mut self, id: u32) -> bool {
+        if self.large.is_empty() {
+            return false;
+        }
+        let at = self.large.iter().position(|large| *large == id);
+        at.map(|at| self.large.swap_remove(at)).is_some()
     }
 
     /// The result of a call that has ended; otherwise `waker` is woken when it does.
     pub(super) fn fetch(&mut self, id: u32, waker: &Waker) -> Option<Ended> {
-        match self.slot(id)? {
+        // None: fetched already.
+        let Some(slot) = self.slot(id) else { return Some(Err(CallFailure::NoAnswer)) };
+        match slot {
             Slot::Waiting(waiting) => {
                 let known =
                     matches!(&waiting.caller, Caller::Task(known) if known.will_wake(waker));
@@ -166,11 +233,10 @@ impl Calls {
                 };
                 match response_due {
                     Some(sent) => *slot = Slot::GivenUp { sent },
-                    None => self.free.push(id - 1),
+                    None => self.release(id),
                 }
                 Some(result)
             }
-            // Fetched already.
             Slot::Free | Slot::GivenUp { .. } => Some(Err(CallFailure::NoAnswer)),
         }
     }
@@ -182,6 +248,7 @@ impl Calls {
             Slot::Waiting(waiting) => {
                 *slot = Slot::GivenUp { sent: waiting.sent };
                 self.waiting -= 1;
+                self.overdue += 1;
                 true
             }
             Slot::Ended { response_due: Some(sent), .. } => {
@@ -189,19 +256,27 @@ impl Calls {
                 false
             }
             Slot::Ended { response_due: None, .. } => {
-                *slot = Slot::Free;
-                self.free.push(id - 1);
+                self.release(id);
                 false
             }
             Slot::Free | Slot::GivenUp { .. } => false,
         }
     }
 
-    /// Nothing of a given-up request was sent: no response will come.
+    /// Nothing of the request of a call that has ended was sent: no response will come.
     pub(super) fn forget(&mut self, id: u32) {
-        if let Some(slot @ Slot::GivenUp { .. }) = self.slot(id) {
-            *slot = Slot::Free;
-            self.free.push(id - 1);
+        self.was_large(id);
+        match self.slot(id) {
+            Some(Slot::GivenUp { .. }) => {
+                self.overdue -= 1;
+                self.release(id);
+            }
+            Some(Slot::Ended { result, response_due: due @ Some(_) }) => {
+                *due = None;
+                *result = Err(CallFailure::NotSent);
+                self.overdue -= 1;
+            }
+            _ => {}
         }
     }
 
@@ -211,20 +286,23 @@ impl Calls {
         match slot {
             Slot::Waiting(waiting) => {
                 let (due, left) = waiting.end(result, false);
-                if matches!(left, Slot::Free) {
-                    self.free.push(id - 1);
-                }
-                self.slots[id as usize - 1] = left;
+                let free = matches!(left, Slot::Free);
+                *slot = left;
                 self.waiting -= 1;
+                if free {
+                    self.release(id);
+                }
                 due
             }
             Slot::Ended { response_due, .. } => {
-                *response_due = None;
+                if response_due.take().is_some() {
+                    self.overdue -= 1;
+                }
                 None
             }
             Slot::GivenUp { .. } => {
-                *slot = Slot::Free;
-                self.free.push(id - 1);
+                self.overdue -= 1;
+                self.release(id);
                 None
             }
             Slot::Free => None,
@@ -240,7 +318,7 @@ impl Calls {
     /// ids to `ended`.
     pub(super) fn sweep(&mut self, now: Instant, due: &mut Vec<Due>, ended: &mut Vec<u32>) {
         let mut next: Option<Instant> = None;
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        for Place { id, slot } in &mut self.places {
             let Slot::Waiting(waiting) = slot else { continue };
             if waiting.deadline > now {
                 next = Some(next.map_or(waiting.deadline, |at| at.min(waiting.deadline)));
@@ -248,16 +326,20 @@ impl Calls {
             }
             let (what, left) = waiting.end(Err(CallFailure::NoAnswer), true);
             due.extend(what);
-            ended.push(id_of(index));
+            ended.push(*id);
             *slot = left;
             self.waiting -= 1;
+            self.overdue += 1;
         }
         self.sweep_at = next;
     }
 
     /// When the oldest call whose caller has given it up was sent.
     pub(super) fn oldest_overdue(&self) -> Option<Instant> {
-        let sent = self.slots.iter().filter_map(|slot| match slot {
+        if self.overdue == 0 {
+            return None;
+        }
+        let sent = self.places.iter().filter_map(|place| match &place.slot {
             Slot::GivenUp { sent } => Some(*sent),
             Slot::Ended { response_due, .. } => *response_due,
             Slot::Free | Slot::Waiting(_) => None,
@@ -284,10 +366,9 @@ impl Calls {
         due: &mut Vec<Due>,
     ) {
         self.closed = true;
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        for Place { id, slot } in &mut self.places {
             let Slot::Waiting(waiting) = slot else { continue };
-            let begun = waiting.position.is_some_and(|position| position < accepted);
-            let failure = if !begun || unsent(id_of(index)) {
+            let failure = if waiting.position >= accepted || unsent(*id) {
                 CallFailure::NotSent
             } else {
                 CallFailure::NoAnswer
@@ -300,94 +381,30 @@ impl Calls {
         self.sweep_at = None;
     }
 
+    /// How many calls wait, have ended, and are given up; all else is free.
+    #[cfg(test)]
+    pub(super) fn census(&self) -> [usize; 3] {
+        let count = |of: fn(&Slot) -> bool| self.places.iter().filter(|p| of(&p.slot)).count();
+        let waiting = count(|slot| matches!(slot, Slot::Waiting(_)));
+        let ended = count(|slot| matches!(slot, Slot::Ended { .. }));
+        let given_up = count(|slot| matches!(slot, Slot::GivenUp { .. }));
+        let due = count(|slot| matches!(slot, Slot::Ended { response_due: Some(_), .. }));
+        assert_eq!((self.waiting, self.overdue), (waiting, given_up + due));
+        let free = count(|slot| matches!(slot, Slot::Free));
+        assert_eq!(self.places.len(), free + waiting + ended + given_up);
+        assert!(self.closed || free == self.free.len());
+        [waiting, ended, given_up]
+    }
+
     fn slot(&mut self, id: u32) -> Option<&mut Slot> {
-        self.slots.get_mut((id as usize).checked_sub(1)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_millis(ms)
+        let place = self.places.get_mut(index_of(id))?;
+        (place.id == id).then_some(&mut place.slot)
     }
 
-    fn fetch(calls: &mut Calls, id: u32) -> Option<Ended> {
-        calls.fetch(id, Waker::noop())
-    }
-
-    #[test]
-    fn a_response_ends_its_call_and_frees_the_id() {
-        let mut calls = Calls::default();
-        let first = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
-        let second = calls.enter(at(0), at(400), Caller::Nobody).ok().unwrap();
-        assert!(first.alone && !second.alone && second.sweep_earlier);
-        assert_eq!(fetch(&mut calls, first.id), None);
-        calls.answered(first.id, Ok(Response::Done));
-        assert_eq!(fetch(&mut calls, first.id), Some(Ok(Response::Done)));
-        assert_eq!(calls.enter(at(1), at(500), Caller::Nobody).ok().unwrap().id, first.id);
-        assert_eq!(fetch(&mut calls, second.id), None);
-    }
-
-    #[test]
-    fn an_id_waits_for_the_response_of_a_call_that_was_given_up_or_timed_out() {
-        let mut calls = Calls::default();
-        let gone = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
-        let late = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
-        assert!(calls.give_up(gone.id));
-        let (mut due, mut ended) = (Vec::new(), Vec::new());
-        calls.sweep(at(499), &mut due, &mut ended);
-        assert_eq!((ended.len(), calls.sweep_at()), (0, Some(at(500))));
-        calls.sweep(at(500), &mut due, &mut ended);
-        assert_eq!((ended.as_slice(), calls.sweep_at()), (&[late.id][..], None));
-        assert_eq!(fetch(&mut calls, late.id), Some(Err(CallFailure::NoAnswer)));
-        assert_eq!(calls.oldest_overdue(), Some(at(0)));
-        let other = calls.enter(at(600), at(900), Caller::Nobody).ok().unwrap();
-        assert!(other.id != gone.id && other.id != late.id);
-        calls.answered(gone.id, Ok(Response::Done));
-        calls.answered(late.id, Ok(Response::Done));
-        assert_eq!(calls.oldest_overdue(), None);
-        assert_eq!(fetch(&mut calls, other.id), None);
-        let again = [(); 2].map(|()| calls.enter(at(600), at(900), Caller::Nobody).ok());
-        assert!(again.iter().flatten().all(|call| [gone.id, late.id].contains(&call.id)));
-    }
-
-    #[test]
-    fn the_end_of_a_connection_tells_what_was_sent() {
-        let mut calls = Calls::default();
-        let ids: Vec<_> =
-            (0..4).map(|_| calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap().id).collect();
-        for (id, position) in ids.iter().zip([0, 100, 200]) {
-            calls.sent(*id, position);
-        }
-        calls.close(101, |id| id == ids[0], &mut Vec::new());
-        let failures = ids.iter().map(|id| fetch(&mut calls, *id).unwrap().unwrap_err());
-        let failures: Vec<_> = failures.collect();
-        use CallFailure::{NoAnswer, NotSent};
-        assert_eq!(failures, [NotSent, NoAnswer, NotSent, NotSent]);
-        assert!(calls.enter(at(1), at(2), Caller::Nobody).is_err());
-    }
-
-    #[test]
-    fn a_request_that_was_sent_while_its_connection_ended_may_have_arrived() {
-        let mut calls = Calls::default();
-        let call = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
-        calls.close(100, |_| false, &mut Vec::new());
-        calls.sent(call.id, 50);
-        assert_eq!(fetch(&mut calls, call.id), Some(Err(CallFailure::NoAnswer)));
-    }
-
-    #[test]
-    fn responses_nobody_asked_for_are_ignored() {
-        let mut calls = Calls::default();
-        for id in [0, 1, u32::MAX] {
-            assert!(calls.answered(id, Ok(Response::Done)).is_none());
-            assert!(!calls.give_up(id));
-        }
-        let call = calls.enter(at(0), at(500), Caller::Nobody).ok().unwrap();
-        calls.answered(call.id, Ok(Response::Done));
-        assert!(calls.answered(call.id, Ok(Response::NotFound { warming: false })).is_none());
-        assert_eq!(fetch(&mut calls, call.id), Some(Ok(Response::Done)));
+    /// Makes the place of `id` free.
+    fn release(&mut self, id: u32) {
+        let index = index_of(id);
+        self.places[index] = Place { id: next_id(id), slot: Slot::Free };
+        self.free.push(index as u32);
     }
 }

@@ -32,9 +32,9 @@ use zerocache_core::{
 };
 
 use super::{
-    calls::{Caller, Calls, Due, Ended, Entered},
+    calls::{Caller, Calls, Due, Ended, Entered, REPEATABLE, UNKNOWN},
     inbox::{Inbox, Incoming},
-    line::{BoxedWrite, Encode, Flush, Line, Withdrawn},
+    line::{BoxedWrite, Encode, Flush, Line, SMALL_BYTES_MAX, Withdrawn},
 };
 use crate::{
     clock,
@@ -57,6 +57,10 @@ const QUIET_MS: u64 = 1_000;
 
 /// After this many reads what callers sent goes out, whatever else can be read.
 const READS_MAX: usize = 8;
+
+/// After this many reads it is looked whether something is to be written, although more can be read:
+/// fewer than a task may make in its turn, after which the stream would take nothing.
+const READS_UNASKED_MAX: usize = 32;
 
 /// Values up to this size are copied to the line at once, in bytes.
 const SHORT_BYTES_MAX: usize = 32 << 10;
@@ -147,19 +151,29 @@ impl Connection {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let deadline = now.plus_ms(timeout_ms);
-        let entered = match self.calls.lock().enter(now, deadline, caller) {
-            Ok(entered) => entered,
-            Err(caller) => return Err(Box::new((message, caller))),
+        // A read may be repeated whether it was sent or not.
+        let repeatable = matches!(message.request, Request::Get { .. });
+        let position = if repeatable { REPEATABLE } else { UNKNOWN };
+        let entered = {
+            let mut calls = self.calls.lock();
+            let entered = match calls.enter(now, deadline, caller, position) {
+                Ok(entered) => entered,
+                Err(caller) => return Err(Box::new((message, caller))),
+            };
+            if message.size_hint() > SMALL_BYTES_MAX {
+                calls.note_large(entered.id);
+            }
+            entered
         };
         message.envelope.sent_ms = now.as_millis();
         message.envelope.timeout_ms = timeout_ms;
         let header = request_header(entered.id, now, timeout_ms);
         let outgoing = Outgoing { message: &message, known: &self.known, now };
-        let position = self.line.send(header, &outgoing, entered.flush());
-        // A read may be repeated whether it was sent or not.
-        if let Some(position) = position
-            && !matches!(message.request, Request::Get { .. })
-        {
+        let Some(position) = self.line.send(header, &outgoing, entered.flush()) else {
+            let caller = self.calls.lock().take_back(entered.id);
+            return caller.map_or(Ok(entered.id), |caller| Err(Box::new((message, caller))));
+        };
+        if !repeatable {
             self.calls.lock().sent(entered.id, position);
         }
         self.note_deadline(&entered);
@@ -176,7 +190,11 @@ impl Connection {
             What::Get | What::Delete(_) => key.len(),
         };
         let caller = Caller::Task(short.waker.clone());
-        let entered = self.calls.lock().enter(now, now.plus_ms(timeout_ms), caller).ok()?;
+        // A read may be repeated whether it was sent or not.
+        let repeatable = matches!(short.what, What::Get);
+        let position = if repeatable { REPEATABLE } else { UNKNOWN };
+        let deadline = now.plus_ms(timeout_ms);
+        let entered = self.calls.lock().enter(now, deadline, caller, position).ok()?;
         let header = request_header(entered.id, now, timeout_ms);
         let call = FramedCall { connection: Arc::clone(self), id: entered.id, done: false };
         let position =
@@ -186,11 +204,8 @@ impl Connection {
                     RequestMessage::encode_put(out, key, value, ttl, ack);
                 }
                 What::Delete(ack) => RequestMessage::encode_delete(out, key, ack),
-            });
-        // A read may be repeated whether it was sent or not.
-        if let Some(position) = position
-            && !matches!(short.what, What::Get)
-        {
+            })?;
+        if !repeatable {
             self.calls.lock().sent(entered.id, position);
         }
         match entered.flush() {
@@ -206,6 +221,12 @@ impl Connection {
         self.line.unsent() * GATHERED_SHARE < self.calls.lock().waiting()
     }
 
+    /// How many calls wait, have ended, and are given up, and how many bytes wait.
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> ([usize; 3], usize) {
+        (self.calls.lock().census(), self.line.queued())
+    }
+
     fn note_deadline(&self, entered: &Entered) {
         if entered.sweep_earlier {
             self.rearm.store(true, Ordering::Release);
@@ -213,27 +234,73 @@ impl Connection {
         }
     }
 
+    /// The caller has gone.
     fn give_up(&self, id: u32) {
-        if self.calls.lock().give_up(id) {
-            self.withdraw(id);
+        let mut calls = self.calls.lock();
+        if !calls.give_up(id) {
+            return;
+        }
+        self.withdraw(&mut calls, id);
+        drop(calls);
+        self.withdrawn();
+    }
+
+    /// Nobody wants the response to a request: what is left of it need not be sent. Under the lock of
+    /// the calls, so that the response cannot come meanwhile and the place be given again. To be
+    /// followed by [`withdrawn`](Self::withdrawn) without that lock.
+    fn withdraw(&self, calls: &mut Calls, id: u32) {
+        if self.line.withdraw(id) == Withdrawn::Whole {
+            calls.forget(id);
+        } else {
+            self.cancel(id);
         }
     }
 
-    /// Nobody wants the response to a request: what is left of it need not be sent.
-    fn withdraw(&self, id: u32) {
-        if self.line.withdraw(id) == Withdrawn::Whole {
-            return self.calls.lock().forget(id);
+    /// A response came. What is left of its request, if it came early, need not be sent.
+    fn stop_sending(&self, calls: &mut Calls, id: u32) -> bool {
+        let stopped = calls.was_large(id) && self.line.withdraw(id) != Withdrawn::Nothing;
+        if stopped {
+            // The node skips what it refused until the end of it.
+            self.cancel(id);
         }
+        stopped
+    }
+
+    fn cancel(&self, id: u32) {
         let sent_ms = clock::mono().as_millis() as u32;
         let header = Header { opcode: Opcode::Cancel, more: false, id, sent_ms, timeout_ms: 0 };
-        self.line.send(header, &NoPayload, Flush::Soon);
+        self.line.append(header, 0, |_| {});
+    }
+
+    fn withdrawn(&self) {
+        self.line.flush_soon();
+        self.line.wake_waiting();
+    }
+
+    /// Notes responses that came. What is to be done about them is added to `due`.
+    fn answered(&self, batch: &mut Vec<(u32, Ended)>, due: &mut Vec<Due>) {
+        let mut stopped = false;
+        let mut calls = self.calls.lock();
+        for (id, ended) in batch.drain(..) {
+            stopped |= self.stop_sending(&mut calls, id);
+            due.extend(calls.answered(id, ended));
+        }
+        drop(calls);
+        if stopped {
+            self.withdrawn();
+        }
     }
 
     fn sweep(&self, now: Instant) {
         let (mut due, mut ended) = (Vec::new(), Vec::new());
-        self.calls.lock().sweep(now, &mut due, &mut ended);
-        for id in ended {
-            self.withdraw(id);
+        let mut calls = self.calls.lock();
+        calls.sweep(now, &mut due, &mut ended);
+        for id in &ended {
+            self.withdraw(&mut calls, *id);
+        }
+        drop(calls);
+        if !ended.is_empty() {
+            self.withdrawn();
         }
         perform_all(&mut due);
     }
@@ -288,6 +355,7 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
     // Reads since the last write that may have led callers to send again.
     let mut reads = 0;
     let mut patience = PATIENCE;
+    let mut unasked = 0;
     loop {
         let now = clock::mono();
         if let Err(error) = take_responses(&mut inbox, now, &mut batch) {
@@ -295,9 +363,7 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         }
         let answered = batch.len();
         if answered > 0 {
-            let mut calls = connection.calls.lock();
-            due.extend(batch.drain(..).filter_map(|(id, ended)| calls.answered(id, ended)));
-            drop(calls);
+            connection.answered(&mut batch, &mut due);
             perform_all(&mut due);
         }
         if answered > 1 {
@@ -307,15 +373,23 @@ async fn work(connection: &Connection, mut read: BoxedRead, mut inbox: Inbox) {
         if watch.is_over(connection, now, &mut inbox) {
             return;
         }
+        // The timer is not asked while there is always something to read.
+        if armed != Instant::default() && armed <= now {
+            armed = Instant::default();
+            connection.sweep(now);
+        }
         let look_at = watch.look_at(connection, now);
         if look_at != armed {
             armed = look_at;
             timer.set(sleep(look_at.since(now)));
         }
-        let may_read = reads < READS_MAX;
+        let may_read = reads < READS_MAX && unasked < READS_UNASKED_MAX;
         match next_event(connection, &mut read, &mut inbox, timer.as_mut(), may_read).await {
             Event::Read(0) => return,
-            Event::Read(_) => watch.heard = clock::mono(),
+            Event::Read(_) => {
+                watch.heard = clock::mono();
+                unasked = if may_read { unasked + 1 } else { 0 };
+            }
             Event::Timer => {
                 armed = Instant::default();
                 connection.sweep(clock::mono());
@@ -392,11 +466,12 @@ fn take_responses(
         let message = match incoming {
             Incoming::Small(_) => inbox.take(),
             Incoming::Large(message) => message,
-            Incoming::Refused(_) => {
+            // Only with its last frame is it over, and can its place be given again.
+            Incoming::Refused(_) | Incoming::Nothing if !header.more => {
                 batch.push((header.id, Err(CallFailure::NoAnswer)));
                 continue;
             }
-            Incoming::Nothing => continue,
+            Incoming::Refused(_) | Incoming::Nothing => continue,
         };
         batch.push((header.id, decode(message, late_ms)));
     }
@@ -513,17 +588,6 @@ impl Encode for Outgoing<'_> {
 
     fn size_hint(&self) -> usize {
         self.message.size_hint()
-    }
-}
-
-/// A frame that is all header.
-struct NoPayload;
-
-impl Encode for NoPayload {
-    fn encode(&self, _out: &mut Writer<'_>) {}
-
-    fn size_hint(&self) -> usize {
-        0
     }
 }
 

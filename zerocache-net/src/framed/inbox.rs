@@ -20,12 +20,11 @@ const ROOM_BYTES_MIN: usize = 2 << 10;
 /// The most room for one read.
 const ROOM_BYTES_MAX: usize = 128 << 10;
 
-/// Most messages that come in several frames at once.
-const PARTIAL_MAX: usize = 64;
+/// Most messages that come in several frames at once; more are refused.
+pub(super) const PARTIAL_MAX: usize = 64;
 
-/// Most messages that are begun and not ended, those included that are refused and whose remaining
-/// frames are skipped; with more the connection ends.
-const INCOMPLETE_MAX: usize = 1_024;
+/// Most messages whose remaining frames are taken or skipped; more end the connection.
+const UNENDED_MAX: usize = 1_024;
 
 /// The first allocation for a message in several frames.
 const PARTIAL_BYTES_FIRST: usize = 128 << 10;
@@ -58,7 +57,7 @@ pub enum Incoming<'a> {
     Large(Bytes),
     /// A message that is not taken; said once, at the first frame that shows it.
     Refused(RefusalCode),
-    /// A part of a message, or something of a later release.
+    /// A part of a message, the last frame of one that was refused, or something of a later release.
     Nothing,
 }
 
@@ -212,8 +211,8 @@ impl Inbox {
         let key = (header.opcode, header.id);
         let partial = match self.partial.remove(&key) {
             None if !header.more => return Ok(Incoming::Small(self.payload())),
-            None if self.partial.len() >= INCOMPLETE_MAX => {
-                return Err(FrameError::Incomplete { most: INCOMPLETE_MAX });
+            None if self.partial.len() >= UNENDED_MAX => {
+                return Err(FrameError::Unended { messages: UNENDED_MAX });
             }
             None if self.partial.len() >= PARTIAL_MAX => Err(RefusalCode::Overloaded),
             None => Ok(Held { begun: now, data: Vec::new(), charges: Vec::new() }),

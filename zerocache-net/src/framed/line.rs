@@ -22,11 +22,17 @@ use zerocache_core::wire::{
     frame::{CHUNK_BYTES_MAX, HEADER_BYTES, Header},
 };
 
+use super::inbox::PARTIAL_MAX;
+
 /// Above this many bytes waiting, senders that can wait do.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// A message that is said to take more than this is sent in chunks.
-const SMALL_BYTES_MAX: usize = 48 << 10;
+pub(super) const SMALL_BYTES_MAX: usize = 48 << 10;
+
+/// Most large messages that take turns; the others wait until one of them is sent. Fewer than the
+/// other side takes at once.
+const TURNS_MAX: usize = PARTIAL_MAX / 2;
 
 /// Buffers larger than this are given back when they are empty.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
@@ -68,6 +74,7 @@ struct Out {
     next: BytesMut,
     /// An empty buffer for what goes after that.
     spare: BytesMut,
+    /// Those of which a part was sent are among the first [`TURNS_MAX`].
     chunked: VecDeque<Chunked>,
     /// Bytes of messages in `chunked` that are not in `next` yet.
     chunked_bytes: usize,
@@ -179,21 +186,26 @@ impl Line {
         Some(out.appended)
     }
 
-    /// Gives up the chunked message with this id, as far as it has not been sent.
-    pub fn withdraw(&self, id: u32) -> Withdrawn {
-        let mut out = self.out.lock();
-        let Some(at) = out.chunked.iter().position(|chunked| chunked.header.id == id) else {
-            return Withdrawn::Nothing;
-        };
-        let Some(chunked) = out.chunked.remove(at) else { return Withdrawn::Nothing };
-        out.chunked_bytes -= chunked.bytes;
-        if chunked.begun { Withdrawn::Rest } else { Withdrawn::Whole }
+    /// Gives up the chunked message with this id, as far as it has not been sent. To be followed by
+    /// [`wake_waiting`](Self::wake_waiting), because that may make room.
+    pub(super) fn withdraw(&self, id: u32) -> Withdrawn {
+        self.out.lock().withdraw(|chunked| chunked.header.id == id)
     }
 
     /// Gives up the chunked message with this id if nothing of it was sent; whether that is so.
     #[must_use]
     pub fn withdraw_unsent(&self, id: u32) -> bool {
-        self.is_unsent(id) && self.withdraw(id) == Withdrawn::Whole
+        let unsent = |chunked: &Chunked| chunked.header.id == id && !chunked.begun;
+        // Under one lock: whoever writes may begin it at any time.
+        let withdrawn = self.out.lock().withdraw(unsent);
+        self.wake_waiting();
+        withdrawn == Withdrawn::Whole
+    }
+
+    /// Wakes those who wait for room, if there is some.
+    pub(super) fn wake_waiting(&self) {
+        let waiting = self.out.lock().take_waiting();
+        wake_all(waiting);
     }
 
     /// Whether a chunked message with this id has not begun to be sent.
@@ -245,9 +257,11 @@ impl Line {
                 out.blocked = true;
                 (out.writing, out.written) = (buffer, written);
                 out.stream = Some(stream);
-                Vec::new()
+                // One that came meanwhile is not the one that the stream will wake.
+                let other = out.flusher.as_ref().filter(|flusher| !flusher.will_wake(&waker));
+                other.cloned().into_iter().collect()
             }
-            End::Failed => out.close(),
+            End::Failed => out.close().1,
         };
         drop(out);
         wake_all(wake);
@@ -322,8 +336,9 @@ impl Line {
         // Whoever is writing may have written all.
         let away = out.stream.is_none() && !out.closed;
         let taken = if away { u64::MAX } else { out.accepted };
-        let waiting = out.close();
+        let (stream, waiting) = out.close();
         drop(out);
+        drop(stream);
         wake_all(waiting);
         taken
     }
@@ -344,6 +359,12 @@ impl Line {
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.out.lock().accepted
+    }
+
+    /// How many bytes wait.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.out.lock().queued()
     }
 
     /// Whether everything that was sent is with the stream.
@@ -445,21 +466,39 @@ impl Out {
         }
         self.appended += (HEADER_BYTES + bytes) as u64;
         if chunked.bytes > 0 {
-            self.chunked.push_back(chunked);
+            let last_turn = self.chunked.len().min(TURNS_MAX - 1);
+            self.chunked.insert(last_turn, chunked);
         }
+    }
+
+    /// Removes the first message for which `wanted` holds.
+    fn withdraw(&mut self, wanted: impl Fn(&Chunked) -> bool) -> Withdrawn {
+        let at = self.chunked.iter().position(wanted);
+        let Some(chunked) = at.and_then(|at| self.chunked.remove(at)) else {
+            return Withdrawn::Nothing;
+        };
+        self.chunked_bytes -= chunked.bytes;
+        if chunked.begun { Withdrawn::Rest } else { Withdrawn::Whole }
     }
 
     fn take_waiting(&mut self) -> Vec<Waker> {
         if self.is_full() { Vec::new() } else { std::mem::take(&mut self.waiting_for_room) }
     }
 
-    fn close(&mut self) -> Vec<Waker> {
+    /// Returns the stream, if nobody is writing, and those who are to be woken.
+    fn close(&mut self) -> (Option<BoxedWrite>, Vec<Waker>) {
         self.closed = true;
-        self.stream = None;
         self.blocked = false;
+        (self.writing, self.written) = (BytesMut::new(), 0);
+        (self.next, self.spare) = (BytesMut::new(), BytesMut::new());
+        for chunked in &mut self.chunked {
+            // Which ones had begun is still asked.
+            (chunked.parts, chunked.bytes) = (VecDeque::new(), 0);
+        }
+        self.chunked_bytes = 0;
         let mut waiting = std::mem::take(&mut self.waiting_for_room);
         waiting.extend(self.flusher.take());
-        waiting
+        (self.stream.take(), waiting)
     }
 }
 

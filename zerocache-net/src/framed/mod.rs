@@ -10,6 +10,8 @@ mod dial;
 mod inbox;
 mod line;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub(crate) use self::connection::FramedCall;

@@ -47,6 +47,9 @@ const LANES: usize = 2;
 /// Most connections and tries of a process.
 const LINKS_MAX: usize = 16_384;
 
+/// Most runtimes of which it is remembered that they cannot do I/O; of others it is found out again.
+const UNABLE_MAX: usize = 1_024;
+
 /// Most addresses of which it is remembered that something was said about them.
 const SAID_MAX: usize = 1_024;
 
@@ -118,6 +121,11 @@ impl Pool {
             unable: Mutex::default(),
             this: this.clone(),
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.links.lock().len()
     }
 
     /// The open connection from `runtime` to `to`, if there is one.
@@ -225,6 +233,8 @@ impl Opening {
         let (pool, place) = (self.pool.clone(), self.place);
         drop(self);
         let Some(driver) = driver else { return };
+        // Also when the runtime drops the driver: nobody comes back to its place.
+        let _leaving = Leaving { pool: pool.clone(), place };
         driver.await;
         if let Some(pool) = pool.upgrade() {
             pool.ended(place, begun);
@@ -248,11 +258,32 @@ impl Drop for Opening {
         // A runtime without I/O or timers says so by a panic.
         if std::thread::panicking() {
             if let Some(pool) = self.pool.upgrade() {
-                pool.unable.lock().push(self.place.0);
+                let mut unable = pool.unable.lock();
+                if unable.len() >= UNABLE_MAX {
+                    unable.clear();
+                }
+                unable.push(self.place.0);
             }
             return self.settle(Link::Elsewhere);
         }
         self.settle(Link::Failed(CallFailure::NotSent));
+    }
+}
+
+/// Forgets a connection that has ended.
+struct Leaving {
+    pool: Weak<Pool>,
+    place: Place,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let mut links = pool.links.lock();
+        let over = matches!(links.get(&self.place), Some(Entry::Open(open)) if open.is_closed());
+        let entry = over.then(|| links.remove(&self.place));
+        drop(links);
+        drop(entry);
     }
 }
 

@@ -80,14 +80,37 @@ impl FramedTransport {
     fn over(&self, link: Link, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
         match link {
             Link::Framed(connection) => self.send(&connection, message, timeout),
-            Link::Elsewhere => {
-                let _entered = self.home.enter();
-                self.call(to, message, timeout)
-            }
+            Link::Elsewhere => match self.pool.find(&self.home, to) {
+                // Not even there.
+                Found::Now(Link::Elsewhere) => Call::ready(Err(CallFailure::NotSent)),
+                found => self.found(found, to, message, timeout),
+            },
             Link::Plain => self.plain(to, message, timeout),
             Link::Refused(response) => Call::ready(Ok(*response)),
             Link::Failed(failure) => Call::ready(Err(failure)),
         }
+    }
+
+    fn found(
+        &self,
+        found: Found,
+        to: SocketAddr,
+        message: RequestMessage,
+        timeout: Duration,
+    ) -> Call {
+        match found {
+            Found::Now(link) => self.over(link, to, message, timeout),
+            Found::Soon(opening) => {
+                let after = self.clone().after(opening, to, message, timeout);
+                Call::task(self.home.spawn(after))
+            }
+        }
+    }
+
+    /// How many connections and tries there are.
+    #[cfg(test)]
+    pub(super) fn links(&self) -> usize {
+        self.pool.len()
     }
 
     fn plain(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
@@ -121,13 +144,8 @@ impl Transport for FramedTransport {
             return self.plain(to, message, timeout);
         }
         let runtime = Handle::try_current();
-        match self.pool.find(runtime.as_ref().unwrap_or(&self.home), to) {
-            Found::Now(link) => self.over(link, to, message, timeout),
-            Found::Soon(opening) => {
-                let after = self.clone().after(opening, to, message, timeout);
-                Call::task(self.home.spawn(after))
-            }
-        }
+        let found = self.pool.find(runtime.as_ref().unwrap_or(&self.home), to);
+        self.found(found, to, message, timeout)
     }
 
     fn try_call_then(

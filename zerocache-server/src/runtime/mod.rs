@@ -91,7 +91,8 @@ impl Runtime {
 
     /// Reads a key.
     pub fn read(&self, key: &Key) -> Response {
-        zerocache_core::node::read(&self.storage, key, clock::coarse_now(), self.state())
+        // Not the coarse clock: what it is behind would be added to the life that remains.
+        zerocache_core::node::read(&self.storage, key, clock::now(), self.state())
     }
 
     /// Reads a key at `now` and appends the response to request `id` to a framed connection.

@@ -1,0 +1,278 @@
+//! Framed connections: bytes that may be frames, and messages that become frames.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+use zerocache_core::{
+    time::Instant,
+    wire::{
+        RefusalCode, Writer,
+        frame::{FrameError, Header, Opcode},
+    },
+};
+use zerocache_net::framed::{Charge, Encode, Flush, Inbox, Incoming, Line, Memory, Unmetered};
+
+/// The present of an inbox.
+const NOW: Instant = Instant::from_millis(5_000);
+
+/// The largest message of the frames that are read: small, so that a short input exceeds it.
+const READ_BYTES_MAX: usize = 1_000;
+
+/// What all messages in pieces may take together: 64 of them.
+const READ_MEMORY_MAX: usize = 64 * READ_BYTES_MAX;
+
+/// Most bytes of all messages that one input sends.
+const SENT_BYTES_MAX: usize = 1 << 20;
+
+/// One message, or what is said of one.
+#[derive(Debug, PartialEq)]
+enum Said {
+    Message(Vec<u8>),
+    Refused(RefusalCode),
+    Nothing,
+}
+
+type Conversation = (Vec<(Header, u64, Said)>, Option<FrameError>);
+
+/// Takes frames out of bytes, in pieces as the input says: `count (1) ‖ count lengths of pieces (1
+/// each) ‖ bytes`. The messages are the same as when all comes at once.
+pub fn frames(data: &[u8]) {
+    let Some((count, rest)) = data.split_first() else { return };
+    let (lengths, bytes) = rest.split_at(usize::from(*count).min(rest.len()));
+    let whole = read(&[bytes]);
+    assert_eq!(read(&cut(bytes, lengths)), whole, "the messages depend on how they come");
+}
+
+/// The bytes in pieces of these lengths, again and again; 0 is 256.
+fn cut<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
+    let mut lengths = lengths
+        .iter()
+        .map(|length| match length {
+            0 => 256,
+            length => usize::from(*length),
+        })
+        .cycle();
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        let length = lengths.next().unwrap_or(bytes.len()).min(bytes.len());
+        let (piece, rest) = bytes.split_at(length);
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces
+}
+
+fn read(pieces: &[&[u8]]) -> Conversation {
+    let memory = Arc::new(Bounded { most: READ_MEMORY_MAX, ..Bounded::default() });
+    let mut inbox = Inbox::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn Memory>);
+    let mut all = Vec::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        if number.is_multiple_of(3) {
+            inbox.extend(piece);
+        } else {
+            inbox.buffer().put_slice(piece);
+        }
+        loop {
+            match take(&mut inbox, number) {
+                Ok(Some(said)) => all.push(said),
+                Ok(None) => break,
+                Err(error) => return (all, Some(error)),
+            }
+        }
+        if number.is_multiple_of(5) {
+            inbox.shrink();
+        }
+    }
+    if !inbox.is_incomplete() {
+        assert_eq!(memory.held.load(Ordering::Relaxed), 0, "memory is not given back");
+    }
+    (all, None)
+}
+
+fn take(inbox: &mut Inbox, number: usize) -> Result<Option<(Header, u64, Said)>, FrameError> {
+    let Some((header, late_ms, incoming)) = inbox.next(NOW)? else { return Ok(None) };
+    let said = match incoming {
+        Incoming::Small(message) if number.is_multiple_of(2) => Said::Message(message.to_vec()),
+        Incoming::Small(_) => Said::Message(inbox.take().to_vec()),
+        Incoming::Large(message) => Said::Message(message.to_vec()),
+        Incoming::Refused(code) => Said::Refused(code),
+        Incoming::Nothing => Said::Nothing,
+    };
+    Ok(Some((header, late_ms, said)))
+}
+
+/// Memory that is never enough for more than is allowed.
+#[derive(Default)]
+struct Bounded {
+    held: Arc<AtomicUsize>,
+    most: usize,
+}
+
+struct Held(Arc<AtomicUsize>, usize);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Memory for Bounded {
+    fn charge(&self, bytes: usize) -> Option<Charge> {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        assert!(held <= self.most, "{held} bytes are held");
+        Some(Box::new(Held(Arc::clone(&self.held), bytes)))
+    }
+}
+
+/// Sends messages over a line and reads them again. The input is steps of `what (1) ‖ number (2)`, see
+/// [`Sending::step`]; its bytes are also the lengths of the pieces in which the frames arrive.
+pub fn line(data: &[u8]) {
+    let mut sending = Sending::new();
+    for step in data.chunks_exact(3) {
+        sending.step(step[0], usize::from(u16::from_be_bytes([step[1], step[2]])));
+    }
+    let (sent, stream) = sending.finish();
+    let mut inbox = Inbox::new(SENT_BYTES_MAX + 16, Arc::new(Unmetered));
+    let mut received = BTreeMap::new();
+    for (number, piece) in cut(&stream, data).into_iter().enumerate() {
+        inbox.extend(piece);
+        while let Some((header, _, said)) = take(&mut inbox, number).expect("a line sends frames") {
+            match said {
+                Said::Message(message) => {
+                    assert!(received.insert(header.id, message).is_none(), "{} twice", header.id);
+                }
+                Said::Refused(code) => panic!("{} is refused: {code:?}", header.id),
+                Said::Nothing => {}
+            }
+        }
+    }
+    assert!(received == sent, "{} messages of {} arrive as sent", received.len(), sent.len());
+    assert!(!inbox.is_incomplete(), "more was sent than messages");
+}
+
+/// What a stream took, and how much more it takes.
+#[derive(Clone, Default)]
+struct Taken(Arc<Mutex<(Vec<u8>, usize)>>);
+
+impl AsyncWrite for Taken {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.0.lock().expect("one thread");
+        let count = bytes.len().min(state.1);
+        if count == 0 {
+            return Poll::Pending;
+        }
+        state.1 -= count;
+        state.0.extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A message that may be of another size than it says.
+struct Message {
+    bytes: Bytes,
+    hint: usize,
+}
+
+impl Encode for Message {
+    fn encode(&self, out: &mut Writer<'_>) {
+        out.shared(1, &self.bytes);
+    }
+
+    fn size_hint(&self) -> usize {
+        self.hint
+    }
+}
+
+struct Sending {
+    line: Line,
+    taken: Taken,
+    sent: BTreeMap<u32, Vec<u8>>,
+    bytes: usize,
+}
+
+impl Sending {
+    fn new() -> Self {
+        let taken = Taken::default();
+        let line = Line::new(Box::new(taken.clone()));
+        Self { line, taken, sent: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// 0 to 3 send a message of `number` bytes or four times that, with or without the right hint; 4
+    /// makes room for `number` bytes, 5 flushes, 6 works, 7 withdraws a message that was not begun.
+    fn step(&mut self, what: u8, number: usize) {
+        match what % 8 {
+            what @ 0..=3 => {
+                let bytes = if what >= 2 { 4 * number } else { number };
+                if self.bytes + bytes <= SENT_BYTES_MAX {
+                    self.send(bytes, if what % 2 == 0 { bytes + 8 } else { number / 4 });
+                }
+            }
+            4 => self.taken.0.lock().expect("one thread").1 += number,
+            5 => self.line.flush(),
+            6 => self.work(),
+            _ => {
+                let id = number as u32;
+                if self.line.withdraw_unsent(id) {
+                    self.sent.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: usize, hint: usize) {
+        let id = self.sent.last_key_value().map_or(0, |(id, _)| id + 1);
+        let message = Message { bytes: Bytes::from(vec![id as u8; bytes]), hint };
+        let mut encoded = BytesMut::new();
+        message.encode(&mut Writer::new(&mut encoded));
+        let header =
+            Header { opcode: Opcode::Response, more: false, id, sent_ms: 0, timeout_ms: 0 };
+        let flush = [Flush::Now, Flush::Soon, Flush::Later][id as usize % 3];
+        self.line.send(header, &message, flush).expect("the line is open");
+        self.sent.insert(id, encoded.to_vec());
+        self.bytes += bytes;
+    }
+
+    fn work(&mut self) {
+        if self.line.poll_work(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
+            self.line.flush();
+        }
+    }
+
+    /// What was sent, and the bytes in which it went.
+    fn finish(mut self) -> (BTreeMap<u32, Vec<u8>>, Vec<u8>) {
+        self.taken.0.lock().expect("one thread").1 = usize::MAX;
+        // Each turn moves one chunk at least.
+        for _ in 0..10_000 {
+            if self.line.is_flushed() {
+                break;
+            }
+            self.work();
+            self.line.flush();
+        }
+        assert!(self.line.is_flushed(), "something is left");
+        let stream = std::mem::take(&mut self.taken.0.lock().expect("one thread").0);
+        (self.sent, stream)
+    }
+}

@@ -1,0 +1,158 @@
+//! A node's side of framed connections on streams in memory, and a peer that speaks to it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use zerocache_core::{
+    key::Key,
+    limits::Limits,
+    node::{CallFailure, NodeConfig},
+    store::Capacity,
+    time::Instant,
+    ttl::Ttl,
+    version::Incarnation,
+    wire::{
+        Ack, Envelope, NodeInfo, NodeState, Request, RequestMessage, Response, Writer, cluster_id,
+        frame::{Header, Opcode},
+    },
+};
+use zerocache_net::{
+    framed::{HANDSHAKE_ID, Inbox, Incoming, Unmetered},
+    transport::{Call, Transport},
+};
+use zerocache_server::{
+    frames::{Begun, Frames},
+    http::HttpCounters,
+    runtime::{Runtime, Storage},
+};
+
+/// The largest message that the node takes.
+pub const MESSAGE_BYTES_MAX: usize = 200_000;
+
+/// Far more than any of this takes.
+pub const LONG: Duration = Duration::from_secs(30);
+
+const CLUSTER: &str = "frames";
+
+/// Reaches nobody.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn call(&self, _: SocketAddr, _: RequestMessage, _: Duration) -> Call {
+        Call::ready(Err(CallFailure::NotSent))
+    }
+}
+
+/// A node alone, and the connections to it.
+pub fn node() -> Arc<Frames> {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let capacity = Capacity { entries_max: 10_000, bytes_max: 64 << 20 };
+    let config = NodeConfig {
+        cluster: CLUSTER.into(),
+        info: NodeInfo {
+            incarnation: Incarnation(1),
+            region: "a".into(),
+            zone: None,
+            addresses: vec![address],
+            state: NodeState::Warming,
+            bytes_max: capacity.bytes_max,
+        },
+        limits: Limits::default(),
+        warm_max_ms: 0,
+        outbox_bytes_max: 1 << 20,
+    };
+    let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
+    Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), MESSAGE_BYTES_MAX)
+}
+
+pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {
+    let (value, ttl) = (Bytes::from(vec![1; bytes]), Ttl::from_millis(ttl_ms).unwrap());
+    Request::Put { key: self::key(key), value, metadata: Bytes::new(), ttl, ack: Ack::Local }
+}
+
+pub fn get(key: &str) -> Request {
+    Request::Get { key: self::key(key) }
+}
+
+fn key(key: &str) -> Key {
+    Key::new(Bytes::copy_from_slice(key.as_bytes()), &Limits::default()).unwrap()
+}
+
+pub fn header(opcode: Opcode, id: u32, more: bool) -> Header {
+    Header { opcode, more, id, sent_ms: 0, timeout_ms: 60_000 }
+}
+
+pub fn frame(header: Header, payload: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    header.write(&mut out, payload.len());
+    out.extend_from_slice(payload);
+    out.to_vec()
+}
+
+/// What the frames of a request carry.
+pub fn encoded(request: &Request) -> Bytes {
+    let mut out = BytesMut::new();
+    let message = RequestMessage { envelope: known(), request: request.clone() };
+    message.encode_to(&mut Writer::new(&mut out), &known(), Instant::default());
+    out.freeze()
+}
+
+fn known() -> Envelope {
+    Envelope { cluster: cluster_id(CLUSTER), to: Some(Incarnation(1)), ..Envelope::default() }
+}
+
+/// The other end of a connection.
+pub struct Peer {
+    pub write: WriteHalf<DuplexStream>,
+    pub responses: Responses,
+}
+
+/// What comes from the node.
+pub struct Responses {
+    read: ReadHalf<DuplexStream>,
+    inbox: Inbox,
+}
+
+impl Peer {
+    /// Connects over a pipe that holds so many bytes.
+    pub async fn connect(frames: &Arc<Frames>, pipe_bytes: usize) -> Self {
+        let (near, far) = tokio::io::duplex(pipe_bytes);
+        let begun =
+            Begun { read: Bytes::new(), sent_ms: None, known: known(), hello: Response::Done };
+        frames.serve(async move { Some((far, begun)) });
+        let (read, write) = tokio::io::split(near);
+        let mut responses = Responses { read, inbox: Inbox::new(16 << 20, Arc::new(Unmetered)) };
+        assert_eq!(responses.next().await, Some((HANDSHAKE_ID, Response::Done)));
+        Self { write, responses }
+    }
+
+    /// Sends a request in one frame, and waits for what comes next.
+    pub async fn ask(&mut self, header: Header, request: &Request) -> Response {
+        self.write.write_all(&frame(header, &encoded(request))).await.unwrap();
+        let (id, response) = self.responses.next().await.expect("a response");
+        assert_eq!(id, header.id);
+        response
+    }
+}
+
+impl Responses {
+    /// The next response; none at the end of the connection.
+    pub async fn next(&mut self) -> Option<(u32, Response)> {
+        loop {
+            while let Some((header, _, incoming)) = self.inbox.next(Instant::default()).unwrap() {
+                let message = match incoming {
+                    Incoming::Small(_) => self.inbox.take(),
+                    Incoming::Large(message) => message,
+                    Incoming::Nothing => continue,
+                    Incoming::Refused(code) => panic!("a response that is refused: {code:?}"),
+                };
+                assert_eq!(header.opcode, Opcode::Response);
+                return Some((header.id, Response::decode(message).unwrap()));
+            }
+            if self.read.read_buf(self.inbox.buffer()).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+}
