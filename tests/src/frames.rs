@@ -298,7 +298,7 @@ pub fn introduction(cluster: &str) -> Bytes {
         members: Vec::new(),
     };
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
-    RequestMessage { envelope, request: Request::Hello(hello) }.encode(clock::mono())
+    RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }.encode(clock::mono())
 }
 
 /// The request that asks for the protocol `token`, with a message as its body.

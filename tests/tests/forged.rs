@@ -56,7 +56,7 @@ fn shipment(name: &str, wall_ms: u64) -> Shipment {
 }
 
 fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
-    Request::Hello(Hello {
+    Request::Hello(Box::new(Hello {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
         features: u64::MAX,
@@ -65,7 +65,7 @@ fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
         node,
         region: "london".to_owned(),
         members: Vec::new(),
-    })
+    }))
 }
 
 fn forged_node(region: &str, address: SocketAddr) -> NodeInfo {

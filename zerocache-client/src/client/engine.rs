@@ -74,6 +74,8 @@ pub(super) struct Engine {
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
     own_writes: Mutex<OwnWrites>,
+    /// The highest stamp of all versions that nodes told.
+    seen: AtomicU64,
     /// When the last write was accepted, in milliseconds of the monotonic clock.
     last_write: AtomicU64,
     home: Handle,
@@ -89,8 +91,21 @@ impl Engine {
             counters: Counters::default(),
             progress: watch::Sender::default(),
             own_writes: Mutex::default(),
+            seen: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             home,
+        }
+    }
+
+    /// The highest stamp that this client knows of: its writes come after everything that it saw.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// A node told a version.
+    pub(super) fn note_seen(&self, version: Version) {
+        if version.stamp() > self.seen() {
+            self.seen.fetch_max(version.stamp(), Ordering::Relaxed);
         }
     }
 
@@ -201,8 +216,15 @@ impl Engine {
         to: Option<Incarnation>,
         timeout_ms: u64,
     ) -> RequestMessage {
-        let envelope =
-            Envelope { cluster: self.cluster, from: None, to, sent_ms: 0, timeout_ms, late_ms: 0 };
+        let envelope = Envelope {
+            cluster: self.cluster,
+            from: None,
+            to,
+            sent_ms: 0,
+            timeout_ms,
+            seen: self.seen(),
+            late_ms: 0,
+        };
         RequestMessage { envelope, request }
     }
 

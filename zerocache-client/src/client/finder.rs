@@ -132,7 +132,7 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
 async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
     let hello = hello(&engine.config.cluster, &engine.config.region);
     let started = clock::elapsed();
-    let response = call(engine, address, None, Request::Hello(hello)).await;
+    let response = call(engine, address, None, Request::Hello(Box::new(hello))).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
     let introduced = matches!(response, Some(Response::Hello(_)));
     match response {

@@ -413,7 +413,7 @@ fn transport(config: &Config, background: &Handle) -> Result<FramedTransport, Tr
     let introduce = move || {
         let hello = engine::hello(&cluster, &region);
         let envelope = Envelope { cluster: id, ..Envelope::default() };
-        RequestMessage { envelope, request: Request::Hello(hello) }
+        RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
     };
     let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, background.clone())?;
     Ok(transport.using(config.connections))

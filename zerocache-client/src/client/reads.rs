@@ -62,7 +62,7 @@ impl Engine {
         let budget = Budget::new(now, total_ms);
         let timeout_ms = budget.clip(now, self.config.bounds.of(step.tier))?;
         let node = (step.node, step.address);
-        let short = Short { node, what: What::Get, key, now, timeout_ms, waker };
+        let short = Short { node, what: What::Get, seen: 0, key, now, timeout_ms, waker };
         let Some(call) = self.transport.try_short(&short) else {
             self.directory.lock().not_sent(step.node, now);
             return None;
@@ -87,6 +87,7 @@ impl Engine {
         let Step { node, tier, .. } = asked.step;
         self.directory.lock().answered_with_hit(node, clock::instant(ended), elapsed_us);
         self.counters.hit(tier);
+        self.note_seen(version);
         let ttl = Duration::from_millis(remaining_ms);
         Poll::Ready(First::Found(Entry { value, version, ttl, node, tier }))
     }
@@ -149,6 +150,7 @@ impl Engine {
                 let Step { node, tier, .. } = *step;
                 self.counters.hit(tier);
                 self.directory.lock().hit(node);
+                self.note_seen(version);
                 let ttl = Duration::from_millis(remaining_ms);
                 return Some(Ok(Some(Entry { value, version, ttl, node, tier })));
             }

@@ -90,7 +90,7 @@ impl Engine {
             Some((value, ttl)) => What::Put(value, *ttl, request.ack),
             None => What::Delete(request.ack),
         };
-        let short = Short { node, what, key, now, timeout_ms, waker };
+        let short = Short { node, what, seen: self.seen(), key, now, timeout_ms, waker };
         let Some(call) = self.transport.try_short(&short) else {
             self.directory.lock().not_sent(step.node, now);
             return None;
@@ -210,6 +210,9 @@ impl Engine {
     /// A node answered a write: for a while it is asked first for that key.
     fn accepted(&self, key: &Key, step: &Step, written: Written) -> Written {
         self.note_own_write(key, step.node, clock::mono());
+        if let Some(version) = written.version {
+            self.note_seen(version);
+        }
         self.counters.written(written.status);
         written
     }

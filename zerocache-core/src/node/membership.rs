@@ -91,7 +91,7 @@ impl<L: LockFamily> Node<L> {
 
     fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
         for address in self.view.candidates_mut().take_due(now.mono) {
-            let hello = Request::Hello(self.hello(now, false));
+            let hello = Request::Hello(Box::new(self.hello(now, false)));
             self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
         }
     }
@@ -343,7 +343,7 @@ impl<L: LockFamily> Node<L> {
             member.last_hello = now.mono;
             member.greetings += 1;
         }
-        let hello = Request::Hello(self.hello(now, false));
+        let hello = Request::Hello(Box::new(self.hello(now, false)));
         let to = (address, Some(member));
         self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
     }

@@ -14,7 +14,7 @@ mod snapshot;
 mod tests;
 mod writes;
 
-use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use crate::{
     store::{LockFamily, Store},
     time::{Instant, Now},
     ttl::Ttl,
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{
         Ack, Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response,
         cluster_id,
@@ -346,7 +346,7 @@ impl<L: LockFamily> Node<L> {
             from: Some(self.config.info.incarnation),
             ..Envelope::default()
         };
-        RequestMessage { envelope, request: Request::Hello(self.hello(now, false)) }
+        RequestMessage { envelope, request: Request::Hello(Box::new(self.hello(now, false))) }
     }
 
     /// Whether no write waits for a peer that answers.
@@ -393,6 +393,10 @@ impl<L: LockFamily> Node<L> {
             let response = Response::refused(RefusalCode::Expired, "the deadline had passed");
             return out.push(Effect::Respond { id, response });
         };
+        // One caller's writes are in the order in which it made them, whichever node takes them. A
+        // stamp too far ahead is none that a node of this time gave.
+        let _too_far_ahead =
+            self.clock.observe(Version::new(envelope.seen, Incarnation(0)), now.wall_ms);
         let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
         let response = match request {
             Request::Put { key, value, metadata, ttl, ack } => {
@@ -406,7 +410,7 @@ impl<L: LockFamily> Node<L> {
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.state),
-            Request::Hello(hello) => self.greeted(now, hello, out),
+            Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => Response::Pong {
                 incarnation: self.config.info.incarnation,
                 state: self.state,
@@ -458,6 +462,7 @@ impl<L: LockFamily> Node<L> {
             to: to.1,
             sent_ms: 0,
             timeout_ms,
+            seen: 0,
             late_ms: 0,
         };
         let message = RequestMessage { envelope, request };

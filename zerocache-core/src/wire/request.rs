@@ -1,6 +1,6 @@
 //! What one side asks of the other.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 
@@ -64,6 +64,9 @@ pub struct Envelope {
     pub sent_ms: u64,
     /// How long the caller waits, in milliseconds; 0 when it does not say.
     pub timeout_ms: u64,
+    /// The highest stamp of a version that the caller has seen; 0 when it does not say. What the
+    /// receiver stamps for it is above.
+    pub seen: u64,
     /// How much longer it was on its way than the fastest message of its connection, in milliseconds;
     /// found out by the receiver, never sent.
     pub late_ms: u64,
@@ -86,7 +89,7 @@ impl Envelope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Introduces the caller and asks who stands here.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Asks whether the node lives, and what it holds of the cluster.
     Ping,
     /// Says that the caller is about to stop. The receiver verifies it.
@@ -145,6 +148,7 @@ mod tag {
     pub(super) const TO: u32 = 3;
     pub(super) const SENT_MS: u32 = 4;
     pub(super) const TIMEOUT_MS: u32 = 5;
+    pub(super) const SEEN: u32 = 6;
 
     pub(super) const HELLO: u32 = 16;
     pub(super) const KEY: u32 = 17;
@@ -221,7 +225,7 @@ impl RequestMessage {
     /// Appends the message, sent at `now`, without what the receiver knows from `known`.
     pub fn encode_to(&self, out: &mut Writer<'_>, known: &Envelope, now: Instant) {
         out.varint(self.request.kind());
-        let Envelope { cluster, from, to, sent_ms, timeout_ms, late_ms: _ } = self.envelope;
+        let Envelope { cluster, from, to, sent_ms, timeout_ms, seen, late_ms: _ } = self.envelope;
         if cluster != known.cluster || cluster == 0 {
             out.number(tag::CLUSTER, cluster);
         }
@@ -236,6 +240,7 @@ impl RequestMessage {
         if timeout_ms != known.timeout_ms {
             out.number(tag::TIMEOUT_MS, timeout_ms);
         }
+        write_seen(out, seen);
         self.request.write(out, now);
     }
 
@@ -275,6 +280,7 @@ impl RequestMessage {
                 tag::TO => envelope.to = Some(Incarnation(field.number()?)),
                 tag::SENT_MS => envelope.sent_ms = field.number()?,
                 tag::TIMEOUT_MS => envelope.timeout_ms = field.number()?,
+                tag::SEEN => envelope.seen = field.number()?,
                 _ => body.take(&field, sent)?,
             }
             Ok(())
@@ -288,18 +294,26 @@ impl RequestMessage {
         out.bytes(tag::KEY, key);
     }
 
-    /// Appends a Put without metadata to a receiver that knows the rest.
-    pub fn encode_put(out: &mut Writer<'_>, key: &[u8], value: &[u8], ttl: Ttl, ack: Ack) {
+    /// Appends a Put without metadata to a receiver that knows the rest, but not what was `seen`.
+    pub fn encode_put(
+        out: &mut Writer<'_>,
+        seen: u64,
+        (key, value): (&[u8], &[u8]),
+        ttl: Ttl,
+        ack: Ack,
+    ) {
         out.varint(kind::PUT);
+        write_seen(out, seen);
         out.bytes(tag::KEY, key);
         out.bytes(tag::VALUE, value);
         out.number(tag::TTL_MS, ttl.as_millis());
         out.number(tag::ACK, ack.to_number());
     }
 
-    /// Appends a Delete to a receiver that knows the rest.
-    pub fn encode_delete(out: &mut Writer<'_>, key: &[u8], ack: Ack) {
+    /// Appends a Delete to a receiver that knows the rest, but not what was `seen`.
+    pub fn encode_delete(out: &mut Writer<'_>, seen: u64, key: &[u8], ack: Ack) {
         out.varint(kind::DELETE);
+        write_seen(out, seen);
         out.bytes(tag::KEY, key);
         out.number(tag::ACK, ack.to_number());
     }
@@ -312,6 +326,12 @@ impl RequestMessage {
         let (length, used) = varint(rest).ok()?;
         let key = &rest[used..];
         (key.len() as u64 == length && is_key(key)).then_some(key)
+    }
+}
+
+fn write_seen(out: &mut Writer<'_>, seen: u64) {
+    if seen > 0 {
+        out.number(tag::SEEN, seen);
     }
 }
 
@@ -350,7 +370,9 @@ impl Body {
     fn into_request(self, kind: u64) -> Result<Request, DecodeError> {
         let key = self.key.ok_or(DecodeError::Missing(tag::KEY));
         Ok(match kind {
-            kind::HELLO => Request::Hello(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?),
+            kind::HELLO => {
+                Request::Hello(Box::new(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?))
+            }
             kind::PING => Request::Ping,
             kind::GOODBYE => Request::Goodbye,
             kind::GET => Request::Get { key: key? },

@@ -201,9 +201,9 @@ impl Connection {
             self.line.append(header, bytes + SHORT_OVERHEAD_BYTES, |out| match short.what {
                 What::Get => RequestMessage::encode_get(out, key),
                 What::Put(value, ttl, ack) => {
-                    RequestMessage::encode_put(out, key, value, ttl, ack);
+                    RequestMessage::encode_put(out, short.seen, (key, value), ttl, ack);
                 }
-                What::Delete(ack) => RequestMessage::encode_delete(out, key, ack),
+                What::Delete(ack) => RequestMessage::encode_delete(out, short.seen, key, ack),
             })?;
         if !repeatable {
             self.calls.lock().sent(entered.id, position);

@@ -39,6 +39,8 @@ pub struct Short<'a> {
     pub node: (Incarnation, SocketAddr),
     /// What to do with it.
     pub what: What<'a>,
+    /// The highest stamp that the caller has seen; for writes.
+    pub seen: u64,
     /// A valid key.
     pub key: &'a [u8],
     /// The present.

@@ -153,6 +153,30 @@ fn a_stamp_from_the_future_is_refused() {
 }
 
 #[test]
+fn one_callers_writes_keep_their_order_whichever_node_takes_them() {
+    let mut network = Network::six();
+    // Deleted by a node whose clock is ahead; another one, which has not heard of it, takes the PUT.
+    let stamp = |ahead_ms: u64| (WALL_MS + ahead_ms) << 16;
+    let put = |network: &mut Network, id: u64, seen: u64| {
+        let envelope = Envelope { cluster: cluster_id("test"), seen, ..Envelope::default() };
+        let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
+        let ttl = Ttl::from_secs(60).unwrap();
+        let request = Request::Put { key: key("k"), value, metadata, ttl, ack: Ack::Local };
+        let message = RequestMessage { envelope, request };
+        network.input(address(1), Input::Request { id: RequestId(id), message });
+        let Response::Written(written) = &network.answers[&RequestId(id)] else {
+            panic!("written")
+        };
+        written.version.unwrap().stamp()
+    };
+    let seen = stamp(network.now_ms + 30_000);
+    assert!(put(&mut network, u64::MAX, seen) > seen);
+    // What no clock of this time gave changes nothing.
+    let wild = stamp(network.now_ms + 90_000);
+    assert!(put(&mut network, u64::MAX - 1, wild) < wild);
+}
+
+#[test]
 fn writes_beyond_the_limits_are_refused_and_change_nothing() {
     let mut network = Network::six();
     let big = "x".repeat(9 << 20);

@@ -108,7 +108,7 @@ async fn short(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option
     poll_fn(|context| {
         let (now, waker) = (clock::mono(), context.waker());
         let timeout_ms = ask.timeout_ms;
-        let short = Short { node, what, key: key.as_bytes(), now, timeout_ms, waker };
+        let short = Short { node, what, seen: 0, key: key.as_bytes(), now, timeout_ms, waker };
         Poll::Ready(connection.call_short(&short))
     })
     .await

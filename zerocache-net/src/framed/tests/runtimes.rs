@@ -121,7 +121,7 @@ fn get() -> RequestMessage {
 /// A transport and its home.
 fn transport() -> (FramedTransport, Runtime) {
     let home = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let introduce = Arc::new(|| message(Request::Hello(said(None))));
+    let introduce = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
     let transport = FramedTransport::new(introduce, LONG, home.handle().clone()).unwrap();
     (transport, home)
 }
@@ -190,7 +190,7 @@ fn calls_end_with_their_runtime_and_leave_no_connection() {
 #[test]
 fn a_home_without_io_is_an_error() {
     let home = Builder::new_current_thread().enable_time().build().unwrap();
-    let introduce = Arc::new(|| message(Request::Hello(said(None))));
+    let introduce = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
     let transport = FramedTransport::new(introduce, LONG, home.handle().clone()).unwrap();
     for _ in 0..2 {
         let call = transport.call(node(true), get(), LONG);
