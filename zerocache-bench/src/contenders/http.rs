@@ -18,7 +18,7 @@ pub struct Http {
 
 impl Http {
     pub fn start(settings: &Settings) -> Result<Self> {
-        Ok(Self { node: Node::start(settings, None)? })
+        Ok(Self { node: Node::start(settings, settings.server_threads, None)? })
     }
 
     pub fn address(&self) -> SocketAddr {

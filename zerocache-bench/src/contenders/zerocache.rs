@@ -26,7 +26,7 @@ pub struct Node {
 
 impl Node {
     /// Starts a node that finds others by the seed alone, if there is one.
-    pub fn start(settings: &Settings, seed: Option<SocketAddr>) -> Result<Self> {
+    pub fn start(settings: &Settings, threads: usize, seed: Option<SocketAddr>) -> Result<Self> {
         let mut args: Vec<OsString> = Vec::new();
         // Another program than ours is a `zerocache-server`, which needs no subcommand.
         let program = match &settings.server {
@@ -51,7 +51,7 @@ impl Node {
         let (process, address) = Process::start_saying(
             program.as_os_str(),
             &args,
-            settings.server_threads,
+            threads,
             "zerocache-server listening on ",
         )?;
         Ok(Self { process, address })
@@ -73,8 +73,10 @@ impl Cluster {
     /// With callers that wait until all nodes have what they write, if `ack` says so.
     pub async fn start_with_ack(settings: &Settings, count: usize, ack: Ack) -> Result<Self> {
         let mut nodes: Vec<Node> = Vec::new();
+        // Several nodes share the cores, as the processes of Redis do: each has one thread, as those.
+        let threads = if count > 1 { 1 } else { settings.server_threads };
         for _ in 0..count {
-            nodes.push(Node::start(settings, nodes.first().map(|node| node.address))?);
+            nodes.push(Node::start(settings, threads, nodes.first().map(|node| node.address))?);
         }
         let client = ZerocacheClient::builder(REGION).mdns(false).seed(nodes[0].address).build()?;
         client.ready(START_MAX).await.context("zerocache is not ready")?;

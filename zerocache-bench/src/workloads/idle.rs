@@ -4,6 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use zerocache_core::{
+    time::Instant,
+    wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
+};
+use zerocache_net::{
+    framed::UPGRADE_TOKEN,
+    transport::{MESSAGES_PATH, MESSAGES_TYPE},
+};
 
 use super::Workload;
 use crate::args::Settings;
@@ -14,7 +23,9 @@ use crate::row::Row;
 use crate::usage::resident_bytes;
 
 /// How long a server may take to put away what it needed for a request.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_secs(3);
+/// The cluster of nodes that are told no other.
+const CLUSTER: &str = "zerocache";
 /// Connections that are opened and kept before memory is first read.
 const FIRST_CONNECTIONS: usize = 8;
 
@@ -22,7 +33,7 @@ const FIRST_CONNECTIONS: usize = 8;
 struct Way {
     contender: Box<dyn Contender>,
     address: SocketAddr,
-    request: &'static [u8],
+    request: Vec<u8>,
     /// How the answer ends.
     end: &'static [u8],
 }
@@ -36,7 +47,7 @@ impl Way {
                 Self {
                     contender: Box::new(redis),
                     address,
-                    request: b"PING\r\n",
+                    request: b"PING\r\n".to_vec(),
                     end: b"+PONG\r\n",
                 }
             }
@@ -44,12 +55,19 @@ impl Way {
                 let memcached = Memcached::start(settings).await?;
                 let address = memcached.address;
                 let (request, end) = (b"mn\r\n", b"MN\r\n");
-                Self { contender: Box::new(memcached), address, request, end }
+                Self { contender: Box::new(memcached), address, request: request.to_vec(), end }
+            }
+            Kind::Zerocache => {
+                let http = Http::start(settings)?;
+                let address = http.address();
+                let request = upgrade();
+                Self { contender: Box::new(http), address, request, end: b"\r\n\r\n" }
             }
             _ => {
                 let http = Http::start(settings)?;
                 let address = http.address();
                 let request = b"GET /ping HTTP/1.1\r\nHost: bench\r\n\r\n";
+                let request = request.to_vec();
                 Self { contender: Box::new(http), address, request, end: b"pong" }
             }
         })
@@ -58,7 +76,7 @@ impl Way {
     /// A connection over which one request went.
     async fn open(&self) -> Result<Stream> {
         let mut stream = Stream::connect(self.address).await?;
-        stream.send(&[self.request]).await?;
+        stream.send(&[&self.request]).await?;
         stream.read_head(self.end).await?;
         Ok(stream)
     }
@@ -66,6 +84,29 @@ impl Way {
     fn resident(&self) -> Result<u64> {
         self.contender.servers().into_iter().map(resident_bytes).sum()
     }
+}
+
+/// What a client sends to begin a framed connection.
+fn upgrade() -> Vec<u8> {
+    let hello = Hello {
+        cluster: CLUSTER.to_owned(),
+        protocol: PROTOCOL,
+        features: 0,
+        auth: Bytes::new(),
+        wall_ms: 0,
+        node: None,
+        region: "bench".to_owned(),
+        members: Vec::new(),
+    };
+    let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
+    let request = Request::Hello(Box::new(hello));
+    let body = RequestMessage { envelope, request }.encode(Instant::default());
+    let head = format!(
+        "POST {MESSAGES_PATH} HTTP/1.1\r\nHost: bench\r\nConnection: upgrade\r\n\
+         Upgrade: {UPGRADE_TOKEN}\r\nContent-Type: {MESSAGES_TYPE}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), &body].concat()
 }
 
 /// Opens connections to a fresh server of each contender, and compares its memory before and after.

@@ -59,7 +59,7 @@ impl Workload {
     /// The contender that is compared with the others.
     pub fn ours(self) -> Kind {
         match self {
-            Self::Http | Self::Idle => Kind::ZerocacheHttp,
+            Self::Http => Kind::ZerocacheHttp,
             _ => Kind::Zerocache,
         }
     }
@@ -77,7 +77,7 @@ impl Workload {
             Self::Http => &[ZerocacheHttp, Memcached],
             Self::PutRegion | Self::PutLocal => &[Zerocache, Redis],
             Self::Memory => &[Zerocache, Redis, Memcached],
-            Self::Idle => &[ZerocacheHttp, Redis, Memcached],
+            Self::Idle => &[Zerocache, ZerocacheHttp, Redis, Memcached],
         }
     }
 
