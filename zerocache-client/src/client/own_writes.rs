@@ -14,7 +14,7 @@ const WRITES_MAX: usize = 16_384;
 /// The last writes of one client.
 #[derive(Debug)]
 pub(super) struct OwnWrites {
-    /// Never read as a use, so that they stand in the order of their writes.
+    /// Never read as a use, so that they stand in the order of their first writes.
     nodes: LruCache<KeyHash, (Incarnation, Instant)>,
 }
 
@@ -28,6 +28,11 @@ impl Default for OwnWrites {
 impl OwnWrites {
     /// `node` accepted a write of `key` at `now`.
     pub(super) fn note(&mut self, key: KeyHash, node: Incarnation, now: Instant) {
+        // A key that is written again keeps its place in the order: moving it costs more than all else.
+        if let Some(known) = self.nodes.peek_mut(&key) {
+            *known = (node, now);
+            return;
+        }
         self.nodes.put(key, (node, now));
         let is_old = |at: &Instant| now.since_ms(*at) >= REMEMBERED_MS;
         while let Some((_, (_, at))) = self.nodes.peek_lru()

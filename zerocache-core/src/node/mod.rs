@@ -9,6 +9,7 @@
 mod fanout;
 mod membership;
 mod outbox;
+mod reads;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,22 +20,21 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-pub use self::snapshot::{NodeSnapshot, RegionSnapshot, Snapshot};
 use self::{outbox::Outbox, writes::Writes};
+pub use self::{
+    reads::{Identity, missed, read},
+    snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
+};
 use crate::{
     clock::HybridClock,
     cluster::{Ranking, View},
-    entry::Lookup,
     key::Key,
     limits::Limits,
     store::{LockFamily, Store},
     time::{Instant, Now},
     ttl::Ttl,
     version::{Incarnation, Version},
-    wire::{
-        Ack, Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response,
-        cluster_id,
-    },
+    wire::{Ack, Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 
 /// Most expired entries that one tick drops.
@@ -469,52 +469,4 @@ impl<L: LockFamily> Node<L> {
         out.push(Effect::Call { call, to: to.0, message, timeout_ms });
         call
     }
-}
-
-/// Which cluster and node a request must mean to be taken here.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    cluster: String,
-    cluster_id: u64,
-    incarnation: Incarnation,
-}
-
-impl Identity {
-    fn new(cluster: &str, incarnation: Incarnation) -> Self {
-        Self { cluster: cluster.into(), cluster_id: cluster_id(cluster), incarnation }
-    }
-
-    /// The refusal of a request that is meant for another cluster or another node.
-    #[must_use]
-    pub fn refusal(&self, envelope: &Envelope, request: &Request) -> Option<Response> {
-        if envelope.cluster != self.cluster_id {
-            let text = alloc::format!("this is a node of the cluster {:?}", self.cluster);
-            return Some(Response::refused(RefusalCode::WrongCluster, text));
-        }
-        let meant = envelope.to.is_none_or(|to| to == self.incarnation);
-        if !meant && !matches!(request, Request::Hello(_)) {
-            return Some(Response::refused(RefusalCode::WrongNode, "another node stands here now"));
-        }
-        None
-    }
-}
-
-/// Reads a key from a node's store and says it as a response.
-pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeState) -> Response {
-    match store.get(key, now) {
-        Lookup::Hit(entry) => Response::Found {
-            value: entry.value,
-            metadata: entry.metadata,
-            version: entry.version,
-            remaining_ms: entry.expires.since_ms(now.mono),
-        },
-        Lookup::Miss => missed(state),
-    }
-}
-
-/// What a node in `state` says of a key for which it has no value.
-#[must_use]
-pub fn missed(state: NodeState) -> Response {
-    // A leaving node may never have been in sync; asking another one costs little.
-    Response::NotFound { warming: state != NodeState::InSync }
 }

@@ -6,36 +6,26 @@
 //! Invariants: the stream is with exactly one writer at a time, and nobody holds the lock while
 //! writing; frames of one message leave in order; once closed, nothing is accepted any more.
 
+mod out;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io,
-    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use zerocache_core::wire::{
-    Writer,
-    frame::{CHUNK_BYTES_MAX, HEADER_BYTES, Header},
-};
+use zerocache_core::wire::{Writer, frame::Header};
 
-use super::inbox::PARTIAL_MAX;
+use self::out::{End, Work, write_all};
 
 /// Above this many bytes waiting, senders that can wait do.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// A message that is said to take more than this is sent in chunks.
 pub(super) const SMALL_BYTES_MAX: usize = 48 << 10;
-
-/// Most large messages that take turns; the others wait until one of them is sent. Fewer than the
-/// other side takes at once.
-const TURNS_MAX: usize = PARTIAL_MAX / 2;
-
-/// Buffers larger than this are given back when they are empty.
-const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 /// A stream to write to.
 pub type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
@@ -74,7 +64,7 @@ struct Out {
     next: BytesMut,
     /// An empty buffer for what goes after that.
     spare: BytesMut,
-    /// Those of which a part was sent are among the first [`TURNS_MAX`].
+    /// Those of which a part was sent are among the first.
     chunked: VecDeque<Chunked>,
     /// Bytes of messages in `chunked` that are not in `next` yet.
     chunked_bytes: usize,
@@ -164,11 +154,6 @@ impl Line {
         let position = out.appended;
         out.append(header, hint, encode);
         Some(position)
-    }
-
-    /// Appends small messages under one lock: `fill` appends each with [`Batch::append`].
-    pub fn append_all<R>(&self, fill: impl FnOnce(&mut Batch<'_>) -> R) -> R {
-        fill(&mut Batch { out: &mut self.out.lock() })
     }
 
     fn append_chunked(&self, header: Header, message: &impl Encode) -> Option<u64> {
@@ -372,169 +357,6 @@ impl Line {
     pub fn is_flushed(&self) -> bool {
         let out = self.out.lock();
         out.closed || (out.stream.is_some() && out.queued() == 0)
-    }
-}
-
-/// A line that is locked for several messages.
-pub struct Batch<'a> {
-    out: &'a mut Out,
-}
-
-impl Batch<'_> {
-    /// Appends a small message; nothing when the line is closed.
-    pub fn append(&mut self, header: Header, hint: usize, encode: impl FnOnce(&mut Writer<'_>)) {
-        if !self.out.closed {
-            self.out.append(header, hint, encode);
-        }
-    }
-}
-
-impl Out {
-    fn append(&mut self, header: Header, hint: usize, encode: impl FnOnce(&mut Writer<'_>)) {
-        self.unsent += 1;
-        let from = self.next.len();
-        self.next.reserve(HEADER_BYTES + hint);
-        header.write(&mut self.next, 0);
-        encode(&mut Writer::new(&mut self.next));
-        let bytes = self.next.len() - from - HEADER_BYTES;
-        if bytes <= CHUNK_BYTES_MAX {
-            Header::set_length(&mut self.next, from);
-            self.appended += (self.next.len() - from) as u64;
-            return;
-        }
-        // Larger than was said.
-        let message = self.next.split_off(from).freeze().slice(HEADER_BYTES..);
-        self.chunked_bytes += bytes;
-        self.chunked.push_back(Chunked { header, parts: [message].into(), bytes, begun: false });
-    }
-
-    fn queued(&self) -> usize {
-        self.writing.len() - self.written + self.next.len() + self.chunked_bytes
-    }
-
-    fn is_full(&self) -> bool {
-        self.queued() >= QUEUED_BYTES_MAX
-    }
-
-    /// Takes the stream and what to write, if both are there.
-    fn begin(&mut self) -> Option<Work> {
-        self.flush_wanted = false;
-        let idle = self.queued() == 0 && !self.blocked;
-        if self.stream.is_none() || idle {
-            return None;
-        }
-        let (buffer, written) = if self.blocked {
-            (std::mem::take(&mut self.writing), std::mem::take(&mut self.written))
-        } else {
-            self.add_chunk();
-            self.unsent = 0;
-            let empty = std::mem::take(&mut self.spare);
-            (std::mem::replace(&mut self.next, empty), 0)
-        };
-        self.blocked = false;
-        let waker = self.flusher.clone().unwrap_or_else(|| Waker::noop().clone());
-        Some(Work { stream: self.stream.take()?, buffer, written, waker })
-    }
-
-    /// Keeps a buffer that was written for the next time.
-    fn reuse(&mut self, mut buffer: BytesMut) {
-        if buffer.capacity() <= BUFFER_BYTES_KEPT {
-            buffer.clear();
-            self.spare = buffer;
-        }
-    }
-
-    /// Moves one chunk of the message whose turn it is to what goes next.
-    fn add_chunk(&mut self) {
-        let Some(mut chunked) = self.chunked.pop_front() else { return };
-        let bytes = chunked.bytes.min(CHUNK_BYTES_MAX);
-        chunked.bytes -= bytes;
-        chunked.begun = true;
-        self.chunked_bytes -= bytes;
-        self.next.reserve(HEADER_BYTES + bytes);
-        let header = Header { more: chunked.bytes > 0, ..chunked.header };
-        header.write(&mut self.next, bytes);
-        let mut left = bytes;
-        while left > 0 {
-            let Some(part) = chunked.parts.front_mut() else { break };
-            let piece = part.split_to(left.min(part.len()));
-            left -= piece.len();
-            self.next.extend_from_slice(&piece);
-            if part.is_empty() {
-                chunked.parts.pop_front();
-            }
-        }
-        self.appended += (HEADER_BYTES + bytes) as u64;
-        if chunked.bytes > 0 {
-            let last_turn = self.chunked.len().min(TURNS_MAX - 1);
-            self.chunked.insert(last_turn, chunked);
-        }
-    }
-
-    /// Removes the first message for which `wanted` holds.
-    fn withdraw(&mut self, wanted: impl Fn(&Chunked) -> bool) -> Withdrawn {
-        let at = self.chunked.iter().position(wanted);
-        let Some(chunked) = at.and_then(|at| self.chunked.remove(at)) else {
-            return Withdrawn::Nothing;
-        };
-        self.chunked_bytes -= chunked.bytes;
-        if chunked.begun { Withdrawn::Rest } else { Withdrawn::Whole }
-    }
-
-    fn take_waiting(&mut self) -> Vec<Waker> {
-        if self.is_full() { Vec::new() } else { std::mem::take(&mut self.waiting_for_room) }
-    }
-
-    /// Returns the stream, if nobody is writing, and those who are to be woken.
-    fn close(&mut self) -> (Option<BoxedWrite>, Vec<Waker>) {
-        self.closed = true;
-        self.blocked = false;
-        (self.writing, self.written) = (BytesMut::new(), 0);
-        (self.next, self.spare) = (BytesMut::new(), BytesMut::new());
-        for chunked in &mut self.chunked {
-            // Which ones had begun is still asked.
-            (chunked.parts, chunked.bytes) = (VecDeque::new(), 0);
-        }
-        self.chunked_bytes = 0;
-        let mut waiting = std::mem::take(&mut self.waiting_for_room);
-        waiting.extend(self.flusher.take());
-        (self.stream.take(), waiting)
-    }
-}
-
-/// What a writer holds while it writes.
-struct Work {
-    stream: BoxedWrite,
-    buffer: BytesMut,
-    written: usize,
-    waker: Waker,
-}
-
-/// How far a write came.
-enum End {
-    Done,
-    Blocked,
-    Failed,
-}
-
-/// Writes the rest of `buffer`, and then what the stream itself may hold back.
-fn write_all(stream: &mut BoxedWrite, buffer: &[u8], written: &mut usize, waker: &Waker) -> End {
-    let mut context = Context::from_waker(waker);
-    loop {
-        let rest = &buffer[*written..];
-        let step = if rest.is_empty() {
-            Pin::new(&mut *stream).poll_flush(&mut context).map_ok(|()| 0)
-        } else {
-            Pin::new(&mut *stream).poll_write(&mut context, rest)
-        };
-        match step {
-            Poll::Ready(Ok(0)) if rest.is_empty() => return End::Done,
-            Poll::Ready(Ok(0)) => return End::Failed,
-            Poll::Ready(Ok(count)) => *written += count,
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Poll::Ready(Err(_)) => return End::Failed,
-            Poll::Pending => return End::Blocked,
-        }
     }
 }
 

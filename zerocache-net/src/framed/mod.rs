@@ -17,7 +17,7 @@ mod transport;
 pub(crate) use self::connection::FramedCall;
 pub use self::{
     inbox::{Charge, Inbox, Incoming, Memory, Unmetered},
-    line::{Batch, BoxedWrite, Encode, Flush, Line},
+    line::{BoxedWrite, Encode, Flush, Line},
     transport::{Connections, FramedTransport, Introduce},
 };
 

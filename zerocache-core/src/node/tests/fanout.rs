@@ -12,7 +12,7 @@ use super::{
 use crate::{
     entry::{Change, Record},
     version::Version,
-    wire::{Receipt, Shipment, Status},
+    wire::{Receipt, Shipment, Status, cluster_id},
 };
 
 #[test]

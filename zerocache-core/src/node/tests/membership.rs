@@ -7,6 +7,7 @@ use super::{
     super::*,
     network::{Network, address, key},
 };
+use crate::wire::cluster_id;
 
 #[test]
 fn one_seed_is_enough_for_a_complete_view() {
