@@ -135,7 +135,7 @@ impl Memory for Bounded {
 }
 
 /// Sends messages over a line and reads them again. The input is steps of `what (1) ‖ number (2)`, see
-/// [`Sending::step`]; its bytes are also the lengths of the pieces in which the frames arrive.
+/// `Sending::step`; its bytes are also the lengths of the pieces in which the frames arrive.
 pub fn line(data: &[u8]) {
     let mut sending = Sending::new();
     for step in data.chunks_exact(3) {
