@@ -165,6 +165,7 @@ impl Frames {
 }
 
 /// How much of what has come is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Answered {
     All,
     /// There was no room for more responses.
@@ -195,7 +196,17 @@ impl Session<'_> {
                 }
             };
             // Who does not read its responses is not read from.
-            poll_fn(|context| self.line.poll_room(context)).await;
+            let mut waited = answered == Answered::Some;
+            poll_fn(|context| {
+                let room = self.line.poll_room(context);
+                waited |= room.is_pending();
+                room
+            })
+            .await;
+            if waited {
+                // The silence was ours.
+                heard = clock::mono();
+            }
             match answered {
                 Answered::All => {}
                 Answered::Some if self.line.is_closed() => return,

@@ -41,6 +41,9 @@ const DISCOVERY_EVENTS_MAX: usize = 512;
 /// How long a leaving node waits until its last writes are with its peers.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 
+/// How long it waits for what came after that.
+const LAST_FLUSH_MAX: Duration = Duration::from_millis(100);
+
 /// What may wait for one peer: this part of the byte budget, within the bounds below.
 const OUTBOX_SHARE: u64 = 16;
 const OUTBOX_BYTES_LEAST: u64 = 16 << 20;
@@ -178,6 +181,8 @@ impl RunningNode {
         }
         let frames = self.frames.close();
         let (served, (), ()) = tokio::join!(&mut self.server, frames, self.discovery.shutdown());
+        // What was accepted until the listener closed.
+        let _out_of_time = self.runtime.flush(LAST_FLUSH_MAX).await;
         match served {
             Ok(Served { cut: 0 }) => tracing::info!("left"),
             Ok(Served { cut }) => tracing::warn!(cut, "left; some connections were cut"),

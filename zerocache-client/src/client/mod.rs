@@ -299,6 +299,12 @@ impl ZerocacheClient {
         }
     }
 
+    fn give_up_read(&self, reading: &Reading) {
+        if let Ok(live) = &self.inner.live {
+            live.engine.give_up_read(reading);
+        }
+    }
+
     fn go_on_get(&self, key: Bytes, begun: Begun) -> Running<Option<Entry>> {
         self.run(move |engine| async move { engine.go_on(valid(key)?, begun).await })
     }

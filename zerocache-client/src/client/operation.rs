@@ -44,6 +44,15 @@ enum State {
     Begun(Reading),
     /// It walks down the ladder.
     Walking(Running<Option<Entry>>),
+    Over,
+}
+
+impl Drop for Get {
+    fn drop(&mut self) {
+        if let State::Begun(reading) = &self.state {
+            self.client.give_up_read(reading);
+        }
+    }
 }
 
 impl Get {
@@ -84,8 +93,13 @@ impl Get {
             let next = match &mut self.state {
                 State::New => self.begin(context),
                 State::Walking(running) => return Pin::new(running).poll(context),
+                // Polled again after its end, against the contract of futures.
+                State::Over => return Poll::Pending,
                 State::Begun(reading) => match ready!(self.client.poll_reading(reading, context)) {
-                    First::Found(entry) => return Poll::Ready(Ok(Some(entry))),
+                    First::Found(entry) => {
+                        self.state = State::Over;
+                        return Poll::Ready(Ok(Some(entry)));
+                    }
                     First::GoOn(begun) => {
                         State::Walking(self.client.go_on_get(self.key.clone(), begun))
                     }

@@ -11,11 +11,25 @@ pub(super) const REMEMBERED_MS: u64 = 2_000;
 /// Most writes remembered; beyond it the oldest are forgotten.
 const WRITES_MAX: usize = 16_384;
 
+/// A key that is written often is moved to the end of the order after this long, in milliseconds, and
+/// not each time: that costs more than all else.
+const MOVED_MS: u64 = 1_000;
+
+/// The last write of a key.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    node: Incarnation,
+    at: Instant,
+    /// When the key was put at the end of the order.
+    moved: Instant,
+}
+
 /// The last writes of one client.
 #[derive(Debug)]
 pub(super) struct OwnWrites {
-    /// Never read as a use, so that they stand in the order of their first writes.
-    nodes: LruCache<KeyHash, (Incarnation, Instant)>,
+    /// Never read as a use, so that they stand in the order of their writes, as far as those are more
+    /// than [`MOVED_MS`] apart.
+    nodes: LruCache<KeyHash, Noted>,
 }
 
 impl Default for OwnWrites {
@@ -28,14 +42,15 @@ impl Default for OwnWrites {
 impl OwnWrites {
     /// `node` accepted a write of `key` at `now`.
     pub(super) fn note(&mut self, key: KeyHash, node: Incarnation, now: Instant) {
-        // A key that is written again keeps its place in the order: moving it costs more than all else.
         if let Some(known) = self.nodes.peek_mut(&key) {
-            *known = (node, now);
-            return;
+            (known.node, known.at) = (node, now);
+            if now.since_ms(known.moved) < MOVED_MS {
+                return;
+            }
         }
-        self.nodes.put(key, (node, now));
+        self.nodes.put(key, Noted { node, at: now, moved: now });
         let is_old = |at: &Instant| now.since_ms(*at) >= REMEMBERED_MS;
-        while let Some((_, (_, at))) = self.nodes.peek_lru()
+        while let Some((_, Noted { at, .. })) = self.nodes.peek_lru()
             && (is_old(at) || self.nodes.len() > WRITES_MAX)
         {
             self.nodes.pop_lru();
@@ -44,7 +59,7 @@ impl OwnWrites {
 
     /// The node to ask first for `key`.
     pub(super) fn node(&self, key: KeyHash, now: Instant) -> Option<Incarnation> {
-        let (node, at) = self.nodes.peek(&key)?;
+        let Noted { node, at, .. } = self.nodes.peek(&key)?;
         (now.since_ms(*at) < REMEMBERED_MS).then_some(*node)
     }
 }
@@ -68,5 +83,18 @@ mod tests {
         assert_eq!(writes.node(key(99_999), at(2_001)), Some(Incarnation(8)));
         writes.note(key(1), Incarnation(9), at(10_000));
         assert_eq!(writes.nodes.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_is_written_all_the_time_is_remembered_and_holds_nothing_up() {
+        let (mut writes, at) = (OwnWrites::default(), Instant::from_millis);
+        let hot = KeyHash(0);
+        for ms in 0..100_000 {
+            writes.note(hot, Incarnation(7), at(ms));
+            writes.note(KeyHash(u128::from(ms) + 1), Incarnation(8), at(ms));
+            assert_eq!(writes.node(hot, at(ms)), Some(Incarnation(7)));
+        }
+        let kept = writes.nodes.len() as u64;
+        assert!(kept <= REMEMBERED_MS + MOVED_MS + 2, "{kept}");
     }
 }

@@ -64,11 +64,18 @@ impl Engine {
         let node = (step.node, step.address);
         let short = Short { node, what: What::Get, seen: 0, key, now, timeout_ms, waker };
         let Some(call) = self.transport.try_short(&short) else {
-            self.directory.lock().not_sent(step.node, now);
+            self.directory.lock().not_sent(step.node, turn, now);
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon: true };
         Some(Reading { call, asked, turn, budget })
+    }
+
+    /// Nobody waits any more for a read whose first request is under way: that its answer is not
+    /// awaited says nothing of the node.
+    pub(super) fn give_up_read(&self, reading: &Reading) {
+        let Asked { step, started, .. } = reading.asked;
+        self.directory.lock().given_up(step.node, reading.turn, clock::instant(started));
     }
 
     /// What has come of the first request of a read.

@@ -92,7 +92,7 @@ impl Engine {
         };
         let short = Short { node, what, seen: self.seen(), key, now, timeout_ms, waker };
         let Some(call) = self.transport.try_short(&short) else {
-            self.directory.lock().not_sent(step.node, now);
+            self.directory.lock().not_sent(step.node, turn, now);
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon };

@@ -85,6 +85,9 @@ impl Known {
 pub struct Turn {
     turn: usize,
     first: Option<Incarnation>,
+    is_write: bool,
+    /// Whether its request is the oldest to which the node owes an answer.
+    is_marked: bool,
 }
 
 /// The nodes that a client knows.
@@ -190,14 +193,30 @@ impl Directory {
 
     /// A request went to a node.
     pub fn sent(&mut self, node: Incarnation, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.silent_since.get_or_insert(now);
-        }
+        self.mark(node, now);
     }
 
-    /// The request that was to go to a node at `now` did not.
-    pub fn not_sent(&mut self, node: Incarnation, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
+    /// Notes that a node owes an answer; whether it owed none before.
+    fn mark(&mut self, node: Incarnation, now: Instant) -> bool {
+        let Some(known) = self.nodes.get_mut(&node) else { return false };
+        let is_first = known.silent_since.is_none();
+        known.silent_since.get_or_insert(now);
+        is_first
+    }
+
+    /// The request with which a read or write began at `now` did not go out: its turn is given back,
+    /// and the node owes no answer to it.
+    pub fn not_sent(&mut self, node: Incarnation, began: Turn, now: Instant) {
+        let turn = if began.is_write { &mut self.write_turn } else { &mut self.read_turn };
+        if *turn == began.turn.wrapping_add(1) {
+            *turn = began.turn;
+        }
+        self.given_up(node, began, now);
+    }
+
+    /// Nobody waits any more for the answer to the request with which a read began at `now`.
+    pub fn given_up(&mut self, node: Incarnation, began: Turn, now: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node).filter(|_| began.is_marked) {
             known.silent_since = known.silent_since.filter(|since| *since != now);
         }
     }
@@ -320,8 +339,8 @@ impl Directory {
         let turn = self.read_turn;
         let step = self.first_step(turn, now, first)?;
         self.read_turn = turn.wrapping_add(1);
-        self.sent(step.node, now);
-        Some((step, Turn { turn, first }))
+        let is_marked = self.mark(step.node, now);
+        Some((step, Turn { turn, first, is_write: false, is_marked }))
     }
 
     /// As [`begin_read`](Self::begin_read), for a write; `expect_soon` says whether a node that says
@@ -330,10 +349,8 @@ impl Directory {
         let turn = self.write_turn;
         let step = self.first_step(turn, now, None)?;
         self.write_turn = turn.wrapping_add(1);
-        if expect_soon {
-            self.sent(step.node, now);
-        }
-        Some((step, Turn { turn, first: None }))
+        let is_marked = expect_soon && self.mark(step.node, now);
+        Some((step, Turn { turn, first: None, is_write: true, is_marked }))
     }
 
     /// The whole plan of a read or write that began.

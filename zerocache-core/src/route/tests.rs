@@ -170,3 +170,34 @@ fn a_miss_is_final_unless_the_node_is_warming_or_a_larger_one_is_local() {
     assert!(walk.missed(&larger, false));
     assert_eq!(walk.next_attempt(at(5)), None);
 }
+
+#[test]
+fn what_could_not_be_sent_takes_no_turn_and_makes_nobody_silent() {
+    let mut directory = directory();
+    for _ in 0..2 {
+        let (step, turn) = directory.begin_read(at(1), None).unwrap();
+        assert_eq!(step.node, Incarnation(1));
+        directory.not_sent(step.node, turn, at(1));
+        let (step, turn) = directory.begin_write(at(1), true).unwrap();
+        assert_eq!(step.node, Incarnation(1));
+        directory.not_sent(step.node, turn, at(1));
+    }
+    assert_eq!(ids(&directory.plan(at(500), None))[0], 1);
+    assert_eq!(ids(&directory.plan_write(at(500)))[0], 1);
+    // What others sent in the same millisecond still counts.
+    directory.sent(Incarnation(2), at(600));
+    let (step, turn) = directory.begin_read(at(600), None).unwrap();
+    assert_eq!(step.node, Incarnation(2));
+    directory.given_up(step.node, turn, at(600));
+    assert!((0..6).all(|_| !ids(&directory.plan(at(700), None)).contains(&2)));
+}
+
+#[test]
+fn a_read_that_began_goes_on_with_the_plan_of_its_turn() {
+    let mut directory = directory();
+    let (step, turn) = directory.begin_read(at(1), None).unwrap();
+    assert_eq!(ids(&directory.go_on(turn, at(1))), [1, 2, 4, 5]);
+    assert_eq!(step.node, Incarnation(1));
+    let (step, _) = directory.begin_read(at(1), Some(Incarnation(4))).unwrap();
+    assert_eq!((step.node, step.tier), (Incarnation(4), Tier::Nearest));
+}

@@ -352,9 +352,10 @@ impl Calls {
         self.waiting
     }
 
-    /// Whether no caller waits.
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting == 0
+    /// Takes no more calls if no caller waits; whether that is so.
+    pub(super) fn close_if_idle(&mut self) -> bool {
+        self.closed |= self.waiting == 0;
+        self.closed
     }
 
     /// Ends every call and takes no more. A request of which the stream took nothing was not sent:

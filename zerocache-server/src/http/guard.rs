@@ -54,6 +54,17 @@ pub(super) struct Guard {
 impl Guard {
     /// Answers one request.
     pub(super) async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        let shared = Arc::clone(&self.shared);
+        shared.begin_answer();
+        let answer = self.find_answer(request).await;
+        shared.end_answer();
+        answer
+    }
+
+    async fn find_answer(
         mut self,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {

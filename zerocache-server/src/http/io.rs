@@ -33,6 +33,8 @@ pub(super) struct Shared {
     bad_target: AtomicBool,
     /// Requests that reached the guard.
     requests: AtomicU64,
+    /// A request is being answered.
+    is_answering: AtomicBool,
     /// The connection speaks another protocol now.
     upgraded: AtomicBool,
 }
@@ -44,6 +46,16 @@ impl Shared {
         let target = self.bad_target.load(Ordering::Relaxed);
         let flaw = if target { Flaw::Fragment } else { Flaw::Length };
         (self.bad_head.load(Ordering::Relaxed) == number).then_some(flaw)
+    }
+
+    /// A request is being answered: the connection is not idle, whatever is read or written.
+    pub(super) fn begin_answer(&self) {
+        self.is_answering.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer has been found.
+    pub(super) fn end_answer(&self) {
+        self.is_answering.store(false, Ordering::Relaxed);
     }
 
     /// From now on the input has no heads.
@@ -152,7 +164,8 @@ impl GuardedIo {
             let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(timeout)));
             ready!(idle.as_mut().poll(cx));
             self.idle = None;
-            if !std::mem::take(&mut self.is_active) {
+            let answering = self.shared.is_answering.load(Ordering::Relaxed);
+            if !std::mem::take(&mut self.is_active) && !answering {
                 self.counters.idle_timeouts.add();
                 return Poll::Ready(Err(timed_out("nothing was asked for too long")));
             }

@@ -4,7 +4,7 @@
 //! have long given up and whose lifetimes are older than they say. HTTP does not tell when a request
 //! was sent, so that all that could have waited is refused unread (contract section 2).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use zerocache_net::clock;
@@ -21,24 +21,22 @@ pub(super) const BEAT_MS: u64 = 200;
 /// A process stands still as a whole, so that all listeners in it share one watch.
 static WATCH: Mutex<PauseWatch> = Mutex::new(PauseWatch::new());
 
-/// When somebody last looked, for those who look often.
-static LAST_LOOK_MS: AtomicU64 = AtomicU64::new(u64::MAX);
+/// When somebody last looked, in milliseconds, and in the lowest bit what it showed: for those who look
+/// often. One number, so that both belong together; one that is stored late only leads to a new look.
+static LAST_LOOK: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Looks at the clock; whether a request that is read now may have waited through a pause.
 pub(super) fn may_have_waited() -> bool {
     let now_ms = clock::coarse().as_millis();
     // Within one tick of the coarse clock nothing can have changed.
-    if LAST_LOOK_MS.load(Ordering::Relaxed) == now_ms {
-        return REFUSING.load(Ordering::Relaxed);
+    let last = LAST_LOOK.load(Ordering::Relaxed);
+    if last >> 1 == now_ms {
+        return last & 1 == 1;
     }
     let refuses = WATCH.lock().look(now_ms);
-    REFUSING.store(refuses, Ordering::Relaxed);
-    LAST_LOOK_MS.store(now_ms, Ordering::Relaxed);
+    LAST_LOOK.store(now_ms << 1 | u64::from(refuses), Ordering::Relaxed);
     refuses
 }
-
-/// What the last look showed.
-static REFUSING: AtomicBool = AtomicBool::new(false);
 
 /// Looks at the clock; how many pauses there were so far.
 pub(super) fn count() -> u64 {

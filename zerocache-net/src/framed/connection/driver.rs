@@ -243,10 +243,10 @@ impl Watch {
         if quiet_ms < SILENT_MS_MAX {
             return false;
         }
-        let calls = connection.calls.lock();
+        let mut calls = connection.calls.lock();
         let overdue = calls.oldest_overdue();
         let silent = overdue.is_some_and(|sent| now.since_ms(sent) >= SILENT_MS_MAX);
-        silent || (calls.is_idle() && quiet_ms >= IDLE_MS_MAX)
+        silent || (quiet_ms >= IDLE_MS_MAX && calls.close_if_idle())
     }
 
     /// When to look again.
