@@ -5,6 +5,7 @@ mod builder;
 mod config;
 mod engine;
 mod finder;
+mod first;
 mod instances;
 mod operation;
 mod own_writes;
@@ -43,9 +44,10 @@ pub use self::{
 use self::{
     config::Config,
     engine::Engine,
+    first::{Ended, Sent},
     operation::Prepared,
-    reads::{Begun, First, Reading},
-    writes::{WriteRequest, Writing},
+    reads::First,
+    writes::WriteRequest,
 };
 use crate::{
     Error,
@@ -282,7 +284,7 @@ impl ZerocacheClient {
         key: &[u8],
         deadline: Option<Duration>,
         context: &Context<'_>,
-    ) -> Option<Reading> {
+    ) -> Option<Sent> {
         if wait::is_blocking() {
             return None;
         }
@@ -291,7 +293,7 @@ impl ZerocacheClient {
     }
 
     /// What has come of the first request of a read.
-    fn poll_reading(&self, reading: &mut Reading, context: &mut Context<'_>) -> Poll<First> {
+    fn poll_reading(&self, reading: &mut Sent, context: &mut Context<'_>) -> Poll<First> {
         match &self.inner.live {
             Ok(live) => live.engine.poll_read(reading, context),
             // Only a client that works begins to read.
@@ -299,13 +301,13 @@ impl ZerocacheClient {
         }
     }
 
-    fn give_up_read(&self, reading: &Reading) {
+    fn give_up_read(&self, reading: &Sent) {
         if let Ok(live) = &self.inner.live {
             live.engine.give_up_read(reading);
         }
     }
 
-    fn go_on_get(&self, key: Bytes, begun: Begun) -> Running<Option<Entry>> {
+    fn go_on_get(&self, key: Bytes, begun: Ended) -> Running<Option<Entry>> {
         self.run(move |engine| async move { engine.go_on(valid(key)?, begun).await })
     }
 
@@ -320,7 +322,7 @@ impl ZerocacheClient {
         request: &WriteRequest,
         deadline: Option<Duration>,
         context: &Context<'_>,
-    ) -> Option<Writing> {
+    ) -> Option<Sent> {
         if wait::is_blocking() {
             return None;
         }
@@ -332,7 +334,7 @@ impl ZerocacheClient {
     fn poll_writing(
         &self,
         key: &Key,
-        writing: &mut Writing,
+        writing: &mut Sent,
         context: &mut Context<'_>,
     ) -> Poll<writes::First> {
         match &self.inner.live {
@@ -342,12 +344,12 @@ impl ZerocacheClient {
         }
     }
 
-    fn go_on_write(&self, request: WriteRequest, begun: writes::Begun) -> Running<Written> {
+    fn go_on_write(&self, request: WriteRequest, begun: Ended) -> Running<Written> {
         self.run(move |engine| async move { engine.go_on_write(request, begun).await }).through()
     }
 
     /// Has a write that has begun go on without its caller.
-    fn finish_write(&self, request: WriteRequest, writing: Writing) {
+    fn finish_write(&self, request: WriteRequest, writing: Sent) {
         let (Ok(live), keep) = (&self.inner.live, Arc::clone(&self.inner)) else { return };
         let engine = Arc::clone(&live.engine);
         live.background.spawn(async move {

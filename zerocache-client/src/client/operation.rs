@@ -20,8 +20,9 @@ use zerocache_core::{
 use super::{
     Running, ZerocacheClient,
     engine::Entry,
-    reads::{First, Reading},
-    writes::{self, WriteRequest, Writing},
+    first::Sent,
+    reads::First,
+    writes::{self, WriteRequest},
 };
 use crate::{Error, codec, memo::Lifetime, wait};
 
@@ -41,7 +42,7 @@ pub struct Get {
 enum State {
     New,
     /// Its first request is under way.
-    Begun(Reading),
+    Begun(Sent),
     /// It walks down the ladder.
     Walking(Running<Option<Entry>>),
     Over,
@@ -222,7 +223,7 @@ impl Prepared {
 enum WriteState {
     New(Result<Prepared, Error>),
     /// Its first request is under way.
-    Begun(WriteRequest, Writing),
+    Begun(WriteRequest, Sent),
     /// It walks down the ladder.
     Walking(Running<Written>),
     Over,

@@ -2,7 +2,6 @@
 //! that cannot begin so, walk down the ladder.
 
 use std::{
-    pin::Pin,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -10,39 +9,26 @@ use std::{
 use zerocache_core::{
     key::Key,
     node::CallFailure,
-    route::{Budget, Step, Turn, Walk},
+    route::{Budget, Step, Walk},
     wire::{Request, Response},
 };
 use zerocache_net::{
     clock,
-    transport::{Call, Short, What},
+    transport::{Short, What},
 };
 
-use super::engine::{Asked, Engine, Entry, is_invalid};
+use super::{
+    engine::{Asked, Engine, Entry, is_invalid},
+    first::{Ended, Sent},
+};
 use crate::Error;
-
-/// A read whose first request is under way.
-pub(super) struct Reading {
-    call: Call,
-    asked: Asked,
-    turn: Turn,
-    budget: Budget,
-}
 
 /// What came of the first request of a read.
 pub(super) enum First {
     /// A value.
     Found(Entry),
     /// Anything else: the read goes on.
-    GoOn(Begun),
-}
-
-/// A read whose first request has ended.
-pub(super) struct Begun {
-    asked: Asked,
-    result: Result<Response, CallFailure>,
-    turn: Turn,
-    budget: Budget,
+    GoOn(Ended),
 }
 
 /// What the nodes asked so far said of a key.
@@ -54,7 +40,7 @@ struct Tried {
 
 impl Engine {
     /// Sends the first request of a read of `key`, if there is a node and a connection for it.
-    pub(super) fn begin_read(&self, key: &[u8], total_ms: u64, waker: &Waker) -> Option<Reading> {
+    pub(super) fn begin_read(&self, key: &[u8], total_ms: u64, waker: &Waker) -> Option<Sent> {
         let started = clock::elapsed();
         let now = clock::instant(started);
         let first = self.own_write(key, now);
@@ -68,26 +54,23 @@ impl Engine {
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon: true };
-        Some(Reading { call, asked, turn, budget })
+        Some(Sent { call, asked, turn, budget })
     }
 
     /// Nobody waits any more for a read whose first request is under way: that its answer is not
     /// awaited says nothing of the node.
-    pub(super) fn give_up_read(&self, reading: &Reading) {
+    pub(super) fn give_up_read(&self, reading: &Sent) {
         let Asked { step, started, .. } = reading.asked;
         self.directory.lock().given_up(step.node, reading.turn, clock::instant(started));
     }
 
     /// What has come of the first request of a read.
-    pub(super) fn poll_read(
-        &self,
-        reading: &mut Reading,
-        context: &mut Context<'_>,
-    ) -> Poll<First> {
-        let Reading { asked, turn, budget, .. } = *reading;
-        let result = ready!(Pin::new(&mut reading.call).poll(context));
-        let Ok(Response::Found { value, version, remaining_ms, .. }) = result else {
-            return Poll::Ready(First::GoOn(Begun { asked, result, turn, budget }));
+    pub(super) fn poll_read(&self, reading: &mut Sent, context: &mut Context<'_>) -> Poll<First> {
+        let first = ready!(reading.poll(context));
+        let asked = first.asked;
+        let Ended { result: Ok(Response::Found { value, version, remaining_ms, .. }), .. } = first
+        else {
+            return Poll::Ready(First::GoOn(first));
         };
         let ended = clock::elapsed();
         let elapsed_us = ended.saturating_sub(asked.started).as_micros() as u64;
@@ -100,8 +83,8 @@ impl Engine {
     }
 
     /// Goes on with a read after its first request.
-    pub(super) async fn go_on(&self, key: Key, begun: Begun) -> Result<Option<Entry>, Error> {
-        let Begun { asked, result, turn, budget } = begun;
+    pub(super) async fn go_on(&self, key: Key, begun: Ended) -> Result<Option<Entry>, Error> {
+        let Ended { asked, result, turn, budget } = begun;
         let result = self.note(&asked, result);
         let plan = self.directory.lock().go_on(turn, clock::mono());
         let mut walk = Walk::new(plan, self.config.bounds, budget);

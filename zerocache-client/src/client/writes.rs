@@ -1,25 +1,25 @@
 //! Writes: as reads, the first request goes out at once where it can; what it does not settle goes on
 //! along the ladder.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, Waker, ready},
-};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use zerocache_core::{
     key::Key,
     node::CallFailure,
-    route::{Budget, Step, Turn, Walk},
+    route::{Budget, Step, Walk},
     ttl::Ttl,
     wire::{Ack, Request, Response, Status, Written},
 };
 use zerocache_net::{
     clock,
-    transport::{Call, Short, What},
+    transport::{Short, What},
 };
 
-use super::engine::{Asked, Engine, is_invalid};
+use super::{
+    engine::{Asked, Engine, is_invalid},
+    first::{Ended, Sent},
+};
 use crate::Error;
 
 /// A write to be sent, possibly to several nodes in turn.
@@ -31,28 +31,12 @@ pub(super) struct WriteRequest {
     pub(super) ack: Ack,
 }
 
-/// A write whose first request is under way.
-pub(super) struct Writing {
-    call: Call,
-    asked: Asked,
-    turn: Turn,
-    budget: Budget,
-}
-
 /// What came of the first request of a write.
 pub(super) enum First {
     /// The write is settled.
     Written(Written),
     /// It goes on.
-    GoOn(Begun),
-}
-
-/// A write whose first request has ended.
-pub(super) struct Begun {
-    asked: Asked,
-    result: Result<Response, CallFailure>,
-    turn: Turn,
-    budget: Budget,
+    GoOn(Ended),
 }
 
 impl WriteRequest {
@@ -77,7 +61,7 @@ impl Engine {
         request: &WriteRequest,
         total_ms: u64,
         waker: &Waker,
-    ) -> Option<Writing> {
+    ) -> Option<Sent> {
         let started = clock::elapsed();
         let now = clock::instant(started);
         let expect_soon = request.is_local();
@@ -96,23 +80,22 @@ impl Engine {
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon };
-        Some(Writing { call, asked, turn, budget })
+        Some(Sent { call, asked, turn, budget })
     }
 
     /// What has come of the first request of a write of `key`.
     pub(super) fn poll_write(
         &self,
         key: &Key,
-        writing: &mut Writing,
+        writing: &mut Sent,
         context: &mut Context<'_>,
     ) -> Poll<First> {
-        let Writing { asked, turn, budget, .. } = *writing;
-        let result = self.note(&asked, ready!(Pin::new(&mut writing.call).poll(context)));
-        Poll::Ready(match result {
+        let Ended { asked, result, turn, budget } = ready!(writing.poll(context));
+        Poll::Ready(match self.note(&asked, result) {
             Ok(Response::Written(written)) => {
                 First::Written(self.accepted(key, &asked.step, written))
             }
-            result => First::GoOn(Begun { asked, result, turn, budget }),
+            result => First::GoOn(Ended { asked, result, turn, budget }),
         })
     }
 
@@ -120,7 +103,7 @@ impl Engine {
     pub(super) async fn finish_write(
         &self,
         request: WriteRequest,
-        mut writing: Writing,
+        mut writing: Sent,
     ) -> Result<Written, Error> {
         let first =
             std::future::poll_fn(|context| self.poll_write(&request.key, &mut writing, context));
@@ -134,9 +117,9 @@ impl Engine {
     pub(super) async fn go_on_write(
         &self,
         request: WriteRequest,
-        begun: Begun,
+        begun: Ended,
     ) -> Result<Written, Error> {
-        let Begun { asked, result, turn, budget } = begun;
+        let Ended { asked, result, turn, budget } = begun;
         let plan = self.directory.lock().go_on(turn, clock::mono());
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         walk.skip(&asked.step);
