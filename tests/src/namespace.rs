@@ -10,7 +10,7 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -53,6 +53,24 @@ pub fn run(test: &str, body: impl FnOnce()) {
 /// As [`run`] does.
 pub fn run_with_hosts(test: &str, hosts: &str, body: impl FnOnce()) {
     run_with(test, Some(hosts), body);
+}
+
+/// Starts this program again with its arguments inside a namespace and returns how it ended; none
+/// when this is that second start, and the program goes on.
+///
+/// # Errors
+/// Where namespaces are not permitted, says why.
+pub fn run_program() -> Result<Option<ExitCode>, String> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(None);
+    }
+    permitted()?;
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut command = inside();
+    command.arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1");
+    let status = command.status().map_err(|error| format!("unshare: {error}"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)))
 }
 
 /// Replaces the content of `/etc/hosts`, for the body of [`run_with_hosts`].
