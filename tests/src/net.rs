@@ -168,14 +168,20 @@ impl Net {
         (0..self.len()).filter(|n| self.places[*n].region == region).collect()
     }
 
-    /// What node `n` is started with.
+    /// What node `n` is started with, but for what tells it of other nodes.
     #[must_use]
-    pub fn setup(&self, n: usize) -> Setup {
+    pub fn setup_alone(&self, n: usize) -> Setup {
         let place = &self.places[n];
         let mut setup = Setup::new(REGIONS[place.region]);
         setup.listen = self.address(n);
         setup.namespace = Some(place.file());
-        setup = setup.flag("--listen", self.address(n));
+        setup.flag("--listen", self.address(n))
+    }
+
+    /// What node `n` is started with.
+    #[must_use]
+    pub fn setup(&self, n: usize) -> Setup {
+        let mut setup = self.setup_alone(n);
         for region in 0..REGIONS.len() {
             for seed in self.nodes_of(region).into_iter().filter(|seed| *seed != n).take(SEEDS) {
                 setup = setup.flag("--seed", self.address(seed));

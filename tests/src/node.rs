@@ -177,12 +177,15 @@ impl Node {
         places(&self.http("GET", "/v1/cluster", b"").json())
     }
 
-    /// The nodes of `/v1/cluster` that this one cannot reach. None when it does not answer.
+    /// The nodes of `/v1/cluster` that this one cannot reach, in the order of their addresses. None
+    /// when it does not answer.
     #[must_use]
     pub fn unreachable(&self) -> Option<Vec<SocketAddr>> {
         let answer = http::send(self.address, "GET", "/v1/cluster", &[], b"").ok()?;
         let out = places(&answer.json()).into_iter().filter(|(_, state)| state == "unreachable");
-        Some(out.map(|(address, _)| address).collect())
+        let mut out: Vec<_> = out.map(|(address, _)| address).collect();
+        out.sort_unstable();
+        Some(out)
     }
 
     /// The lives of the nodes of `/v1/cluster`, this one's first.

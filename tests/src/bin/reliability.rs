@@ -165,14 +165,15 @@ fn frozen(_: &Probes) {
         let found = frozen::measure(&mut net, Duration::from_secs(5));
         let how = format!("one local node of two frozen, 4 callers, round {round}");
         let figure = format!(
-            "p99 {:?} before, {:?} after; most {:?} before, {:?} after; {} under way took up to {:?}; \
+            "p99 {:?} before, {:?} after; most {:?} before, {:?} after; {} reads met it, the last {} after the freeze, and took up to {}; \
              {} without a value",
             found.before.p99,
             found.after.p99,
             found.before.most,
             found.after.most,
-            found.under_way.count,
-            found.under_way.most,
+            found.met.count,
+            ms(Some(found.noticed)),
+            ms(Some(found.met.most)),
             found.missed
         );
         row("frozen", &how, &figure);

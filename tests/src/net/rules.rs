@@ -65,7 +65,10 @@ impl Rules {
 pub(super) fn apply_to_router(cut_off: &[usize]) {
     let mut rules = String::new();
     for region in cut_off {
-        let _infallible = writeln!(rules, "iifname br{region} drop\noifname br{region} drop");
+        let bridge = format!("br{region}");
+        // Some kernels show the router what passes a bridge as well: that goes on.
+        let _infallible = writeln!(rules, "iifname {bridge} oifname != {bridge} drop");
+        let _infallible = writeln!(rules, "oifname {bridge} iifname != {bridge} drop");
     }
     let table = format!(
         "add table ip faults\n\

@@ -9,20 +9,29 @@ use crate::net::{Net, REGIONS};
 use crate::poll::{Stop, pass};
 
 /// Callers that read one after the other.
-const CALLERS: usize = 4;
+pub const CALLERS: usize = 4;
 
 /// Keys that are read.
 const KEYS: usize = 200;
+
+/// A read that takes longer has waited for the frozen node: the client gives each node 500 ms.
+pub const MET: Duration = Duration::from_millis(400);
+
+/// After this time from the freeze no read may meet the frozen node.
+const NOTICED_MAX: Duration = Duration::from_millis(500);
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Frozen {
     /// Before the freeze.
     pub before: Spread,
-    /// Of reads that began after it.
+    /// Of reads that began after it and did not meet the frozen node while nobody knew.
     pub after: Spread,
-    /// The reads that were under way at the moment of the freeze.
-    pub under_way: Spread,
+    /// The reads that met the frozen node: begun before the client could know, and slower than
+    /// [`MET`].
+    pub met: Spread,
+    /// From the freeze until the last of these began.
+    pub noticed: Duration,
     /// Reads that ended without a value.
     pub missed: usize,
 }
@@ -53,6 +62,12 @@ struct Read {
     began: Duration,
     ended: Duration,
     found: bool,
+}
+
+impl Read {
+    fn took(&self) -> Duration {
+        self.ended.saturating_sub(self.began)
+    }
 }
 
 /// Reads for `time`, freezes the second node of the first region, and reads for `time` again.
@@ -87,15 +102,18 @@ pub fn measure(net: &mut Net, time: Duration) -> Frozen {
     });
     net.cluster[1].thaw();
     let latencies = |chosen: &dyn Fn(&Read) -> bool| {
-        let chosen = reads.iter().filter(|read| chosen(read));
-        Spread::of(chosen.map(|read| read.ended.saturating_sub(read.began)).collect())
+        Spread::of(reads.iter().filter(|read| chosen(read)).map(Read::took).collect())
     };
     // The first reads meet connections and caches that are new.
     let warm = reads.iter().map(|read| read.began).min().unwrap_or_default() + time / 4;
+    let knowing = frozen.1 + NOTICED_MAX;
+    let met = |read: &Read| read.took() > MET && read.ended > frozen.0 && read.began < knowing;
+    let last = reads.iter().filter(|read| met(read)).map(|read| read.began).max();
     Frozen {
         before: latencies(&|read| read.began >= warm && read.ended < frozen.0),
-        after: latencies(&|read| read.began > frozen.1),
-        under_way: latencies(&|read| read.began <= frozen.1 && read.ended >= frozen.0),
+        after: latencies(&|read| read.began > frozen.0 && !met(read)),
+        met: latencies(&met),
+        noticed: last.unwrap_or_default().saturating_sub(frozen.0),
         missed: reads.iter().filter(|read| !read.found).count(),
     }
 }
