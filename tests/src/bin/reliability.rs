@@ -34,6 +34,7 @@ const ALL: &[Measurement] = &[
     ("one-way", one_way),
     ("rolling", rolling),
     ("copy", copying),
+    ("whole", whole),
 ];
 
 /// Nodes in each of the regions of the large network.
@@ -194,13 +195,15 @@ fn budgets(_: &Probes) {
 fn loss_window(probes: &Probes) {
     const ROUNDS: usize = 20;
     let mut net = Net::start(&[3, 2]);
-    for writers in [1, 64] {
+    let loads = [(10, 10), (1, 0), (64, 0)];
+    for (writers, pause_ms) in loads {
+        let load = loss_window::Load { writers, pause: Duration::from_millis(pause_ms) };
         let mut losses = Vec::new();
         let mut random = zerocache_tests::random::Random::new(9);
         for round in 0..ROUNDS {
             let time = Duration::from_millis(500 + random.below(1_000) as u64);
-            let round = writers * 1_000 + round;
-            losses.push(loss_window::measure(&mut net, probes, round, writers, time));
+            let round = (writers * 100 + pause_ms as usize) * 100 + round;
+            losses.push(loss_window::measure(&mut net, probes, round, load, time));
         }
         let acknowledged: usize = losses.iter().map(|loss| loss.acknowledged).sum();
         let lost: usize = losses.iter().map(|loss| loss.lost).sum();
@@ -288,4 +291,18 @@ fn copying(probes: &Probes) {
         "100,000 entries of 1 KiB",
         &format!("ready after {}; lacked {}", ms(found.ready), found.lacked),
     );
+}
+
+/// All nodes at once, each with a file for what it holds.
+fn whole(probes: &Probes) {
+    let files = tempfile::tempdir().expect("a folder");
+    let path = files.path().to_owned();
+    let mut net = Net::start_with(&[2, 2], move |setup| {
+        let file = path.join(setup.listen.ip().to_string());
+        setup.flag("--snapshot", file.display())
+    });
+    let found = restarts::whole(&mut net, probes, 20_000);
+    let how = "4 nodes with --snapshot end and start at the same time, 20,000 keys";
+    let figure = format!("ready after {}; keys lacked by each {:?}", ms(found.ready), found.lacked);
+    row("whole", how, &figure);
 }

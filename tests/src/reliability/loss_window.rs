@@ -17,6 +17,15 @@ use crate::probes::Probes;
 /// How long a write waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How node 0 is written to.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Writers, each of which waits for its answer.
+    pub writers: usize,
+    /// What each of them waits before the next write.
+    pub pause: Duration,
+}
+
 /// What came of one kill.
 #[derive(Clone, Debug)]
 pub struct Loss {
@@ -30,19 +39,13 @@ pub struct Loss {
     pub each_second: u64,
 }
 
-/// Writes to node 0, `writers` at a time, kills it after `time`, and looks for what it acknowledged at
-/// all other nodes. It is started again in the end.
+/// Puts node 0 under load, kills it after `time`, and looks for what it acknowledged at all other
+/// nodes. It is started again in the end. Each `round` has keys of its own.
 ///
 /// # Panics
 ///
 /// When the other nodes do not settle.
-pub fn measure(
-    net: &mut Net,
-    probes: &Probes,
-    round: usize,
-    writers: usize,
-    time: Duration,
-) -> Loss {
+pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: Duration) -> Loss {
     let at = net.address(0);
     let (stop, count) = (Stop::default(), AtomicU64::new(0));
     let acknowledged: Mutex<Vec<(Bytes, Duration)>> = Mutex::default();
@@ -59,9 +62,12 @@ pub fn measure(
                         let mut list = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
                         list.push((key, clock::elapsed()));
                     }
+                    if !load.pause.is_zero() {
+                        tokio::time::sleep(load.pause).await;
+                    }
                 }
             };
-            probes.block_on(join_all((0..writers).map(write_on)));
+            probes.block_on(join_all((0..load.writers).map(write_on)));
         });
         pass(time);
         let killed = clock::elapsed();

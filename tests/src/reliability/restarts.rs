@@ -1,8 +1,9 @@
-//! Planned restarts under load: of a region one node after the other.
+//! Planned restarts: of a region one node after the other, under load, and of everything at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use zerocache_net::clock;
 
 use crate::net::{Net, REGIONS};
@@ -48,6 +49,50 @@ pub struct Rolling {
     pub ready: Vec<Option<Duration>>,
 }
 
+/// What came of the restart of a whole cluster.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// From the start of the first process until all nodes were ready; none when they were not.
+    pub ready: Option<Duration>,
+    /// How many of the keys each node lacked then.
+    pub lacked: Vec<usize>,
+}
+
+/// Fills all nodes with `count` keys, asks all of them to leave at the same moment, and starts all
+/// again.
+///
+/// # Panics
+///
+/// When a node does not end or start.
+pub fn whole(net: &mut Net, probes: &Probes, count: usize) -> Whole {
+    let keys = keys("kept", count);
+    fill(net, probes, &keys);
+    for node in &net.cluster.nodes {
+        node.terminate();
+    }
+    for n in 0..net.len() {
+        let ended = net.cluster[n].ended();
+        assert!(ended.success(), "node {n} ended with {ended}");
+    }
+    let began = clock::elapsed();
+    for n in 0..net.len() {
+        net.start_again(n);
+    }
+    let all_ready = || net.cluster.nodes.iter().all(|node| node.is_ready());
+    let ready = time_until(PATIENCE, all_ready).map(|_| clock::elapsed().saturating_sub(began));
+    let lacked = (0..net.len()).map(|n| probes.lacks(net.address(n), &keys)).collect();
+    Whole { ready, lacked }
+}
+
+/// Writes these keys, and waits until every node has them.
+fn fill(net: &Net, probes: &Probes, keys: &[Bytes]) {
+    probes.fill(net.address(0), keys, VALUE_BYTES, Duration::from_secs(2));
+    for n in 0..net.len() {
+        let filled = time_until(PATIENCE, || net.cluster[n].stat("entries") >= keys.len() as u64);
+        assert!(filled.is_some(), "node {n} is not filled");
+    }
+}
+
 /// Fills all nodes with `count` keys, then restarts each node of the first region, the next when the
 /// last is ready and `pause` has passed, while callers read keys at random.
 ///
@@ -56,11 +101,7 @@ pub struct Rolling {
 /// When a node does not end or start.
 pub fn rolling(net: &mut Net, probes: &Probes, count: usize, pause: Duration) -> Rolling {
     let keys = keys("kept", count);
-    probes.fill(net.address(0), &keys, VALUE_BYTES, Duration::from_secs(2));
-    for n in 0..net.len() {
-        let filled = time_until(PATIENCE, || net.cluster[n].stat("entries") >= count as u64);
-        assert!(filled.is_some(), "node {n} is not filled");
-    }
+    fill(net, probes, &keys);
     let client = net.cluster.client(REGIONS[0]);
     let stop = Stop::default();
     let counts: Vec<[AtomicU64; 2]> = (0..SECONDS_MAX).map(|_| Default::default()).collect();
