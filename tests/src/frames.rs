@@ -291,6 +291,7 @@ pub fn introduction(cluster: &str) -> Bytes {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
         features: 0,
+        entries: 0,
         auth: Bytes::new(),
         wall_ms: 0,
         node: None,

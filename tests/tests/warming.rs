@@ -82,6 +82,7 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
             cluster: hello.cluster,
             protocol: PROTOCOL,
             features: 0,
+            entries: 0,
             auth: Bytes::new(),
             wall_ms: clock::now().wall_ms,
             region: node.region.clone(),

@@ -86,6 +86,10 @@ pub struct Member {
     pub greetings: u32,
     /// The writes that it missed.
     pub missed: Missed,
+    /// The optional abilities that it said it has.
+    pub features: u64,
+    /// How many entries it said it holds.
+    pub entries: u64,
 }
 
 impl Member {
@@ -211,6 +215,8 @@ impl View {
                 last_hello: now,
                 greetings: 0,
                 missed: Missed::default(),
+                features: 0,
+                entries: 0,
             };
             self.members.insert(id, member);
         }

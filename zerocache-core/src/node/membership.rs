@@ -104,7 +104,8 @@ impl<L: LockFamily> Node<L> {
         Hello {
             cluster: self.config.cluster.clone(),
             protocol: PROTOCOL,
-            features: 0,
+            features: self.config.features,
+            entries: self.store.count(),
             auth: bytes::Bytes::new(),
             wall_ms: now.wall_ms,
             region: node.region.clone(),
@@ -126,6 +127,7 @@ impl<L: LockFamily> Node<L> {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
             self.note_greeter(node.incarnation);
+            self.note_abilities(node.incarnation, hello.features, hello.entries);
             let known = self.view.member(node.incarnation);
             if known.is_some_and(|member| member.reach == Reach::Reachable) {
                 self.update_info(now, node, out);
@@ -199,6 +201,7 @@ impl<L: LockFamily> Node<L> {
         }
         self.view.shook_hands(info.clone(), address, now.mono);
         self.update_info(now, info, out);
+        self.note_abilities(id, hello.features, hello.entries);
         if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
             self.greeters.swap_remove(at);
             self.note_greeter(id);
@@ -208,6 +211,13 @@ impl<L: LockFamily> Node<L> {
         }
         self.learn(now, hello.members);
         self.heard(now, id, out);
+    }
+
+    /// Takes over what a member said in a handshake beyond who it is.
+    fn note_abilities(&mut self, id: Incarnation, features: u64, entries: u64) {
+        if let Some(member) = self.view.member_mut(id) {
+            (member.features, member.entries) = (features, entries);
+        }
     }
 
     /// Takes over what a member says of itself.
@@ -363,6 +373,7 @@ impl<L: LockFamily> Node<L> {
             Some(info) if info.incarnation == id => {
                 self.heard(now, id, out);
                 self.update_info(now, info, out);
+                self.note_abilities(id, hello.features, hello.entries);
                 self.learn(now, hello.members);
             }
             _ => self.replaced(now, id, out),

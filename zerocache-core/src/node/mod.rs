@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub warm_max_ms: u64,
     /// Bytes that may wait for one peer; beyond them writes for it are given up.
     pub outbox_bytes_max: usize,
+    /// The optional abilities that it offers, as [`features`](crate::wire::features) has them.
+    pub features: u64,
 }
 
 /// Names a request until its response.

@@ -166,6 +166,12 @@ impl<L: LockFamily> Store<L> {
         Slot::weight_of(payload_bytes) <= self.capacity.bytes_max && self.capacity.entries_max > 0
     }
 
+    /// About how many entries are held; takes no lock.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.totals.count()
+    }
+
     /// What is held and what happened. Takes every lock once, one after the other.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();

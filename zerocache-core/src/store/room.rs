@@ -84,6 +84,11 @@ impl Totals {
         best.1
     }
 
+    /// The entries of all parts.
+    pub fn count(&self) -> u64 {
+        sum(&self.entries)
+    }
+
     fn bytes(&self) -> u64 {
         sum(&self.bytes) + self.traces.load(Relaxed) * TRACE_BYTES
     }
@@ -140,7 +145,7 @@ impl<L: LockFamily> Store<L> {
 
     /// Which bound is exceeded, if any.
     fn over(&self) -> Option<Over> {
-        let entries = sum(&self.totals.entries);
+        let entries = self.totals.count();
         if entries > self.capacity.entries_max {
             return Some(Over::Entries);
         }

@@ -15,7 +15,7 @@ mod tests;
 
 pub use self::{
     field::{DecodeError, Writer},
-    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL},
+    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
     lateness::Lateness,
     record::Shipment,
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},

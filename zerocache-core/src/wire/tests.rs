@@ -49,6 +49,7 @@ fn hello() -> Hello {
         cluster: "zerocache".into(),
         protocol: PROTOCOL,
         features: 5,
+        entries: 77,
         auth: Bytes::from_static(b"later"),
         wall_ms: 1_800_000_000_000,
         node: Some(info(1)),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::super::*;
 use crate::{
     store::{Capacity, SingleThread},
-    wire::{Shipment, Written},
+    wire::{Shipment, Written, features},
 };
 
 pub(super) const WALL_MS: u64 = 1_800_000_000_000;
@@ -83,6 +83,7 @@ impl Network {
             limits: Limits::default(),
             warm_max_ms: 60_000,
             outbox_bytes_max: 1 << 20,
+            features: features::ALL,
         };
         let store = Store::new(Capacity { entries_max: 10_000, bytes_max: 1 << 20 });
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
