@@ -60,7 +60,6 @@ fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
         features: u64::MAX,
-        entries: 0,
         auth: Bytes::new(),
         wall_ms: 0,
         node,
