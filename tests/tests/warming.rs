@@ -89,9 +89,12 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
             node: Some(node),
             members: Vec::new(),
         })),
-        Some(Request::Ping) => {
-            Response::Pong { incarnation: Incarnation(1), state: NodeState::Warming, view: 0 }
-        }
+        Some(Request::Ping) => Response::Pong {
+            incarnation: Incarnation(1),
+            state: NodeState::Warming,
+            view: 0,
+            wall_ms: 0,
+        },
         Some(Request::Replicate(_)) => Response::Replicated(Vec::new()),
         _ => Response::NotFound { warming: true },
     };

@@ -221,6 +221,7 @@ fn node_config(config: &ServerConfig, id: Incarnation, addresses: Vec<SocketAddr
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox.clamp(OUTBOX_BYTES_LEAST, OUTBOX_BYTES_MOST) as usize,
         features: features::ALL,
+        has_snapshot: false,
     }
 }
 

@@ -83,6 +83,7 @@ impl Driver {
             warm_max_ms: 5_000,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             features: features::ALL,
+            has_snapshot: false,
         };
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; a server shares it")]
         let store = Arc::new(Store::new(CAPACITY));
@@ -185,7 +186,7 @@ impl Driver {
                     self.calls.insert(call);
                     check_request(&message, now.mono);
                 }
-                Effect::State(_) | Effect::Event(_) => {}
+                Effect::Restore | Effect::State(_) | Effect::Event(_) => {}
             }
         }
         let stats = self.store.stats();

@@ -86,6 +86,8 @@ pub struct Member {
     pub greetings: u32,
     /// The writes that it missed.
     pub missed: Missed,
+    /// How far its clock is ahead of this node's own, in milliseconds.
+    pub ahead_ms: Option<i64>,
     /// The optional abilities that it said it has.
     pub features: u64,
     /// How many entries it said it holds.
@@ -215,6 +217,7 @@ impl View {
                 last_hello: now,
                 greetings: 0,
                 missed: Missed::default(),
+                ahead_ms: None,
                 features: 0,
                 entries: 0,
             };

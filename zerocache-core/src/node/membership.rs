@@ -209,6 +209,7 @@ impl<L: LockFamily> Node<L> {
         if let Some(member) = self.view.member_mut(id) {
             member.latency.sample(elapsed_us);
         }
+        self.note_clock(now, id, hello.wall_ms, elapsed_us);
         self.learn(now, hello.members);
         self.heard(now, id, out);
     }
@@ -274,6 +275,7 @@ impl<L: LockFamily> Node<L> {
             let event = Event::MemberUp(member.info.clone(), member.address);
             out.push(Effect::Event(event));
             self.outboxes.entry(id).or_default();
+            self.partner_up(now, id);
             self.ask_around(now);
             self.ranking.update(&self.view.region_latencies(&self.config.info.region));
         }
@@ -308,8 +310,9 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         match result {
-            Ok(Response::Pong { incarnation, state, view }) if incarnation == id => {
+            Ok(Response::Pong { incarnation, state, view, wall_ms }) if incarnation == id => {
                 self.heard(now, id, out);
+                self.note_clock(now, id, wall_ms, elapsed_us);
                 self.pong(now, id, state, view, elapsed_us, out);
             }
             Ok(Response::Pong { .. }) => self.replaced(now, id, out),
@@ -423,6 +426,7 @@ impl<L: LockFamily> Node<L> {
             self.view.propose(*other, now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
+        self.partner_gone(id);
         self.close_outbox(now, id, out);
     }
 
@@ -432,6 +436,7 @@ impl<L: LockFamily> Node<L> {
             member.reach = Reach::Unreachable;
         }
         self.close_outbox(now, id, out);
+        self.partner_gone(id);
         if let Some(member) = self.view.remove(id) {
             out.push(Effect::Event(Event::MemberForgotten(member.info)));
         }
@@ -458,21 +463,21 @@ impl<L: LockFamily> Node<L> {
         self.wake = now.mono;
     }
 
-    /// In sync is a node that shook hands with every local peer that it reaches.
+    /// Whether the node is in sync by now.
     pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.state != NodeState::Warming {
             return;
         }
-        let ready_at: Instant = self.started.plus_ms(self.config.warm_max_ms);
-        let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
-        let complete = self.settled && introduced && !self.view.candidates().has_fresh();
-        if complete || now.mono >= ready_at {
+        let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
+        if self.come_up(now, out) || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);
+            self.judge_misses(now);
         }
     }
 
-    fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
+    pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
+        self.misses_are_final &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }
 }

@@ -30,7 +30,7 @@ pub mod features {
     pub const WATCH: u64 = 1 << 3;
 
     /// All that this release has.
-    pub const ALL: u64 = 0;
+    pub const ALL: u64 = REPAIR;
 }
 
 /// Most addresses that a node announces.

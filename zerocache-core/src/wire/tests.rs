@@ -88,7 +88,12 @@ fn responses() -> Vec<Response> {
     let version = Version::new(42 << 16, Incarnation(9));
     vec![
         Response::Hello(Box::new(hello())),
-        Response::Pong { incarnation: Incarnation(1), state: NodeState::Leaving, view: u64::MAX },
+        Response::Pong {
+            incarnation: Incarnation(1),
+            state: NodeState::Leaving,
+            view: u64::MAX,
+            wall_ms: 3,
+        },
         Response::Done,
         Response::Found {
             value: Bytes::new(),
