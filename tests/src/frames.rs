@@ -297,6 +297,7 @@ pub fn client_hello(cluster: &str) -> RequestMessage {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
         features: 0,
+        entries: 0,
         auth: Bytes::new(),
         wall_ms: 0,
         node: None,

@@ -65,6 +65,7 @@ fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
         node,
         region: "london".to_owned(),
         members: Vec::new(),
+        entries: 0,
     }))
 }
 

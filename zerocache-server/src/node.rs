@@ -16,7 +16,7 @@ use zerocache_core::{
     node::{Input, NodeConfig},
     store::Capacity,
     version::Incarnation,
-    wire::{Envelope, NodeInfo, NodeState, Request, RequestMessage, cluster_id},
+    wire::{Envelope, NodeInfo, NodeState, Request, RequestMessage, cluster_id, features},
 };
 use zerocache_net::{
     discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
@@ -220,6 +220,8 @@ fn node_config(config: &ServerConfig, id: Incarnation, addresses: Vec<SocketAddr
         },
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox.clamp(OUTBOX_BYTES_LEAST, OUTBOX_BYTES_MOST) as usize,
+        features: features::ALL,
+        has_snapshot: false,
     }
 }
 

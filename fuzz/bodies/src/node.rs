@@ -13,7 +13,7 @@ use zerocache_core::{
     time::Now,
     ttl::Ttl,
     version::Incarnation,
-    wire::{Ack, NodeInfo, NodeState, Request, RequestMessage, Response, cluster_id},
+    wire::{Ack, NodeInfo, NodeState, Request, RequestMessage, Response, cluster_id, features},
 };
 
 use crate::wire::{check_request, check_response};
@@ -82,6 +82,8 @@ impl Driver {
             limits: Limits { key_bytes_max: KEY_BYTES_MAX, value_bytes_max: VALUE_BYTES_MAX },
             warm_max_ms: 5_000,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            features: features::ALL,
+            has_snapshot: false,
         };
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; a server shares it")]
         let store = Arc::new(Store::new(CAPACITY));
@@ -184,7 +186,7 @@ impl Driver {
                     self.calls.insert(call);
                     check_request(&message, now.mono);
                 }
-                Effect::State(_) | Effect::Event(_) => {}
+                Effect::Restore | Effect::State(_) | Effect::Event(_) => {}
             }
         }
         let stats = self.store.stats();

@@ -92,6 +92,7 @@ fn upgrade() -> Vec<u8> {
         cluster: CLUSTER.to_owned(),
         protocol: PROTOCOL,
         features: 0,
+        entries: 0,
         auth: Bytes::new(),
         wall_ms: 0,
         node: None,

@@ -243,6 +243,7 @@ pub(super) fn hello(cluster: &str, region: &str) -> Hello {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
         features: 0,
+        entries: 0,
         auth: Bytes::new(),
         wall_ms: clock::now().wall_ms,
         node: None,

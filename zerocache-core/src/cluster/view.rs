@@ -86,6 +86,12 @@ pub struct Member {
     pub greetings: u32,
     /// The writes that it missed.
     pub missed: Missed,
+    /// How far its clock is ahead of this node's own, in milliseconds.
+    pub ahead_ms: Option<i64>,
+    /// The optional abilities that it said it has.
+    pub features: u64,
+    /// How many entries it said it holds.
+    pub entries: u64,
 }
 
 impl Member {
@@ -211,6 +217,9 @@ impl View {
                 last_hello: now,
                 greetings: 0,
                 missed: Missed::default(),
+                ahead_ms: None,
+                features: 0,
+                entries: 0,
             };
             self.members.insert(id, member);
         }

@@ -104,7 +104,8 @@ impl<L: LockFamily> Node<L> {
         Hello {
             cluster: self.config.cluster.clone(),
             protocol: PROTOCOL,
-            features: 0,
+            features: self.config.features,
+            entries: self.store.count(),
             auth: bytes::Bytes::new(),
             wall_ms: now.wall_ms,
             region: node.region.clone(),
@@ -126,6 +127,7 @@ impl<L: LockFamily> Node<L> {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
             self.note_greeter(node.incarnation);
+            self.note_abilities(node.incarnation, hello.features, hello.entries);
             let known = self.view.member(node.incarnation);
             if known.is_some_and(|member| member.reach == Reach::Reachable) {
                 self.update_info(now, node, out);
@@ -199,6 +201,7 @@ impl<L: LockFamily> Node<L> {
         }
         self.view.shook_hands(info.clone(), address, now.mono);
         self.update_info(now, info, out);
+        self.note_abilities(id, hello.features, hello.entries);
         if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
             self.greeters.swap_remove(at);
             self.note_greeter(id);
@@ -206,8 +209,16 @@ impl<L: LockFamily> Node<L> {
         if let Some(member) = self.view.member_mut(id) {
             member.latency.sample(elapsed_us);
         }
+        self.note_clock(now, id, hello.wall_ms, elapsed_us);
         self.learn(now, hello.members);
         self.heard(now, id, out);
+    }
+
+    /// Takes over what a member said in a handshake beyond who it is.
+    fn note_abilities(&mut self, id: Incarnation, features: u64, entries: u64) {
+        if let Some(member) = self.view.member_mut(id) {
+            (member.features, member.entries) = (features, entries);
+        }
     }
 
     /// Takes over what a member says of itself.
@@ -264,6 +275,7 @@ impl<L: LockFamily> Node<L> {
             let event = Event::MemberUp(member.info.clone(), member.address);
             out.push(Effect::Event(event));
             self.outboxes.entry(id).or_default();
+            self.partner_up(now, id);
             self.ask_around(now);
             self.ranking.update(&self.view.region_latencies(&self.config.info.region));
         }
@@ -298,8 +310,9 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         match result {
-            Ok(Response::Pong { incarnation, state, view }) if incarnation == id => {
+            Ok(Response::Pong { incarnation, state, view, wall_ms }) if incarnation == id => {
                 self.heard(now, id, out);
+                self.note_clock(now, id, wall_ms, elapsed_us);
                 self.pong(now, id, state, view, elapsed_us, out);
             }
             Ok(Response::Pong { .. }) => self.replaced(now, id, out),
@@ -363,6 +376,7 @@ impl<L: LockFamily> Node<L> {
             Some(info) if info.incarnation == id => {
                 self.heard(now, id, out);
                 self.update_info(now, info, out);
+                self.note_abilities(id, hello.features, hello.entries);
                 self.learn(now, hello.members);
             }
             _ => self.replaced(now, id, out),
@@ -412,6 +426,7 @@ impl<L: LockFamily> Node<L> {
             self.view.propose(*other, now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
+        self.partner_gone(id);
         self.close_outbox(now, id, out);
     }
 
@@ -421,6 +436,7 @@ impl<L: LockFamily> Node<L> {
             member.reach = Reach::Unreachable;
         }
         self.close_outbox(now, id, out);
+        self.partner_gone(id);
         if let Some(member) = self.view.remove(id) {
             out.push(Effect::Event(Event::MemberForgotten(member.info)));
         }
@@ -447,21 +463,21 @@ impl<L: LockFamily> Node<L> {
         self.wake = now.mono;
     }
 
-    /// In sync is a node that shook hands with every local peer that it reaches.
+    /// Whether the node is in sync by now.
     pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.state != NodeState::Warming {
             return;
         }
-        let ready_at: Instant = self.started.plus_ms(self.config.warm_max_ms);
-        let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
-        let complete = self.settled && introduced && !self.view.candidates().has_fresh();
-        if complete || now.mono >= ready_at {
+        let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
+        if self.come_up(now, out) || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);
+            self.judge_misses(now);
         }
     }
 
-    fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
+    pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
+        self.misses_are_final &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }
 }

@@ -6,10 +6,12 @@
 //! Invariants: an input is handled without waiting; every call made is answered by exactly one
 //! `Input::Answer`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
+mod clocks;
 mod fanout;
 mod membership;
 mod outbox;
 mod reads;
+mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -20,9 +22,15 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use self::{outbox::Outbox, writes::Writes};
+use self::{
+    clocks::Clocks,
+    outbox::Outbox,
+    repair::{Asked, Repair},
+    writes::Writes,
+};
 pub use self::{
     reads::{Identity, missed, read},
+    repair::{Memory, RepairCounts},
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
 };
 use crate::{
@@ -30,7 +38,7 @@ use crate::{
     cluster::{Ranking, View},
     key::Key,
     limits::Limits,
-    store::{LockFamily, Store},
+    store::{Known, LockFamily, Store},
     time::{Instant, Now},
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -39,6 +47,9 @@ use crate::{
 
 /// Most expired entries that one tick drops.
 const SWEEP_MAX: usize = 4096;
+
+/// A node that did nothing for longer, in milliseconds, was stopped: it ticks much more often.
+const PAUSE_MS_MAX: u64 = 2_000;
 
 /// How often expired entries are swept, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 250;
@@ -56,6 +67,10 @@ pub struct NodeConfig {
     pub warm_max_ms: u64,
     /// Bytes that may wait for one peer; beyond them writes for it are given up.
     pub outbox_bytes_max: usize,
+    /// The optional abilities that it offers, as [`features`](crate::wire::features) has them.
+    pub features: u64,
+    /// Whether what it knew in an earlier life can be read back, when no peer has anything.
+    pub has_snapshot: bool,
 }
 
 /// Names a request until its response.
@@ -144,6 +159,10 @@ pub enum Input {
     Settled,
     /// The moment of [`Node::next_deadline`] has come.
     Tick,
+    /// Something that this node knew in an earlier life, after [`Effect::Restore`].
+    Restored(Vec<Known>),
+    /// All of that has come, or there was nothing that can be used.
+    RestoreEnded(Option<Memory>),
     /// The process is about to stop.
     Leave,
 }
@@ -171,6 +190,8 @@ pub enum Effect {
     },
     /// The node's own readiness changed.
     State(NodeState),
+    /// Nobody has anything: what the node knew in an earlier life is to be read back.
+    Restore,
     /// Something that an operator may want to know.
     Event(Event),
 }
@@ -201,6 +222,27 @@ pub enum Event {
         /// How many.
         count: usize,
     },
+    /// The node put its clock right.
+    ClockMoved {
+        /// By how much, in milliseconds.
+        by_ms: i64,
+        /// How many entries it dropped because they were stamped too far ahead.
+        dropped: usize,
+    },
+    /// The node had missed too much, and asked a peer about all that it had.
+    WasOutdated {
+        /// Which peer.
+        peer: Incarnation,
+        /// How many entries it gave up since it started.
+        given_up: u64,
+    },
+    /// The copy at the start has come to its end.
+    Copied {
+        /// From whom.
+        source: Incarnation,
+        /// How many entries.
+        entries: u64,
+    },
     /// Writes for a peer were given up.
     WritesDropped {
         /// Which peer.
@@ -217,6 +259,7 @@ enum Call {
     Ping { member: Incarnation },
     Greet { member: Incarnation },
     Batch { member: Incarnation },
+    Repair { member: Incarnation, asked: Asked },
     Goodbye,
 }
 
@@ -227,7 +270,14 @@ pub struct Node<L: LockFamily> {
     state: NodeState,
     started: Instant,
     settled: bool,
+    /// When it began to warm, for the last time.
+    warm_since: Instant,
+    /// When it last did anything.
+    awake: Instant,
+    misses_are_final: bool,
     clock: HybridClock,
+    clocks: Clocks,
+    repair: Repair,
     store: Arc<Store<L>>,
     view: View,
     ranking: Ranking,
@@ -252,6 +302,11 @@ impl<L: LockFamily> Node<L> {
             state: NodeState::Warming,
             started: now.mono,
             settled: false,
+            warm_since: now.mono,
+            awake: now.mono,
+            misses_are_final: false,
+            clocks: Clocks::default(),
+            repair: Repair::new(now.mono),
             clock: HybridClock::new(config.info.incarnation),
             store,
             view: View::default(),
@@ -281,6 +336,11 @@ impl<L: LockFamily> Node<L> {
         inputs: impl IntoIterator<Item = Input>,
         out: &mut Vec<Effect>,
     ) {
+        let now = self.clocks.adjust(now);
+        let gap_ms = now.mono.since_ms(core::mem::replace(&mut self.awake, now.mono));
+        if gap_ms > PAUSE_MS_MAX {
+            self.thawed(now, gap_ms, out);
+        }
         for input in inputs {
             self.take_in(now, input, out);
         }
@@ -309,6 +369,8 @@ impl<L: LockFamily> Node<L> {
                 self.settled = true;
                 self.wake = now.mono;
             }
+            Input::Restored(known) => known.into_iter().for_each(|known| self.adopt(now, known)),
+            Input::RestoreEnded(memory) => self.restored(now, memory),
             Input::Tick => self.tick(now, out),
             Input::Leave => self.leave(now, out),
         }
@@ -324,6 +386,12 @@ impl<L: LockFamily> Node<L> {
     #[must_use]
     pub fn state(&self) -> NodeState {
         self.state
+    }
+
+    /// Whether a miss here means that no local peer has the key either.
+    #[must_use]
+    pub fn misses_are_final(&self) -> bool {
+        self.misses_are_final
     }
 
     /// Whose requests the node takes; for readers that do not go through it.
@@ -346,6 +414,7 @@ impl<L: LockFamily> Node<L> {
             from: Some(self.config.info.incarnation),
             ..Envelope::default()
         };
+        let now = self.clocks.adjust(now);
         RequestMessage { envelope, request: Request::Hello(Box::new(self.hello(now, false))) }
     }
 
@@ -368,6 +437,9 @@ impl<L: LockFamily> Node<L> {
             self.store.sweep(now, SWEEP_MAX);
         }
         self.tick_membership(now, out);
+        self.check_clock(now, out);
+        self.tick_repair(now, out);
+        self.judge_misses(now);
         let store = &self.store;
         for (id, response) in self.writes.take_overdue(now.mono, |key| store.version(key)) {
             out.push(Effect::Respond { id, response });
@@ -409,18 +481,26 @@ impl<L: LockFamily> Node<L> {
                 let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
                 return self.write(now, write, out);
             }
-            Request::Get { key } => read(&self.store, &key, now, self.state),
+            Request::Get { key } => read(&self.store, &key, now, self.misses_are_final),
             Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => Response::Pong {
                 incarnation: self.config.info.incarnation,
                 state: self.state,
                 view: self.view.fingerprint(self.config.info.incarnation),
+                wall_ms: now.wall_ms,
             },
             Request::Goodbye => {
                 self.verify(now, envelope.from);
                 Response::Done
             }
             Request::Replicate(shipments) => self.receive(now, shipments, out),
+            Request::Sums { window, grain, had_ms } => {
+                self.tell_sums(now, (window, grain), (envelope.from, had_ms))
+            }
+            Request::RowsOf(cells) => self.tell_rows(cells),
+            Request::VersionsOf(keys) => self.tell_versions(&keys),
+            Request::Fetch(keys) => self.hand_out(now, &keys),
+            Request::Copy { part, stretch } => self.hand_copy(now, envelope.from, part, stretch),
         };
         out.push(Effect::Respond { id, response });
     }
@@ -440,6 +520,9 @@ impl<L: LockFamily> Node<L> {
             Some(Call::Greet { member }) => self.greet_answered(now, member, result, out),
             Some(Call::Ping { member }) => self.ping_answered(now, member, result, elapsed_us, out),
             Some(Call::Batch { member }) => self.batch_answered(now, call, member, result, out),
+            Some(Call::Repair { member, asked }) => {
+                self.repair_answered(now, call, (member, asked), result, out);
+            }
             Some(Call::Goodbye) | None => {}
         }
     }

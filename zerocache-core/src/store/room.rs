@@ -56,6 +56,11 @@ impl Totals {
         self.tick.fetch_add(1, Relaxed)
     }
 
+    /// Where the counter stands.
+    pub fn tick(&self) -> u32 {
+        self.tick.load(Relaxed)
+    }
+
     /// Takes over what changed in a part since `before`.
     pub fn settle(&self, index: usize, before: Held, part: &Part) {
         let after = part.held();
@@ -82,6 +87,11 @@ impl Totals {
             }
         }
         best.1
+    }
+
+    /// The entries of all parts.
+    pub fn count(&self) -> u64 {
+        sum(&self.entries)
     }
 
     fn bytes(&self) -> u64 {
@@ -140,7 +150,7 @@ impl<L: LockFamily> Store<L> {
 
     /// Which bound is exceeded, if any.
     fn over(&self) -> Option<Over> {
-        let entries = sum(&self.totals.entries);
+        let entries = self.totals.count();
         if entries > self.capacity.entries_max {
             return Some(Over::Entries);
         }

@@ -18,6 +18,21 @@ use crate::{
 /// The version of the protocol that this release speaks.
 pub const PROTOCOL: u64 = 1;
 
+/// Bits of [`Hello::features`]: optional abilities, used between two nodes that both have them.
+pub mod features {
+    /// Answers the questions of repair and of the copy at the start.
+    pub const REPAIR: u64 = 1;
+    /// Takes heartbeats as datagrams on the same port number.
+    pub const DATAGRAMS: u64 = 1 << 1;
+    /// Takes part in the gossip about who exists.
+    pub const GOSSIP: u64 = 1 << 2;
+    /// Answers when its view changes, to whoever waits for that.
+    pub const WATCH: u64 = 1 << 3;
+
+    /// All that this release has.
+    pub const ALL: u64 = REPAIR;
+}
+
 /// Most addresses that a node announces.
 pub const ADDRESSES_MAX: usize = 16;
 
@@ -103,6 +118,8 @@ pub struct Hello {
     pub region: String,
     /// The nodes that it reaches; empty in a request.
     pub members: Vec<NodeInfo>,
+    /// How many entries it holds; 0 for a client.
+    pub entries: u64,
 }
 
 mod tag {
@@ -114,6 +131,7 @@ mod tag {
     pub(super) const NODE: u32 = 6;
     pub(super) const REGION: u32 = 7;
     pub(super) const MEMBER: u32 = 8;
+    pub(super) const ENTRIES: u32 = 9;
 
     pub(super) const INCARNATION: u32 = 1;
     pub(super) const INFO_REGION: u32 = 2;
@@ -191,6 +209,9 @@ impl Hello {
         for member in self.members.iter().take(MEMBERS_MAX) {
             out.nested(tag::MEMBER, |out| member.write(out));
         }
+        if self.entries > 0 {
+            out.number(tag::ENTRIES, self.entries);
+        }
     }
 
     pub(super) fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
@@ -204,6 +225,7 @@ impl Hello {
             node: None,
             region: String::new(),
             members: Vec::new(),
+            entries: 0,
         };
         reader.each(|field| {
             match field.tag {
@@ -218,6 +240,7 @@ impl Hello {
                     hello.members.push(NodeInfo::read(field.reader())?);
                 }
                 tag::MEMBER => return Err(DecodeError::TooMany(field.tag)),
+                tag::ENTRIES => hello.entries = field.number()?,
                 _ => {}
             }
             Ok(())

@@ -8,6 +8,7 @@ pub mod frame;
 mod hello;
 mod lateness;
 mod record;
+mod repair;
 mod request;
 mod response;
 #[cfg(test)]
@@ -15,11 +16,15 @@ mod tests;
 
 pub use self::{
     field::{DecodeError, Writer},
-    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL},
+    hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
     lateness::Lateness,
     record::Shipment,
+    repair::{
+        AGES_MAX, Age, BLOCK_SECONDS, Cell, Grain, KEYS_MAX, PLACES_MAX, Parcel, ROWS_MAX,
+        WINDOW_SECONDS_MAX, Window,
+    },
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
-    response::{Receipt, Refusal, RefusalCode, Response, Status, Written},
+    response::{Receipt, Refusal, RefusalCode, Response, Status, Sums, Written},
 };
 
 /// What a message takes at most beyond the values in it, in bytes.

@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -60,6 +60,7 @@ pub struct Runtime {
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     state: watch::Sender<NodeState>,
+    misses_are_final: AtomicBool,
     calls: Mutex<JoinSet<()>>,
     timer: Notify,
     timer_at: AtomicU64,
@@ -77,6 +78,7 @@ impl Runtime {
         Arc::new_cyclic(|this| Self {
             identity: node.identity().clone(),
             state: watch::Sender::new(node.state()),
+            misses_are_final: AtomicBool::new(false),
             node: Mutex::new(node),
             storage,
             transport,
@@ -92,7 +94,7 @@ impl Runtime {
     /// Reads a key.
     pub fn read(&self, key: &Key) -> Response {
         // Not the coarse clock: what it is behind would be added to the life that remains.
-        zerocache_core::node::read(&self.storage, key, clock::now(), self.state())
+        zerocache_core::node::read(&self.storage, key, clock::now(), self.misses_are_final())
     }
 
     /// Reads a key at `now` and appends the response to request `id` to a framed connection.
@@ -118,7 +120,7 @@ impl Runtime {
         let response = match larger {
             Some(None) => return,
             Some(Some(response)) => response,
-            None => missed(self.state()),
+            None => missed(self.misses_are_final()),
         };
         line.send(header, &Answer(&response), Flush::Later);
     }
@@ -232,6 +234,10 @@ impl Runtime {
         *self.state.borrow()
     }
 
+    fn misses_are_final(&self) -> bool {
+        self.misses_are_final.load(Ordering::Relaxed)
+    }
+
     /// The node's readiness, to wait for a change.
     pub fn watch_state(&self) -> watch::Receiver<NodeState> {
         self.state.subscribe()
@@ -257,6 +263,7 @@ impl Runtime {
         if node.next_deadline().as_millis() < self.timer_at.load(Ordering::Relaxed) {
             self.timer.notify_one();
         }
+        self.misses_are_final.store(node.misses_are_final(), Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
             before != *state
@@ -279,6 +286,8 @@ impl Runtime {
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
                 }
+                // There is no snapshot to read.
+                Effect::Restore => self.input(Input::RestoreEnded(None)),
                 Effect::Event(event) => events::log(&event),
             }
         }

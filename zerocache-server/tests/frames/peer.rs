@@ -14,6 +14,7 @@ use zerocache_core::{
     version::Incarnation,
     wire::{
         Ack, Envelope, NodeInfo, NodeState, Request, RequestMessage, Response, Writer, cluster_id,
+        features,
         frame::{Header, Opcode},
     },
 };
@@ -61,6 +62,8 @@ pub fn node() -> Arc<Frames> {
         limits: Limits::default(),
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
+        features: features::ALL,
+        has_snapshot: false,
     };
     let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
     Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), MESSAGE_BYTES_MAX)

@@ -112,6 +112,6 @@ fn a_leaving_node_does_not_call_its_misses_final() {
     let mut network = Network::six();
     network.input(address(2), Input::Leave);
     let node = &network.nodes[&address(2)];
-    let missed = read(&node.store, &key("k"), network.now(), node.state());
+    let missed = read(&node.store, &key("k"), network.now(), node.misses_are_final());
     assert_eq!(missed, Response::NotFound { warming: true });
 }

@@ -3,3 +3,4 @@
 mod fanout;
 mod membership;
 mod network;
+mod repair;

@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::{
-    store::{Capacity, SingleThread},
-    wire::{Shipment, Written},
+    store::{Capacity, RETENTION_MS, SingleThread},
+    wire::{Shipment, Written, features},
 };
 
 pub(super) const WALL_MS: u64 = 1_800_000_000_000;
@@ -46,6 +46,18 @@ pub(super) struct Network {
     pub(super) answers: BTreeMap<RequestId, Response>,
     pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<Shipment>)>,
     pub(super) events: Vec<(SocketAddr, Event)>,
+    /// Abilities that nodes started from now on do not have.
+    pub(super) lacking: u64,
+    /// What stores of nodes started from now on hold, if not the usual.
+    pub(super) capacity: Option<Capacity>,
+    /// How long nodes started from now on keep traces, if not as long as usual.
+    pub(super) retention_ms: Option<u64>,
+    /// Links on which everything is lost, each in one direction.
+    pub(super) cut: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// How far the clocks of nodes are ahead, in milliseconds.
+    pub(super) ahead_ms: BTreeMap<SocketAddr, u64>,
+    /// Bytes of messages sent so far.
+    pub(super) bytes: u64,
 }
 
 pub(super) fn address(n: u64) -> SocketAddr {
@@ -59,6 +71,22 @@ pub(super) fn key(name: &str) -> Key {
 impl Network {
     pub(super) fn now(&self) -> Now {
         Now::new(self.now_ms, WALL_MS + self.now_ms)
+    }
+
+    fn now_at(&self, at: SocketAddr) -> Now {
+        let ahead_ms = self.ahead_ms.get(&at).copied().unwrap_or(0);
+        Now::new(self.now_ms, WALL_MS + self.now_ms + ahead_ms)
+    }
+
+    /// Cuts the link between two nodes, or joins it again.
+    pub(super) fn set_link(&mut self, a: u64, b: u64, is_up: bool) {
+        for link in [(address(a), address(b)), (address(b), address(a))] {
+            if is_up {
+                self.cut.remove(&link)
+            } else {
+                self.cut.insert(link)
+            };
+        }
     }
 
     pub(super) fn start_in(
@@ -83,10 +111,14 @@ impl Network {
             limits: Limits::default(),
             warm_max_ms: 60_000,
             outbox_bytes_max: 1 << 20,
+            features: features::ALL & !self.lacking,
+            has_snapshot: false,
         };
-        let store = Store::new(Capacity { entries_max: 10_000, bytes_max: 1 << 20 });
+        let usual = Capacity { entries_max: 10_000, bytes_max: 1 << 20 };
+        let store = Store::new(self.capacity.unwrap_or(usual))
+            .with_retention(self.retention_ms.unwrap_or(RETENTION_MS));
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
-        let node = Node::new(config, Arc::new(store), self.now());
+        let node = Node::new(config, Arc::new(store), self.now_at(address(n)));
         self.nodes.insert(address(n), node);
         let seeds = seeds.iter().map(|seed| address(*seed)).collect();
         self.input(address(n), Input::Proposed(seeds));
@@ -99,7 +131,12 @@ impl Network {
 
     /// Three regions of two nodes, all found through node 1.
     pub(super) fn six() -> Self {
-        let mut network = Self::default();
+        Self::six_lacking(0)
+    }
+
+    /// The same without some abilities.
+    pub(super) fn six_lacking(lacking: u64) -> Self {
+        let mut network = Self { lacking, ..Self::default() };
         for (n, region) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c")] {
             network.start(n, region, &[1]);
         }
@@ -108,7 +145,7 @@ impl Network {
     }
 
     pub(super) fn input(&mut self, at: SocketAddr, input: Input) {
-        let now = self.now();
+        let now = self.now_at(at);
         let Some(node) = self.nodes.get_mut(&at) else {
             return;
         };
@@ -127,6 +164,10 @@ impl Network {
                 }
                 self.timeouts.insert((at, call), self.now_ms + timeout_ms);
                 let message = message.encode(self.now().mono);
+                self.bytes += message.len() as u64;
+                if self.cut.contains(&(at, to)) {
+                    return;
+                }
                 let packet = if self.nodes.contains_key(&to) {
                     (to, Packet::Request { from: at, call, message })
                 } else {
@@ -137,6 +178,10 @@ impl Network {
             Effect::Respond { id, response } => match self.reply_to.remove(&(at, id)) {
                 Some((to, call, sent_ms)) => {
                     let response = response.encode();
+                    self.bytes += response.len() as u64;
+                    if self.cut.contains(&(at, to)) {
+                        return;
+                    }
                     self.post((to, Packet::Response { call, sent_ms, response }));
                 }
                 None => {
@@ -145,7 +190,7 @@ impl Network {
                 }
             },
             Effect::Event(event) => self.events.push((at, event)),
-            Effect::State(_) => {}
+            Effect::State(_) | Effect::Restore => {}
         }
     }
 

@@ -102,6 +102,7 @@ fn said(node: Option<SocketAddr>) -> Hello {
         cluster: "c".into(),
         protocol: PROTOCOL,
         features: 0,
+        entries: 0,
         auth: Bytes::new(),
         wall_ms: 0,
         node,
