@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
 use zerocache_core::wire::Status;
+use zerocache_net::clock;
 
 use super::time_to_agreement;
 use crate::net::Net;
@@ -97,7 +98,9 @@ pub struct Agreement {
     pub acknowledged: usize,
     /// Faults that were injected.
     pub injected: usize,
-    /// From the end of the last fault and write until all nodes agreed; none when they did not.
+    /// Keys that were not the same everywhere at the end of the last fault.
+    pub differed: usize,
+    /// From then on until all nodes agreed; none when they did not.
     pub took: Option<Duration>,
     /// Keys that were not the same everywhere in the end.
     pub disagreements: usize,
@@ -156,15 +159,22 @@ pub fn measure(net: &mut Net, probes: &Probes, plan: &Plan) -> Agreement {
             let time = Duration::from_millis(300 + random.below(3_000) as u64);
             fault.inject(net, time, &mut random);
             injected += 1;
+            // The last one ends after the last write.
+            if stop.is_told() {
+                break;
+            }
             pass(Duration::from_millis(random.below(1_000) as u64));
         }
         writing.join().expect("the writer ends");
     });
+    let ended = clock::elapsed();
+    let differed = probes.disagreements(&addresses, &keys).len();
     let all: Vec<usize> = (0..net.len()).collect();
-    let took = time_to_agreement(net, &all, probes, &keys, AGREEMENT_MAX);
+    let agreed = time_to_agreement(net, &all, probes, &keys, AGREEMENT_MAX);
+    let took = agreed.map(|_| clock::elapsed().saturating_sub(ended));
     until_true("nodes that answer", || net.cluster.nodes.iter().all(|node| node.is_ready()));
     let disagreements = probes.disagreements(&addresses, &keys).len();
     let values = keys.len() - probes.lacks(addresses[0], &keys);
     let acknowledged = acknowledged.into_inner();
-    Agreement { acknowledged, injected, took, disagreements, values }
+    Agreement { acknowledged, injected, differed, took, disagreements, values }
 }
