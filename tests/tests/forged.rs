@@ -60,13 +60,13 @@ fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
         features: u64::MAX,
-        entries: 0,
         auth: Bytes::new(),
         wall_ms: 0,
         node,
         region: "london".to_owned(),
         members: Vec::new(),
         entries: 0,
+        session: None,
     }))
 }
 

@@ -7,6 +7,7 @@
 //! `Input::Answer`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
 mod fanout;
+mod heartbeat;
 mod membership;
 mod outbox;
 mod reads;
@@ -20,11 +21,12 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use self::{outbox::Outbox, writes::Writes};
 pub use self::{
+    heartbeat::DatagramCounts,
     reads::{Identity, missed, read},
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
 };
+use self::{heartbeat::Heartbeats, outbox::Outbox, writes::Writes};
 use crate::{
     clock::HybridClock,
     cluster::{Ranking, View},
@@ -58,6 +60,8 @@ pub struct NodeConfig {
     pub outbox_bytes_max: usize,
     /// The optional abilities that it offers, as [`features`](crate::wire::features) has them.
     pub features: u64,
+    /// What the keys of datagrams are made from: random, and known to this process alone.
+    pub secret: [u8; 32],
 }
 
 /// Names a request until its response.
@@ -138,6 +142,13 @@ pub enum Input {
         /// How long it took, in microseconds.
         elapsed_us: u64,
     },
+    /// A datagram came.
+    Datagram {
+        /// From where.
+        from: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
+    },
     /// Addresses at which nodes may stand.
     Proposed(Vec<SocketAddr>),
     /// Discovery says that a node is gone; it is asked before that is believed.
@@ -170,6 +181,13 @@ pub enum Effect {
         message: RequestMessage,
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
+    },
+    /// Sends a datagram, which may be lost.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
     },
     /// The node's own readiness changed.
     State(NodeState),
@@ -234,6 +252,7 @@ pub struct Node<L: LockFamily> {
     view: View,
     ranking: Ranking,
     greeters: Vec<Incarnation>,
+    heartbeats: Heartbeats,
     outboxes: BTreeMap<Incarnation, Outbox>,
     /// Peers for whom something was queued since the last flush.
     filled: Vec<Incarnation>,
@@ -259,6 +278,7 @@ impl<L: LockFamily> Node<L> {
             view: View::default(),
             ranking: Ranking::default(),
             greeters: Vec::new(),
+            heartbeats: Heartbeats::new(now.mono),
             outboxes: BTreeMap::new(),
             filled: Vec::new(),
             writes: Writes::default(),
@@ -300,6 +320,7 @@ impl<L: LockFamily> Node<L> {
             Input::Answer { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
+            Input::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
             Input::Proposed(addresses) => {
                 for address in addresses {
                     self.view.propose(address, now.mono);
