@@ -298,6 +298,7 @@ pub fn client_hello(cluster: &str) -> RequestMessage {
         protocol: PROTOCOL,
         features: 0,
         entries: 0,
+        session: None,
         auth: Bytes::new(),
         wall_ms: 0,
         node: None,

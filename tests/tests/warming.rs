@@ -83,6 +83,7 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
             protocol: PROTOCOL,
             features: 0,
             entries: 0,
+            session: None,
             auth: Bytes::new(),
             wall_ms: clock::now().wall_ms,
             region: node.region.clone(),

@@ -10,7 +10,7 @@ use alloc::{
 };
 use core::net::SocketAddr;
 
-use super::{candidates::Candidates, latency::Latency};
+use super::{candidates::Candidates, latency::Latency, pulse::Pulse};
 use crate::{
     time::Instant,
     version::Incarnation,
@@ -78,6 +78,8 @@ pub struct Member {
     pub greeted: bool,
     /// Its smoothed round-trip time.
     pub latency: Latency,
+    /// The heartbeats to it.
+    pub pulse: Pulse,
     /// When it is asked next whether it lives.
     pub next_ping: Instant,
     /// When the whole handshake was last done, to learn of the members that it knows.
@@ -213,6 +215,7 @@ impl View {
                 suspect: false,
                 greeted: false,
                 latency: Latency::default(),
+                pulse: Pulse::default(),
                 next_ping: now,
                 last_hello: now,
                 greetings: 0,

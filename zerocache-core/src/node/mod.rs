@@ -8,6 +8,7 @@
 
 mod clocks;
 mod fanout;
+mod heartbeat;
 mod membership;
 mod outbox;
 mod reads;
@@ -24,11 +25,13 @@ use bytes::Bytes;
 
 use self::{
     clocks::Clocks,
+    heartbeat::Heartbeats,
     outbox::Outbox,
     repair::{Asked, Repair},
     writes::Writes,
 };
 pub use self::{
+    heartbeat::DatagramCounts,
     reads::{Identity, missed, read},
     repair::{Memory, RepairCounts},
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
@@ -71,6 +74,8 @@ pub struct NodeConfig {
     pub features: u64,
     /// Whether what it knew in an earlier life can be read back, when no peer has anything.
     pub has_snapshot: bool,
+    /// What the keys of datagrams are made from: random, and known to this process alone.
+    pub secret: [u8; 32],
 }
 
 /// Names a request until its response.
@@ -151,6 +156,13 @@ pub enum Input {
         /// How long it took, in microseconds.
         elapsed_us: u64,
     },
+    /// A datagram came.
+    Datagram {
+        /// From where.
+        from: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
+    },
     /// Addresses at which nodes may stand.
     Proposed(Vec<SocketAddr>),
     /// Discovery says that a node is gone; it is asked before that is believed.
@@ -187,6 +199,13 @@ pub enum Effect {
         message: RequestMessage,
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
+    },
+    /// Sends a datagram, which may be lost.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
     },
     /// The node's own readiness changed.
     State(NodeState),
@@ -282,6 +301,7 @@ pub struct Node<L: LockFamily> {
     view: View,
     ranking: Ranking,
     greeters: Vec<Incarnation>,
+    heartbeats: Heartbeats,
     outboxes: BTreeMap<Incarnation, Outbox>,
     /// Peers for whom something was queued since the last flush.
     filled: Vec<Incarnation>,
@@ -312,6 +332,7 @@ impl<L: LockFamily> Node<L> {
             view: View::default(),
             ranking: Ranking::default(),
             greeters: Vec::new(),
+            heartbeats: Heartbeats::new(now.mono),
             outboxes: BTreeMap::new(),
             filled: Vec::new(),
             writes: Writes::default(),
@@ -358,6 +379,7 @@ impl<L: LockFamily> Node<L> {
             Input::Answer { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
+            Input::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
             Input::Proposed(addresses) => {
                 for address in addresses {
                     self.view.propose(address, now.mono);

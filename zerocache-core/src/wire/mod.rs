@@ -3,6 +3,7 @@
 //! A message is `kind ‖ fields`: the kind as a varint, the fields as in [`field`]. Every request
 //! starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
 
+mod datagram;
 pub mod field;
 pub mod frame;
 mod hello;
@@ -15,6 +16,7 @@ mod response;
 mod tests;
 
 pub use self::{
+    datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, SessionKey},
     field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
     lateness::Lateness,

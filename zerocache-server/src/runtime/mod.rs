@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,7 +26,8 @@ use tokio::{
 use zerocache_core::{
     key::Key,
     node::{
-        CallFailure, CallId, Effect, Identity, Input, Node, NodeConfig, RequestId, Snapshot, missed,
+        CallFailure, CallId, DatagramCounts, Effect, Identity, Input, Node, NodeConfig, RequestId,
+        Snapshot, missed,
     },
     time::Now,
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
@@ -43,6 +44,7 @@ pub use self::{
     responder::{FramedResponder, Responder},
     storage::{Mutexes, Storage},
 };
+use crate::datagrams::Datagrams;
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of
 /// their part, in bytes; it takes about 100 ns. Larger ones are shared.
@@ -57,6 +59,7 @@ pub struct Runtime {
     storage: Arc<Storage>,
     identity: Identity,
     transport: Arc<dyn Transport>,
+    datagrams: OnceLock<Arc<Datagrams>>,
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     state: watch::Sender<NodeState>,
@@ -82,6 +85,7 @@ impl Runtime {
             node: Mutex::new(node),
             storage,
             transport,
+            datagrams: OnceLock::new(),
             waiters: Mutex::default(),
             next_request: AtomicU64::new(0),
             calls: Mutex::default(),
@@ -89,6 +93,11 @@ impl Runtime {
             timer_at: AtomicU64::new(0),
             this: this.clone(),
         })
+    }
+
+    /// Sends datagrams through this socket from now on; without one they are dropped.
+    pub fn use_datagrams(&self, datagrams: Arc<Datagrams>) {
+        let _only_the_first_counts = self.datagrams.set(datagrams);
     }
 
     /// Reads a key.
@@ -191,10 +200,15 @@ impl Runtime {
 
     /// Hands an input to the node.
     pub fn input(&self, input: Input) {
+        self.inputs([input]);
+    }
+
+    /// Hands inputs that came together to the node.
+    pub fn inputs(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut effects = Vec::new();
         {
             let mut node = self.node.lock();
-            node.handle(clock::now(), input, &mut effects);
+            node.handle_all(clock::now(), inputs, &mut effects);
             self.note(&node);
         }
         self.perform(effects);
@@ -227,6 +241,12 @@ impl Runtime {
     /// What the node knows of the cluster.
     pub fn snapshot(&self) -> Snapshot {
         self.node.lock().snapshot(clock::now())
+    }
+
+    /// What became of datagrams, and how many could not be sent.
+    pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
+        let unsent = self.datagrams.get().map_or(0, |datagrams| datagrams.unsent());
+        (self.node.lock().datagram_counts(), unsent)
     }
 
     /// The node's readiness.
@@ -282,6 +302,11 @@ impl Runtime {
                 }
                 Effect::Call { call, to, message, timeout_ms } => {
                     self.run_call(call, to, message, Duration::from_millis(timeout_ms));
+                }
+                Effect::Datagram { to, bytes } => {
+                    if let Some(datagrams) = self.datagrams.get() {
+                        datagrams.send(to, &bytes);
+                    }
                 }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());

@@ -64,6 +64,7 @@ pub fn node() -> Arc<Frames> {
         outbox_bytes_max: 1 << 20,
         features: features::ALL,
         has_snapshot: false,
+        secret: [7; 32],
     };
     let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
     Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), MESSAGE_BYTES_MAX)

@@ -274,9 +274,9 @@ fn a_node_that_stood_still_warms_until_it_caught_up() {
 #[test]
 fn nodes_without_repair_are_left_alone() {
     let mut network = Network::default();
-    network.lacking = crate::wire::features::REPAIR;
+    network.without = crate::wire::features::REPAIR;
     network.start(1, "a", &[]);
-    network.lacking = 0;
+    network.without = 0;
     network.start(2, "a", &[1]);
     network.run(3_000);
     network.put(1, "k", "v", Ack::Local);
