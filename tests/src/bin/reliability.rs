@@ -161,9 +161,15 @@ fn heal(probes: &Probes, part: heal::Part, count: usize, times: usize) {
         figures.push(found);
     }
     let took: Vec<_> = figures.iter().map(|found| found.took).collect();
+    let in_region: Vec<_> = figures.iter().map(|found| found.in_region).collect();
     let reached: Vec<_> = figures.iter().map(|found| found.reached).collect();
     let name = format!("heal {part:?}, {count} keys");
-    let figure = format!("agreement: {}; reached: {}", summary(&took), summary(&reached));
+    let figure = format!(
+        "agreement in the region: {}; everywhere: {}; reached: {}",
+        summary(&in_region),
+        summary(&took),
+        summary(&reached)
+    );
     row(&name, &format!("cut off for 10 s of writes; {times} times"), &figure);
 }
 
