@@ -22,9 +22,9 @@ type Measurement = (&'static str, fn(&Probes));
 const ALL: &[Measurement] = &[
     ("agreement", agreement),
     ("agreement-pauses", agreement_pauses),
-    ("heal-10k", |probes| heal(probes, heal::Part::Region(2), 10_000, 3)),
-    ("heal-100k", |probes| heal(probes, heal::Part::Region(2), 100_000, 2)),
-    ("heal-node", |probes| heal(probes, heal::Part::Node(1), 10_000, 3)),
+    ("heal-10k", |probes| heal(probes, heal::Part::Region(2), 10_000, 5)),
+    ("heal-100k", |probes| heal(probes, heal::Part::Region(2), 100_000, 3)),
+    ("heal-node", |probes| heal(probes, heal::Part::Node(1), 10_000, 5)),
     ("frozen", frozen),
     ("budgets", budgets),
     ("loss-window", loss_window),
@@ -156,6 +156,9 @@ fn heal(probes: &Probes, part: heal::Part, count: usize, times: usize) {
     let mut figures = Vec::new();
     for round in 0..times {
         let time = Duration::from_secs(10);
+        if round > 0 {
+            net.start_over();
+        }
         let found = heal::measure(&mut net, probes, part, round, count, time);
         eprintln!("{found:?}");
         figures.push(found);
@@ -236,8 +239,12 @@ fn detection(_: &Probes) {
     const ROUNDS: usize = 5;
     let mut net = Net::start(&SIZES);
     for death in Death::ALL {
-        let rounds: Vec<_> =
-            (0..ROUNDS).map(|n| detection::measure(&mut net, n % SIZES[0], death)).collect();
+        let mut rounds = Vec::new();
+        for n in 0..ROUNDS {
+            // One that goes down again and again is let in later.
+            net.start_over();
+            rounds.push(detection::measure(&mut net, n % SIZES[0], death));
+        }
         let of = |part: fn(&detection::Detection) -> Option<Duration>| {
             summary(&rounds.iter().map(part).collect::<Vec<_>>())
         };
@@ -282,11 +289,10 @@ fn rolling(probes: &Probes) {
     let found = restarts::rolling(&mut net, probes, 20_000, Duration::from_secs(3));
     let ratios: Vec<_> =
         found.seconds.iter().map(|second| format!("{:.4}", second.ratio())).collect();
-    let others: u64 = found.seconds.iter().map(|second| second.others).sum();
-    let hits: u64 = found.seconds.iter().map(|second| second.hits).sum();
     let figure = format!(
-        "{others} of {} reads without a value; longest gap {:?}; ready {:?}; hit ratio per second {}",
-        hits + others,
+        "{} of {} reads without a value; longest gap {:?}; ready {:?}; hit ratio per second {}",
+        found.others,
+        found.hits + found.others,
         found.longest_gap,
         found.ready,
         ratios.join(" ")
