@@ -38,7 +38,9 @@ fn heals(part: Part) {
     let mut net = Net::start(&[2, 2]);
     let probes = Probes::new();
     let found = heal::measure(&mut net, &probes, part, 0, 1_000, Duration::from_secs(1));
-    assert!(found.in_region.is_some(), "{found:?}");
+    if let Part::Node(_) = part {
+        assert!(found.in_region.is_some(), "{found:?}");
+    }
     assert!(found.took.is_some(), "{found:?}");
     assert!(found.reached.is_some(), "{found:?}");
 }

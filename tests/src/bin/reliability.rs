@@ -167,12 +167,10 @@ fn heal(probes: &Probes, part: heal::Part, count: usize, times: usize) {
     let in_region: Vec<_> = figures.iter().map(|found| found.in_region).collect();
     let reached: Vec<_> = figures.iter().map(|found| found.reached).collect();
     let name = format!("heal {part:?}, {count} keys");
-    let figure = format!(
-        "agreement in the region: {}; everywhere: {}; reached: {}",
-        summary(&in_region),
-        summary(&took),
-        summary(&reached)
-    );
+    let mut figure = format!("agreement: {}; reached: {}", summary(&took), summary(&reached));
+    if let heal::Part::Node(_) = part {
+        figure += &format!("; agreement in its region: {}", summary(&in_region));
+    }
     row(&name, &format!("cut off for 10 s of writes; {times} times"), &figure);
 }
 
@@ -205,7 +203,15 @@ fn budgets(_: &Probes) {
         setup
     });
     let found = budgets::measure(&net, 60_000, Duration::from_secs(20), Duration::from_secs(20));
-    row("budgets", "32 and 16 MiB, 60,000 keys of 1 KiB", &format!("{found:?}"));
+    let figure = format!(
+        "hit ratio {:.4}; {:.0} reads/s, {:.0} writes/s; {:.1} copies/s, of which repair {:?}/s",
+        found.hit_ratio,
+        found.reads_each_second,
+        found.writes_each_second,
+        found.copies_each_second,
+        found.repaired_each_second
+    );
+    row("budgets", "32 and 16 MiB, 60,000 keys of 1 KiB", &figure);
 }
 
 fn loss_window(probes: &Probes) {

@@ -37,8 +37,8 @@ pub enum Part {
 pub struct Healing {
     /// Keys that each cut-off node lacked.
     pub keys: usize,
-    /// From the mending until the nodes of the region in question agreed: that of the node that was
-    /// cut off, or the one that was. None when they did not.
+    /// From the mending until a node that was cut off agreed with its region; none when it did not, and
+    /// for a whole region.
     pub in_region: Option<Duration>,
     /// From the mending until all nodes agreed; none when they did not.
     pub took: Option<Duration>,
@@ -103,7 +103,11 @@ pub fn measure(
     let (in_region, took, reached) = std::thread::scope(|threads| {
         let reached =
             threads.spawn(|| time_until(NOTICED_MAX, || reaches(net, outside[0], inside[0])));
-        let in_region = time_to_agreement(net, &region, probes, &every, AGREEMENT_MAX);
+        // A region never disagreed with itself: to look for it would only keep its nodes busy.
+        let in_region = match part {
+            Part::Node(_) => time_to_agreement(net, &region, probes, &every, AGREEMENT_MAX),
+            Part::Region(_) => None,
+        };
         let took = time_to_agreement(net, &all, probes, &every, AGREEMENT_MAX).map(since);
         (in_region, took, reached.join().expect("the watcher ends"))
     });
