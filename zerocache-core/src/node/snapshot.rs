@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::Node;
+use super::{Node, outbox::Outbox};
 use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
 
 /// The cluster as one node sees it.
@@ -83,5 +83,10 @@ impl<L: LockFamily> Node<L> {
             latency_us: latencies.get(name).copied().flatten(),
         });
         Snapshot { cluster: self.config.cluster.clone(), nodes, regions: regions.collect() }
+    }
+
+    /// How many records, and how many bytes, wait for each peer; what is under way not counted.
+    pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.outboxes.values().map(Outbox::held)
     }
 }
