@@ -292,6 +292,7 @@ pub fn introduction(cluster: &str) -> Bytes {
         protocol: PROTOCOL,
         features: 0,
         entries: 0,
+        session: None,
         auth: Bytes::new(),
         wall_ms: 0,
         node: None,

@@ -66,6 +66,7 @@ fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
         region: "london".to_owned(),
         members: Vec::new(),
         entries: 0,
+        session: None,
     }))
 }
 

@@ -83,15 +83,19 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
             protocol: PROTOCOL,
             features: 0,
             entries: 0,
+            session: None,
             auth: Bytes::new(),
             wall_ms: clock::now().wall_ms,
             region: node.region.clone(),
             node: Some(node),
             members: Vec::new(),
         })),
-        Some(Request::Ping) => {
-            Response::Pong { incarnation: Incarnation(1), state: NodeState::Warming, view: 0 }
-        }
+        Some(Request::Ping) => Response::Pong {
+            incarnation: Incarnation(1),
+            state: NodeState::Warming,
+            view: 0,
+            wall_ms: 0,
+        },
         Some(Request::Replicate(_)) => Response::Replicated(Vec::new()),
         _ => Response::NotFound { warming: true },
     };

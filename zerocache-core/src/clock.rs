@@ -29,6 +29,17 @@ impl HybridClock {
         Self { incarnation, last: 0 }
     }
 
+    /// The highest version given or seen.
+    #[must_use]
+    pub const fn last(&self) -> Version {
+        Version::new(self.last, self.incarnation)
+    }
+
+    /// Goes back to `stamp`: what was given above it is gone.
+    pub fn restart_at(&mut self, stamp: u64) {
+        self.last = stamp;
+    }
+
     /// The version of a write made at `wall_ms`.
     ///
     /// A wall clock that stands still or goes back only makes the counter run on.

@@ -4,12 +4,14 @@
 //! - [`node`]: puts a node together and runs it; [`embedded`]: the same beside other code.
 //! - [`http`]: accepting connections, and the limits of slow and broken clients.
 //! - [`api`]: what is served over HTTP.
+//! - [`datagrams`]: the node's heartbeats as they come and go.
 //! - [`frames`]: the node's side of framed connections.
 //! - [`runtime`]: drives the state machine of `zerocache-core`.
 //! - [`telemetry`]: the binary's logs.
 
 pub mod api;
 pub mod config;
+pub mod datagrams;
 pub mod embedded;
 pub mod frames;
 pub mod http;

@@ -27,6 +27,7 @@ use zerocache_net::{
 use crate::{
     api::{self, Api},
     config::{ConfigError, ServerConfig},
+    datagrams::Datagrams,
     frames::Frames,
     http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served, Service},
     runtime::{Runtime, Storage},
@@ -105,7 +106,12 @@ impl RunningNode {
             entries_max: config.max_entries.map_or(u64::MAX, |most| most as u64),
             bytes_max: config.max_bytes,
         };
-        let node_config = node_config(&config, incarnation, addresses.clone());
+        let datagrams = bind_datagrams(listen);
+        let mut node_config = node_config(&config, incarnation, addresses.clone());
+        getrandom::fill(&mut node_config.secret)?;
+        if datagrams.is_none() {
+            node_config.features &= !features::DATAGRAMS;
+        }
         let itself = Arc::new(OnceLock::new());
         let transport = transport(&config, Arc::clone(&itself))?;
         let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
@@ -121,10 +127,15 @@ impl RunningNode {
             port,
             python: config.compat.is_some(),
         })?;
-        let tasks = vec![
+        let mut tasks = vec![
             spawn_timer(Arc::clone(&runtime)),
             tokio::spawn(pass_on(events, Arc::clone(&runtime))),
         ];
+        if let Some(datagrams) = datagrams {
+            runtime.use_datagrams(Arc::clone(&datagrams));
+            let runtime = Arc::clone(&runtime);
+            tasks.push(tokio::spawn(async move { datagrams.receive(&runtime).await }));
+        }
         let drain = config.drain;
         let stop = Some(stop);
         Ok(Self {
@@ -221,6 +232,22 @@ fn node_config(config: &ServerConfig, id: Incarnation, addresses: Vec<SocketAddr
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox.clamp(OUTBOX_BYTES_LEAST, OUTBOX_BYTES_MOST) as usize,
         features: features::ALL,
+        has_snapshot: false,
+        secret: [0; 32],
+    }
+}
+
+/// The socket for datagrams beside the listener; a node goes on without one.
+fn bind_datagrams(listen: SocketAddr) -> Option<Arc<Datagrams>> {
+    match Datagrams::bind(listen) {
+        Ok(datagrams) => Some(Arc::new(datagrams)),
+        Err(error) => {
+            tracing::warn!(
+                %listen, %error,
+                "no datagrams: the UDP port cannot be bound; heartbeats go over the connections alone"
+            );
+            None
+        }
     }
 }
 

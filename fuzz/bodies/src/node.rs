@@ -13,13 +13,19 @@ use zerocache_core::{
     time::Now,
     ttl::Ttl,
     version::Incarnation,
-    wire::{Ack, NodeInfo, NodeState, Request, RequestMessage, Response, cluster_id, features},
+    wire::{
+        Ack, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, NodeInfo, NodeState, Request,
+        RequestMessage, Response, SessionKey, cluster_id, features,
+    },
 };
 
 use crate::wire::{check_request, check_response};
 
 /// The cluster of the node.
 const CLUSTER: &str = "fuzz";
+
+/// What the node makes the keys of datagrams from.
+const SECRET: [u8; 32] = [7; 32];
 
 /// Few and small, so that a short script reaches the bounds.
 const CAPACITY: Capacity = Capacity { entries_max: 6, bytes_max: 64 * 1024 };
@@ -83,6 +89,8 @@ impl Driver {
             warm_max_ms: 5_000,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             features: features::ALL,
+            has_snapshot: false,
+            secret: SECRET,
         };
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; a server shares it")]
         let store = Arc::new(Store::new(CAPACITY));
@@ -103,6 +111,24 @@ impl Driver {
 
     fn step(&mut self, operation: u8, bytes: &[u8]) {
         let first = bytes.first().copied().unwrap_or(0);
+        match operation {
+            // A datagram as it is.
+            255 => return self.datagram(Bytes::copy_from_slice(bytes)),
+            // A heartbeat of a node to which this one gave a key, with this content.
+            254 => {
+                let caller = Incarnation(u64::from(first));
+                let beat = Datagram {
+                    from: caller,
+                    to: Incarnation(1),
+                    kind: DatagramKind::Beat,
+                    sequence: self.elapsed_ms,
+                    time_ms: self.elapsed_ms,
+                    content: Bytes::copy_from_slice(bytes.get(1..).unwrap_or(&[])),
+                };
+                return self.datagram(beat.seal(&SessionKey::derive(&SECRET, caller)));
+            }
+            _ => {}
+        }
         match operation % 8 {
             // A request as it is.
             0 => self.request(bytes, false),
@@ -127,6 +153,11 @@ impl Driver {
                 id => Input::Withdrawn(Incarnation(u64::from(id))),
             }),
         }
+    }
+
+    fn datagram(&mut self, bytes: Bytes) {
+        let from = SocketAddr::from(([127, 0, 0, 2], 1));
+        self.handle(Input::Datagram { from, bytes });
     }
 
     fn request(&mut self, bytes: &[u8], meant: bool) {
@@ -185,7 +216,10 @@ impl Driver {
                     self.calls.insert(call);
                     check_request(&message, now.mono);
                 }
-                Effect::State(_) | Effect::Event(_) => {}
+                Effect::Datagram { bytes, .. } => {
+                    assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "a datagram too large");
+                }
+                Effect::Restore | Effect::State(_) | Effect::Event(_) => {}
             }
         }
         let stats = self.store.stats();

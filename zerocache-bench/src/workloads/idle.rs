@@ -93,6 +93,7 @@ fn upgrade() -> Vec<u8> {
         protocol: PROTOCOL,
         features: 0,
         entries: 0,
+        session: None,
         auth: Bytes::new(),
         wall_ms: 0,
         node: None,

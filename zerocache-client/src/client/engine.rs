@@ -244,6 +244,7 @@ pub(super) fn hello(cluster: &str, region: &str) -> Hello {
         protocol: PROTOCOL,
         features: 0,
         entries: 0,
+        session: None,
         auth: Bytes::new(),
         wall_ms: clock::now().wall_ms,
         node: None,

@@ -172,7 +172,7 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr) {
     {
         let mut directory = engine.directory.lock();
         match response {
-            Some(Response::Pong { incarnation, state, view }) if incarnation == node => {
+            Some(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
                 let changed = directory.probed(node, state, view, now, elapsed_us);
                 new_view = changed.then_some(view);
             }

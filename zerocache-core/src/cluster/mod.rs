@@ -2,12 +2,14 @@
 
 mod candidates;
 mod latency;
+mod pulse;
 mod ranking;
 mod view;
 
 pub use self::{
     candidates::{CANDIDATES_MAX, Candidates, DIALLING_MAX},
     latency::Latency,
+    pulse::{Pulse, Window},
     ranking::Ranking,
     view::{Member, Missed, Reach, View},
 };

@@ -10,7 +10,7 @@ use alloc::{
 };
 use core::net::SocketAddr;
 
-use super::{candidates::Candidates, latency::Latency};
+use super::{candidates::Candidates, latency::Latency, pulse::Pulse};
 use crate::{
     time::Instant,
     version::Incarnation,
@@ -78,6 +78,8 @@ pub struct Member {
     pub greeted: bool,
     /// Its smoothed round-trip time.
     pub latency: Latency,
+    /// The heartbeats to it.
+    pub pulse: Pulse,
     /// When it is asked next whether it lives.
     pub next_ping: Instant,
     /// When the whole handshake was last done, to learn of the members that it knows.
@@ -86,6 +88,8 @@ pub struct Member {
     pub greetings: u32,
     /// The writes that it missed.
     pub missed: Missed,
+    /// How far its clock is ahead of this node's own, in milliseconds.
+    pub ahead_ms: Option<i64>,
     /// The optional abilities that it said it has.
     pub features: u64,
     /// How many entries it said it holds.
@@ -211,10 +215,12 @@ impl View {
                 suspect: false,
                 greeted: false,
                 latency: Latency::default(),
+                pulse: Pulse::default(),
                 next_ping: now,
                 last_hello: now,
                 greetings: 0,
                 missed: Missed::default(),
+                ahead_ms: None,
                 features: 0,
                 entries: 0,
             };

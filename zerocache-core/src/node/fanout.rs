@@ -332,6 +332,7 @@ impl<L: LockFamily> Node<L> {
                     member.missed.refused += 1;
                     member.missed.since.get_or_insert(now.mono);
                 }
+                self.stamp_refused(now, peer, item.shipment.record.version, out);
                 false
             }
         };
@@ -473,7 +474,7 @@ impl<L: LockFamily> Node<L> {
         Response::Replicated(receipts)
     }
 
-    fn take(&mut self, now: Now, record: &Record) -> Receipt {
+    pub(super) fn take(&mut self, now: Now, record: &Record) -> Receipt {
         if self.clock.observe(record.version, now.wall_ms).is_err() {
             return Receipt::Refused;
         }

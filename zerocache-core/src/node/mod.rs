@@ -6,10 +6,13 @@
 //! Invariants: an input is handled without waiting; every call made is answered by exactly one
 //! `Input::Answer`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
+mod clocks;
 mod fanout;
+mod heartbeat;
 mod membership;
 mod outbox;
 mod reads;
+mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -20,9 +23,17 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use self::{outbox::Outbox, writes::Writes};
+use self::{
+    clocks::Clocks,
+    heartbeat::Heartbeats,
+    outbox::Outbox,
+    repair::{Asked, Repair},
+    writes::Writes,
+};
 pub use self::{
+    heartbeat::DatagramCounts,
     reads::{Identity, missed, read},
+    repair::{Memory, RepairCounts},
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
 };
 use crate::{
@@ -30,7 +41,7 @@ use crate::{
     cluster::{Ranking, View},
     key::Key,
     limits::Limits,
-    store::{LockFamily, Store},
+    store::{Known, LockFamily, Store},
     time::{Instant, Now},
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -39,6 +50,9 @@ use crate::{
 
 /// Most expired entries that one tick drops.
 const SWEEP_MAX: usize = 4096;
+
+/// A node that did nothing for longer, in milliseconds, was stopped: it ticks much more often.
+const PAUSE_MS_MAX: u64 = 2_000;
 
 /// How often expired entries are swept, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 250;
@@ -58,6 +72,10 @@ pub struct NodeConfig {
     pub outbox_bytes_max: usize,
     /// The optional abilities that it offers, as [`features`](crate::wire::features) has them.
     pub features: u64,
+    /// Whether what it knew in an earlier life can be read back, when no peer has anything.
+    pub has_snapshot: bool,
+    /// What the keys of datagrams are made from: random, and known to this process alone.
+    pub secret: [u8; 32],
 }
 
 /// Names a request until its response.
@@ -138,6 +156,13 @@ pub enum Input {
         /// How long it took, in microseconds.
         elapsed_us: u64,
     },
+    /// A datagram came.
+    Datagram {
+        /// From where.
+        from: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
+    },
     /// Addresses at which nodes may stand.
     Proposed(Vec<SocketAddr>),
     /// Discovery says that a node is gone; it is asked before that is believed.
@@ -146,6 +171,10 @@ pub enum Input {
     Settled,
     /// The moment of [`Node::next_deadline`] has come.
     Tick,
+    /// Something that this node knew in an earlier life, after [`Effect::Restore`].
+    Restored(Vec<Known>),
+    /// All of that has come, or there was nothing that can be used.
+    RestoreEnded(Option<Memory>),
     /// The process is about to stop.
     Leave,
 }
@@ -171,8 +200,17 @@ pub enum Effect {
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
     },
+    /// Sends a datagram, which may be lost.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
+    },
     /// The node's own readiness changed.
     State(NodeState),
+    /// Nobody has anything: what the node knew in an earlier life is to be read back.
+    Restore,
     /// Something that an operator may want to know.
     Event(Event),
 }
@@ -203,6 +241,27 @@ pub enum Event {
         /// How many.
         count: usize,
     },
+    /// The node put its clock right.
+    ClockMoved {
+        /// By how much, in milliseconds.
+        by_ms: i64,
+        /// How many entries it dropped because they were stamped too far ahead.
+        dropped: usize,
+    },
+    /// The node had missed too much, and asked a peer about all that it had.
+    WasOutdated {
+        /// Which peer.
+        peer: Incarnation,
+        /// How many entries it gave up since it started.
+        given_up: u64,
+    },
+    /// The copy at the start has come to its end.
+    Copied {
+        /// From whom.
+        source: Incarnation,
+        /// How many entries.
+        entries: u64,
+    },
     /// Writes for a peer were given up.
     WritesDropped {
         /// Which peer.
@@ -219,6 +278,7 @@ enum Call {
     Ping { member: Incarnation },
     Greet { member: Incarnation },
     Batch { member: Incarnation },
+    Repair { member: Incarnation, asked: Asked },
     Goodbye,
 }
 
@@ -229,11 +289,19 @@ pub struct Node<L: LockFamily> {
     state: NodeState,
     started: Instant,
     settled: bool,
+    /// When it began to warm, for the last time.
+    warm_since: Instant,
+    /// When it last did anything.
+    awake: Instant,
+    misses_are_final: bool,
     clock: HybridClock,
+    clocks: Clocks,
+    repair: Repair,
     store: Arc<Store<L>>,
     view: View,
     ranking: Ranking,
     greeters: Vec<Incarnation>,
+    heartbeats: Heartbeats,
     outboxes: BTreeMap<Incarnation, Outbox>,
     /// Peers for whom something was queued since the last flush.
     filled: Vec<Incarnation>,
@@ -254,11 +322,17 @@ impl<L: LockFamily> Node<L> {
             state: NodeState::Warming,
             started: now.mono,
             settled: false,
+            warm_since: now.mono,
+            awake: now.mono,
+            misses_are_final: false,
+            clocks: Clocks::default(),
+            repair: Repair::new(now.mono),
             clock: HybridClock::new(config.info.incarnation),
             store,
             view: View::default(),
             ranking: Ranking::default(),
             greeters: Vec::new(),
+            heartbeats: Heartbeats::new(now.mono),
             outboxes: BTreeMap::new(),
             filled: Vec::new(),
             writes: Writes::default(),
@@ -283,6 +357,11 @@ impl<L: LockFamily> Node<L> {
         inputs: impl IntoIterator<Item = Input>,
         out: &mut Vec<Effect>,
     ) {
+        let now = self.clocks.adjust(now);
+        let gap_ms = now.mono.since_ms(core::mem::replace(&mut self.awake, now.mono));
+        if gap_ms > PAUSE_MS_MAX {
+            self.thawed(now, gap_ms, out);
+        }
         for input in inputs {
             self.take_in(now, input, out);
         }
@@ -300,6 +379,7 @@ impl<L: LockFamily> Node<L> {
             Input::Answer { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
+            Input::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
             Input::Proposed(addresses) => {
                 for address in addresses {
                     self.view.propose(address, now.mono);
@@ -311,6 +391,8 @@ impl<L: LockFamily> Node<L> {
                 self.settled = true;
                 self.wake = now.mono;
             }
+            Input::Restored(known) => known.into_iter().for_each(|known| self.adopt(now, known)),
+            Input::RestoreEnded(memory) => self.restored(now, memory),
             Input::Tick => self.tick(now, out),
             Input::Leave => self.leave(now, out),
         }
@@ -326,6 +408,12 @@ impl<L: LockFamily> Node<L> {
     #[must_use]
     pub fn state(&self) -> NodeState {
         self.state
+    }
+
+    /// Whether a miss here means that no local peer has the key either.
+    #[must_use]
+    pub fn misses_are_final(&self) -> bool {
+        self.misses_are_final
     }
 
     /// Whose requests the node takes; for readers that do not go through it.
@@ -348,6 +436,7 @@ impl<L: LockFamily> Node<L> {
             from: Some(self.config.info.incarnation),
             ..Envelope::default()
         };
+        let now = self.clocks.adjust(now);
         RequestMessage { envelope, request: Request::Hello(Box::new(self.hello(now, false))) }
     }
 
@@ -370,6 +459,9 @@ impl<L: LockFamily> Node<L> {
             self.store.sweep(now, SWEEP_MAX);
         }
         self.tick_membership(now, out);
+        self.check_clock(now, out);
+        self.tick_repair(now, out);
+        self.judge_misses(now);
         let store = &self.store;
         for (id, response) in self.writes.take_overdue(now.mono, |key| store.version(key)) {
             out.push(Effect::Respond { id, response });
@@ -411,18 +503,26 @@ impl<L: LockFamily> Node<L> {
                 let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
                 return self.write(now, write, out);
             }
-            Request::Get { key } => read(&self.store, &key, now, self.state),
+            Request::Get { key } => read(&self.store, &key, now, self.misses_are_final),
             Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => Response::Pong {
                 incarnation: self.config.info.incarnation,
                 state: self.state,
                 view: self.view.fingerprint(self.config.info.incarnation),
+                wall_ms: now.wall_ms,
             },
             Request::Goodbye => {
                 self.verify(now, envelope.from);
                 Response::Done
             }
             Request::Replicate(shipments) => self.receive(now, shipments, out),
+            Request::Sums { window, grain, had_ms } => {
+                self.tell_sums(now, (window, grain), (envelope.from, had_ms))
+            }
+            Request::RowsOf(cells) => self.tell_rows(cells),
+            Request::VersionsOf(keys) => self.tell_versions(&keys),
+            Request::Fetch(keys) => self.hand_out(now, &keys),
+            Request::Copy { part, stretch } => self.hand_copy(now, envelope.from, part, stretch),
         };
         out.push(Effect::Respond { id, response });
     }
@@ -442,6 +542,9 @@ impl<L: LockFamily> Node<L> {
             Some(Call::Greet { member }) => self.greet_answered(now, member, result, out),
             Some(Call::Ping { member }) => self.ping_answered(now, member, result, elapsed_us, out),
             Some(Call::Batch { member }) => self.batch_answered(now, call, member, result, out),
+            Some(Call::Repair { member, asked }) => {
+                self.repair_answered(now, call, (member, asked), result, out);
+            }
             Some(Call::Goodbye) | None => {}
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     store::{LockFamily, Store},
     time::Now,
     version::Incarnation,
-    wire::{Envelope, NodeState, RefusalCode, Request, Response, cluster_id},
+    wire::{Envelope, RefusalCode, Request, Response, cluster_id},
 };
 
 /// Which cluster and node a request must mean to be taken here.
@@ -40,7 +40,7 @@ impl Identity {
 }
 
 /// Reads a key from a node's store and says it as a response.
-pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeState) -> Response {
+pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, is_final: bool) -> Response {
     match store.get(key, now) {
         Lookup::Hit(entry) => Response::Found {
             value: entry.value,
@@ -48,13 +48,12 @@ pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, state: NodeSta
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        Lookup::Miss => missed(state),
+        Lookup::Miss => missed(is_final),
     }
 }
 
-/// What a node in `state` says of a key for which it has no value.
+/// What a node says of a key for which it has no value: whether others may have one.
 #[must_use]
-pub fn missed(state: NodeState) -> Response {
-    // A leaving node may never have been in sync; asking another one costs little.
-    Response::NotFound { warming: state != NodeState::InSync }
+pub fn missed(is_final: bool) -> Response {
+    Response::NotFound { warming: !is_final }
 }

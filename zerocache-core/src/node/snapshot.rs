@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{Node, outbox::Outbox};
+use super::{Node, RepairCounts, outbox::Outbox};
 use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
 
 /// The cluster as one node sees it.
@@ -15,6 +15,12 @@ pub struct Snapshot {
     pub nodes: Vec<NodeSnapshot>,
     /// The other regions, nearest first.
     pub regions: Vec<RegionSnapshot>,
+    /// What repair did.
+    pub repair: RepairCounts,
+    /// How long traces are kept at the moment, in milliseconds.
+    pub retention_ms: u64,
+    /// What is added to the node's own wall clock, in milliseconds.
+    pub clock_offset_ms: i64,
 }
 
 /// A node as another one sees it.
@@ -53,6 +59,7 @@ impl<L: LockFamily> Node<L> {
     /// What this node knows of the cluster at `now`.
     #[must_use]
     pub fn snapshot(&self, now: Now) -> Snapshot {
+        let now = self.clocks.adjust(now);
         let own = &self.config.info;
         let mut nodes = Vec::new();
         nodes.push(NodeSnapshot {
@@ -82,7 +89,14 @@ impl<L: LockFamily> Node<L> {
             name: name.clone(),
             latency_us: latencies.get(name).copied().flatten(),
         });
-        Snapshot { cluster: self.config.cluster.clone(), nodes, regions: regions.collect() }
+        Snapshot {
+            cluster: self.config.cluster.clone(),
+            nodes,
+            regions: regions.collect(),
+            repair: self.repair.counts(),
+            retention_ms: self.store.retention_ms(now),
+            clock_offset_ms: self.clocks.offset_ms(),
+        }
     }
 
     /// How many records, and how many bytes, wait for each peer; what is under way not counted.

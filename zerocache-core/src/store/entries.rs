@@ -94,6 +94,34 @@ impl Entries {
         self.due.note(place, expires.as_millis());
     }
 
+    /// Stores an entry as unread, before all others of its queue.
+    /// `tick` is for one that has no other after it.
+    pub fn insert_cold(&mut self, slot: Slot, tick: u32) {
+        let oldest = self.queues[Class::Unread as usize].oldest;
+        let after = (oldest != NOWHERE).then(|| self.slots[oldest].tick.wrapping_sub(1));
+        let tick = after.unwrap_or(tick);
+        let (bits, expires) = (slot.hash_bits, slot.expires);
+        let place = self.slots.push(slot);
+        let slots = &self.slots;
+        self.table
+            .insert_unique(table_hash(bits), place, |&place| table_hash(slots[place].hash_bits));
+        let queue = &mut self.queues[Class::Unread as usize];
+        let oldest = core::mem::replace(&mut queue.oldest, place);
+        match oldest {
+            NOWHERE => queue.newest = place,
+            after => self.slots[after].older = place,
+        }
+        let slot = &mut self.slots[place];
+        (slot.older, slot.newer) = (NOWHERE, oldest);
+        (slot.class, slot.tick, slot.is_used) = (Class::Unread, tick, false);
+        self.due.note(place, expires.as_millis());
+    }
+
+    /// All entries, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        (0..self.slots.len() as u32).map(|place| &self.slots[place])
+    }
+
     /// The class and weight of the slot at `place`, which is about to be replaced, and its allocation,
     /// to be used again.
     pub fn give_way(&mut self, place: u32) -> ((Class, u64), Option<Box<[u8]>>) {

@@ -17,12 +17,14 @@ mod agenda;
 mod chunks;
 mod entries;
 mod held;
+mod known;
 mod lock;
 #[cfg(test)]
 mod model;
 mod part;
 mod room;
 mod slot;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -31,6 +33,7 @@ use alloc::boxed::Box;
 
 pub use self::{
     held::{Counts, Stats},
+    known::{Known, Page, Place, Row, Since, Stretch},
     lock::{Lock, LockFamily, SingleThread},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     traces::TRACE_BYTES,
@@ -66,6 +69,7 @@ pub struct Capacity {
 pub struct Store<L: LockFamily> {
     parts: Box<[PartCell<L>]>,
     capacity: Capacity,
+    retention_ms: u64,
     totals: Totals,
 }
 
@@ -84,7 +88,20 @@ impl<L: LockFamily> Store<L> {
     /// An empty store with room for `traces_max` traces in each part.
     fn with_traces(capacity: Capacity, traces_max: usize) -> Self {
         let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max)));
-        Self { parts: (0..PARTS).map(|_| cell()).collect(), capacity, totals: Totals::default() }
+        Self {
+            parts: (0..PARTS).map(|_| cell()).collect(),
+            capacity,
+            retention_ms: RETENTION_MS,
+            totals: Totals::default(),
+        }
+    }
+
+    /// The same store with another longest time for traces, in milliseconds, instead of
+    /// [`RETENTION_MS`].
+    #[must_use]
+    pub fn with_retention(mut self, retention_ms: u64) -> Self {
+        self.retention_ms = retention_ms;
+        self
     }
 
     /// Reads a key where its entry lies: `hit` runs under the lock of a part and must not use the
@@ -133,7 +150,7 @@ impl<L: LockFamily> Store<L> {
     pub fn apply(&self, record: &Record, now: Now) -> Applied {
         let (hash, tick) = (record.key.hash(), self.totals.next_tick());
         let applied = self.change(hash.part(), |part| {
-            part.raise_trace_floor(now.wall_ms.saturating_sub(RETENTION_MS));
+            part.raise_trace_floor(self.floor_ms(now));
             part.apply(hash, record, now, tick)
         });
         self.make_room(now.mono);
@@ -143,7 +160,7 @@ impl<L: LockFamily> Store<L> {
     /// Drops at most `most` expired entries, and traces past the retention; returns how many
     /// entries went. For a timer, so that memory is returned without reads.
     pub fn sweep(&self, now: Now, most: usize) -> usize {
-        let floor_ms = now.wall_ms.saturating_sub(RETENTION_MS);
+        let floor_ms = self.floor_ms(now);
         let mut dropped = 0;
         for index in 0..PARTS {
             self.change(index, |part| part.raise_trace_floor(floor_ms));
@@ -189,7 +206,12 @@ impl<L: LockFamily> Store<L> {
     /// they fill their share of the budget. The smallest of all parts.
     pub fn retention_ms(&self, now: Now) -> u64 {
         let floors = (0..PARTS).map(|index| self.part(index).with(|part| part.trace_floor_ms()));
-        now.wall_ms.saturating_sub(floors.max().unwrap_or(0)).min(RETENTION_MS)
+        now.wall_ms.saturating_sub(floors.max().unwrap_or(0)).min(self.retention_ms)
+    }
+
+    /// Traces up to here have been kept for long enough.
+    fn floor_ms(&self, now: Now) -> u64 {
+        now.wall_ms.saturating_sub(self.retention_ms)
     }
 
     fn part(&self, index: usize) -> &L::Lock<Part> {

@@ -4,13 +4,14 @@ use super::{
     entries::Entries,
     held::{Counts, Held},
     slot::{Class, Slot},
+    sums::{Sums, second_of},
     traces::Traces,
 };
 use crate::{
     entry::{Applied, Change, Record},
     key::KeyHash,
     time::{Instant, Now},
-    version::Version,
+    version::{Incarnation, Version},
 };
 
 /// What the look-up of a reader found.
@@ -42,6 +43,7 @@ pub enum Visit {
 pub struct Part {
     entries: Entries,
     traces: Traces,
+    sums: Sums,
     held: Held,
     counts: Counts,
     weight_max: u64,
@@ -54,6 +56,7 @@ impl Part {
         Self {
             entries: Entries::default(),
             traces: Traces::new(traces_max),
+            sums: Sums::default(),
             held: Held::default(),
             counts: Counts::default(),
             weight_max,
@@ -118,36 +121,22 @@ impl Part {
     /// The version known of a key, be it of a value or of a trace.
     #[must_use]
     pub fn version(&self, hash: KeyHash) -> Option<Version> {
-        match self.entries.find_hash(hash, b"") {
-            Some(place) => Some(self.entries.slot(place).version),
-            None => self.traces.get(hash),
-        }
+        self.known_at(self.entries.find_hash(hash, b""), hash)
     }
 
     /// Merges a record: the higher version wins; at equal versions the earlier expiry does.
     pub fn apply(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> Applied {
         let place = self.entries.find_hash(hash, record.key.as_bytes());
-        let known = match place {
-            Some(place) => Some(self.entries.slot(place).version),
-            None => self.traces.get(hash),
-        };
-        match known {
-            Some(known) if known > record.version => {
-                self.counts.outdated += 1;
-                return Applied::Older(known);
+        let known = self.known_at(place, hash);
+        if let Some(judged) = self.judge(known, record.version) {
+            if let (Applied::Same, Some(place), Change::Put { expires, .. }) =
+                (judged, place, &record.change)
+            {
+                self.entries.shorten(place, *expires);
             }
-            Some(known) if known == record.version => {
-                if let (Some(place), Change::Put { expires, .. }) = (place, &record.change) {
-                    self.entries.shorten(place, *expires);
-                }
-                return Applied::Same;
-            }
-            None if record.version.stamp() <= self.traces.floor() => {
-                self.counts.outdated += 1;
-                return Applied::TooOld;
-            }
-            _ => {}
+            return judged;
         }
+        self.know(hash, known, record.version);
         match &record.change {
             Change::Put { value, metadata, expires } if *expires > now.mono => {
                 let key = record.key.as_bytes();
@@ -173,6 +162,82 @@ impl Part {
             }
         }
         Applied::Newer
+    }
+
+    /// Merges what a peer knows of a key of which it has no value: a version and no more.
+    pub fn apply_trace(&mut self, hash: KeyHash, version: Version) -> Applied {
+        let place = self.entries.find_hash(hash, b"");
+        let known = self.known_at(place, hash);
+        if let Some(judged) = self.judge(known, version) {
+            return judged;
+        }
+        self.know(hash, known, version);
+        self.counts.deletes += 1;
+        self.drop_for(hash, place, version);
+        Applied::Newer
+    }
+
+    /// Takes over an entry that a peer has held for a while, at the cold end of the unread ones: it goes
+    /// before everything that is here. Its age is no reason to refuse it.
+    pub fn adopt(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> Applied {
+        let Change::Put { value, metadata, expires } = &record.change else {
+            return self.apply_trace(hash, record.version);
+        };
+        let place = self.entries.find_hash(hash, record.key.as_bytes());
+        match self.known_at(place, hash) {
+            Some(known) if known > record.version => return Applied::Older(known),
+            Some(known) if known == record.version => return Applied::Same,
+            known => self.know(hash, known, record.version),
+        }
+        let weight = Slot::weight_of(record.payload_bytes());
+        if *expires <= now.mono || weight > self.weight_max {
+            self.drop_for(hash, place, record.version);
+            return Applied::Newer;
+        }
+        if let Some(place) = place {
+            self.remove(place);
+        }
+        let key = record.key.as_bytes();
+        let stamps = (record.version, *expires);
+        let slot = Slot::new((hash, key), metadata, value, stamps, None);
+        self.counts.puts += 1;
+        self.traces.forget(hash);
+        self.held.traces = self.traces.len() as u64;
+        let weight = slot.weight();
+        self.entries.insert_cold(slot, tick);
+        self.charge(Class::Unread, weight, true);
+        Applied::Newer
+    }
+
+    /// What a record comes to if it changes nothing.
+    fn judge(&mut self, known: Option<Version>, version: Version) -> Option<Applied> {
+        match known {
+            Some(known) if known > version => {
+                self.counts.outdated += 1;
+                Some(Applied::Older(known))
+            }
+            Some(known) if known == version => Some(Applied::Same),
+            None if version.stamp() <= self.traces.floor() => {
+                self.counts.outdated += 1;
+                Some(Applied::TooOld)
+            }
+            _ => None,
+        }
+    }
+
+    /// From now on this version is what is known of a key.
+    fn know(&mut self, hash: KeyHash, before: Option<Version>, version: Version) {
+        if let Some(before) = before {
+            self.sums.subtract(hash, before);
+        }
+        self.sums.add(hash, version);
+    }
+
+    fn known_at(&self, place: Option<u32>, hash: KeyHash) -> Option<Version> {
+        match place {
+            Some(place) => Some(self.entries.slot(place).version),
+            None => self.traces.get(hash),
+        }
     }
 
     /// Drops one entry that has expired; false when there is none.
@@ -204,12 +269,22 @@ impl Part {
     pub fn raise_trace_floor(&mut self, floor_ms: u64) {
         self.traces.raise_floor(floor_ms);
         self.held.traces = self.traces.len() as u64;
+        self.sums.forget_before(self.first_second());
     }
 
     /// At or below this many milliseconds since the Unix epoch, absence means nothing.
     #[must_use]
     pub fn trace_floor_ms(&self) -> u64 {
         self.traces.floor() >> Version::COUNTER_BITS
+    }
+
+    /// The first second of which everything is known: no trace of it was forgotten.
+    #[must_use]
+    pub fn first_second(&self) -> u64 {
+        match self.traces.floor() {
+            0 => 0,
+            floor => second_of(Version::new(floor, Incarnation(0))) + 1,
+        }
     }
 
     /// The tick of the entry of a class that goes first.
@@ -222,6 +297,54 @@ impl Part {
     #[must_use]
     pub fn first_due(&self) -> u64 {
         self.entries.first_due()
+    }
+
+    /// The sums by which two nodes find out where they differ.
+    #[must_use]
+    pub fn sums(&self) -> &Sums {
+        &self.sums
+    }
+
+    /// All entries, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.entries.slots()
+    }
+
+    /// All traces, in no order.
+    pub fn traces(&self) -> impl Iterator<Item = (KeyHash, Version)> {
+        self.traces.iter()
+    }
+
+    /// The entry with a key of this hash, which may have expired.
+    #[must_use]
+    pub fn entry(&self, hash: KeyHash) -> Option<&Slot> {
+        self.entries.find_hash(hash, b"").map(|place| self.entries.slot(place))
+    }
+
+    /// Forgets an entry or trace without leaving anything; whether there was one.
+    pub fn erase(&mut self, hash: KeyHash) -> bool {
+        let place = self.entries.find_hash(hash, b"");
+        let Some(known) = self.known_at(place, hash) else { return false };
+        self.sums.subtract(hash, known);
+        match place {
+            Some(place) => drop(self.remove(place)),
+            None => {
+                self.traces.forget(hash);
+                self.held.traces = self.traces.len() as u64;
+            }
+        }
+        true
+    }
+
+    /// Forgets all traces: nothing is known of what was up to `floor`, a stamp.
+    pub fn restart_at(&mut self, floor: u64) {
+        self.traces.restart_at(floor);
+        self.held.traces = 0;
+        self.sums = Sums::default();
+        self.sums.forget_before(self.first_second());
+        for slot in self.entries.slots() {
+            self.sums.add(slot.hash(), slot.version);
+        }
     }
 
     /// What is held.
@@ -277,6 +400,8 @@ impl Part {
     fn leave_trace(&mut self, hash: KeyHash, version: Version) {
         self.traces.leave(hash, version);
         self.held.traces = self.traces.len() as u64;
+        // Room for it may have been made by forgetting others.
+        self.sums.forget_before(self.first_second());
     }
 
     fn charge(&mut self, class: Class, weight: u64, add: bool) {
@@ -296,6 +421,10 @@ impl Part {
     pub fn check(&self) {
         assert_eq!(self.entries.check(), (self.held.entries, self.held.bytes));
         self.traces.check();
+        let first = self.first_second();
+        let known = self.entries.slots().map(|slot| (slot.hash(), slot.version));
+        let known = known.chain(self.traces.iter());
+        self.sums.check(known.filter(|(_, version)| second_of(*version) >= first));
         assert_eq!(self.traces.len() as u64, self.held.traces);
     }
 }

@@ -56,6 +56,11 @@ impl Totals {
         self.tick.fetch_add(1, Relaxed)
     }
 
+    /// Where the counter stands.
+    pub fn tick(&self) -> u32 {
+        self.tick.load(Relaxed)
+    }
+
     /// Takes over what changed in a part since `before`.
     pub fn settle(&self, index: usize, before: Held, part: &Part) {
         let after = part.held();

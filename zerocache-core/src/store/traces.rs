@@ -88,6 +88,11 @@ impl Traces {
         self.drop_until(floor_ms << Version::COUNTER_BITS);
     }
 
+    /// Forgets everything, and sets the floor to `stamp`, which may be lower than it was.
+    pub fn restart_at(&mut self, stamp: u64) {
+        *self = Self { floor: stamp, ..Self::new(self.count_max) };
+    }
+
     /// The stamp at or below which absence means nothing.
     #[must_use]
     pub fn floor(&self) -> u64 {
@@ -98,6 +103,14 @@ impl Traces {
     #[must_use]
     pub fn len(&self) -> usize {
         self.traces.len()
+    }
+
+    /// All traces, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyHash, Version)> {
+        (0..self.traces.len() as u32).map(|place| {
+            let Trace(key, version) = self.traces[place];
+            (key, version)
+        })
     }
 
     fn find(&self, key: KeyHash) -> Option<u32> {

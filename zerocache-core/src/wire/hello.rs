@@ -9,7 +9,10 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::field::{DecodeError, Field, Reader, Writer};
+use super::{
+    datagram::SessionKey,
+    field::{DecodeError, Field, Reader, Writer},
+};
 use crate::{
     name::{self, NAME_BYTES_MAX},
     version::Incarnation,
@@ -30,7 +33,7 @@ pub mod features {
     pub const WATCH: u64 = 1 << 3;
 
     /// All that this release has.
-    pub const ALL: u64 = 0;
+    pub const ALL: u64 = REPAIR | DATAGRAMS;
 }
 
 /// Most addresses that a node announces.
@@ -120,6 +123,8 @@ pub struct Hello {
     pub members: Vec<NodeInfo>,
     /// How many entries it holds; 0 for a client.
     pub entries: u64,
+    /// The key for datagrams from the caller to the sender; only in a response to a node.
+    pub session: Option<SessionKey>,
 }
 
 mod tag {
@@ -132,6 +137,7 @@ mod tag {
     pub(super) const REGION: u32 = 7;
     pub(super) const MEMBER: u32 = 8;
     pub(super) const ENTRIES: u32 = 9;
+    pub(super) const SESSION: u32 = 16;
 
     pub(super) const INCARNATION: u32 = 1;
     pub(super) const INFO_REGION: u32 = 2;
@@ -212,6 +218,9 @@ impl Hello {
         if self.entries > 0 {
             out.number(tag::ENTRIES, self.entries);
         }
+        if let Some(session) = &self.session {
+            out.bytes(tag::SESSION, session.as_bytes());
+        }
     }
 
     pub(super) fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
@@ -226,6 +235,7 @@ impl Hello {
             region: String::new(),
             members: Vec::new(),
             entries: 0,
+            session: None,
         };
         reader.each(|field| {
             match field.tag {
@@ -241,6 +251,7 @@ impl Hello {
                 }
                 tag::MEMBER => return Err(DecodeError::TooMany(field.tag)),
                 tag::ENTRIES => hello.entries = field.number()?,
+                tag::SESSION => hello.session = Some(SessionKey::from_bytes(field.array()?)),
                 _ => {}
             }
             Ok(())

@@ -3,23 +3,30 @@
 //! A message is `kind ‖ fields`: the kind as a varint, the fields as in [`field`]. Every request
 //! starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
 
+mod datagram;
 pub mod field;
 pub mod frame;
 mod hello;
 mod lateness;
 mod record;
+mod repair;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, SessionKey},
     field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
     lateness::Lateness,
     record::Shipment,
+    repair::{
+        AGES_MAX, Age, BLOCK_SECONDS, Cell, Grain, KEYS_MAX, PLACES_MAX, Parcel, ROWS_MAX,
+        WINDOW_SECONDS_MAX, Window,
+    },
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
-    response::{Receipt, Refusal, RefusalCode, Response, Status, Written},
+    response::{Receipt, Refusal, RefusalCode, Response, Status, Sums, Written},
 };
 
 /// What a message takes at most beyond the values in it, in bytes.

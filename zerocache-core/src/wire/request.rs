@@ -8,10 +8,15 @@ use super::{
     field::{DecodeError, Field, Reader, Writer, varint},
     hello::Hello,
     record::{Shipment, is_key, read_key},
+    repair::{
+        Cell, Grain, PLACES_MAX, Window, place_from, read_cells, read_hashes, read_numbers,
+        write_cells, write_hashes, write_numbers, write_stretch,
+    },
 };
 use crate::{
-    key::Key,
+    key::{Key, KeyHash, PARTS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    store::{Since, Stretch},
     time::Instant,
     ttl::Ttl,
     version::Incarnation,
@@ -121,6 +126,29 @@ pub enum Request {
     },
     /// Passes writes on, between nodes.
     Replicate(Vec<Shipment>),
+    /// Sums over what the node knows, to find out where two nodes differ.
+    Sums {
+        /// Which seconds.
+        window: Window,
+        /// How fine.
+        grain: Grain,
+        /// How long ago the caller last had everything that this node knew, in milliseconds; none
+        /// when it never had.
+        had_ms: Option<u64>,
+    },
+    /// The versions that the node knows in these cells.
+    RowsOf(Vec<Cell>),
+    /// The versions that the node knows of these keys.
+    VersionsOf(Vec<KeyHash>),
+    /// The values that the node has of these keys, or their traces.
+    Fetch(Vec<KeyHash>),
+    /// Entries of one part, hottest first, for a node that starts.
+    Copy {
+        /// Which part.
+        part: u8,
+        /// Which of its entries.
+        stretch: Stretch,
+    },
 }
 
 /// A request in its envelope.
@@ -140,6 +168,11 @@ mod kind {
     pub(super) const PUT: u64 = 5;
     pub(super) const DELETE: u64 = 6;
     pub(super) const REPLICATE: u64 = 7;
+    pub(super) const SUMS: u64 = 8;
+    pub(super) const ROWS_OF: u64 = 9;
+    pub(super) const VERSIONS_OF: u64 = 10;
+    pub(super) const FETCH: u64 = 11;
+    pub(super) const COPY: u64 = 12;
 }
 
 mod tag {
@@ -157,6 +190,17 @@ mod tag {
     pub(super) const TTL_MS: u32 = 20;
     pub(super) const ACK: u32 = 21;
     pub(super) const SHIPMENT: u32 = 22;
+    pub(super) const FROM_SECOND: u32 = 23;
+    pub(super) const TO_SECOND: u32 = 24;
+    pub(super) const GRAIN: u32 = 25;
+    pub(super) const PLACES: u32 = 26;
+    pub(super) const HAD_MS: u32 = 27;
+    pub(super) const CELLS: u32 = 28;
+    pub(super) const HASHES: u32 = 29;
+    pub(super) const PART: u32 = 30;
+    pub(super) const COLDER_THAN: u32 = 31;
+    pub(super) const SINCE_TICK: u32 = 32;
+    pub(super) const UP_TO_STAMP: u32 = 33;
 }
 
 impl Request {
@@ -169,6 +213,11 @@ impl Request {
             Self::Put { .. } => kind::PUT,
             Self::Delete { .. } => kind::DELETE,
             Self::Replicate(_) => kind::REPLICATE,
+            Self::Sums { .. } => kind::SUMS,
+            Self::RowsOf(_) => kind::ROWS_OF,
+            Self::VersionsOf(_) => kind::VERSIONS_OF,
+            Self::Fetch(_) => kind::FETCH,
+            Self::Copy { .. } => kind::COPY,
         }
     }
 
@@ -182,7 +231,13 @@ impl Request {
             }
             Self::Hello(hello) => hello.size_hint(),
             Self::Get { key } | Self::Delete { key, .. } => key.as_bytes().len(),
-            Self::Ping | Self::Goodbye => 0,
+            Self::Ping | Self::Goodbye | Self::Copy { .. } => 0,
+            Self::Sums { grain: Grain::Blocks, .. } => 32,
+            Self::Sums { grain: Grain::Seconds(places) | Grain::Parts(places), .. } => {
+                32 + 8 * places.len()
+            }
+            Self::RowsOf(cells) => 8 * cells.len(),
+            Self::VersionsOf(keys) | Self::Fetch(keys) => 16 * keys.len(),
         }
     }
 
@@ -208,6 +263,31 @@ impl Request {
                 for shipment in shipments {
                     out.nested(tag::SHIPMENT, |out| shipment.write(out, now));
                 }
+            }
+            Self::Sums { window, grain, had_ms } => {
+                out.number(tag::FROM_SECOND, window.from);
+                out.number(tag::TO_SECOND, window.to);
+                match grain {
+                    Grain::Blocks => {}
+                    Grain::Seconds(blocks) => {
+                        out.number(tag::GRAIN, 1);
+                        write_numbers(out, tag::PLACES, blocks);
+                    }
+                    Grain::Parts(seconds) => {
+                        out.number(tag::GRAIN, 2);
+                        write_numbers(out, tag::PLACES, seconds);
+                    }
+                }
+                if let Some(had_ms) = had_ms {
+                    out.number(tag::HAD_MS, *had_ms);
+                }
+            }
+            Self::RowsOf(cells) => write_cells(out, tag::CELLS, cells),
+            Self::VersionsOf(keys) | Self::Fetch(keys) => write_hashes(out, tag::HASHES, keys),
+            Self::Copy { part, stretch } => {
+                out.number(tag::PART, u64::from(*part));
+                let tags = [tag::COLDER_THAN, tag::SINCE_TICK, tag::UP_TO_STAMP];
+                write_stretch(out, tags, *stretch);
             }
         }
     }
@@ -345,6 +425,16 @@ struct Body {
     ttl: Option<Ttl>,
     ack: Ack,
     shipments: Vec<Shipment>,
+    window: Window,
+    grain: u64,
+    places: Vec<u64>,
+    had_ms: Option<u64>,
+    cells: Vec<Cell>,
+    hashes: Vec<KeyHash>,
+    part: Option<u8>,
+    colder_than: Option<u64>,
+    since_tick: Option<u32>,
+    up_to_stamp: u64,
 }
 
 impl Body {
@@ -362,6 +452,23 @@ impl Body {
                 self.shipments.push(Shipment::read(field.reader(), now)?);
             }
             tag::SHIPMENT => return Err(DecodeError::TooMany(field.tag)),
+            tag::FROM_SECOND => self.window.from = field.number()?,
+            tag::TO_SECOND => self.window.to = field.number()?,
+            tag::GRAIN => self.grain = field.number()?,
+            tag::PLACES => self.places = read_numbers(field, PLACES_MAX)?,
+            tag::HAD_MS => self.had_ms = Some(field.number()?),
+            tag::CELLS => self.cells = read_cells(field)?,
+            tag::HASHES => self.hashes = read_hashes(field)?,
+            tag::PART => {
+                let part = u8::try_from(field.number()?).ok().filter(|p| usize::from(*p) < PARTS);
+                self.part = Some(part.ok_or(field.invalid())?);
+            }
+            tag::COLDER_THAN => self.colder_than = Some(field.number()?),
+            tag::SINCE_TICK => {
+                let tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
+                self.since_tick = Some(tick);
+            }
+            tag::UP_TO_STAMP => self.up_to_stamp = field.number()?,
             _ => {}
         }
         Ok(())
@@ -385,6 +492,26 @@ impl Body {
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.shipments),
+            kind::SUMS => Request::Sums {
+                window: self.window,
+                grain: match self.grain {
+                    0 => Grain::Blocks,
+                    1 => Grain::Seconds(self.places),
+                    2 => Grain::Parts(self.places),
+                    _ => return Err(DecodeError::Invalid(tag::GRAIN)),
+                },
+                had_ms: self.had_ms,
+            },
+            kind::ROWS_OF => Request::RowsOf(self.cells),
+            kind::VERSIONS_OF => Request::VersionsOf(self.hashes),
+            kind::FETCH => Request::Fetch(self.hashes),
+            kind::COPY => Request::Copy {
+                part: self.part.ok_or(DecodeError::Missing(tag::PART))?,
+                stretch: Stretch {
+                    colder_than: self.colder_than.map(place_from),
+                    since: self.since_tick.map(|tick| Since { tick, stamp: self.up_to_stamp }),
+                },
+            },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })
     }

@@ -7,10 +7,15 @@ use bytes::{Bytes, BytesMut};
 use super::{
     field::{DecodeError, Field, Reader, Writer},
     hello::{Hello, NodeState},
+    repair::{
+        Age, PLACES_MAX, Parcel, RECORDS_MAX, place_from, place_number, read_ages, read_numbers,
+        read_rows, write_ages, write_numbers, write_rows,
+    },
     request::SHIPMENTS_MAX,
 };
 use crate::{
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
+    store::{Place, Row},
     ttl::Ttl,
     version::{Incarnation, Version},
 };
@@ -141,6 +146,20 @@ pub struct Refusal {
     pub wall_ms: u64,
 }
 
+/// Sums over what a node knows, and what it says of itself besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// The first second that is in the sums: that of the window, or the first of which this node
+    /// knows everything, if that is later.
+    pub from: u64,
+    /// The sums.
+    pub sums: Vec<u64>,
+    /// How long ago it last had everything that others knew; with sums of blocks.
+    pub ages: Vec<Age>,
+    /// How long the node has lived, in milliseconds.
+    pub lived_ms: u64,
+}
+
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -154,6 +173,8 @@ pub enum Response {
         state: NodeState,
         /// A number that changes with the set of nodes that it reaches.
         view: u64,
+        /// Its wall clock in milliseconds since the Unix epoch; 0 if not told.
+        wall_ms: u64,
     },
     /// Heard.
     Done,
@@ -177,6 +198,26 @@ pub enum Response {
     Written(Written),
     /// A receipt for each record of a batch, in its order.
     Replicated(Vec<Receipt>),
+    /// The sums that were asked for, in order.
+    Sums(Sums),
+    /// Versions by key.
+    Rows {
+        /// Key hashes and versions.
+        rows: Vec<Row>,
+        /// How many of the cells or keys that were asked for these are all of.
+        covered: u64,
+    },
+    /// Values and traces.
+    Records {
+        /// What was asked for.
+        parcels: Vec<Parcel>,
+        /// How many of the keys that were asked for these are all of.
+        covered: u64,
+        /// For a copy: the place of the last one, if there are more.
+        more: Option<Place>,
+        /// For a copy: where the counter of the store stands.
+        tick: u32,
+    },
     /// Nothing was done.
     Refused(Refusal),
 }
@@ -190,6 +231,9 @@ mod kind {
     pub(super) const WRITTEN: u64 = 6;
     pub(super) const REPLICATED: u64 = 7;
     pub(super) const REFUSED: u64 = 8;
+    pub(super) const SUMS: u64 = 9;
+    pub(super) const ROWS: u64 = 10;
+    pub(super) const RECORDS: u64 = 11;
 }
 
 mod tag {
@@ -209,6 +253,15 @@ mod tag {
     pub(super) const CODE: u32 = 14;
     pub(super) const TEXT: u32 = 15;
     pub(super) const WALL_MS: u32 = 16;
+    pub(super) const FROM_SECOND: u32 = 17;
+    pub(super) const SUMS: u32 = 18;
+    pub(super) const AGES: u32 = 19;
+    pub(super) const LIVED_MS: u32 = 20;
+    pub(super) const ROWS: u32 = 21;
+    pub(super) const COVERED: u32 = 22;
+    pub(super) const PARCEL: u32 = 23;
+    pub(super) const MORE: u32 = 24;
+    pub(super) const TICK: u32 = 25;
 }
 
 impl Response {
@@ -228,6 +281,9 @@ impl Response {
             Self::Written(_) => kind::WRITTEN,
             Self::Replicated(_) => kind::REPLICATED,
             Self::Refused(_) => kind::REFUSED,
+            Self::Sums(_) => kind::SUMS,
+            Self::Rows { .. } => kind::ROWS,
+            Self::Records { .. } => kind::RECORDS,
         }
     }
 
@@ -252,6 +308,11 @@ impl Response {
             Self::Found { value, metadata, .. } => value.len() + metadata.len(),
             Self::Replicated(receipts) => receipts.len() * 18,
             Self::Hello(hello) => hello.size_hint(),
+            Self::Sums(sums) => 8 * sums.sums.len() + 24 * sums.ages.len(),
+            Self::Rows { rows, .. } => 32 * rows.len(),
+            Self::Records { parcels, .. } => {
+                parcels.iter().map(|parcel| parcel.payload_bytes() + 48).sum()
+            }
             Self::Refused(refusal) => refusal.text.len().min(TEXT_BYTES_MAX),
             _ => 0,
         };
@@ -261,10 +322,11 @@ impl Response {
     fn write(&self, out: &mut Writer<'_>) {
         match self {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),
-            Self::Pong { incarnation, state, view } => {
+            Self::Pong { incarnation, state, view, wall_ms } => {
                 out.number(tag::INCARNATION, incarnation.0);
                 out.number(tag::STATE, state.to_number());
                 out.number(tag::VIEW, *view);
+                out.number(tag::WALL_MS, *wall_ms);
             }
             Self::Done => {}
             Self::Found { value, metadata, version, remaining_ms } => {
@@ -297,6 +359,28 @@ impl Response {
                 out.bytes(tag::TEXT, truncated(&refusal.text).as_bytes());
                 out.number(tag::WALL_MS, refusal.wall_ms);
             }
+            Self::Sums(sums) => {
+                out.number(tag::FROM_SECOND, sums.from);
+                write_numbers(out, tag::SUMS, &sums.sums);
+                if !sums.ages.is_empty() {
+                    write_ages(out, tag::AGES, &sums.ages);
+                }
+                out.number(tag::LIVED_MS, sums.lived_ms);
+            }
+            Self::Rows { rows, covered } => {
+                write_rows(out, tag::ROWS, rows);
+                out.number(tag::COVERED, *covered);
+            }
+            Self::Records { parcels, covered, more, tick } => {
+                for parcel in parcels {
+                    out.nested(tag::PARCEL, |out| parcel.write(out));
+                }
+                out.number(tag::COVERED, *covered);
+                if let Some(place) = more {
+                    out.number(tag::MORE, place_number(*place));
+                }
+                out.number(tag::TICK, u64::from(*tick));
+            }
         }
     }
 
@@ -326,6 +410,9 @@ impl Response {
             if *remaining_ms == 0 && late_ms > 0 {
                 return Self::NotFound { warming: false };
             }
+        }
+        if let Self::Records { parcels, .. } = &mut self {
+            parcels.iter_mut().for_each(|parcel| parcel.age(late_ms));
         }
         self
     }
@@ -392,6 +479,12 @@ struct Body {
     code: u64,
     text: String,
     wall_ms: u64,
+    sums: Sums,
+    rows: Vec<Row>,
+    covered: u64,
+    parcels: Vec<Parcel>,
+    more: Option<Place>,
+    tick: u32,
 }
 
 impl Body {
@@ -417,6 +510,20 @@ impl Body {
             tag::CODE => self.code = field.number()?,
             tag::TEXT => self.text = field.text(TEXT_BYTES_MAX)?.to_owned(),
             tag::WALL_MS => self.wall_ms = field.number()?,
+            tag::FROM_SECOND => self.sums.from = field.number()?,
+            tag::SUMS => self.sums.sums = read_numbers(field, 64 * PLACES_MAX)?,
+            tag::AGES => self.sums.ages = read_ages(field)?,
+            tag::LIVED_MS => self.sums.lived_ms = field.number()?,
+            tag::ROWS => self.rows = read_rows(field)?,
+            tag::COVERED => self.covered = field.number()?,
+            tag::PARCEL if self.parcels.len() < RECORDS_MAX => {
+                self.parcels.push(Parcel::read(field.reader())?);
+            }
+            tag::PARCEL => return Err(DecodeError::TooMany(field.tag)),
+            tag::MORE => self.more = Some(place_from(field.number()?)),
+            tag::TICK => {
+                self.tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
+            }
             _ => {}
         }
         Ok(())
@@ -431,6 +538,7 @@ impl Body {
                 incarnation: self.incarnation.ok_or(DecodeError::Missing(tag::INCARNATION))?,
                 state: NodeState::from_number(self.state),
                 view: self.view,
+                wall_ms: self.wall_ms,
             },
             kind::DONE => Response::Done,
             kind::NOT_FOUND => Response::NotFound { warming: self.warming },
@@ -446,6 +554,14 @@ impl Body {
                 text: self.text,
                 wall_ms: self.wall_ms,
             }),
+            kind::SUMS => Response::Sums(self.sums),
+            kind::ROWS => Response::Rows { rows: self.rows, covered: self.covered },
+            kind::RECORDS => Response::Records {
+                parcels: self.parcels,
+                covered: self.covered,
+                more: self.more,
+                tick: self.tick,
+            },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })
     }

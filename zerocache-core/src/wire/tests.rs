@@ -50,6 +50,7 @@ fn hello() -> Hello {
         protocol: PROTOCOL,
         features: 5,
         entries: 77,
+        session: None,
         auth: Bytes::from_static(b"later"),
         wall_ms: 1_800_000_000_000,
         node: Some(info(1)),
@@ -87,8 +88,17 @@ fn requests() -> Vec<Request> {
 fn responses() -> Vec<Response> {
     let version = Version::new(42 << 16, Incarnation(9));
     vec![
+        Response::Hello(Box::new(Hello {
+            session: Some(SessionKey::from_bytes([5; 32])),
+            ..hello()
+        })),
         Response::Hello(Box::new(hello())),
-        Response::Pong { incarnation: Incarnation(1), state: NodeState::Leaving, view: u64::MAX },
+        Response::Pong {
+            incarnation: Incarnation(1),
+            state: NodeState::Leaving,
+            view: u64::MAX,
+            wall_ms: 3,
+        },
         Response::Done,
         Response::Found {
             value: Bytes::new(),

@@ -104,10 +104,19 @@ pub(super) struct StatsBody {
     accept_errors: u64,
     refused_after_pause: u64,
     panics: u64,
+    beats_sent: u64,
+    beats_echoed: u64,
+    echoes_taken: u64,
+    datagrams_malformed: u64,
+    datagrams_foreign: u64,
+    datagrams_forged: u64,
+    datagrams_stale: u64,
+    datagrams_unsent: u64,
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
     let storage = api.runtime.storage();
+    let (datagrams, datagrams_unsent) = api.runtime.datagram_counts();
     let (stats, capacity, http) = (storage.stats(), storage.capacity(), &api.counters);
     Json(StatsBody {
         entries: stats.entries,
@@ -139,5 +148,13 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         accept_errors: http.accept_errors.get(),
         refused_after_pause: http.refused_after_pause.get(),
         panics: http.panics.get(),
+        beats_sent: datagrams.beats,
+        beats_echoed: datagrams.echoed,
+        echoes_taken: datagrams.echoes,
+        datagrams_malformed: datagrams.malformed,
+        datagrams_foreign: datagrams.foreign,
+        datagrams_forged: datagrams.forged,
+        datagrams_stale: datagrams.stale,
+        datagrams_unsent,
     })
 }

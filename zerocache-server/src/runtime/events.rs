@@ -26,6 +26,15 @@ pub(super) fn log(event: &Event) {
         Event::WritesRefused { peer, count } => tracing::warn!(
             node = %peer, count, "a node refused writes: compare the clocks of both"
         ),
+        Event::ClockMoved { by_ms, dropped } => {
+            tracing::warn!(by_ms, dropped, "this node's clock was off and is put right")
+        }
+        Event::WasOutdated { peer, given_up } => tracing::warn!(
+            node = %peer, given_up, "this node had missed too much and asked a peer about all it had"
+        ),
+        Event::Copied { source, entries } => tracing::info!(
+            node = %source, entries, "copied the entries of a peer"
+        ),
         other => tracing::info!(?other, "cluster event"),
     }
 }

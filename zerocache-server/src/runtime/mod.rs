@@ -11,8 +11,8 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,7 +26,8 @@ use tokio::{
 use zerocache_core::{
     key::Key,
     node::{
-        CallFailure, CallId, Effect, Identity, Input, Node, NodeConfig, RequestId, Snapshot, missed,
+        CallFailure, CallId, DatagramCounts, Effect, Identity, Input, Node, NodeConfig, RequestId,
+        Snapshot, missed,
     },
     time::Now,
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
@@ -43,6 +44,7 @@ pub use self::{
     responder::{FramedResponder, Responder},
     storage::{Mutexes, Storage},
 };
+use crate::datagrams::Datagrams;
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of
 /// their part, in bytes; it takes about 100 ns. Larger ones are shared.
@@ -57,9 +59,11 @@ pub struct Runtime {
     storage: Arc<Storage>,
     identity: Identity,
     transport: Arc<dyn Transport>,
+    datagrams: OnceLock<Arc<Datagrams>>,
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     state: watch::Sender<NodeState>,
+    misses_are_final: AtomicBool,
     calls: Mutex<JoinSet<()>>,
     timer: Notify,
     timer_at: AtomicU64,
@@ -77,9 +81,11 @@ impl Runtime {
         Arc::new_cyclic(|this| Self {
             identity: node.identity().clone(),
             state: watch::Sender::new(node.state()),
+            misses_are_final: AtomicBool::new(false),
             node: Mutex::new(node),
             storage,
             transport,
+            datagrams: OnceLock::new(),
             waiters: Mutex::default(),
             next_request: AtomicU64::new(0),
             calls: Mutex::default(),
@@ -89,10 +95,15 @@ impl Runtime {
         })
     }
 
+    /// Sends datagrams through this socket from now on; without one they are dropped.
+    pub fn use_datagrams(&self, datagrams: Arc<Datagrams>) {
+        let _only_the_first_counts = self.datagrams.set(datagrams);
+    }
+
     /// Reads a key.
     pub fn read(&self, key: &Key) -> Response {
         // Not the coarse clock: what it is behind would be added to the life that remains.
-        zerocache_core::node::read(&self.storage, key, clock::now(), self.state())
+        zerocache_core::node::read(&self.storage, key, clock::now(), self.misses_are_final())
     }
 
     /// Reads a key at `now` and appends the response to request `id` to a framed connection.
@@ -118,7 +129,7 @@ impl Runtime {
         let response = match larger {
             Some(None) => return,
             Some(Some(response)) => response,
-            None => missed(self.state()),
+            None => missed(self.misses_are_final()),
         };
         line.send(header, &Answer(&response), Flush::Later);
     }
@@ -189,10 +200,15 @@ impl Runtime {
 
     /// Hands an input to the node.
     pub fn input(&self, input: Input) {
+        self.inputs([input]);
+    }
+
+    /// Hands inputs that came together to the node.
+    pub fn inputs(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut effects = Vec::new();
         {
             let mut node = self.node.lock();
-            node.handle(clock::now(), input, &mut effects);
+            node.handle_all(clock::now(), inputs, &mut effects);
             self.note(&node);
         }
         self.perform(effects);
@@ -227,9 +243,19 @@ impl Runtime {
         self.node.lock().snapshot(clock::now())
     }
 
+    /// What became of datagrams, and how many could not be sent.
+    pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
+        let unsent = self.datagrams.get().map_or(0, |datagrams| datagrams.unsent());
+        (self.node.lock().datagram_counts(), unsent)
+    }
+
     /// The node's readiness.
     pub fn state(&self) -> NodeState {
         *self.state.borrow()
+    }
+
+    fn misses_are_final(&self) -> bool {
+        self.misses_are_final.load(Ordering::Relaxed)
     }
 
     /// The node's readiness, to wait for a change.
@@ -257,6 +283,7 @@ impl Runtime {
         if node.next_deadline().as_millis() < self.timer_at.load(Ordering::Relaxed) {
             self.timer.notify_one();
         }
+        self.misses_are_final.store(node.misses_are_final(), Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
             before != *state
@@ -276,9 +303,16 @@ impl Runtime {
                 Effect::Call { call, to, message, timeout_ms } => {
                     self.run_call(call, to, message, Duration::from_millis(timeout_ms));
                 }
+                Effect::Datagram { to, bytes } => {
+                    if let Some(datagrams) = self.datagrams.get() {
+                        datagrams.send(to, &bytes);
+                    }
+                }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
                 }
+                // There is no snapshot to read.
+                Effect::Restore => self.input(Input::RestoreEnded(None)),
                 Effect::Event(event) => events::log(&event),
             }
         }

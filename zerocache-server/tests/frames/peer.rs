@@ -63,6 +63,8 @@ pub fn node() -> Arc<Frames> {
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
         features: features::ALL,
+        has_snapshot: false,
+        secret: [7; 32],
     };
     let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
     Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), MESSAGE_BYTES_MAX)

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     entry::{Change, Record},
     version::Version,
-    wire::{Receipt, Shipment, Status, cluster_id},
+    wire::{Receipt, Shipment, Status, cluster_id, features},
 };
 
 #[test]
@@ -223,7 +223,9 @@ fn a_lone_relay_that_pauses_misses_nothing() {
 
 #[test]
 fn an_overloaded_peer_gets_its_writes_later() {
-    let mut network = Network::six();
+    let mut network = Network::default();
+    network.without = features::REPAIR;
+    let mut network = network.with_six();
     network.refusing.extend([2, 3, 4].map(|n| (address(n), RefusalCode::Overloaded)));
     let id = network.put(1, "k", "v", Ack::Local);
     assert_eq!(network.written(id).map(|w| w.status), Some(Status::Stored));

@@ -1,5 +1,7 @@
 //! The rules of membership and fan-out, on a virtual network.
 
 mod fanout;
+mod heartbeat;
 mod membership;
 mod network;
+mod repair;

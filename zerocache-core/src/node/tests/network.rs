@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::{
-    store::{Capacity, SingleThread},
+    store::{Capacity, RETENTION_MS, SingleThread},
     wire::{Shipment, Written, features},
 };
 
@@ -28,6 +28,7 @@ enum Packet {
     Request { from: SocketAddr, call: CallId, message: Bytes },
     Response { call: CallId, sent_ms: u64, response: Bytes },
     Failure { call: CallId, failure: CallFailure },
+    Datagram { from: SocketAddr, bytes: Bytes },
 }
 
 #[derive(Default)]
@@ -39,6 +40,17 @@ pub(super) struct Network {
     pub(super) refusing: BTreeMap<SocketAddr, RefusalCode>,
     /// Nodes that take no message above this many bytes.
     pub(super) small: BTreeMap<SocketAddr, usize>,
+    /// Abilities that nodes started from now on lack.
+    pub(super) without: u64,
+    /// Pairs `(from, to)` between which nothing passes in this direction.
+    pub(super) cut: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// How many of a hundred datagrams are lost.
+    pub(super) loss_percent: u64,
+    /// How many of a hundred requests are answered too late or not at all.
+    pub(super) call_loss_percent: u64,
+    /// Datagrams that were sent, lost ones included.
+    pub(super) datagrams: u64,
+    random: u64,
     queue: BTreeMap<(u64, u64), (SocketAddr, Packet)>,
     serial: u64,
     timeouts: BTreeMap<(SocketAddr, CallId), u64>,
@@ -46,6 +58,14 @@ pub(super) struct Network {
     pub(super) answers: BTreeMap<RequestId, Response>,
     pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<Shipment>)>,
     pub(super) events: Vec<(SocketAddr, Event)>,
+    /// What stores of nodes started from now on hold, if not the usual.
+    pub(super) capacity: Option<Capacity>,
+    /// How long nodes started from now on keep traces, if not as long as usual.
+    pub(super) retention_ms: Option<u64>,
+    /// How far the clocks of nodes are ahead, in milliseconds.
+    pub(super) ahead_ms: BTreeMap<SocketAddr, u64>,
+    /// Bytes of messages sent so far.
+    pub(super) bytes: u64,
 }
 
 pub(super) fn address(n: u64) -> SocketAddr {
@@ -59,6 +79,22 @@ pub(super) fn key(name: &str) -> Key {
 impl Network {
     pub(super) fn now(&self) -> Now {
         Now::new(self.now_ms, WALL_MS + self.now_ms)
+    }
+
+    fn now_at(&self, at: SocketAddr) -> Now {
+        let ahead_ms = self.ahead_ms.get(&at).copied().unwrap_or(0);
+        Now::new(self.now_ms, WALL_MS + self.now_ms + ahead_ms)
+    }
+
+    /// Cuts the link between two nodes, or joins it again.
+    pub(super) fn set_link(&mut self, a: u64, b: u64, is_up: bool) {
+        for link in [(address(a), address(b)), (address(b), address(a))] {
+            if is_up {
+                self.cut.remove(&link)
+            } else {
+                self.cut.insert(link)
+            };
+        }
     }
 
     pub(super) fn start_in(
@@ -83,11 +119,15 @@ impl Network {
             limits: Limits::default(),
             warm_max_ms: 60_000,
             outbox_bytes_max: 1 << 20,
-            features: features::ALL,
+            features: features::ALL & !self.without,
+            has_snapshot: false,
+            secret: [n as u8; 32],
         };
-        let store = Store::new(Capacity { entries_max: 10_000, bytes_max: 1 << 20 });
+        let usual = Capacity { entries_max: 10_000, bytes_max: 1 << 20 };
+        let store = Store::new(self.capacity.unwrap_or(usual))
+            .with_retention(self.retention_ms.unwrap_or(RETENTION_MS));
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
-        let node = Node::new(config, Arc::new(store), self.now());
+        let node = Node::new(config, Arc::new(store), self.now_at(address(n)));
         self.nodes.insert(address(n), node);
         let seeds = seeds.iter().map(|seed| address(*seed)).collect();
         self.input(address(n), Input::Proposed(seeds));
@@ -100,7 +140,12 @@ impl Network {
 
     /// Three regions of two nodes, all found through node 1.
     pub(super) fn six() -> Self {
-        let mut network = Self::default();
+        Self::default().with_six()
+    }
+
+    /// The same nodes in this network.
+    pub(super) fn with_six(self) -> Self {
+        let mut network = self;
         for (n, region) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c")] {
             network.start(n, region, &[1]);
         }
@@ -109,7 +154,7 @@ impl Network {
     }
 
     pub(super) fn input(&mut self, at: SocketAddr, input: Input) {
-        let now = self.now();
+        let now = self.now_at(at);
         let Some(node) = self.nodes.get_mut(&at) else {
             return;
         };
@@ -128,6 +173,10 @@ impl Network {
                 }
                 self.timeouts.insert((at, call), self.now_ms + timeout_ms);
                 let message = message.encode(self.now().mono);
+                self.bytes += message.len() as u64;
+                if self.cut.contains(&(at, to)) || self.is_lost(self.call_loss_percent) {
+                    return;
+                }
                 let packet = if self.nodes.contains_key(&to) {
                     (to, Packet::Request { from: at, call, message })
                 } else {
@@ -136,8 +185,10 @@ impl Network {
                 self.post(packet);
             }
             Effect::Respond { id, response } => match self.reply_to.remove(&(at, id)) {
+                Some((to, _, _)) if self.cut.contains(&(at, to)) => {}
                 Some((to, call, sent_ms)) => {
                     let response = response.encode();
+                    self.bytes += response.len() as u64;
                     self.post((to, Packet::Response { call, sent_ms, response }));
                 }
                 None => {
@@ -145,14 +196,48 @@ impl Network {
                     assert!(earlier.is_none(), "two answers to {id:?}");
                 }
             },
+            Effect::Datagram { to, bytes } => {
+                self.datagrams += 1;
+                let lost = self.is_lost(self.loss_percent) || self.cut.contains(&(at, to));
+                if !lost && self.nodes.contains_key(&to) {
+                    self.post((to, Packet::Datagram { from: at, bytes }));
+                }
+            }
             Effect::Event(event) => self.events.push((at, event)),
-            Effect::State(_) => {}
+            Effect::State(_) | Effect::Restore => {}
         }
+    }
+
+    /// Draws whether something is lost.
+    fn is_lost(&mut self, percent: u64) -> bool {
+        // The multiplier of Knuth's MMIX; the high bits are random enough for a test.
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 33) % 100 < percent
     }
 
     fn post(&mut self, packet: (SocketAddr, Packet)) {
         self.serial += 1;
         self.queue.insert((self.now_ms + DELAY_MS, self.serial), packet);
+    }
+
+    /// Runs until `done`, and says how long that took in milliseconds.
+    pub(super) fn run_until(&mut self, most_ms: u64, done: impl Fn(&Self) -> bool) -> u64 {
+        let start = self.now_ms;
+        while !done(self) {
+            assert!(self.now_ms - start < most_ms, "not within {most_ms} ms");
+            self.run(1);
+        }
+        self.now_ms - start
+    }
+
+    /// How often each node said that the other was silent, and that it answered.
+    pub(super) fn changes(&self, from: u64, to: u64) -> (usize, usize) {
+        let mine = self.events.iter().filter(|(at, _)| *at == address(from));
+        mine.fold((0, 0), |(downs, ups), (_, event)| match event {
+            Event::MemberDown(_, at) if *at == address(to) => (downs + 1, ups),
+            Event::MemberUp(_, at) if *at == address(to) => (downs, ups + 1),
+            _ => (downs, ups),
+        })
     }
 
     pub(super) fn run(&mut self, ms: u64) {
@@ -209,6 +294,7 @@ impl Network {
                 let elapsed_us = (self.now_ms - sent_ms) * 1_000;
                 self.end_call(to, call, Ok(Response::decode(response).unwrap()), elapsed_us);
             }
+            Packet::Datagram { from, bytes } => self.input(to, Input::Datagram { from, bytes }),
             Packet::Failure { call, failure } => self.end_call(to, call, Err(failure), 0),
         }
     }

@@ -103,6 +103,7 @@ fn said(node: Option<SocketAddr>) -> Hello {
         protocol: PROTOCOL,
         features: 0,
         entries: 0,
+        session: None,
         auth: Bytes::new(),
         wall_ms: 0,
         node,

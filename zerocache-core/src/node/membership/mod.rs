@@ -1,16 +1,16 @@
-//! Who is there: dialling, handshakes, pings, silence, leaving.
+//! Who is there: pings, silence, leaving.
 
-use alloc::{boxed::Box, vec::Vec};
-use core::net::SocketAddr;
+mod handshake;
+
+use alloc::vec::Vec;
 
 use super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
     cluster::Reach,
-    name::check_region,
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, RefusalCode, Request, Response},
+    wire::{NodeInfo, NodeState, RefusalCode, Request, Response},
 };
 
 /// How long a handshake or ping may take, in milliseconds.
@@ -18,6 +18,11 @@ const PING_TIMEOUT_MS: u64 = 1_000;
 
 /// For how long a node that only says that it is overloaded counts as alive, in milliseconds.
 const OVERLOADED_MS_MAX: u64 = 10_000;
+
+/// For how long echoes keep a member in the rotation that answers nothing on the connection, in
+/// milliseconds. Where 30 % is lost a connection stands still, is given up and dialled again, which
+/// can take longer than ten seconds; a node that cannot be written to is of no use for much longer.
+const ECHOES_MS_MAX: u64 = 30_000;
 
 /// How often a local peer is asked whether it lives, in milliseconds.
 const PING_LOCAL_MS: u64 = 500;
@@ -41,12 +46,10 @@ const HELLO_DOUBLINGS_MAX: u32 = 6;
 /// After a member came up, all are asked this soon whether they know the same ones, in milliseconds.
 const SPREAD_MS: u64 = 50;
 
-/// Most nodes remembered that introduced themselves before they were reached.
-const GREETERS_MAX: usize = 1024;
-
 impl<L: LockFamily> Node<L> {
     pub(super) fn tick_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.dial(now, out);
+        self.tick_heartbeats(now, out);
         let mut due = Vec::new();
         let mut gone = Vec::new();
         let mut silent = Vec::new();
@@ -89,137 +92,6 @@ impl<L: LockFamily> Node<L> {
         self.ranking.update(&self.view.region_latencies(&self.config.info.region));
     }
 
-    fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for address in self.view.candidates_mut().take_due(now.mono) {
-            let hello = Request::Hello(Box::new(self.hello(now, false)));
-            self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
-        }
-    }
-
-    /// This node's part of a handshake; the members that it reaches go into a response.
-    pub(super) fn hello(&self, now: Now, with_members: bool) -> Hello {
-        let mut node = self.config.info.clone();
-        node.state = self.state;
-        let members = self.view.members().filter(|m| with_members && m.takes_writes());
-        Hello {
-            cluster: self.config.cluster.clone(),
-            protocol: PROTOCOL,
-            features: self.config.features,
-            entries: self.store.count(),
-            auth: bytes::Bytes::new(),
-            wall_ms: now.wall_ms,
-            region: node.region.clone(),
-            node: Some(node),
-            members: members.take(MEMBERS_MAX).map(|m| m.info.clone()).collect(),
-        }
-    }
-
-    /// Somebody introduced itself.
-    pub(super) fn greeted(&mut self, now: Now, hello: Hello, out: &mut Vec<Effect>) -> Response {
-        if hello.cluster != self.config.cluster {
-            let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
-            return Response::refused(RefusalCode::WrongCluster, text);
-        }
-        if let Some(node) =
-            hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
-        {
-            if let Err(error) = check_region(&node.region) {
-                return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
-            }
-            self.note_greeter(node.incarnation);
-            self.note_abilities(node.incarnation, hello.features, hello.entries);
-            let known = self.view.member(node.incarnation);
-            if known.is_some_and(|member| member.reach == Reach::Reachable) {
-                self.update_info(now, node, out);
-            } else {
-                for address in node.addresses {
-                    self.view.candidates_mut().propose_again(address, now.mono);
-                }
-                self.wake_by(self.view.candidates().next_dial());
-            }
-        }
-        Response::Hello(Box::new(self.hello(now, true)))
-    }
-
-    fn note_greeter(&mut self, id: Incarnation) {
-        if let Some(member) = self.view.member_mut(id) {
-            member.greeted = true;
-        } else if !self.greeters.contains(&id) {
-            if self.greeters.len() >= GREETERS_MAX {
-                self.greeters.remove(0);
-            }
-            self.greeters.push(id);
-        }
-    }
-
-    /// A handshake with a new address ended.
-    pub(super) fn hello_answered(
-        &mut self,
-        now: Now,
-        address: SocketAddr,
-        result: Result<Response, CallFailure>,
-        elapsed_us: u64,
-        out: &mut Vec<Effect>,
-    ) {
-        match result {
-            Ok(Response::Hello(hello)) => self.shake_hands(now, address, *hello, elapsed_us, out),
-            Ok(Response::Refused(refusal)) => {
-                if refusal.code == RefusalCode::WrongCluster {
-                    self.view.candidates_mut().rest(address, now.mono);
-                    out.push(Effect::Event(Event::OtherCluster { address, text: refusal.text }));
-                } else {
-                    self.view.candidates_mut().failed(address, now.mono);
-                }
-            }
-            Ok(_) | Err(_) => self.view.candidates_mut().failed(address, now.mono),
-        }
-        self.wake_by(self.view.candidates().next_dial());
-    }
-
-    fn shake_hands(
-        &mut self,
-        now: Now,
-        address: SocketAddr,
-        hello: Hello,
-        elapsed_us: u64,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(info) = hello.node else {
-            return self.view.candidates_mut().failed(address, now.mono);
-        };
-        if hello.cluster != self.config.cluster {
-            self.view.candidates_mut().rest(address, now.mono);
-            let text = alloc::format!("a node of the cluster {:?}", hello.cluster);
-            return out.push(Effect::Event(Event::OtherCluster { address, text }));
-        }
-        if info.incarnation == self.config.info.incarnation {
-            return self.view.candidates_mut().rest(address, now.mono);
-        }
-        let id = info.incarnation;
-        for old in self.view.yielding(id, address) {
-            self.forget(now, old, out);
-        }
-        self.view.shook_hands(info.clone(), address, now.mono);
-        self.update_info(now, info, out);
-        self.note_abilities(id, hello.features, hello.entries);
-        if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
-            self.greeters.swap_remove(at);
-            self.note_greeter(id);
-        }
-        if let Some(member) = self.view.member_mut(id) {
-            member.latency.sample(elapsed_us);
-        }
-        self.learn(now, hello.members);
-        self.heard(now, id, out);
-    }
-
-    /// Takes over what a member said in a handshake beyond who it is.
-    fn note_abilities(&mut self, id: Incarnation, features: u64, entries: u64) {
-        if let Some(member) = self.view.member_mut(id) {
-            (member.features, member.entries) = (features, entries);
-        }
-    }
-
     /// Takes over what a member says of itself.
     fn update_info(&mut self, now: Now, info: NodeInfo, out: &mut Vec<Effect>) {
         let (id, state) = (info.incarnation, info.state);
@@ -246,21 +118,7 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Takes note of nodes that another node reaches.
-    fn learn(&mut self, now: Now, members: Vec<NodeInfo>) {
-        for info in members {
-            let own = info.incarnation == self.config.info.incarnation;
-            if own || self.view.member(info.incarnation).is_some() {
-                continue;
-            }
-            for address in info.addresses {
-                self.view.propose(address, now.mono);
-            }
-        }
-        self.wake_by(self.view.candidates().next_dial());
-    }
-
-    /// A member gave a sign of life.
+    /// A member answered on the connection.
     pub(super) fn heard(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
         let Some(member) = self.view.member_mut(id) else {
             return;
@@ -269,14 +127,43 @@ impl<L: LockFamily> Node<L> {
         member.answered = now.mono;
         member.suspect = false;
         if member.reach == Reach::Unreachable {
-            member.reach = Reach::Reachable;
-            member.since = now.mono;
-            let event = Event::MemberUp(member.info.clone(), member.address);
-            out.push(Effect::Event(event));
-            self.outboxes.entry(id).or_default();
-            self.ask_around(now);
-            self.ranking.update(&self.view.region_latencies(&self.config.info.region));
+            member.pulse.answered(now.mono);
+            self.try_return(now, id, out);
         }
+    }
+
+    /// A beat that was sent to a member at `sent` was echoed. For a while that is enough to stay.
+    pub(super) fn echoed(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        sent: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(member) = self.view.member_mut(id) else { return };
+        if member.reach == Reach::Unreachable {
+            self.try_return(now, id, out);
+        } else if now.mono.since_ms(member.answered) < ECHOES_MS_MAX {
+            member.heard = member.heard.max(sent);
+        }
+    }
+
+    /// Takes a member that is out back into the rotation, if it shows enough of life.
+    fn try_return(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        let Some(member) = self.view.member_mut(id) else { return };
+        if member.reach == Reach::Reachable || !member.pulse.may_return(now.mono) {
+            return;
+        }
+        member.pulse.returned();
+        member.reach = Reach::Reachable;
+        member.since = now.mono;
+        member.heard = now.mono;
+        let event = Event::MemberUp(member.info.clone(), member.address);
+        out.push(Effect::Event(event));
+        self.outboxes.entry(id).or_default();
+        self.partner_up(now, id);
+        self.ask_around(now);
+        self.ranking.update(&self.view.region_latencies(&self.config.info.region));
     }
 
     /// Somebody at a member's address has too much to do. For a while that is a sign of life; then it
@@ -308,8 +195,9 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         match result {
-            Ok(Response::Pong { incarnation, state, view }) if incarnation == id => {
+            Ok(Response::Pong { incarnation, state, view, wall_ms }) if incarnation == id => {
                 self.heard(now, id, out);
+                self.note_clock(now, id, wall_ms, elapsed_us);
                 self.pong(now, id, state, view, elapsed_us, out);
             }
             Ok(Response::Pong { .. }) => self.replaced(now, id, out),
@@ -347,39 +235,6 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Does the whole handshake with a member again, to learn of the members that it knows.
-    fn greet(&mut self, now: Now, member: Incarnation, address: SocketAddr, out: &mut Vec<Effect>) {
-        if let Some(member) = self.view.member_mut(member) {
-            member.last_hello = now.mono;
-            member.greetings += 1;
-        }
-        let hello = Request::Hello(Box::new(self.hello(now, false)));
-        let to = (address, Some(member));
-        self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
-    }
-
-    pub(super) fn greet_answered(
-        &mut self,
-        now: Now,
-        id: Incarnation,
-        result: Result<Response, CallFailure>,
-        out: &mut Vec<Effect>,
-    ) {
-        let Ok(Response::Hello(hello)) = result else {
-            return;
-        };
-        let hello = *hello;
-        match hello.node {
-            Some(info) if info.incarnation == id => {
-                self.heard(now, id, out);
-                self.update_info(now, info, out);
-                self.note_abilities(id, hello.features, hello.entries);
-                self.learn(now, hello.members);
-            }
-            _ => self.replaced(now, id, out),
-        }
-    }
-
     /// Another node, or none of this cluster, answers at the address of a member: it is gone.
     fn replaced(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
         if let Some(member) = self.view.member(id) {
@@ -406,6 +261,7 @@ impl<L: LockFamily> Node<L> {
     pub(super) fn suspect(&mut self, id: Incarnation) {
         if let Some(member) = self.view.member_mut(id) {
             member.suspect = true;
+            member.pulse.failed();
         }
     }
 
@@ -416,6 +272,7 @@ impl<L: LockFamily> Node<L> {
         if member.info.state == NodeState::Leaving {
             return self.forget(now, id, out);
         }
+        member.pulse.went_down(now.mono, member.since);
         member.reach = Reach::Unreachable;
         member.since = now.mono;
         let (info, address) = (member.info.clone(), member.address);
@@ -423,6 +280,7 @@ impl<L: LockFamily> Node<L> {
             self.view.propose(*other, now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
+        self.partner_gone(id);
         self.close_outbox(now, id, out);
     }
 
@@ -432,6 +290,7 @@ impl<L: LockFamily> Node<L> {
             member.reach = Reach::Unreachable;
         }
         self.close_outbox(now, id, out);
+        self.partner_gone(id);
         if let Some(member) = self.view.remove(id) {
             out.push(Effect::Event(Event::MemberForgotten(member.info)));
         }
@@ -458,21 +317,21 @@ impl<L: LockFamily> Node<L> {
         self.wake = now.mono;
     }
 
-    /// In sync is a node that shook hands with every local peer that it reaches.
+    /// Whether the node is in sync by now.
     pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.state != NodeState::Warming {
             return;
         }
-        let ready_at: Instant = self.started.plus_ms(self.config.warm_max_ms);
-        let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
-        let complete = self.settled && introduced && !self.view.candidates().has_fresh();
-        if complete || now.mono >= ready_at {
+        let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
+        if self.come_up(now, out) || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);
+            self.judge_misses(now);
         }
     }
 
-    fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
+    pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
+        self.misses_are_final &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }
 }

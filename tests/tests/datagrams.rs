@@ -1,0 +1,84 @@
+//! Heartbeats as datagrams on the port number of the listener, and nodes without them.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use zerocache_tests::cluster::Cluster;
+use zerocache_tests::node::Node;
+use zerocache_tests::poll::until_true;
+use zerocache_tests::setup::{Setup, own_address};
+
+fn is_out(observer: &Node, other: SocketAddr) -> bool {
+    let of = |(address, state): &(SocketAddr, String)| *address == other && state == "unreachable";
+    observer.cluster().iter().any(of)
+}
+
+/// Waits until all of `observers` have `other` out. How soon is tested on a virtual network.
+fn wait_until_out(observers: &[&Node], other: SocketAddr) {
+    until_true("a silent node to be out everywhere", || {
+        observers.iter().all(|node| is_out(node, other))
+    });
+}
+
+#[test]
+fn nodes_echo_each_other_and_a_frozen_one_is_out_in_time() {
+    let mut cluster = Cluster::start(&["oslo", "oslo", "rome"]);
+    for node in &cluster.nodes {
+        until_true("echoes from both others", || node.stat("echoes_taken") > 20);
+        assert_eq!(node.stat("datagrams_forged") + node.stat("datagrams_malformed"), 0);
+        assert!(!node.log().contains("no datagrams"));
+    }
+    cluster[1].freeze();
+    let frozen = cluster[1].address();
+    wait_until_out(&[&cluster[0], &cluster[2]], frozen);
+    cluster[1].thaw();
+    cluster.wait_until_joined();
+}
+
+#[test]
+fn what_is_not_authentic_is_dropped_and_counted() {
+    let cluster = Cluster::start(&["oslo", "oslo"]);
+    let node = &cluster[0];
+    let (own, peer) = (node.lives()[0].clone(), cluster[1].lives()[0].clone());
+    let number = |life: &str| u64::from_str_radix(life, 16).unwrap().to_be_bytes();
+    let socket = UdpSocket::bind((own_address(), 0)).unwrap();
+    // Version, from, to, kind, sequence, time, and a MAC of zeroes.
+    let mut forged = vec![1];
+    forged.extend(number(&peer));
+    forged.extend(number(&own));
+    forged.push(1);
+    forged.extend([0xff; 8]);
+    forged.extend([0; 8 + 16]);
+    let mut foreign = forged.clone();
+    foreign[9..17].copy_from_slice(&number(&peer));
+    until_true("the counters of dropped datagrams", || {
+        for bytes in [&forged[..], &foreign, b"x", &[1; 1_400]] {
+            socket.send_to(bytes, node.address()).unwrap();
+        }
+        let names = ["datagrams_forged", "datagrams_foreign", "datagrams_malformed"];
+        names.iter().all(|name| node.stat(name) > 0)
+    });
+    let mut room = [0; 64];
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv_from(&mut room).is_err(), "a stranger was answered");
+    cluster.wait_until_joined();
+}
+
+#[test]
+fn a_node_without_the_udp_port_uses_its_connections() {
+    // The port number is taken for datagrams before the node starts, and free for its listener.
+    let address = SocketAddr::new(own_address(), 0);
+    let taken = UdpSocket::bind(address).unwrap();
+    let first = Setup { listen: taken.local_addr().unwrap(), ..Setup::new("oslo") }.start();
+    assert!(first.log().contains("no datagrams"), "{}", first.log());
+    let seed = first.address();
+    let second = Setup::new("oslo").flag("--seed", seed).start();
+    let third = Setup::new("rome").flag("--seed", seed).start();
+    let mut cluster = Cluster { nodes: vec![first, second, third] };
+    cluster.wait_until_joined();
+    until_true("echoes between the others", || cluster[1].stat("echoes_taken") > 20);
+    assert_eq!(cluster[0].stat("beats_sent") + cluster[0].stat("echoes_taken"), 0);
+    cluster[0].freeze();
+    wait_until_out(&[&cluster[1], &cluster[2]], seed);
+    cluster[0].thaw();
+    cluster.wait_until_joined();
+}

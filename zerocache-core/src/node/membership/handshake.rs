@@ -1,0 +1,228 @@
+//! Dialling and handshakes: who stands at an address, and whom it knows.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::net::SocketAddr;
+
+use super::{
+    super::{Call, CallFailure, Effect, Event, Node},
+    PING_TIMEOUT_MS,
+};
+use crate::{
+    cluster::Reach,
+    name::check_region,
+    store::LockFamily,
+    time::Now,
+    version::Incarnation,
+    wire::{
+        Hello, MEMBERS_MAX, NodeInfo, PROTOCOL, RefusalCode, Request, Response, SessionKey,
+        features,
+    },
+};
+
+/// Most nodes remembered that introduced themselves before they were reached.
+const GREETERS_MAX: usize = 1024;
+
+impl<L: LockFamily> Node<L> {
+    pub(super) fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for address in self.view.candidates_mut().take_due(now.mono) {
+            let hello = Request::Hello(Box::new(self.hello(now, false)));
+            self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
+        }
+    }
+
+    /// This node's part of a handshake; the members that it reaches go into a response.
+    pub(in crate::node) fn hello(&self, now: Now, with_members: bool) -> Hello {
+        let mut node = self.config.info.clone();
+        node.state = self.state;
+        let members = self.view.members().filter(|m| with_members && m.takes_writes());
+        Hello {
+            cluster: self.config.cluster.clone(),
+            protocol: PROTOCOL,
+            features: self.config.features,
+            entries: self.store.count(),
+            session: None,
+            auth: bytes::Bytes::new(),
+            wall_ms: now.wall_ms,
+            region: node.region.clone(),
+            node: Some(node),
+            members: members.take(MEMBERS_MAX).map(|m| m.info.clone()).collect(),
+        }
+    }
+
+    /// Somebody introduced itself.
+    pub(in crate::node) fn greeted(
+        &mut self,
+        now: Now,
+        hello: Hello,
+        out: &mut Vec<Effect>,
+    ) -> Response {
+        if hello.cluster != self.config.cluster {
+            let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
+            return Response::refused(RefusalCode::WrongCluster, text);
+        }
+        let mut session = None;
+        if let Some(node) =
+            hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
+        {
+            session = self.session_for(node.incarnation);
+            if let Err(error) = check_region(&node.region) {
+                return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
+            }
+            self.note_greeter(node.incarnation);
+            self.note_abilities(node.incarnation, hello.features, hello.entries);
+            let known = self.view.member(node.incarnation);
+            if known.is_some_and(|member| member.reach == Reach::Reachable) {
+                self.update_info(now, node, out);
+            } else {
+                for address in node.addresses {
+                    self.view.candidates_mut().propose_again(address, now.mono);
+                }
+                self.wake_by(self.view.candidates().next_dial());
+            }
+        }
+        Response::Hello(Box::new(Hello { session, ..self.hello(now, true) }))
+    }
+
+    fn note_greeter(&mut self, id: Incarnation) {
+        if let Some(member) = self.view.member_mut(id) {
+            member.greeted = true;
+        } else if !self.greeters.contains(&id) {
+            if self.greeters.len() >= GREETERS_MAX {
+                self.greeters.remove(0);
+            }
+            self.greeters.push(id);
+        }
+    }
+
+    /// A handshake with a new address ended.
+    pub(in crate::node) fn hello_answered(
+        &mut self,
+        now: Now,
+        address: SocketAddr,
+        result: Result<Response, CallFailure>,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        match result {
+            Ok(Response::Hello(hello)) => self.shake_hands(now, address, *hello, elapsed_us, out),
+            Ok(Response::Refused(refusal)) => {
+                if refusal.code == RefusalCode::WrongCluster {
+                    self.view.candidates_mut().rest(address, now.mono);
+                    out.push(Effect::Event(Event::OtherCluster { address, text: refusal.text }));
+                } else {
+                    self.view.candidates_mut().failed(address, now.mono);
+                }
+            }
+            Ok(_) | Err(_) => self.view.candidates_mut().failed(address, now.mono),
+        }
+        self.wake_by(self.view.candidates().next_dial());
+    }
+
+    fn shake_hands(
+        &mut self,
+        now: Now,
+        address: SocketAddr,
+        hello: Hello,
+        elapsed_us: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(info) = hello.node else {
+            return self.view.candidates_mut().failed(address, now.mono);
+        };
+        if hello.cluster != self.config.cluster {
+            self.view.candidates_mut().rest(address, now.mono);
+            let text = alloc::format!("a node of the cluster {:?}", hello.cluster);
+            return out.push(Effect::Event(Event::OtherCluster { address, text }));
+        }
+        if info.incarnation == self.config.info.incarnation {
+            return self.view.candidates_mut().rest(address, now.mono);
+        }
+        let id = info.incarnation;
+        for old in self.view.yielding(id, address) {
+            self.forget(now, old, out);
+        }
+        self.view.shook_hands(info.clone(), address, now.mono);
+        self.update_info(now, info, out);
+        self.note_abilities(id, hello.features, hello.entries);
+        self.note_session(id, hello.session);
+        if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
+            self.greeters.swap_remove(at);
+            self.note_greeter(id);
+        }
+        if let Some(member) = self.view.member_mut(id) {
+            member.latency.sample(elapsed_us);
+        }
+        self.note_clock(now, id, hello.wall_ms, elapsed_us);
+        self.learn(now, hello.members);
+        self.heard(now, id, out);
+    }
+
+    /// Takes over what a member said in a handshake beyond who it is.
+    fn note_abilities(&mut self, id: Incarnation, features: u64, entries: u64) {
+        if let Some(member) = self.view.member_mut(id) {
+            (member.features, member.entries) = (features, entries);
+        }
+    }
+
+    /// Takes over the key for datagrams to a member.
+    fn note_session(&mut self, id: Incarnation, session: Option<SessionKey>) {
+        if let Some(member) = self.view.member_mut(id) {
+            let both = member.features & self.config.features & features::DATAGRAMS != 0;
+            member.pulse.key = session.filter(|_| both);
+        }
+    }
+
+    /// Takes note of nodes that another node reaches.
+    fn learn(&mut self, now: Now, members: Vec<NodeInfo>) {
+        for info in members {
+            let own = info.incarnation == self.config.info.incarnation;
+            if own || self.view.member(info.incarnation).is_some() {
+                continue;
+            }
+            for address in info.addresses {
+                self.view.propose(address, now.mono);
+            }
+        }
+        self.wake_by(self.view.candidates().next_dial());
+    }
+
+    /// Does the whole handshake with a member again, to learn of the members that it knows.
+    pub(super) fn greet(
+        &mut self,
+        now: Now,
+        member: Incarnation,
+        address: SocketAddr,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(member) = self.view.member_mut(member) {
+            member.last_hello = now.mono;
+            member.greetings += 1;
+        }
+        let hello = Request::Hello(Box::new(self.hello(now, false)));
+        let to = (address, Some(member));
+        self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
+    }
+
+    pub(in crate::node) fn greet_answered(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        result: Result<Response, CallFailure>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Ok(Response::Hello(hello)) = result else {
+            return;
+        };
+        let hello = *hello;
+        match hello.node {
+            Some(info) if info.incarnation == id => {
+                self.heard(now, id, out);
+                self.update_info(now, info, out);
+                self.note_abilities(id, hello.features, hello.entries);
+                self.note_session(id, hello.session);
+                self.learn(now, hello.members);
+            }
+            _ => self.replaced(now, id, out),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Repair: a node finds out what it lacks of what others know, and copies that.
+//!
+//! Each node pulls for itself; nobody pushes. A *round* with one partner compares sums over the versions
+//! of both (`round.rs`), asks for the rows where these differ, and fetches what is newer there. Rounds
+//! run with each local peer every second, and with one node of each other region in turns of five
+//! seconds, by one node of this region (`schedule.rs`). What a round brings into a region spreads by
+//! the rounds inside it.
+//!
+//! Invariants: nothing outside the window of the sums is taken for missing, except by a node that is
+//! outdated (`ages.rs`); at most one round with each partner, one question and a few fetches in each;
+//! what is fetched per second is bounded; with everybody idle and equal, sums are all that travels.
+
+mod ages;
+mod round;
+mod schedule;
+mod serve;
+mod start;
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+pub use self::start::Memory;
+pub(in crate::node) use self::start::Start;
+use self::{ages::Ages, round::Round, schedule::Turn};
+use super::{CallFailure, CallId, Effect, Node};
+use crate::{
+    cluster::Member,
+    key::KeyHash,
+    store::LockFamily,
+    time::{Instant, Now},
+    version::{Incarnation, Version},
+    wire::{NodeState, Response, features},
+};
+
+/// Most bytes of values that a node fetches from its region in a second, and from others: what links
+/// of 1 Gbit/s and 200 Mbit/s carry.
+const LOCAL_BYTES_PER_MS: u64 = 125_000;
+const FAR_BYTES_PER_MS: u64 = 25_000;
+
+/// What repair did, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RepairCounts {
+    /// Rounds that ended with nothing left that the partner knew better.
+    pub rounds: u64,
+    /// Rounds that ended early: the partner did not answer, or another round was fetching the same.
+    pub rounds_cut: u64,
+    /// Values fetched.
+    pub records: u64,
+    /// Bytes of their keys, values and metadata.
+    pub bytes: u64,
+    /// Traces fetched.
+    pub traces: u64,
+    /// Entries copied at the start.
+    pub copied: u64,
+    /// Values given up because this node was outdated and its partner did not have them.
+    pub given_up: u64,
+    /// Times that this node was outdated.
+    pub outdated: u64,
+}
+
+/// What a node asked of another one for repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The next question of a round.
+    Question,
+    /// Values.
+    Fetch,
+    /// Part of a copy.
+    Copy,
+}
+
+/// What is known of a partner.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    /// When the next round begins.
+    next: Instant,
+    /// When the last round began that brought everything.
+    completed: Option<Instant>,
+}
+
+/// The state of repair.
+#[derive(Debug)]
+pub(super) struct Repair {
+    rounds: BTreeMap<Incarnation, Round>,
+    peers: BTreeMap<Incarnation, Peer>,
+    turns: BTreeMap<String, Turn>,
+    ages: Ages,
+    /// What is being fetched, so that two rounds do not fetch the same.
+    fetching: BTreeMap<KeyHash, Version>,
+    /// Until when the bandwidth is used up, in the region and beyond.
+    busy_until: [Instant; 2],
+    pub(super) start: Start,
+    /// Who copies from this node, and when it last asked.
+    copiers: BTreeMap<Incarnation, Instant>,
+    counts: RepairCounts,
+    /// How old the node's knowledge is beyond its own life, in milliseconds.
+    inherited_ms: u64,
+    wake: Instant,
+}
+
+impl Repair {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            rounds: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            ages: Ages::default(),
+            fetching: BTreeMap::new(),
+            busy_until: [now; 2],
+            start: Start::default(),
+            copiers: BTreeMap::new(),
+            counts: RepairCounts::default(),
+            inherited_ms: 0,
+            wake: now,
+        }
+    }
+
+    /// What it did.
+    pub(super) fn counts(&self) -> RepairCounts {
+        self.counts
+    }
+
+    /// Notes that so many bytes were fetched.
+    fn spend(&mut self, now: Instant, far: bool, bytes: u64) {
+        let per_ms = if far { FAR_BYTES_PER_MS } else { LOCAL_BYTES_PER_MS };
+        let until = &mut self.busy_until[usize::from(far)];
+        *until = (*until).max(now).plus_ms(bytes / per_ms);
+    }
+}
+
+impl<L: LockFamily> Node<L> {
+    /// Whether repair works between this node and a member at this moment.
+    fn is_partner(&self, member: &Member) -> bool {
+        self.config.features & member.features & features::REPAIR != 0
+            && member.takes_writes()
+            && member.info.incarnation != self.config.info.incarnation
+    }
+
+    /// For how long this node has lived and known things, in milliseconds.
+    fn lived_ms(&self, now: Now) -> u64 {
+        now.mono.since_ms(self.started).saturating_add(self.repair.inherited_ms)
+    }
+
+    pub(super) fn tick_repair(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.config.features & features::REPAIR == 0 || self.state == NodeState::Leaving {
+            return;
+        }
+        if self.repair.wake <= now.mono {
+            self.repair.wake = now.mono.plus_ms(super::SWEEP_EVERY_MS);
+            self.begin_due_rounds(now, out);
+            let waiting: Vec<_> = self.repair.rounds.keys().copied().collect();
+            for partner in waiting {
+                self.go_on(now, partner, out);
+            }
+            self.go_on_copying(now, out);
+        }
+        let wake = self.repair.wake;
+        self.wake_by(Some(wake));
+    }
+
+    /// Looks at repair no later than `at`.
+    fn repair_by(&mut self, at: Instant) {
+        self.repair.wake = self.repair.wake.min(at);
+        self.wake_by(Some(at));
+    }
+
+    /// A member can be reached, for the first time or again: the round with it begins at once.
+    pub(super) fn partner_up(&mut self, now: Now, id: Incarnation) {
+        let peer = Peer { next: now.mono, completed: None };
+        let peer = self.repair.peers.entry(id).or_insert(peer);
+        (peer.next, peer.completed) = (now.mono, None);
+        let far = self.view.member(id).filter(|m| m.info.region != self.config.info.region);
+        if let Some(region) = far.map(|member| member.info.region.clone()) {
+            self.repair.turns.remove(&region);
+        }
+        self.repair_by(now.mono);
+    }
+
+    /// A member is out of reach, or forgotten.
+    pub(super) fn partner_gone(&mut self, id: Incarnation) {
+        self.repair.peers.remove(&id);
+        if let Some(round) = self.repair.rounds.remove(&id) {
+            self.repair.counts.rounds_cut += 1;
+            self.no_longer_fetching(round.under_way());
+        }
+    }
+
+    fn no_longer_fetching(&mut self, keys: impl Iterator<Item = KeyHash>) {
+        for key in keys {
+            self.repair.fetching.remove(&key);
+        }
+    }
+
+    /// The end of a call for repair.
+    pub(super) fn repair_answered(
+        &mut self,
+        now: Now,
+        call: CallId,
+        (member, asked): (Incarnation, Asked),
+        result: Result<Response, CallFailure>,
+        out: &mut Vec<Effect>,
+    ) {
+        match &result {
+            Ok(Response::Refused(_)) => {}
+            Ok(_) => self.heard(now, member, out),
+            Err(_) => self.suspect(member),
+        }
+        match asked {
+            Asked::Question => self.question_answered(now, call, member, result),
+            Asked::Fetch => self.fetch_answered(now, call, member, result),
+            Asked::Copy => return self.copy_answered(now, call, member, result, out),
+        }
+        self.go_on(now, member, out);
+    }
+}

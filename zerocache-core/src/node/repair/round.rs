@@ -1,0 +1,491 @@
+//! One round with one partner, on the side of the one who asks.
+//!
+//! Sums of blocks, then of the seconds of those blocks that differ, then of the parts in those seconds;
+//! a moment later the parts again, because what was just written differs until it has arrived. Then the
+//! rows of the cells that still differ, and the values that are newer there. Whoever finds out that it
+//! is outdated then asks for the versions of all its older values.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+
+use super::{Asked, Effect, Node, Repair, ages::Partner, serve::block_sums};
+use crate::{
+    key::{KeyHash, PARTS},
+    node::{Call, CallFailure, CallId, Event},
+    store::{Known, LockFamily, Row},
+    time::{Instant, Now},
+    version::Incarnation,
+    wire::{Cell, Grain, NodeState, Parcel, Request, Response, Sums, Window},
+};
+
+/// How long a question may take, in milliseconds; three round trips are added.
+const QUESTION_TIMEOUT_MS: u64 = 2_500;
+
+/// How long values may take, in milliseconds.
+const FETCH_TIMEOUT_MS: u64 = 10_000;
+
+/// How long what differs is given to arrive by itself, in milliseconds.
+const AGAIN_AFTER_MS: u64 = 150;
+
+/// So many cells do not differ because something is on its way.
+const SURELY_DIFFERENT: usize = 1_024;
+
+/// Most seconds of which one question asks for the parts.
+const SECONDS_ASKED_MAX: usize = 256;
+
+/// Most cells of which one question asks for the rows.
+const CELLS_ASKED_MAX: usize = 1_024;
+
+/// Most keys of one fetch, and most fetches of a round under way.
+const KEYS_ASKED_MAX: usize = 1_024;
+const FETCHES_MAX: usize = 4;
+
+/// With so many rows known to be newer at the partner, no more are asked for.
+const WANTED_MAX: usize = 65_536;
+
+/// The window begins this much later than what is known begins, in seconds: that moves on while the
+/// round goes on.
+const MARGIN_SECONDS: u64 = 2;
+
+/// How far ahead bandwidth may be used up before nothing more is fetched, in milliseconds.
+const AHEAD_MS_MAX: u64 = 50;
+
+/// What a round is about to ask, or has asked.
+#[derive(Debug)]
+enum Step {
+    Blocks,
+    Seconds(Vec<u64>),
+    /// The parts of seconds: those still to be asked for, and the cells found to differ.
+    Parts {
+        left: Vec<u64>,
+        asked: Vec<u64>,
+        differing: BTreeSet<Cell>,
+        /// What differed the first time, when this is the second.
+        before: Option<BTreeSet<Cell>>,
+    },
+    /// The rows of differing cells: those still to be asked for, by part.
+    Rows(Vec<Cell>),
+    /// The versions of values older than the window: the next part, and those of this one.
+    Doubts {
+        part: usize,
+        left: Vec<Row>,
+        asked: Vec<Row>,
+    },
+    Done,
+}
+
+/// A round.
+#[derive(Debug)]
+pub(super) struct Round {
+    far: bool,
+    begun: Instant,
+    window: Window,
+    partner: Partner,
+    step: Step,
+    question: Option<CallId>,
+    /// Nothing is asked before.
+    waits_until: Instant,
+    wanted: VecDeque<Row>,
+    fetches: BTreeMap<CallId, Vec<Row>>,
+    /// Whether nothing was left to another round.
+    is_whole: bool,
+    is_outdated: bool,
+}
+
+impl Round {
+    /// The keys that are being fetched or about to be.
+    pub(super) fn under_way(self) -> impl Iterator<Item = KeyHash> {
+        self.wanted.into_iter().chain(self.fetches.into_values().flatten()).map(|row| row.0)
+    }
+}
+
+/// What comes of an answer.
+enum Next {
+    Ask,
+    Cut,
+}
+
+impl<L: LockFamily> Node<L> {
+    pub(super) fn begin_round(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        far: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let from = self.store.first_second(now) + MARGIN_SECONDS;
+        // To the last second that was over half a second ago.
+        let to = now.wall_ms.saturating_sub(1_499) / 1_000;
+        let window = Window { from, to: to.max(from) };
+        let partner = Partner { id, lived_ms: 0, ages: Vec::new() };
+        let round = Round {
+            far,
+            begun: now.mono,
+            window,
+            partner,
+            step: Step::Blocks,
+            question: None,
+            waits_until: now.mono,
+            wanted: VecDeque::new(),
+            fetches: BTreeMap::new(),
+            is_whole: true,
+            is_outdated: false,
+        };
+        self.repair.rounds.insert(id, round);
+        self.go_on(now, id, out);
+    }
+
+    /// Asks what is to be asked next.
+    pub(super) fn go_on(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        let Some(mut round) = self.repair.rounds.remove(&id) else { return };
+        if !self.view.member(id).is_some_and(|member| self.is_partner(member)) {
+            return self.cut(now, round);
+        }
+        self.fetch(now, &mut round, out);
+        while round.question.is_none() && round.waits_until <= now.mono {
+            if round.wanted.len() > WANTED_MAX {
+                break;
+            }
+            let Some(request) = self.next_question(&mut round) else { break };
+            let purpose = Call::Repair { member: id, asked: Asked::Question };
+            let timeout_ms = QUESTION_TIMEOUT_MS;
+            round.question = self.ask(id, purpose, request, timeout_ms, out);
+            if round.question.is_none() {
+                return self.cut(now, round);
+            }
+        }
+        if round.question.is_none() && round.waits_until > now.mono {
+            self.repair_by(round.waits_until);
+        }
+        let over = matches!(round.step, Step::Done) && round.question.is_none();
+        if over && round.wanted.is_empty() && round.fetches.is_empty() {
+            return self.finish(now, round, out);
+        }
+        self.repair.rounds.insert(id, round);
+    }
+
+    fn ask(
+        &mut self,
+        id: Incarnation,
+        purpose: Call,
+        request: Request,
+        timeout_ms: u64,
+        out: &mut Vec<Effect>,
+    ) -> Option<CallId> {
+        let member = self.view.member(id)?;
+        let to = (member.address, Some(id));
+        let timeout_ms = timeout_ms + 3 * member.latency.micros().unwrap_or(0) / 1_000;
+        Some(self.call(purpose, to, request, timeout_ms, out))
+    }
+
+    fn next_question(&mut self, round: &mut Round) -> Option<Request> {
+        loop {
+            match &mut round.step {
+                Step::Blocks => {
+                    let had = self.repair.ages.of(round.partner.id);
+                    let had_ms = had.map(|at| round.begun.since_ms(at));
+                    let window = round.window;
+                    return Some(Request::Sums { window, grain: Grain::Blocks, had_ms });
+                }
+                Step::Seconds(blocks) => {
+                    let grain = Grain::Seconds(blocks.clone());
+                    return Some(Request::Sums { window: round.window, grain, had_ms: None });
+                }
+                Step::Parts { left, asked, .. } => {
+                    let most = left.len().min(SECONDS_ASKED_MAX);
+                    *asked = left.drain(..most).collect();
+                    let grain = Grain::Parts(asked.clone());
+                    return Some(Request::Sums { window: round.window, grain, had_ms: None });
+                }
+                Step::Rows(cells) if cells.is_empty() => {
+                    round.step = match round.is_outdated {
+                        true => Step::Doubts { part: 0, left: Vec::new(), asked: Vec::new() },
+                        false => Step::Done,
+                    };
+                }
+                Step::Rows(cells) => {
+                    let most = cells.len().min(CELLS_ASKED_MAX);
+                    return Some(Request::RowsOf(cells[..most].to_vec()));
+                }
+                Step::Doubts { part, left, asked } => {
+                    while left.is_empty() && *part < PARTS {
+                        *left = self.store.values_before(*part, round.window.from);
+                        *part += 1;
+                    }
+                    if left.is_empty() {
+                        round.step = Step::Done;
+                        return None;
+                    }
+                    let most = left.len().min(KEYS_ASKED_MAX);
+                    *asked = left.drain(..most).collect();
+                    return Some(Request::VersionsOf(asked.iter().map(|row| row.0).collect()));
+                }
+                Step::Done => return None,
+            }
+        }
+    }
+
+    /// The answer to a question of a round.
+    pub(super) fn question_answered(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: Incarnation,
+        result: Result<Response, CallFailure>,
+    ) {
+        let Some(mut round) = self.repair.rounds.remove(&id) else { return };
+        if round.question != Some(call) {
+            // Of an earlier round with this partner.
+            self.repair.rounds.insert(id, round);
+            return;
+        }
+        round.question = None;
+        let next = match result {
+            Ok(Response::Sums(sums)) => self.take_sums(now, &mut round, sums),
+            Ok(Response::Rows { rows, covered }) => self.take_rows(&mut round, rows, covered),
+            Ok(_) | Err(_) => Next::Cut,
+        };
+        match next {
+            Next::Ask => drop(self.repair.rounds.insert(id, round)),
+            Next::Cut => self.cut(now, round),
+        }
+    }
+
+    fn take_sums(&mut self, now: Now, round: &mut Round, told: Sums) -> Next {
+        let step = core::mem::replace(&mut round.step, Step::Done);
+        if !matches!(step, Step::Blocks) && told.from > round.window.from {
+            // A trace was forgotten there meanwhile.
+            round.window.from = told.from;
+            return Next::Cut;
+        }
+        match step {
+            Step::Blocks => {
+                round.partner.ages = told.ages;
+                round.partner.lived_ms = told.lived_ms;
+                // Older seconds are not compared: one of the two does not know everything of them.
+                round.window.from = told.from.max(self.store.first_second(now));
+                let retention_ms =
+                    now.wall_ms.saturating_sub(round.window.from.saturating_mul(1_000));
+                let own = (self.config.info.incarnation, self.lived_ms(now));
+                round.is_outdated =
+                    self.repair.ages.is_outdated(own, &round.partner, retention_ms, now.mono);
+                if round.window.from > told.from {
+                    // Its sums are of more than can be compared.
+                    round.step = Step::Blocks;
+                    return Next::Ask;
+                }
+                if round.window.from > round.window.to {
+                    round.step = Step::Rows(Vec::new());
+                    return Next::Ask;
+                }
+                let Window { from, to } = round.window;
+                let own = block_sums(round.window, &self.store.sums_by_second(from, to));
+                if own.len() != told.sums.len() {
+                    return Next::Cut;
+                }
+                let blocks = differing(round.window.blocks(), &own, &told.sums);
+                round.window.from = (from + MARGIN_SECONDS).min(to);
+                round.step =
+                    if blocks.is_empty() { Step::Rows(Vec::new()) } else { Step::Seconds(blocks) };
+            }
+            Step::Seconds(blocks) => {
+                let windows = blocks.iter().map(|block| round.window.of_block(*block));
+                let own: Vec<_> =
+                    windows.clone().flat_map(|w| self.store.sums_by_second(w.from, w.to)).collect();
+                if own.len() != told.sums.len() {
+                    return Next::Cut;
+                }
+                let left = differing(windows.flat_map(|w| w.from..=w.to), &own, &told.sums);
+                round.step = parts_of(left, None);
+            }
+            Step::Parts { left, asked, mut differing, before } => {
+                if told.sums.len() != asked.len() * PARTS {
+                    return Next::Cut;
+                }
+                for (second, theirs) in asked.iter().zip(told.sums.chunks_exact(PARTS)) {
+                    let own = self.store.sums_by_part(*second);
+                    let parts = (0..PARTS).filter(|part| own[*part] != theirs[*part]);
+                    differing.extend(parts.map(|part| Cell { second: *second, part: part as u8 }));
+                }
+                round.step = match before {
+                    _ if !left.is_empty() => {
+                        Step::Parts { left, asked: Vec::new(), differing, before }
+                    }
+                    None if differing.len() < SURELY_DIFFERENT && !differing.is_empty() => {
+                        round.waits_until = now.mono.plus_ms(AGAIN_AFTER_MS);
+                        let seconds: BTreeSet<_> = differing.iter().map(|c| c.second).collect();
+                        parts_of(seconds.into_iter().collect(), Some(differing))
+                    }
+                    before => {
+                        let is_old = |cell: &Cell| before.as_ref().is_none_or(|b| b.contains(cell));
+                        let mut cells: Vec<_> = differing.into_iter().filter(is_old).collect();
+                        // By part: the partner searches each of its parts once.
+                        cells.sort_unstable_by_key(|cell| (cell.part, cell.second));
+                        Step::Rows(cells)
+                    }
+                };
+            }
+            Step::Rows(_) | Step::Doubts { .. } | Step::Done => return Next::Cut,
+        }
+        Next::Ask
+    }
+
+    fn take_rows(&mut self, round: &mut Round, rows: Vec<Row>, covered: u64) -> Next {
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX);
+        match &mut round.step {
+            Step::Rows(cells) if covered > 0 && covered <= cells.len() => {
+                cells.drain(..covered);
+                for row in rows {
+                    self.want(round, row);
+                }
+            }
+            Step::Doubts { asked, .. } if covered == asked.len() => {
+                let doubted = core::mem::take(asked);
+                let known: BTreeMap<_, _> = rows.into_iter().collect();
+                for (key, version) in doubted {
+                    match known.get(&key) {
+                        Some(theirs) => self.want(round, (key, *theirs)),
+                        // Deleted or evicted, who knows: it cannot be told from what was deleted.
+                        None => {
+                            let gone = self.store.erase(key, version);
+                            self.repair.counts.given_up += u64::from(gone);
+                        }
+                    }
+                }
+            }
+            _ => return Next::Cut,
+        }
+        Next::Ask
+    }
+
+    /// The partner knows this version; fetches it, if it is newer than what is known here.
+    fn want(&mut self, round: &mut Round, (key, version): Row) {
+        if self.store.version(key).is_some_and(|known| known >= version) {
+            return;
+        }
+        match self.repair.fetching.get(&key) {
+            Some(fetching) if *fetching >= version => round.is_whole = false,
+            _ => {
+                self.repair.fetching.insert(key, version);
+                round.wanted.push_back((key, version));
+            }
+        }
+    }
+
+    fn fetch(&mut self, now: Now, round: &mut Round, out: &mut Vec<Effect>) {
+        while round.fetches.len() < FETCHES_MAX && !round.wanted.is_empty() {
+            let free = self.repair.busy_until[usize::from(round.far)];
+            if free.since_ms(now.mono) > AHEAD_MS_MAX {
+                return self.repair_by(free.minus_ms(AHEAD_MS_MAX));
+            }
+            let most = round.wanted.len().min(KEYS_ASKED_MAX);
+            let rows: Vec<_> = round.wanted.drain(..most).collect();
+            let request = Request::Fetch(rows.iter().map(|row| row.0).collect());
+            let purpose = Call::Repair { member: round.partner.id, asked: Asked::Fetch };
+            match self.ask(round.partner.id, purpose, request, FETCH_TIMEOUT_MS, out) {
+                Some(call) => drop(round.fetches.insert(call, rows)),
+                None => return,
+            }
+        }
+    }
+
+    /// Values that a round fetched.
+    pub(super) fn fetch_answered(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: Incarnation,
+        result: Result<Response, CallFailure>,
+    ) {
+        let Some(mut round) = self.repair.rounds.remove(&id) else { return };
+        let Some(rows) = round.fetches.remove(&call) else {
+            self.repair.rounds.insert(id, round);
+            return;
+        };
+        let Ok(Response::Records { parcels, covered, .. }) = result else {
+            round.fetches.insert(call, rows);
+            return self.cut(now, round);
+        };
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(rows.len());
+        let far = round.far;
+        let bytes = self.take_parcels(now, parcels);
+        self.repair.spend(now.mono, far, bytes);
+        self.no_longer_fetching(rows[..covered].iter().map(|row| row.0));
+        if covered == 0 {
+            round.wanted.extend(rows);
+            return self.cut(now, round);
+        }
+        for row in rows[covered..].iter().rev() {
+            round.wanted.push_front(*row);
+        }
+        self.repair.rounds.insert(id, round);
+    }
+
+    /// Merges what was fetched; returns how many bytes it carried.
+    fn take_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> u64 {
+        let mut bytes = 0;
+        for parcel in parcels {
+            bytes += parcel.payload_bytes() as u64;
+            match parcel.into_known(now.mono) {
+                Known::Value(record) => {
+                    self.repair.counts.records += 1;
+                    self.repair.counts.bytes += record.payload_bytes() as u64;
+                    self.take(now, &record);
+                }
+                Known::Trace(key, version) => {
+                    self.repair.counts.traces += 1;
+                    if self.clock.observe(version, now.wall_ms).is_ok() {
+                        self.store.apply_trace(key, version, now);
+                    }
+                }
+            }
+        }
+        bytes
+    }
+
+    /// A round that ends early.
+    fn cut(&mut self, now: Now, round: Round) {
+        self.repair.counts.rounds_cut += 1;
+        let (id, far) = (round.partner.id, round.far);
+        self.no_longer_fetching(round.under_way());
+        if far {
+            self.turn_failed(now, id);
+        }
+    }
+
+    /// A round that came to its end: what the partner knew when it began is known here.
+    fn finish(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
+        let Repair { peers, ages, counts, .. } = &mut self.repair;
+        if round.is_whole {
+            counts.rounds += 1;
+            ages.merge(self.config.info.incarnation, &round.partner, round.begun);
+            let peer = super::Peer { next: now.mono.plus_ms(1_000), completed: None };
+            let peer = peers.entry(round.partner.id).or_insert(peer);
+            peer.completed = Some(round.begun);
+        } else {
+            counts.rounds_cut += 1;
+        }
+        if round.is_outdated {
+            counts.outdated += 1;
+            let peer = round.partner.id;
+            out.push(Effect::Event(Event::WasOutdated { peer, given_up: counts.given_up }));
+        }
+        if self.state != NodeState::Leaving {
+            self.judge_misses(now);
+        }
+    }
+}
+
+fn differing(places: impl Iterator<Item = u64>, own: &[u64], theirs: &[u64]) -> Vec<u64> {
+    let both = own.iter().zip(theirs);
+    places.zip(both).filter(|(_, (own, theirs))| own != theirs).map(|(place, _)| place).collect()
+}
+
+fn parts_of(seconds: Vec<u64>, before: Option<BTreeSet<Cell>>) -> Step {
+    if seconds.is_empty() {
+        return Step::Rows(Vec::new());
+    }
+    Step::Parts { left: seconds, asked: Vec::new(), differing: BTreeSet::new(), before }
+}

@@ -1,0 +1,157 @@
+//! Answers to the questions of others.
+
+use alloc::{format, vec::Vec};
+
+use super::Node;
+use crate::{
+    key::{KeyHash, PARTS},
+    store::{LockFamily, Stretch},
+    time::Now,
+    version::Incarnation,
+    wire::{
+        BLOCK_SECONDS, Cell, Grain, PLACES_MAX, Parcel, RefusalCode, Response, Sums,
+        WINDOW_SECONDS_MAX, Window,
+    },
+};
+
+/// Most rows of one answer; all rows of one cell are in one answer.
+const ROWS_MAX: usize = 16_384;
+
+/// An answer with values is closed once it carries this many bytes; a larger value travels alone.
+const RECORDS_BYTES_MAX: usize = 1 << 20;
+
+/// Most blocks or seconds whose parts are told in one answer.
+const PLACES_ANSWERED_MAX: usize = 1_024;
+
+/// Most nodes that copy from this one at once.
+const COPIERS_MAX: usize = 2;
+
+/// A node that has not asked for this long does not copy any more, in milliseconds.
+const COPIER_MS_MAX: u64 = 3_000;
+
+impl<L: LockFamily> Node<L> {
+    /// Sums over what this node knows.
+    pub(in crate::node) fn tell_sums(
+        &mut self,
+        now: Now,
+        (window, grain): (Window, Grain),
+        (asking, had_ms): (Option<Incarnation>, Option<u64>),
+    ) -> Response {
+        let most = window.from.saturating_add(WINDOW_SECONDS_MAX);
+        if window.from > window.to || window.to > most {
+            return refused(format!("{window:?} is no window"));
+        }
+        if let Some(member) = asking.and_then(|id| self.view.member_mut(id))
+            && let (Some(since), Some(had_ms)) = (member.missed.since, had_ms)
+            && had_ms < now.mono.since_ms(since)
+        {
+            // It had everything after it last missed something.
+            member.missed.since = None;
+        }
+        let from = window.from.max(self.store.first_second(now));
+        let mut told = Sums { from, lived_ms: self.lived_ms(now), ..Sums::default() };
+        let window = Window { from, ..window };
+        match grain {
+            Grain::Blocks => {
+                told.ages = self.repair.ages.told(now.mono);
+                if from <= window.to {
+                    told.sums = block_sums(window, &self.store.sums_by_second(from, window.to));
+                }
+            }
+            Grain::Seconds(blocks) => {
+                if blocks.len() > PLACES_ANSWERED_MAX {
+                    return refused(format!("{} blocks are too many", blocks.len()));
+                }
+                for block in blocks {
+                    let seconds = window.of_block(block);
+                    told.sums.extend(self.store.sums_by_second(seconds.from, seconds.to));
+                }
+            }
+            Grain::Parts(seconds) => {
+                if seconds.len() > PLACES_ANSWERED_MAX {
+                    return refused(format!("{} seconds are too many", seconds.len()));
+                }
+                let sums = seconds.iter().flat_map(|second| self.store.sums_by_part(*second));
+                told.sums = sums.collect();
+            }
+        }
+        Response::Sums(told)
+    }
+
+    /// The versions known in some cells.
+    pub(in crate::node) fn tell_rows(&self, mut cells: Vec<Cell>) -> Response {
+        debug_assert!(cells.len() <= PLACES_MAX);
+        // By part, in the order in which they come: each part is searched once.
+        let (mut rows, mut covered) = (Vec::new(), 0);
+        while !cells.is_empty() && rows.len() < ROWS_MAX {
+            let part = cells[0].part;
+            let here = cells.iter().take_while(|cell| cell.part == part).count();
+            let mut seconds: Vec<_> = cells.drain(..here).map(|cell| cell.second).collect();
+            seconds.sort_unstable();
+            self.store.rows(usize::from(part) % PARTS, &seconds, &mut rows);
+            covered += here as u64;
+        }
+        Response::Rows { rows, covered }
+    }
+
+    /// The versions known of some keys.
+    pub(in crate::node) fn tell_versions(&self, keys: &[KeyHash]) -> Response {
+        let known = keys.iter().filter_map(|key| Some((*key, self.store.version(*key)?)));
+        Response::Rows { rows: known.collect(), covered: keys.len() as u64 }
+    }
+
+    /// What is known of some keys, values included.
+    pub(in crate::node) fn hand_out(&self, now: Now, keys: &[KeyHash]) -> Response {
+        let (mut parcels, mut bytes, mut covered) = (Vec::new(), 0, 0);
+        for key in keys {
+            if let Some(known) = self.store.known(*key, now) {
+                let parcel = Parcel::of(known, now.mono);
+                bytes += parcel.payload_bytes();
+                if bytes > RECORDS_BYTES_MAX && !parcels.is_empty() {
+                    break;
+                }
+                parcels.push(parcel);
+            }
+            covered += 1;
+        }
+        Response::Records { parcels, covered, more: None, tick: 0 }
+    }
+
+    /// Part of a copy for a node that starts.
+    pub(in crate::node) fn hand_copy(
+        &mut self,
+        now: Now,
+        asking: Option<Incarnation>,
+        part: u8,
+        stretch: Stretch,
+    ) -> Response {
+        let Some(asking) = asking else { return refused("only nodes copy".into()) };
+        let copiers = &mut self.repair.copiers;
+        copiers.retain(|_, at| now.mono.since_ms(*at) <= COPIER_MS_MAX);
+        let full = copiers.len() >= COPIERS_MAX && !copiers.contains_key(&asking);
+        if full || !self.repair.start.is_done() {
+            let text = "this node copies itself, or two others copy from it";
+            return Response::refused(RefusalCode::Overloaded, text);
+        }
+        copiers.insert(asking, now.mono);
+        let page = self.store.page(usize::from(part) % PARTS, stretch, RECORDS_BYTES_MAX, now);
+        let parcel = |record| Parcel::of(crate::store::Known::Value(record), now.mono);
+        let parcels: Vec<_> = page.records.into_iter().map(parcel).collect();
+        Response::Records { parcels, covered: 0, more: page.more, tick: page.tick }
+    }
+}
+
+/// The sums of the blocks of a window, from those of its seconds.
+pub(super) fn block_sums(window: Window, seconds: &[u64]) -> Vec<u64> {
+    let mut blocks: Vec<u64> = window.blocks().map(|_| 0).collect();
+    let first = window.from / BLOCK_SECONDS;
+    for (second, sum) in (window.from..).zip(seconds) {
+        let at = (second / BLOCK_SECONDS - first) as usize;
+        blocks[at] = blocks[at].wrapping_add(*sum);
+    }
+    blocks
+}
+
+fn refused(text: alloc::string::String) -> Response {
+    Response::refused(RefusalCode::BadMessage, text)
+}

@@ -1,0 +1,345 @@
+//! From the start of a node until it is in sync: the copy from one source, and catching up.
+//!
+//! A node receives writes as soon as its peers know it. What they had before it copies from one of them,
+//! the hottest entries of each part first, and puts each at the cold end of its own: the order stays,
+//! and what does not fit is the coldest. Then it catches up by a round with the source and each local
+//! peer (contract section 3).
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+use super::{Asked, Effect, Node};
+use crate::{
+    cluster::{Member, Reach},
+    key::PARTS,
+    node::{Call, CallFailure, CallId, Event},
+    store::{Known, LockFamily, Since, Stretch},
+    time::{Instant, Now},
+    version::{Incarnation, Version},
+    wire::{Age, NodeState, Parcel, RefusalCode, Request, Response},
+};
+
+/// How long a page of a copy may take, in milliseconds.
+const PAGE_TIMEOUT_MS: u64 = 5_000;
+
+/// Most pages under way.
+const PAGES_MAX: usize = 4;
+
+/// A source that is busy is asked again after this, in milliseconds.
+const BUSY_MS: u64 = 250;
+
+/// With nobody to copy from for this long, but others that start and have something, a node is in sync
+/// with what it has, in milliseconds.
+const ALONE_MS: u64 = 3_000;
+
+/// How far a node that starts has come.
+#[derive(Debug, Default)]
+pub(in crate::node) enum Start {
+    /// It looks for its peers.
+    #[default]
+    Joining,
+    /// It knows its peers, and nobody in sync has anything.
+    Alone { since: Instant },
+    /// It copies.
+    Copying(Box<Copying>),
+    /// Its entries of before are being read.
+    Restoring,
+    /// It has everything that it gets, and catches up with what came since.
+    Done { since: Instant },
+}
+
+impl Start {
+    /// Whether others can copy from this node.
+    pub(in crate::node) fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
+
+    /// Takes a copy under way out, to go on with it or not.
+    fn take_copying(&mut self) -> Option<Box<Copying>> {
+        match core::mem::take(self) {
+            Self::Copying(copying) => Some(copying),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+/// A copy under way.
+#[derive(Debug)]
+pub(in crate::node) struct Copying {
+    source: Incarnation,
+    far: bool,
+    /// What is to be asked for, one page of each part at a time.
+    due: Vec<(u8, Stretch)>,
+    calls: BTreeMap<CallId, (u8, Stretch)>,
+    /// Where the source's counter stood at the first page.
+    since: Option<u32>,
+    /// Whether this is the second pass, over what was read at the source during the first.
+    is_second: bool,
+    waits_until: Instant,
+    /// Who could not be copied from.
+    failed: Vec<Incarnation>,
+}
+
+#[cfg(test)]
+impl Copying {
+    /// Whom it copies from.
+    pub(in crate::node) fn source(&self) -> Incarnation {
+        self.source
+    }
+}
+
+impl<L: LockFamily> Node<L> {
+    /// Takes the next step towards being in sync; whether the node is.
+    pub(in crate::node) fn come_up(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
+        match self.repair.start {
+            Start::Joining | Start::Alone { .. } => {
+                if !self.has_joined() {
+                    return false;
+                }
+                self.set_clock(now, out);
+                self.choose_source(now, Vec::new(), out);
+                self.repair.start.is_done() && self.has_caught_up(now.mono)
+            }
+            Start::Copying(_) | Start::Restoring => false,
+            Start::Done { since } => self.has_caught_up(since),
+        }
+    }
+
+    /// Whether everybody who was found has been talked to.
+    fn has_joined(&self) -> bool {
+        let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
+        self.settled && introduced && !self.view.candidates().has_fresh()
+    }
+
+    /// Begins the start again: what was here is no longer to be relied on.
+    pub(in crate::node) fn start_again(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.state == NodeState::Leaving {
+            return;
+        }
+        self.repair.start = Start::Joining;
+        self.warm(now, out);
+    }
+
+    /// The process stood still for `gap_ms`: what came meanwhile it may lack.
+    pub(in crate::node) fn thawed(&mut self, now: Now, gap_ms: u64, out: &mut Vec<Effect>) {
+        for member in self.view.members_mut() {
+            // The silence was this node's own.
+            member.heard = member.heard.plus_ms(gap_ms);
+            member.answered = member.answered.plus_ms(gap_ms);
+        }
+        if self.state != NodeState::InSync {
+            return;
+        }
+        if self.repair.start.is_done() {
+            self.repair.start = Start::Done { since: now.mono };
+        }
+        let partners: Vec<_> = self.repair.peers.keys().copied().collect();
+        for partner in partners {
+            self.partner_up(now, partner);
+        }
+        self.warm(now, out);
+    }
+
+    fn warm(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.warm_since = now.mono;
+        self.misses_are_final = false;
+        if self.state == NodeState::InSync {
+            self.set_state(NodeState::Warming, out);
+        }
+        self.repair_by(now.mono);
+    }
+
+    /// Chooses whom to copy from: a local node before others, then the one with most.
+    fn choose_source(&mut self, now: Now, failed: Vec<Incarnation>, out: &mut Vec<Effect>) {
+        let own = &self.config.info.region;
+        let has_some = |member: &&Member| self.is_partner(member) && member.entries > 0;
+        let ready = |member: &&Member| {
+            member.info.state == NodeState::InSync && !failed.contains(&member.info.incarnation)
+        };
+        let sources = self.view.members().filter(has_some).filter(ready);
+        let nearest = |member: &&Member| {
+            let regions = self.ranking.regions();
+            let rank = regions.iter().position(|region| *region == member.info.region);
+            (member.info.region != *own, rank, core::cmp::Reverse(member.entries))
+        };
+        if let Some(source) = sources.min_by_key(nearest) {
+            let far = source.info.region != *own;
+            let source = source.info.incarnation;
+            let all = (0..PARTS as u8).rev().map(|part| (part, Stretch::default()));
+            self.repair.start = Start::Copying(Box::new(Copying {
+                source,
+                far,
+                due: all.collect(),
+                calls: BTreeMap::new(),
+                since: None,
+                is_second: false,
+                waits_until: now.mono,
+                failed,
+            }));
+            return self.go_on_copying(now, out);
+        }
+        let others =
+            self.view.members().any(|m| has_some(&m) && m.info.state != NodeState::Leaving);
+        let since = match self.repair.start {
+            Start::Alone { since } => since,
+            _ => now.mono,
+        };
+        let hopeless = now.mono.since_ms(since) >= ALONE_MS || !failed.is_empty();
+        if others && !hopeless && self.store.count() == 0 {
+            self.repair.start = Start::Alone { since };
+            return self.repair_by(now.mono.plus_ms(BUSY_MS));
+        }
+        if self.config.has_snapshot && self.store.count() == 0 {
+            self.repair.start = Start::Restoring;
+            return out.push(Effect::Restore);
+        }
+        self.started_with_all(now);
+    }
+
+    fn started_with_all(&mut self, now: Now) {
+        self.repair.start = Start::Done { since: now.mono };
+        self.repair_by(now.mono);
+    }
+
+    /// Asks for the next pages of a copy.
+    pub(super) fn go_on_copying(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(mut copying) = self.repair.start.take_copying() else { return };
+        let source = self.view.member(copying.source).filter(|m| m.reach == Reach::Reachable);
+        let Some(to) = source.map(|member| (member.address, Some(copying.source))) else {
+            return self.source_failed(now, *copying, out);
+        };
+        while copying.calls.len() < PAGES_MAX && !copying.due.is_empty() {
+            let free = self.repair.busy_until[usize::from(copying.far)].max(copying.waits_until);
+            if free > now.mono {
+                self.repair_by(free);
+                break;
+            }
+            // From the front: every part has its turn.
+            let (part, stretch) = copying.due.remove(0);
+            let purpose = Call::Repair { member: copying.source, asked: Asked::Copy };
+            let request = Request::Copy { part, stretch };
+            let call = self.call(purpose, to, request, PAGE_TIMEOUT_MS, out);
+            copying.calls.insert(call, (part, stretch));
+        }
+        if !copying.due.is_empty() || !copying.calls.is_empty() {
+            self.repair.start = Start::Copying(copying);
+            return;
+        }
+        match copying.since {
+            Some(tick) if !copying.is_second => {
+                // What is younger the rounds bring.
+                let stamp = self.store.first_second(now).saturating_add(10) * 1_000;
+                let since = Since { tick, stamp: stamp << Version::COUNTER_BITS };
+                let stretch = Stretch { since: Some(since), ..Stretch::default() };
+                copying.is_second = true;
+                copying.due = (0..PARTS as u8).map(|part| (part, stretch)).collect();
+                self.repair.start = Start::Copying(copying);
+                self.go_on_copying(now, out);
+            }
+            _ => {
+                let entries = self.repair.counts.copied;
+                let source = copying.source;
+                out.push(Effect::Event(Event::Copied { source, entries }));
+                self.started_with_all(now);
+                self.partner_up(now, source);
+            }
+        }
+    }
+
+    pub(super) fn copy_answered(
+        &mut self,
+        now: Now,
+        call: CallId,
+        id: Incarnation,
+        result: Result<Response, CallFailure>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Start::Copying(copying) = &mut self.repair.start else { return };
+        let Some((part, stretch)) = copying.calls.remove(&call).filter(|_| copying.source == id)
+        else {
+            return;
+        };
+        match result {
+            Ok(Response::Records { parcels, more, tick, .. }) => {
+                copying.since.get_or_insert(tick);
+                let rest = |place| Stretch { colder_than: Some(place), ..stretch };
+                copying.due.extend(more.map(|place| (part, rest(place))));
+                let far = copying.far;
+                let bytes = self.adopt_parcels(now, parcels);
+                self.repair.spend(now.mono, far, bytes);
+            }
+            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Overloaded => {
+                copying.due.push((part, stretch));
+                copying.waits_until = now.mono.plus_ms(BUSY_MS);
+            }
+            _ => {
+                let Some(copying) = self.repair.start.take_copying() else { return };
+                return self.source_failed(now, *copying, out);
+            }
+        }
+        self.go_on_copying(now, out);
+    }
+
+    /// Takes over entries of a copy; returns how many bytes they carried.
+    fn adopt_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> u64 {
+        self.repair.counts.copied += parcels.len() as u64;
+        let mut bytes = 0;
+        for parcel in parcels {
+            bytes += parcel.payload_bytes() as u64;
+            self.adopt(now, parcel.into_known(now.mono));
+        }
+        bytes
+    }
+
+    /// Takes over what somebody else, or an earlier life, has had for a while.
+    pub(in crate::node) fn adopt(&mut self, now: Now, known: Known) {
+        let version = match &known {
+            Known::Value(record) => record.version,
+            Known::Trace(_, version) => *version,
+        };
+        if self.clock.observe(version, now.wall_ms).is_err() {
+            return;
+        }
+        match known {
+            Known::Value(record) => self.store.adopt(&record, now),
+            Known::Trace(key, version) => self.store.apply_trace(key, version, now),
+        };
+    }
+
+    /// The source of a copy is gone: another one, or none.
+    fn source_failed(&mut self, now: Now, mut copying: Copying, out: &mut Vec<Effect>) {
+        copying.failed.push(copying.source);
+        self.choose_source(now, copying.failed, out);
+    }
+
+    /// Everything of the earlier life is here, or there was nothing that could be used.
+    pub(in crate::node) fn restored(&mut self, now: Now, memory: Option<Memory>) {
+        if let Some(memory) = memory {
+            self.repair.inherited_ms = memory.lived_ms.saturating_add(memory.away_ms);
+            self.repair.ages.inherit(&memory.ages, memory.away_ms, now.mono);
+        }
+        if matches!(self.repair.start, Start::Restoring) {
+            self.started_with_all(now);
+        }
+    }
+
+    /// What a later life of this node has to know besides its entries.
+    #[must_use]
+    pub fn memory(&self, now: Now) -> Memory {
+        let now = self.clocks.adjust(now);
+        Memory { lived_ms: self.lived_ms(now), away_ms: 0, ages: self.repair.ages.told(now.mono) }
+    }
+}
+
+/// What a node knew of its own knowledge in an earlier life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// For how long it had lived, in milliseconds.
+    pub lived_ms: u64,
+    /// How long ago that was, in milliseconds.
+    pub away_ms: u64,
+    /// When it had last had everything that others knew, as it was then.
+    pub ages: Vec<Age>,
+}

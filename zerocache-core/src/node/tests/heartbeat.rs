@@ -1,0 +1,176 @@
+//! Datagrams, and what they say of who is alive.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{
+    super::*,
+    network::{Network, address},
+};
+use crate::wire::{Datagram, DatagramKind, SessionKey, features};
+
+fn counts(network: &Network, n: u64) -> DatagramCounts {
+    network.nodes[&address(n)].datagram_counts()
+}
+
+fn downs(network: &Network) -> usize {
+    let downs = network.events.iter().filter(|(_, event)| matches!(event, Event::MemberDown(..)));
+    downs.count()
+}
+
+#[test]
+fn a_silent_death_is_noticed_in_time_by_everybody() {
+    for without in [0, features::DATAGRAMS] {
+        let mut network = Network::default();
+        network.without = without;
+        let mut network = network.with_six();
+        assert_eq!(counts(&network, 1).beats > 0, without == 0);
+        network.frozen.insert(address(3));
+        let others = [1, 2, 4, 5, 6];
+        let noticed = |network: &Network| others.iter().all(|n| !network.members(*n).contains(&3));
+        network.run_until(2_700, noticed);
+        assert_eq!(downs(&network), 5);
+        network.frozen.clear();
+        let back = |network: &Network| others.iter().all(|n| network.members(*n).contains(&3));
+        network.run_until(2_000, back);
+    }
+}
+
+#[test]
+fn a_pause_of_a_second_removes_nobody() {
+    let mut network = Network::six();
+    for _ in 0..10 {
+        network.frozen.insert(address(2));
+        network.run(1_000);
+        network.frozen.clear();
+        network.run(1_000);
+    }
+    assert_eq!(downs(&network), 0);
+}
+
+#[test]
+fn heavy_loss_removes_nobody() {
+    let mut network = Network::six();
+    (network.loss_percent, network.call_loss_percent) = (30, 60);
+    network.run(120_000);
+    assert_eq!(downs(&network), 0);
+    assert_eq!(network.members(1), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_link_that_barely_carries_anything_does_not_flap() {
+    let mut network = Network::six();
+    (network.loss_percent, network.call_loss_percent) = (75, 80);
+    network.run(300_000);
+    for from in 1..=6 {
+        for to in (1..=6).filter(|to| *to != from) {
+            let (downs, _) = network.changes(from, to);
+            assert!(downs <= 8, "node {from} lost node {to} {downs} times in five minutes");
+        }
+    }
+}
+
+#[test]
+fn a_one_way_link_is_down_for_its_ends_and_for_nobody_else() {
+    let mut network = Network::six();
+    network.cut.insert((address(1), address(3)));
+    let cut =
+        |network: &Network| !network.members(1).contains(&3) && !network.members(3).contains(&1);
+    network.run_until(2_700, cut);
+    network.run(60_000);
+    for from in 1..=6 {
+        for to in (1..=6).filter(|to| *to != from) {
+            let expected = usize::from([(1, 3), (3, 1)].contains(&(from, to)));
+            assert_eq!(network.changes(from, to), (expected, 1), "node {from} of node {to}");
+        }
+    }
+    network.cut.clear();
+    network.run_until(2_000, |network| !cut(network) && network.members(3).contains(&1));
+}
+
+#[test]
+fn where_datagrams_are_kept_back_the_connection_is_enough() {
+    let mut network = Network::six();
+    network.loss_percent = 100;
+    network.run(30_000);
+    assert_eq!(downs(&network), 0);
+    network.frozen.insert(address(3));
+    network.run_until(3_000, |network| !network.members(1).contains(&3));
+    network.frozen.clear();
+    // Datagrams passed before: for some seconds it is waited whether they do again.
+    network.run_until(7_000, |network| network.members(1).contains(&3));
+    network.frozen.insert(address(3));
+    network.run_until(3_000, |network| !network.members(1).contains(&3));
+    network.frozen.clear();
+    network.run_until(2_000, |network| network.members(1).contains(&3));
+}
+
+#[test]
+fn who_echoes_and_answers_nothing_else_is_out_in_the_end() {
+    let mut network = Network::six();
+    network.refusing.insert(address(3), RefusalCode::BadMessage);
+    network.run(20_000);
+    assert!(network.members(1).contains(&3));
+    network.run(13_000);
+    assert!(!network.members(1).contains(&3));
+    network.run(30_000);
+    assert_eq!(network.changes(1, 3), (1, 1));
+}
+
+#[test]
+fn forged_foreign_replayed_and_stale_datagrams_are_dropped_and_counted() {
+    let mut network = Network::six();
+    let mut feed = |bytes: Bytes| {
+        let before = counts(&network, 1);
+        let sent = network.datagrams;
+        network.input(address(1), Input::Datagram { from: address(2), bytes });
+        (before, counts(&network, 1), network.datagrams - sent)
+    };
+    let key = SessionKey::derive(&[1; 32], Incarnation(2));
+    let beat = Datagram {
+        from: Incarnation(2),
+        to: Incarnation(1),
+        kind: DatagramKind::Beat,
+        sequence: 1_000_000,
+        time_ms: 5,
+        content: Bytes::new(),
+    };
+    let (before, after, sent) = feed(beat.seal(&key));
+    assert_eq!((after.echoed, sent), (before.echoed + 1, 1));
+    let (before, after, sent) = feed(beat.seal(&key));
+    assert_eq!((after.stale, after.echoed, sent), (before.stale + 1, before.echoed, 0));
+    let later = Datagram { sequence: 1_000_001, ..beat.clone() };
+    let (before, after, sent) = feed(later.seal(&SessionKey::from_bytes([0; 32])));
+    assert_eq!((after.forged, after.echoed, sent), (before.forged + 1, before.echoed, 0));
+    let other = Datagram { to: Incarnation(9), ..later.clone() };
+    let (before, after, sent) = feed(other.seal(&key));
+    assert_eq!((after.foreign, sent), (before.foreign + 1, 0));
+    let (before, after, sent) = feed(Bytes::from_static(b"anything"));
+    assert_eq!((after.malformed, sent), (before.malformed + 1, 0));
+    // What goes to node 2 is under the key that node 2 gave.
+    let own = SessionKey::derive(&[2; 32], Incarnation(1));
+    let echo = Datagram { kind: DatagramKind::Echo, time_ms: 100, ..later };
+    let (before, after, _) = feed(Datagram { sequence: 3, ..echo.clone() }.seal(&own));
+    assert_eq!((after.stale, after.echoes), (before.stale + 1, before.echoes), "sent long ago");
+    let (before, after, _) = feed(Datagram { time_ms: 3_000, ..echo.clone() }.seal(&own));
+    assert_eq!((after.stale, after.echoes), (before.stale + 1, before.echoes), "never sent");
+    let (before, after, _) = feed(Datagram { from: Incarnation(77), ..echo }.seal(&own));
+    assert_eq!((after.foreign, after.echoes), (before.foreign + 1, before.echoes));
+}
+
+#[test]
+fn a_node_that_was_dead_to_us_gets_no_number_twice() {
+    let mut network = Network::six();
+    let lives: Vec<_> = network.members(1);
+    // Only forgetting and meeting again makes a new pulse; the other side still knows the old one.
+    let id = Incarnation(2);
+    network.nodes.get_mut(&address(1)).unwrap().view.remove(id);
+    network.run(10_000);
+    assert_eq!(network.members(1), lives);
+    let echoes = |network: &Network| {
+        let node = &network.nodes[&address(1)];
+        node.view.member(id).is_some_and(|m| m.pulse.passes(network.now().mono, 500))
+    };
+    assert!(echoes(&network));
+}

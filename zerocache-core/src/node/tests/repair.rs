@@ -1,0 +1,288 @@
+//! Repair, the copy at the start, and clocks, on a virtual network.
+
+use alloc::{format, string::String, vec, vec::Vec};
+
+use super::{
+    super::*,
+    network::{Network, address, key},
+};
+use crate::store::Capacity;
+
+/// Cuts every link between the nodes `a` and the nodes `b`, or joins them again.
+fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: bool) {
+    for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (*a, *b))) {
+        network.set_link(a, b, are_up);
+    }
+}
+
+/// How many of the keys have different versions at some two nodes.
+fn disagreements(network: &Network, keys: &[String]) -> usize {
+    let differs = |name: &&String| {
+        let hash = key(name).hash();
+        let mut versions = network.nodes.values().map(|node| node.store.version(hash));
+        let first = versions.next();
+        versions.any(|version| Some(version) != first)
+    };
+    keys.iter().filter(differs).count()
+}
+
+fn counts(network: &Network, n: u64) -> RepairCounts {
+    network.nodes[&address(n)].repair.counts()
+}
+
+fn copied(network: &Network) -> u64 {
+    network.nodes.values().map(|node| node.repair.counts()).map(|c| c.records + c.traces).sum()
+}
+
+fn state(network: &Network, n: u64) -> NodeState {
+    network.nodes[&address(n)].state()
+}
+
+fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("k{n}")).collect()
+}
+
+#[test]
+fn what_a_cut_off_node_missed_it_has_soon_after() {
+    let mut network = Network::six();
+    let keys = keys(200);
+    for name in &keys[..100] {
+        network.put(1, name, "before", Ack::Local);
+    }
+    network.run(100);
+    set_links(&mut network, &[2], &[1, 3, 4, 5, 6], false);
+    for (at, name) in keys.iter().enumerate() {
+        match at % 3 {
+            0 => network.put(1, name, "during", Ack::Local),
+            1 => network.put(2, name, "on the other side", Ack::Local),
+            _ => network.write(5, name, WriteOp::Delete, Ack::Local),
+        };
+    }
+    network.run(10_000);
+    assert!(disagreements(&network, &keys) > 100);
+    set_links(&mut network, &[2], &[1, 3, 4, 5, 6], true);
+    network.run(3_000);
+    let local = |name: &String| {
+        let versions = [1, 2].map(|n| network.nodes[&address(n)].store.version(key(name).hash()));
+        versions[0] == versions[1]
+    };
+    assert_eq!(keys.iter().filter(|name| !local(name)).count(), 0);
+    network.run(8_000);
+    assert_eq!(disagreements(&network, &keys), 0);
+    assert_eq!(network.values("k2"), vec![None; 6]);
+    let before = copied(&network);
+    network.run(20_000);
+    assert_eq!(copied(&network), before, "nothing is copied any more");
+}
+
+#[test]
+fn a_region_that_reaches_only_one_other_converges_through_it() {
+    let mut network = Network::six();
+    set_links(&mut network, &[1, 2], &[5, 6], false);
+    network.run(5_000);
+    let keys = keys(50);
+    for name in &keys {
+        network.put(1, name, "v", Ack::Local);
+    }
+    network.run(12_000);
+    assert_eq!(disagreements(&network, &keys), 0);
+}
+
+#[test]
+fn an_idle_round_takes_about_a_kibibyte_whatever_is_stored() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(2_000);
+    for name in keys(5_000) {
+        network.put(1, &name, "v", Ack::Local);
+    }
+    network.run(10_000);
+    let (bytes, rounds) = (network.bytes, counts(&network, 1).rounds);
+    network.run(60_000);
+    let rounds = counts(&network, 1).rounds - rounds;
+    assert!((55..=61).contains(&rounds), "{rounds} rounds in a minute");
+    // Two nodes, each with a round and about three pings a second.
+    let per_round = (network.bytes - bytes) / rounds / 2;
+    assert!(per_round < 1_200, "{per_round} bytes for a round and pings");
+}
+
+#[test]
+fn what_a_full_node_evicted_is_not_copied_to_it_again() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.capacity = Some(Capacity { entries_max: 10_000, bytes_max: 64 << 10 });
+    network.start(2, "a", &[1]);
+    network.run(2_000);
+    let keys = keys(1_000);
+    for name in &keys {
+        network.put(1, name, "v", Ack::Local);
+    }
+    network.run(10_000);
+    let held = |network: &Network, n| network.nodes[&address(n)].store.count();
+    assert!(held(&network, 1) == 1_000 && held(&network, 2) < 700);
+    let before = copied(&network);
+    network.run(60_000);
+    assert_eq!(copied(&network), before);
+}
+
+#[test]
+fn a_new_node_copies_what_its_peer_has() {
+    let mut network = Network::default();
+    network.retention_ms = Some(5_000);
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    let keys = keys(3_000);
+    for name in &keys {
+        network.put(1, name, "v", Ack::Local);
+    }
+    network.write(1, "k7", WriteOp::Delete, Ack::Local);
+    // Longer than the retention: only a copy brings what is older.
+    network.run(8_000);
+    network.start(2, "a", &[1]);
+    network.run(50);
+    assert_eq!(state(&network, 2), NodeState::Warming);
+    network.put(1, "k8", "newer", Ack::Local);
+    network.run(2_000);
+    assert_eq!(state(&network, 2), NodeState::InSync);
+    let differing = keys.iter().filter(|name| {
+        let values = network.values(name);
+        values[0] != values[1]
+    });
+    assert_eq!(differing.count(), 0);
+    assert_eq!(network.values("k7"), vec![None; 2]);
+    assert_eq!(network.values("k8"), vec![Some("newer".into()); 2]);
+    assert!(counts(&network, 2).copied >= 2_999);
+}
+
+#[test]
+fn a_copy_goes_on_from_another_node_when_its_source_dies() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(1_000);
+    let keys = keys(3_000);
+    for name in &keys {
+        network.put(1, name, &"v".repeat(200), Ack::Local);
+    }
+    network.run(1_000);
+    network.start(3, "a", &[1]);
+    network.run(40);
+    let source = match &network.nodes[&address(3)].repair.start {
+        repair::Start::Copying(copying) => copying.source(),
+        other => panic!("{other:?}"),
+    };
+    network.nodes.remove(&address(source.0));
+    network.run(10_000);
+    assert_eq!(state(&network, 3), NodeState::InSync);
+    assert_eq!(network.nodes[&address(3)].store.count(), 3_000);
+}
+
+#[test]
+fn who_was_away_too_long_gives_up_what_was_deleted_meanwhile() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
+        network.start(n, region, &[1]);
+    }
+    network.run(3_000);
+    let ttl = Ttl::from_secs(3_600).unwrap();
+    let put = |network: &mut Network, name: &str| {
+        let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
+        network.write(1, name, WriteOp::Put { value, metadata, ttl }, Ack::Local);
+    };
+    put(&mut network, "deleted");
+    put(&mut network, "kept");
+    network.run(1_000);
+    set_links(&mut network, &[3], &[1, 2], false);
+    network.write(1, "deleted", WriteOp::Delete, Ack::Local);
+    // The traces of the delete are gone when the node comes back.
+    network.run(100_000);
+    assert_eq!(network.nodes[&address(1)].store.version(key("deleted").hash()), None);
+    assert_eq!(network.values("deleted"), vec![None, None, Some("v".into())]);
+    set_links(&mut network, &[3], &[1, 2], true);
+    network.run(15_000);
+    assert_eq!(network.values("deleted"), vec![None; 3]);
+    assert_eq!(network.values("kept"), vec![Some("v".into()); 3]);
+    assert_eq!(counts(&network, 3).given_up, 1);
+}
+
+#[test]
+fn a_node_whose_clock_is_wrong_takes_the_time_of_the_others() {
+    for ahead_ms in [90_000, 4_102_444_800_000] {
+        let mut network = Network::default();
+        network.ahead_ms.insert(address(3), ahead_ms);
+        for n in [1, 2] {
+            network.start(n, "a", &[1]);
+        }
+        network.run(1_000);
+        network.start(3, "a", &[1]);
+        network.run(1_000);
+        network.put(3, "k", "from the future", Ack::Local);
+        network.run(100);
+        assert_eq!(network.values("k"), vec![Some("from the future".into()); 3]);
+        network.put(1, "k", "later", Ack::Local);
+        network.run(100);
+        assert_eq!(network.values("k"), vec![Some("later".into()); 3]);
+    }
+}
+
+#[test]
+fn a_node_that_ran_alone_in_the_future_drops_what_it_stamped_there() {
+    let mut network = Network::default();
+    network.ahead_ms.insert(address(3), 7_200_000);
+    for n in [1, 2, 3] {
+        network.start(n, "a", &[1, 2, 3]);
+        set_links(&mut network, &[3], &[1, 2], false);
+    }
+    network.run(5_000);
+    network.put(3, "alone", "v", Ack::Local);
+    network.put(1, "k", "v", Ack::Local);
+    network.run(1_000);
+    set_links(&mut network, &[3], &[1, 2], true);
+    network.run(15_000);
+    network.put(3, "k2", "refused at first", Ack::Local);
+    network.run(15_000);
+    network.put(3, "k", "after", Ack::Local);
+    network.run(3_000);
+    assert_eq!(network.values("k"), vec![Some("after".into()); 3]);
+    assert_eq!(network.values("alone"), vec![None; 3]);
+    assert!(network.nodes.values().all(|node| node.state() == NodeState::InSync));
+}
+
+#[test]
+fn a_node_that_stood_still_warms_until_it_caught_up() {
+    let mut network = Network::six();
+    network.frozen.insert(address(2));
+    network.run(5_000);
+    network.put(1, "k", "v", Ack::Local);
+    network.run(5_000);
+    network.frozen.clear();
+    network.run(1);
+    assert_eq!(state(&network, 2), NodeState::Warming);
+    assert!(!network.nodes[&address(2)].misses_are_final());
+    network.run(3_000);
+    assert_eq!(state(&network, 2), NodeState::InSync);
+    assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
+    let downs = network
+        .events
+        .iter()
+        .filter(|(at, event)| *at == address(2) && matches!(event, Event::MemberDown(..)));
+    assert_eq!(downs.count(), 0, "the silence was its own");
+}
+
+#[test]
+fn nodes_without_repair_are_left_alone() {
+    let mut network = Network::default();
+    network.without = crate::wire::features::REPAIR;
+    network.start(1, "a", &[]);
+    network.without = 0;
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    network.put(1, "k", "v", Ack::Local);
+    network.run(20_000);
+    assert_eq!(network.values("k"), vec![Some("v".into()); 2]);
+    assert_eq!(state(&network, 2), NodeState::InSync);
+    assert!(network.nodes[&address(2)].misses_are_final());
+    assert_eq!((counts(&network, 2).rounds, counts(&network, 2).rounds_cut), (0, 0));
+}

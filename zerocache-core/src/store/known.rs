@@ -1,0 +1,272 @@
+//! What a store knows, as repair, the copy at the start and snapshots ask for it.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{
+    Store,
+    lock::{Lock, LockFamily},
+    slot::{Class, Slot},
+    sums::second_of,
+};
+use crate::{
+    entry::{Applied, Change, Record},
+    key::{Key, KeyHash, PARTS},
+    time::Now,
+    version::Version,
+};
+
+/// A key, by its hash, and the version that is known of it.
+pub type Row = (KeyHash, Version);
+
+/// What is known of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A value.
+    Value(Record),
+    /// Only that there was this version.
+    Trace(KeyHash, Version),
+}
+
+/// A place in the order in which a part would lose its unread entries, then its read ones, seen from
+/// the end: the hottest entry is first. Places are of one store and one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whether the entry was read since it was stored.
+    pub is_read: bool,
+    /// When it was put at the end of its queue: the store's counter.
+    pub tick: u32,
+}
+
+impl Place {
+    fn of(slot: &Slot) -> Self {
+        Self { is_read: slot.class == Class::Read, tick: slot.tick }
+    }
+
+    /// How cold it is when the counter stands at `tick`.
+    fn coldness(self, tick: u32) -> (bool, u32) {
+        (!self.is_read, tick.wrapping_sub(self.tick))
+    }
+}
+
+/// Which entries of a part a copy asks for; by default all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Only those colder than this place.
+    pub colder_than: Option<Place>,
+    /// Only those that were put at the end of a queue lately.
+    pub since: Option<Since>,
+}
+
+/// What was put at the end of a queue lately, and is not too young.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Where the counter stood.
+    pub tick: u32,
+    /// The highest stamp of their versions.
+    pub stamp: u64,
+}
+
+/// Part of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Entries, hottest first.
+    pub records: Vec<Record>,
+    /// The place of the last one, if there are more.
+    pub more: Option<Place>,
+    /// Where the counter stands.
+    pub tick: u32,
+}
+
+/// Most entries of one page: few enough that choosing them takes little beside sending them.
+const PAGE_RECORDS_MAX: usize = 4_096;
+
+impl<L: LockFamily> Store<L> {
+    /// The first second of version of which everything is known here: no trace of it was forgotten.
+    pub fn first_second(&self, now: Now) -> u64 {
+        let floor_ms = self.floor_ms(now);
+        let first = |index| {
+            self.change(index, |part| {
+                part.raise_trace_floor(floor_ms);
+                part.first_second()
+            })
+        };
+        (0..PARTS).map(first).max().unwrap_or(0)
+    }
+
+    /// The sums of the seconds `from` to `to`, over all parts.
+    #[must_use]
+    pub fn sums_by_second(&self, from: u64, to: u64) -> Vec<u64> {
+        let seconds = to.checked_sub(from).map_or(0, |more| more + 1);
+        let mut sums = alloc::vec![0; usize::try_from(seconds).unwrap_or(0)];
+        for index in 0..PARTS {
+            self.part(index).with(|part| part.sums().add_to(from, &mut sums));
+        }
+        sums
+    }
+
+    /// The sum of one second in each part.
+    #[must_use]
+    pub fn sums_by_part(&self, second: u64) -> [u64; PARTS] {
+        core::array::from_fn(|index| self.part(index).with(|part| part.sums().get(second)))
+    }
+
+    /// What is known of keys in a part with versions of `seconds`, which are in ascending order.
+    pub fn rows(&self, index: usize, seconds: &[u64], into: &mut Vec<Row>) {
+        let wanted = |version: Version| seconds.binary_search(&second_of(version)).is_ok();
+        self.part(index).with(|part| {
+            let entries = part.slots().filter(|slot| wanted(slot.version));
+            into.extend(entries.map(|slot| (slot.hash(), slot.version)));
+            into.extend(part.traces().filter(|(_, version)| wanted(*version)));
+        });
+    }
+
+    /// The values of a part with versions before `second`.
+    #[must_use]
+    pub fn values_before(&self, index: usize, second: u64) -> Vec<Row> {
+        self.part(index).with(|part| {
+            let old = part.slots().filter(|slot| second_of(slot.version) < second);
+            old.map(|slot| (slot.hash(), slot.version)).collect()
+        })
+    }
+
+    /// What is known of a key. A value that has expired is a trace.
+    #[must_use]
+    pub fn known(&self, hash: KeyHash, now: Now) -> Option<Known> {
+        self.part(hash.part()).with(|part| match part.entry(hash) {
+            Some(slot) if !slot.is_expired(now.mono) => Some(Known::Value(record(slot)?)),
+            Some(slot) => Some(Known::Trace(hash, slot.version)),
+            None => part.version(hash).map(|version| Known::Trace(hash, version)),
+        })
+    }
+
+    /// Merges the version of a key of which a peer has no value.
+    pub fn apply_trace(&self, hash: KeyHash, version: Version, now: Now) -> Applied {
+        let floor_ms = self.floor_ms(now);
+        let applied = self.change(hash.part(), |part| {
+            part.raise_trace_floor(floor_ms);
+            part.apply_trace(hash, version)
+        });
+        self.make_room(now.mono);
+        applied
+    }
+
+    /// Takes over an entry of a peer that has held it for a while: it goes before all that are here,
+    /// whatever its age. Where there is no room it leaves a trace.
+    pub fn adopt(&self, record: &Record, now: Now) -> Applied {
+        let (hash, tick) = (record.key.hash(), self.totals.next_tick());
+        let floor_ms = self.floor_ms(now);
+        let applied = self.change(hash.part(), |part| {
+            part.raise_trace_floor(floor_ms);
+            part.adopt(hash, record, now, tick)
+        });
+        self.make_room(now.mono);
+        applied
+    }
+
+    /// Forgets a value that has no newer version than `version`; whether there was one. It leaves no
+    /// trace.
+    pub fn erase(&self, hash: KeyHash, version: Version) -> bool {
+        self.change(hash.part(), |part| {
+            let held = part.entry(hash).is_some_and(|slot| slot.version <= version);
+            held && part.erase(hash)
+        })
+    }
+
+    /// Begins again after a clock that was wrong: forgets all traces and everything with a stamp above
+    /// `stamp`, and knows nothing of what was before `now`. Returns how many entries it forgot.
+    pub fn rewind(&self, now: Now, stamp: u64) -> usize {
+        let rewind = |index| {
+            self.change(index, |part| {
+                let ahead = part.slots().filter(|slot| slot.version.stamp() > stamp);
+                let gone: Vec<_> = ahead.map(Slot::hash).collect();
+                let forgotten = gone.iter().filter(|hash| part.erase(**hash)).count();
+                part.restart_at(now.wall_ms << Version::COUNTER_BITS);
+                forgotten
+            })
+        };
+        (0..PARTS).map(rewind).sum()
+    }
+
+    /// The highest stamp that is known.
+    #[must_use]
+    pub fn highest_stamp(&self) -> u64 {
+        let highest = |index| {
+            self.part(index).with(|part: &mut _| {
+                let entries = part.slots().map(|slot| slot.version.stamp()).max();
+                entries.max(part.traces().map(|(_, version)| version.stamp()).max())
+            })
+        };
+        (0..PARTS).filter_map(highest).max().unwrap_or(0)
+    }
+
+    /// Entries of a part that have not expired, hottest first, up to `bytes_max` of key, metadata and
+    /// value, but at least one if there is one.
+    #[must_use]
+    pub fn page(&self, index: usize, stretch: Stretch, bytes_max: usize, now: Now) -> Page {
+        let tick = self.totals.tick();
+        self.part(index).with(|part| {
+            let lately = |place: Place, slot: &Slot, since: Since| {
+                let age = tick.wrapping_sub(since.tick);
+                place.coldness(tick).1 <= age && slot.version.stamp() <= since.stamp
+            };
+            let wanted = |slot: &&Slot| {
+                let place = Place::of(slot);
+                let colder = |than: Place| place.coldness(tick) > than.coldness(tick);
+                !slot.is_expired(now.mono)
+                    && stretch.colder_than.is_none_or(colder)
+                    && stretch.since.is_none_or(|since| lately(place, slot, since))
+            };
+            let mut slots: Vec<_> = part.slots().filter(wanted).collect();
+            let coldness = |slot: &&Slot| Place::of(slot).coldness(tick);
+            // What is certainly too much for a page need not be put in order.
+            let all = slots.len();
+            if all > PAGE_RECORDS_MAX {
+                slots.select_nth_unstable_by_key(PAGE_RECORDS_MAX, coldness);
+                slots.truncate(PAGE_RECORDS_MAX);
+            }
+            slots.sort_unstable_by_key(coldness);
+            let (mut page, mut bytes) = (Page { tick, ..Page::default() }, 0);
+            for slot in slots {
+                let Some(record) = record(slot) else { continue };
+                bytes += record.payload_bytes();
+                if bytes > bytes_max && !page.records.is_empty() {
+                    break;
+                }
+                page.records.push(record);
+                page.more = Some(Place::of(slot));
+            }
+            if page.records.len() == all {
+                page.more = None;
+            }
+            page
+        })
+    }
+
+    /// Everything that a part knows: its values, hottest first, as [`Store::adopt`] wants them, and its
+    /// traces.
+    #[must_use]
+    pub fn export(&self, index: usize, now: Now) -> Vec<Known> {
+        let tick = self.totals.tick();
+        self.part(index).with(|part| {
+            let mut slots: Vec<_> = part.slots().collect();
+            slots.sort_unstable_by_key(|slot| Place::of(slot).coldness(tick));
+            let known = |slot: &&Slot| match record(slot).filter(|_| !slot.is_expired(now.mono)) {
+                Some(record) => Known::Value(record),
+                None => Known::Trace(slot.hash(), slot.version),
+            };
+            let traces = part.traces().map(|(hash, version)| Known::Trace(hash, version));
+            slots.iter().map(known).chain(traces).collect()
+        })
+    }
+}
+
+/// The entry of a slot as a record.
+fn record(slot: &Slot) -> Option<Record> {
+    let entry = slot.entry().to_entry();
+    let key = Key::within(Bytes::copy_from_slice(slot.key()), usize::MAX).ok()?;
+    let change =
+        Change::Put { value: entry.value, metadata: entry.metadata, expires: entry.expires };
+    Some(Record { key, version: entry.version, change })
+}
