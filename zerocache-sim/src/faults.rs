@@ -145,6 +145,10 @@ impl Targets {
     }
 }
 
+/// How long a process takes to find the others, and to leave, in microseconds.
+const START_US: u64 = 3 * SECOND_US;
+const LEAVE_US: u64 = 3 * SECOND_US;
+
 /// Draws the faults between `from_us` and `until_us`; all have ended then.
 pub fn draw(
     random: &mut Random,
@@ -163,17 +167,29 @@ pub fn draw(
             1 | 2 => random.between(SECOND_US, 6 * SECOND_US),
             _ => random.between(3 * SECOND_US, longest_us),
         };
-        let ends_us = (at_us + length_us.min(longest_us)).min(until_us);
+        let ends_us = (at_us + length_us.min(longest_us)).min(until_us - starting_us(&fault));
+        if ends_us <= at_us {
+            continue;
+        }
         if !planned.iter().any(|other| collides(other, &fault, at_us, ends_us)) {
             planned.push(Planned { at_us, until_us: ends_us, fault });
         }
     }
     for node in &targets.later {
-        let at_us = random.between(from_us, until_us);
+        let at_us = random.between(from_us, until_us - START_US);
         planned.push(Planned { at_us, until_us: at_us, fault: Fault::Join(*node) });
     }
     planned.sort_by_key(|fault| (fault.at_us, fault.until_us));
     planned
+}
+
+/// How long before the end of all faults a process has to start, so that it runs then.
+fn starting_us(fault: &Fault) -> u64 {
+    match fault {
+        Fault::Crash { .. } => START_US,
+        Fault::Leave(_) => LEAVE_US + START_US,
+        _ => 0,
+    }
 }
 
 /// One process cannot crash while it leaves; nor does it start while its clock is wrong for a while,

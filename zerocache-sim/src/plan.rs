@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use zerocache_core::wire::features;
+use zerocache_core::{store::RETENTION_MS, wire::features};
 
 use crate::{
     clock::SECOND_US,
@@ -159,6 +159,8 @@ pub struct Plan {
     pub seeds: usize,
     /// Connections that a process may have to one node.
     pub lanes: u64,
+    /// How long traces are kept, in milliseconds.
+    pub retention_ms: u64,
     /// Datagrams of a thousand that arrive twice.
     pub duplicate_permille: u64,
     /// When the workload begins, in microseconds.
@@ -225,6 +227,10 @@ impl Plan {
             faults,
             seeds: random.between(1, 3) as usize,
             lanes: random.between(1, 2),
+            retention_ms: match profile {
+                Profile::Retention => random.between(60_000, 120_000),
+                _ => RETENTION_MS,
+            },
             duplicate_permille: *random.pick(&[0, 0, 20, 200]),
             begin_us,
             heal_us,
@@ -250,7 +256,6 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
     let old = mixed && random.chance(400);
     let bytes_max = match profile {
         Profile::Evict => random.between(600 << 10, 1_500 << 10),
-        Profile::Retention => random.between(100 << 10, 600 << 10),
         _ => 8 << 20,
     };
     let entries_max = match profile {

@@ -27,6 +27,8 @@ pub struct Counts {
     pub invalid: u64,
     /// Records sent between nodes.
     pub shipped: u64,
+    /// Values that nodes fetched from others.
+    pub fetched: u64,
     /// Records for peers that nodes gave up.
     pub dropped: u64,
     /// Records that nodes refused.
@@ -39,6 +41,14 @@ pub struct Counts {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Processes that found again what they knew.
+    pub restored: u64,
+    /// Nodes that were outdated.
+    pub outdated: u64,
+    /// Nodes that put their clock right.
+    pub clocks_moved: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
     /// Datagrams that arrived.
     pub datagrams: u64,
     /// Segments lost and sent again.
@@ -49,6 +59,10 @@ pub struct Counts {
     pub ticks: u64,
     /// The most that a request was late, in microseconds.
     pub late_us_max: u64,
+    /// The longest time after the faults in which the nodes of each region agreed, in microseconds.
+    pub agreed_in_regions_us_max: u64,
+    /// The longest time in which all agreed.
+    pub agreed_us_max: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -68,17 +82,24 @@ impl Counts {
             unreachable,
             invalid,
             shipped,
+            fetched,
             dropped,
             refused,
             removals,
             calls,
             messages,
             bytes,
+            restored,
+            outdated,
+            clocks_moved,
+            datagrams_sent,
             datagrams,
             lost,
             connections,
             ticks,
             late_us_max,
+            agreed_in_regions_us_max,
+            agreed_us_max,
             faults,
         } = other;
         self.simulated_us += simulated_us;
@@ -92,17 +113,25 @@ impl Counts {
         self.unreachable += unreachable;
         self.invalid += invalid;
         self.shipped += shipped;
+        self.fetched += fetched;
         self.dropped += dropped;
         self.refused += refused;
         self.removals += removals;
         self.calls += calls;
         self.messages += messages;
         self.bytes += bytes;
+        self.restored += restored;
+        self.outdated += outdated;
+        self.clocks_moved += clocks_moved;
+        self.datagrams_sent += datagrams_sent;
         self.datagrams += datagrams;
         self.lost += lost;
         self.connections += connections;
         self.ticks += ticks;
         self.late_us_max = self.late_us_max.max(*late_us_max);
+        self.agreed_in_regions_us_max =
+            self.agreed_in_regions_us_max.max(*agreed_in_regions_us_max);
+        self.agreed_us_max = self.agreed_us_max.max(*agreed_us_max);
         for (kind, count) in faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -127,20 +156,35 @@ impl fmt::Display for Counts {
         )?;
         writeln!(
             f,
-            "replication  {} records sent, {} given up, {} refused; {} removals of members",
-            self.shipped, self.dropped, self.refused, self.removals
+            "replication  {} records sent, {} fetched, {} given up, {} refused; {} nodes restored, {} outdated, {} \
+             clocks moved; {} removals of members",
+            self.shipped,
+            self.fetched,
+            self.dropped,
+            self.refused,
+            self.restored,
+            self.outdated,
+            self.clocks_moved,
+            self.removals
         )?;
         writeln!(
             f,
-            "network      {} calls, {} messages, {} bytes, {} datagrams, {} lost, {} connections; \
+            "network      {} calls, {} messages, {} bytes, {} of {} datagrams, {} lost, {} connections; \
              latest {} ms",
             self.calls,
             self.messages,
             self.bytes,
             self.datagrams,
+            self.datagrams_sent,
             self.lost,
             self.connections,
             self.late_us_max / 1_000
+        )?;
+        writeln!(
+            f,
+            "agreement    within {:.1} s in regions, {:.1} s across",
+            self.agreed_in_regions_us_max as f64 / 1e6,
+            self.agreed_us_max as f64 / 1e6
         )?;
         let faults: Vec<_> =
             self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();

@@ -24,7 +24,7 @@ pub struct Expect {
 
 impl Expect {
     /// What the code in this repository promises today.
-    pub const TODAY: Self = Self { repair: false, datagrams: false };
+    pub const TODAY: Self = Self { repair: true, datagrams: true };
 }
 
 /// A rule that a run can break.
@@ -247,6 +247,13 @@ impl Checker {
     pub(crate) fn started(&mut self, host: u32, incarnation: Incarnation, keys: usize) {
         self.processes.insert(incarnation, host);
         self.floors.insert(host, vec![None; keys]);
+    }
+
+    /// A process dropped what it had stamped ahead of the others: what it knew before counts no more.
+    pub(crate) fn began_again(&mut self, host: u32) {
+        if let Some(floors) = self.floors.get_mut(&host) {
+            floors.fill(None);
+        }
     }
 
     /// A process has ended.

@@ -188,6 +188,7 @@ impl World {
             region: region_name(self.clients[client].region),
             members: Vec::new(),
             entries: 0,
+            session: None,
         };
         let request = Request::Hello(Box::new(hello));
         self.client_call(client, purpose, (address, None), request, PROBE_TIMEOUT_MS);

@@ -212,7 +212,7 @@ impl World {
     pub(super) fn read(&mut self, index: usize, way: usize, journey: Journey) {
         match way {
             0 => self.read_requests(index, journey),
-            _ => self.read_responses(index),
+            _ => self.read_responses(index, journey),
         }
     }
 

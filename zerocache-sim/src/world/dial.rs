@@ -112,6 +112,7 @@ impl World {
             region: region_name(region),
             members: Vec::new(),
             entries: 0,
+            session: None,
         };
         let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
         RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }

@@ -1,15 +1,16 @@
 //! Faults begin and end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use bytes::Bytes;
 use zerocache_core::{
-    entry::{Change, Record},
-    node::{Input, RequestId},
-    wire::{Envelope, Request, RequestMessage, Shipment, cluster_id},
+    entry::Change,
+    key::PARTS,
+    node::{Input, Memory},
+    store::Known,
 };
 
-use super::{Event, World, dial::CLUSTER, nodes::Reply, trace};
+use super::{Event, World, hosts, trace};
 use crate::{clock::Clock, faults::Fault, plan::Profile};
 
 /// A process that stood still for longer than this, in microseconds, refuses what came over HTTP.
@@ -20,9 +21,11 @@ const AFTER_PAUSE_US: u64 = 250_000;
 
 /// What a process leaves behind for the next one in its place.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Kept {
     clock: Clock,
-    records: Vec<Record>,
+    at_us: u64,
+    known: Vec<Vec<Known>>,
+    memory: Memory,
 }
 
 impl World {
@@ -153,57 +156,65 @@ impl World {
         }
     }
 
-    /// Keeps what a node holds for its next process.
+    /// Keeps what a node knows for its next process.
     fn keep_memory(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let record = |key: &zerocache_core::key::Key| {
-            let entry = process.store.peek(key, now);
-            let version = process.store.version(key.hash())?;
-            let change = match entry.filter(|entry| entry.version == version) {
-                None => Change::Delete,
-                Some(entry) => Change::Put {
-                    value: Bytes::copy_from_slice(&entry.value),
-                    metadata: entry.metadata,
-                    expires: entry.expires,
-                },
-            };
-            Some(Record { key: key.clone(), version, change })
-        };
-        let records = self.keys.iter().filter_map(record).collect();
+        let known = (0..PARTS).map(|part| process.store.export(part, now)).collect();
+        let memory = process.node.memory(now);
         let clock = self.hosts[host as usize].clock;
-        self.memories.insert(host, Memory { clock, records });
+        self.memories.insert(host, Kept { clock, at_us: self.now_us, known, memory });
     }
 
-    /// Gives a new process what the one before it kept, before it joins.
-    pub(super) fn restore_memory(&mut self, host: u32) {
-        let Some(memory) = self.memories.remove(&host) else { return };
-        let (before, now) = (memory.clock.mono(self.now_us), self.now_at(host));
-        let mut shipments = Vec::new();
-        for mut record in memory.records {
-            if let Change::Put { expires, .. } = &mut record.change {
-                // The machine knows how long the process was gone.
-                *expires = now.mono.plus_ms(expires.since_ms(before));
+    /// Gives a new process what the one before it kept.
+    pub(super) fn restore_memory(&mut self, host: u32, life: u32) {
+        if !self.lives(host, life) {
+            return;
+        }
+        let mut inputs = Vec::new();
+        let kept = self.memories.remove(&host);
+        let (before, now) = match &kept {
+            Some(kept) => (kept.clock.mono(self.now_us), self.now_at(host).mono),
+            None => return self.node_input(host, vec![Input::RestoreEnded(None)]),
+        };
+        for mut part in kept.iter().flat_map(|kept| kept.known.clone()) {
+            for known in &mut part {
+                let Known::Value(record) = known else { continue };
+                if let Change::Put { expires, .. } = &mut record.change {
+                    // The machine knows how long the process was gone.
+                    *expires = now.plus_ms(expires.since_ms(before));
+                }
+                self.checker.restored(host, record);
             }
-            self.checker.restored(host, &record);
-            shipments.push(Shipment { record, relay: false });
+            inputs.push(Input::Restored(part));
         }
-        let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
-        let message = RequestMessage { envelope, request: Request::Replicate(shipments) };
-        let id = RequestId(u64::MAX);
-        if let Some(process) = self.nodes[host as usize].as_mut() {
-            process.replies.insert(id, Reply::Kept(None));
-        }
-        self.node_input(host, vec![Input::Request { id, message }]);
-        if let Some(process) = self.nodes[host as usize].as_mut() {
-            process.replies.remove(&id);
+        let memory = kept.map(|kept| Memory {
+            away_ms: (self.now_us - kept.at_us) / 1_000,
+            ..kept.memory
+        });
+        trace!(self, "{host} finds what it knew");
+        self.counts.restored += 1;
+        inputs.push(Input::RestoreEnded(memory));
+        self.node_input(host, inputs);
+    }
+
+    pub(super) fn send_datagram(&mut self, host: u32, to: SocketAddr, bytes: Bytes) {
+        let Some(to) = hosts::at(to).filter(|to| (*to as usize) < self.nodes.len()) else { return };
+        self.counts.datagrams_sent += 1;
+        for journey_us in self.network.datagram_us(&mut self.random, host, to) {
+            let slow_us = self.hosts[to as usize].slow_us;
+            let after_us = journey_us + self.random.below(slow_us + 1);
+            let bytes = bytes.clone();
+            self.schedule_in(after_us, Event::Datagram { from: host, to, bytes });
         }
     }
 
     /// A datagram arrives.
-    pub(super) fn datagram(&mut self, _from: u32, to: u32, life: u32, _bytes: Bytes) {
-        if self.lives(to, life) {
+    pub(super) fn datagram(&mut self, from: u32, to: u32, bytes: Bytes) {
+        if self.nodes[to as usize].is_some() {
             self.counts.datagrams += 1;
+            let from = self.hosts[from as usize].address;
+            self.node_input(to, vec![Input::Datagram { from, bytes }]);
         }
     }
 }

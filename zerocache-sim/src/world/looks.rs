@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use zerocache_core::{
     entry::{Change, Record},
-    wire::{Request, RequestMessage},
+    wire::{Parcel, Request, RequestMessage},
 };
 
 use super::{Event, World, connection::Journey, hosts};
@@ -32,6 +32,7 @@ impl World {
             let host = (from + offset) % count;
             self.look_at_node(host as u32);
         }
+        self.watch_healing();
     }
 
     fn look_at_node(&mut self, host: u32) {
@@ -92,6 +93,7 @@ impl World {
             }
             Request::Delete { key, .. } => touched.extend(number_of(key)),
             Request::Replicate(shipments) => {
+                self.counts.shipped += shipments.len() as u64;
                 for shipment in shipments {
                     touched.extend(number_of(&shipment.record.key));
                     self.note_record((from, host), &shipment.record, journey);
@@ -103,11 +105,20 @@ impl World {
 
     /// A record goes from one node to another.
     pub(super) fn note_record(&mut self, (from, to): (u32, u32), record: &Record, way: Journey) {
-        self.counts.shipped += 1;
         if let Change::Put { value, .. } = &record.change
             && let Some(id) = write_of(value)
         {
             self.checker.shipped((from, to), id, way.fastest_us);
+        }
+    }
+
+    /// What a node fetched is on its way into its store.
+    pub(super) fn note_parcels(&mut self, ends: (u32, u32), parcels: &[Parcel], way: Journey) {
+        for parcel in parcels {
+            if let Parcel::Value { record } = parcel {
+                self.counts.fetched += 1;
+                self.note_record(ends, record, way);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod connection;
 mod dial;
 mod end;
 mod faults;
+mod healing;
 mod hosts;
 mod looks;
 mod nodes;
@@ -27,7 +28,8 @@ use self::{
     clients::Client,
     connection::Connection,
     dial::{Answer, Dial},
-    faults::Memory,
+    faults::Kept,
+    healing::Healing,
     hosts::Host,
     nodes::Process,
 };
@@ -77,7 +79,9 @@ enum Event {
     /// The checker looks at everything.
     Look,
     /// A datagram arrives.
-    Datagram { from: u32, to: u32, life: u32, bytes: Bytes },
+    Datagram { from: u32, to: u32, bytes: Bytes },
+    /// What a process kept for the next one has been read.
+    Restore { host: u32, life: u32 },
 }
 
 /// An event in the queue; the order is that of time, then of scheduling.
@@ -125,7 +129,8 @@ pub(crate) struct World {
     next_dial: u64,
     keys: Vec<Key>,
     /// What processes left behind for the next ones in their place.
-    memories: BTreeMap<u32, Memory>,
+    memories: BTreeMap<u32, Kept>,
+    healing: Option<Healing>,
     checker: Checker,
     counts: Counts,
     traces: bool,
@@ -163,6 +168,7 @@ impl World {
             next_dial: 0,
             keys,
             memories: BTreeMap::new(),
+            healing: None,
             checker,
             counts: Counts::default(),
             traces,
@@ -253,7 +259,8 @@ impl World {
             Event::Fault { index, begins: true } => self.begin_fault(index),
             Event::Fault { index, begins: false } => self.end_fault(index),
             Event::Look => self.look(),
-            Event::Datagram { from, to, life, bytes } => self.datagram(from, to, life, bytes),
+            Event::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
+            Event::Restore { host, life } => self.restore_memory(host, life),
         }
     }
 
@@ -274,6 +281,7 @@ impl World {
             | Event::Ended { host, .. }
             | Event::Tick { host, .. }
             | Event::Discover { host, .. }
+            | Event::Restore { host, .. }
             | Event::Exit { host, .. } => Some(*host),
             Event::Datagram { to, .. } => Some(*to),
             Event::Turn(client) | Event::Operate(client) => Some(self.host_of(*client)),

@@ -38,6 +38,9 @@ const FLUSH_LOOK_US: u64 = 5_000;
 /// After this long a node counts as in sync in any case, in milliseconds.
 const WARM_MAX_MS: u64 = 60_000;
 
+/// How long it takes until what a process kept is read, in microseconds.
+const RESTORE_US: u64 = 20_000;
+
 /// The least time between two ticks, in microseconds.
 const TICK_US_MIN: u64 = 50;
 
@@ -90,6 +93,8 @@ impl World {
             info,
             limits: Limits { value_bytes_max, ..Limits::default() },
             features: plan.features,
+            has_snapshot: self.memories.contains_key(&host),
+            secret: self.secret(),
             warm_max_ms: WARM_MAX_MS,
             outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
         };
@@ -97,7 +102,7 @@ impl World {
             .variant
             .capacity(Capacity { entries_max: plan.entries_max, bytes_max: plan.bytes_max });
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
-        let store = Arc::new(Store::new(capacity));
+        let store = Arc::new(Store::new(capacity).with_retention(self.plan.retention_ms));
         let node = Node::new(config, Arc::clone(&store), self.now_at(host));
         self.nodes[index] = Some(Process {
             node,
@@ -113,9 +118,16 @@ impl World {
         self.checker.started(host, incarnation, self.keys.len());
         let life = self.hosts[index].life;
         let settles_us = self.random.below(SETTLE_US_MAX);
-        self.restore_memory(host);
         self.node_input(host, vec![Input::Proposed(self.seed_addresses(host))]);
         self.schedule_in(settles_us, Event::Discover { host, life });
+    }
+
+    fn secret(&mut self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        for part in secret.chunks_mut(8) {
+            part.copy_from_slice(&self.random.number().to_le_bytes());
+        }
+        secret
     }
 
     fn seed_addresses(&self, own: u32) -> Vec<std::net::SocketAddr> {
@@ -170,6 +182,11 @@ impl World {
                 self.tamper(host, &mut message);
                 self.check_sent(host, to, &message.request);
                 self.call(host, call.0, to, message, timeout_ms);
+            }
+            Effect::Datagram { to, bytes } => self.send_datagram(host, to, bytes),
+            Effect::Restore => {
+                let life = self.hosts[host as usize].life;
+                self.schedule_in(RESTORE_US, Event::Restore { host, life });
             }
             Effect::State(state) => trace!(self, "{host} is {}", state.as_str()),
             Effect::Event(event) => self.note_event(host, &event),
@@ -287,8 +304,8 @@ impl World {
         let response = if envelope.remaining_ms().is_none() {
             Response::refused(RefusalCode::Expired, "the deadline had passed")
         } else {
-            let state = process.node.state();
-            zerocache_core::node::read(&process.store, &self.keys[key], now, state)
+            let is_final = process.node.misses_are_final();
+            zerocache_core::node::read(&process.store, &self.keys[key], now, is_final)
         };
         self.check_served(host, Some(key), &response);
         self.respond(connection, id, &response);
@@ -319,6 +336,17 @@ impl World {
             }
             NodeEvent::WritesRefused { count, .. } => {
                 self.counts.refused += *count as u64;
+                trace!(self, "{host}: {event:?}");
+            }
+            NodeEvent::ClockMoved { dropped, .. } => {
+                self.counts.clocks_moved += 1;
+                trace!(self, "{host}: {event:?}");
+                if *dropped > 0 {
+                    self.checker.began_again(host);
+                }
+            }
+            NodeEvent::WasOutdated { .. } => {
+                self.counts.outdated += 1;
                 trace!(self, "{host}: {event:?}");
             }
             other => trace!(self, "{host}: {other:?}"),

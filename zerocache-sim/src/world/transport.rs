@@ -14,7 +14,7 @@ use zerocache_net::framed::Incoming;
 
 use std::net::SocketAddr;
 
-use super::{Event, Token, World, hosts};
+use super::{Event, Token, World, connection::Journey, hosts};
 
 /// What a process has of a node that it calls.
 #[derive(Debug)]
@@ -205,9 +205,11 @@ impl World {
     }
 
     /// Reads the responses that have come on a connection.
-    pub(super) fn read_responses(&mut self, index: usize) {
+    pub(super) fn read_responses(&mut self, index: usize, journey: Journey) {
         let ignores_lateness = self.variant.ignores_lateness();
-        let Some(host) = self.connection(index).map(|connection| connection.ends[0].host) else {
+        let Some([host, from]) =
+            self.connection(index).map(|connection| connection.ends.map(|end| end.host))
+        else {
             return;
         };
         let (now, now_us) = (self.now_at(host).mono, self.now_us);
@@ -233,6 +235,9 @@ impl World {
         }
         for (token, late_ms, message) in ended {
             let result = self.decode_response(message).map(|response| response.aged(late_ms));
+            if let Ok(Response::Records { parcels, .. }) = &result {
+                self.note_parcels((from, host), parcels, journey);
+            }
             self.end_call(host, token, result);
         }
     }
