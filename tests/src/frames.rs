@@ -284,9 +284,15 @@ fn fill(tcp: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<usize> {
     Ok(count)
 }
 
-/// What a client of `cluster` says of itself.
+/// What a client of `cluster` says of itself, encoded.
 #[must_use]
 pub fn introduction(cluster: &str) -> Bytes {
+    client_hello(cluster).encode(clock::mono())
+}
+
+/// What a client of `cluster` says of itself.
+#[must_use]
+pub fn client_hello(cluster: &str) -> RequestMessage {
     let hello = Hello {
         cluster: cluster.to_owned(),
         protocol: PROTOCOL,
@@ -300,7 +306,7 @@ pub fn introduction(cluster: &str) -> Bytes {
         members: Vec::new(),
     };
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
-    RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }.encode(clock::mono())
+    RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
 }
 
 /// The request that asks for the protocol `token`, with a message as its body.

@@ -5,14 +5,21 @@
 //!   connection by hand; [`face`]: either of them, for a message.
 //! - [`proxy`]: what may stand between a caller and a node.
 //! - [`poll`]: waiting for a condition.
-//! - [`namespace`]: tests that need a network of their own.
+//! - [`namespace`]: tests that need a network of their own; [`net`]: one of several regions, each
+//!   node in a namespace of its own, with links that can be cut; [`probes`]: what every node holds,
+//!   many keys at once.
+//! - [`reliability`]: the measurements behind `docs/reliability.md`; [`random`]: their choices.
 
 pub mod cluster;
 pub mod face;
 pub mod frames;
 pub mod http;
 pub mod namespace;
+pub mod net;
 pub mod node;
 pub mod poll;
+pub mod probes;
 pub mod proxy;
+pub mod random;
+pub mod reliability;
 pub mod setup;

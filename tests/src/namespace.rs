@@ -10,7 +10,7 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -34,6 +34,15 @@ ip link set lo up
 if [ -n "$ZEROCACHE_TEST_HOSTS" ]; then mount --bind "$ZEROCACHE_TEST_HOSTS" /etc/hosts; fi
 exec "$@""#;
 
+/// What a network of namespaces needs.
+const ROUTE: &str = "mount -t tmpfs tmpfs /run
+ip netns add n0
+ip link add br0 type bridge
+ip link add veth0 type veth peer name eth0 netns n0
+echo 1 > /proc/sys/net/ipv4/ip_forward
+nsenter --net=/run/netns/n0 nft add table ip faults
+nft 'add table ip faults; add chain ip faults forward { type filter hook forward priority 0; }'";
+
 /// Runs `body` inside a namespace, or says that it is skipped.
 ///
 /// `test` is the full path of the calling test inside its test binary, such as `"finds_peers"`.
@@ -46,6 +55,20 @@ pub fn run(test: &str, body: impl FnOnce()) {
     run_with(test, None, body);
 }
 
+/// Does what [`run`] does, where also a [`Net`](crate::net::Net) can be made.
+///
+/// # Panics
+///
+/// As [`run`] does.
+pub fn run_net(test: &str, body: impl FnOnce()) {
+    match permitted().and_then(|()| routable()) {
+        Err(why) if std::env::var_os(INSIDE).is_none() => {
+            skip(test, &format!("networks of namespaces are not permitted here ({why})"));
+        }
+        _ => run(test, body),
+    }
+}
+
 /// Does what [`run`] does, with `hosts` as the content of `/etc/hosts`; [`set_hosts`] changes it.
 ///
 /// # Panics
@@ -53,6 +76,25 @@ pub fn run(test: &str, body: impl FnOnce()) {
 /// As [`run`] does.
 pub fn run_with_hosts(test: &str, hosts: &str, body: impl FnOnce()) {
     run_with(test, Some(hosts), body);
+}
+
+/// Starts this program again with its arguments inside a namespace and returns how it ended; none
+/// when this is that second start, and the program goes on.
+///
+/// # Errors
+/// Where namespaces are not permitted, says why.
+pub fn run_program() -> Result<Option<ExitCode>, String> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(None);
+    }
+    permitted()?;
+    routable()?;
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut command = inside();
+    command.arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1");
+    let status = command.status().map_err(|error| format!("unshare: {error}"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)))
 }
 
 /// Replaces the content of `/etc/hosts`, for the body of [`run_with_hosts`].
@@ -102,17 +144,24 @@ fn run_with(test: &str, hosts: Option<&str>, body: impl FnOnce()) {
 /// Tells once per process whether namespaces can be made.
 fn permitted() -> Result<(), String> {
     static PERMITTED: OnceLock<Result<(), String>> = OnceLock::new();
-    PERMITTED
-        .get_or_init(|| {
-            let output = inside().arg("true").stdin(Stdio::null()).output();
-            let output = output.map_err(|error| format!("unshare: {error}"))?;
-            if output.status.success() {
-                return Ok(());
-            }
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(said.lines().next().unwrap_or("unshare failed").to_owned())
-        })
-        .clone()
+    PERMITTED.get_or_init(|| succeeds(&["true"])).clone()
+}
+
+/// Tells once per process whether namespaces can be joined by bridges, with rules for packets.
+fn routable() -> Result<(), String> {
+    static ROUTABLE: OnceLock<Result<(), String>> = OnceLock::new();
+    ROUTABLE.get_or_init(|| succeeds(&["sh", "-ec", ROUTE])).clone()
+}
+
+/// Whether a command succeeds inside; else what it said.
+fn succeeds(command: &[&str]) -> Result<(), String> {
+    let output = inside().args(command).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("unshare: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(said.lines().next().unwrap_or("unshare failed").to_owned())
 }
 
 /// A command that makes the namespaces and then runs what is added as arguments.

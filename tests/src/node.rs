@@ -174,14 +174,18 @@ impl Node {
     /// The nodes of `/v1/cluster`, this one first, each with its address and its state.
     #[must_use]
     pub fn cluster(&self) -> Vec<(SocketAddr, String)> {
-        let view = self.http("GET", "/v1/cluster", b"").json();
-        let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
-        let place = |node: &Json| {
-            let ip: IpAddr = node["address"].as_str()?.parse().ok()?;
-            let port = u16::try_from(node["port"].as_u64()?).ok()?;
-            Some((SocketAddr::new(ip, port), node["state"].as_str()?.to_owned()))
-        };
-        nodes.iter().filter_map(place).collect()
+        places(&self.http("GET", "/v1/cluster", b"").json())
+    }
+
+    /// The nodes of `/v1/cluster` that this one cannot reach, in the order of their addresses. None
+    /// when it does not answer.
+    #[must_use]
+    pub fn unreachable(&self) -> Option<Vec<SocketAddr>> {
+        let answer = http::send(self.address, "GET", "/v1/cluster", &[], b"").ok()?;
+        let out = places(&answer.json()).into_iter().filter(|(_, state)| state == "unreachable");
+        let mut out: Vec<_> = out.map(|(address, _)| address).collect();
+        out.sort_unstable();
+        Some(out)
     }
 
     /// The lives of the nodes of `/v1/cluster`, this one's first.
@@ -210,6 +214,17 @@ impl Drop for Node {
             eprintln!("--- {} at {}:\n{}", self.region, self.address, last.join("\n"));
         }
     }
+}
+
+/// The addresses and states of the nodes of an answer of `/v1/cluster`.
+fn places(view: &Json) -> Vec<(SocketAddr, String)> {
+    let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
+    let place = |node: &Json| {
+        let ip: IpAddr = node["address"].as_str()?.parse().ok()?;
+        let port = u16::try_from(node["port"].as_u64()?).ok()?;
+        Some((SocketAddr::new(ip, port), node["state"].as_str()?.to_owned()))
+    };
+    nodes.iter().filter_map(place).collect()
 }
 
 /// The path of an entry.

@@ -36,6 +36,27 @@ pub fn until_true(what: &str, mut probe: impl FnMut() -> bool) {
     until(what, || probe().then_some(()));
 }
 
+/// How long it takes from now on until `probe` holds; none when it does not within `bound`.
+pub fn time_until(bound: Duration, mut probe: impl FnMut() -> bool) -> Option<Duration> {
+    let started = clock::elapsed();
+    loop {
+        let held = probe();
+        let passed = clock::elapsed().saturating_sub(started);
+        if held {
+            return Some(passed);
+        }
+        if passed >= bound {
+            return None;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Lets time pass, where time itself is what a measurement is about.
+pub fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// What `work` returns, and how long it took.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let started = clock::elapsed();

@@ -21,6 +21,8 @@ pub enum Upgrades {
     Answer(u16),
     /// Passes it on and closes the connection when the answer comes.
     Cut,
+    /// Passes it on this much later, as a long way does.
+    PassAfter(Duration),
 }
 
 /// A proxy in front of one address. Ends when dropped.
@@ -145,6 +147,9 @@ impl Shared {
                 format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             from.write_all(answer.as_bytes())?;
             return from.shutdown(Shutdown::Both);
+        }
+        if let Upgrades::PassAfter(later) = self.upgrades {
+            std::thread::sleep(later);
         }
         let lines: Vec<&str> = head.lines().filter(kept).collect();
         let head = format!("{}\r\n\r\n", lines.join("\r\n"));

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,9 @@ use crate::poll::until;
 
 /// The byte budget of a node that needs no other: enough for values of 8 MiB.
 const MAX_BYTES: &str = "128MiB";
+
+/// Names another server than the one that was built with these tests, such as that of a release.
+const SERVER: &str = "ZEROCACHE_TEST_SERVER";
 
 /// What is kept of a process's output.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -31,6 +34,8 @@ pub struct Setup {
     pub max_bytes: &'static str,
     /// Further flags.
     pub flags: Vec<String>,
+    /// The file that stands for the network namespace to start it in; none for that of the caller.
+    pub namespace: Option<PathBuf>,
 }
 
 impl Setup {
@@ -38,7 +43,8 @@ impl Setup {
     #[must_use]
     pub fn new(region: &str) -> Self {
         let listen = SocketAddr::new(own_address(), 0);
-        Self { region: region.to_owned(), listen, max_bytes: MAX_BYTES, flags: Vec::new() }
+        let region = region.to_owned();
+        Self { region, listen, max_bytes: MAX_BYTES, flags: Vec::new(), namespace: None }
     }
 
     /// With a flag and its value.
@@ -66,13 +72,21 @@ impl Setup {
     /// When its flags name none, or it does not say where it listens.
     #[must_use]
     pub fn start_with_discovery(self) -> Node {
-        let Self { region, listen, max_bytes, flags } = self;
+        let Self { region, listen, max_bytes, flags, namespace } = self;
         let named = flags.iter().any(|flag| flag == "--discovery");
         assert!(named, "without --discovery a node speaks mDNS to the machine's network");
         let wanted = flags.iter().any(|flag| flag == "--connections");
         let connections = ["--connections", face::flag(face::connections())];
         let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
-        let mut command = Command::new(server());
+        let mut command = match &namespace {
+            None => Command::new(server()),
+            // It becomes the server: signals reach the right process.
+            Some(file) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", file.display())).arg(server());
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ZEROCACHE_") {
                 command.env_remove(name);
@@ -113,16 +127,21 @@ pub fn own_address() -> IpAddr {
     Ipv4Addr::new(127, 128 | high, low, last).into()
 }
 
-/// The server that was built with these tests.
+/// The server that was built with these tests, or the one that `ZEROCACHE_TEST_SERVER` names.
 ///
 /// # Panics
 ///
 /// When it was not built.
 #[must_use]
 pub fn server() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test binary");
-    let built = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let server = built.join("zerocache-server");
+    if let Some(chosen) = std::env::var_os(SERVER) {
+        return chosen.into();
+    }
+    let program = std::env::current_exe().expect("the path of this test binary");
+    // A test is target/PROFILE/deps/TEST, a program target/PROFILE/NAME.
+    let beside = program.parent().expect("a folder");
+    let built = if beside.ends_with("deps") { beside.parent() } else { Some(beside) };
+    let server = built.expect("a folder").join("zerocache-server");
     assert!(
         server.is_file(),
         "{} is missing: `cargo test --workspace` builds it, `cargo test -p zerocache-tests` alone \

@@ -1,6 +1,8 @@
 //! Something in between that does not know the upgrade: everything goes on over HTTP, and that is said
 //! once for each address.
 
+use std::time::Duration;
+
 use zerocache_client::{Ack, Connections, Status, ZerocacheClient};
 use zerocache_tests::cluster::{Cluster, builder};
 use zerocache_tests::node::Node;
@@ -130,4 +132,12 @@ fn nodes_and_clients_of_either_kind_work_together() {
     for (node, said) in cluster.nodes.iter().zip([1, 0, 1]) {
         assert_eq!(node.log().matches(WARNING).count(), said, "{}", node.log());
     }
+}
+
+#[test]
+fn a_handshake_over_a_long_way_is_waited_for() {
+    let node = framed(Setup::new("london")).start();
+    // Connecting takes a moment, because the proxy is near; the handshake does not.
+    let proxy = Proxy::start(node.address(), Upgrades::PassAfter(Duration::from_millis(600)));
+    works(&client(proxy.address()));
 }

@@ -17,6 +17,7 @@ pub mod frames;
 pub mod http;
 pub mod node;
 pub mod runtime;
+mod snapshot;
 pub mod telemetry;
 
 use std::io::{self, Write};

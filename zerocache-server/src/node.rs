@@ -116,6 +116,9 @@ impl RunningNode {
         let transport = transport(&config, Arc::clone(&itself))?;
         let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
         let _first = itself.set(Arc::downgrade(&runtime));
+        if let Some(path) = &config.snapshot {
+            runtime.use_snapshot(path.clone());
+        }
         let (stop, stopped) = oneshot::channel();
         let (server, frames) = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
         let (discovery, events) = start_discovery(&config)?;
@@ -178,7 +181,8 @@ impl RunningNode {
     }
 
     /// Leaves the cluster: is not ready from now on, says goodbye, goes on answering for the drain,
-    /// hands over its last writes, closes. Takes at most the drain and three seconds.
+    /// hands over its last writes, closes. Takes at most the drain and three seconds, and as long as it
+    /// takes to write the snapshot, if there is to be one.
     pub async fn leave(mut self) {
         tracing::info!(drain_ms = self.drain.as_millis() as u64, "leaving");
         self.runtime.input(Input::Leave);
@@ -194,6 +198,7 @@ impl RunningNode {
         let (served, (), ()) = tokio::join!(&mut self.server, frames, self.discovery.shutdown());
         // What was accepted until the listener closed.
         let _out_of_time = self.runtime.flush(LAST_FLUSH_MAX).await;
+        self.runtime.write_snapshot().await;
         match served {
             Ok(Served { cut: 0 }) => tracing::info!("left"),
             Ok(Served { cut }) => tracing::warn!(cut, "left; some connections were cut"),
@@ -232,7 +237,7 @@ fn node_config(config: &ServerConfig, id: Incarnation, addresses: Vec<SocketAddr
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox.clamp(OUTBOX_BYTES_LEAST, OUTBOX_BYTES_MOST) as usize,
         features: features::ALL,
-        has_snapshot: false,
+        has_snapshot: config.snapshot.is_some(),
         secret: [0; 32],
     }
 }

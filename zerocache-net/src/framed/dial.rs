@@ -50,7 +50,11 @@ pub(super) struct Framed {
     pub(super) peer: Hello,
 }
 
-/// Connects to `to`, says `hello` and asks for a framed connection.
+/// How long the handshake on a connection may take: the far side of the world answers in a third of it,
+/// and whoever waits has a bound of its own.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connects to `to`, within `timeout`, says `hello` and asks for a framed connection.
 ///
 /// # Errors
 /// Why nothing was done there.
@@ -59,19 +63,21 @@ pub(super) async fn dial(
     hello: RequestMessage,
     timeout: Duration,
 ) -> Result<Dialled, CallFailure> {
-    let dialled = tokio::time::timeout(timeout, async {
-        let stream = TcpStream::connect(to).await.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => CallFailure::Refused,
-            _ => CallFailure::NotSent,
-        })?;
-        let _ = stream.set_nodelay(true);
-        // The handshake changes nothing that must not happen twice.
-        upgrade(stream, to, hello).await.map_err(|error| {
-            tracing::debug!(%to, %error, "no handshake");
-            CallFailure::NotSent
-        })
-    });
-    dialled.await.unwrap_or(Err(CallFailure::NotSent))
+    let connected = tokio::time::timeout(timeout, TcpStream::connect(to)).await;
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(CallFailure::Refused);
+        }
+        _ => return Err(CallFailure::NotSent),
+    };
+    let _ = stream.set_nodelay(true);
+    let upgraded = tokio::time::timeout(HANDSHAKE_TIMEOUT, upgrade(stream, to, hello)).await;
+    // The handshake changes nothing that must not happen twice.
+    upgraded.unwrap_or_else(|_| Err("no answer".into())).map_err(|error| {
+        tracing::debug!(%to, %error, "no handshake");
+        CallFailure::NotSent
+    })
 }
 
 async fn upgrade(

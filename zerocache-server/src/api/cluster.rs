@@ -89,6 +89,15 @@ pub(super) struct StatsBody {
     deletes: u64,
     outdated: u64,
     unkept: u64,
+    clock_offset_ms: i64,
+    repair_rounds: u64,
+    repair_rounds_cut: u64,
+    repair_records: u64,
+    repair_bytes: u64,
+    repair_traces: u64,
+    repair_copied: u64,
+    repair_outdated: u64,
+    repair_given_up: u64,
     connections_accepted: u64,
     connections_refused: u64,
     requests: u64,
@@ -118,13 +127,15 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
     let storage = api.runtime.storage();
     let (datagrams, datagrams_unsent) = api.runtime.datagram_counts();
     let (stats, capacity, http) = (storage.stats(), storage.capacity(), &api.counters);
+    let snapshot = api.runtime.snapshot();
+    let repair = &snapshot.repair;
     Json(StatsBody {
         entries: stats.entries,
         bytes: stats.bytes,
         entries_max: Some(capacity.entries_max).filter(|most| *most != u64::MAX),
         bytes_max: capacity.bytes_max,
         traces: stats.traces,
-        retention_ms: storage.retention_ms(zerocache_net::clock::now()),
+        retention_ms: snapshot.retention_ms,
         hits: stats.counts.hits,
         misses: stats.counts.misses,
         expired: stats.counts.expired,
@@ -133,6 +144,15 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         deletes: stats.counts.deletes,
         outdated: stats.counts.outdated,
         unkept: stats.counts.unkept,
+        clock_offset_ms: snapshot.clock_offset_ms,
+        repair_rounds: repair.rounds,
+        repair_rounds_cut: repair.rounds_cut,
+        repair_records: repair.records,
+        repair_bytes: repair.bytes,
+        repair_traces: repair.traces,
+        repair_copied: repair.copied,
+        repair_outdated: repair.outdated,
+        repair_given_up: repair.given_up,
         connections_accepted: http.accepted.get(),
         connections_refused: http.refused_over_cap.get(),
         requests: http.requests.get(),

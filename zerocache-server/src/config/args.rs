@@ -1,6 +1,7 @@
 //! The flags. Their variables are derived from their names in [`super::invocation`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -114,6 +115,11 @@ pub struct Args {
     /// When to be ready although a local peer has not shaken hands [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
     pub warm_max: Option<Duration>,
+
+    /// File to keep the entries in while the node is stopped: written when it leaves, read when no other
+    /// node has any
+    #[arg(long, value_name = "PATH", help_heading = LIFE)]
+    pub snapshot: Option<PathBuf>,
 
     /// How to talk to other nodes, and what callers may use: framed (and HTTP where the upgrade to it
     /// is refused), or http alone [default: framed]

@@ -225,6 +225,7 @@ fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     config.max_connections = args.max_connections.unwrap_or(CONNECTIONS_MAX_DEFAULT);
     config.drain = args.drain.unwrap_or(DRAIN_DEFAULT);
     config.warm_max = args.warm_max.unwrap_or(WARM_MAX_DEFAULT);
+    config.snapshot = args.snapshot;
     config.compat = args.compat;
     config.connections = args.connections.unwrap_or_default();
     config.validate()?;

@@ -1,6 +1,7 @@
 //! The validated configuration of one node, for embedding and for the binary.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zerocache_core::name;
@@ -78,6 +79,8 @@ pub struct ServerConfig {
     pub drain: Duration,
     /// After this time a starting node is ready even if it is still warming, at most 1 h.
     pub warm_max: Duration,
+    /// Where the entries are kept while the node is stopped. `None`: nowhere.
+    pub snapshot: Option<PathBuf>,
     /// A foreign wire that is served as well.
     pub compat: Option<Compat>,
     /// How the node talks to other nodes, and whether callers may change to frames.
@@ -133,6 +136,7 @@ impl ServerConfig {
             max_connections: CONNECTIONS_MAX_DEFAULT,
             drain: DRAIN_DEFAULT,
             warm_max: WARM_MAX_DEFAULT,
+            snapshot: None,
             compat: None,
             connections: Connections::default(),
         }

@@ -10,6 +10,7 @@ mod storage;
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::{
-    key::Key,
+    key::{Key, PARTS},
     node::{
         CallFailure, CallId, DatagramCounts, Effect, Identity, Input, Node, NodeConfig, RequestId,
         Snapshot, missed,
@@ -45,6 +46,7 @@ pub use self::{
     storage::{Mutexes, Storage},
 };
 use crate::datagrams::Datagrams;
+use crate::snapshot::{self, Contents, SnapshotError};
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of
 /// their part, in bytes; it takes about 100 ns. Larger ones are shared.
@@ -60,6 +62,7 @@ pub struct Runtime {
     identity: Identity,
     transport: Arc<dyn Transport>,
     datagrams: OnceLock<Arc<Datagrams>>,
+    snapshot: OnceLock<PathBuf>,
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     state: watch::Sender<NodeState>,
@@ -86,6 +89,7 @@ impl Runtime {
             storage,
             transport,
             datagrams: OnceLock::new(),
+            snapshot: OnceLock::new(),
             waiters: Mutex::default(),
             next_request: AtomicU64::new(0),
             calls: Mutex::default(),
@@ -98,6 +102,59 @@ impl Runtime {
     /// Sends datagrams through this socket from now on; without one they are dropped.
     pub fn use_datagrams(&self, datagrams: Arc<Datagrams>) {
         let _only_the_first_counts = self.datagrams.set(datagrams);
+    }
+
+    /// Keeps what the node knows in this file while it is stopped.
+    pub fn use_snapshot(&self, path: PathBuf) {
+        let _only_the_first_counts = self.snapshot.set(path);
+    }
+
+    /// Writes what the node knows to its file, if it has one. What changes meanwhile may be missing.
+    pub async fn write_snapshot(self: &Arc<Self>) {
+        let Some(path) = self.snapshot.get().cloned() else { return };
+        let this = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || {
+            let now = clock::now();
+            let node = this.node.lock();
+            let (memory, snapshot) = (node.memory(now), node.snapshot(now));
+            drop(node);
+            let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
+            let now = Now { wall_ms: reckoned, ..now };
+            let (cluster, retention_ms) = (snapshot.cluster.as_str(), snapshot.retention_ms);
+            let parts = (0..PARTS).map(|part| this.storage.export(part, now));
+            snapshot::write(&path, Contents { cluster, now, retention_ms, memory, parts })
+        });
+        match written.await {
+            Ok(Ok(entries)) => tracing::info!(entries, "wrote the snapshot"),
+            Ok(Err(error)) => tracing::error!(%error, "the snapshot is not written"),
+            Err(error) => tracing::error!(%error, "the snapshot is not written"),
+        }
+    }
+
+    /// Reads what the node knew in an earlier life, beside everything else.
+    fn read_snapshot(&self) {
+        let (Some(this), path) = (self.this.upgrade(), self.snapshot.get().cloned()) else {
+            return;
+        };
+        tokio::task::spawn_blocking(move || {
+            let now = clock::now();
+            let snapshot = this.snapshot();
+            let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
+            let now = Now { wall_ms: reckoned, ..now };
+            let mut entries = 0;
+            let memory = path.ok_or(SnapshotError::Missing).and_then(|path| {
+                snapshot::read(&path, &snapshot.cluster, now, |known| {
+                    entries += known.len();
+                    this.input(Input::Restored(known));
+                })
+            });
+            match &memory {
+                Ok(_) => tracing::info!(entries, "took over the snapshot"),
+                Err(SnapshotError::Missing) => tracing::info!("there is no snapshot"),
+                Err(error) => tracing::warn!(%error, "the snapshot is not used"),
+            }
+            this.input(Input::RestoreEnded(memory.ok()));
+        });
     }
 
     /// Reads a key.
@@ -311,8 +368,7 @@ impl Runtime {
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
                 }
-                // There is no snapshot to read.
-                Effect::Restore => self.input(Input::RestoreEnded(None)),
+                Effect::Restore => self.read_snapshot(),
                 Effect::Event(event) => events::log(&event),
             }
         }

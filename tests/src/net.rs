@@ -1,0 +1,276 @@
+//! A network of regions for real server processes: each node in a network namespace of its own, a
+//! bridge for each region, and a router between them, which is the namespace of the caller.
+//!
+//! It is made inside [`namespace::run`](crate::namespace::run) or
+//! [`run_program`](crate::namespace::run_program), so that nothing leaves the machine and no root is
+//! needed. Region r is 10.r.0.0/16, its node n is 10.r.0.n, and the caller stands in every region, as
+//! 10.r.255.254. Faults are rules of nftables; the caller still reaches every node, except one in a
+//! black hole, so that it can look at both sides of a cut.
+
+mod rules;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use self::rules::{Rules, run_script};
+use crate::cluster::Cluster;
+use crate::node::Node;
+use crate::setup::Setup;
+
+/// The port of every node.
+const PORT: u16 = 6789;
+
+/// How many nodes of each region are seeds: the others find the way back although one is dead.
+const SEEDS: usize = 2;
+
+/// The names of the regions, in their order.
+pub const REGIONS: [&str; 4] = ["london", "sydney", "oslo", "lima"];
+
+/// Where a node stands.
+#[derive(Clone, Debug)]
+struct Place {
+    region: usize,
+    ip: Ipv4Addr,
+    rules: Rules,
+}
+
+impl Place {
+    fn name(&self) -> String {
+        let [_, region, _, node] = self.ip.octets();
+        format!("r{region}n{node}")
+    }
+
+    fn file(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(self.name())
+    }
+}
+
+/// Changes how each node is started.
+type Change = Box<dyn Fn(Setup) -> Setup + Send + Sync>;
+
+/// Regions of nodes on a network of their own. Nodes are counted through all regions.
+pub struct Net {
+    /// The nodes, the ended ones too.
+    pub cluster: Cluster,
+    places: Vec<Place>,
+    /// Regions that are cut off from the others.
+    cut_off: Vec<usize>,
+    change: Change,
+}
+
+impl Net {
+    /// Makes the network and starts as many nodes in each region as `sizes` says; each knows one node
+    /// of each region as a seed. Waits until each knows all.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    #[must_use]
+    pub fn start(sizes: &[usize]) -> Self {
+        Self::start_with(sizes, |setup| setup)
+    }
+
+    /// Does what [`start`](Self::start) does, with nodes that `change` has changed.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    #[must_use]
+    pub fn start_with(
+        sizes: &[usize],
+        change: impl Fn(Setup) -> Setup + Send + Sync + 'static,
+    ) -> Self {
+        let mut net = Self::without_nodes(sizes, change);
+        for n in 0..net.len() {
+            let node = net.setup(n).start();
+            net.cluster.nodes.push(node);
+        }
+        net.cluster.wait_until_joined();
+        net
+    }
+
+    /// Makes the network alone. Nodes are to be added in their order, with [`setup`](Self::setup).
+    ///
+    /// # Panics
+    ///
+    /// When that is not possible.
+    #[must_use]
+    pub fn without_nodes(
+        sizes: &[usize],
+        change: impl Fn(Setup) -> Setup + Send + Sync + 'static,
+    ) -> Self {
+        assert!(sizes.len() <= REGIONS.len(), "no more regions have names");
+        let mut script = String::from(
+            "mount -t tmpfs tmpfs /run\n\
+             echo 1 > /proc/sys/net/ipv4/ip_forward\n",
+        );
+        let mut places = Vec::new();
+        for (region, size) in sizes.iter().enumerate() {
+            script += &format!(
+                "ip link add br{region} type bridge\n\
+                 ip address add 10.{region}.255.254/16 dev br{region}\n\
+                 ip link set br{region} up\n"
+            );
+            for n in 1..=*size {
+                let ip = Ipv4Addr::new(10, region as u8, 0, n as u8);
+                let place = Place { region, ip, rules: Rules::default() };
+                let name = place.name();
+                script += &format!(
+                    "ip netns add {name}\n\
+                     ip link add {name} type veth peer name eth0 netns {name}\n\
+                     ip link set {name} master br{region} up\n\
+                     ip -n {name} link set lo up\n\
+                     ip -n {name} address add {ip}/16 dev eth0\n\
+                     ip -n {name} link set eth0 up\n\
+                     ip -n {name} route add default via 10.{region}.255.254\n"
+                );
+                places.push(place);
+            }
+        }
+        run_script(&script);
+        let (cluster, cut_off) = (Cluster { nodes: Vec::new() }, Vec::new());
+        Self { cluster, places, cut_off, change: Box::new(change) }
+    }
+
+    /// How many nodes there are places for.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is no place for a node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Where node `n` listens.
+    #[must_use]
+    pub fn address(&self, n: usize) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.places[n].ip), PORT)
+    }
+
+    /// Where all nodes listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        (0..self.len()).map(|n| self.address(n)).collect()
+    }
+
+    /// The region of node `n`, as a number.
+    #[must_use]
+    pub fn region_of(&self, n: usize) -> usize {
+        self.places[n].region
+    }
+
+    /// The nodes of a region.
+    #[must_use]
+    pub fn nodes_of(&self, region: usize) -> Vec<usize> {
+        (0..self.len()).filter(|n| self.places[*n].region == region).collect()
+    }
+
+    /// What node `n` is started with, but for what tells it of other nodes.
+    #[must_use]
+    pub fn setup_alone(&self, n: usize) -> Setup {
+        let place = &self.places[n];
+        let mut setup = Setup::new(REGIONS[place.region]);
+        setup.listen = self.address(n);
+        setup.namespace = Some(place.file());
+        setup.flag("--listen", self.address(n))
+    }
+
+    /// What node `n` is started with.
+    #[must_use]
+    pub fn setup(&self, n: usize) -> Setup {
+        let mut setup = self.setup_alone(n);
+        for region in 0..REGIONS.len() {
+            for seed in self.nodes_of(region).into_iter().filter(|seed| *seed != n).take(SEEDS) {
+                setup = setup.flag("--seed", self.address(seed));
+            }
+        }
+        (self.change)(setup)
+    }
+
+    /// Starts node `n`, which has ended, again where it stood.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start_again(&mut self, n: usize) {
+        self.cluster[n] = self.setup(n).start();
+    }
+
+    /// Cuts a region off from the others, in both directions.
+    pub fn cut_region(&mut self, region: usize) {
+        self.cut_off.push(region);
+        self.route();
+    }
+
+    /// Joins all regions again.
+    pub fn join_regions(&mut self) {
+        self.cut_off.clear();
+        self.route();
+    }
+
+    /// Cuts the way from one node to another; the way back stays.
+    pub fn cut_way(&mut self, from: usize, to: usize) {
+        let from = self.places[from].ip;
+        self.change_rules(to, |rules| rules.deaf_to.extend([from]));
+    }
+
+    /// Cuts a node off from all other nodes, in both directions.
+    pub fn cut_node(&mut self, n: usize) {
+        self.change_rules(n, |rules| rules.alone = true);
+    }
+
+    /// Lets nothing to or from a node pass, the caller's packets included.
+    pub fn black_hole(&mut self, n: usize) {
+        self.change_rules(n, |rules| rules.hole = true);
+    }
+
+    /// Loses this share of the packets that arrive at each node from other nodes.
+    pub fn lose_percent(&mut self, percent: u8) {
+        for n in 0..self.len() {
+            self.change_rules(n, |rules| rules.lost_percent = percent);
+        }
+    }
+
+    /// Lets no datagrams pass between nodes.
+    pub fn without_datagrams(&mut self) {
+        for n in 0..self.len() {
+            self.change_rules(n, |rules| rules.tcp_only = true);
+        }
+    }
+
+    /// Mends what was done to the network around a node.
+    pub fn mend(&mut self, n: usize) {
+        self.change_rules(n, |rules| *rules = Rules::default());
+    }
+
+    /// Mends the whole network.
+    pub fn mend_all(&mut self) {
+        if !self.cut_off.is_empty() {
+            self.join_regions();
+        }
+        for n in 0..self.len() {
+            self.mend(n);
+        }
+    }
+
+    /// All nodes but one.
+    pub fn others(&self, but: usize) -> impl Iterator<Item = &Node> {
+        self.cluster.nodes.iter().enumerate().filter(move |(n, _)| *n != but).map(|(_, node)| node)
+    }
+
+    fn change_rules(&mut self, n: usize, change: impl FnOnce(&mut Rules)) {
+        let place = &mut self.places[n];
+        let before = place.rules.clone();
+        change(&mut place.rules);
+        if place.rules != before {
+            place.rules.apply(&place.file());
+        }
+    }
+
+    fn route(&self) {
+        rules::apply_to_router(&self.cut_off);
+    }
+}

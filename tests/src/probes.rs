@@ -1,0 +1,239 @@
+//! What every node holds, and writes at chosen nodes, over framed connections with many requests
+//! under way: a hundred thousand keys of nine nodes are compared in seconds.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream;
+use tokio::runtime::Runtime;
+use zerocache_core::key::Key;
+use zerocache_core::node::CallFailure;
+use zerocache_core::ttl::Ttl;
+use zerocache_core::version::Version;
+use zerocache_core::wire::{
+    Ack, Envelope, Request, RequestMessage, Response, Status, Written, cluster_id,
+};
+use zerocache_net::clock;
+use zerocache_net::framed::FramedTransport;
+use zerocache_net::transport::Transport;
+
+use crate::frames::{CLUSTER, client_hello};
+use crate::poll::PATIENCE;
+
+/// Requests under way to one node.
+const UNDER_WAY: usize = 128;
+
+/// Keys that are compared before the next ones are read.
+const COMPARED_AT_ONCE: usize = 4_000;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// How long one request may take.
+const CALL: Duration = Duration::from_secs(2);
+
+/// The pause before a request is sent again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The life of what is written: longer than any measurement.
+const LIFE_S: u64 = 3_600;
+
+/// What a node has for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The version.
+    pub version: Version,
+    /// A hash of the value.
+    pub value: u64,
+}
+
+/// Somebody who talks to every node.
+pub struct Probes {
+    runtime: Runtime,
+    transport: FramedTransport,
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Probes {
+    /// Somebody with connections of his own.
+    ///
+    /// # Panics
+    ///
+    /// When the system has no threads for him.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
+        let introduce = Arc::new(|| client_hello(CLUSTER));
+        let transport = FramedTransport::new(introduce, CONNECT, runtime.handle().clone());
+        Self { runtime, transport: transport.expect("a transport") }
+    }
+
+    /// Runs something that uses these probes.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    async fn call(
+        &self,
+        at: SocketAddr,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, CallFailure> {
+        let timeout_ms = timeout.as_millis() as u64;
+        let envelope = Envelope { cluster: cluster_id(CLUSTER), timeout_ms, ..Envelope::default() };
+        self.transport.call(at, RequestMessage { envelope, request }, timeout).await
+    }
+
+    /// What a node has for a key; tried again until it says so.
+    ///
+    /// # Panics
+    ///
+    /// When it does not for [`PATIENCE`].
+    pub async fn read(&self, at: SocketAddr, key: &[u8]) -> Option<Held> {
+        let end = clock::elapsed() + PATIENCE;
+        loop {
+            let request = Request::Get { key: valid(key) };
+            let answer = self.call(at, request, CALL).await;
+            match answer {
+                Ok(Response::Found { value, version, .. }) => {
+                    let mut hasher = DefaultHasher::new();
+                    value.hash(&mut hasher);
+                    return Some(Held { version, value: hasher.finish() });
+                }
+                Ok(Response::NotFound { .. }) => return None,
+                other => assert!(clock::elapsed() < end, "{at} does not answer: {other:?}"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// The keys for which these nodes do not hold the same, all of them absence included.
+    ///
+    /// # Panics
+    ///
+    /// When one does not answer for [`PATIENCE`].
+    #[must_use]
+    pub fn disagreements(&self, nodes: &[SocketAddr], keys: &[Bytes]) -> Vec<Bytes> {
+        let mut differing = Vec::new();
+        for keys in keys.chunks(COMPARED_AT_ONCE) {
+            let read_all = |at: SocketAddr| {
+                let reads = stream::iter(keys.to_vec());
+                let reads = reads.map(move |key| async move { self.read(at, &key).await });
+                reads.buffered(UNDER_WAY).collect::<Vec<_>>()
+            };
+            let held = self.block_on(join_all(nodes.iter().map(|at| read_all(*at))));
+            for (n, key) in keys.iter().enumerate() {
+                if held.iter().any(|of_node| of_node[n] != held[0][n]) {
+                    differing.push(key.clone());
+                }
+            }
+        }
+        differing
+    }
+
+    /// Which of these keys a node has no value for.
+    ///
+    /// # Panics
+    ///
+    /// As [`disagreements`](Self::disagreements).
+    #[must_use]
+    pub fn absent(&self, at: SocketAddr, keys: &[Bytes]) -> Vec<bool> {
+        let reads = stream::iter(keys.to_vec());
+        let reads = reads.map(|key| async move { self.read(at, &key).await.is_none() });
+        self.block_on(reads.buffered(UNDER_WAY).collect())
+    }
+
+    /// How many of these keys a node has no value for.
+    ///
+    /// # Panics
+    ///
+    /// As [`disagreements`](Self::disagreements).
+    #[must_use]
+    pub fn lacks(&self, at: SocketAddr, keys: &[Bytes]) -> usize {
+        self.absent(at, keys).into_iter().filter(|absent| *absent).count()
+    }
+
+    /// Writes a value, or deletes the key when there is none, acknowledged by the node itself.
+    ///
+    /// # Errors
+    /// When there is no answer in `timeout`.
+    pub async fn write(
+        &self,
+        at: SocketAddr,
+        key: &[u8],
+        value: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<Option<Written>, CallFailure> {
+        let (key, ack) = (valid(key), Ack::Local);
+        let request = match value {
+            Some(value) => {
+                let ttl = Ttl::from_secs(LIFE_S).expect("a lifetime");
+                Request::Put { key, value, metadata: Bytes::new(), ttl, ack }
+            }
+            None => Request::Delete { key, ack },
+        };
+        Ok(match self.call(at, request, timeout).await? {
+            Response::Written(written) => Some(written),
+            _refused => None,
+        })
+    }
+
+    /// Writes all these keys at one node, each with a value of `bytes` bytes, evenly over `time`.
+    ///
+    /// # Panics
+    ///
+    /// When one is not stored for [`PATIENCE`].
+    pub fn fill(&self, at: SocketAddr, keys: &[Bytes], bytes: usize, time: Duration) {
+        let started = clock::elapsed();
+        let each = time / u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
+        let writes = stream::iter(keys.iter().cloned().enumerate());
+        let writes = writes.map(|(n, key)| async move {
+            let due = started + each * u32::try_from(n).unwrap_or(u32::MAX);
+            let early = due.saturating_sub(clock::elapsed());
+            if early > Duration::from_millis(1) {
+                tokio::time::sleep(early).await;
+            }
+            self.store(at, &key, bytes).await;
+        });
+        self.block_on(writes.buffer_unordered(UNDER_WAY).collect::<Vec<()>>());
+    }
+
+    async fn store(&self, at: SocketAddr, key: &[u8], bytes: usize) {
+        let end = clock::elapsed() + PATIENCE;
+        loop {
+            let answer = self.write(at, key, Some(value_of(key, bytes)), CALL).await;
+            match answer {
+                Ok(Some(Written { status: Status::Stored | Status::Superseded, .. })) => return,
+                other => assert!(clock::elapsed() < end, "{at} does not store: {other:?}"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Keys with a common beginning.
+#[must_use]
+pub fn keys(beginning: &str, count: usize) -> Vec<Bytes> {
+    (0..count).map(|n| Bytes::from(format!("{beginning} {n}"))).collect()
+}
+
+/// A value of this many bytes that tells its key.
+#[must_use]
+pub fn value_of(key: &[u8], bytes: usize) -> Bytes {
+    key.iter().copied().cycle().take(bytes).collect::<Vec<_>>().into()
+}
+
+fn valid(key: &[u8]) -> Key {
+    Key::within(Bytes::copy_from_slice(key), 1024).expect("a key")
+}

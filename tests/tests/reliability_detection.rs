@@ -1,0 +1,71 @@
+//! Which faults take a node out of the rotation of others, and which do not; on a network with links
+//! that can be cut.
+
+use std::time::Duration;
+
+use zerocache_tests::namespace::run_net;
+use zerocache_tests::net::Net;
+use zerocache_tests::reliability::detection::{self, Death};
+use zerocache_tests::reliability::steadiness::{self, Changes};
+
+/// Two nodes of one region and one of another.
+const SIZES: [usize; 2] = [2, 1];
+
+fn dies_and_comes_back(death: Death) {
+    let mut net = Net::start(&SIZES);
+    let found = detection::measure(&mut net, 1, death);
+    assert!(found.out_of_nodes.is_some(), "it stays in the rotation of nodes: {found:?}");
+    assert!(found.out_of_client.is_some(), "it stays in the rotation of the client: {found:?}");
+    assert!(found.back_in_nodes.is_some(), "it does not come back to the nodes: {found:?}");
+    assert!(found.back_in_client.is_some(), "it does not come back to the client: {found:?}");
+}
+
+#[test]
+fn a_killed_node_leaves_every_rotation_and_comes_back() {
+    run_net("a_killed_node_leaves_every_rotation_and_comes_back", || {
+        dies_and_comes_back(Death::Killed);
+    });
+}
+
+#[test]
+fn a_stopped_node_leaves_every_rotation_and_comes_back() {
+    run_net("a_stopped_node_leaves_every_rotation_and_comes_back", || {
+        dies_and_comes_back(Death::Stopped);
+    });
+}
+
+#[test]
+fn a_node_in_a_black_hole_leaves_every_rotation_and_comes_back() {
+    run_net("a_node_in_a_black_hole_leaves_every_rotation_and_comes_back", || {
+        dies_and_comes_back(Death::BlackHoled);
+    });
+}
+
+#[test]
+fn short_pauses_take_nobody_out() {
+    run_net("short_pauses_take_nobody_out", || {
+        let mut net = Net::start(&SIZES);
+        let changes = steadiness::pausing(&mut net, Duration::from_millis(1_000), 6);
+        assert_eq!(changes, Changes::default());
+    });
+}
+
+#[test]
+fn light_loss_takes_nobody_out_where_only_tcp_passes() {
+    run_net("light_loss_takes_nobody_out_where_only_tcp_passes", || {
+        let mut net = Net::start(&SIZES);
+        let changes = steadiness::lossy(&mut net, 5, true, Duration::from_secs(15));
+        assert_eq!(changes, Changes::default());
+    });
+}
+
+#[test]
+fn a_one_way_link_is_down_for_its_two_ends_alone_and_does_not_flap() {
+    run_net("a_one_way_link_is_down_for_its_two_ends_alone_and_does_not_flap", || {
+        let mut net = Net::start(&SIZES);
+        let found = steadiness::one_way(&mut net, 0, 2, Duration::from_secs(12));
+        assert_eq!(found.others, Changes::default());
+        assert_eq!(found.apart, [true, true]);
+        assert_eq!(found.ends, Changes { out: 2, back: 0 });
+    });
+}

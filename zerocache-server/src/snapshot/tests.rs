@@ -1,0 +1,144 @@
+//! Snapshots: what is written is read, and nothing else.
+
+use std::{fs, path::Path};
+
+use bytes::Bytes;
+use zerocache_core::{
+    entry::{Change, Record},
+    key::{Key, KeyHash},
+    store::Known,
+    time::Instant,
+    version::Version,
+};
+
+use super::*;
+
+const WRITTEN: Now = Now { mono: Instant::from_millis(5_000), wall_ms: 1_800_000_000_000 };
+const RETENTION_MS: u64 = 3_600_000;
+
+fn later(ms: u64) -> Now {
+    // Another process: its monotonic clock has another origin.
+    Now { mono: Instant::from_millis(77), wall_ms: WRITTEN.wall_ms + ms }
+}
+
+fn version(n: u64) -> Version {
+    Version::new((WRITTEN.wall_ms - n) << Version::COUNTER_BITS, Incarnation(3))
+}
+
+fn value(name: &str, bytes: usize, lives_until: Instant) -> Known {
+    let key = Key::within(Bytes::copy_from_slice(name.as_bytes()), 1_024).unwrap();
+    let value = Bytes::from(vec![b'v'; bytes]);
+    let metadata = Bytes::from_static(b"m");
+    let change = Change::Put { value, metadata, expires: lives_until };
+    Known::Value(Record { key, version: version(9), change })
+}
+
+fn memory() -> Memory {
+    let age = Age { of: Incarnation(8), ms: 400, lived_ms: 90_000 };
+    Memory { lived_ms: 70_000, away_ms: 0, ages: vec![age] }
+}
+
+fn written(path: &Path, parts: Vec<Vec<Known>>) -> u64 {
+    let contents = Contents {
+        cluster: "zerocache",
+        now: WRITTEN,
+        retention_ms: RETENTION_MS,
+        memory: memory(),
+        parts: parts.into_iter(),
+    };
+    write(path, contents).unwrap()
+}
+
+fn some() -> Vec<Vec<Known>> {
+    let expires = WRITTEN.mono.plus_ms(10_000);
+    let many = (0..5_000).map(|n| value(&format!("k{n}"), 300, expires)).collect();
+    vec![
+        many,
+        Vec::new(),
+        vec![value("large", 3 << 20, expires), Known::Trace(KeyHash(5), version(2))],
+    ]
+}
+
+fn restored(path: &Path, now: Now) -> Result<(Vec<Known>, Memory), SnapshotError> {
+    let mut all = Vec::new();
+    let memory = read(path, "zerocache", now, |known| all.extend(known))?;
+    Ok((all, memory))
+}
+
+#[test]
+fn what_is_written_is_read_and_older() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    assert_eq!(written(&path, some()), 5_002);
+    assert!(!write::beside(&path).exists());
+    let (all, told) = restored(&path, later(2_500)).unwrap();
+    let expires = later(0).mono.plus_ms(7_500);
+    let expected = some().into_iter().flatten().map(|known| match known {
+        Known::Value(mut record) => {
+            let Change::Put { expires: at, .. } = &mut record.change else { panic!("a value") };
+            *at = expires;
+            Known::Value(record)
+        }
+        trace => trace,
+    });
+    assert!(all == expected.collect::<Vec<_>>());
+    assert_eq!(told, Memory { away_ms: 2_500, ..memory() });
+}
+
+#[test]
+fn what_is_too_old_foreign_or_from_the_future_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    assert!(matches!(restored(&path, later(0)), Err(SnapshotError::Missing)));
+    written(&path, some());
+    let too_old = restored(&path, later(RETENTION_MS + 1));
+    assert!(matches!(too_old, Err(SnapshotError::TooOld { .. })));
+    let before = Now { wall_ms: WRITTEN.wall_ms - 100_000, ..WRITTEN };
+    assert!(matches!(restored(&path, before), Err(SnapshotError::FromTheFuture(100_000))));
+    let other = read(&path, "another", later(0), |_| panic!("nothing is handed out"));
+    assert!(matches!(other, Err(SnapshotError::OtherCluster(_))));
+    fs::write(&path, "something else").unwrap();
+    assert!(matches!(restored(&path, later(0)), Err(SnapshotError::Foreign)));
+}
+
+#[test]
+fn no_part_of_a_damaged_snapshot_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    let expires = WRITTEN.mono.plus_ms(10_000);
+    written(&path, vec![vec![value("a", 40, expires), value("b", 40, expires)]]);
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        for damaged in [whole[..at].to_vec(), {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x10;
+            flipped
+        }] {
+            fs::write(&path, damaged).unwrap();
+            let result = read(&path, "zerocache", later(0), |_| panic!("handed out at {at}"));
+            assert!(result.is_err(), "at {at}");
+        }
+    }
+    let mut longer = whole.clone();
+    longer.push(0);
+    fs::write(&path, longer).unwrap();
+    assert!(restored(&path, later(0)).is_err());
+}
+
+#[test]
+fn where_nothing_can_be_written_the_old_snapshot_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    written(&path, some());
+    // The place beside it is taken by something that is no file.
+    fs::create_dir(write::beside(&path)).unwrap();
+    let contents = Contents {
+        cluster: "zerocache",
+        now: WRITTEN,
+        retention_ms: RETENTION_MS,
+        memory: memory(),
+        parts: some().into_iter(),
+    };
+    assert!(matches!(write(&path, contents), Err(SnapshotError::Io(_))));
+    assert_eq!(restored(&path, later(0)).unwrap().0.len(), 5_002);
+}

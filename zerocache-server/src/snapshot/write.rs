@@ -1,0 +1,113 @@
+//! Writing a snapshot: beside its place, then moved there, so that there is always a whole one or none.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use zerocache_core::{
+    store::Known,
+    wire::{Parcel, Response},
+};
+
+use super::{BLOCK_BYTES, Contents, Header, MAGIC, SnapshotError, Sum};
+
+/// Writes a snapshot to `path`; returns how many entries and traces it holds. Blocks.
+///
+/// # Errors
+/// When the file cannot be written; what was there before stays.
+pub fn write<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotError>
+where
+    P: Iterator<Item = Vec<Known>>,
+{
+    let beside = beside(path);
+    let written = write_to(&beside, contents);
+    if written.is_ok() {
+        fs::rename(&beside, path)?;
+        sync_directory(path);
+    } else {
+        // Half a file is of no use to anybody.
+        let _gone_already = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// The name under which a snapshot is written.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn write_to<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotError>
+where
+    P: Iterator<Item = Vec<Known>>,
+{
+    let mut out = Output { file: BufWriter::new(File::create(path)?), sum: Sum::default() };
+    out.put(MAGIC)?;
+    let ages = contents.memory.ages.iter();
+    let header = Header {
+        cluster: contents.cluster.to_owned(),
+        written_ms: contents.now.wall_ms,
+        retention_ms: contents.retention_ms,
+        lived_ms: contents.memory.lived_ms,
+        ages: ages.map(|age| (age.of.0, age.ms, age.lived_ms)).collect(),
+    };
+    out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;
+    let (mut count, mut parcels, mut bytes) = (0, Vec::new(), 0);
+    for known in contents.parts.flatten() {
+        let parcel = Parcel::of(known, contents.now.mono);
+        bytes += parcel.payload_bytes() + 64;
+        parcels.push(parcel);
+        count += 1;
+        if bytes >= BLOCK_BYTES || parcels.len() >= BLOCK_RECORDS {
+            out.parcels(std::mem::take(&mut parcels))?;
+            bytes = 0;
+        }
+    }
+    if !parcels.is_empty() {
+        out.parcels(parcels)?;
+    }
+    out.put(&0u32.to_le_bytes())?;
+    let sum = out.sum.bytes();
+    out.file.write_all(&sum)?;
+    let file = out.file.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()?;
+    Ok(count)
+}
+
+/// Most values and traces of one block.
+const BLOCK_RECORDS: usize = 4_096;
+
+struct Output {
+    file: BufWriter<File>,
+    sum: Sum,
+}
+
+impl Output {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.sum.0.update(bytes);
+        Ok(self.file.write_all(bytes)?)
+    }
+
+    fn block(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let length = u32::try_from(bytes.len()).map_err(|_| SnapshotError::Foreign)?;
+        self.put(&length.to_le_bytes())?;
+        self.put(bytes)
+    }
+
+    fn parcels(&mut self, parcels: Vec<Parcel>) -> Result<(), SnapshotError> {
+        let message = Response::Records { parcels, covered: 0, more: None, tick: 0 };
+        self.block(&message.encode())
+    }
+}
+
+/// Makes the new name last. Where directories cannot be opened as files, it does so by itself.
+fn sync_directory(path: &Path) {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
+        let _best_effort = directory.sync_all();
+    }
+}
