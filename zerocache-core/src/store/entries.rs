@@ -95,11 +95,7 @@ impl Entries {
     }
 
     /// Stores an entry as unread, before all others of its queue.
-    /// `tick` is for one that has no other after it.
     pub fn insert_cold(&mut self, slot: Slot, tick: u32) {
-        let oldest = self.queues[Class::Unread as usize].oldest;
-        let after = (oldest != NOWHERE).then(|| self.slots[oldest].tick.wrapping_sub(1));
-        let tick = after.unwrap_or(tick);
         let (bits, expires) = (slot.hash_bits, slot.expires);
         let place = self.slots.push(slot);
         let slots = &self.slots;
@@ -241,7 +237,9 @@ impl Entries {
             while place != NOWHERE {
                 let slot = &self.slots[place];
                 assert_eq!((slot.older, slot.class), (older, class));
-                assert!(older == NOWHERE || self.slots[older].tick < slot.tick);
+                // Ticks wrap around.
+                let ahead = |than: u32| slot.tick.wrapping_sub(than).wrapping_sub(1) < 1 << 31;
+                assert!(older == NOWHERE || ahead(self.slots[older].tick));
                 entries[class as usize] += 1;
                 bytes[class as usize] += slot.weight();
                 (older, place) = (place, slot.newer);

@@ -155,7 +155,7 @@ impl<L: LockFamily> Store<L> {
     /// Takes over an entry of a peer that has held it for a while: it goes before all that are here,
     /// whatever its age. Where there is no room it leaves a trace.
     pub fn adopt(&self, record: &Record, now: Now) -> Applied {
-        let (hash, tick) = (record.key.hash(), self.totals.next_tick());
+        let (hash, tick) = (record.key.hash(), self.totals.next_cold_tick());
         let floor_ms = self.floor_ms(now);
         let applied = self.change(hash.part(), |part| {
             part.raise_trace_floor(floor_ms);

@@ -18,6 +18,8 @@ mod chunks;
 mod entries;
 mod held;
 mod known;
+#[cfg(test)]
+mod known_tests;
 mod lock;
 #[cfg(test)]
 mod model;

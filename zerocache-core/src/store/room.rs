@@ -32,6 +32,7 @@ pub struct Totals {
     bytes: [AtomicU64; 2],
     traces: AtomicU64,
     tick: AtomicU32,
+    cold_tick: AtomicU32,
     oldest: [[AtomicU64; PARTS]; 2],
     first_due: [AtomicU64; PARTS],
 }
@@ -44,6 +45,7 @@ impl Default for Totals {
             bytes: Default::default(),
             traces: AtomicU64::new(0),
             tick: AtomicU32::new(0),
+            cold_tick: AtomicU32::new(u32::MAX),
             oldest: [none(), none()],
             first_due: none(),
         }
@@ -54,6 +56,11 @@ impl Totals {
     /// A number above all before it, but for wrapping around.
     pub fn next_tick(&self) -> u32 {
         self.tick.fetch_add(1, Relaxed)
+    }
+
+    /// A number below all before it, for an entry that goes before all others.
+    pub fn next_cold_tick(&self) -> u32 {
+        self.cold_tick.fetch_sub(1, Relaxed)
     }
 
     /// Where the counter stands.

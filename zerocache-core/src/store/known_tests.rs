@@ -1,0 +1,222 @@
+//! What repair, copies and snapshots ask of a store.
+
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::{
+    tests::{TestStore, at, delete, key, put, store, version},
+    *,
+};
+use crate::{entry::Change, key::PARTS};
+
+/// The first second in which the tests write.
+fn first_second() -> u64 {
+    at(0).wall_ms / 1_000
+}
+
+fn name_of(record: &Record) -> String {
+    String::from_utf8(record.key.as_bytes().to_vec()).unwrap()
+}
+
+/// Everything that a store knows.
+fn all_known(store: &TestStore, now: Now) -> Vec<Known> {
+    (0..PARTS).flat_map(|part| store.export(part, now)).collect()
+}
+
+#[test]
+fn equal_knowledge_has_equal_sums_whatever_became_of_it() {
+    let (a, b) = (store(100, 1 << 20), store(100, 1 << 20));
+    let writes: Vec<_> = (0..60).map(|n| (format!("k{n}"), version(n * 100, 1))).collect();
+    for (name, version) in &writes {
+        a.apply(&put(name, "v", *version, 1_000_000), at(6_000));
+        a.apply(&put(name, "v", *version, 1_000_000), at(6_000));
+    }
+    for (name, version) in writes.iter().rev() {
+        // An older version came first; the value expired, was deleted or is only a trace here.
+        b.apply(
+            &put(name, "old", Version::new(version.stamp() - 1, version.incarnation()), 9_000),
+            at(0),
+        );
+        match version.stamp() % 3 {
+            0 => b.apply(&put(name, "v", *version, 6_001), at(6_000)),
+            1 => b.apply(&delete(name, *version), at(6_000)),
+            _ => b.apply_trace(key(name).hash(), *version, at(6_000)),
+        };
+    }
+    b.sweep(at(7_000), 1_000);
+    let (from, to) = (first_second(), first_second() + 10);
+    assert_eq!(a.sums_by_second(from, to), b.sums_by_second(from, to));
+    for second in from..=to {
+        let parts = a.sums_by_part(second);
+        assert_eq!(parts, b.sums_by_part(second));
+        let sum = parts.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
+        assert_eq!(sum, a.sums_by_second(second, second)[0]);
+    }
+    b.apply(&delete("k3", version(5_999, 2)), at(6_000));
+    let differing = (from..=to).filter(|s| a.sums_by_part(*s) != b.sums_by_part(*s));
+    assert_eq!(differing.collect::<Vec<_>>(), [from, from + 5]);
+}
+
+#[test]
+fn rows_are_all_that_is_known_of_some_seconds() {
+    let store = store(100, 1 << 20);
+    for n in 0..100 {
+        store.apply(&put(&format!("k{n}"), "v", version(n * 50, 1), 1_000_000), at(5_000));
+    }
+    store.apply(&delete("k21", version(3_000, 2)), at(5_000));
+    let (mut rows, seconds) = (Vec::new(), [first_second() + 1, first_second() + 3]);
+    for part in 0..PARTS {
+        let before = rows.len();
+        store.rows(part, &seconds, &mut rows);
+        assert!(rows[before..].iter().all(|(hash, _)| hash.part() == part));
+    }
+    let found: BTreeSet<_> = rows.iter().copied().collect();
+    let expected = (20..40).chain(60..80).filter(|n| *n != 21);
+    let expected = expected.map(|n| (key(&format!("k{n}")).hash(), version(n * 50, 1)));
+    let expected: BTreeSet<_> = expected.chain([(key("k21").hash(), version(3_000, 2))]).collect();
+    assert_eq!((found, rows.len()), (expected, 40));
+}
+
+#[test]
+fn pages_go_from_the_hottest_to_the_coldest() {
+    let store = store(1_000, 1 << 20);
+    for n in 0..400 {
+        store.apply(&put(&format!("k{n}"), "0123456789", version(n, 1), 1_000_000), at(400));
+    }
+    for n in (0..400).step_by(5) {
+        store.get(&key(&format!("k{n}")), at(400));
+    }
+    store.apply(&put("gone", "v", version(1, 1), 500), at(400));
+    let mut seen = 0;
+    for part in 0..PARTS {
+        let (mut stretch, mut names) = (Stretch::default(), Vec::new());
+        loop {
+            let page = store.page(part, stretch, 40, at(600));
+            assert!((1..=4).contains(&page.records.len()) || page.more.is_none());
+            names.extend(page.records.iter().map(name_of));
+            let Some(place) = page.more else { break };
+            stretch.colder_than = Some(place);
+        }
+        let number = |name: &String| name[1..].parse::<u64>().unwrap();
+        // Those that were read first, each class from the last written to the first.
+        let heat = |name: &String| (number(name) % 5 == 0, number(name));
+        assert!(names.is_sorted_by_key(|name| core::cmp::Reverse(heat(name))), "{names:?}");
+        seen += names.len();
+    }
+    assert_eq!(seen, 400);
+}
+
+#[test]
+fn what_was_read_during_a_copy_is_in_its_second_pass() {
+    let store = store(1_000, 1 << 20);
+    for n in 0..300 {
+        store.apply(&put(&format!("k{n}"), "v", version(n, 1), 1_000_000), at(400));
+    }
+    let tick = store.page(0, Stretch::default(), 1, at(400)).tick;
+    for n in [7, 70, 170] {
+        store.get(&key(&format!("k{n}")), at(400));
+    }
+    store.apply(&put("new", "v", version(900, 1), 1_000_000), at(900));
+    let since = Since { tick, stamp: version(800, 0).stamp() };
+    let stretch = Stretch { since: Some(since), ..Stretch::default() };
+    let pages = (0..PARTS).flat_map(|part| store.page(part, stretch, 1_000, at(900)).records);
+    let names: BTreeSet<_> = pages.map(|record| name_of(&record)).collect();
+    assert_eq!(names, ["k7", "k70", "k170"].map(String::from).into());
+}
+
+#[test]
+fn what_is_adopted_goes_first_and_may_be_old() {
+    let store = store(10, 1 << 20);
+    let late = 2 * RETENTION_MS;
+    for n in 0..5 {
+        store.apply(&put(&format!("own{n}"), "v", version(late, n), late + 9_000), at(late));
+    }
+    for n in 0..8 {
+        let record = put(&format!("old{n}"), "v", version(n, 1), late + 9_000);
+        assert_eq!(store.adopt(&record, at(late)), Applied::Newer);
+        // The coldest one has no place, and is too old to leave a trace.
+        let again = if n < 5 { Applied::Same } else { Applied::Newer };
+        assert_eq!(store.adopt(&record, at(late)), again);
+    }
+    store.check();
+    assert_eq!(store.count(), 10);
+    let live = |name: &str| store.peek(&key(name), at(late)).is_some();
+    assert!((0..5).all(|n| live(&format!("own{n}"))), "what was here stays");
+    assert_eq!((0..8).filter(|n| live(&format!("old{n}"))).count(), 5);
+    // A newer one here stays, and a lower one is no news.
+    let newer = put("own1", "w", version(late + 1, 1), late + 9_000);
+    store.apply(&newer, at(late));
+    let older = put("own1", "v", version(5, 1), late + 9_000);
+    assert_eq!(store.adopt(&older, at(late)), Applied::Older(version(late + 1, 1)));
+}
+
+#[test]
+fn nothing_is_left_of_what_is_erased() {
+    let store = store(10, 1 << 20);
+    store.apply(&put("k", "v", version(5, 1), 9_000), at(10));
+    let hash = key("k").hash();
+    assert!(!store.erase(hash, version(4, 1)), "a newer one stays");
+    assert!(store.erase(hash, version(5, 1)));
+    assert_eq!((store.version(hash), store.stats().bytes), (None, 0));
+    assert_eq!(store.sums_by_second(first_second(), first_second()), [0]);
+    store.check();
+}
+
+#[test]
+fn after_a_wrong_clock_a_store_begins_again() {
+    let store = store(10, 1 << 20);
+    let century = 3_000_000_000_000;
+    let now = |ms: u64| Now::new(ms, at(ms).wall_ms);
+    store.apply(&put("past", "v", version(0, 1), 90_000), at(0));
+    // The clock jumps: what is stamped then raises the floor of all traces.
+    store.apply(&put("future", "v", version(century, 1), 90_000), Now::new(5, at(century).wall_ms));
+    store.apply(&delete("gone", version(century, 2)), Now::new(6, at(century).wall_ms));
+    assert!(store.first_second(now(10)) > at(10).wall_ms / 1_000);
+    assert_eq!(store.rewind(now(10), version(60_000, 0).stamp()), 1);
+    store.check();
+    assert_eq!(store.highest_stamp(), version(0, 1).stamp());
+    assert_eq!(store.first_second(now(10)), at(10).wall_ms / 1_000 + 1);
+    assert_eq!(store.apply(&put("k", "v", version(1_000, 1), 90_000), now(1_000)), Applied::Newer);
+    assert_eq!(store.apply(&put("old", "v", version(1, 1), 90_000), now(1_000)), Applied::TooOld);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever two stores hold, a store that takes over all that both know agrees with one that got
+    /// every write, and its sums are of what it knows.
+    #[test]
+    fn what_is_exported_can_be_taken_over(
+        writes in prop::collection::vec((0..12u8, 0..40u64, 0..3u64, 0..3u8, any::<bool>()), 1..60),
+    ) {
+        let (a, b, all, joined) = (store(6, 1 << 20), store(6, 1 << 20), store(50, 1 << 20), store(50, 1 << 20));
+        for (name, stamp, writer, kind, left) in writes {
+            let (name, version) = (format!("{name}"), version(stamp, writer * 3 + u64::from(kind)));
+            let record = if kind == 0 { delete(&name, version) } else { put(&name, "v", version, 60_000) };
+            (if left { &a } else { &b }).apply(&record, at(100));
+            all.apply(&record, at(100));
+        }
+        for known in all_known(&a, at(200)).into_iter().chain(all_known(&b, at(200))) {
+            match known {
+                Known::Value(record) => joined.adopt(&record, at(200)),
+                Known::Trace(hash, version) => joined.apply_trace(hash, version, at(200)),
+            };
+            joined.check();
+        }
+        let seconds = (first_second(), first_second() + 1);
+        prop_assert_eq!(
+            joined.sums_by_second(seconds.0, seconds.1),
+            all.sums_by_second(seconds.0, seconds.1)
+        );
+        for name in 0..12u8 {
+            let hash = key(&format!("{name}")).hash();
+            prop_assert_eq!(joined.version(hash), all.version(hash));
+            if let Some(Known::Value(record)) = joined.known(hash, at(200)) {
+                let is_put = matches!(record.change, Change::Put { .. });
+                prop_assert!(is_put && all.peek(&record.key, at(200)).is_some());
+            }
+        }
+        prop_assert_eq!(joined.known(key("none").hash(), at(200)), None);
+    }
+}
