@@ -216,7 +216,7 @@ fn budgets(_: &Probes) {
 
 fn loss_window(probes: &Probes) {
     const ROUNDS: usize = 20;
-    let mut net = Net::start(&[3, 2]);
+    let mut net = Net::start_with(&[3, 2], with_bytes("512MiB"));
     let loads = [(10, 10), (1, 0), (64, 0)];
     for (writers, pause_ms) in loads {
         let load = loss_window::Load { writers, pause: Duration::from_millis(pause_ms) };
