@@ -99,6 +99,11 @@ fn ms(time: Option<Duration>) -> String {
     time.map_or_else(|| "never".to_owned(), |time| format!("{} ms", time.as_millis()))
 }
 
+/// A time in milliseconds with two digits.
+fn fine_ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1_000.0)
+}
+
 /// The figures of some repetitions, of which any may have failed.
 fn summary(figures: &[Option<Duration>]) -> String {
     let failed = figures.iter().filter(|figure| figure.is_none()).count();
@@ -230,12 +235,14 @@ fn loss_window(probes: &Probes) {
         let acknowledged: usize = losses.iter().map(|loss| loss.acknowledged).sum();
         let lost: usize = losses.iter().map(|loss| loss.lost).sum();
         let most = losses.iter().map(|loss| loss.lost).max().unwrap_or_default();
-        let windows: Vec<_> = losses.iter().map(|loss| loss.window).collect();
+        let mut windows: Vec<_> = losses.iter().map(|loss| loss.window).collect();
+        windows.sort_unstable();
         let rate = losses.iter().map(|loss| loss.each_second).sum::<u64>() / ROUNDS as u64;
         let how = format!("{ROUNDS} kills, {writers} writers, {rate} writes/s");
         let figure = format!(
-            "{lost} of {acknowledged} lost, most {most} in one kill; window {}",
-            middle_and_most(&windows)
+            "{lost} of {acknowledged} lost, most {most} in one kill; window median {}, most {}",
+            fine_ms(windows[ROUNDS / 2]),
+            fine_ms(windows[ROUNDS - 1])
         );
         row("loss-window", &how, &figure);
     }
