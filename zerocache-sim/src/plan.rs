@@ -240,6 +240,25 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Prints the plan, one line for each thing.
+    pub(crate) fn print(&self) {
+        for (host, node) in self.nodes.iter().enumerate() {
+            println!("{host}: {node:?}");
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            println!("client {index}, {}: {client:?}", self.nodes.len() + index);
+        }
+        for fault in &self.faults {
+            println!("{fault:?}");
+        }
+        let Self { distance_us, workload, seeds, lanes, retention_ms, .. } = self;
+        println!("{distance_us:?} {workload:?}");
+        println!("{seeds} seeds, {lanes} lanes, retention {retention_ms} ms");
+        println!("faults end at {} us, the run at {} us", self.heal_us, self.end_us);
+    }
+}
+
 /// How many nodes each region has at the beginning.
 fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
     let (regions, most) = match profile {

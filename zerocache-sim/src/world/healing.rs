@@ -87,9 +87,9 @@ impl World {
     fn begin_healing(&self) -> Healing {
         let regions = self.plan.distance_us.len();
         let mut had = vec![vec![None; self.keys.len()]; regions];
-        for (host, plan) in self.plan.nodes.iter().enumerate() {
+        for host in self.agreeing() {
             let Some(process) = self.nodes[host].as_ref() else { continue };
-            for (known, key) in had[plan.region].iter_mut().zip(&self.keys) {
+            for (known, key) in had[self.plan.nodes[host].region].iter_mut().zip(&self.keys) {
                 *known = (*known).max(process.store.version(key.hash()));
             }
         }
