@@ -180,7 +180,7 @@ const MIXED_PERMILLE: u64 = 100;
 
 /// After the healing a run goes on for so long: the time in which regions agree, and some in which
 /// nothing may happen any more.
-pub const AFTER_US: u64 = 16 * SECOND_US;
+pub const AFTER_US: u64 = 18 * SECOND_US;
 
 impl Plan {
     /// The plan of a seed.
