@@ -24,6 +24,9 @@ const BACKOFF_MS_MAX: u64 = 10_000;
 /// How long an address that belongs to this process, or to another cluster, is left alone.
 const REST_MS: u64 = 30_000;
 
+/// An address that failed so often in a row is not counted upon.
+const FAILING_MIN: u32 = 2;
+
 /// An address that failed so often is dropped; whoever proposed it can do so again.
 const FAILURES_MAX: u32 = 60;
 
@@ -123,6 +126,12 @@ impl Candidates {
         if candidate.failures >= FAILURES_MAX {
             self.waiting.remove(&address);
         }
+    }
+
+    /// Whether tries of `address` have failed, and none has succeeded.
+    #[must_use]
+    pub fn is_failing(&self, address: SocketAddr) -> bool {
+        self.waiting.get(&address).is_some_and(|candidate| candidate.failures >= FAILING_MIN)
     }
 
     /// A node answered at `address`.

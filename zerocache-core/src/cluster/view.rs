@@ -6,6 +6,7 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
+    sync::Arc,
     vec::Vec,
 };
 use core::net::SocketAddr;
@@ -78,6 +79,8 @@ pub struct Member {
     pub greeted: bool,
     /// Its smoothed round-trip time.
     pub latency: Latency,
+    /// Whether gossip is under way to it on the connection.
+    pub is_told: bool,
     /// The heartbeats to it.
     pub pulse: Pulse,
     /// When it is asked next whether it lives.
@@ -109,6 +112,8 @@ impl Member {
 pub struct View {
     members: BTreeMap<Incarnation, Member>,
     candidates: Candidates,
+    /// What [`other_regions`](Self::other_regions) says, since the last change.
+    regions: Arc<[Arc<str>]>,
 }
 
 impl View {
@@ -138,11 +143,21 @@ impl View {
         self.members().filter(move |m| m.takes_writes() && m.info.region == region)
     }
 
-    /// Every region other than `own` with a member to which writes go.
+    /// Every other region with a member to which writes go, as of the last
+    /// [`regions_changed`](Self::regions_changed): writes ask for it, and it seldom changes.
     #[must_use]
-    pub fn other_regions(&self, own: &str) -> BTreeSet<String> {
+    pub fn other_regions(&self) -> Arc<[Arc<str>]> {
+        Arc::clone(&self.regions)
+    }
+
+    /// To which members writes go, or where they stand, may have changed. `own` is the observer's
+    /// region.
+    pub fn regions_changed(&mut self, own: &str) {
         let writable = self.members().filter(|m| m.takes_writes() && m.info.region != own);
-        writable.map(|m| m.info.region.clone()).collect()
+        let regions: BTreeSet<&str> = writable.map(|m| m.info.region.as_str()).collect();
+        if !regions.iter().copied().eq(self.regions.iter().map(|region| &**region)) {
+            self.regions = regions.into_iter().map(Arc::from).collect();
+        }
     }
 
     /// The least latency measured in each region other than `own`.
@@ -215,6 +230,7 @@ impl View {
                 suspect: false,
                 greeted: false,
                 latency: Latency::default(),
+                is_told: false,
                 pulse: Pulse::default(),
                 next_ping: now,
                 last_hello: now,

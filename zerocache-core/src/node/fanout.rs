@@ -59,17 +59,18 @@ impl<L: LockFamily> Node<L> {
         waiting: Waiting,
         out: &mut Vec<Effect>,
     ) {
-        let regions = self.view.other_regions(&self.config.info.region);
+        let regions = self.view.other_regions();
         // Local nodes, and all nodes of a region of which none answers.
         self.note_missing(now, |member, own| {
-            member.info.region == own || !regions.contains(&member.info.region)
+            member.info.region == own
+                || !regions.iter().any(|region| **region == *member.info.region)
         });
         if !self.view.members().any(Member::takes_writes) {
             return;
         }
         let record = self.to_queue(record, now);
         self.send_to_peers(now, &record, waiting.peers, out);
-        for region in regions {
+        for region in regions.iter().cloned() {
             let item = Item {
                 shipment: Shipment { record: record.clone(), relay: true },
                 waiters: waiting.relays.into_iter().collect(),

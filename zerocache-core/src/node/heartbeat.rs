@@ -15,7 +15,7 @@ use crate::{
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Datagram, DatagramKind, SessionKey, features},
+    wire::{CONTENT_BYTES_MAX, Datagram, DatagramKind, SessionKey, features},
 };
 
 /// How often each watched member gets a beat, in milliseconds.
@@ -97,24 +97,24 @@ impl<L: LockFamily> Node<L> {
         offered.then(|| SessionKey::derive(&self.config.secret, caller))
     }
 
-    /// Sends the beats that are due.
+    /// Sends the beats that are due, and gossips with some of them.
     pub(super) fn tick_heartbeats(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.config.features & features::DATAGRAMS == 0 {
-            return;
-        }
         if self.heartbeats.next <= now.mono {
             self.heartbeats.next = now.mono.plus_ms(BEAT_EVERY_MS);
             self.heartbeats.sequence += 1;
+            let mut contents = self.gossip_round(now, out);
             let (from, sequence) = (self.config.info.incarnation, self.heartbeats.sequence);
             for member in self.view.members_mut() {
                 let Some(key) = member.pulse.key else { continue };
+                let spoken = contents.iter_mut().find(|(id, _)| *id == member.info.incarnation);
+                let content = spoken.map(|(_, content)| core::mem::take(content));
                 let beat = Datagram {
                     from,
                     to: member.info.incarnation,
                     kind: DatagramKind::Beat,
                     sequence,
                     time_ms: now.mono.as_millis(),
-                    content: Bytes::new(),
+                    content: content.unwrap_or_default(),
                 };
                 member.pulse.beat(sequence);
                 self.heartbeats.counts.beats += 1;
@@ -183,13 +183,9 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         counts.echoed += 1;
-        let echo = Datagram {
-            from: beat.to,
-            to: beat.from,
-            kind: DatagramKind::Echo,
-            content: Bytes::new(),
-            ..beat
-        };
+        let content = self.hear_gossip(now, beat.from, &beat.content, CONTENT_BYTES_MAX);
+        let echo =
+            Datagram { from: beat.to, to: beat.from, kind: DatagramKind::Echo, content, ..beat };
         out.push(Effect::Datagram { to: from, bytes: echo.seal(&key) });
     }
 
@@ -213,5 +209,6 @@ impl<L: LockFamily> Node<L> {
         }
         counts.echoes += 1;
         self.echoed(now, echo.from, sent, out);
+        self.hear_gossip(now, echo.from, &echo.content, 0);
     }
 }

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use self::{
     clocks::Clocks,
     heartbeat::Heartbeats,
+    membership::Acquaintances,
     outbox::Outbox,
     repair::{Asked, Repair},
     writes::Writes,
@@ -45,7 +46,10 @@ use crate::{
     time::{Instant, Now},
     ttl::Ttl,
     version::{Incarnation, Version},
-    wire::{Ack, Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
+    wire::{
+        Ack, CONTENT_BYTES_MAX, Envelope, NodeInfo, NodeState, RefusalCode, Request,
+        RequestMessage, Response,
+    },
 };
 
 /// Most expired entries that one tick drops.
@@ -234,6 +238,13 @@ pub enum Event {
         /// What it said.
         text: String,
     },
+    /// Two nodes that are both alive claim this address.
+    AddressConflict {
+        /// Which one.
+        address: SocketAddr,
+        /// One of the two; another one answered there shortly before.
+        node: Incarnation,
+    },
     /// A peer refused writes: stamped too far ahead of its clock, or too old for it to judge.
     WritesRefused {
         /// Which peer.
@@ -278,6 +289,7 @@ enum Call {
     Ping { member: Incarnation },
     Greet { member: Incarnation },
     Batch { member: Incarnation },
+    Gossip { member: Incarnation },
     Repair { member: Incarnation, asked: Asked },
     Goodbye,
 }
@@ -302,6 +314,7 @@ pub struct Node<L: LockFamily> {
     ranking: Ranking,
     greeters: Vec<Incarnation>,
     heartbeats: Heartbeats,
+    known: Acquaintances,
     outboxes: BTreeMap<Incarnation, Outbox>,
     /// Peers for whom something was queued since the last flush.
     filled: Vec<Incarnation>,
@@ -333,6 +346,7 @@ impl<L: LockFamily> Node<L> {
             ranking: Ranking::default(),
             greeters: Vec::new(),
             heartbeats: Heartbeats::new(now.mono),
+            known: Acquaintances::new(config.info.clone(), now.mono),
             outboxes: BTreeMap::new(),
             filled: Vec::new(),
             writes: Writes::default(),
@@ -382,7 +396,10 @@ impl<L: LockFamily> Node<L> {
             Input::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
             Input::Proposed(addresses) => {
                 for address in addresses {
-                    self.view.propose(address, now.mono);
+                    // Known nodes that are no contacts are not dialled each time a name resolves.
+                    if !self.known.is_no_contact(&self.config.info, address) {
+                        self.view.propose(address, now.mono);
+                    }
                 }
                 self.wake = now.mono;
             }
@@ -437,7 +454,7 @@ impl<L: LockFamily> Node<L> {
             ..Envelope::default()
         };
         let now = self.clocks.adjust(now);
-        RequestMessage { envelope, request: Request::Hello(Box::new(self.hello(now, false))) }
+        RequestMessage { envelope, request: Request::Hello(Box::new(self.hello(now, 0))) }
     }
 
     /// Whether no write waits for a peer that answers.
@@ -515,6 +532,10 @@ impl<L: LockFamily> Node<L> {
                 self.verify(now, envelope.from);
                 Response::Done
             }
+            Request::Gossip(said) => Response::Gossip(match envelope.from {
+                Some(from) => self.hear_gossip(now, from, &said, CONTENT_BYTES_MAX),
+                None => Bytes::new(),
+            }),
             Request::Replicate(shipments) => self.receive(now, shipments, out),
             Request::Sums { window, grain, had_ms } => {
                 self.tell_sums(now, (window, grain), (envelope.from, had_ms))
@@ -542,6 +563,7 @@ impl<L: LockFamily> Node<L> {
             Some(Call::Greet { member }) => self.greet_answered(now, member, result, out),
             Some(Call::Ping { member }) => self.ping_answered(now, member, result, elapsed_us, out),
             Some(Call::Batch { member }) => self.batch_answered(now, call, member, result, out),
+            Some(Call::Gossip { member }) => self.gossip_answered(now, member, result),
             Some(Call::Repair { member, asked }) => {
                 self.repair_answered(now, call, (member, asked), result, out);
             }

@@ -2,7 +2,7 @@
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
-    string::String,
+    sync::Arc,
     vec::Vec,
 };
 
@@ -50,7 +50,7 @@ pub(super) struct Item {
 /// Where a relayed record goes, and where it has been tried.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RelayRoute {
-    pub(super) region: String,
+    pub(super) region: Arc<str>,
     pub(super) tried: Vec<Incarnation>,
     /// Relays that said that the record is too large for them.
     pub(super) too_large: Vec<Incarnation>,

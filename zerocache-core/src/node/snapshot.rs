@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub nodes: Vec<NodeSnapshot>,
     /// The other regions, nearest first.
     pub regions: Vec<RegionSnapshot>,
+    /// How often two living nodes were found to claim one address.
+    pub conflicts: u64,
     /// What repair did.
     pub repair: RepairCounts,
     /// How long traces are kept at the moment, in milliseconds.
@@ -34,9 +36,12 @@ pub struct NodeSnapshot {
     pub zone: Option<String>,
     /// Where it answers.
     pub address: Option<SocketAddr>,
-    /// Its readiness, none when it does not answer.
+    /// Whether this node talks to it. Of a node of another region it may only be known that it exists.
+    pub is_watched: bool,
+    /// Its readiness, none when it does not answer or is not watched.
     pub state: Option<NodeState>,
-    /// How long it has been reachable or not, in milliseconds.
+    /// How long it has been reachable or not, in milliseconds; of one that is not watched, how long ago
+    /// a sign of its life was spread at the latest.
     pub since_ms: u64,
     /// Its smoothed round-trip time in microseconds; none for the node itself.
     pub latency_us: Option<u64>,
@@ -67,6 +72,7 @@ impl<L: LockFamily> Node<L> {
             region: own.region.clone(),
             zone: own.zone.clone(),
             address: own.addresses.first().copied(),
+            is_watched: true,
             state: Some(self.state),
             since_ms: now.mono.since_ms(self.started),
             latency_us: None,
@@ -78,11 +84,26 @@ impl<L: LockFamily> Node<L> {
             region: member.info.region.clone(),
             zone: member.info.zone.clone(),
             address: Some(member.address),
+            is_watched: true,
             state: (member.reach == Reach::Reachable).then_some(member.info.state),
             since_ms: now.mono.since_ms(member.since),
             latency_us: member.latency.micros(),
             bytes_max: member.info.bytes_max,
             behind_ms: member.missed.since.map(|since| now.mono.since_ms(since)),
+        }));
+        let others =
+            self.known.gossip.others().filter(|info| self.view.member(info.incarnation).is_none());
+        nodes.extend(others.map(|info| NodeSnapshot {
+            id: info.incarnation,
+            region: info.region.clone(),
+            zone: info.zone.clone(),
+            address: info.addresses.first().copied(),
+            is_watched: false,
+            state: None,
+            since_ms: self.known.gossip.age_ms(info.incarnation, now.mono).unwrap_or(0),
+            latency_us: None,
+            bytes_max: info.bytes_max,
+            behind_ms: None,
         }));
         let latencies = self.view.region_latencies(&own.region);
         let regions = self.ranking.regions().iter().map(|name| RegionSnapshot {
@@ -93,6 +114,7 @@ impl<L: LockFamily> Node<L> {
             cluster: self.config.cluster.clone(),
             nodes,
             regions: regions.collect(),
+            conflicts: self.known.conflicts,
             repair: self.repair.counts(),
             retention_ms: self.store.retention_ms(now),
             clock_offset_ms: self.clocks.offset_ms(),

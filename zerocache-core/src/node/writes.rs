@@ -142,7 +142,7 @@ impl<L: LockFamily> Node<L> {
     fn replicas_awaited(&self, ack: Ack) -> (u32, u32) {
         let region = &self.config.info.region;
         let peers = if ack == Ack::Local { 0 } else { self.view.writable_in(region).count() };
-        let relays = if ack == Ack::All { self.view.other_regions(region).len() } else { 0 };
+        let relays = if ack == Ack::All { self.view.other_regions().len() } else { 0 };
         (peers as u32, relays as u32)
     }
 

@@ -56,6 +56,13 @@ impl<'a> Writer<'a> {
         Self { out: Some(out), parts: Some(parts), counted: 0 }
     }
 
+    /// How many bytes `write` would append.
+    pub(crate) fn count(write: impl FnOnce(&mut Writer<'_>)) -> usize {
+        let mut counting = Writer::default();
+        write(&mut counting);
+        counting.counted
+    }
+
     /// Appends a bare number.
     pub fn varint(&mut self, mut n: u64) {
         let Some(out) = &mut self.out else {

@@ -33,7 +33,7 @@ pub mod features {
     pub const WATCH: u64 = 1 << 3;
 
     /// All that this release has.
-    pub const ALL: u64 = REPAIR | DATAGRAMS;
+    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP;
 }
 
 /// Most addresses that a node announces.
@@ -148,7 +148,7 @@ mod tag {
 }
 
 impl NodeInfo {
-    fn write(&self, out: &mut Writer<'_>) {
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
         out.number(tag::INCARNATION, self.incarnation.0);
         out.bytes(tag::INFO_REGION, self.region.as_bytes());
         if let Some(zone) = &self.zone {
@@ -161,7 +161,7 @@ impl NodeInfo {
         out.number(tag::BYTES_MAX, self.bytes_max);
     }
 
-    fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(reader: Reader<'_>) -> Result<Self, DecodeError> {
         let (mut incarnation, mut region) = (None, None);
         let mut info = Self {
             incarnation: Incarnation(0),

@@ -5,6 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    datagram::CONTENT_BYTES_MAX,
     field::{DecodeError, Field, Reader, Writer, varint},
     hello::Hello,
     record::{Shipment, is_key, read_key},
@@ -126,6 +127,8 @@ pub enum Request {
     },
     /// Passes writes on, between nodes.
     Replicate(Vec<Shipment>),
+    /// Says who exists, where datagrams do not pass.
+    Gossip(Bytes),
     /// Sums over what the node knows, to find out where two nodes differ.
     Sums {
         /// Which seconds.
@@ -168,6 +171,7 @@ mod kind {
     pub(super) const PUT: u64 = 5;
     pub(super) const DELETE: u64 = 6;
     pub(super) const REPLICATE: u64 = 7;
+    pub(super) const GOSSIP: u64 = 21;
     pub(super) const SUMS: u64 = 8;
     pub(super) const ROWS_OF: u64 = 9;
     pub(super) const VERSIONS_OF: u64 = 10;
@@ -190,6 +194,7 @@ mod tag {
     pub(super) const TTL_MS: u32 = 20;
     pub(super) const ACK: u32 = 21;
     pub(super) const SHIPMENT: u32 = 22;
+    pub(super) const GOSSIP: u32 = 40;
     pub(super) const FROM_SECOND: u32 = 23;
     pub(super) const TO_SECOND: u32 = 24;
     pub(super) const GRAIN: u32 = 25;
@@ -213,6 +218,7 @@ impl Request {
             Self::Put { .. } => kind::PUT,
             Self::Delete { .. } => kind::DELETE,
             Self::Replicate(_) => kind::REPLICATE,
+            Self::Gossip(_) => kind::GOSSIP,
             Self::Sums { .. } => kind::SUMS,
             Self::RowsOf(_) => kind::ROWS_OF,
             Self::VersionsOf(_) => kind::VERSIONS_OF,
@@ -230,6 +236,7 @@ impl Request {
                 shipments.iter().map(|s| s.record.payload_bytes() + 48).sum()
             }
             Self::Hello(hello) => hello.size_hint(),
+            Self::Gossip(content) => content.len(),
             Self::Get { key } | Self::Delete { key, .. } => key.as_bytes().len(),
             Self::Ping | Self::Goodbye | Self::Copy { .. } => 0,
             Self::Sums { grain: Grain::Blocks, .. } => 32,
@@ -259,6 +266,7 @@ impl Request {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::ACK, ack.to_number());
             }
+            Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Replicate(shipments) => {
                 for shipment in shipments {
                     out.nested(tag::SHIPMENT, |out| shipment.write(out, now));
@@ -425,6 +433,7 @@ struct Body {
     ttl: Option<Ttl>,
     ack: Ack,
     shipments: Vec<Shipment>,
+    gossip: Bytes,
     window: Window,
     grain: u64,
     places: Vec<u64>,
@@ -451,6 +460,7 @@ impl Body {
             tag::SHIPMENT if self.shipments.len() < SHIPMENTS_MAX => {
                 self.shipments.push(Shipment::read(field.reader(), now)?);
             }
+            tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
             tag::SHIPMENT => return Err(DecodeError::TooMany(field.tag)),
             tag::FROM_SECOND => self.window.from = field.number()?,
             tag::TO_SECOND => self.window.to = field.number()?,
@@ -492,6 +502,7 @@ impl Body {
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.shipments),
+            kind::GOSSIP => Request::Gossip(self.gossip),
             kind::SUMS => Request::Sums {
                 window: self.window,
                 grain: match self.grain {

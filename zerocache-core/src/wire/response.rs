@@ -5,6 +5,7 @@ use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    datagram::CONTENT_BYTES_MAX,
     field::{DecodeError, Field, Reader, Writer},
     hello::{Hello, NodeState},
     repair::{
@@ -198,6 +199,8 @@ pub enum Response {
     Written(Written),
     /// A receipt for each record of a batch, in its order.
     Replicated(Vec<Receipt>),
+    /// Who exists.
+    Gossip(Bytes),
     /// The sums that were asked for, in order.
     Sums(Sums),
     /// Versions by key.
@@ -231,6 +234,7 @@ mod kind {
     pub(super) const WRITTEN: u64 = 6;
     pub(super) const REPLICATED: u64 = 7;
     pub(super) const REFUSED: u64 = 8;
+    pub(super) const GOSSIP: u64 = 21;
     pub(super) const SUMS: u64 = 9;
     pub(super) const ROWS: u64 = 10;
     pub(super) const RECORDS: u64 = 11;
@@ -253,6 +257,7 @@ mod tag {
     pub(super) const CODE: u32 = 14;
     pub(super) const TEXT: u32 = 15;
     pub(super) const WALL_MS: u32 = 16;
+    pub(super) const GOSSIP: u32 = 40;
     pub(super) const FROM_SECOND: u32 = 17;
     pub(super) const SUMS: u32 = 18;
     pub(super) const AGES: u32 = 19;
@@ -281,6 +286,7 @@ impl Response {
             Self::Written(_) => kind::WRITTEN,
             Self::Replicated(_) => kind::REPLICATED,
             Self::Refused(_) => kind::REFUSED,
+            Self::Gossip(_) => kind::GOSSIP,
             Self::Sums(_) => kind::SUMS,
             Self::Rows { .. } => kind::ROWS,
             Self::Records { .. } => kind::RECORDS,
@@ -308,6 +314,7 @@ impl Response {
             Self::Found { value, metadata, .. } => value.len() + metadata.len(),
             Self::Replicated(receipts) => receipts.len() * 18,
             Self::Hello(hello) => hello.size_hint(),
+            Self::Gossip(content) => content.len(),
             Self::Sums(sums) => 8 * sums.sums.len() + 24 * sums.ages.len(),
             Self::Rows { rows, .. } => 32 * rows.len(),
             Self::Records { parcels, .. } => {
@@ -329,6 +336,7 @@ impl Response {
                 out.number(tag::WALL_MS, *wall_ms);
             }
             Self::Done => {}
+            Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
                 out.shared(tag::VALUE, value);
                 if !metadata.is_empty() {
@@ -479,6 +487,7 @@ struct Body {
     code: u64,
     text: String,
     wall_ms: u64,
+    gossip: Bytes,
     sums: Sums,
     rows: Vec<Row>,
     covered: u64,
@@ -509,6 +518,7 @@ impl Body {
             }
             tag::CODE => self.code = field.number()?,
             tag::TEXT => self.text = field.text(TEXT_BYTES_MAX)?.to_owned(),
+            tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
             tag::WALL_MS => self.wall_ms = field.number()?,
             tag::FROM_SECOND => self.sums.from = field.number()?,
             tag::SUMS => self.sums.sums = read_numbers(field, 64 * PLACES_MAX)?,
@@ -549,6 +559,7 @@ impl Body {
                 version: self.version,
             }),
             kind::REPLICATED => Response::Replicated(self.receipts),
+            kind::GOSSIP => Response::Gossip(self.gossip),
             kind::REFUSED => Response::Refused(Refusal {
                 code: RefusalCode::from_number(self.code),
                 text: self.text,

@@ -14,6 +14,8 @@ pub(super) struct ClusterBody {
     nodes: Vec<NodeBody>,
     /// Nearest first.
     regions: Vec<RegionBody>,
+    /// How often two living nodes were found to claim one address.
+    address_conflicts: u64,
 }
 
 #[derive(Serialize)]
@@ -24,6 +26,7 @@ struct NodeBody {
     address: Option<String>,
     port: Option<u16>,
     state: &'static str,
+    watched: bool,
     since_ms: u64,
     latency_ms: Option<f64>,
     bytes_max: u64,
@@ -44,7 +47,12 @@ impl From<NodeSnapshot> for NodeBody {
             zone: node.zone,
             address: node.address.map(|address| address.ip().to_string()),
             port: node.address.map(|address| address.port()),
-            state: node.state.map_or("unreachable", |state| state.as_str()),
+            state: match node.state {
+                Some(state) => state.as_str(),
+                None if node.is_watched => "unreachable",
+                None => "known",
+            },
+            watched: node.is_watched,
             since_ms: node.since_ms,
             latency_ms: millis(node.latency_us),
             bytes_max: node.bytes_max,
@@ -69,6 +77,7 @@ pub(super) async fn get(State(api): State<Api>) -> Json<ClusterBody> {
         cluster: snapshot.cluster,
         nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
         regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+        address_conflicts: snapshot.conflicts,
     })
 }
 

@@ -20,6 +20,9 @@ pub(super) fn log(event: &Event) {
         Event::OtherCluster { address, text } => tracing::warn!(
             %address, "refused: another cluster answers there: {text}"
         ),
+        Event::AddressConflict { address, node } => tracing::warn!(
+            %address, %node, "two nodes that are both alive claim this address"
+        ),
         Event::WritesDropped { peer, count } => tracing::warn!(
             node = %peer, count, "writes for a node were given up"
         ),

@@ -22,19 +22,22 @@ use crate::{
 /// Most nodes remembered that introduced themselves before they were reached.
 const GREETERS_MAX: usize = 1024;
 
+/// Most members that are told in a handshake to a node that hears of the others by gossip.
+const MEMBERS_FIRST: usize = 64;
+
 impl<L: LockFamily> Node<L> {
     pub(super) fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
         for address in self.view.candidates_mut().take_due(now.mono) {
-            let hello = Request::Hello(Box::new(self.hello(now, false)));
+            let hello = Request::Hello(Box::new(self.hello(now, 0)));
             self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
         }
     }
 
-    /// This node's part of a handshake; the members that it reaches go into a response.
-    pub(in crate::node) fn hello(&self, now: Now, with_members: bool) -> Hello {
+    /// This node's part of a handshake; of the members that it reaches some go into a response.
+    pub(in crate::node) fn hello(&self, now: Now, members_max: usize) -> Hello {
         let mut node = self.config.info.clone();
         node.state = self.state;
-        let members = self.view.members().filter(|m| with_members && m.takes_writes());
+        let members = self.view.members().filter(|m| m.takes_writes());
         Hello {
             cluster: self.config.cluster.clone(),
             protocol: PROTOCOL,
@@ -45,7 +48,7 @@ impl<L: LockFamily> Node<L> {
             wall_ms: now.wall_ms,
             region: node.region.clone(),
             node: Some(node),
-            members: members.take(MEMBERS_MAX).map(|m| m.info.clone()).collect(),
+            members: members.take(members_max).map(|m| m.info.clone()).collect(),
         }
     }
 
@@ -61,6 +64,8 @@ impl<L: LockFamily> Node<L> {
             return Response::refused(RefusalCode::WrongCluster, text);
         }
         let mut session = None;
+        let both_gossip = self.gossips() && hello.features & features::GOSSIP != 0;
+        let members_max = if both_gossip { MEMBERS_FIRST } else { MEMBERS_MAX };
         if let Some(node) =
             hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
         {
@@ -80,7 +85,7 @@ impl<L: LockFamily> Node<L> {
                 self.wake_by(self.view.candidates().next_dial());
             }
         }
-        Response::Hello(Box::new(Hello { session, ..self.hello(now, true) }))
+        Response::Hello(Box::new(Hello { session, ..self.hello(now, members_max) }))
     }
 
     fn note_greeter(&mut self, id: Incarnation) {
@@ -138,10 +143,13 @@ impl<L: LockFamily> Node<L> {
             return self.view.candidates_mut().rest(address, now.mono);
         }
         let id = info.incarnation;
+        self.note_conflict(now, id, address, out);
         for old in self.view.yielding(id, address) {
+            self.displaced(now, old, address);
             self.forget(now, old, out);
         }
         self.view.shook_hands(info.clone(), address, now.mono);
+        self.met(now, &info);
         self.update_info(now, info, out);
         self.note_abilities(id, hello.features, hello.entries);
         self.note_session(id, hello.session);
@@ -153,7 +161,7 @@ impl<L: LockFamily> Node<L> {
             member.latency.sample(elapsed_us);
         }
         self.note_clock(now, id, hello.wall_ms, elapsed_us);
-        self.learn(now, hello.members);
+        self.learn(now, hello.features, hello.members);
         self.heard(now, id, out);
     }
 
@@ -173,7 +181,14 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Takes note of nodes that another node reaches.
-    fn learn(&mut self, now: Now, members: Vec<NodeInfo>) {
+    fn learn(&mut self, now: Now, teller: u64, members: Vec<NodeInfo>) {
+        if self.gossips() {
+            self.told_of(now, &members);
+            if teller & features::GOSSIP != 0 {
+                // Of those it reaches, some are contacts of this node: these are dialled.
+                return;
+            }
+        }
         for info in members {
             let own = info.incarnation == self.config.info.incarnation;
             if own || self.view.member(info.incarnation).is_some() {
@@ -198,7 +213,7 @@ impl<L: LockFamily> Node<L> {
             member.last_hello = now.mono;
             member.greetings += 1;
         }
-        let hello = Request::Hello(Box::new(self.hello(now, false)));
+        let hello = Request::Hello(Box::new(self.hello(now, 0)));
         let to = (address, Some(member));
         self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
     }
@@ -220,7 +235,7 @@ impl<L: LockFamily> Node<L> {
                 self.update_info(now, info, out);
                 self.note_abilities(id, hello.features, hello.entries);
                 self.note_session(id, hello.session);
-                self.learn(now, hello.members);
+                self.learn(now, hello.features, hello.members);
             }
             _ => self.replaced(now, id, out),
         }

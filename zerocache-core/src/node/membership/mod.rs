@@ -1,16 +1,19 @@
 //! Who is there: pings, silence, leaving.
 
+mod contacts;
 mod handshake;
+
+pub(super) use contacts::Acquaintances;
 
 use alloc::vec::Vec;
 
 use super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
-    cluster::Reach,
+    cluster::{FORGET_MS, Member, Reach},
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
-    wire::{NodeInfo, NodeState, RefusalCode, Request, Response},
+    wire::{NodeInfo, NodeState, RefusalCode, Request, Response, features},
 };
 
 /// How long a handshake or ping may take, in milliseconds.
@@ -35,9 +38,6 @@ const PING_REMOTE_MS: u64 = 1_000;
 /// Contract section 4: within 3 s of the fault; pauses up to 1 s cause nothing.
 const SILENCE_MS_MAX: u64 = 2_500;
 
-/// After this long without an answer a member is forgotten, in milliseconds.
-const FORGET_MS: u64 = 600_000;
-
 /// The least time between two whole handshakes with one member, in milliseconds; doubled with each
 /// one that changed nothing, up to [`HELLO_DOUBLINGS_MAX`] times.
 const HELLO_EVERY_MS: u64 = 200;
@@ -50,13 +50,14 @@ impl<L: LockFamily> Node<L> {
     pub(super) fn tick_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.dial(now, out);
         self.tick_heartbeats(now, out);
+        self.tick_gossip(now, out);
         let mut due = Vec::new();
         let mut gone = Vec::new();
         let mut silent = Vec::new();
         for member in self.view.members_mut() {
             let id = member.info.incarnation;
             let silence_ms = now.mono.since_ms(member.heard);
-            if silence_ms > FORGET_MS {
+            if silence_ms >= FORGET_MS && !self.known.gossip.exists(id) {
                 gone.push(id);
                 continue;
             }
@@ -112,6 +113,8 @@ impl<L: LockFamily> Node<L> {
     ) {
         let Some(member) = self.view.member_mut(id) else { return };
         let before = core::mem::replace(&mut member.info.state, state);
+        self.view.regions_changed(&self.config.info.region);
+        let Some(member) = self.view.member_mut(id) else { return };
         if state == NodeState::Leaving && before != NodeState::Leaving {
             out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
             self.close_outbox(now, id, out);
@@ -126,6 +129,8 @@ impl<L: LockFamily> Node<L> {
         member.heard = now.mono;
         member.answered = now.mono;
         member.suspect = false;
+        self.known.gossip.reached(id, now.mono);
+        let Some(member) = self.view.member_mut(id) else { return };
         if member.reach == Reach::Unreachable {
             member.pulse.answered(now.mono);
             self.try_return(now, id, out);
@@ -161,6 +166,7 @@ impl<L: LockFamily> Node<L> {
         let event = Event::MemberUp(member.info.clone(), member.address);
         out.push(Effect::Event(event));
         self.outboxes.entry(id).or_default();
+        self.view.regions_changed(&self.config.info.region);
         self.partner_up(now, id);
         self.ask_around(now);
         self.ranking.update(&self.view.region_latencies(&self.config.info.region));
@@ -176,10 +182,16 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Asks all members soon: their answers tell whether they reach the same nodes.
+    /// Asks members soon that have not introduced themselves or do not gossip: the answers of these tell
+    /// whether they reach the same nodes.
     fn ask_around(&mut self, now: Now) {
         let soon = now.mono.plus_ms(SPREAD_MS);
-        for member in self.view.members_mut().filter(|m| m.reach == Reach::Reachable) {
+        let gossips = self.gossips();
+        let asked = self.view.members_mut().filter(|member| {
+            let hears = gossips && member.features & features::GOSSIP != 0;
+            member.reach == Reach::Reachable && !(hears && member.greeted)
+        });
+        for member in asked {
             member.next_ping = member.next_ping.min(soon);
             member.greetings = 0;
         }
@@ -220,6 +232,7 @@ impl<L: LockFamily> Node<L> {
         elapsed_us: u64,
         out: &mut Vec<Effect>,
     ) {
+        let gossips = self.gossips();
         let own_view = self.view.fingerprint(self.config.info.incarnation);
         let Some(member) = self.view.member_mut(id) else {
             return;
@@ -227,7 +240,8 @@ impl<L: LockFamily> Node<L> {
         member.latency.sample(elapsed_us);
         let doublings = member.greetings.min(HELLO_DOUBLINGS_MAX);
         let due = now.mono.since_ms(member.last_hello) >= HELLO_EVERY_MS << doublings;
-        let differs = view != own_view || !member.greeted;
+        let told = gossips && member.features & features::GOSSIP != 0;
+        let differs = (view != own_view && !told) || !member.greeted;
         let address = member.address;
         self.update_member_state(now, id, state, out);
         if state != NodeState::Leaving && due && differs {
@@ -239,6 +253,7 @@ impl<L: LockFamily> Node<L> {
     fn replaced(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
         if let Some(member) = self.view.member(id) {
             let address = member.address;
+            self.displaced(now, id, address);
             self.forget(now, id, out);
             self.view.candidates_mut().propose_again(address, now.mono);
             self.wake = now.mono;
@@ -280,20 +295,32 @@ impl<L: LockFamily> Node<L> {
             self.view.propose(*other, now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
+        self.view.regions_changed(&self.config.info.region);
         self.partner_gone(id);
         self.close_outbox(now, id, out);
     }
 
+    /// Forgets a node that is gone, or that nobody has reached for long.
     fn forget(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) {
+        let claims = |m: &Member| m.info.addresses.contains(&m.address);
+        if self.view.member(id).is_some_and(claims) {
+            self.known.gossip.is_gone(id, now.mono);
+        }
+        if let Some(info) = self.unwatch(now, id, out) {
+            out.push(Effect::Event(Event::MemberForgotten(info)));
+        }
+    }
+
+    /// Ends the acquaintance with a member.
+    fn unwatch(&mut self, now: Now, id: Incarnation, out: &mut Vec<Effect>) -> Option<NodeInfo> {
         if let Some(member) = self.view.member_mut(id) {
             // Nothing is sent to it any more, what waits for it least of all.
             member.reach = Reach::Unreachable;
         }
+        self.view.regions_changed(&self.config.info.region);
         self.close_outbox(now, id, out);
         self.partner_gone(id);
-        if let Some(member) = self.view.remove(id) {
-            out.push(Effect::Event(Event::MemberForgotten(member.info)));
-        }
+        self.view.remove(id).map(|member| member.info)
     }
 
     /// A goodbye is verified before it is believed: the next ping says whether it is true.

@@ -1,0 +1,110 @@
+//! Which nodes a node talks to: all of its own region, and a few of each other one.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use crate::{version::Incarnation, wire::NodeInfo};
+
+/// How many nodes of another region a node talks to.
+pub const CONTACTS_PER_REGION: usize = 4;
+
+/// How many nodes of another region that do not answer a node goes on asking.
+pub const SILENT_PER_REGION: usize = 4;
+
+/// How a node stands to the one that chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can be a contact, as far as is known.
+    Usable,
+    /// It does not answer.
+    Silent,
+}
+
+/// The nodes for a node to talk to, of those that exist: its region's, and of each other region those
+/// that rank highest by rendezvous hashing, so that nodes do not all choose the same and one that goes
+/// is replaced by one other. Silent ones do not count.
+pub fn choose<'a>(
+    own: &NodeInfo,
+    others: impl IntoIterator<Item = &'a NodeInfo>,
+    standing: impl Fn(Incarnation) -> Standing,
+) -> Vec<Incarnation> {
+    let mut chosen = Vec::new();
+    let mut remote: BTreeMap<&str, Vec<(u64, Incarnation)>> = BTreeMap::new();
+    for info in others {
+        let id = info.incarnation;
+        if info.region == own.region {
+            chosen.push(id);
+        } else {
+            remote.entry(&info.region).or_default().push((rank(own.incarnation, id), id));
+        }
+    }
+    for mut region in remote.into_values() {
+        region.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut usable, mut silent) = (0, 0);
+        for (_, id) in region {
+            let (count, most) = match standing(id) {
+                Standing::Usable => (&mut usable, CONTACTS_PER_REGION),
+                Standing::Silent => (&mut silent, SILENT_PER_REGION),
+            };
+            *count += 1;
+            if *count <= most {
+                chosen.push(id);
+            }
+        }
+    }
+    chosen
+}
+
+fn rank(own: Incarnation, other: Incarnation) -> u64 {
+    let mut pair = [0; 16];
+    pair[..8].copy_from_slice(&own.0.to_le_bytes());
+    pair[8..].copy_from_slice(&other.0.to_le_bytes());
+    xxhash_rust::xxh3::xxh3_64(&pair)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{collections::BTreeSet, format};
+
+    use super::*;
+    use crate::wire::NodeState;
+
+    fn info(n: u64, region: u64) -> NodeInfo {
+        NodeInfo {
+            incarnation: Incarnation(n),
+            region: format!("r{region}"),
+            zone: None,
+            addresses: Vec::new(),
+            state: NodeState::InSync,
+            bytes_max: 0,
+        }
+    }
+
+    #[test]
+    fn all_of_the_own_region_and_a_few_of_the_others() {
+        let all: Vec<_> = (0..40).map(|n| info(n, n / 10)).chain([info(40, 9)]).collect();
+        let chosen = choose(&all[0], &all[1..], |_| Standing::Usable);
+        let of = |r: u64| chosen.iter().filter(|id| id.0 / 10 == r).count();
+        assert_eq!((of(0), of(1), of(2), of(3), of(4)), (9, 4, 4, 4, 1));
+    }
+
+    #[test]
+    fn whoever_goes_is_replaced_by_one_other_and_is_still_asked() {
+        let all: Vec<_> = (0..20).map(|n| info(n, n / 10)).collect();
+        let before = choose(&all[0], &all[10..], |_| Standing::Usable);
+        let lost = before[1];
+        let silent = |id| if id == lost { Standing::Silent } else { Standing::Usable };
+        let after = choose(&all[0], &all[10..], silent);
+        assert_eq!((before.len(), after.len()), (4, 5));
+        assert!(before.iter().all(|id| after.contains(id)));
+        let none = choose(&all[0], &all[10..], |_| Standing::Silent);
+        assert_eq!(none.len(), SILENT_PER_REGION);
+    }
+
+    #[test]
+    fn nodes_choose_differently() {
+        let all: Vec<_> = (0..60).map(|n| info(n, n / 30)).collect();
+        let chosen = all[..30].iter().flat_map(|own| choose(own, &all[30..], |_| Standing::Usable));
+        let chosen: BTreeSet<_> = chosen.collect();
+        assert!(chosen.len() > 25, "only {} of 30 are anybody's contact", chosen.len());
+    }
+}

@@ -1,0 +1,446 @@
+//! Who exists, as nodes tell each other: gossip on heartbeats that are sent anyway.
+//!
+//! Each node keeps a row for every node of the cluster. News spread as rumours: each new row is passed on
+//! a few times. What a rumour missed is found by comparing digests: where they differ, the node that
+//! lacks something asks for one part of the other's rows, and says which it has.
+//!
+//! A row says that a node exists at some addresses, and nothing of whether it can be reached. A node
+//! renews its own row every minute; a renewal gets about as long as anybody reaches it. What has not been
+//! renewed for ten minutes is forgotten by everybody. A row can be called gone, when its node left or
+//! another one stands at its address; a node that hears this of itself renews its row, which wins.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::rows::{Content, Row, Want};
+use crate::{time::Instant, version::Incarnation, wire::NodeInfo};
+
+/// Most rows, gone ones included.
+pub const ROWS_MAX: usize = 4_096;
+
+/// How often a node renews its own row, in milliseconds.
+pub const RENEW_EVERY_MS: u64 = 60_000;
+
+/// What has not been renewed for this long is forgotten, in milliseconds (contract section 4).
+pub const FORGET_MS: u64 = 600_000;
+
+/// Rows older than this are not passed on, in milliseconds: nobody takes up again what others forget.
+const PASS_ON_MS: u64 = 540_000;
+
+/// How often it is looked for rows that are too old, in milliseconds.
+const SEARCH_EVERY_MS: u64 = 1_000;
+
+/// How often a new row, and how often a renewal, is passed on by each node that heard of it. More sends
+/// make a rumour reach more nodes; what it misses the digests find.
+const SENDS_NEW: u8 = 6;
+const SENDS_RENEWED: u8 = 4;
+
+/// To how many nodes is spoken with each beat while there is something to say, and with each
+/// [`QUIET_BEATS`]th beat otherwise.
+const PARTNERS: usize = 3;
+const QUIET_BEATS: u64 = 5;
+
+/// Rows in the part for which a node asks at once.
+const PART_ROWS: usize = 32;
+
+/// Something to be passed on.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    id: Incarnation,
+    left: u8,
+    /// Whether the receivers probably know the node, so that its number and age are enough.
+    short: bool,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug)]
+struct Known {
+    info: NodeInfo,
+    renewal: u64,
+    renewed: Instant,
+    gone: bool,
+}
+
+/// What changed by what was heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Whether nodes were heard of for the first time.
+    pub is_new: bool,
+    /// Nodes that somebody found gone.
+    pub gone: Vec<Incarnation>,
+}
+
+/// The rows of one node.
+#[derive(Debug)]
+pub struct Gossip {
+    own: Incarnation,
+    rows: BTreeMap<Incarnation, Known>,
+    /// The sum of the hashes of all rows that are not gone.
+    digest: u64,
+    news: VecDeque<News>,
+    /// What the digests of others were when they were last heard.
+    heard: BTreeMap<Incarnation, u64>,
+    next_renewal: Instant,
+    next_search: Instant,
+    asked: u64,
+    answered: u64,
+    turn: u64,
+}
+
+impl Gossip {
+    /// The gossip of the node that `info` describes.
+    #[must_use]
+    pub fn new(info: NodeInfo, now: Instant) -> Self {
+        let own = info.incarnation;
+        let mut gossip = Self {
+            own,
+            rows: BTreeMap::new(),
+            digest: 0,
+            news: VecDeque::new(),
+            heard: BTreeMap::new(),
+            next_renewal: now.plus_ms(RENEW_EVERY_MS),
+            next_search: now,
+            asked: own.0,
+            answered: own.0,
+            turn: 0,
+        };
+        gossip.insert(Known { info, renewal: 1, renewed: now, gone: false }, false);
+        gossip
+    }
+
+    /// Every node other than this one that exists, as far as is known.
+    pub fn others(&self) -> impl Iterator<Item = &NodeInfo> {
+        let others = self.rows.values().filter(|row| !row.gone);
+        others.map(|row| &row.info).filter(|info| info.incarnation != self.own)
+    }
+
+    /// Whether a node exists, as far as is known.
+    #[must_use]
+    pub fn exists(&self, id: Incarnation) -> bool {
+        self.rows.get(&id).is_some_and(|row| !row.gone)
+    }
+
+    /// How long ago somebody last heard from a node, in milliseconds.
+    #[must_use]
+    pub fn age_ms(&self, id: Incarnation, now: Instant) -> Option<u64> {
+        self.rows.get(&id).map(|row| now.since_ms(row.renewed))
+    }
+
+    /// A number that is the same for nodes that know the same nodes.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Whether there is something to say beyond the digest.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// Whether a node knew other nodes than this one when it was last heard.
+    #[must_use]
+    pub fn differs(&self, id: Incarnation) -> bool {
+        self.heard.get(&id).is_some_and(|digest| *digest != self.digest)
+    }
+
+    /// Renews this node's own row, and forgets what nobody has renewed; returns what was forgotten.
+    pub fn tick(&mut self, now: Instant) -> Vec<Incarnation> {
+        if self.next_renewal <= now {
+            self.renew(now);
+        }
+        if self.next_search > now {
+            return Vec::new();
+        }
+        self.next_search = now.plus_ms(SEARCH_EVERY_MS);
+        let old = |row: &Known| now.since_ms(row.renewed) >= FORGET_MS;
+        let old = self.rows.iter().filter(|(id, row)| **id != self.own && old(row));
+        let old: Vec<_> = old.map(|(id, row)| (*id, row.gone)).collect();
+        for (id, _) in &old {
+            self.remove(*id);
+        }
+        old.into_iter().filter(|(_, gone)| !gone).map(|(id, _)| id).collect()
+    }
+
+    /// Takes note of a node that this one spoke to; whether it was unknown.
+    pub fn met(&mut self, info: &NodeInfo, now: Instant) -> bool {
+        let id = info.incarnation;
+        match self.rows.get_mut(&id) {
+            Some(row) if !row.gone => {
+                row.info = info.clone();
+                false
+            }
+            // It is there after all: its own renewal will say so to the others.
+            Some(_) | None => {
+                let renewal = self.rows.get(&id).map_or(0, |row| row.renewal);
+                self.insert(Known { info: info.clone(), renewal, renewed: now, gone: false }, false)
+            }
+        }
+    }
+
+    /// The addresses that a node announced.
+    #[must_use]
+    pub fn addresses(&self, id: Incarnation) -> &[SocketAddr] {
+        self.rows.get(&id).map_or(&[], |row| &row.info.addresses)
+    }
+
+    /// Takes note of a node that another one says it reaches; whether it was unknown. A word about one
+    /// of which something is known changes nothing.
+    pub fn told(&mut self, info: &NodeInfo, now: Instant) -> bool {
+        let row = Known { info: info.clone(), renewal: 0, renewed: now, gone: false };
+        !self.rows.contains_key(&info.incarnation) && self.insert(row, true)
+    }
+
+    /// A member answered. Its row is renewed for it, if its own renewals do not come.
+    pub fn reached(&mut self, id: Incarnation, now: Instant) {
+        let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
+        if now.since_ms(row.renewed) >= 2 * RENEW_EVERY_MS {
+            row.renewal += 1;
+            row.renewed = now;
+            self.spread(id, SENDS_RENEWED, true);
+        }
+    }
+
+    /// A node left, or another one stands at its address.
+    pub fn is_gone(&mut self, id: Incarnation, now: Instant) {
+        let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
+        row.gone = true;
+        row.renewed = now;
+        self.digest = self.digest.wrapping_sub(hash(id));
+        self.heard.remove(&id);
+        self.spread(id, SENDS_NEW, true);
+    }
+
+    /// To which of the watched nodes to speak with the next beat: to a few while there are news or
+    /// nodes that know others than this one, and otherwise to one now and then.
+    pub fn partners(&mut self, watched: &[Incarnation]) -> Vec<Incarnation> {
+        self.turn += 1;
+        let differing: Vec<_> = watched.iter().filter(|id| self.differs(**id)).collect();
+        let busy = self.has_news() || !differing.is_empty();
+        let count = match busy {
+            true => PARTNERS,
+            false if self.turn.is_multiple_of(QUIET_BEATS) => 1,
+            false => 0,
+        };
+        let mut partners = Vec::with_capacity(count);
+        for slot in 0..count.min(watched.len()) as u64 {
+            let draw = hash(Incarnation(self.own.0 ^ (self.turn << 3 | slot)));
+            let pick = |len: usize| (draw % len as u64) as usize;
+            let partner = match slot {
+                0 if !differing.is_empty() => *differing[pick(differing.len())],
+                _ => watched[pick(watched.len())],
+            };
+            if !partners.contains(&partner) {
+                partners.push(partner);
+            }
+        }
+        partners
+    }
+
+    /// What to say to a node in at most `bytes_max` bytes. Where the nodes that it knows differ, it is
+    /// asked for a part of them.
+    pub fn speak(&mut self, to: Incarnation, now: Instant, bytes_max: usize) -> Bytes {
+        let want = self.differs(to).then(|| self.next_want());
+        self.content(now, want, Vec::new(), bytes_max)
+    }
+
+    /// Takes in what another node said; returns what changed by it, and what to answer in at most
+    /// `bytes_max` bytes.
+    pub fn hear(
+        &mut self,
+        from: Incarnation,
+        said: &Bytes,
+        now: Instant,
+        bytes_max: usize,
+    ) -> (Heard, Bytes) {
+        let mut changes = Heard::default();
+        let Ok(said) = Content::decode(said) else { return (changes, Bytes::new()) };
+        for row in said.rows {
+            self.take(row, now, &mut changes);
+        }
+        if self.heard.len() < ROWS_MAX || self.heard.contains_key(&from) {
+            self.heard.insert(from, said.digest);
+        }
+        let rows = said.want.map_or_else(Vec::new, |want| self.wanted(&want, now));
+        (changes, self.content(now, None, rows, bytes_max))
+    }
+
+    fn renew(&mut self, now: Instant) {
+        self.next_renewal = now.plus_ms(RENEW_EVERY_MS);
+        if let Some(row) = self.rows.get_mut(&self.own) {
+            row.renewal += 1;
+            row.renewed = now;
+        }
+        self.spread(self.own, SENDS_RENEWED, true);
+    }
+
+    fn take(&mut self, row: Row, now: Instant, changes: &mut Heard) {
+        if row.age_ms >= FORGET_MS {
+            return;
+        }
+        let (id, renewed) = (row.id, now.minus_ms(row.age_ms));
+        if id == self.own {
+            let renewal = self.rows.get(&id).map_or(0, |own| own.renewal);
+            if row.gone && row.renewal >= renewal {
+                // Somebody is wrong about this node.
+                if let Some(own) = self.rows.get_mut(&id) {
+                    own.renewal = row.renewal;
+                }
+                self.renew(now);
+            }
+            return;
+        }
+        let Some(known) = self.rows.get_mut(&id) else {
+            let Some(info) = row.info else { return };
+            let known = Known { info, renewal: row.renewal, renewed, gone: row.gone };
+            changes.is_new |= self.insert(known, row.gone) && !row.gone;
+            return;
+        };
+        // Of the same renewal, gone is the later word.
+        let newer = (row.renewal, row.gone) > (known.renewal, known.gone);
+        if !newer {
+            return;
+        }
+        let returned = known.gone && !row.gone;
+        let left = !known.gone && row.gone;
+        known.renewal = row.renewal;
+        known.gone = row.gone;
+        known.renewed = known.renewed.max(renewed);
+        if let Some(info) = row.info {
+            known.info = info;
+        }
+        if returned {
+            self.digest = self.digest.wrapping_add(hash(id));
+            changes.is_new = true;
+        }
+        if left {
+            self.digest = self.digest.wrapping_sub(hash(id));
+            self.heard.remove(&id);
+            changes.gone.push(id);
+        }
+        self.spread(id, if returned || left { SENDS_NEW } else { SENDS_RENEWED }, !returned);
+    }
+
+    /// Adds a row, if there is room; whether there was.
+    fn insert(&mut self, row: Known, quiet: bool) -> bool {
+        let (id, gone) = (row.info.incarnation, row.gone);
+        let replaced = self.rows.get(&id).is_some_and(|row| !row.gone);
+        if self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&id) {
+            return false;
+        }
+        self.rows.insert(id, row);
+        if !gone && !replaced {
+            self.digest = self.digest.wrapping_add(hash(id));
+        }
+        if !quiet {
+            self.spread(id, SENDS_NEW, false);
+        }
+        true
+    }
+
+    fn remove(&mut self, id: Incarnation) {
+        if let Some(row) = self.rows.remove(&id)
+            && !row.gone
+        {
+            self.digest = self.digest.wrapping_sub(hash(id));
+        }
+        self.heard.remove(&id);
+        self.news.retain(|news| news.id != id);
+    }
+
+    /// Passes on what is new of a node. Its own place keeps the queue as short as the rows.
+    fn spread(&mut self, id: Incarnation, left: u8, short: bool) {
+        match self.news.iter_mut().find(|news| news.id == id) {
+            Some(news) => {
+                news.left = news.left.max(left);
+                news.short &= short;
+            }
+            None => self.news.push_back(News { id, left, short }),
+        }
+    }
+
+    fn row(&self, id: Incarnation, short: bool, now: Instant) -> Option<Row> {
+        let known = self.rows.get(&id)?;
+        let age_ms = if id == self.own { 0 } else { now.since_ms(known.renewed) };
+        let info = (!short).then(|| known.info.clone());
+        let row = Row { id, info, renewal: known.renewal, age_ms, gone: known.gone };
+        (age_ms < PASS_ON_MS).then_some(row)
+    }
+
+    /// A part of the rows for which nobody was asked lately.
+    fn next_want(&mut self) -> Want {
+        let parts = self.rows.len().div_ceil(PART_ROWS).next_power_of_two();
+        let bits = parts.trailing_zeros() as u8;
+        self.asked = self.asked.wrapping_add(1);
+        let part = (self.asked % parts as u64) as u16;
+        let mut want = Want { bits, part, have: Vec::new() };
+        let mine = self.rows.iter().filter(|(id, row)| !row.gone && want.covers(hash(**id)));
+        want.have = mine.map(|(id, _)| short_hash(hash(*id))).collect();
+        want
+    }
+
+    /// The rows that the asking node lacks, and those that it does not know to be gone.
+    fn wanted(&mut self, want: &Want, now: Instant) -> Vec<Row> {
+        let missing = self.rows.iter().filter(|(id, row)| {
+            let hash = hash(**id);
+            want.covers(hash) && want.have.contains(&short_hash(hash)) == row.gone
+        });
+        let mut missing: Vec<_> = missing.map(|(id, row)| (*id, row.gone)).collect();
+        // What does not fit this time comes first another time.
+        self.answered = self.answered.wrapping_add(1);
+        let start = (self.answered.wrapping_mul(7) % missing.len().max(1) as u64) as usize;
+        missing.rotate_left(start);
+        missing.into_iter().filter_map(|(id, gone)| self.row(id, gone, now)).collect()
+    }
+
+    /// A content with as much of `rows`, and then of the news, as fits.
+    fn content(
+        &mut self,
+        now: Instant,
+        want: Option<Want>,
+        rows: Vec<Row>,
+        bytes_max: usize,
+    ) -> Bytes {
+        let mut content = Content { digest: self.digest, want, rows: Vec::new() };
+        let mut bytes = content.bytes();
+        for row in rows {
+            bytes += row.bytes();
+            if bytes > bytes_max {
+                return content.encode();
+            }
+            content.rows.push(row);
+        }
+        for _ in 0..self.news.len() {
+            let Some(mut news) = self.news.pop_front() else { break };
+            let Some(row) = self.row(news.id, news.short, now) else { continue };
+            bytes += row.bytes();
+            if bytes > bytes_max {
+                self.news.push_front(news);
+                break;
+            }
+            content.rows.push(row);
+            news.left -= 1;
+            if news.left > 0 {
+                self.news.push_back(news);
+            }
+        }
+        content.encode()
+    }
+}
+
+fn hash(id: Incarnation) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes())
+}
+
+/// The half of a hash that does not say in which part it is.
+fn short_hash(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Rows spread, are compared and age.
+
+use alloc::{format, vec, vec::Vec};
+
+use super::*;
+use crate::wire::{CONTENT_BYTES_MAX, NodeState};
+
+fn info(n: u64) -> NodeInfo {
+    NodeInfo {
+        incarnation: Incarnation(n),
+        region: format!("r{}", n % 4),
+        zone: None,
+        addresses: vec![format!("10.0.{}.{}:6789", n / 250, n % 250).parse().unwrap()],
+        state: NodeState::InSync,
+        bytes_max: 1 << 30,
+    }
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn node(n: u64) -> Gossip {
+    Gossip::new(info(n), at(0))
+}
+
+fn others(gossip: &Gossip) -> Vec<u64> {
+    gossip.others().map(|info| info.incarnation.0).collect()
+}
+
+/// `a` speaks to `b`, and `b` answers.
+fn talk(a: &mut Gossip, b: &mut Gossip, now: Instant) -> Heard {
+    let said = a.speak(b.own, now, CONTENT_BYTES_MAX);
+    assert!(said.len() <= CONTENT_BYTES_MAX);
+    let (heard, answer) = b.hear(a.own, &said, now, CONTENT_BYTES_MAX);
+    assert!(answer.len() <= CONTENT_BYTES_MAX);
+    let (_, _) = a.hear(b.own, &answer, now, CONTENT_BYTES_MAX);
+    heard
+}
+
+#[test]
+fn news_reach_those_who_are_told() {
+    let (mut a, mut b, mut c) = (node(1), node(2), node(3));
+    assert!(a.met(&info(2), at(0)) && !a.met(&info(2), at(0)));
+    assert!(talk(&mut a, &mut b, at(1)).is_new);
+    assert!(talk(&mut b, &mut c, at(2)).is_new);
+    assert_eq!((others(&b), others(&c)), (vec![1, 3], vec![1, 2]));
+    assert_eq!(c.addresses(Incarnation(1)), info(1).addresses);
+}
+
+#[test]
+fn what_rumours_missed_is_found_by_comparing() {
+    let (mut a, mut b) = (node(1), node(2));
+    for n in 3..600 {
+        a.met(&info(n), at(0));
+    }
+    // All rumours went elsewhere.
+    while a.has_news() {
+        a.speak(Incarnation(9_999), at(1), CONTENT_BYTES_MAX);
+    }
+    let mut rounds = 0;
+    while others(&b).len() < 598 || others(&a).len() < 598 {
+        rounds += 1;
+        assert!(rounds < 120, "{} and {} rows", others(&a).len(), others(&b).len());
+        talk(&mut a, &mut b, at(2));
+        talk(&mut b, &mut a, at(2));
+    }
+    assert_eq!(a.digest(), b.digest());
+    assert!(!a.differs(b.own) || talk(&mut b, &mut a, at(3)) == Heard::default());
+}
+
+#[test]
+fn what_nobody_renews_is_forgotten_by_all_and_taken_up_again_by_none() {
+    let (mut a, mut b) = (node(1), node(2));
+    a.met(&info(3), at(0));
+    talk(&mut a, &mut b, at(100));
+    for second in 1..900 {
+        let now = at(second * 1_000);
+        let forgotten = [a.tick(now), b.tick(now)].concat();
+        assert!(forgotten.is_empty() || (599..=602).contains(&second), "{second} s");
+        talk(&mut a, &mut b, now);
+        talk(&mut b, &mut a, now);
+    }
+    assert_eq!((others(&a), others(&b)), (vec![2], vec![1]));
+}
+
+#[test]
+fn what_somebody_reaches_is_kept_by_all() {
+    let (mut a, mut b) = (node(1), node(2));
+    a.met(&info(3), at(0));
+    for second in 1..1_500 {
+        let now = at(second * 1_000);
+        assert_eq!((a.tick(now), b.tick(now)), (vec![], vec![]));
+        a.reached(Incarnation(3), now);
+        talk(&mut a, &mut b, now);
+    }
+    assert!(b.exists(Incarnation(3)) && b.age_ms(Incarnation(3), at(1_500_000)) < Some(200_000));
+}
+
+#[test]
+fn what_is_gone_is_gone_for_all_unless_it_objects() {
+    let (mut a, mut b, mut c) = (node(1), node(2), node(3));
+    a.met(&info(2), at(0));
+    a.met(&info(3), at(0));
+    for ms in 1..20 {
+        talk(&mut a, &mut b, at(ms));
+        talk(&mut a, &mut c, at(ms));
+    }
+    assert_eq!((a.digest(), a.digest()), (b.digest(), c.digest()));
+    a.is_gone(Incarnation(3), at(100));
+    let mut gone = Vec::new();
+    for ms in 100..110 {
+        gone.extend(talk(&mut a, &mut b, at(ms)).gone);
+    }
+    assert_eq!((gone, others(&a), others(&b)), (vec![Incarnation(3)], vec![2], vec![1]));
+    // One that knows the old row does not bring it back; the node itself does.
+    let mut late = node(4);
+    late.met(&info(3), at(0));
+    for ms in 110..130 {
+        talk(&mut late, &mut a, at(ms));
+        talk(&mut a, &mut late, at(ms));
+    }
+    assert_eq!((others(&a), others(&late)), (vec![2, 4], vec![1, 2]));
+    for ms in 130..150 {
+        talk(&mut a, &mut c, at(ms));
+        talk(&mut c, &mut a, at(ms));
+    }
+    assert_eq!(others(&a), [2, 3, 4]);
+}
+
+#[test]
+fn garbage_changes_nothing() {
+    let mut a = node(1);
+    a.met(&info(2), at(0));
+    let before = others(&a);
+    let said = node(7).speak(Incarnation(1), at(0), CONTENT_BYTES_MAX);
+    for end in 1..said.len() {
+        a.hear(Incarnation(7), &said.slice(..end), at(0), CONTENT_BYTES_MAX);
+    }
+    a.hear(Incarnation(7), &Bytes::from_static(b"anything"), at(0), CONTENT_BYTES_MAX);
+    assert_eq!(others(&a), before);
+    assert!(a.speak(Incarnation(2), at(0), 40).len() <= 40);
+}

@@ -1,0 +1,156 @@
+//! Who exists, and who talks to whom, on the virtual network.
+
+use alloc::{collections::BTreeSet, format, vec::Vec};
+
+use super::{
+    super::*,
+    network::{Network, address},
+};
+use crate::wire::features;
+
+/// Starts `count` nodes in this many regions at the same moment, all with node 1 as the seed.
+fn crowd(mut network: Network, count: u64, regions: u64) -> Network {
+    for n in 1..=count {
+        network.start(n, &format!("r{}", n % regions), &[1]);
+    }
+    network
+}
+
+/// Those that a node says exist.
+fn existing(network: &Network, n: u64) -> BTreeSet<u64> {
+    let node = &network.nodes[&address(n)];
+    node.snapshot(network.now()).nodes.iter().map(|node| node.id.0).collect()
+}
+
+fn all_know(network: &Network, count: u64) -> bool {
+    let all: BTreeSet<u64> = (1..=count).collect();
+    (1..=count).all(|n| existing(network, n) == all)
+}
+
+#[test]
+fn all_that_start_at_once_form_one_cluster() {
+    for without in [0, features::DATAGRAMS, features::GOSSIP] {
+        let mut network = Network::default();
+        network.without = without;
+        let mut network = crowd(network, 24, 6);
+        network.run_until(5_000, |network| all_know(network, 24));
+    }
+}
+
+#[test]
+fn nodes_talk_to_their_region_and_to_a_few_of_each_other_one() {
+    let mut network = crowd(Network::default(), 40, 2);
+    network.run_until(8_000, |network| all_know(network, 40));
+    network.run(10_000);
+    for n in 1..=40 {
+        let watched = network.members(n);
+        let local = watched.iter().filter(|other| *other % 2 == n % 2).count();
+        assert_eq!((local, watched.len() - local), (19, 4), "node {n}: {watched:?}");
+    }
+    // A write goes through a relay to every node all the same.
+    network.put(1, "k", "v", Ack::Local);
+    network.run(100);
+    assert!(network.values("k").iter().all(Option::is_some));
+    // A contact that goes is replaced, and asked for in the meantime.
+    let lost = network.members(1).into_iter().find(|other| other % 2 == 0).unwrap();
+    network.frozen.insert(address(lost));
+    network.run_until(8_000, |network| {
+        let members = network.members(1);
+        members.iter().filter(|n| *n % 2 == 0).count() == 4 && !members.contains(&lost)
+    });
+    assert!(existing(&network, 1).contains(&lost));
+    network.frozen.clear();
+    network.run(10_000);
+    let back = network.members(1);
+    assert!(back.contains(&lost) && back.iter().filter(|n| *n % 2 == 0).count() == 4, "{back:?}");
+    assert!(all_know(&network, 40));
+}
+
+#[test]
+fn one_that_leaves_is_gone_for_those_that_never_spoke_to_it() {
+    let mut network = crowd(Network::default(), 24, 2);
+    network.run_until(8_000, |network| all_know(network, 24));
+    network.run(10_000);
+    network.input(address(24), Input::Leave);
+    network.run(2_000);
+    network.nodes.remove(&address(24));
+    network.run_until(5_000, |network| all_know(network, 23));
+}
+
+#[test]
+fn one_that_a_single_node_reaches_is_forgotten_by_nobody() {
+    let mut network = Network::default();
+    network.without = features::REPAIR | features::DATAGRAMS;
+    let mut network = network.with_six();
+    for other in [2, 3, 4, 5] {
+        network.cut.insert((address(6), address(other)));
+    }
+    network.run(700_000);
+    let all = BTreeSet::from([1, 2, 3, 4, 5, 6]);
+    assert!((1..=6).all(|n| existing(&network, n) == all));
+    assert_eq!(network.members(6), [1]);
+    // When that one does not reach it either it is forgotten, by all.
+    network.cut.insert((address(6), address(1)));
+    network.run(500_000);
+    assert_eq!(existing(&network, 3), all);
+    network.run(110_000);
+    for n in 1..=5 {
+        assert_eq!(existing(&network, n), BTreeSet::from([1, 2, 3, 4, 5]), "node {n}");
+    }
+}
+
+#[test]
+fn two_halves_find_each_other_again() {
+    let mut network = Network::six();
+    let halves = [[1, 2, 3], [4, 5, 6]];
+    for (one, other) in halves[0].iter().flat_map(|a| halves[1].iter().map(move |b| (*a, *b))) {
+        network.cut.insert((address(one), address(other)));
+        network.cut.insert((address(other), address(one)));
+    }
+    network.run(60_000);
+    assert_eq!((network.members(1), network.members(5)), ([2, 3].into(), [4, 6].into()));
+    network.cut.clear();
+    network.run_until(3_000, |network| (1..=6).all(|n| network.members(n).len() == 5));
+}
+
+#[test]
+fn two_living_nodes_at_one_address_are_reported() {
+    let mut network = Network::six();
+    // Whoever asks at the address of node 2 gets now the one, now the other.
+    let one = network.nodes.remove(&address(2));
+    network.start_in("test", 2, 22, "a", &[1]);
+    let other = network.nodes.remove(&address(2));
+    let mut lives = [one.unwrap(), other.unwrap()];
+    for _ in 0..20 {
+        lives.rotate_left(1);
+        let [first, rest] = lives;
+        network.nodes.insert(address(2), first);
+        network.run(1_500);
+        lives = [network.nodes.remove(&address(2)).unwrap(), rest];
+    }
+    let reports: Vec<_> = network
+        .events
+        .iter()
+        .filter(|(at, event)| {
+            let here =
+                matches!(event, Event::AddressConflict { address: at, .. } if *at == address(2));
+            here && *at == address(1)
+        })
+        .collect();
+    assert!((1..=6).contains(&reports.len()), "{reports:?}");
+    let snapshot = network.nodes[&address(1)].snapshot(network.now());
+    assert!(snapshot.conflicts >= reports.len() as u64);
+}
+
+#[test]
+fn a_restart_is_no_conflict() {
+    let mut network = Network::six();
+    for life in 1..5 {
+        network.start_in("test", 2, 20 + life, "a", &[1]);
+        network.run(3_000);
+    }
+    let conflict = |(_, event): &(_, Event)| matches!(event, Event::AddressConflict { .. });
+    assert!(!network.events.iter().any(conflict));
+    assert_eq!(network.members(1), [3, 4, 5, 6, 24]);
+    assert_eq!(existing(&network, 1).len(), 6);
+}
