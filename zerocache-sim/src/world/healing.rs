@@ -196,7 +196,10 @@ impl World {
         let evicts = self.plan.nodes.iter().any(|node| node.entries_max < u64::MAX)
             || self.plan.workload.value_bytes_max > 4_000;
         let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
-        let lacks = |host: &usize| holders.iter().all(|(holder, ..)| holder != host);
+        // Outside of the window of repair absence means nothing.
+        let lacks = |host: &usize| {
+            holders.iter().all(|(holder, ..)| holder != host) && !self.is_forgotten(*host, version)
+        };
         let lacking = self.agreeing().find(lacks);
         let lacking = lacking.filter(|_| !evicts && least_ms > LIFE_MS);
         lacking.map(|host| format!("{first} holds {version} for {least_ms} ms, {host} does not"))
