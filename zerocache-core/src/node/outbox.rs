@@ -86,14 +86,20 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Queues an item; it comes back when the queue is full.
-    /// An older version of the same key is replaced, its waiters with it.
+    /// Queues an item; it comes back when the queue is full, also when it is larger than the older
+    /// version of the same key that it would replace. One that is replaced leaves its waiters to it.
     pub(super) fn push(&mut self, mut item: Item, bytes_max: usize) -> Option<Item> {
         let hash = item.shipment.record.key.hash();
         self.is_awaited |= !item.waiters.is_empty();
+        let alone = self.items.len() == 1;
         if let Some(queued) = self.items.get_mut(&hash) {
-            self.bytes -= queued.bytes();
             let newer = item.shipment.record.version >= queued.shipment.record.version;
+            let others = self.bytes - queued.bytes();
+            let grows = newer && item.bytes() > queued.bytes();
+            if grows && !alone && others + item.bytes() > bytes_max {
+                return Some(item);
+            }
+            self.bytes = others;
             if newer {
                 core::mem::swap(queued, &mut item);
             }
@@ -206,5 +212,57 @@ impl Outbox {
     /// Whether nothing waits and nothing is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// How many records wait, and how many bytes they have.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.items.len(), self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        entry::{Change, Record},
+        key::Key,
+        version::Version,
+    };
+
+    fn item(key: u8, stamp: u64, bytes: usize) -> Item {
+        let value = Bytes::from(vec![0; bytes]);
+        let expires = Instant::from_millis(9);
+        let record = Record {
+            key: Key::within(Bytes::from(vec![key]), 1).unwrap(),
+            version: Version::new(stamp, Incarnation(1)),
+            change: Change::Put { value, metadata: Bytes::new(), expires },
+        };
+        let shipment = Shipment { record, relay: false };
+        Item { shipment, waiters: Vec::new(), alone: false, attempts: 0, relay: None }
+    }
+
+    #[test]
+    fn larger_versions_of_what_is_queued_keep_the_bound() {
+        let mut outbox = Outbox::default();
+        for key in 0..4 {
+            assert!(outbox.push(item(key, 1, 100), 1_000).is_none());
+        }
+        let back = outbox.push(item(2, 2, 500), 1_000).unwrap();
+        assert_eq!((back.bytes(), outbox.held()), (629, (4, 4 * 229)));
+        assert!(outbox.push(item(2, 3, 150), 1_000).is_none());
+        assert_eq!(outbox.held(), (4, 4 * 229 + 50));
+    }
+
+    #[test]
+    fn one_item_is_let_in_whatever_its_size() {
+        let mut outbox = Outbox::default();
+        assert!(outbox.push(item(1, 1, 100), 1_000).is_none());
+        assert!(outbox.push(item(1, 2, 5_000), 1_000).is_none());
+        assert!(outbox.push(item(2, 1, 0), 1_000).is_some());
+        assert_eq!(outbox.held(), (1, 5_129));
     }
 }

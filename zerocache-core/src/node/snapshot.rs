@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{Node, RepairCounts};
+use super::{Node, RepairCounts, outbox::Outbox};
 use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
 
 /// The cluster as one node sees it.
@@ -119,5 +119,10 @@ impl<L: LockFamily> Node<L> {
             retention_ms: self.store.retention_ms(now),
             clock_offset_ms: self.clocks.offset_ms(),
         }
+    }
+
+    /// How many records, and how many bytes, wait for each peer; what is under way not counted.
+    pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.outboxes.values().map(Outbox::held)
     }
 }

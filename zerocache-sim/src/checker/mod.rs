@@ -1,0 +1,263 @@
+//! What must hold, checked against the simulator's own knowledge of every write.
+//!
+//! The checker knows the true time, which write a value comes from, and when its life began. It never
+//! asks the code under test what is right.
+
+mod excuses;
+mod lives;
+mod members;
+
+use std::collections::BTreeMap;
+
+use zerocache_core::version::{Incarnation, Version};
+
+use crate::workload::{Operation, WriteId, value, write_of};
+
+/// Which promises are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// Nodes that were cut off get what they missed: all agree at the end.
+    pub repair: bool,
+    /// Pings also go in datagrams, so that they survive more loss.
+    pub datagrams: bool,
+}
+
+impl Expect {
+    /// What the code in this repository promises today.
+    pub const TODAY: Self = Self { repair: true, datagrams: true };
+}
+
+/// A rule that a run can break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// A value that is served or held was written by somebody, for that key, and is whole.
+    Whole,
+    /// Nothing lives longer than it was given.
+    Expiry,
+    /// One process never goes back to an older version of a key.
+    Order,
+    /// A version belongs to one write, and a write gets one version.
+    Version,
+    /// A write is above all that its client saw before.
+    Seen,
+    /// Budgets and the share of traces are kept.
+    Capacity,
+    /// Queues for peers are bounded.
+    Queue,
+    /// A write goes to local peers and one relay of each other region, and no further.
+    Hops,
+    /// Nobody is taken out without a reason.
+    Removal,
+    /// At the end everybody knows exactly those who live.
+    View,
+    /// At the end no two nodes hold different versions of a key.
+    Agreement,
+    /// At the end nothing is copied any more.
+    Quiet,
+    /// Messages decode, requests are answered once.
+    Protocol,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in microseconds of the true time.
+    pub at_us: u64,
+    /// Which rule.
+    pub rule: Rule,
+    /// What happened.
+    pub text: String,
+}
+
+/// A value as a node serves or holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held<'a> {
+    pub(crate) key: usize,
+    pub(crate) version: Version,
+    pub(crate) value: &'a [u8],
+    pub(crate) remaining_ms: u64,
+}
+
+/// A write as it was planned, and what became of it.
+#[derive(Clone, Debug)]
+struct Write {
+    key: usize,
+    bytes: usize,
+    /// None for a delete.
+    ttl_ms: Option<u64>,
+    /// When a node last took it, less what it was late.
+    taken_us: Option<u64>,
+    version: Option<Version>,
+}
+
+/// All that is known of a run.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    expect: Expect,
+    /// Wall clocks may be wrong by more than nodes accept.
+    wild_clocks: bool,
+    now_us: u64,
+    violation: Option<Violation>,
+    writes: Vec<Write>,
+    versions: BTreeMap<Version, WriteId>,
+    /// By how much a write may live longer on a host than where it was taken, in microseconds.
+    extensions: BTreeMap<(u32, WriteId), u64>,
+    /// The highest version of each key that a process knew, by host and key.
+    floors: BTreeMap<u32, Vec<Option<Version>>>,
+    /// Which host each process is of.
+    processes: BTreeMap<Incarnation, u32>,
+}
+
+impl Checker {
+    pub(crate) fn new(expect: Expect, wild_clocks: bool) -> Self {
+        Self {
+            expect,
+            wild_clocks,
+            now_us: 0,
+            violation: None,
+            writes: Vec::new(),
+            versions: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            processes: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn passed(&mut self, now_us: u64) {
+        self.now_us = now_us;
+    }
+
+    pub(crate) fn expect(&self) -> Expect {
+        self.expect
+    }
+
+    /// Whether something was broken: a run ends with its first violation.
+    pub(crate) fn is_over(&self) -> bool {
+        self.violation.is_some()
+    }
+
+    pub(crate) fn into_violation(self) -> Option<Violation> {
+        self.violation
+    }
+
+    pub(crate) fn violate(&mut self, rule: Rule, text: impl Into<String>) {
+        let at_us = self.now_us;
+        self.violation.get_or_insert_with(|| Violation { at_us, rule, text: text.into() });
+    }
+
+    /// What should be impossible on any network.
+    pub(crate) fn broken(&mut self, text: &str) {
+        self.violate(Rule::Protocol, text);
+    }
+
+    /// A client is about to do this; returns the name of the write.
+    pub(crate) fn planned(&mut self, key: usize, operation: &Operation) -> WriteId {
+        let (bytes, ttl_ms) = match operation {
+            Operation::Put { bytes, ttl, .. } => (*bytes, Some(ttl.as_millis())),
+            Operation::Get | Operation::Delete { .. } => (0, None),
+        };
+        self.writes.push(Write { key, bytes, ttl_ms, taken_us: None, version: None });
+        self.writes.len() as WriteId
+    }
+
+    fn write(&mut self, id: WriteId) -> Option<&mut Write> {
+        self.writes.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
+    }
+
+    /// The lifetime of a put.
+    pub(crate) fn ttl_ms(&self, id: WriteId) -> Option<u64> {
+        self.writes.get(usize::try_from(id).ok()?.checked_sub(1)?)?.ttl_ms
+    }
+
+    /// A node answers a read with this.
+    pub(crate) fn served(&mut self, host: u32, held: &Held<'_>) {
+        self.held(host, held);
+        self.known(host, held.key, Some(held.version));
+    }
+
+    /// A node holds this.
+    pub(crate) fn held(&mut self, host: u32, held: &Held<'_>) {
+        if let Some(id) = self.whole(held.key, held.value, held.version) {
+            self.lives(host, id, held.remaining_ms);
+        }
+    }
+
+    /// A client was given this.
+    pub(crate) fn received(&mut self, key: usize, version: Version, value: &[u8]) {
+        self.whole(key, value, version);
+    }
+
+    /// The write of a value, if it is whole.
+    fn whole(&mut self, key: usize, found: &[u8], version: Version) -> Option<WriteId> {
+        let Some(id) = write_of(found) else {
+            self.violate(Rule::Whole, format!("key {key}: {} bytes", found.len()));
+            return None;
+        };
+        let Some(write) = self.write(id).cloned() else {
+            self.violate(Rule::Whole, format!("key {key}: a value of nobody, {id}"));
+            return None;
+        };
+        if write.key != key || found != value(id, write.bytes) {
+            let bytes = found.len();
+            let text = format!("key {key}: {bytes} bytes of write {id}, which was {write:?}");
+            self.violate(Rule::Whole, text);
+            return None;
+        }
+        self.stamped(id, version);
+        Some(id)
+    }
+
+    /// A write has this version.
+    fn stamped(&mut self, id: WriteId, version: Version) {
+        let before = self.write(id).and_then(|write| write.version.replace(version));
+        if let Some(before) = before.filter(|before| *before != version) {
+            self.violate(Rule::Version, format!("write {id} has {before} and {version}"));
+        }
+        if let Some(other) = self.versions.insert(version, id)
+            && other != id
+        {
+            self.violate(Rule::Version, format!("{version} is that of writes {other} and {id}"));
+        }
+    }
+
+    /// A client's write was answered with this version; before it the client had `seen` this stamp.
+    pub(crate) fn written(&mut self, key: usize, id: WriteId, version: Version, seen: u64) {
+        self.stamped(id, version);
+        if version.stamp() <= seen && !self.wild_clocks {
+            let text = format!("key {key}: write {id} got {version}, below {seen:016x}");
+            self.violate(Rule::Seen, text);
+        }
+    }
+
+    /// A node knows this version of a key, of a value or a trace.
+    pub(crate) fn known(&mut self, host: u32, key: usize, version: Option<Version>) {
+        let Some(version) = version else { return };
+        let Some(floors) = self.floors.get_mut(&host) else { return };
+        let floor = &mut floors[key];
+        match *floor {
+            Some(before) if before > version => {
+                let text = format!("{host} went from {before} of key {key} back to {version}");
+                self.violate(Rule::Order, text);
+            }
+            _ => *floor = Some(version),
+        }
+    }
+
+    /// A process has begun.
+    pub(crate) fn started(&mut self, host: u32, incarnation: Incarnation, keys: usize) {
+        self.processes.insert(incarnation, host);
+        self.floors.insert(host, vec![None; keys]);
+    }
+
+    /// A process dropped what it had stamped ahead of the others: what it knew before counts no more.
+    pub(crate) fn began_again(&mut self, host: u32) {
+        if let Some(floors) = self.floors.get_mut(&host) {
+            floors.fill(None);
+        }
+    }
+
+    /// A process has ended.
+    pub(crate) fn ended(&mut self, host: u32) {
+        self.floors.remove(&host);
+    }
+}

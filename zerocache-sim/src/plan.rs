@@ -1,0 +1,332 @@
+//! What a seed means: the cluster, its network, its workload and its faults.
+
+use std::str::FromStr;
+
+use zerocache_core::{store::RETENTION_MS, wire::features};
+
+use crate::{
+    clock::SECOND_US,
+    faults::{Planned, Targets, draw},
+    random::Random,
+};
+
+/// A family of plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// No faults at all: everything must be exact.
+    Calm,
+    /// Two or three regions of one to three nodes, all kinds of faults.
+    Small,
+    /// Eight regions of up to 16 nodes.
+    Wide,
+    /// Several hundred nodes, for a short time.
+    Crowd,
+    /// Few traces, long cuts: nodes become outdated.
+    Retention,
+    /// Budgets that are small and differ.
+    Evict,
+    /// Wall clocks that are wrong, by up to hours.
+    Clocks,
+    /// A thousand nodes without data.
+    Membership,
+}
+
+impl Profile {
+    /// All profiles.
+    pub const ALL: [Self; 8] = [
+        Self::Calm,
+        Self::Small,
+        Self::Wide,
+        Self::Crowd,
+        Self::Retention,
+        Self::Evict,
+        Self::Clocks,
+        Self::Membership,
+    ];
+
+    /// The name of the profile on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Small => "small",
+            Self::Wide => "wide",
+            Self::Crowd => "crowd",
+            Self::Retention => "retention",
+            Self::Evict => "evict",
+            Self::Clocks => "clocks",
+            Self::Membership => "membership",
+        }
+    }
+
+    /// How many faults a run has.
+    pub(crate) fn faults(self, random: &mut Random) -> u64 {
+        match self {
+            Self::Calm => 0,
+            Self::Small | Self::Retention | Self::Evict | Self::Clocks => random.between(1, 10),
+            Self::Wide => random.between(4, 20),
+            Self::Crowd | Self::Membership => random.between(2, 8),
+        }
+    }
+
+    /// The longest fault, in microseconds.
+    pub(crate) const fn longest_us(self) -> u64 {
+        match self {
+            Self::Retention => 120 * SECOND_US,
+            Self::Crowd | Self::Membership => 6 * SECOND_US,
+            _ => 15 * SECOND_US,
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|profile| profile.as_str() == text);
+        found.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|profile| profile.as_str()).collect();
+            format!("\"{text}\" is no profile; use one of {}", names.join(", "))
+        })
+    }
+}
+
+/// A node of a plan.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// In which region.
+    pub region: usize,
+    /// What its monotonic clock gains, in millionths.
+    pub drift_ppm: i64,
+    /// How far its machine's wall clock is ahead at the beginning, in milliseconds.
+    pub skew_ms: i64,
+    /// Its budget in bytes.
+    pub bytes_max: u64,
+    /// Its budget in entries.
+    pub entries_max: u64,
+    /// Bytes that may wait for one peer.
+    pub outbox_bytes_max: usize,
+    /// The optional abilities of its release.
+    pub features: u64,
+    /// When it starts; none if a fault says so.
+    pub starts_us: Option<u64>,
+}
+
+/// A client of a plan.
+#[derive(Clone, Debug)]
+pub struct ClientPlan {
+    /// Where it stands.
+    pub region: usize,
+    /// What its monotonic clock gains, in millionths.
+    pub drift_ppm: i64,
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The mean time between two operations of one client, in microseconds.
+    pub interval_us: u64,
+    /// How many different keys there are.
+    pub keys: usize,
+    /// Of a thousand operations so many are puts.
+    pub put_permille: u64,
+    /// And so many deletes; the others are gets.
+    pub delete_permille: u64,
+    /// Of a thousand puts so many have a lifetime of a few seconds.
+    pub short_permille: u64,
+    /// The largest value, in bytes, at least 8.
+    pub value_bytes_max: u64,
+}
+
+/// All that a seed says.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The family.
+    pub profile: Profile,
+    /// One-way journeys between regions in microseconds, by region and region.
+    pub distance_us: Vec<Vec<u64>>,
+    /// The nodes; their hosts are numbered from 0.
+    pub nodes: Vec<NodePlan>,
+    /// The clients; their hosts come after the nodes.
+    pub clients: Vec<ClientPlan>,
+    /// What the clients do.
+    pub workload: Workload,
+    /// What goes wrong.
+    pub faults: Vec<Planned>,
+    /// Nodes whose addresses everybody is told.
+    pub seeds: usize,
+    /// Connections that a process may have to one node.
+    pub lanes: u64,
+    /// How long traces are kept, in milliseconds.
+    pub retention_ms: u64,
+    /// Datagrams of a thousand that arrive twice.
+    pub duplicate_permille: u64,
+    /// When the workload begins, in microseconds.
+    pub begin_us: u64,
+    /// When all faults have ended and the workload stops.
+    pub heal_us: u64,
+    /// When the run ends.
+    pub end_us: u64,
+}
+
+/// The longest journey from region to region, in microseconds. With much more, two round trips are
+/// longer than a client takes for a connection (0.4 s).
+const DISTANCE_US_MAX: u64 = 80_000;
+
+/// Of a thousand clusters so many are of two releases.
+const MIXED_PERMILLE: u64 = 100;
+
+/// After the healing a run goes on for so long: the time in which regions agree, and some in which
+/// nothing may happen any more.
+pub const AFTER_US: u64 = 16 * SECOND_US;
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64, profile: Profile) -> Self {
+        let mut random = Random::new(seed ^ (profile as u64) << 56);
+        let random = &mut random;
+        let sizes = sizes(random, profile);
+        let regions = sizes.len();
+        let begin_us = 2 * SECOND_US;
+        let faulty_us = match profile {
+            Profile::Retention => random.between(60, 240) * SECOND_US,
+            Profile::Crowd | Profile::Membership => random.between(6, 12) * SECOND_US,
+            _ => random.between(8, 30) * SECOND_US,
+        };
+        let heal_us = begin_us + SECOND_US + faulty_us;
+        let later = if profile == Profile::Calm { 0 } else { random.below(3) as usize };
+        let mixed = profile != Profile::Calm && random.chance(MIXED_PERMILLE);
+        let mut nodes = Vec::new();
+        for (region, size) in sizes.iter().enumerate() {
+            nodes.extend((0..*size).map(|_| node(random, profile, region, mixed)));
+        }
+        let here = nodes.iter().map(|node: &NodePlan| node.region).collect::<Vec<_>>();
+        for _ in 0..later {
+            let region = random.index(regions);
+            let mut node = node(random, profile, region, mixed);
+            node.starts_us = None;
+            nodes.push(node);
+        }
+        let clients = clients(random, profile, regions);
+        let targets = Targets {
+            later: (here.len()..nodes.len()).map(|at| at as u32).collect(),
+            nodes: here,
+            clients: clients.iter().map(|client| client.region).collect(),
+            regions,
+        };
+        let faults = draw(random, profile, &targets, (begin_us + SECOND_US, heal_us));
+        Self {
+            seed,
+            profile,
+            distance_us: distances(random, regions),
+            clients,
+            workload: workload(random, profile),
+            faults,
+            seeds: random.between(1, 3) as usize,
+            lanes: random.between(1, 2),
+            retention_ms: match profile {
+                Profile::Retention => random.between(60_000, 120_000),
+                _ => RETENTION_MS,
+            },
+            duplicate_permille: *random.pick(&[0, 0, 20, 200]),
+            begin_us,
+            heal_us,
+            end_us: heal_us + AFTER_US,
+            nodes,
+        }
+    }
+}
+
+/// How many nodes each region has at the beginning.
+fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
+    let (regions, most) = match profile {
+        Profile::Wide => (8, random.between(1, 16)),
+        Profile::Crowd => (random.between(2, 8), 40),
+        Profile::Membership => return vec![125; 8],
+        _ => (random.between(1, 3).max(random.between(1, 3)), 3),
+    };
+    let least = if profile == Profile::Crowd { 20 } else { 1 };
+    (0..regions).map(|_| random.between(least, most)).collect()
+}
+
+fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> NodePlan {
+    let old = mixed && random.chance(400);
+    let bytes_max = match profile {
+        Profile::Evict => random.between(600 << 10, 1_500 << 10),
+        _ => 8 << 20,
+    };
+    let entries_max = match profile {
+        Profile::Small | Profile::Evict if random.chance(300) => random.between(4, 30),
+        _ => u64::MAX,
+    };
+    let skew_ms = match profile {
+        Profile::Calm => random.between(0, 200) as i64 - 100,
+        Profile::Clocks => {
+            let range = *random.pick(&[1_000, 20_000, 55_000, 90_000, 3_600_000]);
+            random.between(0, 2 * range) as i64 - range as i64
+        }
+        _ => random.between(0, 1_600) as i64 - 800,
+    };
+    let starts_within_us = *random.pick(&[1, 300_000, 1_500_000]);
+    NodePlan {
+        region,
+        drift_ppm: random.between(0, 400) as i64 - 200,
+        skew_ms,
+        bytes_max,
+        entries_max,
+        outbox_bytes_max: *random.pick(&[4 << 10, 32 << 10, 1 << 20]),
+        features: if old { 0 } else { features::ALL },
+        starts_us: Some(random.below(starts_within_us)),
+    }
+}
+
+fn clients(random: &mut Random, profile: Profile, regions: usize) -> Vec<ClientPlan> {
+    let count = match profile {
+        Profile::Membership => 0,
+        Profile::Wide | Profile::Crowd => random.between(4, 8),
+        _ => random.between(2, 4),
+    };
+    let one = |random: &mut Random| ClientPlan {
+        region: random.index(regions),
+        drift_ppm: random.between(0, 400) as i64 - 200,
+    };
+    (0..count).map(|_| one(random)).collect()
+}
+
+fn distances(random: &mut Random, regions: usize) -> Vec<Vec<u64>> {
+    let mut all = vec![vec![0; regions]; regions];
+    for a in 0..regions {
+        all[a][a] = random.between(50, 400);
+        for b in 0..a {
+            all[a][b] = random.between(2_000, DISTANCE_US_MAX);
+            all[b][a] = all[a][b];
+        }
+    }
+    all
+}
+
+fn workload(random: &mut Random, profile: Profile) -> Workload {
+    let busy = *random.pick(&[20_000, 60_000, 150_000]);
+    Workload {
+        interval_us: match profile {
+            Profile::Retention => 10 * busy,
+            Profile::Crowd => 5 * busy,
+            _ => busy,
+        },
+        keys: match profile {
+            Profile::Evict => random.between(150, 400) as usize,
+            Profile::Retention => random.between(30, 200) as usize,
+            _ => *random.pick(&[1, 4, 16, 48]),
+        },
+        put_permille: random.between(150, 600),
+        delete_permille: *random.pick(&[0, 50, 150, 300]),
+        short_permille: *random.pick(&[0, 200, 500, 900]),
+        value_bytes_max: match profile {
+            Profile::Evict => 8_000,
+            _ => *random.pick(&[16, 200, 2_000]),
+        },
+    }
+}

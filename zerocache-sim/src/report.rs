@@ -1,0 +1,193 @@
+//! What runs did, counted and added up.
+
+use std::{collections::BTreeMap, fmt};
+
+/// What one run did, or many together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Simulated time in microseconds.
+    pub simulated_us: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Processes of nodes started.
+    pub processes: u64,
+    /// Operations that clients began.
+    pub operations: u64,
+    /// Reads that a node answered with a value.
+    pub hits: u64,
+    /// Reads that found nothing.
+    pub misses: u64,
+    /// Writes that were answered.
+    pub written: u64,
+    /// Writes without an answer.
+    pub unknown: u64,
+    /// Operations for which no node was found.
+    pub unreachable: u64,
+    /// Operations that were refused as invalid.
+    pub invalid: u64,
+    /// Records sent between nodes.
+    pub shipped: u64,
+    /// Values that nodes fetched from others.
+    pub fetched: u64,
+    /// Records for peers that nodes gave up.
+    pub dropped: u64,
+    /// Records that nodes refused.
+    pub refused: u64,
+    /// Members taken out of a rotation.
+    pub removals: u64,
+    /// Calls made.
+    pub calls: u64,
+    /// Messages on connections.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Processes that found again what they knew.
+    pub restored: u64,
+    /// Nodes that were outdated.
+    pub outdated: u64,
+    /// Nodes that put their clock right.
+    pub clocks_moved: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams that arrived.
+    pub datagrams: u64,
+    /// Segments lost and sent again.
+    pub lost: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// Ticks of nodes.
+    pub ticks: u64,
+    /// The most that a request was late, in microseconds.
+    pub late_us_max: u64,
+    /// The longest time after the faults in which the nodes of each region agreed, in microseconds.
+    pub agreed_in_regions_us_max: u64,
+    /// The longest time in which all agreed.
+    pub agreed_us_max: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            simulated_us,
+            events,
+            processes,
+            operations,
+            hits,
+            misses,
+            written,
+            unknown,
+            unreachable,
+            invalid,
+            shipped,
+            fetched,
+            dropped,
+            refused,
+            removals,
+            calls,
+            messages,
+            bytes,
+            restored,
+            outdated,
+            clocks_moved,
+            datagrams_sent,
+            datagrams,
+            lost,
+            connections,
+            ticks,
+            late_us_max,
+            agreed_in_regions_us_max,
+            agreed_us_max,
+            faults,
+        } = other;
+        self.simulated_us += simulated_us;
+        self.events += events;
+        self.processes += processes;
+        self.operations += operations;
+        self.hits += hits;
+        self.misses += misses;
+        self.written += written;
+        self.unknown += unknown;
+        self.unreachable += unreachable;
+        self.invalid += invalid;
+        self.shipped += shipped;
+        self.fetched += fetched;
+        self.dropped += dropped;
+        self.refused += refused;
+        self.removals += removals;
+        self.calls += calls;
+        self.messages += messages;
+        self.bytes += bytes;
+        self.restored += restored;
+        self.outdated += outdated;
+        self.clocks_moved += clocks_moved;
+        self.datagrams_sent += datagrams_sent;
+        self.datagrams += datagrams;
+        self.lost += lost;
+        self.connections += connections;
+        self.ticks += ticks;
+        self.late_us_max = self.late_us_max.max(*late_us_max);
+        self.agreed_in_regions_us_max =
+            self.agreed_in_regions_us_max.max(*agreed_in_regions_us_max);
+        self.agreed_us_max = self.agreed_us_max.max(*agreed_us_max);
+        for (kind, count) in faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.simulated_us as f64 / 3_600e6;
+        writeln!(f, "simulated    {hours:.2} h, {} events", self.events)?;
+        writeln!(f, "processes    {} nodes, {} ticks", self.processes, self.ticks)?;
+        writeln!(
+            f,
+            "operations   {}: {} hits, {} misses, {} written, {} unknown, {} unreachable, {} invalid",
+            self.operations,
+            self.hits,
+            self.misses,
+            self.written,
+            self.unknown,
+            self.unreachable,
+            self.invalid
+        )?;
+        writeln!(
+            f,
+            "replication  {} records sent, {} fetched, {} given up, {} refused; {} nodes restored, {} outdated, {} \
+             clocks moved; {} removals of members",
+            self.shipped,
+            self.fetched,
+            self.dropped,
+            self.refused,
+            self.restored,
+            self.outdated,
+            self.clocks_moved,
+            self.removals
+        )?;
+        writeln!(
+            f,
+            "network      {} calls, {} messages, {} bytes, {} of {} datagrams, {} lost, {} connections; \
+             latest {} ms",
+            self.calls,
+            self.messages,
+            self.bytes,
+            self.datagrams,
+            self.datagrams_sent,
+            self.lost,
+            self.connections,
+            self.late_us_max / 1_000
+        )?;
+        writeln!(
+            f,
+            "agreement    within {:.1} s in regions, {:.1} s across",
+            self.agreed_in_regions_us_max as f64 / 1e6,
+            self.agreed_us_max as f64 / 1e6
+        )?;
+        let faults: Vec<_> =
+            self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        write!(f, "faults       {}", faults.join(", "))
+    }
+}

@@ -1,0 +1,119 @@
+//! Clusters that are broken on purpose: what shows that the checker can fail.
+
+use std::str::FromStr;
+
+use zerocache_core::store::Capacity;
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variant {
+    /// Nothing: the product.
+    #[default]
+    None,
+    /// Versions lose their writer on the way, so that two writes can have the same one.
+    NoTieBreak,
+    /// A lifetime begins again at each replica.
+    TtlRestarted,
+    /// What a message waited in a buffer is not subtracted.
+    LatenessIgnored,
+    /// What a relay passes on is marked to be passed on again.
+    RelaysMarked,
+    /// Stamps follow the wall clock of the machine.
+    WallStamps,
+    /// Queues for peers have no bound.
+    QueuesUnbounded,
+    /// A store takes four times its budget.
+    BudgetIgnored,
+    /// Values are cut off on the way.
+    ValuesTruncated,
+    /// Clients do not say what they have seen.
+    SeenForgotten,
+}
+
+impl Variant {
+    /// All broken variants.
+    pub const BROKEN: [Self; 9] = [
+        Self::NoTieBreak,
+        Self::TtlRestarted,
+        Self::LatenessIgnored,
+        Self::RelaysMarked,
+        Self::WallStamps,
+        Self::QueuesUnbounded,
+        Self::BudgetIgnored,
+        Self::ValuesTruncated,
+        Self::SeenForgotten,
+    ];
+
+    /// The name on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::NoTieBreak => "no-tie-break",
+            Self::TtlRestarted => "ttl-restarted",
+            Self::LatenessIgnored => "lateness-ignored",
+            Self::RelaysMarked => "relays-marked",
+            Self::WallStamps => "wall-stamps",
+            Self::QueuesUnbounded => "queues-unbounded",
+            Self::BudgetIgnored => "budget-ignored",
+            Self::ValuesTruncated => "values-truncated",
+            Self::SeenForgotten => "seen-forgotten",
+        }
+    }
+
+    pub(crate) fn follows_wall_clock(self) -> bool {
+        self == Self::WallStamps
+    }
+
+    pub(crate) fn ignores_lateness(self) -> bool {
+        self == Self::LatenessIgnored
+    }
+
+    pub(crate) fn marks_relays(self) -> bool {
+        self == Self::RelaysMarked
+    }
+
+    pub(crate) fn restarts_lifetimes(self) -> bool {
+        self == Self::TtlRestarted
+    }
+
+    pub(crate) fn truncates_values(self) -> bool {
+        self == Self::ValuesTruncated
+    }
+
+    pub(crate) fn forgets_incarnations(self) -> bool {
+        self == Self::NoTieBreak
+    }
+
+    pub(crate) fn forgets_seen(self) -> bool {
+        self == Self::SeenForgotten
+    }
+
+    pub(crate) fn outbox_bytes_max(self, planned: usize) -> usize {
+        if self == Self::QueuesUnbounded { usize::MAX } else { planned }
+    }
+
+    pub(crate) fn capacity(self, planned: Capacity) -> Capacity {
+        if self == Self::BudgetIgnored {
+            let Capacity { entries_max, bytes_max } = planned;
+            Capacity {
+                entries_max: entries_max.saturating_mul(4),
+                bytes_max: bytes_max.saturating_mul(4),
+            }
+        } else {
+            planned
+        }
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = Self::BROKEN.into_iter().chain([Self::None]);
+        all.find(|variant| variant.as_str() == text).ok_or_else(|| {
+            let names: Vec<_> = Self::BROKEN.iter().map(|variant| variant.as_str()).collect();
+            format!("\"{text}\" is no variant; use one of {}", names.join(", "))
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! Framed connections: bytes that arrive in order, late if something was lost, or not at all.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use zerocache_core::{
+    node::CallFailure,
+    version::Incarnation,
+    wire::{
+        Envelope, Writer,
+        frame::{CHUNK_BYTES_MAX, Header},
+    },
+};
+use zerocache_net::framed::Inbox;
+
+use super::{Event, Token, World, trace};
+
+/// When calls are overdue and nothing came for this long, the connection is given up, as the
+/// transport does, in microseconds.
+const SILENT_US_MAX: u64 = 3_000_000;
+
+/// The largest message that is taken.
+pub(super) const MESSAGE_BYTES_MAX: usize = (16 << 20) + (256 << 10);
+
+/// The longest pause between two tries to send what a cut held back, in microseconds.
+const RESEND_US_MAX: u64 = 60_000_000;
+
+/// The least journey that a receiver knows rises with time by 500 millionths, and the clocks drift.
+const QUIET_PPM: u64 = 1_000;
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) host: u32,
+    pub(super) life: u32,
+    pub(super) is_open: bool,
+}
+
+/// Bytes on their way.
+#[derive(Debug)]
+struct Flying {
+    sent_us: u64,
+    bytes: Bytes,
+}
+
+/// One direction of a connection.
+pub(super) struct Way {
+    flying: VecDeque<Flying>,
+    /// Bytes that a cut holds back, and since when it does.
+    held: VecDeque<Flying>,
+    held_since_us: u64,
+    last_arrival_us: u64,
+    /// What the receiver has read.
+    pub(super) inbox: Inbox,
+    /// The shortest journey as the receiver may take it: it does not subtract that from lifetimes.
+    pub(super) fastest_us: u64,
+    /// When the last frame was read.
+    pub(super) read_us: u64,
+}
+
+impl Way {
+    /// A way on which one message has come, in `journey_us`.
+    pub(super) fn new(inbox: Inbox, now_us: u64, journey_us: u64) -> Self {
+        Self {
+            flying: VecDeque::new(),
+            held: VecDeque::new(),
+            held_since_us: 0,
+            last_arrival_us: 0,
+            inbox,
+            fastest_us: journey_us,
+            read_us: now_us,
+        }
+    }
+}
+
+/// A connection: way 0 carries requests from end 0, the caller, to end 1; way 1 the responses.
+pub(super) struct Connection {
+    pub(super) ends: [End; 2],
+    pub(super) ways: [Way; 2],
+    /// What requests leave out.
+    pub(super) known: Envelope,
+    /// Which lane of the caller it is.
+    pub(super) lane: u64,
+    pub(super) next_id: u32,
+    /// Requests that are not answered.
+    pub(super) calls: BTreeMap<u32, Token>,
+    /// Requests that are overdue, and when they were sent.
+    pub(super) overdue: BTreeMap<u32, u64>,
+    /// When the caller last read something.
+    pub(super) heard_us: u64,
+}
+
+impl Connection {
+    /// The node that answers there.
+    pub(super) fn peer(&self) -> Option<Incarnation> {
+        self.known.to
+    }
+}
+
+/// What the receiver of a batch may add to a life by not knowing the journey.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Journey {
+    /// The fastest frame before the batch, in microseconds.
+    pub(super) fastest_us: u64,
+}
+
+impl World {
+    pub(super) fn connection(&mut self, index: usize) -> Option<&mut Connection> {
+        self.connections.get_mut(index)?.as_deref_mut()
+    }
+
+    /// Sends a message: the frames that the transport would make of it.
+    pub(super) fn send_frames(
+        &mut self,
+        index: usize,
+        way: usize,
+        header: Header,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) {
+        let mut payload = BytesMut::new();
+        write(&mut Writer::new(&mut payload));
+        let mut bytes = BytesMut::with_capacity(payload.len() + 20);
+        let chunks = payload.chunks(CHUNK_BYTES_MAX);
+        let last = chunks.len().saturating_sub(1);
+        for (at, chunk) in chunks.enumerate() {
+            Header { more: at < last, ..header }.write(&mut bytes, chunk.len());
+            bytes.extend_from_slice(chunk);
+        }
+        self.transmit(index, way, bytes.freeze());
+    }
+
+    fn transmit(&mut self, index: usize, way: usize, bytes: Bytes) {
+        self.counts.messages += 1;
+        self.counts.bytes += bytes.len() as u64;
+        let now_us = self.now_us;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let (from, to) = (connection.ends[way].host, connection.ends[1 - way].host);
+        let flying = Flying { sent_us: now_us, bytes };
+        let way_of = &mut connection.ways[way];
+        if !way_of.held.is_empty() || !self.network.is_open(from, to) {
+            if way_of.held.is_empty() {
+                way_of.held_since_us = now_us;
+            }
+            way_of.held.push_back(flying);
+            return;
+        }
+        self.fly(index, way, (from, to), flying);
+    }
+
+    fn fly(&mut self, index: usize, way: usize, (from, to): (u32, u32), flying: Flying) {
+        let (journey_us, losses) = self.network.segment_us(&mut self.random, from, to);
+        self.counts.lost += u64::from(losses);
+        let slow_us = self.hosts[to as usize].slow_us;
+        let arrives_us = self.now_us + journey_us + self.random.below(slow_us + 1);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let way_of = &mut connection.ways[way];
+        way_of.last_arrival_us = way_of.last_arrival_us.max(arrives_us);
+        way_of.flying.push_back(flying);
+        let at_us = way_of.last_arrival_us;
+        self.schedule(at_us, Event::Arrive { connection: index, way });
+    }
+
+    /// A cut is over: what it held back is tried again when its timers say so.
+    pub(super) fn release_held(&mut self) {
+        let mut due = Vec::new();
+        for (index, connection) in self.connections.iter().enumerate() {
+            let Some(connection) = connection else { continue };
+            for way in 0..2 {
+                let (from, to) = (connection.ends[way].host, connection.ends[1 - way].host);
+                let way_of = &connection.ways[way];
+                if !way_of.held.is_empty() && self.network.is_open(from, to) {
+                    due.push((index, way, self.now_us - way_of.held_since_us));
+                }
+            }
+        }
+        for (connection, way, outage_us) in due {
+            // The pause between two tries has doubled so often that it is about as long as the cut.
+            let wait_us = self.random.below(outage_us.clamp(200_000, RESEND_US_MAX));
+            self.schedule_in(wait_us, Event::Resend { connection, way });
+        }
+    }
+
+    pub(super) fn resend(&mut self, index: usize, way: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        let (from, to) = (connection.ends[way].host, connection.ends[1 - way].host);
+        let held = std::mem::take(&mut connection.ways[way].held);
+        if !self.network.is_open(from, to) {
+            if let Some(connection) = self.connection(index) {
+                connection.ways[way].held = held;
+            }
+            return;
+        }
+        for flying in held {
+            self.fly(index, way, (from, to), flying);
+        }
+    }
+
+    /// Bytes have reached the machine of the receiver.
+    pub(super) fn arrived(&mut self, index: usize, way: usize) {
+        if let Some(journey) = self.take_in(index, way, 1) {
+            self.read(index, way, journey);
+        }
+    }
+
+    /// Hands what has come to those who read it.
+    pub(super) fn read(&mut self, index: usize, way: usize, journey: Journey) {
+        match way {
+            0 => self.read_requests(index, journey),
+            _ => self.read_responses(index, journey),
+        }
+    }
+
+    /// Moves `count` messages from the air to the inbox of the receiver, if there is one.
+    pub(super) fn take_in(&mut self, index: usize, way: usize, count: usize) -> Option<Journey> {
+        let now_us = self.now_us;
+        let end = self.connections.get(index)?.as_ref()?.ends[1 - way];
+        let lives = self.lives(end.host, end.life);
+        let is_quiet = self.hosts[end.host as usize].is_quiet;
+        let connection = self.connection(index)?;
+        let way_of = &mut connection.ways[way];
+        let quiet_us = now_us - way_of.read_us;
+        way_of.fastest_us += quiet_us * QUIET_PPM / 1_000_000;
+        let before = Journey { fastest_us: way_of.fastest_us };
+        for _ in 0..count {
+            let flying = way_of.flying.pop_front()?;
+            way_of.fastest_us = way_of.fastest_us.min(now_us - flying.sent_us);
+            if lives && end.is_open {
+                way_of.inbox.extend(&flying.bytes);
+            }
+        }
+        way_of.read_us = now_us;
+        if lives && end.is_open {
+            return Some(before);
+        }
+        if !is_quiet {
+            // Nobody has this connection any more: the machine says so.
+            self.tell_closed(index, way);
+        }
+        None
+    }
+
+    /// One end closes: the other one learns of it, if anything passes.
+    pub(super) fn close(&mut self, index: usize, end: usize) {
+        self.close_end(index, end);
+        self.tell_closed(index, 1 - end);
+    }
+
+    pub(super) fn tell_closed(&mut self, index: usize, end: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        if !connection.ends[end].is_open {
+            return;
+        }
+        let (from, to) = (connection.ends[1 - end].host, connection.ends[end].host);
+        let last_us = connection.ways[1 - end].last_arrival_us;
+        if self.network.is_open(from, to) {
+            let journey_us = self.network.journey_us(&mut self.random, from, to);
+            let at_us = last_us.max(self.now_us + journey_us);
+            self.schedule(at_us, Event::Closed { connection: index, end });
+        }
+    }
+
+    /// One end takes note that the connection is over.
+    pub(super) fn close_end(&mut self, index: usize, end: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        let at = &mut connection.ends[end];
+        if !std::mem::take(&mut at.is_open) {
+            return;
+        }
+        let (host, life) = (at.host, at.life);
+        if end == 0 {
+            let calls = std::mem::take(&mut connection.calls);
+            let (callee, lane) = (connection.ends[1].host, connection.lane);
+            connection.overdue.clear();
+            if self.lives(host, life) {
+                trace!(self, "{host} loses its connection to {callee}");
+                self.hosts[host as usize].links.remove(&(callee, lane));
+                for token in calls.into_values() {
+                    self.end_call(host, token, Err(CallFailure::NoAnswer));
+                }
+            }
+        }
+        if let Some(connection) = self.connection(index)
+            && !connection.ends[0].is_open
+            && !connection.ends[1].is_open
+        {
+            self.connections[index] = None;
+        }
+    }
+
+    /// Closes a connection whose node owes answers and says nothing.
+    pub(super) fn look_for_silence(&mut self, index: usize) {
+        let now_us = self.now_us;
+        let Some(connection) = self.connection(index) else { return };
+        let Some(oldest_us) = connection.overdue.values().min().copied() else { return };
+        if !connection.ends[0].is_open {
+            return;
+        }
+        let silent_us = now_us - oldest_us.max(connection.heard_us);
+        if silent_us >= SILENT_US_MAX {
+            self.close(index, 0);
+        } else {
+            self.schedule_in(SILENT_US_MAX - silent_us, Event::Silence { connection: index });
+        }
+    }
+}

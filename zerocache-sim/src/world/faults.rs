@@ -1,0 +1,220 @@
+//! Faults begin and end.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use bytes::Bytes;
+use zerocache_core::{
+    entry::Change,
+    key::PARTS,
+    node::{Input, Memory},
+    store::Known,
+};
+
+use super::{Event, World, hosts, trace};
+use crate::{clock::Clock, faults::Fault, plan::Profile};
+
+/// A process that stood still for longer than this, in microseconds, refuses what came over HTTP.
+const PAUSE_US: u64 = 2_000_000;
+
+/// For so long after that.
+const AFTER_PAUSE_US: u64 = 250_000;
+
+/// What a process leaves behind for the next one in its place.
+#[derive(Debug)]
+pub(super) struct Kept {
+    clock: Clock,
+    at_us: u64,
+    known: Vec<Vec<Known>>,
+    memory: Memory,
+}
+
+impl World {
+    pub(super) fn begin_fault(&mut self, index: usize) {
+        let fault = self.plan.faults[index].fault.clone();
+        trace!(self, "begins: {fault:?}");
+        *self.counts.faults.entry(fault.kind()).or_default() += 1;
+        let id = index as u64;
+        match fault {
+            Fault::Weather { area, loss_permille, delay_us, jitter_us } => {
+                self.network.weather(id, &area, loss_permille, (delay_us, jitter_us));
+            }
+            Fault::Cut(area) => self.network.cut(id, &area),
+            Fault::Crash { node, quiet, memory } => {
+                if memory {
+                    self.keep_memory(node);
+                }
+                self.stop(node, quiet);
+            }
+            Fault::Freeze(host) => {
+                let now_us = self.now_us;
+                let host = &mut self.hosts[host as usize];
+                if host.is_up {
+                    host.frozen_since_us.get_or_insert(now_us);
+                }
+            }
+            Fault::WallJump { node, ms } => self.hosts[node as usize].skew_ms += ms,
+            Fault::Slow { node, us } => self.hosts[node as usize].slow_us = us,
+            Fault::Leave(node) => self.leave(node),
+            Fault::Join(node) => self.start(node),
+        }
+    }
+
+    pub(super) fn end_fault(&mut self, index: usize) {
+        let fault = self.plan.faults[index].fault.clone();
+        trace!(self, "ends: {fault:?}");
+        match fault {
+            Fault::Weather { .. } => self.network.calm(index as u64),
+            Fault::Cut(_) => {
+                self.network.calm(index as u64);
+                self.release_held();
+            }
+            Fault::Crash { node, .. } => self.start(node),
+            Fault::Freeze(host) => self.thaw(host),
+            Fault::Slow { node, .. } => self.hosts[node as usize].slow_us = 0,
+            // Its process may still be draining: the next one starts once it is gone.
+            Fault::Leave(node) if self.nodes[node as usize].is_some() => {
+                self.schedule_in(100_000, Event::Fault { index, begins: false });
+            }
+            Fault::Leave(node) => self.start(node),
+            Fault::WallJump { node, ms } if self.plan.profile != Profile::Clocks => {
+                self.hosts[node as usize].skew_ms -= ms;
+            }
+            Fault::WallJump { .. } | Fault::Join(_) => {}
+        }
+    }
+
+    /// Ends the process of a node; its machine says so unless it is quiet.
+    pub(super) fn stop(&mut self, host: u32, is_quiet: bool) {
+        let index = host as usize;
+        if self.nodes[index].take().is_none() {
+            return;
+        }
+        trace!(self, "{host} ends");
+        let life = self.hosts[index].life;
+        self.hosts[index].is_up = false;
+        self.hosts[index].is_quiet = is_quiet;
+        self.hosts[index].end_process();
+        self.checker.ended(host);
+        for connection in 0..self.connections.len() {
+            for end in 0..2 {
+                let Some(at) = self.connection(connection).map(|c| c.ends[end]) else { continue };
+                if at.host == host && at.life == life && at.is_open {
+                    self.close_end(connection, end);
+                    if !is_quiet {
+                        self.tell_closed(connection, 1 - end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A process goes on, and finds what came meanwhile: what it reads first is not said.
+    fn thaw(&mut self, host: u32) {
+        let now_us = self.now_us;
+        let at = &mut self.hosts[host as usize];
+        let Some(since_us) = at.frozen_since_us.take() else { return };
+        if now_us - since_us > PAUSE_US {
+            at.pause_until_us = now_us + AFTER_PAUSE_US;
+        }
+        let backlog = std::mem::take(&mut at.backlog);
+        let mut arrived: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        for event in backlog {
+            match event {
+                Event::Arrive { connection, way } => {
+                    *arrived.entry((connection, way)).or_default() += 1;
+                }
+                Event::Closed { .. }
+                | Event::CallTimeout { .. }
+                | Event::DialTimeout(_)
+                | Event::Silence { .. } => last.push(event),
+                other => first.push(Some(other)),
+            }
+        }
+        let mut order: Vec<_> = arrived.into_iter().map(Some).collect();
+        order.resize_with(order.len() + first.len(), || None);
+        self.random.shuffle(&mut order);
+        let mut others = first.into_iter();
+        for batch in order {
+            match batch {
+                // All that has come on a connection is read together.
+                Some(((connection, way), count)) => {
+                    if let Some(journey) = self.take_in(connection, way, count) {
+                        self.read(connection, way, journey);
+                    }
+                }
+                None => {
+                    if let Some(Some(event)) = others.next() {
+                        self.happen(event);
+                    }
+                }
+            }
+        }
+        // A deadline that passed meanwhile does not count against an answer that is there.
+        for event in last {
+            self.happen(event);
+        }
+    }
+
+    /// Keeps what a node knows for its next process.
+    fn keep_memory(&mut self, host: u32) {
+        let now = self.now_at(host);
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        let known = (0..PARTS).map(|part| process.store.export(part, now)).collect();
+        let memory = process.node.memory(now);
+        let clock = self.hosts[host as usize].clock;
+        self.memories.insert(host, Kept { clock, at_us: self.now_us, known, memory });
+    }
+
+    /// Gives a new process what the one before it kept.
+    pub(super) fn restore_memory(&mut self, host: u32, life: u32) {
+        if !self.lives(host, life) {
+            return;
+        }
+        let mut inputs = Vec::new();
+        let kept = self.memories.remove(&host);
+        let (before, now) = match &kept {
+            Some(kept) => (kept.clock.mono(self.now_us), self.now_at(host).mono),
+            None => return self.node_input(host, vec![Input::RestoreEnded(None)]),
+        };
+        for mut part in kept.iter().flat_map(|kept| kept.known.clone()) {
+            for known in &mut part {
+                let Known::Value(record) = known else { continue };
+                if let Change::Put { expires, .. } = &mut record.change {
+                    // The machine knows how long the process was gone.
+                    *expires = now.plus_ms(expires.since_ms(before));
+                }
+                self.checker.restored(host, record);
+            }
+            inputs.push(Input::Restored(part));
+        }
+        let memory = kept.map(|kept| Memory {
+            away_ms: (self.now_us - kept.at_us) / 1_000,
+            ..kept.memory
+        });
+        trace!(self, "{host} finds what it knew");
+        self.counts.restored += 1;
+        inputs.push(Input::RestoreEnded(memory));
+        self.node_input(host, inputs);
+    }
+
+    pub(super) fn send_datagram(&mut self, host: u32, to: SocketAddr, bytes: Bytes) {
+        let Some(to) = hosts::at(to).filter(|to| (*to as usize) < self.nodes.len()) else { return };
+        self.counts.datagrams_sent += 1;
+        for journey_us in self.network.datagram_us(&mut self.random, host, to) {
+            let slow_us = self.hosts[to as usize].slow_us;
+            let after_us = journey_us + self.random.below(slow_us + 1);
+            let bytes = bytes.clone();
+            self.schedule_in(after_us, Event::Datagram { from: host, to, bytes });
+        }
+    }
+
+    /// A datagram arrives.
+    pub(super) fn datagram(&mut self, from: u32, to: u32, bytes: Bytes) {
+        if self.nodes[to as usize].is_some() {
+            self.counts.datagrams += 1;
+            let from = self.hosts[from as usize].address;
+            self.node_input(to, vec![Input::Datagram { from, bytes }]);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! After the last fault: when nodes agree again, and that nothing is copied any more.
+
+use zerocache_core::{time::Now, version::Version, wire::features};
+
+use super::{World, trace};
+use crate::{checker::Rule, clock::SECOND_US};
+
+/// Nodes of one region have what one of them had within this time, in microseconds: two seconds as
+/// promised, and one more because clocks that differ by less are left alone.
+const REGION_US_MAX: u64 = 3 * SECOND_US;
+
+/// All nodes have what any of them had within this time: ten seconds, and one for the clocks.
+const ALL_US_MAX: u64 = 11 * SECOND_US;
+
+/// So long before the end nothing is copied any more, in microseconds.
+const QUIET_US: u64 = 3 * SECOND_US;
+
+/// A value that has less of its life left than this may have expired elsewhere, in milliseconds.
+const LIFE_MS: u64 = 5_000;
+
+/// Versions this close to the end of the retention may be known or not, in milliseconds.
+const RETENTION_MARGIN_MS: u64 = 5_000;
+
+/// What there was when all faults were over, and what became of it.
+pub(super) struct Healing {
+    began_us: u64,
+    /// The highest version of each key, by region.
+    had: Vec<Vec<Option<Version>>>,
+    agreed_in_regions: bool,
+    agreed: bool,
+    /// What had been copied when it had to be over.
+    copied: Option<u64>,
+}
+
+impl World {
+    /// Looks whether nodes agree again.
+    pub(super) fn watch_healing(&mut self) {
+        if self.now_us < self.plan.heal_us || self.nodes.len() > AGREEING_MAX {
+            return;
+        }
+        let now_us = self.now_us;
+        let mut healing = match self.healing.take() {
+            Some(healing) => healing,
+            None => self.begin_healing(),
+        };
+        let since_us = now_us - healing.began_us;
+        if !healing.agreed_in_regions {
+            match self.first_lacking(|region, key| healing.had[region][key]) {
+                None => {
+                    healing.agreed_in_regions = true;
+                    self.counts.agreed_in_regions_us_max =
+                        self.counts.agreed_in_regions_us_max.max(since_us);
+                    trace!(self, "regions agree");
+                }
+                Some(text) if since_us > REGION_US_MAX => self.disagrees("its region", text),
+                Some(_) => {}
+            }
+        }
+        if !healing.agreed {
+            let had = |key: usize| healing.had.iter().filter_map(|keys| keys[key]).max();
+            match self.first_lacking(|_, key| had(key)) {
+                None => {
+                    healing.agreed = true;
+                    self.counts.agreed_us_max = self.counts.agreed_us_max.max(since_us);
+                    trace!(self, "all agree");
+                }
+                Some(text) if since_us > ALL_US_MAX => self.disagrees("all", text),
+                Some(_) => {}
+            }
+        }
+        if now_us + QUIET_US >= self.plan.end_us && healing.copied.is_none() {
+            healing.copied = Some(self.counts.shipped + self.counts.fetched);
+        }
+        self.healing = Some(healing);
+    }
+
+    fn disagrees(&mut self, whom: &str, text: String) {
+        if self.expects_agreement() {
+            self.checker.violate(Rule::Agreement, format!("not as {whom}: {text}"));
+        }
+    }
+
+    fn expects_agreement(&self) -> bool {
+        self.checker.expect().repair || self.plan.faults.is_empty()
+    }
+
+    fn begin_healing(&self) -> Healing {
+        let regions = self.plan.distance_us.len();
+        let mut had = vec![vec![None; self.keys.len()]; regions];
+        for (host, plan) in self.plan.nodes.iter().enumerate() {
+            let Some(process) = self.nodes[host].as_ref() else { continue };
+            for (known, key) in had[plan.region].iter_mut().zip(&self.keys) {
+                *known = (*known).max(process.store.version(key.hash()));
+            }
+        }
+        let (agreed_in_regions, agreed) = (false, false);
+        Healing { began_us: self.now_us, had, agreed_in_regions, agreed, copied: None }
+    }
+
+    /// Nodes that take part in repair.
+    fn agreeing(&self) -> impl Iterator<Item = usize> {
+        let repairs = |host: &usize| self.plan.nodes[*host].features & features::REPAIR != 0;
+        (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some()).filter(repairs)
+    }
+
+    /// A node that lacks what it should have by now: the version of each region and key.
+    fn first_lacking(&self, wanted: impl Fn(usize, usize) -> Option<Version>) -> Option<String> {
+        for host in self.agreeing() {
+            let region = self.plan.nodes[host].region;
+            for (number, key) in self.keys.iter().enumerate() {
+                let Some(wanted) = wanted(region, number) else { continue };
+                let known = self.nodes[host].as_ref()?.store.version(key.hash());
+                if known < Some(wanted) && !(known.is_none() && self.is_forgotten(host, wanted)) {
+                    return Some(format!("{host} has {known:?} of key {number}, not {wanted}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether a version is older than what a node remembers.
+    fn is_forgotten(&self, host: usize, version: Version) -> bool {
+        let Some(process) = self.nodes[host].as_ref() else { return true };
+        let now = self.now_at(host as u32);
+        let snapshot = process.node.snapshot(now);
+        let wall_ms = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
+        let retention_ms = process.store.retention_ms(Now { wall_ms, ..now });
+        version.wall_ms() + retention_ms <= wall_ms + RETENTION_MARGIN_MS
+    }
+
+    /// At the end: no two nodes hold different versions, and none lacks a value for no reason.
+    pub(super) fn look_at_agreement(&mut self) {
+        if !self.expects_agreement() || self.nodes.len() > AGREEING_MAX {
+            return;
+        }
+        let copied = self.counts.shipped + self.counts.fetched;
+        if self.healing.as_ref().is_some_and(|healing| healing.copied != Some(copied)) {
+            self.checker.violate(Rule::Quiet, "records are still copied");
+        }
+        for number in 0..self.keys.len() {
+            if let Some(text) = self.difference(number) {
+                return self.checker.violate(Rule::Agreement, format!("key {number}: {text}"));
+            }
+        }
+    }
+
+    fn difference(&self, number: usize) -> Option<String> {
+        let key = &self.keys[number];
+        let mut holders: Vec<(usize, Version, u64)> = Vec::new();
+        for host in self.agreeing() {
+            let now = self.now_at(host as u32);
+            let entry = self.nodes[host].as_ref()?.store.peek(key, now);
+            holders.extend(entry.map(|entry| {
+                (host, entry.version, entry.expires.since_ms(now.mono))
+            }));
+        }
+        let (first, version, _) = *holders.first()?;
+        if let Some((other, theirs, _)) = holders.iter().find(|(_, theirs, _)| *theirs != version) {
+            return Some(format!("{first} holds {version}, {other} holds {theirs}"));
+        }
+        for host in self.agreeing() {
+            let known = self.nodes[host].as_ref()?.store.version(key.hash());
+            if known > Some(version) {
+                return Some(format!("{first} holds {version}, {host} knows {known:?}"));
+            }
+        }
+        let evicts = self.plan.nodes.iter().any(|node| node.entries_max < u64::MAX)
+            || self.plan.workload.value_bytes_max > 4_000;
+        let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
+        let lacks = |host: &usize| holders.iter().all(|(holder, ..)| holder != host);
+        let lacking = self.agreeing().find(lacks);
+        let lacking = lacking.filter(|_| !evicts && least_ms > LIFE_MS);
+        lacking.map(|host| format!("{first} holds {version} for {least_ms} ms, {host} does not"))
+    }
+}
+
+/// With more nodes than this agreement is not looked at.
+const AGREEING_MAX: usize = 200;

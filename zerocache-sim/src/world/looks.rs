@@ -1,0 +1,164 @@
+//! What the simulator shows the checker while a run goes on, and what a variant changes in messages.
+
+use std::net::SocketAddr;
+
+use zerocache_core::{
+    entry::{Change, Record},
+    wire::{Parcel, Request, RequestMessage},
+};
+
+use super::{Event, World, connection::Journey, hosts};
+use crate::{
+    checker::Held,
+    workload::{number_of, write_of},
+};
+
+/// How often the checker looks at every store, in microseconds.
+pub(super) const EVERY_US: u64 = 100_000;
+
+/// With more nodes than this it looks at so many of them each time.
+const LOOKED_AT_MAX: usize = 16;
+
+/// And at so many keys of each.
+const KEYS_MAX: usize = 48;
+
+impl World {
+    /// Shows the checker what the stores hold.
+    pub(super) fn look(&mut self) {
+        self.schedule_in(EVERY_US, Event::Look);
+        let count = self.nodes.len();
+        let from = self.random.index(count);
+        for offset in 0..count.min(LOOKED_AT_MAX) {
+            let host = (from + offset) % count;
+            self.look_at_node(host as u32);
+        }
+        self.watch_healing();
+    }
+
+    fn look_at_node(&mut self, host: u32) {
+        let now = self.now_at(host);
+        let frozen = self.hosts[host as usize].frozen_since_us.is_some();
+        let Some(process) = self.nodes[host as usize].as_ref().filter(|_| !frozen) else { return };
+        let plan = &self.plan.nodes[host as usize];
+        self.checker.store(host, plan, process.store.stats());
+        for queued in process.node.queued() {
+            self.checker.queue(host, plan, queued);
+        }
+        let count = self.keys.len();
+        let from = if count > KEYS_MAX { self.random.index(count) } else { 0 };
+        for offset in 0..count.min(KEYS_MAX) {
+            let number = (from + offset) % count;
+            let key = &self.keys[number];
+            let version = process.store.version(key.hash());
+            if let Some(entry) = process.store.peek(key, now) {
+                let held = Held {
+                    key: number,
+                    version: entry.version,
+                    value: &entry.value,
+                    remaining_ms: entry.expires.since_ms(now.mono),
+                };
+                self.checker.held(host, &held);
+            }
+            self.checker.known(host, number, version);
+        }
+    }
+
+    /// Shows the checker what a node knows of some keys.
+    pub(super) fn look_at_keys(&mut self, host: u32, keys: &[usize]) {
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        for number in keys {
+            let version = process.store.version(self.keys[*number].hash());
+            self.checker.known(host, *number, version);
+        }
+    }
+
+    /// Shows the checker a request before the node gets it.
+    pub(super) fn note_request(
+        &mut self,
+        from: u32,
+        host: u32,
+        message: &RequestMessage,
+        journey: Journey,
+        touched: &mut Vec<usize>,
+    ) {
+        let late_us = message.envelope.late_ms * 1_000;
+        match &message.request {
+            Request::Put { key, value, .. } => {
+                if let (Some(key), Some(id)) = (number_of(key), write_of(value)) {
+                    touched.push(key);
+                    if message.envelope.remaining_ms().is_some() {
+                        self.checker.taken(host, id, self.now_us - late_us.min(self.now_us));
+                    }
+                }
+            }
+            Request::Delete { key, .. } => touched.extend(number_of(key)),
+            Request::Replicate(shipments) => {
+                self.counts.shipped += shipments.len() as u64;
+                for shipment in shipments {
+                    touched.extend(number_of(&shipment.record.key));
+                    self.note_record((from, host), &shipment.record, journey);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A record goes from one node to another.
+    pub(super) fn note_record(&mut self, (from, to): (u32, u32), record: &Record, way: Journey) {
+        if let Change::Put { value, .. } = &record.change
+            && let Some(id) = write_of(value)
+        {
+            self.checker.shipped((from, to), id, way.fastest_us);
+        }
+    }
+
+    /// What a node fetched is on its way into its store.
+    pub(super) fn note_parcels(&mut self, ends: (u32, u32), parcels: &[Parcel], way: Journey) {
+        for parcel in parcels {
+            if let Parcel::Value { record } = parcel {
+                self.counts.fetched += 1;
+                self.note_record(ends, record, way);
+            }
+        }
+    }
+
+    /// Shows the checker a call before it is sent: who sends writes to whom.
+    pub(super) fn check_sent(&mut self, host: u32, to: SocketAddr, request: &Request) {
+        let (Request::Replicate(shipments), Some(to)) = (request, hosts::at(to)) else { return };
+        let region = |host: u32| self.plan.nodes.get(host as usize).map(|node| node.region);
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        let crosses = region(host) != region(to);
+        for shipment in shipments {
+            let is_principal = shipment.record.version.incarnation() == process.incarnation;
+            self.checker.hop(host, to, (is_principal, crosses, shipment.relay));
+        }
+    }
+
+    /// Changes a message of a node as the variant under test does.
+    pub(super) fn tamper(&mut self, host: u32, message: &mut RequestMessage) {
+        let now = self.now_at(host).mono;
+        let Request::Replicate(shipments) = &mut message.request else { return };
+        for shipment in shipments {
+            if self.variant.marks_relays() {
+                shipment.relay = true;
+            }
+            if let Change::Put { value, expires, .. } = &mut shipment.record.change {
+                if self.variant.restarts_lifetimes()
+                    && let Some(ttl_ms) = write_of(value).and_then(|id| self.checker.ttl_ms(id))
+                {
+                    *expires = now.plus_ms(ttl_ms);
+                }
+                if self.variant.truncates_values() && value.len() > 64 {
+                    value.truncate(64);
+                }
+            }
+            if self.variant.forgets_incarnations() {
+                let version = shipment.record.version;
+                shipment.record.version = zerocache_core::version::Version::new(
+                    version.stamp(),
+                    zerocache_core::version::Incarnation(1),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A whole cluster in one thread: hosts, their clocks, the connections between them, and one queue of
+//! events in the order of the true time.
+//!
+//! Invariants: nothing here reads a clock or asks for randomness but through the seed; events of the
+//! same microsecond are handled in the order in which they were scheduled; a process that stands still
+//! handles nothing until it goes on.
+
+mod clients;
+mod connection;
+mod dial;
+mod end;
+mod faults;
+mod healing;
+mod hosts;
+mod looks;
+mod nodes;
+mod transport;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use bytes::Bytes;
+use zerocache_core::{key::Key, node::CallFailure, wire::Response};
+
+use self::{
+    clients::Client,
+    connection::Connection,
+    dial::{Answer, Dial},
+    faults::Kept,
+    healing::Healing,
+    hosts::Host,
+    nodes::Process,
+};
+use crate::{
+    checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, random::Random,
+    report::Counts, variants::Variant,
+};
+
+/// Names a call of a host until its end.
+type Token = u64;
+
+/// Something that happens at a time.
+#[derive(Debug)]
+enum Event {
+    /// A node's process starts.
+    Start(u32),
+    /// Bytes reach the receiver of one way of a connection.
+    Arrive { connection: usize, way: usize },
+    /// What a cut held back is sent again.
+    Resend { connection: usize, way: usize },
+    /// One end learns that the connection is over.
+    Closed { connection: usize, end: usize },
+    /// It is looked whether the node behind a connection has been silent for too long.
+    Silence { connection: usize },
+    /// The request to upgrade reaches the node.
+    Upgrade(u64),
+    /// The answer to it reaches the caller.
+    Dialled(u64, Box<Answer>),
+    /// No connection came about in time.
+    DialTimeout(u64),
+    /// The time of a call is up.
+    CallTimeout { host: u32, life: u32, token: Token },
+    /// A call ended at once.
+    Ended { host: u32, life: u32, token: Token, result: Box<Result<Response, CallFailure>> },
+    /// A node wants to be ticked.
+    Tick { host: u32, life: u32 },
+    /// Discovery tells a process of addresses.
+    Discover { host: u32, life: u32 },
+    /// A client looks what is due.
+    Turn(u32),
+    /// A client begins an operation.
+    Operate(u32),
+    /// A node that leaves stops.
+    Exit { host: u32, life: u32 },
+    /// A fault begins or ends.
+    Fault { index: usize, begins: bool },
+    /// The checker looks at everything.
+    Look,
+    /// A datagram arrives.
+    Datagram { from: u32, to: u32, bytes: Bytes },
+    /// What a process kept for the next one has been read.
+    Restore { host: u32, life: u32 },
+}
+
+/// An event in the queue; the order is that of time, then of scheduling.
+#[derive(Debug)]
+struct Scheduled {
+    at_us: u64,
+    serial: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at_us, self.serial) == (other.at_us, other.serial)
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_us, self.serial).cmp(&(other.at_us, other.serial))
+    }
+}
+
+/// A cluster, its clients, and all that is under way.
+pub(crate) struct World {
+    plan: Plan,
+    variant: Variant,
+    now_us: u64,
+    serial: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    random: Random,
+    network: Network,
+    hosts: Vec<Host>,
+    nodes: Vec<Option<Process>>,
+    clients: Vec<Client>,
+    connections: Vec<Option<Box<Connection>>>,
+    dials: BTreeMap<u64, Dial>,
+    next_dial: u64,
+    keys: Vec<Key>,
+    /// What processes left behind for the next ones in their place.
+    memories: BTreeMap<u32, Kept>,
+    healing: Option<Healing>,
+    checker: Checker,
+    counts: Counts,
+    traces: bool,
+}
+
+/// Writes a line of the event log, if there is to be one.
+macro_rules! trace {
+    ($world:expr, $($text:tt)*) => {
+        if $world.traces {
+            $world.print(&format!($($text)*));
+        }
+    };
+}
+use trace;
+
+impl World {
+    /// The world of a plan before anything has happened.
+    pub(crate) fn new(plan: Plan, variant: Variant, checker: Checker, traces: bool) -> Self {
+        let mut random = Random::new(plan.seed ^ 0x5eed);
+        let (hosts, regions) = hosts::all(&plan, &mut random);
+        let network = Network::new(regions, plan.distance_us.clone(), plan.duplicate_permille);
+        let keys = crate::workload::keys(plan.workload.keys);
+        let mut world = Self {
+            variant,
+            now_us: 0,
+            serial: 0,
+            queue: BinaryHeap::new(),
+            random,
+            network,
+            nodes: plan.nodes.iter().map(|_| None).collect(),
+            clients: plan.clients.iter().map(|client| Client::new(client.region)).collect(),
+            hosts,
+            connections: Vec::new(),
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            keys,
+            memories: BTreeMap::new(),
+            healing: None,
+            checker,
+            counts: Counts::default(),
+            traces,
+            plan,
+        };
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        let plan = &self.plan;
+        let mut first: Vec<(u64, Event)> = Vec::new();
+        for (host, node) in plan.nodes.iter().enumerate() {
+            first.extend(node.starts_us.map(|at_us| (at_us, Event::Start(host as u32))));
+        }
+        for client in 0..plan.clients.len() as u32 {
+            first.push((plan.begin_us / 2, Event::Turn(client)));
+            first.push((plan.begin_us, Event::Operate(client)));
+            let host = plan.nodes.len() as u32 + client;
+            first.push((plan.begin_us / 2, Event::Discover { host, life: 0 }));
+        }
+        for (index, fault) in plan.faults.iter().enumerate() {
+            first.push((fault.at_us, Event::Fault { index, begins: true }));
+            first.push((fault.until_us, Event::Fault { index, begins: false }));
+        }
+        first.push((looks::EVERY_US, Event::Look));
+        for (at_us, event) in first {
+            self.schedule(at_us, event);
+        }
+    }
+
+    /// Lets time pass until the end of the plan, and looks at what has become of everything.
+    pub(crate) fn run(mut self) -> (Checker, Counts) {
+        while let Some(Reverse(Scheduled { at_us, event, .. })) = self.queue.pop() {
+            if at_us >= self.plan.end_us || self.checker.is_over() {
+                break;
+            }
+            self.now_us = at_us;
+            self.counts.events += 1;
+            self.checker.passed(at_us);
+            self.happen(event);
+        }
+        if !self.checker.is_over() {
+            self.now_us = self.plan.end_us;
+            self.look_at_the_end();
+        }
+        self.counts.simulated_us = self.now_us;
+        (self.checker, self.counts)
+    }
+
+    fn schedule(&mut self, at_us: u64, event: Event) {
+        self.serial += 1;
+        let at_us = at_us.max(self.now_us);
+        self.queue.push(Reverse(Scheduled { at_us, serial: self.serial, event }));
+    }
+
+    fn schedule_in(&mut self, after_us: u64, event: Event) {
+        self.schedule(self.now_us + after_us, event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some(host) = self.whose(&event)
+            && self.hosts[host as usize].frozen_since_us.is_some()
+        {
+            self.hosts[host as usize].backlog.push(event);
+            return;
+        }
+        match event {
+            Event::Start(node) => self.start(node),
+            Event::Arrive { connection, way } => self.arrived(connection, way),
+            Event::Resend { connection, way } => self.resend(connection, way),
+            Event::Closed { connection, end } => self.close_end(connection, end),
+            Event::Silence { connection } => self.look_for_silence(connection),
+            Event::Upgrade(dial) => self.upgrade(dial),
+            Event::Dialled(dial, answer) => self.dialled(dial, *answer),
+            Event::DialTimeout(dial) => self.dial_failed(dial, CallFailure::NotSent),
+            Event::CallTimeout { host, life, token } => self.call_timeout(host, life, token),
+            Event::Ended { host, life, token, result } => {
+                if self.hosts[host as usize].life == life {
+                    self.end_call(host, token, *result);
+                }
+            }
+            Event::Tick { host, life } => self.tick(host, life),
+            Event::Discover { host, life } => self.discover(host, life),
+            Event::Turn(client) => self.turn(client),
+            Event::Operate(client) => self.operate(client),
+            Event::Exit { host, life } => self.exit(host, life),
+            Event::Fault { index, begins: true } => self.begin_fault(index),
+            Event::Fault { index, begins: false } => self.end_fault(index),
+            Event::Look => self.look(),
+            Event::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
+            Event::Restore { host, life } => self.restore_memory(host, life),
+        }
+    }
+
+    /// The host whose process has to run for an event to be handled.
+    fn whose(&self, event: &Event) -> Option<u32> {
+        let end = |connection: usize, end: usize| {
+            self.connections[connection].as_ref().map(|connection| connection.ends[end].host)
+        };
+        match event {
+            Event::Arrive { connection, way } => end(*connection, 1 - way),
+            Event::Closed { connection, end: at } => end(*connection, *at),
+            Event::Silence { connection } => end(*connection, 0),
+            Event::Upgrade(dial) => self.dials.get(dial).map(|dial| dial.to),
+            Event::Dialled(dial, _) | Event::DialTimeout(dial) => {
+                self.dials.get(dial).map(|dial| dial.from)
+            }
+            Event::CallTimeout { host, .. }
+            | Event::Ended { host, .. }
+            | Event::Tick { host, .. }
+            | Event::Discover { host, .. }
+            | Event::Restore { host, .. }
+            | Event::Exit { host, .. } => Some(*host),
+            Event::Datagram { to, .. } => Some(*to),
+            Event::Turn(client) | Event::Operate(client) => Some(self.host_of(*client)),
+            Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Look => None,
+        }
+    }
+
+    fn host_of(&self, client: u32) -> u32 {
+        self.plan.nodes.len() as u32 + client
+    }
+
+    fn client_at(&self, host: u32) -> Option<usize> {
+        (host as usize).checked_sub(self.plan.nodes.len())
+    }
+
+    fn print(&self, text: &str) {
+        println!("{:>12.6} {text}", self.now_us as f64 / 1e6);
+    }
+
+    /// The true wall clock in milliseconds.
+    fn true_ms(&self) -> u64 {
+        EPOCH_MS + self.now_us / 1_000
+    }
+}

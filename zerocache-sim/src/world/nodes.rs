@@ -1,0 +1,379 @@
+//! Nodes: what the server does around the core. Reads are answered straight from the store, all else
+//! goes through the state machine; its effects become messages and timers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use zerocache_core::{
+    limits::Limits,
+    node::{CallFailure, CallId, Effect, Event as NodeEvent, Input, Node, NodeConfig, RequestId},
+    store::{Capacity, SingleThread, Store},
+    version::Incarnation,
+    wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
+};
+use zerocache_net::framed::Incoming;
+
+use super::{
+    Event, Token, World,
+    connection::Journey,
+    dial::{CLUSTER, region_name},
+    trace,
+};
+use crate::{checker::Held, workload};
+
+/// How often discovery tells of the same addresses again, in microseconds.
+const DISCOVER_EVERY_US: u64 = 5_000_000;
+
+/// How long the first answer of discovery takes at most, in microseconds.
+const SETTLE_US_MAX: u64 = 1_000_000;
+
+/// A node answers for so long after it said goodbye, in microseconds.
+const DRAIN_US: u64 = 2_000_000;
+
+/// And hands over its last writes for at most so long.
+const FLUSH_US_MAX: u64 = 500_000;
+
+/// How often it is looked whether they are handed over.
+const FLUSH_LOOK_US: u64 = 5_000;
+
+/// After this long a node counts as in sync in any case, in milliseconds.
+const WARM_MAX_MS: u64 = 60_000;
+
+/// How long it takes until what a process kept is read, in microseconds.
+const RESTORE_US: u64 = 20_000;
+
+/// The least time between two ticks, in microseconds.
+const TICK_US_MIN: u64 = 50;
+
+/// The process of a node.
+pub(super) struct Process {
+    pub(super) node: Node<SingleThread>,
+    pub(super) store: Arc<Store<SingleThread>>,
+    pub(super) incarnation: Incarnation,
+    /// When it is ticked next.
+    tick_us: u64,
+    /// Where responses go.
+    pub(super) replies: BTreeMap<RequestId, Reply>,
+    next_request: u64,
+    /// When it was told to leave.
+    left_us: Option<u64>,
+}
+
+/// Where a response goes.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Onto a connection; of a read, with its key.
+    Framed { connection: usize, id: u32, key: Option<usize> },
+    /// To whoever asked from within the process.
+    Kept(Option<Response>),
+}
+
+impl World {
+    /// Starts the process of a node.
+    pub(super) fn start(&mut self, host: u32) {
+        let index = host as usize;
+        if self.nodes[index].is_some() {
+            return;
+        }
+        let plan = self.plan.nodes[index].clone();
+        let now_us = self.now_us;
+        self.hosts[index].begin(now_us, &mut self.random);
+        let incarnation = Incarnation(self.random.number());
+        let info = NodeInfo {
+            incarnation,
+            region: region_name(plan.region),
+            zone: None,
+            addresses: vec![self.hosts[index].address],
+            state: NodeState::Warming,
+            bytes_max: plan.bytes_max,
+        };
+        let value_bytes_max =
+            Limits::value_bytes_within(Limits::VALUE_BYTES_DEFAULT, plan.bytes_max);
+        let config = NodeConfig {
+            cluster: CLUSTER.to_owned(),
+            info,
+            limits: Limits { value_bytes_max, ..Limits::default() },
+            features: plan.features,
+            has_snapshot: self.memories.contains_key(&host),
+            secret: self.secret(),
+            warm_max_ms: WARM_MAX_MS,
+            outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
+        };
+        let capacity = self
+            .variant
+            .capacity(Capacity { entries_max: plan.entries_max, bytes_max: plan.bytes_max });
+        #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
+        let store = Arc::new(Store::new(capacity).with_retention(self.plan.retention_ms));
+        let node = Node::new(config, Arc::clone(&store), self.now_at(host));
+        self.nodes[index] = Some(Process {
+            node,
+            store,
+            incarnation,
+            tick_us: u64::MAX,
+            replies: BTreeMap::new(),
+            next_request: 0,
+            left_us: None,
+        });
+        trace!(self, "{host} starts as {incarnation} in {}", region_name(plan.region));
+        self.counts.processes += 1;
+        self.checker.started(host, incarnation, self.keys.len());
+        let life = self.hosts[index].life;
+        let settles_us = self.random.below(SETTLE_US_MAX);
+        self.node_input(host, vec![Input::Proposed(self.seed_addresses(host))]);
+        self.schedule_in(settles_us, Event::Discover { host, life });
+    }
+
+    fn secret(&mut self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        for part in secret.chunks_mut(8) {
+            part.copy_from_slice(&self.random.number().to_le_bytes());
+        }
+        secret
+    }
+
+    fn seed_addresses(&self, own: u32) -> Vec<std::net::SocketAddr> {
+        let seeds = self.hosts.iter().take(self.plan.seeds.min(self.nodes.len()));
+        let own = self.hosts[own as usize].address;
+        seeds.map(|host| host.address).filter(|address| *address != own).collect()
+    }
+
+    /// Discovery has something to say.
+    pub(super) fn discover(&mut self, host: u32, life: u32) {
+        if !self.lives(host, life) {
+            return;
+        }
+        let addresses = self.seed_addresses(host);
+        match self.client_at(host) {
+            Some(client) => self.client_discovers(client, addresses),
+            None => self.node_input(host, vec![Input::Proposed(addresses), Input::Settled]),
+        }
+        self.schedule_in(DISCOVER_EVERY_US, Event::Discover { host, life });
+    }
+
+    /// Hands inputs that came together to a node, and does what it wants done.
+    pub(super) fn node_input(&mut self, host: u32, inputs: Vec<Input>) {
+        let now = self.now_at(host);
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        let mut effects = Vec::new();
+        process.node.handle_all(now, inputs, &mut effects);
+        for effect in effects {
+            self.perform(host, effect);
+        }
+        self.arm(host);
+    }
+
+    fn perform(&mut self, host: u32, effect: Effect) {
+        match effect {
+            Effect::Respond { id, response } => {
+                let Some(process) = self.nodes[host as usize].as_mut() else { return };
+                match process.replies.remove(&id) {
+                    Some(Reply::Framed { connection, id, key }) => {
+                        self.check_served(host, key, &response);
+                        self.respond(connection, id, &response);
+                    }
+                    Some(Reply::Kept(None)) => {
+                        process.replies.insert(id, Reply::Kept(Some(response)));
+                    }
+                    Some(Reply::Kept(Some(_))) | None => {
+                        self.checker.broken(&format!("{host} answers {id:?} twice or unasked"));
+                    }
+                }
+            }
+            Effect::Call { call, to, mut message, timeout_ms } => {
+                self.tamper(host, &mut message);
+                self.check_sent(host, to, &message.request);
+                self.call(host, call.0, to, message, timeout_ms);
+            }
+            Effect::Datagram { to, bytes } => self.send_datagram(host, to, bytes),
+            Effect::Restore => {
+                let life = self.hosts[host as usize].life;
+                self.schedule_in(RESTORE_US, Event::Restore { host, life });
+            }
+            Effect::State(state) => trace!(self, "{host} is {}", state.as_str()),
+            Effect::Event(event) => self.note_event(host, &event),
+        }
+    }
+
+    /// Brings the next tick of a node forward if it wants to be ticked earlier.
+    fn arm(&mut self, host: u32) {
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        let clock = &self.hosts[host as usize].clock;
+        let due_us = clock.true_us(process.node.next_deadline()).max(self.now_us + TICK_US_MIN);
+        if due_us < process.tick_us {
+            process.tick_us = due_us;
+            let life = self.hosts[host as usize].life;
+            self.schedule(due_us, Event::Tick { host, life });
+        }
+    }
+
+    pub(super) fn tick(&mut self, host: u32, life: u32) {
+        if !self.lives(host, life) {
+            return;
+        }
+        let now_us = self.now_us;
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        if process.tick_us > now_us {
+            return;
+        }
+        process.tick_us = u64::MAX;
+        self.counts.ticks += 1;
+        self.node_input(host, vec![Input::Tick]);
+    }
+
+    /// A call that a node made has ended.
+    pub(super) fn node_answered(
+        &mut self,
+        host: u32,
+        token: Token,
+        result: Result<Response, CallFailure>,
+        elapsed_us: u64,
+    ) {
+        self.node_input(host, vec![Input::Answer { call: CallId(token), result, elapsed_us }]);
+    }
+
+    /// Reads the requests that have come on a connection, and answers them as the server does.
+    pub(super) fn read_requests(&mut self, index: usize, journey: Journey) {
+        let Some(connection) = self.connection(index) else { return };
+        let (from, host) = (connection.ends[0].host, connection.ends[1].host);
+        let known = connection.known;
+        let now = self.now_at(host);
+        let mut requests = Vec::new();
+        let Some(connection) = self.connection(index) else { return };
+        loop {
+            let inbox = &mut connection.ways[0].inbox;
+            match inbox.next(now.mono) {
+                Ok(None) => break,
+                Ok(Some((header, late_ms, Incoming::Small(_)))) => {
+                    requests.push((header, late_ms, inbox.take()));
+                }
+                Ok(Some((header, late_ms, Incoming::Large(message)))) => {
+                    requests.push((header, late_ms, message));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    return self.checker.broken(&format!("a caller sends no frames: {error}"));
+                }
+            }
+        }
+        let mut inputs = Vec::new();
+        let mut touched = Vec::new();
+        for (header, late_ms, bytes) in requests {
+            let late_ms = if self.variant.ignores_lateness() { 0 } else { late_ms };
+            let (sent_ms, timeout_ms) = (u64::from(header.sent_ms), u64::from(header.timeout_ms));
+            let envelope = Envelope { sent_ms, timeout_ms, late_ms, ..known };
+            let short = RequestMessage::peek_get(&bytes).is_some();
+            let message = match RequestMessage::decode_known(bytes, envelope, now.mono) {
+                Ok(message) => message,
+                Err(error) => {
+                    self.checker.broken(&format!("a request does not decode: {error}"));
+                    continue;
+                }
+            };
+            self.counts.late_us_max = self.counts.late_us_max.max(late_ms * 1_000);
+            let key = match &message.request {
+                Request::Get { key } => workload::number_of(key),
+                _ => None,
+            };
+            if let (true, Some(key)) = (short, key) {
+                self.read_at_once(host, index, header.id, key, &envelope);
+                continue;
+            }
+            self.note_request(from, host, &message, journey, &mut touched);
+            let Some(process) = self.nodes[host as usize].as_mut() else { return };
+            process.next_request += 1;
+            let id = RequestId(process.next_request);
+            process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
+            inputs.push(Input::Request { id, message });
+        }
+        if !inputs.is_empty() {
+            self.node_input(host, inputs);
+            self.look_at_keys(host, &touched);
+        }
+    }
+
+    /// Answers a plain read without the state machine.
+    fn read_at_once(
+        &mut self,
+        host: u32,
+        connection: usize,
+        id: u32,
+        key: usize,
+        envelope: &Envelope,
+    ) {
+        let now = self.now_at(host);
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        let response = if envelope.remaining_ms().is_none() {
+            Response::refused(RefusalCode::Expired, "the deadline had passed")
+        } else {
+            let is_final = process.node.misses_are_final();
+            zerocache_core::node::read(&process.store, &self.keys[key], now, is_final)
+        };
+        self.check_served(host, Some(key), &response);
+        self.respond(connection, id, &response);
+    }
+
+    fn check_served(&mut self, host: u32, key: Option<usize>, response: &Response) {
+        if let (Some(key), Response::Found { value, version, remaining_ms, .. }) = (key, response) {
+            let held = Held { key, version: *version, value, remaining_ms: *remaining_ms };
+            self.counts.hits += 1;
+            self.checker.served(host, &held);
+        }
+    }
+
+    fn note_event(&mut self, host: u32, event: &NodeEvent) {
+        match event {
+            NodeEvent::MemberDown(info, _) => {
+                trace!(self, "{host} takes {} out", info.incarnation);
+                self.counts.removals += 1;
+                self.checker.removed(&self.plan, host, info.incarnation);
+            }
+            NodeEvent::MemberForgotten(info) => {
+                trace!(self, "{host} forgets {}", info.incarnation);
+                self.checker.removed(&self.plan, host, info.incarnation);
+            }
+            NodeEvent::WritesDropped { count, .. } => {
+                self.counts.dropped += *count as u64;
+                trace!(self, "{host}: {event:?}");
+            }
+            NodeEvent::WritesRefused { count, .. } => {
+                self.counts.refused += *count as u64;
+                trace!(self, "{host}: {event:?}");
+            }
+            NodeEvent::ClockMoved { dropped, .. } => {
+                self.counts.clocks_moved += 1;
+                trace!(self, "{host}: {event:?}");
+                if *dropped > 0 {
+                    self.checker.began_again(host);
+                }
+            }
+            NodeEvent::WasOutdated { .. } => {
+                self.counts.outdated += 1;
+                trace!(self, "{host}: {event:?}");
+            }
+            other => trace!(self, "{host}: {other:?}"),
+        }
+    }
+
+    /// A node begins to leave.
+    pub(super) fn leave(&mut self, host: u32) {
+        let now_us = self.now_us;
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        process.left_us = Some(now_us);
+        trace!(self, "{host} leaves");
+        self.node_input(host, vec![Input::Leave]);
+        let life = self.hosts[host as usize].life;
+        self.schedule_in(DRAIN_US, Event::Exit { host, life });
+    }
+
+    /// A node that leaves stops, once its last writes are handed over or the time for that is up.
+    pub(super) fn exit(&mut self, host: u32, life: u32) {
+        if !self.lives(host, life) {
+            return;
+        }
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        let last_us = process.left_us.unwrap_or(0) + DRAIN_US + FLUSH_US_MAX;
+        if !process.node.is_flushed() && self.now_us < last_us {
+            return self.schedule_in(FLUSH_LOOK_US, Event::Exit { host, life });
+        }
+        self.stop(host, false);
+    }
+}
