@@ -150,9 +150,8 @@ impl World {
         for host in self.agreeing() {
             let now = self.now_at(host as u32);
             let entry = self.nodes[host].as_ref()?.store.peek(key, now);
-            holders.extend(entry.map(|entry| {
-                (host, entry.version, entry.expires.since_ms(now.mono))
-            }));
+            holders
+                .extend(entry.map(|entry| (host, entry.version, entry.expires.since_ms(now.mono))));
         }
         let (first, version, _) = *holders.first()?;
         if let Some((other, theirs, _)) = holders.iter().find(|(_, theirs, _)| *theirs != version) {
