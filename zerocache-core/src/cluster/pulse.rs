@@ -103,6 +103,12 @@ impl Pulse {
         self.answering.get_or_insert(now);
     }
 
+    /// Whether it answers on the connection, while it is out.
+    #[must_use]
+    pub fn is_answering(&self) -> bool {
+        self.answering.is_some()
+    }
+
     /// A call to it failed.
     pub fn failed(&mut self) {
         self.answering = None;

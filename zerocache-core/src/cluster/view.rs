@@ -85,6 +85,8 @@ pub struct Member {
     pub pulse: Pulse,
     /// When it is asked next whether it lives.
     pub next_ping: Instant,
+    /// When it was asked last.
+    pub last_ping: Instant,
     /// When the whole handshake was last done, to learn of the members that it knows.
     pub last_hello: Instant,
     /// Whole handshakes done since the set of reachable nodes last changed here.
@@ -100,6 +102,14 @@ pub struct Member {
 }
 
 impl Member {
+    /// Whether it can be asked: it answers, even if it has to prove itself before it is back in the
+    /// rotation.
+    #[must_use]
+    pub fn may_be_asked(&self) -> bool {
+        self.info.state != NodeState::Leaving
+            && (self.reach == Reach::Reachable || self.pulse.is_answering())
+    }
+
     /// Whether writes go to it.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
@@ -236,6 +246,7 @@ impl View {
                 is_told: false,
                 pulse: Pulse::default(),
                 next_ping: now,
+                last_ping: now,
                 last_hello: now,
                 greetings: 0,
                 missed: Missed::default(),

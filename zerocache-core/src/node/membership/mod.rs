@@ -30,8 +30,11 @@ const ECHOES_MS_MAX: u64 = 30_000;
 /// How often a local peer is asked whether it lives, in milliseconds.
 const PING_LOCAL_MS: u64 = 500;
 
-/// How often a node of another region, or one that does not answer, is asked, in milliseconds.
+/// How often a node of another region is asked, in milliseconds.
 const PING_REMOTE_MS: u64 = 1_000;
+
+/// How often a node that is out is asked when its datagrams pass, in milliseconds.
+const PING_ECHOED_MS: u64 = 200;
 
 /// After this much silence a member is out of this node's rotation, in milliseconds.
 ///
@@ -66,9 +69,9 @@ impl<L: LockFamily> Node<L> {
             }
             if member.next_ping <= now.mono {
                 let local = member.info.region == self.config.info.region;
-                let often = local && member.reach == Reach::Reachable;
-                let wait_ms = if often { PING_LOCAL_MS } else { PING_REMOTE_MS };
+                let wait_ms = if local { PING_LOCAL_MS } else { PING_REMOTE_MS };
                 member.next_ping = now.mono.plus_ms(wait_ms);
+                member.last_ping = now.mono;
                 due.push((id, member.address));
             }
         }
@@ -147,6 +150,10 @@ impl<L: LockFamily> Node<L> {
     ) {
         let Some(member) = self.view.member_mut(id) else { return };
         if member.reach == Reach::Unreachable {
+            // Its datagrams pass again: the connection is not far behind.
+            let soon = member.last_ping.plus_ms(PING_ECHOED_MS);
+            member.next_ping = member.next_ping.min(soon.max(now.mono));
+            self.wake_by(Some(soon));
             self.try_return(now, id, out);
         } else if now.mono.since_ms(member.answered) < ECHOES_MS_MAX {
             member.heard = member.heard.max(sent);
