@@ -64,7 +64,7 @@ pub struct Outcome {
 pub fn run(seed: u64, settings: &Settings) -> Outcome {
     let plan = Plan::of(seed, settings.profile);
     if settings.trace {
-        println!("{plan:#?}");
+        plan.print();
     }
     let checker = Checker::new(settings.expect, settings.profile == Profile::Clocks);
     let world = World::new(plan, settings.variant, checker, settings.trace);

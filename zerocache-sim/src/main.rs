@@ -18,7 +18,7 @@ use zerocache_sim::{Counts, Outcome, Profile, Settings, Variant, replay, run};
 const PIECE: u64 = 8;
 
 /// Most violations that are printed one by one.
-const PRINTED_MAX: usize = 20;
+const PRINTED_MAX: usize = 40;
 
 /// Simulates whole zerocache clusters, with faults, and checks what they promise.
 #[derive(Parser)]

@@ -180,7 +180,7 @@ const MIXED_PERMILLE: u64 = 100;
 
 /// After the healing a run goes on for so long: the time in which regions agree, and some in which
 /// nothing may happen any more.
-pub const AFTER_US: u64 = 16 * SECOND_US;
+pub const AFTER_US: u64 = 18 * SECOND_US;
 
 impl Plan {
     /// The plan of a seed.
@@ -237,6 +237,25 @@ impl Plan {
             end_us: heal_us + AFTER_US,
             nodes,
         }
+    }
+}
+
+impl Plan {
+    /// Prints the plan, one line for each thing.
+    pub(crate) fn print(&self) {
+        for (host, node) in self.nodes.iter().enumerate() {
+            println!("{host}: {node:?}");
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            println!("client {index}, {}: {client:?}", self.nodes.len() + index);
+        }
+        for fault in &self.faults {
+            println!("{fault:?}");
+        }
+        let Self { distance_us, workload, seeds, lanes, retention_ms, .. } = self;
+        println!("{distance_us:?} {workload:?}");
+        println!("{seeds} seeds, {lanes} lanes, retention {retention_ms} ms");
+        println!("faults end at {} us, the run at {} us", self.heal_us, self.end_us);
     }
 }
 

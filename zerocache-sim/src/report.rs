@@ -59,6 +59,8 @@ pub struct Counts {
     pub ticks: u64,
     /// The most that a request was late, in microseconds.
     pub late_us_max: u64,
+    /// The longest time after the faults until nodes met that never had, in microseconds.
+    pub met_us_max: u64,
     /// The longest time after the faults in which the nodes of each region agreed, in microseconds.
     pub agreed_in_regions_us_max: u64,
     /// The longest time in which all agreed.
@@ -100,6 +102,7 @@ impl Counts {
             late_us_max,
             agreed_in_regions_us_max,
             agreed_us_max,
+            met_us_max,
             faults,
         } = other;
         self.simulated_us += simulated_us;
@@ -132,6 +135,7 @@ impl Counts {
         self.agreed_in_regions_us_max =
             self.agreed_in_regions_us_max.max(*agreed_in_regions_us_max);
         self.agreed_us_max = self.agreed_us_max.max(*agreed_us_max);
+        self.met_us_max = self.met_us_max.max(*met_us_max);
         for (kind, count) in faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -182,9 +186,10 @@ impl fmt::Display for Counts {
         )?;
         writeln!(
             f,
-            "agreement    within {:.1} s in regions, {:.1} s across",
+            "agreement    within {:.1} s in regions, {:.1} s across, strangers met within {:.1} s",
             self.agreed_in_regions_us_max as f64 / 1e6,
-            self.agreed_us_max as f64 / 1e6
+            self.agreed_us_max as f64 / 1e6,
+            self.met_us_max as f64 / 1e6
         )?;
         let faults: Vec<_> =
             self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();

@@ -15,11 +15,16 @@ pub const DIALLING_MAX: usize = 64;
 /// milliseconds: soon at first, for a node that has just started, and later not so soon, for one that
 /// can be heard but not reached.
 const GREETED_MS: u64 = 250;
-const GREETED_OFTEN_MS: u64 = 5_000;
+const GREETED_OFTEN_MS: u64 = 1_000;
 const GREETED_SOON_MAX: u32 = 4;
 
-/// Longest wait between two tries of an address that does not answer, in milliseconds.
-const BACKOFF_MS_MAX: u64 = 10_000;
+/// Longest wait between two tries of an address that does not answer, in milliseconds: nodes that start
+/// while they are cut off from each other are to meet soon after.
+const BACKOFF_MS_MAX: u64 = 1_000;
+
+/// The same after [`OFTEN_MAX`] failures, two minutes: most likely nobody is there.
+const BACKOFF_MS_LATER: u64 = 5_000;
+const OFTEN_MAX: u32 = 120;
 
 /// How long an address that belongs to this process, or to another cluster, is left alone.
 const REST_MS: u64 = 30_000;
@@ -28,7 +33,7 @@ const REST_MS: u64 = 30_000;
 const FAILING_MIN: u32 = 2;
 
 /// An address that failed so often is dropped; whoever proposed it can do so again.
-const FAILURES_MAX: u32 = 60;
+const FAILURES_MAX: u32 = 240;
 
 /// An address at which a node may stand.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +126,9 @@ impl Candidates {
         candidate.last_failure = now;
         candidate.fresh = false;
         candidate.dialling = false;
-        let backoff_ms = (250u64 << candidate.failures.min(8)).min(BACKOFF_MS_MAX);
+        let often = candidate.failures < OFTEN_MAX;
+        let most_ms = if often { BACKOFF_MS_MAX } else { BACKOFF_MS_LATER };
+        let backoff_ms = (250u64 << candidate.failures.min(8)).min(most_ms);
         candidate.next_dial = now.plus_ms(backoff_ms);
         if candidate.failures >= FAILURES_MAX {
             self.waiting.remove(&address);
@@ -206,6 +213,6 @@ mod tests {
                 candidates.failed(address, at(ms));
             }
         }
-        assert!((10..20).contains(&dials), "{dials} dials in a minute");
+        assert!((50..70).contains(&dials), "{dials} dials in a minute");
     }
 }

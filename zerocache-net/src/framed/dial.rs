@@ -10,7 +10,7 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
     node::CallFailure,
@@ -50,6 +50,10 @@ pub(super) struct Framed {
     pub(super) peer: Hello,
 }
 
+/// After this long without an answer another try to connect begins beside the first: longer than any
+/// round trip, shorter than the second after which the system sends again.
+const CONNECT_AGAIN: Duration = Duration::from_millis(300);
+
 /// How long the handshake on a connection may take: the far side of the world answers in a third of it,
 /// and whoever waits has a bound of its own.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,7 +67,7 @@ pub(super) async fn dial(
     hello: RequestMessage,
     timeout: Duration,
 ) -> Result<Dialled, CallFailure> {
-    let connected = tokio::time::timeout(timeout, TcpStream::connect(to)).await;
+    let connected = tokio::time::timeout(timeout, connect(to)).await;
     let stream = match connected {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -78,6 +82,20 @@ pub(super) async fn dial(
         tracing::debug!(%to, %error, "no handshake");
         CallFailure::NotSent
     })
+}
+
+/// Connects, and tries again beside that while nothing is heard: whoever lost the first packet of a
+/// connection would wait for a second, whatever the state of the line is by then.
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let mut tries = JoinSet::new();
+    loop {
+        tries.spawn(TcpStream::connect(to));
+        tokio::select! {
+            // Dropping the set ends the other tries.
+            Some(tried) = tries.join_next() => return tried.map_err(io::Error::other)?,
+            () = tokio::time::sleep(CONNECT_AGAIN) => {}
+        }
+    }
 }
 
 async fn upgrade(

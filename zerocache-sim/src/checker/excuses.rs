@@ -1,6 +1,8 @@
 //! When a node may take another one out: the contract excludes it for pauses up to a second and for
 //! little loss, not for everything at once.
 
+use zerocache_core::wire::features;
+
 use super::Expect;
 use crate::{
     clock::SECOND_US,
@@ -36,6 +38,11 @@ enum Weight {
 
 /// Whether a node has a reason to take another one out.
 pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64, expect: Expect) -> bool {
+    let has_datagrams = |host: u32| {
+        let node = plan.nodes.get(host as usize);
+        expect.datagrams && node.is_some_and(|node| node.features & features::DATAGRAMS != 0)
+    };
+    let datagrams = has_datagrams(host) && has_datagrams(peer);
     let mut some = 0;
     for planned in &plan.faults {
         let Planned { at_us, until_us, fault } = planned;
@@ -48,7 +55,7 @@ pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64, expect:
         if now_us < *at_us || now_us > until_us + after_us {
             continue;
         }
-        match weight(planned, (host, peer), expect) {
+        match weight(planned, (host, peer), datagrams) {
             Weight::Full => return true,
             Weight::Some => some += 1,
             Weight::None => {}
@@ -57,13 +64,13 @@ pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64, expect:
     some >= 2
 }
 
-fn weight(planned: &Planned, pair: (u32, u32), expect: Expect) -> Weight {
+fn weight(planned: &Planned, pair: (u32, u32), datagrams: bool) -> Weight {
     let concerns = |host: u32| host == pair.0 || host == pair.1;
     let long = planned.until_us - planned.at_us > PAUSE_US;
     match &planned.fault {
         Fault::Cut(area) if covers(area, pair) => Weight::Full,
         Fault::Weather { area, loss_permille, delay_us, jitter_us } if covers(area, pair) => {
-            let most = if expect.datagrams { LOSS_PERMILLE_DATAGRAMS } else { LOSS_PERMILLE };
+            let most = if datagrams { LOSS_PERMILLE_DATAGRAMS } else { LOSS_PERMILLE };
             let slow = delay_us + jitter_us > DELAY_US;
             if *loss_permille > most || slow { Weight::Full } else { Weight::Some }
         }

@@ -1,6 +1,6 @@
 //! Who is there: nobody is taken out without a reason, and at the end everybody is known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerocache_core::version::Incarnation;
 
@@ -19,18 +19,29 @@ impl Checker {
         self.violate(Rule::Removal, format!("{host} takes {peer} out without a reason"));
     }
 
-    /// Whom a node reaches at the end, of those who live.
+    /// Whom a node reaches, and of whom it knows, at the end. It reaches those of its own region, and
+    /// some of each other one; it knows of all who live, and reaches nobody else.
     pub(crate) fn view(
         &mut self,
-        host: u32,
+        (host, region): (u32, usize),
         reached: &BTreeSet<Incarnation>,
-        living: &BTreeSet<Incarnation>,
+        known: &BTreeSet<Incarnation>,
+        living: &BTreeMap<Incarnation, usize>,
     ) {
-        if reached != living {
-            let name = |id: &Incarnation| self.processes.get(id).copied();
-            let missing: Vec<_> = living.difference(reached).map(name).collect();
-            let ghosts: Vec<_> = reached.difference(living).map(name).collect();
-            let text = format!("{host} does not reach {missing:?}, and reaches {ghosts:?}");
+        let name = |id: &Incarnation| self.processes.get(id).copied();
+        let ghosts = reached.iter().filter(|id| !living.contains_key(id));
+        let ghosts: Vec<_> = ghosts.map(name).collect();
+        let unknown = living.keys().filter(|id| !known.contains(id));
+        let unknown: Vec<_> = unknown.map(name).collect();
+        let reaches = |of: usize| reached.iter().any(|id| living.get(id) == Some(&of));
+        let missing = living
+            .iter()
+            .filter(|(id, of)| if **of == region { !reached.contains(id) } else { !reaches(**of) });
+        let missing: Vec<_> = missing.map(|(id, _)| name(id)).collect();
+        if !(ghosts.is_empty() && unknown.is_empty() && missing.is_empty()) {
+            let text = format!(
+                "{host} does not know {unknown:?}, does not reach {missing:?}, and reaches {ghosts:?}"
+            );
             self.violate(Rule::View, text);
         }
     }

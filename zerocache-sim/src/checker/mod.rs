@@ -249,6 +249,11 @@ impl Checker {
         self.floors.insert(host, vec![None; keys]);
     }
 
+    /// On which host a process is or was.
+    pub(crate) fn host_of(&self, incarnation: Incarnation) -> Option<u32> {
+        self.processes.get(&incarnation).copied()
+    }
+
     /// A process dropped what it had stamped ahead of the others: what it knew before counts no more.
     pub(crate) fn began_again(&mut self, host: u32) {
         if let Some(floors) = self.floors.get_mut(&host) {

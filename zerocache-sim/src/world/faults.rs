@@ -188,10 +188,8 @@ impl World {
             }
             inputs.push(Input::Restored(part));
         }
-        let memory = kept.map(|kept| Memory {
-            away_ms: (self.now_us - kept.at_us) / 1_000,
-            ..kept.memory
-        });
+        let memory =
+            kept.map(|kept| Memory { away_ms: (self.now_us - kept.at_us) / 1_000, ..kept.memory });
         trace!(self, "{host} finds what it knew");
         self.counts.restored += 1;
         inputs.push(Input::RestoreEnded(memory));

@@ -12,6 +12,9 @@ const REGION_US_MAX: u64 = 3 * SECOND_US;
 /// All nodes have what any of them had within this time: ten seconds, and one for the clocks.
 const ALL_US_MAX: u64 = 11 * SECOND_US;
 
+/// Nodes that were kept from meeting each other from their start on do so within this time.
+const MEET_US_MAX: u64 = 13 * SECOND_US;
+
 /// So long before the end nothing is copied any more, in microseconds.
 const QUIET_US: u64 = 3 * SECOND_US;
 
@@ -23,7 +26,10 @@ const RETENTION_MARGIN_MS: u64 = 5_000;
 
 /// What there was when all faults were over, and what became of it.
 pub(super) struct Healing {
+    /// When the last fault was over, and all nodes had met each other once.
     began_us: u64,
+    /// Whether nodes live that never met.
+    has_strangers: bool,
     /// The highest version of each key, by region.
     had: Vec<Vec<Option<Version>>>,
     agreed_in_regions: bool,
@@ -43,6 +49,15 @@ impl World {
             Some(healing) => healing,
             None => self.begin_healing(),
         };
+        if healing.has_strangers {
+            let after_us = now_us - self.plan.heal_us;
+            healing.has_strangers = self.has_strangers();
+            healing.began_us = now_us;
+            self.counts.met_us_max = self.counts.met_us_max.max(after_us);
+            if after_us > MEET_US_MAX {
+                self.checker.violate(Rule::View, "nodes that never met still do not");
+            }
+        }
         let since_us = now_us - healing.began_us;
         if !healing.agreed_in_regions {
             match self.first_lacking(|region, key| healing.had[region][key]) {
@@ -87,14 +102,29 @@ impl World {
     fn begin_healing(&self) -> Healing {
         let regions = self.plan.distance_us.len();
         let mut had = vec![vec![None; self.keys.len()]; regions];
-        for (host, plan) in self.plan.nodes.iter().enumerate() {
+        for host in self.agreeing() {
             let Some(process) = self.nodes[host].as_ref() else { continue };
-            for (known, key) in had[plan.region].iter_mut().zip(&self.keys) {
+            for (known, key) in had[self.plan.nodes[host].region].iter_mut().zip(&self.keys) {
                 *known = (*known).max(process.store.version(key.hash()));
             }
         }
         let (agreed_in_regions, agreed) = (false, false);
-        Healing { began_us: self.now_us, had, agreed_in_regions, agreed, copied: None }
+        let has_strangers = self.has_strangers();
+        let began_us = self.now_us;
+        Healing { began_us, had, has_strangers, agreed_in_regions, agreed, copied: None }
+    }
+
+    /// Whether a node does not know another one.
+    fn has_strangers(&self) -> bool {
+        let living = self.nodes.iter().flatten().count();
+        let hosts = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
+        let mut known = hosts.filter_map(|host| {
+            let process = self.nodes[host].as_ref()?;
+            let snapshot = process.node.snapshot(self.now_at(host as u32));
+            let lives = |id| self.nodes.iter().flatten().any(|other| other.incarnation == id);
+            Some(snapshot.nodes.iter().filter(|node| lives(node.id)).count())
+        });
+        known.any(|known| known < living)
     }
 
     /// Nodes that take part in repair.
@@ -150,9 +180,8 @@ impl World {
         for host in self.agreeing() {
             let now = self.now_at(host as u32);
             let entry = self.nodes[host].as_ref()?.store.peek(key, now);
-            holders.extend(entry.map(|entry| {
-                (host, entry.version, entry.expires.since_ms(now.mono))
-            }));
+            holders
+                .extend(entry.map(|entry| (host, entry.version, entry.expires.since_ms(now.mono))));
         }
         let (first, version, _) = *holders.first()?;
         if let Some((other, theirs, _)) = holders.iter().find(|(_, theirs, _)| *theirs != version) {
@@ -167,7 +196,10 @@ impl World {
         let evicts = self.plan.nodes.iter().any(|node| node.entries_max < u64::MAX)
             || self.plan.workload.value_bytes_max > 4_000;
         let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
-        let lacks = |host: &usize| holders.iter().all(|(holder, ..)| holder != host);
+        // Outside of the window of repair absence means nothing.
+        let lacks = |host: &usize| {
+            holders.iter().all(|(holder, ..)| holder != host) && !self.is_forgotten(*host, version)
+        };
         let lacking = self.agreeing().find(lacks);
         let lacking = lacking.filter(|_| !evicts && least_ms > LIFE_MS);
         lacking.map(|host| format!("{first} holds {version} for {least_ms} ms, {host} does not"))

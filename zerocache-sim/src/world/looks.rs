@@ -93,7 +93,6 @@ impl World {
             }
             Request::Delete { key, .. } => touched.extend(number_of(key)),
             Request::Replicate(shipments) => {
-                self.counts.shipped += shipments.len() as u64;
                 for shipment in shipments {
                     touched.extend(number_of(&shipment.record.key));
                     self.note_record((from, host), &shipment.record, journey);
@@ -127,6 +126,7 @@ impl World {
         let (Request::Replicate(shipments), Some(to)) = (request, hosts::at(to)) else { return };
         let region = |host: u32| self.plan.nodes.get(host as usize).map(|node| node.region);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        self.counts.shipped += shipments.len() as u64;
         let crosses = region(host) != region(to);
         for shipment in shipments {
             let is_principal = shipment.record.version.incarnation() == process.incarnation;

@@ -181,6 +181,9 @@ impl World {
             Effect::Call { call, to, mut message, timeout_ms } => {
                 self.tamper(host, &mut message);
                 self.check_sent(host, to, &message.request);
+                if let Some(what) = repair_question(&message.request) {
+                    trace!(self, "{host} asks {to} {what}");
+                }
                 self.call(host, call.0, to, message, timeout_ms);
             }
             Effect::Datagram { to, bytes } => self.send_datagram(host, to, bytes),
@@ -321,13 +324,19 @@ impl World {
 
     fn note_event(&mut self, host: u32, event: &NodeEvent) {
         match event {
+            NodeEvent::MemberUp(info, _) => {
+                let peer = self.checker.host_of(info.incarnation);
+                trace!(self, "{host} reaches {peer:?}");
+            }
             NodeEvent::MemberDown(info, _) => {
-                trace!(self, "{host} takes {} out", info.incarnation);
+                let peer = self.checker.host_of(info.incarnation);
+                trace!(self, "{host} takes {peer:?} out");
                 self.counts.removals += 1;
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
             NodeEvent::MemberForgotten(info) => {
-                trace!(self, "{host} forgets {}", info.incarnation);
+                let peer = self.checker.host_of(info.incarnation);
+                trace!(self, "{host} forgets {peer:?}");
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
             NodeEvent::WritesDropped { count, .. } => {
@@ -375,5 +384,17 @@ impl World {
             return self.schedule_in(FLUSH_LOOK_US, Event::Exit { host, life });
         }
         self.stop(host, false);
+    }
+}
+
+/// What a node asks for repair, for the event log.
+fn repair_question(request: &Request) -> Option<String> {
+    match request {
+        Request::Sums { window, grain, .. } => Some(format!("for sums {grain:?} of {window:?}")),
+        Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
+        Request::VersionsOf(keys) => Some(format!("for the versions of {} keys", keys.len())),
+        Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
+        Request::Copy { part, stretch } => Some(format!("for a copy of {part}, {stretch:?}")),
+        _ => None,
     }
 }

@@ -14,7 +14,7 @@ use zerocache_net::framed::Incoming;
 
 use std::net::SocketAddr;
 
-use super::{Event, Token, World, connection::Journey, hosts};
+use super::{Event, Token, World, connection::Journey, hosts, trace};
 
 /// What a process has of a node that it calls.
 #[derive(Debug)]
@@ -236,6 +236,7 @@ impl World {
         for (token, late_ms, message) in ended {
             let result = self.decode_response(message).map(|response| response.aged(late_ms));
             if let Ok(Response::Records { parcels, .. }) = &result {
+                trace!(self, "{from} sends {host} {} parcels", parcels.len());
                 self.note_parcels((from, host), parcels, journey);
             }
             self.end_call(host, token, result);

@@ -30,8 +30,11 @@ const ECHOES_MS_MAX: u64 = 30_000;
 /// How often a local peer is asked whether it lives, in milliseconds.
 const PING_LOCAL_MS: u64 = 500;
 
-/// How often a node of another region, or one that does not answer, is asked, in milliseconds.
+/// How often a node of another region is asked, in milliseconds.
 const PING_REMOTE_MS: u64 = 1_000;
+
+/// How often a node that is out is asked when its datagrams pass, in milliseconds.
+const PING_ECHOED_MS: u64 = 200;
 
 /// After this much silence a member is out of this node's rotation, in milliseconds.
 ///
@@ -66,9 +69,9 @@ impl<L: LockFamily> Node<L> {
             }
             if member.next_ping <= now.mono {
                 let local = member.info.region == self.config.info.region;
-                let often = local && member.reach == Reach::Reachable;
-                let wait_ms = if often { PING_LOCAL_MS } else { PING_REMOTE_MS };
+                let wait_ms = if local { PING_LOCAL_MS } else { PING_REMOTE_MS };
                 member.next_ping = now.mono.plus_ms(wait_ms);
+                member.last_ping = now.mono;
                 due.push((id, member.address));
             }
         }
@@ -113,7 +116,7 @@ impl<L: LockFamily> Node<L> {
     ) {
         let Some(member) = self.view.member_mut(id) else { return };
         let before = core::mem::replace(&mut member.info.state, state);
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         let Some(member) = self.view.member_mut(id) else { return };
         if state == NodeState::Leaving && before != NodeState::Leaving {
             out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
@@ -147,6 +150,10 @@ impl<L: LockFamily> Node<L> {
     ) {
         let Some(member) = self.view.member_mut(id) else { return };
         if member.reach == Reach::Unreachable {
+            // Its datagrams pass again: the connection is not far behind.
+            let soon = member.last_ping.plus_ms(PING_ECHOED_MS);
+            member.next_ping = member.next_ping.min(soon.max(now.mono));
+            self.wake_by(Some(soon));
             self.try_return(now, id, out);
         } else if now.mono.since_ms(member.answered) < ECHOES_MS_MAX {
             member.heard = member.heard.max(sent);
@@ -166,7 +173,7 @@ impl<L: LockFamily> Node<L> {
         let event = Event::MemberUp(member.info.clone(), member.address);
         out.push(Effect::Event(event));
         self.outboxes.entry(id).or_default();
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         self.partner_up(now, id);
         self.ask_around(now);
         self.ranking.update(&self.view.region_latencies(&self.config.info.region));
@@ -210,7 +217,7 @@ impl<L: LockFamily> Node<L> {
             Ok(Response::Pong { incarnation, state, view, wall_ms }) if incarnation == id => {
                 self.heard(now, id, out);
                 self.note_clock(now, id, wall_ms, elapsed_us);
-                self.pong(now, id, state, view, elapsed_us, out);
+                self.ping_ponged(now, id, state, view, elapsed_us, out);
             }
             Ok(Response::Pong { .. }) => self.replaced(now, id, out),
             Ok(Response::Refused(refusal)) => match refusal.code {
@@ -223,7 +230,7 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    fn pong(
+    fn ping_ponged(
         &mut self,
         now: Now,
         id: Incarnation,
@@ -295,7 +302,7 @@ impl<L: LockFamily> Node<L> {
             self.view.propose(*other, now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         self.partner_gone(id);
         self.close_outbox(now, id, out);
     }
@@ -317,7 +324,7 @@ impl<L: LockFamily> Node<L> {
             // Nothing is sent to it any more, what waits for it least of all.
             member.reach = Reach::Unreachable;
         }
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         self.close_outbox(now, id, out);
         self.partner_gone(id);
         self.view.remove(id).map(|member| member.info)

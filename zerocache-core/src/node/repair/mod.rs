@@ -131,7 +131,7 @@ impl<L: LockFamily> Node<L> {
     /// Whether repair works between this node and a member at this moment.
     fn is_partner(&self, member: &Member) -> bool {
         self.config.features & member.features & features::REPAIR != 0
-            && member.takes_writes()
+            && member.may_be_asked()
             && member.info.incarnation != self.config.info.incarnation
     }
 
