@@ -39,7 +39,8 @@ impl HybridClock {
     /// writer, so that no version is given twice.
     pub fn restart_at(&mut self, stamp: u64) {
         self.last = stamp;
-        self.incarnation = Incarnation(xxhash_rust::xxh3::xxh3_64(&self.incarnation.0.to_le_bytes()));
+        self.incarnation =
+            Incarnation(xxhash_rust::xxh3::xxh3_64(&self.incarnation.0.to_le_bytes()));
     }
 
     /// The version of a write made at `wall_ms`.

@@ -22,6 +22,9 @@ const OFF_MS_MAX: i64 = 1_000;
 /// How often a node compares its clock with those of others, in milliseconds.
 const CHECK_EVERY_MS: u64 = 60_000;
 
+/// When another node is met, clocks are compared this soon, in milliseconds.
+const CHECK_SOON_MS: u64 = 1_000;
+
 /// A node that starts stamps by its own clock after this long, whoever has not answered yet, in
 /// milliseconds.
 const SET_MS_MAX: u64 = 3_000;
@@ -103,20 +106,23 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Compares the clock of a running node with those of others, itself included: whoever is with
-    /// the majority stays.
+    /// Compares the clocks soon: there is another one.
+    pub(super) fn check_clock_soon(&mut self, now: Now) {
+        let soon = now.mono.plus_ms(CHECK_SOON_MS);
+        self.clocks.next_check = self.clocks.next_check.min(soon);
+    }
+
+    /// Compares the clock of a running node with those of others, itself included: the one in the
+    /// middle counts, or the lower of two, so that all that know each other come to the same.
     pub(super) fn check_clock(&mut self, now: Now, out: &mut Vec<Effect>) {
         if now.mono < self.clocks.next_check || self.state == NodeState::Warming {
             return;
         }
         self.clocks.next_check = now.mono.plus_ms(CHECK_EVERY_MS);
-        let own = self.clocks.offset_ms;
         let mut ahead = self.others_ahead(true);
-        ahead.push(own);
+        ahead.push(self.clocks.offset_ms);
         ahead.sort_unstable();
-        let (low, high) = (ahead[(ahead.len() - 1) / 2], ahead[ahead.len() / 2]);
-        let nearer = if own.abs_diff(low) <= own.abs_diff(high) { low } else { high };
-        self.move_clock(now, nearer, out);
+        self.move_clock(now, ahead[(ahead.len() - 1) / 2], out);
     }
 
     /// A peer refused a version: perhaps because it is stamped too far ahead. When most do, the clock

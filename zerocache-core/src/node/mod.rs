@@ -445,6 +445,13 @@ impl<L: LockFamily> Node<L> {
         &self.identity
     }
 
+    /// Under which name the node gives versions: its incarnation, or another one since it had to go back
+    /// with its clock.
+    #[must_use]
+    pub fn writer(&self) -> Incarnation {
+        self.clock.last().incarnation()
+    }
+
     /// What the node was told about itself.
     #[must_use]
     pub fn config(&self) -> &NodeConfig {

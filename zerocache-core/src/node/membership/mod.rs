@@ -175,6 +175,7 @@ impl<L: LockFamily> Node<L> {
         self.outboxes.entry(id).or_default();
         self.view.writable_changed(&self.config.info.region);
         self.partner_up(now, id);
+        self.check_clock_soon(now);
         self.ask_around(now);
         self.ranking.update(&self.view.region_latencies(&self.config.info.region));
     }
