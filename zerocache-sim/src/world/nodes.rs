@@ -350,7 +350,7 @@ impl World {
             NodeEvent::ClockMoved { dropped, .. } => {
                 self.counts.clocks_moved += 1;
                 trace!(self, "{host}: {event:?}");
-                if *dropped > 0 {
+                if dropped.is_some() {
                     self.checker.began_again(host);
                 }
             }

@@ -356,6 +356,7 @@ impl<L: LockFamily> Node<L> {
         if self.state != NodeState::Warming {
             return;
         }
+        self.set_clock_early(now, out);
         let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
         if self.come_up(now, out) || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);
