@@ -340,10 +340,11 @@ impl Line {
         self.out.lock().closed
     }
 
-    /// How many bytes the stream took so far.
+    /// How many bytes the stream took so far, and how many wait.
     #[must_use]
-    pub fn accepted(&self) -> u64 {
-        self.out.lock().accepted
+    pub fn taken_and_waiting(&self) -> (u64, usize) {
+        let out = self.out.lock();
+        (out.accepted, out.queued())
     }
 
     /// How many bytes wait.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Who lags by less than this, or by less than this more than its partner, is never outdated, in
-/// milliseconds: three turns of the rounds between regions, which a healthy node may lag.
+/// milliseconds: six turns of the rounds between regions, more than a healthy node lags.
 const LAG_MS_MIN: u64 = 15_000;
 
 /// What is known of another node.

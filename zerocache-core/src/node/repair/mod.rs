@@ -2,7 +2,7 @@
 //!
 //! Each node pulls for itself; nobody pushes. A *round* with one partner compares sums over the versions
 //! of both (`round.rs`), asks for the rows where these differ, and fetches what is newer there. Rounds
-//! run with each local peer every second, and with one node of each other region in turns of five
+//! run with each local peer every second, and with one node of each other region in turns of 2.5
 //! seconds, by one node of this region (`schedule.rs`). What a round brings into a region spreads by
 //! the rounds inside it.
 //!

@@ -15,7 +15,7 @@ use crate::{
 const LOCAL_EVERY_MS: u64 = 1_000;
 
 /// How long a turn of the rounds between regions is, in milliseconds.
-const TURN_MS: u64 = 5_000;
+const TURN_MS: u64 = 2_500;
 
 /// Rounds begin this long after a full second of the cluster's clock, in milliseconds: then the second
 /// before it is old enough to be compared.

@@ -216,22 +216,27 @@ fn decode(message: Bytes, late_ms: u64) -> Ended {
 struct Watch {
     heard: Instant,
     accepted: u64,
-    /// When the stream was last seen to take something.
+    /// How many there will be when all is taken that waited when it was looked at last.
+    expected: u64,
+    /// When the stream was last seen to take a part of what waited: then the other end, or something on the
+    /// way, has taken what came before. What the stream takes whole shows nothing: the system keeps it,
+    /// also for a link that is cut.
     progress: Instant,
     shrunk: bool,
 }
 
 impl Watch {
     fn new(now: Instant) -> Self {
-        Self { heard: now, accepted: 0, progress: now, shrunk: false }
+        Self { heard: now, accepted: 0, expected: 0, progress: now, shrunk: false }
     }
 
     /// Whether the connection is to be closed. Gives buffers back when it is quiet.
     fn is_over(&mut self, connection: &Connection, now: Instant, inbox: &mut Inbox) -> bool {
-        let accepted = connection.line.accepted();
-        if accepted != self.accepted {
-            (self.accepted, self.progress) = (accepted, now);
+        let (accepted, waiting) = connection.line.taken_and_waiting();
+        if (self.accepted + 1..self.expected).contains(&accepted) {
+            self.progress = now;
         }
+        (self.accepted, self.expected) = (accepted, accepted + waiting as u64);
         let quiet_ms = now.since_ms(self.heard.max(self.progress));
         if quiet_ms < QUIET_MS {
             self.shrunk = false;

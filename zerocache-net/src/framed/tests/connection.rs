@@ -225,3 +225,17 @@ fn a_peer_that_never_stops_sending_holds_up_neither_deadlines_nor_writes() {
         driver.abort();
     });
 }
+
+#[test]
+fn a_stream_that_takes_everything_and_brings_nothing_is_given_up() {
+    run(async {
+        // As the system does with a link that is cut: it keeps what is sent.
+        let (connection, _far) = connected(1 << 20);
+        let soon = Duration::from_millis(200);
+        loop {
+            let message = RequestMessage { envelope: Envelope::default(), request: Request::Ping };
+            let Some(ping) = connection.call(message, soon) else { break };
+            assert_eq!(ping.await, Err(CallFailure::NoAnswer));
+        }
+    });
+}
