@@ -199,6 +199,23 @@ impl Net {
         self.cluster[n] = self.setup(n).start();
     }
 
+    /// Ends all nodes at once and starts new ones in their places, which know nothing of the past;
+    /// waits until each knows all.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    pub fn start_over(&mut self) {
+        self.mend_all();
+        for node in &mut self.cluster.nodes {
+            node.kill();
+        }
+        for n in 0..self.len() {
+            self.start_again(n);
+        }
+        self.cluster.wait_until_joined();
+    }
+
     /// Cuts a region off from the others, in both directions.
     pub fn cut_region(&mut self, region: usize) {
         self.cut_off.push(region);

@@ -18,11 +18,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::net::Net;
-use crate::poll::time_until;
+use crate::poll::{pass, time_until};
 use crate::probes::Probes;
 
 /// Keys of which all nodes must hold the same before all keys are compared.
 const SAMPLE: usize = 200;
+
+/// The pause between two looks at the counts of all nodes.
+const LOOK_EVERY: Duration = Duration::from_millis(40);
 
 /// How long it takes from now on until all nodes of `net` that `among` names hold the same for all
 /// of `keys`; none when they do not within `bound`.
@@ -49,6 +52,8 @@ pub fn time_to_agreement(
         counts.all(|count| Some(count) == first)
     };
     let looks_so = time_until(bound, || {
+        // Looking costs the nodes as well.
+        pass(LOOK_EVERY);
         counts_agree() && probes.disagreements(&addresses, &sample).is_empty()
     })?;
     let mut differing = probes.disagreements(&addresses, keys);

@@ -6,6 +6,7 @@ use zerocache_tests::namespace::run_net;
 use zerocache_tests::net::Net;
 use zerocache_tests::probes::Probes;
 use zerocache_tests::reliability::agreement::{self, Fault, Plan};
+use zerocache_tests::reliability::heal::{self, Part};
 
 fn agree(sizes: &[usize], faults: &[Fault], pairs: usize, time: Duration) {
     let mut net = Net::start(sizes);
@@ -23,4 +24,33 @@ fn nodes_agree_on_conflicting_writes_through_short_pauses() {
     run_net("nodes_agree_on_conflicting_writes_through_short_pauses", || {
         agree(&[2, 2], &[Fault::Pause], 300, Duration::from_secs(5));
     });
+}
+
+#[test]
+fn nodes_agree_on_conflicting_writes_through_all_faults() {
+    run_net("nodes_agree_on_conflicting_writes_through_all_faults", || {
+        agree(&[2, 2, 1], &Fault::ALL, 300, Duration::from_secs(12));
+    });
+}
+
+/// Cuts a part off, writes on both sides, joins, and expects agreement.
+fn heals(part: Part) {
+    let mut net = Net::start(&[2, 2]);
+    let probes = Probes::new();
+    let found = heal::measure(&mut net, &probes, part, 0, 1_000, Duration::from_secs(1));
+    if let Part::Node(_) = part {
+        assert!(found.in_region.is_some(), "{found:?}");
+    }
+    assert!(found.took.is_some(), "{found:?}");
+    assert!(found.reached.is_some(), "{found:?}");
+}
+
+#[test]
+fn a_region_that_was_cut_off_agrees_with_the_others_again() {
+    run_net("a_region_that_was_cut_off_agrees_with_the_others_again", || heals(Part::Region(1)));
+}
+
+#[test]
+fn a_node_that_was_cut_off_agrees_with_the_others_again() {
+    run_net("a_node_that_was_cut_off_agrees_with_the_others_again", || heals(Part::Node(1)));
 }

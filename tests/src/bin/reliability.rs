@@ -22,9 +22,9 @@ type Measurement = (&'static str, fn(&Probes));
 const ALL: &[Measurement] = &[
     ("agreement", agreement),
     ("agreement-pauses", agreement_pauses),
-    ("heal-10k", |probes| heal(probes, heal::Part::Region(2), 10_000, 3)),
-    ("heal-100k", |probes| heal(probes, heal::Part::Region(2), 100_000, 2)),
-    ("heal-node", |probes| heal(probes, heal::Part::Node(1), 10_000, 3)),
+    ("heal-10k", |probes| heal(probes, heal::Part::Region(2), 10_000, 5)),
+    ("heal-100k", |probes| heal(probes, heal::Part::Region(2), 100_000, 3)),
+    ("heal-node", |probes| heal(probes, heal::Part::Node(1), 10_000, 5)),
     ("frozen", frozen),
     ("budgets", budgets),
     ("loss-window", loss_window),
@@ -99,6 +99,11 @@ fn ms(time: Option<Duration>) -> String {
     time.map_or_else(|| "never".to_owned(), |time| format!("{} ms", time.as_millis()))
 }
 
+/// A time in milliseconds with two digits.
+fn fine_ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1_000.0)
+}
+
 /// The figures of some repetitions, of which any may have failed.
 fn summary(figures: &[Option<Duration>]) -> String {
     let failed = figures.iter().filter(|figure| figure.is_none()).count();
@@ -156,14 +161,21 @@ fn heal(probes: &Probes, part: heal::Part, count: usize, times: usize) {
     let mut figures = Vec::new();
     for round in 0..times {
         let time = Duration::from_secs(10);
+        if round > 0 {
+            net.start_over();
+        }
         let found = heal::measure(&mut net, probes, part, round, count, time);
         eprintln!("{found:?}");
         figures.push(found);
     }
     let took: Vec<_> = figures.iter().map(|found| found.took).collect();
+    let in_region: Vec<_> = figures.iter().map(|found| found.in_region).collect();
     let reached: Vec<_> = figures.iter().map(|found| found.reached).collect();
     let name = format!("heal {part:?}, {count} keys");
-    let figure = format!("agreement: {}; reached: {}", summary(&took), summary(&reached));
+    let mut figure = format!("agreement: {}; reached: {}", summary(&took), summary(&reached));
+    if let heal::Part::Node(_) = part {
+        figure += &format!("; agreement in its region: {}", summary(&in_region));
+    }
     row(&name, &format!("cut off for 10 s of writes; {times} times"), &figure);
 }
 
@@ -196,12 +208,20 @@ fn budgets(_: &Probes) {
         setup
     });
     let found = budgets::measure(&net, 60_000, Duration::from_secs(20), Duration::from_secs(20));
-    row("budgets", "32 and 16 MiB, 60,000 keys of 1 KiB", &format!("{found:?}"));
+    let figure = format!(
+        "hit ratio {:.4}; {:.0} reads/s, {:.0} writes/s; {:.1} copies/s, of which repair {:?}/s",
+        found.hit_ratio,
+        found.reads_each_second,
+        found.writes_each_second,
+        found.copies_each_second,
+        found.repaired_each_second
+    );
+    row("budgets", "32 and 16 MiB, 60,000 keys of 1 KiB", &figure);
 }
 
 fn loss_window(probes: &Probes) {
     const ROUNDS: usize = 20;
-    let mut net = Net::start(&[3, 2]);
+    let mut net = Net::start_with(&[3, 2], with_bytes("512MiB"));
     let loads = [(10, 10), (1, 0), (64, 0)];
     for (writers, pause_ms) in loads {
         let load = loss_window::Load { writers, pause: Duration::from_millis(pause_ms) };
@@ -215,12 +235,14 @@ fn loss_window(probes: &Probes) {
         let acknowledged: usize = losses.iter().map(|loss| loss.acknowledged).sum();
         let lost: usize = losses.iter().map(|loss| loss.lost).sum();
         let most = losses.iter().map(|loss| loss.lost).max().unwrap_or_default();
-        let windows: Vec<_> = losses.iter().map(|loss| loss.window).collect();
+        let mut windows: Vec<_> = losses.iter().map(|loss| loss.window).collect();
+        windows.sort_unstable();
         let rate = losses.iter().map(|loss| loss.each_second).sum::<u64>() / ROUNDS as u64;
         let how = format!("{ROUNDS} kills, {writers} writers, {rate} writes/s");
         let figure = format!(
-            "{lost} of {acknowledged} lost, most {most} in one kill; window {}",
-            middle_and_most(&windows)
+            "{lost} of {acknowledged} lost, most {most} in one kill; window median {}, most {}",
+            fine_ms(windows[ROUNDS / 2]),
+            fine_ms(windows[ROUNDS - 1])
         );
         row("loss-window", &how, &figure);
     }
@@ -230,8 +252,12 @@ fn detection(_: &Probes) {
     const ROUNDS: usize = 5;
     let mut net = Net::start(&SIZES);
     for death in Death::ALL {
-        let rounds: Vec<_> =
-            (0..ROUNDS).map(|n| detection::measure(&mut net, n % SIZES[0], death)).collect();
+        let mut rounds = Vec::new();
+        for n in 0..ROUNDS {
+            // One that goes down again and again is let in later.
+            net.start_over();
+            rounds.push(detection::measure(&mut net, n % SIZES[0], death));
+        }
         let of = |part: fn(&detection::Detection) -> Option<Duration>| {
             summary(&rounds.iter().map(part).collect::<Vec<_>>())
         };
@@ -276,11 +302,10 @@ fn rolling(probes: &Probes) {
     let found = restarts::rolling(&mut net, probes, 20_000, Duration::from_secs(3));
     let ratios: Vec<_> =
         found.seconds.iter().map(|second| format!("{:.4}", second.ratio())).collect();
-    let others: u64 = found.seconds.iter().map(|second| second.others).sum();
-    let hits: u64 = found.seconds.iter().map(|second| second.hits).sum();
     let figure = format!(
-        "{others} of {} reads without a value; longest gap {:?}; ready {:?}; hit ratio per second {}",
-        hits + others,
+        "{} of {} reads without a value; longest gap {:?}; ready {:?}; hit ratio per second {}",
+        found.others,
+        found.hits + found.others,
         found.longest_gap,
         found.ready,
         ratios.join(" ")

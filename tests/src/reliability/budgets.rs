@@ -27,8 +27,11 @@ pub struct Budgets {
     pub reads_each_second: f64,
     /// Writes of the callers each second.
     pub writes_each_second: f64,
-    /// Records that the nodes took beyond these writes, each second: copies.
+    /// Records that came to the nodes beyond these writes, each second: copies. Below 0 for what was
+    /// still under way in the end.
     pub copies_each_second: f64,
+    /// Of these, what nodes say that repair brought; none when they say nothing of it.
+    pub repaired_each_second: Option<f64>,
 }
 
 /// Reads `count` keys through a client of the first region, whose nodes are too small for them, and
@@ -42,7 +45,15 @@ pub fn measure(net: &Net, count: usize, warm: Duration, time: Duration) -> Budge
     let zipf = Zipf::new(count, SKEW);
     let began = clock::elapsed();
     let since = || clock::elapsed().saturating_sub(began);
-    let records = || net.cluster.nodes.iter().map(|node| node.stat("puts")).sum::<u64>();
+    let total = |name: &str| {
+        let stats = net.cluster.nodes.iter().map(|node| node.http("GET", "/v1/stats", b"").json());
+        stats.map(|stats| stats[name].as_u64()).sum::<Option<u64>>()
+    };
+    // Two callers may write one key at the same moment; one of the writes is outdated somewhere.
+    let records = || {
+        let taken = total("puts").unwrap_or_default() + total("outdated").unwrap_or_default();
+        (taken as f64, total("repair_records").map(|records| records as f64))
+    };
     let work = |seed: u64| {
         let mut random = Random::new(seed);
         let (mut hits, mut misses) = (0_u64, 0_u64);
@@ -60,22 +71,25 @@ pub fn measure(net: &Net, count: usize, warm: Duration, time: Duration) -> Budge
         }
         (hits, misses)
     };
-    let (hits, misses, taken) = std::thread::scope(|threads| {
+    let (hits, misses, taken, repaired) = std::thread::scope(|threads| {
         let work = &work;
         let callers: Vec<_> = (0..CALLERS).map(|seed| threads.spawn(move || work(seed))).collect();
         pass(warm.saturating_sub(since()));
         let before = records();
         let counts = callers.into_iter().map(|caller| caller.join().expect("a caller ends"));
         let (hits, misses) = counts.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1));
-        (hits, misses, records() - before)
+        let after = records();
+        let repaired = after.1.zip(before.1).map(|(after, before)| after - before);
+        (hits, misses, after.0 - before.0, repaired)
     });
     let seconds = time.as_secs_f64();
     let reads = hits + misses;
-    let nodes = net.len() as u64;
+    let written = misses as f64 * net.len() as f64;
     Budgets {
         hit_ratio: hits as f64 / reads.max(1) as f64,
         reads_each_second: reads as f64 / seconds,
         writes_each_second: misses as f64 / seconds,
-        copies_each_second: taken.saturating_sub(misses * nodes) as f64 / seconds,
+        copies_each_second: (taken - written) / seconds,
+        repaired_each_second: repaired.map(|records| records / seconds),
     }
 }

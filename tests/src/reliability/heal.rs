@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use zerocache_net::clock;
 
 use super::time_to_agreement;
 use crate::net::Net;
@@ -36,6 +37,9 @@ pub enum Part {
 pub struct Healing {
     /// Keys that each cut-off node lacked.
     pub keys: usize,
+    /// From the mending until a node that was cut off agreed with its region; none when it did not, and
+    /// for a whole region.
+    pub in_region: Option<Duration>,
     /// From the mending until all nodes agreed; none when they did not.
     pub took: Option<Duration>,
     /// From the mending until a node outside reached one inside again.
@@ -93,13 +97,21 @@ pub fn measure(
     }
     let every: Vec<Bytes> = [outer, inner, shared].concat();
     let net = &*net;
-    let (took, reached) = std::thread::scope(|threads| {
+    let region = net.nodes_of(net.region_of(inside[0]));
+    let mended = clock::elapsed();
+    let since = |_: Duration| clock::elapsed().saturating_sub(mended);
+    let (in_region, took, reached) = std::thread::scope(|threads| {
         let reached =
             threads.spawn(|| time_until(NOTICED_MAX, || reaches(net, outside[0], inside[0])));
-        let took = time_to_agreement(net, &all, probes, &every, AGREEMENT_MAX);
-        (took, reached.join().expect("the watcher ends"))
+        // A region never disagreed with itself: to look for it would only keep its nodes busy.
+        let in_region = match part {
+            Part::Node(_) => time_to_agreement(net, &region, probes, &every, AGREEMENT_MAX),
+            Part::Region(_) => None,
+        };
+        let took = time_to_agreement(net, &all, probes, &every, AGREEMENT_MAX).map(since);
+        (in_region, took, reached.join().expect("the watcher ends"))
     });
-    Healing { keys: count, took, reached }
+    Healing { keys: count, in_region, took, reached }
 }
 
 /// Whether one node has another in its rotation.

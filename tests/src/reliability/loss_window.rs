@@ -33,14 +33,15 @@ pub struct Loss {
     pub acknowledged: usize,
     /// Of these, what no other node has.
     pub lost: usize,
-    /// From the acknowledgement of the first lost write to the kill; zero when none is lost.
+    /// From the acknowledgement of the first lost write to the last acknowledgement of the killed
+    /// node; zero when none is lost.
     pub window: Duration,
     /// Writes each second before the kill.
     pub each_second: u64,
 }
 
 /// Puts node 0 under load, kills it after `time`, and looks for what it acknowledged at all other
-/// nodes. It is started again in the end. Each `round` has keys of its own.
+/// nodes. All are started anew in the end. Each `round` has keys of its own.
 ///
 /// # Panics
 ///
@@ -92,9 +93,10 @@ pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: D
         }
     }
     let first = acknowledged.iter().zip(&lost).filter(|(_, lost)| **lost).map(|((_, at), _)| *at);
-    let window = first.min().map_or(Duration::ZERO, |first| killed.saturating_sub(first));
-    net.start_again(0);
-    net.cluster.wait_until_joined();
+    let last = acknowledged.iter().map(|(_, at)| *at).max().unwrap_or_default();
+    let window = first.min().map_or(Duration::ZERO, |first| last.saturating_sub(first));
+    // What earlier rounds wrote must not push out what this one looks for.
+    net.start_over();
     let seconds = killed.saturating_sub(began).as_secs_f64().max(0.001);
     let each_second = (keys.len() as f64 / seconds) as u64;
     let lost = lost.into_iter().filter(|lost| *lost).count();

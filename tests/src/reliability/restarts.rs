@@ -42,6 +42,10 @@ impl Second {
 pub struct Rolling {
     /// All seconds, in order.
     pub seconds: Vec<Second>,
+    /// Reads with a value, in all.
+    pub hits: u64,
+    /// Reads without one, or without an answer, in all.
+    pub others: u64,
     /// The longest time from a read that failed to the last one that failed after it, with no longer
     /// pause than a tenth of a second between failures.
     pub longest_gap: Duration,
@@ -148,7 +152,11 @@ pub fn rolling(net: &mut Net, probes: &Probes, count: usize, pause: Duration) ->
         others: others.load(Ordering::Relaxed),
     });
     failed.sort_unstable();
-    Rolling { seconds: seconds.collect(), longest_gap: longest_gap(&failed), ready }
+    let total = |which: usize| {
+        counts.iter().map(|second| second[which].load(Ordering::Relaxed)).sum::<u64>()
+    };
+    let (hits, others) = (total(0), total(1));
+    Rolling { seconds: seconds.collect(), hits, others, longest_gap: longest_gap(&failed), ready }
 }
 
 /// The longest stretch of these moments without a pause of more than a tenth of a second.

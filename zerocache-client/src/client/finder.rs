@@ -20,7 +20,10 @@ use zerocache_net::{
     discovery::{Discovery, Event},
 };
 
-use super::engine::{Engine, hello, is_elsewhere, micros_since};
+use super::{
+    engine::{Engine, hello, is_elsewhere, micros_since},
+    watch::Watch,
+};
 
 /// How often it is looked what is due: the granularity of probes.
 const TURN: Duration = Duration::from_millis(50);
@@ -42,6 +45,7 @@ pub(super) async fn run(
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut discovering = true;
     let mut reachable = None;
+    let mut watch = Watch::default();
     loop {
         tokio::select! {
             event = events.recv(), if discovering => match event {
@@ -55,7 +59,8 @@ pub(super) async fn run(
             Some(_) = tasks.join_next() => {}
         }
         let Some(engine) = engine.upgrade() else { return };
-        take_turn(&engine, &mut tasks);
+        watch.keep(&engine);
+        take_turn(&engine, &mut tasks, watch.is_on());
         note_reachability(&engine, &mut reachable);
     }
 }
@@ -104,7 +109,7 @@ fn discovered(engine: &Engine, event: Event) {
 }
 
 /// Starts what is due, and says so when everything that was known at the start has been tried.
-fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
+fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>, watches: bool) {
     let now = clock::mono();
     let (dials, probes, fresh) = {
         let mut directory = engine.directory.lock();
@@ -120,7 +125,7 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
     }
     for (node, address) in probes {
         let engine = Arc::clone(engine);
-        tasks.spawn(async move { probe(&engine, node, address).await });
+        tasks.spawn(async move { probe(&engine, node, address, watches).await });
     }
     let progress = *engine.progress.borrow();
     if progress.settled && !progress.tried && !fresh {
@@ -129,7 +134,7 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
 }
 
 /// Asks who stands at an address, and whom it knows; whether it said so.
-async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
+pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
     let hello = hello(&engine.config.cluster, &engine.config.region);
     let started = clock::elapsed();
     let response = call(engine, address, None, Request::Hello(Box::new(hello))).await;
@@ -144,7 +149,11 @@ async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
                 }
             }
             match hello.node {
-                Some(info) => directory.shook_hands(info, address, now, elapsed_us),
+                Some(info) => {
+                    let id = info.incarnation;
+                    directory.shook_hands(info, address, now, elapsed_us);
+                    directory.has_features(id, hello.features);
+                }
                 None => directory.candidates_mut().failed(address, now),
             }
         }
@@ -163,8 +172,9 @@ async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
     introduced
 }
 
-/// Asks a known node whether it lives; learns its members again when they have changed.
-async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr) {
+/// Asks a known node whether it lives; learns its members again when they have changed, unless the
+/// client `watches` them.
+async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches: bool) {
     let started = clock::elapsed();
     let response = call(engine, address, Some(node), Request::Ping).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
@@ -174,7 +184,7 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr) {
         match response {
             Some(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
                 let changed = directory.probed(node, state, view, now, elapsed_us);
-                new_view = changed.then_some(view);
+                new_view = (changed && !watches).then_some(view);
             }
             Some(Response::Pong { .. }) => directory.replaced(node, now),
             Some(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {

@@ -12,6 +12,7 @@ mod own_writes;
 mod reads;
 mod running;
 mod stats;
+mod watch;
 mod writes;
 
 use std::{

@@ -52,10 +52,10 @@ const FALLBACK_MS: u64 = 5_000;
 /// The pause before a member comes back that went down soon after it had come back, in milliseconds;
 /// doubled with each time, up to [`RELAPSE_DOUBLINGS_MAX`] times.
 const RELAPSE_MS: u64 = 500;
-const RELAPSE_DOUBLINGS_MAX: u32 = 4;
+const RELAPSE_DOUBLINGS_MAX: u32 = 3;
 
 /// A member that stayed up for this long is as good as any other, in milliseconds.
-const STEADY_MS: u64 = 60_000;
+const STEADY_MS: u64 = 20_000;
 
 /// Heartbeats to one member.
 #[derive(Clone, Debug, Default)]
@@ -242,6 +242,6 @@ mod tests {
             up = now;
             now = now.plus_ms(3_000);
         }
-        assert_eq!(waits, [0, 500, 1_000, 2_000, 4_000, 8_000, 8_000]);
+        assert_eq!(waits, [0, 500, 1_000, 2_000, 4_000, 4_000, 4_000]);
     }
 }

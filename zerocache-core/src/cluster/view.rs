@@ -124,6 +124,8 @@ pub struct View {
     candidates: Candidates,
     /// What [`other_regions`](Self::other_regions) says, since the last change.
     regions: Arc<[Arc<str>]>,
+    /// The sum of the hashes of the members to which writes go, since then.
+    reached: u64,
 }
 
 impl View {
@@ -154,7 +156,7 @@ impl View {
     }
 
     /// Every other region with a member to which writes go, as of the last
-    /// [`regions_changed`](Self::regions_changed): writes ask for it, and it seldom changes.
+    /// [`writable_changed`](Self::writable_changed): writes ask for it, and it seldom changes.
     #[must_use]
     pub fn other_regions(&self) -> Arc<[Arc<str>]> {
         Arc::clone(&self.regions)
@@ -162,7 +164,9 @@ impl View {
 
     /// To which members writes go, or where they stand, may have changed. `own` is the observer's
     /// region.
-    pub fn regions_changed(&mut self, own: &str) {
+    pub fn writable_changed(&mut self, own: &str) {
+        let reached = self.members().filter(|m| m.takes_writes()).map(|m| m.info.incarnation);
+        self.reached = reached.fold(0, |sum, id| sum.wrapping_add(hash(id)));
         let writable = self.members().filter(|m| m.takes_writes() && m.info.region != own);
         let regions: BTreeSet<&str> = writable.map(|m| m.info.region.as_str()).collect();
         if !regions.iter().copied().eq(self.regions.iter().map(|region| &**region)) {
@@ -181,12 +185,11 @@ impl View {
         regions
     }
 
-    /// A number that is the same for two nodes that reach the same nodes, themselves included.
+    /// A number that is the same for two nodes that reach the same nodes, themselves included; as of the
+    /// last [`writable_changed`](Self::writable_changed).
     #[must_use]
     pub fn fingerprint(&self, own: Incarnation) -> u64 {
-        let reached = self.members().filter(|m| m.takes_writes()).map(|m| m.info.incarnation);
-        let hash = |id: Incarnation| xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes());
-        reached.chain([own]).fold(0, |sum, id| sum.wrapping_add(hash(id)))
+        self.reached.wrapping_add(hash(own))
     }
 
     /// Notes that a node may stand at `address`, unless a member is known to answer there.
@@ -259,4 +262,8 @@ impl View {
     pub fn remove(&mut self, id: Incarnation) -> Option<Member> {
         self.members.remove(&id)
     }
+}
+
+fn hash(id: Incarnation) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes())
 }

@@ -16,6 +16,7 @@ mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod watchers;
 mod writes;
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
@@ -29,6 +30,7 @@ use self::{
     membership::Acquaintances,
     outbox::Outbox,
     repair::{Asked, Repair},
+    watchers::Watchers,
     writes::Writes,
 };
 pub use self::{
@@ -315,6 +317,7 @@ pub struct Node<L: LockFamily> {
     greeters: Vec<Incarnation>,
     heartbeats: Heartbeats,
     known: Acquaintances,
+    watchers: Watchers,
     outboxes: BTreeMap<Incarnation, Outbox>,
     /// Peers for whom something was queued since the last flush.
     filled: Vec<Incarnation>,
@@ -347,6 +350,7 @@ impl<L: LockFamily> Node<L> {
             greeters: Vec::new(),
             heartbeats: Heartbeats::new(now.mono),
             known: Acquaintances::new(config.info.clone(), now.mono),
+            watchers: Watchers::default(),
             outboxes: BTreeMap::new(),
             filled: Vec::new(),
             writes: Writes::default(),
@@ -381,6 +385,7 @@ impl<L: LockFamily> Node<L> {
         }
         self.flush_filled(now, out);
         self.update_state(now, out);
+        self.answer_watchers(now, out);
     }
 
     fn take_in(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
@@ -484,6 +489,7 @@ impl<L: LockFamily> Node<L> {
             out.push(Effect::Respond { id, response });
         }
         self.wake_by(self.writes.next_deadline());
+        self.wake_by(self.watchers_due());
         self.wake_by(self.view.candidates().next_dial());
     }
 
@@ -522,12 +528,8 @@ impl<L: LockFamily> Node<L> {
             }
             Request::Get { key } => read(&self.store, &key, now, self.misses_are_final),
             Request::Hello(hello) => self.greeted(now, *hello, out),
-            Request::Ping => Response::Pong {
-                incarnation: self.config.info.incarnation,
-                state: self.state,
-                view: self.view.fingerprint(self.config.info.incarnation),
-                wall_ms: now.wall_ms,
-            },
+            Request::Ping => self.pong(now),
+            Request::Watch { view } => return self.watch(now, id, view, timeout_ms, out),
             Request::Goodbye => {
                 self.verify(now, envelope.from);
                 Response::Done

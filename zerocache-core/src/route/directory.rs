@@ -13,7 +13,7 @@ use crate::{
     cluster::{Candidates, Latency, Ranking},
     time::Instant,
     version::Incarnation,
-    wire::{NodeInfo, NodeState},
+    wire::{NodeInfo, NodeState, features},
 };
 
 /// Most nodes that a client knows.
@@ -48,6 +48,8 @@ pub struct Known {
     pub out: bool,
     /// Reads that it answered with a value.
     pub hits: u64,
+    /// Its optional abilities.
+    features: u64,
     /// Whether it stands in the client's own region.
     is_local: bool,
     /// The number of its view when its members were last learned.
@@ -99,6 +101,7 @@ pub struct Directory {
     ranking: Ranking,
     read_turn: usize,
     write_turn: usize,
+    watch_turn: usize,
 }
 
 impl Directory {
@@ -112,6 +115,7 @@ impl Directory {
             ranking: Ranking::default(),
             read_turn: 0,
             write_turn: 0,
+            watch_turn: 0,
         }
     }
 
@@ -181,6 +185,7 @@ impl Directory {
                 latency: Latency::default(),
                 out: false,
                 hits: 0,
+                features: 0,
                 view: None,
                 heard: now,
                 silent_since: None,
@@ -189,6 +194,48 @@ impl Directory {
             self.nodes.insert(id, known);
         }
         self.answered(id, now, Some(elapsed_us));
+    }
+
+    /// A node said that it has these optional abilities.
+    pub fn has_features(&mut self, node: Incarnation, features: u64) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.features = features;
+        }
+    }
+
+    /// A node to ask for changes of the membership: one of the client's own region that is in sync and
+    /// can tell; another one each time. With the number of its view when its members were learned.
+    pub fn next_watched(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr, u64)> {
+        let can = |node: &&Known| {
+            node.is_local && node.is_ready(now) && node.features & features::WATCH != 0
+        };
+        let count = self.nodes().filter(can).count();
+        self.watch_turn = self.watch_turn.wrapping_add(1);
+        let node = self.nodes().filter(can).nth(self.watch_turn.checked_rem(count)?)?;
+        Some((node.info.incarnation, node.address, node.view.unwrap_or(0)))
+    }
+
+    /// Whether a node takes its turn at `now`.
+    #[must_use]
+    pub fn takes_turns(&self, node: Incarnation, now: Instant) -> bool {
+        self.nodes.get(&node).is_some_and(|known| known.in_rotation(now))
+    }
+
+    /// A node that was asked for changes answered with this state and view, after a time that says
+    /// nothing of its distance. Returns whether it reaches other nodes than when its members were last
+    /// learned.
+    pub fn watched(
+        &mut self,
+        node: Incarnation,
+        state: NodeState,
+        view: u64,
+        now: Instant,
+    ) -> bool {
+        let Some(known) = self.nodes.get_mut(&node) else { return false };
+        known.info.state = state;
+        let changed = known.view != Some(view);
+        self.answered(node, now, None);
+        changed
     }
 
     /// A request went to a node.

@@ -33,7 +33,7 @@ pub mod features {
     pub const WATCH: u64 = 1 << 3;
 
     /// All that this release has.
-    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP;
+    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH;
 }
 
 /// Most addresses that a node announces.

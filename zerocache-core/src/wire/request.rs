@@ -127,6 +127,11 @@ pub enum Request {
     },
     /// Passes writes on, between nodes.
     Replicate(Vec<Shipment>),
+    /// Waits until the node reaches other nodes than those for which `view` stands.
+    Watch {
+        /// The number of a view, as the last Pong told it.
+        view: u64,
+    },
     /// Says who exists, where datagrams do not pass.
     Gossip(Bytes),
     /// Sums over what the node knows, to find out where two nodes differ.
@@ -171,6 +176,7 @@ mod kind {
     pub(super) const PUT: u64 = 5;
     pub(super) const DELETE: u64 = 6;
     pub(super) const REPLICATE: u64 = 7;
+    pub(super) const WATCH: u64 = 20;
     pub(super) const GOSSIP: u64 = 21;
     pub(super) const SUMS: u64 = 8;
     pub(super) const ROWS_OF: u64 = 9;
@@ -195,6 +201,7 @@ mod tag {
     pub(super) const ACK: u32 = 21;
     pub(super) const SHIPMENT: u32 = 22;
     pub(super) const GOSSIP: u32 = 40;
+    pub(super) const VIEW: u32 = 41;
     pub(super) const FROM_SECOND: u32 = 23;
     pub(super) const TO_SECOND: u32 = 24;
     pub(super) const GRAIN: u32 = 25;
@@ -218,6 +225,7 @@ impl Request {
             Self::Put { .. } => kind::PUT,
             Self::Delete { .. } => kind::DELETE,
             Self::Replicate(_) => kind::REPLICATE,
+            Self::Watch { .. } => kind::WATCH,
             Self::Gossip(_) => kind::GOSSIP,
             Self::Sums { .. } => kind::SUMS,
             Self::RowsOf(_) => kind::ROWS_OF,
@@ -237,6 +245,7 @@ impl Request {
             }
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
+            Self::Watch { .. } => 0,
             Self::Get { key } | Self::Delete { key, .. } => key.as_bytes().len(),
             Self::Ping | Self::Goodbye | Self::Copy { .. } => 0,
             Self::Sums { grain: Grain::Blocks, .. } => 32,
@@ -266,6 +275,7 @@ impl Request {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::ACK, ack.to_number());
             }
+            Self::Watch { view } => out.number(tag::VIEW, *view),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Replicate(shipments) => {
                 for shipment in shipments {
@@ -434,6 +444,7 @@ struct Body {
     ack: Ack,
     shipments: Vec<Shipment>,
     gossip: Bytes,
+    view: u64,
     window: Window,
     grain: u64,
     places: Vec<u64>,
@@ -460,6 +471,7 @@ impl Body {
             tag::SHIPMENT if self.shipments.len() < SHIPMENTS_MAX => {
                 self.shipments.push(Shipment::read(field.reader(), now)?);
             }
+            tag::VIEW => self.view = field.number()?,
             tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
             tag::SHIPMENT => return Err(DecodeError::TooMany(field.tag)),
             tag::FROM_SECOND => self.window.from = field.number()?,
@@ -502,6 +514,7 @@ impl Body {
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.shipments),
+            kind::WATCH => Request::Watch { view: self.view },
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::SUMS => Request::Sums {
                 window: self.window,

@@ -130,6 +130,7 @@ pub(super) struct StatsBody {
     datagrams_forged: u64,
     datagrams_stale: u64,
     datagrams_unsent: u64,
+    watchers: usize,
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
@@ -185,5 +186,6 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         datagrams_forged: datagrams.forged,
         datagrams_stale: datagrams.stale,
         datagrams_unsent,
+        watchers: api.runtime.watchers(),
     })
 }

@@ -300,6 +300,11 @@ impl Runtime {
         self.node.lock().snapshot(clock::now())
     }
 
+    /// How many wait for a change of the membership.
+    pub fn watchers(&self) -> usize {
+        self.node.lock().watchers()
+    }
+
     /// What became of datagrams, and how many could not be sent.
     pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
         let unsent = self.datagrams.get().map_or(0, |datagrams| datagrams.unsent());

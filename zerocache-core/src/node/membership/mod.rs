@@ -116,7 +116,7 @@ impl<L: LockFamily> Node<L> {
     ) {
         let Some(member) = self.view.member_mut(id) else { return };
         let before = core::mem::replace(&mut member.info.state, state);
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         let Some(member) = self.view.member_mut(id) else { return };
         if state == NodeState::Leaving && before != NodeState::Leaving {
             out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
@@ -173,7 +173,7 @@ impl<L: LockFamily> Node<L> {
         let event = Event::MemberUp(member.info.clone(), member.address);
         out.push(Effect::Event(event));
         self.outboxes.entry(id).or_default();
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         self.partner_up(now, id);
         self.ask_around(now);
         self.ranking.update(&self.view.region_latencies(&self.config.info.region));
@@ -217,7 +217,7 @@ impl<L: LockFamily> Node<L> {
             Ok(Response::Pong { incarnation, state, view, wall_ms }) if incarnation == id => {
                 self.heard(now, id, out);
                 self.note_clock(now, id, wall_ms, elapsed_us);
-                self.pong(now, id, state, view, elapsed_us, out);
+                self.ping_ponged(now, id, state, view, elapsed_us, out);
             }
             Ok(Response::Pong { .. }) => self.replaced(now, id, out),
             Ok(Response::Refused(refusal)) => match refusal.code {
@@ -230,7 +230,7 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    fn pong(
+    fn ping_ponged(
         &mut self,
         now: Now,
         id: Incarnation,
@@ -302,7 +302,7 @@ impl<L: LockFamily> Node<L> {
             self.view.propose(*other, now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         self.partner_gone(id);
         self.close_outbox(now, id, out);
     }
@@ -324,7 +324,7 @@ impl<L: LockFamily> Node<L> {
             // Nothing is sent to it any more, what waits for it least of all.
             member.reach = Reach::Unreachable;
         }
-        self.view.regions_changed(&self.config.info.region);
+        self.view.writable_changed(&self.config.info.region);
         self.close_outbox(now, id, out);
         self.partner_gone(id);
         self.view.remove(id).map(|member| member.info)

@@ -116,3 +116,65 @@ fn a_leaving_node_does_not_call_its_misses_final() {
     let missed = read(&node.store, &key("k"), network.now(), node.misses_are_final());
     assert_eq!(missed, Response::NotFound { warming: true });
 }
+
+fn watch(network: &mut Network, n: u64, id: u64, view: u64) {
+    let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
+    let message = RequestMessage { envelope, request: Request::Watch { view } };
+    network.input(address(n), Input::Request { id: RequestId(id), message });
+}
+
+fn told(network: &Network, id: u64) -> Option<u64> {
+    match network.answers.get(&RequestId(id))? {
+        Response::Pong { view, .. } => Some(*view),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_watches_is_told_when_the_view_changes_and_not_before() {
+    let mut network = Network::six();
+    const FIRST: u64 = 1 << 50;
+    watch(&mut network, 1, FIRST, 0);
+    let view = told(&network, FIRST).expect("it knew nothing");
+    watch(&mut network, 1, FIRST + 1, view);
+    network.run(9_000);
+    assert_eq!(told(&network, FIRST + 1), None);
+    network.run(1_100);
+    assert_eq!(told(&network, FIRST + 1), Some(view), "nothing changed for ten seconds");
+    watch(&mut network, 1, FIRST + 2, view);
+    network.frozen.insert(address(3));
+    network.run_until(2_700, |network| told(network, FIRST + 2).is_some());
+    let without = told(&network, FIRST + 2).expect("a view");
+    assert!(without != view && !network.members(1).contains(&3));
+    watch(&mut network, 1, FIRST + 3, without);
+    network.frozen.clear();
+    network.run_until(2_000, |network| told(network, FIRST + 3) == Some(view));
+    // A node that leaves tells those who ask it.
+    watch(&mut network, 1, FIRST + 4, view);
+    network.input(address(1), Input::Leave);
+    assert!(told(&network, FIRST + 4).is_some());
+    watch(&mut network, 1, FIRST + 5, view);
+    assert!(told(&network, FIRST + 5).is_some());
+}
+
+#[test]
+fn what_is_kept_of_the_view_is_what_it_is() {
+    let mut network = Network::six();
+    network.frozen.insert(address(3));
+    network.input(address(2), Input::Leave);
+    for _ in 0..400 {
+        network.run(10);
+        for node in network.nodes.values_mut() {
+            let own = node.config.info.clone();
+            let kept = (node.view.other_regions(), node.view.fingerprint(own.incarnation));
+            node.view.writable_changed(&own.region);
+            assert_eq!(
+                kept,
+                (node.view.other_regions(), node.view.fingerprint(own.incarnation)),
+                "node {} at {} ms",
+                own.incarnation,
+                network.now_ms
+            );
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Learns of changes of the membership from one node, which answers when there are any.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::task::JoinHandle;
+use zerocache_core::{
+    time::Instant,
+    version::Incarnation,
+    wire::{Request, Response},
+};
+use zerocache_net::clock;
+
+use super::{engine::Engine, finder::shake_hands};
+
+/// How long an answer may take, in milliseconds: a node waits 10 s for a change.
+const WATCH_TIMEOUT_MS: u64 = 11_000;
+
+/// The pause after a node did not answer, and between two answers of one, in milliseconds: a view that
+/// changes all the time is learned this often.
+const PAUSE_MS: u64 = 250;
+
+/// The watch over the membership at one node after the other.
+#[derive(Default)]
+pub(super) struct Watch {
+    node: Option<(Incarnation, JoinHandle<()>)>,
+    /// Whether the node has answered once.
+    answers: Arc<AtomicBool>,
+    rests_until: Instant,
+}
+
+impl Watch {
+    /// Whether changes are told, so that nobody else need be asked for them.
+    pub(super) fn is_on(&self) -> bool {
+        let runs = self.node.as_ref().is_some_and(|(_, task)| !task.is_finished());
+        runs && self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Sees to it that a node is asked, if one can tell; another one when that one fails.
+    pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
+        let now = clock::mono();
+        let mut directory = engine.directory.lock();
+        if let Some((node, task)) = &self.node {
+            if !task.is_finished() && directory.takes_turns(*node, now) {
+                return;
+            }
+            task.abort();
+            self.node = None;
+            self.rests_until = now.plus_ms(PAUSE_MS);
+        }
+        if now < self.rests_until {
+            return;
+        }
+        if let Some((node, address, view)) = directory.next_watched(now) {
+            self.answers = Arc::default();
+            let answers = Arc::clone(&self.answers);
+            let task = watch(Arc::downgrade(engine), node, address, view, answers);
+            self.node = Some((node, tokio::spawn(task)));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.node {
+            task.abort();
+        }
+    }
+}
+
+/// Asks one node until it fails. Nothing of the engine is held while it waits, so that the client can
+/// end.
+async fn watch(
+    engine: Weak<Engine>,
+    node: Incarnation,
+    address: SocketAddr,
+    mut known: u64,
+    answers: Arc<AtomicBool>,
+) {
+    loop {
+        let Some((transport, message)) = engine.upgrade().map(|engine| {
+            let message =
+                engine.message(Request::Watch { view: known }, Some(node), WATCH_TIMEOUT_MS);
+            (Arc::clone(&engine.transport), message)
+        }) else {
+            return;
+        };
+        let timeout = Duration::from_millis(WATCH_TIMEOUT_MS);
+        let response = transport.call(address, message, timeout).await;
+        drop(transport);
+        let Some(engine) = engine.upgrade() else { return };
+        let Ok(Response::Pong { incarnation, state, view, .. }) = response else { return };
+        if incarnation != node {
+            return;
+        }
+        let changed = engine.directory.lock().watched(node, state, view, clock::mono());
+        engine.changed(|_| {});
+        if changed {
+            if !shake_hands(&engine, address).await {
+                return;
+            }
+            engine.directory.lock().learned(node, view);
+        }
+        known = view;
+        answers.store(true, Ordering::Relaxed);
+        drop(engine);
+        tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
+    }
+}

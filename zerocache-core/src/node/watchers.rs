@@ -1,0 +1,106 @@
+//! Those who wait until the nodes that this one reaches are others.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{Effect, Node, RequestId};
+use crate::{
+    store::LockFamily,
+    time::{Instant, Now},
+    wire::{NodeState, RefusalCode, Response},
+};
+
+/// Most who wait; more are refused.
+const WATCHERS_MAX: usize = 16_384;
+
+/// Longest wait, in milliseconds: then the answer says that nothing changed.
+const WAIT_MS_MAX: u64 = 10_000;
+
+/// An answer leaves this long before its caller gives up, in milliseconds.
+const MARGIN_MS: u64 = 50;
+
+/// One who waits.
+#[derive(Debug)]
+struct Watcher {
+    /// What it knows.
+    view: u64,
+    until: Instant,
+}
+
+/// All who wait.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    waiting: BTreeMap<RequestId, Watcher>,
+    next: Option<Instant>,
+    /// What the view was when they were last looked at.
+    view: u64,
+    state: Option<NodeState>,
+}
+
+impl<L: LockFamily> Node<L> {
+    /// How many wait for a change of the view.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.watchers.waiting.len()
+    }
+
+    /// What this node says of itself to whoever asks whether it lives.
+    pub(super) fn pong(&self, now: Now) -> Response {
+        Response::Pong {
+            incarnation: self.config.info.incarnation,
+            state: self.state,
+            view: self.view.fingerprint(self.config.info.incarnation),
+            wall_ms: now.wall_ms,
+        }
+    }
+
+    /// Answers once the view is not the one that the caller knows, or after a while.
+    pub(super) fn watch(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        view: u64,
+        timeout_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_news = view != self.view.fingerprint(self.config.info.incarnation);
+        let response = if is_news || self.state == NodeState::Leaving {
+            self.pong(now)
+        } else if self.watchers.waiting.len() >= WATCHERS_MAX {
+            Response::refused(RefusalCode::Overloaded, "too many wait for changes of the view")
+        } else {
+            let most_ms = if timeout_ms == 0 { WAIT_MS_MAX } else { timeout_ms };
+            let until = now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
+            self.watchers.waiting.insert(id, Watcher { view, until });
+            self.watchers.next = Some(self.watchers.next.map_or(until, |next| next.min(until)));
+            return self.wake_by(self.watchers.next);
+        };
+        out.push(Effect::Respond { id, response });
+    }
+
+    /// Answers those whose time is over, and all whose view is no longer right.
+    pub(super) fn answer_watchers(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let view = self.view.fingerprint(self.config.info.incarnation);
+        let Watchers { waiting, next, view: before, state } = &mut self.watchers;
+        let is_due = next.is_some_and(|at| at <= now.mono);
+        let has_changed = *before != view || *state != Some(self.state);
+        (*before, *state) = (view, Some(self.state));
+        if !is_due && !has_changed {
+            return;
+        }
+        let leaves = self.state == NodeState::Leaving;
+        let is_over = |w: &Watcher| leaves || w.view != view || w.until <= now.mono;
+        let over: Vec<_> =
+            waiting.iter().filter(|(_, watcher)| is_over(watcher)).map(|(id, _)| *id).collect();
+        for id in over {
+            self.watchers.waiting.remove(&id);
+            let response = self.pong(now);
+            out.push(Effect::Respond { id, response });
+        }
+        self.watchers.next = self.watchers.waiting.values().map(|watcher| watcher.until).min();
+    }
+
+    /// When the next one has waited long enough.
+    pub(super) fn watchers_due(&self) -> Option<Instant> {
+        self.watchers.next
+    }
+}
