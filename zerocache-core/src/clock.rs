@@ -35,9 +35,12 @@ impl HybridClock {
         Version::new(self.last, self.incarnation)
     }
 
-    /// Goes back to `stamp`: what was given above it is gone.
+    /// Goes back to `stamp`: what was given above it is dropped. Stamps that come again come from another
+    /// writer, so that no version is given twice.
     pub fn restart_at(&mut self, stamp: u64) {
         self.last = stamp;
+        self.incarnation =
+            Incarnation(xxhash_rust::xxh3::xxh3_64(&self.incarnation.0.to_le_bytes()));
     }
 
     /// The version of a write made at `wall_ms`.
@@ -84,6 +87,17 @@ mod tests {
         let seen = Version::new(31_000 << 16, Incarnation(2));
         assert_eq!(clock.observe(seen, 1_000), Ok(()));
         assert!(clock.stamp(1_001) > seen);
+    }
+
+    #[test]
+    fn no_version_is_given_twice() {
+        let mut clock = HybridClock::new(Incarnation(1));
+        let first = clock.stamp(90_000);
+        clock.restart_at(0);
+        assert!(clock.stamp(1_000) < first);
+        let again = clock.stamp(90_000);
+        assert_eq!(again.stamp(), first.stamp());
+        assert_ne!(again, first);
     }
 
     #[test]

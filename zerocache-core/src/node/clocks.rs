@@ -22,6 +22,13 @@ const OFF_MS_MAX: i64 = 1_000;
 /// How often a node compares its clock with those of others, in milliseconds.
 const CHECK_EVERY_MS: u64 = 60_000;
 
+/// When another node is met, clocks are compared this soon, in milliseconds.
+const CHECK_SOON_MS: u64 = 1_000;
+
+/// A node that starts stamps by its own clock after this long, whoever has not answered yet, in
+/// milliseconds.
+const SET_MS_MAX: u64 = 3_000;
+
 /// Refusals of this age no longer count, in milliseconds.
 const REFUSAL_MS_MAX: u64 = 10_000;
 
@@ -30,6 +37,8 @@ const REFUSAL_MS_MAX: u64 = 10_000;
 pub(super) struct Clocks {
     /// What is added to the node's own wall clock, in milliseconds.
     offset_ms: i64,
+    /// Whether it has been compared with those of others, or there are none.
+    is_set: bool,
     next_check: Instant,
     /// Peers that found this node's stamps too far ahead, and when.
     refusals: BTreeMap<Incarnation, Instant>,
@@ -39,6 +48,11 @@ impl Clocks {
     /// The moment as the cluster reckons it.
     pub(super) fn adjust(&self, now: Now) -> Now {
         Now { wall_ms: now.wall_ms.saturating_add_signed(self.offset_ms), ..now }
+    }
+
+    /// Whether the node may stamp and judge by it.
+    pub(super) fn is_set(&self) -> bool {
+        self.is_set
     }
 
     /// What is added to the node's own wall clock, in milliseconds.
@@ -78,24 +92,37 @@ impl<L: LockFamily> Node<L> {
         }
         let middle = (ahead.len() - 1) / 2;
         ahead.sort_unstable();
+        self.clocks.is_set = true;
         self.clocks.next_check = now.mono.plus_ms(CHECK_EVERY_MS);
         self.move_clock(now, ahead[middle], out);
     }
 
-    /// Compares the clock of a running node with those of others, itself included: whoever is with
-    /// the majority stays.
+    /// Sets the clock of a node that starts as soon as everybody who was found has been asked, and in
+    /// any case soon: until then it takes no writes.
+    pub(super) fn set_clock_early(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let asked = self.settled && !self.view.candidates().has_fresh();
+        if !self.clocks.is_set && (asked || now.mono.since_ms(self.started) >= SET_MS_MAX) {
+            self.set_clock(now, out);
+        }
+    }
+
+    /// Compares the clocks soon: there is another one.
+    pub(super) fn check_clock_soon(&mut self, now: Now) {
+        let soon = now.mono.plus_ms(CHECK_SOON_MS);
+        self.clocks.next_check = self.clocks.next_check.min(soon);
+    }
+
+    /// Compares the clock of a running node with those of others, itself included: the one in the
+    /// middle counts, or the lower of two, so that all that know each other come to the same.
     pub(super) fn check_clock(&mut self, now: Now, out: &mut Vec<Effect>) {
         if now.mono < self.clocks.next_check || self.state == NodeState::Warming {
             return;
         }
         self.clocks.next_check = now.mono.plus_ms(CHECK_EVERY_MS);
-        let own = self.clocks.offset_ms;
         let mut ahead = self.others_ahead(true);
-        ahead.push(own);
+        ahead.push(self.clocks.offset_ms);
         ahead.sort_unstable();
-        let (low, high) = (ahead[(ahead.len() - 1) / 2], ahead[ahead.len() / 2]);
-        let nearer = if own.abs_diff(low) <= own.abs_diff(high) { low } else { high };
-        self.move_clock(now, nearer, out);
+        self.move_clock(now, ahead[(ahead.len() - 1) / 2], out);
     }
 
     /// A peer refused a version: perhaps because it is stamped too far ahead. When most do, the clock
@@ -135,9 +162,11 @@ impl<L: LockFamily> Node<L> {
         self.clocks.refusals.clear();
         let now = Now { wall_ms: now.wall_ms.saturating_add_signed(by_ms), ..now };
         let most_ms = now.wall_ms.saturating_add(AHEAD_MS_MAX);
-        let mut dropped = 0;
-        if self.clock.last().wall_ms() > most_ms || self.store.first_second(now) * 1_000 > most_ms {
-            dropped = self.store.rewind(now, most_ms << Version::COUNTER_BITS);
+        let mut dropped = None;
+        // Traces that were forgotten by a clock in the future are missing too.
+        let floor_ms = self.store.first_second(now).saturating_mul(1_000);
+        if self.clock.last().wall_ms() > most_ms || floor_ms > now.wall_ms {
+            dropped = Some(self.store.rewind(now, most_ms << Version::COUNTER_BITS));
             self.clock.restart_at(self.store.highest_stamp());
             self.start_again(now, out);
         }

@@ -258,8 +258,9 @@ pub enum Event {
     ClockMoved {
         /// By how much, in milliseconds.
         by_ms: i64,
-        /// How many entries it dropped because they were stamped too far ahead.
-        dropped: usize,
+        /// How many entries it dropped because they were stamped too far ahead, its traces with them;
+        /// none if it went on with what it had.
+        dropped: Option<usize>,
     },
     /// The node had missed too much, and asked a peer about all that it had.
     WasOutdated {
@@ -444,6 +445,13 @@ impl<L: LockFamily> Node<L> {
         &self.identity
     }
 
+    /// Under which name the node gives versions: its incarnation, or another one since it had to go back
+    /// with its clock.
+    #[must_use]
+    pub fn writer(&self) -> Incarnation {
+        self.clock.last().incarnation()
+    }
+
     /// What the node was told about itself.
     #[must_use]
     pub fn config(&self) -> &NodeConfig {
@@ -538,6 +546,7 @@ impl<L: LockFamily> Node<L> {
                 Some(from) => self.hear_gossip(now, from, &said, CONTENT_BYTES_MAX),
                 None => Bytes::new(),
             }),
+            Request::Replicate(_) if !self.clocks.is_set() => unset(),
             Request::Replicate(shipments) => self.receive(now, shipments, out),
             Request::Sums { window, grain, had_ms } => {
                 self.tell_sums(now, (window, grain), (envelope.from, had_ms))
@@ -598,4 +607,9 @@ impl<L: LockFamily> Node<L> {
         out.push(Effect::Call { call, to: to.0, message, timeout_ms });
         call
     }
+}
+
+/// What a node says to writes before it has set its clock: it could not judge or stamp them.
+fn unset() -> Response {
+    Response::refused(RefusalCode::Overloaded, "the node has just started, and sets its clock")
 }

@@ -107,6 +107,9 @@ impl Writes {
 impl<L: LockFamily> Node<L> {
     pub(super) fn write(&mut self, now: Now, write: Write, out: &mut Vec<Effect>) {
         let id = write.id;
+        if !self.clocks.is_set() {
+            return out.push(Effect::Respond { id, response: super::unset() });
+        }
         if let Err((code, text)) = self.check(&write) {
             let response = Response::refused(code, text);
             return out.push(Effect::Respond { id, response });

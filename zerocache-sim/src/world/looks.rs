@@ -130,7 +130,8 @@ impl World {
         self.counts.shipped += shipments.len() as u64;
         let crosses = region(host) != region(to);
         for shipment in shipments {
-            let is_principal = shipment.record.version.incarnation() == process.incarnation;
+            let writer = shipment.record.version.incarnation();
+            let is_principal = process.writers.contains(&writer);
             self.checker.hop(host, to, (is_principal, crosses, shipment.relay));
         }
     }

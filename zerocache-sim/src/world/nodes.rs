@@ -49,6 +49,8 @@ pub(super) struct Process {
     pub(super) node: Node<SingleThread>,
     pub(super) store: Arc<Store<SingleThread>>,
     pub(super) incarnation: Incarnation,
+    /// Under which names it gave versions.
+    pub(super) writers: Vec<Incarnation>,
     /// When it is ticked next.
     tick_us: u64,
     /// Where responses go.
@@ -108,6 +110,7 @@ impl World {
             node,
             store,
             incarnation,
+            writers: vec![incarnation],
             tick_us: u64::MAX,
             replies: BTreeMap::new(),
             next_request: 0,
@@ -351,7 +354,10 @@ impl World {
             NodeEvent::ClockMoved { dropped, .. } => {
                 self.counts.clocks_moved += 1;
                 trace!(self, "{host}: {event:?}");
-                if *dropped > 0 {
+                if dropped.is_some() {
+                    if let Some(process) = self.nodes[host as usize].as_mut() {
+                        process.writers.push(process.node.writer());
+                    }
                     self.checker.began_again(host);
                 }
             }

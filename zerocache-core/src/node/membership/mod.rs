@@ -175,6 +175,7 @@ impl<L: LockFamily> Node<L> {
         self.outboxes.entry(id).or_default();
         self.view.writable_changed(&self.config.info.region);
         self.partner_up(now, id);
+        self.check_clock_soon(now);
         self.ask_around(now);
         self.ranking.update(&self.view.region_latencies(&self.config.info.region));
     }
@@ -356,6 +357,7 @@ impl<L: LockFamily> Node<L> {
         if self.state != NodeState::Warming {
             return;
         }
+        self.set_clock_early(now, out);
         let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
         if self.come_up(now, out) || now.mono >= ready_at {
             self.set_state(NodeState::InSync, out);

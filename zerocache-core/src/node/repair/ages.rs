@@ -11,8 +11,8 @@ use crate::{
     wire::{AGES_MAX, Age},
 };
 
-/// Who lags by less than this is never outdated, in milliseconds: three turns of the rounds between
-/// regions, which a healthy node may lag.
+/// Who lags by less than this, or by less than this more than its partner, is never outdated, in
+/// milliseconds: three turns of the rounds between regions, which a healthy node may lag.
 const LAG_MS_MIN: u64 = 15_000;
 
 /// What is known of another node.
@@ -113,7 +113,9 @@ impl Ages {
         let others = partner.ages.iter().filter(|age| age.of != own.0);
         others.chain([&itself]).any(|age| {
             let lag_ms = lag_ms(age.of, age.lived_ms);
-            lag_ms > most_ms && lag_ms > age.ms
+            // Not by the few milliseconds that answers take and clocks drift: whoever talked to the
+            // partner meanwhile got what that one knew.
+            lag_ms > most_ms && lag_ms > age.ms.saturating_add(LAG_MS_MIN)
         })
     }
 }
@@ -148,6 +150,8 @@ mod tests {
         let ill = partner(2, 10 * HOUR_MS, &[(3, HOUR_MS + 800, 10 * HOUR_MS)]);
         ages.merge(OWN, &partner(2, 10 * HOUR_MS, &[]), at(HOUR_MS));
         assert!(!outdated(&ages, &ill, HOUR_MS));
+        let hardly_better = partner(2, 10 * HOUR_MS, &[(3, HOUR_MS - 5, 10 * HOUR_MS)]);
+        assert!(!outdated(&ages, &hardly_better, HOUR_MS));
         assert!(outdated(&ages, &partner(2, 10 * HOUR_MS, &[(3, 5, HOUR_MS)]), HOUR_MS));
     }
 

@@ -45,6 +45,9 @@ const FETCHES_MAX: usize = 4;
 /// With so many rows known to be newer at the partner, no more are asked for.
 const WANTED_MAX: usize = 65_536;
 
+/// Stamps that are further ahead of the clock are no matter of a moment, in milliseconds.
+const AHEAD_OF_CLOCK_MS: u64 = 500;
+
 /// The window begins this much later than what is known begins, in seconds: that moves on while the
 /// round goes on.
 const MARGIN_SECONDS: u64 = 2;
@@ -116,8 +119,13 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         let from = self.store.first_second(now) + MARGIN_SECONDS;
-        // To the last second that was over half a second ago.
-        let to = now.wall_ms.saturating_sub(1_499) / 1_000;
+        // To the last second that was over half a second ago. While stamps run ahead of the clock, because
+        // it went back, they are all of one second that will not be over for long.
+        let stamped_ms = self.clock.last().wall_ms();
+        let to = match stamped_ms > now.wall_ms + AHEAD_OF_CLOCK_MS {
+            true => stamped_ms / 1_000,
+            false => now.wall_ms.saturating_sub(1_499) / 1_000,
+        };
         let window = Window { from, to: to.max(from) };
         let partner = Partner { id, lived_ms: 0, ages: Vec::new() };
         let round = Round {
