@@ -171,9 +171,8 @@ pub struct Plan {
     pub end_us: u64,
 }
 
-/// The longest journey from region to region, in microseconds. With much more, two round trips are
-/// longer than a client takes for a connection (0.4 s).
-const DISTANCE_US_MAX: u64 = 80_000;
+/// The longest journey from region to region, in microseconds: half around the world.
+const DISTANCE_US_MAX: u64 = 150_000;
 
 /// Of a thousand clusters so many are of two releases.
 const MIXED_PERMILLE: u64 = 100;
@@ -317,12 +316,11 @@ fn clients(random: &mut Random, profile: Profile, regions: usize) -> Vec<ClientP
 
 fn distances(random: &mut Random, regions: usize) -> Vec<Vec<u64>> {
     let mut all = vec![vec![0; regions]; regions];
-    for a in 0..regions {
-        all[a][a] = random.between(50, 400);
-        for b in 0..a {
-            all[a][b] = random.between(2_000, DISTANCE_US_MAX);
-            all[b][a] = all[a][b];
-        }
+    let pairs = (0..regions).flat_map(|a| (0..=a).map(move |b| (a, b)));
+    for (a, b) in pairs {
+        let far = random.between(2_000, DISTANCE_US_MAX);
+        let us = if a == b { random.between(50, 400) } else { far };
+        (all[a][b], all[b][a]) = (us, us);
     }
     all
 }

@@ -1,11 +1,13 @@
 //! Clients: the core's directory and ladder, and around them what the client package does.
 
+mod operations;
+
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use zerocache_core::{
     key::KeyHash,
     node::CallFailure,
-    route::{Attempt, Budget, Directory, Step, TierBounds, Turn, Walk},
+    route::{Budget, Directory, Step, Turn, Walk},
     time::Instant,
     version::Incarnation,
     wire::{
@@ -16,9 +18,8 @@ use zerocache_core::{
 use super::{
     Event, Token, World,
     dial::{CLUSTER, region_name},
-    trace,
 };
-use crate::workload::{Operation, WriteId, value};
+use crate::workload::{Operation, WriteId};
 
 /// How often a client looks what is due, in microseconds.
 const TURN_US: u64 = 50_000;
@@ -207,8 +208,10 @@ impl World {
                 self.introduced(client, address, result, elapsed_us);
             }
             Some(Purpose::Learn { node, address, view }) => {
-                if self.introduced(client, address, result, elapsed_us) {
-                    self.clients[client].directory.learned(node, view);
+                let introduced = self.introduced(client, address, result, elapsed_us);
+                let directory = &mut self.clients[client].directory;
+                if introduced {
+                    directory.learned(node, view);
                 }
             }
             Some(Purpose::Probe { node, address }) => {
@@ -268,252 +271,8 @@ impl World {
             Ok(_) | Err(_) => directory.failed(node, now),
         }
     }
-
-    /// Begins the next operation of a client, and plans the one after it.
-    pub(super) fn operate(&mut self, client: u32) {
-        if self.now_us >= self.plan.heal_us {
-            return;
-        }
-        let wait_us = self.random.around(self.plan.workload.interval_us).max(1);
-        self.schedule_in(wait_us, Event::Operate(client));
-        let client = client as usize;
-        let (key, operation) = Operation::draw(&mut self.random, &self.plan.workload);
-        let id = self.checker.planned(key, &operation);
-        let now = self.client_now(client);
-        let bounds = TierBounds::default();
-        let budget = Budget::new(now, bounds.total_ms);
-        let mut running = Running {
-            key,
-            operation,
-            id,
-            budget,
-            turn: None,
-            walk: None,
-            asked: None,
-            missed: false,
-            refused: false,
-        };
-        self.counts.operations += 1;
-        let host = self.host_of(client as u32);
-        let first = if running.is_read() { self.own_write(client, key, now) } else { None };
-        let directory = &mut self.clients[client].directory;
-        let begun = if running.is_read() {
-            directory.begin_read(now, first)
-        } else {
-            directory.begin_write(now, running.expect_soon())
-        };
-        let serial = id;
-        if let Some((step, turn)) = begun {
-            if self.open_to(host, step.address, step.node) {
-                let bound_ms = if running.expect_soon() { bounds.of(step.tier) } else { u64::MAX };
-                if let Some(timeout_ms) = budget.clip(now, bound_ms) {
-                    running.turn = Some(turn);
-                    self.clients[client].operations.insert(serial, running);
-                    return self.ask(client, serial, Attempt { step, timeout_ms });
-                }
-            }
-            self.clients[client].directory.not_sent(step.node, turn, now);
-        }
-        let directory = &mut self.clients[client].directory;
-        let plan =
-            if running.is_read() { directory.plan(now, first) } else { directory.plan_write(now) };
-        let mut walk = Walk::new(plan, bounds, budget);
-        if !running.expect_soon() {
-            walk = walk.with_whole_budget();
-        }
-        running.walk = Some(walk);
-        self.clients[client].operations.insert(serial, running);
-        self.step_on(client, serial);
-    }
-
-    fn own_write(&self, client: usize, key: usize, now: Instant) -> Option<Incarnation> {
-        let (node, at) = self.clients[client].own_writes.get(&self.keys[key].hash())?;
-        (now.since_ms(*at) < REMEMBERED_MS).then_some(*node)
-    }
-
-    fn ask(&mut self, client: usize, serial: u64, attempt: Attempt) {
-        let now = self.client_now(client);
-        let at = &mut self.clients[client];
-        let Some(running) = at.operations.get_mut(&serial) else { return };
-        let Attempt { step, timeout_ms } = attempt;
-        let expect_soon = running.expect_soon();
-        if expect_soon && running.walk.is_some() {
-            at.directory.sent(step.node, now);
-        }
-        running.asked = Some(Asked { step, timeout_ms, expect_soon, seen: at.seen });
-        let key = self.keys[running.key].clone();
-        let request = match running.operation.clone() {
-            Operation::Get => Request::Get { key },
-            Operation::Put { bytes, ttl, ack } => {
-                let value = value(running.id, bytes);
-                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack }
-            }
-            Operation::Delete { ack } => Request::Delete { key, ack },
-        };
-        let purpose = Purpose::Try { operation: serial };
-        self.client_call(client, purpose, (step.address, Some(step.node)), request, timeout_ms);
-    }
-
-    /// Goes on with the next try, or ends.
-    fn step_on(&mut self, client: usize, serial: u64) {
-        let now = self.client_now(client);
-        let at = &mut self.clients[client];
-        let Some(running) = at.operations.get_mut(&serial) else { return };
-        if running.walk.is_none()
-            && let (Some(turn), Some(asked)) = (running.turn, running.asked)
-        {
-            let plan = at.directory.go_on(turn, now);
-            let mut walk = Walk::new(plan, TierBounds::default(), running.budget);
-            walk.skip(&asked.step);
-            let whole = !running.expect_soon();
-            running.walk = Some(if whole { walk.with_whole_budget() } else { walk });
-        }
-        match running.walk.as_mut().and_then(|walk| walk.next_attempt(now)) {
-            Some(attempt) => self.ask(client, serial, attempt),
-            None => self.give_up(client, serial),
-        }
-    }
-
-    fn give_up(&mut self, client: usize, serial: u64) {
-        if let Some(running) = self.clients[client].operations.remove(&serial) {
-            if running.missed {
-                self.counts.misses += 1;
-            } else {
-                self.counts.unreachable += 1;
-            }
-        }
-    }
-
-    /// A try of an operation has ended.
-    fn tried(
-        &mut self,
-        client: usize,
-        serial: u64,
-        result: Result<Response, CallFailure>,
-        elapsed_us: u64,
-    ) {
-        let now = self.client_now(client);
-        let at = &mut self.clients[client];
-        let Some(asked) = at.operations.get(&serial).and_then(|running| running.asked) else {
-            return;
-        };
-        let result = match result {
-            Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                at.directory.replaced(asked.step.node, now);
-                Err(CallFailure::NotSent)
-            }
-            Ok(response) => {
-                let elapsed_us = asked.expect_soon.then_some(elapsed_us);
-                at.directory.answered(asked.step.node, now, elapsed_us);
-                Ok(response)
-            }
-            Err(failure) => {
-                let patient = asked.timeout_ms >= TierBounds::default().of(asked.step.tier);
-                if failure != CallFailure::NoAnswer || patient {
-                    at.directory.failed(asked.step.node, now);
-                }
-                Err(failure)
-            }
-        };
-        let is_read = at.operations.get(&serial).is_some_and(Running::is_read);
-        let is_over = if is_read {
-            self.judge_read(client, serial, asked, result)
-        } else {
-            self.judge_write(client, serial, asked, result)
-        };
-        if is_over {
-            self.clients[client].operations.remove(&serial);
-        } else {
-            // The walk of a first request begins now.
-            self.step_on(client, serial);
-        }
-    }
-
-    /// Whether what a node said settles a read.
-    fn judge_read(
-        &mut self,
-        client: usize,
-        serial: u64,
-        asked: Asked,
-        result: Result<Response, CallFailure>,
-    ) -> bool {
-        let now = self.client_now(client);
-        let at = &mut self.clients[client];
-        let Some(running) = at.operations.get_mut(&serial) else { return true };
-        match result {
-            Ok(Response::Found { value, version, .. }) => {
-                at.directory.hit(asked.step.node);
-                at.seen = at.seen.max(version.stamp());
-                let key = running.key;
-                self.checker.received(key, version, &value);
-                true
-            }
-            Ok(Response::NotFound { warming }) => {
-                running.missed = true;
-                if running.walk.is_none()
-                    && let Some(turn) = running.turn
-                {
-                    let plan = at.directory.go_on(turn, now);
-                    let mut walk = Walk::new(plan, TierBounds::default(), running.budget);
-                    walk.skip(&asked.step);
-                    running.walk = Some(walk);
-                }
-                let walk = running.walk.as_mut();
-                let is_final = walk.is_none_or(|walk| walk.missed(&asked.step, warming));
-                self.counts.misses += u64::from(is_final);
-                is_final
-            }
-            Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => true,
-            Ok(_) | Err(_) => false,
-        }
-    }
-
-    /// Whether what a node said settles a write.
-    fn judge_write(
-        &mut self,
-        client: usize,
-        serial: u64,
-        asked: Asked,
-        result: Result<Response, CallFailure>,
-    ) -> bool {
-        let now = self.client_now(client);
-        let at = &mut self.clients[client];
-        let Some(running) = at.operations.get_mut(&serial) else { return true };
-        match result {
-            Ok(Response::Written(written)) => {
-                let hash = self.keys[running.key].hash();
-                at.own_writes.insert(hash, (asked.step.node, now));
-                let (key, id) = (running.key, running.id);
-                if let Some(version) = written.version {
-                    at.seen = at.seen.max(version.stamp());
-                    self.checker.written(key, id, version, asked.seen);
-                }
-                self.counts.written += 1;
-                true
-            }
-            Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
-                self.counts.invalid += 1;
-                true
-            }
-            Ok(_) => {
-                running.refused = true;
-                false
-            }
-            Err(CallFailure::Refused | CallFailure::NotSent) => false,
-            // It may have arrived: another node would make two writes of one.
-            Err(CallFailure::NoAnswer) => {
-                self.counts.unknown += 1;
-                trace!(self, "a write of client {client} has no answer");
-                true
-            }
-        }
-    }
 }
 
 fn is_elsewhere(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::WrongNode | RefusalCode::WrongCluster)
-}
-
-fn is_invalid(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::BadKey | RefusalCode::TooLarge | RefusalCode::BadMessage)
 }

@@ -25,6 +25,12 @@ const NODE_CONNECT_US: u64 = 1_000_000;
 /// One of a client.
 const CLIENT_CONNECT_US: u64 = 400_000;
 
+/// After this long without an answer another try to connect begins, in microseconds.
+const CONNECT_AGAIN_US: u64 = 300_000;
+
+/// How long the handshake on a connection may take, in microseconds.
+const HANDSHAKE_US: u64 = 1_000_000;
+
 /// The pause after a failed try to connect, doubled with each failure, in microseconds.
 const BACKOFF_US_MIN: u64 = 20_000;
 const BACKOFF_US_MAX: u64 = 500_000;
@@ -40,6 +46,9 @@ pub(super) struct Dial {
     pub(super) to: u32,
     lane: u64,
     hello: Bytes,
+    /// When it fails.
+    due_us: u64,
+    is_connected: bool,
     sent_us: u64,
     sent_ms: u32,
     answered: bool,
@@ -74,6 +83,8 @@ impl World {
             to,
             lane,
             hello: hello.encode(now.mono),
+            due_us: self.now_us,
+            is_connected: false,
             sent_us: self.now_us,
             sent_ms: now.mono.as_millis() as u32,
             answered: false,
@@ -82,19 +93,47 @@ impl World {
         self.dials.insert(id, dial);
         let is_client = self.client_at(from).is_some();
         let patience_us = if is_client { CLIENT_CONNECT_US } else { NODE_CONNECT_US };
-        self.schedule_in(patience_us, Event::DialTimeout(id));
-        if self.network.is_open(from, to) && self.network.is_open(to, from) {
-            // One round trip for the connection, then the request.
-            let (first_us, _) = self.network.segment_us(&mut self.random, from, to);
-            let back_us = self.network.journey_us(&mut self.random, to, from);
-            let (journey_us, _) = self.network.segment_us(&mut self.random, from, to);
-            if let Some(dial) = self.dials.get_mut(&id) {
-                dial.sent_us += first_us + back_us;
-                let clock = &self.hosts[from as usize].clock;
-                dial.sent_ms = clock.mono(dial.sent_us).as_millis() as u32;
-            }
-            self.schedule_in(first_us + back_us + journey_us, Event::Upgrade(id));
+        if let Some(dial) = self.dials.get_mut(&id) {
+            dial.due_us += patience_us;
         }
+        self.schedule_in(patience_us, Event::DialTimeout(id));
+        self.connect(id);
+    }
+
+    /// Tries to connect; another try begins beside it after a while, as nothing may come of this one.
+    pub(super) fn connect(&mut self, id: u64) {
+        let waiting = self.dials.get(&id).filter(|dial| !dial.answered && !dial.is_connected);
+        let Some((from, to)) = waiting.map(|dial| (dial.from, dial.to)) else { return };
+        let passes = self.network.is_open(from, to) && self.network.is_open(to, from);
+        let lost = self.network.loses(&mut self.random, from, to)
+            || self.network.loses(&mut self.random, to, from);
+        if !passes || lost {
+            return self.schedule_in(CONNECT_AGAIN_US, Event::Connect(id));
+        }
+        let there_us = self.network.journey_us(&mut self.random, from, to);
+        let back_us = self.network.journey_us(&mut self.random, to, from);
+        let (journey_us, _) = self.network.segment_us(&mut self.random, from, to);
+        let sent_us = self.now_us + there_us + back_us;
+        let is_late = self.dials.get(&id).is_some_and(|dial| sent_us >= dial.due_us);
+        if is_late {
+            return;
+        }
+        let sent_ms = self.hosts[from as usize].clock.mono(sent_us).as_millis() as u32;
+        if let Some(dial) = self.dials.get_mut(&id) {
+            dial.is_connected = true;
+            (dial.sent_us, dial.sent_ms) = (sent_us, sent_ms);
+            dial.due_us = sent_us + HANDSHAKE_US;
+        }
+        self.schedule(sent_us + journey_us, Event::Upgrade(id));
+    }
+
+    /// The time for a connection, or for the handshake on it, is up.
+    pub(super) fn dial_timeout(&mut self, id: u64) {
+        let Some(dial) = self.dials.get(&id) else { return };
+        if dial.due_us > self.now_us {
+            return self.schedule(dial.due_us, Event::DialTimeout(id));
+        }
+        self.dial_failed(id, CallFailure::NotSent);
     }
 
     fn introduction(&self, host: u32) -> RequestMessage {
@@ -273,8 +312,20 @@ impl World {
         let waiting = std::mem::take(&mut dial.waiting);
         let (from, from_life, to, lane) = (dial.from, dial.from_life, dial.to, dial.lane);
         let (sent_us, sent_ms, hello) = (dial.sent_us, dial.sent_ms, dial.hello.clone());
-        let copy =
-            Dial { from, from_life, to, lane, hello, sent_us, sent_ms, answered: true, waiting };
+        let (due_us, is_connected, answered) = (dial.due_us, dial.is_connected, true);
+        let copy = Dial {
+            from,
+            from_life,
+            to,
+            lane,
+            hello,
+            due_us,
+            is_connected,
+            sent_us,
+            sent_ms,
+            answered,
+            waiting,
+        };
         self.lives(from, from_life).then_some(copy)
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use zerocache_core::{
     entry::{Change, Record},
+    version::{Incarnation, Version},
     wire::{Parcel, Request, RequestMessage},
 };
 
@@ -153,13 +154,15 @@ impl World {
                     value.truncate(64);
                 }
             }
-            if self.variant.forgets_incarnations() {
-                let version = shipment.record.version;
-                shipment.record.version = zerocache_core::version::Version::new(
-                    version.stamp(),
-                    zerocache_core::version::Incarnation(1),
-                );
-            }
+        }
+    }
+
+    /// The same, of what the checker has seen as the node sent it.
+    pub(super) fn tamper_unseen(&mut self, message: &mut RequestMessage) {
+        let Request::Replicate(shipments) = &mut message.request else { return };
+        for shipment in shipments.iter_mut().filter(|_| self.variant.forgets_incarnations()) {
+            let stamp = shipment.record.version.stamp();
+            shipment.record.version = Version::new(stamp, Incarnation(1));
         }
     }
 }

@@ -54,6 +54,8 @@ enum Event {
     Closed { connection: usize, end: usize },
     /// It is looked whether the node behind a connection has been silent for too long.
     Silence { connection: usize },
+    /// Another try to connect begins.
+    Connect(u64),
     /// The request to upgrade reaches the node.
     Upgrade(u64),
     /// The answer to it reaches the caller.
@@ -244,7 +246,8 @@ impl World {
             Event::Silence { connection } => self.look_for_silence(connection),
             Event::Upgrade(dial) => self.upgrade(dial),
             Event::Dialled(dial, answer) => self.dialled(dial, *answer),
-            Event::DialTimeout(dial) => self.dial_failed(dial, CallFailure::NotSent),
+            Event::DialTimeout(dial) => self.dial_timeout(dial),
+            Event::Connect(dial) => self.connect(dial),
             Event::CallTimeout { host, life, token } => self.call_timeout(host, life, token),
             Event::Ended { host, life, token, result } => {
                 if self.hosts[host as usize].life == life {
@@ -274,7 +277,7 @@ impl World {
             Event::Closed { connection, end: at } => end(*connection, *at),
             Event::Silence { connection } => end(*connection, 0),
             Event::Upgrade(dial) => self.dials.get(dial).map(|dial| dial.to),
-            Event::Dialled(dial, _) | Event::DialTimeout(dial) => {
+            Event::Dialled(dial, _) | Event::DialTimeout(dial) | Event::Connect(dial) => {
                 self.dials.get(dial).map(|dial| dial.from)
             }
             Event::CallTimeout { host, .. }

@@ -184,6 +184,7 @@ impl World {
             Effect::Call { call, to, mut message, timeout_ms } => {
                 self.tamper(host, &mut message);
                 self.check_sent(host, to, &message.request);
+                self.tamper_unseen(&mut message);
                 if let Some(what) = repair_question(&message.request) {
                     trace!(self, "{host} asks {to} {what}");
                 }

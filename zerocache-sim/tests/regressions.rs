@@ -1,0 +1,21 @@
+//! Seeds that showed a fault once, replayed for ever.
+
+use zerocache_sim::{Profile, Settings, replay, run};
+
+#[test]
+fn seeds_that_showed_a_fault_pass() {
+    let mut count = 0;
+    for line in include_str!("../seeds.txt").lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let Some((profile, seed)) = line.split_once(' ') else {
+            assert!(line.is_empty(), "{line:?} is no profile and seed");
+            continue;
+        };
+        let settings = Settings::new(profile.parse::<Profile>().unwrap());
+        let seed = seed.trim().parse().unwrap();
+        let violation = run(seed, &settings).violation;
+        assert_eq!(violation, None, "to replay it: {}", replay(seed, &settings));
+        count += 1;
+    }
+    assert!(count > 0);
+}

@@ -1,0 +1,60 @@
+//! Some seeds of each profile, and that a seed is the same run each time.
+
+use std::thread;
+
+use zerocache_sim::{Profile, Settings, replay, run};
+
+/// Runs seeds on two threads; says of the first that breaks a promise how to replay it.
+fn run_all(profile: Profile, seeds: u64) {
+    let settings = Settings::new(profile);
+    let half = |first: u64| {
+        for seed in (first..seeds).step_by(2) {
+            let outcome = run(seed, &settings);
+            if let Some(violation) = outcome.violation {
+                let command = replay(seed, &settings);
+                panic!("seed {seed}: {violation:?}\nto replay it: {command}");
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let halves = [scope.spawn(|| half(0)), scope.spawn(|| half(1))];
+        for done in halves {
+            if let Err(panic) = done.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_goes_wrong_without_faults() {
+    run_all(Profile::Calm, 12);
+}
+
+#[test]
+fn faults_in_small_clusters_break_no_promise() {
+    run_all(Profile::Small, 120);
+}
+
+#[test]
+fn full_stores_of_different_budgets_break_no_promise() {
+    run_all(Profile::Evict, 12);
+}
+
+#[test]
+fn cuts_longer_than_the_retention_break_no_promise() {
+    run_all(Profile::Retention, 8);
+}
+
+#[test]
+fn eight_regions_break_no_promise() {
+    run_all(Profile::Wide, 1);
+}
+
+#[test]
+fn a_seed_is_the_same_run_each_time() {
+    for seed in 0..3 {
+        let settings = Settings::new(Profile::Small);
+        assert_eq!(run(seed, &settings), run(seed, &settings));
+    }
+}
