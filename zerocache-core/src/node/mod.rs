@@ -58,7 +58,7 @@ use crate::{
 const SWEEP_MAX: usize = 4096;
 
 /// A node that did nothing for longer, in milliseconds, was stopped: it ticks much more often.
-const PAUSE_MS_MAX: u64 = 2_000;
+pub const PAUSE_MS_MAX: u64 = 2_000;
 
 /// How often expired entries are swept, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 250;
@@ -554,7 +554,9 @@ impl<L: LockFamily> Node<L> {
             Request::RowsOf(cells) => self.tell_rows(cells),
             Request::VersionsOf(keys) => self.tell_versions(&keys),
             Request::Fetch(keys) => self.hand_out(now, &keys),
-            Request::Copy { part, stretch } => self.hand_copy(now, envelope.from, part, stretch),
+            Request::Copy { part, last, stretch } => {
+                self.hand_copy(now, envelope.from, (part, last), stretch)
+            }
         };
         out.push(Effect::Respond { id, response });
     }

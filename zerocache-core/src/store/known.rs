@@ -55,17 +55,8 @@ impl Place {
 pub struct Stretch {
     /// Only those colder than this place.
     pub colder_than: Option<Place>,
-    /// Only those that were put at the end of a queue lately.
-    pub since: Option<Since>,
-}
-
-/// What was put at the end of a queue lately, and is not too young.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Since {
-    /// Where the counter stood.
-    pub tick: u32,
-    /// The highest stamp of their versions.
-    pub stamp: u64,
+    /// Only those that were put at the end of a queue since the counter stood there.
+    pub since: Option<u32>,
 }
 
 /// Part of a copy.
@@ -165,6 +156,14 @@ impl<L: LockFamily> Store<L> {
         applied
     }
 
+    /// From now on nothing is known of seconds of version before `second`.
+    pub fn forget_before(&self, second: u64) {
+        let floor_ms = second.saturating_mul(1_000).saturating_sub(1);
+        for index in 0..PARTS {
+            self.change(index, |part| part.raise_trace_floor(floor_ms));
+        }
+    }
+
     /// Forgets a value that has no newer version than `version`; whether there was one. It leaves no
     /// trace.
     pub fn erase(&self, hash: KeyHash, version: Version) -> bool {
@@ -207,16 +206,14 @@ impl<L: LockFamily> Store<L> {
     pub fn page(&self, index: usize, stretch: Stretch, bytes_max: usize, now: Now) -> Page {
         let tick = self.totals.tick();
         self.part(index).with(|part| {
-            let lately = |place: Place, slot: &Slot, since: Since| {
-                let age = tick.wrapping_sub(since.tick);
-                place.coldness(tick).1 <= age && slot.version.stamp() <= since.stamp
-            };
             let wanted = |slot: &&Slot| {
                 let place = Place::of(slot);
                 let colder = |than: Place| place.coldness(tick) > than.coldness(tick);
                 !slot.is_expired(now.mono)
                     && stretch.colder_than.is_none_or(colder)
-                    && stretch.since.is_none_or(|since| lately(place, slot, since))
+                    && stretch
+                        .since
+                        .is_none_or(|since| place.coldness(tick).1 <= tick.wrapping_sub(since))
             };
             let mut slots: Vec<_> = part.slots().filter(wanted).collect();
             let coldness = |slot: &&Slot| Place::of(slot).coldness(tick);

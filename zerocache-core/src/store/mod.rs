@@ -35,7 +35,7 @@ use alloc::boxed::Box;
 
 pub use self::{
     held::{Counts, Stats},
-    known::{Known, Page, Place, Row, Since, Stretch},
+    known::{Known, Page, Place, Row, Stretch},
     lock::{Lock, LockFamily, SingleThread},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     traces::TRACE_BYTES,

@@ -288,13 +288,12 @@ pub(super) const fn place_from(number: u64) -> Place {
     Place { is_read: (number >> 32) & 1 == 1, tick: number as u32 }
 }
 
-pub(super) fn write_stretch(out: &mut Writer<'_>, tags: [u32; 3], stretch: Stretch) {
+pub(super) fn write_stretch(out: &mut Writer<'_>, tags: [u32; 2], stretch: Stretch) {
     if let Some(place) = stretch.colder_than {
         out.number(tags[0], place_number(place));
     }
     if let Some(since) = stretch.since {
-        out.number(tags[1], u64::from(since.tick));
-        out.number(tags[2], since.stamp);
+        out.number(tags[1], u64::from(since));
     }
 }
 

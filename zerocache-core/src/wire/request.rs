@@ -17,7 +17,7 @@ use super::{
 use crate::{
     key::{Key, KeyHash, PARTS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
-    store::{Since, Stretch},
+    store::Stretch,
     time::Instant,
     ttl::Ttl,
     version::Incarnation,
@@ -150,10 +150,12 @@ pub enum Request {
     VersionsOf(Vec<KeyHash>),
     /// The values that the node has of these keys, or their traces.
     Fetch(Vec<KeyHash>),
-    /// Entries of one part, hottest first, for a node that starts.
+    /// Entries of some parts, in each the hottest first, for a node that starts.
     Copy {
-        /// Which part.
+        /// The first part.
         part: u8,
+        /// The last part.
+        last: u8,
         /// Which of its entries.
         stretch: Stretch,
     },
@@ -212,7 +214,7 @@ mod tag {
     pub(super) const PART: u32 = 30;
     pub(super) const COLDER_THAN: u32 = 31;
     pub(super) const SINCE_TICK: u32 = 32;
-    pub(super) const UP_TO_STAMP: u32 = 33;
+    pub(super) const LAST_PART: u32 = 33;
 }
 
 impl Request {
@@ -302,9 +304,12 @@ impl Request {
             }
             Self::RowsOf(cells) => write_cells(out, tag::CELLS, cells),
             Self::VersionsOf(keys) | Self::Fetch(keys) => write_hashes(out, tag::HASHES, keys),
-            Self::Copy { part, stretch } => {
+            Self::Copy { part, last, stretch } => {
                 out.number(tag::PART, u64::from(*part));
-                let tags = [tag::COLDER_THAN, tag::SINCE_TICK, tag::UP_TO_STAMP];
+                if last != part {
+                    out.number(tag::LAST_PART, u64::from(*last));
+                }
+                let tags = [tag::COLDER_THAN, tag::SINCE_TICK];
                 write_stretch(out, tags, *stretch);
             }
         }
@@ -427,6 +432,11 @@ impl RequestMessage {
     }
 }
 
+fn read_part(field: &Field<'_>) -> Result<u8, DecodeError> {
+    let part = u8::try_from(field.number()?).ok().filter(|part| usize::from(*part) < PARTS);
+    part.ok_or(field.invalid())
+}
+
 fn write_seen(out: &mut Writer<'_>, seen: u64) {
     if seen > 0 {
         out.number(tag::SEEN, seen);
@@ -452,9 +462,9 @@ struct Body {
     cells: Vec<Cell>,
     hashes: Vec<KeyHash>,
     part: Option<u8>,
+    last_part: Option<u8>,
     colder_than: Option<u64>,
     since_tick: Option<u32>,
-    up_to_stamp: u64,
 }
 
 impl Body {
@@ -481,16 +491,13 @@ impl Body {
             tag::HAD_MS => self.had_ms = Some(field.number()?),
             tag::CELLS => self.cells = read_cells(field)?,
             tag::HASHES => self.hashes = read_hashes(field)?,
-            tag::PART => {
-                let part = u8::try_from(field.number()?).ok().filter(|p| usize::from(*p) < PARTS);
-                self.part = Some(part.ok_or(field.invalid())?);
-            }
+            tag::PART => self.part = Some(read_part(field)?),
+            tag::LAST_PART => self.last_part = Some(read_part(field)?),
             tag::COLDER_THAN => self.colder_than = Some(field.number()?),
             tag::SINCE_TICK => {
                 let tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
                 self.since_tick = Some(tick);
             }
-            tag::UP_TO_STAMP => self.up_to_stamp = field.number()?,
             _ => {}
         }
         Ok(())
@@ -531,9 +538,10 @@ impl Body {
             kind::FETCH => Request::Fetch(self.hashes),
             kind::COPY => Request::Copy {
                 part: self.part.ok_or(DecodeError::Missing(tag::PART))?,
+                last: self.last_part.or(self.part).unwrap_or_default(),
                 stretch: Stretch {
                     colder_than: self.colder_than.map(place_from),
-                    since: self.since_tick.map(|tick| Since { tick, stamp: self.up_to_stamp }),
+                    since: self.since_tick,
                 },
             },
             unknown => return Err(DecodeError::UnknownKind(unknown)),

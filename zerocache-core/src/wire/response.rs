@@ -220,6 +220,8 @@ pub enum Response {
         more: Option<Place>,
         /// For a copy: where the counter of the store stands.
         tick: u32,
+        /// For a copy: the first second of version of which the node knows everything.
+        from_second: u64,
     },
     /// Nothing was done.
     Refused(Refusal),
@@ -379,7 +381,7 @@ impl Response {
                 write_rows(out, tag::ROWS, rows);
                 out.number(tag::COVERED, *covered);
             }
-            Self::Records { parcels, covered, more, tick } => {
+            Self::Records { parcels, covered, more, tick, from_second } => {
                 for parcel in parcels {
                     out.nested(tag::PARCEL, |out| parcel.write(out));
                 }
@@ -388,6 +390,9 @@ impl Response {
                     out.number(tag::MORE, place_number(*place));
                 }
                 out.number(tag::TICK, u64::from(*tick));
+                if *from_second > 0 {
+                    out.number(tag::FROM_SECOND, *from_second);
+                }
             }
         }
     }
@@ -572,6 +577,7 @@ impl Body {
                 covered: self.covered,
                 more: self.more,
                 tick: self.tick,
+                from_second: self.sums.from,
             },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })

@@ -27,10 +27,10 @@ use tokio::{
 use zerocache_core::{
     key::{Key, PARTS},
     node::{
-        CallFailure, CallId, DatagramCounts, Effect, Identity, Input, Node, NodeConfig, RequestId,
-        Snapshot, missed,
+        CallFailure, CallId, DatagramCounts, Effect, Identity, Input, Node, NodeConfig,
+        PAUSE_MS_MAX, RequestId, Snapshot, missed,
     },
-    time::Now,
+    time::{Instant, Now},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::{
@@ -67,6 +67,8 @@ pub struct Runtime {
     next_request: AtomicU64,
     state: watch::Sender<NodeState>,
     misses_are_final: AtomicBool,
+    /// When the node last handled something, on the monotonic clock in milliseconds.
+    handled_ms: AtomicU64,
     calls: Mutex<JoinSet<()>>,
     timer: Notify,
     timer_at: AtomicU64,
@@ -85,6 +87,7 @@ impl Runtime {
             identity: node.identity().clone(),
             state: watch::Sender::new(node.state()),
             misses_are_final: AtomicBool::new(false),
+            handled_ms: AtomicU64::new(0),
             node: Mutex::new(node),
             storage,
             transport,
@@ -116,16 +119,20 @@ impl Runtime {
         let written = tokio::task::spawn_blocking(move || {
             let now = clock::now();
             let node = this.node.lock();
+            if !node.has_started() {
+                return Ok(None);
+            }
             let (memory, snapshot) = (node.memory(now), node.snapshot(now));
             drop(node);
             let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
             let now = Now { wall_ms: reckoned, ..now };
             let (cluster, retention_ms) = (snapshot.cluster.as_str(), snapshot.retention_ms);
             let parts = (0..PARTS).map(|part| this.storage.export(part, now));
-            snapshot::write(&path, Contents { cluster, now, retention_ms, memory, parts })
+            snapshot::write(&path, Contents { cluster, now, retention_ms, memory, parts }).map(Some)
         });
         match written.await {
-            Ok(Ok(entries)) => tracing::info!(entries, "wrote the snapshot"),
+            Ok(Ok(Some(entries))) => tracing::info!(entries, "wrote the snapshot"),
+            Ok(Ok(None)) => tracing::warn!("left before it had everything; the old snapshot stays"),
             Ok(Err(error)) => tracing::error!(%error, "the snapshot is not written"),
             Err(error) => tracing::error!(%error, "the snapshot is not written"),
         }
@@ -317,7 +324,10 @@ impl Runtime {
     }
 
     fn misses_are_final(&self) -> bool {
-        self.misses_are_final.load(Ordering::Relaxed)
+        // A process that stood still has not noticed yet that it may have missed something.
+        let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
+        let awake = clock::mono().since_ms(handled) <= PAUSE_MS_MAX;
+        awake && self.misses_are_final.load(Ordering::Relaxed)
     }
 
     /// The node's readiness, to wait for a change.
@@ -345,6 +355,7 @@ impl Runtime {
         if node.next_deadline().as_millis() < self.timer_at.load(Ordering::Relaxed) {
             self.timer.notify_one();
         }
+        self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
         self.misses_are_final.store(node.misses_are_final(), Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());

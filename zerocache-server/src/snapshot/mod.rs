@@ -54,7 +54,7 @@ impl Header {
     fn memory(&self, away_ms: u64) -> Memory {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| Age { of: Incarnation(of), ms, lived_ms };
         let ages = self.ages.iter().map(age).collect();
-        Memory { lived_ms: self.lived_ms, away_ms, ages }
+        Memory { lived_ms: self.lived_ms, away_ms, retention_ms: self.retention_ms, ages }
     }
 }
 

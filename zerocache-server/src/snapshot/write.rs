@@ -99,7 +99,8 @@ impl Output {
     }
 
     fn parcels(&mut self, parcels: Vec<Parcel>) -> Result<(), SnapshotError> {
-        let message = Response::Records { parcels, covered: 0, more: None, tick: 0 };
+        let message =
+            Response::Records { parcels, covered: 0, more: None, tick: 0, from_second: 0 };
         self.block(&message.encode())
     }
 }

@@ -401,7 +401,9 @@ fn repair_question(request: &Request) -> Option<String> {
         Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
         Request::VersionsOf(keys) => Some(format!("for the versions of {} keys", keys.len())),
         Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
-        Request::Copy { part, stretch } => Some(format!("for a copy of {part}, {stretch:?}")),
+        Request::Copy { part, last, stretch } => {
+            Some(format!("for a copy of {part} to {last}, {stretch:?}"))
+        }
         _ => None,
     }
 }

@@ -304,7 +304,7 @@ impl<L: LockFamily> Node<L> {
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
         self.view.writable_changed(&self.config.info.region);
-        self.partner_gone(id);
+        self.partner_gone(now, id);
         self.close_outbox(now, id, out);
     }
 
@@ -327,7 +327,7 @@ impl<L: LockFamily> Node<L> {
         }
         self.view.writable_changed(&self.config.info.region);
         self.close_outbox(now, id, out);
-        self.partner_gone(id);
+        self.partner_gone(now, id);
         self.view.remove(id).map(|member| member.info)
     }
 
@@ -354,15 +354,18 @@ impl<L: LockFamily> Node<L> {
 
     /// Whether the node is in sync by now.
     pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.state != NodeState::Warming {
+        let starts = !self.repair.start.is_done();
+        if self.state == NodeState::Leaving || (self.state == NodeState::InSync && !starts) {
             return;
         }
         self.set_clock_early(now, out);
         let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
-        if self.come_up(now, out) || now.mono >= ready_at {
+        // A node that is ready because it took too long goes on with its start.
+        let is_up = self.come_up(now, out) || now.mono >= ready_at;
+        if is_up && self.state == NodeState::Warming {
             self.set_state(NodeState::InSync, out);
-            self.judge_misses(now);
         }
+        self.judge_misses(now);
     }
 
     pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {

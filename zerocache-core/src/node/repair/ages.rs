@@ -15,6 +15,10 @@ use crate::{
 /// milliseconds: six turns of the rounds between regions, more than a healthy node lags.
 const LAG_MS_MIN: u64 = 15_000;
 
+/// What somebody had longer ago, in milliseconds, is no longer told: two hours, twice the longest
+/// retention. Of nodes that are gone nothing is left then.
+const AGE_MS_MAX: u64 = 7_200_000;
+
 /// What is known of another node.
 #[derive(Clone, Copy, Debug)]
 struct Had {
@@ -52,6 +56,7 @@ impl Ages {
         let mut ages: Vec<_> = self
             .had
             .iter()
+            .filter(|(_, had)| now.since_ms(had.at) <= AGE_MS_MAX)
             .map(|(of, had)| {
                 let ms = now.since_ms(had.at);
                 Age { of: *of, ms, lived_ms: had.lived_ms.saturating_add(ms) }
@@ -67,7 +72,8 @@ impl Ages {
     /// At `at` this node had everything that the partner knew, so also what the partner had of others.
     pub(in crate::node) fn merge(&mut self, own: Incarnation, partner: &Partner, at: Instant) {
         self.note(partner.id, at, partner.lived_ms);
-        for age in partner.ages.iter().filter(|age| age.of != own) {
+        self.had.retain(|_, had| at.since_ms(had.at) <= AGE_MS_MAX);
+        for age in partner.ages.iter().filter(|age| age.of != own && age.ms <= AGE_MS_MAX) {
             let lived_ms = age.lived_ms.saturating_sub(age.ms);
             self.note(age.of, at.minus_ms(age.ms), lived_ms);
         }
@@ -110,7 +116,7 @@ impl Ages {
             None => lived_ms.min(own.1),
         };
         let itself = Age { of: partner.id, ms: 0, lived_ms: partner.lived_ms };
-        let others = partner.ages.iter().filter(|age| age.of != own.0);
+        let others = partner.ages.iter().filter(|age| age.of != own.0 && age.ms <= AGE_MS_MAX);
         others.chain([&itself]).any(|age| {
             let lag_ms = lag_ms(age.of, age.lived_ms);
             // Not by the few milliseconds that answers take and clocks drift: whoever talked to the

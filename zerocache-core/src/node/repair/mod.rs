@@ -94,6 +94,8 @@ pub(super) struct Repair {
     counts: RepairCounts,
     /// How old the node's knowledge is beyond its own life, in milliseconds.
     inherited_ms: u64,
+    /// Whether the node has been in sync before.
+    starts_again: bool,
     wake: Instant,
 }
 
@@ -110,6 +112,7 @@ impl Repair {
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
             inherited_ms: 0,
+            starts_again: false,
             wake: now,
         }
     }
@@ -176,11 +179,10 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// A member is out of reach, or forgotten.
-    pub(super) fn partner_gone(&mut self, id: Incarnation) {
+    pub(super) fn partner_gone(&mut self, now: Now, id: Incarnation) {
         self.repair.peers.remove(&id);
         if let Some(round) = self.repair.rounds.remove(&id) {
-            self.repair.counts.rounds_cut += 1;
-            self.no_longer_fetching(round.under_way());
+            self.cut(now, round);
         }
     }
 

@@ -12,16 +12,19 @@ use alloc::{
 
 use super::{Asked, Effect, Node, Repair, ages::Partner, serve::block_sums};
 use crate::{
+    entry::Applied,
     key::{KeyHash, PARTS},
     node::{Call, CallFailure, CallId, Event},
     store::{Known, LockFamily, Row},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Cell, Grain, NodeState, Parcel, Request, Response, Sums, Window},
+    wire::{
+        BLOCK_SECONDS, Cell, Grain, NodeState, Parcel, Receipt, Request, Response, Sums, Window,
+    },
 };
 
 /// How long a question may take, in milliseconds; three round trips are added.
-const QUESTION_TIMEOUT_MS: u64 = 2_500;
+const QUESTION_TIMEOUT_MS: u64 = 1_500;
 
 /// How long values may take, in milliseconds.
 const FETCH_TIMEOUT_MS: u64 = 10_000;
@@ -47,6 +50,9 @@ const WANTED_MAX: usize = 65_536;
 
 /// Stamps that are further ahead of the clock are no matter of a moment, in milliseconds.
 const AHEAD_OF_CLOCK_MS: u64 = 500;
+
+/// What was written in so many seconds may still be on its way to a partner that does not know it.
+const UNSETTLED_SECONDS: u64 = 10;
 
 /// The window begins this much later than what is known begins, in seconds: that moves on while the
 /// round goes on.
@@ -118,7 +124,13 @@ impl<L: LockFamily> Node<L> {
         far: bool,
         out: &mut Vec<Effect>,
     ) {
-        let from = self.store.first_second(now) + MARGIN_SECONDS;
+        let mut from = self.store.first_second(now) + MARGIN_SECONDS;
+        if !self.repair.start.is_done() {
+            // What is older it copies.
+            let starting_ms = now.mono.since_ms(self.warm_since);
+            let begun = now.wall_ms.saturating_sub(starting_ms) / 1_000;
+            from = from.max(begun.saturating_sub(UNSETTLED_SECONDS));
+        }
         // To the last second that was over half a second ago. While stamps run ahead of the clock, because
         // it went back, they are all of one second that will not be over for long.
         let stamped_ms = self.clock.last().wall_ms();
@@ -219,7 +231,10 @@ impl<L: LockFamily> Node<L> {
                 }
                 Step::Doubts { part, left, asked } => {
                     while left.is_empty() && *part < PARTS {
-                        *left = self.store.values_before(*part, round.window.from);
+                        // Nothing that may still be on its way to the partner.
+                        let settled = round.window.to.saturating_sub(UNSETTLED_SECONDS);
+                        let before = round.window.from.min(settled);
+                        *left = self.store.values_before(*part, before);
                         *part += 1;
                     }
                     if left.is_empty() {
@@ -263,56 +278,54 @@ impl<L: LockFamily> Node<L> {
 
     fn take_sums(&mut self, now: Now, round: &mut Round, told: Sums) -> Next {
         let step = core::mem::replace(&mut round.step, Step::Done);
-        if !matches!(step, Step::Blocks) && told.from > round.window.from {
-            // A trace was forgotten there meanwhile.
-            round.window.from = told.from;
-            return Next::Cut;
-        }
+        // Traces may have been forgotten meanwhile: older seconds are not compared, because one of the two
+        // does not know everything of them.
+        round.window.from = round.window.from.max(told.from).max(self.store.first_second(now));
         match step {
             Step::Blocks => {
                 round.partner.ages = told.ages;
                 round.partner.lived_ms = told.lived_ms;
-                // Older seconds are not compared: one of the two does not know everything of them.
-                round.window.from = told.from.max(self.store.first_second(now));
                 let retention_ms =
                     now.wall_ms.saturating_sub(round.window.from.saturating_mul(1_000));
                 let own = (self.config.info.incarnation, self.lived_ms(now));
-                round.is_outdated =
-                    self.repair.ages.is_outdated(own, &round.partner, retention_ms, now.mono);
-                if round.window.from > told.from {
-                    // Its sums are of more than can be compared.
-                    round.step = Step::Blocks;
-                    return Next::Ask;
-                }
+                let member = self.view.member(round.partner.id);
+                let in_sync = member.is_some_and(|m| m.info.state == NodeState::InSync);
+                round.is_outdated = in_sync
+                    && self.repair.ages.is_outdated(own, &round.partner, retention_ms, now.mono);
                 if round.window.from > round.window.to {
                     round.step = Step::Rows(Vec::new());
                     return Next::Ask;
                 }
-                let Window { from, to } = round.window;
-                let own = block_sums(round.window, &self.store.sums_by_second(from, to));
+                // The partner's sums begin where it knows everything; what is before both know it is left out.
+                let theirs = Window { from: told.from, ..round.window };
+                let own = block_sums(theirs, &self.store.sums_by_second(theirs.from, theirs.to));
                 if own.len() != told.sums.len() {
                     return Next::Cut;
                 }
-                let blocks = differing(round.window.blocks(), &own, &told.sums);
-                round.window.from = (from + MARGIN_SECONDS).min(to);
+                let first = round.window.from / BLOCK_SECONDS;
+                let mut blocks = differing(theirs.blocks(), &own, &told.sums);
+                blocks.retain(|block| *block >= first);
                 round.step =
                     if blocks.is_empty() { Step::Rows(Vec::new()) } else { Step::Seconds(blocks) };
             }
             Step::Seconds(blocks) => {
-                let windows = blocks.iter().map(|block| round.window.of_block(*block));
+                let theirs = Window { from: told.from, ..round.window };
+                let windows = blocks.iter().map(|block| theirs.of_block(*block));
                 let own: Vec<_> =
                     windows.clone().flat_map(|w| self.store.sums_by_second(w.from, w.to)).collect();
                 if own.len() != told.sums.len() {
                     return Next::Cut;
                 }
-                let left = differing(windows.flat_map(|w| w.from..=w.to), &own, &told.sums);
+                let mut left = differing(windows.flat_map(|w| w.from..=w.to), &own, &told.sums);
+                left.retain(|second| *second >= round.window.from);
                 round.step = parts_of(left, None);
             }
             Step::Parts { left, asked, mut differing, before } => {
                 if told.sums.len() != asked.len() * PARTS {
                     return Next::Cut;
                 }
-                for (second, theirs) in asked.iter().zip(told.sums.chunks_exact(PARTS)) {
+                let both = asked.iter().zip(told.sums.chunks_exact(PARTS));
+                for (second, theirs) in both.filter(|(second, _)| **second >= round.window.from) {
                     let own = self.store.sums_by_part(*second);
                     let parts = (0..PARTS).filter(|part| own[*part] != theirs[*part]);
                     differing.extend(parts.map(|part| Cell { second: *second, part: part as u8 }));
@@ -394,7 +407,7 @@ impl<L: LockFamily> Node<L> {
             let purpose = Call::Repair { member: round.partner.id, asked: Asked::Fetch };
             match self.ask(round.partner.id, purpose, request, FETCH_TIMEOUT_MS, out) {
                 Some(call) => drop(round.fetches.insert(call, rows)),
-                None => return,
+                None => return round.wanted.extend(rows),
             }
         }
     }
@@ -418,7 +431,8 @@ impl<L: LockFamily> Node<L> {
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(rows.len());
         let far = round.far;
-        let bytes = self.take_parcels(now, parcels);
+        let (bytes, all_taken) = self.take_parcels(now, parcels);
+        round.is_whole &= all_taken;
         self.repair.spend(now.mono, far, bytes);
         self.no_longer_fetching(rows[..covered].iter().map(|row| row.0));
         if covered == 0 {
@@ -431,30 +445,32 @@ impl<L: LockFamily> Node<L> {
         self.repair.rounds.insert(id, round);
     }
 
-    /// Merges what was fetched; returns how many bytes it carried.
-    fn take_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> u64 {
-        let mut bytes = 0;
+    /// Merges what was fetched; returns how many bytes it carried, and whether nothing was refused.
+    fn take_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> (u64, bool) {
+        let (mut bytes, mut all_taken) = (0, true);
         for parcel in parcels {
             bytes += parcel.payload_bytes() as u64;
             match parcel.into_known(now.mono) {
                 Known::Value(record) => {
                     self.repair.counts.records += 1;
                     self.repair.counts.bytes += record.payload_bytes() as u64;
-                    self.take(now, &record);
+                    all_taken &= self.take(now, &record) != Receipt::Refused;
                 }
                 Known::Trace(key, version) => {
                     self.repair.counts.traces += 1;
-                    if self.clock.observe(version, now.wall_ms).is_ok() {
-                        self.store.apply_trace(key, version, now);
-                    }
+                    let judged = self
+                        .clock
+                        .observe(version, now.wall_ms)
+                        .map(|()| self.store.apply_trace(key, version, now));
+                    all_taken &= !matches!(judged, Err(_) | Ok(Applied::TooOld));
                 }
             }
         }
-        bytes
+        (bytes, all_taken)
     }
 
     /// A round that ends early.
-    fn cut(&mut self, now: Now, round: Round) {
+    pub(super) fn cut(&mut self, now: Now, round: Round) {
         self.repair.counts.rounds_cut += 1;
         let (id, far) = (round.partner.id, round.far);
         self.no_longer_fetching(round.under_way());
@@ -465,10 +481,12 @@ impl<L: LockFamily> Node<L> {
 
     /// A round that came to its end: what the partner knew when it began is known here.
     fn finish(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
-        let Repair { peers, ages, counts, .. } = &mut self.repair;
+        let Repair { peers, ages, counts, start, .. } = &mut self.repair;
         if round.is_whole {
             counts.rounds += 1;
-            ages.merge(self.config.info.incarnation, &round.partner, round.begun);
+            if start.is_done() {
+                ages.merge(self.config.info.incarnation, &round.partner, round.begun);
+            }
             let peer = super::Peer { next: now.mono.plus_ms(1_000), completed: None };
             let peer = peers.entry(round.partner.id).or_insert(peer);
             peer.completed = Some(round.begun);

@@ -161,7 +161,8 @@ impl<L: LockFamily> Node<L> {
                 && member.info.region == *own
                 && member.info.state == NodeState::InSync
         });
-        self.misses_are_final = self.state == NodeState::InSync && peers.all(fresh);
+        let in_sync = self.state == NodeState::InSync && self.repair.start.is_done();
+        self.misses_are_final = in_sync && peers.all(fresh);
     }
 }
 

@@ -4,8 +4,9 @@ use alloc::{format, vec::Vec};
 
 use super::Node;
 use crate::{
+    entry::Record,
     key::{KeyHash, PARTS},
-    store::{LockFamily, Stretch},
+    store::{Known, LockFamily, Stretch},
     time::Now,
     version::Incarnation,
     wire::{
@@ -14,11 +15,17 @@ use crate::{
     },
 };
 
+/// A window that ends further ahead of this node's clock is refused, in seconds.
+const WINDOW_AHEAD_SECONDS_MAX: u64 = 3_600;
+
 /// Most rows of one answer; all rows of one cell are in one answer.
 const ROWS_MAX: usize = 16_384;
 
 /// An answer with values is closed once it carries this many bytes; a larger value travels alone.
 const RECORDS_BYTES_MAX: usize = 1 << 20;
+
+/// An answer to a copy is closed once it has so many entries.
+const COPIED_MAX: usize = 4_096;
 
 /// Most blocks or seconds whose parts are told in one answer.
 const PLACES_ANSWERED_MAX: usize = 1_024;
@@ -38,7 +45,8 @@ impl<L: LockFamily> Node<L> {
         (asking, had_ms): (Option<Incarnation>, Option<u64>),
     ) -> Response {
         let most = window.from.saturating_add(WINDOW_SECONDS_MAX);
-        if window.from > window.to || window.to > most {
+        let latest = (now.wall_ms / 1_000).saturating_add(WINDOW_AHEAD_SECONDS_MAX);
+        if window.from > window.to || window.to > most.min(latest) {
             return refused(format!("{window:?} is no window"));
         }
         if let Some(member) = asking.and_then(|id| self.view.member_mut(id))
@@ -49,11 +57,18 @@ impl<L: LockFamily> Node<L> {
             member.missed.since = None;
         }
         let from = window.from.max(self.store.first_second(now));
-        let mut told = Sums { from, lived_ms: self.lived_ms(now), ..Sums::default() };
+        let mut told = Sums { from, ..Sums::default() };
+        let started = self.repair.start.is_done();
+        if started {
+            told.lived_ms = self.lived_ms(now);
+        }
         let window = Window { from, ..window };
         match grain {
             Grain::Blocks => {
-                told.ages = self.repair.ages.told(now.mono);
+                // Who has not copied everything yet does not have what others had.
+                if started {
+                    told.ages = self.repair.ages.told(now.mono);
+                }
                 if from <= window.to {
                     told.sums = block_sums(window, &self.store.sums_by_second(from, window.to));
                 }
@@ -114,7 +129,7 @@ impl<L: LockFamily> Node<L> {
             }
             covered += 1;
         }
-        Response::Records { parcels, covered, more: None, tick: 0 }
+        Response::Records { parcels, covered, more: None, tick: 0, from_second: 0 }
     }
 
     /// Part of a copy for a node that starts.
@@ -122,7 +137,7 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         asking: Option<Incarnation>,
-        part: u8,
+        (part, last): (u8, u8),
         stretch: Stretch,
     ) -> Response {
         let Some(asking) = asking else { return refused("only nodes copy".into()) };
@@ -134,10 +149,28 @@ impl<L: LockFamily> Node<L> {
             return Response::refused(RefusalCode::Overloaded, text);
         }
         copiers.insert(asking, now.mono);
-        let page = self.store.page(usize::from(part) % PARTS, stretch, RECORDS_BYTES_MAX, now);
-        let parcel = |record| Parcel::of(crate::store::Known::Value(record), now.mono);
-        let parcels: Vec<_> = page.records.into_iter().map(parcel).collect();
-        Response::Records { parcels, covered: 0, more: page.more, tick: page.tick }
+        let parcel = |record| Parcel::of(Known::Value(record), now.mono);
+        let (mut parcels, mut bytes, mut covered) = (Vec::new(), 0, 0);
+        let (mut more, mut tick) = (None, None);
+        for part in usize::from(part)..=usize::from(last).min(PARTS - 1) {
+            // A place is one of the first part.
+            let of_first = stretch.colder_than.filter(|_| covered == 0);
+            let stretch = Stretch { colder_than: of_first, ..stretch };
+            let page = self.store.page(part, stretch, RECORDS_BYTES_MAX - bytes, now);
+            tick.get_or_insert(page.tick);
+            bytes += page.records.iter().map(Record::payload_bytes).sum::<usize>();
+            parcels.extend(page.records.into_iter().map(parcel));
+            more = page.more;
+            if more.is_some() {
+                break;
+            }
+            covered += 1;
+            if bytes >= RECORDS_BYTES_MAX || parcels.len() >= COPIED_MAX {
+                break;
+            }
+        }
+        let from_second = self.store.first_second(now);
+        Response::Records { parcels, covered, more, tick: tick.unwrap_or(0), from_second }
     }
 }
 

@@ -5,18 +5,26 @@
 //! and what does not fit is the coldest. Then it catches up by a round with the source and each local
 //! peer (contract section 3).
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
 
 use super::{Asked, Effect, Node};
 use crate::{
-    cluster::{Member, Reach},
+    cluster::Member,
     key::PARTS,
     node::{Call, CallFailure, CallId, Event},
-    store::{Known, LockFamily, Since, Stretch},
+    store::{Known, LockFamily, Place, Stretch},
     time::{Instant, Now},
-    version::{Incarnation, Version},
-    wire::{Age, NodeState, Parcel, RefusalCode, Request, Response},
+    version::Incarnation,
+    wire::{Age, NodeState, Parcel, Request, Response},
 };
+
+/// A local peer that has not introduced itself for this long cannot reach this node, in milliseconds:
+/// what it writes comes by repair.
+const INTRODUCED_MS_MAX: u64 = 5_000;
 
 /// How long a page of a copy may take, in milliseconds.
 const PAGE_TIMEOUT_MS: u64 = 5_000;
@@ -26,6 +34,9 @@ const PAGES_MAX: usize = 4;
 
 /// A source that is busy is asked again after this, in milliseconds.
 const BUSY_MS: u64 = 250;
+
+/// After this many answers in a row that brought nothing another source is tried.
+const FAILURES_MAX: u32 = 20;
 
 /// With nobody to copy from for this long, but others that start and have something, a node is in sync
 /// with what it has, in milliseconds.
@@ -71,15 +82,35 @@ pub(in crate::node) struct Copying {
     source: Incarnation,
     far: bool,
     /// What is to be asked for, one page of each part at a time.
-    due: Vec<(u8, Stretch)>,
-    calls: BTreeMap<CallId, (u8, Stretch)>,
+    due: VecDeque<Section>,
+    calls: BTreeMap<CallId, Section>,
     /// Where the source's counter stood at the first page.
     since: Option<u32>,
     /// Whether this is the second pass, over what was read at the source during the first.
     is_second: bool,
     waits_until: Instant,
+    /// Answers in a row that brought nothing.
+    failures: u32,
+    /// The first second of version of which the source knows everything.
+    knows_from: u64,
     /// Who could not be copied from.
     failed: Vec<Incarnation>,
+}
+
+/// Parts of which the same is to be copied.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    part: u8,
+    last: u8,
+    stretch: Stretch,
+}
+
+/// All parts, in as many sections as pages are under way.
+fn sections(stretch: Stretch) -> VecDeque<Section> {
+    let each = PARTS / PAGES_MAX;
+    let section =
+        |at: usize| Section { part: (at * each) as u8, last: ((at + 1) * each - 1) as u8, stretch };
+    (0..PAGES_MAX).map(section).collect()
 }
 
 #[cfg(test)]
@@ -90,12 +121,33 @@ impl Copying {
     }
 }
 
+impl Copying {
+    /// An answer was about the first `covered` parts of a section, and up to `more` about the next.
+    fn go_on_from(&mut self, section: Section, covered: u64, more: Option<Place>) {
+        let Section { part, last, stretch } = section;
+        let at = u64::from(part).saturating_add(covered).min(PARTS as u64) as u8;
+        let rest = match more {
+            Some(place) if at <= last => {
+                // The rest of this part has its turn again after all others.
+                let stretch = Stretch { colder_than: Some(place), ..stretch };
+                self.due.push_back(Section { part: at, last: at, stretch });
+                at + 1
+            }
+            _ => at,
+        };
+        if rest <= last {
+            let stretch = Stretch { colder_than: None, ..stretch };
+            self.due.push_front(Section { part: rest, last, stretch });
+        }
+    }
+}
+
 impl<L: LockFamily> Node<L> {
     /// Takes the next step towards being in sync; whether the node is.
     pub(in crate::node) fn come_up(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
         match self.repair.start {
             Start::Joining | Start::Alone { .. } => {
-                if !self.has_joined() {
+                if !self.has_joined(now) {
                     return false;
                 }
                 self.set_clock(now, out);
@@ -108,8 +160,10 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Whether everybody who was found has been talked to.
-    fn has_joined(&self) -> bool {
-        let introduced = self.view.writable_in(&self.config.info.region).all(|m| m.greeted);
+    fn has_joined(&self, now: Now) -> bool {
+        let mut peers = self.view.writable_in(&self.config.info.region);
+        let late = now.mono.since_ms(self.warm_since) >= INTRODUCED_MS_MAX;
+        let introduced = late || peers.all(|member| member.greeted);
         self.settled && introduced && !self.view.candidates().has_fresh()
     }
 
@@ -119,6 +173,7 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         self.repair.start = Start::Joining;
+        self.repair.starts_again = true;
         self.warm(now, out);
     }
 
@@ -154,7 +209,10 @@ impl<L: LockFamily> Node<L> {
     /// Chooses whom to copy from: a local node before others, then the one with most.
     fn choose_source(&mut self, now: Now, failed: Vec<Incarnation>, out: &mut Vec<Effect>) {
         let own = &self.config.info.region;
-        let has_some = |member: &&Member| self.is_partner(member) && member.entries > 0;
+        // What members said of themselves was long ago, for a node that starts again.
+        let has_some = |member: &&Member| {
+            self.is_partner(member) && (member.entries > 0 || self.repair.starts_again)
+        };
         let ready = |member: &&Member| {
             member.info.state == NodeState::InSync && !failed.contains(&member.info.incarnation)
         };
@@ -167,27 +225,30 @@ impl<L: LockFamily> Node<L> {
         if let Some(source) = sources.min_by_key(nearest) {
             let far = source.info.region != *own;
             let source = source.info.incarnation;
-            let all = (0..PARTS as u8).rev().map(|part| (part, Stretch::default()));
             self.repair.start = Start::Copying(Box::new(Copying {
                 source,
                 far,
-                due: all.collect(),
+                due: sections(Stretch::default()),
                 calls: BTreeMap::new(),
                 since: None,
                 is_second: false,
                 waits_until: now.mono,
+                failures: 0,
+                knows_from: 0,
                 failed,
             }));
             return self.go_on_copying(now, out);
         }
         let others =
             self.view.members().any(|m| has_some(&m) && m.info.state != NodeState::Leaving);
+        let again = !failed.is_empty() && self.view.members().any(|m| self.is_partner(m));
         let since = match self.repair.start {
             Start::Alone { since } => since,
             _ => now.mono,
         };
-        let hopeless = now.mono.since_ms(since) >= ALONE_MS || !failed.is_empty();
-        if others && !hopeless && self.store.count() == 0 {
+        // Whoever could not be copied from may be again; and others may come up soon.
+        let hopeless = now.mono.since_ms(since) >= ALONE_MS;
+        if again || (others && !hopeless && self.store.count() == 0) {
             self.repair.start = Start::Alone { since };
             return self.repair_by(now.mono.plus_ms(BUSY_MS));
         }
@@ -200,13 +261,20 @@ impl<L: LockFamily> Node<L> {
 
     fn started_with_all(&mut self, now: Now) {
         self.repair.start = Start::Done { since: now.mono };
+        self.repair.starts_again = false;
         self.repair_by(now.mono);
+    }
+
+    /// Whether what it knows is whole, as far as others had it when it started.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.repair.start.is_done()
     }
 
     /// Asks for the next pages of a copy.
     pub(super) fn go_on_copying(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some(mut copying) = self.repair.start.take_copying() else { return };
-        let source = self.view.member(copying.source).filter(|m| m.reach == Reach::Reachable);
+        let source = self.view.member(copying.source).filter(|m| self.is_partner(m));
         let Some(to) = source.map(|member| (member.address, Some(copying.source))) else {
             return self.source_failed(now, *copying, out);
         };
@@ -217,11 +285,12 @@ impl<L: LockFamily> Node<L> {
                 break;
             }
             // From the front: every part has its turn.
-            let (part, stretch) = copying.due.remove(0);
+            let Some(section) = copying.due.pop_front() else { break };
+            let Section { part, last, stretch } = section;
             let purpose = Call::Repair { member: copying.source, asked: Asked::Copy };
-            let request = Request::Copy { part, stretch };
+            let request = Request::Copy { part, last, stretch };
             let call = self.call(purpose, to, request, PAGE_TIMEOUT_MS, out);
-            copying.calls.insert(call, (part, stretch));
+            copying.calls.insert(call, section);
         }
         if !copying.due.is_empty() || !copying.calls.is_empty() {
             self.repair.start = Start::Copying(copying);
@@ -229,18 +298,17 @@ impl<L: LockFamily> Node<L> {
         }
         match copying.since {
             Some(tick) if !copying.is_second => {
-                // What is younger the rounds bring.
-                let stamp = self.store.first_second(now).saturating_add(10) * 1_000;
-                let since = Since { tick, stamp: stamp << Version::COUNTER_BITS };
-                let stretch = Stretch { since: Some(since), ..Stretch::default() };
+                let stretch = Stretch { since: Some(tick), ..Stretch::default() };
                 copying.is_second = true;
-                copying.due = (0..PARTS as u8).map(|part| (part, stretch)).collect();
+                copying.due = sections(stretch);
                 self.repair.start = Start::Copying(copying);
                 self.go_on_copying(now, out);
             }
             _ => {
                 let entries = self.repair.counts.copied;
                 let source = copying.source;
+                // Of what was before nobody here knows more than the source did.
+                self.store.forget_before(copying.knows_from);
                 out.push(Effect::Event(Event::Copied { source, entries }));
                 self.started_with_all(now);
                 self.partner_up(now, source);
@@ -257,21 +325,27 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         let Start::Copying(copying) = &mut self.repair.start else { return };
-        let Some((part, stretch)) = copying.calls.remove(&call).filter(|_| copying.source == id)
-        else {
+        let Some(section) = copying.calls.remove(&call).filter(|_| copying.source == id) else {
             return;
         };
         match result {
-            Ok(Response::Records { parcels, more, tick, .. }) => {
-                copying.since.get_or_insert(tick);
-                let rest = |place| Stretch { colder_than: Some(place), ..stretch };
-                copying.due.extend(more.map(|place| (part, rest(place))));
+            Ok(Response::Records { parcels, covered, more, tick, from_second }) => {
+                copying.failures = 0;
+                copying.knows_from = copying.knows_from.max(from_second);
+                if !copying.is_second {
+                    // Answers may overtake each other: the lowest counts.
+                    let earlier = |since: u32| tick.wrapping_sub(since) < 1 << 31;
+                    let since = copying.since.filter(|since| earlier(*since));
+                    copying.since = Some(since.unwrap_or(tick));
+                }
+                copying.go_on_from(section, covered, more);
                 let far = copying.far;
                 let bytes = self.adopt_parcels(now, parcels);
                 self.repair.spend(now.mono, far, bytes);
             }
-            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Overloaded => {
-                copying.due.push((part, stretch));
+            _ if copying.failures < FAILURES_MAX => {
+                copying.failures += 1;
+                copying.due.push_back(section);
                 copying.waits_until = now.mono.plus_ms(BUSY_MS);
             }
             _ => {
@@ -318,6 +392,8 @@ impl<L: LockFamily> Node<L> {
     pub(in crate::node) fn restored(&mut self, now: Now, memory: Option<Memory>) {
         if let Some(memory) = memory {
             self.repair.inherited_ms = memory.lived_ms.saturating_add(memory.away_ms);
+            let knew_ms = memory.away_ms.saturating_add(memory.retention_ms);
+            self.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
             self.repair.ages.inherit(&memory.ages, memory.away_ms, now.mono);
         }
         if matches!(self.repair.start, Start::Restoring) {
@@ -329,7 +405,12 @@ impl<L: LockFamily> Node<L> {
     #[must_use]
     pub fn memory(&self, now: Now) -> Memory {
         let now = self.clocks.adjust(now);
-        Memory { lived_ms: self.lived_ms(now), away_ms: 0, ages: self.repair.ages.told(now.mono) }
+        Memory {
+            lived_ms: self.lived_ms(now),
+            away_ms: 0,
+            retention_ms: self.store.retention_ms(now),
+            ages: self.repair.ages.told(now.mono),
+        }
     }
 }
 
@@ -340,6 +421,8 @@ pub struct Memory {
     pub lived_ms: u64,
     /// How long ago that was, in milliseconds.
     pub away_ms: u64,
+    /// How long it kept traces, in milliseconds.
+    pub retention_ms: u64,
     /// When it had last had everything that others knew, as it was then.
     pub ages: Vec<Age>,
 }

@@ -62,6 +62,10 @@ pub(super) struct Network {
     pub(super) capacity: Option<Capacity>,
     /// How long nodes started from now on keep traces, if not as long as usual.
     pub(super) retention_ms: Option<u64>,
+    /// Whether nodes started from now on have a snapshot.
+    pub(super) has_snapshot: bool,
+    /// How often one was asked for.
+    pub(super) restores: usize,
     /// How far the clocks of nodes are ahead, in milliseconds.
     pub(super) ahead_ms: BTreeMap<SocketAddr, u64>,
     /// Bytes of messages sent so far.
@@ -105,6 +109,29 @@ impl Network {
         region: &str,
         seeds: &[u64],
     ) {
+        self.start_warming(cluster, n, incarnation, (region, 60_000), seeds);
+        self.input(address(n), Input::Settled);
+    }
+
+    /// A node that is ready after `warm_max_ms`, and whose discovery has not answered yet.
+    pub(super) fn start_unsettled(
+        &mut self,
+        n: u64,
+        region: &str,
+        seeds: &[u64],
+        warm_max_ms: u64,
+    ) {
+        self.start_warming("test", n, n, (region, warm_max_ms), seeds);
+    }
+
+    fn start_warming(
+        &mut self,
+        cluster: &str,
+        n: u64,
+        incarnation: u64,
+        (region, warm_max_ms): (&str, u64),
+        seeds: &[u64],
+    ) {
         let info = NodeInfo {
             incarnation: Incarnation(incarnation),
             region: region.into(),
@@ -117,10 +144,10 @@ impl Network {
             cluster: cluster.into(),
             info,
             limits: Limits::default(),
-            warm_max_ms: 60_000,
+            warm_max_ms,
             outbox_bytes_max: 1 << 20,
             features: features::ALL & !self.without,
-            has_snapshot: false,
+            has_snapshot: self.has_snapshot,
             secret: [n as u8; 32],
         };
         let usual = Capacity { entries_max: 10_000, bytes_max: 1 << 20 };
@@ -131,7 +158,6 @@ impl Network {
         self.nodes.insert(address(n), node);
         let seeds = seeds.iter().map(|seed| address(*seed)).collect();
         self.input(address(n), Input::Proposed(seeds));
-        self.input(address(n), Input::Settled);
     }
 
     pub(super) fn start(&mut self, n: u64, region: &str, seeds: &[u64]) {
@@ -204,7 +230,8 @@ impl Network {
                 }
             }
             Effect::Event(event) => self.events.push((at, event)),
-            Effect::State(_) | Effect::Restore => {}
+            Effect::Restore => self.restores += 1,
+            Effect::State(_) => {}
         }
     }
 

@@ -140,7 +140,7 @@ fn a_new_node_copies_what_its_peer_has() {
     // Longer than the retention: only a copy brings what is older.
     network.run(8_000);
     network.start(2, "a", &[1]);
-    network.run(50);
+    network.run(20);
     assert_eq!(state(&network, 2), NodeState::Warming);
     network.put(1, "k8", "newer", Ack::Local);
     network.run(2_000);
@@ -158,14 +158,15 @@ fn a_new_node_copies_what_its_peer_has() {
 #[test]
 fn a_copy_goes_on_from_another_node_when_its_source_dies() {
     let mut network = Network::default();
+    network.capacity = Some(Capacity { entries_max: 10_000, bytes_max: 64 << 20 });
     network.start(1, "a", &[]);
     network.start(2, "a", &[1]);
     network.run(1_000);
     let keys = keys(3_000);
     for name in &keys {
-        network.put(1, name, &"v".repeat(200), Ack::Local);
+        network.put(1, name, &"v".repeat(4_000), Ack::Local);
     }
-    network.run(1_000);
+    network.run(5_000);
     network.start(3, "a", &[1]);
     network.run(40);
     let source = match &network.nodes[&address(3)].repair.start {
@@ -285,4 +286,103 @@ fn nodes_without_repair_are_left_alone() {
     assert_eq!(state(&network, 2), NodeState::InSync);
     assert!(network.nodes[&address(2)].misses_are_final());
     assert_eq!((counts(&network, 2).rounds, counts(&network, 2).rounds_cut), (0, 0));
+}
+
+#[test]
+fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    for name in keys(500) {
+        network.put(1, &name, "v", Ack::Local);
+    }
+    network.start_unsettled(2, "a", &[1], 1_000);
+    network.run(2_000);
+    // Discovery has not given its first answers: it is ready because it took too long.
+    assert_eq!(state(&network, 2), NodeState::InSync);
+    assert!(!network.nodes[&address(2)].misses_are_final());
+    network.input(address(2), Input::Settled);
+    network.run(5_000);
+    assert_eq!(network.nodes[&address(2)].store.count(), 500);
+    assert!(network.nodes[&address(2)].misses_are_final());
+}
+
+#[test]
+fn a_copy_knows_no_more_than_its_source() {
+    let mut network = Network::default();
+    network.retention_ms = Some(20_000);
+    network.start(1, "a", &[]);
+    network.retention_ms = None;
+    network.start(2, "b", &[1]);
+    network.run(3_000);
+    let ttl = Ttl::from_secs(3_600).unwrap();
+    let op = WriteOp::Put { value: Bytes::from_static(b"v"), metadata: Bytes::new(), ttl };
+    network.write(1, "k", op, Ack::Local);
+    network.run(1_000);
+    network.set_link(1, 2, false);
+    network.write(1, "k", WriteOp::Delete, Ack::Local);
+    network.put(1, "other", "v", Ack::Local);
+    // The trace of the delete is gone at node 1; node 2, cut off, has the value.
+    network.run(40_000);
+    network.start(3, "a", &[1]);
+    network.run(3_000);
+    assert_eq!(state(&network, 3), NodeState::InSync);
+    network.set_link(1, 2, true);
+    network.run(20_000);
+    assert_eq!(network.values("k"), vec![None; 3]);
+}
+
+#[test]
+fn nobody_gives_up_anything_for_a_peer_that_is_still_copying() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    network.capacity = Some(Capacity { entries_max: 10_000, bytes_max: 64 << 20 });
+    for (n, region) in [(1, "a"), (2, "b"), (3, "b")] {
+        network.start(n, region, &[1]);
+    }
+    network.run(3_000);
+    let keys = keys(2_000);
+    for name in &keys {
+        let value = Bytes::from("v".repeat(1_000));
+        let ttl = Ttl::from_secs(3_600).unwrap();
+        network.write(1, name, WriteOp::Put { value, metadata: Bytes::new(), ttl }, Ack::Local);
+    }
+    network.run(10_000);
+    set_links(&mut network, &[2], &[1, 3], false);
+    network.run(100_000);
+    // Node 2 comes back while a new node of its region copies.
+    network.start(4, "b", &[1, 2, 3]);
+    set_links(&mut network, &[2], &[1, 3], true);
+    network.run(20_000);
+    assert_eq!(disagreements(&network, &keys), 0);
+    assert!(network.nodes.values().all(|node| node.store.count() == 2_000));
+}
+
+#[test]
+fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    for name in keys(50) {
+        network.put(1, &name, "v", Ack::Local);
+    }
+    network.write(1, "k7", WriteOp::Delete, Ack::Local);
+    network.run(1_000);
+    let node = network.nodes.remove(&address(1)).unwrap();
+    assert!(node.has_started());
+    let memory = Memory { away_ms: 3_000, ..node.memory(network.now()) };
+    let known = (0..crate::key::PARTS).flat_map(|part| node.store.export(part, network.now()));
+    let known: Vec<_> = known.collect();
+    network.run(3_000);
+    network.has_snapshot = true;
+    network.start_in("test", 1, 11, "a", &[]);
+    network.run(10);
+    assert_eq!((network.restores, state(&network, 1)), (1, NodeState::Warming));
+    assert!(!network.nodes[&address(1)].has_started());
+    network.input(address(1), Input::Restored(known));
+    network.input(address(1), Input::RestoreEnded(Some(memory)));
+    assert_eq!(state(&network, 1), NodeState::InSync);
+    assert_eq!(network.nodes[&address(1)].store.count(), 49);
+    let older = key("k7").hash();
+    assert!(network.nodes[&address(1)].store.version(older).is_some(), "its trace is kept");
 }
