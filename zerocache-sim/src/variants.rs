@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use zerocache_core::store::Capacity;
+use zerocache_core::store::{Capacity, StoreVariant};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +28,17 @@ pub enum Variant {
     ValuesTruncated,
     /// Clients do not say what they have seen.
     SeenForgotten,
+    /// Nothing is remembered of what is gone.
+    NoTraces,
+    /// Nothing is remembered of what was evicted, so that others offer it again.
+    EvictionsForgotten,
+    /// Nobody finds out that it has missed too much.
+    NeverOutdated,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 9] = [
+    pub const BROKEN: [Self; 12] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -42,6 +48,9 @@ impl Variant {
         Self::BudgetIgnored,
         Self::ValuesTruncated,
         Self::SeenForgotten,
+        Self::NoTraces,
+        Self::EvictionsForgotten,
+        Self::NeverOutdated,
     ];
 
     /// The name on the command line.
@@ -58,6 +67,19 @@ impl Variant {
             Self::BudgetIgnored => "budget-ignored",
             Self::ValuesTruncated => "values-truncated",
             Self::SeenForgotten => "seen-forgotten",
+            Self::NoTraces => "no-traces",
+            Self::EvictionsForgotten => "evictions-forgotten",
+            Self::NeverOutdated => "never-outdated",
+        }
+    }
+
+    /// What is broken in the store.
+    pub(crate) fn of_store(self) -> Option<StoreVariant> {
+        match self {
+            Self::NoTraces => Some(StoreVariant::NoTraces),
+            Self::EvictionsForgotten => Some(StoreVariant::EvictionsForgotten),
+            Self::NeverOutdated => Some(StoreVariant::NeverOutdated),
+            _ => None,
         }
     }
 

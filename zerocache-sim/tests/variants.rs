@@ -22,6 +22,9 @@ fn expected(variant: Variant) -> (Profile, &'static [Rule]) {
         Variant::BudgetIgnored => (Profile::Evict, &[Rule::Capacity]),
         Variant::ValuesTruncated => (Profile::Evict, &[Rule::Whole]),
         Variant::SeenForgotten => (Profile::Small, &[Rule::Seen]),
+        Variant::NoTraces => (Profile::Small, &[Rule::Order]),
+        Variant::EvictionsForgotten => (Profile::Evict, &[Rule::Order, Rule::Quiet]),
+        Variant::NeverOutdated => (Profile::Retention, &[Rule::Agreement, Rule::Order]),
         Variant::None => (Profile::Small, &[]),
     }
 }

@@ -30,9 +30,13 @@ mod sums;
 #[cfg(test)]
 mod tests;
 mod traces;
+#[cfg(feature = "variants")]
+mod variant;
 
 use alloc::boxed::Box;
 
+#[cfg(feature = "variants")]
+pub use self::variant::StoreVariant;
 pub use self::{
     held::{Counts, Stats},
     known::{Known, Page, Place, Row, Stretch},
@@ -73,6 +77,8 @@ pub struct Store<L: LockFamily> {
     capacity: Capacity,
     retention_ms: u64,
     totals: Totals,
+    #[cfg(feature = "variants")]
+    variant: Option<StoreVariant>,
 }
 
 /// A part on cache lines of its own, so that neighbours do not slow each other down.
@@ -95,7 +101,28 @@ impl<L: LockFamily> Store<L> {
             capacity,
             retention_ms: RETENTION_MS,
             totals: Totals::default(),
+            #[cfg(feature = "variants")]
+            variant: None,
         }
+    }
+
+    /// The same store, broken on purpose.
+    #[cfg(feature = "variants")]
+    #[must_use]
+    pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
+        self.variant = variant;
+        for index in 0..PARTS {
+            self.part(index).with(|part| part.break_on_purpose(variant));
+        }
+        self
+    }
+
+    /// Whether its node finds out that it has missed too much.
+    pub(crate) fn is_ever_outdated(&self) -> bool {
+        #[cfg(feature = "variants")]
+        return self.variant != Some(StoreVariant::NeverOutdated);
+        #[cfg(not(feature = "variants"))]
+        true
     }
 
     /// The same store with another longest time for traces, in milliseconds, instead of

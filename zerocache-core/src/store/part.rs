@@ -47,6 +47,8 @@ pub struct Part {
     held: Held,
     counts: Counts,
     weight_max: u64,
+    #[cfg(feature = "variants")]
+    variant: Option<super::StoreVariant>,
 }
 
 impl Part {
@@ -60,6 +62,8 @@ impl Part {
             held: Held::default(),
             counts: Counts::default(),
             weight_max,
+            #[cfg(feature = "variants")]
+            variant: None,
         }
     }
 
@@ -261,8 +265,19 @@ impl Part {
         }
         self.counts.evicted += 1;
         let slot = self.remove(place);
+        #[cfg(feature = "variants")]
+        if self.variant == Some(super::StoreVariant::EvictionsForgotten) {
+            self.sums.subtract(slot.hash(), slot.version);
+            return Visit::Evicted;
+        }
         self.leave_trace(slot.hash(), slot.version);
         Visit::Evicted
+    }
+
+    /// Breaks the part on purpose.
+    #[cfg(feature = "variants")]
+    pub fn break_on_purpose(&mut self, variant: Option<super::StoreVariant>) {
+        self.variant = variant;
     }
 
     /// Drops traces at or below `floor_ms`; records that old are refused for unknown keys.
@@ -398,6 +413,10 @@ impl Part {
     }
 
     fn leave_trace(&mut self, hash: KeyHash, version: Version) {
+        #[cfg(feature = "variants")]
+        if self.variant == Some(super::StoreVariant::NoTraces) {
+            return self.sums.subtract(hash, version);
+        }
         self.traces.leave(hash, version);
         self.held.traces = self.traces.len() as u64;
         // Room for it may have been made by forgetting others.

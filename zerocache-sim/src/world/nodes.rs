@@ -104,7 +104,11 @@ impl World {
             .variant
             .capacity(Capacity { entries_max: plan.entries_max, bytes_max: plan.bytes_max });
         #[expect(clippy::arc_with_non_send_sync, reason = "one thread; the server shares it")]
-        let store = Arc::new(Store::new(capacity).with_retention(self.plan.retention_ms));
+        let store = Arc::new(
+            Store::new(capacity)
+                .with_retention(self.plan.retention_ms)
+                .broken(self.variant.of_store()),
+        );
         let node = Node::new(config, Arc::clone(&store), self.now_at(host));
         self.nodes[index] = Some(Process {
             node,

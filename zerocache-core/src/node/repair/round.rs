@@ -291,6 +291,7 @@ impl<L: LockFamily> Node<L> {
                 let member = self.view.member(round.partner.id);
                 let in_sync = member.is_some_and(|m| m.info.state == NodeState::InSync);
                 round.is_outdated = in_sync
+                    && self.store.is_ever_outdated()
                     && self.repair.ages.is_outdated(own, &round.partner, retention_ms, now.mono);
                 if round.window.from > round.window.to {
                     round.step = Step::Rows(Vec::new());
