@@ -9,6 +9,7 @@
 mod clocks;
 mod fanout;
 mod heartbeat;
+mod io;
 mod membership;
 mod outbox;
 mod reads;
@@ -19,11 +20,14 @@ mod tests;
 mod watchers;
 mod writes;
 
-use alloc::{boxed::Box, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+pub use self::io::{
+    CallFailure, CallId, Effect, Event, Input, NodeConfig, RequestId, Scope, WriteOp,
+};
 use self::{
     clocks::Clocks,
     heartbeat::Heartbeats,
@@ -42,15 +46,11 @@ pub use self::{
 use crate::{
     clock::HybridClock,
     cluster::{Ranking, View},
-    key::Key,
-    limits::Limits,
-    store::{Known, LockFamily, Store},
+    store::{LockFamily, Store},
     time::{Instant, Now},
-    ttl::Ttl,
     version::{Incarnation, Version},
     wire::{
-        Ack, CONTENT_BYTES_MAX, Envelope, NodeInfo, NodeState, RefusalCode, Request,
-        RequestMessage, Response,
+        CONTENT_BYTES_MAX, Envelope, NodeState, RefusalCode, Request, RequestMessage, Response,
     },
 };
 
@@ -62,228 +62,6 @@ pub const PAUSE_MS_MAX: u64 = 2_000;
 
 /// How often expired entries are swept, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 250;
-
-/// What a node is told about itself.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The cluster that it belongs to.
-    pub cluster: String,
-    /// Who it is and where it can be reached.
-    pub info: NodeInfo,
-    /// What it accepts.
-    pub limits: Limits,
-    /// After this long it is ready even if a local peer has not answered, in milliseconds.
-    pub warm_max_ms: u64,
-    /// Bytes that may wait for one peer; beyond them writes for it are given up.
-    pub outbox_bytes_max: usize,
-    /// The optional abilities that it offers, as [`features`](crate::wire::features) has them.
-    pub features: u64,
-    /// Whether what it knew in an earlier life can be read back, when no peer has anything.
-    pub has_snapshot: bool,
-    /// What the keys of datagrams are made from: random, and known to this process alone.
-    pub secret: [u8; 32],
-}
-
-/// Names a request until its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// Names a call to another node until its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
-
-/// How far a write is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// To the local peers and to a relay in each other region.
-    Cluster,
-    /// Nowhere: whoever sent it tells the others itself.
-    Here,
-}
-
-/// What a client wants written.
-#[derive(Clone, Debug)]
-pub enum WriteOp {
-    /// A value for some time.
-    Put {
-        /// The value.
-        value: Bytes,
-        /// Tagged fields forwarded unchanged.
-        metadata: Bytes,
-        /// How long it lives.
-        ttl: Ttl,
-    },
-    /// Nothing any more.
-    Delete,
-}
-
-/// Why a call to another node has no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallFailure {
-    /// Nobody listens there.
-    Refused,
-    /// It cannot have arrived: no connection came about.
-    NotSent,
-    /// It may have been sent; no response came in time.
-    NoAnswer,
-}
-
-/// What a node is given to handle.
-#[derive(Debug)]
-pub enum Input {
-    /// A write by a client.
-    Write {
-        /// Whom to answer.
-        id: RequestId,
-        /// What to write.
-        key: Key,
-        /// What to do with it.
-        op: WriteOp,
-        /// Who must have it before the answer.
-        ack: Ack,
-        /// How far it goes.
-        scope: Scope,
-        /// How long the caller waits, in milliseconds; 0 when it does not say.
-        timeout_ms: u64,
-    },
-    /// A message from a client or another node.
-    Request {
-        /// Whom to answer.
-        id: RequestId,
-        /// What was asked.
-        message: RequestMessage,
-    },
-    /// The end of a call that this node made.
-    Answer {
-        /// Which call.
-        call: CallId,
-        /// What came back.
-        result: Result<Response, CallFailure>,
-        /// How long it took, in microseconds.
-        elapsed_us: u64,
-    },
-    /// A datagram came.
-    Datagram {
-        /// From where.
-        from: SocketAddr,
-        /// What it holds.
-        bytes: Bytes,
-    },
-    /// Addresses at which nodes may stand.
-    Proposed(Vec<SocketAddr>),
-    /// Discovery says that a node is gone; it is asked before that is believed.
-    Withdrawn(Incarnation),
-    /// Every way of discovery has given its first answer.
-    Settled,
-    /// The moment of [`Node::next_deadline`] has come.
-    Tick,
-    /// Something that this node knew in an earlier life, after [`Effect::Restore`].
-    Restored(Vec<Known>),
-    /// All of that has come, or there was nothing that can be used.
-    RestoreEnded(Option<Memory>),
-    /// The process is about to stop.
-    Leave,
-}
-
-/// What a node wants done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Answers a request.
-    Respond {
-        /// Which one.
-        id: RequestId,
-        /// With what.
-        response: Response,
-    },
-    /// Calls another node; its end comes back as [`Input::Answer`].
-    Call {
-        /// Which call.
-        call: CallId,
-        /// Where to.
-        to: SocketAddr,
-        /// What to ask; the sender fills in the time of sending.
-        message: RequestMessage,
-        /// How long to wait, in milliseconds.
-        timeout_ms: u64,
-    },
-    /// Sends a datagram, which may be lost.
-    Datagram {
-        /// Where to.
-        to: SocketAddr,
-        /// What it holds.
-        bytes: Bytes,
-    },
-    /// The node's own readiness changed.
-    State(NodeState),
-    /// Nobody has anything: what the node knew in an earlier life is to be read back.
-    Restore,
-    /// Something that an operator may want to know.
-    Event(Event),
-}
-
-/// What happened, for logs and counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A member answers, for the first time or again.
-    MemberUp(NodeInfo, SocketAddr),
-    /// A member has been silent for too long.
-    MemberDown(NodeInfo, SocketAddr),
-    /// A member said that it leaves.
-    MemberLeaving(NodeInfo),
-    /// A member is no longer remembered.
-    MemberForgotten(NodeInfo),
-    /// A node of another cluster stands at this address.
-    OtherCluster {
-        /// Where.
-        address: SocketAddr,
-        /// What it said.
-        text: String,
-    },
-    /// Two nodes that are both alive claim this address.
-    AddressConflict {
-        /// Which one.
-        address: SocketAddr,
-        /// One of the two; another one answered there shortly before.
-        node: Incarnation,
-    },
-    /// A peer refused writes: stamped too far ahead of its clock, or too old for it to judge.
-    WritesRefused {
-        /// Which peer.
-        peer: Incarnation,
-        /// How many.
-        count: usize,
-    },
-    /// The node put its clock right.
-    ClockMoved {
-        /// By how much, in milliseconds.
-        by_ms: i64,
-        /// How many entries it dropped because they were stamped too far ahead, its traces with them;
-        /// none if it went on with what it had.
-        dropped: Option<usize>,
-    },
-    /// The node had missed too much, and asked a peer about all that it had.
-    WasOutdated {
-        /// Which peer.
-        peer: Incarnation,
-        /// How many entries it gave up since it started.
-        given_up: u64,
-    },
-    /// The copy at the start has come to its end.
-    Copied {
-        /// From whom.
-        source: Incarnation,
-        /// How many entries.
-        entries: u64,
-    },
-    /// Writes for a peer were given up.
-    WritesDropped {
-        /// Which peer.
-        peer: Incarnation,
-        /// How many.
-        count: usize,
-    },
-}
 
 /// What a call was made for.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ pub mod field;
 pub mod frame;
 mod hello;
 mod lateness;
+mod outcome;
 mod record;
 mod repair;
 mod request;
@@ -20,13 +21,14 @@ pub use self::{
     field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
     lateness::Lateness,
+    outcome::{Receipt, Refusal, RefusalCode, Status, Sums, Written},
     record::Shipment,
     repair::{
         AGES_MAX, Age, BLOCK_SECONDS, Cell, Grain, KEYS_MAX, PLACES_MAX, Parcel, ROWS_MAX,
         WINDOW_SECONDS_MAX, Window,
     },
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
-    response::{Receipt, Refusal, RefusalCode, Response, Status, Sums, Written},
+    response::Response,
 };
 
 /// What a message takes at most beyond the values in it, in bytes.

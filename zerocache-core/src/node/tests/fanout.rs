@@ -14,6 +14,7 @@ use crate::{
     version::Version,
     wire::{Receipt, Shipment, Status, cluster_id, features},
 };
+use crate::{ttl::Ttl, wire::Ack};
 
 #[test]
 fn a_write_reaches_every_node_through_one_relay_per_region() {

@@ -6,6 +6,7 @@ use super::{
     super::*,
     network::{Network, address},
 };
+use crate::wire::Ack;
 use crate::wire::features;
 
 /// Starts `count` nodes in this many regions at the same moment, all with node 1 as the seed.

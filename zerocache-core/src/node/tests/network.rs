@@ -13,6 +13,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::super::*;
+use crate::{key::Key, limits::Limits, ttl::Ttl, wire::Ack, wire::NodeInfo};
 use crate::{
     store::{Capacity, RETENTION_MS, SingleThread},
     wire::{Shipment, Written, features},

@@ -7,6 +7,7 @@ use super::{
     network::{Network, address, key},
 };
 use crate::store::Capacity;
+use crate::{ttl::Ttl, wire::Ack};
 
 /// Cuts every link between the nodes `a` and the nodes `b`, or joins them again.
 fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: bool) {
