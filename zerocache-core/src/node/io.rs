@@ -127,7 +127,7 @@ pub enum Input {
     Withdrawn(Incarnation),
     /// Every way of discovery has given its first answer.
     Settled,
-    /// The moment of [`Node::next_deadline`] has come.
+    /// The moment of [`Node::next_deadline`](super::Node::next_deadline) has come.
     Tick,
     /// Something that this node knew in an earlier life, after [`Effect::Restore`].
     Restored(Vec<Known>),
