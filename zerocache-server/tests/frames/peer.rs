@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use zerocache_core::{
     key::Key,
     limits::Limits,
-    node::{CallFailure, NodeConfig},
+    node::{CallFailure, Input, NodeConfig},
     store::Capacity,
     time::Instant,
     ttl::Ttl,
@@ -67,6 +67,8 @@ pub fn node() -> Arc<Frames> {
         secret: [7; 32],
     };
     let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
+    // There is nobody to be found: it takes writes at once.
+    runtime.input(Input::Settled);
     Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), MESSAGE_BYTES_MAX)
 }
 

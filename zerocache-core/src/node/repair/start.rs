@@ -22,9 +22,9 @@ use crate::{
     wire::{Age, NodeState, Parcel, Request, Response},
 };
 
-/// A local peer that has not introduced itself for this long cannot reach this node, in milliseconds:
-/// what it writes comes by repair.
-const INTRODUCED_MS_MAX: u64 = 5_000;
+/// A local peer that has not introduced itself for this part of the longest warming cannot reach this
+/// node: what it writes comes by repair. A twelfth: 5 s of the usual minute.
+const INTRODUCED_PART: u64 = 12;
 
 /// How long a page of a copy may take, in milliseconds.
 const PAGE_TIMEOUT_MS: u64 = 5_000;
@@ -162,7 +162,8 @@ impl<L: LockFamily> Node<L> {
     /// Whether everybody who was found has been talked to.
     fn has_joined(&self, now: Now) -> bool {
         let mut peers = self.view.writable_in(&self.config.info.region);
-        let late = now.mono.since_ms(self.warm_since) >= INTRODUCED_MS_MAX;
+        let late_ms = self.config.warm_max_ms / INTRODUCED_PART;
+        let late = now.mono.since_ms(self.warm_since) >= late_ms;
         let introduced = late || peers.all(|member| member.greeted);
         self.settled && introduced && !self.view.candidates().has_fresh()
     }
