@@ -20,12 +20,13 @@ fn watchers(nodes: &[&Node]) -> u64 {
 
 #[test]
 fn a_node_answers_when_another_one_joins() {
-    let first = Setup::new("oslo").start();
+    let first = Setup::new("oslo").flag("--connections", "framed").start();
     let mut framed = Framed::open(first.address());
     let alone = view(&framed.ask(&short(Request::Watch { view: 0 })));
     let waiting = framed.request(&short(Request::Watch { view: alone }), 0);
     until_true("somebody who waits", || watchers(&[&first]) == 1);
-    let second = Setup::new("oslo").flag("--seed", first.address()).start();
+    let second =
+        Setup::new("oslo").flag("--connections", "framed").flag("--seed", first.address()).start();
     assert_ne!(view(&framed.response(waiting)), alone);
     drop(second);
 }
@@ -42,7 +43,7 @@ fn a_client_watches_one_local_node_and_another_one_when_that_is_gone() {
     until_true("a watch at the other one", || watchers(&[&cluster[other]]) == 1);
     // What joins now is learned from it.
     let seed = cluster[other].address();
-    let new = Setup::new("rome").flag("--seed", seed).start();
+    let new = Setup::new("rome").flag("--connections", "framed").flag("--seed", seed).start();
     until_true("the new node in the rotation", || {
         let known = client.nodes();
         known.iter().any(|node| node.address == new.address() && node.in_rotation)
@@ -56,6 +57,9 @@ fn a_client_of_a_region_without_nodes_learns_of_new_ones_all_the_same() {
     let cluster = Cluster::start(&["oslo"]);
     let client = builder("rome").mdns(false).seed(cluster[0].address()).build().expect("a client");
     until_true("a first node", || client.nodes().len() == 1);
-    let new = Setup::new("oslo").flag("--seed", cluster[0].address()).start();
+    let new = Setup::new("oslo")
+        .flag("--connections", "framed")
+        .flag("--seed", cluster[0].address())
+        .start();
     until_true("a second one", || client.nodes().iter().any(|node| node.address == new.address()));
 }
