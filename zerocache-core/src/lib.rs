@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod entry;
 pub mod key;
 pub mod limits;
+pub mod metadata;
 pub mod name;
 pub mod node;
 pub mod route;
