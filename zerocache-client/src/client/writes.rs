@@ -26,9 +26,18 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub(super) struct WriteRequest {
     pub(super) key: Key,
-    /// Value and lifetime; none for a delete.
-    pub(super) value: Option<(Bytes, Ttl)>,
+    /// None for a delete.
+    pub(super) value: Option<Stored>,
     pub(super) ack: Ack,
+}
+
+/// A value as nodes take it.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) value: Bytes,
+    pub(super) metadata: Bytes,
+    /// All of its life, in which the times are contained for which it may be served stale.
+    pub(super) life: Ttl,
 }
 
 /// What came of the first request of a write.
@@ -43,7 +52,9 @@ impl WriteRequest {
     fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
-            Some((value, ttl)) => Request::Put { key, value, metadata: Bytes::new(), ttl, ack },
+            Some(Stored { value, metadata, life }) => {
+                Request::Put { key, value, metadata, ttl: life, ack }
+            }
             None => Request::Delete { key, ack },
         }
     }
@@ -71,7 +82,9 @@ impl Engine {
         let timeout_ms = budget.clip(now, bound_ms)?;
         let (node, key) = ((step.node, step.address), &request.key.as_bytes()[..]);
         let what = match &request.value {
-            Some((value, ttl)) => What::Put(value, *ttl, request.ack),
+            Some(Stored { value, metadata, life }) => {
+                What::Put(value, metadata, *life, request.ack)
+            }
             None => What::Delete(request.ack),
         };
         let short = Short { node, what, seen: self.seen(), key, now, timeout_ms, waker };

@@ -17,6 +17,7 @@ use super::target::Target;
 use super::ttl::TtlRule;
 use crate::error::Error;
 use crate::{Status, Written, ZerocacheClient};
+use zerocache_core::metadata::Metadata;
 
 /// Where a call's value is.
 #[derive(Clone)]
@@ -202,6 +203,6 @@ pub(super) fn computed<T>(
     if lead.as_ref().is_some_and(Lead::is_void) {
         return Step::Value(value);
     }
-    let put = run.client.raw_put(run.key.clone(), bytes, lifetime);
+    let put = run.client.raw_put(run.key.clone(), bytes, lifetime, Metadata::default());
     Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
 }
