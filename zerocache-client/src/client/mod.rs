@@ -423,7 +423,7 @@ impl ZerocacheClient {
         fresh: Duration,
         metadata: Metadata,
     ) -> Write {
-        let value = PreparedValue { bytes, fresh, metadata };
+        let value = PreparedValue { bytes, fresh, metadata, token: None };
         Write::prepared(self.clone(), Ok(Prepared { key, value: Some(value) }))
     }
 

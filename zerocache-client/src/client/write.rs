@@ -14,6 +14,7 @@ use zerocache_core::{
     metadata::{Encoding, Metadata, TagError},
     packing,
     ttl::Ttl,
+    version::Version,
     wire::{Ack, Written},
 };
 
@@ -53,13 +54,14 @@ pub(super) struct PreparedValue {
     /// How long it is fresh.
     pub(super) fresh: Duration,
     pub(super) metadata: Metadata,
+    pub(super) token: Option<Version>,
 }
 
 impl PreparedValue {
     /// As nodes take it: packed if it is larger than `pack_above` bytes and becomes smaller, and with the
     /// life that its metadata give it.
     fn stored(self, pack_above: Option<usize>) -> Result<Stored, Error> {
-        let Self { mut bytes, fresh, mut metadata } = self;
+        let Self { mut bytes, fresh, mut metadata, token } = self;
         let life = metadata.life(Ttl::try_from(fresh)?);
         let is_large = pack_above.is_some_and(|above| bytes.len() > above);
         if is_large
@@ -68,7 +70,7 @@ impl PreparedValue {
         {
             (bytes, metadata.encoding) = (packed, Encoding::Lz4);
         }
-        Ok(Stored { value: bytes, metadata: metadata.encode(), life })
+        Ok(Stored { value: bytes, metadata: metadata.encode(), life, token })
     }
 }
 
@@ -102,7 +104,7 @@ impl Write {
         let bytes = value.into_value().map_err(Error::from);
         let key = Bytes::copy_from_slice(key);
         let value = bytes.map(|bytes| {
-            let value = PreparedValue { bytes, fresh, metadata: Metadata::default() };
+            let value = PreparedValue { bytes, fresh, metadata: Metadata::default(), token: None };
             Prepared { key, value: Some(value) }
         });
         Self::prepared(client, value)
@@ -114,6 +116,15 @@ impl Write {
 
     pub(super) fn prepared(client: ZerocacheClient, prepared: Result<Prepared, Error>) -> Self {
         Self { client, ack: Ack::default(), deadline: None, state: WriteState::New(prepared) }
+    }
+
+    /// Writes with the version that a lease gave.
+    #[allow(dead_code, reason = "used by leases, which follow")]
+    pub(crate) fn token(mut self, token: Version) -> Self {
+        if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state {
+            value.token = Some(token);
+        }
+        self
     }
 
     /// Who must have it before it is acknowledged; default the node that accepts it.

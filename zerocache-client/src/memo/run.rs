@@ -16,7 +16,7 @@ use super::site::Site;
 use super::target::Target;
 use super::ttl::TtlRule;
 use crate::error::Error;
-use crate::{Status, Written, ZerocacheClient};
+use crate::{Ack, Status, Written, ZerocacheClient};
 use zerocache_core::metadata::Metadata;
 
 /// Where a call's value is.
@@ -165,6 +165,7 @@ pub(super) fn computed<T>(
     run: Option<&Run>,
     policy: &Policy<T>,
     ttl: &TtlRule<T>,
+    ack: Option<Ack>,
 ) -> Step<T> {
     let Some(run) = run else {
         return Step::Value(value);
@@ -204,5 +205,6 @@ pub(super) fn computed<T>(
         return Step::Value(value);
     }
     let put = run.client.raw_put(run.key.clone(), bytes, lifetime, Metadata::default());
+    let put = put.ack(ack.unwrap_or_default());
     Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
 }
