@@ -9,6 +9,8 @@ mod finder;
 mod first;
 mod get;
 mod instances;
+#[allow(dead_code, reason = "used by memoized calls, which follow")]
+mod leases;
 mod own_writes;
 mod reads;
 mod report;
