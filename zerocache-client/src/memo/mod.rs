@@ -20,6 +20,7 @@ mod rule;
 mod run;
 mod scope;
 mod site;
+mod tag;
 mod target;
 mod ttl;
 
@@ -30,7 +31,8 @@ pub use counters::MemoStats;
 pub use operation::{Invalidate, Peek};
 pub use options::{LeaseScope, MaybeNone};
 pub use origin::Blocking;
-pub use rule::Cacheable;
+pub use rule::{Cacheable, MayFail};
 pub use scope::Scope;
+pub use tag::Tag;
 pub use target::RegionOrClient;
 pub use ttl::Lifetime;
