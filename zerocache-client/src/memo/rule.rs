@@ -244,7 +244,25 @@ impl<V, E> NoSharing for OkRule<V, E> {
 /// The whole value is cached.
 pub struct WholeRule<T>(PhantomData<fn() -> T>);
 
+/// A returned type whose errors can be kept: `Result`, also under an alias.
+#[diagnostic::on_unimplemented(
+    message = "`negative(err = …)` is for functions that return a `Result`",
+    label = "`{Self}` is no `Result`"
+)]
+pub trait MayFail {}
+
+impl<V, E> MayFail for Result<V, E> {}
+
 impl<T> WholeRule<T> {
+    /// There are no errors to keep; here for the message alone.
+    pub fn negative_err<C>(&self, _predicate: C, lifetime: impl Lifetime) -> NegativeErr<T>
+    where
+        T: MayFail,
+    {
+        let keeps = Predicate::new(|_: &T| false);
+        NegativeErr { keeps, lifetime: lifetime.into_duration(), encode: |_| None }
+    }
+
     /// How to store and read the function's values.
     pub fn policy(&self, sharing: Sharing<T>, errors: Errors<T>) -> Policy<T>
     where

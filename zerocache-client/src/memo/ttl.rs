@@ -51,6 +51,11 @@ macro_rules! seconds {
 
 seconds!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
+/// A time that the attribute has as an expression.
+pub fn duration(time: impl Lifetime) -> Duration {
+    time.into_duration()
+}
+
 /// How one call's lifetime is found.
 pub struct TtlRule<T>(Rule<T>);
 
