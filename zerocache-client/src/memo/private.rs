@@ -1,7 +1,8 @@
 //! What the attribute's expansion names, and nobody else.
 
 pub use super::args::{Args, KeyPart, ReceiverKeyPart};
-pub use super::call::{Call, Parts, background, background_sync, call};
+pub use super::background::{background, background_sync};
+pub use super::call::{Call, Parts, call};
 pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};

@@ -34,11 +34,12 @@ pub(crate) type Shared = Arc<dyn Any + Send + Sync>;
 
 /// How to store, read and share a function's values.
 pub struct Policy<T> {
+    /// Whether it is an `Err`.
+    pub(crate) failed: fn(&T) -> bool,
     /// The bytes to store; none for what is not cached.
     pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
     pub(crate) sharing: Sharing<T>,
-    #[allow(dead_code, reason = "taken up with kept errors")]
     pub(crate) errors: Errors<T>,
 }
 
@@ -65,14 +66,13 @@ impl<T> Clone for Sharing<T> {
 impl<T> Copy for Sharing<T> {}
 
 impl<T> Sharing<T> {
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Sharing { share: |_| None, unshare: |_| None }
     }
 }
 
 /// How a kept error is read; refused where the error type cannot be.
 pub struct Errors<T> {
-    #[allow(dead_code, reason = "taken up with kept errors")]
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
 }
 
@@ -127,6 +127,12 @@ impl<T> PlainRule for Probe<T> {
 pub struct OkRule<V, E>(PhantomData<fn() -> (V, E)>);
 
 impl<V, E> OkRule<V, E> {
+    pub(crate) fn new() -> Self {
+        OkRule(PhantomData)
+    }
+}
+
+impl<V, E> OkRule<V, E> {
     /// How to store and read the function's values.
     pub fn policy(
         &self,
@@ -137,6 +143,7 @@ impl<V, E> OkRule<V, E> {
         V: Cacheable,
     {
         Policy {
+            failed: Result::is_err,
             encode: |value| value.as_ref().ok().map(codec::encode),
             decode: |bytes| codec::decode(bytes).map(Ok),
             sharing,
@@ -262,6 +269,7 @@ impl<T> WholeRule<T> {
         T: Cacheable,
     {
         Policy {
+            failed: |_| false,
             encode: |value| Some(codec::encode(value)),
             decode: codec::decode,
             sharing,

@@ -86,16 +86,21 @@ impl<T> TtlRule<T> {
             Rule::Fixed(lifetime) => *lifetime,
             Rule::OfValue(rule) => rule(value),
         };
-        if lifetime < TTL_MIN {
-            count(&counters.not_stored);
-            return None;
-        }
-        if lifetime > TTL_MAX {
-            count(&counters.ttl_clamped);
-            return Some(TTL_MAX);
-        }
-        Some(lifetime)
+        checked(lifetime, counters)
     }
+}
+
+/// A lifetime as nodes take it, or none where the value is not to be stored.
+pub(crate) fn checked(lifetime: Duration, counters: &MemoCounters) -> Option<Duration> {
+    if lifetime < TTL_MIN {
+        count(&counters.not_stored);
+        return None;
+    }
+    if lifetime > TTL_MAX {
+        count(&counters.ttl_clamped);
+        return Some(TTL_MAX);
+    }
+    Some(lifetime)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ async fn short(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option
     let ttl = Ttl::from_millis(1_000).unwrap();
     let what = match ask.value_bytes {
         None => What::Get,
-        Some(_) => What::Put(&value, ttl, Ack::Local),
+        Some(_) => What::Put(&value, &[], ttl, Ack::Local),
     };
     poll_fn(|context| {
         let (now, waker) = (clock::mono(), context.waker());
@@ -124,7 +124,14 @@ fn message(number: usize, ask: &Ask) -> RequestMessage {
         None => Request::Get { key },
         Some(bytes) => {
             let (ttl, metadata) = (Ttl::from_millis(1_000).unwrap(), Bytes::new());
-            Request::Put { key, value: value(number, bytes), metadata, ttl, ack: Ack::Local }
+            Request::Put {
+                key,
+                value: value(number, bytes),
+                metadata,
+                ttl,
+                ack: Ack::Local,
+                token: None,
+            }
         }
     };
     RequestMessage { envelope: Envelope { cluster: 1, ..Envelope::default() }, request }
