@@ -41,9 +41,9 @@ pub use client::{
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
 pub use memo::{
-    Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate, KeyPart,
-    LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek, ReceiverKeyPart,
-    RegionOrClient, Scope, Tag,
+    Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
+    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek,
+    ReceiverKeyPart, RegionOrClient, Scope, Tag,
 };
 pub use zerocache_core::{
     metadata::{Encoding, Freshness, Kind, Metadata, TagError},

@@ -7,6 +7,7 @@ use super::stored::Stored;
 use crate::ZerocacheClient;
 
 /// What asking for leave came to.
+#[allow(dead_code, reason = "until the client can ask")]
 pub(crate) enum Leased {
     /// Compute.
     Token(Token),

@@ -46,6 +46,7 @@ pub(crate) struct How {
     /// The caller sleeps on its thread.
     pub(crate) blocking: bool,
     /// Whether the near cache is asked, and for what age.
+    #[allow(dead_code, reason = "until there is one")]
     pub(crate) near: Option<Option<Duration>>,
     /// How long the nodes may take, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
