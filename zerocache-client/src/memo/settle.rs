@@ -130,7 +130,8 @@ impl<T> Steps<'_, T> {
     }
 
     fn store(&mut self, run: &Run, value: T, kept: Kept, computation: Computation) -> Step<T> {
-        let Kept { form, fresh, metadata } = kept;
+        let Kept { form, fresh, mut metadata } = kept;
+        metadata.kind = form.kind;
         let Computation { lead, token, .. } = computation;
         if let Some(lead) = &lead {
             lead.publish(Progress::Value(form.clone()));
