@@ -26,7 +26,7 @@ use super::{
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
 };
-use crate::Error;
+use crate::{Error, near::Near};
 
 /// How far a client has come in finding nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(super) struct Engine {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
+    /// None where the near cache is switched off.
+    pub(super) near: Option<Arc<Near>>,
     own_writes: Mutex<OwnWrites>,
     /// The highest stamp of all versions that nodes told.
     seen: AtomicU64,
@@ -86,6 +88,7 @@ impl Engine {
         Self {
             cluster: cluster_id(&config.cluster),
             directory: Mutex::new(Directory::new(config.region.clone())),
+            near: config.near(),
             config,
             transport,
             counters: Counters::default(),

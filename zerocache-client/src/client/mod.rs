@@ -4,9 +4,11 @@ mod background;
 mod builder;
 mod config;
 mod engine;
+mod face;
 mod finder;
 mod first;
 mod instances;
+mod near_read;
 mod operation;
 mod own_writes;
 mod reads;
@@ -35,7 +37,7 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
-pub(crate) use self::running::Running;
+pub(crate) use self::{face::Face, instances::generation, running::Running};
 pub use self::{
     builder::ClientBuilder,
     engine::Entry,
@@ -87,8 +89,7 @@ pub struct ZerocacheClient {
 
 struct Inner {
     region: String,
-    namespace: String,
-    memo: MemoCounters,
+    face: Arc<Face>,
     live: Result<Live, Error>,
 }
 
@@ -158,7 +159,7 @@ impl ZerocacheClient {
     /// What sets this client's memoized keys apart; empty by default.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.inner.namespace
+        &self.inner.face.namespace
     }
 
     /// Waits until a node that is in sync is known: one of this region, or, when discovery has found
@@ -231,8 +232,7 @@ impl ZerocacheClient {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let memo = MemoCounters::new(config.flight_group());
-        let (region, namespace) = (config.region.clone(), config.namespace.clone());
+        let (region, face) = (config.region.clone(), Arc::new(Face::of(&config)));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         let discovery = {
             let _inside = background.enter();
@@ -242,15 +242,14 @@ impl ZerocacheClient {
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
         let live = Ok(Live { engine, background, finder });
-        Ok(Self { inner: Arc::new(Inner { region, namespace, memo, live }) })
+        Ok(Self { inner: Arc::new(Inner { region, face, live }) })
     }
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
         let inner = Inner {
             region: region.to_owned(),
-            namespace: String::new(),
-            memo: MemoCounters::new(0),
+            face: Arc::new(Face::broken()),
             live: Err(error),
         };
         Self { inner: Arc::new(inner) }
@@ -386,7 +385,12 @@ impl ZerocacheClient {
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
-        &self.inner.memo
+        &self.inner.face.memo
+    }
+
+    /// What memoized calls need before any I/O.
+    pub(crate) fn face(&self) -> &Arc<Face> {
+        &self.inner.face
     }
 
     /// A timer on the client's own runtime; one that is over at once for a client that cannot work.
@@ -410,7 +414,7 @@ impl fmt::Debug for ZerocacheClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZerocacheClient")
             .field("region", &self.inner.region)
-            .field("namespace", &self.inner.namespace)
+            .field("namespace", &self.inner.face.namespace)
             .finish_non_exhaustive()
     }
 }

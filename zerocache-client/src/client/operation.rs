@@ -21,6 +21,7 @@ use super::{
     Running, ZerocacheClient,
     engine::Entry,
     first::Sent,
+    near_read::{NearAge, NearRead},
     reads::First,
     writes::{self, WriteRequest},
 };
@@ -35,6 +36,7 @@ pub struct Get {
     client: ZerocacheClient,
     key: Bytes,
     deadline: Option<Duration>,
+    near: NearRead,
     state: State,
 }
 
@@ -62,12 +64,24 @@ impl Get {
     }
 
     pub(super) fn prepared(client: ZerocacheClient, key: Bytes) -> Self {
-        Self { client, key, deadline: None, state: State::New }
+        Self { client, key, deadline: None, near: NearRead::default(), state: State::New }
     }
 
     /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Takes the value from the near cache of this process if it is there, and keeps it there
+    /// otherwise; no older than [the client allows](crate::ClientBuilder::near_cache).
+    pub fn near(self) -> Self {
+        self.near_within(Some(None))
+    }
+
+    /// Asks the near cache, for what is no older than this, if at all.
+    pub(crate) fn near_within(mut self, wanted: Option<NearAge>) -> Self {
+        self.near = NearRead::new(wanted);
         self
     }
 
@@ -90,6 +104,20 @@ impl Get {
     }
 
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+        if matches!(self.state, State::New)
+            && let Some(entry) = self.near.find(&self.client, &self.key)
+        {
+            self.state = State::Over;
+            return Poll::Ready(Ok(Some(entry)));
+        }
+        let found = ready!(self.poll_nodes(context));
+        if let Ok(Some(entry)) = &found {
+            self.near.keep(&self.client, &self.key, entry);
+        }
+        Poll::Ready(found)
+    }
+
+    fn poll_nodes(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
         loop {
             let next = match &mut self.state {
                 State::New => self.begin(context),

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
+use super::buffer::Buffer;
 use super::key::{self, Arguments, KeyError};
 
 /// Arguments, encoded one after the other.
-#[derive(Default)]
 pub struct Args {
-    encoded: Vec<u8>,
+    encoded: Buffer,
     failed: Option<KeyError>,
 }
 
@@ -15,12 +15,12 @@ impl Args {
     /// None yet.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Args { encoded: Vec::with_capacity(64), failed: None }
+        Args { encoded: Buffer::new(), failed: None }
     }
 
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
         if self.failed.is_none() {
-            self.failed = key::encode(value, &mut self.encoded).err();
+            self.failed = key::encode(value, self.encoded.vec()).err();
         }
     }
 

@@ -9,6 +9,7 @@ use pin_project_lite::pin_project;
 
 use super::args::Args;
 use super::flight;
+use super::near;
 use super::operation::{Invalidate, Peek};
 use super::origin::Blocking;
 use super::rule::Policy;
@@ -35,6 +36,7 @@ pin_project! {
         entry: Entry,
         ttl: TtlRule<F::Output>,
         policy: Policy<F::Output>,
+        near: Option<Option<std::time::Duration>>,
         mode: Mode,
         blocking: bool,
         run: Option<Run>,
@@ -67,6 +69,7 @@ pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
         entry: Entry { site: parts.site, target: parts.target, identity },
         ttl: parts.ttl,
         policy: parts.policy,
+        near: Some(None),
         mode: Mode::Cached,
         blocking: false,
         run: None,
@@ -146,6 +149,12 @@ impl<F: Future> Call<F> {
     where
         F: Blocking,
     {
+        if self.mode == Mode::Cached
+            && let Some(age) = self.near
+            && let Some(value) = near::hit(&self.entry, age, &self.policy)
+        {
+            return value;
+        }
         self.blocking = true;
         wait::block_on(self)
     }
@@ -159,6 +168,13 @@ impl<F: Future> Future for Call<F> {
         loop {
             let step = match this.stage {
                 Stage::Start => {
+                    if *this.mode == Mode::Cached
+                        && let Some(age) = *this.near
+                        && let Some(value) = near::hit(this.entry, age, this.policy)
+                    {
+                        *this.stage = Stage::Done;
+                        return Poll::Ready(value);
+                    }
                     *this.run = start(this.entry, *this.mode);
                     Step::Next(first_stage(this.run.as_ref(), *this.mode, *this.blocking))
                 }

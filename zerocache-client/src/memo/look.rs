@@ -63,7 +63,7 @@ async fn published(outcome: &mut watch::Receiver<Option<Outcome>>) -> Option<Out
 }
 
 async fn read(client: &ZerocacheClient, key: Bytes, lead: Option<Lead>) -> Looked {
-    match client.raw_get(key).await {
+    match client.raw_get(key).near().await {
         Ok(Some(bytes)) => Looked::Stored(bytes, lead),
         Ok(None) => Looked::Absent(lead),
         Err(error) => {

@@ -5,12 +5,14 @@
 //! fails the call: it is counted, and the function computes.
 
 mod args;
+mod buffer;
 mod call;
 mod counters;
 mod flight;
 mod key;
 mod leading;
 mod look;
+mod near;
 mod operation;
 mod origin;
 pub(crate) mod private;

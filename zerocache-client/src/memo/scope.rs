@@ -19,6 +19,12 @@ pub(crate) fn current() -> Option<ZerocacheClient> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
+/// Whether there is a scope that runs on this thread.
+#[inline]
+pub(crate) fn is_set() -> bool {
+    CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(false)
+}
+
 /// Puts the previous client back, after a panic too.
 struct Restore(Option<ZerocacheClient>);
 

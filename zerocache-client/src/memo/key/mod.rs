@@ -19,7 +19,9 @@ mod unordered;
 #[cfg(test)]
 mod tests;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+
+use super::buffer::Buffer;
 
 pub(crate) use encode::{KeyError, encode};
 pub(crate) use identity::{FunctionId, Identity};
@@ -38,12 +40,12 @@ const HASHED: u8 = 0xff;
 /// Encoded arguments, or their hash: what of a key does not depend on the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arguments {
-    Inline(Vec<u8>),
+    Inline(Buffer),
     Hashed([u8; 32]),
 }
 
 impl Arguments {
-    pub(crate) fn new(encoded: Vec<u8>) -> Self {
+    pub(crate) fn new(encoded: Buffer) -> Self {
         if encoded.len() <= ARGUMENTS_INLINE_MAX {
             Arguments::Inline(encoded)
         } else {
@@ -52,25 +54,28 @@ impl Arguments {
     }
 }
 
-/// Puts a key together.
+/// Puts a key together, to be kept.
 pub(crate) fn compose(namespace: &str, function: FunctionId, arguments: &Arguments) -> Bytes {
-    let arguments_len = match arguments {
-        Arguments::Inline(encoded) => encoded.len(),
-        Arguments::Hashed(hash) => 1 + hash.len(),
-    };
-    let mut key = BytesMut::with_capacity(1 + 10 + namespace.len() + 16 + arguments_len);
-    key.put_u8(SCHEME);
-    put_length(namespace.len() as u64, |byte| key.put_u8(byte));
-    key.put_slice(namespace.as_bytes());
-    key.put_slice(&function.0);
+    Bytes::copy_from_slice(&composed(namespace, function, arguments))
+}
+
+/// Puts a key together, to be looked up.
+#[inline]
+pub(crate) fn composed(namespace: &str, function: FunctionId, arguments: &Arguments) -> Buffer {
+    let mut buffer = Buffer::new();
+    let key = buffer.vec();
+    key.push(SCHEME);
+    put_length(namespace.len() as u64, |byte| key.push(byte));
+    key.extend_from_slice(namespace.as_bytes());
+    key.extend_from_slice(&function.0);
     match arguments {
-        Arguments::Inline(encoded) => key.put_slice(encoded),
+        Arguments::Inline(encoded) => key.extend_from_slice(encoded),
         Arguments::Hashed(hash) => {
-            key.put_u8(HASHED);
-            key.put_slice(hash);
+            key.push(HASHED);
+            key.extend_from_slice(hash);
         }
     }
-    key.freeze()
+    buffer
 }
 
 /// Writes a length in LEB128, the shortest form only.

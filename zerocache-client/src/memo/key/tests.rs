@@ -99,7 +99,7 @@ fn golden_encodings() {
 }
 
 fn arguments(bytes: Vec<u8>) -> Arguments {
-    Arguments::new(bytes)
+    Arguments::new(Buffer::from(bytes))
 }
 
 #[test]
@@ -355,7 +355,7 @@ proptest! {
     ) {
         let key = |(namespace, version, list): &(String, u64, Vec<Tree>)| {
             let id = Identity::new("a::f", "f", None, *version).id;
-            compose(namespace, id, &Arguments::new(concatenated(list)))
+            compose(namespace, id, &arguments(concatenated(list)))
         };
         prop_assert_eq!(a == b, key(&a) == key(&b));
     }
