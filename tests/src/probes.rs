@@ -179,7 +179,7 @@ impl Probes {
         let request = match value {
             Some(value) => {
                 let ttl = Ttl::from_secs(LIFE_S).expect("a lifetime");
-                Request::Put { key, value, metadata: Bytes::new(), ttl, ack }
+                Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None }
             }
             None => Request::Delete { key, ack },
         };

@@ -33,10 +33,6 @@ fn has_all(node: &Node, keys: impl Iterator<Item = usize>) {
     }
 }
 
-/// Writes that a relay may have acknowledged and not yet passed on when it fails. Until nodes repair
-/// what they missed, its local peers lack them.
-const PASSING_ON_MAX: usize = 16;
-
 /// How many of the first `count` keys a node lacks.
 fn lacks(node: &Node, count: usize) -> usize {
     (0..count).filter(|n| node.value(&key(*n)) != Some(key(*n))).count()
@@ -69,7 +65,8 @@ fn a_local_peer_fails(victim: usize, fault: fn(&mut Node)) {
     }
 }
 
-/// Returns the relay's local peer, when it has what other relays could bring it.
+/// Returns the relay's local peer, when it has everything: from the relay, from the next one, and by
+/// repair what the relay had acknowledged and not passed on.
 fn a_relay_fails(victim: usize, fault: fn(&mut Node)) -> (Node, Node, usize) {
     let (mut others, relay, acknowledged) = fault_under_load(victim, fault);
     let peer = others.iter().position(|node| node.region() == relay.region());
@@ -77,8 +74,7 @@ fn a_relay_fails(victim: usize, fault: fn(&mut Node)) -> (Node, Node, usize) {
     for node in &others {
         has_all(node, 0..acknowledged);
     }
-    // About half of the writes after the fault had it as their relay.
-    until_true("what other relays passed on", || lacks(&peer, acknowledged) <= PASSING_ON_MAX);
+    until_true("what the relay had not passed on", || lacks(&peer, acknowledged) == 0);
     (peer, relay, acknowledged)
 }
 

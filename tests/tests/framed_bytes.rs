@@ -24,7 +24,7 @@ fn key(text: &str) -> Key {
 fn put(name: &str, value: &[u8]) -> Bytes {
     let (value, ttl) = (Bytes::copy_from_slice(value), Ttl::from_secs(60).expect("a lifetime"));
     let (metadata, ack) = (Bytes::new(), Ack::Local);
-    short(Request::Put { key: key(name), value, metadata, ttl, ack })
+    short(Request::Put { key: key(name), value, metadata, ttl, ack, token: None })
 }
 
 fn get(name: &str) -> Bytes {

@@ -38,7 +38,7 @@ fn get(name: &str) -> Bytes {
 fn put(name: &str, value: Vec<u8>) -> Bytes {
     let (value, ttl) = (Bytes::from(value), Ttl::from_secs(60).expect("a lifetime"));
     let (metadata, ack) = (Bytes::new(), Ack::Local);
-    short(Request::Put { key: key(name), value, metadata, ttl, ack })
+    short(Request::Put { key: key(name), value, metadata, ttl, ack, token: None })
 }
 
 /// Others are served as before.

@@ -179,7 +179,7 @@ fn every_key_makes_an_exact_round_trip_in_messages() {
         for key in &keys {
             let (ttl, ack) = (Ttl::from_secs(300).expect("a lifetime"), Ack::All);
             let (value, metadata) = (Bytes::from(value(key)), Bytes::new());
-            let put = Request::Put { key: as_key(key), value, metadata, ttl, ack };
+            let put = Request::Put { key: as_key(key), value, metadata, ttl, ack, token: None };
             match here.ask(&message(put)) {
                 Response::Written(written) => assert_eq!(written.replicas, 2, "{face:?}"),
                 other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),

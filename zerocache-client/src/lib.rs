@@ -41,8 +41,8 @@ pub use client::{
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
 pub use memo::{
-    Blocking, Cacheable, Call, Invalidate, KeyPart, Lifetime, MemoStats, Peek, ReceiverKeyPart,
-    RegionOrClient, Scope,
+    Blocking, Cacheable, Call, Invalidate, KeyPart, LeaseScope, Lifetime, MaybeNone, MemoStats,
+    Peek, ReceiverKeyPart, RegionOrClient, Scope,
 };
 pub use zerocache_core::{
     route::Tier,

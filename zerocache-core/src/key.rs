@@ -108,6 +108,12 @@ impl KeyHash {
         Self(xxhash_rust::xxh3::xxh3_128(key))
     }
 
+    /// Its upper half: what a key is called where a mistake costs no more than reading again.
+    #[must_use]
+    pub const fn short(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
     /// Which of the [`PARTS`] parts of the key space holds it.
     #[must_use]
     pub const fn part(self) -> usize {

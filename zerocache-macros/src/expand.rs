@@ -174,10 +174,10 @@ impl<'a> Expansion<'a> {
         let (key, lifetime) = (self.key(&args), self.lifetime(&rule));
         let output = &self.output;
         let span = at(self.function.output().map_or(Span::mixed_site(), Spanned::span));
-        let seal = quote_spanned!(span=> #rule.policy(#rule.sharing()));
+        let seal = quote_spanned!(span=> #rule.policy(#rule.sharing(), #rule.errors()));
         quote! {{
             #[allow(unused_imports)]
-            use #private::{PlainRule as _, NoSharing as _};
+            use #private::{PlainRule as _, NoErrors as _, NoSharing as _};
             static #site: #private::Site = #site_value;
             let #target = match #private::scoped() {
                 ::core::option::Option::Some(#target) => #target,
@@ -195,6 +195,7 @@ impl<'a> Expansion<'a> {
                 args: #args,
                 ttl: #ttl,
                 policy: #policy,
+                options: #private::Options::new(),
             }
         }}
     }

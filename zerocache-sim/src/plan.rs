@@ -6,7 +6,7 @@ use zerocache_core::{store::RETENTION_MS, wire::features};
 
 use crate::{
     clock::SECOND_US,
-    faults::{Planned, Targets, draw},
+    faults::{Area, Fault, Planned, Targets, draw},
     random::Random,
 };
 
@@ -29,11 +29,13 @@ pub enum Profile {
     Clocks,
     /// A thousand nodes without data.
     Membership,
+    /// No datagrams pass, and connections lose 5 % of their packets all the time.
+    Connections,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -42,6 +44,7 @@ impl Profile {
         Self::Evict,
         Self::Clocks,
         Self::Membership,
+        Self::Connections,
     ];
 
     /// The name of the profile on the command line.
@@ -56,13 +59,14 @@ impl Profile {
             Self::Evict => "evict",
             Self::Clocks => "clocks",
             Self::Membership => "membership",
+            Self::Connections => "connections",
         }
     }
 
     /// How many faults a run has.
     pub(crate) fn faults(self, random: &mut Random) -> u64 {
         match self {
-            Self::Calm => 0,
+            Self::Calm | Self::Connections => 0,
             Self::Small | Self::Retention | Self::Evict | Self::Clocks => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
@@ -174,6 +178,9 @@ pub struct Plan {
 /// The longest journey from region to region, in microseconds: half around the world.
 const DISTANCE_US_MAX: u64 = 150_000;
 
+/// Of a thousand packets of a connection so many may be lost without anybody being taken out.
+const CONNECTION_LOSS_PERMILLE: u64 = 50;
+
 /// Of a thousand clusters so many are of two releases.
 const MIXED_PERMILLE: u64 = 100;
 
@@ -216,7 +223,10 @@ impl Plan {
             clients: clients.iter().map(|client| client.region).collect(),
             regions,
         };
-        let faults = draw(random, profile, &targets, (begin_us + SECOND_US, heal_us));
+        let mut faults = draw(random, profile, &targets, (begin_us + SECOND_US, heal_us));
+        if profile == Profile::Connections {
+            faults.push(loss_for_all(nodes.len() + clients.len(), (begin_us, heal_us)));
+        }
         Self {
             seed,
             profile,
@@ -258,6 +268,15 @@ impl Plan {
     }
 }
 
+/// Loss of as many packets as connections must bear, everywhere.
+fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> Planned {
+    let all: Vec<u32> = (0..hosts as u32).collect();
+    let area = Area { from: all.clone(), to: all, one_way: false };
+    let loss_permille = CONNECTION_LOSS_PERMILLE;
+    let fault = Fault::Weather { area, loss_permille, delay_us: 0, jitter_us: 0 };
+    Planned { at_us, until_us, fault }
+}
+
 /// How many nodes each region has at the beginning.
 fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
     let (regions, most) = match profile {
@@ -296,7 +315,11 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
         bytes_max,
         entries_max,
         outbox_bytes_max: *random.pick(&[4 << 10, 32 << 10, 1 << 20]),
-        features: if old { 0 } else { features::ALL },
+        features: match profile {
+            _ if old => 0,
+            Profile::Connections => features::ALL & !features::DATAGRAMS,
+            _ => features::ALL,
+        },
         starts_us: Some(random.below(starts_within_us)),
     }
 }

@@ -43,7 +43,9 @@ impl WriteRequest {
     fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
-            Some((value, ttl)) => Request::Put { key, value, metadata: Bytes::new(), ttl, ack },
+            Some((value, ttl)) => {
+                Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None }
+            }
             None => Request::Delete { key, ack },
         }
     }

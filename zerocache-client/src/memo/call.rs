@@ -11,7 +11,8 @@ use super::args::Args;
 use super::flight;
 use super::near;
 use super::operation::{Invalidate, Peek};
-use super::origin::Blocking;
+use super::options::Options;
+use super::origin::{self, Blocking, Boxed, Lazy};
 use super::rule::Policy;
 use super::run::{Entry, Mode, Run, Stage, Step, computed, first_stage, found, start};
 use super::site::Site;
@@ -36,7 +37,7 @@ pin_project! {
         entry: Entry,
         ttl: TtlRule<F::Output>,
         policy: Policy<F::Output>,
-        near: Option<Option<std::time::Duration>>,
+        options: Options<F::Output>,
         mode: Mode,
         blocking: bool,
         run: Option<Run>,
@@ -60,6 +61,8 @@ pub struct Parts<T> {
     pub ttl: TtlRule<T>,
     /// What to store.
     pub policy: Policy<T>,
+    /// What else to do.
+    pub options: Options<T>,
 }
 
 /// Makes a call.
@@ -69,13 +72,31 @@ pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
         entry: Entry { site: parts.site, target: parts.target, identity },
         ttl: parts.ttl,
         policy: parts.policy,
-        near: Some(None),
+        options: parts.options,
         mode: Mode::Cached,
         blocking: false,
         run: None,
         stage: Stage::Start,
         origin,
     }
+}
+
+/// Makes a call whose value may be computed anew in a task of its own.
+pub fn background<B, F>(parts: Parts<F::Output>, make: B) -> Call<Boxed<B, F>>
+where
+    B: FnOnce() -> F + Send + 'static,
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    call(parts, origin::boxed(make))
+}
+
+/// Makes a sync call whose value may be computed anew on a thread of its own.
+pub fn background_sync<T, B>(parts: Parts<T>, body: B) -> Call<Lazy<B>>
+where
+    B: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    call(parts, origin::lazy(body))
 }
 
 impl<F: Future> Call<F> {
@@ -150,8 +171,8 @@ impl<F: Future> Call<F> {
         F: Blocking,
     {
         if self.mode == Mode::Cached
-            && let Some(age) = self.near
-            && let Some(value) = near::hit(&self.entry, age, &self.policy)
+            && let Some(rule) = self.options.near
+            && let Some(value) = near::hit(&self.entry, rule, &self.policy)
         {
             return value;
         }
@@ -169,8 +190,8 @@ impl<F: Future> Future for Call<F> {
             let step = match this.stage {
                 Stage::Start => {
                     if *this.mode == Mode::Cached
-                        && let Some(age) = *this.near
-                        && let Some(value) = near::hit(this.entry, age, this.policy)
+                        && let Some(rule) = this.options.near
+                        && let Some(value) = near::hit(this.entry, rule, this.policy)
                     {
                         *this.stage = Stage::Done;
                         return Poll::Ready(value);
@@ -189,7 +210,14 @@ impl<F: Future> Future for Call<F> {
                         drop(entered);
                         ready!(value)
                     };
-                    computed(value, lead.take(), this.run.as_ref(), this.policy, this.ttl)
+                    computed(
+                        value,
+                        lead.take(),
+                        this.run.as_ref(),
+                        this.policy,
+                        this.ttl,
+                        this.options.ack,
+                    )
                 }
                 Stage::Storing { put, value, .. } => {
                     let written = ready!(put.as_mut().poll(context));

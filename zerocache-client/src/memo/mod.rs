@@ -14,6 +14,8 @@ mod leading;
 mod look;
 mod near;
 mod operation;
+#[allow(dead_code, reason = "the steps of a call take these up one by one")]
+mod options;
 mod origin;
 pub(crate) mod private;
 mod rule;
@@ -28,6 +30,7 @@ pub use call::Call;
 pub(crate) use counters::MemoCounters;
 pub use counters::MemoStats;
 pub use operation::{Invalidate, Peek};
+pub use options::{LeaseScope, MaybeNone};
 pub use origin::Blocking;
 pub use rule::Cacheable;
 pub use scope::Scope;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::options::{NegativeErr, Predicate};
 use super::ttl::{Lifetime, TtlRule};
 use crate::codec::{self, CodecError};
 
@@ -37,6 +38,8 @@ pub struct Policy<T> {
     pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
     pub(crate) sharing: Sharing<T>,
+    #[allow(dead_code, reason = "taken up with kept errors")]
+    pub(crate) errors: Errors<T>,
 }
 
 impl<T> Clone for Policy<T> {
@@ -64,6 +67,26 @@ impl<T> Copy for Sharing<T> {}
 impl<T> Sharing<T> {
     fn none() -> Self {
         Sharing { share: |_| None, unshare: |_| None }
+    }
+}
+
+/// How a kept error is read; refused where the error type cannot be.
+pub struct Errors<T> {
+    #[allow(dead_code, reason = "taken up with kept errors")]
+    pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
+}
+
+impl<T> Clone for Errors<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Errors<T> {}
+
+impl<T> Errors<T> {
+    pub(crate) fn unreadable() -> Self {
+        Errors { decode: |_| Err(CodecError::Decode("an error of a type that is not read".into())) }
     }
 }
 
@@ -105,7 +128,11 @@ pub struct OkRule<V, E>(PhantomData<fn() -> (V, E)>);
 
 impl<V, E> OkRule<V, E> {
     /// How to store and read the function's values.
-    pub fn policy(&self, sharing: Sharing<Result<V, E>>) -> Policy<Result<V, E>>
+    pub fn policy(
+        &self,
+        sharing: Sharing<Result<V, E>>,
+        errors: Errors<Result<V, E>>,
+    ) -> Policy<Result<V, E>>
     where
         V: Cacheable,
     {
@@ -113,6 +140,7 @@ impl<V, E> OkRule<V, E> {
             encode: |value| value.as_ref().ok().map(codec::encode),
             decode: |bytes| codec::decode(bytes).map(Ok),
             sharing,
+            errors,
         }
     }
 
@@ -126,6 +154,55 @@ impl<V, E> OkRule<V, E> {
             Ok(value) => lifetime(value).into_duration(),
             Err(_) => Duration::ZERO,
         })
+    }
+
+    /// Which `Ok` values are stored.
+    pub fn cache_if<C>(&self, predicate: C) -> Predicate<Result<V, E>>
+    where
+        C: Fn(&V) -> bool + Send + Sync + 'static,
+    {
+        Predicate::new(move |value: &Result<V, E>| value.as_ref().is_ok_and(&predicate))
+    }
+
+    /// Which errors are kept, and for how long.
+    pub fn negative_err<C>(
+        &self,
+        predicate: C,
+        lifetime: impl Lifetime,
+    ) -> NegativeErr<Result<V, E>>
+    where
+        C: Fn(&E) -> bool + Send + Sync + 'static,
+        E: Cacheable,
+    {
+        NegativeErr {
+            keeps: Predicate::new(move |value: &Result<V, E>| {
+                value.as_ref().is_err_and(&predicate)
+            }),
+            lifetime: lifetime.into_duration(),
+            encode: |value| value.as_ref().err().map(codec::encode),
+        }
+    }
+}
+
+impl<V, E: Cacheable> OkRule<V, E> {
+    /// An error that was kept, by whichever release, is given back.
+    pub fn errors(&self) -> Errors<Result<V, E>> {
+        Errors { decode: |bytes| codec::decode(bytes).map(Err) }
+    }
+}
+
+/// For errors that cannot be read; chosen where the inherent method does not apply.
+pub trait NoErrors {
+    /// The type.
+    type Value;
+    /// None is given back.
+    fn errors(&self) -> Errors<Self::Value>;
+}
+
+impl<V, E> NoErrors for OkRule<V, E> {
+    type Value = Result<V, E>;
+    fn errors(&self) -> Errors<Result<V, E>> {
+        Errors::unreadable()
     }
 }
 
@@ -162,11 +239,16 @@ pub struct WholeRule<T>(PhantomData<fn() -> T>);
 
 impl<T> WholeRule<T> {
     /// How to store and read the function's values.
-    pub fn policy(&self, sharing: Sharing<T>) -> Policy<T>
+    pub fn policy(&self, sharing: Sharing<T>, errors: Errors<T>) -> Policy<T>
     where
         T: Cacheable,
     {
-        Policy { encode: |value| Some(codec::encode(value)), decode: codec::decode, sharing }
+        Policy {
+            encode: |value| Some(codec::encode(value)),
+            decode: codec::decode,
+            sharing,
+            errors,
+        }
     }
 
     /// A lifetime computed from the value.
@@ -178,8 +260,21 @@ impl<T> WholeRule<T> {
         TtlRule::of_value(move |value: &T| lifetime(value).into_duration())
     }
 
+    /// Which values are stored.
+    pub fn cache_if<C>(&self, predicate: C) -> Predicate<T>
+    where
+        C: Fn(&T) -> bool + Send + Sync + 'static,
+    {
+        Predicate::new(predicate)
+    }
+
     /// Nothing is left to share: all of it is cached.
     pub fn sharing(&self) -> Sharing<T> {
         Sharing::none()
+    }
+
+    /// There are no errors.
+    pub fn errors(&self) -> Errors<T> {
+        Errors::unreadable()
     }
 }

@@ -16,7 +16,7 @@ use super::site::Site;
 use super::target::Target;
 use super::ttl::TtlRule;
 use crate::error::Error;
-use crate::{Status, Written, ZerocacheClient};
+use crate::{Ack, Status, Written, ZerocacheClient};
 
 /// Where a call's value is.
 #[derive(Clone)]
@@ -164,6 +164,7 @@ pub(super) fn computed<T>(
     run: Option<&Run>,
     policy: &Policy<T>,
     ttl: &TtlRule<T>,
+    ack: Option<Ack>,
 ) -> Step<T> {
     let Some(run) = run else {
         return Step::Value(value);
@@ -202,6 +203,6 @@ pub(super) fn computed<T>(
     if lead.as_ref().is_some_and(Lead::is_void) {
         return Step::Value(value);
     }
-    let put = run.client.raw_put(run.key.clone(), bytes, lifetime);
+    let put = run.client.raw_put(run.key.clone(), bytes, lifetime).ack(ack.unwrap_or_default());
     Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
 }

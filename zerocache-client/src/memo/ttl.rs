@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::counters::{MemoCounters, count};
 
 /// The longest lifetime that a node accepts.
-const TTL_MAX: Duration = Duration::from_secs(99_999_999);
+pub(crate) const TTL_MAX: Duration = Duration::from_secs(99_999_999);
 
 /// The shortest.
-const TTL_MIN: Duration = Duration::from_secs(1);
+pub(crate) const TTL_MIN: Duration = Duration::from_secs(1);
 
 /// A lifetime of a memoized value: a `Duration`, or an integer of seconds.
 ///

@@ -54,10 +54,10 @@ const ENTRY_SHARE: u64 = 8;
 /// go.
 const ENTRY_BYTES_USUAL: u64 = 512;
 
-/// The first 64 bits of a key's hash, as the feed tells them.
+/// What the feed calls a key.
+#[inline]
 pub(crate) fn hash_of(key: &[u8]) -> u64 {
-    // The shift leaves 64 bits.
-    ({ KeyHash::of(key).0 } >> 64) as u64
+    KeyHash::of(key).short()
 }
 
 /// Weighs entries in bytes.

@@ -302,7 +302,13 @@ impl<L: LockFamily> Node<L> {
             self.clock.observe(Version::new(envelope.seen, Incarnation(0)), now.wall_ms);
         let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
         let response = match request {
-            Request::Put { key, value, metadata, ttl, ack } => {
+            Request::Put { token: Some(_), .. }
+            | Request::Lease { .. }
+            | Request::Release { .. }
+            | Request::Follow { .. } => {
+                Response::refused(RefusalCode::BadMessage, "this release gives no leases")
+            }
+            Request::Put { key, value, metadata, ttl, ack, token: None } => {
                 let op = WriteOp::Put { value, metadata, ttl };
                 let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
                 return self.write(now, write, out);

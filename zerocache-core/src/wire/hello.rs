@@ -31,6 +31,10 @@ pub mod features {
     pub const GOSSIP: u64 = 1 << 2;
     /// Answers when its view changes, to whoever waits for that.
     pub const WATCH: u64 = 1 << 3;
+    /// Tells which entries change, to whoever follows.
+    pub const FEED: u64 = 1 << 4;
+    /// Gives the leave to compute a value to one at a time.
+    pub const LEASES: u64 = 1 << 5;
 
     /// All that this release has.
     pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH;

@@ -3,6 +3,7 @@
 //! A message is `kind ‖ fields`: the kind as a varint, the fields as in [`field`]. Every request
 //! starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
 
+mod changes;
 mod datagram;
 pub mod field;
 pub mod frame;
@@ -17,6 +18,7 @@ mod response;
 mod tests;
 
 pub use self::{
+    changes::{CHANGES_MAX, ChangeRow},
     datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, SessionKey},
     field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},

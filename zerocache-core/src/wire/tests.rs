@@ -79,7 +79,20 @@ fn requests() -> Vec<Request> {
             metadata: Bytes::new(),
             ttl: Ttl::MAX,
             ack: Ack::All,
+            token: None,
         },
+        Request::Put {
+            key: key("k"),
+            value: Bytes::from_static(b"v"),
+            metadata: Bytes::from_static(b"m"),
+            ttl: Ttl::MAX,
+            ack: Ack::Local,
+            token: Some(version),
+        },
+        Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000 },
+        Request::Release { key: key("k"), token: version, failed: true },
+        Request::Release { key: key("k"), token: version, failed: false },
+        Request::Follow { since: 300 },
         Request::Delete { key: key("k"), ack: Ack::Region },
         Request::Replicate(vec![shipment(value, true), shipment(Change::Delete, false)]),
     ]
@@ -107,6 +120,10 @@ fn responses() -> Vec<Response> {
             remaining_ms: 1_000,
         },
         Response::NotFound { warming: true },
+        Response::Leased { token: version },
+        Response::Busy,
+        Response::Changes { next: 302, lost: false, rows: vec![(1, 2), (u64::MAX, 0)] },
+        Response::Changes { next: 7, lost: true, rows: vec![] },
         Response::Written(Written {
             status: Status::Superseded,
             replicas: 2,
@@ -160,6 +177,33 @@ fn the_bytes_of_messages_are_pinned() {
     assert_eq!(hex(get.encode(NOW)), "040109f9ab90cdaad1b19568020107040288270502f40311016b");
     let miss = Response::NotFound { warming: false };
     assert_eq!(hex(miss.encode()), "05090100");
+
+    let token = Version::new(0x01a1_faf0_70c2_0000, Incarnation(9));
+    let short = |request| {
+        let message = message(request);
+        hex(written(|out| message.encode_to(out, &Envelope { seen: 0, ..message.envelope }, NOW)))
+    };
+    let lease = Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000 };
+    assert_eq!(short(lease), "1606012a11016b2a02904e2b02b817");
+    let release = Request::Release { key: key("k"), token, failed: true };
+    assert_eq!(short(release), "1706012a11016b2c1001a1faf070c2000000000000000000092d0101");
+    assert_eq!(short(Request::Follow { since: 300 }), "1806012a2e02ac02");
+    let fill = Request::Put {
+        key: key("k"),
+        value: Bytes::from_static(b"hi"),
+        metadata: Bytes::new(),
+        ttl: Ttl::from_secs(60).unwrap(),
+        ack: Ack::Local,
+        token: Some(token),
+    };
+    let pinned = "0506012a11016b120268691403e0d4031501002c1001a1faf070c200000000000000000009";
+    assert_eq!(short(fill), pinned);
+
+    let leased = Response::Leased { token };
+    assert_eq!(hex(leased.encode()), "16071001a1faf070c200000000000000000009");
+    assert_eq!(hex(Response::Busy.encode()), "17");
+    let changes = Response::Changes { next: 301, lost: false, rows: vec![(0x0102, 0x03)] };
+    assert_eq!(hex(changes.encode()), "182902ad022a01002b1002010000000000000300000000000000");
 }
 
 #[test]
@@ -184,7 +228,7 @@ fn the_short_forms_of_writes_are_the_same_messages() {
     let delete = long(Request::Delete { key: key.clone(), ack });
     assert_eq!(written(|out| RequestMessage::encode_delete(out, 9, b"k", ack)), delete);
     let value = Bytes::from_static(b"value");
-    let put = long(Request::Put { key, value, metadata: Bytes::new(), ttl, ack });
+    let put = long(Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None });
     assert_eq!(written(|out| RequestMessage::encode_put(out, 9, (b"k", b"value"), ttl, ack)), put);
 }
 
@@ -298,6 +342,18 @@ fn limits_hold() {
         });
     });
     assert_eq!(RequestMessage::decode(eternal, NOW), Err(DecodeError::Invalid(5)));
+
+    let changes = |bytes: usize| {
+        Response::decode(written(|out| {
+            out.varint(24);
+            out.bytes(43, &vec![0; bytes]);
+        }))
+    };
+    assert!(changes(16 * CHANGES_MAX).is_ok());
+    assert_eq!(changes(16 * CHANGES_MAX + 16), Err(DecodeError::TooMany(43)));
+    for odd in [1, 8, 24] {
+        assert_eq!(changes(odd), Err(DecodeError::Invalid(43)), "{odd}");
+    }
 }
 
 proptest! {

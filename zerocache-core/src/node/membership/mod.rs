@@ -27,6 +27,10 @@ const OVERLOADED_MS_MAX: u64 = 10_000;
 /// can take longer than ten seconds; a node that cannot be written to is of no use for much longer.
 const ECHOES_MS_MAX: u64 = 30_000;
 
+/// How long a ping may take of a member that has no other way to show that it lives, in milliseconds:
+/// on a connection that loses packets an answer may come late, and says as much then.
+const PING_ALONE_TIMEOUT_MS: u64 = 2_400;
+
 /// How often a local peer is asked whether it lives, in milliseconds.
 const PING_LOCAL_MS: u64 = 500;
 
@@ -69,10 +73,14 @@ impl<L: LockFamily> Node<L> {
             }
             if member.next_ping <= now.mono {
                 let local = member.info.region == self.config.info.region;
-                let wait_ms = if local { PING_LOCAL_MS } else { PING_REMOTE_MS };
+                // Pings are all that shows whether it lives.
+                let alone = member.reach == Reach::Reachable
+                    && !member.pulse.passes(now.mono, SILENCE_MS_MAX);
+                let wait_ms = if local || alone { PING_LOCAL_MS } else { PING_REMOTE_MS };
+                let timeout_ms = if alone { PING_ALONE_TIMEOUT_MS } else { PING_TIMEOUT_MS };
                 member.next_ping = now.mono.plus_ms(wait_ms);
                 member.last_ping = now.mono;
-                due.push((id, member.address));
+                due.push((id, member.address, timeout_ms));
             }
         }
         for id in silent {
@@ -81,9 +89,9 @@ impl<L: LockFamily> Node<L> {
         for id in gone {
             self.forget(now, id, out);
         }
-        for (member, address) in due {
+        for (member, address, timeout_ms) in due {
             let to = (address, Some(member));
-            self.call(Call::Ping { member }, to, Request::Ping, PING_TIMEOUT_MS, out);
+            self.call(Call::Ping { member }, to, Request::Ping, timeout_ms, out);
         }
         self.report_missed(now, out);
         let next = self.view.members().map(|member| {

@@ -162,7 +162,8 @@ fn one_callers_writes_keep_their_order_whichever_node_takes_them() {
         let envelope = Envelope { cluster: cluster_id("test"), seen, ..Envelope::default() };
         let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
         let ttl = Ttl::from_secs(60).unwrap();
-        let request = Request::Put { key: key("k"), value, metadata, ttl, ack: Ack::Local };
+        let request =
+            Request::Put { key: key("k"), value, metadata, ttl, ack: Ack::Local, token: None };
         let message = RequestMessage { envelope, request };
         network.input(address(1), Input::Request { id: RequestId(id), message });
         let Response::Written(written) = &network.answers[&RequestId(id)] else {

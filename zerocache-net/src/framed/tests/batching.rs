@@ -124,7 +124,14 @@ fn message(number: usize, ask: &Ask) -> RequestMessage {
         None => Request::Get { key },
         Some(bytes) => {
             let (ttl, metadata) = (Ttl::from_millis(1_000).unwrap(), Bytes::new());
-            Request::Put { key, value: value(number, bytes), metadata, ttl, ack: Ack::Local }
+            Request::Put {
+                key,
+                value: value(number, bytes),
+                metadata,
+                ttl,
+                ack: Ack::Local,
+                token: None,
+            }
         }
     };
     RequestMessage { envelope: Envelope { cluster: 1, ..Envelope::default() }, request }

@@ -92,7 +92,7 @@ impl World {
             Operation::Get => Request::Get { key },
             Operation::Put { bytes, ttl, ack } => {
                 let value = value(running.id, bytes);
-                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack }
+                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack, token: None }
             }
             Operation::Delete { ack } => Request::Delete { key, ack },
         };

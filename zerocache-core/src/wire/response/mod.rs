@@ -1,19 +1,22 @@
 //! What comes back.
 
-use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
+mod body;
+mod tags;
+
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 
+use self::{
+    body::Body,
+    tags::{kind, tag},
+};
 use super::{
-    datagram::CONTENT_BYTES_MAX,
-    field::{DecodeError, Field, Reader, Writer},
+    changes::{ChangeRow, write_changes},
+    field::{DecodeError, Reader, Writer},
     hello::{Hello, NodeState},
-    outcome::{Receipt, Refusal, RefusalCode, Status, Sums, Written},
-    repair::{
-        PLACES_MAX, Parcel, RECORDS_MAX, place_from, place_number, read_ages, read_numbers,
-        read_rows, write_ages, write_numbers, write_rows,
-    },
-    request::SHIPMENTS_MAX,
+    outcome::{Receipt, Refusal, RefusalCode, Sums, Written},
+    repair::{Parcel, place_number, write_ages, write_numbers, write_rows},
 };
 use crate::{
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
@@ -63,6 +66,22 @@ pub enum Response {
     Written(Written),
     /// A receipt for each record of a batch, in its order.
     Replicated(Vec<Receipt>),
+    /// The caller may compute the value; nobody else is told so for the life that it asked for.
+    Leased {
+        /// What to write the value with.
+        token: Version,
+    },
+    /// Another one has the leave to compute, and no value came in time.
+    Busy,
+    /// Which entries changed.
+    Changes {
+        /// What to ask with the next time.
+        next: u64,
+        /// Whether there were changes of which the node cannot tell.
+        lost: bool,
+        /// The changes, the first one first.
+        rows: Vec<ChangeRow>,
+    },
     /// Who exists.
     Gossip(Bytes),
     /// The sums that were asked for, in order.
@@ -91,50 +110,6 @@ pub enum Response {
     Refused(Refusal),
 }
 
-mod kind {
-    pub(super) const HELLO: u64 = 1;
-    pub(super) const PONG: u64 = 2;
-    pub(super) const DONE: u64 = 3;
-    pub(super) const FOUND: u64 = 4;
-    pub(super) const NOT_FOUND: u64 = 5;
-    pub(super) const WRITTEN: u64 = 6;
-    pub(super) const REPLICATED: u64 = 7;
-    pub(super) const REFUSED: u64 = 8;
-    pub(super) const GOSSIP: u64 = 21;
-    pub(super) const SUMS: u64 = 9;
-    pub(super) const ROWS: u64 = 10;
-    pub(super) const RECORDS: u64 = 11;
-}
-
-mod tag {
-    pub(super) const HELLO: u32 = 1;
-    pub(super) const INCARNATION: u32 = 2;
-    pub(super) const STATE: u32 = 3;
-    pub(super) const VIEW: u32 = 4;
-    pub(super) const VALUE: u32 = 5;
-    pub(super) const METADATA: u32 = 6;
-    pub(super) const VERSION: u32 = 7;
-    pub(super) const REMAINING_MS: u32 = 8;
-    pub(super) const WARMING: u32 = 9;
-    pub(super) const STATUS: u32 = 10;
-    pub(super) const REPLICAS: u32 = 11;
-    pub(super) const REPLICAS_WANTED: u32 = 12;
-    pub(super) const RECEIPT: u32 = 13;
-    pub(super) const CODE: u32 = 14;
-    pub(super) const TEXT: u32 = 15;
-    pub(super) const WALL_MS: u32 = 16;
-    pub(super) const GOSSIP: u32 = 40;
-    pub(super) const FROM_SECOND: u32 = 17;
-    pub(super) const SUMS: u32 = 18;
-    pub(super) const AGES: u32 = 19;
-    pub(super) const LIVED_MS: u32 = 20;
-    pub(super) const ROWS: u32 = 21;
-    pub(super) const COVERED: u32 = 22;
-    pub(super) const PARCEL: u32 = 23;
-    pub(super) const MORE: u32 = 24;
-    pub(super) const TICK: u32 = 25;
-}
-
 impl Response {
     /// A refusal without a time.
     #[must_use]
@@ -153,6 +128,9 @@ impl Response {
             Self::Replicated(_) => kind::REPLICATED,
             Self::Refused(_) => kind::REFUSED,
             Self::Gossip(_) => kind::GOSSIP,
+            Self::Leased { .. } => kind::LEASED,
+            Self::Busy => kind::BUSY,
+            Self::Changes { .. } => kind::CHANGES,
             Self::Sums(_) => kind::SUMS,
             Self::Rows { .. } => kind::ROWS,
             Self::Records { .. } => kind::RECORDS,
@@ -181,6 +159,7 @@ impl Response {
             Self::Replicated(receipts) => receipts.len() * 18,
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
+            Self::Changes { rows, .. } => 16 * rows.len(),
             Self::Sums(sums) => 8 * sums.sums.len() + 24 * sums.ages.len(),
             Self::Rows { rows, .. } => 32 * rows.len(),
             Self::Records { parcels, .. } => {
@@ -201,7 +180,13 @@ impl Response {
                 out.number(tag::VIEW, *view);
                 out.number(tag::WALL_MS, *wall_ms);
             }
-            Self::Done => {}
+            Self::Done | Self::Busy => {}
+            Self::Leased { token } => out.bytes(tag::VERSION, &token.to_bytes()),
+            Self::Changes { next, lost, rows } => {
+                out.number(tag::NEXT, *next);
+                out.number(tag::LOST, u64::from(*lost));
+                write_changes(out, tag::CHANGES, rows);
+            }
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
                 out.shared(tag::VALUE, value);
@@ -339,111 +324,4 @@ fn truncated(text: &str) -> &str {
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= TEXT_BYTES_MAX);
     &text[..cut.last().unwrap_or(0)]
-}
-
-/// The fields of any response, before its kind says which of them matter.
-#[derive(Default)]
-struct Body {
-    hello: Option<Hello>,
-    incarnation: Option<Incarnation>,
-    state: u64,
-    view: u64,
-    version: Option<Version>,
-    warming: bool,
-    status: Option<Status>,
-    replicas: [u32; 2],
-    receipts: Vec<Receipt>,
-    code: u64,
-    text: String,
-    wall_ms: u64,
-    gossip: Bytes,
-    sums: Sums,
-    rows: Vec<Row>,
-    covered: u64,
-    parcels: Vec<Parcel>,
-    more: Option<Place>,
-    tick: u32,
-}
-
-impl Body {
-    fn take(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
-        let count = |field: &Field| u32::try_from(field.number()?).map_err(|_| field.invalid());
-        match field.tag {
-            tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
-            tag::INCARNATION => self.incarnation = Some(Incarnation(field.number()?)),
-            tag::STATE => self.state = field.number()?,
-            tag::VIEW => self.view = field.number()?,
-            tag::VERSION => self.version = Some(Version::from_bytes(field.array()?)),
-            tag::WARMING => self.warming = field.number()? != 0,
-            tag::STATUS => self.status = Some(Status::from_field(field)?),
-            tag::REPLICAS => self.replicas[0] = count(field)?,
-            tag::REPLICAS_WANTED => self.replicas[1] = count(field)?,
-            tag::RECEIPT if self.receipts.len() >= SHIPMENTS_MAX => {
-                return Err(DecodeError::TooMany(field.tag));
-            }
-            tag::RECEIPT if field.content.is_empty() => self.receipts.push(Receipt::Refused),
-            tag::RECEIPT => {
-                self.receipts.push(Receipt::Holds(Version::from_bytes(field.array()?)));
-            }
-            tag::CODE => self.code = field.number()?,
-            tag::TEXT => self.text = field.text(TEXT_BYTES_MAX)?.to_owned(),
-            tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
-            tag::WALL_MS => self.wall_ms = field.number()?,
-            tag::FROM_SECOND => self.sums.from = field.number()?,
-            tag::SUMS => self.sums.sums = read_numbers(field, 64 * PLACES_MAX)?,
-            tag::AGES => self.sums.ages = read_ages(field)?,
-            tag::LIVED_MS => self.sums.lived_ms = field.number()?,
-            tag::ROWS => self.rows = read_rows(field)?,
-            tag::COVERED => self.covered = field.number()?,
-            tag::PARCEL if self.parcels.len() < RECORDS_MAX => {
-                self.parcels.push(Parcel::read(field.reader())?);
-            }
-            tag::PARCEL => return Err(DecodeError::TooMany(field.tag)),
-            tag::MORE => self.more = Some(place_from(field.number()?)),
-            tag::TICK => {
-                self.tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn into_response(self, kind: u64) -> Result<Response, DecodeError> {
-        Ok(match kind {
-            kind::HELLO => {
-                Response::Hello(Box::new(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?))
-            }
-            kind::PONG => Response::Pong {
-                incarnation: self.incarnation.ok_or(DecodeError::Missing(tag::INCARNATION))?,
-                state: NodeState::from_number(self.state),
-                view: self.view,
-                wall_ms: self.wall_ms,
-            },
-            kind::DONE => Response::Done,
-            kind::NOT_FOUND => Response::NotFound { warming: self.warming },
-            kind::WRITTEN => Response::Written(Written {
-                status: self.status.ok_or(DecodeError::Missing(tag::STATUS))?,
-                replicas: self.replicas[0],
-                replicas_wanted: self.replicas[1],
-                version: self.version,
-            }),
-            kind::REPLICATED => Response::Replicated(self.receipts),
-            kind::GOSSIP => Response::Gossip(self.gossip),
-            kind::REFUSED => Response::Refused(Refusal {
-                code: RefusalCode::from_number(self.code),
-                text: self.text,
-                wall_ms: self.wall_ms,
-            }),
-            kind::SUMS => Response::Sums(self.sums),
-            kind::ROWS => Response::Rows { rows: self.rows, covered: self.covered },
-            kind::RECORDS => Response::Records {
-                parcels: self.parcels,
-                covered: self.covered,
-                more: self.more,
-                tick: self.tick,
-                from_second: self.sums.from,
-            },
-            unknown => return Err(DecodeError::UnknownKind(unknown)),
-        })
-    }
 }

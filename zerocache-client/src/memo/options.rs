@@ -1,0 +1,278 @@
+//! What the attribute says of a function's entries beside their lifetime.
+//!
+//! All that a reader has to know of it goes into the entry; the rest is the writer's own business.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::ttl::{Lifetime, TTL_MAX};
+use crate::Ack;
+use crate::codec::CodecError;
+
+/// How long a computation holds its lease where the function does not say.
+pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long others wait for a computation under lease where the function does not say. Shorter than
+/// the wait inside a process, so that a process's own callers hear what its leader has found.
+pub(crate) const LEASE_WAIT_DEFAULT: Duration = Duration::from_secs(3);
+
+/// Where a leased key is computed once at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseScope {
+    /// Once in the client's region.
+    Region,
+    /// Once in all regions together.
+    All,
+}
+
+/// That a key is computed once at a time by all processes of a scope.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseRule {
+    pub(crate) scope: LeaseScope,
+    pub(crate) life: Duration,
+    pub(crate) wait: Duration,
+}
+
+/// That values are kept in this process too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NearRule {
+    /// None for the client's own bound.
+    pub(crate) max_age: Option<Duration>,
+}
+
+/// What a call does beside looking, computing and storing for a lifetime. The default is nothing.
+pub struct Options<T> {
+    pub(crate) near: Option<NearRule>,
+    pub(crate) lease: Option<LeaseRule>,
+    pub(crate) stale_while: Duration,
+    pub(crate) stale_if_error: Duration,
+    pub(crate) refresh_ahead: Duration,
+    /// Percent of the lifetime that chance may take off, at most [`JITTER_MAX`].
+    pub(crate) jitter: u8,
+    pub(crate) ack: Option<Ack>,
+    /// What few functions say; apart, so that a call stays small.
+    pub(crate) more: Option<Box<More<T>>>,
+}
+
+/// The most that chance takes off a lifetime, in percent.
+pub(crate) const JITTER_MAX: u8 = 50;
+
+/// The options that own something.
+pub(crate) struct More<T> {
+    pub(crate) tags: Vec<String>,
+    pub(crate) cache_if: Option<Predicate<T>>,
+    pub(crate) none: Option<NegativeNone<T>>,
+    pub(crate) error: Option<NegativeErr<T>>,
+}
+
+/// A question to a returned value; from a function's rule.
+pub struct Predicate<T>(Box<dyn Fn(&T) -> bool + Send + Sync>);
+
+impl<T> Predicate<T> {
+    /// A closure without captures costs no allocation.
+    pub(crate) fn new(ask: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        Predicate(Box::new(ask))
+    }
+
+    pub(crate) fn holds(&self, value: &T) -> bool {
+        (self.0)(value)
+    }
+}
+
+/// A lifetime of its own for `None`.
+pub(crate) struct NegativeNone<T> {
+    pub(crate) is_none: fn(&T) -> bool,
+    pub(crate) lifetime: Duration,
+}
+
+/// Which errors are kept, and for how long; from a function's rule.
+pub struct NegativeErr<T> {
+    pub(crate) keeps: Predicate<T>,
+    pub(crate) lifetime: Duration,
+    pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
+}
+
+/// A returned type that may be `None`: `Option`, or a `Result` of one.
+#[diagnostic::on_unimplemented(
+    message = "`negative(none = …)` is for functions that return an `Option`",
+    label = "`{Self}` is neither an `Option` nor a `Result` with an `Option` in it"
+)]
+pub trait MaybeNone {
+    /// Whether it is `None`.
+    #[doc(hidden)]
+    fn is_none(&self) -> bool;
+}
+
+impl<T> MaybeNone for Option<T> {
+    fn is_none(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T, E> MaybeNone for Result<Option<T>, E> {
+    fn is_none(&self) -> bool {
+        matches!(self, Ok(None))
+    }
+}
+
+impl<T> Options<T> {
+    /// None.
+    #[allow(clippy::new_without_default)]
+    #[must_use]
+    pub const fn new() -> Self {
+        Options {
+            near: None,
+            lease: None,
+            stale_while: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            refresh_ahead: Duration::ZERO,
+            jitter: 0,
+            ack: None,
+            more: None,
+        }
+    }
+
+    /// Keeps values in this process too, for at most the client's `max_age`, or one of its own.
+    #[must_use]
+    pub fn near(mut self, max_age: Option<Duration>) -> Self {
+        self.near = Some(NearRule { max_age });
+        self
+    }
+
+    /// Computes a key once at a time in all processes of a scope: for at most `life`, while the
+    /// others wait at most `wait`.
+    #[must_use]
+    pub fn lease(
+        mut self,
+        scope: LeaseScope,
+        life: Option<Duration>,
+        wait: Option<Duration>,
+    ) -> Self {
+        let (life, wait) = (life.unwrap_or(LEASE_LIFE_DEFAULT), wait.unwrap_or(LEASE_WAIT_DEFAULT));
+        self.lease = Some(LeaseRule { scope, life, wait });
+        self
+    }
+
+    /// After its lifetime a value may be served for so long while it is computed anew.
+    #[must_use]
+    pub fn stale_while(mut self, time: impl Lifetime) -> Self {
+        self.stale_while = bounded(time);
+        self
+    }
+
+    /// After its lifetime a value may be served for so long where computing it fails.
+    #[must_use]
+    pub fn stale_if_error(mut self, time: impl Lifetime) -> Self {
+        self.stale_if_error = bounded(time);
+        self
+    }
+
+    /// In this last part of its lifetime chance has some caller compute a value anew.
+    #[must_use]
+    pub fn refresh_ahead(mut self, time: impl Lifetime) -> Self {
+        self.refresh_ahead = bounded(time);
+        self
+    }
+
+    /// Takes up to so many percent off the lifetime, by chance; at most 50.
+    #[must_use]
+    pub fn jitter(mut self, percent: u8) -> Self {
+        self.jitter = percent.min(JITTER_MAX);
+        self
+    }
+
+    /// Who must have a value before it counts as stored.
+    #[must_use]
+    pub fn ack(mut self, ack: Ack) -> Self {
+        self.ack = Some(ack);
+        self
+    }
+
+    /// Groups to which the entries belong. One that is not allowed is left out, and counted.
+    #[must_use]
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.more().tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Stores only what the predicate holds for.
+    #[must_use]
+    pub fn cache_if(mut self, predicate: Predicate<T>) -> Self {
+        self.more().cache_if = Some(predicate);
+        self
+    }
+
+    /// `None`, also inside of `Ok`, is kept for so long; zero for not at all.
+    #[must_use]
+    pub fn negative_none(mut self, lifetime: impl Lifetime) -> Self
+    where
+        T: MaybeNone,
+    {
+        let lifetime = lifetime.into_duration();
+        self.more().none = Some(NegativeNone { is_none: T::is_none, lifetime });
+        self
+    }
+
+    /// Keeps the errors that the rule chooses.
+    #[must_use]
+    pub fn negative_err(mut self, rule: NegativeErr<T>) -> Self {
+        self.more().error = Some(rule);
+        self
+    }
+
+    fn more(&mut self) -> &mut More<T> {
+        self.more.get_or_insert_with(|| {
+            Box::new(More { tags: Vec::new(), cache_if: None, none: None, error: None })
+        })
+    }
+}
+
+/// A stale or ahead time; above the longest lifetime it means nothing more.
+fn bounded(time: impl Lifetime) -> Duration {
+    time.into_duration().min(TTL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn say_nothing_by_default_and_allocate_nothing() {
+        const NONE: Options<String> = Options::new();
+        let options = NONE;
+        assert!(options.near.is_none() && options.lease.is_none() && options.more.is_none());
+        assert!(options.stale_while.is_zero() && options.stale_if_error.is_zero());
+        assert!(options.refresh_ahead.is_zero() && options.jitter == 0 && options.ack.is_none());
+    }
+
+    #[test]
+    fn keep_what_they_are_told_within_bounds() {
+        let options = Options::<Option<u8>>::new()
+            .near(Some(Duration::from_secs(2)))
+            .lease(LeaseScope::All, None, Some(Duration::from_millis(5)))
+            .stale_while(Duration::from_millis(500))
+            .stale_if_error(i64::MAX)
+            .jitter(200)
+            .ack(Ack::Region)
+            .tags(["a", "b"])
+            .tags([String::from("c")])
+            .negative_none(5);
+        assert_eq!(options.near.map(|near| near.max_age), Some(Some(Duration::from_secs(2))));
+        let lease = options.lease.expect("was set");
+        assert_eq!((lease.life, lease.wait), (LEASE_LIFE_DEFAULT, Duration::from_millis(5)));
+        assert_eq!(options.stale_while, Duration::from_millis(500));
+        assert_eq!((options.stale_if_error, options.jitter), (TTL_MAX, JITTER_MAX));
+        let more = options.more.expect("was set");
+        assert_eq!(more.tags, ["a", "b", "c"]);
+        let none = more.none.expect("was set");
+        assert!((none.is_none)(&None) && !(none.is_none)(&Some(1)));
+    }
+
+    #[test]
+    fn find_none_inside_of_ok() {
+        assert!(MaybeNone::is_none(&Ok::<Option<u8>, ()>(None)));
+        assert!(!MaybeNone::is_none(&Ok::<_, ()>(Some(1))));
+        assert!(!MaybeNone::is_none(&Err::<Option<u8>, ()>(())));
+    }
+}

@@ -1,0 +1,143 @@
+//! Fields as they come, and the response that they make.
+
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    Response, TEXT_BYTES_MAX,
+    tags::{kind, tag},
+};
+use crate::{
+    store::{Place, Row},
+    version::{Incarnation, Version},
+    wire::{
+        changes::{ChangeRow, read_changes},
+        datagram::CONTENT_BYTES_MAX,
+        field::{DecodeError, Field},
+        hello::{Hello, NodeState},
+        outcome::{Receipt, Refusal, RefusalCode, Status, Sums, Written},
+        repair::{PLACES_MAX, Parcel, RECORDS_MAX, place_from, read_ages, read_numbers, read_rows},
+        request::SHIPMENTS_MAX,
+    },
+};
+
+/// The fields of any response, before its kind says which of them matter.
+#[derive(Default)]
+pub(super) struct Body {
+    hello: Option<Hello>,
+    incarnation: Option<Incarnation>,
+    state: u64,
+    view: u64,
+    version: Option<Version>,
+    warming: bool,
+    status: Option<Status>,
+    replicas: [u32; 2],
+    receipts: Vec<Receipt>,
+    code: u64,
+    text: String,
+    wall_ms: u64,
+    gossip: Bytes,
+    sums: Sums,
+    rows: Vec<Row>,
+    covered: u64,
+    parcels: Vec<Parcel>,
+    more: Option<Place>,
+    tick: u32,
+    next: u64,
+    lost: bool,
+    changes: Vec<ChangeRow>,
+}
+
+impl Body {
+    pub(super) fn take(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
+        let count = |field: &Field| u32::try_from(field.number()?).map_err(|_| field.invalid());
+        match field.tag {
+            tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
+            tag::INCARNATION => self.incarnation = Some(Incarnation(field.number()?)),
+            tag::STATE => self.state = field.number()?,
+            tag::VIEW => self.view = field.number()?,
+            tag::VERSION => self.version = Some(Version::from_bytes(field.array()?)),
+            tag::WARMING => self.warming = field.number()? != 0,
+            tag::STATUS => self.status = Some(Status::from_field(field)?),
+            tag::REPLICAS => self.replicas[0] = count(field)?,
+            tag::REPLICAS_WANTED => self.replicas[1] = count(field)?,
+            tag::RECEIPT if self.receipts.len() >= SHIPMENTS_MAX => {
+                return Err(DecodeError::TooMany(field.tag));
+            }
+            tag::RECEIPT if field.content.is_empty() => self.receipts.push(Receipt::Refused),
+            tag::RECEIPT => {
+                self.receipts.push(Receipt::Holds(Version::from_bytes(field.array()?)));
+            }
+            tag::CODE => self.code = field.number()?,
+            tag::TEXT => self.text = field.text(TEXT_BYTES_MAX)?.to_owned(),
+            tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
+            tag::WALL_MS => self.wall_ms = field.number()?,
+            tag::FROM_SECOND => self.sums.from = field.number()?,
+            tag::SUMS => self.sums.sums = read_numbers(field, 64 * PLACES_MAX)?,
+            tag::AGES => self.sums.ages = read_ages(field)?,
+            tag::LIVED_MS => self.sums.lived_ms = field.number()?,
+            tag::ROWS => self.rows = read_rows(field)?,
+            tag::COVERED => self.covered = field.number()?,
+            tag::NEXT => self.next = field.number()?,
+            tag::LOST => self.lost = field.number()? != 0,
+            tag::CHANGES => self.changes = read_changes(field)?,
+            tag::PARCEL if self.parcels.len() < RECORDS_MAX => {
+                self.parcels.push(Parcel::read(field.reader())?);
+            }
+            tag::PARCEL => return Err(DecodeError::TooMany(field.tag)),
+            tag::MORE => self.more = Some(place_from(field.number()?)),
+            tag::TICK => {
+                self.tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_response(self, kind: u64) -> Result<Response, DecodeError> {
+        Ok(match kind {
+            kind::HELLO => {
+                Response::Hello(Box::new(self.hello.ok_or(DecodeError::Missing(tag::HELLO))?))
+            }
+            kind::PONG => Response::Pong {
+                incarnation: self.incarnation.ok_or(DecodeError::Missing(tag::INCARNATION))?,
+                state: NodeState::from_number(self.state),
+                view: self.view,
+                wall_ms: self.wall_ms,
+            },
+            kind::DONE => Response::Done,
+            kind::NOT_FOUND => Response::NotFound { warming: self.warming },
+            kind::WRITTEN => Response::Written(Written {
+                status: self.status.ok_or(DecodeError::Missing(tag::STATUS))?,
+                replicas: self.replicas[0],
+                replicas_wanted: self.replicas[1],
+                version: self.version,
+            }),
+            kind::REPLICATED => Response::Replicated(self.receipts),
+            kind::LEASED => {
+                Response::Leased { token: self.version.ok_or(DecodeError::Missing(tag::VERSION))? }
+            }
+            kind::BUSY => Response::Busy,
+            kind::CHANGES => {
+                Response::Changes { next: self.next, lost: self.lost, rows: self.changes }
+            }
+            kind::GOSSIP => Response::Gossip(self.gossip),
+            kind::REFUSED => Response::Refused(Refusal {
+                code: RefusalCode::from_number(self.code),
+                text: self.text,
+                wall_ms: self.wall_ms,
+            }),
+            kind::SUMS => Response::Sums(self.sums),
+            kind::ROWS => Response::Rows { rows: self.rows, covered: self.covered },
+            kind::RECORDS => Response::Records {
+                parcels: self.parcels,
+                covered: self.covered,
+                more: self.more,
+                tick: self.tick,
+                from_second: self.sums.from,
+            },
+            unknown => return Err(DecodeError::UnknownKind(unknown)),
+        })
+    }
+}

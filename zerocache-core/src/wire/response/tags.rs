@@ -1,0 +1,51 @@
+//! The numbers of responses and of their fields.
+
+pub mod kind {
+    pub const HELLO: u64 = 1;
+    pub const PONG: u64 = 2;
+    pub const DONE: u64 = 3;
+    pub const FOUND: u64 = 4;
+    pub const NOT_FOUND: u64 = 5;
+    pub const WRITTEN: u64 = 6;
+    pub const REPLICATED: u64 = 7;
+    pub const REFUSED: u64 = 8;
+    pub const SUMS: u64 = 9;
+    pub const ROWS: u64 = 10;
+    pub const RECORDS: u64 = 11;
+    pub const GOSSIP: u64 = 21;
+    pub const LEASED: u64 = 22;
+    pub const BUSY: u64 = 23;
+    pub const CHANGES: u64 = 24;
+}
+
+pub mod tag {
+    pub const HELLO: u32 = 1;
+    pub const INCARNATION: u32 = 2;
+    pub const STATE: u32 = 3;
+    pub const VIEW: u32 = 4;
+    pub const VALUE: u32 = 5;
+    pub const METADATA: u32 = 6;
+    pub const VERSION: u32 = 7;
+    pub const REMAINING_MS: u32 = 8;
+    pub const WARMING: u32 = 9;
+    pub const STATUS: u32 = 10;
+    pub const REPLICAS: u32 = 11;
+    pub const REPLICAS_WANTED: u32 = 12;
+    pub const RECEIPT: u32 = 13;
+    pub const CODE: u32 = 14;
+    pub const TEXT: u32 = 15;
+    pub const WALL_MS: u32 = 16;
+    pub const FROM_SECOND: u32 = 17;
+    pub const SUMS: u32 = 18;
+    pub const AGES: u32 = 19;
+    pub const LIVED_MS: u32 = 20;
+    pub const ROWS: u32 = 21;
+    pub const COVERED: u32 = 22;
+    pub const PARCEL: u32 = 23;
+    pub const MORE: u32 = 24;
+    pub const TICK: u32 = 25;
+    pub const GOSSIP: u32 = 40;
+    pub const NEXT: u32 = 41;
+    pub const LOST: u32 = 42;
+    pub const CHANGES: u32 = 43;
+}
