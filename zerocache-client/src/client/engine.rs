@@ -23,10 +23,11 @@ use zerocache_net::{clock, transport::Transport};
 
 use super::{
     config::Config,
+    face::Face,
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
 };
-use crate::{Error, near::Near};
+use crate::Error;
 
 /// How far a client has come in finding nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +74,8 @@ pub(super) struct Engine {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
-    /// None where the near cache is switched off.
-    pub(super) near: Option<Arc<Near>>,
+    /// With the near cache.
+    pub(super) face: Arc<Face>,
     own_writes: Mutex<OwnWrites>,
     /// The highest stamp of all versions that nodes told.
     seen: AtomicU64,
@@ -84,12 +85,17 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(config: Config, transport: Arc<dyn Transport>, home: Handle) -> Self {
+    pub(super) fn new(
+        config: Config,
+        face: Arc<Face>,
+        transport: Arc<dyn Transport>,
+        home: Handle,
+    ) -> Self {
         Self {
             cluster: cluster_id(&config.cluster),
             directory: Mutex::new(Directory::new(config.region.clone())),
-            near: config.near(),
             config,
+            face,
             transport,
             counters: Counters::default(),
             progress: watch::Sender::default(),

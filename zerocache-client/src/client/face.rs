@@ -1,13 +1,19 @@
 //! What a memoized call needs of its client before any I/O.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use zerocache_net::clock;
 
 use super::config::Config;
 use crate::{
     memo::MemoCounters,
-    near::{Held, Near, Striped},
+    near::{Begun, Held, Near, Striped},
 };
 
 /// The part of a client that a call may hold on to without keeping the client alive.
@@ -24,12 +30,22 @@ pub(crate) struct NearUse {
     age_max_ms: u64,
     /// Reads of this client that found something, without those of memoized calls.
     pub(crate) hits: Striped,
+    /// Looks of this client that found nothing.
+    misses: Striped,
+    /// This client has looked while nothing was followed.
+    wanted: AtomicBool,
 }
 
 impl Face {
     pub(super) fn of(config: &Config) -> Self {
         let age_max_ms = millis(config.near.age_max);
-        let near_use = |near| NearUse { near, age_max_ms, hits: Striped::default() };
+        let near_use = |near| NearUse {
+            near,
+            age_max_ms,
+            hits: Striped::default(),
+            misses: Striped::default(),
+            wanted: AtomicBool::new(false),
+        };
         Self {
             namespace: config.namespace.clone(),
             memo: MemoCounters::new(config.flight_group()),
@@ -50,6 +66,32 @@ impl NearUse {
     pub(crate) fn look(&self, hash: u64, key: &[u8], age: Option<Duration>) -> Option<Arc<Held>> {
         let age_max_ms = age.map_or(self.age_max_ms, |age| millis(age).min(self.age_max_ms));
         self.near.look(hash, key, age_max_ms, clock::coarse())
+    }
+
+    /// A read or write of the key with this hash begins, because nothing that may be served is near:
+    /// what it brings may be kept.
+    pub(super) fn begin(&self, hash: u64) -> Option<Begun> {
+        self.misses.count(hash);
+        let begun = self.near.begin(clock::mono());
+        if begun.is_none() {
+            self.wanted.store(true, Relaxed);
+        }
+        begun
+    }
+
+    /// Whether changes should be followed for this client.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
+    /// Changes need not be followed before the next look.
+    pub(super) fn rest(&self) {
+        self.wanted.store(false, Relaxed);
+    }
+
+    /// Looks, but for those of memoized calls that found something.
+    pub(super) fn uses(&self) -> u64 {
+        self.hits.sum().wrapping_add(self.misses.sum())
     }
 }
 

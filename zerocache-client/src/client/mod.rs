@@ -5,6 +5,7 @@ mod builder;
 mod config;
 mod engine;
 mod face;
+mod feed;
 mod finder;
 mod first;
 mod instances;
@@ -238,7 +239,8 @@ impl ZerocacheClient {
             let _inside = background.enter();
             Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
         };
-        let engine = Arc::new(Engine::new(config, Arc::new(transport), background.clone()));
+        let (transport, home) = (Arc::new(transport), background.clone());
+        let engine = Arc::new(Engine::new(config, Arc::clone(&face), transport, home));
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
         let live = Ok(Live { engine, background, finder });

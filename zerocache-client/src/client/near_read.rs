@@ -31,8 +31,7 @@ impl NearRead {
         let (age, near) = self.wanted.zip(client.face().near.as_ref())?;
         let hash = hash_of(key);
         let Some(held) = near.look(hash, key, age) else {
-            near.near.count_miss();
-            self.begun = near.near.begin(clock::mono());
+            self.begun = near.begin(hash);
             return None;
         };
         near.hits.count(hash);
@@ -63,15 +62,15 @@ fn entry(held: &Held) -> Entry {
 impl Engine {
     /// A write of `key` begins: from here on the near cache does not serve what it replaces.
     pub(super) fn near_writing(&self, key: &Key) {
-        if let Some(near) = &self.near {
-            near.writing(key.as_bytes());
+        if let Some(near) = &self.face.near {
+            near.near.writing(key.as_bytes());
         }
     }
 
     /// A write of `key` has ended, with this version where one is known.
     pub(super) fn near_written(&self, key: &Key, version: Option<Version>) {
-        if let Some(near) = &self.near {
-            near.written(key.as_bytes(), version, clock::mono());
+        if let Some(near) = &self.face.near {
+            near.near.written(key.as_bytes(), version, clock::mono());
         }
     }
 }

@@ -28,10 +28,9 @@ impl Striped {
     }
 }
 
-/// The counters of a near cache.
+/// The counters of a near cache. Hits and misses are counted by its clients.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) misses: AtomicU64,
     pub(super) inserts: AtomicU64,
     pub(super) outdated: AtomicU64,
     pub(super) invalidated: AtomicU64,
@@ -41,7 +40,6 @@ pub(super) struct Counts {
 /// The counts of a near cache at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NearCounts {
-    pub(crate) misses: u64,
     pub(crate) inserts: u64,
     pub(crate) outdated: u64,
     pub(crate) invalidated: u64,
@@ -53,7 +51,6 @@ pub(crate) struct NearCounts {
 impl Counts {
     pub(super) fn snapshot(&self, bytes: u64, entries: u64) -> NearCounts {
         NearCounts {
-            misses: self.misses.load(Relaxed),
             inserts: self.inserts.load(Relaxed),
             outdated: self.outdated.load(Relaxed),
             invalidated: self.invalidated.load(Relaxed),

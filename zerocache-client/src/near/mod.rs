@@ -81,6 +81,33 @@ pub(crate) struct Begun {
     at: Instant,
 }
 
+/// The right to say what a node tells. When it is dropped nobody tells of changes any more, and nothing
+/// is kept or served.
+pub(crate) struct Claim(Arc<Near>);
+
+impl Claim {
+    /// A node that was `asked` at that moment told of these changes, as hashes and stamps; others were
+    /// `lost` before them.
+    pub(crate) fn told(&self, asked: Instant, lost: bool, rows: &[(u64, u64)], now: Instant) {
+        if lost {
+            self.0.empty();
+        }
+        for &(hash, stamp) in rows {
+            self.0.outdate(hash, stamp, now);
+        }
+        // Its word counts from the moment at which it was asked, and once all of it is heeded.
+        self.0.valid_until_ms.store(asked.plus_ms(WORD_MS).as_millis(), Release);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.valid_until_ms.store(0, Release);
+        self.0.empty();
+        self.0.claimed.store(false, Release);
+    }
+}
+
 /// The near cache of a process for one cluster.
 ///
 /// A key is known by its 64-bit hash alone, so that the feed finds it; whoever reads compares the
@@ -93,8 +120,8 @@ pub(crate) struct Near {
     /// Until when the node's word counts, in milliseconds of the monotonic clock; 0 while nothing is
     /// followed.
     valid_until_ms: AtomicU64,
-    /// Somebody looked while nothing was followed.
-    wanted: AtomicBool,
+    /// Some client follows a node.
+    claimed: AtomicBool,
     counts: Counts,
 }
 
@@ -123,8 +150,8 @@ impl Near {
             storage,
             floors: Floors::default(),
             epoch: AtomicU64::new(0),
-            valid_until_ms: AtomicU64::new(u64::MAX)/*HACK*/,
-            wanted: AtomicBool::new(false),
+            valid_until_ms: AtomicU64::new(0),
+            claimed: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
@@ -149,8 +176,7 @@ impl Near {
         age_max_ms: u64,
         now: Instant,
     ) -> Option<Arc<Held>> {
-        if now.as_millis() >= self.valid_until_ms.load(Acquire) {
-            self.want();
+        if !self.is_followed(now) {
             return None;
         }
         let held = self.storage.get(&hash)?;
@@ -160,27 +186,17 @@ impl Near {
         serves.then_some(held)
     }
 
-    /// Counts a look that found nothing.
-    pub(crate) fn count_miss(&self) {
-        self.counts.misses.fetch_add(1, Relaxed);
-    }
-
-    #[cold]
-    fn want(&self) {
-        if !self.wanted.load(Relaxed) {
-            self.wanted.store(true, Relaxed);
-        }
+    /// Whether the word of a node counts, so that entries are kept and served.
+    #[inline]
+    pub(crate) fn is_followed(&self, now: Instant) -> bool {
+        now.as_millis() < self.valid_until_ms.load(Acquire)
     }
 
     /// A read or write begins: what it brings may be kept if nothing happens meanwhile that empties
     /// the cache. None while nothing is followed.
     pub(crate) fn begin(&self, now: Instant) -> Option<Begun> {
         let epoch = self.epoch.load(Acquire);
-        if now.as_millis() < self.valid_until_ms.load(Acquire) {
-            return Some(Begun { epoch, at: now });
-        }
-        self.want();
-        None
+        self.is_followed(now).then_some(Begun { epoch, at: now })
     }
 
     /// Keeps what was read or written, unless it is older than what is known of the key, or has no
@@ -236,14 +252,8 @@ impl Near {
         }
     }
 
-    /// The node's word counts from the moment at which it was asked. Whatever it told has to be
-    /// applied before.
-    pub(crate) fn word_of(&self, asked: Instant) {
-        self.valid_until_ms.store(asked.plus_ms(WORD_MS).as_millis(), Release);
-    }
-
     /// Nothing that is held, or that is being read, counts any more.
-    pub(crate) fn empty(&self) {
+    fn empty(&self) {
         self.epoch.fetch_add(1, Release);
         if !self.storage.is_empty() {
             self.storage.clear();
@@ -251,15 +261,10 @@ impl Near {
         }
     }
 
-    /// Nobody tells of changes any more: nothing is kept or served.
-    pub(crate) fn unfollowed(&self) {
-        self.valid_until_ms.store(0, Release);
-        self.empty();
-    }
-
-    /// Whether somebody has looked in vain since nothing is followed; asking takes the wish away.
-    pub(crate) fn take_wanted(&self) -> bool {
-        self.wanted.load(Relaxed) && self.wanted.swap(false, Relaxed)
+    /// The right to say what a node tells, for one at a time.
+    pub(crate) fn claim(self: &Arc<Self>) -> Option<Claim> {
+        let taken = self.claimed.swap(true, Acquire);
+        (!taken).then(|| Claim(Arc::clone(self)))
     }
 
     /// What has become of it, without the hits, which clients count.
