@@ -36,7 +36,8 @@ mod near;
 mod wait;
 
 pub use client::{
-    ClientBuilder, ClientStats, Entry, Get, GetEntry, GetValue, NodeStatus, Write, ZerocacheClient,
+    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetValue,
+    NodeStatus, Outcome, Report, Said, Write, ZerocacheClient,
 };
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
@@ -45,6 +46,7 @@ pub use memo::{
     Peek, ReceiverKeyPart, RegionOrClient, Scope,
 };
 pub use zerocache_core::{
+    metadata::{Encoding, Freshness, Kind, Metadata, TagError},
     route::Tier,
     version::{Incarnation, Version},
     wire::{Ack, Status, Written},

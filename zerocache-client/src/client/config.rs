@@ -16,6 +16,10 @@ use crate::{
 /// The cluster of nodes and clients that are told nothing else.
 const CLUSTER_DEFAULT: &str = "zerocache";
 
+/// Above this many bytes values are packed unless told otherwise: where a few microseconds of packing
+/// are little beside what sending and keeping the bytes costs.
+const COMPRESS_ABOVE_DEFAULT: usize = 16 << 10;
+
 /// The longest total deadline of an operation.
 const TOTAL_MAX: Duration = Duration::from_secs(3_600);
 
@@ -32,6 +36,8 @@ pub(super) struct Config {
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
     pub(super) near: NearSettings,
+    /// Values larger than this are packed, in bytes; none: no value is.
+    pub(super) compress_above: Option<usize>,
 }
 
 impl Config {
@@ -47,6 +53,7 @@ impl Config {
             bounds: TierBounds::default(),
             connections: Connections::default(),
             near: NearSettings::default(),
+            compress_above: Some(COMPRESS_ABOVE_DEFAULT),
         }
     }
 
@@ -92,6 +99,12 @@ impl Config {
         if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
             let parsed = parse_age(&age);
             config.near.age_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_AGE", &why))?;
+        }
+        if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
+            config.compress_above = match above.as_str() {
+                "off" => None,
+                bytes => Some(parse("ZEROCACHE_COMPRESS_ABOVE", bytes)?),
+            };
         }
         for (name, asked_for, none) in [
             ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),
@@ -202,6 +215,7 @@ mod tests {
             ("ZEROCACHE_DNS", "zerocache.default.svc:6789"),
             ("ZEROCACHE_MDNS_INTERFACE", ""),
             ("ZEROCACHE_CONNECTIONS", "http"),
+            ("ZEROCACHE_COMPRESS_ABOVE", "4096"),
         ])
         .unwrap();
         assert_eq!((config.cluster.as_str(), config.namespace.as_str()), ("staging", "shop"));
@@ -209,6 +223,14 @@ mod tests {
         assert_eq!((config.seeds.len(), config.dns.len()), (2, 1));
         assert!(config.discovery().mdns.is_none());
         assert_eq!(config.connections, Connections::Http);
+        assert_eq!(config.compress_above, Some(4_096));
+    }
+
+    #[test]
+    fn packing_can_be_turned_off() {
+        assert_eq!(config(&[]).unwrap().compress_above, Some(COMPRESS_ABOVE_DEFAULT));
+        let off = config(&[("ZEROCACHE_COMPRESS_ABOVE", "off")]).unwrap();
+        assert_eq!(off.compress_above, None);
     }
 
     #[test]
@@ -219,6 +241,7 @@ mod tests {
             ("ZEROCACHE_DISCOVERY", "magic"),
             ("ZEROCACHE_MDNS_INTERFACE", "a b"),
             ("ZEROCACHE_CONNECTIONS", "grpc"),
+            ("ZEROCACHE_COMPRESS_ABOVE", "16KiB"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_core::{key::Key, metadata::Metadata, version::Version};
+use zerocache_core::{
+    key::Key,
+    metadata::{Freshness, Metadata},
+    route::Tier,
+    ttl::Ttl,
+    version::Version,
+    wire::{Status, Written},
+};
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, engine::{Engine, Entry}};
+use super::{ZerocacheClient, engine::Engine, entry::Entry, millis, write::Prepared};
 use crate::near::{Begun, Fill, Held, hash_of};
 
 /// How old what is served near may be: as the client says, or less.
@@ -25,17 +32,27 @@ impl NearRead {
         Self { wanted, begun: None }
     }
 
-    /// The entry of `key`, if there is one near. Otherwise the read begins, and what it finds may be
-    /// [kept](Self::keep).
-    pub(super) fn find(&mut self, client: &ZerocacheClient, key: &[u8]) -> Option<Entry> {
+    /// The entry of `key`, if there is one near that is no older than the version `at_least`. Otherwise
+    /// the read begins, and what it finds may be [kept](Self::keep).
+    pub(super) fn find(
+        &mut self,
+        client: &ZerocacheClient,
+        key: &[u8],
+        at_least: Option<Version>,
+    ) -> Option<Entry> {
         let (age, near) = self.wanted.zip(client.face().near.as_ref())?;
         let hash = hash_of(key);
-        let Some(held) = near.look(hash, key, age) else {
-            self.begun = near.begin(hash);
-            return None;
-        };
-        near.hits.count(hash);
-        Some(entry(&held))
+        let held = near.look(hash, key, age);
+        match held.filter(|held| at_least.is_none_or(|least| held.version >= least)) {
+            Some(held) => {
+                near.hits.count(hash);
+                entry(&held)
+            }
+            None => {
+                self.begun = near.begin(hash);
+                None
+            }
+        }
     }
 
     /// Keeps what the read found.
@@ -44,8 +61,8 @@ impl NearRead {
         let fill = Fill {
             value: &found.value,
             version: found.version,
-            remaining_ms: u64::try_from(found.ttl.as_millis()).unwrap_or(u64::MAX),
-            metadata: &Metadata::default(),
+            remaining_ms: millis(found.ttl),
+            metadata: &found.metadata,
             node: found.node,
             tier: found.tier,
         };
@@ -53,10 +70,74 @@ impl NearRead {
     }
 }
 
-fn entry(held: &Held) -> Entry {
-    let ttl = Duration::from_millis(held.remaining_ms(clock::coarse()));
-    let value = Bytes::copy_from_slice(held.value());
-    Entry { value, version: held.version, ttl, node: held.node, tier: held.tier }
+/// As the node that it came from would give it now, which it does not know better than the near cache.
+fn entry(held: &Held) -> Option<Entry> {
+    Some(Entry {
+        value: Bytes::copy_from_slice(held.value()),
+        version: held.version,
+        ttl: Duration::from_millis(held.remaining_ms(clock::coarse())),
+        metadata: Metadata::decode(held.metadata()).ok()?,
+        freshness: Freshness::Fresh,
+        node: held.node,
+        tier: held.tier,
+    })
+}
+
+/// A write's dealings with the near cache, where what it writes is to be kept there.
+#[derive(Default)]
+pub(super) struct NearWrite {
+    wanted: bool,
+    begun: Option<(Begun, Kept)>,
+}
+
+/// What is written, as readers get it.
+struct Kept {
+    key: Bytes,
+    value: Bytes,
+    metadata: Metadata,
+    life_ms: u64,
+}
+
+impl NearWrite {
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { wanted, begun: None }
+    }
+
+    /// The write begins.
+    pub(super) fn begin(&mut self, client: &ZerocacheClient, prepared: &Prepared) {
+        if self.wanted
+            && let Some(near) = &client.face().near
+            && let Some(value) = &prepared.value
+            && let Ok(fresh) = Ttl::try_from(value.fresh)
+            && let Some(begun) = near.near.begin(clock::mono())
+        {
+            let kept = Kept {
+                key: prepared.key.clone(),
+                value: value.bytes.clone(),
+                life_ms: value.metadata.life(fresh).as_millis(),
+                metadata: value.metadata.clone(),
+            };
+            self.begun = Some((begun, kept));
+        }
+    }
+
+    /// Keeps what was stored.
+    pub(super) fn keep(&mut self, client: &ZerocacheClient, written: &Written) {
+        if let Some((begun, kept)) = self.begun.take()
+            && let Some(near) = &client.face().near
+            && let (Status::Stored, Some(version)) = (written.status, written.version)
+        {
+            let fill = Fill {
+                value: &kept.value,
+                version,
+                remaining_ms: kept.life_ms,
+                metadata: &kept.metadata,
+                node: version.incarnation(),
+                tier: Tier::Local,
+            };
+            near.near.keep(begun, &kept.key, &fill, clock::mono());
+        }
+    }
 }
 
 impl Engine {

@@ -17,6 +17,7 @@ use super::target::Target;
 use super::ttl::TtlRule;
 use crate::error::Error;
 use crate::{Ack, Status, Written, ZerocacheClient};
+use zerocache_core::metadata::Metadata;
 
 /// Where a call's value is.
 #[derive(Clone)]
@@ -203,6 +204,7 @@ pub(super) fn computed<T>(
     if lead.as_ref().is_some_and(Lead::is_void) {
         return Step::Value(value);
     }
-    let put = run.client.raw_put(run.key.clone(), bytes, lifetime).ack(ack.unwrap_or_default());
+    let put = run.client.raw_put(run.key.clone(), bytes, lifetime, Metadata::default());
+    let put = put.ack(ack.unwrap_or_default());
     Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
 }

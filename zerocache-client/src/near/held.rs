@@ -73,6 +73,11 @@ impl Held {
         &self.bytes[self.key_len..]
     }
 
+    /// What its writer says of it, as it is stored.
+    pub(crate) fn metadata(&self) -> &Bytes {
+        &self.metadata
+    }
+
     /// What is left of its life, in milliseconds.
     pub(crate) fn remaining_ms(&self, now: Instant) -> u64 {
         self.ends.since_ms(now)
