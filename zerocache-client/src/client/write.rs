@@ -203,7 +203,8 @@ impl Future for Write {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let written = ready!(self.poll_written(context));
         if let Ok(written) = &written {
-            self.near.keep(&self.client, written);
+            let Self { near, client, .. } = &mut *self;
+            near.keep(client, written);
         }
         Poll::Ready(written)
     }
