@@ -42,8 +42,9 @@ pub use client::{
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
 pub use memo::{
-    Blocking, Cacheable, Call, Invalidate, KeyPart, LeaseScope, Lifetime, MaybeNone, MemoStats,
-    Peek, ReceiverKeyPart, RegionOrClient, Scope,
+    Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
+    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek,
+    ReceiverKeyPart, RegionOrClient, Scope, Tag,
 };
 pub use zerocache_core::{
     metadata::{Encoding, Freshness, Kind, Metadata, TagError},

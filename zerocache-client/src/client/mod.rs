@@ -441,6 +441,11 @@ impl ZerocacheClient {
         &self.inner.face
     }
 
+    /// The client's own runtime; none for a client that cannot work.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.inner.live.as_ref().ok().map(|live| live.background.clone())
+    }
+
     /// A timer on the client's own runtime; one that is over at once for a client that cannot work.
     pub(crate) fn sleep(
         &self,

@@ -14,6 +14,7 @@ thread_local! {
 }
 
 /// The client of the innermost scope that runs on this thread.
+#[inline]
 pub(crate) fn current() -> Option<ZerocacheClient> {
     // A thread that is being torn down has no scope.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
