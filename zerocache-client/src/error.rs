@@ -1,6 +1,6 @@
 //! Why an operation failed.
 
-use zerocache_core::{key::InvalidKey, ttl::InvalidTtl};
+use zerocache_core::{key::InvalidKey, metadata::TagError, ttl::InvalidTtl};
 
 use crate::codec::CodecError;
 
@@ -17,6 +17,9 @@ pub enum Error {
     /// The lifetime is out of range.
     #[error(transparent)]
     InvalidTtl(#[from] InvalidTtl),
+    /// A tag cannot be stored.
+    #[error(transparent)]
+    InvalidTag(#[from] TagError),
     /// A node refuses the key or value, usually because it is too large.
     #[error("refused by the node: {0}")]
     Refused(String),
@@ -56,7 +59,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidKey(_) | Self::InvalidTtl(_) | Self::Refused(_) => ErrorKind::InvalidInput,
+            Self::InvalidKey(_) | Self::InvalidTtl(_) | Self::InvalidTag(_) | Self::Refused(_) => {
+                ErrorKind::InvalidInput
+            }
             Self::Unreachable { .. } => ErrorKind::Unreachable,
             Self::Config(_) => ErrorKind::Config,
             Self::Decode(_) | Self::Encode(_) => ErrorKind::Codec,

@@ -35,15 +35,18 @@ mod memo;
 mod wait;
 
 pub use client::{
-    ClientBuilder, ClientStats, Entry, Get, GetEntry, GetValue, NodeStatus, Write, ZerocacheClient,
+    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetValue,
+    NodeStatus, Outcome, Report, Said, Write, ZerocacheClient,
 };
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
 pub use memo::{
-    Blocking, Cacheable, Call, Invalidate, KeyPart, LeaseScope, Lifetime, MaybeNone, MemoStats,
-    Peek, ReceiverKeyPart, RegionOrClient, Scope,
+    Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
+    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek,
+    ReceiverKeyPart, RegionOrClient, Scope, Tag,
 };
 pub use zerocache_core::{
+    metadata::{Encoding, Freshness, Kind, Metadata, TagError},
     route::Tier,
     version::{Incarnation, Version},
     wire::{Ack, Status, Written},

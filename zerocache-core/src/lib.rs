@@ -15,6 +15,7 @@ pub mod limits;
 pub mod metadata;
 pub mod name;
 pub mod node;
+pub mod packing;
 pub mod route;
 pub mod store;
 pub mod time;

@@ -43,8 +43,9 @@ const TICKS_MAX: usize = 4;
 const WALL_MS: u64 = 1_800_000_000_000;
 
 /// After this long without any answer from outside, every write is answered: a silent peer is out
-/// after 2.5 s, a batch is retried a few times with pauses below 5 s. In milliseconds.
-const ANSWERED_WITHIN_MS: u64 = 30_000;
+/// after 2.5 s, a batch is retried a few times with pauses below 5 s. Who wants a lease waits for at
+/// most 60 s. In milliseconds.
+const ANSWERED_WITHIN_MS: u64 = 70_000;
 
 /// Runs a script. Every request is answered exactly once, the store stays within its bounds, and all
 /// that the node says can be read by others.
@@ -171,6 +172,9 @@ impl Driver {
             message.request,
             Request::Put { ack: Ack::Region | Ack::All, .. }
                 | Request::Delete { ack: Ack::Region | Ack::All, .. }
+                | Request::Watch { .. }
+                | Request::Lease { .. }
+                | Request::Follow { .. }
         );
         let id = RequestId(self.requests);
         self.requests += 1;

@@ -13,6 +13,10 @@ use crate::Error;
 /// The cluster of nodes and clients that are told nothing else.
 const CLUSTER_DEFAULT: &str = "zerocache";
 
+/// Above this many bytes values are packed unless told otherwise: where a few microseconds of packing
+/// are little beside what sending and keeping the bytes costs.
+const COMPRESS_ABOVE_DEFAULT: usize = 16 << 10;
+
 /// The longest total deadline of an operation.
 const TOTAL_MAX: Duration = Duration::from_secs(3_600);
 
@@ -28,6 +32,8 @@ pub(super) struct Config {
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
+    /// Values larger than this are packed, in bytes; none: no value is.
+    pub(super) compress_above: Option<usize>,
 }
 
 impl Config {
@@ -42,6 +48,7 @@ impl Config {
             mdns_interface: None,
             bounds: TierBounds::default(),
             connections: Connections::default(),
+            compress_above: Some(COMPRESS_ABOVE_DEFAULT),
         }
     }
 
@@ -79,6 +86,12 @@ impl Config {
         }
         if let Some(connections) = set("ZEROCACHE_CONNECTIONS")? {
             config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
+        }
+        if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
+            config.compress_above = match above.as_str() {
+                "off" => None,
+                bytes => Some(parse("ZEROCACHE_COMPRESS_ABOVE", bytes)?),
+            };
         }
         for (name, asked_for, none) in [
             ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),
@@ -181,6 +194,7 @@ mod tests {
             ("ZEROCACHE_DNS", "zerocache.default.svc:6789"),
             ("ZEROCACHE_MDNS_INTERFACE", ""),
             ("ZEROCACHE_CONNECTIONS", "http"),
+            ("ZEROCACHE_COMPRESS_ABOVE", "4096"),
         ])
         .unwrap();
         assert_eq!((config.cluster.as_str(), config.namespace.as_str()), ("staging", "shop"));
@@ -188,6 +202,14 @@ mod tests {
         assert_eq!((config.seeds.len(), config.dns.len()), (2, 1));
         assert!(config.discovery().mdns.is_none());
         assert_eq!(config.connections, Connections::Http);
+        assert_eq!(config.compress_above, Some(4_096));
+    }
+
+    #[test]
+    fn packing_can_be_turned_off() {
+        assert_eq!(config(&[]).unwrap().compress_above, Some(COMPRESS_ABOVE_DEFAULT));
+        let off = config(&[("ZEROCACHE_COMPRESS_ABOVE", "off")]).unwrap();
+        assert_eq!(off.compress_above, None);
     }
 
     #[test]
@@ -198,6 +220,7 @@ mod tests {
             ("ZEROCACHE_DISCOVERY", "magic"),
             ("ZEROCACHE_MDNS_INTERFACE", "a b"),
             ("ZEROCACHE_CONNECTIONS", "grpc"),
+            ("ZEROCACHE_COMPRESS_ABOVE", "16KiB"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
     key::{Key, KeyHash},
     node::CallFailure,
-    route::{Attempt, Budget, Directory, Step, Tier},
+    route::{Attempt, Budget, Directory, Step},
     time::Instant,
     version::{Incarnation, Version},
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
@@ -37,22 +37,6 @@ pub(super) struct Progress {
     pub(super) tried: bool,
     /// A number that changes whenever the directory may have.
     pub(super) changes: u64,
-}
-
-/// What a read found, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Entry {
-    /// The value.
-    pub value: Bytes,
-    /// The version of the write that it comes from.
-    pub version: Version,
-    /// What remains of its life.
-    pub ttl: Duration,
-    /// The node that had it.
-    pub node: Incarnation,
-    /// The rung of the ladder on which that node stands.
-    pub tier: Tier,
 }
 
 /// A request to one node.

@@ -4,15 +4,18 @@ mod background;
 mod builder;
 mod config;
 mod engine;
+mod entry;
 mod finder;
 mod first;
+mod get;
 mod instances;
-mod operation;
 mod own_writes;
 mod reads;
+mod report;
 mod running;
 mod stats;
 mod watch;
+mod write;
 mod writes;
 
 use std::{
@@ -30,6 +33,7 @@ use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
+    metadata::Metadata,
     version::Incarnation,
     wire::{Envelope, Request, RequestMessage, Written, cluster_id},
 };
@@ -38,16 +42,18 @@ use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::Tr
 pub(crate) use self::running::Running;
 pub use self::{
     builder::ClientBuilder,
-    engine::Entry,
-    operation::{Get, GetEntry, GetValue, Write},
+    entry::Entry,
+    get::{Explain, Get, GetEntry, GetValue},
+    report::{Attempted, Explained, Outcome, Report, Said},
     stats::ClientStats,
+    write::Write,
 };
 use self::{
     config::Config,
     engine::Engine,
     first::{Ended, Sent},
-    operation::Prepared,
-    reads::First,
+    reads::{First, Reading, Wants},
+    write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
 use crate::{
@@ -283,6 +289,7 @@ impl ZerocacheClient {
     fn begin_get(
         &self,
         key: &[u8],
+        wants: &Wants,
         deadline: Option<Duration>,
         context: &Context<'_>,
     ) -> Option<Sent> {
@@ -290,13 +297,18 @@ impl ZerocacheClient {
             return None;
         }
         let live = self.inner.live.as_ref().ok()?;
-        live.engine.begin_read(key, self.total_ms(deadline), context.waker())
+        live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
     }
 
     /// What has come of the first request of a read.
-    fn poll_reading(&self, reading: &mut Sent, context: &mut Context<'_>) -> Poll<First> {
+    fn poll_reading(
+        &self,
+        reading: &mut Sent,
+        wants: &Wants,
+        context: &mut Context<'_>,
+    ) -> Poll<First> {
         match &self.inner.live {
-            Ok(live) => live.engine.poll_read(reading, context),
+            Ok(live) => live.engine.poll_read(reading, wants, context),
             // Only a client that works begins to read.
             Err(_) => Poll::Pending,
         }
@@ -308,13 +320,39 @@ impl ZerocacheClient {
         }
     }
 
-    fn go_on_get(&self, key: Bytes, begun: Ended) -> Running<Option<Entry>> {
-        self.run(move |engine| async move { engine.go_on(valid(key)?, begun).await })
+    fn go_on_get(&self, key: Bytes, wants: Wants, begun: Ended) -> Running<Option<Entry>> {
+        self.run(move |engine| async move {
+            engine.go_on(Reading::new(valid(key)?, wants), begun).await
+        })
     }
 
-    fn start_get(&self, key: Bytes, deadline: Option<Duration>) -> Running<Option<Entry>> {
+    fn start_get(
+        &self,
+        key: Bytes,
+        wants: Wants,
+        deadline: Option<Duration>,
+    ) -> Running<Option<Entry>> {
         let total_ms = self.total_ms(deadline);
-        self.run(move |engine| async move { engine.get(valid(key)?, total_ms).await })
+        self.run(move |engine| async move {
+            engine.get(Reading::new(valid(key)?, wants), total_ms).await
+        })
+    }
+
+    fn start_explain(
+        &self,
+        key: Bytes,
+        wants: Wants,
+        deadline: Option<Duration>,
+    ) -> Running<Explained> {
+        let total_ms = self.total_ms(deadline);
+        self.run(
+            move |engine| async move { Ok(engine.explain(valid(key)?, wants, total_ms).await) },
+        )
+    }
+
+    /// Above how many bytes values are packed; none for never.
+    fn pack_above(&self) -> Option<usize> {
+        self.inner.live.as_ref().ok()?.engine.config.compress_above
     }
 
     /// Sends the first request of a write at once where that can be done.
@@ -377,8 +415,16 @@ impl ZerocacheClient {
         Get::prepared(self.clone(), key)
     }
 
-    pub(crate) fn raw_put(&self, key: Bytes, value: Bytes, ttl: Duration) -> Write {
-        Write::prepared(self.clone(), Ok(Prepared { key, value: Some((value, ttl)) }))
+    /// Stores bytes that are fresh for `fresh`, with what is to be said of them.
+    pub(crate) fn raw_put(
+        &self,
+        key: Bytes,
+        bytes: Bytes,
+        fresh: Duration,
+        metadata: Metadata,
+    ) -> Write {
+        let value = PreparedValue { bytes, fresh, metadata, token: None };
+        Write::prepared(self.clone(), Ok(Prepared { key, value: Some(value) }))
     }
 
     pub(crate) fn raw_delete(&self, key: Bytes) -> Write {
@@ -387,6 +433,11 @@ impl ZerocacheClient {
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
         &self.inner.memo
+    }
+
+    /// The client's own runtime; none for a client that cannot work.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.inner.live.as_ref().ok().map(|live| live.background.clone())
     }
 
     /// A timer on the client's own runtime; one that is over at once for a client that cannot work.

@@ -8,8 +8,10 @@ use std::{
 
 use zerocache_core::{
     key::Key,
+    metadata::Freshness,
     node::CallFailure,
-    route::{Budget, Step, Walk},
+    route::{Attempt, Budget, Step, Walk},
+    version::{Incarnation, Version},
     wire::{Request, Response},
 };
 use zerocache_net::{
@@ -18,32 +20,73 @@ use zerocache_net::{
 };
 
 use super::{
-    engine::{Asked, Engine, Entry, is_invalid},
+    engine::{Asked, Engine, is_invalid},
+    entry::{Entry, Found},
     first::{Ended, Sent},
+    report::{Attempted, Explained, Outcome, Report, Said},
 };
 use crate::Error;
 
+/// Which answers a caller takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wants {
+    /// Values past their fresh time too.
+    pub(super) stale: bool,
+    /// None that is older than this.
+    pub(super) at_least: Option<Version>,
+}
+
+impl Wants {
+    fn takes(&self, version: Version) -> bool {
+        self.at_least.is_none_or(|least| version >= least)
+    }
+
+    /// Whether the node's having nothing says that there is nothing: one that is to have a version
+    /// may not have got it yet, unless it gave the version itself.
+    fn believes(&self, node: Incarnation) -> bool {
+        self.at_least.is_none_or(|least| least.incarnation() == node)
+    }
+}
+
 /// What came of the first request of a read.
 pub(super) enum First {
-    /// A value.
-    Found(Entry),
+    /// What the read gives.
+    Settled(Option<Entry>),
     /// Anything else: the read goes on.
     GoOn(Ended),
 }
 
-/// What the nodes asked so far said of a key.
-#[derive(Default)]
-struct Tried {
+/// A read under way.
+pub(super) struct Reading {
+    key: Key,
+    wants: Wants,
     missed: bool,
     timed_out: bool,
+    /// What each node said, if the caller wants to know.
+    trail: Option<Vec<Attempted>>,
 }
+
+impl Reading {
+    pub(super) fn new(key: Key, wants: Wants) -> Self {
+        Self { key, wants, missed: false, timed_out: false, trail: None }
+    }
+}
+
+/// What a node's answer settles: the outcome of the read, if it does.
+type Settled = Option<Result<Option<Entry>, Error>>;
 
 impl Engine {
     /// Sends the first request of a read of `key`, if there is a node and a connection for it.
-    pub(super) fn begin_read(&self, key: &[u8], total_ms: u64, waker: &Waker) -> Option<Sent> {
+    pub(super) fn begin_read(
+        &self,
+        key: &[u8],
+        wants: &Wants,
+        total_ms: u64,
+        waker: &Waker,
+    ) -> Option<Sent> {
         let started = clock::elapsed();
         let now = clock::instant(started);
-        let first = self.own_write(key, now);
+        let first = self.asked_first(key, wants, now);
         let (step, turn) = self.directory.lock().begin_read(now, first)?;
         let budget = Budget::new(now, total_ms);
         let timeout_ms = budget.clip(now, self.config.bounds.of(step.tier))?;
@@ -57,6 +100,20 @@ impl Engine {
         Some(Sent { call, asked, turn, budget })
     }
 
+    /// The node to ask before all others: the one that gave the version which is asked for, or the
+    /// one that accepted this client's last write of the key.
+    pub(super) fn asked_first(
+        &self,
+        key: &[u8],
+        wants: &Wants,
+        now: zerocache_core::time::Instant,
+    ) -> Option<Incarnation> {
+        match wants.at_least {
+            Some(version) => Some(version.incarnation()),
+            None => self.own_write(key, now),
+        }
+    }
+
     /// Nobody waits any more for a read whose first request is under way: that its answer is not
     /// awaited says nothing of the node.
     pub(super) fn give_up_read(&self, reading: &Sent) {
@@ -65,98 +122,168 @@ impl Engine {
     }
 
     /// What has come of the first request of a read.
-    pub(super) fn poll_read(&self, reading: &mut Sent, context: &mut Context<'_>) -> Poll<First> {
-        let first = ready!(reading.poll(context));
-        let asked = first.asked;
-        let Ended { result: Ok(Response::Found { value, version, remaining_ms, .. }), .. } = first
-        else {
-            return Poll::Ready(First::GoOn(first));
+    pub(super) fn poll_read(
+        &self,
+        reading: &mut Sent,
+        wants: &Wants,
+        context: &mut Context<'_>,
+    ) -> Poll<First> {
+        let Ended { asked, result, turn, budget } = ready!(reading.poll(context));
+        let found = match result {
+            Ok(Response::Found { value, metadata, version, remaining_ms })
+                if wants.takes(version) =>
+            {
+                Found { value, metadata, version, remaining_ms }
+            }
+            result => return Poll::Ready(First::GoOn(Ended { asked, result, turn, budget })),
         };
         let ended = clock::elapsed();
         let elapsed_us = ended.saturating_sub(asked.started).as_micros() as u64;
-        let Step { node, tier, .. } = asked.step;
-        self.directory.lock().answered_with_hit(node, clock::instant(ended), elapsed_us);
-        self.counters.hit(tier);
-        self.note_seen(version);
-        let ttl = Duration::from_millis(remaining_ms);
-        Poll::Ready(First::Found(Entry { value, version, ttl, node, tier }))
+        let (step, now) = (&asked.step, clock::instant(ended));
+        self.directory.lock().answered_with_hit(step.node, now, elapsed_us);
+        Poll::Ready(First::Settled(self.taken(wants, step, found).0))
     }
 
     /// Goes on with a read after its first request.
-    pub(super) async fn go_on(&self, key: Key, begun: Ended) -> Result<Option<Entry>, Error> {
+    pub(super) async fn go_on(
+        &self,
+        mut reading: Reading,
+        begun: Ended,
+    ) -> Result<Option<Entry>, Error> {
         let Ended { asked, result, turn, budget } = begun;
         let result = self.note(&asked, result);
         let plan = self.directory.lock().go_on(turn, clock::mono());
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         walk.skip(&asked.step);
-        let mut tried = Tried::default();
-        match self.judge(&mut walk, &asked.step, result, &mut tried) {
+        match self.judge(&mut walk, &asked.step, result, &mut reading).0 {
             Some(settled) => settled,
-            None => self.walk(walk, key, tried).await,
+            None => self.walk(walk, &mut reading).await,
         }
     }
 
     /// Reads a key within `total_ms`.
-    pub(super) async fn get(&self, key: Key, total_ms: u64) -> Result<Option<Entry>, Error> {
+    pub(super) async fn get(
+        &self,
+        mut reading: Reading,
+        total_ms: u64,
+    ) -> Result<Option<Entry>, Error> {
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
         let now = clock::mono();
-        let first = self.own_write(key.as_bytes(), now);
+        let first = self.asked_first(reading.key.as_bytes(), &reading.wants, now);
         let plan = self.directory.lock().plan(now, first);
         let walk = Walk::new(plan, self.config.bounds, budget);
-        self.walk(walk, key, Tried::default()).await
+        self.walk(walk, &mut reading).await
     }
 
-    async fn walk(
-        &self,
-        mut walk: Walk,
-        key: Key,
-        mut tried: Tried,
-    ) -> Result<Option<Entry>, Error> {
+    /// Reads a key within `total_ms`, and tells how.
+    pub(super) async fn explain(&self, key: Key, wants: Wants, total_ms: u64) -> Explained {
+        let started = clock::elapsed();
+        let budget = Budget::new(clock::mono(), total_ms);
+        self.some_node(budget).await;
+        let now = clock::mono();
+        let first = self.asked_first(key.as_bytes(), &wants, now);
+        let plan = self.directory.lock().plan(now, first);
+        let walk = Walk::new(plan, self.config.bounds, budget);
+        let mut reading = Reading { trail: Some(Vec::new()), ..Reading::new(key, wants) };
+        let result = self.walk(walk, &mut reading).await;
+        let outcome = match &result {
+            Ok(Some(entry)) if entry.freshness == Freshness::Fresh => Outcome::Hit,
+            Ok(Some(_)) => Outcome::Stale,
+            Ok(None) => Outcome::Miss,
+            Err(_) => Outcome::Failed,
+        };
+        let attempts = reading.trail.unwrap_or_default();
+        let total = clock::elapsed().saturating_sub(started);
+        Explained { result, report: Report { outcome, attempts, total } }
+    }
+
+    async fn walk(&self, mut walk: Walk, reading: &mut Reading) -> Result<Option<Entry>, Error> {
         while let Some(attempt) = walk.next_attempt(clock::mono()) {
-            let result = self.ask(&attempt, Request::Get { key: key.clone() }, true).await;
-            if let Some(settled) = self.judge(&mut walk, &attempt.step, result, &mut tried) {
+            let started = clock::elapsed();
+            let request = Request::Get { key: reading.key.clone() };
+            let result = self.ask(&attempt, request, true).await;
+            let (settled, said) = self.judge(&mut walk, &attempt.step, result, reading);
+            self.trace(reading, &attempt, started, said);
+            if let Some(settled) = settled {
                 return settled;
             }
         }
-        if tried.missed {
+        if reading.missed {
             self.counters.miss();
             return Ok(None);
         }
         self.counters.unreachable();
-        Err(Error::Unreachable { timed_out: tried.timed_out })
+        Err(Error::Unreachable { timed_out: reading.timed_out })
     }
 
-    /// The outcome of a read, if what a node said settles it.
+    fn trace(&self, reading: &mut Reading, attempt: &Attempt, started: Duration, said: Said) {
+        let Some(trail) = &mut reading.trail else { return };
+        let Step { tier, node, address, .. } = attempt.step;
+        let known = self.directory.lock().node(node).map(|known| known.info.region.clone());
+        let (region, elapsed) = (known.unwrap_or_default(), clock::elapsed());
+        let elapsed = elapsed.saturating_sub(started);
+        trail.push(Attempted { tier, region, node, address, elapsed, said });
+    }
+
+    /// What a node's answer means for a read, and what it said.
     fn judge(
         &self,
         walk: &mut Walk,
         step: &Step,
         result: Result<Response, CallFailure>,
-        tried: &mut Tried,
-    ) -> Option<Result<Option<Entry>, Error>> {
+        reading: &mut Reading,
+    ) -> (Settled, Said) {
         match result {
-            Ok(Response::Found { value, version, remaining_ms, .. }) => {
-                let Step { node, tier, .. } = *step;
-                self.counters.hit(tier);
-                self.directory.lock().hit(node);
-                self.note_seen(version);
-                let ttl = Duration::from_millis(remaining_ms);
-                return Some(Ok(Some(Entry { value, version, ttl, node, tier })));
+            Ok(Response::Found { value, metadata, version, remaining_ms }) => {
+                if !reading.wants.takes(version) {
+                    self.note_seen(version);
+                    reading.missed = true;
+                    return (None, Said::Older);
+                }
+                self.directory.lock().hit(step.node);
+                let found = Found { value, metadata, version, remaining_ms };
+                let (entry, said) = self.taken(&reading.wants, step, found);
+                (Some(Ok(entry)), said)
             }
             Ok(Response::NotFound { warming }) => {
-                tried.missed = true;
-                if walk.missed(step, warming) {
+                reading.missed = true;
+                let is_final = walk.missed(step, warming) && reading.wants.believes(step.node);
+                if is_final {
                     self.counters.miss();
-                    return Some(Ok(None));
                 }
+                (is_final.then_some(Ok(None)), Said::NotFound { is_final })
             }
             Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
-                return Some(Err(Error::Refused(refusal.text)));
+                (Some(Err(Error::Refused(refusal.text.clone()))), Said::Refused(refusal.text))
             }
-            Ok(_) => self.counters.error(step.tier),
-            Err(failure) => tried.timed_out |= failure == CallFailure::NoAnswer,
+            Ok(response) => {
+                self.counters.error(step.tier);
+                let Response::Refused(refusal) = response else {
+                    return (None, Said::NotReached);
+                };
+                (None, Said::Refused(refusal.text))
+            }
+            Err(CallFailure::NoAnswer) => {
+                reading.timed_out = true;
+                (None, Said::NoAnswer)
+            }
+            Err(CallFailure::Refused | CallFailure::NotSent) => (None, Said::NotReached),
         }
-        None
+    }
+
+    /// The entry that a node found, if it may be used as it is, and what to call that. Counted.
+    pub(super) fn taken(&self, wants: &Wants, step: &Step, found: Found) -> (Option<Entry>, Said) {
+        self.note_seen(found.version);
+        let Some(entry) = Entry::read(step, found) else {
+            self.counters.unreadable();
+            return (None, Said::Unreadable);
+        };
+        if entry.freshness == Freshness::Fresh {
+            self.counters.hit(step.tier);
+            return (Some(entry), Said::Found);
+        }
+        self.counters.stale(step.tier, wants.stale);
+        (wants.stale.then_some(entry), Said::Stale { taken: wants.stale })
     }
 }

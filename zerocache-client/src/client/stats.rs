@@ -11,8 +11,15 @@ pub struct ClientStats {
     /// Reads answered with a value, by the tier of the node that answered: local, next local,
     /// nearest region, second nearest region.
     pub hits: [u64; 4],
-    /// Reads that found no value.
+    /// Reads that found no value that may be used.
     pub misses: u64,
+    /// Of the hits, those with a value past its fresh time, which the caller allowed.
+    pub stale_hits: u64,
+    /// Of the misses, those for which there was a value past its fresh time.
+    pub stale_misses: u64,
+    /// Of the misses, those for which there was a value with metadata or a packing that cannot be
+    /// read: damaged, or of a later release.
+    pub unreadable: u64,
     /// Requests without an answer, by the tier of the node that was asked.
     pub errors: [u64; 4],
     /// Operations for which no node could be reached.
@@ -32,6 +39,9 @@ pub struct ClientStats {
 pub(super) struct Counters {
     hits: [AtomicU64; 4],
     misses: AtomicU64,
+    stale_hits: AtomicU64,
+    stale_misses: AtomicU64,
+    unreadable: AtomicU64,
     errors: [AtomicU64; 4],
     unreachable: AtomicU64,
     writes: [AtomicU64; 4],
@@ -44,6 +54,23 @@ impl Counters {
 
     pub(super) fn miss(&self) {
         self.misses.fetch_add(1, Relaxed);
+    }
+
+    /// There was a value past its fresh time, and whether the caller took it.
+    pub(super) fn stale(&self, tier: Tier, taken: bool) {
+        if taken {
+            self.hit(tier);
+            self.stale_hits.fetch_add(1, Relaxed);
+        } else {
+            self.miss();
+            self.stale_misses.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// There was a value that cannot be read.
+    pub(super) fn unreadable(&self) {
+        self.miss();
+        self.unreadable.fetch_add(1, Relaxed);
     }
 
     pub(super) fn error(&self, tier: Tier) {
@@ -64,6 +91,9 @@ impl Counters {
         ClientStats {
             hits: all(&self.hits),
             misses: self.misses.load(Relaxed),
+            stale_hits: self.stale_hits.load(Relaxed),
+            stale_misses: self.stale_misses.load(Relaxed),
+            unreadable: self.unreadable.load(Relaxed),
             errors: all(&self.errors),
             unreachable: self.unreachable.load(Relaxed),
             stored: writes(Status::Stored),

@@ -9,6 +9,7 @@ use zerocache_core::{
     node::CallFailure,
     route::{Budget, Step, Walk},
     ttl::Ttl,
+    version::Version,
     wire::{Ack, Request, Response, Status, Written},
 };
 use zerocache_net::{
@@ -26,9 +27,20 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub(super) struct WriteRequest {
     pub(super) key: Key,
-    /// Value and lifetime; none for a delete.
-    pub(super) value: Option<(Bytes, Ttl)>,
+    /// None for a delete.
+    pub(super) value: Option<Stored>,
     pub(super) ack: Ack,
+}
+
+/// A value as nodes take it.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) value: Bytes,
+    pub(super) metadata: Bytes,
+    /// All of its life, in which the times are contained for which it may be served stale.
+    pub(super) life: Ttl,
+    /// The version with which it is written, from a lease; the node gives one where there is none.
+    pub(super) token: Option<Version>,
 }
 
 /// What came of the first request of a write.
@@ -43,11 +55,16 @@ impl WriteRequest {
     fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
-            Some((value, ttl)) => {
-                Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None }
+            Some(Stored { value, metadata, life, token }) => {
+                Request::Put { key, value, metadata, ttl: life, ack, token }
             }
             None => Request::Delete { key, ack },
         }
+    }
+
+    /// The shortest way has no place for a token.
+    fn has_token(&self) -> bool {
+        self.value.as_ref().is_some_and(|value| value.token.is_some())
     }
 
     /// Waiting for replicas is no sign of a silent node, and may take all the time that there is.
@@ -66,6 +83,9 @@ impl Engine {
     ) -> Option<Sent> {
         let started = clock::elapsed();
         let now = clock::instant(started);
+        if request.has_token() {
+            return None;
+        }
         let expect_soon = request.is_local();
         let (step, turn) = self.directory.lock().begin_write(now, expect_soon)?;
         let budget = Budget::new(now, total_ms);
@@ -73,7 +93,9 @@ impl Engine {
         let timeout_ms = budget.clip(now, bound_ms)?;
         let (node, key) = ((step.node, step.address), &request.key.as_bytes()[..]);
         let what = match &request.value {
-            Some((value, ttl)) => What::Put(value, *ttl, request.ack),
+            Some(Stored { value, metadata, life, .. }) => {
+                What::Put(value, metadata, *life, request.ack)
+            }
             None => What::Delete(request.ack),
         };
         let short = Short { node, what, seen: self.seen(), key, now, timeout_ms, waker };

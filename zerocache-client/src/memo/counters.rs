@@ -52,12 +52,34 @@ counters! {
     misses,
     /// Calls answered with what another call of this process computed or read meanwhile.
     joined,
+    /// Calls answered with a value past its lifetime while another call computes it anew.
+    stale_served,
+    /// Values computed anew after their lifetime, while they could still be served.
+    refreshed,
+    /// Values computed anew ahead of the end of their lifetime.
+    refreshed_ahead,
+    /// Calls whose function failed and that were answered with an older value.
+    served_on_error,
+    /// Calls answered with an error that was kept; they are among the hits.
+    negative_hits,
     /// Runs of memoized functions.
     computed,
     /// Values written to the cache.
     stored,
-    /// Values not written because of their lifetime: zero, or under a second.
+    /// Errors, and values that are `None`, written with a lifetime of their own.
+    negative_stored,
+    /// Values not written because of their lifetime (zero, or under a second) or `cache_if`.
     not_stored,
+    /// Tags left out of an entry because they are not allowed.
+    tags_refused,
+    /// Leases with which this client computed.
+    leases,
+    /// Calls answered with what another process computed under a lease meanwhile.
+    lease_found,
+    /// Leases that another process held for longer than a call waits.
+    lease_busy,
+    /// Leases for which no node could be asked.
+    lease_unavailable,
     /// Lifetimes above the maximum, which were lowered to it.
     ttl_clamped,
     /// Stored values that no longer decode or have another shape; each is a miss too.

@@ -1,13 +1,15 @@
 //! What the attribute's expansion names, and nobody else.
 
 pub use super::args::{Args, KeyPart, ReceiverKeyPart};
-pub use super::call::{Call, Parts, background, background_sync, call};
+pub use super::background::{background, background_sync};
+pub use super::call::{Call, Parts, call};
 pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};
 pub use super::site::{Origin, Site};
+pub use super::tag::tag;
 pub use super::target::{RegionOrClient, Target};
-pub use super::ttl::TtlRule;
+pub use super::ttl::{TtlRule, duration};
 pub use crate::Ack;
 
 /// The client of the scope in which this runs; then the attribute's region is not looked at.

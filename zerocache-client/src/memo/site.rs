@@ -66,11 +66,19 @@ impl Site {
         }
     }
 
+    /// The function's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.origin.function
+    }
+
     /// Whether stored values can be read. Types exist that the codec writes and cannot read; to
     /// store them would cost a write per call and never give a hit.
-    pub(crate) fn reads_back(&self, read: impl FnOnce() -> Result<(), CodecError>) -> bool {
+    pub(crate) fn reads_back(
+        &self,
+        read: impl FnOnce() -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
         if self.reads_back.load(Ordering::Relaxed) {
-            return true;
+            return Ok(());
         }
         let outcome = read();
         if let Err(error) = &outcome
@@ -80,7 +88,7 @@ impl Site {
             tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
         }
         self.reads_back.store(outcome.is_ok(), Ordering::Relaxed);
-        outcome.is_ok()
+        outcome
     }
 
     /// The identity of one instantiation, or none if another function has it.

@@ -479,7 +479,7 @@ impl<L: LockFamily> Node<L> {
         if self.clock.observe(record.version, now.wall_ms).is_err() {
             return Receipt::Refused;
         }
-        match self.store.apply(record, now) {
+        match self.apply(now, record) {
             Applied::Newer | Applied::Same => Receipt::Holds(record.version),
             Applied::Older(version) => Receipt::Holds(version),
             Applied::TooOld => Receipt::Refused,

@@ -6,10 +6,13 @@
 //! Invariants: an input is handled without waiting; every call made is answered by exactly one
 //! `Input::Answer`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
+mod changes;
 mod clocks;
 mod fanout;
+mod feed;
 mod heartbeat;
 mod io;
+mod leases;
 mod membership;
 mod outbox;
 mod reads;
@@ -30,7 +33,9 @@ pub use self::io::{
 };
 use self::{
     clocks::Clocks,
+    feed::Feed,
     heartbeat::Heartbeats,
+    leases::Leases,
     membership::Acquaintances,
     outbox::Outbox,
     repair::{Asked, Repair},
@@ -38,7 +43,9 @@ use self::{
     writes::Writes,
 };
 pub use self::{
+    feed::FeedCounts,
     heartbeat::DatagramCounts,
+    leases::LeaseCounts,
     reads::{Identity, missed, read},
     repair::{Memory, RepairCounts},
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
@@ -97,6 +104,8 @@ pub struct Node<L: LockFamily> {
     heartbeats: Heartbeats,
     known: Acquaintances,
     watchers: Watchers,
+    leases: Leases,
+    feed: Feed,
     outboxes: BTreeMap<Incarnation, Outbox>,
     /// Peers for whom something was queued since the last flush.
     filled: Vec<Incarnation>,
@@ -130,6 +139,8 @@ impl<L: LockFamily> Node<L> {
             heartbeats: Heartbeats::new(now.mono),
             known: Acquaintances::new(config.info.clone(), now.mono),
             watchers: Watchers::default(),
+            leases: Leases::default(),
+            feed: Feed::new(now),
             outboxes: BTreeMap::new(),
             filled: Vec::new(),
             writes: Writes::default(),
@@ -162,15 +173,18 @@ impl<L: LockFamily> Node<L> {
         for input in inputs {
             self.take_in(now, input, out);
         }
+        self.settle_leases(now, out);
         self.flush_filled(now, out);
         self.update_state(now, out);
         self.answer_watchers(now, out);
+        self.answer_followers(now, out);
     }
 
     fn take_in(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Write { id, key, op, ack, scope, timeout_ms } => {
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms: 0 };
+                let (late_ms, token) = (0, None);
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
                 self.write(now, write, out);
             }
             Input::Request { id, message } => self.request(now, id, message, out),
@@ -276,6 +290,8 @@ impl<L: LockFamily> Node<L> {
         }
         self.wake_by(self.writes.next_deadline());
         self.wake_by(self.watchers_due());
+        self.wake_by(self.leases.next_due());
+        self.wake_by(self.feed_due());
         self.wake_by(self.view.candidates().next_dial());
     }
 
@@ -302,26 +318,29 @@ impl<L: LockFamily> Node<L> {
             self.clock.observe(Version::new(envelope.seen, Incarnation(0)), now.wall_ms);
         let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
         let response = match request {
-            Request::Put { token: Some(_), .. }
-            | Request::Lease { .. }
-            | Request::Release { .. }
-            | Request::Follow { .. } => {
-                Response::refused(RefusalCode::BadMessage, "this release gives no leases")
-            }
-            Request::Put { key, value, metadata, ttl, ack, token: None } => {
+            Request::Put { key, value, metadata, ttl, ack, token } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
                 return self.write(now, write, out);
             }
             Request::Delete { key, ack } => {
-                let op = WriteOp::Delete;
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms };
+                let (op, token) = (WriteOp::Delete, None);
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.misses_are_final),
             Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => self.pong(now),
             Request::Watch { view } => return self.watch(now, id, view, timeout_ms, out),
+            Request::Lease { key, life_ms, wait_ms } => {
+                let wait_ms = wait_ms.saturating_sub(late_ms);
+                let ask = leases::Ask { id, key, life_ms, wait_ms, timeout_ms };
+                return self.lease(now, ask, out);
+            }
+            Request::Release { key, token, failed } => {
+                self.release(now, (&key, token), failed, out)
+            }
+            Request::Follow { since } => return self.follow(now, id, since, timeout_ms, out),
             Request::Goodbye => {
                 self.verify(now, envelope.from);
                 Response::Done

@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, format, vec::Vec};
 
 use super::{Effect, Node, RequestId, Scope, WriteOp, fanout::Waiting};
 use crate::{
-    entry::{Change, Record},
+    entry::{Applied, Change, Record},
     key::{Key, KeyHash},
     limits::METADATA_BYTES_MAX,
     store::LockFamily,
@@ -32,6 +32,8 @@ pub(super) struct Write {
     pub(super) timeout_ms: u64,
     /// How long it was on its way beyond the usual, in milliseconds: so much less it lives.
     pub(super) late_ms: u64,
+    /// The version that it is written with; none when the node gives one.
+    pub(super) token: Option<Version>,
 }
 
 /// A write that waits for replicas.
@@ -114,10 +116,23 @@ impl<L: LockFamily> Node<L> {
             let response = Response::refused(code, text);
             return out.push(Effect::Respond { id, response });
         }
-        let Write { key, op, ack, scope, timeout_ms, late_ms, .. } = write;
-        let version = self.clock.stamp(now.wall_ms);
+        let Write { key, op, ack, scope, timeout_ms, late_ms, token, .. } = write;
+        let version = match token {
+            None => self.clock.stamp(now.wall_ms),
+            Some(token) if self.accepts(now, token) => token,
+            Some(_) => {
+                return out.push(Effect::Respond { id, response: lost(Status::Refused, None) });
+            }
+        };
         let record = record_of(op, key, version, now.mono.minus_ms(late_ms));
-        self.store.apply(&record, now);
+        let status = match self.apply(now, &record) {
+            Applied::Newer | Applied::Same => Status::Stored,
+            Applied::Older(_) => Status::Superseded,
+            Applied::TooOld => Status::Refused,
+        };
+        if token.is_some() && status != Status::Stored {
+            return out.push(Effect::Respond { id, response: lost(status, token) });
+        }
         let (peers, relays) = match scope {
             Scope::Cluster => self.replicas_awaited(ack),
             Scope::Here => (0, 0),
@@ -191,6 +206,18 @@ fn wait_ms(timeout_ms: u64) -> u64 {
         0 => ACK_WAIT_MS,
         most => most.saturating_sub(ACK_MARGIN_MS.min(most / 10)).max(1),
     }
+}
+
+/// The answer to a value that was written with a token and is not stored here; who has a newer one has
+/// told the others.
+fn lost(status: Status, token: Option<Version>) -> Response {
+    let superseded = status == Status::Superseded;
+    Response::Written(Written {
+        status,
+        replicas: u32::from(superseded),
+        replicas_wanted: 1,
+        version: token.filter(|_| superseded),
+    })
 }
 
 fn record_of(op: WriteOp, key: Key, version: Version, sent: Instant) -> Record {

@@ -124,6 +124,12 @@ impl Directory {
         self.nodes.values()
     }
 
+    /// What is known of a node.
+    #[must_use]
+    pub fn node(&self, node: Incarnation) -> Option<&Known> {
+        self.nodes.get(&node)
+    }
+
     /// The addresses to be tried.
     #[must_use]
     pub fn candidates(&self) -> &Candidates {

@@ -37,7 +37,7 @@ pub mod features {
     pub const LEASES: u64 = 1 << 5;
 
     /// All that this release has.
-    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH;
+    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES;
 }
 
 /// Most addresses that a node announces.

@@ -228,8 +228,13 @@ fn the_short_forms_of_writes_are_the_same_messages() {
     let delete = long(Request::Delete { key: key.clone(), ack });
     assert_eq!(written(|out| RequestMessage::encode_delete(out, 9, b"k", ack)), delete);
     let value = Bytes::from_static(b"value");
-    let put = long(Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None });
-    assert_eq!(written(|out| RequestMessage::encode_put(out, 9, (b"k", b"value"), ttl, ack)), put);
+    for metadata in [&b""[..], b"\x01\x01\x05"] {
+        let (key, value) = (key.clone(), value.clone());
+        let put = Request::Put { key, value, metadata: metadata.into(), ttl, ack, token: None };
+        let parts = (&b"k"[..], &b"value"[..], metadata);
+        let short = written(|out| RequestMessage::encode_put(out, 9, parts, ttl, ack));
+        assert_eq!(short, long(put));
+    }
 }
 
 #[test]

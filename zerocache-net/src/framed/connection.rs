@@ -158,7 +158,7 @@ impl Connection {
         let Short { key, now, timeout_ms, .. } = *short;
         let bytes = match short.what {
             What::Put(value, ..) if value.len() > SHORT_BYTES_MAX => return None,
-            What::Put(value, ..) => key.len() + value.len(),
+            What::Put(value, metadata, ..) => key.len() + value.len() + metadata.len(),
             What::Get | What::Delete(_) => key.len(),
         };
         let caller = Caller::Task(short.waker.clone());
@@ -172,8 +172,9 @@ impl Connection {
         let position =
             self.line.append(header, bytes + SHORT_OVERHEAD_BYTES, |out| match short.what {
                 What::Get => RequestMessage::encode_get(out, key),
-                What::Put(value, ttl, ack) => {
-                    RequestMessage::encode_put(out, short.seen, (key, value), ttl, ack);
+                What::Put(value, metadata, ttl, ack) => {
+                    let parts = (key, value, metadata);
+                    RequestMessage::encode_put(out, short.seen, parts, ttl, ack);
                 }
                 What::Delete(ack) => RequestMessage::encode_delete(out, short.seen, key, ack),
             })?;

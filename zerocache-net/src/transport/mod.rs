@@ -56,8 +56,8 @@ pub struct Short<'a> {
 pub enum What<'a> {
     /// Read it.
     Get,
-    /// Store a value for it.
-    Put(&'a [u8], Ttl, Ack),
+    /// Store a value for it, with the metadata that stand beside it.
+    Put(&'a [u8], &'a [u8], Ttl, Ack),
     /// Delete it.
     Delete(Ack),
 }

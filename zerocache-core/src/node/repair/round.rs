@@ -373,6 +373,9 @@ impl<L: LockFamily> Node<L> {
                         None => {
                             let gone = self.store.erase(key, version);
                             self.repair.counts.given_up += u64::from(gone);
+                            if gone {
+                                self.feed.lose();
+                            }
                         }
                     }
                 }
@@ -459,10 +462,8 @@ impl<L: LockFamily> Node<L> {
                 }
                 Known::Trace(key, version) => {
                     self.repair.counts.traces += 1;
-                    let judged = self
-                        .clock
-                        .observe(version, now.wall_ms)
-                        .map(|()| self.store.apply_trace(key, version, now));
+                    let observed = self.clock.observe(version, now.wall_ms);
+                    let judged = observed.map(|()| self.apply_trace(now, key, version));
                     all_taken &= !matches!(judged, Err(_) | Ok(Applied::TooOld));
                 }
             }

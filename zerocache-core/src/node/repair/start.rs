@@ -16,7 +16,7 @@ use crate::{
     cluster::Member,
     key::PARTS,
     node::{Call, CallFailure, CallId, Event},
-    store::{Known, LockFamily, Place, Stretch},
+    store::{LockFamily, Place, Stretch},
     time::{Instant, Now},
     version::Incarnation,
     wire::{Age, NodeState, Parcel, Request, Response},
@@ -175,6 +175,7 @@ impl<L: LockFamily> Node<L> {
         }
         self.repair.start = Start::Joining;
         self.repair.starts_again = true;
+        self.end_leases(out);
         self.warm(now, out);
     }
 
@@ -201,6 +202,8 @@ impl<L: LockFamily> Node<L> {
     fn warm(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.warm_since = now.mono;
         self.misses_are_final = false;
+        // What it lacks it cannot tell either.
+        self.feed.lose();
         if self.state == NodeState::InSync {
             self.set_state(NodeState::Warming, out);
         }
@@ -366,21 +369,6 @@ impl<L: LockFamily> Node<L> {
             self.adopt(now, parcel.into_known(now.mono));
         }
         bytes
-    }
-
-    /// Takes over what somebody else, or an earlier life, has had for a while.
-    pub(in crate::node) fn adopt(&mut self, now: Now, known: Known) {
-        let version = match &known {
-            Known::Value(record) => record.version,
-            Known::Trace(_, version) => *version,
-        };
-        if self.clock.observe(version, now.wall_ms).is_err() {
-            return;
-        }
-        match known {
-            Known::Value(record) => self.store.adopt(&record, now),
-            Known::Trace(key, version) => self.store.apply_trace(key, version, now),
-        };
     }
 
     /// The source of a copy is gone: another one, or none.

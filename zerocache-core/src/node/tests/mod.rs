@@ -1,8 +1,10 @@
 //! The rules of membership and fan-out, on a virtual network.
 
 mod fanout;
+mod feed;
 mod gossip;
 mod heartbeat;
+mod leases;
 mod membership;
 mod network;
 mod repair;

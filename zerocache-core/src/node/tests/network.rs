@@ -347,6 +347,17 @@ impl Network {
         id
     }
 
+    /// Asks a node as a client.
+    pub(super) fn ask(&mut self, n: u64, request: Request) -> RequestId {
+        self.serial += 1;
+        let id = RequestId(self.serial);
+        let cluster = crate::wire::cluster_id("test");
+        let envelope = Envelope { cluster, ..Envelope::default() };
+        let message = RequestMessage { envelope, request };
+        self.input(address(n), Input::Request { id, message });
+        id
+    }
+
     pub(super) fn put(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {
         let value = Bytes::copy_from_slice(value.as_bytes());
         let ttl = Ttl::from_secs(60).unwrap();

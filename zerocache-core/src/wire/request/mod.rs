@@ -284,7 +284,7 @@ impl RequestMessage {
     pub fn encode_put(
         out: &mut Writer<'_>,
         seen: u64,
-        (key, value): (&[u8], &[u8]),
+        (key, value, metadata): (&[u8], &[u8], &[u8]),
         ttl: Ttl,
         ack: Ack,
     ) {
@@ -292,6 +292,9 @@ impl RequestMessage {
         write_seen(out, seen);
         out.bytes(tag::KEY, key);
         out.bytes(tag::VALUE, value);
+        if !metadata.is_empty() {
+            out.bytes(tag::METADATA, metadata);
+        }
         out.number(tag::TTL_MS, ttl.as_millis());
         out.number(tag::ACK, ack.to_number());
     }

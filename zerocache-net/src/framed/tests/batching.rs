@@ -103,7 +103,7 @@ async fn short(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option
     let ttl = Ttl::from_millis(1_000).unwrap();
     let what = match ask.value_bytes {
         None => What::Get,
-        Some(_) => What::Put(&value, ttl, Ack::Local),
+        Some(_) => What::Put(&value, &[], ttl, Ack::Local),
     };
     poll_fn(|context| {
         let (now, waker) = (clock::mono(), context.waker());

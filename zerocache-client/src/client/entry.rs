@@ -1,0 +1,118 @@
+//! What a read found.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use zerocache_core::{
+    metadata::{Encoding, Freshness, Metadata},
+    packing,
+    route::{Step, Tier},
+    version::{Incarnation, Version},
+};
+
+/// What a read found, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The value, unpacked if it was packed.
+    pub value: Bytes,
+    /// The version of the write that it comes from.
+    pub version: Version,
+    /// What remains of its life, in which the times are contained for which it may be served stale.
+    pub ttl: Duration,
+    /// What its writer said of it.
+    pub metadata: Metadata,
+    /// How it may be used, by its age; anything but fresh only where stale values were allowed.
+    pub freshness: Freshness,
+    /// The node that had it.
+    pub node: Incarnation,
+    /// The rung of the ladder on which that node stands.
+    pub tier: Tier,
+}
+
+/// What a node says of a key that it has.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) value: Bytes,
+    pub(crate) metadata: Bytes,
+    pub(crate) version: Version,
+    /// What remains of its life, in milliseconds.
+    pub(crate) remaining_ms: u64,
+}
+
+impl Entry {
+    /// The entry that the node of `step` answered with; none when its metadata or value cannot be
+    /// read, which makes it as good as none.
+    pub(crate) fn read(step: &Step, found: Found) -> Option<Self> {
+        let Found { value, metadata, version, remaining_ms } = found;
+        let metadata = Metadata::decode(&metadata).ok()?;
+        let value = match metadata.encoding {
+            Encoding::Plain => value,
+            Encoding::Lz4 => packing::unpack(&value).ok()?,
+            // What this release cannot unpack does not decode either.
+            _ => return None,
+        };
+        Some(Self {
+            freshness: metadata.freshness(remaining_ms),
+            ttl: Duration::from_millis(remaining_ms),
+            value,
+            version,
+            metadata,
+            node: step.node,
+            tier: step.tier,
+        })
+    }
+
+    /// What remains of its fresh time; zero when that is over.
+    #[must_use]
+    pub fn fresh_for(&self) -> Duration {
+        let remaining_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.metadata.fresh_ms(remaining_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Step {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        Step { tier: Tier::Local, node: Incarnation(7), address, bytes_max: 1 }
+    }
+
+    fn found(value: &[u8], metadata: &Metadata, remaining_ms: u64) -> Found {
+        let value = Bytes::copy_from_slice(value);
+        let version = Version::new(9, Incarnation(7));
+        Found { value, metadata: metadata.encode(), version, remaining_ms }
+    }
+
+    #[test]
+    fn its_age_says_how_it_may_be_used() {
+        let mut metadata = Metadata::default();
+        (metadata.stale_while_ms, metadata.stale_if_error_ms) = (1_000, 5_000);
+        for (remaining_ms, freshness, fresh_ms) in [
+            (5_001, Freshness::Fresh, 1),
+            (4_500, Freshness::Stale, 0),
+            (4_000, Freshness::OnlyOnError, 0),
+        ] {
+            let entry = Entry::read(&step(), found(b"v", &metadata, remaining_ms)).unwrap();
+            assert_eq!(entry.freshness, freshness);
+            assert_eq!(entry.fresh_for(), Duration::from_millis(fresh_ms));
+            assert_eq!(entry.ttl, Duration::from_millis(remaining_ms));
+        }
+    }
+
+    #[test]
+    fn what_was_packed_is_unpacked_and_damage_is_none() {
+        let value = b"one of many ".repeat(100);
+        let packed = packing::pack(&value).unwrap();
+        let mut metadata = Metadata::default();
+        metadata.encoding = Encoding::Lz4;
+        let entry = Entry::read(&step(), found(&packed, &metadata, 1)).unwrap();
+        assert_eq!(entry.value, value);
+        assert_eq!(Entry::read(&step(), found(&packed[1..], &metadata, 1)), None);
+        let mut unknown = found(b"v", &metadata, 1);
+        unknown.metadata = Bytes::from_static(b"\x04\x01\x09");
+        assert_eq!(Entry::read(&step(), unknown), None);
+    }
+}

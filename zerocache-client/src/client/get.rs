@@ -1,0 +1,238 @@
+//! Reads as values: futures that start when first polled, with options set before.
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use zerocache_core::{key::Key, limits::KEY_BYTES_WIRE_MAX, version::Version};
+
+use super::{
+    Running, ZerocacheClient,
+    entry::Entry,
+    first::Sent,
+    reads::{First, Wants},
+    report::Explained,
+};
+use crate::{Error, codec, wait};
+
+/// Reads a key; from [`ZerocacheClient::get`].
+///
+/// # Cancellation
+/// Dropping it gives the answer up.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct Get {
+    client: ZerocacheClient,
+    key: Bytes,
+    wants: Wants,
+    deadline: Option<Duration>,
+    state: State,
+}
+
+/// How far a read has come.
+enum State {
+    New,
+    /// Its first request is under way.
+    Begun(Sent),
+    /// It walks down the ladder.
+    Walking(Running<Option<Entry>>),
+    Over,
+}
+
+impl Drop for Get {
+    fn drop(&mut self) {
+        if let State::Begun(reading) = &self.state {
+            self.client.give_up_read(reading);
+        }
+    }
+}
+
+impl Get {
+    pub(super) fn new(client: ZerocacheClient, key: &[u8]) -> Self {
+        Self::prepared(client, Bytes::copy_from_slice(key))
+    }
+
+    pub(super) fn prepared(client: ZerocacheClient, key: Bytes) -> Self {
+        Self { client, key, wants: Wants::default(), deadline: None, state: State::New }
+    }
+
+    /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Takes a value past its fresh time too, as long as its entry lives. [`entry`](Self::entry) tells
+    /// whether it is.
+    pub fn allow_stale(mut self) -> Self {
+        self.wants.stale = true;
+        self
+    }
+
+    /// Takes no value older than `version`, such as the one that a write of somebody else came to
+    /// ([`Written::version`](crate::Written::version)): with it a second client reads at once what a
+    /// first one wrote.
+    ///
+    /// The node that gave the version is asked first, and after it the others as always. What an older
+    /// value or nothing means depends on who says so: where that node has nothing, the key was deleted
+    /// or its entry ended since, and that is a miss; another node may not have got the write yet, so
+    /// that the next one is asked. `None` therefore means that no node that could be asked has this
+    /// version or a newer one. An older value is never returned.
+    pub fn at_least(mut self, version: Version) -> Self {
+        self.wants.at_least = Some(version);
+        self
+    }
+
+    /// Reads the value as a `T` that was stored as [`Value`](crate::Value).
+    pub fn value<T: DeserializeOwned>(self) -> GetValue<T> {
+        GetValue { get: self, of: PhantomData }
+    }
+
+    /// Reads the value with its version, its remaining life, and the node that had it.
+    pub fn entry(self) -> GetEntry {
+        GetEntry(self)
+    }
+
+    /// Reads, and tells which nodes were asked, what they said, and how long that took.
+    pub fn explain(self) -> Explain {
+        Explain(self.client.start_explain(self.key.clone(), self.wants, self.deadline))
+    }
+
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Option<Bytes>, Error> {
+        wait::block_on(self)
+    }
+
+    fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+        loop {
+            let next = match &mut self.state {
+                State::New => self.begin(context),
+                State::Walking(running) => return Pin::new(running).poll(context),
+                // Polled again after its end, against the contract of futures.
+                State::Over => return Poll::Pending,
+                State::Begun(reading) => {
+                    match ready!(self.client.poll_reading(reading, &self.wants, context)) {
+                        First::Settled(entry) => {
+                            self.state = State::Over;
+                            return Poll::Ready(Ok(entry));
+                        }
+                        First::GoOn(begun) => {
+                            let (key, wants) = (self.key.clone(), self.wants);
+                            State::Walking(self.client.go_on_get(key, wants, begun))
+                        }
+                    }
+                }
+            };
+            let sent = matches!(next, State::Begun(_));
+            self.state = next;
+            if sent {
+                // It was sent with the waker of this task.
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn begin(&self, context: &Context<'_>) -> State {
+        let Self { client, wants, deadline, .. } = self;
+        // What is no key is refused on the other way.
+        let valid = Key::check(&self.key, KEY_BYTES_WIRE_MAX).is_ok();
+        let reading =
+            valid.then(|| client.begin_get(&self.key, wants, *deadline, context)).flatten();
+        match reading {
+            Some(reading) => State::Begun(reading),
+            None => State::Walking(client.start_get(self.key.clone(), *wants, *deadline)),
+        }
+    }
+}
+
+impl Future for Get {
+    type Output = Result<Option<Bytes>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let found = ready!(self.poll_entry(context));
+        Poll::Ready(found.map(|entry| entry.map(|entry| entry.value)))
+    }
+}
+
+/// Reads a key with what is known of its entry; from [`Get::entry`].
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct GetEntry(Get);
+
+impl GetEntry {
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Option<Entry>, Error> {
+        wait::block_on(self)
+    }
+}
+
+impl Future for GetEntry {
+    type Output = Result<Option<Entry>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_entry(context)
+    }
+}
+
+/// Reads a key as a `T`; from [`Get::value`].
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct GetValue<T> {
+    get: Get,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> GetValue<T> {
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Option<T>, Error> {
+        wait::block_on(self)
+    }
+}
+
+impl<T: DeserializeOwned> Future for GetValue<T> {
+    type Output = Result<Option<T>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let found = ready!(self.get.poll_entry(context))?;
+        Poll::Ready(found.map(|entry| codec::decode(&entry.value)).transpose().map_err(Error::from))
+    }
+}
+
+/// Reads a key and tells how; from [`Get::explain`].
+///
+/// It walks down the ladder as every read does, but does not take the shortest way that most reads
+/// take: the time in the report is a little above theirs.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct Explain(Running<Explained>);
+
+impl Explain {
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Explained, Error> {
+        wait::block_on(self)
+    }
+}
+
+/// An error where nobody could be asked at all: [`Error::InvalidKey`] or [`Error::Config`]. Everything
+/// else that can go wrong is in [`Explained::result`], beside the report.
+impl Future for Explain {
+    type Output = Result<Explained, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}

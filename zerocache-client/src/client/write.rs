@@ -1,0 +1,252 @@
+//! Writes as values: futures that start when first polled, with options set before.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use zerocache_core::{
+    key::Key,
+    limits::KEY_BYTES_WIRE_MAX,
+    metadata::{Encoding, Metadata, TagError},
+    packing,
+    ttl::Ttl,
+    version::Version,
+    wire::{Ack, Written},
+};
+
+use super::{
+    Running, ZerocacheClient,
+    first::Sent,
+    writes::{self, Stored, WriteRequest},
+};
+use crate::{Error, codec, memo::Lifetime, wait};
+
+/// Writes or deletes a key; from [`ZerocacheClient::put`] and [`ZerocacheClient::delete`].
+///
+/// What becomes of the write is its value, [`Written`]; only invalid input, and no node to be
+/// reached, are errors.
+///
+/// # Cancellation
+/// Nothing is written before it is first polled. From then on the write goes on even if it is
+/// dropped.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct Write {
+    client: ZerocacheClient,
+    ack: Ack,
+    deadline: Option<Duration>,
+    state: WriteState,
+}
+
+/// What is to be written.
+pub(super) struct Prepared {
+    pub(super) key: Bytes,
+    /// None for a delete.
+    pub(super) value: Option<PreparedValue>,
+}
+
+/// A value to be written.
+pub(super) struct PreparedValue {
+    pub(super) bytes: Bytes,
+    /// How long it is fresh.
+    pub(super) fresh: Duration,
+    pub(super) metadata: Metadata,
+    pub(super) token: Option<Version>,
+}
+
+impl PreparedValue {
+    /// As nodes take it: packed if it is larger than `pack_above` bytes and becomes smaller, and with the
+    /// life that its metadata give it.
+    fn stored(self, pack_above: Option<usize>) -> Result<Stored, Error> {
+        let Self { mut bytes, fresh, mut metadata, token } = self;
+        let life = metadata.life(Ttl::try_from(fresh)?);
+        let is_large = pack_above.is_some_and(|above| bytes.len() > above);
+        if is_large
+            && metadata.encoding == Encoding::Plain
+            && let Some(packed) = packing::pack(&bytes)
+        {
+            (bytes, metadata.encoding) = (packed, Encoding::Lz4);
+        }
+        Ok(Stored { value: bytes, metadata: metadata.encode(), life, token })
+    }
+}
+
+impl Prepared {
+    /// The nodes have limits of their own; the ones that are judged here keep a message decodable.
+    fn request(self, ack: Ack, pack_above: Option<usize>) -> Result<WriteRequest, Error> {
+        let key = Key::within(self.key, KEY_BYTES_WIRE_MAX)?;
+        let value = self.value.map(|value| value.stored(pack_above)).transpose()?;
+        Ok(WriteRequest { key, value, ack })
+    }
+}
+
+/// How far a write has come.
+enum WriteState {
+    New(Result<Prepared, Error>),
+    /// Its first request is under way.
+    Begun(WriteRequest, Sent),
+    /// It walks down the ladder.
+    Walking(Running<Written>),
+    Over,
+}
+
+impl Write {
+    pub(super) fn put(
+        client: ZerocacheClient,
+        key: &[u8],
+        value: impl codec::IntoValue,
+        ttl: impl Lifetime,
+    ) -> Self {
+        let fresh = ttl.into_duration();
+        let bytes = value.into_value().map_err(Error::from);
+        let key = Bytes::copy_from_slice(key);
+        let value = bytes.map(|bytes| {
+            let value = PreparedValue { bytes, fresh, metadata: Metadata::default(), token: None };
+            Prepared { key, value: Some(value) }
+        });
+        Self::prepared(client, value)
+    }
+
+    pub(super) fn delete(client: ZerocacheClient, key: &[u8]) -> Self {
+        Self::prepared(client, Ok(Prepared { key: Bytes::copy_from_slice(key), value: None }))
+    }
+
+    pub(super) fn prepared(client: ZerocacheClient, prepared: Result<Prepared, Error>) -> Self {
+        Self { client, ack: Ack::default(), deadline: None, state: WriteState::New(prepared) }
+    }
+
+    /// Writes with the version that a lease gave.
+    #[allow(dead_code, reason = "used by leases, which follow")]
+    pub(crate) fn token(mut self, token: Version) -> Self {
+        if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state {
+            value.token = Some(token);
+        }
+        self
+    }
+
+    /// Who must have it before it is acknowledged; default the node that accepts it.
+    pub fn ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    /// How long after its lifetime the value may still be served to readers that
+    /// [allow it](crate::Get::allow_stale) while somebody computes it anew. The entry is kept for that
+    /// time longer.
+    ///
+    /// For a delete this and the options below mean nothing.
+    pub fn stale_while(self, time: impl Lifetime) -> Self {
+        let time_ms = super::millis(time.into_duration());
+        self.with(|metadata| {
+            metadata.stale_while_ms = time_ms;
+            Ok(())
+        })
+    }
+
+    /// How long after its lifetime the value may still be served to readers that
+    /// [allow it](crate::Get::allow_stale) where computing it anew fails. The entry is kept for that time
+    /// longer, or for the one of [`stale_while`](Self::stale_while) if that is longer.
+    pub fn stale_if_error(self, time: impl Lifetime) -> Self {
+        let time_ms = super::millis(time.into_duration());
+        self.with(|metadata| {
+            metadata.stale_if_error_ms = time_ms;
+            Ok(())
+        })
+    }
+
+    /// Names groups to which the entry belongs: at most 16 tags of 1 to 128 bytes each, about 1,000 bytes
+    /// together. They are stored with it. A tag that is not allowed makes the write fail with
+    /// [`Error::InvalidTag`].
+    pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.with(|metadata| tags.into_iter().try_for_each(|tag| metadata.add_tag(tag)))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Metadata) -> Result<(), TagError>) -> Self {
+        if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state
+            && let Err(error) = change(&mut value.metadata)
+        {
+            self.state = WriteState::New(Err(error.into()));
+        }
+        self
+    }
+
+    /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Writes now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Written, Error> {
+        wait::block_on(self)
+    }
+}
+
+impl Future for Write {
+    type Output = Result<Written, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            match std::mem::replace(&mut this.state, WriteState::Over) {
+                WriteState::New(prepared) => {
+                    let request = prepared.and_then(|prepared| {
+                        prepared.request(this.ack, this.client.pack_above())
+                    })?;
+                    match this.client.begin_write(&request, this.deadline, context) {
+                        // It was sent with the waker of this task.
+                        Some(writing) => {
+                            this.state = WriteState::Begun(request, writing);
+                            return Poll::Pending;
+                        }
+                        None => {
+                            let running = this.client.start_write(request, this.deadline);
+                            this.state = WriteState::Walking(running);
+                        }
+                    }
+                }
+                WriteState::Begun(request, mut writing) => {
+                    let key = &request.key;
+                    match this.client.poll_writing(key, &mut writing, context) {
+                        Poll::Pending => {
+                            this.state = WriteState::Begun(request, writing);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(writes::First::Written(written)) => {
+                            return Poll::Ready(Ok(written));
+                        }
+                        Poll::Ready(writes::First::GoOn(begun)) => {
+                            let running = this.client.go_on_write(request, begun);
+                            this.state = WriteState::Walking(running);
+                        }
+                    }
+                }
+                WriteState::Walking(mut running) => {
+                    let polled = Pin::new(&mut running).poll(context);
+                    if polled.is_pending() {
+                        this.state = WriteState::Walking(running);
+                    }
+                    return polled;
+                }
+                // Polled again after its end, against the contract of futures.
+                WriteState::Over => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if let WriteState::Begun(request, writing) =
+            std::mem::replace(&mut self.state, WriteState::Over)
+        {
+            self.client.finish_write(request, writing);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the node takes in, and those who want to know: who waits for a value, and who follows.
+
+use super::Node;
+use crate::{
+    entry::{Applied, Change, Record},
+    key::KeyHash,
+    store::{Known, LockFamily},
+    time::Now,
+    version::Version,
+};
+
+impl<L: LockFamily> Node<L> {
+    /// Merges a record.
+    pub(super) fn apply(&mut self, now: Now, record: &Record) -> Applied {
+        let applied = self.store.apply(record, now);
+        if applied == Applied::Newer && self.is_observed() {
+            self.observed(record.key.hash(), record.version, record.change == Change::Delete);
+        }
+        applied
+    }
+
+    /// Merges the version of a key of which a peer has no value.
+    pub(super) fn apply_trace(&mut self, now: Now, key: KeyHash, version: Version) -> Applied {
+        let applied = self.store.apply_trace(key, version, now);
+        if applied == Applied::Newer && self.is_observed() {
+            self.observed(key, version, false);
+        }
+        applied
+    }
+
+    /// Takes over what somebody else, or an earlier life, has had for a while.
+    pub(super) fn adopt(&mut self, now: Now, known: Known) {
+        let (key, version) = match &known {
+            Known::Value(record) => (record.key.hash(), record.version),
+            Known::Trace(key, version) => (*key, *version),
+        };
+        if self.clock.observe(version, now.wall_ms).is_err() {
+            return;
+        }
+        let applied = match known {
+            Known::Value(record) => self.store.adopt(&record, now),
+            Known::Trace(key, version) => self.store.apply_trace(key, version, now),
+        };
+        if applied == Applied::Newer && self.is_observed() {
+            self.observed(key, version, false);
+        }
+    }
+
+    /// Whether anybody wants to know what changes.
+    fn is_observed(&self) -> bool {
+        self.feed.is_on() || !self.leases.is_empty()
+    }
+
+    #[cold]
+    fn observed(&mut self, key: KeyHash, version: Version, is_delete: bool) {
+        self.feed.note(key, version);
+        self.leases.note(key, version, is_delete);
+    }
+}

@@ -1,0 +1,210 @@
+//! The rules of the feed of changes.
+
+use alloc::{format, vec, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    super::*,
+    network::{Network, address, key},
+};
+use crate::{
+    ttl::Ttl,
+    wire::{Ack, ChangeRow},
+};
+
+impl Network {
+    fn follow(&mut self, n: u64, since: u64) -> RequestId {
+        self.ask(n, Request::Follow { since })
+    }
+
+    /// What a follower was told: the next number, whether something was lost, and rows.
+    fn told(&self, id: RequestId) -> Option<(u64, bool, Vec<ChangeRow>)> {
+        match self.answers.get(&id)? {
+            Response::Changes { next, lost, rows } => Some((*next, *lost, rows.clone())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Follows once and waits for the answer.
+    fn next_changes(&mut self, n: u64, since: u64) -> (u64, bool, Vec<ChangeRow>) {
+        let id = self.follow(n, since);
+        self.run_until(1_100, |network| network.told(id).is_some());
+        self.told(id).unwrap()
+    }
+
+    fn row(&self, id: RequestId, name: &str) -> ChangeRow {
+        (key(name).hash().short(), self.written(id).unwrap().version.unwrap().stamp())
+    }
+}
+
+fn one() -> Network {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(3_000);
+    network
+}
+
+#[test]
+fn rows_come_at_once_and_in_order_from_every_source() {
+    let mut network = Network::default();
+    for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
+        network.start(n, region, &[1]);
+    }
+    network.run(3_000);
+    let (start, lost, rows) = network.next_changes(1, 0);
+    assert!(lost && rows.is_empty());
+    let id = network.follow(1, start);
+    network.run(200);
+    assert_eq!(network.told(id), None);
+    let own = network.put(1, "own", "v", Ack::Local);
+    let (next, lost, rows) = network.told(id).unwrap();
+    assert_eq!((next, lost, rows), (start + 1, false, vec![network.row(own, "own")]));
+    // By replication; what comes closely together comes in one answer.
+    let id = network.follow(1, next);
+    let peer = network.put(2, "peer", "v", Ack::Local);
+    let deleted = network.write(2, "own", WriteOp::Delete, Ack::Local);
+    network.run(20);
+    let rows = vec![network.row(peer, "peer"), network.row(deleted, "own")];
+    assert_eq!(network.told(id), Some((start + 3, false, rows)));
+    // What came while nobody asked.
+    let far = network.put(3, "far", "v", Ack::Local);
+    network.run(500);
+    let row = network.row(far, "far");
+    assert_eq!(network.next_changes(1, start + 3), (start + 4, false, vec![row]));
+    // A write that is older than what the node has is no change.
+    let (next, lost, rows) = network.next_changes(1, start + 4);
+    assert_eq!((next, lost, rows.len()), (start + 4, false, 0));
+    assert_eq!(network.nodes[&address(1)].feed_counts().changes, 4);
+}
+
+#[test]
+fn nothing_is_recorded_for_nobody() {
+    let mut network = one();
+    network.put(1, "a", "v", Ack::Local);
+    assert_eq!(network.nodes[&address(1)].feed_counts().changes, 0);
+    let (start, lost, _) = network.next_changes(1, 0);
+    assert!(lost);
+    // For a while after the last question.
+    network.run(9_000);
+    let b = network.put(1, "b", "v", Ack::Local);
+    let row = network.row(b, "b");
+    assert_eq!(network.next_changes(1, start), (start + 1, false, vec![row]));
+    network.run(11_500);
+    network.put(1, "c", "v", Ack::Local);
+    assert_eq!(network.nodes[&address(1)].feed_counts().changes, 1);
+    let (next, lost, rows) = network.next_changes(1, start + 1);
+    assert!(lost && rows.is_empty() && next > start + 1);
+}
+
+#[test]
+fn a_follower_that_falls_too_far_behind_is_told() {
+    let mut network = one();
+    let (start, _, _) = network.next_changes(1, 0);
+    for n in 0..65_536 {
+        network.put(1, &format!("{n}"), "v", Ack::Local);
+    }
+    let (next, lost, rows) = network.next_changes(1, start);
+    assert_eq!((next, lost, rows.len()), (start + 8_192, false, 8_192));
+    network.put(1, "one more", "v", Ack::Local);
+    let (next, lost, rows) = network.next_changes(1, start);
+    assert_eq!((next, lost, rows.len()), (start + 65_537, true, 0));
+    // From the future: of another life.
+    let (again, lost, _) = network.next_changes(1, next + 9);
+    assert_eq!((again, lost), (next, true));
+}
+
+#[test]
+fn answers_are_paced() {
+    let mut network = one();
+    let (mut next, _, _) = network.next_changes(1, 0);
+    network.run(10);
+    let before = network.now_ms;
+    let mut answers = 0;
+    let mut id = network.follow(1, next);
+    for n in 0..100 {
+        network.put(1, &format!("{n}"), "v", Ack::Local);
+        network.run(1);
+        if let Some((after, false, _)) = network.told(id) {
+            (next, answers) = (after, answers + 1);
+            id = network.follow(1, next);
+        }
+    }
+    let most = (network.now_ms - before) / 5 + 1;
+    assert!((most / 2..=most).contains(&answers), "{answers} of {most}");
+}
+
+#[test]
+fn another_life_of_the_node_knows_nothing_of_the_numbers() {
+    let mut network = one();
+    let (start, _, _) = network.next_changes(1, 0);
+    network.put(1, "a", "v", Ack::Local);
+    network.nodes.clear();
+    network.start_in("test", 1, 2, "a", &[]);
+    network.run(3_000);
+    let (next, lost, _) = network.next_changes(1, start);
+    assert!(lost && next > start + 1);
+}
+
+#[test]
+fn a_node_that_may_lack_something_says_so() {
+    let mut network = one();
+    let (start, _, _) = network.next_changes(1, 0);
+    let id = network.follow(1, start);
+    network.run(10);
+    // It stood still.
+    network.frozen.insert(address(1));
+    network.run(5_000);
+    network.frozen.clear();
+    network.run(5);
+    let (next, lost, _) = network.told(id).unwrap();
+    assert!(lost && next > start);
+}
+
+#[test]
+fn values_given_up_without_a_version_are_changes_that_nobody_can_tell() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
+        network.start(n, region, &[1]);
+    }
+    network.run(3_000);
+    let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
+    let put = WriteOp::Put { value, metadata, ttl: Ttl::from_secs(3_600).unwrap() };
+    network.write(1, "k", put, Ack::Local);
+    network.run(1_000);
+    [1, 2].iter().for_each(|n| network.set_link(*n, 3, false));
+    network.write(1, "k", WriteOp::Delete, Ack::Local);
+    // The trace of the delete is gone when the node comes back.
+    network.run(100_000);
+    assert_eq!(network.values("k"), vec![None, None, Some("v".into())]);
+    let (mut next, _, _) = network.next_changes(3, 0);
+    [1, 2].iter().for_each(|n| network.set_link(*n, 3, true));
+    let mut losses = 0;
+    while network.values("k")[2].is_some() {
+        assert!(network.now_ms < 200_000, "it is given up");
+        let (after, lost, rows) = network.next_changes(3, next);
+        assert!(rows.iter().all(|(name, _)| *name != key("k").hash().short()));
+        (next, losses) = (after, losses + usize::from(lost));
+    }
+    losses += usize::from(network.next_changes(3, next).1);
+    assert!(losses > 0);
+    assert_eq!(network.nodes[&address(3)].snapshot(network.now()).repair.given_up, 1);
+}
+
+#[test]
+fn those_who_follow_are_bounded_and_a_node_that_leaves_has_none() {
+    let mut network = one();
+    let (start, _, _) = network.next_changes(1, 0);
+    let following: Vec<_> = (0..4_096).map(|_| network.follow(1, start)).collect();
+    let more = network.follow(1, start);
+    assert!(matches!(&network.answers[&more], Response::Refused(refusal)
+        if refusal.code == RefusalCode::Overloaded));
+    network.input(address(1), Input::Leave);
+    for id in following {
+        assert!(matches!(&network.answers[&id], Response::Refused(_)));
+    }
+    let late = network.follow(1, start);
+    assert!(matches!(&network.answers[&late], Response::Refused(_)));
+    assert_eq!(network.nodes[&address(1)].feed_counts().followers, 0);
+}

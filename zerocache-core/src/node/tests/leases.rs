@@ -1,0 +1,440 @@
+//! The rules of leases.
+
+use alloc::{format, string::String, vec, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    super::*,
+    network::{DELAY_MS, Network, WALL_MS, address, key},
+};
+use crate::{
+    entry::{Change, Record},
+    metadata::Metadata,
+    store::SingleThread,
+    ttl::Ttl,
+    wire::{Ack, Shipment, Status, cluster_id},
+};
+
+const LIFE_MS: u64 = 10_000;
+
+impl Network {
+    /// One region of two nodes, and one of one.
+    fn three() -> Self {
+        let mut network = Self::default();
+        for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
+            network.start(n, region, &[1]);
+        }
+        network.run(3_000);
+        network
+    }
+
+    fn lease(&mut self, n: u64, name: &str, wait_ms: u64) -> RequestId {
+        self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms })
+    }
+
+    /// What a caller was answered.
+    fn said(&self, id: RequestId) -> Said {
+        match self.answers.get(&id) {
+            None => Said::Nothing,
+            Some(Response::Leased { token }) => Said::Token(*token),
+            Some(Response::Found { value, .. }) => {
+                Said::Value(String::from_utf8(value.to_vec()).unwrap())
+            }
+            Some(Response::Busy) => Said::Busy,
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn token(&self, id: RequestId) -> Version {
+        match self.said(id) {
+            Said::Token(token) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fill(&mut self, n: u64, name: &str, value: &str, token: Version) -> RequestId {
+        self.fill_with(n, name, value, token, Ack::Local)
+    }
+
+    fn fill_with(
+        &mut self,
+        n: u64,
+        name: &str,
+        value: &str,
+        token: Version,
+        ack: Ack,
+    ) -> RequestId {
+        let request = Request::Put {
+            key: key(name),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            metadata: Bytes::new(),
+            ttl: Ttl::from_secs(60).unwrap(),
+            ack,
+            token: Some(token),
+        };
+        self.ask(n, request)
+    }
+
+    fn status(&self, id: RequestId) -> Status {
+        self.written(id).unwrap().status
+    }
+
+    fn release(&mut self, n: u64, name: &str, token: Version, failed: bool) {
+        let id = self.ask(n, Request::Release { key: key(name), token, failed });
+        assert_eq!(self.answers[&id], Response::Done);
+    }
+
+    fn node(&self, n: u64) -> &Node<SingleThread> {
+        &self.nodes[&address(n)]
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Token(Version),
+    Value(String),
+    Busy,
+}
+
+#[test]
+fn one_computes_and_the_others_get_the_value_however_it_comes() {
+    let mut network = Network::three();
+    // Through the leasing node, by replication from a local peer, and from another region.
+    for (name, filler) in [("own", 1), ("peer", 2), ("far", 3)] {
+        let first = network.lease(1, name, 3_000);
+        let token = network.token(first);
+        let waiting: Vec<_> = (0..5).map(|_| network.lease(1, name, 3_000)).collect();
+        network.run(100);
+        assert!(waiting.iter().all(|id| network.said(*id) == Said::Nothing));
+        let filled = network.fill(filler, name, "v", token);
+        assert_eq!(network.status(filled), Status::Stored);
+        assert_eq!(network.written(filled).unwrap().version, Some(token));
+        network.run(2 * DELAY_MS + 2);
+        assert!(waiting.iter().all(|id| network.said(*id) == Said::Value("v".into())), "{name}");
+        let late = network.lease(1, name, 3_000);
+        assert_eq!(network.said(late), Said::Value("v".into()));
+        network.run(200);
+        assert_eq!(network.values(name), vec![Some(String::from("v")); 3]);
+    }
+    let counts = network.node(1).lease_counts();
+    assert_eq!((counts.held, counts.waiting, counts.granted, counts.found), (0, 0, 3, 18));
+}
+
+#[test]
+fn a_value_that_comes_by_repair_is_for_those_who_wait() {
+    let mut network = Network::three();
+    network.set_link(1, 2, false);
+    network.set_link(1, 3, false);
+    network.run(4_000);
+    network.put(2, "k", "v", Ack::Local);
+    network.run(3_000);
+    let _holder = network.lease(1, "k", 0);
+    let waits = network.lease(1, "k", 60_000);
+    network.set_link(1, 2, true);
+    network.set_link(1, 3, true);
+    let healed = network.run_until(9_000, |network| network.said(waits) != Said::Nothing);
+    assert!(healed > 0);
+    assert_eq!(network.said(waits), Said::Value("v".into()));
+}
+
+#[test]
+fn whoever_waits_in_vain_is_told_in_time() {
+    let mut network = Network::three();
+    network.lease(1, "k", 0);
+    let none = network.lease(1, "k", 0);
+    assert_eq!(network.said(none), Said::Busy);
+    let short = network.lease(1, "k", 500);
+    network.run(499);
+    assert_eq!(network.said(short), Said::Nothing);
+    network.run(2);
+    assert_eq!(network.said(short), Said::Busy);
+    // A caller that gives up earlier hears of it before that.
+    let envelope = Envelope { cluster: cluster_id("test"), timeout_ms: 300, ..Envelope::default() };
+    let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000 };
+    let id = RequestId(9_999);
+    let message = RequestMessage { envelope, request };
+    network.input(address(1), Input::Request { id, message });
+    network.run(251);
+    assert_eq!(network.said(id), Said::Busy);
+    assert_eq!(network.node(1).lease_counts().waiting, 0);
+}
+
+#[test]
+fn a_dead_callers_leave_is_passed_on() {
+    let mut network = Network::three();
+    let dead = network.lease(1, "k", 0);
+    let first = network.lease(1, "k", 30_000);
+    let second = network.lease(1, "k", 30_000);
+    network.run(LIFE_MS - 1);
+    assert_eq!(network.said(first), Said::Nothing);
+    network.run(2);
+    let (old, new) = (network.token(dead), network.token(first));
+    assert!(new > old);
+    assert_eq!(network.said(second), Said::Nothing);
+    // It was not dead, and comes late: what it has is fresh, and loses against the next one's.
+    network.fill(2, "k", "late", old);
+    network.run(10);
+    assert_eq!(network.said(second), Said::Value("late".into()));
+    network.fill(3, "k", "new", new);
+    let filled = network.fill(1, "k", "later still", old);
+    network.run(100);
+    assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
+    assert_eq!(network.status(filled), Status::Stored);
+    let lost = network.fill(1, "k", "too late", old);
+    assert_eq!(network.status(lost), Status::Superseded);
+    assert_eq!(network.written(lost).unwrap().version, Some(old));
+    let counts = network.node(1).lease_counts();
+    assert_eq!((counts.expired, counts.passed_on, counts.held), (1, 1, 0));
+}
+
+#[test]
+fn a_leave_that_nobody_waits_for_ends_with_its_time() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    network.run(LIFE_MS + 1);
+    assert_eq!(network.node(1).lease_counts().held, 0);
+    let second = network.lease(1, "k", 0);
+    assert!(network.token(second) > network.token(first));
+}
+
+#[test]
+fn a_leave_given_back_goes_to_the_next_and_a_failure_to_everybody() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let waiting: Vec<_> = (0..100).map(|_| network.lease(1, "k", 3_000)).collect();
+    network.release(1, "k", network.token(first), false);
+    let second = network.token(waiting[0]);
+    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    // A token that is no longer the last one gives nothing back.
+    network.release(1, "k", network.token(first), true);
+    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    network.release(1, "k", second, true);
+    assert!(waiting[1..].iter().all(|id| network.said(*id) == Said::Busy));
+    assert_eq!(network.node(1).lease_counts().held, 0);
+    let next = network.lease(1, "k", 0);
+    assert!(network.token(next) > second);
+}
+
+#[test]
+fn a_delete_voids_the_token_on_every_node() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let token = network.token(first);
+    let second = network.lease(1, "k", 3_000);
+    let third = network.lease(1, "k", 3_000);
+    network.run(20);
+    network.write(2, "k", WriteOp::Delete, Ack::Local);
+    network.run(20);
+    let next = network.token(second);
+    assert!(next > token);
+    assert_eq!(network.said(third), Said::Nothing);
+    for n in 1..=3 {
+        let lost = network.fill(n, "k", "old", token);
+        assert_eq!(network.status(lost), Status::Superseded, "{n}");
+    }
+    network.run(100);
+    assert_eq!(network.values("k"), vec![None; 3]);
+    let filled = network.fill_with(3, "k", "new", next, Ack::All);
+    network.run(20);
+    assert_eq!(network.status(filled), Status::Stored);
+    assert_eq!(network.said(third), Said::Value("new".into()));
+    assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
+    assert_eq!(network.node(1).lease_counts().voided, 1);
+}
+
+#[test]
+fn a_fill_that_overtakes_the_delete_loses_where_it_arrives() {
+    let mut network = Network::three();
+    let id = network.lease(1, "k", 0);
+    let token = network.token(id);
+    network.run(20);
+    network.set_link(2, 3, false);
+    network.write(2, "k", WriteOp::Delete, Ack::Local);
+    // Node 3 has not heard of the delete, and takes the value.
+    let filled = network.fill(3, "k", "old", token);
+    assert_eq!(network.status(filled), Status::Stored);
+    network.set_link(2, 3, true);
+    network.run(3_000);
+    assert_eq!(network.values("k"), vec![None; 3]);
+}
+
+#[test]
+fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    // Within what is not put right.
+    network.ahead_ms.insert(address(1), 500);
+    network.run(100);
+    let first = network.lease(1, "k", 0);
+    let token = network.token(first);
+    let second = network.lease(1, "k", 3_000);
+    let deleted = network.write(2, "k", WriteOp::Delete, Ack::Local);
+    assert!(network.written(deleted).unwrap().version.unwrap() < token);
+    network.run(20);
+    assert!(network.token(second) > token);
+    for n in [1, 2] {
+        let lost = network.fill(n, "k", "old", token);
+        assert_eq!(network.status(lost), Status::Superseded, "{n}");
+    }
+    // A delete that is older than clocks can differ was made before the leave was given.
+    let stamp = (WALL_MS + network.now_ms - 8_000) << 16;
+    let record = Record {
+        key: key("other"),
+        version: Version::new(stamp, Incarnation(9)),
+        change: Change::Delete,
+    };
+    let other = network.lease(1, "other", 0);
+    let other = network.token(other);
+    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.run(20);
+    let filled = network.fill(2, "other", "new", other);
+    assert_eq!(network.status(filled), Status::Stored);
+}
+
+#[test]
+fn a_newer_write_ends_the_lease_and_what_is_not_fresh_is_no_value() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let second = network.lease(1, "k", 3_000);
+    let token = network.token(first);
+    // Stale from the beginning: its life is not longer than its stale time.
+    let mut stale = Metadata::default();
+    stale.stale_while_ms = 60_000;
+    let op = WriteOp::Put {
+        value: Bytes::from_static(b"stale"),
+        metadata: stale.encode(),
+        ttl: Ttl::from_secs(60).unwrap(),
+    };
+    network.run(5);
+    network.write(2, "k", op, Ack::Local);
+    network.run(20);
+    let next = network.token(second);
+    assert!(next > token);
+    let third = network.lease(1, "k", 3_000);
+    assert_eq!(network.said(third), Said::Nothing);
+    network.put(3, "k", "fresh", Ack::Local);
+    network.run(20);
+    assert_eq!(network.said(third), Said::Value("fresh".into()));
+    let lost = network.fill(1, "k", "computed", next);
+    assert_eq!(network.status(lost), Status::Superseded);
+}
+
+#[test]
+fn an_entry_past_its_fresh_time_is_no_answer() {
+    let mut network = Network::three();
+    let mut stale = Metadata::default();
+    stale.stale_while_ms = 5_000;
+    let op = WriteOp::Put {
+        value: Bytes::from_static(b"v"),
+        metadata: stale.encode(),
+        ttl: Ttl::from_secs(6).unwrap(),
+    };
+    network.write(1, "k", op, Ack::Local);
+    let id = network.lease(1, "k", 0);
+    assert_eq!(network.said(id), Said::Value("v".into()));
+    network.run(1_001);
+    let id = network.lease(1, "k", 0);
+    let token = network.token(id);
+    assert_eq!(network.values("k")[0], Some("v".into()));
+    let filled = network.fill(1, "k", "new", token);
+    assert_eq!(network.status(filled), Status::Stored);
+    network.run(20);
+    assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
+}
+
+#[test]
+fn tokens_of_another_time_are_not_taken() {
+    let mut network = Network::three();
+    network.run(400_000);
+    let version = |at_ms: u64| Version::new((WALL_MS + at_ms) << 16, Incarnation(1));
+    let now_ms = network.now_ms;
+    for (at_ms, status) in [
+        (now_ms - 361_000, Status::Refused),
+        (now_ms + 61_000, Status::Refused),
+        (now_ms - 359_000, Status::Stored),
+        (now_ms + 59_000, Status::Stored),
+    ] {
+        let id = network.fill(2, &format!("{at_ms}"), "v", version(at_ms));
+        assert_eq!(network.status(id), status, "{at_ms}");
+        assert_eq!(network.written(id).unwrap().version.is_some(), status == Status::Stored);
+        network.run(20);
+        let held = network.values(&format!("{at_ms}")).iter().flatten().count();
+        assert_eq!(held, if status == Status::Stored { 3 } else { 0 }, "{at_ms}");
+    }
+    // A refused token changes no clock.
+    let written = network.put(2, "k", "v", Ack::Local);
+    let stamped = network.written(written).unwrap().version.unwrap().wall_ms();
+    assert!(stamped <= WALL_MS + network.now_ms + 59_000, "{stamped}");
+}
+
+#[test]
+fn a_fill_goes_through_the_usual_checks() {
+    let mut network = Network::three();
+    let id = network.lease(1, "k", 0);
+    let token = network.token(id);
+    let waits = network.lease(1, "k", 3_000);
+    let id = network.fill(1, "k", &"x".repeat(9 << 20), token);
+    assert!(matches!(&network.answers[&id], Response::Refused(refusal)
+        if refusal.code == RefusalCode::TooLarge));
+    assert_eq!(network.said(waits), Said::Nothing);
+    let long =
+        network.ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0 });
+    assert!(matches!(network.answers[&long], Response::Leased { .. }));
+    let bytes = Bytes::from(vec![b'k'; 2_000]);
+    let longer = Request::Lease {
+        key: crate::key::Key::within(bytes, 4_096).unwrap(),
+        life_ms: 1,
+        wait_ms: 0,
+    };
+    let longer = network.ask(1, longer);
+    assert!(matches!(&network.answers[&longer], Response::Refused(refusal)
+        if refusal.code == RefusalCode::BadKey));
+}
+
+#[test]
+fn a_node_that_leaves_gives_no_leaves() {
+    let mut network = Network::three();
+    network.lease(1, "k", 0);
+    let waits = network.lease(1, "k", 3_000);
+    network.input(address(1), Input::Leave);
+    assert_eq!(network.said(waits), Said::Busy);
+    let other = network.lease(1, "other", 3_000);
+    assert_eq!(network.said(other), Said::Busy);
+    assert_eq!(network.node(1).lease_counts().held, 0);
+}
+
+#[test]
+fn a_node_that_has_no_clock_yet_gives_no_leaves() {
+    let mut network = Network::default();
+    network.start_unsettled(1, "a", &[], 60_000);
+    let id = network.lease(1, "k", 0);
+    assert!(matches!(network.answers[&id], Response::Refused(_)));
+}
+
+#[test]
+fn leases_and_those_who_wait_are_bounded() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(3_000);
+    for n in 0..65_536 {
+        let id = network.lease(1, &format!("{n}"), 0);
+        assert!(matches!(network.answers[&id], Response::Leased { .. }), "{n}");
+    }
+    let more = network.lease(1, "one more", 3_000);
+    assert_eq!(network.said(more), Said::Busy);
+    for _ in 0..65_536 {
+        network.lease(1, "0", 5_000);
+    }
+    let more = network.lease(1, "0", 5_000);
+    assert_eq!(network.said(more), Said::Busy);
+    let counts = network.node(1).lease_counts();
+    assert_eq!((counts.held, counts.waiting), (65_536, 65_536));
+    network.put(1, "0", "v", Ack::Local);
+    network.run(LIFE_MS + 1);
+    let counts = network.node(1).lease_counts();
+    assert_eq!((counts.held, counts.waiting, counts.found), (0, 0, 65_536));
+}
