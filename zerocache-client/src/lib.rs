@@ -32,17 +32,20 @@ mod client;
 pub mod codec;
 mod error;
 mod memo;
+mod near;
 mod wait;
 
 pub use client::{
-    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetValue,
-    NodeStatus, Outcome, Report, Said, Write, ZerocacheClient,
+    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetMany,
+    GetManyEach, GetValue, NodeStatus, Outcome, Report, Said, Write, WriteMany, WriteManyEach,
+    ZerocacheClient,
 };
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
 pub use memo::{
-    Blocking, Cacheable, Call, Invalidate, KeyPart, LeaseScope, Lifetime, MaybeNone, MemoStats,
-    Peek, ReceiverKeyPart, RegionOrClient, Scope,
+    Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
+    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek,
+    ReceiverKeyPart, RegionOrClient, Scope, Tag,
 };
 pub use zerocache_core::{
     metadata::{Encoding, Freshness, Kind, Metadata, TagError},

@@ -1,7 +1,7 @@
 //! The `#[zerocache]` attribute.
 //!
-//! Users reach it through `zerocache_client::zerocache`; its documentation is there and in
-//! `docs/memoize.md`. The pipeline is one file per step:
+//! Users reach it through `zerocache_client::zerocache`; its documentation is `attribute.md` here,
+//! and the guide `docs/memoize.md`. The pipeline is one file per step:
 //!
 //! 1. `attr` parses the attribute's arguments,
 //! 2. `ast` parses the function,
@@ -22,17 +22,7 @@ mod validate;
 
 use proc_macro::TokenStream;
 
-/// Memoizes a function in zerocache.
-///
-/// ```text
-/// #[zerocache("london", 42)]
-/// async fn user(id: u64) -> Result<User, DbError> { … }
-/// ```
-///
-/// The first argument says where the caller stands: a region's name, or any expression that gives
-/// a name or a `ZerocacheClient`. The second is the lifetime: seconds, `"5m"`, an expression, or a
-/// closure over the value; 60 seconds if absent. Named arguments: `region`, `client`, `ttl`,
-/// `key`, `skip`, `call`, `name`, `version`, `crate`. `docs/memoize.md` explains them all.
+#[doc = include_str!("../attribute.md")]
 #[proc_macro_attribute]
 pub fn zerocache(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let original = proc_macro2::TokenStream::from(item.clone());

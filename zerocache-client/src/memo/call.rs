@@ -1,6 +1,7 @@
 //! A call of a memoized function as a value.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,13 +9,19 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use super::args::Args;
+use super::background::{Detach, Refresh};
 use super::flight;
+use super::look::How;
+use super::near;
 use super::operation::{Invalidate, Peek};
 use super::options::Options;
-use super::origin::{self, Blocking, Boxed, Lazy};
-use super::rule::Policy;
-use super::run::{Entry, Mode, Run, Stage, Step, computed, first_stage, found, start};
+use super::origin::Blocking;
+use super::report::{CallOutcome, CallReport, ExplainCall};
+use super::rule::{Errors, Policy, Sharing};
+use super::run::{Entry, Mode, Run, Steps, start};
 use super::site::Site;
+use super::stage::{Stage, Step};
+use super::stored::Form;
 use super::target::Target;
 use super::ttl::{Lifetime, TtlRule};
 use crate::codec::CodecError;
@@ -40,6 +47,8 @@ pin_project! {
         mode: Mode,
         blocking: bool,
         run: Option<Run>,
+        report: Option<Box<CallReport>>,
+        detach: Option<Detach<F>>,
         stage: Stage<F::Output>,
         #[pin]
         origin: F,
@@ -65,48 +74,117 @@ pub struct Parts<T> {
 }
 
 /// Makes a call.
+#[inline]
 pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
-    let identity = parts.site.function(parts.function).zip(parts.args.finish());
-    Call {
-        entry: Entry { site: parts.site, target: parts.target, identity },
-        ttl: parts.ttl,
-        policy: parts.policy,
-        options: parts.options,
-        mode: Mode::Cached,
-        blocking: false,
-        run: None,
-        stage: Stage::Start,
-        origin,
+    let Parts { site, function, target, args, ttl, policy, options } = parts;
+    let entry = Entry::new(site, function, target, args);
+    Call::new(entry, ttl, policy, options, origin)
+}
+
+/// Makes a call of a sync function and runs it: without making one where the value is near.
+#[inline]
+pub fn wait<F: Blocking>(parts: Parts<F::Output>, origin: F) -> F::Output {
+    let Parts { site, function, target, args, ttl, policy, options } = parts;
+    let entry = Entry::new(site, function, target, args);
+    if let Some(age) = options.near
+        && let Some(value) = near::hit(&entry, age, &policy)
+    {
+        return value;
     }
-}
-
-/// Makes a call whose value may be computed anew in a task of its own.
-pub fn background<B, F>(parts: Parts<F::Output>, make: B) -> Call<Boxed<B, F>>
-where
-    B: FnOnce() -> F + Send + 'static,
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    call(parts, origin::boxed(make))
-}
-
-/// Makes a sync call whose value may be computed anew on a thread of its own.
-pub fn background_sync<T, B>(parts: Parts<T>, body: B) -> Call<Lazy<B>>
-where
-    B: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
-    call(parts, origin::lazy(body))
+    let call = Call::new(entry, ttl, policy, options, origin).blocking();
+    wait::block_on(call)
 }
 
 impl<F: Future> Call<F> {
+    /// A call of what goes by a key of its own, not by a function and its arguments.
+    pub(super) fn given(
+        entry: Entry,
+        ttl: TtlRule<F::Output>,
+        policy: Policy<F::Output>,
+        origin: F,
+    ) -> Self {
+        Self::new(entry, ttl, policy, Options::new(), origin)
+    }
+
+    #[inline]
+    fn new(
+        entry: Entry,
+        ttl: TtlRule<F::Output>,
+        policy: Policy<F::Output>,
+        options: Options<F::Output>,
+        origin: F,
+    ) -> Self {
+        Call {
+            entry,
+            ttl,
+            policy,
+            options,
+            mode: Mode::Cached,
+            blocking: false,
+            run: None,
+            report: None,
+            detach: None,
+            stage: Stage::Start,
+            origin,
+        }
+    }
+
+    /// A call that computes anew what another one has begun to.
+    pub(super) fn refreshing(refresh: Refresh<F::Output>, origin: F) -> Self {
+        let Refresh { entry, ttl, policy, options, run, computation } = refresh;
+        let mut call = Self::given(entry, ttl, policy, origin);
+        (call.options, call.run) = (options, run);
+        call.stage = Stage::Computing(computation);
+        call
+    }
+
+    /// The same call with other options.
+    pub(super) fn with(
+        mut self,
+        change: impl FnOnce(Options<F::Output>) -> Options<F::Output>,
+    ) -> Self {
+        self.options = change(self.options);
+        self
+    }
+
+    /// The same call, which shares its errors in another way.
+    pub(super) fn sharing(mut self, sharing: Sharing<F::Output>) -> Self {
+        self.policy.sharing = sharing;
+        self
+    }
+
+    /// The same call, which reads kept errors.
+    pub(super) fn reading_errors(mut self, errors: Errors<F::Output>) -> Self {
+        self.policy.errors = errors;
+        self
+    }
+
+    /// What computes can be taken out in this way.
+    pub(super) fn detached_by(mut self, detach: Detach<F>) -> Self {
+        self.detach = Some(detach);
+        self
+    }
+
+    /// The caller sleeps on its thread.
+    pub(super) fn blocking(mut self) -> Self {
+        self.blocking = true;
+        self
+    }
+
+    /// What the call did, once it is over.
+    pub(super) fn take_report(self: Pin<&mut Self>) -> CallReport {
+        self.project().report.take().map_or_else(CallReport::new, |report| *report)
+    }
+
     /// The key of exactly this call, for the client that would run it here; none if it has none,
     /// because an argument cannot be encoded or another function has the same identity.
     pub fn key(&self) -> Option<Bytes> {
-        self.entry.key(&self.entry.target.resolve())
+        self.entry.key(&self.entry.client())
     }
 
     /// Looks into the cache and computes nothing. What it finds is what the call would return:
-    /// for a function that returns a `Result`, `Some(Ok(value))`.
+    /// for a function that returns a `Result`, `Some(Ok(value))`, or `Some(Err(error))` where an
+    /// error is kept. A value past its lifetime is none.
     ///
     /// # Errors
     ///
@@ -114,13 +192,14 @@ impl<F: Future> Call<F> {
     pub fn peek(self) -> Peek<F::Output> {
         let entry = self.entry;
         let find = Box::pin(async move {
-            let client = entry.target.resolve();
-            match entry.key(&client) {
-                Some(key) => client.raw_get(key).await,
-                None => Ok(None),
-            }
+            let client = entry.client();
+            let Some(key) = entry.key(&client) else {
+                return Ok(None);
+            };
+            let found = client.raw_get(key).entry().await?;
+            Ok(found.map(|entry| Form { bytes: entry.value, kind: entry.metadata.kind }))
         });
-        Peek { find, decode: self.policy.decode }
+        Peek { find, policy: self.policy }
     }
 
     /// Computes whatever the cache holds, and replaces it. A computation of the same key that is
@@ -139,7 +218,7 @@ impl<F: Future> Call<F> {
     pub fn invalidate(self) -> Invalidate {
         let entry = self.entry;
         Invalidate(Box::pin(async move {
-            let client = entry.target.resolve();
+            let client = entry.client();
             let Some(key) = entry.key(&client) else {
                 let message = "this call has no key".to_owned();
                 return Err(Error::from(CodecError::Encode(message)));
@@ -161,16 +240,22 @@ impl<F: Future> Call<F> {
         self
     }
 
+    /// Runs the call and tells what it did.
+    pub fn explain(mut self) -> ExplainCall<F> {
+        self.report = Some(Box::new(CallReport::new()));
+        ExplainCall::new(self)
+    }
+
     /// Runs the call and blocks the thread meanwhile; works inside and outside of any runtime.
     ///
     /// For sync functions. Where another sync caller computes the same key, this waits for it; an
     /// async one is not waited for, because it may need this thread.
-    pub fn wait(mut self) -> F::Output
+    pub fn wait(self) -> F::Output
     where
         F: Blocking,
     {
-        self.blocking = true;
-        wait::block_on(self)
+        // A near hit ends it at the first poll.
+        wait::block_on(self.blocking())
     }
 }
 
@@ -179,37 +264,75 @@ impl<F: Future> Future for Call<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
+        if let (Stage::Start, Mode::Cached, Some(age)) =
+            (&*this.stage, *this.mode, this.options.near)
+            && let Some(value) = near::hit(this.entry, age, this.policy)
+        {
+            if let Some(report) = this.report {
+                report.outcome = CallOutcome::Near;
+            }
+            *this.stage = Stage::Done;
+            return Poll::Ready(value);
+        }
         loop {
+            if matches!(this.stage, Stage::Start) {
+                *this.run = start(this.entry, *this.mode);
+            }
+            let mut steps = Steps {
+                run: this.run.as_ref(),
+                policy: this.policy,
+                ttl: this.ttl,
+                options: this.options,
+                report: this.report.as_deref_mut(),
+            };
             let step = match this.stage {
                 Stage::Start => {
-                    *this.run = start(this.entry, *this.mode);
-                    Step::Next(first_stage(this.run.as_ref(), *this.mode, *this.blocking))
+                    let how = How {
+                        blocking: *this.blocking,
+                        near: this.options.near,
+                        deadline: this.options.deadline,
+                        explain: steps.report.is_some(),
+                    };
+                    Step::Next(steps.first(*this.mode, how))
                 }
                 Stage::Looking(looking) => {
                     let looked = ready!(looking.as_mut().poll(context));
-                    found(looked, this.run.as_ref(), this.policy)
+                    steps.found(looked)
                 }
-                Stage::Computing(lead) => {
-                    let value = {
-                        let entered = this.run.as_ref().map(Run::enter);
-                        let value = this.origin.as_mut().poll(context);
-                        drop(entered);
-                        ready!(value)
-                    };
-                    computed(
-                        value,
-                        lead.take(),
-                        this.run.as_ref(),
-                        this.policy,
-                        this.ttl,
-                        this.options.ack,
-                    )
+                Stage::Leasing { asking, computation } => {
+                    let leased = ready!(asking.as_mut().poll(context));
+                    steps.leased(leased, computation.take().unwrap_or_default())
+                }
+                Stage::Computing(computation) => {
+                    if let Some(detach) = this.detach.take()
+                        && let Some(old) = computation.old_value(this.policy)
+                    {
+                        steps.note(|report| report.outcome = CallOutcome::Stale);
+                        let home = this.run.as_ref().and_then(|run| run.client.runtime());
+                        let refresh = Refresh {
+                            entry: this.entry.clone(),
+                            ttl: mem::replace(this.ttl, TtlRule::seconds(0)),
+                            policy: *this.policy,
+                            options: mem::replace(this.options, Options::new()),
+                            run: this.run.take(),
+                            computation: mem::take(computation),
+                        };
+                        if let Some(work) = detach(this.origin.as_mut(), refresh) {
+                            work.start(home);
+                        }
+                        Step::Value(old)
+                    } else {
+                        let value = {
+                            let _span = computation.begin(this.entry.site.name()).span.enter();
+                            let _entered = this.run.as_ref().map(Run::enter);
+                            ready!(this.origin.as_mut().poll(context))
+                        };
+                        steps.computed(value, mem::take(computation))
+                    }
                 }
                 Stage::Storing { put, value, .. } => {
                     let written = ready!(put.as_mut().poll(context));
-                    if let Some(run) = this.run.as_ref() {
-                        run.count_written(written);
-                    }
+                    steps.written(written);
                     match value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::ZerocacheClient;
+use crate::near::Striped;
 
 /// How long a call waits for another one's computation before it computes itself. Longer than most
 /// functions worth caching take, shorter than a caller's patience with a leader that stands still.
@@ -16,6 +17,7 @@ macro_rules! counters {
         pub(crate) struct MemoCounters {
             flight_group: u64,
             flight_wait_ms: AtomicU64,
+            pub(crate) near_hits: Striped,
             $(pub(crate) $name: AtomicU64,)*
         }
 
@@ -23,6 +25,8 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct MemoStats {
+            /// Calls answered from the near cache; they are among the hits.
+            pub near_hits: u64,
             $($(#[doc = $doc])+ pub $name: u64,)*
         }
 
@@ -33,13 +37,18 @@ macro_rules! counters {
                 MemoCounters {
                     flight_group,
                     flight_wait_ms: AtomicU64::new(wait),
+                    near_hits: Striped::default(),
                     $($name: AtomicU64::new(0),)*
                 }
             }
 
             /// The counts now. Each is exact; together they are no single moment's.
             pub(crate) fn snapshot(&self) -> MemoStats {
-                MemoStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+                let near_hits = self.near_hits.sum();
+                let mut stats =
+                    MemoStats { near_hits, $($name: self.$name.load(Ordering::Relaxed),)* };
+                stats.hits += near_hits;
+                stats
             }
         }
     };
@@ -52,12 +61,34 @@ counters! {
     misses,
     /// Calls answered with what another call of this process computed or read meanwhile.
     joined,
+    /// Calls answered with a value past its lifetime while another call computes it anew.
+    stale_served,
+    /// Values computed anew after their lifetime, while they could still be served.
+    refreshed,
+    /// Values computed anew ahead of the end of their lifetime.
+    refreshed_ahead,
+    /// Calls whose function failed and that were answered with an older value.
+    served_on_error,
+    /// Calls answered with an error that was kept; they are among the hits.
+    negative_hits,
     /// Runs of memoized functions.
     computed,
     /// Values written to the cache.
     stored,
-    /// Values not written because of their lifetime: zero, or under a second.
+    /// Errors, and values that are `None`, written with a lifetime of their own.
+    negative_stored,
+    /// Values not written because of their lifetime (zero, or under a second) or `cache_if`.
     not_stored,
+    /// Tags left out of an entry because they are not allowed.
+    tags_refused,
+    /// Leases with which this client computed.
+    leases,
+    /// Calls answered with what another process computed under a lease meanwhile.
+    lease_found,
+    /// Leases that another process held for longer than a call waits.
+    lease_busy,
+    /// Leases for which no node could be asked.
+    lease_unavailable,
     /// Lifetimes above the maximum, which were lowered to it.
     ttl_clamped,
     /// Stored values that no longer decode or have another shape; each is a miss too.

@@ -3,7 +3,8 @@
 //! The first caller of a key leads: it computes inside its own future, so that nothing has to be
 //! `'static`. The others wait for what it publishes. A leader that is cancelled or panics drops
 //! its [`Lead`], and one of those who wait leads next. A leader that has published stays in the
-//! table until its value is stored, so that nobody computes in between.
+//! table until its value is stored, so that nobody computes in between. A leader that computes anew
+//! what may still be served shows that to the others, who then do not wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::rule::Shared;
+use super::stored::{Form, Stored};
 
 /// Parts of the table, so that hits of different keys do not meet at one lock.
 const PARTS: usize = 16;
@@ -24,11 +26,17 @@ type Part = Mutex<HashMap<(u64, Bytes), Flight>>;
 static TABLE: LazyLock<[Part; PARTS]> = LazyLock::new(Default::default);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// What a leader has to say to those who waited.
+/// What a leader has to say to the others.
 #[derive(Clone)]
-pub(crate) enum Outcome {
+pub(crate) enum Progress {
+    /// It looks into the cache.
+    Looking,
+    /// It computes. Until it is done the others may serve this, as far as its age permits.
+    Computing(Stored),
     /// The stored form of the value.
-    Value(Bytes),
+    Value(Form),
+    /// The stored form of a value past its time: computing it failed.
+    Old(Form),
     /// An error that can be cloned.
     Failed(Shared),
     /// Nothing that can be shared; everyone computes at once.
@@ -39,14 +47,14 @@ pub(crate) enum Outcome {
 struct Flight {
     number: u64,
     blocking: bool,
-    outcome: watch::Receiver<Option<Outcome>>,
+    progress: watch::Receiver<Progress>,
     void: Arc<AtomicBool>,
 }
 
 /// What a caller is to do.
 pub(crate) enum Joined {
     Lead(Lead),
-    Wait(watch::Receiver<Option<Outcome>>),
+    Wait(watch::Receiver<Progress>),
     /// Computes without asking anyone: a blocking caller must not wait for a leader that may need
     /// this very thread to go on.
     Alone,
@@ -57,7 +65,7 @@ pub(crate) struct Lead {
     group: u64,
     key: Bytes,
     number: u64,
-    sender: watch::Sender<Option<Outcome>>,
+    sender: watch::Sender<Progress>,
     void: Arc<AtomicBool>,
 }
 
@@ -74,12 +82,12 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
         if blocking && !flight.blocking {
             return Joined::Alone;
         }
-        return Joined::Wait(flight.outcome.clone());
+        return Joined::Wait(flight.progress.clone());
     }
-    let (sender, outcome) = watch::channel(None);
+    let (sender, progress) = watch::channel(Progress::Looking);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let void = Arc::new(AtomicBool::new(false));
-    flights.insert(entry, Flight { number, blocking, outcome, void: Arc::clone(&void) });
+    flights.insert(entry, Flight { number, blocking, progress, void: Arc::clone(&void) });
     Joined::Lead(Lead { group, key: key.clone(), number, sender, void })
 }
 
@@ -93,8 +101,8 @@ pub(crate) fn void(group: u64, key: &Bytes) {
 }
 
 impl Lead {
-    pub(crate) fn publish(&self, outcome: Outcome) {
-        self.sender.send_replace(Some(outcome));
+    pub(crate) fn publish(&self, progress: Progress) {
+        self.sender.send_replace(progress);
     }
 
     /// The key was deleted or replaced since this computation began.

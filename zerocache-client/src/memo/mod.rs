@@ -5,23 +5,34 @@
 //! fails the call: it is counted, and the function computes.
 
 mod args;
+mod background;
+mod buffer;
 mod call;
+mod compute;
 mod counters;
 mod flight;
+mod freshness;
 mod key;
 mod leading;
+mod lease;
 mod look;
+mod near;
 mod operation;
-#[allow(dead_code, reason = "the steps of a call take these up one by one")]
 mod options;
 mod origin;
 pub(crate) mod private;
+mod report;
 mod rule;
 mod run;
 mod scope;
+mod settle;
 mod site;
+mod stage;
+mod stored;
+mod tag;
 mod target;
 mod ttl;
+mod tuning;
 
 pub use args::{KeyPart, ReceiverKeyPart};
 pub use call::Call;
@@ -30,7 +41,9 @@ pub use counters::MemoStats;
 pub use operation::{Invalidate, Peek};
 pub use options::{LeaseScope, MaybeNone};
 pub use origin::Blocking;
-pub use rule::Cacheable;
+pub use report::{CallOutcome, CallReport, CallWrite, ExplainCall, LeaseOutcome};
+pub use rule::{Cacheable, MayFail};
 pub use scope::Scope;
+pub use tag::Tag;
 pub use target::RegionOrClient;
 pub use ttl::Lifetime;

@@ -4,9 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-
-use crate::codec::CodecError;
+use super::rule::Policy;
+use super::stored::Form;
 use crate::error::Error;
 use crate::{Written, wait};
 
@@ -15,8 +14,8 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Looks for a call's value; from [`Call::peek`](crate::Call::peek).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Peek<T> {
-    pub(crate) find: BoxFuture<Result<Option<Bytes>, Error>>,
-    pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
+    pub(crate) find: BoxFuture<Result<Option<Form>, Error>>,
+    pub(crate) policy: Policy<T>,
 }
 
 impl<T> Future for Peek<T> {
@@ -25,7 +24,7 @@ impl<T> Future for Peek<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let found = ready!(self.find.as_mut().poll(context));
         // What does not decode is a miss, as it is for the call itself.
-        Poll::Ready(found.map(|bytes| bytes.and_then(|bytes| (self.decode)(&bytes).ok())))
+        Poll::Ready(found.map(|form| form.and_then(|form| form.decode(&self.policy).ok())))
     }
 }
 

@@ -28,23 +28,17 @@ pub enum LeaseScope {
 
 /// That a key is computed once at a time by all processes of a scope.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "until the client can ask")]
 pub(crate) struct LeaseRule {
     pub(crate) scope: LeaseScope,
     pub(crate) life: Duration,
     pub(crate) wait: Duration,
 }
 
-/// That values are kept in this process too.
-#[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "read by the near cache")]
-pub(crate) struct NearRule {
-    /// None for the client's own bound.
-    pub(crate) max_age: Option<Duration>,
-}
-
 /// What a call does beside looking, computing and storing for a lifetime. The default is nothing.
 pub struct Options<T> {
-    pub(crate) near: Option<NearRule>,
+    /// Whether values are kept in this process too, and for what time, where that is not the client's.
+    pub(crate) near: Option<Option<Duration>>,
     pub(crate) lease: Option<LeaseRule>,
     pub(crate) stale_while: Duration,
     pub(crate) stale_if_error: Duration,
@@ -52,6 +46,8 @@ pub struct Options<T> {
     /// Percent of the lifetime that chance may take off, at most [`JITTER_MAX`].
     pub(crate) jitter: u8,
     pub(crate) ack: Option<Ack>,
+    /// How long nodes may take to answer, instead of the client's own bound.
+    pub(crate) deadline: Option<Duration>,
     /// What few functions say; apart, so that a call stays small.
     pub(crate) more: Option<Box<More<T>>>,
 }
@@ -130,6 +126,7 @@ impl<T> Options<T> {
             refresh_ahead: Duration::ZERO,
             jitter: 0,
             ack: None,
+            deadline: None,
             more: None,
         }
     }
@@ -137,7 +134,7 @@ impl<T> Options<T> {
     /// Keeps values in this process too, for at most the client's `max_age`, or one of its own.
     #[must_use]
     pub fn near(mut self, max_age: Option<Duration>) -> Self {
-        self.near = Some(NearRule { max_age });
+        self.near = Some(max_age);
         self
     }
 
@@ -187,6 +184,13 @@ impl<T> Options<T> {
     #[must_use]
     pub fn ack(mut self, ack: Ack) -> Self {
         self.ack = Some(ack);
+        self
+    }
+
+    /// How long nodes may take to answer.
+    #[must_use]
+    pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 
@@ -259,7 +263,7 @@ mod tests {
             .tags(["a", "b"])
             .tags([String::from("c")])
             .negative_none(5);
-        assert_eq!(options.near.map(|near| near.max_age), Some(Some(Duration::from_secs(2))));
+        assert_eq!(options.near, Some(Some(Duration::from_secs(2))));
         let lease = options.lease.expect("was set");
         assert_eq!((lease.life, lease.wait), (LEASE_LIFE_DEFAULT, Duration::from_millis(5)));
         assert_eq!(options.stale_while, Duration::from_millis(500));

@@ -34,6 +34,13 @@ pub fn lazy<T, B: FnOnce() -> T>(body: B) -> Lazy<B> {
     Lazy { body: Some(body) }
 }
 
+impl<B> Lazy<B> {
+    /// The body, if it has not run.
+    pub(super) fn take(mut self: Pin<&mut Self>) -> Option<B> {
+        self.body.take()
+    }
+}
+
 impl<T, B: FnOnce() -> T> Future for Lazy<B> {
     type Output = T;
 
@@ -62,6 +69,13 @@ pin_project! {
 /// The body of a function that returns a boxed future.
 pub fn boxed<F: Future, B: FnOnce() -> F>(make: B) -> Boxed<B, F> {
     Boxed { make: Some(make), future: None }
+}
+
+impl<B, F> Boxed<B, F> {
+    /// What makes the future, if it has not been made.
+    pub(super) fn take(self: Pin<&mut Self>) -> Option<B> {
+        self.project().make.take()
+    }
 }
 
 impl<F: Future, B: FnOnce() -> F> Future for Boxed<B, F> {

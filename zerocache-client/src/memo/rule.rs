@@ -34,11 +34,12 @@ pub(crate) type Shared = Arc<dyn Any + Send + Sync>;
 
 /// How to store, read and share a function's values.
 pub struct Policy<T> {
+    /// Whether it is an `Err`.
+    pub(crate) failed: fn(&T) -> bool,
     /// The bytes to store; none for what is not cached.
     pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
     pub(crate) sharing: Sharing<T>,
-    #[allow(dead_code, reason = "taken up with kept errors")]
     pub(crate) errors: Errors<T>,
 }
 
@@ -65,14 +66,13 @@ impl<T> Clone for Sharing<T> {
 impl<T> Copy for Sharing<T> {}
 
 impl<T> Sharing<T> {
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Sharing { share: |_| None, unshare: |_| None }
     }
 }
 
 /// How a kept error is read; refused where the error type cannot be.
 pub struct Errors<T> {
-    #[allow(dead_code, reason = "taken up with kept errors")]
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
 }
 
@@ -127,6 +127,12 @@ impl<T> PlainRule for Probe<T> {
 pub struct OkRule<V, E>(PhantomData<fn() -> (V, E)>);
 
 impl<V, E> OkRule<V, E> {
+    pub(crate) fn new() -> Self {
+        OkRule(PhantomData)
+    }
+}
+
+impl<V, E> OkRule<V, E> {
     /// How to store and read the function's values.
     pub fn policy(
         &self,
@@ -137,6 +143,7 @@ impl<V, E> OkRule<V, E> {
         V: Cacheable,
     {
         Policy {
+            failed: Result::is_err,
             encode: |value| value.as_ref().ok().map(codec::encode),
             decode: |bytes| codec::decode(bytes).map(Ok),
             sharing,
@@ -237,13 +244,32 @@ impl<V, E> NoSharing for OkRule<V, E> {
 /// The whole value is cached.
 pub struct WholeRule<T>(PhantomData<fn() -> T>);
 
+/// A returned type whose errors can be kept: `Result`, also under an alias.
+#[diagnostic::on_unimplemented(
+    message = "`negative(err = …)` is for functions that return a `Result`",
+    label = "`{Self}` is no `Result`"
+)]
+pub trait MayFail {}
+
+impl<V, E> MayFail for Result<V, E> {}
+
 impl<T> WholeRule<T> {
+    /// There are no errors to keep; here for the message alone.
+    pub fn negative_err<C>(&self, _predicate: C, lifetime: impl Lifetime) -> NegativeErr<T>
+    where
+        T: MayFail,
+    {
+        let keeps = Predicate::new(|_: &T| false);
+        NegativeErr { keeps, lifetime: lifetime.into_duration(), encode: |_| None }
+    }
+
     /// How to store and read the function's values.
     pub fn policy(&self, sharing: Sharing<T>, errors: Errors<T>) -> Policy<T>
     where
         T: Cacheable,
     {
         Policy {
+            failed: |_| false,
             encode: |value| Some(codec::encode(value)),
             decode: codec::decode,
             sharing,

@@ -1,37 +1,66 @@
-//! The steps of a running call: from its first poll to its value.
+//! The steps of a running call: from its first poll to what it looked up.
 //!
-//! Look, or wait for who looks; compute; publish to those who wait; store. What a step needs of the
-//! function is in its [`Policy`]; none of it is bound to the future that computes.
+//! Look, or wait for who looks; ask for leave; compute; publish to those who wait; store. What a step
+//! needs of the function is in its [`Policy`]; none of it is bound to the future that computes.
 
 use bytes::Bytes;
+use zerocache_core::metadata::Freshness;
+use zerocache_net::clock;
 
+use super::args::Args;
 use super::counters::count;
-use super::flight::{self, Lead, Outcome};
-use super::key::{self, Arguments, FunctionId};
+use super::flight::{self, Lead, Progress};
+use super::freshness;
+use super::key::CallKey;
 use super::leading;
-use super::look::{Looked, look};
-use super::operation::BoxFuture;
+use super::lease::{self, Leased};
+use super::look::{Found, How, Looked, look};
+use super::options::Options;
+use super::report::{CallOutcome, CallReport, LeaseOutcome};
 use super::rule::Policy;
 use super::site::Site;
+use super::stage::{Computation, Stage, Step};
+use super::stored::Stored;
 use super::target::Target;
 use super::ttl::TtlRule;
-use crate::error::Error;
-use crate::{Ack, Status, Written, ZerocacheClient};
-use zerocache_core::metadata::Metadata;
+use crate::{Outcome, ZerocacheClient};
 
 /// Where a call's value is.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) site: &'static Site,
     pub(super) target: Target,
-    /// None for a call that cannot have a key.
-    pub(super) identity: Option<(FunctionId, Arguments)>,
+    /// None for a call that cannot have a key, or whose key was given.
+    pub(super) identity: Option<CallKey>,
+    /// A key that was given as it is, and the client to use.
+    pub(super) given: Option<(ZerocacheClient, Bytes)>,
 }
 
 impl Entry {
+    /// Of a call of the function at `site` that the compiler calls `function`.
+    #[inline]
+    pub(super) fn new(
+        site: &'static Site,
+        function: &'static str,
+        target: Target,
+        args: Args,
+    ) -> Self {
+        let identity = site.function(function).and_then(|function| args.finish(function));
+        Entry { site, target, identity, given: None }
+    }
+
+    pub(super) fn client(&self) -> ZerocacheClient {
+        match &self.given {
+            Some((client, _)) => client.clone(),
+            None => self.target.resolve(),
+        }
+    }
+
     pub(super) fn key(&self, client: &ZerocacheClient) -> Option<Bytes> {
-        let (function, arguments) = self.identity.as_ref()?;
-        Some(key::compose(client.namespace(), *function, arguments))
+        if let Some((_, key)) = &self.given {
+            return Some(key.clone());
+        }
+        Some(self.identity.as_ref()?.to_bytes(client.namespace()))
     }
 }
 
@@ -44,45 +73,15 @@ pub(super) enum Mode {
 
 /// The client and key that a running call uses.
 pub(super) struct Run {
-    site: &'static Site,
-    client: ZerocacheClient,
-    key: Bytes,
-}
-
-pub(super) enum Stage<T> {
-    Start,
-    Looking(BoxFuture<Looked>),
-    Computing(Option<Lead>),
-    Storing { put: BoxFuture<Result<Written, Error>>, value: Option<T>, _lead: Option<Lead> },
-    Done,
-}
-
-/// The next stage, or the call's value.
-pub(super) enum Step<T> {
-    Next(Stage<T>),
-    Value(T),
+    /// None for a key that was given, which stands for no one type.
+    pub(super) site: Option<&'static Site>,
+    pub(super) client: ZerocacheClient,
+    pub(super) key: Bytes,
 }
 
 impl Run {
     pub(super) fn enter(&self) -> leading::Entered {
         leading::enter(self.client.memo_counters().flight_group(), &self.key)
-    }
-
-    pub(super) fn count_written(&self, written: Result<Written, Error>) {
-        let counters = self.client.memo_counters();
-        match written {
-            Ok(Written { status: Status::Stored | Status::Superseded, .. }) => {
-                count(&counters.stored);
-            }
-            Ok(Written { status, .. }) => {
-                count(&counters.write_errors);
-                tracing::debug!(status = status.as_str(), "a memoized value was not stored");
-            }
-            Err(error) => {
-                count(&counters.write_errors);
-                tracing::debug!(%error, "storing a memoized value failed");
-            }
-        }
     }
 }
 
@@ -91,9 +90,12 @@ pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
     if mode == Mode::Uncached {
         return None;
     }
-    let client = entry.target.resolve();
+    let client = entry.client();
     match entry.key(&client) {
-        Some(key) => Some(Run { site: entry.site, client, key }),
+        Some(key) => {
+            let site = entry.given.is_none().then_some(entry.site);
+            Some(Run { site, client, key })
+        }
         None => {
             count(&client.memo_counters().unkeyed);
             None
@@ -101,110 +103,199 @@ pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
     }
 }
 
-pub(super) fn first_stage<T>(run: Option<&Run>, mode: Mode, blocking: bool) -> Stage<T> {
-    let Some(Run { client, key, .. }) = run else {
-        return Stage::Computing(None);
-    };
-    let group = client.memo_counters().flight_group();
-    if mode == Mode::Refresh {
-        flight::void(group, key);
-        return Stage::Computing(None);
-    }
-    if leading::contains(group, key) {
-        // Our own caller computes this key: waiting for it would be waiting for ourselves.
-        return Stage::Computing(None);
-    }
-    Stage::Looking(Box::pin(look(client.clone(), key.clone(), blocking)))
+/// What the steps of a call work with.
+pub(super) struct Steps<'a, T> {
+    /// None for a call without the cache.
+    pub(super) run: Option<&'a Run>,
+    pub(super) policy: &'a Policy<T>,
+    pub(super) ttl: &'a TtlRule<T>,
+    pub(super) options: &'a Options<T>,
+    /// None unless the call is to be explained.
+    pub(super) report: Option<&'a mut CallReport>,
 }
 
-pub(super) fn found<T>(looked: Looked, run: Option<&Run>, policy: &Policy<T>) -> Step<T> {
-    let Some(run) = run else {
-        return Step::Next(Stage::Computing(None));
-    };
-    let counters = run.client.memo_counters();
-    match looked {
-        Looked::Stored(bytes, lead) => match (policy.decode)(&bytes) {
-            Ok(value) => {
-                count(&counters.hits);
-                if let Some(lead) = lead {
-                    lead.publish(Outcome::Value(bytes));
+impl<T> Steps<'_, T> {
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut CallReport)) {
+        if let Some(report) = &mut self.report {
+            note(report);
+        }
+    }
+
+    fn came_to(&mut self, outcome: CallOutcome) {
+        self.note(|report| report.outcome = outcome);
+    }
+
+    /// What a call does first.
+    pub(super) fn first(&mut self, mode: Mode, how: How) -> Stage<T> {
+        let Some(Run { client, key, .. }) = self.run else {
+            return Stage::Computing(Computation::default());
+        };
+        let group = client.memo_counters().flight_group();
+        if mode == Mode::Refresh {
+            flight::void(group, key);
+            self.came_to(CallOutcome::Refreshed);
+            return Stage::Computing(Computation::default());
+        }
+        if leading::contains(group, key) {
+            // Our own caller computes this key: waiting for it would be waiting for ourselves.
+            self.came_to(CallOutcome::Miss);
+            return Stage::Computing(Computation::default());
+        }
+        Stage::Looking(Box::pin(look(client.clone(), key.clone(), how)))
+    }
+
+    /// After looking.
+    pub(super) fn found(&mut self, looked: Looked) -> Step<T> {
+        let Some(run) = self.run else {
+            return Step::Next(Stage::Computing(Computation::default()));
+        };
+        let counters = run.client.memo_counters();
+        let Looked { found, lead, read } = looked;
+        let near = read.as_ref().is_some_and(|read| read.outcome == Outcome::Near);
+        self.note(|report| report.read = read);
+        match found {
+            Found::Entry(stored) => self.judge(run, stored, lead, near),
+            Found::Joined { form, old } => match form.decode(self.policy) {
+                Ok(value) => {
+                    count(if old { &counters.stale_served } else { &counters.joined });
+                    self.came_to(if old { CallOutcome::Stale } else { CallOutcome::Coalesced });
+                    Step::Value(value)
                 }
-                Step::Value(value)
+                Err(_) => self.missed(run, None, None),
+            },
+            Found::Failed(error) => match (self.policy.sharing.unshare)(&error) {
+                Some(value) => {
+                    count(&counters.joined);
+                    self.came_to(CallOutcome::Coalesced);
+                    Step::Value(value)
+                }
+                None => self.missed(run, None, None),
+            },
+            Found::Nothing(old) => {
+                count(&counters.misses);
+                self.missed(run, lead, old)
             }
+        }
+    }
+
+    /// What an entry may be used for, by its age.
+    fn judge(&mut self, run: &Run, stored: Stored, lead: Option<Lead>, near: bool) -> Step<T> {
+        let counters = run.client.memo_counters();
+        let value = match stored.form.decode(self.policy) {
+            Ok(value) => value,
             Err(error) => {
                 count(&counters.mismatched);
                 count(&counters.misses);
                 tracing::debug!(%error, "a stored value is replaced");
-                Step::Next(Stage::Computing(lead))
+                return self.missed(run, lead, None);
             }
-        },
-        Looked::Joined(bytes) => match (policy.decode)(&bytes) {
-            Ok(value) => {
-                count(&counters.joined);
+        };
+        let now = clock::mono();
+        match (stored.freshness(now), lead) {
+            (Freshness::Fresh, lead) => {
+                let (fresh_ms, ahead_ms) = stored.ahead_ms(now);
+                if let Some(lead) = lead {
+                    if ahead_ms > 0 && freshness::is_due(fresh_ms, ahead_ms, freshness::chance()) {
+                        count(&counters.refreshed_ahead);
+                        return self.refresh(run, lead, stored);
+                    }
+                    lead.publish(Progress::Value(stored.form.clone()));
+                }
+                count(&counters.hits);
+                if stored.form.is_error() {
+                    count(&counters.negative_hits);
+                }
+                self.came_to(if near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            Err(_) => Step::Next(Stage::Computing(None)),
-        },
-        Looked::Failed(error) => match (policy.sharing.unshare)(&error) {
-            Some(value) => {
-                count(&counters.joined);
+            (Freshness::Stale, Some(lead)) => {
+                count(&counters.refreshed);
+                self.refresh(run, lead, stored)
+            }
+            // Who leads computes it anew.
+            (Freshness::Stale, None) => {
+                count(&counters.stale_served);
+                self.came_to(CallOutcome::Stale);
                 Step::Value(value)
             }
-            None => Step::Next(Stage::Computing(None)),
-        },
-        Looked::Absent(lead) => {
-            count(&counters.misses);
-            Step::Next(Stage::Computing(lead))
+            (Freshness::OnlyOnError, lead) => {
+                count(&counters.misses);
+                self.missed(run, lead, Some(stored))
+            }
         }
     }
-}
 
-pub(super) fn computed<T>(
-    value: T,
-    lead: Option<Lead>,
-    run: Option<&Run>,
-    policy: &Policy<T>,
-    ttl: &TtlRule<T>,
-    ack: Option<Ack>,
-) -> Step<T> {
-    let Some(run) = run else {
-        return Step::Value(value);
-    };
-    let counters = run.client.memo_counters();
-    count(&counters.computed);
-    let publish = |outcome| {
-        if let Some(lead) = &lead {
-            lead.publish(outcome);
-        }
-    };
-    let bytes = match (policy.encode)(&value) {
-        None => {
-            let shared = (policy.sharing.share)(&value);
-            publish(shared.map_or(Outcome::Nothing, Outcome::Failed));
-            return Step::Value(value);
-        }
-        Some(Err(error)) => {
-            count(&counters.write_errors);
-            tracing::debug!(%error, "a memoized value cannot be stored");
-            publish(Outcome::Nothing);
-            return Step::Value(value);
-        }
-        Some(Ok(bytes)) => bytes,
-    };
-    if !run.site.reads_back(|| (policy.decode)(&bytes).map(drop)) {
-        count(&counters.write_errors);
-        publish(Outcome::Nothing);
-        return Step::Value(value);
+    /// Computes anew what may still be served; the others see it from now on.
+    fn refresh(&mut self, run: &Run, lead: Lead, old: Stored) -> Step<T> {
+        lead.publish(Progress::Computing(old.clone()));
+        self.came_to(CallOutcome::Refreshed);
+        Step::Next(self.compute(run, Computation::new(Some(lead), Some(old))))
     }
-    let Some(lifetime) = ttl.apply(&value, counters) else {
-        publish(Outcome::Nothing);
-        return Step::Value(value);
-    };
-    publish(Outcome::Value(bytes.clone()));
-    if lead.as_ref().is_some_and(Lead::is_void) {
-        return Step::Value(value);
+
+    fn missed(&mut self, run: &Run, lead: Option<Lead>, old: Option<Stored>) -> Step<T> {
+        if let (Some(lead), Some(old)) = (&lead, &old) {
+            // For those who wait longer than they may.
+            lead.publish(Progress::Computing(old.clone()));
+        }
+        self.came_to(CallOutcome::Miss);
+        Step::Next(self.compute(run, Computation::new(lead, old)))
     }
-    let put = run.client.raw_put(run.key.clone(), bytes, lifetime, Metadata::default());
-    let put = put.ack(ack.unwrap_or_default());
-    Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
+
+    fn compute(&mut self, run: &Run, computation: Computation) -> Stage<T> {
+        let leads = computation.lead.is_some();
+        let Some(rule) = self.options.lease.filter(|_| leads) else {
+            return Stage::Computing(computation);
+        };
+        // Where something may be served nobody is waited for.
+        let at_once = computation.is_refresh();
+        let asking = lease::ask(run.client.clone(), run.key.clone(), rule, at_once);
+        Stage::Leasing { asking: Box::pin(asking), computation: Some(computation) }
+    }
+
+    /// After asking for leave.
+    pub(super) fn leased(&mut self, leased: Leased, mut computation: Computation) -> Step<T> {
+        let Some(run) = self.run else {
+            return Step::Next(Stage::Computing(computation));
+        };
+        let counters = run.client.memo_counters();
+        let outcome = match leased {
+            Leased::Token(token) => {
+                count(&counters.leases);
+                computation.token = Some(token);
+                LeaseOutcome::Granted
+            }
+            Leased::Found(stored) => match stored.form.decode(self.policy) {
+                Ok(value) => {
+                    count(&counters.lease_found);
+                    self.note(|report| report.lease = Some(LeaseOutcome::Found));
+                    self.came_to(CallOutcome::Coalesced);
+                    if let Some(lead) = computation.lead {
+                        lead.publish(Progress::Value(stored.form));
+                    }
+                    return Step::Value(value);
+                }
+                Err(_) => {
+                    count(&counters.mismatched);
+                    LeaseOutcome::Found
+                }
+            },
+            Leased::Busy => {
+                count(&counters.lease_busy);
+                self.note(|report| report.lease = Some(LeaseOutcome::Busy));
+                let old = computation.old.as_ref().filter(|old| old.serves(clock::mono()));
+                if let Some(Ok(value)) = old.map(|old| old.form.decode(self.policy)) {
+                    count(&counters.stale_served);
+                    self.came_to(CallOutcome::Stale);
+                    return Step::Value(value);
+                }
+                LeaseOutcome::Busy
+            }
+            Leased::Unavailable => {
+                count(&counters.lease_unavailable);
+                LeaseOutcome::Unavailable
+            }
+        };
+        self.note(|report| report.lease = Some(outcome));
+        Step::Next(Stage::Computing(computation))
+    }
 }

@@ -51,6 +51,11 @@ macro_rules! seconds {
 
 seconds!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
+/// A time that the attribute has as an expression.
+pub fn duration(time: impl Lifetime) -> Duration {
+    time.into_duration()
+}
+
 /// How one call's lifetime is found.
 pub struct TtlRule<T>(Rule<T>);
 
@@ -81,16 +86,21 @@ impl<T> TtlRule<T> {
             Rule::Fixed(lifetime) => *lifetime,
             Rule::OfValue(rule) => rule(value),
         };
-        if lifetime < TTL_MIN {
-            count(&counters.not_stored);
-            return None;
-        }
-        if lifetime > TTL_MAX {
-            count(&counters.ttl_clamped);
-            return Some(TTL_MAX);
-        }
-        Some(lifetime)
+        checked(lifetime, counters)
     }
+}
+
+/// A lifetime as nodes take it, or none where the value is not to be stored.
+pub(crate) fn checked(lifetime: Duration, counters: &MemoCounters) -> Option<Duration> {
+    if lifetime < TTL_MIN {
+        count(&counters.not_stored);
+        return None;
+    }
+    if lifetime > TTL_MAX {
+        count(&counters.ttl_clamped);
+        return Some(TTL_MAX);
+    }
+    Some(lifetime)
 }
 
 #[cfg(test)]

@@ -238,3 +238,26 @@ fn the_node_for_a_lease_is_the_same_for_all_who_know_the_same_nodes() {
     directory.failed(step.node, at(1));
     assert!(!directory.is_there(&step));
 }
+
+#[test]
+fn all_keys_of_one_call_have_one_turn() {
+    let mut directory = directory();
+    let turn = directory.take_turn(false);
+    assert_eq!(ids(&directory.go_on(turn, at(1))), [1, 2, 4, 5]);
+    assert_eq!(ids(&directory.go_on(turn.with_first(Some(Incarnation(3))), at(1))), [3, 1, 4, 5]);
+    assert_eq!(ids(&directory.plan(at(1), None))[0], 2);
+    assert_eq!(ids(&directory.plan_write(at(1)))[0], 1);
+    let turn = directory.take_turn(true);
+    assert_eq!(ids(&directory.go_on(turn, at(1)))[0], 2);
+}
+
+#[test]
+fn a_node_owes_nothing_to_those_who_have_gone() {
+    let mut directory = directory();
+    assert!(directory.sent(Incarnation(1), at(1)));
+    assert!(!directory.sent(Incarnation(1), at(2)));
+    directory.not_awaited(Incarnation(1), at(2));
+    assert!(!directory.takes_turns(Incarnation(1), at(200)));
+    directory.not_awaited(Incarnation(1), at(1));
+    assert!(directory.takes_turns(Incarnation(1), at(200)));
+}

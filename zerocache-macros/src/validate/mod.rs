@@ -1,15 +1,18 @@
 //! From what was written to what will be generated; every misuse is an error here.
 
+mod options;
+mod seen;
+mod times;
+
 use proc_macro2::Span;
-use syn::{
-    Error, Expr, ExprClosure, ExprLit, ExprUnary, FnArg, Ident, Lit, LitStr, Pat, Path,
-    ReceiverKind, Result, Type, UnOp,
-};
+use syn::{Error, Expr, ExprLit, FnArg, Ident, Lit, LitStr, Pat, Path, ReceiverKind, Result, Type};
 
 use crate::ast::{self, Function, Kind};
 use crate::attr::{Attr, CallArgument};
 use crate::check::{Errors, check_attributes, check_signature};
-use crate::lifetime;
+
+pub(crate) use options::{Lease, Near, Options, Tags};
+pub(crate) use times::{Time, Ttl};
 
 /// What to generate.
 pub(crate) struct Plan {
@@ -19,6 +22,7 @@ pub(crate) struct Plan {
     pub(crate) call: Handle,
     pub(crate) name: Option<String>,
     pub(crate) version: u64,
+    pub(crate) options: Options,
     pub(crate) krate: Option<Path>,
 }
 
@@ -26,13 +30,6 @@ pub(crate) struct Plan {
 pub(crate) enum Region {
     Name(LitStr),
     Expression(Expr),
-}
-
-/// The lifetime of stored values.
-pub(crate) enum Ttl {
-    Seconds(u64),
-    Expression(Expr),
-    OfValue(ExprClosure),
 }
 
 /// What goes into the key beside the function's identity.
@@ -52,22 +49,24 @@ pub(crate) enum Handle {
     Sibling(Ident),
 }
 
-pub(crate) fn plan(attr: Attr, function: &Function) -> Result<Plan> {
+pub(crate) fn plan(mut attr: Attr, function: &Function) -> Result<Plan> {
     let mut errors = Errors(None);
     check_attributes(function, &mut errors);
     check_signature(function, &mut errors);
-    let region = errors.take(region(attr.region));
-    let ttl = errors.take(ttl(attr.ttl));
-    let key = errors.take(key(attr.key, &attr.skip, function));
-    let call = errors.take(handle(attr.call, function));
-    let version = errors.take(attr.version.map_or(Ok(0), |v| v.base10_parse::<u64>()));
+    let region = errors.take(region(attr.region.take()));
+    let ttl = errors.take(Ttl::new(attr.ttl.take()));
+    let key = errors.take(key(attr.key.take(), &attr.skip, function));
+    let call = errors.take(handle(attr.call.take(), function));
+    let version = attr.version.take().map_or(Ok(0), |v| v.base10_parse::<u64>());
+    let version = errors.take(version);
     if let Some(name) = attr.name.as_ref().filter(|name| name.value().is_empty()) {
         errors.add(Error::new(name.span(), "`name` is empty; leave it out, or give a name"));
     }
+    let options = Options::new(&mut attr, ttl.as_ref(), function, &mut errors);
     match (errors.0, region, ttl, key, call, version) {
         (None, Some(region), Some(ttl), Some(key), Some(call), Some(version)) => {
             let name = attr.name.map(|name| name.value());
-            Ok(Plan { region, ttl, key, call, name, version, krate: attr.krate })
+            Ok(Plan { region, ttl, key, call, name, version, options, krate: attr.krate })
         }
         (Some(error), ..) => Err(error),
         (None, ..) => Err(Error::new(Span::call_site(), "#[zerocache] could not be understood")),
@@ -102,43 +101,6 @@ fn region(region: Option<Expr>) -> Result<Region> {
             Err(Error::new_spanned(other, message))
         }
         other => Ok(Region::Expression(other)),
-    }
-}
-
-fn ttl(ttl: Option<Expr>) -> Result<Ttl> {
-    /// The lifetime when the attribute gives none, in seconds.
-    const TTL_SECONDS_DEFAULT: u64 = 60;
-
-    let wrong = |lit: &dyn quote::ToTokens| {
-        let message = "the lifetime is in whole seconds (42), a text (\"5m\"), an expression, or \
-                       a closure over the value";
-        Err(Error::new_spanned(lit, message))
-    };
-    match ttl.map(ungroup) {
-        None => Ok(Ttl::Seconds(TTL_SECONDS_DEFAULT)),
-        Some(Expr::Lit(ExprLit { lit: Lit::Int(seconds), .. })) => {
-            let checked = seconds.base10_parse::<u64>().map_err(|e| e.to_string());
-            let checked = checked.and_then(lifetime::check);
-            checked.map(Ttl::Seconds).map_err(|message| Error::new(seconds.span(), message))
-        }
-        Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => {
-            let parsed = lifetime::parse(&text.value()).map(Ttl::Seconds);
-            parsed.map_err(|message| Error::new(text.span(), message))
-        }
-        Some(Expr::Lit(lit)) => wrong(&lit),
-        Some(Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }))
-            if matches!(*expr, Expr::Lit(_)) =>
-        {
-            wrong(&expr)
-        }
-        Some(Expr::Closure(closure)) => {
-            if closure.inputs.len() != 1 || closure.asyncness.is_some() {
-                let message = "the closure takes the value: |user: &User| user.max_age";
-                return Err(Error::new_spanned(closure, message));
-            }
-            Ok(Ttl::OfValue(closure))
-        }
-        Some(other) => Ok(Ttl::Expression(other)),
     }
 }
 

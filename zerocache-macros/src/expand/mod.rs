@@ -4,6 +4,8 @@
 //! caller's statements are spliced, never wrapped in a block of their own, which would be an
 //! unused brace in the compiler's eyes.
 
+mod options;
+
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -45,6 +47,8 @@ struct Parameter {
     name: TokenStream,
     span: Span,
     receiver: bool,
+    /// The `#[cfg(…)]`s under which it exists.
+    conditions: TokenStream,
 }
 
 fn local(name: &str) -> Ident {
@@ -81,15 +85,13 @@ impl<'a> Expansion<'a> {
         let mut sig = self.sig.clone();
         sig.asyncness = None;
         sig.output = parse_quote!(-> #private::Call<impl ::core::future::Future<Output = #output>>);
-        let (parts, origin) = (self.parts(), self.async_origin());
-        self.item(true, &sig, &quote!(#private::call(#parts, #origin)))
+        self.item(true, &sig, &self.async_call())
     }
 
     /// The same signature as before.
     fn plain_async(&self) -> TokenStream {
-        let private = &self.private;
-        let (parts, origin) = (self.parts(), self.async_origin());
-        self.item(false, &self.sig, &quote!(#private::call(#parts, #origin).await))
+        let call = self.async_call();
+        self.item(false, &self.sig, &quote!(#call.await))
     }
 
     /// A function that returns a boxed future, such as `#[async_trait]` makes.
@@ -109,9 +111,19 @@ impl<'a> Expansion<'a> {
 
     /// A sync function: blocks its caller.
     fn blocking(&self) -> TokenStream {
-        let private = &self.private;
-        let (parts, origin) = (self.parts(), self.sync_origin());
-        self.item(false, &self.sig, &quote!(#private::call(#parts, #origin).wait()))
+        let code = match self.plan.options.background {
+            // A value that is near is returned before a call is made.
+            None => {
+                let private = &self.private;
+                let (parts, origin) = (self.parts(), self.sync_origin());
+                quote!(#private::wait(#parts, #private::lazy(#origin)))
+            }
+            Some(_) => {
+                let call = self.sync_call();
+                quote!(#call.wait())
+            }
+        };
+        self.item(false, &self.sig, &code)
     }
 
     /// The sync function's sibling that returns the call.
@@ -120,8 +132,7 @@ impl<'a> Expansion<'a> {
         let mut sig = self.sig.clone();
         sig.ident = name.clone();
         sig.output = parse_quote!(-> #private::Call<impl #private::Blocking<Output = #output>>);
-        let (parts, origin) = (self.parts(), self.sync_origin());
-        self.item(true, &sig, &quote!(#private::call(#parts, #origin)))
+        self.item(true, &sig, &self.sync_call())
     }
 
     fn item(&self, returns_call: bool, sig: &Signature, code: &TokenStream) -> TokenStream {
@@ -154,10 +165,33 @@ impl<'a> Expansion<'a> {
         }
     }
 
+    fn async_call(&self) -> TokenStream {
+        let private = &self.private;
+        let (parts, origin) = (self.parts(), self.async_origin());
+        match self.plan.options.background {
+            None => quote!(#private::call(#parts, #origin)),
+            Some(span) => {
+                let background = Ident::new("background", at(span));
+                quote!(#private::#background(#parts, move || #origin))
+            }
+        }
+    }
+
     fn sync_origin(&self) -> TokenStream {
-        let (private, output) = (&self.private, &self.output);
-        let (bindings, body) = (&self.bindings, &self.function.body);
-        quote!(#private::lazy(move || -> #output { #bindings #body }))
+        let (output, bindings, body) = (&self.output, &self.bindings, &self.function.body);
+        quote!(move || -> #output { #bindings #body })
+    }
+
+    fn sync_call(&self) -> TokenStream {
+        let private = &self.private;
+        let (parts, origin) = (self.parts(), self.sync_origin());
+        match self.plan.options.background {
+            None => quote!(#private::call(#parts, #private::lazy(#origin))),
+            Some(span) => {
+                let background = Ident::new("background_sync", at(span));
+                quote!(#private::#background(#parts, #origin))
+            }
+        }
     }
 
     /// Everything about this call except how to compute it.
@@ -171,7 +205,7 @@ impl<'a> Expansion<'a> {
         );
         let (ttl, policy) = (local("ttl"), local("policy"));
         let (site_value, region) = (self.site(), self.region());
-        let (key, lifetime) = (self.key(&args), self.lifetime(&rule));
+        let (key, lifetime, options) = (self.key(&args), self.lifetime(&rule), self.options(&rule));
         let output = &self.output;
         let span = at(self.function.output().map_or(Span::mixed_site(), Spanned::span));
         let seal = quote_spanned!(span=> #rule.policy(#rule.sharing(), #rule.errors()));
@@ -195,7 +229,7 @@ impl<'a> Expansion<'a> {
                 args: #args,
                 ttl: #ttl,
                 policy: #policy,
-                options: #private::Options::new(),
+                options: #options,
             }
         }}
     }
@@ -250,7 +284,11 @@ impl<'a> Expansion<'a> {
                     let name = &parameter.name;
                     let function = if parameter.receiver { "receiver" } else { "argument" };
                     let function = Ident::new(function, at(parameter.span));
-                    quote_spanned!(at(parameter.span)=> #private::#function(&mut #args, &#name);)
+                    let conditions = &parameter.conditions;
+                    quote_spanned!(at(parameter.span)=>
+                        #conditions
+                        #private::#function(&mut #args, &#name);
+                    )
                 })
                 .collect(),
         }
@@ -259,7 +297,13 @@ impl<'a> Expansion<'a> {
     fn lifetime(&self, rule: &Ident) -> TokenStream {
         let private = &self.private;
         match &self.plan.ttl {
-            Ttl::Seconds(seconds) => quote!(#private::TtlRule::seconds(#seconds)),
+            Ttl::Ms(ms) if ms % 1_000 == 0 => {
+                let seconds = ms / 1_000;
+                quote!(#private::TtlRule::seconds(#seconds))
+            }
+            Ttl::Ms(ms) => {
+                quote!(#private::TtlRule::given(::core::time::Duration::from_millis(#ms)))
+            }
             Ttl::Expression(expr) => {
                 quote_spanned!(at(expr.span())=> #private::TtlRule::given(#expr))
             }
@@ -279,24 +323,27 @@ fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Param
         FnArg::Receiver(receiver) => {
             let name = receiver.self_token.to_token_stream();
             bindings.extend(quote!(let _ = &#name;));
-            Parameter { name, span: receiver.span(), receiver: true }
+            let conditions = TokenStream::new();
+            Parameter { name, span: receiver.span(), receiver: true, conditions }
         }
         FnArg::Typed(typed) => {
             let span = typed.ty.span();
+            let conditions = typed.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+            let conditions = quote!(#(#conditions)*);
             let name = match &mut *typed.pat {
                 Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
                     let ident = pat.ident.clone();
-                    bindings.extend(quote!(let _ = &#ident;));
+                    bindings.extend(quote!(#conditions let _ = &#ident;));
                     ident
                 }
                 pattern => {
                     let name = local(&format!("parameter_{position}"));
-                    bindings.extend(quote!(let #pattern = #name;));
+                    bindings.extend(quote!(#conditions let #pattern = #name;));
                     *pattern = parse_quote!(#name);
                     name
                 }
             };
-            Parameter { name: name.into_token_stream(), span, receiver: false }
+            Parameter { name: name.into_token_stream(), span, receiver: false, conditions }
         }
     }
 }

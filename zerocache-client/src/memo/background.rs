@@ -1,0 +1,77 @@
+//! Computing anew in a task, or on a thread, of its own, while the caller has the old value.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::runtime::Handle;
+
+use super::call::{Call, Parts, call};
+use super::operation::BoxFuture;
+use super::options::Options;
+use super::origin::{self, Boxed, Lazy};
+use super::rule::Policy;
+use super::run::{Entry, Run};
+use super::stage::Computation;
+use super::ttl::TtlRule;
+use crate::wait;
+
+/// Takes what computes out of a call that has not begun to, and makes a piece of work of it.
+pub(super) type Detach<F> = fn(Pin<&mut F>, Refresh<<F as Future>::Output>) -> Option<Work>;
+
+/// A call's parts without what computes.
+pub(super) struct Refresh<T> {
+    pub(super) entry: Entry,
+    pub(super) ttl: TtlRule<T>,
+    pub(super) policy: Policy<T>,
+    pub(super) options: Options<T>,
+    pub(super) run: Option<Run>,
+    pub(super) computation: Computation,
+}
+
+/// What runs without the caller.
+pub(super) enum Work {
+    Task(BoxFuture<()>),
+    Thread(Box<dyn FnOnce() + Send>),
+}
+
+impl Work {
+    /// Begins, on the caller's runtime if it has one, else on the client's.
+    pub(super) fn start(self, home: Option<Handle>) {
+        let Some(runtime) = Handle::try_current().ok().or(home) else {
+            return;
+        };
+        // It ends with the function; nobody waits for it.
+        match self {
+            Work::Task(task) => drop(runtime.spawn(task)),
+            Work::Thread(work) => drop(runtime.spawn_blocking(work)),
+        }
+    }
+}
+
+/// Makes a call whose value may be computed anew in a task of its own.
+pub fn background<B, F>(parts: Parts<F::Output>, make: B) -> Call<Boxed<B, F>>
+where
+    B: FnOnce() -> F + Send + 'static,
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    call(parts, origin::boxed(make)).detached_by(|mut origin, refresh| {
+        let make = origin.as_mut().take()?;
+        Some(Work::Task(Box::pin(async move {
+            drop(Call::refreshing(refresh, origin::boxed(make)).await);
+        })))
+    })
+}
+
+/// Makes a sync call whose value may be computed anew on a thread of its own.
+pub fn background_sync<T, B>(parts: Parts<T>, body: B) -> Call<Lazy<B>>
+where
+    B: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    call(parts, origin::lazy(body)).detached_by(|mut origin, refresh| {
+        let body = origin.as_mut().take()?;
+        Some(Work::Thread(Box::new(move || {
+            drop(wait::block_on(Call::refreshing(refresh, origin::lazy(body))));
+        })))
+    })
+}

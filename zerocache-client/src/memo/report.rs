@@ -1,0 +1,200 @@
+//! What one call did, for a person who asks why.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use zerocache_net::clock;
+
+use super::call::Call;
+use super::origin::Blocking;
+use crate::{Error, Report, Written, wait};
+
+/// What a memoized call came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallOutcome {
+    /// A node had a value within its lifetime.
+    Hit,
+    /// The value was in this process.
+    Near,
+    /// The value is past its lifetime; somebody computes it anew meanwhile.
+    Stale,
+    /// There was a value that could have been served; this call computed it anew.
+    Refreshed,
+    /// There was nothing that could be used; this call computed.
+    Miss,
+    /// Another caller, in this process or under a lease, computed it meanwhile.
+    Coalesced,
+    /// Computing failed; the value is an older one.
+    StaleOnError,
+    /// The call went without the cache: it was asked to, or has no key.
+    Uncached,
+}
+
+impl CallOutcome {
+    /// The outcome's name in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Near => "near",
+            Self::Stale => "stale",
+            Self::Refreshed => "refreshed",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::StaleOnError => "stale-on-error",
+            Self::Uncached => "uncached",
+        }
+    }
+}
+
+/// What asking for a lease came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeaseOutcome {
+    /// This call was the one to compute.
+    Granted,
+    /// Another process computed the value meanwhile.
+    Found,
+    /// Another process was at it, and not done in time.
+    Busy,
+    /// There was no node to ask.
+    Unavailable,
+}
+
+/// What became of a computed value.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CallWrite {
+    /// A node was told, and said this.
+    Written(Written),
+    /// It was not to be stored: an error, a lifetime of zero, a refused one, or a key that was
+    /// deleted meanwhile.
+    Left,
+    /// It could not be stored.
+    Failed(Error),
+}
+
+/// What a memoized call did; from [`Call::explain`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CallReport {
+    /// What it came to.
+    pub outcome: CallOutcome,
+    /// How the cache was read; none if it was not, or another caller of this process did it.
+    pub read: Option<Report>,
+    /// What asking for a lease came to; none where the function has none, or needed none.
+    pub lease: Option<LeaseOutcome>,
+    /// How long the function ran; none if it did not.
+    pub computing: Option<Duration>,
+    /// What became of the computed value; none if nothing was computed.
+    pub write: Option<CallWrite>,
+    /// How long the call took, from its first poll.
+    pub total: Duration,
+}
+
+impl CallReport {
+    pub(crate) fn new() -> Self {
+        CallReport {
+            outcome: CallOutcome::Uncached,
+            read: None,
+            lease: None,
+            computing: None,
+            write: None,
+            total: Duration::ZERO,
+        }
+    }
+}
+
+/// One line for the call, and one for each thing that it did.
+impl fmt::Display for CallReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {:.1?}", self.outcome.as_str(), self.total)?;
+        if let Some(read) = &self.read {
+            write!(f, "\nread: {read}")?;
+        }
+        if let Some(lease) = self.lease {
+            let text = match lease {
+                LeaseOutcome::Granted => "granted",
+                LeaseOutcome::Found => "computed by another process meanwhile",
+                LeaseOutcome::Busy => "held by another process for too long",
+                LeaseOutcome::Unavailable => "no node to ask",
+            };
+            write!(f, "\nlease: {text}")?;
+        }
+        if let Some(computing) = self.computing {
+            write!(f, "\ncomputed: {computing:.1?}")?;
+        }
+        match &self.write {
+            Some(CallWrite::Written(written)) => {
+                write!(f, "\nwrite: {}", written.status.as_str())?;
+                write!(f, ", {} of {} nodes", written.replicas, written.replicas_wanted)
+            }
+            Some(CallWrite::Left) => f.write_str("\nwrite: not to be stored"),
+            Some(CallWrite::Failed(error)) => write!(f, "\nwrite: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+pin_project! {
+    /// A call that tells what it did; from [`Call::explain`].
+    #[must_use = "a call does nothing unless it is awaited"]
+    pub struct ExplainCall<F: Future> {
+        #[pin]
+        call: Call<F>,
+        began: Option<Duration>,
+    }
+}
+
+impl<F: Future> ExplainCall<F> {
+    pub(super) fn new(call: Call<F>) -> Self {
+        ExplainCall { call, began: None }
+    }
+
+    /// Runs the call and blocks the thread meanwhile, as [`Call::wait`] does.
+    pub fn wait(self) -> (F::Output, CallReport)
+    where
+        F: Blocking,
+    {
+        let ExplainCall { call, began } = self;
+        wait::block_on(ExplainCall { call: call.blocking(), began })
+    }
+}
+
+impl<F: Future> Future for ExplainCall<F> {
+    type Output = (F::Output, CallReport);
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let began = *this.began.get_or_insert_with(clock::elapsed);
+        let value = ready!(this.call.as_mut().poll(context));
+        let mut report = this.call.take_report();
+        report.total = clock::elapsed().saturating_sub(began);
+        Poll::Ready((value, report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_as_text() {
+        let mut report = CallReport::new();
+        report.total = Duration::from_millis(12);
+        assert_eq!(report.to_string(), "uncached, 12.0ms");
+        report.outcome = CallOutcome::Miss;
+        report.lease = Some(LeaseOutcome::Granted);
+        report.computing = Some(Duration::from_millis(8));
+        report.write = Some(CallWrite::Failed(Error::Unreachable { timed_out: false }));
+        assert_eq!(
+            report.to_string(),
+            "miss, 12.0ms\nlease: granted\ncomputed: 8.0ms\nwrite: no node is reachable"
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! The last steps of a running call: what becomes of a value that was computed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use zerocache_core::metadata::{Kind, Metadata};
+use zerocache_net::clock;
+
+use super::counters::{MemoCounters, count};
+use super::flight::{Lead, Progress};
+use super::freshness;
+use super::report::{CallOutcome, CallWrite};
+use super::run::{Run, Steps};
+use super::stage::{Computation, Stage, Step};
+use super::stored::Form;
+use super::ttl;
+use crate::codec::CodecError;
+use crate::error::Error;
+use crate::{Status, Written};
+
+/// What is to be stored of a value.
+struct Kept {
+    form: Form,
+    fresh: Duration,
+    metadata: Metadata,
+}
+
+impl<T> Steps<'_, T> {
+    /// After the function has run.
+    pub(super) fn computed(&mut self, value: T, mut computation: Computation) -> Step<T> {
+        let computing = computation.begun.take().map(|begun| begun.at);
+        let computing = computing.map(|at| clock::elapsed().saturating_sub(at));
+        self.note(|report| report.computing = computing);
+        let Some(run) = self.run else {
+            return Step::Value(value);
+        };
+        let counters = run.client.memo_counters();
+        count(&counters.computed);
+        match self.keep(run, &value, counters) {
+            Some(Ok(kept)) => self.store(run, value, kept, computation),
+            Some(Err(error)) => {
+                count(&counters.write_errors);
+                tracing::debug!(%error, "a memoized value cannot be stored");
+                self.note(|report| report.write = Some(CallWrite::Failed(error.into())));
+                leave(computation, Progress::Nothing);
+                Step::Value(value)
+            }
+            None => self.leave(run, value, computation),
+        }
+    }
+
+    /// What is to be stored of a value, if anything.
+    fn keep(
+        &self,
+        run: &Run,
+        value: &T,
+        counters: &MemoCounters,
+    ) -> Option<Result<Kept, CodecError>> {
+        let more = self.options.more.as_deref();
+        if (self.policy.failed)(value) {
+            let rule = more?.error.as_ref().filter(|rule| rule.keeps.holds(value))?;
+            let fresh = self.lifetime(ttl::checked(rule.lifetime, counters)?);
+            return Some((rule.encode)(value)?.map(|bytes| {
+                count(&counters.negative_stored);
+                Kept { form: Form { bytes, kind: Kind::Error }, fresh, metadata: self.tagged() }
+            }));
+        }
+        if more.is_some_and(|more| more.cache_if.as_ref().is_some_and(|ask| !ask.holds(value))) {
+            count(&counters.not_stored);
+            return None;
+        }
+        let none = more.and_then(|more| more.none.as_ref()).filter(|none| (none.is_none)(value));
+        let fresh = self.lifetime(match none {
+            Some(none) => ttl::checked(none.lifetime, counters)?,
+            None => self.ttl.apply(value, counters)?,
+        });
+        let bytes = match (self.policy.encode)(value)?.and_then(|bytes| self.readable(run, bytes)) {
+            Ok(bytes) => bytes,
+            Err(error) => return Some(Err(error)),
+        };
+        let metadata = if none.is_some() {
+            count(&counters.negative_stored);
+            self.tagged()
+        } else {
+            self.lasting(fresh)
+        };
+        Some(Ok(Kept { form: Form::value(bytes), fresh, metadata }))
+    }
+
+    /// The bytes, if what they stand for can be read again.
+    fn readable(&self, run: &Run, bytes: Bytes) -> Result<Bytes, CodecError> {
+        let read = || (self.policy.decode)(&bytes).map(drop);
+        match run.site {
+            Some(site) => site.reads_back(read)?,
+            None => read()?,
+        }
+        Ok(bytes)
+    }
+
+    fn lifetime(&self, fresh: Duration) -> Duration {
+        match self.options.jitter {
+            0 => fresh,
+            percent => freshness::shortened(fresh, percent, freshness::chance()),
+        }
+    }
+
+    /// What is said of every entry. What is kept because there is nothing better gets no more: it is
+    /// not served past its time.
+    fn tagged(&self) -> Metadata {
+        let mut metadata = Metadata::default();
+        if let (Some(run), Some(more)) = (self.run, &self.options.more) {
+            for tag in &more.tags {
+                if let Err(error) = metadata.add_tag(tag.as_str()) {
+                    count(&run.client.memo_counters().tags_refused);
+                    tracing::debug!(%error, "a tag of a memoized value is left out");
+                }
+            }
+        }
+        metadata
+    }
+
+    /// What is said of a value.
+    fn lasting(&self, fresh: Duration) -> Metadata {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut metadata = self.tagged();
+        metadata.stale_while_ms = ms(self.options.stale_while);
+        metadata.stale_if_error_ms = ms(self.options.stale_if_error);
+        metadata.refresh_ahead_ms = ms(self.options.refresh_ahead.min(fresh));
+        metadata
+    }
+
+    fn store(&mut self, run: &Run, value: T, kept: Kept, computation: Computation) -> Step<T> {
+        let Kept { form, fresh, mut metadata } = kept;
+        metadata.kind = form.kind;
+        let Computation { lead, token, .. } = computation;
+        if let Some(lead) = &lead {
+            lead.publish(Progress::Value(form.clone()));
+        }
+        if lead.as_ref().is_some_and(Lead::is_void) {
+            self.note(|report| report.write = Some(CallWrite::Left));
+            return Step::Value(value);
+        }
+        let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
+        put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
+        if let Some(deadline) = self.options.deadline {
+            put = put.deadline(deadline);
+        }
+        drop(token);
+        Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
+    }
+
+    /// Nothing is stored. Where the function failed, an older value may stand in.
+    fn leave(&mut self, run: &Run, value: T, computation: Computation) -> Step<T> {
+        self.note(|report| report.write = Some(CallWrite::Left));
+        if !(self.policy.failed)(&value) {
+            leave(computation, Progress::Nothing);
+            return Step::Value(value);
+        }
+        let counters = run.client.memo_counters();
+        let old = computation.old.as_ref().filter(|old| old.serves_on_error(clock::mono()));
+        if let Some(old) = old
+            && let Ok(older) = old.form.decode(self.policy)
+        {
+            count(&counters.served_on_error);
+            self.note(|report| report.outcome = CallOutcome::StaleOnError);
+            let progress = Progress::Old(old.form.clone());
+            leave(computation, progress);
+            return Step::Value(older);
+        }
+        let shared = (self.policy.sharing.share)(&value);
+        leave(computation, shared.map_or(Progress::Nothing, Progress::Failed));
+        Step::Value(value)
+    }
+
+    /// After a write.
+    pub(super) fn written(&mut self, written: Result<Written, Error>) {
+        let Some(run) = self.run else { return };
+        let counters = run.client.memo_counters();
+        match &written {
+            Ok(Written { status: Status::Stored | Status::Superseded, .. }) => {
+                count(&counters.stored);
+            }
+            Ok(Written { status, .. }) => {
+                count(&counters.write_errors);
+                tracing::debug!(status = status.as_str(), "a memoized value was not stored");
+            }
+            Err(error) => {
+                count(&counters.write_errors);
+                tracing::debug!(%error, "storing a memoized value failed");
+            }
+        }
+        self.note(|report| {
+            report.write = Some(match written {
+                Ok(written) => CallWrite::Written(written),
+                Err(error) => CallWrite::Failed(error),
+            });
+        });
+    }
+}
+
+/// Ends a computation of which nothing is stored.
+fn leave(computation: Computation, progress: Progress) {
+    if let Some(token) = computation.token {
+        token.fail();
+    }
+    if let Some(lead) = computation.lead {
+        lead.publish(progress);
+    }
+}

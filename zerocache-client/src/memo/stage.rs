@@ -1,0 +1,81 @@
+//! How far a running call has come.
+
+use std::time::Duration;
+
+use zerocache_net::clock;
+
+use super::flight::Lead;
+use super::lease::{Leased, Token};
+use super::look::Looked;
+use super::operation::BoxFuture;
+use super::rule::Policy;
+use super::stored::Stored;
+use crate::Written;
+use crate::error::Error;
+
+pub(super) enum Stage<T> {
+    Start,
+    Looking(BoxFuture<Looked>),
+    /// Asks for leave to compute.
+    Leasing {
+        asking: BoxFuture<Leased>,
+        computation: Option<Computation>,
+    },
+    Computing(Computation),
+    Storing {
+        put: BoxFuture<Result<Written, Error>>,
+        value: Option<T>,
+        _lead: Option<Lead>,
+    },
+    Done,
+}
+
+/// The next stage, or the call's value.
+pub(super) enum Step<T> {
+    Next(Stage<T>),
+    Value(T),
+}
+
+/// What a call holds while its function runs.
+#[derive(Default)]
+pub(super) struct Computation {
+    /// The right to publish; none for who computes beside others.
+    pub(super) lead: Option<Lead>,
+    /// What may be served instead where computing fails.
+    pub(super) old: Option<Stored>,
+    /// Leave, where the function asks for it.
+    pub(super) token: Option<Token>,
+    /// Set at the first poll of the function.
+    pub(super) begun: Option<Begun>,
+}
+
+pub(super) struct Begun {
+    pub(super) span: tracing::Span,
+    pub(super) at: Duration,
+}
+
+impl Computation {
+    pub(super) fn new(lead: Option<Lead>, old: Option<Stored>) -> Self {
+        Computation { lead, old, token: None, begun: None }
+    }
+
+    /// The others are served an old value meanwhile, and so can this call's caller be.
+    pub(super) fn is_refresh(&self) -> bool {
+        self.lead.is_some() && self.old.as_ref().is_some_and(|old| old.serves(clock::mono()))
+    }
+
+    /// What may be served instead of what is computed; none where that has begun.
+    pub(super) fn old_value<T>(&self, policy: &Policy<T>) -> Option<T> {
+        if self.begun.is_some() || !self.is_refresh() {
+            return None;
+        }
+        self.old.as_ref()?.form.decode(policy).ok()
+    }
+
+    pub(super) fn begin(&mut self, function: &'static str) -> &Begun {
+        self.begun.get_or_insert_with(|| Begun {
+            span: tracing::debug_span!("compute", function),
+            at: clock::elapsed(),
+        })
+    }
+}

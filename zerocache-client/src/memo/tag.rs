@@ -1,0 +1,28 @@
+//! Names of groups, as the attribute takes them.
+
+/// The name of a group of entries: whatever is a text.
+///
+/// For the elements of `tags = […]`, which are borrowed as parts of keys are.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no tag",
+    label = "expected a text",
+    note = "a tag is a `&str`, a `String`, or another `AsRef<str>`; of other values make one with \
+            `format!(…)`"
+)]
+pub trait Tag {
+    /// As a text of its own.
+    #[doc(hidden)]
+    fn to_tag(&self) -> String;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: AsRef<str> + ?Sized> Tag for T {
+    fn to_tag(&self) -> String {
+        self.as_ref().to_owned()
+    }
+}
+
+/// One element of `tags = […]`.
+pub fn tag<T: Tag + ?Sized>(name: &T) -> String {
+    name.to_tag()
+}

@@ -1,0 +1,243 @@
+//! The arguments of the attribute, as they were written.
+
+mod freshness;
+mod group;
+
+use proc_macro2::Span;
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Error, Expr, Ident, LitBool, LitInt, LitStr, Path, Result, Token, parenthesized};
+
+pub(crate) use freshness::{Lease, Negative, Stale};
+
+const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
+                     stale(…), ahead, jitter, negative(…), tags, cache_if, ack, crate";
+
+/// What stands in `#[zerocache(…)]`: positional region and lifetime, then named arguments.
+#[derive(Default)]
+pub(crate) struct Attr {
+    pub(crate) region: Option<Expr>,
+    pub(crate) ttl: Option<Expr>,
+    pub(crate) key: Option<Expr>,
+    pub(crate) skip: Vec<Ident>,
+    pub(crate) call: Option<CallArgument>,
+    pub(crate) name: Option<LitStr>,
+    pub(crate) version: Option<LitInt>,
+    /// `near`, and the age of `near = …`.
+    pub(crate) near: Option<Option<Expr>>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) stale: Option<Stale>,
+    pub(crate) ahead: Option<Expr>,
+    pub(crate) jitter: Option<Expr>,
+    pub(crate) negative: Option<Negative>,
+    pub(crate) tags: Option<Expr>,
+    pub(crate) cache_if: Option<Expr>,
+    pub(crate) ack: Option<Ident>,
+    pub(crate) krate: Option<Path>,
+    seen: Vec<String>,
+}
+
+/// `call = false` or `call = sibling`.
+pub(crate) enum CallArgument {
+    Plain(Span),
+    Sibling(Ident),
+}
+
+/// How a named argument is written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// `name = …`
+    Assigned,
+    /// `name(…)`
+    Listed,
+    /// `name`
+    Bare,
+}
+
+impl Parse for Attr {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut attr = Attr::default();
+        let mut positional = 0;
+        while !input.is_empty() {
+            if let Some(form) = form(input) {
+                attr.named(form, input)?;
+                positional = usize::MAX;
+            } else {
+                attr.positional(input, positional)?;
+                positional += 1;
+            }
+            if input.is_empty() {
+                break;
+            }
+            if !input.peek(Token![,]) {
+                return Err(input.error("expected `,` between the arguments of #[zerocache]"));
+            }
+            input.parse::<Token![,]>()?;
+        }
+        Ok(attr)
+    }
+}
+
+/// How the next argument is written, if it is a named one.
+///
+/// Only names of arguments that can stand so are taken, because a region and a lifetime may be
+/// calls and names too.
+fn form(input: ParseStream<'_>) -> Option<Form> {
+    let fork = input.fork();
+    let name = fork.call(Ident::parse_any).ok()?;
+    let is_one_of = |names: &[&str]| names.iter().any(|known| name == known);
+    if fork.peek(Token![=]) && !fork.peek(Token![==]) {
+        return Some(Form::Assigned);
+    }
+    let listed = ["skip", "near", "lease", "stale", "ahead", "jitter", "negative"];
+    let listed = is_one_of(&listed) || is_one_of(&["tags", "cache_if", "ack", "background"]);
+    if fork.peek(syn::token::Paren) && listed {
+        return Some(Form::Listed);
+    }
+    let ends = fork.is_empty() || fork.peek(Token![,]);
+    let bare = ["skip", "near", "lease", "stale", "negative", "background"];
+    (ends && is_one_of(&bare)).then_some(Form::Bare)
+}
+
+impl Attr {
+    /// Parses one named argument.
+    fn named(&mut self, form: Form, input: ParseStream<'_>) -> Result<()> {
+        let name = input.call(Ident::parse_any)?;
+        let text = name.to_string();
+        let slot = if text == "client" { "region".to_owned() } else { text.clone() };
+        if self.seen.contains(&slot) {
+            return Err(Error::new(name.span(), format!("`{text}` is given twice")));
+        }
+        self.seen.push(slot);
+        match form {
+            Form::Assigned => {
+                input.parse::<Token![=]>()?;
+                self.assigned(&name, &text, input)
+            }
+            Form::Listed => self.listed(name, &text, input),
+            Form::Bare if text == "near" => {
+                self.near = Some(None);
+                Ok(())
+            }
+            Form::Bare => Err(wrong_form(&name, &text)),
+        }
+    }
+
+    fn assigned(&mut self, name: &Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
+        match text {
+            "region" | "client" => self.region = Some(input.parse()?),
+            "ttl" => self.ttl = Some(input.parse()?),
+            "key" => self.key = Some(input.parse()?),
+            "call" => self.call = Some(call(input)?),
+            "name" => self.name = Some(literal(input, "`name` is a string literal")?),
+            "version" => {
+                self.version = Some(literal(input, "`version` is an integer literal")?);
+            }
+            "near" => self.near = Some(Some(input.parse()?)),
+            "lease" => self.lease = Some(Lease::assigned(input)?),
+            "ahead" => self.ahead = Some(input.parse()?),
+            "jitter" => self.jitter = Some(input.parse()?),
+            "tags" => self.tags = Some(input.parse()?),
+            "cache_if" => self.cache_if = Some(input.parse()?),
+            "ack" => self.ack = Some(ack(input)?),
+            "crate" => self.krate = Some(input.call(Path::parse_mod_style)?),
+            "skip" | "stale" | "negative" | "background" => return Err(wrong_form(name, text)),
+            _ => {
+                let message = format!("unknown argument `{text}`; #[zerocache] knows {NAMES}");
+                return Err(Error::new(name.span(), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn listed(&mut self, name: Ident, text: &str, input: ParseStream<'_>) -> Result<()> {
+        match text {
+            "skip" => {
+                let content;
+                parenthesized!(content in input);
+                let names = Punctuated::<SkipName, Token![,]>::parse_terminated(&content)?;
+                self.skip = names.into_iter().map(|name| name.0).collect();
+            }
+            "lease" => self.lease = Some(Lease::listed(name, input)?),
+            "stale" => self.stale = Some(Stale::listed(name, input)?),
+            "negative" => self.negative = Some(Negative::listed(name, input)?),
+            _ => return Err(wrong_form(&name, text)),
+        }
+        Ok(())
+    }
+
+    fn positional(&mut self, input: ParseStream<'_>, position: usize) -> Result<()> {
+        let (slot, name) = match position {
+            0 => (&mut self.region, "region"),
+            1 => (&mut self.ttl, "ttl"),
+            _ => {
+                let span = input.parse::<Expr>().map_or(input.span(), |e| e.span());
+                let message = format!(
+                    "only the region and the lifetime go without a name, and they go first; \
+                     #[zerocache] knows {NAMES}"
+                );
+                return Err(Error::new(span, message));
+            }
+        };
+        *slot = Some(input.parse()?);
+        self.seen.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// The argument exists, but is written in another way.
+fn wrong_form(name: &Ident, text: &str) -> Error {
+    let right = match text {
+        "skip" => "skip(a, b)",
+        "near" => "near` or `near = \"2s\"",
+        "lease" => "lease = region`, `lease = all` or `lease(region, wait = \"3s\")",
+        "stale" => "stale(while = \"1m\", if_error = \"1h\")",
+        "background" => "stale(while = \"1m\", background)",
+        "ahead" => "ahead = \"30s\"",
+        "jitter" => "jitter = 10",
+        "negative" => "negative(none = \"5s\")",
+        "tags" => "tags = [\"users\"]",
+        "cache_if" => "cache_if = |user: &User| user.active",
+        _ => "ack = region",
+    };
+    Error::new(name.span(), format!("write `{right}`"))
+}
+
+/// A name in `skip(…)`; `self` is one.
+struct SkipName(Ident);
+
+impl Parse for SkipName {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.peek(Ident::peek_any) {
+            return input.call(Ident::parse_any).map(SkipName);
+        }
+        Err(input.error("`skip(…)` takes names of parameters"))
+    }
+}
+
+fn literal<T: Parse>(input: ParseStream<'_>, message: &str) -> Result<T> {
+    let span = input.span();
+    input.parse().map_err(|_| Error::new(span, message))
+}
+
+fn ack(input: ParseStream<'_>) -> Result<Ident> {
+    let span = input.span();
+    let word = input.call(Ident::parse_any).ok();
+    let word = word.filter(|word| ["local", "region", "all"].iter().any(|known| word == known));
+    word.ok_or_else(|| Error::new(span, "`ack` is `local`, `region` or `all`"))
+}
+
+fn call(input: ParseStream<'_>) -> Result<CallArgument> {
+    if input.peek(LitBool) {
+        let flag: LitBool = input.parse()?;
+        if flag.value {
+            let message = "`call` is `false` (an async function keeps its signature) or a name \
+                           (a sync function gets a sibling that returns the call)";
+            return Err(Error::new(flag.span(), message));
+        }
+        return Ok(CallArgument::Plain(flag.span()));
+    }
+    literal(input, "`call` is `false` or the name of a sibling function").map(CallArgument::Sibling)
+}

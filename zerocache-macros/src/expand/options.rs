@@ -1,0 +1,125 @@
+//! The options of a call as code: one builder call for each that was written, nothing otherwise.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Expr, Ident};
+
+use super::{Expansion, at};
+use crate::validate::{Lease, Near, Options, Tags, Time};
+
+impl Expansion<'_> {
+    /// `Options::new()` and what the attribute adds to it. `rule` knows what of the returned type
+    /// is a value, and what an error.
+    pub(super) fn options(&self, rule: &Ident) -> TokenStream {
+        let private = &self.private;
+        let Options {
+            near,
+            lease,
+            stale_while,
+            stale_if_error,
+            background: _,
+            ahead,
+            jitter,
+            negative_none,
+            negative_err,
+            tags,
+            cache_if,
+            ack,
+        } = &self.plan.options;
+        let mut code = quote!(#private::Options::new());
+        if let Some(Near(age)) = near {
+            let age = self.duration(age.as_ref());
+            code.extend(quote!(.near(#age)));
+        }
+        if let Some(lease) = lease {
+            code.extend(self.lease(lease));
+        }
+        for (method, time) in [
+            ("stale_while", stale_while),
+            ("stale_if_error", stale_if_error),
+            ("refresh_ahead", ahead),
+            ("negative_none", negative_none),
+        ] {
+            let Some(time) = time else { continue };
+            let span = at(time.span());
+            let method = Ident::new(method, span);
+            let time = lifetime(time);
+            code.extend(quote_spanned!(span=> .#method(#time)));
+        }
+        if let Some(percent) = jitter {
+            code.extend(quote_spanned!(at(percent.span())=> .jitter(#percent)));
+        }
+        if let Some((err, ttl)) = negative_err {
+            let (span, ttl) = (at(err.span()), lifetime(ttl));
+            let rule = Ident::new(&rule.to_string(), span);
+            code.extend(quote_spanned!(span=> .negative_err(#rule.negative_err(#err, #ttl))));
+        }
+        if let Some(tags) = tags {
+            code.extend(self.tags(tags));
+        }
+        if let Some(predicate) = cache_if {
+            let span = at(predicate.span());
+            let rule = Ident::new(&rule.to_string(), span);
+            code.extend(quote_spanned!(span=> .cache_if(#rule.cache_if(#predicate))));
+        }
+        if let Some(ack) = ack {
+            let who = variant(ack);
+            code.extend(quote!(.ack(#private::Ack::#who)));
+        }
+        code
+    }
+
+    fn lease(&self, lease: &Lease) -> TokenStream {
+        let private = &self.private;
+        let scope = variant(&lease.scope);
+        let (life, wait) = (self.duration(lease.life.as_ref()), self.duration(lease.wait.as_ref()));
+        quote!(.lease(#private::LeaseScope::#scope, #life, #wait))
+    }
+
+    /// An `Option<Duration>`.
+    fn duration(&self, time: Option<&Time>) -> TokenStream {
+        let private = &self.private;
+        match time {
+            None => quote!(::core::option::Option::None),
+            Some(time @ Time::Ms { .. }) => {
+                let time = lifetime(time);
+                quote!(::core::option::Option::Some(#time))
+            }
+            Some(Time::Expression(expr)) => quote_spanned!(at(expr.span())=>
+                ::core::option::Option::Some(#private::duration(#expr))
+            ),
+        }
+    }
+
+    fn tags(&self, tags: &Tags) -> TokenStream {
+        let private = &self.private;
+        match tags {
+            Tags::List(names) => {
+                let names = names
+                    .iter()
+                    .map(|name: &Expr| quote_spanned!(at(name.span())=> #private::tag(&(#name))));
+                quote!(.tags([#(#names),*]))
+            }
+            Tags::Expression(list) => quote_spanned!(at(list.span())=> .tags(#list)),
+        }
+    }
+}
+
+/// What implements `Lifetime`.
+fn lifetime(time: &Time) -> TokenStream {
+    match time {
+        Time::Ms { ms, .. } => quote!(::core::time::Duration::from_millis(#ms)),
+        Time::Expression(expr) => quote!(#expr),
+    }
+}
+
+/// `region` as `Region`.
+fn variant(word: &Ident) -> Ident {
+    let name = match word.to_string().as_str() {
+        "local" => "Local",
+        "region" => "Region",
+        _ => "All",
+    };
+    Ident::new(name, Span::mixed_site())
+}

@@ -1,0 +1,247 @@
+//! What the attribute says of freshness, of who computes, and of what is kept beside values.
+
+use proc_macro2::Span;
+use syn::visit::Visit;
+use syn::{
+    Error, Expr, ExprLit, FnArg, Ident, Lifetime, Lit, Pat, ReceiverKind, Result, TypeReference,
+};
+
+use zerocache_core::metadata::{Metadata, TAGS_MAX};
+
+use super::seen::{self, Seen};
+use super::times::{AHEAD, LEASE_LIFE, LEASE_WAIT, NEAR, STALE, Time, Ttl};
+use super::ungroup;
+use crate::ast::{Function, Kind};
+use crate::attr::{self, Attr};
+use crate::check::Errors;
+use crate::lifetime::LIFETIME;
+
+/// What calls of the function do beside looking, computing and storing. All absent: nothing.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) near: Option<Near>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) stale_while: Option<Time>,
+    pub(crate) stale_if_error: Option<Time>,
+    /// Where `background` stands.
+    pub(crate) background: Option<Span>,
+    pub(crate) ahead: Option<Time>,
+    /// Percent.
+    pub(crate) jitter: Option<Expr>,
+    pub(crate) negative_none: Option<Time>,
+    pub(crate) negative_err: Option<(Expr, Time)>,
+    pub(crate) tags: Option<Tags>,
+    pub(crate) cache_if: Option<Expr>,
+    /// `local`, `region` or `all`.
+    pub(crate) ack: Option<Ident>,
+}
+
+/// The near cache, with an age of its own or without.
+pub(crate) struct Near(pub(crate) Option<Time>);
+
+/// One computation across processes.
+pub(crate) struct Lease {
+    /// `region` or `all`.
+    pub(crate) scope: Ident,
+    pub(crate) life: Option<Time>,
+    pub(crate) wait: Option<Time>,
+}
+
+/// Names of groups to which the values belong.
+pub(crate) enum Tags {
+    List(Vec<Expr>),
+    Expression(Expr),
+}
+
+impl Options {
+    /// Takes the options out of the attribute; mistakes go to `errors`.
+    pub(super) fn new(
+        attr: &mut Attr,
+        ttl: Option<&Ttl>,
+        function: &Function,
+        errors: &mut Errors,
+    ) -> Self {
+        let mut options = Options::default();
+        if let Some(age) = attr.near.take() {
+            options.near = errors.take(Time::optional(age, NEAR)).map(Near);
+        }
+        if let Some(attr::Lease { scope, life, wait }) = attr.lease.take() {
+            let life = errors.take(Time::optional(life, LEASE_LIFE)).flatten();
+            let wait = errors.take(Time::optional(wait, LEASE_WAIT)).flatten();
+            options.lease = Some(Lease { scope, life, wait });
+        }
+        if let Some(stale) = attr.stale.take() {
+            options.stale_while = errors.take(Time::optional(stale.serve_while, STALE)).flatten();
+            options.stale_if_error = errors.take(Time::optional(stale.if_error, STALE)).flatten();
+            if let Some(word) = stale.background {
+                options.background = Some(word.span());
+                background(&word, function, errors);
+            }
+        }
+        options.ahead = attr.ahead.take().and_then(|time| errors.take(ahead(time, ttl)));
+        options.jitter = attr.jitter.take().and_then(|percent| errors.take(jitter(percent)));
+        if let Some(attr::Negative { none, err }) = attr.negative.take() {
+            let none = none.map(|none| negative_none(none, function));
+            options.negative_none = none.and_then(|none| errors.take(none));
+            let err = err.map(|(err, ttl)| negative_err(err, ttl, function));
+            options.negative_err = err.and_then(|err| errors.take(err));
+        }
+        options.tags = attr.tags.take().and_then(|list| errors.take(tags(list)));
+        let cache_if = attr.cache_if.take();
+        let message = "`cache_if` takes the value: |user: &User| user.active";
+        let cache_if = cache_if.map(|rule| predicate(rule, message));
+        options.cache_if = cache_if.and_then(|rule| errors.take(rule));
+        options.ack = attr.ack.take();
+        options
+    }
+}
+
+fn ahead(time: Expr, ttl: Option<&Ttl>) -> Result<Time> {
+    let time = Time::new(time, AHEAD)?;
+    if let (Time::Ms { ms: ahead, span }, Some(Ttl::Ms(ttl))) = (&time, ttl)
+        && ahead >= ttl
+    {
+        let message = format!(
+            "`ahead` is the last part of the lifetime, and shorter than all of it, which is {} s",
+            ttl / 1_000
+        );
+        return Err(Error::new(*span, message));
+    }
+    Ok(time)
+}
+
+fn jitter(percent: Expr) -> Result<Expr> {
+    /// Percent; more would be another lifetime.
+    const JITTER_MAX: u8 = 50;
+
+    match ungroup(percent) {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), attrs }) => match number.base10_parse::<u8>() {
+            Ok(1..=JITTER_MAX) => Ok(Expr::Lit(ExprLit { lit: Lit::Int(number), attrs })),
+            _ => {
+                let message = format!(
+                    "a jitter of {number} is out of range: 1 to {JITTER_MAX} percent of the lifetime"
+                );
+                Err(Error::new(number.span(), message))
+            }
+        },
+        wrong @ (Expr::Lit(_) | Expr::Closure(_) | Expr::Unary(_)) => {
+            let message = "`jitter` is a percentage of the lifetime: 1 to 50";
+            Err(Error::new_spanned(wrong, message))
+        }
+        other => Ok(other),
+    }
+}
+
+fn negative_none(none: Expr, function: &Function) -> Result<Time> {
+    if let Some(output) = function.output().filter(|ty| seen::option(ty) == Seen::No) {
+        let message = "`negative(none = …)` is the lifetime of a `None`; this function returns no \
+                       `Option` and no `Result` of one";
+        return Err(Error::new_spanned(output, message));
+    }
+    Time::new(none, LIFETIME)
+}
+
+fn negative_err(err: Expr, ttl: Expr, function: &Function) -> Result<(Expr, Time)> {
+    if let Some(output) = function.output().filter(|ty| seen::result(ty) == Seen::No) {
+        let message = "`negative(err = …)` says which errors are kept; this function returns no \
+                       `Result`";
+        return Err(Error::new_spanned(output, message));
+    }
+    let message = "`err` takes the error, and says whether it is kept: |e: &MyError| e.is_final()";
+    Ok((predicate(err, message)?, Time::new(ttl, LIFETIME)?))
+}
+
+/// A closure of one argument, or what stands for a function.
+fn predicate(rule: Expr, message: &str) -> Result<Expr> {
+    match ungroup(rule) {
+        Expr::Closure(closure) if closure.inputs.len() != 1 || closure.asyncness.is_some() => {
+            Err(Error::new_spanned(closure, message))
+        }
+        wrong @ Expr::Lit(_) => Err(Error::new_spanned(wrong, message)),
+        other => Ok(other),
+    }
+}
+
+fn tags(list: Expr) -> Result<Tags> {
+    let written = "`tags` is a list of texts: tags = [\"users\", format!(\"tenant:{tenant}\")]";
+    let elements: Vec<Expr> = match ungroup(list) {
+        Expr::Array(array) if array.elems.is_empty() => {
+            let message = "`tags` is empty; leave it out, or name some";
+            return Err(Error::new_spanned(array, message));
+        }
+        Expr::Array(array) => array.elems.into_iter().map(ungroup).collect(),
+        wrong @ (Expr::Lit(_) | Expr::Tuple(_) | Expr::Closure(_)) => {
+            return Err(Error::new_spanned(wrong, written));
+        }
+        other => return Ok(Tags::Expression(other)),
+    };
+    let mut literals = Metadata::default();
+    for (position, element) in elements.iter().enumerate() {
+        if position >= TAGS_MAX {
+            let message = format!("an entry has at most {TAGS_MAX} tags");
+            return Err(Error::new_spanned(element, message));
+        }
+        match element {
+            Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) => {
+                let text = name.value();
+                if literals.tags().contains(&text) {
+                    let message = format!("the tag {text:?} is given twice");
+                    return Err(Error::new(name.span(), message));
+                }
+                literals.add_tag(text).map_err(|error| Error::new(name.span(), error))?;
+            }
+            Expr::Lit(wrong) => return Err(Error::new_spanned(wrong, written)),
+            _ => {}
+        }
+    }
+    Ok(Tags::List(elements))
+}
+
+/// A task of its own may outlive the call: it must own its arguments.
+fn background(word: &Ident, function: &Function, errors: &mut Errors) {
+    if matches!(function.kind, Kind::Boxed) {
+        let message = "`background` is not for functions that return a boxed future: memoize an \
+                       inherent function and delegate to it";
+        return errors.add(Error::new(word.span(), message));
+    }
+    for input in &function.sig.inputs {
+        let mut borrowed = Borrowed(false);
+        let (name, example) = match input {
+            FnArg::Receiver(receiver) => {
+                borrowed.0 = matches!(receiver.kind, ReceiverKind::Reference(..));
+                borrowed.visit_receiver(receiver);
+                ("`self`".to_owned(), "`self: Arc<Self>`")
+            }
+            FnArg::Typed(typed) => {
+                borrowed.visit_type(&typed.ty);
+                let name = match &*typed.pat {
+                    Pat::Ident(pat) => format!("`{}`", pat.ident),
+                    _ => "this parameter".to_owned(),
+                };
+                (name, "`String` or `Arc`")
+            }
+        };
+        if borrowed.0 {
+            let message = format!(
+                "`background` computes in a task that outlives the call: {name} must be owned \
+                 (such as {example}); or leave `background` out, and one caller refreshes \
+                 while it waits"
+            );
+            errors.add(Error::new_spanned(input, message));
+        }
+    }
+}
+
+/// Whether a type says that it borrows.
+struct Borrowed(bool);
+
+impl<'ast> Visit<'ast> for Borrowed {
+    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        self.0 |= reference.lifetime.is_none();
+        syn::visit::visit_type_reference(self, reference);
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+        self.0 |= lifetime.ident != "static";
+    }
+}

@@ -1,0 +1,117 @@
+//! Times: literals are checked here, expressions by the compiler.
+
+use proc_macro2::Span;
+use syn::spanned::Spanned;
+use syn::{Error, Expr, ExprClosure, ExprLit, ExprUnary, Lit, Result, UnOp};
+
+use super::ungroup;
+use crate::lifetime::{LIFETIME, Range, TTL_SECONDS_MAX};
+
+/// How old a value may be in the near cache.
+pub(super) const NEAR: Range = Range { what: "an age", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
+
+/// How long a value that is past its lifetime is of use.
+pub(super) const STALE: Range =
+    Range { what: "a stale time", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
+
+/// The last part of a lifetime in which some callers refresh.
+pub(super) const AHEAD: Range =
+    Range { what: "a time ahead", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
+
+/// How long a lease lasts whose holder says nothing. The longest is what nodes grant.
+pub(super) const LEASE_LIFE: Range = Range { what: "a lease's life", min_ms: 1, max_ms: 300_000 };
+
+/// How long a caller waits for another one's lease. Zero: not at all. The longest is what nodes hold
+/// an answer back.
+pub(super) const LEASE_WAIT: Range = Range { what: "a wait", min_ms: 0, max_ms: 60_000 };
+
+/// A time as it goes into the code.
+pub(crate) enum Time {
+    Ms { ms: u64, span: Span },
+    Expression(Expr),
+}
+
+/// The lifetime of stored values.
+pub(crate) enum Ttl {
+    Ms(u64),
+    Expression(Expr),
+    OfValue(ExprClosure),
+}
+
+impl Ttl {
+    pub(super) fn new(ttl: Option<Expr>) -> Result<Self> {
+        /// The lifetime when the attribute gives none, in milliseconds.
+        const TTL_MS_DEFAULT: u64 = 60_000;
+
+        let written = "the lifetime is in whole seconds (42), a text (\"5m\"), an expression, or \
+                       a closure over the value";
+        let Some(ttl) = ttl else {
+            return Ok(Ttl::Ms(TTL_MS_DEFAULT));
+        };
+        match ungroup(ttl) {
+            Expr::Closure(closure) => {
+                if closure.inputs.len() != 1 || closure.asyncness.is_some() {
+                    let message = "the closure takes the value: |user: &User| user.max_age";
+                    return Err(Error::new_spanned(closure, message));
+                }
+                Ok(Ttl::OfValue(closure))
+            }
+            other => read(other, LIFETIME, written).map(|time| match time {
+                Time::Ms { ms, .. } => Ttl::Ms(ms),
+                Time::Expression(expr) => Ttl::Expression(expr),
+            }),
+        }
+    }
+}
+
+impl Time {
+    /// A time that is no lifetime of the function's values.
+    pub(super) fn new(time: Expr, range: Range) -> Result<Self> {
+        let example = if range.min_ms < 1_000 { "500ms" } else { "5s" };
+        let written = format!(
+            "{} is in whole seconds (2), a text (\"{example}\"), or an expression",
+            range.what
+        );
+        match ungroup(time) {
+            closure @ Expr::Closure(_) => Err(Error::new_spanned(
+                closure,
+                format!("{written}; only `ttl` is computed from the value"),
+            )),
+            other => read(other, range, &written),
+        }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        match self {
+            Time::Ms { span, .. } => *span,
+            Time::Expression(expr) => expr.span(),
+        }
+    }
+
+    pub(super) fn optional(time: Option<Expr>, range: Range) -> Result<Option<Self>> {
+        time.map(|time| Time::new(time, range)).transpose()
+    }
+}
+
+/// Reads a literal, and lets other expressions through.
+fn read(time: Expr, range: Range, written: &str) -> Result<Time> {
+    let wrong = |lit: &dyn quote::ToTokens| Err(Error::new_spanned(lit, written));
+    let done = |read: std::result::Result<u64, String>, span| {
+        read.map(|ms| Time::Ms { ms, span }).map_err(|message| Error::new(span, message))
+    };
+    match time {
+        Expr::Lit(ExprLit { lit: Lit::Int(seconds), .. }) => {
+            let checked = seconds.base10_parse::<u64>().map_err(|e| e.to_string());
+            let checked = checked.and_then(|seconds| range.seconds(seconds));
+            done(checked, seconds.span())
+        }
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            done(range.text(&text.value()), text.span())
+        }
+        Expr::Lit(lit) => wrong(&lit),
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(*expr, Expr::Lit(_)) => {
+            wrong(&expr)
+        }
+        other => Ok(Time::Expression(other)),
+    }
+}
