@@ -11,6 +11,8 @@ mod finder;
 mod first;
 mod get;
 mod instances;
+#[allow(dead_code, reason = "used by memoized calls, which follow")]
+mod leases;
 mod many;
 mod near_read;
 mod own_writes;
@@ -44,7 +46,6 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
-pub(crate) use self::{face::Face, instances::generation, running::Running};
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
@@ -62,6 +63,7 @@ use self::{
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
+pub(crate) use self::{face::Face, instances::generation, running::Running};
 use crate::{
     Error,
     codec::IntoValue,
@@ -301,11 +303,8 @@ impl ZerocacheClient {
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
-        let inner = Inner {
-            region: region.to_owned(),
-            face: Arc::new(Face::broken()),
-            live: Err(error),
-        };
+        let inner =
+            Inner { region: region.to_owned(), face: Arc::new(Face::broken()), live: Err(error) };
         Self { inner: Arc::new(inner) }
     }
 

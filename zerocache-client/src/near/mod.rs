@@ -31,13 +31,13 @@ use quick_cache::{
 };
 use zerocache_core::{key::KeyHash, time::Instant, version::Version};
 
+use self::{counts::Counts, floors::Floors};
 pub(crate) use self::{
     counts::{NearCounts, Striped},
     held::{Fill, Held},
     registry::shared,
     settings::{NearSettings, parse_age, parse_bytes},
 };
-use self::{counts::Counts, floors::Floors};
 
 /// For how long after a request that a node answered its word counts as up to date, in milliseconds.
 /// A node answers at least once in a second.
@@ -70,8 +70,7 @@ impl Weighter<u64, Arc<Held>> for Weigh {
     }
 }
 
-type Storage =
-    Cache<u64, Arc<Held>, Weigh, DefaultHashBuilder, DefaultLifecycle<u64, Arc<Held>>>;
+type Storage = Cache<u64, Arc<Held>, Weigh, DefaultHashBuilder, DefaultLifecycle<u64, Arc<Held>>>;
 
 /// The right to keep what a read or write that begins now brings.
 #[derive(Clone, Copy, Debug)]

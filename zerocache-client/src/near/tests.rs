@@ -137,8 +137,7 @@ fn age_and_fresh_time_bound_what_is_served() {
     put(b"long", LIFE_MS, &Metadata::default());
     let served = |now: u64| {
         claim.told(at(now), false, &[], at(now));
-        let keys: [&[u8]; 6] =
-            [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
+        let keys: [&[u8]; 6] = [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
         keys.map(|key| look(&near, key, at(now)).is_some())
     };
     assert_eq!(served(499), [true, false, true, true, false, true]);

@@ -49,9 +49,9 @@ pub struct Known {
     /// Reads that it answered with a value.
     pub hits: u64,
     /// Its optional abilities.
-    features: u64,
+    pub(super) features: u64,
     /// Whether it stands in the client's own region.
-    is_local: bool,
+    pub(super) is_local: bool,
     /// The number of its view when its members were last learned.
     view: Option<u64>,
     heard: Instant,
@@ -76,7 +76,7 @@ impl Known {
         self.info.state != NodeState::Leaving
     }
 
-    fn step(&self, tier: Tier) -> Step {
+    pub(super) fn step(&self, tier: Tier) -> Step {
         let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
         Step { tier, node, address: self.address, bytes_max }
     }
