@@ -5,9 +5,11 @@ mod directory;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod turns;
 
 pub use self::{
     budget::Budget,
-    directory::{Directory, Known, Turn},
+    directory::{Directory, Known},
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
+    turns::Turn,
 };
