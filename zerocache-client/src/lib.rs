@@ -32,6 +32,7 @@ mod client;
 pub mod codec;
 mod error;
 mod memo;
+mod near;
 mod wait;
 
 pub use client::{

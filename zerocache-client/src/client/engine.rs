@@ -23,6 +23,7 @@ use zerocache_net::{clock, transport::Transport};
 
 use super::{
     config::Config,
+    face::Face,
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
 };
@@ -81,6 +82,8 @@ pub(super) struct Engine {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
+    /// With the near cache.
+    pub(super) face: Arc<Face>,
     own_writes: Mutex<OwnWrites>,
     /// The highest stamp of all versions that nodes told.
     seen: AtomicU64,
@@ -90,11 +93,17 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(config: Config, transport: Arc<dyn Transport>, home: Handle) -> Self {
+    pub(super) fn new(
+        config: Config,
+        face: Arc<Face>,
+        transport: Arc<dyn Transport>,
+        home: Handle,
+    ) -> Self {
         Self {
             cluster: cluster_id(&config.cluster),
             directory: Mutex::new(Directory::new(config.region.clone())),
             config,
+            face,
             transport,
             counters: Counters::default(),
             progress: watch::Sender::default(),

@@ -5,11 +5,14 @@ mod builder;
 mod config;
 mod engine;
 mod entry;
+mod face;
+mod feed;
 mod finder;
 mod first;
 mod get;
 mod instances;
 mod many;
+mod near_read;
 mod own_writes;
 mod reads;
 mod report;
@@ -43,7 +46,6 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
-pub(crate) use self::running::Running;
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
@@ -61,6 +63,7 @@ use self::{
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
+pub(crate) use self::{face::Face, instances::generation, running::Running};
 use crate::{
     Error,
     codec::IntoValue,
@@ -98,8 +101,7 @@ pub struct ZerocacheClient {
 
 struct Inner {
     region: String,
-    namespace: String,
-    memo: MemoCounters,
+    face: Arc<Face>,
     live: Result<Live, Error>,
 }
 
@@ -169,7 +171,7 @@ impl ZerocacheClient {
     /// What sets this client's memoized keys apart; empty by default.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.inner.namespace
+        &self.inner.face.namespace
     }
 
     /// Waits until a node that is in sync is known: one of this region, or, when discovery has found
@@ -285,28 +287,24 @@ impl ZerocacheClient {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let memo = MemoCounters::new(config.flight_group());
-        let (region, namespace) = (config.region.clone(), config.namespace.clone());
+        let (region, face) = (config.region.clone(), Arc::new(Face::of(&config)));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         let discovery = {
             let _inside = background.enter();
             Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
         };
-        let engine = Arc::new(Engine::new(config, Arc::new(transport), background.clone()));
+        let (transport, home) = (Arc::new(transport), background.clone());
+        let engine = Arc::new(Engine::new(config, Arc::clone(&face), transport, home));
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
         let live = Ok(Live { engine, background, finder });
-        Ok(Self { inner: Arc::new(Inner { region, namespace, memo, live }) })
+        Ok(Self { inner: Arc::new(Inner { region, face, live }) })
     }
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
-        let inner = Inner {
-            region: region.to_owned(),
-            namespace: String::new(),
-            memo: MemoCounters::new(0),
-            live: Err(error),
-        };
+        let inner =
+            Inner { region: region.to_owned(), face: Arc::new(Face::broken()), live: Err(error) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -480,7 +478,12 @@ impl ZerocacheClient {
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
-        &self.inner.memo
+        &self.inner.face.memo
+    }
+
+    /// What memoized calls need before any I/O.
+    pub(crate) fn face(&self) -> &Arc<Face> {
+        &self.inner.face
     }
 
     /// The client's own runtime; none for a client that cannot work.
@@ -509,7 +512,7 @@ impl fmt::Debug for ZerocacheClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZerocacheClient")
             .field("region", &self.inner.region)
-            .field("namespace", &self.inner.namespace)
+            .field("namespace", &self.inner.face.namespace)
             .finish_non_exhaustive()
     }
 }

@@ -81,6 +81,7 @@ impl Engine {
         total_ms: u64,
         waker: &Waker,
     ) -> Option<Sent> {
+        self.near_writing(&request.key);
         let started = clock::elapsed();
         let now = clock::instant(started);
         if request.has_token() {
@@ -160,6 +161,7 @@ impl Engine {
         request: WriteRequest,
         total_ms: u64,
     ) -> Result<Written, Error> {
+        self.near_writing(&request.key);
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
         let plan = self.directory.lock().plan_write(clock::mono());
@@ -215,7 +217,10 @@ impl Engine {
             }
             Err(CallFailure::Refused | CallFailure::NotSent) => None,
             // It may have arrived: another node would make two writes of one.
-            Err(CallFailure::NoAnswer) => Some(Ok(self.not_stored(Status::Unknown))),
+            Err(CallFailure::NoAnswer) => {
+                self.near_written(key, None);
+                Some(Ok(self.not_stored(Status::Unknown)))
+            }
         }
     }
 
@@ -225,6 +230,7 @@ impl Engine {
         if let Some(version) = written.version {
             self.note_seen(version);
         }
+        self.near_written(key, written.version);
         self.counters.written(written.status);
         written
     }

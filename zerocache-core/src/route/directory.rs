@@ -226,6 +226,18 @@ impl Directory {
         Some((node.info.incarnation, node.address, node.view.unwrap_or(0)))
     }
 
+    /// A node whose changes can be followed: one in sync, of the client's own region if one of them can
+    /// tell; another one each time.
+    pub fn next_followed(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr)> {
+        let can = |node: &&Known| node.is_ready(now) && node.features & features::FEED != 0;
+        let local = self.nodes().any(|node| node.is_local && can(&node));
+        let fits = |node: &&Known| can(node) && (node.is_local || !local);
+        let count = self.nodes().filter(fits).count();
+        self.watch_turn = self.watch_turn.wrapping_add(1);
+        let node = self.nodes().filter(fits).nth(self.watch_turn.checked_rem(count)?)?;
+        Some((node.info.incarnation, node.address))
+    }
+
     /// Whether a node takes its turn at `now`.
     #[must_use]
     pub fn takes_turns(&self, node: Incarnation, now: Instant) -> bool {

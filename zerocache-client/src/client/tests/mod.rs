@@ -23,6 +23,7 @@ use super::{
     config::Config,
     engine::Engine,
     entry::Entry,
+    face::Face,
     reads::{Reading, Wants},
 };
 use crate::Error;
@@ -93,7 +94,8 @@ pub(super) fn engine(config: Config, local: u64) -> (Arc<Engine>, Arc<Players>) 
     let players = Arc::new(Players::default());
     let transport = Arc::clone(&players) as Arc<dyn Transport>;
     let home = background::handle().expect("a runtime");
-    let engine = Engine::new(config, transport, home);
+    let face = Arc::new(Face::of(&config));
+    let engine = Engine::new(config, face, transport, home);
     let now = clock::mono();
     for n in 1..=local + 1 {
         players.play(n, Plays::Has(0));
