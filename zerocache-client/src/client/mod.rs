@@ -21,6 +21,8 @@ mod report;
 mod rounds;
 mod running;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 mod writes;
