@@ -2,6 +2,7 @@
 
 mod budget;
 mod directory;
+mod leasing;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -9,5 +10,6 @@ mod tiers;
 pub use self::{
     budget::Budget,
     directory::{Directory, Known, Turn},
+    leasing::LeaseRange,
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
 };
