@@ -243,7 +243,10 @@ impl<T> Steps<'_, T> {
 
     fn compute(&mut self, run: &Run, computation: Computation) -> Stage<T> {
         let leads = computation.lead.is_some();
-        let Some(rule) = self.options.lease.filter(|_| leads) else {
+        // A node does not lease what is fresh; of those who compute that anew there are few anyway.
+        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
+        let leased = leads && !computation.old.as_ref().is_some_and(is_fresh);
+        let Some(rule) = self.options.lease.filter(|_| leased) else {
             return Stage::Computing(computation);
         };
         // Where something may be served nobody is waited for.
