@@ -141,7 +141,7 @@ impl<T> Steps<'_, T> {
             return Step::Value(value);
         }
         let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
-        put = put.ack(self.options.ack.unwrap_or_default());
+        put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }

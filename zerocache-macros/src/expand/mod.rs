@@ -111,8 +111,19 @@ impl<'a> Expansion<'a> {
 
     /// A sync function: blocks its caller.
     fn blocking(&self) -> TokenStream {
-        let call = self.sync_call();
-        self.item(false, &self.sig, &quote!(#call.wait()))
+        let code = match self.plan.options.background {
+            // A value that is near is returned before a call is made.
+            None => {
+                let private = &self.private;
+                let (parts, origin) = (self.parts(), self.sync_origin());
+                quote!(#private::wait(#parts, #private::lazy(#origin)))
+            }
+            Some(_) => {
+                let call = self.sync_call();
+                quote!(#call.wait())
+            }
+        };
+        self.item(false, &self.sig, &code)
     }
 
     /// The sync function's sibling that returns the call.
@@ -166,11 +177,14 @@ impl<'a> Expansion<'a> {
         }
     }
 
+    fn sync_origin(&self) -> TokenStream {
+        let (output, bindings, body) = (&self.output, &self.bindings, &self.function.body);
+        quote!(move || -> #output { #bindings #body })
+    }
+
     fn sync_call(&self) -> TokenStream {
-        let (private, output) = (&self.private, &self.output);
-        let (bindings, body) = (&self.bindings, &self.function.body);
-        let parts = self.parts();
-        let origin = quote!(move || -> #output { #bindings #body });
+        let private = &self.private;
+        let (parts, origin) = (self.parts(), self.sync_origin());
         match self.plan.options.background {
             None => quote!(#private::call(#parts, #private::lazy(#origin))),
             Some(span) => {
