@@ -262,16 +262,16 @@ async fn methods_and_traits() {
 macro_rules! made {
     ($name:ident, $ttl:literal, $age:expr, $percent:literal, $tag:expr, $test:expr) => {
         #[zerocache(
-                                            "london",
-                                            $ttl,
-                                            near = $age,
-                                            lease(region, wait = $age),
-                                            stale(while = $ttl, if_error = $age),
-                                            jitter = $percent,
-                                            tags = [$tag, "made"],
-                                            cache_if = $test,
-                                            negative(none = $ttl)
-                                        )]
+                                                    "london",
+                                                    $ttl,
+                                                    near = $age,
+                                                    lease(region, wait = $age),
+                                                    stale(while = $ttl, if_error = $age),
+                                                    jitter = $percent,
+                                                    tags = [$tag, "made"],
+                                                    cache_if = $test,
+                                                    negative(none = $ttl)
+                                                )]
         async fn $name(id: u64) -> Option<u64> {
             Some(id)
         }

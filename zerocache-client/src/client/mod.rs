@@ -42,7 +42,6 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
-pub(crate) use self::{face::Face, instances::generation, running::Running};
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
@@ -59,6 +58,7 @@ use self::{
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
+pub(crate) use self::{face::Face, instances::generation, running::Running};
 use crate::{
     Error,
     codec::IntoValue,
@@ -255,11 +255,8 @@ impl ZerocacheClient {
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
-        let inner = Inner {
-            region: region.to_owned(),
-            face: Arc::new(Face::broken()),
-            live: Err(error),
-        };
+        let inner =
+            Inner { region: region.to_owned(), face: Arc::new(Face::broken()), live: Err(error) };
         Self { inner: Arc::new(inner) }
     }
 
