@@ -11,10 +11,12 @@ mod finder;
 mod first;
 mod get;
 mod instances;
+mod many;
 mod near_read;
 mod own_writes;
 mod reads;
 mod report;
+mod rounds;
 mod running;
 mod stats;
 mod watch;
@@ -46,6 +48,7 @@ pub use self::{
     builder::ClientBuilder,
     entry::Entry,
     get::{Explain, Get, GetEntry, GetValue},
+    many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
     report::{Attempted, Explained, Outcome, Report, Said},
     stats::ClientStats,
     write::Write,
@@ -210,6 +213,49 @@ impl ZerocacheClient {
     /// Deletes a key, whether anything is stored for it or not.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Write {
         Write::delete(self.clone(), key.as_ref())
+    }
+
+    /// Reads many keys in one round trip: what is asked of one node goes to it together, and all keys go
+    /// to one node, but for those that this client wrote in the last two seconds.
+    ///
+    /// Keys that this does not settle are asked for at the next nodes, together again. More than 512
+    /// keys take a round trip for each 512. A key may be given several times.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// let values = cache.get_many(["a", "b", "c"]).await?;
+    /// assert_eq!(values.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
+        let keys = keys.into_iter().map(|key| Bytes::copy_from_slice(key.as_ref()));
+        GetMany::new(self.clone(), keys.collect())
+    }
+
+    /// Stores many values for `ttl` in one round trip, as [`get_many`](Self::get_many) reads them. Of a
+    /// key that is given several times the last value is stored.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// use zerocache_client::Status;
+    ///
+    /// let written = cache.put_many([("a", "1"), ("b", "2")], 60).await?;
+    /// assert!(written.iter().all(|written| written.status == Status::Stored));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn put_many<K: AsRef<[u8]>, V: IntoValue>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Lifetime,
+    ) -> WriteMany {
+        WriteMany::put(self.clone(), entries, ttl)
+    }
+
+    /// Deletes many keys in one round trip.
+    pub fn delete_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> WriteMany {
+        WriteMany::delete(self.clone(), keys)
     }
 
     /// Counts of this client's operations.

@@ -78,7 +78,11 @@ impl PreparedValue {
 
 impl Prepared {
     /// The nodes have limits of their own; the ones that are judged here keep a message decodable.
-    fn request(self, ack: Ack, pack_above: Option<usize>) -> Result<WriteRequest, Error> {
+    pub(super) fn request(
+        self,
+        ack: Ack,
+        pack_above: Option<usize>,
+    ) -> Result<WriteRequest, Error> {
         let key = Key::within(self.key, KEY_BYTES_WIRE_MAX)?;
         let value = self.value.map(|value| value.stored(pack_above)).transpose()?;
         Ok(WriteRequest { key, value, ack })

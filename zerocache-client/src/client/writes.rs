@@ -52,7 +52,7 @@ pub(super) enum First {
 }
 
 impl WriteRequest {
-    fn message(&self) -> Request {
+    pub(super) fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
             Some(Stored { value, metadata, life, token }) => {
@@ -68,7 +68,7 @@ impl WriteRequest {
     }
 
     /// Waiting for replicas is no sign of a silent node, and may take all the time that there is.
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         self.ack == Ack::Local
     }
 }
@@ -185,6 +185,11 @@ impl Engine {
                 return settled;
             }
         }
+        self.end_write(refused)
+    }
+
+    /// What a write comes to that no node took.
+    pub(super) fn end_write(&self, refused: bool) -> Result<Written, Error> {
         if refused {
             return Ok(self.not_stored(Status::Refused));
         }
@@ -193,7 +198,7 @@ impl Engine {
     }
 
     /// The outcome of a write, if what a node said settles it.
-    fn judge_write(
+    pub(super) fn judge_write(
         &self,
         key: &Key,
         step: &Step,

@@ -47,6 +47,8 @@ struct Parameter {
     name: TokenStream,
     span: Span,
     receiver: bool,
+    /// The `#[cfg(…)]`s under which it exists.
+    conditions: TokenStream,
 }
 
 fn local(name: &str) -> Ident {
@@ -282,7 +284,11 @@ impl<'a> Expansion<'a> {
                     let name = &parameter.name;
                     let function = if parameter.receiver { "receiver" } else { "argument" };
                     let function = Ident::new(function, at(parameter.span));
-                    quote_spanned!(at(parameter.span)=> #private::#function(&mut #args, &#name);)
+                    let conditions = &parameter.conditions;
+                    quote_spanned!(at(parameter.span)=>
+                        #conditions
+                        #private::#function(&mut #args, &#name);
+                    )
                 })
                 .collect(),
         }
@@ -317,24 +323,27 @@ fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Param
         FnArg::Receiver(receiver) => {
             let name = receiver.self_token.to_token_stream();
             bindings.extend(quote!(let _ = &#name;));
-            Parameter { name, span: receiver.span(), receiver: true }
+            let conditions = TokenStream::new();
+            Parameter { name, span: receiver.span(), receiver: true, conditions }
         }
         FnArg::Typed(typed) => {
             let span = typed.ty.span();
+            let conditions = typed.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+            let conditions = quote!(#(#conditions)*);
             let name = match &mut *typed.pat {
                 Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
                     let ident = pat.ident.clone();
-                    bindings.extend(quote!(let _ = &#ident;));
+                    bindings.extend(quote!(#conditions let _ = &#ident;));
                     ident
                 }
                 pattern => {
                     let name = local(&format!("parameter_{position}"));
-                    bindings.extend(quote!(let #pattern = #name;));
+                    bindings.extend(quote!(#conditions let #pattern = #name;));
                     *pattern = parse_quote!(#name);
                     name
                 }
             };
-            Parameter { name: name.into_token_stream(), span, receiver: false }
+            Parameter { name: name.into_token_stream(), span, receiver: false, conditions }
         }
     }
 }

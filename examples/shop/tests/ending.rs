@@ -1,0 +1,89 @@
+//! Nothing outlives the program, however it ends.
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Nodes and services of the smallest run.
+const CHILDREN: usize = 4;
+
+/// Looks, a twentieth of a second apart, until a process counts as left behind.
+const LOOKS_MAX: usize = 400;
+
+#[test]
+fn an_interrupted_run_leaves_nothing_behind() {
+    let mut run = Run::start();
+    kill_process(Pid::from_child(&run.process), Signal::INT).expect("signalled");
+    assert_eq!(run.process.wait().expect("ended").code(), Some(130));
+    run.children.iter().for_each(|pid| wait_for_end(pid));
+    let left = std::fs::read_dir(run.directory.path()).expect("a directory").count();
+    assert_eq!(left, 0, "the database is left");
+}
+
+#[test]
+fn no_process_outlives_a_killed_run() {
+    let mut run = Run::start();
+    run.process.kill().expect("killed");
+    run.process.wait().expect("ended");
+    run.children.iter().for_each(|pid| wait_for_end(pid));
+}
+
+/// A run with long phases; killed when dropped.
+struct Run {
+    process: Child,
+    children: Vec<String>,
+    directory: TempDir,
+}
+
+impl Run {
+    /// Starts a run and waits until all its children serve.
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let args = "--nodes 1 --services 1 --products 10 --reviews 50 --orders 20";
+        let process = Command::new(env!("CARGO_BIN_EXE_shop"))
+            .args(args.split(' '))
+            .args(["--phase-ms", "600000"])
+            .env("TMPDIR", directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a run");
+        let mut run = Self { process, children: Vec::new(), directory };
+        let out = BufReader::new(run.process.stdout.take().expect("an output"));
+        for line in out.lines() {
+            let line = line.expect("a line");
+            run.children.extend(line.split_once(" pid ").map(|(_, pid)| pid.trim().to_owned()));
+            if run.children.len() == CHILDREN {
+                return run;
+            }
+        }
+        panic!("ended early, after the pids {:?}", run.children);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ended_already = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn wait_for_end(pid: &str) {
+    let stat = Path::new("/proc").join(pid).join("stat");
+    for _ in 0..LOOKS_MAX {
+        // One that has ended may wait for somebody to ask how.
+        let running = std::fs::read_to_string(&stat)
+            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'));
+        if !running {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("process {pid} is left behind");
+}
