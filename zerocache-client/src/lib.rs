@@ -32,11 +32,13 @@ mod client;
 pub mod codec;
 mod error;
 mod memo;
+mod near;
 mod wait;
 
 pub use client::{
-    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetValue,
-    NodeStatus, Outcome, Report, Said, Write, ZerocacheClient,
+    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetMany,
+    GetManyEach, GetValue, NodeStatus, Outcome, Report, Said, Write, WriteMany, WriteManyEach,
+    ZerocacheClient,
 };
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};

@@ -66,10 +66,22 @@ async fn all_arguments_at_once() {
             assert_eq!(full("a", 7).await, Ok(Some(User { id: 7, active: true })));
         }
         assert_eq!(ran(&FULL), 1, "a hit");
-        assert_eq!(full("a", 2).await, Ok(None));
-        assert_eq!(full("a", 0).await, Err(Problem::Absent));
-        assert_eq!(full("a", 1).await, Err(Problem::Busy));
-        assert_eq!(full("a", 3).await, Ok(Some(User { id: 3, active: false })));
+        for _ in 0..2 {
+            assert_eq!(full("a", 2).await, Ok(None));
+        }
+        assert_eq!(ran(&FULL), 2, "None is kept");
+        for _ in 0..2 {
+            assert_eq!(full("a", 0).await, Err(Problem::Absent));
+        }
+        assert_eq!(ran(&FULL), 3, "the chosen error is kept");
+        for _ in 0..2 {
+            assert_eq!(full("a", 1).await, Err(Problem::Busy));
+        }
+        assert_eq!(ran(&FULL), 5, "another error is not");
+        for _ in 0..2 {
+            assert_eq!(full("a", 3).await, Ok(Some(User { id: 3, active: false })));
+        }
+        assert_eq!(ran(&FULL), 7, "what `cache_if` refuses is not stored");
         assert!(full("a", 7).key().is_some());
         full("a", 7).invalidate().await.expect("deletes");
         assert_eq!(full("a", 7).peek().await.expect("reads"), None);
@@ -131,6 +143,7 @@ async fn expressions_use_parameters() {
         assert_eq!(call().peek().await.expect("reads"), Some(3));
         let even = || from_parameters("london", 60, 3, age, 5, 1, 30, 500, 5, &[]);
         assert_eq!(even().await, 4);
+        assert_eq!(even().peek().await.expect("reads"), None);
         for _ in 0..2 {
             assert_eq!(names(1, 2, 3, 4, 5, 6).await, Some(21));
             assert_eq!(names(255, 1, 0, 0, 0, 0).await, None);
@@ -259,19 +272,20 @@ async fn methods_and_traits() {
     .await;
 }
 
+#[rustfmt::skip] // It moves an attribute of several lines further to the right each time.
 macro_rules! made {
     ($name:ident, $ttl:literal, $age:expr, $percent:literal, $tag:expr, $test:expr) => {
         #[zerocache(
-                                    "london",
-                                    $ttl,
-                                    near = $age,
-                                    lease(region, wait = $age),
-                                    stale(while = $ttl, if_error = $age),
-                                    jitter = $percent,
-                                    tags = [$tag, "made"],
-                                    cache_if = $test,
-                                    negative(none = $ttl)
-                                )]
+            "london",
+            $ttl,
+            near = $age,
+            lease(region, wait = $age),
+            stale(while = $ttl, if_error = $age),
+            jitter = $percent,
+            tags = [$tag, "made"],
+            cache_if = $test,
+            negative(none = $ttl)
+        )]
         async fn $name(id: u64) -> Option<u64> {
             Some(id)
         }

@@ -129,7 +129,8 @@ async fn a_panicking_leader_hands_over() {
 
 /// Starts calls that are sure to wait: the leader holds the gate, and each has been polled until
 /// it can go no further.
-async fn three_waiters<F: Future>(
+async fn waiters<F: Future>(
+    count: usize,
     call: impl Fn() -> F,
     gate: &Gate,
 ) -> (std::pin::Pin<Box<F>>, Vec<std::pin::Pin<Box<F>>>) {
@@ -138,7 +139,7 @@ async fn three_waiters<F: Future>(
         assert!(poll_immediate(&mut leader).await.is_none());
         tokio::task::yield_now().await;
     }
-    let mut waiters: Vec<_> = (0..3).map(|_| Box::pin(call())).collect();
+    let mut waiters: Vec<_> = (0..count).map(|_| Box::pin(call())).collect();
     for waiter in &mut waiters {
         assert!(poll_immediate(waiter).await.is_none());
     }
@@ -149,7 +150,7 @@ async fn three_waiters<F: Future>(
 async fn an_error_is_shared_where_it_can_be_cloned() {
     bounded(async {
         let gate = Gate::new();
-        let (leader, waiters) = three_waiters(|| fails_alike(gate.clone(), "shared"), &gate).await;
+        let (leader, waiters) = waiters(100, || fails_alike(gate.clone(), "shared"), &gate).await;
         gate.permits.add_permits(1);
         assert_eq!(leader.await, Err(0));
         for result in join_all(waiters).await {
@@ -164,13 +165,13 @@ async fn an_error_is_shared_where_it_can_be_cloned() {
 async fn after_an_error_that_cannot_be_cloned_all_compute_at_once() {
     bounded(async {
         let gate = Gate::new();
-        let (leader, waiters) = three_waiters(|| fails(gate.clone(), "at once"), &gate).await;
+        let (leader, waiters) = waiters(100, || fails(gate.clone(), "at once"), &gate).await;
         gate.permits.add_permits(1);
         assert_eq!(leader.await, Err(Unclonable(0)));
         let mut all = Box::pin(join_all(waiters));
         assert!(poll_immediate(&mut all).await.is_none());
-        assert_eq!(gate.runs(), 4, "not one after the other");
-        gate.permits.add_permits(3);
+        assert_eq!(gate.runs(), 101, "not one after the other");
+        gate.permits.add_permits(100);
         assert!(all.await.iter().all(Result::is_err));
     })
     .await;
@@ -180,7 +181,7 @@ async fn after_an_error_that_cannot_be_cloned_all_compute_at_once() {
 async fn a_value_that_is_not_stored_is_not_shared() {
     bounded(async {
         let gate = Gate::new();
-        let (leader, waiters) = three_waiters(|| unstored(gate.clone(), "unstored"), &gate).await;
+        let (leader, waiters) = waiters(3, || unstored(gate.clone(), "unstored"), &gate).await;
         gate.permits.add_permits(4);
         assert_eq!(leader.await, 0);
         let mut runs = join_all(waiters).await;
@@ -194,7 +195,7 @@ async fn a_value_that_is_not_stored_is_not_shared() {
 async fn invalidation_during_a_computation_keeps_its_value_out() {
     bounded(async {
         let gate = Gate::new();
-        let (leader, waiters) = three_waiters(|| value(gate.clone(), "void"), &gate).await;
+        let (leader, waiters) = waiters(3, || value(gate.clone(), "void"), &gate).await;
         value(gate.clone(), "void").invalidate().await.expect("deletes");
         gate.permits.add_permits(1);
         assert_eq!(leader.await, 0);
@@ -208,7 +209,7 @@ async fn invalidation_during_a_computation_keeps_its_value_out() {
 async fn a_refresh_does_not_join_and_wins() {
     bounded(async {
         let gate = Gate::new();
-        let (leader, _) = three_waiters(|| value(gate.clone(), "refresh"), &gate).await;
+        let (leader, _) = waiters(3, || value(gate.clone(), "refresh"), &gate).await;
         let mut refresh = Box::pin(value(gate.clone(), "refresh").refresh());
         assert!(poll_immediate(&mut refresh).await.is_none());
         assert_eq!(gate.runs(), 2);
@@ -227,7 +228,7 @@ async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
         let cache = other("bounded-wait");
         cache.set_memo_wait(Duration::from_millis(20));
         Arc::get_mut(&mut gate).expect("not shared yet").cache = cache.clone();
-        let (leader, _) = three_waiters(|| value(gate.clone(), "unpolled"), &gate).await;
+        let (leader, _) = waiters(3, || value(gate.clone(), "unpolled"), &gate).await;
         // The leader is first in line for one of them, and never comes for it.
         gate.permits.add_permits(2);
         assert_eq!(value(gate.clone(), "unpolled").await, 1);
@@ -241,7 +242,7 @@ async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
 async fn a_value_reaches_the_cache_when_its_caller_goes_away() {
     bounded(async {
         let gate = Gate::new();
-        let (mut leader, _) = three_waiters(|| value(gate.clone(), "dropped"), &gate).await;
+        let (mut leader, _) = waiters(3, || value(gate.clone(), "dropped"), &gate).await;
         gate.permits.add_permits(1);
         // Computes, hands the value to the cache, and is not polled again.
         let _ = poll_immediate(&mut leader).await;

@@ -1,12 +1,12 @@
-//! Pins the keys that the attribute gives functions. A line that changes with a new compiler is to
+//! Pins the keys that the attribute gives functions, and what is stored under them. A line that changes with a new compiler is to
 //! be brought back in `normalise`; one that changes with our code needs a new scheme.
 
 mod support;
 
 use bytes::Bytes;
-use serde::Serialize;
-use support::client;
-use zerocache_client::zerocache;
+use serde::{Deserialize, Serialize};
+use support::{bounded, client};
+use zerocache_client::{Encoding, Kind, zerocache};
 
 #[zerocache(client(), 60)]
 async fn free(id: u64, name: &str) -> u64 {
@@ -62,9 +62,9 @@ impl<T: Serialize> Find for Shop<T> {
     }
 }
 
-fn hex(key: Option<Bytes>) -> String {
-    let key = key.expect("the call has a key");
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(bytes: Option<Bytes>) -> String {
+    let bytes = bytes.expect("the call has a key");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
@@ -92,4 +92,94 @@ fn keys_of_functions() {
         ]
     );
     assert_eq!((sync(1), shop.find(1)), (1, 1));
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct User {
+    id: u64,
+    name: Option<String>,
+    roles: Vec<Role>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Role {
+    Reader,
+    Writer { until: i32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Problem {
+    Absent(u64),
+}
+
+#[zerocache(
+    client(), 600,
+    stale(while = "2s", if_error = "5s"), ahead = "300ms",
+    negative(none = 60, err = |_: &Problem| true, ttl = 60),
+    tags = ["users", format!("user:{id}")]
+)]
+async fn stored(id: u64) -> Result<Option<User>, Problem> {
+    match id {
+        0 => Err(Problem::Absent(300)),
+        1 => Ok(None),
+        _ => {
+            let roles = vec![Role::Reader, Role::Writer { until: -1 }];
+            Ok(Some(User { id, name: Some("Ada".to_owned()), roles }))
+        }
+    }
+}
+
+#[tokio::test]
+async fn values_and_what_is_said_of_them() {
+    bounded(async {
+        let mut found = Vec::new();
+        for id in [7, 1, 0] {
+            let _ = stored(id).await;
+            let entry = client().get(stored(id).key().expect("has a key")).entry().await;
+            let entry = entry.expect("reads").expect("is there");
+            assert_eq!(entry.metadata.encoding, Encoding::Plain);
+            assert_eq!(entry.metadata.kind == Kind::Error, id == 0);
+            found.push((hex(Some(entry.value)), hex(Some(entry.metadata.encode()))));
+        }
+        let found: Vec<_> = found.iter().map(|(v, m)| (v.as_str(), m.as_str())).collect();
+        // A value: codec, shape, bincode. Beside it: times, kind, tags.
+        assert_eq!(
+            found,
+            [
+                (
+                    "813407700cdffc7e56\
+                     0107010341646102000101",
+                    "0102d00f020288270302ac02\
+                     060575736572730606757365723a37"
+                ),
+                ("813407700cdffc7e5600", "060575736572730606757365723a31"),
+                ("81c747b3ec64fd645e00fb2c01", "050101060575736572730606757365723a30"),
+            ]
+        );
+    })
+    .await;
+}
+
+/// The first byte of a key is its scheme: releases of two schemes use one cluster side by side.
+#[tokio::test]
+async fn schemes_do_not_meet() {
+    bounded(async {
+        let key = free(7, "x").key().expect("has a key");
+        assert_eq!(key[0], 1);
+        assert_eq!(free(7, "x").await, 8);
+        let mine = client().get(&key).await.expect("reads").expect("is there");
+        for scheme in [0, 2, 0xff] {
+            let other = [&[scheme], &key[1..]].concat();
+            assert_eq!(client().get(&other).await.expect("reads"), None);
+            client().put(&other, "of another release", 60).await.expect("stores");
+            assert_eq!(free(7, "x").peek().await.expect("reads"), Some(8));
+            free(7, "x").invalidate().await.expect("deletes");
+            assert_eq!(free(7, "x").peek().await.expect("reads"), None);
+            let theirs = client().get(&other).await.expect("reads");
+            assert_eq!(theirs.as_deref(), Some(&b"of another release"[..]));
+            assert_eq!(free(7, "x").await, 8);
+        }
+        assert_eq!(client().get(&key).await.expect("reads"), Some(mine));
+    })
+    .await;
 }

@@ -3,8 +3,10 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
-use support::{client, current_thread, in_time};
+use support::{client, current_thread, in_time, other};
 use zerocache_client::zerocache;
 
 #[derive(Debug, PartialEq, Clone)]
@@ -108,5 +110,42 @@ fn a_sync_function_works_in_a_multi_thread_runtime() {
         let on_blocking_thread = runtime.spawn_blocking(|| half(52));
         assert_eq!(runtime.block_on(on_worker).expect("runs"), Ok(26));
         assert_eq!(runtime.block_on(on_blocking_thread).expect("runs"), Ok(26));
+    });
+}
+
+static AGEING_RUNS: AtomicUsize = AtomicUsize::new(0);
+
+#[zerocache(other("ageing"), 1, call = ageing_call, stale(while = "1m", if_error = "1h"))]
+fn ageing(test: &str) -> Result<usize, Problem> {
+    let run = AGEING_RUNS.fetch_add(1, Ordering::SeqCst);
+    if run == 1 { Err(Problem::Absent) } else { Ok(run + test.len()) }
+}
+
+fn wait_until_old(test: &str) {
+    while ageing_call(test).peek().wait().expect("reads").is_some() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn old_values_serve_blocking_callers() {
+    in_time(|| {
+        assert_eq!(ageing("a"), Ok(1));
+        wait_until_old("a");
+        assert_eq!(ageing("a"), Ok(1), "it ran and failed");
+        assert_eq!(AGEING_RUNS.load(Ordering::SeqCst), 2);
+        current_thread(async {
+            // The async caller leads, and is not polled while this thread is blocked.
+            let mut leader = Box::pin(ageing_call("a"));
+            let polled = std::future::poll_fn(|context| {
+                Poll::Ready(leader.as_mut().poll(context).is_pending())
+            });
+            assert!(polled.await, "it leads and is not done");
+            assert_eq!(ageing("a"), Ok(1), "another one is at it");
+            assert_eq!(leader.await, Ok(3));
+            assert_eq!(ageing("a"), Ok(3));
+        });
+        let stats = other("ageing").memo_stats();
+        assert_eq!((stats.served_on_error, stats.stale_served, stats.wait_timeouts), (1, 1, 0));
     });
 }

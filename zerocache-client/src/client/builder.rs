@@ -9,7 +9,7 @@ use zerocache_net::{
 };
 
 use super::{ZerocacheClient, config::Config, instances};
-use crate::Error;
+use crate::{Error, near::NearSettings};
 
 /// Configures a client; from [`ZerocacheClient::builder`]. It does not read the environment.
 #[derive(Clone, Debug)]
@@ -101,6 +101,16 @@ impl ClientBuilder {
     /// 1 ms.
     pub fn total_timeout(mut self, total: Duration) -> Self {
         self.config.bounds = TierBounds { total_ms: millis(total), ..self.config.bounds };
+        self
+    }
+
+    /// How many bytes the near cache may take, and how old what it serves may be; defaults 64 MiB and
+    /// 5 s. No bytes switch it off; the age is at least 1 ms.
+    ///
+    /// All clients of a process that use one cluster share one near cache, which may take as many bytes
+    /// as the most generous of them allows. Only calls that say `near` use it.
+    pub fn near_cache(mut self, max_bytes: u64, max_age: Duration) -> Self {
+        self.config.near = NearSettings { bytes_max: max_bytes, age_max: max_age };
         self
     }
 

@@ -1,6 +1,6 @@
 //! What a client is told: by a builder, or by the `ZEROCACHE_*` variables that nodes read too.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
 use zerocache_core::{name, route::TierBounds};
 use zerocache_net::{
@@ -8,7 +8,10 @@ use zerocache_net::{
     framed::Connections,
 };
 
-use crate::Error;
+use crate::{
+    Error,
+    near::{Near, NearSettings, parse_age, parse_bytes, shared},
+};
 
 /// The cluster of nodes and clients that are told nothing else.
 const CLUSTER_DEFAULT: &str = "zerocache";
@@ -32,6 +35,7 @@ pub(super) struct Config {
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
+    pub(super) near: NearSettings,
     /// Values larger than this are packed, in bytes; none: no value is.
     pub(super) compress_above: Option<usize>,
 }
@@ -48,6 +52,7 @@ impl Config {
             mdns_interface: None,
             bounds: TierBounds::default(),
             connections: Connections::default(),
+            near: NearSettings::default(),
             compress_above: Some(COMPRESS_ABOVE_DEFAULT),
         }
     }
@@ -87,6 +92,14 @@ impl Config {
         if let Some(connections) = set("ZEROCACHE_CONNECTIONS")? {
             config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
         }
+        if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
+            let parsed = parse_bytes(&bytes);
+            config.near.bytes_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_BYTES", &why))?;
+        }
+        if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
+            let parsed = parse_age(&age);
+            config.near.age_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_AGE", &why))?;
+        }
         if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
             config.compress_above = match above.as_str() {
                 "off" => None,
@@ -107,7 +120,6 @@ impl Config {
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {
-        let mistake = |what: &str, why: &dyn Display| Error::Config(format!("{what}: {why}"));
         name::check_region(&self.region).map_err(|error| mistake("region", &error))?;
         name::check(&self.cluster).map_err(|error| mistake("cluster", &error))?;
         if !self.namespace.is_empty() {
@@ -124,6 +136,9 @@ impl Config {
         let most = TOTAL_MAX.as_millis() as u64;
         if all.iter().any(|ms| !(1..=most).contains(ms)) {
             return Err(mistake("deadlines", &format!("1 to {most} ms are allowed")));
+        }
+        if self.near.age_max < Duration::from_millis(1) {
+            return Err(mistake("age of the near cache", &"at least 1 ms is allowed"));
         }
         Ok(())
     }
@@ -145,19 +160,25 @@ impl Config {
     /// A number that clients of the same cluster and namespace share: between them, one computation
     /// of a memoized call is enough.
     pub(super) fn flight_group(&self) -> u64 {
-        let described = format!(
-            "{:?}",
-            (
-                &self.cluster,
-                &self.namespace,
-                self.ways,
-                &self.seeds,
-                &self.dns,
-                &self.mdns_interface
-            )
-        );
+        self.group(&self.namespace)
+    }
+
+    /// The near cache, which clients of the same cluster share whatever their namespaces; none where it
+    /// is switched off.
+    pub(super) fn near(&self) -> Option<Arc<Near>> {
+        let NearSettings { bytes_max, .. } = self.near;
+        (bytes_max > 0).then(|| shared(self.group(""), bytes_max))
+    }
+
+    fn group(&self, namespace: &str) -> u64 {
+        let Self { cluster, ways, seeds, dns, mdns_interface, .. } = self;
+        let described = format!("{:?}", (cluster, namespace, ways, seeds, dns, mdns_interface));
         xxhash_rust::xxh3::xxh3_64(described.as_bytes())
     }
+}
+
+fn mistake(what: &str, why: &dyn Display) -> Error {
+    Error::Config(format!("{what}: {why}"))
 }
 
 fn list<T>(name: &str, value: Option<String>) -> Result<Vec<T>, Error>

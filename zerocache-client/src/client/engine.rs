@@ -23,6 +23,7 @@ use zerocache_net::{clock, transport::Transport};
 
 use super::{
     config::Config,
+    face::Face,
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
 };
@@ -49,6 +50,30 @@ pub(super) struct Asked {
     pub(super) expect_soon: bool,
 }
 
+/// An answer that a node owes. Dropped before it is settled, the node owes it no more: that nobody
+/// waits for it says nothing of the node.
+pub(super) struct Owed<'a> {
+    engine: &'a Engine,
+    node: Incarnation,
+    since: Instant,
+    is_open: bool,
+}
+
+impl Owed<'_> {
+    /// The answer, or a failure, is there.
+    pub(super) fn settle(&mut self) {
+        self.is_open = false;
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.engine.directory.lock().not_awaited(self.node, self.since);
+        }
+    }
+}
+
 /// Shared by a client's handles and its background task.
 pub(super) struct Engine {
     pub(super) config: Config,
@@ -57,6 +82,8 @@ pub(super) struct Engine {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) counters: Counters,
     pub(super) progress: watch::Sender<Progress>,
+    /// With the near cache.
+    pub(super) face: Arc<Face>,
     own_writes: Mutex<OwnWrites>,
     /// The highest stamp of all versions that nodes told.
     seen: AtomicU64,
@@ -66,11 +93,17 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(config: Config, transport: Arc<dyn Transport>, home: Handle) -> Self {
+    pub(super) fn new(
+        config: Config,
+        face: Arc<Face>,
+        transport: Arc<dyn Transport>,
+        home: Handle,
+    ) -> Self {
         Self {
             cluster: cluster_id(&config.cluster),
             directory: Mutex::new(Directory::new(config.region.clone())),
             config,
+            face,
             transport,
             counters: Counters::default(),
             progress: watch::Sender::default(),
@@ -144,6 +177,13 @@ impl Engine {
         waited.await.is_ok_and(|found| found.is_ok())
     }
 
+    /// A request goes to a node now; one that says nothing for a while is silent if an answer is
+    /// expected soon.
+    pub(super) fn owed(&self, node: Incarnation, expect_soon: bool, since: Instant) -> Owed<'_> {
+        let is_open = expect_soon && self.directory.lock().sent(node, since);
+        Owed { engine: self, node, since, is_open }
+    }
+
     /// Asks one node and notes what that says of it.
     pub(super) async fn ask(
         &self,
@@ -153,12 +193,11 @@ impl Engine {
     ) -> Result<Response, CallFailure> {
         let Attempt { step, timeout_ms } = *attempt;
         let started = clock::elapsed();
-        if expect_soon {
-            self.directory.lock().sent(step.node, clock::instant(started));
-        }
+        let mut owed = self.owed(step.node, expect_soon, clock::instant(started));
         let message = self.message(request, Some(step.node), timeout_ms);
         let timeout = Duration::from_millis(timeout_ms);
         let result = self.transport.call(step.address, message, timeout).await;
+        owed.settle();
         self.note(&Asked { step, timeout_ms, started, expect_soon }, result)
     }
 

@@ -22,6 +22,7 @@ use zerocache_net::{
 
 use super::{
     engine::{Engine, hello, is_elsewhere, micros_since},
+    feed::Feed,
     watch::Watch,
 };
 
@@ -45,7 +46,7 @@ pub(super) async fn run(
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut discovering = true;
     let mut reachable = None;
-    let mut watch = Watch::default();
+    let (mut watch, mut feed) = (Watch::default(), Feed::default());
     loop {
         tokio::select! {
             event = events.recv(), if discovering => match event {
@@ -60,6 +61,7 @@ pub(super) async fn run(
         }
         let Some(engine) = engine.upgrade() else { return };
         watch.keep(&engine);
+        feed.keep(&engine);
         take_turn(&engine, &mut tasks, watch.is_on());
         note_reachability(&engine, &mut reachable);
     }

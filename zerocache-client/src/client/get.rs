@@ -16,6 +16,7 @@ use super::{
     Running, ZerocacheClient,
     entry::Entry,
     first::Sent,
+    near_read::{NearAge, NearRead},
     reads::{First, Wants},
     report::Explained,
 };
@@ -31,6 +32,7 @@ pub struct Get {
     key: Bytes,
     wants: Wants,
     deadline: Option<Duration>,
+    near: NearRead,
     state: State,
 }
 
@@ -58,7 +60,14 @@ impl Get {
     }
 
     pub(super) fn prepared(client: ZerocacheClient, key: Bytes) -> Self {
-        Self { client, key, wants: Wants::default(), deadline: None, state: State::New }
+        Self {
+            client,
+            key,
+            wants: Wants::default(),
+            deadline: None,
+            near: NearRead::default(),
+            state: State::New,
+        }
     }
 
     /// How long it may take in all, instead of the client's total; at least 1 ms is taken.
@@ -88,6 +97,21 @@ impl Get {
         self
     }
 
+    /// Takes the value from the near cache of this process if it is there, and keeps it there
+    /// otherwise; no older than [the client allows](crate::ClientBuilder::near_cache).
+    ///
+    /// What is written through this process is read at once. What others write is told by a node within
+    /// milliseconds as a rule; how old a value can be at most is said in `docs/contract.md`.
+    pub fn near(self) -> Self {
+        self.near_within(Some(None))
+    }
+
+    /// Asks the near cache, for what is no older than this, if at all.
+    pub(crate) fn near_within(mut self, wanted: Option<NearAge>) -> Self {
+        self.near = NearRead::new(wanted);
+        self
+    }
+
     /// Reads the value as a `T` that was stored as [`Value`](crate::Value).
     pub fn value<T: DeserializeOwned>(self) -> GetValue<T> {
         GetValue { get: self, of: PhantomData }
@@ -112,6 +136,20 @@ impl Get {
     }
 
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
+        if matches!(self.state, State::New)
+            && let Some(entry) = self.near.find(&self.client, &self.key, self.wants.at_least)
+        {
+            self.state = State::Over;
+            return Poll::Ready(Ok(Some(entry)));
+        }
+        let found = ready!(self.poll_nodes(context));
+        if let Ok(Some(entry)) = &found {
+            self.near.keep(&self.client, &self.key, entry);
+        }
+        Poll::Ready(found)
+    }
+
+    fn poll_nodes(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
         loop {
             let next = match &mut self.state {
                 State::New => self.begin(context),

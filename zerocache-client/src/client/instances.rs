@@ -1,6 +1,15 @@
 //! One client per region in a process.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{
+        LazyLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
+};
 
 use parking_lot::RwLock;
 
@@ -9,6 +18,14 @@ use crate::Error;
 
 static INSTANCES: LazyLock<RwLock<HashMap<String, ZerocacheClient>>> =
     LazyLock::new(RwLock::default);
+
+/// How often a client has been forgotten.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// A number that changes whenever a region may have another client than before.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Acquire)
+}
 
 /// The client of a region, made from the environment if there is none yet.
 pub(super) fn get(region: &str) -> ZerocacheClient {
@@ -51,5 +68,6 @@ pub(super) fn install(config: Config) -> Result<ZerocacheClient, Error> {
 pub(super) fn clear(region: &str) {
     // Dropped after the lock: the end of a client takes other locks.
     let cleared = INSTANCES.write().remove(region);
+    GENERATION.fetch_add(1, Release);
     drop(cleared);
 }

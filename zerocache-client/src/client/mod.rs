@@ -5,13 +5,18 @@ mod builder;
 mod config;
 mod engine;
 mod entry;
+mod face;
+mod feed;
 mod finder;
 mod first;
 mod get;
 mod instances;
+mod many;
+mod near_read;
 mod own_writes;
 mod reads;
 mod report;
+mod rounds;
 mod running;
 mod stats;
 mod watch;
@@ -39,11 +44,12 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
-pub(crate) use self::running::Running;
+pub(crate) use self::{face::Face, instances::generation, running::Running};
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
     get::{Explain, Get, GetEntry, GetValue},
+    many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
     report::{Attempted, Explained, Outcome, Report, Said},
     stats::ClientStats,
     write::Write,
@@ -93,8 +99,7 @@ pub struct ZerocacheClient {
 
 struct Inner {
     region: String,
-    namespace: String,
-    memo: MemoCounters,
+    face: Arc<Face>,
     live: Result<Live, Error>,
 }
 
@@ -164,7 +169,7 @@ impl ZerocacheClient {
     /// What sets this client's memoized keys apart; empty by default.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.inner.namespace
+        &self.inner.face.namespace
     }
 
     /// Waits until a node that is in sync is known: one of this region, or, when discovery has found
@@ -210,6 +215,49 @@ impl ZerocacheClient {
         Write::delete(self.clone(), key.as_ref())
     }
 
+    /// Reads many keys in one round trip: what is asked of one node goes to it together, and all keys go
+    /// to one node, but for those that this client wrote in the last two seconds.
+    ///
+    /// Keys that this does not settle are asked for at the next nodes, together again. More than 512
+    /// keys take a round trip for each 512. A key may be given several times.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// let values = cache.get_many(["a", "b", "c"]).await?;
+    /// assert_eq!(values.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
+        let keys = keys.into_iter().map(|key| Bytes::copy_from_slice(key.as_ref()));
+        GetMany::new(self.clone(), keys.collect())
+    }
+
+    /// Stores many values for `ttl` in one round trip, as [`get_many`](Self::get_many) reads them. Of a
+    /// key that is given several times the last value is stored.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: zerocache_client::ZerocacheClient) -> Result<(), zerocache_client::Error> {
+    /// use zerocache_client::Status;
+    ///
+    /// let written = cache.put_many([("a", "1"), ("b", "2")], 60).await?;
+    /// assert!(written.iter().all(|written| written.status == Status::Stored));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn put_many<K: AsRef<[u8]>, V: IntoValue>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Lifetime,
+    ) -> WriteMany {
+        WriteMany::put(self.clone(), entries, ttl)
+    }
+
+    /// Deletes many keys in one round trip.
+    pub fn delete_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> WriteMany {
+        WriteMany::delete(self.clone(), keys)
+    }
+
     /// Counts of this client's operations.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
@@ -237,26 +285,25 @@ impl ZerocacheClient {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let memo = MemoCounters::new(config.flight_group());
-        let (region, namespace) = (config.region.clone(), config.namespace.clone());
+        let (region, face) = (config.region.clone(), Arc::new(Face::of(&config)));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         let discovery = {
             let _inside = background.enter();
             Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
         };
-        let engine = Arc::new(Engine::new(config, Arc::new(transport), background.clone()));
+        let (transport, home) = (Arc::new(transport), background.clone());
+        let engine = Arc::new(Engine::new(config, Arc::clone(&face), transport, home));
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
         let live = Ok(Live { engine, background, finder });
-        Ok(Self { inner: Arc::new(Inner { region, namespace, memo, live }) })
+        Ok(Self { inner: Arc::new(Inner { region, face, live }) })
     }
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
         let inner = Inner {
             region: region.to_owned(),
-            namespace: String::new(),
-            memo: MemoCounters::new(0),
+            face: Arc::new(Face::broken()),
             live: Err(error),
         };
         Self { inner: Arc::new(inner) }
@@ -432,7 +479,12 @@ impl ZerocacheClient {
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
-        &self.inner.memo
+        &self.inner.face.memo
+    }
+
+    /// What memoized calls need before any I/O.
+    pub(crate) fn face(&self) -> &Arc<Face> {
+        &self.inner.face
     }
 
     /// The client's own runtime; none for a client that cannot work.
@@ -461,7 +513,7 @@ impl fmt::Debug for ZerocacheClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZerocacheClient")
             .field("region", &self.inner.region)
-            .field("namespace", &self.inner.namespace)
+            .field("namespace", &self.inner.face.namespace)
             .finish_non_exhaustive()
     }
 }

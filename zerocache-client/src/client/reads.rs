@@ -11,6 +11,7 @@ use zerocache_core::{
     metadata::Freshness,
     node::CallFailure,
     route::{Attempt, Budget, Step, Walk},
+    time::Instant,
     version::{Incarnation, Version},
     wire::{Request, Response},
 };
@@ -58,8 +59,8 @@ pub(super) enum First {
 
 /// A read under way.
 pub(super) struct Reading {
-    key: Key,
-    wants: Wants,
+    pub(super) key: Key,
+    pub(super) wants: Wants,
     missed: bool,
     timed_out: bool,
     /// What each node said, if the caller wants to know.
@@ -106,7 +107,7 @@ impl Engine {
         &self,
         key: &[u8],
         wants: &Wants,
-        now: zerocache_core::time::Instant,
+        now: Instant,
     ) -> Option<Incarnation> {
         match wants.at_least {
             Some(version) => Some(version.incarnation()),
@@ -209,6 +210,11 @@ impl Engine {
                 return settled;
             }
         }
+        self.end_read(reading)
+    }
+
+    /// What a read comes to when there is nobody left to ask.
+    pub(super) fn end_read(&self, reading: &Reading) -> Result<Option<Entry>, Error> {
         if reading.missed {
             self.counters.miss();
             return Ok(None);
@@ -227,7 +233,7 @@ impl Engine {
     }
 
     /// What a node's answer means for a read, and what it said.
-    fn judge(
+    pub(super) fn judge(
         &self,
         walk: &mut Walk,
         step: &Step,

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use zerocache_core::{
 use super::{
     Running, ZerocacheClient,
     first::Sent,
+    near_read::NearWrite,
     writes::{self, Stored, WriteRequest},
 };
 use crate::{Error, codec, memo::Lifetime, wait};
@@ -38,6 +39,7 @@ pub struct Write {
     client: ZerocacheClient,
     ack: Ack,
     deadline: Option<Duration>,
+    near: NearWrite,
     state: WriteState,
 }
 
@@ -76,7 +78,11 @@ impl PreparedValue {
 
 impl Prepared {
     /// The nodes have limits of their own; the ones that are judged here keep a message decodable.
-    fn request(self, ack: Ack, pack_above: Option<usize>) -> Result<WriteRequest, Error> {
+    pub(super) fn request(
+        self,
+        ack: Ack,
+        pack_above: Option<usize>,
+    ) -> Result<WriteRequest, Error> {
         let key = Key::within(self.key, KEY_BYTES_WIRE_MAX)?;
         let value = self.value.map(|value| value.stored(pack_above)).transpose()?;
         Ok(WriteRequest { key, value, ack })
@@ -115,7 +121,14 @@ impl Write {
     }
 
     pub(super) fn prepared(client: ZerocacheClient, prepared: Result<Prepared, Error>) -> Self {
-        Self { client, ack: Ack::default(), deadline: None, state: WriteState::New(prepared) }
+        let (near, state) = (NearWrite::default(), WriteState::New(prepared));
+        Self { client, ack: Ack::default(), deadline: None, near, state }
+    }
+
+    /// Keeps the value in the near cache once it is stored, if this is wanted.
+    pub(crate) fn near(mut self, wanted: bool) -> Self {
+        self.near = NearWrite::new(wanted);
+        self
     }
 
     /// Writes with the version that a lease gave.
@@ -192,10 +205,24 @@ impl Future for Write {
     type Output = Result<Written, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+        let written = ready!(self.poll_written(context));
+        if let Ok(written) = &written {
+            let Self { near, client, .. } = &mut *self;
+            near.keep(client, written);
+        }
+        Poll::Ready(written)
+    }
+}
+
+impl Write {
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<Result<Written, Error>> {
+        let this = self;
         loop {
             match std::mem::replace(&mut this.state, WriteState::Over) {
                 WriteState::New(prepared) => {
+                    if let Ok(prepared) = &prepared {
+                        this.near.begin(&this.client, prepared);
+                    }
                     let request = prepared.and_then(|prepared| {
                         prepared.request(this.ack, this.client.pack_above())
                     })?;

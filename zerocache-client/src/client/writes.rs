@@ -52,7 +52,7 @@ pub(super) enum First {
 }
 
 impl WriteRequest {
-    fn message(&self) -> Request {
+    pub(super) fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
             Some(Stored { value, metadata, life, token }) => {
@@ -68,7 +68,7 @@ impl WriteRequest {
     }
 
     /// Waiting for replicas is no sign of a silent node, and may take all the time that there is.
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         self.ack == Ack::Local
     }
 }
@@ -81,6 +81,7 @@ impl Engine {
         total_ms: u64,
         waker: &Waker,
     ) -> Option<Sent> {
+        self.near_writing(&request.key);
         let started = clock::elapsed();
         let now = clock::instant(started);
         if request.has_token() {
@@ -160,6 +161,7 @@ impl Engine {
         request: WriteRequest,
         total_ms: u64,
     ) -> Result<Written, Error> {
+        self.near_writing(&request.key);
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
         let plan = self.directory.lock().plan_write(clock::mono());
@@ -183,6 +185,11 @@ impl Engine {
                 return settled;
             }
         }
+        self.end_write(refused)
+    }
+
+    /// What a write comes to that no node took.
+    pub(super) fn end_write(&self, refused: bool) -> Result<Written, Error> {
         if refused {
             return Ok(self.not_stored(Status::Refused));
         }
@@ -191,7 +198,7 @@ impl Engine {
     }
 
     /// The outcome of a write, if what a node said settles it.
-    fn judge_write(
+    pub(super) fn judge_write(
         &self,
         key: &Key,
         step: &Step,
@@ -210,7 +217,10 @@ impl Engine {
             }
             Err(CallFailure::Refused | CallFailure::NotSent) => None,
             // It may have arrived: another node would make two writes of one.
-            Err(CallFailure::NoAnswer) => Some(Ok(self.not_stored(Status::Unknown))),
+            Err(CallFailure::NoAnswer) => {
+                self.near_written(key, None);
+                Some(Ok(self.not_stored(Status::Unknown)))
+            }
         }
     }
 
@@ -220,6 +230,7 @@ impl Engine {
         if let Some(version) = written.version {
             self.note_seen(version);
         }
+        self.near_written(key, written.version);
         self.counters.written(written.status);
         written
     }

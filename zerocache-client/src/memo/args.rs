@@ -2,32 +2,35 @@
 
 use serde::Serialize;
 
-use super::key::{self, Arguments, KeyError};
+use super::buffer::Buffer;
+use super::key::{self, CallKey, FunctionId, KeyError};
 
 /// Arguments, encoded one after the other.
-#[derive(Default)]
 pub struct Args {
-    encoded: Vec<u8>,
+    encoded: Buffer,
     failed: Option<KeyError>,
 }
 
 impl Args {
     /// None yet.
     #[allow(clippy::new_without_default)]
+    #[inline]
     pub fn new() -> Self {
-        Args { encoded: Vec::with_capacity(64), failed: None }
+        Args { encoded: CallKey::buffer(), failed: None }
     }
 
+    #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
         if self.failed.is_none() {
-            self.failed = key::encode(value, &mut self.encoded).err();
+            self.failed = key::encode(value, self.encoded.vec()).err();
         }
     }
 
-    /// What goes into the key, or none when an argument refused to be encoded.
-    pub(crate) fn finish(self) -> Option<Arguments> {
+    /// The key of a call of `function` with them, or none when one of them refused to be encoded.
+    #[inline]
+    pub(crate) fn finish(self, function: FunctionId) -> Option<CallKey> {
         match self.failed {
-            None => Some(Arguments::new(self.encoded)),
+            None => Some(CallKey::new(function, self.encoded)),
             Some(error) => {
                 tracing::debug!(%error, "an argument of a memoized call cannot be encoded");
                 None
@@ -51,6 +54,7 @@ pub trait KeyPart {
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> KeyPart for T {
+    #[inline]
     fn add_to(&self, args: &mut Args) {
         args.add(self);
     }
@@ -71,6 +75,7 @@ pub trait ReceiverKeyPart {
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> ReceiverKeyPart for T {
+    #[inline]
     fn add_to(&self, args: &mut Args) {
         args.add(self);
     }

@@ -12,6 +12,7 @@ use super::args::Args;
 use super::background::{Detach, Refresh};
 use super::flight;
 use super::look::How;
+use super::near;
 use super::operation::{Invalidate, Peek};
 use super::options::Options;
 use super::origin::Blocking;
@@ -73,12 +74,25 @@ pub struct Parts<T> {
 }
 
 /// Makes a call.
+#[inline]
 pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
-    let identity = parts.site.function(parts.function).zip(parts.args.finish());
-    let entry = Entry { site: parts.site, target: parts.target, identity, given: None };
-    let mut call = Call::given(entry, parts.ttl, parts.policy, origin);
-    call.options = parts.options;
-    call
+    let Parts { site, function, target, args, ttl, policy, options } = parts;
+    let entry = Entry::new(site, function, target, args);
+    Call::new(entry, ttl, policy, options, origin)
+}
+
+/// Makes a call of a sync function and runs it: without making one where the value is near.
+#[inline]
+pub fn wait<F: Blocking>(parts: Parts<F::Output>, origin: F) -> F::Output {
+    let Parts { site, function, target, args, ttl, policy, options } = parts;
+    let entry = Entry::new(site, function, target, args);
+    if let Some(age) = options.near
+        && let Some(value) = near::hit(&entry, age, &policy)
+    {
+        return value;
+    }
+    let call = Call::new(entry, ttl, policy, options, origin).blocking();
+    wait::block_on(call)
 }
 
 impl<F: Future> Call<F> {
@@ -89,11 +103,22 @@ impl<F: Future> Call<F> {
         policy: Policy<F::Output>,
         origin: F,
     ) -> Self {
+        Self::new(entry, ttl, policy, Options::new(), origin)
+    }
+
+    #[inline]
+    fn new(
+        entry: Entry,
+        ttl: TtlRule<F::Output>,
+        policy: Policy<F::Output>,
+        options: Options<F::Output>,
+        origin: F,
+    ) -> Self {
         Call {
             entry,
             ttl,
             policy,
-            options: Options::new(),
+            options,
             mode: Mode::Cached,
             blocking: false,
             run: None,
@@ -229,6 +254,7 @@ impl<F: Future> Call<F> {
     where
         F: Blocking,
     {
+        // A near hit ends it at the first poll.
         wait::block_on(self.blocking())
     }
 }
@@ -238,6 +264,15 @@ impl<F: Future> Future for Call<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
+        if let (Stage::Start, Mode::Cached, Some(age)) = (&*this.stage, *this.mode, this.options.near)
+            && let Some(value) = near::hit(this.entry, age, this.policy)
+        {
+            if let Some(report) = this.report {
+                report.outcome = CallOutcome::Near;
+            }
+            *this.stage = Stage::Done;
+            return Poll::Ready(value);
+        }
         loop {
             if matches!(this.stage, Stage::Start) {
                 *this.run = start(this.entry, *this.mode);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::ZerocacheClient;
+use crate::near::Striped;
 
 /// How long a call waits for another one's computation before it computes itself. Longer than most
 /// functions worth caching take, shorter than a caller's patience with a leader that stands still.
@@ -16,6 +17,7 @@ macro_rules! counters {
         pub(crate) struct MemoCounters {
             flight_group: u64,
             flight_wait_ms: AtomicU64,
+            pub(crate) near_hits: Striped,
             $(pub(crate) $name: AtomicU64,)*
         }
 
@@ -23,6 +25,8 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct MemoStats {
+            /// Calls answered from the near cache; they are among the hits.
+            pub near_hits: u64,
             $($(#[doc = $doc])+ pub $name: u64,)*
         }
 
@@ -33,13 +37,18 @@ macro_rules! counters {
                 MemoCounters {
                     flight_group,
                     flight_wait_ms: AtomicU64::new(wait),
+                    near_hits: Striped::default(),
                     $($name: AtomicU64::new(0),)*
                 }
             }
 
             /// The counts now. Each is exact; together they are no single moment's.
             pub(crate) fn snapshot(&self) -> MemoStats {
-                MemoStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+                let near_hits = self.near_hits.sum();
+                let mut stats =
+                    MemoStats { near_hits, $($name: self.$name.load(Ordering::Relaxed),)* };
+                stats.hits += near_hits;
+                stats
             }
         }
     };

@@ -46,7 +46,6 @@ pub(crate) struct How {
     /// The caller sleeps on its thread.
     pub(crate) blocking: bool,
     /// Whether the near cache is asked, and for what age.
-    #[allow(dead_code, reason = "until there is one")]
     pub(crate) near: Option<Option<Duration>>,
     /// How long the nodes may take, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
@@ -106,7 +105,7 @@ async fn published(progress: &mut watch::Receiver<Progress>) -> Option<Progress>
 }
 
 async fn read(client: &ZerocacheClient, key: Bytes, how: How, lead: Option<Lead>) -> Looked {
-    let mut get = client.raw_get(key).allow_stale();
+    let mut get = client.raw_get(key).allow_stale().near_within(how.near);
     if let Some(deadline) = how.deadline {
         get = get.deadline(deadline);
     }

@@ -6,6 +6,7 @@
 
 mod args;
 mod background;
+mod buffer;
 mod call;
 mod compute;
 mod counters;
@@ -15,6 +16,7 @@ mod key;
 mod leading;
 mod lease;
 mod look;
+mod near;
 mod operation;
 mod options;
 mod origin;

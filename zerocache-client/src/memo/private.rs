@@ -2,7 +2,7 @@
 
 pub use super::args::{Args, KeyPart, ReceiverKeyPart};
 pub use super::background::{background, background_sync};
-pub use super::call::{Call, Parts, call};
+pub use super::call::{Call, Parts, call, wait};
 pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};
@@ -13,6 +13,7 @@ pub use super::ttl::{TtlRule, duration};
 pub use crate::Ack;
 
 /// The client of the scope in which this runs; then the attribute's region is not looked at.
+#[inline]
 pub fn scoped() -> Option<Target> {
     super::scope::current().map(Target::client)
 }
@@ -23,11 +24,13 @@ pub fn target<T: RegionOrClient + ?Sized>(region: &T) -> Target {
 }
 
 /// Adds a parameter to the key.
+#[inline]
 pub fn argument<T: KeyPart + ?Sized>(args: &mut Args, value: &T) {
     value.add_to(args);
 }
 
 /// Adds `self` to the key.
+#[inline]
 pub fn receiver<T: ReceiverKeyPart + ?Sized>(args: &mut Args, value: &T) {
     value.add_to(args);
 }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
+use super::args::Args;
 use super::counters::count;
 use super::flight::{self, Lead, Progress};
 use super::freshness;
-use super::key::{self, Arguments, FunctionId};
+use super::key::CallKey;
 use super::leading;
 use super::lease::{self, Leased};
 use super::look::{Found, How, Looked, look};
@@ -30,12 +31,24 @@ pub(super) struct Entry {
     pub(super) site: &'static Site,
     pub(super) target: Target,
     /// None for a call that cannot have a key, or whose key was given.
-    pub(super) identity: Option<(FunctionId, Arguments)>,
+    pub(super) identity: Option<CallKey>,
     /// A key that was given as it is, and the client to use.
     pub(super) given: Option<(ZerocacheClient, Bytes)>,
 }
 
 impl Entry {
+    /// Of a call of the function at `site` that the compiler calls `function`.
+    #[inline]
+    pub(super) fn new(
+        site: &'static Site,
+        function: &'static str,
+        target: Target,
+        args: Args,
+    ) -> Self {
+        let identity = site.function(function).and_then(|function| args.finish(function));
+        Entry { site, target, identity, given: None }
+    }
+
     pub(super) fn client(&self) -> ZerocacheClient {
         match &self.given {
             Some((client, _)) => client.clone(),
@@ -47,8 +60,7 @@ impl Entry {
         if let Some((_, key)) = &self.given {
             return Some(key.clone());
         }
-        let (function, arguments) = self.identity.as_ref()?;
-        Some(key::compose(client.namespace(), *function, arguments))
+        Some(self.identity.as_ref()?.to_bytes(client.namespace()))
     }
 }
 

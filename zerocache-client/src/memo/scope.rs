@@ -14,9 +14,16 @@ thread_local! {
 }
 
 /// The client of the innermost scope that runs on this thread.
+#[inline]
 pub(crate) fn current() -> Option<ZerocacheClient> {
     // A thread that is being torn down has no scope.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Whether there is a scope that runs on this thread.
+#[inline]
+pub(crate) fn is_set() -> bool {
+    CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(false)
 }
 
 /// Puts the previous client back, after a panic too.

@@ -130,7 +130,8 @@ impl<T> Steps<'_, T> {
     }
 
     fn store(&mut self, run: &Run, value: T, kept: Kept, computation: Computation) -> Step<T> {
-        let Kept { form, fresh, metadata } = kept;
+        let Kept { form, fresh, mut metadata } = kept;
+        metadata.kind = form.kind;
         let Computation { lead, token, .. } = computation;
         if let Some(lead) = &lead {
             lead.publish(Progress::Value(form.clone()));
@@ -140,7 +141,7 @@ impl<T> Steps<'_, T> {
             return Step::Value(value);
         }
         let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
-        put = put.ack(self.options.ack.unwrap_or_default());
+        put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }

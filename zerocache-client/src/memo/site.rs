@@ -1,12 +1,14 @@
 //! A place in the source that carries the attribute, and the register of all of them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::key::{FunctionId, Identity};
+use crate::ZerocacheClient;
+use crate::client::{Face, generation};
 use crate::codec::CodecError;
 
 /// What the attribute knows about its function.
@@ -38,10 +40,29 @@ impl Origin {
 /// One annotated function, with the identities of its instantiations.
 pub struct Site {
     origin: Origin,
-    known: RwLock<BTreeMap<(usize, usize), Option<FunctionId>>>,
+    /// What was asked for first, and in most functions is all there is: read without a lock.
+    first: OnceLock<(Text, Option<FunctionId>)>,
+    known: RwLock<BTreeMap<Text, Option<FunctionId>>>,
+    face: OnceLock<Named>,
     /// A value was read back once; from then on that is taken for granted.
     reads_back: AtomicBool,
     warned: AtomicBool,
+}
+
+/// Where a text is, and how long: one instantiation always passes one text, and its place is a cheaper
+/// key than its bytes.
+type Text = (usize, usize);
+
+fn text(of: &'static str) -> Text {
+    (of.as_ptr() as usize, of.len())
+}
+
+/// The client of the region that the attribute names.
+struct Named {
+    region: Text,
+    /// It may be another one after this.
+    generation: u64,
+    face: Arc<Face>,
 }
 
 /// Who has an identity in this process.
@@ -60,7 +81,9 @@ impl Site {
     pub const fn new(origin: Origin) -> Self {
         Site {
             origin,
+            first: OnceLock::new(),
             known: RwLock::new(BTreeMap::new()),
+            face: OnceLock::new(),
             reads_back: AtomicBool::new(false),
             warned: AtomicBool::new(false),
         }
@@ -92,15 +115,51 @@ impl Site {
     }
 
     /// The identity of one instantiation, or none if another function has it.
+    #[inline]
     pub(crate) fn function(&self, type_name: &'static str) -> Option<FunctionId> {
-        // One instantiation always passes one text; its address is a cheaper key than the text.
-        let text = (type_name.as_ptr() as usize, type_name.len());
-        if let Some(id) = self.known.read().get(&text) {
+        match self.first.get() {
+            Some((known, id)) if *known == text(type_name) => *id,
+            _ => self.look_up(type_name),
+        }
+    }
+
+    #[cold]
+    fn look_up(&self, type_name: &'static str) -> Option<FunctionId> {
+        let place = text(type_name);
+        if let Some(id) = self.known.read().get(&place) {
             return *id;
         }
         let id = self.claim(type_name);
-        self.known.write().insert(text, id);
+        self.known.write().insert(place, id);
+        // Where another instantiation was first, this one goes on without.
+        let _ = self.first.set((place, id));
         id
+    }
+
+    /// Runs `use_it` with what a call of this function needs of the client of `region`.
+    #[inline]
+    pub(crate) fn with_face<R>(
+        &self,
+        region: &'static str,
+        use_it: impl FnOnce(&Arc<Face>) -> R,
+    ) -> R {
+        let is_now =
+            |named: &&Named| named.generation == generation() && named.region == text(region);
+        match self.face.get().filter(is_now) {
+            Some(named) => use_it(&named.face),
+            None => use_it(&self.ask_for(region)),
+        }
+    }
+
+    #[cold]
+    fn ask_for(&self, region: &'static str) -> Arc<Face> {
+        // Read before: a client that is forgotten meanwhile is asked for again.
+        let generation = generation();
+        let face = Arc::clone(ZerocacheClient::get_instance(region).face());
+        let named = Named { region: text(region), generation, face: Arc::clone(&face) };
+        // After a client was forgotten the function goes on without.
+        let _ = self.face.set(named);
+        face
     }
 
     fn claim(&self, type_name: &str) -> Option<FunctionId> {

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::scope;
+use super::site::Site;
 use crate::ZerocacheClient;
+use crate::client::Face;
 
 /// What the attribute's first argument may be: a region's name, or a client.
 ///
@@ -40,6 +42,20 @@ impl Target {
 
     pub(crate) fn client(client: ZerocacheClient) -> Self {
         Target(Kind::Client(client))
+    }
+
+    /// Runs `use_it` with what a call at `site` needs of the client that [`resolve`](Self::resolve)
+    /// gives.
+    #[inline]
+    pub(crate) fn with_face<R>(&self, site: &Site, use_it: impl FnOnce(&Arc<Face>) -> R) -> R {
+        if scope::is_set() {
+            return use_it(self.resolve().face());
+        }
+        match &self.0 {
+            Kind::Named(region) => site.with_face(region, use_it),
+            Kind::Region(region) => use_it(ZerocacheClient::get_instance(region).face()),
+            Kind::Client(client) => use_it(client.face()),
+        }
     }
 
     /// The client: that of the scope in which this runs, else the one that was asked for.

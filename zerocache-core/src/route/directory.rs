@@ -92,6 +92,14 @@ pub struct Turn {
     is_marked: bool,
 }
 
+impl Turn {
+    /// The same turn, with another node to be asked before all others.
+    #[must_use]
+    pub const fn with_first(self, first: Option<Incarnation>) -> Self {
+        Self { first, ..self }
+    }
+}
+
 /// The nodes that a client knows.
 #[derive(Debug)]
 pub struct Directory {
@@ -221,6 +229,18 @@ impl Directory {
         Some((node.info.incarnation, node.address, node.view.unwrap_or(0)))
     }
 
+    /// A node whose changes can be followed: one in sync, of the client's own region if one of them can
+    /// tell; another one each time.
+    pub fn next_followed(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr)> {
+        let can = |node: &&Known| node.is_ready(now) && node.features & features::FEED != 0;
+        let local = self.nodes().any(|node| node.is_local && can(&node));
+        let fits = |node: &&Known| can(node) && (node.is_local || !local);
+        let count = self.nodes().filter(fits).count();
+        self.watch_turn = self.watch_turn.wrapping_add(1);
+        let node = self.nodes().filter(fits).nth(self.watch_turn.checked_rem(count)?)?;
+        Some((node.info.incarnation, node.address))
+    }
+
     /// Whether a node takes its turn at `now`.
     #[must_use]
     pub fn takes_turns(&self, node: Incarnation, now: Instant) -> bool {
@@ -244,12 +264,19 @@ impl Directory {
         changed
     }
 
-    /// A request went to a node.
-    pub fn sent(&mut self, node: Incarnation, now: Instant) {
-        self.mark(node, now);
+    /// A request went to a node, which owes an answer now; whether it owed none before.
+    pub fn sent(&mut self, node: Incarnation, now: Instant) -> bool {
+        self.mark(node, now)
     }
 
-    /// Notes that a node owes an answer; whether it owed none before.
+    /// Nobody waits any more for the answer to a request that went out at `sent` and was the only one
+    /// to which the node owed an answer.
+    pub fn not_awaited(&mut self, node: Incarnation, sent: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.silent_since = known.silent_since.filter(|since| *since != sent);
+        }
+    }
+
     fn mark(&mut self, node: Incarnation, now: Instant) -> bool {
         let Some(known) = self.nodes.get_mut(&node) else { return false };
         let is_first = known.silent_since.is_none();
@@ -269,8 +296,8 @@ impl Directory {
 
     /// Nobody waits any more for the answer to the request with which a read began at `now`.
     pub fn given_up(&mut self, node: Incarnation, began: Turn, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node).filter(|_| began.is_marked) {
-            known.silent_since = known.silent_since.filter(|since| *since != now);
+        if began.is_marked {
+            self.not_awaited(node, now);
         }
     }
 
@@ -404,6 +431,15 @@ impl Directory {
         self.write_turn = turn.wrapping_add(1);
         let is_marked = expect_soon && self.mark(step.node, now);
         Some((step, Turn { turn, first: None, is_write: true, is_marked }))
+    }
+
+    /// The turn of a call that reads or writes many keys: all of them have the same plan, but for the
+    /// node that is asked first. [`go_on`](Self::go_on) gives it.
+    pub fn take_turn(&mut self, is_write: bool) -> Turn {
+        let turns = if is_write { &mut self.write_turn } else { &mut self.read_turn };
+        let turn = *turns;
+        *turns = turn.wrapping_add(1);
+        Turn { turn, first: None, is_write, is_marked: false }
     }
 
     /// The whole plan of a read or write that began.

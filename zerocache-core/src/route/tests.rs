@@ -201,3 +201,26 @@ fn a_read_that_began_goes_on_with_the_plan_of_its_turn() {
     let (step, _) = directory.begin_read(at(1), Some(Incarnation(4))).unwrap();
     assert_eq!((step.node, step.tier), (Incarnation(4), Tier::Nearest));
 }
+
+#[test]
+fn all_keys_of_one_call_have_one_turn() {
+    let mut directory = directory();
+    let turn = directory.take_turn(false);
+    assert_eq!(ids(&directory.go_on(turn, at(1))), [1, 2, 4, 5]);
+    assert_eq!(ids(&directory.go_on(turn.with_first(Some(Incarnation(3))), at(1))), [3, 1, 4, 5]);
+    assert_eq!(ids(&directory.plan(at(1), None))[0], 2);
+    assert_eq!(ids(&directory.plan_write(at(1)))[0], 1);
+    let turn = directory.take_turn(true);
+    assert_eq!(ids(&directory.go_on(turn, at(1)))[0], 2);
+}
+
+#[test]
+fn a_node_owes_nothing_to_those_who_have_gone() {
+    let mut directory = directory();
+    assert!(directory.sent(Incarnation(1), at(1)));
+    assert!(!directory.sent(Incarnation(1), at(2)));
+    directory.not_awaited(Incarnation(1), at(2));
+    assert!(!directory.takes_turns(Incarnation(1), at(200)));
+    directory.not_awaited(Incarnation(1), at(1));
+    assert!(directory.takes_turns(Incarnation(1), at(200)));
+}

@@ -47,6 +47,8 @@ struct Parameter {
     name: TokenStream,
     span: Span,
     receiver: bool,
+    /// The `#[cfg(…)]`s under which it exists.
+    conditions: TokenStream,
 }
 
 fn local(name: &str) -> Ident {
@@ -109,8 +111,19 @@ impl<'a> Expansion<'a> {
 
     /// A sync function: blocks its caller.
     fn blocking(&self) -> TokenStream {
-        let call = self.sync_call();
-        self.item(false, &self.sig, &quote!(#call.wait()))
+        let code = match self.plan.options.background {
+            // A value that is near is returned before a call is made.
+            None => {
+                let private = &self.private;
+                let (parts, origin) = (self.parts(), self.sync_origin());
+                quote!(#private::wait(#parts, #private::lazy(#origin)))
+            }
+            Some(_) => {
+                let call = self.sync_call();
+                quote!(#call.wait())
+            }
+        };
+        self.item(false, &self.sig, &code)
     }
 
     /// The sync function's sibling that returns the call.
@@ -164,11 +177,14 @@ impl<'a> Expansion<'a> {
         }
     }
 
+    fn sync_origin(&self) -> TokenStream {
+        let (output, bindings, body) = (&self.output, &self.bindings, &self.function.body);
+        quote!(move || -> #output { #bindings #body })
+    }
+
     fn sync_call(&self) -> TokenStream {
-        let (private, output) = (&self.private, &self.output);
-        let (bindings, body) = (&self.bindings, &self.function.body);
-        let parts = self.parts();
-        let origin = quote!(move || -> #output { #bindings #body });
+        let private = &self.private;
+        let (parts, origin) = (self.parts(), self.sync_origin());
         match self.plan.options.background {
             None => quote!(#private::call(#parts, #private::lazy(#origin))),
             Some(span) => {
@@ -268,7 +284,11 @@ impl<'a> Expansion<'a> {
                     let name = &parameter.name;
                     let function = if parameter.receiver { "receiver" } else { "argument" };
                     let function = Ident::new(function, at(parameter.span));
-                    quote_spanned!(at(parameter.span)=> #private::#function(&mut #args, &#name);)
+                    let conditions = &parameter.conditions;
+                    quote_spanned!(at(parameter.span)=>
+                        #conditions
+                        #private::#function(&mut #args, &#name);
+                    )
                 })
                 .collect(),
         }
@@ -303,24 +323,27 @@ fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Param
         FnArg::Receiver(receiver) => {
             let name = receiver.self_token.to_token_stream();
             bindings.extend(quote!(let _ = &#name;));
-            Parameter { name, span: receiver.span(), receiver: true }
+            let conditions = TokenStream::new();
+            Parameter { name, span: receiver.span(), receiver: true, conditions }
         }
         FnArg::Typed(typed) => {
             let span = typed.ty.span();
+            let conditions = typed.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+            let conditions = quote!(#(#conditions)*);
             let name = match &mut *typed.pat {
                 Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
                     let ident = pat.ident.clone();
-                    bindings.extend(quote!(let _ = &#ident;));
+                    bindings.extend(quote!(#conditions let _ = &#ident;));
                     ident
                 }
                 pattern => {
                     let name = local(&format!("parameter_{position}"));
-                    bindings.extend(quote!(let #pattern = #name;));
+                    bindings.extend(quote!(#conditions let #pattern = #name;));
                     *pattern = parse_quote!(#name);
                     name
                 }
             };
-            Parameter { name: name.into_token_stream(), span, receiver: false }
+            Parameter { name: name.into_token_stream(), span, receiver: false, conditions }
         }
     }
 }

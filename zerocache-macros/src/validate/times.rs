@@ -21,8 +21,9 @@ pub(super) const AHEAD: Range =
 /// How long a lease lasts whose holder says nothing. The longest is what nodes grant.
 pub(super) const LEASE_LIFE: Range = Range { what: "a lease's life", min_ms: 1, max_ms: 300_000 };
 
-/// How long a caller waits for another one's lease. Zero: not at all.
-pub(super) const LEASE_WAIT: Range = Range { what: "a wait", min_ms: 0, max_ms: 300_000 };
+/// How long a caller waits for another one's lease. Zero: not at all. The longest is what nodes hold
+/// an answer back.
+pub(super) const LEASE_WAIT: Range = Range { what: "a wait", min_ms: 0, max_ms: 60_000 };
 
 /// A time as it goes into the code.
 pub(crate) enum Time {

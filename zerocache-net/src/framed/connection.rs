@@ -93,8 +93,29 @@ impl Connection {
         message: RequestMessage,
         timeout: Duration,
     ) -> Option<FramedCall> {
-        let id = self.send(message, timeout, Caller::Nobody).ok()?;
+        let id = self.send(message, timeout, Caller::Nobody, None).ok()?;
         Some(FramedCall { connection: Arc::clone(self), id, done: false })
+    }
+
+    /// Sends requests with one write, as far as nobody else is writing and they are small. Those that
+    /// cannot be sent now come back.
+    pub(super) fn call_many(
+        self: &Arc<Self>,
+        messages: Vec<RequestMessage>,
+        timeout: Duration,
+    ) -> Vec<Result<FramedCall, Box<RequestMessage>>> {
+        let send = |message| {
+            if self.is_full() {
+                return Err(Box::new(message));
+            }
+            match self.send(message, timeout, Caller::Nobody, Some(Flush::Later)) {
+                Ok(id) => Ok(FramedCall { connection: Arc::clone(self), id, done: false }),
+                Err(refused) => Err(Box::new(refused.0)),
+            }
+        };
+        let calls = messages.into_iter().map(send).collect();
+        self.line.flush();
+        calls
     }
 
     /// Sends a request, whose end `then` is given. Both come back when too many calls are under way or
@@ -105,7 +126,7 @@ impl Connection {
         timeout: Duration,
         then: Then,
     ) -> Result<(), NotTaken> {
-        let Err(refused) = self.send(message, timeout, Caller::Function(then)) else {
+        let Err(refused) = self.send(message, timeout, Caller::Function(then), None) else {
             return Ok(());
         };
         match *refused {
@@ -114,11 +135,13 @@ impl Connection {
         }
     }
 
+    /// Sends a request, with this flush or with the one that suits what else is under way.
     fn send(
         &self,
         mut message: RequestMessage,
         timeout: Duration,
         caller: Caller,
+        flush: Option<Flush>,
     ) -> Result<u32, Box<(RequestMessage, Caller)>> {
         let now = clock::mono();
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -141,7 +164,8 @@ impl Connection {
         message.envelope.timeout_ms = timeout_ms;
         let header = request_header(entered.id, now, timeout_ms);
         let outgoing = Outgoing { message: &message, known: &self.known, now };
-        let Some(position) = self.line.send(header, &outgoing, entered.flush()) else {
+        let Some(position) = self.line.send(header, &outgoing, flush.unwrap_or(entered.flush()))
+        else {
             let caller = self.calls.lock().take_back(entered.id);
             return caller.map_or(Ok(entered.id), |caller| Err(Box::new((message, caller))));
         };

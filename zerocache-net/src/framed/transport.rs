@@ -2,7 +2,10 @@
 
 use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 use zerocache_core::{
     node::CallFailure,
     version::Incarnation,
@@ -14,6 +17,10 @@ use super::{
     pool::{Found, Link, Pool},
 };
 use crate::transport::{Call, HttpTransport, NotTaken, Short, Then, Transport, TransportError};
+
+/// Most requests of one call of many that are under way to one node over HTTP: each takes a connection of
+/// its own.
+const PLAIN_MAX: usize = 32;
 
 /// Says who calls: a Hello in its envelope.
 pub type Introduce = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
@@ -148,6 +155,29 @@ impl Transport for FramedTransport {
         self.found(found, to, message, timeout)
     }
 
+    fn call_many(
+        &self,
+        to: SocketAddr,
+        messages: Vec<RequestMessage>,
+        timeout: Duration,
+    ) -> Vec<Call> {
+        let node = messages.first().and_then(|message| message.envelope.to);
+        if let Some(connection) = self.open(node, to) {
+            let sent = connection.call_many(messages, timeout).into_iter();
+            let call = |sent: Result<_, Box<RequestMessage>>| match sent {
+                Ok(call) => Call::framed(call),
+                Err(message) => self.call(to, *message, timeout),
+            };
+            return sent.map(call).collect();
+        }
+        if self.is_plain(to) {
+            let gate = Arc::new(Semaphore::new(PLAIN_MAX));
+            let call = |message| self.gated(&gate, to, message, timeout);
+            return messages.into_iter().map(call).collect();
+        }
+        messages.into_iter().map(|message| self.call(to, message, timeout)).collect()
+    }
+
     fn try_call_then(
         &self,
         to: SocketAddr,
@@ -172,6 +202,36 @@ impl FramedTransport {
     fn open(&self, node: Option<Incarnation>, to: SocketAddr) -> Option<Arc<Connection>> {
         let connection = self.pool.open(&Handle::try_current().ok()?, to)?;
         (connection.peer() == node && !connection.is_full()).then_some(connection)
+    }
+
+    /// Whether a node is reached over HTTP only, as far as is known.
+    fn is_plain(&self, to: SocketAddr) -> bool {
+        let runtime = Handle::try_current();
+        self.connections == Connections::Http
+            || matches!(
+                self.pool.find(runtime.as_ref().unwrap_or(&self.home), to),
+                Found::Now(Link::Plain)
+            )
+    }
+
+    /// Sends over HTTP once the gate lets it pass.
+    fn gated(
+        &self,
+        gate: &Arc<Semaphore>,
+        to: SocketAddr,
+        message: RequestMessage,
+        timeout: Duration,
+    ) -> Call {
+        let (http, gate) = (self.http.clone(), Arc::clone(gate));
+        let started = crate::clock::elapsed();
+        Call::task(self.home.spawn(async move {
+            let passed = tokio::time::timeout(timeout, gate.acquire()).await;
+            let left = timeout.saturating_sub(crate::clock::elapsed().saturating_sub(started));
+            match passed {
+                Ok(Ok(_permit)) if !left.is_zero() => http.call(to, message, left).await,
+                _ => Err(CallFailure::NotSent),
+            }
+        }))
     }
 
     /// Sends over a connection, after waiting for room if it is full.

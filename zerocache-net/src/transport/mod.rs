@@ -72,6 +72,17 @@ pub trait Transport: Send + Sync + 'static {
     /// Dropping the future gives the response up. The request may have been sent.
     fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call;
 
+    /// Sends many messages for one node, as [`call`](Self::call) sends each, and gives the calls in
+    /// their order. Where a connection carries many requests at once, they leave together.
+    fn call_many(
+        &self,
+        to: SocketAddr,
+        messages: Vec<RequestMessage>,
+        timeout: Duration,
+    ) -> Vec<Call> {
+        messages.into_iter().map(|message| self.call(to, message, timeout)).collect()
+    }
+
     /// As [`call`](Self::call), if that can be done at once; `then` is given the outcome, on whatever
     /// task learns of it. Both come back when [`call`](Self::call) has to do it.
     ///

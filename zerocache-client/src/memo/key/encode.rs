@@ -65,18 +65,20 @@ impl serde::ser::Error for KeyError {
 }
 
 /// Appends a value's encoding. After an error the buffer holds a part of it and is of no use.
+#[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), KeyError> {
-    value.serialize(Encoder { out, unordered: is_unordered::<T>() })
+    value.serialize(Encoder { out, is_unordered: is_unordered::<T> })
 }
 
 /// Writes one value.
 pub(super) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
-    /// The value's static type is a collection without order.
-    unordered: bool,
+    /// Whether the value's static type is a collection without order; asked where it matters.
+    is_unordered: fn() -> bool,
 }
 
 impl<'a> Encoder<'a> {
+    #[inline]
     fn fixed(self, tag: u8, bytes: &[u8]) -> Result<(), KeyError> {
         self.out.push(tag);
         self.out.extend_from_slice(bytes);
@@ -93,6 +95,7 @@ impl<'a> Encoder<'a> {
 }
 
 /// Length and bytes.
+#[inline]
 pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     put_length(text.len() as u64, |byte| out.push(byte));
     out.extend_from_slice(text);
@@ -113,36 +116,47 @@ impl<'a> Serializer for Encoder<'a> {
         false
     }
 
+    #[inline]
     fn serialize_bool(self, v: bool) -> Result<(), KeyError> {
         self.fixed(if v { tag::TRUE } else { tag::FALSE }, &[])
     }
+    #[inline]
     fn serialize_i8(self, v: i8) -> Result<(), KeyError> {
         self.fixed(tag::I8, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_i16(self, v: i16) -> Result<(), KeyError> {
         self.fixed(tag::I16, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_i32(self, v: i32) -> Result<(), KeyError> {
         self.fixed(tag::I32, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_i64(self, v: i64) -> Result<(), KeyError> {
         self.fixed(tag::I64, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_i128(self, v: i128) -> Result<(), KeyError> {
         self.fixed(tag::I128, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_u8(self, v: u8) -> Result<(), KeyError> {
         self.fixed(tag::U8, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_u16(self, v: u16) -> Result<(), KeyError> {
         self.fixed(tag::U16, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_u32(self, v: u32) -> Result<(), KeyError> {
         self.fixed(tag::U32, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_u64(self, v: u64) -> Result<(), KeyError> {
         self.fixed(tag::U64, &v.to_be_bytes())
     }
+    #[inline]
     fn serialize_u128(self, v: u128) -> Result<(), KeyError> {
         self.fixed(tag::U128, &v.to_be_bytes())
     }
@@ -152,19 +166,23 @@ impl<'a> Serializer for Encoder<'a> {
     fn serialize_f64(self, v: f64) -> Result<(), KeyError> {
         self.fixed(tag::F64, &v.to_bits().to_be_bytes())
     }
+    #[inline]
     fn serialize_char(self, v: char) -> Result<(), KeyError> {
         self.fixed(tag::CHAR, &u32::from(v).to_be_bytes())
     }
+    #[inline]
     fn serialize_str(self, v: &str) -> Result<(), KeyError> {
         self.out.push(tag::STR);
         put_text(self.out, v.as_bytes());
         Ok(())
     }
+    #[inline]
     fn serialize_bytes(self, v: &[u8]) -> Result<(), KeyError> {
         self.out.push(tag::BYTES);
         put_text(self.out, v);
         Ok(())
     }
+    #[inline]
     fn serialize_none(self) -> Result<(), KeyError> {
         self.fixed(tag::NONE, &[])
     }
@@ -205,7 +223,7 @@ impl<'a> Serializer for Encoder<'a> {
         encode(value, self.named(tag::NEWTYPE_VARIANT, &[name, variant]))
     }
     fn serialize_seq(self, _len: Option<usize>) -> Result<Elements<'a>, KeyError> {
-        if self.unordered {
+        if (self.is_unordered)() {
             return Ok(Elements::sorted(self.named(tag::UNORDERED, &[])));
         }
         Ok(Elements::ordered(self.named(tag::SEQ, &[])))

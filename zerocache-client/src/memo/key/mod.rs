@@ -19,7 +19,9 @@ mod unordered;
 #[cfg(test)]
 mod tests;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+
+use super::buffer::Buffer;
 
 pub(crate) use encode::{KeyError, encode};
 pub(crate) use identity::{FunctionId, Identity};
@@ -35,45 +37,71 @@ pub(crate) const ARGUMENTS_INLINE_MAX: usize = 200;
 /// Says that a BLAKE3-256 follows.
 const HASHED: u8 = 0xff;
 
-/// Encoded arguments, or their hash: what of a key does not depend on the client.
+/// Bytes before the arguments in the key of a client without namespace.
+const HEAD: usize = 2 + 16;
+
+/// The key of a call, but for the client's namespace.
+///
+/// It is held as the key of a client without one, so that most clients look it up as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Arguments {
-    Inline(Vec<u8>),
-    Hashed([u8; 32]),
-}
+pub(crate) struct CallKey(Buffer);
 
-impl Arguments {
-    pub(crate) fn new(encoded: Vec<u8>) -> Self {
-        if encoded.len() <= ARGUMENTS_INLINE_MAX {
-            Arguments::Inline(encoded)
-        } else {
-            Arguments::Hashed(*blake3::hash(&encoded).as_bytes())
+impl CallKey {
+    /// A buffer into which arguments are encoded, one after the other.
+    #[inline]
+    pub(crate) fn buffer() -> Buffer {
+        let mut buffer = Buffer::new();
+        buffer.vec().extend_from_slice(&[0; HEAD]);
+        buffer
+    }
+
+    /// The key of `function` with the arguments in a [`buffer`](Self::buffer).
+    #[inline]
+    pub(crate) fn new(function: FunctionId, mut encoded: Buffer) -> Self {
+        let key = encoded.vec();
+        if key.len() > HEAD + ARGUMENTS_INLINE_MAX {
+            hash_arguments(key);
         }
+        if let Some((head, _)) = key.split_first_chunk_mut::<HEAD>() {
+            head[0] = SCHEME;
+            // The length of no namespace.
+            head[1] = 0;
+            head[2..].copy_from_slice(&function.0);
+        }
+        CallKey(encoded)
+    }
+
+    /// The key, to be kept.
+    pub(crate) fn to_bytes(&self, namespace: &str) -> Bytes {
+        self.with(namespace, Bytes::copy_from_slice)
+    }
+
+    /// Runs `use_it` with the key.
+    #[inline]
+    pub(crate) fn with<R>(&self, namespace: &str, use_it: impl FnOnce(&[u8]) -> R) -> R {
+        if namespace.is_empty() {
+            return use_it(&self.0);
+        }
+        let mut buffer = Buffer::new();
+        let key = buffer.vec();
+        key.push(SCHEME);
+        put_length(namespace.len() as u64, |byte| key.push(byte));
+        key.extend_from_slice(namespace.as_bytes());
+        key.extend_from_slice(&self.0[2..]);
+        use_it(&buffer)
     }
 }
 
-/// Puts a key together.
-pub(crate) fn compose(namespace: &str, function: FunctionId, arguments: &Arguments) -> Bytes {
-    let arguments_len = match arguments {
-        Arguments::Inline(encoded) => encoded.len(),
-        Arguments::Hashed(hash) => 1 + hash.len(),
-    };
-    let mut key = BytesMut::with_capacity(1 + 10 + namespace.len() + 16 + arguments_len);
-    key.put_u8(SCHEME);
-    put_length(namespace.len() as u64, |byte| key.put_u8(byte));
-    key.put_slice(namespace.as_bytes());
-    key.put_slice(&function.0);
-    match arguments {
-        Arguments::Inline(encoded) => key.put_slice(encoded),
-        Arguments::Hashed(hash) => {
-            key.put_u8(HASHED);
-            key.put_slice(hash);
-        }
-    }
-    key.freeze()
+#[cold]
+fn hash_arguments(key: &mut Vec<u8>) {
+    let hash = blake3::hash(&key[HEAD..]);
+    key.truncate(HEAD);
+    key.push(HASHED);
+    key.extend_from_slice(hash.as_bytes());
 }
 
 /// Writes a length in LEB128, the shortest form only.
+#[inline]
 fn put_length(mut length: u64, mut put: impl FnMut(u8)) {
     loop {
         // The mask keeps seven bits.

@@ -98,8 +98,10 @@ fn golden_encodings() {
     }
 }
 
-fn arguments(bytes: Vec<u8>) -> Arguments {
-    Arguments::new(bytes)
+fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
+    let mut buffer = CallKey::buffer();
+    buffer.vec().extend_from_slice(&arguments);
+    CallKey::new(function, buffer).to_bytes(namespace)
 }
 
 #[test]
@@ -109,10 +111,10 @@ fn golden_keys() {
     let mut short = encoded(&7_u64);
     short.extend(encoded("x"));
     let cases = [
-        compose("", id, &arguments(short.clone())),
-        compose("staging", id, &arguments(short.clone())),
-        compose("", named, &arguments(short)),
-        compose("", id, &arguments(encoded(&"a".repeat(300)))),
+        key("", id, short.clone()),
+        key("staging", id, short.clone()),
+        key("", named, short),
+        key("", id, encoded(&"a".repeat(300))),
     ];
     assert_eq!(
         cases.map(|key| hex(&key)),
@@ -127,10 +129,13 @@ fn golden_keys() {
 
 #[test]
 fn long_arguments_are_hashed_at_the_bound() {
-    let at = arguments(encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 3)));
-    let above = arguments(encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 2)));
-    assert!(matches!(at, Arguments::Inline(bytes) if bytes.len() == ARGUMENTS_INLINE_MAX));
-    assert!(matches!(above, Arguments::Hashed(_)));
+    let id = Identity::new("a::f", "f", None, 0).id;
+    let of = |arguments: &[u8]| key("", id, arguments.to_vec())[HEAD..].to_vec();
+    let at = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 3));
+    let above = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 2));
+    assert_eq!((at.len(), of(&at)), (ARGUMENTS_INLINE_MAX, at));
+    let hash = [&[HASHED], &blake3::hash(&above).as_bytes()[..]].concat();
+    assert_eq!(of(&above), hash);
 }
 
 #[test]
@@ -353,10 +358,10 @@ proptest! {
         a in ("[ab]{0,2}", 0..3_u64, lists()),
         b in ("[ab]{0,2}", 0..3_u64, lists()),
     ) {
-        let key = |(namespace, version, list): &(String, u64, Vec<Tree>)| {
+        let of = |(namespace, version, list): &(String, u64, Vec<Tree>)| {
             let id = Identity::new("a::f", "f", None, *version).id;
-            compose(namespace, id, &Arguments::new(concatenated(list)))
+            key(namespace, id, concatenated(list))
         };
-        prop_assert_eq!(a == b, key(&a) == key(&b));
+        prop_assert_eq!(a == b, of(&a) == of(&b));
     }
 }

@@ -239,3 +239,20 @@ fn a_stream_that_takes_everything_and_brings_nothing_is_given_up() {
         }
     });
 }
+
+#[test]
+fn many_calls_leave_with_one_write() {
+    run(async {
+        let sink = Sink::endless();
+        let connection = Arc::new(Connection::new(Box::new(sink.clone()), Envelope::default()));
+        let messages = (0..100).map(|_| {
+            let request = Request::Get { key: key() };
+            RequestMessage { envelope: Envelope::default(), request }
+        });
+        let calls = connection.call_many(messages.collect(), LONG);
+        assert!(calls.len() == 100 && calls.iter().all(Result::is_ok));
+        assert_eq!(sink.writes(), 1);
+        assert_eq!(super::frames(&sink.taken()).len(), 100);
+        assert_eq!(connection.holds().0, [100, 0, 0]);
+    });
+}

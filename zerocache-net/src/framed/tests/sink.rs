@@ -21,6 +21,7 @@ pub(super) struct Sink(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     taken: Vec<u8>,
+    writes: usize,
     room: usize,
     flush_pending: bool,
     fails: bool,
@@ -66,6 +67,11 @@ impl Sink {
         self.0.lock().taken.clone()
     }
 
+    /// How many writes brought what was taken.
+    pub(super) fn writes(&self) -> usize {
+        self.0.lock().writes
+    }
+
     /// Whether somebody waits to be woken by it.
     pub(super) fn is_awaited(&self) -> bool {
         self.0.lock().waker.is_some()
@@ -91,6 +97,7 @@ impl AsyncWrite for Sink {
         }
         state.room -= count;
         state.taken.extend_from_slice(&bytes[..count]);
+        state.writes += 1;
         Poll::Ready(Ok(count))
     }
 

@@ -1,0 +1,100 @@
+//! What a memoized call needs of its client before any I/O.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use zerocache_net::clock;
+
+use super::config::Config;
+use crate::{
+    memo::MemoCounters,
+    near::{Begun, Held, Near, Striped},
+};
+
+/// The part of a client that a call may hold on to without keeping the client alive.
+pub(crate) struct Face {
+    pub(crate) namespace: String,
+    pub(crate) memo: MemoCounters,
+    /// None where the near cache is switched off.
+    pub(crate) near: Option<NearUse>,
+}
+
+/// The near cache as one client uses it.
+pub(crate) struct NearUse {
+    pub(crate) near: Arc<Near>,
+    age_max_ms: u64,
+    /// Reads of this client that found something, without those of memoized calls.
+    pub(crate) hits: Striped,
+    /// Looks of this client that found nothing.
+    misses: Striped,
+    /// This client has looked while nothing was followed.
+    wanted: AtomicBool,
+}
+
+impl Face {
+    pub(super) fn of(config: &Config) -> Self {
+        let age_max_ms = millis(config.near.age_max);
+        let near_use = |near| NearUse {
+            near,
+            age_max_ms,
+            hits: Striped::default(),
+            misses: Striped::default(),
+            wanted: AtomicBool::new(false),
+        };
+        Self {
+            namespace: config.namespace.clone(),
+            memo: MemoCounters::new(config.flight_group()),
+            near: config.near().map(near_use),
+        }
+    }
+
+    /// That of a client that cannot work.
+    pub(super) fn broken() -> Self {
+        Self { namespace: String::new(), memo: MemoCounters::new(0), near: None }
+    }
+}
+
+impl NearUse {
+    /// The entry of `key`, whose hash this is, if it may be served near: to somebody who wants nothing
+    /// that is `age` old, or as old as the client allows. The caller counts it.
+    #[inline]
+    pub(crate) fn look(&self, hash: u64, key: &[u8], age: Option<Duration>) -> Option<Arc<Held>> {
+        let age_max_ms = age.map_or(self.age_max_ms, |age| millis(age).min(self.age_max_ms));
+        self.near.look(hash, key, age_max_ms, clock::coarse())
+    }
+
+    /// A read or write of the key with this hash begins, because nothing that may be served is near:
+    /// what it brings may be kept.
+    pub(super) fn begin(&self, hash: u64) -> Option<Begun> {
+        self.misses.count(hash);
+        let begun = self.near.begin(clock::mono());
+        if begun.is_none() {
+            self.wanted.store(true, Relaxed);
+        }
+        begun
+    }
+
+    /// Whether changes should be followed for this client.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
+    /// Changes need not be followed before the next look.
+    pub(super) fn rest(&self) {
+        self.wanted.store(false, Relaxed);
+    }
+
+    /// Looks, but for those of memoized calls that found something.
+    pub(super) fn uses(&self) -> u64 {
+        self.hits.sum().wrapping_add(self.misses.sum())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,110 @@
+//! Follows the changes of entries at one node, so that the near cache may keep some.
+//!
+//! A node that is asked answers as soon as there is a change, and after a second in any case. While it
+//! does, nothing near is older than its word. Whatever breaks the row of answers ends the following:
+//! the near cache is emptied, and another node is asked.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::task::JoinHandle;
+use zerocache_core::{
+    time::Instant,
+    version::Incarnation,
+    wire::{Request, Response},
+};
+use zerocache_net::clock;
+
+use super::engine::Engine;
+use crate::near::Claim;
+
+/// How long an answer may take, in milliseconds: a node answers within a second, and the near cache
+/// counts on its word for three.
+const FOLLOW_TIMEOUT_MS: u64 = 2_500;
+
+/// The pause after a node did not answer, in milliseconds.
+const PAUSE_MS: u64 = 250;
+
+/// When nobody has looked for so long, following ends, in milliseconds.
+const IDLE_MS: u64 = 60_000;
+
+/// The following of one node after the other.
+#[derive(Default)]
+pub(super) struct Feed {
+    node: Option<(Incarnation, JoinHandle<()>)>,
+    rests_until: Instant,
+}
+
+impl Feed {
+    /// Sees to it that a node is followed while this client uses the near cache, unless another client
+    /// of the process does that for the same cache.
+    pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
+        let Some(near) = &engine.face.near else { return };
+        let now = clock::mono();
+        let mut directory = engine.directory.lock();
+        if let Some((node, task)) = &self.node {
+            if !task.is_finished() && directory.takes_turns(*node, now) {
+                return;
+            }
+            task.abort();
+            self.node = None;
+            self.rests_until = now.plus_ms(PAUSE_MS);
+        }
+        if now < self.rests_until || !near.is_wanted() {
+            return;
+        }
+        if let Some((node, address)) = directory.next_followed(now)
+            && let Some(claim) = near.near.claim()
+        {
+            let task = follow(Arc::downgrade(engine), claim, node, address);
+            self.node = Some((node, tokio::spawn(task)));
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.node {
+            task.abort();
+        }
+    }
+}
+
+/// Follows one node until it fails, or nobody has looked for a while. Nothing of the engine is held
+/// while it waits, so that the client can end.
+async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: SocketAddr) {
+    let timeout = Duration::from_millis(FOLLOW_TIMEOUT_MS);
+    let mut since = 0;
+    let mut uses = (0, clock::mono());
+    loop {
+        let Some((transport, message)) = engine.upgrade().map(|engine| {
+            let request = Request::Follow { since };
+            let message = engine.message(request, Some(node), FOLLOW_TIMEOUT_MS);
+            (Arc::clone(&engine.transport), message)
+        }) else {
+            return;
+        };
+        let asked = clock::mono();
+        let response = transport.call(address, message, timeout).await;
+        drop(transport);
+        let Ok(Response::Changes { next, lost, rows }) = response else {
+            tracing::debug!(%node, "a node does not tell of changes: the near cache is emptied");
+            return;
+        };
+        let now = clock::mono();
+        claim.told(asked, lost, &rows, now);
+        since = next;
+        let Some(engine) = engine.upgrade() else { return };
+        let Some(near) = &engine.face.near else { return };
+        let count = near.uses().wrapping_add(engine.face.memo.near_hits.sum());
+        if count != uses.0 {
+            uses = (count, now);
+        } else if now.since_ms(uses.1) >= IDLE_MS {
+            near.rest();
+            return;
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Operations on many keys as values: futures that start when first polled, with options set before.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use zerocache_core::{
+    metadata::{Metadata, TagError},
+    wire::{Ack, Status, Written},
+};
+
+use super::{
+    Running, ZerocacheClient,
+    entry::Entry,
+    reads::Wants,
+    rounds::Outcomes,
+    valid,
+    write::{Prepared, PreparedValue},
+    writes::WriteRequest,
+};
+use crate::{Error, codec, memo::Lifetime, wait};
+
+/// Reads many keys; from [`ZerocacheClient::get_many`].
+///
+/// Its value holds one item for each key, in the order of the keys: its value, or none where there is no
+/// value that may be used. A key for which no node answered in time is none too; [`each`](Self::each)
+/// tells it apart.
+///
+/// It fails as a whole only for a key that is not allowed, before anything is sent, and when no node
+/// answered for any of the keys.
+///
+/// # Cancellation
+/// Dropping it gives the answers up.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct GetMany {
+    client: ZerocacheClient,
+    keys: Vec<Bytes>,
+    wants: Wants,
+    deadline: Option<Duration>,
+    running: Option<Running<Outcomes<Option<Entry>>>>,
+}
+
+impl GetMany {
+    pub(super) fn new(client: ZerocacheClient, keys: Vec<Bytes>) -> Self {
+        Self { client, keys, wants: Wants::default(), deadline: None, running: None }
+    }
+
+    /// Takes values past their fresh time too, as long as their entries live.
+    pub fn allow_stale(mut self) -> Self {
+        self.wants.stale = true;
+        self
+    }
+
+    /// How long all of it may take, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Tells for each key what came of it: its entry, or why there is none.
+    pub fn each(self) -> GetManyEach {
+        GetManyEach(self)
+    }
+
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Vec<Option<Bytes>>, Error> {
+        wait::block_on(self)
+    }
+
+    fn poll_each(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Outcomes<Option<Entry>>, Error>> {
+        let running = self.running.get_or_insert_with(|| {
+            let keys = std::mem::take(&mut self.keys);
+            let (wants, total_ms) = (self.wants, self.client.total_ms(self.deadline));
+            self.client.run(move |engine| async move {
+                let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
+                Ok(engine.get_many(keys?, wants, total_ms).await)
+            })
+        });
+        Pin::new(running).poll(context)
+    }
+}
+
+impl Future for GetMany {
+    type Output = Result<Vec<Option<Bytes>>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcomes = ready!(self.poll_each(context))?;
+        let value = |outcome: Result<Option<Entry>, Error>| Ok(outcome?.map(|entry| entry.value));
+        Poll::Ready(together(outcomes.into_iter().map(value), |_| None))
+    }
+}
+
+/// Reads many keys and tells what came of each; from [`GetMany::each`].
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct GetManyEach(GetMany);
+
+impl GetManyEach {
+    /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    #[expect(clippy::type_complexity, reason = "it says what it is")]
+    pub fn wait(self) -> Result<Vec<Result<Option<Entry>, Error>>, Error> {
+        wait::block_on(self)
+    }
+}
+
+/// An error only where nothing was sent; what becomes of a key is its own.
+impl Future for GetManyEach {
+    type Output = Result<Vec<Result<Option<Entry>, Error>>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_each(context)
+    }
+}
+
+/// Writes or deletes many keys; from [`ZerocacheClient::put_many`] and
+/// [`ZerocacheClient::delete_many`].
+///
+/// Its value holds one [`Written`] for each key, in the order of the keys. A key that a node refuses, or
+/// for which no node could be reached, is [`Status::Refused`](crate::Status::Refused): nothing was stored
+/// for it. [`each`](Self::each) tells why.
+///
+/// It fails as a whole only for input that is not allowed, before anything is sent, and when no node
+/// could be reached for any of the keys.
+///
+/// # Cancellation
+/// Nothing is written before it is first polled. From then on the writes go on even if it is dropped.
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct WriteMany {
+    client: ZerocacheClient,
+    prepared: Result<Vec<Prepared>, Error>,
+    ack: Ack,
+    deadline: Option<Duration>,
+    running: Option<Running<Outcomes<Written>>>,
+}
+
+impl WriteMany {
+    pub(super) fn put<K, V>(
+        client: ZerocacheClient,
+        entries: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Lifetime,
+    ) -> Self
+    where
+        K: AsRef<[u8]>,
+        V: codec::IntoValue,
+    {
+        let fresh = ttl.into_duration();
+        let prepare = |(key, value): (K, V)| {
+            let bytes = value.into_value()?;
+            let value = PreparedValue { bytes, fresh, metadata: Metadata::default(), token: None };
+            Ok(Prepared { key: Bytes::copy_from_slice(key.as_ref()), value: Some(value) })
+        };
+        Self::prepared(client, entries.into_iter().map(prepare).collect())
+    }
+
+    pub(super) fn delete<K: AsRef<[u8]>>(
+        client: ZerocacheClient,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Self {
+        let prepare = |key: K| Prepared { key: Bytes::copy_from_slice(key.as_ref()), value: None };
+        Self::prepared(client, Ok(keys.into_iter().map(prepare).collect()))
+    }
+
+    fn prepared(client: ZerocacheClient, prepared: Result<Vec<Prepared>, Error>) -> Self {
+        Self { client, prepared, ack: Ack::default(), deadline: None, running: None }
+    }
+
+    /// Who must have each of them before it is acknowledged; default the node that accepts it.
+    pub fn ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    /// How long after their lifetime the values may still be served, as
+    /// [`Write::stale_while`](crate::Write::stale_while).
+    pub fn stale_while(self, time: impl Lifetime) -> Self {
+        let time_ms = super::millis(time.into_duration());
+        self.with(|metadata| {
+            metadata.stale_while_ms = time_ms;
+            Ok(())
+        })
+    }
+
+    /// How long after their lifetime the values may still be served where computing them anew fails, as
+    /// [`Write::stale_if_error`](crate::Write::stale_if_error).
+    pub fn stale_if_error(self, time: impl Lifetime) -> Self {
+        let time_ms = super::millis(time.into_duration());
+        self.with(|metadata| {
+            metadata.stale_if_error_ms = time_ms;
+            Ok(())
+        })
+    }
+
+    /// Names groups to which all these entries belong, as [`Write::tags`](crate::Write::tags).
+    pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
+        let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
+        self.with(|metadata| tags.iter().try_for_each(|tag| metadata.add_tag(tag.as_str())))
+    }
+
+    /// How long all of it may take, instead of the client's total; at least 1 ms is taken.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Tells for each key what came of it: what became of the write, or why there was none.
+    pub fn each(self) -> WriteManyEach {
+        WriteManyEach(self)
+    }
+
+    /// Writes now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Vec<Written>, Error> {
+        wait::block_on(self)
+    }
+
+    fn with(mut self, change: impl Fn(&mut Metadata) -> Result<(), TagError>) -> Self {
+        let Ok(prepared) = &mut self.prepared else { return self };
+        let values = prepared.iter_mut().filter_map(|prepared| prepared.value.as_mut());
+        let changed = { values }.try_for_each(|value| change(&mut value.metadata));
+        if let Err(error) = changed {
+            self.prepared = Err(error.into());
+        }
+        self
+    }
+
+    fn poll_each(&mut self, context: &mut Context<'_>) -> Poll<Result<Outcomes<Written>, Error>> {
+        if self.running.is_none() {
+            let prepared = std::mem::replace(&mut self.prepared, Ok(Vec::new()))?;
+            let (ack, pack_above) = (self.ack, self.client.pack_above());
+            let requests = prepared.into_iter().map(|prepared| prepared.request(ack, pack_above));
+            let (requests, places) = without_repeats(requests.collect::<Result<_, _>>()?);
+            let total_ms = self.client.total_ms(self.deadline);
+            let running = self.client.run(move |engine| async move {
+                let outcomes = engine.write_many(requests, total_ms).await;
+                Ok(places.into_iter().map(|at| outcomes[at].clone()).collect())
+            });
+            self.running = Some(running.through());
+        }
+        match &mut self.running {
+            Some(running) => Pin::new(running).poll(context),
+            // It was made above.
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Future for WriteMany {
+    type Output = Result<Vec<Written>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcomes = ready!(self.poll_each(context))?;
+        let not_stored =
+            |_| Written { status: Status::Refused, replicas: 0, replicas_wanted: 0, version: None };
+        Poll::Ready(together(outcomes.into_iter(), not_stored))
+    }
+}
+
+/// Writes or deletes many keys and tells what came of each; from [`WriteMany::each`].
+#[must_use = "operations do nothing unless they are awaited"]
+pub struct WriteManyEach(WriteMany);
+
+impl WriteManyEach {
+    /// Writes now and blocks the thread meanwhile; works inside and outside of any runtime.
+    ///
+    /// # Errors
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Vec<Result<Written, Error>>, Error> {
+        wait::block_on(self)
+    }
+}
+
+/// An error only where nothing was sent; what becomes of a key is its own.
+impl Future for WriteManyEach {
+    type Output = Result<Vec<Result<Written, Error>>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_each(context)
+    }
+}
+
+/// Of a key that is given several times only the last one is written: two on their way at once could
+/// overtake each other. With it, for each place that was given, the place of what is written for it.
+fn without_repeats(requests: Vec<WriteRequest>) -> (Vec<WriteRequest>, Vec<usize>) {
+    let mut known = HashMap::with_capacity(requests.len());
+    let mut kept: Vec<WriteRequest> = Vec::with_capacity(requests.len());
+    let mut places = Vec::with_capacity(requests.len());
+    for request in requests {
+        let at = *known.entry(request.key.clone()).or_insert(kept.len());
+        match kept.get_mut(at) {
+            Some(earlier) => *earlier = request,
+            None => kept.push(request),
+        }
+        places.push(at);
+    }
+    (kept, places)
+}
+
+/// All outcomes in one: an error only if there is nothing else.
+fn together<T>(
+    outcomes: impl ExactSizeIterator<Item = Result<T, Error>>,
+    instead: impl Fn(Error) -> T,
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::with_capacity(outcomes.len());
+    let (mut answered, mut unreachable) = (false, None);
+    for outcome in outcomes {
+        match &outcome {
+            Err(error @ Error::Unreachable { .. }) => unreachable = Some(error.clone()),
+            // A refusal is an answer.
+            Ok(_) | Err(_) => answered = true,
+        }
+        all.push(outcome.unwrap_or_else(&instead));
+    }
+    match unreachable {
+        Some(error) if !answered => Err(error),
+        _ => Ok(all),
+    }
+}

@@ -1,0 +1,157 @@
+//! What reads and writes have to do with the near cache.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use zerocache_core::{
+    key::Key,
+    metadata::{Freshness, Metadata},
+    route::Tier,
+    ttl::Ttl,
+    version::Version,
+    wire::{Status, Written},
+};
+use zerocache_net::clock;
+
+use super::{ZerocacheClient, engine::Engine, entry::Entry, millis, write::Prepared};
+use crate::near::{Begun, Fill, Held, hash_of};
+
+/// How old what is served near may be: as the client says, or less.
+pub(crate) type NearAge = Option<Duration>;
+
+/// A read's dealings with the near cache.
+#[derive(Clone, Copy, Default)]
+pub(super) struct NearRead {
+    /// None where the near cache is not asked.
+    wanted: Option<NearAge>,
+    begun: Option<Begun>,
+}
+
+impl NearRead {
+    pub(super) fn new(wanted: Option<NearAge>) -> Self {
+        Self { wanted, begun: None }
+    }
+
+    /// The entry of `key`, if there is one near that is no older than the version `at_least`. Otherwise
+    /// the read begins, and what it finds may be [kept](Self::keep).
+    pub(super) fn find(
+        &mut self,
+        client: &ZerocacheClient,
+        key: &[u8],
+        at_least: Option<Version>,
+    ) -> Option<Entry> {
+        let (age, near) = self.wanted.zip(client.face().near.as_ref())?;
+        let hash = hash_of(key);
+        let held = near.look(hash, key, age);
+        match held.filter(|held| at_least.is_none_or(|least| held.version >= least)) {
+            Some(held) => {
+                near.hits.count(hash);
+                entry(&held)
+            }
+            None => {
+                self.begun = near.begin(hash);
+                None
+            }
+        }
+    }
+
+    /// Keeps what the read found.
+    pub(super) fn keep(&self, client: &ZerocacheClient, key: &[u8], found: &Entry) {
+        let Some((begun, near)) = self.begun.zip(client.face().near.as_ref()) else { return };
+        let fill = Fill {
+            value: &found.value,
+            version: found.version,
+            remaining_ms: millis(found.ttl),
+            metadata: &found.metadata,
+            node: found.node,
+            tier: found.tier,
+        };
+        near.near.keep(begun, key, &fill, clock::mono());
+    }
+}
+
+/// As the node that it came from would give it now, which it does not know better than the near cache.
+fn entry(held: &Held) -> Option<Entry> {
+    Some(Entry {
+        value: Bytes::copy_from_slice(held.value()),
+        version: held.version,
+        ttl: Duration::from_millis(held.remaining_ms(clock::coarse())),
+        metadata: Metadata::decode(held.metadata()).ok()?,
+        freshness: Freshness::Fresh,
+        node: held.node,
+        tier: held.tier,
+    })
+}
+
+/// A write's dealings with the near cache, where what it writes is to be kept there.
+#[derive(Default)]
+pub(super) struct NearWrite {
+    wanted: bool,
+    begun: Option<(Begun, Kept)>,
+}
+
+/// What is written, as readers get it.
+struct Kept {
+    key: Bytes,
+    value: Bytes,
+    metadata: Metadata,
+    life_ms: u64,
+}
+
+impl NearWrite {
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { wanted, begun: None }
+    }
+
+    /// The write begins.
+    pub(super) fn begin(&mut self, client: &ZerocacheClient, prepared: &Prepared) {
+        if self.wanted
+            && let Some(near) = &client.face().near
+            && let Some(value) = &prepared.value
+            && let Ok(fresh) = Ttl::try_from(value.fresh)
+            && let Some(begun) = near.near.begin(clock::mono())
+        {
+            let kept = Kept {
+                key: prepared.key.clone(),
+                value: value.bytes.clone(),
+                life_ms: value.metadata.life(fresh).as_millis(),
+                metadata: value.metadata.clone(),
+            };
+            self.begun = Some((begun, kept));
+        }
+    }
+
+    /// Keeps what was stored.
+    pub(super) fn keep(&mut self, client: &ZerocacheClient, written: &Written) {
+        if let Some((begun, kept)) = self.begun.take()
+            && let Some(near) = &client.face().near
+            && let (Status::Stored, Some(version)) = (written.status, written.version)
+        {
+            let fill = Fill {
+                value: &kept.value,
+                version,
+                remaining_ms: kept.life_ms,
+                metadata: &kept.metadata,
+                node: version.incarnation(),
+                tier: Tier::Local,
+            };
+            near.near.keep(begun, &kept.key, &fill, clock::mono());
+        }
+    }
+}
+
+impl Engine {
+    /// A write of `key` begins: from here on the near cache does not serve what it replaces.
+    pub(super) fn near_writing(&self, key: &Key) {
+        if let Some(near) = &self.face.near {
+            near.near.writing(key.as_bytes());
+        }
+    }
+
+    /// A write of `key` has ended, with this version where one is known.
+    pub(super) fn near_written(&self, key: &Key, version: Option<Version>) {
+        if let Some(near) = &self.face.near {
+            near.near.written(key.as_bytes(), version, clock::mono());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Many keys at once, in rounds: in each, what goes to the same node goes together. Keys whose answer
+//! does not settle them walk on by themselves, with the next round.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use zerocache_core::{
+    key::Key,
+    node::CallFailure,
+    route::{Attempt, Budget, Step, Walk},
+    time::Instant,
+    version::Incarnation,
+    wire::{Request, Response, Written},
+};
+use zerocache_net::{clock, transport::Call};
+
+use super::{
+    engine::{Asked, Engine, Owed},
+    entry::Entry,
+    reads::{Reading, Wants},
+    writes::WriteRequest,
+};
+use crate::Error;
+
+/// Most keys of one call that are under way at once: few enough to leave a node's connection room for
+/// others, many enough that a round trip counts for little.
+const KEYS_AT_ONCE_MAX: usize = 512;
+
+/// What is done with one of the keys.
+pub(super) trait Job {
+    /// What comes of it.
+    type Output;
+    /// Whether it writes.
+    const WRITES: bool;
+
+    /// The node to ask before all others.
+    fn asked_first(&self, engine: &Engine, now: Instant) -> Option<Incarnation>;
+    /// Whether a node that says nothing for a while is silent, and not waiting for others.
+    fn expect_soon(&self) -> bool;
+    /// What is sent.
+    fn request(&self) -> Request;
+    /// What a node's answer settles.
+    fn judge(
+        &mut self,
+        engine: &Engine,
+        walk: &mut Walk,
+        step: &Step,
+        result: Result<Response, CallFailure>,
+    ) -> Option<Result<Self::Output, Error>>;
+    /// What it comes to when there is nobody left to ask.
+    fn end(&self, engine: &Engine) -> Result<Self::Output, Error>;
+}
+
+impl Job for Reading {
+    type Output = Option<Entry>;
+    const WRITES: bool = false;
+
+    fn asked_first(&self, engine: &Engine, now: Instant) -> Option<Incarnation> {
+        engine.asked_first(self.key.as_bytes(), &self.wants, now)
+    }
+
+    fn expect_soon(&self) -> bool {
+        true
+    }
+
+    fn request(&self) -> Request {
+        Request::Get { key: self.key.clone() }
+    }
+
+    fn judge(
+        &mut self,
+        engine: &Engine,
+        walk: &mut Walk,
+        step: &Step,
+        result: Result<Response, CallFailure>,
+    ) -> Option<Result<Option<Entry>, Error>> {
+        engine.judge(walk, step, result, self).0
+    }
+
+    fn end(&self, engine: &Engine) -> Result<Option<Entry>, Error> {
+        engine.end_read(self)
+    }
+}
+
+/// A write under way.
+pub(super) struct Writing {
+    request: WriteRequest,
+    refused: bool,
+}
+
+impl Job for Writing {
+    type Output = Written;
+    const WRITES: bool = true;
+
+    fn asked_first(&self, _: &Engine, _: Instant) -> Option<Incarnation> {
+        None
+    }
+
+    fn expect_soon(&self) -> bool {
+        self.request.is_local()
+    }
+
+    fn request(&self) -> Request {
+        self.request.message()
+    }
+
+    fn judge(
+        &mut self,
+        engine: &Engine,
+        _: &mut Walk,
+        step: &Step,
+        result: Result<Response, CallFailure>,
+    ) -> Option<Result<Written, Error>> {
+        engine.judge_write(&self.request.key, step, result, &mut self.refused)
+    }
+
+    fn end(&self, engine: &Engine) -> Result<Written, Error> {
+        engine.end_write(self.refused)
+    }
+}
+
+/// One of the keys, and how far it has come.
+struct Pending<J> {
+    /// Its place in the answer.
+    at: usize,
+    job: J,
+    walk: Walk,
+}
+
+/// A key that was sent to a node.
+struct Sent<J> {
+    pending: Pending<J>,
+    attempt: Attempt,
+}
+
+/// The keys that go to one node in a round.
+struct Group<J> {
+    step: Step,
+    timeout_ms: u64,
+    members: Vec<Sent<J>>,
+}
+
+/// The calls to one node that are under way.
+struct Asking<'a, J> {
+    started: Duration,
+    owed: Owed<'a>,
+    calls: Vec<(Sent<J>, Call)>,
+}
+
+/// What comes of each key, in the order of the keys.
+pub(super) type Outcomes<T> = Vec<Result<T, Error>>;
+
+impl Engine {
+    /// Reads keys within `total_ms`.
+    pub(super) async fn get_many(
+        &self,
+        keys: Vec<Key>,
+        wants: Wants,
+        total_ms: u64,
+    ) -> Outcomes<Option<Entry>> {
+        self.many(keys.into_iter().map(|key| Reading::new(key, wants)).collect(), total_ms).await
+    }
+
+    /// Writes or deletes keys within `total_ms`.
+    pub(super) async fn write_many(
+        &self,
+        requests: Vec<WriteRequest>,
+        total_ms: u64,
+    ) -> Outcomes<Written> {
+        let jobs = requests.into_iter().map(|request| Writing { request, refused: false });
+        self.many(jobs.collect(), total_ms).await
+    }
+
+    async fn many<J: Job>(&self, jobs: Vec<J>, total_ms: u64) -> Outcomes<J::Output> {
+        let budget = Budget::new(clock::mono(), total_ms);
+        self.some_node(budget).await;
+        let mut outcomes: Vec<_> = jobs.iter().map(|_| None).collect();
+        let mut jobs = jobs.into_iter().enumerate();
+        loop {
+            let chunk: Vec<_> = jobs.by_ref().take(KEYS_AT_ONCE_MAX).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            let mut pending = self.plan_many(chunk, budget);
+            while !pending.is_empty() {
+                pending = self.round(pending, &mut outcomes).await;
+            }
+        }
+        // Every place was filled.
+        let lost = || Err(Error::Unreachable { timed_out: false });
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+    }
+
+    /// One turn for all: what is not asked for elsewhere first goes to one node.
+    fn plan_many<J: Job>(&self, jobs: Vec<(usize, J)>, budget: Budget) -> Vec<Pending<J>> {
+        let now = clock::mono();
+        let firsts: Vec<_> = jobs.iter().map(|(_, job)| job.asked_first(self, now)).collect();
+        let mut directory = self.directory.lock();
+        let turn = directory.take_turn(J::WRITES);
+        let plan = |(first, (at, job)): (Option<Incarnation>, (usize, J))| {
+            let plan = directory.go_on(turn.with_first(first), now);
+            let mut walk = Walk::new(plan, self.config.bounds, budget);
+            if !job.expect_soon() {
+                walk = walk.with_whole_budget();
+            }
+            Pending { at, job, walk }
+        };
+        firsts.into_iter().zip(jobs).map(plan).collect()
+    }
+
+    /// Asks the next node for each key. Returns those that are not settled by that.
+    async fn round<J: Job>(
+        &self,
+        pending: Vec<Pending<J>>,
+        outcomes: &mut [Option<Result<J::Output, Error>>],
+    ) -> Vec<Pending<J>> {
+        let mut groups: BTreeMap<Incarnation, Group<J>> = BTreeMap::new();
+        let now = clock::mono();
+        for mut pending in pending {
+            let Some(attempt) = pending.walk.next_attempt(now) else {
+                outcomes[pending.at] = Some(pending.job.end(self));
+                continue;
+            };
+            let group = groups.entry(attempt.step.node);
+            let group = group.or_insert_with(|| Group {
+                step: attempt.step,
+                timeout_ms: 0,
+                members: Vec::new(),
+            });
+            group.timeout_ms = group.timeout_ms.max(attempt.timeout_ms);
+            group.members.push(Sent { pending, attempt });
+        }
+        // All are sent before any is waited for.
+        let sent: Vec<_> = groups.into_values().map(|group| self.send_group(group)).collect();
+        let mut unsettled = Vec::new();
+        for Asking { started, mut owed, calls } in sent {
+            let mut is_first = true;
+            for (Sent { mut pending, attempt }, call) in calls {
+                let result = call.await;
+                owed.settle();
+                let Attempt { step, timeout_ms } = attempt;
+                // The others' time would be that of waiting for the ones before them.
+                let expect_soon = is_first && pending.job.expect_soon();
+                is_first = false;
+                let asked = Asked { step, timeout_ms, started, expect_soon };
+                let result = self.note(&asked, result);
+                match pending.job.judge(self, &mut pending.walk, &step, result) {
+                    Some(settled) => outcomes[pending.at] = Some(settled),
+                    None => unsettled.push(pending),
+                }
+            }
+        }
+        unsettled
+    }
+
+    fn send_group<J: Job>(&self, group: Group<J>) -> Asking<'_, J> {
+        let Group { step, timeout_ms, members } = group;
+        let started = clock::elapsed();
+        let expect_soon = members.iter().all(|member| member.pending.job.expect_soon());
+        let owed = self.owed(step.node, expect_soon, clock::instant(started));
+        let message = |member: &Sent<J>| {
+            self.message(member.pending.job.request(), Some(step.node), timeout_ms)
+        };
+        let messages = members.iter().map(message).collect();
+        let timeout = Duration::from_millis(timeout_ms);
+        let calls = self.transport.call_many(step.address, messages, timeout);
+        Asking { started, owed, calls: members.into_iter().zip(calls).collect() }
+    }
+}

@@ -1,0 +1,89 @@
+//! Buffers for keys, which a thread uses again: most calls end before a key has to be kept.
+
+use std::cell::Cell;
+use std::ops::Deref;
+
+/// A thread keeps no buffer that has grown beyond this many bytes.
+const KEPT_BYTES_MAX: usize = 4_096;
+
+/// Room of a buffer that is made anew.
+const NEW_BYTES: usize = 128;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes that are written once and read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// An empty one, with the room that the thread has left over.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
+        if spare.capacity() == 0 {
+            spare.reserve_exact(NEW_BYTES);
+        }
+        Buffer(spare)
+    }
+
+    /// To write into.
+    #[inline]
+    pub(crate) fn vec(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Buffer(bytes)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        Buffer(self.0.clone())
+    }
+}
+
+impl Drop for Buffer {
+    #[inline]
+    fn drop(&mut self) {
+        let mut spare = std::mem::take(&mut self.0);
+        if spare.capacity() <= KEPT_BYTES_MAX {
+            spare.clear();
+            // A thread that is being torn down keeps nothing.
+            let _ = SPARE.try_with(|kept| kept.set(spare));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_used_again_and_empty() {
+        let mut first = Buffer::new();
+        first.vec().extend_from_slice(&[1; 300]);
+        let room = first.vec().capacity();
+        drop(first);
+        let mut second = Buffer::new();
+        assert_eq!((second.len(), second.vec().capacity()), (0, room));
+        // While one is in use another one is made.
+        assert!(Buffer::new().vec().capacity() < room);
+        second.vec().reserve(2 * KEPT_BYTES_MAX);
+        drop(second);
+        assert!(Buffer::new().vec().capacity() <= KEPT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,218 @@
+//! What the near cache keeps, serves and forgets.
+
+use zerocache_core::{
+    metadata::{Kind, Metadata},
+    route::Tier,
+    version::Incarnation,
+};
+
+use super::*;
+
+const AGE_MS: u64 = 5_000;
+const LIFE_MS: u64 = 60_000;
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn version(stamp: u64) -> Version {
+    Version::new(stamp, Incarnation(1))
+}
+
+/// One that follows a node from moment 0 on.
+fn followed(bytes_max: u64) -> (Arc<Near>, Claim) {
+    let near = Arc::new(Near::new(bytes_max));
+    let claim = near.claim().expect("nobody else follows");
+    claim.told(at(0), true, &[], at(0));
+    (near, claim)
+}
+
+fn small() -> (Arc<Near>, Claim) {
+    followed(1 << 20)
+}
+
+fn fill<'a>(value: &'a [u8], stamp: u64, remaining_ms: u64, metadata: &'a Metadata) -> Fill<'a> {
+    let (node, tier) = (Incarnation(1), Tier::Local);
+    Fill { value, version: version(stamp), remaining_ms, metadata, node, tier }
+}
+
+/// Keeps a value that is read at `now`.
+fn keep(near: &Near, key: &[u8], value: &[u8], stamp: u64, now: Instant) {
+    let begun = near.begin(now).expect("a node is followed");
+    near.keep(begun, key, &fill(value, stamp, LIFE_MS, &Metadata::default()), now);
+}
+
+fn look(near: &Near, key: &[u8], now: Instant) -> Option<Vec<u8>> {
+    let held = near.look(hash_of(key), key, AGE_MS, now)?;
+    Some(held.value().to_vec())
+}
+
+#[test]
+fn nothing_is_kept_or_served_while_nothing_is_followed() {
+    let near = Arc::new(Near::new(1 << 20));
+    assert!(near.begin(at(0)).is_none());
+    let claim = near.claim().expect("nobody else follows");
+    assert!(near.claim().is_none(), "one at a time");
+    assert!(near.begin(at(0)).is_none(), "no word has come yet");
+    claim.told(at(0), true, &[], at(1));
+    keep(&near, b"k", b"v", 1, at(1));
+    assert_eq!(look(&near, b"k", at(2)).as_deref(), Some(&b"v"[..]));
+    drop(claim);
+    assert_eq!(look(&near, b"k", at(3)), None);
+    // Who follows next begins with nothing.
+    let claim = near.claim().expect("the other one has gone");
+    claim.told(at(4), true, &[], at(4));
+    assert_eq!(look(&near, b"k", at(5)), None);
+    assert_eq!(near.counts().entries, 0);
+}
+
+#[test]
+fn a_silent_node_stops_it() {
+    let (near, claim) = small();
+    keep(&near, b"k", b"v", 1, at(1));
+    assert!(look(&near, b"k", at(WORD_MS - 1)).is_some());
+    assert!(look(&near, b"k", at(WORD_MS)).is_none(), "its word is too old");
+    // An answer that took long says nothing of the time on its way.
+    claim.told(at(WORD_MS - 500), false, &[], at(WORD_MS + 1_000));
+    assert!(look(&near, b"k", at(WORD_MS + 1_000)).is_some());
+    assert!(look(&near, b"k", at(2 * WORD_MS - 500)).is_none());
+}
+
+#[test]
+fn rows_remove_what_is_older_and_nothing_else() {
+    let (near, claim) = small();
+    let keys: [&[u8]; 3] = [b"old", b"same", b"other"];
+    keys.iter().for_each(|key| keep(&near, key, b"v", 5, at(1)));
+    claim.told(at(1), false, &[(hash_of(b"old"), 6), (hash_of(b"same"), 5)], at(2));
+    assert_eq!(look(&near, b"old", at(3)), None);
+    assert!(look(&near, b"same", at(3)).is_some(), "it is the write itself");
+    assert!(look(&near, b"other", at(3)).is_some());
+    assert_eq!(near.counts().invalidated, 1);
+}
+
+#[test]
+fn an_older_value_that_comes_after_the_news_is_not_kept() {
+    let (near, claim) = small();
+    let begun = near.begin(at(1)).expect("a node is followed");
+    claim.told(at(1), false, &[(hash_of(b"k"), 6)], at(2));
+    near.keep(begun, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(3));
+    assert_eq!(look(&near, b"k", at(3)), None);
+    // A node that lags gives it again and again.
+    keep(&near, b"k", b"old", 5, at(1_000));
+    assert_eq!((look(&near, b"k", at(1_001)), near.counts().outdated), (None, 2));
+    keep(&near, b"k", b"new", 6, at(1_002));
+    // And is heard after one that does not.
+    keep(&near, b"k", b"old", 5, at(1_003));
+    assert_eq!(look(&near, b"k", at(1_004)).as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn what_was_read_over_a_gap_is_not_kept() {
+    let (near, claim) = small();
+    keep(&near, b"a", b"v", 1, at(1));
+    let begun = near.begin(at(1)).expect("a node is followed");
+    claim.told(at(1), true, &[], at(2));
+    near.keep(begun, b"b", &fill(b"v", 1, LIFE_MS, &Metadata::default()), at(3));
+    assert_eq!((look(&near, b"a", at(4)), look(&near, b"b", at(4))), (None, None));
+    assert_eq!(near.counts().emptied, 1);
+}
+
+#[test]
+fn age_and_fresh_time_bound_what_is_served() {
+    let (near, claim) = small();
+    let metadata = |stale_while_ms, refresh_ahead_ms| Metadata {
+        stale_while_ms,
+        refresh_ahead_ms,
+        ..Metadata::default()
+    };
+    let put = |key: &[u8], remaining_ms, metadata: &Metadata| {
+        let begun = near.begin(at(0)).expect("a node is followed");
+        near.keep(begun, key, &fill(b"v", 1, remaining_ms, metadata), at(10));
+    };
+    put(b"short", 1_000, &Metadata::default());
+    put(b"stale", 1_000, &metadata(1_000, 0));
+    put(b"nearly stale", 1_500, &metadata(1_000, 0));
+    put(b"ahead", 1_000, &metadata(0, 400));
+    put(b"error", 1_000, &Metadata { kind: Kind::Error, ..Metadata::default() });
+    put(b"long", LIFE_MS, &Metadata::default());
+    let served = |now: u64| {
+        claim.told(at(now), false, &[], at(now));
+        let keys: [&[u8]; 6] =
+            [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
+        keys.map(|key| look(&near, key, at(now)).is_some())
+    };
+    assert_eq!(served(499), [true, false, true, true, false, true]);
+    assert_eq!(served(500), [true, false, false, true, false, true]);
+    assert_eq!(served(600), [true, false, false, false, false, true]);
+    assert_eq!(served(1_000), [false, false, false, false, false, true]);
+    // The age counts from the moment at which the read began.
+    assert_eq!(served(AGE_MS - 1), [false, false, false, false, false, true]);
+    assert_eq!(served(AGE_MS), [false; 6]);
+}
+
+#[test]
+fn own_writes_are_read() {
+    let (near, _claim) = small();
+    keep(&near, b"k", b"old", 5, at(1));
+    let reading = near.begin(at(1)).expect("a node is followed");
+    near.writing(b"k");
+    assert_eq!(look(&near, b"k", at(2)), None, "not while the write is under way");
+    near.written(b"k", Some(version(9)), at(3));
+    near.keep(reading, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(4));
+    assert_eq!(look(&near, b"k", at(5)), None, "nor by a read that began before");
+    keep(&near, b"k", b"new", 9, at(6));
+    assert_eq!(look(&near, b"k", at(7)).as_deref(), Some(&b"new"[..]));
+    near.written(b"k", None, at(8));
+    assert_eq!(look(&near, b"k", at(9)), None, "nobody knows what became of the write");
+}
+
+#[test]
+fn two_keys_of_one_hash_are_never_mistaken() {
+    let (near, _claim) = small();
+    keep(&near, b"k", b"v", 1, at(1));
+    let other = near.look(hash_of(b"k"), b"another", AGE_MS, at(2));
+    assert!(other.is_none(), "the whole key decides");
+}
+
+#[test]
+fn a_scan_does_not_turn_out_what_is_used() {
+    let (near, claim) = followed(4 << 20);
+    let value = [7; 100];
+    let hot: Vec<_> = (0..1_000_u32).map(|n| format!("hot {n}")).collect();
+    for round in 0..5 {
+        for key in &hot {
+            if look(&near, key.as_bytes(), at(round)).is_none() {
+                keep(&near, key.as_bytes(), &value, 1, at(round));
+            }
+        }
+    }
+    for n in 0..100_000_u32 {
+        keep(&near, format!("cold {n}").as_bytes(), &value, 1, at(10));
+    }
+    claim.told(at(20), false, &[], at(20));
+    let held = hot.iter().filter(|key| look(&near, key.as_bytes(), at(20)).is_some()).count();
+    assert!(held >= 950, "{held} of 1000 keys survive a scan of 100000");
+}
+
+#[test]
+fn the_bound_holds_while_many_insert() {
+    const BYTES_MAX: u64 = 2 << 20;
+    let (near, _claim) = followed(BYTES_MAX);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u32 {
+            let near = &near;
+            scope.spawn(move || {
+                for n in 0..5_000_u32 {
+                    let value = vec![7; (n as usize * 31) % 3_000];
+                    keep(near, format!("{thread} {n}").as_bytes(), &value, 1, at(1));
+                    assert!(near.counts().bytes <= BYTES_MAX);
+                }
+            });
+        }
+    });
+    let counts = near.counts();
+    assert!(counts.bytes > BYTES_MAX / 2 && counts.bytes <= BYTES_MAX, "{counts:?}");
+    // A value that would turn out all others is not kept.
+    keep(&near, b"huge", &vec![7; BYTES_MAX as usize / 2], 1, at(1));
+    assert_eq!(look(&near, b"huge", at(2)), None);
+}

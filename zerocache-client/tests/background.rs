@@ -1,0 +1,124 @@
+//! Computing anew behind the caller's back, where the function asks for it.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::{bounded, current_thread, in_time, other};
+use tokio::sync::Semaphore;
+use zerocache_client::{CallOutcome, ZerocacheClient, zerocache};
+
+/// Something to compute that a test holds open: each run takes one permit.
+struct Source {
+    cache: ZerocacheClient,
+    runs: AtomicUsize,
+    permits: Semaphore,
+}
+
+impl Source {
+    fn new(test: &str) -> Arc<Self> {
+        let (runs, permits) = (AtomicUsize::new(0), Semaphore::new(1));
+        Arc::new(Source { cache: other(test), runs, permits })
+    }
+
+    fn run(&self) -> usize {
+        self.runs.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+#[zerocache(&source.cache, 1, skip(source), stale(while = 60, background))]
+async fn value(source: Arc<Source>, test: &'static str) -> usize {
+    let run = source.run();
+    source.permits.acquire().await.expect("never closed").forget();
+    run
+}
+
+#[zerocache(&source.cache, 1, skip(source), stale(while = 60, background), call = sync_call)]
+fn sync(source: Arc<Source>, test: &'static str) -> usize {
+    // The first run is the caller's own; later ones wait until the test lets them.
+    let run = source.run();
+    while source.permits.try_acquire().map(|permit| permit.forget()).is_err() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run
+}
+
+async fn until<F: Future<Output = bool>>(done: impl Fn() -> F) {
+    while !done().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_refresh_in_the_background() {
+    bounded(async {
+        let source = Source::new("background");
+        let call = || value(source.clone(), "tasks");
+        let peek = || async { call().peek().await.expect("reads") };
+        assert_eq!(call().await, 1, "a miss is computed by its caller");
+        until(|| async { peek().await.is_none() }).await;
+        let (old, report) = call().explain().await;
+        assert_eq!((old, report.outcome), (1, CallOutcome::Stale));
+        until(|| async { source.runs.load(Ordering::SeqCst) == 2 }).await;
+        // The second run stands still.
+        for _ in 0..10 {
+            assert_eq!(call().await, 1);
+        }
+        source.permits.add_permits(1);
+        until(|| async { peek().await == Some(2) }).await;
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.computed, stats.stored), (2, 2), "one refreshed");
+        assert_eq!((stats.refreshed, stats.misses), (1, 1));
+    })
+    .await;
+}
+
+#[test]
+fn a_sync_function_is_refreshed_on_another_thread() {
+    in_time(|| {
+        let source = Source::new("background-sync");
+        let call = || sync(source.clone(), "threads");
+        let peek = || sync_call(source.clone(), "threads").peek().wait().expect("reads");
+        assert_eq!(call(), 1);
+        let pause = || std::thread::sleep(Duration::from_millis(5));
+        while peek().is_some() {
+            pause();
+        }
+        // Outside of any runtime: the client's own runs it.
+        assert_eq!(call(), 1);
+        while source.runs.load(Ordering::SeqCst) < 2 {
+            pause();
+        }
+        assert_eq!(call(), 1);
+        // And inside of one, whose only thread is blocked meanwhile.
+        current_thread(async { assert_eq!(call(), 1) });
+        source.permits.add_permits(1);
+        while peek() != Some(2) {
+            pause();
+        }
+        assert_eq!(source.cache.memo_stats().computed, 2);
+    });
+}
+
+#[test]
+fn a_refresh_of_a_runtime_that_ends_is_taken_over() {
+    in_time(|| {
+        let source = Source::new("background-ended");
+        let call = || value(source.clone(), "ended");
+        current_thread(bounded(async {
+            assert_eq!(call().await, 1);
+            until(|| async { call().peek().await.expect("reads").is_none() }).await;
+            assert_eq!(call().await, 1);
+            until(|| async { source.runs.load(Ordering::SeqCst) == 2 }).await;
+            // The runtime ends here, and with it the task, which stands still.
+        }));
+        source.permits.add_permits(1);
+        current_thread(bounded(async {
+            until(|| async { call().await == 3 }).await;
+        }));
+        assert_eq!(source.cache.memo_stats().wait_timeouts, 0);
+    });
+}

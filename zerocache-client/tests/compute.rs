@@ -1,0 +1,177 @@
+//! `get_or_compute`, and what a call tells of itself.
+
+mod support;
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use support::{bounded, dead, in_time, other};
+use zerocache_client::{
+    Ack, CallOutcome, CallWrite, Outcome, Status, Tier, Value, ZerocacheClient, zerocache,
+};
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct User {
+    id: u64,
+    name: String,
+}
+
+fn user(id: u64) -> User {
+    User { id, name: format!("user {id}") }
+}
+
+#[tokio::test]
+async fn computes_what_is_not_there_once_for_all() {
+    bounded(async {
+        let cache = other("compute");
+        let runs = AtomicUsize::new(0);
+        let call = || {
+            cache.get_or_compute("user:7", 60, async || {
+                runs.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                Ok::<_, io::Error>(user(7))
+            })
+        };
+        for found in join_all((0..1_000).map(|_| call())).await {
+            assert_eq!(found.expect("works"), user(7));
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        // It is an ordinary value of that key.
+        assert_eq!(cache.get("user:7").value().await.expect("reads"), Some(user(7)));
+        assert_eq!(call().key().as_deref(), Some(&b"user:7"[..]));
+        cache.put("user:7", Value(&user(8)), 60).await.expect("stores");
+        assert_eq!(call().await.expect("works"), user(8));
+        call().invalidate().await.expect("deletes");
+        assert_eq!(cache.get("user:7").await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_error_passes_through_unchanged() {
+    bounded(async {
+        let cache = other("compute-error");
+        let failing = || {
+            cache.get_or_compute("failing", 60, async || {
+                Err::<u8, _>(io::Error::new(io::ErrorKind::NotFound, "no such file"))
+            })
+        };
+        let error = failing().await.expect_err("it fails");
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (io::ErrorKind::NotFound, "no such file".into())
+        );
+        assert_eq!(cache.get("failing").await.expect("reads"), None);
+        assert!(failing().await.is_err());
+        assert_eq!(cache.memo_stats().computed, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn those_who_wait_share_an_error_where_they_may() {
+    bounded(async {
+        let cache = other("compute-shared");
+        let runs = AtomicUsize::new(0);
+        let call = || {
+            let failing = cache.get_or_compute("shared", 60, async || {
+                tokio::task::yield_now().await;
+                Err::<u8, _>(runs.fetch_add(1, Ordering::SeqCst))
+            });
+            failing.share_errors()
+        };
+        assert_eq!(join_all((0..100).map(|_| call())).await, [const { Err(0) }; 100]);
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "one round");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn raw_bytes_and_other_types_are_replaced() {
+    bounded(async {
+        let cache = other("compute-mismatch");
+        let call = || cache.get_or_compute("k", 60, async || Ok::<_, io::Error>(user(1)));
+        cache.put("k", "raw", 60).await.expect("stores");
+        assert_eq!(call().await.expect("works"), user(1));
+        cache.put("k", Value(&7_u8), 60).await.expect("stores");
+        assert_eq!(call().await.expect("works"), user(1));
+        assert_eq!(call().await.expect("works"), user(1));
+        let stats = cache.memo_stats();
+        assert_eq!((stats.mismatched, stats.computed, stats.hits), (2, 2, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_cluster_fails_nothing() {
+    bounded(async {
+        let call = dead().get_or_compute("k", 60, async || Ok::<_, io::Error>(1));
+        let (value, report) = call.deadline(Duration::from_millis(50)).explain().await;
+        assert_eq!(value.expect("computes"), 1);
+        assert_eq!(report.outcome, CallOutcome::Miss);
+        assert_eq!(report.read.map(|read| read.outcome), Some(Outcome::Failed));
+        assert!(matches!(report.write, Some(CallWrite::Failed(_))), "{:?}", report.write);
+    })
+    .await;
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn square(cache: &ZerocacheClient, n: u64) -> u64 {
+    n * n
+}
+
+#[tokio::test]
+async fn a_call_tells_what_it_did() {
+    bounded(async {
+        let cache = other("explain");
+        let (value, report) = square(&cache, 7).explain().await;
+        assert_eq!((value, report.outcome), (49, CallOutcome::Miss));
+        assert!(report.computing <= Some(report.total), "{report}");
+        let read = report.read.clone().expect("it looked");
+        assert_eq!((read.outcome, read.attempts.len()), (Outcome::Miss, 1));
+        let Some(CallWrite::Written(written)) = &report.write else {
+            panic!("{report}");
+        };
+        assert_eq!(written.status, Status::Stored);
+        let text = report.to_string();
+        for part in ["miss, ", "\nread: miss, ", "\ncomputed: ", "\nwrite: stored, "] {
+            assert!(text.contains(part), "{text}");
+        }
+        let (value, report) = square(&cache, 7).explain().await;
+        assert_eq!((value, report.outcome), (49, CallOutcome::Hit));
+        assert!(report.computing.is_none() && report.write.is_none() && report.lease.is_none());
+        assert_eq!(report.read.map(|read| read.attempts[0].tier), Some(Tier::Local));
+        let (_, report) = square(&cache, 7).refresh().explain().await;
+        assert_eq!(report.outcome, CallOutcome::Refreshed);
+        assert!(report.read.is_none() && report.computing.is_some());
+        let (_, report) = square(&cache, 7).uncached().explain().await;
+        assert_eq!(report.outcome, CallOutcome::Uncached);
+        assert!(report.read.is_none() && report.write.is_none() && report.computing.is_some());
+        let (_, report) = square(&cache, 8).ttl(0).explain().await;
+        assert!(matches!(report.write, Some(CallWrite::Left)), "{report}");
+        let all = (0..3).map(|_| square(&cache, 9).ack(Ack::All).explain());
+        let outcomes: Vec<_> = join_all(all).await.into_iter().map(|(_, r)| r.outcome).collect();
+        let coalesced = CallOutcome::Coalesced;
+        assert_eq!(outcomes, [CallOutcome::Miss, coalesced, coalesced]);
+    })
+    .await;
+}
+
+#[zerocache(other("explain-sync"), 60, call = cube_call)]
+fn cube(n: u64) -> u64 {
+    n * n * n
+}
+
+#[test]
+fn a_sync_call_tells_what_it_did() {
+    in_time(|| {
+        let (value, report) = cube_call(3).explain().wait();
+        assert_eq!((value, report.outcome), (27, CallOutcome::Miss));
+        assert_eq!(cube(3), 27);
+        let (value, report) = cube_call(3).explain().wait();
+        assert_eq!((value, report.outcome), (27, CallOutcome::Hit));
+    });
+}

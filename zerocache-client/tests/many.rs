@@ -1,0 +1,301 @@
+//! Many keys in one call.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use support::{bounded, dead, other};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    sync::Notify,
+};
+use zerocache_client::{Ack, Connections, Error, Freshness, Status, ZerocacheClient};
+use zerocache_server::{
+    EmbeddedNode,
+    config::{DiscoverySet, NameAndPort, ServerConfig},
+};
+
+fn keys(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{prefix}-{n}")).collect()
+}
+
+async fn ready(cache: ZerocacheClient) -> ZerocacheClient {
+    cache.ready(Duration::from_secs(10)).await.expect("a node is ready");
+    cache
+}
+
+async fn what_is_written_is_read_and_deleted(cache: &ZerocacheClient, prefix: &str) {
+    // More than one chunk.
+    let keys = keys(prefix, 700);
+    let written = cache.put_many(keys.iter().map(|key| (key, key)), 60).await.expect("writes");
+    assert_eq!(written.len(), 700);
+    assert!(written.iter().all(|written| written.status == Status::Stored));
+    let mut asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    asked.insert(3, "absent");
+    asked.push(&keys[0]);
+    let values = cache.get_many(&asked).await.expect("reads");
+    for (key, value) in asked.iter().zip(&values) {
+        let expected = (*key != "absent").then_some(key.as_bytes());
+        assert_eq!(value.as_deref(), expected, "{key}");
+    }
+    let gone = cache.delete_many(&keys[..699]).ack(Ack::Region).await.expect("deletes");
+    assert!(gone.iter().all(|gone| gone.status == Status::Stored));
+    let left = cache.get_many(&keys).await.expect("reads");
+    assert_eq!(left.iter().flatten().count(), 1);
+    assert_eq!(left[699].as_deref(), Some(keys[699].as_bytes()));
+}
+
+#[tokio::test]
+async fn many_keys_over_frames() {
+    bounded(async {
+        let cache = ready(other("many")).await;
+        what_is_written_is_read_and_deleted(&cache, "frames").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_keys_over_http() {
+    bounded(async {
+        let builder = support::builder("london").connections(Connections::Http);
+        let cache = ready(builder.build().expect("is allowed")).await;
+        what_is_written_is_read_and_deleted(&cache, "http").await;
+    })
+    .await;
+}
+
+#[test]
+fn many_keys_in_code_that_blocks() {
+    support::in_time(|| {
+        let cache = other("blocking");
+        cache.wait_ready(Duration::from_secs(10)).expect("a node is ready");
+        cache.put_many([("blocked-1", "1"), ("blocked-2", "2")], 60).wait().expect("writes");
+        let values = cache.get_many(["blocked-2", "blocked-1"]).wait().expect("reads");
+        let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
+        assert_eq!(values, [Some(&b"2"[..]), Some(&b"1"[..])]);
+    });
+}
+
+#[tokio::test]
+async fn of_a_key_that_is_given_twice_the_last_value_is_stored() {
+    bounded(async {
+        let cache = ready(other("twice")).await;
+        let written = cache.put_many([("twice", "a"), ("other", "b"), ("twice", "c")], 60).await;
+        let written = written.expect("writes");
+        assert_eq!((written.len(), written[0]), (3, written[2]));
+        assert_eq!(cache.get("twice").await.expect("reads").as_deref(), Some(&b"c"[..]));
+        let twice = cache.get_many(["twice", "twice"]).await.expect("reads");
+        assert_eq!(twice[0], twice[1]);
+        assert_eq!(cache.get_many([""; 0]).await.expect("asks nobody").len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn options_hold_for_all_and_outcomes_are_each_ones_own() {
+    bounded(async {
+        let cache = ready(other("each")).await;
+        let large = "x".repeat(9 << 20);
+        // Packed it would not be too large.
+        let plain = ready(support::builder("london").compress_above(None).build().unwrap()).await;
+        let entries = [("each-1", "1"), ("each-2", large.as_str()), ("each-3", "3")];
+        let write = plain.put_many(entries, 60).stale_while(60).tags(["t"]);
+        let each = write.each().await.expect("is sent");
+        assert!(each[0].is_ok() && each[2].is_ok());
+        assert!(matches!(&each[1], Err(Error::Refused(_))), "{:?}", each[1]);
+        let written = plain.put_many(entries, 60).await.expect("two are stored");
+        let statuses: Vec<_> = written.iter().map(|written| written.status).collect();
+        assert_eq!(statuses, [Status::Stored, Status::Refused, Status::Stored]);
+
+        plain.put_many([("each-1", "1")], 60).stale_while(60).tags(["t"]).await.expect("writes");
+        let each = cache.get_many(["each-1", "each-2"]).each().await.expect("is sent");
+        let entry = each[0].as_ref().expect("a node answers").as_ref().expect("was stored");
+        assert_eq!((entry.freshness, entry.metadata.stale_while_ms), (Freshness::Fresh, 60_000));
+        assert_eq!(entry.metadata.tags(), ["t"]);
+        assert_eq!(each[1].as_ref().expect("a node answers"), &None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_and_nobody_there_fail_the_whole_call() {
+    bounded(async {
+        let cache = ready(other("not allowed")).await;
+        let failed = cache.put_many([("fine", "1"), ("", "2")], 60).await;
+        assert!(matches!(failed, Err(Error::InvalidKey(_))), "{failed:?}");
+        assert_eq!(cache.get("fine").await.expect("reads"), None);
+        assert!(matches!(cache.get_many(["fine", ""]).await, Err(Error::InvalidKey(_))));
+        let failed = cache.put_many([("fine", "1")], 60).tags([""]).await;
+        assert!(matches!(failed, Err(Error::InvalidTag(_))), "{failed:?}");
+
+        let nobody = dead();
+        assert!(matches!(nobody.get_many(["a", "b"]).await, Err(Error::Unreachable { .. })));
+        let failed = nobody.delete_many(["a", "b"]).await;
+        assert!(matches!(failed, Err(Error::Unreachable { .. })), "{failed:?}");
+        let each = nobody.get_many(["a", "b"]).each().await.expect("the keys are allowed");
+        assert!(each.iter().all(Result::is_err) && each.len() == 2);
+    })
+    .await;
+}
+
+/// A connection to a node that holds the node's answers back, when told to, until so many more bytes
+/// of requests have passed.
+struct Dam {
+    address: SocketAddr,
+    /// What has to pass; none while nothing is held back.
+    wanted: Arc<AtomicUsize>,
+    is_closed: Arc<AtomicBool>,
+    opened: Arc<Notify>,
+}
+
+impl Dam {
+    async fn before(node: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let dam = Self {
+            address: listener.local_addr().expect("it is bound"),
+            wanted: Arc::default(),
+            is_closed: Arc::default(),
+            opened: Arc::default(),
+        };
+        let (wanted, is_closed, opened) =
+            (Arc::clone(&dam.wanted), Arc::clone(&dam.is_closed), Arc::clone(&dam.opened));
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(node).await else { continue };
+                let (near_read, near_write) = near.into_split();
+                let (far_read, far_write) = far.into_split();
+                let (wanted, opened) = (Arc::clone(&wanted), Arc::clone(&opened));
+                tokio::spawn(requests(near_read, far_write, wanted, Arc::clone(&opened)));
+                tokio::spawn(answers(far_read, near_write, Arc::clone(&is_closed), opened));
+            }
+        });
+        dam
+    }
+
+    /// From now on no answer passes before so many bytes of requests have.
+    fn close(&self, bytes: usize) {
+        self.wanted.store(bytes, Ordering::SeqCst);
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    wanted: Arc<AtomicUsize>,
+    opened: Arc<Notify>,
+) {
+    let mut buffer = [0; 65_536];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let left = wanted.load(Ordering::SeqCst);
+        wanted.store(left.saturating_sub(count), Ordering::SeqCst);
+        if left > 0 && left <= count {
+            opened.notify_waiters();
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    is_closed: Arc<AtomicBool>,
+    opened: Arc<Notify>,
+) {
+    let mut buffer = [0; 65_536];
+    loop {
+        let waits = opened.notified();
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        if is_closed.load(Ordering::SeqCst) {
+            waits.await;
+            is_closed.store(false, Ordering::SeqCst);
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn node(seed: Option<SocketAddr>) -> EmbeddedNode {
+    let mut config = ServerConfig::new("london");
+    config.cluster = "many-tests".to_owned();
+    config.addresses = vec![[127, 0, 0, 1].into()];
+    config.port = 0;
+    config.max_bytes = 64 << 20;
+    config.discovery = DiscoverySet { seeds: seed.is_some(), ..DiscoverySet::NONE };
+    let seed = seed.map(|seed| seed.to_string().parse::<NameAndPort>().expect("an address"));
+    config.seeds = seed.into_iter().collect();
+    EmbeddedNode::start(config, Duration::from_secs(20)).expect("a node on a free port")
+}
+
+fn client(seed: SocketAddr) -> zerocache_client::ClientBuilder {
+    let client = ZerocacheClient::builder("london").cluster("many-tests").mdns(false);
+    client.seed(seed).tier_timeouts([Duration::from_secs(15); 4])
+}
+
+#[tokio::test]
+async fn a_hundred_keys_are_on_their_way_before_the_first_answer_comes() {
+    bounded(async {
+        let node = tokio::task::spawn_blocking(|| node(None)).await.expect("it starts");
+        let dam = Dam::before(node.address()).await;
+        let patient = client(dam.address).total_timeout(Duration::from_secs(15));
+        let cache = ready(patient.build().expect("is allowed")).await;
+        cache.put("before", "a connection of this runtime", 60).await.expect("writes");
+        let keys: Vec<_> = (0..100).map(|n| format!("{n:0200}")).collect();
+        // One after the other they would never pass.
+        dam.close(100 * 200);
+        let missed = cache.get_many(&keys).await.expect("reads");
+        assert!(missed.len() == 100 && missed.iter().all(Option::is_none));
+        dam.close(100 * 200);
+        let written = cache.put_many(keys.iter().map(|key| (key, "v")), 60).await.expect("writes");
+        assert!(written.iter().all(|written| written.status == Status::Stored));
+        dam.close(100 * 200);
+        let found = cache.get_many(&keys).await.expect("reads");
+        assert_eq!(found.iter().flatten().count(), 100);
+        drop(node);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_whose_node_is_gone_go_to_the_next() {
+    bounded(async {
+        let (first, second) = tokio::task::spawn_blocking(|| {
+            let first = node(None);
+            let second = node(Some(first.address()));
+            (first, second)
+        })
+        .await
+        .expect("they start");
+        let cache = ready(client(first.address()).seed(second.address()).build().unwrap()).await;
+        while cache.nodes().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let keys = keys("next", 50);
+        let entries = keys.iter().map(|key| (key, key));
+        cache.put_many(entries, 60).ack(Ack::Region).await.expect("writes");
+        tokio::task::spawn_blocking(move || first.kill()).await.expect("it ends");
+        for _ in 0..2 {
+            let found = cache.get_many(&keys).await.expect("reads");
+            assert_eq!(found.iter().flatten().count(), 50);
+            let entries = keys.iter().map(|key| (key, key));
+            let written = cache.put_many(entries, 60).await.expect("writes");
+            // A write whose answer was lost with the node may have been stored there.
+            assert!(written.iter().all(|written| written.status != Status::Refused));
+        }
+        let written = cache.put_many(keys.iter().map(|key| (key, key)), 60).await.expect("writes");
+        assert!(written.iter().all(|written| written.status == Status::Stored));
+        drop(second);
+    })
+    .await;
+}
