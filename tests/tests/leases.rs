@@ -123,9 +123,8 @@ fn results(processes: &[Process]) -> Vec<String> {
 
 #[test]
 fn fifty_processes_that_miss_one_key_compute_it_once() {
-    let cluster = Cluster::start(&["london", "london", "sydney"]);
-    let nodes: Vec<_> = (0..PROCESSES).map(|n| ("london", cluster[n % 2].address())).collect();
-    let mut processes = ready(&nodes, "region", PATIENCE, "fifty");
+    let cluster = Cluster::start(&["london", "london", "london"]);
+    let mut processes = ready(&cluster, PROCESSES, &Memoized::in_region("fifty"));
     all_miss(&mut processes);
     let leader = wait_for_computations(&processes, 1)[0];
     processes[leader].tell("finish");

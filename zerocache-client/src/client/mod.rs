@@ -11,7 +11,6 @@ mod finder;
 mod first;
 mod get;
 mod instances;
-#[allow(dead_code, reason = "used by memoized calls, which follow")]
 mod leases;
 mod many;
 mod near_read;
@@ -68,7 +67,12 @@ use self::{
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
-pub(crate) use self::{face::Face, instances::generation, running::Running};
+pub(crate) use self::{
+    face::Face,
+    instances::generation,
+    leases::{LeaseToken, Leased},
+    running::Running,
+};
 use crate::{
     Error,
     codec::IntoValue,
