@@ -264,7 +264,8 @@ impl<F: Future> Future for Call<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        if let (Stage::Start, Mode::Cached, Some(age)) = (&*this.stage, *this.mode, this.options.near)
+        if let (Stage::Start, Mode::Cached, Some(age)) =
+            (&*this.stage, *this.mode, this.options.near)
             && let Some(value) = near::hit(this.entry, age, this.policy)
         {
             if let Some(report) = this.report {
