@@ -1,243 +1,226 @@
-//! One at a time computes a value, whatever becomes of it, of the node and of the network between.
+//! One computation across processes: real ones, which all miss one key at once.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use zerocache_core::key::Key;
-use zerocache_core::ttl::Ttl;
-use zerocache_core::version::Version;
-use zerocache_core::wire::{Ack, Request, Response, Status};
-use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::frames::{Framed, short};
-use zerocache_tests::node::Node;
-use zerocache_tests::poll::{until, until_true};
+use zerocache_tests::poll::{PATIENCE, until, until_true};
 
-const LIFE_MS: u64 = 10_000;
-const WAIT_MS: u64 = 20_000;
+/// Processes that miss one key at once.
+const PROCESSES: usize = 50;
 
-/// Two nodes in one region, and one in another.
-fn three() -> Cluster {
-    Cluster::start_with(&["london", "london", "sydney"], |setup| {
-        setup.flag("--connections", "framed")
-    })
+/// A process that calls a memoized function when it is told to; killed when dropped.
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
-fn key(name: &str) -> Key {
-    Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).expect("a key")
-}
-
-fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
-    short(Request::Lease { key: key(name), life_ms, wait_ms })
-}
-
-fn granted(response: &Response) -> Version {
-    match response {
-        Response::Leased { token } => *token,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// The leave to compute `name`, which nobody has.
-fn token(caller: &mut Framed, name: &str) -> Version {
-    granted(&caller.ask(&lease(name, LIFE_MS, 0)))
-}
-
-/// Writes what was computed under a lease.
-fn fill(node: &Node, name: &str, value: &'static str, token: Version) -> Status {
-    let request = Request::Put {
-        key: key(name),
-        value: Bytes::from_static(value.as_bytes()),
-        metadata: Bytes::new(),
-        ttl: Ttl::from_secs(60).expect("a lifetime"),
-        ack: Ack::Local,
-        token: Some(token),
-    };
-    match Framed::open(node.address()).ask(&short(request)) {
-        Response::Written(written) => written.status,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn value(response: &Response) -> Option<(&[u8], Version)> {
-    match response {
-        Response::Found { value, version, .. } => Some((value, *version)),
-        _ => None,
-    }
-}
-
-#[test]
-fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
-    let cluster = three();
-    for (name, writer) in [("here", 0), ("neighbour", 1), ("far", 2)] {
-        let mut callers: Vec<_> = (0..50).map(|_| Framed::open(cluster[0].address())).collect();
-        let asked: Vec<_> = callers
-            .iter_mut()
-            .map(|caller| caller.request(&lease(name, LIFE_MS, WAIT_MS), 0))
-            .collect();
-        until_true("all of them asked", || cluster[0].stat("leases_waiting") == 49);
-        // Connections are read in any order: whoever was first has it.
-        let mut waiting = Vec::new();
-        let mut leader = None;
-        for (mut caller, id) in callers.into_iter().zip(asked) {
-            caller.tcp().set_read_timeout(Some(Duration::from_millis(20))).expect("set");
-            match caller.next_response() {
-                Ok((_, response)) => assert_eq!(leader.replace(granted(&response)), None),
-                Err(_) => waiting.push((caller, id)),
+impl Process {
+    /// Starts one in a region, with a node of a cluster of so many as its seed.
+    fn start((region, seed): (&str, SocketAddr), nodes: usize, memoized: &Memoized) -> Self {
+        let Memoized { scope, life, key } = *memoized;
+        let (seed, nodes) = (seed.to_string(), nodes.to_string());
+        let life_ms = life.as_millis().to_string();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_memoized"))
+            .args([region, &seed, &nodes, scope, &life_ms, key])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let input = child.stdin.take().expect("was asked for");
+        let output = BufReader::new(child.stdout.take().expect("was asked for"));
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&said);
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic").push(line);
             }
-        }
-        let leader = leader.expect("one computes");
-        assert_eq!(fill(&cluster[writer], name, "computed", leader), Status::Stored);
-        for (mut caller, id) in waiting {
-            caller.tcp().set_read_timeout(Some(Duration::from_secs(20))).expect("set");
-            let response = caller.response(id);
-            assert_eq!(value(&response), Some((&b"computed"[..], leader)));
-        }
-        let version = leader.to_string();
-        cluster.everywhere(name.as_bytes(), |answer| {
-            answer.header("zerocache-version") == Some(version.as_str())
         });
+        Self { child, input, said }
     }
-    assert_eq!(cluster[0].stat("leases_granted"), 3);
-    assert_eq!(cluster[0].stat("leases_found"), 3 * 49);
-    assert_eq!(cluster[0].stat("leases_passed_on"), 0);
-    assert_eq!(cluster[0].stat("leases_held"), 0);
-}
 
-#[test]
-fn a_delete_in_another_region_voids_the_token_on_every_node() {
-    let cluster = three();
-    let mut first = Framed::open(cluster[0].address());
-    let mut second = Framed::open(cluster[0].address());
-    let old = token(&mut first, "k");
-    let waits = second.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
-    cluster[2].delete(b"k", "ack=all");
-    let new = granted(&second.response(waits));
-    assert!(new > old);
-    // The delete has reached the relay before it was acknowledged, and the others soon after; on the
-    // way it may have been made again.
-    until_true("a value that lost everywhere", || {
-        let fills = cluster.nodes.iter().map(|node| fill(node, "k", "old", old));
-        fills.fold(true, |all, status| all & (status == Status::Superseded))
-    });
-    cluster.everywhere(b"k", |answer| answer.status == 404);
-    assert_eq!(cluster[0].stat("leases_voided"), 1);
-    assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
-    cluster.everywhere(b"k", |answer| answer.body == b"new");
-}
+    fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").and_then(|()| self.input.flush()).expect("it listens");
+    }
 
-#[test]
-fn callers_of_a_node_that_dies_hear_of_it_at_once_and_another_one_gives_the_lease() {
-    let mut cluster = three();
-    let mut holder = Framed::open(cluster[0].address());
-    let mut waiter = Framed::open(cluster[0].address());
-    let old = token(&mut holder, "k");
-    let _waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
-    let begun = clock::elapsed();
-    cluster[0].kill();
-    assert!(waiter.next_response().is_err());
-    assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited");
-    let mut other = Framed::open(cluster[1].address());
-    let new = token(&mut other, "k");
-    // Whoever held the first one is not dead, and is not told: the later one wins, in any order.
-    assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
-    assert_eq!(fill(&cluster[1], "k", "old", old.min(new)), Status::Superseded);
-    for node in &cluster.nodes[1..] {
-        until_true("the new value", || node.value(b"k").as_deref() == Some(b"new"));
+    /// Everything that it has said so far and that begins with this.
+    fn said(&self, beginning: &str) -> Vec<String> {
+        let said = self.said.lock().expect("no panic");
+        said.iter().filter(|line| line.starts_with(beginning)).cloned().collect()
+    }
+
+    fn has_said(&self, beginning: &str) -> bool {
+        !self.said(beginning).is_empty()
+    }
+
+    fn forget(&self) {
+        self.said.lock().expect("no panic").clear();
     }
 }
 
-#[test]
-fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
-    let mut cluster = three();
-    let mut holder = Framed::open(cluster[0].address());
-    let mut waiter = Framed::open(cluster[0].address());
-    let old = granted(&holder.ask(&lease("k", 1_000, 0)));
-    let waits = waiter.request(&lease("k", LIFE_MS, 500), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
-    cluster[0].freeze();
-    let end = clock::elapsed() + Duration::from_millis(1_200);
-    // What was computed meanwhile waits in its sockets.
-    assert_eq!(fill(&cluster[1], "k", "v", old), Status::Stored);
-    until_true("the end of the wait", || clock::elapsed() >= end);
-    cluster[0].thaw();
-    match waiter.response(waits) {
-        Response::Busy => {}
-        response => assert_eq!(value(&response), Some((&b"v"[..], old))),
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-    cluster.everywhere(b"k", |answer| answer.body == b"v");
-    until_true("the end of the lease", || cluster[0].stat("leases_held") == 0);
 }
 
-#[test]
-fn a_node_that_leaves_lets_nobody_wait() {
-    let mut cluster = three();
-    let mut holder = Framed::open(cluster[0].address());
-    let mut waiter = Framed::open(cluster[0].address());
-    let _token = token(&mut holder, "k");
-    let waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
-    cluster[0].terminate();
-    assert_eq!(waiter.response(waits), Response::Busy);
-    assert!(cluster[0].ended().success());
+/// What the processes of a test compute: the lease's scope and life, and the argument.
+struct Memoized {
+    scope: &'static str,
+    life: Duration,
+    key: &'static str,
 }
 
-#[test]
-fn the_token_of_a_caller_that_died_is_passed_on_when_its_life_is_over() {
-    let cluster = three();
-    let mut dead = Framed::open(cluster[0].address());
-    let old = granted(&dead.ask(&lease("k", 1_500, 0)));
-    drop(dead);
-    let mut next = Framed::open(cluster[0].address());
-    let begun = clock::elapsed();
-    let new = granted(&next.ask(&lease("k", LIFE_MS, WAIT_MS)));
-    assert!(new > old);
-    assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited for longer");
-    assert_eq!((cluster[0].stat("leases_expired"), cluster[0].stat("leases_passed_on")), (1, 1));
-    // It gives its own back, and the next one has it at once.
-    let mut third = Framed::open(cluster[0].address());
-    let waits = third.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the third one waits", || cluster[0].stat("leases_waiting") == 1);
-    let release = Request::Release { key: key("k"), token: new, failed: false };
-    assert_eq!(next.ask(&short(release)), Response::Done);
-    let last = granted(&third.response(waits));
-    // A failure is for all.
-    let mut fourth = Framed::open(cluster[0].address());
-    let waits = fourth.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the fourth one waits", || cluster[0].stat("leases_waiting") == 1);
-    let release = Request::Release { key: key("k"), token: last, failed: true };
-    assert_eq!(third.ask(&short(release)), Response::Done);
-    assert_eq!(fourth.response(waits), Response::Busy);
+impl Memoized {
+    const fn in_region(key: &'static str) -> Self {
+        Self { scope: "region", life: PATIENCE, key }
+    }
 }
 
-#[test]
-fn who_follows_a_node_hears_of_changes_in_every_region() {
-    let cluster = three();
-    let mut follower = Framed::open(cluster[0].address());
-    let mut follow = |since: u64| match follower.ask(&short(Request::Follow { since })) {
-        Response::Changes { next, lost, rows } => (next, lost, rows),
-        other => panic!("{other:?}"),
+/// Starts so many processes, their seeds the nodes in turn, and waits until each knows all nodes.
+fn ready(cluster: &Cluster, count: usize, memoized: &Memoized) -> Vec<Process> {
+    let nodes = &cluster.nodes;
+    let near = |n: usize| &nodes[n % nodes.len()];
+    let start = |n| Process::start((near(n).region(), near(n).address()), nodes.len(), memoized);
+    let processes: Vec<_> = (0..count).map(start).collect();
+    for process in &processes {
+        until_true("a process that is ready", || process.has_said("ready"));
+    }
+    processes
+}
+
+/// Has all of them call the function, and waits until each has found nothing in the cache.
+fn all_miss(processes: &mut [Process]) {
+    processes.iter_mut().for_each(|process| process.tell("go"));
+    for process in processes.iter() {
+        until_true("a miss", || process.has_said("missed"));
+    }
+}
+
+fn computing(processes: &[Process]) -> Vec<usize> {
+    let each = processes.iter().enumerate();
+    each.flat_map(|(n, process)| process.said("computing").into_iter().map(move |_| n)).collect()
+}
+
+/// Waits until so many computations have begun; which processes are at it.
+fn wait_for_computations(processes: &[Process], count: usize) -> Vec<usize> {
+    until("the computations", || Some(computing(processes)).filter(|at| at.len() >= count))
+}
+
+/// What each process has in the end.
+fn results(processes: &[Process]) -> Vec<String> {
+    let one = |process: &Process| {
+        until("a result", || process.said("value").into_iter().chain(process.said("error")).next())
     };
-    let (mut since, lost, _) = follow(0);
-    assert!(lost);
-    let mut seen = Vec::new();
-    for (n, node) in cluster.nodes.iter().enumerate() {
-        let name = format!("k{n}");
-        let written = node.put(name.as_bytes(), b"v", "ttl=60");
-        let version: Version =
-            written["version"].as_str().expect("a version").parse().expect("one");
-        let row = (key(&name).hash().short(), version.stamp());
-        until("the change", || {
-            let (next, lost, rows) = follow(since);
-            assert!(!lost);
-            since = next;
-            seen.extend(rows);
-            seen.contains(&row).then_some(())
-        });
+    processes.iter().map(one).collect()
+}
+
+#[test]
+fn fifty_processes_that_miss_one_key_compute_it_once() {
+    let cluster = Cluster::start(&["london", "london", "london"]);
+    let mut processes = ready(&cluster, PROCESSES, &Memoized::in_region("fifty"));
+    all_miss(&mut processes);
+    let leader = wait_for_computations(&processes, 1)[0];
+    processes[leader].tell("finish");
+    let expected = format!("value of process {}", processes[leader].child.id());
+    assert_eq!(results(&processes), vec![expected; PROCESSES]);
+    assert_eq!(computing(&processes), [leader], "one computation");
+}
+
+#[test]
+fn a_lease_of_all_regions_is_one_and_of_a_region_one_each() {
+    let cluster = Cluster::start(&["london", "sydney"]);
+    let of_all = Memoized { scope: "all", ..Memoized::in_region("of all") };
+    let mut processes = ready(&cluster, 6, &of_all);
+    all_miss(&mut processes);
+    let leader = wait_for_computations(&processes, 1)[0];
+    processes[leader].tell("finish");
+    assert!(results(&processes).iter().all(|result| result.starts_with("value")));
+    assert_eq!(computing(&processes), [leader]);
+    drop(processes);
+
+    let mut processes = ready(&cluster, 6, &Memoized::in_region("of one"));
+    all_miss(&mut processes);
+    let leaders = wait_for_computations(&processes, 2);
+    // The processes stand in the two regions in turn.
+    let mut regions: Vec<_> = leaders.iter().map(|leader| leader % 2).collect();
+    regions.sort_unstable();
+    assert_eq!(regions, [0, 1], "{leaders:?}");
+    leaders.iter().for_each(|leader| processes[*leader].tell("finish"));
+    assert!(results(&processes).iter().all(|result| result.starts_with("value")));
+    assert_eq!(computing(&processes).len(), 2);
+}
+
+#[test]
+fn the_token_of_a_dead_leader_passes_on() {
+    let cluster = Cluster::start(&["london", "london"]);
+    let life = Duration::from_secs(2);
+    let mut processes = ready(&cluster, 5, &Memoized { life, ..Memoized::in_region("dead leader") });
+    all_miss(&mut processes);
+    let leader = wait_for_computations(&processes, 1)[0];
+    drop(processes.remove(leader));
+    let next = wait_for_computations(&processes, 1)[0];
+    processes[next].tell("finish");
+    let expected = format!("value of process {}", processes[next].child.id());
+    assert_eq!(results(&processes), vec![expected; 4]);
+}
+
+#[test]
+fn after_a_failure_all_compute_at_once() {
+    let cluster = Cluster::start(&["london", "london"]);
+    let mut processes = ready(&cluster, 5, &Memoized::in_region("failing"));
+    all_miss(&mut processes);
+    let leader = wait_for_computations(&processes, 1)[0];
+    processes[leader].tell("fail");
+    // Nobody is told yet how their own computation ends: they run side by side.
+    assert_eq!(wait_for_computations(&processes, 5).len(), 5);
+    processes.iter_mut().for_each(|process| process.tell("fail"));
+    assert!(results(&processes).iter().all(|result| result.starts_with("error")));
+    assert_eq!(computing(&processes).len(), 5, "one round");
+}
+
+#[test]
+fn a_delete_voids_the_token() {
+    let cluster = Cluster::start(&["london", "london"]);
+    let mut processes = ready(&cluster, 3, &Memoized::in_region("deleted"));
+    all_miss(&mut processes);
+    let first = wait_for_computations(&processes, 1)[0];
+    processes[first].tell("delete");
+    until_true("the delete", || processes[first].has_said("deleted"));
+    // The next one may compute at once: what the first one knows is out of date.
+    let both = wait_for_computations(&processes, 2);
+    let second = both.into_iter().find(|at| *at != first).expect("another one");
+    processes[second].tell("finish");
+    let newer = format!("value of process {}", processes[second].child.id());
+    until_true("the newer value", || processes[second].has_said(&newer));
+    processes[first].tell("finish");
+    let mut expected = vec![newer.clone(); 3];
+    expected[first] = format!("value of process {}", processes[first].child.id());
+    assert_eq!(results(&processes), expected);
+    // What is in the cache is the newer one.
+    for process in &mut processes {
+        process.forget();
+        process.tell("go");
     }
-    assert_eq!(seen.len(), 3);
-    assert_eq!(cluster[0].stat("changes"), 3);
-    assert_eq!(cluster[1].stat("changes"), 0, "nobody follows it");
+    assert_eq!(results(&processes), vec![newer; 3]);
+    assert_eq!(computing(&processes), [0_usize; 0]);
+}
+
+#[test]
+fn without_a_cluster_everyone_computes() {
+    let mut cluster = Cluster::start(&["london"]);
+    let mut processes = ready(&cluster, 3, &Memoized::in_region("alone"));
+    cluster[0].kill();
+    all_miss(&mut processes);
+    assert_eq!(wait_for_computations(&processes, 3).len(), 3);
+    processes.iter_mut().for_each(|process| process.tell("finish"));
+    for (process, result) in processes.iter().zip(results(&processes)) {
+        assert_eq!(result, format!("value of process {}", process.child.id()));
+    }
 }

@@ -1,6 +1,6 @@
 //! Rotation, ladder and budget.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::*;
@@ -260,4 +260,56 @@ fn a_node_owes_nothing_to_those_who_have_gone() {
     assert!(!directory.takes_turns(Incarnation(1), at(200)));
     directory.not_awaited(Incarnation(1), at(1));
     assert!(directory.takes_turns(Incarnation(1), at(200)));
+}
+
+#[test]
+fn when_most_local_nodes_gave_no_answer_all_take_turns_again() {
+    let mut directory = directory();
+    let firsts = |directory: &mut Directory, now| -> BTreeSet<u64> {
+        (0..6).map(|_| ids(&directory.plan(at(now), None))[0]).collect()
+    };
+    directory.gave_no_answer(Incarnation(1), at(500));
+    assert_eq!(firsts(&mut directory, 500), [2, 3].into());
+    directory.gave_no_answer(Incarnation(2), at(501));
+    assert_eq!(firsts(&mut directory, 501), [1, 2, 3].into());
+    let begun: BTreeSet<_> = (0..3)
+        .map(|_| directory.begin_read(at(502), None).unwrap())
+        .map(|(step, _)| step.node.0)
+        .collect();
+    assert_eq!(begun, [1, 2, 3].into());
+    // What was on its way when they went out says nothing new.
+    directory.gave_no_answer(Incarnation(1), at(503));
+    assert_eq!(firsts(&mut directory, 503), [1, 2, 3].into());
+    // They get the requests of a moment, and no more while they owe an answer.
+    directory.answered(Incarnation(3), at(504), None);
+    assert_eq!(firsts(&mut directory, 602), [3].into());
+    directory.answered(Incarnation(1), at(603), None);
+    assert_eq!(firsts(&mut directory, 603), [1, 3].into());
+}
+
+#[test]
+fn a_probe_that_fails_too_ends_the_doubt() {
+    let mut directory = directory();
+    for n in 1..=3 {
+        directory.gave_no_answer(Incarnation(n), at(500));
+    }
+    assert_eq!(ids(&directory.plan(at(501), None))[..2], [1, 2]);
+    assert_eq!(directory.take_probes(at(750)).len(), 6);
+    for n in 1..=3 {
+        directory.failed(Incarnation(n), at(760));
+    }
+    assert_eq!(ids(&directory.plan(at(761), None)), [4, 5]);
+    assert!(directory.begin_read(at(761), None).is_none());
+}
+
+#[test]
+fn nodes_that_refuse_are_out_however_many_they_are() {
+    let mut directory = directory();
+    directory.failed(Incarnation(1), at(1));
+    directory.failed(Incarnation(2), at(1));
+    for _ in 0..6 {
+        assert_eq!(ids(&directory.plan(at(2), None)), [3, 4, 5]);
+    }
+    directory.gave_no_answer(Incarnation(3), at(3));
+    assert_eq!(ids(&directory.plan(at(4), None)), [3, 4, 5]);
 }

@@ -9,8 +9,6 @@ mod error;
 pub mod fuzzing;
 mod key;
 mod messages;
-mod query;
-mod served;
 
 use std::sync::Arc;
 
