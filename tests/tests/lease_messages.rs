@@ -1,9 +1,12 @@
 //! What nodes say to those who ask for leases or follow them, whatever becomes of the nodes: one at a
 //! time computes a value.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
+use zerocache_client::LeaseScope;
 use zerocache_core::key::Key;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::version::Version;
@@ -13,6 +16,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::frames::{Framed, short};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{until, until_true};
+use zerocache_tests::probes::Probes;
 
 const LIFE_MS: u64 = 10_000;
 const WAIT_MS: u64 = 20_000;
@@ -170,6 +174,34 @@ fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
     }
     cluster.everywhere(b"k", |answer| answer.body == b"v");
     until_true("the end of the lease", || cluster[0].stat("leases_held") == 0);
+}
+
+#[test]
+fn a_frozen_leasing_node_holds_up_nobody_for_longer_than_the_wait() {
+    let mut cluster = three();
+    let client = cluster.client("london");
+    let probes = Probes::new();
+    let compute = |n: usize| {
+        let call = client.get_or_compute(format!("k{n}"), 60, async move || Ok::<_, Infallible>(n));
+        call.lease(LeaseScope::Region)
+    };
+    cluster[1].freeze();
+    // Half of the keys are the frozen node's.
+    let begun = clock::elapsed();
+    let all = probes.block_on(join_all((0..32).map(compute)));
+    let took = clock::elapsed() - begun;
+    assert!(all.into_iter().enumerate().all(|(n, computed)| computed == Ok(n)));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Once it is known to be gone, the other one gives all leases.
+    until_true("a rotation without it", || {
+        let known = client.nodes();
+        known.iter().any(|node| node.address == cluster[1].address() && !node.in_rotation)
+    });
+    let before = cluster[0].stat("leases_granted");
+    let all = probes.block_on(join_all((100..132).map(compute)));
+    assert!(all.into_iter().enumerate().all(|(n, computed)| computed == Ok(100 + n)));
+    assert_eq!(cluster[0].stat("leases_granted"), before + 32);
+    cluster[1].thaw();
 }
 
 #[test]
