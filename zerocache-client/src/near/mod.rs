@@ -31,9 +31,10 @@ use quick_cache::{
 };
 use zerocache_core::{key::KeyHash, time::Instant, version::Version};
 
+pub use self::counts::NearStats;
 use self::{counts::Counts, floors::Floors};
 pub(crate) use self::{
-    counts::{NearCounts, Striped},
+    counts::Striped,
     held::{Fill, Held},
     registry::shared,
     settings::{NearSettings, parse_age, parse_bytes},
@@ -266,8 +267,9 @@ impl Near {
         (!taken).then(|| Claim(Arc::clone(self)))
     }
 
-    /// What has become of it, without the hits, which clients count.
-    pub(crate) fn counts(&self) -> NearCounts {
-        self.counts.snapshot(self.storage.weight(), self.storage.len() as u64)
+    /// What has become of it, without hits and misses, which its clients count.
+    pub(crate) fn stats(&self) -> NearStats {
+        let (entries, bytes) = (self.storage.len() as u64, self.storage.weight());
+        NearStats { entries, bytes, ..self.counts.snapshot() }
     }
 }
