@@ -10,10 +10,12 @@ mod feed;
 mod finder;
 mod first;
 mod get;
+mod hedge;
 mod instances;
 mod many;
 mod near_read;
 mod own_writes;
+mod quantile;
 mod reads;
 mod report;
 mod rounds;
@@ -343,6 +345,10 @@ impl ZerocacheClient {
             return None;
         }
         let live = self.inner.live.as_ref().ok()?;
+        if live.engine.hedge.is_some() {
+            // The shortest way has no place for a second request.
+            return None;
+        }
         live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
     }
 
