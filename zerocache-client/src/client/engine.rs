@@ -91,7 +91,7 @@ pub(super) struct Engine {
     seen: AtomicU64,
     /// When the last write was accepted, in milliseconds of the monotonic clock.
     last_write: AtomicU64,
-    home: Handle,
+    pub(super) home: Handle,
     /// None where reads are not hedged.
     pub(super) hedge: Option<Hedge>,
 }

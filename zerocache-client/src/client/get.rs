@@ -11,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use zerocache_core::{key::Key, limits::KEY_BYTES_WIRE_MAX, version::Version};
-use zerocache_net::clock;
 
 use super::{
     Running, ZerocacheClient,
@@ -124,14 +123,8 @@ impl Get {
     }
 
     /// Reads, and tells which nodes were asked, what they said, and how long that took.
-    pub fn explain(mut self) -> Explain {
-        let began = clock::elapsed();
-        if let Some(entry) = self.near.find(&self.client, &self.key, self.wants.at_least) {
-            let near = Explained::near(entry, clock::elapsed().saturating_sub(began));
-            return Explain(Explaining::Near(Some(Box::new(near))));
-        }
-        let running = self.client.start_explain(self.key.clone(), self.wants, self.deadline);
-        Explain(Explaining::Nodes(running))
+    pub fn explain(self) -> Explain {
+        Explain(self.client.start_explain(self.key.clone(), self.wants, self.near, self.deadline))
     }
 
     /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
@@ -144,14 +137,14 @@ impl Get {
 
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
         if matches!(self.state, State::New)
-            && let Some(entry) = self.near.find(&self.client, &self.key, self.wants.at_least)
+            && let Some(entry) = self.near.find(self.client.face(), &self.key, self.wants.at_least)
         {
             self.state = State::Over;
             return Poll::Ready(Ok(Some(entry)));
         }
         let found = ready!(self.poll_nodes(context));
         if let Ok(Some(entry)) = &found {
-            self.near.keep(&self.client, &self.key, entry);
+            self.near.keep(self.client.face(), &self.key, entry);
         }
         Poll::Ready(found)
     }
@@ -260,13 +253,7 @@ impl<T: DeserializeOwned> Future for GetValue<T> {
 /// It walks down the ladder as every read does, but does not take the shortest way that most reads
 /// take: the time in the report is a little above theirs.
 #[must_use = "operations do nothing unless they are awaited"]
-pub struct Explain(Explaining);
-
-enum Explaining {
-    /// It was in this process.
-    Near(Option<Box<Explained>>),
-    Nodes(Running<Explained>),
-}
+pub struct Explain(Running<Explained>);
 
 impl Explain {
     /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
@@ -284,12 +271,6 @@ impl Future for Explain {
     type Output = Result<Explained, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Explaining::Nodes(running) => Pin::new(running).poll(context),
-            // None: polled again after its end, against the contract of futures.
-            Explaining::Near(near) => {
-                near.take().map_or(Poll::Pending, |near| Poll::Ready(Ok(*near)))
-            }
-        }
+        Pin::new(&mut self.0).poll(context)
     }
 }

@@ -12,6 +12,7 @@ mod first;
 mod get;
 mod hedge;
 mod instances;
+mod leases;
 mod many;
 mod near_read;
 mod own_writes;
@@ -46,7 +47,9 @@ use zerocache_core::{
     version::Incarnation,
     wire::{Envelope, Request, RequestMessage, Written, cluster_id},
 };
-use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
+use zerocache_net::{
+    clock, discovery::Discovery, framed::FramedTransport, transport::TransportError,
+};
 
 pub use self::{
     builder::ClientBuilder,
@@ -61,11 +64,17 @@ use self::{
     config::Config,
     engine::Engine,
     first::{Ended, Sent},
+    near_read::NearRead,
     reads::{First, Reading, Wants},
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
-pub(crate) use self::{face::Face, instances::generation, running::Running};
+pub(crate) use self::{
+    face::Face,
+    instances::generation,
+    leases::{LeaseToken, Leased},
+    running::Running,
+};
 use crate::{
     Error,
     codec::IntoValue,
@@ -394,12 +403,21 @@ impl ZerocacheClient {
         &self,
         key: Bytes,
         wants: Wants,
+        mut near: NearRead,
         deadline: Option<Duration>,
     ) -> Running<Explained> {
         let total_ms = self.total_ms(deadline);
-        self.run(
-            move |engine| async move { Ok(engine.explain(valid(key)?, wants, total_ms).await) },
-        )
+        self.run(move |engine| async move {
+            let (key, started) = (valid(key)?, clock::elapsed());
+            if let Some(entry) = near.find(&engine.face, key.as_bytes(), wants.at_least) {
+                return Ok(Explained::near(entry, clock::elapsed().saturating_sub(started)));
+            }
+            let explained = engine.explain(key.clone(), wants, total_ms).await;
+            if let Ok(Some(entry)) = &explained.result {
+                near.keep(&engine.face, key.as_bytes(), entry);
+            }
+            Ok(explained)
+        })
     }
 
     /// Above how many bytes values are packed; none for never.

@@ -18,7 +18,7 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// The entry was in this process.
+    /// Of a read that asked no node, because this was near.
     pub(super) fn near(entry: Entry, total: Duration) -> Self {
         let report = Report { outcome: Outcome::Near, attempts: Vec::new(), total };
         Self { result: Ok(Some(entry)), report }

@@ -52,7 +52,7 @@ pub struct Known {
     /// Reads that it answered with a value.
     pub hits: u64,
     /// Its optional abilities.
-    features: u64,
+    pub(super) features: u64,
     /// Whether it stands in the client's own region.
     pub(super) is_local: bool,
     /// Whether it is out because it did not answer in time, and nothing has confirmed that since: the

@@ -2,6 +2,7 @@
 
 mod budget;
 mod directory;
+mod leasing;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -10,6 +11,7 @@ mod turns;
 pub use self::{
     budget::Budget,
     directory::{Directory, Known},
+    leasing::LeaseRange,
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
     turns::Turn,
 };

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     time::Instant,
     version::Incarnation,
-    wire::{NodeInfo, NodeState},
+    wire::{NodeInfo, NodeState, features},
 };
 
 fn at(ms: u64) -> Instant {
@@ -200,6 +200,43 @@ fn a_read_that_began_goes_on_with_the_plan_of_its_turn() {
     assert_eq!(step.node, Incarnation(1));
     let (step, _) = directory.begin_read(at(1), Some(Incarnation(4))).unwrap();
     assert_eq!((step.node, step.tier), (Incarnation(4), Tier::Nearest));
+}
+
+#[test]
+fn the_node_for_a_lease_is_the_same_for_all_who_know_the_same_nodes() {
+    let keys: Vec<_> = (0..200).map(|n| crate::key::KeyHash::of(&[n])).collect();
+    let mut directory = directory();
+    for n in [1, 2, 4, 5] {
+        assert_eq!(directory.leasing(keys[0], LeaseRange::Region, at(1)), None);
+        directory.has_features(Incarnation(n), features::ALL & !features::LEASES);
+    }
+    for n in [1, 2, 4, 5] {
+        directory.has_features(Incarnation(n), features::LEASES);
+    }
+    let chosen = |directory: &Directory, range| -> Vec<_> {
+        let step = |key: &crate::key::KeyHash| directory.leasing(*key, range, at(1)).unwrap();
+        keys.iter().map(step).map(|step| (step.node.0, step.tier)).collect()
+    };
+    let of = |chosen: &[(u64, Tier)], node| chosen.iter().filter(|(id, _)| *id == node).count();
+    let region = chosen(&directory, LeaseRange::Region);
+    assert!(of(&region, 1) > 60 && of(&region, 2) > 60);
+    assert_eq!(of(&region, 1) + of(&region, 2), 200);
+    let all = chosen(&directory, LeaseRange::All);
+    for (node, tier) in
+        [(1, Tier::Local), (2, Tier::Local), (4, Tier::Nearest), (5, Tier::SecondNearest)]
+    {
+        assert!(of(&all, node) > 25, "{node}");
+        assert!(all.iter().all(|(id, given)| *id != node || *given == tier), "{node}");
+    }
+    // When a node goes, only its keys move.
+    directory.failed(Incarnation(4), at(1));
+    let after = chosen(&directory, LeaseRange::All);
+    assert!(all.iter().zip(&after).all(|(before, after)| before.0 == after.0 || before.0 == 4));
+    assert_eq!(of(&after, 4), 0);
+    let step = directory.leasing(keys[0], LeaseRange::All, at(1)).unwrap();
+    assert!(directory.is_there(&step));
+    directory.failed(step.node, at(1));
+    assert!(!directory.is_there(&step));
 }
 
 #[test]
