@@ -24,10 +24,11 @@ pub struct Counters {
     pub statements: u64,
     /// Memoized calls answered from the cache.
     pub hits: u64,
-    /// Memoized calls answered with what another one of the process had computed or read.
-    pub joined: u64,
+    /// Memoized calls answered with what another one, of this process or of another, computed
+    /// meanwhile.
+    pub shared: u64,
     /// Runs of memoized functions through the cache.
-    pub misses: u64,
+    pub computed: u64,
     /// Nodes that the process's client can use.
     pub nodes: u64,
 }
@@ -48,7 +49,7 @@ impl Counters {
     /// The part of the memoized calls that the cache answered; none if there was no call.
     #[must_use]
     pub fn hit_ratio(self) -> Option<f64> {
-        let calls = self.hits + self.joined + self.misses;
+        let calls = self.hits + self.shared + self.computed;
         (calls > 0).then(|| self.hits as f64 / calls as f64)
     }
 
@@ -56,8 +57,8 @@ impl Counters {
         Self {
             statements: with(self.statements, other.statements),
             hits: with(self.hits, other.hits),
-            joined: with(self.joined, other.joined),
-            misses: with(self.misses, other.misses),
+            shared: with(self.shared, other.shared),
+            computed: with(self.computed, other.computed),
             nodes: with(self.nodes, other.nodes),
         }
     }
@@ -137,9 +138,9 @@ async fn counters(State(shop): State<Shop>) -> Json<Counters> {
     let nodes = shop.cache.nodes().iter().filter(|node| node.in_rotation).count();
     Json(Counters {
         statements: shop.database.statements(),
-        hits: memo.hits,
-        joined: memo.joined,
-        misses: memo.computed,
+        hits: memo.hits + memo.stale_served + memo.served_on_error,
+        shared: memo.joined + memo.lease_found,
+        computed: memo.computed,
         nodes: nodes as u64,
     })
 }

@@ -76,7 +76,19 @@ impl Shop {
     ///
     /// # Errors
     /// When the database fails.
-    #[zerocache(&self.cache, "5m", skip(self))]
+    // A page past its five minutes is better than a slow one, and much better than none. The lease
+    // is for `set_price`: it makes a page that was begun before an update and is stored after it,
+    // by whatever process, older than the invalidation, which then wins.
+    #[zerocache(
+        &self.cache,
+        "5m",
+        skip(self),
+        lease = region,
+        stale(while = "1m", if_error = "1h"),
+        negative(none = "5s"),
+        jitter = 10,
+        tags = ["products", format!("product:{id}")],
+    )]
     pub async fn product_page(&self, id: i64) -> Result<Option<ProductPage>, sqlx::Error> {
         let product = sqlx::query_as("SELECT name, price_cents FROM products WHERE id = ?")
             .bind(id)
@@ -100,7 +112,16 @@ impl Shop {
     ///
     /// # Errors
     /// When the database fails.
-    #[zerocache(&self.cache, "30s", skip(self))]
+    // The hottest of all: kept in the process too, for at most a second, and replaced before it
+    // expires, so that no visitor waits for it.
+    #[zerocache(
+        &self.cache,
+        "30s",
+        skip(self),
+        near = "1s",
+        stale(while = "30s", if_error = "1h"),
+        ahead = "5s",
+    )]
     pub async fn best_sellers(&self) -> Result<Vec<Listed>, sqlx::Error> {
         let rows = sqlx::query_as(
             "SELECT p.id, p.name, CAST(SUM(l.quantity) AS REAL) AS sold
@@ -120,7 +141,7 @@ impl Shop {
     ///
     /// # Errors
     /// When the database fails.
-    #[zerocache(&self.cache, "2m", skip(self))]
+    #[zerocache(&self.cache, "2m", skip(self), jitter = 10, tags = ["products"])]
     pub async fn search(&self, text: &str) -> Result<Vec<Listed>, sqlx::Error> {
         let rows = sqlx::query_as(
             "SELECT p.id, p.name, SUM(r.stars * (1.0 + r.helpful)) / SUM(1.0 + r.helpful) AS score
@@ -140,7 +161,14 @@ impl Shop {
     ///
     /// # Errors
     /// When the database fails.
-    #[zerocache(&self.cache, "10m", skip(self))]
+    // The most expensive one: once in a region is enough, whoever asks.
+    #[zerocache(
+        &self.cache,
+        "10m",
+        skip(self),
+        lease(region, life = "30s", wait = "5s"),
+        stale(while = "10m", if_error = "1h"),
+    )]
     pub async fn sales(&self, since_day: i64) -> Result<Vec<Sales>, sqlx::Error> {
         let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
             "SELECT p.category, o.day / 30, COUNT(DISTINCT o.id), SUM(l.quantity * l.price_cents)

@@ -11,6 +11,7 @@ mod finder;
 mod first;
 mod get;
 mod instances;
+mod leases;
 mod many;
 mod near_read;
 mod own_writes;
@@ -19,6 +20,8 @@ mod report;
 mod rounds;
 mod running;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 mod writes;
@@ -64,7 +67,12 @@ use self::{
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
-pub(crate) use self::{face::Face, instances::generation, running::Running};
+pub(crate) use self::{
+    face::Face,
+    instances::generation,
+    leases::{LeaseToken, Leased},
+    running::Running,
+};
 use crate::{
     Error,
     codec::IntoValue,

@@ -132,7 +132,6 @@ impl Write {
     }
 
     /// Writes with the version that a lease gave.
-    #[allow(dead_code, reason = "used by leases, which follow")]
     pub(crate) fn token(mut self, token: Version) -> Self {
         if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state {
             value.token = Some(token);
