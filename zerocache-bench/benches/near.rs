@@ -1,7 +1,7 @@
 //! A near hit of a memoized call beside `#[concurrent_cached]` with a lifetime of the `cached` crate: the
 //! same arguments and values, in one process, in turns.
 //!
-//! `cargo bench -p zerocache-bench --bench near [-- --rounds N]` prints nanoseconds per call, and the
+//! `cargo bench -p zerocache-bench --bench near [-- --rounds N --only NAME]` prints nanoseconds per call, and the
 //! median of the ratios within the rounds.
 
 use std::{hint::black_box, sync::LazyLock, time::Duration};
@@ -45,37 +45,37 @@ impl User {
 mod near {
     use super::{User, zerocache};
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub fn number(id: u64, name: &str) -> u64 {
         id + name.len() as u64
     }
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub fn text(id: u64, name: &str) -> String {
         format!("{name} {id}")
     }
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub fn user(id: u64, name: &str) -> User {
         User::new(id, name)
     }
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub fn owned(id: u64, name: String) -> String {
         format!("{name} {id}")
     }
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub fn single(id: u64) -> u64 {
         id * id
     }
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub async fn later(id: u64, name: &str) -> String {
         format!("{name} {id}")
     }
 
-    #[zerocache("london", "1h")]
+    #[zerocache("london", "1h", near)]
     pub async fn later_owned(id: u64, name: String) -> User {
         User::new(id, &name)
     }
@@ -222,8 +222,9 @@ fn cases() -> Vec<Case> {
 }
 
 fn main() {
-    let mut args = std::env::args().skip_while(|arg| arg != "--rounds").skip(1);
-    let rounds = args.next().map_or(ROUNDS, |count| count.parse().expect("a number"));
+    let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
+    let rounds = option("--rounds").map_or(ROUNDS, |count| count.parse().expect("a number"));
+    let only = option("--only").unwrap_or_default();
     // Anything but `cargo bench` only wants to know that it builds.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
@@ -235,7 +236,7 @@ fn main() {
 
     println!("{:<30} {:>10} {:>10} {:>8}", "ns per near hit, medians", "zerocache", "cached", "ratio");
     let mut reached = true;
-    for case in cases() {
+    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
         warm(&client, &case);
         let before = client.memo_stats();
         let (mut ours, mut rival, mut ratios) = (Vec::new(), Vec::new(), Vec::new());

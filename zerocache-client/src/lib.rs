@@ -47,6 +47,7 @@ pub use memo::{
     KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek,
     ReceiverKeyPart, RegionOrClient, Scope, Tag,
 };
+pub use near::NearStats;
 pub use zerocache_core::{
     metadata::{Encoding, Freshness, Kind, Metadata, TagError},
     route::Tier,

@@ -185,6 +185,12 @@ impl Dam {
         self.wanted.store(bytes, Ordering::SeqCst);
         self.is_closed.store(true, Ordering::SeqCst);
     }
+
+    /// Lets everything pass.
+    fn open(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
+        self.opened.notify_waiters();
+    }
 }
 
 async fn requests(
@@ -296,6 +302,48 @@ async fn keys_whose_node_is_gone_go_to_the_next() {
         let written = cache.put_many(keys.iter().map(|key| (key, key)), 60).await.expect("writes");
         assert!(written.iter().all(|written| written.status == Status::Stored));
         drop(second);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reads_go_on_while_two_of_three_nodes_say_nothing_and_all_take_turns_again() {
+    bounded(async {
+        // They do not know each other, so that only the client sees what happens.
+        let nodes = tokio::task::spawn_blocking(|| [node(None), node(None), node(None)]);
+        let nodes = nodes.await.expect("they start");
+        let dams = [
+            Dam::before(nodes[0].address()).await,
+            Dam::before(nodes[1].address()).await,
+            Dam::before(nodes[2].address()).await,
+        ];
+        let builder = client(dams[0].address).seed(dams[1].address).seed(dams[2].address);
+        let builder = builder.tier_timeouts([Duration::from_millis(200); 4]);
+        let cache = ready(builder.build().expect("is allowed")).await;
+        while cache.nodes().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let node_hits = || -> Vec<u64> { cache.nodes().iter().map(|node| node.hits).collect() };
+        // Writes take turns: each node has it then.
+        for _ in 0..3 {
+            cache.put("held", "value", 60).await.expect("writes");
+        }
+        // More than any probe says: it stays closed until it is opened by hand.
+        dams[0].close(usize::MAX);
+        dams[1].close(usize::MAX);
+        for _ in 0..20 {
+            let found = cache.get("held").allow_stale().await.expect("one node answers");
+            assert!(found.is_some());
+        }
+        dams[0].open();
+        dams[1].open();
+        let before = node_hits();
+        while node_hits().iter().zip(&before).any(|(now, before)| now == before) {
+            let fresh = cache.get("held").await.expect("nodes answer");
+            assert!(fresh.is_some());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(nodes);
     })
     .await;
 }

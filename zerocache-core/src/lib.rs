@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod name;
 pub mod node;
 pub mod packing;
+pub mod rendezvous;
 pub mod route;
 pub mod store;
 pub mod time;

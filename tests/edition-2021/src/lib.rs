@@ -166,7 +166,7 @@ mod tests {
         assert!(keys.iter().all(Option::is_some));
         assert_ne!(keys[0], keys[1]);
         assert!(explicit("text", Some("p")).key().is_some());
-        assert_ne!(every("ab", "a").key(), every("a", "ba").key());
+        assert_ne!(every("ab", "c").key(), every("a", "bc").key());
         assert!(behind("text".to_owned(), Arc::from("x")).key().is_some());
     }
 }

@@ -89,7 +89,7 @@ pub(super) struct Engine {
     seen: AtomicU64,
     /// When the last write was accepted, in milliseconds of the monotonic clock.
     last_write: AtomicU64,
-    home: Handle,
+    pub(super) home: Handle,
 }
 
 impl Engine {
@@ -224,8 +224,15 @@ impl Engine {
                 self.counters.error(step.tier);
                 // A deadline shorter than the tier's own bound says little about the node.
                 let patient = timeout_ms >= self.config.bounds.of(step.tier);
-                if failure != CallFailure::NoAnswer || patient {
-                    self.directory.lock().failed(step.node, now);
+                let is_silent = failure == CallFailure::NoAnswer;
+                if !is_silent || patient {
+                    let mut directory = self.directory.lock();
+                    if is_silent {
+                        directory.gave_no_answer(step.node, now);
+                    } else {
+                        directory.failed(step.node, now);
+                    }
+                    drop(directory);
                     tracing::debug!(node = %step.node, address = %step.address, ?failure, "a node fails");
                 }
                 Err(failure)

@@ -10,10 +10,10 @@ use std::{
 
 use zerocache_net::clock;
 
-use super::config::Config;
+use super::{ZerocacheClient, config::Config};
 use crate::{
     memo::MemoCounters,
-    near::{Begun, Held, Near, Striped},
+    near::{Begun, Held, Near, NearStats, Striped},
 };
 
 /// The part of a client that a call may hold on to without keeping the client alive.
@@ -56,6 +56,17 @@ impl Face {
     /// That of a client that cannot work.
     pub(super) fn broken() -> Self {
         Self { namespace: String::new(), memo: MemoCounters::new(0), near: None }
+    }
+}
+
+impl ZerocacheClient {
+    /// What has become of the near cache; nothing where it is switched off.
+    #[must_use]
+    pub fn near_stats(&self) -> NearStats {
+        let face = self.face();
+        let Some(near) = &face.near else { return NearStats::default() };
+        let hits = near.hits.sum() + face.memo.near_hits.sum();
+        NearStats { hits, misses: near.misses.sum(), ..near.near.stats() }
     }
 }
 

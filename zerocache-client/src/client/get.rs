@@ -124,7 +124,7 @@ impl Get {
 
     /// Reads, and tells which nodes were asked, what they said, and how long that took.
     pub fn explain(self) -> Explain {
-        Explain(self.client.start_explain(self.key.clone(), self.wants, self.deadline))
+        Explain(self.client.start_explain(self.key.clone(), self.wants, self.near, self.deadline))
     }
 
     /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
@@ -137,14 +137,14 @@ impl Get {
 
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
         if matches!(self.state, State::New)
-            && let Some(entry) = self.near.find(&self.client, &self.key, self.wants.at_least)
+            && let Some(entry) = self.near.find(self.client.face(), &self.key, self.wants.at_least)
         {
             self.state = State::Over;
             return Poll::Ready(Ok(Some(entry)));
         }
         let found = ready!(self.poll_nodes(context));
         if let Ok(Some(entry)) = &found {
-            self.near.keep(&self.client, &self.key, entry);
+            self.near.keep(self.client.face(), &self.key, entry);
         }
         Poll::Ready(found)
     }

@@ -110,7 +110,6 @@ impl GetManyEach {
     ///
     /// # Errors
     /// As awaiting it.
-    #[expect(clippy::type_complexity, reason = "it says what it is")]
     pub fn wait(self) -> Result<Vec<Result<Option<Entry>, Error>>, Error> {
         wait::block_on(self)
     }

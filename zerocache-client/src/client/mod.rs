@@ -11,6 +11,7 @@ mod finder;
 mod first;
 mod get;
 mod instances;
+mod leases;
 mod many;
 mod near_read;
 mod own_writes;
@@ -19,6 +20,8 @@ mod report;
 mod rounds;
 mod running;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 mod writes;
@@ -42,9 +45,10 @@ use zerocache_core::{
     version::Incarnation,
     wire::{Envelope, Request, RequestMessage, Written, cluster_id},
 };
-use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
+use zerocache_net::{
+    clock, discovery::Discovery, framed::FramedTransport, transport::TransportError,
+};
 
-pub(crate) use self::{face::Face, instances::generation, running::Running};
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
@@ -58,9 +62,16 @@ use self::{
     config::Config,
     engine::Engine,
     first::{Ended, Sent},
+    near_read::NearRead,
     reads::{First, Reading, Wants},
     write::{Prepared, PreparedValue},
     writes::WriteRequest,
+};
+pub(crate) use self::{
+    face::Face,
+    instances::generation,
+    leases::{LeaseToken, Leased},
+    running::Running,
 };
 use crate::{
     Error,
@@ -301,11 +312,8 @@ impl ZerocacheClient {
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
-        let inner = Inner {
-            region: region.to_owned(),
-            face: Arc::new(Face::broken()),
-            live: Err(error),
-        };
+        let inner =
+            Inner { region: region.to_owned(), face: Arc::new(Face::broken()), live: Err(error) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -389,12 +397,21 @@ impl ZerocacheClient {
         &self,
         key: Bytes,
         wants: Wants,
+        mut near: NearRead,
         deadline: Option<Duration>,
     ) -> Running<Explained> {
         let total_ms = self.total_ms(deadline);
-        self.run(
-            move |engine| async move { Ok(engine.explain(valid(key)?, wants, total_ms).await) },
-        )
+        self.run(move |engine| async move {
+            let (key, started) = (valid(key)?, clock::elapsed());
+            if let Some(entry) = near.find(&engine.face, key.as_bytes(), wants.at_least) {
+                return Ok(Explained::near(entry, clock::elapsed().saturating_sub(started)));
+            }
+            let explained = engine.explain(key.clone(), wants, total_ms).await;
+            if let Ok(Some(entry)) = &explained.result {
+                near.keep(&engine.face, key.as_bytes(), entry);
+            }
+            Ok(explained)
+        })
     }
 
     /// Above how many bytes values are packed; none for never.

@@ -13,7 +13,7 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, engine::Engine, entry::Entry, millis, write::Prepared};
+use super::{Face, engine::Engine, entry::Entry, millis, write::Prepared};
 use crate::near::{Begun, Fill, Held, hash_of};
 
 /// How old what is served near may be: as the client says, or less.
@@ -36,11 +36,11 @@ impl NearRead {
     /// the read begins, and what it finds may be [kept](Self::keep).
     pub(super) fn find(
         &mut self,
-        client: &ZerocacheClient,
+        face: &Face,
         key: &[u8],
         at_least: Option<Version>,
     ) -> Option<Entry> {
-        let (age, near) = self.wanted.zip(client.face().near.as_ref())?;
+        let (age, near) = self.wanted.zip(face.near.as_ref())?;
         let hash = hash_of(key);
         let held = near.look(hash, key, age);
         match held.filter(|held| at_least.is_none_or(|least| held.version >= least)) {
@@ -56,8 +56,8 @@ impl NearRead {
     }
 
     /// Keeps what the read found.
-    pub(super) fn keep(&self, client: &ZerocacheClient, key: &[u8], found: &Entry) {
-        let Some((begun, near)) = self.begun.zip(client.face().near.as_ref()) else { return };
+    pub(super) fn keep(&self, face: &Face, key: &[u8], found: &Entry) {
+        let Some((begun, near)) = self.begun.zip(face.near.as_ref()) else { return };
         let fill = Fill {
             value: &found.value,
             version: found.version,
@@ -104,9 +104,9 @@ impl NearWrite {
     }
 
     /// The write begins.
-    pub(super) fn begin(&mut self, client: &ZerocacheClient, prepared: &Prepared) {
+    pub(super) fn begin(&mut self, face: &Face, prepared: &Prepared) {
         if self.wanted
-            && let Some(near) = &client.face().near
+            && let Some(near) = &face.near
             && let Some(value) = &prepared.value
             && let Ok(fresh) = Ttl::try_from(value.fresh)
             && let Some(begun) = near.near.begin(clock::mono())
@@ -122,9 +122,9 @@ impl NearWrite {
     }
 
     /// Keeps what was stored.
-    pub(super) fn keep(&mut self, client: &ZerocacheClient, written: &Written) {
+    pub(super) fn keep(&mut self, face: &Face, written: &Written) {
         if let Some((begun, kept)) = self.begun.take()
-            && let Some(near) = &client.face().near
+            && let Some(near) = &face.near
             && let (Status::Stored, Some(version)) = (written.status, written.version)
         {
             let fill = Fill {

@@ -17,6 +17,14 @@ pub struct Explained {
     pub report: Report,
 }
 
+impl Explained {
+    /// Of a read that asked no node, because this was near.
+    pub(super) fn near(entry: Entry, total: Duration) -> Self {
+        let report = Report { outcome: Outcome::Near, attempts: Vec::new(), total };
+        Self { result: Ok(Some(entry)), report }
+    }
+}
+
 /// What a read did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

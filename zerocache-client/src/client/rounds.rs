@@ -166,6 +166,7 @@ impl Engine {
         requests: Vec<WriteRequest>,
         total_ms: u64,
     ) -> Outcomes<Written> {
+        requests.iter().for_each(|request| self.near_writing(&request.key));
         let jobs = requests.into_iter().map(|request| Writing { request, refused: false });
         self.many(jobs.collect(), total_ms).await
     }

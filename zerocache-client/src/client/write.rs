@@ -132,7 +132,6 @@ impl Write {
     }
 
     /// Writes with the version that a lease gave.
-    #[allow(dead_code, reason = "used by leases, which follow")]
     pub(crate) fn token(mut self, token: Version) -> Self {
         if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state {
             value.token = Some(token);
@@ -208,7 +207,7 @@ impl Future for Write {
         let written = ready!(self.poll_written(context));
         if let Ok(written) = &written {
             let Self { near, client, .. } = &mut *self;
-            near.keep(client, written);
+            near.keep(client.face(), written);
         }
         Poll::Ready(written)
     }
@@ -221,7 +220,7 @@ impl Write {
             match std::mem::replace(&mut this.state, WriteState::Over) {
                 WriteState::New(prepared) => {
                     if let Ok(prepared) = &prepared {
-                        this.near.begin(&this.client, prepared);
+                        this.near.begin(this.client.face(), prepared);
                     }
                     let request = prepared.and_then(|prepared| {
                         prepared.request(this.ack, this.client.pack_above())

@@ -43,8 +43,8 @@ impl Args {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a cache key",
     label = "does not implement `serde::Serialize`",
-    note = "derive `Serialize` for it, leave the parameter out with `skip(…)`, or say what \
-            identifies the call with `key = (…)`"
+    note = "derive `Serialize` for it (bound a generic one by `Serialize`), leave the parameter out \
+            with `skip(…)`, or say what identifies the call with `key = (…)`"
 )]
 pub trait KeyPart {
     /// Adds the value.

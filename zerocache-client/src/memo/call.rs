@@ -10,7 +10,6 @@ use pin_project_lite::pin_project;
 
 use super::args::Args;
 use super::background::{Detach, Refresh};
-use super::flight;
 use super::look::How;
 use super::near;
 use super::operation::{Invalidate, Peek};
@@ -24,8 +23,6 @@ use super::stage::{Stage, Step};
 use super::stored::Form;
 use super::target::Target;
 use super::ttl::{Lifetime, TtlRule};
-use crate::codec::CodecError;
-use crate::error::Error;
 use crate::wait;
 
 pin_project! {
@@ -216,16 +213,7 @@ impl<F: Future> Call<F> {
     ///
     /// When no node answers, or the call has no key.
     pub fn invalidate(self) -> Invalidate {
-        let entry = self.entry;
-        Invalidate(Box::pin(async move {
-            let client = entry.client();
-            let Some(key) = entry.key(&client) else {
-                let message = "this call has no key".to_owned();
-                return Err(Error::from(CodecError::Encode(message)));
-            };
-            flight::void(client.memo_counters().flight_group(), &key);
-            client.raw_delete(key).await
-        }))
+        Invalidate::new(self.entry)
     }
 
     /// Computes and leaves the cache alone.
@@ -264,7 +252,8 @@ impl<F: Future> Future for Call<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        if let (Stage::Start, Mode::Cached, Some(age)) = (&*this.stage, *this.mode, this.options.near)
+        if let (Stage::Start, Mode::Cached, Some(age)) =
+            (&*this.stage, *this.mode, this.options.near)
             && let Some(value) = near::hit(this.entry, age, this.policy)
         {
             if let Some(report) = this.report {
@@ -329,10 +318,10 @@ impl<F: Future> Future for Call<F> {
                         steps.computed(value, mem::take(computation))
                     }
                 }
-                Stage::Storing { put, value, .. } => {
-                    let written = ready!(put.as_mut().poll(context));
-                    steps.written(written);
-                    match value.take() {
+                Stage::Storing(storing) => {
+                    let written = ready!(storing.put.as_mut().poll(context));
+                    steps.written(written, storing.spent.take());
+                    match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),
                     }

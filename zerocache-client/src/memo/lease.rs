@@ -1,13 +1,17 @@
 //! Leave to compute, from the node that the key hashes to.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use zerocache_net::clock;
 
 use super::options::LeaseRule;
 use super::stored::Stored;
-use crate::ZerocacheClient;
+use crate::client::{LeaseToken, Leased as Answer};
+use crate::error::Error;
+use crate::{Status, Write, Written, ZerocacheClient};
 
 /// What asking for leave came to.
-#[allow(dead_code, reason = "until the client can ask")]
 pub(crate) enum Leased {
     /// Compute.
     Token(Token),
@@ -19,20 +23,65 @@ pub(crate) enum Leased {
     Unavailable,
 }
 
-/// Leave to compute a key.
-pub(crate) struct Token;
+/// Asks for leave to compute a key. With `at_once` nobody is waited for.
+pub(crate) async fn ask(
+    client: ZerocacheClient,
+    key: Bytes,
+    rule: LeaseRule,
+    at_once: bool,
+) -> Leased {
+    let wait = if at_once { Duration::ZERO } else { rule.wait };
+    match client.lease(key, rule.scope, rule.life, wait).await {
+        Answer::Token(token) => Leased::Token(Token(Some(token))),
+        Answer::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
+        Answer::Busy => Leased::Busy,
+        Answer::Unavailable => Leased::Unavailable,
+    }
+}
+
+/// Leave to compute a key; given back when it is dropped unused.
+pub(crate) struct Token(Option<LeaseToken>);
 
 impl Token {
     /// There will be no value: whoever waits for it is told.
-    pub(crate) fn fail(self) {}
+    pub(crate) fn fail(mut self) {
+        if let Some(token) = self.0.take() {
+            token.fail();
+        }
+    }
+
+    /// Writes with it.
+    pub(crate) fn write(self, put: Write) -> (Write, Spent) {
+        let version = self.0.as_ref().map(LeaseToken::version);
+        let put = match version {
+            Some(version) => put.token(version),
+            None => put,
+        };
+        (put, Spent(self.0))
+    }
 }
 
-/// Asks for leave to compute a key. With `at_once` nobody is waited for.
-pub(crate) async fn ask(
-    _client: ZerocacheClient,
-    _key: Bytes,
-    _rule: LeaseRule,
-    _at_once: bool,
-) -> Leased {
-    Leased::Unavailable
+/// A token of which the value is being written.
+pub(crate) struct Spent(Option<LeaseToken>);
+
+impl Spent {
+    /// The write is over; where there is no value after all, whoever waits is told.
+    pub(crate) fn written(mut self, written: &Result<Written, Error>) {
+        let refused = !matches!(
+            written,
+            Ok(Written { status: Status::Stored | Status::Superseded | Status::Unknown, .. })
+        );
+        if refused && let Some(token) = self.0.take() {
+            token.fail();
+        }
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        // A write that has begun goes on without its caller.
+        if let Some(token) = self.0.take() {
+            token.spent();
+        }
+    }
 }

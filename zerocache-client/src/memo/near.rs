@@ -14,9 +14,9 @@ use crate::near::{Held, hash_of};
 #[inline]
 pub(super) fn hit<T>(entry: &Entry, age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
     let held = match (&entry.identity, &entry.given) {
-        (Some(key), _) => entry.target.with_face(entry.site, |face| {
-            key.with(&face.namespace, |key| look(face, key, age))
-        })?,
+        (Some(key), _) => entry
+            .target
+            .with_face(entry.site, |face| key.with(&face.namespace, |key| look(face, key, age)))?,
         (None, Some((client, key))) => look(client.face(), key, age)?,
         (None, None) => return None,
     };

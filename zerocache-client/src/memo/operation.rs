@@ -1,13 +1,17 @@
 //! What a call can do beside running: look, and invalidate.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::flight;
 use super::rule::Policy;
+use super::run::Entry;
 use super::stored::Form;
+use crate::codec::CodecError;
 use crate::error::Error;
-use crate::{Written, wait};
+use crate::{Ack, Written, wait};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -41,17 +45,28 @@ impl<T> Peek<T> {
 
 /// Removes a call's value; from [`Call::invalidate`](crate::Call::invalidate).
 #[must_use = "futures do nothing unless they are awaited"]
-pub struct Invalidate(pub(crate) BoxFuture<Result<Written, Error>>);
+pub struct Invalidate {
+    state: State,
+    ack: Ack,
+}
 
-impl Future for Invalidate {
-    type Output = Result<Written, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(context)
-    }
+enum State {
+    New(Entry),
+    Begun(BoxFuture<Result<Written, Error>>),
+    Over,
 }
 
 impl Invalidate {
+    pub(super) fn new(entry: Entry) -> Self {
+        Invalidate { state: State::New(entry), ack: Ack::default() }
+    }
+
+    /// Who must have removed it before this is over; default the node that is told.
+    pub fn ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
     /// Removes now and blocks the thread meanwhile; works inside and outside of any runtime.
     ///
     /// # Errors
@@ -59,5 +74,31 @@ impl Invalidate {
     /// As awaiting it.
     pub fn wait(self) -> Result<Written, Error> {
         wait::block_on(self)
+    }
+}
+
+impl Future for Invalidate {
+    type Output = Result<Written, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut removing = match mem::replace(&mut self.state, State::Over) {
+            State::New(entry) => {
+                let client = entry.client();
+                let Some(key) = entry.key(&client) else {
+                    let message = "this call has no key".to_owned();
+                    return Poll::Ready(Err(Error::from(CodecError::Encode(message))));
+                };
+                flight::void(client.memo_counters().flight_group(), &key);
+                Box::pin(client.raw_delete(key).ack(self.ack))
+            }
+            State::Begun(removing) => removing,
+            // Polled again after its end, against the contract of futures.
+            State::Over => return Poll::Pending,
+        };
+        let polled = removing.as_mut().poll(context);
+        if polled.is_pending() {
+            self.state = State::Begun(removing);
+        }
+        polled
     }
 }

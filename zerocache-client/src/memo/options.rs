@@ -28,7 +28,6 @@ pub enum LeaseScope {
 
 /// That a key is computed once at a time by all processes of a scope.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "until the client can ask")]
 pub(crate) struct LeaseRule {
     pub(crate) scope: LeaseScope,
     pub(crate) life: Duration,

@@ -196,7 +196,6 @@ impl<T> Steps<'_, T> {
                 let (fresh_ms, ahead_ms) = stored.ahead_ms(now);
                 if let Some(lead) = lead {
                     if ahead_ms > 0 && freshness::is_due(fresh_ms, ahead_ms, freshness::chance()) {
-                        count(&counters.refreshed_ahead);
                         return self.refresh(run, lead, stored);
                     }
                     lead.publish(Progress::Value(stored.form.clone()));
@@ -208,10 +207,7 @@ impl<T> Steps<'_, T> {
                 self.came_to(if near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(lead)) => {
-                count(&counters.refreshed);
-                self.refresh(run, lead, stored)
-            }
+            (Freshness::Stale, Some(lead)) => self.refresh(run, lead, stored),
             // Who leads computes it anew.
             (Freshness::Stale, None) => {
                 count(&counters.stale_served);
@@ -243,8 +239,11 @@ impl<T> Steps<'_, T> {
 
     fn compute(&mut self, run: &Run, computation: Computation) -> Stage<T> {
         let leads = computation.lead.is_some();
-        let Some(rule) = self.options.lease.filter(|_| leads) else {
-            return Stage::Computing(computation);
+        // A node does not lease what is fresh; of those who compute that anew there are few anyway.
+        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
+        let leased = leads && !computation.old.as_ref().is_some_and(is_fresh);
+        let Some(rule) = self.options.lease.filter(|_| leased) else {
+            return begin(run, computation);
         };
         // Where something may be served nobody is waited for.
         let at_once = computation.is_refresh();
@@ -296,6 +295,17 @@ impl<T> Steps<'_, T> {
             }
         };
         self.note(|report| report.lease = Some(outcome));
-        Step::Next(Stage::Computing(computation))
+        Step::Next(begin(run, computation))
     }
+}
+
+/// Has the function run.
+fn begin<T>(run: &Run, computation: Computation) -> Stage<T> {
+    let counters = run.client.memo_counters();
+    if computation.is_refresh() {
+        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
+        let ahead = computation.old.as_ref().is_some_and(is_fresh);
+        count(if ahead { &counters.refreshed_ahead } else { &counters.refreshed });
+    }
+    Stage::Computing(computation)
 }

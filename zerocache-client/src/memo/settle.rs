@@ -9,9 +9,10 @@ use zerocache_net::clock;
 use super::counters::{MemoCounters, count};
 use super::flight::{Lead, Progress};
 use super::freshness;
+use super::lease::Spent;
 use super::report::{CallOutcome, CallWrite};
 use super::run::{Run, Steps};
-use super::stage::{Computation, Stage, Step};
+use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Form;
 use super::ttl;
 use crate::codec::CodecError;
@@ -145,8 +146,13 @@ impl<T> Steps<'_, T> {
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }
-        drop(token);
-        Step::Next(Stage::Storing { put: Box::pin(put), value: Some(value), _lead: lead })
+        let mut spent = None;
+        if let Some(token) = token {
+            let (with_token, token) = token.write(put);
+            (put, spent) = (with_token, Some(token));
+        }
+        let storing = Storing { put: Box::pin(put), value: Some(value), spent, _lead: lead };
+        Step::Next(Stage::Storing(storing))
     }
 
     /// Nothing is stored. Where the function failed, an older value may stand in.
@@ -173,7 +179,10 @@ impl<T> Steps<'_, T> {
     }
 
     /// After a write.
-    pub(super) fn written(&mut self, written: Result<Written, Error>) {
+    pub(super) fn written(&mut self, written: Result<Written, Error>, spent: Option<Spent>) {
+        if let Some(spent) = spent {
+            spent.written(&written);
+        }
         let Some(run) = self.run else { return };
         let counters = run.client.memo_counters();
         match &written {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zerocache_net::clock;
 
 use super::flight::Lead;
-use super::lease::{Leased, Token};
+use super::lease::{Leased, Spent, Token};
 use super::look::Looked;
 use super::operation::BoxFuture;
 use super::rule::Policy;
@@ -22,11 +22,7 @@ pub(super) enum Stage<T> {
         computation: Option<Computation>,
     },
     Computing(Computation),
-    Storing {
-        put: BoxFuture<Result<Written, Error>>,
-        value: Option<T>,
-        _lead: Option<Lead>,
-    },
+    Storing(Storing<T>),
     Done,
 }
 
@@ -34,6 +30,16 @@ pub(super) enum Stage<T> {
 pub(super) enum Step<T> {
     Next(Stage<T>),
     Value(T),
+}
+
+/// What a call holds while its value is written.
+pub(super) struct Storing<T> {
+    pub(super) put: BoxFuture<Result<Written, Error>>,
+    pub(super) value: Option<T>,
+    /// Leave, where the value was computed under it.
+    pub(super) spent: Option<Spent>,
+    /// Nobody computes before the value is there.
+    pub(super) _lead: Option<Lead>,
 }
 
 /// What a call holds while its function runs.

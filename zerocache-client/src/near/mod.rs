@@ -31,13 +31,14 @@ use quick_cache::{
 };
 use zerocache_core::{key::KeyHash, time::Instant, version::Version};
 
+pub use self::counts::NearStats;
+use self::{counts::Counts, floors::Floors};
 pub(crate) use self::{
-    counts::{NearCounts, Striped},
+    counts::Striped,
     held::{Fill, Held},
     registry::shared,
     settings::{NearSettings, parse_age, parse_bytes},
 };
-use self::{counts::Counts, floors::Floors};
 
 /// For how long after a request that a node answered its word counts as up to date, in milliseconds.
 /// A node answers at least once in a second.
@@ -70,8 +71,7 @@ impl Weighter<u64, Arc<Held>> for Weigh {
     }
 }
 
-type Storage =
-    Cache<u64, Arc<Held>, Weigh, DefaultHashBuilder, DefaultLifecycle<u64, Arc<Held>>>;
+type Storage = Cache<u64, Arc<Held>, Weigh, DefaultHashBuilder, DefaultLifecycle<u64, Arc<Held>>>;
 
 /// The right to keep what a read or write that begins now brings.
 #[derive(Clone, Copy, Debug)]
@@ -267,8 +267,9 @@ impl Near {
         (!taken).then(|| Claim(Arc::clone(self)))
     }
 
-    /// What has become of it, without the hits, which clients count.
-    pub(crate) fn counts(&self) -> NearCounts {
-        self.counts.snapshot(self.storage.weight(), self.storage.len() as u64)
+    /// What has become of it, without hits and misses, which its clients count.
+    pub(crate) fn stats(&self) -> NearStats {
+        let (entries, bytes) = (self.storage.len() as u64, self.storage.weight());
+        NearStats { entries, bytes, ..self.counts.snapshot() }
     }
 }

@@ -64,9 +64,13 @@ mod tests {
 
     #[test]
     fn numbers_and_units() {
-        for (text, bytes) in
-            [("0", Some(0)), ("64MiB", Some(64 << 20)), ("7B", Some(7)), ("MiB", None), ("1KB", None)]
-        {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("64MiB", Some(64 << 20)),
+            ("7B", Some(7)),
+            ("MiB", None),
+            ("1KB", None),
+        ] {
             assert_eq!(parse_bytes(text).ok(), bytes, "{text}");
         }
         assert!(parse_bytes("18446744073709551615GiB").is_err());

@@ -63,7 +63,7 @@ fn nothing_is_kept_or_served_while_nothing_is_followed() {
     let claim = near.claim().expect("the other one has gone");
     claim.told(at(4), true, &[], at(4));
     assert_eq!(look(&near, b"k", at(5)), None);
-    assert_eq!(near.counts().entries, 0);
+    assert_eq!(near.stats().entries, 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn rows_remove_what_is_older_and_nothing_else() {
     assert_eq!(look(&near, b"old", at(3)), None);
     assert!(look(&near, b"same", at(3)).is_some(), "it is the write itself");
     assert!(look(&near, b"other", at(3)).is_some());
-    assert_eq!(near.counts().invalidated, 1);
+    assert_eq!(near.stats().invalidated, 1);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn an_older_value_that_comes_after_the_news_is_not_kept() {
     assert_eq!(look(&near, b"k", at(3)), None);
     // A node that lags gives it again and again.
     keep(&near, b"k", b"old", 5, at(1_000));
-    assert_eq!((look(&near, b"k", at(1_001)), near.counts().outdated), (None, 2));
+    assert_eq!((look(&near, b"k", at(1_001)), near.stats().outdated), (None, 2));
     keep(&near, b"k", b"new", 6, at(1_002));
     // And is heard after one that does not.
     keep(&near, b"k", b"old", 5, at(1_003));
@@ -114,17 +114,19 @@ fn what_was_read_over_a_gap_is_not_kept() {
     claim.told(at(1), true, &[], at(2));
     near.keep(begun, b"b", &fill(b"v", 1, LIFE_MS, &Metadata::default()), at(3));
     assert_eq!((look(&near, b"a", at(4)), look(&near, b"b", at(4))), (None, None));
-    assert_eq!(near.counts().emptied, 1);
+    assert_eq!(near.stats().emptied, 1);
 }
 
 #[test]
 fn age_and_fresh_time_bound_what_is_served() {
     let (near, claim) = small();
-    let metadata = |stale_while_ms, refresh_ahead_ms| Metadata {
-        stale_while_ms,
-        refresh_ahead_ms,
-        ..Metadata::default()
+    let metadata = |stale_while_ms, refresh_ahead_ms| {
+        let mut metadata = Metadata::default();
+        (metadata.stale_while_ms, metadata.refresh_ahead_ms) = (stale_while_ms, refresh_ahead_ms);
+        metadata
     };
+    let mut error = Metadata::default();
+    error.kind = Kind::Error;
     let put = |key: &[u8], remaining_ms, metadata: &Metadata| {
         let begun = near.begin(at(0)).expect("a node is followed");
         near.keep(begun, key, &fill(b"v", 1, remaining_ms, metadata), at(10));
@@ -133,12 +135,11 @@ fn age_and_fresh_time_bound_what_is_served() {
     put(b"stale", 1_000, &metadata(1_000, 0));
     put(b"nearly stale", 1_500, &metadata(1_000, 0));
     put(b"ahead", 1_000, &metadata(0, 400));
-    put(b"error", 1_000, &Metadata { kind: Kind::Error, ..Metadata::default() });
+    put(b"error", 1_000, &error);
     put(b"long", LIFE_MS, &Metadata::default());
     let served = |now: u64| {
         claim.told(at(now), false, &[], at(now));
-        let keys: [&[u8]; 6] =
-            [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
+        let keys: [&[u8]; 6] = [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
         keys.map(|key| look(&near, key, at(now)).is_some())
     };
     assert_eq!(served(499), [true, false, true, true, false, true]);
@@ -205,13 +206,13 @@ fn the_bound_holds_while_many_insert() {
                 for n in 0..5_000_u32 {
                     let value = vec![7; (n as usize * 31) % 3_000];
                     keep(near, format!("{thread} {n}").as_bytes(), &value, 1, at(1));
-                    assert!(near.counts().bytes <= BYTES_MAX);
+                    assert!(near.stats().bytes <= BYTES_MAX);
                 }
             });
         }
     });
-    let counts = near.counts();
-    assert!(counts.bytes > BYTES_MAX / 2 && counts.bytes <= BYTES_MAX, "{counts:?}");
+    let stats = near.stats();
+    assert!(stats.bytes > BYTES_MAX / 2 && stats.bytes <= BYTES_MAX, "{stats:?}");
     // A value that would turn out all others is not kept.
     keep(&near, b"huge", &vec![7; BYTES_MAX as usize / 2], 1, at(1));
     assert_eq!(look(&near, b"huge", at(2)), None);

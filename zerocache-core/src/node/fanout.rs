@@ -14,6 +14,7 @@ use crate::{
     cluster::{Member, Reach},
     entry::{Applied, Change, Record},
     key::KeyHash,
+    rendezvous,
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
@@ -490,9 +491,6 @@ impl<L: LockFamily> Node<L> {
 /// The member with the highest rank is the relay: one that answers before one that is suspect, in
 /// sync before warming, then rendezvous hashing, so that keys spread over the region's nodes.
 fn relay_rank(member: &Member, key: KeyHash) -> (bool, bool, u64) {
-    let mut seed = [0; 24];
-    seed[..16].copy_from_slice(&key.0.to_le_bytes());
-    seed[16..].copy_from_slice(&member.info.incarnation.0.to_le_bytes());
     let in_sync = member.info.state == NodeState::InSync;
-    (!member.suspect, in_sync, xxhash_rust::xxh3::xxh3_64(&seed))
+    (!member.suspect, in_sync, rendezvous::weight(key, member.info.incarnation))
 }

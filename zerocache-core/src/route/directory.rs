@@ -2,13 +2,16 @@
 //!
 //! A node that fails leaves the rotation until it answers a probe. A node with a request that has
 //! been unanswered for a while, and nothing heard since, is passed over even before that request
-//! times out, so that a frozen node costs only what was already sent to it. When no node at all is
-//! in the rotation, all are tried: the fault is then probably the client's.
+//! times out, so that a frozen node costs only what was already sent to it. Who takes turns when most
+//! or all are out is said in `turns.rs`.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::tiers::{Plan, Step, Tier};
+use super::{
+    tiers::{Step, Tier},
+    turns::Turn,
+};
 use crate::{
     cluster::{Candidates, Latency, Ranking},
     time::Instant,
@@ -49,9 +52,12 @@ pub struct Known {
     /// Reads that it answered with a value.
     pub hits: u64,
     /// Its optional abilities.
-    features: u64,
+    pub(super) features: u64,
     /// Whether it stands in the client's own region.
-    is_local: bool,
+    pub(super) is_local: bool,
+    /// Whether it is out because it did not answer in time, and nothing has confirmed that since: the
+    /// fault may as well be the client's.
+    is_doubtful: bool,
     /// The number of its view when its members were last learned.
     view: Option<u64>,
     heard: Instant,
@@ -63,40 +69,30 @@ impl Known {
     /// Whether it takes turns at `now`: it answered last time, is not silent, and does not leave.
     #[must_use]
     pub fn in_rotation(&self, now: Instant) -> bool {
+        !self.out && !self.is_silent(now) && self.serves()
+    }
+
+    /// Whether it takes turns at `now` although it is out, because most local nodes are.
+    pub(super) fn in_doubt(&self, now: Instant) -> bool {
+        self.out && self.is_doubtful && !self.is_silent(now) && self.serves()
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
         let patience_ms = SILENCE_MS.max(self.latency.micros().unwrap_or(0) * 3 / 1_000);
-        let silent = self.silent_since.is_some_and(|since| now.since_ms(since) >= patience_ms);
-        !self.out && !silent && self.serves()
+        self.silent_since.is_some_and(|since| now.since_ms(since) >= patience_ms)
     }
 
     fn is_ready(&self, now: Instant) -> bool {
         self.in_rotation(now) && self.info.state == NodeState::InSync
     }
 
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         self.info.state != NodeState::Leaving
     }
 
-    fn step(&self, tier: Tier) -> Step {
+    pub(super) fn step(&self, tier: Tier) -> Step {
         let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
         Step { tier, node, address: self.address, bytes_max }
-    }
-}
-
-/// The turn of a read that has begun.
-#[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    turn: usize,
-    first: Option<Incarnation>,
-    is_write: bool,
-    /// Whether its request is the oldest to which the node owes an answer.
-    is_marked: bool,
-}
-
-impl Turn {
-    /// The same turn, with another node to be asked before all others.
-    #[must_use]
-    pub const fn with_first(self, first: Option<Incarnation>) -> Self {
-        Self { first, ..self }
     }
 }
 
@@ -104,11 +100,11 @@ impl Turn {
 #[derive(Debug)]
 pub struct Directory {
     region: String,
-    nodes: BTreeMap<Incarnation, Known>,
+    pub(super) nodes: BTreeMap<Incarnation, Known>,
     candidates: Candidates,
     ranking: Ranking,
-    read_turn: usize,
-    write_turn: usize,
+    pub(super) read_turn: usize,
+    pub(super) write_turn: usize,
     watch_turn: usize,
 }
 
@@ -194,6 +190,7 @@ impl Directory {
         } else if self.nodes.len() < NODES_MAX {
             let known = Known {
                 is_local: info.region == self.region,
+                is_doubtful: false,
                 info,
                 address,
                 latency: Latency::default(),
@@ -277,7 +274,7 @@ impl Directory {
         }
     }
 
-    fn mark(&mut self, node: Incarnation, now: Instant) -> bool {
+    pub(super) fn mark(&mut self, node: Incarnation, now: Instant) -> bool {
         let Some(known) = self.nodes.get_mut(&node) else { return false };
         let is_first = known.silent_since.is_none();
         known.silent_since.get_or_insert(now);
@@ -356,10 +353,26 @@ impl Directory {
         self.hit(node);
     }
 
+    /// A node gave no answer in time: it leaves the rotation as one that [failed](Self::failed), but when
+    /// most local nodes are out it gets another chance.
+    pub fn gave_no_answer(&mut self, node: Incarnation, now: Instant) {
+        // Out already: this request may have been on its way then, and confirms nothing.
+        if self.nodes.get(&node).is_none_or(|known| known.out) {
+            return;
+        }
+        self.failed(node, now);
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.is_doubtful = true;
+            // It owes nothing to those who have stopped waiting.
+            known.silent_since = None;
+        }
+    }
+
     /// A request to a node failed: it leaves the rotation until it answers, at this address or at
     /// another one of those that it announced.
     pub fn failed(&mut self, node: Incarnation, now: Instant) {
         let Some(known) = self.nodes.get_mut(&node) else { return };
+        known.is_doubtful = false;
         if !known.out {
             known.out = true;
             known.next_probe = now.plus_ms(PROBE_OUT_MS);
@@ -403,116 +416,6 @@ impl Directory {
     pub fn answers_at(&self, address: SocketAddr) -> bool {
         let at = |node: &Known| node.address == address || node.info.addresses.contains(&address);
         self.nodes().any(|node| !node.out && at(node))
-    }
-
-    /// The nodes to ask for the next read: local ones in turn, then the nearest regions.
-    /// `first` is asked before all others if it is in the rotation.
-    pub fn plan(&mut self, now: Instant, first: Option<Incarnation>) -> Plan {
-        let turn = self.read_turn;
-        self.read_turn = turn.wrapping_add(1);
-        self.plan_in_turn(turn, now, first)
-    }
-
-    /// The first node to ask for the next read, which counts as asked from now on; none when no node
-    /// is in the rotation. [`go_on`](Self::go_on) gives the rest of the plan, if it is needed.
-    pub fn begin_read(&mut self, now: Instant, first: Option<Incarnation>) -> Option<(Step, Turn)> {
-        let turn = self.read_turn;
-        let step = self.first_step(turn, now, first)?;
-        self.read_turn = turn.wrapping_add(1);
-        let is_marked = self.mark(step.node, now);
-        Some((step, Turn { turn, first, is_write: false, is_marked }))
-    }
-
-    /// As [`begin_read`](Self::begin_read), for a write; `expect_soon` says whether a node that says
-    /// nothing for a while is silent, and not waiting for others.
-    pub fn begin_write(&mut self, now: Instant, expect_soon: bool) -> Option<(Step, Turn)> {
-        let turn = self.write_turn;
-        let step = self.first_step(turn, now, None)?;
-        self.write_turn = turn.wrapping_add(1);
-        let is_marked = expect_soon && self.mark(step.node, now);
-        Some((step, Turn { turn, first: None, is_write: true, is_marked }))
-    }
-
-    /// The turn of a call that reads or writes many keys: all of them have the same plan, but for the
-    /// node that is asked first. [`go_on`](Self::go_on) gives it.
-    pub fn take_turn(&mut self, is_write: bool) -> Turn {
-        let turns = if is_write { &mut self.write_turn } else { &mut self.read_turn };
-        let turn = *turns;
-        *turns = turn.wrapping_add(1);
-        Turn { turn, first: None, is_write, is_marked: false }
-    }
-
-    /// The whole plan of a read or write that began.
-    #[must_use]
-    pub fn go_on(&self, began: Turn, now: Instant) -> Plan {
-        self.plan_in_turn(began.turn, now, began.first)
-    }
-
-    fn first_step(&self, turn: usize, now: Instant, first: Option<Incarnation>) -> Option<Step> {
-        if let Some(node) = first.and_then(|id| self.nodes.get(&id)).filter(|n| n.in_rotation(now))
-        {
-            return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
-        }
-        let locals = || self.nodes().filter(|node| node.is_local && node.in_rotation(now));
-        let count = locals().count();
-        let node = locals().nth(turn.checked_rem(count)?)?;
-        Some(node.step(Tier::Local))
-    }
-
-    /// The nodes to try for the next write. Writes have a turn of their own: in a loop of a read and
-    /// a write, one turn for both would send all reads to one node and all writes to the other.
-    pub fn plan_write(&mut self, now: Instant) -> Plan {
-        let turn = self.write_turn;
-        self.write_turn = turn.wrapping_add(1);
-        self.plan_in_turn(turn, now, None)
-    }
-
-    fn plan_in_turn(&self, turn: usize, now: Instant, first: Option<Incarnation>) -> Plan {
-        let plan = self.plan_of(turn, first, |node| node.in_rotation(now));
-        if plan.steps.is_empty() { self.plan_of(turn, first, Known::serves) } else { plan }
-    }
-
-    fn plan_of(
-        &self,
-        turn: usize,
-        first: Option<Incarnation>,
-        usable: impl Fn(&Known) -> bool,
-    ) -> Plan {
-        let locals: Vec<_> = self.nodes().filter(|node| node.is_local && usable(node)).collect();
-        let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
-        let preferred = first.and_then(|id| self.nodes.get(&id)).filter(|node| usable(node));
-        steps.extend(
-            preferred
-                .map(|node| node.step(if node.is_local { Tier::Local } else { Tier::Nearest })),
-        );
-        for offset in 0..locals.len() {
-            let node = locals[(turn.wrapping_add(offset)) % locals.len()];
-            let tier = match steps.iter().filter(|step| step.tier <= Tier::NextLocal).count() {
-                0 => Tier::Local,
-                1 => Tier::NextLocal,
-                _ => break,
-            };
-            if steps.iter().all(|step| step.node != node.info.incarnation) {
-                steps.push(node.step(tier));
-            }
-        }
-        let largest = locals.iter().max_by_key(|node| node.info.bytes_max);
-        let largest_local = largest.map(|node| node.step(Tier::NextLocal));
-        let mut tiers = [Tier::Nearest, Tier::SecondNearest].into_iter();
-        for region in self.regions() {
-            let there = |node: &&Known| {
-                node.info.region == *region
-                    && usable(node)
-                    && steps.iter().all(|step| step.node != node.info.incarnation)
-            };
-            let there: Vec<_> = self.nodes().filter(there).collect();
-            if there.is_empty() {
-                continue;
-            }
-            let Some(tier) = tiers.next() else { break };
-            steps.push(there[turn % there.len()].step(tier));
-        }
-        Plan { steps, largest_local }
     }
 
     fn rank(&mut self) {

@@ -2,12 +2,16 @@
 
 mod budget;
 mod directory;
+mod leasing;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod turns;
 
 pub use self::{
     budget::Budget,
-    directory::{Directory, Known, Turn},
+    directory::{Directory, Known},
+    leasing::LeaseRange,
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
+    turns::Turn,
 };

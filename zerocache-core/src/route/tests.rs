@@ -1,13 +1,13 @@
 //! Rotation, ladder and budget.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::*;
 use crate::{
     time::Instant,
     version::Incarnation,
-    wire::{NodeInfo, NodeState},
+    wire::{NodeInfo, NodeState, features},
 };
 
 fn at(ms: u64) -> Instant {
@@ -203,6 +203,43 @@ fn a_read_that_began_goes_on_with_the_plan_of_its_turn() {
 }
 
 #[test]
+fn the_node_for_a_lease_is_the_same_for_all_who_know_the_same_nodes() {
+    let keys: Vec<_> = (0..200).map(|n| crate::key::KeyHash::of(&[n])).collect();
+    let mut directory = directory();
+    for n in [1, 2, 4, 5] {
+        assert_eq!(directory.leasing(keys[0], LeaseRange::Region, at(1)), None);
+        directory.has_features(Incarnation(n), features::ALL & !features::LEASES);
+    }
+    for n in [1, 2, 4, 5] {
+        directory.has_features(Incarnation(n), features::LEASES);
+    }
+    let chosen = |directory: &Directory, range| -> Vec<_> {
+        let step = |key: &crate::key::KeyHash| directory.leasing(*key, range, at(1)).unwrap();
+        keys.iter().map(step).map(|step| (step.node.0, step.tier)).collect()
+    };
+    let of = |chosen: &[(u64, Tier)], node| chosen.iter().filter(|(id, _)| *id == node).count();
+    let region = chosen(&directory, LeaseRange::Region);
+    assert!(of(&region, 1) > 60 && of(&region, 2) > 60);
+    assert_eq!(of(&region, 1) + of(&region, 2), 200);
+    let all = chosen(&directory, LeaseRange::All);
+    for (node, tier) in
+        [(1, Tier::Local), (2, Tier::Local), (4, Tier::Nearest), (5, Tier::SecondNearest)]
+    {
+        assert!(of(&all, node) > 25, "{node}");
+        assert!(all.iter().all(|(id, given)| *id != node || *given == tier), "{node}");
+    }
+    // When a node goes, only its keys move.
+    directory.failed(Incarnation(4), at(1));
+    let after = chosen(&directory, LeaseRange::All);
+    assert!(all.iter().zip(&after).all(|(before, after)| before.0 == after.0 || before.0 == 4));
+    assert_eq!(of(&after, 4), 0);
+    let step = directory.leasing(keys[0], LeaseRange::All, at(1)).unwrap();
+    assert!(directory.is_there(&step));
+    directory.failed(step.node, at(1));
+    assert!(!directory.is_there(&step));
+}
+
+#[test]
 fn all_keys_of_one_call_have_one_turn() {
     let mut directory = directory();
     let turn = directory.take_turn(false);
@@ -223,4 +260,56 @@ fn a_node_owes_nothing_to_those_who_have_gone() {
     assert!(!directory.takes_turns(Incarnation(1), at(200)));
     directory.not_awaited(Incarnation(1), at(1));
     assert!(directory.takes_turns(Incarnation(1), at(200)));
+}
+
+#[test]
+fn when_most_local_nodes_gave_no_answer_all_take_turns_again() {
+    let mut directory = directory();
+    let firsts = |directory: &mut Directory, now| -> BTreeSet<u64> {
+        (0..6).map(|_| ids(&directory.plan(at(now), None))[0]).collect()
+    };
+    directory.gave_no_answer(Incarnation(1), at(500));
+    assert_eq!(firsts(&mut directory, 500), [2, 3].into());
+    directory.gave_no_answer(Incarnation(2), at(501));
+    assert_eq!(firsts(&mut directory, 501), [1, 2, 3].into());
+    let begun: BTreeSet<_> = (0..3)
+        .map(|_| directory.begin_read(at(502), None).unwrap())
+        .map(|(step, _)| step.node.0)
+        .collect();
+    assert_eq!(begun, [1, 2, 3].into());
+    // What was on its way when they went out says nothing new.
+    directory.gave_no_answer(Incarnation(1), at(503));
+    assert_eq!(firsts(&mut directory, 503), [1, 2, 3].into());
+    // They get the requests of a moment, and no more while they owe an answer.
+    directory.answered(Incarnation(3), at(504), None);
+    assert_eq!(firsts(&mut directory, 602), [3].into());
+    directory.answered(Incarnation(1), at(603), None);
+    assert_eq!(firsts(&mut directory, 603), [1, 3].into());
+}
+
+#[test]
+fn a_probe_that_fails_too_ends_the_doubt() {
+    let mut directory = directory();
+    for n in 1..=3 {
+        directory.gave_no_answer(Incarnation(n), at(500));
+    }
+    assert_eq!(ids(&directory.plan(at(501), None))[..2], [1, 2]);
+    assert_eq!(directory.take_probes(at(750)).len(), 6);
+    for n in 1..=3 {
+        directory.failed(Incarnation(n), at(760));
+    }
+    assert_eq!(ids(&directory.plan(at(761), None)), [4, 5]);
+    assert!(directory.begin_read(at(761), None).is_none());
+}
+
+#[test]
+fn nodes_that_refuse_are_out_however_many_they_are() {
+    let mut directory = directory();
+    directory.failed(Incarnation(1), at(1));
+    directory.failed(Incarnation(2), at(1));
+    for _ in 0..6 {
+        assert_eq!(ids(&directory.plan(at(2), None)), [3, 4, 5]);
+    }
+    directory.gave_no_answer(Incarnation(3), at(3));
+    assert_eq!(ids(&directory.plan(at(4), None)), [3, 4, 5]);
 }

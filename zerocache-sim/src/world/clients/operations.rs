@@ -155,8 +155,12 @@ impl World {
             }
             Err(failure) => {
                 let patient = asked.timeout_ms >= TierBounds::default().of(asked.step.tier);
-                if failure != CallFailure::NoAnswer || patient {
-                    at.directory.failed(asked.step.node, now);
+                match failure {
+                    CallFailure::NoAnswer if patient => {
+                        at.directory.gave_no_answer(asked.step.node, now);
+                    }
+                    CallFailure::NoAnswer => {}
+                    _ => at.directory.failed(asked.step.node, now),
                 }
                 Err(failure)
             }

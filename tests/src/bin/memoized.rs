@@ -1,0 +1,130 @@
+//! A process that runs one memoized function under a lease, for the tests of leases: `memoized REGION
+//! SEED NODES SCOPE LIFE_MS KEY`.
+//!
+//! It says `ready` when it knows all NODES, and then does what it is told in lines: `go` calls the
+//! function, `finish` lets a computation end well, `fail` in an error, `delete` deletes the key as another
+//! process would. It tells in lines what becomes of that: `missed` when the cache had nothing, `computing`
+//! when the function runs, `value V` or `error E` in the end; `deleted`.
+
+use std::io::{BufRead, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use zerocache_client::{ZerocacheClient, zerocache};
+use zerocache_tests::cluster::builder;
+use zerocache_tests::poll::{PATIENCE, until_true};
+
+/// How long a computation may take under its lease.
+static LIFE: OnceLock<Duration> = OnceLock::new();
+
+/// How a computation is to end; none while it is to go on.
+static END: LazyLock<watch::Sender<Option<bool>>> = LazyLock::new(|| watch::Sender::new(None));
+
+/// How often a process looks whether its call has missed.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+fn life() -> Duration {
+    LIFE.get().copied().unwrap_or(PATIENCE)
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A test that has ended reads no more.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+async fn compute() -> Result<String, String> {
+    say("computing");
+    let mut end = END.subscribe();
+    let ended = end.wait_for(Option::is_some).await.map(|end| *end);
+    match ended {
+        Ok(Some(true)) => Ok(format!("of process {}", std::process::id())),
+        _ => Err(format!("of process {}", std::process::id())),
+    }
+}
+
+#[zerocache(client, 600, skip(client), lease(region, life = life(), wait = PATIENCE))]
+async fn in_region(client: &ZerocacheClient, key: &str) -> Result<String, String> {
+    compute().await
+}
+
+#[zerocache(client, 600, skip(client), lease(all, life = life(), wait = PATIENCE))]
+async fn in_all(client: &ZerocacheClient, key: &str) -> Result<String, String> {
+    compute().await
+}
+
+async fn call(client: ZerocacheClient, scope: String, key: String) {
+    client.set_memo_wait(PATIENCE);
+    let before = client.memo_stats().misses;
+    let watcher = tokio::spawn({
+        let client = client.clone();
+        async move {
+            while client.memo_stats().misses == before {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            say("missed");
+        }
+    });
+    let result = match scope.as_str() {
+        "all" => in_all(&client, &key).await,
+        _ => in_region(&client, &key).await,
+    };
+    watcher.abort();
+    match result {
+        Ok(value) => say(&format!("value {value}")),
+        Err(error) => say(&format!("error {error}")),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [region, seed, nodes, scope, life_ms, key] = arguments.as_slice() else {
+        eprintln!("usage: memoized REGION SEED NODES SCOPE LIFE_MS KEY");
+        return ExitCode::from(2);
+    };
+    let (Ok(seed), Ok(nodes), Ok(life_ms)) =
+        (seed.parse::<SocketAddr>(), nodes.parse::<usize>(), life_ms.parse())
+    else {
+        eprintln!("error: {seed} is no address, or {nodes} or {life_ms} no number");
+        return ExitCode::from(2);
+    };
+    let _first = LIFE.set(Duration::from_millis(life_ms));
+    let client = builder(region).mdns(false).seed(seed).build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let (Ok(client), Ok(runtime)) = (client, runtime) else {
+        eprintln!("error: no client, or no runtime");
+        return ExitCode::FAILURE;
+    };
+    // Which node gives the leases of a key depends on which nodes are known.
+    until_true("a client that knows all nodes", || {
+        client.nodes().iter().filter(|node| node.in_rotation).count() == nodes
+    });
+    say("ready");
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        match line.as_str() {
+            "go" => {
+                END.send_replace(None);
+                drop(runtime.spawn(call(client.clone(), scope.clone(), key.clone())));
+            }
+            "delete" => {
+                let call = match scope.as_str() {
+                    "all" => in_all(&client, key).key(),
+                    _ => in_region(&client, key).key(),
+                };
+                // Not through the call, which would keep this process from storing its value.
+                match call.map(|key| client.delete(key).wait()) {
+                    Some(Ok(_)) => say("deleted"),
+                    outcome => eprintln!("error: {outcome:?}"),
+                }
+            }
+            "finish" => drop(END.send_replace(Some(true))),
+            "fail" => drop(END.send_replace(Some(false))),
+            _ => eprintln!("error: {line}?"),
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,183 @@
+//! Leases: one process at a time computes the value of a key, and the others wait for it.
+//!
+//! The node that gives them is chosen by the key alone, so that all processes ask the same one. One
+//! call says everything; whatever goes wrong with it, the caller computes as if there were no leases.
+
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use zerocache_core::{
+    key::Key,
+    metadata::Freshness,
+    route::{Attempt, LeaseRange, Step},
+    version::Version,
+    wire::{Request, Response},
+};
+use zerocache_net::clock;
+
+use super::{
+    ZerocacheClient,
+    engine::Engine,
+    entry::{Entry, Found},
+    millis, valid,
+};
+use crate::LeaseScope;
+
+/// How often a caller that waits looks whether the node that it waits for still answers.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The longest wait for another one's value, in milliseconds; a node allows no more.
+const WAIT_MS_MAX: u64 = 60_000;
+
+/// What came of asking for a lease.
+#[derive(Debug)]
+pub(crate) enum Leased {
+    /// The caller computes, and nobody else does meanwhile.
+    Token(LeaseToken),
+    /// There is a fresh value.
+    Found(Box<Entry>),
+    /// Another one computes, and was not done in time or failed.
+    Busy,
+    /// There is no node to ask, or it did not answer.
+    Unavailable,
+}
+
+/// The leave to compute the value of a key. Dropped, it is given back: whoever waits gets it next.
+#[must_use = "a token that is dropped is given back"]
+pub(crate) struct LeaseToken {
+    client: ZerocacheClient,
+    key: Key,
+    step: Step,
+    version: Version,
+    is_held: bool,
+}
+
+impl LeaseToken {
+    /// What the value is written with, at most once: as [`Write::token`](super::Write::token).
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A value was written with it, or may have been: nothing is given back.
+    pub(crate) fn spent(mut self) {
+        self.is_held = false;
+    }
+
+    /// The computation failed: those who wait are told at once.
+    pub(crate) fn fail(mut self) {
+        self.give_back(true);
+    }
+
+    fn give_back(&mut self, failed: bool) {
+        if !std::mem::take(&mut self.is_held) {
+            return;
+        }
+        let (client, step) = (self.client.clone(), self.step);
+        let Ok(live) = &self.client.inner.live else { return };
+        let request = Request::Release { key: self.key.clone(), token: self.version, failed };
+        live.background.spawn(async move {
+            if let Ok(live) = &client.inner.live {
+                let timeout_ms = live.engine.config.bounds.of(step.tier);
+                // A lease that is not given back ends with its time.
+                let _done = live.engine.ask(&Attempt { step, timeout_ms }, request, true).await;
+            }
+        });
+    }
+}
+
+impl Drop for LeaseToken {
+    fn drop(&mut self) {
+        // What panicked here would panic at the next one too.
+        self.give_back(std::thread::panicking());
+    }
+}
+
+impl std::fmt::Debug for LeaseToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeaseToken").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl ZerocacheClient {
+    /// Asks for the leave to compute the value of `key`, which ends after `life`, at most 5 min; waits
+    /// for up to `wait`, at most 1 min, when another one has it.
+    ///
+    /// # Cancellation
+    /// A leave that comes when nobody waits any more is given back.
+    pub(crate) fn lease(
+        &self,
+        key: Bytes,
+        scope: LeaseScope,
+        life: Duration,
+        wait: Duration,
+    ) -> impl Future<Output = Leased> + Send + 'static + use<> {
+        let range = match scope {
+            LeaseScope::Region => LeaseRange::Region,
+            LeaseScope::All => LeaseRange::All,
+        };
+        let (client, wait_ms) = (self.clone(), millis(wait).min(WAIT_MS_MAX));
+        let life_ms = millis(life).max(1);
+        let asked = self.run(move |engine| async move {
+            let key = valid(key)?;
+            Ok(match engine.lease(&key, range, life_ms, wait_ms).await {
+                Some((step, Response::Leased { token: version })) => {
+                    engine.note_seen(version);
+                    Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+                }
+                Some((step, Response::Found { value, metadata, version, remaining_ms })) => {
+                    engine.note_seen(version);
+                    let found = Found { value, metadata, version, remaining_ms };
+                    match Entry::read(&step, found) {
+                        Some(entry) if entry.freshness == Freshness::Fresh => {
+                            Leased::Found(Box::new(entry))
+                        }
+                        _ => Leased::Unavailable,
+                    }
+                }
+                Some((_, Response::Busy)) => Leased::Busy,
+                _ => Leased::Unavailable,
+            })
+        });
+        let asked = asked.through();
+        async move { asked.await.unwrap_or(Leased::Unavailable) }
+    }
+}
+
+impl Engine {
+    /// Asks the node that gives the leases of a key; none when there is none, or it does not answer.
+    async fn lease(
+        &self,
+        key: &Key,
+        range: LeaseRange,
+        life_ms: u64,
+        wait_ms: u64,
+    ) -> Option<(Step, Response)> {
+        let step = self.directory.lock().leasing(key.hash(), range, clock::mono())?;
+        let timeout_ms = wait_ms.saturating_add(self.config.bounds.of(step.tier));
+        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
+        let attempt = Attempt { step, timeout_ms };
+        let asked = self.ask(&attempt, request, wait_ms == 0);
+        tokio::select! {
+            response = asked => response.ok().map(|response| (step, response)),
+            () = self.gone(&step) => None,
+        }
+    }
+
+    /// Waits until a node is no longer there, as far as is known.
+    async fn gone(&self, step: &Step) {
+        let mut looks = {
+            // The caller's runtime, if it has one, need not keep time.
+            let _home = self.home.enter();
+            tokio::time::interval(LOOK_EVERY)
+        };
+        loop {
+            looks.tick().await;
+            if !self.directory.lock().is_there(step) {
+                return;
+            }
+        }
+    }
+}

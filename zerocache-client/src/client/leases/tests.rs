@@ -1,0 +1,239 @@
+//! Leases from real nodes in this process.
+
+use std::net::SocketAddr;
+
+use tokio::time::{sleep, timeout};
+use zerocache_core::{metadata::Metadata, wire::Status};
+use zerocache_server::{
+    EmbeddedNode,
+    config::{DiscoverySet, NameAndPort, ServerConfig},
+};
+
+use super::*;
+
+const LIFE: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(5);
+const TTL: Duration = Duration::from_secs(60);
+
+/// After this long a test hangs.
+const MOST: Duration = Duration::from_secs(20);
+
+fn node(region: &str, seeds: &[SocketAddr]) -> EmbeddedNode {
+    let mut config = ServerConfig::new(region);
+    config.cluster = "lease-tests".to_owned();
+    config.addresses = vec![[127, 0, 0, 1].into()];
+    config.port = 0;
+    config.max_bytes = 64 << 20;
+    config.discovery = DiscoverySet { seeds: true, ..DiscoverySet::NONE };
+    let seed = |at: &SocketAddr| at.to_string().parse::<NameAndPort>().expect("an address");
+    config.seeds = seeds.iter().map(seed).collect();
+    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
+}
+
+/// A client that knows all of `nodes`.
+async fn client(region: &str, nodes: &[&EmbeddedNode]) -> ZerocacheClient {
+    let builder = ZerocacheClient::builder(region).cluster("lease-tests").mdns(false);
+    let client = nodes.iter().fold(builder, |builder, node| builder.seed(node.address()));
+    let client = client.build().expect("the configuration is allowed");
+    until(|| client.nodes().iter().filter(|node| node.in_rotation).count() == nodes.len()).await;
+    client
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    let begun = clock::elapsed();
+    while !done() {
+        assert!(clock::elapsed() - begun < MOST, "it takes too long");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn key(name: &str) -> Bytes {
+    Bytes::copy_from_slice(name.as_bytes())
+}
+
+fn ask(
+    client: &ZerocacheClient,
+    name: &str,
+    wait: Duration,
+) -> impl Future<Output = Leased> + Send + 'static + use<> {
+    client.lease(key(name), LeaseScope::Region, LIFE, wait)
+}
+
+async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
+    match ask(client, name, Duration::ZERO).await {
+        Leased::Token(token) => token,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn fill(client: &ZerocacheClient, name: &str, token: LeaseToken) -> Status {
+    let write = client.raw_put(key(name), Bytes::from_static(b"v"), TTL, Metadata::default());
+    let written = write.token(token.version()).await.expect("the node answers");
+    token.spent();
+    written.status
+}
+
+async fn in_time<T>(test: impl Future<Output = T>) -> T {
+    timeout(MOST, test).await.expect("the test hangs")
+}
+
+#[tokio::test]
+async fn one_of_many_clients_computes_and_the_others_get_its_value() {
+    in_time(async {
+        let first = node("oslo", &[]);
+        let second = node("oslo", &[first.address()]);
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let client = client("oslo", &[&first, &second]).await;
+            asked.spawn(async move {
+                match ask(&client, "k", WAIT).await {
+                    Leased::Token(token) => {
+                        // Long enough for all others to ask.
+                        sleep(Duration::from_millis(300)).await;
+                        assert_eq!(fill(&client, "k", token).await, Status::Stored);
+                        true
+                    }
+                    Leased::Found(entry) => {
+                        assert_eq!(entry.value, "v");
+                        false
+                    }
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+        let computed = asked.join_all().await.into_iter().filter(|computed| *computed).count();
+        assert_eq!(computed, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_dropped_goes_to_the_next_and_a_failed_one_to_nobody() {
+    in_time(async {
+        let node = node("oslo", &[]);
+        let client = client("oslo", &[&node]).await;
+        let first = token(&client, "k").await;
+        let waiting = tokio::spawn(ask(&client, "k", WAIT));
+        let busy = ask(&client, "k", Duration::from_millis(100)).await;
+        assert!(matches!(busy, Leased::Busy));
+        let version = first.version();
+        drop(first);
+        let Leased::Token(second) = waiting.await.expect("it goes on") else { panic!("a token") };
+        assert!(second.version() > version);
+        let begun = clock::elapsed();
+        let waiting: Vec<_> = (0..10).map(|_| tokio::spawn(ask(&client, "k", WAIT))).collect();
+        // All of them wait, or come later: then one of them has the next token.
+        sleep(Duration::from_millis(200)).await;
+        second.fail();
+        for waits in waiting {
+            assert!(matches!(waits.await.expect("it goes on"), Leased::Busy));
+        }
+        assert!(clock::elapsed() - begun < WAIT, "nobody waited for the next failure");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_gives_back_what_comes_later() {
+    in_time(async {
+        let node = node("oslo", &[]);
+        let client = client("oslo", &[&node]).await;
+        let first = token(&client, "k").await;
+        let gone = tokio::time::timeout(Duration::from_millis(100), ask(&client, "k", WAIT)).await;
+        assert!(gone.is_err());
+        let waits = tokio::spawn(ask(&client, "k", WAIT));
+        sleep(Duration::from_millis(100)).await;
+        drop(first);
+        // Not after the life of the one that nobody took.
+        assert!(matches!(waits.await.expect("it goes on"), Leased::Token(_)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_delete_after_the_grant_wins_over_the_fill() {
+    in_time(async {
+        let node = node("oslo", &[]);
+        let client = client("oslo", &[&node]).await;
+        let token = token(&client, "k").await;
+        client.delete("k").await.expect("the node answers");
+        assert_eq!(fill(&client, "k", token).await, Status::Superseded);
+        assert_eq!(client.get("k").await.expect("the node answers"), None);
+        // A put, too.
+        let token = self::token(&client, "k").await;
+        client.put("k", "newer", 60).await.expect("the node answers");
+        assert_eq!(fill(&client, "k", token).await, Status::Superseded);
+        assert_eq!(client.get("k").await.expect("the node answers").unwrap(), "newer");
+        assert!(
+            matches!(ask(&client, "k", WAIT).await, Leased::Found(entry) if entry.value == "newer")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_panic_counts_as_a_failure() {
+    in_time(async {
+        let node = node("oslo", &[]);
+        let client = client("oslo", &[&node]).await;
+        let held = token(&client, "k").await;
+        let waits = tokio::spawn(ask(&client, "k", WAIT));
+        sleep(Duration::from_millis(100)).await;
+        let computes = tokio::spawn(async move {
+            let _held = held;
+            panic!("on purpose");
+        });
+        assert!(computes.await.is_err());
+        assert!(matches!(waits.await.expect("it goes on"), Leased::Busy));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
+    in_time(async {
+        let oslo = node("oslo", &[]);
+        let rome = node("rome", &[oslo.address()]);
+        let there = client("rome", &[&oslo, &rome]).await;
+        let here = client("oslo", &[&oslo, &rome]).await;
+        for n in 0..8 {
+            let name = format!("region {n}");
+            let first = token(&here, &name).await;
+            assert_eq!(first.step.node, oslo.incarnation());
+            let second = token(&there, &name).await;
+            assert_eq!(second.step.node, rome.incarnation());
+        }
+        let mut chosen = std::collections::BTreeSet::new();
+        for n in 0..16 {
+            let all = |client: &ZerocacheClient| {
+                client.lease(key(&format!("all {n}")), LeaseScope::All, LIFE, Duration::ZERO)
+            };
+            let Leased::Token(token) = all(&here).await else { panic!("a token") };
+            assert!(matches!(all(&there).await, Leased::Busy));
+            chosen.insert(token.step.node);
+        }
+        assert_eq!(chosen.len(), 2, "keys are spread over the nodes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_node_that_answers_everybody_computes() {
+    in_time(async {
+        let nobody = ZerocacheClient::builder("oslo").cluster("lease-tests").mdns(false);
+        let nobody = nobody.seed(SocketAddr::from(([127, 0, 0, 1], 1))).build().expect("allowed");
+        assert!(matches!(ask(&nobody, "k", WAIT).await, Leased::Unavailable));
+
+        let node = node("oslo", &[]);
+        let client = client("oslo", &[&node]).await;
+        let token = token(&client, "k").await;
+        let begun = clock::elapsed();
+        let waits = tokio::spawn(ask(&client, "k", Duration::from_secs(19)));
+        sleep(Duration::from_millis(100)).await;
+        node.kill();
+        assert!(matches!(waits.await.expect("it goes on"), Leased::Unavailable));
+        assert!(clock::elapsed() - begun < Duration::from_secs(10), "not before the wait was over");
+        drop(token);
+    })
+    .await;
+}

@@ -1,0 +1,42 @@
+//! Which node gives the leases of a key.
+
+use super::{
+    directory::Directory,
+    tiers::{Step, Tier},
+};
+use crate::{key::KeyHash, rendezvous, time::Instant, wire::features};
+
+/// Among which nodes the one is chosen that gives a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseRange {
+    /// Those of the client's own region.
+    Region,
+    /// Those of all regions.
+    All,
+}
+
+impl Directory {
+    /// The node that gives the leases of a key: of those in the rotation that can, the one that weighs
+    /// most for it. Clients that know the same nodes choose the same.
+    #[must_use]
+    pub fn leasing(&self, key: KeyHash, range: LeaseRange, now: Instant) -> Option<Step> {
+        let gives = self.nodes().filter(|node| {
+            (range == LeaseRange::All || node.is_local)
+                && node.features & features::LEASES != 0
+                && node.in_rotation(now)
+        });
+        let chosen = gives.max_by_key(|node| rendezvous::weight(key, node.info.incarnation))?;
+        let tier = match &chosen.info.region {
+            _ if chosen.is_local => Tier::Local,
+            region if self.regions().first() == Some(region) => Tier::Nearest,
+            _ => Tier::SecondNearest,
+        };
+        Some(chosen.step(tier))
+    }
+
+    /// Whether a node is still where it was when it was chosen, as far as is known.
+    #[must_use]
+    pub fn is_there(&self, step: &Step) -> bool {
+        self.node(step.node).is_some_and(|node| !node.out && node.address == step.address)
+    }
+}
