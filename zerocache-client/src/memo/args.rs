@@ -29,7 +29,7 @@ impl Args {
 
     /// The key of a call of `function` with them, or none when one of them refused to be encoded.
     #[inline]
-    pub(crate) fn finish(self, function: FunctionId) -> Option<CallKey> {
+    pub(crate) fn finish(self, function: &FunctionId) -> Option<CallKey> {
         match self.failed {
             None => Some(CallKey::new(function, self.encoded)),
             Some(error) => {

@@ -41,8 +41,8 @@ impl Origin {
 pub struct Site {
     origin: Origin,
     /// What was asked for first, and in most functions is all there is: read without a lock.
-    first: OnceLock<(Text, Option<FunctionId>)>,
-    known: RwLock<BTreeMap<Text, Option<FunctionId>>>,
+    first: OnceLock<(Text, Option<&'static FunctionId>)>,
+    known: RwLock<BTreeMap<Text, Option<&'static FunctionId>>>,
     face: OnceLock<Named>,
     /// A value was read back once; from then on that is taken for granted.
     reads_back: AtomicBool,
@@ -116,7 +116,7 @@ impl Site {
 
     /// The identity of one instantiation, or none if another function has it.
     #[inline]
-    pub(crate) fn function(&self, type_name: &'static str) -> Option<FunctionId> {
+    pub(crate) fn function(&self, type_name: &'static str) -> Option<&'static FunctionId> {
         match self.first.get() {
             Some((known, id)) if *known == text(type_name) => *id,
             _ => self.look_up(type_name),
@@ -124,12 +124,14 @@ impl Site {
     }
 
     #[cold]
-    fn look_up(&self, type_name: &'static str) -> Option<FunctionId> {
+    fn look_up(&self, type_name: &'static str) -> Option<&'static FunctionId> {
         let place = text(type_name);
         if let Some(id) = self.known.read().get(&place) {
             return *id;
         }
-        let id = self.claim(type_name);
+        // For as long as the process, as the function is there; moved as a pointer.
+        let id: Option<&'static FunctionId> =
+            self.claim(type_name).map(|id| &*Box::leak(Box::new(id)));
         self.known.write().insert(place, id);
         // Where another instantiation was first, this one goes on without.
         let _ = self.first.set((place, id));

@@ -57,7 +57,7 @@ impl CallKey {
 
     /// The key of `function` with the arguments in a [`buffer`](Self::buffer).
     #[inline]
-    pub(crate) fn new(function: FunctionId, mut encoded: Buffer) -> Self {
+    pub(crate) fn new(function: &FunctionId, mut encoded: Buffer) -> Self {
         let key = encoded.vec();
         if key.len() > HEAD + ARGUMENTS_INLINE_MAX {
             hash_arguments(key);

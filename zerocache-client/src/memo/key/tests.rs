@@ -101,7 +101,7 @@ fn golden_encodings() {
 fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
     let mut buffer = CallKey::buffer();
     buffer.vec().extend_from_slice(&arguments);
-    CallKey::new(function, buffer).to_bytes(namespace)
+    CallKey::new(&function, buffer).to_bytes(namespace)
 }
 
 #[test]
