@@ -136,7 +136,7 @@ async fn none_is_left_out_with_a_lifetime_of_zero() {
     .await;
 }
 
-#[zerocache(cache, 600, skip(cache), cache_if = |n: &u64| n % 2 == 0)]
+#[zerocache(cache, 600, skip(cache), cache_if = |n: &u64| n.is_multiple_of(2))]
 async fn even(cache: &ZerocacheClient, n: u64) -> Result<u64, Problem> {
     Ok(n)
 }

@@ -131,7 +131,7 @@ impl<F: Future> Call<F> {
         let Refresh { entry, ttl, policy, options, run, computation } = refresh;
         let mut call = Self::given(entry, ttl, policy, origin);
         (call.options, call.run) = (options, run);
-        call.stage = Stage::Computing(computation);
+        call.stage = Stage::Computing(Box::new(computation));
         call
     }
 
@@ -303,7 +303,7 @@ impl<F: Future> Future for Call<F> {
                             policy: *this.policy,
                             options: mem::replace(this.options, Options::new()),
                             run: this.run.take(),
-                            computation: mem::take(computation),
+                            computation: mem::take(&mut **computation),
                         };
                         if let Some(work) = detach(this.origin.as_mut(), refresh) {
                             work.start(home);
@@ -315,7 +315,7 @@ impl<F: Future> Future for Call<F> {
                             let _entered = this.run.as_ref().map(Run::enter);
                             ready!(this.origin.as_mut().poll(context))
                         };
-                        steps.computed(value, mem::take(computation))
+                        steps.computed(value, mem::take(&mut **computation))
                     }
                 }
                 Stage::Storing(storing) => {

@@ -128,18 +128,18 @@ impl<T> Steps<'_, T> {
     /// What a call does first.
     pub(super) fn first(&mut self, mode: Mode, how: How) -> Stage<T> {
         let Some(Run { client, key, .. }) = self.run else {
-            return Stage::Computing(Computation::default());
+            return Stage::Computing(Box::default());
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
             flight::void(group, key);
             self.came_to(CallOutcome::Refreshed);
-            return Stage::Computing(Computation::default());
+            return Stage::Computing(Box::default());
         }
         if leading::contains(group, key) {
             // Our own caller computes this key: waiting for it would be waiting for ourselves.
             self.came_to(CallOutcome::Miss);
-            return Stage::Computing(Computation::default());
+            return Stage::Computing(Box::default());
         }
         Stage::Looking(Box::pin(look(client.clone(), key.clone(), how)))
     }
@@ -147,7 +147,7 @@ impl<T> Steps<'_, T> {
     /// After looking.
     pub(super) fn found(&mut self, looked: Looked) -> Step<T> {
         let Some(run) = self.run else {
-            return Step::Next(Stage::Computing(Computation::default()));
+            return Step::Next(Stage::Computing(Box::default()));
         };
         let counters = run.client.memo_counters();
         let Looked { found, lead, read } = looked;
@@ -237,7 +237,7 @@ impl<T> Steps<'_, T> {
         Step::Next(self.compute(run, Computation::new(lead, old)))
     }
 
-    fn compute(&mut self, run: &Run, computation: Computation) -> Stage<T> {
+    fn compute(&mut self, run: &Run, computation: Box<Computation>) -> Stage<T> {
         let leads = computation.lead.is_some();
         // A node does not lease what is fresh; of those who compute that anew there are few anyway.
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
@@ -252,7 +252,7 @@ impl<T> Steps<'_, T> {
     }
 
     /// After asking for leave.
-    pub(super) fn leased(&mut self, leased: Leased, mut computation: Computation) -> Step<T> {
+    pub(super) fn leased(&mut self, leased: Leased, mut computation: Box<Computation>) -> Step<T> {
         let Some(run) = self.run else {
             return Step::Next(Stage::Computing(computation));
         };
@@ -300,7 +300,7 @@ impl<T> Steps<'_, T> {
 }
 
 /// Has the function run.
-fn begin<T>(run: &Run, computation: Computation) -> Stage<T> {
+fn begin<T>(run: &Run, computation: Box<Computation>) -> Stage<T> {
     let counters = run.client.memo_counters();
     if computation.is_refresh() {
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;

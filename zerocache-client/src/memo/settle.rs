@@ -152,7 +152,7 @@ impl<T> Steps<'_, T> {
             (put, spent) = (with_token, Some(token));
         }
         let storing = Storing { put: Box::pin(put), value: Some(value), spent, _lead: lead };
-        Step::Next(Stage::Storing(storing))
+        Step::Next(Stage::Storing(Box::new(storing)))
     }
 
     /// Nothing is stored. Where the function failed, an older value may stand in.

@@ -13,16 +13,17 @@ use super::stored::Stored;
 use crate::Written;
 use crate::error::Error;
 
+/// What is large stands behind a pointer: a call is moved about, and most never come so far.
 pub(super) enum Stage<T> {
     Start,
     Looking(BoxFuture<Looked>),
     /// Asks for leave to compute.
     Leasing {
         asking: BoxFuture<Leased>,
-        computation: Option<Computation>,
+        computation: Option<Box<Computation>>,
     },
-    Computing(Computation),
-    Storing(Storing<T>),
+    Computing(Box<Computation>),
+    Storing(Box<Storing<T>>),
     Done,
 }
 
@@ -61,8 +62,8 @@ pub(super) struct Begun {
 }
 
 impl Computation {
-    pub(super) fn new(lead: Option<Lead>, old: Option<Stored>) -> Self {
-        Computation { lead, old, token: None, begun: None }
+    pub(super) fn new(lead: Option<Lead>, old: Option<Stored>) -> Box<Self> {
+        Box::new(Computation { lead, old, token: None, begun: None })
     }
 
     /// The others are served an old value meanwhile, and so can this call's caller be.
