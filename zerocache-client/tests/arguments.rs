@@ -82,7 +82,12 @@ async fn all_arguments_at_once() {
             assert_eq!(full("a", 3).await, Ok(Some(User { id: 3, active: false })));
         }
         assert_eq!(ran(&FULL), 7, "what `cache_if` refuses is not stored");
-        assert!(full("a", 7).key().is_some());
+        let key = full("a", 7).key().expect("the call has a key");
+        let entry = client().get(&key).entry().await.expect("reads").expect("is there");
+        let metadata = entry.metadata;
+        assert_eq!(metadata.tags(), ["users", "tenant:a", "owned"]);
+        assert_eq!((metadata.stale_while_ms, metadata.stale_if_error_ms), (60_000, 3_600_000));
+        assert_eq!(metadata.refresh_ahead_ms, 30_000);
         full("a", 7).invalidate().await.expect("deletes");
         assert_eq!(full("a", 7).peek().await.expect("reads"), None);
     })

@@ -38,8 +38,8 @@ async fn nothing_to_tell_apart() -> u64 {
 #[zerocache("london", 42)]
 async fn on_parameters(
     #[allow(unused_variables)] unused: u64,
-    #[cfg(any())] absent: Absent,
-    #[cfg(all())] present: u64,
+    #[cfg(not(test))] absent: Absent,
+    #[cfg(test)] present: u64,
 ) -> u64 {
     present
 }
@@ -57,6 +57,35 @@ async fn names_and_parameters() {
         assert_eq!(r#final(1, 2).peek().wait().expect("reads"), Some(3));
         assert_ne!(r#match(1, 2).key(), r#match(2, 1).key());
         assert_ne!(on_parameters(1, 2).key(), on_parameters(2, 2).key());
+    })
+    .await;
+}
+
+mod bare {
+    //! Nothing is in scope here, not even the prelude.
+    #![no_implicit_prelude]
+
+    use ::zerocache_client::zerocache;
+
+    #[zerocache("london", 42, near, tags = ["bare", text], lease = all, negative(none = 2))]
+    pub async fn find(text: &str) -> ::std::option::Option<usize> {
+        ::std::option::Option::Some(text.len())
+    }
+
+    #[zerocache("london", 42, stale(while = 2, background), call = length_call)]
+    pub fn length(text: ::std::string::String) -> ::std::result::Result<usize, u8> {
+        ::std::result::Result::Ok(text.len())
+    }
+}
+
+#[tokio::test]
+async fn modules_without_a_prelude() {
+    cached(async {
+        for _ in 0..2 {
+            assert_eq!(bare::find("four").await, Some(4));
+            assert_eq!(bare::length("four".to_owned()), Ok(4));
+        }
+        assert_eq!(bare::length_call("four".to_owned()).peek().wait().expect("reads"), Some(Ok(4)));
     })
     .await;
 }

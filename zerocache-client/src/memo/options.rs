@@ -47,6 +47,10 @@ pub struct Options<T> {
     pub(crate) ack: Option<Ack>,
     /// How long nodes may take to answer, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
+    /// Tags that the attribute has as literals, which cost a call nothing.
+    pub(crate) fixed_tags: &'static [&'static str],
+    pub(crate) cache_if: Option<Predicate<T>>,
+    pub(crate) none: Option<NegativeNone<T>>,
     /// What few functions say; apart, so that a call stays small.
     pub(crate) more: Option<Box<More<T>>>,
 }
@@ -54,11 +58,9 @@ pub struct Options<T> {
 /// The most that chance takes off a lifetime, in percent.
 pub(crate) const JITTER_MAX: u8 = 50;
 
-/// The options that own something.
+/// The options that own something for each call.
 pub(crate) struct More<T> {
     pub(crate) tags: Vec<String>,
-    pub(crate) cache_if: Option<Predicate<T>>,
-    pub(crate) none: Option<NegativeNone<T>>,
     pub(crate) error: Option<NegativeErr<T>>,
 }
 
@@ -126,6 +128,9 @@ impl<T> Options<T> {
             jitter: 0,
             ack: None,
             deadline: None,
+            fixed_tags: &[],
+            cache_if: None,
+            none: None,
             more: None,
         }
     }
@@ -193,6 +198,13 @@ impl<T> Options<T> {
         self
     }
 
+    /// Groups to which all entries of the function belong, checked already.
+    #[must_use]
+    pub fn fixed_tags(mut self, tags: &'static [&'static str]) -> Self {
+        self.fixed_tags = tags;
+        self
+    }
+
     /// Groups to which the entries belong. One that is not allowed is left out, and counted.
     #[must_use]
     pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -203,7 +215,7 @@ impl<T> Options<T> {
     /// Stores only what the predicate holds for.
     #[must_use]
     pub fn cache_if(mut self, predicate: Predicate<T>) -> Self {
-        self.more().cache_if = Some(predicate);
+        self.cache_if = Some(predicate);
         self
     }
 
@@ -214,7 +226,7 @@ impl<T> Options<T> {
         T: MaybeNone,
     {
         let lifetime = lifetime.into_duration();
-        self.more().none = Some(NegativeNone { is_none: T::is_none, lifetime });
+        self.none = Some(NegativeNone { is_none: T::is_none, lifetime });
         self
     }
 
@@ -225,10 +237,14 @@ impl<T> Options<T> {
         self
     }
 
+    /// All tags, those of the function first.
+    pub(crate) fn all_tags(&self) -> impl Iterator<Item = &str> {
+        let own = self.more.iter().flat_map(|more| &more.tags);
+        self.fixed_tags.iter().copied().chain(own.map(String::as_str))
+    }
+
     fn more(&mut self) -> &mut More<T> {
-        self.more.get_or_insert_with(|| {
-            Box::new(More { tags: Vec::new(), cache_if: None, none: None, error: None })
-        })
+        self.more.get_or_insert_with(|| Box::new(More { tags: Vec::new(), error: None }))
     }
 }
 
@@ -259,7 +275,8 @@ mod tests {
             .stale_if_error(i64::MAX)
             .jitter(200)
             .ack(Ack::Region)
-            .tags(["a", "b"])
+            .fixed_tags(&["a"])
+            .tags(["b"])
             .tags([String::from("c")])
             .negative_none(5);
         assert_eq!(options.near, Some(Some(Duration::from_secs(2))));
@@ -267,9 +284,8 @@ mod tests {
         assert_eq!((lease.life, lease.wait), (LEASE_LIFE_DEFAULT, Duration::from_millis(5)));
         assert_eq!(options.stale_while, Duration::from_millis(500));
         assert_eq!((options.stale_if_error, options.jitter), (TTL_MAX, JITTER_MAX));
-        let more = options.more.expect("was set");
-        assert_eq!(more.tags, ["a", "b", "c"]);
-        let none = more.none.expect("was set");
+        assert_eq!(options.all_tags().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let none = options.none.expect("was set");
         assert!((none.is_none)(&None) && !(none.is_none)(&Some(1)));
     }
 

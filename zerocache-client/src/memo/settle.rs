@@ -57,8 +57,8 @@ impl<T> Steps<'_, T> {
         value: &T,
         counters: &MemoCounters,
     ) -> Option<Result<Kept, CodecError>> {
-        let more = self.options.more.as_deref();
         if (self.policy.failed)(value) {
+            let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.keeps.holds(value))?;
             let fresh = self.lifetime(ttl::checked(rule.lifetime, counters)?);
             return Some((rule.encode)(value)?.map(|bytes| {
@@ -66,11 +66,11 @@ impl<T> Steps<'_, T> {
                 Kept { form: Form { bytes, kind: Kind::Error }, fresh, metadata: self.tagged() }
             }));
         }
-        if more.is_some_and(|more| more.cache_if.as_ref().is_some_and(|ask| !ask.holds(value))) {
+        if self.options.cache_if.as_ref().is_some_and(|ask| !ask.holds(value)) {
             count(&counters.not_stored);
             return None;
         }
-        let none = more.and_then(|more| more.none.as_ref()).filter(|none| (none.is_none)(value));
+        let none = self.options.none.as_ref().filter(|none| (none.is_none)(value));
         let fresh = self.lifetime(match none {
             Some(none) => ttl::checked(none.lifetime, counters)?,
             None => self.ttl.apply(value, counters)?,
@@ -109,9 +109,9 @@ impl<T> Steps<'_, T> {
     /// not served past its time.
     fn tagged(&self) -> Metadata {
         let mut metadata = Metadata::default();
-        if let (Some(run), Some(more)) = (self.run, &self.options.more) {
-            for tag in &more.tags {
-                if let Err(error) = metadata.add_tag(tag.as_str()) {
+        if let Some(run) = self.run {
+            for tag in self.options.all_tags() {
+                if let Err(error) = metadata.add_tag(tag) {
                     count(&run.client.memo_counters().tags_refused);
                     tracing::debug!(%error, "a tag of a memoized value is left out");
                 }

@@ -95,11 +95,13 @@ impl Expansion<'_> {
     fn tags(&self, tags: &Tags) -> TokenStream {
         let private = &self.private;
         match tags {
-            Tags::List(names) => {
-                let names = names
+            Tags::List(literals, expressions) => {
+                let names = expressions
                     .iter()
                     .map(|name: &Expr| quote_spanned!(at(name.span())=> #private::tag(&(#name))));
-                quote!(.tags([#(#names),*]))
+                let fixed = (!literals.is_empty()).then(|| quote!(.fixed_tags(&[#(#literals),*])));
+                let own = (!expressions.is_empty()).then(|| quote!(.tags([#(#names),*])));
+                quote!(#fixed #own)
             }
             Tags::Expression(list) => quote_spanned!(at(list.span())=> .tags(#list)),
         }

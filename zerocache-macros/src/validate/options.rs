@@ -3,7 +3,8 @@
 use proc_macro2::Span;
 use syn::visit::Visit;
 use syn::{
-    Error, Expr, ExprLit, FnArg, Ident, Lifetime, Lit, Pat, ReceiverKind, Result, TypeReference,
+    Error, Expr, ExprLit, FnArg, Ident, Lifetime, Lit, LitStr, Pat, ReceiverKind, Result,
+    TypeReference,
 };
 
 use zerocache_core::metadata::{Metadata, TAGS_MAX};
@@ -49,7 +50,8 @@ pub(crate) struct Lease {
 
 /// Names of groups to which the values belong.
 pub(crate) enum Tags {
-    List(Vec<Expr>),
+    /// Literals, which were checked, and expressions.
+    List(Vec<LitStr>, Vec<Expr>),
     Expression(Expr),
 }
 
@@ -175,8 +177,9 @@ fn tags(list: Expr) -> Result<Tags> {
         }
         other => return Ok(Tags::Expression(other)),
     };
-    let mut literals = Metadata::default();
-    for (position, element) in elements.iter().enumerate() {
+    let (mut literals, mut expressions) = (Vec::new(), Vec::new());
+    let mut checked = Metadata::default();
+    for (position, element) in elements.into_iter().enumerate() {
         if position >= TAGS_MAX {
             let message = format!("an entry has at most {TAGS_MAX} tags");
             return Err(Error::new_spanned(element, message));
@@ -184,17 +187,18 @@ fn tags(list: Expr) -> Result<Tags> {
         match element {
             Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) => {
                 let text = name.value();
-                if literals.tags().contains(&text) {
+                if checked.tags().contains(&text) {
                     let message = format!("the tag {text:?} is given twice");
                     return Err(Error::new(name.span(), message));
                 }
-                literals.add_tag(text).map_err(|error| Error::new(name.span(), error))?;
+                checked.add_tag(text).map_err(|error| Error::new(name.span(), error))?;
+                literals.push(name);
             }
             Expr::Lit(wrong) => return Err(Error::new_spanned(wrong, written)),
-            _ => {}
+            other => expressions.push(other),
         }
     }
-    Ok(Tags::List(elements))
+    Ok(Tags::List(literals, expressions))
 }
 
 /// A task of its own may outlive the call: it must own its arguments.
