@@ -22,11 +22,12 @@ struct Process {
 impl Process {
     /// Starts one in a region, with a node of a cluster of so many as its seed.
     fn start((region, seed): (&str, SocketAddr), nodes: usize, memoized: &Memoized) -> Self {
-        let Memoized { scope, life, key } = *memoized;
+        let Memoized { scope, life, ttl_s, key } = *memoized;
         let (seed, nodes) = (seed.to_string(), nodes.to_string());
         let life_ms = life.as_millis().to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_memoized"))
             .args([region, &seed, &nodes, scope, &life_ms, key])
+            .env("MEMOIZED_TTL_S", ttl_s.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -74,12 +75,14 @@ impl Drop for Process {
 struct Memoized {
     scope: &'static str,
     life: Duration,
+    /// How long a value is fresh, in seconds.
+    ttl_s: u64,
     key: &'static str,
 }
 
 impl Memoized {
     const fn in_region(key: &'static str) -> Self {
-        Self { scope: "region", life: PATIENCE, key }
+        Self { scope: "region", life: PATIENCE, ttl_s: 600, key }
     }
 }
 
@@ -210,6 +213,29 @@ fn a_delete_voids_the_token() {
     }
     assert_eq!(results(&processes), vec![newer; 3]);
     assert_eq!(computing(&processes), [0_usize; 0]);
+}
+
+#[test]
+fn one_process_refreshes_while_the_others_get_the_old_value() {
+    let cluster = Cluster::start(&["london", "london"]);
+    let mut processes = ready(&cluster, 4, &Memoized { ttl_s: 1, ..Memoized::in_region("stale") });
+    processes[0].tell("go");
+    wait_for_computations(&processes, 1);
+    processes[0].tell("finish");
+    let old = results(&processes[..1]).remove(0);
+    until_true("a refresh", || {
+        let refresher = &mut processes[0];
+        refresher.forget();
+        refresher.tell("go");
+        until_true("an answer", || refresher.has_said("value") || refresher.has_said("computing"));
+        refresher.has_said("computing")
+    });
+    // It stands still; nobody waits for it, and nobody else begins.
+    processes[1..].iter_mut().for_each(|process| process.tell("go"));
+    assert_eq!(results(&processes[1..]), vec![old; 3]);
+    assert_eq!(computing(&processes), [0]);
+    processes[0].tell("finish");
+    assert_eq!(results(&processes[..1]).len(), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use support::{client, current_thread, in_time, other};
-use zerocache_client::zerocache;
+use zerocache_client::{LeaseOutcome, zerocache};
 
 #[derive(Debug, PartialEq, Clone)]
 enum Problem {
@@ -147,5 +147,37 @@ fn old_values_serve_blocking_callers() {
         });
         let stats = other("ageing").memo_stats();
         assert_eq!((stats.served_on_error, stats.stale_served, stats.wait_timeouts), (1, 1, 0));
+    });
+}
+
+static LEASED_RUNS: AtomicUsize = AtomicUsize::new(0);
+
+#[zerocache(other("leased"), 60, lease = region, call = leased_call)]
+fn leased(n: u64) -> Result<u64, Problem> {
+    LEASED_RUNS.fetch_add(1, Ordering::SeqCst);
+    if n == 0 { Err(Problem::Absent) } else { Ok(n) }
+}
+
+#[test]
+fn blocking_callers_compute_under_a_lease() {
+    in_time(|| {
+        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| leased(1))).collect();
+        for thread in threads {
+            assert_eq!(thread.join().expect("no panic"), Ok(1));
+        }
+        assert_eq!(LEASED_RUNS.load(Ordering::SeqCst), 1);
+        current_thread(async {
+            let (value, report) = leased_call(2).explain().wait();
+            assert_eq!((value, report.lease), (Ok(2), Some(LeaseOutcome::Granted)));
+            // A failure gives its leave back: the next one does not wait for its end.
+            for _ in 0..3 {
+                let (value, report) = leased_call(0).explain().wait();
+                assert_eq!(value, Err(Problem::Absent));
+                assert_eq!(report.lease, Some(LeaseOutcome::Granted));
+            }
+        });
+        let stats = other("leased").memo_stats();
+        assert_eq!((stats.leases, stats.lease_busy, stats.lease_unavailable), (5, 0, 0));
+        assert!(stats.iter().any(|(name, count)| (name, count) == ("leases", 5)));
     });
 }

@@ -17,6 +17,9 @@ use zerocache_client::{ZerocacheClient, zerocache};
 use zerocache_tests::cluster::builder;
 use zerocache_tests::poll::{PATIENCE, until_true};
 
+/// How long a value is fresh, in seconds, unless `MEMOIZED_TTL_S` says otherwise.
+const TTL_S: u64 = 600;
+
 /// How long a computation may take under its lease.
 static LIFE: OnceLock<Duration> = OnceLock::new();
 
@@ -28,6 +31,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 fn life() -> Duration {
     LIFE.get().copied().unwrap_or(PATIENCE)
+}
+
+fn ttl() -> u64 {
+    let wanted = std::env::var("MEMOIZED_TTL_S").ok();
+    wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(TTL_S)
 }
 
 fn say(line: &str) {
@@ -46,12 +54,16 @@ async fn compute() -> Result<String, String> {
     }
 }
 
-#[zerocache(client, 600, skip(client), lease(region, life = life(), wait = PATIENCE))]
+#[zerocache(
+    client, ttl(), skip(client),
+    lease(region, life = life(), wait = PATIENCE),
+    stale(while = PATIENCE)
+)]
 async fn in_region(client: &ZerocacheClient, key: &str) -> Result<String, String> {
     compute().await
 }
 
-#[zerocache(client, 600, skip(client), lease(all, life = life(), wait = PATIENCE))]
+#[zerocache(client, ttl(), skip(client), lease(all, life = life(), wait = PATIENCE))]
 async fn in_all(client: &ZerocacheClient, key: &str) -> Result<String, String> {
     compute().await
 }

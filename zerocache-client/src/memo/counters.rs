@@ -30,6 +30,14 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $name: u64,)*
         }
 
+        impl MemoStats {
+            /// Each count with its name, in the order of the fields.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                let near_hits = ("near_hits", self.near_hits);
+                [near_hits, $((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
         impl MemoCounters {
             /// Clients of one cluster pass the same group: they compute a key once between them.
             pub(crate) fn new(flight_group: u64) -> Self {
