@@ -45,7 +45,14 @@ fn asked(face: Face, node: &Node, message: &[u8]) -> Response {
 fn put(name: &str) -> Request {
     let value = Bytes::from_static(b"forged value");
     let ttl = Ttl::from_secs(60).expect("a lifetime");
-    Request::Put { key: key(name), value, metadata: Bytes::new(), ttl, ack: Ack::Local, token: None }
+    Request::Put {
+        key: key(name),
+        value,
+        metadata: Bytes::new(),
+        ttl,
+        ack: Ack::Local,
+        token: None,
+    }
 }
 
 fn shipment(name: &str, wall_ms: u64) -> Shipment {

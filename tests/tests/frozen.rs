@@ -58,7 +58,14 @@ fn key(name: &[u8]) -> Key {
 
 fn put(name: &[u8], value: &'static [u8]) -> Request {
     let (value, ttl) = (Bytes::from_static(value), Ttl::from_secs(60).expect("a lifetime"));
-    Request::Put { key: key(name), value, metadata: Bytes::new(), ttl, ack: Ack::Local, token: None }
+    Request::Put {
+        key: key(name),
+        value,
+        metadata: Bytes::new(),
+        ttl,
+        ack: Ack::Local,
+        token: None,
+    }
 }
 
 #[test]

@@ -164,7 +164,8 @@ fn a_lease_of_all_regions_is_one_and_of_a_region_one_each() {
 fn the_token_of_a_dead_leader_passes_on() {
     let cluster = Cluster::start(&["london", "london"]);
     let life = Duration::from_secs(2);
-    let mut processes = ready(&cluster, 5, &Memoized { life, ..Memoized::in_region("dead leader") });
+    let mut processes =
+        ready(&cluster, 5, &Memoized { life, ..Memoized::in_region("dead leader") });
     all_miss(&mut processes);
     let leader = wait_for_computations(&processes, 1)[0];
     drop(processes.remove(leader));

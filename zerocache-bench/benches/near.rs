@@ -234,6 +234,8 @@ fn main() {
     let client = client.install().expect("the first client of this process");
     client.wait_ready(Duration::from_secs(10)).expect("the node is there");
 
+    let call = size_of_val(&near::later(1, ""));
+    println!("a call of an async function takes {call} bytes\n");
     println!("{:<30} {:>10} {:>10} {:>8}", "ns per near hit, medians", "zerocache", "cached", "ratio");
     let mut reached = true;
     for case in cases().into_iter().filter(|case| case.name.contains(&only)) {

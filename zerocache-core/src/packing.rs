@@ -41,16 +41,24 @@ pub fn pack(value: &[u8]) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(&packed[..used]))
 }
 
+/// How many bytes the value has that was packed; no more than its block can fill.
+///
+/// # Errors
+/// [`UnpackError`] when it is damaged or too large.
+pub fn unpacked_bytes(packed: &[u8]) -> Result<usize, UnpackError> {
+    let (size, block) = packed.split_first_chunk::<SIZE_BYTES>().ok_or(UnpackError)?;
+    let size = u32::from_le_bytes(*size) as usize;
+    let is_sound = size <= UNPACKED_BYTES_MAX && size / RATIO_MAX <= block.len();
+    if is_sound { Ok(size) } else { Err(UnpackError) }
+}
+
 /// The value that was packed. No more memory is taken than the block can fill.
 ///
 /// # Errors
 /// [`UnpackError`] when it is damaged or too large.
 pub fn unpack(packed: &[u8]) -> Result<Bytes, UnpackError> {
-    let (size, block) = packed.split_first_chunk::<SIZE_BYTES>().ok_or(UnpackError)?;
-    let size = u32::from_le_bytes(*size) as usize;
-    if size > UNPACKED_BYTES_MAX || size / RATIO_MAX > block.len() {
-        return Err(UnpackError);
-    }
+    let size = unpacked_bytes(packed)?;
+    let block = &packed[SIZE_BYTES..];
     let mut value = vec![0; size];
     match block::decompress_into(block, &mut value) {
         Ok(used) if used == size => Ok(Bytes::from(value)),

@@ -24,6 +24,8 @@ pub struct Counters {
     pub statements: u64,
     /// Memoized calls answered from the cache.
     pub hits: u64,
+    /// Those of them that the process's own near cache answered.
+    pub near_hits: u64,
     /// Memoized calls answered with what another one, of this process or of another, computed
     /// meanwhile.
     pub shared: u64,
@@ -46,17 +48,17 @@ impl Counters {
         self.each(before, u64::saturating_sub)
     }
 
-    /// The part of the memoized calls that the cache answered; none if there was no call.
+    /// The memoized calls, whoever answered them.
     #[must_use]
-    pub fn hit_ratio(self) -> Option<f64> {
-        let calls = self.hits + self.shared + self.computed;
-        (calls > 0).then(|| self.hits as f64 / calls as f64)
+    pub fn calls(self) -> u64 {
+        self.hits + self.shared + self.computed
     }
 
     fn each(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             statements: with(self.statements, other.statements),
             hits: with(self.hits, other.hits),
+            near_hits: with(self.near_hits, other.near_hits),
             shared: with(self.shared, other.shared),
             computed: with(self.computed, other.computed),
             nodes: with(self.nodes, other.nodes),
@@ -139,6 +141,7 @@ async fn counters(State(shop): State<Shop>) -> Json<Counters> {
     Json(Counters {
         statements: shop.database.statements(),
         hits: memo.hits + memo.stale_served + memo.served_on_error,
+        near_hits: memo.near_hits,
         shared: memo.joined + memo.lease_found,
         computed: memo.computed,
         nodes: nodes as u64,

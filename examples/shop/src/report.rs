@@ -147,19 +147,21 @@ impl Report {
     fn write_phases(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<20} {:>8} {:>7} {:>12} {:>8} {:>8} {:>8}",
-            "phase", "requests", "failed", "SQL queries", "hits", "p50 ms", "p99 ms"
+            "{:<20} {:>8} {:>7} {:>12} {:>8} {:>8} {:>8} {:>8}",
+            "phase", "requests", "failed", "SQL queries", "hits", "near", "p50 ms", "p99 ms"
         )?;
         for phase in &self.phases {
-            let hits = phase.counted.hit_ratio().filter(|_| phase.name != Name::Without);
+            let Counters { statements, hits, near_hits, .. } = phase.counted;
+            let calls = phase.counted.calls();
             writeln!(
                 f,
-                "{:<20} {:>8} {:>7} {:>12} {:>8} {:>8} {:>8}",
+                "{:<20} {:>8} {:>7} {:>12} {:>8} {:>8} {:>8} {:>8}",
                 phase.name,
                 phase.answers.len(),
                 phase.failed(),
-                phase.counted.statements,
-                hits.map_or("-".to_owned(), |part| format!("{:.1} %", part * 100.0)),
+                statements,
+                percent(hits, calls),
+                percent(near_hits, calls),
                 millis(phase.quantile(0.5, None)),
                 millis(phase.quantile(0.99, None)),
             )?;
@@ -217,6 +219,13 @@ impl Display for Report {
 /// Prints a part of the report. That nobody reads it any more is no reason to stop.
 pub fn say(text: &str) {
     let _nobody_reads = writeln!(std::io::stdout(), "{text}");
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.1} %", part as f64 * 100.0 / whole as f64)
 }
 
 fn millis(time: Option<Duration>) -> String {

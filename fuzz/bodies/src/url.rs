@@ -1,6 +1,6 @@
 //! Keys and parameters in URLs.
 
-use zerocache_core::ttl::Ttl;
+use zerocache_core::{limits::METADATA_BYTES_MAX, metadata::Metadata, ttl::Ttl};
 use zerocache_server::api::fuzzing;
 
 /// Longest key.
@@ -15,8 +15,11 @@ pub fn url(data: &[u8]) {
         let escaped: String = key.as_bytes().iter().map(|byte| format!("%{byte:02X}")).collect();
         assert_eq!(fuzzing::key(&escaped, KEY_BYTES_MAX), Some(key), "escaping names another key");
     }
-    if let Some((ttl, _ack)) = fuzzing::write_parameters(query) {
+    if let Some((ttl, _ack, metadata)) = fuzzing::write_parameters(query) {
         assert!((Ttl::MIN..=Ttl::MAX).contains(&ttl), "a lifetime out of range");
         assert_eq!(ttl.as_millis() % 1_000, 0, "a lifetime that is no whole second");
+        let bytes = metadata.encode();
+        assert!(bytes.len() <= METADATA_BYTES_MAX, "more metadata than an entry may have");
+        assert_eq!(Metadata::decode(&bytes), Ok(metadata), "metadata that is read differently");
     }
 }

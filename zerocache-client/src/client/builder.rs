@@ -8,7 +8,11 @@ use zerocache_net::{
     framed::Connections,
 };
 
-use super::{ZerocacheClient, config::Config, instances};
+use super::{
+    ZerocacheClient,
+    config::{Config, share_of},
+    instances,
+};
 use crate::{Error, near::NearSettings};
 
 /// Configures a client; from [`ZerocacheClient::builder`]. It does not read the environment.
@@ -84,6 +88,25 @@ impl ClientBuilder {
     /// Packing takes a millisecond for some hundred KiB, on the thread that polls the write.
     pub fn compress_above(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.config.compress_above = bytes.into();
+        self
+    }
+
+    /// Hedges reads: when the node that is asked first takes longer than 95 of 100 of its last answers, the
+    /// next one is asked too, and the first answer wins. `share` is the part of the reads for which that
+    /// may be done, above 0 and at most 1, such as 0.05; default none.
+    ///
+    /// Reads that are hedged do not take the shortest way: each costs a timer and an allocation more.
+    /// Reads of many keys and explained ones are not hedged.
+    pub fn hedge(mut self, share: impl Into<Option<f64>>) -> Self {
+        self.config.hedge = None;
+        if let Some(part) = share.into() {
+            match share_of("hedge", part) {
+                Ok(share) => self.config.hedge = Some(share),
+                Err(error) => {
+                    self.mistake.get_or_insert(error);
+                }
+            }
+        }
         self
     }
 

@@ -8,6 +8,7 @@ use zerocache_net::{
     framed::Connections,
 };
 
+use super::hedge::Share;
 use crate::{
     Error,
     near::{Near, NearSettings, parse_age, parse_bytes, shared},
@@ -38,6 +39,8 @@ pub(super) struct Config {
     pub(super) near: NearSettings,
     /// Values larger than this are packed, in bytes; none: no value is.
     pub(super) compress_above: Option<usize>,
+    /// The part of the reads that may be hedged; none: no read is.
+    pub(super) hedge: Option<Share>,
 }
 
 impl Config {
@@ -54,6 +57,7 @@ impl Config {
             connections: Connections::default(),
             near: NearSettings::default(),
             compress_above: Some(COMPRESS_ABOVE_DEFAULT),
+            hedge: None,
         }
     }
 
@@ -103,8 +107,12 @@ impl Config {
         if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
             config.compress_above = match above.as_str() {
                 "off" => None,
-                bytes => Some(parse("ZEROCACHE_COMPRESS_ABOVE", bytes)?),
+                bytes => Some(size("ZEROCACHE_COMPRESS_ABOVE", bytes)?),
             };
+        }
+        if let Some(share) = set("ZEROCACHE_HEDGE")?.filter(|share| share != "off") {
+            let part = parse("ZEROCACHE_HEDGE", &share)?;
+            config.hedge = Some(share_of("ZEROCACHE_HEDGE", part)?);
         }
         for (name, asked_for, none) in [
             ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),
@@ -181,6 +189,18 @@ fn mistake(what: &str, why: &dyn Display) -> Error {
     Error::Config(format!("{what}: {why}"))
 }
 
+fn size(name: &str, text: &str) -> Result<usize, Error> {
+    let bytes = parse_bytes(text).map_err(|error| Error::Config(format!("{name}: {error}")))?;
+    // More than there can be is as much as there can be.
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// A part of the reads that may be hedged.
+pub(super) fn share_of(name: &str, part: f64) -> Result<Share, Error> {
+    let mistake = || format!("{name}: {part} is no share; above 0 and at most 1 is allowed");
+    Share::new(part).ok_or_else(|| Error::Config(mistake()))
+}
+
 fn list<T>(name: &str, value: Option<String>) -> Result<Vec<T>, Error>
 where
     T: FromStr<Err: Display>,
@@ -215,7 +235,8 @@ mod tests {
             ("ZEROCACHE_DNS", "zerocache.default.svc:6789"),
             ("ZEROCACHE_MDNS_INTERFACE", ""),
             ("ZEROCACHE_CONNECTIONS", "http"),
-            ("ZEROCACHE_COMPRESS_ABOVE", "4096"),
+            ("ZEROCACHE_COMPRESS_ABOVE", "4KiB"),
+            ("ZEROCACHE_HEDGE", "0.05"),
         ])
         .unwrap();
         assert_eq!((config.cluster.as_str(), config.namespace.as_str()), ("staging", "shop"));
@@ -224,13 +245,15 @@ mod tests {
         assert!(config.discovery().mdns.is_none());
         assert_eq!(config.connections, Connections::Http);
         assert_eq!(config.compress_above, Some(4_096));
+        assert_eq!(config.hedge, Share::new(0.05));
     }
 
     #[test]
-    fn packing_can_be_turned_off() {
+    fn packing_and_hedging_can_be_turned_off() {
         assert_eq!(config(&[]).unwrap().compress_above, Some(COMPRESS_ABOVE_DEFAULT));
-        let off = config(&[("ZEROCACHE_COMPRESS_ABOVE", "off")]).unwrap();
-        assert_eq!(off.compress_above, None);
+        let off =
+            config(&[("ZEROCACHE_COMPRESS_ABOVE", "off"), ("ZEROCACHE_HEDGE", "off")]).unwrap();
+        assert_eq!((off.compress_above, off.hedge), (None, None));
     }
 
     #[test]
@@ -241,7 +264,9 @@ mod tests {
             ("ZEROCACHE_DISCOVERY", "magic"),
             ("ZEROCACHE_MDNS_INTERFACE", "a b"),
             ("ZEROCACHE_CONNECTIONS", "grpc"),
-            ("ZEROCACHE_COMPRESS_ABOVE", "16KiB"),
+            ("ZEROCACHE_COMPRESS_ABOVE", "much"),
+            ("ZEROCACHE_HEDGE", "1.5"),
+            ("ZEROCACHE_HEDGE", "a few"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

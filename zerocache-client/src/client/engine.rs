@@ -1,6 +1,7 @@
 //! The part of a client that does I/O: asks nodes, tier by tier.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,7 @@ use zerocache_net::{clock, transport::Transport};
 use super::{
     config::Config,
     face::Face,
+    hedge::Hedge,
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
 };
@@ -90,6 +92,8 @@ pub(super) struct Engine {
     /// When the last write was accepted, in milliseconds of the monotonic clock.
     last_write: AtomicU64,
     pub(super) home: Handle,
+    /// None where reads are not hedged.
+    pub(super) hedge: Option<Hedge>,
 }
 
 impl Engine {
@@ -101,6 +105,7 @@ impl Engine {
     ) -> Self {
         Self {
             cluster: cluster_id(&config.cluster),
+            hedge: config.hedge.map(Hedge::new),
             directory: Mutex::new(Directory::new(config.region.clone())),
             config,
             face,
@@ -163,6 +168,21 @@ impl Engine {
         };
         if !found(&self.progress.borrow()) {
             self.wait_until(budget, found).await;
+        }
+    }
+
+    /// Ends after this time; never if there is none.
+    pub(super) fn timer(&self, time: Option<Duration>) -> impl Future<Output = ()> + use<> {
+        let timer = time.map(|time| {
+            // The caller's runtime, if it has one, need not keep time.
+            let _home = self.home.enter();
+            tokio::time::sleep(time)
+        });
+        async move {
+            match timer {
+                Some(timer) => timer.await,
+                None => std::future::pending().await,
+            }
         }
     }
 

@@ -10,11 +10,13 @@ mod feed;
 mod finder;
 mod first;
 mod get;
+mod hedge;
 mod instances;
 mod leases;
 mod many;
 mod near_read;
 mod own_writes;
+mod quantile;
 mod reads;
 mod report;
 mod rounds;
@@ -352,6 +354,10 @@ impl ZerocacheClient {
             return None;
         }
         let live = self.inner.live.as_ref().ok()?;
+        if live.engine.hedge.is_some() {
+            // The shortest way has no place for a second request.
+            return None;
+        }
         live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
     }
 

@@ -74,7 +74,7 @@ impl Reading {
 }
 
 /// What a node's answer settles: the outcome of the read, if it does.
-type Settled = Option<Result<Option<Entry>, Error>>;
+pub(super) type Settled = Option<Result<Option<Entry>, Error>>;
 
 impl Engine {
     /// Sends the first request of a read of `key`, if there is a node and a connection for it.
@@ -173,7 +173,12 @@ impl Engine {
         let now = clock::mono();
         let first = self.asked_first(reading.key.as_bytes(), &reading.wants, now);
         let plan = self.directory.lock().plan(now, first);
-        let walk = Walk::new(plan, self.config.bounds, budget);
+        let mut walk = Walk::new(plan, self.config.bounds, budget);
+        if let Some(hedge) = &self.hedge
+            && let Some(settled) = self.ask_hedged(hedge, &mut walk, &mut reading).await
+        {
+            return settled;
+        }
         self.walk(walk, &mut reading).await
     }
 

@@ -20,6 +20,10 @@ pub struct ClientStats {
     /// Of the misses, those for which there was a value with metadata or a packing that cannot be
     /// read: damaged, or of a later release.
     pub unreadable: u64,
+    /// Second requests of [hedged reads](crate::ClientBuilder::hedge).
+    pub hedged: u64,
+    /// Of these, those whose answer came first.
+    pub hedge_wins: u64,
     /// Requests without an answer, by the tier of the node that was asked.
     pub errors: [u64; 4],
     /// Operations for which no node could be reached.
@@ -42,6 +46,8 @@ pub(super) struct Counters {
     stale_hits: AtomicU64,
     stale_misses: AtomicU64,
     unreadable: AtomicU64,
+    hedged: AtomicU64,
+    hedge_wins: AtomicU64,
     errors: [AtomicU64; 4],
     unreachable: AtomicU64,
     writes: [AtomicU64; 4],
@@ -65,6 +71,14 @@ impl Counters {
             self.miss();
             self.stale_misses.fetch_add(1, Relaxed);
         }
+    }
+
+    pub(super) fn hedged(&self) {
+        self.hedged.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn hedge_won(&self) {
+        self.hedge_wins.fetch_add(1, Relaxed);
     }
 
     /// There was a value that cannot be read.
@@ -94,6 +108,8 @@ impl Counters {
             stale_hits: self.stale_hits.load(Relaxed),
             stale_misses: self.stale_misses.load(Relaxed),
             unreadable: self.unreadable.load(Relaxed),
+            hedged: self.hedged.load(Relaxed),
+            hedge_wins: self.hedge_wins.load(Relaxed),
             errors: all(&self.errors),
             unreachable: self.unreachable.load(Relaxed),
             stored: writes(Status::Stored),

@@ -31,7 +31,8 @@ impl Codec for Bincode {
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         let config = bincode::config::standard().with_limit::<ALLOCATION_MAX>();
-        let (value, consumed) = bincode::serde::decode_from_slice(bytes, config)
+        // What is borrowed on the way, such as the text of a `String`, is copied once.
+        let (value, consumed) = bincode::serde::borrow_decode_from_slice(bytes, config)
             .map_err(|error| CodecError::Decode(error.to_string()))?;
         if consumed != bytes.len() {
             let rest = bytes.len() - consumed;

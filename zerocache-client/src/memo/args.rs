@@ -8,7 +8,8 @@ use super::key::{self, CallKey, FunctionId, KeyError};
 /// Arguments, encoded one after the other.
 pub struct Args {
     encoded: Buffer,
-    failed: Option<KeyError>,
+    // Boxed, so that arguments are moved in registers.
+    failed: Option<Box<KeyError>>,
 }
 
 impl Args {
@@ -22,7 +23,7 @@ impl Args {
     #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
         if self.failed.is_none() {
-            self.failed = key::encode(value, self.encoded.vec()).err();
+            self.failed = key::encode(value, self.encoded.vec()).err().map(Box::new);
         }
     }
 

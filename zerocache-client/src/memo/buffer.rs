@@ -10,43 +10,35 @@ const KEPT_BYTES_MAX: usize = 4_096;
 const NEW_BYTES: usize = 128;
 
 thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<Option<Box<Vec<u8>>>> = const { Cell::new(None) };
 }
 
-/// Bytes that are written once and read.
+/// Bytes that are written once and read. A pointer, so that it is moved in a register.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer(Option<Box<Vec<u8>>>);
 
 impl Buffer {
     /// An empty one, with the room that the thread has left over.
     #[inline]
     pub(crate) fn new() -> Self {
-        let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
-        if spare.capacity() == 0 {
-            spare.reserve_exact(NEW_BYTES);
-        }
-        Buffer(spare)
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        Buffer(Some(spare.unwrap_or_else(|| Box::new(Vec::with_capacity(NEW_BYTES)))))
     }
 
     /// To write into.
     #[inline]
     pub(crate) fn vec(&mut self) -> &mut Vec<u8> {
-        &mut self.0
-    }
-}
-
-#[cfg(test)]
-impl From<Vec<u8>> for Buffer {
-    fn from(bytes: Vec<u8>) -> Self {
-        Buffer(bytes)
+        // Only a buffer that is being dropped has none.
+        self.0.get_or_insert_default()
     }
 }
 
 impl Deref for Buffer {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.0.as_ref().map_or(&[], |bytes| bytes)
     }
 }
 
@@ -59,11 +51,12 @@ impl Clone for Buffer {
 impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
-        let mut spare = std::mem::take(&mut self.0);
-        if spare.capacity() <= KEPT_BYTES_MAX {
+        if let Some(mut spare) = self.0.take()
+            && spare.capacity() <= KEPT_BYTES_MAX
+        {
             spare.clear();
-            // A thread that is being torn down keeps nothing.
-            let _ = SPARE.try_with(|kept| kept.set(spare));
+            // A thread that is being torn down keeps nothing. What it had is dropped here.
+            let _ = SPARE.try_with(|kept| kept.replace(Some(spare)));
         }
     }
 }

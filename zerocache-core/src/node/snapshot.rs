@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{Node, RepairCounts, outbox::Outbox};
+use super::{FeedCounts, LeaseCounts, Node, RepairCounts, outbox::Outbox};
 use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
 
 /// The cluster as one node sees it.
@@ -19,6 +19,10 @@ pub struct Snapshot {
     pub conflicts: u64,
     /// What repair did.
     pub repair: RepairCounts,
+    /// What became of leases.
+    pub leases: LeaseCounts,
+    /// What became of the feed of changes.
+    pub feed: FeedCounts,
     /// How long traces are kept at the moment, in milliseconds.
     pub retention_ms: u64,
     /// What is added to the node's own wall clock, in milliseconds.
@@ -116,6 +120,8 @@ impl<L: LockFamily> Node<L> {
             regions: regions.collect(),
             conflicts: self.known.conflicts,
             repair: self.repair.counts(),
+            leases: self.lease_counts(),
+            feed: self.feed_counts(),
             retention_ms: self.store.retention_ms(now),
             clock_offset_ms: self.clocks.offset_ms(),
         }

@@ -115,6 +115,7 @@ pub(super) struct StatsBody {
     bodies_too_large: u64,
     bodies_incomplete: u64,
     bodies_over_memory: u64,
+    values_unreadable: u64,
     header_timeouts: u64,
     idle_timeouts: u64,
     body_timeouts: u64,
@@ -131,6 +132,17 @@ pub(super) struct StatsBody {
     datagrams_stale: u64,
     datagrams_unsent: u64,
     watchers: usize,
+    leases_held: u64,
+    leases_waiting: u64,
+    leases_granted: u64,
+    leases_passed_on: u64,
+    leases_voided: u64,
+    leases_expired: u64,
+    leases_found: u64,
+    leases_busy: u64,
+    followers: u64,
+    changes: u64,
+    changes_lost: u64,
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
@@ -138,7 +150,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
     let (datagrams, datagrams_unsent) = api.runtime.datagram_counts();
     let (stats, capacity, http) = (storage.stats(), storage.capacity(), &api.counters);
     let snapshot = api.runtime.snapshot();
-    let repair = &snapshot.repair;
+    let (repair, leases, feed) = (&snapshot.repair, &snapshot.leases, &snapshot.feed);
     Json(StatsBody {
         entries: stats.entries,
         bytes: stats.bytes,
@@ -171,6 +183,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         bodies_too_large: http.bodies_too_large.get(),
         bodies_incomplete: http.bodies_incomplete.get(),
         bodies_over_memory: http.bodies_over_memory.get(),
+        values_unreadable: http.values_unreadable.get(),
         header_timeouts: http.header_timeouts.get(),
         idle_timeouts: http.idle_timeouts.get(),
         body_timeouts: http.body_timeouts.get(),
@@ -187,5 +200,16 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         datagrams_stale: datagrams.stale,
         datagrams_unsent,
         watchers: api.runtime.watchers(),
+        leases_held: leases.held,
+        leases_waiting: leases.waiting,
+        leases_granted: leases.granted,
+        leases_passed_on: leases.passed_on,
+        leases_voided: leases.voided,
+        leases_expired: leases.expired,
+        leases_found: leases.found,
+        leases_busy: leases.busy,
+        followers: feed.followers,
+        changes: feed.changes,
+        changes_lost: feed.lost,
     })
 }

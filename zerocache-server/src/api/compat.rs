@@ -13,19 +13,16 @@ use axum::{
 use bytes::Bytes;
 use serde::Serialize;
 use zerocache_core::{
+    entry::Entry,
     key::Key,
+    metadata::{Freshness, Metadata},
     node::{Scope, WriteOp},
     ttl::Ttl,
     wire::{Ack, Response},
 };
 use zerocache_net::clock;
 
-use super::{
-    Api,
-    entries::{self, Query},
-    error::ApiError,
-    key,
-};
+use super::{Api, entries, error::ApiError, key, query::Query, served::Served};
 use crate::http::read_body;
 
 /// The answer to `/local_cache_info` and `/remote_cache_info`.
@@ -56,9 +53,9 @@ pub(super) async fn handle(
     let query = Query::parse(query.unwrap_or_default())?;
     let scope = if query.get("recurse") == Some("0") { Scope::Here } else { Scope::Cluster };
     match *method {
-        Method::GET => match api.runtime.read(&key) {
-            Response::Found { value, .. } => Ok(value.into_response()),
-            _ => Err(ApiError::not_found(false)),
+        Method::GET => match Served::read(api, &key, false) {
+            Ok(served) => Ok(served.value.into_response()),
+            Err(error) => Err(error.without_warming()),
         },
         Method::PUT => {
             let ttl = query.get("expiry").and_then(|text| text.parse().ok());
@@ -80,8 +77,15 @@ fn clamped(seconds: i128) -> Ttl {
     Ttl::clamped_secs(u64::try_from(seconds.max(0)).unwrap_or(u64::MAX))
 }
 
+/// Whether a GET would find the key.
 fn holds(api: &Api, key: &Key) -> bool {
-    api.runtime.storage().peek(key, clock::now()).is_some()
+    let now = clock::now();
+    let entry = api.runtime.storage().peek(key, now);
+    let metadata = entry.as_ref().and_then(|entry| Metadata::decode(&entry.metadata).ok());
+    let fresh = |metadata: Metadata, entry: Entry| {
+        metadata.freshness(entry.expires.since_ms(now.mono)) == Freshness::Fresh
+    };
+    metadata.zip(entry).is_some_and(|(metadata, entry)| fresh(metadata, entry))
 }
 
 fn done(response: Response, found: bool) -> Result<HttpResponse, ApiError> {

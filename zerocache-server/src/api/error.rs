@@ -92,6 +92,11 @@ impl ApiError {
         self.status.is_client_error() && self.code != "not_found"
     }
 
+    /// The same error where misses are not told apart.
+    pub(super) fn without_warming(self) -> Self {
+        Self { warming: false, ..self }
+    }
+
     /// Says which methods are possible.
     pub(super) fn allowing(self, methods: &'static str) -> Self {
         Self { allow: Some(methods), ..self }

@@ -1,8 +1,11 @@
 //! For the fuzz targets only: what is read from a URL.
 
-use zerocache_core::{key::Key, ttl::Ttl, wire::Ack};
+use zerocache_core::{key::Key, metadata::Metadata, ttl::Ttl, wire::Ack};
 
-use super::{entries::Query, key};
+use super::{
+    key,
+    query::{self, Query},
+};
 
 /// The key in the rest of a path, if it is one.
 pub fn key(raw: &str, bytes_max: usize) -> Option<Key> {
@@ -10,8 +13,8 @@ pub fn key(raw: &str, bytes_max: usize) -> Option<Key> {
 }
 
 /// The parameters of a write, if they are allowed.
-pub fn write_parameters(raw: &str) -> Option<(Ttl, Ack)> {
+pub fn write_parameters(raw: &str) -> Option<(Ttl, Ack, Metadata)> {
     let query = Query::parse(raw).ok()?;
-    query.allow(&["ttl", "ack"]).ok()?;
-    Some((query.ttl().ok()?, query.ack().ok()?))
+    query.allow(&query::PUT).ok()?;
+    Some((query.ttl().ok()?, query.ack().ok()?, query.metadata().ok()?))
 }

@@ -9,6 +9,8 @@ mod error;
 pub mod fuzzing;
 mod key;
 mod messages;
+mod query;
+mod served;
 
 use std::sync::Arc;
 

@@ -51,6 +51,8 @@ pub struct HttpCounters {
     pub bodies_incomplete: Counter,
     /// Bodies refused because all bodies together held too much memory.
     pub bodies_over_memory: Counter,
+    /// Values that a reader over HTTP did not get: damaged, or too large when they are unpacked.
+    pub values_unreadable: Counter,
     /// Connections cut because the client did not read its response.
     pub write_timeouts: Counter,
     /// Connections whose handler panicked.

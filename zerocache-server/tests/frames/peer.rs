@@ -74,7 +74,14 @@ pub fn node() -> Arc<Frames> {
 
 pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {
     let (value, ttl) = (Bytes::from(vec![1; bytes]), Ttl::from_millis(ttl_ms).unwrap());
-    Request::Put { key: self::key(key), value, metadata: Bytes::new(), ttl, ack: Ack::Local, token: None }
+    Request::Put {
+        key: self::key(key),
+        value,
+        metadata: Bytes::new(),
+        ttl,
+        ack: Ack::Local,
+        token: None,
+    }
 }
 
 pub fn get(key: &str) -> Request {

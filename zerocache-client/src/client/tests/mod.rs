@@ -1,6 +1,7 @@
 //! The engine over nodes that a test plays itself.
 
 mod breaker;
+mod hedge;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,0 +1,276 @@
+//! What nodes say to those who ask for leases or follow them, whatever becomes of the nodes: one at a
+//! time computes a value.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use zerocache_client::LeaseScope;
+use zerocache_core::key::Key;
+use zerocache_core::ttl::Ttl;
+use zerocache_core::version::Version;
+use zerocache_core::wire::{Ack, Request, Response, Status};
+use zerocache_net::clock;
+use zerocache_tests::cluster::Cluster;
+use zerocache_tests::frames::{Framed, short};
+use zerocache_tests::node::Node;
+use zerocache_tests::poll::{until, until_true};
+use zerocache_tests::probes::Probes;
+
+const LIFE_MS: u64 = 10_000;
+const WAIT_MS: u64 = 20_000;
+
+/// Two nodes in one region, and one in another.
+fn three() -> Cluster {
+    Cluster::start_with(&["london", "london", "sydney"], |setup| {
+        setup.flag("--connections", "framed")
+    })
+}
+
+fn key(name: &str) -> Key {
+    Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).expect("a key")
+}
+
+fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
+    short(Request::Lease { key: key(name), life_ms, wait_ms })
+}
+
+fn granted(response: &Response) -> Version {
+    match response {
+        Response::Leased { token } => *token,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The leave to compute `name`, which nobody has.
+fn token(caller: &mut Framed, name: &str) -> Version {
+    granted(&caller.ask(&lease(name, LIFE_MS, 0)))
+}
+
+/// Writes what was computed under a lease.
+fn fill(node: &Node, name: &str, value: &'static str, token: Version) -> Status {
+    let request = Request::Put {
+        key: key(name),
+        value: Bytes::from_static(value.as_bytes()),
+        metadata: Bytes::new(),
+        ttl: Ttl::from_secs(60).expect("a lifetime"),
+        ack: Ack::Local,
+        token: Some(token),
+    };
+    match Framed::open(node.address()).ask(&short(request)) {
+        Response::Written(written) => written.status,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn value(response: &Response) -> Option<(&[u8], Version)> {
+    match response {
+        Response::Found { value, version, .. } => Some((value, *version)),
+        _ => None,
+    }
+}
+
+#[test]
+fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
+    let cluster = three();
+    for (name, writer) in [("here", 0), ("neighbour", 1), ("far", 2)] {
+        let mut callers: Vec<_> = (0..50).map(|_| Framed::open(cluster[0].address())).collect();
+        let asked: Vec<_> = callers
+            .iter_mut()
+            .map(|caller| caller.request(&lease(name, LIFE_MS, WAIT_MS), 0))
+            .collect();
+        until_true("all of them asked", || cluster[0].stat("leases_waiting") == 49);
+        // Connections are read in any order: whoever was first has it.
+        let mut waiting = Vec::new();
+        let mut leader = None;
+        for (mut caller, id) in callers.into_iter().zip(asked) {
+            caller.tcp().set_read_timeout(Some(Duration::from_millis(20))).expect("set");
+            match caller.next_response() {
+                Ok((_, response)) => assert_eq!(leader.replace(granted(&response)), None),
+                Err(_) => waiting.push((caller, id)),
+            }
+        }
+        let leader = leader.expect("one computes");
+        assert_eq!(fill(&cluster[writer], name, "computed", leader), Status::Stored);
+        for (mut caller, id) in waiting {
+            caller.tcp().set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+            let response = caller.response(id);
+            assert_eq!(value(&response), Some((&b"computed"[..], leader)));
+        }
+        let version = leader.to_string();
+        cluster.everywhere(name.as_bytes(), |answer| {
+            answer.header("zerocache-version") == Some(version.as_str())
+        });
+    }
+    assert_eq!(cluster[0].stat("leases_granted"), 3);
+    assert_eq!(cluster[0].stat("leases_found"), 3 * 49);
+    assert_eq!(cluster[0].stat("leases_passed_on"), 0);
+    assert_eq!(cluster[0].stat("leases_held"), 0);
+}
+
+#[test]
+fn a_delete_in_another_region_voids_the_token_on_every_node() {
+    let cluster = three();
+    let mut first = Framed::open(cluster[0].address());
+    let mut second = Framed::open(cluster[0].address());
+    let old = token(&mut first, "k");
+    let waits = second.request(&lease("k", LIFE_MS, WAIT_MS), 0);
+    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    cluster[2].delete(b"k", "ack=all");
+    let new = granted(&second.response(waits));
+    assert!(new > old);
+    // The delete has reached the relay before it was acknowledged, and the others soon after; on the
+    // way it may have been made again.
+    until_true("a value that lost everywhere", || {
+        let fills = cluster.nodes.iter().map(|node| fill(node, "k", "old", old));
+        fills.fold(true, |all, status| all & (status == Status::Superseded))
+    });
+    cluster.everywhere(b"k", |answer| answer.status == 404);
+    assert_eq!(cluster[0].stat("leases_voided"), 1);
+    assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
+    cluster.everywhere(b"k", |answer| answer.body == b"new");
+}
+
+#[test]
+fn callers_of_a_node_that_dies_hear_of_it_at_once_and_another_one_gives_the_lease() {
+    let mut cluster = three();
+    let mut holder = Framed::open(cluster[0].address());
+    let mut waiter = Framed::open(cluster[0].address());
+    let old = token(&mut holder, "k");
+    let _waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
+    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    let begun = clock::elapsed();
+    cluster[0].kill();
+    assert!(waiter.next_response().is_err());
+    assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited");
+    let mut other = Framed::open(cluster[1].address());
+    let new = token(&mut other, "k");
+    // Whoever held the first one is not dead, and is not told: the later one wins, in any order.
+    assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
+    assert_eq!(fill(&cluster[1], "k", "old", old.min(new)), Status::Superseded);
+    for node in &cluster.nodes[1..] {
+        until_true("the new value", || node.value(b"k").as_deref() == Some(b"new"));
+    }
+}
+
+#[test]
+fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
+    let mut cluster = three();
+    let mut holder = Framed::open(cluster[0].address());
+    let mut waiter = Framed::open(cluster[0].address());
+    let old = granted(&holder.ask(&lease("k", 1_000, 0)));
+    let waits = waiter.request(&lease("k", LIFE_MS, 500), 0);
+    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    cluster[0].freeze();
+    let end = clock::elapsed() + Duration::from_millis(1_200);
+    // What was computed meanwhile waits in its sockets.
+    assert_eq!(fill(&cluster[1], "k", "v", old), Status::Stored);
+    until_true("the end of the wait", || clock::elapsed() >= end);
+    cluster[0].thaw();
+    match waiter.response(waits) {
+        Response::Busy => {}
+        response => assert_eq!(value(&response), Some((&b"v"[..], old))),
+    }
+    cluster.everywhere(b"k", |answer| answer.body == b"v");
+    until_true("the end of the lease", || cluster[0].stat("leases_held") == 0);
+}
+
+#[test]
+fn a_frozen_leasing_node_holds_up_nobody_for_longer_than_the_wait() {
+    let mut cluster = three();
+    let client = cluster.client("london");
+    let probes = Probes::new();
+    let compute = |n: usize| {
+        let call = client.get_or_compute(format!("k{n}"), 60, async move || Ok::<_, Infallible>(n));
+        call.lease(LeaseScope::Region)
+    };
+    cluster[1].freeze();
+    // Half of the keys are the frozen node's.
+    let begun = clock::elapsed();
+    let all = probes.block_on(join_all((0..32).map(compute)));
+    let took = clock::elapsed() - begun;
+    assert!(all.into_iter().enumerate().all(|(n, computed)| computed == Ok(n)));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Once it is known to be gone, the other one gives all leases.
+    until_true("a rotation without it", || {
+        let known = client.nodes();
+        known.iter().any(|node| node.address == cluster[1].address() && !node.in_rotation)
+    });
+    let before = cluster[0].stat("leases_granted");
+    let all = probes.block_on(join_all((100..132).map(compute)));
+    assert!(all.into_iter().enumerate().all(|(n, computed)| computed == Ok(100 + n)));
+    assert_eq!(cluster[0].stat("leases_granted"), before + 32);
+    cluster[1].thaw();
+}
+
+#[test]
+fn a_node_that_leaves_lets_nobody_wait() {
+    let mut cluster = three();
+    let mut holder = Framed::open(cluster[0].address());
+    let mut waiter = Framed::open(cluster[0].address());
+    let _token = token(&mut holder, "k");
+    let waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
+    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    cluster[0].terminate();
+    assert_eq!(waiter.response(waits), Response::Busy);
+    assert!(cluster[0].ended().success());
+}
+
+#[test]
+fn the_token_of_a_caller_that_died_is_passed_on_when_its_life_is_over() {
+    let cluster = three();
+    let mut dead = Framed::open(cluster[0].address());
+    let old = granted(&dead.ask(&lease("k", 1_500, 0)));
+    drop(dead);
+    let mut next = Framed::open(cluster[0].address());
+    let begun = clock::elapsed();
+    let new = granted(&next.ask(&lease("k", LIFE_MS, WAIT_MS)));
+    assert!(new > old);
+    assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited for longer");
+    assert_eq!((cluster[0].stat("leases_expired"), cluster[0].stat("leases_passed_on")), (1, 1));
+    // It gives its own back, and the next one has it at once.
+    let mut third = Framed::open(cluster[0].address());
+    let waits = third.request(&lease("k", LIFE_MS, WAIT_MS), 0);
+    until_true("the third one waits", || cluster[0].stat("leases_waiting") == 1);
+    let release = Request::Release { key: key("k"), token: new, failed: false };
+    assert_eq!(next.ask(&short(release)), Response::Done);
+    let last = granted(&third.response(waits));
+    // A failure is for all.
+    let mut fourth = Framed::open(cluster[0].address());
+    let waits = fourth.request(&lease("k", LIFE_MS, WAIT_MS), 0);
+    until_true("the fourth one waits", || cluster[0].stat("leases_waiting") == 1);
+    let release = Request::Release { key: key("k"), token: last, failed: true };
+    assert_eq!(third.ask(&short(release)), Response::Done);
+    assert_eq!(fourth.response(waits), Response::Busy);
+}
+
+#[test]
+fn who_follows_a_node_hears_of_changes_in_every_region() {
+    let cluster = three();
+    let mut follower = Framed::open(cluster[0].address());
+    let mut follow = |since: u64| match follower.ask(&short(Request::Follow { since })) {
+        Response::Changes { next, lost, rows } => (next, lost, rows),
+        other => panic!("{other:?}"),
+    };
+    let (mut since, lost, _) = follow(0);
+    assert!(lost);
+    let mut seen = Vec::new();
+    for (n, node) in cluster.nodes.iter().enumerate() {
+        let name = format!("k{n}");
+        let written = node.put(name.as_bytes(), b"v", "ttl=60");
+        let version: Version =
+            written["version"].as_str().expect("a version").parse().expect("one");
+        let row = (key(&name).hash().short(), version.stamp());
+        until("the change", || {
+            let (next, lost, rows) = follow(since);
+            assert!(!lost);
+            since = next;
+            seen.extend(rows);
+            seen.contains(&row).then_some(())
+        });
+    }
+    assert_eq!(seen.len(), 3);
+    assert_eq!(cluster[0].stat("changes"), 3);
+    assert_eq!(cluster[1].stat("changes"), 0, "nobody follows it");
+}
