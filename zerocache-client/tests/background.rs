@@ -72,6 +72,7 @@ async fn nobody_waits_for_a_refresh_in_the_background() {
         let stats = source.cache.memo_stats();
         assert_eq!((stats.computed, stats.stored), (2, 2), "one refreshed");
         assert_eq!((stats.refreshed, stats.misses), (1, 1));
+        assert_eq!(stats.stale_served, 11, "who set it off, and those who came meanwhile");
     })
     .await;
 }

@@ -295,7 +295,7 @@ impl<F: Future> Future for Call<F> {
                     if let Some(detach) = this.detach.take()
                         && let Some(old) = computation.old_value(this.policy)
                     {
-                        steps.note(|report| report.outcome = CallOutcome::Stale);
+                        steps.left_behind(computation);
                         let home = this.run.as_ref().and_then(|run| run.client.runtime());
                         let refresh = Refresh {
                             entry: this.entry.clone(),

@@ -22,6 +22,10 @@ macro_rules! counters {
         }
 
         /// Counts of memoized calls since the client was made.
+        ///
+        /// A call that went through the cache to its end is counted in one of `hits`, `stale_served`,
+        /// `joined`, `lease_found` and `computed`; in the last one also each run behind its caller's
+        /// back. The others say more of these, or of what was stored.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct MemoStats {

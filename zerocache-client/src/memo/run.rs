@@ -258,6 +258,20 @@ impl<T> Steps<'_, T> {
         Stage::Leasing { asking: Box::pin(asking), computation: Some(computation) }
     }
 
+    /// The caller has the old value; what computes goes on without it.
+    pub(super) fn left_behind(&mut self, computation: &Computation) {
+        let Some(run) = self.run else { return };
+        let counters = run.client.memo_counters();
+        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
+        if computation.old.as_ref().is_some_and(is_fresh) {
+            count(&counters.hits);
+            self.came_to(CallOutcome::Hit);
+        } else {
+            count(&counters.stale_served);
+            self.came_to(CallOutcome::Stale);
+        }
+    }
+
     /// After asking for leave.
     pub(super) fn leased(&mut self, leased: Leased, mut computation: Box<Computation>) -> Step<T> {
         let Some(run) = self.run else {
