@@ -28,6 +28,7 @@ use super::{
     hedge::Hedge,
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
+    telemetry::Published,
 };
 use crate::Error;
 
@@ -92,6 +93,7 @@ pub(super) struct Engine {
     /// When the last write was accepted, in milliseconds of the monotonic clock.
     last_write: AtomicU64,
     pub(super) home: Handle,
+    pub(super) published: Published,
     /// None where reads are not hedged.
     pub(super) hedge: Option<Hedge>,
 }
@@ -106,6 +108,7 @@ impl Engine {
         Self {
             cluster: cluster_id(&config.cluster),
             hedge: config.hedge.map(Hedge::new),
+            published: Published::default(),
             directory: Mutex::new(Directory::new(config.region.clone())),
             config,
             face,

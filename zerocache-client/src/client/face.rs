@@ -64,13 +64,17 @@ impl ZerocacheClient {
     #[must_use]
     pub fn near_stats(&self) -> NearStats {
         let face = self.face();
-        let Some(near) = &face.near else { return NearStats::default() };
-        let hits = near.hits.sum() + face.memo.near_hits.sum();
-        NearStats { hits, misses: near.misses.sum(), ..near.near.stats() }
+        face.near.as_ref().map(|near| near.stats(&face.memo)).unwrap_or_default()
     }
 }
 
 impl NearUse {
+    /// What has become of it, with the hits of memoized calls.
+    pub(super) fn stats(&self, memo: &MemoCounters) -> NearStats {
+        let hits = self.hits.sum() + memo.near_hits.sum();
+        NearStats { hits, misses: self.misses.sum(), ..self.near.stats() }
+    }
+
     /// The entry of `key`, whose hash this is, if it may be served near: to somebody who wants nothing
     /// that is `age` old, or as old as the client allows. The caller counts it.
     #[inline]

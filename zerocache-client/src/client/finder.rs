@@ -12,6 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use zerocache_core::{
+    route::Known,
     version::Incarnation,
     wire::{RefusalCode, Request, Response},
 };
@@ -23,6 +24,7 @@ use zerocache_net::{
 use super::{
     engine::{Engine, hello, is_elsewhere, micros_since},
     feed::Feed,
+    telemetry::PUBLISH_MS,
     watch::Watch,
 };
 
@@ -46,6 +48,7 @@ pub(super) async fn run(
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut discovering = true;
     let mut reachable = None;
+    let mut published = clock::mono();
     let (mut watch, mut feed) = (Watch::default(), Feed::default());
     loop {
         tokio::select! {
@@ -64,6 +67,11 @@ pub(super) async fn run(
         feed.keep(&engine);
         take_turn(&engine, &mut tasks, watch.is_on());
         note_reachability(&engine, &mut reachable);
+        let now = clock::mono();
+        if now.since_ms(published) >= PUBLISH_MS {
+            published = now;
+            engine.publish();
+        }
     }
 }
 
@@ -181,12 +189,14 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches:
     let response = call(engine, address, Some(node), Request::Ping).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
     let mut new_view = None;
+    let mut is_local = None;
     {
         let mut directory = engine.directory.lock();
         match response {
             Some(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
                 let changed = directory.probed(node, state, view, now, elapsed_us);
                 new_view = (changed && !watches).then_some(view);
+                is_local = directory.node(node).map(Known::is_local);
             }
             Some(Response::Pong { .. }) => directory.replaced(node, now),
             Some(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
@@ -196,6 +206,9 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches:
         }
     }
     engine.changed(|_| {});
+    if let Some(is_local) = is_local {
+        engine.probe_took(is_local, Duration::from_micros(elapsed_us));
+    }
     if let Some(view) = new_view
         && shake_hands(engine, address).await
     {

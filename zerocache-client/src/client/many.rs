@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tracing::{Instrument, debug_span};
 use zerocache_core::{
     metadata::{Metadata, TagError},
     wire::{Ack, Status, Written},
@@ -82,9 +83,14 @@ impl GetMany {
         let running = self.running.get_or_insert_with(|| {
             let keys = std::mem::take(&mut self.keys);
             let (wants, total_ms) = (self.wants, self.client.total_ms(self.deadline));
-            self.client.run(move |engine| async move {
-                let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
-                Ok(engine.get_many(keys?, wants, total_ms).await)
+            let region = self.client.region();
+            let span = debug_span!("zerocache_get_many", region, keys = keys.len());
+            self.client.run(move |engine| {
+                let read = async move {
+                    let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
+                    Ok(engine.get_many(keys?, wants, total_ms).await)
+                };
+                read.instrument(span)
             })
         });
         Pin::new(running).poll(context)
@@ -244,9 +250,14 @@ impl WriteMany {
             let requests = prepared.into_iter().map(|prepared| prepared.request(ack, pack_above));
             let (requests, places) = without_repeats(requests.collect::<Result<_, _>>()?);
             let total_ms = self.client.total_ms(self.deadline);
-            let running = self.client.run(move |engine| async move {
-                let outcomes = engine.write_many(requests, total_ms).await;
-                Ok(places.into_iter().map(|at| outcomes[at].clone()).collect())
+            let region = self.client.region();
+            let span = debug_span!("zerocache_write_many", region, keys = places.len());
+            let running = self.client.run(move |engine| {
+                let write = async move {
+                    let outcomes = engine.write_many(requests, total_ms).await;
+                    Ok(places.into_iter().map(|at| outcomes[at].clone()).collect())
+                };
+                write.instrument(span)
             });
             self.running = Some(running.through());
         }

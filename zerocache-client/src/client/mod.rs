@@ -21,7 +21,9 @@ mod reads;
 mod report;
 mod rounds;
 mod running;
+mod start;
 mod stats;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -34,7 +36,6 @@ use std::{
     net::SocketAddr,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -45,11 +46,9 @@ use zerocache_core::{
     limits::KEY_BYTES_WIRE_MAX,
     metadata::Metadata,
     version::Incarnation,
-    wire::{Envelope, Request, RequestMessage, Written, cluster_id},
+    wire::{Envelope, Request, RequestMessage, cluster_id},
 };
-use zerocache_net::{
-    clock, discovery::Discovery, framed::FramedTransport, transport::TransportError,
-};
+use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
 pub use self::{
     builder::ClientBuilder,
@@ -63,11 +62,7 @@ pub use self::{
 use self::{
     config::Config,
     engine::Engine,
-    first::{Ended, Sent},
-    near_read::NearRead,
-    reads::{First, Reading, Wants},
     write::{Prepared, PreparedValue},
-    writes::WriteRequest,
 };
 pub(crate) use self::{
     face::Face,
@@ -130,6 +125,8 @@ impl RefUnwindSafe for Inner {}
 impl Drop for Live {
     fn drop(&mut self) {
         self.finder.abort();
+        // What was counted since the finder did it last.
+        self.engine.publish();
     }
 }
 
@@ -321,164 +318,6 @@ impl ZerocacheClient {
 
     fn has_config(&self, config: &Config) -> bool {
         self.inner.live.as_ref().is_ok_and(|live| live.engine.config == *config)
-    }
-
-    /// Makes an operation of `work`, which begins when it is first polled.
-    fn run<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Running<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Error>> + Send + 'static,
-    {
-        match &self.inner.live {
-            Ok(live) => {
-                // The client lives as long as what runs for it.
-                let (work, keep) = (work(Arc::clone(&live.engine)), Arc::clone(&self.inner));
-                Running::new(live.background.clone(), async move {
-                    let _keep = keep;
-                    work.await
-                })
-            }
-            Err(error) => Running::failed(error.clone()),
-        }
-    }
-
-    /// Sends the first request of a read at once where that can be done; see [`Engine::begin_read`].
-    fn begin_get(
-        &self,
-        key: &[u8],
-        wants: &Wants,
-        deadline: Option<Duration>,
-        context: &Context<'_>,
-    ) -> Option<Sent> {
-        if wait::is_blocking() {
-            return None;
-        }
-        let live = self.inner.live.as_ref().ok()?;
-        if live.engine.hedge.is_some() {
-            // The shortest way has no place for a second request.
-            return None;
-        }
-        live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
-    }
-
-    /// What has come of the first request of a read.
-    fn poll_reading(
-        &self,
-        reading: &mut Sent,
-        wants: &Wants,
-        context: &mut Context<'_>,
-    ) -> Poll<First> {
-        match &self.inner.live {
-            Ok(live) => live.engine.poll_read(reading, wants, context),
-            // Only a client that works begins to read.
-            Err(_) => Poll::Pending,
-        }
-    }
-
-    fn give_up_read(&self, reading: &Sent) {
-        if let Ok(live) = &self.inner.live {
-            live.engine.give_up_read(reading);
-        }
-    }
-
-    fn go_on_get(&self, key: Bytes, wants: Wants, begun: Ended) -> Running<Option<Entry>> {
-        self.run(move |engine| async move {
-            engine.go_on(Reading::new(valid(key)?, wants), begun).await
-        })
-    }
-
-    fn start_get(
-        &self,
-        key: Bytes,
-        wants: Wants,
-        deadline: Option<Duration>,
-    ) -> Running<Option<Entry>> {
-        let total_ms = self.total_ms(deadline);
-        self.run(move |engine| async move {
-            engine.get(Reading::new(valid(key)?, wants), total_ms).await
-        })
-    }
-
-    fn start_explain(
-        &self,
-        key: Bytes,
-        wants: Wants,
-        mut near: NearRead,
-        deadline: Option<Duration>,
-    ) -> Running<Explained> {
-        let total_ms = self.total_ms(deadline);
-        self.run(move |engine| async move {
-            let (key, started) = (valid(key)?, clock::elapsed());
-            if let Some(entry) = near.find(&engine.face, key.as_bytes(), wants.at_least) {
-                return Ok(Explained::near(entry, clock::elapsed().saturating_sub(started)));
-            }
-            let explained = engine.explain(key.clone(), wants, total_ms).await;
-            if let Ok(Some(entry)) = &explained.result {
-                near.keep(&engine.face, key.as_bytes(), entry);
-            }
-            Ok(explained)
-        })
-    }
-
-    /// Above how many bytes values are packed; none for never.
-    fn pack_above(&self) -> Option<usize> {
-        self.inner.live.as_ref().ok()?.engine.config.compress_above
-    }
-
-    /// Sends the first request of a write at once where that can be done.
-    fn begin_write(
-        &self,
-        request: &WriteRequest,
-        deadline: Option<Duration>,
-        context: &Context<'_>,
-    ) -> Option<Sent> {
-        if wait::is_blocking() {
-            return None;
-        }
-        let live = self.inner.live.as_ref().ok()?;
-        live.engine.begin_write(request, self.total_ms(deadline), context.waker())
-    }
-
-    /// What has come of the first request of a write.
-    fn poll_writing(
-        &self,
-        key: &Key,
-        writing: &mut Sent,
-        context: &mut Context<'_>,
-    ) -> Poll<writes::First> {
-        match &self.inner.live {
-            Ok(live) => live.engine.poll_write(key, writing, context),
-            // Only a client that works begins to write.
-            Err(_) => Poll::Pending,
-        }
-    }
-
-    fn go_on_write(&self, request: WriteRequest, begun: Ended) -> Running<Written> {
-        self.run(move |engine| async move { engine.go_on_write(request, begun).await }).through()
-    }
-
-    /// Has a write that has begun go on without its caller.
-    fn finish_write(&self, request: WriteRequest, writing: Sent) {
-        let (Ok(live), keep) = (&self.inner.live, Arc::clone(&self.inner)) else { return };
-        let engine = Arc::clone(&live.engine);
-        live.background.spawn(async move {
-            let _keep = keep;
-            // Whoever wanted to know has gone.
-            let _written = engine.finish_write(request, writing).await;
-        });
-    }
-
-    fn start_write(&self, request: WriteRequest, deadline: Option<Duration>) -> Running<Written> {
-        let total_ms = self.total_ms(deadline);
-        self.run(move |engine| async move { engine.write(request, total_ms).await }).through()
-    }
-
-    fn total_ms(&self, deadline: Option<Duration>) -> u64 {
-        let configured = || match &self.inner.live {
-            Ok(live) => live.engine.config.bounds.total_ms,
-            Err(_) => 0,
-        };
-        deadline.map_or_else(configured, |deadline| millis(deadline).max(1))
     }
 
     pub(crate) fn raw_get(&self, key: Bytes) -> Get {

@@ -210,6 +210,7 @@ impl Engine {
             let request = Request::Get { key: reading.key.clone() };
             let result = self.ask(&attempt, request, true).await;
             let (settled, said) = self.judge(&mut walk, &attempt.step, result, reading);
+            tracing::debug!(tier = attempt.step.tier.as_str(), node = %attempt.step.node, %said, "asked");
             self.trace(reading, &attempt, started, said);
             if let Some(settled) = settled {
                 return settled;

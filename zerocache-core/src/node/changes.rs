@@ -46,6 +46,16 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
+    /// Forgets a value that has no newer version than `version`; whether there was one. Nobody can be told
+    /// of a version that it has now.
+    pub(super) fn erase(&mut self, key: KeyHash, version: Version) -> bool {
+        let gone = self.store.erase(key, version);
+        if gone {
+            self.feed.lose();
+        }
+        gone
+    }
+
     /// Whether anybody wants to know what changes.
     fn is_observed(&self) -> bool {
         self.feed.is_on() || !self.leases.is_empty()

@@ -72,6 +72,12 @@ impl Known {
         !self.out && !self.is_silent(now) && self.serves()
     }
 
+    /// Whether it stands in the client's own region.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
     /// Whether it takes turns at `now` although it is out, because most local nodes are.
     pub(super) fn in_doubt(&self, now: Instant) -> bool {
         self.out && self.is_doubtful && !self.is_silent(now) && self.serves()

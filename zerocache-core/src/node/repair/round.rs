@@ -371,11 +371,8 @@ impl<L: LockFamily> Node<L> {
                         Some(theirs) => self.want(round, (key, *theirs)),
                         // Deleted or evicted, who knows: it cannot be told from what was deleted.
                         None => {
-                            let gone = self.store.erase(key, version);
+                            let gone = self.erase(key, version);
                             self.repair.counts.given_up += u64::from(gone);
-                            if gone {
-                                self.feed.lose();
-                            }
                         }
                     }
                 }

@@ -1,0 +1,241 @@
+//! How operations begin: on the shortest way where that can be done, and as work of their own otherwise.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tracing::{Instrument, Span, debug_span, field::Empty};
+use zerocache_core::{key::Key, metadata::Freshness, wire::Written};
+use zerocache_net::clock;
+
+use super::{
+    Running, ZerocacheClient,
+    engine::Engine,
+    entry::Entry,
+    first::{Ended, Sent},
+    millis,
+    near_read::NearRead,
+    reads::{First, Reading, Wants},
+    report::Explained,
+    valid,
+    writes::{self, WriteRequest},
+};
+use crate::{Error, wait};
+
+/// Whether somebody looks at the spans of operations: these are then longer ways.
+fn is_traced() -> bool {
+    tracing::enabled!(tracing::Level::DEBUG)
+}
+
+/// Notes in its span what a read came to.
+fn note_read(span: &Span, read: &Result<Option<Entry>, Error>) {
+    let outcome = match read {
+        Ok(Some(entry)) => {
+            span.record("tier", entry.tier.as_str());
+            if entry.freshness == Freshness::Fresh { "hit" } else { "stale" }
+        }
+        Ok(None) => "miss",
+        Err(_) => "failed",
+    };
+    span.record("outcome", outcome);
+}
+
+/// Notes in its span what a write came to.
+fn note_write(span: &Span, written: &Result<Written, Error>) {
+    let outcome = written.as_ref().map_or("failed", |written| written.status.as_str());
+    span.record("outcome", outcome);
+}
+
+impl ZerocacheClient {
+    /// Makes an operation of `work`, which begins when it is first polled.
+    pub(super) fn run<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Running<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        match &self.inner.live {
+            Ok(live) => {
+                // The client lives as long as what runs for it.
+                let (work, keep) = (work(Arc::clone(&live.engine)), Arc::clone(&self.inner));
+                Running::new(live.background.clone(), async move {
+                    let _keep = keep;
+                    work.await
+                })
+            }
+            Err(error) => Running::failed(error.clone()),
+        }
+    }
+
+    /// Sends the first request of a read at once where that can be done; see [`Engine::begin_read`].
+    pub(super) fn begin_get(
+        &self,
+        key: &[u8],
+        wants: &Wants,
+        deadline: Option<Duration>,
+        context: &Context<'_>,
+    ) -> Option<Sent> {
+        if wait::is_blocking() {
+            return None;
+        }
+        let live = self.inner.live.as_ref().ok()?;
+        // The shortest way has no place for a second request, nor for a span.
+        if live.engine.hedge.is_some() || is_traced() {
+            return None;
+        }
+        live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
+    }
+
+    /// What has come of the first request of a read.
+    pub(super) fn poll_reading(
+        &self,
+        reading: &mut Sent,
+        wants: &Wants,
+        context: &mut Context<'_>,
+    ) -> Poll<First> {
+        match &self.inner.live {
+            Ok(live) => live.engine.poll_read(reading, wants, context),
+            // Only a client that works begins to read.
+            Err(_) => Poll::Pending,
+        }
+    }
+
+    pub(super) fn give_up_read(&self, reading: &Sent) {
+        if let Ok(live) = &self.inner.live {
+            live.engine.give_up_read(reading);
+        }
+    }
+
+    pub(super) fn go_on_get(
+        &self,
+        key: Bytes,
+        wants: Wants,
+        begun: Ended,
+    ) -> Running<Option<Entry>> {
+        self.run(move |engine| async move {
+            engine.go_on(Reading::new(valid(key)?, wants), begun).await
+        })
+    }
+
+    pub(super) fn start_get(
+        &self,
+        key: Bytes,
+        wants: Wants,
+        deadline: Option<Duration>,
+    ) -> Running<Option<Entry>> {
+        let total_ms = self.total_ms(deadline);
+        let span =
+            debug_span!("zerocache_get", region = self.region(), outcome = Empty, tier = Empty);
+        let noted = span.clone();
+        self.run(move |engine| {
+            let read = async move {
+                let read = engine.get(Reading::new(valid(key)?, wants), total_ms).await;
+                note_read(&noted, &read);
+                read
+            };
+            read.instrument(span)
+        })
+    }
+
+    pub(super) fn start_explain(
+        &self,
+        key: Bytes,
+        wants: Wants,
+        mut near: NearRead,
+        deadline: Option<Duration>,
+    ) -> Running<Explained> {
+        let total_ms = self.total_ms(deadline);
+        self.run(move |engine| async move {
+            let (key, started) = (valid(key)?, clock::elapsed());
+            if let Some(entry) = near.find(&engine.face, key.as_bytes(), wants.at_least) {
+                return Ok(Explained::near(entry, clock::elapsed().saturating_sub(started)));
+            }
+            let explained = engine.explain(key.clone(), wants, total_ms).await;
+            if let Ok(Some(entry)) = &explained.result {
+                near.keep(&engine.face, key.as_bytes(), entry);
+            }
+            Ok(explained)
+        })
+    }
+
+    /// Above how many bytes values are packed; none for never.
+    pub(super) fn pack_above(&self) -> Option<usize> {
+        self.inner.live.as_ref().ok()?.engine.config.compress_above
+    }
+
+    /// Sends the first request of a write at once where that can be done.
+    pub(super) fn begin_write(
+        &self,
+        request: &WriteRequest,
+        deadline: Option<Duration>,
+        context: &Context<'_>,
+    ) -> Option<Sent> {
+        if wait::is_blocking() {
+            return None;
+        }
+        let live = self.inner.live.as_ref().ok()?;
+        if is_traced() {
+            return None;
+        }
+        live.engine.begin_write(request, self.total_ms(deadline), context.waker())
+    }
+
+    /// What has come of the first request of a write.
+    pub(super) fn poll_writing(
+        &self,
+        key: &Key,
+        writing: &mut Sent,
+        context: &mut Context<'_>,
+    ) -> Poll<writes::First> {
+        match &self.inner.live {
+            Ok(live) => live.engine.poll_write(key, writing, context),
+            // Only a client that works begins to write.
+            Err(_) => Poll::Pending,
+        }
+    }
+
+    pub(super) fn go_on_write(&self, request: WriteRequest, begun: Ended) -> Running<Written> {
+        self.run(move |engine| async move { engine.go_on_write(request, begun).await }).through()
+    }
+
+    /// Has a write that has begun go on without its caller.
+    pub(super) fn finish_write(&self, request: WriteRequest, writing: Sent) {
+        let (Ok(live), keep) = (&self.inner.live, Arc::clone(&self.inner)) else { return };
+        let engine = Arc::clone(&live.engine);
+        live.background.spawn(async move {
+            let _keep = keep;
+            // Whoever wanted to know has gone.
+            let _written = engine.finish_write(request, writing).await;
+        });
+    }
+
+    pub(super) fn start_write(
+        &self,
+        request: WriteRequest,
+        deadline: Option<Duration>,
+    ) -> Running<Written> {
+        let total_ms = self.total_ms(deadline);
+        let span = debug_span!("zerocache_write", region = self.region(), outcome = Empty);
+        let noted = span.clone();
+        let running = self.run(move |engine| {
+            let write = async move {
+                let written = engine.write(request, total_ms).await;
+                note_write(&noted, &written);
+                written
+            };
+            write.instrument(span)
+        });
+        running.through()
+    }
+
+    pub(super) fn total_ms(&self, deadline: Option<Duration>) -> u64 {
+        let configured = || match &self.inner.live {
+            Ok(live) => live.engine.config.bounds.total_ms,
+            Err(_) => 0,
+        };
+        deadline.map_or_else(configured, |deadline| millis(deadline).max(1))
+    }
+}

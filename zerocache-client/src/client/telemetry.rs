@@ -1,0 +1,134 @@
+//! What monitoring sees of a client: its counts through the `metrics` facade, published once a second.
+//!
+//! Operations count in atomics and do nothing else. No label has a value for each key; nodes are seen as
+//! tiers. Names and meanings are in `docs/operation.md`.
+
+use std::{collections::HashMap, time::Duration};
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use parking_lot::Mutex;
+use zerocache_core::route::Tier;
+use zerocache_net::clock;
+
+use super::{engine::Engine, stats::ClientStats};
+
+/// How often counts are published, in milliseconds.
+pub(super) const PUBLISH_MS: u64 = 1_000;
+
+/// The labels of a counter beside the region.
+type Labels = (&'static str, &'static str, &'static str);
+
+/// What has been published: counters of several clients of a region add up.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    before: Mutex<HashMap<Labels, u64>>,
+}
+
+impl Engine {
+    /// Publishes what has been counted since the last time.
+    pub(super) fn publish(&self) {
+        let mut before = self.published.before.lock();
+        if before.is_empty() {
+            describe();
+        }
+        let region = &self.config.region;
+        let mut add = |name: &'static str, label: &'static str, value: &'static str, now: u64| {
+            let known = before.entry((name, label, value)).or_default();
+            let more = now.saturating_sub(*known);
+            *known = now;
+            counter!(name, "region" => region.clone(), label => value).increment(more);
+        };
+        let stats = self.counters.snapshot();
+        reads(&stats, &mut add);
+        for tier in Tier::ALL {
+            let at = tier as usize;
+            add("zerocache_hits_total", "tier", tier.as_str(), stats.hits[at]);
+            add("zerocache_errors_total", "tier", tier.as_str(), stats.errors[at]);
+        }
+        for (outcome, count) in [
+            ("stored", stats.stored),
+            ("superseded", stats.superseded),
+            ("refused", stats.refused),
+            ("unknown", stats.unknown),
+        ] {
+            add("zerocache_writes_total", "outcome", outcome, count);
+        }
+        add("zerocache_failed_total", "outcome", "unreachable", stats.unreachable);
+        let lost = stats.hedged.saturating_sub(stats.hedge_wins);
+        add("zerocache_hedges_total", "outcome", "won", stats.hedge_wins);
+        add("zerocache_hedges_total", "outcome", "not_won", lost);
+        for (event, count) in self.face.memo.snapshot().iter() {
+            add("zerocache_memo_events_total", "event", event, count);
+        }
+        if let Some(near) = &self.face.near {
+            let stats = near.stats(&self.face.memo);
+            add("zerocache_near_reads_total", "outcome", "hit", stats.hits);
+            add("zerocache_near_reads_total", "outcome", "miss", stats.misses);
+            // Of the process, whichever client says it.
+            for (event, count) in [
+                ("inserted", stats.inserts),
+                ("outdated", stats.outdated),
+                ("invalidated", stats.invalidated),
+                ("emptied", stats.emptied),
+            ] {
+                counter!("zerocache_near_events_total", "event" => event).absolute(count);
+            }
+            gauge!("zerocache_near_entries").set(stats.entries as f64);
+            gauge!("zerocache_near_bytes").set(stats.bytes as f64);
+        }
+        drop(before);
+        self.publish_nodes();
+    }
+
+    fn publish_nodes(&self) {
+        let now = clock::mono();
+        let (mut turning, mut out) = (0_u32, 0_u32);
+        for node in self.directory.lock().nodes() {
+            let count = if node.in_rotation(now) { &mut turning } else { &mut out };
+            *count += 1;
+        }
+        for (state, count) in [("in_rotation", turning), ("out", out)] {
+            let region = self.config.region.clone();
+            gauge!("zerocache_nodes", "region" => region, "state" => state).set(f64::from(count));
+        }
+    }
+
+    /// A probe came back after this time: what is measured of the way to nodes without asking
+    /// operations.
+    pub(super) fn probe_took(&self, is_local: bool, time: Duration) {
+        let (region, of) = (self.config.region.clone(), if is_local { "local" } else { "other" });
+        histogram!("zerocache_probe_seconds", "region" => region, "tier" => of)
+            .record(time.as_secs_f64());
+    }
+}
+
+/// Each read once.
+fn reads(stats: &ClientStats, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {
+    let hits: u64 = stats.hits.iter().sum();
+    let misses = stats.misses.saturating_sub(stats.stale_misses + stats.unreadable);
+    for (outcome, count) in [
+        ("hit", hits.saturating_sub(stats.stale_hits)),
+        ("stale", stats.stale_hits),
+        ("miss", misses),
+        ("too_stale", stats.stale_misses),
+        ("unreadable", stats.unreadable),
+    ] {
+        add("zerocache_reads_total", "outcome", outcome, count);
+    }
+}
+
+fn describe() {
+    describe_counter!("zerocache_reads_total", "Reads that nodes answered, by what came of them");
+    describe_counter!("zerocache_hits_total", "Reads answered with a value, by tier of the node");
+    describe_counter!("zerocache_errors_total", "Requests that failed, by tier of the node");
+    describe_counter!("zerocache_writes_total", "Writes and deletes, by what came of them");
+    describe_counter!("zerocache_failed_total", "Reads and writes that failed, by why");
+    describe_counter!("zerocache_hedges_total", "Second requests of hedged reads");
+    describe_counter!("zerocache_memo_events_total", "What memoized calls came to");
+    describe_counter!("zerocache_near_reads_total", "Reads that asked the near cache");
+    describe_counter!("zerocache_near_events_total", "What became of the near cache's entries");
+    describe_gauge!("zerocache_near_entries", "Entries in the near cache");
+    describe_gauge!("zerocache_near_bytes", "Bytes that the near cache takes");
+    describe_gauge!("zerocache_nodes", "Nodes that are known, by whether they take turns");
+    describe_histogram!("zerocache_probe_seconds", "Round trips of probes to nodes");
+}
