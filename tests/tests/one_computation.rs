@@ -163,7 +163,7 @@ fn a_lease_of_all_regions_is_one_and_of_a_region_one_each() {
 #[test]
 fn the_token_of_a_dead_leader_passes_on() {
     let cluster = Cluster::start(&["london", "london"]);
-    let life = Duration::from_secs(2);
+    let life = Duration::from_secs(5);
     let mut processes =
         ready(&cluster, 5, &Memoized { life, ..Memoized::in_region("dead leader") });
     all_miss(&mut processes);

@@ -84,17 +84,29 @@ mod near {
 mod rival {
     use super::{User, concurrent_cached};
 
-    #[concurrent_cached(ttl_secs = 3600, key = "(u64, String)", convert = "{ (id, name.to_owned()) }")]
+    #[concurrent_cached(
+        ttl_secs = 3600,
+        key = "(u64, String)",
+        convert = "{ (id, name.to_owned()) }"
+    )]
     pub fn number(id: u64, name: &str) -> u64 {
         id + name.len() as u64
     }
 
-    #[concurrent_cached(ttl_secs = 3600, key = "(u64, String)", convert = "{ (id, name.to_owned()) }")]
+    #[concurrent_cached(
+        ttl_secs = 3600,
+        key = "(u64, String)",
+        convert = "{ (id, name.to_owned()) }"
+    )]
     pub fn text(id: u64, name: &str) -> String {
         format!("{name} {id}")
     }
 
-    #[concurrent_cached(ttl_secs = 3600, key = "(u64, String)", convert = "{ (id, name.to_owned()) }")]
+    #[concurrent_cached(
+        ttl_secs = 3600,
+        key = "(u64, String)",
+        convert = "{ (id, name.to_owned()) }"
+    )]
     pub fn user(id: u64, name: &str) -> User {
         User::new(id, name)
     }
@@ -109,7 +121,11 @@ mod rival {
         id * id
     }
 
-    #[concurrent_cached(ttl_secs = 3600, key = "(u64, String)", convert = "{ (id, name.to_owned()) }")]
+    #[concurrent_cached(
+        ttl_secs = 3600,
+        key = "(u64, String)",
+        convert = "{ (id, name.to_owned()) }"
+    )]
     pub async fn later(id: u64, name: &str) -> String {
         format!("{name} {id}")
     }
@@ -236,7 +252,10 @@ fn main() {
 
     let call = size_of_val(&near::later(1, ""));
     println!("a call of an async function takes {call} bytes\n");
-    println!("{:<30} {:>10} {:>10} {:>8}", "ns per near hit, medians", "zerocache", "cached", "ratio");
+    println!(
+        "{:<30} {:>10} {:>10} {:>8}",
+        "ns per near hit, medians", "zerocache", "cached", "ratio"
+    );
     let mut reached = true;
     for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
         warm(&client, &case);

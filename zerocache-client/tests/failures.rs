@@ -3,10 +3,12 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, client, dead, other};
-use zerocache_client::{Value, ZerocacheClient, zerocache};
+use zerocache_client::{ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_core::limits::Limits;
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);
 
@@ -186,6 +188,51 @@ async fn the_second_function_of_one_identity_is_not_cached() {
         assert_eq!(second::named(&cache).await, 2);
         assert!(first::named(&cache).key().is_some());
         assert_eq!(second::named(&cache).key(), None);
+    })
+    .await;
+}
+
+#[zerocache(region, 60)]
+async fn anywhere(region: &str, n: u64) -> u64 {
+    n + region.len() as u64
+}
+
+#[tokio::test]
+async fn a_client_that_is_configured_wrong_is_counted_and_the_function_computes() {
+    bounded(async {
+        // No name of a region; so would a variable be that cannot be read.
+        let region = "two words";
+        assert_eq!(anywhere(region, 1).await, 10);
+        assert_eq!(anywhere(region, 1).await, 10);
+        let cache = ZerocacheClient::get_instance(region);
+        let stats = cache.memo_stats();
+        assert_eq!((stats.computed, stats.read_errors, stats.write_errors), (2, 2, 2));
+        let error = cache.ready(Duration::from_secs(5)).await.expect_err("says what is wrong");
+        assert_eq!(error.kind(), ErrorKind::Config);
+    })
+    .await;
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn large(cache: &ZerocacheClient, bytes: usize) -> String {
+    // Nothing that could be packed.
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'!' + (state >> 58) as u8)
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_is_returned_and_not_stored() {
+    bounded(async {
+        let cache = other("large");
+        let bytes = Limits::VALUE_BYTES_DEFAULT + 1;
+        assert_eq!(large(&cache, bytes).await.len(), bytes);
+        assert_eq!(large(&cache, bytes).peek().await.expect("reads"), None);
+        let stats = cache.memo_stats();
+        assert_eq!((stats.computed, stats.stored, stats.write_errors), (1, 0, 1));
     })
     .await;
 }

@@ -169,15 +169,17 @@ fn blocking_callers_compute_under_a_lease() {
         current_thread(async {
             let (value, report) = leased_call(2).explain().wait();
             assert_eq!((value, report.lease), (Ok(2), Some(LeaseOutcome::Granted)));
-            // A failure gives its leave back: the next one does not wait for its end.
+            // A failure gives its leave back: the next one asks before that arrives, and hears of it,
+            // or after it; it does not wait for the end of the lease.
             for _ in 0..3 {
                 let (value, report) = leased_call(0).explain().wait();
                 assert_eq!(value, Err(Problem::Absent));
-                assert_eq!(report.lease, Some(LeaseOutcome::Granted));
+                let outcome = report.lease.expect("it asked");
+                assert!(matches!(outcome, LeaseOutcome::Granted | LeaseOutcome::Busy), "{report}");
             }
         });
         let stats = other("leased").memo_stats();
-        assert_eq!((stats.leases, stats.lease_busy, stats.lease_unavailable), (5, 0, 0));
-        assert!(stats.iter().any(|(name, count)| (name, count) == ("leases", 5)));
+        assert_eq!((stats.leases + stats.lease_busy, stats.lease_unavailable), (5, 0));
+        assert!(stats.iter().any(|(name, count)| name == "leases" && count == stats.leases));
     });
 }

@@ -49,7 +49,7 @@ pub fn coarse_now() -> Now {
 /// The monotonic part of [`coarse_now`].
 #[must_use]
 pub fn coarse() -> Instant {
-    coarse_now().mono
+    instant(coarse_monotonic().saturating_sub(anchor().mono))
 }
 
 /// Time since the process first asked, with nanoseconds, for measuring.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::call::Call;
 use super::origin::{self, Boxed};
 use super::rule::{Cacheable, Errors, OkRule, Sharing};
-use super::run::Entry;
+use super::run::{Entry, Given};
 use super::site::{Origin, Site};
 use super::target::Target;
 use super::ttl::{Lifetime, TtlRule};
@@ -56,11 +56,12 @@ impl ZerocacheClient {
         F: Future<Output = Result<V, E>>,
         V: Cacheable,
     {
+        let given = Given { client: self.clone(), key: Bytes::copy_from_slice(key.as_ref()) };
         let entry = Entry {
             site: &SITE,
             target: Target::client(self.clone()),
             identity: None,
-            given: Some((self.clone(), Bytes::copy_from_slice(key.as_ref()))),
+            given: Some(Box::new(given)),
         };
         let policy = OkRule::new().policy(Sharing::none(), Errors::unreadable());
         Call::given(entry, TtlRule::given(ttl), policy, origin::boxed(compute))

@@ -30,8 +30,8 @@ pub(crate) async fn ask(
     rule: LeaseRule,
     at_once: bool,
 ) -> Leased {
-    let wait = if at_once { Duration::ZERO } else { rule.wait };
-    match client.lease(key, rule.scope, rule.life, wait).await {
+    let wait = if at_once { Duration::ZERO } else { rule.wait() };
+    match client.lease(key, rule.scope, rule.life(), wait).await {
         Answer::Token(token) => Leased::Token(Token(Some(token))),
         Answer::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
         Answer::Busy => Leased::Busy,

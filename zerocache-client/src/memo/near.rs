@@ -17,7 +17,7 @@ pub(super) fn hit<T>(entry: &Entry, age: Option<Duration>, policy: &Policy<T>) -
         (Some(key), _) => entry
             .target
             .with_face(entry.site, |face| key.with(&face.namespace, |key| look(face, key, age)))?,
-        (None, Some((client, key))) => look(client.face(), key, age)?,
+        (None, Some(given)) => look(given.client.face(), &given.key, age)?,
         (None, None) => return None,
     };
     // Outside of whatever is held above: `Deserialize` is the user's code. What does not decode is

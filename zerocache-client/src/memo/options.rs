@@ -30,8 +30,19 @@ pub enum LeaseScope {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeaseRule {
     pub(crate) scope: LeaseScope,
-    pub(crate) life: Duration,
-    pub(crate) wait: Duration,
+    // In milliseconds, which are fewer bytes than a duration: a call is moved about.
+    life_ms: u32,
+    wait_ms: u32,
+}
+
+impl LeaseRule {
+    pub(crate) fn life(self) -> Duration {
+        Duration::from_millis(self.life_ms.into())
+    }
+
+    pub(crate) fn wait(self) -> Duration {
+        Duration::from_millis(self.wait_ms.into())
+    }
 }
 
 /// What a call does beside looking, computing and storing for a lifetime. The default is nothing.
@@ -39,9 +50,9 @@ pub struct Options<T> {
     /// Whether values are kept in this process too, and for what time, where that is not the client's.
     pub(crate) near: Option<Option<Duration>>,
     pub(crate) lease: Option<LeaseRule>,
-    pub(crate) stale_while: Duration,
-    pub(crate) stale_if_error: Duration,
-    pub(crate) refresh_ahead: Duration,
+    pub(crate) stale_while_ms: u64,
+    pub(crate) stale_if_error_ms: u64,
+    pub(crate) refresh_ahead_ms: u64,
     /// Percent of the lifetime that chance may take off, at most [`JITTER_MAX`].
     pub(crate) jitter: u8,
     pub(crate) ack: Option<Ack>,
@@ -122,9 +133,9 @@ impl<T> Options<T> {
         Options {
             near: None,
             lease: None,
-            stale_while: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
-            refresh_ahead: Duration::ZERO,
+            stale_while_ms: 0,
+            stale_if_error_ms: 0,
+            refresh_ahead_ms: 0,
             jitter: 0,
             ack: None,
             deadline: None,
@@ -152,28 +163,30 @@ impl<T> Options<T> {
         wait: Option<Duration>,
     ) -> Self {
         let (life, wait) = (life.unwrap_or(LEASE_LIFE_DEFAULT), wait.unwrap_or(LEASE_WAIT_DEFAULT));
-        self.lease = Some(LeaseRule { scope, life, wait });
+        // Nodes allow less than a number of milliseconds can say.
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self.lease = Some(LeaseRule { scope, life_ms: ms(life), wait_ms: ms(wait) });
         self
     }
 
     /// After its lifetime a value may be served for so long while it is computed anew.
     #[must_use]
     pub fn stale_while(mut self, time: impl Lifetime) -> Self {
-        self.stale_while = bounded(time);
+        self.stale_while_ms = bounded_ms(time);
         self
     }
 
     /// After its lifetime a value may be served for so long where computing it fails.
     #[must_use]
     pub fn stale_if_error(mut self, time: impl Lifetime) -> Self {
-        self.stale_if_error = bounded(time);
+        self.stale_if_error_ms = bounded_ms(time);
         self
     }
 
     /// In this last part of its lifetime chance has some caller compute a value anew.
     #[must_use]
     pub fn refresh_ahead(mut self, time: impl Lifetime) -> Self {
-        self.refresh_ahead = bounded(time);
+        self.refresh_ahead_ms = bounded_ms(time);
         self
     }
 
@@ -249,8 +262,9 @@ impl<T> Options<T> {
 }
 
 /// A stale or ahead time; above the longest lifetime it means nothing more.
-fn bounded(time: impl Lifetime) -> Duration {
-    time.into_duration().min(TTL_MAX)
+fn bounded_ms(time: impl Lifetime) -> u64 {
+    // The longest lifetime in milliseconds fits.
+    time.into_duration().min(TTL_MAX).as_millis() as u64
 }
 
 #[cfg(test)]
@@ -262,8 +276,8 @@ mod tests {
         const NONE: Options<String> = Options::new();
         let options = NONE;
         assert!(options.near.is_none() && options.lease.is_none() && options.more.is_none());
-        assert!(options.stale_while.is_zero() && options.stale_if_error.is_zero());
-        assert!(options.refresh_ahead.is_zero() && options.jitter == 0 && options.ack.is_none());
+        assert_eq!((options.stale_while_ms, options.stale_if_error_ms), (0, 0));
+        assert!(options.refresh_ahead_ms == 0 && options.jitter == 0 && options.ack.is_none());
     }
 
     #[test]
@@ -281,9 +295,9 @@ mod tests {
             .negative_none(5);
         assert_eq!(options.near, Some(Some(Duration::from_secs(2))));
         let lease = options.lease.expect("was set");
-        assert_eq!((lease.life, lease.wait), (LEASE_LIFE_DEFAULT, Duration::from_millis(5)));
-        assert_eq!(options.stale_while, Duration::from_millis(500));
-        assert_eq!((options.stale_if_error, options.jitter), (TTL_MAX, JITTER_MAX));
+        assert_eq!((lease.life(), lease.wait()), (LEASE_LIFE_DEFAULT, Duration::from_millis(5)));
+        assert_eq!(options.stale_while_ms, 500);
+        assert_eq!((options.stale_if_error_ms, options.jitter), (99_999_999_000, JITTER_MAX));
         assert_eq!(options.all_tags().collect::<Vec<_>>(), ["a", "b", "c"]);
         let none = options.none.expect("was set");
         assert!((none.is_none)(&None) && !(none.is_none)(&Some(1)));

@@ -33,7 +33,14 @@ pub(super) struct Entry {
     /// None for a call that cannot have a key, or whose key was given.
     pub(super) identity: Option<CallKey>,
     /// A key that was given as it is, and the client to use.
-    pub(super) given: Option<(ZerocacheClient, Bytes)>,
+    pub(super) given: Option<Box<Given>>,
+}
+
+/// A key, and the client to use whatever the scope.
+#[derive(Clone)]
+pub(super) struct Given {
+    pub(super) client: ZerocacheClient,
+    pub(super) key: Bytes,
 }
 
 impl Entry {
@@ -51,14 +58,14 @@ impl Entry {
 
     pub(super) fn client(&self) -> ZerocacheClient {
         match &self.given {
-            Some((client, _)) => client.clone(),
+            Some(given) => given.client.clone(),
             None => self.target.resolve(),
         }
     }
 
     pub(super) fn key(&self, client: &ZerocacheClient) -> Option<Bytes> {
-        if let Some((_, key)) = &self.given {
-            return Some(key.clone());
+        if let Some(given) = &self.given {
+            return Some(given.key.clone());
         }
         Some(self.identity.as_ref()?.to_bytes(client.namespace()))
     }

@@ -122,11 +122,11 @@ impl<T> Steps<'_, T> {
 
     /// What is said of a value.
     fn lasting(&self, fresh: Duration) -> Metadata {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
         let mut metadata = self.tagged();
-        metadata.stale_while_ms = ms(self.options.stale_while);
-        metadata.stale_if_error_ms = ms(self.options.stale_if_error);
-        metadata.refresh_ahead_ms = ms(self.options.refresh_ahead.min(fresh));
+        metadata.stale_while_ms = self.options.stale_while_ms;
+        metadata.stale_if_error_ms = self.options.stale_if_error_ms;
+        metadata.refresh_ahead_ms = self.options.refresh_ahead_ms.min(fresh_ms);
         metadata
     }
 
