@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::borrowing::Borrowing;
 use super::{Codec, CodecError};
 
 /// bincode 2 with its standard configuration: little-endian, variable-length integers.
@@ -31,8 +32,7 @@ impl Codec for Bincode {
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         let config = bincode::config::standard().with_limit::<ALLOCATION_MAX>();
-        // What is borrowed on the way, such as the text of a `String`, is copied once.
-        let (value, consumed) = bincode::serde::borrow_decode_from_slice(bytes, config)
+        let (Borrowing(value), consumed) = bincode::serde::borrow_decode_from_slice(bytes, config)
             .map_err(|error| CodecError::Decode(error.to_string()))?;
         if consumed != bytes.len() {
             let rest = bytes.len() - consumed;

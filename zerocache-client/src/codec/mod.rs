@@ -9,6 +9,7 @@
 //! Bytes whose tag or shape differ are refused.
 
 mod binary;
+mod borrowing;
 mod shape;
 mod value;
 

@@ -101,6 +101,44 @@ fn values_come_back_and_nothing_else_is_taken_for_them() {
     there_and_back(HashMap::from([(1_u8, 'a')]));
 }
 
+/// Takes owned text and bytes, as `serde_bytes` does, inside of everything that has parts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Raw(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Taken;
+        impl serde::de::Visitor<'_> for Taken {
+            type Value = Raw;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_byte_buf(Taken)
+    }
+}
+
+#[test]
+fn owned_text_and_bytes_are_read_at_any_depth() {
+    type Deep = BTreeMap<String, Vec<Option<(String, Result<String, [String; 2]>)>>>;
+    let texts = vec![None, Some(("a".to_owned(), Ok("b".to_owned())))];
+    let errors = vec![Some(("ä".to_owned(), Err(["c".to_owned(), String::new()])))];
+    there_and_back::<Deep>(BTreeMap::from([("x".to_owned(), texts), (String::new(), errors)]));
+    there_and_back((Wrapped("text".to_owned()), 'ß', 1.5_f64, -7_i128, u128::MAX, ()));
+    // As bincode itself writes bytes.
+    let bytes = encode(&vec![Raw(vec![1, 2]), Raw(vec![])]).expect("encodes");
+    assert_eq!(decode::<Vec<Raw>>(&bytes), Ok(vec![Raw(vec![1, 2]), Raw(vec![])]));
+    let mut broken = encode(&"ab".to_owned()).expect("encodes").to_vec();
+    *broken.last_mut().expect("it has bytes") = 0xff;
+    assert!(matches!(decode::<String>(&broken), Err(CodecError::Decode(_))), "no UTF-8");
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Wrapped(String);
+
 /// Pins what is stored. A change here makes every stored value a miss.
 #[test]
 fn golden_bytes() {
