@@ -22,7 +22,8 @@
 //! is not there fails no memoized call: the function computes.
 //!
 //! - [`zerocache`](macro@zerocache): the attribute; `docs/memoize.md` is its guide.
-//! - [`ZerocacheClient`]: `get`, `put`, `delete`, and the settings of a client.
+//! - [`ZerocacheClient`]: `get`, `put`, `delete`, of many keys too, and the settings of a client;
+//!   `docs/client.md` is its guide.
 //! - [`codec`]: how typed values become bytes.
 
 // The attribute's expansion says `::zerocache_client`, in this crate's own tests too.
@@ -61,6 +62,11 @@ pub use zerocache_net::framed::Connections;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/memoize.md")]
 pub struct Guide;
+
+/// Compiles the examples of the client's page.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client.md")]
+pub struct Calls;
 
 /// For the attribute's expansion only; no part of the public interface.
 #[doc(hidden)]

@@ -61,7 +61,7 @@ async fn run(plan: Plan) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let report = tokio::select! {
-        report = scenario::run(&program, plan) => report?,
+        report = scenario::run(&program, plan, |report| say(&report.head())) => report?,
         _ = interrupt.recv() => return Ok(ExitCode::from(130)),
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
         _ = hangup.recv() => return Ok(ExitCode::from(129)),

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::deployment::{Deployment, REGIONS, Size};
 use crate::load::Load;
-use crate::report::{Name, Phase, Report, say};
+use crate::report::{Name, Phase, Report};
 use crate::updates::{Update, update};
 
 /// How long an update and each look at a page may take.
@@ -33,15 +33,16 @@ pub struct Plan {
     pub updates: u32,
 }
 
-/// Runs everything, with `program` as the program of every process.
+/// Runs everything, with `program` as the program of every process; tells `started` when all of them
+/// serve.
 ///
 /// # Errors
 /// When something does not start, or does not answer at all. A failed request of a customer is no
 /// error: it is in the report.
-pub async fn run(program: &Path, plan: Plan) -> Result<Report> {
+pub async fn run(program: &Path, plan: Plan, started: impl FnOnce(&Report)) -> Result<Report> {
     let mut deployment = Deployment::start(program, plan.size).await?;
     let mut report = Report::new(&deployment, plan.size);
-    say(&report.head());
+    started(&report);
     // The database's own caches fill first: what is compared is not a cold disk.
     load(&deployment, plan, Name::Without).run().await?;
     for name in [Name::Without, Name::Cold, Name::Warm] {

@@ -19,7 +19,8 @@ const PLAN: Plan = Plan {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_run_does_what_a_large_one_does() {
     let program = Path::new(env!("CARGO_BIN_EXE_shop"));
-    let report = scenario::run(program, PLAN).await.expect("a run");
+    let report =
+        scenario::run(program, PLAN, |report| println!("{}", report.head())).await.expect("a run");
     println!("{report}");
     assert_eq!(report.problems(), Vec::<String>::new());
 

@@ -1,7 +1,7 @@
 //! Repair: a node finds out what it lacks of what others know, and copies that.
 //!
 //! Each node pulls for itself; nobody pushes. A *round* with one partner compares sums over the versions
-//! of both (`round.rs`), asks for the rows where these differ, and fetches what is newer there. Rounds
+//! of both (`round.rs`), asks for the rows where these differ, and fetches what is newer there (`fetch.rs`). Rounds
 //! run with each local peer every second, and with one node of each other region in turns of 2.5
 //! seconds, by one node of this region (`schedule.rs`). What a round brings into a region spreads by
 //! the rounds inside it.
@@ -11,6 +11,7 @@
 //! what is fetched per second is bounded; with everybody idle and equal, sums are all that travels.
 
 mod ages;
+mod fetch;
 mod round;
 mod schedule;
 mod serve;

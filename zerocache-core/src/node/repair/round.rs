@@ -10,24 +10,18 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Asked, Effect, Node, Repair, ages::Partner, serve::block_sums};
+use super::{Asked, Effect, Node, Repair, ages::Partner, fetch::KEYS_ASKED_MAX, serve::block_sums};
 use crate::{
-    entry::Applied,
     key::{KeyHash, PARTS},
     node::{Call, CallFailure, CallId, Event},
-    store::{Known, LockFamily, Row},
+    store::{LockFamily, Row},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{
-        BLOCK_SECONDS, Cell, Grain, NodeState, Parcel, Receipt, Request, Response, Sums, Window,
-    },
+    wire::{BLOCK_SECONDS, Cell, Grain, NodeState, Request, Response, Sums, Window},
 };
 
 /// How long a question may take, in milliseconds; three round trips are added.
 const QUESTION_TIMEOUT_MS: u64 = 1_500;
-
-/// How long values may take, in milliseconds.
-const FETCH_TIMEOUT_MS: u64 = 10_000;
 
 /// How long what differs is given to arrive by itself, in milliseconds.
 const AGAIN_AFTER_MS: u64 = 150;
@@ -41,10 +35,6 @@ const SECONDS_ASKED_MAX: usize = 256;
 /// Most cells of which one question asks for the rows.
 const CELLS_ASKED_MAX: usize = 1_024;
 
-/// Most keys of one fetch, and most fetches of a round under way.
-const KEYS_ASKED_MAX: usize = 1_024;
-const FETCHES_MAX: usize = 4;
-
 /// With so many rows known to be newer at the partner, no more are asked for.
 const WANTED_MAX: usize = 65_536;
 
@@ -57,9 +47,6 @@ const UNSETTLED_SECONDS: u64 = 10;
 /// The window begins this much later than what is known begins, in seconds: that moves on while the
 /// round goes on.
 const MARGIN_SECONDS: u64 = 2;
-
-/// How far ahead bandwidth may be used up before nothing more is fetched, in milliseconds.
-const AHEAD_MS_MAX: u64 = 50;
 
 /// What a round is about to ask, or has asked.
 #[derive(Debug)]
@@ -88,18 +75,18 @@ enum Step {
 /// A round.
 #[derive(Debug)]
 pub(super) struct Round {
-    far: bool,
+    pub(super) far: bool,
     begun: Instant,
     window: Window,
-    partner: Partner,
+    pub(super) partner: Partner,
     step: Step,
     question: Option<CallId>,
     /// Nothing is asked before.
     waits_until: Instant,
-    wanted: VecDeque<Row>,
-    fetches: BTreeMap<CallId, Vec<Row>>,
+    pub(super) wanted: VecDeque<Row>,
+    pub(super) fetches: BTreeMap<CallId, Vec<Row>>,
     /// Whether nothing was left to another round.
-    is_whole: bool,
+    pub(super) is_whole: bool,
     is_outdated: bool,
 }
 
@@ -186,7 +173,7 @@ impl<L: LockFamily> Node<L> {
         self.repair.rounds.insert(id, round);
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         id: Incarnation,
         purpose: Call,
@@ -380,92 +367,6 @@ impl<L: LockFamily> Node<L> {
             _ => return Next::Cut,
         }
         Next::Ask
-    }
-
-    /// The partner knows this version; fetches it, if it is newer than what is known here.
-    fn want(&mut self, round: &mut Round, (key, version): Row) {
-        if self.store.version(key).is_some_and(|known| known >= version) {
-            return;
-        }
-        match self.repair.fetching.get(&key) {
-            Some(fetching) if *fetching >= version => round.is_whole = false,
-            _ => {
-                self.repair.fetching.insert(key, version);
-                round.wanted.push_back((key, version));
-            }
-        }
-    }
-
-    fn fetch(&mut self, now: Now, round: &mut Round, out: &mut Vec<Effect>) {
-        while round.fetches.len() < FETCHES_MAX && !round.wanted.is_empty() {
-            let free = self.repair.busy_until[usize::from(round.far)];
-            if free.since_ms(now.mono) > AHEAD_MS_MAX {
-                return self.repair_by(free.minus_ms(AHEAD_MS_MAX));
-            }
-            let most = round.wanted.len().min(KEYS_ASKED_MAX);
-            let rows: Vec<_> = round.wanted.drain(..most).collect();
-            let request = Request::Fetch(rows.iter().map(|row| row.0).collect());
-            let purpose = Call::Repair { member: round.partner.id, asked: Asked::Fetch };
-            match self.ask(round.partner.id, purpose, request, FETCH_TIMEOUT_MS, out) {
-                Some(call) => drop(round.fetches.insert(call, rows)),
-                None => return round.wanted.extend(rows),
-            }
-        }
-    }
-
-    /// Values that a round fetched.
-    pub(super) fn fetch_answered(
-        &mut self,
-        now: Now,
-        call: CallId,
-        id: Incarnation,
-        result: Result<Response, CallFailure>,
-    ) {
-        let Some(mut round) = self.repair.rounds.remove(&id) else { return };
-        let Some(rows) = round.fetches.remove(&call) else {
-            self.repair.rounds.insert(id, round);
-            return;
-        };
-        let Ok(Response::Records { parcels, covered, .. }) = result else {
-            round.fetches.insert(call, rows);
-            return self.cut(now, round);
-        };
-        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(rows.len());
-        let far = round.far;
-        let (bytes, all_taken) = self.take_parcels(now, parcels);
-        round.is_whole &= all_taken;
-        self.repair.spend(now.mono, far, bytes);
-        self.no_longer_fetching(rows[..covered].iter().map(|row| row.0));
-        if covered == 0 {
-            round.wanted.extend(rows);
-            return self.cut(now, round);
-        }
-        for row in rows[covered..].iter().rev() {
-            round.wanted.push_front(*row);
-        }
-        self.repair.rounds.insert(id, round);
-    }
-
-    /// Merges what was fetched; returns how many bytes it carried, and whether nothing was refused.
-    fn take_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> (u64, bool) {
-        let (mut bytes, mut all_taken) = (0, true);
-        for parcel in parcels {
-            bytes += parcel.payload_bytes() as u64;
-            match parcel.into_known(now.mono) {
-                Known::Value(record) => {
-                    self.repair.counts.records += 1;
-                    self.repair.counts.bytes += record.payload_bytes() as u64;
-                    all_taken &= self.take(now, &record) != Receipt::Refused;
-                }
-                Known::Trace(key, version) => {
-                    self.repair.counts.traces += 1;
-                    let observed = self.clock.observe(version, now.wall_ms);
-                    let judged = observed.map(|()| self.apply_trace(now, key, version));
-                    all_taken &= !matches!(judged, Err(_) | Ok(Applied::TooOld));
-                }
-            }
-        }
-        (bytes, all_taken)
     }
 
     /// A round that ends early.
