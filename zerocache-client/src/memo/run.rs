@@ -45,8 +45,7 @@ pub(super) struct Given {
 
 impl Entry {
     /// Of a call of the function at `site` that the compiler calls `function`.
-    // Always: its parts stay in registers on their way into the call.
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(
         site: &'static Site,
         function: &'static str,
