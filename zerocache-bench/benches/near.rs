@@ -38,7 +38,7 @@ struct User {
 
 impl User {
     fn new(id: u64, name: &str) -> Self {
-        Self { id, name: name.to_owned(), active: id % 2 == 0, score: id as f64 }
+        Self { id, name: name.to_owned(), active: id.is_multiple_of(2), score: id as f64 }
     }
 }
 
