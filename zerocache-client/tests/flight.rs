@@ -206,6 +206,35 @@ async fn invalidation_during_a_computation_keeps_its_value_out() {
 }
 
 #[tokio::test]
+async fn invalidation_reaches_computations_that_nobody_joins() {
+    bounded(async {
+        let gate = Gate::new();
+        let mut refresh = Box::pin(value(gate.clone(), "aside").refresh());
+        assert!(poll_immediate(&mut refresh).await.is_none());
+        value(gate.clone(), "aside").invalidate().await.expect("deletes");
+        gate.permits.add_permits(1);
+        assert_eq!(refresh.await, 0);
+        assert_eq!(value(gate.clone(), "aside").peek().await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_of_two_refreshes_wins() {
+    bounded(async {
+        let gate = Gate::new();
+        let refresh = || Box::pin(value(gate.clone(), "two").refresh());
+        let (mut first, mut second) = (refresh(), refresh());
+        assert!(poll_immediate(&mut first).await.is_none());
+        assert!(poll_immediate(&mut second).await.is_none());
+        gate.permits.add_permits(2);
+        assert_eq!((second.await, first.await), (1, 0));
+        assert_eq!(value(gate.clone(), "two").peek().await.expect("reads"), Some(1));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refresh_does_not_join_and_wins() {
     bounded(async {
         let gate = Gate::new();

@@ -161,6 +161,35 @@ async fn a_hot_key_is_computed_anew_before_its_end() {
 }
 
 #[tokio::test]
+async fn what_is_fresh_while_it_is_computed_anew_is_not_called_stale() {
+    bounded(async {
+        let source = Source::new("ahead-held");
+        let call =
+            || source.cache.get_or_compute("ahead-held", 10, || source.run()).refresh_ahead(10);
+        assert_eq!(call().await, Ok(1));
+        source.permits.forget_permits(Semaphore::MAX_PERMITS);
+        let mut refresher = Box::pin(call());
+        while source.runs() < 2 {
+            match poll_immediate(&mut refresher).await {
+                // Another lot.
+                Some(value) => {
+                    assert_eq!(value, Ok(1));
+                    refresher = Box::pin(call());
+                }
+                None => tokio::task::yield_now().await,
+            }
+        }
+        let (value, report) = call().explain().await;
+        assert_eq!((value, report.outcome), (Ok(1), CallOutcome::Coalesced));
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.stale_served, stats.joined), (0, 1));
+        source.permits.add_permits(1);
+        assert_eq!(refresher.await, Ok(2));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refresh_ahead_that_fails_leaves_the_value() {
     bounded(async {
         let source = Source::new("ahead-failing");

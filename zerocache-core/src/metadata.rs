@@ -132,11 +132,14 @@ impl Metadata {
         self.stale_while_ms.max(self.stale_if_error_ms)
     }
 
-    /// The whole life of an entry that is fresh for `fresh`, at most [`Ttl::MAX`].
-    #[must_use]
-    pub fn life(&self, fresh: Ttl) -> Ttl {
-        let ms = fresh.as_millis().saturating_add(self.stale_ms());
-        Ttl::from_millis(ms.min(Ttl::MAX.as_millis())).unwrap_or(Ttl::MAX)
+    /// The whole life of an entry that is fresh for `fresh`, at most [`Ttl::MAX`]. What would go beyond
+    /// that is taken off the stale times: off the life it would shorten the fresh time, which is what
+    /// remains when the stale times are over.
+    pub fn life(&mut self, fresh: Ttl) -> Ttl {
+        let most_ms = Ttl::MAX.as_millis() - fresh.as_millis();
+        self.stale_while_ms = self.stale_while_ms.min(most_ms);
+        self.stale_if_error_ms = self.stale_if_error_ms.min(most_ms);
+        Ttl::from_millis(fresh.as_millis() + self.stale_ms()).unwrap_or(Ttl::MAX)
     }
 
     /// How an entry may be used that has `remaining_ms` of its life left.
@@ -290,9 +293,8 @@ mod tests {
 
     #[test]
     fn age_follows_from_what_remains() {
-        let metadata = full();
+        let mut metadata = full();
         assert_eq!(metadata.life(Ttl::from_secs(10).unwrap()).as_millis(), 15_000);
-        assert_eq!(metadata.life(Ttl::MAX), Ttl::MAX);
         assert_eq!(metadata.fresh_ms(15_000), 10_000);
         assert_eq!(metadata.freshness(5_001), Freshness::Fresh);
         assert_eq!(metadata.freshness(5_000), Freshness::Stale);
@@ -301,5 +303,18 @@ mod tests {
         assert_eq!(metadata.freshness(0), Freshness::OnlyOnError);
         assert_eq!(Metadata::default().freshness(1), Freshness::Fresh);
         assert_eq!(Metadata::default().freshness(0), Freshness::OnlyOnError);
+    }
+
+    #[test]
+    fn stale_times_without_end_leave_the_fresh_time_as_it_is() {
+        for fresh in [Ttl::MIN, Ttl::from_secs(60).unwrap(), Ttl::MAX] {
+            let mut metadata = Metadata { stale_while_ms: 7, ..Metadata::default() };
+            metadata.stale_if_error_ms = u64::MAX;
+            let life = metadata.life(fresh);
+            assert_eq!(life, Ttl::MAX);
+            let read = Metadata::decode(&metadata.encode()).unwrap();
+            assert_eq!(read.fresh_ms(life.as_millis()), fresh.as_millis());
+            assert_eq!(read.stale_while_ms, 7_u64.min(Ttl::MAX.as_millis() - fresh.as_millis()));
+        }
     }
 }

@@ -46,7 +46,7 @@ impl Feed {
         let now = clock::mono();
         let mut directory = engine.directory.lock();
         if let Some((node, task)) = &self.node {
-            if !task.is_finished() && directory.takes_turns(*node, now) {
+            if !task.is_finished() && directory.can_be_followed(*node) {
                 return;
             }
             task.abort();

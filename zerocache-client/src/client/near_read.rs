@@ -111,12 +111,10 @@ impl NearWrite {
             && let Ok(fresh) = Ttl::try_from(value.fresh)
             && let Some(begun) = near.near.begin(clock::mono())
         {
-            let kept = Kept {
-                key: prepared.key.clone(),
-                value: value.bytes.clone(),
-                life_ms: value.metadata.life(fresh).as_millis(),
-                metadata: value.metadata.clone(),
-            };
+            let mut metadata = value.metadata.clone();
+            let life_ms = metadata.life(fresh).as_millis();
+            let (key, value) = (prepared.key.clone(), value.bytes.clone());
+            let kept = Kept { key, value, metadata, life_ms };
             self.begun = Some((begun, kept));
         }
     }

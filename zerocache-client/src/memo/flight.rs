@@ -5,6 +5,9 @@
 //! its [`Lead`], and one of those who wait leads next. A leader that has published stays in the
 //! table until its value is stored, so that nobody computes in between. A leader that computes anew
 //! what may still be served shows that to the others, who then do not wait.
+//!
+//! Some compute aside: after a wait that was too long, on a blocked thread, by request. Nobody joins
+//! them, but they are known here too, so that a delete reaches them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,9 +24,17 @@ use super::stored::{Form, Stored};
 /// Parts of the table, so that hits of different keys do not meet at one lock.
 const PARTS: usize = 16;
 
-type Part = Mutex<HashMap<(u64, Bytes), Flight>>;
+type Place = (u64, Bytes);
 
-static TABLE: LazyLock<[Part; PARTS]> = LazyLock::new(Default::default);
+/// The computations of some of the keys.
+#[derive(Default)]
+struct Part {
+    led: HashMap<Place, Flight>,
+    /// Those aside, with how many of a key share the flag.
+    aside: HashMap<Place, (Arc<AtomicBool>, usize)>,
+}
+
+static TABLE: LazyLock<[Mutex<Part>; PARTS]> = LazyLock::new(Default::default);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// What a leader has to say to the others.
@@ -69,16 +80,23 @@ pub(crate) struct Lead {
     void: Arc<AtomicBool>,
 }
 
-fn part(key: &Bytes) -> &'static Part {
+/// A computation that nobody joins.
+pub(crate) struct Aside {
+    group: u64,
+    key: Bytes,
+    void: Arc<AtomicBool>,
+}
+
+fn part(key: &Bytes) -> &'static Mutex<Part> {
     // The modulus keeps the index below PARTS.
     &TABLE[(xxh3_64(key) % PARTS as u64) as usize]
 }
 
 /// Joins the computation of a key, or starts one. `group` tells clusters apart.
 pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
-    let mut flights = part(key).lock();
+    let mut part = part(key).lock();
     let entry = (group, key.clone());
-    if let Some(flight) = flights.get(&entry) {
+    if let Some(flight) = part.led.get(&entry) {
         if blocking && !flight.blocking {
             return Joined::Alone;
         }
@@ -87,16 +105,54 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
     let (sender, progress) = watch::channel(Progress::Looking);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let void = Arc::new(AtomicBool::new(false));
-    flights.insert(entry, Flight { number, blocking, progress, void: Arc::clone(&void) });
+    part.led.insert(entry, Flight { number, blocking, progress, void: Arc::clone(&void) });
     Joined::Lead(Lead { group, key: key.clone(), number, sender, void })
 }
 
-/// Makes the computation under way one that is not stored and that no new caller joins; for a key
+/// Begins a computation aside.
+pub(crate) fn aside(group: u64, key: &Bytes) -> Aside {
+    let mut part = part(key).lock();
+    let (void, count) = part.aside.entry((group, key.clone())).or_default();
+    *count += 1;
+    Aside { group, key: key.clone(), void: Arc::clone(void) }
+}
+
+/// Makes the computations under way ones that are not stored and that no new caller joins; for a key
 /// that is being deleted or replaced.
 pub(crate) fn void(group: u64, key: &Bytes) {
-    let flight = part(key).lock().remove(&(group, key.clone()));
+    let entry = (group, key.clone());
+    let (flight, aside) = {
+        let mut part = part(key).lock();
+        (part.led.remove(&entry), part.aside.remove(&entry))
+    };
     if let Some(flight) = flight {
         flight.void.store(true, Ordering::Release);
+    }
+    if let Some((void, _)) = aside {
+        void.store(true, Ordering::Release);
+    }
+}
+
+impl Aside {
+    /// The key was deleted or replaced since this computation began.
+    pub(crate) fn is_void(&self) -> bool {
+        self.void.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let entry = (self.group, self.key.clone());
+        let mut part = part(&self.key).lock();
+        // Voided, and perhaps followed by others, it is not there any more.
+        if let Some((void, count)) = part.aside.get_mut(&entry)
+            && Arc::ptr_eq(void, &self.void)
+        {
+            *count -= 1;
+            if *count == 0 {
+                part.aside.remove(&entry);
+            }
+        }
     }
 }
 
@@ -114,13 +170,13 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         let entry = (self.group, self.key.clone());
-        let mut flights = part(&self.key).lock();
-        let removed = match flights.get(&entry) {
-            Some(flight) if flight.number == self.number => flights.remove(&entry),
+        let mut part = part(&self.key).lock();
+        let removed = match part.led.get(&entry) {
+            Some(flight) if flight.number == self.number => part.led.remove(&entry),
             // Voided, and perhaps replaced by another one.
             _ => None,
         };
-        drop(flights);
+        drop(part);
         // The sender goes after the entry: who wakes up finds the place free.
         drop(removed);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
 use super::counters::count;
@@ -81,7 +82,11 @@ pub(crate) async fn look(client: ZerocacheClient, key: Bytes, how: How) -> Looke
             }
         };
         let found = match waited {
-            Some(Progress::Computing(old)) => Found::Joined { form: old.form, old: true },
+            Some(Progress::Computing(old)) => {
+                // What is computed ahead of the end of its lifetime is not past it.
+                let is_old = old.freshness(clock::mono()) != Freshness::Fresh;
+                Found::Joined { form: old.form, old: is_old }
+            }
             Some(Progress::Value(form)) => Found::Joined { form, old: false },
             Some(Progress::Old(form)) => Found::Joined { form, old: true },
             Some(Progress::Failed(error)) => Found::Failed(error),

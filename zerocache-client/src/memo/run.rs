@@ -134,19 +134,19 @@ impl<T> Steps<'_, T> {
 
     /// What a call does first.
     pub(super) fn first(&mut self, mode: Mode, how: How) -> Stage<T> {
-        let Some(Run { client, key, .. }) = self.run else {
+        let Some(run @ Run { client, key, .. }) = self.run else {
             return Stage::Computing(Box::default());
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
             flight::void(group, key);
             self.came_to(CallOutcome::Refreshed);
-            return Stage::Computing(Box::default());
+            return begin(run, Box::default());
         }
         if leading::contains(group, key) {
             // Our own caller computes this key: waiting for it would be waiting for ourselves.
             self.came_to(CallOutcome::Miss);
-            return Stage::Computing(Box::default());
+            return begin(run, Box::default());
         }
         Stage::Looking(Box::pin(look(client.clone(), key.clone(), how)))
     }
@@ -321,8 +321,11 @@ impl<T> Steps<'_, T> {
 }
 
 /// Has the function run.
-fn begin<T>(run: &Run, computation: Box<Computation>) -> Stage<T> {
+fn begin<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> {
     let counters = run.client.memo_counters();
+    if computation.lead.is_none() {
+        computation.aside = Some(flight::aside(counters.flight_group(), &run.key));
+    }
     if computation.is_refresh() {
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
         let ahead = computation.old.as_ref().is_some_and(is_fresh);

@@ -7,7 +7,7 @@ use zerocache_core::metadata::{Kind, Metadata};
 use zerocache_net::clock;
 
 use super::counters::{MemoCounters, count};
-use super::flight::{Lead, Progress};
+use super::flight::Progress;
 use super::freshness;
 use super::lease::Spent;
 use super::report::{CallOutcome, CallWrite};
@@ -133,14 +133,14 @@ impl<T> Steps<'_, T> {
     fn store(&mut self, run: &Run, value: T, kept: Kept, computation: Computation) -> Step<T> {
         let Kept { form, fresh, mut metadata } = kept;
         metadata.kind = form.kind;
-        let Computation { lead, token, .. } = computation;
-        if let Some(lead) = &lead {
+        if let Some(lead) = &computation.lead {
             lead.publish(Progress::Value(form.clone()));
         }
-        if lead.as_ref().is_some_and(Lead::is_void) {
+        if computation.is_void() {
             self.note(|report| report.write = Some(CallWrite::Left));
             return Step::Value(value);
         }
+        let Computation { lead, token, .. } = computation;
         let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
         put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zerocache_net::clock;
 
-use super::flight::Lead;
+use super::flight::{Aside, Lead};
 use super::lease::{Leased, Spent, Token};
 use super::look::Looked;
 use super::operation::BoxFuture;
@@ -48,6 +48,8 @@ pub(super) struct Storing<T> {
 pub(super) struct Computation {
     /// The right to publish; none for who computes beside others.
     pub(super) lead: Option<Lead>,
+    /// For who computes beside others: their place, from the moment at which that begins.
+    pub(super) aside: Option<Aside>,
     /// What may be served instead where computing fails.
     pub(super) old: Option<Stored>,
     /// Leave, where the function asks for it.
@@ -63,7 +65,13 @@ pub(super) struct Begun {
 
 impl Computation {
     pub(super) fn new(lead: Option<Lead>, old: Option<Stored>) -> Box<Self> {
-        Box::new(Computation { lead, old, token: None, begun: None })
+        Box::new(Computation { lead, old, ..Computation::default() })
+    }
+
+    /// The key was deleted or replaced since this began.
+    pub(super) fn is_void(&self) -> bool {
+        self.lead.as_ref().is_some_and(Lead::is_void)
+            || self.aside.as_ref().is_some_and(Aside::is_void)
     }
 
     /// The others are served an old value meanwhile, and so can this call's caller be.

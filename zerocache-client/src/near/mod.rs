@@ -32,7 +32,10 @@ use quick_cache::{
 use zerocache_core::{key::KeyHash, time::Instant, version::Version};
 
 pub use self::counts::NearStats;
-use self::{counts::Counts, floors::Floors};
+use self::{
+    counts::Counts,
+    floors::{Floors, REMEMBERED_MS},
+};
 pub(crate) use self::{
     counts::Striped,
     held::{Fill, Held},
@@ -199,9 +202,12 @@ impl Near {
         self.is_followed(now).then_some(Begun { epoch, at: now })
     }
 
-    /// Keeps what was read or written, unless it is older than what is known of the key, or has no
-    /// fresh time left.
+    /// Keeps what was read or written, unless it is older than what is known of the key, has no fresh
+    /// time left, or took so long that newer writes may be forgotten already.
     pub(crate) fn keep(&self, begun: Begun, key: &[u8], fill: &Fill<'_>, now: Instant) {
+        if now.since_ms(begun.at) >= REMEMBERED_MS {
+            return;
+        }
         let hash = hash_of(key);
         let Some(held) = Held::new(begun.epoch, begun.at, key, fill) else { return };
         if held.weight() > self.storage.shard_capacity() / ENTRY_SHARE {

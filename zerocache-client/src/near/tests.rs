@@ -107,6 +107,36 @@ fn an_older_value_that_comes_after_the_news_is_not_kept() {
 }
 
 #[test]
+fn what_took_longer_than_writes_are_remembered_is_not_kept() {
+    let (near, claim) = small();
+    let begun = near.begin(at(1)).expect("a node is followed");
+    claim.told(at(1), false, &[(hash_of(b"k"), 6)], at(2));
+    let now = at(2 + REMEMBERED_MS + 1);
+    claim.told(now, false, &[], now);
+    // A client may be told to be this patient, and to keep values for longer than that.
+    near.keep(begun, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), now);
+    assert!(near.look(hash_of(b"k"), b"k", LIFE_MS, now).is_none());
+}
+
+#[test]
+fn values_are_kept_while_much_else_is_written() {
+    let (near, claim) = small();
+    // 10,000 writes a second.
+    for ms in (0..5_000_u64).step_by(5) {
+        let rows = (0..50).map(|n| (hash_of(format!("{ms} {n}").as_bytes()), 1_000 + ms));
+        claim.told(at(ms), false, &rows.collect::<Vec<_>>(), at(ms));
+    }
+    let now = at(4_999);
+    let kept = (0..1_000_u32).filter(|n| {
+        let key = format!("read {n}");
+        keep(&near, key.as_bytes(), b"v", 5, now);
+        look(&near, key.as_bytes(), now).is_some()
+    });
+    let kept = kept.count();
+    assert!(kept > 950, "{kept} of 1000");
+}
+
+#[test]
 fn what_was_read_over_a_gap_is_not_kept() {
     let (near, claim) = small();
     keep(&near, b"a", b"v", 1, at(1));

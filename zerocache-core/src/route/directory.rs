@@ -244,6 +244,14 @@ impl Directory {
         Some((node.info.incarnation, node.address))
     }
 
+    /// Whether the changes of a node may be followed further: it is in sync, and did not fail. One that
+    /// says nothing for a moment may, because its word has a bound of its own.
+    #[must_use]
+    pub fn can_be_followed(&self, node: Incarnation) -> bool {
+        let can = |known: &Known| !known.out && known.info.state == NodeState::InSync;
+        self.nodes.get(&node).is_some_and(can)
+    }
+
     /// Whether a node takes its turn at `now`.
     #[must_use]
     pub fn takes_turns(&self, node: Incarnation, now: Instant) -> bool {

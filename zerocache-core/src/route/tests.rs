@@ -57,6 +57,24 @@ fn local_nodes_take_turns_and_regions_follow_by_latency() {
 }
 
 #[test]
+fn a_node_in_sync_is_followed_until_it_fails() {
+    let mut directory = directory();
+    directory.has_features(Incarnation(2), features::FEED);
+    let (node, _) = directory.next_followed(at(1)).unwrap();
+    assert_eq!(node, Incarnation(2));
+    // It owes an answer for a while: others are asked meanwhile, and it is followed as before.
+    directory.sent(node, at(1));
+    assert!(!directory.takes_turns(node, at(200)) && directory.can_be_followed(node));
+    directory.probed(node, NodeState::Warming, 1, at(300), 100);
+    assert!(directory.takes_turns(node, at(300)) && !directory.can_be_followed(node));
+    directory.probed(node, NodeState::InSync, 1, at(400), 100);
+    assert!(directory.can_be_followed(node));
+    directory.gave_no_answer(node, at(500));
+    assert!(!directory.can_be_followed(node));
+    assert!(!directory.can_be_followed(Incarnation(7)), "nobody knows it");
+}
+
+#[test]
 fn a_failed_node_is_skipped_and_never_a_constant_first_choice() {
     let mut directory = directory();
     directory.failed(Incarnation(2), at(1));

@@ -62,9 +62,10 @@ pub(super) async fn handle(
     match *method {
         Method::PUT => {
             query.allow(&query::PUT)?;
-            let (ttl, ack, metadata) = (query.ttl()?, query.ack()?, query.metadata()?);
+            let (ttl, ack, mut metadata) = (query.ttl()?, query.ack()?, query.metadata()?);
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
-            let op = WriteOp::Put { value, metadata: metadata.encode(), ttl: metadata.life(ttl) };
+            let life = metadata.life(ttl);
+            let op = WriteOp::Put { value, metadata: metadata.encode(), ttl: life };
             written(write(api, key, op, ack, Scope::Cluster).await)
         }
         Method::DELETE => {
