@@ -1,6 +1,7 @@
 //! A node over its HTTP interface: keep-alive, one request under way per connection.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use super::{Contender, zerocache::Node};
 use crate::args::Settings;
 use crate::data::Data;
 use crate::measure::{Callers, Driver, Load};
+use crate::process::START_MAX;
 
 /// A node that is spoken to in HTTP alone.
 pub struct Http {
@@ -24,6 +26,17 @@ impl Http {
     pub fn address(&self) -> SocketAddr {
         self.node.address
     }
+
+    /// Waits until the node takes writes: it listens before.
+    async fn ready(&self) -> Result<()> {
+        loop {
+            let mut caller = HttpCaller::connect(self.node.address).await?;
+            if caller.request("GET", "/readyz", b"").await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 #[async_trait]
@@ -33,6 +46,8 @@ impl Contender for Http {
     }
 
     async fn callers(&self, tasks: usize) -> Result<Box<dyn Load>> {
+        let ready = tokio::time::timeout(START_MAX, self.ready()).await;
+        ready.context("the node is not ready")??;
         let mut callers = Vec::with_capacity(tasks);
         for _ in 0..tasks {
             callers.push(HttpCaller::connect(self.node.address).await?);
