@@ -244,8 +244,8 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) -> Response {
         let hash = key.hash();
-        if let Some(deleted) = self.leases.changed.remove(&hash) {
-            // The value may have come with what gives the leave back.
+        // The value may have come with what gives the leave back; or a delete, which may be made again.
+        while let Some(deleted) = self.leases.changed.remove(&hash) {
             self.look_at(now, hash, deleted, out);
         }
         if self.leases.held.get(&hash).is_some_and(|lease| lease.token == token) {

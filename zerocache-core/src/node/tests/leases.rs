@@ -296,6 +296,28 @@ fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
 }
 
 #[test]
+fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let (second, third) = (network.lease(1, "k", 3_000), network.lease(1, "k", 3_000));
+    let token = network.token(first);
+    // Below the token, because clocks differ.
+    let stamp = token.stamp() - (1_000 << 16);
+    let version = Version::new(stamp, Incarnation(9));
+    let record = Record { key: key("k"), version, change: Change::Delete };
+    let shipments = vec![Shipment { record, relay: false }];
+    let (_, deleted) = network.request(Request::Replicate(shipments));
+    let release = Request::Release { key: key("k"), token, failed: false };
+    let (_, released) = network.request(release);
+    network.inputs(address(1), [deleted, released]);
+    let next = network.token(second);
+    assert_eq!(network.said(third), Said::Nothing, "the second one computes");
+    let filled = network.fill(1, "k", "new", next);
+    assert_eq!(network.status(filled), Status::Stored);
+    assert_eq!(network.said(third), Said::Value("new".into()));
+}
+
+#[test]
 fn a_newer_write_ends_the_lease_and_what_is_not_fresh_is_no_value() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);

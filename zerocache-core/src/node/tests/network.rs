@@ -181,12 +181,17 @@ impl Network {
     }
 
     pub(super) fn input(&mut self, at: SocketAddr, input: Input) {
+        self.inputs(at, [input]);
+    }
+
+    /// Inputs that come together.
+    pub(super) fn inputs(&mut self, at: SocketAddr, inputs: impl IntoIterator<Item = Input>) {
         let now = self.now_at(at);
         let Some(node) = self.nodes.get_mut(&at) else {
             return;
         };
         let mut out = Vec::new();
-        node.handle(now, input, &mut out);
+        node.handle_all(now, inputs, &mut out);
         for effect in out {
             self.perform(at, effect);
         }
@@ -349,13 +354,19 @@ impl Network {
 
     /// Asks a node as a client.
     pub(super) fn ask(&mut self, n: u64, request: Request) -> RequestId {
+        let (id, input) = self.request(request);
+        self.input(address(n), input);
+        id
+    }
+
+    /// A client's request.
+    pub(super) fn request(&mut self, request: Request) -> (RequestId, Input) {
         self.serial += 1;
         let id = RequestId(self.serial);
         let cluster = crate::wire::cluster_id("test");
         let envelope = Envelope { cluster, ..Envelope::default() };
         let message = RequestMessage { envelope, request };
-        self.input(address(n), Input::Request { id, message });
-        id
+        (id, Input::Request { id, message })
     }
 
     pub(super) fn put(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {
