@@ -219,6 +219,36 @@ async fn invalidation_reaches_computations_that_nobody_joins() {
     .await;
 }
 
+/// So large that a delete overtakes it on its way to the node.
+#[zerocache(&gate.cache, 60, key = test)]
+async fn large(gate: Arc<Gate>, test: &'static str) -> Vec<u64> {
+    gate.pass().await;
+    // What does not become smaller when it is packed.
+    let mut state = 7_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state ^ (state >> 29)
+    };
+    (0..400_000).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn invalidation_while_a_value_is_stored_keeps_it_out() {
+    bounded(async {
+        let gate = Gate::new();
+        gate.permits.add_permits(1);
+        let mut leader = Box::pin(large(gate.clone(), "storing"));
+        while gate.runs() == 0 {
+            assert!(poll_immediate(&mut leader).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        large(gate.clone(), "storing").invalidate().await.expect("deletes");
+        assert_eq!(leader.await.len(), 400_000);
+        assert_eq!(large(gate.clone(), "storing").peek().await.expect("reads"), None);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_last_of_two_refreshes_wins() {
     bounded(async {

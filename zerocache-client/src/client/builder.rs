@@ -130,8 +130,8 @@ impl ClientBuilder {
     /// How many bytes the near cache may take, and how old what it serves may be; defaults 64 MiB and
     /// 5 s. No bytes switch it off; the age is at least 1 ms.
     ///
-    /// All clients of a process that use one cluster share one near cache, which may take as many bytes
-    /// as the most generous of them allows. Only calls that say `near` use it.
+    /// All clients of a process that use one cluster, and find its nodes in the same way, share one near
+    /// cache, which may take as many bytes as the most generous of them allows. Only calls that say `near` use it.
     pub fn near_cache(mut self, max_bytes: u64, max_age: Duration) -> Self {
         self.config.near = NearSettings { bytes_max: max_bytes, age_max: max_age };
         self

@@ -31,7 +31,7 @@ type Place = (u64, Bytes);
 struct Part {
     led: HashMap<Place, Flight>,
     /// Those aside, with how many of a key share the flag.
-    aside: HashMap<Place, (Arc<AtomicBool>, usize)>,
+    aside: HashMap<Place, (Void, usize)>,
 }
 
 static TABLE: LazyLock<[Mutex<Part>; PARTS]> = LazyLock::new(Default::default);
@@ -54,12 +54,26 @@ pub(crate) enum Progress {
     Nothing,
 }
 
+/// Whether a key was deleted or replaced since a computation of it began.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Void(Arc<AtomicBool>);
+
+impl Void {
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A computation under way.
 struct Flight {
     number: u64,
     blocking: bool,
     progress: watch::Receiver<Progress>,
-    void: Arc<AtomicBool>,
+    void: Void,
 }
 
 /// What a caller is to do.
@@ -77,14 +91,14 @@ pub(crate) struct Lead {
     key: Bytes,
     number: u64,
     sender: watch::Sender<Progress>,
-    void: Arc<AtomicBool>,
+    void: Void,
 }
 
 /// A computation that nobody joins.
 pub(crate) struct Aside {
     group: u64,
     key: Bytes,
-    void: Arc<AtomicBool>,
+    void: Void,
 }
 
 fn part(key: &Bytes) -> &'static Mutex<Part> {
@@ -104,8 +118,8 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
     }
     let (sender, progress) = watch::channel(Progress::Looking);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let void = Arc::new(AtomicBool::new(false));
-    part.led.insert(entry, Flight { number, blocking, progress, void: Arc::clone(&void) });
+    let void = Void::default();
+    part.led.insert(entry, Flight { number, blocking, progress, void: void.clone() });
     Joined::Lead(Lead { group, key: key.clone(), number, sender, void })
 }
 
@@ -114,7 +128,7 @@ pub(crate) fn aside(group: u64, key: &Bytes) -> Aside {
     let mut part = part(key).lock();
     let (void, count) = part.aside.entry((group, key.clone())).or_default();
     *count += 1;
-    Aside { group, key: key.clone(), void: Arc::clone(void) }
+    Aside { group, key: key.clone(), void: void.clone() }
 }
 
 /// Makes the computations under way ones that are not stored and that no new caller joins; for a key
@@ -126,17 +140,16 @@ pub(crate) fn void(group: u64, key: &Bytes) {
         (part.led.remove(&entry), part.aside.remove(&entry))
     };
     if let Some(flight) = flight {
-        flight.void.store(true, Ordering::Release);
+        flight.void.set();
     }
     if let Some((void, _)) = aside {
-        void.store(true, Ordering::Release);
+        void.set();
     }
 }
 
 impl Aside {
-    /// The key was deleted or replaced since this computation began.
-    pub(crate) fn is_void(&self) -> bool {
-        self.void.load(Ordering::Acquire)
+    pub(crate) fn void(&self) -> &Void {
+        &self.void
     }
 }
 
@@ -146,7 +159,7 @@ impl Drop for Aside {
         let mut part = part(&self.key).lock();
         // Voided, and perhaps followed by others, it is not there any more.
         if let Some((void, count)) = part.aside.get_mut(&entry)
-            && Arc::ptr_eq(void, &self.void)
+            && Arc::ptr_eq(&void.0, &self.void.0)
         {
             *count -= 1;
             if *count == 0 {
@@ -161,9 +174,8 @@ impl Lead {
         self.sender.send_replace(progress);
     }
 
-    /// The key was deleted or replaced since this computation began.
-    pub(crate) fn is_void(&self) -> bool {
-        self.void.load(Ordering::Acquire)
+    pub(crate) fn void(&self) -> &Void {
+        &self.void
     }
 }
 

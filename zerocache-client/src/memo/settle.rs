@@ -7,9 +7,10 @@ use zerocache_core::metadata::{Kind, Metadata};
 use zerocache_net::clock;
 
 use super::counters::{MemoCounters, count};
-use super::flight::Progress;
+use super::flight::{Progress, Void};
 use super::freshness;
 use super::lease::Spent;
+use super::operation::BoxFuture;
 use super::report::{CallOutcome, CallWrite};
 use super::run::{Run, Steps};
 use super::stage::{Computation, Stage, Step, Storing};
@@ -17,7 +18,7 @@ use super::stored::Form;
 use super::ttl;
 use crate::codec::CodecError;
 use crate::error::Error;
-use crate::{Status, Written};
+use crate::{Status, Write, Written, ZerocacheClient};
 
 /// What is to be stored of a value.
 struct Kept {
@@ -136,11 +137,12 @@ impl<T> Steps<'_, T> {
         if let Some(lead) = &computation.lead {
             lead.publish(Progress::Value(form.clone()));
         }
-        if computation.is_void() {
+        let void = computation.void();
+        if void.is_set() {
             self.note(|report| report.write = Some(CallWrite::Left));
             return Step::Value(value);
         }
-        let Computation { lead, token, .. } = computation;
+        let Computation { lead, aside, token, .. } = computation;
         let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
         put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
@@ -151,7 +153,12 @@ impl<T> Steps<'_, T> {
             let (with_token, token) = token.write(put);
             (put, spent) = (with_token, Some(token));
         }
-        let storing = Storing { put: Box::pin(put), value: Some(value), spent, _lead: lead };
+        // What has a token loses against the delete whichever comes first.
+        let put: BoxFuture<_> = match &spent {
+            Some(_) => Box::pin(put),
+            None => Box::pin(unless_void(put, void, run.client.clone(), run.key.clone())),
+        };
+        let storing = Storing { put, value: Some(value), spent, _places: (lead, aside) };
         Step::Next(Stage::Storing(Box::new(storing)))
     }
 
@@ -205,6 +212,25 @@ impl<T> Steps<'_, T> {
             });
         });
     }
+}
+
+/// Stores a value. A delete that came meanwhile may have overtaken it: then it is made again.
+async fn unless_void(
+    put: Write,
+    void: Void,
+    client: ZerocacheClient,
+    key: Bytes,
+) -> Result<Written, Error> {
+    let written = put.await;
+    let may_stand =
+        matches!(&written, Ok(Written { status: Status::Stored | Status::Unknown, .. }));
+    if may_stand
+        && void.is_set()
+        && let Err(error) = client.raw_delete(key).await
+    {
+        tracing::debug!(%error, "a value that was invalidated while it was stored is not removed");
+    }
+    written
 }
 
 /// Ends a computation of which nothing is stored.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zerocache_net::clock;
 
-use super::flight::{Aside, Lead};
+use super::flight::{Aside, Lead, Void};
 use super::lease::{Leased, Spent, Token};
 use super::look::Looked;
 use super::operation::BoxFuture;
@@ -39,8 +39,8 @@ pub(super) struct Storing<T> {
     pub(super) value: Option<T>,
     /// Leave, where the value was computed under it.
     pub(super) spent: Option<Spent>,
-    /// Nobody computes before the value is there.
-    pub(super) _lead: Option<Lead>,
+    /// Nobody computes before the value is there, and a delete is heard of until then.
+    pub(super) _places: (Option<Lead>, Option<Aside>),
 }
 
 /// What a call holds while its function runs.
@@ -68,10 +68,10 @@ impl Computation {
         Box::new(Computation { lead, old, ..Computation::default() })
     }
 
-    /// The key was deleted or replaced since this began.
-    pub(super) fn is_void(&self) -> bool {
-        self.lead.as_ref().is_some_and(Lead::is_void)
-            || self.aside.as_ref().is_some_and(Aside::is_void)
+    /// Whether the key was deleted or replaced since this began.
+    pub(super) fn void(&self) -> Void {
+        let void = self.lead.as_ref().map(Lead::void).or(self.aside.as_ref().map(Aside::void));
+        void.cloned().unwrap_or_default()
     }
 
     /// The others are served an old value meanwhile, and so can this call's caller be.
