@@ -123,3 +123,27 @@ fn a_refresh_of_a_runtime_that_ends_is_taken_over() {
         assert_eq!(source.cache.memo_stats().wait_timeouts, 0);
     });
 }
+
+#[zerocache(&source.cache, 1, skip(source), lease = region, stale(while = 60, background))]
+async fn leased(source: Arc<Source>, test: &'static str) -> usize {
+    let run = source.run();
+    source.permits.acquire().await.expect("never closed").forget();
+    run
+}
+
+#[tokio::test]
+async fn nobody_waits_for_leave_to_refresh_in_the_background() {
+    bounded(async {
+        let source = Source::new("background-leased");
+        let call = || leased(source.clone(), "leased");
+        assert_eq!(call().await, 1);
+        until(|| async { call().peek().await.expect("reads").is_none() }).await;
+        let (old, report) = call().explain().await;
+        assert_eq!((old, report.outcome, report.lease), (1, CallOutcome::Stale, None));
+        source.permits.add_permits(1);
+        until(|| async { source.cache.memo_stats().stored == 2 }).await;
+        let stats = source.cache.memo_stats();
+        assert_eq!((stats.leases, stats.stale_served, stats.computed), (2, 1, 2));
+    })
+    .await;
+}

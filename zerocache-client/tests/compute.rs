@@ -6,11 +6,13 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, poll_immediate};
 use serde::{Deserialize, Serialize};
-use support::{bounded, dead, in_time, other};
+use support::{bounded, builder, dead, in_time, other};
+use tokio::sync::Semaphore;
 use zerocache_client::{
-    Ack, CallOutcome, CallWrite, Outcome, Status, Tier, Value, ZerocacheClient, zerocache,
+    Ack, CallOutcome, CallWrite, LeaseScope, Outcome, Status, Tier, Value, ZerocacheClient,
+    zerocache,
 };
 
 #[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
@@ -46,6 +48,44 @@ async fn computes_what_is_not_there_once_for_all() {
         assert_eq!(call().await.expect("works"), user(8));
         call().invalidate().await.expect("deletes");
         assert_eq!(cache.get("user:7").await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_leader_that_waits_for_a_lease_has_as_much_time() {
+    bounded(async {
+        // Of two namespaces, so that they compute beside each other as two processes do.
+        let client = |namespace: &str| builder("london").namespace(namespace).build();
+        let (first, second) = (client("one").expect("allowed"), client("two").expect("allowed"));
+        second.set_memo_wait(Duration::from_millis(1));
+        let (runs, gate) = (AtomicUsize::new(0), Semaphore::new(0));
+        let call = |cache: &ZerocacheClient| {
+            let (runs, gate) = (&runs, &gate);
+            let compute = async move || {
+                let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+                gate.acquire().await.expect("never closed").forget();
+                Ok::<_, io::Error>(run)
+            };
+            let (life, wait) = (Duration::from_secs(60), Duration::from_secs(15));
+            cache.get_or_compute("in line", 60, compute).lease_within(
+                LeaseScope::Region,
+                life,
+                wait,
+            )
+        };
+        let mut leader = Box::pin(call(&first));
+        while runs.load(Ordering::SeqCst) == 0 {
+            assert!(poll_immediate(&mut leader).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        let mut others = Box::pin(join_all((0..10).map(|_| call(&second))));
+        let a_while = tokio::time::timeout(Duration::from_millis(100), &mut others);
+        assert!(a_while.await.is_err(), "they wait for what the other client computes");
+        gate.add_permits(100);
+        assert_eq!(leader.await.expect("works"), 1);
+        assert!(others.await.into_iter().all(|found| found.expect("works") == 1));
+        assert_eq!(second.memo_stats().wait_timeouts, 0);
     })
     .await;
 }

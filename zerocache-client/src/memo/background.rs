@@ -11,21 +11,22 @@ use super::options::Options;
 use super::origin::{self, Boxed, Lazy};
 use super::rule::Policy;
 use super::run::{Entry, Run};
-use super::stage::Computation;
+use super::stage::Stage;
 use super::ttl::TtlRule;
 use crate::wait;
 
 /// Takes what computes out of a call that has not begun to, and makes a piece of work of it.
 pub(super) type Detach<F> = fn(Pin<&mut F>, Refresh<<F as Future>::Output>) -> Option<Work>;
 
-/// A call's parts without what computes.
+/// A call under way without what computes.
 pub(super) struct Refresh<T> {
     pub(super) entry: Entry,
     pub(super) ttl: TtlRule<T>,
     pub(super) policy: Policy<T>,
     pub(super) options: Options<T>,
     pub(super) run: Option<Run>,
-    pub(super) computation: Computation,
+    /// How far it has come: it asks for leave, or computes.
+    pub(super) stage: Stage<T>,
 }
 
 /// What runs without the caller.

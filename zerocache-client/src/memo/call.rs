@@ -13,7 +13,7 @@ use super::background::{Detach, Refresh};
 use super::look::How;
 use super::near;
 use super::operation::{Invalidate, Peek};
-use super::options::Options;
+use super::options::{LeaseRule, Options};
 use super::origin::Blocking;
 use super::report::{CallOutcome, CallReport, ExplainCall};
 use super::rule::{Errors, Policy, Sharing};
@@ -128,10 +128,9 @@ impl<F: Future> Call<F> {
 
     /// A call that computes anew what another one has begun to.
     pub(super) fn refreshing(refresh: Refresh<F::Output>, origin: F) -> Self {
-        let Refresh { entry, ttl, policy, options, run, computation } = refresh;
+        let Refresh { entry, ttl, policy, options, run, stage } = refresh;
         let mut call = Self::given(entry, ttl, policy, origin);
-        (call.options, call.run) = (options, run);
-        call.stage = Stage::Computing(Box::new(computation));
+        (call.options, call.run, call.mode, call.stage) = (options, run, Mode::Behind, stage);
         call
     }
 
@@ -271,13 +270,35 @@ impl<F: Future> Future for Call<F> {
                 policy: this.policy,
                 ttl: this.ttl,
                 options: this.options,
+                behind: *this.mode == Mode::Behind,
                 report: this.report.as_deref_mut(),
             };
+            if this.detach.is_some()
+                && let Some(computation) = this.stage.computation()
+                && let Some(old) = computation.old_value(this.policy)
+                && let Some(detach) = this.detach.take()
+            {
+                steps.left_behind(computation);
+                let home = this.run.as_ref().and_then(|run| run.client.runtime());
+                let refresh = Refresh {
+                    entry: this.entry.clone(),
+                    ttl: mem::replace(this.ttl, TtlRule::seconds(0)),
+                    policy: *this.policy,
+                    options: mem::replace(this.options, Options::new()),
+                    run: this.run.take(),
+                    stage: mem::replace(this.stage, Stage::Done),
+                };
+                if let Some(work) = detach(this.origin.as_mut(), refresh) {
+                    work.start(home);
+                }
+                return Poll::Ready(old);
+            }
             let step = match this.stage {
                 Stage::Start => {
                     let how = How {
                         blocking: *this.blocking,
                         near: this.options.near,
+                        lease_wait: this.options.lease.map(LeaseRule::wait).unwrap_or_default(),
                         deadline: this.options.deadline,
                         explain: steps.report.is_some(),
                     };
@@ -292,31 +313,12 @@ impl<F: Future> Future for Call<F> {
                     steps.leased(leased, computation.take().unwrap_or_default())
                 }
                 Stage::Computing(computation) => {
-                    if let Some(detach) = this.detach.take()
-                        && let Some(old) = computation.old_value(this.policy)
-                    {
-                        steps.left_behind(computation);
-                        let home = this.run.as_ref().and_then(|run| run.client.runtime());
-                        let refresh = Refresh {
-                            entry: this.entry.clone(),
-                            ttl: mem::replace(this.ttl, TtlRule::seconds(0)),
-                            policy: *this.policy,
-                            options: mem::replace(this.options, Options::new()),
-                            run: this.run.take(),
-                            computation: mem::take(&mut **computation),
-                        };
-                        if let Some(work) = detach(this.origin.as_mut(), refresh) {
-                            work.start(home);
-                        }
-                        Step::Value(old)
-                    } else {
-                        let value = {
-                            let _span = computation.begin(this.entry.site.name()).span.enter();
-                            let _entered = this.run.as_ref().map(Run::enter);
-                            ready!(this.origin.as_mut().poll(context))
-                        };
-                        steps.computed(value, mem::take(&mut **computation))
-                    }
+                    let value = {
+                        let _span = computation.begin(this.entry.site.name()).span.enter();
+                        let _entered = this.run.as_ref().map(Run::enter);
+                        ready!(this.origin.as_mut().poll(context))
+                    };
+                    steps.computed(value, mem::take(&mut **computation))
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));

@@ -137,7 +137,8 @@ impl ZerocacheClient {
     }
 
     /// Sets how long a memoized call of this client waits for another call's computation of the
-    /// same key before it computes itself; 10 seconds unless set, to the millisecond.
+    /// same key before it computes itself; 10 seconds unless set, to the millisecond. With a lease it
+    /// waits longer by the time for which that other call may wait for another process.
     pub fn set_memo_wait(&self, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.memo_counters().flight_wait_ms.store(wait, Ordering::Relaxed);

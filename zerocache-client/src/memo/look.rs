@@ -48,6 +48,8 @@ pub(crate) struct How {
     pub(crate) blocking: bool,
     /// Whether the near cache is asked, and for what age.
     pub(crate) near: Option<Option<Duration>>,
+    /// How long a leader may itself wait for another process that has a lease.
+    pub(crate) lease_wait: Duration,
     /// How long the nodes may take, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
     /// The read is to be reported.
@@ -66,7 +68,8 @@ pub(crate) async fn look(client: ZerocacheClient, key: Bytes, how: How) -> Looke
         };
         if bound.is_none() {
             // One bound for all leaders after each other.
-            bound.set(Some(client.sleep(client.memo_counters().flight_wait())));
+            let wait = client.memo_counters().flight_wait().saturating_add(how.lease_wait);
+            bound.set(Some(client.sleep(wait)));
         }
         let waited = tokio::select! {
             biased;

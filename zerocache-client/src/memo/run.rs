@@ -76,6 +76,8 @@ pub(super) enum Mode {
     Cached,
     Refresh,
     Uncached,
+    /// Begun by a caller who has its value, and counted there.
+    Behind,
 }
 
 /// The client and key that a running call uses.
@@ -117,6 +119,8 @@ pub(super) struct Steps<'a, T> {
     pub(super) policy: &'a Policy<T>,
     pub(super) ttl: &'a TtlRule<T>,
     pub(super) options: &'a Options<T>,
+    /// The caller has its value already.
+    pub(super) behind: bool,
     /// None unless the call is to be explained.
     pub(super) report: Option<&'a mut CallReport>,
 }
@@ -286,7 +290,9 @@ impl<T> Steps<'_, T> {
             }
             Leased::Found(stored) => match stored.form.decode(self.policy) {
                 Ok(value) => {
-                    count(&counters.lease_found);
+                    if !self.behind {
+                        count(&counters.lease_found);
+                    }
                     self.note(|report| report.lease = Some(LeaseOutcome::Found));
                     self.came_to(CallOutcome::Coalesced);
                     if let Some(lead) = computation.lead {
@@ -304,7 +310,9 @@ impl<T> Steps<'_, T> {
                 self.note(|report| report.lease = Some(LeaseOutcome::Busy));
                 let old = computation.old.as_ref().filter(|old| old.serves(clock::mono()));
                 if let Some(Ok(value)) = old.map(|old| old.form.decode(self.policy)) {
-                    count(&counters.stale_served);
+                    if !self.behind {
+                        count(&counters.stale_served);
+                    }
                     self.came_to(CallOutcome::Stale);
                     return Step::Value(value);
                 }

@@ -27,6 +27,17 @@ pub(super) enum Stage<T> {
     Done,
 }
 
+impl<T> Stage<T> {
+    /// What is to be computed, or is.
+    pub(super) fn computation(&self) -> Option<&Computation> {
+        match self {
+            Self::Leasing { computation, .. } => computation.as_deref(),
+            Self::Computing(computation) => Some(computation),
+            Self::Start | Self::Looking(_) | Self::Storing(_) | Self::Done => None,
+        }
+    }
+}
+
 /// The next stage, or the call's value.
 pub(super) enum Step<T> {
     Next(Stage<T>),
