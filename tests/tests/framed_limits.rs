@@ -157,6 +157,8 @@ fn a_large_value_does_not_hold_up_small_reads() {
     assert_eq!(order[10], large);
     // Through the client, while large values go both ways on what connections it has.
     let client = builder("london").connections(Connections::Framed);
+    // Packed, such values are small.
+    let client = client.compress_above(None);
     let client = client.mdns(false).seed(cluster[0].address()).build().expect("a client");
     client.wait_ready(PATIENCE).expect("a node in sync");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -192,7 +194,8 @@ fn a_large_value_does_not_hold_up_small_reads() {
 fn many_large_values_at_once_are_all_taken() {
     const VALUES: usize = 300;
     let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
-    let client = cluster.client_with("london", |b| b.connections(Connections::Framed));
+    let client =
+        cluster.client_with("london", |b| b.connections(Connections::Framed).compress_above(None));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         client.put("warm", "x", 60).await.expect("an answer");
