@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::future::join_all;
 use zerocache_core::{
     key::Key,
     node::CallFailure,
@@ -233,24 +234,36 @@ impl Engine {
         // All are sent before any is waited for.
         let sent: Vec<_> = groups.into_values().map(|group| self.send_group(group)).collect();
         let mut unsettled = Vec::new();
-        for Asking { started, mut owed, calls } in sent {
-            let mut is_first = true;
-            for (Sent { mut pending, attempt }, call) in calls {
-                let result = call.await;
-                owed.settle();
-                let Attempt { step, timeout_ms } = attempt;
-                // The others' time would be that of waiting for the ones before them.
-                let expect_soon = is_first && pending.job.expect_soon();
-                is_first = false;
-                let asked = Asked { step, timeout_ms, started, expect_soon };
-                let result = self.note(&asked, result);
-                match pending.job.judge(self, &mut pending.walk, &step, result) {
-                    Some(settled) => outcomes[pending.at] = Some(settled),
-                    None => unsettled.push(pending),
-                }
+        // Each node is heard when it answers, whatever the others do.
+        for (pending, settled) in
+            join_all(sent.into_iter().map(|asking| self.hear(asking))).await.into_iter().flatten()
+        {
+            match settled {
+                Some(settled) => outcomes[pending.at] = Some(settled),
+                None => unsettled.push(pending),
             }
         }
         unsettled
+    }
+
+    /// What one node says of its keys, and which of them that settles.
+    async fn hear<J: Job>(
+        &self,
+        Asking { started, mut owed, calls }: Asking<'_, J>,
+    ) -> Vec<(Pending<J>, Option<Result<J::Output, Error>>)> {
+        let mut heard = Vec::with_capacity(calls.len());
+        for (Sent { mut pending, attempt }, call) in calls {
+            let result = call.await;
+            owed.settle();
+            let Attempt { step, timeout_ms } = attempt;
+            // The others' time would be that of waiting for the ones before them.
+            let expect_soon = heard.is_empty() && pending.job.expect_soon();
+            let asked = Asked { step, timeout_ms, started, expect_soon };
+            let result = self.note(&asked, result);
+            let settled = pending.job.judge(self, &mut pending.walk, &step, result);
+            heard.push((pending, settled));
+        }
+        heard
     }
 
     fn send_group<J: Job>(&self, group: Group<J>) -> Asking<'_, J> {

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod hedge;
+mod many;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
