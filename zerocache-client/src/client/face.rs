@@ -75,18 +75,24 @@ impl NearUse {
         NearStats { hits, misses: self.misses.sum(), ..self.near.stats() }
     }
 
-    /// The entry of `key`, whose hash this is, if it may be served near: to somebody who wants nothing
-    /// that is `age` old, or as old as the client allows. The caller counts it.
+    /// What `use_it` makes of the entry of `key`, whose hash this is, if it may be served near: to
+    /// somebody who wants nothing that is `age` old, or as old as the client allows. The caller counts
+    /// it.
     #[inline]
-    pub(crate) fn look(&self, hash: u64, key: &[u8], age: Option<Duration>) -> Option<Arc<Held>> {
+    pub(crate) fn with<R>(
+        &self,
+        (hash, key): (u64, &[u8]),
+        age: Option<Duration>,
+        use_it: impl Fn(&Held) -> R,
+    ) -> Option<R> {
         let age_max_ms = age.map_or(self.age_max_ms, |age| millis(age).min(self.age_max_ms));
-        self.near.look(hash, key, age_max_ms, clock::coarse())
+        self.near.with((hash, key), age_max_ms, clock::coarse(), use_it)
     }
 
-    /// A read or write of the key with this hash begins, because nothing that may be served is near:
+    /// A read or write begins, because nothing that may be served is near:
     /// what it brings may be kept.
-    pub(super) fn begin(&self, hash: u64) -> Option<Begun> {
-        self.misses.count(hash);
+    pub(super) fn begin(&self) -> Option<Begun> {
+        self.misses.count();
         let begun = self.near.begin(clock::mono());
         if begun.is_none() {
             self.wanted.store(true, Relaxed);

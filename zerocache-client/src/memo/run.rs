@@ -44,16 +44,10 @@ pub(super) struct Given {
 }
 
 impl Entry {
-    /// Of a call of the function at `site` that the compiler calls `function`.
+    /// Of a call of the function at `site`.
     #[inline]
-    pub(super) fn new(
-        site: &'static Site,
-        function: &'static str,
-        target: Target,
-        args: Args,
-    ) -> Self {
-        let identity = site.function(function).and_then(|function| args.finish(function));
-        Entry { site, target, identity, given: None }
+    pub(super) fn new(site: &'static Site, target: Target, args: Args) -> Self {
+        Entry { site, target, identity: args.into_key(), given: None }
     }
 
     pub(super) fn client(&self) -> ZerocacheClient {
