@@ -114,18 +114,36 @@ async fn counts_are_published() {
             assert!(cache.get("told").await.expect("reads").is_some());
             assert!(cache.get("not told").await.expect("reads").is_none());
             assert_eq!(doubled(&cache, 1).await, 2);
+            cache.delete("never").await.expect("deletes");
+            cache.put_many([("told", "value")], 60).await.expect("writes");
+            cache.get_many(["told", "not told"]).await.expect("reads");
+            cache.delete_many(["never"]).await.expect("deletes");
             // What was not published yet is published at the end.
             drop(cache);
         }
-        while seen.count("zerocache_reads_total region=london outcome=hit") < 3 {
+        while seen.count("zerocache_reads_total region=london outcome=hit") < 5 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(seen.count("zerocache_reads_total region=london outcome=hit"), 3);
-        assert_eq!(seen.count("zerocache_reads_total region=london outcome=miss"), 3);
-        assert_eq!(seen.count("zerocache_hits_total region=london tier=local"), 3);
-        assert_eq!(seen.count("zerocache_writes_total region=london outcome=stored"), 3);
+        assert_eq!(seen.count("zerocache_reads_total region=london outcome=hit"), 5);
+        assert_eq!(seen.count("zerocache_reads_total region=london outcome=miss"), 5);
+        assert_eq!(seen.count("zerocache_hits_total region=london tier=local"), 5);
+        assert_eq!(seen.count("zerocache_writes_total region=london outcome=stored"), 9);
         assert_eq!(seen.count("zerocache_memo_events_total region=london event=computed"), 1);
         assert_eq!(seen.count("zerocache_memo_events_total region=london event=hits"), 1);
+
+        // With the reads and the write of the memoized calls.
+        for (kind, count) in [
+            ("operation=get outcome=hit", 3),
+            ("operation=get outcome=miss", 3),
+            ("operation=put outcome=stored", 3),
+            ("operation=delete outcome=stored", 2),
+            ("operation=get_many outcome=answered", 2),
+            ("operation=put_many outcome=answered", 2),
+            ("operation=delete_many outcome=answered", 2),
+        ] {
+            let name = format!("zerocache_operation_seconds region=london {kind}");
+            assert_eq!(seen.times(&name), count, "{kind}");
+        }
 
         let cache = builder("london").build().expect("is allowed");
         cache.ready(Duration::from_secs(10)).await.expect("a node is ready");

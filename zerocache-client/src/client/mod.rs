@@ -1,6 +1,7 @@
 //! A client: a handle to an engine that runs on the background runtime.
 
 mod background;
+mod buckets;
 mod builder;
 mod config;
 mod engine;
@@ -26,6 +27,7 @@ mod stats;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod watch;
 mod write;
 mod writes;

@@ -19,6 +19,7 @@ use super::{
     entry::Entry,
     near_read::{NearAge, NearRead},
     reads::{Reading, Wants},
+    timings::{End, Operation},
     writes::WriteRequest,
 };
 use crate::Error;
@@ -161,6 +162,12 @@ struct Waiting<'a, J> {
 /// What comes of each key, in the order of the keys.
 pub(super) type Outcomes<T> = Vec<Result<T, Error>>;
 
+/// What came of each: every place is filled by now.
+fn settled<T>(outcomes: Vec<Option<Result<T, Error>>>) -> Outcomes<T> {
+    let lost = || Err(Error::Unreachable { timed_out: false });
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+}
+
 impl Engine {
     /// Reads keys within `total_ms`; of what is [`near`](crate::Get::near), if that is wanted, no node is
     /// asked.
@@ -181,7 +188,7 @@ impl Engine {
             }
             outcomes.push(found.map(|entry| Ok(Some(entry))));
         }
-        self.many(jobs, outcomes, total_ms).await
+        self.many(Operation::GetMany, jobs, outcomes, total_ms).await
     }
 
     /// Writes or deletes keys within `total_ms`.
@@ -191,22 +198,27 @@ impl Engine {
         total_ms: u64,
     ) -> Outcomes<Written> {
         requests.iter().for_each(|request| self.near_writing(&request.key));
+        let deletes = requests.first().is_some_and(|request| request.value.is_none());
+        let operation = if deletes { Operation::DeleteMany } else { Operation::PutMany };
         let outcomes = requests.iter().map(|_| None).collect();
         let jobs = requests.into_iter().map(|request| Writing { request, refused: false });
-        self.many(jobs.enumerate().collect(), outcomes, total_ms).await
+        self.many(operation, jobs.enumerate().collect(), outcomes, total_ms).await
     }
 
     /// Does the jobs, each of which says the place of its outcome among the others.
     async fn many<J: Job>(
         &self,
+        operation: Operation,
         jobs: Vec<(usize, J)>,
         mut outcomes: Vec<Option<Result<J::Output, Error>>>,
         total_ms: u64,
     ) -> Outcomes<J::Output> {
-        let budget = Budget::new(clock::mono(), total_ms);
-        if !jobs.is_empty() {
-            self.some_node(budget).await;
+        if jobs.is_empty() {
+            return settled(outcomes);
         }
+        let started = clock::elapsed();
+        let budget = Budget::new(clock::instant(started), total_ms);
+        self.some_node(budget).await;
         let mut jobs = jobs.into_iter();
         loop {
             let chunk: Vec<_> = jobs.by_ref().take(KEYS_AT_ONCE_MAX).collect();
@@ -218,9 +230,12 @@ impl Engine {
                 pending = self.round(pending, &mut outcomes).await;
             }
         }
-        // Every place was filled.
-        let lost = || Err(Error::Unreachable { timed_out: false });
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+        let outcomes = settled(outcomes);
+        let is_lost =
+            |outcome: &Result<_, Error>| matches!(outcome, Err(Error::Unreachable { .. }));
+        let end = if outcomes.iter().all(is_lost) { End::Failed } else { End::Answered };
+        self.timings.ended(operation, end, started);
+        outcomes
     }
 
     /// One turn for all: what is not asked for elsewhere first goes to one node.

@@ -77,7 +77,21 @@ impl Engine {
             gauge!("zerocache_near_bytes").set(stats.bytes as f64);
         }
         drop(before);
+        self.publish_times();
         self.publish_nodes();
+    }
+
+    fn publish_times(&self) {
+        for (operation, outcome, times) in self.timings.take() {
+            let region = self.config.region.clone();
+            let histogram = histogram!(
+                "zerocache_operation_seconds",
+                "region" => region, "operation" => operation, "outcome" => outcome,
+            );
+            for (time, count) in times {
+                histogram.record_many(time.as_secs_f64(), count);
+            }
+        }
     }
 
     fn publish_nodes(&self) {
@@ -130,5 +144,6 @@ fn describe() {
     describe_gauge!("zerocache_near_entries", "Entries in the near cache");
     describe_gauge!("zerocache_near_bytes", "Bytes that the near cache takes");
     describe_gauge!("zerocache_nodes", "Nodes that are known, by whether they take turns");
+    describe_histogram!("zerocache_operation_seconds", "Operations that asked nodes");
     describe_histogram!("zerocache_probe_seconds", "Round trips of probes to nodes");
 }
