@@ -96,7 +96,7 @@ pub(super) fn engine(config: Config, local: u64) -> (Arc<Engine>, Arc<Players>) 
     let players = Arc::new(Players::default());
     let transport = Arc::clone(&players) as Arc<dyn Transport>;
     let home = background::handle().expect("a runtime");
-    let face = Arc::new(Face::of(&config));
+    let face = Face::of(&config);
     let engine = Engine::new(config, face, transport, home);
     let now = clock::mono();
     for n in 1..=local + 1 {
