@@ -234,8 +234,8 @@ async fn answers(
 
 fn node(seed: Option<SocketAddr>) -> EmbeddedNode {
     let mut config = support::node_config("many-tests");
-    config.discovery = DiscoverySet { seeds: seed.is_some(), ..DiscoverySet::NONE };
-    let seed = seed.map(|seed| seed.to_string().parse::<NameAndPort>().expect("an address"));
+    config.discovery = DiscoverySet::SEEDS;
+    let seed = seed.map(|seed| NameAndPort::try_from(seed).expect("it can be dialled"));
     config.seeds = seed.into_iter().collect();
     EmbeddedNode::start(config, Duration::from_secs(20)).expect("a node on a free port")
 }
