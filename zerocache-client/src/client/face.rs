@@ -10,7 +10,7 @@ use std::{
 
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, config::Config};
+use super::{ZerocacheClient, config::Config, sharing::Sharing};
 use crate::{
     memo::MemoCounters,
     near::{Begun, Held, Near, NearStats, Striped},
@@ -27,6 +27,8 @@ pub(crate) struct Face {
 /// The near cache as one client uses it.
 pub(crate) struct NearUse {
     pub(crate) near: Arc<Near>,
+    /// With whom.
+    pub(super) sharing: Arc<Sharing>,
     age_max_ms: u64,
     /// Reads of this client that found something, without those of memoized calls.
     pub(crate) hits: Striped,
@@ -37,20 +39,31 @@ pub(crate) struct NearUse {
 }
 
 impl Face {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Arc<Self> {
         let age_max_ms = millis(config.near.age_max);
         let near_use = |near| NearUse {
+            sharing: Sharing::of(&near, &config.cluster),
             near,
             age_max_ms,
             hits: Striped::default(),
             misses: Striped::default(),
             wanted: AtomicBool::new(false),
         };
-        Self {
+        let face = Arc::new(Self {
             namespace: config.namespace.clone(),
             memo: MemoCounters::new(config.flight_group()),
             near: config.near().map(near_use),
+        });
+        if let Some(near) = &face.near {
+            near.sharing.join(&face);
         }
+        face
+    }
+
+    /// Looks into the near cache.
+    pub(super) fn near_uses(&self) -> u64 {
+        let near = |near: &NearUse| near.hits.sum().wrapping_add(near.misses.sum());
+        self.near.as_ref().map_or(0, near).wrapping_add(self.memo.near_hits.sum())
     }
 
     /// That of a client that cannot work.
@@ -108,11 +121,6 @@ impl NearUse {
     /// Changes need not be followed before the next look.
     pub(super) fn rest(&self) {
         self.wanted.store(false, Relaxed);
-    }
-
-    /// Looks, but for those of memoized calls that found something.
-    pub(super) fn uses(&self) -> u64 {
-        self.hits.sum().wrapping_add(self.misses.sum())
     }
 }
 

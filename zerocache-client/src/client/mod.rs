@@ -1,6 +1,7 @@
 //! A client: a handle to an engine that runs on the background runtime.
 
 mod background;
+mod buckets;
 mod builder;
 mod config;
 mod engine;
@@ -21,11 +22,13 @@ mod reads;
 mod report;
 mod rounds;
 mod running;
+mod sharing;
 mod start;
 mod stats;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod watch;
 mod write;
 mod writes;
@@ -295,7 +298,7 @@ impl ZerocacheClient {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let (region, face) = (config.region.clone(), Arc::new(Face::of(&config)));
+        let (region, face) = (config.region.clone(), Face::of(&config));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         let discovery = {
             let _inside = background.enter();
