@@ -120,52 +120,62 @@ impl ZerocacheClient {
         };
         let (client, wait_ms) = (self.clone(), millis(wait).min(WAIT_MS_MAX));
         let life_ms = millis(life).max(1);
-        let asked = self.run(move |engine| async move {
-            let key = valid(key)?;
-            Ok(match engine.lease(&key, range, life_ms, wait_ms).await {
-                Some((step, Response::Leased { token: version })) => {
-                    engine.note_seen(version);
-                    Leased::Token(LeaseToken { client, key, step, version, is_held: true })
-                }
-                Some((step, Response::Found { value, metadata, version, remaining_ms })) => {
-                    engine.note_seen(version);
-                    let found = Found { value, metadata, version, remaining_ms };
-                    match Entry::read(&step, found) {
-                        Some(entry) if entry.freshness == Freshness::Fresh => {
-                            Leased::Found(Box::new(entry))
-                        }
-                        _ => Leased::Unavailable,
+        async move {
+            let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
+                return Leased::Unavailable;
+            };
+            let chosen = live.engine.directory.lock().leasing(key.hash(), range, clock::mono());
+            let Some(step) = chosen else { return Leased::Unavailable };
+            let asking = Asking { client: client.clone(), key, step, life_ms, wait_ms };
+            // A leave ends with the connection on which it was asked for. At home that one is in use as
+            // long as the client is, and what comes when nobody waits any more is given back.
+            let asked = live.background.spawn(asking.ask());
+            tokio::select! {
+                leased = asked => leased.unwrap_or(Leased::Unavailable),
+                () = live.engine.gone(&step) => Leased::Unavailable,
+            }
+        }
+    }
+}
+
+/// A question for the leave to compute.
+struct Asking {
+    client: ZerocacheClient,
+    key: Key,
+    step: Step,
+    life_ms: u64,
+    wait_ms: u64,
+}
+
+impl Asking {
+    async fn ask(self) -> Leased {
+        let Self { client, key, step, life_ms, wait_ms } = self;
+        let Ok(live) = &client.inner.live else { return Leased::Unavailable };
+        let engine = &live.engine;
+        let timeout_ms = wait_ms.saturating_add(engine.config.bounds.of(step.tier));
+        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
+        match engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await {
+            Ok(Response::Leased { token: version }) => {
+                engine.note_seen(version);
+                Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+            }
+            Ok(Response::Found { value, metadata, version, remaining_ms }) => {
+                engine.note_seen(version);
+                let found = Found { value, metadata, version, remaining_ms };
+                match Entry::read(&step, found) {
+                    Some(entry) if entry.freshness == Freshness::Fresh => {
+                        Leased::Found(Box::new(entry))
                     }
+                    _ => Leased::Unavailable,
                 }
-                Some((_, Response::Busy)) => Leased::Busy,
-                _ => Leased::Unavailable,
-            })
-        });
-        let asked = asked.through();
-        async move { asked.await.unwrap_or(Leased::Unavailable) }
+            }
+            Ok(Response::Busy) => Leased::Busy,
+            _ => Leased::Unavailable,
+        }
     }
 }
 
 impl Engine {
-    /// Asks the node that gives the leases of a key; none when there is none, or it does not answer.
-    async fn lease(
-        &self,
-        key: &Key,
-        range: LeaseRange,
-        life_ms: u64,
-        wait_ms: u64,
-    ) -> Option<(Step, Response)> {
-        let step = self.directory.lock().leasing(key.hash(), range, clock::mono())?;
-        let timeout_ms = wait_ms.saturating_add(self.config.bounds.of(step.tier));
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
-        let attempt = Attempt { step, timeout_ms };
-        let asked = self.ask(&attempt, request, wait_ms == 0);
-        tokio::select! {
-            response = asked => response.ok().map(|response| (step, response)),
-            () = self.gone(&step) => None,
-        }
-    }
-
     /// Waits until a node is no longer there, as far as is known.
     async fn gone(&self, step: &Step) {
         let mut looks = {

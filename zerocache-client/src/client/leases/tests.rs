@@ -150,6 +150,23 @@ async fn a_caller_that_goes_away_gives_back_what_comes_later() {
     .await;
 }
 
+#[test]
+fn a_leave_outlives_the_runtime_on_which_it_was_asked_for() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (first, second) = (runtime().expect("permitted"), runtime().expect("permitted"));
+    let node = node("oslo", &[]);
+    let client = first.block_on(in_time(client("oslo", &[&node])));
+    let held = first.block_on(in_time(token(&client, "k")));
+    // Its connections go with it.
+    first.shutdown_timeout(MOST);
+    second.block_on(in_time(async {
+        let busy = ask(&client, "k", Duration::from_millis(300)).await;
+        assert!(matches!(busy, Leased::Busy));
+        drop(held);
+        assert!(matches!(ask(&client, "k", WAIT).await, Leased::Token(_)));
+    }));
+}
+
 #[tokio::test]
 async fn a_delete_after_the_grant_wins_over_the_fill() {
     in_time(async {
