@@ -1,7 +1,8 @@
 //! Leases: one process at a time computes the value of a key, and the others wait for it.
 //!
-//! The node that gives them is chosen by the key alone, so that all processes ask the same one. One
-//! call says everything; whatever goes wrong with it, the caller computes as if there were no leases.
+//! The node that gives them is chosen by the key alone, so that all processes ask the same one; when it
+//! is gone, all ask the next one. One call says everything; whatever else goes wrong with it, the caller
+//! computes as if there were no leases.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,9 @@ use crate::LeaseScope;
 
 /// How often a caller that waits looks whether the node that it waits for still answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// So many nodes are asked for a lease, one after the other, when those before turn out to be gone.
+const NODES_ASKED_MAX: usize = 3;
 
 /// The longest wait for another one's value, in milliseconds; a node allows no more.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -124,16 +128,26 @@ impl ZerocacheClient {
             let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
                 return Leased::Unavailable;
             };
-            let chosen = live.engine.directory.lock().leasing(key.hash(), range, clock::mono());
-            let Some(step) = chosen else { return Leased::Unavailable };
-            let asking = Asking { client: client.clone(), key, step, life_ms, wait_ms };
-            // A leave ends with the connection on which it was asked for. At home that one is in use as
-            // long as the client is, and what comes when nobody waits any more is given back.
-            let asked = live.background.spawn(asking.ask());
-            tokio::select! {
-                leased = asked => leased.unwrap_or(Leased::Unavailable),
-                () = live.engine.gone(&step) => Leased::Unavailable,
+            let (started, mut asked) = (clock::mono(), None);
+            for _ in 0..NODES_ASKED_MAX {
+                let chosen = live.engine.directory.lock().leasing(key.hash(), range);
+                let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
+                asked = Some(step.node);
+                let wait_ms = wait_ms.saturating_sub(clock::mono().since_ms(started));
+                let (client, key) = (client.clone(), key.clone());
+                let asking = Asking { client, key, step, life_ms, wait_ms };
+                // A leave ends with the connection on which it was asked for. At home that one is in use
+                // as long as the client is, and what comes when nobody waits any more is given back.
+                let asking = live.background.spawn(asking.ask());
+                let answer = tokio::select! {
+                    answer = asking => answer.ok().flatten(),
+                    () = live.engine.gone(&step) => None,
+                };
+                if let Some(leased) = answer {
+                    return leased;
+                }
             }
+            Leased::Unavailable
         }
     }
 }
@@ -148,18 +162,21 @@ struct Asking {
 }
 
 impl Asking {
-    async fn ask(self) -> Leased {
+    /// None when the node does not answer.
+    async fn ask(self) -> Option<Leased> {
         let Self { client, key, step, life_ms, wait_ms } = self;
-        let Ok(live) = &client.inner.live else { return Leased::Unavailable };
+        let live = client.inner.live.as_ref().ok()?;
         let engine = &live.engine;
         let timeout_ms = wait_ms.saturating_add(engine.config.bounds.of(step.tier));
         let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
-        match engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await {
-            Ok(Response::Leased { token: version }) => {
+        let response =
+            engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await.ok()?;
+        Some(match response {
+            Response::Leased { token: version } => {
                 engine.note_seen(version);
                 Leased::Token(LeaseToken { client, key, step, version, is_held: true })
             }
-            Ok(Response::Found { value, metadata, version, remaining_ms }) => {
+            Response::Found { value, metadata, version, remaining_ms } => {
                 engine.note_seen(version);
                 let found = Found { value, metadata, version, remaining_ms };
                 match Entry::read(&step, found) {
@@ -169,9 +186,9 @@ impl Asking {
                     _ => Leased::Unavailable,
                 }
             }
-            Ok(Response::Busy) => Leased::Busy,
+            Response::Busy => Leased::Busy,
             _ => Leased::Unavailable,
-        }
+        })
     }
 }
 

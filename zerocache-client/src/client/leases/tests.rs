@@ -235,6 +235,39 @@ async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
 }
 
 #[tokio::test]
+async fn when_the_node_of_a_lease_dies_those_who_wait_ask_the_next_one() {
+    in_time(async {
+        let (first, second) = (node("oslo", &[]), node("oslo", &[]));
+        let client = client("oslo", &[&first, &second]).await;
+        let held = token(&client, "k").await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let client = client.clone();
+            waiting.spawn(async move {
+                match ask(&client, "k", MOST).await {
+                    Leased::Token(token) => {
+                        let node = token.step.node;
+                        assert_eq!(fill(&client, "k", token).await, Status::Stored);
+                        Some(node)
+                    }
+                    Leased::Found(_) => None,
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+        let (dies, stays) = match held.step.node == first.incarnation() {
+            true => (first, second),
+            false => (second, first),
+        };
+        dies.kill();
+        let computed: Vec<_> = waiting.join_all().await.into_iter().flatten().collect();
+        assert_eq!(computed, [stays.incarnation()]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_a_node_that_answers_everybody_computes() {
     in_time(async {
         let nobody = ZerocacheClient::builder("oslo").cluster("lease-tests").mdns(false);
