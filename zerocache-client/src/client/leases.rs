@@ -1,7 +1,8 @@
 //! Leases: one process at a time computes the value of a key, and the others wait for it.
 //!
-//! The node that gives them is chosen by the key alone, so that all processes ask the same one. One
-//! call says everything; whatever goes wrong with it, the caller computes as if there were no leases.
+//! The node that gives them is chosen by the key alone, so that all processes ask the same one; when it
+//! is gone, all ask the next one. One call says everything; whatever else goes wrong with it, the caller
+//! computes as if there were no leases.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,9 @@ use crate::LeaseScope;
 
 /// How often a caller that waits looks whether the node that it waits for still answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// So many nodes are asked for a lease, one after the other, when those before turn out to be gone.
+const NODES_ASKED_MAX: usize = 3;
 
 /// The longest wait for another one's value, in milliseconds; a node allows no more.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -120,52 +124,75 @@ impl ZerocacheClient {
         };
         let (client, wait_ms) = (self.clone(), millis(wait).min(WAIT_MS_MAX));
         let life_ms = millis(life).max(1);
-        let asked = self.run(move |engine| async move {
-            let key = valid(key)?;
-            Ok(match engine.lease(&key, range, life_ms, wait_ms).await {
-                Some((step, Response::Leased { token: version })) => {
-                    engine.note_seen(version);
-                    Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+        async move {
+            let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
+                return Leased::Unavailable;
+            };
+            let (started, mut asked) = (clock::mono(), None);
+            for _ in 0..NODES_ASKED_MAX {
+                let chosen = live.engine.directory.lock().leasing(key.hash(), range);
+                let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
+                asked = Some(step.node);
+                let wait_ms = wait_ms.saturating_sub(clock::mono().since_ms(started));
+                let (client, key) = (client.clone(), key.clone());
+                let asking = Asking { client, key, step, life_ms, wait_ms };
+                // A leave ends with the connection on which it was asked for. At home that one is in use
+                // as long as the client is, and what comes when nobody waits any more is given back.
+                let asking = live.background.spawn(asking.ask());
+                let answer = tokio::select! {
+                    answer = asking => answer.ok().flatten(),
+                    () = live.engine.gone(&step) => None,
+                };
+                if let Some(leased) = answer {
+                    return leased;
                 }
-                Some((step, Response::Found { value, metadata, version, remaining_ms })) => {
-                    engine.note_seen(version);
-                    let found = Found { value, metadata, version, remaining_ms };
-                    match Entry::read(&step, found) {
-                        Some(entry) if entry.freshness == Freshness::Fresh => {
-                            Leased::Found(Box::new(entry))
-                        }
-                        _ => Leased::Unavailable,
+            }
+            Leased::Unavailable
+        }
+    }
+}
+
+/// A question for the leave to compute.
+struct Asking {
+    client: ZerocacheClient,
+    key: Key,
+    step: Step,
+    life_ms: u64,
+    wait_ms: u64,
+}
+
+impl Asking {
+    /// None when the node does not answer.
+    async fn ask(self) -> Option<Leased> {
+        let Self { client, key, step, life_ms, wait_ms } = self;
+        let live = client.inner.live.as_ref().ok()?;
+        let engine = &live.engine;
+        let timeout_ms = wait_ms.saturating_add(engine.config.bounds.of(step.tier));
+        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
+        let response =
+            engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await.ok()?;
+        Some(match response {
+            Response::Leased { token: version } => {
+                engine.note_seen(version);
+                Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+            }
+            Response::Found { value, metadata, version, remaining_ms } => {
+                engine.note_seen(version);
+                let found = Found { value, metadata, version, remaining_ms };
+                match Entry::read(&step, found) {
+                    Some(entry) if entry.freshness == Freshness::Fresh => {
+                        Leased::Found(Box::new(entry))
                     }
+                    _ => Leased::Unavailable,
                 }
-                Some((_, Response::Busy)) => Leased::Busy,
-                _ => Leased::Unavailable,
-            })
-        });
-        let asked = asked.through();
-        async move { asked.await.unwrap_or(Leased::Unavailable) }
+            }
+            Response::Busy => Leased::Busy,
+            _ => Leased::Unavailable,
+        })
     }
 }
 
 impl Engine {
-    /// Asks the node that gives the leases of a key; none when there is none, or it does not answer.
-    async fn lease(
-        &self,
-        key: &Key,
-        range: LeaseRange,
-        life_ms: u64,
-        wait_ms: u64,
-    ) -> Option<(Step, Response)> {
-        let step = self.directory.lock().leasing(key.hash(), range, clock::mono())?;
-        let timeout_ms = wait_ms.saturating_add(self.config.bounds.of(step.tier));
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
-        let attempt = Attempt { step, timeout_ms };
-        let asked = self.ask(&attempt, request, wait_ms == 0);
-        tokio::select! {
-            response = asked => response.ok().map(|response| (step, response)),
-            () = self.gone(&step) => None,
-        }
-    }
-
     /// Waits until a node is no longer there, as far as is known.
     async fn gone(&self, step: &Step) {
         let mut looks = {

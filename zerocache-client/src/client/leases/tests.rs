@@ -150,6 +150,23 @@ async fn a_caller_that_goes_away_gives_back_what_comes_later() {
     .await;
 }
 
+#[test]
+fn a_leave_outlives_the_runtime_on_which_it_was_asked_for() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (first, second) = (runtime().expect("permitted"), runtime().expect("permitted"));
+    let node = node("oslo", &[]);
+    let client = first.block_on(in_time(client("oslo", &[&node])));
+    let held = first.block_on(in_time(token(&client, "k")));
+    // Its connections go with it.
+    first.shutdown_timeout(MOST);
+    second.block_on(in_time(async {
+        let busy = ask(&client, "k", Duration::from_millis(300)).await;
+        assert!(matches!(busy, Leased::Busy));
+        drop(held);
+        assert!(matches!(ask(&client, "k", WAIT).await, Leased::Token(_)));
+    }));
+}
+
 #[tokio::test]
 async fn a_delete_after_the_grant_wins_over_the_fill() {
     in_time(async {
@@ -213,6 +230,39 @@ async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
             chosen.insert(token.step.node);
         }
         assert_eq!(chosen.len(), 2, "keys are spread over the nodes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_the_node_of_a_lease_dies_those_who_wait_ask_the_next_one() {
+    in_time(async {
+        let (first, second) = (node("oslo", &[]), node("oslo", &[]));
+        let client = client("oslo", &[&first, &second]).await;
+        let held = token(&client, "k").await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let client = client.clone();
+            waiting.spawn(async move {
+                match ask(&client, "k", MOST).await {
+                    Leased::Token(token) => {
+                        let node = token.step.node;
+                        assert_eq!(fill(&client, "k", token).await, Status::Stored);
+                        Some(node)
+                    }
+                    Leased::Found(_) => None,
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+        let (dies, stays) = match held.step.node == first.incarnation() {
+            true => (first, second),
+            false => (second, first),
+        };
+        dies.kill();
+        let computed: Vec<_> = waiting.join_all().await.into_iter().flatten().collect();
+        assert_eq!(computed, [stays.incarnation()]);
     })
     .await;
 }

@@ -33,6 +33,20 @@ impl Network {
         self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms })
     }
 
+    /// Asks on a connection of its own.
+    fn lease_on(&mut self, connection: u64, name: &str, wait_ms: u64) -> RequestId {
+        let request = Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms };
+        let (id, input) = self.request(request);
+        let Input::Request { message, .. } = input else { panic!("no request") };
+        let connection = ConnectionId(connection);
+        self.input(address(1), Input::Request { id, connection, message });
+        id
+    }
+
+    fn close(&mut self, connection: u64) {
+        self.input(address(1), Input::Closed(ConnectionId(connection)));
+    }
+
     /// What a caller was answered.
     fn said(&self, id: RequestId) -> Said {
         match self.answers.get(&id) {
@@ -65,15 +79,7 @@ impl Network {
         token: Version,
         ack: Ack,
     ) -> RequestId {
-        let request = Request::Put {
-            key: key(name),
-            value: Bytes::copy_from_slice(value.as_bytes()),
-            metadata: Bytes::new(),
-            ttl: Ttl::from_secs(60).unwrap(),
-            ack,
-            token: Some(token),
-        };
-        self.ask(n, request)
+        self.ask(n, put(name, value, token, ack))
     }
 
     fn status(&self, id: RequestId) -> Status {
@@ -87,6 +93,17 @@ impl Network {
 
     fn node(&self, n: u64) -> &Node<SingleThread> {
         &self.nodes[&address(n)]
+    }
+}
+
+fn put(name: &str, value: &str, token: Version, ack: Ack) -> Request {
+    Request::Put {
+        key: key(name),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        metadata: Bytes::new(),
+        ttl: Ttl::from_secs(60).unwrap(),
+        ack,
+        token: Some(token),
     }
 }
 
@@ -155,7 +172,7 @@ fn whoever_waits_in_vain_is_told_in_time() {
     let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000 };
     let id = RequestId(9_999);
     let message = RequestMessage { envelope, request };
-    network.input(address(1), Input::Request { id, message });
+    network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
     network.run(251);
     assert_eq!(network.said(id), Said::Busy);
     assert_eq!(network.node(1).lease_counts().waiting, 0);
@@ -187,6 +204,46 @@ fn a_dead_callers_leave_is_passed_on() {
     assert_eq!(network.written(lost).unwrap().version, Some(old));
     let counts = network.node(1).lease_counts();
     assert_eq!((counts.expired, counts.passed_on, counts.held), (1, 1, 0));
+}
+
+#[test]
+fn a_leave_and_a_place_among_those_who_wait_last_no_longer_than_their_connection() {
+    let mut network = Network::three();
+    let holder = network.lease_on(1, "k", 0);
+    let other = network.lease_on(1, "other", 0);
+    let waiting: Vec<_> = (2..6).map(|n| network.lease_on(n, "k", 30_000)).collect();
+    network.close(2);
+    assert_eq!(network.node(1).lease_counts().waiting, 3);
+    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    network.close(1);
+    let next = network.token(waiting[1]);
+    assert!(next > network.token(holder));
+    assert_eq!(
+        (network.said(waiting[2]), network.said(waiting[3])),
+        (Said::Nothing, Said::Nothing)
+    );
+    // Who has lost only the connection may still write what it has computed.
+    let filled = network.fill(2, "other", "v", network.token(other));
+    assert_eq!(network.status(filled), Status::Stored);
+    // Nobody waits: the leave is over.
+    network.close(4);
+    network.close(5);
+    network.close(3);
+    let counts = network.node(1).lease_counts();
+    assert_eq!((counts.held, counts.waiting, counts.lost), (0, 0, 3));
+    assert_eq!((counts.passed_on, counts.expired), (1, 0));
+}
+
+#[test]
+fn a_value_that_comes_with_the_end_of_the_connection_is_for_those_who_wait() {
+    let mut network = Network::three();
+    let holder = network.lease_on(1, "k", 0);
+    let waits = network.lease_on(2, "k", 30_000);
+    let token = network.token(holder);
+    let (_, filled) = network.request(put("k", "v", token, Ack::Local));
+    network.inputs(address(1), [filled, Input::Closed(ConnectionId(1))]);
+    assert_eq!(network.said(waits), Said::Value("v".into()));
+    assert_eq!(network.node(1).lease_counts().lost, 0);
 }
 
 #[test]
