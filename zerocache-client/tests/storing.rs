@@ -14,7 +14,7 @@ use zerocache_client::{ZerocacheClient, zerocache};
 const LARGE: usize = 400_000;
 
 #[zerocache(&gate.cache, 60, key = test)]
-async fn value(gate: Arc<Gate>, test: &'static str) -> Vec<u64> {
+async fn value(gate: Arc<Gate>, test: String) -> Vec<u64> {
     if gate.pass().await > 0 {
         return Vec::new();
     }
@@ -27,16 +27,23 @@ async fn value(gate: Arc<Gate>, test: &'static str) -> Vec<u64> {
     (0..LARGE).map(|_| next()).collect()
 }
 
-/// Starts a call, up to where its value is being written.
-async fn storing<F: Future>(gate: &Gate, call: F) -> Pin<Box<F>> {
-    let mut call = Box::pin(call);
-    while gate.runs() == 0 {
-        assert!(poll_immediate(&mut call).await.is_none());
-        tokio::task::yield_now().await;
+/// A call whose value is being written, its gate with a client of its own, and its key.
+async fn storing(test: &str) -> (Pin<Box<impl Future<Output = Vec<u64>>>>, Arc<Gate>, String) {
+    // On a machine that is busy elsewhere the value may be there at once: then once more.
+    for attempt in 0.. {
+        let test = format!("{test} {attempt}");
+        let gate = Gate::of(other(&test));
+        let mut call = Box::pin(value(gate.clone(), test.clone()));
+        while gate.runs() == 0 {
+            assert!(poll_immediate(&mut call).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        gate.permits.add_permits(1);
+        if poll_immediate(&mut call).await.is_none() {
+            return (call, gate, test);
+        }
     }
-    gate.permits.add_permits(1);
-    assert!(poll_immediate(&mut call).await.is_none(), "it takes a while to store");
-    call
+    unreachable!("it takes a while to store")
 }
 
 /// Waits until so many writes of a client have ended.
@@ -49,9 +56,8 @@ async fn written(cache: &ZerocacheClient, count: u64) {
 #[tokio::test]
 async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
     bounded(async {
-        let gate = Gate::of(other("storing"));
-        let call = || value(gate.clone(), "storing");
-        let leader = storing(&gate, call()).await;
+        let (leader, gate, test) = storing("storing").await;
+        let call = || value(gate.clone(), test.clone());
         call().invalidate().await.expect("deletes");
         // Nobody polls the call that stores.
         written(&gate.cache, 2).await;
@@ -65,9 +71,8 @@ async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
 #[tokio::test]
 async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_dropped() {
     bounded(async {
-        let gate = Gate::of(other("storing-dropped"));
-        let call = || value(gate.clone(), "dropped");
-        let leader = storing(&gate, call()).await;
+        let (leader, gate, test) = storing("dropped").await;
+        let call = || value(gate.clone(), test.clone());
         let mut removing = Box::pin(call().invalidate());
         let _ = poll_immediate(&mut removing).await;
         drop(leader);
@@ -81,9 +86,8 @@ async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_drop
 #[tokio::test]
 async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
     bounded(async {
-        let gate = Gate::of(other("storing-both-dropped"));
-        let call = || value(gate.clone(), "both dropped");
-        let leader = storing(&gate, call()).await;
+        let (leader, gate, test) = storing("both dropped").await;
+        let call = || value(gate.clone(), test.clone());
         let mut removing = Box::pin(call().invalidate());
         assert!(poll_immediate(&mut removing).await.is_none());
         drop((removing, leader));
@@ -96,9 +100,9 @@ async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
 #[tokio::test]
 async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
     bounded(async {
-        let gate = Gate::of(other("storing-dropped-before"));
-        let call = || value(gate.clone(), "dropped before");
-        drop(storing(&gate, call()).await);
+        let (leader, gate, test) = storing("dropped before").await;
+        let call = || value(gate.clone(), test.clone());
+        drop(leader);
         call().invalidate().await.expect("deletes");
         written(&gate.cache, 2).await;
         assert_eq!(call().peek().await.expect("reads"), None);
@@ -110,9 +114,8 @@ async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
 fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
     in_time(|| {
         current_thread(async {
-            let gate = Gate::of(other("storing-blocked"));
-            let call = || value(gate.clone(), "blocked");
-            let leader = storing(&gate, call()).await;
+            let (leader, gate, test) = storing("blocked").await;
+            let call = || value(gate.clone(), test.clone());
             // Blocks the thread on which the value is being stored.
             call().invalidate().wait().expect("deletes");
             assert_eq!(call().peek().wait().expect("reads"), None);
@@ -124,9 +127,8 @@ fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
 #[tokio::test]
 async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
     bounded(async {
-        let gate = Gate::of(other("storing-refresh"));
-        let call = || value(gate.clone(), "refresh");
-        let leader = storing(&gate, call()).await;
+        let (leader, gate, test) = storing("refresh").await;
+        let call = || value(gate.clone(), test.clone());
         gate.permits.add_permits(1);
         assert!(call().refresh().await.is_empty());
         assert_eq!(leader.await.len(), LARGE);
@@ -138,9 +140,9 @@ async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
 #[tokio::test]
 async fn nobody_computes_while_a_call_that_was_dropped_stores() {
     bounded(async {
-        let gate = Gate::of(other("storing-joined"));
-        let call = || value(gate.clone(), "joined");
-        drop(storing(&gate, call()).await);
+        let (leader, gate, test) = storing("joined").await;
+        let call = || value(gate.clone(), test.clone());
+        drop(leader);
         assert_eq!(call().await.len(), LARGE);
         assert_eq!(gate.runs(), 1);
         // It is counted although its caller is gone.
