@@ -98,7 +98,7 @@ mod tests {
 
     fn look(face: &Face) {
         let near = face.near.as_ref().expect("is on");
-        assert!(near.begin(7).is_none(), "nothing is followed");
+        assert!(near.begin().is_none(), "nothing is followed");
     }
 
     #[test]

@@ -190,7 +190,8 @@ impl<F: Future> Call<F> {
     }
 
     /// Removes the value from the cache. A computation of the same key that is under way in this
-    /// process is not stored any more.
+    /// process is not stored any more; what it is storing already arrives first, and is then removed.
+    /// Once it has been polled it goes on without its caller.
     ///
     /// # Errors
     ///
@@ -305,7 +306,7 @@ impl<F: Future> Future for Call<F> {
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written, storing.spent.take());
+                    steps.written(written);
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

@@ -137,6 +137,7 @@ impl<T> Steps<'_, T> {
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
+            // What is on its way into the cache ends before this call's value is written.
             flight::void(group, key);
             self.came_to(CallOutcome::Refreshed);
             return begin(run, Box::default());
@@ -199,7 +200,7 @@ impl<T> Steps<'_, T> {
         match (stored.freshness(now), lead) {
             (Freshness::Fresh, lead) => {
                 let (fresh_ms, ahead_ms) = stored.ahead_ms(now);
-                if let Some(lead) = lead {
+                if let Some(mut lead) = lead {
                     if ahead_ms > 0 && freshness::is_due(fresh_ms, ahead_ms, freshness::chance()) {
                         return self.refresh(run, lead, stored);
                     }
@@ -227,14 +228,14 @@ impl<T> Steps<'_, T> {
     }
 
     /// Computes anew what may still be served; the others see it from now on.
-    fn refresh(&mut self, run: &Run, lead: Lead, old: Stored) -> Step<T> {
+    fn refresh(&mut self, run: &Run, mut lead: Lead, old: Stored) -> Step<T> {
         lead.publish(Progress::Computing(old.clone()));
         self.came_to(CallOutcome::Refreshed);
         Step::Next(self.compute(run, Computation::new(Some(lead), Some(old))))
     }
 
-    fn missed(&mut self, run: &Run, lead: Option<Lead>, old: Option<Stored>) -> Step<T> {
-        if let (Some(lead), Some(old)) = (&lead, &old) {
+    fn missed(&mut self, run: &Run, mut lead: Option<Lead>, old: Option<Stored>) -> Step<T> {
+        if let (Some(lead), Some(old)) = (&mut lead, &old) {
             // For those who wait longer than they may.
             lead.publish(Progress::Computing(old.clone()));
         }
@@ -289,7 +290,7 @@ impl<T> Steps<'_, T> {
                     }
                     self.note(|report| report.lease = Some(LeaseOutcome::Found));
                     self.came_to(CallOutcome::Coalesced);
-                    if let Some(lead) = computation.lead {
+                    if let Some(mut lead) = computation.lead {
                         lead.publish(Progress::Value(stored.form));
                     }
                     return Step::Value(value);

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+pub mod gate;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -16,7 +16,7 @@ use zerocache_core::{
     key::Key,
     limits::{KEY_BYTES_WIRE_MAX, Limits},
     metadata::Metadata,
-    node::{CallFailure, Effect, Input, Node, NodeConfig, RequestId, Scope, WriteOp},
+    node::{CallFailure, ConnectionId, Effect, Input, Node, NodeConfig, RequestId, Scope, WriteOp},
     store::{Capacity, Store},
     ttl::Ttl,
     wire::{Ack, NodeState, Request, RequestMessage, Response, features},
@@ -144,7 +144,8 @@ impl Transport for Way {
             let (sender, answer) = oneshot::channel();
             let id = standing.id();
             standing.waiting.lock().insert(id, sender);
-            standing.handle([Input::Request { id, message }]);
+            let connection = ConnectionId(0);
+            standing.handle([Input::Request { id, connection, message }]);
             answer.await.map_err(|_| CallFailure::NoAnswer)
         })
     }
