@@ -49,6 +49,19 @@ pub(crate) enum Leased {
     Unavailable,
 }
 
+/// What a caller asks for with a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseTerms {
+    /// Whose leases it is one of.
+    pub(crate) scope: LeaseScope,
+    /// How long the leave lasts, at most 5 min.
+    pub(crate) life: Duration,
+    /// How long it waits when another one has it, at most 1 min.
+    pub(crate) wait: Duration,
+    /// Values of up to this version are of no use to it.
+    pub(crate) over: Option<Version>,
+}
+
 /// The leave to compute the value of a key. Dropped, it is given back: whoever waits gets it next.
 #[must_use = "a token that is dropped is given back"]
 pub(crate) struct LeaseToken {
@@ -106,24 +119,21 @@ impl std::fmt::Debug for LeaseToken {
 }
 
 impl ZerocacheClient {
-    /// Asks for the leave to compute the value of `key`, which ends after `life`, at most 5 min; waits
-    /// for up to `wait`, at most 1 min, when another one has it.
+    /// Asks for the leave to compute the value of `key`.
     ///
     /// # Cancellation
     /// A leave that comes when nobody waits any more is given back.
     pub(crate) fn lease(
         &self,
         key: Bytes,
-        scope: LeaseScope,
-        life: Duration,
-        wait: Duration,
+        terms: LeaseTerms,
     ) -> impl Future<Output = Leased> + Send + 'static + use<> {
-        let range = match scope {
+        let range = match terms.scope {
             LeaseScope::Region => LeaseRange::Region,
             LeaseScope::All => LeaseRange::All,
         };
-        let (client, wait_ms) = (self.clone(), millis(wait).min(WAIT_MS_MAX));
-        let life_ms = millis(life).max(1);
+        let (client, wait_ms) = (self.clone(), millis(terms.wait).min(WAIT_MS_MAX));
+        let (life_ms, over) = (millis(terms.life).max(1), terms.over);
         async move {
             let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
                 return Leased::Unavailable;
@@ -135,7 +145,7 @@ impl ZerocacheClient {
                 asked = Some(step.node);
                 let wait_ms = wait_ms.saturating_sub(clock::mono().since_ms(started));
                 let (client, key) = (client.clone(), key.clone());
-                let asking = Asking { client, key, step, life_ms, wait_ms };
+                let asking = Asking { client, key, step, life_ms, wait_ms, over };
                 // A leave ends with the connection on which it was asked for. At home that one is in use
                 // as long as the client is, and what comes when nobody waits any more is given back.
                 let asking = live.background.spawn(asking.ask());
@@ -159,16 +169,17 @@ struct Asking {
     step: Step,
     life_ms: u64,
     wait_ms: u64,
+    over: Option<Version>,
 }
 
 impl Asking {
     /// None when the node does not answer.
     async fn ask(self) -> Option<Leased> {
-        let Self { client, key, step, life_ms, wait_ms } = self;
+        let Self { client, key, step, life_ms, wait_ms, over } = self;
         let live = client.inner.live.as_ref().ok()?;
         let engine = &live.engine;
         let timeout_ms = wait_ms.saturating_add(engine.config.bounds.of(step.tier));
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
+        let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
         let response =
             engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await.ok()?;
         Some(match response {

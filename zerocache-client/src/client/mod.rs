@@ -67,7 +67,7 @@ use self::{
 pub(crate) use self::{
     face::Face,
     instances::generation,
-    leases::{LeaseToken, Leased},
+    leases::{LeaseTerms, LeaseToken, Leased},
     running::Running,
 };
 use crate::{

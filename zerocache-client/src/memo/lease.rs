@@ -1,13 +1,10 @@
 //! Leave to compute, from the node that the key hashes to.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use zerocache_net::clock;
 
-use super::options::LeaseRule;
 use super::stored::Stored;
-use crate::client::{LeaseToken, Leased as Answer};
+use crate::client::{LeaseTerms, LeaseToken, Leased as Answer};
 use crate::error::Error;
 use crate::{Status, Write, Written, ZerocacheClient};
 
@@ -23,15 +20,9 @@ pub(crate) enum Leased {
     Unavailable,
 }
 
-/// Asks for leave to compute a key. With `at_once` nobody is waited for.
-pub(crate) async fn ask(
-    client: ZerocacheClient,
-    key: Bytes,
-    rule: LeaseRule,
-    at_once: bool,
-) -> Leased {
-    let wait = if at_once { Duration::ZERO } else { rule.wait() };
-    match client.lease(key, rule.scope, rule.life(), wait).await {
+/// Asks for leave to compute a key.
+pub(crate) async fn ask(client: ZerocacheClient, key: Bytes, terms: LeaseTerms) -> Leased {
+    match client.lease(key, terms).await {
         Answer::Token(token) => Leased::Token(Token(Some(token))),
         Answer::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
         Answer::Busy => Leased::Busy,

@@ -40,8 +40,12 @@ impl LeaseRule {
         Duration::from_millis(self.life_ms.into())
     }
 
+    pub(crate) fn wait_ms(self) -> u64 {
+        self.wait_ms.into()
+    }
+
     pub(crate) fn wait(self) -> Duration {
-        Duration::from_millis(self.wait_ms.into())
+        Duration::from_millis(self.wait_ms())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
+use zerocache_core::version::Version;
 use zerocache_net::clock;
 
 use super::args::Args;
@@ -15,7 +16,7 @@ use super::key::CallKey;
 use super::leading;
 use super::lease::{self, Leased};
 use super::look::{Found, How, Looked, look};
-use super::options::Options;
+use super::options::{LeaseRule, Options};
 use super::report::{CallOutcome, CallReport, LeaseOutcome};
 use super::rule::Policy;
 use super::site::Site;
@@ -23,7 +24,12 @@ use super::stage::{Computation, Stage, Step};
 use super::stored::Stored;
 use super::target::Target;
 use super::ttl::TtlRule;
+use crate::client::LeaseTerms;
 use crate::{Outcome, ZerocacheClient};
+
+/// How often one call asks for leave: again when it is given a value that it cannot use, as processes of
+/// two releases may give each other.
+const ASKS_MAX: u8 = 3;
 
 /// Where a call's value is.
 #[derive(Clone)]
@@ -172,7 +178,7 @@ impl<T> Steps<'_, T> {
                     self.came_to(if old { CallOutcome::Stale } else { CallOutcome::Coalesced });
                     Step::Value(value)
                 }
-                Err(_) => self.missed(run, None, None),
+                Err(_) => self.missed(run, None, None, None),
             },
             Found::Failed(error) => match (self.policy.sharing.unshare)(&error) {
                 Some(value) => {
@@ -180,11 +186,11 @@ impl<T> Steps<'_, T> {
                     self.came_to(CallOutcome::Coalesced);
                     Step::Value(value)
                 }
-                None => self.missed(run, None, None),
+                None => self.missed(run, None, None, None),
             },
             Found::Nothing(old) => {
                 count(&counters.misses);
-                self.missed(run, lead, old)
+                self.missed(run, lead, old, None)
             }
         }
     }
@@ -198,7 +204,7 @@ impl<T> Steps<'_, T> {
                 count(&counters.mismatched);
                 count(&counters.misses);
                 tracing::debug!(%error, "a stored value is replaced");
-                return self.missed(run, lead, None);
+                return self.missed(run, lead, None, Some(stored.version));
             }
         };
         let now = clock::mono();
@@ -227,7 +233,7 @@ impl<T> Steps<'_, T> {
             }
             (Freshness::OnlyOnError, lead) => {
                 count(&counters.misses);
-                self.missed(run, lead, Some(stored))
+                self.missed(run, lead, Some(stored), None)
             }
         }
     }
@@ -239,13 +245,21 @@ impl<T> Steps<'_, T> {
         Step::Next(self.compute(run, Computation::new(Some(lead), Some(old))))
     }
 
-    fn missed(&mut self, run: &Run, lead: Option<Lead>, old: Option<Stored>) -> Step<T> {
+    fn missed(
+        &mut self,
+        run: &Run,
+        lead: Option<Lead>,
+        old: Option<Stored>,
+        over: Option<Version>,
+    ) -> Step<T> {
         if let (Some(lead), Some(old)) = (&lead, &old) {
             // For those who wait longer than they may.
             lead.publish(Progress::Computing(old.clone()));
         }
         self.came_to(CallOutcome::Miss);
-        Step::Next(self.compute(run, Computation::new(lead, old)))
+        let mut computation = Computation::new(lead, old);
+        computation.over = over;
+        Step::Next(self.compute(run, computation))
     }
 
     fn compute(&mut self, run: &Run, computation: Box<Computation>) -> Stage<T> {
@@ -253,13 +267,10 @@ impl<T> Steps<'_, T> {
         // A node does not lease what is fresh; of those who compute that anew there are few anyway.
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
         let leased = leads && !computation.old.as_ref().is_some_and(is_fresh);
-        let Some(rule) = self.options.lease.filter(|_| leased) else {
-            return begin(run, computation);
-        };
-        // Where something may be served nobody is waited for.
-        let at_once = computation.is_refresh();
-        let asking = lease::ask(run.client.clone(), run.key.clone(), rule, at_once);
-        Stage::Leasing { asking: Box::pin(asking), computation: Some(computation) }
+        match self.options.lease.filter(|_| leased) {
+            Some(rule) => ask(run, rule, computation),
+            None => begin(run, computation),
+        }
     }
 
     /// The caller has the old value; what computes goes on without it.
@@ -302,6 +313,12 @@ impl<T> Steps<'_, T> {
                 }
                 Err(_) => {
                     count(&counters.mismatched);
+                    let is_newer = computation.over.replace(stored.version) < Some(stored.version);
+                    let rule = self.options.lease.filter(|_| computation.asks < ASKS_MAX);
+                    // A node of an earlier release gives the same again.
+                    if let Some(rule) = rule.filter(|_| is_newer) {
+                        return Step::Next(ask(run, rule, computation));
+                    }
                     LeaseOutcome::Found
                 }
             },
@@ -326,6 +343,18 @@ impl<T> Steps<'_, T> {
         self.note(|report| report.lease = Some(outcome));
         Step::Next(begin(run, computation))
     }
+}
+
+/// Asks for leave to compute; where something may be served nobody is waited for.
+fn ask<T>(run: &Run, rule: LeaseRule, mut computation: Box<Computation>) -> Stage<T> {
+    let now = clock::mono();
+    let wait_ms = if computation.is_refresh() { 0 } else { rule.wait_ms() };
+    let wait = computation.waits_until.get_or_insert(now.plus_ms(wait_ms)).since(now);
+    computation.asks += 1;
+    let over = computation.over;
+    let terms = LeaseTerms { scope: rule.scope, life: rule.life(), wait, over };
+    let asking = lease::ask(run.client.clone(), run.key.clone(), terms);
+    Stage::Leasing { asking: Box::pin(asking), computation: Some(computation) }
 }
 
 /// Has the function run.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use zerocache_core::time::Instant;
+use zerocache_core::version::Version;
 use zerocache_net::clock;
 
 use super::flight::{Aside, Lead, Void};
@@ -63,6 +65,12 @@ pub(super) struct Computation {
     pub(super) aside: Option<Aside>,
     /// What may be served instead where computing fails.
     pub(super) old: Option<Stored>,
+    /// The version of what is stored and cannot be used.
+    pub(super) over: Option<Version>,
+    /// How often leave was asked for.
+    pub(super) asks: u8,
+    /// Until when others are waited for who have it; none where leave was not asked for.
+    pub(super) waits_until: Option<Instant>,
     /// Leave, where the function asks for it.
     pub(super) token: Option<Token>,
     /// Set at the first poll of the function.

@@ -51,12 +51,16 @@ fn key(name: &str) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
 }
 
+fn terms(scope: LeaseScope, wait: Duration) -> LeaseTerms {
+    LeaseTerms { scope, life: LIFE, wait, over: None }
+}
+
 fn ask(
     client: &ZerocacheClient,
     name: &str,
     wait: Duration,
 ) -> impl Future<Output = Leased> + Send + 'static + use<> {
-    client.lease(key(name), LeaseScope::Region, LIFE, wait)
+    client.lease(key(name), terms(LeaseScope::Region, wait))
 }
 
 async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
@@ -223,7 +227,7 @@ async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
         let mut chosen = std::collections::BTreeSet::new();
         for n in 0..16 {
             let all = |client: &ZerocacheClient| {
-                client.lease(key(&format!("all {n}")), LeaseScope::All, LIFE, Duration::ZERO)
+                client.lease(key(&format!("all {n}")), terms(LeaseScope::All, Duration::ZERO))
             };
             let Leased::Token(token) = all(&here).await else { panic!("a token") };
             assert!(matches!(all(&there).await, Leased::Busy));
