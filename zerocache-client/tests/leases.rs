@@ -45,3 +45,26 @@ async fn what_cannot_be_used_is_replaced_by_one_of_all() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn after_a_panic_one_of_those_who_wait_computes() {
+    bounded(async {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let processes = processes::<10>("panic");
+        let call = |cache: &ZerocacheClient| {
+            let runs = Arc::clone(&runs);
+            let compute = async move || {
+                let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+                tokio::time::sleep(A_WHILE).await;
+                assert!(run > 3, "on purpose");
+                Ok::<_, io::Error>(run)
+            };
+            tokio::spawn(cache.get_or_compute("panic", 60, compute).lease(LeaseScope::Region))
+        };
+        let ended = join_all(processes.iter().map(call)).await;
+        let values: Vec<_> = ended.into_iter().flatten().flatten().collect();
+        assert_eq!(values, [4; 7]);
+        assert_eq!(runs.load(Ordering::SeqCst), 4);
+    })
+    .await;
+}
