@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, poll_immediate};
 use support::{bounded, builder, other};
-use zerocache_client::{LeaseScope, ZerocacheClient};
+use tokio::sync::Semaphore;
+use zerocache_client::{LeaseOutcome, LeaseScope, ZerocacheClient};
 
 /// How long a value takes to compute, so that others come meanwhile.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -65,6 +66,33 @@ async fn after_a_panic_one_of_those_who_wait_computes() {
         let values: Vec<_> = ended.into_iter().flatten().flatten().collect();
         assert_eq!(values, [4; 7]);
         assert_eq!(runs.load(Ordering::SeqCst), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deadline_bounds_the_wait_for_another_process() {
+    bounded(async {
+        let [first, second] = processes("deadline");
+        let gate = Semaphore::new(0);
+        let held = first.get_or_compute("deadline", 60, async || {
+            gate.acquire().await.expect("never closed").forget();
+            Ok::<_, io::Error>(1)
+        });
+        let mut held = Box::pin(held.lease(LeaseScope::Region));
+        while first.memo_stats().leases == 0 {
+            assert!(poll_immediate(&mut held).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        // Without it the wait alone is longer than the test may take.
+        let waits = second
+            .get_or_compute("deadline", 60, async || Ok::<_, io::Error>(2))
+            .lease_within(LeaseScope::Region, Duration::from_secs(60), Duration::from_secs(60))
+            .deadline(Duration::from_millis(200));
+        let (value, report) = waits.explain().await;
+        assert_eq!((value.expect("works"), report.lease), (2, Some(LeaseOutcome::Busy)));
+        gate.add_permits(1);
+        assert_eq!(held.await.expect("works"), 1);
     })
     .await;
 }

@@ -60,6 +60,8 @@ pub(crate) struct LeaseTerms {
     pub(crate) wait: Duration,
     /// Values of up to this version are of no use to it.
     pub(crate) over: Option<Version>,
+    /// How long all of it may take; none for the wait and what nodes may take beside.
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// The leave to compute the value of a key. Dropped, it is given back: whoever waits gets it next.
@@ -133,6 +135,7 @@ impl ZerocacheClient {
         };
         let (client, wait_ms) = (self.clone(), millis(terms.wait).min(WAIT_MS_MAX));
         let (life_ms, over) = (millis(terms.life).max(1), terms.over);
+        let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
         async move {
             let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
                 return Leased::Unavailable;
@@ -142,9 +145,16 @@ impl ZerocacheClient {
                 let chosen = live.engine.directory.lock().leasing(key.hash(), range);
                 let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
                 asked = Some(step.node);
-                let wait_ms = wait_ms.saturating_sub(clock::mono().since_ms(started));
-                let (client, key) = (client.clone(), key.clone());
-                let asking = Asking { client, key, step, life_ms, wait_ms, over };
+                let elapsed_ms = clock::mono().since_ms(started);
+                let wait_ms = wait_ms.saturating_sub(elapsed_ms);
+                let most_ms = wait_ms.saturating_add(live.engine.config.bounds.of(step.tier));
+                let timeout_ms = most_ms.min(deadline_ms.saturating_sub(elapsed_ms));
+                if timeout_ms == 0 {
+                    break;
+                }
+                let (client, key, attempt) =
+                    (client.clone(), key.clone(), Attempt { step, timeout_ms });
+                let asking = Asking { client, key, attempt, life_ms, wait_ms, over };
                 // A leave ends with the connection on which it was asked for. At home that one is in use
                 // as long as the client is, and what comes when nobody waits any more is given back.
                 let asking = live.background.spawn(asking.ask());
@@ -165,7 +175,7 @@ impl ZerocacheClient {
 struct Asking {
     client: ZerocacheClient,
     key: Key,
-    step: Step,
+    attempt: Attempt,
     life_ms: u64,
     wait_ms: u64,
     over: Option<Version>,
@@ -174,13 +184,12 @@ struct Asking {
 impl Asking {
     /// None when the node does not answer.
     async fn ask(self) -> Option<Leased> {
-        let Self { client, key, step, life_ms, wait_ms, over } = self;
+        let Self { client, key, attempt, life_ms, wait_ms, over } = self;
         let live = client.inner.live.as_ref().ok()?;
         let engine = &live.engine;
-        let timeout_ms = wait_ms.saturating_add(engine.config.bounds.of(step.tier));
+        let step = attempt.step;
         let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
-        let response =
-            engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await.ok()?;
+        let response = engine.ask(&attempt, request, wait_ms == 0).await.ok()?;
         Some(match response {
             Response::Leased { token: version } => {
                 engine.note_seen(version);

@@ -3,6 +3,8 @@
 //! Look, or wait for who looks; ask for leave; compute; publish to those who wait; store. What a step
 //! needs of the function is in its [`Policy`]; none of it is bound to the future that computes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
 use zerocache_core::version::Version;
@@ -268,9 +270,23 @@ impl<T> Steps<'_, T> {
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
         let leased = leads && !computation.old.as_ref().is_some_and(is_fresh);
         match self.options.lease.filter(|_| leased) {
-            Some(rule) => ask(run, rule, computation),
+            Some(rule) => self.ask(run, rule, computation),
             None => begin(run, computation),
         }
+    }
+
+    /// Asks for leave to compute; where something may be served nobody is waited for.
+    fn ask(&self, run: &Run, rule: LeaseRule, mut computation: Box<Computation>) -> Stage<T> {
+        let (now, deadline) = (clock::elapsed(), self.options.deadline);
+        let most =
+            if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
+        let until = *computation.waits_until.get_or_insert(now.saturating_add(most));
+        let wait = until.saturating_sub(now);
+        let (scope, life, over) = (rule.scope, rule.life(), computation.over);
+        let terms = LeaseTerms { scope, life, wait, over, deadline };
+        let asking = Box::pin(lease::ask(run.client.clone(), run.key.clone(), terms));
+        computation.asks += 1;
+        Stage::Leasing { asking, computation: Some(computation) }
     }
 
     /// The caller has the old value; what computes goes on without it.
@@ -317,7 +333,7 @@ impl<T> Steps<'_, T> {
                     let rule = self.options.lease.filter(|_| computation.asks < ASKS_MAX);
                     // A node of an earlier release gives the same again.
                     if let Some(rule) = rule.filter(|_| is_newer) {
-                        return Step::Next(ask(run, rule, computation));
+                        return Step::Next(self.ask(run, rule, computation));
                     }
                     LeaseOutcome::Found
                 }
@@ -343,18 +359,6 @@ impl<T> Steps<'_, T> {
         self.note(|report| report.lease = Some(outcome));
         Step::Next(begin(run, computation))
     }
-}
-
-/// Asks for leave to compute; where something may be served nobody is waited for.
-fn ask<T>(run: &Run, rule: LeaseRule, mut computation: Box<Computation>) -> Stage<T> {
-    let now = clock::mono();
-    let wait_ms = if computation.is_refresh() { 0 } else { rule.wait_ms() };
-    let wait = computation.waits_until.get_or_insert(now.plus_ms(wait_ms)).since(now);
-    computation.asks += 1;
-    let over = computation.over;
-    let terms = LeaseTerms { scope: rule.scope, life: rule.life(), wait, over };
-    let asking = lease::ask(run.client.clone(), run.key.clone(), terms);
-    Stage::Leasing { asking: Box::pin(asking), computation: Some(computation) }
 }
 
 /// Has the function run.

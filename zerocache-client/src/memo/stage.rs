@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use zerocache_core::time::Instant;
 use zerocache_core::version::Version;
 use zerocache_net::clock;
 
@@ -69,8 +68,9 @@ pub(super) struct Computation {
     pub(super) over: Option<Version>,
     /// How often leave was asked for.
     pub(super) asks: u8,
-    /// Until when others are waited for who have it; none where leave was not asked for.
-    pub(super) waits_until: Option<Instant>,
+    /// Until when others are waited for who have it, on the process's clock; none where leave was not asked
+    /// for.
+    pub(super) waits_until: Option<Duration>,
     /// Leave, where the function asks for it.
     pub(super) token: Option<Token>,
     /// Set at the first poll of the function.

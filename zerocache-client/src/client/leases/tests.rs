@@ -52,7 +52,7 @@ fn key(name: &str) -> Bytes {
 }
 
 fn terms(scope: LeaseScope, wait: Duration) -> LeaseTerms {
-    LeaseTerms { scope, life: LIFE, wait, over: None }
+    LeaseTerms { scope, life: LIFE, wait, over: None, deadline: None }
 }
 
 fn ask(
