@@ -96,3 +96,30 @@ async fn a_deadline_bounds_the_wait_for_another_process() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_report_names_the_nodes_of_the_lease_and_of_the_write() {
+    bounded(async {
+        let cache = other("reported");
+        let call = || cache.get_or_compute("reported", 60, async || Ok::<_, io::Error>(1));
+        let (value, report) = call().lease(LeaseScope::Region).explain().await;
+        assert_eq!((value.expect("works"), report.lease), (1, Some(LeaseOutcome::Granted)));
+        let node = cache.nodes().pop().expect("it was asked");
+        for (by, took) in
+            [(&report.lease_node, report.leasing), (&report.write_node, report.writing)]
+        {
+            let by = by.as_ref().expect("it answered");
+            assert_eq!((by.node, by.address, &by.region), (node.id, node.address, &node.region));
+            assert!(took.expect("it was asked") <= report.total, "{report}");
+        }
+        let text = report.to_string();
+        let name = format!("london {} ({})", node.address, node.id);
+        assert!(text.contains(&format!("lease: granted, {name}, ")), "{text}");
+        assert!(text.contains(&format!("1 of 1 nodes, {name}, ")), "{text}");
+        // Nothing of that where nothing of it was done.
+        let (_, report) = call().lease(LeaseScope::Region).explain().await;
+        assert!(report.lease_node.is_none() && report.leasing.is_none());
+        assert!(report.write_node.is_none() && report.writing.is_none());
+    })
+    .await;
+}

@@ -14,7 +14,7 @@ use zerocache_core::{
     key::Key,
     metadata::Freshness,
     route::{Attempt, LeaseRange, Step},
-    version::Version,
+    version::{Incarnation, Version},
     wire::{Request, Response},
 };
 use zerocache_net::clock;
@@ -120,7 +120,7 @@ impl std::fmt::Debug for LeaseToken {
 }
 
 impl ZerocacheClient {
-    /// Asks for the leave to compute the value of `key`.
+    /// Asks for the leave to compute the value of `key`; also says which node has answered.
     ///
     /// # Cancellation
     /// A leave that comes when nobody waits any more is given back.
@@ -128,7 +128,7 @@ impl ZerocacheClient {
         &self,
         key: Bytes,
         terms: LeaseTerms,
-    ) -> impl Future<Output = Leased> + Send + 'static + use<> {
+    ) -> impl Future<Output = (Leased, Option<Incarnation>)> + Send + 'static + use<> {
         let range = match terms.scope {
             LeaseScope::Region => LeaseRange::Region,
             LeaseScope::All => LeaseRange::All,
@@ -138,7 +138,7 @@ impl ZerocacheClient {
         let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
         async move {
             let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
-                return Leased::Unavailable;
+                return (Leased::Unavailable, None);
             };
             let (started, mut asked) = (clock::mono(), None);
             for _ in 0..NODES_ASKED_MAX {
@@ -163,10 +163,10 @@ impl ZerocacheClient {
                     () = live.engine.gone(&step) => None,
                 };
                 if let Some(leased) = answer {
-                    return leased;
+                    return (leased, asked);
                 }
             }
-            Leased::Unavailable
+            (Leased::Unavailable, None)
         }
     }
 }

@@ -55,7 +55,7 @@ pub use self::{
     entry::Entry,
     get::{Explain, Get, GetEntry, GetValue},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
-    report::{Attempted, Explained, Outcome, Report, Said},
+    report::{Attempted, Explained, Outcome, Report, ReportedNode, Said},
     stats::ClientStats,
     write::Write,
 };

@@ -322,7 +322,7 @@ impl<F: Future> Future for Call<F> {
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written, storing.spent.take());
+                    steps.written(written, (storing.spent.take(), storing.at));
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

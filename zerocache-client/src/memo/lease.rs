@@ -1,6 +1,7 @@
 //! Leave to compute, from the node that the key hashes to.
 
 use bytes::Bytes;
+use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
 use super::stored::Stored;
@@ -20,14 +21,20 @@ pub(crate) enum Leased {
     Unavailable,
 }
 
-/// Asks for leave to compute a key.
-pub(crate) async fn ask(client: ZerocacheClient, key: Bytes, terms: LeaseTerms) -> Leased {
-    match client.lease(key, terms).await {
+/// Asks for leave to compute a key; also says which node has answered.
+pub(crate) async fn ask(
+    client: ZerocacheClient,
+    key: Bytes,
+    terms: LeaseTerms,
+) -> (Leased, Option<Incarnation>) {
+    let (answer, node) = client.lease(key, terms).await;
+    let leased = match answer {
         Answer::Token(token) => Leased::Token(Token(Some(token))),
         Answer::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
         Answer::Busy => Leased::Busy,
         Answer::Unavailable => Leased::Unavailable,
-    }
+    };
+    (leased, node)
 }
 
 /// Leave to compute a key; given back when it is dropped unused.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
-use zerocache_core::version::Version;
+use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
 use super::args::Args;
@@ -22,7 +22,7 @@ use super::options::{LeaseRule, Options};
 use super::report::{CallOutcome, CallReport, LeaseOutcome};
 use super::rule::Policy;
 use super::site::Site;
-use super::stage::{Computation, Stage, Step};
+use super::stage::{Asked, Computation, Stage, Step};
 use super::stored::Stored;
 use super::target::Target;
 use super::ttl::TtlRule;
@@ -277,15 +277,16 @@ impl<T> Steps<'_, T> {
 
     /// Asks for leave to compute; where something may be served nobody is waited for.
     fn ask(&self, run: &Run, rule: LeaseRule, mut computation: Box<Computation>) -> Stage<T> {
-        let (now, deadline) = (clock::elapsed(), self.options.deadline);
+        let at = clock::elapsed();
         let most =
             if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
-        let until = *computation.waits_until.get_or_insert(now.saturating_add(most));
-        let wait = until.saturating_sub(now);
+        let first = Asked { times: 0, at, until: at.saturating_add(most) };
+        let asked = computation.asked.get_or_insert(first);
+        asked.times += 1;
+        let wait = asked.until.saturating_sub(at);
         let (scope, life, over) = (rule.scope, rule.life(), computation.over);
-        let terms = LeaseTerms { scope, life, wait, over, deadline };
+        let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
         let asking = Box::pin(lease::ask(run.client.clone(), run.key.clone(), terms));
-        computation.asks += 1;
         Stage::Leasing { asking, computation: Some(computation) }
     }
 
@@ -304,10 +305,19 @@ impl<T> Steps<'_, T> {
     }
 
     /// After asking for leave.
-    pub(super) fn leased(&mut self, leased: Leased, mut computation: Box<Computation>) -> Step<T> {
+    pub(super) fn leased(
+        &mut self,
+        (leased, node): (Leased, Option<Incarnation>),
+        mut computation: Box<Computation>,
+    ) -> Step<T> {
         let Some(run) = self.run else {
             return Step::Next(Stage::Computing(computation));
         };
+        let asked = computation.asked;
+        self.note(|report| {
+            report.leasing = asked.map(|asked| clock::elapsed().saturating_sub(asked.at));
+            report.lease_node = node.and_then(|node| run.client.reported(node));
+        });
         let counters = run.client.memo_counters();
         let outcome = match leased {
             Leased::Token(token) => {
@@ -330,7 +340,8 @@ impl<T> Steps<'_, T> {
                 Err(_) => {
                     count(&counters.mismatched);
                     let is_newer = computation.over.replace(stored.version) < Some(stored.version);
-                    let rule = self.options.lease.filter(|_| computation.asks < ASKS_MAX);
+                    let again = asked.is_none_or(|asked| asked.times < ASKS_MAX);
+                    let rule = self.options.lease.filter(|_| again);
                     // A node of an earlier release gives the same again.
                     if let Some(rule) = rule.filter(|_| is_newer) {
                         return Step::Next(self.ask(run, rule, computation));

@@ -158,7 +158,8 @@ impl<T> Steps<'_, T> {
             Some(_) => Box::pin(put),
             None => Box::pin(unless_void(put, void, run.client.clone(), run.key.clone())),
         };
-        let storing = Storing { put, value: Some(value), spent, _places: (lead, aside) };
+        let at = clock::elapsed();
+        let storing = Storing { put, value: Some(value), at, spent, _places: (lead, aside) };
         Step::Next(Stage::Storing(Box::new(storing)))
     }
 
@@ -186,7 +187,11 @@ impl<T> Steps<'_, T> {
     }
 
     /// After a write.
-    pub(super) fn written(&mut self, written: Result<Written, Error>, spent: Option<Spent>) {
+    pub(super) fn written(
+        &mut self,
+        written: Result<Written, Error>,
+        (spent, began): (Option<Spent>, Duration),
+    ) {
         if let Some(spent) = spent {
             spent.written(&written);
         }
@@ -206,6 +211,11 @@ impl<T> Steps<'_, T> {
             }
         }
         self.note(|report| {
+            report.writing = Some(clock::elapsed().saturating_sub(began));
+            // Of one that no node answered nothing is known.
+            if matches!(&written, Ok(written) if written.replicas_wanted > 0) {
+                report.write_node = run.client.reported_writer(&run.key);
+            }
             report.write = Some(match written {
                 Ok(written) => CallWrite::Written(written),
                 Err(error) => CallWrite::Failed(error),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zerocache_core::version::Version;
+use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
 use super::flight::{Aside, Lead, Void};
@@ -20,7 +20,7 @@ pub(super) enum Stage<T> {
     Looking(BoxFuture<Looked>),
     /// Asks for leave to compute.
     Leasing {
-        asking: BoxFuture<Leased>,
+        asking: BoxFuture<(Leased, Option<Incarnation>)>,
         computation: Option<Box<Computation>>,
     },
     Computing(Box<Computation>),
@@ -49,6 +49,8 @@ pub(super) enum Step<T> {
 pub(super) struct Storing<T> {
     pub(super) put: BoxFuture<Result<Written, Error>>,
     pub(super) value: Option<T>,
+    /// When that began, on the process's clock.
+    pub(super) at: Duration,
     /// Leave, where the value was computed under it.
     pub(super) spent: Option<Spent>,
     /// Nobody computes before the value is there, and a delete is heard of until then.
@@ -66,15 +68,22 @@ pub(super) struct Computation {
     pub(super) old: Option<Stored>,
     /// The version of what is stored and cannot be used.
     pub(super) over: Option<Version>,
-    /// How often leave was asked for.
-    pub(super) asks: u8,
-    /// Until when others are waited for who have it, on the process's clock; none where leave was not asked
-    /// for.
-    pub(super) waits_until: Option<Duration>,
+    /// None where leave was not asked for.
+    pub(super) asked: Option<Asked>,
     /// Leave, where the function asks for it.
     pub(super) token: Option<Token>,
     /// Set at the first poll of the function.
     pub(super) begun: Option<Begun>,
+}
+
+/// The question for leave, which may be asked again.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) times: u8,
+    /// When it was asked first, on the process's clock.
+    pub(super) at: Duration,
+    /// Until when others are waited for who have leave.
+    pub(super) until: Duration,
 }
 
 pub(super) struct Begun {

@@ -60,7 +60,8 @@ fn ask(
     name: &str,
     wait: Duration,
 ) -> impl Future<Output = Leased> + Send + 'static + use<> {
-    client.lease(key(name), terms(LeaseScope::Region, wait))
+    let asked = client.lease(key(name), terms(LeaseScope::Region, wait));
+    async move { asked.await.0 }
 }
 
 async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
@@ -237,8 +238,9 @@ async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
             let all = |client: &ZerocacheClient| {
                 client.lease(key(&format!("all {n}")), terms(LeaseScope::All, Duration::ZERO))
             };
-            let Leased::Token(token) = all(&here).await else { panic!("a token") };
-            assert!(matches!(all(&there).await, Leased::Busy));
+            let (Leased::Token(token), by) = all(&here).await else { panic!("a token") };
+            assert_eq!(by, Some(token.step.node));
+            assert!(matches!(all(&there).await, (Leased::Busy, by) if by == Some(token.step.node)));
             chosen.insert(token.step.node);
         }
         assert_eq!(chosen.len(), 2, "keys are spread over the nodes");
