@@ -36,6 +36,29 @@ fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
 }
 
 #[test]
+fn what_is_past_its_fresh_time_is_no_hit() {
+    let cluster = Cluster::start(&["oslo"]);
+    let node = &cluster[0];
+    let counts = || ["hits", "stale", "misses", "too_stale"].map(|name| node.stat(name));
+    node.put(b"k", b"v", "ttl=60");
+    // Stale from the beginning: its life is not longer than its stale time.
+    let mut metadata = Metadata::default();
+    metadata.stale_while_ms = 60_000;
+    put(node, "old", b"v", metadata.encode());
+    put(node, "damaged", b"v", Bytes::from_static(&[0xff]));
+    let statuses = [
+        node.get(b"k").status,
+        node.get(b"old").status,
+        stale(node, b"old").status,
+        stale(node, b"old").status,
+        stale(node, b"damaged").status,
+        node.get(b"none").status,
+    ];
+    assert_eq!(statuses, [200, 404, 200, 200, 404, 404]);
+    assert_eq!(counts(), [1, 2, 3, 1]);
+}
+
+#[test]
 fn past_its_fresh_time_an_entry_is_served_only_on_request() {
     let cluster = Cluster::start(&["oslo", "rome"]);
     cluster[0].put(

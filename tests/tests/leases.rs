@@ -37,12 +37,12 @@ fn key(name: &str) -> Key {
 }
 
 fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
-    short(Request::Lease { key: key(name), life_ms, wait_ms })
+    short(Request::Lease { key: key(name), life_ms, wait_ms, over: None })
 }
 
 /// The same over HTTP.
 fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
-    let request = Request::Lease { key: key(name), life_ms, wait_ms };
+    let request = Request::Lease { key: key(name), life_ms, wait_ms, over: None };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
     http::request(to, "POST", MESSAGES_PATH, &[("content-type", MESSAGES_TYPE)], &message)

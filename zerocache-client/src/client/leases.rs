@@ -14,7 +14,7 @@ use zerocache_core::{
     key::Key,
     metadata::Freshness,
     route::{Attempt, LeaseRange, Step},
-    version::Version,
+    version::{Incarnation, Version},
     wire::{Request, Response},
 };
 use zerocache_net::clock;
@@ -47,6 +47,21 @@ pub(crate) enum Leased {
     Busy,
     /// There is no node to ask, or it did not answer.
     Unavailable,
+}
+
+/// What a caller asks for with a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseTerms {
+    /// Whose leases it is one of.
+    pub(crate) scope: LeaseScope,
+    /// How long the leave lasts, at most 5 min.
+    pub(crate) life: Duration,
+    /// How long it waits when another one has it, at most 1 min.
+    pub(crate) wait: Duration,
+    /// Values of up to this version are of no use to it.
+    pub(crate) over: Option<Version>,
+    /// How long all of it may take; none for the wait and what nodes may take beside.
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// The leave to compute the value of a key. Dropped, it is given back: whoever waits gets it next.
@@ -94,8 +109,7 @@ impl LeaseToken {
 
 impl Drop for LeaseToken {
     fn drop(&mut self) {
-        // What panicked here would panic at the next one too.
-        self.give_back(std::thread::panicking());
+        self.give_back(false);
     }
 }
 
@@ -106,36 +120,41 @@ impl std::fmt::Debug for LeaseToken {
 }
 
 impl ZerocacheClient {
-    /// Asks for the leave to compute the value of `key`, which ends after `life`, at most 5 min; waits
-    /// for up to `wait`, at most 1 min, when another one has it.
+    /// Asks for the leave to compute the value of `key`; also says which node has answered.
     ///
     /// # Cancellation
     /// A leave that comes when nobody waits any more is given back.
     pub(crate) fn lease(
         &self,
         key: Bytes,
-        scope: LeaseScope,
-        life: Duration,
-        wait: Duration,
-    ) -> impl Future<Output = Leased> + Send + 'static + use<> {
-        let range = match scope {
+        terms: LeaseTerms,
+    ) -> impl Future<Output = (Leased, Option<Incarnation>)> + Send + 'static + use<> {
+        let range = match terms.scope {
             LeaseScope::Region => LeaseRange::Region,
             LeaseScope::All => LeaseRange::All,
         };
-        let (client, wait_ms) = (self.clone(), millis(wait).min(WAIT_MS_MAX));
-        let life_ms = millis(life).max(1);
+        let (client, wait_ms) = (self.clone(), millis(terms.wait).min(WAIT_MS_MAX));
+        let (life_ms, over) = (millis(terms.life).max(1), terms.over);
+        let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
         async move {
             let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
-                return Leased::Unavailable;
+                return (Leased::Unavailable, None);
             };
             let (started, mut asked) = (clock::mono(), None);
             for _ in 0..NODES_ASKED_MAX {
                 let chosen = live.engine.directory.lock().leasing(key.hash(), range);
                 let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
                 asked = Some(step.node);
-                let wait_ms = wait_ms.saturating_sub(clock::mono().since_ms(started));
-                let (client, key) = (client.clone(), key.clone());
-                let asking = Asking { client, key, step, life_ms, wait_ms };
+                let elapsed_ms = clock::mono().since_ms(started);
+                let wait_ms = wait_ms.saturating_sub(elapsed_ms);
+                let most_ms = wait_ms.saturating_add(live.engine.config.bounds.of(step.tier));
+                let timeout_ms = most_ms.min(deadline_ms.saturating_sub(elapsed_ms));
+                if timeout_ms == 0 {
+                    break;
+                }
+                let (client, key, attempt) =
+                    (client.clone(), key.clone(), Attempt { step, timeout_ms });
+                let asking = Asking { client, key, attempt, life_ms, wait_ms, over };
                 // A leave ends with the connection on which it was asked for. At home that one is in use
                 // as long as the client is, and what comes when nobody waits any more is given back.
                 let asking = live.background.spawn(asking.ask());
@@ -144,10 +163,10 @@ impl ZerocacheClient {
                     () = live.engine.gone(&step) => None,
                 };
                 if let Some(leased) = answer {
-                    return leased;
+                    return (leased, asked);
                 }
             }
-            Leased::Unavailable
+            (Leased::Unavailable, None)
         }
     }
 }
@@ -156,21 +175,21 @@ impl ZerocacheClient {
 struct Asking {
     client: ZerocacheClient,
     key: Key,
-    step: Step,
+    attempt: Attempt,
     life_ms: u64,
     wait_ms: u64,
+    over: Option<Version>,
 }
 
 impl Asking {
     /// None when the node does not answer.
     async fn ask(self) -> Option<Leased> {
-        let Self { client, key, step, life_ms, wait_ms } = self;
+        let Self { client, key, attempt, life_ms, wait_ms, over } = self;
         let live = client.inner.live.as_ref().ok()?;
         let engine = &live.engine;
-        let timeout_ms = wait_ms.saturating_add(engine.config.bounds.of(step.tier));
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
-        let response =
-            engine.ask(&Attempt { step, timeout_ms }, request, wait_ms == 0).await.ok()?;
+        let step = attempt.step;
+        let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
+        let response = engine.ask(&attempt, request, wait_ms == 0).await.ok()?;
         Some(match response {
             Response::Leased { token: version } => {
                 engine.note_seen(version);

@@ -58,7 +58,7 @@ pub use self::{
     entry::Entry,
     get::{Explain, Get, GetEntry, GetValue},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
-    report::{Attempted, Explained, Outcome, Report, Said},
+    report::{Attempted, Explained, Outcome, Report, ReportedNode, Said},
     stats::ClientStats,
     write::Write,
 };
@@ -70,7 +70,7 @@ use self::{
 pub(crate) use self::{
     face::Face,
     instances::generation,
-    leases::{LeaseToken, Leased},
+    leases::{LeaseTerms, LeaseToken, Leased},
     running::Running,
 };
 use crate::{

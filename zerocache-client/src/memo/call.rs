@@ -13,7 +13,7 @@ use super::background::{Detach, Refresh};
 use super::look::How;
 use super::near;
 use super::operation::{Invalidate, Peek};
-use super::options::{LeaseRule, Options};
+use super::options::Options;
 use super::origin::Blocking;
 use super::report::{CallOutcome, CallReport, ExplainCall};
 use super::rule::{Errors, Policy, Sharing};
@@ -282,7 +282,7 @@ impl<F: Future> Future for Call<F> {
                     let how = How {
                         blocking: *this.blocking,
                         near: this.options.near,
-                        lease_wait: this.options.lease.map(LeaseRule::wait).unwrap_or_default(),
+                        lease_wait: this.options.lease_wait(),
                         deadline: this.options.deadline,
                         explain: steps.report.is_some(),
                     };
@@ -306,7 +306,7 @@ impl<F: Future> Future for Call<F> {
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written);
+                    steps.written(written, storing.at);
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

@@ -19,7 +19,7 @@ use self::table::{Leave, Waiter, Who};
 use super::{ConnectionId, Effect, Node, RequestId, fanout::Waiting};
 use crate::{
     clock::AHEAD_MS_MAX,
-    entry::{Change, Record},
+    entry::{Change, Entry, Record},
     key::{Key, KeyHash},
     metadata::{Freshness, Metadata},
     store::LockFamily,
@@ -89,6 +89,8 @@ pub(super) struct Ask {
     pub(super) wait_ms: u64,
     /// What the caller still waits, in milliseconds; 0 when it does not say.
     pub(super) timeout_ms: u64,
+    /// Values of up to this version are of no use to it.
+    pub(super) over: Option<Version>,
 }
 
 impl<L: LockFamily> Node<L> {
@@ -100,7 +102,7 @@ impl<L: LockFamily> Node<L> {
 
     /// Gives a fresh value, or the leave to compute it; lets the caller wait when another one has it.
     pub(super) fn lease(&mut self, now: Now, ask: Ask, out: &mut Vec<Effect>) {
-        let Ask { id, connection, key, life_ms, wait_ms, timeout_ms } = ask;
+        let Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over } = ask;
         if let Err(error) = Key::new(key.as_bytes().clone(), &self.config.limits) {
             let response = Response::refused(RefusalCode::BadKey, alloc::format!("{error}"));
             return out.push(Effect::Respond { id, response });
@@ -108,7 +110,8 @@ impl<L: LockFamily> Node<L> {
         if !self.clocks.is_set() {
             return out.push(Effect::Respond { id, response: super::unset() });
         }
-        if let Some(response) = self.fresh(&key, now) {
+        let fresh = self.fresh(&key, now).filter(|(version, _)| Some(*version) > over);
+        if let Some((_, response)) = fresh {
             self.leases.counts.found += 1;
             return out.push(Effect::Respond { id, response });
         }
@@ -121,7 +124,7 @@ impl<L: LockFamily> Node<L> {
             None if !leaves && self.leases.has_room_for(&key) => {
                 let token = self.clock.stamp(now.wall_ms);
                 let until = now.mono.plus_ms(life_ms);
-                self.leases.grant(hash, &key, Leave { token, holder: connection, until });
+                self.leases.grant(hash, &key, Leave { token, holder: connection, until, over });
                 self.leases.counts.granted += 1;
                 out.push(Effect::Respond { id, response: Response::Leased { token } });
             }
@@ -129,7 +132,7 @@ impl<L: LockFamily> Node<L> {
                 if lease.key == key && wait_ms > 0 && self.leases.waiting() < WAITING_MAX =>
             {
                 let until = now.mono.plus_ms(wait_ms);
-                self.leases.wait(hash, id, Waiter { connection, life_ms, until });
+                self.leases.wait(hash, id, Waiter { connection, life_ms, until, over });
             }
             _ => self.busy(id, out),
         }
@@ -235,13 +238,16 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         let Some(lease) = self.leases.get(hash) else { return };
-        let token = lease.leave.token;
-        if let Some(response) = self.fresh(&lease.key, now) {
-            for id in self.leases.end(hash) {
+        let (Leave { token, over, .. }, key) = (lease.leave, lease.key.clone());
+        if let Some((version, response)) = self.fresh(&key, now) {
+            for id in self.leases.take_served(hash, version) {
                 self.leases.counts.found += 1;
                 out.push(Effect::Respond { id, response: response.clone() });
             }
-            return;
+            if Some(version) > over {
+                // For those to whom it is of no use.
+                return self.pass_on(now, hash, out);
+            }
         }
         let known = self.store.version(hash);
         if known.is_some_and(|known| known >= token) {
@@ -255,7 +261,7 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         let version = self.clock.stamp(now.wall_ms);
-        let record = Record { key: lease.key.clone(), version, change: Change::Delete };
+        let record = Record { key, version, change: Change::Delete };
         self.apply(now, &record);
         self.fan_out(now, &record, Waiting::default(), out);
     }
@@ -269,7 +275,8 @@ impl<L: LockFamily> Node<L> {
             }
             let token = self.clock.stamp(now.wall_ms);
             let until = now.mono.plus_ms(waiter.life_ms);
-            self.leases.hand_over(hash, Leave { token, holder: waiter.connection, until });
+            let Waiter { connection: holder, over, .. } = waiter;
+            self.leases.hand_over(hash, Leave { token, holder, until, over });
             self.leases.counts.passed_on += 1;
             out.push(Effect::Respond { id, response: Response::Leased { token } });
             return self.wake_by(self.leases.next_due());
@@ -289,16 +296,13 @@ impl<L: LockFamily> Node<L> {
         out.push(Effect::Respond { id, response: Response::Busy });
     }
 
-    /// The value of a key, if it is fresh by its metadata; not counted as a read.
-    fn fresh(&self, key: &Key, now: Now) -> Option<Response> {
+    /// The value of a key with its version, if it is fresh by its metadata; not counted as a read.
+    fn fresh(&self, key: &Key, now: Now) -> Option<(Version, Response)> {
         let entry = self.store.peek(key, now)?;
         let remaining_ms = entry.expires.since_ms(now.mono);
         let metadata = Metadata::decode(&entry.metadata).ok()?;
-        (metadata.freshness(remaining_ms) == Freshness::Fresh).then_some(Response::Found {
-            value: entry.value,
-            metadata: entry.metadata,
-            version: entry.version,
-            remaining_ms,
-        })
+        let Entry { value, metadata: said, version, .. } = entry;
+        let response = Response::Found { value, metadata: said, version, remaining_ms };
+        (metadata.freshness(remaining_ms) == Freshness::Fresh).then_some((version, response))
     }
 }

@@ -341,9 +341,9 @@ impl<L: LockFamily> Node<L> {
             Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => self.pong(now),
             Request::Watch { view } => return self.watch(now, id, view, timeout_ms, out),
-            Request::Lease { key, life_ms, wait_ms } => {
+            Request::Lease { key, life_ms, wait_ms, over } => {
                 let wait_ms = wait_ms.saturating_sub(late_ms);
-                let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms };
+                let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over };
                 return self.lease(now, ask, out);
             }
             Request::Release { key, token, failed } => {

@@ -18,6 +18,8 @@ pub(super) struct Waiter {
     pub(super) connection: ConnectionId,
     pub(super) life_ms: u64,
     pub(super) until: Instant,
+    /// Values of up to this version are of no use to it.
+    pub(super) over: Option<Version>,
 }
 
 /// To whom a leave is given, and for how long.
@@ -27,6 +29,8 @@ pub(super) struct Leave {
     /// The connection on which its holder asked.
     pub(super) holder: ConnectionId,
     pub(super) until: Instant,
+    /// Values of up to this version are of no use to it.
+    pub(super) over: Option<Version>,
 }
 
 #[derive(Debug)]
@@ -132,6 +136,17 @@ impl Leases {
         let (id, waiter) = self.held.get_mut(&hash)?.waiting.pop_first()?;
         self.remove_waiter(hash, id, &waiter);
         Some((id, waiter))
+    }
+
+    /// Those to whom a value of this version is of use stop waiting.
+    pub(super) fn take_served(&mut self, hash: KeyHash, version: Version) -> Vec<RequestId> {
+        let waiting = self.held.get(&hash).into_iter().flat_map(|lease| &lease.waiting);
+        let served = waiting.filter(|(_, waiter)| Some(version) > waiter.over);
+        let served: Vec<_> = served.map(|(id, _)| *id).collect();
+        for id in &served {
+            self.take(hash, *id);
+        }
+        served
     }
 
     /// Gives the leave to another one.

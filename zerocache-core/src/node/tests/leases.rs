@@ -30,12 +30,12 @@ impl Network {
     }
 
     fn lease(&mut self, n: u64, name: &str, wait_ms: u64) -> RequestId {
-        self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms })
+        self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms, over: None })
     }
 
     /// Asks on a connection of its own.
     fn lease_on(&mut self, connection: u64, name: &str, wait_ms: u64) -> RequestId {
-        let request = Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms };
+        let request = Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms, over: None };
         let (id, input) = self.request(request);
         let Input::Request { message, .. } = input else { panic!("no request") };
         let connection = ConnectionId(connection);
@@ -45,6 +45,12 @@ impl Network {
 
     fn close(&mut self, connection: u64) {
         self.input(address(1), Input::Closed(ConnectionId(connection)));
+    }
+
+    /// Asks for more than what the caller has at a version.
+    fn lease_over(&mut self, over: Version, wait_ms: u64) -> RequestId {
+        let over = Some(over);
+        self.ask(1, Request::Lease { key: key("k"), life_ms: LIFE_MS, wait_ms, over })
     }
 
     /// What a caller was answered.
@@ -169,7 +175,7 @@ fn whoever_waits_in_vain_is_told_in_time() {
     assert_eq!(network.said(short), Said::Busy);
     // A caller that gives up earlier hears of it before that.
     let envelope = Envelope { cluster: cluster_id("test"), timeout_ms: 300, ..Envelope::default() };
-    let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000 };
+    let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000, over: None };
     let id = RequestId(9_999);
     let message = RequestMessage { envelope, request };
     network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
@@ -426,6 +432,35 @@ fn an_entry_past_its_fresh_time_is_no_answer() {
 }
 
 #[test]
+fn a_value_that_is_of_no_use_to_a_caller_is_no_answer_for_it() {
+    let mut network = Network::three();
+    let written = network.put(1, "k", "foreign", Ack::Local);
+    let version = network.written(written).unwrap().version.unwrap();
+    let first = network.lease_over(version, 0);
+    let token = network.token(first);
+    assert!(token > version);
+    // One computes for all who cannot use it; the others have a value.
+    let second = network.lease_over(version, 3_000);
+    let other = network.lease(1, "k", 3_000);
+    assert_eq!(network.said(second), Said::Nothing);
+    assert_eq!(network.said(other), Said::Value("foreign".into()));
+    // That it comes once more, from a peer, is nothing new.
+    network.run(100);
+    assert_eq!(network.said(second), Said::Nothing);
+    // It has seen more than the one who computes.
+    let third = network.lease_over(Version::new(token.stamp() + 1, Incarnation(9)), 3_000);
+    network.fill(2, "k", "own", token);
+    network.run(20);
+    assert_eq!(network.said(second), Said::Value("own".into()));
+    let next = network.token(third);
+    let filled = network.fill(3, "k", "newest", next);
+    assert_eq!(network.status(filled), Status::Stored);
+    network.run(20);
+    assert_eq!(network.values("k"), vec![Some(String::from("newest")); 3]);
+    assert_eq!(network.node(1).lease_counts().held, 0);
+}
+
+#[test]
 fn tokens_of_another_time_are_not_taken() {
     let mut network = Network::three();
     network.run(400_000);
@@ -460,14 +495,15 @@ fn a_fill_goes_through_the_usual_checks() {
     assert!(matches!(&network.answers[&id], Response::Refused(refusal)
         if refusal.code == RefusalCode::TooLarge));
     assert_eq!(network.said(waits), Said::Nothing);
-    let long =
-        network.ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0 });
+    let long = network
+        .ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0, over: None });
     assert!(matches!(network.answers[&long], Response::Leased { .. }));
     let bytes = Bytes::from(vec![b'k'; 2_000]);
     let longer = Request::Lease {
         key: crate::key::Key::within(bytes, 4_096).unwrap(),
         life_ms: 1,
         wait_ms: 0,
+        over: None,
     };
     let longer = network.ask(1, longer);
     assert!(matches!(&network.answers[&longer], Response::Refused(refusal)
