@@ -10,8 +10,8 @@ use zerocache_net::{
 
 use super::{
     ZerocacheClient,
-    config::{Config, share_of},
-    instances,
+    config::{Config, mistake, share_of},
+    instances, millis,
 };
 use crate::{Error, near::NearSettings};
 
@@ -179,13 +179,8 @@ impl ClientBuilder {
     }
 
     fn note(&mut self, what: &str, error: &dyn Display) {
-        let mistake = Error::Config(format!("{what}: {error}"));
-        self.mistake.get_or_insert(mistake);
+        self.mistake.get_or_insert(mistake(what, error));
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

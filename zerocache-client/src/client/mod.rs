@@ -1,5 +1,6 @@
 //! A client: a handle to an engine that runs on the background runtime.
 
+mod attached;
 mod background;
 mod buckets;
 mod builder;
@@ -17,6 +18,7 @@ mod leases;
 mod many;
 mod near_read;
 mod own_writes;
+mod prepared;
 mod quantile;
 mod reads;
 mod report;
@@ -65,7 +67,7 @@ pub use self::{
 use self::{
     config::Config,
     engine::Engine,
-    write::{Prepared, PreparedValue},
+    prepared::{Prepared, PreparedValue},
 };
 pub(crate) use self::{
     face::Face,
