@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, client, dead, other};
-use zerocache_client::{ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_client::{Cacheable, ErrorKind, Value, ZerocacheClient, zerocache};
 use zerocache_core::limits::Limits;
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -162,6 +162,33 @@ async fn a_value_that_cannot_be_read_back_is_not_stored() {
         assert_eq!((stats.computed, stats.write_errors, stats.stored), (2, 2, 0));
         let key = unreadable(&cache).key().expect("has a key");
         assert_eq!(cache.get(&key).await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn generic<T: Cacheable + From<u64>>(cache: &ZerocacheClient, n: u64) -> T {
+    T::from(n)
+}
+
+impl From<u64> for Untagged {
+    fn from(n: u64) -> Self {
+        Untagged::Number(n)
+    }
+}
+
+#[tokio::test]
+async fn each_type_of_a_generic_function_is_read_back() {
+    bounded(async {
+        let cache = other("generic");
+        assert_eq!(generic::<u64>(&cache, 7).await, 7);
+        for _ in 0..2 {
+            assert_eq!(generic::<Untagged>(&cache, 7).await, Untagged::Number(7));
+        }
+        assert_eq!(generic::<u128>(&cache, 7).await, 7);
+        let stats = cache.memo_stats();
+        assert_eq!((stats.computed, stats.write_errors, stats.stored), (4, 2, 2));
+        assert_eq!((stats.mismatched, stats.hits), (0, 0));
     })
     .await;
 }

@@ -55,6 +55,13 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
+pub(crate) use self::{
+    background::function_runtime,
+    face::Face,
+    instances::generation,
+    leases::{LeaseTerms, LeaseToken, Leased},
+    running::Running,
+};
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
@@ -68,12 +75,6 @@ use self::{
     config::Config,
     engine::Engine,
     prepared::{Prepared, PreparedValue},
-};
-pub(crate) use self::{
-    face::Face,
-    instances::generation,
-    leases::{LeaseTerms, LeaseToken, Leased},
-    running::Running,
 };
 use crate::{
     Error,

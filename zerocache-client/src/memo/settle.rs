@@ -88,10 +88,9 @@ impl<T> Steps<'_, T> {
 
     /// The bytes, if what they stand for can be read again.
     fn readable(&self, run: &Run, bytes: Bytes) -> Result<Bytes, CodecError> {
-        let read = || (self.policy.decode)(&bytes).map(drop);
         match run.site {
-            Some(site) => site.reads_back(read)?,
-            None => read()?,
+            Some(site) => site.reads_back(self.policy, &bytes)?,
+            None => (self.policy.decode)(&bytes).map(drop)?,
         }
         Ok(bytes)
     }

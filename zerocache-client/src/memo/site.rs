@@ -7,9 +7,13 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::key::{FunctionId, Identity};
+use super::rule::Policy;
 use crate::ZerocacheClient;
 use crate::client::{Face, generation};
 use crate::codec::CodecError;
+
+/// Decoders of one function that are known to read what it returns; more are tried at every value.
+const DECODERS_MAX: usize = 64;
 
 /// What the attribute knows about its function.
 #[derive(Clone, Copy)]
@@ -44,8 +48,9 @@ pub struct Site {
     first: OnceLock<(Text, Option<&'static FunctionId>)>,
     known: RwLock<BTreeMap<Text, Option<&'static FunctionId>>>,
     face: OnceLock<Named>,
-    /// A value was read back once; from then on that is taken for granted.
-    reads_back: AtomicBool,
+    /// The decoders with which a value was read back once; from then on that is taken for granted. A
+    /// generic function has one for each type that it returns.
+    reads_back: Mutex<Vec<usize>>,
     warned: AtomicBool,
 }
 
@@ -84,7 +89,7 @@ impl Site {
             first: OnceLock::new(),
             known: RwLock::new(BTreeMap::new()),
             face: OnceLock::new(),
-            reads_back: AtomicBool::new(false),
+            reads_back: Mutex::new(Vec::new()),
             warned: AtomicBool::new(false),
         }
     }
@@ -94,23 +99,29 @@ impl Site {
         self.origin.function
     }
 
-    /// Whether stored values can be read. Types exist that the codec writes and cannot read; to
-    /// store them would cost a write per call and never give a hit.
-    pub(crate) fn reads_back(
-        &self,
-        read: impl FnOnce() -> Result<(), CodecError>,
-    ) -> Result<(), CodecError> {
-        if self.reads_back.load(Ordering::Relaxed) {
+    /// Whether values that are stored as `bytes` can be read. Types exist that the codec writes and cannot
+    /// read; to store them would cost a write per call and never give a hit.
+    pub(crate) fn reads_back<T>(&self, policy: &Policy<T>, bytes: &[u8]) -> Result<(), CodecError> {
+        // Where two types share one decoder it does the same for both.
+        let decoder = policy.decode as usize;
+        if self.reads_back.lock().contains(&decoder) {
             return Ok(());
         }
-        let outcome = read();
-        if let Err(error) = &outcome
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
-            let Origin { function, file, line, .. } = self.origin;
-            tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
+        // Outside of the lock: `Deserialize` is the user's code.
+        let outcome = (policy.decode)(bytes).map(drop);
+        match &outcome {
+            Ok(()) => {
+                let mut known = self.reads_back.lock();
+                if known.len() < DECODERS_MAX && !known.contains(&decoder) {
+                    known.push(decoder);
+                }
+            }
+            Err(error) if !self.warned.swap(true, Ordering::Relaxed) => {
+                let Origin { function, file, line, .. } = self.origin;
+                tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
+            }
+            Err(_) => {}
         }
-        self.reads_back.store(outcome.is_ok(), Ordering::Relaxed);
         outcome
     }
 
