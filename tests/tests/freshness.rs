@@ -1,7 +1,6 @@
 //! What readers over HTTP get of entries that are kept longer than they are fresh, or are packed.
 
 use bytes::Bytes;
-use zerocache_core::key::Key;
 use zerocache_core::metadata::{Encoding, Metadata};
 use zerocache_core::packing;
 use zerocache_core::ttl::Ttl;
@@ -12,6 +11,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::face::Face;
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http::Answer;
+use zerocache_tests::messages::key;
 use zerocache_tests::node::{Node, entry};
 use zerocache_tests::poll::until_true;
 
@@ -22,7 +22,7 @@ fn stale(node: &Node, key: &[u8]) -> Answer {
 /// Writes an entry as a client does that packs it, or forges it.
 fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
     let request = Request::Put {
-        key: Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).expect("a key"),
+        key: key(name),
         value: Bytes::copy_from_slice(value),
         metadata,
         ttl: Ttl::from_secs(60).expect("a lifetime"),
@@ -33,6 +33,29 @@ fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
     let message = RequestMessage { envelope, request }.encode(clock::mono());
     let response = Face::Http.caller(node.address()).ask(&message);
     assert!(matches!(response, Response::Written(_)), "{response:?}");
+}
+
+#[test]
+fn what_is_past_its_fresh_time_is_no_hit() {
+    let cluster = Cluster::start(&["oslo"]);
+    let node = &cluster[0];
+    let counts = || ["hits", "stale", "misses", "too_stale"].map(|name| node.stat(name));
+    node.put(b"k", b"v", "ttl=60");
+    // Stale from the beginning: its life is not longer than its stale time.
+    let mut metadata = Metadata::default();
+    metadata.stale_while_ms = 60_000;
+    put(node, "old", b"v", metadata.encode());
+    put(node, "damaged", b"v", Bytes::from_static(&[0xff]));
+    let statuses = [
+        node.get(b"k").status,
+        node.get(b"old").status,
+        stale(node, b"old").status,
+        stale(node, b"old").status,
+        stale(node, b"damaged").status,
+        node.get(b"none").status,
+    ];
+    assert_eq!(statuses, [200, 404, 200, 200, 404, 404]);
+    assert_eq!(counts(), [1, 2, 3, 1]);
 }
 
 #[test]

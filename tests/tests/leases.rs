@@ -2,18 +2,22 @@
 //! time computes a value.
 
 use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use zerocache_client::LeaseScope;
-use zerocache_core::key::Key;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::version::Version;
-use zerocache_core::wire::{Ack, Request, Response, Status};
+use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, Status, cluster_id};
 use zerocache_net::clock;
+use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::frames::{Framed, short};
+use zerocache_tests::frames::{CLUSTER, Framed, short};
+use zerocache_tests::http;
+use zerocache_tests::messages::key;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{until, until_true};
 use zerocache_tests::probes::Probes;
@@ -28,12 +32,16 @@ fn three() -> Cluster {
     })
 }
 
-fn key(name: &str) -> Key {
-    Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).expect("a key")
+fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
+    short(Request::Lease { key: key(name), life_ms, wait_ms, over: None })
 }
 
-fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
-    short(Request::Lease { key: key(name), life_ms, wait_ms })
+/// The same over HTTP.
+fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
+    let request = Request::Lease { key: key(name), life_ms, wait_ms, over: None };
+    let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
+    let message = RequestMessage { envelope, request }.encode(clock::mono());
+    http::request(to, "POST", MESSAGES_PATH, &[("content-type", MESSAGES_TYPE)], &message)
 }
 
 fn granted(response: &Response) -> Version {
@@ -90,7 +98,7 @@ fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
             answers.find_map(|(n, caller)| Some((n, granted(&caller.next_response().ok()?.1))))
         });
         let mut waiting: Vec<_> = callers.into_iter().zip(asked).collect();
-        waiting.swap_remove(first);
+        let _leading = waiting.swap_remove(first);
         assert_eq!(fill(&cluster[writer], name, "computed", leader), Status::Stored);
         for (mut caller, id) in waiting {
             caller.tcp().set_read_timeout(Some(Duration::from_secs(20))).expect("set");
@@ -217,11 +225,10 @@ fn a_node_that_leaves_lets_nobody_wait() {
 }
 
 #[test]
-fn the_token_of_a_caller_that_died_is_passed_on_when_its_life_is_over() {
+fn the_leave_of_a_caller_that_stands_still_is_passed_on_when_its_life_is_over() {
     let cluster = three();
-    let mut dead = Framed::open(cluster[0].address());
-    let old = granted(&dead.ask(&lease("k", 1_500, 0)));
-    drop(dead);
+    let mut still = Framed::open(cluster[0].address());
+    let old = granted(&still.ask(&lease("k", 1_500, 0)));
     let mut next = Framed::open(cluster[0].address());
     let begun = clock::elapsed();
     let new = granted(&next.ask(&lease("k", LIFE_MS, WAIT_MS)));
@@ -242,6 +249,32 @@ fn the_token_of_a_caller_that_died_is_passed_on_when_its_life_is_over() {
     let release = Request::Release { key: key("k"), token: last, failed: true };
     assert_eq!(third.ask(&short(release)), Response::Done);
     assert_eq!(fourth.response(waits), Response::Busy);
+}
+
+#[test]
+fn the_leave_of_a_caller_that_died_is_passed_on_at_once_and_to_none_that_is_dead() {
+    let cluster = three();
+    let mut holder = Framed::open(cluster[0].address());
+    let old = granted(&holder.ask(&lease("k", 300_000, 0)));
+    let mut dead = Framed::open(cluster[0].address());
+    let _waits = dead.request(&lease("k", 300_000, 60_000), 0);
+    until_true("one waits", || cluster[0].stat("leases_waiting") == 1);
+    let mut over_http = http::connect(cluster[0].address()).expect("connected");
+    over_http.write_all(&posted(cluster[0].address(), "k", 300_000, 60_000)).expect("sent");
+    until_true("two wait", || cluster[0].stat("leases_waiting") == 2);
+    let mut next = Framed::open(cluster[0].address());
+    let waits = next.request(&lease("k", LIFE_MS, 60_000), 0);
+    until_true("three wait", || cluster[0].stat("leases_waiting") == 3);
+    drop((dead, over_http));
+    until_true("one waits", || cluster[0].stat("leases_waiting") == 1);
+    drop(holder);
+    let new = granted(&next.response(waits));
+    assert!(new > old);
+    assert_eq!((cluster[0].stat("leases_lost"), cluster[0].stat("leases_passed_on")), (1, 1));
+    // It had lost nothing but the connection: what it writes now is older than what comes.
+    assert_eq!(fill(&cluster[1], "k", "late", old), Status::Stored);
+    assert_eq!(fill(&cluster[0], "k", "new", new), Status::Stored);
+    cluster.everywhere(b"k", |answer| answer.body == b"new");
 }
 
 #[test]

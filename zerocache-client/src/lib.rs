@@ -38,8 +38,8 @@ mod wait;
 
 pub use client::{
     Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetMany,
-    GetManyEach, GetValue, NodeStatus, Outcome, Report, Said, Write, WriteMany, WriteManyEach,
-    ZerocacheClient,
+    GetManyEach, GetValue, NodeStatus, Outcome, Report, ReportedNode, Said, Write, WriteMany,
+    WriteManyEach, ZerocacheClient,
 };
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};

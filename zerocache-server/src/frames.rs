@@ -25,6 +25,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use zerocache_core::{
+    node::{ConnectionId, Input},
     time::{Instant, Now},
     wire::{
         Envelope, RefusalCode, RequestMessage, Response,
@@ -128,8 +129,10 @@ impl Frames {
                 &Answer(&begun.hello),
                 Flush::Now,
             );
+            let connection = frames.runtime.next_connection();
             let session = Session {
                 frames: &frames,
+                connection,
                 line: Arc::clone(&line),
                 known: begun.known,
                 outstanding: Arc::default(),
@@ -148,6 +151,7 @@ impl Frames {
                 }
             }
             line.close();
+            frames.runtime.input(Input::Closed(connection));
         });
     }
 
@@ -175,6 +179,7 @@ enum Answered {
 /// One connection.
 struct Session<'a> {
     frames: &'a Frames,
+    connection: ConnectionId,
     line: Arc<Line>,
     known: Envelope,
     outstanding: Arc<AtomicUsize>,
@@ -291,7 +296,7 @@ impl Session<'_> {
         self.frames.counters.requests.add_many(reads);
         if !requests.is_empty() {
             self.frames.counters.requests.add_many(requests.len() as u64);
-            self.frames.runtime.answer_all(requests);
+            self.frames.runtime.answer_all(self.connection, requests);
         }
         if any {
             self.line.flush();

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use zerocache_core::{
     limits::Limits,
-    node::{CallFailure, CallId, Effect, Input, Node, NodeConfig, RequestId},
+    node::{CallFailure, CallId, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
     store::{Capacity, SingleThread, Store},
     time::Now,
     ttl::Ttl,
@@ -67,6 +67,7 @@ struct Driver {
     store: Arc<Store<SingleThread>>,
     elapsed_ms: u64,
     requests: u64,
+    connection: ConnectionId,
     /// Requests without a response.
     awaited: BTreeSet<RequestId>,
     /// Calls without an end.
@@ -100,6 +101,7 @@ impl Driver {
             store,
             elapsed_ms: 1,
             requests: 0,
+            connection: ConnectionId(0),
             awaited: BTreeSet::new(),
             calls: BTreeSet::new(),
             calls_seen: BTreeSet::new(),
@@ -127,6 +129,11 @@ impl Driver {
                     content: Bytes::copy_from_slice(bytes.get(1..).unwrap_or(&[])),
                 };
                 return self.datagram(beat.seal(&SessionKey::derive(&SECRET, caller)));
+            }
+            // The connection ends on which requests came so far, and another one begins.
+            253 => {
+                self.handle(Input::Closed(self.connection));
+                return self.connection = ConnectionId(self.connection.0 + 1);
             }
             _ => {}
         }
@@ -179,7 +186,7 @@ impl Driver {
         let id = RequestId(self.requests);
         self.requests += 1;
         self.awaited.insert(id);
-        self.handle(Input::Request { id, message });
+        self.handle(Input::Request { id, connection: self.connection, message });
         assert!(waits || !self.awaited.contains(&id), "a request waits without a reason");
     }
 

@@ -66,7 +66,7 @@ impl Config {
         Self::from_variables(region, |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(error) => Err(Error::Config(format!("{name}: {error}"))),
+            Err(error) => Err(mistake(name, &error)),
         })
     }
 
@@ -86,7 +86,7 @@ impl Config {
         if let Some(ways) = set("ZEROCACHE_DISCOVERY")? {
             let names: Vec<_> = ways.split(',').map(str::trim).collect();
             config.ways = DiscoverySet::from_names(&names)
-                .map_err(|reason| Error::Config(format!("ZEROCACHE_DISCOVERY: {reason}")))?;
+                .map_err(|reason| mistake("ZEROCACHE_DISCOVERY", &reason))?;
         }
         config.seeds = list("ZEROCACHE_SEED", set("ZEROCACHE_SEED")?)?;
         config.dns = list("ZEROCACHE_DNS", set("ZEROCACHE_DNS")?)?;
@@ -185,12 +185,13 @@ impl Config {
     }
 }
 
-fn mistake(what: &str, why: &dyn Display) -> Error {
+/// A mistake, and in what.
+pub(super) fn mistake(what: &str, why: &dyn Display) -> Error {
     Error::Config(format!("{what}: {why}"))
 }
 
 fn size(name: &str, text: &str) -> Result<usize, Error> {
-    let bytes = parse_bytes(text).map_err(|error| Error::Config(format!("{name}: {error}")))?;
+    let bytes = parse_bytes(text).map_err(|error| mistake(name, &error))?;
     // More than there can be is as much as there can be.
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
@@ -211,7 +212,7 @@ where
 }
 
 pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error| Error::Config(format!("{name}: {error}")))
+    text.parse().map_err(|error| mistake(name, &error))
 }
 
 #[cfg(test)]

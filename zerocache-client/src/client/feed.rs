@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
 use zerocache_core::{
     time::Instant,
     version::Incarnation,
@@ -18,15 +17,12 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::engine::Engine;
+use super::{attached::Attached, engine::Engine};
 use crate::near::Claim;
 
 /// How long an answer may take, in milliseconds: a node answers within a second, and the near cache
 /// counts on its word for three.
 const FOLLOW_TIMEOUT_MS: u64 = 2_500;
-
-/// The pause after a node did not answer, in milliseconds.
-const PAUSE_MS: u64 = 250;
 
 /// When nobody has looked for so long, following ends, in milliseconds.
 const IDLE_MS: u64 = 60_000;
@@ -34,8 +30,7 @@ const IDLE_MS: u64 = 60_000;
 /// The following of one node after the other.
 #[derive(Default)]
 pub(super) struct Feed {
-    node: Option<(Incarnation, JoinHandle<()>)>,
-    rests_until: Instant,
+    task: Attached,
 }
 
 impl Feed {
@@ -45,31 +40,30 @@ impl Feed {
         let Some(near) = &engine.face.near else { return };
         let now = clock::mono();
         let mut directory = engine.directory.lock();
-        if let Some((node, task)) = &self.node {
-            if !task.is_finished() && directory.can_be_followed(*node) {
-                return;
-            }
-            task.abort();
-            self.node = None;
-            self.rests_until = now.plus_ms(PAUSE_MS);
-        }
-        if now < self.rests_until || !near.is_wanted() {
+        if !self.task.is_due(now, |node| directory.can_be_followed(node)) || !near.is_wanted() {
             return;
         }
         if let Some((node, address)) = directory.next_followed(now)
             && let Some(claim) = near.near.claim()
         {
-            let task = follow(Arc::downgrade(engine), claim, node, address);
-            self.node = Some((node, tokio::spawn(task)));
+            self.task.begin(node, follow(Arc::downgrade(engine), claim, node, address));
         }
     }
 }
 
-impl Drop for Feed {
-    fn drop(&mut self) {
-        if let Some((_, task)) = &self.node {
-            task.abort();
+/// For how long nobody has looked.
+struct Idle {
+    uses: u64,
+    since: Instant,
+}
+
+impl Idle {
+    /// Whether nobody has looked for a while, when there have been so many looks.
+    fn is_long(&mut self, uses: u64, now: Instant) -> bool {
+        if uses != self.uses {
+            *self = Self { uses, since: now };
         }
+        now.since_ms(self.since) >= IDLE_MS
     }
 }
 
@@ -78,7 +72,7 @@ impl Drop for Feed {
 async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: SocketAddr) {
     let timeout = Duration::from_millis(FOLLOW_TIMEOUT_MS);
     let mut since = 0;
-    let mut uses = (0, clock::mono());
+    let mut idle = Idle { uses: 0, since: clock::mono() };
     loop {
         let Some((transport, message)) = engine.upgrade().map(|engine| {
             let request = Request::Follow { since };
@@ -99,12 +93,25 @@ async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: 
         since = next;
         let Some(engine) = engine.upgrade() else { return };
         let Some(near) = &engine.face.near else { return };
-        let count = near.uses().wrapping_add(engine.face.memo.near_hits.sum());
-        if count != uses.0 {
-            uses = (count, now);
-        } else if now.since_ms(uses.1) >= IDLE_MS {
-            near.rest();
+        // By whichever client: what one of them follows serves all.
+        if idle.is_long(near.sharing.uses(), now) {
+            near.sharing.rest();
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_looked_at_is_not_idle() {
+        let at = Instant::from_millis;
+        let mut idle = Idle { uses: 0, since: at(0) };
+        assert!(!idle.is_long(0, at(IDLE_MS - 1)));
+        assert!(!idle.is_long(1, at(IDLE_MS)));
+        assert!(!idle.is_long(1, at(2 * IDLE_MS - 1)));
+        assert!(idle.is_long(1, at(2 * IDLE_MS)));
     }
 }

@@ -1,7 +1,8 @@
 //! Leases: one process at a time computes the value of a key, and the others wait for it.
 //!
-//! The node that gives them is chosen by the key alone, so that all processes ask the same one. One
-//! call says everything; whatever goes wrong with it, the caller computes as if there were no leases.
+//! The node that gives them is chosen by the key alone, so that all processes ask the same one; when it
+//! is gone, all ask the next one. One call says everything; whatever else goes wrong with it, the caller
+//! computes as if there were no leases.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use zerocache_core::{
     key::Key,
     metadata::Freshness,
     route::{Attempt, LeaseRange, Step},
-    version::Version,
+    version::{Incarnation, Version},
     wire::{Request, Response},
 };
 use zerocache_net::clock;
@@ -29,6 +30,9 @@ use crate::LeaseScope;
 /// How often a caller that waits looks whether the node that it waits for still answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// So many nodes are asked for a lease, one after the other, when those before turn out to be gone.
+const NODES_ASKED_MAX: usize = 3;
+
 /// The longest wait for another one's value, in milliseconds; a node allows no more.
 const WAIT_MS_MAX: u64 = 60_000;
 
@@ -43,6 +47,21 @@ pub(crate) enum Leased {
     Busy,
     /// There is no node to ask, or it did not answer.
     Unavailable,
+}
+
+/// What a caller asks for with a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseTerms {
+    /// Whose leases it is one of.
+    pub(crate) scope: LeaseScope,
+    /// How long the leave lasts, at most 5 min.
+    pub(crate) life: Duration,
+    /// How long it waits when another one has it, at most 1 min.
+    pub(crate) wait: Duration,
+    /// Values of up to this version are of no use to it.
+    pub(crate) over: Option<Version>,
+    /// How long all of it may take; none for the wait and what nodes may take beside.
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// The leave to compute the value of a key. Dropped, it is given back: whoever waits gets it next.
@@ -90,8 +109,7 @@ impl LeaseToken {
 
 impl Drop for LeaseToken {
     fn drop(&mut self) {
-        // What panicked here would panic at the next one too.
-        self.give_back(std::thread::panicking());
+        self.give_back(false);
     }
 }
 
@@ -102,70 +120,98 @@ impl std::fmt::Debug for LeaseToken {
 }
 
 impl ZerocacheClient {
-    /// Asks for the leave to compute the value of `key`, which ends after `life`, at most 5 min; waits
-    /// for up to `wait`, at most 1 min, when another one has it.
+    /// Asks for the leave to compute the value of `key`; also says which node has answered.
     ///
     /// # Cancellation
     /// A leave that comes when nobody waits any more is given back.
     pub(crate) fn lease(
         &self,
         key: Bytes,
-        scope: LeaseScope,
-        life: Duration,
-        wait: Duration,
-    ) -> impl Future<Output = Leased> + Send + 'static + use<> {
-        let range = match scope {
+        terms: LeaseTerms,
+    ) -> impl Future<Output = (Leased, Option<Incarnation>)> + Send + 'static + use<> {
+        let range = match terms.scope {
             LeaseScope::Region => LeaseRange::Region,
             LeaseScope::All => LeaseRange::All,
         };
-        let (client, wait_ms) = (self.clone(), millis(wait).min(WAIT_MS_MAX));
-        let life_ms = millis(life).max(1);
-        let asked = self.run(move |engine| async move {
-            let key = valid(key)?;
-            Ok(match engine.lease(&key, range, life_ms, wait_ms).await {
-                Some((step, Response::Leased { token: version })) => {
-                    engine.note_seen(version);
-                    Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+        let (client, wait_ms) = (self.clone(), millis(terms.wait).min(WAIT_MS_MAX));
+        let (life_ms, over) = (millis(terms.life).max(1), terms.over);
+        let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
+        async move {
+            let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
+                return (Leased::Unavailable, None);
+            };
+            let (started, mut asked) = (clock::mono(), None);
+            for _ in 0..NODES_ASKED_MAX {
+                let chosen = live.engine.directory.lock().leasing(key.hash(), range);
+                let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
+                asked = Some(step.node);
+                let elapsed_ms = clock::mono().since_ms(started);
+                let wait_ms = wait_ms.saturating_sub(elapsed_ms);
+                let most_ms = wait_ms.saturating_add(live.engine.config.bounds.of(step.tier));
+                let timeout_ms = most_ms.min(deadline_ms.saturating_sub(elapsed_ms));
+                if timeout_ms == 0 {
+                    break;
                 }
-                Some((step, Response::Found { value, metadata, version, remaining_ms })) => {
-                    engine.note_seen(version);
-                    let found = Found { value, metadata, version, remaining_ms };
-                    match Entry::read(&step, found) {
-                        Some(entry) if entry.freshness == Freshness::Fresh => {
-                            Leased::Found(Box::new(entry))
-                        }
-                        _ => Leased::Unavailable,
+                let (client, key, attempt) =
+                    (client.clone(), key.clone(), Attempt { step, timeout_ms });
+                let asking = Asking { client, key, attempt, life_ms, wait_ms, over };
+                // A leave ends with the connection on which it was asked for. At home that one is in use
+                // as long as the client is, and what comes when nobody waits any more is given back.
+                let asking = live.background.spawn(asking.ask());
+                let answer = tokio::select! {
+                    answer = asking => answer.ok().flatten(),
+                    () = live.engine.gone(&step) => None,
+                };
+                if let Some(leased) = answer {
+                    return (leased, asked);
+                }
+            }
+            (Leased::Unavailable, None)
+        }
+    }
+}
+
+/// A question for the leave to compute.
+struct Asking {
+    client: ZerocacheClient,
+    key: Key,
+    attempt: Attempt,
+    life_ms: u64,
+    wait_ms: u64,
+    over: Option<Version>,
+}
+
+impl Asking {
+    /// None when the node does not answer.
+    async fn ask(self) -> Option<Leased> {
+        let Self { client, key, attempt, life_ms, wait_ms, over } = self;
+        let live = client.inner.live.as_ref().ok()?;
+        let engine = &live.engine;
+        let step = attempt.step;
+        let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
+        let response = engine.ask(&attempt, request, wait_ms == 0).await.ok()?;
+        Some(match response {
+            Response::Leased { token: version } => {
+                engine.note_seen(version);
+                Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+            }
+            Response::Found { value, metadata, version, remaining_ms } => {
+                engine.note_seen(version);
+                let found = Found { value, metadata, version, remaining_ms };
+                match Entry::read(&step, found) {
+                    Some(entry) if entry.freshness == Freshness::Fresh => {
+                        Leased::Found(Box::new(entry))
                     }
+                    _ => Leased::Unavailable,
                 }
-                Some((_, Response::Busy)) => Leased::Busy,
-                _ => Leased::Unavailable,
-            })
-        });
-        let asked = asked.through();
-        async move { asked.await.unwrap_or(Leased::Unavailable) }
+            }
+            Response::Busy => Leased::Busy,
+            _ => Leased::Unavailable,
+        })
     }
 }
 
 impl Engine {
-    /// Asks the node that gives the leases of a key; none when there is none, or it does not answer.
-    async fn lease(
-        &self,
-        key: &Key,
-        range: LeaseRange,
-        life_ms: u64,
-        wait_ms: u64,
-    ) -> Option<(Step, Response)> {
-        let step = self.directory.lock().leasing(key.hash(), range, clock::mono())?;
-        let timeout_ms = wait_ms.saturating_add(self.config.bounds.of(step.tier));
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms };
-        let attempt = Attempt { step, timeout_ms };
-        let asked = self.ask(&attempt, request, wait_ms == 0);
-        tokio::select! {
-            response = asked => response.ok().map(|response| (step, response)),
-            () = self.gone(&step) => None,
-        }
-    }
-
     /// Waits until a node is no longer there, as far as is known.
     async fn gone(&self, step: &Step) {
         let mut looks = {

@@ -10,18 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use tracing::{Instrument, debug_span};
-use zerocache_core::{
-    metadata::{Metadata, TagError},
-    wire::{Ack, Status, Written},
-};
+use zerocache_core::wire::{Ack, Status, Written};
 
 use super::{
     Running, ZerocacheClient,
     entry::Entry,
+    near_read::NearAge,
+    prepared::{Prepared, Say},
     reads::Wants,
     rounds::Outcomes,
     valid,
-    write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
 use crate::{Error, codec, memo::Lifetime, wait};
@@ -42,18 +40,26 @@ pub struct GetMany {
     client: ZerocacheClient,
     keys: Vec<Bytes>,
     wants: Wants,
+    near: Option<NearAge>,
     deadline: Option<Duration>,
     running: Option<Running<Outcomes<Option<Entry>>>>,
 }
 
 impl GetMany {
     pub(super) fn new(client: ZerocacheClient, keys: Vec<Bytes>) -> Self {
-        Self { client, keys, wants: Wants::default(), deadline: None, running: None }
+        Self { client, keys, wants: Wants::default(), near: None, deadline: None, running: None }
     }
 
     /// Takes values past their fresh time too, as long as their entries live.
     pub fn allow_stale(mut self) -> Self {
         self.wants.stale = true;
+        self
+    }
+
+    /// Takes what the near cache of this process has from there, asks nodes only for the rest, and keeps
+    /// there what they give; as [`Get::near`](crate::Get::near). When all of it is near no node is asked.
+    pub fn near(mut self) -> Self {
+        self.near = Some(None);
         self
     }
 
@@ -82,13 +88,14 @@ impl GetMany {
     ) -> Poll<Result<Outcomes<Option<Entry>>, Error>> {
         let running = self.running.get_or_insert_with(|| {
             let keys = std::mem::take(&mut self.keys);
-            let (wants, total_ms) = (self.wants, self.client.total_ms(self.deadline));
+            let (wants, near) = (self.wants, self.near);
+            let total_ms = self.client.total_ms(self.deadline);
             let region = self.client.region();
             let span = debug_span!("zerocache_get_many", region, keys = keys.len());
             self.client.run(move |engine| {
                 let read = async move {
                     let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
-                    Ok(engine.get_many(keys?, wants, total_ms).await)
+                    Ok(engine.get_many(keys?, wants, near, total_ms).await)
                 };
                 read.instrument(span)
             })
@@ -162,11 +169,7 @@ impl WriteMany {
         V: codec::IntoValue,
     {
         let fresh = ttl.into_duration();
-        let prepare = |(key, value): (K, V)| {
-            let bytes = value.into_value()?;
-            let value = PreparedValue { bytes, fresh, metadata: Metadata::default(), token: None };
-            Ok(Prepared { key: Bytes::copy_from_slice(key.as_ref()), value: Some(value) })
-        };
+        let prepare = |(key, value): (K, V)| Prepared::put(key.as_ref(), value, fresh);
         Self::prepared(client, entries.into_iter().map(prepare).collect())
     }
 
@@ -174,7 +177,7 @@ impl WriteMany {
         client: ZerocacheClient,
         keys: impl IntoIterator<Item = K>,
     ) -> Self {
-        let prepare = |key: K| Prepared { key: Bytes::copy_from_slice(key.as_ref()), value: None };
+        let prepare = |key: K| Prepared::delete(key.as_ref());
         Self::prepared(client, Ok(keys.into_iter().map(prepare).collect()))
     }
 
@@ -191,27 +194,18 @@ impl WriteMany {
     /// How long after their lifetime the values may still be served, as
     /// [`Write::stale_while`](crate::Write::stale_while).
     pub fn stale_while(self, time: impl Lifetime) -> Self {
-        let time_ms = super::millis(time.into_duration());
-        self.with(|metadata| {
-            metadata.stale_while_ms = time_ms;
-            Ok(())
-        })
+        self.say(&Say::stale_while(time))
     }
 
     /// How long after their lifetime the values may still be served where computing them anew fails, as
     /// [`Write::stale_if_error`](crate::Write::stale_if_error).
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        let time_ms = super::millis(time.into_duration());
-        self.with(|metadata| {
-            metadata.stale_if_error_ms = time_ms;
-            Ok(())
-        })
+        self.say(&Say::stale_if_error(time))
     }
 
     /// Names groups to which all these entries belong, as [`Write::tags`](crate::Write::tags).
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
-        self.with(|metadata| tags.iter().try_for_each(|tag| metadata.add_tag(tag.as_str())))
+        self.say(&Say::tags(tags))
     }
 
     /// How long all of it may take, instead of the client's total; at least 1 ms is taken.
@@ -233,12 +227,11 @@ impl WriteMany {
         wait::block_on(self)
     }
 
-    fn with(mut self, change: impl Fn(&mut Metadata) -> Result<(), TagError>) -> Self {
-        let Ok(prepared) = &mut self.prepared else { return self };
-        let values = prepared.iter_mut().filter_map(|prepared| prepared.value.as_mut());
-        let changed = { values }.try_for_each(|value| change(&mut value.metadata));
-        if let Err(error) = changed {
-            self.prepared = Err(error.into());
+    fn say(mut self, say: &Say) -> Self {
+        if let Ok(prepared) = &mut self.prepared
+            && let Err(error) = prepared.iter_mut().try_for_each(|prepared| prepared.say(say))
+        {
+            self.prepared = Err(error);
         }
         self
     }

@@ -1,6 +1,8 @@
 //! A client: a handle to an engine that runs on the background runtime.
 
+mod attached;
 mod background;
+mod buckets;
 mod builder;
 mod config;
 mod engine;
@@ -16,16 +18,19 @@ mod leases;
 mod many;
 mod near_read;
 mod own_writes;
+mod prepared;
 mod quantile;
 mod reads;
 mod report;
 mod rounds;
 mod running;
+mod sharing;
 mod start;
 mod stats;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod watch;
 mod write;
 mod writes;
@@ -54,7 +59,7 @@ pub(crate) use self::{
     background::function_runtime,
     face::Face,
     instances::generation,
-    leases::{LeaseToken, Leased},
+    leases::{LeaseTerms, LeaseToken, Leased},
     running::Running,
 };
 pub use self::{
@@ -62,14 +67,14 @@ pub use self::{
     entry::Entry,
     get::{Explain, Get, GetEntry, GetValue},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
-    report::{Attempted, Explained, Outcome, Report, Said},
+    report::{Attempted, Explained, Outcome, Report, ReportedNode, Said},
     stats::ClientStats,
     write::Write,
 };
 use self::{
     config::Config,
     engine::Engine,
-    write::{Prepared, PreparedValue},
+    prepared::{Prepared, PreparedValue},
 };
 use crate::{
     Error,
@@ -296,7 +301,7 @@ impl ZerocacheClient {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let (region, face) = (config.region.clone(), Arc::new(Face::of(&config)));
+        let (region, face) = (config.region.clone(), Face::of(&config));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         let discovery = {
             let _inside = background.enter();

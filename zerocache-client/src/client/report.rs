@@ -3,8 +3,9 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use zerocache_core::{route::Tier, version::Incarnation};
+use zerocache_net::clock;
 
-use super::entry::Entry;
+use super::{ZerocacheClient, entry::Entry};
 use crate::Error;
 
 /// What a read came to, and what it did; from [`Get::explain`](crate::Get::explain).
@@ -86,6 +87,40 @@ pub struct Attempted {
     pub elapsed: Duration,
     /// What it said.
     pub said: Said,
+}
+
+/// A node as reports name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReportedNode {
+    /// Its region.
+    pub region: String,
+    /// Which node.
+    pub node: Incarnation,
+    /// Where it answers.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for ReportedNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.region, self.address, self.node)
+    }
+}
+
+impl ZerocacheClient {
+    /// What is known of a node; none when it is forgotten.
+    pub(crate) fn reported(&self, node: Incarnation) -> Option<ReportedNode> {
+        let live = self.inner.live.as_ref().ok()?;
+        let directory = live.engine.directory.lock();
+        let known = directory.node(node)?;
+        Some(ReportedNode { region: known.info.region.clone(), node, address: known.address })
+    }
+
+    /// The node that took this client's last write of a key, if that was a moment ago.
+    pub(crate) fn reported_writer(&self, key: &[u8]) -> Option<ReportedNode> {
+        let live = self.inner.live.as_ref().ok()?;
+        self.reported(live.engine.own_write(key, clock::mono())?)
+    }
 }
 
 /// What a node said to a read.

@@ -9,11 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use tracing::{Instrument, Span, debug_span, field::Empty};
-use zerocache_core::{key::Key, metadata::Freshness, wire::Written};
+use zerocache_core::wire::Written;
 use zerocache_net::clock;
 
 use super::{
-    Running, ZerocacheClient,
+    Live, Running, ZerocacheClient,
     engine::Engine,
     entry::Entry,
     first::{Ended, Sent},
@@ -21,33 +21,28 @@ use super::{
     near_read::NearRead,
     reads::{First, Reading, Wants},
     report::Explained,
+    timings::End,
     valid,
     writes::{self, WriteRequest},
 };
 use crate::{Error, wait};
 
-/// Whether somebody looks at the spans of operations: these are then longer ways.
+/// Whether somebody looks at the spans of operations.
 fn is_traced() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
 
 /// Notes in its span what a read came to.
 fn note_read(span: &Span, read: &Result<Option<Entry>, Error>) {
-    let outcome = match read {
-        Ok(Some(entry)) => {
-            span.record("tier", entry.tier.as_str());
-            if entry.freshness == Freshness::Fresh { "hit" } else { "stale" }
-        }
-        Ok(None) => "miss",
-        Err(_) => "failed",
-    };
-    span.record("outcome", outcome);
+    if let Ok(Some(entry)) = read {
+        span.record("tier", entry.tier.as_str());
+    }
+    span.record("outcome", End::of_read(read).as_str());
 }
 
 /// Notes in its span what a write came to.
 fn note_write(span: &Span, written: &Result<Written, Error>) {
-    let outcome = written.as_ref().map_or("failed", |written| written.status.as_str());
-    span.record("outcome", outcome);
+    span.record("outcome", End::of_write(written).as_str());
 }
 
 impl ZerocacheClient {
@@ -70,6 +65,13 @@ impl ZerocacheClient {
         }
     }
 
+    /// What operations begin with that take the shortest way, where they can: it has no place for a span,
+    /// and needs a caller whose task is woken.
+    fn on_the_shortest_way(&self) -> Option<&Live> {
+        let live = self.inner.live.as_ref().ok()?;
+        (!wait::is_blocking() && !is_traced()).then_some(live)
+    }
+
     /// Sends the first request of a read at once where that can be done; see [`Engine::begin_read`].
     pub(super) fn begin_get(
         &self,
@@ -78,12 +80,9 @@ impl ZerocacheClient {
         deadline: Option<Duration>,
         context: &Context<'_>,
     ) -> Option<Sent> {
-        if wait::is_blocking() {
-            return None;
-        }
-        let live = self.inner.live.as_ref().ok()?;
-        // The shortest way has no place for a second request, nor for a span.
-        if live.engine.hedge.is_some() || is_traced() {
+        let live = self.on_the_shortest_way()?;
+        // It has no place for a second request.
+        if live.engine.hedge.is_some() {
             return None;
         }
         live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
@@ -173,25 +172,19 @@ impl ZerocacheClient {
         deadline: Option<Duration>,
         context: &Context<'_>,
     ) -> Option<Sent> {
-        if wait::is_blocking() {
-            return None;
-        }
-        let live = self.inner.live.as_ref().ok()?;
-        if is_traced() {
-            return None;
-        }
+        let live = self.on_the_shortest_way()?;
         live.engine.begin_write(request, self.total_ms(deadline), context.waker())
     }
 
     /// What has come of the first request of a write.
     pub(super) fn poll_writing(
         &self,
-        key: &Key,
+        request: &WriteRequest,
         writing: &mut Sent,
         context: &mut Context<'_>,
     ) -> Poll<writes::First> {
         match &self.inner.live {
-            Ok(live) => live.engine.poll_write(key, writing, context),
+            Ok(live) => live.engine.poll_write(request, writing, context),
             // Only a client that works begins to write.
             Err(_) => Poll::Pending,
         }

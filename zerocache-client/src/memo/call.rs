@@ -13,7 +13,7 @@ use super::background::{Detach, Refresh};
 use super::look::How;
 use super::near;
 use super::operation::{Invalidate, Peek};
-use super::options::{LeaseRule, Options};
+use super::options::Options;
 use super::origin::Blocking;
 use super::report::{CallOutcome, CallReport, ExplainCall};
 use super::rule::{Errors, Policy, Sharing};
@@ -56,8 +56,6 @@ pin_project! {
 pub struct Parts<T> {
     /// The function.
     pub site: &'static Site,
-    /// The compiler's name of a closure inside of it.
-    pub function: &'static str,
     /// The client.
     pub target: Target,
     /// The arguments.
@@ -73,23 +71,9 @@ pub struct Parts<T> {
 /// Makes a call.
 #[inline]
 pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
-    let Parts { site, function, target, args, ttl, policy, options } = parts;
-    let entry = Entry::new(site, function, target, args);
+    let Parts { site, target, args, ttl, policy, options } = parts;
+    let entry = Entry::new(site, target, args);
     Call::new(entry, ttl, policy, options, origin)
-}
-
-/// Makes a call of a sync function and runs it: without making one where the value is near.
-#[inline]
-pub fn wait<F: Blocking>(parts: Parts<F::Output>, origin: F) -> F::Output {
-    let Parts { site, function, target, args, ttl, policy, options } = parts;
-    let entry = Entry::new(site, function, target, args);
-    if let Some(age) = options.near
-        && let Some(value) = near::hit(&entry, age, &policy)
-    {
-        return value;
-    }
-    let call = Call::new(entry, ttl, policy, options, origin).blocking();
-    wait::block_on(call)
 }
 
 impl<F: Future> Call<F> {
@@ -242,7 +226,6 @@ impl<F: Future> Call<F> {
     where
         F: Blocking,
     {
-        // A near hit ends it at the first poll.
         wait::block_on(self.blocking())
     }
 }
@@ -298,7 +281,7 @@ impl<F: Future> Future for Call<F> {
                     let how = How {
                         blocking: *this.blocking,
                         near: this.options.near,
-                        lease_wait: this.options.lease.map(LeaseRule::wait).unwrap_or_default(),
+                        lease_wait: this.options.lease_wait(),
                         deadline: this.options.deadline,
                         explain: steps.report.is_some(),
                     };
@@ -322,7 +305,7 @@ impl<F: Future> Future for Call<F> {
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written);
+                    steps.written(written, storing.at);
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

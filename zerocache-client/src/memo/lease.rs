@@ -1,13 +1,11 @@
 //! Leave to compute, from the node that the key hashes to.
 
-use std::time::Duration;
-
 use bytes::Bytes;
+use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
-use super::options::LeaseRule;
 use super::stored::Stored;
-use crate::client::{LeaseToken, Leased as Answer};
+use crate::client::{LeaseTerms, LeaseToken, Leased as Answer};
 use crate::error::Error;
 use crate::{Status, Write, Written, ZerocacheClient};
 
@@ -23,20 +21,20 @@ pub(crate) enum Leased {
     Unavailable,
 }
 
-/// Asks for leave to compute a key. With `at_once` nobody is waited for.
+/// Asks for leave to compute a key; also says which node has answered.
 pub(crate) async fn ask(
     client: ZerocacheClient,
     key: Bytes,
-    rule: LeaseRule,
-    at_once: bool,
-) -> Leased {
-    let wait = if at_once { Duration::ZERO } else { rule.wait() };
-    match client.lease(key, rule.scope, rule.life(), wait).await {
+    terms: LeaseTerms,
+) -> (Leased, Option<Incarnation>) {
+    let (answer, node) = client.lease(key, terms).await;
+    let leased = match answer {
         Answer::Token(token) => Leased::Token(Token(Some(token))),
         Answer::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
         Answer::Busy => Leased::Busy,
         Answer::Unavailable => Leased::Unavailable,
-    }
+    };
+    (leased, node)
 }
 
 /// Leave to compute a key; given back when it is dropped unused.

@@ -40,8 +40,9 @@ impl LeaseRule {
         Duration::from_millis(self.life_ms.into())
     }
 
-    pub(crate) fn wait(self) -> Duration {
-        Duration::from_millis(self.wait_ms.into())
+    /// How long others are waited for, within the deadline of a call.
+    pub(crate) fn wait(self, deadline: Option<Duration>) -> Duration {
+        Duration::from_millis(self.wait_ms.into()).min(deadline.unwrap_or(Duration::MAX))
     }
 }
 
@@ -250,6 +251,11 @@ impl<T> Options<T> {
         self
     }
 
+    /// How long a computation by another process is waited for.
+    pub(crate) fn lease_wait(&self) -> Duration {
+        self.lease.map(|rule| rule.wait(self.deadline)).unwrap_or_default()
+    }
+
     /// All tags, those of the function first.
     pub(crate) fn all_tags(&self) -> impl Iterator<Item = &str> {
         let own = self.more.iter().flat_map(|more| &more.tags);
@@ -295,7 +301,10 @@ mod tests {
             .negative_none(5);
         assert_eq!(options.near, Some(Some(Duration::from_secs(2))));
         let lease = options.lease.expect("was set");
-        assert_eq!((lease.life(), lease.wait()), (LEASE_LIFE_DEFAULT, Duration::from_millis(5)));
+        assert_eq!(lease.life(), LEASE_LIFE_DEFAULT);
+        assert_eq!(lease.wait(None), Duration::from_millis(5));
+        assert_eq!(lease.wait(Some(Duration::from_secs(1))), Duration::from_millis(5));
+        assert_eq!(lease.wait(Some(Duration::from_millis(2))), Duration::from_millis(2));
         assert_eq!(options.stale_while_ms, 500);
         assert_eq!((options.stale_if_error_ms, options.jitter), (99_999_999_000, JITTER_MAX));
         assert_eq!(options.all_tags().collect::<Vec<_>>(), ["a", "b", "c"]);

@@ -11,7 +11,7 @@ use zerocache_net::clock;
 
 use super::call::Call;
 use super::origin::Blocking;
-use crate::{Error, Report, Written, wait};
+use crate::{Error, Report, ReportedNode, Written, wait};
 
 /// What a memoized call came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,10 +89,18 @@ pub struct CallReport {
     pub read: Option<Report>,
     /// What asking for a lease came to; none where the function has none, or needed none.
     pub lease: Option<LeaseOutcome>,
+    /// How long that took, waiting for another process included; none if it was not asked for.
+    pub leasing: Option<Duration>,
+    /// The node that answered to that; none if none did.
+    pub lease_node: Option<ReportedNode>,
     /// How long the function ran; none if it did not.
     pub computing: Option<Duration>,
     /// What became of the computed value; none if nothing was computed.
     pub write: Option<CallWrite>,
+    /// How long nodes took to store it; none if none was asked to.
+    pub writing: Option<Duration>,
+    /// The node that took it; none if none did.
+    pub write_node: Option<ReportedNode>,
     /// How long the call took, from its first poll.
     pub total: Duration,
 }
@@ -103,8 +111,12 @@ impl CallReport {
             outcome: CallOutcome::Uncached,
             read: None,
             lease: None,
+            leasing: None,
+            lease_node: None,
             computing: None,
             write: None,
+            writing: None,
+            write_node: None,
             total: Duration::ZERO,
         }
     }
@@ -125,6 +137,7 @@ impl fmt::Display for CallReport {
                 LeaseOutcome::Unavailable => "no node to ask",
             };
             write!(f, "\nlease: {text}")?;
+            by(f, self.lease_node.as_ref(), self.leasing)?;
         }
         if let Some(computing) = self.computing {
             write!(f, "\ncomputed: {computing:.1?}")?;
@@ -132,13 +145,26 @@ impl fmt::Display for CallReport {
         match &self.write {
             Some(CallWrite::Written(written)) => {
                 write!(f, "\nwrite: {}", written.status.as_str())?;
-                write!(f, ", {} of {} nodes", written.replicas, written.replicas_wanted)
+                write!(f, ", {} of {} nodes", written.replicas, written.replicas_wanted)?;
             }
-            Some(CallWrite::Left) => f.write_str("\nwrite: not to be stored"),
-            Some(CallWrite::Failed(error)) => write!(f, "\nwrite: {error}"),
-            None => Ok(()),
+            Some(CallWrite::Left) => f.write_str("\nwrite: not to be stored")?,
+            Some(CallWrite::Failed(error)) => write!(f, "\nwrite: {error}")?,
+            None => {}
         }
+        by(f, self.write_node.as_ref(), self.writing)
     }
+}
+
+/// By which node something was done, and how long it took.
+fn by(
+    f: &mut fmt::Formatter<'_>,
+    node: Option<&ReportedNode>,
+    took: Option<Duration>,
+) -> fmt::Result {
+    if let Some(node) = node {
+        write!(f, ", {node}")?;
+    }
+    took.map_or(Ok(()), |took| write!(f, ", {took:.1?}"))
 }
 
 pin_project! {
@@ -190,11 +216,12 @@ mod tests {
         assert_eq!(report.to_string(), "uncached, 12.0ms");
         report.outcome = CallOutcome::Miss;
         report.lease = Some(LeaseOutcome::Granted);
+        report.leasing = Some(Duration::from_millis(3));
         report.computing = Some(Duration::from_millis(8));
         report.write = Some(CallWrite::Failed(Error::Unreachable { timed_out: false }));
         assert_eq!(
             report.to_string(),
-            "miss, 12.0ms\nlease: granted\ncomputed: 8.0ms\nwrite: no node is reachable"
+            "miss, 12.0ms\nlease: granted, 3.0ms\ncomputed: 8.0ms\nwrite: no node is reachable"
         );
     }
 }

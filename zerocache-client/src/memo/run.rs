@@ -3,8 +3,11 @@
 //! Look, or wait for who looks; ask for leave; compute; publish to those who wait; store. What a step
 //! needs of the function is in its [`Policy`]; none of it is bound to the future that computes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
+use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
 use super::args::Args;
@@ -15,15 +18,20 @@ use super::key::CallKey;
 use super::leading;
 use super::lease::{self, Leased};
 use super::look::{Found, How, Looked, look};
-use super::options::Options;
+use super::options::{LeaseRule, Options};
 use super::report::{CallOutcome, CallReport, LeaseOutcome};
 use super::rule::Policy;
 use super::site::Site;
-use super::stage::{Computation, Stage, Step};
+use super::stage::{Asked, Computation, Stage, Step};
 use super::stored::Stored;
 use super::target::Target;
 use super::ttl::TtlRule;
+use crate::client::LeaseTerms;
 use crate::{Outcome, ZerocacheClient};
+
+/// How often one call asks for leave: again when it is given a value that it cannot use, as processes of
+/// two releases may give each other.
+const ASKS_MAX: u8 = 3;
 
 /// Where a call's value is.
 #[derive(Clone)]
@@ -44,16 +52,10 @@ pub(super) struct Given {
 }
 
 impl Entry {
-    /// Of a call of the function at `site` that the compiler calls `function`.
+    /// Of a call of the function at `site`.
     #[inline]
-    pub(super) fn new(
-        site: &'static Site,
-        function: &'static str,
-        target: Target,
-        args: Args,
-    ) -> Self {
-        let identity = site.function(function).and_then(|function| args.finish(function));
-        Entry { site, target, identity, given: None }
+    pub(super) fn new(site: &'static Site, target: Target, args: Args) -> Self {
+        Entry { site, target, identity: args.into_key(), given: None }
     }
 
     pub(super) fn client(&self) -> ZerocacheClient {
@@ -173,7 +175,7 @@ impl<T> Steps<'_, T> {
                     self.came_to(if old { CallOutcome::Stale } else { CallOutcome::Coalesced });
                     Step::Value(value)
                 }
-                Err(_) => self.missed(run, None, None),
+                Err(_) => self.missed(run, None, None, None),
             },
             Found::Failed(error) => match (self.policy.sharing.unshare)(&error) {
                 Some(value) => {
@@ -181,11 +183,11 @@ impl<T> Steps<'_, T> {
                     self.came_to(CallOutcome::Coalesced);
                     Step::Value(value)
                 }
-                None => self.missed(run, None, None),
+                None => self.missed(run, None, None, None),
             },
             Found::Nothing(old) => {
                 count(&counters.misses);
-                self.missed(run, lead, old)
+                self.missed(run, lead, old, None)
             }
         }
     }
@@ -199,7 +201,7 @@ impl<T> Steps<'_, T> {
                 count(&counters.mismatched);
                 count(&counters.misses);
                 tracing::debug!(%error, "a stored value is replaced");
-                return self.missed(run, lead, None);
+                return self.missed(run, lead, None, Some(stored.version));
             }
         };
         let now = clock::mono();
@@ -228,7 +230,7 @@ impl<T> Steps<'_, T> {
             }
             (Freshness::OnlyOnError, lead) => {
                 count(&counters.misses);
-                self.missed(run, lead, Some(stored))
+                self.missed(run, lead, Some(stored), None)
             }
         }
     }
@@ -240,13 +242,21 @@ impl<T> Steps<'_, T> {
         Step::Next(self.compute(run, Computation::new(Some(lead), Some(old))))
     }
 
-    fn missed(&mut self, run: &Run, mut lead: Option<Lead>, old: Option<Stored>) -> Step<T> {
+    fn missed(
+        &mut self,
+        run: &Run,
+        mut lead: Option<Lead>,
+        old: Option<Stored>,
+        over: Option<Version>,
+    ) -> Step<T> {
         if let (Some(lead), Some(old)) = (&mut lead, &old) {
             // For those who wait longer than they may.
             lead.publish(Progress::Computing(old.clone()));
         }
         self.came_to(CallOutcome::Miss);
-        Step::Next(self.compute(run, Computation::new(lead, old)))
+        let mut computation = Computation::new(lead, old);
+        computation.over = over;
+        Step::Next(self.compute(run, computation))
     }
 
     fn compute(&mut self, run: &Run, computation: Box<Computation>) -> Stage<T> {
@@ -254,13 +264,25 @@ impl<T> Steps<'_, T> {
         // A node does not lease what is fresh; of those who compute that anew there are few anyway.
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
         let leased = leads && !computation.old.as_ref().is_some_and(is_fresh);
-        let Some(rule) = self.options.lease.filter(|_| leased) else {
-            return begin(run, computation);
-        };
-        // Where something may be served nobody is waited for.
-        let at_once = computation.is_refresh();
-        let asking = lease::ask(run.client.clone(), run.key.clone(), rule, at_once);
-        Stage::Leasing { asking: Box::pin(asking), computation: Some(computation) }
+        match self.options.lease.filter(|_| leased) {
+            Some(rule) => self.ask(run, rule, computation),
+            None => begin(run, computation),
+        }
+    }
+
+    /// Asks for leave to compute; where something may be served nobody is waited for.
+    fn ask(&self, run: &Run, rule: LeaseRule, mut computation: Box<Computation>) -> Stage<T> {
+        let at = clock::elapsed();
+        let most =
+            if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
+        let first = Asked { times: 0, at, until: at.saturating_add(most) };
+        let asked = computation.asked.get_or_insert(first);
+        asked.times += 1;
+        let wait = asked.until.saturating_sub(at);
+        let (scope, life, over) = (rule.scope, rule.life(), computation.over);
+        let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
+        let asking = Box::pin(lease::ask(run.client.clone(), run.key.clone(), terms));
+        Stage::Leasing { asking, computation: Some(computation) }
     }
 
     /// The caller has the old value; what computes goes on without it.
@@ -278,10 +300,19 @@ impl<T> Steps<'_, T> {
     }
 
     /// After asking for leave.
-    pub(super) fn leased(&mut self, leased: Leased, mut computation: Box<Computation>) -> Step<T> {
+    pub(super) fn leased(
+        &mut self,
+        (leased, node): (Leased, Option<Incarnation>),
+        mut computation: Box<Computation>,
+    ) -> Step<T> {
         let Some(run) = self.run else {
             return Step::Next(Stage::Computing(computation));
         };
+        let asked = computation.asked;
+        self.note(|report| {
+            report.leasing = asked.map(|asked| clock::elapsed().saturating_sub(asked.at));
+            report.lease_node = node.and_then(|node| run.client.reported(node));
+        });
         let counters = run.client.memo_counters();
         let outcome = match leased {
             Leased::Token(token) => {
@@ -303,6 +334,13 @@ impl<T> Steps<'_, T> {
                 }
                 Err(_) => {
                     count(&counters.mismatched);
+                    let is_newer = computation.over.replace(stored.version) < Some(stored.version);
+                    let again = asked.is_none_or(|asked| asked.times < ASKS_MAX);
+                    let rule = self.options.lease.filter(|_| again);
+                    // A node of an earlier release gives the same again.
+                    if let Some(rule) = rule.filter(|_| is_newer) {
+                        return Step::Next(self.ask(run, rule, computation));
+                    }
                     LeaseOutcome::Found
                 }
             },

@@ -147,7 +147,11 @@ impl<T> Steps<'_, T> {
         // What is being written is known by itself.
         drop(aside);
         match put {
-            Some(put) => Step::Next(Stage::Storing(Box::new(Storing { put, value: Some(value) }))),
+            Some(put) => Step::Next(Stage::Storing(Box::new(Storing {
+                put,
+                value: Some(value),
+                at: clock::elapsed(),
+            }))),
             None => {
                 self.note(|report| report.write = Some(CallWrite::Left));
                 Step::Value(value)
@@ -179,8 +183,14 @@ impl<T> Steps<'_, T> {
     }
 
     /// After a write; none if it was not sent.
-    pub(super) fn written(&mut self, outcome: Outcome) {
+    pub(super) fn written(&mut self, outcome: Outcome, began: Duration) {
+        let Some(run) = self.run else { return };
         self.note(|report| {
+            report.writing = outcome.is_some().then(|| clock::elapsed().saturating_sub(began));
+            // Of one that no node answered nothing is known.
+            if matches!(&outcome, Some(Ok(written)) if written.replicas_wanted > 0) {
+                report.write_node = run.client.reported_writer(&run.key);
+            }
             report.write = Some(match outcome {
                 Some(Ok(written)) => CallWrite::Written(written),
                 Some(Err(error)) => CallWrite::Failed(error),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
 use super::flight::{Aside, Lead, Void};
@@ -18,7 +19,7 @@ pub(super) enum Stage<T> {
     Looking(BoxFuture<Looked>),
     /// Asks for leave to compute.
     Leasing {
-        asking: BoxFuture<Leased>,
+        asking: BoxFuture<(Leased, Option<Incarnation>)>,
         computation: Option<Box<Computation>>,
     },
     Computing(Box<Computation>),
@@ -47,6 +48,8 @@ pub(super) enum Step<T> {
 pub(super) struct Storing<T> {
     pub(super) put: BoxFuture<Outcome>,
     pub(super) value: Option<T>,
+    /// When that began, on the process's clock.
+    pub(super) at: Duration,
 }
 
 /// What a call holds while its function runs.
@@ -58,10 +61,24 @@ pub(super) struct Computation {
     pub(super) aside: Option<Aside>,
     /// What may be served instead where computing fails.
     pub(super) old: Option<Stored>,
+    /// The version of what is stored and cannot be used.
+    pub(super) over: Option<Version>,
+    /// None where leave was not asked for.
+    pub(super) asked: Option<Asked>,
     /// Leave, where the function asks for it.
     pub(super) token: Option<Token>,
     /// Set at the first poll of the function.
     pub(super) begun: Option<Begun>,
+}
+
+/// The question for leave, which may be asked again.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) times: u8,
+    /// When it was asked first, on the process's clock.
+    pub(super) at: Duration,
+    /// Until when others are waited for who have leave.
+    pub(super) until: Duration,
 }
 
 pub(super) struct Begun {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use zerocache_core::metadata::{Freshness, Kind, Metadata};
 use zerocache_core::time::Instant;
+use zerocache_core::version::Version;
 
 use super::rule::Policy;
 use crate::Entry;
@@ -44,22 +45,28 @@ pub(crate) struct Stored {
     /// Without the tags, which readers do not ask for.
     times: Metadata,
     ends: Instant,
+    pub(crate) version: Version,
 }
 
 impl Stored {
     /// An entry that was read at `now`.
     pub(crate) fn read(entry: Entry, now: Instant) -> Self {
         let form = Form { bytes: entry.value, kind: entry.metadata.kind };
-        Self::new(form, &entry.metadata, entry.ttl, now)
+        Self::new(form, &entry.metadata, (entry.ttl, entry.version), now)
     }
 
-    fn new(form: Form, metadata: &Metadata, life: Duration, now: Instant) -> Self {
+    fn new(
+        form: Form,
+        metadata: &Metadata,
+        (life, version): (Duration, Version),
+        now: Instant,
+    ) -> Self {
         let mut times = Metadata::default();
         times.stale_while_ms = metadata.stale_while_ms;
         times.stale_if_error_ms = metadata.stale_if_error_ms;
         times.refresh_ahead_ms = metadata.refresh_ahead_ms;
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        Stored { form, times, ends: now.plus_ms(life_ms) }
+        Stored { form, times, ends: now.plus_ms(life_ms), version }
     }
 
     fn remaining_ms(&self, now: Instant) -> u64 {
@@ -93,6 +100,8 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
+    use zerocache_core::version::Incarnation;
+
     use super::*;
 
     const READ: Instant = Instant::from_millis(50_000);
@@ -102,7 +111,8 @@ mod tests {
         (metadata.stale_while_ms, metadata.stale_if_error_ms) = (stale_while_ms, stale_if_error_ms);
         metadata.refresh_ahead_ms = 300;
         let form = Form::value(Bytes::from_static(b"x"));
-        Stored::new(form, &metadata, Duration::from_millis(life_ms), READ)
+        let life = Duration::from_millis(life_ms);
+        Stored::new(form, &metadata, (life, Version::new(1, Incarnation(1))), READ)
     }
 
     /// What it serves at so many milliseconds after it was read: others, and after an error.

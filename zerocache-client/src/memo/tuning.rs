@@ -63,8 +63,8 @@ impl<F: Future> Call<F> {
         self.with(|options| options.ack(ack))
     }
 
-    /// How long nodes may take to answer a read or a write, instead of the client's own bound. The
-    /// function itself is not bounded by it.
+    /// How long nodes may take to answer a read or a write, instead of the client's own bound; and the
+    /// node of a lease, waiting for the value included. The function itself is not bounded by it.
     pub fn deadline(self, deadline: Duration) -> Self {
         self.with(|options| options.deadline(deadline))
     }

@@ -40,6 +40,10 @@ pub struct NodeConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// Names a connection on which requests come. It may carry one request only, as over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
 /// Names a call to another node until its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
@@ -102,9 +106,13 @@ pub enum Input {
     Request {
         /// Whom to answer.
         id: RequestId,
+        /// On what it came.
+        connection: ConnectionId,
         /// What was asked.
         message: RequestMessage,
     },
+    /// A connection has ended: nothing comes on it any more, and nobody reads what is answered.
+    Closed(ConnectionId),
     /// The end of a call that this node made.
     Answer {
         /// Which call.

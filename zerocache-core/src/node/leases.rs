@@ -4,20 +4,26 @@
 //! when the leave was given: what it writes with it loses against everything that came after. The
 //! others wait for the value, whichever way it comes, or for the end of the leave.
 //!
+//! A leave, and a place among those who wait, last no longer than the connection on which they were
+//! asked for: whoever died keeps nobody waiting.
+//!
 //! Invariants: everybody who waits is answered within its time; nobody waits for a key of which nobody
 //! has the leave; the token of a key that is given later is higher.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+mod table;
+
 use alloc::vec::Vec;
 
-use super::{Effect, Node, RequestId, fanout::Waiting};
+pub(super) use self::table::Leases;
+use self::table::{Leave, Waiter, Who};
+use super::{ConnectionId, Effect, Node, RequestId, fanout::Waiting};
 use crate::{
     clock::AHEAD_MS_MAX,
-    entry::{Change, Record},
+    entry::{Change, Entry, Record},
     key::{Key, KeyHash},
     metadata::{Freshness, Metadata},
     store::LockFamily,
-    time::{Instant, Now},
+    time::Now,
     version::Version,
     wire::{NodeState, RefusalCode, Response},
 };
@@ -66,6 +72,8 @@ pub struct LeaseCounts {
     pub voided: u64,
     /// Leaves that nobody gave back in time.
     pub expired: u64,
+    /// Leaves that ended because the connection of their holder did.
+    pub lost: u64,
     /// Callers that got a fresh value.
     pub found: u64,
     /// Callers that got nothing in time.
@@ -75,122 +83,14 @@ pub struct LeaseCounts {
 /// A call for a lease.
 pub(super) struct Ask {
     pub(super) id: RequestId,
+    pub(super) connection: ConnectionId,
     pub(super) key: Key,
     pub(super) life_ms: u64,
     pub(super) wait_ms: u64,
     /// What the caller still waits, in milliseconds; 0 when it does not say.
     pub(super) timeout_ms: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiter {
-    life_ms: u64,
-    until: Instant,
-}
-
-#[derive(Debug)]
-struct Lease {
-    key: Key,
-    token: Version,
-    until: Instant,
-    /// In the order in which they came.
-    waiting: BTreeMap<RequestId, Waiter>,
-}
-
-/// Whose time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Who {
-    Waiter(RequestId),
-    Holder,
-}
-
-/// All leases.
-#[derive(Debug, Default)]
-pub(super) struct Leases {
-    held: BTreeMap<KeyHash, Lease>,
-    agenda: BTreeSet<(Instant, KeyHash, Who)>,
-    /// Keys with a lease that changed since they were looked at, and the version of a delete.
-    changed: BTreeMap<KeyHash, Option<Version>>,
-    key_bytes: usize,
-    waiting: usize,
-    counts: LeaseCounts,
-}
-
-impl Leases {
-    pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    fn counts(&self) -> LeaseCounts {
-        LeaseCounts { held: self.held.len() as u64, waiting: self.waiting as u64, ..self.counts }
-    }
-
-    /// The node learned of this version of a key.
-    pub(super) fn note(&mut self, key: KeyHash, version: Version, is_delete: bool) {
-        if self.held.contains_key(&key) {
-            self.changed.insert(key, is_delete.then_some(version));
-        }
-    }
-
-    fn has_room_for(&self, key: &Key) -> bool {
-        let bytes = self.key_bytes + key.as_bytes().len();
-        self.held.len() < LEASES_MAX && bytes <= KEY_BYTES_MAX
-    }
-
-    fn grant(&mut self, hash: KeyHash, key: &Key, token: Version, until: Instant) {
-        self.key_bytes += key.as_bytes().len();
-        self.agenda.insert((until, hash, Who::Holder));
-        let lease = Lease { key: key.detached(), token, until, waiting: BTreeMap::new() };
-        self.held.insert(hash, lease);
-    }
-
-    fn wait(&mut self, hash: KeyHash, id: RequestId, waiter: Waiter) {
-        let Some(lease) = self.held.get_mut(&hash) else { return };
-        lease.waiting.insert(id, waiter);
-        self.agenda.insert((waiter.until, hash, Who::Waiter(id)));
-        self.waiting += 1;
-    }
-
-    /// One stops waiting.
-    fn take(&mut self, hash: KeyHash, id: RequestId) -> Option<Waiter> {
-        let waiter = self.held.get_mut(&hash)?.waiting.remove(&id)?;
-        self.agenda.remove(&(waiter.until, hash, Who::Waiter(id)));
-        self.waiting -= 1;
-        Some(waiter)
-    }
-
-    /// The one who has waited longest stops waiting.
-    fn take_first(&mut self, hash: KeyHash) -> Option<(RequestId, Waiter)> {
-        let (id, _) = self.held.get(&hash)?.waiting.first_key_value()?;
-        let id = *id;
-        self.take(hash, id).map(|waiter| (id, waiter))
-    }
-
-    /// Gives the leave to another one.
-    fn hand_over(&mut self, hash: KeyHash, token: Version, until: Instant) {
-        let Some(lease) = self.held.get_mut(&hash) else { return };
-        self.agenda.remove(&(lease.until, hash, Who::Holder));
-        self.agenda.insert((until, hash, Who::Holder));
-        (lease.token, lease.until) = (token, until);
-    }
-
-    /// Ends a lease; returns who waited.
-    fn end(&mut self, hash: KeyHash) -> Vec<RequestId> {
-        let Some(lease) = self.held.remove(&hash) else { return Vec::new() };
-        self.agenda.remove(&(lease.until, hash, Who::Holder));
-        for (id, waiter) in &lease.waiting {
-            self.agenda.remove(&(waiter.until, hash, Who::Waiter(*id)));
-        }
-        self.changed.remove(&hash);
-        self.key_bytes -= lease.key.as_bytes().len();
-        self.waiting -= lease.waiting.len();
-        lease.waiting.into_keys().collect()
-    }
-
-    /// When the next one's time is over.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.agenda.first().map(|(at, _, _)| *at)
-    }
+    /// Values of up to this version are of no use to it.
+    pub(super) over: Option<Version>,
 }
 
 impl<L: LockFamily> Node<L> {
@@ -202,7 +102,7 @@ impl<L: LockFamily> Node<L> {
 
     /// Gives a fresh value, or the leave to compute it; lets the caller wait when another one has it.
     pub(super) fn lease(&mut self, now: Now, ask: Ask, out: &mut Vec<Effect>) {
-        let Ask { id, key, life_ms, wait_ms, timeout_ms } = ask;
+        let Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over } = ask;
         if let Err(error) = Key::new(key.as_bytes().clone(), &self.config.limits) {
             let response = Response::refused(RefusalCode::BadKey, alloc::format!("{error}"));
             return out.push(Effect::Respond { id, response });
@@ -210,7 +110,8 @@ impl<L: LockFamily> Node<L> {
         if !self.clocks.is_set() {
             return out.push(Effect::Respond { id, response: super::unset() });
         }
-        if let Some(response) = self.fresh(&key, now) {
+        let fresh = self.fresh(&key, now).filter(|(version, _)| Some(*version) > over);
+        if let Some((_, response)) = fresh {
             self.leases.counts.found += 1;
             return out.push(Effect::Respond { id, response });
         }
@@ -219,16 +120,19 @@ impl<L: LockFamily> Node<L> {
         let most_ms = if timeout_ms == 0 { u64::MAX } else { timeout_ms.saturating_sub(MARGIN_MS) };
         let wait_ms = wait_ms.min(WAIT_MS_MAX).min(most_ms);
         let leaves = self.state == NodeState::Leaving;
-        match self.leases.held.get(&hash) {
+        match self.leases.get(hash) {
             None if !leaves && self.leases.has_room_for(&key) => {
                 let token = self.clock.stamp(now.wall_ms);
-                self.leases.grant(hash, &key, token, now.mono.plus_ms(life_ms));
+                let until = now.mono.plus_ms(life_ms);
+                self.leases.grant(hash, &key, Leave { token, holder: connection, until, over });
                 self.leases.counts.granted += 1;
                 out.push(Effect::Respond { id, response: Response::Leased { token } });
             }
-            Some(lease) if lease.key == key && wait_ms > 0 && self.leases.waiting < WAITING_MAX => {
+            Some(lease)
+                if lease.key == key && wait_ms > 0 && self.leases.waiting() < WAITING_MAX =>
+            {
                 let until = now.mono.plus_ms(wait_ms);
-                self.leases.wait(hash, id, Waiter { life_ms, until });
+                self.leases.wait(hash, id, Waiter { connection, life_ms, until, over });
             }
             _ => self.busy(id, out),
         }
@@ -244,11 +148,8 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) -> Response {
         let hash = key.hash();
-        // The value may have come with what gives the leave back; or a delete, which may be made again.
-        while let Some(deleted) = self.leases.changed.remove(&hash) {
-            self.look_at(now, hash, deleted, out);
-        }
-        if self.leases.held.get(&hash).is_some_and(|lease| lease.token == token) {
+        self.look_at_changes(now, hash, out);
+        if self.leases.get(hash).is_some_and(|lease| lease.leave.token == token) {
             if failed {
                 self.end_busy(hash, out);
             } else {
@@ -256,6 +157,26 @@ impl<L: LockFamily> Node<L> {
             }
         }
         Response::Done
+    }
+
+    /// A connection has ended: nobody waits on it any more, and whoever has leave from it is gone, or
+    /// does not know that it still is the only one.
+    pub(super) fn closed(&mut self, now: Now, connection: ConnectionId, out: &mut Vec<Effect>) {
+        while let Some((hash, who)) = self.leases.first_of(connection) {
+            match who {
+                Who::Waiter(id) => {
+                    self.leases.take(hash, id);
+                    out.push(Effect::Respond { id, response: Response::Busy });
+                }
+                Who::Holder => {
+                    self.look_at_changes(now, hash, out);
+                    if self.leases.first_of(connection) == Some((hash, who)) {
+                        self.leases.counts.lost += 1;
+                        self.pass_on(now, hash, out);
+                    }
+                }
+            }
+        }
     }
 
     /// Whether a value may be written with a token: it was given not too long ago, by a clock that is
@@ -267,8 +188,7 @@ impl<L: LockFamily> Node<L> {
 
     /// All leases end: the clock that stamped them was wrong.
     pub(super) fn end_leases(&mut self, out: &mut Vec<Effect>) {
-        while let Some((hash, _)) = self.leases.held.first_key_value() {
-            let hash = *hash;
+        while let Some(hash) = self.leases.any() {
             self.end_busy(hash, out);
         }
     }
@@ -278,13 +198,13 @@ impl<L: LockFamily> Node<L> {
         if self.leases.is_empty() {
             return;
         }
-        while let Some((hash, deleted)) = self.leases.changed.pop_first() {
-            self.look_at(now, hash, deleted, out);
+        while let Some(hash) = self.leases.first_changed() {
+            self.look_at_changes(now, hash, out);
         }
         if self.state == NodeState::Leaving {
             self.end_leases(out);
         }
-        while let Some((at, hash, who)) = self.leases.agenda.first().copied() {
+        while let Some((at, hash, who)) = self.leases.first_due() {
             if at > now.mono {
                 return self.wake_by(Some(at));
             }
@@ -301,6 +221,14 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
+    /// Looks at a key, if it has changed: its value may have come together with what ends the leave, or a
+    /// delete, which may be made again.
+    fn look_at_changes(&mut self, now: Now, hash: KeyHash, out: &mut Vec<Effect>) {
+        while let Some(deleted) = self.leases.take_change(hash) {
+            self.look_at(now, hash, deleted, out);
+        }
+    }
+
     /// A key with a lease has changed; `deleted` is the version of a delete that was the last change.
     fn look_at(
         &mut self,
@@ -309,14 +237,17 @@ impl<L: LockFamily> Node<L> {
         deleted: Option<Version>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(lease) = self.leases.held.get(&hash) else { return };
-        let token = lease.token;
-        if let Some(response) = self.fresh(&lease.key, now) {
-            for id in self.leases.end(hash) {
+        let Some(lease) = self.leases.get(hash) else { return };
+        let (Leave { token, over, .. }, key) = (lease.leave, lease.key.clone());
+        if let Some((version, response)) = self.fresh(&key, now) {
+            for id in self.leases.take_served(hash, version) {
                 self.leases.counts.found += 1;
                 out.push(Effect::Respond { id, response: response.clone() });
             }
-            return;
+            if Some(version) > over {
+                // For those to whom it is of no use.
+                return self.pass_on(now, hash, out);
+            }
         }
         let known = self.store.version(hash);
         if known.is_some_and(|known| known >= token) {
@@ -330,7 +261,7 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         let version = self.clock.stamp(now.wall_ms);
-        let record = Record { key: lease.key.clone(), version, change: Change::Delete };
+        let record = Record { key, version, change: Change::Delete };
         self.apply(now, &record);
         self.fan_out(now, &record, Waiting::default(), out);
     }
@@ -343,7 +274,9 @@ impl<L: LockFamily> Node<L> {
                 continue;
             }
             let token = self.clock.stamp(now.wall_ms);
-            self.leases.hand_over(hash, token, now.mono.plus_ms(waiter.life_ms));
+            let until = now.mono.plus_ms(waiter.life_ms);
+            let Waiter { connection: holder, over, .. } = waiter;
+            self.leases.hand_over(hash, Leave { token, holder, until, over });
             self.leases.counts.passed_on += 1;
             out.push(Effect::Respond { id, response: Response::Leased { token } });
             return self.wake_by(self.leases.next_due());
@@ -363,16 +296,13 @@ impl<L: LockFamily> Node<L> {
         out.push(Effect::Respond { id, response: Response::Busy });
     }
 
-    /// The value of a key, if it is fresh by its metadata; not counted as a read.
-    fn fresh(&self, key: &Key, now: Now) -> Option<Response> {
+    /// The value of a key with its version, if it is fresh by its metadata; not counted as a read.
+    fn fresh(&self, key: &Key, now: Now) -> Option<(Version, Response)> {
         let entry = self.store.peek(key, now)?;
         let remaining_ms = entry.expires.since_ms(now.mono);
         let metadata = Metadata::decode(&entry.metadata).ok()?;
-        (metadata.freshness(remaining_ms) == Freshness::Fresh).then_some(Response::Found {
-            value: entry.value,
-            metadata: entry.metadata,
-            version: entry.version,
-            remaining_ms,
-        })
+        let Entry { value, metadata: said, version, .. } = entry;
+        let response = Response::Found { value, metadata: said, version, remaining_ms };
+        (metadata.freshness(remaining_ms) == Freshness::Fresh).then_some((version, response))
     }
 }

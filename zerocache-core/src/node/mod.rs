@@ -29,7 +29,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 pub use self::io::{
-    CallFailure, CallId, Effect, Event, Input, NodeConfig, RequestId, Scope, WriteOp,
+    CallFailure, CallId, ConnectionId, Effect, Event, Input, NodeConfig, RequestId, Scope, WriteOp,
 };
 use self::{
     clocks::Clocks,
@@ -187,7 +187,10 @@ impl<L: LockFamily> Node<L> {
                 let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
                 self.write(now, write, out);
             }
-            Input::Request { id, message } => self.request(now, id, message, out),
+            Input::Request { id, connection, message } => {
+                self.request(now, (id, connection), message, out);
+            }
+            Input::Closed(connection) => self.closed(now, connection, out),
             Input::Answer { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
@@ -301,7 +304,13 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    fn request(&mut self, now: Now, id: RequestId, message: RequestMessage, out: &mut Vec<Effect>) {
+    fn request(
+        &mut self,
+        now: Now,
+        (id, connection): (RequestId, ConnectionId),
+        message: RequestMessage,
+        out: &mut Vec<Effect>,
+    ) {
         let RequestMessage { envelope, request } = message;
         if let Some(response) = self.identity.refusal(&envelope, &request) {
             out.push(Effect::Respond { id, response });
@@ -332,9 +341,9 @@ impl<L: LockFamily> Node<L> {
             Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => self.pong(now),
             Request::Watch { view } => return self.watch(now, id, view, timeout_ms, out),
-            Request::Lease { key, life_ms, wait_ms } => {
+            Request::Lease { key, life_ms, wait_ms, over } => {
                 let wait_ms = wait_ms.saturating_sub(late_ms);
-                let ask = leases::Ask { id, key, life_ms, wait_ms, timeout_ms };
+                let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over };
                 return self.lease(now, ask, out);
             }
             Request::Release { key, token, failed } => {

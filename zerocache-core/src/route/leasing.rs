@@ -4,7 +4,7 @@ use super::{
     directory::Directory,
     tiers::{Step, Tier},
 };
-use crate::{key::KeyHash, rendezvous, time::Instant, wire::features};
+use crate::{key::KeyHash, rendezvous, wire::features};
 
 /// Among which nodes the one is chosen that gives a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,14 +16,16 @@ pub enum LeaseRange {
 }
 
 impl Directory {
-    /// The node that gives the leases of a key: of those in the rotation that can, the one that weighs
-    /// most for it. Clients that know the same nodes choose the same.
+    /// The node that gives the leases of a key: of those that can and did not fail, the one that weighs
+    /// most for it. Clients that know the same nodes choose the same; so one that is silent for a moment
+    /// stays, until a request or a probe shows that it is gone.
     #[must_use]
-    pub fn leasing(&self, key: KeyHash, range: LeaseRange, now: Instant) -> Option<Step> {
+    pub fn leasing(&self, key: KeyHash, range: LeaseRange) -> Option<Step> {
         let gives = self.nodes().filter(|node| {
             (range == LeaseRange::All || node.is_local)
                 && node.features & features::LEASES != 0
-                && node.in_rotation(now)
+                && !node.out
+                && node.serves()
         });
         let chosen = gives.max_by_key(|node| rendezvous::weight(key, node.info.incarnation))?;
         let tier = match &chosen.info.region {

@@ -225,14 +225,14 @@ fn the_node_for_a_lease_is_the_same_for_all_who_know_the_same_nodes() {
     let keys: Vec<_> = (0..200).map(|n| crate::key::KeyHash::of(&[n])).collect();
     let mut directory = directory();
     for n in [1, 2, 4, 5] {
-        assert_eq!(directory.leasing(keys[0], LeaseRange::Region, at(1)), None);
+        assert_eq!(directory.leasing(keys[0], LeaseRange::Region), None);
         directory.has_features(Incarnation(n), features::ALL & !features::LEASES);
     }
     for n in [1, 2, 4, 5] {
         directory.has_features(Incarnation(n), features::LEASES);
     }
     let chosen = |directory: &Directory, range| -> Vec<_> {
-        let step = |key: &crate::key::KeyHash| directory.leasing(*key, range, at(1)).unwrap();
+        let step = |key: &crate::key::KeyHash| directory.leasing(*key, range).unwrap();
         keys.iter().map(step).map(|step| (step.node.0, step.tier)).collect()
     };
     let of = |chosen: &[(u64, Tier)], node| chosen.iter().filter(|(id, _)| *id == node).count();
@@ -251,10 +251,29 @@ fn the_node_for_a_lease_is_the_same_for_all_who_know_the_same_nodes() {
     let after = chosen(&directory, LeaseRange::All);
     assert!(all.iter().zip(&after).all(|(before, after)| before.0 == after.0 || before.0 == 4));
     assert_eq!(of(&after, 4), 0);
-    let step = directory.leasing(keys[0], LeaseRange::All, at(1)).unwrap();
+    let step = directory.leasing(keys[0], LeaseRange::All).unwrap();
     assert!(directory.is_there(&step));
     directory.failed(step.node, at(1));
     assert!(!directory.is_there(&step));
+}
+
+#[test]
+fn a_node_that_is_silent_for_a_moment_goes_on_giving_leases_until_it_has_failed() {
+    let key = crate::key::KeyHash::of(b"k");
+    let mut directory = directory();
+    for n in [1, 2] {
+        directory.has_features(Incarnation(n), features::LEASES);
+    }
+    let chosen = directory.leasing(key, LeaseRange::Region).unwrap();
+    directory.sent(chosen.node, at(0));
+    assert!(!directory.node(chosen.node).unwrap().in_rotation(at(400)));
+    assert_eq!(directory.leasing(key, LeaseRange::Region), Some(chosen));
+    assert!(directory.is_there(&chosen));
+    directory.gave_no_answer(chosen.node, at(500));
+    let other = directory.leasing(key, LeaseRange::Region).unwrap();
+    assert_ne!(other.node, chosen.node);
+    directory.answered(chosen.node, at(600), None);
+    assert_eq!(directory.leasing(key, LeaseRange::Region), Some(chosen));
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn requests() -> Vec<Request> {
             ack: Ack::Local,
             token: Some(version),
         },
-        Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000 },
+        Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000, over: None },
+        Request::Lease { key: key("k"), life_ms: 0, wait_ms: 0, over: Some(version) },
         Request::Release { key: key("k"), token: version, failed: true },
         Request::Release { key: key("k"), token: version, failed: false },
         Request::Follow { since: 300 },
@@ -183,7 +184,7 @@ fn the_bytes_of_messages_are_pinned() {
         let message = message(request);
         hex(written(|out| message.encode_to(out, &Envelope { seen: 0, ..message.envelope }, NOW)))
     };
-    let lease = Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000 };
+    let lease = Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000, over: None };
     assert_eq!(short(lease), "1606012a11016b2a02904e2b02b817");
     let release = Request::Release { key: key("k"), token, failed: true };
     assert_eq!(short(release), "1706012a11016b2c1001a1faf070c2000000000000000000092d0101");

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use zerocache_core::node::{NodeSnapshot, RegionSnapshot};
 
-use super::Api;
+use super::{Api, served::ReadCounts};
 
 /// The cluster as this node sees it.
 #[derive(Serialize)]
@@ -91,7 +91,9 @@ pub(super) struct StatsBody {
     traces: u64,
     retention_ms: u64,
     hits: u64,
+    stale: u64,
     misses: u64,
+    too_stale: u64,
     expired: u64,
     evicted: u64,
     puts: u64,
@@ -138,6 +140,7 @@ pub(super) struct StatsBody {
     leases_passed_on: u64,
     leases_voided: u64,
     leases_expired: u64,
+    leases_lost: u64,
     leases_found: u64,
     leases_busy: u64,
     followers: u64,
@@ -146,7 +149,7 @@ pub(super) struct StatsBody {
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
-    let storage = api.runtime.storage();
+    let (storage, reads) = (api.runtime.storage(), ReadCounts::of(&api));
     let (datagrams, datagrams_unsent) = api.runtime.datagram_counts();
     let (stats, capacity, http) = (storage.stats(), storage.capacity(), &api.counters);
     let snapshot = api.runtime.snapshot();
@@ -158,8 +161,10 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         bytes_max: capacity.bytes_max,
         traces: stats.traces,
         retention_ms: snapshot.retention_ms,
-        hits: stats.counts.hits,
-        misses: stats.counts.misses,
+        hits: reads.hits,
+        stale: reads.stale,
+        misses: reads.misses,
+        too_stale: reads.too_stale,
         expired: stats.counts.expired,
         evicted: stats.counts.evicted,
         puts: stats.counts.puts,
@@ -206,6 +211,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         leases_passed_on: leases.passed_on,
         leases_voided: leases.voided,
         leases_expired: leases.expired,
+        leases_lost: leases.lost,
         leases_found: leases.found,
         leases_busy: leases.busy,
         followers: feed.followers,

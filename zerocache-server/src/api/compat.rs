@@ -22,7 +22,13 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::{Api, entries, error::ApiError, key, query::Query, served::Served};
+use super::{
+    Api, entries,
+    error::ApiError,
+    key,
+    query::Query,
+    served::{ReadCounts, Served},
+};
 use crate::http::read_body;
 
 /// The answer to `/local_cache_info` and `/remote_cache_info`.
@@ -99,9 +105,10 @@ fn done(response: Response, found: bool) -> Result<HttpResponse, ApiError> {
 
 fn cache_info(api: &Api) -> HttpResponse {
     let (stats, capacity) = (api.runtime.storage().stats(), api.runtime.storage().capacity());
+    let reads = ReadCounts::of(api);
     let info = CacheInfo {
-        hits: stats.counts.hits,
-        misses: stats.counts.misses,
+        hits: reads.hits,
+        misses: reads.misses,
         maxsize: capacity.entries_max.min(i64::MAX.unsigned_abs()),
         currsize: stats.entries,
     };

@@ -90,7 +90,8 @@ pub(super) fn get_at_once(
 
 /// Writes through the node.
 pub(super) async fn write(api: &Api, key: Key, op: WriteOp, ack: Ack, scope: Scope) -> Response {
-    api.runtime.answer(|id| Input::Write { id, key, op, ack, scope, timeout_ms: 0 }).await
+    let input = |id| Input::Write { id, key, op, ack, scope, timeout_ms: 0 };
+    api.runtime.answer(api.runtime.next_connection(), input).await
 }
 
 fn get(api: &Api, key: &Key, allow_stale: bool) -> Result<HttpResponse, ApiError> {

@@ -53,6 +53,10 @@ pub struct HttpCounters {
     pub bodies_over_memory: Counter,
     /// Values that a reader over HTTP did not get: damaged, or too large when they are unpacked.
     pub values_unreadable: Counter,
+    /// Reads over HTTP that got a value past its fresh time, because they allow it.
+    pub reads_stale: Counter,
+    /// Reads over HTTP that got none, because there was only one past its fresh time.
+    pub reads_too_stale: Counter,
     /// Connections cut because the client did not read its response.
     pub write_timeouts: Counter,
     /// Connections whose handler panicked.

@@ -27,8 +27,8 @@ use tokio::{
 use zerocache_core::{
     key::{Key, PARTS},
     node::{
-        CallFailure, CallId, DatagramCounts, Effect, Identity, Input, Node, NodeConfig,
-        PAUSE_MS_MAX, RequestId, Snapshot, missed,
+        CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
+        NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
     },
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
@@ -65,6 +65,9 @@ pub struct Runtime {
     snapshot: OnceLock<PathBuf>,
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
+    next_connection: AtomicU64,
+    /// Connections that have ended, and of which the node is yet to hear.
+    ended: Mutex<Vec<ConnectionId>>,
     state: watch::Sender<NodeState>,
     misses_are_final: AtomicBool,
     /// When the node last handled something, on the monotonic clock in milliseconds.
@@ -95,6 +98,8 @@ impl Runtime {
             snapshot: OnceLock::new(),
             waiters: Mutex::default(),
             next_request: AtomicU64::new(0),
+            next_connection: AtomicU64::new(0),
+            ended: Mutex::default(),
             calls: Mutex::default(),
             timer: Notify::new(),
             timer_at: AtomicU64::new(0),
@@ -204,30 +209,43 @@ impl Runtime {
             let refusal = self.identity.refusal(&message.envelope, &message.request);
             return refusal.unwrap_or_else(|| self.read(key));
         }
-        self.answer(|id| Input::Request { id, message }).await
+        let connection = self.next_connection();
+        self.answer(connection, |id| Input::Request { id, connection, message }).await
     }
 
-    /// Hands `input(id)` to the node and waits for the response to `id`.
+    /// Names a connection that begins.
+    pub fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hands `input(id)` to the node and waits for the response to `id`, for which there is this
+    /// connection.
     ///
     /// # Cancellation
-    /// Dropping the future gives the response up; what was written stays.
-    pub async fn answer(&self, input: impl FnOnce(RequestId) -> Input) -> Response {
+    /// Dropping the future gives the response up and ends the connection; what was written stays.
+    pub async fn answer(
+        &self,
+        connection: ConnectionId,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> Response {
         let (sender, receiver) = oneshot::channel();
         let mut input = Some(input);
         let first =
             self.submit([Responder::Waiting(sender)], |id| input.take().map(|input| input(id)));
-        let _waiter = Waiter { runtime: self, id: first };
+        let _waiter = Waiter { runtime: self, id: first, connection };
         receiver
             .await
             .unwrap_or_else(|_| Response::refused(RefusalCode::Overloaded, "the node is stopping"))
     }
 
-    /// Hands requests that came together to the node; each is answered through its responder, now or
-    /// later.
-    pub fn answer_all(&self, requests: Vec<(RequestMessage, Responder)>) {
+    /// Hands requests that came together on a connection to the node; each is answered through its
+    /// responder, now or later.
+    pub fn answer_all(&self, connection: ConnectionId, requests: Vec<(RequestMessage, Responder)>) {
         let (messages, responders): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         let mut messages = messages.into_iter();
-        self.submit(responders, |id| messages.next().map(|message| Input::Request { id, message }));
+        self.submit(responders, |id| {
+            messages.next().map(|message| Input::Request { id, connection, message })
+        });
     }
 
     /// Hands one input for each responder to the node. Returns the id of the first.
@@ -281,6 +299,10 @@ impl Runtime {
     /// Ticks the node when it wants to be; ends only when dropped.
     pub async fn keep_time(&self) {
         loop {
+            let ended = std::mem::take(&mut *self.ended.lock());
+            if !ended.is_empty() {
+                self.inputs(ended.into_iter().map(Input::Closed));
+            }
             let deadline = {
                 // Both under the lock, so that whoever brings the deadline forward sees this one.
                 let node = self.node.lock();
@@ -412,10 +434,16 @@ impl Runtime {
 struct Waiter<'a> {
     runtime: &'a Runtime,
     id: RequestId,
+    connection: ConnectionId,
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.runtime.waiters.lock().remove(&self.id);
+        let unanswered = self.runtime.waiters.lock().remove(&self.id).is_some();
+        if unanswered {
+            // Not here: this may be the end of the Tokio runtime, which takes no more calls.
+            self.runtime.ended.lock().push(self.connection);
+            self.runtime.timer.notify_one();
+        }
     }
 }

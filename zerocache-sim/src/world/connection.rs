@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use zerocache_core::{
-    node::CallFailure,
+    node::{CallFailure, ConnectionId, Input},
     version::Incarnation,
     wire::{
         Envelope, Writer,
@@ -284,6 +284,9 @@ impl World {
                     self.end_call(host, token, Err(CallFailure::NoAnswer));
                 }
             }
+        }
+        if end == 1 && self.lives(host, life) {
+            self.node_input(host, vec![Input::Closed(ConnectionId(index as u64))]);
         }
         if let Some(connection) = self.connection(index)
             && !connection.ends[0].is_open

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zerocache_core::{
     name,
-    node::{CallFailure, Input, RequestId},
+    node::{CallFailure, ConnectionId, Input, RequestId},
     version::Incarnation,
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
@@ -34,6 +34,9 @@ const HANDSHAKE_US: u64 = 1_000_000;
 /// The pause after a failed try to connect, doubled with each failure, in microseconds.
 const BACKOFF_US_MIN: u64 = 20_000;
 const BACKOFF_US_MAX: u64 = 500_000;
+
+/// What a handshake comes on: it is over with its answer.
+const HANDSHAKE: ConnectionId = ConnectionId(u64::MAX);
 
 /// The name of the simulated cluster.
 pub(super) const CLUSTER: &str = "simulated";
@@ -199,7 +202,7 @@ impl World {
     /// Hands the node a request whose response comes at once.
     fn ask_node(&mut self, host: u32, id: RequestId, message: RequestMessage) -> Option<Response> {
         self.nodes[host as usize].as_mut()?.replies.insert(id, Reply::Kept(None));
-        self.node_input(host, vec![Input::Request { id, message }]);
+        self.node_input(host, vec![Input::Request { id, connection: HANDSHAKE, message }]);
         match self.nodes[host as usize].as_mut()?.replies.remove(&id) {
             Some(Reply::Kept(response)) => response,
             _ => None,

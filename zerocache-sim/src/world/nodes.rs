@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use zerocache_core::{
     limits::Limits,
-    node::{CallFailure, CallId, Effect, Event as NodeEvent, Input, Node, NodeConfig, RequestId},
+    node::{
+        CallFailure, CallId, ConnectionId, Effect, Event as NodeEvent, Input, Node, NodeConfig,
+        RequestId,
+    },
     store::{Capacity, SingleThread, Store},
     version::Incarnation,
     wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
@@ -293,7 +296,8 @@ impl World {
             process.next_request += 1;
             let id = RequestId(process.next_request);
             process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
-            inputs.push(Input::Request { id, message });
+            let connection = ConnectionId(index as u64);
+            inputs.push(Input::Request { id, connection, message });
         }
         if !inputs.is_empty() {
             self.node_input(host, inputs);

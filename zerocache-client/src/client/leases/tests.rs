@@ -51,12 +51,17 @@ fn key(name: &str) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
 }
 
+fn terms(scope: LeaseScope, wait: Duration) -> LeaseTerms {
+    LeaseTerms { scope, life: LIFE, wait, over: None, deadline: None }
+}
+
 fn ask(
     client: &ZerocacheClient,
     name: &str,
     wait: Duration,
 ) -> impl Future<Output = Leased> + Send + 'static + use<> {
-    client.lease(key(name), LeaseScope::Region, LIFE, wait)
+    let asked = client.lease(key(name), terms(LeaseScope::Region, wait));
+    async move { asked.await.0 }
 }
 
 async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
@@ -150,6 +155,23 @@ async fn a_caller_that_goes_away_gives_back_what_comes_later() {
     .await;
 }
 
+#[test]
+fn a_leave_outlives_the_runtime_on_which_it_was_asked_for() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (first, second) = (runtime().expect("permitted"), runtime().expect("permitted"));
+    let node = node("oslo", &[]);
+    let client = first.block_on(in_time(client("oslo", &[&node])));
+    let held = first.block_on(in_time(token(&client, "k")));
+    // Its connections go with it.
+    first.shutdown_timeout(MOST);
+    second.block_on(in_time(async {
+        let busy = ask(&client, "k", Duration::from_millis(300)).await;
+        assert!(matches!(busy, Leased::Busy));
+        drop(held);
+        assert!(matches!(ask(&client, "k", WAIT).await, Leased::Token(_)));
+    }));
+}
+
 #[tokio::test]
 async fn a_delete_after_the_grant_wins_over_the_fill() {
     in_time(async {
@@ -172,19 +194,27 @@ async fn a_delete_after_the_grant_wins_over_the_fill() {
 }
 
 #[tokio::test]
-async fn a_panic_counts_as_a_failure() {
+async fn after_a_panic_the_next_one_has_the_leave() {
     in_time(async {
         let node = node("oslo", &[]);
         let client = client("oslo", &[&node]).await;
-        let held = token(&client, "k").await;
-        let waits = tokio::spawn(ask(&client, "k", WAIT));
+        let mut held = token(&client, "k").await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            waiting.spawn(ask(&client, "k", WAIT));
+        }
         sleep(Duration::from_millis(100)).await;
-        let computes = tokio::spawn(async move {
-            let _held = held;
-            panic!("on purpose");
-        });
-        assert!(computes.await.is_err());
-        assert!(matches!(waits.await.expect("it goes on"), Leased::Busy));
+        while !waiting.is_empty() {
+            let computes = tokio::spawn(async move {
+                let _held = held;
+                panic!("on purpose");
+            });
+            assert!(computes.await.is_err());
+            match waiting.join_next().await {
+                Some(Ok(Leased::Token(token))) => held = token,
+                other => panic!("{other:?}"),
+            }
+        }
     })
     .await;
 }
@@ -206,13 +236,47 @@ async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
         let mut chosen = std::collections::BTreeSet::new();
         for n in 0..16 {
             let all = |client: &ZerocacheClient| {
-                client.lease(key(&format!("all {n}")), LeaseScope::All, LIFE, Duration::ZERO)
+                client.lease(key(&format!("all {n}")), terms(LeaseScope::All, Duration::ZERO))
             };
-            let Leased::Token(token) = all(&here).await else { panic!("a token") };
-            assert!(matches!(all(&there).await, Leased::Busy));
+            let (Leased::Token(token), by) = all(&here).await else { panic!("a token") };
+            assert_eq!(by, Some(token.step.node));
+            assert!(matches!(all(&there).await, (Leased::Busy, by) if by == Some(token.step.node)));
             chosen.insert(token.step.node);
         }
         assert_eq!(chosen.len(), 2, "keys are spread over the nodes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_the_node_of_a_lease_dies_those_who_wait_ask_the_next_one() {
+    in_time(async {
+        let (first, second) = (node("oslo", &[]), node("oslo", &[]));
+        let client = client("oslo", &[&first, &second]).await;
+        let held = token(&client, "k").await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let client = client.clone();
+            waiting.spawn(async move {
+                match ask(&client, "k", MOST).await {
+                    Leased::Token(token) => {
+                        let node = token.step.node;
+                        assert_eq!(fill(&client, "k", token).await, Status::Stored);
+                        Some(node)
+                    }
+                    Leased::Found(_) => None,
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+        let (dies, stays) = match held.step.node == first.incarnation() {
+            true => (first, second),
+            false => (second, first),
+        };
+        dies.kill();
+        let computed: Vec<_> = waiting.join_all().await.into_iter().flatten().collect();
+        assert_eq!(computed, [stays.incarnation()]);
     })
     .await;
 }

@@ -132,7 +132,7 @@ fn what_came_without_the_relay_mark_is_passed_to_nobody() {
         let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
         let message = RequestMessage { envelope, request: Request::Replicate(shipments) };
         let id = RequestId(u64::MAX - u64::from(relay));
-        network.input(address(1), Input::Request { id, message });
+        network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
         network.run(20);
         assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Holds(version)]));
         assert_eq!(network.batches.len(), sends);
@@ -147,7 +147,14 @@ fn a_stamp_from_the_future_is_refused() {
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
     let request = Request::Replicate(vec![Shipment { record, relay: true }]);
     let id = RequestId(u64::MAX);
-    network.input(address(1), Input::Request { id, message: RequestMessage { envelope, request } });
+    network.input(
+        address(1),
+        Input::Request {
+            id,
+            connection: ConnectionId(0),
+            message: RequestMessage { envelope, request },
+        },
+    );
     assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Refused]));
     network.put(1, "k", "v", Ack::Local);
     assert_eq!(network.nodes[&address(1)].store.peek(&key("k"), network.now()).unwrap().value, "v");
@@ -165,7 +172,10 @@ fn one_callers_writes_keep_their_order_whichever_node_takes_them() {
         let request =
             Request::Put { key: key("k"), value, metadata, ttl, ack: Ack::Local, token: None };
         let message = RequestMessage { envelope, request };
-        network.input(address(1), Input::Request { id: RequestId(id), message });
+        network.input(
+            address(1),
+            Input::Request { id: RequestId(id), connection: ConnectionId(0), message },
+        );
         let Response::Written(written) = &network.answers[&RequestId(id)] else {
             panic!("written")
         };
@@ -332,7 +342,11 @@ fn a_peer_that_refuses_writes_is_reported() {
     let request = Request::Replicate(vec![Shipment { record, relay: false }]);
     network.input(
         address(1),
-        Input::Request { id: RequestId(u64::MAX), message: RequestMessage { envelope, request } },
+        Input::Request {
+            id: RequestId(u64::MAX),
+            connection: ConnectionId(0),
+            message: RequestMessage { envelope, request },
+        },
     );
     // Node 1 stamps from there on; its peers, whose clocks are two seconds behind, refuse.
     network.nodes.get_mut(&address(1)).unwrap().clock.stamp(WALL_MS + network.now_ms + 63_000);

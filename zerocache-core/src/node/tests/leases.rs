@@ -30,7 +30,27 @@ impl Network {
     }
 
     fn lease(&mut self, n: u64, name: &str, wait_ms: u64) -> RequestId {
-        self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms })
+        self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms, over: None })
+    }
+
+    /// Asks on a connection of its own.
+    fn lease_on(&mut self, connection: u64, name: &str, wait_ms: u64) -> RequestId {
+        let request = Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms, over: None };
+        let (id, input) = self.request(request);
+        let Input::Request { message, .. } = input else { panic!("no request") };
+        let connection = ConnectionId(connection);
+        self.input(address(1), Input::Request { id, connection, message });
+        id
+    }
+
+    fn close(&mut self, connection: u64) {
+        self.input(address(1), Input::Closed(ConnectionId(connection)));
+    }
+
+    /// Asks for more than what the caller has at a version.
+    fn lease_over(&mut self, over: Version, wait_ms: u64) -> RequestId {
+        let over = Some(over);
+        self.ask(1, Request::Lease { key: key("k"), life_ms: LIFE_MS, wait_ms, over })
     }
 
     /// What a caller was answered.
@@ -65,15 +85,7 @@ impl Network {
         token: Version,
         ack: Ack,
     ) -> RequestId {
-        let request = Request::Put {
-            key: key(name),
-            value: Bytes::copy_from_slice(value.as_bytes()),
-            metadata: Bytes::new(),
-            ttl: Ttl::from_secs(60).unwrap(),
-            ack,
-            token: Some(token),
-        };
-        self.ask(n, request)
+        self.ask(n, put(name, value, token, ack))
     }
 
     fn status(&self, id: RequestId) -> Status {
@@ -87,6 +99,17 @@ impl Network {
 
     fn node(&self, n: u64) -> &Node<SingleThread> {
         &self.nodes[&address(n)]
+    }
+}
+
+fn put(name: &str, value: &str, token: Version, ack: Ack) -> Request {
+    Request::Put {
+        key: key(name),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        metadata: Bytes::new(),
+        ttl: Ttl::from_secs(60).unwrap(),
+        ack,
+        token: Some(token),
     }
 }
 
@@ -152,10 +175,10 @@ fn whoever_waits_in_vain_is_told_in_time() {
     assert_eq!(network.said(short), Said::Busy);
     // A caller that gives up earlier hears of it before that.
     let envelope = Envelope { cluster: cluster_id("test"), timeout_ms: 300, ..Envelope::default() };
-    let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000 };
+    let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000, over: None };
     let id = RequestId(9_999);
     let message = RequestMessage { envelope, request };
-    network.input(address(1), Input::Request { id, message });
+    network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
     network.run(251);
     assert_eq!(network.said(id), Said::Busy);
     assert_eq!(network.node(1).lease_counts().waiting, 0);
@@ -187,6 +210,46 @@ fn a_dead_callers_leave_is_passed_on() {
     assert_eq!(network.written(lost).unwrap().version, Some(old));
     let counts = network.node(1).lease_counts();
     assert_eq!((counts.expired, counts.passed_on, counts.held), (1, 1, 0));
+}
+
+#[test]
+fn a_leave_and_a_place_among_those_who_wait_last_no_longer_than_their_connection() {
+    let mut network = Network::three();
+    let holder = network.lease_on(1, "k", 0);
+    let other = network.lease_on(1, "other", 0);
+    let waiting: Vec<_> = (2..6).map(|n| network.lease_on(n, "k", 30_000)).collect();
+    network.close(2);
+    assert_eq!(network.node(1).lease_counts().waiting, 3);
+    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    network.close(1);
+    let next = network.token(waiting[1]);
+    assert!(next > network.token(holder));
+    assert_eq!(
+        (network.said(waiting[2]), network.said(waiting[3])),
+        (Said::Nothing, Said::Nothing)
+    );
+    // Who has lost only the connection may still write what it has computed.
+    let filled = network.fill(2, "other", "v", network.token(other));
+    assert_eq!(network.status(filled), Status::Stored);
+    // Nobody waits: the leave is over.
+    network.close(4);
+    network.close(5);
+    network.close(3);
+    let counts = network.node(1).lease_counts();
+    assert_eq!((counts.held, counts.waiting, counts.lost), (0, 0, 3));
+    assert_eq!((counts.passed_on, counts.expired), (1, 0));
+}
+
+#[test]
+fn a_value_that_comes_with_the_end_of_the_connection_is_for_those_who_wait() {
+    let mut network = Network::three();
+    let holder = network.lease_on(1, "k", 0);
+    let waits = network.lease_on(2, "k", 30_000);
+    let token = network.token(holder);
+    let (_, filled) = network.request(put("k", "v", token, Ack::Local));
+    network.inputs(address(1), [filled, Input::Closed(ConnectionId(1))]);
+    assert_eq!(network.said(waits), Said::Value("v".into()));
+    assert_eq!(network.node(1).lease_counts().lost, 0);
 }
 
 #[test]
@@ -369,6 +432,35 @@ fn an_entry_past_its_fresh_time_is_no_answer() {
 }
 
 #[test]
+fn a_value_that_is_of_no_use_to_a_caller_is_no_answer_for_it() {
+    let mut network = Network::three();
+    let written = network.put(1, "k", "foreign", Ack::Local);
+    let version = network.written(written).unwrap().version.unwrap();
+    let first = network.lease_over(version, 0);
+    let token = network.token(first);
+    assert!(token > version);
+    // One computes for all who cannot use it; the others have a value.
+    let second = network.lease_over(version, 3_000);
+    let other = network.lease(1, "k", 3_000);
+    assert_eq!(network.said(second), Said::Nothing);
+    assert_eq!(network.said(other), Said::Value("foreign".into()));
+    // That it comes once more, from a peer, is nothing new.
+    network.run(100);
+    assert_eq!(network.said(second), Said::Nothing);
+    // It has seen more than the one who computes.
+    let third = network.lease_over(Version::new(token.stamp() + 1, Incarnation(9)), 3_000);
+    network.fill(2, "k", "own", token);
+    network.run(20);
+    assert_eq!(network.said(second), Said::Value("own".into()));
+    let next = network.token(third);
+    let filled = network.fill(3, "k", "newest", next);
+    assert_eq!(network.status(filled), Status::Stored);
+    network.run(20);
+    assert_eq!(network.values("k"), vec![Some(String::from("newest")); 3]);
+    assert_eq!(network.node(1).lease_counts().held, 0);
+}
+
+#[test]
 fn tokens_of_another_time_are_not_taken() {
     let mut network = Network::three();
     network.run(400_000);
@@ -403,14 +495,15 @@ fn a_fill_goes_through_the_usual_checks() {
     assert!(matches!(&network.answers[&id], Response::Refused(refusal)
         if refusal.code == RefusalCode::TooLarge));
     assert_eq!(network.said(waits), Said::Nothing);
-    let long =
-        network.ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0 });
+    let long = network
+        .ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0, over: None });
     assert!(matches!(network.answers[&long], Response::Leased { .. }));
     let bytes = Bytes::from(vec![b'k'; 2_000]);
     let longer = Request::Lease {
         key: crate::key::Key::within(bytes, 4_096).unwrap(),
         life_ms: 1,
         wait_ms: 0,
+        over: None,
     };
     let longer = network.ask(1, longer);
     assert!(matches!(&network.answers[&longer], Response::Refused(refusal)

@@ -38,7 +38,7 @@ fn another_cluster_is_refused_on_every_path() {
     let envelope = Envelope { cluster: cluster_id("staging"), ..Envelope::default() };
     let id = RequestId(u64::MAX);
     let message = RequestMessage { envelope, request: Request::Get { key: key("k") } };
-    network.input(address(1), Input::Request { id, message });
+    network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
     let Response::Refused(refusal) = &network.answers[&id] else { panic!("answered a stranger") };
     assert_eq!(refusal.code, RefusalCode::WrongCluster);
 }
@@ -74,7 +74,10 @@ fn a_stray_goodbye_changes_nothing() {
     let envelope =
         Envelope { cluster: cluster_id("test"), from: Some(Incarnation(2)), ..Envelope::default() };
     let message = RequestMessage { envelope, request: Request::Goodbye };
-    network.input(address(1), Input::Request { id: RequestId(u64::MAX), message });
+    network.input(
+        address(1),
+        Input::Request { id: RequestId(u64::MAX), connection: ConnectionId(0), message },
+    );
     network.run(3_000);
     assert!(network.members(1).contains(&2));
 }
@@ -120,7 +123,10 @@ fn a_leaving_node_does_not_call_its_misses_final() {
 fn watch(network: &mut Network, n: u64, id: u64, view: u64) {
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
     let message = RequestMessage { envelope, request: Request::Watch { view } };
-    network.input(address(n), Input::Request { id: RequestId(id), message });
+    network.input(
+        address(n),
+        Input::Request { id: RequestId(id), connection: ConnectionId(0), message },
+    );
 }
 
 fn told(network: &Network, id: u64) -> Option<u64> {

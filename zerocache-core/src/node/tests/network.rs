@@ -321,7 +321,7 @@ impl Network {
                 self.serial += 1;
                 let id = RequestId(1 << 40 | self.serial);
                 self.reply_to.insert((to, id), (from, call, self.now_ms - DELAY_MS));
-                self.input(to, Input::Request { id, message });
+                self.input(to, Input::Request { id, connection: ConnectionId(0), message });
             }
             Packet::Response { call, sent_ms, response } => {
                 let elapsed_us = (self.now_ms - sent_ms) * 1_000;
@@ -366,7 +366,7 @@ impl Network {
         let cluster = crate::wire::cluster_id("test");
         let envelope = Envelope { cluster, ..Envelope::default() };
         let message = RequestMessage { envelope, request };
-        (id, Input::Request { id, message })
+        (id, Input::Request { id, connection: ConnectionId(0), message })
     }
 
     pub(super) fn put(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {

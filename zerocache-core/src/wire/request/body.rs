@@ -53,6 +53,7 @@ pub(super) struct Body {
     token: Option<Version>,
     failed: bool,
     since: u64,
+    over: Option<Version>,
 }
 
 impl Body {
@@ -91,6 +92,7 @@ impl Body {
             tag::TOKEN => self.token = Some(Version::from_bytes(field.array()?)),
             tag::FAILED => self.failed = field.number()? != 0,
             tag::SINCE => self.since = field.number()?,
+            tag::OVER => self.over = Some(Version::from_bytes(field.array()?)),
             _ => {}
         }
         Ok(())
@@ -116,9 +118,12 @@ impl Body {
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
             kind::REPLICATE => Request::Replicate(self.shipments),
             kind::WATCH => Request::Watch { view: self.view },
-            kind::LEASE => {
-                Request::Lease { key: key?, life_ms: self.life_ms, wait_ms: self.wait_ms }
-            }
+            kind::LEASE => Request::Lease {
+                key: key?,
+                life_ms: self.life_ms,
+                wait_ms: self.wait_ms,
+                over: self.over,
+            },
             kind::RELEASE => Request::Release {
                 key: key?,
                 token: self.token.ok_or(DecodeError::Missing(tag::TOKEN))?,

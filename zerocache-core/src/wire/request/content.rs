@@ -84,10 +84,13 @@ impl Request {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::ACK, ack.to_number());
             }
-            Self::Lease { key, life_ms, wait_ms } => {
+            Self::Lease { key, life_ms, wait_ms, over } => {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::LIFE_MS, *life_ms);
                 out.number(tag::WAIT_MS, *wait_ms);
+                if let Some(over) = over {
+                    out.bytes(tag::OVER, &over.to_bytes());
+                }
             }
             Self::Release { key, token, failed } => {
                 out.bytes(tag::KEY, key.as_bytes());

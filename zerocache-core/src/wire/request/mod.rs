@@ -146,6 +146,8 @@ pub enum Request {
         life_ms: u64,
         /// How long it waits when another one has the leave, in milliseconds.
         wait_ms: u64,
+        /// Values of up to this version are of no use to it, however fresh they are.
+        over: Option<Version>,
     },
     /// Gives back the leave to compute.
     Release {

@@ -53,4 +53,5 @@ pub mod tag {
     pub const TOKEN: u32 = 44;
     pub const FAILED: u32 = 45;
     pub const SINCE: u32 = 46;
+    pub const OVER: u32 = 47;
 }
