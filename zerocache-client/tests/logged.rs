@@ -69,6 +69,17 @@ async fn unreadable(cache: &ZerocacheClient) -> Untagged {
     Untagged::Number(7)
 }
 
+#[derive(Serialize, Deserialize)]
+struct Sparse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<u8>,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unwritable(cache: &ZerocacheClient, first: Option<u8>) -> Sparse {
+    Sparse { first }
+}
+
 mod first {
     #[super::zerocache(cache, 60, skip(cache), name = "logged twice")]
     pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
@@ -101,9 +112,17 @@ async fn what_cannot_be_cached_is_said_once() {
         for _ in 0..3 {
             let Untagged::Number(7) = unreadable(&cache).await else { panic!("as it was given") };
         }
+        // Some of its values can be written.
+        assert_eq!(unwritable(&cache, Some(1)).await.first, Some(1));
+        for first in [Some(1), None, None] {
+            assert_eq!(unwritable(&cache, first).await.first, first);
+        }
         let said = warnings("cannot be cached");
-        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].contains("function=\"unreadable\""), "{said:?}");
+        assert!(said[1].contains("function=\"unwritable\""), "{said:?}");
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (1, 1, 5));
 
         for _ in 0..3 {
             assert_eq!((first::named(&cache).await, second::named(&cache).await), (1, 2));
