@@ -40,6 +40,9 @@ impl<T> Steps<'_, T> {
             Some(Err(error)) => {
                 count(&counters.write_errors);
                 tracing::debug!(%error, "a memoized value cannot be stored");
+                if let Some(site) = run.site {
+                    site.warn(&error);
+                }
                 self.note(|report| report.write = Some(CallWrite::Failed(error.into())));
                 leave(computation, Progress::Nothing);
                 Step::Value(value)

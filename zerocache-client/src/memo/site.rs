@@ -108,21 +108,20 @@ impl Site {
             return Ok(());
         }
         // Outside of the lock: `Deserialize` is the user's code.
-        let outcome = (policy.decode)(bytes).map(drop);
-        match &outcome {
-            Ok(()) => {
-                let mut known = self.reads_back.lock();
-                if known.len() < DECODERS_MAX && !known.contains(&decoder) {
-                    known.push(decoder);
-                }
-            }
-            Err(error) if !self.warned.swap(true, Ordering::Relaxed) => {
-                let Origin { function, file, line, .. } = self.origin;
-                tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
-            }
-            Err(_) => {}
+        (policy.decode)(bytes)?;
+        let mut known = self.reads_back.lock();
+        if known.len() < DECODERS_MAX && !known.contains(&decoder) {
+            known.push(decoder);
         }
-        outcome
+        Ok(())
+    }
+
+    /// Says once that a value cannot be written, or not read back.
+    pub(crate) fn warn(&self, error: &CodecError) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            let Origin { function, file, line, .. } = self.origin;
+            tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
+        }
     }
 
     /// The identity of one instantiation, or none if another function has it.
