@@ -5,6 +5,7 @@
 
 // Lints that are silent by default, and must be so about the attribute's expansion too.
 #![deny(
+    clippy::used_underscore_binding,
     elided_lifetimes_in_paths,
     let_underscore_drop,
     non_ascii_idents,
@@ -51,6 +52,12 @@ impl Service<'_> {
 pub async fn explicit<'a>(text: &'a str, prefix: Option<&'a str>) -> Result<usize, String> {
     let prefix = prefix.ok_or("no prefix")?;
     Ok(text.len() + prefix.len())
+}
+
+/// A parameter that is for the key alone.
+#[zerocache("london", 42)]
+pub async fn by_tenant(_tenant: u64) -> u64 {
+    7
 }
 
 /// Every argument, with borrowed parameters.
@@ -166,6 +173,7 @@ mod tests {
         assert!(keys.iter().all(Option::is_some));
         assert_ne!(keys[0], keys[1]);
         assert!(explicit("text", Some("p")).key().is_some());
+        assert_ne!(by_tenant(1).key(), by_tenant(2).key());
         assert_ne!(every("ab", "c").key(), every("a", "bc").key());
         assert!(behind("text".to_owned(), Arc::from("x")).key().is_some());
     }

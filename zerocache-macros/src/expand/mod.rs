@@ -181,7 +181,7 @@ impl<'a> Expansion<'a> {
         let vis = &self.function.vis;
         quote! {
             #(#attrs)*
-            #[allow(refining_impl_trait)]
+            #[allow(refining_impl_trait, clippy::used_underscore_binding)]
             #vis #sig { #code }
         }
     }
