@@ -10,7 +10,7 @@ use zerocache_net::{
 
 use super::{
     ZerocacheClient,
-    config::{Config, mistake, share_of},
+    config::{By, Config, mistake, share_of},
     instances, millis,
 };
 use crate::{Error, near::NearSettings};
@@ -115,7 +115,7 @@ impl ClientBuilder {
     pub fn hedge(mut self, share: impl Into<Option<f64>>) -> Self {
         self.config.hedge = None;
         if let Some(part) = share.into() {
-            match share_of("hedge", part) {
+            match share_of("hedge", &part.to_string()) {
                 Ok(share) => self.config.hedge = Some(share),
                 Err(error) => {
                     self.mistake.get_or_insert(error);
@@ -174,7 +174,7 @@ impl ClientBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
-        self.config.validate()?;
+        self.config.validate(By::Builder)?;
         Ok(self.config)
     }
 

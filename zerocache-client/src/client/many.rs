@@ -58,6 +58,7 @@ impl GetMany {
 
     /// Takes what the near cache of this process has from there, asks nodes only for the rest, and keeps
     /// there what they give; as [`Get::near`](crate::Get::near). When all of it is near no node is asked.
+    /// What is near counts as answered: the call does not fail as a whole then.
     pub fn near(mut self) -> Self {
         self.near = Some(None);
         self
