@@ -5,9 +5,11 @@
 //! of CPU time per call, and the median of the ratios within the rounds. With several threads all of them make
 //! the calls at the same time.
 
+mod node;
+
 use std::{
     hint::black_box,
-    sync::{Arc, Barrier, LazyLock},
+    sync::{Arc, Barrier},
     time::Duration,
 };
 
@@ -15,10 +17,6 @@ use cached::macros::concurrent_cached;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use zerocache_client::{ZerocacheClient, zerocache};
-use zerocache_server::{
-    EmbeddedNode,
-    config::{DiscoverySet, ServerConfig},
-};
 
 const CLUSTER: &str = "bench-near";
 
@@ -141,17 +139,6 @@ mod rival {
     }
 }
 
-/// The node behind all calls; it ends with the process.
-static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
-    let mut config = ServerConfig::new("london");
-    config.cluster = CLUSTER.to_owned();
-    config.addresses = vec![[127, 0, 0, 1].into()];
-    config.port = 0;
-    config.max_bytes = 64 << 20;
-    config.discovery = DiscoverySet::NONE;
-    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
-});
-
 /// The arguments of the `n`th call.
 struct Arguments(Vec<String>);
 
@@ -254,8 +241,8 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let client = ZerocacheClient::builder("london").cluster(CLUSTER).mdns(false);
-    let client = client.seed(NODE.address()).near_cache(64 << 20, Duration::from_secs(3_600));
+    let node = node::start(CLUSTER);
+    let client = node::client(&node, CLUSTER).near_cache(64 << 20, Duration::from_secs(3_600));
     let client = client.install().expect("the first client of this process");
     client.wait_ready(Duration::from_secs(10)).expect("the node is there");
 

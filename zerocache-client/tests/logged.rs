@@ -12,6 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use zerocache_client::{ZerocacheClient, zerocache};
+use zerocache_core::limits::Limits;
 
 /// All warnings of this process: those of the client come from its own threads.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -80,6 +81,19 @@ async fn unwritable(cache: &ZerocacheClient, first: Option<u8>) -> Sparse {
     Sparse { first }
 }
 
+/// More than a node takes, however it is packed.
+const LARGE: usize = Limits::VALUE_BYTES_DEFAULT + 1;
+
+#[zerocache(cache, 60, skip(cache))]
+async fn large(cache: &ZerocacheClient) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..LARGE).map(|_| next()).collect()
+}
+
 mod first {
     #[super::zerocache(cache, 60, skip(cache), name = "logged twice")]
     pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
@@ -117,12 +131,17 @@ async fn what_cannot_be_cached_is_said_once() {
         for first in [Some(1), None, None] {
             assert_eq!(unwritable(&cache, first).await.first, first);
         }
+        for _ in 0..2 {
+            assert_eq!(large(&cache).await.len(), LARGE);
+        }
         let said = warnings("cannot be cached");
-        assert_eq!(said.len(), 2, "{said:?}");
+        assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("function=\"unreadable\""), "{said:?}");
         assert!(said[1].contains("function=\"unwritable\""), "{said:?}");
+        assert!(said[2].contains("function=\"large\" "), "{said:?}");
+        assert!(said[2].contains("refused by the node"), "{said:?}");
         let stats = cache.memo_stats();
-        assert_eq!((stats.stored, stats.hits, stats.write_errors), (1, 1, 5));
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (1, 1, 7));
 
         for _ in 0..3 {
             assert_eq!((first::named(&cache).await, second::named(&cache).await), (1, 2));

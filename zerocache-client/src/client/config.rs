@@ -6,12 +6,13 @@ use zerocache_core::{name, route::TierBounds};
 use zerocache_net::{
     discovery::{DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort},
     framed::Connections,
+    units::{parse_duration, parse_size},
 };
 
 use super::hedge::Share;
 use crate::{
     Error,
-    near::{Near, NearSettings, parse_age, parse_bytes, shared},
+    near::{Near, NearSettings, shared},
 };
 
 /// The cluster of nodes and clients that are told nothing else.
@@ -121,18 +122,18 @@ impl Config {
             config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
         }
         if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
-            let parsed = parse_bytes(&bytes);
+            let parsed = parse_size(&bytes);
             config.near.bytes_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_BYTES", &why))?;
         }
         if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
-            let parsed = parse_age(&age);
+            let parsed = parse_duration(&age);
             config.near.age_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_AGE", &why))?;
         }
         if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
             config.compress_above = match above.as_str() {
                 "off" => None,
                 bytes => {
-                    let parsed = parse_bytes(bytes).map_err(|why| format!("{why}, nor off"));
+                    let parsed = parse_size(bytes).map_err(|why| format!("{why}, or off"));
                     let bytes = parsed.map_err(|why| mistake("ZEROCACHE_COMPRESS_ABOVE", &why))?;
                     // More than there can be is as much as there can be.
                     Some(usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -327,7 +328,7 @@ mod tests {
             ("ZEROCACHE_NAMESPACE", "a b"),
             ("ZEROCACHE_NEAR_AGE", "0"),
             ("ZEROCACHE_NEAR_AGE", "soon"),
-            ("ZEROCACHE_NEAR_BYTES", "64 MB"),
+            ("ZEROCACHE_NEAR_BYTES", "64 Mb/s"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

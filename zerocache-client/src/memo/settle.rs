@@ -10,11 +10,13 @@ use super::counters::{MemoCounters, count};
 use super::flight::{Lead, Progress};
 use super::freshness;
 use super::report::{CallOutcome, CallWrite};
+use super::rule;
 use super::run::{Run, Steps};
 use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Form;
 use super::ttl;
 use super::writing::{self, Outcome, Right};
+use crate::Error;
 use crate::codec::CodecError;
 
 /// What is to be stored of a value.
@@ -62,9 +64,11 @@ impl<T> Steps<'_, T> {
             let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.keeps.holds(value))?;
             let fresh = self.lifetime(ttl::checked(rule.lifetime, counters)?);
-            return Some((rule.encode)(value)?.map(|bytes| {
+            return Some((rule.encode)(value)?.and_then(|bytes| {
+                rule::reads_back(&bytes, self.policy.errors.decode, rule.encode)?;
                 count(&counters.negative_stored);
-                Kept { form: Form { bytes, kind: Kind::Error }, fresh, metadata: self.tagged() }
+                let form = Form { bytes, kind: Kind::Error };
+                Ok(Kept { form, fresh, metadata: self.tagged() })
             }));
         }
         if self.options.cache_if.as_ref().is_some_and(|ask| !ask.holds(value)) {
@@ -93,7 +97,7 @@ impl<T> Steps<'_, T> {
     fn readable(&self, run: &Run, bytes: Bytes) -> Result<Bytes, CodecError> {
         match run.site {
             Some(site) => site.reads_back(self.policy, &bytes)?,
-            None => (self.policy.decode)(&bytes).map(drop)?,
+            None => self.policy.reads_back(&bytes)?,
         }
         Ok(bytes)
     }
@@ -188,6 +192,9 @@ impl<T> Steps<'_, T> {
     /// After a write; none if it was not sent.
     pub(super) fn written(&mut self, outcome: Outcome, began: Duration) {
         let Some(run) = self.run else { return };
+        if let (Some(Err(error @ Error::Refused(_))), Some(site)) = (&outcome, run.site) {
+            site.warn(error);
+        }
         self.note(|report| {
             report.writing = outcome.is_some().then(|| clock::elapsed().saturating_sub(began));
             // Of one that no node answered nothing is known.

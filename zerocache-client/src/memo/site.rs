@@ -1,6 +1,7 @@
 //! A place in the source that carries the attribute, and the register of all of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -100,7 +101,7 @@ impl Site {
     }
 
     /// Whether values that are stored as `bytes` can be read. Types exist that the codec writes and cannot
-    /// read; to store them would cost a write per call and never give a hit.
+    /// read; to store them would cost a write per call and never give a hit, or a wrong one.
     pub(crate) fn reads_back<T>(&self, policy: &Policy<T>, bytes: &[u8]) -> Result<(), CodecError> {
         // Where two types share one decoder it does the same for both.
         let decoder = policy.decode as usize;
@@ -108,7 +109,7 @@ impl Site {
             return Ok(());
         }
         // Outside of the lock: `Deserialize` is the user's code.
-        (policy.decode)(bytes)?;
+        policy.reads_back(bytes)?;
         let mut known = self.reads_back.lock();
         if known.len() < DECODERS_MAX && !known.contains(&decoder) {
             known.push(decoder);
@@ -116,8 +117,8 @@ impl Site {
         Ok(())
     }
 
-    /// Says once that a value cannot be written, or not read back.
-    pub(crate) fn warn(&self, error: &CodecError) {
+    /// Says once that a value cannot be written, not be read back, or is taken by no node.
+    pub(crate) fn warn(&self, error: &impl Display) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             let Origin { function, file, line, .. } = self.origin;
             tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
