@@ -160,6 +160,7 @@ pub(crate) struct Lead {
     aside: Aside,
     number: u64,
     blocking: bool,
+    /// It may yet tell, or fall back on, what it finds in the cache.
     looks: bool,
     /// Those who wait have what this leader told.
     ended: bool,
