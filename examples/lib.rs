@@ -49,7 +49,7 @@ impl EmbeddedCluster {
         config.max_connections = NODE_CONNECTIONS_MAX;
         config.discovery = DiscoverySet { mdns: self.mdns, dns: false, seeds: !self.mdns };
         config.mdns_interface = Some(Interface::Name("lo".to_owned()));
-        if let Some(seed) = self.seed.and_then(|seed| seed.to_string().parse().ok()) {
+        if let Some(seed) = self.seed.and_then(|seed| seed.try_into().ok()) {
             config.seeds = vec![seed];
         }
         let node = EmbeddedNode::start(config, READY_MAX)?;

@@ -71,6 +71,45 @@ fn own_writes_are_read_at_once() {
 }
 
 #[test]
+fn of_many_keys_nodes_are_asked_only_for_those_that_are_not_near() {
+    let mut cluster = Cluster::start(&["oslo"]);
+    let client = cluster.client_with("oslo", long);
+    let many = |keys: [&str; 3]| {
+        let found = client.get_many(keys).near().deadline(PATIENCE).wait().expect("an answer");
+        found.iter().map(|value| value.as_deref().map(<[u8]>::to_vec)).collect::<Vec<_>>()
+    };
+    let asked = || client.stats().hits.iter().sum::<u64>() + client.stats().misses;
+    for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        cluster[0].put(key.as_bytes(), value.as_bytes(), "ttl=600");
+    }
+    warm(&client, "a");
+    let (near, before) = (client.near_stats(), asked());
+    assert_eq!(many(["b", "a", "none"]), [Some(b"2".to_vec()), Some(b"1".to_vec()), None]);
+    let after = client.near_stats();
+    assert_eq!((after.hits - near.hits, after.misses - near.misses), (1, 2));
+    assert_eq!(asked() - before, 2, "the node is asked for what is not near");
+    // What came is near now, for single reads too.
+    assert_eq!(many(["a", "b", "a"]).iter().flatten().count(), 3);
+    assert_eq!(get(&client, "b").as_deref(), Some(&b"2"[..]));
+    assert_eq!((client.near_stats().hits - after.hits, asked() - before), (4, 2));
+    // Who does not say near asks the node.
+    let plain = client.get_many(["a", "b"]).wait().expect("an answer");
+    assert_eq!((plain.len(), asked() - before), (2, 4));
+    // What others write is read, and what this client writes at once.
+    cluster[0].put(b"a", b"4", "ttl=600");
+    until_true("the new value", || many(["a", "b", "c"])[0].as_deref() == Some(b"4"));
+    client.put_many([("b", "5"), ("c", "6")], 600).wait().expect("stored");
+    assert_eq!(many(["a", "b", "c"]), [b"4", b"5", b"6"].map(|value| Some(value.to_vec())));
+    // Nothing is served without the word of a node.
+    cluster[0].kill();
+    until_true("an end of near hits", || {
+        let hits = client.near_stats().hits;
+        let short = client.get_many(["a", "b"]).near().deadline(Duration::from_millis(50));
+        short.wait().is_err() && client.near_stats().hits == hits
+    });
+}
+
+#[test]
 fn another_node_is_followed_when_one_dies_or_stands_still() {
     let mut cluster = Cluster::start(&["oslo", "oslo", "oslo"]);
     let client = cluster.client_with("oslo", long);

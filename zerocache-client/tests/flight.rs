@@ -10,39 +10,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{join_all, poll_immediate};
+use support::gate::{Gate, waiters};
 use support::{bounded, client, current_thread, in_time, other};
-use tokio::sync::{Notify, Semaphore};
-use zerocache_client::{ZerocacheClient, zerocache};
-
-/// A computation that a test holds open: each run takes one permit.
-struct Gate {
-    cache: ZerocacheClient,
-    runs: AtomicUsize,
-    started: Notify,
-    permits: Semaphore,
-}
-
-impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::new(Gate {
-            cache: client(),
-            runs: AtomicUsize::new(0),
-            started: Notify::new(),
-            permits: Semaphore::new(0),
-        })
-    }
-
-    fn runs(&self) -> usize {
-        self.runs.load(Ordering::SeqCst)
-    }
-
-    async fn pass(&self) -> usize {
-        let run = self.runs.fetch_add(1, Ordering::SeqCst);
-        self.started.notify_one();
-        self.permits.acquire().await.expect("never closed").forget();
-        run
-    }
-}
+use zerocache_client::zerocache;
 
 #[zerocache(&gate.cache, 60, key = test)]
 async fn value(gate: Arc<Gate>, test: &'static str) -> usize {
@@ -127,25 +97,6 @@ async fn a_panicking_leader_hands_over() {
     .await;
 }
 
-/// Starts calls that are sure to wait: the leader holds the gate, and each has been polled until
-/// it can go no further.
-async fn waiters<F: Future>(
-    count: usize,
-    call: impl Fn() -> F,
-    gate: &Gate,
-) -> (std::pin::Pin<Box<F>>, Vec<std::pin::Pin<Box<F>>>) {
-    let mut leader = Box::pin(call());
-    while gate.runs() == 0 {
-        assert!(poll_immediate(&mut leader).await.is_none());
-        tokio::task::yield_now().await;
-    }
-    let mut waiters: Vec<_> = (0..count).map(|_| Box::pin(call())).collect();
-    for waiter in &mut waiters {
-        assert!(poll_immediate(waiter).await.is_none());
-    }
-    (leader, waiters)
-}
-
 #[tokio::test]
 async fn an_error_is_shared_where_it_can_be_cloned() {
     bounded(async {
@@ -219,36 +170,6 @@ async fn invalidation_reaches_computations_that_nobody_joins() {
     .await;
 }
 
-/// So large that a delete overtakes it on its way to the node.
-#[zerocache(&gate.cache, 60, key = test)]
-async fn large(gate: Arc<Gate>, test: &'static str) -> Vec<u64> {
-    gate.pass().await;
-    // What does not become smaller when it is packed.
-    let mut state = 7_u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        state ^ (state >> 29)
-    };
-    (0..400_000).map(|_| next()).collect()
-}
-
-#[tokio::test]
-async fn invalidation_while_a_value_is_stored_keeps_it_out() {
-    bounded(async {
-        let gate = Gate::new();
-        gate.permits.add_permits(1);
-        let mut leader = Box::pin(large(gate.clone(), "storing"));
-        while gate.runs() == 0 {
-            assert!(poll_immediate(&mut leader).await.is_none());
-            tokio::task::yield_now().await;
-        }
-        large(gate.clone(), "storing").invalidate().await.expect("deletes");
-        assert_eq!(leader.await.len(), 400_000);
-        assert_eq!(large(gate.clone(), "storing").peek().await.expect("reads"), None);
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn the_last_of_two_refreshes_wins() {
     bounded(async {
@@ -283,10 +204,9 @@ async fn a_refresh_does_not_join_and_wins() {
 #[tokio::test]
 async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
     bounded(async {
-        let mut gate = Gate::new();
         let cache = other("bounded-wait");
         cache.set_memo_wait(Duration::from_millis(20));
-        Arc::get_mut(&mut gate).expect("not shared yet").cache = cache.clone();
+        let gate = Gate::of(cache.clone());
         let (leader, _) = waiters(3, || value(gate.clone(), "unpolled"), &gate).await;
         // The leader is first in line for one of them, and never comes for it.
         gate.permits.add_permits(2);

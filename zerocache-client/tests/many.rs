@@ -20,7 +20,7 @@ use tokio::{
 use zerocache_client::{Ack, Connections, Error, Freshness, Status, ZerocacheClient};
 use zerocache_server::{
     EmbeddedNode,
-    config::{DiscoverySet, NameAndPort, ServerConfig},
+    config::{DiscoverySet, NameAndPort},
 };
 
 fn keys(prefix: &str, count: usize) -> Vec<String> {
@@ -233,13 +233,9 @@ async fn answers(
 }
 
 fn node(seed: Option<SocketAddr>) -> EmbeddedNode {
-    let mut config = ServerConfig::new("london");
-    config.cluster = "many-tests".to_owned();
-    config.addresses = vec![[127, 0, 0, 1].into()];
-    config.port = 0;
-    config.max_bytes = 64 << 20;
-    config.discovery = DiscoverySet { seeds: seed.is_some(), ..DiscoverySet::NONE };
-    let seed = seed.map(|seed| seed.to_string().parse::<NameAndPort>().expect("an address"));
+    let mut config = support::node_config("many-tests");
+    config.discovery = DiscoverySet::SEEDS;
+    let seed = seed.map(|seed| NameAndPort::try_from(seed).expect("it can be dialled"));
     config.seeds = seed.into_iter().collect();
     EmbeddedNode::start(config, Duration::from_secs(20)).expect("a node on a free port")
 }

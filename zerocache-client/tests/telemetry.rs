@@ -19,6 +19,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 use zerocache_client::{ZerocacheClient, zerocache};
+use zerocache_server::EmbeddedNode;
 
 /// Keeps what is published, by name and labels.
 #[derive(Clone, Default)]
@@ -114,26 +115,67 @@ async fn counts_are_published() {
             assert!(cache.get("told").await.expect("reads").is_some());
             assert!(cache.get("not told").await.expect("reads").is_none());
             assert_eq!(doubled(&cache, 1).await, 2);
+            cache.delete("never").await.expect("deletes");
+            cache.put_many([("told", "value")], 60).await.expect("writes");
+            cache.get_many(["told", "not told"]).await.expect("reads");
+            cache.delete_many(["never"]).await.expect("deletes");
             // What was not published yet is published at the end.
             drop(cache);
         }
-        while seen.count("zerocache_reads_total region=london outcome=hit") < 3 {
+        while seen.count("zerocache_reads_total region=london cluster=client-tests outcome=hit") < 5
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(seen.count("zerocache_reads_total region=london outcome=hit"), 3);
-        assert_eq!(seen.count("zerocache_reads_total region=london outcome=miss"), 3);
-        assert_eq!(seen.count("zerocache_hits_total region=london tier=local"), 3);
-        assert_eq!(seen.count("zerocache_writes_total region=london outcome=stored"), 3);
-        assert_eq!(seen.count("zerocache_memo_events_total region=london event=computed"), 1);
-        assert_eq!(seen.count("zerocache_memo_events_total region=london event=hits"), 1);
+        assert_eq!(
+            seen.count("zerocache_reads_total region=london cluster=client-tests outcome=hit"),
+            5
+        );
+        assert_eq!(
+            seen.count("zerocache_reads_total region=london cluster=client-tests outcome=miss"),
+            5
+        );
+        assert_eq!(
+            seen.count("zerocache_hits_total region=london cluster=client-tests tier=local"),
+            5
+        );
+        assert_eq!(
+            seen.count("zerocache_writes_total region=london cluster=client-tests outcome=stored"),
+            9
+        );
+        assert_eq!(
+            seen.count(
+                "zerocache_memo_events_total region=london cluster=client-tests event=computed"
+            ),
+            1
+        );
+        assert_eq!(
+            seen.count("zerocache_memo_events_total region=london cluster=client-tests event=hits"),
+            1
+        );
+
+        // With the reads and the write of the memoized calls.
+        for (kind, count) in [
+            ("operation=get outcome=hit", 3),
+            ("operation=get outcome=miss", 3),
+            ("operation=put outcome=stored", 3),
+            ("operation=delete outcome=stored", 2),
+            ("operation=get_many outcome=answered", 2),
+            ("operation=put_many outcome=answered", 2),
+            ("operation=delete_many outcome=answered", 2),
+        ] {
+            let name =
+                format!("zerocache_operation_seconds region=london cluster=client-tests {kind}");
+            assert_eq!(seen.times(&name), count, "{kind}");
+        }
 
         let cache = builder("london").build().expect("is allowed");
         cache.ready(Duration::from_secs(10)).await.expect("a node is ready");
-        let nodes = "zerocache_nodes region=london state=in_rotation";
-        let probes = "zerocache_probe_seconds region=london tier=local";
+        let nodes = "zerocache_nodes region=london cluster=client-tests state=in_rotation";
+        let probes = "zerocache_probe_seconds region=london cluster=client-tests tier=local";
         while seen.gauge(nodes) < 1.0 || seen.times(probes) == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        clusters_and_regions_are_told_apart(&seen).await;
         let names = seen.names();
         for name in &names {
             assert!(!name.contains("told") && name.starts_with("zerocache_"), "{name}");
@@ -141,6 +183,48 @@ async fn counts_are_published() {
         assert!(names.len() < 200, "{names:?}");
     })
     .await;
+}
+
+async fn clusters_and_regions_are_told_apart(seen: &Recorded) {
+    // Two nodes in london, one of a cluster of its own.
+    let config = support::node_config("another");
+    let node = tokio::task::spawn_blocking(|| EmbeddedNode::start(config, Duration::from_secs(10)));
+    let node = node.await.expect("no panic").expect("a node on a free port");
+    let another = |region| {
+        let client = ZerocacheClient::builder(region).cluster("another").mdns(false);
+        client.seed(node.address()).build().expect("is allowed")
+    };
+    let one = builder("london").build().expect("is allowed");
+    let (london, oslo) = (another("london"), another("oslo"));
+    for (kept, cache) in [&one, &london, &oslo].into_iter().enumerate() {
+        let name = format!("near told {kept}");
+        cache.put(&name, "value", 60).await.expect("writes");
+        let before = cache.near_stats();
+        while cache.near_stats().hits == before.hits {
+            cache.get(&name).near().await.expect("reads");
+        }
+    }
+    // Each near cache is told once, whoever of its clients says it.
+    for (cluster, cache) in [("client-tests", &one), ("another", &oslo)] {
+        let stats = cache.near_stats();
+        let inserted = format!("zerocache_near_events_total cluster={cluster} event=inserted");
+        let entries = format!("zerocache_near_entries cluster={cluster}");
+        while seen.count(&inserted) < stats.inserts || seen.gauge(&entries) < stats.entries as f64 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(seen.count(&inserted), stats.inserts);
+        assert_eq!(seen.gauge(&entries), stats.entries as f64);
+    }
+    assert_eq!((one.near_stats().entries, oslo.near_stats().entries), (1, 2));
+    // A node that is gone is out for those who knew it, and for nobody else.
+    drop(node);
+    let nodes = |region: &str, cluster: &str, state: &str| {
+        seen.gauge(&format!("zerocache_nodes region={region} cluster={cluster} state={state}"))
+    };
+    while ["london", "oslo"].iter().any(|region| nodes(region, "another", "in_rotation") > 0.0) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(nodes("london", "client-tests", "in_rotation") > 0.0);
 }
 
 /// The fields of one span.

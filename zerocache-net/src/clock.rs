@@ -42,14 +42,20 @@ pub fn mono() -> Instant {
 /// It never runs ahead of [`now`] and counts suspended time like it. Where the system has no such
 /// clock it is [`now`].
 #[must_use]
+#[inline]
 pub fn coarse_now() -> Now {
-    at(anchor(), coarse_monotonic())
+    #[cfg(test)]
+    if let Some(mono) = paused::monotonic() {
+        return at(anchor(), mono);
+    }
+    system_coarse()
 }
 
 /// The monotonic part of [`coarse_now`].
 #[must_use]
+#[inline]
 pub fn coarse() -> Instant {
-    instant(coarse_monotonic().saturating_sub(anchor().mono))
+    coarse_now().mono
 }
 
 /// Time since the process first asked, with nanoseconds, for measuring.
@@ -75,16 +81,11 @@ fn anchor() -> Anchor {
 }
 
 #[cfg(not(test))]
-use self::{system_coarse as coarse_monotonic, system_monotonic as monotonic};
+use self::system_monotonic as monotonic;
 
 #[cfg(test)]
 fn monotonic() -> Duration {
     paused::monotonic().unwrap_or_else(system_monotonic)
-}
-
-#[cfg(test)]
-fn coarse_monotonic() -> Duration {
-    paused::monotonic().unwrap_or_else(system_coarse)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -92,7 +93,13 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use self::coarse::{boottime as system_monotonic, coarse_boottime as system_coarse};
+use self::coarse::boottime as system_monotonic;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[inline]
+fn system_coarse() -> Now {
+    coarse::now(|boottime| at(anchor(), boottime))
+}
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn system_monotonic() -> Duration {
@@ -101,8 +108,8 @@ fn system_monotonic() -> Duration {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn system_coarse() -> Duration {
-    system_monotonic()
+fn system_coarse() -> Now {
+    at(anchor(), system_monotonic())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]

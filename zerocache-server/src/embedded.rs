@@ -50,9 +50,7 @@ impl EmbeddedNode {
                 };
                 let ready = node.ready(ready_within).await;
                 tracing::debug!(ready, "embedded node serves");
-                let address = node.addresses().first().copied();
-                let address = address.unwrap_or(node.listen_address());
-                let _starter_gone = started.send(Ok((address, node.incarnation())));
+                let _starter_gone = started.send(Ok((node.address(), node.incarnation())));
                 if let Ok(End::Leave) = ended.await {
                     node.leave().await;
                 }

@@ -161,6 +161,33 @@ impl RunningNode {
         self.listen
     }
 
+    /// Where the node can be reached: the first of its [`addresses`](Self::addresses), or where it
+    /// listens if it has none. What a seed is made of:
+    ///
+    /// ```
+    /// use zerocache_server::{
+    ///     RunningNode,
+    ///     config::{DiscoverySet, NameAndPort, ServerConfig},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut config = ServerConfig::new("oslo");
+    /// config.addresses = vec![[127, 0, 0, 1].into()];
+    /// config.port = 0;
+    /// config.discovery = DiscoverySet::SEEDS;
+    /// let first = RunningNode::start(config.clone()).await?;
+    /// config.seeds = vec![NameAndPort::try_from(first.address())?];
+    /// let second = RunningNode::start(config).await?;
+    /// # assert_ne!(first.address(), second.address());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.first().copied().unwrap_or(self.listen)
+    }
+
     /// Where the node says that it can be reached.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {

@@ -43,9 +43,9 @@ pub async fn run(args: NodeArgs) -> Result<()> {
     config.addresses = vec![args.address];
     config.port = 0;
     config.max_bytes = BYTES_MAX;
-    config.discovery = DiscoverySet { mdns: false, dns: false, seeds: true };
+    config.discovery = DiscoverySet::SEEDS;
     for seed in args.seeds {
-        config.seeds.push(seed.to_string().parse()?);
+        config.seeds.push(seed.try_into()?);
     }
     let node = RunningNode::start(config).await?;
     anyhow::ensure!(node.ready(READY_MAX).await, "the node is not in sync");

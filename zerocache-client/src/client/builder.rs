@@ -41,13 +41,28 @@ impl ClientBuilder {
         self
     }
 
-    /// A node to ask first, `HOST:PORT`; may be called several times.
+    /// A node to ask first: `HOST:PORT` as text, or an address; may be called several times.
     pub fn seed(mut self, address: impl Display) -> Self {
         match address.to_string().parse::<NameAndPort>() {
             Ok(seed) => self.config.seeds.push(seed),
             Err(error) => self.note("seed", &error),
         }
         self
+    }
+
+    /// Nodes to ask first, each as one [`seed`](Self::seed); may be called several times.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use zerocache_client::ZerocacheClient;
+    ///
+    /// let one = SocketAddr::from(([127, 0, 0, 2], 6789));
+    /// let builder = ZerocacheClient::builder("oslo").seeds([one]).mdns(false);
+    /// let builder = builder.seeds(["cache-1.internal:6789", "cache-2.internal:6789"]);
+    /// # let _ = builder;
+    /// ```
+    pub fn seeds<A: Display>(self, addresses: impl IntoIterator<Item = A>) -> Self {
+        addresses.into_iter().fold(self, Self::seed)
     }
 
     /// A name that stands for many nodes, `NAME:PORT`, such as a headless service; may be called
@@ -171,4 +186,19 @@ impl ClientBuilder {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_added_up_and_mistakes_named() {
+        let one = std::net::SocketAddr::from(([127, 0, 0, 2], 1));
+        let builder = ClientBuilder::new("oslo").seed("a:2").seeds([one]).seeds(["b:3", "c:4"]);
+        let seeds: Vec<_> = builder.config.seeds.iter().map(ToString::to_string).collect();
+        assert_eq!(seeds, ["a:2", "127.0.0.2:1", "b:3", "c:4"]);
+        let mistake = builder.seeds(["d:5", "nowhere", "e:0"]).checked().unwrap_err().to_string();
+        assert!(mistake.contains("seed") && mistake.contains("nowhere"), "{mistake}");
+    }
 }

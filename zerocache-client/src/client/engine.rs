@@ -29,6 +29,7 @@ use super::{
     own_writes::{OwnWrites, REMEMBERED_MS},
     stats::Counters,
     telemetry::Published,
+    timings::Timings,
 };
 use crate::Error;
 
@@ -84,6 +85,7 @@ pub(super) struct Engine {
     pub(super) directory: Mutex<Directory>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) counters: Counters,
+    pub(super) timings: Timings,
     pub(super) progress: watch::Sender<Progress>,
     /// With the near cache.
     pub(super) face: Arc<Face>,
@@ -114,6 +116,7 @@ impl Engine {
             face,
             transport,
             counters: Counters::default(),
+            timings: Timings::default(),
             progress: watch::Sender::default(),
             own_writes: Mutex::default(),
             seen: AtomicU64::new(0),

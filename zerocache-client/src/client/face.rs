@@ -10,7 +10,7 @@ use std::{
 
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, config::Config};
+use super::{ZerocacheClient, config::Config, sharing::Sharing};
 use crate::{
     memo::MemoCounters,
     near::{Begun, Held, Near, NearStats, Striped},
@@ -27,6 +27,8 @@ pub(crate) struct Face {
 /// The near cache as one client uses it.
 pub(crate) struct NearUse {
     pub(crate) near: Arc<Near>,
+    /// With whom.
+    pub(super) sharing: Arc<Sharing>,
     age_max_ms: u64,
     /// Reads of this client that found something, without those of memoized calls.
     pub(crate) hits: Striped,
@@ -37,20 +39,31 @@ pub(crate) struct NearUse {
 }
 
 impl Face {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Arc<Self> {
         let age_max_ms = millis(config.near.age_max);
         let near_use = |near| NearUse {
+            sharing: Sharing::of(&near, &config.cluster),
             near,
             age_max_ms,
             hits: Striped::default(),
             misses: Striped::default(),
             wanted: AtomicBool::new(false),
         };
-        Self {
+        let face = Arc::new(Self {
             namespace: config.namespace.clone(),
             memo: MemoCounters::new(config.flight_group()),
             near: config.near().map(near_use),
+        });
+        if let Some(near) = &face.near {
+            near.sharing.join(&face);
         }
+        face
+    }
+
+    /// Looks into the near cache.
+    pub(super) fn near_uses(&self) -> u64 {
+        let near = |near: &NearUse| near.hits.sum().wrapping_add(near.misses.sum());
+        self.near.as_ref().map_or(0, near).wrapping_add(self.memo.near_hits.sum())
     }
 
     /// That of a client that cannot work.
@@ -75,18 +88,24 @@ impl NearUse {
         NearStats { hits, misses: self.misses.sum(), ..self.near.stats() }
     }
 
-    /// The entry of `key`, whose hash this is, if it may be served near: to somebody who wants nothing
-    /// that is `age` old, or as old as the client allows. The caller counts it.
+    /// What `use_it` makes of the entry of `key`, whose hash this is, if it may be served near: to
+    /// somebody who wants nothing that is `age` old, or as old as the client allows. The caller counts
+    /// it.
     #[inline]
-    pub(crate) fn look(&self, hash: u64, key: &[u8], age: Option<Duration>) -> Option<Arc<Held>> {
+    pub(crate) fn with<R>(
+        &self,
+        (hash, key): (u64, &[u8]),
+        age: Option<Duration>,
+        use_it: impl Fn(&Held) -> R,
+    ) -> Option<R> {
         let age_max_ms = age.map_or(self.age_max_ms, |age| millis(age).min(self.age_max_ms));
-        self.near.look(hash, key, age_max_ms, clock::coarse())
+        self.near.with((hash, key), age_max_ms, clock::coarse(), use_it)
     }
 
-    /// A read or write of the key with this hash begins, because nothing that may be served is near:
+    /// A read or write begins, because nothing that may be served is near:
     /// what it brings may be kept.
-    pub(super) fn begin(&self, hash: u64) -> Option<Begun> {
-        self.misses.count(hash);
+    pub(super) fn begin(&self) -> Option<Begun> {
+        self.misses.count();
         let begun = self.near.begin(clock::mono());
         if begun.is_none() {
             self.wanted.store(true, Relaxed);
@@ -102,11 +121,6 @@ impl NearUse {
     /// Changes need not be followed before the next look.
     pub(super) fn rest(&self) {
         self.wanted.store(false, Relaxed);
-    }
-
-    /// Looks, but for those of memoized calls that found something.
-    pub(super) fn uses(&self) -> u64 {
-        self.hits.sum().wrapping_add(self.misses.sum())
     }
 }
 

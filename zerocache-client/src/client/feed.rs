@@ -73,12 +73,28 @@ impl Drop for Feed {
     }
 }
 
+/// For how long nobody has looked.
+struct Idle {
+    uses: u64,
+    since: Instant,
+}
+
+impl Idle {
+    /// Whether nobody has looked for a while, when there have been so many looks.
+    fn is_long(&mut self, uses: u64, now: Instant) -> bool {
+        if uses != self.uses {
+            *self = Self { uses, since: now };
+        }
+        now.since_ms(self.since) >= IDLE_MS
+    }
+}
+
 /// Follows one node until it fails, or nobody has looked for a while. Nothing of the engine is held
 /// while it waits, so that the client can end.
 async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: SocketAddr) {
     let timeout = Duration::from_millis(FOLLOW_TIMEOUT_MS);
     let mut since = 0;
-    let mut uses = (0, clock::mono());
+    let mut idle = Idle { uses: 0, since: clock::mono() };
     loop {
         let Some((transport, message)) = engine.upgrade().map(|engine| {
             let request = Request::Follow { since };
@@ -99,12 +115,25 @@ async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: 
         since = next;
         let Some(engine) = engine.upgrade() else { return };
         let Some(near) = &engine.face.near else { return };
-        let count = near.uses().wrapping_add(engine.face.memo.near_hits.sum());
-        if count != uses.0 {
-            uses = (count, now);
-        } else if now.since_ms(uses.1) >= IDLE_MS {
-            near.rest();
+        // By whichever client: what one of them follows serves all.
+        if idle.is_long(near.sharing.uses(), now) {
+            near.sharing.rest();
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_looked_at_is_not_idle() {
+        let at = Instant::from_millis;
+        let mut idle = Idle { uses: 0, since: at(0) };
+        assert!(!idle.is_long(0, at(IDLE_MS - 1)));
+        assert!(!idle.is_long(1, at(IDLE_MS)));
+        assert!(!idle.is_long(1, at(2 * IDLE_MS - 1)));
+        assert!(idle.is_long(1, at(2 * IDLE_MS)));
     }
 }

@@ -158,9 +158,9 @@ impl Get {
                 State::Over => return Poll::Pending,
                 State::Begun(reading) => {
                     match ready!(self.client.poll_reading(reading, &self.wants, context)) {
-                        First::Settled(entry) => {
+                        First::Settled(read) => {
                             self.state = State::Over;
-                            return Poll::Ready(Ok(entry));
+                            return Poll::Ready(read);
                         }
                         First::GoOn(begun) => {
                             let (key, wants) = (self.key.clone(), self.wants);

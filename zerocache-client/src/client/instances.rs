@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{
-        LazyLock,
+        Arc, LazyLock, OnceLock,
         atomic::{
             AtomicU64,
             Ordering::{Acquire, Release},
@@ -11,13 +12,46 @@ use std::{
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{ZerocacheClient, config::Config};
 use crate::Error;
 
-static INSTANCES: LazyLock<RwLock<HashMap<String, ZerocacheClient>>> =
-    LazyLock::new(RwLock::default);
+static INSTANCES: LazyLock<RwLock<HashMap<String, Arc<Instance>>>> = LazyLock::new(RwLock::default);
+
+/// The client of one region. Making it can take a while, in which only those wait who want the same.
+#[derive(Default)]
+struct Instance {
+    client: OnceLock<ZerocacheClient>,
+    /// Held by whoever makes it.
+    making: Mutex<()>,
+}
+
+impl Instance {
+    /// Where the client of a region is, or will be.
+    fn of(region: &str) -> Arc<Self> {
+        if let Some(instance) = INSTANCES.read().get(region) {
+            return Arc::clone(instance);
+        }
+        Arc::clone(INSTANCES.write().entry(region.to_owned()).or_default())
+    }
+
+    /// The client, made now if there is none.
+    fn get_or_make<E>(
+        &self,
+        make: impl FnOnce() -> Result<ZerocacheClient, E>,
+    ) -> Result<ZerocacheClient, E> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let _making = self.making.lock();
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = make()?;
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+}
 
 /// How often a client has been forgotten.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -29,39 +63,27 @@ pub(crate) fn generation() -> u64 {
 
 /// The client of a region, made from the environment if there is none yet.
 pub(super) fn get(region: &str) -> ZerocacheClient {
-    if let Some(client) = INSTANCES.read().get(region) {
-        return client.clone();
-    }
-    let mut instances = INSTANCES.write();
-    if let Some(client) = instances.get(region) {
-        return client.clone();
-    }
-    let made = Config::from_env(region).and_then(ZerocacheClient::start);
-    let client = made.unwrap_or_else(|error| {
-        tracing::error!(region, %error, "the client cannot work");
-        ZerocacheClient::broken(region, error)
-    });
-    instances.insert(region.to_owned(), client.clone());
+    let make = || {
+        let made = Config::from_env(region).and_then(ZerocacheClient::start);
+        Ok::<_, Infallible>(made.unwrap_or_else(|error| {
+            tracing::error!(region, %error, "the client cannot work");
+            ZerocacheClient::broken(region, error)
+        }))
+    };
+    let Ok(client) = Instance::of(region).get_or_make(make);
     client
 }
 
 /// Makes the client of a region with a given configuration.
 pub(super) fn install(config: Config) -> Result<ZerocacheClient, Error> {
-    let mut instances = INSTANCES.write();
-    if let Some(client) = instances.get(&config.region) {
-        return if client.has_config(&config) {
-            Ok(client.clone())
-        } else {
-            Err(Error::Config(format!(
-                "region {:?} has a client with another configuration already",
-                config.region
-            )))
-        };
+    let instance = Instance::of(&config.region);
+    let client = instance.get_or_make(|| ZerocacheClient::start(config.clone()))?;
+    if client.has_config(&config) {
+        return Ok(client);
     }
-    let region = config.region.clone();
-    let client = ZerocacheClient::start(config)?;
-    instances.insert(region, client.clone());
-    Ok(client)
+    let region = config.region;
+    let text = format!("region {region:?} has a client with another configuration already");
+    Err(Error::Config(text))
 }
 
 /// Forgets the client of a region; handles that are held go on working.
@@ -70,4 +92,78 @@ pub(super) fn clear(region: &str) {
     let cleared = INSTANCES.write().remove(region);
     GENERATION.fetch_add(1, Release);
     drop(cleared);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicUsize, Ordering::Relaxed},
+            mpsc,
+        },
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    fn client() -> ZerocacheClient {
+        ZerocacheClient::broken("slow", Error::Config("a test".to_owned()))
+    }
+
+    #[test]
+    fn who_wants_another_region_does_not_wait_and_who_wants_the_same_gets_the_same() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let (starts, started) = mpsc::sync_channel(1);
+        let (go_on, wait) = mpsc::sync_channel::<()>(1);
+        let slow = {
+            let made = Arc::clone(&made);
+            thread::spawn(move || {
+                let make = || {
+                    made.fetch_add(1, Relaxed);
+                    starts.send(()).expect("the test waits");
+                    wait.recv().expect("the test says when");
+                    Ok::<_, Infallible>(client())
+                };
+                let Ok(client) = Instance::of("slow").get_or_make(make);
+                client
+            })
+        };
+        started.recv().expect("it starts");
+        let second = {
+            let made = Arc::clone(&made);
+            thread::spawn(move || {
+                let make = || {
+                    made.fetch_add(1, Relaxed);
+                    Ok::<_, Infallible>(client())
+                };
+                let Ok(client) = Instance::of("slow").get_or_make(make);
+                client
+            })
+        };
+        let (sender, other) = mpsc::sync_channel(1);
+        let quick = thread::spawn(move || {
+            let instance = Instance::of("quick");
+            let Ok(_made) = instance.get_or_make(|| Ok::<_, Infallible>(client()));
+            sender.send(()).expect("the test waits");
+        });
+        // Far longer than it takes, and far shorter than for ever.
+        assert_eq!(other.recv_timeout(Duration::from_secs(20)), Ok(()));
+        quick.join().expect("no panic");
+        go_on.send(()).expect("it waits");
+        let (slow, second) = (slow.join().expect("no panic"), second.join().expect("no panic"));
+        assert!(Arc::ptr_eq(&slow.inner, &second.inner));
+        assert_eq!(made.load(Relaxed), 1);
+        ["slow", "quick"].into_iter().for_each(clear);
+    }
+
+    #[test]
+    fn what_could_not_be_made_is_tried_again() {
+        let instance = Instance::default();
+        let failed = instance.get_or_make(|| Err(Error::Config("a test".to_owned())));
+        assert!(failed.is_err());
+        let made = instance.get_or_make(|| Ok::<_, Error>(client())).expect("is made");
+        let again = instance.get_or_make(|| Err(Error::Config("a test".to_owned())));
+        assert!(Arc::ptr_eq(&made.inner, &again.expect("is there").inner));
+    }
 }

@@ -18,6 +18,7 @@ use zerocache_core::{
 use super::{
     Running, ZerocacheClient,
     entry::Entry,
+    near_read::NearAge,
     reads::Wants,
     rounds::Outcomes,
     valid,
@@ -42,18 +43,26 @@ pub struct GetMany {
     client: ZerocacheClient,
     keys: Vec<Bytes>,
     wants: Wants,
+    near: Option<NearAge>,
     deadline: Option<Duration>,
     running: Option<Running<Outcomes<Option<Entry>>>>,
 }
 
 impl GetMany {
     pub(super) fn new(client: ZerocacheClient, keys: Vec<Bytes>) -> Self {
-        Self { client, keys, wants: Wants::default(), deadline: None, running: None }
+        Self { client, keys, wants: Wants::default(), near: None, deadline: None, running: None }
     }
 
     /// Takes values past their fresh time too, as long as their entries live.
     pub fn allow_stale(mut self) -> Self {
         self.wants.stale = true;
+        self
+    }
+
+    /// Takes what the near cache of this process has from there, asks nodes only for the rest, and keeps
+    /// there what they give; as [`Get::near`](crate::Get::near). When all of it is near no node is asked.
+    pub fn near(mut self) -> Self {
+        self.near = Some(None);
         self
     }
 
@@ -82,13 +91,14 @@ impl GetMany {
     ) -> Poll<Result<Outcomes<Option<Entry>>, Error>> {
         let running = self.running.get_or_insert_with(|| {
             let keys = std::mem::take(&mut self.keys);
-            let (wants, total_ms) = (self.wants, self.client.total_ms(self.deadline));
+            let (wants, near) = (self.wants, self.near);
+            let total_ms = self.client.total_ms(self.deadline);
             let region = self.client.region();
             let span = debug_span!("zerocache_get_many", region, keys = keys.len());
             self.client.run(move |engine| {
                 let read = async move {
                     let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
-                    Ok(engine.get_many(keys?, wants, total_ms).await)
+                    Ok(engine.get_many(keys?, wants, near, total_ms).await)
                 };
                 read.instrument(span)
             })

@@ -1,6 +1,7 @@
 //! A client: a handle to an engine that runs on the background runtime.
 
 mod background;
+mod buckets;
 mod builder;
 mod config;
 mod engine;
@@ -21,11 +22,13 @@ mod reads;
 mod report;
 mod rounds;
 mod running;
+mod sharing;
 mod start;
 mod stats;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod watch;
 mod write;
 mod writes;
@@ -45,7 +48,7 @@ use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
     metadata::Metadata,
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{Envelope, Request, RequestMessage, cluster_id},
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
@@ -295,7 +298,7 @@ impl ZerocacheClient {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let (region, face) = (config.region.clone(), Arc::new(Face::of(&config)));
+        let (region, face) = (config.region.clone(), Face::of(&config));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         let discovery = {
             let _inside = background.enter();
@@ -352,6 +355,21 @@ impl ZerocacheClient {
     /// The client's own runtime; none for a client that cannot work.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.inner.live.as_ref().ok().map(|live| live.background.clone())
+    }
+
+    /// Work that, once it has been polled, goes on at home when it is dropped.
+    pub(crate) fn through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Running<T> {
+        self.run(|_| work).through()
+    }
+
+    /// What this client writes from now on is newer than this version.
+    pub(crate) fn note_seen(&self, version: Version) {
+        if let Ok(live) = &self.inner.live {
+            live.engine.note_seen(version);
+        }
     }
 
     /// A timer on the client's own runtime; one that is over at once for a client that cannot work.

@@ -42,14 +42,15 @@ impl NearRead {
     ) -> Option<Entry> {
         let (age, near) = self.wanted.zip(face.near.as_ref())?;
         let hash = hash_of(key);
-        let held = near.look(hash, key, age);
-        match held.filter(|held| at_least.is_none_or(|least| held.version >= least)) {
-            Some(held) => {
-                near.hits.count(hash);
-                entry(&held)
+        let is_new = |held: &Held| at_least.is_none_or(|least| held.version >= least);
+        let found = near.with((hash, key), age, |held| is_new(held).then(|| entry(held)));
+        match found.flatten() {
+            Some(found) => {
+                near.hits.count();
+                found
             }
             None => {
-                self.begun = near.begin(hash);
+                self.begun = near.begin();
                 None
             }
         }

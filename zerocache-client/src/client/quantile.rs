@@ -2,19 +2,7 @@
 
 use std::time::Duration;
 
-/// Buckets for each doubling: what is told is at most a quarter too long.
-const STEPS: u32 = 4;
-
-/// Times below this are one bucket, in microseconds: timers are coarser by far.
-const SHORTEST_US: u64 = 64;
-
-/// Doublings above that: up to about 33 s.
-const DOUBLINGS: u32 = 19;
-
-/// What takes longer counts as this long, in microseconds.
-const LONGEST_US: u64 = (SHORTEST_US << DOUBLINGS) - 1;
-
-const BUCKETS: usize = (STEPS * DOUBLINGS) as usize + 1;
+use super::buckets::{self, BUCKETS};
 
 /// With fewer times nothing is told.
 const TIMES_MIN: u32 = 64;
@@ -42,7 +30,7 @@ impl Quantile {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.total = self.counts.iter().map(|count| u32::from(*count)).sum();
         }
-        self.counts[bucket(time)] += 1;
+        self.counts[buckets::of(time)] += 1;
         self.total += 1;
     }
 
@@ -57,47 +45,13 @@ impl Quantile {
             above += u32::from(*count);
             above > beyond
         })?;
-        Some(upper_end(at))
+        Some(buckets::upper_end(at))
     }
-}
-
-fn bucket(time: Duration) -> usize {
-    let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(LONGEST_US);
-    let units = us / SHORTEST_US;
-    if units == 0 {
-        return 0;
-    }
-    let doubling = units.ilog2();
-    // The part of the doubling in which it lies, from what is above the power of two.
-    let step = (us - (SHORTEST_US << doubling)) * u64::from(STEPS) / (SHORTEST_US << doubling);
-    let at = u64::from(doubling * STEPS) + step + 1;
-    usize::try_from(at).map_or(BUCKETS - 1, |at| at.min(BUCKETS - 1))
-}
-
-fn upper_end(bucket: usize) -> Duration {
-    let (doubling, step) = match u32::try_from(bucket) {
-        Ok(at @ 1..) => ((at - 1) / STEPS, (at - 1) % STEPS),
-        _ => return Duration::from_micros(SHORTEST_US),
-    };
-    let base_us = SHORTEST_US << doubling;
-    Duration::from_micros(base_us + base_us * u64::from(step + 1) / u64::from(STEPS))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_time_is_below_the_end_of_its_bucket_and_not_far() {
-        for us in (0..100_000).chain([1 << 20, 33_000_000]) {
-            let time = Duration::from_micros(us);
-            let end = upper_end(bucket(time));
-            assert!(time < end, "{time:?} {end:?}");
-            let most = Duration::from_micros(us + us / 4 + SHORTEST_US);
-            assert!(end <= most, "{time:?} {end:?}");
-        }
-        assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
-    }
 
     #[test]
     fn five_of_a_hundred_are_beyond() {

@@ -25,6 +25,7 @@ use super::{
     entry::{Entry, Found},
     first::{Ended, Sent},
     report::{Attempted, Explained, Outcome, Report, Said},
+    timings::{End, Operation},
 };
 use crate::Error;
 
@@ -52,7 +53,7 @@ impl Wants {
 /// What came of the first request of a read.
 pub(super) enum First {
     /// What the read gives.
-    Settled(Option<Entry>),
+    Settled(Result<Option<Entry>, Error>),
     /// Anything else: the read goes on.
     GoOn(Ended),
 }
@@ -142,7 +143,9 @@ impl Engine {
         let elapsed_us = ended.saturating_sub(asked.started).as_micros() as u64;
         let (step, now) = (&asked.step, clock::instant(ended));
         self.directory.lock().answered_with_hit(step.node, now, elapsed_us);
-        Poll::Ready(First::Settled(self.taken(wants, step, found).0))
+        let read = Ok(self.taken(wants, step, found).0);
+        self.timings.took(Operation::Get, End::of_read(&read), ended.saturating_sub(asked.started));
+        Poll::Ready(First::Settled(read))
     }
 
     /// Goes on with a read after its first request.
@@ -156,10 +159,12 @@ impl Engine {
         let plan = self.directory.lock().go_on(turn, clock::mono());
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         walk.skip(&asked.step);
-        match self.judge(&mut walk, &asked.step, result, &mut reading).0 {
+        let read = match self.judge(&mut walk, &asked.step, result, &mut reading).0 {
             Some(settled) => settled,
             None => self.walk(walk, &mut reading).await,
-        }
+        };
+        self.timings.ended(Operation::Get, End::of_read(&read), asked.started);
+        read
     }
 
     /// Reads a key within `total_ms`.
@@ -168,18 +173,23 @@ impl Engine {
         mut reading: Reading,
         total_ms: u64,
     ) -> Result<Option<Entry>, Error> {
-        let budget = Budget::new(clock::mono(), total_ms);
+        let started = clock::elapsed();
+        let budget = Budget::new(clock::instant(started), total_ms);
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(reading.key.as_bytes(), &reading.wants, now);
         let plan = self.directory.lock().plan(now, first);
         let mut walk = Walk::new(plan, self.config.bounds, budget);
-        if let Some(hedge) = &self.hedge
-            && let Some(settled) = self.ask_hedged(hedge, &mut walk, &mut reading).await
-        {
-            return settled;
-        }
-        self.walk(walk, &mut reading).await
+        let settled = match &self.hedge {
+            Some(hedge) => self.ask_hedged(hedge, &mut walk, &mut reading).await,
+            None => None,
+        };
+        let read = match settled {
+            Some(settled) => settled,
+            None => self.walk(walk, &mut reading).await,
+        };
+        self.timings.ended(Operation::Get, End::of_read(&read), started);
+        read
     }
 
     /// Reads a key within `total_ms`, and tells how.

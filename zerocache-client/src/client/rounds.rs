@@ -17,7 +17,9 @@ use zerocache_net::{clock, transport::Call};
 use super::{
     engine::{Asked, Engine, Owed},
     entry::Entry,
+    near_read::{NearAge, NearRead},
     reads::{Reading, Wants},
+    timings::{End, Operation},
     writes::WriteRequest,
 };
 use crate::Error;
@@ -51,12 +53,18 @@ pub(super) trait Job {
     fn end(&self, engine: &Engine) -> Result<Self::Output, Error>;
 }
 
-impl Job for Reading {
+/// A read of one of the keys, which is not near.
+pub(super) struct Asking {
+    reading: Reading,
+    near: NearRead,
+}
+
+impl Job for Asking {
     type Output = Option<Entry>;
     const WRITES: bool = false;
 
     fn asked_first(&self, engine: &Engine, now: Instant) -> Option<Incarnation> {
-        engine.asked_first(self.key.as_bytes(), &self.wants, now)
+        engine.asked_first(self.reading.key.as_bytes(), &self.reading.wants, now)
     }
 
     fn expect_soon(&self) -> bool {
@@ -64,7 +72,7 @@ impl Job for Reading {
     }
 
     fn request(&self) -> Request {
-        Request::Get { key: self.key.clone() }
+        Request::Get { key: self.reading.key.clone() }
     }
 
     fn judge(
@@ -74,11 +82,15 @@ impl Job for Reading {
         step: &Step,
         result: Result<Response, CallFailure>,
     ) -> Option<Result<Option<Entry>, Error>> {
-        engine.judge(walk, step, result, self).0
+        let settled = engine.judge(walk, step, result, &mut self.reading).0;
+        if let Some(Ok(Some(entry))) = &settled {
+            self.near.keep(&engine.face, self.reading.key.as_bytes(), entry);
+        }
+        settled
     }
 
     fn end(&self, engine: &Engine) -> Result<Option<Entry>, Error> {
-        engine.end_read(self)
+        engine.end_read(&self.reading)
     }
 }
 
@@ -141,7 +153,7 @@ struct Group<J> {
 }
 
 /// The calls to one node that are under way.
-struct Asking<'a, J> {
+struct Waiting<'a, J> {
     started: Duration,
     owed: Owed<'a>,
     calls: Vec<(Sent<J>, Call)>,
@@ -150,15 +162,33 @@ struct Asking<'a, J> {
 /// What comes of each key, in the order of the keys.
 pub(super) type Outcomes<T> = Vec<Result<T, Error>>;
 
+/// What came of each: every place is filled by now.
+fn settled<T>(outcomes: Vec<Option<Result<T, Error>>>) -> Outcomes<T> {
+    let lost = || Err(Error::Unreachable { timed_out: false });
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+}
+
 impl Engine {
-    /// Reads keys within `total_ms`.
+    /// Reads keys within `total_ms`; of what is [`near`](crate::Get::near), if that is wanted, no node is
+    /// asked.
     pub(super) async fn get_many(
         &self,
         keys: Vec<Key>,
         wants: Wants,
+        near: Option<NearAge>,
         total_ms: u64,
     ) -> Outcomes<Option<Entry>> {
-        self.many(keys.into_iter().map(|key| Reading::new(key, wants)).collect(), total_ms).await
+        let mut outcomes = Vec::with_capacity(keys.len());
+        let mut jobs = Vec::with_capacity(keys.len());
+        for (at, key) in keys.into_iter().enumerate() {
+            let mut near = NearRead::new(near);
+            let found = near.find(&self.face, key.as_bytes(), wants.at_least);
+            if found.is_none() {
+                jobs.push((at, Asking { reading: Reading::new(key, wants), near }));
+            }
+            outcomes.push(found.map(|entry| Ok(Some(entry))));
+        }
+        self.many(Operation::GetMany, jobs, outcomes, total_ms).await
     }
 
     /// Writes or deletes keys within `total_ms`.
@@ -168,15 +198,28 @@ impl Engine {
         total_ms: u64,
     ) -> Outcomes<Written> {
         requests.iter().for_each(|request| self.near_writing(&request.key));
+        let deletes = requests.first().is_some_and(|request| request.value.is_none());
+        let operation = if deletes { Operation::DeleteMany } else { Operation::PutMany };
+        let outcomes = requests.iter().map(|_| None).collect();
         let jobs = requests.into_iter().map(|request| Writing { request, refused: false });
-        self.many(jobs.collect(), total_ms).await
+        self.many(operation, jobs.enumerate().collect(), outcomes, total_ms).await
     }
 
-    async fn many<J: Job>(&self, jobs: Vec<J>, total_ms: u64) -> Outcomes<J::Output> {
-        let budget = Budget::new(clock::mono(), total_ms);
+    /// Does the jobs, each of which says the place of its outcome among the others.
+    async fn many<J: Job>(
+        &self,
+        operation: Operation,
+        jobs: Vec<(usize, J)>,
+        mut outcomes: Vec<Option<Result<J::Output, Error>>>,
+        total_ms: u64,
+    ) -> Outcomes<J::Output> {
+        if jobs.is_empty() {
+            return settled(outcomes);
+        }
+        let started = clock::elapsed();
+        let budget = Budget::new(clock::instant(started), total_ms);
         self.some_node(budget).await;
-        let mut outcomes: Vec<_> = jobs.iter().map(|_| None).collect();
-        let mut jobs = jobs.into_iter().enumerate();
+        let mut jobs = jobs.into_iter();
         loop {
             let chunk: Vec<_> = jobs.by_ref().take(KEYS_AT_ONCE_MAX).collect();
             if chunk.is_empty() {
@@ -187,9 +230,12 @@ impl Engine {
                 pending = self.round(pending, &mut outcomes).await;
             }
         }
-        // Every place was filled.
-        let lost = || Err(Error::Unreachable { timed_out: false });
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+        let outcomes = settled(outcomes);
+        let is_lost =
+            |outcome: &Result<_, Error>| matches!(outcome, Err(Error::Unreachable { .. }));
+        let end = if outcomes.iter().all(is_lost) { End::Failed } else { End::Answered };
+        self.timings.ended(operation, end, started);
+        outcomes
     }
 
     /// One turn for all: what is not asked for elsewhere first goes to one node.
@@ -236,7 +282,7 @@ impl Engine {
         let mut unsettled = Vec::new();
         // Each node is heard when it answers, whatever the others do.
         for (pending, settled) in
-            join_all(sent.into_iter().map(|asking| self.hear(asking))).await.into_iter().flatten()
+            join_all(sent.into_iter().map(|waiting| self.hear(waiting))).await.into_iter().flatten()
         {
             match settled {
                 Some(settled) => outcomes[pending.at] = Some(settled),
@@ -249,7 +295,7 @@ impl Engine {
     /// What one node says of its keys, and which of them that settles.
     async fn hear<J: Job>(
         &self,
-        Asking { started, mut owed, calls }: Asking<'_, J>,
+        Waiting { started, mut owed, calls }: Waiting<'_, J>,
     ) -> Vec<(Pending<J>, Option<Result<J::Output, Error>>)> {
         let mut heard = Vec::with_capacity(calls.len());
         for (Sent { mut pending, attempt }, call) in calls {
@@ -266,7 +312,7 @@ impl Engine {
         heard
     }
 
-    fn send_group<J: Job>(&self, group: Group<J>) -> Asking<'_, J> {
+    fn send_group<J: Job>(&self, group: Group<J>) -> Waiting<'_, J> {
         let Group { step, timeout_ms, members } = group;
         let started = clock::elapsed();
         let expect_soon = members.iter().all(|member| member.pending.job.expect_soon());
@@ -277,6 +323,6 @@ impl Engine {
         let messages = members.iter().map(message).collect();
         let timeout = Duration::from_millis(timeout_ms);
         let calls = self.transport.call_many(step.address, messages, timeout);
-        Asking { started, owed, calls: members.into_iter().zip(calls).collect() }
+        Waiting { started, owed, calls: members.into_iter().zip(calls).collect() }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tracing::{Instrument, Span, debug_span, field::Empty};
-use zerocache_core::{key::Key, metadata::Freshness, wire::Written};
+use zerocache_core::wire::Written;
 use zerocache_net::clock;
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     near_read::NearRead,
     reads::{First, Reading, Wants},
     report::Explained,
+    timings::End,
     valid,
     writes::{self, WriteRequest},
 };
@@ -33,21 +34,15 @@ fn is_traced() -> bool {
 
 /// Notes in its span what a read came to.
 fn note_read(span: &Span, read: &Result<Option<Entry>, Error>) {
-    let outcome = match read {
-        Ok(Some(entry)) => {
-            span.record("tier", entry.tier.as_str());
-            if entry.freshness == Freshness::Fresh { "hit" } else { "stale" }
-        }
-        Ok(None) => "miss",
-        Err(_) => "failed",
-    };
-    span.record("outcome", outcome);
+    if let Ok(Some(entry)) = read {
+        span.record("tier", entry.tier.as_str());
+    }
+    span.record("outcome", End::of_read(read).as_str());
 }
 
 /// Notes in its span what a write came to.
 fn note_write(span: &Span, written: &Result<Written, Error>) {
-    let outcome = written.as_ref().map_or("failed", |written| written.status.as_str());
-    span.record("outcome", outcome);
+    span.record("outcome", End::of_write(written).as_str());
 }
 
 impl ZerocacheClient {
@@ -186,12 +181,12 @@ impl ZerocacheClient {
     /// What has come of the first request of a write.
     pub(super) fn poll_writing(
         &self,
-        key: &Key,
+        request: &WriteRequest,
         writing: &mut Sent,
         context: &mut Context<'_>,
     ) -> Poll<writes::First> {
         match &self.inner.live {
-            Ok(live) => live.engine.poll_write(key, writing, context),
+            Ok(live) => live.engine.poll_write(request, writing, context),
             // Only a client that works begins to write.
             Err(_) => Poll::Pending,
         }

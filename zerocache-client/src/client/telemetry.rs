@@ -1,6 +1,7 @@
 //! What monitoring sees of a client: its counts through the `metrics` facade, published once a second.
 //!
-//! Operations count in atomics and do nothing else. No label has a value for each key; nodes are seen as
+//! Operations count in atomics and do nothing else. Every metric says the cluster, those of a client its
+//! region too: a process may use several. No label has a value for each key; nodes are seen as
 //! tiers. Names and meanings are in `docs/operation.md`.
 
 use std::{collections::HashMap, time::Duration};
@@ -10,15 +11,15 @@ use parking_lot::Mutex;
 use zerocache_core::route::Tier;
 use zerocache_net::clock;
 
-use super::{engine::Engine, stats::ClientStats};
+use super::{engine::Engine, sharing::Sharing, stats::ClientStats};
 
 /// How often counts are published, in milliseconds.
 pub(super) const PUBLISH_MS: u64 = 1_000;
 
-/// The labels of a counter beside the region.
+/// The name and the labels of a counter beside cluster and region.
 type Labels = (&'static str, &'static str, &'static str);
 
-/// What has been published: counters of several clients of a region add up.
+/// What has been published: counters of several clients of a region and cluster add up.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     before: Mutex<HashMap<Labels, u64>>,
@@ -31,12 +32,13 @@ impl Engine {
         if before.is_empty() {
             describe();
         }
-        let region = &self.config.region;
         let mut add = |name: &'static str, label: &'static str, value: &'static str, now: u64| {
             let known = before.entry((name, label, value)).or_default();
             let more = now.saturating_sub(*known);
             *known = now;
-            counter!(name, "region" => region.clone(), label => value).increment(more);
+            let (region, cluster) = self.place();
+            counter!(name, "region" => region, "cluster" => cluster, label => value)
+                .increment(more);
         };
         let stats = self.counters.snapshot();
         reads(&stats, &mut add);
@@ -64,20 +66,41 @@ impl Engine {
             let stats = near.stats(&self.face.memo);
             add("zerocache_near_reads_total", "outcome", "hit", stats.hits);
             add("zerocache_near_reads_total", "outcome", "miss", stats.misses);
-            // Of the process, whichever client says it.
-            for (event, count) in [
-                ("inserted", stats.inserts),
-                ("outdated", stats.outdated),
-                ("invalidated", stats.invalidated),
-                ("emptied", stats.emptied),
-            ] {
-                counter!("zerocache_near_events_total", "event" => event).absolute(count);
-            }
-            gauge!("zerocache_near_entries").set(stats.entries as f64);
-            gauge!("zerocache_near_bytes").set(stats.bytes as f64);
+            self.publish_near(&near.sharing);
         }
         drop(before);
+        self.publish_times();
         self.publish_nodes();
+    }
+
+    /// Of what clients share, whichever of them says it.
+    fn publish_near(&self, sharing: &Sharing) {
+        let (news, cluster) = (sharing.take_news(), &self.config.cluster);
+        for (event, count) in [
+            ("inserted", news.inserts),
+            ("outdated", news.outdated),
+            ("invalidated", news.invalidated),
+            ("emptied", news.emptied),
+        ] {
+            counter!("zerocache_near_events_total", "cluster" => cluster.clone(), "event" => event)
+                .increment(count);
+        }
+        let (entries, bytes) = sharing.size();
+        gauge!("zerocache_near_entries", "cluster" => cluster.clone()).set(entries as f64);
+        gauge!("zerocache_near_bytes", "cluster" => cluster.clone()).set(bytes as f64);
+    }
+
+    fn publish_times(&self) {
+        for (operation, outcome, times) in self.timings.take() {
+            let (region, cluster) = self.place();
+            let histogram = histogram!(
+                "zerocache_operation_seconds",
+                "region" => region, "cluster" => cluster, "operation" => operation, "outcome" => outcome,
+            );
+            for (time, count) in times {
+                histogram.record_many(time.as_secs_f64(), count);
+            }
+        }
     }
 
     fn publish_nodes(&self) {
@@ -88,16 +111,22 @@ impl Engine {
             *count += 1;
         }
         for (state, count) in [("in_rotation", turning), ("out", out)] {
-            let region = self.config.region.clone();
-            gauge!("zerocache_nodes", "region" => region, "state" => state).set(f64::from(count));
+            let (region, cluster) = self.place();
+            gauge!("zerocache_nodes", "region" => region, "cluster" => cluster, "state" => state)
+                .set(f64::from(count));
         }
+    }
+
+    /// Region and cluster, the labels of what is of one client.
+    fn place(&self) -> (String, String) {
+        (self.config.region.clone(), self.config.cluster.clone())
     }
 
     /// A probe came back after this time: what is measured of the way to nodes without asking
     /// operations.
     pub(super) fn probe_took(&self, is_local: bool, time: Duration) {
-        let (region, of) = (self.config.region.clone(), if is_local { "local" } else { "other" });
-        histogram!("zerocache_probe_seconds", "region" => region, "tier" => of)
+        let ((region, cluster), of) = (self.place(), if is_local { "local" } else { "other" });
+        histogram!("zerocache_probe_seconds", "region" => region, "cluster" => cluster, "tier" => of)
             .record(time.as_secs_f64());
     }
 }
@@ -130,5 +159,6 @@ fn describe() {
     describe_gauge!("zerocache_near_entries", "Entries in the near cache");
     describe_gauge!("zerocache_near_bytes", "Bytes that the near cache takes");
     describe_gauge!("zerocache_nodes", "Nodes that are known, by whether they take turns");
+    describe_histogram!("zerocache_operation_seconds", "Operations that asked nodes");
     describe_histogram!("zerocache_probe_seconds", "Round trips of probes to nodes");
 }

@@ -238,8 +238,7 @@ impl Write {
                     }
                 }
                 WriteState::Begun(request, mut writing) => {
-                    let key = &request.key;
-                    match this.client.poll_writing(key, &mut writing, context) {
+                    match this.client.poll_writing(&request, &mut writing, context) {
                         Poll::Pending => {
                             this.state = WriteState::Begun(request, writing);
                             return Poll::Pending;

@@ -1,7 +1,10 @@
 //! Writes: as reads, the first request goes out at once where it can; what it does not settle goes on
 //! along the ladder.
 
-use std::task::{Context, Poll, Waker, ready};
+use std::{
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use zerocache_core::{
@@ -20,6 +23,7 @@ use zerocache_net::{
 use super::{
     engine::{Asked, Engine, is_invalid},
     first::{Ended, Sent},
+    timings::{End, Operation},
 };
 use crate::Error;
 
@@ -67,6 +71,11 @@ impl WriteRequest {
         self.value.as_ref().is_some_and(|value| value.token.is_some())
     }
 
+    /// What it counts as among those that are timed.
+    fn operation(&self) -> Operation {
+        if self.value.is_some() { Operation::Put } else { Operation::Delete }
+    }
+
     /// Waiting for replicas is no sign of a silent node, and may take all the time that there is.
     pub(super) fn is_local(&self) -> bool {
         self.ack == Ack::Local
@@ -108,17 +117,19 @@ impl Engine {
         Some(Sent { call, asked, turn, budget })
     }
 
-    /// What has come of the first request of a write of `key`.
+    /// What has come of the first request of a write.
     pub(super) fn poll_write(
         &self,
-        key: &Key,
+        request: &WriteRequest,
         writing: &mut Sent,
         context: &mut Context<'_>,
     ) -> Poll<First> {
         let Ended { asked, result, turn, budget } = ready!(writing.poll(context));
         Poll::Ready(match self.note(&asked, result) {
             Ok(Response::Written(written)) => {
-                First::Written(self.accepted(key, &asked.step, written))
+                let written = self.accepted(&request.key, &asked.step, written);
+                self.timed_write(request.operation(), &Ok(written), asked.started);
+                First::Written(written)
             }
             result => First::GoOn(Ended { asked, result, turn, budget }),
         })
@@ -131,7 +142,7 @@ impl Engine {
         mut writing: Sent,
     ) -> Result<Written, Error> {
         let first =
-            std::future::poll_fn(|context| self.poll_write(&request.key, &mut writing, context));
+            std::future::poll_fn(|context| self.poll_write(&request, &mut writing, context));
         match first.await {
             First::Written(written) => Ok(written),
             First::GoOn(begun) => self.go_on_write(request, begun).await,
@@ -148,11 +159,13 @@ impl Engine {
         let plan = self.directory.lock().go_on(turn, clock::mono());
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         walk.skip(&asked.step);
-        let mut refused = false;
-        match self.judge_write(&request.key, &asked.step, result, &mut refused) {
+        let (operation, mut refused) = (request.operation(), false);
+        let written = match self.judge_write(&request.key, &asked.step, result, &mut refused) {
             Some(settled) => settled,
             None => self.walk_write(walk, request, refused).await,
-        }
+        };
+        self.timed_write(operation, &written, asked.started);
+        written
     }
 
     /// Writes through the first node that takes it, within `total_ms`.
@@ -162,11 +175,23 @@ impl Engine {
         total_ms: u64,
     ) -> Result<Written, Error> {
         self.near_writing(&request.key);
-        let budget = Budget::new(clock::mono(), total_ms);
+        let (operation, started) = (request.operation(), clock::elapsed());
+        let budget = Budget::new(clock::instant(started), total_ms);
         self.some_node(budget).await;
         let plan = self.directory.lock().plan_write(clock::mono());
         let walk = Walk::new(plan, self.config.bounds, budget);
-        self.walk_write(walk, request, false).await
+        let written = self.walk_write(walk, request, false).await;
+        self.timed_write(operation, &written, started);
+        written
+    }
+
+    fn timed_write(
+        &self,
+        operation: Operation,
+        written: &Result<Written, Error>,
+        started: Duration,
+    ) {
+        self.timings.ended(operation, End::of_write(written), started);
     }
 
     async fn walk_write(

@@ -2,41 +2,42 @@
 
 use serde::Serialize;
 
-use super::buffer::Buffer;
-use super::key::{self, CallKey, FunctionId, KeyError};
+use super::key::{self, CallKey};
+use super::site::Site;
 
-/// Arguments, encoded one after the other.
-pub struct Args {
-    encoded: Buffer,
-    // Boxed, so that arguments are moved in registers.
-    failed: Option<Box<KeyError>>,
-}
+/// The key of a call in the making. None for a call without a key: an argument refused to be encoded, or
+/// another function has the same identity.
+pub struct Args(Option<CallKey>);
 
 impl Args {
-    /// None yet.
-    #[allow(clippy::new_without_default)]
+    /// None yet, of the function at `site` that the compiler calls `function`.
     #[inline]
-    pub fn new() -> Self {
-        Args { encoded: CallKey::buffer(), failed: None }
+    pub fn new(site: &'static Site, function: &'static str) -> Self {
+        Args(site.function(function).map(CallKey::new))
     }
 
     #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
-        if self.failed.is_none() {
-            self.failed = key::encode(value, self.encoded.vec()).err().map(Box::new);
+        if let Some(key) = &mut self.0
+            && let Err(error) = key::encode(value, key.arguments())
+        {
+            tracing::debug!(%error, "an argument of a memoized call cannot be encoded");
+            self.0 = None;
         }
     }
 
-    /// The key of a call of `function` with them, or none when one of them refused to be encoded.
+    /// The key, after the last argument.
     #[inline]
-    pub(crate) fn finish(self, function: &FunctionId) -> Option<CallKey> {
-        match self.failed {
-            None => Some(CallKey::new(function, self.encoded)),
-            Some(error) => {
-                tracing::debug!(%error, "an argument of a memoized call cannot be encoded");
-                None
-            }
-        }
+    pub(crate) fn key(&mut self) -> Option<&CallKey> {
+        self.0.as_mut()?.complete();
+        self.0.as_ref()
+    }
+
+    /// The same, to be kept.
+    #[inline]
+    pub(crate) fn into_key(mut self) -> Option<CallKey> {
+        self.key()?;
+        self.0
     }
 }
 

@@ -56,8 +56,6 @@ pin_project! {
 pub struct Parts<T> {
     /// The function.
     pub site: &'static Site,
-    /// The compiler's name of a closure inside of it.
-    pub function: &'static str,
     /// The client.
     pub target: Target,
     /// The arguments.
@@ -73,23 +71,9 @@ pub struct Parts<T> {
 /// Makes a call.
 #[inline]
 pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
-    let Parts { site, function, target, args, ttl, policy, options } = parts;
-    let entry = Entry::new(site, function, target, args);
+    let Parts { site, target, args, ttl, policy, options } = parts;
+    let entry = Entry::new(site, target, args);
     Call::new(entry, ttl, policy, options, origin)
-}
-
-/// Makes a call of a sync function and runs it: without making one where the value is near.
-#[inline]
-pub fn wait<F: Blocking>(parts: Parts<F::Output>, origin: F) -> F::Output {
-    let Parts { site, function, target, args, ttl, policy, options } = parts;
-    let entry = Entry::new(site, function, target, args);
-    if let Some(age) = options.near
-        && let Some(value) = near::hit(&entry, age, &policy)
-    {
-        return value;
-    }
-    let call = Call::new(entry, ttl, policy, options, origin).blocking();
-    wait::block_on(call)
 }
 
 impl<F: Future> Call<F> {
@@ -206,7 +190,8 @@ impl<F: Future> Call<F> {
     }
 
     /// Removes the value from the cache. A computation of the same key that is under way in this
-    /// process is not stored any more.
+    /// process is not stored any more; what it is storing already arrives first, and is then removed.
+    /// Once it has been polled it goes on without its caller.
     ///
     /// # Errors
     ///
@@ -241,7 +226,6 @@ impl<F: Future> Call<F> {
     where
         F: Blocking,
     {
-        // A near hit ends it at the first poll.
         wait::block_on(self.blocking())
     }
 }
@@ -322,7 +306,7 @@ impl<F: Future> Future for Call<F> {
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written, (storing.spent.take(), storing.at));
+                    steps.written(written, storing.at);
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ZerocacheClient;
 use crate::near::Striped;
 
-/// How long a call waits for another one's computation before it computes itself. Longer than most
+/// How long a call waits for another one's computation before one more computes. Longer than most
 /// functions worth caching take, shorter than a caller's patience with a leader that stands still.
 const FLIGHT_WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -111,7 +111,7 @@ counters! {
     write_errors,
     /// Calls without a key: an argument could not be encoded, or two functions have one identity.
     unkeyed,
-    /// Calls that waited for another one's computation until their bound, and then computed.
+    /// Calls that waited for another one's computation until their bound, and then computed too.
     wait_timeouts,
 }
 
@@ -137,8 +137,11 @@ impl ZerocacheClient {
     }
 
     /// Sets how long a memoized call of this client waits for another call's computation of the
-    /// same key before it computes itself; 10 seconds unless set, to the millisecond. With a lease it
-    /// waits longer by the time for which that other call may wait for another process.
+    /// same key; 10 seconds unless set, to the millisecond. With a lease it waits longer by the time
+    /// for which that other call may wait for another process.
+    ///
+    /// Then one of those who have waited for so long computes too, and one more each time that it has
+    /// passed again; all get what is done first. After 30 times as long a call computes in any case.
     pub fn set_memo_wait(&self, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.memo_counters().flight_wait_ms.store(wait, Ordering::Relaxed);

@@ -6,15 +6,18 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
 use super::counters::count;
-use super::flight::{self, Joined, Lead, Progress};
+use super::flight::{self, Joined, Lead, Progress, Turn};
 use super::rule::Shared;
 use super::stored::{Form, Stored};
 use crate::{Report, ZerocacheClient};
+
+/// A caller waits for so many times the bound of a wait in all, whoever leads meanwhile: with the bound
+/// that is set unless a program says otherwise for five minutes.
+const WAITS_MAX: u32 = 30;
 
 /// What looking found.
 pub(crate) enum Found {
@@ -58,33 +61,50 @@ pub(crate) struct How {
 
 /// Reads the key, alone for all callers of it.
 pub(crate) async fn look(client: ZerocacheClient, key: Bytes, how: How) -> Looked {
-    let group = client.memo_counters().flight_group();
-    let mut bound = pin!(None);
+    let counters = client.memo_counters();
+    let group = counters.flight_group();
+    let wait = counters.flight_wait().saturating_add(how.lease_wait);
+    let (mut timer, mut left) = (pin!(None), wait);
+    // When the first wait began. One bound for all leaders after each other.
+    let mut since = None;
     loop {
-        let mut progress = match flight::join(group, &key, how.blocking) {
-            Joined::Lead(lead) => return read(&client, key, how, Some(lead)).await,
-            Joined::Alone => return read(&client, key, how, None).await,
-            Joined::Wait(progress) => progress,
+        let mut waiting = match flight::join(group, &key, how.blocking) {
+            Joined::Lead(lead) => return read(&client, key, how, Some(lead), None).await,
+            Joined::Alone => return read(&client, key, how, None, None).await,
+            Joined::Wait(waiting) => waiting,
         };
-        if bound.is_none() {
-            // One bound for all leaders after each other.
-            let wait = client.memo_counters().flight_wait().saturating_add(how.lease_wait);
-            bound.set(Some(client.sleep(wait)));
-        }
-        let waited = tokio::select! {
-            biased;
-            waited = published(&mut progress) => waited,
-            // The precondition holds: it was set above.
-            () = async { if let Some(bound) = bound.as_mut().as_pin_mut() { bound.await } } => {
-                count(&client.memo_counters().wait_timeouts);
-                let old = match &*progress.borrow() {
-                    Progress::Computing(old) => Some(old.clone()),
-                    _ => None,
-                };
-                return Looked::by_another(Found::Nothing(old));
+        let since = *since.get_or_insert_with(clock::elapsed);
+        let told = loop {
+            if timer.is_none() {
+                timer.set(Some(client.sleep(left)));
+            }
+            tokio::select! {
+                biased;
+                told = waiting.told() => break told,
+                // The precondition holds: it was set above.
+                () = async { if let Some(timer) = timer.as_mut().as_pin_mut() { timer.await } } => {}
+            }
+            timer.set(None);
+            let waited = clock::elapsed().saturating_sub(since);
+            // A client that cannot work has no timer either.
+            if waited >= wait.saturating_mul(WAITS_MAX) || client.runtime().is_none() {
+                count(&counters.wait_timeouts);
+                return Looked::by_another(Found::Nothing(waiting.old()));
+            }
+            match waiting.take_turn(wait) {
+                Turn::Lead(lead) => {
+                    count(&counters.wait_timeouts);
+                    let old = waiting.old();
+                    return read(&client, key, how, Some(lead), old).await;
+                }
+                Turn::Later(time) => left = time,
+                Turn::Over => {
+                    left = Duration::ZERO;
+                    break None;
+                }
             }
         };
-        let found = match waited {
+        let found = match told {
             Some(Progress::Computing(old)) => {
                 // What is computed ahead of the end of its lifetime is not past it.
                 let is_old = old.freshness(clock::mono()) != Freshness::Fresh;
@@ -94,25 +114,21 @@ pub(crate) async fn look(client: ZerocacheClient, key: Bytes, how: How) -> Looke
             Some(Progress::Old(form)) => Found::Joined { form, old: true },
             Some(Progress::Failed(error)) => Found::Failed(error),
             Some(Progress::Nothing) => Found::Nothing(None),
-            // The leader is gone without a word; perhaps it is our turn.
+            // The leaders are gone without a word; perhaps it is our turn.
             Some(Progress::Looking) | None => continue,
         };
         return Looked::by_another(found);
     }
 }
 
-/// Waits until the leader has something that can be used.
-async fn published(progress: &mut watch::Receiver<Progress>) -> Option<Progress> {
-    let settles = |progress: &Progress| match progress {
-        Progress::Looking => false,
-        Progress::Computing(old) => old.serves(clock::mono()),
-        _ => true,
-    };
-    let value = progress.wait_for(settles).await.ok()?;
-    Some(value.clone())
-}
-
-async fn read(client: &ZerocacheClient, key: Bytes, how: How, lead: Option<Lead>) -> Looked {
+/// Reads the key. `old` is what is known of it where that fails.
+async fn read(
+    client: &ZerocacheClient,
+    key: Bytes,
+    how: How,
+    lead: Option<Lead>,
+    old: Option<Stored>,
+) -> Looked {
     let mut get = client.raw_get(key).allow_stale().near_within(how.near);
     if let Some(deadline) = how.deadline {
         get = get.deadline(deadline);
@@ -131,7 +147,7 @@ async fn read(client: &ZerocacheClient, key: Bytes, how: How, lead: Option<Lead>
         Err(error) => {
             count(&client.memo_counters().read_errors);
             tracing::debug!(%error, "reading a memoized value failed");
-            Found::Nothing(None)
+            Found::Nothing(old)
         }
     };
     Looked { found, lead, read }

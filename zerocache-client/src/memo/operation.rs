@@ -9,6 +9,7 @@ use super::flight;
 use super::rule::Policy;
 use super::run::Entry;
 use super::stored::Form;
+use super::writing;
 use crate::codec::CodecError;
 use crate::error::Error;
 use crate::{Ack, Written, wait};
@@ -88,8 +89,18 @@ impl Future for Invalidate {
                     let message = "this call has no key".to_owned();
                     return Poll::Ready(Err(Error::from(CodecError::Encode(message))));
                 };
-                flight::void(client.memo_counters().flight_group(), &key);
-                Box::pin(client.raw_delete(key).ack(self.ack))
+                let writes = flight::void(client.memo_counters().flight_group(), &key);
+                let delete = client.raw_delete(key).ack(self.ack);
+                let removing: BoxFuture<_> = if writes.is_empty() {
+                    Box::pin(delete)
+                } else {
+                    let inside = client.clone();
+                    Box::pin(client.through(async move {
+                        writing::ended(&inside, writes).await;
+                        delete.await
+                    }))
+                };
+                removing
             }
             State::Begun(removing) => removing,
             // Polled again after its end, against the contract of futures.

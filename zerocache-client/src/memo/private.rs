@@ -2,7 +2,8 @@
 
 pub use super::args::{Args, KeyPart, ReceiverKeyPart};
 pub use super::background::{background, background_sync};
-pub use super::call::{Call, Parts, call, wait};
+pub use super::call::{Call, Parts, call};
+pub use super::near::near;
 pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};

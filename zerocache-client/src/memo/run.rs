@@ -52,16 +52,10 @@ pub(super) struct Given {
 }
 
 impl Entry {
-    /// Of a call of the function at `site` that the compiler calls `function`.
+    /// Of a call of the function at `site`.
     #[inline]
-    pub(super) fn new(
-        site: &'static Site,
-        function: &'static str,
-        target: Target,
-        args: Args,
-    ) -> Self {
-        let identity = site.function(function).and_then(|function| args.finish(function));
-        Entry { site, target, identity, given: None }
+    pub(super) fn new(site: &'static Site, target: Target, args: Args) -> Self {
+        Entry { site, target, identity: args.into_key(), given: None }
     }
 
     pub(super) fn client(&self) -> ZerocacheClient {
@@ -151,6 +145,7 @@ impl<T> Steps<'_, T> {
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
+            // What is on its way into the cache ends before this call's value is written.
             flight::void(group, key);
             self.came_to(CallOutcome::Refreshed);
             return begin(run, Box::default());
@@ -213,7 +208,7 @@ impl<T> Steps<'_, T> {
         match (stored.freshness(now), lead) {
             (Freshness::Fresh, lead) => {
                 let (fresh_ms, ahead_ms) = stored.ahead_ms(now);
-                if let Some(lead) = lead {
+                if let Some(mut lead) = lead {
                     if ahead_ms > 0 && freshness::is_due(fresh_ms, ahead_ms, freshness::chance()) {
                         return self.refresh(run, lead, stored);
                     }
@@ -241,7 +236,7 @@ impl<T> Steps<'_, T> {
     }
 
     /// Computes anew what may still be served; the others see it from now on.
-    fn refresh(&mut self, run: &Run, lead: Lead, old: Stored) -> Step<T> {
+    fn refresh(&mut self, run: &Run, mut lead: Lead, old: Stored) -> Step<T> {
         lead.publish(Progress::Computing(old.clone()));
         self.came_to(CallOutcome::Refreshed);
         Step::Next(self.compute(run, Computation::new(Some(lead), Some(old))))
@@ -250,11 +245,11 @@ impl<T> Steps<'_, T> {
     fn missed(
         &mut self,
         run: &Run,
-        lead: Option<Lead>,
+        mut lead: Option<Lead>,
         old: Option<Stored>,
         over: Option<Version>,
     ) -> Step<T> {
-        if let (Some(lead), Some(old)) = (&lead, &old) {
+        if let (Some(lead), Some(old)) = (&mut lead, &old) {
             // For those who wait longer than they may.
             lead.publish(Progress::Computing(old.clone()));
         }
@@ -332,7 +327,7 @@ impl<T> Steps<'_, T> {
                     }
                     self.note(|report| report.lease = Some(LeaseOutcome::Found));
                     self.came_to(CallOutcome::Coalesced);
-                    if let Some(lead) = computation.lead {
+                    if let Some(mut lead) = computation.lead {
                         lead.publish(Progress::Value(stored.form));
                     }
                     return Step::Value(value);

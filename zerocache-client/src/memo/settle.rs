@@ -7,18 +7,15 @@ use zerocache_core::metadata::{Kind, Metadata};
 use zerocache_net::clock;
 
 use super::counters::{MemoCounters, count};
-use super::flight::{Progress, Void};
+use super::flight::{Lead, Progress};
 use super::freshness;
-use super::lease::Spent;
-use super::operation::BoxFuture;
 use super::report::{CallOutcome, CallWrite};
 use super::run::{Run, Steps};
 use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Form;
 use super::ttl;
+use super::writing::{self, Outcome, Right};
 use crate::codec::CodecError;
-use crate::error::Error;
-use crate::{Status, Write, Written, ZerocacheClient};
 
 /// What is to be stored of a value.
 struct Kept {
@@ -131,36 +128,35 @@ impl<T> Steps<'_, T> {
         metadata
     }
 
-    fn store(&mut self, run: &Run, value: T, kept: Kept, computation: Computation) -> Step<T> {
+    fn store(&mut self, run: &Run, value: T, kept: Kept, mut computation: Computation) -> Step<T> {
         let Kept { form, fresh, mut metadata } = kept;
         metadata.kind = form.kind;
-        if let Some(lead) = &computation.lead {
+        if let Some(lead) = &mut computation.lead {
             lead.publish(Progress::Value(form.clone()));
         }
         let void = computation.void();
-        if void.is_set() {
-            self.note(|report| report.write = Some(CallWrite::Left));
-            return Step::Value(value);
-        }
+        // Who began to lead later and was done sooner has the newer value.
+        let is_late = computation.lead.as_ref().is_some_and(Lead::is_late);
         let Computation { lead, aside, token, .. } = computation;
         let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
         put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }
-        let mut spent = None;
-        if let Some(token) = token {
-            let (with_token, token) = token.write(put);
-            (put, spent) = (with_token, Some(token));
+        let right = Right { void, lead, token };
+        let put = if is_late { None } else { writing::store(&run.client, &run.key, put, right) };
+        // What is being written is known by itself.
+        drop(aside);
+        match put {
+            Some(put) => {
+                let storing = Storing { put, value: Some(value), at: clock::elapsed() };
+                Step::Next(Stage::Storing(Box::new(storing)))
+            }
+            None => {
+                self.note(|report| report.write = Some(CallWrite::Left));
+                Step::Value(value)
+            }
         }
-        // What has a token loses against the delete whichever comes first.
-        let put: BoxFuture<_> = match &spent {
-            Some(_) => Box::pin(put),
-            None => Box::pin(unless_void(put, void, run.client.clone(), run.key.clone())),
-        };
-        let at = clock::elapsed();
-        let storing = Storing { put, value: Some(value), at, spent, _places: (lead, aside) };
-        Step::Next(Stage::Storing(Box::new(storing)))
     }
 
     /// Nothing is stored. Where the function failed, an older value may stand in.
@@ -186,61 +182,22 @@ impl<T> Steps<'_, T> {
         Step::Value(value)
     }
 
-    /// After a write.
-    pub(super) fn written(
-        &mut self,
-        written: Result<Written, Error>,
-        (spent, began): (Option<Spent>, Duration),
-    ) {
-        if let Some(spent) = spent {
-            spent.written(&written);
-        }
+    /// After a write that began at this time; none if it was not sent.
+    pub(super) fn written(&mut self, outcome: Outcome, began: Duration) {
         let Some(run) = self.run else { return };
-        let counters = run.client.memo_counters();
-        match &written {
-            Ok(Written { status: Status::Stored | Status::Superseded, .. }) => {
-                count(&counters.stored);
-            }
-            Ok(Written { status, .. }) => {
-                count(&counters.write_errors);
-                tracing::debug!(status = status.as_str(), "a memoized value was not stored");
-            }
-            Err(error) => {
-                count(&counters.write_errors);
-                tracing::debug!(%error, "storing a memoized value failed");
-            }
-        }
         self.note(|report| {
-            report.writing = Some(clock::elapsed().saturating_sub(began));
+            report.writing = outcome.is_some().then(|| clock::elapsed().saturating_sub(began));
             // Of one that no node answered nothing is known.
-            if matches!(&written, Ok(written) if written.replicas_wanted > 0) {
+            if matches!(&outcome, Some(Ok(written)) if written.replicas_wanted > 0) {
                 report.write_node = run.client.reported_writer(&run.key);
             }
-            report.write = Some(match written {
-                Ok(written) => CallWrite::Written(written),
-                Err(error) => CallWrite::Failed(error),
+            report.write = Some(match outcome {
+                Some(Ok(written)) => CallWrite::Written(written),
+                Some(Err(error)) => CallWrite::Failed(error),
+                None => CallWrite::Left,
             });
         });
     }
-}
-
-/// Stores a value. A delete that came meanwhile may have overtaken it: then it is made again.
-async fn unless_void(
-    put: Write,
-    void: Void,
-    client: ZerocacheClient,
-    key: Bytes,
-) -> Result<Written, Error> {
-    let written = put.await;
-    let may_stand =
-        matches!(&written, Ok(Written { status: Status::Stored | Status::Unknown, .. }));
-    if may_stand
-        && void.is_set()
-        && let Err(error) = client.raw_delete(key).await
-    {
-        tracing::debug!(%error, "a value that was invalidated while it was stored is not removed");
-    }
-    written
 }
 
 /// Ends a computation of which nothing is stored.
@@ -248,7 +205,7 @@ fn leave(computation: Computation, progress: Progress) {
     if let Some(token) = computation.token {
         token.fail();
     }
-    if let Some(lead) = computation.lead {
+    if let Some(mut lead) = computation.lead {
         lead.publish(progress);
     }
 }

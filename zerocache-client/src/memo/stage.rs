@@ -6,13 +6,12 @@ use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
 use super::flight::{Aside, Lead, Void};
-use super::lease::{Leased, Spent, Token};
+use super::lease::{Leased, Token};
 use super::look::Looked;
 use super::operation::BoxFuture;
 use super::rule::Policy;
 use super::stored::Stored;
-use crate::Written;
-use crate::error::Error;
+use super::writing::Outcome;
 
 /// What is large stands behind a pointer: a call is moved about, and most never come so far.
 pub(super) enum Stage<T> {
@@ -47,14 +46,10 @@ pub(super) enum Step<T> {
 
 /// What a call holds while its value is written.
 pub(super) struct Storing<T> {
-    pub(super) put: BoxFuture<Result<Written, Error>>,
+    pub(super) put: BoxFuture<Outcome>,
     pub(super) value: Option<T>,
     /// When that began, on the process's clock.
     pub(super) at: Duration,
-    /// Leave, where the value was computed under it.
-    pub(super) spent: Option<Spent>,
-    /// Nobody computes before the value is there, and a delete is heard of until then.
-    pub(super) _places: (Option<Lead>, Option<Aside>),
 }
 
 /// What a call holds while its function runs.

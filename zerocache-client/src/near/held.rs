@@ -30,18 +30,20 @@ pub(crate) struct Fill<'a> {
     pub(crate) tier: Tier,
 }
 
-/// An entry with what decides whether it may be served.
+/// An entry with what decides whether it may be served, which comes first: one line of memory with what
+/// counts its users.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Held {
-    /// Key and value, in one allocation.
-    bytes: Box<[u8]>,
-    key_len: usize,
     pub(super) epoch: u64,
-    pub(crate) version: Version,
     /// When the read or write that brought it began.
     since: Instant,
     /// The end of its fresh time, or of what of it lies before the refresh-ahead part.
     near_until: Instant,
+    /// Key and value, in one allocation.
+    bytes: Box<[u8]>,
+    key_len: usize,
+    pub(crate) version: Version,
     ends: Instant,
     metadata: Bytes,
     pub(crate) node: Incarnation,
@@ -65,10 +67,12 @@ impl Held {
         Some(Self { bytes, key_len, epoch, version, since, near_until, ends, metadata, node, tier })
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> &[u8] {
         &self.bytes[..self.key_len]
     }
 
+    #[inline]
     pub(crate) fn value(&self) -> &[u8] {
         &self.bytes[self.key_len..]
     }
@@ -84,6 +88,7 @@ impl Held {
     }
 
     /// Whether it may be served at `now` to somebody who takes nothing that is `age_max_ms` old.
+    #[inline]
     pub(super) fn is_near(&self, now: Instant, age_max_ms: u64) -> bool {
         now < self.near_until && now.since_ms(self.since) < age_max_ms
     }

@@ -8,6 +8,7 @@
 
 mod counts;
 mod floors;
+mod front;
 mod held;
 mod registry;
 mod settings;
@@ -35,6 +36,7 @@ pub use self::counts::NearStats;
 use self::{
     counts::Counts,
     floors::{Floors, REMEMBERED_MS},
+    front::Marks,
 };
 pub(crate) use self::{
     counts::Striped,
@@ -58,10 +60,17 @@ const ENTRY_SHARE: u64 = 8;
 /// go.
 const ENTRY_BYTES_USUAL: u64 = 512;
 
+/// The next epoch of any near cache of this process: an entry of one never has the epoch of another.
+static NEXT_EPOCH: AtomicU64 = AtomicU64::new(0);
+
 /// What the feed calls a key.
 #[inline]
 pub(crate) fn hash_of(key: &[u8]) -> u64 {
     KeyHash::of(key).short()
+}
+
+fn next_epoch() -> u64 {
+    NEXT_EPOCH.fetch_add(1, Relaxed)
 }
 
 /// Weighs entries in bytes.
@@ -118,6 +127,8 @@ impl Drop for Claim {
 pub(crate) struct Near {
     storage: Storage,
     floors: Floors,
+    /// Whether what threads have at hand is still what is held.
+    marks: Marks,
     /// Changes whenever it is emptied; entries of another one are not served.
     epoch: AtomicU64,
     /// Until when the node's word counts, in milliseconds of the monotonic clock; 0 while nothing is
@@ -152,7 +163,8 @@ impl Near {
         Self {
             storage,
             floors: Floors::default(),
-            epoch: AtomicU64::new(0),
+            marks: Marks::default(),
+            epoch: AtomicU64::new(next_epoch()),
             valid_until_ms: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
             counts: Counts::default(),
@@ -170,23 +182,32 @@ impl Near {
         self.storage.capacity()
     }
 
-    /// The entry of `key`, if it may be served now: it was read in the present epoch, less than
-    /// `age_max_ms` ago, and its fresh time is not over. `hash` is [`hash_of`] the key.
-    pub(crate) fn look(
+    /// What `use_it` makes of the entry of `key`, if it may be served now: it was read in the present
+    /// epoch, less than `age_max_ms` ago, and its fresh time is not over. `hash` is [`hash_of`] the key.
+    #[inline]
+    pub(crate) fn with<R>(
         &self,
-        hash: u64,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         age_max_ms: u64,
         now: Instant,
-    ) -> Option<Arc<Held>> {
+        use_it: impl Fn(&Held) -> R,
+    ) -> Option<R> {
         if !self.is_followed(now) {
             return None;
         }
-        let held = self.storage.get(&hash)?;
-        let serves = held.epoch == self.epoch.load(Acquire)
-            && held.is_near(now, age_max_ms)
-            && held.key() == key;
-        serves.then_some(held)
+        let serves = |held: &Held| {
+            held.epoch == self.epoch.load(Acquire)
+                && held.is_near(now, age_max_ms)
+                && held.key() == key
+        };
+        let mark = self.marks.of(hash);
+        let at_hand = front::with(hash, mark, |held| serves(held).then(|| use_it(held)));
+        if at_hand.is_some() {
+            return at_hand;
+        }
+        let held = self.storage.get(&hash).filter(|held| serves(held))?;
+        front::keep(hash, mark, &held);
+        Some(use_it(&held))
     }
 
     /// Whether the word of a node counts, so that entries are kept and served.
@@ -217,22 +238,24 @@ impl Near {
         if begun.epoch != self.epoch.load(Acquire) {
             return;
         }
-        let newer = |known: Arc<Held>| {
+        let known = self.storage.peek(&hash);
+        let newer = |known: &Arc<Held>| {
             known.epoch == begun.epoch && known.version > fill.version && known.key() == key
         };
         let outdated = floors.of(hash, now) > fill.version.stamp();
-        if outdated || self.storage.peek(&hash).is_some_and(newer) {
+        if outdated || known.as_ref().is_some_and(newer) {
             self.counts.outdated.fetch_add(1, Relaxed);
             return;
         }
         self.storage.insert(hash, Arc::new(held));
+        self.marks.change(hash);
         self.counts.inserts.fetch_add(1, Relaxed);
     }
 
     /// A write of `key` through this process begins: nobody is served the old value any more.
     pub(crate) fn writing(&self, key: &[u8]) {
         if self.valid_until_ms.load(Acquire) > 0 {
-            self.storage.remove(&hash_of(key));
+            self.remove(hash_of(key));
         }
     }
 
@@ -244,8 +267,13 @@ impl Near {
         }
         match version {
             Some(version) => self.outdate(hash_of(key), version.stamp(), now),
-            None => drop(self.storage.remove(&hash_of(key))),
+            None => self.remove(hash_of(key)),
         }
+    }
+
+    fn remove(&self, hash: u64) {
+        self.storage.remove(&hash);
+        self.marks.change(hash);
     }
 
     /// The key with this hash was written with this stamp: what is older goes, and does not come back.
@@ -253,6 +281,8 @@ impl Near {
         let mut floors = self.floors.lock(hash);
         floors.raise(hash, stamp, now);
         let removed = self.storage.remove_if(&hash, |held| held.version.stamp() < stamp);
+        // A thread may have what the storage has let go.
+        self.marks.change(hash);
         if removed.is_some() {
             self.counts.invalidated.fetch_add(1, Relaxed);
         }
@@ -260,7 +290,7 @@ impl Near {
 
     /// Nothing that is held, or that is being read, counts any more.
     fn empty(&self) {
-        self.epoch.fetch_add(1, Release);
+        self.epoch.store(next_epoch(), Release);
         if !self.storage.is_empty() {
             self.storage.clear();
             self.counts.emptied.fetch_add(1, Relaxed);

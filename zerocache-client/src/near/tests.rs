@@ -43,8 +43,7 @@ fn keep(near: &Near, key: &[u8], value: &[u8], stamp: u64, now: Instant) {
 }
 
 fn look(near: &Near, key: &[u8], now: Instant) -> Option<Vec<u8>> {
-    let held = near.look(hash_of(key), key, AGE_MS, now)?;
-    Some(held.value().to_vec())
+    near.with((hash_of(key), key), AGE_MS, now, |held| held.value().to_vec())
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn what_took_longer_than_writes_are_remembered_is_not_kept() {
     claim.told(now, false, &[], now);
     // A client may be told to be this patient, and to keep values for longer than that.
     near.keep(begun, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), now);
-    assert!(near.look(hash_of(b"k"), b"k", LIFE_MS, now).is_none());
+    assert!(near.with((hash_of(b"k"), b"k"), LIFE_MS, now, |_| ()).is_none());
 }
 
 #[test]
@@ -198,10 +197,106 @@ fn own_writes_are_read() {
 }
 
 #[test]
+fn what_a_thread_has_at_hand_goes_with_the_entry() {
+    let (near, claim) = small();
+    let seen = |ms| look(&near, b"k", at(ms));
+    let old = || {
+        keep(&near, b"k", b"old", 5, at(1));
+        // The first look brings it to hand.
+        assert_eq!([seen(2), seen(3)], [Some(b"old".to_vec()), Some(b"old".to_vec())]);
+    };
+    old();
+    keep(&near, b"k", b"new", 6, at(1));
+    assert_eq!(seen(4).as_deref(), Some(&b"new"[..]), "replaced");
+    near.remove(hash_of(b"k"));
+    old();
+    near.writing(b"k");
+    assert_eq!(seen(5), None, "being written");
+    old();
+    near.written(b"k", None, at(2));
+    assert_eq!(seen(6), None, "written");
+    old();
+    claim.told(at(1), true, &[], at(2));
+    assert_eq!(seen(7), None, "emptied");
+    old();
+    // The storage has let it go, which no thread hears of, but a write does not miss it.
+    near.storage.remove(&hash_of(b"k"));
+    assert!(seen(8).is_some());
+    claim.told(at(1), false, &[(hash_of(b"k"), 6)], at(9));
+    assert_eq!(seen(9), None, "written elsewhere");
+}
+
+#[test]
+fn what_the_storage_let_go_is_not_at_hand_for_long() {
+    let (near, _claim) = small();
+    keep(&near, b"k", b"v", 5, at(1));
+    assert!(look(&near, b"k", at(2)).is_some());
+    near.storage.remove(&hash_of(b"k"));
+    let looks = (0..1_000).take_while(|_| look(&near, b"k", at(2)).is_some()).count();
+    assert!((1..100).contains(&looks), "{looks}");
+}
+
+#[test]
+fn what_is_at_hand_of_one_near_cache_is_not_that_of_another() {
+    let (one, _claim) = small();
+    let (other, _other_claim) = small();
+    keep(&one, b"k", b"one", 5, at(1));
+    keep(&other, b"k", b"other", 5, at(1));
+    for _ in 0..3 {
+        assert_eq!(look(&one, b"k", at(2)).as_deref(), Some(&b"one"[..]));
+        assert_eq!(look(&other, b"k", at(2)).as_deref(), Some(&b"other"[..]));
+    }
+}
+
+#[test]
+fn a_look_may_look_itself() {
+    let (near, _claim) = small();
+    keep(&near, b"a", b"1", 5, at(1));
+    keep(&near, b"b", b"2", 5, at(1));
+    for _ in 0..3 {
+        let inner = near.with((hash_of(b"a"), b"a"), AGE_MS, at(2), |_| look(&near, b"b", at(2)));
+        assert_eq!(inner.flatten().as_deref(), Some(&b"2"[..]));
+    }
+}
+
+/// Whoever was told of a write never reads what was before it, on any thread.
+#[test]
+fn no_thread_reads_what_is_older_than_it_was_told() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    const KEYS: u64 = 8;
+    let (near, claim) = small();
+    let (told, over) = ([const { AtomicU64::new(0) }; KEYS as usize], AtomicBool::new(false));
+    let key = |n: u64| n.to_le_bytes();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    for n in 0..KEYS {
+                        let least = told[n as usize].load(Ordering::Acquire);
+                        let Some(value) = look(&near, &key(n), at(2)) else { continue };
+                        let stamp = u64::from_le_bytes(value.try_into().expect("a stamp"));
+                        assert!(stamp >= least, "{stamp} after {least}");
+                    }
+                }
+            });
+        }
+        for stamp in 1..20_000 {
+            let n = stamp % KEYS;
+            keep(&near, &key(n), &stamp.to_le_bytes(), stamp, at(1));
+            if stamp % 3 == 0 {
+                claim.told(at(1), false, &[(hash_of(&key(n)), stamp + 1)], at(1));
+                told[n as usize].store(stamp + 1, Ordering::Release);
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn two_keys_of_one_hash_are_never_mistaken() {
     let (near, _claim) = small();
     keep(&near, b"k", b"v", 1, at(1));
-    let other = near.look(hash_of(b"k"), b"another", AGE_MS, at(2));
+    let other = near.with((hash_of(b"k"), b"another"), AGE_MS, at(2), |_| ());
     assert!(other.is_none(), "the whole key decides");
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+pub mod gate;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,15 +17,20 @@ use zerocache_server::config::{DiscoverySet, ServerConfig};
 
 /// The node behind all tests of one binary; it ends with the process.
 static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
+    let config = ServerConfig { max_connections: 1_024, ..node_config("client-tests") };
+    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
+});
+
+/// What a node in london on a free port of loopback is told that finds nobody.
+pub fn node_config(cluster: &str) -> ServerConfig {
     let mut config = ServerConfig::new("london");
-    config.cluster = "client-tests".to_owned();
+    config.cluster = cluster.to_owned();
     config.addresses = vec![[127, 0, 0, 1].into()];
     config.port = 0;
     config.max_bytes = 64 << 20;
-    config.max_connections = 1_024;
     config.discovery = DiscoverySet::NONE;
-    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
-});
+    config
+}
 
 static CLIENTS: LazyLock<Mutex<HashMap<String, ZerocacheClient>>> = LazyLock::new(Mutex::default);
 

@@ -55,6 +55,32 @@ fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 
+/// The `static` of the function's place.
+fn site() -> Ident {
+    local("__ZEROCACHE_SITE")
+}
+
+/// The names of what a call is made of.
+struct Locals {
+    target: Ident,
+    args: Ident,
+    rule: Ident,
+    policy: Ident,
+    near: Ident,
+}
+
+impl Locals {
+    fn new() -> Self {
+        Locals {
+            target: local("target"),
+            args: local("args"),
+            rule: local("rule"),
+            policy: local("policy"),
+            near: local("near"),
+        }
+    }
+}
+
 /// Errors point at the caller's code, names resolve as generated ones.
 fn at(span: Span) -> Span {
     Span::mixed_site().located_at(span)
@@ -111,19 +137,31 @@ impl<'a> Expansion<'a> {
 
     /// A sync function: blocks its caller.
     fn blocking(&self) -> TokenStream {
-        let code = match self.plan.options.background {
-            // A value that is near is returned before a call is made.
-            None => {
-                let private = &self.private;
-                let (parts, origin) = (self.parts(), self.sync_origin());
-                quote!(#private::wait(#parts, #private::lazy(#origin)))
-            }
-            Some(_) => {
+        let code = match (&self.plan.options.near, self.plan.options.background) {
+            (Some(_), None) => self.near_first(),
+            _ => {
                 let call = self.sync_call();
                 quote!(#call.wait())
             }
         };
         self.item(false, &self.sig, &code)
+    }
+
+    /// A sync call that is not even made where the value is near: for a hit of some ten nanoseconds it
+    /// matters what is built and moved.
+    fn near_first(&self) -> TokenStream {
+        let Locals { target, args, policy, near, .. } = &Locals::new();
+        let (private, site, value) = (&self.private, site(), local("value"));
+        let (head, tail, origin) = (self.head(), self.tail(), self.sync_origin());
+        quote! {
+            #head
+            match #private::near(&#site, &#target, &mut #args, #near, &#policy) {
+                ::core::option::Option::Some(#value) => #value,
+                ::core::option::Option::None => {
+                    #private::call(#tail, #private::lazy(#origin)).wait()
+                }
+            }
+        }
     }
 
     /// The sync function's sibling that returns the call.
@@ -196,20 +234,20 @@ impl<'a> Expansion<'a> {
 
     /// Everything about this call except how to compute it.
     fn parts(&self) -> TokenStream {
+        let (head, tail) = (self.head(), self.tail());
+        quote!({ #head #tail })
+    }
+
+    /// What a call's key needs, and reading its value, as `let`s.
+    fn head(&self) -> TokenStream {
         let private = &self.private;
-        let (site, target, args, rule) = (
-            Ident::new("__ZEROCACHE_SITE", Span::mixed_site()),
-            local("target"),
-            local("args"),
-            local("rule"),
-        );
-        let (ttl, policy) = (local("ttl"), local("policy"));
-        let (site_value, region) = (self.site(), self.region());
-        let (key, lifetime, options) = (self.key(&args), self.lifetime(&rule), self.options(&rule));
+        let Locals { target, args, rule, policy, near } = &Locals::new();
+        let (site, site_value, region, key) = (site(), self.site(), self.region(), self.key(args));
         let output = &self.output;
         let span = at(self.function.output().map_or(Span::mixed_site(), Spanned::span));
         let seal = quote_spanned!(span=> #rule.policy(#rule.sharing(), #rule.errors()));
-        quote! {{
+        let near = self.near().map(|age| quote!(let #near = #age;));
+        quote! {
             #[allow(unused_imports)]
             use #private::{PlainRule as _, NoErrors as _, NoSharing as _};
             static #site: #private::Site = #site_value;
@@ -217,21 +255,32 @@ impl<'a> Expansion<'a> {
                 ::core::option::Option::Some(#target) => #target,
                 ::core::option::Option::None => #region,
             };
-            let mut #args = #private::Args::new();
+            let mut #args = #private::Args::new(
+                &#site,
+                ::core::any::type_name_of_val(&|| ()),
+            );
             #key
             let #rule = #private::Probe::<#output>::new().rule();
-            let #ttl = #lifetime;
             let #policy = #seal;
+            #near
+        }
+    }
+
+    /// The rest, as an expression.
+    fn tail(&self) -> TokenStream {
+        let Locals { target, args, rule, policy, near } = &Locals::new();
+        let (private, site) = (&self.private, site());
+        let (lifetime, options) = (self.lifetime(rule), self.options(rule, near));
+        quote! {
             #private::Parts {
                 site: &#site,
-                function: ::core::any::type_name_of_val(&|| ()),
                 target: #target,
                 args: #args,
-                ttl: #ttl,
+                ttl: #lifetime,
                 policy: #policy,
                 options: #options,
             }
-        }}
+        }
     }
 
     fn site(&self) -> TokenStream {

@@ -9,12 +9,18 @@ use super::{Expansion, at};
 use crate::validate::{Lease, Near, Options, Tags, Time};
 
 impl Expansion<'_> {
+    /// The age bound of a function whose values are kept near.
+    pub(super) fn near(&self) -> Option<TokenStream> {
+        let Near(age) = self.plan.options.near.as_ref()?;
+        Some(self.duration(age.as_ref()))
+    }
+
     /// `Options::new()` and what the attribute adds to it. `rule` knows what of the returned type
-    /// is a value, and what an error.
-    pub(super) fn options(&self, rule: &Ident) -> TokenStream {
+    /// is a value, and what an error; `near` is the age bound, where there is one.
+    pub(super) fn options(&self, rule: &Ident, near: &Ident) -> TokenStream {
         let private = &self.private;
         let Options {
-            near,
+            near: is_near,
             lease,
             stale_while,
             stale_if_error,
@@ -28,9 +34,8 @@ impl Expansion<'_> {
             ack,
         } = &self.plan.options;
         let mut code = quote!(#private::Options::new());
-        if let Some(Near(age)) = near {
-            let age = self.duration(age.as_ref());
-            code.extend(quote!(.near(#age)));
+        if is_near.is_some() {
+            code.extend(quote!(.near(#near)));
         }
         if let Some(lease) = lease {
             code.extend(self.lease(lease));

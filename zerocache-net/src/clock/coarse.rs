@@ -8,6 +8,7 @@
 use std::{cell::Cell, time::Duration};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use zerocache_core::time::Now;
 
 /// Most time between two readings that count as one moment.
 const SAME_MOMENT: Duration = Duration::from_micros(100);
@@ -22,6 +23,22 @@ struct Measured {
 thread_local! {
     // Of each thread, so that both values always belong together without a lock.
     static MEASURED: Cell<Option<Measured>> = const { Cell::new(None) };
+    static LAST: Cell<Option<(Timespec, Now)>> = const { Cell::new(None) };
+}
+
+/// The moment of the kernel's last tick. `at` makes it of the coarse boot clock, at the first reading
+/// after a tick; until the next tick it is at hand.
+#[inline]
+pub(super) fn now(at: impl FnOnce(Duration) -> Now) -> Now {
+    let tick = clock_gettime(ClockId::MonotonicCoarse);
+    match LAST.get() {
+        Some((last, now)) if last == tick => now,
+        _ => {
+            let now = at(coarse_boottime());
+            LAST.set(Some((tick, now)));
+            now
+        }
+    }
 }
 
 /// Time since the machine started, with the time during which it was suspended.
@@ -30,7 +47,7 @@ pub(super) fn boottime() -> Duration {
 }
 
 /// [`boottime`] as of the kernel's last tick.
-pub(super) fn coarse_boottime() -> Duration {
+fn coarse_boottime() -> Duration {
     let mono = clock_gettime(ClockId::MonotonicCoarse);
     let difference = nanos_between(mono, clock_gettime(ClockId::RealtimeCoarse));
     match MEASURED.get() {

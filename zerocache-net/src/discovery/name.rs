@@ -1,7 +1,6 @@
 //! `HOST:PORT` as it stands in configuration.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use thiserror::Error;
 
@@ -9,6 +8,17 @@ use thiserror::Error;
 ///
 /// Written `HOST:PORT`; an IPv6 address in brackets, `[::1]:6789`. A name is 1 to 253 bytes of
 /// letters, digits, `-`, `_` and `.`; the port is 1 to 65535.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use zerocache_net::discovery::NameAndPort;
+///
+/// let name = NameAndPort::try_from("cache.internal:6789")?;
+/// assert_eq!((name.host(), name.port()), ("cache.internal", 6789));
+/// let address = NameAndPort::try_from(SocketAddr::from(([127, 0, 0, 2], 6789)))?;
+/// assert_eq!(address, "127.0.0.2:6789".parse()?);
+/// # Ok::<_, zerocache_net::discovery::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameAndPort {
     host: String,
@@ -64,6 +74,23 @@ impl FromStr for NameAndPort {
     }
 }
 
+impl TryFrom<&str> for NameAndPort {
+    type Error = NameError;
+
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// Any address but one with port 0, or with an IPv6 scope, which has no place in configuration.
+impl TryFrom<SocketAddr> for NameAndPort {
+    type Error = NameError;
+
+    fn try_from(address: SocketAddr) -> Result<Self, Self::Error> {
+        address.to_string().parse()
+    }
+}
+
 impl fmt::Display for NameAndPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -87,6 +114,18 @@ mod tests {
         }
         let name: NameAndPort = "[::1]:9".parse().unwrap();
         assert_eq!((name.host(), name.port()), ("::1", 9));
+    }
+
+    #[test]
+    fn takes_socket_addresses_that_can_be_dialled() {
+        for text in ["127.0.0.2:6789", "[::1]:9"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(NameAndPort::try_from(address).unwrap().to_string(), text);
+            assert_eq!(NameAndPort::try_from(text), NameAndPort::try_from(address));
+        }
+        for text in ["127.0.0.2:0", "[fe80::1%2]:9"] {
+            assert!(NameAndPort::try_from(text.parse::<SocketAddr>().unwrap()).is_err(), "{text}");
+        }
     }
 
     #[test]

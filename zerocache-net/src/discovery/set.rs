@@ -3,6 +3,13 @@
 /// Which ways of finding nodes are in use.
 ///
 /// `dns` and `seeds` do something only when names or seeds are configured.
+///
+/// ```
+/// use zerocache_net::discovery::DiscoverySet;
+///
+/// assert_eq!(DiscoverySet::from_names(&["seeds"]), Ok(DiscoverySet::SEEDS));
+/// assert!(!DiscoverySet::SEEDS.mdns && !DiscoverySet::SEEDS.dns);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiscoverySet {
     /// Announce and browse by multicast DNS on the local network.
@@ -16,6 +23,8 @@ pub struct DiscoverySet {
 impl DiscoverySet {
     /// Every way.
     pub const ALL: Self = Self { mdns: true, dns: true, seeds: true };
+    /// Seeds alone: for tests, and where neither multicast nor DNS is to be used.
+    pub const SEEDS: Self = Self { seeds: true, ..Self::NONE };
     /// No way: the node is found only by those that are told its address.
     pub const NONE: Self = Self { mdns: false, dns: false, seeds: false };
 

@@ -16,7 +16,7 @@ async fn a_slow_node_makes_no_other_one_look_slow() {
     engine.note_own_write(&key(b"fast"), Incarnation(2), clock::mono());
     players.play(1, Plays::Has(SLOW_MS));
     let keys = vec![key(b"slow"), key(b"fast")];
-    for outcome in engine.get_many(keys, Wants::default(), 2_750).await {
+    for outcome in engine.get_many(keys, Wants::default(), None, 2_750).await {
         assert!(outcome.expect("an answer").is_some());
     }
     assert_eq!((players.asked(1), players.asked(2)), (1, 1));

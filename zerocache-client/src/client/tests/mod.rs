@@ -3,6 +3,7 @@
 mod breaker;
 mod hedge;
 mod many;
+mod overrun;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -94,26 +95,34 @@ pub(super) fn address(n: u64) -> SocketAddr {
 /// of them have the value.
 pub(super) fn engine(config: Config, local: u64) -> (Arc<Engine>, Arc<Players>) {
     let players = Arc::new(Players::default());
-    let transport = Arc::clone(&players) as Arc<dyn Transport>;
-    let home = background::handle().expect("a runtime");
-    let face = Arc::new(Face::of(&config));
-    let engine = Engine::new(config, face, transport, home);
-    let now = clock::mono();
+    let engine = engine_over(config, Arc::clone(&players) as Arc<dyn Transport>);
     for n in 1..=local + 1 {
         players.play(n, Plays::Has(0));
-        let info = NodeInfo {
-            incarnation: Incarnation(n),
-            region: if n > local { "rome" } else { "oslo" }.to_owned(),
-            zone: None,
-            addresses: [address(n)].into(),
-            state: NodeState::InSync,
-            bytes_max: 1_000,
-        };
-        engine.directory.lock().shook_hands(info, address(n), now, 100);
+        let region = if n > local { "rome" } else { "oslo" };
+        engine.directory.lock().shook_hands(info(n, region), address(n), clock::mono(), 100);
     }
-    // Nobody else is looked for.
+    (engine, players)
+}
+
+/// An engine that looks for nobody, and reaches those that it is told of in this way.
+pub(super) fn engine_over(config: Config, transport: Arc<dyn Transport>) -> Arc<Engine> {
+    let home = background::handle().expect("a runtime");
+    let face = Face::of(&config);
+    let engine = Engine::new(config, face, transport, home);
     engine.changed(|progress| progress.tried = true);
-    (Arc::new(engine), players)
+    Arc::new(engine)
+}
+
+/// What a node says of itself.
+pub(super) fn info(n: u64, region: &str) -> NodeInfo {
+    NodeInfo {
+        incarnation: Incarnation(n),
+        region: region.to_owned(),
+        zone: None,
+        addresses: [address(n)].into(),
+        state: NodeState::InSync,
+        bytes_max: 1_000,
+    }
 }
 
 /// Reads the key that all nodes have.

@@ -12,9 +12,29 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-/// 128 bits that stand for one function with its type arguments and its version.
+use super::{HEAD, SCHEME};
+
+/// 128 bits that stand for one function with its type arguments and its version; as what all its keys
+/// begin with, for a client without namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(crate) struct FunctionId(pub(crate) [u8; 16]);
+pub(crate) struct FunctionId([u8; HEAD]);
+
+impl FunctionId {
+    pub(super) fn new(id: u128) -> Self {
+        let mut head = [0; HEAD];
+        head[0] = SCHEME;
+        // The length of no namespace.
+        head[1] = 0;
+        head[2..].copy_from_slice(&id.to_be_bytes());
+        FunctionId(head)
+    }
+
+    /// What keys begin with.
+    #[inline]
+    pub(super) fn head(&self) -> &[u8; HEAD] {
+        &self.0
+    }
+}
 
 /// An identity, and the path that it came from.
 pub(crate) struct Identity {
@@ -36,7 +56,7 @@ impl Identity {
         let mut input = vec![kind];
         input.extend_from_slice(&version.to_be_bytes());
         input.extend_from_slice(text.as_bytes());
-        Identity { id: FunctionId(xxh3_128(&input).to_be_bytes()), path }
+        Identity { id: FunctionId::new(xxh3_128(&input)), path }
     }
 }
 

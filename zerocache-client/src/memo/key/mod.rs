@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use super::buffer::Buffer;
 
-pub(crate) use encode::{KeyError, encode};
+pub(crate) use encode::encode;
 pub(crate) use identity::{FunctionId, Identity};
 
 /// First byte of every memoized key; a raw key that begins with it is still another key, because
@@ -47,28 +47,28 @@ const HEAD: usize = 2 + 16;
 pub(crate) struct CallKey(Buffer);
 
 impl CallKey {
-    /// A buffer into which arguments are encoded, one after the other.
+    /// Of `function`, without arguments.
     #[inline]
-    pub(crate) fn buffer() -> Buffer {
+    pub(crate) fn new(function: &FunctionId) -> Self {
         let mut buffer = Buffer::new();
-        buffer.vec().extend_from_slice(&[0; HEAD]);
-        buffer
+        // Long before it is read, and in one piece: what was written in parts a moment ago is slow to
+        // read as a whole.
+        buffer.vec().extend_from_slice(function.head());
+        CallKey(buffer)
     }
 
-    /// The key of `function` with the arguments in a [`buffer`](Self::buffer).
+    /// Where arguments are added, one after the other.
     #[inline]
-    pub(crate) fn new(function: &FunctionId, mut encoded: Buffer) -> Self {
-        let key = encoded.vec();
-        if key.len() > HEAD + ARGUMENTS_INLINE_MAX {
-            hash_arguments(key);
+    pub(crate) fn arguments(&mut self) -> &mut Vec<u8> {
+        self.0.vec()
+    }
+
+    /// All arguments have been added. Once more changes nothing.
+    #[inline]
+    pub(crate) fn complete(&mut self) {
+        if self.0.len() > HEAD + ARGUMENTS_INLINE_MAX {
+            hash_arguments(self.0.vec());
         }
-        if let Some((head, _)) = key.split_first_chunk_mut::<HEAD>() {
-            head[0] = SCHEME;
-            // The length of no namespace.
-            head[1] = 0;
-            head[2..].copy_from_slice(&function.0);
-        }
-        CallKey(encoded)
     }
 
     /// The key, to be kept.

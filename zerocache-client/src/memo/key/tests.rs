@@ -99,9 +99,10 @@ fn golden_encodings() {
 }
 
 fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
-    let mut buffer = CallKey::buffer();
-    buffer.vec().extend_from_slice(&arguments);
-    CallKey::new(&function, buffer).to_bytes(namespace)
+    let mut key = CallKey::new(&function);
+    key.arguments().extend_from_slice(&arguments);
+    key.complete();
+    key.to_bytes(namespace)
 }
 
 #[test]

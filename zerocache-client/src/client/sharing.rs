@@ -1,0 +1,142 @@
+//! The clients of this process that use one near cache.
+
+use std::sync::{Arc, LazyLock, Weak};
+
+use parking_lot::Mutex;
+
+use super::face::Face;
+use crate::near::{Near, NearStats};
+
+static ALL: LazyLock<Mutex<Vec<Weak<Sharing>>>> = LazyLock::new(Mutex::default);
+
+/// One near cache and its clients.
+pub(crate) struct Sharing {
+    near: Arc<Near>,
+    cluster: String,
+    users: Mutex<Vec<Weak<Face>>>,
+    /// What monitoring has been told of it, by whichever client.
+    published: Mutex<NearStats>,
+}
+
+impl Sharing {
+    /// Those who share `near`, the near cache of clients of `cluster`.
+    pub(super) fn of(near: &Arc<Near>, cluster: &str) -> Arc<Self> {
+        let mut all = ALL.lock();
+        all.retain(|sharing| sharing.strong_count() > 0);
+        let known = all.iter().filter_map(Weak::upgrade);
+        if let Some(sharing) = { known }.find(|sharing| Arc::ptr_eq(&sharing.near, near)) {
+            return sharing;
+        }
+        let sharing = Arc::new(Self {
+            near: Arc::clone(near),
+            cluster: cluster.to_owned(),
+            users: Mutex::default(),
+            published: Mutex::default(),
+        });
+        all.push(Arc::downgrade(&sharing));
+        sharing
+    }
+
+    /// A client uses it from here on.
+    pub(super) fn join(&self, face: &Arc<Face>) {
+        self.users.lock().push(Arc::downgrade(face));
+    }
+
+    fn users(&self) -> Vec<Arc<Face>> {
+        let mut users = self.users.lock();
+        users.retain(|face| face.strong_count() > 0);
+        users.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Looks of all clients: another number than before if there was one.
+    pub(super) fn uses(&self) -> u64 {
+        self.users().iter().map(|face| face.near_uses()).fold(0, u64::wrapping_add)
+    }
+
+    /// No client needs changes to be followed before its next look.
+    pub(super) fn rest(&self) {
+        self.users().iter().filter_map(|face| face.near.as_ref()).for_each(|near| near.rest());
+    }
+
+    /// What has become of it since monitoring was last told, which it is now.
+    pub(super) fn take_news(&self) -> NearStats {
+        let now = self.near.stats();
+        let mut published = self.published.lock();
+        let before = std::mem::replace(&mut *published, now);
+        NearStats {
+            inserts: now.inserts.saturating_sub(before.inserts),
+            outdated: now.outdated.saturating_sub(before.outdated),
+            invalidated: now.invalidated.saturating_sub(before.invalidated),
+            emptied: now.emptied.saturating_sub(before.emptied),
+            ..now
+        }
+    }
+
+    /// Entries and bytes of all near caches of the same cluster's name.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let all: Vec<_> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+        let same = all.iter().filter(|sharing| sharing.cluster == self.cluster);
+        let sizes = same.map(|sharing| sharing.near.stats());
+        sizes.fold((0, 0), |sum, stats| (sum.0 + stats.entries, sum.1 + stats.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::config::Config;
+
+    fn face(cluster: &str, region: &str) -> Arc<Face> {
+        let mut config = Config::new(region);
+        config.cluster = cluster.to_owned();
+        Face::of(&config)
+    }
+
+    fn sharing(face: &Face) -> &Sharing {
+        &face.near.as_ref().expect("is on").sharing
+    }
+
+    fn look(face: &Face) {
+        let near = face.near.as_ref().expect("is on");
+        assert!(near.begin().is_none(), "nothing is followed");
+    }
+
+    #[test]
+    fn a_look_of_any_client_is_one_and_rest_is_for_all() {
+        let [one, other] = ["oslo", "rome"].map(|region| face("sharing", region));
+        let stranger = face("another", "oslo");
+        let before = sharing(&one).uses();
+        look(&stranger);
+        assert_eq!(sharing(&one).uses(), before);
+        look(&other);
+        assert_eq!(sharing(&one).uses(), before + 1);
+        let is_wanted = |face: &Face| face.near.as_ref().is_some_and(|near| near.is_wanted());
+        assert!(is_wanted(&other) && is_wanted(&stranger));
+        sharing(&one).rest();
+        assert!(!is_wanted(&other) && is_wanted(&stranger));
+    }
+
+    #[test]
+    fn what_becomes_of_a_cache_is_told_once() {
+        let [one, other] = ["oslo", "rome"].map(|region| face("told once", region));
+        let near = &one.near.as_ref().expect("is on").near;
+        let claim = near.claim().expect("nobody follows");
+        let now = zerocache_net::clock::mono();
+        claim.told(now, false, &[], now);
+        let begun = near.begin(now).expect("is followed");
+        let version =
+            zerocache_core::version::Version::new(1 << 16, zerocache_core::version::Incarnation(1));
+        let fill = crate::near::Fill {
+            value: b"v",
+            version,
+            remaining_ms: 60_000,
+            metadata: &zerocache_core::metadata::Metadata::default(),
+            node: version.incarnation(),
+            tier: zerocache_core::route::Tier::Local,
+        };
+        near.keep(begun, b"k", &fill, now);
+        assert_eq!(sharing(&one).size().0, 1);
+        assert_eq!(sharing(&one).take_news().inserts, 1);
+        assert_eq!(sharing(&other).take_news().inserts, 0);
+    }
+}

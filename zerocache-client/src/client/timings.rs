@@ -1,0 +1,187 @@
+//! How long operations took: counted in atomics, and told to monitoring once a second.
+//!
+//! Only what asked nodes is timed. What the near cache answers takes less than looking at a clock.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use zerocache_core::{
+    metadata::Freshness,
+    wire::{Status, Written},
+};
+use zerocache_net::clock;
+
+use super::{
+    buckets::{self, BUCKETS},
+    entry::Entry,
+};
+use crate::Error;
+
+/// An operation that is timed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operation {
+    Get,
+    Put,
+    Delete,
+    GetMany,
+    PutMany,
+    DeleteMany,
+}
+
+impl Operation {
+    const ALL: [Self; 6] =
+        [Self::Get, Self::Put, Self::Delete, Self::GetMany, Self::PutMany, Self::DeleteMany];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::GetMany => "get_many",
+            Self::PutMany => "put_many",
+            Self::DeleteMany => "delete_many",
+        }
+    }
+}
+
+/// What came of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Hit,
+    Stale,
+    Miss,
+    Stored,
+    Superseded,
+    Refused,
+    Unknown,
+    /// Of many keys: a node answered for one at least.
+    Answered,
+    Failed,
+}
+
+impl End {
+    const ALL: [Self; 9] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Miss,
+        Self::Stored,
+        Self::Superseded,
+        Self::Refused,
+        Self::Unknown,
+        Self::Answered,
+        Self::Failed,
+    ];
+
+    pub(super) fn of_read(read: &Result<Option<Entry>, Error>) -> Self {
+        match read {
+            Ok(Some(entry)) if entry.freshness == Freshness::Fresh => Self::Hit,
+            Ok(Some(_)) => Self::Stale,
+            Ok(None) => Self::Miss,
+            Err(_) => Self::Failed,
+        }
+    }
+
+    pub(super) fn of_write(write: &Result<Written, Error>) -> Self {
+        match write.as_ref().map(|written| written.status) {
+            Ok(Status::Stored) => Self::Stored,
+            Ok(Status::Superseded) => Self::Superseded,
+            Ok(Status::Refused) => Self::Refused,
+            Ok(Status::Unknown) => Self::Unknown,
+            Err(_) => Self::Failed,
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Miss => "miss",
+            Self::Stored => "stored",
+            Self::Superseded => "superseded",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How often operations with each end took how long, since it was last told.
+#[derive(Debug)]
+pub(super) struct Timings {
+    /// The buckets of each end of each operation.
+    counts: Box<[AtomicU32]>,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        let rows = Operation::ALL.len() * End::ALL.len();
+        Self { counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect() }
+    }
+}
+
+/// Times to be told: what was done, what came of it, how long that took, and how often.
+pub(super) type Times = (&'static str, &'static str, Vec<(Duration, usize)>);
+
+impl Timings {
+    fn row(&self, operation: Operation, end: End) -> &[AtomicU32] {
+        let row = operation as usize * End::ALL.len() + end as usize;
+        &self.counts[row * BUCKETS..][..BUCKETS]
+    }
+
+    /// An operation that began when the clock showed `started` has ended now.
+    pub(super) fn ended(&self, operation: Operation, end: End, started: Duration) {
+        self.took(operation, end, clock::elapsed().saturating_sub(started));
+    }
+
+    /// An operation took this long.
+    pub(super) fn took(&self, operation: Operation, end: End, time: Duration) {
+        self.row(operation, end)[buckets::of(time)].fetch_add(1, Relaxed);
+    }
+
+    /// All that was counted since the last time.
+    pub(super) fn take(&self) -> impl Iterator<Item = Times> {
+        let ends = |operation| End::ALL.map(|end| (operation, end));
+        Operation::ALL.into_iter().flat_map(ends).filter_map(|(operation, end)| {
+            let counts = self.row(operation, end).iter().enumerate();
+            let counted = counts.filter(|(_, count)| count.load(Relaxed) > 0);
+            let times = counted.map(|(bucket, count)| {
+                // Of a second's operations.
+                (buckets::middle(bucket), count.swap(0, Relaxed) as usize)
+            });
+            let times: Vec<_> = times.collect();
+            (!times.is_empty()).then_some((operation.as_str(), end.as_str(), times))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_was_counted_since_the_last_time() {
+        let timings = Timings::default();
+        let time = Duration::from_micros(100);
+        for operation in Operation::ALL {
+            for end in End::ALL {
+                timings.took(operation, end, time);
+                timings.took(operation, end, Duration::MAX);
+            }
+        }
+        timings.took(Operation::Delete, End::Failed, time);
+        let told: Vec<_> = timings.take().collect();
+        let mut kinds: Vec<_> = told.iter().map(|(operation, end, _)| (operation, end)).collect();
+        kinds.dedup();
+        assert_eq!(kinds.len(), Operation::ALL.len() * End::ALL.len());
+        for (operation, end, times) in &told {
+            let [(short, count), (_, 1)] = times[..] else { panic!("{times:?}") };
+            assert!(short.abs_diff(time) <= time / 8, "{short:?}");
+            let twice = (*operation, *end) == ("delete", "failed");
+            assert_eq!(count, if twice { 2 } else { 1 });
+        }
+        assert_eq!(timings.take().count(), 0);
+    }
+}

@@ -1,0 +1,154 @@
+//! Values that are on their way into the cache while their key is invalidated or replaced.
+
+mod support;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::future::poll_immediate;
+use support::gate::Gate;
+use support::{bounded, current_thread, in_time, other};
+use zerocache_client::{ZerocacheClient, zerocache};
+
+/// What a first run gives: so large that another write overtakes it on its way to the node.
+const LARGE: usize = 400_000;
+
+#[zerocache(&gate.cache, 60, key = test)]
+async fn value(gate: Arc<Gate>, test: String) -> Vec<u64> {
+    if gate.pass().await > 0 {
+        return Vec::new();
+    }
+    // What does not become smaller when it is packed.
+    let mut state = 7_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state ^ (state >> 29)
+    };
+    (0..LARGE).map(|_| next()).collect()
+}
+
+/// A call whose value is being written, its gate with a client of its own, and its key.
+async fn storing(test: &str) -> (Pin<Box<impl Future<Output = Vec<u64>>>>, Arc<Gate>, String) {
+    // On a machine that is busy elsewhere the value may be there at once: then once more.
+    for attempt in 0.. {
+        let test = format!("{test} {attempt}");
+        let gate = Gate::of(other(&test));
+        let mut call = Box::pin(value(gate.clone(), test.clone()));
+        while gate.runs() == 0 {
+            assert!(poll_immediate(&mut call).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        gate.permits.add_permits(1);
+        if poll_immediate(&mut call).await.is_none() {
+            return (call, gate, test);
+        }
+    }
+    unreachable!("it takes a while to store")
+}
+
+/// Waits until so many writes of a client have ended.
+async fn written(cache: &ZerocacheClient, count: u64) {
+    while cache.stats().stored + cache.stats().superseded < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
+    bounded(async {
+        let (leader, gate, test) = storing("storing").await;
+        let call = || value(gate.clone(), test.clone());
+        call().invalidate().await.expect("deletes");
+        // Nobody polls the call that stores.
+        written(&gate.cache, 2).await;
+        assert_eq!(call().peek().await.expect("reads"), None);
+        assert_eq!(leader.await.len(), LARGE);
+        assert_eq!(call().peek().await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_dropped() {
+    bounded(async {
+        let (leader, gate, test) = storing("dropped").await;
+        let call = || value(gate.clone(), test.clone());
+        let mut removing = Box::pin(call().invalidate());
+        let _ = poll_immediate(&mut removing).await;
+        drop(leader);
+        removing.await.expect("deletes");
+        written(&gate.cache, 2).await;
+        assert_eq!(call().peek().await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
+    bounded(async {
+        let (leader, gate, test) = storing("both dropped").await;
+        let call = || value(gate.clone(), test.clone());
+        let mut removing = Box::pin(call().invalidate());
+        assert!(poll_immediate(&mut removing).await.is_none());
+        drop((removing, leader));
+        written(&gate.cache, 2).await;
+        assert_eq!(call().peek().await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
+    bounded(async {
+        let (leader, gate, test) = storing("dropped before").await;
+        let call = || value(gate.clone(), test.clone());
+        drop(leader);
+        call().invalidate().await.expect("deletes");
+        written(&gate.cache, 2).await;
+        assert_eq!(call().peek().await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[test]
+fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
+    in_time(|| {
+        current_thread(async {
+            let (leader, gate, test) = storing("blocked").await;
+            let call = || value(gate.clone(), test.clone());
+            // Blocks the thread on which the value is being stored.
+            call().invalidate().wait().expect("deletes");
+            assert_eq!(call().peek().wait().expect("reads"), None);
+            assert_eq!(leader.await.len(), LARGE);
+        });
+    });
+}
+
+#[tokio::test]
+async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
+    bounded(async {
+        let (leader, gate, test) = storing("refresh").await;
+        let call = || value(gate.clone(), test.clone());
+        gate.permits.add_permits(1);
+        assert!(call().refresh().await.is_empty());
+        assert_eq!(leader.await.len(), LARGE);
+        assert_eq!(call().peek().await.expect("reads"), Some(Vec::new()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_computes_while_a_call_that_was_dropped_stores() {
+    bounded(async {
+        let (leader, gate, test) = storing("joined").await;
+        let call = || value(gate.clone(), test.clone());
+        drop(leader);
+        assert_eq!(call().await.len(), LARGE);
+        assert_eq!(gate.runs(), 1);
+        // It is counted although its caller is gone.
+        while gate.cache.memo_stats().stored == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
