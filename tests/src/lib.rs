@@ -2,7 +2,7 @@
 //!
 //! - [`setup`] and [`node`]: one real server process; [`cluster`]: several that know each other.
 //! - [`http`]: requests as curl sends them, and such as it would never send; [`frames`]: a framed
-//!   connection by hand; [`face`]: either of them, for a message.
+//!   connection by hand; [`face`]: either of them, for a message; [`messages`]: what is in such.
 //! - [`proxy`]: what may stand between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests that need a network of their own; [`net`]: one of several regions, each
@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod face;
 pub mod frames;
 pub mod http;
+pub mod messages;
 pub mod namespace;
 pub mod net;
 pub mod node;

@@ -11,7 +11,6 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use tokio::runtime::Runtime;
-use zerocache_core::key::Key;
 use zerocache_core::node::CallFailure;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::version::Version;
@@ -23,6 +22,7 @@ use zerocache_net::framed::FramedTransport;
 use zerocache_net::transport::Transport;
 
 use crate::frames::{CLUSTER, client_hello};
+use crate::messages;
 use crate::poll::PATIENCE;
 
 /// Requests under way to one node.
@@ -103,7 +103,7 @@ impl Probes {
     pub async fn read(&self, at: SocketAddr, key: &[u8]) -> Option<Held> {
         let end = clock::elapsed() + PATIENCE;
         loop {
-            let request = Request::Get { key: valid(key) };
+            let request = Request::Get { key: messages::key(key) };
             let answer = self.call(at, request, CALL).await;
             match answer {
                 Ok(Response::Found { value, version, .. }) => {
@@ -175,7 +175,7 @@ impl Probes {
         value: Option<Bytes>,
         timeout: Duration,
     ) -> Result<Option<Written>, CallFailure> {
-        let (key, ack) = (valid(key), Ack::Local);
+        let (key, ack) = (messages::key(key), Ack::Local);
         let request = match value {
             Some(value) => {
                 let ttl = Ttl::from_secs(LIFE_S).expect("a lifetime");
@@ -232,8 +232,4 @@ pub fn keys(beginning: &str, count: usize) -> Vec<Bytes> {
 #[must_use]
 pub fn value_of(key: &[u8], bytes: usize) -> Bytes {
     key.iter().copied().cycle().take(bytes).collect::<Vec<_>>().into()
-}
-
-fn valid(key: &[u8]) -> Key {
-    Key::within(Bytes::copy_from_slice(key), 1024).expect("a key")
 }

@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use zerocache_core::entry::{Change, Record};
-use zerocache_core::key::Key;
-use zerocache_core::ttl::Ttl;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_core::wire::{
     Ack, Envelope, Hello, NodeInfo, NodeState, PROTOCOL, Receipt, RefusalCode, Request,
@@ -19,12 +17,9 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::face::{Caller, Face, faces, refusal};
 use zerocache_tests::frames::{CLUSTER, Frame, Framed, MORE};
 use zerocache_tests::http;
+use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
-
-fn key(text: &str) -> Key {
-    Key::within(Bytes::copy_from_slice(text.as_bytes()), 1024).expect("a key")
-}
 
 fn envelope(cluster: &str) -> Envelope {
     Envelope { cluster: cluster_id(cluster), timeout_ms: 500, ..Envelope::default() }
@@ -43,16 +38,7 @@ fn asked(face: Face, node: &Node, message: &[u8]) -> Response {
 }
 
 fn put(name: &str) -> Request {
-    let value = Bytes::from_static(b"forged value");
-    let ttl = Ttl::from_secs(60).expect("a lifetime");
-    Request::Put {
-        key: key(name),
-        value,
-        metadata: Bytes::new(),
-        ttl,
-        ack: Ack::Local,
-        token: None,
-    }
+    messages::put(name, "forged value")
 }
 
 fn shipment(name: &str, wall_ms: u64) -> Shipment {

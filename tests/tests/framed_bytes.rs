@@ -1,14 +1,13 @@
 //! What a framed connection takes, tolerates and refuses.
 
 use bytes::Bytes;
-use zerocache_core::key::Key;
-use zerocache_core::ttl::Ttl;
-use zerocache_core::wire::{Ack, RefusalCode, Request, Response, Status};
+use zerocache_core::wire::{RefusalCode, Request, Response, Status};
 use zerocache_net::clock;
 use zerocache_tests::face::refusal;
 use zerocache_tests::frames::{
     CANCEL, CHUNK_BYTES_MAX, Frame, Framed, MORE, RESPONSE, now_ms, short,
 };
+use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::setup::Setup;
@@ -17,14 +16,8 @@ fn start() -> Node {
     Setup::new("london").flag("--connections", "framed").start()
 }
 
-fn key(text: &str) -> Key {
-    Key::within(Bytes::copy_from_slice(text.as_bytes()), 1024).expect("a key")
-}
-
 fn put(name: &str, value: &[u8]) -> Bytes {
-    let (value, ttl) = (Bytes::copy_from_slice(value), Ttl::from_secs(60).expect("a lifetime"));
-    let (metadata, ack) = (Bytes::new(), Ack::Local);
-    short(Request::Put { key: key(name), value, metadata, ttl, ack, token: None })
+    short(messages::put(name, value.to_vec()))
 }
 
 fn get(name: &str) -> Bytes {

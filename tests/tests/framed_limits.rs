@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_client::{Connections, Status};
-use zerocache_core::key::Key;
-use zerocache_core::ttl::Ttl;
-use zerocache_core::wire::{Ack, RefusalCode, Request, Response};
+use zerocache_core::wire::{RefusalCode, Request, Response};
 use zerocache_net::clock;
 use zerocache_tests::cluster::{Cluster, builder};
 use zerocache_tests::face::refusal;
 use zerocache_tests::frames::{CHUNK_BYTES_MAX, Frame, Framed, MORE, short};
+use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, timed, until_true};
 use zerocache_tests::setup::Setup;
@@ -27,18 +26,12 @@ fn start() -> Node {
     Setup::new("london").flag("--connections", "framed").start()
 }
 
-fn key(text: &str) -> Key {
-    Key::within(Bytes::copy_from_slice(text.as_bytes()), 1024).expect("a key")
-}
-
 fn get(name: &str) -> Bytes {
     short(Request::Get { key: key(name) })
 }
 
 fn put(name: &str, value: Vec<u8>) -> Bytes {
-    let (value, ttl) = (Bytes::from(value), Ttl::from_secs(60).expect("a lifetime"));
-    let (metadata, ack) = (Bytes::new(), Ack::Local);
-    short(Request::Put { key: key(name), value, metadata, ttl, ack, token: None })
+    short(messages::put(name, value))
 }
 
 /// Others are served as before.

@@ -1,7 +1,6 @@
 //! What readers over HTTP get of entries that are kept longer than they are fresh, or are packed.
 
 use bytes::Bytes;
-use zerocache_core::key::Key;
 use zerocache_core::metadata::{Encoding, Metadata};
 use zerocache_core::packing;
 use zerocache_core::ttl::Ttl;
@@ -12,6 +11,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::face::Face;
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http::Answer;
+use zerocache_tests::messages::key;
 use zerocache_tests::node::{Node, entry};
 use zerocache_tests::poll::until_true;
 
@@ -22,7 +22,7 @@ fn stale(node: &Node, key: &[u8]) -> Answer {
 /// Writes an entry as a client does that packs it, or forges it.
 fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
     let request = Request::Put {
-        key: Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).expect("a key"),
+        key: key(name),
         value: Bytes::copy_from_slice(value),
         metadata,
         ttl: Ttl::from_secs(60).expect("a lifetime"),

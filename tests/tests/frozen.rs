@@ -4,8 +4,6 @@ use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_core::key::Key;
-use zerocache_core::ttl::Ttl;
 use zerocache_core::wire::{
     Ack, Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id,
 };
@@ -14,6 +12,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::face::{Face, faces, refusal};
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http;
+use zerocache_tests::messages::{key, put};
 use zerocache_tests::node::entry;
 use zerocache_tests::poll::until_true;
 
@@ -52,22 +51,6 @@ fn message(request: Request, timeout_ms: u64) -> Bytes {
     RequestMessage { envelope, request }.encode(clock::mono())
 }
 
-fn key(name: &[u8]) -> Key {
-    Key::within(Bytes::copy_from_slice(name), 1024).expect("a key")
-}
-
-fn put(name: &[u8], value: &'static [u8]) -> Request {
-    let (value, ttl) = (Bytes::from_static(value), Ttl::from_secs(60).expect("a lifetime"));
-    Request::Put {
-        key: key(name),
-        value,
-        metadata: Bytes::new(),
-        ttl,
-        ack: Ack::Local,
-        token: None,
-    }
-}
-
 #[test]
 fn messages_that_waited_in_a_frozen_node_past_their_deadline_are_refused() {
     for face in faces() {
@@ -79,8 +62,8 @@ fn messages_that_waited_in_a_frozen_node_past_their_deadline_are_refused() {
         assert!(matches!(caller.ask(&message(Request::Ping, 0)), Response::Pong { .. }));
         cluster[1].freeze();
         let end = clock::elapsed() + FREEZE;
-        let delete = Request::Delete { key: key(b"deleted"), ack: Ack::Local };
-        let waiting: Vec<_> = [put(b"put", b"stale"), delete, put(b"new", b"stale")]
+        let delete = Request::Delete { key: key("deleted"), ack: Ack::Local };
+        let waiting: Vec<_> = [put("put", "stale"), delete, put("new", "stale")]
             .map(|request| caller.send(&message(request, 1_000), 1_000))
             .into();
         cluster[0].put(b"put", b"second", "ttl=60");

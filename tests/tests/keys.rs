@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use zerocache_client::{Error, ErrorKind, Status};
-use zerocache_core::key::Key;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::wire::{
     Ack, Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id,
@@ -15,11 +14,9 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::face::{faces, refusal};
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http::{self, escaped};
+use zerocache_tests::messages::{self, KEY_BYTES_MAX};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
-
-/// The longest key that a node takes unless configured.
-const KEY_BYTES_MAX: usize = 1024;
 
 /// Keys that a careless path, URL or text treatment would change or confuse.
 fn keys() -> Vec<Vec<u8>> {
@@ -171,7 +168,6 @@ fn every_key_makes_an_exact_round_trip_through_the_client() {
 fn every_key_makes_an_exact_round_trip_in_messages() {
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = |request| RequestMessage { envelope, request }.encode(clock::mono());
-    let as_key = |key: &[u8]| Key::within(Bytes::copy_from_slice(key), 1024).expect("a key");
     let keys = keys();
     for face in faces() {
         let cluster = Cluster::start(&["london", "sydney"]);
@@ -179,14 +175,15 @@ fn every_key_makes_an_exact_round_trip_in_messages() {
         for key in &keys {
             let (ttl, ack) = (Ttl::from_secs(300).expect("a lifetime"), Ack::All);
             let (value, metadata) = (Bytes::from(value(key)), Bytes::new());
-            let put = Request::Put { key: as_key(key), value, metadata, ttl, ack, token: None };
+            let put =
+                Request::Put { key: messages::key(key), value, metadata, ttl, ack, token: None };
             match here.ask(&message(put)) {
                 Response::Written(written) => assert_eq!(written.replicas, 2, "{face:?}"),
                 other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),
             }
         }
         for key in &keys {
-            match there.ask(&message(Request::Get { key: as_key(key) })) {
+            match there.ask(&message(Request::Get { key: messages::key(key) })) {
                 Response::Found { value: found, .. } => assert_eq!(found, value(key), "{face:?}"),
                 other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),
             }

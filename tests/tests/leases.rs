@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use zerocache_client::LeaseScope;
-use zerocache_core::key::Key;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::version::Version;
 use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, Status, cluster_id};
@@ -18,6 +17,7 @@ use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::frames::{CLUSTER, Framed, short};
 use zerocache_tests::http;
+use zerocache_tests::messages::key;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{until, until_true};
 use zerocache_tests::probes::Probes;
@@ -30,10 +30,6 @@ fn three() -> Cluster {
     Cluster::start_with(&["london", "london", "sydney"], |setup| {
         setup.flag("--connections", "framed")
     })
-}
-
-fn key(name: &str) -> Key {
-    Key::within(Bytes::copy_from_slice(name.as_bytes()), 1024).expect("a key")
 }
 
 fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {

@@ -4,14 +4,13 @@
 //! takes its value from there; `cached` looks into a map of this process. They do different jobs: the
 //! second figure is the floor, not a rival.
 
+mod node;
+
 use std::{hint::black_box, sync::LazyLock, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use zerocache_client::{ZerocacheClient, zerocache};
-use zerocache_server::{
-    EmbeddedNode,
-    config::{DiscoverySet, ServerConfig},
-};
+use zerocache_server::EmbeddedNode;
 
 const CLUSTER: &str = "bench-memoize";
 
@@ -29,20 +28,11 @@ fn in_process(id: u64, name: String) -> String {
 }
 
 /// The node behind all calls; it ends with the process.
-static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
-    let mut config = ServerConfig::new("london");
-    config.cluster = CLUSTER.to_owned();
-    config.addresses = vec![[127, 0, 0, 1].into()];
-    config.port = 0;
-    config.max_bytes = 64 << 20;
-    config.discovery = DiscoverySet::NONE;
-    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
-});
+static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| node::start(CLUSTER));
 
 fn client() -> ZerocacheClient {
     static CLIENT: LazyLock<ZerocacheClient> = LazyLock::new(|| {
-        let builder = ZerocacheClient::builder("london").cluster(CLUSTER).mdns(false);
-        builder.seed(NODE.address()).install().expect("the first client of this process")
+        node::client(&NODE, CLUSTER).install().expect("the first client of this process")
     });
     CLIENT.clone()
 }

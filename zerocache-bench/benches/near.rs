@@ -1,23 +1,26 @@
 //! A near hit of a memoized call beside `#[concurrent_cached]` with a lifetime of the `cached` crate: the
 //! same arguments and values, in one process, in turns.
 //!
-//! `cargo bench -p zerocache-bench --bench near [-- --rounds N --only NAME]` prints nanoseconds per call, and the
-//! median of the ratios within the rounds.
+//! `cargo bench -p zerocache-bench --bench near [-- --rounds N --threads N --keys N --only NAME]` prints nanoseconds
+//! of CPU time per call, and the median of the ratios within the rounds. With several threads all of them make
+//! the calls at the same time.
 
-use std::{hint::black_box, sync::LazyLock, time::Duration};
+mod node;
+
+use std::{
+    hint::black_box,
+    sync::{Arc, Barrier},
+    time::Duration,
+};
 
 use cached::macros::concurrent_cached;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use zerocache_client::{ZerocacheClient, zerocache};
-use zerocache_server::{
-    EmbeddedNode,
-    config::{DiscoverySet, ServerConfig},
-};
 
 const CLUSTER: &str = "bench-near";
 
-/// What the rounds go through.
+/// What the rounds go through, unless said otherwise.
 const KEYS: u64 = 1_000;
 
 /// Calls of each contender in one round.
@@ -136,37 +139,25 @@ mod rival {
     }
 }
 
-/// The node behind all calls; it ends with the process.
-static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
-    let mut config = ServerConfig::new("london");
-    config.cluster = CLUSTER.to_owned();
-    config.addresses = vec![[127, 0, 0, 1].into()];
-    config.port = 0;
-    config.max_bytes = 64 << 20;
-    config.discovery = DiscoverySet::NONE;
-    EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
-});
-
 /// The arguments of the `n`th call.
 struct Arguments(Vec<String>);
 
 impl Arguments {
-    fn new() -> Self {
-        Self((0..KEYS).map(|n| format!("a name of thirty letters, {n:>4}")).collect())
+    fn new(keys: u64) -> Self {
+        Self((0..keys).map(|n| format!("a name of thirty letters, {n:>4}")).collect())
     }
 
     fn of(&self, n: usize) -> (u64, &str) {
-        let id = n as u64 * 7 % KEYS;
-        // Below KEYS.
-        (id, &self.0[id as usize])
+        let id = n * 7 % self.0.len();
+        (id as u64, &self.0[id])
     }
 }
 
 /// Calls of both contenders; each makes `count` calls.
 struct Case {
     name: &'static str,
-    ours: Box<dyn Fn(usize)>,
-    rival: Box<dyn Fn(usize)>,
+    ours: Box<dyn Fn(usize) + Sync>,
+    rival: Box<dyn Fn(usize) + Sync>,
 }
 
 macro_rules! case {
@@ -174,7 +165,7 @@ macro_rules! case {
         Case {
             name: $name,
             ours: Box::new({
-                let arguments = std::rc::Rc::clone(&$arguments);
+                let arguments = Arc::clone(&$arguments);
                 move |count| for n in 0..count {
                     let ($id, $text) = arguments.of(n);
                     let _ = $text;
@@ -182,7 +173,7 @@ macro_rules! case {
                 }
             }),
             rival: Box::new({
-                let arguments = std::rc::Rc::clone(&$arguments);
+                let arguments = Arc::clone(&$arguments);
                 move |count| for n in 0..count {
                     let ($id, $text) = arguments.of(n);
                     let _ = $text;
@@ -195,8 +186,8 @@ macro_rules! case {
         Case {
             name: $name,
             ours: Box::new({
-                let arguments = std::rc::Rc::clone(&$arguments);
-                move |count| runtime().block_on(async {
+                let arguments = Arc::clone(&$arguments);
+                move |count| block_on(async {
                     for n in 0..count {
                         let ($id, $text) = arguments.of(n);
                         black_box(near::$call($(black_box($args)),*).await);
@@ -204,8 +195,8 @@ macro_rules! case {
                 })
             }),
             rival: Box::new({
-                let arguments = std::rc::Rc::clone(&$arguments);
-                move |count| runtime().block_on(async {
+                let arguments = Arc::clone(&$arguments);
+                move |count| block_on(async {
                     for n in 0..count {
                         let ($id, $text) = arguments.of(n);
                         black_box(rival::$call($(black_box($args)),*).await);
@@ -216,16 +207,19 @@ macro_rules! case {
     };
 }
 
-fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
-        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        built.expect("a runtime")
-    });
-    &RUNTIME
+/// Runs a future on this thread's own runtime.
+fn block_on(future: impl Future<Output = ()>) {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime = {
+            let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            built.expect("a runtime")
+        };
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future));
 }
 
-fn cases() -> Vec<Case> {
-    let arguments = std::rc::Rc::new(Arguments::new());
+fn cases(keys: u64) -> Vec<Case> {
+    let arguments = Arc::new(Arguments::new(keys));
     vec![
         case!("fn (u64) -> u64", arguments, single, |id, text| id),
         case!("fn (u64, &str) -> u64", arguments, number, |id, text| id, text),
@@ -240,43 +234,46 @@ fn cases() -> Vec<Case> {
 fn main() {
     let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
     let rounds = option("--rounds").map_or(ROUNDS, |count| count.parse().expect("a number"));
+    let threads = option("--threads").map_or(1, |count| count.parse().expect("a number"));
+    let keys = option("--keys").map_or(KEYS, |count| count.parse().expect("a number"));
     let only = option("--only").unwrap_or_default();
     // Anything but `cargo bench` only wants to know that it builds.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let client = ZerocacheClient::builder("london").cluster(CLUSTER).mdns(false);
-    let client = client.seed(NODE.address()).near_cache(64 << 20, Duration::from_secs(3_600));
+    let node = node::start(CLUSTER);
+    let client = node::client(&node, CLUSTER).near_cache(64 << 20, Duration::from_secs(3_600));
     let client = client.install().expect("the first client of this process");
     client.wait_ready(Duration::from_secs(10)).expect("the node is there");
 
-    let call = size_of_val(&near::later(1, ""));
-    println!("a call of an async function takes {call} bytes\n");
+    println!("{keys} keys, {threads} threads at once\n");
     println!(
         "{:<30} {:>10} {:>10} {:>8}",
         "ns per near hit, medians", "zerocache", "cached", "ratio"
     );
     let mut reached = true;
-    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
-        warm(&client, &case);
+    for case in cases(keys).into_iter().filter(|case| case.name.contains(&only)) {
+        warm(&client, &case, keys);
         let before = client.memo_stats();
         let (mut ours, mut rival, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
             let (a, b) = if round % 2 == 0 {
-                let a = timed(&case.ours);
-                (a, timed(&case.rival))
+                let a = timed(threads, &case.ours);
+                (a, timed(threads, &case.rival))
             } else {
-                let b = timed(&case.rival);
-                (timed(&case.ours), b)
+                let b = timed(threads, &case.rival);
+                (timed(threads, &case.ours), b)
             };
             ours.push(a);
             rival.push(b);
             ratios.push(a / b);
         }
         let after = client.memo_stats();
-        let calls = (CALLS * rounds) as u64;
+        let computed = after.computed - before.computed;
+        assert_eq!(computed, 0, "not every call was a hit: {after:?}");
+        let calls = (CALLS * rounds * threads) as u64;
         let near = after.near_hits - before.near_hits;
-        assert_eq!(near, calls, "not every call was a near hit: {after:?}");
+        assert!(near >= calls, "not every call was a near hit: {after:?}");
         let ratio = median(&mut ratios);
         reached &= ratio <= RATIO_MAX;
         println!(
@@ -291,12 +288,12 @@ fn main() {
 }
 
 /// Calls until all keys are near.
-fn warm(client: &ZerocacheClient, case: &Case) {
+fn warm(client: &ZerocacheClient, case: &Case, keys: u64) {
     for _ in 0..200 {
         let before = client.memo_stats().near_hits;
-        (case.ours)(KEYS as usize);
-        if client.memo_stats().near_hits - before == KEYS {
-            (case.rival)(KEYS as usize);
+        (case.ours)(keys as usize);
+        if client.memo_stats().near_hits - before == keys {
+            (case.rival)(keys as usize);
             return;
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -304,15 +301,32 @@ fn warm(client: &ZerocacheClient, case: &Case) {
     panic!("the keys do not stay near: {:?}", client.memo_stats());
 }
 
-/// CPU time of this thread, in which both do all that they do: others on the machine count for less.
-fn timed(calls: &dyn Fn(usize)) -> f64 {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+/// CPU time of a call: others on the machine count for less than in time that passes.
+fn timed(threads: usize, calls: &(dyn Fn(usize) + Sync)) -> f64 {
+    let took = || {
+        let now = || {
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+        };
+        let begin = now();
+        calls(CALLS);
+        (now() - begin).as_nanos() as f64 / CALLS as f64
     };
-    let begin = now();
-    calls(CALLS);
-    (now() - begin).as_nanos() as f64 / CALLS as f64
+    if threads == 1 {
+        return took();
+    }
+    let begin = Barrier::new(threads);
+    let on_thread = || {
+        // What a thread does for the first time is not what is measured.
+        calls(CALLS / 10);
+        begin.wait();
+        took()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(on_thread)).collect();
+        let times = running.into_iter().map(|thread| thread.join().expect("it ends"));
+        times.sum::<f64>() / threads as f64
+    })
 }
 
 fn median(values: &mut [f64]) -> f64 {

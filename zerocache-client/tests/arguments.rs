@@ -120,9 +120,9 @@ async fn from_parameters(
     options: u64,
     jitter: u8,
     tags: &[&str],
-) -> u64 {
+) -> Result<u64, u8> {
     let _ = (client, ttl, life, wait, stale, options, jitter, tags);
-    key + near.as_secs()
+    Ok(key + near.as_secs())
 }
 
 fn is_odd(value: &u64) -> bool {
@@ -144,10 +144,10 @@ async fn expressions_use_parameters() {
     cached(async {
         let age = Duration::from_secs(1);
         let call = || from_parameters("london", 60, 2, age, 5, 1, 30, 500, 5, &["a", "b"]);
-        assert_eq!(call().await, 3);
-        assert_eq!(call().peek().await.expect("reads"), Some(3));
+        assert_eq!(call().await, Ok(3));
+        assert_eq!(call().peek().await.expect("reads"), Some(Ok(3)));
         let even = || from_parameters("london", 60, 3, age, 5, 1, 30, 500, 5, &[]);
-        assert_eq!(even().await, 4);
+        assert_eq!(even().await, Ok(4));
         assert_eq!(even().peek().await.expect("reads"), None);
         for _ in 0..2 {
             assert_eq!(names(1, 2, 3, 4, 5, 6).await, Some(21));
@@ -291,8 +291,8 @@ macro_rules! made {
             cache_if = $test,
             negative(none = $ttl)
         )]
-        async fn $name(id: u64) -> Option<u64> {
-            Some(id)
+        async fn $name(id: u64) -> Result<Option<u64>, u8> {
+            Ok(Some(id))
         }
     };
 }
@@ -343,11 +343,11 @@ mod shadow {
 async fn generated_functions_and_shadowed_names() {
     cached(async {
         for _ in 0..2 {
-            assert_eq!(made(1).await, Some(1));
-            assert_eq!(made_twice(1).await, Some(1));
+            assert_eq!(made(1).await, Ok(Some(1)));
+            assert_eq!(made_twice(1).await, Ok(Some(1)));
             assert_eq!(shadow::shadowed(1).await, Ok(Some(1)));
         }
-        assert_eq!(made(1).peek().await.expect("reads"), Some(Some(1)));
+        assert_eq!(made(1).peek().await.expect("reads"), Some(Ok(Some(1))));
         assert_eq!(shadow::shadowed(1).peek().await.expect("reads"), Some(Ok(Some(1))));
         let _ = Ack::Local;
     })

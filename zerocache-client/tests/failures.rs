@@ -2,12 +2,13 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, client, dead, other};
-use zerocache_client::{ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_client::{Cacheable, ErrorKind, Value, ZerocacheClient, zerocache};
 use zerocache_core::limits::Limits;
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -162,6 +163,102 @@ async fn a_value_that_cannot_be_read_back_is_not_stored() {
         assert_eq!((stats.computed, stats.write_errors, stats.stored), (2, 2, 0));
         let key = unreadable(&cache).key().expect("has a key");
         assert_eq!(cache.get(&key).await.expect("reads"), None);
+    })
+    .await;
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Page {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<u8>,
+    stars: u8,
+    tags: Vec<u8>,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn page(cache: &ZerocacheClient, note: Option<u8>) -> Page {
+    Page { note, stars: 0, tags: vec![2, 8, 9] }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Account {
+    #[serde(skip_serializing, default)]
+    secret: u8,
+    stars: u8,
+    tags: Vec<u8>,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn account(cache: &ZerocacheClient) -> Account {
+    Account { secret: 7, stars: 0, tags: vec![2, 8, 9] }
+}
+
+#[tokio::test]
+async fn a_value_of_which_a_field_is_left_out_is_not_read_as_another_one() {
+    bounded(async {
+        let cache = other("left out");
+        // Of this one nothing is left out; it is kept.
+        for _ in 0..2 {
+            assert_eq!(page(&cache, Some(1)).await.note, Some(1));
+        }
+        assert_eq!(cache.memo_stats().hits, 1);
+        for _ in 0..2 {
+            let whole = Page { note: None, stars: 0, tags: vec![2, 8, 9] };
+            assert_eq!(page(&cache, None).await, whole);
+            assert_eq!(account(&cache).await, Account { secret: 7, stars: 0, tags: vec![2, 8, 9] });
+            let given = || async { Ok::<_, Infallible>(whole.clone()) };
+            assert_eq!(cache.get_or_compute("left out", 60, given).await, Ok(whole.clone()));
+            let refused =
+                cache.put("left out", Value(&whole), 60).await.expect_err("is not stored");
+            assert_eq!(refused.kind(), ErrorKind::Codec);
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.write_errors), (1, 6));
+    })
+    .await;
+}
+
+#[zerocache(cache, 60, skip(cache), negative(err = |_: &Account| true, ttl = 5))]
+async fn no_account(cache: &ZerocacheClient) -> Result<u8, Account> {
+    Err(Account { secret: 7, stars: 0, tags: vec![2, 8, 9] })
+}
+
+#[tokio::test]
+async fn an_error_of_which_a_field_is_not_written_is_not_kept() {
+    bounded(async {
+        let cache = other("error left out");
+        for _ in 0..2 {
+            assert_eq!(no_account(&cache).await.map_err(|account| account.secret), Err(7));
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.computed, stats.negative_stored, stats.write_errors), (2, 0, 2));
+    })
+    .await;
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn generic<T: Cacheable + From<u64>>(cache: &ZerocacheClient, n: u64) -> T {
+    T::from(n)
+}
+
+impl From<u64> for Untagged {
+    fn from(n: u64) -> Self {
+        Untagged::Number(n)
+    }
+}
+
+#[tokio::test]
+async fn each_type_of_a_generic_function_is_read_back() {
+    bounded(async {
+        let cache = other("generic");
+        assert_eq!(generic::<u64>(&cache, 7).await, 7);
+        for _ in 0..2 {
+            assert_eq!(generic::<Untagged>(&cache, 7).await, Untagged::Number(7));
+        }
+        assert_eq!(generic::<u128>(&cache, 7).await, 7);
+        let stats = cache.memo_stats();
+        assert_eq!((stats.computed, stats.write_errors, stats.stored), (4, 2, 2));
+        assert_eq!((stats.mismatched, stats.hits), (0, 0));
     })
     .await;
 }

@@ -163,15 +163,15 @@ async fn only_what_the_function_wants_is_stored() {
     stale(while = "1m", if_error = "1h"),
     ahead = "30s"
 )]
-async fn tagged(cache: &ZerocacheClient, id: u64, long: usize) -> u64 {
-    id
+async fn tagged(cache: &ZerocacheClient, id: u64, long: usize) -> Result<u64, Problem> {
+    Ok(id)
 }
 
 #[tokio::test]
 async fn tags_and_times_are_in_the_entry() {
     bounded(async {
         let cache = other("tags");
-        assert_eq!(tagged(&cache, 7, 3).await, 7);
+        assert_eq!(tagged(&cache, 7, 3).await, Ok(7));
         let key = tagged(&cache, 7, 3).key().expect("has a key");
         let entry = cache.get(&key).entry().await.expect("reads").expect("is there");
         assert_eq!(entry.metadata.tags(), ["users", "user:7", "xxx"]);
@@ -180,7 +180,7 @@ async fn tags_and_times_are_in_the_entry() {
         assert!(entry.ttl > Duration::from_secs(4_000), "fresh, and then stale");
         assert_eq!(cache.memo_stats().tags_refused, 0);
         // A tag that is not allowed fails nothing.
-        assert_eq!(tagged(&cache, 8, 5_000).await, 8);
+        assert_eq!(tagged(&cache, 8, 5_000).await, Ok(8));
         let key = tagged(&cache, 8, 5_000).key().expect("has a key");
         let entry = cache.get(&key).entry().await.expect("reads").expect("is there");
         assert_eq!(entry.metadata.tags(), ["users", "user:8"]);

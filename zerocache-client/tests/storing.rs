@@ -4,6 +4,7 @@ mod support;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use support::gate::Gate;
@@ -27,13 +28,16 @@ async fn value(gate: Arc<Gate>, test: String) -> Vec<u64> {
     (0..LARGE).map(|_| next()).collect()
 }
 
-/// A call whose value is being written, its gate with a client of its own, and its key.
-async fn storing(test: &str) -> (Pin<Box<impl Future<Output = Vec<u64>>>>, Arc<Gate>, String) {
+/// A call whose value is being written for so many seconds, its gate with a client of its own, and its key.
+async fn storing(
+    test: &str,
+    ttl_s: u64,
+) -> (Pin<Box<impl Future<Output = Vec<u64>>>>, Arc<Gate>, String) {
     // On a machine that is busy elsewhere the value may be there at once: then once more.
     for attempt in 0.. {
         let test = format!("{test} {attempt}");
         let gate = Gate::of(other(&test));
-        let mut call = Box::pin(value(gate.clone(), test.clone()));
+        let mut call = Box::pin(value(gate.clone(), test.clone()).ttl(ttl_s));
         while gate.runs() == 0 {
             assert!(poll_immediate(&mut call).await.is_none());
             tokio::task::yield_now().await;
@@ -56,7 +60,7 @@ async fn written(cache: &ZerocacheClient, count: u64) {
 #[tokio::test]
 async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
     bounded(async {
-        let (leader, gate, test) = storing("storing").await;
+        let (leader, gate, test) = storing("storing", 60).await;
         let call = || value(gate.clone(), test.clone());
         call().invalidate().await.expect("deletes");
         // Nobody polls the call that stores.
@@ -71,7 +75,7 @@ async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
 #[tokio::test]
 async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_dropped() {
     bounded(async {
-        let (leader, gate, test) = storing("dropped").await;
+        let (leader, gate, test) = storing("dropped", 60).await;
         let call = || value(gate.clone(), test.clone());
         let mut removing = Box::pin(call().invalidate());
         let _ = poll_immediate(&mut removing).await;
@@ -86,7 +90,7 @@ async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_drop
 #[tokio::test]
 async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
     bounded(async {
-        let (leader, gate, test) = storing("both dropped").await;
+        let (leader, gate, test) = storing("both dropped", 60).await;
         let call = || value(gate.clone(), test.clone());
         let mut removing = Box::pin(call().invalidate());
         assert!(poll_immediate(&mut removing).await.is_none());
@@ -100,7 +104,7 @@ async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
 #[tokio::test]
 async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
     bounded(async {
-        let (leader, gate, test) = storing("dropped before").await;
+        let (leader, gate, test) = storing("dropped before", 60).await;
         let call = || value(gate.clone(), test.clone());
         drop(leader);
         call().invalidate().await.expect("deletes");
@@ -114,7 +118,7 @@ async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
 fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
     in_time(|| {
         current_thread(async {
-            let (leader, gate, test) = storing("blocked").await;
+            let (leader, gate, test) = storing("blocked", 60).await;
             let call = || value(gate.clone(), test.clone());
             // Blocks the thread on which the value is being stored.
             call().invalidate().wait().expect("deletes");
@@ -127,7 +131,7 @@ fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
 #[tokio::test]
 async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
     bounded(async {
-        let (leader, gate, test) = storing("refresh").await;
+        let (leader, gate, test) = storing("refresh", 60).await;
         let call = || value(gate.clone(), test.clone());
         gate.permits.add_permits(1);
         assert!(call().refresh().await.is_empty());
@@ -140,7 +144,7 @@ async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
 #[tokio::test]
 async fn nobody_computes_while_a_call_that_was_dropped_stores() {
     bounded(async {
-        let (leader, gate, test) = storing("joined").await;
+        let (leader, gate, test) = storing("joined", 60).await;
         let call = || value(gate.clone(), test.clone());
         drop(leader);
         assert_eq!(call().await.len(), LARGE);
@@ -149,6 +153,23 @@ async fn nobody_computes_while_a_call_that_was_dropped_stores() {
         while gate.cache.memo_stats().stored == 0 {
             tokio::task::yield_now().await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_that_stands_still_while_it_stores_holds_nobody_up() {
+    bounded(async {
+        let (leader, gate, test) = storing("still", 1).await;
+        gate.permits.add_permits(1);
+        let call = || value(gate.clone(), test.clone());
+        assert_eq!(call().await.len(), LARGE, "it has told the others");
+        // Nobody polls it any more. Its value lives for a second, for the others too.
+        while !call().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(gate.runs(), 2);
+        drop(leader);
     })
     .await;
 }

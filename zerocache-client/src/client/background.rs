@@ -1,23 +1,42 @@
-//! The runtime on which all clients of a process do their I/O and keep their time.
+//! The runtimes of the clients of a process: one on which all do their I/O and keep their time, and one for
+//! functions that nobody waits for.
 //!
-//! It is the clients' own, so that operations work under any executor and in blocking code: a
+//! They are the clients' own, so that operations work under any executor and in blocking code: a
 //! caller that blocks its own runtime does not stop the I/O that it waits for.
 
 use std::{io, sync::OnceLock};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+/// Threads for functions that nobody waits for. They are to wait for others, not to calculate.
+const FUNCTION_THREADS: usize = 2;
+
+type Started = OnceLock<Result<Runtime, String>>;
 
 /// The background runtime, started at the first call.
 ///
 /// # Errors
 /// When the system refuses a thread.
 pub(super) fn handle() -> io::Result<Handle> {
-    let started = RUNTIME.get_or_init(|| {
+    static RUNTIME: Started = OnceLock::new();
+    start(&RUNTIME, "zerocache-client", 1)
+}
+
+/// The runtime for functions that nobody waits for, started at the first call. They are the user's: on the
+/// one above one that does not yield would stop all I/O.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub(crate) fn function_runtime() -> io::Result<Handle> {
+    static RUNTIME: Started = OnceLock::new();
+    start(&RUNTIME, "zerocache-function", FUNCTION_THREADS)
+}
+
+fn start(runtime: &Started, name: &str, threads: usize) -> io::Result<Handle> {
+    let started = runtime.get_or_init(|| {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("zerocache-client")
+            .worker_threads(threads)
+            .thread_name(name)
             .enable_all()
             .build();
         runtime.map_err(|error| error.to_string())

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-/// Buckets for each doubling: the end of a bucket is at most a quarter above its begin.
-const STEPS: u32 = 4;
+/// Buckets for each doubling, as a power of two: the end of a bucket is at most a quarter above its
+/// begin.
+const STEP_BITS: u32 = 2;
+const STEPS: u64 = 1 << STEP_BITS;
 
-/// Times below this are one bucket, in nanoseconds.
-const SHORTEST_NS: u64 = 1 << 10;
+/// Times below this are one bucket, in nanoseconds, as a power of two.
+const SHORTEST_BITS: u32 = 10;
+const SHORTEST_NS: u64 = 1 << SHORTEST_BITS;
 
 /// Doublings above that: up to about 34 s.
-const DOUBLINGS: u32 = 25;
+const DOUBLINGS: u64 = 25;
 
 /// What takes longer counts as this long, in nanoseconds.
 const LONGEST_NS: u64 = (SHORTEST_NS << DOUBLINGS) - 1;
@@ -20,25 +23,21 @@ pub(super) const BUCKETS: usize = (STEPS * DOUBLINGS) as usize + 1;
 /// The bucket of a time, below [`BUCKETS`].
 pub(super) fn of(time: Duration) -> usize {
     let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(LONGEST_NS);
-    let units = ns / SHORTEST_NS;
-    if units == 0 {
+    if ns < SHORTEST_NS {
         return 0;
     }
-    let doubling = units.ilog2();
-    // The part of the doubling in which it lies, from what is above the power of two.
-    let step = (ns - (SHORTEST_NS << doubling)) * u64::from(STEPS) / (SHORTEST_NS << doubling);
-    let at = u64::from(doubling * STEPS) + step + 1;
-    usize::try_from(at).map_or(BUCKETS - 1, |at| at.min(BUCKETS - 1))
+    let doubling = (ns >> SHORTEST_BITS).ilog2();
+    // The bits behind the highest one tell the part of the doubling in which it lies.
+    let step = (ns >> (SHORTEST_BITS - STEP_BITS + doubling)) % STEPS;
+    // Below BUCKETS, as the time is at most the longest.
+    (u64::from(doubling) * STEPS + step + 1) as usize
 }
 
 /// The time below which all in this bucket are.
 pub(super) fn upper_end(bucket: usize) -> Duration {
-    let (doubling, step) = match u32::try_from(bucket) {
-        Ok(at @ 1..) => ((at - 1) / STEPS, (at - 1) % STEPS),
-        _ => return Duration::from_nanos(SHORTEST_NS),
-    };
-    let base_ns = SHORTEST_NS << doubling;
-    Duration::from_nanos(base_ns + base_ns * u64::from(step + 1) / u64::from(STEPS))
+    let Some(at) = (bucket as u64).checked_sub(1) else { return Duration::from_nanos(SHORTEST_NS) };
+    let base_ns = SHORTEST_NS << (at / STEPS);
+    Duration::from_nanos(base_ns + base_ns * (at % STEPS + 1) / STEPS)
 }
 
 /// The middle of this bucket, which no time in it is further from than an eighth.

@@ -10,8 +10,8 @@ use zerocache_net::{
 
 use super::{
     ZerocacheClient,
-    config::{Config, share_of},
-    instances,
+    config::{By, Config, mistake, share_of},
+    instances, millis,
 };
 use crate::{Error, near::NearSettings};
 
@@ -115,7 +115,7 @@ impl ClientBuilder {
     pub fn hedge(mut self, share: impl Into<Option<f64>>) -> Self {
         self.config.hedge = None;
         if let Some(part) = share.into() {
-            match share_of("hedge", part) {
+            match share_of("hedge", &part.to_string()) {
                 Ok(share) => self.config.hedge = Some(share),
                 Err(error) => {
                     self.mistake.get_or_insert(error);
@@ -174,18 +174,13 @@ impl ClientBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
-        self.config.validate()?;
+        self.config.validate(By::Builder)?;
         Ok(self.config)
     }
 
     fn note(&mut self, what: &str, error: &dyn Display) {
-        let mistake = Error::Config(format!("{what}: {error}"));
-        self.mistake.get_or_insert(mistake);
+        self.mistake.get_or_insert(mistake(what, error));
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

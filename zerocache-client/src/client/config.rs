@@ -6,12 +6,13 @@ use zerocache_core::{name, route::TierBounds};
 use zerocache_net::{
     discovery::{DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort},
     framed::Connections,
+    units::{parse_duration, parse_size},
 };
 
 use super::hedge::Share;
 use crate::{
     Error,
-    near::{Near, NearSettings, parse_age, parse_bytes, shared},
+    near::{Near, NearSettings, shared},
 };
 
 /// The cluster of nodes and clients that are told nothing else.
@@ -23,6 +24,30 @@ const COMPRESS_ABOVE_DEFAULT: usize = 16 << 10;
 
 /// The longest total deadline of an operation.
 const TOTAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// What is checked once all is said, as a builder and as the environment call it.
+type Setting = (&'static str, &'static str);
+const CLUSTER: Setting = ("cluster", "ZEROCACHE_CLUSTER");
+const NAMESPACE: Setting = ("namespace", "ZEROCACHE_NAMESPACE");
+const SEED: Setting = ("seed", "ZEROCACHE_SEED");
+const DNS: Setting = ("dns", "ZEROCACHE_DNS");
+const NEAR_AGE: Setting = ("near_cache", "ZEROCACHE_NEAR_AGE");
+
+/// By what a client is told.
+#[derive(Clone, Copy)]
+pub(super) enum By {
+    Builder,
+    Variables,
+}
+
+impl By {
+    const fn name(self, (builder, variable): Setting) -> &'static str {
+        match self {
+            Self::Builder => builder,
+            Self::Variables => variable,
+        }
+    }
+}
 
 /// Everything that a client can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +91,7 @@ impl Config {
         Self::from_variables(region, |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(error) => Err(Error::Config(format!("{name}: {error}"))),
+            Err(error) => Err(mistake(name, &error)),
         })
     }
 
@@ -86,7 +111,7 @@ impl Config {
         if let Some(ways) = set("ZEROCACHE_DISCOVERY")? {
             let names: Vec<_> = ways.split(',').map(str::trim).collect();
             config.ways = DiscoverySet::from_names(&names)
-                .map_err(|reason| Error::Config(format!("ZEROCACHE_DISCOVERY: {reason}")))?;
+                .map_err(|reason| mistake("ZEROCACHE_DISCOVERY", &reason))?;
         }
         config.seeds = list("ZEROCACHE_SEED", set("ZEROCACHE_SEED")?)?;
         config.dns = list("ZEROCACHE_DNS", set("ZEROCACHE_DNS")?)?;
@@ -97,22 +122,26 @@ impl Config {
             config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
         }
         if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
-            let parsed = parse_bytes(&bytes);
+            let parsed = parse_size(&bytes);
             config.near.bytes_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_BYTES", &why))?;
         }
         if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
-            let parsed = parse_age(&age);
+            let parsed = parse_duration(&age);
             config.near.age_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_AGE", &why))?;
         }
         if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
             config.compress_above = match above.as_str() {
                 "off" => None,
-                bytes => Some(size("ZEROCACHE_COMPRESS_ABOVE", bytes)?),
+                bytes => {
+                    let parsed = parse_size(bytes).map_err(|why| format!("{why}, or off"));
+                    let bytes = parsed.map_err(|why| mistake("ZEROCACHE_COMPRESS_ABOVE", &why))?;
+                    // More than there can be is as much as there can be.
+                    Some(usize::try_from(bytes).unwrap_or(usize::MAX))
+                }
             };
         }
         if let Some(share) = set("ZEROCACHE_HEDGE")?.filter(|share| share != "off") {
-            let part = parse("ZEROCACHE_HEDGE", &share)?;
-            config.hedge = Some(share_of("ZEROCACHE_HEDGE", part)?);
+            config.hedge = Some(share_of("ZEROCACHE_HEDGE", &share)?);
         }
         for (name, asked_for, none) in [
             ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),
@@ -123,19 +152,21 @@ impl Config {
                 return Err(Error::Config(text));
             }
         }
-        config.validate()?;
+        config.validate(By::Variables)?;
         Ok(config)
     }
 
-    pub(super) fn validate(&self) -> Result<(), Error> {
+    /// Checks what is not checked when it is said, `by` whatever.
+    pub(super) fn validate(&self, by: By) -> Result<(), Error> {
+        let wrong = |setting, why: &dyn Display| mistake(by.name(setting), why);
         name::check_region(&self.region).map_err(|error| mistake("region", &error))?;
-        name::check(&self.cluster).map_err(|error| mistake("cluster", &error))?;
+        name::check(&self.cluster).map_err(|error| wrong(CLUSTER, &error))?;
         if !self.namespace.is_empty() {
-            name::check(&self.namespace).map_err(|error| mistake("namespace", &error))?;
+            name::check(&self.namespace).map_err(|error| wrong(NAMESPACE, &error))?;
         }
-        for (what, names) in [("seed", &self.seeds), ("dns", &self.dns)] {
+        for (setting, names) in [(SEED, &self.seeds), (DNS, &self.dns)] {
             if names.len() > NAMES_MAX {
-                return Err(mistake(what, &format!("at most {NAMES_MAX} are allowed")));
+                return Err(wrong(setting, &format!("at most {NAMES_MAX} are allowed")));
             }
         }
         let TierBounds { local_ms, next_local_ms, nearest_ms, second_nearest_ms, total_ms } =
@@ -143,10 +174,11 @@ impl Config {
         let all = [local_ms, next_local_ms, nearest_ms, second_nearest_ms, total_ms];
         let most = TOTAL_MAX.as_millis() as u64;
         if all.iter().any(|ms| !(1..=most).contains(ms)) {
-            return Err(mistake("deadlines", &format!("1 to {most} ms are allowed")));
+            let text = format!("1 to {most} ms are allowed");
+            return Err(mistake("tier_timeouts and total_timeout", &text));
         }
         if self.near.age_max < Duration::from_millis(1) {
-            return Err(mistake("age of the near cache", &"at least 1 ms is allowed"));
+            return Err(wrong(NEAR_AGE, &"an age of at least 1 ms is allowed"));
         }
         Ok(())
     }
@@ -185,20 +217,16 @@ impl Config {
     }
 }
 
-fn mistake(what: &str, why: &dyn Display) -> Error {
+/// A mistake, and in what.
+pub(super) fn mistake(what: &str, why: &dyn Display) -> Error {
     Error::Config(format!("{what}: {why}"))
 }
 
-fn size(name: &str, text: &str) -> Result<usize, Error> {
-    let bytes = parse_bytes(text).map_err(|error| Error::Config(format!("{name}: {error}")))?;
-    // More than there can be is as much as there can be.
-    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
 /// A part of the reads that may be hedged.
-pub(super) fn share_of(name: &str, part: f64) -> Result<Share, Error> {
-    let mistake = || format!("{name}: {part} is no share; above 0 and at most 1 is allowed");
-    Share::new(part).ok_or_else(|| Error::Config(mistake()))
+pub(super) fn share_of(name: &str, part: &str) -> Result<Share, Error> {
+    let share = part.parse().ok().and_then(Share::new);
+    let why = format!("{part} is no share; above 0 and at most 1 is allowed, such as 0.05");
+    share.ok_or_else(|| mistake(name, &why))
 }
 
 fn list<T>(name: &str, value: Option<String>) -> Result<Vec<T>, Error>
@@ -211,7 +239,7 @@ where
 }
 
 pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error| Error::Config(format!("{name}: {error}")))
+    text.parse().map_err(|error| mistake(name, &error))
 }
 
 #[cfg(test)]
@@ -256,6 +284,35 @@ mod tests {
         assert_eq!((off.compress_above, off.hedge), (None, None));
     }
 
+    /// The first two columns of the table of all settings.
+    fn documented() -> String {
+        let page = include_str!("../../../docs/client.md");
+        let (_, table) = page.split_once("\n## All settings\n").expect("it has such a part");
+        let rows = table.lines().filter(|line| line.starts_with('|'));
+        rows.flat_map(|row| row.split('|').skip(1).take(2)).collect()
+    }
+
+    #[test]
+    fn the_page_lists_all_settings_and_no_others() {
+        let table = documented();
+        let read = std::cell::RefCell::new(Vec::new());
+        let variable = |name: &str| {
+            read.borrow_mut().push(format!("`{name}`"));
+            Ok(None)
+        };
+        Config::from_variables("oslo", variable).expect("nothing is set");
+        let read = read.into_inner();
+        assert!(read.iter().all(|name| table.contains(name)), "{read:?} {table}");
+        assert_eq!(table.matches("ZEROCACHE_").count(), read.len(), "{table}");
+        let builder = include_str!("builder.rs").lines();
+        let methods = builder.filter_map(|line| line.strip_prefix("    pub fn "));
+        let methods = methods.map(|method| method.split(['(', '<']).next().unwrap_or_default());
+        let settings = methods.filter(|name| !["build", "install"].contains(name));
+        let missing: Vec<_> =
+            settings.filter(|name| !table.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "{missing:?} {table}");
+    }
+
     #[test]
     fn a_mistake_names_its_variable() {
         for (name, value) in [
@@ -267,11 +324,20 @@ mod tests {
             ("ZEROCACHE_COMPRESS_ABOVE", "much"),
             ("ZEROCACHE_HEDGE", "1.5"),
             ("ZEROCACHE_HEDGE", "a few"),
+            ("ZEROCACHE_CLUSTER", "a b"),
+            ("ZEROCACHE_NAMESPACE", "a b"),
+            ("ZEROCACHE_NEAR_AGE", "0"),
+            ("ZEROCACHE_NEAR_AGE", "soon"),
+            ("ZEROCACHE_NEAR_BYTES", "64 Mb/s"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
+            // It says what was given, or what is allowed.
+            assert!(error.contains(value) || error.contains("allowed"), "{error}");
         }
-        assert!(config(&[("ZEROCACHE_CLUSTER", "a b")]).is_err());
+        let seeds = vec!["a:1"; NAMES_MAX + 1].join(",");
+        let error = config(&[("ZEROCACHE_SEED", &seeds)]).unwrap_err().to_string();
+        assert!(error.contains("ZEROCACHE_SEED") && error.contains("at most"), "{error}");
         let error = config(&[("ZEROCACHE_DISCOVERY", "seeds")]).unwrap_err().to_string();
         assert!(error.contains("ZEROCACHE_SEED"), "{error}");
     }

@@ -66,8 +66,7 @@ impl Entry {
     /// What remains of its fresh time; zero when that is over.
     #[must_use]
     pub fn fresh_for(&self) -> Duration {
-        let remaining_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(self.metadata.fresh_ms(remaining_ms))
+        Duration::from_millis(self.metadata.fresh_ms(super::millis(self.ttl)))
     }
 }
 

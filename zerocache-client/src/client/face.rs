@@ -10,7 +10,7 @@ use std::{
 
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, config::Config, sharing::Sharing};
+use super::{ZerocacheClient, config::Config, millis, sharing::Sharing};
 use crate::{
     memo::MemoCounters,
     near::{Begun, Held, Near, NearStats, Striped},
@@ -122,8 +122,4 @@ impl NearUse {
     pub(super) fn rest(&self) {
         self.wanted.store(false, Relaxed);
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
 use zerocache_core::{
     time::Instant,
     version::Incarnation,
@@ -18,15 +17,12 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::engine::Engine;
+use super::{attached::Attached, engine::Engine};
 use crate::near::Claim;
 
 /// How long an answer may take, in milliseconds: a node answers within a second, and the near cache
 /// counts on its word for three.
 const FOLLOW_TIMEOUT_MS: u64 = 2_500;
-
-/// The pause after a node did not answer, in milliseconds.
-const PAUSE_MS: u64 = 250;
 
 /// When nobody has looked for so long, following ends, in milliseconds.
 const IDLE_MS: u64 = 60_000;
@@ -34,8 +30,7 @@ const IDLE_MS: u64 = 60_000;
 /// The following of one node after the other.
 #[derive(Default)]
 pub(super) struct Feed {
-    node: Option<(Incarnation, JoinHandle<()>)>,
-    rests_until: Instant,
+    task: Attached,
 }
 
 impl Feed {
@@ -45,30 +40,13 @@ impl Feed {
         let Some(near) = &engine.face.near else { return };
         let now = clock::mono();
         let mut directory = engine.directory.lock();
-        if let Some((node, task)) = &self.node {
-            if !task.is_finished() && directory.can_be_followed(*node) {
-                return;
-            }
-            task.abort();
-            self.node = None;
-            self.rests_until = now.plus_ms(PAUSE_MS);
-        }
-        if now < self.rests_until || !near.is_wanted() {
+        if !self.task.is_due(now, |node| directory.can_be_followed(node)) || !near.is_wanted() {
             return;
         }
         if let Some((node, address)) = directory.next_followed(now)
             && let Some(claim) = near.near.claim()
         {
-            let task = follow(Arc::downgrade(engine), claim, node, address);
-            self.node = Some((node, tokio::spawn(task)));
-        }
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        if let Some((_, task)) = &self.node {
-            task.abort();
+            self.task.begin(node, follow(Arc::downgrade(engine), claim, node, address));
         }
     }
 }

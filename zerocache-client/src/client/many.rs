@@ -10,19 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use tracing::{Instrument, debug_span};
-use zerocache_core::{
-    metadata::{Metadata, TagError},
-    wire::{Ack, Status, Written},
-};
+use zerocache_core::wire::{Ack, Status, Written};
 
 use super::{
     Running, ZerocacheClient,
     entry::Entry,
     near_read::NearAge,
+    prepared::{Prepared, Say},
     reads::Wants,
     rounds::Outcomes,
     valid,
-    write::{Prepared, PreparedValue},
     writes::WriteRequest,
 };
 use crate::{Error, codec, memo::Lifetime, wait};
@@ -61,6 +58,7 @@ impl GetMany {
 
     /// Takes what the near cache of this process has from there, asks nodes only for the rest, and keeps
     /// there what they give; as [`Get::near`](crate::Get::near). When all of it is near no node is asked.
+    /// What is near counts as answered: the call does not fail as a whole then.
     pub fn near(mut self) -> Self {
         self.near = Some(None);
         self
@@ -172,11 +170,7 @@ impl WriteMany {
         V: codec::IntoValue,
     {
         let fresh = ttl.into_duration();
-        let prepare = |(key, value): (K, V)| {
-            let bytes = value.into_value()?;
-            let value = PreparedValue { bytes, fresh, metadata: Metadata::default(), token: None };
-            Ok(Prepared { key: Bytes::copy_from_slice(key.as_ref()), value: Some(value) })
-        };
+        let prepare = |(key, value): (K, V)| Prepared::put(key.as_ref(), value, fresh);
         Self::prepared(client, entries.into_iter().map(prepare).collect())
     }
 
@@ -184,7 +178,7 @@ impl WriteMany {
         client: ZerocacheClient,
         keys: impl IntoIterator<Item = K>,
     ) -> Self {
-        let prepare = |key: K| Prepared { key: Bytes::copy_from_slice(key.as_ref()), value: None };
+        let prepare = |key: K| Prepared::delete(key.as_ref());
         Self::prepared(client, Ok(keys.into_iter().map(prepare).collect()))
     }
 
@@ -201,27 +195,18 @@ impl WriteMany {
     /// How long after their lifetime the values may still be served, as
     /// [`Write::stale_while`](crate::Write::stale_while).
     pub fn stale_while(self, time: impl Lifetime) -> Self {
-        let time_ms = super::millis(time.into_duration());
-        self.with(|metadata| {
-            metadata.stale_while_ms = time_ms;
-            Ok(())
-        })
+        self.say(&Say::stale_while(time))
     }
 
     /// How long after their lifetime the values may still be served where computing them anew fails, as
     /// [`Write::stale_if_error`](crate::Write::stale_if_error).
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        let time_ms = super::millis(time.into_duration());
-        self.with(|metadata| {
-            metadata.stale_if_error_ms = time_ms;
-            Ok(())
-        })
+        self.say(&Say::stale_if_error(time))
     }
 
     /// Names groups to which all these entries belong, as [`Write::tags`](crate::Write::tags).
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
-        self.with(|metadata| tags.iter().try_for_each(|tag| metadata.add_tag(tag.as_str())))
+        self.say(&Say::tags(tags))
     }
 
     /// How long all of it may take, instead of the client's total; at least 1 ms is taken.
@@ -243,12 +228,11 @@ impl WriteMany {
         wait::block_on(self)
     }
 
-    fn with(mut self, change: impl Fn(&mut Metadata) -> Result<(), TagError>) -> Self {
-        let Ok(prepared) = &mut self.prepared else { return self };
-        let values = prepared.iter_mut().filter_map(|prepared| prepared.value.as_mut());
-        let changed = { values }.try_for_each(|value| change(&mut value.metadata));
-        if let Err(error) = changed {
-            self.prepared = Err(error.into());
+    fn say(mut self, say: &Say) -> Self {
+        if let Ok(prepared) = &mut self.prepared
+            && let Err(error) = prepared.iter_mut().try_for_each(|prepared| prepared.say(say))
+        {
+            self.prepared = Err(error);
         }
         self
     }

@@ -1,5 +1,6 @@
 //! A client: a handle to an engine that runs on the background runtime.
 
+mod attached;
 mod background;
 mod buckets;
 mod builder;
@@ -17,6 +18,7 @@ mod leases;
 mod many;
 mod near_read;
 mod own_writes;
+mod prepared;
 mod quantile;
 mod reads;
 mod report;
@@ -53,6 +55,13 @@ use zerocache_core::{
 };
 use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
+pub(crate) use self::{
+    background::function_runtime,
+    face::Face,
+    instances::generation,
+    leases::{LeaseTerms, LeaseToken, Leased},
+    running::Running,
+};
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
@@ -65,13 +74,7 @@ pub use self::{
 use self::{
     config::Config,
     engine::Engine,
-    write::{Prepared, PreparedValue},
-};
-pub(crate) use self::{
-    face::Face,
-    instances::generation,
-    leases::{LeaseTerms, LeaseToken, Leased},
-    running::Running,
+    prepared::{Prepared, PreparedValue},
 };
 use crate::{
     Error,

@@ -13,7 +13,7 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::{Face, engine::Engine, entry::Entry, millis, write::Prepared};
+use super::{Face, engine::Engine, entry::Entry, millis, prepared::Prepared};
 use crate::near::{Begun, Fill, Held, hash_of};
 
 /// How old what is served near may be: as the client says, or less.

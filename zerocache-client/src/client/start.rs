@@ -13,7 +13,7 @@ use zerocache_core::wire::Written;
 use zerocache_net::clock;
 
 use super::{
-    Running, ZerocacheClient,
+    Live, Running, ZerocacheClient,
     engine::Engine,
     entry::Entry,
     first::{Ended, Sent},
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{Error, wait};
 
-/// Whether somebody looks at the spans of operations: these are then longer ways.
+/// Whether somebody looks at the spans of operations.
 fn is_traced() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
@@ -65,6 +65,13 @@ impl ZerocacheClient {
         }
     }
 
+    /// What operations begin with that take the shortest way, where they can: it has no place for a span,
+    /// and needs a caller whose task is woken.
+    fn on_the_shortest_way(&self) -> Option<&Live> {
+        let live = self.inner.live.as_ref().ok()?;
+        (!wait::is_blocking() && !is_traced()).then_some(live)
+    }
+
     /// Sends the first request of a read at once where that can be done; see [`Engine::begin_read`].
     pub(super) fn begin_get(
         &self,
@@ -73,12 +80,9 @@ impl ZerocacheClient {
         deadline: Option<Duration>,
         context: &Context<'_>,
     ) -> Option<Sent> {
-        if wait::is_blocking() {
-            return None;
-        }
-        let live = self.inner.live.as_ref().ok()?;
-        // The shortest way has no place for a second request, nor for a span.
-        if live.engine.hedge.is_some() || is_traced() {
+        let live = self.on_the_shortest_way()?;
+        // It has no place for a second request.
+        if live.engine.hedge.is_some() {
             return None;
         }
         live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
@@ -168,13 +172,7 @@ impl ZerocacheClient {
         deadline: Option<Duration>,
         context: &Context<'_>,
     ) -> Option<Sent> {
-        if wait::is_blocking() {
-            return None;
-        }
-        let live = self.inner.live.as_ref().ok()?;
-        if is_traced() {
-            return None;
-        }
+        let live = self.on_the_shortest_way()?;
         live.engine.begin_write(request, self.total_ms(deadline), context.waker())
     }
 

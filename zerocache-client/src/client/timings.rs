@@ -1,6 +1,7 @@
 //! How long operations took: counted in atomics, and told to monitoring once a second.
 //!
-//! Only what asked nodes is timed. What the near cache answers takes less than looking at a clock.
+//! Only what asked nodes is timed: to time what the near cache answers would cost about as much as the
+//! answer.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},

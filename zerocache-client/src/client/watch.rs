@@ -9,67 +9,46 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
 use zerocache_core::{
-    time::Instant,
     version::Incarnation,
     wire::{Request, Response},
 };
 use zerocache_net::clock;
 
-use super::{engine::Engine, finder::shake_hands};
+use super::{attached::Attached, engine::Engine, finder::shake_hands};
 
 /// How long an answer may take, in milliseconds: a node waits 10 s for a change.
 const WATCH_TIMEOUT_MS: u64 = 11_000;
 
-/// The pause after a node did not answer, and between two answers of one, in milliseconds: a view that
-/// changes all the time is learned this often.
+/// The pause between two answers of a node, in milliseconds: a view that changes all the time is learned
+/// this often.
 const PAUSE_MS: u64 = 250;
 
 /// The watch over the membership at one node after the other.
 #[derive(Default)]
 pub(super) struct Watch {
-    node: Option<(Incarnation, JoinHandle<()>)>,
+    task: Attached,
     /// Whether the node has answered once.
     answers: Arc<AtomicBool>,
-    rests_until: Instant,
 }
 
 impl Watch {
     /// Whether changes are told, so that nobody else need be asked for them.
     pub(super) fn is_on(&self) -> bool {
-        let runs = self.node.as_ref().is_some_and(|(_, task)| !task.is_finished());
-        runs && self.answers.load(Ordering::Relaxed)
+        self.task.is_on() && self.answers.load(Ordering::Relaxed)
     }
 
     /// Sees to it that a node is asked, if one can tell; another one when that one fails.
     pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
         let now = clock::mono();
         let mut directory = engine.directory.lock();
-        if let Some((node, task)) = &self.node {
-            if !task.is_finished() && directory.takes_turns(*node, now) {
-                return;
-            }
-            task.abort();
-            self.node = None;
-            self.rests_until = now.plus_ms(PAUSE_MS);
-        }
-        if now < self.rests_until {
+        if !self.task.is_due(now, |node| directory.takes_turns(node, now)) {
             return;
         }
         if let Some((node, address, view)) = directory.next_watched(now) {
             self.answers = Arc::default();
             let answers = Arc::clone(&self.answers);
-            let task = watch(Arc::downgrade(engine), node, address, view, answers);
-            self.node = Some((node, tokio::spawn(task)));
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some((_, task)) = &self.node {
-            task.abort();
+            self.task.begin(node, watch(Arc::downgrade(engine), node, address, view, answers));
         }
     }
 }

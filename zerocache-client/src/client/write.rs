@@ -7,13 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use zerocache_core::{
-    key::Key,
-    limits::KEY_BYTES_WIRE_MAX,
-    metadata::{Encoding, Metadata, TagError},
-    packing,
-    ttl::Ttl,
     version::Version,
     wire::{Ack, Written},
 };
@@ -22,7 +16,8 @@ use super::{
     Running, ZerocacheClient,
     first::Sent,
     near_read::NearWrite,
-    writes::{self, Stored, WriteRequest},
+    prepared::{Prepared, Say},
+    writes::{self, WriteRequest},
 };
 use crate::{Error, codec, memo::Lifetime, wait};
 
@@ -43,52 +38,6 @@ pub struct Write {
     state: WriteState,
 }
 
-/// What is to be written.
-pub(super) struct Prepared {
-    pub(super) key: Bytes,
-    /// None for a delete.
-    pub(super) value: Option<PreparedValue>,
-}
-
-/// A value to be written.
-pub(super) struct PreparedValue {
-    pub(super) bytes: Bytes,
-    /// How long it is fresh.
-    pub(super) fresh: Duration,
-    pub(super) metadata: Metadata,
-    pub(super) token: Option<Version>,
-}
-
-impl PreparedValue {
-    /// As nodes take it: packed if it is larger than `pack_above` bytes and becomes smaller, and with the
-    /// life that its metadata give it.
-    fn stored(self, pack_above: Option<usize>) -> Result<Stored, Error> {
-        let Self { mut bytes, fresh, mut metadata, token } = self;
-        let life = metadata.life(Ttl::try_from(fresh)?);
-        let is_large = pack_above.is_some_and(|above| bytes.len() > above);
-        if is_large
-            && metadata.encoding == Encoding::Plain
-            && let Some(packed) = packing::pack(&bytes)
-        {
-            (bytes, metadata.encoding) = (packed, Encoding::Lz4);
-        }
-        Ok(Stored { value: bytes, metadata: metadata.encode(), life, token })
-    }
-}
-
-impl Prepared {
-    /// The nodes have limits of their own; the ones that are judged here keep a message decodable.
-    pub(super) fn request(
-        self,
-        ack: Ack,
-        pack_above: Option<usize>,
-    ) -> Result<WriteRequest, Error> {
-        let key = Key::within(self.key, KEY_BYTES_WIRE_MAX)?;
-        let value = self.value.map(|value| value.stored(pack_above)).transpose()?;
-        Ok(WriteRequest { key, value, ack })
-    }
-}
-
 /// How far a write has come.
 enum WriteState {
     New(Result<Prepared, Error>),
@@ -106,18 +55,12 @@ impl Write {
         value: impl codec::IntoValue,
         ttl: impl Lifetime,
     ) -> Self {
-        let fresh = ttl.into_duration();
-        let bytes = value.into_value().map_err(Error::from);
-        let key = Bytes::copy_from_slice(key);
-        let value = bytes.map(|bytes| {
-            let value = PreparedValue { bytes, fresh, metadata: Metadata::default(), token: None };
-            Prepared { key, value: Some(value) }
-        });
-        Self::prepared(client, value)
+        let prepared = Prepared::put(key, value, ttl.into_duration());
+        Self::prepared(client, prepared)
     }
 
     pub(super) fn delete(client: ZerocacheClient, key: &[u8]) -> Self {
-        Self::prepared(client, Ok(Prepared { key: Bytes::copy_from_slice(key), value: None }))
+        Self::prepared(client, Ok(Prepared::delete(key)))
     }
 
     pub(super) fn prepared(client: ZerocacheClient, prepared: Result<Prepared, Error>) -> Self {
@@ -151,36 +94,28 @@ impl Write {
     ///
     /// For a delete this and the options below mean nothing.
     pub fn stale_while(self, time: impl Lifetime) -> Self {
-        let time_ms = super::millis(time.into_duration());
-        self.with(|metadata| {
-            metadata.stale_while_ms = time_ms;
-            Ok(())
-        })
+        self.say(&Say::stale_while(time))
     }
 
     /// How long after its lifetime the value may still be served to readers that
     /// [allow it](crate::Get::allow_stale) where computing it anew fails. The entry is kept for that time
     /// longer, or for the one of [`stale_while`](Self::stale_while) if that is longer.
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        let time_ms = super::millis(time.into_duration());
-        self.with(|metadata| {
-            metadata.stale_if_error_ms = time_ms;
-            Ok(())
-        })
+        self.say(&Say::stale_if_error(time))
     }
 
     /// Names groups to which the entry belongs: at most 16 tags of 1 to 128 bytes each, about 1,000 bytes
     /// together. They are stored with it. A tag that is not allowed makes the write fail with
     /// [`Error::InvalidTag`].
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.with(|metadata| tags.into_iter().try_for_each(|tag| metadata.add_tag(tag)))
+        self.say(&Say::tags(tags))
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Metadata) -> Result<(), TagError>) -> Self {
-        if let WriteState::New(Ok(Prepared { value: Some(value), .. })) = &mut self.state
-            && let Err(error) = change(&mut value.metadata)
+    fn say(mut self, say: &Say) -> Self {
+        if let WriteState::New(Ok(prepared)) = &mut self.state
+            && let Err(error) = prepared.say(say)
         {
-            self.state = WriteState::New(Err(error.into()));
+            self.state = WriteState::New(Err(error));
         }
         self
     }

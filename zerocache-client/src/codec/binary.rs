@@ -4,12 +4,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::borrowing::Borrowing;
+use super::whole::Whole;
 use super::{Codec, CodecError};
 
 /// bincode 2 with its standard configuration: little-endian, variable-length integers.
 ///
 /// It cannot read types that ask what comes next (`#[serde(untagged)]`, `#[serde(flatten)]`,
-/// `serde_json::Value`), and nothing after a field left out by `skip_serializing_if`.
+/// `serde_json::Value`), and does not write a value that leaves a field out (`skip_serializing_if`).
 #[derive(Clone, Copy, Debug)]
 pub struct Bincode;
 
@@ -24,7 +25,7 @@ impl Codec for Bincode {
 
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let config = bincode::config::standard();
-        match bincode::serde::encode_into_std_write(value, out, config) {
+        match bincode::serde::encode_into_std_write(Whole(value), out, config) {
             Ok(_) => Ok(()),
             Err(error) => Err(CodecError::Encode(error.to_string())),
         }

@@ -12,6 +12,7 @@ mod binary;
 mod borrowing;
 mod shape;
 mod value;
+mod whole;
 
 #[cfg(test)]
 mod tests;

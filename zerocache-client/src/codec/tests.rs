@@ -245,3 +245,25 @@ proptest! {
         let _ = decode::<Vec<Event>>(&typed);
     }
 }
+
+/// With the first field left out the bytes of the others would be those of another value.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Sparse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<u8>,
+    second: u8,
+    third: Option<u8>,
+}
+
+#[test]
+fn what_leaves_a_field_out_is_not_written() {
+    let sparse = |first, second, third| Sparse { first, second, third };
+    there_and_back(sparse(Some(1), 2, Some(3)));
+    let refused = |written: Result<Bytes, CodecError>| {
+        assert!(matches!(&written, Err(CodecError::Encode(why)) if why.contains("`first`")));
+    };
+    let left_out = || sparse(None, 0, Some(0));
+    refused(encode(&left_out()));
+    refused(encode(&vec![Some((1, left_out()))]));
+    refused(encode(&HashMap::from([("key".to_owned(), Ok::<_, u8>(Box::new(left_out())))])));
+}

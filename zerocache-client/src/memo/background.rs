@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::call::{Call, Parts, call};
 use super::operation::BoxFuture;
@@ -13,6 +13,7 @@ use super::rule::Policy;
 use super::run::{Entry, Run};
 use super::stage::Stage;
 use super::ttl::TtlRule;
+use crate::client::function_runtime;
 use crate::wait;
 
 /// Takes what computes out of a call that has not begun to, and makes a piece of work of it.
@@ -36,10 +37,19 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Begins, on the caller's runtime if it has one, else on the client's.
-    pub(super) fn start(self, home: Option<Handle>) {
-        let Some(runtime) = Handle::try_current().ok().or(home) else {
-            return;
+    /// Begins where it goes on whatever the caller does: on the caller's runtime if that has threads of
+    /// its own, else on the clients' one for functions. A runtime of the caller's thread alone may
+    /// never run again.
+    pub(super) fn start(self) {
+        let caller = Handle::try_current().ok();
+        let has_threads = |caller: &Handle| caller.runtime_flavor() != RuntimeFlavor::CurrentThread;
+        let runtime = match caller.filter(has_threads).map_or_else(function_runtime, Ok) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // Whoever asks next leads.
+                tracing::warn!(%error, "a value cannot be computed in the background");
+                return;
+            }
         };
         // It ends with the function; nobody waits for it.
         match self {

@@ -263,7 +263,6 @@ impl<F: Future> Future for Call<F> {
                 && let Some(detach) = this.detach.take()
             {
                 steps.left_behind(computation);
-                let home = this.run.as_ref().and_then(|run| run.client.runtime());
                 let refresh = Refresh {
                     entry: this.entry.clone(),
                     ttl: mem::replace(this.ttl, TtlRule::seconds(0)),
@@ -273,7 +272,7 @@ impl<F: Future> Future for Call<F> {
                     stage: mem::replace(this.stage, Stage::Done),
                 };
                 if let Some(work) = detach(this.origin.as_mut(), refresh) {
-                    work.start(home);
+                    work.start();
                 }
                 return Poll::Ready(old);
             }

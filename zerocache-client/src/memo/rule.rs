@@ -51,6 +51,30 @@ impl<T> Clone for Policy<T> {
 
 impl<T> Copy for Policy<T> {}
 
+impl<T> Policy<T> {
+    /// Whether `bytes`, which were written from a value, give such a value again.
+    pub(crate) fn reads_back(&self, bytes: &[u8]) -> Result<(), CodecError> {
+        reads_back(bytes, self.decode, self.encode)
+    }
+}
+
+/// Whether `bytes`, which were written by `encode`, give such a value again.
+///
+/// A field that is only written or only read shifts what follows, which may still be read, as a wrong
+/// value. Written again that has another length.
+pub(crate) fn reads_back<T>(
+    bytes: &[u8],
+    decode: fn(&[u8]) -> Result<T, CodecError>,
+    encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
+) -> Result<(), CodecError> {
+    let again = encode(&decode(bytes)?).transpose()?;
+    if again.is_some_and(|again| again.len() != bytes.len()) {
+        let text = "what is read is another value than what was written";
+        return Err(CodecError::Decode(text.to_owned()));
+    }
+    Ok(())
+}
+
 /// How callers that waited share what is not cached; by cloning the error, where it is `Clone`.
 pub struct Sharing<T> {
     pub(crate) share: fn(&T) -> Option<Shared>,

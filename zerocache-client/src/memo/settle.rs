@@ -10,11 +10,13 @@ use super::counters::{MemoCounters, count};
 use super::flight::{Lead, Progress};
 use super::freshness;
 use super::report::{CallOutcome, CallWrite};
+use super::rule;
 use super::run::{Run, Steps};
 use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Form;
 use super::ttl;
 use super::writing::{self, Outcome, Right};
+use crate::Error;
 use crate::codec::CodecError;
 
 /// What is to be stored of a value.
@@ -40,6 +42,9 @@ impl<T> Steps<'_, T> {
             Some(Err(error)) => {
                 count(&counters.write_errors);
                 tracing::debug!(%error, "a memoized value cannot be stored");
+                if let Some(site) = run.site {
+                    site.warn(&error);
+                }
                 self.note(|report| report.write = Some(CallWrite::Failed(error.into())));
                 leave(computation, Progress::Nothing);
                 Step::Value(value)
@@ -59,9 +64,11 @@ impl<T> Steps<'_, T> {
             let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.keeps.holds(value))?;
             let fresh = self.lifetime(ttl::checked(rule.lifetime, counters)?);
-            return Some((rule.encode)(value)?.map(|bytes| {
+            return Some((rule.encode)(value)?.and_then(|bytes| {
+                rule::reads_back(&bytes, self.policy.errors.decode, rule.encode)?;
                 count(&counters.negative_stored);
-                Kept { form: Form { bytes, kind: Kind::Error }, fresh, metadata: self.tagged() }
+                let form = Form { bytes, kind: Kind::Error };
+                Ok(Kept { form, fresh, metadata: self.tagged() })
             }));
         }
         if self.options.cache_if.as_ref().is_some_and(|ask| !ask.holds(value)) {
@@ -88,10 +95,9 @@ impl<T> Steps<'_, T> {
 
     /// The bytes, if what they stand for can be read again.
     fn readable(&self, run: &Run, bytes: Bytes) -> Result<Bytes, CodecError> {
-        let read = || (self.policy.decode)(&bytes).map(drop);
         match run.site {
-            Some(site) => site.reads_back(read)?,
-            None => read()?,
+            Some(site) => site.reads_back(self.policy, &bytes)?,
+            None => self.policy.reads_back(&bytes)?,
         }
         Ok(bytes)
     }
@@ -148,10 +154,11 @@ impl<T> Steps<'_, T> {
         // What is being written is known by itself.
         drop(aside);
         match put {
-            Some(put) => {
-                let storing = Storing { put, value: Some(value), at: clock::elapsed() };
-                Step::Next(Stage::Storing(Box::new(storing)))
-            }
+            Some(put) => Step::Next(Stage::Storing(Box::new(Storing {
+                put,
+                value: Some(value),
+                at: clock::elapsed(),
+            }))),
             None => {
                 self.note(|report| report.write = Some(CallWrite::Left));
                 Step::Value(value)
@@ -185,6 +192,9 @@ impl<T> Steps<'_, T> {
     /// After a write that began at this time; none if it was not sent.
     pub(super) fn written(&mut self, outcome: Outcome, began: Duration) {
         let Some(run) = self.run else { return };
+        if let (Some(Err(error @ Error::Refused(_))), Some(site)) = (&outcome, run.site) {
+            site.warn(error);
+        }
         self.note(|report| {
             report.writing = outcome.is_some().then(|| clock::elapsed().saturating_sub(began));
             // Of one that no node answered nothing is known.

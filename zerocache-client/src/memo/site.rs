@@ -1,15 +1,20 @@
 //! A place in the source that carries the attribute, and the register of all of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::key::{FunctionId, Identity};
+use super::rule::Policy;
 use crate::ZerocacheClient;
 use crate::client::{Face, generation};
 use crate::codec::CodecError;
+
+/// Decoders of one function that are known to read what it returns; more are tried at every value.
+const DECODERS_MAX: usize = 64;
 
 /// What the attribute knows about its function.
 #[derive(Clone, Copy)]
@@ -44,8 +49,9 @@ pub struct Site {
     first: OnceLock<(Text, Option<&'static FunctionId>)>,
     known: RwLock<BTreeMap<Text, Option<&'static FunctionId>>>,
     face: OnceLock<Named>,
-    /// A value was read back once; from then on that is taken for granted.
-    reads_back: AtomicBool,
+    /// The decoders with which a value was read back once; from then on that is taken for granted. A
+    /// generic function has one for each type that it returns.
+    reads_back: Mutex<Vec<usize>>,
     warned: AtomicBool,
 }
 
@@ -84,7 +90,7 @@ impl Site {
             first: OnceLock::new(),
             known: RwLock::new(BTreeMap::new()),
             face: OnceLock::new(),
-            reads_back: AtomicBool::new(false),
+            reads_back: Mutex::new(Vec::new()),
             warned: AtomicBool::new(false),
         }
     }
@@ -94,24 +100,29 @@ impl Site {
         self.origin.function
     }
 
-    /// Whether stored values can be read. Types exist that the codec writes and cannot read; to
-    /// store them would cost a write per call and never give a hit.
-    pub(crate) fn reads_back(
-        &self,
-        read: impl FnOnce() -> Result<(), CodecError>,
-    ) -> Result<(), CodecError> {
-        if self.reads_back.load(Ordering::Relaxed) {
+    /// Whether values that are stored as `bytes` can be read. Types exist that the codec writes and cannot
+    /// read; to store them would cost a write per call and never give a hit, or a wrong one.
+    pub(crate) fn reads_back<T>(&self, policy: &Policy<T>, bytes: &[u8]) -> Result<(), CodecError> {
+        // Where two types share one decoder it does the same for both.
+        let decoder = policy.decode as usize;
+        if self.reads_back.lock().contains(&decoder) {
             return Ok(());
         }
-        let outcome = read();
-        if let Err(error) = &outcome
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
+        // Outside of the lock: `Deserialize` is the user's code.
+        policy.reads_back(bytes)?;
+        let mut known = self.reads_back.lock();
+        if known.len() < DECODERS_MAX && !known.contains(&decoder) {
+            known.push(decoder);
+        }
+        Ok(())
+    }
+
+    /// Says once that a value cannot be written, not be read back, or is taken by no node.
+    pub(crate) fn warn(&self, error: &impl Display) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             let Origin { function, file, line, .. } = self.origin;
             tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
         }
-        self.reads_back.store(outcome.is_ok(), Ordering::Relaxed);
-        outcome
     }
 
     /// The identity of one instantiation, or none if another function has it.

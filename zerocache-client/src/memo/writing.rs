@@ -1,8 +1,7 @@
 //! A computed value on its way into the cache.
 //!
-//! The write goes over connections and timers of the client's own runtime, and whoever waits for it drives
-//! it: the caller who computed, or one who invalidates the key meanwhile, also where the first one's
-//! thread is asleep. A caller who goes away leaves it to the client.
+//! The write goes over connections and timers of the client's own runtime, which sees to its end: it takes as
+//! long as writes may take, also where the caller who computed goes away, or its thread is asleep.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{FusedFuture, Shared, join_all};
+use futures_util::future::{Shared, join_all};
 use tokio::runtime::Handle;
 
 use super::counters::count;
@@ -46,25 +45,26 @@ impl<T> Future for AtHome<T> {
     }
 }
 
-/// The caller's share in a write, which goes on when this is dropped.
+/// The caller's share in a write. It begins in the caller's poll, which packs the value and sends it; the
+/// client sees to the rest.
 struct Caller {
     home: Handle,
     writing: Writing,
+    is_shared: bool,
 }
 
 impl Future for Caller {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        self.writing.poll_unpin(context)
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        if !self.writing.is_terminated() && self.writing.peek().is_none() {
+        let polled = self.writing.poll_unpin(context);
+        if polled.is_pending() && !self.is_shared {
+            // Others go by what is being written, for no longer than that takes: a caller who stands
+            // still, or goes away, must not hold it up.
+            self.is_shared = true;
             self.home.spawn(self.writing.clone());
         }
+        polled
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn store(
             })?
         }
     };
-    Some(Box::pin(Caller { home, writing }))
+    Some(Box::pin(Caller { home, writing, is_shared: false }))
 }
 
 fn counted(client: &ZerocacheClient, written: Result<Written, Error>) -> Result<Written, Error> {

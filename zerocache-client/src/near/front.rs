@@ -30,6 +30,10 @@ const WAYS: usize = 4;
 /// After so many looks the storage is asked once more, so that it takes the entry for one in use.
 const LOOKS: u16 = 64;
 
+/// Where no slot is free one of so many entries takes one. What is in use gets one soon, and a thread that
+/// goes through more entries than it has slots for does not pay for an exchange each time.
+const EXCHANGED: usize = 8;
+
 /// Entries that take more than this many bytes stay out. With all slots in use, a thread keeps at most
 /// 1 MiB of entries that the storage has let go.
 const ENTRY_BYTES_MAX: u64 = 512;
@@ -89,12 +93,12 @@ impl Set {
 #[derive(Default)]
 struct Front {
     sets: Vec<Set>,
-    /// The way that the next entry takes where none is free.
-    next: usize,
+    /// Entries so far that found no slot free.
+    crowded: usize,
 }
 
 thread_local! {
-    static FRONT: RefCell<Front> = const { RefCell::new(Front { sets: Vec::new(), next: 0 }) };
+    static FRONT: RefCell<Front> = const { RefCell::new(Front { sets: Vec::new(), crowded: 0 }) };
 }
 
 /// What tells the keys of a set apart, mostly; never that of an empty slot.
@@ -139,13 +143,15 @@ pub(super) fn keep(hash: u64, mark: u32, held: &Arc<Held>) {
         if front.sets.is_empty() {
             front.sets.resize_with(SETS, Set::default);
         }
-        front.next = (front.next + 1) % WAYS;
-        let next = front.next;
-        let set = &mut front.sets[set(hash)];
-        let (same, slots) = (set.way(tag(hash)), &mut set.0);
-        let free = || slots.iter().position(|slot| slot.held.is_none());
-        let way = same.or_else(free).unwrap_or(next);
+        let Front { sets, crowded } = &mut *front;
+        let Some(set) = sets.get_mut(set(hash)) else { return };
+        let free = || set.0.iter().position(|slot| slot.held.is_none());
+        let way = set.way(tag(hash)).or_else(free).or_else(|| {
+            *crowded = crowded.wrapping_add(1);
+            crowded.is_multiple_of(EXCHANGED).then_some(*crowded / EXCHANGED % WAYS)
+        });
+        let Some(slot) = way.and_then(|way| set.0.get_mut(way)) else { return };
         let held = Some(Arc::clone(held));
-        slots[way] = Slot { held, mark, tag: tag(hash), looks: Cell::new(0) };
+        *slot = Slot { held, mark, tag: tag(hash), looks: Cell::new(0) };
     });
 }

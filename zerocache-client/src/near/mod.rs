@@ -42,7 +42,7 @@ pub(crate) use self::{
     counts::Striped,
     held::{Fill, Held},
     registry::shared,
-    settings::{NearSettings, parse_age, parse_bytes},
+    settings::NearSettings,
 };
 
 /// For how long after a request that a node answered its word counts as up to date, in milliseconds.

@@ -173,6 +173,9 @@ impl Attr {
             0 => (&mut self.region, "region"),
             1 => (&mut self.ttl, "ttl"),
             _ => {
+                if let Some(name) = listed_name(input) {
+                    return Err(wrong_form(&name, &name.to_string()));
+                }
                 let span = input.parse::<Expr>().map_or(input.span(), |e| e.span());
                 let message = format!(
                     "only the region and the lifetime go without a name, and they go first; \
@@ -187,9 +190,25 @@ impl Attr {
     }
 }
 
+/// The `key` of `key(…)`, of arguments that stand with `=`.
+fn listed_name(input: ParseStream<'_>) -> Option<Ident> {
+    let fork = input.fork();
+    let name = fork.call(Ident::parse_any).ok()?;
+    let known = ["region", "client", "ttl", "key", "call", "name", "version", "crate"];
+    (fork.peek(syn::token::Paren) && known.iter().any(|known| name == known)).then_some(name)
+}
+
 /// The argument exists, but is written in another way.
 fn wrong_form(name: &Ident, text: &str) -> Error {
     let right = match text {
+        "region" => "region = \"london\"",
+        "client" => "client = &self.cache",
+        "ttl" => "ttl = \"5m\"",
+        "key" => "key = (&self.tenant, id)",
+        "call" => "call = price_call",
+        "name" => "name = \"shop::price\"",
+        "version" => "version = 2",
+        "crate" => "crate = ::facade::zerocache_client",
         "skip" => "skip(a, b)",
         "near" => "near` or `near = \"2s\"",
         "lease" => "lease = region`, `lease = all` or `lease(region, wait = \"3s\")",

@@ -74,7 +74,8 @@ impl Options {
         }
         if let Some(stale) = attr.stale.take() {
             options.stale_while = errors.take(Time::optional(stale.serve_while, STALE)).flatten();
-            options.stale_if_error = errors.take(Time::optional(stale.if_error, STALE)).flatten();
+            let if_error = stale.if_error.map(|time| if_error(time, function));
+            options.stale_if_error = if_error.and_then(|time| errors.take(time));
             if let Some(word) = stale.background {
                 options.background = Some(word.span());
                 background(&word, function, errors);
@@ -132,6 +133,15 @@ fn jitter(percent: Expr) -> Result<Expr> {
         }
         other => Ok(other),
     }
+}
+
+fn if_error(time: Expr, function: &Function) -> Result<Time> {
+    if let Some(output) = function.output().filter(|ty| seen::result(ty) == Seen::No) {
+        let message = "`stale(if_error = …)` is a value in place of an `Err`; this function returns \
+                       no `Result`";
+        return Err(Error::new_spanned(output, message));
+    }
+    Time::new(time, STALE)
 }
 
 fn negative_none(none: Expr, function: &Function) -> Result<Time> {

@@ -9,10 +9,10 @@ use clap::Parser;
 use zerocache_net::{
     discovery::{Interface, NameAndPort},
     framed::Connections,
+    units::{parse_count, parse_duration, parse_size},
 };
 
 use super::address::parse_port;
-use super::units::{parse_count, parse_duration, parse_size};
 use super::values::{Compat, LogFilter, LogFormat};
 
 const IDENTITY: &str = "Who the node is";

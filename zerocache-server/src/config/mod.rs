@@ -10,7 +10,6 @@ mod args;
 mod invocation;
 mod memory;
 mod server;
-mod units;
 mod values;
 
 pub use args::Args;

@@ -1,9 +1,12 @@
-//! Reading sizes and durations as people write them.
+//! Sizes, durations and counts as people write them in settings, of nodes and clients alike.
 
 use std::time::Duration;
 
 /// Reads a size in bytes: `1048576`, `512MiB`, `512M`, `2g`. All multiples are powers of 1024.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What the text should have been, when it is something else or too large.
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let mistake = || format!("\"{text}\" is not a size; use bytes, or a number with KiB, MiB, GiB");
     let (number, unit) = split_unit(text.trim());
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
@@ -19,7 +22,10 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a duration: seconds when it has no unit, else with `ms`, `s`, `m` or `h`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What the text should have been, when it is something else or too large.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let mistake = || {
         format!("\"{text}\" is not a duration; use whole seconds, or a number with ms, s, m or h")
     };
@@ -37,7 +43,10 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a count, with `_` allowed between digits.
-pub(super) fn parse_count(text: &str) -> Result<usize, String> {
+///
+/// # Errors
+/// What the text should have been, when it is something else or too large.
+pub fn parse_count(text: &str) -> Result<usize, String> {
     let digits: String = text.trim().chars().filter(|c| *c != '_').collect();
     let plain = digits.bytes().all(|b| b.is_ascii_digit());
     match digits.parse() {

@@ -1,0 +1,34 @@
+//! What tests ask nodes in messages.
+
+use bytes::Bytes;
+use zerocache_core::key::Key;
+use zerocache_core::ttl::Ttl;
+use zerocache_core::wire::{Ack, Request};
+
+/// The longest key that a node takes unless configured.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// A key.
+///
+/// # Panics
+///
+/// When it is none.
+pub fn key(name: impl AsRef<[u8]>) -> Key {
+    Key::within(Bytes::copy_from_slice(name.as_ref()), KEY_BYTES_MAX).expect("a key")
+}
+
+/// A write of a key for a minute, of which nothing more is said.
+///
+/// # Panics
+///
+/// When the key is none.
+pub fn put(name: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Request {
+    Request::Put {
+        key: key(name),
+        value: value.into(),
+        metadata: Bytes::new(),
+        ttl: Ttl::from_secs(60).expect("a lifetime"),
+        ack: Ack::Local,
+        token: None,
+    }
+}

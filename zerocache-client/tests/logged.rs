@@ -1,0 +1,156 @@
+//! What a program is told in its log, once: at WARN, because nothing else shows it.
+
+mod support;
+
+use std::fmt::Debug;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use support::{bounded, dead, other};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use zerocache_client::{ZerocacheClient, zerocache};
+use zerocache_core::limits::Limits;
+
+/// All warnings of this process: those of the client come from its own threads.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Log;
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.push_str(&format!(" {field}={value:?}"));
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut Fields(&mut text));
+        WARNINGS.lock().expect("no panic").push(text);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// The warnings in which a text occurs.
+fn warnings(text: &str) -> Vec<String> {
+    let warnings = WARNINGS.lock().expect("no panic");
+    warnings.iter().filter(|warning| warning.contains(text)).cloned().collect()
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn plain(cache: &ZerocacheClient, n: u64) -> u64 {
+    n
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unreadable(cache: &ZerocacheClient) -> Untagged {
+    Untagged::Number(7)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sparse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<u8>,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn unwritable(cache: &ZerocacheClient, first: Option<u8>) -> Sparse {
+    Sparse { first }
+}
+
+/// More than a node takes, however it is packed.
+const LARGE: usize = Limits::VALUE_BYTES_DEFAULT + 1;
+
+#[zerocache(cache, 60, skip(cache))]
+async fn large(cache: &ZerocacheClient) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..LARGE).map(|_| next()).collect()
+}
+
+mod first {
+    #[super::zerocache(cache, 60, skip(cache), name = "logged twice")]
+    pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
+        1
+    }
+}
+
+mod second {
+    #[super::zerocache(cache, 60, skip(cache), name = "logged twice")]
+    pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
+        2
+    }
+}
+
+// One test: the log is the process's.
+#[tokio::test]
+async fn what_cannot_be_cached_is_said_once() {
+    tracing::subscriber::set_global_default(Log).expect("no other test of this binary does");
+    bounded(async {
+        for _ in 0..3 {
+            assert_eq!(plain(&dead(), 1).await, 1);
+        }
+        while warnings("no node of the cache can be reached").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(plain(&dead(), 1).await, 1);
+        assert_eq!(warnings("no node of the cache can be reached").len(), 1);
+
+        let cache = other("logged");
+        for _ in 0..3 {
+            let Untagged::Number(7) = unreadable(&cache).await else { panic!("as it was given") };
+        }
+        // Some of its values can be written.
+        assert_eq!(unwritable(&cache, Some(1)).await.first, Some(1));
+        for first in [Some(1), None, None] {
+            assert_eq!(unwritable(&cache, first).await.first, first);
+        }
+        for _ in 0..2 {
+            assert_eq!(large(&cache).await.len(), LARGE);
+        }
+        let said = warnings("cannot be cached");
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[0].contains("function=\"unreadable\""), "{said:?}");
+        assert!(said[1].contains("function=\"unwritable\""), "{said:?}");
+        assert!(said[2].contains("function=\"large\" "), "{said:?}");
+        assert!(said[2].contains("refused by the node"), "{said:?}");
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (1, 1, 7));
+
+        for _ in 0..3 {
+            assert_eq!((first::named(&cache).await, second::named(&cache).await), (1, 2));
+        }
+        let said = warnings("one identity");
+        assert_eq!(said.len(), 1, "{said:?}");
+        // Where the one is, and where the other.
+        assert_eq!(said[0].matches("logged.rs:").count(), 2, "{said:?}");
+        assert_eq!(cache.memo_stats().unkeyed, 3);
+    })
+    .await;
+}
