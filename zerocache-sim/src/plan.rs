@@ -31,11 +31,13 @@ pub enum Profile {
     Membership,
     /// No datagrams pass, and connections lose 5 % of their packets all the time.
     Connections,
+    /// As small, with clients that compute values under leases; half of the runs have no faults.
+    Leases,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -45,6 +47,7 @@ impl Profile {
         Self::Clocks,
         Self::Membership,
         Self::Connections,
+        Self::Leases,
     ];
 
     /// The name of the profile on the command line.
@@ -60,6 +63,7 @@ impl Profile {
             Self::Clocks => "clocks",
             Self::Membership => "membership",
             Self::Connections => "connections",
+            Self::Leases => "leases",
         }
     }
 
@@ -67,6 +71,8 @@ impl Profile {
     pub(crate) fn faults(self, random: &mut Random) -> u64 {
         match self {
             Self::Calm | Self::Connections => 0,
+            Self::Leases if random.chance(500) => 0,
+            Self::Leases => random.between(1, 6),
             Self::Small | Self::Retention | Self::Evict | Self::Clocks => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
@@ -140,6 +146,10 @@ pub struct Workload {
     pub short_permille: u64,
     /// The largest value, in bytes, at least 8.
     pub value_bytes_max: u64,
+    /// And so many computations under a lease.
+    pub compute_permille: u64,
+    /// Whether one client in all regions computes at a time, or one of each region.
+    pub leases_in_all: bool,
 }
 
 /// All that a seed says.
@@ -183,6 +193,9 @@ const CONNECTION_LOSS_PERMILLE: u64 = 50;
 
 /// Of a thousand clusters so many are of two releases.
 const MIXED_PERMILLE: u64 = 100;
+
+/// What a fault did is over so long after its end, and as long as it lasted: connections send again by then.
+const AFTER_FAULT_US: u64 = 6 * SECOND_US;
 
 /// After the healing a run goes on for so long: the time in which regions agree, and some in which
 /// nothing may happen any more.
@@ -250,6 +263,15 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether nothing goes wrong from then until then, and has not for a while.
+    pub(crate) fn is_quiet(&self, from_us: u64, until_us: u64) -> bool {
+        let apart = |fault: &Planned| {
+            let after_us = AFTER_FAULT_US + (fault.until_us - fault.at_us);
+            fault.at_us > until_us || fault.until_us + after_us < from_us
+        };
+        self.faults.iter().all(apart)
+    }
+
     /// Prints the plan, one line for each thing.
     pub(crate) fn print(&self) {
         for (host, node) in self.nodes.iter().enumerate() {
@@ -350,6 +372,7 @@ fn distances(random: &mut Random, regions: usize) -> Vec<Vec<u64>> {
 
 fn workload(random: &mut Random, profile: Profile) -> Workload {
     let busy = *random.pick(&[20_000, 60_000, 150_000]);
+    let leases = profile == Profile::Leases;
     Workload {
         interval_us: match profile {
             Profile::Retention => 10 * busy,
@@ -359,14 +382,17 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
         keys: match profile {
             Profile::Evict => random.between(150, 400) as usize,
             Profile::Retention => random.between(30, 200) as usize,
+            Profile::Leases => *random.pick(&[1, 2, 4, 8]),
             _ => *random.pick(&[1, 4, 16, 48]),
         },
-        put_permille: random.between(150, 600),
+        put_permille: if leases { random.between(20, 300) } else { random.between(150, 600) },
         delete_permille: *random.pick(&[0, 50, 150, 300]),
         short_permille: *random.pick(&[0, 200, 500, 900]),
         value_bytes_max: match profile {
             Profile::Evict => 8_000,
             _ => *random.pick(&[16, 200, 2_000]),
         },
+        compute_permille: if leases { 400 } else { 0 },
+        leases_in_all: leases && random.chance(500),
     }
 }

@@ -25,6 +25,16 @@ pub struct Counts {
     pub unreachable: u64,
     /// Operations that were refused as invalid.
     pub invalid: u64,
+    /// Leave to compute that clients got.
+    pub leases: u64,
+    /// Values that they got instead.
+    pub lease_found: u64,
+    /// That somebody else had it for too long.
+    pub lease_busy: u64,
+    /// That there was no node to ask.
+    pub lease_unavailable: u64,
+    /// Values that were computed and written.
+    pub filled: u64,
     /// Records sent between nodes.
     pub shipped: u64,
     /// Values that nodes fetched from others.
@@ -83,6 +93,11 @@ impl Counts {
             unknown,
             unreachable,
             invalid,
+            leases,
+            lease_found,
+            lease_busy,
+            lease_unavailable,
+            filled,
             shipped,
             fetched,
             dropped,
@@ -115,6 +130,11 @@ impl Counts {
         self.unknown += unknown;
         self.unreachable += unreachable;
         self.invalid += invalid;
+        self.leases += leases;
+        self.lease_found += lease_found;
+        self.lease_busy += lease_busy;
+        self.lease_unavailable += lease_unavailable;
+        self.filled += filled;
         self.shipped += shipped;
         self.fetched += fetched;
         self.dropped += dropped;
@@ -157,6 +177,11 @@ impl fmt::Display for Counts {
             self.unknown,
             self.unreachable,
             self.invalid
+        )?;
+        writeln!(
+            f,
+            "leases       {} given, {} filled; {} found, {} busy, {} without a node",
+            self.leases, self.filled, self.lease_found, self.lease_busy, self.lease_unavailable
         )?;
         writeln!(
             f,

@@ -34,11 +34,19 @@ pub enum Variant {
     EvictionsForgotten,
     /// Nobody finds out that it has missed too much.
     NeverOutdated,
+    /// What is computed under a lease is written without its token.
+    TokensForgotten,
+    /// Nodes let others wait for a lease for longer than these want to.
+    WaitsProlonged,
+    /// Nodes take the end of one connection for that of another one.
+    ConnectionsConfused,
+    /// Each client asks a node of its own for a lease.
+    LeasesScattered,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 12] = [
+    pub const BROKEN: [Self; 16] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -51,6 +59,10 @@ impl Variant {
         Self::NoTraces,
         Self::EvictionsForgotten,
         Self::NeverOutdated,
+        Self::TokensForgotten,
+        Self::WaitsProlonged,
+        Self::ConnectionsConfused,
+        Self::LeasesScattered,
     ];
 
     /// The name on the command line.
@@ -70,6 +82,10 @@ impl Variant {
             Self::NoTraces => "no-traces",
             Self::EvictionsForgotten => "evictions-forgotten",
             Self::NeverOutdated => "never-outdated",
+            Self::TokensForgotten => "tokens-forgotten",
+            Self::WaitsProlonged => "waits-prolonged",
+            Self::ConnectionsConfused => "connections-confused",
+            Self::LeasesScattered => "leases-scattered",
         }
     }
 
@@ -109,6 +125,22 @@ impl Variant {
 
     pub(crate) fn forgets_seen(self) -> bool {
         self == Self::SeenForgotten
+    }
+
+    pub(crate) fn forgets_tokens(self) -> bool {
+        self == Self::TokensForgotten
+    }
+
+    pub(crate) fn prolongs_waits(self) -> bool {
+        self == Self::WaitsProlonged
+    }
+
+    pub(crate) fn confuses_connections(self) -> bool {
+        self == Self::ConnectionsConfused
+    }
+
+    pub(crate) fn scatters_leases(self) -> bool {
+        self == Self::LeasesScattered
     }
 
     pub(crate) fn outbox_bytes_max(self, planned: usize) -> usize {

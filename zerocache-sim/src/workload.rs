@@ -17,6 +17,9 @@ const VALUE_BYTES_MIN: u64 = 8;
 /// Lifetimes of puts that are to expire within a run, in milliseconds.
 const SHORT_MS: [u64; 5] = [1_000, 1_500, 2_000, 4_000, 8_000];
 
+/// Of a thousand computations so many are of clients that cannot use the value that there is.
+const OVER_PERMILLE: u64 = 150;
+
 /// Other lifetimes.
 const LONG_MS: [u64; 3] = [30_000, 3_600_000, 99_999_999_000];
 
@@ -39,6 +42,46 @@ pub enum Operation {
         /// Who must know.
         ack: Ack,
     },
+    /// Computes a value under a lease, or waits for one who does.
+    Compute(Computation),
+}
+
+/// A computation under a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Computation {
+    /// The bytes of the value.
+    pub bytes: usize,
+    /// How long the value lives.
+    pub ttl: Ttl,
+    /// Who must have it.
+    pub ack: Ack,
+    /// How long the leave is to last, in milliseconds.
+    pub life_ms: u64,
+    /// How long others are waited for, in milliseconds.
+    pub wait_ms: u64,
+    /// Whether the value that its client knows of is of no use to it.
+    pub over: bool,
+    /// How long it takes, in microseconds.
+    pub takes_us: u64,
+    /// How it ends.
+    pub end: Ending,
+}
+
+/// How a computation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its value is written.
+    Written,
+    /// Its connections end, and then its value is written.
+    CutOff,
+    /// Its connections end, and nothing comes of it.
+    Dead,
+    /// Nothing comes of it.
+    Still,
+    /// The leave is given back for the next one.
+    GivenBack,
+    /// The leave is given back for nobody.
+    Failed,
 }
 
 impl Operation {
@@ -48,19 +91,51 @@ impl Operation {
         let key = random.index(workload.keys).min(random.index(workload.keys));
         let kind = random.below(1_000);
         let ack = *random.pick(&[Ack::Local, Ack::Local, Ack::Region, Ack::All]);
+        let written_permille = workload.put_permille + workload.delete_permille;
         let operation = if kind < workload.put_permille {
-            let bytes = random.between(VALUE_BYTES_MIN, workload.value_bytes_max) as usize;
-            let short = random.chance(workload.short_permille);
-            let ms = *random.pick(if short { &SHORT_MS[..] } else { &LONG_MS[..] });
-            let ttl = Ttl::from_millis(ms).unwrap_or(Ttl::MAX);
+            let (bytes, ttl) = draw_value(random, workload);
             Self::Put { bytes, ttl, ack }
-        } else if kind < workload.put_permille + workload.delete_permille {
+        } else if kind < written_permille {
             Self::Delete { ack }
+        } else if kind < written_permille + workload.compute_permille {
+            Self::Compute(Computation::draw(random, workload, ack))
         } else {
             Self::Get
         };
         (key, operation)
     }
+}
+
+impl Computation {
+    fn draw(random: &mut Random, workload: &Workload, ack: Ack) -> Self {
+        let (bytes, ttl) = draw_value(random, workload);
+        let end = match random.below(100) {
+            0..70 => Ending::Written,
+            70..76 => Ending::CutOff,
+            76..82 => Ending::Dead,
+            82..88 => Ending::Still,
+            88..94 => Ending::GivenBack,
+            _ => Ending::Failed,
+        };
+        Self {
+            bytes,
+            ttl,
+            ack,
+            life_ms: *random.pick(&[300, 1_000, 5_000, 10_000]),
+            wait_ms: *random.pick(&[0, 200, 1_000, 3_000]),
+            over: random.chance(OVER_PERMILLE),
+            takes_us: *random.pick(&[5_000, 100_000, 500_000, 3_000_000]),
+            end,
+        }
+    }
+}
+
+/// The size of a value and its lifetime.
+fn draw_value(random: &mut Random, workload: &Workload) -> (usize, Ttl) {
+    let bytes = random.between(VALUE_BYTES_MIN, workload.value_bytes_max) as usize;
+    let short = random.chance(workload.short_permille);
+    let ms = *random.pick(if short { &SHORT_MS[..] } else { &LONG_MS[..] });
+    (bytes, Ttl::from_millis(ms).unwrap_or(Ttl::MAX))
 }
 
 /// The keys of a run.

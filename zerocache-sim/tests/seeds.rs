@@ -37,6 +37,11 @@ fn faults_in_small_clusters_break_no_promise() {
 }
 
 #[test]
+fn what_is_computed_under_leases_breaks_no_promise() {
+    run_all(Profile::Leases, 60);
+}
+
+#[test]
 fn full_stores_of_different_budgets_break_no_promise() {
     run_all(Profile::Evict, 12);
 }

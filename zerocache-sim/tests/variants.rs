@@ -25,6 +25,11 @@ fn expected(variant: Variant) -> (Profile, &'static [Rule]) {
         Variant::NoTraces => (Profile::Small, &[Rule::Order]),
         Variant::EvictionsForgotten => (Profile::Evict, &[Rule::Order, Rule::Quiet]),
         Variant::NeverOutdated => (Profile::Retention, &[Rule::Agreement, Rule::Order]),
+        Variant::TokensForgotten => (Profile::Leases, &[Rule::DeleteWins]),
+        Variant::WaitsProlonged => (Profile::Leases, &[Rule::Waits]),
+        Variant::ConnectionsConfused | Variant::LeasesScattered => {
+            (Profile::Leases, &[Rule::Exclusive])
+        }
         Variant::None => (Profile::Small, &[]),
     }
 }

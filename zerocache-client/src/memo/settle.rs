@@ -189,7 +189,7 @@ impl<T> Steps<'_, T> {
         Step::Value(value)
     }
 
-    /// After a write; none if it was not sent.
+    /// After a write that began at this time; none if it was not sent.
     pub(super) fn written(&mut self, outcome: Outcome, began: Duration) {
         let Some(run) = self.run else { return };
         if let (Some(Err(error @ Error::Refused(_))), Some(site)) = (&outcome, run.site) {

@@ -4,6 +4,7 @@
 //! asks the code under test what is right.
 
 mod excuses;
+mod leases;
 mod lives;
 mod members;
 
@@ -11,7 +12,8 @@ use std::collections::BTreeMap;
 
 use zerocache_core::version::{Incarnation, Version};
 
-use crate::workload::{Operation, WriteId, value, write_of};
+use self::leases::{Deleted, Grant};
+use crate::workload::{Computation, Operation, WriteId, value, write_of};
 
 /// Which promises are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,12 @@ pub enum Rule {
     Agreement,
     /// At the end nothing is copied any more.
     Quiet,
+    /// A node gives the leave to compute a key to one at a time.
+    Exclusive,
+    /// Who waits for a lease is answered in its time.
+    Waits,
+    /// A delete after the grant wins over what was computed.
+    DeleteWins,
     /// Messages decode, requests are answered once.
     Protocol,
 }
@@ -88,6 +96,10 @@ struct Write {
     /// When a node last took it, less what it was late.
     taken_us: Option<u64>,
     version: Option<Version>,
+    /// When its client began.
+    began_us: u64,
+    /// The leave under which it was computed.
+    grant: Option<Grant>,
 }
 
 /// All that is known of a run.
@@ -106,6 +118,8 @@ pub(crate) struct Checker {
     floors: BTreeMap<u32, Vec<Option<Version>>>,
     /// Which host each process is of.
     processes: BTreeMap<Incarnation, u32>,
+    /// Deletes that were acknowledged, by key.
+    deletes: BTreeMap<usize, Vec<Deleted>>,
 }
 
 impl Checker {
@@ -120,6 +134,7 @@ impl Checker {
             extensions: BTreeMap::new(),
             floors: BTreeMap::new(),
             processes: BTreeMap::new(),
+            deletes: BTreeMap::new(),
         }
     }
 
@@ -153,10 +168,12 @@ impl Checker {
     /// A client is about to do this; returns the name of the write.
     pub(crate) fn planned(&mut self, key: usize, operation: &Operation) -> WriteId {
         let (bytes, ttl_ms) = match operation {
-            Operation::Put { bytes, ttl, .. } => (*bytes, Some(ttl.as_millis())),
+            Operation::Put { bytes, ttl, .. }
+            | Operation::Compute(Computation { bytes, ttl, .. }) => (*bytes, Some(ttl.as_millis())),
             Operation::Get | Operation::Delete { .. } => (0, None),
         };
-        self.writes.push(Write { key, bytes, ttl_ms, taken_us: None, version: None });
+        let (taken_us, version, began_us, grant) = (None, None, self.now_us, None);
+        self.writes.push(Write { key, bytes, ttl_ms, taken_us, version, began_us, grant });
         self.writes.len() as WriteId
     }
 

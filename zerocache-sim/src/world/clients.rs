@@ -1,5 +1,6 @@
 //! Clients: the core's directory and ladder, and around them what the client package does.
 
+mod computing;
 mod operations;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -9,12 +10,13 @@ use zerocache_core::{
     node::CallFailure,
     route::{Budget, Directory, Step, Turn, Walk},
     time::Instant,
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{
         Ack, Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id,
     },
 };
 
+use self::computing::{Computing, Question};
 use super::{
     Event, Token, World,
     dial::{CLUSTER, region_name},
@@ -37,6 +39,11 @@ pub(super) struct Client {
     calls: BTreeMap<Token, Purpose>,
     next_token: Token,
     operations: BTreeMap<u64, Running>,
+    computing: BTreeMap<u64, Computing>,
+    /// When it last ended its connections to a node.
+    cut_us: u64,
+    /// The values that it was given last, by key.
+    found: BTreeMap<usize, Version>,
     own_writes: BTreeMap<KeyHash, (Incarnation, Instant)>,
     /// The highest stamp that nodes told.
     seen: u64,
@@ -61,12 +68,23 @@ enum Purpose {
     Try {
         operation: u64,
     },
+    /// A question for leave.
+    Lease {
+        computation: u64,
+        question: Question,
+    },
+    /// A leave that is given back.
+    Release {
+        node: Incarnation,
+    },
 }
 
 /// An operation under way.
 struct Running {
     key: usize,
     operation: Operation,
+    /// The leave under which the value was computed.
+    token: Option<Version>,
     id: WriteId,
     budget: Budget,
     /// The turn of its first request.
@@ -94,7 +112,7 @@ impl Running {
     /// Whether a node that says nothing for a while is silent, and not waiting for others.
     fn expect_soon(&self) -> bool {
         match self.operation {
-            Operation::Get => true,
+            Operation::Get | Operation::Compute(_) => true,
             Operation::Put { ack, .. } | Operation::Delete { ack } => ack == Ack::Local,
         }
     }
@@ -108,6 +126,9 @@ impl Client {
             calls: BTreeMap::new(),
             next_token: 0,
             operations: BTreeMap::new(),
+            computing: BTreeMap::new(),
+            cut_us: 0,
+            found: BTreeMap::new(),
             own_writes: BTreeMap::new(),
             seen: 0,
         }
@@ -160,6 +181,7 @@ impl World {
         self.schedule_in(TURN_US, Event::Turn(client));
         let client = client as usize;
         let now = self.client_now(client);
+        self.look_for_gone(client);
         let directory = &mut self.clients[client].directory;
         let dials = directory.candidates_mut().take_due(now);
         let probes = directory.take_probes(now);
@@ -217,6 +239,15 @@ impl World {
             Some(Purpose::Probe { node, address }) => {
                 self.probed(client, (node, address), result, elapsed_us);
             }
+            Some(Purpose::Lease { computation, question }) => {
+                self.leased(client, (computation, question), result, elapsed_us);
+            }
+            Some(Purpose::Release { node }) => {
+                let now = self.client_now(client);
+                if result.is_ok() {
+                    self.clients[client].directory.answered(node, now, Some(elapsed_us));
+                }
+            }
             Some(Purpose::Try { operation }) => {
                 self.tried(client, operation, result, elapsed_us);
             }
@@ -243,7 +274,11 @@ impl World {
             }
         }
         match hello.node {
-            Some(info) => directory.shook_hands(info, address, now, elapsed_us),
+            Some(info) => {
+                let node = info.incarnation;
+                directory.shook_hands(info, address, now, elapsed_us);
+                directory.has_features(node, hello.features);
+            }
             None => directory.candidates_mut().failed(address, now),
         }
         true

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use zerocache_core::{
-    node::{CallFailure, ConnectionId, Input},
+    node::{CallFailure, ConnectionId},
     version::Incarnation,
     wire::{
         Envelope, Writer,
@@ -286,7 +286,7 @@ impl World {
             }
         }
         if end == 1 && self.lives(host, life) {
-            self.node_input(host, vec![Input::Closed(ConnectionId(index as u64))]);
+            self.connection_closed(host, ConnectionId(index as u64));
         }
         if let Some(connection) = self.connection(index)
             && !connection.ends[0].is_open

@@ -39,6 +39,9 @@ impl World {
     fn look_at_node(&mut self, host: u32) {
         let now = self.now_at(host);
         let frozen = self.hosts[host as usize].frozen_since_us.is_some();
+        if !frozen {
+            self.look_at_waits(host);
+        }
         let Some(process) = self.nodes[host as usize].as_ref().filter(|_| !frozen) else { return };
         let plan = &self.plan.nodes[host as usize];
         self.checker.store(host, plan, process.store.stats());
@@ -59,6 +62,9 @@ impl World {
                     remaining_ms: entry.expires.since_ms(now.mono),
                 };
                 self.checker.held(host, &held);
+                if let Some(id) = write_of(&entry.value) {
+                    self.checker.outlives(&self.plan, host, number, id);
+                }
             }
             self.checker.known(host, number, version);
         }
@@ -131,7 +137,8 @@ impl World {
         let crosses = region(host) != region(to);
         for shipment in shipments {
             let writer = shipment.record.version.incarnation();
-            let is_principal = process.writers.contains(&writer);
+            let is_principal = process.writers.contains(&writer)
+                || process.filled.contains(&shipment.record.version);
             self.checker.hop(host, to, (is_principal, crosses, shipment.relay));
         }
     }

@@ -12,6 +12,7 @@ mod end;
 mod faults;
 mod healing;
 mod hosts;
+mod leases;
 mod looks;
 mod nodes;
 mod transport;
@@ -35,7 +36,7 @@ use self::{
 };
 use crate::{
     checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, random::Random,
-    report::Counts, variants::Variant,
+    report::Counts, variants::Variant, workload::WriteId,
 };
 
 /// Names a call of a host until its end.
@@ -74,6 +75,8 @@ enum Event {
     Turn(u32),
     /// A client begins an operation.
     Operate(u32),
+    /// A client has computed a value.
+    Computed { client: u32, id: WriteId },
     /// A node that leaves stops.
     Exit { host: u32, life: u32 },
     /// A fault begins or ends.
@@ -258,6 +261,7 @@ impl World {
             Event::Discover { host, life } => self.discover(host, life),
             Event::Turn(client) => self.turn(client),
             Event::Operate(client) => self.operate(client),
+            Event::Computed { client, id } => self.computed(client, id),
             Event::Exit { host, life } => self.exit(host, life),
             Event::Fault { index, begins: true } => self.begin_fault(index),
             Event::Fault { index, begins: false } => self.end_fault(index),
@@ -287,7 +291,9 @@ impl World {
             | Event::Restore { host, .. }
             | Event::Exit { host, .. } => Some(*host),
             Event::Datagram { to, .. } => Some(*to),
-            Event::Turn(client) | Event::Operate(client) => Some(self.host_of(*client)),
+            Event::Turn(client) | Event::Operate(client) | Event::Computed { client, .. } => {
+                Some(self.host_of(*client))
+            }
             Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Look => None,
         }
     }

@@ -1,7 +1,10 @@
 //! Nodes: what the server does around the core. Reads are answered straight from the store, all else
 //! goes through the state machine; its effects become messages and timers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use zerocache_core::{
     limits::Limits,
@@ -10,7 +13,7 @@ use zerocache_core::{
         RequestId,
     },
     store::{Capacity, SingleThread, Store},
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::framed::Incoming;
@@ -19,6 +22,7 @@ use super::{
     Event, Token, World,
     connection::Journey,
     dial::{CLUSTER, region_name},
+    leases::Leasing,
     trace,
 };
 use crate::{checker::Held, workload};
@@ -58,6 +62,9 @@ pub(super) struct Process {
     tick_us: u64,
     /// Where responses go.
     pub(super) replies: BTreeMap<RequestId, Reply>,
+    pub(super) leasing: Leasing,
+    /// Versions of writes that it took with the token of another node.
+    pub(super) filled: BTreeSet<Version>,
     next_request: u64,
     /// When it was told to leave.
     left_us: Option<u64>,
@@ -120,6 +127,8 @@ impl World {
             writers: vec![incarnation],
             tick_us: u64::MAX,
             replies: BTreeMap::new(),
+            leasing: Leasing::default(),
+            filled: BTreeSet::new(),
             next_request: 0,
             left_us: None,
         });
@@ -174,6 +183,7 @@ impl World {
     fn perform(&mut self, host: u32, effect: Effect) {
         match effect {
             Effect::Respond { id, response } => {
+                self.check_leased(host, id, &response);
                 let Some(process) = self.nodes[host as usize].as_mut() else { return };
                 match process.replies.remove(&id) {
                     Some(Reply::Framed { connection, id, key }) => {
@@ -292,11 +302,13 @@ impl World {
                 continue;
             }
             self.note_request(from, host, &message, journey, &mut touched);
+            let connection = ConnectionId(index as u64);
+            let (message, key) = self.note_lease_request((host, connection), message, key);
             let Some(process) = self.nodes[host as usize].as_mut() else { return };
             process.next_request += 1;
             let id = RequestId(process.next_request);
+            process.leasing.name(id);
             process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
-            let connection = ConnectionId(index as u64);
             inputs.push(Input::Request { id, connection, message });
         }
         if !inputs.is_empty() {
@@ -331,6 +343,9 @@ impl World {
             let held = Held { key, version: *version, value, remaining_ms: *remaining_ms };
             self.counts.hits += 1;
             self.checker.served(host, &held);
+            if let Some(id) = workload::write_of(value) {
+                self.checker.outlives(&self.plan, host, key, id);
+            }
         }
     }
 
@@ -361,6 +376,10 @@ impl World {
             }
             NodeEvent::ClockMoved { dropped, .. } => {
                 self.counts.clocks_moved += 1;
+                // Its leases end.
+                if let Some(process) = self.nodes[host as usize].as_mut() {
+                    process.leasing.end_all();
+                }
                 trace!(self, "{host}: {event:?}");
                 if dropped.is_some() {
                     if let Some(process) = self.nodes[host as usize].as_mut() {

@@ -4,7 +4,7 @@ use zerocache_core::{
     node::CallFailure,
     route::{Attempt, Budget, TierBounds, Walk},
     time::Instant,
-    version::Incarnation,
+    version::{Incarnation, Version},
     wire::{RefusalCode, Request, Response},
 };
 
@@ -12,7 +12,7 @@ use super::{
     super::{Event, World, trace},
     Asked, Purpose, REMEMBERED_MS, Running, is_elsewhere,
 };
-use crate::workload::{Operation, value};
+use crate::workload::{Operation, WriteId, value};
 
 impl World {
     /// Begins the next operation of a client, and plans the one after it.
@@ -25,12 +25,28 @@ impl World {
         let client = client as usize;
         let (key, operation) = Operation::draw(&mut self.random, &self.plan.workload);
         let id = self.checker.planned(key, &operation);
+        self.counts.operations += 1;
+        match operation {
+            Operation::Compute(computation) => self.begin_computing(client, key, id, computation),
+            operation => self.begin_operation(client, (key, operation), id, None),
+        }
+    }
+
+    /// Begins to read or write; with the leave under which a value was computed.
+    pub(super) fn begin_operation(
+        &mut self,
+        client: usize,
+        (key, operation): (usize, Operation),
+        id: WriteId,
+        token: Option<Version>,
+    ) {
         let now = self.client_now(client);
         let bounds = TierBounds::default();
         let budget = Budget::new(now, bounds.total_ms);
         let mut running = Running {
             key,
             operation,
+            token,
             id,
             budget,
             turn: None,
@@ -39,11 +55,13 @@ impl World {
             missed: false,
             refused: false,
         };
-        self.counts.operations += 1;
         let host = self.host_of(client as u32);
         let first = if running.is_read() { self.own_write(client, key, now) } else { None };
         let directory = &mut self.clients[client].directory;
-        let begun = if running.is_read() {
+        let begun = if token.is_some() {
+            // The shortest way has no place for a token.
+            None
+        } else if running.is_read() {
             directory.begin_read(now, first)
         } else {
             directory.begin_write(now, running.expect_soon())
@@ -88,11 +106,12 @@ impl World {
         }
         running.asked = Some(Asked { step, timeout_ms, expect_soon, seen: at.seen });
         let key = self.keys[running.key].clone();
+        let token = running.token.filter(|_| !self.variant.forgets_tokens());
         let request = match running.operation.clone() {
-            Operation::Get => Request::Get { key },
+            Operation::Get | Operation::Compute(_) => Request::Get { key },
             Operation::Put { bytes, ttl, ack } => {
                 let value = value(running.id, bytes);
-                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack, token: None }
+                Request::Put { key, value, metadata: bytes::Bytes::new(), ttl, ack, token }
             }
             Operation::Delete { ack } => Request::Delete { key, ack },
         };
@@ -195,6 +214,7 @@ impl World {
                 at.directory.hit(asked.step.node);
                 at.seen = at.seen.max(version.stamp());
                 let key = running.key;
+                at.found.insert(key, version);
                 self.checker.received(key, version, &value);
                 true
             }
@@ -234,9 +254,15 @@ impl World {
                 let hash = self.keys[running.key].hash();
                 at.own_writes.insert(hash, (asked.step.node, now));
                 let (key, id) = (running.key, running.id);
+                let is_delete = matches!(running.operation, Operation::Delete { .. });
                 if let Some(version) = written.version {
                     at.seen = at.seen.max(version.stamp());
-                    self.checker.written(key, id, version, asked.seen);
+                    // A token is not above what was seen since.
+                    let seen = if running.token.is_some() { 0 } else { asked.seen };
+                    self.checker.written(key, id, version, seen);
+                    if is_delete {
+                        self.checker.deleted(key, id);
+                    }
                 }
                 self.counts.written += 1;
                 true
@@ -260,6 +286,6 @@ impl World {
     }
 }
 
-fn is_invalid(code: RefusalCode) -> bool {
+pub(super) fn is_invalid(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::BadKey | RefusalCode::TooLarge | RefusalCode::BadMessage)
 }

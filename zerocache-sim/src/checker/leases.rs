@@ -1,0 +1,82 @@
+//! What was computed under leases, and the deletes that must win over it.
+
+use zerocache_core::version::Version;
+
+use super::{Checker, Rule};
+use crate::{clock::SECOND_US, plan::Plan, workload::WriteId};
+
+/// A delete has reached the node of a lease so long after it was acknowledged, and what that node made of
+/// it all others, in microseconds.
+const REACHES_US: u64 = 2 * SECOND_US;
+
+/// The leave under which a value was computed.
+#[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "the token is printed")]
+pub(super) struct Grant {
+    token: Version,
+    /// When it was asked for and when it came, in microseconds.
+    asked_us: u64,
+    granted_us: u64,
+    life_ms: u64,
+    /// When its value was sent.
+    sent_us: Option<u64>,
+}
+
+/// A delete.
+#[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "its name is printed")]
+pub(super) struct Deleted {
+    id: WriteId,
+    /// When its client began.
+    began_us: u64,
+    /// When it was acknowledged.
+    acknowledged_us: u64,
+}
+
+impl Checker {
+    /// The key of a write.
+    pub(crate) fn key_of(&self, id: WriteId) -> Option<usize> {
+        Some(self.writes.get(usize::try_from(id).ok()?.checked_sub(1)?)?.key)
+    }
+
+    /// A client got leave to compute the value of this write.
+    pub(crate) fn granted(&mut self, id: WriteId, token: Version, asked_us: u64, life_ms: u64) {
+        let grant = Grant { token, asked_us, granted_us: self.now_us, life_ms, sent_us: None };
+        if let Some(write) = self.write(id) {
+            write.grant = Some(grant);
+        }
+    }
+
+    /// The client begins to write it.
+    pub(crate) fn sends(&mut self, id: WriteId) {
+        let now_us = self.now_us;
+        if let Some(grant) = self.write(id).and_then(|write| write.grant.as_mut()) {
+            grant.sent_us = Some(now_us);
+        }
+    }
+
+    /// A delete was acknowledged.
+    pub(crate) fn deleted(&mut self, key: usize, id: WriteId) {
+        let Some(began_us) = self.write(id).map(|write| write.began_us) else { return };
+        let deleted = Deleted { id, began_us, acknowledged_us: self.now_us };
+        self.deletes.entry(key).or_default().push(deleted);
+    }
+
+    /// A node holds this write: if it was computed, no delete came that must win over it.
+    pub(crate) fn outlives(&mut self, plan: &Plan, host: u32, key: usize, id: WriteId) {
+        let Some(grant) = self.write(id).and_then(|write| write.grant) else { return };
+        let Some(sent_us) = grant.sent_us else { return };
+        if !plan.is_quiet(grant.asked_us, self.now_us) {
+            return;
+        }
+        // Clocks differ: what the node of the lease hears of in time it deletes again.
+        let ends_us = sent_us.min(grant.asked_us + grant.life_ms * 1_000);
+        let lost = self.deletes.get(&key).into_iter().flatten().find(|deleted| {
+            deleted.began_us > grant.granted_us && deleted.acknowledged_us + REACHES_US < ends_us
+        });
+        if let Some(deleted) = lost {
+            let text = format!("{host} holds {id} of key {key} with {grant:?} after {deleted:?}");
+            self.violate(Rule::DeleteWins, text);
+        }
+    }
+}
