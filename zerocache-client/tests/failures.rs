@@ -236,6 +236,33 @@ async fn an_error_of_which_a_field_is_not_written_is_not_kept() {
     .await;
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Denied {
+    #[serde(skip)]
+    #[allow(dead_code, reason = "only its place counts")]
+    Io(std::io::ErrorKind),
+    Forbidden,
+    Gone,
+}
+
+#[zerocache(cache, 60, skip(cache), negative(err = |_: &Denied| true, ttl = 5))]
+async fn denied(cache: &ZerocacheClient) -> Result<u8, Denied> {
+    Err(Denied::Forbidden)
+}
+
+#[tokio::test]
+async fn an_error_behind_a_skipped_one_is_not_given_as_another() {
+    bounded(async {
+        let cache = other("denied");
+        for _ in 0..2 {
+            assert_eq!(denied(&cache).await, Err(Denied::Forbidden));
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.computed, stats.negative_stored, stats.write_errors), (2, 0, 2));
+    })
+    .await;
+}
+
 #[zerocache(cache, 60, skip(cache))]
 async fn generic<T: Cacheable + From<u64>>(cache: &ZerocacheClient, n: u64) -> T {
     T::from(n)

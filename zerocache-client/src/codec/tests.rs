@@ -267,3 +267,52 @@ fn what_leaves_a_field_out_is_not_written() {
     refused(encode(&vec![Some((1, left_out()))]));
     refused(encode(&HashMap::from([("key".to_owned(), Ok::<_, u8>(Box::new(left_out())))])));
 }
+
+/// Variants behind a skipped one are read as the next.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Skipping {
+    First,
+    #[serde(skip)]
+    #[allow(dead_code, reason = "only its place counts")]
+    Skipped(std::io::ErrorKind),
+    Second(u8),
+    Third {
+        field: u8,
+    },
+    Fourth,
+    Fifth(u8, u8),
+}
+
+#[test]
+fn what_would_be_read_as_another_variant_is_not_written() {
+    there_and_back(vec![Skipping::First]);
+    let behind = [
+        Skipping::Second(1),
+        Skipping::Third { field: 1 },
+        Skipping::Fourth,
+        Skipping::Fifth(1, 2),
+    ];
+    for value in behind {
+        let why = encode(&vec![Some(value)]).expect_err("is not written").to_string();
+        assert!(why.contains("would be read as another one"), "{why}");
+    }
+}
+
+mod namesake {
+    //! Enums of one name.
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub enum Event {
+        Other,
+        Started,
+    }
+}
+
+#[test]
+fn enums_of_one_name_are_told_apart() {
+    there_and_back(Event::Started);
+    there_and_back(namesake::Event::Other);
+    there_and_back(namesake::Event::Started);
+    there_and_back(Event::Moved(-1, 2));
+    there_and_back((IpAddr::from([127, 0, 0, 1]), std::ops::Bound::Included(1), Ok::<u8, u8>(1)));
+}

@@ -1,7 +1,8 @@
-//! Refuses values that leave a field out of what is written (`skip_serializing_if`).
+//! Refuses values that leave a field out of what is written (`skip_serializing_if`), and variants that
+//! would be read as others (those behind one with `skip`).
 //!
-//! bincode writes no names: what follows such a field would be read as that field, and what comes out may
-//! be another value of the type, without any error.
+//! bincode writes no names: what follows such a field or variant would be read in its place, and what comes
+//! out may be another value of the type, without any error.
 
 use std::fmt::Display;
 
@@ -9,6 +10,8 @@ use serde::ser::{
     Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
+
+use super::shape;
 
 /// A value that is written with all of its fields, or not at all.
 pub(super) struct Whole<'a, T: ?Sized>(pub(super) &'a T);
@@ -25,6 +28,16 @@ struct Output<S>(S);
 
 /// The parts of a value that has some.
 struct Parts<P>(P);
+
+/// Whether a variant is read as itself.
+fn check<E: Error>(name: &'static str, index: u32, variant: &'static str) -> Result<(), E> {
+    if shape::is_read_at(name, index, variant) {
+        return Ok(());
+    }
+    Err(E::custom(format_args!(
+        "the variant `{name}::{variant}` would be read as another one: one before it is skipped"
+    )))
+}
 
 macro_rules! forward {
     ($($method:ident($($name:ident: $type:ty),*),)*) => {$(
@@ -75,21 +88,14 @@ impl<S: Serializer> Serializer for Output<S> {
         serialize_none(),
         serialize_unit(),
         serialize_unit_struct(name: &'static str),
-        serialize_unit_variant(name: &'static str, index: u32, variant: &'static str),
     }
 
     parts! {
         serialize_seq(len: Option<usize>) -> SerializeSeq,
         serialize_tuple(len: usize) -> SerializeTuple,
         serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct,
-        serialize_tuple_variant(
-            name: &'static str, index: u32, variant: &'static str, len: usize
-        ) -> SerializeTupleVariant,
         serialize_map(len: Option<usize>) -> SerializeMap,
         serialize_struct(name: &'static str, len: usize) -> SerializeStruct,
-        serialize_struct_variant(
-            name: &'static str, index: u32, variant: &'static str, len: usize
-        ) -> SerializeStructVariant,
     }
 
     #[inline]
@@ -107,6 +113,41 @@ impl<S: Serializer> Serializer for Output<S> {
     }
 
     #[inline]
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        check(name, index, variant)?;
+        self.0.serialize_unit_variant(name, index, variant)
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        check(name, index, variant)?;
+        self.0.serialize_tuple_variant(name, index, variant, len).map(Parts)
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        check(name, index, variant)?;
+        self.0.serialize_struct_variant(name, index, variant, len).map(Parts)
+    }
+
+    #[inline]
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
         name: &'static str,
@@ -114,6 +155,7 @@ impl<S: Serializer> Serializer for Output<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
+        check(name, index, variant)?;
         self.0.serialize_newtype_variant(name, index, variant, &Whole(value))
     }
 

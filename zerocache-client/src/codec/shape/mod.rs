@@ -11,6 +11,7 @@
 
 mod access;
 mod recorder;
+mod variants;
 
 use std::any::type_name;
 use std::cell::Cell;
@@ -22,6 +23,8 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64;
 
 use recorder::Recorder;
+
+pub(super) use variants::is_read_at;
 
 /// How often one type is read at most, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
@@ -93,5 +96,6 @@ fn record<T: DeserializeOwned>() -> Shape {
             break;
         }
     }
+    recorder.enums().for_each(|(name, list)| variants::learn(name, list));
     Shape { fingerprint: xxh3_64(recorder.trace()), weightless: recorder.has_weightless() }
 }
