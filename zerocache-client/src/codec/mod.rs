@@ -97,6 +97,17 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
     Ok(out.into())
 }
 
+/// Whether what was read from `written`, and then written `again`, can be the same value.
+///
+/// A field that is only written or only read shifts what follows, which may still be read, as a wrong
+/// value. That has another length.
+pub(crate) fn is_same(written: &[u8], again: &[u8]) -> Result<(), CodecError> {
+    if written.len() == again.len() {
+        return Ok(());
+    }
+    Err(CodecError::Decode("what is read is another value than what was written".to_owned()))
+}
+
 /// Reads what [`encode`] wrote from a value of the same shape.
 ///
 /// # Errors

@@ -233,6 +233,34 @@ fn raw_values_are_stored_as_they_are() {
     assert_eq!(decode::<u64>(&typed), Ok(7));
 }
 
+/// What is read in place of the field is what follows it.
+#[derive(Serialize, Deserialize)]
+struct Account {
+    #[serde(skip_serializing, default)]
+    secret: u8,
+    stars: u8,
+    tags: Vec<u8>,
+}
+
+/// Can only be written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+}
+
+#[test]
+fn values_are_given_only_if_they_can_be_read_again() {
+    let account = Account { secret: 7, stars: 0, tags: vec![2, 8, 9] };
+    let misread = decode::<Account>(&encode(&account).expect("is written")).expect("is read");
+    assert_eq!((misread.secret, misread.stars, misread.tags), (0, 3, vec![8, 9]));
+    for _ in 0..2 {
+        assert!(matches!(Value(&account).into_value(), Err(CodecError::Encode(_))));
+        assert!(matches!(Value(&Untagged::Number(1)).into_value(), Err(CodecError::Encode(_))));
+        assert!(Value(&Size { width: 1, height: 2 }).into_value().is_ok());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
