@@ -93,7 +93,7 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
     let mut out = Vec::with_capacity(HEADER_LEN + size_of::<T>());
     out.push(Bincode::TAG);
     out.extend_from_slice(&shape.fingerprint.to_be_bytes());
-    Bincode::encode(value, &mut out)?;
+    shape::writing(shape.enums, || Bincode::encode(value, &mut out))?;
     Ok(out.into())
 }
 

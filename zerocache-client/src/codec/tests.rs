@@ -326,6 +326,23 @@ fn what_would_be_read_as_another_variant_is_not_written() {
     }
 }
 
+/// Names that are read as well stand among those of the variants.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Aliased {
+    #[serde(alias = "Zero", alias = "Anew")]
+    First,
+    #[serde(rename = "2", alias = "Second")]
+    Second(u8),
+    Third {
+        field: u8,
+    },
+}
+
+#[test]
+fn variants_with_aliases_are_written() {
+    there_and_back(vec![Aliased::First, Aliased::Second(1), Aliased::Third { field: 1 }]);
+}
+
 mod namesake {
     //! Enums of one name.
 
@@ -333,6 +350,43 @@ mod namesake {
     pub enum Event {
         Other,
         Started,
+    }
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub enum Status {
+        Other,
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Status {
+    Open,
+    Shut,
+}
+
+/// A date, as it were: what it is written as must be such, so that its recording ends here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Strict(String);
+
+impl TryFrom<String> for Strict {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "strict" { Ok(Strict(text)) } else { Err("is not strict".to_owned()) }
+    }
+}
+
+impl From<Strict> for String {
+    fn from(Strict(text): Strict) -> Self {
+        text
+    }
+}
+
+#[test]
+fn an_enum_that_was_not_seen_is_not_taken_for_its_namesake() {
+    there_and_back(namesake::Status::Other);
+    for status in [Status::Open, Status::Shut] {
+        there_and_back((Strict("strict".to_owned()), status));
     }
 }
 

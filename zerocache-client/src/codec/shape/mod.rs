@@ -24,7 +24,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use recorder::Recorder;
 
-pub(super) use variants::is_read_at;
+use variants::Enums;
+pub(super) use variants::{is_read_at, writing};
 
 /// How often one type is read at most, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
@@ -37,6 +38,8 @@ pub(crate) struct Shape {
     /// Whether it has a sequence or map of elements that take no bytes (`Vec<()>`): a forged number
     /// of them would be counted out, whatever the number of bytes.
     pub(crate) weightless: bool,
+    /// What was seen of its enums.
+    pub(super) enums: &'static Enums,
 }
 
 /// Shapes that a thread has at hand.
@@ -96,6 +99,9 @@ fn record<T: DeserializeOwned>() -> Shape {
             break;
         }
     }
-    recorder.enums().for_each(|(name, list)| variants::learn(name, list));
-    Shape { fingerprint: xxh3_64(recorder.trace()), weightless: recorder.has_weightless() }
+    Shape {
+        fingerprint: xxh3_64(recorder.trace()),
+        weightless: recorder.has_weightless(),
+        enums: variants::keep(recorder.enums().collect()),
+    }
 }
