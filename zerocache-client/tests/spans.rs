@@ -25,7 +25,7 @@ impl Visit for Fields<'_> {
 
 impl Subscriber for Spans {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && metadata.name() == "compute"
+        metadata.is_span() && metadata.name() == "zerocache_compute"
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -62,7 +62,8 @@ async fn a_computation_has_a_span_with_its_functions_name() {
         let given = cache.get_or_compute("4711", 60, async || Ok::<_, ()>(1));
         assert_eq!(given.await, Ok(1));
         let spans = spans.0.lock().expect("no panic");
-        assert_eq!(*spans, ["compute function=\"traced\"", "compute function=\"get_or_compute\""]);
+        let named = |function| format!("zerocache_compute function=\"{function}\"");
+        assert_eq!(*spans, [named("traced"), named("get_or_compute")]);
     })
     .await;
 }

@@ -17,6 +17,10 @@ use parking_lot::{Mutex, RwLock};
 use super::{ZerocacheClient, config::Config};
 use crate::Error;
 
+/// Regions with a client in one process. A process stands in one, or in a few; a client has threads and
+/// connections, and a region that comes out of requests would make ever more of them.
+const REGIONS_MAX: usize = 256;
+
 static INSTANCES: LazyLock<RwLock<HashMap<String, Arc<Instance>>>> = LazyLock::new(RwLock::default);
 
 /// The client of one region. Making it can take a while, in which only those wait who want the same.
@@ -29,11 +33,22 @@ struct Instance {
 
 impl Instance {
     /// Where the client of a region is, or will be.
-    fn of(region: &str) -> Arc<Self> {
+    fn of(region: &str) -> Result<Arc<Self>, Error> {
         if let Some(instance) = INSTANCES.read().get(region) {
-            return Arc::clone(instance);
+            return Ok(Arc::clone(instance));
         }
-        Arc::clone(INSTANCES.write().entry(region.to_owned()).or_default())
+        Self::among(&mut INSTANCES.write(), region)
+    }
+
+    fn among(all: &mut HashMap<String, Arc<Self>>, region: &str) -> Result<Arc<Self>, Error> {
+        if all.len() >= REGIONS_MAX && !all.contains_key(region) {
+            let text = format!(
+                "region {region:?} is one too many: a process has clients of at most {REGIONS_MAX} \
+                 regions; a region is where it stands, and not what a request says"
+            );
+            return Err(Error::Config(text));
+        }
+        Ok(Arc::clone(all.entry(region.to_owned()).or_default()))
     }
 
     /// The client, made now if there is none.
@@ -63,6 +78,10 @@ pub(crate) fn generation() -> u64 {
 
 /// The client of a region, made from the environment if there is none yet.
 pub(super) fn get(region: &str) -> ZerocacheClient {
+    let instance = match Instance::of(region) {
+        Ok(instance) => instance,
+        Err(error) => return one_too_many(region, error),
+    };
     let make = || {
         let made = Config::from_env(region).and_then(ZerocacheClient::start);
         Ok::<_, Infallible>(made.unwrap_or_else(|error| {
@@ -70,13 +89,23 @@ pub(super) fn get(region: &str) -> ZerocacheClient {
             ZerocacheClient::broken(region, error)
         }))
     };
-    let Ok(client) = Instance::of(region).get_or_make(make);
+    let Ok(client) = instance.get_or_make(make);
     client
+}
+
+/// For every region beyond the bound.
+fn one_too_many(region: &str, error: Error) -> ZerocacheClient {
+    static CLIENT: OnceLock<ZerocacheClient> = OnceLock::new();
+    let make = || {
+        tracing::error!(region, %error, "the client cannot work");
+        ZerocacheClient::broken(region, error)
+    };
+    CLIENT.get_or_init(make).clone()
 }
 
 /// Makes the client of a region with a given configuration.
 pub(super) fn install(config: Config) -> Result<ZerocacheClient, Error> {
-    let instance = Instance::of(&config.region);
+    let instance = Instance::of(&config.region)?;
     let client = instance.get_or_make(|| ZerocacheClient::start(config.clone()))?;
     if client.has_config(&config) {
         return Ok(client);
@@ -125,7 +154,8 @@ mod tests {
                     wait.recv().expect("the test says when");
                     Ok::<_, Infallible>(client())
                 };
-                let Ok(client) = Instance::of("slow").get_or_make(make);
+                let slow = Instance::of("slow").expect("there is room");
+                let Ok(client) = slow.get_or_make(make);
                 client
             })
         };
@@ -137,13 +167,14 @@ mod tests {
                     made.fetch_add(1, Relaxed);
                     Ok::<_, Infallible>(client())
                 };
-                let Ok(client) = Instance::of("slow").get_or_make(make);
+                let slow = Instance::of("slow").expect("there is room");
+                let Ok(client) = slow.get_or_make(make);
                 client
             })
         };
         let (sender, other) = mpsc::sync_channel(1);
         let quick = thread::spawn(move || {
-            let instance = Instance::of("quick");
+            let instance = Instance::of("quick").expect("there is room");
             let Ok(_made) = instance.get_or_make(|| Ok::<_, Infallible>(client()));
             sender.send(()).expect("the test waits");
         });
@@ -155,6 +186,18 @@ mod tests {
         assert!(Arc::ptr_eq(&slow.inner, &second.inner));
         assert_eq!(made.load(Relaxed), 1);
         ["slow", "quick"].into_iter().for_each(clear);
+    }
+
+    #[test]
+    fn a_region_too_many_has_no_client() {
+        let mut all = HashMap::new();
+        for region in 0..REGIONS_MAX {
+            Instance::among(&mut all, &region.to_string()).expect("there is room");
+        }
+        let error = Instance::among(&mut all, "london").err().expect("there is none any more");
+        assert!(error.to_string().contains("region \"london\" is one too many"), "{error}");
+        Instance::among(&mut all, "7").expect("it is there already");
+        assert_eq!(all.len(), REGIONS_MAX);
     }
 
     #[test]

@@ -106,6 +106,8 @@ struct Told {
     progress: Progress,
     /// How many leaders sleep on their threads, and so need nobody else's.
     blocking: usize,
+    /// How many may yet tell, or fall back on, what they find in the cache.
+    looking: usize,
 }
 
 /// Whether a key was deleted or replaced since a computation of it began.
@@ -158,6 +160,8 @@ pub(crate) struct Lead {
     aside: Aside,
     number: u64,
     blocking: bool,
+    /// It may yet tell, or fall back on, what it finds in the cache.
+    looks: bool,
     /// Those who wait have what this leader told.
     ended: bool,
     told: watch::Sender<Told>,
@@ -188,6 +192,11 @@ impl Slot {
         Aside { place, void: self.void.clone() }
     }
 
+    /// The key was deleted or written: nobody joins those any more who may have read it before.
+    fn changed(&mut self) -> Option<Flight> {
+        self.flight.take_if(|flight| flight.told.borrow().looking > 0)
+    }
+
     fn is_idle(&self) -> bool {
         self.computations == 0 && self.writes.is_empty()
     }
@@ -204,12 +213,13 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
         }
         return Joined::Wait(Waiting { place, number: *number, blocking, told: told.subscribe() });
     }
-    let told = Told { progress: Progress::Looking, blocking: usize::from(blocking) };
+    let blocked = usize::from(blocking);
+    let told = Told { progress: Progress::Looking, blocking: blocked, looking: 1 };
     let (told, number) = (watch::Sender::new(told), NEXT.fetch_add(1, Ordering::Relaxed));
     let flight = Flight { number, leaders: 1, led: clock::elapsed(), told: told.clone() };
     slot.flight = Some(flight);
     let aside = slot.aside(place);
-    Joined::Lead(Lead { aside, number, blocking, ended: false, told })
+    Joined::Lead(Lead { aside, number, blocking, looks: true, ended: false, told })
 }
 
 /// Begins a computation aside.
@@ -259,6 +269,15 @@ pub(crate) fn void(group: u64, key: &Bytes) -> Vec<Writing> {
     writes
 }
 
+/// The key has been deleted: who joins from now on gets nothing that was read before.
+pub(crate) fn deleted(group: u64, key: &Bytes) {
+    let place = (group, key.clone());
+    let mut part = part(&place).lock();
+    let removed = part.get_mut(&place).and_then(Slot::changed);
+    drop(part);
+    drop(removed);
+}
+
 impl Waiting {
     /// Waits until a leader has something that can be used. None when there is nobody left for whom
     /// this caller may wait.
@@ -295,11 +314,12 @@ impl Waiting {
         let (number, blocking, told) = (self.number, self.blocking, flight.told.clone());
         told.send_if_modified(|told| {
             told.blocking += usize::from(blocking);
+            told.looking += 1;
             // Nobody waits for more leaders.
             false
         });
         let aside = slot.aside(self.place.clone());
-        Turn::Lead(Lead { aside, number, blocking, ended: false, told })
+        Turn::Lead(Lead { aside, number, blocking, looks: true, ended: false, told })
     }
 }
 
@@ -315,6 +335,17 @@ impl Lead {
             is_open
         });
         self.ended |= is_told && ends;
+    }
+
+    /// There is nothing in the cache that this leader could tell: it computes.
+    pub(crate) fn computes(&mut self) {
+        if mem::take(&mut self.looks) {
+            self.told.send_if_modified(|told| {
+                told.looking -= 1;
+                // Nobody waits for that.
+                false
+            });
+        }
     }
 
     /// Whether those who wait have a value of another leader.
@@ -340,6 +371,7 @@ impl Drop for Lead {
             if ended || flight.leaders == 0 { slot.flight.take() } else { None }
         });
         drop(part);
+        self.computes();
         if self.blocking {
             self.told.send_if_modified(|told| {
                 told.blocking -= 1;
@@ -381,11 +413,15 @@ impl Noted {
 impl Drop for Noted {
     fn drop(&mut self) {
         let mut part = part(&self.place).lock();
+        let mut removed = None;
         if let Some(slot) = part.get_mut(&self.place) {
             slot.writes.retain(|write| write.number != self.number);
+            removed = slot.changed();
             if slot.is_idle() {
                 part.remove(&self.place);
             }
         }
+        drop(part);
+        drop(removed);
     }
 }

@@ -89,18 +89,15 @@ impl Future for Invalidate {
                     let message = "this call has no key".to_owned();
                     return Poll::Ready(Err(Error::from(CodecError::Encode(message))));
                 };
-                let writes = flight::void(client.memo_counters().flight_group(), &key);
-                let delete = client.raw_delete(key).ack(self.ack);
-                let removing: BoxFuture<_> = if writes.is_empty() {
-                    Box::pin(delete)
-                } else {
-                    let inside = client.clone();
-                    Box::pin(client.through(async move {
-                        writing::ended(&inside, writes).await;
-                        delete.await
-                    }))
-                };
-                removing
+                let group = client.memo_counters().flight_group();
+                let writes = flight::void(group, &key);
+                let (inside, ack) = (client.clone(), self.ack);
+                Box::pin(client.through(async move {
+                    writing::ended(&inside, writes).await;
+                    let removed = inside.raw_delete(key.clone()).ack(ack).await;
+                    flight::deleted(group, &key);
+                    removed
+                }))
             }
             State::Begun(removing) => removing,
             // Polled again after its end, against the contract of futures.

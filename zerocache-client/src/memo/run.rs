@@ -373,6 +373,9 @@ fn begin<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> {
     if computation.lead.is_none() {
         computation.aside = Some(flight::aside(counters.flight_group(), &run.key));
     }
+    if let (Some(lead), None) = (&mut computation.lead, &computation.old) {
+        lead.computes();
+    }
     if computation.is_refresh() {
         let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
         let ahead = computation.old.as_ref().is_some_and(is_fresh);

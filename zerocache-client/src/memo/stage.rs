@@ -112,7 +112,7 @@ impl Computation {
 
     pub(super) fn begin(&mut self, function: &'static str) -> &Begun {
         self.begun.get_or_insert_with(|| Begun {
-            span: tracing::debug_span!("compute", function),
+            span: tracing::debug_span!("zerocache_compute", function),
             at: clock::elapsed(),
         })
     }
