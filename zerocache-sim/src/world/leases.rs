@@ -106,7 +106,12 @@ impl World {
         let hash = self.keys[key].hash();
         let known = process.store.version(hash);
         let leave = Leave { token: *token, connection, until: now.plus_ms(life_ms), known };
-        let Some(before) = process.leasing.given.insert(hash, leave) else { return };
+        let before = process.leasing.given.insert(hash, leave);
+        if known > Some(*token) {
+            // What ended it came together with the question.
+            process.leasing.given.remove(&hash);
+        }
+        let Some(before) = before else { return };
         // It ends with a value or a delete, and with its time.
         let over = known != before.known || now >= before.until;
         if !over || *token <= before.token {

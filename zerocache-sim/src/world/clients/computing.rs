@@ -34,6 +34,8 @@ pub(super) struct Question {
     step: Step,
     asked_us: u64,
     timeout_ms: u64,
+    /// Whether its client had its connections for a while.
+    is_sure: bool,
 }
 
 /// A computation, from the question for leave on.
@@ -99,7 +101,7 @@ impl World {
             at.directory.sent(step.node, now);
         }
         let timeout_ms = wait_ms + TierBounds::default().of(step.tier);
-        let question = Question { step, asked_us: now_us, timeout_ms };
+        let question = Question { step, asked_us: now_us, timeout_ms, is_sure };
         let purpose = Purpose::Lease { computation: id, question };
         let request = Request::Lease { key, life_ms, wait_ms, over };
         self.client_call(client, purpose, (step.address, Some(step.node)), request, timeout_ms);
@@ -125,7 +127,7 @@ impl World {
         result: Result<Response, CallFailure>,
         elapsed_us: u64,
     ) {
-        let Question { step, asked_us, timeout_ms } = question;
+        let Question { step, asked_us, timeout_ms, is_sure } = question;
         let now = self.client_now(client);
         let at = &mut self.clients[client];
         let computing = at.computing.get_mut(&id).filter(|computing| {
@@ -142,9 +144,10 @@ impl World {
             }
             Err(CallFailure::NoAnswer) => {
                 at.directory.gave_no_answer(step.node, now);
-                // Otherwise the connection has ended.
                 let waited_ms = elapsed_us / 1_000;
-                if waited_ms >= timeout_ms && self.plan.is_quiet(asked_us, self.now_us) {
+                // Otherwise its connection has ended, or had to come about first.
+                let is_due = is_sure && waited_ms >= timeout_ms;
+                if is_due && self.plan.is_quiet(asked_us, self.now_us) {
                     let text =
                         format!("client {client} was told nothing of a lease in {waited_ms} ms");
                     self.checker.violate(Rule::Waits, text);
