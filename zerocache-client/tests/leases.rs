@@ -10,16 +10,25 @@ use std::time::Duration;
 use futures_util::future::{join_all, poll_immediate};
 use support::{bounded, builder, other};
 use tokio::sync::Semaphore;
-use zerocache_client::{LeaseOutcome, LeaseScope, ZerocacheClient};
+use zerocache_client::{LeaseOutcome, LeaseScope, MemoStats, ZerocacheClient};
 
 /// How long a value takes to compute, so that others come meanwhile.
 const A_WHILE: Duration = Duration::from_millis(100);
+
+/// Longer than a test takes.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// Clients that know nothing of each other's computations, as if each were a process.
 fn processes<const N: usize>(test: &str) -> [ZerocacheClient; N] {
     std::array::from_fn(|n| {
         builder("london").namespace(format!("{test}-{n}")).build().expect("allowed")
     })
+}
+
+async fn until(done: impl Fn() -> bool) {
+    while !done() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
@@ -43,6 +52,49 @@ async fn what_cannot_be_used_is_replaced_by_one_of_all() {
         assert_eq!(runs.load(Ordering::SeqCst), 1);
         let leases: u64 = processes.iter().map(|process| process.memo_stats().leases).sum();
         assert_eq!(leases, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_fresh_is_computed_anew_by_one_of_all() {
+    bounded(async {
+        let (runs, permits) = (AtomicUsize::new(0), Semaphore::new(1));
+        let processes = processes::<10>("ahead-leased");
+        let call = |cache: &ZerocacheClient| {
+            let compute = async || {
+                let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+                permits.acquire().await.expect("never closed").forget();
+                Ok::<_, io::Error>(run)
+            };
+            let call = cache.get_or_compute("ahead-leased", 20, compute).refresh_ahead(20);
+            Box::pin(call.lease_within(LeaseScope::Region, A_MINUTE, A_MINUTE))
+        };
+        assert_eq!(call(&processes[0]).await.expect("works"), 1);
+        let stats = |process: &ZerocacheClient| process.memo_stats();
+        let sum = |of: fn(MemoStats) -> u64| processes.iter().map(stats).map(of).sum::<u64>();
+        // All draw lots; the calls of those who compute are held and stay.
+        let mut held = Vec::new();
+        while sum(|stats| stats.lease_busy) < 5 {
+            for process in &processes {
+                let mut call = call(process);
+                let ended = tokio::select! {
+                    value = &mut call => Some(value.expect("works")),
+                    () = until(|| runs.load(Ordering::SeqCst) == 2), if held.is_empty() => None,
+                };
+                match ended {
+                    Some(value) => assert_eq!(value, 1, "the old one, which is fresh"),
+                    None => held.push(call),
+                }
+            }
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+        assert_eq!((held.len(), sum(|stats| stats.stale_served)), (1, 0));
+        permits.add_permits(1);
+        for call in held {
+            assert_eq!(call.await.expect("works"), 2);
+        }
+        assert_eq!(sum(|stats| stats.refreshed_ahead), 1);
     })
     .await;
 }

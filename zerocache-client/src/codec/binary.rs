@@ -1,5 +1,6 @@
 //! bincode 2 as a codec.
 
+use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +28,8 @@ impl Codec for Bincode {
         let config = bincode::config::standard();
         match bincode::serde::encode_into_std_write(Whole(value), out, config) {
             Ok(_) => Ok(()),
+            // What serde says, without what bincode says around it.
+            Err(EncodeError::OtherString(text)) => Err(CodecError::Encode(text)),
             Err(error) => Err(CodecError::Encode(error.to_string())),
         }
     }
@@ -34,7 +37,10 @@ impl Codec for Bincode {
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         let config = bincode::config::standard().with_limit::<ALLOCATION_MAX>();
         let (Borrowing(value), consumed) = bincode::serde::borrow_decode_from_slice(bytes, config)
-            .map_err(|error| CodecError::Decode(error.to_string()))?;
+            .map_err(|error| match error {
+                DecodeError::OtherString(text) => CodecError::Decode(text),
+                error => CodecError::Decode(error.to_string()),
+            })?;
         if consumed != bytes.len() {
             let rest = bytes.len() - consumed;
             return Err(CodecError::Decode(format!("{rest} bytes follow the value")));

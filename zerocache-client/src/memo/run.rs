@@ -259,15 +259,16 @@ impl<T> Steps<'_, T> {
         Step::Next(self.compute(run, computation))
     }
 
-    fn compute(&mut self, run: &Run, computation: Box<Computation>) -> Stage<T> {
+    fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {
         let leads = computation.lead.is_some();
-        // A node does not lease what is fresh; of those who compute that anew there are few anyway.
-        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
-        let leased = leads && !computation.old.as_ref().is_some_and(is_fresh);
-        match self.options.lease.filter(|_| leased) {
-            Some(rule) => self.ask(run, rule, computation),
-            None => begin(run, computation),
+        let Some(rule) = self.options.lease.filter(|_| leads) else {
+            return begin(run, computation);
+        };
+        if let Some(old) = computation.fresh() {
+            // It is to be replaced although it is fresh.
+            computation.over = Some(old.version);
         }
+        self.ask(run, rule, computation)
     }
 
     /// Asks for leave to compute; where something may be served nobody is waited for.
@@ -289,8 +290,7 @@ impl<T> Steps<'_, T> {
     pub(super) fn left_behind(&mut self, computation: &Computation) {
         let Some(run) = self.run else { return };
         let counters = run.client.memo_counters();
-        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
-        if computation.old.as_ref().is_some_and(is_fresh) {
+        if computation.fresh().is_some() {
             count(&counters.hits);
             self.came_to(CallOutcome::Hit);
         } else {
@@ -320,6 +320,10 @@ impl<T> Steps<'_, T> {
                 computation.token = Some(token);
                 LeaseOutcome::Granted
             }
+            // A node of an earlier release gives what is to be replaced.
+            Leased::Found(stored) if computation.over >= Some(stored.version) => {
+                LeaseOutcome::Found
+            }
             Leased::Found(stored) => match stored.form.decode(self.policy) {
                 Ok(value) => {
                     if !self.behind {
@@ -334,11 +338,9 @@ impl<T> Steps<'_, T> {
                 }
                 Err(_) => {
                     count(&counters.mismatched);
-                    let is_newer = computation.over.replace(stored.version) < Some(stored.version);
+                    computation.over = Some(stored.version);
                     let again = asked.is_none_or(|asked| asked.times < ASKS_MAX);
-                    let rule = self.options.lease.filter(|_| again);
-                    // A node of an earlier release gives the same again.
-                    if let Some(rule) = rule.filter(|_| is_newer) {
+                    if let Some(rule) = self.options.lease.filter(|_| again) {
                         return Step::Next(self.ask(run, rule, computation));
                     }
                     LeaseOutcome::Found
@@ -350,9 +352,8 @@ impl<T> Steps<'_, T> {
                 let old = computation.old.as_ref().filter(|old| old.serves(clock::mono()));
                 if let Some(Ok(value)) = old.map(|old| old.form.decode(self.policy)) {
                     if !self.behind {
-                        count(&counters.stale_served);
+                        self.left_behind(&computation);
                     }
-                    self.came_to(CallOutcome::Stale);
                     return Step::Value(value);
                 }
                 LeaseOutcome::Busy
@@ -377,8 +378,7 @@ fn begin<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> {
         lead.computes();
     }
     if computation.is_refresh() {
-        let is_fresh = |old: &Stored| old.freshness(clock::mono()) == Freshness::Fresh;
-        let ahead = computation.old.as_ref().is_some_and(is_fresh);
+        let ahead = computation.fresh().is_some();
         count(if ahead { &counters.refreshed_ahead } else { &counters.refreshed });
     }
     Stage::Computing(computation)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use zerocache_core::metadata::Freshness;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
@@ -100,6 +101,11 @@ impl Computation {
     /// The others are served an old value meanwhile, and so can this call's caller be.
     pub(super) fn is_refresh(&self) -> bool {
         self.lead.is_some() && self.old.as_ref().is_some_and(|old| old.serves(clock::mono()))
+    }
+
+    /// What is computed anew although it is not past its time.
+    pub(super) fn fresh(&self) -> Option<&Stored> {
+        self.old.as_ref().filter(|old| old.freshness(clock::mono()) == Freshness::Fresh)
     }
 
     /// What may be served instead of what is computed; none where that has begun.
