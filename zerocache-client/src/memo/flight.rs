@@ -226,7 +226,8 @@ pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
     if let Some(Flight { number, told, .. }) =
         slot.flight.as_ref().filter(|flight| flight.is_open())
     {
-        if blocking && told.borrow().blocking == 0 {
+        let needs_others = |told: &Told| !told.progress.settles() && told.blocking == 0;
+        if blocking && needs_others(&told.borrow()) {
             return Joined::Alone;
         }
         return Joined::Wait(Waiting { place, number: *number, blocking, told: told.subscribe() });

@@ -1,6 +1,8 @@
 use std::sync::mpsc;
 use std::thread;
 
+use futures_util::FutureExt;
+
 use super::*;
 
 fn lead(key: &Bytes) -> Lead {
@@ -61,4 +63,14 @@ fn an_error_that_nobody_is_told_ends_outside_of_all_locks() {
     });
     // Far longer than it takes, and far shorter than for ever.
     assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(()));
+}
+
+#[test]
+fn who_sleeps_on_its_thread_takes_what_an_async_leader_has_told() {
+    let key = Bytes::from_static(b"flight: told");
+    let mut leader = lead(&key);
+    assert!(matches!(join(0, &key, true), Joined::Alone));
+    leader.publish_fresh(Form::value(Bytes::from_static(b"v")), Duration::from_secs(60));
+    let Joined::Wait(mut waiting) = join(0, &key, true) else { panic!("it is told") };
+    assert!(matches!(waiting.told().now_or_never(), Some(Some(Progress::Value(_)))));
 }
