@@ -1,5 +1,8 @@
 //! Puts a node together: configuration, store, core, transport, discovery, listener.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     net::SocketAddr,

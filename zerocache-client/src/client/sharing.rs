@@ -31,7 +31,8 @@ impl Sharing {
             near: Arc::clone(near),
             cluster: cluster.to_owned(),
             users: Mutex::default(),
-            published: Mutex::default(),
+            // It may be that of clients that have ended, who told what became of it.
+            published: Mutex::new(near.stats()),
         });
         all.push(Arc::downgrade(&sharing));
         sharing
@@ -138,5 +139,11 @@ mod tests {
         assert_eq!(sharing(&one).size().0, 1);
         assert_eq!(sharing(&one).take_news().inserts, 1);
         assert_eq!(sharing(&other).take_news().inserts, 0);
+        // Who followed a node for them may be behind its clients.
+        let left = Arc::clone(near);
+        drop((one, other));
+        let next = face("told once", "oslo");
+        assert!(Arc::ptr_eq(&next.near.as_ref().expect("is on").near, &left));
+        assert_eq!(sharing(&next).take_news().inserts, 0);
     }
 }

@@ -3,8 +3,9 @@
 //! The first caller of a key leads: it computes inside its own future, so that nothing has to be
 //! `'static`. The others wait for what it publishes. A leader that is cancelled or panics drops
 //! its [`Lead`], and one of those who wait leads next. A leader that has published stays in the
-//! table until its value is stored, so that nobody computes in between. A leader that computes anew
-//! what may still be served shows that to the others, who then do not wait.
+//! table until its value is stored, so that nobody computes in between; who comes when the value is past
+//! its time leads all the same. A leader that computes anew what may still be served shows that to the
+//! others, who then do not wait.
 //!
 //! Who has waited for too long leads beside those who lead, one after the other; all who wait get what
 //! the first of them has.
@@ -22,11 +23,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
+use zerocache_core::time::Instant;
 use zerocache_net::clock;
 
 use super::rule::Shared;
 use super::stored::{Form, Stored};
 use super::writing::Writing;
+
+#[cfg(test)]
+mod tests;
 
 /// Parts of the table, so that hits of different keys do not meet at one lock.
 const PARTS: usize = 16;
@@ -104,6 +109,8 @@ impl Progress {
 /// What those who wait look at.
 struct Told {
     progress: Progress,
+    /// Until when that is for those who come now, too; always, where it is not said.
+    until: Option<Instant>,
     /// How many leaders sleep on their threads, and so need nobody else's.
     blocking: usize,
     /// How many may yet tell, or fall back on, what they find in the cache.
@@ -185,6 +192,13 @@ fn part(place: &Place) -> &'static Mutex<Part> {
     &TABLE[(xxh3_64(&place.1) % PARTS as u64) as usize]
 }
 
+impl Flight {
+    /// Whether who comes now may have what its leaders tell.
+    fn is_open(&self) -> bool {
+        self.told.borrow().until.is_none_or(|until| clock::mono() < until)
+    }
+}
+
 impl Slot {
     /// A computation more.
     fn aside(&mut self, place: Place) -> Aside {
@@ -205,19 +219,25 @@ impl Slot {
 /// Joins the computation of a key, or starts one. `group` tells clusters apart.
 pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
     let place = (group, key.clone());
+    // Dropped after the lock: whom that wakes is not known.
+    let _past;
     let mut part = part(&place).lock();
     let slot = part.entry(place.clone()).or_default();
-    if let Some(Flight { number, told, .. }) = &slot.flight {
-        if blocking && told.borrow().blocking == 0 {
+    if let Some(Flight { number, told, .. }) =
+        slot.flight.as_ref().filter(|flight| flight.is_open())
+    {
+        let needs_others = |told: &Told| !told.progress.settles() && told.blocking == 0;
+        if blocking && needs_others(&told.borrow()) {
             return Joined::Alone;
         }
         return Joined::Wait(Waiting { place, number: *number, blocking, told: told.subscribe() });
     }
     let blocked = usize::from(blocking);
-    let told = Told { progress: Progress::Looking, blocking: blocked, looking: 1 };
+    let progress = Progress::Looking;
+    let told = Told { progress, until: None, blocking: blocked, looking: 1 };
     let (told, number) = (watch::Sender::new(told), NEXT.fetch_add(1, Ordering::Relaxed));
     let flight = Flight { number, leaders: 1, led: clock::elapsed(), told: told.clone() };
-    slot.flight = Some(flight);
+    _past = slot.flight.replace(flight);
     let aside = slot.aside(place);
     Joined::Lead(Lead { aside, number, blocking, looks: true, ended: false, told })
 }
@@ -326,11 +346,23 @@ impl Waiting {
 impl Lead {
     /// Tells those who wait, unless another leader has told them how it ended.
     pub(crate) fn publish(&mut self, progress: Progress) {
+        self.tell(progress, None);
+    }
+
+    /// Tells a value that is to be stored now, and for how long it is fresh.
+    pub(crate) fn publish_fresh(&mut self, form: Form, fresh: Duration) {
+        let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
+        self.tell(Progress::Value(form), Some(clock::mono().plus_ms(fresh_ms)));
+    }
+
+    fn tell(&mut self, mut progress: Progress, until: Option<Instant>) {
         let ends = progress.is_end();
         let is_told = self.told.send_if_modified(|told| {
             let is_open = !told.progress.is_end();
             if is_open {
-                told.progress = progress;
+                // What is over, or not told, is dropped outside of the lock: an error is the user's.
+                mem::swap(&mut told.progress, &mut progress);
+                told.until = until;
             }
             is_open
         });

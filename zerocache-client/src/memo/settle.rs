@@ -138,7 +138,7 @@ impl<T> Steps<'_, T> {
         let Kept { form, fresh, mut metadata } = kept;
         metadata.kind = form.kind;
         if let Some(lead) = &mut computation.lead {
-            lead.publish(Progress::Value(form.clone()));
+            lead.publish_fresh(form.clone(), fresh);
         }
         let void = computation.void();
         // Who began to lead later and was done sooner has the newer value.

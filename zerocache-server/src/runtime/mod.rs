@@ -232,9 +232,10 @@ impl Runtime {
         let mut input = Some(input);
         let first =
             self.submit([Responder::Waiting(sender)], |id| input.take().map(|input| input(id)));
-        let _waiter = Waiter { runtime: self, id: first, connection };
-        receiver
-            .await
+        let mut waiter = Waiter { runtime: self, id: first, connection, hears: false };
+        let response = receiver.await;
+        waiter.hears = true;
+        response
             .unwrap_or_else(|_| Response::refused(RefusalCode::Overloaded, "the node is stopping"))
     }
 
@@ -435,12 +436,14 @@ struct Waiter<'a> {
     runtime: &'a Runtime,
     id: RequestId,
     connection: ConnectionId,
+    /// The caller has the response: it had not gone when that came.
+    hears: bool,
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let unanswered = self.runtime.waiters.lock().remove(&self.id).is_some();
-        if unanswered {
+        if !self.hears {
+            self.runtime.waiters.lock().remove(&self.id);
             // Not here: this may be the end of the Tokio runtime, which takes no more calls.
             self.runtime.ended.lock().push(self.connection);
             self.runtime.timer.notify_one();

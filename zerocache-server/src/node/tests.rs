@@ -1,0 +1,61 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use zerocache_core::{
+    key::Key,
+    limits::KEY_BYTES_WIRE_MAX,
+    wire::{Envelope, Request, RequestMessage, Response, cluster_id},
+};
+
+use super::*;
+use crate::config::DiscoverySet;
+
+/// Far longer than anything takes here.
+const MOST: Duration = Duration::from_secs(20);
+
+async fn node() -> RunningNode {
+    let mut config = ServerConfig::new("oslo");
+    config.addresses = vec![[127, 0, 0, 1].into()];
+    config.port = 0;
+    config.discovery = DiscoverySet::NONE;
+    let node = RunningNode::start(config).await.expect("a node on a free port");
+    assert!(node.ready(MOST).await);
+    node
+}
+
+fn key() -> Key {
+    Key::within(Bytes::from_static(b"k"), KEY_BYTES_WIRE_MAX).expect("is allowed")
+}
+
+async fn ask(node: &RunningNode, request: Request) -> Response {
+    let cluster = cluster_id(&ServerConfig::new("oslo").cluster);
+    let envelope = Envelope { cluster, ..Envelope::default() };
+    node.runtime.request(RequestMessage { envelope, request }).await
+}
+
+fn lease(wait_ms: u64) -> Request {
+    Request::Lease { key: key(), life_ms: 300_000, wait_ms, over: None }
+}
+
+#[tokio::test]
+async fn a_leave_of_which_its_caller_did_not_hear_is_passed_on() {
+    let node = node().await;
+    let Response::Leased { token } = ask(&node, lease(0)).await else { panic!("nobody has it") };
+    {
+        let mut waits = pin!(ask(&node, lease(60_000)));
+        poll_fn(|context| {
+            assert!(waits.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        // The one who waits gets it, and goes away before it knows.
+        let release = Request::Release { key: key(), token, failed: false };
+        assert_eq!(ask(&node, release).await, Response::Done);
+    }
+    let next = tokio::time::timeout(MOST, ask(&node, lease(60_000))).await;
+    assert!(matches!(next, Ok(Response::Leased { .. })), "{next:?}");
+}
