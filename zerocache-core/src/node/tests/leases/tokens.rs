@@ -81,6 +81,29 @@ fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
 }
 
 #[test]
+fn a_delete_that_loses_against_an_earlier_one_voids_the_token_too() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    let earlier = network.write(1, "k", WriteOp::Delete, Ack::Local);
+    let earlier = network.written(earlier).unwrap().version.unwrap();
+    let first = network.lease(1, "k", 0);
+    let token = network.token(first);
+    let second = network.lease(1, "k", 3_000);
+    // By a clock that is a little behind, from a node that has not heard of the other delete.
+    let version = Version::new(earlier.stamp() - (100 << 16), Incarnation(9));
+    let record = Record { key: key("k"), version, change: Change::Delete };
+    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.run(20);
+    assert!(network.token(second) > token);
+    for n in [1, 2] {
+        let lost = network.fill(n, "k", "old", token);
+        assert_eq!(network.status(lost), Status::Superseded, "{n}");
+    }
+}
+
+#[test]
 fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
