@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, dead, other};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -81,6 +82,20 @@ async fn unwritable(cache: &ZerocacheClient, first: Option<u8>) -> Sparse {
     Sparse { first }
 }
 
+/// A key part that refuses to be one, at times.
+struct Refusing(bool);
+
+impl Serialize for Refusing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 { Err(S::Error::custom("not today")) } else { serializer.serialize_unit() }
+    }
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn refusing(cache: &ZerocacheClient, part: &Refusing) -> bool {
+    part.0
+}
+
 /// More than a node takes, however it is packed.
 const LARGE: usize = Limits::VALUE_BYTES_DEFAULT + 1;
 
@@ -151,6 +166,17 @@ async fn what_cannot_be_cached_is_said_once() {
         // Where the one is, and where the other.
         assert_eq!(said[0].matches("logged.rs:").count(), 2, "{said:?}");
         assert_eq!(cache.memo_stats().unkeyed, 3);
+
+        for refuses in [false, true, true] {
+            assert_eq!(refusing(&cache, &Refusing(refuses)).await, refuses);
+        }
+        let said = warnings("has no key");
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].contains("function=\"refusing\"") && said[0].contains("not today"),
+            "{said:?}"
+        );
+        assert_eq!(cache.memo_stats().unkeyed, 5);
     })
     .await;
 }

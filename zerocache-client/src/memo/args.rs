@@ -7,37 +7,40 @@ use super::site::Site;
 
 /// The key of a call in the making. None for a call without a key: an argument refused to be encoded, or
 /// another function has the same identity.
-pub struct Args(Option<CallKey>);
+pub struct Args {
+    site: &'static Site,
+    key: Option<CallKey>,
+}
 
 impl Args {
     /// None yet, of the function at `site` that the compiler calls `function`.
     #[inline]
     pub fn new(site: &'static Site, function: &'static str) -> Self {
-        Args(site.function(function).map(CallKey::new))
+        Args { site, key: site.function(function).map(CallKey::new) }
     }
 
     #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
-        if let Some(key) = &mut self.0
+        if let Some(key) = &mut self.key
             && let Err(error) = key::encode(value, key.arguments())
         {
-            tracing::debug!(%error, "an argument of a memoized call cannot be encoded");
-            self.0 = None;
+            self.site.warn_of_argument(&error);
+            self.key = None;
         }
     }
 
     /// The key, after the last argument.
     #[inline]
     pub(crate) fn key(&mut self) -> Option<&CallKey> {
-        self.0.as_mut()?.complete();
-        self.0.as_ref()
+        self.key.as_mut()?.complete();
+        self.key.as_ref()
     }
 
     /// The same, to be kept.
     #[inline]
     pub(crate) fn into_key(mut self) -> Option<CallKey> {
         self.key()?;
-        self.0
+        self.key
     }
 }
 

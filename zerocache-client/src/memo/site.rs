@@ -53,6 +53,7 @@ pub struct Site {
     /// generic function has one for each type that it returns.
     reads_back: Mutex<Vec<usize>>,
     warned: AtomicBool,
+    warned_of_argument: AtomicBool,
 }
 
 /// Where a text is, and how long: one instantiation always passes one text, and its place is a cheaper
@@ -92,6 +93,7 @@ impl Site {
             face: OnceLock::new(),
             reads_back: Mutex::new(Vec::new()),
             warned: AtomicBool::new(false),
+            warned_of_argument: AtomicBool::new(false),
         }
     }
 
@@ -122,6 +124,15 @@ impl Site {
         if !self.warned.swap(true, Ordering::Relaxed) {
             let Origin { function, file, line, .. } = self.origin;
             tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
+        }
+    }
+
+    /// Says once that an argument cannot be encoded.
+    #[cold]
+    pub(crate) fn warn_of_argument(&self, error: &impl Display) {
+        if !self.warned_of_argument.swap(true, Ordering::Relaxed) {
+            let Origin { function, file, line, .. } = self.origin;
+            tracing::warn!(function, file, line, %error, "a call of this function has no key");
         }
     }
 

@@ -13,8 +13,16 @@ impl<L: LockFamily> Node<L> {
     /// Merges a record.
     pub(super) fn apply(&mut self, now: Now, record: &Record) -> Applied {
         let applied = self.store.apply(record, now);
-        if applied == Applied::Newer && self.is_observed() {
-            self.observed(record.key.hash(), record.version, record.change == Change::Delete);
+        let is_delete = record.change == Change::Delete;
+        match applied {
+            Applied::Newer if self.is_observed() => {
+                self.observed(record.key.hash(), record.version, is_delete);
+            }
+            // It came after the leave was given, whatever its stamp.
+            Applied::Older(_) if is_delete => {
+                self.leases.note(record.key.hash(), record.version, is_delete);
+            }
+            _ => {}
         }
         applied
     }

@@ -256,7 +256,7 @@ impl<L: LockFamily> Node<L> {
         }
         // It came after the leave was given, and is stamped before it only because clocks differ: what
         // is computed now may be what was deleted.
-        let Some(deleted) = deleted.filter(|deleted| known == Some(*deleted)) else { return };
+        let Some(deleted) = deleted else { return };
         if token.wall_ms().saturating_sub(deleted.wall_ms()) > DELETE_BEFORE_MS_MAX {
             return;
         }

@@ -1,0 +1,204 @@
+//! What is written with a token, and what voids it.
+
+use super::*;
+
+#[test]
+fn a_delete_voids_the_token_on_every_node() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let token = network.token(first);
+    let second = network.lease(1, "k", 3_000);
+    let third = network.lease(1, "k", 3_000);
+    network.run(20);
+    network.write(2, "k", WriteOp::Delete, Ack::Local);
+    network.run(20);
+    let next = network.token(second);
+    assert!(next > token);
+    assert_eq!(network.said(third), Said::Nothing);
+    for n in 1..=3 {
+        let lost = network.fill(n, "k", "old", token);
+        assert_eq!(network.status(lost), Status::Superseded, "{n}");
+    }
+    network.run(100);
+    assert_eq!(network.values("k"), vec![None; 3]);
+    let filled = network.fill_with(3, "k", "new", next, Ack::All);
+    network.run(20);
+    assert_eq!(network.status(filled), Status::Stored);
+    assert_eq!(network.said(third), Said::Value("new".into()));
+    assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
+    assert_eq!(network.node(1).lease_counts().voided, 1);
+}
+
+#[test]
+fn a_fill_that_overtakes_the_delete_loses_where_it_arrives() {
+    let mut network = Network::three();
+    let id = network.lease(1, "k", 0);
+    let token = network.token(id);
+    network.run(20);
+    network.set_link(2, 3, false);
+    network.write(2, "k", WriteOp::Delete, Ack::Local);
+    // Node 3 has not heard of the delete, and takes the value.
+    let filled = network.fill(3, "k", "old", token);
+    assert_eq!(network.status(filled), Status::Stored);
+    network.set_link(2, 3, true);
+    network.run(3_000);
+    assert_eq!(network.values("k"), vec![None; 3]);
+}
+
+#[test]
+fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    // Within what is not put right.
+    network.ahead_ms.insert(address(1), 500);
+    network.run(100);
+    let first = network.lease(1, "k", 0);
+    let token = network.token(first);
+    let second = network.lease(1, "k", 3_000);
+    let deleted = network.write(2, "k", WriteOp::Delete, Ack::Local);
+    assert!(network.written(deleted).unwrap().version.unwrap() < token);
+    network.run(20);
+    assert!(network.token(second) > token);
+    for n in [1, 2] {
+        let lost = network.fill(n, "k", "old", token);
+        assert_eq!(network.status(lost), Status::Superseded, "{n}");
+    }
+    // A delete that is older than clocks can differ was made before the leave was given.
+    let stamp = (WALL_MS + network.now_ms - 8_000) << 16;
+    let record = Record {
+        key: key("other"),
+        version: Version::new(stamp, Incarnation(9)),
+        change: Change::Delete,
+    };
+    let other = network.lease(1, "other", 0);
+    let other = network.token(other);
+    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.run(20);
+    let filled = network.fill(2, "other", "new", other);
+    assert_eq!(network.status(filled), Status::Stored);
+}
+
+#[test]
+fn a_delete_that_loses_against_an_earlier_one_voids_the_token_too() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    let earlier = network.write(1, "k", WriteOp::Delete, Ack::Local);
+    let earlier = network.written(earlier).unwrap().version.unwrap();
+    let first = network.lease(1, "k", 0);
+    let token = network.token(first);
+    let second = network.lease(1, "k", 3_000);
+    // By a clock that is a little behind, from a node that has not heard of the other delete.
+    let version = Version::new(earlier.stamp() - (100 << 16), Incarnation(9));
+    let record = Record { key: key("k"), version, change: Change::Delete };
+    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.run(20);
+    assert!(network.token(second) > token);
+    for n in [1, 2] {
+        let lost = network.fill(n, "k", "old", token);
+        assert_eq!(network.status(lost), Status::Superseded, "{n}");
+    }
+}
+
+#[test]
+fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let (second, third) = (network.lease(1, "k", 3_000), network.lease(1, "k", 3_000));
+    let token = network.token(first);
+    // Below the token, because clocks differ.
+    let stamp = token.stamp() - (1_000 << 16);
+    let version = Version::new(stamp, Incarnation(9));
+    let record = Record { key: key("k"), version, change: Change::Delete };
+    let shipments = vec![Shipment { record, relay: false }];
+    let (_, deleted) = network.request(Request::Replicate(shipments));
+    let release = Request::Release { key: key("k"), token, failed: false };
+    let (_, released) = network.request(release);
+    network.inputs(address(1), [deleted, released]);
+    let next = network.token(second);
+    assert_eq!(network.said(third), Said::Nothing, "the second one computes");
+    let filled = network.fill(1, "k", "new", next);
+    assert_eq!(network.status(filled), Status::Stored);
+    assert_eq!(network.said(third), Said::Value("new".into()));
+}
+
+#[test]
+fn a_newer_write_ends_the_lease_and_what_is_not_fresh_is_no_value() {
+    let mut network = Network::three();
+    let first = network.lease(1, "k", 0);
+    let second = network.lease(1, "k", 3_000);
+    let token = network.token(first);
+    // Stale from the beginning: its life is not longer than its stale time.
+    let mut stale = Metadata::default();
+    stale.stale_while_ms = 60_000;
+    let op = WriteOp::Put {
+        value: Bytes::from_static(b"stale"),
+        metadata: stale.encode(),
+        ttl: Ttl::from_secs(60).unwrap(),
+    };
+    network.run(5);
+    network.write(2, "k", op, Ack::Local);
+    network.run(20);
+    let next = network.token(second);
+    assert!(next > token);
+    let third = network.lease(1, "k", 3_000);
+    assert_eq!(network.said(third), Said::Nothing);
+    network.put(3, "k", "fresh", Ack::Local);
+    network.run(20);
+    assert_eq!(network.said(third), Said::Value("fresh".into()));
+    let lost = network.fill(1, "k", "computed", next);
+    assert_eq!(network.status(lost), Status::Superseded);
+}
+
+#[test]
+fn tokens_of_another_time_are_not_taken() {
+    let mut network = Network::three();
+    network.run(400_000);
+    let version = |at_ms: u64| Version::new((WALL_MS + at_ms) << 16, Incarnation(1));
+    let now_ms = network.now_ms;
+    for (at_ms, status) in [
+        (now_ms - 361_000, Status::Refused),
+        (now_ms + 61_000, Status::Refused),
+        (now_ms - 359_000, Status::Stored),
+        (now_ms + 59_000, Status::Stored),
+    ] {
+        let id = network.fill(2, &format!("{at_ms}"), "v", version(at_ms));
+        assert_eq!(network.status(id), status, "{at_ms}");
+        assert_eq!(network.written(id).unwrap().version.is_some(), status == Status::Stored);
+        network.run(20);
+        let held = network.values(&format!("{at_ms}")).iter().flatten().count();
+        assert_eq!(held, if status == Status::Stored { 3 } else { 0 }, "{at_ms}");
+    }
+    // A refused token changes no clock.
+    let written = network.put(2, "k", "v", Ack::Local);
+    let stamped = network.written(written).unwrap().version.unwrap().wall_ms();
+    assert!(stamped <= WALL_MS + network.now_ms + 59_000, "{stamped}");
+}
+
+#[test]
+fn a_fill_goes_through_the_usual_checks() {
+    let mut network = Network::three();
+    let id = network.lease(1, "k", 0);
+    let token = network.token(id);
+    let waits = network.lease(1, "k", 3_000);
+    let id = network.fill(1, "k", &"x".repeat(9 << 20), token);
+    assert!(matches!(&network.answers[&id], Response::Refused(refusal)
+        if refusal.code == RefusalCode::TooLarge));
+    assert_eq!(network.said(waits), Said::Nothing);
+    let long = network
+        .ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0, over: None });
+    assert!(matches!(network.answers[&long], Response::Leased { .. }));
+    let bytes = Bytes::from(vec![b'k'; 2_000]);
+    let longer = Request::Lease {
+        key: crate::key::Key::within(bytes, 4_096).unwrap(),
+        life_ms: 1,
+        wait_ms: 0,
+        over: None,
+    };
+    let longer = network.ask(1, longer);
+    assert!(matches!(&network.answers[&longer], Response::Refused(refusal)
+        if refusal.code == RefusalCode::BadKey));
+}
