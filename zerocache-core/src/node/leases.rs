@@ -255,8 +255,10 @@ impl<L: LockFamily> Node<L> {
             return self.pass_on(now, hash, out);
         }
         // It came after the leave was given, and is stamped before it only because clocks differ: what
-        // is computed now may be what was deleted.
-        let Some(deleted) = deleted else { return };
+        // is computed now may be what was deleted. A value that is held is newer than the delete, and stays.
+        let Some(deleted) = deleted.filter(|_| self.store.peek(&key, now).is_none()) else {
+            return;
+        };
         if token.wall_ms().saturating_sub(deleted.wall_ms()) > DELETE_BEFORE_MS_MAX {
             return;
         }

@@ -104,6 +104,25 @@ fn a_delete_that_loses_against_an_earlier_one_voids_the_token_too() {
 }
 
 #[test]
+fn a_delete_that_loses_against_a_value_deletes_nothing() {
+    let mut network = Network::three();
+    let put = network.put(1, "k", "new", Ack::All);
+    network.run(20);
+    let version = network.written(put).unwrap().version.unwrap();
+    // The value is to be computed anew although it is fresh.
+    let leased = network.lease_over(version, 0);
+    let token = network.token(leased);
+    // It was made before the value was put, and comes late.
+    let version = Version::new(version.stamp() - (100 << 16), Incarnation(9));
+    let record = Record { key: key("k"), version, change: Change::Delete };
+    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.run(100);
+    assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
+    let filled = network.fill(1, "k", "newer", token);
+    assert_eq!(network.status(filled), Status::Stored);
+}
+
+#[test]
 fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
