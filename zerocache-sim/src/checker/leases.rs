@@ -11,7 +11,6 @@ const REACHES_US: u64 = 2 * SECOND_US;
 
 /// The leave under which a value was computed.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "the token is printed")]
 pub(super) struct Grant {
     token: Version,
     /// When it was asked for and when it came, in microseconds.
@@ -24,7 +23,6 @@ pub(super) struct Grant {
 
 /// A delete.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "its name is printed")]
 pub(super) struct Deleted {
     id: WriteId,
     /// When its client began.
