@@ -51,25 +51,6 @@ impl<T> Clone for Policy<T> {
 
 impl<T> Copy for Policy<T> {}
 
-impl<T> Policy<T> {
-    /// Whether `bytes`, which were written from a value, give such a value again.
-    pub(crate) fn reads_back(&self, bytes: &[u8]) -> Result<(), CodecError> {
-        reads_back(bytes, self.decode, self.encode)
-    }
-}
-
-/// Whether `bytes`, which were written by `encode`, give such a value again.
-pub(crate) fn reads_back<T>(
-    bytes: &[u8],
-    decode: fn(&[u8]) -> Result<T, CodecError>,
-    encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
-) -> Result<(), CodecError> {
-    match encode(&decode(bytes)?) {
-        Some(again) => codec::is_same(bytes, &again?),
-        None => Ok(()),
-    }
-}
-
 /// How callers that waited share what is not cached; by cloning the error, where it is `Clone`.
 pub struct Sharing<T> {
     pub(crate) share: fn(&T) -> Option<Shared>,
@@ -163,7 +144,7 @@ impl<V, E> OkRule<V, E> {
     {
         Policy {
             failed: Result::is_err,
-            encode: |value| value.as_ref().ok().map(codec::encode),
+            encode: |value| value.as_ref().ok().map(codec::encode_readable),
             decode: |bytes| codec::decode(bytes).map(Ok),
             sharing,
             errors,
@@ -205,7 +186,7 @@ impl<V, E> OkRule<V, E> {
                 value.as_ref().is_err_and(&predicate)
             }),
             lifetime: lifetime.into_duration(),
-            encode: |value| value.as_ref().err().map(codec::encode),
+            encode: |value| value.as_ref().err().map(codec::encode_readable),
         }
     }
 }
@@ -289,7 +270,7 @@ impl<T> WholeRule<T> {
     {
         Policy {
             failed: |_| false,
-            encode: |value| Some(codec::encode(value)),
+            encode: |value| Some(codec::encode_readable(value)),
             decode: codec::decode,
             sharing,
             errors,

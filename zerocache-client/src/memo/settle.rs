@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use zerocache_core::metadata::{Kind, Metadata};
 use zerocache_net::clock;
 
@@ -10,7 +9,6 @@ use super::counters::{MemoCounters, count};
 use super::flight::{Lead, Progress};
 use super::freshness;
 use super::report::{CallOutcome, CallWrite};
-use super::rule;
 use super::run::{Run, Steps};
 use super::stage::{Computation, Stage, Step, Storing};
 use super::stored::Form;
@@ -37,7 +35,7 @@ impl<T> Steps<'_, T> {
         };
         let counters = run.client.memo_counters();
         count(&counters.computed);
-        match self.keep(run, &value, counters) {
+        match self.keep(&value, counters) {
             Some(Ok(kept)) => self.store(run, value, kept, computation),
             Some(Err(error)) => {
                 count(&counters.write_errors);
@@ -54,21 +52,15 @@ impl<T> Steps<'_, T> {
     }
 
     /// What is to be stored of a value, if anything.
-    fn keep(
-        &self,
-        run: &Run,
-        value: &T,
-        counters: &MemoCounters,
-    ) -> Option<Result<Kept, CodecError>> {
+    fn keep(&self, value: &T, counters: &MemoCounters) -> Option<Result<Kept, CodecError>> {
         if (self.policy.failed)(value) {
             let more = self.options.more.as_deref();
             let rule = more?.error.as_ref().filter(|rule| rule.keeps.holds(value))?;
             let fresh = self.lifetime(ttl::checked(rule.lifetime, counters)?);
-            return Some((rule.encode)(value)?.and_then(|bytes| {
-                rule::reads_back(&bytes, self.policy.errors.decode, rule.encode)?;
+            return Some((rule.encode)(value)?.map(|bytes| {
                 count(&counters.negative_stored);
                 let form = Form { bytes, kind: Kind::Error };
-                Ok(Kept { form, fresh, metadata: self.tagged() })
+                Kept { form, fresh, metadata: self.tagged() }
             }));
         }
         if self.options.cache_if.as_ref().is_some_and(|ask| !ask.holds(value)) {
@@ -80,7 +72,7 @@ impl<T> Steps<'_, T> {
             Some(none) => ttl::checked(none.lifetime, counters)?,
             None => self.ttl.apply(value, counters)?,
         });
-        let bytes = match (self.policy.encode)(value)?.and_then(|bytes| self.readable(run, bytes)) {
+        let bytes = match (self.policy.encode)(value)? {
             Ok(bytes) => bytes,
             Err(error) => return Some(Err(error)),
         };
@@ -91,15 +83,6 @@ impl<T> Steps<'_, T> {
             self.lasting(fresh)
         };
         Some(Ok(Kept { form: Form::value(bytes), fresh, metadata }))
-    }
-
-    /// The bytes, if what they stand for can be read again.
-    fn readable(&self, run: &Run, bytes: Bytes) -> Result<Bytes, CodecError> {
-        match run.site {
-            Some(site) => site.reads_back(self.policy, &bytes)?,
-            None => self.policy.reads_back(&bytes)?,
-        }
-        Ok(bytes)
     }
 
     fn lifetime(&self, fresh: Duration) -> Duration {

@@ -8,13 +8,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::key::{FunctionId, Identity};
-use super::rule::Policy;
 use crate::ZerocacheClient;
 use crate::client::{Face, generation};
-use crate::codec::CodecError;
-
-/// Decoders of one function that are known to read what it returns; more are tried at every value.
-const DECODERS_MAX: usize = 64;
 
 /// What the attribute knows about its function.
 #[derive(Clone, Copy)]
@@ -49,9 +44,6 @@ pub struct Site {
     first: OnceLock<(Text, Option<&'static FunctionId>)>,
     known: RwLock<BTreeMap<Text, Option<&'static FunctionId>>>,
     face: OnceLock<Named>,
-    /// The decoders with which a value was read back once; from then on that is taken for granted. A
-    /// generic function has one for each type that it returns.
-    reads_back: Mutex<Vec<usize>>,
     warned: AtomicBool,
     warned_of_argument: AtomicBool,
 }
@@ -91,7 +83,6 @@ impl Site {
             first: OnceLock::new(),
             known: RwLock::new(BTreeMap::new()),
             face: OnceLock::new(),
-            reads_back: Mutex::new(Vec::new()),
             warned: AtomicBool::new(false),
             warned_of_argument: AtomicBool::new(false),
         }
@@ -100,23 +91,6 @@ impl Site {
     /// The function's name.
     pub(crate) fn name(&self) -> &'static str {
         self.origin.function
-    }
-
-    /// Whether values that are stored as `bytes` can be read. Types exist that the codec writes and cannot
-    /// read; to store them would cost a write per call and never give a hit, or a wrong one.
-    pub(crate) fn reads_back<T>(&self, policy: &Policy<T>, bytes: &[u8]) -> Result<(), CodecError> {
-        // Where two types share one decoder it does the same for both.
-        let decoder = policy.decode as usize;
-        if self.reads_back.lock().contains(&decoder) {
-            return Ok(());
-        }
-        // Outside of the lock: `Deserialize` is the user's code.
-        policy.reads_back(bytes)?;
-        let mut known = self.reads_back.lock();
-        if known.len() < DECODERS_MAX && !known.contains(&decoder) {
-            known.push(decoder);
-        }
-        Ok(())
     }
 
     /// Says once that a value cannot be written, not be read back, or is taken by no node.

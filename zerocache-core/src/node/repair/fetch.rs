@@ -64,9 +64,8 @@ impl<L: LockFamily> Node<L> {
         id: Incarnation,
         result: Result<Response, CallFailure>,
     ) {
-        let Some(mut round) = self.repair.rounds.remove(&id) else { return };
-        let Some(rows) = round.fetches.remove(&call) else {
-            self.repair.rounds.insert(id, round);
+        let Some((mut round, rows)) = self.repair.take_if(id, |round| round.fetches.remove(&call))
+        else {
             return;
         };
         let Ok(Response::Records { parcels, covered, .. }) = result else {

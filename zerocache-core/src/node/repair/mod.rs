@@ -118,6 +118,17 @@ impl Repair {
         }
     }
 
+    /// Takes the round with a partner out, and what `part` takes of it; none where that finds nothing: an
+    /// answer to an earlier round with this partner.
+    fn take_if<T>(
+        &mut self,
+        id: Incarnation,
+        part: impl FnOnce(&mut Round) -> Option<T>,
+    ) -> Option<(Round, T)> {
+        let part = part(self.rounds.get_mut(&id)?)?;
+        Some((self.rounds.remove(&id)?, part))
+    }
+
     /// What it did.
     pub(super) fn counts(&self) -> RepairCounts {
         self.counts

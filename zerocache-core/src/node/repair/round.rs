@@ -245,13 +245,8 @@ impl<L: LockFamily> Node<L> {
         id: Incarnation,
         result: Result<Response, CallFailure>,
     ) {
-        let Some(mut round) = self.repair.rounds.remove(&id) else { return };
-        if round.question != Some(call) {
-            // Of an earlier round with this partner.
-            self.repair.rounds.insert(id, round);
-            return;
-        }
-        round.question = None;
+        let asked = |round: &mut Round| round.question.take_if(|question| *question == call);
+        let Some((mut round, _)) = self.repair.take_if(id, asked) else { return };
         let next = match result {
             Ok(Response::Sums(sums)) => self.take_sums(now, &mut round, sums),
             Ok(Response::Rows { rows, covered }) => self.take_rows(&mut round, rows, covered),
