@@ -163,7 +163,7 @@ impl fmt::Display for Said {
             Self::NotFound { is_final: false } => f.write_str("not found, others may have it"),
             Self::Refused(text) => write!(f, "refused: {text}"),
             Self::NoAnswer => f.write_str("no answer"),
-            Self::NotReached => f.write_str("not reached"),
+            Self::NotReached => f.write_str("no connection"),
         }
     }
 }
@@ -179,6 +179,9 @@ impl fmt::Display for Attempted {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {:.1?}", self.outcome.as_str(), self.total)?;
+        if self.outcome == Outcome::Failed && self.attempts.is_empty() {
+            f.write_str("\n  no node is known")?;
+        }
         self.attempts.iter().try_for_each(|attempt| write!(f, "\n  {attempt}"))
     }
 }
@@ -209,5 +212,7 @@ mod tests {
                     local oslo 127.0.0.1:6789 (00000000000000ab): no answer, 1.2ms\n  \
                     nearest-region rome 127.0.0.2:6789 (00000000000000ab): found, 1.2ms";
         assert_eq!(report.to_string().replace("1.3ms", "1.2ms"), text);
+        let alone = Report { outcome: Outcome::Failed, attempts: Vec::new(), ..report };
+        assert_eq!(alone.to_string(), "failed, 12.0ms\n  no node is known");
     }
 }

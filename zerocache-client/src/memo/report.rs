@@ -133,7 +133,7 @@ impl fmt::Display for CallReport {
             let text = match lease {
                 LeaseOutcome::Granted => "granted",
                 LeaseOutcome::Found => "computed by another process meanwhile",
-                LeaseOutcome::Busy => "held by another process for too long",
+                LeaseOutcome::Busy => "held by another process",
                 LeaseOutcome::Unavailable => "no node to ask",
             };
             write!(f, "\nlease: {text}")?;

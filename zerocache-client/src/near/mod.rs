@@ -272,8 +272,11 @@ impl Near {
     }
 
     fn remove(&self, hash: u64) {
-        self.storage.remove(&hash);
+        let removed = self.storage.remove(&hash);
         self.marks.change(hash);
+        if removed.is_some() {
+            self.counts.invalidated.fetch_add(1, Relaxed);
+        }
     }
 
     /// The key with this hash was written with this stamp: what is older goes, and does not come back.

@@ -187,6 +187,7 @@ fn own_writes_are_read() {
     let reading = near.begin(at(1)).expect("a node is followed");
     near.writing(b"k");
     assert_eq!(look(&near, b"k", at(2)), None, "not while the write is under way");
+    assert_eq!(near.stats().invalidated, 1);
     near.written(b"k", Some(version(9)), at(3));
     near.keep(reading, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(4));
     assert_eq!(look(&near, b"k", at(5)), None, "nor by a read that began before");
