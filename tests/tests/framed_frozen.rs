@@ -3,8 +3,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use zerocache_core::{
+    key::Key,
+    limits::Limits,
+    wire::{Request, Response},
+};
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
+use zerocache_tests::frames::{Framed, short};
 use zerocache_tests::http::Answer;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
@@ -115,4 +122,26 @@ fn connections_come_back_after_a_long_freeze_and_stay_framed() {
         let log = node.log();
         assert!(!log.contains("no framed connection"), "{log}");
     }
+}
+
+#[test]
+fn a_node_serves_nothing_after_a_suspension_that_was_deleted_meanwhile() {
+    let mut cluster = cluster();
+    cluster[0].put(b"k", b"old", "ttl=600&ack=all");
+    cluster.everywhere(b"k", |answer| answer.body == b"old");
+    let key = Key::new(Bytes::from_static(b"k"), &Limits::default()).expect("a key");
+    let get = short(Request::Get { key });
+    let mut caller = Framed::open(cluster[1].address());
+    assert!(matches!(caller.ask(&get), Response::Found { .. }));
+    cluster[1].freeze();
+    cluster[0].delete(b"k", "");
+    pass(Duration::from_secs(3));
+    // This one waits in the node's buffers, its caller does not give it up.
+    let waited = caller.request(&get, 0);
+    cluster[1].thaw();
+    assert!(matches!(caller.response(waited), Response::NotFound { warming: true }));
+    until_true("the node to be in sync", || match caller.ask(&get) {
+        Response::NotFound { warming } => !warming,
+        other => panic!("{other:?}"),
+    });
 }

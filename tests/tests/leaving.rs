@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use zerocache_client::{Status, ZerocacheClient};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::poll::{PATIENCE, Stop, timed, until_true};
+use zerocache_tests::setup::Setup;
 
 /// The drain that the nodes are started with, in seconds, and what else a leave may take.
 const DRAIN_S: u64 = 1;
@@ -102,4 +103,29 @@ fn a_leave_does_not_wait_for_frozen_peers_or_open_connections() {
     assert!(took.as_secs() <= DRAIN_S + REST_S + TOLERANCE_S, "{took:?}");
     assert!(took < PATIENCE);
     drop(idle);
+}
+
+#[test]
+fn a_crash_brings_back_nothing_from_a_snapshot_that_was_used() {
+    let files = tempfile::tempdir().expect("a folder");
+    let file = files.path().join("snapshot");
+    let start = || {
+        let setup = Setup::new("london").flag("--drain", "100ms");
+        let node = setup.flag("--snapshot", file.display()).start();
+        until_true("a node that is ready", || node.is_ready());
+        node
+    };
+    let mut first = start();
+    first.put(b"deleted", b"old", "ttl=600");
+    first.put(b"replaced", b"old", "ttl=600");
+    first.terminate();
+    assert!(first.ended().success());
+    let mut second = start();
+    assert_eq!(second.value(b"deleted").as_deref(), Some(&b"old"[..]), "the snapshot is used");
+    second.delete(b"deleted", "");
+    second.put(b"replaced", b"new", "ttl=600");
+    second.kill();
+    let third = start();
+    assert_eq!(third.value(b"deleted"), None);
+    assert_ne!(third.value(b"replaced").as_deref(), Some(&b"old"[..]));
 }

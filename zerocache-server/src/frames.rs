@@ -25,7 +25,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use zerocache_core::{
-    node::{ConnectionId, Input},
+    node::{Answers, ConnectionId, Cost, Input},
     time::{Instant, Now},
     wire::{
         Envelope, RefusalCode, RequestMessage, Response,
@@ -60,9 +60,17 @@ const MESSAGE_MS_MAX: u64 = 60_000;
 /// After this long without traffic buffers are given back, in milliseconds.
 const QUIET_MS: u64 = 1_000;
 
-/// After this many reads it is looked whether there is room for more responses: small requests can
-/// ask for much.
-const READS_MAX: u64 = 64;
+/// Once the requests of a connection cost this much together, as [`Cost`] has it, they are answered before
+/// more is taken: one hold of the node's lock, and what is added to the responses that wait. One
+/// request alone may cost more, and is bounded itself.
+const SLICE_COST_MAX: usize = 1 << 20;
+
+/// What a plain read costs beyond the bytes of its entry.
+const READ_COST: usize = 64;
+
+/// While the responses that wait on all connections take more than their share of memory, a connection on
+/// which so many bytes wait is not read from.
+const SCARCE_BYTES_MAX: usize = 64 << 10;
 
 /// How long the end of a node waits until the last responses are written.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -72,9 +80,21 @@ pub struct Frames {
     runtime: Arc<Runtime>,
     counters: Arc<HttpCounters>,
     memory: Arc<dyn Memory>,
-    message_bytes_max: usize,
+    limits: FrameLimits,
+    /// Bytes of responses that wait on all connections.
+    waiting_bytes: Arc<AtomicUsize>,
     tasks: Mutex<JoinSet<()>>,
     closing: watch::Sender<bool>,
+}
+
+/// What the framed connections of a node may take.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameLimits {
+    /// The largest message, in bytes.
+    pub message_bytes_max: usize,
+    /// What responses that wait take on all connections together, in bytes, before each connection may
+    /// have only a little of them.
+    pub waiting_bytes_max: usize,
 }
 
 /// A connection that has just become a framed one.
@@ -90,18 +110,17 @@ pub struct Begun {
 }
 
 impl Frames {
-    /// Connections to `runtime` that take messages of at most `message_bytes_max`; large ones are
-    /// charged to `memory`.
+    /// Connections to `runtime` within `limits`; large messages are charged to `memory`.
     #[must_use]
     pub fn new(
         runtime: Arc<Runtime>,
         counters: Arc<HttpCounters>,
         memory: Arc<dyn Memory>,
-        message_bytes_max: usize,
+        limits: FrameLimits,
     ) -> Arc<Self> {
         let (closing, _) = watch::channel(false);
-        let tasks = Mutex::default();
-        Arc::new(Self { runtime, counters, memory, message_bytes_max, tasks, closing })
+        let (tasks, waiting_bytes) = (Mutex::default(), Arc::default());
+        Arc::new(Self { runtime, counters, memory, limits, waiting_bytes, tasks, closing })
     }
 
     /// Serves the connection that `stream` gives.
@@ -118,8 +137,8 @@ impl Frames {
         tasks.spawn(async move {
             let Some((stream, begun)) = stream.await else { return };
             let (read, write) = tokio::io::split(stream);
-            let line = Arc::new(Line::new(Box::new(write)));
-            let mut inbox = Inbox::new(frames.message_bytes_max, Arc::clone(&frames.memory));
+            let line = Arc::new(Line::metered(Box::new(write), Arc::clone(&frames.waiting_bytes)));
+            let mut inbox = Inbox::new(frames.limits.message_bytes_max, Arc::clone(&frames.memory));
             if let Some(sent_ms) = begun.sent_ms {
                 inbox.note_sent(sent_ms, clock::mono());
             }
@@ -155,6 +174,12 @@ impl Frames {
         });
     }
 
+    /// How many bytes of responses wait on all connections.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
     /// Cuts all connections.
     pub fn abort(&self) {
         self.tasks.lock().abort_all();
@@ -172,7 +197,7 @@ impl Frames {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Answered {
     All,
-    /// There was no room for more responses.
+    /// A slice; there may be more.
     Some,
 }
 
@@ -200,15 +225,11 @@ impl Session<'_> {
                     return tracing::debug!(%error, "a caller sends no frames");
                 }
             };
-            // Who does not read its responses is not read from.
-            let mut waited = answered == Answered::Some;
-            poll_fn(|context| {
-                let room = self.line.poll_room(context);
-                waited |= room.is_pending();
-                room
-            })
-            .await;
-            if waited {
+            if answered == Answered::Some {
+                // Others have their turn between two slices.
+                tokio::task::yield_now().await;
+            }
+            if self.wait_for_room().await || answered == Answered::Some {
                 // The silence was ours.
                 heard = clock::mono();
             }
@@ -254,12 +275,27 @@ impl Session<'_> {
         }
     }
 
-    /// Answers what is whole, or hands it to the node, as long as there is room for responses; then
-    /// writes.
+    /// Waits until the other side has read enough of its responses: who does not is not read from.
+    /// Whether that took time.
+    async fn wait_for_room(&self) -> bool {
+        let mut waited = false;
+        poll_fn(|context| {
+            let is_scarce = self.frames.waiting_bytes() > self.frames.limits.waiting_bytes_max;
+            let bytes_max = if is_scarce { SCARCE_BYTES_MAX } else { usize::MAX };
+            let room = self.line.poll_room_within(context, bytes_max);
+            waited |= room.is_pending();
+            room
+        })
+        .await;
+        waited
+    }
+
+    /// Answers what is whole, or hands it to the node, up to the cost of one slice; then writes.
     fn answer(&self, inbox: &mut Inbox) -> Result<Answered, FrameError> {
         let now = clock::now();
+        let answers = self.frames.runtime.answers();
         let mut requests = Vec::new();
-        let (mut any, mut reads) = (false, 0);
+        let (mut any, mut reads, mut slice_cost) = (false, 0, 0);
         let mut answered = Answered::All;
         while let Some((header, late_ms, incoming)) = inbox.next(now.mono)? {
             any = true;
@@ -280,8 +316,8 @@ impl Session<'_> {
                 Incoming::Small(message) => {
                     if let Some(key) = RequestMessage::peek_get(message) {
                         reads += 1;
-                        self.read_at_once(&header, &envelope, key, now);
-                        if reads % READS_MAX == 0 && self.line.is_full() {
+                        slice_cost += self.read_at_once(&header, &envelope, key, (now, answers));
+                        if slice_cost >= SLICE_COST_MAX {
                             answered = Answered::Some;
                             break;
                         }
@@ -291,7 +327,14 @@ impl Session<'_> {
                 }
                 Incoming::Large(message) => message,
             };
-            requests.extend(self.request(&header, envelope, message, now.mono));
+            if let Some(request) = self.request(&header, envelope, message, now.mono) {
+                slice_cost += Cost::of(&request.0.request).total();
+                requests.push(request);
+                if slice_cost >= SLICE_COST_MAX {
+                    answered = Answered::Some;
+                    break;
+                }
+            }
         }
         self.frames.counters.requests.add_many(reads);
         if !requests.is_empty() {
@@ -309,13 +352,19 @@ impl Session<'_> {
         Envelope { sent_ms, timeout_ms, late_ms, ..self.known }
     }
 
-    /// Answers a plain read.
-    fn read_at_once(&self, header: &Header, envelope: &Envelope, key: &[u8], now: Now) {
+    /// Answers a plain read. Returns what that cost.
+    fn read_at_once(
+        &self,
+        header: &Header,
+        envelope: &Envelope,
+        key: &[u8],
+        as_of: (Now, Answers),
+    ) -> usize {
         if envelope.remaining_ms().is_none() {
             self.refuse(header.id, RefusalCode::Expired, "the deadline had passed");
-        } else {
-            self.frames.runtime.read_to(key, now, &self.line, header.id);
+            return READ_COST;
         }
+        READ_COST + self.frames.runtime.read_to(key, as_of, (&self.line, header.id))
     }
 
     /// The request in `message` with its place; none when it was refused.

@@ -31,9 +31,10 @@ use crate::{
     api::{self, Api},
     config::{ConfigError, ServerConfig},
     datagrams::Datagrams,
-    frames::Frames,
+    frames::{FrameLimits, Frames},
     http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served, Service},
     runtime::{Runtime, Storage},
+    snapshot::SnapshotFile,
 };
 
 /// How long a connection to another node may take to come about.
@@ -111,6 +112,8 @@ impl RunningNode {
         };
         let datagrams = bind_datagrams(listen);
         let mut node_config = node_config(&config, incarnation, addresses.clone());
+        let snapshot = config.snapshot.clone().map(SnapshotFile::take);
+        node_config.has_snapshot = snapshot.as_ref().is_some_and(SnapshotFile::is_taken);
         getrandom::fill(&mut node_config.secret)?;
         if datagrams.is_none() {
             node_config.features &= !features::DATAGRAMS;
@@ -119,8 +122,8 @@ impl RunningNode {
         let transport = transport(&config, Arc::clone(&itself))?;
         let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
         let _first = itself.set(Arc::downgrade(&runtime));
-        if let Some(path) = &config.snapshot {
-            runtime.use_snapshot(path.clone());
+        if let Some(file) = snapshot {
+            runtime.use_snapshot(file);
         }
         let (stop, stopped) = oneshot::channel();
         let (server, frames) = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
@@ -267,7 +270,7 @@ fn node_config(config: &ServerConfig, id: Incarnation, addresses: Vec<SocketAddr
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox.clamp(OUTBOX_BYTES_LEAST, OUTBOX_BYTES_MOST) as usize,
         features: features::ALL,
-        has_snapshot: config.snapshot.is_some(),
+        has_snapshot: false,
         secret: [0; 32],
     }
 }
@@ -305,7 +308,10 @@ fn spawn_server(
         Arc::clone(&runtime),
         Arc::clone(&counters),
         Arc::new(messages.clone()),
-        usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+        FrameLimits {
+            message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+            waiting_bytes_max: limits.responses_bytes(),
+        },
     );
     let api = Api {
         runtime,

@@ -110,6 +110,12 @@ impl<L: LockFamily> Node<L> {
         if !self.clocks.is_set() {
             return out.push(Effect::Respond { id, response: super::unset() });
         }
+        if self.resumes {
+            // Its value may be gone, and others may have given leases meanwhile.
+            let text = "the node was suspended, and fetches what it missed";
+            let response = Response::refused(RefusalCode::Overloaded, text);
+            return out.push(Effect::Respond { id, response });
+        }
         let fresh = self.fresh(&key, now).filter(|(version, _)| Some(*version) > over);
         if let Some((_, response)) = fresh {
             self.leases.counts.found += 1;

@@ -8,6 +8,7 @@
 
 mod changes;
 mod clocks;
+mod cost;
 mod fanout;
 mod feed;
 mod heartbeat;
@@ -43,10 +44,11 @@ use self::{
     writes::Writes,
 };
 pub use self::{
+    cost::Cost,
     feed::FeedCounts,
     heartbeat::DatagramCounts,
     leases::LeaseCounts,
-    reads::{Identity, missed, read},
+    reads::{Answers, Identity, missed, read},
     repair::{Memory, RepairCounts},
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
 };
@@ -94,6 +96,8 @@ pub struct Node<L: LockFamily> {
     /// When it last did anything.
     awake: Instant,
     misses_are_final: bool,
+    /// It was suspended, and lacks what it missed since: values that it has may have been deleted.
+    resumes: bool,
     clock: HybridClock,
     clocks: Clocks,
     repair: Repair,
@@ -129,6 +133,7 @@ impl<L: LockFamily> Node<L> {
             warm_since: now.mono,
             awake: now.mono,
             misses_are_final: false,
+            resumes: false,
             clocks: Clocks::default(),
             repair: Repair::new(now.mono),
             clock: HybridClock::new(config.info.incarnation),
@@ -234,6 +239,12 @@ impl<L: LockFamily> Node<L> {
         self.misses_are_final
     }
 
+    /// What reads of the store may be answered with; for readers that do not go through the node.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        Answers { misses_are_final: self.misses_are_final, values_are_current: !self.resumes }
+    }
+
     /// Whose requests the node takes; for readers that do not go through it.
     #[must_use]
     pub fn identity(&self) -> &Identity {
@@ -337,7 +348,7 @@ impl<L: LockFamily> Node<L> {
                 let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
                 return self.write(now, write, out);
             }
-            Request::Get { key } => read(&self.store, &key, now, self.misses_are_final),
+            Request::Get { key } => read(&self.store, &key, now, self.answers()),
             Request::Hello(hello) => self.greeted(now, *hello, out),
             Request::Ping => self.pong(now),
             Request::Watch { view } => return self.watch(now, id, view, timeout_ms, out),

@@ -39,8 +39,21 @@ impl Identity {
     }
 }
 
+/// What reads of a node's store may be answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Whether a miss means that no local peer has the key either.
+    pub misses_are_final: bool,
+    /// Whether a value may be served. Not by a node that was suspended, until it has what it missed:
+    /// the value may have been deleted or replaced meanwhile.
+    pub values_are_current: bool,
+}
+
 /// Reads a key from a node's store and says it as a response.
-pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, is_final: bool) -> Response {
+pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, answers: Answers) -> Response {
+    if !answers.values_are_current {
+        return missed(false);
+    }
     match store.get(key, now) {
         Lookup::Hit(entry) => Response::Found {
             value: entry.value,
@@ -48,7 +61,7 @@ pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, is_final: bool
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        Lookup::Miss => missed(is_final),
+        Lookup::Miss => missed(answers.misses_are_final),
     }
 }
 

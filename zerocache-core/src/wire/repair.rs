@@ -30,6 +30,9 @@ pub const PLACES_MAX: usize = 4_096;
 /// Most keys that one request may name.
 pub const KEYS_MAX: usize = 4_096;
 
+/// One row as it is encoded: a key's hash and a version.
+pub const ROW_BYTES: usize = 32;
+
 /// Most rows of one response.
 pub const ROWS_MAX: usize = 1 << 20;
 
@@ -237,7 +240,7 @@ pub(super) fn read_hashes(field: &Field<'_>) -> Result<Vec<KeyHash>, DecodeError
 }
 
 pub(super) fn write_rows(out: &mut Writer<'_>, tag: u32, rows: &[Row]) {
-    let mut bytes = Vec::with_capacity(rows.len() * 32);
+    let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
     for (hash, version) in rows {
         bytes.extend_from_slice(&hash.0.to_le_bytes());
         bytes.extend_from_slice(&version.to_bytes());
@@ -246,8 +249,8 @@ pub(super) fn write_rows(out: &mut Writer<'_>, tag: u32, rows: &[Row]) {
 }
 
 pub(super) fn read_rows(field: &Field<'_>) -> Result<Vec<Row>, DecodeError> {
-    let rows = chunks::<32>(field, ROWS_MAX)?;
-    let row = |bytes: [u8; 32]| {
+    let rows = chunks::<ROW_BYTES>(field, ROWS_MAX)?;
+    let row = |bytes: [u8; ROW_BYTES]| {
         let (mut hash, mut version) = ([0; 16], [0; 16]);
         hash.copy_from_slice(&bytes[..16]);
         version.copy_from_slice(&bytes[16..]);

@@ -11,6 +11,7 @@ mod out;
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll, Waker},
 };
 
@@ -78,6 +79,9 @@ struct Out {
     closed: bool,
     flusher: Option<Waker>,
     waiting_for_room: Vec<Waker>,
+    /// What waits on all lines that share it, and how much of that is this one's, as of its last flush.
+    meter: Arc<AtomicUsize>,
+    metered: usize,
 }
 
 /// A large message on its way.
@@ -103,6 +107,13 @@ impl Line {
     /// A line that writes to `stream`.
     #[must_use]
     pub fn new(stream: BoxedWrite) -> Self {
+        Self::metered(stream, Arc::default())
+    }
+
+    /// A line that writes to `stream`; the bytes that wait on it after a flush are counted in `meter`
+    /// among those of others.
+    #[must_use]
+    pub fn metered(stream: BoxedWrite, meter: Arc<AtomicUsize>) -> Self {
         let out = Out {
             stream: Some(stream),
             writing: BytesMut::new(),
@@ -119,6 +130,8 @@ impl Line {
             closed: false,
             flusher: None,
             waiting_for_room: Vec::new(),
+            meter,
+            metered: 0,
         };
         Self { out: Mutex::new(out) }
     }
@@ -248,6 +261,7 @@ impl Line {
             }
             End::Failed => out.close().1,
         };
+        out.measure();
         drop(out);
         wake_all(wake);
     }
@@ -287,8 +301,13 @@ impl Line {
 
     /// Ready when the line is not full, or closed.
     pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        self.poll_room_within(context, usize::MAX)
+    }
+
+    /// Ready when the line is neither full nor has `bytes_max` waiting, or when it is closed.
+    pub fn poll_room_within(&self, context: &Context<'_>, bytes_max: usize) -> Poll<()> {
         let mut out = self.out.lock();
-        if out.closed || !out.is_full() {
+        if out.closed || (!out.is_full() && out.queued() < bytes_max) {
             return Poll::Ready(());
         }
         let known = out.waiting_for_room.iter().any(|waker| waker.will_wake(context.waker()));

@@ -8,9 +8,11 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
+use bytes::Bytes;
 use tokio::time::timeout;
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
+    node::Cost,
     version::Incarnation,
     wire::{Envelope, MESSAGE_OVERHEAD_BYTES, RefusalCode, Request, RequestMessage, Response},
 };
@@ -20,10 +22,10 @@ use zerocache_net::{
     transport::MESSAGES_TYPE,
 };
 
-use super::{Api, error::ApiError};
+use super::{Api, error::ApiError, served::charged};
 use crate::{
     frames::{Begun, Frames},
-    http::{Upgrade, read_body, upgraded},
+    http::{BodyError, Upgrade, read_body, upgraded},
 };
 
 /// A node takes values of at least this size from its peers, whatever its own limit, because limits
@@ -33,6 +35,10 @@ const VALUE_BYTES_FLOOR: u64 = 16 << 20;
 /// Messages of at most this size are taken whatever large ones are under way: pings, handshakes,
 /// reads, deletes.
 pub const SMALL_MESSAGE_BYTES: u64 = 16 << 10;
+
+/// Responses of at most this size are not charged: handshakes and values that every connection may
+/// hold.
+const RESPONSE_BYTES_FREE: u64 = 64 << 10;
 
 /// How long a caller may take to read the answer after which its connection carries frames.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,9 +70,14 @@ pub(super) async fn post(
     if timeout_ms > 0 && clock::mono().since_ms(started) > timeout_ms {
         // Its caller has given it up while it was on its way.
         let text = "the deadline passed before the message was whole";
-        return Ok(over_http(&Response::refused(RefusalCode::Expired, text)));
+        return Ok(over_http(Response::refused(RefusalCode::Expired, text).encode()));
     }
     let (envelope, node) = (message.envelope, introduced(&message.request));
+    // What waits for callers that do not read is bounded, as it is for those that do not send.
+    let charge = match Cost::of(&message.request).response_bytes {
+        bytes if bytes as u64 <= RESPONSE_BYTES_FREE => None,
+        bytes => Some(api.messages.charge(bytes).ok_or(BodyError::NoMemory)?),
+    };
     let response = api.runtime.request(message).await;
     Ok(match (wish, &api.frames, &response) {
         (Some(wish), Some(frames), Response::Hello(hello)) if node.is_some() => {
@@ -79,12 +90,14 @@ pub(super) async fn post(
             };
             wish.grant(frames, known, response)
         }
-        _ => over_http(&response),
+        _ => over_http(
+            charge.map_or_else(|| response.encode(), |charge| charged(response.encode(), charge)),
+        ),
     })
 }
 
-fn over_http(response: &Response) -> HttpResponse {
-    ([(header::CONTENT_TYPE, MESSAGES_TYPE)], response.encode()).into_response()
+fn over_http(response: Bytes) -> HttpResponse {
+    ([(header::CONTENT_TYPE, MESSAGES_TYPE)], response).into_response()
 }
 
 /// Whether a request is a handshake, and of which node, if of one.

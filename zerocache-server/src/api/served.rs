@@ -87,7 +87,12 @@ fn unpacked(api: &Api, packed: &[u8]) -> Result<Bytes, ApiError> {
     }
     let charge = api.bodies.charge(bytes).ok_or(BodyError::NoMemory)?;
     let value = packing::unpack(packed).map_err(|_| unreadable(api))?;
-    Ok(Bytes::from_owner(Charged { value, _charge: charge }))
+    Ok(charged(value, charge))
+}
+
+/// The bytes of `value`, whose memory stays charged until the last of them is dropped.
+pub(super) fn charged<C: Send + 'static>(value: Bytes, charge: C) -> Bytes {
+    Bytes::from_owner(Charged { value, _charge: charge })
 }
 
 struct Charged<C> {

@@ -97,6 +97,13 @@ impl HttpLimits {
         limits
     }
 
+    /// What responses that wait on framed connections may take together, in bytes: as much as request
+    /// bodies.
+    #[must_use]
+    pub fn responses_bytes(&self) -> usize {
+        usize::try_from(self.bodies.memory_bytes).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn buffer_bytes(&self) -> usize {
         self.buffer_bytes_max.max(self.head_bytes_max).max(BUFFER_BYTES_MIN)
     }

@@ -10,7 +10,6 @@ mod storage;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,7 +26,7 @@ use tokio::{
 use zerocache_core::{
     key::{Key, PARTS},
     node::{
-        CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
+        Answers, CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
         NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
     },
     time::{Instant, Now},
@@ -46,7 +45,7 @@ pub use self::{
     storage::{Mutexes, Storage},
 };
 use crate::datagrams::Datagrams;
-use crate::snapshot::{self, Contents, SnapshotError};
+use crate::snapshot::{self, Contents, SnapshotError, SnapshotFile};
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of
 /// their part, in bytes; it takes about 100 ns. Larger ones are shared.
@@ -62,7 +61,7 @@ pub struct Runtime {
     identity: Identity,
     transport: Arc<dyn Transport>,
     datagrams: OnceLock<Arc<Datagrams>>,
-    snapshot: OnceLock<PathBuf>,
+    snapshot: OnceLock<Arc<SnapshotFile>>,
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     next_connection: AtomicU64,
@@ -70,6 +69,7 @@ pub struct Runtime {
     ended: Mutex<Vec<ConnectionId>>,
     state: watch::Sender<NodeState>,
     misses_are_final: AtomicBool,
+    values_are_current: AtomicBool,
     /// When the node last handled something, on the monotonic clock in milliseconds.
     handled_ms: AtomicU64,
     calls: Mutex<JoinSet<()>>,
@@ -90,7 +90,8 @@ impl Runtime {
             identity: node.identity().clone(),
             state: watch::Sender::new(node.state()),
             misses_are_final: AtomicBool::new(false),
-            handled_ms: AtomicU64::new(0),
+            values_are_current: AtomicBool::new(true),
+            handled_ms: AtomicU64::new(clock::mono().as_millis()),
             node: Mutex::new(node),
             storage,
             transport,
@@ -113,18 +114,22 @@ impl Runtime {
     }
 
     /// Keeps what the node knows in this file while it is stopped.
-    pub fn use_snapshot(&self, path: PathBuf) {
-        let _only_the_first_counts = self.snapshot.set(path);
+    pub fn use_snapshot(&self, file: SnapshotFile) {
+        let _only_the_first_counts = self.snapshot.set(Arc::new(file));
     }
 
     /// Writes what the node knows to its file, if it has one. What changes meanwhile may be missing.
     pub async fn write_snapshot(self: &Arc<Self>) {
-        let Some(path) = self.snapshot.get().cloned() else { return };
+        let Some(file) = self.snapshot.get().cloned() else { return };
         let this = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || {
             let now = clock::now();
             let node = this.node.lock();
             if !node.has_started() {
+                drop(node);
+                if knows_nothing(&this.storage) {
+                    file.put_back();
+                }
                 return Ok(None);
             }
             let (memory, snapshot) = (node.memory(now), node.snapshot(now));
@@ -133,11 +138,12 @@ impl Runtime {
             let now = Now { wall_ms: reckoned, ..now };
             let (cluster, retention_ms) = (snapshot.cluster.as_str(), snapshot.retention_ms);
             let parts = (0..PARTS).map(|part| this.storage.export(part, now));
-            snapshot::write(&path, Contents { cluster, now, retention_ms, memory, parts }).map(Some)
+            snapshot::write(file.path(), Contents { cluster, now, retention_ms, memory, parts })
+                .map(Some)
         });
         match written.await {
             Ok(Ok(Some(entries))) => tracing::info!(entries, "wrote the snapshot"),
-            Ok(Ok(None)) => tracing::warn!("left before it had everything; the old snapshot stays"),
+            Ok(Ok(None)) => tracing::warn!("left before it had everything; no snapshot is written"),
             Ok(Err(error)) => tracing::error!(%error, "the snapshot is not written"),
             Err(error) => tracing::error!(%error, "the snapshot is not written"),
         }
@@ -145,7 +151,7 @@ impl Runtime {
 
     /// Reads what the node knew in an earlier life, beside everything else.
     fn read_snapshot(&self) {
-        let (Some(this), path) = (self.this.upgrade(), self.snapshot.get().cloned()) else {
+        let (Some(this), file) = (self.this.upgrade(), self.snapshot.get().cloned()) else {
             return;
         };
         tokio::task::spawn_blocking(move || {
@@ -154,15 +160,15 @@ impl Runtime {
             let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
             let now = Now { wall_ms: reckoned, ..now };
             let mut entries = 0;
-            let memory = path.ok_or(SnapshotError::Missing).and_then(|path| {
-                snapshot::read(&path, &snapshot.cluster, now, |known| {
+            let memory = file.ok_or(SnapshotError::Missing).and_then(|file| {
+                file.read(&snapshot.cluster, now, |known| {
                     entries += known.len();
                     this.input(Input::Restored(known));
                 })
             });
             match &memory {
                 Ok(_) => tracing::info!(entries, "took over the snapshot"),
-                Err(SnapshotError::Missing) => tracing::info!("there is no snapshot"),
+                Err(SnapshotError::Missing) => {}
                 Err(error) => tracing::warn!(%error, "the snapshot is not used"),
             }
             this.input(Input::RestoreEnded(memory.ok()));
@@ -172,15 +178,22 @@ impl Runtime {
     /// Reads a key.
     pub fn read(&self, key: &Key) -> Response {
         // Not the coarse clock: what it is behind would be added to the life that remains.
-        zerocache_core::node::read(&self.storage, key, clock::now(), self.misses_are_final())
+        zerocache_core::node::read(&self.storage, key, clock::now(), self.answers())
     }
 
-    /// Reads a key at `now` and appends the response to request `id` to a framed connection.
-    pub fn read_to(&self, key: &[u8], now: Now, line: &Line, id: u32) {
+    /// Reads a key at `now` and appends the response to request `id` to a framed connection. Returns
+    /// how many bytes of the entry are in it.
+    pub fn read_to(&self, key: &[u8], (now, answers): (Now, Answers), to: (&Line, u32)) -> usize {
+        let (line, id) = to;
         let header = response_header(id, now.mono);
+        if !answers.values_are_current {
+            line.send(header, &Answer(&missed(false)), Flush::Later);
+            return 0;
+        }
+        let mut bytes = 0;
         let larger = self.storage.read(key, now, |entry| {
             let remaining_ms = entry.expires.since_ms(now.mono);
-            let bytes = entry.value.len() + entry.metadata.len();
+            bytes = entry.value.len() + entry.metadata.len();
             if bytes > COPIED_BYTES_MAX {
                 return Some(Response::Found {
                     value: entry.to_value(),
@@ -196,11 +209,12 @@ impl Runtime {
             None
         });
         let response = match larger {
-            Some(None) => return,
+            Some(None) => return bytes,
             Some(Some(response)) => response,
-            None => missed(self.misses_are_final()),
+            None => missed(answers.misses_are_final),
         };
         line.send(header, &Answer(&response), Flush::Later);
+        bytes
     }
 
     /// Answers a message from a client or another node.
@@ -346,11 +360,17 @@ impl Runtime {
         *self.state.borrow()
     }
 
-    fn misses_are_final(&self) -> bool {
-        // A process that stood still has not noticed yet that it may have missed something.
+    /// What reads may be answered with now.
+    pub fn answers(&self) -> Answers {
         let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
-        let awake = clock::mono().since_ms(handled) <= PAUSE_MS_MAX;
-        awake && self.misses_are_final.load(Ordering::Relaxed)
+        if clock::mono().since_ms(handled) > PAUSE_MS_MAX {
+            // The process was suspended, and the node has not noticed yet that it missed something.
+            return Answers::default();
+        }
+        Answers {
+            misses_are_final: self.misses_are_final.load(Ordering::Relaxed),
+            values_are_current: self.values_are_current.load(Ordering::Relaxed),
+        }
     }
 
     /// The node's readiness, to wait for a change.
@@ -379,7 +399,9 @@ impl Runtime {
             self.timer.notify_one();
         }
         self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
-        self.misses_are_final.store(node.misses_are_final(), Ordering::Relaxed);
+        let answers = node.answers();
+        self.misses_are_final.store(answers.misses_are_final, Ordering::Relaxed);
+        self.values_are_current.store(answers.values_are_current, Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
             before != *state
@@ -429,6 +451,12 @@ impl Runtime {
         while calls.try_join_next().is_some() {}
         calls.spawn(async move { then(call.await) });
     }
+}
+
+/// Whether a node knows nothing: no value, and nothing of a delete.
+fn knows_nothing(storage: &Storage) -> bool {
+    let stats = storage.stats();
+    stats.entries == 0 && stats.traces == 0
 }
 
 /// Removes a waiter whose caller has gone.

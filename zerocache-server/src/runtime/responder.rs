@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use zerocache_core::{
     time::Instant,
     wire::{
-        Response, Writer,
+        RefusalCode, Response, Writer,
         frame::{Header, Opcode},
     },
 };
@@ -17,6 +17,10 @@ use zerocache_net::{
     clock,
     framed::{Encode, Flush, Line},
 };
+
+/// A response of at most this size, in bytes, goes onto a connection whose other side does not read: there
+/// are as many as requests may be outstanding. A larger one that comes later is replaced by a refusal.
+const LATE_BYTES_FREE: usize = 256;
 
 /// Where the response to one request goes.
 pub enum Responder {
@@ -76,7 +80,14 @@ pub(super) struct Flushes {
 
 impl Flushes {
     /// Responds to a request that came another way or earlier.
-    pub(super) fn respond(&mut self, responder: Responder, response: Response) {
+    pub(super) fn respond(&mut self, responder: Responder, mut response: Response) {
+        if let Responder::Framed(place) = &responder
+            && response.size_hint() > LATE_BYTES_FREE
+            && place.line.is_full()
+        {
+            let text = "the responses before this one are not read";
+            response = Response::refused(RefusalCode::Overloaded, text);
+        }
         if let Some(line) = send(responder, response)
             && !self.lines.iter().any(|known| Arc::ptr_eq(known, &line))
         {

@@ -4,8 +4,10 @@
 //! The file begins with [`MAGIC`], then come blocks: a length of 4 bytes, little-endian, and that many
 //! bytes. The first is the [`Header`] as JSON, the others are messages with values and traces, in the
 //! encoding of the protocol. A block of no bytes and the xxh3-128 of everything before it end the file.
-//! Nothing of a file is used before all of it has been read and its sum found right.
+//! Nothing of a file is used before all of it has been read and its sum found right, and nothing is used
+//! by two lives of a node.
 
+mod file;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,8 @@ use zerocache_core::{
     wire::{Age, DecodeError},
 };
 
-pub use self::{read::read, write::write};
+use self::read::read;
+pub use self::{file::SnapshotFile, write::write};
 
 /// The first bytes of a snapshot; the digits are the version of its form.
 const MAGIC: &[u8; 8] = b"zcsnap01";

@@ -70,7 +70,7 @@ fn what_is_written_is_read_and_older() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     assert_eq!(written(&path, some()), 5_002);
-    assert!(!write::beside(&path).exists());
+    assert!(!write::beside(&path, write::NEW).exists());
     let (all, told) = restored(&path, later(2_500)).unwrap();
     let expires = later(0).mono.plus_ms(7_500);
     let expected = some().into_iter().flatten().map(|known| match known {
@@ -131,7 +131,7 @@ fn where_nothing_can_be_written_the_old_snapshot_stays() {
     let path = directory.path().join("snapshot");
     written(&path, some());
     // The place beside it is taken by something that is no file.
-    fs::create_dir(write::beside(&path)).unwrap();
+    fs::create_dir(write::beside(&path, write::NEW)).unwrap();
     let contents = Contents {
         cluster: "zerocache",
         now: WRITTEN,
@@ -141,4 +141,37 @@ fn where_nothing_can_be_written_the_old_snapshot_stays() {
     };
     assert!(matches!(write(&path, contents), Err(SnapshotError::Io(_))));
     assert_eq!(restored(&path, later(0)).unwrap().0.len(), 5_002);
+}
+
+#[test]
+fn a_snapshot_is_used_by_one_life_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    written(&path, some());
+    let file = SnapshotFile::take(path.clone());
+    // A life that ends from here on leaves nothing for the next one, whatever it had read.
+    assert!(!path.exists());
+    assert!(!SnapshotFile::take(path.clone()).is_taken());
+    let mut entries = 0;
+    file.read("zerocache", later(0), |known| entries += known.len()).unwrap();
+    assert_eq!(entries, 5_002);
+    let again = file.read("zerocache", later(0), |_| panic!("handed out twice"));
+    assert!(matches!(again, Err(SnapshotError::Missing)));
+    file.put_back();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_snapshot_that_was_not_needed_is_put_back_and_a_foreign_file_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    written(&path, some());
+    let whole = fs::read(&path).unwrap();
+    SnapshotFile::take(path.clone()).put_back();
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    fs::write(&path, "something else").unwrap();
+    let file = SnapshotFile::take(path.clone());
+    let foreign = file.read("zerocache", later(0), |_| panic!("it is none"));
+    assert!(matches!(foreign, Err(SnapshotError::Foreign)));
+    assert_eq!(fs::read(write::beside(&path, ".taken")).unwrap(), b"something else");
 }

@@ -22,7 +22,7 @@ pub fn write<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotE
 where
     P: Iterator<Item = Vec<Known>>,
 {
-    let beside = beside(path);
+    let beside = beside(path, NEW);
     let written = write_to(&beside, contents);
     if written.is_ok() {
         fs::rename(&beside, path)?;
@@ -34,10 +34,13 @@ where
     written
 }
 
-/// The name under which a snapshot is written.
-pub(super) fn beside(path: &Path) -> PathBuf {
+/// What is appended to the name while a snapshot is written.
+pub(super) const NEW: &str = ".new";
+
+/// A name in the same directory: that of `path` with `suffix`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
-    name.push(".new");
+    name.push(suffix);
     path.with_file_name(name)
 }
 
@@ -106,7 +109,7 @@ impl Output {
 }
 
 /// Makes the new name last. Where directories cannot be opened as files, it does so by itself.
-fn sync_directory(path: &Path) {
+pub(super) fn sync_directory(path: &Path) {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
         let _best_effort = directory.sync_all();

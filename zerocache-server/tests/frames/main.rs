@@ -292,3 +292,108 @@ fn a_peer_that_does_not_read_is_not_read_from_and_others_are_served() {
         assert!(other.responses.next().await.is_none());
     });
 }
+
+/// Fills the node with about 1.5 MiB of small values; returns a request for all of them.
+async fn filled(frames: &std::sync::Arc<zerocache_server::frames::Frames>) -> Request {
+    let mut peer = Peer::connect(frames, 1 << 20).await;
+    let mut hashes = Vec::new();
+    for n in 0..500 {
+        let put = put(&format!("k{n}"), 3_000, 600_000);
+        let Request::Put { key, .. } = &put else { unreachable!() };
+        hashes.push(key.hash());
+        assert!(is_stored(&peer.ask(header(Opcode::Request, n, false), &put).await));
+    }
+    Request::Fetch(hashes)
+}
+
+/// Sends `count` of these requests with one write.
+async fn flood(peer: &mut Peer, request: &Request, count: u32) {
+    let one = |id| frame(header(Opcode::Request, id, false), &encoded(request));
+    peer.write.write_all(&(0..count).flat_map(one).collect::<Vec<_>>()).await.unwrap();
+}
+
+/// Lets the other tasks run until nothing more happens.
+async fn settle() {
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn small_requests_for_large_responses_wait_until_the_responses_are_read() {
+    run(async {
+        let frames = node();
+        let fetch = filled(&frames).await;
+        let mut deaf = Peer::connect(&frames, 4 << 20).await;
+        flood(&mut deaf, &fetch, 100).await;
+        let mut other = Peer::connect(&frames, 64 << 10).await;
+        for id in 1..=50 {
+            let written =
+                other.ask(header(Opcode::Request, id, false), &put("o", 10, 60_000)).await;
+            assert!(is_stored(&written), "{written:?}");
+            settle().await;
+            let waiting = frames.waiting_bytes();
+            assert!(waiting < 6 << 20, "{waiting} bytes wait");
+        }
+        for id in 0..100 {
+            let (answered, response) = deaf.responses.next().await.unwrap();
+            assert!(answered == id && matches!(response, Response::Records { .. }));
+        }
+        settle().await;
+        assert_eq!(frames.waiting_bytes(), 0);
+    });
+}
+
+#[test]
+fn many_connections_whose_responses_are_not_read_hold_no_more_than_their_share() {
+    run(async {
+        let frames = node();
+        let fetch = filled(&frames).await;
+        let mut deaf = Vec::new();
+        for _ in 0..20 {
+            let mut peer = Peer::connect(&frames, 64 << 10).await;
+            flood(&mut peer, &fetch, 5).await;
+            settle().await;
+            deaf.push(peer);
+        }
+        // The share, what one connection may have beyond it, and the last slice of each of the others.
+        let waiting = frames.waiting_bytes();
+        assert!(waiting < (8 + 5 + 20 * 5 / 4) << 20, "{waiting} bytes wait");
+        for mut peer in deaf {
+            for _ in 0..5 {
+                let (_, response) = peer.responses.next().await.unwrap();
+                assert!(matches!(response, Response::Records { .. }));
+            }
+        }
+        settle().await;
+        assert_eq!(frames.waiting_bytes(), 0);
+    });
+}
+
+#[test]
+fn responses_that_come_later_are_refusals_while_those_before_them_are_not_read() {
+    const WAITING: u32 = 1_000;
+    run(async {
+        let frames = node();
+        let Request::Get { key } = get("k") else { unreachable!() };
+        let lease = Request::Lease { key, life_ms: 0, wait_ms: 50_000, over: None };
+        let mut other = Peer::connect(&frames, 1 << 20).await;
+        let leased = other.ask(header(Opcode::Request, 1, false), &lease).await;
+        assert!(matches!(leased, Response::Leased { .. }), "{leased:?}");
+        let mut deaf = Peer::connect(&frames, 64 << 10).await;
+        flood(&mut deaf, &lease, WAITING).await;
+        settle().await;
+        other.ask(header(Opcode::Request, 2, false), &put("k", 40_000, 600_000)).await;
+        settle().await;
+        let (mut found, mut refused) = (0, 0);
+        for _ in 0..WAITING {
+            match deaf.responses.next().await.unwrap().1 {
+                Response::Found { .. } => found += 1,
+                response if refusal(&response) == Some(RefusalCode::Overloaded) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        // 4 MiB of 40 kB each, and what the pipe takes.
+        assert!((50..200).contains(&found), "{found} found, {refused} refused");
+    });
+}

@@ -23,7 +23,7 @@ use zerocache_net::{
     transport::{Call, Transport},
 };
 use zerocache_server::{
-    frames::{Begun, Frames},
+    frames::{Begun, FrameLimits, Frames},
     http::HttpCounters,
     runtime::{Runtime, Storage},
 };
@@ -69,7 +69,8 @@ pub fn node() -> Arc<Frames> {
     let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
     // There is nobody to be found: it takes writes at once.
     runtime.input(Input::Settled);
-    Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), MESSAGE_BYTES_MAX)
+    let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, waiting_bytes_max: 8 << 20 };
+    Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), limits)
 }
 
 pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {

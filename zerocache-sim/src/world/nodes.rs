@@ -331,8 +331,8 @@ impl World {
         let response = if envelope.remaining_ms().is_none() {
             Response::refused(RefusalCode::Expired, "the deadline had passed")
         } else {
-            let is_final = process.node.misses_are_final();
-            zerocache_core::node::read(&process.store, &self.keys[key], now, is_final)
+            let answers = process.node.answers();
+            zerocache_core::node::read(&process.store, &self.keys[key], now, answers)
         };
         self.check_served(host, Some(key), &response);
         self.respond(connection, id, &response);

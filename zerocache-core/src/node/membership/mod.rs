@@ -378,6 +378,7 @@ impl<L: LockFamily> Node<L> {
 
     pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
+        self.resumes &= state == NodeState::Warming;
         self.misses_are_final &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }

@@ -19,6 +19,7 @@ mod start;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
+pub(in crate::node) use self::serve::{RECORDS_BYTES_MAX, ROWS_MAX};
 pub use self::start::Memory;
 pub(in crate::node) use self::start::Start;
 use self::{ages::Ages, round::Round, schedule::Turn};

@@ -19,16 +19,19 @@ use crate::{
 const WINDOW_AHEAD_SECONDS_MAX: u64 = 3_600;
 
 /// Most rows of one answer; all rows of one cell are in one answer.
-const ROWS_MAX: usize = 16_384;
+pub(in crate::node) const ROWS_MAX: usize = 16_384;
 
 /// An answer with values is closed once it carries this many bytes; a larger value travels alone.
-const RECORDS_BYTES_MAX: usize = 1 << 20;
+pub(in crate::node) const RECORDS_BYTES_MAX: usize = 1 << 20;
 
 /// An answer to a copy is closed once it has so many entries.
 const COPIED_MAX: usize = 4_096;
 
-/// Most blocks or seconds whose parts are told in one answer.
-const PLACES_ANSWERED_MAX: usize = 1_024;
+/// Most seconds whose shards are told in one answer.
+const SECONDS_ANSWERED_MAX: usize = 1_024;
+
+/// Most blocks whose seconds are told in one answer: as many as a window can touch.
+const BLOCKS_ANSWERED_MAX: usize = (WINDOW_SECONDS_MAX / BLOCK_SECONDS) as usize + 2;
 
 /// Most nodes that copy from this one at once.
 const COPIERS_MAX: usize = 2;
@@ -74,7 +77,7 @@ impl<L: LockFamily> Node<L> {
                 }
             }
             Grain::Seconds(blocks) => {
-                if blocks.len() > PLACES_ANSWERED_MAX {
+                if blocks.len() > BLOCKS_ANSWERED_MAX {
                     return refused(format!("{} blocks are too many", blocks.len()));
                 }
                 for block in blocks {
@@ -83,7 +86,7 @@ impl<L: LockFamily> Node<L> {
                 }
             }
             Grain::Parts(seconds) => {
-                if seconds.len() > PLACES_ANSWERED_MAX {
+                if seconds.len() > SECONDS_ANSWERED_MAX {
                     return refused(format!("{} seconds are too many", seconds.len()));
                 }
                 let sums = seconds.iter().flat_map(|second| self.store.sums_by_part(*second));

@@ -186,6 +186,7 @@ impl<L: LockFamily> Node<L> {
             member.heard = member.heard.plus_ms(gap_ms);
             member.answered = member.answered.plus_ms(gap_ms);
         }
+        self.resumes = self.state != NodeState::Leaving;
         if self.state != NodeState::InSync {
             return;
         }

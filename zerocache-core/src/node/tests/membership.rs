@@ -116,7 +116,7 @@ fn a_leaving_node_does_not_call_its_misses_final() {
     let mut network = Network::six();
     network.input(address(2), Input::Leave);
     let node = &network.nodes[&address(2)];
-    let missed = read(&node.store, &key("k"), network.now(), node.misses_are_final());
+    let missed = read(&node.store, &key("k"), network.now(), node.answers());
     assert_eq!(missed, Response::NotFound { warming: true });
 }
 

@@ -262,9 +262,11 @@ fn a_node_that_stood_still_warms_until_it_caught_up() {
     network.frozen.clear();
     network.run(1);
     assert_eq!(state(&network, 2), NodeState::Warming);
-    assert!(!network.nodes[&address(2)].misses_are_final());
+    assert_eq!(network.nodes[&address(2)].answers(), Answers::default());
     network.run(3_000);
     assert_eq!(state(&network, 2), NodeState::InSync);
+    let all = Answers { misses_are_final: true, values_are_current: true };
+    assert_eq!(network.nodes[&address(2)].answers(), all);
     assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
     let downs = network
         .events

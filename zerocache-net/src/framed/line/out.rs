@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
@@ -50,6 +51,17 @@ impl Out {
 
     pub(super) fn queued(&self) -> usize {
         self.writing.len() - self.written + self.next.len() + self.chunked_bytes
+    }
+
+    /// Tells the meter what waits now. Nearly always that is nothing, and the shared number is left alone.
+    pub(super) fn measure(&mut self) {
+        let queued = self.queued();
+        let before = std::mem::replace(&mut self.metered, queued);
+        if queued > before {
+            self.meter.fetch_add(queued - before, Ordering::Relaxed);
+        } else if queued < before {
+            self.meter.fetch_sub(before - queued, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -136,9 +148,16 @@ impl Out {
             (chunked.parts, chunked.bytes) = (VecDeque::new(), 0);
         }
         self.chunked_bytes = 0;
+        self.measure();
         let mut waiting = std::mem::take(&mut self.waiting_for_room);
         waiting.extend(self.flusher.take());
         (self.stream.take(), waiting)
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.meter.fetch_sub(self.metered, Ordering::Relaxed);
     }
 }
 

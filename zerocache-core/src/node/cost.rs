@@ -1,0 +1,104 @@
+//! What a request costs the node at most: how long it keeps the node busy, and how much its response
+//! copies.
+//!
+//! Invariant: every kind of request has a row. The match is closed, so that a new kind does not
+//! compile without one.
+
+use super::repair::{RECORDS_BYTES_MAX, ROWS_MAX};
+use crate::{
+    key::PARTS,
+    wire::{BLOCK_SECONDS, CHANGES_MAX, CONTENT_BYTES_MAX, Grain, ROW_BYTES, Request},
+};
+
+/// What any request costs: one look into the store, and a response without a payload.
+const BASE: usize = 256;
+
+/// A value in a response; a larger one is shared with the store, and not copied.
+const VALUE: usize = 48 << 10;
+
+/// What the response to a handshake may hold: its members.
+const HELLO: usize = 64 << 10;
+
+/// One row of changes, as it is encoded.
+const CHANGE: usize = 16;
+
+/// One digest.
+const DIGEST: usize = 8;
+
+/// Upper bounds of what a request costs. Whoever hands requests to a node sums them up, to bound what one
+/// hold of the node's lock and one connection take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// What its response copies, in bytes.
+    pub response_bytes: usize,
+    /// What else there is to do, in bytes: those that are copied into the store, and 256 for each key
+    /// that is looked up. A byte stands for about a nanosecond.
+    pub work: usize,
+}
+
+impl Cost {
+    /// The bounds for `request`.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let (response, work) = match request {
+            Request::Ping
+            | Request::Goodbye
+            | Request::Watch { .. }
+            | Request::Release { .. }
+            | Request::Delete { .. } => (0, 0),
+            Request::Hello(_) => (HELLO, 0),
+            Request::Get { .. } | Request::Lease { .. } => (VALUE, 0),
+            Request::Put { value, metadata, .. } => (0, value.len() + metadata.len()),
+            Request::Replicate(records) => {
+                (0, records.iter().map(|one| BASE + one.record.payload_bytes()).sum())
+            }
+            Request::Follow { .. } => (CHANGE * CHANGES_MAX, 0),
+            Request::Gossip(rows) => (CONTENT_BYTES_MAX, 16 * rows.len()),
+            Request::Sums { window, grain, .. } => {
+                let places = match grain {
+                    Grain::Blocks => {
+                        let seconds = window.to.saturating_sub(window.from);
+                        usize::try_from(seconds).unwrap_or(usize::MAX)
+                    }
+                    Grain::Seconds(blocks) => blocks.len() * BLOCK_SECONDS as usize,
+                    Grain::Parts(seconds) => DIGEST * seconds.len(),
+                };
+                (0, PARTS.saturating_mul(places))
+            }
+            Request::RowsOf(_) => (ROW_BYTES * ROWS_MAX, 0),
+            Request::VersionsOf(keys) => (ROW_BYTES * keys.len(), BASE * keys.len()),
+            Request::Fetch(keys) => (RECORDS_BYTES_MAX, BASE * keys.len()),
+            Request::Copy { .. } => (RECORDS_BYTES_MAX, 0),
+        };
+        Self { response_bytes: response + BASE, work }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn total(self) -> usize {
+        self.response_bytes.saturating_add(self.work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::{key::KeyHash, store::Stretch, wire::Window};
+
+    #[test]
+    fn what_asks_for_much_costs_much_however_small_it_is() {
+        assert_eq!(Cost::of(&Request::Ping).total(), BASE);
+        let window = Window { from: 0, to: u64::MAX };
+        let large = [
+            Request::Copy { part: 0, last: 63, stretch: Stretch::default() },
+            Request::Fetch(vec![KeyHash(1)]),
+            Request::RowsOf(vec![]),
+            Request::Sums { window, grain: Grain::Blocks, had_ms: None },
+        ];
+        for request in large {
+            assert!(Cost::of(&request).total() >= 512 << 10, "{request:?}");
+        }
+    }
+}
