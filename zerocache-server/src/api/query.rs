@@ -49,6 +49,13 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// How long an entry lives, its stale times included.
+    pub(super) fn life(&self, metadata: &Metadata) -> Result<Ttl, ApiError> {
+        metadata.life(self.ttl()?).map_err(|_| {
+            ApiError::bad_ttl("ttl and the longer stale time are above 99999999 seconds together")
+        })
+    }
+
     /// What a PUT says of the entry.
     pub(super) fn metadata(&self) -> Result<Metadata, ApiError> {
         let mut metadata = Metadata::default();
@@ -175,6 +182,18 @@ mod tests {
         let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
         assert!(metadata(&format!("tags={}", many[1..].join(","))).is_some());
         assert_eq!(metadata(&format!("tags={}", many.join(","))), None);
+    }
+
+    #[test]
+    fn a_life_is_refused_that_is_too_long_with_its_stale_times() {
+        let life = |query: &str| {
+            let query = Query::parse(query).ok()?;
+            query.life(&query.metadata().ok()?).ok().map(Ttl::as_millis)
+        };
+        assert_eq!(life("ttl=10&stale-while=5&stale-if-error=20"), Some(30_000));
+        assert_eq!(life("ttl=1&stale-while=99999998"), Some(Ttl::MAX.as_millis()));
+        assert_eq!(life("ttl=2&stale-while=99999998"), None);
+        assert_eq!(life("ttl=99999999&stale-if-error=1"), None);
     }
 
     #[test]
