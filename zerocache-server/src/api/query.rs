@@ -61,7 +61,8 @@ impl<'a> Query<'a> {
         let mut metadata = Metadata::default();
         metadata.stale_while_ms = self.stale_ms("stale-while")?;
         metadata.stale_if_error_ms = self.stale_ms("stale-if-error")?;
-        for tag in self.get("tags").unwrap_or_default().split(',').filter(|tag| !tag.is_empty()) {
+        let tags = self.get("tags").filter(|tags| !tags.is_empty());
+        for tag in tags.iter().flat_map(|tags| tags.split(',')) {
             let added = metadata.add_tag(decoded(tag)?);
             added.map_err(|error| ApiError::bad_query(format!("tags: {error}")))?;
         }
@@ -179,6 +180,10 @@ mod tests {
         assert!(metadata(&format!("tags={}", "x".repeat(128))).is_some());
         assert_eq!(metadata(&format!("tags={}", "x".repeat(129))), None);
         assert_eq!(metadata("tags=%25zz"), None);
+        assert_eq!(metadata("tags="), Some(Metadata::default()));
+        for bad in ["tags=a,,b", "tags=,a", "tags=a,"] {
+            assert_eq!(metadata(bad), None, "{bad}");
+        }
         let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
         assert!(metadata(&format!("tags={}", many[1..].join(","))).is_some());
         assert_eq!(metadata(&format!("tags={}", many.join(","))), None);
