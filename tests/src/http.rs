@@ -49,7 +49,9 @@ impl Answer {
             io::Error::new(io::ErrorKind::InvalidData, format!("no answer: \"{shown}\""))
         };
         let (head, body) = split(bytes).ok_or_else(bad)?;
-        let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        // To HTTP/1.0 a server answers in that version.
+        let rest = head.strip_prefix("HTTP/1.1 ").or_else(|| head.strip_prefix("HTTP/1.0 "));
+        let status = rest.and_then(|rest| rest.get(..3)?.parse().ok());
         Ok(Self { status: status.ok_or_else(bad)?, body: body.to_vec(), head })
     }
 }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     limits::METADATA_BYTES_MAX,
-    ttl::Ttl,
+    ttl::{InvalidTtl, Ttl},
     wire::{
         DecodeError, Writer,
         field::{Field, Reader},
@@ -132,14 +132,22 @@ impl Metadata {
         self.stale_while_ms.max(self.stale_if_error_ms)
     }
 
-    /// The whole life of an entry that is fresh for `fresh`, at most [`Ttl::MAX`]. What would go beyond
-    /// that is taken off the stale times: off the life it would shorten the fresh time, which is what
+    /// The whole life of an entry that is fresh for `fresh`: with the longer of its stale times.
+    ///
+    /// # Errors
+    /// When it is above [`Ttl::MAX`].
+    pub fn life(&self, fresh: Ttl) -> Result<Ttl, InvalidTtl> {
+        Ttl::from_millis(fresh.as_millis().saturating_add(self.stale_ms()))
+    }
+
+    /// Shortens the stale times of an entry that is fresh for `fresh` as far as its life has to be within
+    /// [`Ttl::MAX`], and returns that life. Off the life it would shorten the fresh time, which is what
     /// remains when the stale times are over.
-    pub fn life(&mut self, fresh: Ttl) -> Ttl {
+    pub fn shorten_stale(&mut self, fresh: Ttl) -> Ttl {
         let most_ms = Ttl::MAX.as_millis() - fresh.as_millis();
         self.stale_while_ms = self.stale_while_ms.min(most_ms);
         self.stale_if_error_ms = self.stale_if_error_ms.min(most_ms);
-        Ttl::from_millis(fresh.as_millis() + self.stale_ms()).unwrap_or(Ttl::MAX)
+        self.life(fresh).unwrap_or(Ttl::MAX)
     }
 
     /// How an entry may be used that has `remaining_ms` of its life left.
@@ -293,8 +301,8 @@ mod tests {
 
     #[test]
     fn age_follows_from_what_remains() {
-        let mut metadata = full();
-        assert_eq!(metadata.life(Ttl::from_secs(10).unwrap()).as_millis(), 15_000);
+        let metadata = full();
+        assert_eq!(metadata.life(Ttl::from_secs(10).unwrap()).map(Ttl::as_millis), Ok(15_000));
         assert_eq!(metadata.fresh_ms(15_000), 10_000);
         assert_eq!(metadata.freshness(5_001), Freshness::Fresh);
         assert_eq!(metadata.freshness(5_000), Freshness::Stale);
@@ -310,8 +318,10 @@ mod tests {
         for fresh in [Ttl::MIN, Ttl::from_secs(60).unwrap(), Ttl::MAX] {
             let mut metadata = Metadata { stale_while_ms: 7, ..Metadata::default() };
             metadata.stale_if_error_ms = u64::MAX;
-            let life = metadata.life(fresh);
+            assert!(metadata.life(fresh).is_err());
+            let life = metadata.shorten_stale(fresh);
             assert_eq!(life, Ttl::MAX);
+            assert_eq!(metadata.life(fresh), Ok(life));
             let read = Metadata::decode(&metadata.encode()).unwrap();
             assert_eq!(read.fresh_ms(life.as_millis()), fresh.as_millis());
             assert_eq!(read.stale_while_ms, 7_u64.min(Ttl::MAX.as_millis() - fresh.as_millis()));

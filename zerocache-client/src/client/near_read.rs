@@ -109,11 +109,10 @@ impl NearWrite {
         if self.wanted
             && let Some(near) = &face.near
             && let Some(value) = &prepared.value
-            && let Ok(fresh) = Ttl::try_from(value.fresh)
+            && let Ok(life) = Ttl::try_from(value.fresh).and_then(|ttl| value.metadata.life(ttl))
             && let Some(begun) = near.near.begin(clock::mono())
         {
-            let mut metadata = value.metadata.clone();
-            let life_ms = metadata.life(fresh).as_millis();
+            let (metadata, life_ms) = (value.metadata.clone(), life.as_millis());
             let (key, value) = (prepared.key.clone(), value.bytes.clone());
             let kept = Kept { key, value, metadata, life_ms };
             self.begun = Some((begun, kept));

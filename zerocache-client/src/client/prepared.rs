@@ -95,7 +95,7 @@ impl PreparedValue {
     /// life that its metadata give it.
     fn stored(self, pack_above: Option<usize>) -> Result<Stored, Error> {
         let Self { mut bytes, fresh, mut metadata, token } = self;
-        let life = metadata.life(Ttl::try_from(fresh)?);
+        let life = metadata.life(Ttl::try_from(fresh)?)?;
         let is_large = pack_above.is_some_and(|above| bytes.len() > above);
         if is_large
             && metadata.encoding == Encoding::Plain

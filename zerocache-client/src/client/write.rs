@@ -90,7 +90,8 @@ impl Write {
 
     /// How long after its lifetime the value may still be served to readers that
     /// [allow it](crate::Get::allow_stale) while somebody computes it anew. The entry is kept for that
-    /// time longer.
+    /// time longer. Where that makes its life longer than 99,999,999 s the write fails with
+    /// [`Error::InvalidTtl`].
     ///
     /// For a delete this and the options below mean nothing.
     pub fn stale_while(self, time: impl Lifetime) -> Self {

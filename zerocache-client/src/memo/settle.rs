@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use zerocache_core::metadata::{Kind, Metadata};
+use zerocache_core::ttl::Ttl;
 use zerocache_net::clock;
 
 use super::counters::{MemoCounters, count};
@@ -114,6 +115,9 @@ impl<T> Steps<'_, T> {
         metadata.stale_while_ms = self.options.stale_while_ms;
         metadata.stale_if_error_ms = self.options.stale_if_error_ms;
         metadata.refresh_ahead_ms = self.options.refresh_ahead_ms.min(fresh_ms);
+        if let Ok(fresh) = Ttl::try_from(fresh) {
+            metadata.shorten_stale(fresh);
+        }
         metadata
     }
 

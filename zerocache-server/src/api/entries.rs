@@ -62,9 +62,9 @@ pub(super) async fn handle(
     match *method {
         Method::PUT => {
             query.allow(&query::PUT)?;
-            let (ttl, ack, mut metadata) = (query.ttl()?, query.ack()?, query.metadata()?);
+            let (ack, metadata) = (query.ack()?, query.metadata()?);
+            let life = query.life(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
-            let life = metadata.life(ttl);
             let op = WriteOp::Put { value, metadata: metadata.encode(), ttl: life };
             written(write(api, key, op, ack, Scope::Cluster).await)
         }

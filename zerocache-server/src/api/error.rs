@@ -69,6 +69,17 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", message)
     }
 
+    pub(super) fn unsupported_header(name: &HeaderName) -> Self {
+        let message =
+            format!("{name} is not supported: a write stores the whole value in any case");
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_header", message)
+    }
+
+    pub(super) fn content_encoding() -> Self {
+        let message = "Content-Encoding is not kept: send the value as readers are to get it";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
+    }
+
     pub(super) fn not_found(warming: bool) -> Self {
         let error =
             Self::new(StatusCode::NOT_FOUND, "not_found", "no value is stored for this key");

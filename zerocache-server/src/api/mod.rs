@@ -17,7 +17,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    http::{Method, StatusCode, Uri},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -93,10 +93,13 @@ async fn by_path(
     State(api): State<Api>,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
     body: axum::body::Body,
 ) -> Response {
     let path = uri.path();
-    let result = if let Some(key) = path.strip_prefix(ENTRIES_PREFIX) {
+    let result = if let Err(error) = conditions(&method, &headers) {
+        Err(error)
+    } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX) {
         entries::handle(&api, &method, key, uri.query(), body).await
     } else if api.compat && !path.starts_with("/v1/") {
         compat::handle(&api, &method, path, uri.query(), body).await
@@ -104,6 +107,30 @@ async fn by_path(
         Err(ApiError::not_found_path(path))
     };
     result.unwrap_or_else(|error| error_response(&api, error))
+}
+
+/// Refuses a write whose headers make it mean something else than to store or delete the whole value in any
+/// case: a caller that says so must not find out later that it was ignored.
+fn conditions(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    if !matches!(*method, Method::PUT | Method::DELETE) {
+        return Ok(());
+    }
+    // RFC 9110 section 14.5: 400.
+    const REFUSED: [HeaderName; 5] = [
+        header::CONTENT_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ];
+    if let Some(name) = REFUSED.iter().find(|name| headers.contains_key(*name)) {
+        return Err(ApiError::unsupported_header(name));
+    }
+    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(encoded) {
+        return Err(ApiError::content_encoding());
+    }
+    Ok(())
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {

@@ -49,12 +49,20 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// How long an entry lives, its stale times included.
+    pub(super) fn life(&self, metadata: &Metadata) -> Result<Ttl, ApiError> {
+        metadata.life(self.ttl()?).map_err(|_| {
+            ApiError::bad_ttl("ttl and the longer stale time are above 99999999 seconds together")
+        })
+    }
+
     /// What a PUT says of the entry.
     pub(super) fn metadata(&self) -> Result<Metadata, ApiError> {
         let mut metadata = Metadata::default();
         metadata.stale_while_ms = self.stale_ms("stale-while")?;
         metadata.stale_if_error_ms = self.stale_ms("stale-if-error")?;
-        for tag in self.get("tags").unwrap_or_default().split(',').filter(|tag| !tag.is_empty()) {
+        let tags = self.get("tags").filter(|tags| !tags.is_empty());
+        for tag in tags.iter().flat_map(|tags| tags.split(',')) {
             let added = metadata.add_tag(decoded(tag)?);
             added.map_err(|error| ApiError::bad_query(format!("tags: {error}")))?;
         }
@@ -172,9 +180,25 @@ mod tests {
         assert!(metadata(&format!("tags={}", "x".repeat(128))).is_some());
         assert_eq!(metadata(&format!("tags={}", "x".repeat(129))), None);
         assert_eq!(metadata("tags=%25zz"), None);
+        assert_eq!(metadata("tags="), Some(Metadata::default()));
+        for bad in ["tags=a,,b", "tags=,a", "tags=a,"] {
+            assert_eq!(metadata(bad), None, "{bad}");
+        }
         let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
         assert!(metadata(&format!("tags={}", many[1..].join(","))).is_some());
         assert_eq!(metadata(&format!("tags={}", many.join(","))), None);
+    }
+
+    #[test]
+    fn a_life_is_refused_that_is_too_long_with_its_stale_times() {
+        let life = |query: &str| {
+            let query = Query::parse(query).ok()?;
+            query.life(&query.metadata().ok()?).ok().map(Ttl::as_millis)
+        };
+        assert_eq!(life("ttl=10&stale-while=5&stale-if-error=20"), Some(30_000));
+        assert_eq!(life("ttl=1&stale-while=99999998"), Some(Ttl::MAX.as_millis()));
+        assert_eq!(life("ttl=2&stale-while=99999998"), None);
+        assert_eq!(life("ttl=99999999&stale-if-error=1"), None);
     }
 
     #[test]

@@ -112,7 +112,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
     pub drain: Option<Duration>,
 
-    /// When to be ready although a local peer has not shaken hands [default: 60s]
+    /// When to be ready although the start is not over: peers that have not answered, or entries still to
+    /// be copied; the node goes on with it [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
     pub warm_max: Option<Duration>,
 

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use axum::http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::Service as _;
 
 use super::counters::HttpCounters;
-use super::heads::Flaw;
 use super::io::Shared;
 use super::pause;
 
@@ -75,11 +76,10 @@ impl Guard {
             self.counters.refused_after_pause.add();
             return Ok(refuse_waited());
         }
-        let misread = self.shared.next_flaw().map(Flaw::as_str);
-        let refusal = misread.or_else(|| flaw(request.version(), request.headers()));
-        if let Some(reason) = refusal {
+        let misread = self.shared.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
+        if let Some((status, reason)) = misread.or_else(|| flaw(&request)) {
             self.counters.bad_requests.add();
-            return Ok(refuse(reason));
+            return Ok(refuse(status, reason));
         }
         // Where a chunked body ends is not followed below the parser, so nothing comes after it.
         let last = request.headers().contains_key(TRANSFER_ENCODING);
@@ -99,18 +99,27 @@ impl Guard {
     }
 }
 
-/// What is wrong with a head, if anything.
-fn flaw(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+/// What is wrong with a head, if anything, and the status that says so.
+fn flaw<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
+    let (version, headers) = (request.version(), request.headers());
+    let bad = |reason| Some((StatusCode::BAD_REQUEST, reason));
     // RFC 9112 section 3.2 demands 400 for both.
     match headers.get_all(HOST).iter().count() {
-        0 if version == Version::HTTP_11 => return Some("the Host header is missing"),
+        0 if version == Version::HTTP_11 => return bad("the Host header is missing"),
         0 | 1 => {}
-        _ => return Some("there is more than one Host header"),
+        _ => return bad("there is more than one Host header"),
     }
     // Anything before "chunked" would be stored still encoded.
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !headers.get_all(TRANSFER_ENCODING).iter().all(plain) {
-        return Some("the only Transfer-Encoding that is understood is chunked");
+        return bad("the only Transfer-Encoding that is understood is chunked");
+    }
+    // An HTTP/1.0 client may end a body by closing its side, which the parser takes for no body
+    // (RFC 9112 section 6.3).
+    let has_body = matches!(*request.method(), Method::PUT | Method::POST | Method::PATCH);
+    if version < Version::HTTP_11 && has_body && !headers.contains_key(CONTENT_LENGTH) {
+        let reason = "an HTTP/1.0 request with a body needs a Content-Length";
+        return Some((StatusCode::LENGTH_REQUIRED, reason));
     }
     None
 }
@@ -124,9 +133,13 @@ fn refuse_waited() -> Response<Body> {
     response
 }
 
-fn refuse(reason: &str) -> Response<Body> {
-    let body = format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}\n");
-    closing(StatusCode::BAD_REQUEST, body.into())
+fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
+    closing(status, bad_request_body(reason).into())
+}
+
+/// The body of the refusal of a request that cannot be understood; `reason` has no quotes.
+pub(super) fn bad_request_body(reason: &str) -> String {
+    format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}\n")
 }
 
 /// A JSON answer after which the connection is closed.

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::counters::HttpCounters;
+use super::guard;
 use super::heads::{Flaw, Heads};
 use super::limits::HttpLimits;
 
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     requests: AtomicU64,
     /// A request is being answered.
     is_answering: AtomicBool,
+    /// A request was answered since everything was written.
+    has_answered: AtomicBool,
     /// The connection speaks another protocol now.
     upgraded: AtomicBool,
 }
@@ -55,7 +58,14 @@ impl Shared {
 
     /// The answer has been found.
     pub(super) fn end_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
         self.is_answering.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether what is written now comes from the parser and not from an answer.
+    fn is_of_parser(&self) -> bool {
+        let flags = [&self.is_answering, &self.has_answered, &self.upgraded];
+        flags.iter().all(|flag| !flag.load(Ordering::Relaxed))
     }
 
     /// From now on the input has no heads.
@@ -100,6 +110,8 @@ pub struct GuardedIo {
     write_window: Option<(Pin<Box<Sleep>>, u64)>,
     /// Runs after the last response, with the bytes thrown away.
     linger: Option<(Pin<Box<Sleep>>, usize)>,
+    /// What is written instead of a refusal of the parser's own, and how much of it was.
+    refusal: Option<(Vec<u8>, usize)>,
     _place: Place,
 }
 
@@ -122,6 +134,7 @@ impl GuardedIo {
             is_active: false,
             write_window: None,
             linger: None,
+            refusal: None,
             _place: place,
         }
     }
@@ -199,6 +212,22 @@ impl GuardedIo {
         }
     }
 
+    /// Writes the rest of the refusal; the connection ends after it.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((refusal, written)) = &mut self.refusal {
+            if *written == refusal.len() {
+                self.refusal = None;
+                break;
+            }
+            let count = ready!(Pin::new(&mut self.tcp).poll_write(cx, &refusal[*written..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *written += count;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads and throws away until the client closes or the time or the bytes are used up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let patience: Duration = self.limits.linger;
@@ -216,6 +245,30 @@ impl GuardedIo {
             }
         }
     }
+}
+
+/// The parser refuses what is no HTTP with a bare head; the same refusal in the form that all others have.
+/// None for anything else.
+fn refusal_instead_of(written: &[u8]) -> Option<Vec<u8>> {
+    let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n")?;
+    let status = head.lines().next()?.strip_prefix("HTTP/1.1 ")?;
+    let is_bare = head.lines().any(|line| line.eq_ignore_ascii_case("content-length: 0"));
+    let reason = match status.get(..3)? {
+        "400" => "this is no HTTP/1.1 request",
+        "414" => "the request target is too long",
+        "431" => "the head of the request is too large",
+        "505" => "this version of HTTP is not supported",
+        _ => return None,
+    };
+    let body = guard::bad_request_body(reason);
+    let length = body.len();
+    is_bare.then(|| {
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
+    })
 }
 
 fn timed_out(reason: &'static str) -> io::Error {
@@ -251,7 +304,14 @@ impl AsyncWrite for GuardedIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write(cx, buf);
+        if this.refusal.is_none() && this.shared.is_of_parser() {
+            this.refusal = refusal_instead_of(buf).map(|refusal| (refusal, 0));
+        }
+        let written = if this.refusal.is_some() {
+            this.poll_refusal(cx).map_ok(|()| buf.len())
+        } else {
+            Pin::new(&mut this.tcp).poll_write(cx, buf)
+        };
         this.check_write(cx, written)
     }
 
@@ -260,6 +320,9 @@ impl AsyncWrite for GuardedIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf);
+        }
         let this = self.get_mut();
         let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
         this.check_write(cx, written)
@@ -273,6 +336,7 @@ impl AsyncWrite for GuardedIo {
         // The caller has handed over all it had: the next response begins a new window.
         let this = self.get_mut();
         this.write_window = None;
+        this.shared.has_answered.store(false, Ordering::Relaxed);
         Pin::new(&mut this.tcp).poll_flush(cx)
     }
 
