@@ -8,3 +8,4 @@ pub mod framed;
 pub mod process;
 pub mod transport;
 pub mod units;
+pub mod variables;
