@@ -1,20 +1,32 @@
 //! Processes that are forked off while their parent uses the cache.
 
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use zerocache_tests::poll::until;
 use zerocache_tests::setup::Setup;
 
-/// Runs a process that forks in this way, and ends it when it hangs.
+/// A process and all that were forked off it, ended when this is dropped.
+struct Family(Child);
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        let _nobody_left = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a process that forks in this way.
 fn forks(way: &str) {
     let node = Setup::new("london").start();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_forked"))
+    let process = Command::new(env!("CARGO_BIN_EXE_forked"))
         .args([way, &node.address().to_string()])
         .stdin(Stdio::null())
-        // Of its own group, so that its children can be ended with it.
-        .spawn()
-        .expect("a process");
-    let ended = until("the end of a process that forked", || process.try_wait().expect("a child"));
+        .process_group(0)
+        .spawn();
+    let mut family = Family(process.expect("a process"));
+    let ended = until("the end of a process that forked", || family.0.try_wait().expect("a child"));
     assert!(ended.success(), "{way}: {ended}");
 }
 

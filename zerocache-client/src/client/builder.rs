@@ -90,6 +90,24 @@ impl ClientBuilder {
         self
     }
 
+    /// Uses no network: values are kept in this process, for this client alone, and end with it. Settings
+    /// about finding nodes and talking to them mean nothing then.
+    ///
+    /// For tests, each of which can have a cache of its own: see `docs/memoize.md`.
+    ///
+    /// ```
+    /// use zerocache_client::{Error, ZerocacheClient};
+    ///
+    /// let cache = ZerocacheClient::builder("oslo").offline(true).build()?;
+    /// cache.put("greeting", "hello", 60).wait()?;
+    /// assert_eq!(cache.get("greeting").wait()?.as_deref(), Some(&b"hello"[..]));
+    /// # Ok::<_, Error>(())
+    /// ```
+    pub fn offline(mut self, wanted: bool) -> Self {
+        self.config.offline = wanted;
+        self
+    }
+
     /// How nodes are talked to; default [`Connections::Framed`], over HTTP where that is refused.
     pub fn connections(mut self, connections: Connections) -> Self {
         self.config.connections = connections;

@@ -13,7 +13,7 @@ use std::{
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use zerocache_core::wire::{Envelope, Request, RequestMessage, cluster_id};
 use zerocache_net::{
-    discovery::Discovery,
+    discovery::{Discovery, Event, Proposal, Source},
     framed::FramedTransport,
     process::PerProcess,
     transport::{Transport, TransportError},
@@ -25,6 +25,7 @@ use super::{
     engine::{Engine, hello},
     face::Face,
     finder,
+    offline::{self, Offline},
 };
 use crate::Error;
 
@@ -93,6 +94,12 @@ impl Life {
         let transport = transport(&config, &background).map_err(|error| failed(&error))?;
         let face = Face::of(&config);
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
+        if config.offline {
+            let (addresses, source) = (vec![offline::ADDRESS], Source::Seed);
+            let proposal = Proposal { addresses, source, region: None, incarnation: None };
+            // There is room: it is the first.
+            let _ = sender.try_send(Event::Proposed(proposal));
+        }
         let discovery = {
             let _inside = background.enter();
             Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
@@ -133,6 +140,9 @@ impl Life {
 
 /// The client's way to the nodes. It introduces itself anew on each connection.
 fn transport(config: &Config, background: &Handle) -> Result<Arc<dyn Transport>, TransportError> {
+    if config.offline {
+        return Ok(Arc::new(Offline::new(config, background.clone())));
+    }
     let (cluster, region) = (config.cluster.clone(), config.region.clone());
     let id = cluster_id(&cluster);
     let introduce = move || {

@@ -18,6 +18,7 @@ mod leases;
 mod life;
 mod many;
 mod near_read;
+mod offline;
 mod own_writes;
 mod prepared;
 mod quantile;
