@@ -105,8 +105,7 @@ impl Config {
                 tracing::warn!("{sentence}");
             }
         });
-        let is_test = std::env::current_exe().is_ok_and(|program| is_built_for_tests(&program));
-        Self::from_variables(region, is_test, |name| match std::env::var(name) {
+        Self::from_variables(region, is_test(), |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(error) => Err(mistake(name, &error)),
@@ -141,20 +140,15 @@ impl Config {
         if let Some(connections) = set("ZEROCACHE_CONNECTIONS")? {
             config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
         }
-        config.offline = match set("ZEROCACHE_OFFLINE")? {
-            Some(offline) => offline.parse().map_err(|_| {
-                mistake("ZEROCACHE_OFFLINE", &format!("{offline:?}; true and false are allowed"))
-            })?,
-            None if is_test => {
-                tracing::warn!(
-                    region,
-                    "this program was built for tests: the client uses no network, and what it stores \
-                     is in this process alone; ZEROCACHE_OFFLINE=false has it look for nodes"
-                );
-                true
+        match set("ZEROCACHE_OFFLINE")? {
+            Some(offline) => {
+                let parsed = offline.parse();
+                let why = format!("{offline:?}; true and false are allowed");
+                config.offline = parsed.map_err(|_| mistake("ZEROCACHE_OFFLINE", &why))?;
             }
-            None => false,
-        };
+            None if is_test => config.stay_offline(),
+            None => {}
+        }
         if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
             let parsed = parse_size(&bytes);
             config.near.bytes_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_BYTES", &why))?;
@@ -188,6 +182,17 @@ impl Config {
         }
         config.validate(By::Variables)?;
         Ok(config)
+    }
+
+    /// Has a test that does not say otherwise use no network.
+    pub(super) fn stay_offline(&mut self) {
+        self.offline = true;
+        tracing::warn!(
+            region = self.region,
+            "this program was built for tests: the client uses no network, and what it stores is in \
+             this process alone; ZEROCACHE_OFFLINE=false, or offline(false) of its builder, has it \
+             look for nodes"
+        );
     }
 
     /// Checks what is not checked when it is said, `by` whatever.
@@ -253,6 +258,11 @@ impl Config {
         let described = format!("{:?}", (cluster, namespace, found_by, apart));
         xxhash_rust::xxh3::xxh3_64(described.as_bytes())
     }
+}
+
+/// Whether this program is a test.
+pub(super) fn is_test() -> bool {
+    std::env::current_exe().is_ok_and(|program| is_built_for_tests(&program))
 }
 
 /// Whether cargo built this program for tests or benchmarks: it names these `deps/NAME-HASH`, and those of
