@@ -1,9 +1,11 @@
-//! What both sides of a zerocache wire share: the clock of a process, discovery, which only
-//! proposes addresses, the transport, which only moves messages, framed connections, and
-//! how sizes and times are written in settings.
+//! What both sides of a zerocache wire share: the clock of a process, what belongs to one process alone,
+//! discovery, which only proposes addresses, the transport, which only moves messages, framed connections,
+//! and how settings are named and written.
 
 pub mod clock;
 pub mod discovery;
 pub mod framed;
+pub mod process;
 pub mod transport;
 pub mod units;
+pub mod variables;

@@ -1,4 +1,5 @@
-//! A node inside another process, on a thread and runtime of its own: for examples and tests.
+//! A node inside another process, on a thread and runtime of its own: for tests of what uses a cluster, and for
+//! examples.
 
 use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
@@ -14,6 +15,25 @@ use crate::{
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 /// A node that runs beside the caller's code. Dropping it kills it.
+///
+/// Several make a cluster: give each the address of the first as a seed. With port 0 each takes one that is
+/// free, and without discovery none of them meets a node of the network.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerocache_server::EmbeddedNode;
+/// use zerocache_server::config::{DiscoverySet, ServerConfig};
+///
+/// let mut config = ServerConfig::new("london");
+/// config.addresses = vec![[127, 0, 0, 1].into()];
+/// config.port = 0;
+/// config.discovery = DiscoverySet::NONE;
+/// config.max_bytes = 64 << 20;
+/// let node = EmbeddedNode::start(config, Duration::from_secs(10))?;
+/// assert!(node.address().ip().is_loopback());
+/// node.kill();
+/// # Ok::<_, zerocache_server::RunError>(())
+/// ```
 pub struct EmbeddedNode {
     address: SocketAddr,
     incarnation: Incarnation,

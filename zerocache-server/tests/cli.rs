@@ -100,6 +100,21 @@ impl Drop for Node {
 }
 
 #[test]
+fn a_variable_that_nobody_reads_is_named_in_the_log() {
+    // A port that is taken ends the node after its log has begun.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let flags =
+        ["--region", "london", "--address", "127.0.0.1", "--port", &port, "--discovery", "none"];
+    let ended = output(&flags, &[("ZEROCACHE_SEEDS", "127.0.0.1:1"), ("ZEROCACHE_HEDGE", "0.1")]);
+    let log = text(&ended.stderr);
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("is ignored")).collect();
+    let [warning] = warnings.as_slice() else { panic!("{log}") };
+    assert!(warning.contains("ZEROCACHE_SEEDS is no variable"), "{log}");
+    assert!(warning.contains("did you mean ZEROCACHE_SEED?"), "{log}");
+}
+
+#[test]
 fn help_and_version_are_answers() {
     let help = output(&["--help"], &[]);
     assert_eq!(help.status.code(), Some(0));

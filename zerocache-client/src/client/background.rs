@@ -4,21 +4,23 @@
 //! They are the clients' own, so that operations work under any executor and in blocking code: a
 //! caller that blocks its own runtime does not stop the I/O that it waits for.
 
-use std::{io, sync::OnceLock};
+use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use zerocache_net::process::PerProcess;
 
 /// Threads for functions that nobody waits for. They are to wait for others, not to calculate.
 const FUNCTION_THREADS: usize = 2;
 
-type Started = OnceLock<Result<Runtime, String>>;
+/// The threads of a runtime do not live on in a forked process, which so has runtimes of its own.
+type Started = PerProcess<Result<Runtime, String>>;
 
 /// The background runtime, started at the first call.
 ///
 /// # Errors
 /// When the system refuses a thread.
 pub(super) fn handle() -> io::Result<Handle> {
-    static RUNTIME: Started = OnceLock::new();
+    static RUNTIME: Started = PerProcess::new();
     start(&RUNTIME, "zerocache-client", 1)
 }
 
@@ -28,12 +30,12 @@ pub(super) fn handle() -> io::Result<Handle> {
 /// # Errors
 /// When the system refuses a thread.
 pub(crate) fn function_runtime() -> io::Result<Handle> {
-    static RUNTIME: Started = OnceLock::new();
+    static RUNTIME: Started = PerProcess::new();
     start(&RUNTIME, "zerocache-function", FUNCTION_THREADS)
 }
 
 fn start(runtime: &Started, name: &str, threads: usize) -> io::Result<Handle> {
-    let started = runtime.get_or_init(|| {
+    let started = runtime.get_or_make(|_| {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name(name)

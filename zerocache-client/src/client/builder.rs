@@ -10,7 +10,7 @@ use zerocache_net::{
 
 use super::{
     ZerocacheClient,
-    config::{By, Config, mistake, share_of},
+    config::{By, Config, is_test, mistake, share_of},
     instances, millis,
 };
 use crate::{Error, near::NearSettings};
@@ -21,11 +21,13 @@ use crate::{Error, near::NearSettings};
 pub struct ClientBuilder {
     config: Config,
     mistake: Option<Error>,
+    /// It was said how nodes are found, or that none are.
+    is_placed: bool,
 }
 
 impl ClientBuilder {
     pub(super) fn new(region: &str) -> Self {
-        Self { config: Config::new(region), mistake: None }
+        Self { config: Config::new(region), mistake: None, is_placed: false }
     }
 
     /// The cluster whose nodes are used; default `zerocache`.
@@ -43,6 +45,7 @@ impl ClientBuilder {
 
     /// A node to ask first: `HOST:PORT` as text, or an address; may be called several times.
     pub fn seed(mut self, address: impl Display) -> Self {
+        self.is_placed = true;
         match address.to_string().parse::<NameAndPort>() {
             Ok(seed) => self.config.seeds.push(seed),
             Err(error) => self.note("seed", &error),
@@ -68,6 +71,7 @@ impl ClientBuilder {
     /// A name that stands for many nodes, `NAME:PORT`, such as a headless service; may be called
     /// several times.
     pub fn dns(mut self, name: impl Display) -> Self {
+        self.is_placed = true;
         match name.to_string().parse::<NameAndPort>() {
             Ok(name) => self.config.dns.push(name),
             Err(error) => self.note("dns", &error),
@@ -77,16 +81,38 @@ impl ClientBuilder {
 
     /// Whether nodes are looked for by mDNS; default true.
     pub fn mdns(mut self, wanted: bool) -> Self {
+        self.is_placed = true;
         self.config.ways.mdns = wanted;
         self
     }
 
     /// The one interface for mDNS, by name or address; default all.
     pub fn mdns_interface(mut self, interface: impl Display) -> Self {
+        self.is_placed = true;
         match interface.to_string().parse::<Interface>() {
             Ok(interface) => self.config.mdns_interface = Some(interface),
             Err(error) => self.note("mdns_interface", &error),
         }
+        self
+    }
+
+    /// Uses no network: values are kept in this process, for this client alone, and end with it. Settings
+    /// about finding nodes and talking to them mean nothing then.
+    ///
+    /// For tests, each of which can have a cache of its own: see `docs/memoize.md`. It is the default in
+    /// programs that cargo built for tests or benchmarks, where nothing is said of how nodes are found.
+    ///
+    /// ```
+    /// use zerocache_client::{Error, ZerocacheClient};
+    ///
+    /// let cache = ZerocacheClient::builder("oslo").offline(true).build()?;
+    /// cache.put("greeting", "hello", 60).wait()?;
+    /// assert_eq!(cache.get("greeting").wait()?.as_deref(), Some(&b"hello"[..]));
+    /// # Ok::<_, Error>(())
+    /// ```
+    pub fn offline(mut self, wanted: bool) -> Self {
+        self.is_placed = true;
+        self.config.offline = wanted;
         self
     }
 
@@ -170,9 +196,12 @@ impl ClientBuilder {
         instances::install(self.checked()?)
     }
 
-    fn checked(self) -> Result<Config, Error> {
+    fn checked(mut self) -> Result<Config, Error> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
+        }
+        if !self.is_placed && is_test() {
+            self.config.stay_offline();
         }
         self.config.validate(By::Builder)?;
         Ok(self.config)
@@ -186,6 +215,22 @@ impl ClientBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_says_nothing_in_a_test_stays_offline() {
+        let offline = |builder: ClientBuilder| builder.checked().expect("it is allowed").offline;
+        let builder = || ClientBuilder::new("oslo").cluster("test");
+        assert!(offline(builder()) && offline(builder().offline(true)));
+        for placed in [
+            builder().offline(false),
+            builder().mdns(true),
+            builder().mdns_interface("lo"),
+            builder().seed("a:2"),
+            builder().dns("a:2"),
+        ] {
+            assert!(!offline(placed));
+        }
+    }
 
     #[test]
     fn seeds_are_added_up_and_mistakes_named() {

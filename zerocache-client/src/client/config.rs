@@ -1,12 +1,20 @@
 //! What a client is told: by a builder, or by the `ZEROCACHE_*` variables that nodes read too.
 
-use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    fmt::Display,
+    path::Path,
+    str::FromStr,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use zerocache_core::{name, route::TierBounds};
 use zerocache_net::{
     discovery::{DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort},
     framed::Connections,
     units::{parse_duration, parse_size},
+    variables,
 };
 
 use super::hedge::Share;
@@ -61,6 +69,8 @@ pub(super) struct Config {
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
+    /// No network is used.
+    pub(super) offline: bool,
     pub(super) near: NearSettings,
     /// Values larger than this are packed, in bytes; none: no value is.
     pub(super) compress_above: Option<usize>,
@@ -80,6 +90,7 @@ impl Config {
             mdns_interface: None,
             bounds: TierBounds::default(),
             connections: Connections::default(),
+            offline: false,
             near: NearSettings::default(),
             compress_above: Some(COMPRESS_ABOVE_DEFAULT),
             hedge: None,
@@ -88,16 +99,24 @@ impl Config {
 
     /// The configuration that the variables of this process describe.
     pub(super) fn from_env(region: &str) -> Result<Self, Error> {
-        Self::from_variables(region, |name| match std::env::var(name) {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            for sentence in variables::unread(std::env::vars_os()) {
+                tracing::warn!("{sentence}");
+            }
+        });
+        Self::from_variables(region, is_test(), |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(error) => Err(mistake(name, &error)),
         })
     }
 
-    /// The configuration that `variable` describes; an empty variable counts as not set.
+    /// The configuration that `variable` describes; an empty variable counts as not set. What is built for
+    /// tests uses no network unless that is said.
     fn from_variables(
         region: &str,
+        is_test: bool,
         variable: impl Fn(&str) -> Result<Option<String>, Error>,
     ) -> Result<Self, Error> {
         let set = |name: &str| Ok::<_, Error>(variable(name)?.filter(|value| !value.is_empty()));
@@ -120,6 +139,15 @@ impl Config {
         }
         if let Some(connections) = set("ZEROCACHE_CONNECTIONS")? {
             config.connections = parse("ZEROCACHE_CONNECTIONS", &connections)?;
+        }
+        match set("ZEROCACHE_OFFLINE")? {
+            Some(offline) => {
+                let parsed = offline.parse();
+                let why = format!("{offline:?}; true and false are allowed");
+                config.offline = parsed.map_err(|_| mistake("ZEROCACHE_OFFLINE", &why))?;
+            }
+            None if is_test => config.stay_offline(),
+            None => {}
         }
         if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
             let parsed = parse_size(&bytes);
@@ -156,6 +184,17 @@ impl Config {
         Ok(config)
     }
 
+    /// Has a test that does not say otherwise use no network.
+    pub(super) fn stay_offline(&mut self) {
+        self.offline = true;
+        tracing::warn!(
+            region = self.region,
+            "this program was built for tests: the client uses no network, and what it stores is in \
+             this process alone; ZEROCACHE_OFFLINE=false, or offline(false) of its builder, has it \
+             look for nodes"
+        );
+    }
+
     /// Checks what is not checked when it is said, `by` whatever.
     pub(super) fn validate(&self, by: By) -> Result<(), Error> {
         let wrong = |setting, why: &dyn Display| mistake(by.name(setting), why);
@@ -185,6 +224,9 @@ impl Config {
 
     pub(super) fn discovery(&self) -> DiscoveryConfig {
         let mut discovery = DiscoveryConfig::new(self.cluster.clone());
+        if self.offline {
+            return discovery;
+        }
         if self.ways.mdns {
             discovery.mdns = Some(MdnsConfig { interface: self.mdns_interface.clone() });
         }
@@ -198,23 +240,40 @@ impl Config {
     }
 
     /// A number that clients of the same cluster and namespace share: between them, one computation
-    /// of a memoized call is enough.
-    pub(super) fn flight_group(&self) -> u64 {
-        self.group(&self.namespace)
+    /// of a memoized call is enough. `apart` sets one apart from all others, unless it is 0.
+    pub(super) fn flight_group(&self, apart: u64) -> u64 {
+        self.group(&self.namespace, apart)
     }
 
     /// The near cache, which clients of the same cluster share whatever their namespaces; none where it
     /// is switched off.
-    pub(super) fn near(&self) -> Option<Arc<Near>> {
+    pub(super) fn near(&self, apart: u64) -> Option<Arc<Near>> {
         let NearSettings { bytes_max, .. } = self.near;
-        (bytes_max > 0).then(|| shared(self.group(""), bytes_max))
+        (bytes_max > 0).then(|| shared(self.group("", apart), bytes_max))
     }
 
-    fn group(&self, namespace: &str) -> u64 {
+    fn group(&self, namespace: &str, apart: u64) -> u64 {
         let Self { cluster, ways, seeds, dns, mdns_interface, .. } = self;
-        let described = format!("{:?}", (cluster, namespace, ways, seeds, dns, mdns_interface));
+        let found_by = (ways, seeds, dns, mdns_interface);
+        let described = format!("{:?}", (cluster, namespace, found_by, apart));
         xxhash_rust::xxh3::xxh3_64(described.as_bytes())
     }
+}
+
+/// Whether this program is a test.
+pub(super) fn is_test() -> bool {
+    std::env::current_exe().is_ok_and(|program| is_built_for_tests(&program))
+}
+
+/// Whether cargo built this program for tests or benchmarks: it names these `deps/NAME-HASH`, and those of
+/// documentation `rust_out`. What is built by other means has to say so.
+fn is_built_for_tests(program: &Path) -> bool {
+    let name = program.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    let is_hash =
+        |hash: &str| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hashed = name.rsplit_once('-').is_some_and(|(_, hash)| is_hash(hash));
+    let folder = program.parent().and_then(Path::file_name);
+    (is_hashed && folder == Some(OsStr::new("deps"))) || name == "rust_out"
 }
 
 /// A mistake, and in what.
@@ -244,10 +303,12 @@ pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use zerocache_net::variables::ReadBy;
+
     use super::*;
 
     fn config(variables: &[(&str, &str)]) -> Result<Config, Error> {
-        Config::from_variables("oslo", |name| {
+        Config::from_variables("oslo", false, |name| {
             let found = variables.iter().find(|(other, _)| *other == name);
             Ok(found.map(|(_, value)| (*value).to_owned()))
         })
@@ -284,6 +345,27 @@ mod tests {
         assert_eq!((off.compress_above, off.hedge), (None, None));
     }
 
+    #[test]
+    fn what_is_built_for_tests_uses_no_network_unless_told_so() {
+        let offline = |variable: Option<&str>| {
+            let given = |name: &str| variable.filter(|_| name == "ZEROCACHE_OFFLINE");
+            let config =
+                Config::from_variables("oslo", true, |name| Ok(given(name).map(str::to_owned)));
+            config.unwrap().offline
+        };
+        assert!(offline(None) && offline(Some("")) && offline(Some("true")));
+        assert!(!offline(Some("false")));
+        assert!(!config(&[]).unwrap().offline);
+        assert!(config(&[("ZEROCACHE_OFFLINE", "true")]).unwrap().offline);
+        let is_test = |path: &str| is_built_for_tests(Path::new(path));
+        assert!(is_test("/home/a/target/debug/deps/orders-0123456789abcdef"));
+        assert!(is_test("/tmp/rustdoctestXyz/rust_out"));
+        assert!(!is_test("/home/a/target/debug/orders") && !is_test("/usr/bin/orders"));
+        assert!(!is_test("/srv/deps/orders-service") && !is_test("/srv/orders-0123456789abcdef"));
+        // This one was.
+        assert!(is_built_for_tests(&std::env::current_exe().expect("it has a path")));
+    }
+
     /// The first two columns of the table of all settings.
     fn documented() -> String {
         let page = include_str!("../../../docs/client.md");
@@ -300,8 +382,13 @@ mod tests {
             read.borrow_mut().push(format!("`{name}`"));
             Ok(None)
         };
-        Config::from_variables("oslo", variable).expect("nothing is set");
+        Config::from_variables("oslo", false, variable).expect("nothing is set");
         let read = read.into_inner();
+        let clients = [ReadBy::Clients, ReadBy::Both];
+        let known = variables::ALL.iter().filter(|(_, by)| clients.contains(by));
+        let known: Vec<_> = known.map(|(name, _)| format!("`{name}`")).collect();
+        assert!(known.iter().all(|name| read.contains(name)), "{known:?} {read:?}");
+        assert_eq!(known.len(), read.len());
         assert!(read.iter().all(|name| table.contains(name)), "{read:?} {table}");
         assert_eq!(table.matches("ZEROCACHE_").count(), read.len(), "{table}");
         let builder = include_str!("builder.rs").lines();
@@ -323,6 +410,7 @@ mod tests {
             ("ZEROCACHE_CONNECTIONS", "grpc"),
             ("ZEROCACHE_COMPRESS_ABOVE", "much"),
             ("ZEROCACHE_HEDGE", "1.5"),
+            ("ZEROCACHE_OFFLINE", "perhaps"),
             ("ZEROCACHE_HEDGE", "a few"),
             ("ZEROCACHE_CLUSTER", "a b"),
             ("ZEROCACHE_NAMESPACE", "a b"),

@@ -10,7 +10,7 @@ use std::{
 
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, config::Config, millis, sharing::Sharing};
+use super::{ZerocacheClient, config::Config, millis, offline, sharing::Sharing};
 use crate::{
     memo::MemoCounters,
     near::{Begun, Held, Near, NearStats, Striped},
@@ -41,6 +41,8 @@ pub(crate) struct NearUse {
 impl Face {
     pub(super) fn of(config: &Config) -> Arc<Self> {
         let age_max_ms = millis(config.near.age_max);
+        // What one client without a network has, no other one has.
+        let apart = if config.offline { offline::number() } else { 0 };
         let near_use = |near| NearUse {
             sharing: Sharing::of(&near, &config.cluster),
             near,
@@ -51,8 +53,8 @@ impl Face {
         };
         let face = Arc::new(Self {
             namespace: config.namespace.clone(),
-            memo: MemoCounters::new(config.flight_group()),
-            near: config.near().map(near_use),
+            memo: MemoCounters::new(config.flight_group(apart)),
+            near: config.near(apart).map(near_use),
         });
         if let Some(near) = &face.near {
             near.sharing.join(&face);

@@ -10,13 +10,13 @@ use zerocache_core::{
     route::{Budget, Turn},
     wire::Response,
 };
-use zerocache_net::transport::Call;
+use zerocache_net::{process::Own, transport::Call};
 
 use super::engine::Asked;
 
 /// A first request that is under way.
 pub(super) struct Sent {
-    pub(super) call: Call,
+    pub(super) call: Own<Call>,
     pub(super) asked: Asked,
     pub(super) turn: Turn,
     pub(super) budget: Budget,
@@ -34,6 +34,11 @@ impl Sent {
     /// What came of it.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         let Self { asked, turn, budget, .. } = *self;
-        Pin::new(&mut self.call).poll(context).map(|result| Ended { asked, result, turn, budget })
+        let result = match self.call.value_mut() {
+            Some(call) => Pin::new(call).poll(context),
+            // It was sent before this process was forked off: the parent gets the answer.
+            None => Poll::Ready(Err(CallFailure::NoAnswer)),
+        };
+        result.map(|result| Ended { asked, result, turn, budget })
     }
 }

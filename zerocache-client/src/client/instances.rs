@@ -4,15 +4,17 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, LazyLock, OnceLock,
+        Arc, OnceLock,
         atomic::{
             AtomicU64,
             Ordering::{Acquire, Release},
         },
     },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
+use zerocache_net::process::PerProcess;
 
 use super::{ZerocacheClient, config::Config};
 use crate::Error;
@@ -21,7 +23,33 @@ use crate::Error;
 /// connections, and a region that comes out of requests would make ever more of them.
 const REGIONS_MAX: usize = 256;
 
-static INSTANCES: LazyLock<RwLock<HashMap<String, Arc<Instance>>>> = LazyLock::new(RwLock::default);
+/// How long a forked process waits to look at its parent's clients: where another thread of that held their
+/// lock, for ever.
+const INHERIT_MAX: Duration = Duration::from_millis(100);
+
+type Instances = RwLock<HashMap<String, Arc<Instance>>>;
+
+static INSTANCES: PerProcess<Instances> = PerProcess::new();
+
+fn instances() -> &'static Instances {
+    INSTANCES.get_or_make(|parents| RwLock::new(parents.map(inherited).unwrap_or_default()))
+}
+
+/// The clients that were made before the fork, which begin anew in this process.
+fn inherited(parents: &Instances) -> HashMap<String, Arc<Instance>> {
+    let Some(all) = parents.try_read_for(INHERIT_MAX) else {
+        tracing::warn!(
+            "the process was forked while another thread made a client: clients that were installed \
+             before are not known"
+        );
+        return HashMap::new();
+    };
+    let made = all.iter().filter_map(|(region, instance)| {
+        let client = OnceLock::from(instance.client.get()?.clone());
+        Some((region.clone(), Arc::new(Instance { client, making: Mutex::default() })))
+    });
+    made.collect()
+}
 
 /// The client of one region. Making it can take a while, in which only those wait who want the same.
 #[derive(Default)]
@@ -34,10 +62,10 @@ struct Instance {
 impl Instance {
     /// Where the client of a region is, or will be.
     fn of(region: &str) -> Result<Arc<Self>, Error> {
-        if let Some(instance) = INSTANCES.read().get(region) {
+        if let Some(instance) = instances().read().get(region) {
             return Ok(Arc::clone(instance));
         }
-        Self::among(&mut INSTANCES.write(), region)
+        Self::among(&mut instances().write(), region)
     }
 
     fn among(all: &mut HashMap<String, Arc<Self>>, region: &str) -> Result<Arc<Self>, Error> {
@@ -118,7 +146,7 @@ pub(super) fn install(config: Config) -> Result<ZerocacheClient, Error> {
 /// Forgets the client of a region; handles that are held go on working.
 pub(super) fn clear(region: &str) {
     // Dropped after the lock: the end of a client takes other locks.
-    let cleared = INSTANCES.write().remove(region);
+    let cleared = instances().write().remove(region);
     GENERATION.fetch_add(1, Release);
     drop(cleared);
 }

@@ -17,7 +17,7 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Request, Response},
 };
-use zerocache_net::clock;
+use zerocache_net::{clock, process::Process};
 
 use super::{
     ZerocacheClient,
@@ -72,12 +72,15 @@ pub(crate) struct LeaseToken {
     step: Step,
     version: Version,
     is_held: bool,
+    /// A forked child has no share in its parent's leave.
+    process: Process,
 }
 
 impl LeaseToken {
-    /// What the value is written with, at most once: as [`Write::token`](super::Write::token).
-    pub(crate) fn version(&self) -> Version {
-        self.version
+    /// What the value is written with, at most once: as [`Write::token`](super::Write::token). None in a
+    /// process that was forked off meanwhile.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.process.is_current().then_some(self.version)
     }
 
     /// A value was written with it, or may have been: nothing is given back.
@@ -91,14 +94,14 @@ impl LeaseToken {
     }
 
     fn give_back(&mut self, failed: bool) {
-        if !std::mem::take(&mut self.is_held) {
+        if !std::mem::take(&mut self.is_held) || !self.process.is_current() {
             return;
         }
         let (client, step) = (self.client.clone(), self.step);
-        let Ok(live) = &self.client.inner.live else { return };
+        let Ok(live) = self.client.live() else { return };
         let request = Request::Release { key: self.key.clone(), token: self.version, failed };
         live.background.spawn(async move {
-            if let Ok(live) = &client.inner.live {
+            if let Ok(live) = client.live() {
                 let timeout_ms = live.engine.config.bounds.of(step.tier);
                 // A lease that is not given back ends with its time.
                 let _done = live.engine.ask(&Attempt { step, timeout_ms }, request, true).await;
@@ -137,7 +140,7 @@ impl ZerocacheClient {
         let (life_ms, over) = (millis(terms.life).max(1), terms.over);
         let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
         async move {
-            let (Ok(live), Ok(key)) = (&client.inner.live, valid(key)) else {
+            let (Ok(live), Ok(key)) = (client.live(), valid(key)) else {
                 return (Leased::Unavailable, None);
             };
             let (started, mut asked) = (clock::mono(), None);
@@ -185,7 +188,7 @@ impl Asking {
     /// None when the node does not answer.
     async fn ask(self) -> Option<Leased> {
         let Self { client, key, attempt, life_ms, wait_ms, over } = self;
-        let live = client.inner.live.as_ref().ok()?;
+        let live = client.live().ok()?;
         let engine = &live.engine;
         let step = attempt.step;
         let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
@@ -193,7 +196,8 @@ impl Asking {
         Some(match response {
             Response::Leased { token: version } => {
                 engine.note_seen(version);
-                Leased::Token(LeaseToken { client, key, step, version, is_held: true })
+                let process = Process::current();
+                Leased::Token(LeaseToken { client, key, step, version, is_held: true, process })
             }
             Response::Found { value, metadata, version, remaining_ms } => {
                 engine.note_seen(version);

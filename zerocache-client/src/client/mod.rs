@@ -15,8 +15,10 @@ mod get;
 mod hedge;
 mod instances;
 mod leases;
+mod life;
 mod many;
 mod near_read;
+mod offline;
 mod own_writes;
 mod prepared;
 mod quantile;
@@ -35,25 +37,16 @@ mod watch;
 mod write;
 mod writes;
 
-use std::{
-    fmt,
-    future::Future,
-    net::SocketAddr,
-    panic::{RefUnwindSafe, UnwindSafe},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+use tokio::runtime::Handle;
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
     metadata::Metadata,
     version::{Incarnation, Version},
-    wire::{Envelope, Request, RequestMessage, cluster_id},
 };
-use zerocache_net::{discovery::Discovery, framed::FramedTransport, transport::TransportError};
 
 pub(crate) use self::{
     background::function_runtime,
@@ -73,7 +66,7 @@ pub use self::{
 };
 use self::{
     config::Config,
-    engine::Engine,
+    life::{Inner, Life, Live},
     prepared::{Prepared, PreparedValue},
 };
 use crate::{
@@ -82,13 +75,6 @@ use crate::{
     memo::{Lifetime, MemoCounters},
     wait,
 };
-
-/// How long a connection to a node may take to come about. Below the bound of a tier: a host that is
-/// gone is then known not to have got the request, and the next node is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
-
-/// Events of discovery that may wait.
-const DISCOVERY_EVENTS_MAX: usize = 512;
 
 /// A handle to the cache, as seen from one region. Cheap to clone; usable from any thread, with or
 /// without a runtime.
@@ -109,31 +95,6 @@ const DISCOVERY_EVENTS_MAX: usize = 512;
 #[derive(Clone)]
 pub struct ZerocacheClient {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    region: String,
-    face: Arc<Face>,
-    live: Result<Live, Error>,
-}
-
-/// What a client that works consists of. Ends its background task when dropped.
-struct Live {
-    engine: Arc<Engine>,
-    background: Handle,
-    finder: AbortHandle,
-}
-
-// Its locks do not poison, and what they guard is consistent whenever they are free.
-impl UnwindSafe for Inner {}
-impl RefUnwindSafe for Inner {}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.finder.abort();
-        // What was counted since the finder did it last.
-        self.engine.publish();
-    }
 }
 
 /// A node as a client sees it.
@@ -185,7 +146,7 @@ impl ZerocacheClient {
     /// What sets this client's memoized keys apart; empty by default.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.inner.face.namespace
+        &self.face().namespace
     }
 
     /// Waits until a node that is in sync is known: one of this region, or, when discovery has found
@@ -277,13 +238,13 @@ impl ZerocacheClient {
     /// Counts of this client's operations.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
-        self.inner.live.as_ref().map(|live| live.engine.counters.snapshot()).unwrap_or_default()
+        self.live().map(|live| live.engine.counters.snapshot()).unwrap_or_default()
     }
 
     /// The nodes that this client knows.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        let Ok(live) = &self.inner.live else { return Vec::new() };
+        let Ok(live) = self.live() else { return Vec::new() };
         let directory = live.engine.directory.lock();
         let now = zerocache_net::clock::mono();
         let status = |node: &zerocache_core::route::Known| NodeStatus {
@@ -298,32 +259,23 @@ impl ZerocacheClient {
     }
 
     fn start(config: Config) -> Result<Self, Error> {
-        let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
-        let background = background::handle().map_err(|error| failed(&error))?;
-        let transport = transport(&config, &background).map_err(|error| failed(&error))?;
-        let (region, face) = (config.region.clone(), Face::of(&config));
-        let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
-        let discovery = {
-            let _inside = background.enter();
-            Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
-        };
-        let (transport, home) = (Arc::new(transport), background.clone());
-        let engine = Arc::new(Engine::new(config, Arc::clone(&face), transport, home));
-        let task = finder::run(Arc::downgrade(&engine), discovery, events);
-        let finder = background.spawn(task).abort_handle();
-        let live = Ok(Live { engine, background, finder });
-        Ok(Self { inner: Arc::new(Inner { region, face, live }) })
+        let region = config.region.clone();
+        Ok(Self { inner: Arc::new(Inner::new(region, Life::start(config)?)) })
     }
 
     /// A client that cannot work: every operation says why.
     fn broken(region: &str, error: Error) -> Self {
-        let inner =
-            Inner { region: region.to_owned(), face: Arc::new(Face::broken()), live: Err(error) };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner::new(region.to_owned(), Life::broken(error))) }
+    }
+
+    /// What this client consists of in this process, or why it cannot work.
+    #[inline]
+    fn live(&self) -> Result<&Live, &Error> {
+        self.inner.life().live.as_ref()
     }
 
     fn has_config(&self, config: &Config) -> bool {
-        self.inner.live.as_ref().is_ok_and(|live| live.engine.config == *config)
+        self.live().is_ok_and(|live| live.engine.config == *config)
     }
 
     pub(crate) fn raw_get(&self, key: Bytes) -> Get {
@@ -347,17 +299,17 @@ impl ZerocacheClient {
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
-        &self.inner.face.memo
+        &self.face().memo
     }
 
     /// What memoized calls need before any I/O.
     pub(crate) fn face(&self) -> &Arc<Face> {
-        &self.inner.face
+        &self.inner.life().face
     }
 
     /// The client's own runtime; none for a client that cannot work.
     pub(crate) fn runtime(&self) -> Option<Handle> {
-        self.inner.live.as_ref().ok().map(|live| live.background.clone())
+        self.live().ok().map(|live| live.background.clone())
     }
 
     /// Work that, once it has been polled, goes on at home when it is dropped.
@@ -370,7 +322,7 @@ impl ZerocacheClient {
 
     /// What this client writes from now on is newer than this version.
     pub(crate) fn note_seen(&self, version: Version) {
-        if let Ok(live) = &self.inner.live {
+        if let Ok(live) = self.live() {
             live.engine.note_seen(version);
         }
     }
@@ -380,7 +332,7 @@ impl ZerocacheClient {
         &self,
         duration: Duration,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let timer = self.inner.live.as_ref().ok().map(|live| {
+        let timer = self.live().ok().map(|live| {
             let _home = live.background.enter();
             tokio::time::sleep(duration)
         });
@@ -396,22 +348,9 @@ impl fmt::Debug for ZerocacheClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZerocacheClient")
             .field("region", &self.inner.region)
-            .field("namespace", &self.inner.face.namespace)
+            .field("namespace", &self.namespace())
             .finish_non_exhaustive()
     }
-}
-
-/// The client's way to the nodes. It introduces itself anew on each connection.
-fn transport(config: &Config, background: &Handle) -> Result<FramedTransport, TransportError> {
-    let (cluster, region) = (config.cluster.clone(), config.region.clone());
-    let id = cluster_id(&cluster);
-    let introduce = move || {
-        let hello = engine::hello(&cluster, &region);
-        let envelope = Envelope { cluster: id, ..Envelope::default() };
-        RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
-    };
-    let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, background.clone())?;
-    Ok(transport.using(config.connections))
 }
 
 /// The nodes have limits of their own; this one keeps a message decodable.

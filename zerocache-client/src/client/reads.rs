@@ -17,6 +17,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
+    process::Own,
     transport::{Short, What},
 };
 
@@ -99,7 +100,7 @@ impl Engine {
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon: true };
-        Some(Sent { call, asked, turn, budget })
+        Some(Sent { call: Own::new(call), asked, turn, budget })
     }
 
     /// The node to ask before all others: the one that gave the version which is asked for, or the

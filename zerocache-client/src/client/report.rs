@@ -110,7 +110,7 @@ impl fmt::Display for ReportedNode {
 impl ZerocacheClient {
     /// What is known of a node; none when it is forgotten.
     pub(crate) fn reported(&self, node: Incarnation) -> Option<ReportedNode> {
-        let live = self.inner.live.as_ref().ok()?;
+        let live = self.live().ok()?;
         let directory = live.engine.directory.lock();
         let known = directory.node(node)?;
         Some(ReportedNode { region: known.info.region.clone(), node, address: known.address })
@@ -118,7 +118,7 @@ impl ZerocacheClient {
 
     /// The node that took this client's last write of a key, if that was a moment ago.
     pub(crate) fn reported_writer(&self, key: &[u8]) -> Option<ReportedNode> {
-        let live = self.inner.live.as_ref().ok()?;
+        let live = self.live().ok()?;
         self.reported(live.engine.own_write(key, clock::mono())?)
     }
 }

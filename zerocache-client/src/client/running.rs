@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::runtime::Handle;
+use zerocache_net::process::Own;
 
 use crate::{Error, wait};
 
@@ -18,7 +19,8 @@ type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 /// node's answer and it. A caller that blocks its thread, or runs on something else, leaves the I/O
 /// to the client's runtime.
 pub(crate) struct Running<T: Send + 'static> {
-    state: State<T>,
+    /// It runs on runtimes of the process that made it.
+    state: Own<State<T>>,
     /// What has begun goes on when it is dropped.
     goes_on: bool,
 }
@@ -36,7 +38,7 @@ impl<T: Send + 'static> Running<T> {
         home: Handle,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Self {
-        Self { state: State::New(Box::pin(work), home), goes_on: false }
+        Self { state: Own::new(State::New(Box::pin(work), home)), goes_on: false }
     }
 
     /// Work that, once it has been polled, goes on at home when it is dropped.
@@ -47,7 +49,7 @@ impl<T: Send + 'static> Running<T> {
 
     /// Work that cannot begin.
     pub(super) fn failed(error: Error) -> Self {
-        Self { state: State::Failed(error), goes_on: false }
+        Self { state: Own::new(State::Failed(error)), goes_on: false }
     }
 }
 
@@ -55,7 +57,11 @@ impl<T: Send + 'static> Future for Running<T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (mut work, home) = match std::mem::replace(&mut self.state, State::Over) {
+        // Nobody drives in a forked process what its parent has begun.
+        let Some(state) = self.state.value_mut() else {
+            return Poll::Ready(Err(Error::Unreachable { timed_out: false }));
+        };
+        let (mut work, home) = match std::mem::replace(state, State::Over) {
             State::New(work, home) | State::Begun(work, home) => (work, home),
             State::Failed(error) => return Poll::Ready(Err(error)),
             // Polled again after its end, against the contract of futures.
@@ -68,7 +74,7 @@ impl<T: Send + 'static> Future for Running<T> {
             work.as_mut().poll(context)
         };
         if polled.is_pending() {
-            self.state = State::Begun(work, home);
+            *state = State::Begun(work, home);
         }
         polled
     }
@@ -76,7 +82,8 @@ impl<T: Send + 'static> Future for Running<T> {
 
 impl<T: Send + 'static> Drop for Running<T> {
     fn drop(&mut self) {
-        if let State::Begun(work, home) = std::mem::replace(&mut self.state, State::Over)
+        if let Some(state) = self.state.value_mut()
+            && let State::Begun(work, home) = std::mem::replace(state, State::Over)
             && self.goes_on
         {
             home.spawn(work);

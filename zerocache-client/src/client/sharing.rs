@@ -1,13 +1,18 @@
 //! The clients of this process that use one near cache.
 
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use zerocache_net::process::PerProcess;
 
 use super::face::Face;
 use crate::near::{Near, NearStats};
 
-static ALL: LazyLock<Mutex<Vec<Weak<Sharing>>>> = LazyLock::new(Mutex::default);
+static ALL: PerProcess<Mutex<Vec<Weak<Sharing>>>> = PerProcess::new();
+
+fn all() -> &'static Mutex<Vec<Weak<Sharing>>> {
+    ALL.get_or_make(|_| Mutex::default())
+}
 
 /// One near cache and its clients.
 pub(crate) struct Sharing {
@@ -21,7 +26,7 @@ pub(crate) struct Sharing {
 impl Sharing {
     /// Those who share `near`, the near cache of clients of `cluster`.
     pub(super) fn of(near: &Arc<Near>, cluster: &str) -> Arc<Self> {
-        let mut all = ALL.lock();
+        let mut all = all().lock();
         all.retain(|sharing| sharing.strong_count() > 0);
         let known = all.iter().filter_map(Weak::upgrade);
         if let Some(sharing) = { known }.find(|sharing| Arc::ptr_eq(&sharing.near, near)) {
@@ -75,7 +80,7 @@ impl Sharing {
 
     /// Entries and bytes of all near caches of the same cluster's name.
     pub(super) fn size(&self) -> (u64, u64) {
-        let all: Vec<_> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+        let all: Vec<_> = all().lock().iter().filter_map(Weak::upgrade).collect();
         let same = all.iter().filter(|sharing| sharing.cluster == self.cluster);
         let sizes = same.map(|sharing| sharing.near.stats());
         sizes.fold((0, 0), |sum, stats| (sum.0 + stats.entries, sum.1 + stats.bytes))

@@ -13,7 +13,7 @@ use zerocache_core::wire::Written;
 use zerocache_net::clock;
 
 use super::{
-    Live, Running, ZerocacheClient,
+    Life, Live, Running, ZerocacheClient,
     engine::Engine,
     entry::Entry,
     first::{Ended, Sent},
@@ -52,7 +52,7 @@ impl ZerocacheClient {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        match &self.inner.live {
+        match self.live() {
             Ok(live) => {
                 // The client lives as long as what runs for it.
                 let (work, keep) = (work(Arc::clone(&live.engine)), Arc::clone(&self.inner));
@@ -68,7 +68,7 @@ impl ZerocacheClient {
     /// What operations begin with that take the shortest way, where they can: it has no place for a span,
     /// and needs a caller whose task is woken.
     fn on_the_shortest_way(&self) -> Option<&Live> {
-        let live = self.inner.live.as_ref().ok()?;
+        let live = self.live().ok()?;
         (!wait::is_blocking() && !is_traced()).then_some(live)
     }
 
@@ -95,7 +95,7 @@ impl ZerocacheClient {
         wants: &Wants,
         context: &mut Context<'_>,
     ) -> Poll<First> {
-        match &self.inner.live {
+        match self.live() {
             Ok(live) => live.engine.poll_read(reading, wants, context),
             // Only a client that works begins to read.
             Err(_) => Poll::Pending,
@@ -103,7 +103,8 @@ impl ZerocacheClient {
     }
 
     pub(super) fn give_up_read(&self, reading: &Sent) {
-        if let Ok(live) = &self.inner.live {
+        // One that was begun before a fork is the parent's.
+        if let Some(Life { live: Ok(live), .. }) = self.inner.present_life() {
             live.engine.give_up_read(reading);
         }
     }
@@ -162,7 +163,7 @@ impl ZerocacheClient {
 
     /// Above how many bytes values are packed; none for never.
     pub(super) fn pack_above(&self) -> Option<usize> {
-        self.inner.live.as_ref().ok()?.engine.config.compress_above
+        self.live().ok()?.engine.config.compress_above
     }
 
     /// Sends the first request of a write at once where that can be done.
@@ -183,7 +184,7 @@ impl ZerocacheClient {
         writing: &mut Sent,
         context: &mut Context<'_>,
     ) -> Poll<writes::First> {
-        match &self.inner.live {
+        match self.live() {
             Ok(live) => live.engine.poll_write(request, writing, context),
             // Only a client that works begins to write.
             Err(_) => Poll::Pending,
@@ -196,7 +197,9 @@ impl ZerocacheClient {
 
     /// Has a write that has begun go on without its caller.
     pub(super) fn finish_write(&self, request: WriteRequest, writing: Sent) {
-        let (Ok(live), keep) = (&self.inner.live, Arc::clone(&self.inner)) else { return };
+        // One that was begun before a fork is the parent's.
+        let Some(Life { live: Ok(live), .. }) = self.inner.present_life() else { return };
+        let keep = Arc::clone(&self.inner);
         let engine = Arc::clone(&live.engine);
         live.background.spawn(async move {
             let _keep = keep;
@@ -225,7 +228,7 @@ impl ZerocacheClient {
     }
 
     pub(super) fn total_ms(&self, deadline: Option<Duration>) -> u64 {
-        let configured = || match &self.inner.live {
+        let configured = || match self.live() {
             Ok(live) => live.engine.config.bounds.total_ms,
             Err(_) => 0,
         };

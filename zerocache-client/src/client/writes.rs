@@ -17,6 +17,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
+    process::Own,
     transport::{Short, What},
 };
 
@@ -114,7 +115,7 @@ impl Engine {
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon };
-        Some(Sent { call, asked, turn, budget })
+        Some(Sent { call: Own::new(call), asked, turn, budget })
     }
 
     /// What has come of the first request of a write.

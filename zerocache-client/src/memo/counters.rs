@@ -123,6 +123,11 @@ impl MemoCounters {
     pub(crate) fn flight_wait(&self) -> Duration {
         Duration::from_millis(self.flight_wait_ms.load(Ordering::Relaxed))
     }
+
+    pub(crate) fn set_flight_wait(&self, wait: Duration) {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.flight_wait_ms.store(wait_ms, Ordering::Relaxed);
+    }
 }
 
 /// Adds one.
@@ -143,7 +148,6 @@ impl ZerocacheClient {
     /// Then one of those who have waited for so long computes too, and one more each time that it has
     /// passed again; all get what is done first. After 30 times as long a call computes in any case.
     pub fn set_memo_wait(&self, wait: Duration) {
-        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.memo_counters().flight_wait_ms.store(wait, Ordering::Relaxed);
+        self.memo_counters().set_flight_wait(wait);
     }
 }

@@ -15,8 +15,8 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 use zerocache_core::time::Instant;
-use zerocache_net::clock;
+use zerocache_net::{clock, process::PerProcess};
 
 use super::rule::Shared;
 use super::stored::{Form, Stored};
@@ -42,7 +42,8 @@ type Place = (u64, Bytes);
 /// What goes on with some of the keys.
 type Part = HashMap<Place, Slot>;
 
-static TABLE: LazyLock<[Mutex<Part>; PARTS]> = LazyLock::new(Default::default);
+/// Those who lead and those who wait are threads and tasks of one process.
+static TABLE: PerProcess<[Mutex<Part>; PARTS]> = PerProcess::new();
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// What goes on with a key.
@@ -189,7 +190,7 @@ pub(crate) struct Noted {
 
 fn part(place: &Place) -> &'static Mutex<Part> {
     // The modulus keeps the index below PARTS.
-    &TABLE[(xxh3_64(&place.1) % PARTS as u64) as usize]
+    &TABLE.get_or_make(|_| Default::default())[(xxh3_64(&place.1) % PARTS as u64) as usize]
 }
 
 impl Flight {

@@ -50,7 +50,7 @@ impl Token {
 
     /// Writes with it.
     pub(crate) fn write(self, put: Write) -> (Write, Spent) {
-        let version = self.0.as_ref().map(LeaseToken::version);
+        let version = self.0.as_ref().and_then(LeaseToken::version);
         let put = match version {
             Some(version) => put.token(version),
             None => put,

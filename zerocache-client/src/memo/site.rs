@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use zerocache_net::process::PerProcess;
 
 use super::key::{FunctionId, Identity};
 use crate::ZerocacheClient;
@@ -43,7 +44,7 @@ pub struct Site {
     /// What was asked for first, and in most functions is all there is: read without a lock.
     first: OnceLock<(Text, Option<&'static FunctionId>)>,
     known: RwLock<BTreeMap<Text, Option<&'static FunctionId>>>,
-    face: OnceLock<Named>,
+    face: PerProcess<Named>,
     warned: AtomicBool,
     warned_of_argument: AtomicBool,
 }
@@ -82,7 +83,7 @@ impl Site {
             origin,
             first: OnceLock::new(),
             known: RwLock::new(BTreeMap::new()),
-            face: OnceLock::new(),
+            face: PerProcess::new(),
             warned: AtomicBool::new(false),
             warned_of_argument: AtomicBool::new(false),
         }
@@ -156,7 +157,7 @@ impl Site {
         let face = Arc::clone(ZerocacheClient::get_instance(region).face());
         let named = Named { region: text(region), generation, face: Arc::clone(&face) };
         // After a client was forgotten the function goes on without.
-        let _ = self.face.set(named);
+        self.face.get_or_make(|_| named);
         face
     }
 

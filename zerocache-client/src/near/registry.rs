@@ -2,21 +2,22 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Weak},
+    sync::{Arc, Weak},
 };
 
 use parking_lot::Mutex;
+use zerocache_net::process::PerProcess;
 
 use super::Near;
 
 type Known = HashMap<u64, (Weak<Near>, u64)>;
 
-static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+static KNOWN: PerProcess<Mutex<Known>> = PerProcess::new();
 
 /// The near cache of a cluster, which lives as long as one of its clients. It may take as many bytes as
 /// the most generous of them allows.
 pub(crate) fn shared(cluster: u64, bytes_max: u64) -> Arc<Near> {
-    let mut known = KNOWN.lock();
+    let mut known = KNOWN.get_or_make(|_| Mutex::default()).lock();
     known.retain(|_, (near, _)| near.strong_count() > 0);
     if let Some((near, most)) = known.get_mut(&cluster)
         && let Some(near) = near.upgrade()

@@ -288,6 +288,14 @@ impl Connection {
         }
     }
 
+    /// Ends the calls whose deadlines were over at `before`, if its driver has not.
+    pub(super) fn end_overdue(&self, before: Instant) {
+        let sweep_at = self.calls.lock().sweep_at();
+        if sweep_at.is_some_and(|at| at <= before) {
+            self.sweep(before);
+        }
+    }
+
     fn sweep(&self, now: Instant) {
         let (mut due, mut ended) = (Vec::new(), Vec::new());
         let mut calls = self.calls.lock();
@@ -302,7 +310,8 @@ impl Connection {
         perform_all(&mut due);
     }
 
-    fn close(&self) {
+    /// Ends all calls, and the connection.
+    pub(super) fn close(&self) {
         let taken = self.line.close();
         let mut due = Vec::new();
         self.calls.lock().close(taken, |id| self.line.is_unsent(id), &mut due);

@@ -26,7 +26,7 @@ use super::{
     dial::{Dialled, Framed, dial},
     transport::Introduce,
 };
-use crate::clock;
+use crate::{clock, process::Own};
 
 /// The pause after a failed try to connect, in milliseconds; doubled with each failure.
 const BACKOFF_MS_MIN: u64 = 20;
@@ -46,6 +46,17 @@ const LANES: usize = 2;
 
 /// Most connections and tries of a process.
 const LINKS_MAX: usize = 16_384;
+
+/// How long a try to connect may wait until its runtime runs it. One that does not run by then is blocked, or has
+/// lost its threads to a fork; whoever waits goes on elsewhere.
+pub(super) const BEGIN_MAX: Duration = Duration::from_millis(100);
+
+/// How long a runtime is left alone that did not run, in milliseconds, unless it shows before that it does.
+const IDLE_RUNTIME_MS: u64 = 10_000;
+
+/// How often calls are looked for whose drivers do not end them. Drivers that run look for the responses
+/// first, and have all of one such time for it.
+const OVERDUE_EVERY: Duration = Duration::from_secs(1);
 
 /// Most runtimes of which it is remembered that they cannot do I/O; of others it is found out again.
 const UNABLE_MAX: usize = 1_024;
@@ -80,9 +91,36 @@ thread_local! {
     };
 }
 
+/// How far a try to connect has come.
+#[derive(Clone)]
+pub(super) enum Tried {
+    /// Its runtime has not run it yet.
+    Waiting,
+    /// It is under way.
+    Begun,
+    /// It has ended.
+    Ended(Link),
+}
+
+impl Tried {
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting)
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Waiting | Self::Begun => None,
+            Self::Ended(link) => Some(link),
+        }
+    }
+}
+
+/// A try to connect.
+pub(super) type Try = watch::Receiver<Tried>;
+
 enum Entry {
     Open(Arc<Connection>),
-    Opening(watch::Receiver<Option<Link>>),
+    Opening(Try),
     /// What is the case until then.
     Settled {
         link: Link,
@@ -99,7 +137,19 @@ pub(super) struct Pool {
     said: Mutex<Vec<SocketAddr>>,
     /// Runtimes that showed that they cannot do I/O or keep time.
     unable: Mutex<Vec<Id>>,
+    /// Closed when the pool is dropped.
+    lives: watch::Sender<()>,
     this: Weak<Self>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for entry in self.links.get_mut().values() {
+            if let Entry::Open(connection) = entry {
+                connection.close();
+            }
+        }
+    }
 }
 
 /// What there is at once.
@@ -107,7 +157,7 @@ pub(super) enum Found {
     /// A link.
     Now(Link),
     /// A try under way.
-    Soon(watch::Receiver<Option<Link>>),
+    Soon(Try),
 }
 
 impl Pool {
@@ -119,6 +169,7 @@ impl Pool {
             failures: Mutex::default(),
             said: Mutex::default(),
             unable: Mutex::default(),
+            lives: watch::Sender::new(()),
             this: this.clone(),
         })
     }
@@ -165,13 +216,52 @@ impl Pool {
                 return Found::Now(Link::Failed(CallFailure::NotSent));
             }
         }
-        let (sender, result) = watch::channel(None);
+        let (sender, result) = watch::channel(Tried::Waiting);
         links.insert(place, Entry::Opening(result.clone()));
         drop(links);
         // Also when the runtime drops the task before or while it runs.
         let opening = Opening { pool: self.this.clone(), place, sender, done: false };
         runtime.spawn(opening.run());
         other.unwrap_or(Found::Soon(result))
+    }
+
+    /// The runtime has not begun the try to connect from it to `to`: for a while others do not wait for it.
+    pub(super) fn does_not_begin(&self, runtime: Id, to: SocketAddr) {
+        let until = clock::mono().plus_ms(IDLE_RUNTIME_MS);
+        let mut links = self.links.lock();
+        for lane in 0..LANES {
+            if let Some(entry) = links.get_mut(&(runtime, to, lane))
+                && let Entry::Opening(tried) = entry
+                && tried.borrow().is_waiting()
+            {
+                *entry = Entry::Settled { link: Link::Elsewhere, until };
+            }
+        }
+    }
+
+    /// Ends calls whose deadlines are over for long, until the pool is dropped: a runtime that drives no
+    /// connections, because it is blocked or nobody runs it, keeps no deadlines either.
+    pub(super) async fn end_overdue(this: Weak<Self>) {
+        let Some(mut lives) = this.upgrade().map(|pool| pool.lives.subscribe()) else { return };
+        let mut before = Instant::default();
+        // Ready when the pool is dropped, which is all that happens to it.
+        while tokio::time::timeout(OVERDUE_EVERY, lives.changed()).await.is_err() {
+            let Some(pool) = this.upgrade() else { return };
+            let connections = pool.connections();
+            drop(pool);
+            // Where the process has stood still, not before the drivers had their time after it.
+            connections.iter().for_each(|connection| connection.end_overdue(before));
+            before = clock::mono();
+        }
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        let links = self.links.lock();
+        let open = links.values().filter_map(|entry| match entry {
+            Entry::Open(connection) => Some(Arc::clone(connection)),
+            Entry::Opening(_) | Entry::Settled { .. } => None,
+        });
+        open.collect()
     }
 
     /// Says once for an address that its node is reached over HTTP only.
@@ -205,7 +295,7 @@ impl Pool {
 struct Opening {
     pool: Weak<Pool>,
     place: Place,
-    sender: watch::Sender<Option<Link>>,
+    sender: watch::Sender<Tried>,
     done: bool,
 }
 
@@ -214,9 +304,14 @@ impl Opening {
         let Some(pool) = self.pool.upgrade() else { return };
         let hello = (pool.introduce)();
         let known = hello.envelope;
-        let timeout = pool.connect_timeout;
+        let (timeout, mut lives) = (pool.connect_timeout, pool.lives.subscribe());
         drop(pool);
-        let dialled = dial(self.place.1, hello, timeout).await;
+        self.sender.send_replace(Tried::Begun);
+        let dialled = tokio::select! {
+            dialled = dial(self.place.1, hello, timeout) => dialled,
+            // The pool is dropped, which is all that happens to it.
+            _ = lives.changed() => return,
+        };
         let (link, driver) = match dialled {
             Ok(Dialled::Framed(framed)) => {
                 let (connection, driver) = opened(*framed, known);
@@ -229,10 +324,10 @@ impl Opening {
             Err(failure) => (Link::Failed(failure), None),
         };
         let begun = clock::mono();
-        self.settle(link);
+        let is_wanted = self.settle(link);
         let (pool, place) = (self.pool.clone(), self.place);
         drop(self);
-        let Some(driver) = driver else { return };
+        let Some(driver) = driver.filter(|_| is_wanted) else { return };
         // Also when the runtime drops the driver: nobody comes back to its place.
         let _leaving = Leaving { pool: pool.clone(), place };
         driver.await;
@@ -241,12 +336,14 @@ impl Opening {
         }
     }
 
-    fn settle(&mut self, link: Link) {
+    /// Tells what came of it; whether there is still somebody to be told.
+    fn settle(&mut self, link: Link) -> bool {
         self.done = true;
-        let Some(pool) = self.pool.upgrade() else { return };
+        let Some(pool) = self.pool.upgrade() else { return false };
         let entry = pool.entry(self.place.1, &link);
         pool.links.lock().insert(self.place, entry);
-        self.sender.send_replace(Some(link));
+        self.sender.send_replace(Tried::Ended(link));
+        true
     }
 }
 
@@ -264,7 +361,8 @@ impl Drop for Opening {
                 }
                 unable.push(self.place.0);
             }
-            return self.settle(Link::Elsewhere);
+            self.settle(Link::Elsewhere);
+            return;
         }
         self.settle(Link::Failed(CallFailure::NotSent));
     }
@@ -344,6 +442,8 @@ fn opened(framed: Framed, known: Envelope) -> (Arc<Connection>, impl Future<Outp
     let to = peer.node.map(|node| node.incarnation);
     let (read, write) = stream.into_split();
     let known = Envelope { cluster: known.cluster, from: known.from, to, ..Envelope::default() };
+    // Dropped in a forked child they would be shut down for the parent too, and leave its reactor.
+    let (read, write) = (Own::new(read), Own::new(write));
     let connection = Arc::new(Connection::new(Box::new(write), known));
     (Arc::clone(&connection), drive(connection, Box::new(read), inbox))
 }

@@ -3,8 +3,8 @@
 use std::{future::poll_fn, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, watch},
+    runtime::{Handle, Id},
+    sync::Semaphore,
 };
 use zerocache_core::{
     node::CallFailure,
@@ -14,7 +14,7 @@ use zerocache_core::{
 
 use super::{
     connection::Connection,
-    pool::{Found, Link, Pool},
+    pool::{BEGIN_MAX, Found, Link, Pool, Tried, Try},
 };
 use crate::transport::{Call, HttpTransport, NotTaken, Short, Then, Transport, TransportError};
 
@@ -74,6 +74,7 @@ impl FramedTransport {
     ) -> Result<Self, TransportError> {
         let http = HttpTransport::new(connect_timeout)?;
         let pool = Pool::new(introduce, connect_timeout);
+        home.spawn(Pool::end_overdue(Arc::downgrade(&pool)));
         Ok(Self { pool, http, home, connections: Connections::default() })
     }
 
@@ -108,7 +109,8 @@ impl FramedTransport {
         match found {
             Found::Now(link) => self.over(link, to, message, timeout),
             Found::Soon(opening) => {
-                let after = self.clone().after(opening, to, message, timeout);
+                let runtime = Handle::try_current().as_ref().unwrap_or(&self.home).id();
+                let after = self.clone().after((runtime, opening), to, message, timeout);
                 Call::task(self.home.spawn(after))
             }
         }
@@ -128,15 +130,26 @@ impl FramedTransport {
     /// Waits until the try to connect has ended, then sends.
     async fn after(
         self,
-        mut opening: watch::Receiver<Option<Link>>,
+        (runtime, mut opening): (Id, Try),
         to: SocketAddr,
         message: RequestMessage,
         timeout: Duration,
     ) -> Result<Response, CallFailure> {
         let started = crate::clock::elapsed();
-        let opened = async { opening.wait_for(Option::is_some).await.ok()?.clone() };
-        // None: out of time, or the runtime of the try is gone.
-        let link = tokio::time::timeout(timeout, opened).await.ok().flatten();
+        // This runs at home, which so runs.
+        let runs = runtime == self.home.id() || {
+            let begun = opening.wait_for(|tried| !tried.is_waiting());
+            tokio::time::timeout(timeout.min(BEGIN_MAX), begun).await.is_ok()
+        };
+        let link = if runs {
+            let opened = async { opening.wait_for(|tried| tried.link().is_some()).await.ok() };
+            // None: out of time, or the runtime of the try is gone.
+            let opened = tokio::time::timeout(timeout, opened).await.ok().flatten();
+            opened.as_deref().and_then(Tried::link).cloned()
+        } else {
+            self.pool.does_not_begin(runtime, to);
+            Some(Link::Elsewhere)
+        };
         let left = timeout.saturating_sub(crate::clock::elapsed().saturating_sub(started));
         match link {
             Some(link) if !left.is_zero() => self.over(link, to, message, left).await,

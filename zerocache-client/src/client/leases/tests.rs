@@ -73,7 +73,8 @@ async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
 
 async fn fill(client: &ZerocacheClient, name: &str, token: LeaseToken) -> Status {
     let write = client.raw_put(key(name), Bytes::from_static(b"v"), TTL, Metadata::default());
-    let written = write.token(token.version()).await.expect("the node answers");
+    let written =
+        write.token(token.version().expect("of this process")).await.expect("the node answers");
     token.spent();
     written.status
 }

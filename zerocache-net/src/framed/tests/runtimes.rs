@@ -190,6 +190,36 @@ fn calls_end_with_their_runtime_and_leave_no_connection() {
 }
 
 #[test]
+fn a_call_ends_by_its_deadline_although_nobody_runs_its_runtime() {
+    let (to, (transport, _home)) = (node(false), transport());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let call = || transport.call(to, get(), Duration::from_millis(300));
+    // Connects; nobody answers.
+    assert_eq!(runtime.block_on(async { call().await }), Err(CallFailure::NoAnswer));
+    let call = {
+        let _inside = runtime.enter();
+        call()
+    };
+    let (ends, ended) = std::sync::mpsc::sync_channel(1);
+    thread::spawn(move || ends.send(block_on(call)));
+    assert_eq!(ended.recv_timeout(LONG), Ok(Err(CallFailure::NoAnswer)));
+}
+
+#[test]
+fn a_runtime_that_nobody_runs_is_left_aside() {
+    let (to, (transport, _home)) = (node(true), transport());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    for _ in 0..2 {
+        assert_eq!(block_on(transport.call(to, get(), LONG)), Ok(ANSWER));
+    }
+    // Once it runs it is used again.
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    let opened = || runtime.block_on(async { transport.call(to, get(), LONG).await });
+    assert_eq!(opened(), Ok(ANSWER));
+}
+
+#[test]
 fn a_home_without_io_is_an_error() {
     let home = Builder::new_current_thread().enable_time().build().unwrap();
     let introduce = Arc::new(|| message(Request::Hello(Box::new(said(None)))));

@@ -175,6 +175,17 @@ fn help_teaches_and_names_the_variables() {
 }
 
 #[test]
+fn the_table_of_variables_has_those_of_all_flags_and_no_others() {
+    let command = command();
+    let flags = command.get_arguments().filter(|arg| takes_value(arg));
+    let mut read: Vec<_> = flags.filter_map(|arg| arg.get_long().map(variable_name)).collect();
+    read.sort_unstable();
+    let nodes = [variables::ReadBy::Nodes, variables::ReadBy::Both];
+    let listed = variables::ALL.iter().filter(|(_, by)| nodes.contains(by)).map(|(name, _)| *name);
+    assert_eq!(read, listed.collect::<Vec<_>>());
+}
+
+#[test]
 fn the_port_that_kubernetes_sets_is_ignored_with_a_notice() {
     let invocation = parse(&["--region", "x"], &[("ZEROCACHE_PORT", "tcp://10.0.0.1:6789")]);
     let invocation = invocation.expect("no mistake");

@@ -1,0 +1,155 @@
+//! The life of a client in one process: its engine, and the task that finds nodes for it.
+//!
+//! A process that was forked off has neither the threads nor the locks nor the sockets of its parent's
+//! clients; each begins another life there when it is next used, with the same configuration.
+
+use std::{
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+use zerocache_core::wire::{Envelope, Request, RequestMessage, cluster_id};
+use zerocache_net::{
+    discovery::{Discovery, Event, Proposal, Source},
+    framed::FramedTransport,
+    process::PerProcess,
+    transport::{Transport, TransportError},
+};
+
+use super::{
+    background,
+    config::Config,
+    engine::{Engine, hello},
+    face::Face,
+    finder,
+    offline::{self, Offline},
+};
+use crate::Error;
+
+/// How long a connection to a node may take to come about. Below the bound of a tier: a host that is
+/// gone is then known not to have got the request, and the next node is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// Events of discovery that may wait.
+const DISCOVERY_EVENTS_MAX: usize = 512;
+
+/// What all handles of a client share.
+pub(super) struct Inner {
+    pub(super) region: String,
+    lives: PerProcess<Life>,
+}
+
+/// A client in one process.
+pub(super) struct Life {
+    pub(super) face: Arc<Face>,
+    pub(super) live: Result<Live, Error>,
+}
+
+/// What a client that works consists of. Ends its background task when dropped.
+pub(super) struct Live {
+    pub(super) engine: Arc<Engine>,
+    pub(super) background: Handle,
+    finder: AbortHandle,
+}
+
+// Its locks do not poison, and what they guard is consistent whenever they are free.
+impl UnwindSafe for Inner {}
+impl RefUnwindSafe for Inner {}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.finder.abort();
+        // What was counted since the finder did it last.
+        self.engine.publish();
+    }
+}
+
+impl Inner {
+    pub(super) fn new(region: String, life: Life) -> Self {
+        Self { region, lives: PerProcess::of(life) }
+    }
+
+    /// The client in this process.
+    #[inline]
+    pub(super) fn life(&self) -> &Life {
+        self.lives.get_or_make(|before| {
+            let unmade = || Life::broken(Error::Config("the client was never made".to_owned()));
+            before.map_or_else(unmade, Life::after_a_fork)
+        })
+    }
+
+    /// The client in this process, if it has been used here.
+    pub(super) fn present_life(&self) -> Option<&Life> {
+        self.lives.get()
+    }
+}
+
+impl Life {
+    pub(super) fn start(config: Config) -> Result<Self, Error> {
+        let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
+        let background = background::handle().map_err(|error| failed(&error))?;
+        let transport = transport(&config, &background).map_err(|error| failed(&error))?;
+        let face = Face::of(&config);
+        let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
+        if config.offline {
+            let (addresses, source) = (vec![offline::ADDRESS], Source::Seed);
+            let proposal = Proposal { addresses, source, region: None, incarnation: None };
+            // There is room: it is the first.
+            let _ = sender.try_send(Event::Proposed(proposal));
+        }
+        let discovery = {
+            let _inside = background.enter();
+            Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
+        };
+        let home = background.clone();
+        let engine = Arc::new(Engine::new(config, Arc::clone(&face), transport, home));
+        let task = finder::run(Arc::downgrade(&engine), discovery, events);
+        let finder = background.spawn(task).abort_handle();
+        Ok(Self { face, live: Ok(Live { engine, background, finder }) })
+    }
+
+    /// That of a client that cannot work: every operation says why.
+    pub(super) fn broken(error: Error) -> Self {
+        Self { face: Arc::new(Face::broken()), live: Err(error) }
+    }
+
+    /// In a process that was forked off one with this life. Of that only what never changes is looked at, and
+    /// numbers: locks may be held by threads that are not here.
+    fn after_a_fork(before: &Self) -> Self {
+        let config = match &before.live {
+            Ok(live) => live.engine.config.clone(),
+            Err(error) => return Self::broken(error.clone()),
+        };
+        let region = config.region.clone();
+        match Self::start(config) {
+            Ok(life) => {
+                life.face.memo.set_flight_wait(before.face.memo.flight_wait());
+                tracing::info!(region, "this process was forked off: the client begins anew in it");
+                life
+            }
+            Err(error) => {
+                tracing::error!(region, %error, "the client cannot work in this forked process");
+                Self::broken(error)
+            }
+        }
+    }
+}
+
+/// The client's way to the nodes. It introduces itself anew on each connection.
+fn transport(config: &Config, background: &Handle) -> Result<Arc<dyn Transport>, TransportError> {
+    if config.offline {
+        return Ok(Arc::new(Offline::new(config, background.clone())));
+    }
+    let (cluster, region) = (config.cluster.clone(), config.region.clone());
+    let id = cluster_id(&cluster);
+    let introduce = move || {
+        let hello = hello(&cluster, &region);
+        let envelope = Envelope { cluster: id, ..Envelope::default() };
+        RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
+    };
+    let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, background.clone())?;
+    Ok(Arc::new(transport.using(config.connections)))
+}

@@ -1,0 +1,224 @@
+//! Clients without a network: what they keep is in this process, and no other client sees it.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::bounded;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use zerocache_client::{CallOutcome, Status, Value, ZerocacheClient, zerocache};
+
+fn offline() -> ZerocacheClient {
+    ZerocacheClient::builder("london").offline(true).build().expect("the configuration is allowed")
+}
+
+/// The places of the other ends of all connections of this process and its network, and the ports of
+/// its datagrams.
+fn sockets() -> BTreeSet<String> {
+    let own = std::fs::read_dir("/proc/self/fd").expect("Linux tells").filter_map(|entry| {
+        let target = std::fs::read_link(entry.ok()?.path()).ok()?;
+        Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+    });
+    let own: BTreeSet<String> = own.collect();
+    let tables = ["tcp", "tcp6", "udp", "udp6"].map(|table| format!("/proc/self/net/{table}"));
+    let tables = tables.iter().filter_map(|table| std::fs::read_to_string(table).ok());
+    let rows: Vec<String> =
+        tables.flat_map(|table| table.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let inode = |row: &String| row.split_whitespace().nth(9).map(str::to_owned);
+    rows.iter().filter_map(inode).filter(|inode| own.contains(inode)).collect()
+}
+
+#[zerocache(cache, 60, skip(cache, runs))]
+async fn plain(cache: &ZerocacheClient, runs: &AtomicUsize, n: u64) -> usize {
+    runs.fetch_add(1, Ordering::SeqCst)
+}
+
+#[zerocache(cache, 60, skip(cache, runs), near, lease = region, stale(while = 60), tags = ["a"])]
+async fn with_everything(cache: &ZerocacheClient, runs: &AtomicUsize, n: u64) -> usize {
+    runs.fetch_add(1, Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn calls_are_memoized_and_invalidated_in_this_client_alone() {
+    bounded(async {
+        let (one, other) = (offline(), offline());
+        let runs = AtomicUsize::new(0);
+        for _ in 0..3 {
+            assert_eq!(plain(&one, &runs, 1).await, 0);
+        }
+        assert_eq!(plain(&other, &runs, 1).await, 1, "another client has another cache");
+        assert_eq!(plain(&one, &runs, 1).peek().await.expect("it is there"), Some(0));
+        plain(&one, &runs, 1).invalidate().await.expect("it is there");
+        assert_eq!(plain(&one, &runs, 1).peek().await.expect("it is there"), None);
+        assert_eq!(plain(&one, &runs, 1).await, 2);
+        assert_eq!(plain(&other, &runs, 1).await, 1);
+        let stats = one.memo_stats();
+        assert_eq!((stats.hits, stats.computed, stats.stored), (2, 2, 2));
+        assert_eq!((stats.read_errors, stats.write_errors), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn leases_tags_and_the_near_cache_are_those_of_a_node() {
+    bounded(async {
+        let (cache, runs) = (offline(), AtomicUsize::new(0));
+        let (value, report) = with_everything(&cache, &runs, 1).explain().await;
+        assert_eq!((value, report.outcome), (0, CallOutcome::Miss));
+        assert_eq!(cache.memo_stats().leases, 1);
+        assert_eq!(with_everything(&cache, &runs, 1).await, 0);
+        let key = with_everything(&cache, &runs, 1).key().expect("it has one");
+        let entry = cache.get(&key).entry().await.expect("it is there").expect("it is stored");
+        assert_eq!(entry.metadata.tags(), ["a"]);
+        // The near cache is there once changes are followed.
+        while cache.near_stats().hits == 0 {
+            assert_eq!(with_everything(&cache, &runs, 1).await, 0);
+            tokio::task::yield_now().await;
+        }
+        with_everything(&cache, &runs, 1).invalidate().await.expect("it is there");
+        assert_eq!(with_everything(&cache, &runs, 1).await, 1);
+    })
+    .await;
+}
+
+#[test]
+fn everything_works_without_a_runtime_and_without_a_socket() {
+    support::in_time(|| {
+        let before = sockets();
+        let cache = offline();
+        cache.wait_ready(Duration::from_secs(5)).expect("it is there at once");
+        let written = cache.put("a", Value(&7_u8), 60).wait().expect("it is there");
+        assert_eq!((written.status, written.replicas), (Status::Stored, 1));
+        assert_eq!(cache.get("a").value::<u8>().wait().expect("it is there"), Some(7));
+        assert_eq!(cache.get("b").wait().expect("it is there"), None);
+        cache.put_many([("a", "1"), ("b", "2")], 60).wait().expect("it is there");
+        let found = cache.get_many(["a", "b", "c"]).wait().expect("it is there");
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+        cache.delete("a").wait().expect("it is there");
+        assert_eq!(cache.get("a").wait().expect("it is there"), None);
+        let explained = cache.get("c").explain().wait().expect("it is there");
+        assert!(matches!(explained.result, Ok(None)), "{}", explained.report);
+        assert_eq!(explained.report.attempts.len(), 1, "a miss is one at once");
+        assert_eq!(cache.nodes().len(), 1);
+        assert!(sockets().is_subset(&before), "a client without a network has a socket");
+    });
+}
+
+/// What clients of this process warn of.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Log;
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.push_str(&format!(" {field}={value:?}"));
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut Fields(&mut text));
+        WARNINGS.lock().expect("no panic").push(text);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[zerocache("paris", 60)]
+async fn by_the_environment(n: u64) -> u64 {
+    n
+}
+
+/// Runs the part of a test that needs variables: this program again, with them.
+fn with_variables(test: &str, variables: &[(&str, &str)]) {
+    let program = std::env::current_exe().expect("it has a path");
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ZEROCACHE_") {
+            command.env_remove(name);
+        }
+    }
+    let ran = command.args(["--exact", test, "--ignored"]).envs(variables.iter().copied()).output();
+    let ran = ran.expect("it runs");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named() {
+    with_variables("inside_without_a_word", &[("ZEROCACHE_SEEDS", "127.0.0.1:1")]);
+}
+
+#[tokio::test]
+#[ignore = "run by the one above"]
+async fn inside_without_a_word() {
+    tracing::subscriber::set_global_default(Log).expect("the only one");
+    bounded(async {
+        let before = sockets();
+        assert_eq!((by_the_environment(1).await, by_the_environment(1).await), (1, 1));
+        let cache = ZerocacheClient::get_instance("paris");
+        let stats = cache.memo_stats();
+        assert_eq!((stats.hits, stats.computed, stats.read_errors), (1, 1, 0));
+        assert!(sockets().is_subset(&before), "no socket is opened");
+    })
+    .await;
+    let warnings = WARNINGS.lock().expect("no panic");
+    let one =
+        |text: &str| assert_eq!(warnings.iter().filter(|said| said.contains(text)).count(), 1);
+    one(
+        "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
+    );
+    one("ZEROCACHE_OFFLINE=false");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
+fn a_test_may_ask_for_the_network() {
+    let node = zerocache_server::EmbeddedNode::start(
+        support::node_config("asked-for"),
+        Duration::from_secs(10),
+    );
+    let node = node.expect("a node on a free port");
+    with_variables(
+        "inside_with_a_seed",
+        &[
+            ("ZEROCACHE_OFFLINE", "false"),
+            ("ZEROCACHE_CLUSTER", "asked-for"),
+            ("ZEROCACHE_DISCOVERY", "seeds"),
+            ("ZEROCACHE_SEED", &node.address().to_string()),
+        ],
+    );
+}
+
+#[tokio::test]
+#[ignore = "run by the one above"]
+async fn inside_with_a_seed() {
+    bounded(async {
+        let seed = std::env::var("ZEROCACHE_SEED").expect("it is set");
+        let cache = ZerocacheClient::get_instance("london");
+        cache.put("a", "1", 60).await.expect("the node is there");
+        let nodes: Vec<_> = cache.nodes().iter().map(|node| node.address.to_string()).collect();
+        assert_eq!(nodes, [seed]);
+    })
+    .await;
+}
