@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, client, dead, other};
-use zerocache_client::{Cacheable, ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_client::{Cacheable, CallWrite, Error, ErrorKind, Value, ZerocacheClient, zerocache};
 use zerocache_core::limits::Limits;
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -360,6 +360,19 @@ async fn a_value_that_is_too_large_is_returned_and_not_stored() {
         assert_eq!(large(&cache, bytes).peek().await.expect("reads"), None);
         let stats = cache.memo_stats();
         assert_eq!((stats.computed, stats.stored, stats.write_errors), (1, 0, 1));
+        // The node has said how much it takes: nothing is sent that it refuses.
+        for more in 0..3 {
+            let (_, report) = large(&cache, bytes + more).explain().await;
+            let Some(CallWrite::Failed(Error::Refused(text))) = report.write else {
+                panic!("{report}");
+            };
+            // A sixteenth of the node's budget.
+            assert!(text.ends_with("at most 4194304 are allowed"), "{text}");
+        }
+        let stats = (cache.stats().too_large, cache.stats().too_large_unsent);
+        assert_eq!((stats, cache.memo_stats().write_errors), ((4, 3), 4));
+        assert_eq!(large(&cache, 4 << 10).await.len(), 4 << 10);
+        assert_eq!(cache.memo_stats().stored, 1);
     })
     .await;
 }

@@ -241,6 +241,11 @@ impl Engine {
                 self.counters.error(step.tier);
                 Err(CallFailure::NotSent)
             }
+            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Overloaded => {
+                // How soon it says so is no measure of its distance.
+                self.directory.lock().overloaded(step.node, now);
+                Ok(Response::Refused(refusal))
+            }
             Ok(response) => {
                 let elapsed_us = expect_soon.then(|| micros_since(started));
                 self.directory.lock().answered(step.node, now, elapsed_us);

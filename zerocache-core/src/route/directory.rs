@@ -38,6 +38,14 @@ const PROBE_OUT_MS: u64 = 250;
 /// A node that has not answered for this long is forgotten, in milliseconds.
 const FORGET_MS: u64 = 600_000;
 
+/// A node that says that it has too much to do is passed over for this long, in milliseconds: as long as one
+/// that fails, at least.
+const RELIEVED_MS: u64 = 250;
+
+/// What a node said of the values that it takes is believed for this long, in milliseconds: short enough for
+/// somebody who raises the limit, and one value too large in that time costs nothing.
+const LIMIT_BELIEVED_MS: u64 = 60_000;
+
 /// What a client knows of a node.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -63,12 +71,23 @@ pub struct Known {
     heard: Instant,
     silent_since: Option<Instant>,
     next_probe: Instant,
+    /// Until when it is passed over, because it had too much to do.
+    relieved_until: Instant,
+    /// How large a value it takes, and until when that is believed.
+    value_bytes_max: Option<(u64, Instant)>,
 }
 
 impl Known {
-    /// Whether it takes turns at `now`: it answered last time, is not silent, and does not leave.
+    /// Whether it takes turns at `now`: it can be reached, and did not say lately that it has too much to
+    /// do.
     #[must_use]
     pub fn in_rotation(&self, now: Instant) -> bool {
+        self.is_reachable(now) && now >= self.relieved_until
+    }
+
+    /// Whether it answered last time, is not silent, and does not leave.
+    #[must_use]
+    pub fn is_reachable(&self, now: Instant) -> bool {
         !self.out && !self.is_silent(now) && self.serves()
     }
 
@@ -78,9 +97,9 @@ impl Known {
         self.is_local
     }
 
-    /// Whether it takes turns at `now` although it is out, because most local nodes are.
+    /// Whether it takes turns at `now` although it is out or passed over, because most local nodes are.
     pub(super) fn in_doubt(&self, now: Instant) -> bool {
-        self.out && self.is_doubtful && !self.is_silent(now) && self.serves()
+        (!self.out || self.is_doubtful) && !self.is_silent(now) && self.serves()
     }
 
     fn is_silent(&self, now: Instant) -> bool {
@@ -89,7 +108,7 @@ impl Known {
     }
 
     fn is_ready(&self, now: Instant) -> bool {
-        self.in_rotation(now) && self.info.state == NodeState::InSync
+        self.is_reachable(now) && self.info.state == NodeState::InSync
     }
 
     pub(super) fn serves(&self) -> bool {
@@ -98,7 +117,8 @@ impl Known {
 
     pub(super) fn step(&self, tier: Tier) -> Step {
         let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
-        Step { tier, node, address: self.address, bytes_max }
+        let value_bytes_max = self.value_bytes_max.map_or(u64::MAX, |(bytes_max, _)| bytes_max);
+        Step { tier, node, address: self.address, bytes_max, value_bytes_max }
     }
 }
 
@@ -207,6 +227,8 @@ impl Directory {
                 heard: now,
                 silent_since: None,
                 next_probe: now.plus_ms(PROBE_LOCAL_MS),
+                relieved_until: now,
+                value_bytes_max: None,
             };
             self.nodes.insert(id, known);
         }
@@ -367,6 +389,26 @@ impl Directory {
         self.hit(node);
     }
 
+    /// A node answered that it has too much to do: it is alive, and others have its turns for a while.
+    pub fn overloaded(&mut self, node: Incarnation, now: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.heard = now;
+            known.silent_since = None;
+            known.relieved_until = now.plus_ms(RELIEVED_MS);
+        }
+    }
+
+    /// A node refused a value of `bytes` as too large, and told how many it takes, or 0. That is believed
+    /// for a while, and of this life of the node.
+    pub fn refused_value(&mut self, node: Incarnation, bytes: u64, told: u64, now: Instant) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            // Of one that does not tell nothing is known but that it does not take so many.
+            let known_max = known.value_bytes_max.map_or(u64::MAX, |(bytes_max, _)| bytes_max);
+            let bytes_max = if told > 0 { told } else { known_max.min(bytes.saturating_sub(1)) };
+            known.value_bytes_max = Some((bytes_max, now.plus_ms(LIMIT_BELIEVED_MS)));
+        }
+    }
+
     /// A node gave no answer in time: it leaves the rotation as one that [failed](Self::failed), but when
     /// most local nodes are out it gets another chance.
     pub fn gave_no_answer(&mut self, node: Incarnation, now: Instant) {
@@ -411,6 +453,9 @@ impl Directory {
     /// The nodes to probe at `now`; they count as probed from here on.
     pub fn take_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
         self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
+        for node in self.nodes.values_mut() {
+            node.value_bytes_max.take_if(|(_, until)| *until <= now);
+        }
         let mut due = Vec::new();
         for (id, node) in self.nodes.iter_mut().filter(|(_, node)| node.next_probe <= now) {
             let wait_ms = match (node.out, node.is_local) {
