@@ -38,14 +38,6 @@ const PROBE_OUT_MS: u64 = 250;
 /// A node that has not answered for this long is forgotten, in milliseconds.
 const FORGET_MS: u64 = 600_000;
 
-/// A node that says that it has too much to do is passed over for this long, in milliseconds: as long as one
-/// that fails, at least.
-const RELIEVED_MS: u64 = 250;
-
-/// What a node said of the values that it takes is believed for this long, in milliseconds: short enough for
-/// somebody who raises the limit, and one value too large in that time costs nothing.
-const LIMIT_BELIEVED_MS: u64 = 60_000;
-
 /// What a client knows of a node.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -68,13 +60,13 @@ pub struct Known {
     is_doubtful: bool,
     /// The number of its view when its members were last learned.
     view: Option<u64>,
-    heard: Instant,
-    silent_since: Option<Instant>,
+    pub(super) heard: Instant,
+    pub(super) silent_since: Option<Instant>,
     next_probe: Instant,
     /// Until when it is passed over, because it had too much to do.
-    relieved_until: Instant,
+    pub(super) relieved_until: Instant,
     /// How large a value it takes, and until when that is believed.
-    value_bytes_max: Option<(u64, Instant)>,
+    pub(super) value_bytes_max: Option<(u64, Instant)>,
 }
 
 impl Known {
@@ -387,26 +379,6 @@ impl Directory {
     pub fn answered_with_hit(&mut self, node: Incarnation, now: Instant, elapsed_us: u64) {
         self.answered(node, now, Some(elapsed_us));
         self.hit(node);
-    }
-
-    /// A node answered that it has too much to do: it is alive, and others have its turns for a while.
-    pub fn overloaded(&mut self, node: Incarnation, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.heard = now;
-            known.silent_since = None;
-            known.relieved_until = now.plus_ms(RELIEVED_MS);
-        }
-    }
-
-    /// A node refused a value of `bytes` as too large, and told how many it takes, or 0. That is believed
-    /// for a while, and of this life of the node.
-    pub fn refused_value(&mut self, node: Incarnation, bytes: u64, told: u64, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            // Of one that does not tell nothing is known but that it does not take so many.
-            let known_max = known.value_bytes_max.map_or(u64::MAX, |(bytes_max, _)| bytes_max);
-            let bytes_max = if told > 0 { told } else { known_max.min(bytes.saturating_sub(1)) };
-            known.value_bytes_max = Some((bytes_max, now.plus_ms(LIMIT_BELIEVED_MS)));
-        }
     }
 
     /// A node gave no answer in time: it leaves the rotation as one that [failed](Self::failed), but when
