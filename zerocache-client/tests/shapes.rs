@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, poll_immediate};
 use serde::{Deserialize, Serialize};
-use support::{bounded, builder};
+use support::{bounded, builder, in_time};
 use tokio::sync::Semaphore;
-use zerocache_client::{Beside, Call, CallOutcome, LeaseScope, ZerocacheClient};
+use zerocache_client::{Beside, Call, CallOutcome, LeaseScope, Value, ZerocacheClient, zerocache};
 
 /// What the program stores before it is deployed anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -471,4 +471,45 @@ async fn two_types_for_one_key_in_one_process_get_their_own_values() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn three_shapes_have_a_place_each() {
+    bounded(async {
+        let pair = Pair::new("three");
+        let third = process("three-third");
+        let of_third = || {
+            let compute = async || io::Result::Ok(RUNS.fetch_add(1, Ordering::SeqCst) + 1);
+            third.get_or_compute(&pair.key, 60, compute)
+        };
+        let both = pair.both().await;
+        let own = of_third().await.expect("works");
+        for _ in 0..3 {
+            pair.keep(both).await;
+            assert_eq!(of_third().await.expect("works"), own);
+        }
+        of_third().invalidate().await.expect("deletes");
+        pair.none().await;
+        assert!(of_third().await.expect("works") > own);
+    })
+    .await;
+}
+
+#[zerocache(process("sync"), 60, call = blocking_call)]
+fn blocking(n: u64) -> (u64, usize) {
+    (n, RUNS.fetch_add(1, Ordering::SeqCst))
+}
+
+#[test]
+fn a_blocking_call_has_its_value_beside_another_one() {
+    in_time(|| {
+        let cache = process("sync");
+        let key = blocking_call(1).key().expect("has a key");
+        cache.put(&key, Value(&"of another release".to_owned()), 60).wait().expect("stores");
+        let first = blocking(1);
+        assert_eq!(blocking(1), first);
+        assert_eq!(blocking_call(1).peek().wait().expect("reads"), Some(first));
+        cache.delete(&key).wait().expect("deletes");
+        assert_ne!(blocking(1), first);
+    });
 }
