@@ -44,8 +44,8 @@ pub use client::{
 pub use codec::{IntoValue, Value};
 pub use error::{Error, ErrorKind};
 pub use memo::{
-    Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
-    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Peek,
+    Beside, Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
+    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Mismatch, Peek,
     ReceiverKeyPart, RegionOrClient, Scope, Tag,
 };
 pub use near::NearStats;

@@ -130,17 +130,20 @@ async fn those_who_wait_share_an_error_where_they_may() {
 }
 
 #[tokio::test]
-async fn raw_bytes_and_other_types_are_replaced() {
+async fn raw_bytes_and_other_types_stay_and_the_value_stands_beside_them() {
     bounded(async {
         let cache = other("compute-mismatch");
         let call = || cache.get_or_compute("k", 60, async || Ok::<_, io::Error>(user(1)));
         cache.put("k", "raw", 60).await.expect("stores");
         assert_eq!(call().await.expect("works"), user(1));
+        assert_eq!(cache.get("k").await.expect("reads").as_deref(), Some(&b"raw"[..]));
         cache.put("k", Value(&7_u8), 60).await.expect("stores");
         assert_eq!(call().await.expect("works"), user(1));
         assert_eq!(call().await.expect("works"), user(1));
+        assert_eq!(cache.get("k").value::<u8>().await.expect("reads"), Some(7));
         let stats = cache.memo_stats();
-        assert_eq!((stats.mismatched, stats.computed, stats.hits), (2, 2, 1));
+        assert_eq!((stats.mismatched, stats.computed, stats.hits), (3, 2, 1));
+        assert_eq!((stats.stored_beside, stats.hits_beside), (2, 1));
     })
     .await;
 }

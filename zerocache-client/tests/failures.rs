@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, client, dead, other};
-use zerocache_client::{Cacheable, ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_client::{Cacheable, CallWrite, Error, ErrorKind, Value, ZerocacheClient, zerocache};
 use zerocache_core::limits::Limits;
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -60,7 +60,7 @@ async fn size(cache: &ZerocacheClient, n: u32) -> New {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_a_miss_and_is_replaced() {
+async fn what_does_not_decode_is_a_miss() {
     bounded(async {
         let cache = other("mismatch");
         let key = size(&cache, 1).key().expect("has a key");
@@ -74,7 +74,9 @@ async fn what_does_not_decode_is_a_miss_and_is_replaced() {
             cache.put(&key, junk, 60).await.expect("stores");
             assert_eq!(size(&cache, 1).await, fresh);
         }
-        let good = cache.get(&key).await.expect("reads").expect("was replaced");
+        size(&cache, 1).invalidate().await.expect("deletes");
+        assert_eq!(size(&cache, 1).await, fresh);
+        let good = cache.get(&key).await.expect("reads").expect("is there");
         for length in 0..good.len() {
             cache.put(&key, &good[..length], 60).await.expect("stores");
             assert_eq!(size(&cache, 1).await, fresh);
@@ -83,8 +85,9 @@ async fn what_does_not_decode_is_a_miss_and_is_replaced() {
         cache.put(&key, longer, 60).await.expect("stores");
         assert_eq!(size(&cache, 1).await, fresh);
         let stats = cache.memo_stats();
-        let replaced = 1 + 4 + good.len() as u64 + 1;
-        assert_eq!((stats.mismatched, stats.stored, stats.hits), (replaced, replaced, 0));
+        let mismatched = 1 + 4 + good.len() as u64 + 1;
+        assert_eq!((stats.mismatched, stats.stored_beside), (mismatched, mismatched));
+        assert_eq!((stats.stored, stats.hits), (mismatched + 1, 0));
     })
     .await;
 }
@@ -357,6 +360,19 @@ async fn a_value_that_is_too_large_is_returned_and_not_stored() {
         assert_eq!(large(&cache, bytes).peek().await.expect("reads"), None);
         let stats = cache.memo_stats();
         assert_eq!((stats.computed, stats.stored, stats.write_errors), (1, 0, 1));
+        // The node has said how much it takes: nothing is sent that it refuses.
+        for more in 0..3 {
+            let (_, report) = large(&cache, bytes + more).explain().await;
+            let Some(CallWrite::Failed(Error::Refused(text))) = report.write else {
+                panic!("{report}");
+            };
+            // A sixteenth of the node's budget.
+            assert!(text.ends_with("at most 4194304 are allowed"), "{text}");
+        }
+        let stats = (cache.stats().too_large, cache.stats().too_large_unsent);
+        assert_eq!((stats, cache.memo_stats().write_errors), ((4, 3), 4));
+        assert_eq!(large(&cache, 4 << 10).await.len(), 4 << 10);
+        assert_eq!(cache.memo_stats().stored, 1);
     })
     .await;
 }

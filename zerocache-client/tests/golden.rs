@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use support::{bounded, client};
-use zerocache_client::{Encoding, Kind, zerocache};
+use zerocache_client::{Encoding, IntoValue, Kind, Value, zerocache};
 
 #[zerocache(client(), 60)]
 async fn free(id: u64, name: &str) -> u64 {
@@ -180,6 +180,33 @@ async fn schemes_do_not_meet() {
             assert_eq!(free(7, "x").await, 8);
         }
         assert_eq!(client().get(&key).await.expect("reads"), Some(mine));
+    })
+    .await;
+}
+
+/// Where a value is stored whose place is taken by one of another shape: programs in other languages can
+/// find it.
+#[tokio::test]
+async fn what_stands_beside_a_value_of_another_shape() {
+    bounded(async {
+        let key = stored(8).key().expect("has a key");
+        for put in ["of another release", "and once more"] {
+            let base = client().put(&key, put, 60).await.expect("stores");
+            let own = stored(8).await.expect("works");
+            assert_eq!(own.as_ref().map(|user| user.id), Some(8));
+            // What values of the two types begin with: the codec, and the shape.
+            let shape_of = |value: Bytes| value.slice(1..9);
+            let value = shape_of(Value(&own).into_value().expect("encodes"));
+            let error = shape_of(Value(&Problem::Absent(0)).into_value().expect("encodes"));
+            let hash = blake3::hash(&key);
+            let beside = [&[0xfe, 0x81], &value[..], &error[..], hash.as_bytes()].concat();
+            let entry = client().get(&beside).entry().await.expect("reads").expect("is there");
+            assert_eq!(entry.value, Value(&own).into_value().expect("encodes"));
+            assert_eq!(entry.metadata.base, base.version);
+            // No longer than the one beside which it stands.
+            assert!(entry.ttl.as_secs() <= 60, "{:?}", entry.ttl);
+            assert_eq!(client().get(&key).await.expect("reads").as_deref(), Some(put.as_bytes()));
+        }
     })
     .await;
 }

@@ -32,7 +32,7 @@ async fn until(done: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_replaced_by_one_of_all() {
+async fn one_of_all_computes_what_stands_beside_a_value_that_cannot_be_used() {
     bounded(async {
         // No text that a memoized call has written.
         other("foreign").put("foreign", "x", 60).await.expect("stores");

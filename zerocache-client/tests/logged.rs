@@ -177,6 +177,23 @@ async fn what_cannot_be_cached_is_said_once() {
             "{said:?}"
         );
         assert_eq!(cache.memo_stats().unkeyed, 5);
+
+        // Of each function that finds values of another release, or of anybody else.
+        for n in 0..3 {
+            let key = plain(&cache, n).key().expect("has a key");
+            cache.put(key, "what no release of it writes", 60).await.expect("stores");
+            cache.put("logged", "nor this", 60).await.expect("stores");
+            for _ in 0..2 {
+                assert_eq!(plain(&cache, n).await, n);
+                let given = cache.get_or_compute("logged", 60, async || Ok::<_, ()>(n));
+                assert_eq!(given.await, Ok(n));
+            }
+        }
+        let said = warnings("cannot read");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("function=\"plain\""), "{said:?}");
+        assert!(said[0].contains("were not written as a typed value"), "{said:?}");
+        assert!(said[1].contains("function=\"get_or_compute\""), "{said:?}");
     })
     .await;
 }

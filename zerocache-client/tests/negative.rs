@@ -108,7 +108,9 @@ async fn an_error_that_the_reader_cannot_read_is_a_miss() {
         let works = cache.get_or_compute("k", 60, async || Ok::<_, Problem>(7_u8));
         assert_eq!(works.await, Ok(7));
         assert_eq!(cache.memo_stats().mismatched, 1);
-        assert_eq!(failing().await, Ok(7), "it was replaced");
+        assert_eq!(failing().await, Ok(7), "who cannot read it has a value beside it");
+        assert_eq!(failing().negative_err(|_| true, 60).await, Err(Problem::Busy), "it stays");
+        assert_eq!(cache.memo_stats().computed, 2);
     })
     .await;
 }

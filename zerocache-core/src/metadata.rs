@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     limits::METADATA_BYTES_MAX,
     ttl::{InvalidTtl, Ttl},
+    version::Version,
     wire::{
         DecodeError, Writer,
         field::{Field, Reader},
@@ -71,6 +72,9 @@ pub struct Metadata {
     pub encoding: Encoding,
     /// What a memoized entry stands for.
     pub kind: Kind,
+    /// For a memoized value that is stored beside one of another shape: the version of that one, the
+    /// base entry. The value may be used only while the base entry has this version.
+    pub base: Option<Version>,
     tags: Vec<String>,
 }
 
@@ -93,10 +97,12 @@ mod tag {
     pub(super) const ENCODING: u32 = 4;
     pub(super) const KIND: u32 = 5;
     pub(super) const TAG: u32 = 6;
+    pub(super) const BASE: u32 = 7;
 }
 
-/// Bytes that all fields but the tags take at most.
-const FIXED_BYTES_MAX: usize = 5 * 12;
+/// Bytes that all fields but the tags take at most: three times of up to 8, two numbers of 3, and a
+/// version of 18.
+const FIXED_BYTES_MAX: usize = 60;
 
 impl Metadata {
     /// Names a group to which the entry belongs; the same name twice counts once.
@@ -189,6 +195,9 @@ impl Metadata {
             }
         }
         self.tags.iter().for_each(|name| out.bytes(tag::TAG, name.as_bytes()));
+        if let Some(base) = self.base {
+            out.bytes(tag::BASE, &base.to_bytes());
+        }
         bytes.freeze()
     }
 
@@ -231,6 +240,7 @@ impl Metadata {
                 let name = field.text(TAG_BYTES_MAX)?;
                 self.add_tag(name).map_err(|_| field.invalid())?;
             }
+            tag::BASE => self.base = Some(Version::from_bytes(field.array()?)),
             _ => {}
         }
         Ok(())
@@ -240,6 +250,7 @@ impl Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Incarnation;
 
     fn full() -> Metadata {
         let mut metadata = Metadata {
@@ -248,6 +259,7 @@ mod tests {
             refresh_ahead_ms: 300,
             encoding: Encoding::Lz4,
             kind: Kind::Error,
+            base: Some(Version::new(0x0102, Incarnation(3))),
             ..Metadata::default()
         };
         metadata.add_tag("users").unwrap();
@@ -265,7 +277,8 @@ mod tests {
     #[test]
     fn its_bytes_are_pinned() {
         let expected = b"\x01\x02\xd0\x0f\x02\x02\x88\x27\x03\x02\xac\x02\x04\x01\x01\x05\x01\x01\
-                         \x06\x05users\x06\x06user:7";
+                         \x06\x05users\x06\x06user:7\
+                         \x07\x10\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03";
         assert_eq!(full().encode().as_ref(), &expected[..]);
     }
 
@@ -273,9 +286,14 @@ mod tests {
     fn what_this_release_does_not_know_is_skipped_or_makes_the_entry_useless() {
         let later = Bytes::from_static(b"\x63\x01\x00\x01\x01\x05");
         assert_eq!(Metadata::decode(&later).unwrap().stale_while_ms, 5);
-        for useless in
-            [&b"\x04\x01\x09"[..], b"\x05\x01\x09", b"\x06\x00", b"\x01\x05\x01", b"\x06"]
-        {
+        for useless in [
+            &b"\x04\x01\x09"[..],
+            b"\x05\x01\x09",
+            b"\x06\x00",
+            b"\x01\x05\x01",
+            b"\x06",
+            b"\x07\x02\x01\x02",
+        ] {
             assert!(Metadata::decode(&Bytes::copy_from_slice(useless)).is_err(), "{useless:?}");
         }
     }
@@ -291,6 +309,14 @@ mod tests {
         metadata.add_tag("x".repeat(TAG_BYTES_MAX)).unwrap();
         assert_eq!(metadata.tags().len(), 7);
         assert_eq!(metadata.add_tag("y".repeat(TAG_BYTES_MAX)), Err(TagError::TooMany));
+        // With the largest of all other fields.
+        metadata.stale_while_ms = Ttl::MAX.as_millis();
+        (metadata.stale_if_error_ms, metadata.refresh_ahead_ms) =
+            (metadata.stale_while_ms, metadata.stale_while_ms);
+        (metadata.encoding, metadata.kind) = (Encoding::Lz4, Kind::Error);
+        metadata.base = Some(Version::from_bytes([0xff; 16]));
+        let tags: usize = metadata.tags().iter().map(|tag| tag.len() + 4).sum();
+        assert!(metadata.encode().len() <= FIXED_BYTES_MAX + tags);
         assert!(metadata.encode().len() <= METADATA_BYTES_MAX);
         let mut metadata = Metadata::default();
         for n in 0..TAGS_MAX {

@@ -236,15 +236,16 @@ impl Engine {
         let Asked { step, timeout_ms, started, expect_soon } = *asked;
         let now = clock::mono();
         match result {
-            Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                self.directory.lock().replaced(step.node, now);
-                self.counters.error(step.tier);
-                Err(CallFailure::NotSent)
-            }
             Ok(response) => {
                 let elapsed_us = expect_soon.then(|| micros_since(started));
-                self.directory.lock().answered(step.node, now, elapsed_us);
-                Ok(response)
+                let mut directory = self.directory.lock();
+                let is_its = directory.responded(step.node, &response, now, elapsed_us);
+                drop(directory);
+                if is_its {
+                    return Ok(response);
+                }
+                self.counters.error(step.tier);
+                Err(CallFailure::NotSent)
             }
             Err(failure) => {
                 self.counters.error(step.tier);

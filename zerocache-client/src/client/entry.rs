@@ -76,7 +76,13 @@ mod tests {
 
     fn step() -> Step {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        Step { tier: Tier::Local, node: Incarnation(7), address, bytes_max: 1 }
+        Step {
+            tier: Tier::Local,
+            node: Incarnation(7),
+            address,
+            bytes_max: 1,
+            value_bytes_max: u64::MAX,
+        }
     }
 
     fn found(value: &[u8], metadata: &Metadata, remaining_ms: u64) -> Found {

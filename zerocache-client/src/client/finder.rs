@@ -78,7 +78,7 @@ pub(super) async fn run(
 /// Says once when no node can be reached, and once when one can be again.
 fn note_reachability(engine: &Engine, known: &mut Option<bool>) {
     let now = clock::mono();
-    let reachable = engine.directory.lock().nodes().any(|node| node.in_rotation(now));
+    let reachable = engine.directory.lock().nodes().any(|node| node.is_reachable(now));
     // At the start nothing is said before everything has been tried.
     let changed = *known != Some(reachable);
     if !changed || !(reachable || engine.progress.borrow().tried) {

@@ -41,6 +41,8 @@ pub(super) trait Job {
     fn expect_soon(&self) -> bool;
     /// What is sent.
     fn request(&self) -> Request;
+    /// The refusal of a node that need not be asked for it.
+    fn refused_unsent(&self, engine: &Engine, step: &Step) -> Option<Error>;
     /// What a node's answer settles.
     fn judge(
         &mut self,
@@ -73,6 +75,10 @@ impl Job for Asking {
 
     fn request(&self) -> Request {
         Request::Get { key: self.reading.key.clone() }
+    }
+
+    fn refused_unsent(&self, _: &Engine, _: &Step) -> Option<Error> {
+        None
     }
 
     fn judge(
@@ -116,6 +122,10 @@ impl Job for Writing {
         self.request.message()
     }
 
+    fn refused_unsent(&self, engine: &Engine, step: &Step) -> Option<Error> {
+        engine.refused_unsent(&self.request, step)
+    }
+
     fn judge(
         &mut self,
         engine: &Engine,
@@ -123,7 +133,7 @@ impl Job for Writing {
         step: &Step,
         result: Result<Response, CallFailure>,
     ) -> Option<Result<Written, Error>> {
-        engine.judge_write(&self.request.key, step, result, &mut self.refused)
+        engine.judge_write(&self.request, step, result, &mut self.refused)
     }
 
     fn end(&self, engine: &Engine) -> Result<Written, Error> {
@@ -268,6 +278,10 @@ impl Engine {
                 outcomes[pending.at] = Some(pending.job.end(self));
                 continue;
             };
+            if let Some(refusal) = pending.job.refused_unsent(self, &attempt.step) {
+                outcomes[pending.at] = Some(Err(refusal));
+                continue;
+            }
             let group = groups.entry(attempt.step.node);
             let group = group.or_insert_with(|| Group {
                 step: attempt.step,

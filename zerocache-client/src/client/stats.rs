@@ -36,6 +36,10 @@ pub struct ClientStats {
     pub refused: u64,
     /// Writes of which nobody knows whether they were stored.
     pub unknown: u64,
+    /// Writes that failed because their value is larger than the node takes.
+    pub too_large: u64,
+    /// Of these, those that were not sent: the node had said in the last minute how much it takes.
+    pub too_large_unsent: u64,
 }
 
 /// The counters behind [`ClientStats`].
@@ -51,6 +55,8 @@ pub(super) struct Counters {
     errors: [AtomicU64; 4],
     unreachable: AtomicU64,
     writes: [AtomicU64; 4],
+    too_large: AtomicU64,
+    too_large_unsent: AtomicU64,
 }
 
 impl Counters {
@@ -99,6 +105,12 @@ impl Counters {
         self.writes[status as usize].fetch_add(1, Relaxed);
     }
 
+    /// A value is larger than the node takes, and whether it was sent to find that out.
+    pub(super) fn too_large(&self, is_sent: bool) {
+        self.too_large.fetch_add(1, Relaxed);
+        self.too_large_unsent.fetch_add(u64::from(!is_sent), Relaxed);
+    }
+
     pub(super) fn snapshot(&self) -> ClientStats {
         let all = |counters: &[AtomicU64; 4]| counters.each_ref().map(|c| c.load(Relaxed));
         let writes = |status: Status| self.writes[status as usize].load(Relaxed);
@@ -116,6 +128,8 @@ impl Counters {
             superseded: writes(Status::Superseded),
             refused: writes(Status::Refused),
             unknown: writes(Status::Unknown),
+            too_large: self.too_large.load(Relaxed),
+            too_large_unsent: self.too_large_unsent.load(Relaxed),
         }
     }
 }

@@ -52,6 +52,8 @@ impl Engine {
             ("superseded", stats.superseded),
             ("refused", stats.refused),
             ("unknown", stats.unknown),
+            ("too_large", stats.too_large.saturating_sub(stats.too_large_unsent)),
+            ("too_large_unsent", stats.too_large_unsent),
         ] {
             add("zerocache_writes_total", "outcome", outcome, count);
         }

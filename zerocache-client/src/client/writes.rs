@@ -13,7 +13,7 @@ use zerocache_core::{
     route::{Budget, Step, Walk},
     ttl::Ttl,
     version::Version,
-    wire::{Ack, Request, Response, Status, Written},
+    wire::{Ack, RefusalCode, Request, Response, Status, Written, value_too_large},
 };
 use zerocache_net::{
     clock,
@@ -67,6 +67,17 @@ impl WriteRequest {
         }
     }
 
+    /// The refusal that a node would answer with, as far as it has said what it takes.
+    pub(super) fn refused_by(&self, step: &Step) -> Option<Error> {
+        let bytes = self.value_bytes();
+        let is_too_large = bytes > step.value_bytes_max;
+        is_too_large.then(|| Error::Refused(value_too_large(bytes, step.value_bytes_max)))
+    }
+
+    fn value_bytes(&self) -> u64 {
+        self.value.as_ref().map_or(0, |value| value.value.len() as u64)
+    }
+
     /// The shortest way has no place for a token.
     fn has_token(&self) -> bool {
         self.value.as_ref().is_some_and(|value| value.token.is_some())
@@ -99,6 +110,11 @@ impl Engine {
         }
         let expect_soon = request.is_local();
         let (step, turn) = self.directory.lock().begin_write(now, expect_soon)?;
+        if request.refused_by(&step).is_some() {
+            // It is said on the other way, which has the same turn.
+            self.directory.lock().not_sent(step.node, turn, now);
+            return None;
+        }
         let budget = Budget::new(now, total_ms);
         let bound_ms = if expect_soon { self.config.bounds.of(step.tier) } else { u64::MAX };
         let timeout_ms = budget.clip(now, bound_ms)?;
@@ -161,7 +177,7 @@ impl Engine {
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         walk.skip(&asked.step);
         let (operation, mut refused) = (request.operation(), false);
-        let written = match self.judge_write(&request.key, &asked.step, result, &mut refused) {
+        let written = match self.judge_write(&request, &asked.step, result, &mut refused) {
             Some(settled) => settled,
             None => self.walk_write(walk, request, refused).await,
         };
@@ -205,9 +221,12 @@ impl Engine {
             walk = walk.with_whole_budget();
         }
         while let Some(attempt) = walk.next_attempt(clock::mono()) {
-            let result = self.ask(&attempt, request.message(), request.is_local()).await;
             let step = &attempt.step;
-            if let Some(settled) = self.judge_write(&request.key, step, result, &mut refused) {
+            if let Some(refusal) = self.refused_unsent(&request, step) {
+                return Err(refusal);
+            }
+            let result = self.ask(&attempt, request.message(), request.is_local()).await;
+            if let Some(settled) = self.judge_write(&request, step, result, &mut refused) {
                 return settled;
             }
         }
@@ -223,17 +242,31 @@ impl Engine {
         Err(Error::Unreachable { timed_out: false })
     }
 
+    /// The refusal of a write that need not be sent, because the node has said that it takes no value so
+    /// large.
+    pub(super) fn refused_unsent(&self, request: &WriteRequest, step: &Step) -> Option<Error> {
+        let refusal = request.refused_by(step)?;
+        self.counters.too_large(false);
+        Some(refusal)
+    }
+
     /// The outcome of a write, if what a node said settles it.
     pub(super) fn judge_write(
         &self,
-        key: &Key,
+        request: &WriteRequest,
         step: &Step,
         result: Result<Response, CallFailure>,
         refused: &mut bool,
     ) -> Option<Result<Written, Error>> {
+        let key = &request.key;
         match result {
             Ok(Response::Written(written)) => Some(Ok(self.accepted(key, step, written))),
             Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
+                if refusal.code == RefusalCode::TooLarge {
+                    self.counters.too_large(true);
+                    let (bytes, told) = (request.value_bytes(), refusal.value_bytes_max);
+                    self.directory.lock().refused_value(step.node, bytes, told, clock::mono());
+                }
                 Some(Err(Error::Refused(refusal.text)))
             }
             Ok(_) => {

@@ -99,6 +99,11 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
     Ok(out.into())
 }
 
+/// What [`encode`] writes as the shape of values of this type.
+pub(crate) fn shape_of<T: DeserializeOwned>() -> u64 {
+    shape::of::<T>().fingerprint
+}
+
 /// Reads what [`encode`] wrote from a value of the same shape.
 ///
 /// # Errors

@@ -10,7 +10,6 @@ use pin_project_lite::pin_project;
 
 use super::args::Args;
 use super::background::{Detach, Refresh};
-use super::look::How;
 use super::near;
 use super::operation::{Invalidate, Peek};
 use super::options::Options;
@@ -20,7 +19,6 @@ use super::rule::{Errors, Policy, Sharing};
 use super::run::{Entry, Mode, Run, Steps, start};
 use super::site::Site;
 use super::stage::{Stage, Step};
-use super::stored::Form;
 use super::target::Target;
 use super::ttl::{Lifetime, TtlRule};
 use crate::wait;
@@ -170,16 +168,7 @@ impl<F: Future> Call<F> {
     ///
     /// When no node answers. A value that does not decode is a miss.
     pub fn peek(self) -> Peek<F::Output> {
-        let entry = self.entry;
-        let find = Box::pin(async move {
-            let client = entry.client();
-            let Some(key) = entry.key(&client) else {
-                return Ok(None);
-            };
-            let found = client.raw_get(key).entry().await?;
-            Ok(found.map(|entry| Form { bytes: entry.value, kind: entry.metadata.kind }))
-        });
-        Peek { find, policy: self.policy }
+        Peek::new(self.entry, self.policy)
     }
 
     /// Computes whatever the cache holds, and replaces it. A computation of the same key that is
@@ -277,16 +266,7 @@ impl<F: Future> Future for Call<F> {
                 return Poll::Ready(old);
             }
             let step = match this.stage {
-                Stage::Start => {
-                    let how = How {
-                        blocking: *this.blocking,
-                        near: this.options.near,
-                        lease_wait: this.options.lease_wait(),
-                        deadline: this.options.deadline,
-                        explain: steps.report.is_some(),
-                    };
-                    Step::Next(steps.first(*this.mode, how))
-                }
+                Stage::Start => Step::Next(steps.first(*this.mode, *this.blocking)),
                 Stage::Looking(looking) => {
                     let looked = ready!(looking.as_mut().poll(context));
                     steps.found(looked)
@@ -305,7 +285,7 @@ impl<F: Future> Future for Call<F> {
                 }
                 Stage::Storing(storing) => {
                     let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written, storing.at);
+                    steps.written(written, &storing.key, storing.at);
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

@@ -14,7 +14,7 @@ use super::ttl::{Lifetime, TtlRule};
 use crate::ZerocacheClient;
 
 /// Stands for all calls that go by a key.
-static SITE: Site = Site::new(Origin {
+pub(super) static SITE: Site = Site::new(Origin {
     function: "get_or_compute",
     name: None,
     version: 0,

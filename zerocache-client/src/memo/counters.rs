@@ -103,8 +103,13 @@ counters! {
     lease_unavailable,
     /// Lifetimes above the maximum, which were lowered to it.
     ttl_clamped,
-    /// Stored values that no longer decode or have another shape; each is a miss too.
+    /// Values found under the key of a call that its function cannot read: they have another shape, as
+    /// those of another release have. The call looks for its own value beside it.
     mismatched,
+    /// Calls answered with what is stored beside a value of another shape; they are among the hits.
+    hits_beside,
+    /// Values written beside one of another shape; they are among the stored ones.
+    stored_beside,
     /// Reads that failed.
     read_errors,
     /// Writes that failed, or values that could not be encoded.

@@ -12,7 +12,7 @@ use zerocache_net::clock;
 use super::counters::count;
 use super::flight::{self, Joined, Lead, Progress, Turn};
 use super::rule::Shared;
-use super::stored::{Form, Stored};
+use super::stored::{Base, Form, Stored};
 use crate::{Report, ZerocacheClient};
 
 /// A caller waits for so many times the bound of a wait in all, whoever leads meanwhile: with the bound
@@ -36,11 +36,13 @@ pub(crate) struct Looked {
     pub(crate) found: Found,
     pub(crate) lead: Option<Lead>,
     pub(crate) read: Option<Report>,
+    /// The base entry, where that was found before and this was looked for beside it.
+    pub(crate) base: Option<Box<Base>>,
 }
 
 impl Looked {
     fn by_another(found: Found) -> Self {
-        Looked { found, lead: None, read: None }
+        Looked { found, lead: None, read: None, base: None }
     }
 }
 
@@ -121,6 +123,28 @@ pub(crate) async fn look(client: ZerocacheClient, key: Bytes, how: How) -> Looke
     }
 }
 
+/// Reads the key, whoever else does.
+pub(crate) async fn look_alone(client: ZerocacheClient, key: Bytes, how: How) -> Looked {
+    read(&client, key, how, None, None).await
+}
+
+/// Reads what stands beside a base entry that cannot be read itself.
+pub(crate) async fn look_beside(
+    client: ZerocacheClient,
+    mut base: Box<Base>,
+    how: How,
+    lead: Option<Lead>,
+) -> Looked {
+    let mut looked = read(&client, base.key.clone(), how, lead, None).await;
+    if let Found::Entry(stored) = &looked.found
+        && !base.owns(stored)
+    {
+        base.over = Some(stored.version);
+        looked.found = Found::Nothing(None);
+    }
+    Looked { base: Some(base), ..looked }
+}
+
 /// Reads the key. `old` is what is known of it where that fails.
 async fn read(
     client: &ZerocacheClient,
@@ -150,5 +174,5 @@ async fn read(
             Found::Nothing(old)
         }
     };
-    Looked { found, lead, read }
+    Looked { found, lead, read, base: None }
 }

@@ -42,7 +42,7 @@ pub use counters::MemoStats;
 pub use operation::{Invalidate, Peek};
 pub use options::{LeaseScope, MaybeNone};
 pub use origin::Blocking;
-pub use report::{CallOutcome, CallReport, CallWrite, ExplainCall, LeaseOutcome};
+pub use report::{Beside, CallOutcome, CallReport, CallWrite, ExplainCall, LeaseOutcome, Mismatch};
 pub use rule::{Cacheable, MayFail};
 pub use scope::Scope;
 pub use tag::Tag;

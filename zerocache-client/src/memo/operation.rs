@@ -3,37 +3,101 @@
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use zerocache_net::clock;
 
 use super::flight;
 use super::rule::Policy;
 use super::run::Entry;
-use super::stored::Form;
+use super::stored::{Base, Stored};
 use super::writing;
 use crate::codec::CodecError;
 use crate::error::Error;
-use crate::{Ack, Written, wait};
+use crate::{Ack, Written, ZerocacheClient, wait};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Looks for a call's value; from [`Call::peek`](crate::Call::peek).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Peek<T> {
-    pub(crate) find: BoxFuture<Result<Option<Form>, Error>>,
-    pub(crate) policy: Policy<T>,
+    state: Peeking,
+    policy: Policy<T>,
+}
+
+enum Peeking {
+    New(Entry),
+    /// Reads the call's own key.
+    Base(Place, BoxFuture<Found>),
+    /// Reads what stands beside an entry that cannot be read.
+    Beside(Box<Base>, BoxFuture<Found>),
+    Over,
+}
+
+/// Where a call's value is.
+struct Place {
+    client: ZerocacheClient,
+    key: Bytes,
+}
+
+type Found = Result<Option<Stored>, Error>;
+
+/// Reads a key.
+fn find(client: &ZerocacheClient, key: &Bytes) -> BoxFuture<Found> {
+    let read = client.raw_get(key.clone()).entry();
+    Box::pin(async move { Ok(read.await?.map(|entry| Stored::read(entry, clock::mono()))) })
 }
 
 impl<T> Future for Peek<T> {
     type Output = Result<Option<T>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let found = ready!(self.find.as_mut().poll(context));
-        // What does not decode is a miss, as it is for the call itself.
-        Poll::Ready(found.map(|form| form.and_then(|form| form.decode(&self.policy).ok())))
+        loop {
+            match mem::replace(&mut self.state, Peeking::Over) {
+                Peeking::New(entry) => {
+                    let client = entry.client();
+                    let Some(key) = entry.key(&client) else {
+                        return Poll::Ready(Ok(None));
+                    };
+                    let finding = find(&client, &key);
+                    self.state = Peeking::Base(Place { client, key }, finding);
+                }
+                Peeking::Base(place, mut finding) => {
+                    let Poll::Ready(found) = finding.as_mut().poll(context) else {
+                        self.state = Peeking::Base(place, finding);
+                        return Poll::Pending;
+                    };
+                    let Some(stored) = found? else { return Poll::Ready(Ok(None)) };
+                    if let Ok(value) = stored.form.decode(&self.policy) {
+                        return Poll::Ready(Ok(Some(value)));
+                    }
+                    let base = Base::new(&place.key, self.policy.shape(), stored);
+                    let finding = find(&place.client, &base.key);
+                    self.state = Peeking::Beside(base, finding);
+                }
+                Peeking::Beside(base, mut finding) => {
+                    let Poll::Ready(found) = finding.as_mut().poll(context) else {
+                        self.state = Peeking::Beside(base, finding);
+                        return Poll::Pending;
+                    };
+                    let own = found?.filter(|stored| base.owns(stored));
+                    // What does not decode is a miss, as it is for the call itself.
+                    let value = own.and_then(|stored| stored.form.decode(&self.policy).ok());
+                    return Poll::Ready(Ok(value));
+                }
+                // Polled again after its end, against the contract of futures.
+                Peeking::Over => return Poll::Pending,
+            }
+        }
     }
 }
 
 impl<T> Peek<T> {
+    pub(super) fn new(entry: Entry, policy: Policy<T>) -> Self {
+        Peek { state: Peeking::New(entry), policy }
+    }
+
     /// Looks now and blocks the thread meanwhile; works inside and outside of any runtime.
     ///
     /// # Errors

@@ -11,7 +11,8 @@ use zerocache_net::clock;
 
 use super::call::Call;
 use super::origin::Blocking;
-use crate::{Error, Report, ReportedNode, Written, wait};
+use crate::codec::CodecError;
+use crate::{Error, Report, ReportedNode, Version, Written, wait};
 
 /// What a memoized call came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +80,52 @@ pub enum CallWrite {
     Failed(Error),
 }
 
+/// Why the value that a call found under its key was of no use to it. It stays there for those who can
+/// read it; the call has its own beside it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Mismatch {
+    /// What kept it from being used: most often it has another shape, as those of another release.
+    pub error: CodecError,
+    /// The version of its entry.
+    pub version: Version,
+    /// What there was beside it.
+    pub beside: Beside,
+    /// How that was read; none if it was not.
+    pub read: Option<Report>,
+}
+
+/// What a call found beside a value that it cannot use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Beside {
+    /// Its own value.
+    Found,
+    /// Nothing.
+    Nothing,
+    /// A value that belongs to another version of the entry beside which it stands: that one was deleted or
+    /// replaced since.
+    Outdated,
+    /// No node answered.
+    NotReached,
+    /// It asked for a lease at once.
+    NotLookedFor,
+}
+
+impl Beside {
+    /// The word for it in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Nothing => "none",
+            Self::Outdated => "of an earlier version",
+            Self::NotReached => "not reached",
+            Self::NotLookedFor => "not looked for",
+        }
+    }
+}
+
 /// What a memoized call did; from [`Call::explain`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -87,6 +134,8 @@ pub struct CallReport {
     pub outcome: CallOutcome,
     /// How the cache was read; none if it was not, or another caller of this process did it.
     pub read: Option<Report>,
+    /// Why what was found under the call's key could not be used; none where it could, or nothing was.
+    pub mismatch: Option<Mismatch>,
     /// What asking for a lease came to; none where the function has none, or needed none.
     pub lease: Option<LeaseOutcome>,
     /// How long that took, waiting for another process included; none if it was not asked for.
@@ -110,6 +159,7 @@ impl CallReport {
         CallReport {
             outcome: CallOutcome::Uncached,
             read: None,
+            mismatch: None,
             lease: None,
             leasing: None,
             lease_node: None,
@@ -128,6 +178,13 @@ impl fmt::Display for CallReport {
         write!(f, "{}, {:.1?}", self.outcome.as_str(), self.total)?;
         if let Some(read) = &self.read {
             write!(f, "\nread: {read}")?;
+        }
+        if let Some(Mismatch { error, version, beside, read }) = &self.mismatch {
+            write!(f, "\nnot used: version {version}: {error}")?;
+            write!(f, "\nits own value beside it: {}", beside.as_str())?;
+            if let Some(read) = read {
+                write!(f, ": {read}")?;
+            }
         }
         if let Some(lease) = self.lease {
             let text = match lease {
@@ -208,6 +265,19 @@ impl<F: Future> Future for ExplainCall<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_says_why_a_value_was_not_used() {
+        let mut report = CallReport::new();
+        let version = Version::new(0x10, zerocache_core::version::Incarnation(7));
+        let (error, beside) = (CodecError::Shape, Beside::Outdated);
+        report.mismatch = Some(Mismatch { error, version, beside, read: None });
+        let text = format!(
+            "uncached, 0.0ns\nnot used: version {version}: the stored value has another shape than the \
+             type asked for\nits own value beside it: of an earlier version"
+        );
+        assert_eq!(report.to_string(), text);
+    }
 
     #[test]
     fn a_report_reads_as_text() {

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::options::{NegativeErr, Predicate};
 use super::ttl::{Lifetime, TtlRule};
-use crate::codec::{self, CodecError};
+use crate::codec::{self, Bincode, Codec, CodecError};
 
 /// A value that can be cached: `Serialize` and `DeserializeOwned`.
 #[diagnostic::on_unimplemented(
@@ -32,6 +32,9 @@ impl<T: Serialize + DeserializeOwned> Cacheable for T {}
 /// An error that several callers share.
 pub(crate) type Shared = Arc<dyn Any + Send + Sync>;
 
+/// Bytes of what tells the values that a function stores and reads apart from those of another one.
+pub(crate) const SHAPE_LEN: usize = 1 + 8 + 8;
+
 /// How to store, read and share a function's values.
 pub struct Policy<T> {
     /// Whether it is an `Err`.
@@ -39,8 +42,21 @@ pub struct Policy<T> {
     /// The bytes to store; none for what is not cached.
     pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
+    /// The shape of what is cached.
+    shape: fn() -> u64,
     pub(crate) sharing: Sharing<T>,
     pub(crate) errors: Errors<T>,
+}
+
+impl<T> Policy<T> {
+    /// Codec, and shapes of values and of kept errors: functions for which these are the same read each
+    /// other's values.
+    pub(crate) fn shape(&self) -> [u8; SHAPE_LEN] {
+        let mut shape = [Bincode::TAG; SHAPE_LEN];
+        shape[1..9].copy_from_slice(&(self.shape)().to_be_bytes());
+        shape[9..].copy_from_slice(&(self.errors.shape)().to_be_bytes());
+        shape
+    }
 }
 
 impl<T> Clone for Policy<T> {
@@ -74,6 +90,8 @@ impl<T> Sharing<T> {
 /// How a kept error is read; refused where the error type cannot be.
 pub struct Errors<T> {
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
+    /// Their shape; 0 where they are not read.
+    shape: fn() -> u64,
 }
 
 impl<T> Clone for Errors<T> {
@@ -86,7 +104,10 @@ impl<T> Copy for Errors<T> {}
 
 impl<T> Errors<T> {
     pub(crate) fn unreadable() -> Self {
-        Errors { decode: |_| Err(CodecError::Decode("an error of a type that is not read".into())) }
+        Errors {
+            decode: |_| Err(CodecError::Decode("an error of a type that is not read".into())),
+            shape: || 0,
+        }
     }
 }
 
@@ -146,6 +167,7 @@ impl<V, E> OkRule<V, E> {
             failed: Result::is_err,
             encode: |value| value.as_ref().ok().map(codec::encode_readable),
             decode: |bytes| codec::decode(bytes).map(Ok),
+            shape: codec::shape_of::<V>,
             sharing,
             errors,
         }
@@ -194,7 +216,7 @@ impl<V, E> OkRule<V, E> {
 impl<V, E: Cacheable> OkRule<V, E> {
     /// An error that was kept, by whichever release, is given back.
     pub fn errors(&self) -> Errors<Result<V, E>> {
-        Errors { decode: |bytes| codec::decode(bytes).map(Err) }
+        Errors { decode: |bytes| codec::decode(bytes).map(Err), shape: codec::shape_of::<E> }
     }
 }
 
@@ -272,6 +294,7 @@ impl<T> WholeRule<T> {
             failed: |_| false,
             encode: |value| Some(codec::encode_readable(value)),
             decode: codec::decode,
+            shape: codec::shape_of::<T>,
             sharing,
             errors,
         }

@@ -7,30 +7,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
-use zerocache_core::version::{Incarnation, Version};
+use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
 use super::args::Args;
+use super::compute;
 use super::counters::count;
 use super::flight::{self, Lead, Progress};
 use super::freshness;
 use super::key::CallKey;
 use super::leading;
 use super::lease::{self, Leased};
-use super::look::{Found, How, Looked, look};
+use super::look::{Found, How, Looked, look, look_alone, look_beside};
 use super::options::{LeaseRule, Options};
-use super::report::{CallOutcome, CallReport, LeaseOutcome};
+use super::report::{Beside, CallOutcome, CallReport, LeaseOutcome, Mismatch};
 use super::rule::Policy;
 use super::site::Site;
 use super::stage::{Asked, Computation, Stage, Step};
-use super::stored::Stored;
+use super::stored::{Base, Form, Stored};
 use super::target::Target;
 use super::ttl::TtlRule;
 use crate::client::LeaseTerms;
-use crate::{Outcome, ZerocacheClient};
+use crate::codec::CodecError;
+use crate::{Outcome, Report, ZerocacheClient};
 
-/// How often one call asks for leave: again when it is given a value that it cannot use, as processes of
-/// two releases may give each other.
+/// How often one call asks for leave: again when it is given a value that it cannot use. That is one of
+/// another shape under the call's key, and then one beside it that belongs to an earlier version of it.
 const ASKS_MAX: u8 = 3;
 
 /// Where a call's value is.
@@ -91,6 +93,11 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Says that functions of two shapes use the cache side by side; not too often.
+    fn warn_of_shape(&self, error: &CodecError) {
+        self.site.unwrap_or(&compute::SITE).warn_of_shape(error);
+    }
+
     pub(super) fn enter(&self) -> leading::Entered {
         leading::enter(self.client.memo_counters().flight_group(), &self.key)
     }
@@ -138,8 +145,19 @@ impl<T> Steps<'_, T> {
         self.note(|report| report.outcome = outcome);
     }
 
-    /// What a call does first.
-    pub(super) fn first(&mut self, mode: Mode, how: How) -> Stage<T> {
+    /// How to look.
+    fn how(&self, blocking: bool) -> How {
+        How {
+            blocking,
+            near: self.options.near,
+            lease_wait: self.options.lease_wait(),
+            deadline: self.options.deadline,
+            explain: self.report.is_some(),
+        }
+    }
+
+    /// What a call does first; whether its caller sleeps on its thread.
+    pub(super) fn first(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
         let Some(run @ Run { client, key, .. }) = self.run else {
             return Stage::Computing(Box::default());
         };
@@ -155,7 +173,7 @@ impl<T> Steps<'_, T> {
             self.came_to(CallOutcome::Miss);
             return begin(run, Box::default());
         }
-        Stage::Looking(Box::pin(look(client.clone(), key.clone(), how)))
+        Stage::Looking(Box::pin(look(client.clone(), key.clone(), self.how(blocking))))
     }
 
     /// After looking.
@@ -164,18 +182,23 @@ impl<T> Steps<'_, T> {
             return Step::Next(Stage::Computing(Box::default()));
         };
         let counters = run.client.memo_counters();
-        let Looked { found, lead, read } = looked;
+        let Looked { found, lead, read, base } = looked;
         let near = read.as_ref().is_some_and(|read| read.outcome == Outcome::Near);
-        self.note(|report| report.read = read);
+        self.note_read(read, &found, base.as_deref());
         match found {
-            Found::Entry(stored) => self.judge(run, stored, lead, near),
+            Found::Entry(stored) => self.judge(run, stored, base, lead, near),
             Found::Joined { form, old } => match form.decode(self.policy) {
                 Ok(value) => {
                     count(if old { &counters.stale_served } else { &counters.joined });
                     self.came_to(if old { CallOutcome::Stale } else { CallOutcome::Coalesced });
                     Step::Value(value)
                 }
-                Err(_) => self.missed(run, None, None, None),
+                // Of a call with another type for the same key, which may store it under that.
+                Err(_) => {
+                    let (client, key) = (run.client.clone(), run.key.clone());
+                    let looking = look_alone(client, key, self.how(false));
+                    Step::Next(Stage::Looking(Box::pin(looking)))
+                }
             },
             Found::Failed(error) => match (self.policy.sharing.unshare)(&error) {
                 Some(value) => {
@@ -187,22 +210,39 @@ impl<T> Steps<'_, T> {
             },
             Found::Nothing(old) => {
                 count(&counters.misses);
-                self.missed(run, lead, old, None)
+                self.missed(run, lead, old, base)
             }
         }
     }
 
-    /// What an entry may be used for, by its age.
-    fn judge(&mut self, run: &Run, stored: Stored, lead: Option<Lead>, near: bool) -> Step<T> {
+    fn note_read(&mut self, read: Option<Report>, found: &Found, base: Option<&Base>) {
+        self.note(|report| match (base, &mut report.mismatch) {
+            (Some(base), Some(mismatch)) => {
+                mismatch.beside = match (found, base.over, &read) {
+                    (Found::Entry(_), ..) => Beside::Found,
+                    (_, Some(_), _) => Beside::Outdated,
+                    (.., Some(read)) if read.outcome == Outcome::Failed => Beside::NotReached,
+                    _ => Beside::Nothing,
+                };
+                mismatch.read = read;
+            }
+            _ => report.read = read,
+        });
+    }
+
+    /// What an entry may be used for, by its age. `base` is the one beside which it was looked for.
+    fn judge(
+        &mut self,
+        run: &Run,
+        stored: Stored,
+        base: Option<Box<Base>>,
+        lead: Option<Lead>,
+        near: bool,
+    ) -> Step<T> {
         let counters = run.client.memo_counters();
         let value = match stored.form.decode(self.policy) {
             Ok(value) => value,
-            Err(error) => {
-                count(&counters.mismatched);
-                count(&counters.misses);
-                tracing::debug!(%error, "a stored value is replaced");
-                return self.missed(run, lead, None, Some(stored.version));
-            }
+            Err(error) => return self.unreadable(run, (stored, error), base, lead),
         };
         let now = clock::mono();
         match (stored.freshness(now), lead) {
@@ -210,18 +250,21 @@ impl<T> Steps<'_, T> {
                 let (fresh_ms, ahead_ms) = stored.ahead_ms(now);
                 if let Some(mut lead) = lead {
                     if ahead_ms > 0 && freshness::is_due(fresh_ms, ahead_ms, freshness::chance()) {
-                        return self.refresh(run, lead, stored);
+                        return self.refresh(run, lead, stored, base);
                     }
                     lead.publish(Progress::Value(stored.form.clone()));
                 }
                 count(&counters.hits);
+                if base.is_some() {
+                    count(&counters.hits_beside);
+                }
                 if stored.form.is_error() {
                     count(&counters.negative_hits);
                 }
                 self.came_to(if near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(lead)) => self.refresh(run, lead, stored),
+            (Freshness::Stale, Some(lead)) => self.refresh(run, lead, stored, base),
             // Who leads computes it anew.
             (Freshness::Stale, None) => {
                 count(&counters.stale_served);
@@ -230,16 +273,54 @@ impl<T> Steps<'_, T> {
             }
             (Freshness::OnlyOnError, lead) => {
                 count(&counters.misses);
-                self.missed(run, lead, Some(stored), None)
+                self.missed(run, lead, Some(stored), base)
             }
         }
     }
 
+    /// An entry that the function cannot read: the base entry, or what was looked for beside that.
+    fn unreadable(
+        &mut self,
+        run: &Run,
+        (stored, error): (Stored, CodecError),
+        base: Option<Box<Base>>,
+        lead: Option<Lead>,
+    ) -> Step<T> {
+        let Some(mut base) = base else {
+            let base = self.mismatched(run, stored, error);
+            let looking = look_beside(run.client.clone(), base, self.how(false), lead);
+            return Step::Next(Stage::Looking(Box::pin(looking)));
+        };
+        // Damaged: what is written beside the base entry is of this shape. It is replaced.
+        tracing::debug!(%error, "a stored value is damaged");
+        count(&run.client.memo_counters().misses);
+        base.over = Some(stored.version);
+        self.missed(run, lead, None, Some(base))
+    }
+
+    /// The base entry holds what this function cannot read: it stays for those who can.
+    fn mismatched(&mut self, run: &Run, stored: Stored, error: CodecError) -> Box<Base> {
+        count(&run.client.memo_counters().mismatched);
+        run.warn_of_shape(&error);
+        let version = stored.version;
+        let beside = Beside::NotLookedFor;
+        self.note(|report| {
+            report.mismatch = Some(Mismatch { error, version, beside, read: None });
+        });
+        Base::new(&run.key, self.policy.shape(), stored)
+    }
+
     /// Computes anew what may still be served; the others see it from now on.
-    fn refresh(&mut self, run: &Run, mut lead: Lead, old: Stored) -> Step<T> {
+    fn refresh(
+        &mut self,
+        run: &Run,
+        mut lead: Lead,
+        old: Stored,
+        base: Option<Box<Base>>,
+    ) -> Step<T> {
         lead.publish(Progress::Computing(old.clone()));
         self.came_to(CallOutcome::Refreshed);
-        Step::Next(self.compute(run, Computation::new(Some(lead), Some(old))))
+        Step::Next(self.compute(run, Computation::new(Some(lead), Some(old)).beside(base)))
     }
 
     fn missed(
@@ -247,16 +328,14 @@ impl<T> Steps<'_, T> {
         run: &Run,
         mut lead: Option<Lead>,
         old: Option<Stored>,
-        over: Option<Version>,
+        base: Option<Box<Base>>,
     ) -> Step<T> {
         if let (Some(lead), Some(old)) = (&mut lead, &old) {
             // For those who wait longer than they may.
             lead.publish(Progress::Computing(old.clone()));
         }
         self.came_to(CallOutcome::Miss);
-        let mut computation = Computation::new(lead, old);
-        computation.over = over;
-        Step::Next(self.compute(run, computation))
+        Step::Next(self.compute(run, Computation::new(lead, old).beside(base)))
     }
 
     fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {
@@ -282,7 +361,8 @@ impl<T> Steps<'_, T> {
         let wait = asked.until.saturating_sub(at);
         let (scope, life, over) = (rule.scope, rule.life(), computation.over);
         let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
-        let asking = Box::pin(lease::ask(run.client.clone(), run.key.clone(), terms));
+        let key = computation.key(&run.key).clone();
+        let asking = Box::pin(lease::ask(run.client.clone(), key, terms));
         Stage::Leasing { asking, computation: Some(computation) }
     }
 
@@ -324,21 +404,19 @@ impl<T> Steps<'_, T> {
             Leased::Found(stored) if computation.over >= Some(stored.version) => {
                 LeaseOutcome::Found
             }
-            Leased::Found(stored) => match stored.form.decode(self.policy) {
-                Ok(value) => {
+            Leased::Found(stored) => match self.given(run, stored, &mut computation) {
+                Some((form, value)) => {
                     if !self.behind {
                         count(&counters.lease_found);
                     }
                     self.note(|report| report.lease = Some(LeaseOutcome::Found));
                     self.came_to(CallOutcome::Coalesced);
                     if let Some(mut lead) = computation.lead {
-                        lead.publish(Progress::Value(stored.form));
+                        lead.publish(Progress::Value(form));
                     }
                     return Step::Value(value);
                 }
-                Err(_) => {
-                    count(&counters.mismatched);
-                    computation.over = Some(stored.version);
+                None => {
                     let again = asked.is_none_or(|asked| asked.times < ASKS_MAX);
                     if let Some(rule) = self.options.lease.filter(|_| again) {
                         return Step::Next(self.ask(run, rule, computation));
@@ -365,6 +443,29 @@ impl<T> Steps<'_, T> {
         };
         self.note(|report| report.lease = Some(outcome));
         Step::Next(begin(run, computation))
+    }
+
+    /// The value that a node gave instead of leave; none if it is of no use, and where the call's value is
+    /// to be stored then.
+    fn given(
+        &mut self,
+        run: &Run,
+        stored: Stored,
+        computation: &mut Computation,
+    ) -> Option<(Form, T)> {
+        let error = match (&computation.base, stored.form.decode(self.policy)) {
+            (Some(base), Ok(_)) if !base.owns(&stored) => None,
+            (_, Ok(value)) => return Some((stored.form, value)),
+            (_, Err(error)) => Some(error),
+        };
+        match (&computation.base, error) {
+            (None, Some(error)) => {
+                (computation.base, computation.over) =
+                    (Some(self.mismatched(run, stored, error)), None);
+            }
+            _ => computation.over = Some(stored.version),
+        }
+        None
     }
 }
 

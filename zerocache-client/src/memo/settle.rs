@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use zerocache_core::metadata::{Kind, Metadata};
 use zerocache_core::ttl::Ttl;
 use zerocache_net::clock;
@@ -122,21 +123,26 @@ impl<T> Steps<'_, T> {
     }
 
     fn store(&mut self, run: &Run, value: T, kept: Kept, mut computation: Computation) -> Step<T> {
-        let Kept { form, fresh, mut metadata } = kept;
+        let Kept { form, mut fresh, mut metadata } = kept;
         metadata.kind = form.kind;
+        let key = computation.key(&run.key).clone();
+        if let Some(base) = &computation.base {
+            fresh = base.bound(fresh, &mut metadata, clock::mono());
+        }
         if let Some(lead) = &mut computation.lead {
             lead.publish_fresh(form.clone(), fresh);
         }
         let void = computation.void();
         // Who began to lead later and was done sooner has the newer value.
         let is_late = computation.lead.as_ref().is_some_and(Lead::is_late);
+        let is_beside = computation.base.is_some();
         let Computation { lead, aside, token, .. } = computation;
-        let mut put = run.client.raw_put(run.key.clone(), form.bytes, fresh, metadata);
+        let mut put = run.client.raw_put(key.clone(), form.bytes, fresh, metadata);
         put = put.ack(self.options.ack.unwrap_or_default()).near(self.options.near.is_some());
         if let Some(deadline) = self.options.deadline {
             put = put.deadline(deadline);
         }
-        let right = Right { void, lead, token };
+        let right = Right { void, lead, token, is_beside };
         let put = if is_late { None } else { writing::store(&run.client, &run.key, put, right) };
         // What is being written is known by itself.
         drop(aside);
@@ -144,6 +150,7 @@ impl<T> Steps<'_, T> {
             Some(put) => Step::Next(Stage::Storing(Box::new(Storing {
                 put,
                 value: Some(value),
+                key,
                 at: clock::elapsed(),
             }))),
             None => {
@@ -176,8 +183,8 @@ impl<T> Steps<'_, T> {
         Step::Value(value)
     }
 
-    /// After a write that began at this time; none if it was not sent.
-    pub(super) fn written(&mut self, outcome: Outcome, began: Duration) {
+    /// After a write of this key that began at this time; none if it was not sent.
+    pub(super) fn written(&mut self, outcome: Outcome, key: &Bytes, began: Duration) {
         let Some(run) = self.run else { return };
         if let (Some(Err(error @ Error::Refused(_))), Some(site)) = (&outcome, run.site) {
             site.warn(error);
@@ -186,7 +193,7 @@ impl<T> Steps<'_, T> {
             report.writing = outcome.is_some().then(|| clock::elapsed().saturating_sub(began));
             // Of one that no node answered nothing is known.
             if matches!(&outcome, Some(Ok(written)) if written.replicas_wanted > 0) {
-                report.write_node = run.client.reported_writer(&run.key);
+                report.write_node = run.client.reported_writer(key);
             }
             report.write = Some(match outcome {
                 Some(Ok(written)) => CallWrite::Written(written),

@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use zerocache_net::clock;
 use zerocache_net::process::PerProcess;
 
 use super::key::{FunctionId, Identity};
 use crate::ZerocacheClient;
 use crate::client::{Face, generation};
+
+/// How often it is said of a function that the cache holds values of another shape, in milliseconds: a
+/// deployment of two releases takes minutes, and one that is left half done is to be heard of again.
+const SHAPES_SAID_EVERY_MS: u64 = 600_000;
 
 /// What the attribute knows about its function.
 #[derive(Clone, Copy)]
@@ -47,6 +52,8 @@ pub struct Site {
     face: PerProcess<Named>,
     warned: AtomicBool,
     warned_of_argument: AtomicBool,
+    /// From when on it may be said again that there are two shapes, in milliseconds of the process's clock.
+    shapes_said_from: AtomicU64,
 }
 
 /// Where a text is, and how long: one instantiation always passes one text, and its place is a cheaper
@@ -86,6 +93,7 @@ impl Site {
             face: PerProcess::new(),
             warned: AtomicBool::new(false),
             warned_of_argument: AtomicBool::new(false),
+            shapes_said_from: AtomicU64::new(0),
         }
     }
 
@@ -100,6 +108,30 @@ impl Site {
             let Origin { function, file, line, .. } = self.origin;
             tracing::warn!(function, file, line, %error, "this function's value cannot be cached");
         }
+    }
+
+    /// Says, not too often, that the cache holds a value that the function cannot read.
+    #[cold]
+    pub(crate) fn warn_of_shape(&self, error: &impl Display) {
+        let now = clock::mono().as_millis();
+        let said_from = self.shapes_said_from.load(Ordering::Relaxed);
+        let next = now.saturating_add(SHAPES_SAID_EVERY_MS);
+        // Of those who come at once one says it.
+        let relaxed = Ordering::Relaxed;
+        if now < said_from
+            || self.shapes_said_from.compare_exchange(said_from, next, relaxed, relaxed).is_err()
+        {
+            return;
+        }
+        let Origin { function, file, line, .. } = self.origin;
+        tracing::warn!(
+            function,
+            file,
+            line,
+            %error,
+            "the cache holds a value that this function cannot read, as while two versions of it are \
+             in use: each keeps its own values, and takes one more read for them"
+        );
     }
 
     /// Says once that an argument cannot be encoded.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
@@ -11,7 +12,7 @@ use super::lease::{Leased, Token};
 use super::look::Looked;
 use super::operation::BoxFuture;
 use super::rule::Policy;
-use super::stored::Stored;
+use super::stored::{Base, Stored};
 use super::writing::Outcome;
 
 /// What is large stands behind a pointer: a call is moved about, and most never come so far.
@@ -49,6 +50,8 @@ pub(super) enum Step<T> {
 pub(super) struct Storing<T> {
     pub(super) put: BoxFuture<Outcome>,
     pub(super) value: Option<T>,
+    /// Under which key.
+    pub(super) key: Bytes,
     /// When that began, on the process's clock.
     pub(super) at: Duration,
 }
@@ -62,7 +65,9 @@ pub(super) struct Computation {
     pub(super) aside: Option<Aside>,
     /// What may be served instead where computing fails.
     pub(super) old: Option<Stored>,
-    /// The version of what is stored and cannot be used.
+    /// The entry beside which the value is to be stored; none where it is to be the base entry itself.
+    pub(super) base: Option<Box<Base>>,
+    /// The version of what is stored under the value's key and cannot be used.
     pub(super) over: Option<Version>,
     /// None where leave was not asked for.
     pub(super) asked: Option<Asked>,
@@ -90,6 +95,18 @@ pub(super) struct Begun {
 impl Computation {
     pub(super) fn new(lead: Option<Lead>, old: Option<Stored>) -> Box<Self> {
         Box::new(Computation { lead, old, ..Computation::default() })
+    }
+
+    /// Beside an entry that stays and that the function cannot read, or else in its place.
+    pub(super) fn beside(mut self: Box<Self>, base: Option<Box<Base>>) -> Box<Self> {
+        self.base = base.filter(|base| base.stays(clock::mono()));
+        self.over = self.base.as_ref().and_then(|base| base.over);
+        self
+    }
+
+    /// Under which key the value is to be stored, of a call with this key.
+    pub(super) fn key<'a>(&'a self, of: &'a Bytes) -> &'a Bytes {
+        self.base.as_ref().map_or(of, |base| &base.key)
     }
 
     /// Whether the key was deleted or replaced since this began.

@@ -75,6 +75,8 @@ pub(super) struct Right {
     pub(super) lead: Option<Lead>,
     /// Leave from a node. What is written with it loses against a delete whichever comes first.
     pub(super) token: Option<Token>,
+    /// It is stored beside a base entry of another shape.
+    pub(super) is_beside: bool,
 }
 
 /// Stores what was computed, unless that is void.
@@ -84,10 +86,10 @@ pub(super) fn store(
     put: Write,
     right: Right,
 ) -> Option<BoxFuture<Outcome>> {
-    let Right { void, lead, token } = right;
+    let Right { void, lead, token, is_beside } = right;
     let inside = client.clone();
     let Some(home) = client.runtime() else {
-        return Some(Box::pin(async move { Some(counted(&inside, put.await)) }));
+        return Some(Box::pin(async move { Some(counted(&inside, put.await, is_beside)) }));
     };
     let at_home = |work| AtHome { home: home.clone(), work }.shared();
     let writing = match token {
@@ -95,7 +97,7 @@ pub(super) fn store(
         Some(token) => {
             let (put, spent) = token.write(put);
             at_home(Box::pin(async move {
-                let written = counted(&inside, put.await);
+                let written = counted(&inside, put.await, is_beside);
                 spent.written(&written);
                 drop(lead);
                 Some(written)
@@ -108,7 +110,8 @@ pub(super) fn store(
                     ended(&inside, sent).await;
                     // Nothing of it was sent yet.
                     let is_void = noted.void().is_set();
-                    let outcome = if is_void { None } else { Some(counted(&inside, put.await)) };
+                    let outcome =
+                        if is_void { None } else { Some(counted(&inside, put.await, is_beside)) };
                     drop((noted, lead));
                     outcome
                 }))
@@ -118,11 +121,18 @@ pub(super) fn store(
     Some(Box::pin(Caller { home, writing, is_shared: false }))
 }
 
-fn counted(client: &ZerocacheClient, written: Result<Written, Error>) -> Result<Written, Error> {
+fn counted(
+    client: &ZerocacheClient,
+    written: Result<Written, Error>,
+    is_beside: bool,
+) -> Result<Written, Error> {
     let counters = client.memo_counters();
     match &written {
         Ok(Written { status: Status::Stored | Status::Superseded, .. }) => {
             count(&counters.stored);
+            if is_beside {
+                count(&counters.stored_beside);
+            }
         }
         Ok(Written { status, .. }) => {
             count(&counters.write_errors);

@@ -112,8 +112,7 @@ impl<L: LockFamily> Node<L> {
         if !self.clocks.is_set() {
             return out.push(Effect::Respond { id, response: super::unset() });
         }
-        if let Err((code, text)) = self.check(&write) {
-            let response = Response::refused(code, text);
+        if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
         let Write { key, op, ack, scope, timeout_ms, late_ms, token, .. } = write;
@@ -164,37 +163,37 @@ impl<L: LockFamily> Node<L> {
         (peers as u32, relays as u32)
     }
 
-    fn check(&self, write: &Write) -> Result<(), (RefusalCode, alloc::string::String)> {
+    /// Whether a write may be done, or else the refusal.
+    fn check(&self, write: &Write) -> Result<(), Response> {
         let limits = &self.config.limits;
         let key_bytes = write.key.as_bytes();
-        Key::new(key_bytes.clone(), limits).map_err(|e| (RefusalCode::BadKey, format!("{e}")))?;
+        Key::new(key_bytes.clone(), limits)
+            .map_err(|error| Response::refused(RefusalCode::BadKey, format!("{error}")))?;
         let WriteOp::Put { value, metadata, .. } = &write.op else {
             return self.check_load(write);
         };
+        let too_large = |text| Err(Response::refused(RefusalCode::TooLarge, text));
         if value.len() > limits.value_bytes_max {
-            let (bytes, most) = (value.len(), limits.value_bytes_max);
-            let text = format!("the value has {bytes} bytes; at most {most} are allowed");
-            return Err((RefusalCode::TooLarge, text));
+            let (bytes, most) = (value.len() as u64, limits.value_bytes_max as u64);
+            return Err(Response::value_too_large(bytes, most));
         }
         if metadata.len() > METADATA_BYTES_MAX {
-            let text = format!(
+            return too_large(format!(
                 "the metadata has {} bytes; at most {METADATA_BYTES_MAX} are allowed",
                 metadata.len()
-            );
-            return Err((RefusalCode::TooLarge, text));
+            ));
         }
         let payload = key_bytes.len() + value.len() + metadata.len();
         if !self.store.can_keep(payload) {
-            let text = format!("the entry of {payload} bytes exceeds this node's budget");
-            return Err((RefusalCode::TooLarge, text));
+            return too_large(format!("the entry of {payload} bytes exceeds this node's budget"));
         }
         self.check_load(write)
     }
 
-    fn check_load(&self, write: &Write) -> Result<(), (RefusalCode, alloc::string::String)> {
+    fn check_load(&self, write: &Write) -> Result<(), Response> {
         if write.ack != Ack::Local && self.writes.pending.len() >= PENDING_MAX {
             let text = format!("{PENDING_MAX} writes wait for their replicas already");
-            return Err((RefusalCode::Overloaded, text));
+            return Err(Response::refused(RefusalCode::Overloaded, text));
         }
         Ok(())
     }

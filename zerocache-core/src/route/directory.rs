@@ -60,15 +60,26 @@ pub struct Known {
     is_doubtful: bool,
     /// The number of its view when its members were last learned.
     view: Option<u64>,
-    heard: Instant,
-    silent_since: Option<Instant>,
+    pub(super) heard: Instant,
+    pub(super) silent_since: Option<Instant>,
     next_probe: Instant,
+    /// Until when it is passed over, because it had too much to do.
+    pub(super) relieved_until: Instant,
+    /// How large a value it takes, and until when that is believed.
+    pub(super) value_bytes_max: Option<(u64, Instant)>,
 }
 
 impl Known {
-    /// Whether it takes turns at `now`: it answered last time, is not silent, and does not leave.
+    /// Whether it takes turns at `now`: it can be reached, and did not say lately that it has too much to
+    /// do.
     #[must_use]
     pub fn in_rotation(&self, now: Instant) -> bool {
+        self.is_reachable(now) && now >= self.relieved_until
+    }
+
+    /// Whether it answered last time, is not silent, and does not leave.
+    #[must_use]
+    pub fn is_reachable(&self, now: Instant) -> bool {
         !self.out && !self.is_silent(now) && self.serves()
     }
 
@@ -78,9 +89,9 @@ impl Known {
         self.is_local
     }
 
-    /// Whether it takes turns at `now` although it is out, because most local nodes are.
+    /// Whether it takes turns at `now` although it is out or passed over, because most local nodes are.
     pub(super) fn in_doubt(&self, now: Instant) -> bool {
-        self.out && self.is_doubtful && !self.is_silent(now) && self.serves()
+        (!self.out || self.is_doubtful) && !self.is_silent(now) && self.serves()
     }
 
     fn is_silent(&self, now: Instant) -> bool {
@@ -89,7 +100,7 @@ impl Known {
     }
 
     fn is_ready(&self, now: Instant) -> bool {
-        self.in_rotation(now) && self.info.state == NodeState::InSync
+        self.is_reachable(now) && self.info.state == NodeState::InSync
     }
 
     pub(super) fn serves(&self) -> bool {
@@ -98,7 +109,8 @@ impl Known {
 
     pub(super) fn step(&self, tier: Tier) -> Step {
         let (node, bytes_max) = (self.info.incarnation, self.info.bytes_max);
-        Step { tier, node, address: self.address, bytes_max }
+        let value_bytes_max = self.value_bytes_max.map_or(u64::MAX, |(bytes_max, _)| bytes_max);
+        Step { tier, node, address: self.address, bytes_max, value_bytes_max }
     }
 }
 
@@ -207,6 +219,8 @@ impl Directory {
                 heard: now,
                 silent_since: None,
                 next_probe: now.plus_ms(PROBE_LOCAL_MS),
+                relieved_until: now,
+                value_bytes_max: None,
             };
             self.nodes.insert(id, known);
         }
@@ -411,6 +425,9 @@ impl Directory {
     /// The nodes to probe at `now`; they count as probed from here on.
     pub fn take_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
         self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
+        for node in self.nodes.values_mut() {
+            node.value_bytes_max.take_if(|(_, until)| *until <= now);
+        }
         let mut due = Vec::new();
         for (id, node) in self.nodes.iter_mut().filter(|(_, node)| node.next_probe <= now) {
             let wait_ms = match (node.out, node.is_local) {

@@ -3,6 +3,7 @@
 mod budget;
 mod directory;
 mod leasing;
+mod refusals;
 #[cfg(test)]
 mod tests;
 mod tiers;

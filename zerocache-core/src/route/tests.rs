@@ -350,3 +350,78 @@ fn nodes_that_refuse_are_out_however_many_they_are() {
     directory.gave_no_answer(Incarnation(3), at(3));
     assert_eq!(ids(&directory.plan(at(4), None)), [3, 4, 5]);
 }
+
+#[test]
+fn a_node_that_has_too_much_to_do_is_passed_over_for_a_while() {
+    let mut directory = directory();
+    let firsts = |directory: &mut Directory, now| -> BTreeSet<u64> {
+        (0..6).map(|_| ids(&directory.plan(at(now), None))[0]).collect()
+    };
+    directory.sent(Incarnation(2), at(10));
+    directory.overloaded(Incarnation(2), at(11));
+    assert_eq!(firsts(&mut directory, 12), [1, 3].into());
+    let begun = |directory: &mut Directory, now| -> BTreeSet<u64> {
+        let begun = (0..6).map(|_| directory.begin_read(at(now), None).unwrap().0.node.0);
+        begun.collect()
+    };
+    assert_eq!(begun(&mut directory, 12), [1, 3].into());
+    assert!((0..3).all(|_| ids(&directory.plan_write(at(12)))[0] != 2));
+    // It is alive: it gives leases, and what only it may know yet is asked of it.
+    let node = directory.node(Incarnation(2)).unwrap();
+    assert!(!node.in_rotation(at(12)) && node.is_reachable(at(12)) && !node.out);
+    assert_eq!(ids(&directory.plan(at(12), Some(Incarnation(2))))[0], 2);
+    assert_eq!(directory.begin_read(at(12), Some(Incarnation(2))).unwrap().0.node.0, 2);
+    // An answer to what was asked before does not bring it back, and time does.
+    for n in 1..=3 {
+        directory.answered(Incarnation(n), at(13), Some(100));
+    }
+    assert_eq!(firsts(&mut directory, 260), [1, 3].into());
+    assert_eq!(firsts(&mut directory, 261), [1, 2, 3].into());
+}
+
+#[test]
+fn when_most_have_too_much_to_do_all_take_turns_again() {
+    let mut directory = directory();
+    directory.overloaded(Incarnation(1), at(1));
+    directory.overloaded(Incarnation(2), at(1));
+    let firsts: BTreeSet<_> = (0..6).map(|_| ids(&directory.plan(at(2), None))[0]).collect();
+    assert_eq!(firsts, [1, 2, 3].into());
+    let begun: BTreeSet<_> =
+        (0..6).map(|_| directory.begin_write(at(2), true).unwrap().0.node.0).collect();
+    assert_eq!(begun, [1, 2, 3].into());
+    // Those that are gone are no help.
+    directory.failed(Incarnation(3), at(3));
+    directory.failed(Incarnation(2), at(3));
+    assert_eq!(ids(&directory.plan(at(4), None)), [1, 4, 5]);
+}
+
+/// How large a value the first node of the next write takes, as far as is known.
+fn taken(directory: &mut Directory, node: u64, now: u64) -> u64 {
+    let steps = (0..3).flat_map(|_| directory.plan_write(at(now)).steps).collect::<Vec<_>>();
+    let step = steps.iter().find(|step| step.node.0 == node).unwrap();
+    step.value_bytes_max
+}
+
+#[test]
+fn what_a_node_takes_is_remembered_for_a_while() {
+    let mut directory = directory();
+    assert_eq!(taken(&mut directory, 1, 1), u64::MAX);
+    directory.refused_value(Incarnation(1), 9_000, 8_000, at(10));
+    assert_eq!(taken(&mut directory, 1, 11), 8_000);
+    assert_eq!(taken(&mut directory, 2, 11), u64::MAX, "each speaks for itself");
+    // What it says later counts.
+    directory.refused_value(Incarnation(1), 9_000, 8_500, at(20));
+    assert_eq!(taken(&mut directory, 1, 21), 8_500);
+    directory.take_probes(at(60_019));
+    assert_eq!(taken(&mut directory, 1, 60_019), 8_500);
+    directory.take_probes(at(60_020));
+    assert_eq!(taken(&mut directory, 1, 60_020), u64::MAX, "it may be another limit by now");
+    // Of one that does not tell the least of what it refused is known.
+    directory.refused_value(Incarnation(2), 9_000, 0, at(60_030));
+    directory.refused_value(Incarnation(2), 7_000, 0, at(60_030));
+    directory.refused_value(Incarnation(2), 8_000, 0, at(60_030));
+    assert_eq!(taken(&mut directory, 2, 60_031), 6_999);
+    // Another node at its address has a limit of its own.
+    directory.shook_hands(info(9, "oslo"), address(2), at(60_040), 100);
+    assert_eq!(taken(&mut directory, 9, 60_041), u64::MAX);
+}

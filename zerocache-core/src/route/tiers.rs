@@ -87,6 +87,8 @@ pub struct Step {
     pub address: SocketAddr,
     /// Its byte budget.
     pub bytes_max: u64,
+    /// How large a value it takes, as far as it has said so lately; else no value is too large.
+    pub value_bytes_max: u64,
 }
 
 /// The nodes to ask for one operation, in their order, each at most once.

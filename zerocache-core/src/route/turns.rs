@@ -2,7 +2,8 @@
 //!
 //! When more than half of the local nodes are out, the client doubts its own judgement: those that gave
 //! no answer in time take turns again, until a probe, or one more request, confirms that they are gone.
-//! Those that refuse connections stay out. When no node at all is in the rotation, in whatever region,
+//! Those that refuse connections stay out, and those that have too much to do take turns like the others
+//! when most have. When no node at all is in the rotation, in whatever region,
 //! all are tried: the fault is then probably the client's.
 
 use alloc::vec::Vec;
@@ -81,7 +82,7 @@ impl Directory {
     }
 
     fn first_step(&self, turn: usize, now: Instant, first: Option<Incarnation>) -> Option<Step> {
-        if let Some(node) = first.and_then(|id| self.nodes.get(&id)).filter(|n| n.in_rotation(now))
+        if let Some(node) = first.and_then(|id| self.nodes.get(&id)).filter(|n| n.is_reachable(now))
         {
             return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
         }
@@ -117,19 +118,24 @@ impl Directory {
         let usable = |node: &Known| {
             node.in_rotation(now) || (is_open && node.is_local && node.in_doubt(now))
         };
-        let plan = self.plan_of(turn, first, usable);
-        if plan.steps.is_empty() { self.plan_of(turn, first, Known::serves) } else { plan }
+        // What is asked first knows what others may not know yet, however busy it is.
+        let first = first.and_then(|id| self.nodes.get(&id));
+        let preferred = first.filter(|node| usable(node) || node.is_reachable(now));
+        let plan = self.plan_of(turn, preferred, usable);
+        if !plan.steps.is_empty() {
+            return plan;
+        }
+        self.plan_of(turn, first.filter(|node| node.serves()), Known::serves)
     }
 
     fn plan_of(
         &self,
         turn: usize,
-        first: Option<Incarnation>,
+        preferred: Option<&Known>,
         usable: impl Fn(&Known) -> bool,
     ) -> Plan {
         let locals: Vec<_> = self.nodes().filter(|node| node.is_local && usable(node)).collect();
         let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
-        let preferred = first.and_then(|id| self.nodes.get(&id)).filter(|node| usable(node));
         steps.extend(
             preferred
                 .map(|node| node.step(if node.is_local { Tier::Local } else { Tier::Nearest })),

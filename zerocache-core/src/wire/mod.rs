@@ -30,7 +30,7 @@ pub use self::{
         ROWS_MAX, WINDOW_SECONDS_MAX, Window,
     },
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
-    response::Response,
+    response::{Response, value_too_large},
 };
 
 /// What a message takes at most beyond the values in it, in bytes.

@@ -129,6 +129,9 @@ pub struct Refusal {
     pub text: String,
     /// The refusing node's wall clock in milliseconds since the Unix epoch; 0 if not told.
     pub wall_ms: u64,
+    /// For a value that is [too large](RefusalCode::TooLarge): how many bytes the node takes; 0 if not
+    /// told.
+    pub value_bytes_max: u64,
 }
 
 /// Sums over what a node knows, and what it says of itself besides.

@@ -133,6 +133,7 @@ fn responses() -> Vec<Response> {
         }),
         Response::Replicated(vec![Receipt::Holds(version), Receipt::Refused]),
         Response::refused(RefusalCode::TooLarge, "too large"),
+        Response::value_too_large(9 << 20, 8 << 20),
     ]
 }
 

@@ -4,6 +4,7 @@ mod breaker;
 mod hedge;
 mod many;
 mod overrun;
+mod refusals;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use zerocache_core::{
     limits::KEY_BYTES_WIRE_MAX,
     node::CallFailure,
     version::{Incarnation, Version},
-    wire::{NodeInfo, NodeState, Request, RequestMessage, Response},
+    wire::{NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::{
     clock,
@@ -42,6 +43,8 @@ pub(super) enum Plays {
     Silent,
     /// Takes no connection.
     Refuses,
+    /// Says that it has too much to do.
+    Overloaded,
 }
 
 /// Nodes that a test plays. They count what they were asked.
@@ -74,6 +77,9 @@ impl Transport for Players {
             Plays::Misses => Call::ready(Ok(Response::NotFound { warming: false })),
             Plays::Silent => Call::ready(Err(CallFailure::NoAnswer)),
             Plays::Refuses => Call::ready(Err(CallFailure::Refused)),
+            Plays::Overloaded => {
+                Call::ready(Ok(Response::refused(RefusalCode::Overloaded, "too much to do")))
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod tests;
 use bytes::Bytes;
 
 use super::buffer::Buffer;
+use super::rule::SHAPE_LEN;
 
 pub(crate) use encode::encode;
 pub(crate) use identity::{FunctionId, Identity};
@@ -36,6 +37,10 @@ pub(crate) const ARGUMENTS_INLINE_MAX: usize = 200;
 
 /// Says that a BLAKE3-256 follows.
 const HASHED: u8 = 0xff;
+
+/// First byte of the key of a value that is stored beside one of another shape; no [`SCHEME`] is ever
+/// this.
+const BESIDE: u8 = 0xfe;
 
 /// Bytes before the arguments in the key of a client without namespace.
 const HEAD: usize = 2 + 16;
@@ -90,6 +95,18 @@ impl CallKey {
         key.extend_from_slice(&self.0[2..]);
         use_it(&buffer)
     }
+}
+
+/// The key of what values of one shape have beside the value of `base`, which has another one.
+///
+/// ```text
+/// 0xfe ‖ shape (17) ‖ BLAKE3-256 of the base's key
+/// ```
+///
+/// It is as long for every base, so that it is within the limits of nodes.
+pub(crate) fn beside(base: &[u8], shape: [u8; SHAPE_LEN]) -> Bytes {
+    let hash = blake3::hash(base);
+    [&[BESIDE], &shape[..], hash.as_bytes()].concat().into()
 }
 
 #[cold]

@@ -366,3 +366,18 @@ proptest! {
         prop_assert_eq!(a == b, of(&a) == of(&b));
     }
 }
+
+/// Pins where values of another shape are. A change of it has each release look in places of its own.
+#[test]
+fn golden_keys_beside_others() {
+    let shape = std::array::from_fn(|at| at as u8);
+    assert_eq!(
+        hex(&beside(b"key", shape)),
+        "fe000102030405060708090a0b0c0d0e0f10\
+         ff8e2bab3b26e0c127002127905539b47eb421de85d554e15f55a446459b52b4"
+    );
+    let other = std::array::from_fn(|at| at as u8 + 1);
+    let keys = [beside(b"key", shape), beside(b"kex", shape), beside(b"key", other)];
+    assert_eq!(BTreeSet::from_iter(&keys).len(), 3);
+    assert!(keys.iter().all(|key| key[0] != SCHEME && key.len() == keys[0].len()));
+}

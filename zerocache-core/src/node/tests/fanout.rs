@@ -197,6 +197,8 @@ fn writes_beyond_the_limits_are_refused_and_change_nothing() {
         panic!("took too large a value")
     };
     assert_eq!(refusal.code, RefusalCode::TooLarge);
+    assert_eq!(refusal.value_bytes_max, 8 << 20, "it says how much it takes");
+    assert_eq!(refusal.text, "the value has 9437184 bytes; at most 8388608 are allowed");
     let id = network.put(1, &"k".repeat(1024), "v", Ack::Local);
     assert_eq!(network.written(id).map(|w| w.status), Some(Status::Stored));
     network.run(20);

@@ -114,7 +114,14 @@ impl Response {
     /// A refusal without a time.
     #[must_use]
     pub fn refused(code: RefusalCode, text: impl Into<String>) -> Self {
-        Self::Refused(Refusal { code, text: text.into(), wall_ms: 0 })
+        Self::Refused(Refusal { code, text: text.into(), wall_ms: 0, value_bytes_max: 0 })
+    }
+
+    /// The refusal of a value of `bytes`, of which at most `value_bytes_max` are taken.
+    #[must_use]
+    pub fn value_too_large(bytes: u64, value_bytes_max: u64) -> Self {
+        let (code, text) = (RefusalCode::TooLarge, value_too_large(bytes, value_bytes_max));
+        Self::Refused(Refusal { code, text, wall_ms: 0, value_bytes_max })
     }
 
     const fn kind(&self) -> u64 {
@@ -217,6 +224,9 @@ impl Response {
                 out.number(tag::CODE, refusal.code.to_number());
                 out.bytes(tag::TEXT, truncated(&refusal.text).as_bytes());
                 out.number(tag::WALL_MS, refusal.wall_ms);
+                if refusal.value_bytes_max > 0 {
+                    out.number(tag::VALUE_BYTES_MAX, refusal.value_bytes_max);
+                }
             }
             Self::Sums(sums) => {
                 out.number(tag::FROM_SECOND, sums.from);
@@ -315,6 +325,12 @@ impl Response {
             remaining_ms,
         })
     }
+}
+
+/// Why a value is refused, in the words of the node that does, or of a client that knows what it takes.
+#[must_use]
+pub fn value_too_large(bytes: u64, value_bytes_max: u64) -> String {
+    alloc::format!("the value has {bytes} bytes; at most {value_bytes_max} are allowed")
 }
 
 /// The start of `text` that fits, cut between characters.

@@ -48,4 +48,5 @@ pub mod tag {
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;
     pub const CHANGES: u32 = 43;
+    pub const VALUE_BYTES_MAX: u32 = 44;
 }

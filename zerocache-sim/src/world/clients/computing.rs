@@ -10,7 +10,7 @@ use zerocache_core::{
 
 use super::{
     super::{Event, World, hosts, trace, transport::Link},
-    Purpose, is_elsewhere,
+    Purpose,
 };
 use crate::{
     checker::Rule,
@@ -134,13 +134,9 @@ impl World {
             computing.token.is_none() && computing.step.is_some_and(|asked| asked.node == step.node)
         });
         let response = match result {
-            Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                at.directory.replaced(step.node, now);
-                None
-            }
             Ok(response) => {
-                at.directory.answered(step.node, now, None);
-                Some(response)
+                let is_its = at.directory.responded(step.node, &response, now, None);
+                is_its.then_some(response)
             }
             Err(CallFailure::NoAnswer) => {
                 at.directory.gave_no_answer(step.node, now);

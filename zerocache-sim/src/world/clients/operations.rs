@@ -10,7 +10,7 @@ use zerocache_core::{
 
 use super::{
     super::{Event, World, trace},
-    Asked, Purpose, REMEMBERED_MS, Running, is_elsewhere,
+    Asked, Purpose, REMEMBERED_MS, Running,
 };
 use crate::workload::{Operation, WriteId, value};
 
@@ -163,14 +163,11 @@ impl World {
             return;
         };
         let result = match result {
-            Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                at.directory.replaced(asked.step.node, now);
-                Err(CallFailure::NotSent)
-            }
             Ok(response) => {
                 let elapsed_us = asked.expect_soon.then_some(elapsed_us);
-                at.directory.answered(asked.step.node, now, elapsed_us);
-                Ok(response)
+                let node = asked.step.node;
+                let is_its = at.directory.responded(node, &response, now, elapsed_us);
+                if is_its { Ok(response) } else { Err(CallFailure::NotSent) }
             }
             Err(failure) => {
                 let patient = asked.timeout_ms >= TierBounds::default().of(asked.step.tier);
