@@ -4,6 +4,7 @@ mod breaker;
 mod hedge;
 mod many;
 mod overrun;
+mod starting;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
