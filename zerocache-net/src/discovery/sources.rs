@@ -235,7 +235,10 @@ impl Watched {
                 warn!(way, name, ?addresses, "no node of the cluster answers there; tried again");
             }
             SourceState::NoInterface => {
-                warn!(interface = name, "mDNS waits for an interface that is not here");
+                warn!(
+                    interface = name,
+                    "mDNS waits for an interface that is not here, is down, or has no address"
+                );
             }
             SourceState::Unusable(error) => warn!(error, "mDNS cannot be used here; tried again"),
             SourceState::NotAnnounced => warn!(
