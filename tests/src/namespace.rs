@@ -34,6 +34,12 @@ ip link set lo up
 if [ -n "$ZEROCACHE_TEST_HOSTS" ]; then mount --bind "$ZEROCACHE_TEST_HOSTS" /etc/hosts; fi
 exec "$@""#;
 
+/// What cables between namespaces need.
+const CABLES: &str = "mount -t tmpfs tmpfs /run
+ip netns add n0
+ip link add veth0 type veth peer name eth0 netns n0
+nsenter --net=/run/netns/n0 true";
+
 /// What a network of namespaces needs.
 const ROUTE: &str = "mount -t tmpfs tmpfs /run
 ip netns add n0
@@ -61,7 +67,20 @@ pub fn run(test: &str, body: impl FnOnce()) {
 ///
 /// As [`run`] does.
 pub fn run_net(test: &str, body: impl FnOnce()) {
-    match permitted().and_then(|()| routable()) {
+    run_where(&routable, test, body);
+}
+
+/// Does what [`run`] does, where also other namespaces can be joined to that one by cables.
+///
+/// # Panics
+///
+/// As [`run`] does.
+pub fn run_cables(test: &str, body: impl FnOnce()) {
+    run_where(&|| succeeds(&["sh", "-ec", CABLES]), test, body);
+}
+
+fn run_where(possible: &dyn Fn() -> Result<(), String>, test: &str, body: impl FnOnce()) {
+    match permitted().and_then(|()| possible()) {
         Err(why) if std::env::var_os(INSIDE).is_none() => {
             skip(test, &format!("networks of namespaces are not permitted here ({why})"));
         }
@@ -106,6 +125,15 @@ pub fn set_hosts(hosts: &str) {
     let file = std::env::var(HOSTS).expect("set_hosts is for the body of run_with_hosts");
     // Written in place: the mount is of this very file.
     std::fs::write(file, hosts).expect("the hosts file can be written");
+}
+
+/// Runs the lines of a shell script, for the body of a test here; the first that fails ends it.
+///
+/// # Panics
+///
+/// When one fails.
+pub fn script(lines: &str) {
+    crate::net::run_script(lines);
 }
 
 /// Says on the terminal that `test` is skipped and why; libtest does not capture it.

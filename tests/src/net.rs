@@ -12,7 +12,8 @@ mod rules;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use self::rules::{Rules, run_script};
+use self::rules::Rules;
+pub(crate) use self::rules::run_script;
 use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::setup::Setup;

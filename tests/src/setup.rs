@@ -28,7 +28,8 @@ pub(crate) type Output = Arc<Mutex<Vec<u8>>>;
 pub struct Setup {
     /// Its region.
     pub region: String,
-    /// Where it listens; port 0 for a free one.
+    /// Where it listens; port 0 for a free one. An unspecified address for that of the machine, which
+    /// is for namespaces only.
     pub listen: SocketAddr,
     /// Its byte budget.
     pub max_bytes: &'static str,
@@ -93,7 +94,8 @@ impl Setup {
             }
         }
         command
-            .args(["--region", &region, "--address", &ip, "--port", &port])
+            .args(["--region", &region, "--port", &port])
+            .args(["--address", &ip].iter().filter(|_| !listen.ip().is_unspecified()))
             .args(["--max-bytes", max_bytes])
             .args(connections.iter().filter(|_| !wanted))
             .args(flags)

@@ -61,6 +61,45 @@ fn nodes_and_a_client_find_each_other_by_mdns() {
     });
 }
 
+/// How many keys are stored before a node comes back.
+const STORED: u64 = 300;
+
+#[test]
+fn who_starts_just_after_others_asked_waits_until_mdns_can_answer() {
+    namespace::run("who_starts_just_after_others_asked_waits_until_mdns_can_answer", || {
+        let start = |n: usize| {
+            let mut setup = Setup::new("london");
+            setup.listen = format!("127.0.0.{}:6789", n + 2).parse().expect("an address");
+            let setup = setup.flag("--discovery", "mdns").flag("--mdns-interface", "lo");
+            setup.start_with_discovery()
+        };
+        let mut cluster = Cluster { nodes: (0..4).map(start).collect() };
+        cluster.wait_until_joined();
+        let client = client_by_mdns("london", "zerocache");
+        knows(&client, &cluster.nodes);
+        let entries = (0..STORED).map(|n| (n.to_string(), "value"));
+        client.put_many(entries, 3_600).wait().expect("stored");
+        for node in &cluster.nodes {
+            until_true("all entries", || node.stat("entries") >= STORED);
+        }
+        for round in 0..4 {
+            // Its question is answered; for a second nobody repeats what was said.
+            let asks = client_by_mdns("london", "zerocache");
+            until_true("an answer", || !asks.nodes().is_empty());
+            cluster[3].kill();
+            cluster[3] = start(3);
+            let new = client_by_mdns("london", "zerocache");
+            let written = new.put("written", format!("{round}"), 60).wait();
+            written.expect("there are healthy nodes");
+            // When it says that it is ready, it has what the others have.
+            until_true("a node that is ready", || cluster[3].is_ready());
+            let held = cluster[3].stat("entries");
+            assert!(held >= STORED, "ready with {held} entries");
+            cluster.wait_until_joined();
+        }
+    });
+}
+
 #[test]
 fn nodes_and_a_client_find_each_other_by_dns() {
     let hosts: String = (2..=5).map(|n| format!("127.0.0.{n} cache.test\n")).collect();

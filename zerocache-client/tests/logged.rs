@@ -3,12 +3,12 @@
 mod support;
 
 use std::fmt::Debug;
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
-use support::{bounded, dead, other};
+use support::{bounded, builder, dead, other};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -47,6 +47,14 @@ impl Subscriber for Log {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+/// The log is the process's: the tests of this binary share it.
+fn listen() {
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| {
+        tracing::subscriber::set_global_default(Log).expect("nobody else does");
+    });
 }
 
 /// The warnings in which a text occurs.
@@ -123,10 +131,29 @@ mod second {
     }
 }
 
-// One test: the log is the process's.
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    listen();
+    let _dead = dead();
+    let _elsewhere = builder("lndon").build().expect("the configuration is allowed");
+    bounded(async {
+        while warnings("no node stands in the region of this client").is_empty()
+            || warnings("no node of the cluster answers there").is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let said = warnings("no node stands in the region of this client");
+    assert!(said[0].contains("region=\"lndon\"") && said[0].contains("[\"london\"]"), "{said:?}");
+    let said = warnings("no node of the cluster answers there");
+    assert!(said[0].contains("127.0.0.1:1"), "{said:?}");
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_cached_is_said_once() {
-    tracing::subscriber::set_global_default(Log).expect("no other test of this binary does");
+    listen();
     bounded(async {
         for _ in 0..3 {
             assert_eq!(plain(&dead(), 1).await, 1);

@@ -43,6 +43,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events of discovery that may wait.
 const DISCOVERY_EVENTS_MAX: usize = 512;
 
+/// How often it is looked whether the machine's address has changed, where none is configured.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
+
 /// How long a leaving node waits until its last writes are with its peers.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 
@@ -83,7 +86,6 @@ pub struct RunningNode {
     runtime: Arc<Runtime>,
     discovery: Arc<Discovery>,
     listen: SocketAddr,
-    addresses: Vec<SocketAddr>,
     incarnation: Incarnation,
     drain: Duration,
     stop: Option<oneshot::Sender<()>>,
@@ -111,15 +113,18 @@ impl RunningNode {
             bytes_max: config.max_bytes,
         };
         let datagrams = bind_datagrams(listen);
-        let mut node_config = node_config(&config, incarnation, addresses.clone());
+        let mut node_config = node_config(&config, incarnation, addresses);
+        let itself = Arc::new(OnceLock::new());
+        let transport = transport(&config, Arc::clone(&itself))?;
+        let (discovery, events) = start_discovery(&config)?;
+        let discovery = Arc::new(discovery);
+        // From here on hardly anything fails: a node that does not start does not take it.
         let snapshot = config.snapshot.clone().map(SnapshotFile::take);
         node_config.has_snapshot = snapshot.as_ref().is_some_and(SnapshotFile::is_taken);
         getrandom::fill(&mut node_config.secret)?;
         if datagrams.is_none() {
             node_config.features &= !features::DATAGRAMS;
         }
-        let itself = Arc::new(OnceLock::new());
-        let transport = transport(&config, Arc::clone(&itself))?;
         let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
         let _first = itself.set(Arc::downgrade(&runtime));
         if let Some(file) = snapshot {
@@ -127,38 +132,31 @@ impl RunningNode {
         }
         let (stop, stopped) = oneshot::channel();
         let (server, frames) = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
-        let (discovery, events) = start_discovery(&config)?;
-        let discovery = Arc::new(discovery);
-        discovery.announce(&Announcement {
+        let announcement = Announcement {
             region: config.region.clone(),
             incarnation: incarnation.0,
             addresses: ips,
             port,
             python: config.compat.is_some(),
-        })?;
+        };
+        discovery.announce(&announcement)?;
+        runtime.use_discovery(Arc::clone(&discovery));
         let mut tasks = vec![
             spawn_timer(Arc::clone(&runtime)),
             tokio::spawn(pass_on(events, Arc::clone(&runtime))),
         ];
+        let drain = config.drain;
+        if config.told_addresses().is_none() {
+            let (runtime, discovery) = (Arc::clone(&runtime), Arc::clone(&discovery));
+            tasks.push(tokio::spawn(follow_addresses(config, announcement, runtime, discovery)));
+        }
         if let Some(datagrams) = datagrams {
             runtime.use_datagrams(Arc::clone(&datagrams));
             let runtime = Arc::clone(&runtime);
             tasks.push(tokio::spawn(async move { datagrams.receive(&runtime).await }));
         }
-        let drain = config.drain;
         let stop = Some(stop);
-        Ok(Self {
-            runtime,
-            discovery,
-            listen,
-            addresses,
-            incarnation,
-            drain,
-            stop,
-            server,
-            frames,
-            tasks,
-        })
+        Ok(Self { runtime, discovery, listen, incarnation, drain, stop, server, frames, tasks })
     }
 
     /// Where the node listens.
@@ -191,13 +189,14 @@ impl RunningNode {
     /// ```
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.addresses.first().copied().unwrap_or(self.listen)
+        self.addresses().first().copied().unwrap_or(self.listen)
     }
 
-    /// Where the node says that it can be reached.
+    /// Where the node says that it can be reached. The addresses of the machine may change, where none
+    /// are configured.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.runtime.addresses()
     }
 
     /// The node's life.
@@ -385,6 +384,28 @@ async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, runtime: Arc<Runt
             },
             discovery::Event::Settled => Input::Settled,
         });
+    }
+}
+
+/// Announces the machine's address again when it changes; ends only when dropped.
+async fn follow_addresses(
+    config: ServerConfig,
+    mut announcement: Announcement,
+    runtime: Arc<Runtime>,
+    discovery: Arc<Discovery>,
+) {
+    loop {
+        tokio::time::sleep(ADDRESSES_EVERY).await;
+        let changed = announcement.addresses.first().and_then(|ip| config.addresses_after(*ip));
+        let Some(ips) = changed.filter(|_| runtime.state() != NodeState::Leaving) else { continue };
+        let addresses: Vec<_> =
+            ips.iter().map(|ip| SocketAddr::new(*ip, announcement.port)).collect();
+        tracing::info!(before = ?announcement.addresses, now = ?ips, "this machine's address changed");
+        announcement.addresses = ips;
+        runtime.input(Input::Readdressed(addresses));
+        if let Err(error) = discovery.announce(&announcement) {
+            tracing::warn!(%error, "the changed address is not announced");
+        }
     }
 }
 

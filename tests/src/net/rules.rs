@@ -85,7 +85,7 @@ pub(super) fn apply_to_router(cut_off: &[usize]) {
 /// # Panics
 ///
 /// When one fails.
-pub(super) fn run_script(script: &str) {
+pub(crate) fn run_script(script: &str) {
     feed(Command::new("sh").args(["-e", "-s"]), script);
 }
 

@@ -1,6 +1,7 @@
 //! Keeps a client's directory: finds nodes, probes them, learns of others from them.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
@@ -13,6 +14,7 @@ use tokio::{
 };
 use zerocache_core::{
     route::Known,
+    time::Instant,
     version::Incarnation,
     wire::{RefusalCode, Request, Response},
 };
@@ -37,17 +39,25 @@ const PROBE_TIMEOUT_MS: u64 = 1_000;
 /// Beyond this many handshakes and probes under way no probes are added.
 const TASKS_MAX: usize = 1_024;
 
-/// Runs until the engine is gone. `_discovery` lives as long as this does.
+/// How often it is said that no node can be reached, or none stands in the client's region, while that
+/// lasts, in milliseconds.
+const REPEAT_MS: u64 = 300_000;
+
+/// Most regions that are named in the log.
+const REGIONS_SAID: usize = 16;
+
+/// Runs until the engine is gone. `discovery` lives as long as this does.
 pub(super) async fn run(
     engine: Weak<Engine>,
-    _discovery: Discovery,
+    discovery: Discovery,
     mut events: mpsc::Receiver<Event>,
 ) {
+    let discovery = Arc::new(discovery);
     let mut tasks = JoinSet::new();
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut discovering = true;
-    let mut reachable = None;
+    let mut reach = None;
     let mut published = clock::mono();
     let (mut watch, mut feed) = (Watch::default(), Feed::default());
     loop {
@@ -65,8 +75,8 @@ pub(super) async fn run(
         let Some(engine) = engine.upgrade() else { return };
         watch.keep(&engine);
         feed.keep(&engine);
-        take_turn(&engine, &mut tasks, watch.is_on());
-        note_reachability(&engine, &mut reachable);
+        take_turn(&engine, &discovery, &mut tasks, watch.is_on());
+        note_reach(&engine, &mut reach);
         let now = clock::mono();
         if now.since_ms(published) >= PUBLISH_MS {
             published = now;
@@ -75,32 +85,76 @@ pub(super) async fn run(
     }
 }
 
-/// Says once when no node can be reached, and once when one can be again.
-fn note_reachability(engine: &Engine, known: &mut Option<bool>) {
+/// Where the cache can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// No node answers.
+    Nowhere,
+    /// Nodes answer, and none is known in the client's own region.
+    Elsewhere,
+    /// Nodes answer, and some are known in the client's own region.
+    Here,
+}
+
+impl Reach {
+    fn of(engine: &Engine, now: Instant) -> Self {
+        let directory = engine.directory.lock();
+        if !directory.nodes().any(|node| node.is_reachable(now)) {
+            Self::Nowhere
+        } else if directory.nodes().any(Known::is_local) {
+            Self::Here
+        } else {
+            Self::Elsewhere
+        }
+    }
+}
+
+/// Says when no node can be reached, when none stands in the client's region, and when all is well.
+fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
     let now = clock::mono();
-    let reachable = engine.directory.lock().nodes().any(|node| node.is_reachable(now));
-    // At the start nothing is said before everything has been tried.
-    let changed = *known != Some(reachable);
-    if !changed || !(reachable || engine.progress.borrow().tried) {
+    let reach = Reach::of(engine, now);
+    // At the start nothing is missing before everything has been tried.
+    let is_known = reach == Reach::Here || engine.progress.borrow().tried;
+    let is_said = said.is_some_and(|(before, at)| {
+        before == reach && (reach == Reach::Here || now.since_ms(at) < REPEAT_MS)
+    });
+    if is_said || !is_known {
         return;
     }
-    *known = Some(reachable);
+    *said = Some((reach, now));
     let (region, cluster) = (&engine.config.region, &engine.config.cluster);
-    if reachable {
-        tracing::info!(region, cluster, "the cache can be reached");
-    } else {
-        let ways = &engine.config.ways;
-        let seeds: Vec<_> = engine.config.seeds.iter().map(ToString::to_string).collect();
-        let dns: Vec<_> = engine.config.dns.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            region,
-            cluster,
-            mdns = ways.mdns,
-            ?seeds,
-            ?dns,
-            "no node of the cache can be reached: memoized functions compute every time"
-        );
+    match reach {
+        Reach::Here => tracing::info!(region, cluster, "the cache can be reached"),
+        Reach::Elsewhere => {
+            let regions = regions(engine);
+            tracing::warn!(
+                region,
+                cluster,
+                ?regions,
+                "no node stands in the region of this client: every operation goes to another region"
+            );
+        }
+        Reach::Nowhere => {
+            let ways = &engine.config.ways;
+            let seeds: Vec<_> = engine.config.seeds.iter().map(ToString::to_string).collect();
+            let dns: Vec<_> = engine.config.dns.iter().map(ToString::to_string).collect();
+            tracing::warn!(
+                region,
+                cluster,
+                mdns = ways.mdns,
+                ?seeds,
+                ?dns,
+                "no node of the cache can be reached: memoized functions compute every time"
+            );
+        }
     }
+}
+
+/// The regions in which nodes are known.
+fn regions(engine: &Engine) -> Vec<String> {
+    let directory = engine.directory.lock();
+    let regions: BTreeSet<_> = directory.nodes().map(|node| node.info.region.clone()).collect();
+    regions.into_iter().take(REGIONS_SAID).collect()
 }
 
 fn discovered(engine: &Engine, event: Event) {
@@ -119,7 +173,12 @@ fn discovered(engine: &Engine, event: Event) {
 }
 
 /// Starts what is due, and says so when everything that was known at the start has been tried.
-fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>, watches: bool) {
+fn take_turn(
+    engine: &Arc<Engine>,
+    discovery: &Arc<Discovery>,
+    tasks: &mut JoinSet<()>,
+    watches: bool,
+) {
     let now = clock::mono();
     let (dials, probes, fresh) = {
         let mut directory = engine.directory.lock();
@@ -128,14 +187,18 @@ fn take_turn(engine: &Arc<Engine>, tasks: &mut JoinSet<()>, watches: bool) {
         (dials, probes, directory.candidates().has_fresh())
     };
     for address in dials {
-        let engine = Arc::clone(engine);
+        let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
         tasks.spawn(async move {
-            shake_hands(&engine, address).await;
+            let introduced = shake_hands(&engine, address).await;
+            discovery.answered(address, introduced);
         });
     }
     for (node, address) in probes {
-        let engine = Arc::clone(engine);
-        tasks.spawn(async move { probe(&engine, node, address, watches).await });
+        let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
+        tasks.spawn(async move {
+            let lives = probe(&engine, node, address, watches).await;
+            discovery.answered(address, lives);
+        });
     }
     let progress = *engine.progress.borrow();
     if progress.settled && !progress.tried && !fresh {
@@ -183,8 +246,8 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
 }
 
 /// Asks a known node whether it lives; learns its members again when they have changed, unless the
-/// client `watches` them.
-async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches: bool) {
+/// client `watches` them. Returns whether it lives.
+async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches: bool) -> bool {
     let started = clock::elapsed();
     let response = call(engine, address, Some(node), Request::Ping).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
@@ -214,6 +277,7 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches:
     {
         engine.directory.lock().learned(node, view);
     }
+    is_local.is_some()
 }
 
 async fn call(

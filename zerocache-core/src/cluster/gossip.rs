@@ -183,6 +183,15 @@ impl Gossip {
         }
     }
 
+    /// This node can be reached at other addresses from now on.
+    pub fn readdressed(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
+        if let Some(row) = self.rows.get_mut(&self.own) {
+            row.info.addresses = addresses;
+        }
+        self.renew(now);
+        self.spread(self.own, SENDS_NEW, false);
+    }
+
     /// The addresses that a node announced.
     #[must_use]
     pub fn addresses(&self, id: Incarnation) -> &[SocketAddr] {

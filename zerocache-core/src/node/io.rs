@@ -131,6 +131,8 @@ pub enum Input {
     },
     /// Addresses at which nodes may stand.
     Proposed(Vec<SocketAddr>),
+    /// This node can be reached at these addresses from now on, and no longer at those of before.
+    Readdressed(Vec<SocketAddr>),
     /// Discovery says that a node is gone; it is asked before that is believed.
     Withdrawn(Incarnation),
     /// Every way of discovery has given its first answer.

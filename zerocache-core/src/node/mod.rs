@@ -209,6 +209,7 @@ impl<L: LockFamily> Node<L> {
                 }
                 self.wake = now.mono;
             }
+            Input::Readdressed(addresses) => self.readdressed(now, addresses, out),
             Input::Withdrawn(id) => self.verify(now, Some(id)),
             Input::Settled => {
                 self.settled = true;

@@ -1,8 +1,7 @@
 //! Which interface mDNS uses.
 
 use std::fmt;
-use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use mdns_sd::IfKind;
@@ -27,15 +26,15 @@ impl Interface {
         }
     }
 
-    /// Tells whether the interface is there now; it may come later.
+    /// Tells whether the interface is there now, up, and with an address; it may come later.
     pub(super) fn is_present(&self) -> bool {
-        match self {
-            Self::Name(name) => {
-                let interfaces = Path::new("/sys/class/net");
-                !interfaces.is_dir() || interfaces.join(name).exists()
-            }
-            Self::Address(address) => UdpSocket::bind((*address, 0)).is_ok(),
-        }
+        // Where the system does not list them, it is not known to be missing.
+        let Ok(interfaces) = if_addrs::get_if_addrs() else { return true };
+        interfaces.iter().filter(|interface| interface.is_oper_up()).any(|interface| match self {
+            Self::Name(name) => interface.name == *name,
+            Self::Address(address) if address.is_loopback() => interface.is_loopback(),
+            Self::Address(address) => interface.ip() == *address,
+        })
     }
 }
 
@@ -86,5 +85,6 @@ mod tests {
         assert!(read("127.0.0.1").is_present());
         // 192.0.2.0/24 is set aside for documentation; no interface has it.
         assert!(!read("192.0.2.1").is_present());
+        assert!(!read("nope0").is_present());
     }
 }

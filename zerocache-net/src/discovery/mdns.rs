@@ -1,22 +1,20 @@
-//! The mDNS source: one daemon, one browse, at most two records of our own.
+//! The mDNS daemon, and what is announced through it.
 //!
-//! The daemon is a thread with a socket on port 5353. It hears its own records, ends a browse whose
-//! receiver is slow without a word, and lives on when its handle is dropped; all three are dealt
-//! with here.
+//! The daemon is a thread with a socket on port 5353. It lives on when its handle is dropped, and it
+//! announces addresses that are given to it only on the interfaces that it knows at that moment: when
+//! these change, what is announced is given to it again. A daemon that could not start, or ended, is
+//! started again.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mdns_sd::{DaemonEvent, Error, IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent};
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, sleep, timeout};
+use mdns_sd::{DaemonEvent, Error, IfKind, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::outlet::{Closed, Outlet};
-use super::record::{self, Reject, TYPE_LEN_MAX, TYPE_NATIVE};
-use super::{Announcement, DiscoveryError, MdnsConfig, Proposal, RECORDS_MAX};
+use super::record::{self, TYPE_LEN_MAX, TYPE_NATIVE};
+use super::sources::{SourceId, SourceState, Sources};
+use super::{Announcement, DiscoveryError, Interface, MdnsConfig, Proposal, Source};
 
 /// The longest wait for the daemon to say that a goodbye is sent.
 pub(super) const GOODBYE_MAX: Duration = Duration::from_millis(500);
@@ -24,39 +22,99 @@ pub(super) const GOODBYE_MAX: Duration = Duration::from_millis(500);
 /// The longest wait for the daemon's thread to end.
 const EXIT_MAX: Duration = Duration::from_secs(1);
 
-/// Silence has no end, so the first answer is what came within this time. A record that exists is
-/// found in 50 to 75 ms where both sides wait at random up to 120 ms (RFC 6762, sections 5.2 and 6).
-/// A node that announced itself less than a second ago does not answer; it is found when it
-/// announces itself the second time, after a good second.
-const FIRST_ANSWER: Duration = Duration::from_millis(300);
-
-/// Pause before a browse that ended is begun again.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
-
-/// The daemon and what was announced through it.
+/// The daemon and what is announced through it.
 pub(super) struct Mdns {
-    daemon: ServiceDaemon,
-    own: Mutex<Own>,
+    /// The one interface to use; none for all.
+    interface: Option<Interface>,
+    sources: Arc<Sources>,
+    id: SourceId,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Own {
+struct State {
+    daemon: Option<Daemon>,
+    /// Whether the interface was there when it was last looked for.
+    has_interface: bool,
     /// Kept after the withdrawal: our own record may still come in late.
     incarnation: Option<u64>,
-    /// Full names of the records that are registered.
-    announced: Vec<String>,
+    /// The records that are to be announced.
+    services: Vec<ServiceInfo>,
+    /// Whether they are to be given to the daemon again.
+    is_stale: bool,
+    /// Whether the daemon said that it announced one of them since then.
+    is_announced: bool,
+    /// Whether that was logged.
+    is_said: bool,
+}
+
+#[derive(Clone)]
+struct Daemon {
+    handle: ServiceDaemon,
+    events: Receiver<DaemonEvent>,
+}
+
+/// What comes from the daemon.
+pub(super) struct Heard {
+    pub(super) services: Receiver<ServiceEvent>,
+    pub(super) daemon: Receiver<DaemonEvent>,
 }
 
 impl Mdns {
-    /// Starts the daemon on the chosen interface; `None` if this machine cannot.
-    pub(super) fn start(config: &MdnsConfig) -> Option<Self> {
-        match start_daemon(config) {
-            Ok(daemon) => Some(Self { daemon, own: Mutex::default() }),
+    /// Starts the daemon on the chosen interface. Where it cannot, [`keep`](Self::keep) tries again.
+    pub(super) fn start(config: &MdnsConfig, sources: Arc<Sources>) -> Self {
+        let interface = config.interface.clone();
+        let name = interface.as_ref().map_or("all".to_owned(), Interface::to_string);
+        let id = sources.add(Source::Mdns, name);
+        let mdns = Self { interface, sources, id, state: Mutex::default() };
+        mdns.keep();
+        mdns
+    }
+
+    /// Follows what changes around this process: a daemon that is missing, an interface that comes or
+    /// goes, addresses of interfaces.
+    pub(super) fn keep(&self) {
+        let mut state = self.state();
+        if state.daemon.is_none() {
+            match self.start_daemon() {
+                Ok(daemon) => {
+                    state.daemon = Some(daemon);
+                    (state.has_interface, state.is_stale) = (false, true);
+                }
+                Err(error) => {
+                    return self.sources.say(self.id, SourceState::Unusable(error.to_string()));
+                }
+            }
+        }
+        let is_present = self.interface.as_ref().is_none_or(Interface::is_present);
+        let was_present = std::mem::replace(&mut state.has_interface, is_present);
+        if is_present && !was_present {
+            state.comes(self.interface.as_ref());
+        }
+        if state.is_stale {
+            state.register();
+        }
+        self.sources.say(self.id, state.seen());
+    }
+
+    /// Begins to browse; none if the daemon is not there, or has too much to do.
+    pub(super) fn browse(&self) -> Option<Heard> {
+        let mut state = self.state();
+        let daemon = state.daemon.clone()?;
+        match daemon.handle.browse(TYPE_NATIVE) {
+            Ok(services) => Some(Heard { services, daemon: daemon.events }),
+            Err(Error::Again) => None,
             Err(error) => {
-                warn!(%error, "mDNS cannot be used here");
+                debug!(%error, "the mDNS daemon ended");
+                state.daemon = None;
                 None
             }
         }
+    }
+
+    /// Whether what is asked can be heard by anybody.
+    pub(super) fn can_ask(&self) -> bool {
+        self.state().has_interface
     }
 
     pub(super) fn announce(
@@ -73,29 +131,28 @@ impl Mdns {
                 }
             }
         }
-        let mut own = self.own();
-        own.incarnation = Some(announcement.incarnation);
-        let before = std::mem::take(&mut own.announced);
-        for service in services {
-            own.announced.push(service.get_fullname().to_owned());
-            self.daemon.register(service)?;
+        let mut state = self.state();
+        state.incarnation = Some(announcement.incarnation);
+        let names: Vec<_> = services.iter().map(|service| service.get_fullname()).collect();
+        for gone in state.services.iter().filter(|old| !names.contains(&old.get_fullname())) {
+            if let Some(daemon) = &state.daemon {
+                daemon.handle.unregister(gone.get_fullname())?;
+            }
         }
-        for gone in before.iter().filter(|name| !own.announced.contains(*name)) {
-            self.daemon.unregister(gone)?;
-        }
-        info!(
-            region = announcement.region,
-            port = announcement.port,
-            addresses = ?announcement.addresses,
-            "announced by mDNS"
-        );
+        state.services = services;
+        state.is_said = false;
+        state.register();
         Ok(())
     }
 
     pub(super) async fn withdraw(&self) {
-        let announced = std::mem::take(&mut self.own().announced);
-        let sent: Vec<_> =
-            announced.iter().filter_map(|name| self.daemon.unregister(name).ok()).collect();
+        let sent: Vec<_> = {
+            let mut state = self.state();
+            let services = std::mem::take(&mut state.services);
+            let names = services.iter().map(ServiceInfo::get_fullname);
+            let daemon = state.daemon.as_ref();
+            names.filter_map(|name| daemon?.handle.unregister(name).ok()).collect()
+        };
         let all = async {
             for status in &sent {
                 let _ = status.recv_async().await;
@@ -107,199 +164,116 @@ impl Mdns {
     }
 
     pub(super) async fn shutdown(&self) {
-        let mut ended = self.daemon.shutdown();
+        let Some(Daemon { handle, .. }) = self.state().daemon.take() else { return };
+        let mut ended = handle.shutdown();
         while matches!(ended, Err(Error::Again)) {
             sleep(Duration::from_millis(10)).await;
-            ended = self.daemon.shutdown();
+            ended = handle.shutdown();
         }
         if let Ok(ended) = ended {
             let _ = timeout(EXIT_MAX, ended.recv_async()).await;
         }
     }
 
-    fn is_own(&self, proposal: &Proposal) -> bool {
-        proposal.incarnation.is_some() && proposal.incarnation == self.own().incarnation
+    pub(super) fn is_own(&self, proposal: &Proposal) -> bool {
+        proposal.incarnation.is_some() && proposal.incarnation == self.state().incarnation
     }
 
-    fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes note of what the daemon says of itself.
+    pub(super) fn note(&self, event: &DaemonEvent) {
+        match event {
+            DaemonEvent::Announce(name, _) => self.announced(name),
+            // Addresses that are given to the daemon are announced on interfaces of that moment only.
+            DaemonEvent::IpAdd(_) | DaemonEvent::IpDel(_) => self.state().is_stale = true,
+            DaemonEvent::Error(error) => warn!(%error, "mDNS"),
+            DaemonEvent::NameChange(change) => {
+                warn!(from = change.original, to = change.new_name, "mDNS name was taken");
+            }
+            other => debug!(?other, "mDNS"),
+        }
+    }
+
+    fn announced(&self, name: &str) {
+        let mut state = self.state();
+        let Some(service) = state.services.iter().find(|own| own.get_fullname() == name) else {
+            return;
+        };
+        let region = service.get_property_val_str("region").unwrap_or_default().to_owned();
+        let (port, addresses) = (service.get_port(), service.get_addresses().clone());
+        state.is_announced = true;
+        if !std::mem::replace(&mut state.is_said, true) {
+            info!(region, port, ?addresses, "announced by mDNS");
+        }
+        self.sources.say(self.id, state.seen());
+    }
+
+    fn start_daemon(&self) -> Result<Daemon, Error> {
+        let handle = ServiceDaemon::new()?;
+        let configure = || {
+            handle.set_service_name_len_max(TYPE_LEN_MAX)?;
+            if self.interface.is_some() {
+                handle.disable_interface(IfKind::All)?;
+            }
+            handle.monitor()
+        };
+        let events = configure().inspect_err(|_| drop(handle.shutdown()))?;
+        Ok(Daemon { handle, events })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The interface is there, for the first time or again. The daemon takes an address for the
+    /// interface that has it when it is told.
+    fn comes(&mut self, interface: Option<&Interface>) {
+        let Some(daemon) = &self.daemon else { return };
+        if let Some(interface) = interface
+            && let Err(error) = daemon.handle.enable_interface(interface.kind())
+        {
+            debug!(%error, "the mDNS daemon takes no interface now; tried again");
+            self.has_interface = false;
+        }
+        (self.is_stale, self.is_said) = (true, false);
+    }
+
+    /// Gives the daemon what is to be announced.
+    fn register(&mut self) {
+        (self.is_stale, self.is_announced) = (false, false);
+        let Some(daemon) = &self.daemon else { return };
+        for service in &self.services {
+            if let Err(error) = daemon.handle.register(service.clone()) {
+                debug!(%error, "the mDNS daemon takes no record now; tried again");
+                self.is_stale = true;
+            }
+        }
+    }
+
+    fn seen(&self) -> SourceState {
+        match self {
+            Self { has_interface: false, .. } => SourceState::NoInterface,
+            Self { is_announced: false, services, .. } if !services.is_empty() => {
+                SourceState::NotAnnounced
+            }
+            _ => SourceState::Works,
+        }
     }
 }
 
 impl Drop for Mdns {
     fn drop(&mut self) {
-        let _ = self.daemon.shutdown();
+        if let Some(daemon) = &self.state().daemon {
+            let _ = daemon.handle.shutdown();
+        }
     }
 }
 
 impl std::fmt::Debug for Mdns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mdns").field("announced", &self.own().announced).finish_non_exhaustive()
-    }
-}
-
-fn start_daemon(config: &MdnsConfig) -> Result<ServiceDaemon, Error> {
-    let daemon = ServiceDaemon::new()?;
-    let configure = || {
-        daemon.set_service_name_len_max(TYPE_LEN_MAX)?;
-        if let Some(interface) = &config.interface {
-            if !interface.is_present() {
-                warn!(%interface, "mDNS waits for an interface that is not here");
-            }
-            daemon.disable_interface(IfKind::All)?;
-            daemon.enable_interface(interface.kind())?;
-        }
-        Ok(())
-    };
-    configure().inspect_err(|_| drop(daemon.shutdown()))?;
-    Ok(daemon)
-}
-
-/// Browses until the receiver of the events or the daemon is gone.
-pub(super) async fn run(
-    mdns: Arc<Mdns>,
-    cluster: String,
-    interval: Duration,
-    outlet: Outlet,
-    first_answer: mpsc::Sender<()>,
-) {
-    let mut browse =
-        Browse { mdns, cluster, records: BTreeMap::new(), turn: String::new(), outlet };
-    let mut first_answer = Some(first_answer);
-    let mut monitor = browse.mdns.daemon.monitor().ok();
-    let mut again = tokio::time::interval(interval);
-    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    again.tick().await;
-    let mut first_wait = std::pin::pin!(sleep(FIRST_ANSWER));
-    loop {
-        let events = match browse.mdns.daemon.browse(TYPE_NATIVE) {
-            Ok(events) => events,
-            Err(Error::Again) => {
-                sleep(RESTART_PAUSE).await;
-                continue;
-            }
-            Err(error) => {
-                debug!(%error, "mDNS browsing ended");
-                return;
-            }
-        };
-        loop {
-            let went_on = tokio::select! {
-                event = events.recv_async() => match event {
-                    Ok(event) => browse.take(event),
-                    Err(_) => break,
-                },
-                _ = again.tick() => browse.propose_again(),
-                event = next_of(&monitor) => {
-                    match event {
-                        Some(event) => report(&event),
-                        None => monitor = None,
-                    }
-                    Ok(())
-                }
-                () = &mut first_wait, if first_answer.is_some() => {
-                    drop(first_answer.take());
-                    Ok(())
-                }
-                () = browse.outlet.closed() => Err(Closed),
-            };
-            if went_on.is_err() {
-                return;
-            }
-        }
-        // The daemon gave this browse up. A new one hears everything again that still stands.
-        browse.records.clear();
-        browse.outlet.counters.browse_restarts.add(1);
-        sleep(RESTART_PAUSE).await;
-    }
-}
-
-/// The next event of the daemon itself, or `None` once it speaks no more; waits for ever without it.
-async fn next_of(monitor: &Option<Receiver<DaemonEvent>>) -> Option<DaemonEvent> {
-    match monitor {
-        Some(monitor) => monitor.recv_async().await.ok(),
-        None => std::future::pending().await,
-    }
-}
-
-fn report(event: &DaemonEvent) {
-    match event {
-        DaemonEvent::Error(error) => warn!(%error, "mDNS"),
-        DaemonEvent::NameChange(change) => {
-            warn!(from = change.original, to = change.new_name, "mDNS name was taken");
-        }
-        other => debug!(?other, "mDNS"),
-    }
-}
-
-/// What is known by browsing: the records that stand, by their full name.
-struct Browse {
-    mdns: Arc<Mdns>,
-    cluster: String,
-    records: BTreeMap<String, Proposal>,
-    /// The record to begin with when all are proposed again.
-    turn: String,
-    outlet: Outlet,
-}
-
-impl Browse {
-    fn take(&mut self, event: ServiceEvent) -> Result<(), Closed> {
-        match event {
-            ServiceEvent::ServiceResolved(service) => self.resolved(&service),
-            ServiceEvent::ServiceRemoved(_, name) => match self.records.remove(&name) {
-                Some(proposal) => self.outlet.withdraw(proposal),
-                None => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    fn resolved(&mut self, service: &ResolvedService) -> Result<(), Closed> {
-        let name = service.get_fullname();
-        let counters = &self.outlet.counters;
-        let proposal = match record::proposal(service, &self.cluster) {
-            Ok(proposal) if self.mdns.is_own(&proposal) => return Ok(()),
-            Ok(proposal) => proposal,
-            Err(reject) => {
-                match reject {
-                    Reject::OtherCluster => counters.other_cluster.add(1),
-                    _ => counters.malformed.add(1),
-                }
-                debug!(name, ?reject, "mDNS record not taken");
-                self.records.remove(name);
-                return Ok(());
-            }
-        };
-        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(name) {
-            counters.over_limit.add(1);
-            self.forget_one();
-        }
-        self.records.insert(name.to_owned(), proposal.clone());
-        self.outlet.propose(proposal).map(drop)
-    }
-
-    /// Makes room by forgetting the record that had its turn last, so that a flood of forged records
-    /// does not keep a real one out.
-    fn forget_one(&mut self) {
-        let before = (Bound::Unbounded, Bound::Excluded(&self.turn[..]));
-        let last = self.records.range::<str, _>(before).next_back();
-        if let Some(name) = last.or(self.records.last_key_value()).map(|(name, _)| name.clone()) {
-            self.records.remove(&name);
-        }
-    }
-
-    /// Proposes all records until the channel is full, and the rest first the next time: with more
-    /// records than the channel holds, each still has its turn.
-    fn propose_again(&mut self) -> Result<(), Closed> {
-        let from = self.turn.clone();
-        let first = self.records.range::<str, _>((Bound::Included(&from[..]), Bound::Unbounded));
-        let then = self.records.range::<str, _>((Bound::Unbounded, Bound::Excluded(&from[..])));
-        for (name, proposal) in first.chain(then) {
-            if !self.outlet.propose(proposal.clone())? {
-                self.turn.clone_from(name);
-                break;
-            }
-        }
-        Ok(())
+        let state = self.state();
+        let announced: Vec<_> = state.services.iter().map(ServiceInfo::get_fullname).collect();
+        f.debug_struct("Mdns").field("announced", &announced).finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@
 //! - No failure is fatal: a name that does not resolve and a network without multicast are logged
 //!   and tried again.
 
+mod browse;
 mod counts;
 mod error;
 #[doc(hidden)]
@@ -24,6 +25,7 @@ mod outlet;
 mod record;
 mod resolve;
 mod set;
+mod sources;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,23 +33,33 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 pub use counts::Counts;
 pub use error::DiscoveryError;
 pub use interface::{Interface, InterfaceError};
 pub use name::{NameAndPort, NameError};
 pub use set::DiscoverySet;
+pub use sources::{SourceState, SourceStatus};
 
 use counts::Counters;
 use mdns::Mdns;
 use outlet::Outlet;
+use resolve::Name;
+use sources::Sources;
+
+use crate::clock;
 
 /// Default time between two answers of the same source: short enough that a new pod is found within
 /// seconds, long enough that a resolver does not notice.
 pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 
-/// The longest time from [`Discovery::start`] to [`Event::Settled`].
-pub const SETTLE_MAX: Duration = Duration::from_secs(1);
+/// The longest time from [`Discovery::start`] to [`Event::Settled`]: mDNS answers after a good second and
+/// a half, and a lookup that takes longer than two seconds has failed.
+pub const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// How often it is looked what is missing, to be warned of.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The most names, and the most seeds, that one configuration may hold.
 pub const NAMES_MAX: usize = 64;
@@ -98,7 +110,7 @@ pub struct MdnsConfig {
     pub interface: Option<Interface>,
 }
 
-/// Where a proposal comes from.
+/// A way of discovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// An mDNS record of this cluster.
@@ -107,6 +119,18 @@ pub enum Source {
     Dns,
     /// A configured seed.
     Seed,
+}
+
+impl Source {
+    /// Its name, as programs are told.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mdns => "mdns",
+            Self::Dns => "dns",
+            Self::Seed => "seed",
+        }
+    }
 }
 
 /// Addresses that lead to one node, as far as the source can tell.
@@ -131,7 +155,8 @@ pub enum Event {
     /// The mDNS record of a node is gone, by its goodbye, a forged one, or its time to live. Verify
     /// before believing. A name never withdraws anything.
     Withdrawn(Proposal),
-    /// Every source has given its first answer, or [`SETTLE_MAX`] has passed. Said once.
+    /// Every source has given its first answer, or [`SETTLE_MAX`] has passed. Said once. A name that does
+    /// not resolve has given none, nor has mDNS before its silence means something.
     Settled,
 }
 
@@ -160,6 +185,7 @@ pub struct Discovery {
     mdns: Option<Arc<Mdns>>,
     tasks: Mutex<JoinSet<()>>,
     counters: Arc<Counters>,
+    sources: Arc<Sources>,
 }
 
 impl Discovery {
@@ -190,9 +216,11 @@ impl Discovery {
         // Every source holds a clone until its first answer; the channel closes after the last.
         let (first_answer, mut all_answered) = mpsc::channel::<()>(1);
 
-        let mdns = config.mdns.as_ref().and_then(Mdns::start).map(Arc::new);
+        let sources = Arc::new(Sources::default());
+        let mdns = config.mdns.as_ref().map(|mdns| Mdns::start(mdns, Arc::clone(&sources)));
+        let mdns = mdns.map(Arc::new);
         if let Some(mdns) = &mdns {
-            tasks.spawn(mdns::run(
+            tasks.spawn(browse::run(
                 Arc::clone(mdns),
                 config.cluster.clone(),
                 interval,
@@ -203,14 +231,17 @@ impl Discovery {
         let dns = config.dns.into_iter().map(|name| (name, Source::Dns));
         let seeds = config.seeds.into_iter().map(|name| (name, Source::Seed));
         for (name, source) in dns.chain(seeds) {
-            tasks.spawn(resolve::run(name, source, interval, outlet.clone(), first_answer.clone()));
+            let (id, sources) = (sources.add_name(source, &name), Arc::clone(&sources));
+            let name = Name { name, source, id, sources, outlet: outlet.clone() };
+            tasks.spawn(resolve::run(name, interval, first_answer.clone()));
         }
+        tasks.spawn(check(Arc::clone(&sources), outlet.clone()));
         drop(first_answer);
         tasks.spawn(async move {
             let _ = tokio::time::timeout(SETTLE_MAX, all_answered.recv()).await;
             outlet.settled().await;
         });
-        Ok(Self { cluster: config.cluster, mdns, tasks: Mutex::new(tasks), counters })
+        Ok(Self { cluster: config.cluster, mdns, tasks: Mutex::new(tasks), counters, sources })
     }
 
     /// Makes this node known by mDNS, from now on and until [`Discovery::withdraw`]; without mDNS it
@@ -218,7 +249,7 @@ impl Discovery {
     ///
     /// # Errors
     ///
-    /// For a bad region, port 0, or an mDNS daemon that has ended or is overrun with commands.
+    /// For a bad region, or port 0. What the mDNS daemon does not take now it is given again.
     pub fn announce(&self, announcement: &Announcement) -> Result<(), DiscoveryError> {
         record::check_name("region", &announcement.region)?;
         if announcement.port == 0 {
@@ -251,9 +282,33 @@ impl Discovery {
         }
     }
 
+    /// Takes note of whether a node of the cluster answered at an address, wherever it was found. What
+    /// is found missing by that is warned of, and told by [`Discovery::sources`].
+    pub fn answered(&self, address: SocketAddr, answered: bool) {
+        self.sources.answered(address, answered);
+    }
+
+    /// Returns every configured source, and what became of it.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.sources.status()
+    }
+
     /// Returns what was counted since the start.
     pub fn counts(&self) -> Counts {
         self.counters.snapshot()
+    }
+}
+
+/// Warns of what is missing until the receiver of the events is gone.
+async fn check(sources: Arc<Sources>, outlet: Outlet) {
+    let mut times = tokio::time::interval(CHECK_EVERY);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = times.tick() => sources.check(clock::mono()),
+            () = outlet.closed() => return,
+        }
     }
 }
 

@@ -7,57 +7,89 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::outlet::{Closed, Outlet};
+use super::sources::{SourceId, SourceState, Sources};
 use super::{ADDRESSES_PER_NAME_MAX, NameAndPort, Proposal, Source};
 
 /// After this time a lookup counts as failed; its answer is still taken when it comes.
 const LOOKUP_MAX: Duration = Duration::from_secs(2);
 
-/// What the last lookup said, so that only changes are logged.
+/// Pause before a lookup that failed is tried again, while others wait for the first answer: a resolver
+/// that comes up beside this process is asked soon after.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the last lookup said.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Found(Vec<SocketAddr>),
     Failed(String),
 }
 
-pub(super) async fn run(
-    name: NameAndPort,
-    source: Source,
-    interval: Duration,
-    outlet: Outlet,
-    first_answer: mpsc::Sender<()>,
-) {
+/// A name, and who is told what became of it.
+pub(super) struct Name {
+    pub(super) name: NameAndPort,
+    pub(super) source: Source,
+    pub(super) id: SourceId,
+    pub(super) sources: Arc<Sources>,
+    pub(super) outlet: Outlet,
+}
+
+/// Resolves a name until the receiver of the events is gone. A lookup that failed is no first answer:
+/// of what stands there it says nothing.
+pub(super) async fn run(name: Name, interval: Duration, first_answer: mpsc::Sender<()>) {
     let mut first_answer = Some(first_answer);
     let mut last = None;
     let mut turn = 0;
     loop {
-        let mut lookup = pin!(tokio::net::lookup_host((name.host(), name.port())));
+        let mut lookup = pin!(tokio::net::lookup_host((name.name.host(), name.name.port())));
         let answer = match tokio::time::timeout(LOOKUP_MAX, &mut lookup).await {
             Ok(answer) => answer,
             Err(_) => {
-                drop(first_answer.take());
                 let outcome = Outcome::Failed(format!("no answer within {LOOKUP_MAX:?}"));
-                note(&name, outcome, &mut last, &outlet);
+                name.note(outcome, &mut last);
                 lookup.await
             }
         };
-        let outcome = outcome(answer, &outlet);
-        if let Outcome::Found(addresses) = &outcome
-            && propose(addresses, source, &outlet, &mut turn).is_err()
-        {
-            return;
+        let outcome = outcome(answer, &name.outlet);
+        if let Outcome::Found(addresses) = &outcome {
+            if propose(addresses, name.source, &name.outlet, &mut turn).is_err() {
+                return;
+            }
+            drop(first_answer.take());
         }
-        note(&name, outcome, &mut last, &outlet);
-        drop(first_answer.take());
+        name.note(outcome, &mut last);
+        let is_awaited = first_answer.as_ref().is_some_and(|first| !first.is_closed());
+        let pause = if is_awaited { RETRY_PAUSE.min(interval) } else { interval };
         tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = outlet.closed() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = name.outlet.closed() => return,
         }
+    }
+}
+
+impl Name {
+    fn note(&self, outcome: Outcome, last: &mut Option<Outcome>) {
+        match &outcome {
+            Outcome::Found(addresses) => {
+                self.sources.resolved(self.id, addresses);
+                // An address stands for itself; that it does is no news.
+                let is_address = self.name.host().parse::<IpAddr>().is_ok();
+                if !is_address && last.as_ref() != Some(&outcome) {
+                    info!(name = %self.name, ?addresses, "name resolves");
+                }
+            }
+            Outcome::Failed(error) => {
+                self.outlet.counters.lookups_failed.add(1);
+                self.sources.say(self.id, SourceState::Unresolved(error.clone()));
+            }
+        }
+        *last = Some(outcome);
     }
 }
 
@@ -99,26 +131,9 @@ fn propose(
     Ok(())
 }
 
-fn note(name: &NameAndPort, outcome: Outcome, last: &mut Option<Outcome>, outlet: &Outlet) {
-    if matches!(outcome, Outcome::Failed(_)) {
-        outlet.counters.lookups_failed.add(1);
-    }
-    if last.as_ref() == Some(&outcome) {
-        return;
-    }
-    match &outcome {
-        // An address stands for itself; that it does is no news, and says nothing of a node there.
-        Outcome::Found(_) if name.host().parse::<IpAddr>().is_ok() => {}
-        Outcome::Found(addresses) => info!(%name, ?addresses, "name resolves"),
-        Outcome::Failed(error) => warn!(%name, error, "name does not resolve; tried again"),
-    }
-    *last = Some(outcome);
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     use super::super::{Event, counts::Counters};
     use super::*;

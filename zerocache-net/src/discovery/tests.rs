@@ -57,10 +57,16 @@ async fn without_sources_it_settles_at_once() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_settles_and_is_counted() {
     let (sender, mut events) = mpsc::channel(1);
+    let started = clock::elapsed();
     // An empty label: no resolver is asked.
     let discovery = Discovery::start(config(&["a..b:1"], &[]), sender).unwrap();
     assert_eq!(events.recv().await, Some(Event::Settled));
-    assert_eq!(discovery.counts().lookups_failed, 1);
+    // A failure is no answer: it was tried again until the end.
+    assert!(clock::elapsed().saturating_sub(started) >= SETTLE_MAX - Duration::from_millis(10));
+    assert!(discovery.counts().lookups_failed > 1);
+    let [status] = &discovery.sources()[..] else { panic!("one seed") };
+    assert_eq!((status.source, status.name.as_str()), (Source::Seed, "a..b:1"));
+    assert!(matches!(status.state, SourceState::Unresolved(_)), "{status:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use serde::Serialize;
 use zerocache_core::node::{NodeSnapshot, RegionSnapshot};
+use zerocache_net::discovery::SourceStatus;
 
 use super::{Api, served::ReadCounts};
 
@@ -16,6 +17,16 @@ pub(super) struct ClusterBody {
     regions: Vec<RegionBody>,
     /// How often two living nodes were found to claim one address.
     address_conflicts: u64,
+    /// How nodes are looked for, and what is missing.
+    discovery: Vec<SourceBody>,
+}
+
+#[derive(Serialize)]
+struct SourceBody {
+    way: &'static str,
+    name: String,
+    state: &'static str,
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +72,13 @@ impl From<NodeSnapshot> for NodeBody {
     }
 }
 
+impl From<SourceStatus> for SourceBody {
+    fn from(source: SourceStatus) -> Self {
+        let (state, reason) = (source.state.as_str(), source.state.reason().map(str::to_owned));
+        Self { way: source.source.as_str(), name: source.name, state, reason }
+    }
+}
+
 impl From<RegionSnapshot> for RegionBody {
     fn from(region: RegionSnapshot) -> Self {
         Self { name: region.name, latency_ms: millis(region.latency_us) }
@@ -78,6 +96,7 @@ pub(super) async fn get(State(api): State<Api>) -> Json<ClusterBody> {
         nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
         regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
         address_conflicts: snapshot.conflicts,
+        discovery: api.runtime.sources().into_iter().map(SourceBody::from).collect(),
     })
 }
 

@@ -7,12 +7,29 @@ pub(super) fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+/// The address that this machine announces when none is configured and it announced `before` until now:
+/// that one as long as the machine has it, so that a further interface changes nothing. While the
+/// machine has none that others may reach, it stays too.
+pub(super) fn machine_address_after(before: IpAddr) -> IpAddr {
+    follow(before, &listed_addresses(), machine_address)
+}
+
+fn follow(before: IpAddr, listed: &[IpAddr], chosen: impl FnOnce() -> IpAddr) -> IpAddr {
+    if is_reachable(&before) && listed.contains(&before) {
+        return before;
+    }
+    Some(chosen()).filter(is_reachable).unwrap_or(before)
+}
+
+fn listed_addresses() -> Vec<IpAddr> {
+    let listed = if_addrs::get_if_addrs().unwrap_or_default();
+    listed.iter().filter(|i| i.is_oper_up()).map(if_addrs::Interface::ip).collect()
+}
+
 /// The address that this machine announces when none is configured: the one that its default route
 /// uses, else the first that other machines may reach, IPv4 before IPv6, else 127.0.0.1.
 pub(super) fn machine_address() -> IpAddr {
-    let routed = routed_address();
-    let listed = if_addrs::get_if_addrs().unwrap_or_default();
-    choose(routed, listed.iter().filter(|i| i.is_oper_up()).map(if_addrs::Interface::ip))
+    choose(routed_address(), listed_addresses().into_iter())
 }
 
 fn choose(routed: Option<IpAddr>, listed: impl Iterator<Item = IpAddr>) -> IpAddr {
@@ -51,5 +68,16 @@ mod tests {
         assert_eq!(choose(Some(ip("192.168.1.4")), listed()), ip("192.168.1.4"));
         assert_eq!(choose(None, ["::1", "fd00::2"].map(ip).into_iter()), ip("fd00::2"));
         assert_eq!(choose(Some(ip("127.0.0.1")), std::iter::empty()), ip("127.0.0.1"));
+    }
+
+    #[test]
+    fn an_address_is_kept_as_long_as_the_machine_has_it() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect(text);
+        let (before, other, loopback) = (ip("10.0.0.7"), ip("10.1.0.7"), ip("127.0.0.1"));
+        assert_eq!(follow(before, &[loopback, other, before], || other), before);
+        assert_eq!(follow(before, &[loopback, other], || other), other);
+        // A cable that is pulled out for a while.
+        assert_eq!(follow(before, &[loopback], || loopback), before);
+        assert_eq!(follow(loopback, &[loopback, other], || other), other);
     }
 }

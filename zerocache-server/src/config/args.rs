@@ -66,8 +66,8 @@ pub struct Args {
     #[arg(long, value_name = "PORT", help_heading = NETWORK, value_parser = port)]
     pub port: Option<u16>,
 
-    /// Address and port to listen on [default: the port on all interfaces, or on the announced
-    /// address alone if that is a loopback address]
+    /// Address and port to listen on [default: the port on all interfaces, or on --address
+    /// alone if that is one loopback address]
     #[arg(long, value_name = "IP:PORT", help_heading = NETWORK, value_parser = listen)]
     pub listen: Option<SocketAddr>,
 

@@ -143,25 +143,37 @@ impl ServerConfig {
     }
 
     /// The addresses to announce: the configured ones, else the address of `listen` unless that is
-    /// all interfaces, else the one that this machine reaches others from, else 127.0.0.1.
+    /// all interfaces, else the one that this machine reaches others from, else 127.0.0.1. A node whose
+    /// addresses are the machine's follows them as they change.
     #[must_use]
     pub fn announced_addresses(&self) -> Vec<IpAddr> {
+        self.told_addresses().unwrap_or_else(|| vec![address::machine_address()])
+    }
+
+    /// The addresses to announce instead of `before`, which are the machine's; none while these stay.
+    pub(crate) fn addresses_after(&self, before: IpAddr) -> Option<Vec<IpAddr>> {
+        let now = address::machine_address_after(before);
+        (now != before).then(|| vec![now])
+    }
+
+    /// The addresses that the configuration names; none where those of the machine are announced.
+    pub(crate) fn told_addresses(&self) -> Option<Vec<IpAddr>> {
         if !self.addresses.is_empty() {
-            return self.addresses.clone();
+            return Some(self.addresses.clone());
         }
-        let bound = self.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
-        vec![bound.unwrap_or_else(address::machine_address)]
+        let listen = self.listen.map(|listen| listen.ip());
+        listen.filter(|ip| !ip.is_unspecified()).map(|ip| vec![ip])
     }
 
     /// Where to listen, as candidates of which the first that can be bound is taken: `listen` if it
-    /// is set; else the port on the announced address if that is one loopback address; else the port
-    /// on all interfaces, with IPv6 where the machine has it.
+    /// is set; else the port on the configured address if that is one loopback address; else the port
+    /// on all interfaces, those that come later included, with IPv6 where the machine has it.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
         if let Some(listen) = self.listen {
             return vec![listen];
         }
-        match self.announced_addresses().as_slice() {
+        match self.addresses.as_slice() {
             [address] if address.is_loopback() => vec![SocketAddr::new(*address, self.port)],
             _ => vec![
                 SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.port),
@@ -299,7 +311,9 @@ mod tests {
         assert_eq!(config.listen_addresses(), ["127.0.0.2:6789".parse().expect("an address")]);
         config.addresses = vec![Ipv4Addr::new(10, 0, 0, 2).into()];
         assert!(config.listen_addresses().iter().all(|a| a.ip().is_unspecified()));
+        // A machine without a network may get one.
         config.addresses.clear();
+        assert!(config.listen_addresses().iter().all(|a| a.ip().is_unspecified()));
         config.listen = Some("10.0.0.3:7000".parse().expect("an address"));
         assert_eq!(config.announced_addresses(), [Ipv4Addr::new(10, 0, 0, 3)]);
     }

@@ -1,6 +1,19 @@
-//! What happened in the cluster, as log lines.
+//! What happened in the cluster, as log lines and for discovery.
+
+use std::net::SocketAddr;
 
 use zerocache_core::node::Event;
+
+/// The addresses at which a node answers from now on, or no longer does, and which of both.
+pub(super) fn reach(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
+    let (info, address, answered) = match event {
+        Event::MemberUp(info, address) => (Some(info), Some(*address), true),
+        Event::MemberDown(info, address) => (Some(info), Some(*address), false),
+        _ => (None, None, false),
+    };
+    let announced = info.into_iter().flat_map(|info| info.addresses.iter().copied());
+    announced.chain(address).map(move |address| (address, answered))
+}
 
 /// Logs an event.
 pub(super) fn log(event: &Event) {

@@ -34,6 +34,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
+    discovery::{Discovery, SourceStatus},
     framed::{Flush, Line},
     transport::Transport,
 };
@@ -62,6 +63,7 @@ pub struct Runtime {
     transport: Arc<dyn Transport>,
     datagrams: OnceLock<Arc<Datagrams>>,
     snapshot: OnceLock<Arc<SnapshotFile>>,
+    discovery: OnceLock<Arc<Discovery>>,
     waiters: Mutex<HashMap<RequestId, Responder>>,
     next_request: AtomicU64,
     next_connection: AtomicU64,
@@ -97,6 +99,7 @@ impl Runtime {
             transport,
             datagrams: OnceLock::new(),
             snapshot: OnceLock::new(),
+            discovery: OnceLock::new(),
             waiters: Mutex::default(),
             next_request: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
@@ -111,6 +114,21 @@ impl Runtime {
     /// Sends datagrams through this socket from now on; without one they are dropped.
     pub fn use_datagrams(&self, datagrams: Arc<Datagrams>) {
         let _only_the_first_counts = self.datagrams.set(datagrams);
+    }
+
+    /// Tells discovery from now on where nodes answer.
+    pub fn use_discovery(&self, discovery: Arc<Discovery>) {
+        let _only_the_first_counts = self.discovery.set(discovery);
+    }
+
+    /// The ways in which nodes are looked for, and what became of each.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.discovery.get().map(|discovery| discovery.sources()).unwrap_or_default()
+    }
+
+    /// Where the node says that it can be reached.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.node.lock().config().info.addresses.clone()
     }
 
     /// Keeps what the node knows in this file while it is stopped.
@@ -430,16 +448,32 @@ impl Runtime {
                     tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
                 }
                 Effect::Restore => self.read_snapshot(),
-                Effect::Event(event) => events::log(&event),
+                Effect::Event(event) => {
+                    events::log(&event);
+                    // Where a member answers, or no longer does, it is not dialled.
+                    for (address, answered) in events::reach(&event) {
+                        self.note_answer(address, answered);
+                    }
+                }
             }
+        }
+    }
+
+    fn note_answer(&self, address: SocketAddr, answered: bool) {
+        if let Some(discovery) = self.discovery.get() {
+            discovery.answered(address, answered);
         }
     }
 
     fn run_call(&self, call: CallId, to: SocketAddr, message: RequestMessage, timeout: Duration) {
         let (this, started) = (self.this.clone(), clock::elapsed());
+        let is_handshake = matches!(message.request, Request::Hello(_));
         let then = Box::new(move |result: Result<Response, CallFailure>| {
             let elapsed_us = clock::elapsed().saturating_sub(started).as_micros();
             if let Some(runtime) = this.upgrade() {
+                if is_handshake {
+                    runtime.note_answer(to, matches!(result, Ok(Response::Hello(_))));
+                }
                 let elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX);
                 runtime.input(Input::Answer { call, result, elapsed_us });
             }

@@ -5,6 +5,7 @@ mod hedge;
 mod many;
 mod overrun;
 mod refusals;
+mod starting;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

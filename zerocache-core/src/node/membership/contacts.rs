@@ -33,6 +33,9 @@ const PASSES_MS: u64 = 1_000;
 const DISPLACED_MAX: usize = 64;
 const DISPLACED_MS: u64 = 60_000;
 
+/// Most addresses of which it is remembered who claimed them last: those of a hundred nodes or so.
+const CLAIMS_MAX: usize = 256;
+
 /// How often it is said that two nodes claim one address, in milliseconds.
 const REPORT_EVERY_MS: u64 = 5_000;
 
@@ -46,6 +49,8 @@ pub(in crate::node) struct Acquaintances {
     last_new: Instant,
     /// Nodes in whose place another one answered, the latest last.
     displaced: VecDeque<(SocketAddr, Incarnation, Instant)>,
+    /// Who said last that it can be reached at an address, the latest address last.
+    claims: VecDeque<(SocketAddr, Incarnation)>,
     pub(in crate::node) conflicts: u64,
     last_report: Option<Instant>,
 }
@@ -59,9 +64,23 @@ impl Acquaintances {
             next_choice: now,
             last_new: now,
             displaced: VecDeque::new(),
+            claims: VecDeque::new(),
             conflicts: 0,
             last_report: None,
         }
+    }
+
+    /// A node says that it can be reached at an address; returns who else said so last.
+    pub(super) fn claims(&mut self, id: Incarnation, address: SocketAddr) -> Option<Incarnation> {
+        if let Some((_, last)) = self.claims.iter_mut().find(|(there, _)| *there == address) {
+            let before = core::mem::replace(last, id);
+            return (before != id).then_some(before);
+        }
+        if self.claims.len() >= CLAIMS_MAX {
+            self.claims.pop_front();
+        }
+        self.claims.push_back((address, id));
+        None
     }
 
     /// Whether a node that is no contact, and need not be dialled, stands at an address.
@@ -193,11 +212,22 @@ impl<L: LockFamily> Node<L> {
         address: SocketAddr,
         out: &mut Vec<Effect>,
     ) {
-        let Acquaintances { displaced, conflicts, last_report, .. } = &mut self.known;
+        let displaced = &mut self.known.displaced;
         displaced.retain(|(.., at)| now.mono.since_ms(*at) < DISPLACED_MS);
-        if !displaced.iter().any(|(there, other, _)| (*there, *other) == (address, id)) {
-            return;
+        if displaced.iter().any(|(there, other, _)| (*there, *other) == (address, id)) {
+            self.conflicts(now, id, address, out);
         }
+    }
+
+    /// Two nodes that are both alive claim an address, this one of them.
+    pub(super) fn conflicts(
+        &mut self,
+        now: Now,
+        id: Incarnation,
+        address: SocketAddr,
+        out: &mut Vec<Effect>,
+    ) {
+        let Acquaintances { conflicts, last_report, .. } = &mut self.known;
         *conflicts += 1;
         if last_report.is_none_or(|at| now.mono.since_ms(at) >= REPORT_EVERY_MS) {
             *last_report = Some(now.mono);

@@ -73,6 +73,7 @@ impl<L: LockFamily> Node<L> {
             if let Err(error) = check_region(&node.region) {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
+            self.note_claims(now, &node, out);
             self.note_greeter(node.incarnation);
             self.note_abilities(node.incarnation, hello.features, hello.entries);
             let known = self.view.member(node.incarnation);
@@ -144,6 +145,7 @@ impl<L: LockFamily> Node<L> {
         }
         let id = info.incarnation;
         self.note_conflict(now, id, address, out);
+        self.note_claims(now, &info, out);
         for old in self.view.yielding(id, address) {
             self.displaced(now, old, address);
             self.forget(now, old, out);
@@ -231,6 +233,7 @@ impl<L: LockFamily> Node<L> {
         let hello = *hello;
         match hello.node {
             Some(info) if info.incarnation == id => {
+                self.note_claims(now, &info, out);
                 self.heard(now, id, out);
                 self.update_info(now, info, out);
                 self.note_abilities(id, hello.features, hello.entries);

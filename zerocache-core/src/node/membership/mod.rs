@@ -1,5 +1,6 @@
 //! Who is there: pings, silence, leaving.
 
+mod addresses;
 mod contacts;
 mod handshake;
 

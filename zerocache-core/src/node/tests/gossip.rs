@@ -144,6 +144,45 @@ fn two_living_nodes_at_one_address_are_reported() {
 }
 
 #[test]
+fn who_introduces_itself_with_the_address_of_another_one_that_lives_is_reported() {
+    let mut network = Network::six();
+    let greet = |network: &mut Network, n: u64, claims: u64| {
+        let mut request = network.nodes[&address(n)].introduction(network.now()).request;
+        let Request::Hello(hello) = &mut request else { panic!("an introduction") };
+        let info = hello.node.as_mut().unwrap();
+        info.addresses = [address(claims)].into();
+        info.incarnation = Incarnation(info.incarnation.0 + 100);
+        let (_, input) = network.request(request);
+        network.input(address(1), input);
+        network.nodes[&address(1)].snapshot(network.now()).conflicts
+    };
+    // The one that is asked stands there itself.
+    assert_eq!(greet(&mut network, 2, 1), 1);
+    // Two others claim an address in turn: one alone may have been started again.
+    assert_eq!(greet(&mut network, 2, 77), 1);
+    assert_eq!(greet(&mut network, 3, 77), 1);
+    assert_eq!(greet(&mut network, 3, 77), 1);
+    assert_eq!(greet(&mut network, 2, 77), 2);
+}
+
+#[test]
+fn a_node_that_moves_to_another_address_is_reached_there() {
+    let mut network = Network::six();
+    let moves = network.nodes.remove(&address(2)).unwrap();
+    network.nodes.insert(address(22), moves);
+    network.input(address(22), Input::Readdressed([address(22)].into()));
+    let place = |network: &Network, n: u64| {
+        let snapshot = network.nodes[&address(n)].snapshot(network.now());
+        let moved = snapshot.nodes.into_iter().find(|node| node.id == Incarnation(2));
+        moved.filter(|node| node.state.is_some()).and_then(|node| node.address)
+    };
+    let others = [1, 3, 4, 5, 6];
+    network
+        .run_until(5_000, |network| others.iter().all(|n| place(network, *n) == Some(address(22))));
+    assert_eq!(network.nodes[&address(1)].snapshot(network.now()).conflicts, 0);
+}
+
+#[test]
 fn a_restart_is_no_conflict() {
     let mut network = Network::six();
     for life in 1..5 {

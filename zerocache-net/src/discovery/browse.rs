@@ -1,0 +1,245 @@
+//! Browsing: which records there are, and when silence means that there is none.
+//!
+//! The daemon hears its own records, and ends a browse whose receiver is slow without a word; both are
+//! dealt with here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mdns_sd::{ResolvedService, ServiceEvent};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, Sleep, sleep};
+use tracing::debug;
+
+use super::mdns::{Heard, Mdns};
+use super::outlet::{Closed, Outlet};
+use super::record::{self, Reject};
+use super::{Proposal, RECORDS_MAX};
+
+/// Silence counts once this many questions were sent. Nobody repeats a record within a second (RFC 6762,
+/// section 6), so that the first question stays without an answer where somebody else asked, or a node
+/// announced itself, just before this process listened. The daemon sends the second one a second later:
+/// by then every record was repeated, or may be.
+const QUESTIONS: u32 = 2;
+
+/// The daemon says once that it browses, and then with each question.
+const SEARCHES: u32 = 1 + QUESTIONS;
+
+/// How long answers to the last question are waited for. Responders wait at random up to 120 ms
+/// (RFC 6762, section 6); the rest is for machines with much to do.
+const ANSWER_MAX: Duration = Duration::from_millis(400);
+
+/// How often it is looked whether records that were found have come whole.
+const WHOLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause before a browse that ended is begun again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the daemon and its interface are looked after.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Browses until the receiver of the events is gone.
+pub(super) async fn run(
+    mdns: Arc<Mdns>,
+    cluster: String,
+    interval: Duration,
+    outlet: Outlet,
+    first_answer: mpsc::Sender<()>,
+) {
+    let first_answer = FirstAnswer { awaited: Some(first_answer), ..FirstAnswer::default() };
+    let (records, turn) = (BTreeMap::new(), String::new());
+    let mut browse = Browse { mdns, cluster, records, turn, outlet, first_answer };
+    let mut times = Times { again: every(interval), keep: every(KEEP_EVERY) };
+    times.again.tick().await;
+    loop {
+        if let Some(heard) = browse.mdns.browse() {
+            if browse.listen(&heard, &mut times).await.is_err() {
+                return;
+            }
+            // The daemon gave this browse up. A new one hears everything again that still stands.
+            browse.records.clear();
+            browse.first_answer.begin_again();
+            browse.outlet.counters.browse_restarts.add(1);
+            sleep(RESTART_PAUSE).await;
+        } else {
+            tokio::select! {
+                _ = times.keep.tick() => browse.mdns.keep(),
+                () = browse.outlet.closed() => return,
+            }
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// What is done again and again.
+struct Times {
+    /// Proposing everything that is known.
+    again: Interval,
+    /// Looking after the daemon.
+    keep: Interval,
+}
+
+/// When the first answer has come: after [`QUESTIONS`] questions, and once everything that was found by
+/// then is whole.
+#[derive(Default)]
+struct FirstAnswer {
+    /// Dropped when it has come.
+    awaited: Option<mpsc::Sender<()>>,
+    searches: u32,
+    due: Option<Pin<Box<Sleep>>>,
+    /// Records of which address or text are still missing.
+    unresolved: BTreeSet<String>,
+}
+
+impl FirstAnswer {
+    fn begin_again(&mut self) {
+        (self.searches, self.due) = (0, None);
+        self.unresolved.clear();
+    }
+
+    fn note(&mut self, event: &ServiceEvent, can_ask: bool) {
+        if self.awaited.is_none() {
+            return;
+        }
+        match event {
+            ServiceEvent::SearchStarted(_) if can_ask => {
+                self.searches += 1;
+                if self.searches == SEARCHES {
+                    self.due = Some(Box::pin(sleep(ANSWER_MAX)));
+                }
+            }
+            ServiceEvent::ServiceFound(_, name) if self.unresolved.len() < RECORDS_MAX => {
+                self.unresolved.insert(name.clone());
+            }
+            ServiceEvent::ServiceResolved(service) => {
+                self.unresolved.remove(service.get_fullname());
+            }
+            ServiceEvent::ServiceRemoved(_, name) => {
+                self.unresolved.remove(name);
+            }
+            _ => {}
+        }
+    }
+
+    /// The time for answers is over.
+    fn passed(&mut self) {
+        let is_late = self.awaited.as_ref().is_none_or(mpsc::Sender::is_closed);
+        if is_late || self.unresolved.is_empty() {
+            (self.awaited, self.due) = (None, None);
+            self.unresolved.clear();
+        } else {
+            self.due = Some(Box::pin(sleep(WHOLE_PAUSE)));
+        }
+    }
+}
+
+/// Waits until that time has passed; for ever if there is none.
+async fn passing(time: &mut Option<Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is known by browsing: the records that stand, by their full name.
+struct Browse {
+    mdns: Arc<Mdns>,
+    cluster: String,
+    records: BTreeMap<String, Proposal>,
+    /// The record to begin with when all are proposed again.
+    turn: String,
+    outlet: Outlet,
+    first_answer: FirstAnswer,
+}
+
+impl Browse {
+    /// Listens until the browse ends.
+    async fn listen(&mut self, heard: &Heard, times: &mut Times) -> Result<(), Closed> {
+        let mut daemon_speaks = true;
+        loop {
+            tokio::select! {
+                event = heard.services.recv_async() => match event {
+                    Ok(event) => self.take(event)?,
+                    Err(_) => return Ok(()),
+                },
+                _ = times.again.tick() => self.propose_again()?,
+                _ = times.keep.tick() => self.mdns.keep(),
+                event = heard.daemon.recv_async(), if daemon_speaks => match event {
+                    Ok(event) => self.mdns.note(&event),
+                    Err(_) => daemon_speaks = false,
+                },
+                () = passing(&mut self.first_answer.due) => self.first_answer.passed(),
+                () = self.outlet.closed() => return Err(Closed),
+            }
+        }
+    }
+
+    fn take(&mut self, event: ServiceEvent) -> Result<(), Closed> {
+        self.first_answer.note(&event, self.mdns.can_ask());
+        match event {
+            ServiceEvent::ServiceResolved(service) => self.resolved(&service),
+            ServiceEvent::ServiceRemoved(_, name) => match self.records.remove(&name) {
+                Some(proposal) => self.outlet.withdraw(proposal),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn resolved(&mut self, service: &ResolvedService) -> Result<(), Closed> {
+        let name = service.get_fullname();
+        let counters = &self.outlet.counters;
+        let proposal = match record::proposal(service, &self.cluster) {
+            Ok(proposal) if self.mdns.is_own(&proposal) => return Ok(()),
+            Ok(proposal) => proposal,
+            Err(reject) => {
+                match reject {
+                    Reject::OtherCluster => counters.other_cluster.add(1),
+                    _ => counters.malformed.add(1),
+                }
+                debug!(name, ?reject, "mDNS record not taken");
+                self.records.remove(name);
+                return Ok(());
+            }
+        };
+        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(name) {
+            counters.over_limit.add(1);
+            self.forget_one();
+        }
+        self.records.insert(name.to_owned(), proposal.clone());
+        self.outlet.propose(proposal).map(drop)
+    }
+
+    /// Makes room by forgetting the record that had its turn last, so that a flood of forged records
+    /// does not keep a real one out.
+    fn forget_one(&mut self) {
+        let before = (Bound::Unbounded, Bound::Excluded(&self.turn[..]));
+        let last = self.records.range::<str, _>(before).next_back();
+        if let Some(name) = last.or(self.records.last_key_value()).map(|(name, _)| name.clone()) {
+            self.records.remove(&name);
+        }
+    }
+
+    /// Proposes all records until the channel is full, and the rest first the next time: with more
+    /// records than the channel holds, each still has its turn.
+    fn propose_again(&mut self) -> Result<(), Closed> {
+        let from = self.turn.clone();
+        let first = self.records.range::<str, _>((Bound::Included(&from[..]), Bound::Unbounded));
+        let then = self.records.range::<str, _>((Bound::Unbounded, Bound::Excluded(&from[..])));
+        for (name, proposal) in first.chain(then) {
+            if !self.outlet.propose(proposal.clone())? {
+                self.turn.clone_from(name);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
