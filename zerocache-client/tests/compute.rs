@@ -218,3 +218,31 @@ fn a_sync_call_tells_what_it_did() {
         assert_eq!((value, report.outcome), (27, CallOutcome::Hit));
     });
 }
+
+#[tokio::test]
+async fn two_types_for_one_key_in_one_process_get_their_own_values() {
+    bounded(async {
+        let cache = other("compute-two-types");
+        let runs = AtomicUsize::new(0);
+        let slow = async || {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            runs.fetch_add(1, Ordering::SeqCst) + 1
+        };
+        for _ in 0..3 {
+            let of_number = || {
+                cache.get_or_compute("two-types", 60, async || io::Result::Ok(slow().await as u32))
+            };
+            let of_text = || {
+                cache.get_or_compute("two-types", 60, async || {
+                    io::Result::Ok(slow().await.to_string())
+                })
+            };
+            let (number, text) = tokio::join!(of_number(), of_text());
+            let (number, text) = (number.expect("works"), text.expect("works"));
+            assert_ne!(number.to_string(), text);
+            of_number().invalidate().await.expect("deletes");
+            assert!(of_text().peek().await.expect("reads").is_none());
+        }
+    })
+    .await;
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use support::{bounded, other};
+use support::{bounded, builder, other};
 use zerocache_client::{Freshness, Kind, ZerocacheClient, zerocache};
 
 #[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
@@ -187,6 +187,39 @@ async fn tags_and_times_are_in_the_entry() {
         let entry = cache.get(&key).entry().await.expect("reads").expect("is there");
         assert_eq!(entry.metadata.tags(), ["users", "user:8"]);
         assert_eq!(cache.memo_stats().tags_refused, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn errors_that_are_kept_stand_side_by_side_too() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Coded(u32);
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Worded(String);
+
+    bounded(async {
+        let (coded, worded) = (builder("london"), builder("london"));
+        let coded = coded.namespace("errors-coded").build().expect("allowed");
+        let worded = worded.namespace("errors-worded").build().expect("allowed");
+        let runs = AtomicUsize::new(0);
+        let run = || runs.fetch_add(1, Ordering::SeqCst) + 1;
+        let of_coded = || {
+            let call =
+                coded.get_or_compute("errors", 60, async || Err::<u8, _>(Coded(run() as u32)));
+            call.negative_err(|_| true, 60)
+        };
+        let of_worded = || {
+            let text = async || Err::<u8, _>(Worded(run().to_string()));
+            worded.get_or_compute("errors", 60, text).negative_err(|_| true, 60)
+        };
+        for _ in 0..5 {
+            assert_eq!(of_coded().await, Err(Coded(1)));
+            assert_eq!(of_worded().await, Err(Worded("2".to_owned())));
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+        of_worded().invalidate().await.expect("deletes");
+        assert_eq!(of_coded().await, Err(Coded(3)));
     })
     .await;
 }

@@ -336,37 +336,6 @@ async fn an_old_value_is_served_while_its_own_release_computes() {
 }
 
 #[tokio::test]
-async fn errors_that_are_kept_stand_side_by_side_too() {
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Coded(u32);
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Worded(String);
-
-    bounded(async {
-        let (coded, worded) = (process("errors-coded"), process("errors-worded"));
-        let runs = AtomicUsize::new(0);
-        let run = || runs.fetch_add(1, Ordering::SeqCst) + 1;
-        let of_coded = || {
-            let call =
-                coded.get_or_compute("errors", 60, async || Err::<u8, _>(Coded(run() as u32)));
-            call.negative_err(|_| true, 60)
-        };
-        let of_worded = || {
-            let text = async || Err::<u8, _>(Worded(run().to_string()));
-            worded.get_or_compute("errors", 60, text).negative_err(|_| true, 60)
-        };
-        for _ in 0..5 {
-            assert_eq!(of_coded().await, Err(Coded(1)));
-            assert_eq!(of_worded().await, Err(Worded("2".to_owned())));
-        }
-        assert_eq!(runs.load(Ordering::SeqCst), 2);
-        of_worded().invalidate().await.expect("deletes");
-        assert_eq!(of_coded().await, Err(Coded(3)));
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn values_of_both_are_near_and_follow_the_base_entry() {
     bounded(async {
         let pair = Pair::new("near");
@@ -440,35 +409,6 @@ async fn a_report_says_why_a_value_was_not_used() {
         let (mismatch, text) = told().await;
         assert_eq!(mismatch.beside, Beside::Outdated);
         assert!(text.contains("beside it: of an earlier version: hit, "), "{text}");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn two_types_for_one_key_in_one_process_get_their_own_values() {
-    bounded(async {
-        let cache = process("one-process");
-        let slow = async || {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            RUNS.fetch_add(1, Ordering::SeqCst) + 1
-        };
-        for _ in 0..3 {
-            let of_old = || {
-                cache.get_or_compute("one-process", 60, async || {
-                    io::Result::Ok(Old::of(slow().await))
-                })
-            };
-            let of_new = || {
-                cache.get_or_compute("one-process", 60, async || {
-                    io::Result::Ok(New::of(slow().await))
-                })
-            };
-            let (old, new) = tokio::join!(of_old(), of_new());
-            let (old, new) = (old.expect("works"), new.expect("works"));
-            assert_ne!(old.run, new.run);
-            of_old().invalidate().await.expect("deletes");
-            assert!(of_new().peek().await.expect("reads").is_none());
-        }
     })
     .await;
 }
