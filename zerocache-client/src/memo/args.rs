@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::key::{self, CallKey};
-use super::site::Site;
+use super::site::{Instance, Site};
 
 /// The key of a call in the making. None for a call without a key: an argument refused to be encoded, or
 /// another function has the same identity.
@@ -13,10 +13,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// None yet, of the function at `site` that the compiler calls `function`.
+    /// None yet, of one instantiation of the function at `site`.
     #[inline]
-    pub fn new(site: &'static Site, function: &'static str) -> Self {
-        Args { site, key: site.function(function).map(CallKey::new) }
+    pub fn new(site: &'static Site, instance: Instance) -> Self {
+        Args { site, key: site.function(instance).map(CallKey::new) }
     }
 
     #[inline]

@@ -7,7 +7,7 @@ pub use super::near::near;
 pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};
-pub use super::site::{Origin, Site};
+pub use super::site::{Instance, Origin, Site};
 pub use super::tag::tag;
 pub use super::target::{RegionOrClient, Target};
 pub use super::ttl::{TtlRule, duration};

@@ -257,7 +257,7 @@ impl<'a> Expansion<'a> {
             };
             let mut #args = #private::Args::new(
                 &#site,
-                ::core::any::type_name_of_val(&|| ()),
+                #private::Instance::of(&|| ()),
             );
             #key
             let #rule = #private::Probe::<#output>::new().rule();
@@ -297,6 +297,8 @@ impl<'a> Expansion<'a> {
                 function: #function,
                 name: #name,
                 version: #version,
+                package: ::core::option_env!("CARGO_PKG_NAME"),
+                module: ::core::module_path!(),
                 tokens: #tokens,
                 file: ::core::file!(),
                 line: ::core::line!(),

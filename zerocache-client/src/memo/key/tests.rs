@@ -10,8 +10,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde::Serialize;
 
-use super::identity::{normalise, own_path, type_arguments};
+use super::order::Order;
+use super::path::Path;
 use super::*;
+use crate::memo::site::Origin;
 
 fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
@@ -98,6 +100,22 @@ fn golden_encodings() {
     }
 }
 
+const ORIGIN: Origin = Origin {
+    function: "find",
+    name: None,
+    version: 0,
+    package: Some("shop-server"),
+    module: "shop",
+    tokens: 1,
+    file: "shop.rs",
+    line: 2,
+    column: 3,
+};
+
+fn identity(type_name: &str, origin: Origin) -> FunctionId {
+    Identity::new(type_name, &origin).id.expect("it is told apart")
+}
+
 fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
     let mut key = CallKey::new(&function);
     key.arguments().extend_from_slice(&arguments);
@@ -107,30 +125,34 @@ fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
 
 #[test]
 fn golden_keys() {
-    let id = Identity::new("shop::Repo<u8>::find::{{closure}}", "find", None, 0).id;
-    let named = Identity::new("shop::find::{{closure}}", "find", Some("find"), 1).id;
+    let path = "shop::Repo<u8>::find::{{closure}}";
+    let id = identity(path, ORIGIN);
+    let named = identity(path, Origin { name: Some("find"), version: 1, ..ORIGIN });
+    let local = identity("shop::main::find::{{closure}}", ORIGIN);
     let mut short = encoded(&7_u64);
     short.extend(encoded("x"));
     let cases = [
         key("", id, short.clone()),
         key("staging", id, short.clone()),
-        key("", named, short),
+        key("", named, short.clone()),
+        key("", local, short),
         key("", id, encoded(&"a".repeat(300))),
     ];
     assert_eq!(
         cases.map(|key| hex(&key)),
         [
-            "01000b5416feab476ab737d756bdab3da1ef0b0000000000000007100178",
-            "010773746167696e670b5416feab476ab737d756bdab3da1ef0b0000000000000007100178",
-            "0100002d8f0b32493109a4acdefabd1d4e660b0000000000000007100178",
-            "01000b5416feab476ab737d756bdab3da1efff4d816e8f02c5ccf9558f97cd6cdc6e2ca209d3e34638701555f78da7eed6c866",
+            "02000b6c6c8de36a7bc78e24574aab1d2b360b0000000000000007100178",
+            "020773746167696e670b6c6c8de36a7bc78e24574aab1d2b360b0000000000000007100178",
+            "020022e1741227c919db0741caad65c0edba0b0000000000000007100178",
+            "02007e5e2b91aa069e8b7e679cf48932fa550b0000000000000007100178",
+            "02000b6c6c8de36a7bc78e24574aab1d2b36ff4d816e8f02c5ccf9558f97cd6cdc6e2ca209d3e34638701555f78da7eed6c866",
         ]
     );
 }
 
 #[test]
 fn long_arguments_are_hashed_at_the_bound() {
-    let id = Identity::new("a::f", "f", None, 0).id;
+    let id = identity("shop::find", ORIGIN);
     let of = |arguments: &[u8]| key("", id, arguments.to_vec())[HEAD..].to_vec();
     let at = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 3));
     let above = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 2));
@@ -163,10 +185,11 @@ fn the_order_of_sets_and_maps_does_not_count() {
     };
     let (one, two) = (map(&mut numbers.iter()), map(&mut numbers.iter().rev()));
     assert_eq!(encoded(&one), encoded(&two));
-    assert!(unordered::is_unordered::<&Rc<HashSet<u8>>>());
-    assert!(unordered::is_unordered::<Arc<BinaryHeap<u8>>>());
-    assert!(!unordered::is_unordered::<BTreeSet<u8>>());
-    assert!(!unordered::is_unordered::<Vec<HashSet<u8>>>());
+    assert_eq!(order::of::<&Rc<HashSet<u8>>>(), Order::Random);
+    assert_eq!(order::of::<Arc<BinaryHeap<u8>>>(), Order::Random);
+    assert_eq!(order::of::<&Cow<'_, HashSet<u8>>>(), Order::Random);
+    assert_eq!(order::of::<BTreeSet<u8>>(), Order::Counts);
+    assert_eq!(order::of::<Vec<HashSet<u8>>>(), Order::Counts);
     // The order of a list does count.
     assert_ne!(encoded(&[1, 2][..]), encoded(&[2, 1][..]));
 }
@@ -182,35 +205,40 @@ fn boundaries_and_types_count() {
     assert_ne!(encoded(&0.0_f64), encoded(&-0.0_f64));
 }
 
+/// The path of a function as it is hashed.
+fn normal(closure: &str, function: &str) -> String {
+    Path::of_function(closure, function).0.normal()
+}
+
 struct Inner<T>(T);
 
 trait Named {
     fn name(&self) -> String;
     fn default_name(&self) -> String {
-        own_path(type_name_of_val(&|| ()), "default_name")
+        normal(type_name_of_val(&|| ()), "default_name")
     }
 }
 
 impl<T> Inner<T> {
     fn method<U>(&self, _: U) -> String {
-        own_path(type_name_of_val(&|| ()), "method")
+        normal(type_name_of_val(&|| ()), "method")
     }
 }
 
 impl<T> Named for Inner<T> {
     fn name(&self) -> String {
-        own_path(type_name_of_val(&|| ()), "name")
+        normal(type_name_of_val(&|| ()), "name")
     }
 }
 
 impl Named for &'static str {
     fn name(&self) -> String {
-        own_path(type_name_of_val(&|| ()), "name")
+        normal(type_name_of_val(&|| ()), "name")
     }
 }
 
 fn array<const N: usize>(_: impl Sized) -> String {
-    own_path(type_name_of_val(&|| ()), "array")
+    normal(type_name_of_val(&|| ()), "array")
 }
 
 /// What this compiler writes. When one of these changes with a new compiler, `normalise` should
@@ -226,7 +254,7 @@ fn golden_identities() {
         array::<3>([0_u8; 2]),
     ];
     assert_eq!(
-        found.map(|path| normalise(&path).replace(here, "HERE")),
+        found.map(|path| path.replace(here, "HERE")),
         [
             "HERE::Inner<u8>::method<std::string::String>",
             "<HERE::Inner<std::option::Option<u8>> as HERE::Named>::name",
@@ -250,24 +278,167 @@ fn normalising_takes_out_what_means_nothing() {
         ("a::core::f", "a::core::f"),
         ("my_core::f<my_alloc::X>", "my_core::f<my_alloc::X>"),
         ("a::f<'x'>", "a::f<'x'>"),
+        ("a::f<'\\'', ' '>", "a::f<'\\'',' '>"),
+        ("a::f<'>', 3>", "a::f<'>',3>"),
+        ("a::f<alloc::borrow::Cow<'_, str>>", "a::f<std::borrow::Cow<str>>"),
     ] {
-        assert_eq!(normalise(path), normal, "{path}");
+        assert_eq!(Path::of(path).normal(), normal, "{path}");
     }
-    assert_eq!(own_path("a::b_call<u8>::{{closure}}::{{closure}}", "b"), "a::b<u8>");
-    assert_eq!(own_path("<a::S<x::Y> as a::T>::g::{{closure}}", "g"), "<a::S<x::Y> as a::T>::g");
-    assert_eq!(own_path("a::f<fn(u8) -> b::C>::{{closure}}", "f"), "a::f<fn(u8) -> b::C>");
+    for (closure, function, path) in [
+        ("a::b_call<u8>::{{closure}}::{{closure}}", "b", "a::b<u8>"),
+        ("<a::S<x::Y> as a::T>::g::{{closure}}", "g", "<a::S<x::Y> as a::T>::g"),
+        ("a::f<fn(u8) -> b::C>::{{closure}}", "f", "a::f<fn(u8) ->b::C>"),
+        ("a::f_call<':', '<', 1>::{{closure}}", "f", "a::f<':','<',1>"),
+        ("a::{{closure}}::f::{{closure}}", "f", "a::{{closure}}::f"),
+    ] {
+        assert_eq!(normal(closure, function), path);
+    }
 }
 
 #[test]
 fn a_name_keeps_type_arguments_apart() {
-    assert_eq!(type_arguments("a::f"), "");
-    assert_eq!(type_arguments("a::S<u8>::f<b::C<u16>>"), "<u8><b::C<u16>>");
-    assert_eq!(type_arguments("<a::S as a::T>::f"), "<a::S as a::T>");
-    let id = |path: &str, name, version| Identity::new(path, "f", name, version).id;
-    assert_eq!(id("a::f", Some("n"), 0), id("b::f", Some("n"), 0), "a name outlives a move");
-    assert_ne!(id("a::f<u8>", Some("n"), 0), id("a::f<u16>", Some("n"), 0));
-    assert_ne!(id("a::f", Some("n"), 0), id("a::f", Some("n"), 1));
-    assert_ne!(id("a::f", Some("a::f"), 0), id("a::f", None, 0));
+    for (path, arguments) in [
+        ("a::f", ""),
+        ("a::S<u8>::f<b::C<u16>>", "<u8><b::C<u16>>"),
+        ("<a::S as a::T>::f", "<a::S as a::T>"),
+        ("a::f<'>', 3>", "<'>',3>"),
+    ] {
+        assert_eq!(Path::of(path).type_arguments(), arguments);
+    }
+    let id = |path: &str, name, version| identity(path, Origin { name, version, ..ORIGIN });
+    let (find, moved) = ("shop::find", "b::find");
+    assert_eq!(id(find, Some("n"), 0), id(moved, Some("n"), 0), "a name outlives a move");
+    assert_ne!(id("shop::find<u8>", Some("n"), 0), id("shop::find<u16>", Some("n"), 0));
+    assert_ne!(id(find, Some("n"), 0), id(find, Some("n"), 1));
+    assert_ne!(id(find, Some(find), 0), id(find, None, 0));
+}
+
+#[test]
+fn functions_of_two_packages_are_two() {
+    let other = Origin { package: Some("shop-worker"), ..ORIGIN };
+    assert_ne!(identity("shop::find", ORIGIN), identity("shop::find", other));
+    // But for where they are found by a name of their own.
+    let named = |origin| identity("shop::find", Origin { name: Some("n"), ..origin });
+    assert_eq!(named(ORIGIN), named(other));
+}
+
+/// Of those in other functions, in closures and constants there may be several of one path.
+#[test]
+fn the_place_counts_where_the_path_does_not_say_it() {
+    let moved = Origin { tokens: 2, file: "other.rs", line: 3, column: 4, ..ORIGIN };
+    for path in [
+        "shop::find",
+        "shop::find<u8>",
+        "shop::Repo::find",
+        "shop::Repo<shop::list::Item>::find",
+        "shop::<impl other::Repo<u8>>::find",
+        "shop::<impl other::Get<u8> for u64>::find",
+        "<shop::Repo as shop::list::Get<u8>>::find",
+    ] {
+        assert_eq!(identity(path, ORIGIN), identity(path, moved), "{path}");
+    }
+    for path in [
+        "shop::main::find",
+        "shop::_::find",
+        "shop::main::Repo::find",
+        "shop::main::{{closure}}::find",
+        "shop::main::{{closure}}::Repo<u8>::find",
+        "shop::main::<impl other::Get<u8> for u64>::find",
+        "shop::<impl other::Repo<u8>>::all::find",
+    ] {
+        for moved in [
+            Origin { tokens: 2, ..ORIGIN },
+            Origin { line: 3, ..ORIGIN },
+            Origin { column: 4, ..ORIGIN },
+        ] {
+            assert_ne!(identity(path, ORIGIN), identity(path, moved), "{path}");
+        }
+    }
+}
+
+#[test]
+fn types_without_a_name_of_their_own_have_no_identity() {
+    let id = |path, name| Identity::new(path, &Origin { name, ..ORIGIN }).id;
+    for path in [
+        "shop::find<shop::main::{{closure}}>",
+        "shop::find<shop::Wrapper<shop::main::{{closure}}>>",
+        "shop::find<[shop::main::{{closure}}; 2]>",
+        "shop::find<(u8, &shop::main::{{closure}}::Local)>",
+        "<shop::main::{{closure}} as shop::Get>::find",
+        "shop::<impl shop::Get<shop::_::Local> for u8>::find",
+        "shop::find<fn(&u8) -> u8>",
+        "shop::find<fn(u8) -> &u8>",
+        "shop::find<for<'a> fn(&'a u8)>",
+        "shop::find<unsafe extern \"C\" fn(alloc::borrow::Cow<'_, str>)>",
+        "shop::find<dyn shop::Get<'_>>",
+        "shop::find<alloc::boxed::Box<dyn core::ops::function::Fn(&'_ u8) -> u8>>",
+    ] {
+        assert!(id(path, None).is_err() && id(path, Some("n")).is_err(), "{path}");
+    }
+    for path in [
+        "shop::find<&str>",
+        "shop::find<alloc::borrow::Cow<'_, str>>",
+        "shop::find<fn(u8) -> u8>",
+        "shop::find<fn(u8), &u8>",
+        "shop::find<(&dyn shop::Get, alloc::borrow::Cow<'_, str>)>",
+        "shop::find<alloc::boxed::Box<dyn shop::Get<u8, A = u16> + core::marker::Send>, &u8>",
+        "shop::find<'&', 3>",
+        "shop::find<shop::_underscore::_Type>",
+    ] {
+        assert!(id(path, None).is_ok(), "{path}");
+    }
+}
+
+/// A set that is no standard one.
+struct TagSet(Vec<u8>);
+
+impl Serialize for TagSet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+fn as_text<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:.0}"))
+}
+
+#[derive(Serialize)]
+struct Rounded {
+    #[serde(serialize_with = "as_text")]
+    price: f32,
+}
+
+#[derive(Serialize)]
+struct RoundedTo<T>(#[serde(serialize_with = "as_text")] f32, T);
+
+#[derive(Serialize)]
+enum Either<T> {
+    #[serde(serialize_with = "as_text")]
+    Rounded(f32),
+    Named {
+        #[serde(serialize_with = "as_text")]
+        price: f32,
+        other: T,
+    },
+    Exact(T),
+}
+
+#[test]
+fn what_may_be_one_for_several_values_is_refused() {
+    fn why<T: Serialize>(value: T) -> String {
+        encode(&value, &mut Vec::new()).expect_err("is refused").to_string()
+    }
+    assert!(why((1, Some(TagSet(vec![2, 1])))).contains("set whose order"));
+    let price = 0.6;
+    for why in [
+        why(vec![Rounded { price }]),
+        why(RoundedTo(price, vec![Some("x")])),
+        why(Either::<Vec<u8>>::Rounded(price)),
+        why(Either::Named { price, other: Some(1) }),
+    ] {
+        assert!(why.contains("serialize_with"), "{why}");
+    }
+    assert_ne!(encoded(&Either::Exact(1)), encoded(&Either::Exact(2)));
 }
 
 /// A value of any structure.
@@ -360,7 +531,7 @@ proptest! {
         b in ("[ab]{0,2}", 0..3_u64, lists()),
     ) {
         let of = |(namespace, version, list): &(String, u64, Vec<Tree>)| {
-            let id = Identity::new("a::f", "f", None, *version).id;
+            let id = identity("shop::find", Origin { version: *version, ..ORIGIN });
             key(namespace, id, concatenated(list))
         };
         prop_assert_eq!(a == b, of(&a) == of(&b));
