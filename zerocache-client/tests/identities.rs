@@ -222,7 +222,8 @@ const _: () = {
 trait Nested: Sized {
     fn nested(self, cache: &ZerocacheClient) -> [Found; 3] {
         let outside = function!(cache, 10);
-        let inside = (|| function!(cache, 11))();
+        let closure = || function!(cache, 11);
+        let inside = closure();
         [outside, inside, function!(cache, 12)]
     }
 }
@@ -336,6 +337,73 @@ async fn arguments_that_may_be_one_for_several_values_are_refused() {
             assert_eq!(found, Ok(amount.to_string()));
         }
         assert_eq!(counts(cache), (4, 0, 0));
+    })
+    .await;
+}
+
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum By {
+    Id(u64),
+    Age(u64),
+    Name { text: String },
+    Mail { text: String },
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn by(cache: &ZerocacheClient, by: By) -> String {
+    told(&by)
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn by_reference(cache: &ZerocacheClient, by: &By, text: &str) -> String {
+    told(by) + text
+}
+
+#[zerocache(cache, 60, key = (by, *text))]
+async fn by_key(cache: &ZerocacheClient, by: &By, text: &str) -> String {
+    told(by) + text
+}
+
+fn told(by: &By) -> String {
+    match by {
+        By::Id(number) => format!("id {number}"),
+        By::Age(number) => format!("age {number}"),
+        By::Name { text } => format!("name {text}"),
+        By::Mail { text } => format!("mail {text}"),
+    }
+}
+
+#[tokio::test]
+async fn variants_of_an_argument_are_told_apart_where_nothing_is_written_of_them() {
+    bounded(async {
+        let cache = &other("untagged");
+        let text = || "a".to_owned();
+        let all = [By::Id(7), By::Age(7), By::Name { text: text() }, By::Mail { text: text() }];
+        for _ in 0..2 {
+            for one in &all {
+                assert_eq!(by(cache, one.clone()).await, told(one));
+                assert_eq!(by_reference(cache, one, "!").await, told(one) + "!");
+                assert_eq!(by_key(cache, one, "!").await, told(one) + "!");
+            }
+        }
+        assert_eq!(counts(cache), (0, 12, 12));
+    })
+    .await;
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn length(cache: &ZerocacheClient, text: Cow<'_, str>) -> usize {
+    text.len()
+}
+
+#[tokio::test]
+async fn a_borrowed_argument_is_the_owned_one() {
+    bounded(async {
+        let cache = &other("cow");
+        assert_eq!(length(cache, Cow::Borrowed("ab")).await, 2);
+        assert_eq!(length(cache, Cow::Owned("ab".to_owned())).await, 2);
+        assert_eq!(counts(cache), (0, 1, 1));
     })
     .await;
 }

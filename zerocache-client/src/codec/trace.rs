@@ -6,6 +6,9 @@
 //! number too. The second stands for the contents, whatever order collections have: it is the same for the
 //! value that was read when that is written once more.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, RefCell};
 
 use xxhash_rust::xxh3::xxh3_64;

@@ -10,22 +10,32 @@ use super::site::{Instance, Site};
 pub struct Args {
     site: &'static Site,
     key: Option<CallKey>,
+    /// Where the last argument begins.
+    last: usize,
 }
 
 impl Args {
     /// None yet, of one instantiation of the function at `site`.
     #[inline]
     pub fn new(site: &'static Site, instance: Instance) -> Self {
-        Args { site, key: site.function(instance).map(CallKey::new) }
+        Args { site, key: site.function(instance).map(CallKey::new), last: 0 }
     }
 
     #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
-        if let Some(key) = &mut self.key
-            && let Err(error) = key::encode(value, key.arguments())
-        {
+        let Some(key) = &mut self.key else { return };
+        self.last = key.arguments().len();
+        if let Err(error) = key::encode(value, key.arguments()) {
             self.site.warn_of_argument(&error);
             self.key = None;
+        }
+    }
+
+    /// The last argument is this variant of its type.
+    #[inline]
+    pub fn variant(&mut self, number: i128) {
+        if let (Some(key), false) = (&mut self.key, number == 0) {
+            key::add_variant(key.arguments(), self.last, number);
         }
     }
 

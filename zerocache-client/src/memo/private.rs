@@ -11,6 +11,7 @@ pub use super::site::{Instance, Origin, Site};
 pub use super::tag::tag;
 pub use super::target::{RegionOrClient, Target};
 pub use super::ttl::{TtlRule, duration};
+pub use super::variant::{Asked, OfBorrowed, OfOwned, OfUnsized};
 pub use crate::Ack;
 
 /// The client of the scope in which this runs; then the attribute's region is not looked at.

@@ -51,6 +51,7 @@ pub(super) mod tag {
     pub(crate) const STRUCT: u8 = 0x1f;
     pub(crate) const STRUCT_VARIANT: u8 = 0x20;
     pub(crate) const FIELD: u8 = 0x21;
+    pub(crate) const VARIANT: u8 = 0x22;
 }
 
 /// A value that cannot be in a key: its own `Serialize` refused.
@@ -88,6 +89,26 @@ pub(super) fn encode_field<T: Serialize + ?Sized>(
 #[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), KeyError> {
     value.serialize(Encoder { out, order: order::of::<T> })
+}
+
+/// Appends which variant the value is that begins at `first`, unless its encoding says so itself.
+#[cold]
+pub(crate) fn add_variant(out: &mut Vec<u8>, first: usize, number: i128) {
+    let says_it = matches!(
+        out.get(first),
+        Some(
+            &(tag::NONE
+                | tag::SOME
+                | tag::UNIT_VARIANT
+                | tag::NEWTYPE_VARIANT
+                | tag::TUPLE_VARIANT
+                | tag::STRUCT_VARIANT)
+        )
+    );
+    if !says_it {
+        out.push(tag::VARIANT);
+        out.extend_from_slice(&number.to_be_bytes());
+    }
 }
 
 /// Writes one value.

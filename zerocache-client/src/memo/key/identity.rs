@@ -1,6 +1,9 @@
 //! Who a function is: its path, made independent of what may change without meaning, and what else tells
 //! it from others.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::path::Path;

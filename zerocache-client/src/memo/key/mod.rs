@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use super::buffer::Buffer;
 
-pub(crate) use encode::encode;
+pub(crate) use encode::{add_variant, encode};
 pub(crate) use identity::{FunctionId, Identity};
 
 /// First byte of every memoized key; a raw key that begins with it is still another key, because
