@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -406,4 +407,20 @@ async fn a_borrowed_argument_is_the_owned_one() {
         assert_eq!(counts(cache), (0, 1, 1));
     })
     .await;
+}
+
+#[zerocache(cache, 60, key = (*lock.lock().expect("no panic"), *lock.lock().expect("no panic")))]
+fn locked(cache: &ZerocacheClient, lock: &Mutex<u64>) -> u64 {
+    *lock.lock().expect("no panic")
+}
+
+#[test]
+fn a_part_of_a_key_holds_on_to_nothing() {
+    in_time(|| {
+        let cache = &other("locked");
+        for _ in 0..2 {
+            assert_eq!(locked(cache, &Mutex::new(7)), 7);
+        }
+        assert_eq!(counts(cache), (0, 1, 1));
+    });
 }

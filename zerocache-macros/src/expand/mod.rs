@@ -329,9 +329,12 @@ impl<'a> Expansion<'a> {
                     let part = Ident::new("part", at(expr.span()));
                     let variant = variant(private, args, &part.to_token_stream());
                     quote_spanned!(at(expr.span())=>
-                        let #part = &(#expr);
-                        #private::argument(&mut #args, #part);
-                        #variant
+                        {
+                            // What the expression holds on to, such as a lock, goes before the next one.
+                            let #part = &(#expr);
+                            #private::argument(&mut #args, #part);
+                            #variant
+                        }
                     )
                 })
                 .collect(),
