@@ -221,6 +221,44 @@ async fn a_value_of_which_a_field_is_left_out_is_not_read_as_another_one() {
     .await;
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Results {
+    #[serde(default, skip_serializing)]
+    cursor: u32,
+    items: Vec<u32>,
+    total: u32,
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn results(cache: &ZerocacheClient, results: Option<Results>) -> Option<Results> {
+    results
+}
+
+#[zerocache(cache, 60, skip(cache))]
+async fn numbers(cache: &ZerocacheClient, count: u64) -> Vec<Untagged> {
+    (0..count).map(Untagged::Number).collect()
+}
+
+#[tokio::test]
+async fn harmless_values_do_not_vouch_for_the_others_of_their_type() {
+    bounded(async {
+        let cache = other("after harmless ones");
+        let some = Some(Results { cursor: 0, items: vec![1, 7], total: 9 });
+        for _ in 0..2 {
+            assert_eq!(results(&cache, None).await, None);
+            assert_eq!(results(&cache, some.clone()).await, some);
+            assert_eq!(numbers(&cache, 0).await, []);
+            assert_eq!(numbers(&cache, 2).await, [Untagged::Number(0), Untagged::Number(1)]);
+            cache.put("none", Value(&None::<Results>), 60).await.expect("stores");
+            let refused = cache.put("some", Value(&some), 60).await.expect_err("is not stored");
+            assert_eq!(refused.kind(), ErrorKind::Codec);
+        }
+        let stats = cache.memo_stats();
+        assert_eq!((stats.stored, stats.hits, stats.write_errors), (2, 2, 4));
+    })
+    .await;
+}
+
 #[zerocache(cache, 60, skip(cache), negative(err = |_: &Account| true, ttl = 5))]
 async fn no_account(cache: &ZerocacheClient) -> Result<u8, Account> {
     Err(Account { secret: 7, stars: 0, tags: vec![2, 8, 9] })

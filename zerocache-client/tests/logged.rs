@@ -117,6 +117,11 @@ async fn large(cache: &ZerocacheClient) -> Vec<u8> {
     (0..LARGE).map(|_| next()).collect()
 }
 
+#[zerocache(cache, 60, skip(cache, f))]
+async fn given<F: Fn() -> u8>(cache: &ZerocacheClient, f: F) -> u8 {
+    f()
+}
+
 mod first {
     #[super::zerocache(cache, 60, skip(cache), name = "logged twice")]
     pub(super) async fn named(cache: &super::ZerocacheClient) -> u8 {
@@ -204,6 +209,14 @@ async fn what_cannot_be_cached_is_said_once() {
             "{said:?}"
         );
         assert_eq!(cache.memo_stats().unkeyed, 5);
+
+        for _ in 0..2 {
+            assert_eq!((given(&cache, || 1).await, given(&cache, || 2).await), (1, 2));
+        }
+        let said = warnings("has no key");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[1].contains("function=\"given\"") && said[1].contains("closure"), "{said:?}");
+        assert_eq!(cache.memo_stats().unkeyed, 9);
 
         // Of each function that finds values of another release, or of anybody else.
         for n in 0..3 {

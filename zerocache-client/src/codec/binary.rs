@@ -1,17 +1,17 @@
 //! bincode 2 as a codec.
 
+use std::io::Write;
+
 use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::DeserializeSeed;
 
-use super::borrowing::Borrowing;
-use super::whole::Whole;
 use super::{Codec, CodecError};
 
 /// bincode 2 with its standard configuration: little-endian, variable-length integers.
 ///
 /// It cannot read types that ask what comes next (`#[serde(untagged)]`, `#[serde(flatten)]`,
-/// `serde_json::Value`), and does not write a value that leaves a field out (`skip_serializing_if`).
+/// `serde_json::Value`).
 #[derive(Clone, Copy, Debug)]
 pub struct Bincode;
 
@@ -24,9 +24,9 @@ impl Codec for Bincode {
     // Above ASCII and no lead byte of UTF-8, so that text is never taken for a typed value.
     const TAG: u8 = 0x81;
 
-    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), CodecError> {
         let config = bincode::config::standard();
-        match bincode::serde::encode_into_std_write(Whole(value), out, config) {
+        match bincode::serde::encode_into_std_write(value, out, config) {
             Ok(_) => Ok(()),
             // What serde says, without what bincode says around it.
             Err(EncodeError::OtherString(text)) => Err(CodecError::Encode(text)),
@@ -34,9 +34,12 @@ impl Codec for Bincode {
         }
     }
 
-    fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    fn decode<'de, S: DeserializeSeed<'de>>(
+        seed: S,
+        bytes: &'de [u8],
+    ) -> Result<S::Value, CodecError> {
         let config = bincode::config::standard().with_limit::<ALLOCATION_MAX>();
-        let (Borrowing(value), consumed) = bincode::serde::borrow_decode_from_slice(bytes, config)
+        let (value, consumed) = bincode::serde::seed_decode_from_slice(seed, bytes, config)
             .map_err(|error| match error {
                 DecodeError::OtherString(text) => CodecError::Decode(text),
                 error => CodecError::Decode(error.to_string()),

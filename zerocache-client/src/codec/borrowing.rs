@@ -7,73 +7,144 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// A value that is read in this way.
-pub(super) struct Borrowing<T>(pub(super) T);
+use super::trace::{Watch, kind};
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Borrowing<T> {
+/// How a value is read in this way, and who is told what it asks for.
+pub(super) struct Borrowing<S, W>(pub(super) S, pub(super) W);
+
+impl<'de, S: DeserializeSeed<'de>, W: Watch> DeserializeSeed<'de> for Borrowing<S, W> {
+    type Value = S::Value;
+
     #[inline]
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::deserialize(Input(deserializer)).map(Borrowing)
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Value, D::Error> {
+        self.0.deserialize(Input(input, self.1))
     }
 }
 
 /// What values are read from.
-struct Input<D>(D);
+struct Input<D, W>(D, W);
 
 /// The parts of a value that has some.
-struct Parts<A>(A);
+struct Parts<A, O>(A, O);
 
 /// Who takes a value with parts: bincode calls no other methods of it than those here.
-struct Taker<V>(V);
+struct Taker<V, O>(V, O);
 
-/// Who reads a part.
-struct Seed<S>(S);
+/// Who reads the next part.
+struct Next<S, O>(S, O);
 
-macro_rules! forward {
-    ($($method:ident => $inner:ident,)*) => {$(
+/// What has parts, and who is told of them.
+trait Owner: Copy {
+    type Watch: Watch;
+    fn watch(self) -> Self::Watch;
+    /// The reader asks for the next part.
+    fn next(self);
+    /// It has all that it wants.
+    fn end(self);
+    /// What it made of all parts, as it is: a value may be large.
+    #[inline]
+    fn ended<T, E>(self, value: Result<T, E>) -> Result<T, E> {
+        if value.is_ok() {
+            self.end();
+        }
+        value
+    }
+}
+
+/// What has any number of elements or entries, or is itself one part.
+#[derive(Clone, Copy)]
+struct Elements<W>(W);
+
+impl<W: Watch> Owner for Elements<W> {
+    type Watch = W;
+    #[inline]
+    fn watch(self) -> W {
+        self.0
+    }
+    #[inline]
+    fn next(self) {
+        self.0.note(kind::NEXT);
+    }
+    #[inline]
+    fn end(self) {
+        self.0.note(kind::END);
+    }
+}
+
+/// What has fields.
+#[derive(Clone, Copy)]
+struct Fields<W: Watch>(W, W::Fields);
+
+impl<W: Watch> Owner for Fields<W> {
+    type Watch = W;
+    #[inline]
+    fn watch(self) -> W {
+        self.0
+    }
+    #[inline]
+    fn next(self) {
+        self.0.field();
+    }
+    #[inline]
+    fn end(self) {
+        self.0.close(self.1);
+    }
+}
+
+macro_rules! leaves {
+    ($($method:ident => $inner:ident, $kind:ident;)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.1.note(kind::$kind);
             self.0.$inner(visitor)
         }
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
+macro_rules! forward {
+    ($($method:ident,)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.0.$method(visitor)
+        }
+    )*};
+}
+
+impl<'de, D: Deserializer<'de>, W: Watch> Deserializer<'de> for Input<D, W> {
     type Error = D::Error;
 
-    forward! {
-        deserialize_any => deserialize_any,
-        deserialize_bool => deserialize_bool,
-        deserialize_i8 => deserialize_i8,
-        deserialize_i16 => deserialize_i16,
-        deserialize_i32 => deserialize_i32,
-        deserialize_i64 => deserialize_i64,
-        deserialize_i128 => deserialize_i128,
-        deserialize_u8 => deserialize_u8,
-        deserialize_u16 => deserialize_u16,
-        deserialize_u32 => deserialize_u32,
-        deserialize_u64 => deserialize_u64,
-        deserialize_u128 => deserialize_u128,
-        deserialize_f32 => deserialize_f32,
-        deserialize_f64 => deserialize_f64,
-        deserialize_char => deserialize_char,
-        deserialize_str => deserialize_str,
-        deserialize_string => deserialize_str,
-        deserialize_bytes => deserialize_bytes,
-        deserialize_byte_buf => deserialize_bytes,
-        deserialize_unit => deserialize_unit,
-        deserialize_identifier => deserialize_identifier,
-        deserialize_ignored_any => deserialize_ignored_any,
+    leaves! {
+        deserialize_bool => deserialize_bool, BOOL;
+        deserialize_i8 => deserialize_i8, I8;
+        deserialize_i16 => deserialize_i16, I16;
+        deserialize_i32 => deserialize_i32, I32;
+        deserialize_i64 => deserialize_i64, I64;
+        deserialize_i128 => deserialize_i128, I128;
+        deserialize_u8 => deserialize_u8, U8;
+        deserialize_u16 => deserialize_u16, U16;
+        deserialize_u32 => deserialize_u32, U32;
+        deserialize_u64 => deserialize_u64, U64;
+        deserialize_u128 => deserialize_u128, U128;
+        deserialize_f32 => deserialize_f32, F32;
+        deserialize_f64 => deserialize_f64, F64;
+        deserialize_char => deserialize_char, CHAR;
+        deserialize_str => deserialize_str, TEXT;
+        deserialize_string => deserialize_str, TEXT;
+        deserialize_bytes => deserialize_bytes, BYTES;
+        deserialize_byte_buf => deserialize_bytes, BYTES;
+        deserialize_unit => deserialize_unit, UNIT;
     }
+
+    forward! { deserialize_any, deserialize_identifier, deserialize_ignored_any, }
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_option(Taker(visitor))
+        self.1.note(kind::OPTION);
+        self.0.deserialize_option(Taker(visitor, Elements(self.1)))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -81,6 +152,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        self.1.note(kind::UNIT);
         self.0.deserialize_unit_struct(name, visitor)
     }
 
@@ -90,12 +162,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_newtype_struct(name, Taker(visitor))
+        self.0.deserialize_newtype_struct(name, Taker(visitor, Elements(self.1)))
     }
 
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_seq(Taker(visitor))
+        self.1.note(kind::SEQUENCE);
+        self.0.deserialize_seq(Taker(visitor, Elements(self.1)))
     }
 
     #[inline]
@@ -104,7 +177,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_tuple(len, Taker(visitor))
+        self.1.note(kind::TUPLE);
+        self.0.deserialize_tuple(len, Taker(visitor, Elements(self.1)))
     }
 
     #[inline]
@@ -114,12 +188,14 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_tuple_struct(name, len, Taker(visitor))
+        self.1.note(kind::TUPLE);
+        self.0.deserialize_tuple_struct(name, len, Taker(visitor, Elements(self.1)))
     }
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(Taker(visitor))
+        self.1.note(kind::MAP);
+        self.0.deserialize_map(Taker(visitor, Elements(self.1)))
     }
 
     #[inline]
@@ -129,7 +205,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_struct(name, fields, Taker(visitor))
+        let owner = Fields(self.1, self.1.open(fields));
+        self.0.deserialize_struct(name, fields, Taker(visitor, owner))
     }
 
     #[inline]
@@ -139,7 +216,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_enum(name, variants, Taker(visitor))
+        self.1.note(kind::VARIANT);
+        self.0.deserialize_enum(name, variants, Taker(visitor, Elements(self.1)))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -147,7 +225,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Input<D> {
     }
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Taker<V> {
+impl<'de, V: Visitor<'de>, O: Owner> Visitor<'de> for Taker<V, O> {
     type Value = V::Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,40 +239,41 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Taker<V> {
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, input: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Input(input))
+        self.0.visit_some(Input(input, self.1.watch()))
     }
 
     #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, input: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Input(input))
+        self.0.visit_newtype_struct(Input(input, self.1.watch()))
     }
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Parts(parts))
+        self.1.ended(self.0.visit_seq(Parts(parts, self.1)))
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, parts: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Parts(parts))
+        self.1.ended(self.0.visit_map(Parts(parts, self.1)))
     }
 
     #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, parts: A) -> Result<V::Value, A::Error> {
-        self.0.visit_enum(Parts(parts))
+        self.0.visit_enum(Parts(parts, self.1))
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<S> {
+impl<'de, S: DeserializeSeed<'de>, O: Owner> DeserializeSeed<'de> for Next<S, O> {
     type Value = S::Value;
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Input(input))
+        self.1.next();
+        self.0.deserialize(Input(input, self.1.watch()))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Parts<A> {
+impl<'de, A: SeqAccess<'de>, O: Owner> SeqAccess<'de> for Parts<A, O> {
     type Error = A::Error;
 
     #[inline]
@@ -202,7 +281,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Parts<A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Seed(seed))
+        self.0.next_element_seed(Next(seed, self.1))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -210,7 +289,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Parts<A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Parts<A> {
+impl<'de, A: MapAccess<'de>, O: Owner> MapAccess<'de> for Parts<A, O> {
     type Error = A::Error;
 
     #[inline]
@@ -218,12 +297,12 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Parts<A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_key_seed(Seed(seed))
+        self.0.next_key_seed(Next(seed, self.1))
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(Seed(seed))
+        self.0.next_value_seed(Borrowing(seed, self.1.watch()))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -231,35 +310,40 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Parts<A> {
     }
 }
 
-impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Parts<A> {
+impl<'de, A: EnumAccess<'de>, O: Owner> EnumAccess<'de> for Parts<A, O> {
     type Error = A::Error;
-    type Variant = Parts<A::Variant>;
+    type Variant = Parts<A::Variant, O>;
 
     #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
     ) -> Result<(S::Value, Self::Variant), A::Error> {
-        let (value, variant) = self.0.variant_seed(Seed(seed))?;
-        Ok((value, Parts(variant)))
+        // The place of the variant is no value of its own.
+        let (value, variant) = self.0.variant_seed(Borrowing(seed, ()))?;
+        Ok((value, Parts(variant, self.1)))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Parts<A> {
+impl<'de, A: VariantAccess<'de>, O: Owner> VariantAccess<'de> for Parts<A, O> {
     type Error = A::Error;
 
+    #[inline]
     fn unit_variant(self) -> Result<(), A::Error> {
+        self.1.watch().note(kind::UNIT);
         self.0.unit_variant()
     }
 
     #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.newtype_variant_seed(Seed(seed))
+        self.1.watch().note(kind::NEWTYPE_VARIANT);
+        self.0.newtype_variant_seed(Borrowing(seed, self.1.watch()))
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.0.tuple_variant(len, Taker(visitor))
+        self.1.watch().note(kind::TUPLE);
+        self.0.tuple_variant(len, Taker(visitor, Elements(self.1.watch())))
     }
 
     #[inline]
@@ -268,6 +352,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Parts<A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.0.struct_variant(fields, Taker(visitor))
+        let watch = self.1.watch();
+        self.0.struct_variant(fields, Taker(visitor, Fields(watch, watch.open(fields))))
     }
 }

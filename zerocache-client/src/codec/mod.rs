@@ -7,26 +7,37 @@
 //! The tag says which codec wrote the rest. The shape is a fingerprint of the type's structure:
 //! bincode would decode `Old { width, height }` as `New { height, width }` without an error.
 //! Bytes whose tag or shape differ are refused.
+//!
+//! Each value that is written is read back at once, and compared. A field that is only written or only read
+//! (`skip_serializing`), or a variant that is skipped, shifts what follows, which may still be read, as a
+//! wrong value; a type that asks what comes next (`untagged`) is never read. Whether it is so depends on the
+//! value and on all inside of it, so that no value says anything of the next one. Reading checks nothing.
 
 mod binary;
 mod borrowing;
-mod readable;
 mod shape;
+mod trace;
 mod value;
 mod whole;
 
 #[cfg(test)]
 mod tests;
 
+use std::io::{Write, sink};
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 
 use crate::error::Error;
 
 pub use binary::Bincode;
-pub(crate) use readable::encode_readable;
 pub use value::{IntoValue, Value};
+
+use borrowing::Borrowing;
+use trace::{Reading, Trace};
+use whole::Whole;
 
 /// Bytes before the codec's own: its tag and the shape.
 pub(crate) const HEADER_LEN: usize = 1 + 8;
@@ -44,14 +55,17 @@ pub trait Codec {
     /// # Errors
     ///
     /// When the value's own `Serialize` refuses, or the codec cannot express it.
-    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), CodecError>;
 
     /// Reads a value, which must take up all bytes.
     ///
     /// # Errors
     ///
-    /// When the bytes are not exactly one value of type `T`.
-    fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>;
+    /// When the bytes are not exactly one value of the type that `seed` asks for.
+    fn decode<'de, S: DeserializeSeed<'de>>(
+        seed: S,
+        bytes: &'de [u8],
+    ) -> Result<S::Value, CodecError>;
 }
 
 /// A value that could not be written, or bytes that are not a value of the type asked for.
@@ -81,12 +95,12 @@ impl From<CodecError> for Error {
     }
 }
 
-/// Writes a value with its tag and shape.
+/// Writes a value with its tag and shape, and reads it back.
 ///
 /// # Errors
 ///
-/// [`CodecError::Encode`], also for a type with a sequence or map whose elements take no bytes, such
-/// as `Vec<()>`.
+/// [`CodecError::Encode`], also when what was written gives no such value again, and for a type with a
+/// sequence or map whose elements take no bytes, such as `Vec<()>`.
 pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
     let shape = shape::of::<T>();
     if shape.weightless {
@@ -95,13 +109,52 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
     let mut out = Vec::with_capacity(HEADER_LEN + size_of::<T>());
     out.push(Bincode::TAG);
     out.extend_from_slice(&shape.fingerprint.to_be_bytes());
-    shape::writing(shape.enums, || Bincode::encode(value, &mut out))?;
+    let trace = Trace::default();
+    Bincode::encode(&Whole { value, trace: &trace }, &mut out)?;
+    if !is_plain::<T>() {
+        reads_back::<T>(&out[HEADER_LEN..], &trace)?;
+    }
     Ok(out.into())
 }
 
 /// What [`encode`] writes as the shape of values of this type.
 pub(crate) fn shape_of<T: DeserializeOwned>() -> u64 {
     shape::of::<T>().fingerprint
+}
+
+/// Whether it is a type of the standard library of which every value is read as it was written: these may
+/// be large, and there is nothing to find out.
+fn is_plain<T>() -> bool {
+    macro_rules! is_any {
+        ($($of:ty),*) => {{
+            let this = typeid::of::<T>();
+            false $(|| this == typeid::of::<$of>() || this == typeid::of::<Vec<$of>>())*
+        }};
+    }
+    is_any!(
+        bool, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, char,
+        String
+    )
+}
+
+/// Whether what was written gives the value again: what is asked for when it is read is what was written, and
+/// what comes of it has the same contents when it is written once more.
+fn reads_back<T>(payload: &[u8], written: &Trace) -> Result<(), CodecError>
+where
+    T: Serialize + DeserializeOwned,
+{
+    let reading = Reading::of(written);
+    let again = Bincode::decode(Borrowing(PhantomData::<T>, &reading), payload);
+    let again = again
+        .map_err(|error| CodecError::Encode(format!("it would not be read again: {error}")))?;
+    let trace = Trace::default();
+    let is_same = reading.agrees()
+        && Bincode::encode(&Whole { value: &again, trace: &trace }, &mut sink()).is_ok()
+        && trace.has_contents_of(written);
+    if is_same {
+        return Ok(());
+    }
+    Err(CodecError::Encode("it would be read as another value".to_owned()))
 }
 
 /// Reads what [`encode`] wrote from a value of the same shape.
@@ -124,5 +177,5 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if shape.weightless {
         return Err(CodecError::Decode(WEIGHTLESS.to_owned()));
     }
-    Bincode::decode(payload)
+    Bincode::decode(Borrowing(PhantomData::<T>, ()), payload)
 }

@@ -71,7 +71,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+pub(super) fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
     let bytes = encode(&value).expect("encodes");
     assert_eq!(decode::<T>(&bytes).as_ref(), Ok(&value));
     for length in 0..bytes.len() {
@@ -102,8 +102,14 @@ fn values_come_back_and_nothing_else_is_taken_for_them() {
 }
 
 /// Takes owned text and bytes, as `serde_bytes` does, inside of everything that has parts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 struct Raw(Vec<u8>);
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -233,34 +239,6 @@ fn raw_values_are_stored_as_they_are() {
     assert_eq!(decode::<u64>(&typed), Ok(7));
 }
 
-/// What is read in place of the field is what follows it.
-#[derive(Serialize, Deserialize)]
-struct Account {
-    #[serde(skip_serializing, default)]
-    secret: u8,
-    stars: u8,
-    tags: Vec<u8>,
-}
-
-/// Can only be written.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Untagged {
-    Number(u64),
-}
-
-#[test]
-fn values_are_given_only_if_they_can_be_read_again() {
-    let account = Account { secret: 7, stars: 0, tags: vec![2, 8, 9] };
-    let misread = decode::<Account>(&encode(&account).expect("is written")).expect("is read");
-    assert_eq!((misread.secret, misread.stars, misread.tags), (0, 3, vec![8, 9]));
-    for _ in 0..2 {
-        assert!(matches!(Value(&account).into_value(), Err(CodecError::Encode(_))));
-        assert!(matches!(Value(&Untagged::Number(1)).into_value(), Err(CodecError::Encode(_))));
-        assert!(Value(&Size { width: 1, height: 2 }).into_value().is_ok());
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
@@ -272,75 +250,6 @@ proptest! {
         typed.extend(payload);
         let _ = decode::<Vec<Event>>(&typed);
     }
-}
-
-/// With the first field left out the bytes of the others would be those of another value.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Sparse {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    first: Option<u8>,
-    second: u8,
-    third: Option<u8>,
-}
-
-#[test]
-fn what_leaves_a_field_out_is_not_written() {
-    let sparse = |first, second, third| Sparse { first, second, third };
-    there_and_back(sparse(Some(1), 2, Some(3)));
-    let refused = |written: Result<Bytes, CodecError>| {
-        assert!(matches!(&written, Err(CodecError::Encode(why)) if why.contains("`first`")));
-    };
-    let left_out = || sparse(None, 0, Some(0));
-    refused(encode(&left_out()));
-    refused(encode(&vec![Some((1, left_out()))]));
-    refused(encode(&HashMap::from([("key".to_owned(), Ok::<_, u8>(Box::new(left_out())))])));
-}
-
-/// Variants behind a skipped one are read as the next.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum Skipping {
-    First,
-    #[serde(skip)]
-    #[allow(dead_code, reason = "only its place counts")]
-    Skipped(std::io::ErrorKind),
-    Second(u8),
-    Third {
-        field: u8,
-    },
-    Fourth,
-    Fifth(u8, u8),
-}
-
-#[test]
-fn what_would_be_read_as_another_variant_is_not_written() {
-    there_and_back(vec![Skipping::First]);
-    let behind = [
-        Skipping::Second(1),
-        Skipping::Third { field: 1 },
-        Skipping::Fourth,
-        Skipping::Fifth(1, 2),
-    ];
-    for value in behind {
-        let why = encode(&vec![Some(value)]).expect_err("is not written").to_string();
-        assert!(why.starts_with("cannot encode the value: the variant `Skipping::"), "{why}");
-    }
-}
-
-/// Names that are read as well stand among those of the variants.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum Aliased {
-    #[serde(alias = "Zero", alias = "Anew")]
-    First,
-    #[serde(rename = "2", alias = "Second")]
-    Second(u8),
-    Third {
-        field: u8,
-    },
-}
-
-#[test]
-fn variants_with_aliases_are_written() {
-    there_and_back(vec![Aliased::First, Aliased::Second(1), Aliased::Third { field: 1 }]);
 }
 
 mod namesake {

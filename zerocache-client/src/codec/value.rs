@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{CodecError, encode_readable};
+use super::{CodecError, encode};
 
 /// A value for `put`: text and bytes are stored as they are, `Value(&x)` through the codec.
 ///
@@ -27,8 +27,8 @@ pub trait IntoValue: sealed::Sealed {
 
 /// A typed value, to be stored through the codec: `put("user", Value(&user), 42)`.
 ///
-/// The type must be readable too, because its shape is stored with it. The first value of a type is read
-/// back; what comes back as another value is an error, and is not stored.
+/// The type must be readable too, because its shape is stored with it. Each value is read back before it is
+/// stored; what would come back as another value, or not at all, is an error.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a, T>(pub &'a T);
 
@@ -79,6 +79,6 @@ impl<const N: usize> IntoValue for &[u8; N] {
 impl<T> sealed::Sealed for Value<'_, T> {}
 impl<T: Serialize + DeserializeOwned> IntoValue for Value<'_, T> {
     fn into_value(self) -> Result<Bytes, CodecError> {
-        encode_readable(self.0)
+        encode(self.0)
     }
 }

@@ -1,106 +1,111 @@
-//! Refuses values that leave a field out of what is written (`skip_serializing_if`), and variants that
-//! would be read as others (those behind one with `skip`).
+//! Notes what is written, and refuses values that leave a field out of it (`skip_serializing_if`).
 //!
-//! bincode writes no names: what follows such a field or variant would be read in its place, and what comes
-//! out may be another value of the type, without any error.
+//! bincode writes no names: what follows such a field would be read in its place, and what comes out may be
+//! another value of the type, without any error.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use serde::ser::{
     Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::shape;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::trace::{Trace, kind, mix, number};
 
 /// A value that is written with all of its fields, or not at all.
-pub(super) struct Whole<'a, T: ?Sized>(pub(super) &'a T);
+pub(super) struct Whole<'a, T: ?Sized> {
+    pub(super) value: &'a T,
+    pub(super) trace: &'a Trace,
+}
 
 impl<T: Serialize + ?Sized> Serialize for Whole<'_, T> {
     #[inline]
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(Output(serializer))
+    fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(Output { inner, trace: self.trace })
     }
 }
 
 /// What values are written to.
-struct Output<S>(S);
+struct Output<'a, S> {
+    inner: S,
+    trace: &'a Trace,
+}
 
 /// The parts of a value that has some.
-struct Parts<P>(P);
+struct Parts<'a, P> {
+    inner: P,
+    trace: &'a Trace,
+    count: usize,
+    /// Of an entry of a map, the contents of its key.
+    key: u64,
+}
 
-/// Whether a variant is read as itself.
-fn check<E: Error>(name: &'static str, index: u32, variant: &'static str) -> Result<(), E> {
-    if shape::is_read_at(name, index, variant) {
-        return Ok(());
+impl<'a, S> Output<'a, S> {
+    fn parts<P, E>(
+        self,
+        kind: u64,
+        begin: impl FnOnce(S) -> Result<P, E>,
+    ) -> Result<Parts<'a, P>, E> {
+        self.trace.note(kind);
+        Ok(Parts { inner: begin(self.inner)?, trace: self.trace, count: 0, key: 0 })
     }
-    Err(E::custom(format_args!(
-        "the variant `{name}::{variant}` would be read as another one: one before it is skipped"
-    )))
+
+    fn variant(&self, index: u32, name: &'static str) {
+        self.trace.note(kind::VARIANT);
+        self.trace.add(mix(u64::from(index), number(name)));
+    }
 }
 
-macro_rules! forward {
-    ($($method:ident($($name:ident: $type:ty),*),)*) => {$(
+macro_rules! leaves {
+    ($($method:ident($($value:ident: $type:ty)?) => $kind:ident, $contents:expr;)*) => {$(
         #[inline]
-        fn $method(self, $($name: $type),*) -> Result<S::Ok, S::Error> {
-            self.0.$method($($name),*)
+        fn $method(self, $($value: $type)?) -> Result<S::Ok, S::Error> {
+            self.trace.leaf(kind::$kind, $contents);
+            self.inner.$method($($value)?)
         }
     )*};
 }
 
-macro_rules! parts {
-    ($($method:ident($($name:ident: $type:ty),*) -> $parts:ident,)*) => {$(
-        #[inline]
-        fn $method(self, $($name: $type),*) -> Result<Self::$parts, S::Error> {
-            self.0.$method($($name),*).map(Parts)
-        }
-    )*};
-}
-
-impl<S: Serializer> Serializer for Output<S> {
+impl<'a, S: Serializer> Serializer for Output<'a, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Parts<S::SerializeSeq>;
-    type SerializeTuple = Parts<S::SerializeTuple>;
-    type SerializeTupleStruct = Parts<S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Parts<S::SerializeTupleVariant>;
-    type SerializeMap = Parts<S::SerializeMap>;
-    type SerializeStruct = Parts<S::SerializeStruct>;
-    type SerializeStructVariant = Parts<S::SerializeStructVariant>;
+    type SerializeSeq = Parts<'a, S::SerializeSeq>;
+    type SerializeTuple = Parts<'a, S::SerializeTuple>;
+    type SerializeTupleStruct = Parts<'a, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Parts<'a, S::SerializeTupleVariant>;
+    type SerializeMap = Parts<'a, S::SerializeMap>;
+    type SerializeStruct = Parts<'a, S::SerializeStruct>;
+    type SerializeStructVariant = Parts<'a, S::SerializeStructVariant>;
 
-    forward! {
-        serialize_bool(value: bool),
-        serialize_i8(value: i8),
-        serialize_i16(value: i16),
-        serialize_i32(value: i32),
-        serialize_i64(value: i64),
-        serialize_i128(value: i128),
-        serialize_u8(value: u8),
-        serialize_u16(value: u16),
-        serialize_u32(value: u32),
-        serialize_u64(value: u64),
-        serialize_u128(value: u128),
-        serialize_f32(value: f32),
-        serialize_f64(value: f64),
-        serialize_char(value: char),
-        serialize_str(value: &str),
-        serialize_bytes(value: &[u8]),
-        serialize_none(),
-        serialize_unit(),
-        serialize_unit_struct(name: &'static str),
-    }
-
-    parts! {
-        serialize_seq(len: Option<usize>) -> SerializeSeq,
-        serialize_tuple(len: usize) -> SerializeTuple,
-        serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct,
-        serialize_map(len: Option<usize>) -> SerializeMap,
-        serialize_struct(name: &'static str, len: usize) -> SerializeStruct,
+    // A signed number by its bits: the casts widen.
+    leaves! {
+        serialize_bool(value: bool) => BOOL, u64::from(value);
+        serialize_i8(value: i8) => I8, value as u64;
+        serialize_i16(value: i16) => I16, value as u64;
+        serialize_i32(value: i32) => I32, value as u64;
+        serialize_i64(value: i64) => I64, value as u64;
+        serialize_u8(value: u8) => U8, u64::from(value);
+        serialize_u16(value: u16) => U16, u64::from(value);
+        serialize_u32(value: u32) => U32, u64::from(value);
+        serialize_u64(value: u64) => U64, value;
+        serialize_f32(value: f32) => F32, u64::from(value.to_bits());
+        serialize_f64(value: f64) => F64, value.to_bits();
+        serialize_char(value: char) => CHAR, u64::from(value);
+        serialize_none() => OPTION, 0;
+        serialize_unit() => UNIT, 0;
+        serialize_unit_struct(name: &'static str) => UNIT, 0;
+        serialize_i128(value: i128) => I128, xxh3_64(&value.to_ne_bytes());
+        serialize_u128(value: u128) => U128, xxh3_64(&value.to_ne_bytes());
+        serialize_str(value: &str) => TEXT, xxh3_64(value.as_bytes());
+        serialize_bytes(value: &[u8]) => BYTES, xxh3_64(value);
     }
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Whole(value))
+        self.trace.leaf(kind::OPTION, 1);
+        self.inner.serialize_some(&Whole { value, trace: self.trace })
     }
 
     #[inline]
@@ -109,7 +114,7 @@ impl<S: Serializer> Serializer for Output<S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_struct(name, &Whole(value))
+        self.inner.serialize_newtype_struct(name, &Whole { value, trace: self.trace })
     }
 
     #[inline]
@@ -119,32 +124,9 @@ impl<S: Serializer> Serializer for Output<S> {
         index: u32,
         variant: &'static str,
     ) -> Result<S::Ok, S::Error> {
-        check(name, index, variant)?;
-        self.0.serialize_unit_variant(name, index, variant)
-    }
-
-    #[inline]
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        check(name, index, variant)?;
-        self.0.serialize_tuple_variant(name, index, variant, len).map(Parts)
-    }
-
-    #[inline]
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
-        check(name, index, variant)?;
-        self.0.serialize_struct_variant(name, index, variant, len).map(Parts)
+        self.variant(index, variant);
+        self.trace.note(kind::UNIT);
+        self.inner.serialize_unit_variant(name, index, variant)
     }
 
     #[inline]
@@ -155,70 +137,154 @@ impl<S: Serializer> Serializer for Output<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        check(name, index, variant)?;
-        self.0.serialize_newtype_variant(name, index, variant, &Whole(value))
+        self.variant(index, variant);
+        self.trace.note(kind::NEWTYPE_VARIANT);
+        let value = Whole { value, trace: self.trace };
+        self.inner.serialize_newtype_variant(name, index, variant, &value)
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        self.parts(kind::SEQUENCE, |inner| inner.serialize_seq(len))
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
+        self.parts(kind::TUPLE, |inner| inner.serialize_tuple(len))
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        self.parts(kind::TUPLE, |inner| inner.serialize_tuple_struct(name, len))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        self.variant(index, variant);
+        self.parts(kind::TUPLE, |inner| inner.serialize_tuple_variant(name, index, variant, len))
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        self.parts(kind::MAP, |inner| inner.serialize_map(len))
     }
 
     #[inline]
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        self.parts(kind::STRUCT, |inner| inner.serialize_struct(name, len))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        self.variant(index, variant);
+        self.parts(kind::STRUCT, |inner| inner.serialize_struct_variant(name, index, variant, len))
+    }
+
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.collect_str(value)
+        let mut text = String::new();
+        // Unlike `to_string`, this does not panic when a `Display` reports an error.
+        write!(text, "{value}").map_err(|_| S::Error::custom("its Display reported an error"))?;
+        self.serialize_str(&text)
     }
 
     #[inline]
     fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
+        self.inner.is_human_readable()
+    }
+}
+
+impl<P> Parts<'_, P> {
+    /// One more part, with the contents that `write` gives it.
+    #[inline]
+    fn part<E>(
+        &mut self,
+        place: u64,
+        write: impl FnOnce(&mut P, &Trace) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Parts { inner, trace, count, .. } = self;
+        *count += 1;
+        trace.note(kind::NEXT);
+        let contents = trace.apart(|| write(inner, trace))?;
+        trace.add(mix(place, contents));
+        Ok(())
+    }
+
+    fn close(self) -> P {
+        self.trace.note(kind::END);
+        self.inner
     }
 }
 
 macro_rules! elements {
-    ($($of:ident: $method:ident,)*) => {$(
-        impl<P: $of> $of for Parts<P> {
+    ($($of:ident: $method:ident, $place:expr;)*) => {$(
+        impl<P: $of> $of for Parts<'_, P> {
             type Ok = P::Ok;
             type Error = P::Error;
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-                self.0.$method(&Whole(value))
+                let place: fn(usize) -> usize = $place;
+                self.part(place(self.count) as u64, |parts, trace| {
+                    parts.$method(&Whole { value, trace })
+                })
             }
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
-                self.0.end()
+                self.close().end()
             }
         }
     )*};
 }
 
 elements! {
-    SerializeSeq: serialize_element,
-    SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field,
-    SerializeTupleVariant: serialize_field,
+    // It may be a set, which has another order when it is written again.
+    SerializeSeq: serialize_element, |_| 0;
+    SerializeTuple: serialize_element, |place| place;
+    SerializeTupleStruct: serialize_field, |place| place;
+    SerializeTupleVariant: serialize_field, |place| place;
 }
 
-impl<P: SerializeMap> SerializeMap for Parts<P> {
+impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
     type Ok = P::Ok;
     type Error = P::Error;
 
-    #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
-        self.0.serialize_key(&Whole(key))
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        let Parts { inner, trace, key, .. } = self;
+        trace.note(kind::NEXT);
+        *key = trace.apart(|| inner.serialize_key(&Whole { value, trace }))?;
+        Ok(())
     }
 
-    #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        self.0.serialize_value(&Whole(value))
+        let Parts { inner, trace, key, .. } = self;
+        let contents = trace.apart(|| inner.serialize_value(&Whole { value, trace }))?;
+        trace.add(mix(*key, contents));
+        Ok(())
     }
 
-    #[inline]
     fn end(self) -> Result<P::Ok, P::Error> {
-        self.0.end()
+        self.close().end()
     }
 }
 
 macro_rules! fields {
     ($($of:ident,)*) => {$(
-        impl<P: $of> $of for Parts<P> {
+        impl<P: $of> $of for Parts<'_, P> {
             type Ok = P::Ok;
             type Error = P::Error;
 
@@ -228,7 +294,8 @@ macro_rules! fields {
                 key: &'static str,
                 value: &T,
             ) -> Result<(), P::Error> {
-                self.0.serialize_field(key, &Whole(value))
+                let place = self.trace.field(key);
+                self.part(place, |parts, trace| parts.serialize_field(key, &Whole { value, trace }))
             }
 
             fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
@@ -237,7 +304,8 @@ macro_rules! fields {
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
-                self.0.end()
+                self.trace.close(self.count);
+                self.inner.end()
             }
         }
     )*};

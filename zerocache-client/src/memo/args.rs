@@ -3,29 +3,39 @@
 use serde::Serialize;
 
 use super::key::{self, CallKey};
-use super::site::Site;
+use super::site::{Instance, Site};
 
 /// The key of a call in the making. None for a call without a key: an argument refused to be encoded, or
 /// another function has the same identity.
 pub struct Args {
     site: &'static Site,
     key: Option<CallKey>,
+    /// Where the last argument begins.
+    last: usize,
 }
 
 impl Args {
-    /// None yet, of the function at `site` that the compiler calls `function`.
+    /// None yet, of one instantiation of the function at `site`.
     #[inline]
-    pub fn new(site: &'static Site, function: &'static str) -> Self {
-        Args { site, key: site.function(function).map(CallKey::new) }
+    pub fn new(site: &'static Site, instance: Instance) -> Self {
+        Args { site, key: site.function(instance).map(CallKey::new), last: 0 }
     }
 
     #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
-        if let Some(key) = &mut self.key
-            && let Err(error) = key::encode(value, key.arguments())
-        {
+        let Some(key) = &mut self.key else { return };
+        self.last = key.arguments().len();
+        if let Err(error) = key::encode(value, key.arguments()) {
             self.site.warn_of_argument(&error);
             self.key = None;
+        }
+    }
+
+    /// The last argument is this variant of its type.
+    #[inline]
+    pub fn variant(&mut self, number: i128) {
+        if let (Some(key), false) = (&mut self.key, number == 0) {
+            key::add_variant(key.arguments(), self.last, number);
         }
     }
 

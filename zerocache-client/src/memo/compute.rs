@@ -18,6 +18,8 @@ pub(super) static SITE: Site = Site::new(Origin {
     function: "get_or_compute",
     name: None,
     version: 0,
+    package: None,
+    module: module_path!(),
     tokens: 0,
     file: file!(),
     line: line!(),

@@ -33,6 +33,7 @@ mod tag;
 mod target;
 mod ttl;
 mod tuning;
+mod variant;
 mod writing;
 
 pub use args::{KeyPart, ReceiverKeyPart};

@@ -7,10 +7,11 @@ pub use super::near::near;
 pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};
-pub use super::site::{Origin, Site};
+pub use super::site::{Instance, Origin, Site};
 pub use super::tag::tag;
 pub use super::target::{RegionOrClient, Target};
 pub use super::ttl::{TtlRule, duration};
+pub use super::variant::{Asked, OfBorrowed, OfOwned, OfUnsized};
 pub use crate::Ack;
 
 /// The client of the scope in which this runs; then the attribute's region is not looked at.

@@ -165,7 +165,7 @@ impl<V, E> OkRule<V, E> {
     {
         Policy {
             failed: Result::is_err,
-            encode: |value| value.as_ref().ok().map(codec::encode_readable),
+            encode: |value| value.as_ref().ok().map(codec::encode),
             decode: |bytes| codec::decode(bytes).map(Ok),
             shape: codec::shape_of::<V>,
             sharing,
@@ -208,7 +208,7 @@ impl<V, E> OkRule<V, E> {
                 value.as_ref().is_err_and(&predicate)
             }),
             lifetime: lifetime.into_duration(),
-            encode: |value| value.as_ref().err().map(codec::encode_readable),
+            encode: |value| value.as_ref().err().map(codec::encode),
         }
     }
 }
@@ -292,7 +292,7 @@ impl<T> WholeRule<T> {
     {
         Policy {
             failed: |_| false,
-            encode: |value| Some(codec::encode_readable(value)),
+            encode: |value| Some(codec::encode(value)),
             decode: codec::decode,
             shape: codec::shape_of::<T>,
             sharing,

@@ -1,5 +1,6 @@
 //! A place in the source that carries the attribute, and the register of all of them.
 
+use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,10 @@ pub struct Origin {
     pub name: Option<&'static str>,
     /// `version = N`, else 0.
     pub version: u64,
+    /// The package that it is compiled in, where a package manager says so.
+    pub package: Option<&'static str>,
+    /// The module that it stands in, however deep.
+    pub module: &'static str,
     /// A hash of the function's tokens.
     pub tokens: u64,
     /// Where it is.
@@ -43,12 +48,28 @@ impl Origin {
     }
 }
 
+/// One instantiation of an annotated function, by the type of a closure in it: nothing else has that, while
+/// its name may be another's too.
+#[derive(Clone, Copy)]
+pub struct Instance {
+    id: TypeId,
+    name: fn() -> &'static str,
+}
+
+impl Instance {
+    /// The one in which this closure stands.
+    #[inline]
+    pub fn of<T>(_: &T) -> Self {
+        Instance { id: typeid::of::<T>(), name: type_name::<T> }
+    }
+}
+
 /// One annotated function, with the identities of its instantiations.
 pub struct Site {
     origin: Origin,
     /// What was asked for first, and in most functions is all there is: read without a lock.
-    first: OnceLock<(Text, Option<&'static FunctionId>)>,
-    known: RwLock<BTreeMap<Text, Option<&'static FunctionId>>>,
+    first: OnceLock<(TypeId, Option<&'static FunctionId>)>,
+    known: RwLock<BTreeMap<TypeId, Option<&'static FunctionId>>>,
     face: PerProcess<Named>,
     warned: AtomicBool,
     warned_of_argument: AtomicBool,
@@ -56,7 +77,7 @@ pub struct Site {
     shapes_said_from: AtomicU64,
 }
 
-/// Where a text is, and how long: one instantiation always passes one text, and its place is a cheaper
+/// Where a text is, and how long: one attribute always passes one text, and its place is a cheaper
 /// key than its bytes.
 type Text = (usize, usize);
 
@@ -75,7 +96,8 @@ struct Named {
 /// Who has an identity in this process.
 struct Owner {
     origin: Origin,
-    path: String,
+    /// The function itself, and its sibling, as far as they were called.
+    instances: [Option<TypeId>; 2],
 }
 
 fn register() -> &'static Mutex<HashMap<FunctionId, Owner>> {
@@ -143,27 +165,26 @@ impl Site {
         }
     }
 
-    /// The identity of one instantiation, or none if another function has it.
+    /// The identity of one instantiation, or none if another function has it or may have it.
     #[inline]
-    pub(crate) fn function(&self, type_name: &'static str) -> Option<&'static FunctionId> {
+    pub(crate) fn function(&self, instance: Instance) -> Option<&'static FunctionId> {
         match self.first.get() {
-            Some((known, id)) if *known == text(type_name) => *id,
-            _ => self.look_up(type_name),
+            Some((known, id)) if *known == instance.id => *id,
+            _ => self.look_up(instance),
         }
     }
 
     #[cold]
-    fn look_up(&self, type_name: &'static str) -> Option<&'static FunctionId> {
-        let place = text(type_name);
-        if let Some(id) = self.known.read().get(&place) {
+    fn look_up(&self, instance: Instance) -> Option<&'static FunctionId> {
+        if let Some(id) = self.known.read().get(&instance.id) {
             return *id;
         }
         // For as long as the process, as the function is there; moved as a pointer.
         let id: Option<&'static FunctionId> =
-            self.claim(type_name).map(|id| &*Box::leak(Box::new(id)));
-        self.known.write().insert(place, id);
+            self.claim(instance).map(|id| &*Box::leak(Box::new(id)));
+        self.known.write().insert(instance.id, id);
         // Where another instantiation was first, this one goes on without.
-        let _ = self.first.set((place, id));
+        let _ = self.first.set((instance.id, id));
         id
     }
 
@@ -193,24 +214,33 @@ impl Site {
         face
     }
 
-    fn claim(&self, type_name: &str) -> Option<FunctionId> {
+    fn claim(&self, instance: Instance) -> Option<FunctionId> {
         let origin = &self.origin;
-        let identity = Identity::new(type_name, origin.function, origin.name, origin.version);
+        let Identity { id, path, is_sibling } = Identity::new((instance.name)(), origin);
+        let id = match id {
+            Ok(id) => id,
+            Err(reason) => {
+                self.warn_of_argument(&reason);
+                return None;
+            }
+        };
         let mut register = register().lock();
         let owner = register
-            .entry(identity.id)
-            .or_insert_with(|| Owner { origin: *origin, path: identity.path.clone() });
-        if owner.origin.is_same_function(origin) && owner.path == identity.path {
-            return Some(identity.id);
+            .entry(id)
+            .or_insert_with(|| Owner { origin: *origin, instances: [None, None] });
+        let known = &mut owner.instances[usize::from(is_sibling)];
+        if owner.origin.is_same_function(origin) && known.is_none_or(|known| known == instance.id) {
+            *known = Some(instance.id);
+            return Some(id);
         }
         let (first, second) = (owner.origin, origin);
         drop(register);
         tracing::warn!(
-            function = %identity.path,
+            function = %path,
             first = %format_args!("{}:{}", first.file, first.line),
             second = %format_args!("{}:{}", second.file, second.line),
-            "two memoized functions have one identity; the second is not cached: give it \
-             `name = \"…\"`"
+            "two memoized functions, or two types of one, have one identity; the second is not cached: \
+             give the function `name = \"…\"`, or the type another name"
         );
         None
     }
@@ -225,6 +255,8 @@ mod tests {
             function: "f",
             name: None,
             version: 0,
+            package: None,
+            module: "site",
             tokens: 1,
             file: "site.rs",
             line,
@@ -232,36 +264,62 @@ mod tests {
         }
     }
 
+    /// As if `T` were the closure of that name.
+    fn instance<T: 'static>(name: fn() -> &'static str) -> Instance {
+        Instance { id: TypeId::of::<T>(), name }
+    }
+
     #[test]
     fn the_second_function_of_an_identity_stays_without() {
         let (first, second) = (Site::new(origin(1)), Site::new(origin(2)));
-        assert!(first.function("site::one::f::{{closure}}").is_some());
-        assert_eq!(second.function("site::one::f::{{closure}}"), None);
+        let one = instance::<u8>(|| "site::One::f::{{closure}}");
+        let two = instance::<u16>(|| "site::One::f::{{closure}}");
+        assert!(first.function(one).is_some());
+        assert_eq!(second.function(two), None);
         // Asked again, both keep what they got.
-        assert!(first.function("site::one::f::{{closure}}").is_some());
-        assert_eq!(second.function("site::one::f::{{closure}}"), None);
+        assert!(first.function(one).is_some());
+        assert_eq!(second.function(two), None);
     }
 
     #[test]
     fn a_function_and_its_sibling_are_one() {
         let (plain, sibling) = (Site::new(origin(3)), Site::new(origin(3)));
-        let id = plain.function("site::two::f::{{closure}}");
+        let id = plain.function(instance::<u8>(|| "site::Two::f::{{closure}}"));
         assert!(id.is_some());
-        assert_eq!(sibling.function("site::two::f_call::{{closure}}"), id);
+        let other = instance::<u16>(|| "site::Two::f_call::{{closure}}");
+        assert_eq!(sibling.function(other), id);
     }
 
     #[test]
-    fn paths_that_differ_only_in_what_is_normalised_are_two() {
+    fn two_types_of_one_name_are_two() {
         let site = Site::new(origin(4));
-        assert!(site.function("site::three::f<alloc::Thing>::{{closure}}").is_some());
-        assert_eq!(site.function("site::three::f<core::Thing>::{{closure}}"), None);
+        let one = instance::<u8>(|| "site::f<dep::Thing>::{{closure}}");
+        let two = instance::<u16>(|| "site::f<dep::Thing>::{{closure}}");
+        let id = site.function(one);
+        assert!(id.is_some());
+        assert_eq!((site.function(two), site.function(one)), (None, id));
+        // Nor where only what is normalised tells their names apart.
+        let three = instance::<u32>(|| "site::three::f<alloc::Thing>::{{closure}}");
+        let four = instance::<u64>(|| "site::three::f<core::Thing>::{{closure}}");
+        assert!(site.function(three).is_some());
+        assert_eq!(site.function(four), None);
+    }
+
+    #[test]
+    fn copies_of_a_function_that_one_macro_makes_at_one_place_are_two() {
+        let (first, second) = (Site::new(origin(7)), Site::new(origin(7)));
+        let one = instance::<u8>(|| "site::_::f::{{closure}}");
+        let two = instance::<u16>(|| "site::_::f::{{closure}}");
+        assert!(first.function(one).is_some());
+        assert_eq!(second.function(two), None);
     }
 
     #[test]
     fn versions_are_two_identities() {
         let next = Origin { version: 1, line: 6, ..origin(5) };
         let (old, new) = (Site::new(origin(5)), Site::new(next));
-        let (old, new) = (old.function("site::four::f"), new.function("site::four::f"));
+        let name = || "site::Four::f";
+        let (old, new) = (old.function(instance::<u8>(name)), new.function(instance::<u16>(name)));
         assert!(old.is_some() && new.is_some() && old != new);
     }
 }

@@ -249,7 +249,10 @@ impl<'a> Expansion<'a> {
         let near = self.near().map(|age| quote!(let #near = #age;));
         quote! {
             #[allow(unused_imports)]
-            use #private::{PlainRule as _, NoErrors as _, NoSharing as _};
+            use #private::{
+                PlainRule as _, NoErrors as _, NoSharing as _, OfBorrowed as _, OfOwned as _,
+                OfUnsized as _,
+            };
             static #site: #private::Site = #site_value;
             let #target = match #private::scoped() {
                 ::core::option::Option::Some(#target) => #target,
@@ -257,7 +260,7 @@ impl<'a> Expansion<'a> {
             };
             let mut #args = #private::Args::new(
                 &#site,
-                ::core::any::type_name_of_val(&|| ()),
+                #private::Instance::of(&|| ()),
             );
             #key
             let #rule = #private::Probe::<#output>::new().rule();
@@ -297,6 +300,8 @@ impl<'a> Expansion<'a> {
                 function: #function,
                 name: #name,
                 version: #version,
+                package: ::core::option_env!("CARGO_PKG_NAME"),
+                module: ::core::module_path!(),
                 tokens: #tokens,
                 file: ::core::file!(),
                 line: ::core::line!(),
@@ -321,7 +326,16 @@ impl<'a> Expansion<'a> {
             Key::Expressions(exprs) => exprs
                 .iter()
                 .map(|expr| {
-                    quote_spanned!(at(expr.span())=> #private::argument(&mut #args, &(#expr));)
+                    let part = Ident::new("part", at(expr.span()));
+                    let variant = variant(private, args, &part.to_token_stream());
+                    quote_spanned!(at(expr.span())=>
+                        {
+                            // What the expression holds on to, such as a lock, goes before the next one.
+                            let #part = &(#expr);
+                            #private::argument(&mut #args, #part);
+                            #variant
+                        }
+                    )
                 })
                 .collect(),
             Key::Parameters(included) => self
@@ -334,9 +348,12 @@ impl<'a> Expansion<'a> {
                     let function = if parameter.receiver { "receiver" } else { "argument" };
                     let function = Ident::new(function, at(parameter.span));
                     let conditions = &parameter.conditions;
+                    let variant = variant(private, args, &quote!(&#name));
                     quote_spanned!(at(parameter.span)=>
                         #conditions
                         #private::#function(&mut #args, &#name);
+                        #conditions
+                        #variant
                     )
                 })
                 .collect(),
@@ -361,6 +378,11 @@ impl<'a> Expansion<'a> {
             }
         }
     }
+}
+
+/// Adds to the key which variant the last argument is. Three borrows: the first trait that fits is taken.
+fn variant(private: &TokenStream, args: &Ident, value: &TokenStream) -> TokenStream {
+    quote!(#args.variant((&&&#private::Asked(#value)).__zerocache_variant());)
 }
 
 /// Gives a parameter a plain name in the signature, and its pattern back in the body.

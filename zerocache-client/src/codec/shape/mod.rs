@@ -11,7 +11,6 @@
 
 mod access;
 mod recorder;
-mod variants;
 
 use std::any::type_name;
 use std::cell::Cell;
@@ -24,9 +23,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use recorder::Recorder;
 
-use variants::Enums;
-pub(super) use variants::{is_read_at, writing};
-
 /// How often one type is read at most, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
 
@@ -38,8 +34,6 @@ pub(crate) struct Shape {
     /// Whether it has a sequence or map of elements that take no bytes (`Vec<()>`): a forged number
     /// of them would be counted out, whatever the number of bytes.
     pub(crate) weightless: bool,
-    /// What was seen of its enums.
-    pub(super) enums: &'static Enums,
 }
 
 /// Shapes that a thread has at hand.
@@ -99,9 +93,5 @@ fn record<T: DeserializeOwned>() -> Shape {
             break;
         }
     }
-    Shape {
-        fingerprint: xxh3_64(recorder.trace()),
-        weightless: recorder.has_weightless(),
-        enums: variants::keep(recorder.enums().collect()),
-    }
+    Shape { fingerprint: xxh3_64(recorder.trace()), weightless: recorder.has_weightless() }
 }

@@ -71,11 +71,6 @@ impl Recorder {
         unseen || self.recursive && self.run < turns
     }
 
-    /// The enums that were read, with their variants.
-    pub(super) fn enums(&self) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-        self.enums.keys().copied()
-    }
-
     pub(super) fn trace(&self) -> &[u8] {
         &self.trace
     }

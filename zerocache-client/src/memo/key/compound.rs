@@ -6,7 +6,7 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant,
 };
 
-use super::encode::{KeyError, encode, put_text, tag};
+use super::encode::{KeyError, encode, encode_field, put_text, tag};
 
 /// Elements, up to an end mark; those of a set are collected and sorted first.
 pub(crate) struct Elements<'a> {
@@ -33,6 +33,11 @@ impl<'a> Elements<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), KeyError> {
+        // Structs are never sorted.
+        encode_field(value, self.out)
     }
 
     fn finish(self) -> Result<(), KeyError> {
@@ -73,7 +78,7 @@ impl SerializeTupleStruct for Elements<'_> {
     type Ok = ();
     type Error = KeyError;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), KeyError> {
-        self.element(value)
+        self.field(value)
     }
     fn end(self) -> Result<(), KeyError> {
         self.finish()
@@ -84,7 +89,7 @@ impl SerializeTupleVariant for Elements<'_> {
     type Ok = ();
     type Error = KeyError;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), KeyError> {
-        self.element(value)
+        self.field(value)
     }
     fn end(self) -> Result<(), KeyError> {
         self.finish()
@@ -156,7 +161,7 @@ impl<'a> Fields<'a> {
     ) -> Result<(), KeyError> {
         self.out.push(tag::FIELD);
         put_text(self.out, name.as_bytes());
-        encode(value, self.out)
+        encode_field(value, self.out)
     }
 
     fn finish(self) -> Result<(), KeyError> {

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::ser::{Error as _, Serializer};
 
 use super::compound::{Elements, Fields, Pairs};
+use super::order::{self, Order};
 use super::put_length;
-use super::unordered::is_unordered;
 
 /// The first byte of every value. New tags go at the end; a change of one is a new scheme.
 pub(super) mod tag {
@@ -51,6 +51,7 @@ pub(super) mod tag {
     pub(crate) const STRUCT: u8 = 0x1f;
     pub(crate) const STRUCT_VARIANT: u8 = 0x20;
     pub(crate) const FIELD: u8 = 0x21;
+    pub(crate) const VARIANT: u8 = 0x22;
 }
 
 /// A value that cannot be in a key: its own `Serialize` refused.
@@ -64,17 +65,57 @@ impl serde::ser::Error for KeyError {
     }
 }
 
+/// Why a set of an unknown type is refused: its keys would vary, or leave out an order that counts.
+const UNKNOWN_ORDER: &str = "it is a set whose order may mean something or nothing: pass it as a `HashSet`, a \
+                             `BTreeSet` or a `Vec`, or say what identifies the call with `key = (…)`";
+
+/// Why a field is refused that its own function writes.
+const OWN_FUNCTION: &str = "it has a field with `serialize_with` or `with`, which may write one text for several \
+                            values: say what identifies the call with `key = (…)`";
+
+/// Appends the encoding of a field's or variant's value.
+#[inline]
+pub(super) fn encode_field<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), KeyError> {
+    if order::is_written_by_a_function::<T>() {
+        return Err(KeyError::custom(OWN_FUNCTION));
+    }
+    encode(value, out)
+}
+
 /// Appends a value's encoding. After an error the buffer holds a part of it and is of no use.
 #[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), KeyError> {
-    value.serialize(Encoder { out, is_unordered: is_unordered::<T> })
+    value.serialize(Encoder { out, order: order::of::<T> })
+}
+
+/// Appends which variant the value is that begins at `first`, unless its encoding says so itself.
+#[cold]
+pub(crate) fn add_variant(out: &mut Vec<u8>, first: usize, number: i128) {
+    let says_it = matches!(
+        out.get(first),
+        Some(
+            &(tag::NONE
+                | tag::SOME
+                | tag::UNIT_VARIANT
+                | tag::NEWTYPE_VARIANT
+                | tag::TUPLE_VARIANT
+                | tag::STRUCT_VARIANT)
+        )
+    );
+    if !says_it {
+        out.push(tag::VARIANT);
+        out.extend_from_slice(&number.to_be_bytes());
+    }
 }
 
 /// Writes one value.
 pub(super) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
-    /// Whether the value's static type is a collection without order; asked where it matters.
-    is_unordered: fn() -> bool,
+    /// What the order of the value's static type says; asked where it matters.
+    order: fn() -> Order,
 }
 
 impl<'a> Encoder<'a> {
@@ -211,7 +252,7 @@ impl<'a> Serializer for Encoder<'a> {
         name: &'static str,
         value: &T,
     ) -> Result<(), KeyError> {
-        encode(value, self.named(tag::NEWTYPE_STRUCT, &[name]))
+        encode_field(value, self.named(tag::NEWTYPE_STRUCT, &[name]))
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
@@ -220,13 +261,14 @@ impl<'a> Serializer for Encoder<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), KeyError> {
-        encode(value, self.named(tag::NEWTYPE_VARIANT, &[name, variant]))
+        encode_field(value, self.named(tag::NEWTYPE_VARIANT, &[name, variant]))
     }
     fn serialize_seq(self, _len: Option<usize>) -> Result<Elements<'a>, KeyError> {
-        if (self.is_unordered)() {
-            return Ok(Elements::sorted(self.named(tag::UNORDERED, &[])));
+        match (self.order)() {
+            Order::Counts => Ok(Elements::ordered(self.named(tag::SEQ, &[]))),
+            Order::Random => Ok(Elements::sorted(self.named(tag::UNORDERED, &[]))),
+            Order::Unknown => Err(KeyError::custom(UNKNOWN_ORDER)),
         }
-        Ok(Elements::ordered(self.named(tag::SEQ, &[])))
     }
     fn serialize_tuple(self, _len: usize) -> Result<Elements<'a>, KeyError> {
         Ok(Elements::ordered(self.named(tag::TUPLE, &[])))

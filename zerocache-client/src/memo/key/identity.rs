@@ -1,18 +1,14 @@
-//! Who a function is: its path, made independent of what may change without meaning.
-//!
-//! The compiler names a closure inside the function, and that name holds the crate, the modules,
-//! the impl's type and trait with their arguments, the function, and its type arguments:
-//!
-//! ```text
-//! shop::<impl shop::Repo<u8>>::find<alloc::string::String>::{{closure}}
-//! ```
-//!
-//! That text is not promised to be stable. What is known to vary is taken out here; where it
-//! varies after all, the result is a miss, never a wrong hit.
+//! Who a function is: its path, made independent of what may change without meaning, and what else tells
+//! it from others.
+
+#[cfg(test)]
+pub(super) mod tests;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{HEAD, SCHEME};
+use super::path::Path;
+use super::{HEAD, SCHEME, put_length};
+use crate::memo::site::Origin;
 
 /// 128 bits that stand for one function with its type arguments and its version; as what all its keys
 /// begin with, for a client without namespace.
@@ -36,137 +32,57 @@ impl FunctionId {
     }
 }
 
-/// An identity, and the path that it came from.
+/// An identity, and where it came from.
 pub(crate) struct Identity {
-    pub(crate) id: FunctionId,
+    /// As an error: why another function may have the same one in another process.
+    pub(crate) id: Result<FunctionId, &'static str>,
     /// As the compiler writes it, with the attribute's own changes only.
     pub(crate) path: String,
+    /// Whether it is that of the function that `call = …` adds.
+    pub(crate) is_sibling: bool,
+}
+
+/// What a function goes by. No two of these have the same bytes before them.
+mod by {
+    pub(super) const PATH: u8 = b'p';
+    pub(super) const PLACE: u8 = b'l';
+    pub(super) const NAME: u8 = b'n';
 }
 
 impl Identity {
-    /// From the compiler's name of a closure in `function`, an explicit name, and a version.
-    pub(crate) fn new(type_name: &str, function: &str, name: Option<&str>, version: u64) -> Self {
-        let path = own_path(type_name, function);
-        let normal = normalise(&path);
-        let (kind, text) = match name {
-            // A name never equals a path.
-            Some(name) => (b'n', format!("{name}\0{}", type_arguments(&normal))),
-            None => (b'p', normal),
+    /// From the compiler's name of a closure in the function.
+    pub(crate) fn new(type_name: &str, origin: &Origin) -> Self {
+        let (path, is_sibling) = Path::of_function(type_name, origin.function);
+        let id = match path.ambiguity() {
+            Some(reason) => Err(reason),
+            None => Ok(FunctionId::new(xxh3_128(&input(&path, origin)))),
         };
-        let mut input = vec![kind];
-        input.extend_from_slice(&version.to_be_bytes());
-        input.extend_from_slice(text.as_bytes());
-        Identity { id: FunctionId::new(xxh3_128(&input)), path }
+        Identity { id, path: path.text(), is_sibling }
     }
 }
 
-const CLOSURE: &str = "::{{closure}}";
-
-/// The path of the annotated function: without the closure, and with `function` as its last
-/// segment (the sibling of `call = …` is another function to the compiler, but not to us).
-pub(super) fn own_path(type_name: &str, function: &str) -> String {
-    let mut path = type_name;
-    while let Some(rest) = path.strip_suffix(CLOSURE) {
-        path = rest;
+fn input(path: &Path<'_>, origin: &Origin) -> Vec<u8> {
+    let mut input = Vec::new();
+    let mut put = |part: &[u8]| {
+        put_length(part.len() as u64, |byte| input.push(byte));
+        input.extend_from_slice(part);
+    };
+    put(&origin.version.to_be_bytes());
+    if let Some(name) = origin.name {
+        put(&[by::NAME]);
+        put(name.as_bytes());
+        put(path.type_arguments().as_bytes());
+        return input;
     }
-    rename_last(path, function)
-}
-
-/// Takes out what may change without meaning: lifetimes, spaces that only lay out, and which of
-/// `core`, `alloc` and `std` a standard type lives in.
-pub(super) fn normalise(path: &str) -> String {
-    let mut text = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(letter) = rest.chars().next() {
-        let word_len =
-            rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        if letter == '\'' {
-            rest = skip_lifetime(rest, &mut text);
-        } else if word_len > 0 {
-            let (word, after) = rest.split_at(word_len);
-            let root = !text.ends_with("::") && after.starts_with("::");
-            text.push_str(if root && matches!(word, "core" | "alloc") { "std" } else { word });
-            rest = after;
-        } else {
-            if letter != ' ' || keeps_space(&text) {
-                text.push(letter);
-            }
-            rest = &rest[letter.len_utf8()..];
-        }
+    let is_local = path.is_local(origin.module);
+    put(&[if is_local { by::PLACE } else { by::PATH }]);
+    // Many programs have a crate of the same name, such as `server`.
+    put(origin.package.unwrap_or_default().as_bytes());
+    put(path.normal().as_bytes());
+    if is_local {
+        put(&origin.tokens.to_be_bytes());
+        put(&origin.line.to_be_bytes());
+        put(&origin.column.to_be_bytes());
     }
-    text
-}
-
-/// Spaces after words separate them (`dyn Trait`, `T as Trait`); others are layout.
-fn keeps_space(text: &str) -> bool {
-    text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '>' | ')' | ']'))
-}
-
-/// Drops a lifetime and the comma or space that belongs to it; keeps a character literal.
-fn skip_lifetime<'a>(rest: &'a str, text: &mut String) -> &'a str {
-    let name = &rest[1..];
-    let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
-    if end == 0 || name[end..].starts_with('\'') {
-        // A const generic argument such as 'x' or '\n'.
-        text.push('\'');
-        return name;
-    }
-    let after = &name[end..];
-    if let Some(after) = after.strip_prefix(',') {
-        return after.trim_start();
-    }
-    if after.starts_with('>') && text.ends_with('<') {
-        text.pop();
-        return &after[1..];
-    }
-    after.trim_start()
-}
-
-/// Replaces the name of the last path segment outside of brackets.
-fn rename_last(path: &str, function: &str) -> String {
-    let mut depth = 0_usize;
-    let mut start = 0;
-    let mut end = path.len();
-    let bytes = path.as_bytes();
-    for (position, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'<' | b'(' | b'[' | b'{' => {
-                if depth == 0 && end > position {
-                    end = position;
-                }
-                depth += 1;
-            }
-            // The arrow of a function pointer closes nothing.
-            b'>' if position > 0 && bytes[position - 1] == b'-' => {}
-            b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            b':' if depth == 0 && position > 0 && bytes[position - 1] == b':' => {
-                start = position + 1;
-                end = path.len();
-            }
-            _ => {}
-        }
-    }
-    let end = end.max(start);
-    format!("{}{}{}", &path[..start], function, &path[end..])
-}
-
-/// What remains of a path beside an explicit name: type arguments, and the types of a trait's
-/// impl. Without them all instantiations of a generic function would share a name's entries.
-pub(super) fn type_arguments(path: &str) -> String {
-    let mut text = String::new();
-    let mut depth = 0_usize;
-    let bytes = path.as_bytes();
-    for (position, letter) in path.char_indices() {
-        let closes = letter == '>' && !(position > 0 && bytes[position - 1] == b'-');
-        if letter == '<' {
-            depth += 1;
-        }
-        if depth > 0 {
-            text.push(letter);
-        }
-        if closes {
-            depth = depth.saturating_sub(1);
-        }
-    }
-    text
+    input
 }

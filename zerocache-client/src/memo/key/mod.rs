@@ -14,7 +14,8 @@
 mod compound;
 mod encode;
 mod identity;
-mod unordered;
+mod order;
+mod path;
 
 #[cfg(test)]
 mod tests;
@@ -24,12 +25,12 @@ use bytes::Bytes;
 use super::buffer::Buffer;
 use super::rule::SHAPE_LEN;
 
-pub(crate) use encode::encode;
+pub(crate) use encode::{add_variant, encode};
 pub(crate) use identity::{FunctionId, Identity};
 
 /// First byte of every memoized key; a raw key that begins with it is still another key, because
 /// what follows would have to agree too.
-pub(crate) const SCHEME: u8 = 0x01;
+pub(crate) const SCHEME: u8 = 0x02;
 
 /// Encoded arguments up to this many bytes stand in the key. With the rest they stay far below the
 /// 1 KiB that nodes accept, and short keys stay readable.

@@ -1,6 +1,5 @@
 //! Golden keys, and properties of the encoding.
 
-use std::any::type_name_of_val;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::fmt::Write;
@@ -10,8 +9,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde::Serialize;
 
-use super::identity::{normalise, own_path, type_arguments};
+use super::identity::tests::{ORIGIN, identity};
+use super::order::Order;
 use super::*;
+use crate::memo::site::Origin;
 
 fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
@@ -107,30 +108,47 @@ fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
 
 #[test]
 fn golden_keys() {
-    let id = Identity::new("shop::Repo<u8>::find::{{closure}}", "find", None, 0).id;
-    let named = Identity::new("shop::find::{{closure}}", "find", Some("find"), 1).id;
+    let path = "shop::Repo<u8>::find::{{closure}}";
+    let id = identity(path, ORIGIN);
+    let named = identity(path, Origin { name: Some("find"), version: 1, ..ORIGIN });
+    let local = identity("shop::main::find::{{closure}}", ORIGIN);
     let mut short = encoded(&7_u64);
     short.extend(encoded("x"));
     let cases = [
         key("", id, short.clone()),
         key("staging", id, short.clone()),
-        key("", named, short),
+        key("", named, short.clone()),
+        key("", local, short),
         key("", id, encoded(&"a".repeat(300))),
     ];
     assert_eq!(
         cases.map(|key| hex(&key)),
         [
-            "01000b5416feab476ab737d756bdab3da1ef0b0000000000000007100178",
-            "010773746167696e670b5416feab476ab737d756bdab3da1ef0b0000000000000007100178",
-            "0100002d8f0b32493109a4acdefabd1d4e660b0000000000000007100178",
-            "01000b5416feab476ab737d756bdab3da1efff4d816e8f02c5ccf9558f97cd6cdc6e2ca209d3e34638701555f78da7eed6c866",
+            "02000b6c6c8de36a7bc78e24574aab1d2b360b0000000000000007100178",
+            "020773746167696e670b6c6c8de36a7bc78e24574aab1d2b360b0000000000000007100178",
+            "020022e1741227c919db0741caad65c0edba0b0000000000000007100178",
+            "02007e5e2b91aa069e8b7e679cf48932fa550b0000000000000007100178",
+            "02000b6c6c8de36a7bc78e24574aab1d2b36ff4d816e8f02c5ccf9558f97cd6cdc6e2ca209d3e34638701555f78da7eed6c866",
         ]
     );
 }
 
 #[test]
+fn a_variant_is_added_where_nothing_says_it() {
+    let with_variant = |mut bytes: Vec<u8>| {
+        add_variant(&mut bytes, 0, 2);
+        hex(&bytes)
+    };
+    assert_eq!(with_variant(encoded(&1_u8)), "08012200000000000000000000000000000002");
+    assert_eq!(with_variant(encoded(&Unit))[..14], *"1504556e697422");
+    for says_it in [encoded(&Some(1_u8)), encoded(&Kind::Plain), encoded(&Kind::One(1))] {
+        assert_eq!(with_variant(says_it.clone()), hex(&says_it));
+    }
+}
+
+#[test]
 fn long_arguments_are_hashed_at_the_bound() {
-    let id = Identity::new("a::f", "f", None, 0).id;
+    let id = identity("shop::find", ORIGIN);
     let of = |arguments: &[u8]| key("", id, arguments.to_vec())[HEAD..].to_vec();
     let at = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 3));
     let above = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 2));
@@ -163,10 +181,11 @@ fn the_order_of_sets_and_maps_does_not_count() {
     };
     let (one, two) = (map(&mut numbers.iter()), map(&mut numbers.iter().rev()));
     assert_eq!(encoded(&one), encoded(&two));
-    assert!(unordered::is_unordered::<&Rc<HashSet<u8>>>());
-    assert!(unordered::is_unordered::<Arc<BinaryHeap<u8>>>());
-    assert!(!unordered::is_unordered::<BTreeSet<u8>>());
-    assert!(!unordered::is_unordered::<Vec<HashSet<u8>>>());
+    assert_eq!(order::of::<&Rc<HashSet<u8>>>(), Order::Random);
+    assert_eq!(order::of::<Arc<BinaryHeap<u8>>>(), Order::Random);
+    assert_eq!(order::of::<&Cow<'_, HashSet<u8>>>(), Order::Random);
+    assert_eq!(order::of::<BTreeSet<u8>>(), Order::Counts);
+    assert_eq!(order::of::<Vec<HashSet<u8>>>(), Order::Counts);
     // The order of a list does count.
     assert_ne!(encoded(&[1, 2][..]), encoded(&[2, 1][..]));
 }
@@ -182,92 +201,56 @@ fn boundaries_and_types_count() {
     assert_ne!(encoded(&0.0_f64), encoded(&-0.0_f64));
 }
 
-struct Inner<T>(T);
+/// A set that is no standard one.
+struct TagSet(Vec<u8>);
 
-trait Named {
-    fn name(&self) -> String;
-    fn default_name(&self) -> String {
-        own_path(type_name_of_val(&|| ()), "default_name")
+impl Serialize for TagSet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 
-impl<T> Inner<T> {
-    fn method<U>(&self, _: U) -> String {
-        own_path(type_name_of_val(&|| ()), "method")
-    }
+fn as_text<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:.0}"))
 }
 
-impl<T> Named for Inner<T> {
-    fn name(&self) -> String {
-        own_path(type_name_of_val(&|| ()), "name")
-    }
+#[derive(Serialize)]
+struct Rounded {
+    #[serde(serialize_with = "as_text")]
+    price: f32,
 }
 
-impl Named for &'static str {
-    fn name(&self) -> String {
-        own_path(type_name_of_val(&|| ()), "name")
-    }
-}
+#[derive(Serialize)]
+struct RoundedTo<T>(#[serde(serialize_with = "as_text")] f32, T);
 
-fn array<const N: usize>(_: impl Sized) -> String {
-    own_path(type_name_of_val(&|| ()), "array")
-}
-
-/// What this compiler writes. When one of these changes with a new compiler, `normalise` should
-/// bring it back to the old text.
-#[test]
-fn golden_identities() {
-    let here = "zerocache_client::memo::key::tests";
-    let found = [
-        Inner(1_u8).method(String::new()),
-        Inner(Some(1_u8)).name(),
-        Inner(1_u8).default_name(),
-        "x".name(),
-        array::<3>([0_u8; 2]),
-    ];
-    assert_eq!(
-        found.map(|path| normalise(&path).replace(here, "HERE")),
-        [
-            "HERE::Inner<u8>::method<std::string::String>",
-            "<HERE::Inner<std::option::Option<u8>> as HERE::Named>::name",
-            "<HERE::Inner<u8> as HERE::Named>::default_name",
-            "<&str as HERE::Named>::name",
-            "HERE::array<3,[u8;2]>",
-        ]
-    );
+#[derive(Serialize)]
+enum Either<T> {
+    #[serde(serialize_with = "as_text")]
+    Rounded(f32),
+    Named {
+        #[serde(serialize_with = "as_text")]
+        price: f32,
+        other: T,
+    },
+    Exact(T),
 }
 
 #[test]
-fn normalising_takes_out_what_means_nothing() {
-    for (path, normal) in [
-        ("a::f", "a::f"),
-        ("a::f<alloc::string::String>", "a::f<std::string::String>"),
-        ("a::f<core::option::Option<u8>,  u8>", "a::f<std::option::Option<u8>,u8>"),
-        ("<a::S<'_> as a::T<'static, u8>>::f", "<a::S as a::T<u8>>::f"),
-        ("a::f<&'a str>", "a::f<&str>"),
-        ("a::f<&mut u8>", "a::f<&mut u8>"),
-        ("a::f<dyn b::T + 'static>", "a::f<dyn b::T +>"),
-        ("a::core::f", "a::core::f"),
-        ("my_core::f<my_alloc::X>", "my_core::f<my_alloc::X>"),
-        ("a::f<'x'>", "a::f<'x'>"),
+fn what_may_be_one_for_several_values_is_refused() {
+    fn why<T: Serialize>(value: T) -> String {
+        encode(&value, &mut Vec::new()).expect_err("is refused").to_string()
+    }
+    assert!(why((1, Some(TagSet(vec![2, 1])))).contains("set whose order"));
+    let price = 0.6;
+    for why in [
+        why(vec![Rounded { price }]),
+        why(RoundedTo(price, vec![Some("x")])),
+        why(Either::<Vec<u8>>::Rounded(price)),
+        why(Either::Named { price, other: Some(1) }),
     ] {
-        assert_eq!(normalise(path), normal, "{path}");
+        assert!(why.contains("serialize_with"), "{why}");
     }
-    assert_eq!(own_path("a::b_call<u8>::{{closure}}::{{closure}}", "b"), "a::b<u8>");
-    assert_eq!(own_path("<a::S<x::Y> as a::T>::g::{{closure}}", "g"), "<a::S<x::Y> as a::T>::g");
-    assert_eq!(own_path("a::f<fn(u8) -> b::C>::{{closure}}", "f"), "a::f<fn(u8) -> b::C>");
-}
-
-#[test]
-fn a_name_keeps_type_arguments_apart() {
-    assert_eq!(type_arguments("a::f"), "");
-    assert_eq!(type_arguments("a::S<u8>::f<b::C<u16>>"), "<u8><b::C<u16>>");
-    assert_eq!(type_arguments("<a::S as a::T>::f"), "<a::S as a::T>");
-    let id = |path: &str, name, version| Identity::new(path, "f", name, version).id;
-    assert_eq!(id("a::f", Some("n"), 0), id("b::f", Some("n"), 0), "a name outlives a move");
-    assert_ne!(id("a::f<u8>", Some("n"), 0), id("a::f<u16>", Some("n"), 0));
-    assert_ne!(id("a::f", Some("n"), 0), id("a::f", Some("n"), 1));
-    assert_ne!(id("a::f", Some("a::f"), 0), id("a::f", None, 0));
+    assert_ne!(encoded(&Either::Exact(1)), encoded(&Either::Exact(2)));
 }
 
 /// A value of any structure.
@@ -360,7 +343,7 @@ proptest! {
         b in ("[ab]{0,2}", 0..3_u64, lists()),
     ) {
         let of = |(namespace, version, list): &(String, u64, Vec<Tree>)| {
-            let id = Identity::new("a::f", "f", None, *version).id;
+            let id = identity("shop::find", Origin { version: *version, ..ORIGIN });
             key(namespace, id, concatenated(list))
         };
         prop_assert_eq!(a == b, of(&a) == of(&b));
