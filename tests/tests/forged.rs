@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use zerocache_core::entry::{Change, Record};
@@ -20,6 +21,7 @@ use zerocache_tests::http;
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
+use zerocache_tests::setup::Setup;
 
 fn envelope(cluster: &str) -> Envelope {
     Envelope { cluster: cluster_id(cluster), timeout_ms: 500, ..Envelope::default() }
@@ -257,6 +259,43 @@ fn forged_members_goodbyes_and_clocks(face: Face, cluster: &Cluster) {
     cluster[1].put(b"future", b"later", "ttl=60");
     cluster.everywhere(b"future", |answer| answer.body == b"later");
     goes_on(cluster, 2);
+}
+
+#[test]
+fn a_flood_of_introductions_keeps_no_node_out() {
+    let framed = |node: Setup| node.flag("--connections", "framed");
+    let mut cluster = Cluster::start_with(&["london"], framed);
+    let to = cluster[0].address();
+    let mut named = 0u32;
+    let mut nonsense = move || {
+        // Sixteen addresses at which nobody listens, never the same.
+        let addresses = (0..16).map(|_| {
+            named += 1;
+            let [_, high, middle, low] = named.to_be_bytes();
+            SocketAddr::from(([127, 100 + high, middle, low], 9))
+        });
+        let node = NodeInfo { addresses: addresses.collect(), ..forged_node("london", to) };
+        in_cluster(hello(CLUSTER, Some(node)))
+    };
+    let mut caller = Face::Frames.caller(to);
+    let mut flood = move |most: usize, over: &AtomicBool| {
+        for _ in 0..most {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            assert!(matches!(caller.ask(&nonsense()), Response::Hello(_)));
+        }
+    };
+    let over = AtomicBool::new(false);
+    flood(500, &over);
+    assert!(cluster[0].stat("refused_addresses") > 5_000);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(100_000, &over));
+        cluster.nodes.push(framed(Setup::new("london")).flag("--seed", to).start());
+        cluster.wait_until_joined();
+        over.store(true, Ordering::Relaxed);
+    });
+    goes_on(&cluster, 1);
 }
 
 #[test]

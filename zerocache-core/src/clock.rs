@@ -7,6 +7,12 @@ use crate::version::{Incarnation, Version};
 /// Beyond it one wrong clock would make every later write of the others lose for that long.
 pub const AHEAD_MS_MAX: u64 = 60_000;
 
+/// How far ahead of this node's clock what others say may move it, in milliseconds.
+///
+/// Clocks of nodes in sync differ by a second at most. The rest of [`AHEAD_MS_MAX`] is left to the clocks of
+/// the peers: they take what this node stamps, whatever anybody claims here.
+pub const LEAD_MS_MAX: u64 = 5_000;
+
 /// A stamp from a clock too far ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stamped {ahead_ms} ms ahead of this node's clock; at most {AHEAD_MS_MAX} ms are accepted")]
@@ -52,16 +58,26 @@ impl HybridClock {
         Version::new(self.last, self.incarnation)
     }
 
-    /// Takes note of a version seen at `wall_ms`, so that later stamps are above it.
+    /// The version of a write made at `wall_ms`, above another one whatever clock gave that. It may be
+    /// further ahead than others may move this clock; then later ones are not above it.
+    pub fn stamp_over(&mut self, other: Version, wall_ms: u64) -> Version {
+        let version = self.stamp(wall_ms);
+        version.max(Version::new(other.stamp().saturating_add(1), self.incarnation))
+    }
+
+    /// Takes note of a version seen at `wall_ms`, so that later stamps are above it, if it is not more than
+    /// [`LEAD_MS_MAX`] ahead.
     ///
     /// # Errors
-    /// [`TooFarAhead`] when the version is more than [`AHEAD_MS_MAX`] ahead; nothing is noted then.
+    /// [`TooFarAhead`] when the version is more than [`AHEAD_MS_MAX`] ahead.
     pub fn observe(&mut self, version: Version, wall_ms: u64) -> Result<(), TooFarAhead> {
         let ahead_ms = version.wall_ms().saturating_sub(wall_ms);
         if ahead_ms > AHEAD_MS_MAX {
             return Err(TooFarAhead { ahead_ms });
         }
-        self.last = self.last.max(version.stamp());
+        if ahead_ms <= LEAD_MS_MAX {
+            self.last = self.last.max(version.stamp());
+        }
         Ok(())
     }
 }
@@ -84,9 +100,21 @@ mod tests {
     #[test]
     fn later_writes_win_over_what_was_seen() {
         let mut clock = HybridClock::new(Incarnation(1));
-        let seen = Version::new(31_000 << 16, Incarnation(2));
+        let seen = Version::new(6_000 << 16, Incarnation(2));
         assert_eq!(clock.observe(seen, 1_000), Ok(()));
         assert!(clock.stamp(1_001) > seen);
+    }
+
+    #[test]
+    fn what_is_far_ahead_moves_nobody_and_can_be_written_over() {
+        let mut clock = HybridClock::new(Incarnation(1));
+        let ahead = Version::new(60_999 << 16, Incarnation(2));
+        assert_eq!(clock.observe(ahead, 1_000), Ok(()));
+        assert_eq!(clock.stamp(1_000).wall_ms(), 1_000);
+        assert!(clock.stamp_over(ahead, 1_000) > ahead);
+        assert_eq!(clock.stamp(1_000).wall_ms(), 1_000);
+        let below = Version::new(900 << 16, Incarnation(2));
+        assert_eq!(clock.stamp_over(below, 1_002).wall_ms(), 1_002);
     }
 
     #[test]

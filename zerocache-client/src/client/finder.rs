@@ -13,6 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use zerocache_core::{
+    cluster::Teller,
     route::Known,
     time::Instant,
     version::Incarnation,
@@ -163,7 +164,7 @@ fn discovered(engine: &Engine, event: Event) {
         Event::Proposed(proposal) => {
             let mut directory = engine.directory.lock();
             for address in proposal.addresses {
-                directory.propose(address, now);
+                directory.propose(address, Teller::Discovery, now);
             }
         }
         // Its probe says soon whether it is true.
@@ -216,14 +217,12 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
     match response {
         Some(Response::Hello(hello)) if hello.cluster == engine.config.cluster => {
             let mut directory = engine.directory.lock();
-            for member in &hello.members {
-                for address in &member.addresses {
-                    directory.propose(*address, now);
-                }
-            }
             match hello.node {
                 Some(info) => {
                     let id = info.incarnation;
+                    for address in hello.members.iter().flat_map(|member| &member.addresses) {
+                        directory.propose(*address, Teller::Node(id), now);
+                    }
                     directory.shook_hands(info, address, now, elapsed_us);
                     directory.has_features(id, hello.features);
                 }

@@ -1,15 +1,28 @@
 //! Addresses at which nodes may stand, and when each is to be dialled.
+//!
+//! Whoever names an address says how far it is believed. What discovery found, what nodes told that this
+//! one reached, and what callers say of themselves have places, dials under way and failures of their own,
+//! so that none of them displaces or delays the others; within each, all tellers have the same share.
+
+mod tellers;
+#[cfg(test)]
+mod tests;
 
 use alloc::{collections::BTreeMap, vec::Vec};
-use core::net::SocketAddr;
+use core::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+};
 
+pub use self::tellers::Teller;
+use self::tellers::{BOUNDS, FIRST_TELLERS, Share};
 use crate::time::Instant;
 
-/// Most addresses waiting for a handshake.
-pub const CANDIDATES_MAX: usize = 4096;
+/// Most tellers of which it is remembered when they had their turn.
+const TURNS_MAX: usize = 8_192;
 
-/// Most handshakes under way at once: each takes a connection.
-pub const DIALLING_MAX: usize = 64;
+/// Most addresses that are left alone.
+const RESTING_MAX: usize = 4096;
 
 /// How long after a failure somebody who speaks from an address has it dialled again, in
 /// milliseconds: soon at first, for a node that has just started, and later not so soon, for one that
@@ -32,8 +45,9 @@ const REST_MS: u64 = 30_000;
 /// An address that failed so often in a row is not counted upon.
 const FAILING_MIN: u32 = 2;
 
-/// An address that failed so often is dropped; whoever proposed it can do so again.
-const FAILURES_MAX: u32 = 240;
+/// For so long after the first caller a node that starts waits until those who called have been tried, in
+/// milliseconds: one that calls for ever does not keep it from being ready.
+const CALLERS_AWAITED_MS: u64 = 3_000;
 
 /// An address at which a node may stand.
 #[derive(Clone, Copy, Debug)]
@@ -44,175 +58,283 @@ struct Candidate {
     last_failure: Instant,
     /// No try has ended yet.
     fresh: bool,
+    /// Whether a node that starts waits for the first try.
+    awaited: bool,
 }
 
-/// Addresses to be tried. Bounded: beyond [`CANDIDATES_MAX`] new ones are not taken.
+/// What is due, so that it sorts: whether it failed before, how many of its teller come before it, and when
+/// that had its turn; since when; who named it, and where.
+type Due = (bool, usize, u64, Instant, Teller, SocketAddr);
+
+/// Addresses to be tried, bounded by who named them.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    waiting: BTreeMap<SocketAddr, Candidate>,
+    waiting: BTreeMap<(Teller, SocketAddr), Candidate>,
+    tellers: BTreeMap<SocketAddr, Teller>,
+    shares: [Share; BOUNDS.len()],
+    /// How many dials there had been when the last address of each teller was dialled.
+    turns: BTreeMap<Teller, u64>,
+    dials: u64,
     resting: BTreeMap<SocketAddr, Instant>,
+    first_caller: Option<Instant>,
+    refused: u64,
 }
 
 impl Candidates {
-    /// Notes that a node may stand at `address`; one that is known or rests is left alone.
+    /// Notes that a node may stand at `address`, as discovery says; one that is known or rests is left
+    /// alone.
     pub fn propose(&mut self, address: SocketAddr, now: Instant) {
-        let resting = self.resting.get(&address).is_some_and(|until| *until > now);
-        let full = self.waiting.len() >= CANDIDATES_MAX;
-        if !resting && !full && !self.waiting.contains_key(&address) {
-            let candidate = Candidate {
-                next_dial: now,
-                dialling: false,
-                failures: 0,
-                last_failure: now,
-                fresh: true,
-            };
-            self.waiting.insert(address, candidate);
+        self.tell(address, Teller::Discovery, now);
+    }
+
+    /// Notes that a node may stand at `address`, as `teller` says; one that is known or rests is left
+    /// alone.
+    pub fn tell(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+        if self.resting.get(&address).is_some_and(|until| *until > now) {
+            return;
+        }
+        if let Some(known) = self.tellers.get(&address).copied() {
+            return self.believe(address, known, teller);
+        }
+        if !can_be_dialled(address) || !self.make_room(teller) {
+            self.refused += 1;
+            return;
+        }
+        let mut awaited = true;
+        if let Teller::Caller(_) = teller {
+            let first = *self.first_caller.get_or_insert(now);
+            awaited = now.since_ms(first) < CALLERS_AWAITED_MS;
+        }
+        let candidate = Candidate {
+            next_dial: now,
+            dialling: false,
+            failures: 0,
+            last_failure: now,
+            fresh: true,
+            awaited,
+        };
+        self.waiting.insert((teller, address), candidate);
+        self.tellers.insert(address, teller);
+        self.shares[teller.rank()].places += 1;
+    }
+
+    /// Dials `address` soon, even if it rests: somebody says that it stands there.
+    pub fn tell_again(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+        let rested = |until: &Instant| now.since_ms(until.minus_ms(REST_MS)) >= GREETED_OFTEN_MS;
+        if self.resting.get(&address).is_some_and(rested) {
+            self.resting.remove(&address);
+        }
+        self.tell(address, teller, now);
+        let Some((_, candidate)) = self.known(address).filter(|(_, c)| c.failures > 0) else {
+            return;
+        };
+        let soon = candidate.failures < GREETED_SOON_MAX;
+        let wait_ms = if soon { GREETED_MS } else { GREETED_OFTEN_MS };
+        let at = candidate.last_failure.plus_ms(wait_ms);
+        candidate.next_dial = candidate.next_dial.min(at);
+    }
+
+    /// An address that is known is named again: the one who is believed further counts.
+    fn believe(&mut self, address: SocketAddr, known: Teller, teller: Teller) {
+        if teller.rank() <= known.rank() || !self.make_room(teller) {
+            return;
+        }
+        let Some(candidate) = self.waiting.remove(&(known, address)) else { return };
+        for (share, is_new) in [(known, false), (teller, true)] {
+            let share = &mut self.shares[share.rank()];
+            let count = |of: &mut usize| *of = if is_new { *of + 1 } else { *of - 1 };
+            count(&mut share.places);
+            if candidate.dialling {
+                count(&mut share.dialling);
+            }
+        }
+        self.waiting.insert((teller, address), Candidate { awaited: true, ..candidate });
+        self.tellers.insert(address, teller);
+    }
+
+    /// Makes room for one more address of a teller, if need be by dropping one that failed: of its own, or
+    /// of whoever named most. Whether there is room.
+    fn make_room(&mut self, teller: Teller) -> bool {
+        let bounds = teller.bounds();
+        let own = self.of(teller..=teller).count();
+        if own >= teller.places() {
+            return self.drop_worst(teller..=teller, 1);
+        }
+        if self.shares[teller.rank()].places < bounds.places {
+            return true;
+        }
+        let mut counts: BTreeMap<Teller, usize> = BTreeMap::new();
+        for ((other, _), _) in self.of(teller.peers()) {
+            *counts.entry(*other).or_default() += 1;
+        }
+        match counts.into_iter().max_by_key(|(_, count)| *count) {
+            Some((most, count)) if count > own + 1 && self.drop_worst(most..=most, 0) => true,
+            _ => self.drop_worst(teller.peers(), 1),
         }
     }
 
-    /// Dials `address` soon, even if it rests: somebody just spoke from there.
-    pub fn propose_again(&mut self, address: SocketAddr, now: Instant) {
-        self.resting.remove(&address);
-        self.propose(address, now);
-        if let Some(candidate) = self.waiting.get_mut(&address).filter(|c| c.failures > 0) {
-            let soon = candidate.failures < GREETED_SOON_MAX;
-            let wait_ms = if soon { GREETED_MS } else { GREETED_OFTEN_MS };
-            let at = candidate.last_failure.plus_ms(wait_ms);
-            candidate.next_dial = candidate.next_dial.min(at);
+    fn of(
+        &self,
+        tellers: RangeInclusive<Teller>,
+    ) -> impl Iterator<Item = (&(Teller, SocketAddr), &Candidate)> {
+        let (from, to) = tellers.into_inner();
+        let lowest = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let from = self.waiting.range((from, lowest)..);
+        from.take_while(move |((teller, _), _)| *teller <= to)
+    }
+
+    /// Drops the address of some tellers that failed most often; false if none failed `failures_min` times.
+    fn drop_worst(&mut self, tellers: RangeInclusive<Teller>, failures_min: u32) -> bool {
+        let idle = self.of(tellers).filter(|(_, c)| !c.dialling && c.failures >= failures_min);
+        let worst = idle.max_by_key(|(_, candidate)| (candidate.failures, candidate.next_dial));
+        let Some((_, address)) = worst.map(|(place, _)| *place) else { return false };
+        self.remove(address);
+        true
+    }
+
+    /// Somebody has gone: what it named and nobody else did is not dialled.
+    pub fn forget(&mut self, teller: Teller) {
+        let idle = self.of(teller..=teller).filter(|(_, candidate)| !candidate.dialling);
+        let idle: Vec<_> = idle.map(|((_, address), _)| *address).collect();
+        for address in idle {
+            self.remove(address);
         }
     }
 
-    /// The addresses to dial at `now`; they count as being dialled from here on, at most
-    /// [`DIALLING_MAX`] at once.
+    fn known(&mut self, address: SocketAddr) -> Option<(Teller, &mut Candidate)> {
+        let teller = *self.tellers.get(&address)?;
+        Some((teller, self.waiting.get_mut(&(teller, address))?))
+    }
+
+    fn remove(&mut self, address: SocketAddr) -> Option<(Teller, Candidate)> {
+        let teller = self.tellers.remove(&address)?;
+        let candidate = self.waiting.remove(&(teller, address))?;
+        let share = &mut self.shares[teller.rank()];
+        share.places -= 1;
+        share.dialling -= usize::from(candidate.dialling);
+        Some((teller, candidate))
+    }
+
+    /// The addresses to dial at `now`; they count as being dialled from here on.
     pub fn take_due(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let most = DIALLING_MAX.saturating_sub(self.dialling());
-        let due = |c: &Candidate| !c.dialling && c.next_dial <= now;
-        let waiting = self.waiting.iter().filter(|(_, candidate)| due(candidate));
-        let mut taken: Vec<_> = waiting.map(|(address, c)| (c.next_dial, *address)).collect();
-        // Whoever waits longest is first: many dead addresses do not keep a live one waiting.
-        taken.sort_unstable();
-        taken.truncate(most);
-        for (_, address) in &taken {
-            if let Some(candidate) = self.waiting.get_mut(address) {
+        let mut taken = Vec::new();
+        for first in FIRST_TELLERS {
+            let most = self.shares[first.rank()].free(first.bounds(), now);
+            let mut due = if most > 0 { self.due(first.peers(), now) } else { Vec::new() };
+            due.sort_unstable();
+            taken.extend(due.into_iter().take(most).map(|(.., teller, address)| (teller, address)));
+        }
+        if self.turns.len() > TURNS_MAX {
+            self.turns.clear();
+        }
+        for place in &taken {
+            self.dials += 1;
+            self.turns.insert(place.0, self.dials);
+            let share = &mut self.shares[place.0.rank()];
+            share.begin(place.0.bounds(), now);
+            if let Some(candidate) = self.waiting.get_mut(place) {
                 candidate.dialling = true;
             }
         }
         taken.into_iter().map(|(_, address)| address).collect()
     }
 
-    fn dialling(&self) -> usize {
-        self.waiting.values().filter(|candidate| candidate.dialling).count()
+    /// What is due of some tellers, to be sorted: new addresses first, those of tellers in turn, and of each
+    /// what waits longest. So many dead addresses, whoever named them, do not keep a live one waiting.
+    fn due(&self, tellers: RangeInclusive<Teller>, now: Instant) -> Vec<Due> {
+        let mut under_way: BTreeMap<Teller, usize> = BTreeMap::new();
+        let mut due = Vec::new();
+        for ((teller, address), candidate) in self.of(tellers) {
+            if candidate.dialling {
+                *under_way.entry(*teller).or_default() += 1;
+            } else if candidate.next_dial <= now {
+                let turn = self.turns.get(teller).copied().unwrap_or(0);
+                let has_failed = candidate.failures > 0;
+                due.push((has_failed, 0, turn, candidate.next_dial, *teller, *address));
+            }
+        }
+        due.sort_unstable();
+        for (_, before, _, _, teller, _) in &mut due {
+            let count = under_way.entry(*teller).or_default();
+            *before = *count;
+            *count += 1;
+        }
+        due
     }
 
     /// When the next address is to be dialled; none while as many are as may be.
     #[must_use]
     pub fn next_dial(&self) -> Option<Instant> {
-        if self.dialling() >= DIALLING_MAX {
-            return None;
-        }
-        self.waiting.values().filter(|c| !c.dialling).map(|c| c.next_dial).min()
+        let next = FIRST_TELLERS.into_iter().filter_map(|first| {
+            let free = self.shares[first.rank()].next(first.bounds())?;
+            let idle = self.of(first.peers()).filter(|(_, candidate)| !candidate.dialling);
+            Some(idle.map(|(_, candidate)| candidate.next_dial).min()?.max(free))
+        });
+        next.min()
     }
 
-    /// Whether an address is known of which no try has ended yet.
+    /// Whether an address is known of which no try has ended yet, and for which a node that starts waits.
     #[must_use]
     pub fn has_fresh(&self) -> bool {
-        self.waiting.values().any(|candidate| candidate.fresh)
+        self.waiting.values().any(|candidate| candidate.fresh && candidate.awaited)
+    }
+
+    /// How many addresses were not taken: more than their teller may name, or none that can be dialled.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// A try of `address` failed: later again, less and less often, and in the end not at all.
     pub fn failed(&mut self, address: SocketAddr, now: Instant) {
-        let Some(candidate) = self.waiting.get_mut(&address) else { return };
+        let Some((teller, candidate)) = self.known(address) else { return };
         candidate.failures += 1;
         candidate.last_failure = now;
         candidate.fresh = false;
-        candidate.dialling = false;
         let often = candidate.failures < OFTEN_MAX;
         let most_ms = if often { BACKOFF_MS_MAX } else { BACKOFF_MS_LATER };
         let backoff_ms = (250u64 << candidate.failures.min(8)).min(most_ms);
         candidate.next_dial = now.plus_ms(backoff_ms);
-        if candidate.failures >= FAILURES_MAX {
-            self.waiting.remove(&address);
+        let was_dialling = core::mem::take(&mut candidate.dialling);
+        let is_over = candidate.failures >= teller.bounds().patience;
+        self.shares[teller.rank()].dialling -= usize::from(was_dialling);
+        if is_over {
+            self.remove(address);
         }
     }
 
     /// Whether tries of `address` have failed, and none has succeeded.
     #[must_use]
     pub fn is_failing(&self, address: SocketAddr) -> bool {
-        self.waiting.get(&address).is_some_and(|candidate| candidate.failures >= FAILING_MIN)
+        let teller = self.tellers.get(&address);
+        let candidate = teller.and_then(|teller| self.waiting.get(&(*teller, address)));
+        candidate.is_some_and(|candidate| candidate.failures >= FAILING_MIN)
     }
 
     /// A node answered at `address`.
     pub fn answered(&mut self, address: SocketAddr) {
-        self.waiting.remove(&address);
+        if let Some((teller, candidate)) = self.remove(address)
+            && candidate.dialling
+        {
+            self.shares[teller.rank()].answered();
+        }
     }
 
     /// Leaves `address` alone for a while: this process itself, or another cluster, stands there.
     pub fn rest(&mut self, address: SocketAddr, now: Instant) {
-        self.waiting.remove(&address);
+        self.remove(address);
         self.resting.retain(|_, until| *until > now);
-        if self.resting.len() < CANDIDATES_MAX {
+        if self.resting.len() < RESTING_MAX {
             self.resting.insert(address, now.plus_ms(REST_MS));
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use alloc::format;
-
-    use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_millis(ms)
-    }
-
-    fn address(n: u32) -> SocketAddr {
-        format!("127.0.{}.{}:1", n / 250, n % 250 + 1).parse().unwrap()
-    }
-
-    #[test]
-    fn handshakes_under_way_are_bounded() {
-        let mut candidates = Candidates::default();
-        for n in 0..1_000 {
-            candidates.propose(address(n), at(0));
-        }
-        assert_eq!(candidates.take_due(at(0)).len(), DIALLING_MAX);
-        assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
-        candidates.answered(address(0));
-        assert_eq!(candidates.take_due(at(2)).len(), 1);
-    }
-
-    #[test]
-    fn dead_addresses_do_not_starve_a_live_one() {
-        let mut candidates = Candidates::default();
-        for n in 0..500 {
-            candidates.propose(address(n), at(0));
-        }
-        // Every dead address takes a second to fail; the last one in order is the live one.
-        for second in 0..10 {
-            let taken = candidates.take_due(at(second * 1_000));
-            if taken.contains(&address(499)) {
-                return;
-            }
-            for dead in taken {
-                candidates.failed(dead, at(second * 1_000 + 999));
-            }
-        }
-        panic!("not dialled within ten seconds");
-    }
-
-    #[test]
-    fn greetings_do_not_defeat_the_backoff() {
-        let mut candidates = Candidates::default();
-        candidates.propose(address(1), at(0));
-        let mut dials = 0;
-        for ms in 0..60_000 {
-            candidates.propose_again(address(1), at(ms));
-            for address in candidates.take_due(at(ms)) {
-                dials += 1;
-                candidates.failed(address, at(ms));
-            }
-        }
-        assert!((50..70).contains(&dials), "{dials} dials in a minute");
-    }
+/// Whether a node can stand there at all.
+fn can_be_dialled(address: SocketAddr) -> bool {
+    let nobody = match address.ip() {
+        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    };
+    address.port() != 0 && !nobody
 }

@@ -9,6 +9,10 @@
 //! renewed for ten minutes is forgotten by everybody. A row can be called gone, when its node left or
 //! another one stands at its address; a node that hears this of itself renews its row, which wins.
 
+mod known;
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
@@ -17,6 +21,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use self::known::{Known, News};
 use super::rows::{Content, Row, Want};
 use crate::{time::Instant, version::Incarnation, wire::NodeInfo};
 
@@ -31,6 +36,12 @@ pub const FORGET_MS: u64 = 600_000;
 
 /// Rows older than this are not passed on, in milliseconds: nobody takes up again what others forget.
 const PASS_ON_MS: u64 = 540_000;
+
+/// Most rows that one node tells of beyond those that this node met itself: as many as a large cluster has.
+const TOLD_MAX: usize = 1_024;
+
+/// The highest number of renewals: one a minute for eight thousand years.
+const RENEWALS_MAX: u64 = u32::MAX as u64;
 
 /// How often it is looked for rows that are too old, in milliseconds.
 const SEARCH_EVERY_MS: u64 = 1_000;
@@ -48,24 +59,6 @@ const QUIET_BEATS: u64 = 5;
 /// Rows in the part for which a node asks at once.
 const PART_ROWS: usize = 32;
 
-/// Something to be passed on.
-#[derive(Clone, Copy, Debug)]
-struct News {
-    id: Incarnation,
-    left: u8,
-    /// Whether the receivers probably know the node, so that its number and age are enough.
-    short: bool,
-}
-
-/// What is known of a node.
-#[derive(Clone, Debug)]
-struct Known {
-    info: NodeInfo,
-    renewal: u64,
-    renewed: Instant,
-    gone: bool,
-}
-
 /// What changed by what was heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -73,6 +66,8 @@ pub struct Heard {
     pub is_new: bool,
     /// Nodes that somebody found gone.
     pub gone: Vec<Incarnation>,
+    /// Rows that were not taken: more than one may tell of.
+    pub refused: u64,
 }
 
 /// The rows of one node.
@@ -80,6 +75,8 @@ pub struct Heard {
 pub struct Gossip {
     own: Incarnation,
     rows: BTreeMap<Incarnation, Known>,
+    /// How many rows each node told of.
+    told: BTreeMap<Incarnation, usize>,
     /// The sum of the hashes of all rows that are not gone.
     digest: u64,
     news: VecDeque<News>,
@@ -100,6 +97,7 @@ impl Gossip {
         let mut gossip = Self {
             own,
             rows: BTreeMap::new(),
+            told: BTreeMap::new(),
             digest: 0,
             news: VecDeque::new(),
             heard: BTreeMap::new(),
@@ -109,7 +107,7 @@ impl Gossip {
             answered: own.0,
             turn: 0,
         };
-        gossip.insert(Known { info, renewal: 1, renewed: now, gone: false }, false);
+        gossip.insert(Known::met(info, 1, now), false);
         gossip
     }
 
@@ -173,12 +171,15 @@ impl Gossip {
         match self.rows.get_mut(&id) {
             Some(row) if !row.gone => {
                 row.info = info.clone();
+                row.is_met = true;
+                let teller = row.teller.take();
+                self.no_longer_told(teller);
                 false
             }
             // It is there after all: its own renewal will say so to the others.
             Some(_) | None => {
                 let renewal = self.rows.get(&id).map_or(0, |row| row.renewal);
-                self.insert(Known { info: info.clone(), renewal, renewed: now, gone: false }, false)
+                self.insert(Known::met(info.clone(), renewal, now), false)
             }
         }
     }
@@ -192,6 +193,19 @@ impl Gossip {
         self.spread(self.own, SENDS_NEW, false);
     }
 
+    /// A node no longer says itself what it is.
+    pub fn parted(&mut self, id: Incarnation) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.is_met = false;
+        }
+    }
+
+    /// Who told of a node; none of one that this node met.
+    #[must_use]
+    pub fn teller(&self, id: Incarnation) -> Option<Incarnation> {
+        self.rows.get(&id)?.teller
+    }
+
     /// The addresses that a node announced.
     #[must_use]
     pub fn addresses(&self, id: Incarnation) -> &[SocketAddr] {
@@ -200,8 +214,9 @@ impl Gossip {
 
     /// Takes note of a node that another one says it reaches; whether it was unknown. A word about one
     /// of which something is known changes nothing.
-    pub fn told(&mut self, info: &NodeInfo, now: Instant) -> bool {
-        let row = Known { info: info.clone(), renewal: 0, renewed: now, gone: false };
+    pub fn told(&mut self, teller: Incarnation, info: &NodeInfo, now: Instant) -> bool {
+        let teller = Some(teller);
+        let row = Known { teller, is_met: false, ..Known::met(info.clone(), 0, now) };
         !self.rows.contains_key(&info.incarnation) && self.insert(row, true)
     }
 
@@ -209,7 +224,7 @@ impl Gossip {
     pub fn reached(&mut self, id: Incarnation, now: Instant) {
         let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
         if now.since_ms(row.renewed) >= 2 * RENEW_EVERY_MS {
-            row.renewal += 1;
+            row.renewal = (row.renewal + 1).min(RENEWALS_MAX);
             row.renewed = now;
             self.spread(id, SENDS_RENEWED, true);
         }
@@ -258,6 +273,34 @@ impl Gossip {
         self.content(now, want, Vec::new(), bytes_max)
     }
 
+    /// What to ask a node that cannot know who speaks: as [`speak`](Self::speak), without news.
+    pub fn ask(&mut self, to: Incarnation) -> Bytes {
+        let want = self.differs(to).then(|| self.next_want());
+        Content { digest: self.digest, want, rows: Vec::new() }.encode()
+    }
+
+    /// Answers what somebody asks in the name of a node that is a member or not: whether something that it
+    /// told was ignored, and the answer. None if it says nothing. Of this node's news only members hear.
+    pub fn asked(
+        &mut self,
+        from: Incarnation,
+        is_member: bool,
+        said: &Bytes,
+        now: Instant,
+        bytes_max: usize,
+    ) -> Option<(bool, Bytes)> {
+        let said = Content::decode(said).ok()?;
+        let ignored = !said.rows.is_empty();
+        let rows = said.want.map_or_else(Vec::new, |want| self.wanted(&want, now));
+        if is_member {
+            self.heard.insert(from, said.digest);
+            return Some((ignored, self.content(now, None, rows, bytes_max)));
+        }
+        let mut content = Content { digest: self.digest, want: None, rows: Vec::new() };
+        content.fill(rows, bytes_max);
+        Some((ignored, content.encode()))
+    }
+
     /// Takes in what another node said; returns what changed by it, and what to answer in at most
     /// `bytes_max` bytes.
     pub fn hear(
@@ -270,11 +313,9 @@ impl Gossip {
         let mut changes = Heard::default();
         let Ok(said) = Content::decode(said) else { return (changes, Bytes::new()) };
         for row in said.rows {
-            self.take(row, now, &mut changes);
+            self.take(from, row, now, &mut changes);
         }
-        if self.heard.len() < ROWS_MAX || self.heard.contains_key(&from) {
-            self.heard.insert(from, said.digest);
-        }
+        self.heard.insert(from, said.digest);
         let rows = said.want.map_or_else(Vec::new, |want| self.wanted(&want, now));
         (changes, self.content(now, None, rows, bytes_max))
     }
@@ -282,21 +323,21 @@ impl Gossip {
     fn renew(&mut self, now: Instant) {
         self.next_renewal = now.plus_ms(RENEW_EVERY_MS);
         if let Some(row) = self.rows.get_mut(&self.own) {
-            row.renewal += 1;
+            row.renewal = (row.renewal + 1).min(RENEWALS_MAX);
             row.renewed = now;
         }
         self.spread(self.own, SENDS_RENEWED, true);
     }
 
-    fn take(&mut self, row: Row, now: Instant, changes: &mut Heard) {
-        if row.age_ms >= FORGET_MS {
+    fn take(&mut self, teller: Incarnation, row: Row, now: Instant, changes: &mut Heard) {
+        if row.age_ms >= FORGET_MS || row.renewal > RENEWALS_MAX {
             return;
         }
         let (id, renewed) = (row.id, now.minus_ms(row.age_ms));
         if id == self.own {
             let renewal = self.rows.get(&id).map_or(0, |own| own.renewal);
-            if row.gone && row.renewal >= renewal {
-                // Somebody is wrong about this node.
+            if (row.renewal, row.gone) > (renewal, false) {
+                // Somebody is wrong about this node, or renews its row for it.
                 if let Some(own) = self.rows.get_mut(&id) {
                     own.renewal = row.renewal;
                 }
@@ -306,8 +347,17 @@ impl Gossip {
         }
         let Some(known) = self.rows.get_mut(&id) else {
             let Some(info) = row.info else { return };
-            let known = Known { info, renewal: row.renewal, renewed, gone: row.gone };
-            changes.is_new |= self.insert(known, row.gone) && !row.gone;
+            let known = Known {
+                info,
+                renewal: row.renewal,
+                renewed,
+                gone: row.gone,
+                teller: Some(teller),
+                is_met: false,
+            };
+            let is_taken = self.insert(known, row.gone);
+            changes.is_new |= is_taken && !row.gone;
+            changes.refused += u64::from(!is_taken);
             return;
         };
         // Of the same renewal, gone is the later word.
@@ -320,7 +370,7 @@ impl Gossip {
         known.renewal = row.renewal;
         known.gone = row.gone;
         known.renewed = known.renewed.max(renewed);
-        if let Some(info) = row.info {
+        if let Some(info) = row.info.filter(|_| !known.is_met) {
             known.info = info;
         }
         if returned {
@@ -339,10 +389,16 @@ impl Gossip {
     fn insert(&mut self, row: Known, quiet: bool) -> bool {
         let (id, gone) = (row.info.incarnation, row.gone);
         let replaced = self.rows.get(&id).is_some_and(|row| !row.gone);
-        if self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&id) {
+        let told = row.teller.and_then(|teller| self.told.get(&teller)).copied().unwrap_or(0);
+        let is_full = self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&id);
+        if is_full || told >= TOLD_MAX {
             return false;
         }
-        self.rows.insert(id, row);
+        if let Some(teller) = row.teller {
+            *self.told.entry(teller).or_default() += 1;
+        }
+        let before = self.rows.insert(id, row);
+        self.no_longer_told(before.and_then(|row| row.teller));
         if !gone && !replaced {
             self.digest = self.digest.wrapping_add(hash(id));
         }
@@ -352,11 +408,24 @@ impl Gossip {
         true
     }
 
-    fn remove(&mut self, id: Incarnation) {
-        if let Some(row) = self.rows.remove(&id)
-            && !row.gone
+    /// One row less of those that a node told of.
+    fn no_longer_told(&mut self, teller: Option<Incarnation>) {
+        if let Some(teller) = teller
+            && let Some(told) = self.told.get_mut(&teller)
         {
-            self.digest = self.digest.wrapping_sub(hash(id));
+            *told -= 1;
+            if *told == 0 {
+                self.told.remove(&teller);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: Incarnation) {
+        if let Some(row) = self.rows.remove(&id) {
+            if !row.gone {
+                self.digest = self.digest.wrapping_sub(hash(id));
+            }
+            self.no_longer_told(row.teller);
         }
         self.heard.remove(&id);
         self.news.retain(|news| news.id != id);
@@ -395,9 +464,11 @@ impl Gossip {
 
     /// The rows that the asking node lacks, and those that it does not know to be gone.
     fn wanted(&mut self, want: &Want, now: Instant) -> Vec<Row> {
+        let mut have = want.have.clone();
+        have.sort_unstable();
         let missing = self.rows.iter().filter(|(id, row)| {
             let hash = hash(**id);
-            want.covers(hash) && want.have.contains(&short_hash(hash)) == row.gone
+            want.covers(hash) && have.binary_search(&short_hash(hash)).is_ok() == row.gone
         });
         let mut missing: Vec<_> = missing.map(|(id, row)| (*id, row.gone)).collect();
         // What does not fit this time comes first another time.
@@ -416,14 +487,7 @@ impl Gossip {
         bytes_max: usize,
     ) -> Bytes {
         let mut content = Content { digest: self.digest, want, rows: Vec::new() };
-        let mut bytes = content.bytes();
-        for row in rows {
-            bytes += row.bytes();
-            if bytes > bytes_max {
-                return content.encode();
-            }
-            content.rows.push(row);
-        }
+        let Some(mut bytes) = content.fill(rows, bytes_max) else { return content.encode() };
         for _ in 0..self.news.len() {
             let Some(mut news) = self.news.pop_front() else { break };
             let Some(row) = self.row(news.id, news.short, now) else { continue };
@@ -450,6 +514,3 @@ fn hash(id: Incarnation) -> u64 {
 fn short_hash(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
-
-#[cfg(test)]
-mod tests;

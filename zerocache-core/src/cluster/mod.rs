@@ -10,7 +10,7 @@ mod rows;
 mod view;
 
 pub use self::{
-    candidates::{CANDIDATES_MAX, Candidates, DIALLING_MAX},
+    candidates::{Candidates, Teller},
     contacts::{CONTACTS_PER_REGION, Standing, choose},
     gossip::{FORGET_MS, Gossip, Heard, RENEW_EVERY_MS, ROWS_MAX},
     latency::Latency,

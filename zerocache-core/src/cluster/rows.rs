@@ -141,6 +141,19 @@ impl Content {
         Writer::count(|out| self.write(out))
     }
 
+    /// Adds rows as long as the whole has at most `bytes_max` bytes; how many it has, if all fitted.
+    pub(super) fn fill(&mut self, rows: Vec<Row>, bytes_max: usize) -> Option<usize> {
+        let mut bytes = self.bytes();
+        for row in rows {
+            bytes += row.bytes();
+            if bytes > bytes_max {
+                return None;
+            }
+            self.rows.push(row);
+        }
+        Some(bytes)
+    }
+
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.bytes());
         self.write(&mut Writer::new(&mut out));

@@ -11,7 +11,11 @@ use alloc::{
 };
 use core::net::SocketAddr;
 
-use super::{candidates::Candidates, latency::Latency, pulse::Pulse};
+use super::{
+    candidates::{Candidates, Teller},
+    latency::Latency,
+    pulse::Pulse,
+};
 use crate::{
     time::Instant,
     version::Incarnation,
@@ -77,6 +81,8 @@ pub struct Member {
     pub suspect: bool,
     /// Whether it has introduced itself here, so that it sends its writes here too.
     pub greeted: bool,
+    /// Whether somebody introduced itself in its name otherwise than it is known here: it is asked.
+    pub is_doubted: bool,
     /// Its smoothed round-trip time.
     pub latency: Latency,
     /// Whether gossip is under way to it on the connection.
@@ -192,14 +198,14 @@ impl View {
         self.reached.wrapping_add(hash(own))
     }
 
-    /// Notes that a node may stand at `address`, unless a member is known to answer there.
-    pub fn propose(&mut self, address: SocketAddr, now: Instant) {
+    /// Notes that a node may stand at `address`, as `teller` says, unless a member is known to answer there.
+    pub fn propose(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
         let known = self.members().any(|m| {
             m.address == address
                 || (m.reach == Reach::Reachable && m.info.addresses.contains(&address))
         });
         if !known {
-            self.candidates.propose(address, now);
+            self.candidates.tell(address, teller, now);
         }
     }
 
@@ -242,6 +248,7 @@ impl View {
                 answered: now,
                 suspect: false,
                 greeted: false,
+                is_doubted: false,
                 latency: Latency::default(),
                 is_told: false,
                 pulse: Pulse::default(),
@@ -256,6 +263,13 @@ impl View {
             };
             self.members.insert(id, member);
         }
+    }
+
+    /// Whether what comes from `source` comes from a member: it stands there, by its own handshake.
+    #[must_use]
+    pub fn speaks_from(&self, id: Incarnation, source: SocketAddr) -> bool {
+        let is_at = |m: &Member| m.address == source || m.info.addresses.contains(&source);
+        self.member(id).is_some_and(is_at)
     }
 
     /// Forgets a member.

@@ -8,7 +8,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Effect, Node, RequestId};
+use super::{ConnectionId, Effect, Node, RequestId, shares::Shares};
 use crate::{
     key::KeyHash,
     store::LockFamily,
@@ -54,6 +54,7 @@ pub struct FeedCounts {
 struct Follower {
     since: u64,
     until: Instant,
+    connection: ConnectionId,
 }
 
 /// The changes, and who wait for them.
@@ -63,6 +64,7 @@ pub(super) struct Feed {
     /// The number of the first row.
     first: u64,
     followers: BTreeMap<RequestId, Follower>,
+    shares: Shares,
     is_on: bool,
     /// When anybody asked for the last time.
     asked: Instant,
@@ -81,6 +83,7 @@ impl Feed {
             rows: VecDeque::new(),
             first: (now.wall_ms << Version::COUNTER_BITS).saturating_add(1),
             followers: BTreeMap::new(),
+            shares: Shares::of(FOLLOWERS_MAX),
             is_on: false,
             asked: now.mono,
             told: Instant::default(),
@@ -163,14 +166,15 @@ impl<L: LockFamily> Node<L> {
     pub(super) fn follow(
         &mut self,
         now: Now,
-        id: RequestId,
+        (id, connection): (RequestId, ConnectionId),
         since: u64,
         timeout_ms: u64,
         out: &mut Vec<Effect>,
     ) {
         let refusal = if self.state == NodeState::Leaving {
             Some("the node is about to stop")
-        } else if self.feed.followers.len() >= FOLLOWERS_MAX {
+        } else if !self.feed.shares.has_room(connection, 1) {
+            self.refused.shares += 1;
             Some("too many follow the node")
         } else {
             None
@@ -184,7 +188,8 @@ impl<L: LockFamily> Node<L> {
         let most_ms = if timeout_ms == 0 { WAIT_MS_MAX } else { timeout_ms };
         let until = now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
         self.feed.has_news |= since != self.feed.end();
-        self.feed.followers.insert(id, Follower { since, until });
+        self.feed.shares.take(connection, 1);
+        self.feed.followers.insert(id, Follower { since, until, connection });
         self.feed.next = Some(self.feed.next.map_or(until, |next| next.min(until)));
     }
 
@@ -194,7 +199,8 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         if self.state == NodeState::Leaving {
-            for (id, _) in core::mem::take(&mut self.feed.followers) {
+            for (id, follower) in core::mem::take(&mut self.feed.followers) {
+                self.feed.shares.give_back(follower.connection, 1);
                 let text = "the node is about to stop";
                 let response = Response::refused(RefusalCode::Overloaded, text);
                 out.push(Effect::Respond { id, response });
@@ -205,16 +211,20 @@ impl<L: LockFamily> Node<L> {
         let is_due = feed.next.is_some_and(|at| at <= now.mono);
         if tells || is_due {
             let mut answered = Vec::new();
-            for (id, Follower { since, until }) in core::mem::take(&mut feed.followers) {
+            for (id, follower) in core::mem::take(&mut feed.followers) {
+                let Follower { since, until, connection } = follower;
                 let news = if tells { feed.news(since) } else { None };
                 let over = until <= now.mono.plus_ms(TOGETHER_MS) && is_due;
                 let nothing = || {
                     over.then(|| Response::Changes { next: since, lost: false, rows: Vec::new() })
                 };
                 match news.or_else(nothing) {
-                    Some(response) => answered.push(Effect::Respond { id, response }),
+                    Some(response) => {
+                        feed.shares.give_back(connection, 1);
+                        answered.push(Effect::Respond { id, response });
+                    }
                     None => {
-                        feed.followers.insert(id, Follower { since, until });
+                        feed.followers.insert(id, follower);
                     }
                 }
             }
@@ -227,6 +237,25 @@ impl<L: LockFamily> Node<L> {
         feed.rest(now.mono);
         let due = self.feed_due();
         self.wake_by(due);
+    }
+
+    /// A connection has ended: nobody follows on it any more.
+    pub(super) fn follow_ended(&mut self, connection: ConnectionId, out: &mut Vec<Effect>) {
+        let feed = &mut self.feed;
+        let count = feed.shares.of_connection(connection);
+        if count == 0 {
+            return;
+        }
+        feed.followers.retain(|id, follower| {
+            let stays = follower.connection != connection;
+            if !stays {
+                feed.shares.give_back(connection, 1);
+                let nothing =
+                    Response::Changes { next: follower.since, lost: false, rows: Vec::new() };
+                out.push(Effect::Respond { id: *id, response: nothing });
+            }
+            stays
+        });
     }
 
     /// When somebody who follows is to be answered next.

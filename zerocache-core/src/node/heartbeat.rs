@@ -5,7 +5,7 @@
 //! then.
 
 use alloc::{collections::BTreeMap, vec::Vec};
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -25,12 +25,15 @@ const BEAT_EVERY_MS: u64 = 100;
 /// than this, in milliseconds: as long as silence is borne.
 const ECHO_MS_MAX: u64 = 2_500;
 
-/// Most nodes whose beats are remembered, so that none is echoed twice.
+/// Most callers whose beats are remembered, so that none is echoed twice, beside the members.
 const SENDERS_MAX: usize = 4_096;
 
 /// A node from which no beat has come for this long is no longer remembered when room is short, in
 /// milliseconds.
 const SENDER_MS: u64 = 60_000;
+
+/// How often it is looked for such nodes, in milliseconds.
+const SEARCH_EVERY_MS: u64 = 1_000;
 
 /// What became of datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,21 +69,36 @@ pub(super) struct Heartbeats {
     /// The number of the last beats; the same for all members, so that one that is forgotten and
     /// comes back gets no number twice.
     sequence: u64,
-    senders: BTreeMap<Incarnation, Sender>,
+    /// By name and address: whoever sends in a member's name from elsewhere uses up no number of the
+    /// member's own.
+    senders: BTreeMap<(Incarnation, SocketAddr), Sender>,
+    next_search: Instant,
     counts: DatagramCounts,
 }
 
 impl Heartbeats {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next: now, sequence: 0, senders: BTreeMap::new(), counts: DatagramCounts::default() }
+        let (senders, counts) = (BTreeMap::new(), DatagramCounts::default());
+        Self { next: now, sequence: 0, senders, next_search: now, counts }
     }
 
     /// Makes room for one more sender, if need be by forgetting those that are silent.
     fn has_room(&mut self, now: Instant) -> bool {
-        if self.senders.len() >= SENDERS_MAX {
+        if self.senders.len() >= SENDERS_MAX && self.next_search <= now {
+            self.next_search = now.plus_ms(SEARCH_EVERY_MS);
             self.senders.retain(|_, sender| now.since_ms(sender.heard) < SENDER_MS);
         }
         self.senders.len() < SENDERS_MAX
+    }
+
+    /// The beats of a node are numbered anew.
+    pub(super) fn begin_anew(&mut self, id: Incarnation) {
+        let lowest = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let own = self.senders.range((id, lowest)..).map(|(place, _)| *place);
+        let own: Vec<_> = own.take_while(|(from, _)| *from == id).collect();
+        for place in own {
+            self.senders.remove(&place);
+        }
     }
 }
 
@@ -134,6 +152,8 @@ impl<L: LockFamily> Node<L> {
         bytes: &Bytes,
         out: &mut Vec<Effect>,
     ) {
+        // A socket of the newer family shows addresses of the older one in its own form.
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let counts = &mut self.heartbeats.counts;
         let Some(datagram) = Datagram::parse(bytes) else {
             counts.malformed += 1;
@@ -145,11 +165,12 @@ impl<L: LockFamily> Node<L> {
         }
         match datagram.kind {
             DatagramKind::Beat => self.beat(now, from, bytes, datagram, out),
-            DatagramKind::Echo => self.echo(now, bytes, &datagram, out),
+            DatagramKind::Echo => self.echo(now, from, bytes, &datagram, out),
         }
     }
 
-    /// Echoes the beat of another node, once.
+    /// Echoes the beat of another node, once. Anybody can have a key in anybody's name: what it says of
+    /// others counts only where that node stands, and elsewhere the echo is no longer than the beat.
     fn beat(
         &mut self,
         now: Now,
@@ -158,7 +179,8 @@ impl<L: LockFamily> Node<L> {
         beat: Datagram,
         out: &mut Vec<Effect>,
     ) {
-        let known = self.heartbeats.senders.get(&beat.from).map(|sender| sender.key);
+        let place = (beat.from, from);
+        let known = self.heartbeats.senders.get(&place).map(|sender| sender.key);
         let Some(key) = known.or_else(|| self.session_for(beat.from)) else {
             self.heartbeats.counts.foreign += 1;
             return;
@@ -167,12 +189,13 @@ impl<L: LockFamily> Node<L> {
             self.heartbeats.counts.forged += 1;
             return;
         }
-        if known.is_none() && !self.heartbeats.has_room(now.mono) {
+        let stands_there = self.view.speaks_from(beat.from, from);
+        if known.is_none() && !self.heartbeats.has_room(now.mono) && !stands_there {
             self.heartbeats.counts.foreign += 1;
             return;
         }
         let Heartbeats { senders, counts, .. } = &mut self.heartbeats;
-        let sender = senders.entry(beat.from).or_insert_with(|| Sender {
+        let sender = senders.entry(place).or_insert_with(|| Sender {
             key,
             window: Window::default(),
             heard: now.mono,
@@ -183,14 +206,25 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         counts.echoed += 1;
-        let content = self.hear_gossip(now, beat.from, &beat.content, CONTENT_BYTES_MAX);
+        let (name, said) = (beat.from, &beat.content);
+        let content = match stands_there {
+            true => self.hear_gossip(now, name, said, CONTENT_BYTES_MAX),
+            false => self.asked_by_gossip(now, name, said, said.len()),
+        };
         let echo =
             Datagram { from: beat.to, to: beat.from, kind: DatagramKind::Echo, content, ..beat };
         out.push(Effect::Datagram { to: from, bytes: echo.seal(&key) });
     }
 
     /// Takes an echo as a sign of life at the moment at which its beat was sent.
-    fn echo(&mut self, now: Now, bytes: &Bytes, echo: &Datagram, out: &mut Vec<Effect>) {
+    fn echo(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        bytes: &Bytes,
+        echo: &Datagram,
+        out: &mut Vec<Effect>,
+    ) {
         let counts = &mut self.heartbeats.counts;
         let member = self.view.member_mut(echo.from);
         let Some((member, key)) = member.and_then(|m| m.pulse.key.map(|key| (m, key))) else {
@@ -209,6 +243,10 @@ impl<L: LockFamily> Node<L> {
         }
         counts.echoes += 1;
         self.echoed(now, echo.from, sent, out);
-        self.hear_gossip(now, echo.from, &echo.content, 0);
+        if self.view.speaks_from(echo.from, from) {
+            self.hear_gossip(now, echo.from, &echo.content, 0);
+        } else if !echo.content.is_empty() {
+            self.refused.gossip += 1;
+        }
     }
 }

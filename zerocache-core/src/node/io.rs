@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Memory;
 use crate::{
+    cluster::Teller,
     key::Key,
     limits::Limits,
     store::Known,
@@ -43,6 +44,28 @@ pub struct RequestId(pub u64);
 /// Names a connection on which requests come. It may carry one request only, as over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    /// The bit of those that carry one request only.
+    const SINGLE: u64 = 1 << 63;
+
+    /// The same for a connection that carries one request only, as over HTTP: all of these count as one
+    /// where connections have shares.
+    #[must_use]
+    pub const fn single(self) -> Self {
+        Self(self.0 | Self::SINGLE)
+    }
+
+    /// Whether it carries one request only.
+    pub(super) const fn is_single(self) -> bool {
+        self.0 & Self::SINGLE != 0
+    }
+
+    /// Who names addresses on it.
+    pub(super) const fn teller(self) -> Teller {
+        if self.is_single() { Teller::ANYBODY } else { Teller::Caller(self.0) }
+    }
+}
 
 /// Names a call to another node until its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -24,7 +24,7 @@ use crate::{
     metadata::{Freshness, Metadata},
     store::LockFamily,
     time::Now,
-    version::Version,
+    version::{Incarnation, Version},
     wire::{NodeState, RefusalCode, Response},
 };
 
@@ -127,22 +127,31 @@ impl<L: LockFamily> Node<L> {
         let wait_ms = wait_ms.min(WAIT_MS_MAX).min(most_ms);
         let leaves = self.state == NodeState::Leaving;
         match self.leases.get(hash) {
-            None if !leaves && self.leases.has_room_for(&key) => {
-                let token = self.clock.stamp(now.wall_ms);
+            None if !leaves && self.leases.may_hold(connection, &key) => {
+                let token = self.stamp_for(now, hash);
                 let until = now.mono.plus_ms(life_ms);
                 self.leases.grant(hash, &key, Leave { token, holder: connection, until, over });
                 self.leases.counts.granted += 1;
                 out.push(Effect::Respond { id, response: Response::Leased { token } });
             }
-            Some(lease)
-                if lease.key == key && wait_ms > 0 && self.leases.waiting() < WAITING_MAX =>
-            {
+            Some(lease) if lease.key == key && wait_ms > 0 && self.leases.may_wait(connection) => {
                 let until = now.mono.plus_ms(wait_ms);
                 self.leases.wait(hash, id, Waiter { connection, life_ms, until, over });
             }
-            _ => self.busy(id, out),
+            other => {
+                let waits = other.is_some_and(|lease| lease.key == key && wait_ms > 0);
+                self.refused.shares += u64::from(!leaves && (waits || other.is_none()));
+                self.busy(id, out);
+            }
         }
         self.wake_by(self.leases.next_due());
+    }
+
+    /// A version for a key, above what is known of it: others may have stamped that with clocks ahead of
+    /// this node's.
+    fn stamp_for(&mut self, now: Now, hash: KeyHash) -> Version {
+        let known = self.store.version(hash).unwrap_or(Version::new(0, Incarnation(0)));
+        self.clock.stamp_over(known, now.wall_ms)
     }
 
     /// A leave is given back: the next one gets it, or everybody hears that it failed.
@@ -183,13 +192,17 @@ impl<L: LockFamily> Node<L> {
                 }
             }
         }
+        if !connection.is_single() {
+            self.view.candidates_mut().forget(connection.teller());
+        }
+        self.watch_ended(now, connection, out);
+        self.follow_ended(connection, out);
     }
 
     /// Whether a value may be written with a token: it was given not too long ago, by a clock that is
     /// not too wrong. Later stamps are above it.
     pub(super) fn accepts(&mut self, now: Now, token: Version) -> bool {
-        token.wall_ms().saturating_add(TOKEN_AGE_MS_MAX) >= now.wall_ms
-            && self.clock.observe(token, now.wall_ms).is_ok()
+        token.wall_ms().saturating_add(TOKEN_AGE_MS_MAX) >= now.wall_ms && self.claimed(now, token)
     }
 
     /// All leases end: the clock that stamped them was wrong.
@@ -268,7 +281,7 @@ impl<L: LockFamily> Node<L> {
         if token.wall_ms().saturating_sub(deleted.wall_ms()) > DELETE_BEFORE_MS_MAX {
             return;
         }
-        let version = self.clock.stamp(now.wall_ms);
+        let version = self.clock.stamp_over(token, now.wall_ms);
         let record = Record { key, version, change: Change::Delete };
         self.apply(now, &record);
         self.fan_out(now, &record, Waiting::default(), out);
@@ -277,11 +290,14 @@ impl<L: LockFamily> Node<L> {
     /// The one who has waited longest gets the leave.
     fn pass_on(&mut self, now: Now, hash: KeyHash, out: &mut Vec<Effect>) {
         while let Some((id, waiter)) = self.leases.take_first(hash) {
-            if waiter.until <= now.mono {
+            let key = self.leases.get(hash).map(|lease| &lease.key);
+            if waiter.until <= now.mono
+                || !key.is_some_and(|key| self.leases.may_hold(waiter.connection, key))
+            {
                 self.busy(id, out);
                 continue;
             }
-            let token = self.clock.stamp(now.wall_ms);
+            let token = self.stamp_for(now, hash);
             let until = now.mono.plus_ms(waiter.life_ms);
             let Waiter { connection: holder, over, .. } = waiter;
             self.leases.hand_over(hash, Leave { token, holder, until, over });

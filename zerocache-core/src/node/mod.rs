@@ -18,6 +18,7 @@ mod membership;
 mod outbox;
 mod reads;
 mod repair;
+mod shares;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ use self::{
     feed::Feed,
     heartbeat::Heartbeats,
     leases::Leases,
-    membership::Acquaintances,
+    membership::{Acquaintances, Greeters},
     outbox::Outbox,
     repair::{Asked, Repair},
     watchers::Watchers,
@@ -50,11 +51,12 @@ pub use self::{
     leases::LeaseCounts,
     reads::{Answers, Identity, missed, read},
     repair::{Memory, RepairCounts},
+    shares::RefusalCounts,
     snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
 };
 use crate::{
-    clock::HybridClock,
-    cluster::{Ranking, View},
+    clock::{HybridClock, LEAD_MS_MAX},
+    cluster::{Ranking, Teller, View},
     store::{LockFamily, Store},
     time::{Instant, Now},
     version::{Incarnation, Version},
@@ -104,7 +106,8 @@ pub struct Node<L: LockFamily> {
     store: Arc<Store<L>>,
     view: View,
     ranking: Ranking,
-    greeters: Vec<Incarnation>,
+    greeters: Greeters,
+    refused: RefusalCounts,
     heartbeats: Heartbeats,
     known: Acquaintances,
     watchers: Watchers,
@@ -140,7 +143,8 @@ impl<L: LockFamily> Node<L> {
             store,
             view: View::default(),
             ranking: Ranking::default(),
-            greeters: Vec::new(),
+            greeters: Greeters::default(),
+            refused: RefusalCounts::default(),
             heartbeats: Heartbeats::new(now.mono),
             known: Acquaintances::new(config.info.clone(), now.mono),
             watchers: Watchers::default(),
@@ -204,7 +208,7 @@ impl<L: LockFamily> Node<L> {
                 for address in addresses {
                     // Known nodes that are no contacts are not dialled each time a name resolves.
                     if !self.known.is_no_contact(&self.config.info, address) {
-                        self.view.propose(address, now.mono);
+                        self.view.propose(address, Teller::Discovery, now.mono);
                     }
                 }
                 self.wake = now.mono;
@@ -335,8 +339,7 @@ impl<L: LockFamily> Node<L> {
         };
         // One caller's writes are in the order in which it made them, whichever node takes them. A
         // stamp too far ahead is none that a node of this time gave.
-        let _too_far_ahead =
-            self.clock.observe(Version::new(envelope.seen, Incarnation(0)), now.wall_ms);
+        self.claimed(now, Version::new(envelope.seen, Incarnation(0)));
         let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
         let response = match request {
             Request::Put { key, value, metadata, ttl, ack, token } => {
@@ -350,9 +353,11 @@ impl<L: LockFamily> Node<L> {
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.answers()),
-            Request::Hello(hello) => self.greeted(now, *hello, out),
+            Request::Hello(hello) => self.greeted(now, *hello, connection, out),
             Request::Ping => self.pong(now),
-            Request::Watch { view } => return self.watch(now, id, view, timeout_ms, out),
+            Request::Watch { view } => {
+                return self.watch(now, (id, connection), view, timeout_ms, out);
+            }
             Request::Lease { key, life_ms, wait_ms, over } => {
                 let wait_ms = wait_ms.saturating_sub(late_ms);
                 let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over };
@@ -361,13 +366,15 @@ impl<L: LockFamily> Node<L> {
             Request::Release { key, token, failed } => {
                 self.release(now, (&key, token), failed, out)
             }
-            Request::Follow { since } => return self.follow(now, id, since, timeout_ms, out),
+            Request::Follow { since } => {
+                return self.follow(now, (id, connection), since, timeout_ms, out);
+            }
             Request::Goodbye => {
                 self.verify(now, envelope.from);
                 Response::Done
             }
             Request::Gossip(said) => Response::Gossip(match envelope.from {
-                Some(from) => self.hear_gossip(now, from, &said, CONTENT_BYTES_MAX),
+                Some(from) => self.asked_by_gossip(now, from, &said, CONTENT_BYTES_MAX),
                 None => Bytes::new(),
             }),
             Request::Replicate(_) if !self.clocks.is_set() => unset(),
@@ -383,6 +390,16 @@ impl<L: LockFamily> Node<L> {
             }
         };
         out.push(Effect::Respond { id, response });
+    }
+
+    /// A caller says that it knows this version. Whether it can: if it is not too far ahead, later stamps
+    /// are above it.
+    fn claimed(&mut self, now: Now, version: Version) -> bool {
+        let limit_ms = now.wall_ms.saturating_add(LEAD_MS_MAX);
+        let is_likely = version.wall_ms() <= limit_ms || version <= self.clock.last();
+        let is_noted = is_likely && self.clock.observe(version, now.wall_ms).is_ok();
+        self.refused.stamps += u64::from(!is_noted);
+        is_noted
     }
 
     fn answer(

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{FeedCounts, LeaseCounts, Node, RepairCounts, outbox::Outbox};
+use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts, outbox::Outbox};
 use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
 
 /// The cluster as one node sees it.
@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub leases: LeaseCounts,
     /// What became of the feed of changes.
     pub feed: FeedCounts,
+    /// What was not taken from callers.
+    pub refused: RefusalCounts,
     /// How long traces are kept at the moment, in milliseconds.
     pub retention_ms: u64,
     /// What is added to the node's own wall clock, in milliseconds.
@@ -122,9 +124,17 @@ impl<L: LockFamily> Node<L> {
             repair: self.repair.counts(),
             leases: self.lease_counts(),
             feed: self.feed_counts(),
+            refused: self.refusal_counts(),
             retention_ms: self.store.retention_ms(now),
             clock_offset_ms: self.clocks.offset_ms(),
         }
+    }
+
+    /// What was not taken from callers, because they claimed or wanted too much.
+    #[must_use]
+    pub fn refusal_counts(&self) -> RefusalCounts {
+        let addresses = self.refused.addresses + self.view.candidates().refused();
+        RefusalCounts { addresses, ..self.refused }
     }
 
     /// How many records, and how many bytes, wait for each peer; what is under way not counted.

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Effect, Node, RequestId};
+use super::{ConnectionId, Effect, Node, RequestId, shares::Shares};
 use crate::{
     store::LockFamily,
     time::{Instant, Now},
@@ -24,16 +24,33 @@ struct Watcher {
     /// What it knows.
     view: u64,
     until: Instant,
+    connection: ConnectionId,
 }
 
 /// All who wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watchers {
     waiting: BTreeMap<RequestId, Watcher>,
+    shares: Shares,
     next: Option<Instant>,
     /// What the view was when they were last looked at.
     view: u64,
     state: Option<NodeState>,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        let shares = Shares::of(WATCHERS_MAX);
+        Self { waiting: BTreeMap::new(), shares, next: None, view: 0, state: None }
+    }
+}
+
+impl Watchers {
+    fn take(&mut self, id: RequestId) {
+        if let Some(watcher) = self.waiting.remove(&id) {
+            self.shares.give_back(watcher.connection, 1);
+        }
+    }
 }
 
 impl<L: LockFamily> Node<L> {
@@ -57,7 +74,7 @@ impl<L: LockFamily> Node<L> {
     pub(super) fn watch(
         &mut self,
         now: Now,
-        id: RequestId,
+        (id, connection): (RequestId, ConnectionId),
         view: u64,
         timeout_ms: u64,
         out: &mut Vec<Effect>,
@@ -65,12 +82,14 @@ impl<L: LockFamily> Node<L> {
         let is_news = view != self.view.fingerprint(self.config.info.incarnation);
         let response = if is_news || self.state == NodeState::Leaving {
             self.pong(now)
-        } else if self.watchers.waiting.len() >= WATCHERS_MAX {
+        } else if !self.watchers.shares.has_room(connection, 1) {
+            self.refused.shares += 1;
             Response::refused(RefusalCode::Overloaded, "too many wait for changes of the view")
         } else {
             let most_ms = if timeout_ms == 0 { WAIT_MS_MAX } else { timeout_ms };
             let until = now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
-            self.watchers.waiting.insert(id, Watcher { view, until });
+            self.watchers.shares.take(connection, 1);
+            self.watchers.waiting.insert(id, Watcher { view, until, connection });
             self.watchers.next = Some(self.watchers.next.map_or(until, |next| next.min(until)));
             return self.wake_by(self.watchers.next);
         };
@@ -80,7 +99,7 @@ impl<L: LockFamily> Node<L> {
     /// Answers those whose time is over, and all whose view is no longer right.
     pub(super) fn answer_watchers(&mut self, now: Now, out: &mut Vec<Effect>) {
         let view = self.view.fingerprint(self.config.info.incarnation);
-        let Watchers { waiting, next, view: before, state } = &mut self.watchers;
+        let Watchers { waiting, next, view: before, state, .. } = &mut self.watchers;
         let is_due = next.is_some_and(|at| at <= now.mono);
         let has_changed = *before != view || *state != Some(self.state);
         (*before, *state) = (view, Some(self.state));
@@ -92,11 +111,30 @@ impl<L: LockFamily> Node<L> {
         let over: Vec<_> =
             waiting.iter().filter(|(_, watcher)| is_over(watcher)).map(|(id, _)| *id).collect();
         for id in over {
-            self.watchers.waiting.remove(&id);
+            self.watchers.take(id);
             let response = self.pong(now);
             out.push(Effect::Respond { id, response });
         }
         self.watchers.next = self.watchers.waiting.values().map(|watcher| watcher.until).min();
+    }
+
+    /// A connection has ended: nobody waits on it any more.
+    pub(super) fn watch_ended(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.watchers.shares.of_connection(connection) == 0 {
+            return;
+        }
+        let ended = self.watchers.waiting.iter().filter(|(_, w)| w.connection == connection);
+        let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
+        for id in ended {
+            self.watchers.take(id);
+            let response = self.pong(now);
+            out.push(Effect::Respond { id, response });
+        }
     }
 
     /// When the next one has waited long enough.

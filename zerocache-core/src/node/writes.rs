@@ -16,6 +16,9 @@ use crate::{
 /// How long a write waits for its replicas when the caller does not say, in milliseconds.
 const ACK_WAIT_MS: u64 = 2_000;
 
+/// The longest such wait, in milliseconds, whatever the caller says.
+const ACK_WAIT_MS_MAX: u64 = 60_000;
+
 /// A write answers this much before its caller stops waiting, in milliseconds.
 const ACK_MARGIN_MS: u64 = 20;
 
@@ -123,8 +126,23 @@ impl<L: LockFamily> Node<L> {
                 return out.push(Effect::Respond { id, response: lost(Status::Refused, None) });
             }
         };
-        let record = record_of(op, key, version, now.mono.minus_ms(late_ms));
-        let status = match self.apply(now, &record) {
+        let mut record = record_of(op, key, version, now.mono.minus_ms(late_ms));
+        let mut applied = self.apply(now, &record);
+        let held = match applied {
+            Applied::Older(held) => Some(held),
+            // A stamp that was given ahead of its time, for this key.
+            Applied::Same => Some(record.version),
+            Applied::Newer | Applied::TooOld => None,
+        };
+        if let Some(held) = held.filter(|_| token.is_none()) {
+            // From a clock further ahead than others may move this one: what is written now is later.
+            record.version = self.clock.stamp_over(held, now.wall_ms);
+            applied = self.apply(now, &record);
+        }
+        let version = record.version;
+        let status = match applied {
+            // Of two values that somebody writes with one token the first one counts.
+            Applied::Same if token.is_some() && !self.holds(now, &record) => Status::Superseded,
             Applied::Newer | Applied::Same => Status::Stored,
             Applied::Older(_) => Status::Superseded,
             Applied::TooOld => Status::Refused,
@@ -152,6 +170,17 @@ impl<L: LockFamily> Node<L> {
             let waiting =
                 Waiting { peers: (peers > 0).then_some(id), relays: (relays > 0).then_some(id) };
             self.fan_out(now, &record, waiting, out);
+        }
+    }
+
+    /// Whether this very value is stored.
+    fn holds(&self, now: Now, record: &Record) -> bool {
+        let held = self.store.peek(&record.key, now);
+        match &record.change {
+            Change::Put { value, metadata, .. } => {
+                held.is_none_or(|held| held.value == *value && held.metadata == *metadata)
+            }
+            Change::Delete => held.is_none(),
         }
     }
 
@@ -203,7 +232,7 @@ impl<L: LockFamily> Node<L> {
 fn wait_ms(timeout_ms: u64) -> u64 {
     match timeout_ms {
         0 => ACK_WAIT_MS,
-        most => most.saturating_sub(ACK_MARGIN_MS.min(most / 10)).max(1),
+        most => most.saturating_sub(ACK_MARGIN_MS.min(most / 10)).clamp(1, ACK_WAIT_MS_MAX),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    cluster::{Candidates, Latency, Ranking},
+    cluster::{Candidates, Latency, Ranking, Teller},
     time::Instant,
     version::Incarnation,
     wire::{NodeInfo, NodeState, features},
@@ -163,10 +163,10 @@ impl Directory {
         &mut self.candidates
     }
 
-    /// Notes that a node may stand at `address`, unless one is known to answer there.
-    pub fn propose(&mut self, address: SocketAddr, now: Instant) {
+    /// Notes that a node may stand at `address`, as `teller` says, unless one is known to answer there.
+    pub fn propose(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
         if !self.answers_at(address) {
-            self.candidates.propose(address, now);
+            self.candidates.tell(address, teller, now);
         }
     }
 
@@ -405,7 +405,7 @@ impl Directory {
             known.out = true;
             known.next_probe = now.plus_ms(PROBE_OUT_MS);
             for other in known.info.addresses.iter().filter(|other| **other != known.address) {
-                self.candidates.propose(*other, now);
+                self.candidates.tell(*other, Teller::Node(node), now);
             }
         }
         if known.info.state == NodeState::Leaving {
@@ -417,7 +417,7 @@ impl Directory {
     /// Another node answers at its address: it is gone, and the address is dialled again.
     pub fn replaced(&mut self, node: Incarnation, now: Instant) {
         if let Some(known) = self.nodes.remove(&node) {
-            self.candidates.propose_again(known.address, now);
+            self.candidates.tell_again(known.address, Teller::Node(node), now);
             self.rank();
         }
     }

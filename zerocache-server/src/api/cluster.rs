@@ -166,6 +166,10 @@ pub(super) struct StatsBody {
     followers: u64,
     changes: u64,
     changes_lost: u64,
+    refused_addresses: u64,
+    refused_gossip: u64,
+    refused_stamps: u64,
+    refused_shares: u64,
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
@@ -238,5 +242,9 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         followers: feed.followers,
         changes: feed.changes,
         changes_lost: feed.lost,
+        refused_addresses: snapshot.refused.addresses,
+        refused_gossip: snapshot.refused.gossip,
+        refused_stamps: snapshot.refused.stamps,
+        refused_shares: snapshot.refused.shares,
     })
 }

@@ -241,7 +241,7 @@ impl Runtime {
             let refusal = self.identity.refusal(&message.envelope, &message.request);
             return refusal.unwrap_or_else(|| self.read(key));
         }
-        let connection = self.next_connection();
+        let connection = self.next_connection().single();
         self.answer(connection, |id| Input::Request { id, connection, message }).await
     }
 

@@ -6,6 +6,7 @@ mod operations;
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use zerocache_core::{
+    cluster::Teller,
     key::KeyHash,
     node::CallFailure,
     route::{Budget, Directory, Step, Turn, Walk},
@@ -172,7 +173,7 @@ impl World {
     pub(super) fn client_discovers(&mut self, client: usize, addresses: Vec<SocketAddr>) {
         let now = self.client_now(client);
         for address in addresses {
-            self.clients[client].directory.propose(address, now);
+            self.clients[client].directory.propose(address, Teller::Discovery, now);
         }
     }
 
@@ -268,14 +269,12 @@ impl World {
             directory.candidates_mut().failed(address, now);
             return false;
         };
-        for member in &hello.members {
-            for address in &member.addresses {
-                directory.propose(*address, now);
-            }
-        }
         match hello.node {
             Some(info) => {
                 let node = info.incarnation;
+                for address in hello.members.iter().flat_map(|member| &member.addresses) {
+                    directory.propose(*address, Teller::Node(node), now);
+                }
                 directory.shook_hands(info, address, now, elapsed_us);
                 directory.has_features(node, hello.features);
             }

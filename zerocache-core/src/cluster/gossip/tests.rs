@@ -141,3 +141,65 @@ fn garbage_changes_nothing() {
     assert_eq!(others(&a), before);
     assert!(a.speak(Incarnation(2), at(0), 40).len() <= 40);
 }
+
+#[test]
+fn one_node_tells_of_so_many_and_moves_nobody_that_this_one_met() {
+    let (mut a, mut b) = (node(1), node(2));
+    a.met(&info(2), at(0));
+    for n in 3..3_000 {
+        b.met(&info(n), at(0));
+    }
+    let moved = NodeInfo { region: "elsewhere".into(), addresses: Vec::new(), ..info(3) };
+    a.met(&info(3), at(0));
+    b.met(&moved, at(0));
+    b.tick(at(70_000));
+    let mut refused = 0;
+    for ms in 0..400 {
+        let said = b.speak(Incarnation(1), at(70_000 + ms), CONTENT_BYTES_MAX);
+        refused += a.hear(Incarnation(2), &said, at(70_000 + ms), 0).0.refused;
+    }
+    assert_eq!(others(&a).len(), 2 + TOLD_MAX);
+    assert!(refused > 0);
+    assert_eq!(a.addresses(Incarnation(3)), info(3).addresses);
+    // What is met no longer counts, and whoever else tells of others has a share of its own.
+    a.met(&info(4), at(71_000));
+    assert!(a.told(Incarnation(2), &info(4_000), at(71_000)));
+    assert!(!a.told(Incarnation(2), &info(4_001), at(71_000)));
+    assert!(a.told(Incarnation(3), &info(4_001), at(71_000)));
+    // And all that is told and not renewed is forgotten.
+    a.tick(at(800_000));
+    assert_eq!(others(&a), []);
+    assert!(a.told.is_empty());
+}
+
+#[test]
+fn who_is_not_known_is_told_what_it_asks_for_and_no_news() {
+    let (mut a, mut b) = (node(1), node(2));
+    for n in 3..40 {
+        a.met(&info(n), at(0));
+        b.met(&info(1_000 + n), at(0));
+    }
+    let question = b.speak(Incarnation(1), at(0), 200);
+    let (ignored, answer) =
+        a.asked(Incarnation(2), false, &question, at(0), question.len()).unwrap();
+    assert!(ignored && answer.len() <= question.len());
+    assert_eq!(others(&a).len(), 37);
+    let before = a.news.len();
+    for _ in 0..100 {
+        a.asked(Incarnation(2), false, &question, at(0), CONTENT_BYTES_MAX);
+    }
+    assert_eq!((a.news.len(), a.heard.len()), (before, 0));
+}
+
+#[test]
+fn impossible_renewals_are_no_rows() {
+    let mut a = node(1);
+    for (id, renewal, gone) in
+        [(2, u64::MAX, false), (1, u64::MAX, true), (1, 9, true), (1, 20, false)]
+    {
+        let row = Row { id: Incarnation(id), info: Some(info(id)), renewal, age_ms: 0, gone };
+        let content = Content { digest: 0, want: None, rows: vec![row] };
+        a.hear(Incarnation(7), &content.encode(), at(0), 0);
+    }
+    assert_eq!((others(&a), a.rows[&Incarnation(1)].renewal), (vec![], 21));
+}

@@ -5,10 +5,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{KEY_BYTES_MAX, LEASES_MAX, LeaseCounts};
+use super::{KEY_BYTES_MAX, LEASES_MAX, LeaseCounts, WAITING_MAX};
 use crate::{
     key::{Key, KeyHash},
-    node::{ConnectionId, RequestId},
+    node::{ConnectionId, RequestId, shares::Shares},
     time::Instant,
     version::Version,
 };
@@ -49,7 +49,7 @@ pub(super) enum Who {
 }
 
 /// All leases.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::node) struct Leases {
     held: BTreeMap<KeyHash, Lease>,
     /// When whose time is over.
@@ -58,9 +58,26 @@ pub(in crate::node) struct Leases {
     callers: BTreeSet<(ConnectionId, KeyHash, Who)>,
     /// Keys with a lease that changed since they were looked at, and the version of a delete.
     changed: BTreeMap<KeyHash, Option<Version>>,
-    key_bytes: usize,
-    waiting: usize,
+    /// Leaves, and the bytes of their keys, by holder; places of those who wait.
+    leaves: Shares,
+    key_bytes: Shares,
+    waiting: Shares,
     pub(super) counts: LeaseCounts,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            held: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+            callers: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            leaves: Shares::of(LEASES_MAX),
+            key_bytes: Shares::of(KEY_BYTES_MAX),
+            waiting: Shares::of(WAITING_MAX),
+            counts: LeaseCounts::default(),
+        }
+    }
 }
 
 impl Leases {
@@ -69,7 +86,8 @@ impl Leases {
     }
 
     pub(super) fn counts(&self) -> LeaseCounts {
-        LeaseCounts { held: self.held.len() as u64, waiting: self.waiting as u64, ..self.counts }
+        let (held, waiting) = (self.held.len() as u64, self.waiting.used() as u64);
+        LeaseCounts { held, waiting, ..self.counts }
     }
 
     /// The lease of a key.
@@ -82,9 +100,9 @@ impl Leases {
         self.held.first_key_value().map(|(hash, _)| *hash)
     }
 
-    /// How many wait, for all keys together.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
+    /// Whether one more may wait on a connection, for whatever key.
+    pub(super) fn may_wait(&self, connection: ConnectionId) -> bool {
+        self.waiting.has_room(connection, 1)
     }
 
     /// The node learned of this version of a key.
@@ -104,14 +122,14 @@ impl Leases {
         self.changed.first_key_value().map(|(hash, _)| *hash)
     }
 
-    pub(super) fn has_room_for(&self, key: &Key) -> bool {
-        let bytes = self.key_bytes + key.as_bytes().len();
-        self.held.len() < LEASES_MAX && bytes <= KEY_BYTES_MAX
+    /// Whether the leave to compute a key may be given on a connection.
+    pub(super) fn may_hold(&self, connection: ConnectionId, key: &Key) -> bool {
+        self.leaves.has_room(connection, 1)
+            && self.key_bytes.has_room(connection, key.as_bytes().len())
     }
 
     pub(super) fn grant(&mut self, hash: KeyHash, key: &Key, leave: Leave) {
-        self.key_bytes += key.as_bytes().len();
-        self.add_holder(hash, &leave);
+        self.add_holder(hash, key, &leave);
         let lease = Lease { key: key.detached(), leave, waiting: BTreeMap::new() };
         self.held.insert(hash, lease);
     }
@@ -121,7 +139,7 @@ impl Leases {
         lease.waiting.insert(id, waiter);
         self.agenda.insert((waiter.until, hash, Who::Waiter(id)));
         self.callers.insert((waiter.connection, hash, Who::Waiter(id)));
-        self.waiting += 1;
+        self.waiting.take(waiter.connection, 1);
     }
 
     /// One stops waiting.
@@ -153,19 +171,19 @@ impl Leases {
     pub(super) fn hand_over(&mut self, hash: KeyHash, leave: Leave) {
         let Some(lease) = self.held.get_mut(&hash) else { return };
         let before = core::mem::replace(&mut lease.leave, leave);
-        self.remove_holder(hash, &before);
-        self.add_holder(hash, &leave);
+        let key = lease.key.clone();
+        self.remove_holder(hash, &key, &before);
+        self.add_holder(hash, &key, &leave);
     }
 
     /// Ends a lease; returns who waited.
     pub(super) fn end(&mut self, hash: KeyHash) -> Vec<RequestId> {
         let Some(lease) = self.held.remove(&hash) else { return Vec::new() };
-        self.remove_holder(hash, &lease.leave);
+        self.remove_holder(hash, &lease.key, &lease.leave);
         for (id, waiter) in &lease.waiting {
             self.remove_waiter(hash, *id, waiter);
         }
         self.changed.remove(&hash);
-        self.key_bytes -= lease.key.as_bytes().len();
         lease.waiting.into_keys().collect()
     }
 
@@ -186,12 +204,16 @@ impl Leases {
         (*of == connection).then_some((*hash, *who))
     }
 
-    fn add_holder(&mut self, hash: KeyHash, leave: &Leave) {
+    fn add_holder(&mut self, hash: KeyHash, key: &Key, leave: &Leave) {
+        self.leaves.take(leave.holder, 1);
+        self.key_bytes.take(leave.holder, key.as_bytes().len());
         self.agenda.insert((leave.until, hash, Who::Holder));
         self.callers.insert((leave.holder, hash, Who::Holder));
     }
 
-    fn remove_holder(&mut self, hash: KeyHash, leave: &Leave) {
+    fn remove_holder(&mut self, hash: KeyHash, key: &Key, leave: &Leave) {
+        self.leaves.give_back(leave.holder, 1);
+        self.key_bytes.give_back(leave.holder, key.as_bytes().len());
         self.agenda.remove(&(leave.until, hash, Who::Holder));
         self.callers.remove(&(leave.holder, hash, Who::Holder));
     }
@@ -199,6 +221,6 @@ impl Leases {
     fn remove_waiter(&mut self, hash: KeyHash, id: RequestId, waiter: &Waiter) {
         self.agenda.remove(&(waiter.until, hash, Who::Waiter(id)));
         self.callers.remove(&(waiter.connection, hash, Who::Waiter(id)));
-        self.waiting -= 1;
+        self.waiting.give_back(waiter.connection, 1);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
-    cluster::{Gossip, Heard, Reach, Standing, choose},
+    cluster::{Gossip, Heard, Reach, Standing, Teller, choose},
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
@@ -110,7 +110,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Speaks with some of the members: the contents for those that get them with their beats. The
-    /// others are told on their connections.
+    /// others are asked on their connections, where nobody can tell who calls: what is new they ask for.
     pub(in crate::node) fn gossip_round(
         &mut self,
         now: Now,
@@ -131,7 +131,7 @@ impl<L: LockFamily> Node<L> {
             } else if !member.is_told {
                 member.is_told = true;
                 let to = (member.address, Some(id));
-                let content = self.known.gossip.speak(id, now.mono, CONTENT_BYTES_MAX);
+                let content = self.known.gossip.ask(id);
                 let request = Request::Gossip(content);
                 self.call(Call::Gossip { member: id }, to, request, GOSSIP_TIMEOUT_MS, out);
             }
@@ -139,7 +139,8 @@ impl<L: LockFamily> Node<L> {
         contents
     }
 
-    /// Takes in what another node said, and answers it with at most `bytes_max` bytes.
+    /// Takes in what another node said from where it stands, and answers it with at most `bytes_max`
+    /// bytes.
     pub(in crate::node) fn hear_gossip(
         &mut self,
         now: Now,
@@ -150,8 +151,9 @@ impl<L: LockFamily> Node<L> {
         if !self.gossips() || said.is_empty() {
             return Bytes::new();
         }
-        let (Heard { is_new, gone }, answer) =
+        let (Heard { is_new, gone, refused }, answer) =
             self.known.gossip.hear(from, said, now.mono, bytes_max);
+        self.refused.addresses += refused;
         if is_new {
             self.heard_of_new(now);
         }
@@ -159,6 +161,25 @@ impl<L: LockFamily> Node<L> {
             // Nobody's word takes a member out of the rotation, but it is asked.
             self.verify(now, Some(id));
         }
+        answer
+    }
+
+    /// Answers what somebody asks in the name of a node, with at most `bytes_max` bytes. Who it is cannot be
+    /// told, so that nothing is taken of what it says of others.
+    pub(in crate::node) fn asked_by_gossip(
+        &mut self,
+        now: Now,
+        from: Incarnation,
+        said: &Bytes,
+        bytes_max: usize,
+    ) -> Bytes {
+        if !self.gossips() || said.is_empty() {
+            return Bytes::new();
+        }
+        let is_member = self.view.member(from).is_some();
+        let asked = self.known.gossip.asked(from, is_member, said, now.mono, bytes_max);
+        let Some((ignored, answer)) = asked else { return Bytes::new() };
+        self.refused.gossip += u64::from(ignored);
         answer
     }
 
@@ -177,10 +198,10 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Takes note of nodes that another one reaches.
-    pub(super) fn told_of(&mut self, now: Now, members: &[NodeInfo]) {
+    pub(super) fn told_of(&mut self, now: Now, teller: Incarnation, members: &[NodeInfo]) {
         let mut is_new = false;
         for info in members {
-            is_new |= self.known.gossip.told(info, now.mono);
+            is_new |= self.known.gossip.told(teller, info, now.mono);
         }
         if is_new {
             self.heard_of_new(now);
@@ -256,10 +277,13 @@ impl<L: LockFamily> Node<L> {
         };
         let contacts = choose(&self.config.info, gossip.others(), standing);
         let strangers = contacts.iter().filter(|id| view.member(**id).is_none());
-        let strangers = strangers.flat_map(|id| gossip.addresses(*id));
-        let strangers: Vec<_> = strangers.copied().collect();
-        for address in strangers {
-            self.view.propose(address, now.mono);
+        let strangers = strangers.flat_map(|id| {
+            let teller = Teller::Node(gossip.teller(*id).unwrap_or(*id));
+            gossip.addresses(*id).iter().map(move |address| (*address, teller))
+        });
+        let strangers: Vec<_> = strangers.collect();
+        for (address, teller) in strangers {
+            self.view.propose(address, teller, now.mono);
         }
         self.wake_by(self.view.candidates().next_dial());
         self.known.contacts = contacts;

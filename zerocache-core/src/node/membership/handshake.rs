@@ -1,17 +1,17 @@
 //! Dialling and handshakes: who stands at an address, and whom it knows.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{
-    super::{Call, CallFailure, Effect, Event, Node},
+    super::{Call, CallFailure, ConnectionId, Effect, Event, Node, shares::Shares},
     PING_TIMEOUT_MS,
 };
 use crate::{
-    cluster::Reach,
+    cluster::{Reach, Teller},
     name::check_region,
     store::LockFamily,
-    time::Now,
+    time::{Instant, Now},
     version::Incarnation,
     wire::{
         Hello, MEMBERS_MAX, NodeInfo, PROTOCOL, RefusalCode, Request, Response, SessionKey,
@@ -22,8 +22,53 @@ use crate::{
 /// Most nodes remembered that introduced themselves before they were reached.
 const GREETERS_MAX: usize = 1024;
 
+/// For so long a node that introduced itself is remembered, in milliseconds: it is dialled at once.
+const GREETER_MS: u64 = 60_000;
+
 /// Most members that are told in a handshake to a node that hears of the others by gossip.
 const MEMBERS_FIRST: usize = 64;
+
+/// Nodes that introduced themselves before they were reached.
+#[derive(Debug)]
+pub(in crate::node) struct Greeters {
+    by: BTreeMap<Incarnation, (ConnectionId, Instant)>,
+    shares: Shares,
+}
+
+impl Default for Greeters {
+    fn default() -> Self {
+        Self { by: BTreeMap::new(), shares: Shares::of(GREETERS_MAX) }
+    }
+}
+
+impl Greeters {
+    /// Remembers one, as long as whoever introduces many leaves room.
+    fn note(&mut self, id: Incarnation, connection: ConnectionId, now: Instant) {
+        if self.by.contains_key(&id) {
+            return;
+        }
+        if !self.shares.has_room(connection, 1) {
+            let old = self.by.iter().filter(|(_, (.., at))| now.since_ms(*at) >= GREETER_MS);
+            let old: Vec<_> = old.map(|(id, _)| *id).collect();
+            for id in old {
+                self.take(id);
+            }
+        }
+        if self.shares.has_room(connection, 1) {
+            self.shares.take(connection, 1);
+            self.by.insert(id, (connection, now));
+        }
+    }
+
+    /// Whether a node introduced itself; it is no longer remembered here.
+    fn take(&mut self, id: Incarnation) -> bool {
+        let greeter = self.by.remove(&id);
+        if let Some((connection, _)) = greeter {
+            self.shares.give_back(connection, 1);
+        }
+        greeter.is_some()
+    }
+}
 
 impl<L: LockFamily> Node<L> {
     pub(super) fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -52,11 +97,13 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Somebody introduced itself.
+    /// Somebody introduced itself. Whoever calls can say whatever it likes, in anybody's name: nothing is
+    /// taken of it but where it may be dialled. What a node is like its own answer tells.
     pub(in crate::node) fn greeted(
         &mut self,
         now: Now,
         hello: Hello,
+        connection: ConnectionId,
         out: &mut Vec<Effect>,
     ) -> Response {
         if hello.cluster != self.config.cluster {
@@ -69,35 +116,35 @@ impl<L: LockFamily> Node<L> {
         if let Some(node) =
             hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
         {
-            session = self.session_for(node.incarnation);
             if let Err(error) = check_region(&node.region) {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
             self.note_claims(now, &node, out);
-            self.note_greeter(node.incarnation);
-            self.note_abilities(node.incarnation, hello.features, hello.entries);
-            let known = self.view.member(node.incarnation);
-            if known.is_some_and(|member| member.reach == Reach::Reachable) {
-                self.update_info(now, node, out);
-            } else {
-                for address in node.addresses {
-                    self.view.candidates_mut().propose_again(address, now.mono);
-                }
-                self.wake_by(self.view.candidates().next_dial());
-            }
+            session = self.session_for(node.incarnation);
+            self.called_by(now, node, hello.features, connection);
         }
         Response::Hello(Box::new(Hello { session, ..self.hello(now, members_max) }))
     }
 
-    fn note_greeter(&mut self, id: Incarnation) {
-        if let Some(member) = self.view.member_mut(id) {
-            member.greeted = true;
-        } else if !self.greeters.contains(&id) {
-            if self.greeters.len() >= GREETERS_MAX {
-                self.greeters.remove(0);
+    /// A node says that it is there: one that is reached is asked if it seems to have changed, and any
+    /// other one dialled.
+    fn called_by(&mut self, now: Now, node: NodeInfo, features: u64, connection: ConnectionId) {
+        let id = node.incarnation;
+        match self.view.member_mut(id) {
+            Some(member) => {
+                member.greeted = true;
+                let told = NodeInfo { state: member.info.state, ..node.clone() };
+                member.is_doubted |= told != member.info || features != member.features;
+                if member.reach == Reach::Reachable {
+                    return;
+                }
             }
-            self.greeters.push(id);
+            None => self.greeters.note(id, connection, now.mono),
         }
+        for address in node.addresses {
+            self.view.candidates_mut().tell_again(address, connection.teller(), now.mono);
+        }
+        self.wake_by(self.view.candidates().next_dial());
     }
 
     /// A handshake with a new address ended.
@@ -155,15 +202,13 @@ impl<L: LockFamily> Node<L> {
         self.update_info(now, info, out);
         self.note_abilities(id, hello.features, hello.entries);
         self.note_session(id, hello.session);
-        if let Some(at) = self.greeters.iter().position(|greeter| *greeter == id) {
-            self.greeters.swap_remove(at);
-            self.note_greeter(id);
-        }
+        let has_called = self.greeters.take(id);
         if let Some(member) = self.view.member_mut(id) {
+            member.greeted |= has_called;
             member.latency.sample(elapsed_us);
         }
         self.note_clock(now, id, hello.wall_ms, elapsed_us);
-        self.learn(now, hello.features, hello.members);
+        self.learn(now, id, hello.features, hello.members);
         self.heard(now, id, out);
     }
 
@@ -174,19 +219,21 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// Takes over the key for datagrams to a member.
+    /// Takes over the key for datagrams to a member. Its own are numbered anew: it is the one who stands
+    /// there, whoever sent numbers in its name before.
     fn note_session(&mut self, id: Incarnation, session: Option<SessionKey>) {
+        self.heartbeats.begin_anew(id);
         if let Some(member) = self.view.member_mut(id) {
             let both = member.features & self.config.features & features::DATAGRAMS != 0;
             member.pulse.key = session.filter(|_| both);
         }
     }
 
-    /// Takes note of nodes that another node reaches.
-    fn learn(&mut self, now: Now, teller: u64, members: Vec<NodeInfo>) {
+    /// Takes note of nodes that another node reaches, which has these features.
+    fn learn(&mut self, now: Now, id: Incarnation, features: u64, members: Vec<NodeInfo>) {
         if self.gossips() {
-            self.told_of(now, &members);
-            if teller & features::GOSSIP != 0 {
+            self.told_of(now, id, &members);
+            if features & features::GOSSIP != 0 {
                 // Of those it reaches, some are contacts of this node: these are dialled.
                 return;
             }
@@ -197,7 +244,7 @@ impl<L: LockFamily> Node<L> {
                 continue;
             }
             for address in info.addresses {
-                self.view.propose(address, now.mono);
+                self.view.propose(address, Teller::Node(id), now.mono);
             }
         }
         self.wake_by(self.view.candidates().next_dial());
@@ -214,6 +261,7 @@ impl<L: LockFamily> Node<L> {
         if let Some(member) = self.view.member_mut(member) {
             member.last_hello = now.mono;
             member.greetings += 1;
+            member.is_doubted = false;
         }
         let hello = Request::Hello(Box::new(self.hello(now, 0)));
         let to = (address, Some(member));
@@ -238,7 +286,7 @@ impl<L: LockFamily> Node<L> {
                 self.update_info(now, info, out);
                 self.note_abilities(id, hello.features, hello.entries);
                 self.note_session(id, hello.session);
-                self.learn(now, hello.features, hello.members);
+                self.learn(now, id, hello.features, hello.members);
             }
             _ => self.replaced(now, id, out),
         }

@@ -5,12 +5,13 @@ mod contacts;
 mod handshake;
 
 pub(super) use contacts::Acquaintances;
+pub(super) use handshake::Greeters;
 
 use alloc::vec::Vec;
 
 use super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
-    cluster::{FORGET_MS, Member, Reach},
+    cluster::{FORGET_MS, Member, Reach, Teller},
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
@@ -50,6 +51,9 @@ const SILENCE_MS_MAX: u64 = 2_500;
 /// one that changed nothing, up to [`HELLO_DOUBLINGS_MAX`] times.
 const HELLO_EVERY_MS: u64 = 200;
 const HELLO_DOUBLINGS_MAX: u32 = 6;
+
+/// A member is asked at once what somebody else says of it, but not more often than this, in milliseconds.
+const VERIFY_EVERY_MS: u64 = 25;
 
 /// After a member came up, all are asked this soon whether they know the same ones, in milliseconds.
 const SPREAD_MS: u64 = 50;
@@ -258,7 +262,7 @@ impl<L: LockFamily> Node<L> {
         let doublings = member.greetings.min(HELLO_DOUBLINGS_MAX);
         let due = now.mono.since_ms(member.last_hello) >= HELLO_EVERY_MS << doublings;
         let told = gossips && member.features & features::GOSSIP != 0;
-        let differs = (view != own_view && !told) || !member.greeted;
+        let differs = (view != own_view && !told) || !member.greeted || member.is_doubted;
         let address = member.address;
         self.update_member_state(now, id, state, out);
         if state != NodeState::Leaving && due && differs {
@@ -272,7 +276,7 @@ impl<L: LockFamily> Node<L> {
             let address = member.address;
             self.displaced(now, id, address);
             self.forget(now, id, out);
-            self.view.candidates_mut().propose_again(address, now.mono);
+            self.view.candidates_mut().tell_again(address, Teller::Node(id), now.mono);
             self.wake = now.mono;
         }
     }
@@ -309,7 +313,7 @@ impl<L: LockFamily> Node<L> {
         member.since = now.mono;
         let (info, address) = (member.info.clone(), member.address);
         for other in info.addresses.iter().filter(|other| **other != address) {
-            self.view.propose(*other, now.mono);
+            self.view.propose(*other, Teller::Node(id), now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
         self.view.writable_changed(&self.config.info.region);
@@ -337,14 +341,16 @@ impl<L: LockFamily> Node<L> {
         self.view.writable_changed(&self.config.info.region);
         self.close_outbox(now, id, out);
         self.partner_gone(now, id);
+        self.known.gossip.parted(id);
         self.view.remove(id).map(|member| member.info)
     }
 
     /// A goodbye is verified before it is believed: the next ping says whether it is true.
     pub(super) fn verify(&mut self, now: Now, id: Option<Incarnation>) {
         if let Some(member) = id.and_then(|id| self.view.member_mut(id)) {
-            member.next_ping = now.mono;
-            self.wake = now.mono;
+            let at = member.last_ping.plus_ms(VERIFY_EVERY_MS).max(now.mono);
+            member.next_ping = member.next_ping.min(at);
+            self.wake_by(Some(at));
         }
     }
 

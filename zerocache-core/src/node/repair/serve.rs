@@ -10,7 +10,7 @@ use crate::{
     time::Now,
     version::Incarnation,
     wire::{
-        BLOCK_SECONDS, Cell, Grain, PLACES_MAX, Parcel, RefusalCode, Response, Sums,
+        BLOCK_SECONDS, Cell, Grain, NodeState, PLACES_MAX, Parcel, RefusalCode, Response, Sums,
         WINDOW_SECONDS_MAX, Window,
     },
 };
@@ -33,8 +33,12 @@ const SECONDS_ANSWERED_MAX: usize = 1_024;
 /// Most blocks whose seconds are told in one answer: as many as a window can touch.
 const BLOCKS_ANSWERED_MAX: usize = (WINDOW_SECONDS_MAX / BLOCK_SECONDS) as usize + 2;
 
-/// Most nodes that copy from this one at once.
+/// Most nodes that copy from this one at once: members that are not in sync yet.
 const COPIERS_MAX: usize = 2;
+
+/// The same of all others: nodes that this one cannot reach, or that have nothing to copy as far as is known.
+/// Anybody can ask in any name, and is in nobody's way.
+const STRANGERS_MAX: usize = 1;
 
 /// A node that has not asked for this long does not copy any more, in milliseconds.
 const COPIER_MS_MAX: u64 = 3_000;
@@ -146,7 +150,13 @@ impl<L: LockFamily> Node<L> {
         let Some(asking) = asking else { return refused("only nodes copy".into()) };
         let copiers = &mut self.repair.copiers;
         copiers.retain(|_, at| now.mono.since_ms(*at) <= COPIER_MS_MAX);
-        let full = copiers.len() >= COPIERS_MAX && !copiers.contains_key(&asking);
+        let starts = |id: Incarnation| {
+            self.view.member(id).is_some_and(|member| member.info.state == NodeState::Warming)
+        };
+        let most = if starts(asking) { COPIERS_MAX } else { STRANGERS_MAX };
+        let rivals = copiers.keys().filter(|id| **id != asking && starts(**id) == starts(asking));
+        let full = rivals.count() >= most;
+        self.refused.shares += u64::from(full);
         if full || !self.repair.start.is_done() {
             let text = "this node copies itself, or two others copy from it";
             return Response::refused(RefusalCode::Overloaded, text);

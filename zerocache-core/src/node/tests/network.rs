@@ -57,6 +57,8 @@ pub(super) struct Network {
     timeouts: BTreeMap<(SocketAddr, CallId), u64>,
     reply_to: BTreeMap<(SocketAddr, RequestId), (SocketAddr, CallId, u64)>,
     pub(super) answers: BTreeMap<RequestId, Response>,
+    /// Handshakes, from where to where.
+    pub(super) dials: Vec<(SocketAddr, SocketAddr)>,
     pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<Shipment>)>,
     pub(super) events: Vec<(SocketAddr, Event)>,
     /// What stores of nodes started from now on hold, if not the usual.
@@ -75,6 +77,14 @@ pub(super) struct Network {
 
 pub(super) fn address(n: u64) -> SocketAddr {
     format!("127.0.0.{n}:6789").parse().unwrap()
+}
+
+/// The connection on which the requests of a node come.
+fn connection_of(from: SocketAddr) -> u64 {
+    match from.ip() {
+        core::net::IpAddr::V4(ip) => u64::from(ip.to_bits()) << 16 | u64::from(from.port()),
+        core::net::IpAddr::V6(_) => panic!("nodes of tests have IPv4 addresses"),
+    }
 }
 
 pub(super) fn key(name: &str) -> Key {
@@ -203,6 +213,9 @@ impl Network {
                 if let Request::Replicate(shipments) = &message.request {
                     self.batches.push((at, to, shipments.clone()));
                 }
+                if let Request::Hello(_) = &message.request {
+                    self.dials.push((at, to));
+                }
                 self.timeouts.insert((at, call), self.now_ms + timeout_ms);
                 let message = message.encode(self.now().mono);
                 self.bytes += message.len() as u64;
@@ -321,7 +334,8 @@ impl Network {
                 self.serial += 1;
                 let id = RequestId(1 << 40 | self.serial);
                 self.reply_to.insert((to, id), (from, call, self.now_ms - DELAY_MS));
-                self.input(to, Input::Request { id, connection: ConnectionId(0), message });
+                let connection = ConnectionId(connection_of(from));
+                self.input(to, Input::Request { id, connection, message });
             }
             Packet::Response { call, sent_ms, response } => {
                 let elapsed_us = (self.now_ms - sent_ms) * 1_000;

@@ -206,7 +206,8 @@ fn a_dead_callers_leave_is_passed_on() {
     let filled = network.fill(1, "k", "later still", old);
     network.run(100);
     assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
-    assert_eq!(network.status(filled), Status::Stored);
+    // Another value with the same token: the first one counts.
+    assert_eq!(network.status(filled), Status::Superseded);
     let lost = network.fill(1, "k", "too late", old);
     assert_eq!(network.status(lost), Status::Superseded);
     assert_eq!(network.written(lost).unwrap().version, Some(old));
@@ -359,17 +360,31 @@ fn leases_and_those_who_wait_are_bounded() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(3_000);
-    for n in 0..65_536 {
-        let id = network.lease(1, &format!("{n}"), 0);
+    // One connection has a sixteenth, whatever it asks for; those that carry one request each, a half.
+    let of_one = |n: u64| 1 + n / 4_096;
+    for n in 0..4_096 {
+        let id = network.lease_on(of_one(n), &format!("{n}"), 0);
         assert!(matches!(network.answers[&id], Response::Leased { .. }), "{n}");
     }
-    let more = network.lease(1, "one more", 3_000);
+    let more = network.lease_on(1, "one more", 3_000);
     assert_eq!(network.said(more), Said::Busy);
-    for _ in 0..65_536 {
-        network.lease(1, "0", 5_000);
+    for n in 4_096..65_536 {
+        let id = network.lease_on(of_one(n), &format!("{n}"), 0);
+        assert!(matches!(network.answers[&id], Response::Leased { .. }), "{n}");
     }
-    let more = network.lease(1, "0", 5_000);
+    let more = network.lease_on(17, "one more", 3_000);
     assert_eq!(network.said(more), Said::Busy);
+    for n in 0..4_096 {
+        network.lease_on(of_one(n), "0", 5_000);
+    }
+    let more = network.lease_on(1, "0", 5_000);
+    assert_eq!(network.said(more), Said::Busy);
+    for n in 4_096..65_536 {
+        network.lease_on(of_one(n), "0", 5_000);
+    }
+    let more = network.lease_on(17, "0", 5_000);
+    assert_eq!(network.said(more), Said::Busy);
+    assert_eq!(network.node(1).refusal_counts().shares, 4);
     let counts = network.node(1).lease_counts();
     assert_eq!((counts.held, counts.waiting), (65_536, 65_536));
     network.put(1, "0", "v", Ack::Local);

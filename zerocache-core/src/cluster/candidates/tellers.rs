@@ -1,0 +1,158 @@
+//! Who names addresses, and how much of what there is each may use.
+
+use core::ops::RangeInclusive;
+
+use crate::{time::Instant, version::Incarnation};
+
+/// An address that failed so often is dropped; whoever proposed it can do so again.
+const FAILURES_MAX: u32 = 240;
+
+/// Who named an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Teller {
+    /// Somebody who called, and may be anybody: the number stands for its connection.
+    Caller(u64),
+    /// A node that answered this one where it was dialled.
+    Node(Incarnation),
+    /// Discovery: seeds, DNS, mDNS.
+    Discovery,
+}
+
+impl Teller {
+    /// All callers whose connection carries one request only: they cannot be told apart.
+    pub const ANYBODY: Self = Self::Caller(u64::MAX);
+
+    /// How far it is believed.
+    pub(super) const fn rank(self) -> usize {
+        match self {
+            Self::Caller(_) => 0,
+            Self::Node(_) => 1,
+            Self::Discovery => 2,
+        }
+    }
+
+    /// All tellers that are believed as far.
+    pub(super) const fn peers(self) -> RangeInclusive<Self> {
+        match self {
+            Self::Caller(_) => Self::Caller(0)..=Self::Caller(u64::MAX),
+            Self::Node(_) => Self::Node(Incarnation(0))..=Self::Node(Incarnation(u64::MAX)),
+            Self::Discovery => Self::Discovery..=Self::Discovery,
+        }
+    }
+
+    pub(super) const fn bounds(self) -> &'static Bounds {
+        &BOUNDS[self.rank()]
+    }
+
+    /// How many addresses it may name that wait for a handshake.
+    pub(super) const fn places(self) -> usize {
+        match self {
+            Self::ANYBODY => ANYBODY_PLACES,
+            _ => self.bounds().of_one,
+        }
+    }
+}
+
+/// What tellers of one rank have together, and each of them.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// Addresses waiting for a handshake.
+    pub(super) places: usize,
+    /// Of these, named by one teller.
+    of_one: usize,
+    /// Handshakes under way.
+    pub(super) dialling: usize,
+    /// Dials that came to nothing, in a second in the long run; those that are answered are free, so that a
+    /// thousand nodes that start at once are met at once.
+    failures_per_s: u64,
+    /// The same at once.
+    failures_max: u64,
+    /// After so many failures an address is dropped.
+    pub(super) patience: u32,
+}
+
+/// Callers: a node names 16 addresses at most. What they name may be anybody's: no more than 32 connections
+/// in a second that nobody wanted.
+pub(super) const OF_CALLERS: Bounds = Bounds {
+    places: 512,
+    of_one: 16,
+    dialling: 32,
+    failures_per_s: 32,
+    failures_max: 128,
+    patience: 60,
+};
+
+/// What [`Teller::ANYBODY`] may name: half of all, for clusters whose nodes speak HTTP.
+const ANYBODY_PLACES: usize = 256;
+
+/// Nodes: a handshake may tell of hundreds of others; the rest follows when some of these have answered.
+const OF_NODES: Bounds = Bounds {
+    places: 2_048,
+    of_one: 512,
+    dialling: 32,
+    failures_per_s: 64,
+    failures_max: 256,
+    patience: FAILURES_MAX,
+};
+
+/// Discovery: what the operator named, or the own network.
+pub(super) const OF_DISCOVERY: Bounds = Bounds {
+    places: 2_048,
+    of_one: 2_048,
+    dialling: 64,
+    failures_per_s: 256,
+    failures_max: 1_024,
+    patience: FAILURES_MAX,
+};
+
+pub(super) const BOUNDS: [Bounds; 3] = [OF_CALLERS, OF_NODES, OF_DISCOVERY];
+
+/// One teller of each rank.
+pub(super) const FIRST_TELLERS: [Teller; 3] =
+    [Teller::Caller(0), Teller::Node(Incarnation(0)), Teller::Discovery];
+
+/// A dial in the units of [`Share::spent`]: thousandths, so that a millisecond earns something.
+const DIAL: u64 = 1_000;
+
+/// What is in use of the bounds of one rank.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    pub(super) places: usize,
+    pub(super) dialling: usize,
+    /// Failures spent lately, in thousandths.
+    spent: u64,
+    at: Instant,
+}
+
+impl Share {
+    /// What is left of the failures that were spent before.
+    fn spent(&self, bounds: &Bounds, now: Instant) -> u64 {
+        self.spent.saturating_sub(now.since_ms(self.at).saturating_mul(bounds.failures_per_s))
+    }
+
+    /// How many dials may begin.
+    pub(super) fn free(&self, bounds: &Bounds, now: Instant) -> usize {
+        let left = (bounds.failures_max * DIAL).saturating_sub(self.spent(bounds, now)) / DIAL;
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        left.min(bounds.dialling.saturating_sub(self.dialling))
+    }
+
+    /// A dial begins: it counts as failed until it is answered.
+    pub(super) fn begin(&mut self, bounds: &Bounds, now: Instant) {
+        self.spent = self.spent(bounds, now) + DIAL;
+        self.at = now;
+        self.dialling += 1;
+    }
+
+    /// A dial was answered.
+    pub(super) fn answered(&mut self) {
+        self.spent = self.spent.saturating_sub(DIAL);
+    }
+
+    /// When the next dial may begin; none while as many are under way as may be.
+    pub(super) fn next(&self, bounds: &Bounds) -> Option<Instant> {
+        let over = (self.spent + DIAL).saturating_sub(bounds.failures_max * DIAL);
+        let at = self.at.plus_ms(over.div_ceil(bounds.failures_per_s));
+        (self.dialling < bounds.dialling).then_some(at)
+    }
+}

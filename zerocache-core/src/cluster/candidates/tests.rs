@@ -1,0 +1,187 @@
+//! Who is dialled, how often, and whose place is whose.
+
+use alloc::format;
+
+use super::{
+    tellers::{OF_CALLERS, OF_DISCOVERY},
+    *,
+};
+use crate::version::Incarnation;
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn address(n: u32) -> SocketAddr {
+    format!("127.0.{}.{}:1", n / 250, n % 250 + 1).parse().unwrap()
+}
+
+#[test]
+fn handshakes_under_way_are_bounded() {
+    let mut candidates = Candidates::default();
+    for n in 0..1_000 {
+        candidates.propose(address(n), at(0));
+    }
+    assert_eq!(candidates.take_due(at(0)).len(), OF_DISCOVERY.dialling);
+    assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
+    candidates.answered(address(0));
+    assert_eq!(candidates.take_due(at(2)).len(), 1);
+}
+
+/// Dials for some seconds, where nobody but `alive` answers; who was dialled when.
+fn dialled(
+    candidates: &mut Candidates,
+    ms: u64,
+    alive: &[SocketAddr],
+    mut tell: impl FnMut(&mut Candidates, Instant),
+) -> Vec<(u64, SocketAddr)> {
+    let mut all = Vec::new();
+    for ms in 0..ms {
+        tell(candidates, at(ms));
+        loop {
+            let taken = candidates.take_due(at(ms));
+            let next = candidates.next_dial();
+            for address in &taken {
+                all.push((ms, *address));
+                match alive.contains(address) {
+                    true => candidates.answered(*address),
+                    false => candidates.failed(*address, at(ms)),
+                }
+            }
+            if taken.is_empty() {
+                assert!(next.is_none_or(|next| next > at(ms)), "due at {next:?}, and not dialled");
+                break;
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn what_one_caller_names_takes_few_dials_and_nobody_elses_place() {
+    let mut candidates = Candidates::default();
+    let (mut named, seed, honest) = (0, address(60_000), address(60_001));
+    let tried = dialled(&mut candidates, 20_000, &[seed, honest], |candidates, now| {
+        // Sixteen new addresses each millisecond on one connection, on one of fifty others, and over HTTP.
+        for n in 0..48 {
+            let teller = match n {
+                0..16 => Teller::Caller(1),
+                16..32 => Teller::Caller(2 + now.as_millis() % 50),
+                _ => Teller::ANYBODY,
+            };
+            candidates.tell_again(address(named), teller, now);
+            named = (named + 1) % 50_000;
+        }
+        if now == at(10_000) {
+            candidates.propose(seed, now);
+            candidates.tell(address(60_002), Teller::Node(Incarnation(9)), now);
+            candidates.tell_again(honest, Teller::Caller(1_000), now);
+        }
+    });
+    assert!(tried.len() < 128 + 32 * 20 + 64, "{} dials", tried.len());
+    let at_once = |address| tried.contains(&(10_000, address));
+    assert!(at_once(seed) && at_once(address(60_002)));
+    let met = tried.iter().find(|(_, address)| *address == honest);
+    assert!(met.is_some_and(|(ms, _)| *ms < 11_000), "{met:?}");
+    assert!(candidates.refused() > 500_000, "{}", candidates.refused());
+    assert!(candidates.waiting.len() <= OF_CALLERS.places + 1);
+}
+
+#[test]
+fn all_who_start_at_once_are_met_at_once() {
+    let mut candidates = Candidates::default();
+    let all: Vec<_> = (0..500).map(address).collect();
+    for (n, address) in all.iter().enumerate() {
+        candidates.tell(*address, Teller::Caller(n as u64), at(0));
+    }
+    let tried = dialled(&mut candidates, 100, &all, |_, _| {});
+    assert_eq!(tried.len(), 500);
+}
+
+#[test]
+fn who_is_believed_further_counts() {
+    let mut candidates = Candidates::default();
+    candidates.tell(address(1), Teller::Caller(1), at(0));
+    candidates.take_due(at(0));
+    candidates.propose(address(1), at(0));
+    candidates.tell(address(1), Teller::Caller(1), at(0));
+    let counts = |c: &Candidates| c.shares.map(|share| (share.places, share.dialling));
+    assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 1)]);
+    candidates.failed(address(1), at(1));
+    assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 0)]);
+    candidates.answered(address(1));
+    assert_eq!(counts(&candidates), [(0, 0); 3]);
+}
+
+#[test]
+fn who_has_gone_has_named_nothing() {
+    let mut candidates = Candidates::default();
+    for n in 0..40 {
+        candidates.tell(address(n), Teller::Caller(1), at(0));
+        candidates.tell(address(100 + n), Teller::Caller(2), at(0));
+    }
+    let under_way = candidates.take_due(at(0)).len();
+    candidates.forget(Teller::Caller(1));
+    assert_eq!((under_way, candidates.waiting.len(), candidates.next_dial()), (32, 32, None));
+    for n in 0..200 {
+        candidates.failed(address(n), at(1));
+    }
+    assert_eq!(candidates.shares[0].dialling, 0);
+}
+
+#[test]
+fn nobody_can_stand_at_no_address() {
+    let mut candidates = Candidates::default();
+    for nowhere in ["10.0.0.1:0", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "[::]:1"] {
+        candidates.tell(nowhere.parse().unwrap(), Teller::Caller(1), at(0));
+    }
+    assert_eq!((candidates.take_due(at(0)).len(), candidates.refused()), (0, 5));
+}
+
+#[test]
+fn a_caller_that_names_addresses_for_ever_is_not_waited_for() {
+    let mut candidates = Candidates::default();
+    for ms in 0..10_000 {
+        candidates.tell(address(ms), Teller::Caller(1), at(u64::from(ms)));
+        for address in candidates.take_due(at(u64::from(ms))) {
+            candidates.failed(address, at(u64::from(ms)));
+        }
+    }
+    assert!(!candidates.has_fresh());
+    candidates.tell(address(20_000), Teller::Node(Incarnation(1)), at(10_000));
+    assert!(candidates.has_fresh());
+}
+
+#[test]
+fn dead_addresses_do_not_starve_a_live_one() {
+    let mut candidates = Candidates::default();
+    for n in 0..500 {
+        candidates.propose(address(n), at(0));
+    }
+    // Every dead address takes a second to fail; the last one in order is the live one.
+    for second in 0..10 {
+        let taken = candidates.take_due(at(second * 1_000));
+        if taken.contains(&address(499)) {
+            return;
+        }
+        for dead in taken {
+            candidates.failed(dead, at(second * 1_000 + 999));
+        }
+    }
+    panic!("not dialled within ten seconds");
+}
+
+#[test]
+fn greetings_do_not_defeat_the_backoff() {
+    let mut candidates = Candidates::default();
+    candidates.propose(address(1), at(0));
+    let mut dials = 0;
+    for ms in 0..60_000 {
+        candidates.tell_again(address(1), Teller::Caller(1), at(ms));
+        for address in candidates.take_due(at(ms)) {
+            dials += 1;
+            candidates.failed(address, at(ms));
+        }
+    }
+    assert!((50..70).contains(&dials), "{dials} dials in a minute");
+}
