@@ -117,7 +117,8 @@ impl RunningNode {
         }
         let itself = Arc::new(OnceLock::new());
         let transport = transport(&config, Arc::clone(&itself))?;
-        let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
+        let storage = Storage::keyed(capacity, [getrandom::u64()?, getrandom::u64()?]);
+        let runtime = Runtime::new(node_config, storage, Arc::new(transport));
         let _first = itself.set(Arc::downgrade(&runtime));
         if let Some(path) = &config.snapshot {
             runtime.use_snapshot(path.clone());

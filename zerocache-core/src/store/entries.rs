@@ -7,7 +7,8 @@ use hashbrown::HashTable;
 use super::{
     agenda::Agenda,
     chunks::Chunks,
-    slot::{Class, NOWHERE, Slot, hash_bits, table_hash},
+    slot::{Class, NOWHERE, Slot},
+    table_key::{TableKey, spread},
 };
 use crate::{key::KeyHash, time::Instant};
 
@@ -18,6 +19,7 @@ use crate::{key::KeyHash, time::Instant};
 #[derive(Debug, Default)]
 pub struct Entries {
     table: HashTable<u32>,
+    table_key: TableKey,
     slots: Chunks<Slot>,
     queues: [Queue; 2],
     due: Agenda,
@@ -37,27 +39,33 @@ impl Default for Queue {
 }
 
 impl Entries {
+    /// No entries, and a table that places keys by this secret.
+    #[must_use]
+    pub fn new(table_key: TableKey) -> Self {
+        Self { table_key, ..Self::default() }
+    }
+
     /// Where the entry with this key is.
     #[inline]
     #[must_use]
     pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
-        let bits = hash_bits(hash);
+        let bits = self.table_key.bits(hash);
         let is_it = |&place: &u32| {
             let slot = &self.slots[place];
-            slot.hash_bits == bits && slot.key() == key
+            slot.table_bits == bits && slot.key() == key
         };
-        self.table.find(table_hash(bits), is_it).copied()
+        self.table.find(spread(bits), is_it).copied()
     }
 
     /// Where the entry with a key of this hash is, which may be `key`.
     #[must_use]
     pub fn find_hash(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
-        let bits = hash_bits(hash);
+        let bits = self.table_key.bits(hash);
         let is_it = |&place: &u32| {
             let slot = &self.slots[place];
-            slot.hash_bits == bits && (slot.key() == key || slot.hash() == hash)
+            slot.table_bits == bits && (slot.key() == key || slot.hash() == hash)
         };
-        self.table.find(table_hash(bits), is_it).copied()
+        self.table.find(spread(bits), is_it).copied()
     }
 
     /// The entry at a place.
@@ -84,23 +92,17 @@ impl Entries {
     }
 
     /// Stores an entry as unread; none with a key of its hash may be held.
-    pub fn insert(&mut self, slot: Slot, tick: u32) {
-        let (bits, expires) = (slot.hash_bits, slot.expires);
-        let place = self.slots.push(slot);
-        let slots = &self.slots;
-        let hasher = |&place: &u32| table_hash(slots[place].hash_bits);
-        self.table.insert_unique(table_hash(bits), place, hasher);
+    pub fn insert(&mut self, hash: KeyHash, slot: Slot, tick: u32) {
+        let expires = slot.expires;
+        let place = self.add(hash, slot);
         self.link(place, Class::Unread, tick);
         self.due.note(place, expires.as_millis());
     }
 
     /// Stores an entry as unread, before all others of its queue.
-    pub fn insert_cold(&mut self, slot: Slot, tick: u32) {
-        let (bits, expires) = (slot.hash_bits, slot.expires);
-        let place = self.slots.push(slot);
-        let slots = &self.slots;
-        self.table
-            .insert_unique(table_hash(bits), place, |&place| table_hash(slots[place].hash_bits));
+    pub fn insert_cold(&mut self, hash: KeyHash, slot: Slot, tick: u32) {
+        let expires = slot.expires;
+        let place = self.add(hash, slot);
         let queue = &mut self.queues[Class::Unread as usize];
         let oldest = core::mem::replace(&mut queue.oldest, place);
         match oldest {
@@ -111,6 +113,17 @@ impl Entries {
         (slot.older, slot.newer) = (NOWHERE, oldest);
         (slot.class, slot.tick, slot.is_used) = (Class::Unread, tick, false);
         self.due.note(place, expires.as_millis());
+    }
+
+    /// Gives a slot a place in slab and table.
+    fn add(&mut self, hash: KeyHash, mut slot: Slot) -> u32 {
+        let bits = self.table_key.bits(hash);
+        slot.table_bits = bits;
+        let place = self.slots.push(slot);
+        let slots = &self.slots;
+        let hasher = |&place: &u32| spread(slots[place].table_bits);
+        self.table.insert_unique(spread(bits), place, hasher);
+        place
     }
 
     /// All entries, in no order.
@@ -126,8 +139,9 @@ impl Entries {
     }
 
     /// Puts an entry in the place of one with a key of the same hash, as unread.
-    pub fn replace(&mut self, place: u32, slot: Slot, tick: u32) {
+    pub fn replace(&mut self, place: u32, mut slot: Slot, tick: u32) {
         let expires = slot.expires;
+        slot.table_bits = self.slots[place].table_bits;
         self.unlink(place);
         self.slots[place] = slot;
         self.link(place, Class::Unread, tick);
@@ -137,8 +151,8 @@ impl Entries {
     /// Takes an entry out.
     pub fn remove(&mut self, place: u32) -> Slot {
         self.unlink(place);
-        let bits = self.slots[place].hash_bits;
-        if let Ok(entry) = self.table.find_entry(table_hash(bits), |&other| other == place) {
+        let bits = self.slots[place].table_bits;
+        if let Ok(entry) = self.table.find_entry(spread(bits), |&other| other == place) {
             entry.remove();
         }
         let slot = self.slots.swap_remove(place);
@@ -149,7 +163,7 @@ impl Entries {
         self.due.truncate(len);
         if self.table.capacity() > 4 * len + 64 {
             let slots = &self.slots;
-            self.table.shrink_to(2 * len, |&place| table_hash(slots[place].hash_bits));
+            self.table.shrink_to(2 * len, |&place| spread(slots[place].table_bits));
         }
         slot
     }
@@ -216,14 +230,22 @@ impl Entries {
     /// The entry at `from` is now at `to`: tells its neighbours, the table and the agenda.
     fn relocate(&mut self, from: u32, to: u32) {
         let slot = &self.slots[to];
-        let (bits, class, expires) = (slot.hash_bits, slot.class, slot.expires.as_millis());
+        let (bits, class, expires) = (slot.table_bits, slot.class, slot.expires.as_millis());
         let (older, newer) = (slot.older, slot.newer);
-        if let Some(place) = self.table.find_mut(table_hash(bits), |&place| place == from) {
+        if let Some(place) = self.table.find_mut(spread(bits), |&place| place == from) {
             *place = to;
         }
         self.join(class, older, to);
         self.join(class, to, newer);
         self.due.note(to, expires);
+    }
+
+    /// Most entries that the table cannot tell apart without looking at their keys.
+    #[cfg(test)]
+    pub fn longest_chain(&self) -> usize {
+        let mut bits: alloc::vec::Vec<_> = self.slots().map(|slot| slot.table_bits).collect();
+        bits.sort_unstable();
+        bits.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
     }
 
     /// Panics unless table, queues and agenda agree; returns entries and bytes by class.
@@ -252,7 +274,7 @@ impl Entries {
         assert_eq!(self.table.len(), len);
         for place in 0..len as u32 {
             let slot = &self.slots[place];
-            assert_eq!(hash_bits(slot.hash()), slot.hash_bits);
+            assert_eq!(self.table_key.bits(slot.hash()), slot.table_bits);
             assert_eq!(self.find(slot.hash(), slot.key()), Some(place));
         }
         self.due.check(len, |place| self.slots[place].expires.as_millis());

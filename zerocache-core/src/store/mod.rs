@@ -27,6 +27,7 @@ mod part;
 mod room;
 mod slot;
 mod sums;
+mod table_key;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -48,6 +49,7 @@ use self::{
     part::{Found, Part},
     room::Totals,
     slot::Slot,
+    table_key::TableKey,
 };
 use crate::{
     entry::{Applied, Entry, Lookup, Record},
@@ -86,16 +88,28 @@ pub struct Store<L: LockFamily> {
 struct PartCell<L: LockFamily>(L::Lock<Part>);
 
 impl<L: LockFamily> Store<L> {
-    /// An empty store.
+    /// An empty store whose tables anybody can reckon: where all that write are trusted.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        Self::with_table_key(capacity, TableKey::default())
+    }
+
+    /// An empty store whose tables place keys by `secrets`, random numbers of this process. They change
+    /// nothing that others see.
+    #[must_use]
+    pub fn keyed(capacity: Capacity, secrets: [u64; 2]) -> Self {
+        Self::with_table_key(capacity, TableKey::new(secrets))
+    }
+
+    fn with_table_key(capacity: Capacity, table_key: TableKey) -> Self {
         let traces_max = capacity.bytes_max / TRACE_BUDGET_FRACTION / TRACE_BYTES / PARTS as u64;
-        Self::with_traces(capacity, usize::try_from(traces_max).unwrap_or(usize::MAX))
+        let traces_max = usize::try_from(traces_max).unwrap_or(usize::MAX);
+        Self::with_traces(capacity, traces_max, table_key)
     }
 
     /// An empty store with room for `traces_max` traces in each part.
-    fn with_traces(capacity: Capacity, traces_max: usize) -> Self {
-        let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max)));
+    fn with_traces(capacity: Capacity, traces_max: usize, table_key: TableKey) -> Self {
+        let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max, table_key)));
         Self {
             parts: (0..PARTS).map(|_| cell()).collect(),
             capacity,

@@ -5,6 +5,7 @@ use super::{
     held::{Counts, Held},
     slot::{Class, Slot},
     sums::{Sums, second_of},
+    table_key::TableKey,
     traces::Traces,
 };
 use crate::{
@@ -52,12 +53,13 @@ pub struct Part {
 }
 
 impl Part {
-    /// An empty part that keeps no value heavier than `weight_max` and at most `traces_max` traces.
+    /// An empty part that keeps no value heavier than `weight_max` and at most `traces_max` traces, and
+    /// whose tables place keys by this secret.
     #[must_use]
-    pub fn new(weight_max: u64, traces_max: usize) -> Self {
+    pub fn new(weight_max: u64, traces_max: usize, table_key: TableKey) -> Self {
         Self {
-            entries: Entries::default(),
-            traces: Traces::new(traces_max),
+            entries: Entries::new(table_key),
+            traces: Traces::new(traces_max, table_key),
             sums: Sums::default(),
             held: Held::default(),
             counts: Counts::default(),
@@ -152,7 +154,7 @@ impl Part {
                     let replaced = place.map(|place| self.entries.give_way(place));
                     let (old, spare) = replaced.unzip();
                     let stamps = (record.version, *expires);
-                    let slot = Slot::new((hash, key), metadata, value, stamps, spare.flatten());
+                    let slot = Slot::new(key, metadata, value, stamps, spare.flatten());
                     self.put(hash, place.zip(old), slot, tick);
                 }
             }
@@ -203,12 +205,12 @@ impl Part {
         }
         let key = record.key.as_bytes();
         let stamps = (record.version, *expires);
-        let slot = Slot::new((hash, key), metadata, value, stamps, None);
+        let slot = Slot::new(key, metadata, value, stamps, None);
         self.counts.puts += 1;
         self.traces.forget(hash);
         self.held.traces = self.traces.len() as u64;
         let weight = slot.weight();
-        self.entries.insert_cold(slot, tick);
+        self.entries.insert_cold(hash, slot, tick);
         self.charge(Class::Unread, weight, true);
         Applied::Newer
     }
@@ -386,7 +388,7 @@ impl Part {
             None => {
                 self.traces.forget(hash);
                 self.held.traces = self.traces.len() as u64;
-                self.entries.insert(slot, tick);
+                self.entries.insert(hash, slot, tick);
             }
         }
         self.charge(Class::Unread, weight, true);
@@ -433,6 +435,12 @@ impl Part {
             *entries -= 1;
             *bytes -= weight;
         }
+    }
+
+    /// Most entries, and most traces, that their tables cannot tell apart without looking at keys.
+    #[cfg(test)]
+    pub fn longest_chains(&self) -> [usize; 2] {
+        [self.entries.longest_chain(), self.traces.longest_chain()]
     }
 
     /// Panics unless everything in here agrees.

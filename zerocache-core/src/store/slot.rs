@@ -52,8 +52,8 @@ pub struct Slot {
     pub version: Version,
     /// The moment from which it is no longer served.
     pub expires: Instant,
-    /// 32 bits of the key's hash, for the table; the rest follows from the key.
-    pub hash_bits: u32,
+    /// What the table knows the key by; set when it is put in.
+    pub table_bits: u32,
     /// The neighbour in the queue that goes before this one.
     pub older: u32,
     /// The neighbour in the queue that goes after this one.
@@ -104,7 +104,7 @@ impl Default for Slot {
             block: Block::Copied(Box::default()),
             version: Version::new(0, Incarnation(0)),
             expires: Instant::default(),
-            hash_bits: 0,
+            table_bits: 0,
             older: NOWHERE,
             newer: NOWHERE,
             tick: 0,
@@ -123,7 +123,7 @@ impl Slot {
     /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
     #[must_use]
     pub fn new(
-        (hash, key): (KeyHash, &[u8]),
+        key: &[u8],
         metadata: &[u8],
         value: &[u8],
         (version, expires): (Version, Instant),
@@ -138,7 +138,6 @@ impl Slot {
             block: Block::new([key, metadata, value], spare),
             version,
             expires,
-            hash_bits: hash_bits(hash),
             key_bytes,
             metadata_bytes,
             ..Self::default()
@@ -248,16 +247,4 @@ impl EntryRef<'_> {
             expires: self.expires,
         }
     }
-}
-
-/// The part of a hash that a slot keeps.
-#[must_use]
-pub const fn hash_bits(hash: KeyHash) -> u32 {
-    hash.0 as u32
-}
-
-/// Those bits as a table wants them: it takes the place from the low end and a tag from the high one.
-#[must_use]
-pub const fn table_hash(bits: u32) -> u64 {
-    (bits as u64) << 32 | bits as u64
 }

@@ -251,3 +251,25 @@ fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
     store.apply(&delete("large", version(3, 1)), at(2));
     assert_eq!(&first[..], large.as_bytes());
 }
+
+#[test]
+fn keys_made_to_collide_stand_in_no_chain() {
+    let keys = super::table_key::tests::agreeing_keys(5_000);
+    let store = TestStore::keyed(
+        Capacity { entries_max: 2_500, bytes_max: 1 << 30 },
+        [0x0ddc_0ffe_e0dd_f00d, 0xfeed_5eed],
+    );
+    for (n, key) in keys.iter().enumerate() {
+        let key = Key::within(Bytes::copy_from_slice(key), 1024).unwrap();
+        let change = Change::Put {
+            value: Bytes::from_static(b"v"),
+            metadata: Bytes::new(),
+            expires: at(60_000).mono,
+        };
+        store.apply(&Record { key, version: version(n as u64, 1), change }, at(0));
+    }
+    // Half of them are entries, and half are traces of those that were evicted.
+    let [entries, traces] = store.part(0).with(|part| part.longest_chains());
+    assert!(entries <= 3 && traces <= 3, "{entries} entries and {traces} traces in one chain");
+    store.check();
+}

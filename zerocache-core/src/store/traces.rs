@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::{agenda::Agenda, chunks::Chunks};
+use super::{agenda::Agenda, chunks::Chunks, table_key::TableKey};
 use crate::{
     key::KeyHash,
     version::{Incarnation, Version},
@@ -20,6 +20,7 @@ pub const TRACE_BYTES: u64 = 46;
 #[derive(Debug)]
 pub struct Traces {
     table: HashTable<u32>,
+    table_key: TableKey,
     traces: Chunks<Trace>,
     by_stamp: Agenda,
     count_max: usize,
@@ -38,11 +39,12 @@ impl Default for Trace {
 }
 
 impl Traces {
-    /// Room for `count_max` traces, at least one.
+    /// Room for `count_max` traces, at least one, in a table that places keys by this secret.
     #[must_use]
-    pub fn new(count_max: usize) -> Self {
+    pub fn new(count_max: usize, table_key: TableKey) -> Self {
         Self {
             table: HashTable::new(),
+            table_key,
             traces: Chunks::default(),
             by_stamp: Agenda::default(),
             count_max: count_max.max(1),
@@ -67,8 +69,9 @@ impl Traces {
             return;
         }
         let place = self.traces.push(Trace(key, version));
-        let traces = &self.traces;
-        self.table.insert_unique(table_hash(key), place, |&place| table_hash(traces[place].0));
+        let (traces, table_key) = (&self.traces, self.table_key);
+        let hasher = |&place: &u32| table_key.hash(traces[place].0);
+        self.table.insert_unique(table_key.hash(key), place, hasher);
         self.by_stamp.note(place, version.stamp());
         if self.traces.len() > self.count_max {
             let least = self.least_stamp();
@@ -90,7 +93,7 @@ impl Traces {
 
     /// Forgets everything, and sets the floor to `stamp`, which may be lower than it was.
     pub fn restart_at(&mut self, stamp: u64) {
-        *self = Self { floor: stamp, ..Self::new(self.count_max) };
+        *self = Self { floor: stamp, ..Self::new(self.count_max, self.table_key) };
     }
 
     /// The stamp at or below which absence means nothing.
@@ -115,11 +118,11 @@ impl Traces {
 
     fn find(&self, key: KeyHash) -> Option<u32> {
         let traces = &self.traces;
-        self.table.find(table_hash(key), |&place| traces[place].0 == key).copied()
+        self.table.find(self.table_key.hash(key), |&place| traces[place].0 == key).copied()
     }
 
     fn remove(&mut self, place: u32) {
-        let hash = table_hash(self.traces[place].0);
+        let hash = self.table_key.hash(self.traces[place].0);
         if let Ok(entry) = self.table.find_entry(hash, |&other| other == place) {
             entry.remove();
         }
@@ -127,7 +130,8 @@ impl Traces {
         let len = self.traces.len();
         if (place as usize) < len {
             let Trace(key, version) = self.traces[place];
-            let moved = self.table.find_mut(table_hash(key), |&other| other as usize == len);
+            let moved =
+                self.table.find_mut(self.table_key.hash(key), |&other| other as usize == len);
             if let Some(moved) = moved {
                 *moved = place;
             }
@@ -135,8 +139,8 @@ impl Traces {
         }
         self.by_stamp.truncate(len);
         if self.table.capacity() > 4 * len + 64 {
-            let traces = &self.traces;
-            self.table.shrink_to(2 * len, |&place| table_hash(traces[place].0));
+            let (traces, table_key) = (&self.traces, self.table_key);
+            self.table.shrink_to(2 * len, |&place| table_key.hash(traces[place].0));
         }
     }
 
@@ -164,6 +168,15 @@ impl Traces {
         }
     }
 
+    /// Most traces that the table cannot tell apart without looking at their keys.
+    #[cfg(test)]
+    pub fn longest_chain(&self) -> usize {
+        let mut hashes: alloc::vec::Vec<_> =
+            self.iter().map(|(key, _)| self.table_key.hash(key)).collect();
+        hashes.sort_unstable();
+        hashes.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0)
+    }
+
     /// Panics unless table, traces and order agree.
     #[cfg(test)]
     pub fn check(&self) {
@@ -176,9 +189,4 @@ impl Traces {
         self.by_stamp.check(len, |place| self.traces[place].1.stamp());
         assert!(len <= self.count_max);
     }
-}
-
-/// Key hashes are hashes already: 64 of their bits serve as they are.
-fn table_hash(key: KeyHash) -> u64 {
-    key.0 as u64
 }
