@@ -126,6 +126,12 @@ impl Entries {
         place
     }
 
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All entries, in no order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         (0..self.slots.len() as u32).map(|place| &self.slots[place])

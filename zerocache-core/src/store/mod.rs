@@ -40,7 +40,7 @@ use alloc::boxed::Box;
 pub use self::variant::StoreVariant;
 pub use self::{
     held::{Counts, Stats},
-    known::{Known, Page, Place, Row, Stretch},
+    known::{Known, Page, Place, Row, RowsLeft, Stretch},
     lock::{Lock, LockFamily, SingleThread},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     traces::TRACE_BYTES,
@@ -50,6 +50,7 @@ use self::{
     room::Totals,
     slot::Slot,
     table_key::TableKey,
+    traces::DROPPED_MAX,
 };
 use crate::{
     entry::{Applied, Entry, Lookup, Record},
@@ -193,20 +194,21 @@ impl<L: LockFamily> Store<L> {
     pub fn apply(&self, record: &Record, now: Now) -> Applied {
         let (hash, tick) = (record.key.hash(), self.totals.next_tick());
         let applied = self.change(hash.part(), |part| {
-            part.raise_trace_floor(self.floor_ms(now));
+            part.raise_trace_floor(self.floor_ms(now), DROPPED_MAX);
             part.apply(hash, record, now, tick)
         });
         self.make_room(now.mono);
         applied
     }
 
-    /// Drops at most `most` expired entries, and traces past the retention; returns how many
-    /// entries went. For a timer, so that memory is returned without reads.
+    /// Drops at most `most` expired entries and traces past the retention; returns how many went. Fewer
+    /// than `most` are all. For a timer, so that memory is returned without reads.
     pub fn sweep(&self, now: Now, most: usize) -> usize {
         let floor_ms = self.floor_ms(now);
         let mut dropped = 0;
         for index in 0..PARTS {
-            self.change(index, |part| part.raise_trace_floor(floor_ms));
+            let left = most - dropped;
+            dropped += self.change(index, |part| part.raise_trace_floor(floor_ms, left));
             while dropped < most && self.expire_in(index, now.mono) {
                 dropped += 1;
             }

@@ -282,11 +282,14 @@ impl Part {
         self.variant = variant;
     }
 
-    /// Drops traces at or below `floor_ms`; records that old are refused for unknown keys.
-    pub fn raise_trace_floor(&mut self, floor_ms: u64) {
+    /// From now on traces at or below `floor_ms` count as gone, and records that old are refused for
+    /// unknown keys. Drops at most `most` of these traces, and returns how many.
+    pub fn raise_trace_floor(&mut self, floor_ms: u64, most: usize) -> usize {
         self.traces.raise_floor(floor_ms);
+        let dropped = self.traces.drop_old(most);
         self.held.traces = self.traces.len() as u64;
         self.sums.forget_before(self.first_second());
+        dropped
     }
 
     /// At or below this many milliseconds since the Unix epoch, absence means nothing.
@@ -320,6 +323,24 @@ impl Part {
     #[must_use]
     pub fn sums(&self) -> &Sums {
         &self.sums
+    }
+
+    /// How many entries there are; their places are those before.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many traces take memory; their places are those before.
+    #[must_use]
+    pub fn trace_count(&self) -> usize {
+        self.traces.len()
+    }
+
+    /// The trace at a place, if it counts.
+    #[must_use]
+    pub fn trace(&self, place: u32) -> Option<(KeyHash, Version)> {
+        self.traces.at(place)
     }
 
     /// All entries, in no order.

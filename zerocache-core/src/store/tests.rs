@@ -190,7 +190,16 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
     assert_eq!(store.sweep(at(60_000), 10), 10);
     assert_eq!(store.sweep(at(60_000), 1_000), 39);
     assert_eq!((store.stats().entries, store.stats().traces), (0, 100));
-    store.sweep(at(RETENTION_MS + 10_000), 1_000);
+    let much_later = at(RETENTION_MS + 10_000);
+    assert_eq!(store.sweep(much_later, 30), 30);
+    // What is still to be dropped is no longer known.
+    assert_eq!(store.version(key("k0").hash()), None);
+    assert_eq!(
+        store.apply(&put("k0", "v", version(50, 1), RETENTION_MS + 90_000), much_later),
+        Applied::TooOld
+    );
+    store.check();
+    store.sweep(much_later, 1_000);
     assert_eq!(store.stats(), Stats { counts: store.stats().counts, ..Stats::default() });
 }
 
@@ -214,10 +223,11 @@ fn a_stored_value_does_not_keep_its_buffer_alive() {
 
 #[test]
 fn keys_that_share_the_bits_of_the_table_are_told_apart() {
-    // Of one part, and equal in the 32 bits of the hash that a slot keeps.
-    let (one, other) = ("key171521", "key771327");
+    // Of one part, and equal in the 32 bits that a slot keeps.
+    let (one, other) = ("key666471", "key884943");
+    let bits = |name| TableKey::default().bits(key(name).hash());
     assert_eq!(key(one).hash().part(), key(other).hash().part());
-    assert_eq!(key(one).hash().0 as u32, key(other).hash().0 as u32);
+    assert_eq!(bits(one), bits(other));
     let store = store(10, 1 << 20);
     store.apply(&put(one, "1", version(1, 1), 9_000), at(0));
     assert_eq!((value(&store, other, 1), store.version(key(other).hash())), (None, None));
@@ -271,5 +281,28 @@ fn keys_made_to_collide_stand_in_no_chain() {
     // Half of them are entries, and half are traces of those that were evicted.
     let [entries, traces] = store.part(0).with(|part| part.longest_chains());
     assert!(entries <= 3 && traces <= 3, "{entries} entries and {traces} traces in one chain");
+    store.check();
+}
+
+#[test]
+fn what_grew_old_at_once_is_no_one_writes_to_drop() {
+    let store = TestStore::with_traces(
+        Capacity { entries_max: 100, bytes_max: 1 << 30 },
+        100_000,
+        TableKey::default(),
+    );
+    for n in 0..20_000u64 {
+        store.apply(&delete(&format!("k{n}"), version(0, n)), at(0));
+    }
+    let later = at(RETENTION_MS + 1);
+    let before = store.stats().traces;
+    assert_eq!(
+        store.apply(&put("new", "v", version(RETENTION_MS, 1), u64::MAX), later),
+        Applied::Newer
+    );
+    let dropped = before - store.stats().traces;
+    assert!(dropped <= DROPPED_MAX as u64, "one write dropped {dropped} traces");
+    let _ = (store.first_second(later), store.forget_before(later.wall_ms / 1_000));
+    assert!(before - store.stats().traces <= DROPPED_MAX as u64);
     store.check();
 }

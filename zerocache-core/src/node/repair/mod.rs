@@ -14,6 +14,7 @@ mod ages;
 mod fetch;
 mod round;
 mod schedule;
+mod search;
 mod serve;
 mod start;
 
@@ -21,7 +22,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 pub use self::start::Memory;
 pub(in crate::node) use self::start::Start;
-use self::{ages::Ages, round::Round, schedule::Turn};
+use self::{ages::Ages, round::Round, schedule::Turn, search::Searches};
 use super::{CallFailure, CallId, Effect, Node};
 use crate::{
     cluster::Member,
@@ -90,6 +91,8 @@ pub(super) struct Repair {
     /// Until when the bandwidth is used up, in the region and beyond.
     busy_until: [Instant; 2],
     pub(super) start: Start,
+    /// Questions of others that are being looked into.
+    pub(super) searches: Searches,
     /// Who copies from this node, and when it last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
@@ -110,6 +113,7 @@ impl Repair {
             fetching: BTreeMap::new(),
             busy_until: [now; 2],
             start: Start::default(),
+            searches: Searches::default(),
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
             inherited_ms: 0,
