@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{
     Store,
-    lock::{Lock, LockFamily},
-    slot::{Class, Slot},
+    lock::{Lock, LockFamily, Pages},
+    slot::{Class, Seen, Slot},
     sums::second_of,
     traces::DROPPED_MAX,
 };
@@ -240,7 +240,7 @@ impl<L: LockFamily> Store<L> {
         let rewind = |index| {
             self.change(index, |part| {
                 let ahead = part.slots().filter(|slot| slot.version.stamp() > stamp);
-                let gone: Vec<_> = ahead.map(Slot::hash).collect();
+                let gone: Vec<_> = ahead.map(Seen::hash).collect();
                 let forgotten = gone.iter().filter(|hash| part.erase(**hash)).count();
                 part.restart_at(now.wall_ms << Version::COUNTER_BITS);
                 forgotten
@@ -267,7 +267,7 @@ impl<L: LockFamily> Store<L> {
     pub fn page(&self, index: usize, stretch: Stretch, bytes_max: usize, now: Now) -> Page {
         let tick = self.totals.tick();
         self.part(index).with(|part| {
-            let wanted = |slot: &&Slot| {
+            let wanted = |slot: &Seen<'_, L::Pages>| {
                 let place = Place::of(slot);
                 let colder = |than: Place| place.coldness(tick) > than.coldness(tick);
                 !slot.is_expired(now.mono)
@@ -277,7 +277,7 @@ impl<L: LockFamily> Store<L> {
                         .is_none_or(|since| place.coldness(tick).1 <= tick.wrapping_sub(since))
             };
             let mut slots: Vec<_> = part.slots().filter(wanted).collect();
-            let coldness = |slot: &&Slot| Place::of(slot).coldness(tick);
+            let coldness = |slot: &Seen<'_, L::Pages>| Place::of(slot).coldness(tick);
             // What is certainly too much for a page need not be put in order.
             let all = slots.len();
             if all > PAGE_RECORDS_MAX {
@@ -294,7 +294,7 @@ impl<L: LockFamily> Store<L> {
                     break;
                 }
                 page.records.push(record);
-                page.more = Some(Place::of(slot));
+                page.more = Some(Place::of(&slot));
             }
             if page.records.len() == all {
                 page.more = None;
@@ -311,7 +311,9 @@ impl<L: LockFamily> Store<L> {
         self.part(index).with(|part| {
             let mut slots: Vec<_> = part.slots().collect();
             slots.sort_unstable_by_key(|slot| Place::of(slot).coldness(tick));
-            let known = |slot: &&Slot| match record(slot).filter(|_| !slot.is_expired(now.mono)) {
+            let known = |slot: &Seen<'_, L::Pages>| match record(*slot)
+                .filter(|_| !slot.is_expired(now.mono))
+            {
                 Some(record) => Known::Value(record),
                 None => Known::Trace(slot.hash(), slot.version),
             };
@@ -322,7 +324,7 @@ impl<L: LockFamily> Store<L> {
 }
 
 /// The entry of a slot as a record.
-fn record(slot: &Slot) -> Option<Record> {
+fn record<P: Pages>(slot: Seen<'_, P>) -> Option<Record> {
     let entry = slot.entry().to_entry();
     let key = Key::within(Bytes::copy_from_slice(slot.key()), usize::MAX).ok()?;
     let change =

@@ -21,6 +21,7 @@ mod known;
 #[cfg(test)]
 mod known_tests;
 mod lock;
+mod log;
 #[cfg(test)]
 mod model;
 mod part;
@@ -41,14 +42,14 @@ pub use self::variant::StoreVariant;
 pub use self::{
     held::{Counts, Stats},
     known::{Known, Page, Place, Row, RowsLeft, Stretch},
-    lock::{Lock, LockFamily, SingleThread},
+    lock::{Lock, LockFamily, Pages, SingleThread},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     traces::TRACE_BYTES,
 };
 use self::{
     part::{Found, Part},
     room::Totals,
-    slot::Slot,
+    slot::Sizes,
     table_key::TableKey,
     traces::DROPPED_MAX,
 };
@@ -86,7 +87,7 @@ pub struct Store<L: LockFamily> {
 
 /// A part on cache lines of its own, so that neighbours do not slow each other down.
 #[repr(align(128))]
-struct PartCell<L: LockFamily>(L::Lock<Part>);
+struct PartCell<L: LockFamily>(L::Lock<Part<L::Pages>>);
 
 impl<L: LockFamily> Store<L> {
     /// An empty store whose tables anybody can reckon: where all that write are trusted.
@@ -225,7 +226,8 @@ impl<L: LockFamily> Store<L> {
     /// Whether an entry with this much key, value and metadata can be kept at all.
     #[must_use]
     pub fn can_keep(&self, payload_bytes: usize) -> bool {
-        Slot::weight_of(payload_bytes) <= self.capacity.bytes_max && self.capacity.entries_max > 0
+        Sizes::of(self.capacity.bytes_max).weight_of(payload_bytes) <= self.capacity.bytes_max
+            && self.capacity.entries_max > 0
     }
 
     /// About how many entries are held; takes no lock.
@@ -259,17 +261,22 @@ impl<L: LockFamily> Store<L> {
         now.wall_ms.saturating_sub(self.retention_ms)
     }
 
-    fn part(&self, index: usize) -> &L::Lock<Part> {
+    fn part(&self, index: usize) -> &L::Lock<Part<L::Pages>> {
         &self.parts[index].0
     }
 
     /// Runs `f` under a part's lock and brings the figures outside of it up to date.
-    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Part) -> R) -> R {
+    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Part<L::Pages>) -> R) -> R {
         self.part(index).with(|part| self.settled(index, part, f))
     }
 
     /// Runs `f` on a part that is locked and brings the figures outside of it up to date.
-    fn settled<R>(&self, index: usize, part: &mut Part, f: impl FnOnce(&mut Part) -> R) -> R {
+    fn settled<R>(
+        &self,
+        index: usize,
+        part: &mut Part<L::Pages>,
+        f: impl FnOnce(&mut Part<L::Pages>) -> R,
+    ) -> R {
         let before = part.held();
         let result = f(part);
         self.totals.settle(index, before, part);

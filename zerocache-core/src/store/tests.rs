@@ -263,6 +263,35 @@ fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
 }
 
 #[test]
+fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
+    // One part alone, so that its segments are full.
+    let mut names = (0..).map(|n| format!("k{n}")).filter(|name| key(name).hash().part() == 0);
+    let store = store(u64::MAX, 4 << 20);
+    let mut random = 1_u64;
+    let mut next = move |below: u64| {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut names = names.by_ref().take(60_000).collect::<Vec<_>>().into_iter();
+    for (round, size) in [20u64, 7_000, 200, 3_000, 20, 8_000].into_iter().enumerate() {
+        for n in 0..4_000u64 {
+            let Some(name) = names.next() else { break };
+            let value = "x".repeat((size / 2 + next(size)) as usize);
+            store
+                .apply(&put(&name, &value, version(round as u64 * 10_000 + n, 1), u64::MAX), at(0));
+            // Some are read, so that others around them go first.
+            if next(3) == 0 {
+                assert_eq!(self::value(&store, &name, 1).as_deref(), Some(value.as_bytes()));
+            }
+        }
+        let (held, live) = store.part(0).with(|part| part.log_held());
+        assert!(held <= live + live / 3 + (4 << 16), "{held} for {live} after {size}");
+        store.check();
+    }
+}
+
+#[test]
 fn keys_made_to_collide_stand_in_no_chain() {
     let keys = super::table_key::tests::agreeing_keys(5_000);
     let store = TestStore::keyed(
