@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
+use crate::before;
 use crate::contenders::Kind;
 use crate::data::MARK_BYTES;
+use crate::process::START_MAX;
 use crate::workloads::Workload;
 
 /// Measures zerocache beside Redis, memcached and raw TCP, all on this machine's loopback, with the
@@ -80,6 +82,11 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
 
+    /// An older build of this program, to take turns with in the same rounds: prints how much more or
+    /// less CPU an operation costs now [workloads: get, single, put-region; rounds: 15]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["server", "contenders"])]
+    pub before: Option<PathBuf>,
+
     /// Threads of every server but Redis, which has one for commands
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     pub server_threads: usize,
@@ -149,6 +156,10 @@ impl Args {
         let (turn, warmup) = (seconds(self.seconds, 0.15, 2.0), seconds(self.warmup, 0.05, 0.3));
         let all = Workload::value_variants().to_vec();
         let pinned = self.pinned_core.map(|_| vec![Workload::Single]);
+        let (all, rounds) = match self.before {
+            Some(_) => (before::WORKLOADS.to_vec(), before::ROUNDS),
+            None => (all, 5),
+        };
         let settings = Settings {
             workloads: pinned.unwrap_or_else(|| given_or(&self.workload, all)),
             contenders: self.contenders.clone(),
@@ -157,7 +168,7 @@ impl Args {
             value_bytes: self.value_bytes,
             skew: self.skew,
             read_share: self.read_share,
-            rounds: count(self.rounds, 2, 5),
+            rounds: count(self.rounds, 2, rounds),
             turn: Duration::try_from_secs_f64(turn)?,
             warmup: Duration::try_from_secs_f64(warmup)?,
             // Turns that are too short for the counters of CPU time are not judged.
@@ -180,6 +191,12 @@ impl Args {
 }
 
 impl Settings {
+    /// How long one workload may take for one round with disturbed turns.
+    pub fn turn_time_max(&self) -> Duration {
+        let turns = self.tasks.len() * (self.repeats + 1) * 2;
+        (self.turn + self.warmup + START_MAX) * u32::try_from(turns).unwrap_or(u32::MAX)
+    }
+
     fn check(&self) -> Result<()> {
         let counts = [self.keys, self.rounds, self.entries, self.connections, self.server_threads];
         let counts = counts.iter().chain(&self.tasks);

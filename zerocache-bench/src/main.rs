@@ -2,6 +2,7 @@
 
 mod args;
 mod bars;
+mod before;
 mod clock;
 mod contenders;
 mod data;
@@ -60,6 +61,13 @@ fn run(args: &Args) -> Result<usize> {
     let workers = if settings.pinned_core.is_some() { 1 } else { WORKERS };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    if let Some(before) = &args.before {
+        let compared = runtime.block_on(until_stopped(before::compare(&settings, before)));
+        runtime.shutdown_background();
+        let rows = compared?;
+        print!("{}", before::text(&rows));
+        return leave_rows(args, &rows).map(|()| 0);
+    }
     let mut run = Run::new(settings);
     // On this thread, which lasts as long as the process: see `Process::start`.
     let done = runtime.block_on(until_stopped(measure(&mut run)));
@@ -86,7 +94,7 @@ async fn measure(run: &mut Run) -> Result<()> {
 }
 
 /// Ends the work, and with it all children, when this process is asked to end.
-async fn until_stopped(work: impl Future<Output = Result<()>>) -> Result<()> {
+async fn until_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -97,12 +105,16 @@ async fn until_stopped(work: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 fn print(args: &Args, run: &Run) -> Result<()> {
+    print!("{}", report::text(run));
+    leave_rows(args, &run.rows)
+}
+
+fn leave_rows(args: &Args, rows: &[row::Row]) -> Result<()> {
     let path = match &args.csv {
         Some(path) => path.clone(),
         None => process::own_executable()?.with_file_name("zerocache-bench.csv"),
     };
-    print!("{}", report::text(run));
-    report::write_csv(&path, &run.rows)?;
+    report::write_csv(&path, rows)?;
     println!("every turn: {}", path.display());
     Ok(())
 }

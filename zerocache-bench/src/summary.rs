@@ -84,6 +84,11 @@ impl Group<'_> {
 
     /// A figure of `ours` divided by that of `rival` in the same round.
     pub fn ratio(&self, ours: &str, rival: &str, figure: Figure) -> Option<Spread> {
+        Spread::of(self.ratios(ours, rival, figure))
+    }
+
+    /// That of every round.
+    pub fn ratios(&self, ours: &str, rival: &str, figure: Figure) -> Vec<f64> {
         let find = |round, name: &str| {
             self.rows.iter().find(|row| row.round == round && row.contender == name)
         };
@@ -91,7 +96,7 @@ impl Group<'_> {
             let ratio = figure(row)? / figure(find(row.round, rival)?)?;
             ratio.is_finite().then_some(ratio)
         });
-        Spread::of(ratios.collect())
+        ratios.collect()
     }
 }
 

@@ -90,6 +90,30 @@ fn every_workload_ends_up_in_the_table_and_in_the_file() {
     assert!(table.contains("GET, one task on one core, p50 / raw TCP"), "{table}");
 }
 
+#[test]
+fn an_older_build_takes_turns_and_the_ratio_is_told() {
+    let mark = mark("before");
+    let directory = tempfile::tempdir().expect("a directory");
+    let csv = directory.path().join("rows.csv");
+    // There is one build here: it is compared with itself.
+    let before = env!("CARGO_BIN_EXE_zerocache-bench");
+    let output = bench(&mark, &["--quick", "--before", before, "--csv"]).arg(&csv).output();
+    let output = output.expect("started");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}\n{table}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(marked(&mark), Vec::<String>::new());
+    for (workload, tasks) in [("get", "4"), ("single", "1"), ("put-region", "64")] {
+        let line = table.lines().find(|line| line.starts_with(&format!("  {workload} {tasks}: ")));
+        assert!(line.is_some_and(|line| line.ends_with("2 rounds")), "{table}");
+        let rows = fs::read_to_string(&csv).expect("the file");
+        for contender in ["now", "before"] {
+            let prefix = format!("{workload},{tasks},{contender},");
+            let found = rows.lines().filter(|line| line.starts_with(&prefix));
+            assert_eq!(found.count(), 2, "{rows}");
+        }
+    }
+}
+
 /// A run in the middle of its work, with children.
 fn started(mark: &str, temporary: &Path) -> Child {
     let args = ["--contenders", "zerocache,raw-tcp", "--workload", "get", "--max-minutes", "1"];

@@ -125,7 +125,8 @@ impl RunningNode {
         if datagrams.is_none() {
             node_config.features &= !features::DATAGRAMS;
         }
-        let runtime = Runtime::new(node_config, Storage::new(capacity), Arc::new(transport));
+        let storage = Storage::keyed(capacity, [getrandom::u64()?, getrandom::u64()?]);
+        let runtime = Runtime::new(node_config, storage, Arc::new(transport));
         let _first = itself.set(Arc::downgrade(&runtime));
         if let Some(file) = snapshot {
             runtime.use_snapshot(file);

@@ -64,6 +64,11 @@ impl Workload {
         }
     }
 
+    /// Whether callers have operations on it, which cost CPU.
+    pub fn has_callers(self) -> bool {
+        !matches!(self, Self::Memory | Self::Idle)
+    }
+
     /// How many shares of the time it takes.
     pub fn steps(self, settings: &Settings) -> u32 {
         if self == Self::Get { settings.tasks.len() as u32 } else { 1 }

@@ -50,6 +50,7 @@ struct PartLock<T>(Mutex<T>);
 
 impl LockFamily for Mutexes {
     type Lock<T> = PartLock<T>;
+    type Pages = Box<[u8]>;
 }
 
 impl<T> Lock<T> for PartLock<T> {

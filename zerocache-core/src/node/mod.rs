@@ -65,8 +65,9 @@ use crate::{
     },
 };
 
-/// Most expired entries that one tick drops.
-const SWEEP_MAX: usize = 4096;
+/// Most expired entries and old traces that one tick drops: half a millisecond at the worst. While there
+/// are more, the next tick is due at once, and what waits for the node comes between.
+const SWEEP_MAX: usize = 128;
 
 /// A node that did nothing for longer, in milliseconds, was stopped: it ticks much more often.
 pub const PAUSE_MS_MAX: u64 = 2_000;
@@ -120,7 +121,7 @@ pub struct Node<L: LockFamily> {
     calls: BTreeMap<CallId, Call>,
     next_call: u64,
     next_sweep: Instant,
-    /// When something is due beside the queues, and when something in them is.
+    /// When something is due beside sweep and queues, and when something in these is.
     wake: Instant,
     flush_at: Option<Instant>,
 }
@@ -182,6 +183,7 @@ impl<L: LockFamily> Node<L> {
         for input in inputs {
             self.take_in(now, input, out);
         }
+        self.search(out);
         self.settle_leases(now, out);
         self.flush_filled(now, out);
         self.update_state(now, out);
@@ -199,7 +201,10 @@ impl<L: LockFamily> Node<L> {
             Input::Request { id, connection, message } => {
                 self.request(now, (id, connection), message, out);
             }
-            Input::Closed(connection) => self.closed(now, connection, out),
+            Input::Closed(connection) => {
+                self.end_searches(connection, out);
+                self.closed(now, connection, out);
+            }
             Input::Answer { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
@@ -229,7 +234,11 @@ impl<L: LockFamily> Node<L> {
     /// When [`Input::Tick`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        self.flush_at.map_or(self.wake, |at| at.min(self.wake))
+        if !self.repair.searches.is_empty() {
+            return self.awake;
+        }
+        let wake = self.wake.min(self.next_sweep);
+        self.flush_at.map_or(wake, |at| at.min(wake))
     }
 
     /// The node's own readiness.
@@ -291,14 +300,14 @@ impl<L: LockFamily> Node<L> {
         if self.flush_at.is_some_and(|at| at <= now.mono) {
             self.tick_outboxes(now, out);
         }
+        if self.next_sweep <= now.mono {
+            let is_all = self.store.sweep(now, SWEEP_MAX) < SWEEP_MAX;
+            self.next_sweep = if is_all { now.mono.plus_ms(SWEEP_EVERY_MS) } else { now.mono };
+        }
         if self.wake > now.mono {
             return;
         }
         self.wake = now.mono.plus_ms(SWEEP_EVERY_MS);
-        if self.next_sweep <= now.mono {
-            self.next_sweep = now.mono.plus_ms(SWEEP_EVERY_MS);
-            self.store.sweep(now, SWEEP_MAX);
-        }
         self.tick_membership(now, out);
         self.check_clock(now, out);
         self.tick_repair(now, out);
@@ -382,7 +391,7 @@ impl<L: LockFamily> Node<L> {
             Request::Sums { window, grain, had_ms } => {
                 self.tell_sums(now, (window, grain), (envelope.from, had_ms))
             }
-            Request::RowsOf(cells) => self.tell_rows(cells),
+            Request::RowsOf(cells) => return self.rows_wanted((id, connection), cells, out),
             Request::VersionsOf(keys) => self.tell_versions(&keys),
             Request::Fetch(keys) => self.hand_out(now, &keys),
             Request::Copy { part, last, stretch } => {

@@ -7,7 +7,10 @@ use hashbrown::HashTable;
 use super::{
     agenda::Agenda,
     chunks::Chunks,
-    slot::{Class, NOWHERE, Slot, hash_bits, table_hash},
+    lock::Pages,
+    log::{Log, Spot},
+    slot::{Block, Class, Fresh, NOWHERE, Seen, Sizes, Slot},
+    table_key::{TableKey, spread},
 };
 use crate::{key::KeyHash, time::Instant};
 
@@ -15,10 +18,13 @@ use crate::{key::KeyHash, time::Instant};
 ///
 /// Invariant: each place is in the table once and in the queue of its class once; no two entries
 /// have keys of one hash.
-#[derive(Debug, Default)]
-pub struct Entries {
+#[derive(Debug)]
+pub struct Entries<P> {
     table: HashTable<u32>,
+    table_key: TableKey,
     slots: Chunks<Slot>,
+    log: Log<P>,
+    sizes: Sizes,
     queues: [Queue; 2],
     due: Agenda,
 }
@@ -36,35 +42,52 @@ impl Default for Queue {
     }
 }
 
-impl Entries {
+impl<P: Pages> Entries<P> {
+    /// No entries, and a table that places keys by this secret.
+    #[must_use]
+    pub fn new(table_key: TableKey, sizes: Sizes) -> Self {
+        Self {
+            table: HashTable::new(),
+            table_key,
+            slots: Chunks::default(),
+            log: Log::new(sizes.segment_bytes),
+            sizes,
+            queues: Default::default(),
+            due: Agenda::default(),
+        }
+    }
+
     /// Where the entry with this key is.
     #[inline]
     #[must_use]
     pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
-        let bits = hash_bits(hash);
+        let bits = self.table_key.bits(hash);
         let is_it = |&place: &u32| {
             let slot = &self.slots[place];
-            slot.hash_bits == bits && slot.key() == key
+            slot.table_bits == bits && Seen::new(slot, &self.log).key() == key
         };
-        self.table.find(table_hash(bits), is_it).copied()
+        self.table.find(spread(bits), is_it).copied()
     }
 
     /// Where the entry with a key of this hash is, which may be `key`.
     #[must_use]
     pub fn find_hash(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
-        let bits = hash_bits(hash);
+        let bits = self.table_key.bits(hash);
         let is_it = |&place: &u32| {
             let slot = &self.slots[place];
-            slot.hash_bits == bits && (slot.key() == key || slot.hash() == hash)
+            slot.table_bits == bits && {
+                let seen = Seen::new(slot, &self.log);
+                seen.key() == key || seen.hash() == hash
+            }
         };
-        self.table.find(table_hash(bits), is_it).copied()
+        self.table.find(spread(bits), is_it).copied()
     }
 
     /// The entry at a place.
     #[inline]
     #[must_use]
-    pub fn slot(&self, place: u32) -> &Slot {
-        &self.slots[place]
+    pub fn slot(&self, place: u32) -> Seen<'_, P> {
+        Seen::new(&self.slots[place], &self.log)
     }
 
     /// Notes a use of an entry that was read before.
@@ -84,23 +107,17 @@ impl Entries {
     }
 
     /// Stores an entry as unread; none with a key of its hash may be held.
-    pub fn insert(&mut self, slot: Slot, tick: u32) {
-        let (bits, expires) = (slot.hash_bits, slot.expires);
-        let place = self.slots.push(slot);
-        let slots = &self.slots;
-        let hasher = |&place: &u32| table_hash(slots[place].hash_bits);
-        self.table.insert_unique(table_hash(bits), place, hasher);
+    pub fn insert(&mut self, hash: KeyHash, fresh: &Fresh<'_>, tick: u32) {
+        let expires = fresh.expires;
+        let place = self.add(hash, fresh);
         self.link(place, Class::Unread, tick);
         self.due.note(place, expires.as_millis());
     }
 
     /// Stores an entry as unread, before all others of its queue.
-    pub fn insert_cold(&mut self, slot: Slot, tick: u32) {
-        let (bits, expires) = (slot.hash_bits, slot.expires);
-        let place = self.slots.push(slot);
-        let slots = &self.slots;
-        self.table
-            .insert_unique(table_hash(bits), place, |&place| table_hash(slots[place].hash_bits));
+    pub fn insert_cold(&mut self, hash: KeyHash, fresh: &Fresh<'_>, tick: u32) {
+        let expires = fresh.expires;
+        let place = self.add(hash, fresh);
         let queue = &mut self.queues[Class::Unread as usize];
         let oldest = core::mem::replace(&mut queue.oldest, place);
         match oldest {
@@ -113,32 +130,77 @@ impl Entries {
         self.due.note(place, expires.as_millis());
     }
 
-    /// All entries, in no order.
-    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
-        (0..self.slots.len() as u32).map(|place| &self.slots[place])
+    /// Gives an entry a block, and a place in slab and table.
+    fn add(&mut self, hash: KeyHash, fresh: &Fresh<'_>) -> u32 {
+        let bits = self.table_key.bits(hash);
+        let block = self.block(fresh, bits);
+        let place = self.slots.push(Slot::new(fresh, block, bits));
+        let slots = &self.slots;
+        let hasher = |&place: &u32| spread(slots[place].table_bits);
+        self.table.insert_unique(spread(bits), place, hasher);
+        place
     }
 
-    /// The class and weight of the slot at `place`, which is about to be replaced, and its allocation,
-    /// to be used again.
-    pub fn give_way(&mut self, place: u32) -> ((Class, u64), Option<Box<[u8]>>) {
-        let slot = &mut self.slots[place];
-        ((slot.class, slot.weight()), slot.take_allocation())
+    fn block(&mut self, fresh: &Fresh<'_>, bits: u32) -> Block {
+        if !self.sizes.is_packed(fresh.payload_bytes()) {
+            return Block::shared::<P>(fresh.contents());
+        }
+        Block::Packed(self.log.append(fresh.contents(), bits))
+    }
+
+    /// A block goes; some of what stands between gaps moves.
+    fn release(&mut self, spot: Spot) {
+        self.log.release(spot);
+        let (table, slots) = (&self.table, &mut self.slots);
+        self.log.close_gaps(spot.bytes(), |log, spot, bits| {
+            let is_there =
+                |place: &u32| matches!(slots[*place].block, Block::Packed(at) if at == spot);
+            if let Some(place) = table.find(spread(bits), is_there).copied() {
+                slots[place].block = Block::Packed(log.relocate(spot, bits));
+            }
+        });
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All entries, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = Seen<'_, P>> {
+        (0..self.slots.len() as u32).map(|place| self.slot(place))
     }
 
     /// Puts an entry in the place of one with a key of the same hash, as unread.
-    pub fn replace(&mut self, place: u32, slot: Slot, tick: u32) {
-        let expires = slot.expires;
+    pub fn replace(&mut self, place: u32, fresh: &Fresh<'_>, tick: u32) {
         self.unlink(place);
-        self.slots[place] = slot;
+        let slot = &mut self.slots[place];
+        let bits = slot.table_bits;
+        // A value is most often replaced by one of the same size.
+        let block = match slot.block {
+            Block::Packed(spot) if spot.bytes() == fresh.payload_bytes() => {
+                self.log.overwrite(spot, fresh.contents());
+                Block::Packed(spot)
+            }
+            Block::Packed(spot) => {
+                // So that nobody takes what is left there for an entry, when gaps are closed.
+                slot.block = Block::Shared(Box::default());
+                self.release(spot);
+                self.block(fresh, bits)
+            }
+            Block::Shared(_) => self.block(fresh, bits),
+        };
+        self.slots[place] = Slot::new(fresh, block, bits);
         self.link(place, Class::Unread, tick);
-        self.due.note(place, expires.as_millis());
+        self.due.note(place, fresh.expires.as_millis());
     }
 
-    /// Takes an entry out.
-    pub fn remove(&mut self, place: u32) -> Slot {
+    /// Takes an entry out; returns its class and weight.
+    pub fn remove(&mut self, place: u32) -> (Class, u64) {
         self.unlink(place);
-        let bits = self.slots[place].hash_bits;
-        if let Ok(entry) = self.table.find_entry(table_hash(bits), |&other| other == place) {
+        let bits = self.slots[place].table_bits;
+        if let Ok(entry) = self.table.find_entry(spread(bits), |&other| other == place) {
             entry.remove();
         }
         let slot = self.slots.swap_remove(place);
@@ -149,9 +211,12 @@ impl Entries {
         self.due.truncate(len);
         if self.table.capacity() > 4 * len + 64 {
             let slots = &self.slots;
-            self.table.shrink_to(2 * len, |&place| table_hash(slots[place].hash_bits));
+            self.table.shrink_to(2 * len, |&place| spread(slots[place].table_bits));
         }
-        slot
+        if let Block::Packed(spot) = slot.block {
+            self.release(spot);
+        }
+        (slot.class, slot.weight())
     }
 
     /// Brings the expiry of an entry forward.
@@ -216,14 +281,28 @@ impl Entries {
     /// The entry at `from` is now at `to`: tells its neighbours, the table and the agenda.
     fn relocate(&mut self, from: u32, to: u32) {
         let slot = &self.slots[to];
-        let (bits, class, expires) = (slot.hash_bits, slot.class, slot.expires.as_millis());
+        let (bits, class, expires) = (slot.table_bits, slot.class, slot.expires.as_millis());
         let (older, newer) = (slot.older, slot.newer);
-        if let Some(place) = self.table.find_mut(table_hash(bits), |&place| place == from) {
+        if let Some(place) = self.table.find_mut(spread(bits), |&place| place == from) {
             *place = to;
         }
         self.join(class, older, to);
         self.join(class, to, newer);
         self.due.note(to, expires);
+    }
+
+    /// Bytes of segments, and of what lies in them.
+    #[cfg(test)]
+    pub fn log_held(&self) -> (u64, u64) {
+        self.log.held()
+    }
+
+    /// Most entries that the table cannot tell apart without looking at their keys.
+    #[cfg(test)]
+    pub fn longest_chain(&self) -> usize {
+        let mut bits: alloc::vec::Vec<_> = self.slots().map(|slot| slot.table_bits).collect();
+        bits.sort_unstable();
+        bits.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
     }
 
     /// Panics unless table, queues and agenda agree; returns entries and bytes by class.
@@ -251,11 +330,15 @@ impl Entries {
         assert_eq!(self.table.iter().copied().collect::<BTreeSet<_>>().len(), len);
         assert_eq!(self.table.len(), len);
         for place in 0..len as u32 {
-            let slot = &self.slots[place];
-            assert_eq!(hash_bits(slot.hash()), slot.hash_bits);
+            let slot = self.slot(place);
+            assert_eq!(self.table_key.bits(slot.hash()), slot.table_bits);
             assert_eq!(self.find(slot.hash(), slot.key()), Some(place));
         }
         self.due.check(len, |place| self.slots[place].expires.as_millis());
+        self.log.check((0..len as u32).filter_map(|place| match self.slots[place].block {
+            Block::Packed(spot) => Some(spot),
+            Block::Shared(_) => None,
+        }));
         (entries, bytes)
     }
 }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::{
     Store,
-    lock::{Lock, LockFamily},
-    slot::{Class, Slot},
+    lock::{Lock, LockFamily, Pages},
+    slot::{Class, Seen, Slot},
     sums::second_of,
+    traces::DROPPED_MAX,
 };
 use crate::{
     entry::{Applied, Change, Record},
@@ -68,6 +69,36 @@ pub struct Page {
     pub more: Option<Place>,
     /// Where the counter stands.
     pub tick: u32,
+    /// How many entries were looked at for it.
+    pub searched: usize,
+}
+
+/// What a search for rows has not looked at yet: the places before these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowsLeft {
+    entries: usize,
+    traces: usize,
+}
+
+impl RowsLeft {
+    /// Everything.
+    pub const ALL: Self = Self { entries: usize::MAX, traces: usize::MAX };
+    /// Nothing.
+    pub const NONE: Self = Self { entries: 0, traces: 0 };
+
+    /// The next places of `len`, at most `most`: how many, and the first of them.
+    fn next(
+        &mut self,
+        len: usize,
+        most: usize,
+        of: impl FnOnce(&mut Self) -> &mut usize,
+    ) -> (usize, usize) {
+        let left = of(self);
+        let end = (*left).min(len);
+        let count = end.min(most);
+        *left = end - count;
+        (count, *left)
+    }
 }
 
 /// Most entries of one page: few enough that choosing them takes little beside sending them.
@@ -79,7 +110,7 @@ impl<L: LockFamily> Store<L> {
         let floor_ms = self.floor_ms(now);
         let first = |index| {
             self.change(index, |part| {
-                part.raise_trace_floor(floor_ms);
+                part.raise_trace_floor(floor_ms, 0);
                 part.first_second()
             })
         };
@@ -97,20 +128,50 @@ impl<L: LockFamily> Store<L> {
         sums
     }
 
-    /// The sum of one second in each part.
+    /// The sums of each part in each of these seconds: those of the first second, of the next one, and
+    /// so on.
     #[must_use]
-    pub fn sums_by_part(&self, second: u64) -> [u64; PARTS] {
-        core::array::from_fn(|index| self.part(index).with(|part| part.sums().get(second)))
+    pub fn sums_by_part(&self, seconds: &[u64]) -> Vec<u64> {
+        let mut sums = alloc::vec![0; seconds.len() * PARTS];
+        for index in 0..PARTS {
+            self.part(index).with(|part| {
+                for (sums, second) in sums.chunks_exact_mut(PARTS).zip(seconds) {
+                    sums[index] = part.sums().get(*second);
+                }
+            });
+        }
+        sums
     }
 
-    /// What is known of keys in a part with versions of `seconds`, which are in ascending order.
-    pub fn rows(&self, index: usize, seconds: &[u64], into: &mut Vec<Row>) {
+    /// What is known of keys in a part with versions of `seconds`, which are in ascending order. Looks at
+    /// no more than `most` of what is `left`, and returns at how many.
+    ///
+    /// Nothing that is known throughout is left out, whatever changes between the calls: the last one
+    /// takes the place of one that goes, and what is looked at first stands last. What becomes a trace
+    /// meanwhile may come twice.
+    pub fn rows(
+        &self,
+        index: usize,
+        seconds: &[u64],
+        left: &mut RowsLeft,
+        most: usize,
+        into: &mut Vec<Row>,
+    ) -> usize {
         let wanted = |version: Version| seconds.binary_search(&second_of(version)).is_ok();
         self.part(index).with(|part| {
-            let entries = part.slots().filter(|slot| wanted(slot.version));
-            into.extend(entries.map(|slot| (slot.hash(), slot.version)));
-            into.extend(part.traces().filter(|(_, version)| wanted(*version)));
-        });
+            let (entries, end) = left.next(part.len(), most, |left| &mut left.entries);
+            let slots = (end..end + entries).map(|place| part.slot(place as u32));
+            let rows = slots.filter(|slot| wanted(slot.version));
+            into.extend(rows.map(|slot| (slot.hash(), slot.version)));
+            if left.entries > 0 {
+                return entries;
+            }
+            let most = most - entries;
+            let (traces, end) = left.next(part.trace_count(), most, |left| &mut left.traces);
+            let rows = (end..end + traces).filter_map(|place| part.trace(place as u32));
+            into.extend(rows.filter(|(_, version)| wanted(*version)));
+            entries + traces
+        })
     }
 
     /// The values of a part with versions before `second`.
@@ -136,7 +197,7 @@ impl<L: LockFamily> Store<L> {
     pub fn apply_trace(&self, hash: KeyHash, version: Version, now: Now) -> Applied {
         let floor_ms = self.floor_ms(now);
         let applied = self.change(hash.part(), |part| {
-            part.raise_trace_floor(floor_ms);
+            part.raise_trace_floor(floor_ms, DROPPED_MAX);
             part.apply_trace(hash, version)
         });
         self.make_room(now.mono);
@@ -149,7 +210,7 @@ impl<L: LockFamily> Store<L> {
         let (hash, tick) = (record.key.hash(), self.totals.next_cold_tick());
         let floor_ms = self.floor_ms(now);
         let applied = self.change(hash.part(), |part| {
-            part.raise_trace_floor(floor_ms);
+            part.raise_trace_floor(floor_ms, DROPPED_MAX);
             part.adopt(hash, record, now, tick)
         });
         self.make_room(now.mono);
@@ -160,7 +221,7 @@ impl<L: LockFamily> Store<L> {
     pub fn forget_before(&self, second: u64) {
         let floor_ms = second.saturating_mul(1_000).saturating_sub(1);
         for index in 0..PARTS {
-            self.change(index, |part| part.raise_trace_floor(floor_ms));
+            self.change(index, |part| part.raise_trace_floor(floor_ms, 0));
         }
     }
 
@@ -179,7 +240,7 @@ impl<L: LockFamily> Store<L> {
         let rewind = |index| {
             self.change(index, |part| {
                 let ahead = part.slots().filter(|slot| slot.version.stamp() > stamp);
-                let gone: Vec<_> = ahead.map(Slot::hash).collect();
+                let gone: Vec<_> = ahead.map(Seen::hash).collect();
                 let forgotten = gone.iter().filter(|hash| part.erase(**hash)).count();
                 part.restart_at(now.wall_ms << Version::COUNTER_BITS);
                 forgotten
@@ -206,7 +267,7 @@ impl<L: LockFamily> Store<L> {
     pub fn page(&self, index: usize, stretch: Stretch, bytes_max: usize, now: Now) -> Page {
         let tick = self.totals.tick();
         self.part(index).with(|part| {
-            let wanted = |slot: &&Slot| {
+            let wanted = |slot: &Seen<'_, L::Pages>| {
                 let place = Place::of(slot);
                 let colder = |than: Place| place.coldness(tick) > than.coldness(tick);
                 !slot.is_expired(now.mono)
@@ -216,7 +277,7 @@ impl<L: LockFamily> Store<L> {
                         .is_none_or(|since| place.coldness(tick).1 <= tick.wrapping_sub(since))
             };
             let mut slots: Vec<_> = part.slots().filter(wanted).collect();
-            let coldness = |slot: &&Slot| Place::of(slot).coldness(tick);
+            let coldness = |slot: &Seen<'_, L::Pages>| Place::of(slot).coldness(tick);
             // What is certainly too much for a page need not be put in order.
             let all = slots.len();
             if all > PAGE_RECORDS_MAX {
@@ -224,7 +285,8 @@ impl<L: LockFamily> Store<L> {
                 slots.truncate(PAGE_RECORDS_MAX);
             }
             slots.sort_unstable_by_key(coldness);
-            let (mut page, mut bytes) = (Page { tick, ..Page::default() }, 0);
+            let searched = part.len();
+            let (mut page, mut bytes) = (Page { tick, searched, ..Page::default() }, 0);
             for slot in slots {
                 let Some(record) = record(slot) else { continue };
                 bytes += record.payload_bytes();
@@ -232,7 +294,7 @@ impl<L: LockFamily> Store<L> {
                     break;
                 }
                 page.records.push(record);
-                page.more = Some(Place::of(slot));
+                page.more = Some(Place::of(&slot));
             }
             if page.records.len() == all {
                 page.more = None;
@@ -249,7 +311,9 @@ impl<L: LockFamily> Store<L> {
         self.part(index).with(|part| {
             let mut slots: Vec<_> = part.slots().collect();
             slots.sort_unstable_by_key(|slot| Place::of(slot).coldness(tick));
-            let known = |slot: &&Slot| match record(slot).filter(|_| !slot.is_expired(now.mono)) {
+            let known = |slot: &Seen<'_, L::Pages>| match record(*slot)
+                .filter(|_| !slot.is_expired(now.mono))
+            {
                 Some(record) => Known::Value(record),
                 None => Known::Trace(slot.hash(), slot.version),
             };
@@ -260,7 +324,7 @@ impl<L: LockFamily> Store<L> {
 }
 
 /// The entry of a slot as a record.
-fn record(slot: &Slot) -> Option<Record> {
+fn record<P: Pages>(slot: Seen<'_, P>) -> Option<Record> {
     let entry = slot.entry().to_entry();
     let key = Key::within(Bytes::copy_from_slice(slot.key()), usize::MAX).ok()?;
     let change =

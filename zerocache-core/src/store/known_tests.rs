@@ -48,13 +48,13 @@ fn equal_knowledge_has_equal_sums_whatever_became_of_it() {
     let (from, to) = (first_second(), first_second() + 10);
     assert_eq!(a.sums_by_second(from, to), b.sums_by_second(from, to));
     for second in from..=to {
-        let parts = a.sums_by_part(second);
-        assert_eq!(parts, b.sums_by_part(second));
+        let parts = a.sums_by_part(&[second]);
+        assert_eq!(parts, b.sums_by_part(&[second]));
         let sum = parts.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
         assert_eq!(sum, a.sums_by_second(second, second)[0]);
     }
     b.apply(&delete("k3", version(5_999, 2)), at(6_000));
-    let differing = (from..=to).filter(|s| a.sums_by_part(*s) != b.sums_by_part(*s));
+    let differing = (from..=to).filter(|s| a.sums_by_part(&[*s]) != b.sums_by_part(&[*s]));
     assert_eq!(differing.collect::<Vec<_>>(), [from, from + 5]);
 }
 
@@ -68,7 +68,10 @@ fn rows_are_all_that_is_known_of_some_seconds() {
     let (mut rows, seconds) = (Vec::new(), [first_second() + 1, first_second() + 3]);
     for part in 0..PARTS {
         let before = rows.len();
-        store.rows(part, &seconds, &mut rows);
+        let mut left = RowsLeft::ALL;
+        while left != RowsLeft::NONE {
+            assert!(store.rows(part, &seconds, &mut left, 2, &mut rows) <= 2);
+        }
         assert!(rows[before..].iter().all(|(hash, _)| hash.part() == part));
     }
     let found: BTreeSet<_> = rows.iter().copied().collect();
@@ -76,6 +79,41 @@ fn rows_are_all_that_is_known_of_some_seconds() {
     let expected = expected.map(|n| (key(&format!("k{n}")).hash(), version(n * 50, 1)));
     let expected: BTreeSet<_> = expected.chain([(key("k21").hash(), version(3_000, 2))]).collect();
     assert_eq!((found, rows.len()), (expected, 40));
+}
+
+#[test]
+fn a_search_leaves_nothing_out_while_others_come_and_go() {
+    let store = store(10_000, 1 << 20);
+    let put_all = |from: u64, to: u64, ms: u64| {
+        for n in from..to {
+            store.apply(&put(&format!("k{n}"), "v", version(ms, n), 1_000_000), at(9_000));
+        }
+    };
+    // Every third is looked for, half of them as traces.
+    for n in 0..1_500 {
+        put_all(n, n + 1, if n % 3 == 0 { 1_500 } else { 3_500 });
+        if n % 6 == 0 {
+            store.apply(&delete(&format!("k{n}"), version(1_600, n)), at(9_000));
+        }
+    }
+    let (mut rows, mut n) = (Vec::new(), 0);
+    for part in 0..PARTS {
+        let mut left = RowsLeft::ALL;
+        while left != RowsLeft::NONE {
+            store.rows(part, &[first_second() + 1], &mut left, 3, &mut rows);
+            // Others go, and others come.
+            n += 1;
+            store.erase(key(&format!("k{}", n * 7 % 1_500 / 3 * 3 + 1)).hash(), version(9_000, 0));
+            store.apply(&delete(&format!("x{n}"), version(5_000, n)), at(9_000));
+            if n % 2 == 0 {
+                put_all(n * 10_000, n * 10_000 + 1, 7_000);
+            }
+        }
+    }
+    let found: BTreeSet<_> = rows.iter().map(|(hash, _)| *hash).collect();
+    let wanted: BTreeSet<_> = (0..1_500).step_by(3).map(|n| key(&format!("k{n}")).hash()).collect();
+    assert_eq!(found, wanted);
+    store.check();
 }
 
 #[test]

@@ -21,12 +21,14 @@ mod known;
 #[cfg(test)]
 mod known_tests;
 mod lock;
+mod log;
 #[cfg(test)]
 mod model;
 mod part;
 mod room;
 mod slot;
 mod sums;
+mod table_key;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -39,15 +41,17 @@ use alloc::boxed::Box;
 pub use self::variant::StoreVariant;
 pub use self::{
     held::{Counts, Stats},
-    known::{Known, Page, Place, Row, Stretch},
-    lock::{Lock, LockFamily, SingleThread},
+    known::{Known, Page, Place, Row, RowsLeft, Stretch},
+    lock::{Lock, LockFamily, Pages, SingleThread},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     traces::TRACE_BYTES,
 };
 use self::{
     part::{Found, Part},
     room::Totals,
-    slot::Slot,
+    slot::Sizes,
+    table_key::TableKey,
+    traces::DROPPED_MAX,
 };
 use crate::{
     entry::{Applied, Entry, Lookup, Record},
@@ -83,19 +87,31 @@ pub struct Store<L: LockFamily> {
 
 /// A part on cache lines of its own, so that neighbours do not slow each other down.
 #[repr(align(128))]
-struct PartCell<L: LockFamily>(L::Lock<Part>);
+struct PartCell<L: LockFamily>(L::Lock<Part<L::Pages>>);
 
 impl<L: LockFamily> Store<L> {
-    /// An empty store.
+    /// An empty store whose tables anybody can reckon: where all that write are trusted.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        Self::with_table_key(capacity, TableKey::default())
+    }
+
+    /// An empty store whose tables place keys by `secrets`, random numbers of this process. They change
+    /// nothing that others see.
+    #[must_use]
+    pub fn keyed(capacity: Capacity, secrets: [u64; 2]) -> Self {
+        Self::with_table_key(capacity, TableKey::new(secrets))
+    }
+
+    fn with_table_key(capacity: Capacity, table_key: TableKey) -> Self {
         let traces_max = capacity.bytes_max / TRACE_BUDGET_FRACTION / TRACE_BYTES / PARTS as u64;
-        Self::with_traces(capacity, usize::try_from(traces_max).unwrap_or(usize::MAX))
+        let traces_max = usize::try_from(traces_max).unwrap_or(usize::MAX);
+        Self::with_traces(capacity, traces_max, table_key)
     }
 
     /// An empty store with room for `traces_max` traces in each part.
-    fn with_traces(capacity: Capacity, traces_max: usize) -> Self {
-        let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max)));
+    fn with_traces(capacity: Capacity, traces_max: usize, table_key: TableKey) -> Self {
+        let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max, table_key)));
         Self {
             parts: (0..PARTS).map(|_| cell()).collect(),
             capacity,
@@ -179,20 +195,21 @@ impl<L: LockFamily> Store<L> {
     pub fn apply(&self, record: &Record, now: Now) -> Applied {
         let (hash, tick) = (record.key.hash(), self.totals.next_tick());
         let applied = self.change(hash.part(), |part| {
-            part.raise_trace_floor(self.floor_ms(now));
+            part.raise_trace_floor(self.floor_ms(now), DROPPED_MAX);
             part.apply(hash, record, now, tick)
         });
         self.make_room(now.mono);
         applied
     }
 
-    /// Drops at most `most` expired entries, and traces past the retention; returns how many
-    /// entries went. For a timer, so that memory is returned without reads.
+    /// Drops at most `most` expired entries and traces past the retention; returns how many went. Fewer
+    /// than `most` are all. For a timer, so that memory is returned without reads.
     pub fn sweep(&self, now: Now, most: usize) -> usize {
         let floor_ms = self.floor_ms(now);
         let mut dropped = 0;
         for index in 0..PARTS {
-            self.change(index, |part| part.raise_trace_floor(floor_ms));
+            let left = most - dropped;
+            dropped += self.change(index, |part| part.raise_trace_floor(floor_ms, left));
             while dropped < most && self.expire_in(index, now.mono) {
                 dropped += 1;
             }
@@ -209,7 +226,8 @@ impl<L: LockFamily> Store<L> {
     /// Whether an entry with this much key, value and metadata can be kept at all.
     #[must_use]
     pub fn can_keep(&self, payload_bytes: usize) -> bool {
-        Slot::weight_of(payload_bytes) <= self.capacity.bytes_max && self.capacity.entries_max > 0
+        Sizes::of(self.capacity.bytes_max).weight_of(payload_bytes) <= self.capacity.bytes_max
+            && self.capacity.entries_max > 0
     }
 
     /// About how many entries are held; takes no lock.
@@ -243,17 +261,22 @@ impl<L: LockFamily> Store<L> {
         now.wall_ms.saturating_sub(self.retention_ms)
     }
 
-    fn part(&self, index: usize) -> &L::Lock<Part> {
+    fn part(&self, index: usize) -> &L::Lock<Part<L::Pages>> {
         &self.parts[index].0
     }
 
     /// Runs `f` under a part's lock and brings the figures outside of it up to date.
-    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Part) -> R) -> R {
+    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Part<L::Pages>) -> R) -> R {
         self.part(index).with(|part| self.settled(index, part, f))
     }
 
     /// Runs `f` on a part that is locked and brings the figures outside of it up to date.
-    fn settled<R>(&self, index: usize, part: &mut Part, f: impl FnOnce(&mut Part) -> R) -> R {
+    fn settled<R>(
+        &self,
+        index: usize,
+        part: &mut Part<L::Pages>,
+        f: impl FnOnce(&mut Part<L::Pages>) -> R,
+    ) -> R {
         let before = part.held();
         let result = f(part);
         self.totals.settle(index, before, part);

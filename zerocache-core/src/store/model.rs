@@ -139,7 +139,7 @@ impl Oracle {
 /// Runs `ops` on a store and on the oracle, and compares after each.
 fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
     // Traces are bounded by 1/16 of the budget; here all of them fit.
-    let store = TestStore::with_traces(capacity, 1_024);
+    let store = TestStore::with_traces(capacity, 1_024, TableKey::default());
     let mut oracle = Oracle { capacity, slots: vec![], versions: BTreeMap::new(), tick: 0 };
     let mut now = 0;
     for op in ops {

@@ -3,8 +3,10 @@
 use super::{
     entries::Entries,
     held::{Counts, Held},
-    slot::{Class, Slot},
+    lock::Pages,
+    slot::{Class, Fresh, Seen, Sizes},
     sums::{Sums, second_of},
+    table_key::TableKey,
     traces::Traces,
 };
 use crate::{
@@ -40,24 +42,28 @@ pub enum Visit {
 
 /// Entries and traces of one part of the key space.
 #[derive(Debug)]
-pub struct Part {
-    entries: Entries,
+pub struct Part<P> {
+    entries: Entries<P>,
     traces: Traces,
     sums: Sums,
     held: Held,
     counts: Counts,
+    sizes: Sizes,
     weight_max: u64,
     #[cfg(feature = "variants")]
     variant: Option<super::StoreVariant>,
 }
 
-impl Part {
-    /// An empty part that keeps no value heavier than `weight_max` and at most `traces_max` traces.
+impl<P: Pages> Part<P> {
+    /// An empty part that keeps no value heavier than `weight_max` and at most `traces_max` traces, and
+    /// whose tables place keys by this secret.
     #[must_use]
-    pub fn new(weight_max: u64, traces_max: usize) -> Self {
+    pub fn new(weight_max: u64, traces_max: usize, table_key: TableKey) -> Self {
+        let sizes = Sizes::of(weight_max);
         Self {
-            entries: Entries::default(),
-            traces: Traces::new(traces_max),
+            entries: Entries::new(table_key, sizes),
+            sizes,
+            traces: Traces::new(traces_max, table_key),
             sums: Sums::default(),
             held: Held::default(),
             counts: Counts::default(),
@@ -75,7 +81,7 @@ impl Part {
         match self.entries.find(hash, key) {
             Some(place) => match self.entries.slot(place) {
                 slot if slot.is_expired(now) => Found::Expired(place),
-                Slot { class: Class::Read, .. } => Found::Read(place),
+                slot if slot.class == Class::Read => Found::Read(place),
                 _ => Found::Unread(place),
             },
             None => Found::Nothing,
@@ -84,7 +90,7 @@ impl Part {
 
     /// Counts a hit and a use of an entry that was read before.
     #[inline]
-    pub fn serve(&mut self, place: u32) -> &Slot {
+    pub fn serve(&mut self, place: u32) -> Seen<'_, P> {
         self.counts.hits += 1;
         self.entries.note_use(place);
         self.entries.slot(place)
@@ -102,7 +108,7 @@ impl Part {
     /// The entry at a place.
     #[inline]
     #[must_use]
-    pub fn slot(&self, place: u32) -> &Slot {
+    pub fn slot(&self, place: u32) -> Seen<'_, P> {
         self.entries.slot(place)
     }
 
@@ -117,7 +123,7 @@ impl Part {
 
     /// Looks at `key` without counting a read or a use.
     #[must_use]
-    pub fn peek(&self, hash: KeyHash, key: &[u8], now: Instant) -> Option<&Slot> {
+    pub fn peek(&self, hash: KeyHash, key: &[u8], now: Instant) -> Option<Seen<'_, P>> {
         let slot = self.entries.slot(self.entries.find(hash, key)?);
         (!slot.is_expired(now)).then_some(slot)
     }
@@ -144,16 +150,13 @@ impl Part {
         match &record.change {
             Change::Put { value, metadata, expires } if *expires > now.mono => {
                 let key = record.key.as_bytes();
-                if Slot::weight_of(record.payload_bytes()) > self.weight_max {
+                if self.sizes.weight_of(record.payload_bytes()) > self.weight_max {
                     // A replica that cannot keep a value has still dropped its older one.
                     self.counts.unkept += 1;
                     self.drop_for(hash, place, record.version);
                 } else {
-                    let replaced = place.map(|place| self.entries.give_way(place));
-                    let (old, spare) = replaced.unzip();
-                    let stamps = (record.version, *expires);
-                    let slot = Slot::new((hash, key), metadata, value, stamps, spare.flatten());
-                    self.put(hash, place.zip(old), slot, tick);
+                    let (version, expires) = (record.version, *expires);
+                    self.put(hash, place, &Fresh { key, metadata, value, version, expires }, tick);
                 }
             }
             Change::Put { .. } => {
@@ -193,7 +196,7 @@ impl Part {
             Some(known) if known == record.version => return Applied::Same,
             known => self.know(hash, known, record.version),
         }
-        let weight = Slot::weight_of(record.payload_bytes());
+        let weight = self.sizes.weight_of(record.payload_bytes());
         if *expires <= now.mono || weight > self.weight_max {
             self.drop_for(hash, place, record.version);
             return Applied::Newer;
@@ -202,13 +205,12 @@ impl Part {
             self.remove(place);
         }
         let key = record.key.as_bytes();
-        let stamps = (record.version, *expires);
-        let slot = Slot::new((hash, key), metadata, value, stamps, None);
+        let (version, expires) = (record.version, *expires);
+        let fresh = Fresh { key, metadata, value, version, expires };
         self.counts.puts += 1;
         self.traces.forget(hash);
         self.held.traces = self.traces.len() as u64;
-        let weight = slot.weight();
-        self.entries.insert_cold(slot, tick);
+        self.entries.insert_cold(hash, &fresh, tick);
         self.charge(Class::Unread, weight, true);
         Applied::Newer
     }
@@ -264,13 +266,14 @@ impl Part {
             return Visit::Spared;
         }
         self.counts.evicted += 1;
-        let slot = self.remove(place);
+        let (hash, version) = self.row(place);
+        self.remove(place);
         #[cfg(feature = "variants")]
         if self.variant == Some(super::StoreVariant::EvictionsForgotten) {
-            self.sums.subtract(slot.hash(), slot.version);
+            self.sums.subtract(hash, version);
             return Visit::Evicted;
         }
-        self.leave_trace(slot.hash(), slot.version);
+        self.leave_trace(hash, version);
         Visit::Evicted
     }
 
@@ -280,11 +283,14 @@ impl Part {
         self.variant = variant;
     }
 
-    /// Drops traces at or below `floor_ms`; records that old are refused for unknown keys.
-    pub fn raise_trace_floor(&mut self, floor_ms: u64) {
+    /// From now on traces at or below `floor_ms` count as gone, and records that old are refused for
+    /// unknown keys. Drops at most `most` of these traces, and returns how many.
+    pub fn raise_trace_floor(&mut self, floor_ms: u64, most: usize) -> usize {
         self.traces.raise_floor(floor_ms);
+        let dropped = self.traces.drop_old(most);
         self.held.traces = self.traces.len() as u64;
         self.sums.forget_before(self.first_second());
+        dropped
     }
 
     /// At or below this many milliseconds since the Unix epoch, absence means nothing.
@@ -320,8 +326,26 @@ impl Part {
         &self.sums
     }
 
+    /// How many entries there are; their places are those before.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many traces take memory; their places are those before.
+    #[must_use]
+    pub fn trace_count(&self) -> usize {
+        self.traces.len()
+    }
+
+    /// The trace at a place, if it counts.
+    #[must_use]
+    pub fn trace(&self, place: u32) -> Option<(KeyHash, Version)> {
+        self.traces.at(place)
+    }
+
     /// All entries, in no order.
-    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+    pub fn slots(&self) -> impl Iterator<Item = Seen<'_, P>> {
         self.entries.slots()
     }
 
@@ -332,7 +356,7 @@ impl Part {
 
     /// The entry with a key of this hash, which may have expired.
     #[must_use]
-    pub fn entry(&self, hash: KeyHash) -> Option<&Slot> {
+    pub fn entry(&self, hash: KeyHash) -> Option<Seen<'_, P>> {
         self.entries.find_hash(hash, b"").map(|place| self.entries.slot(place))
     }
 
@@ -342,7 +366,7 @@ impl Part {
         let Some(known) = self.known_at(place, hash) else { return false };
         self.sums.subtract(hash, known);
         match place {
-            Some(place) => drop(self.remove(place)),
+            Some(place) => self.remove(place),
             None => {
                 self.traces.forget(hash);
                 self.held.traces = self.traces.len() as u64;
@@ -374,22 +398,22 @@ impl Part {
         &self.counts
     }
 
-    /// Puts a slot in, in the place of one of a class and weight if one is given.
-    fn put(&mut self, hash: KeyHash, replaced: Option<(u32, (Class, u64))>, slot: Slot, tick: u32) {
+    /// Puts an entry in, in the place of another one if there is one.
+    fn put(&mut self, hash: KeyHash, place: Option<u32>, fresh: &Fresh<'_>, tick: u32) {
         self.counts.puts += 1;
-        let weight = slot.weight();
-        match replaced {
-            Some((place, (class, old_weight))) => {
-                self.charge(class, old_weight, false);
-                self.entries.replace(place, slot, tick);
+        match place {
+            Some(place) => {
+                let (class, weight) = (self.slot(place).class, self.slot(place).weight());
+                self.charge(class, weight, false);
+                self.entries.replace(place, fresh, tick);
             }
             None => {
                 self.traces.forget(hash);
                 self.held.traces = self.traces.len() as u64;
-                self.entries.insert(slot, tick);
+                self.entries.insert(hash, fresh, tick);
             }
         }
-        self.charge(Class::Unread, weight, true);
+        self.charge(Class::Unread, self.sizes.weight_of(fresh.payload_bytes()), true);
     }
 
     /// Leaves nothing of a key but a trace of `version`.
@@ -400,16 +424,21 @@ impl Part {
         self.leave_trace(hash, version);
     }
 
-    fn remove(&mut self, place: u32) -> Slot {
-        let slot = self.entries.remove(place);
-        self.charge(slot.class, slot.weight(), false);
-        slot
+    fn remove(&mut self, place: u32) {
+        let (class, weight) = self.entries.remove(place);
+        self.charge(class, weight, false);
     }
 
     fn expire(&mut self, place: u32) {
         self.counts.expired += 1;
-        let slot = self.remove(place);
-        self.leave_trace(slot.hash(), slot.version);
+        let (hash, version) = self.row(place);
+        self.remove(place);
+        self.leave_trace(hash, version);
+    }
+
+    fn row(&self, place: u32) -> (KeyHash, Version) {
+        let slot = self.slot(place);
+        (slot.hash(), slot.version)
     }
 
     fn leave_trace(&mut self, hash: KeyHash, version: Version) {
@@ -433,6 +462,18 @@ impl Part {
             *entries -= 1;
             *bytes -= weight;
         }
+    }
+
+    /// Bytes of segments, and of what lies in them.
+    #[cfg(test)]
+    pub fn log_held(&self) -> (u64, u64) {
+        self.entries.log_held()
+    }
+
+    /// Most entries, and most traces, that their tables cannot tell apart without looking at keys.
+    #[cfg(test)]
+    pub fn longest_chains(&self) -> [usize; 2] {
+        [self.entries.longest_chain(), self.traces.longest_chain()]
     }
 
     /// Panics unless everything in here agrees.

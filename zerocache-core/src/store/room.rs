@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::{
     Store,
     held::Held,
-    lock::LockFamily,
+    lock::{LockFamily, Pages},
     part::{Part, Visit},
     slot::Class,
     traces::TRACE_BYTES,
@@ -69,7 +69,7 @@ impl Totals {
     }
 
     /// Takes over what changed in a part since `before`.
-    pub fn settle(&self, index: usize, before: Held, part: &Part) {
+    pub fn settle<P: Pages>(&self, index: usize, before: Held, part: &Part<P>) {
         let after = part.held();
         for class in Class::ALL {
             let at = class as usize;

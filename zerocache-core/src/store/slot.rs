@@ -1,9 +1,14 @@
 //! One stored entry: what stands in a part's table, and the bytes beside it.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
+use core::ops::Deref;
 
 use bytes::Bytes;
 
+use super::{
+    lock::Pages,
+    log::{Log, Spot},
+};
 use crate::{
     entry::Entry,
     key::KeyHash,
@@ -12,19 +17,80 @@ use crate::{
     version::{Incarnation, Version},
 };
 
-/// Bytes charged for an entry beyond its own: slot, table, agenda, allocator.
+/// Bytes charged for an entry beyond its own: slot, table, agenda, header in the log.
 ///
-/// A release build on 64-bit Linux took 88 to 90 of them with 100,000 to a million entries (keys of 32
+/// A release build on 64-bit Linux took 86 to 87 of them with 100,000 to a million entries (keys of 32
 /// bytes, values of 100, lifetimes spread over an hour, half of the entries read), depending on how
 /// full the tables were.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 90;
 
-/// Key, metadata and value of more bytes than this are shared with their readers; less is copied,
-/// which costs a reader no more than counting it and saves the memory of the count.
-const COPIED_BYTES_MAX: usize = 4 * 1024;
-
 /// Bytes charged for what lets an entry be shared: the handle and its count.
 const SHARED_OVERHEAD_BYTES: u64 = 80;
+
+/// Memory of an entry's own comes in pages of this many bytes.
+const PAGE_BYTES: usize = 4 * 1024;
+
+/// Segments are this fraction of the budget (1/1024), so that those that are not full take little of it,
+/// and their number has a bound.
+const SEGMENT_FRACTION: u64 = 1_024;
+
+/// Segments are not smaller and not larger than this.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// An entry in a segment takes at most this fraction of it (1/8), so that little is left at its end.
+const PACKED_FRACTION: u64 = 8;
+
+/// Entries in segments are copied by their readers, so they have at most this many bytes; more where the
+/// budget is so large that entries of this size would have too many mappings of their own (of 65,530 that
+/// Linux allows by default).
+const COPIED_BYTES_MAX: u64 = 48 << 10;
+const MAPPINGS_MAX: u64 = 32_768;
+
+/// Which entries lie where, by the budget.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of a segment.
+    pub segment_bytes: usize,
+    packed_bytes_max: usize,
+}
+
+impl Sizes {
+    /// For a store of so many bytes.
+    #[must_use]
+    pub fn of(bytes_max: u64) -> Self {
+        let segment = (bytes_max / SEGMENT_FRACTION).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let copied = COPIED_BYTES_MAX.max(bytes_max / MAPPINGS_MAX);
+        let packed = (segment / PACKED_FRACTION).min(copied);
+        Self { segment_bytes: segment as usize, packed_bytes_max: packed as usize }
+    }
+
+    /// Whether an entry with this much of its own lies in a segment with others.
+    #[inline]
+    #[must_use]
+    pub const fn is_packed(self, payload_bytes: usize) -> bool {
+        payload_bytes <= self.packed_bytes_max
+    }
+
+    /// Bytes charged for an entry with this much of its own.
+    #[must_use]
+    pub const fn weight_of(self, payload_bytes: usize) -> u64 {
+        if self.is_packed(payload_bytes) {
+            packed_weight(payload_bytes)
+        } else {
+            shared_weight(payload_bytes)
+        }
+    }
+}
+
+const fn packed_weight(payload_bytes: usize) -> u64 {
+    payload_bytes as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+const fn shared_weight(payload_bytes: usize) -> u64 {
+    let pages = payload_bytes.next_multiple_of(PAGE_BYTES) as u64;
+    pages + ENTRY_OVERHEAD_BYTES + SHARED_OVERHEAD_BYTES
+}
 
 /// No place: the end of a queue.
 pub const NOWHERE: u32 = u32::MAX;
@@ -47,13 +113,14 @@ impl Class {
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Slot {
-    block: Block,
+    /// Where key, metadata and value are.
+    pub block: Block,
     /// The write that it comes from.
     pub version: Version,
     /// The moment from which it is no longer served.
     pub expires: Instant,
-    /// 32 bits of the key's hash, for the table; the rest follows from the key.
-    pub hash_bits: u32,
+    /// What the table knows the key by; set when it is put in.
+    pub table_bits: u32,
     /// The neighbour in the queue that goes before this one.
     pub older: u32,
     /// The neighbour in the queue that goes after this one.
@@ -73,14 +140,59 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(METADATA_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(KEY_BYTES_WIRE_MAX <= u32::MAX as usize);
 
-/// Key, metadata and value, in one allocation of their size: nothing larger (a read buffer, say) is
-/// kept alive by them.
+/// Key, metadata and value, one after the other: nothing larger (a read buffer, say) is kept alive by them.
 #[derive(Debug)]
-enum Block {
-    Copied(Box<[u8]>),
+pub enum Block {
+    /// In a segment with others; copied by readers.
+    Packed(Spot),
+    /// In memory of their own, which readers share.
     // Behind a box, so that the small ones need no more than their own two words.
     Shared(Box<Bytes>),
 }
+
+/// What is to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its metadata, at most 64 KiB.
+    pub metadata: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// The write that it comes from.
+    pub version: Version,
+    /// The moment from which it is no longer served.
+    pub expires: Instant,
+}
+
+impl<'a> Fresh<'a> {
+    /// What the block is made of.
+    #[must_use]
+    pub const fn contents(&self) -> [&'a [u8]; 3] {
+        [self.key, self.metadata, self.value]
+    }
+
+    /// How much it has of its own.
+    #[must_use]
+    pub const fn payload_bytes(&self) -> usize {
+        self.key.len() + self.metadata.len() + self.value.len()
+    }
+}
+
+/// An entry where it lies.
+#[derive(Debug)]
+pub struct Seen<'a, P> {
+    slot: &'a Slot,
+    log: &'a Log<P>,
+}
+
+impl<P> Clone for Seen<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Seen<'_, P> {}
 
 /// An entry as a reader sees it where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +205,7 @@ pub struct EntryRef<'a> {
     pub version: Version,
     /// The moment from which it is no longer served.
     pub expires: Instant,
-    block: &'a Block,
+    shared: Option<&'a Bytes>,
     value_at: usize,
 }
 
@@ -101,10 +213,10 @@ impl Default for Slot {
     /// A place that no entry has.
     fn default() -> Self {
         Self {
-            block: Block::Copied(Box::default()),
+            block: Block::Shared(Box::default()),
             version: Version::new(0, Incarnation(0)),
             expires: Instant::default(),
-            hash_bits: 0,
+            table_bits: 0,
             older: NOWHERE,
             newer: NOWHERE,
             tick: 0,
@@ -117,82 +229,34 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// Copies an entry into its own allocation: into `spare`, if that is of its size.
+    /// A slot for what lies in a block.
     ///
     /// # Panics
     /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
     #[must_use]
-    pub fn new(
-        (hash, key): (KeyHash, &[u8]),
-        metadata: &[u8],
-        value: &[u8],
-        (version, expires): (Version, Instant),
-        spare: Option<Box<[u8]>>,
-    ) -> Self {
-        let metadata_bytes = u16::try_from(metadata.len());
-        let key_bytes = u32::try_from(key.len());
+    pub fn new(fresh: &Fresh<'_>, block: Block, table_bits: u32) -> Self {
+        let metadata_bytes = u16::try_from(fresh.metadata.len());
+        let key_bytes = u32::try_from(fresh.key.len());
         let (Ok(metadata_bytes), Ok(key_bytes)) = (metadata_bytes, key_bytes) else {
-            panic!("{} bytes of key, {} of metadata", key.len(), metadata.len());
+            panic!("{} bytes of key, {} of metadata", fresh.key.len(), fresh.metadata.len());
         };
         Self {
-            block: Block::new([key, metadata, value], spare),
-            version,
-            expires,
-            hash_bits: hash_bits(hash),
+            block,
+            version: fresh.version,
+            expires: fresh.expires,
+            table_bits,
             key_bytes,
             metadata_bytes,
             ..Self::default()
         }
     }
 
-    /// Takes the allocation out, if it is nobody else's; the slot is to be replaced then.
-    pub fn take_allocation(&mut self) -> Option<Box<[u8]>> {
-        match &mut self.block {
-            Block::Copied(bytes) => Some(core::mem::take(bytes)),
-            Block::Shared(_) => None,
-        }
-    }
-
-    /// Bytes charged for an entry with this much of its own.
-    #[must_use]
-    pub const fn weight_of(payload_bytes: usize) -> u64 {
-        let shared = if payload_bytes > COPIED_BYTES_MAX { SHARED_OVERHEAD_BYTES } else { 0 };
-        payload_bytes as u64 + ENTRY_OVERHEAD_BYTES + shared
-    }
-
     /// Bytes charged for this entry.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        Self::weight_of(self.block.bytes().len())
-    }
-
-    /// The whole key.
-    #[inline]
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
-        &self.block.bytes()[..self.key_bytes as usize]
-    }
-
-    /// The hash of the key.
-    #[must_use]
-    pub fn hash(&self) -> KeyHash {
-        KeyHash::of(self.key())
-    }
-
-    /// What a reader gets to see.
-    #[inline]
-    #[must_use]
-    pub fn entry(&self) -> EntryRef<'_> {
-        let bytes = self.block.bytes();
-        let metadata_at = self.key_bytes as usize;
-        let value_at = metadata_at + usize::from(self.metadata_bytes);
-        EntryRef {
-            value: &bytes[value_at..],
-            metadata: &bytes[metadata_at..value_at],
-            version: self.version,
-            expires: self.expires,
-            block: &self.block,
-            value_at,
+        match &self.block {
+            Block::Packed(spot) => packed_weight(spot.bytes()),
+            Block::Shared(bytes) => shared_weight(bytes.len()),
         }
     }
 
@@ -205,36 +269,91 @@ impl Slot {
 }
 
 impl Block {
-    fn new(contents: [&[u8]; 3], spare: Option<Box<[u8]>>) -> Self {
-        let bytes = contents.iter().map(|content| content.len()).sum();
-        // A value is most often replaced by one of the same size.
-        let spare = spare.filter(|spare| spare.len() == bytes);
-        let mut data = spare.map_or_else(|| Vec::with_capacity(bytes), Vec::from);
-        data.clear();
-        contents.iter().for_each(|content| data.extend_from_slice(content));
-        if data.len() > COPIED_BYTES_MAX {
-            Self::Shared(Box::new(Bytes::from(data)))
-        } else {
-            Self::Copied(data.into_boxed_slice())
+    /// In memory of its own.
+    #[must_use]
+    pub fn shared<P: Pages>(contents: [&[u8]; 3]) -> Self {
+        let mut pages = P::to_fill(contents.iter().map(|content| content.len()).sum());
+        let mut room = pages.as_mut();
+        for content in contents {
+            let (here, rest) = room.split_at_mut(content.len());
+            here.copy_from_slice(content);
+            room = rest;
         }
+        Self::Shared(Box::new(Bytes::from_owner(pages)))
+    }
+}
+
+impl<'a, P: Pages> Seen<'a, P> {
+    /// An entry whose block may be in `log`.
+    #[inline]
+    #[must_use]
+    pub const fn new(slot: &'a Slot, log: &'a Log<P>) -> Self {
+        Self { slot, log }
     }
 
     #[inline]
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Copied(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+    fn bytes(self) -> &'a [u8] {
+        match &self.slot.block {
+            Block::Packed(spot) => self.log.bytes(*spot),
+            Block::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The whole key.
+    #[inline]
+    #[must_use]
+    pub fn key(self) -> &'a [u8] {
+        &self.bytes()[..self.slot.key_bytes as usize]
+    }
+
+    /// The hash of the key.
+    #[must_use]
+    pub fn hash(self) -> KeyHash {
+        KeyHash::of(self.key())
+    }
+
+    /// What a reader gets to see.
+    #[inline]
+    #[must_use]
+    pub fn entry(self) -> EntryRef<'a> {
+        let bytes = self.bytes();
+        let metadata_at = self.slot.key_bytes as usize;
+        let value_at = metadata_at + usize::from(self.slot.metadata_bytes);
+        EntryRef {
+            value: &bytes[value_at..],
+            metadata: &bytes[metadata_at..value_at],
+            version: self.slot.version,
+            expires: self.slot.expires,
+            shared: match &self.slot.block {
+                Block::Packed(_) => None,
+                Block::Shared(bytes) => Some(bytes),
+            },
+            value_at,
         }
     }
 }
 
+impl<P> Deref for Seen<'_, P> {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        self.slot
+    }
+}
+
 impl EntryRef<'_> {
+    /// Whether [`EntryRef::to_value`] copies.
+    #[must_use]
+    pub const fn is_copied(&self) -> bool {
+        self.shared.is_none()
+    }
+
     /// The value to keep: a copy of a small one, a further reference to a large one.
     #[must_use]
     pub fn to_value(&self) -> Bytes {
-        match self.block {
-            Block::Copied(_) => Bytes::copy_from_slice(self.value),
-            Block::Shared(bytes) => bytes.slice(self.value_at..),
+        match self.shared {
+            None => Bytes::copy_from_slice(self.value),
+            Some(bytes) => bytes.slice(self.value_at..),
         }
     }
 
@@ -248,16 +367,4 @@ impl EntryRef<'_> {
             expires: self.expires,
         }
     }
-}
-
-/// The part of a hash that a slot keeps.
-#[must_use]
-pub const fn hash_bits(hash: KeyHash) -> u32 {
-    hash.0 as u32
-}
-
-/// Those bits as a table wants them: it takes the place from the low end and a tag from the high one.
-#[must_use]
-pub const fn table_hash(bits: u32) -> u64 {
-    (bits as u64) << 32 | bits as u64
 }

@@ -190,7 +190,16 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
     assert_eq!(store.sweep(at(60_000), 10), 10);
     assert_eq!(store.sweep(at(60_000), 1_000), 39);
     assert_eq!((store.stats().entries, store.stats().traces), (0, 100));
-    store.sweep(at(RETENTION_MS + 10_000), 1_000);
+    let much_later = at(RETENTION_MS + 10_000);
+    assert_eq!(store.sweep(much_later, 30), 30);
+    // What is still to be dropped is no longer known.
+    assert_eq!(store.version(key("k0").hash()), None);
+    assert_eq!(
+        store.apply(&put("k0", "v", version(50, 1), RETENTION_MS + 90_000), much_later),
+        Applied::TooOld
+    );
+    store.check();
+    store.sweep(much_later, 1_000);
     assert_eq!(store.stats(), Stats { counts: store.stats().counts, ..Stats::default() });
 }
 
@@ -214,10 +223,11 @@ fn a_stored_value_does_not_keep_its_buffer_alive() {
 
 #[test]
 fn keys_that_share_the_bits_of_the_table_are_told_apart() {
-    // Of one part, and equal in the 32 bits of the hash that a slot keeps.
-    let (one, other) = ("key171521", "key771327");
+    // Of one part, and equal in the 32 bits that a slot keeps.
+    let (one, other) = ("key666471", "key884943");
+    let bits = |name| TableKey::default().bits(key(name).hash());
     assert_eq!(key(one).hash().part(), key(other).hash().part());
-    assert_eq!(key(one).hash().0 as u32, key(other).hash().0 as u32);
+    assert_eq!(bits(one), bits(other));
     let store = store(10, 1 << 20);
     store.apply(&put(one, "1", version(1, 1), 9_000), at(0));
     assert_eq!((value(&store, other, 1), store.version(key(other).hash())), (None, None));
@@ -250,4 +260,78 @@ fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
     // What a reader holds outlives its entry.
     store.apply(&delete("large", version(3, 1)), at(2));
     assert_eq!(&first[..], large.as_bytes());
+}
+
+#[test]
+fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
+    // One part alone, so that its segments are full.
+    let mut names = (0..).map(|n| format!("k{n}")).filter(|name| key(name).hash().part() == 0);
+    let store = store(u64::MAX, 4 << 20);
+    let mut random = 1_u64;
+    let mut next = move |below: u64| {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut names = names.by_ref().take(60_000).collect::<Vec<_>>().into_iter();
+    for (round, size) in [20u64, 7_000, 200, 3_000, 20, 8_000].into_iter().enumerate() {
+        for n in 0..4_000u64 {
+            let Some(name) = names.next() else { break };
+            let value = "x".repeat((size / 2 + next(size)) as usize);
+            store
+                .apply(&put(&name, &value, version(round as u64 * 10_000 + n, 1), u64::MAX), at(0));
+            // Some are read, so that others around them go first.
+            if next(3) == 0 {
+                assert_eq!(self::value(&store, &name, 1).as_deref(), Some(value.as_bytes()));
+            }
+        }
+        let (held, live) = store.part(0).with(|part| part.log_held());
+        assert!(held <= live + live / 3 + (4 << 16), "{held} for {live} after {size}");
+        store.check();
+    }
+}
+
+#[test]
+fn keys_made_to_collide_stand_in_no_chain() {
+    let keys = super::table_key::tests::agreeing_keys(5_000);
+    let store = TestStore::keyed(
+        Capacity { entries_max: 2_500, bytes_max: 1 << 30 },
+        [0x0ddc_0ffe_e0dd_f00d, 0xfeed_5eed],
+    );
+    for (n, key) in keys.iter().enumerate() {
+        let key = Key::within(Bytes::copy_from_slice(key), 1024).unwrap();
+        let change = Change::Put {
+            value: Bytes::from_static(b"v"),
+            metadata: Bytes::new(),
+            expires: at(60_000).mono,
+        };
+        store.apply(&Record { key, version: version(n as u64, 1), change }, at(0));
+    }
+    // Half of them are entries, and half are traces of those that were evicted.
+    let [entries, traces] = store.part(0).with(|part| part.longest_chains());
+    assert!(entries <= 3 && traces <= 3, "{entries} entries and {traces} traces in one chain");
+    store.check();
+}
+
+#[test]
+fn what_grew_old_at_once_is_no_one_writes_to_drop() {
+    let store = TestStore::with_traces(
+        Capacity { entries_max: 100, bytes_max: 1 << 30 },
+        100_000,
+        TableKey::default(),
+    );
+    for n in 0..20_000u64 {
+        store.apply(&delete(&format!("k{n}"), version(0, n)), at(0));
+    }
+    let later = at(RETENTION_MS + 1);
+    let before = store.stats().traces;
+    assert_eq!(
+        store.apply(&put("new", "v", version(RETENTION_MS, 1), u64::MAX), later),
+        Applied::Newer
+    );
+    let dropped = before - store.stats().traces;
+    assert!(dropped <= DROPPED_MAX as u64, "one write dropped {dropped} traces");
+    let _ = (store.first_second(later), store.forget_before(later.wall_ms / 1_000));
+    assert!(before - store.stats().traces <= DROPPED_MAX as u64);
+    store.check();
 }

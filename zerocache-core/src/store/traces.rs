@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::{agenda::Agenda, chunks::Chunks};
+use super::{agenda::Agenda, chunks::Chunks, table_key::TableKey};
 use crate::{
     key::KeyHash,
     version::{Incarnation, Version},
@@ -13,13 +13,19 @@ use crate::{
 /// Measured like the overhead of an entry: 43 to 46.
 pub const TRACE_BYTES: u64 = 46;
 
+/// Most old traces that go for one that comes: more than one, so that none pile up, and few, so that no
+/// write pays for all that grew old at once.
+pub const DROPPED_MAX: usize = 4;
+
 /// The traces of one part of the store, oldest stamp first out.
 ///
-/// Invariant: a stamp at or below `floor` may have lost its trace; a record that old is refused for an
-/// unknown key. What a node stamps itself is above everything that it saw, so also above its floor.
+/// Invariant: a trace with a stamp at or below `floor` is as good as gone, and takes memory until it is
+/// dropped; a record that old is refused for an unknown key. What a node stamps itself is above everything
+/// that it saw, so also above its floor.
 #[derive(Debug)]
 pub struct Traces {
     table: HashTable<u32>,
+    table_key: TableKey,
     traces: Chunks<Trace>,
     by_stamp: Agenda,
     count_max: usize,
@@ -38,11 +44,12 @@ impl Default for Trace {
 }
 
 impl Traces {
-    /// Room for `count_max` traces, at least one.
+    /// Room for `count_max` traces, at least one, in a table that places keys by this secret.
     #[must_use]
-    pub fn new(count_max: usize) -> Self {
+    pub fn new(count_max: usize, table_key: TableKey) -> Self {
         Self {
             table: HashTable::new(),
+            table_key,
             traces: Chunks::default(),
             by_stamp: Agenda::default(),
             count_max: count_max.max(1),
@@ -53,7 +60,8 @@ impl Traces {
     /// The version that this trace remembers.
     #[must_use]
     pub fn get(&self, key: KeyHash) -> Option<Version> {
-        self.find(key).map(|place| self.traces[place].1)
+        let version = self.traces[self.find(key)?].1;
+        (version.stamp() > self.floor).then_some(version)
     }
 
     /// Remembers that `key` had `version`, unless it is too old to matter.
@@ -67,12 +75,13 @@ impl Traces {
             return;
         }
         let place = self.traces.push(Trace(key, version));
-        let traces = &self.traces;
-        self.table.insert_unique(table_hash(key), place, |&place| table_hash(traces[place].0));
+        let (traces, table_key) = (&self.traces, self.table_key);
+        let hasher = |&place: &u32| table_key.hash(traces[place].0);
+        self.table.insert_unique(table_key.hash(key), place, hasher);
         self.by_stamp.note(place, version.stamp());
         if self.traces.len() > self.count_max {
-            let least = self.least_stamp();
-            self.drop_until(least);
+            self.floor = self.floor.max(self.least_stamp());
+            self.drop_old(DROPPED_MAX);
         }
     }
 
@@ -83,14 +92,26 @@ impl Traces {
         }
     }
 
-    /// Raises the floor to `floor_ms` since the Unix epoch and drops what is at or below it.
+    /// Raises the floor to `floor_ms` since the Unix epoch.
     pub fn raise_floor(&mut self, floor_ms: u64) {
-        self.drop_until(floor_ms << Version::COUNTER_BITS);
+        self.floor = self.floor.max(floor_ms << Version::COUNTER_BITS);
+    }
+
+    /// Drops at most `most` traces at or below the floor; returns how many.
+    pub fn drop_old(&mut self, most: usize) -> usize {
+        let mut dropped = 0;
+        while dropped < most
+            && let Some(place) = self.find_until(self.floor)
+        {
+            self.remove(place);
+            dropped += 1;
+        }
+        dropped
     }
 
     /// Forgets everything, and sets the floor to `stamp`, which may be lower than it was.
     pub fn restart_at(&mut self, stamp: u64) {
-        *self = Self { floor: stamp, ..Self::new(self.count_max) };
+        *self = Self { floor: stamp, ..Self::new(self.count_max, self.table_key) };
     }
 
     /// The stamp at or below which absence means nothing.
@@ -99,27 +120,31 @@ impl Traces {
         self.floor
     }
 
-    /// How many traces are held.
+    /// How many traces take memory.
     #[must_use]
     pub fn len(&self) -> usize {
         self.traces.len()
     }
 
+    /// The trace at a place, unless it is as good as gone.
+    #[must_use]
+    pub fn at(&self, place: u32) -> Option<(KeyHash, Version)> {
+        let Trace(key, version) = self.traces[place];
+        (version.stamp() > self.floor).then_some((key, version))
+    }
+
     /// All traces, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyHash, Version)> {
-        (0..self.traces.len() as u32).map(|place| {
-            let Trace(key, version) = self.traces[place];
-            (key, version)
-        })
+        (0..self.traces.len() as u32).filter_map(|place| self.at(place))
     }
 
     fn find(&self, key: KeyHash) -> Option<u32> {
         let traces = &self.traces;
-        self.table.find(table_hash(key), |&place| traces[place].0 == key).copied()
+        self.table.find(self.table_key.hash(key), |&place| traces[place].0 == key).copied()
     }
 
     fn remove(&mut self, place: u32) {
-        let hash = table_hash(self.traces[place].0);
+        let hash = self.table_key.hash(self.traces[place].0);
         if let Ok(entry) = self.table.find_entry(hash, |&other| other == place) {
             entry.remove();
         }
@@ -127,7 +152,8 @@ impl Traces {
         let len = self.traces.len();
         if (place as usize) < len {
             let Trace(key, version) = self.traces[place];
-            let moved = self.table.find_mut(table_hash(key), |&other| other as usize == len);
+            let moved =
+                self.table.find_mut(self.table_key.hash(key), |&other| other as usize == len);
             if let Some(moved) = moved {
                 *moved = place;
             }
@@ -135,8 +161,8 @@ impl Traces {
         }
         self.by_stamp.truncate(len);
         if self.table.capacity() > 4 * len + 64 {
-            let traces = &self.traces;
-            self.table.shrink_to(2 * len, |&place| table_hash(traces[place].0));
+            let (traces, table_key) = (&self.traces, self.table_key);
+            self.table.shrink_to(2 * len, |&place| table_key.hash(traces[place].0));
         }
     }
 
@@ -154,14 +180,13 @@ impl Traces {
         self.by_stamp.find(stamp, traces.len(), |place| traces[place].1.stamp())
     }
 
-    fn drop_until(&mut self, stamp: u64) {
-        if stamp <= self.floor {
-            return;
-        }
-        self.floor = stamp;
-        while let Some(place) = self.find_until(stamp) {
-            self.remove(place);
-        }
+    /// Most traces that the table cannot tell apart without looking at their keys.
+    #[cfg(test)]
+    pub fn longest_chain(&self) -> usize {
+        let mut hashes: alloc::vec::Vec<_> =
+            self.iter().map(|(key, _)| self.table_key.hash(key)).collect();
+        hashes.sort_unstable();
+        hashes.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0)
     }
 
     /// Panics unless table, traces and order agree.
@@ -171,14 +196,8 @@ impl Traces {
         assert_eq!(self.table.len(), len);
         for place in 0..len as u32 {
             assert_eq!(self.find(self.traces[place].0), Some(place));
-            assert!(self.traces[place].1.stamp() > self.floor);
         }
         self.by_stamp.check(len, |place| self.traces[place].1.stamp());
         assert!(len <= self.count_max);
     }
-}
-
-/// Key hashes are hashes already: 64 of their bits serve as they are.
-fn table_hash(key: KeyHash) -> u64 {
-    key.0 as u64
 }

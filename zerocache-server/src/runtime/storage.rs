@@ -1,5 +1,6 @@
-//! The core's store with a mutex around each of its parts.
+//! The core's store with a mutex around each of its parts, and its entries in memory of their own.
 
+use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
 use zerocache_core::store::{self, LockFamily};
 
@@ -12,6 +13,56 @@ pub struct PartLock<T>(Mutex<T>);
 
 impl LockFamily for Mutexes {
     type Lock<T> = PartLock<T>;
+    type Pages = Mapping;
+}
+
+/// Memory straight from the system, and back to it: an allocator keeps what is freed between things that
+/// stay, and values of another size do not fit there.
+#[derive(Debug)]
+pub enum Mapping {
+    /// A mapping of its own.
+    Mapped(MmapMut),
+    /// From the allocator, where the system has no more mappings for this process.
+    Allocated(Box<[u8]>),
+}
+
+impl AsRef<[u8]> for Mapping {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Allocated(bytes) => bytes,
+        }
+    }
+}
+
+impl AsMut<[u8]> for Mapping {
+    fn as_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Allocated(bytes) => bytes,
+        }
+    }
+}
+
+impl Mapping {
+    fn map(options: &MmapOptions, bytes: usize) -> Self {
+        match options.map_anon() {
+            Ok(mapped) => Self::Mapped(mapped),
+            Err(_) => Self::Allocated(store::Pages::zeroed(bytes)),
+        }
+    }
+}
+
+impl store::Pages for Mapping {
+    fn zeroed(bytes: usize) -> Self {
+        Self::map(MmapOptions::new().len(bytes), bytes)
+    }
+
+    fn to_fill(bytes: usize) -> Self {
+        // All pages with one call instead of a fault for each.
+        Self::map(MmapOptions::new().len(bytes).populate(), bytes)
+    }
 }
 
 impl<T> store::Lock<T> for PartLock<T> {

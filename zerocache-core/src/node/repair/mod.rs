@@ -14,15 +14,16 @@ mod ages;
 mod fetch;
 mod round;
 mod schedule;
+mod search;
 mod serve;
 mod start;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub(in crate::node) use self::serve::{RECORDS_BYTES_MAX, ROWS_MAX};
 pub use self::start::Memory;
 pub(in crate::node) use self::start::Start;
-use self::{ages::Ages, round::Round, schedule::Turn};
+use self::{ages::Ages, round::Round, schedule::Turn, search::Searches};
+pub(in crate::node) use self::{search::ROWS_MAX, serve::RECORDS_BYTES_MAX};
 use super::{CallFailure, CallId, Effect, Node};
 use crate::{
     cluster::Member,
@@ -91,6 +92,8 @@ pub(super) struct Repair {
     /// Until when the bandwidth is used up, in the region and beyond.
     busy_until: [Instant; 2],
     pub(super) start: Start,
+    /// Questions of others that are being looked into.
+    pub(super) searches: Searches,
     /// Who copies from this node, and when it last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
@@ -111,6 +114,7 @@ impl Repair {
             fetching: BTreeMap::new(),
             busy_until: [now; 2],
             start: Start::default(),
+            searches: Searches::default(),
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
             inherited_ms: 0,

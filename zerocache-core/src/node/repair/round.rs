@@ -29,8 +29,8 @@ const AGAIN_AFTER_MS: u64 = 150;
 /// So many cells do not differ because something is on its way.
 const SURELY_DIFFERENT: usize = 1_024;
 
-/// Most seconds of which one question asks for the parts.
-const SECONDS_ASKED_MAX: usize = 256;
+/// Most seconds of which one question asks for the parts, and is answered.
+pub(super) const SECONDS_ASKED_MAX: usize = 256;
 
 /// Most cells of which one question asks for the rows.
 const CELLS_ASKED_MAX: usize = 1_024;
@@ -307,9 +307,10 @@ impl<L: LockFamily> Node<L> {
                 if told.sums.len() != asked.len() * PARTS {
                     return Next::Cut;
                 }
-                let both = asked.iter().zip(told.sums.chunks_exact(PARTS));
-                for (second, theirs) in both.filter(|(second, _)| **second >= round.window.from) {
-                    let own = self.store.sums_by_part(*second);
+                let own = self.store.sums_by_part(&asked);
+                let both = own.chunks_exact(PARTS).zip(told.sums.chunks_exact(PARTS));
+                let both = asked.iter().zip(both);
+                for (second, (own, theirs)) in both.filter(|(s, _)| **s >= round.window.from) {
                     let parts = (0..PARTS).filter(|part| own[*part] != theirs[*part]);
                     differing.extend(parts.map(|part| Cell { second: *second, part: part as u8 }));
                 }

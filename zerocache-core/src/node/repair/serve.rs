@@ -2,7 +2,7 @@
 
 use alloc::{format, vec::Vec};
 
-use super::Node;
+use super::{Node, round::SECONDS_ASKED_MAX};
 use crate::{
     entry::Record,
     key::{KeyHash, PARTS},
@@ -10,16 +10,13 @@ use crate::{
     time::Now,
     version::Incarnation,
     wire::{
-        BLOCK_SECONDS, Cell, Grain, NodeState, PLACES_MAX, Parcel, RefusalCode, Response, Sums,
-        WINDOW_SECONDS_MAX, Window,
+        BLOCK_SECONDS, Grain, NodeState, Parcel, RefusalCode, Response, Sums, WINDOW_SECONDS_MAX,
+        Window,
     },
 };
 
 /// A window that ends further ahead of this node's clock is refused, in seconds.
 const WINDOW_AHEAD_SECONDS_MAX: u64 = 3_600;
-
-/// Most rows of one answer; all rows of one cell are in one answer.
-pub(in crate::node) const ROWS_MAX: usize = 16_384;
 
 /// An answer with values is closed once it carries this many bytes; a larger value travels alone.
 pub(in crate::node) const RECORDS_BYTES_MAX: usize = 1 << 20;
@@ -27,8 +24,9 @@ pub(in crate::node) const RECORDS_BYTES_MAX: usize = 1 << 20;
 /// An answer to a copy is closed once it has so many entries.
 const COPIED_MAX: usize = 4_096;
 
-/// Most seconds whose shards are told in one answer.
-const SECONDS_ANSWERED_MAX: usize = 1_024;
+/// An answer to a copy is closed with the part in which so many entries were looked at, whether they were
+/// wanted or not.
+const COPY_SEARCHED_MAX: usize = 1 << 16;
 
 /// Most blocks whose seconds are told in one answer: as many as a window can touch.
 const BLOCKS_ANSWERED_MAX: usize = (WINDOW_SECONDS_MAX / BLOCK_SECONDS) as usize + 2;
@@ -90,30 +88,13 @@ impl<L: LockFamily> Node<L> {
                 }
             }
             Grain::Parts(seconds) => {
-                if seconds.len() > SECONDS_ANSWERED_MAX {
+                if seconds.len() > SECONDS_ASKED_MAX {
                     return refused(format!("{} seconds are too many", seconds.len()));
                 }
-                let sums = seconds.iter().flat_map(|second| self.store.sums_by_part(*second));
-                told.sums = sums.collect();
+                told.sums = self.store.sums_by_part(&seconds);
             }
         }
         Response::Sums(told)
-    }
-
-    /// The versions known in some cells.
-    pub(in crate::node) fn tell_rows(&self, mut cells: Vec<Cell>) -> Response {
-        debug_assert!(cells.len() <= PLACES_MAX);
-        // By part, in the order in which they come: each part is searched once.
-        let (mut rows, mut covered) = (Vec::new(), 0);
-        while !cells.is_empty() && rows.len() < ROWS_MAX {
-            let part = cells[0].part;
-            let here = cells.iter().take_while(|cell| cell.part == part).count();
-            let mut seconds: Vec<_> = cells.drain(..here).map(|cell| cell.second).collect();
-            seconds.sort_unstable();
-            self.store.rows(usize::from(part) % PARTS, &seconds, &mut rows);
-            covered += here as u64;
-        }
-        Response::Rows { rows, covered }
     }
 
     /// The versions known of some keys.
@@ -158,19 +139,19 @@ impl<L: LockFamily> Node<L> {
         let full = rivals.count() >= most;
         self.refused.shares += u64::from(full);
         if full || !self.repair.start.is_done() {
-            let text = "this node copies itself, or two others copy from it";
-            return Response::refused(RefusalCode::Overloaded, text);
+            return overloaded("this node copies itself, or two others copy from it");
         }
         copiers.insert(asking, now.mono);
         let parcel = |record| Parcel::of(Known::Value(record), now.mono);
         let (mut parcels, mut bytes, mut covered) = (Vec::new(), 0, 0);
-        let (mut more, mut tick) = (None, None);
+        let (mut more, mut tick, mut searched) = (None, None, 0);
         for part in usize::from(part)..=usize::from(last).min(PARTS - 1) {
             // A place is one of the first part.
             let of_first = stretch.colder_than.filter(|_| covered == 0);
             let stretch = Stretch { colder_than: of_first, ..stretch };
             let page = self.store.page(part, stretch, RECORDS_BYTES_MAX - bytes, now);
             tick.get_or_insert(page.tick);
+            searched += page.searched;
             bytes += page.records.iter().map(Record::payload_bytes).sum::<usize>();
             parcels.extend(page.records.into_iter().map(parcel));
             more = page.more;
@@ -178,7 +159,8 @@ impl<L: LockFamily> Node<L> {
                 break;
             }
             covered += 1;
-            if bytes >= RECORDS_BYTES_MAX || parcels.len() >= COPIED_MAX {
+            let full = bytes >= RECORDS_BYTES_MAX || parcels.len() >= COPIED_MAX;
+            if full || searched >= COPY_SEARCHED_MAX {
                 break;
             }
         }
@@ -196,6 +178,10 @@ pub(super) fn block_sums(window: Window, seconds: &[u64]) -> Vec<u64> {
         blocks[at] = blocks[at].wrapping_add(*sum);
     }
     blocks
+}
+
+pub(super) fn overloaded(text: &str) -> Response {
+    Response::refused(RefusalCode::Overloaded, text)
 }
 
 fn refused(text: alloc::string::String) -> Response {

@@ -1,5 +1,6 @@
 //! The rules of membership and fan-out, on a virtual network.
 
+mod bounds;
 mod claims;
 mod fanout;
 mod feed;

@@ -1,0 +1,121 @@
+//! One input makes a node do a bounded amount of work, whatever it is about.
+
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    super::*,
+    network::{Network, address, key},
+};
+use crate::{
+    entry::{Change, Record},
+    key::{KeyHash, PARTS},
+    store::Capacity,
+    wire::{Ack, Cell},
+};
+
+/// More than a node looks at, or drops, for one input.
+const ENTRIES: u64 = 30_000;
+
+/// A network of one node with many entries, all of one second of version, that live for a minute.
+fn full() -> (Network, Vec<String>) {
+    let capacity = Some(Capacity { entries_max: 100_000, bytes_max: 1 << 30 });
+    let mut network = Network::default();
+    network.capacity = capacity;
+    network.start(1, "oslo", &[]);
+    network.run(2_000);
+    let names: Vec<_> = (0..ENTRIES).map(|n| format!("k{n}")).collect();
+    let now = network.now();
+    for (n, name) in (0..).zip(&names) {
+        let change = Change::Put {
+            value: Bytes::from_static(b"v"),
+            metadata: Bytes::new(),
+            expires: now.mono.plus_ms(60_000),
+        };
+        let stamp = (now.wall_ms / 1_000 * 1_000) << Version::COUNTER_BITS;
+        let version = Version::new(stamp + n, Incarnation(9));
+        let record = Record { key: key(name), version, change };
+        network.nodes[&address(1)].store.apply(&record, now);
+    }
+    (network, names)
+}
+
+/// Lets a node go on that wants to.
+fn tick(network: &mut Network) {
+    let now = network.now();
+    let node = &network.nodes[&address(1)];
+    assert!(node.next_deadline() <= now.mono, "the node does not want to go on");
+    network.input(address(1), Input::Tick);
+}
+
+#[test]
+fn entries_that_expire_together_go_in_slices_without_a_pause() {
+    let (mut network, names) = full();
+    network.now_ms += 61_000;
+    let count = |network: &Network| network.nodes[&address(1)].store.count();
+    let mut ticks = 0;
+    while count(&network) > 0 {
+        let before = count(&network);
+        // No time passes: the node wants to go on at once.
+        tick(&mut network);
+        assert!(before - count(&network) <= SWEEP_MAX as u64, "{before} {}", count(&network));
+        ticks += 1;
+        assert!(ticks <= 2 * ENTRIES / SWEEP_MAX as u64, "no end");
+    }
+    // A write between two slices waits for one.
+    let id = network.put(1, &names[0], "new", Ack::Local);
+    assert!(network.written(id).is_some());
+}
+
+#[test]
+fn rows_are_looked_for_in_slices_and_others_come_between() {
+    let (mut network, names) = full();
+    let second = network.now().wall_ms / 1_000;
+    let cells: Vec<_> = (0..PARTS as u8).map(|part| Cell { second, part }).collect();
+    let id = network.ask(1, Request::RowsOf(cells));
+    assert!(!network.answers.contains_key(&id), "the whole store was searched at once");
+    let (mut inputs, mut written) = (1, 0);
+    while !network.answers.contains_key(&id) {
+        let write = network.put(1, "another", "v", Ack::Local);
+        written += u64::from(network.written(write).is_some());
+        inputs += 1;
+        assert!(inputs < 100, "no end");
+    }
+    let Response::Rows { rows, covered } = &network.answers[&id] else { panic!("no rows") };
+    assert!(inputs >= rows.len() as u64 / 4_096 && inputs >= 4, "{inputs} for {}", rows.len());
+    assert_eq!(written, inputs - 1, "a write waited for the search");
+    let covered = *covered as usize;
+    let found: BTreeSet<KeyHash> = rows.iter().map(|row| row.0).collect();
+    let parts = |hash: &KeyHash| hash.part() < covered;
+    let expected: BTreeSet<_> = names.iter().map(|name| key(name).hash()).filter(parts).collect();
+    assert!(covered > 0 && expected.is_subset(&found), "of {covered} cells");
+}
+
+#[test]
+fn a_caller_who_asks_for_many_rows_is_refused_and_forgotten_when_it_goes() {
+    let (mut network, _) = full();
+    let second = network.now().wall_ms / 1_000;
+    let mut ask = |connections: &[u64]| {
+        let asked = connections.iter().map(|connection| {
+            let cells = (0..PARTS as u8).map(|part| Cell { second, part }).collect();
+            let (id, mut input) = network.request(Request::RowsOf(cells));
+            if let Input::Request { connection: on, .. } = &mut input {
+                *on = ConnectionId(*connection);
+            }
+            (id, input)
+        });
+        let (ids, inputs): (Vec<_>, Vec<_>) = asked.unzip();
+        network.inputs(address(1), inputs);
+        ids
+    };
+    let (of_one, of_many) = (ask(&[77; 5]), ask(&(100..200).collect::<Vec<_>>()));
+    let refused = |network: &Network, ids: &[RequestId]| {
+        let answers = ids.iter().filter_map(|id| network.answers.get(id));
+        answers.filter(|answer| matches!(answer, Response::Refused(_))).count()
+    };
+    assert_eq!(refused(&network, &of_one), 3, "two of one connection are looked for");
+    assert_eq!(refused(&network, &of_many), 38, "and 64 in all");
+    network.input(address(1), Input::Closed(ConnectionId(77)));
+    assert_eq!(refused(&network, &of_one), 5, "nobody waits for them any more");
+}

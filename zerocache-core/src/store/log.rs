@@ -1,0 +1,257 @@
+//! Where key, metadata and value of a part's small entries lie: one entry after the other in segments.
+//!
+//! Entries come at the end and go anywhere. A segment of which nothing is left is given back; while gaps
+//! take too much, what is left of the emptiest segment moves to the end, a little with each entry that
+//! goes. So memory is in pieces of one size, whatever the sizes of entries and however these change.
+
+use alloc::vec::Vec;
+
+use super::lock::Pages;
+
+/// Before each block: its length, and what the table knows its key by.
+const HEADER_BYTES: usize = 8;
+
+/// Gaps may take this fraction of what is held (1/4), and a segment beside.
+const GAPS_FRACTION: u64 = 4;
+
+/// How many times the bytes of an entry that goes are looked at in a segment that is being emptied. More
+/// than the segment holds for each byte of its gaps, or gaps would grow faster than they are closed.
+const MOVED_FOR_EACH: usize = 8;
+
+/// No segment.
+const NONE: u32 = u32::MAX;
+
+/// Where a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    segment: u32,
+    offset: u32,
+    bytes: u32,
+}
+
+impl Spot {
+    /// How long the block is.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        self.bytes as usize
+    }
+}
+
+#[derive(Debug)]
+struct Segment<P> {
+    pages: P,
+    /// Bytes that were written, from the beginning on.
+    used: u32,
+    /// Bytes of blocks that are still there, with their headers.
+    live: u32,
+}
+
+/// Blocks in segments.
+///
+/// Invariant: blocks are written to the open segment alone; a segment that is being emptied is not the open
+/// one.
+#[derive(Debug)]
+pub struct Log<P> {
+    segments: Vec<Option<Segment<P>>>,
+    segment_bytes: usize,
+    /// Segments that there are, and the bytes of all blocks with their headers.
+    count: u64,
+    live: u64,
+    open: u32,
+    /// The segment that is being emptied, and where its next block is.
+    emptying: Option<(u32, u32)>,
+}
+
+impl<P: Pages> Log<P> {
+    /// A log without segments, each of which will have this many bytes.
+    #[must_use]
+    pub fn new(segment_bytes: usize) -> Self {
+        Self { segments: Vec::new(), segment_bytes, count: 0, live: 0, open: NONE, emptying: None }
+    }
+
+    /// The bytes of a block.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self, spot: Spot) -> &[u8] {
+        let Some(segment) = &self.segments[spot.segment as usize] else { no_block(spot) };
+        &segment.pages.as_ref()[spot.offset as usize..][..spot.bytes as usize]
+    }
+
+    /// Puts a block at the end, for a key that the table knows by `bits`.
+    pub fn append(&mut self, contents: [&[u8]; 3], bits: u32) -> Spot {
+        let bytes: usize = contents.iter().map(|content| content.len()).sum();
+        let needed = HEADER_BYTES + bytes;
+        if self.room() < needed {
+            self.open_segment();
+        }
+        let open = self.open;
+        let segment_bytes = self.segment_bytes;
+        let Some(segment) = self.segments.get_mut(open as usize).and_then(Option::as_mut) else {
+            unreachable!("a segment was opened");
+        };
+        debug_assert!(segment.used as usize + needed <= segment_bytes, "a block of {bytes} bytes");
+        let offset = segment.used as usize + HEADER_BYTES;
+        let header = &mut segment.pages.as_mut()[segment.used as usize..offset];
+        header[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
+        header[4..].copy_from_slice(&bits.to_le_bytes());
+        segment.used += needed as u32;
+        segment.live += needed as u32;
+        self.live += needed as u64;
+        let spot = Spot { segment: open, offset: offset as u32, bytes: bytes as u32 };
+        self.overwrite(spot, contents);
+        spot
+    }
+
+    /// Writes other contents of the same length over those of a block.
+    pub fn overwrite(&mut self, spot: Spot, contents: [&[u8]; 3]) {
+        let Some(segment) = &mut self.segments[spot.segment as usize] else { no_block(spot) };
+        let mut room = &mut segment.pages.as_mut()[spot.offset as usize..][..spot.bytes as usize];
+        for content in contents {
+            let (here, rest) = room.split_at_mut(content.len());
+            here.copy_from_slice(content);
+            room = rest;
+        }
+    }
+
+    /// A block goes.
+    pub fn release(&mut self, spot: Spot) {
+        let at = spot.segment as usize;
+        let Some(segment) = &mut self.segments[at] else { no_block(spot) };
+        let bytes = HEADER_BYTES as u32 + spot.bytes;
+        segment.live -= bytes;
+        self.live -= u64::from(bytes);
+        if segment.live > 0 {
+            return;
+        }
+        if spot.segment == self.open {
+            segment.used = 0;
+        } else {
+            self.segments[at] = None;
+            self.count -= 1;
+            self.emptying.take_if(|(emptied, _)| *emptied == spot.segment);
+        }
+    }
+
+    /// Blocks that should move because `bytes` have gone, if gaps take too much: `moves` says for each
+    /// whether it is still there, and takes it to its new place.
+    pub fn close_gaps(&mut self, bytes: usize, mut moves: impl FnMut(&mut Self, Spot, u32)) {
+        let mut left = (HEADER_BYTES + bytes) * MOVED_FOR_EACH;
+        while left > 0
+            && let Some((segment, at)) = self.emptying.or_else(|| self.emptiest())
+        {
+            let Some((spot, bits)) = self.block_at(segment, at) else {
+                self.emptying = None;
+                return;
+            };
+            self.emptying = Some((segment, spot.offset + spot.bytes));
+            left = left.saturating_sub(HEADER_BYTES + spot.bytes());
+            moves(self, spot, bits);
+        }
+    }
+
+    /// Takes a block to the end.
+    pub fn relocate(&mut self, spot: Spot, bits: u32) -> Spot {
+        // Out of the way, so that the block can be read while another segment is written.
+        let Some(segment) = self.segments[spot.segment as usize].take() else { no_block(spot) };
+        let block = &segment.pages.as_ref()[spot.offset as usize..][..spot.bytes as usize];
+        let moved = self.append_beside(spot.segment, [block, b"", b""], bits);
+        self.segments[spot.segment as usize] = Some(segment);
+        self.release(spot);
+        moved
+    }
+
+    /// Appends while the segment `taken` is out of the list, so that a new one does not come there.
+    fn append_beside(&mut self, taken: u32, contents: [&[u8]; 3], bits: u32) -> Spot {
+        let bytes: usize = contents.iter().map(|content| content.len()).sum();
+        if self.room() < HEADER_BYTES + bytes {
+            self.open_segment_but(Some(taken));
+        }
+        self.append(contents, bits)
+    }
+
+    fn room(&self) -> usize {
+        let open = self.segments.get(self.open as usize).and_then(Option::as_ref);
+        open.map_or(0, |open| self.segment_bytes - open.used as usize)
+    }
+
+    fn open_segment(&mut self) {
+        self.open_segment_but(None);
+    }
+
+    fn open_segment_but(&mut self, taken: Option<u32>) {
+        let is_free = |(at, segment): (usize, &Option<Segment<P>>)| {
+            (segment.is_none() && taken != Some(at as u32)).then_some(at)
+        };
+        let at = self.segments.iter().enumerate().find_map(is_free);
+        let at = at.unwrap_or_else(|| {
+            self.segments.push(None);
+            self.segments.len() - 1
+        });
+        // What was open may be empty, and would never be released.
+        let before = self.segments.get_mut(self.open as usize);
+        if let Some(before) = before
+            && before.as_ref().is_some_and(|before| before.live == 0)
+        {
+            *before = None;
+            self.count -= 1;
+        }
+        self.segments[at] =
+            Some(Segment { pages: P::zeroed(self.segment_bytes), used: 0, live: 0 });
+        self.count += 1;
+        self.open = at as u32;
+    }
+
+    /// The segment to empty next, and its beginning, if gaps take too much.
+    fn emptiest(&self) -> Option<(u32, u32)> {
+        let held = self.count * self.segment_bytes as u64;
+        if held <= self.live + self.live / GAPS_FRACTION + 2 * self.segment_bytes as u64 {
+            return None;
+        }
+        let closed = (0..).zip(&self.segments).filter(|(at, _)| *at != self.open);
+        let live = closed.filter_map(|(at, segment)| Some((segment.as_ref()?.live, at)));
+        live.min().map(|(_, at)| (at, 0))
+    }
+
+    /// The block whose header is at `at`, and the bits of its key.
+    fn block_at(&self, segment: u32, at: u32) -> Option<(Spot, u32)> {
+        let data = self.segments[segment as usize].as_ref().filter(|data| at < data.used)?;
+        let header = data.pages.as_ref()[at as usize..].first_chunk::<HEADER_BYTES>()?;
+        let [a, b, c, d, e, f, g, h] = *header;
+        let offset = at + HEADER_BYTES as u32;
+        let spot = Spot { segment, offset, bytes: u32::from_le_bytes([a, b, c, d]) };
+        Some((spot, u32::from_le_bytes([e, f, g, h])))
+    }
+
+    /// Panics unless the figures are those of `blocks`, and gaps are within their bound.
+    #[cfg(test)]
+    pub fn check(&self, blocks: impl Iterator<Item = Spot>) {
+        use alloc::collections::BTreeMap;
+        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
+        for spot in blocks {
+            *live.entry(spot.segment).or_default() += (HEADER_BYTES + spot.bytes()) as u64;
+        }
+        let segments = (0..).zip(&self.segments);
+        let there = segments.filter_map(|(at, segment)| Some((at, segment.as_ref()?)));
+        let mut count = 0;
+        for (at, segment) in there {
+            count += 1;
+            assert_eq!(u64::from(segment.live), live.remove(&at).unwrap_or(0), "segment {at}");
+            assert!(segment.live > 0 || at == self.open, "segment {at} is empty");
+        }
+        assert!(live.is_empty() && count == self.count);
+    }
+
+    /// Bytes of segments, and of blocks.
+    #[cfg(test)]
+    pub fn held(&self) -> (u64, u64) {
+        (self.count * self.segment_bytes as u64, self.live)
+    }
+}
+
+#[cold]
+fn no_block(spot: Spot) -> ! {
+    panic!("no block at {spot:?}")
+}
