@@ -9,7 +9,7 @@ use super::{
     chunks::Chunks,
     slot::{Class, NOWHERE, Slot, hash_bits, table_hash},
 };
-use crate::{key::KeyHash, time::Instant};
+use crate::{key::KeyHash, time::Instant, version::Version};
 
 /// Entries, each at a place that may change whenever one is removed.
 ///
@@ -116,6 +116,14 @@ impl Entries {
     /// All entries, in no order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         (0..self.slots.len() as u32).map(|place| &self.slots[place])
+    }
+
+    /// Changes the versions of all entries.
+    pub fn redate(&mut self, mut redated: impl FnMut(Version) -> Version) {
+        for place in 0..self.slots.len() as u32 {
+            let slot = &mut self.slots[place];
+            slot.version = redated(slot.version);
+        }
     }
 
     /// The class and weight of the slot at `place`, which is about to be replaced, and its allocation,

@@ -8,3 +8,4 @@ mod leases;
 mod membership;
 mod network;
 mod repair;
+mod starts;
