@@ -127,6 +127,10 @@ impl<L: LockFamily> Node<L> {
         if let Some(member) = self.view.member_mut(id) {
             let ahead = i128::from(told) - i128::from(raw);
             member.ahead_ms = i64::try_from(ahead).ok();
+            // It may have moved to where this one was.
+            if !self.clocks.agrees(member) && !self.clocks.is_apart(member) {
+                self.check_clock_soon(now);
+            }
         }
     }
 
@@ -181,10 +185,6 @@ impl<L: LockFamily> Node<L> {
             let ahead_ms = member.ahead_ms.unwrap_or(0).saturating_sub(self.clocks.offset_ms);
             let peer = member.info.incarnation;
             out.push(Effect::Event(Event::ClockApart { peer, ahead_ms }));
-        }
-        let settles = |member: &Member| self.clocks.agrees(member) || self.clocks.is_apart(member);
-        if !self.in_sync().all(settles) {
-            self.check_clock_soon(now);
         }
         now
     }

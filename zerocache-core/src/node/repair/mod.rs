@@ -12,6 +12,7 @@
 
 mod ages;
 mod fetch;
+mod memory;
 mod round;
 mod schedule;
 mod serve;
@@ -19,7 +20,7 @@ mod start;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use self::start::Memory;
+pub use self::memory::Memory;
 pub(in crate::node) use self::start::Start;
 use self::{
     ages::{Ages, Partner},

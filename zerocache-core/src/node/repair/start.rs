@@ -15,15 +15,15 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Asked, Effect, Node, ages::Partner};
+use super::{Asked, Effect, Node};
 use crate::{
     cluster::Member,
     key::PARTS,
     node::{Call, CallFailure, CallId, Clocks, Event},
-    store::{LockFamily, Place, RETENTION_MS, Stretch},
+    store::{LockFamily, Place, Stretch},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Age, Line, NodeState, Parcel, Request, Response},
+    wire::{NodeState, Parcel, Request, Response},
 };
 
 /// A local peer that has not introduced itself for this part of the longest warming cannot reach this
@@ -329,7 +329,7 @@ impl<L: LockFamily> Node<L> {
         })
     }
 
-    fn started_with_all(&mut self, now: Now) {
+    pub(super) fn started_with_all(&mut self, now: Now) {
         self.repair.start = Start::Done { since: now.mono };
         self.repair.owed.clear();
         self.repair_by(now.mono);
@@ -470,57 +470,4 @@ impl<L: LockFamily> Node<L> {
         };
         self.repair_by(now.mono.plus_ms(BUSY_MS));
     }
-
-    /// Everything of the earlier life is here, or there was nothing that could be used.
-    ///
-    /// If some of it was refused, because it was stamped in the future of this clock, the node does not know
-    /// everything that it knew: it has started alone.
-    pub(in crate::node) fn restored(&mut self, now: Now, memory: Option<Memory>) {
-        let memory = memory.filter(|_| !self.repair.is_restored_in_part);
-        if let Some(Memory { node, lived_ms, line, away_ms, retention_ms, ages }) = memory {
-            let knew_ms = away_ms.saturating_add(retention_ms.min(RETENTION_MS));
-            self.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
-            // It has everything that it knew itself.
-            let itself = Age { of: node, ms: 0, lived_ms };
-            self.repair.ages.inherit(&ages, away_ms, now.mono);
-            self.repair.ages.inherit(&[itself], away_ms, now.mono);
-            let line_ms = line.ms.saturating_add(away_ms);
-            self.repair.line = (line.of, now.mono.minus_ms(line_ms));
-        }
-        if matches!(self.repair.start, Start::Restoring) {
-            self.started_with_all(now);
-        }
-    }
-
-    /// What a later life of this node has to know besides its entries.
-    #[must_use]
-    pub fn memory(&self, now: Now) -> Memory {
-        let now = self.clocks.adjust(now);
-        let Partner { id: node, lived_ms, line, ages } = self.itself(now);
-        Memory {
-            node,
-            lived_ms,
-            line,
-            away_ms: 0,
-            retention_ms: self.store.retention_ms(now),
-            ages,
-        }
-    }
-}
-
-/// What a node knew of its own knowledge in an earlier life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Which life that was.
-    pub node: Incarnation,
-    /// For how long it had known what nobody else did, in milliseconds.
-    pub lived_ms: u64,
-    /// From whom it had what it knew.
-    pub line: Line,
-    /// How long ago that was, in milliseconds.
-    pub away_ms: u64,
-    /// How long it kept traces, in milliseconds.
-    pub retention_ms: u64,
-    /// When it had last had everything that others knew, as it was then.
-    pub ages: Vec<Age>,
 }
