@@ -41,12 +41,11 @@ impl HybridClock {
         Version::new(self.last, self.incarnation)
     }
 
-    /// Goes back to `stamp`: what was given above it is dropped. Stamps that come again come from another
-    /// writer, so that no version is given twice.
-    pub fn restart_at(&mut self, stamp: u64) {
-        self.last = stamp;
-        self.incarnation =
-            Incarnation(xxhash_rust::xxh3::xxh3_64(&self.incarnation.0.to_le_bytes()));
+    /// Goes on as if all stamps had been given by a clock that was `by_ms` ahead. Stamps that come again come
+    /// from another writer, so that no version is given twice.
+    pub fn redate(&mut self, by_ms: i64) {
+        let last = self.last().redated(by_ms);
+        (self.last, self.incarnation) = (last.stamp(), last.incarnation());
     }
 
     /// The version of a write made at `wall_ms`.
@@ -121,11 +120,13 @@ mod tests {
     fn no_version_is_given_twice() {
         let mut clock = HybridClock::new(Incarnation(1));
         let first = clock.stamp(90_000);
-        clock.restart_at(0);
+        clock.redate(-80_000);
         assert!(clock.stamp(1_000) < first);
         let again = clock.stamp(90_000);
         assert_eq!(again.stamp(), first.stamp());
         assert_ne!(again, first);
+        clock.redate(i64::MIN);
+        assert_eq!(clock.stamp(5).wall_ms(), 5);
     }
 
     #[test]

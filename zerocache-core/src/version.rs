@@ -18,6 +18,14 @@ impl fmt::Debug for Incarnation {
     }
 }
 
+impl Incarnation {
+    /// Under which name a node gives versions after it put its clock right; the same for everybody who asks.
+    #[must_use]
+    pub fn successor(self) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_64(&self.0.to_le_bytes()))
+    }
+}
+
 impl FromStr for Incarnation {
     type Err = InvalidVersion;
 
@@ -40,6 +48,10 @@ pub struct Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a version; 16 hexadecimal digits, a dot and 16 more are expected")]
 pub struct InvalidVersion;
+
+/// The latest time of day that is believed of any clock, in milliseconds since the Unix epoch: the year
+/// 6429. A stamp has room for twice that, so that no sum of it and what is added overflows.
+pub const WALL_MS_MAX: u64 = (1 << 47) - 1;
 
 impl Version {
     /// Bits of the stamp that count writes within a millisecond.
@@ -67,6 +79,14 @@ impl Version {
     #[must_use]
     pub const fn incarnation(self) -> Incarnation {
         self.incarnation
+    }
+
+    /// The version of the same write, as a clock would have given it that was `by_ms` ahead of the one that
+    /// did.
+    #[must_use]
+    pub fn redated(self, by_ms: i64) -> Self {
+        let by = by_ms.saturating_mul(1 << Self::COUNTER_BITS);
+        Self::new(self.stamp.saturating_add_signed(by), self.incarnation.successor())
     }
 
     /// The version as 16 bytes whose order is the order of versions.

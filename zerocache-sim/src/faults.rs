@@ -1,5 +1,7 @@
 //! What goes wrong in a run, and when: drawn from the seed before the run begins.
 
+mod starts;
+
 use crate::{clock::SECOND_US, plan::Profile, random::Random};
 
 /// Whose messages to whom a fault is about.
@@ -156,6 +158,9 @@ pub fn draw(
     targets: &Targets,
     (from_us, until_us): (u64, u64),
 ) -> Vec<Planned> {
+    if profile == Profile::Starts {
+        return starts::draw(random, targets, until_us);
+    }
     let count = profile.faults(random);
     let mut planned: Vec<Planned> = Vec::new();
     for _ in 0..count {

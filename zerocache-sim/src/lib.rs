@@ -66,7 +66,7 @@ pub fn run(seed: u64, settings: &Settings) -> Outcome {
     if settings.trace {
         plan.print();
     }
-    let checker = Checker::new(settings.expect, settings.profile == Profile::Clocks);
+    let checker = Checker::new(settings.expect, settings.profile.has_wild_clocks());
     let world = World::new(plan, settings.variant, checker, settings.trace);
     let (checker, counts) = world.run();
     Outcome { seed, counts, violation: checker.into_violation() }

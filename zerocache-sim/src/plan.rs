@@ -33,11 +33,13 @@ pub enum Profile {
     Connections,
     /// As small, with clients that compute values under leases; half of the runs have no faults.
     Leases,
+    /// Halves that begin alone, and starts with a fault at every moment; some clocks are wrong.
+    Starts,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -48,6 +50,7 @@ impl Profile {
         Self::Membership,
         Self::Connections,
         Self::Leases,
+        Self::Starts,
     ];
 
     /// The name of the profile on the command line.
@@ -64,13 +67,20 @@ impl Profile {
             Self::Membership => "membership",
             Self::Connections => "connections",
             Self::Leases => "leases",
+            Self::Starts => "starts",
         }
+    }
+
+    /// Whether wall clocks may be wrong by more than nodes accept of each other.
+    pub(crate) const fn has_wild_clocks(self) -> bool {
+        matches!(self, Self::Clocks | Self::Starts)
     }
 
     /// How many faults a run has.
     pub(crate) fn faults(self, random: &mut Random) -> u64 {
         match self {
-            Self::Calm | Self::Connections => 0,
+            // Those of starts are drawn in another way.
+            Self::Calm | Self::Connections | Self::Starts => 0,
             Self::Leases if random.chance(500) => 0,
             Self::Leases => random.between(1, 6),
             Self::Small | Self::Retention | Self::Evict | Self::Clocks => random.between(1, 10),
@@ -212,6 +222,7 @@ impl Plan {
         let begin_us = 2 * SECOND_US;
         let faulty_us = match profile {
             Profile::Retention => random.between(60, 240) * SECOND_US,
+            Profile::Starts => random.between(15, 150) * SECOND_US,
             Profile::Crowd | Profile::Membership => random.between(6, 12) * SECOND_US,
             _ => random.between(8, 30) * SECOND_US,
         };
@@ -251,6 +262,7 @@ impl Plan {
             lanes: random.between(1, 2),
             retention_ms: match profile {
                 Profile::Retention => random.between(60_000, 120_000),
+                Profile::Starts => *random.pick(&[40_000, 80_000, RETENTION_MS]),
                 _ => RETENTION_MS,
             },
             duplicate_permille: *random.pick(&[0, 0, 20, 200]),
@@ -323,8 +335,12 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
     };
     let skew_ms = match profile {
         Profile::Calm => random.between(0, 200) as i64 - 100,
-        Profile::Clocks => {
-            let range = *random.pick(&[1_000, 20_000, 55_000, 90_000, 3_600_000]);
+        Profile::Clocks | Profile::Starts => {
+            let ranges: &[u64] = match profile {
+                Profile::Clocks => &[1_000, 20_000, 55_000, 90_000, 3_600_000],
+                _ => &[800, 800, 800, 800, 90_000, 3_600_000],
+            };
+            let range = *random.pick(ranges);
             random.between(0, 2 * range) as i64 - range as i64
         }
         _ => random.between(0, 1_600) as i64 - 800,
@@ -376,18 +392,22 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
     Workload {
         interval_us: match profile {
             Profile::Retention => 10 * busy,
+            Profile::Starts => 4 * busy,
             Profile::Crowd => 5 * busy,
             _ => busy,
         },
         keys: match profile {
             Profile::Evict => random.between(150, 400) as usize,
-            Profile::Retention => random.between(30, 200) as usize,
+            Profile::Retention | Profile::Starts => random.between(30, 200) as usize,
             Profile::Leases => *random.pick(&[1, 2, 4, 8]),
             _ => *random.pick(&[1, 4, 16, 48]),
         },
         put_permille: if leases { random.between(20, 300) } else { random.between(150, 600) },
         delete_permille: *random.pick(&[0, 50, 150, 300]),
-        short_permille: *random.pick(&[0, 200, 500, 900]),
+        short_permille: match profile {
+            Profile::Starts => *random.pick(&[0, 200]),
+            _ => *random.pick(&[0, 200, 500, 900]),
+        },
         value_bytes_max: match profile {
             Profile::Evict => 8_000,
             _ => *random.pick(&[16, 200, 2_000]),

@@ -52,6 +52,16 @@ fn cuts_longer_than_the_retention_break_no_promise() {
 }
 
 #[test]
+fn wrong_clocks_break_no_promise() {
+    run_all(Profile::Clocks, 40);
+}
+
+#[test]
+fn starts_that_are_lonely_or_cut_short_break_no_promise() {
+    run_all(Profile::Starts, 40);
+}
+
+#[test]
 fn eight_regions_break_no_promise() {
     run_all(Profile::Wide, 1);
 }

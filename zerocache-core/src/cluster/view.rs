@@ -79,6 +79,8 @@ pub struct Member {
     pub answered: Instant,
     /// Whether a call to it timed out and nothing has been heard since.
     pub suspect: bool,
+    /// Whether nothing listens at its address any more: its process has ended, and what it knew with it.
+    pub has_ended: bool,
     /// Whether it has introduced itself here, so that it sends its writes here too.
     pub greeted: bool,
     /// Whether somebody introduced itself in its name otherwise than it is known here: it is asked.
@@ -247,6 +249,7 @@ impl View {
                 heard: now,
                 answered: now,
                 suspect: false,
+                has_ended: false,
                 greeted: false,
                 is_doubted: false,
                 latency: Latency::default(),

@@ -36,14 +36,15 @@ impl<L: LockFamily> Node<L> {
         applied
     }
 
-    /// Takes over what somebody else, or an earlier life, has had for a while.
-    pub(super) fn adopt(&mut self, now: Now, known: Known) {
+    /// Takes over what somebody else, or an earlier life, has had for a while; false if it is stamped too far
+    /// ahead.
+    pub(super) fn adopt(&mut self, now: Now, known: Known) -> bool {
         let (key, version) = match &known {
             Known::Value(record) => (record.key.hash(), record.version),
             Known::Trace(key, version) => (*key, *version),
         };
         if self.clock.observe(version, now.wall_ms).is_err() {
-            return;
+            return false;
         }
         let applied = match known {
             Known::Value(record) => self.store.adopt(&record, now),
@@ -52,6 +53,7 @@ impl<L: LockFamily> Node<L> {
         if applied == Applied::Newer && self.is_observed() {
             self.observed(key, version, false);
         }
+        true
     }
 
     /// Forgets a value that has no newer version than `version`; whether there was one. Nobody can be told

@@ -334,7 +334,8 @@ impl<L: LockFamily> Node<L> {
                     member.missed.refused += 1;
                     member.missed.since.get_or_insert(now.mono);
                 }
-                self.stamp_refused(now, peer, item.shipment.record.version, out);
+                // Perhaps because it is stamped too far ahead.
+                self.check_clock_soon(now);
                 false
             }
         };

@@ -243,9 +243,17 @@ pub enum Event {
     ClockMoved {
         /// By how much, in milliseconds.
         by_ms: i64,
-        /// How many entries it dropped because they were stamped too far ahead, its traces with them;
-        /// none if it went on with what it had.
-        dropped: Option<usize>,
+        /// How many entries got other versions, because they were stamped by a clock that was wrong by more
+        /// than others accept; none if it went on with the versions that it had given.
+        redated: Option<usize>,
+    },
+    /// This node's clock and that of a member differ by more than a day. Neither moves, nothing is compared
+    /// between the two, and no miss here is final until one of them starts anew.
+    ClockApart {
+        /// Which member.
+        peer: Incarnation,
+        /// How far its clock is ahead of this one, in milliseconds.
+        ahead_ms: i64,
     },
     /// The node had missed too much, and asked a peer about all that it had.
     WasOutdated {

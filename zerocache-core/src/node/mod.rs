@@ -138,8 +138,8 @@ impl<L: LockFamily> Node<L> {
             awake: now.mono,
             misses_are_final: false,
             resumes: false,
-            clocks: Clocks::default(),
-            repair: Repair::new(now.mono),
+            clocks: Clocks::new(now.mono),
+            repair: Repair::new(config.info.incarnation, now.mono),
             clock: HybridClock::new(config.info.incarnation),
             store,
             view: View::default(),
@@ -175,18 +175,21 @@ impl<L: LockFamily> Node<L> {
         inputs: impl IntoIterator<Item = Input>,
         out: &mut Vec<Effect>,
     ) {
-        let now = self.clocks.adjust(now);
+        let read = now;
+        let now = self.clocks.adjust(read);
         let gap_ms = now.mono.since_ms(core::mem::replace(&mut self.awake, now.mono));
         if gap_ms > PAUSE_MS_MAX {
             self.thawed(now, gap_ms, out);
         }
         for input in inputs {
-            self.take_in(now, input, out);
+            // An input may move the clock.
+            self.take_in(self.clocks.adjust(read), input, out);
         }
         self.search(out);
+        let now = self.clocks.adjust(read);
         self.settle_leases(now, out);
         self.flush_filled(now, out);
-        self.update_state(now, out);
+        let now = self.update_state(now, out);
         self.answer_watchers(now, out);
         self.answer_followers(now, out);
     }
@@ -224,7 +227,12 @@ impl<L: LockFamily> Node<L> {
                 self.settled = true;
                 self.wake = now.mono;
             }
-            Input::Restored(known) => known.into_iter().for_each(|known| self.adopt(now, known)),
+            Input::Restored(known) => {
+                for known in known {
+                    let is_taken = self.adopt(now, known);
+                    self.repair.is_restored_in_part |= !is_taken;
+                }
+            }
             Input::RestoreEnded(memory) => self.restored(now, memory),
             Input::Tick => self.tick(now, out),
             Input::Leave => self.leave(now, out),
@@ -309,7 +317,7 @@ impl<L: LockFamily> Node<L> {
         }
         self.wake = now.mono.plus_ms(SWEEP_EVERY_MS);
         self.tick_membership(now, out);
-        self.check_clock(now, out);
+        let now = self.check_clock(now, out);
         self.tick_repair(now, out);
         self.judge_misses(now);
         let store = &self.store;

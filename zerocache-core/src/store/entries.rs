@@ -12,7 +12,7 @@ use super::{
     slot::{Block, Class, Fresh, NOWHERE, Seen, Sizes, Slot},
     table_key::{TableKey, spread},
 };
-use crate::{key::KeyHash, time::Instant};
+use crate::{key::KeyHash, time::Instant, version::Version};
 
 /// Entries, each at a place that may change whenever one is removed.
 ///
@@ -170,6 +170,14 @@ impl<P: Pages> Entries<P> {
     /// All entries, in no order.
     pub fn slots(&self) -> impl Iterator<Item = Seen<'_, P>> {
         (0..self.slots.len() as u32).map(|place| self.slot(place))
+    }
+
+    /// Changes the versions of all entries.
+    pub fn redate(&mut self, mut redated: impl FnMut(Version) -> Version) {
+        for place in 0..self.slots.len() as u32 {
+            let slot = &mut self.slots[place];
+            slot.version = redated(slot.version);
+        }
     }
 
     /// Puts an entry in the place of one with a key of the same hash, as unread.

@@ -234,31 +234,11 @@ impl<L: LockFamily> Store<L> {
         })
     }
 
-    /// Begins again after a clock that was wrong: forgets all traces and everything with a stamp above
-    /// `stamp`, and knows nothing of what was before `now`. Returns how many entries it forgot.
-    pub fn rewind(&self, now: Now, stamp: u64) -> usize {
-        let rewind = |index| {
-            self.change(index, |part| {
-                let ahead = part.slots().filter(|slot| slot.version.stamp() > stamp);
-                let gone: Vec<_> = ahead.map(Seen::hash).collect();
-                let forgotten = gone.iter().filter(|hash| part.erase(**hash)).count();
-                part.restart_at(now.wall_ms << Version::COUNTER_BITS);
-                forgotten
-            })
-        };
-        (0..PARTS).map(rewind).sum()
-    }
-
-    /// The highest stamp that is known.
-    #[must_use]
-    pub fn highest_stamp(&self) -> u64 {
-        let highest = |index| {
-            self.part(index).with(|part: &mut _| {
-                let entries = part.slots().map(|slot| slot.version.stamp()).max();
-                entries.max(part.traces().map(|(_, version)| version.stamp()).max())
-            })
-        };
-        (0..PARTS).filter_map(highest).max().unwrap_or(0)
+    /// A clock was wrong: everything stamped at `from_ms` or later gets the version that a clock `by_ms`
+    /// ahead of it would have given. Returns how many entries that were.
+    pub fn redate(&self, from_ms: u64, by_ms: i64) -> usize {
+        let from = from_ms << Version::COUNTER_BITS;
+        (0..PARTS).map(|index| self.change(index, |part| part.redate(from, by_ms))).sum()
     }
 
     /// Entries of a part that have not expired, hottest first, up to `bytes_max` of key, metadata and

@@ -201,7 +201,7 @@ fn nothing_is_left_of_what_is_erased() {
 }
 
 #[test]
-fn after_a_wrong_clock_a_store_begins_again() {
+fn what_a_wrong_clock_stamped_moves_with_it() {
     let store = store(10, 1 << 20);
     let century = 3_000_000_000_000;
     let now = |ms: u64| Now::new(ms, at(ms).wall_ms);
@@ -210,12 +210,32 @@ fn after_a_wrong_clock_a_store_begins_again() {
     store.apply(&put("future", "v", version(century, 1), 90_000), Now::new(5, at(century).wall_ms));
     store.apply(&delete("gone", version(century, 2)), Now::new(6, at(century).wall_ms));
     assert!(store.first_second(now(10)) > at(10).wall_ms / 1_000);
-    assert_eq!(store.rewind(now(10), version(60_000, 0).stamp()), 1);
+    assert_eq!(store.redate(at(60_000).wall_ms, -(century as i64)), 1);
     store.check();
-    assert_eq!(store.highest_stamp(), version(0, 1).stamp());
-    assert_eq!(store.first_second(now(10)), at(10).wall_ms / 1_000 + 1);
-    assert_eq!(store.apply(&put("k", "v", version(1_000, 1), 90_000), now(1_000)), Applied::Newer);
-    assert_eq!(store.apply(&put("old", "v", version(1, 1), 90_000), now(1_000)), Applied::TooOld);
+    let redated = |version: Version| version.redated(-(century as i64));
+    for (name, version) in [
+        ("past", version(0, 1)),
+        ("future", redated(version(century, 1))),
+        ("gone", redated(version(century, 2))),
+    ] {
+        assert_eq!(store.version(key(name).hash()), Some(version), "{name}");
+    }
+    // What is known reaches as far back as the clock did, and is told in sums.
+    assert!(store.first_second(now(10)) < first_second());
+    let sums = |store: &Store<_>| store.sums_by_second(first_second(), first_second());
+    let other = self::store(10, 1 << 20);
+    other.apply(&put("past", "v", version(0, 1), 90_000), at(0));
+    other.apply(&put("future", "v", redated(version(century, 1)), 90_000), at(5));
+    other.apply(&delete("gone", redated(version(century, 2))), at(6));
+    assert_eq!(sums(&store), sums(&other));
+    assert_eq!(
+        store.apply(&put("gone", "v", version(0, 1), 90_000), now(9)),
+        Applied::Older(redated(version(century, 2)))
+    );
+    // And back, as far as a stamp has room.
+    store.redate(0, i64::MIN);
+    store.redate(0, i64::MAX);
+    store.check();
 }
 
 proptest! {

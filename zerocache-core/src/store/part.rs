@@ -375,15 +375,27 @@ impl<P: Pages> Part<P> {
         true
     }
 
-    /// Forgets all traces: nothing is known of what was up to `floor`, a stamp.
-    pub fn restart_at(&mut self, floor: u64) {
-        self.traces.restart_at(floor);
-        self.held.traces = 0;
+    /// Gives everything with a stamp of `from` or later the version that a clock `by_ms` ahead would have
+    /// given; what is known reaches as far back as before. Returns how many entries that were.
+    pub fn redate(&mut self, from: u64, by_ms: i64) -> usize {
+        let redated = |version: Version| match version.stamp() >= from {
+            true => version.redated(by_ms),
+            false => version,
+        };
+        let mut entries = 0;
+        self.entries.redate(|version| {
+            entries += usize::from(version.stamp() >= from);
+            redated(version)
+        });
+        self.traces.redate(redated, by_ms);
+        self.held.traces = self.traces.len() as u64;
         self.sums = Sums::default();
         self.sums.forget_before(self.first_second());
-        for slot in self.entries.slots() {
-            self.sums.add(slot.hash(), slot.version);
+        let known = self.entries.slots().map(|slot| (slot.hash(), slot.version));
+        for (hash, version) in known.chain(self.traces.iter()) {
+            self.sums.add(hash, version);
         }
+        entries
     }
 
     /// What is held.

@@ -5,12 +5,17 @@
 
 use alloc::collections::VecDeque;
 
-use crate::{key::KeyHash, version::Version};
+use crate::{key::KeyHash, version::Version, wire::WINDOW_SECONDS_MAX};
+
+/// Most seconds from the first to the last that has a sum: a retention has 3,600, and no version is taken
+/// that is a minute ahead. A stamp beyond it is none that a node of this time gave; without the bound it
+/// would size the memory.
+const SECONDS_MAX: u64 = WINDOW_SECONDS_MAX;
 
 /// For each second of version the sum of the hashes of (key hash, version), modulo 2⁶⁴.
 ///
 /// Invariant: whatever has a version of second `from` or later is in its sum once, nothing else is in
-/// any. Seconds from the first to the last that is not empty take 8 bytes each.
+/// any, as long as all are within [`SECONDS_MAX`]. Seconds from the first to the last that is not empty take 8 bytes each.
 #[derive(Debug, Default)]
 pub struct Sums {
     /// Earlier seconds have no sums.
@@ -79,6 +84,10 @@ impl Sums {
         if self.sums.is_empty() {
             self.first = second;
         }
+        let last = self.first.saturating_add(self.sums.len() as u64);
+        if second.max(last) - second.min(self.first) > SECONDS_MAX {
+            return None;
+        }
         while second < self.first {
             self.sums.push_front(0);
             self.first -= 1;
@@ -118,6 +127,23 @@ mod tests {
 
     fn version(second: u64) -> Version {
         Version::new((second * 1_000) << Version::COUNTER_BITS, Incarnation(1))
+    }
+
+    #[test]
+    fn no_stamp_sizes_the_memory() {
+        let (mut sums, key) = (Sums::default(), KeyHash(7));
+        let wild = [Version::new(u64::MAX, Incarnation(1)), version(0)];
+        sums.forget_before(1_800_000_000 - 3_600);
+        sums.add(key, version(1_800_000_000));
+        wild.iter().for_each(|version| sums.add(key, *version));
+        assert!(sums.sums.len() <= 4_096);
+        wild.iter().for_each(|version| sums.subtract(key, *version));
+        sums.check([(key, version(1_800_000_000))].into_iter());
+        // What has no bound below is bounded as well.
+        let mut sums = Sums::default();
+        sums.add(key, version(1_800_000_000));
+        sums.add(key, version(1));
+        assert!(sums.sums.len() <= 4_096);
     }
 
     #[test]

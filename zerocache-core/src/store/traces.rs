@@ -109,9 +109,14 @@ impl Traces {
         dropped
     }
 
-    /// Forgets everything, and sets the floor to `stamp`, which may be lower than it was.
-    pub fn restart_at(&mut self, stamp: u64) {
-        *self = Self { floor: stamp, ..Self::new(self.count_max, self.table_key) };
+    /// Changes the versions of all traces, and moves the floor by `by_ms`, be it down.
+    pub fn redate(&mut self, redated: impl Fn(Version) -> Version, by_ms: i64) {
+        let floor = Version::new(self.floor, Incarnation(0)).redated(by_ms).stamp();
+        let fresh = Self { floor, ..Self::new(self.count_max, self.table_key) };
+        let before = core::mem::replace(self, fresh);
+        for (key, version) in before.iter() {
+            self.leave(key, redated(version));
+        }
     }
 
     /// The stamp at or below which absence means nothing.

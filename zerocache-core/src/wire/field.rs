@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::version::WALL_MS_MAX;
+
 /// A message that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -216,6 +218,15 @@ impl<'a> Field<'a> {
     pub fn number(&self) -> Result<u64, DecodeError> {
         let (n, length) = varint(self.content)?;
         if length == self.content.len() { Ok(n) } else { Err(self.invalid()) }
+    }
+
+    /// The content as a time of day in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// When it is no number, or later than any clock is believed to be: what follows from it would
+    /// overflow a stamp.
+    pub fn wall_ms(&self) -> Result<u64, DecodeError> {
+        Some(self.number()?).filter(|ms| *ms <= WALL_MS_MAX).ok_or_else(|| self.invalid())
     }
 
     /// The content as text of at most `bytes_max` bytes.

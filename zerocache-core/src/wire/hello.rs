@@ -247,7 +247,7 @@ impl Hello {
                 tag::PROTOCOL => hello.protocol = field.number()?,
                 tag::FEATURES => hello.features = field.number()?,
                 tag::AUTH => hello.auth = field.bounded(AUTH_BYTES_MAX)?,
-                tag::WALL_MS => hello.wall_ms = field.number()?,
+                tag::WALL_MS => hello.wall_ms = field.wall_ms()?,
                 tag::NODE => hello.node = Some(NodeInfo::read(field.reader())?),
                 tag::REGION => hello.region = name(&field)?,
                 tag::MEMBER if hello.members.len() < MEMBERS_MAX => {

@@ -26,7 +26,7 @@ pub use self::{
     outcome::{Receipt, Refusal, RefusalCode, Status, Sums, Written},
     record::Shipment,
     repair::{
-        AGES_MAX, Age, BLOCK_SECONDS, Cell, Grain, KEYS_MAX, PLACES_MAX, Parcel, ROW_BYTES,
+        AGES_MAX, Age, BLOCK_SECONDS, Cell, Grain, KEYS_MAX, Line, PLACES_MAX, Parcel, ROW_BYTES,
         ROWS_MAX, WINDOW_SECONDS_MAX, Window,
     },
     request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},

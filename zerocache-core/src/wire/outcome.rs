@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use super::{
     field::{DecodeError, Field},
-    repair::Age,
+    repair::{Age, Line},
 };
 use crate::version::Version;
 
@@ -144,6 +144,9 @@ pub struct Sums {
     pub sums: Vec<u64>,
     /// How long ago it last had everything that others knew; with sums of blocks.
     pub ages: Vec<Age>,
-    /// How long the node has lived, in milliseconds.
+    /// For how long the node has known what nobody else does, in milliseconds: since its start, or since
+    /// it last took everything from another node.
     pub lived_ms: u64,
+    /// From whom it has what it knows; with sums of blocks.
+    pub line: Option<Line>,
 }

@@ -97,6 +97,15 @@ pub struct Age {
     pub lived_ms: u64,
 }
 
+/// A line of knowledge: nodes that have copied from one another, back to one that started alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The node that started alone.
+    pub of: Incarnation,
+    /// For how long the line has been in sync, in milliseconds.
+    pub ms: u64,
+}
+
 /// A record on its way to a node that asked for it: what remains of its life counts from its sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parcel {
@@ -268,6 +277,17 @@ pub(super) fn read_ages(field: &Field<'_>) -> Result<Vec<Age>, DecodeError> {
     let numbers = read_numbers(field, 3 * AGES_MAX)?;
     let age = |n: &[u64; 3]| Age { of: Incarnation(n[0]), ms: n[1], lived_ms: n[2] };
     Ok(numbers.as_chunks().0.iter().map(age).collect())
+}
+
+pub(super) fn write_line(out: &mut Writer<'_>, tag: u32, line: Line) {
+    write_numbers(out, tag, &[line.of.0, line.ms]);
+}
+
+pub(super) fn read_line(field: &Field<'_>) -> Result<Line, DecodeError> {
+    match read_numbers(field, 2)?[..] {
+        [of, ms] => Ok(Line { of: Incarnation(of), ms }),
+        _ => Err(field.invalid()),
+    }
 }
 
 /// Cells as numbers: the second above six bits of the part.

@@ -42,9 +42,14 @@ pub(super) fn log(event: &Event) {
         Event::WritesRefused { peer, count } => tracing::warn!(
             node = %peer, count, "a node refused writes: compare the clocks of both"
         ),
-        Event::ClockMoved { by_ms, dropped } => {
-            tracing::warn!(by_ms, dropped, "this node's clock was off and is put right")
+        Event::ClockMoved { by_ms, redated } => {
+            tracing::warn!(by_ms, redated, "this node's clock was off and is put right")
         }
+        Event::ClockApart { peer, ahead_ms } => tracing::error!(
+            node = %peer, ahead_ms,
+            "the clocks of two nodes differ by more than a day: neither believes the other; set the one that \
+             is wrong and start that node again"
+        ),
         Event::WasOutdated { peer, given_up } => tracing::warn!(
             node = %peer, given_up, "this node had missed too much and asked a peer about all it had"
         ),

@@ -21,7 +21,7 @@ use zerocache_core::{
     node::Memory,
     time::Now,
     version::Incarnation,
-    wire::{Age, DecodeError},
+    wire::{AGES_MAX, Age, DecodeError, Line},
 };
 
 use self::read::read;
@@ -47,8 +47,14 @@ struct Header {
     written_ms: u64,
     /// How long traces were kept then, in milliseconds.
     retention_ms: u64,
-    /// For how long the node had lived, in milliseconds.
+    /// Which life of the node it was.
+    #[serde(default)]
+    node: u64,
+    /// For how long it had known what nobody else did, in milliseconds.
     lived_ms: u64,
+    /// The node from which all that it knew came, and for how long that was in sync, in milliseconds.
+    #[serde(default)]
+    line: (u64, u64),
     /// Incarnation, age and life of others, as [`Age`] has them.
     ages: Vec<(u64, u64, u64)>,
 }
@@ -56,8 +62,10 @@ struct Header {
 impl Header {
     fn memory(&self, away_ms: u64) -> Memory {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| Age { of: Incarnation(of), ms, lived_ms };
-        let ages = self.ages.iter().map(age).collect();
-        Memory { lived_ms: self.lived_ms, away_ms, retention_ms: self.retention_ms, ages }
+        let ages = self.ages.iter().take(AGES_MAX).map(age).collect();
+        let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
+        let (node, line) = (Incarnation(node), Line { of: Incarnation(of), ms });
+        Memory { node, lived_ms, line, away_ms, retention_ms, ages }
     }
 }
 

@@ -7,7 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use zerocache_core::{node::Memory, store::Known, time::Now, wire::Response};
+use zerocache_core::{
+    node::Memory,
+    store::{Known, RETENTION_MS},
+    time::Now,
+    wire::Response,
+};
 
 use super::{AHEAD_MS_MAX, BLOCK_BYTES_MAX, Header, MAGIC, SnapshotError, Sum};
 
@@ -39,8 +44,9 @@ pub fn read(
         return Err(SnapshotError::FromTheFuture(ahead_ms));
     }
     let age_ms = now.wall_ms.saturating_sub(header.written_ms);
-    if age_ms > header.retention_ms {
-        let retention_ms = header.retention_ms;
+    // Nobody keeps traces for longer, whatever is written there.
+    let retention_ms = header.retention_ms.min(RETENTION_MS);
+    if age_ms > retention_ms {
         return Err(SnapshotError::TooOld { age_ms, retention_ms });
     }
     while let Some(block) = input.block()? {

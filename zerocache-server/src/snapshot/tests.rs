@@ -35,7 +35,9 @@ fn value(name: &str, bytes: usize, lives_until: Instant) -> Known {
 
 fn memory() -> Memory {
     let age = Age { of: Incarnation(8), ms: 400, lived_ms: 90_000 };
-    Memory { lived_ms: 70_000, away_ms: 0, retention_ms: RETENTION_MS, ages: vec![age] }
+    let line = Line { of: Incarnation(4), ms: 95_000 };
+    let (node, retention_ms) = (Incarnation(3), RETENTION_MS);
+    Memory { node, lived_ms: 70_000, line, away_ms: 0, retention_ms, ages: vec![age] }
 }
 
 fn written(path: &Path, parts: Vec<Vec<Known>>) -> u64 {

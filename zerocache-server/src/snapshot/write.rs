@@ -55,7 +55,9 @@ where
         cluster: contents.cluster.to_owned(),
         written_ms: contents.now.wall_ms,
         retention_ms: contents.retention_ms,
+        node: contents.memory.node.0,
         lived_ms: contents.memory.lived_ms,
+        line: (contents.memory.line.of.0, contents.memory.line.ms),
         ages: ages.map(|age| (age.of.0, age.ms, age.lived_ms)).collect(),
     };
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;

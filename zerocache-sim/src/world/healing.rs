@@ -136,6 +136,10 @@ impl World {
     /// A node that lacks what it should have by now: the version of each region and key.
     fn first_lacking(&self, wanted: impl Fn(usize, usize) -> Option<Version>) -> Option<String> {
         for host in self.agreeing() {
+            // Who starts, or was without the others for too long, says so until it has copied.
+            if self.nodes[host].as_ref().is_some_and(|process| !process.node.has_started()) {
+                continue;
+            }
             let region = self.plan.nodes[host].region;
             for (number, key) in self.keys.iter().enumerate() {
                 let Some(wanted) = wanted(region, number) else { continue };
@@ -167,6 +171,13 @@ impl World {
         if self.healing.as_ref().is_some_and(|healing| healing.copied != Some(copied)) {
             self.checker.violate(Rule::Quiet, "records are still copied");
         }
+        let starting = self.agreeing().find(|host| {
+            self.nodes[*host].as_ref().is_some_and(|process| !process.node.has_started())
+        });
+        if let Some(host) = starting {
+            self.checker
+                .violate(Rule::Agreement, format!("{host} has not come to its end of a copy"));
+        }
         for number in 0..self.keys.len() {
             if let Some(text) = self.difference(number) {
                 return self.checker.violate(Rule::Agreement, format!("key {number}: {text}"));
@@ -196,9 +207,13 @@ impl World {
         let evicts = self.plan.nodes.iter().any(|node| node.entries_max < u64::MAX)
             || self.plan.workload.value_bytes_max > 4_000;
         let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
-        // Outside of the window of repair absence means nothing.
+        // Outside of the window of repair absence means nothing, but to a node that says it does.
+        let is_final = |host: usize| {
+            self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_final())
+        };
         let lacks = |host: &usize| {
-            holders.iter().all(|(holder, ..)| holder != host) && !self.is_forgotten(*host, version)
+            let may_lack = self.is_forgotten(*host, version) && !is_final(*host);
+            holders.iter().all(|(holder, ..)| holder != host) && !may_lack
         };
         let lacking = self.agreeing().find(lacks);
         let lacking = lacking.filter(|_| !evicts && least_ms > LIFE_MS);

@@ -374,22 +374,26 @@ impl World {
                 self.counts.refused += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
-            NodeEvent::ClockMoved { dropped, .. } => {
+            NodeEvent::ClockMoved { redated, .. } => {
                 self.counts.clocks_moved += 1;
                 // Its leases end.
                 if let Some(process) = self.nodes[host as usize].as_mut() {
                     process.leasing.end_all();
                 }
                 trace!(self, "{host}: {event:?}");
-                if dropped.is_some() {
+                if redated.is_some() {
                     if let Some(process) = self.nodes[host as usize].as_mut() {
                         process.writers.push(process.node.writer());
                     }
                     self.checker.began_again(host);
+                    // What there was has other versions now.
+                    self.healing = None;
                 }
             }
             NodeEvent::WasOutdated { .. } => {
                 self.counts.outdated += 1;
+                // What it alone had may be given up.
+                self.healing = None;
                 trace!(self, "{host}: {event:?}");
             }
             other => trace!(self, "{host}: {other:?}"),

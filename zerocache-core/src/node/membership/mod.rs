@@ -145,6 +145,7 @@ impl<L: LockFamily> Node<L> {
         member.heard = now.mono;
         member.answered = now.mono;
         member.suspect = false;
+        member.has_ended = false;
         self.known.gossip.reached(id, now.mono);
         let Some(member) = self.view.member_mut(id) else { return };
         if member.reach == Reach::Unreachable {
@@ -288,6 +289,9 @@ impl<L: LockFamily> Node<L> {
             Some(member) if member.info.state == NodeState::Leaving => self.forget(now, id, out),
             Some(member) if member.suspect && member.reach == Reach::Reachable => {
                 // Refused twice in a row: the process is gone, whatever its last words were.
+                if let Some(member) = self.view.member_mut(id) {
+                    member.has_ended = true;
+                }
                 self.member_down(now, id, out);
             }
             _ => self.suspect(id),
@@ -367,20 +371,22 @@ impl<L: LockFamily> Node<L> {
         self.wake = now.mono;
     }
 
-    /// Whether the node is in sync by now.
-    pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) {
+    /// Whether the node is in sync by now. Returns the moment, by the clock as it is then.
+    pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) -> Now {
         let starts = !self.repair.start.is_done();
         if self.state == NodeState::Leaving || (self.state == NodeState::InSync && !starts) {
-            return;
+            return now;
         }
-        self.set_clock_early(now, out);
+        let now = self.set_clock_early(now, out);
         let ready_at: Instant = self.warm_since.plus_ms(self.config.warm_max_ms);
         // A node that is ready because it took too long goes on with its start.
-        let is_up = self.come_up(now, out) || now.mono >= ready_at;
+        let (now, has_come_up) = self.come_up(now, out);
+        let is_up = has_come_up || now.mono >= ready_at;
         if is_up && self.state == NodeState::Warming {
             self.set_state(NodeState::InSync, out);
         }
         self.judge_misses(now);
+        now
     }
 
     pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {

@@ -1,14 +1,18 @@
 //! How long ago this node last had everything that others knew; who has missed too much.
 //!
 //! Traces are kept for the retention. Who was without another node's writes for longer may hold values
-//! that were deleted long ago, and cannot tell (contract section 3).
+//! that were deleted long ago, and cannot tell; and what it lacks, sums do not show (contract section 3).
+//! Of two that were without each other one is the source: both come to the same, whoever looks first.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use crate::{
     time::Instant,
     version::Incarnation,
-    wire::{AGES_MAX, Age},
+    wire::{AGES_MAX, Age, Line},
 };
 
 /// Who lags by less than this, or by less than this more than its partner, is never outdated, in
@@ -18,6 +22,10 @@ const LAG_MS_MIN: u64 = 15_000;
 /// What somebody had longer ago, in milliseconds, is no longer told: two hours, twice the longest
 /// retention. Of nodes that are gone nothing is left then.
 const AGE_MS_MAX: u64 = 7_200_000;
+
+/// Lines that began within this time, in milliseconds, began at once: which one is older is told with the
+/// error of a journey.
+const LINE_MS_MIN: u64 = 1_000;
 
 /// What is known of another node.
 #[derive(Clone, Copy, Debug)]
@@ -34,18 +42,91 @@ pub(in crate::node) struct Ages {
     had: BTreeMap<Incarnation, Had>,
 }
 
-/// A partner in a round, as it describes itself.
+/// A node, as it describes itself to its partner in a round.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Partner {
     /// Who it is.
     pub(in crate::node) id: Incarnation,
-    /// For how long it has lived, in milliseconds.
+    /// For how long it has known what nobody else does, in milliseconds.
     pub(in crate::node) lived_ms: u64,
+    /// From whom it has what it knows.
+    pub(in crate::node) line: Line,
     /// What it had of others.
     pub(in crate::node) ages: Vec<Age>,
 }
 
+impl Partner {
+    /// It and all others of whom it can tell, and how far it lags each, but not `other`.
+    fn sources(&self, other: Incarnation) -> impl Iterator<Item = Age> {
+        let itself = Age { of: self.id, ms: 0, lived_ms: self.lived_ms };
+        let others = self.ages.iter().copied();
+        others.chain([itself]).filter(move |age| age.of != other && age.ms <= AGE_MS_MAX)
+    }
+
+    /// Of whom it has more than `other`, which lacks what is older than `most_ms`. What a node has had of
+    /// another one is told by its ages; of one that these do not name it has nothing.
+    fn is_ahead_of(&self, other: &Self, most_ms: u64) -> BTreeSet<Incarnation> {
+        let had: BTreeMap<_, _> = other.ages.iter().map(|age| (age.of, age.ms)).collect();
+        // Who cannot name all of whom it has something lacks nothing for not naming them.
+        let unnamed_ms = if had.len() >= AGES_MAX { 0 } else { u64::MAX };
+        let is_behind = |age: &Age| {
+            // What it knows alone is no older than its life.
+            let lag_ms = had.get(&age.of).copied().unwrap_or(unnamed_ms).min(age.lived_ms);
+            // Not by the few milliseconds that answers take and clocks drift: whoever talked to the
+            // partner meanwhile got what that one knew.
+            lag_ms > most_ms && lag_ms > age.ms.saturating_add(LAG_MS_MIN)
+        };
+        self.sources(other.id).filter(is_behind).map(|age| age.of).collect()
+    }
+
+    /// Compares it with another one: who of the two is the source of what is older than their rounds reach.
+    ///
+    /// It is outdated if it has missed more than half of the retention of what the other one had, and if
+    /// both have, the other one is of the older line. Of the same line more nodes are right, and of as many
+    /// those with the lowest number.
+    pub(in crate::node) fn compare(&self, other: &Self, retention_ms: u64) -> Verdict {
+        let most_ms = (retention_ms / 2).max(LAG_MS_MIN);
+        let missed = other.is_ahead_of(self, most_ms);
+        let has = self.is_ahead_of(other, most_ms);
+        let lowest = |ids: &BTreeSet<Incarnation>| core::cmp::Reverse(ids.first().copied());
+        let is_right = match self.line.of == other.line.of {
+            true => (missed.len(), lowest(&missed)) > (has.len(), lowest(&has)),
+            false => is_older(other.line, self.line),
+        };
+        match missed.is_empty() {
+            true => Verdict::Equal,
+            false if has.is_empty() || is_right => Verdict::Outdated,
+            false => Verdict::Source(missed),
+        }
+    }
+}
+
+/// What a node is beside its partner in a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) enum Verdict {
+    /// Their rounds reach everything that one of them lacks.
+    Equal,
+    /// The partner is the source: this node gives up what that one does not know, and copies the rest.
+    Outdated,
+    /// This node is the source, although it has missed what these know: of that no more counts than rounds
+    /// reach.
+    Source(BTreeSet<Incarnation>),
+}
+
+/// Whether a line is older than another one.
+pub(in crate::node) fn is_older(line: Line, than: Line) -> bool {
+    match line.ms.abs_diff(than.ms) <= LINE_MS_MIN {
+        true => line.of < than.of,
+        false => line.ms > than.ms,
+    }
+}
+
 impl Ages {
+    /// Whether nobody is known of whom it had anything.
+    pub(in crate::node) fn is_empty(&self) -> bool {
+        self.had.is_empty()
+    }
+
     /// When this node last had everything that `id` knew.
     pub(in crate::node) fn of(&self, id: Incarnation) -> Option<Instant> {
         self.had.get(&id).map(|had| had.at)
@@ -69,19 +150,28 @@ impl Ages {
         ages
     }
 
-    /// At `at` this node had everything that the partner knew, so also what the partner had of others.
-    pub(in crate::node) fn merge(&mut self, own: Incarnation, partner: &Partner, at: Instant) {
-        self.note(partner.id, at, partner.lived_ms);
+    /// At `at` this node had everything that the partner knew, so also what the partner had of others: but
+    /// what it was the source of, which is no older than its rounds reach.
+    pub(in crate::node) fn merge(
+        &mut self,
+        own: Incarnation,
+        (partner, verdict): (&Partner, &Verdict),
+        at: Instant,
+    ) {
         self.had.retain(|_, had| at.since_ms(had.at) <= AGE_MS_MAX);
-        for age in partner.ages.iter().filter(|age| age.of != own && age.ms <= AGE_MS_MAX) {
-            let lived_ms = age.lived_ms.saturating_sub(age.ms);
+        for age in partner.sources(own) {
+            let is_given_up =
+                matches!(verdict, Verdict::Source(missed) if missed.contains(&age.of));
+            let most_ms = if is_given_up { LAG_MS_MIN } else { u64::MAX };
+            let lived_ms = age.lived_ms.saturating_sub(age.ms).min(most_ms);
             self.note(age.of, at.minus_ms(age.ms), lived_ms);
         }
     }
 
-    /// Takes over what an earlier life of this node had, as it was told `away_ms` before `now`.
+    /// Takes over what an earlier life of this node had, itself included, as it was told `away_ms` before
+    /// `now`.
     pub(in crate::node) fn inherit(&mut self, ages: &[Age], away_ms: u64, now: Instant) {
-        for age in ages {
+        for age in ages.iter().take(AGES_MAX) {
             let ms = age.ms.saturating_add(away_ms);
             self.note(age.of, now.minus_ms(ms), age.lived_ms.saturating_sub(age.ms));
         }
@@ -90,6 +180,8 @@ impl Ages {
     fn note(&mut self, of: Incarnation, at: Instant, lived_ms: u64) {
         let had = self.had.entry(of).or_insert(Had { at, lived_ms });
         if had.at <= at {
+            // What counts of it gets no older than by the time that passes.
+            let lived_ms = lived_ms.min(had.lived_ms.saturating_add(at.since_ms(had.at)));
             *had = Had { at, lived_ms };
         }
         if self.had.len() > AGES_MAX
@@ -98,36 +190,12 @@ impl Ages {
             self.had.remove(&oldest);
         }
     }
-
-    /// Whether this node, `own`, which has lived for `lived_ms`, lags somebody by more than half of the
-    /// retention while the partner lags less.
-    pub(in crate::node) fn is_outdated(
-        &self,
-        own: (Incarnation, u64),
-        partner: &Partner,
-        retention_ms: u64,
-        now: Instant,
-    ) -> bool {
-        let most_ms = (retention_ms / 2).max(LAG_MS_MIN);
-        // Of somebody never heard of nothing is known since the later of two births: what was before
-        // came from others.
-        let lag_ms = |of, lived_ms: u64| match self.had.get(&of) {
-            Some(had) => now.since_ms(had.at),
-            None => lived_ms.min(own.1),
-        };
-        let itself = Age { of: partner.id, ms: 0, lived_ms: partner.lived_ms };
-        let others = partner.ages.iter().filter(|age| age.of != own.0 && age.ms <= AGE_MS_MAX);
-        others.chain([&itself]).any(|age| {
-            let lag_ms = lag_ms(age.of, age.lived_ms);
-            // Not by the few milliseconds that answers take and clocks drift: whoever talked to the
-            // partner meanwhile got what that one knew.
-            lag_ms > most_ms && lag_ms > age.ms.saturating_add(LAG_MS_MIN)
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     const HOUR_MS: u64 = 3_600_000;
@@ -137,48 +205,97 @@ mod tests {
         Instant::from_millis(ms)
     }
 
-    fn partner(id: u64, lived_ms: u64, ages: &[(u64, u64, u64)]) -> Partner {
+    fn ages(ages: &[(u64, u64, u64)]) -> Vec<Age> {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| Age { of: Incarnation(of), ms, lived_ms };
-        Partner { id: Incarnation(id), lived_ms, ages: ages.iter().map(age).collect() }
+        ages.iter().map(age).collect()
+    }
+
+    /// A node of the line that began with node 1 ten hours ago.
+    fn node(id: u64, lived_ms: u64, had: &[(u64, u64, u64)]) -> Partner {
+        let line = Line { of: Incarnation(1), ms: 10 * HOUR_MS };
+        Partner { id: Incarnation(id), lived_ms, line, ages: ages(had) }
+    }
+
+    /// A node of a line of its own that began so long ago.
+    fn alone(id: u64, lived_ms: u64) -> Partner {
+        let line = Line { of: Incarnation(id), ms: lived_ms };
+        Partner { line, ..node(id, lived_ms, &[]) }
+    }
+
+    const OLD: u64 = 10 * HOUR_MS;
+
+    fn is_outdated(one: &Partner, other: &Partner) -> bool {
+        one.compare(other, HOUR_MS) == Verdict::Outdated
     }
 
     #[test]
     fn who_was_away_for_more_than_half_the_retention_is_outdated() {
-        let mut ages = Ages::default();
-        let other = partner(2, 10 * HOUR_MS, &[(3, 700, 10 * HOUR_MS)]);
-        ages.merge(OWN, &other, at(0));
-        let outdated = |ages: &Ages, other: &Partner, ms| {
-            ages.is_outdated((OWN, 10 * HOUR_MS), other, HOUR_MS, at(ms))
-        };
-        assert!(!outdated(&ages, &other, HOUR_MS / 2));
-        assert!(outdated(&ages, &other, HOUR_MS / 2 + 1));
+        let other = node(2, OLD, &[(3, 700, OLD), (1, 100, OLD)]);
+        let own = |ms| node(1, OLD, &[(2, ms, OLD), (3, ms, OLD)]);
+        assert!(!is_outdated(&own(HOUR_MS / 2), &other));
+        assert!(is_outdated(&own(HOUR_MS / 2 + 1), &other));
         // Both were without node 3: no reason to believe one more than the other.
-        let ill = partner(2, 10 * HOUR_MS, &[(3, HOUR_MS + 800, 10 * HOUR_MS)]);
-        ages.merge(OWN, &partner(2, 10 * HOUR_MS, &[]), at(HOUR_MS));
-        assert!(!outdated(&ages, &ill, HOUR_MS));
-        let hardly_better = partner(2, 10 * HOUR_MS, &[(3, HOUR_MS - 5, 10 * HOUR_MS)]);
-        assert!(!outdated(&ages, &hardly_better, HOUR_MS));
-        assert!(outdated(&ages, &partner(2, 10 * HOUR_MS, &[(3, 5, HOUR_MS)]), HOUR_MS));
+        let ill = node(2, OLD, &[(3, HOUR_MS + 800, OLD), (1, 0, OLD)]);
+        let own = |ms| node(1, OLD, &[(2, 0, OLD), (3, ms, OLD)]);
+        assert!(!is_outdated(&own(HOUR_MS), &ill));
+        let hardly_better = node(2, OLD, &[(3, HOUR_MS - 5, OLD), (1, 0, OLD)]);
+        assert!(!is_outdated(&own(HOUR_MS), &hardly_better));
+        assert!(is_outdated(&own(HOUR_MS), &node(2, OLD, &[(3, 5, OLD), (1, 0, OLD)])));
     }
 
     #[test]
-    fn nobody_is_outdated_by_a_newcomer() {
-        let ages = Ages::default();
-        let newcomer = partner(9, 2_000, &[(8, 100, 3_000)]);
-        assert!(!ages.is_outdated((OWN, 10 * HOUR_MS), &newcomer, HOUR_MS, at(0)));
-        // But who has just started and copied what is old inherits its age.
-        let old = partner(9, 2 * HOUR_MS, &[]);
-        assert!(ages.is_outdated((OWN, 2 * HOUR_MS), &old, HOUR_MS, at(0)));
-        assert!(!ages.is_outdated((OWN, 2_000), &old, HOUR_MS, at(0)));
+    fn nobody_is_outdated_by_a_newcomer_and_a_newcomer_is() {
+        let newcomer = node(9, 2_000, &[(8, 100, 3_000), (1, 5, OLD)]);
+        assert!(!is_outdated(&node(1, OLD, &[]), &newcomer));
+        // Who has started alone lacks what was before, old as it may be.
+        assert!(is_outdated(&alone(9, 2_000), &alone(1, 2 * HOUR_MS)));
+        assert!(!is_outdated(&alone(1, 2 * HOUR_MS), &alone(9, 2_000)));
+        assert!(!is_outdated(&alone(9, 2_000), &alone(1, 14_000)));
+    }
+
+    #[test]
+    fn of_two_that_were_apart_one_is_outdated_whoever_looks_first() {
+        // Two halves that started alone: the line that is older is the source, however many are in it.
+        let (mut first, mut second) = (alone(5, 3 * HOUR_MS), alone(6, 2 * HOUR_MS));
+        second.ages = ages(&[(7, 10, 2 * HOUR_MS), (8, 10, HOUR_MS)]);
+        let both = |a: &Partner, b: &Partner| (is_outdated(a, b), is_outdated(b, a));
+        assert_eq!(both(&first, &second), (false, true));
+        first.line.ms = second.line.ms + 3;
+        assert_eq!(both(&first, &second), (false, true));
+        // The outdated one took everything: nothing that it alone knows is old.
+        let taken = Partner { lived_ms: 500, line: first.line, ages: vec![], ..second };
+        assert_eq!(both(&first, &taken), (false, true));
+        let taken = Partner { ages: ages(&[(5, 500, 3 * HOUR_MS)]), ..taken };
+        assert_eq!(both(&first, &taken), (false, false));
+        // The source had its round first: the other one still has to take everything.
+        let merged = Partner { ages: ages(&[(6, 5, 2 * HOUR_MS), (7, 15, 2 * HOUR_MS)]), ..first };
+        assert_eq!(both(&merged, &alone(6, 2 * HOUR_MS)), (false, true));
+        // One line, cut in two: more nodes are right.
+        let cut = node(2, OLD, &[(3, 2 * HOUR_MS - 1, OLD), (4, 2 * HOUR_MS - 1, OLD)]);
+        let rest = node(3, OLD, &[(4, 50, OLD), (2, 2 * HOUR_MS - 1, OLD)]);
+        assert_eq!(both(&cut, &rest), (true, false));
+        let pair = node(2, OLD, &[(5, 3, OLD), (3, 2 * HOUR_MS - 1, OLD)]);
+        assert_eq!(both(&pair, &rest), (false, true));
     }
 
     #[test]
     fn what_is_told_can_be_merged() {
         let mut first = Ages::default();
-        first.merge(OWN, &partner(2, 5_000, &[(3, 40, 9_000), (1, 7, 7)]), at(1_000));
+        let partner = node(2, 5_000, &[(3, 40, 9_000), (1, 7, 7)]);
+        first.merge(OWN, (&partner, &Verdict::Equal), at(1_000));
         let told = first.told(at(1_500));
-        let expected = [(2, 500, 5_500), (3, 540, 9_500)];
-        let expected: Vec<_> = partner(0, 0, &expected).ages;
-        assert_eq!(told, expected);
+        assert_eq!(told, ages(&[(2, 500, 5_500), (3, 540, 9_500)]));
+    }
+
+    #[test]
+    fn who_hears_of_those_that_the_source_outlasted_is_not_outdated_by_it() {
+        let mut had = Ages::default();
+        let second = node(6, OLD, &[(7, 10, OLD)]);
+        let verdict = Verdict::Source([Incarnation(6), Incarnation(7)].into());
+        had.merge(OWN, (&second, &verdict), at(OLD));
+        // Nor after a further round, before the other one has taken everything.
+        had.merge(OWN, (&second, &Verdict::Equal), at(OLD + 1_000));
+        let source = Partner { ages: had.told(at(OLD + 1_000)), ..node(1, OLD, &[]) };
+        assert!(!is_outdated(&node(2, OLD, &[(1, 1_000, OLD)]), &source));
     }
 }

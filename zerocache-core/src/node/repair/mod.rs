@@ -7,11 +7,12 @@
 //! the rounds inside it.
 //!
 //! Invariants: nothing outside the window of the sums is taken for missing, except by a node that is
-//! outdated (`ages.rs`); at most one round with each partner, one question and a few fetches in each;
+//! outdated (`ages.rs`), and that copies what is outside; at most one round with each partner, one question and a few fetches in each;
 //! what is fetched per second is bounded; with everybody idle and equal, sums are all that travels.
 
 mod ages;
 mod fetch;
+mod memory;
 mod round;
 mod schedule;
 mod search;
@@ -20,9 +21,14 @@ mod start;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use self::start::Memory;
+pub use self::memory::Memory;
 pub(in crate::node) use self::start::Start;
-use self::{ages::Ages, round::Round, schedule::Turn, search::Searches};
+use self::{
+    ages::{Ages, Partner},
+    round::Round,
+    schedule::Turn,
+    search::Searches,
+};
 pub(in crate::node) use self::{search::ROWS_MAX, serve::RECORDS_BYTES_MAX};
 use super::{CallFailure, CallId, Effect, Node};
 use crate::{
@@ -31,7 +37,7 @@ use crate::{
     store::LockFamily,
     time::{Instant, Now},
     version::{Incarnation, Version},
-    wire::{NodeState, Response, features},
+    wire::{Line, NodeState, Response, features},
 };
 
 /// Most bytes of values that a node fetches from its region in a second, and from others: what links
@@ -97,15 +103,22 @@ pub(super) struct Repair {
     /// Who copies from this node, and when it last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
-    /// How old the node's knowledge is beyond its own life, in milliseconds.
-    inherited_ms: u64,
-    /// Whether the node has been in sync before.
-    starts_again: bool,
+    /// Since when the node has known what nobody else does.
+    alone_since: Instant,
+    /// From whom the node has what it knows, and since when that one was in sync.
+    line: (Incarnation, Instant),
+    /// Who has what this node does not, and is still to be copied from, or was and went.
+    owed: Vec<Incarnation>,
+    /// From whom it took everything that was older than its rounds reach, until a round with that one has told
+    /// what it had of others.
+    base: Option<Incarnation>,
+    /// Whether something of an earlier life was refused.
+    pub(super) is_restored_in_part: bool,
     wake: Instant,
 }
 
 impl Repair {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(own: Incarnation, now: Instant) -> Self {
         Self {
             rounds: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -117,8 +130,11 @@ impl Repair {
             searches: Searches::default(),
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
-            inherited_ms: 0,
-            starts_again: false,
+            alone_since: now,
+            line: (own, now),
+            owed: Vec::new(),
+            base: None,
+            is_restored_in_part: false,
             wake: now,
         }
     }
@@ -148,16 +164,50 @@ impl Repair {
 }
 
 impl<L: LockFamily> Node<L> {
-    /// Whether repair works between this node and a member at this moment.
-    fn is_partner(&self, member: &Member) -> bool {
+    /// Whether this node and a member repair each other.
+    fn repairs(&self, member: &Member) -> bool {
         self.config.features & member.features & features::REPAIR != 0
-            && member.may_be_asked()
             && member.info.incarnation != self.config.info.incarnation
     }
 
-    /// For how long this node has lived and known things, in milliseconds.
-    fn lived_ms(&self, now: Now) -> u64 {
-        now.mono.since_ms(self.started).saturating_add(self.repair.inherited_ms)
+    /// Whether a member is in sync and answers: it is to be agreed with, as soon as clocks do.
+    fn is_colleague(&self, member: &Member) -> bool {
+        self.repairs(member) && member.may_be_asked() && member.info.state == NodeState::InSync
+    }
+
+    /// Whether repair works between this node and a member at this moment: versions mean the same to
+    /// both.
+    fn is_partner(&self, member: &Member) -> bool {
+        self.repairs(member) && member.may_be_asked() && self.clocks.agrees(member)
+    }
+
+    /// From whom this node took everything and has not heard yet what that one had of others.
+    fn base(&self) -> Option<Incarnation> {
+        let is_partner = |id| self.view.member(id).is_some_and(|member| self.is_partner(member));
+        self.repair.base.filter(|base| is_partner(*base))
+    }
+
+    /// This node as it describes itself in a round.
+    fn itself(&self, now: Now) -> Partner {
+        let Repair { ages, alone_since, line: (of, since), .. } = &self.repair;
+        Partner {
+            id: self.config.info.incarnation,
+            lived_ms: now.mono.since_ms(*alone_since),
+            line: Line { of: *of, ms: now.mono.since_ms(*since) },
+            ages: ages.told(now.mono),
+        }
+    }
+
+    /// Versions have changed: what was found out of differences means nothing any more.
+    pub(super) fn repair_anew(&mut self, now: Now) {
+        for (_, round) in core::mem::take(&mut self.repair.rounds) {
+            self.cut(now, round);
+        }
+        let partners: Vec<_> = self.repair.peers.keys().copied().collect();
+        for partner in partners {
+            self.partner_up(now, partner);
+        }
+        self.misses_are_final = false;
     }
 
     pub(super) fn tick_repair(&mut self, now: Now, out: &mut Vec<Effect>) {

@@ -10,14 +10,19 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Asked, Effect, Node, Repair, ages::Partner, fetch::KEYS_ASKED_MAX, serve::block_sums};
+use super::{
+    Asked, Effect, Node, Repair,
+    ages::{Partner, Verdict, is_older},
+    fetch::KEYS_ASKED_MAX,
+    serve::block_sums,
+};
 use crate::{
     key::{KeyHash, PARTS},
-    node::{Call, CallFailure, CallId, Event},
+    node::{Call, CallFailure, CallId, Clocks, Event},
     store::{LockFamily, Row},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{BLOCK_SECONDS, Cell, Grain, NodeState, Request, Response, Sums, Window},
+    wire::{BLOCK_SECONDS, Cell, Grain, Line, NodeState, Request, Response, Sums, Window},
 };
 
 /// How long a question may take, in milliseconds; three round trips are added.
@@ -87,7 +92,8 @@ pub(super) struct Round {
     pub(super) fetches: BTreeMap<CallId, Vec<Row>>,
     /// Whether nothing was left to another round.
     pub(super) is_whole: bool,
-    is_outdated: bool,
+    /// What this node is beside its partner, once that is judged.
+    verdict: Option<Verdict>,
 }
 
 impl Round {
@@ -126,7 +132,8 @@ impl<L: LockFamily> Node<L> {
             false => now.wall_ms.saturating_sub(1_499) / 1_000,
         };
         let window = Window { from, to: to.max(from) };
-        let partner = Partner { id, lived_ms: 0, ages: Vec::new() };
+        let line = Line { of: id, ms: 0 };
+        let partner = Partner { id, lived_ms: 0, line, ages: Vec::new() };
         let round = Round {
             far,
             begun: now.mono,
@@ -138,7 +145,7 @@ impl<L: LockFamily> Node<L> {
             wanted: VecDeque::new(),
             fetches: BTreeMap::new(),
             is_whole: true,
-            is_outdated: false,
+            verdict: None,
         };
         self.repair.rounds.insert(id, round);
         self.go_on(now, id, out);
@@ -207,7 +214,7 @@ impl<L: LockFamily> Node<L> {
                     return Some(Request::Sums { window: round.window, grain, had_ms: None });
                 }
                 Step::Rows(cells) if cells.is_empty() => {
-                    round.step = match round.is_outdated {
+                    round.step = match round.verdict == Some(Verdict::Outdated) {
                         true => Step::Doubts { part: 0, left: Vec::new(), asked: Vec::new() },
                         false => Step::Done,
                     };
@@ -259,22 +266,25 @@ impl<L: LockFamily> Node<L> {
     }
 
     fn take_sums(&mut self, now: Now, round: &mut Round, told: Sums) -> Next {
+        // Sums of what was not asked for would size what they are compared with; and those of somebody of
+        // another time say nothing.
+        if told.from < round.window.from || !Clocks::is_of_now(now, told.from) {
+            return Next::Cut;
+        }
         let step = core::mem::replace(&mut round.step, Step::Done);
         // Traces may have been forgotten meanwhile: older seconds are not compared, because one of the two
         // does not know everything of them.
         round.window.from = round.window.from.max(told.from).max(self.store.first_second(now));
         match step {
             Step::Blocks => {
-                round.partner.ages = told.ages;
-                round.partner.lived_ms = told.lived_ms;
-                let retention_ms =
-                    now.wall_ms.saturating_sub(round.window.from.saturating_mul(1_000));
-                let own = (self.config.info.incarnation, self.lived_ms(now));
-                let member = self.view.member(round.partner.id);
-                let in_sync = member.is_some_and(|m| m.info.state == NodeState::InSync);
-                round.is_outdated = in_sync
-                    && self.store.is_ever_outdated()
-                    && self.repair.ages.is_outdated(own, &round.partner, retention_ms, now.mono);
+                let line = told.line.unwrap_or(round.partner.line);
+                round.partner = Partner {
+                    lived_ms: told.lived_ms,
+                    line,
+                    ages: told.ages,
+                    id: round.partner.id,
+                };
+                self.judge(now, round);
                 if round.window.from > round.window.to {
                     round.step = Step::Rows(Vec::new());
                     return Next::Ask;
@@ -337,6 +347,29 @@ impl<L: LockFamily> Node<L> {
         Next::Ask
     }
 
+    /// Finds out whether this node is outdated, if it is not about to copy anyway and not still to hear
+    /// of whom it has had everything.
+    fn judge(&mut self, now: Now, round: &mut Round) {
+        let id = round.partner.id;
+        let base = self.base();
+        if !self.repair.start.is_done() || base.is_some_and(|base| base != id) {
+            return;
+        }
+        let member = self.view.member(id);
+        let in_sync = member.is_some_and(|member| member.info.state == NodeState::InSync);
+        let verdict = match base.is_none() && in_sync && self.store.is_ever_outdated() {
+            true => {
+                let from_ms = round.window.from.saturating_mul(1_000);
+                self.itself(now).compare(&round.partner, now.wall_ms.saturating_sub(from_ms))
+            }
+            false => Verdict::Equal,
+        };
+        if verdict == Verdict::Outdated {
+            self.owe(id);
+        }
+        round.verdict = Some(verdict);
+    }
+
     fn take_rows(&mut self, round: &mut Round, rows: Vec<Row>, covered: u64) -> Next {
         let covered = usize::try_from(covered).unwrap_or(usize::MAX);
         match &mut round.step {
@@ -375,24 +408,42 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    /// A round that came to its end: what the partner knew when it began is known here.
+    /// A round that came to its end: what the partner knew when it began is known here, if this node is not
+    /// outdated.
     fn finish(&mut self, now: Now, round: Round, out: &mut Vec<Effect>) {
-        let Repair { peers, ages, counts, start, .. } = &mut self.repair;
-        if round.is_whole {
-            counts.rounds += 1;
-            if start.is_done() {
-                ages.merge(self.config.info.incarnation, &round.partner, round.begun);
+        let id = round.partner.id;
+        let starts = !self.repair.start.is_done();
+        let Repair { peers, ages, counts, base, line, alone_since, .. } = &mut self.repair;
+        match &round.verdict {
+            // It has copied since.
+            Some(Verdict::Outdated) if round.begun < *alone_since => counts.rounds_cut += 1,
+            Some(Verdict::Outdated) => {
+                counts.outdated += 1;
+                let given_up = counts.given_up;
+                out.push(Effect::Event(Event::WasOutdated { peer: id, given_up }));
+                self.copy_again(now, id, out);
             }
-            let peer = super::Peer { next: now.mono.plus_ms(1_000), completed: None };
-            let peer = peers.entry(round.partner.id).or_insert(peer);
-            peer.completed = Some(round.begun);
-        } else {
-            counts.rounds_cut += 1;
-        }
-        if round.is_outdated {
-            counts.outdated += 1;
-            let peer = round.partner.id;
-            out.push(Effect::Event(Event::WasOutdated { peer, given_up: counts.given_up }));
+            verdict if round.is_whole && (starts || verdict.is_some()) => {
+                counts.rounds += 1;
+                let peer = super::Peer { next: now.mono.plus_ms(1_000), completed: None };
+                let peer = peers.entry(id).or_insert(peer);
+                peer.completed = Some(round.begun);
+                if let Some(verdict) = verdict {
+                    let partner = &round.partner;
+                    ages.merge(self.config.info.incarnation, (partner, verdict), round.begun);
+                    let theirs = (partner.line.of, round.begun.minus_ms(partner.line.ms));
+                    let own = Line { of: line.0, ms: round.begun.since_ms(line.1) };
+                    let is_base = base.take_if(|base| *base == id).is_some();
+                    if is_base {
+                        self.clocks.since = self.clocks.since.min(theirs.1);
+                    }
+                    // Both know the same now: they are of one line.
+                    if is_base || is_older(partner.line, own) {
+                        *line = theirs;
+                    }
+                }
+            }
+            _ => counts.rounds_cut += 1,
         }
         if self.state != NodeState::Leaving {
             self.judge_misses(now);

@@ -53,6 +53,12 @@ impl<L: LockFamily> Node<L> {
         }
         // A node that starts copies first; its peers take the turns.
         if self.repair.start.is_done() {
+            let base = self.base().filter(|base| !self.repair.rounds.contains_key(base));
+            if let Some(base) = base {
+                let own = &self.config.info.region;
+                let far = self.view.member(base).is_some_and(|member| member.info.region != *own);
+                self.begin_round(now, base, far, out);
+            }
             self.repair.turns.retain(|region, _| regions.contains(region));
             for region in regions {
                 self.take_turn(now, region, out);
@@ -132,13 +138,13 @@ impl<L: LockFamily> Node<L> {
     /// there is none, with one of another region, if there is one.
     pub(super) fn has_caught_up(&self, since: Instant) -> bool {
         let own = &self.config.info.region;
-        let in_sync =
-            |member: &&Member| self.is_partner(member) && member.info.state == NodeState::InSync;
         let caught_up = |member: &Member| {
             let peer = self.repair.peers.get(&member.info.incarnation);
             peer.and_then(|peer| peer.completed).is_some_and(|at| at >= since)
         };
-        let members = || self.view.members().filter(in_sync);
+        // Those of another time can be asked only when one of the two has moved: that comes after the start.
+        let agrees = |member: &&Member| self.is_colleague(member) && self.clocks.agrees(member);
+        let members = || self.view.members().filter(agrees);
         let mut local = members().filter(|member| member.info.region == *own).peekable();
         if local.peek().is_some() {
             return local.all(caught_up);
@@ -148,7 +154,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Whether this node's misses are final: it is in sync, and was so a moment ago with every local
-    /// peer.
+    /// peer; nobody is known who has more, or could have; and there is one time of day.
     pub(in crate::node) fn judge_misses(&mut self, now: Now) {
         let own = &self.config.info.region;
         let fresh = |member: &Member| {
@@ -156,13 +162,15 @@ impl<L: LockFamily> Node<L> {
             let completed = peer.and_then(|peer| peer.completed);
             completed.is_some_and(|at| now.mono.since_ms(at) <= FRESH_MS_MAX)
         };
-        let mut peers = self.view.members().filter(|member| {
-            self.is_partner(member)
-                && member.info.region == *own
-                && member.info.state == NodeState::InSync
-        });
+        // Who has had nothing of anybody has started alone.
+        let is_alone = self.repair.ages.is_empty();
+        let agreed = |member: &Member| {
+            let is_local = member.info.region == *own;
+            !self.clocks.is_apart(member) && !is_alone && (!is_local || fresh(member))
+        };
+        let mut colleagues = self.view.members().filter(|member| self.is_colleague(member));
         let in_sync = self.state == NodeState::InSync && self.repair.start.is_done();
-        self.misses_are_final = in_sync && peers.all(fresh);
+        self.misses_are_final = in_sync && !self.is_owed() && colleagues.all(agreed);
     }
 }
 

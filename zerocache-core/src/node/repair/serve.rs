@@ -63,16 +63,14 @@ impl<L: LockFamily> Node<L> {
         }
         let from = window.from.max(self.store.first_second(now));
         let mut told = Sums { from, ..Sums::default() };
-        let started = self.repair.start.is_done();
-        if started {
-            told.lived_ms = self.lived_ms(now);
-        }
         let window = Window { from, ..window };
         match grain {
             Grain::Blocks => {
                 // Who has not copied everything yet does not have what others had.
-                if started {
-                    told.ages = self.repair.ages.told(now.mono);
+                if self.repair.start.is_done() {
+                    let itself = self.itself(now);
+                    (told.ages, told.lived_ms) = (itself.ages, itself.lived_ms);
+                    told.line = Some(itself.line);
                 }
                 if from <= window.to {
                     told.sums = block_sums(window, &self.store.sums_by_second(from, window.to));
@@ -131,17 +129,21 @@ impl<L: LockFamily> Node<L> {
         let Some(asking) = asking else { return refused("only nodes copy".into()) };
         let copiers = &mut self.repair.copiers;
         copiers.retain(|_, at| now.mono.since_ms(*at) <= COPIER_MS_MAX);
+        // Where there is nothing to copy nobody waits for others.
+        let has_some = self.store.count() > 0;
         let starts = |id: Incarnation| {
             self.view.member(id).is_some_and(|member| member.info.state == NodeState::Warming)
         };
         let most = if starts(asking) { COPIERS_MAX } else { STRANGERS_MAX };
         let rivals = copiers.keys().filter(|id| **id != asking && starts(**id) == starts(asking));
-        let full = rivals.count() >= most;
+        let full = has_some && rivals.count() >= most;
         self.refused.shares += u64::from(full);
         if full || !self.repair.start.is_done() {
             return overloaded("this node copies itself, or two others copy from it");
         }
-        copiers.insert(asking, now.mono);
+        if has_some {
+            copiers.insert(asking, now.mono);
+        }
         let parcel = |record| Parcel::of(Known::Value(record), now.mono);
         let (mut parcels, mut bytes, mut covered) = (Vec::new(), 0, 0);
         let (mut more, mut tick, mut searched) = (None, None, 0);

@@ -4,6 +4,10 @@
 //! the hottest entries of each part first, and puts each at the cold end of its own: the order stays,
 //! and what does not fit is the coldest. Then it catches up by a round with the source and each local
 //! peer (contract section 3).
+//!
+//! A source that goes in the middle is *owed*: as long as it may come back, the copy waits for it or goes
+//! on from another one, and until it is over the node says of no miss that it is final. A node that finds
+//! out later that others have what its rounds do not reach (`ages.rs`) copies again, and serves meanwhile.
 
 use alloc::{
     boxed::Box,
@@ -15,11 +19,11 @@ use super::{Asked, Effect, Node};
 use crate::{
     cluster::Member,
     key::PARTS,
-    node::{Call, CallFailure, CallId, Event},
+    node::{Call, CallFailure, CallId, Clocks, Event},
     store::{LockFamily, Place, Stretch},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Age, NodeState, Parcel, Request, Response},
+    wire::{NodeState, Parcel, Request, Response},
 };
 
 /// A local peer that has not introduced itself for this part of the longest warming cannot reach this
@@ -38,6 +42,9 @@ const BUSY_MS: u64 = 250;
 /// After this many answers in a row that brought nothing another source is tried.
 const FAILURES_MAX: u32 = 20;
 
+/// Most nodes that are remembered as owed: so many sources one after the other are enough to wait for.
+const OWED_MAX: usize = 16;
+
 /// With nobody to copy from for this long, but others that start and have something, a node is in sync
 /// with what it has, in milliseconds.
 const ALONE_MS: u64 = 3_000;
@@ -48,8 +55,8 @@ pub(in crate::node) enum Start {
     /// It looks for its peers.
     #[default]
     Joining,
-    /// It knows its peers, and nobody in sync has anything.
-    Alone { since: Instant },
+    /// It knows its peers, and nobody can be copied from: nobody in sync is there, or not any more.
+    Alone { since: Instant, cut: Option<Box<Copying>> },
     /// It copies.
     Copying(Box<Copying>),
     /// Its entries of before are being read.
@@ -91,6 +98,10 @@ pub(in crate::node) struct Copying {
     waits_until: Instant,
     /// Answers in a row that brought nothing.
     failures: u32,
+    /// The parts, one bit each, of which all came in one answer.
+    whole: u64,
+    /// Whether the node was in sync before.
+    is_again: bool,
     /// The first second of version of which the source knows everything.
     knows_from: u64,
     /// Who could not be copied from.
@@ -105,12 +116,19 @@ struct Section {
     stretch: Stretch,
 }
 
-/// All parts, in as many sections as pages are under way.
-fn sections(stretch: Stretch) -> VecDeque<Section> {
+/// The parts that are not `whole`, in as many sections as pages are under way, or more.
+fn sections(whole: u64, stretch: Stretch) -> VecDeque<Section> {
     let each = PARTS / PAGES_MAX;
-    let section =
-        |at: usize| Section { part: (at * each) as u8, last: ((at + 1) * each - 1) as u8, stretch };
-    (0..PAGES_MAX).map(section).collect()
+    let mut sections: VecDeque<Section> = VecDeque::new();
+    for part in (0..PARTS).filter(|part| whole >> part & 1 == 0) {
+        match sections.back_mut() {
+            Some(last) if usize::from(last.last) + 1 == part && part % each != 0 => {
+                last.last = part as u8;
+            }
+            _ => sections.push_back(Section { part: part as u8, last: part as u8, stretch }),
+        }
+    }
+    sections
 }
 
 #[cfg(test)]
@@ -122,10 +140,52 @@ impl Copying {
 }
 
 impl Copying {
+    /// A copy from `source` that has not begun.
+    fn new(source: &Member, own: &str, now: Instant) -> Self {
+        Self {
+            source: source.info.incarnation,
+            far: source.info.region != own,
+            due: sections(0, Stretch::default()),
+            calls: BTreeMap::new(),
+            since: None,
+            is_second: false,
+            waits_until: now,
+            failures: 0,
+            whole: 0,
+            is_again: false,
+            knows_from: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    /// The copy goes on from `source`. From the same one it goes on where it was; places are of one store,
+    /// so that from another one all parts are asked for that did not come in one answer.
+    fn resumed_from(self, source: &Member, own: &str, now: Instant) -> Self {
+        if source.info.incarnation == self.source {
+            return Self { failures: 0, waits_until: now.plus_ms(BUSY_MS), ..self };
+        }
+        let due = sections(self.whole, Stretch::default());
+        let Self { whole, knows_from, failed, .. } = self;
+        Self { due, whole, knows_from, failed, ..Self::new(source, own, now) }
+    }
+
+    /// Nothing more comes from the source for now: what it was asked for is due again.
+    fn interrupt(&mut self) {
+        self.due.extend(core::mem::take(&mut self.calls).into_values());
+        if !self.failed.contains(&self.source) {
+            self.failed.push(self.source);
+        }
+    }
+
     /// An answer was about the first `covered` parts of a section, and up to `more` about the next.
     fn go_on_from(&mut self, section: Section, covered: u64, more: Option<Place>) {
         let Section { part, last, stretch } = section;
         let at = u64::from(part).saturating_add(covered).min(PARTS as u64) as u8;
+        // What was read meanwhile at the source may be missing from a part that took several.
+        let from_start = part + u8::from(stretch.colder_than.is_some());
+        if !self.is_second {
+            (from_start..at).for_each(|part| self.whole |= 1 << part);
+        }
         let rest = match more {
             Some(place) if at <= last => {
                 // The rest of this part has its turn again after all others.
@@ -143,20 +203,25 @@ impl Copying {
 }
 
 impl<L: LockFamily> Node<L> {
-    /// Takes the next step towards being in sync; whether the node is.
-    pub(in crate::node) fn come_up(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
-        match self.repair.start {
+    /// Takes the next step towards being in sync. Returns the moment, by the clock as it is then, and
+    /// whether the node is.
+    pub(in crate::node) fn come_up(&mut self, now: Now, out: &mut Vec<Effect>) -> (Now, bool) {
+        let mut now = now;
+        let is_up = match &self.repair.start {
             Start::Joining | Start::Alone { .. } => {
                 if !self.has_joined(now) {
-                    return false;
+                    return (now, false);
                 }
-                self.set_clock(now, out);
-                self.choose_source(now, Vec::new(), out);
+                if self.state == NodeState::Warming {
+                    now = self.set_clock(now, out);
+                }
+                self.choose_source(now, out);
                 self.repair.start.is_done() && self.has_caught_up(now.mono)
             }
             Start::Copying(_) | Start::Restoring => false,
-            Start::Done { since } => self.has_caught_up(since),
-        }
+            Start::Done { since } => self.has_caught_up(*since),
+        };
+        (now, is_up)
     }
 
     /// Whether everybody who was found has been talked to.
@@ -166,17 +231,6 @@ impl<L: LockFamily> Node<L> {
         let late = now.mono.since_ms(self.warm_since) >= late_ms;
         let introduced = late || peers.all(|member| member.greeted);
         self.settled && introduced && !self.view.candidates().has_fresh()
-    }
-
-    /// Begins the start again: what was here is no longer to be relied on.
-    pub(in crate::node) fn start_again(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.state == NodeState::Leaving {
-            return;
-        }
-        self.repair.start = Start::Joining;
-        self.repair.starts_again = true;
-        self.end_leases(out);
-        self.warm(now, out);
     }
 
     /// The process stood still for `gap_ms`: what came meanwhile it may lack.
@@ -211,50 +265,39 @@ impl<L: LockFamily> Node<L> {
         self.repair_by(now.mono);
     }
 
-    /// Chooses whom to copy from: a local node before others, then the one with most.
-    fn choose_source(&mut self, now: Now, failed: Vec<Incarnation>, out: &mut Vec<Effect>) {
+    /// Chooses whom to copy from: who has something before who has nothing, who has not failed before who
+    /// has, a local node before others, then the one with most.
+    fn choose_source(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let (since, cut) = match core::mem::take(&mut self.repair.start) {
+            Start::Alone { since, cut } => (since, cut),
+            _ => (now.mono, None),
+        };
         let own = &self.config.info.region;
-        // What members said of themselves was long ago, for a node that starts again.
-        let has_some = |member: &&Member| {
-            self.is_partner(member) && (member.entries > 0 || self.repair.starts_again)
-        };
-        let ready = |member: &&Member| {
-            member.info.state == NodeState::InSync && !failed.contains(&member.info.incarnation)
-        };
-        let sources = self.view.members().filter(has_some).filter(ready);
+        let failed = cut.as_ref().map_or(&[][..], |copying| &copying.failed);
         let nearest = |member: &&Member| {
             let regions = self.ranking.regions();
             let rank = regions.iter().position(|region| *region == member.info.region);
-            (member.info.region != *own, rank, core::cmp::Reverse(member.entries))
+            let has_failed = failed.contains(&member.info.incarnation);
+            let entries = core::cmp::Reverse(member.entries);
+            (member.entries == 0, has_failed, member.info.region != *own, rank, entries)
         };
-        if let Some(source) = sources.min_by_key(nearest) {
-            let far = source.info.region != *own;
-            let source = source.info.incarnation;
-            self.repair.start = Start::Copying(Box::new(Copying {
-                source,
-                far,
-                due: sections(Stretch::default()),
-                calls: BTreeMap::new(),
-                since: None,
-                is_second: false,
-                waits_until: now.mono,
-                failures: 0,
-                knows_from: 0,
-                failed,
-            }));
+        let ready = |m: &&Member| self.is_partner(m) && m.info.state == NodeState::InSync;
+        if let Some(source) = self.view.members().filter(ready).min_by_key(nearest) {
+            let copying = match cut {
+                Some(cut) => cut.resumed_from(source, own, now.mono),
+                None => Copying::new(source, own, now.mono),
+            };
+            self.owe(copying.source);
+            self.repair.start = Start::Copying(Box::new(copying));
             return self.go_on_copying(now, out);
         }
-        let others =
-            self.view.members().any(|m| has_some(&m) && m.info.state != NodeState::Leaving);
-        let again = !failed.is_empty() && self.view.members().any(|m| self.is_partner(m));
-        let since = match self.repair.start {
-            Start::Alone { since } => since,
-            _ => now.mono,
-        };
-        // Whoever could not be copied from may be again; and others may come up soon.
-        let hopeless = now.mono.since_ms(since) >= ALONE_MS;
-        if again || (others && !hopeless && self.store.count() == 0) {
-            self.repair.start = Start::Alone { since };
+        let may_follow = self.store.count() == 0 && now.mono.since_ms(since) < ALONE_MS;
+        let starts = |member: &Member| self.is_partner(member) && member.entries > 0;
+        if self.is_owed()
+            || self.is_somebody_silent()
+            || (may_follow && self.view.members().any(starts))
+        {
+            self.repair.start = Start::Alone { since, cut };
             return self.repair_by(now.mono.plus_ms(BUSY_MS));
         }
         if self.config.has_snapshot && self.store.count() == 0 {
@@ -264,10 +307,45 @@ impl<L: LockFamily> Node<L> {
         self.started_with_all(now);
     }
 
-    fn started_with_all(&mut self, now: Now) {
+    /// The node lacks what `id` has, until a copy has come to its end.
+    pub(super) fn owe(&mut self, id: Incarnation) {
+        let owed = &mut self.repair.owed;
+        if !owed.contains(&id) && owed.len() < OWED_MAX {
+            owed.push(id);
+        }
+    }
+
+    /// Whether somebody who may come back has what this node lacks. Who ended or left does not.
+    pub(super) fn is_owed(&self) -> bool {
+        let mut owed = self.repair.owed.iter().filter_map(|id| self.view.member(*id));
+        owed.any(|member| !member.has_ended && member.info.state != NodeState::Leaving)
+    }
+
+    /// Whether somebody was met in sync, with entries, and has been silent since.
+    fn is_somebody_silent(&self) -> bool {
+        self.view.members().any(|member| {
+            self.repairs(member)
+                && (member.entries > 0 && member.info.state == NodeState::InSync)
+                && !member.has_ended
+        })
+    }
+
+    pub(super) fn started_with_all(&mut self, now: Now) {
         self.repair.start = Start::Done { since: now.mono };
-        self.repair.starts_again = false;
+        self.repair.owed.clear();
         self.repair_by(now.mono);
+    }
+
+    /// The node was in sync, and lacks what `source` has: copies it, and goes on meanwhile.
+    pub(super) fn copy_again(&mut self, now: Now, source: Incarnation, out: &mut Vec<Effect>) {
+        let Some(source) = self.view.member(source) else { return };
+        if self.repair.start.is_done() {
+            let copying = Copying::new(source, &self.config.info.region, now.mono);
+            // What is left of what it alone knew is as new as its rounds reach.
+            self.repair.alone_since = now.mono;
+            self.repair.start = Start::Copying(Box::new(Copying { is_again: true, ..copying }));
+            self.go_on_copying(now, out);
+        }
     }
 
     /// Whether what it knows is whole, as far as others had it when it started.
@@ -281,7 +359,7 @@ impl<L: LockFamily> Node<L> {
         let Some(mut copying) = self.repair.start.take_copying() else { return };
         let source = self.view.member(copying.source).filter(|m| self.is_partner(m));
         let Some(to) = source.map(|member| (member.address, Some(copying.source))) else {
-            return self.source_failed(now, *copying, out);
+            return self.source_failed(now, copying);
         };
         while copying.calls.len() < PAGES_MAX && !copying.due.is_empty() {
             let free = self.repair.busy_until[usize::from(copying.far)].max(copying.waits_until);
@@ -305,20 +383,23 @@ impl<L: LockFamily> Node<L> {
             Some(tick) if !copying.is_second => {
                 let stretch = Stretch { since: Some(tick), ..Stretch::default() };
                 copying.is_second = true;
-                copying.due = sections(stretch);
+                copying.due = sections(0, stretch);
                 self.repair.start = Start::Copying(copying);
                 self.go_on_copying(now, out);
             }
-            _ => {
-                let entries = self.repair.counts.copied;
-                let source = copying.source;
-                // Of what was before nobody here knows more than the source did.
-                self.store.forget_before(copying.knows_from);
-                out.push(Effect::Event(Event::Copied { source, entries }));
-                self.started_with_all(now);
-                self.partner_up(now, source);
-            }
+            _ => self.copied(now, &copying, out),
         }
+    }
+
+    /// A copy has come to its end.
+    fn copied(&mut self, now: Now, copying: &Copying, out: &mut Vec<Effect>) {
+        let (source, entries) = (copying.source, self.repair.counts.copied);
+        // Of what was before nobody here knows more than the source did.
+        self.store.forget_before(copying.knows_from);
+        out.push(Effect::Event(Event::Copied { source, entries }));
+        self.repair.base = Some(source);
+        self.started_with_all(now);
+        self.partner_up(now, source);
     }
 
     pub(super) fn copy_answered(
@@ -334,9 +415,17 @@ impl<L: LockFamily> Node<L> {
             return;
         };
         match result {
+            // Somebody of another time is no source, whatever was thought of its clock: what it forgot would
+            // count as forgotten up to then.
+            Ok(Response::Records { from_second, .. }) if !Clocks::is_of_now(now, from_second) => {
+                let Some(copying) = self.repair.start.take_copying() else { return };
+                return self.source_failed(now, copying);
+            }
             Ok(Response::Records { parcels, covered, more, tick, from_second }) => {
                 copying.failures = 0;
-                copying.knows_from = copying.knows_from.max(from_second);
+                let member = self.view.member(id);
+                let from = member.map_or(from_second, |m| self.clocks.second_of(m, from_second));
+                copying.knows_from = copying.knows_from.max(from);
                 if !copying.is_second {
                     // Answers may overtake each other: the lowest counts.
                     let earlier = |since: u32| tick.wrapping_sub(since) < 1 << 31;
@@ -355,7 +444,7 @@ impl<L: LockFamily> Node<L> {
             }
             _ => {
                 let Some(copying) = self.repair.start.take_copying() else { return };
-                return self.source_failed(now, *copying, out);
+                return self.source_failed(now, copying);
             }
         }
         self.go_on_copying(now, out);
@@ -372,47 +461,14 @@ impl<L: LockFamily> Node<L> {
         bytes
     }
 
-    /// The source of a copy is gone: another one, or none.
-    fn source_failed(&mut self, now: Now, mut copying: Copying, out: &mut Vec<Effect>) {
-        copying.failed.push(copying.source);
-        self.choose_source(now, copying.failed, out);
+    /// The source of a copy is silent or gone: it goes on from this or another one later. A node that was in
+    /// sync goes on with its rounds: one of these says from whom.
+    fn source_failed(&mut self, now: Now, mut copying: Box<Copying>) {
+        copying.interrupt();
+        self.repair.start = match copying.is_again {
+            true => Start::Done { since: now.mono },
+            false => Start::Alone { since: now.mono, cut: Some(copying) },
+        };
+        self.repair_by(now.mono.plus_ms(BUSY_MS));
     }
-
-    /// Everything of the earlier life is here, or there was nothing that could be used.
-    pub(in crate::node) fn restored(&mut self, now: Now, memory: Option<Memory>) {
-        if let Some(memory) = memory {
-            self.repair.inherited_ms = memory.lived_ms.saturating_add(memory.away_ms);
-            let knew_ms = memory.away_ms.saturating_add(memory.retention_ms);
-            self.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
-            self.repair.ages.inherit(&memory.ages, memory.away_ms, now.mono);
-        }
-        if matches!(self.repair.start, Start::Restoring) {
-            self.started_with_all(now);
-        }
-    }
-
-    /// What a later life of this node has to know besides its entries.
-    #[must_use]
-    pub fn memory(&self, now: Now) -> Memory {
-        let now = self.clocks.adjust(now);
-        Memory {
-            lived_ms: self.lived_ms(now),
-            away_ms: 0,
-            retention_ms: self.store.retention_ms(now),
-            ages: self.repair.ages.told(now.mono),
-        }
-    }
-}
-
-/// What a node knew of its own knowledge in an earlier life.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// For how long it had lived, in milliseconds.
-    pub lived_ms: u64,
-    /// How long ago that was, in milliseconds.
-    pub away_ms: u64,
-    /// How long it kept traces, in milliseconds.
-    pub retention_ms: u64,
-    /// When it had last had everything that others knew, as it was then.
-    pub ages: Vec<Age>,
 }

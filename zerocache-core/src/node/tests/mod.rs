@@ -10,3 +10,4 @@ mod leases;
 mod membership;
 mod network;
 mod repair;
+mod starts;

@@ -10,14 +10,14 @@ use crate::store::Capacity;
 use crate::{ttl::Ttl, wire::Ack};
 
 /// Cuts every link between the nodes `a` and the nodes `b`, or joins them again.
-fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: bool) {
+pub(super) fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: bool) {
     for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (*a, *b))) {
         network.set_link(a, b, are_up);
     }
 }
 
 /// How many of the keys have different versions at some two nodes.
-fn disagreements(network: &Network, keys: &[String]) -> usize {
+pub(super) fn disagreements(network: &Network, keys: &[String]) -> usize {
     let differs = |name: &&String| {
         let hash = key(name).hash();
         let mut versions = network.nodes.values().map(|node| node.store.version(hash));
@@ -27,7 +27,7 @@ fn disagreements(network: &Network, keys: &[String]) -> usize {
     keys.iter().filter(differs).count()
 }
 
-fn counts(network: &Network, n: u64) -> RepairCounts {
+pub(super) fn counts(network: &Network, n: u64) -> RepairCounts {
     network.nodes[&address(n)].repair.counts()
 }
 
@@ -35,11 +35,11 @@ fn copied(network: &Network) -> u64 {
     network.nodes.values().map(|node| node.repair.counts()).map(|c| c.records + c.traces).sum()
 }
 
-fn state(network: &Network, n: u64) -> NodeState {
+pub(super) fn state(network: &Network, n: u64) -> NodeState {
     network.nodes[&address(n)].state()
 }
 
-fn keys(count: usize) -> Vec<String> {
+pub(super) fn keys(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("k{n}")).collect()
 }
 
@@ -230,7 +230,7 @@ fn a_node_whose_clock_is_wrong_takes_the_time_of_the_others() {
 }
 
 #[test]
-fn a_node_that_ran_alone_in_the_future_drops_what_it_stamped_there() {
+fn a_node_that_ran_alone_in_the_future_keeps_what_it_stamped_there() {
     let mut network = Network::default();
     network.ahead_ms.insert(address(3), 7_200_000);
     for n in [1, 2, 3] {
@@ -248,8 +248,13 @@ fn a_node_that_ran_alone_in_the_future_drops_what_it_stamped_there() {
     network.put(3, "k", "after", Ack::Local);
     network.run(3_000);
     assert_eq!(network.values("k"), vec![Some("after".into()); 3]);
-    assert_eq!(network.values("alone"), vec![None; 3]);
+    assert_eq!(network.values("alone"), vec![Some("v".into()); 3]);
     assert!(network.nodes.values().all(|node| node.state() == NodeState::InSync));
+    // Its stamps are of the right time, and of another writer.
+    let version = network.nodes[&address(1)].store.version(key("alone").hash()).unwrap();
+    assert!(version.wall_ms() < network.now().wall_ms);
+    assert_eq!(version.incarnation(), Incarnation(3).successor());
+    assert_eq!(network.nodes[&address(3)].writer(), Incarnation(3).successor());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{
     field::{DecodeError, Reader, Writer},
     hello::{Hello, NodeState},
     outcome::{Receipt, Refusal, RefusalCode, Sums, Written},
-    repair::{Parcel, place_number, write_ages, write_numbers, write_rows},
+    repair::{Parcel, place_number, write_ages, write_line, write_numbers, write_rows},
 };
 use crate::{
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
@@ -235,6 +235,9 @@ impl Response {
                     write_ages(out, tag::AGES, &sums.ages);
                 }
                 out.number(tag::LIVED_MS, sums.lived_ms);
+                if let Some(line) = sums.line {
+                    write_line(out, tag::LINE, line);
+                }
             }
             Self::Rows { rows, covered } => {
                 write_rows(out, tag::ROWS, rows);

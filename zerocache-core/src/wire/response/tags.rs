@@ -44,6 +44,7 @@ pub mod tag {
     pub const PARCEL: u32 = 23;
     pub const MORE: u32 = 24;
     pub const TICK: u32 = 25;
+    pub const LINE: u32 = 26;
     pub const GOSSIP: u32 = 40;
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;
