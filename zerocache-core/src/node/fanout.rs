@@ -332,7 +332,7 @@ impl<L: LockFamily> Node<L> {
             Receipt::Refused => {
                 if let Some(member) = self.view.member_mut(peer) {
                     member.missed.refused += 1;
-                    member.missed.since.get_or_insert(now.mono);
+                    member.missed.note(now.mono);
                 }
                 self.stamp_refused(now, peer, item.shipment.record.version, out);
                 false
@@ -397,7 +397,7 @@ impl<L: LockFamily> Node<L> {
             self.settle(&item.waiters, false, out);
         }
         if let Some(member) = peer.and_then(|peer| self.view.member_mut(peer)) {
-            member.missed.since.get_or_insert(now.mono);
+            member.missed.note(now.mono);
             member.missed.dropped += items.len();
         }
         self.report_missed(now, out);
@@ -423,7 +423,7 @@ impl<L: LockFamily> Node<L> {
         let own = &self.config.info.region;
         for member in self.view.members_mut().filter(|m| m.reach == Reach::Unreachable) {
             if missing(member, own) {
-                member.missed.since.get_or_insert(now.mono);
+                member.missed.note(now.mono);
             }
         }
     }
