@@ -15,7 +15,7 @@ use crate::{
     entry::{Applied, Change, Record},
     key::KeyHash,
     rendezvous,
-    store::LockFamily,
+    store::{Broken, LockFamily},
     time::{Instant, Now},
     version::Incarnation,
     wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
@@ -66,7 +66,8 @@ impl<L: LockFamily> Node<L> {
             member.info.region == own
                 || !regions.iter().any(|region| **region == *member.info.region)
         });
-        if !self.view.members().any(Member::takes_writes) {
+        let silent = self.store.is_broken(Broken::NothingSent);
+        if silent || !self.view.members().any(Member::takes_writes) {
             return;
         }
         let record = self.to_queue(record, now);
@@ -158,6 +159,9 @@ impl<L: LockFamily> Node<L> {
 
     /// Sends what waits for a peer, as far as the line takes it.
     fn flush(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
+        if self.state == NodeState::Leaving && self.store.is_broken(Broken::QueuesDropped) {
+            return drop(self.outboxes.remove(&peer));
+        }
         let Some(member) = self.view.member(peer) else {
             // Its queue ends with it.
             return self.close_outbox(now, peer, out);
@@ -343,6 +347,9 @@ impl<L: LockFamily> Node<L> {
 
     /// Sends a failed batch again: to the same local peer, or to another relay.
     fn retry(&mut self, now: Now, peer: Incarnation, batch: Vec<Item>, out: &mut Vec<Effect>) {
+        if self.store.is_broken(Broken::RetriesDropped) {
+            return;
+        }
         let mut hopeless = Vec::new();
         let attempts = batch.iter().map(|item| item.attempts).max().unwrap_or(0) + 1;
         if let Some(outbox) = self.outboxes.get_mut(&peer) {

@@ -21,7 +21,10 @@ use super::{
     Event, Token, World,
     dial::{CLUSTER, region_name},
 };
-use crate::workload::{Operation, WriteId};
+use crate::{
+    checker::Own,
+    workload::{Operation, WriteId},
+};
 
 /// How often a client looks what is due, in microseconds.
 const TURN_US: u64 = 50_000;
@@ -80,8 +83,8 @@ enum Purpose {
 }
 
 /// An operation under way.
-struct Running {
-    key: usize,
+pub(super) struct Running {
+    pub(super) key: usize,
     operation: Operation,
     /// The leave under which the value was computed.
     token: Option<Version>,
@@ -93,6 +96,10 @@ struct Running {
     asked: Option<Asked>,
     missed: bool,
     refused: bool,
+    /// For a read: what its client wrote a moment before.
+    pub(super) own: Option<Own>,
+    /// Whether the node that took that has no value any more.
+    pub(super) is_gone: bool,
 }
 
 /// The request under way.
