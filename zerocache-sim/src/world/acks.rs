@@ -83,6 +83,7 @@ impl World {
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
         // The node answers as long as nothing disturbs it or the way to it.
         let answers = process.incarnation == node
+            && !self.clients[client].has_cut_itself_off(at_us)
             && !self.plan.is_disturbed(pair, (at_us, self.now_us), None);
         let key = running.key;
         let known = process.store.version(self.keys[key].hash());

@@ -141,6 +141,11 @@ impl Client {
         }
     }
 
+    /// Whether it ended connections itself at this time or a moment before.
+    pub(super) fn has_cut_itself_off(&self, since_us: u64) -> bool {
+        self.cut_us > 0 && self.cut_us + computing::SETTLES_US > since_us
+    }
+
     /// Nodes that take turns at `now`.
     pub(super) fn rotation(&self, now: Instant) -> Vec<Incarnation> {
         let nodes = self.directory.nodes().filter(|node| node.in_rotation(now));
