@@ -16,6 +16,7 @@ mod plan;
 mod random;
 mod report;
 mod variants;
+mod watchdog;
 mod workload;
 mod world;
 
@@ -68,7 +69,12 @@ pub fn run(seed: u64, settings: &Settings) -> Outcome {
     }
     let checker = Checker::new(settings.expect, settings.profile.has_wild_clocks());
     let world = World::new(plan, settings.variant, checker, settings.trace);
-    let (checker, counts) = world.run();
+    let stuck = || {
+        eprintln!("seed {seed} does not go on; to replay it: {}", replay(seed, settings));
+        std::process::abort();
+    };
+    let pulse = world.pulse();
+    let (checker, counts) = watchdog::watch(&pulse, watchdog::STUCK, stuck, || world.run());
     Outcome { seed, counts, violation: checker.into_violation() }
 }
 

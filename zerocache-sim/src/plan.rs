@@ -284,6 +284,17 @@ impl Plan {
         self.faults.iter().all(apart)
     }
 
+    /// Whether anything disturbs one of two hosts or the way between them, or has a moment before; that the
+    /// process of `spared` stands still does not count.
+    pub(crate) fn is_disturbed(
+        &self,
+        pair: (u32, u32),
+        within_us: (u64, u64),
+        spared: Option<u32>,
+    ) -> bool {
+        crate::checker::is_disturbed(self, pair, within_us, spared)
+    }
+
     /// Prints the plan, one line for each thing.
     pub(crate) fn print(&self) {
         for (host, node) in self.nodes.iter().enumerate() {
@@ -352,7 +363,11 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
         skew_ms,
         bytes_max,
         entries_max,
-        outbox_bytes_max: *random.pick(&[4 << 10, 32 << 10, 1 << 20]),
+        outbox_bytes_max: match *random.pick(&[4 << 10, 32 << 10, 1 << 20]) {
+            // What a full queue drops repair brings later.
+            _ if profile == Profile::Calm => 1 << 20,
+            planned => planned,
+        },
         features: match profile {
             _ if old => 0,
             Profile::Connections => features::ALL & !features::DATAGRAMS,

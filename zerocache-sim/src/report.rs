@@ -69,6 +69,8 @@ pub struct Counts {
     pub ticks: u64,
     /// The most that a request was late, in microseconds.
     pub late_us_max: u64,
+    /// The most events of one process in a second.
+    pub busiest: u64,
     /// The longest time after the faults until nodes met that never had, in microseconds.
     pub met_us_max: u64,
     /// The longest time after the faults in which the nodes of each region agreed, in microseconds.
@@ -115,6 +117,7 @@ impl Counts {
             connections,
             ticks,
             late_us_max,
+            busiest,
             agreed_in_regions_us_max,
             agreed_us_max,
             met_us_max,
@@ -152,6 +155,7 @@ impl Counts {
         self.connections += connections;
         self.ticks += ticks;
         self.late_us_max = self.late_us_max.max(*late_us_max);
+        self.busiest = self.busiest.max(*busiest);
         self.agreed_in_regions_us_max =
             self.agreed_in_regions_us_max.max(*agreed_in_regions_us_max);
         self.agreed_us_max = self.agreed_us_max.max(*agreed_us_max);
@@ -165,7 +169,11 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hours = self.simulated_us as f64 / 3_600e6;
-        writeln!(f, "simulated    {hours:.2} h, {} events", self.events)?;
+        writeln!(
+            f,
+            "simulated    {hours:.2} h, {} events, at most {} of a process in a second",
+            self.events, self.busiest
+        )?;
         writeln!(f, "processes    {} nodes, {} ticks", self.processes, self.ticks)?;
         writeln!(
             f,

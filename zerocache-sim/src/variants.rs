@@ -42,11 +42,35 @@ pub enum Variant {
     ConnectionsConfused,
     /// Each client asks a node of its own for a lease.
     LeasesScattered,
+    /// Of a hundred writes three are acknowledged and not stored.
+    WritesDropped,
+    /// Nodes take refusals of their peers for receipts.
+    RefusalsCounted,
+    /// A write that a newer one has beaten is called stored.
+    SupersededStored,
+    /// A node that leaves drops what waits for others.
+    QueuesDropped,
+    /// What could not be sent is not sent again.
+    RetriesDropped,
+    /// Writes are sent to nobody; repair brings them.
+    NothingSent,
+    /// Every miss is called final.
+    MissesFinal,
+    /// A process that stood still does not notice.
+    NoWarming,
+    /// A node that starts copies a part of what there is.
+    CopiesWithHoles,
+    /// A node that is outdated gives up what is newer than the retention too.
+    NewerErased,
+    /// Clients do not remember which node took their writes.
+    OwnForgotten,
+    /// Nodes want to be ticked all the time.
+    TicksAlways,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 16] = [
+    pub const BROKEN: [Self; 28] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -63,6 +87,18 @@ impl Variant {
         Self::WaitsProlonged,
         Self::ConnectionsConfused,
         Self::LeasesScattered,
+        Self::WritesDropped,
+        Self::RefusalsCounted,
+        Self::SupersededStored,
+        Self::QueuesDropped,
+        Self::RetriesDropped,
+        Self::NothingSent,
+        Self::MissesFinal,
+        Self::NoWarming,
+        Self::CopiesWithHoles,
+        Self::NewerErased,
+        Self::OwnForgotten,
+        Self::TicksAlways,
     ];
 
     /// The name on the command line.
@@ -86,15 +122,32 @@ impl Variant {
             Self::WaitsProlonged => "waits-prolonged",
             Self::ConnectionsConfused => "connections-confused",
             Self::LeasesScattered => "leases-scattered",
+            Self::WritesDropped => "writes-dropped",
+            Self::RefusalsCounted => "refusals-counted",
+            Self::SupersededStored => "superseded-stored",
+            Self::QueuesDropped => "queues-dropped",
+            Self::RetriesDropped => "retries-dropped",
+            Self::NothingSent => "nothing-sent",
+            Self::MissesFinal => "misses-final",
+            Self::NoWarming => "no-warming",
+            Self::CopiesWithHoles => "copies-with-holes",
+            Self::NewerErased => "newer-erased",
+            Self::OwnForgotten => "own-forgotten",
+            Self::TicksAlways => "ticks-always",
         }
     }
 
-    /// What is broken in the store.
+    /// What is broken in the store, or in what its node does with it.
     pub(crate) fn of_store(self) -> Option<StoreVariant> {
         match self {
             Self::NoTraces => Some(StoreVariant::NoTraces),
             Self::EvictionsForgotten => Some(StoreVariant::EvictionsForgotten),
             Self::NeverOutdated => Some(StoreVariant::NeverOutdated),
+            Self::WritesDropped => Some(StoreVariant::WritesDropped),
+            Self::QueuesDropped => Some(StoreVariant::QueuesDropped),
+            Self::RetriesDropped => Some(StoreVariant::RetriesDropped),
+            Self::NothingSent => Some(StoreVariant::NothingSent),
+            Self::NewerErased => Some(StoreVariant::NewerErased),
             _ => None,
         }
     }
@@ -141,6 +194,34 @@ impl Variant {
 
     pub(crate) fn scatters_leases(self) -> bool {
         self == Self::LeasesScattered
+    }
+
+    pub(crate) fn counts_refusals(self) -> bool {
+        self == Self::RefusalsCounted
+    }
+
+    pub(crate) fn forgets_newer(self) -> bool {
+        self == Self::SupersededStored
+    }
+
+    pub(crate) fn ends_with_misses(self) -> bool {
+        self == Self::MissesFinal
+    }
+
+    pub(crate) fn hides_pauses(self) -> bool {
+        self == Self::NoWarming
+    }
+
+    pub(crate) fn leaves_holes(self) -> bool {
+        self == Self::CopiesWithHoles
+    }
+
+    pub(crate) fn forgets_own_writes(self) -> bool {
+        self == Self::OwnForgotten
+    }
+
+    pub(crate) fn ticks_always(self) -> bool {
+        self == Self::TicksAlways
     }
 
     pub(crate) fn outbox_bytes_max(self, planned: usize) -> usize {

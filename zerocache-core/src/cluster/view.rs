@@ -42,6 +42,8 @@ const REPORT_EVERY_MS: u64 = 5_000;
 pub struct Missed {
     /// When the first one was.
     pub since: Option<Instant>,
+    /// When the last one was.
+    last: Option<Instant>,
     /// Writes given up since the last report.
     pub dropped: usize,
     /// Writes that it refused since the last report.
@@ -50,6 +52,19 @@ pub struct Missed {
 }
 
 impl Missed {
+    /// Notes that the member misses a write.
+    pub fn note(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    /// The member has had all writes that were made before `at`.
+    pub fn had_all_before(&mut self, at: Instant) {
+        if self.last.is_some_and(|last| last < at) {
+            (self.since, self.last) = (None, None);
+        }
+    }
+
     /// What is to be reported at `now`: writes dropped and refused, not more often than every few
     /// seconds.
     pub fn to_report(&mut self, now: Instant) -> Option<(usize, usize)> {
@@ -283,4 +298,23 @@ impl View {
 
 fn hash(id: Incarnation) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_misses_writes_until_it_has_had_the_last_of_them() {
+        let at = Instant::from_millis;
+        let mut missed = Missed::default();
+        missed.note(at(1_000));
+        missed.note(at(3_000));
+        missed.had_all_before(at(3_000));
+        assert_eq!(missed.since, Some(at(1_000)));
+        missed.had_all_before(at(3_001));
+        assert_eq!(missed.since, None);
+        missed.note(at(5_000));
+        assert_eq!(missed.since, Some(at(5_000)));
+    }
 }

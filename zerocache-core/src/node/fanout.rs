@@ -15,7 +15,7 @@ use crate::{
     entry::{Applied, Change, Record},
     key::KeyHash,
     rendezvous,
-    store::LockFamily,
+    store::{Broken, LockFamily},
     time::{Instant, Now},
     version::Incarnation,
     wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
@@ -66,7 +66,8 @@ impl<L: LockFamily> Node<L> {
             member.info.region == own
                 || !regions.iter().any(|region| **region == *member.info.region)
         });
-        if !self.view.members().any(Member::takes_writes) {
+        let silent = self.store.is_broken(Broken::NothingSent);
+        if silent || !self.view.members().any(Member::takes_writes) {
             return;
         }
         let record = self.to_queue(record, now);
@@ -158,6 +159,9 @@ impl<L: LockFamily> Node<L> {
 
     /// Sends what waits for a peer, as far as the line takes it.
     fn flush(&mut self, now: Now, peer: Incarnation, out: &mut Vec<Effect>) {
+        if self.state == NodeState::Leaving && self.store.is_broken(Broken::QueuesDropped) {
+            return drop(self.outboxes.remove(&peer));
+        }
         let Some(member) = self.view.member(peer) else {
             // Its queue ends with it.
             return self.close_outbox(now, peer, out);
@@ -332,7 +336,7 @@ impl<L: LockFamily> Node<L> {
             Receipt::Refused => {
                 if let Some(member) = self.view.member_mut(peer) {
                     member.missed.refused += 1;
-                    member.missed.since.get_or_insert(now.mono);
+                    member.missed.note(now.mono);
                 }
                 // Perhaps because it is stamped too far ahead.
                 self.check_clock_soon(now);
@@ -344,6 +348,9 @@ impl<L: LockFamily> Node<L> {
 
     /// Sends a failed batch again: to the same local peer, or to another relay.
     fn retry(&mut self, now: Now, peer: Incarnation, batch: Vec<Item>, out: &mut Vec<Effect>) {
+        if self.store.is_broken(Broken::RetriesDropped) {
+            return;
+        }
         let mut hopeless = Vec::new();
         let attempts = batch.iter().map(|item| item.attempts).max().unwrap_or(0) + 1;
         if let Some(outbox) = self.outboxes.get_mut(&peer) {
@@ -398,7 +405,7 @@ impl<L: LockFamily> Node<L> {
             self.settle(&item.waiters, false, out);
         }
         if let Some(member) = peer.and_then(|peer| self.view.member_mut(peer)) {
-            member.missed.since.get_or_insert(now.mono);
+            member.missed.note(now.mono);
             member.missed.dropped += items.len();
         }
         self.report_missed(now, out);
@@ -424,7 +431,7 @@ impl<L: LockFamily> Node<L> {
         let own = &self.config.info.region;
         for member in self.view.members_mut().filter(|m| m.reach == Reach::Unreachable) {
             if missing(member, own) {
-                member.missed.since.get_or_insert(now.mono);
+                member.missed.note(now.mono);
             }
         }
     }

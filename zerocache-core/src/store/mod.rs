@@ -32,13 +32,13 @@ mod table_key;
 #[cfg(test)]
 mod tests;
 mod traces;
-#[cfg(feature = "variants")]
 mod variant;
 
 use alloc::boxed::Box;
 
 #[cfg(feature = "variants")]
 pub use self::variant::StoreVariant;
+pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     held::{Counts, Stats},
     known::{Known, Page, Place, Row, RowsLeft, Stretch},
@@ -52,6 +52,7 @@ use self::{
     slot::Sizes,
     table_key::TableKey,
     traces::DROPPED_MAX,
+    variant::Breakage,
 };
 use crate::{
     entry::{Applied, Entry, Lookup, Record},
@@ -81,8 +82,7 @@ pub struct Store<L: LockFamily> {
     capacity: Capacity,
     retention_ms: u64,
     totals: Totals,
-    #[cfg(feature = "variants")]
-    variant: Option<StoreVariant>,
+    breakage: Breakage,
 }
 
 /// A part on cache lines of its own, so that neighbours do not slow each other down.
@@ -117,8 +117,7 @@ impl<L: LockFamily> Store<L> {
             capacity,
             retention_ms: RETENTION_MS,
             totals: Totals::default(),
-            #[cfg(feature = "variants")]
-            variant: None,
+            breakage: Breakage::default(),
         }
     }
 
@@ -126,19 +125,22 @@ impl<L: LockFamily> Store<L> {
     #[cfg(feature = "variants")]
     #[must_use]
     pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
-        self.variant = variant;
+        self.breakage = Breakage::new(variant);
         for index in 0..PARTS {
-            self.part(index).with(|part| part.break_on_purpose(variant));
+            self.part(index).with(|part| part.break_on_purpose(self.breakage));
         }
         self
     }
 
     /// Whether its node finds out that it has missed too much.
     pub(crate) fn is_ever_outdated(&self) -> bool {
-        #[cfg(feature = "variants")]
-        return self.variant != Some(StoreVariant::NeverOutdated);
-        #[cfg(not(feature = "variants"))]
-        true
+        !self.is_broken(Broken::NeverOutdated)
+    }
+
+    /// Whether this is broken on purpose.
+    #[inline]
+    pub(crate) fn is_broken(&self, what: Broken) -> bool {
+        self.breakage.is(what)
     }
 
     /// The same store with another longest time for traces, in milliseconds, instead of

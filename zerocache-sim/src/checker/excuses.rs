@@ -45,14 +45,7 @@ pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64, expect:
     let datagrams = has_datagrams(host) && has_datagrams(peer);
     let mut some = 0;
     for planned in &plan.faults {
-        let Planned { at_us, until_us, fault } = planned;
-        // What a cut held back is sent again only after a while that is about as long.
-        let after_us = match fault {
-            Fault::Cut(_) => AFTER_US + (until_us - at_us).min(10 * SECOND_US),
-            Fault::Crash { .. } | Fault::Leave(_) | Fault::Join(_) => AFTER_US + START_US,
-            _ => AFTER_US,
-        };
-        if now_us < *at_us || now_us > until_us + after_us {
+        if now_us < planned.at_us || now_us > planned.until_us + after_us(planned) {
             continue;
         }
         match weight(planned, (host, peer), datagrams) {
@@ -62,6 +55,34 @@ pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64, expect:
         }
     }
     some >= 2
+}
+
+/// Whether anything disturbs one of two hosts or the way between them at some time, or has a moment before;
+/// that the process of `spared` stands still does not count.
+pub(crate) fn is_disturbed(
+    plan: &Plan,
+    pair: (u32, u32),
+    (from_us, until_us): (u64, u64),
+    spared: Option<u32>,
+) -> bool {
+    plan.faults.iter().any(|planned| {
+        let stands_still = matches!(planned.fault, Fault::Freeze(host) if Some(host) == spared);
+        planned.at_us <= until_us
+            && from_us <= planned.until_us + after_us(planned)
+            && !stands_still
+            && weight(planned, pair, true) != Weight::None
+    })
+}
+
+/// How long after its end a fault counts.
+fn after_us(planned: &Planned) -> u64 {
+    let Planned { at_us, until_us, fault } = planned;
+    match fault {
+        // What a cut held back is sent again only after a while that is about as long.
+        Fault::Cut(_) => AFTER_US + (until_us - at_us).min(10 * SECOND_US),
+        Fault::Crash { .. } | Fault::Leave(_) | Fault::Join(_) => AFTER_US + START_US,
+        _ => AFTER_US,
+    }
 }
 
 fn weight(planned: &Planned, pair: (u32, u32), datagrams: bool) -> Weight {

@@ -80,7 +80,8 @@ impl Checker {
 
     /// What a store holds.
     pub(crate) fn store(&mut self, host: u32, plan: &NodePlan, stats: Stats) {
-        let Stats { entries, bytes, traces, .. } = stats;
+        let Stats { entries, bytes, traces, counts } = stats;
+        self.makes_room |= counts.evicted + counts.unkept > 0;
         let traces_max = (plan.bytes_max / TRACE_FRACTION / TRACE_BYTES / PARTS).max(1) * PARTS;
         let bytes_max = plan.bytes_max.max(traces_max * TRACE_BYTES);
         if entries > plan.entries_max || bytes > bytes_max || traces > traces_max {

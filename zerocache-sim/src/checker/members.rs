@@ -10,7 +10,7 @@ use crate::plan::Plan;
 impl Checker {
     /// A node took another one out of its rotation.
     pub(crate) fn removed(&mut self, plan: &Plan, host: u32, removed: Incarnation) {
-        let Some(peer) = self.processes.get(&removed).copied() else {
+        let Some(peer) = self.host_of(removed) else {
             return self.violate(Rule::Removal, format!("{host} removes {removed}, who never was"));
         };
         if peer == host || is_excused(plan, host, peer, self.now_us, self.expect()) {
@@ -28,7 +28,7 @@ impl Checker {
         known: &BTreeSet<Incarnation>,
         living: &BTreeMap<Incarnation, usize>,
     ) {
-        let name = |id: &Incarnation| self.processes.get(id).copied();
+        let name = |id: &Incarnation| self.host_of(*id);
         let ghosts = reached.iter().filter(|id| !living.contains_key(id));
         let ghosts: Vec<_> = ghosts.map(name).collect();
         let unknown = living.keys().filter(|id| !known.contains(id));

@@ -3,16 +3,25 @@
 //! The checker knows the true time, which write a value comes from, and when its life began. It never
 //! asks the code under test what is right.
 
+mod acks;
 mod excuses;
 mod leases;
 mod lives;
 mod members;
+mod processes;
 
 use std::collections::BTreeMap;
 
-use zerocache_core::version::{Incarnation, Version};
+use zerocache_core::version::Version;
 
-use self::leases::{Deleted, Grant};
+pub(crate) use self::{
+    acks::{Answer, Own},
+    excuses::is_disturbed,
+};
+use self::{
+    leases::{Deleted, Grant},
+    processes::Processes,
+};
 use crate::workload::{Computation, Operation, WriteId, value, write_of};
 
 /// Which promises are checked.
@@ -36,7 +45,7 @@ pub enum Rule {
     Whole,
     /// Nothing lives longer than it was given.
     Expiry,
-    /// One process never goes back to an older version of a key.
+    /// One process never goes back to an older version of a key, nor forgets one without a reason.
     Order,
     /// A version belongs to one write, and a write gets one version.
     Version,
@@ -62,6 +71,18 @@ pub enum Rule {
     Waits,
     /// A delete after the grant wins over what was computed.
     DeleteWins,
+    /// What an acknowledgement says is true, and what it is about stays where it is.
+    Acked,
+    /// A client sees its own write for a while.
+    Own,
+    /// A miss that is final is one on all local peers.
+    Authoritative,
+    /// A node sends what it takes to all others, or says that they lack it.
+    Sent,
+    /// While nothing goes wrong a write is everywhere at once.
+    Prompt,
+    /// Time goes on: nobody is busy without an end.
+    Progress,
     /// Messages decode, requests are answered once.
     Protocol,
 }
@@ -114,12 +135,15 @@ pub(crate) struct Checker {
     versions: BTreeMap<Version, WriteId>,
     /// By how much a write may live longer on a host than where it was taken, in microseconds.
     extensions: BTreeMap<(u32, WriteId), u64>,
-    /// The highest version of each key that a process knew, by host and key.
-    floors: BTreeMap<u32, Vec<Option<Version>>>,
-    /// Which host each process is of.
-    processes: BTreeMap<Incarnation, u32>,
+    processes: Processes,
     /// Deletes that were acknowledged, by key.
     deletes: BTreeMap<usize, Vec<Deleted>>,
+    /// When each version was given.
+    accepted: BTreeMap<Version, u64>,
+    /// The last write of each client and key that was acknowledged.
+    own: BTreeMap<(usize, usize), Own>,
+    /// Whether a node has had to make room for others.
+    makes_room: bool,
 }
 
 impl Checker {
@@ -132,9 +156,11 @@ impl Checker {
             writes: Vec::new(),
             versions: BTreeMap::new(),
             extensions: BTreeMap::new(),
-            floors: BTreeMap::new(),
-            processes: BTreeMap::new(),
+            processes: Processes::default(),
             deletes: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            own: BTreeMap::new(),
+            makes_room: false,
         }
     }
 
@@ -246,42 +272,5 @@ impl Checker {
             let text = format!("key {key}: write {id} got {version}, below {seen:016x}");
             self.violate(Rule::Seen, text);
         }
-    }
-
-    /// A node knows this version of a key, of a value or a trace.
-    pub(crate) fn known(&mut self, host: u32, key: usize, version: Option<Version>) {
-        let Some(version) = version else { return };
-        let Some(floors) = self.floors.get_mut(&host) else { return };
-        let floor = &mut floors[key];
-        match *floor {
-            Some(before) if before > version => {
-                let text = format!("{host} went from {before} of key {key} back to {version}");
-                self.violate(Rule::Order, text);
-            }
-            _ => *floor = Some(version),
-        }
-    }
-
-    /// A process has begun.
-    pub(crate) fn started(&mut self, host: u32, incarnation: Incarnation, keys: usize) {
-        self.processes.insert(incarnation, host);
-        self.floors.insert(host, vec![None; keys]);
-    }
-
-    /// On which host a process is or was.
-    pub(crate) fn host_of(&self, incarnation: Incarnation) -> Option<u32> {
-        self.processes.get(&incarnation).copied()
-    }
-
-    /// A process gave what it had other versions: what it knew before counts no more.
-    pub(crate) fn began_again(&mut self, host: u32) {
-        if let Some(floors) = self.floors.get_mut(&host) {
-            floors.fill(None);
-        }
-    }
-
-    /// A process has ended.
-    pub(crate) fn ended(&mut self, host: u32) {
-        self.floors.remove(&host);
     }
 }

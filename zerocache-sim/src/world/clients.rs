@@ -22,7 +22,10 @@ use super::{
     Event, Token, World,
     dial::{CLUSTER, region_name},
 };
-use crate::workload::{Operation, WriteId};
+use crate::{
+    checker::Own,
+    workload::{Operation, WriteId},
+};
 
 /// How often a client looks what is due, in microseconds.
 const TURN_US: u64 = 50_000;
@@ -81,8 +84,8 @@ enum Purpose {
 }
 
 /// An operation under way.
-struct Running {
-    key: usize,
+pub(super) struct Running {
+    pub(super) key: usize,
     operation: Operation,
     /// The leave under which the value was computed.
     token: Option<Version>,
@@ -94,6 +97,10 @@ struct Running {
     asked: Option<Asked>,
     missed: bool,
     refused: bool,
+    /// For a read: what its client wrote a moment before.
+    pub(super) own: Option<Own>,
+    /// Whether the node that took that has no value any more.
+    pub(super) is_gone: bool,
 }
 
 /// The request under way.
@@ -133,6 +140,11 @@ impl Client {
             own_writes: BTreeMap::new(),
             seen: 0,
         }
+    }
+
+    /// Whether it ended connections itself at this time or a moment before.
+    pub(super) fn has_cut_itself_off(&self, since_us: u64) -> bool {
+        self.cut_us > 0 && self.cut_us + computing::SETTLES_US > since_us
     }
 
     /// Nodes that take turns at `now`.

@@ -37,5 +37,6 @@ impl World {
             }
         }
         self.look_at_agreement();
+        self.look_at_misses();
     }
 }

@@ -117,6 +117,9 @@ impl World {
             at.pause_until_us = now_us + AFTER_PAUSE_US;
         }
         let backlog = std::mem::take(&mut at.backlog);
+        if self.variant.hides_pauses() {
+            self.pretend_to_tick(host, since_us);
+        }
         let mut arrived: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         let (mut first, mut last) = (Vec::new(), Vec::new());
         for event in backlog {

@@ -153,7 +153,7 @@ impl World {
     }
 
     /// Whether a version is older than what a node remembers.
-    fn is_forgotten(&self, host: usize, version: Version) -> bool {
+    pub(super) fn is_forgotten(&self, host: usize, version: Version) -> bool {
         let Some(process) = self.nodes[host].as_ref() else { return true };
         let now = self.now_at(host as u32);
         let snapshot = process.node.snapshot(now);

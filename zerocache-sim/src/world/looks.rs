@@ -8,7 +8,7 @@ use zerocache_core::{
     wire::{Parcel, Request, RequestMessage},
 };
 
-use super::{Event, World, connection::Journey, hosts};
+use super::{Event, World, connection::Journey, hosts, sending::Cause};
 use crate::{
     checker::Held,
     workload::{number_of, write_of},
@@ -33,6 +33,7 @@ impl World {
             let host = (from + offset) % count;
             self.look_at_node(host as u32);
         }
+        self.watch_sending();
         self.watch_healing();
     }
 
@@ -51,31 +52,29 @@ impl World {
         let count = self.keys.len();
         let from = if count > KEYS_MAX { self.random.index(count) } else { 0 };
         for offset in 0..count.min(KEYS_MAX) {
+            let Some(process) = self.nodes[host as usize].as_ref() else { return };
             let number = (from + offset) % count;
             let key = &self.keys[number];
-            let version = process.store.version(key.hash());
+            let known = process.store.version(key.hash());
+            let mut held = None;
             if let Some(entry) = process.store.peek(key, now) {
-                let held = Held {
+                held = Some(entry.version);
+                let shown = Held {
                     key: number,
                     version: entry.version,
                     value: &entry.value,
                     remaining_ms: entry.expires.since_ms(now.mono),
                 };
-                self.checker.held(host, &held);
+                self.checker.held(host, &shown);
                 if let Some(id) = write_of(&entry.value) {
                     self.checker.outlives(&self.plan, host, number, id);
                 }
             }
-            self.checker.known(host, number, version);
-        }
-    }
-
-    /// Shows the checker what a node knows of some keys.
-    pub(super) fn look_at_keys(&mut self, host: u32, keys: &[usize]) {
-        let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        for number in keys {
-            let version = process.store.version(self.keys[*number].hash());
-            self.checker.known(host, *number, version);
+            self.checker.holds(host, number, held);
+            self.show_known(host, number, known);
+            if let Some(version) = known.filter(|known| held != Some(*known)) {
+                self.check_gone(host, number, version);
+            }
         }
     }
 
@@ -86,22 +85,31 @@ impl World {
         host: u32,
         message: &RequestMessage,
         journey: Journey,
-        touched: &mut Vec<usize>,
+        touched: &mut Vec<(usize, Cause)>,
     ) {
+        // Whose deadline has passed the node refuses.
+        if message.envelope.remaining_ms().is_none() {
+            return;
+        }
         let late_us = message.envelope.late_ms * 1_000;
         match &message.request {
             Request::Put { key, value, .. } => {
                 if let (Some(key), Some(id)) = (number_of(key), write_of(value)) {
-                    touched.push(key);
-                    if message.envelope.remaining_ms().is_some() {
-                        self.checker.taken(host, id, self.now_us - late_us.min(self.now_us));
-                    }
+                    touched.push((key, Cause::Write));
+                    self.checker.taken(host, id, self.now_us - late_us.min(self.now_us));
                 }
             }
-            Request::Delete { key, .. } => touched.extend(number_of(key)),
+            Request::Delete { key, .. } => {
+                touched.extend(number_of(key).map(|key| (key, Cause::Write)));
+            }
             Request::Replicate(shipments) => {
                 for shipment in shipments {
-                    touched.extend(number_of(&shipment.record.key));
+                    let version = shipment.record.version;
+                    let cause = match shipment.relay {
+                        true => Cause::Relayed(version),
+                        false => Cause::Told(version),
+                    };
+                    touched.extend(number_of(&shipment.record.key).map(|key| (key, cause)));
                     self.note_record((from, host), &shipment.record, journey);
                 }
             }
@@ -120,6 +128,7 @@ impl World {
 
     /// What a node fetched is on its way into its store.
     pub(super) fn note_parcels(&mut self, ends: (u32, u32), parcels: &[Parcel], way: Journey) {
+        self.check_fetched(ends.1, parcels);
         for parcel in parcels {
             if let Parcel::Value { record } = parcel {
                 self.counts.fetched += 1;

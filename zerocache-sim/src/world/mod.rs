@@ -5,16 +5,22 @@
 //! same microsecond are handled in the order in which they were scheduled; a process that stands still
 //! handles nothing until it goes on.
 
+mod acks;
+mod broken;
 mod clients;
 mod connection;
 mod dial;
 mod end;
+mod events;
 mod faults;
 mod healing;
 mod hosts;
 mod leases;
 mod looks;
+mod misses;
 mod nodes;
+mod progress;
+mod sending;
 mod transport;
 
 use std::{
@@ -23,7 +29,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use zerocache_core::{key::Key, node::CallFailure, wire::Response};
+use zerocache_core::{
+    key::{Key, KeyHash},
+    node::CallFailure,
+    wire::Response,
+};
 
 use self::{
     clients::Client,
@@ -33,6 +43,8 @@ use self::{
     healing::Healing,
     hosts::Host,
     nodes::Process,
+    progress::Progress,
+    sending::Sending,
 };
 use crate::{
     checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, random::Random,
@@ -133,9 +145,14 @@ pub(crate) struct World {
     dials: BTreeMap<u64, Dial>,
     next_dial: u64,
     keys: Vec<Key>,
+    numbers: BTreeMap<KeyHash, usize>,
     /// What processes left behind for the next ones in their place.
     memories: BTreeMap<u32, Kept>,
     healing: Option<Healing>,
+    sending: Sending,
+    progress: Progress,
+    /// Since when all nodes have been in sync and have reached each other, while nothing goes wrong.
+    settled_us: Option<u64>,
     checker: Checker,
     counts: Counts,
     traces: bool,
@@ -171,9 +188,13 @@ impl World {
             connections: Vec::new(),
             dials: BTreeMap::new(),
             next_dial: 0,
+            numbers: keys.iter().enumerate().map(|(at, key)| (key.hash(), at)).collect(),
             keys,
             memories: BTreeMap::new(),
             healing: None,
+            sending: Sending::default(),
+            progress: Progress::default(),
+            settled_us: None,
             checker,
             counts: Counts::default(),
             traces,
@@ -214,6 +235,7 @@ impl World {
             self.now_us = at_us;
             self.counts.events += 1;
             self.checker.passed(at_us);
+            self.check_progress(self.whose(&event));
             self.happen(event);
         }
         if !self.checker.is_over() {

@@ -9,10 +9,11 @@ use std::{
 use zerocache_core::{
     limits::Limits,
     node::{
-        CallFailure, CallId, ConnectionId, Effect, Event as NodeEvent, Input, Node, NodeConfig,
+        Answers, CallFailure, CallId, ConnectionId, Effect, Input, Node, NodeConfig, PAUSE_MS_MAX,
         RequestId,
     },
     store::{Capacity, SingleThread, Store},
+    time::Instant,
     version::{Incarnation, Version},
     wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
@@ -20,9 +21,13 @@ use zerocache_net::framed::Incoming;
 
 use super::{
     Event, Token, World,
+    acks::Asked,
+    broken::Calls,
     connection::Journey,
     dial::{CLUSTER, region_name},
+    events::repair_question,
     leases::Leasing,
+    sending::{Cause, Owed},
     trace,
 };
 use crate::{checker::Held, workload};
@@ -68,6 +73,19 @@ pub(super) struct Process {
     next_request: u64,
     /// When it was told to leave.
     left_us: Option<u64>,
+    /// When it last handled anything.
+    pub(super) handled: Instant,
+    /// Since when it has been in sync.
+    pub(super) in_sync_us: Option<u64>,
+    /// Writes that are not answered.
+    pub(super) writes: BTreeMap<RequestId, Asked>,
+    /// What it is about to handle, and what it knew of those keys before.
+    pub(super) touched: Vec<(usize, Cause)>,
+    pub(super) before: BTreeMap<usize, Option<Version>>,
+    /// What it took and is to send to others.
+    pub(super) owed: Vec<Owed>,
+    /// What a variant needs to know of its calls.
+    pub(super) broken: Calls,
 }
 
 /// Where a response goes.
@@ -131,6 +149,13 @@ impl World {
             filled: BTreeSet::new(),
             next_request: 0,
             left_us: None,
+            handled: self.now_at(host).mono,
+            in_sync_us: None,
+            writes: BTreeMap::new(),
+            touched: Vec::new(),
+            before: BTreeMap::new(),
+            owed: Vec::new(),
+            broken: Calls::default(),
         });
         trace!(self, "{host} starts as {incarnation} in {}", region_name(plan.region));
         self.counts.processes += 1;
@@ -171,19 +196,42 @@ impl World {
     /// Hands inputs that came together to a node, and does what it wants done.
     pub(super) fn node_input(&mut self, host: u32, inputs: Vec<Input>) {
         let now = self.now_at(host);
+        let idle_ms = self.idle_ms(host, now);
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let mut effects = Vec::new();
         process.node.handle_all(now, inputs, &mut effects);
+        process.handled = now.mono;
+        let touched = std::mem::take(&mut process.touched);
+        self.note_touched(host, &touched);
         for effect in effects {
             self.perform(host, effect);
         }
+        for (key, _) in touched {
+            let Some(process) = self.nodes[host as usize].as_mut() else { return };
+            process.before.remove(&key);
+            let known = process.store.version(self.keys[key].hash());
+            self.show_known(host, key, known);
+        }
+        self.check_resumed(host, idle_ms);
         self.arm(host);
     }
 
-    fn perform(&mut self, host: u32, effect: Effect) {
+    /// A node is about to handle what touches these keys.
+    pub(super) fn begin_touching(&mut self, host: u32, touched: Vec<(usize, Cause)>) {
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        for (key, _) in &touched {
+            let version = process.store.version(self.keys[*key].hash());
+            process.before.insert(*key, version);
+        }
+        process.touched = touched;
+    }
+
+    pub(super) fn perform(&mut self, host: u32, effect: Effect) {
         match effect {
-            Effect::Respond { id, response } => {
+            Effect::Respond { id, mut response } => {
                 self.check_leased(host, id, &response);
+                self.check_written(host, id, &mut response);
+                self.tamper_response(&mut response);
                 let Some(process) = self.nodes[host as usize].as_mut() else { return };
                 match process.replies.remove(&id) {
                     Some(Reply::Framed { connection, id, key }) => {
@@ -202,6 +250,7 @@ impl World {
                 self.tamper(host, &mut message);
                 self.check_sent(host, to, &message.request);
                 self.tamper_unseen(&mut message);
+                self.note_call(host, call.0, &message.request);
                 if let Some(what) = repair_question(&message.request) {
                     trace!(self, "{host} asks {to} {what}");
                 }
@@ -212,7 +261,13 @@ impl World {
                 let life = self.hosts[host as usize].life;
                 self.schedule_in(RESTORE_US, Event::Restore { host, life });
             }
-            Effect::State(state) => trace!(self, "{host} is {}", state.as_str()),
+            Effect::State(state) => {
+                let now_us = self.now_us;
+                if let Some(process) = self.nodes[host as usize].as_mut() {
+                    process.in_sync_us = (state == NodeState::InSync).then_some(now_us);
+                }
+                trace!(self, "{host} is {}", state.as_str());
+            }
             Effect::Event(event) => self.note_event(host, &event),
         }
     }
@@ -221,7 +276,9 @@ impl World {
     fn arm(&mut self, host: u32) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let clock = &self.hosts[host as usize].clock;
-        let due_us = clock.true_us(process.node.next_deadline()).max(self.now_us + TICK_US_MIN);
+        let wanted_us = clock.true_us(process.node.next_deadline());
+        let wanted_us = if self.variant.ticks_always() { 0 } else { wanted_us };
+        let due_us = wanted_us.max(self.now_us + TICK_US_MIN);
         if due_us < process.tick_us {
             process.tick_us = due_us;
             let life = self.hosts[host as usize].life;
@@ -248,9 +305,14 @@ impl World {
         &mut self,
         host: u32,
         token: Token,
-        result: Result<Response, CallFailure>,
+        mut result: Result<Response, CallFailure>,
         elapsed_us: u64,
     ) {
+        self.tamper_answer(host, token, &mut result);
+        if let Ok(Response::Records { parcels, .. }) = &result {
+            let touched = self.touched_by(parcels);
+            self.begin_touching(host, touched);
+        }
         self.node_input(host, vec![Input::Answer { call: CallId(token), result, elapsed_us }]);
     }
 
@@ -302,18 +364,20 @@ impl World {
                 continue;
             }
             self.note_request(from, host, &message, journey, &mut touched);
+            let asked = Asked::of(&message.request);
             let connection = ConnectionId(index as u64);
             let (message, key) = self.note_lease_request((host, connection), message, key);
             let Some(process) = self.nodes[host as usize].as_mut() else { return };
             process.next_request += 1;
             let id = RequestId(process.next_request);
             process.leasing.name(id);
+            process.writes.extend(asked.map(|asked| (id, asked)));
             process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
             inputs.push(Input::Request { id, connection, message });
         }
         if !inputs.is_empty() {
+            self.begin_touching(host, touched);
             self.node_input(host, inputs);
-            self.look_at_keys(host, &touched);
         }
     }
 
@@ -331,14 +395,21 @@ impl World {
         let response = if envelope.remaining_ms().is_none() {
             Response::refused(RefusalCode::Expired, "the deadline had passed")
         } else {
-            let answers = process.node.answers();
+            // A process that was suspended has not noticed yet that it may have missed something.
+            let awake = now.mono.since_ms(process.handled) <= PAUSE_MS_MAX;
+            let answers = if awake { process.node.answers() } else { Answers::default() };
             zerocache_core::node::read(&process.store, &self.keys[key], now, answers)
         };
+        let mut response = response;
+        self.tamper_response(&mut response);
         self.check_served(host, Some(key), &response);
         self.respond(connection, id, &response);
     }
 
     fn check_served(&mut self, host: u32, key: Option<usize>, response: &Response) {
+        if let (Some(key), Response::NotFound { warming: false }) = (key, response) {
+            self.check_miss(host, key);
+        }
         if let (Some(key), Response::Found { value, version, remaining_ms, .. }) = (key, response) {
             let held = Held { key, version: *version, value, remaining_ms: *remaining_ms };
             self.counts.hits += 1;
@@ -346,57 +417,6 @@ impl World {
             if let Some(id) = workload::write_of(value) {
                 self.checker.outlives(&self.plan, host, key, id);
             }
-        }
-    }
-
-    fn note_event(&mut self, host: u32, event: &NodeEvent) {
-        match event {
-            NodeEvent::MemberUp(info, _) => {
-                let peer = self.checker.host_of(info.incarnation);
-                trace!(self, "{host} reaches {peer:?}");
-            }
-            NodeEvent::MemberDown(info, _) => {
-                let peer = self.checker.host_of(info.incarnation);
-                trace!(self, "{host} takes {peer:?} out");
-                self.counts.removals += 1;
-                self.checker.removed(&self.plan, host, info.incarnation);
-            }
-            NodeEvent::MemberForgotten(info) => {
-                let peer = self.checker.host_of(info.incarnation);
-                trace!(self, "{host} forgets {peer:?}");
-                self.checker.removed(&self.plan, host, info.incarnation);
-            }
-            NodeEvent::WritesDropped { count, .. } => {
-                self.counts.dropped += *count as u64;
-                trace!(self, "{host}: {event:?}");
-            }
-            NodeEvent::WritesRefused { count, .. } => {
-                self.counts.refused += *count as u64;
-                trace!(self, "{host}: {event:?}");
-            }
-            NodeEvent::ClockMoved { redated, .. } => {
-                self.counts.clocks_moved += 1;
-                // Its leases end.
-                if let Some(process) = self.nodes[host as usize].as_mut() {
-                    process.leasing.end_all();
-                }
-                trace!(self, "{host}: {event:?}");
-                if redated.is_some() {
-                    if let Some(process) = self.nodes[host as usize].as_mut() {
-                        process.writers.push(process.node.writer());
-                    }
-                    self.checker.began_again(host);
-                    // What there was has other versions now.
-                    self.healing = None;
-                }
-            }
-            NodeEvent::WasOutdated { .. } => {
-                self.counts.outdated += 1;
-                // What it alone had may be given up.
-                self.healing = None;
-                trace!(self, "{host}: {event:?}");
-            }
-            other => trace!(self, "{host}: {other:?}"),
         }
     }
 
@@ -421,20 +441,7 @@ impl World {
         if !process.node.is_flushed() && self.now_us < last_us {
             return self.schedule_in(FLUSH_LOOK_US, Event::Exit { host, life });
         }
+        self.check_owed(host);
         self.stop(host, false);
-    }
-}
-
-/// What a node asks for repair, for the event log.
-fn repair_question(request: &Request) -> Option<String> {
-    match request {
-        Request::Sums { window, grain, .. } => Some(format!("for sums {grain:?} of {window:?}")),
-        Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
-        Request::VersionsOf(keys) => Some(format!("for the versions of {} keys", keys.len())),
-        Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
-        Request::Copy { part, last, stretch } => {
-            Some(format!("for a copy of {part} to {last}, {stretch:?}"))
-        }
-        _ => None,
     }
 }

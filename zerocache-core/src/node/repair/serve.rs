@@ -41,6 +41,10 @@ const STRANGERS_MAX: usize = 1;
 /// A node that has not asked for this long does not copy any more, in milliseconds.
 const COPIER_MS_MAX: u64 = 3_000;
 
+/// What was written this long before a round, in milliseconds, that round has compared: versions are
+/// compared from 1.5 s old, and clocks differ by up to 1 s.
+const UNCOMPARED_MS: u64 = 2_500;
+
 impl<L: LockFamily> Node<L> {
     /// Sums over what this node knows.
     pub(in crate::node) fn tell_sums(
@@ -55,11 +59,10 @@ impl<L: LockFamily> Node<L> {
             return refused(format!("{window:?} is no window"));
         }
         if let Some(member) = asking.and_then(|id| self.view.member_mut(id))
-            && let (Some(since), Some(had_ms)) = (member.missed.since, had_ms)
-            && had_ms < now.mono.since_ms(since)
+            && let Some(had_ms) = had_ms
         {
-            // It had everything after it last missed something.
-            member.missed.since = None;
+            let compared_ms = had_ms.saturating_add(UNCOMPARED_MS);
+            member.missed.had_all_before(now.mono.minus_ms(compared_ms));
         }
         let from = window.from.max(self.store.first_second(now));
         let mut told = Sums { from, ..Sums::default() };

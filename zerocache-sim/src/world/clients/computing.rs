@@ -26,7 +26,7 @@ const RELEASE_TIMEOUT_MS: u64 = 500;
 
 /// After its start, and after its connections ended, a client knows all nodes and reaches them within this
 /// time, in microseconds.
-const SETTLES_US: u64 = 5 * SECOND_US;
+pub(super) const SETTLES_US: u64 = 5 * SECOND_US;
 
 /// A question for leave, to one node.
 #[derive(Clone, Copy, Debug)]

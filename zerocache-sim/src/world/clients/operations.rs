@@ -12,7 +12,10 @@ use super::{
     super::{Event, World, trace},
     Asked, Purpose, REMEMBERED_MS, Running,
 };
-use crate::workload::{Operation, WriteId, value};
+use crate::{
+    checker::Own,
+    workload::{Operation, WriteId, value},
+};
 
 impl World {
     /// Begins the next operation of a client, and plans the one after it.
@@ -54,9 +57,15 @@ impl World {
             asked: None,
             missed: false,
             refused: false,
+            own: None,
+            is_gone: false,
         };
+        if running.is_read() {
+            running.own = self.checker.own(client, key);
+        }
         let host = self.host_of(client as u32);
-        let first = if running.is_read() { self.own_write(client, key, now) } else { None };
+        let remembers = running.is_read() && !self.variant.forgets_own_writes();
+        let first = if remembers { self.own_write(client, key, now) } else { None };
         let directory = &mut self.clients[client].directory;
         let begun = if token.is_some() {
             // The shortest way has no place for a token.
@@ -146,6 +155,9 @@ impl World {
             } else {
                 self.counts.unreachable += 1;
             }
+            if running.is_read() {
+                self.check_own(client, &running, None);
+            }
         }
     }
 
@@ -182,13 +194,21 @@ impl World {
             }
         };
         let is_read = at.operations.get(&serial).is_some_and(Running::is_read);
+        let found = match &result {
+            Ok(Response::Found { version, .. }) => Some(*version),
+            _ => None,
+        };
         let is_over = if is_read {
             self.judge_read(client, serial, asked, result)
         } else {
             self.judge_write(client, serial, asked, result)
         };
         if is_over {
-            self.clients[client].operations.remove(&serial);
+            if let Some(running) = self.clients[client].operations.remove(&serial)
+                && is_read
+            {
+                self.check_own(client, &running, found);
+            }
         } else {
             // The walk of a first request begins now.
             self.step_on(client, serial);
@@ -217,6 +237,8 @@ impl World {
             }
             Ok(Response::NotFound { warming }) => {
                 running.missed = true;
+                let is_own = running.own.is_some_and(|own| own.node == asked.step.node);
+                running.is_gone |= is_own;
                 if running.walk.is_none()
                     && let Some(turn) = running.turn
                 {
@@ -257,6 +279,9 @@ impl World {
                     // A token is not above what was seen since.
                     let seen = if running.token.is_some() { 0 } else { asked.seen };
                     self.checker.written(key, id, version, seen);
+                    let (node, at_us) = (asked.step.node, self.now_us);
+                    let own = Own { node, version, is_delete, at_us };
+                    self.checker.accepted_from(client, key, own);
                     if is_delete {
                         self.checker.deleted(key, id);
                     }

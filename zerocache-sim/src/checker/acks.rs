@@ -1,0 +1,115 @@
+//! What acknowledgements say, and what clients see of their own writes.
+
+use zerocache_core::{
+    version::{Incarnation, Version},
+    wire::{Status, Written},
+};
+
+use super::{Checker, Rule};
+use crate::clock::SECOND_US;
+
+/// For this long after a write its client is to see it (contract section 5), less what clocks gain, in
+/// microseconds.
+const OWN_US: u64 = 2 * SECOND_US - 5_000;
+
+/// A value with less than this of its life left may be over at a node already, in microseconds: messages
+/// that were late take from it.
+const LIFE_US: u64 = 2 * SECOND_US;
+
+/// The answer of a node to a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) host: u32,
+    pub(crate) key: usize,
+    pub(crate) written: Written,
+    /// What the node knew of the key before and after the inputs that led to the answer.
+    pub(crate) before: Option<Version>,
+    pub(crate) after: Option<Version>,
+    /// For how many replicas it has to wait, if that is certain, and whether all have to have it.
+    pub(crate) wanted: Option<(u32, bool)>,
+}
+
+/// A client's write that it is to see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    /// The node that accepted it.
+    pub(crate) node: Incarnation,
+    pub(crate) version: Version,
+    pub(crate) is_delete: bool,
+    /// When it was acknowledged.
+    pub(crate) at_us: u64,
+}
+
+impl Checker {
+    /// A node answers a write.
+    pub(crate) fn acknowledged(&mut self, answer: &Answer) {
+        let Answer { host, key, written, before, after, wanted } = *answer;
+        let Written { status, replicas, replicas_wanted, version } = written;
+        let (holders, knew) = match version {
+            Some(version) => (self.holders(key, version), self.knew(host, key, version)),
+            None => (0, false),
+        };
+        let in_place = (1..=replicas_wanted).contains(&replicas);
+        let told = |(most, all): (u32, bool)| {
+            replicas_wanted == most && (!all || replicas == most || status != Status::Stored)
+        };
+        let fault = match status {
+            Status::Refused if replicas == 0 => None,
+            Status::Refused | Status::Unknown => Some("which no node says"),
+            Status::Stored if !knew => Some("which it never had"),
+            Status::Stored if before > version => Some("of which it knew a newer version"),
+            Status::Superseded if after <= version => Some("of which it knows no newer version"),
+            _ if !in_place || holders < replicas => Some("which fewer had"),
+            _ if !wanted.is_none_or(told) => Some("and others are there"),
+            Status::Stored | Status::Superseded => None,
+        };
+        if let Some(fault) = fault {
+            let text = format!(
+                "{host} says of key {key} {written:?}, {fault}: {holders} had it, {before:?} was \
+                 known before, {after:?} after, of {wanted:?}"
+            );
+            self.violate(Rule::Acked, text);
+        }
+    }
+
+    /// A client's write was accepted by a node.
+    pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: Own) {
+        self.own.insert((client, key), own);
+    }
+
+    /// The write of a key that its client is to see when it begins to read now.
+    pub(crate) fn own(&self, client: usize, key: usize) -> Option<Own> {
+        let own = self.own.get(&(client, key))?;
+        (self.now_us < own.at_us + OWN_US).then_some(*own)
+    }
+
+    /// A node gave this version now.
+    pub(crate) fn accepted(&mut self, version: Version) {
+        self.accepted.insert(version, self.now_us);
+    }
+
+    /// When a version was given.
+    pub(crate) fn accepted_at(&self, version: Version) -> Option<u64> {
+        self.accepted.get(&version).copied()
+    }
+
+    /// Whether a node has had to make room for others, or could not keep a value.
+    pub(crate) fn makes_room(&self) -> bool {
+        self.makes_room
+    }
+
+    /// One has.
+    pub(crate) fn made_room(&mut self) {
+        self.makes_room = true;
+    }
+
+    /// Whether a version is that of a value which is to live for a while yet.
+    pub(crate) fn is_to_live(&self, version: Version) -> bool {
+        let id = self.versions.get(&version).copied().unwrap_or(0);
+        let write = id.checked_sub(1).and_then(|at| self.writes.get(usize::try_from(at).ok()?));
+        write.is_some_and(|write| {
+            let until_us = write.taken_us.zip(write.ttl_ms).map(|(at, ms)| at + ms * 1_000);
+            until_us.is_some_and(|until_us| until_us > self.now_us + LIFE_US)
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! Notices a run that does not come to its next event: code that loops without an end would keep whoever
+//! runs seeds waiting, and nobody would know for which one.
+
+use std::{
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+/// An event takes microseconds, and milliseconds on a busy machine: one that takes longer than this has no end.
+pub(crate) const STUCK: Duration = Duration::from_secs(60);
+
+/// Runs something whose `pulse` rises; calls `stuck` when it has not for `longest`, or up to twice that.
+pub(crate) fn watch<R>(
+    pulse: &AtomicU64,
+    longest: Duration,
+    stuck: impl FnOnce() + Send,
+    run: impl FnOnce() -> R,
+) -> R {
+    thread::scope(|scope| {
+        let (running, ended) = sync_channel::<()>(0);
+        scope.spawn(move || {
+            let mut before = None;
+            while ended.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
+                let at = Some(pulse.load(Ordering::Relaxed));
+                if at == before {
+                    return stuck();
+                }
+                before = at;
+            }
+        });
+        let result = run();
+        drop(running);
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_does_not_go_on_is_noticed() {
+        let (notice, noticed) = sync_channel(1);
+        let stuck = move || notice.send(()).unwrap();
+        let pulse = AtomicU64::new(0);
+        // It goes on only once it has been noticed.
+        watch(&pulse, Duration::from_millis(1), stuck, || noticed.recv().unwrap());
+    }
+
+    #[test]
+    fn a_run_that_ends_is_left_alone() {
+        let pulse = AtomicU64::new(0);
+        assert_eq!(watch(&pulse, STUCK, || unreachable!("it has ended"), || 7), 7);
+    }
+}

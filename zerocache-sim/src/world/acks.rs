@@ -1,0 +1,101 @@
+//! What nodes say of writes, and what clients read of their own, for the checker.
+
+use zerocache_core::{
+    node::RequestId,
+    version::Version,
+    wire::{Ack, Request, Response, Status},
+};
+
+use super::{World, clients::Running};
+use crate::{
+    checker::{Answer, Own, Rule},
+    clock::SECOND_US,
+    plan::Profile,
+    workload::number_of,
+};
+
+/// Nodes count as settled when they have been in sync, and have reached each other, for this long.
+pub(super) const SETTLED_US: u64 = 2 * SECOND_US;
+
+/// A write that is not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    key: usize,
+    ack: Ack,
+    has_token: bool,
+}
+
+impl Asked {
+    /// What a request asks for, if it is a write.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let (key, ack, has_token) = match request {
+            Request::Put { key, ack, token, .. } => (key, ack, token.is_some()),
+            Request::Delete { key, ack } => (key, ack, false),
+            _ => return None,
+        };
+        Some(Self { key: number_of(key)?, ack: *ack, has_token })
+    }
+}
+
+impl World {
+    /// A node answers a request: if that was a write, what it says of it has to be true.
+    pub(super) fn check_written(&mut self, host: u32, id: RequestId, response: &mut Response) {
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        let Some(asked) = process.writes.remove(&id) else { return };
+        let Response::Written(written) = response else { return };
+        if self.variant.forgets_newer() && written.status == Status::Superseded {
+            written.status = Status::Stored;
+        }
+        let Asked { key, ack, has_token } = asked;
+        let after = process.store.version(self.keys[key].hash());
+        let before = process.before.get(&key).copied().unwrap_or(after);
+        let wanted = self.wanted(host, ack).filter(|_| !has_token);
+        let written = *written;
+        self.checker.acknowledged(&Answer { host, key, written, before, after, wanted });
+    }
+
+    /// For how many replicas a node has to wait, and whether all have to have a write in time: when
+    /// nothing goes wrong, and all have reached each other for a while.
+    fn wanted(&self, host: u32, ack: Ack) -> Option<(u32, bool)> {
+        let settled_us = self.settled_us? + SETTLED_US;
+        if self.now_us < settled_us || !self.plan.is_quiet(settled_us, self.now_us) {
+            return None;
+        }
+        let own = self.plan.nodes[host as usize].region;
+        let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
+        let mut nodes = vec![0; self.plan.distance_us.len()];
+        living.for_each(|host| nodes[self.plan.nodes[host].region] += 1);
+        let regions = nodes.iter().filter(|count| **count > 0).count() as u32;
+        let most = match ack {
+            Ack::Local => 1,
+            Ack::Region => nodes[own],
+            Ack::All => nodes[own] + regions - 1,
+        };
+        Some((most, self.plan.profile == Profile::Calm))
+    }
+
+    /// A read of a client has ended: if it wrote the key a moment before, it sees that or something newer.
+    pub(super) fn check_own(&mut self, client: usize, running: &Running, found: Option<Version>) {
+        let Some(own) = running.own.filter(|own| found < Some(own.version)) else { return };
+        let Own { node, version, is_delete, at_us, .. } = own;
+        let Some(host) = self.checker.host_of(node) else { return };
+        let pair = (self.host_of(client as u32), host);
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        // The node answers as long as nothing disturbs it or the way to it.
+        let answers = process.incarnation == node
+            && !self.clients[client].has_cut_itself_off(at_us)
+            && !self.plan.is_disturbed(pair, (at_us, self.now_us), None);
+        let key = running.key;
+        let known = process.store.version(self.keys[key].hash());
+        let holds = !is_delete
+            && known == Some(version)
+            && self.checker.is_to_live(version)
+            && process.store.stats().counts.evicted == 0;
+        // What it has no value of any more, others are asked for, who may know less.
+        let excused = !holds && (found.is_none() || running.is_gone) || known < Some(version);
+        if answers && !excused {
+            let text = format!("client {client} wrote {own:?} of key {key}, and reads {found:?}");
+            self.checker.violate(Rule::Own, text);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What nodes say of themselves, for the event log, the counters and the checker.
+
+use zerocache_core::{node::Event, wire::Request};
+
+use super::{World, trace};
+
+impl World {
+    /// Something happened at a node.
+    pub(super) fn note_event(&mut self, host: u32, event: &Event) {
+        match event {
+            Event::MemberUp(info, _) => {
+                let peer = self.checker.host_of(info.incarnation);
+                trace!(self, "{host} reaches {peer:?}");
+            }
+            Event::MemberDown(info, _) => {
+                let peer = self.checker.host_of(info.incarnation);
+                trace!(self, "{host} takes {peer:?} out");
+                self.counts.removals += 1;
+                self.checker.removed(&self.plan, host, info.incarnation);
+            }
+            Event::MemberForgotten(info) => {
+                let peer = self.checker.host_of(info.incarnation);
+                trace!(self, "{host} forgets {peer:?}");
+                self.checker.removed(&self.plan, host, info.incarnation);
+            }
+            Event::WritesDropped { count, .. } => {
+                self.counts.dropped += *count as u64;
+                trace!(self, "{host}: {event:?}");
+            }
+            Event::WritesRefused { count, .. } => {
+                self.counts.refused += *count as u64;
+                trace!(self, "{host}: {event:?}");
+            }
+            Event::ClockMoved { redated, .. } => {
+                self.counts.clocks_moved += 1;
+                // Its leases end.
+                if let Some(process) = self.nodes[host as usize].as_mut() {
+                    process.leasing.end_all();
+                }
+                trace!(self, "{host}: {event:?}");
+                if redated.is_some() {
+                    if let Some(process) = self.nodes[host as usize].as_mut() {
+                        process.writers.push(process.node.writer());
+                        process.owed.clear();
+                    }
+                    self.checker.began_again(host);
+                    // What there was has other versions now.
+                    self.healing = None;
+                }
+            }
+            Event::WasOutdated { .. } => {
+                self.counts.outdated += 1;
+                // What it alone had may be given up.
+                self.healing = None;
+                trace!(self, "{host}: {event:?}");
+            }
+            other => trace!(self, "{host}: {other:?}"),
+        }
+    }
+}
+
+/// What a node asks for repair, for the event log.
+pub(super) fn repair_question(request: &Request) -> Option<String> {
+    match request {
+        Request::Sums { window, grain, .. } => Some(format!("for sums {grain:?} of {window:?}")),
+        Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
+        Request::VersionsOf(keys) => Some(format!("for the versions of {} keys", keys.len())),
+        Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
+        Request::Copy { part, last, stretch } => {
+            Some(format!("for a copy of {part} to {last}, {stretch:?}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether a node that says that it has everything does: misses that are final, and what it says of itself
+//! after it stood still.
+
+use zerocache_core::{
+    node::PAUSE_MS_MAX,
+    time::Now,
+    version::Version,
+    wire::{NodeState, features},
+};
+
+use super::World;
+use crate::{checker::Rule, clock::SECOND_US};
+
+/// What a local peer has had for longer than this, in microseconds, is here, or a miss is not final.
+const HAD_US: u64 = 3 * SECOND_US;
+
+/// A value with less than this of its life left may be over elsewhere, in milliseconds.
+const LIFE_MS: u64 = 1_000;
+
+/// A node that has been in sync for this long is known to be by its peers, in microseconds.
+const KNOWN_US: u64 = 2 * SECOND_US;
+
+impl World {
+    /// A node says that a key is nowhere in its region.
+    pub(super) fn check_miss(&mut self, host: u32, key: usize) {
+        let region = self.plan.nodes[host as usize].region;
+        let Some(process) = self.nodes[host as usize].as_ref() else { return };
+        if process.in_sync_us.is_none() {
+            let text = format!("{host} is not in sync and says that nobody has key {key}");
+            return self.checker.violate(Rule::Authoritative, text);
+        }
+        let known = process.store.version(self.keys[key].hash());
+        let has = |other: u32| {
+            let (version, since_us) = self.checker.held_since(other, key)?;
+            let now = self.now_at(other);
+            let entry = self.nodes[other as usize].as_ref()?.store.peek(&self.keys[key], now)?;
+            let lasts = entry.expires.since_ms(now.mono) >= LIFE_MS;
+            let had = entry.version == version && self.now_us - since_us > HAD_US;
+            (had && lasts).then_some(version)
+        };
+        let lacks = |version: &Version| {
+            known < Some(*version) && !self.checker.had_or_refused(host, key, *version)
+        };
+        let others = (0..self.nodes.len() as u32)
+            .filter(|other| *other != host && self.plan.nodes[*other as usize].region == region);
+        let lacking = others.filter_map(|other| Some((other, has(other).filter(lacks)?)));
+        let found = lacking.into_iter().find(|(other, _)| {
+            self.is_in_sync(*other)
+                && self.repair_each_other(host, *other)
+                && self.reach_each_other(host, *other)
+        });
+        if let Some((other, version)) = found {
+            let text = format!(
+                "{host} knows {known:?} of key {key} and says that nobody has it; {other}, which it \
+                 reaches, has {version}"
+            );
+            self.checker.violate(Rule::Authoritative, text);
+        }
+    }
+
+    /// At the end: whoever would call each miss final has what its local peers have.
+    pub(super) fn look_at_misses(&mut self) {
+        for host in 0..self.nodes.len() as u32 {
+            let process = self.nodes[host as usize].as_ref();
+            if !process.is_some_and(|process| process.node.misses_are_final()) {
+                continue;
+            }
+            for key in 0..self.keys.len() {
+                if self.checker.held_since(host, key).is_none() {
+                    self.check_miss(host, key);
+                }
+            }
+        }
+    }
+
+    fn is_in_sync(&self, host: u32) -> bool {
+        let frozen = self.hosts[host as usize].frozen_since_us.is_some();
+        let process = self.nodes[host as usize].as_ref().filter(|_| !frozen);
+        process.is_some_and(|process| process.node.state() == NodeState::InSync)
+    }
+
+    fn repair_each_other(&self, host: u32, other: u32) -> bool {
+        let features = |host: u32| self.plan.nodes[host as usize].features;
+        features(host) & features(other) & features::REPAIR != 0
+    }
+
+    fn reach_each_other(&self, host: u32, other: u32) -> bool {
+        self.reaches(host, other) && self.reaches(other, host)
+    }
+
+    fn reaches(&self, host: u32, other: u32) -> bool {
+        let id = |host: u32| self.nodes[host as usize].as_ref().map(|process| process.incarnation);
+        let (Some(process), Some(id)) = (self.nodes[host as usize].as_ref(), id(other)) else {
+            return false;
+        };
+        let nodes = process.node.snapshot(self.now_at(host)).nodes;
+        let reached = |node: &zerocache_core::node::NodeSnapshot| {
+            node.id == id && node.state.is_some_and(|state| state != NodeState::Leaving)
+        };
+        nodes.iter().any(reached)
+    }
+
+    /// How long a process did nothing, in milliseconds.
+    pub(super) fn idle_ms(&self, host: u32, now: Now) -> u64 {
+        let process = self.nodes[host as usize].as_ref();
+        process.map_or(0, |process| now.mono.since_ms(process.handled))
+    }
+
+    /// A process goes on after it stood still for `idle_ms`: it is warming until it has talked to each local
+    /// peer in sync that it reached before, and still does.
+    pub(super) fn check_resumed(&mut self, host: u32, idle_ms: u64) {
+        if idle_ms <= PAUSE_MS_MAX || !self.is_in_sync(host) {
+            return;
+        }
+        let before_us = self.now_us - (idle_ms * 1_000).min(self.now_us);
+        let known_us = before_us.saturating_sub(KNOWN_US);
+        let was_in_sync = |host: u32| {
+            let process = self.nodes[host as usize].as_ref();
+            process.is_some_and(|process| process.in_sync_us.is_some_and(|at_us| at_us <= known_us))
+        };
+        let region = self.plan.nodes[host as usize].region;
+        let peer = (0..self.nodes.len() as u32).find(|other| {
+            *other != host
+                && self.plan.nodes[*other as usize].region == region
+                && self.is_in_sync(*other)
+                && was_in_sync(*other)
+                && self.repair_each_other(host, *other)
+                && !self.plan.is_disturbed((host, *other), (known_us, self.now_us), Some(host))
+        });
+        if let Some(peer) = peer.filter(|_| was_in_sync(host)) {
+            let text = format!(
+                "{host} stood still for {idle_ms} ms and is in sync; it has not asked {peer} since"
+            );
+            self.checker.violate(Rule::Authoritative, text);
+        }
+    }
+
+    /// Shows the checker what a node knows of a key. One that knows nothing any more has a reason.
+    pub(super) fn show_known(&mut self, host: u32, key: usize, version: Option<Version>) {
+        let Some(before) = self.checker.known(host, key, version) else { return };
+        if self.may_forget(host, before) {
+            return self.checker.forgot(host, key);
+        }
+        let text = format!("{host} has forgotten {before} of key {key}");
+        self.checker.violate(Rule::Order, text);
+    }
+
+    /// Whether a node may have forgotten a version: past the retention, or given up as outdated.
+    fn may_forget(&self, host: u32, version: Version) -> bool {
+        let Some(process) = self.nodes[host as usize].as_ref() else { return true };
+        let given_up = process.node.snapshot(self.now_at(host)).repair.given_up > 0;
+        let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
+        // What is given up is past the retention of this node, or of the one that did not know it.
+        self.is_forgotten(host as usize, version)
+            || (given_up && living.into_iter().any(|host| self.is_forgotten(host, version)))
+    }
+
+    /// A node holds no value of a version that it knows: that was a delete, or its time is over, or somebody
+    /// had to make room.
+    pub(super) fn check_gone(&mut self, host: u32, key: usize, version: Version) {
+        if !self.checker.is_to_live(version) || self.checker.makes_room() {
+            return;
+        }
+        let dropped = |process: &super::nodes::Process| {
+            let counts = process.store.stats().counts;
+            counts.evicted + counts.unkept > 0
+        };
+        if self.nodes.iter().flatten().any(dropped) {
+            return self.checker.made_room();
+        }
+        let text = format!("{host} has lost the value of {version} of key {key}");
+        self.checker.violate(Rule::Acked, text);
+    }
+}
