@@ -25,7 +25,7 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::{
-    key::{Key, PARTS},
+    key::Key,
     node::{
         Answers, CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
         NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
