@@ -14,7 +14,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::NoTieBreak => (Profile::Small, &[Rule::Version, Rule::Order, Rule::Agreement]),
         Variant::TtlRestarted | Variant::LatenessIgnored => (Profile::Small, &[Rule::Expiry]),
         Variant::RelaysMarked => (Profile::Small, &[Rule::Hops]),
-        Variant::WallStamps => (Profile::Small, &[Rule::Seen, Rule::Agreement]),
+        Variant::WallStamps => (Profile::Small, &[Rule::Seen, Rule::Agreement, Rule::Version]),
         Variant::QueuesUnbounded => (Profile::Evict, &[Rule::Queue]),
         Variant::BudgetIgnored => (Profile::Evict, &[Rule::Capacity]),
         Variant::ValuesTruncated => (Profile::Evict, &[Rule::Whole]),

@@ -196,6 +196,7 @@ impl<L: LockFamily> Node<L> {
             return now;
         }
         self.clocks.offset_ms = offset_ms;
+        self.repair.start.redate(by_ms);
         let right_ms = now.wall_ms.saturating_add_signed(by_ms).min(WALL_MS_MAX);
         let far = by_ms.unsigned_abs() > AHEAD_MS_MAX;
         let redated = (far || self.clock.last().wall_ms() > right_ms.saturating_add(AHEAD_MS_MAX))

@@ -132,7 +132,9 @@ impl<L: LockFamily> Node<L> {
             Applied::Older(held) => Some(held),
             // A stamp that was given ahead of its time, for this key.
             Applied::Same => Some(record.version),
-            Applied::Newer | Applied::TooOld => None,
+            // Something newer of this key may have been forgotten, from a clock ahead.
+            Applied::TooOld => Some(self.store.forgotten(record.key.hash())),
+            Applied::Newer => None,
         };
         if let Some(held) = held.filter(|_| token.is_none()) {
             // From a clock further ahead than others may move this one: what is written now is later.

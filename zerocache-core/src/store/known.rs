@@ -226,6 +226,11 @@ impl<L: LockFamily> Store<L> {
         }
     }
 
+    /// The highest version that may have been forgotten of a key of which nothing is known.
+    pub fn forgotten(&self, hash: KeyHash) -> Version {
+        self.part(hash.part()).with(|part| part.forgotten())
+    }
+
     /// Forgets a value that has no newer version than `version`; whether there was one. It leaves no
     /// trace.
     pub fn erase(&self, hash: KeyHash, version: Version) -> bool {

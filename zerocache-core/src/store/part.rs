@@ -303,6 +303,12 @@ impl<P: Pages> Part<P> {
         self.traces.floor() >> Version::COUNTER_BITS
     }
 
+    /// The highest version that may have been forgotten.
+    #[must_use]
+    pub fn forgotten(&self) -> Version {
+        Version::new(self.traces.floor(), Incarnation(u64::MAX))
+    }
+
     /// The first second of which everything is known: no trace of it was forgotten.
     #[must_use]
     pub fn first_second(&self) -> u64 {

@@ -103,9 +103,9 @@ impl Checker {
         self.makes_room = true;
     }
 
-    /// Whether a version is that of a value which is to live for a while yet.
-    pub(crate) fn is_to_live(&self, version: Version) -> bool {
-        let id = self.versions.get(&version).copied().unwrap_or(0);
+    /// Whether a version of a key is that of a value which is to live for a while yet.
+    pub(crate) fn is_to_live(&self, key: usize, version: Version) -> bool {
+        let id = self.versions.get(&(version, key)).copied().unwrap_or(0);
         let write = id.checked_sub(1).and_then(|at| self.writes.get(usize::try_from(at).ok()?));
         write.is_some_and(|write| {
             let until_us = write.taken_us.zip(write.ttl_ms).map(|(at, ms)| at + ms * 1_000);

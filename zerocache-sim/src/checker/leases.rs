@@ -87,7 +87,7 @@ impl Checker {
         let Some(version) = version.and_then(|write| write.version).filter(|it| *it < token) else {
             return false;
         };
-        let mut later = self.versions.range(version..token);
-        later.any(|(other, id)| *other != version && self.key_of(*id) == Some(key))
+        let mut later = self.versions.range((version, usize::MAX)..(token, 0));
+        later.any(|((_, other), _)| *other == key)
     }
 }

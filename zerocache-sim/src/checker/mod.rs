@@ -132,7 +132,8 @@ pub(crate) struct Checker {
     now_us: u64,
     violation: Option<Violation>,
     writes: Vec<Write>,
-    versions: BTreeMap<Version, WriteId>,
+    /// Which write each version of each key is of.
+    versions: BTreeMap<(Version, usize), WriteId>,
     /// By how much a write may live longer on a host than where it was taken, in microseconds.
     extensions: BTreeMap<(u32, WriteId), u64>,
     processes: Processes,
@@ -258,10 +259,16 @@ impl Checker {
         if let Some(before) = before.filter(|before| *before != version) {
             self.violate(Rule::Version, format!("write {id} has {before} and {version}"));
         }
-        if let Some(other) = self.versions.insert(version, id)
-            && other != id
-        {
-            self.violate(Rule::Version, format!("{version} is that of writes {other} and {id}"));
+        let Some(key) = self.write(id).map(|write| write.key) else { return };
+        // What is written over a stamp far ahead moves no clock: that comes there later, with another key.
+        let of_key = (version, key)..=(version, key);
+        let of_all = (version, 0)..=(version, usize::MAX);
+        let of = if self.wild_clocks { of_key } else { of_all };
+        let other = self.versions.range(of).map(|(_, other)| *other).find(|other| *other != id);
+        self.versions.insert((version, key), id);
+        if let Some(other) = other {
+            let text = format!("{version} is that of writes {other} and {id}");
+            self.violate(Rule::Version, text);
         }
     }
 

@@ -153,6 +153,17 @@ impl Checker {
         known.is_some_and(|known| known.ever >= Some(version))
     }
 
+    /// The same, or was offered it and did not take it.
+    pub(crate) fn ever_knew_or_refused(
+        &self,
+        id: Incarnation,
+        key: usize,
+        version: Version,
+    ) -> bool {
+        let known = self.processes.all.get(&id).and_then(|process| process.keys.get(key));
+        known.is_some_and(|known| known.ever.max(known.refused) >= Some(version))
+    }
+
     /// The hosts of processes that ever knew this version of a key or a newer one.
     pub(crate) fn holders_at(&self, key: usize, version: Version) -> impl Iterator<Item = u32> {
         let all = self.processes.all.values();

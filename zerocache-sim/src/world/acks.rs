@@ -89,7 +89,7 @@ impl World {
         let known = process.store.version(self.keys[key].hash());
         let holds = !is_delete
             && known == Some(version)
-            && self.checker.is_to_live(version)
+            && self.checker.is_to_live(key, version)
             && process.store.stats().counts.evicted == 0;
         // What it has no value of any more, others are asked for, who may know less.
         let excused = !holds && (found.is_none() || running.is_gone) || known < Some(version);

@@ -158,7 +158,7 @@ impl World {
     /// A node holds no value of a version that it knows: that was a delete, or its time is over, or somebody
     /// had to make room.
     pub(super) fn check_gone(&mut self, host: u32, key: usize, version: Version) {
-        if !self.checker.is_to_live(version) || self.checker.makes_room() {
+        if !self.checker.is_to_live(key, version) || self.checker.makes_room() {
             return;
         }
         let dropped = |process: &super::nodes::Process| {

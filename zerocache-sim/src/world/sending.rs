@@ -195,7 +195,8 @@ impl World {
         };
         for owed in owed {
             let Owed { key, version, at, is_own } = owed;
-            let knows = |node: &NodeSnapshot| self.checker.ever_knew(node.id, key, version);
+            let knows =
+                |node: &NodeSnapshot| self.checker.ever_knew_or_refused(node.id, key, version);
             let lacking = others.iter().find(|node| {
                 if node.behind_ms.is_some() || !reached(node, at) {
                     return false;

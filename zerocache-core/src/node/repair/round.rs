@@ -17,6 +17,7 @@ use super::{
     serve::block_sums,
 };
 use crate::{
+    clock::AHEAD_MS_MAX,
     key::{KeyHash, PARTS},
     node::{Call, CallFailure, CallId, Clocks, Event},
     store::{LockFamily, Row},
@@ -45,6 +46,10 @@ const WANTED_MAX: usize = 65_536;
 
 /// Stamps that are further ahead of the clock are no matter of a moment, in milliseconds.
 const AHEAD_OF_CLOCK_MS: u64 = 500;
+
+/// Clocks of nodes in sync differ by this at most, in milliseconds: what is stamped up to so far ahead is
+/// being written.
+const CLOCKS_DIFFER_MS: u64 = 1_000;
 
 /// What was written in so many seconds may still be on its way to a partner that does not know it.
 const UNSETTLED_SECONDS: u64 = 10;
@@ -83,6 +88,10 @@ pub(super) struct Round {
     pub(super) far: bool,
     begun: Instant,
     window: Window,
+    /// What was stamped after this second comes with a later round, but for what a clock far ahead stamped.
+    over: u64,
+    /// The first second that is far ahead.
+    ahead: u64,
     pub(super) partner: Partner,
     step: Step,
     question: Option<CallId>,
@@ -131,13 +140,19 @@ impl<L: LockFamily> Node<L> {
             true => stamped_ms / 1_000,
             false => now.wall_ms.saturating_sub(1_499) / 1_000,
         };
-        let window = Window { from, to: to.max(from) };
+        let over = to.max(from);
+        // What a clock ahead stamped is not over for up to a minute, and may be lacked already.
+        let last = now.wall_ms.saturating_add(AHEAD_MS_MAX) / 1_000 + 1;
+        let window = Window { from, to: over.max(last) };
+        let ahead = now.wall_ms.saturating_add(CLOCKS_DIFFER_MS) / 1_000 + 1;
         let line = Line { of: id, ms: 0 };
         let partner = Partner { id, lived_ms: 0, line, ages: Vec::new() };
         let round = Round {
             far,
             begun: now.mono,
             window,
+            over,
+            ahead,
             partner,
             step: Step::Blocks,
             question: None,
@@ -226,7 +241,7 @@ impl<L: LockFamily> Node<L> {
                 Step::Doubts { part, left, asked } => {
                     while left.is_empty() && *part < PARTS {
                         // Nothing that may still be on its way to the partner.
-                        let settled = round.window.to.saturating_sub(UNSETTLED_SECONDS);
+                        let settled = round.over.saturating_sub(UNSETTLED_SECONDS);
                         let before = round.window.from.min(settled);
                         *left = self.store.values_before(*part, before);
                         *part += 1;
@@ -310,7 +325,8 @@ impl<L: LockFamily> Node<L> {
                     return Next::Cut;
                 }
                 let mut left = differing(windows.flat_map(|w| w.from..=w.to), &own, &told.sums);
-                left.retain(|second| *second >= round.window.from);
+                let is_compared = |second: u64| second <= round.over || second >= round.ahead;
+                left.retain(|second| *second >= round.window.from && is_compared(*second));
                 round.step = parts_of(left, None);
             }
             Step::Parts { left, asked, mut differing, before } => {

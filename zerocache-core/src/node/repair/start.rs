@@ -71,6 +71,17 @@ impl Start {
         matches!(self, Self::Done { .. })
     }
 
+    /// The clock moves by `by_ms`, and with it what is known of the source.
+    pub(in crate::node) fn redate(&mut self, by_ms: i64) {
+        if let Self::Copying(copying) | Self::Alone { cut: Some(copying), .. } = self
+            && copying.knows_from > 0
+        {
+            // Rather a second more is forgotten than one less.
+            let seconds = by_ms.div_euclid(1_000).saturating_add(1);
+            copying.knows_from = copying.knows_from.saturating_add_signed(seconds);
+        }
+    }
+
     /// Takes a copy under way out, to go on with it or not.
     fn take_copying(&mut self) -> Option<Box<Copying>> {
         match core::mem::take(self) {

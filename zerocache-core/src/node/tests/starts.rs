@@ -330,6 +330,60 @@ fn a_delete_by_a_clock_that_was_wrong_stays_one() {
 }
 
 #[test]
+fn what_a_clock_ahead_has_stamped_is_compared_before_its_time() {
+    let mut network = Network::default();
+    network.ahead_ms.insert(address(1), 40_000);
+    for n in [1, 2, 3] {
+        network.start(n, "a", &[1, 2, 3]);
+        set_links(&mut network, &[1], &[2, 3], false);
+    }
+    network.run(5_000);
+    let names = named("ahead", 100);
+    put_all(&mut network, 1, &names, 10);
+    network.run(2_000);
+    set_links(&mut network, &[1], &[2, 3], true);
+    network.run(5_000);
+    assert!(network.nodes[&address(1)].clocks.offset_ms().abs_diff(-40_000) < 1_000);
+    assert!(all_have(&network, &names));
+}
+
+#[test]
+fn what_a_source_knew_moves_with_the_clock_of_who_copied_from_it() {
+    let names = keys(3_000);
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    network.ahead_ms.insert(address(1), 2_000_000);
+    for n in [3, 4] {
+        network.start(n, "a", &[3, 4]);
+    }
+    set_links(&mut network, &[1, 2], &[3, 4], false);
+    in_mid_copy(&mut network, &names);
+    network.nodes.remove(&address(1));
+    network.input(address(2), Input::Proposed(vec![address(3), address(4)]));
+    set_links(&mut network, &[2], &[3, 4], true);
+    network.run(15_000);
+    assert_eq!(state(&network, 2), NodeState::InSync);
+    assert_eq!(network.nodes[&address(2)].clocks.offset_ms(), 0);
+    network.put(2, "k", "v", Ack::Local);
+    network.run(1_000);
+    assert_eq!(network.values("k"), vec![Some("v".into()); 3]);
+}
+
+#[test]
+fn a_write_wins_over_what_may_have_been_forgotten_of_its_key() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.run(1_000);
+    let second = network.now().wall_ms / 1_000 + 10;
+    network.nodes[&address(1)].store.forget_before(second);
+    let id = network.put(1, "k", "v", Ack::Local);
+    network.run(100);
+    let version = network.written(id).and_then(|written| written.version).unwrap();
+    assert!(version.wall_ms() >= second * 1_000 - 1, "{version}");
+    assert_eq!(network.values("k"), vec![Some("v".into())]);
+}
+
+#[test]
 fn clocks_that_are_more_than_a_day_apart_do_not_move() {
     let (mut network, names) = slow_by(25 * HOUR_MS, &[1], &[2]);
     network.run(15_000);
