@@ -106,7 +106,8 @@ async fn write(client: &ZerocacheClient, noise: &[u8], batch: Vec<(u64, usize, u
         entries.retain(|_| !stored.next().unwrap_or(false));
     }
     for (n, ..) in batch.iter().step_by(3) {
-        client.get(key(*n)).await.expect("a node that answers");
+        // What is read, and when, does not matter: a machine with more to do answers some of it too late.
+        let _read_or_late = client.get(key(*n)).await;
     }
 }
 

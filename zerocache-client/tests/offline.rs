@@ -149,8 +149,19 @@ async fn by_the_environment(n: u64) -> u64 {
     n
 }
 
-/// Runs the part of a test that needs variables: this program again, with them.
-fn with_variables(test: &str, variables: &[(&str, &str)]) {
+/// Says to a test that it runs in a process of its own.
+const INSIDE: &str = "OFFLINE_TEST_INSIDE";
+
+/// Runs `test` again in a process of its own, with these variables; there it is `body` that runs.
+fn with_variables(
+    test: &str,
+    variables: impl FnOnce() -> Vec<(&'static str, String)>,
+    body: impl Future<Output = ()>,
+) {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        return runtime.expect("a runtime").block_on(bounded(body));
+    }
     let program = std::env::current_exe().expect("it has a path");
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -158,7 +169,7 @@ fn with_variables(test: &str, variables: &[(&str, &str)]) {
             command.env_remove(name);
         }
     }
-    let ran = command.args(["--exact", test, "--ignored"]).envs(variables.iter().copied()).output();
+    let ran = command.args(["--exact", test]).envs(variables()).env(INSIDE, "1").output();
     let ran = ran.expect("it runs");
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && said.contains("1 passed"), "{said}");
@@ -166,59 +177,47 @@ fn with_variables(test: &str, variables: &[(&str, &str)]) {
 
 #[test]
 fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named() {
-    with_variables("inside_without_a_word", &[("ZEROCACHE_SEEDS", "127.0.0.1:1")]);
-}
-
-#[tokio::test]
-#[ignore = "run by the one above"]
-async fn inside_without_a_word() {
-    tracing::subscriber::set_global_default(Log).expect("the only one");
-    bounded(async {
+    let test =
+        "a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named";
+    let variables = || vec![("ZEROCACHE_SEEDS", "127.0.0.1:1".to_owned())];
+    with_variables(test, variables, async {
+        tracing::subscriber::set_global_default(Log).expect("the only one");
         let before = sockets();
         assert_eq!((by_the_environment(1).await, by_the_environment(1).await), (1, 1));
         let cache = ZerocacheClient::get_instance("paris");
         let stats = cache.memo_stats();
         assert_eq!((stats.hits, stats.computed, stats.read_errors), (1, 1, 0));
         assert!(sockets().is_subset(&before), "no socket is opened");
-    })
-    .await;
-    let warnings = WARNINGS.lock().expect("no panic");
-    let one =
-        |text: &str| assert_eq!(warnings.iter().filter(|said| said.contains(text)).count(), 1);
-    one(
-        "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
-    );
-    one("ZEROCACHE_OFFLINE=false");
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let warnings = WARNINGS.lock().expect("no panic");
+        let one =
+            |text: &str| assert_eq!(warnings.iter().filter(|said| said.contains(text)).count(), 1);
+        one(
+            "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
+        );
+        one("ZEROCACHE_OFFLINE=false");
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    });
 }
 
 #[test]
 fn a_test_may_ask_for_the_network() {
-    let node = zerocache_server::EmbeddedNode::start(
-        support::node_config("asked-for"),
-        Duration::from_secs(10),
-    );
-    let node = node.expect("a node on a free port");
-    with_variables(
-        "inside_with_a_seed",
-        &[
-            ("ZEROCACHE_OFFLINE", "false"),
-            ("ZEROCACHE_CLUSTER", "asked-for"),
-            ("ZEROCACHE_DISCOVERY", "seeds"),
-            ("ZEROCACHE_SEED", &node.address().to_string()),
-        ],
-    );
-}
-
-#[tokio::test]
-#[ignore = "run by the one above"]
-async fn inside_with_a_seed() {
-    bounded(async {
+    let mut node = None;
+    let variables = || {
+        let config = support::node_config("asked-for");
+        let started = zerocache_server::EmbeddedNode::start(config, Duration::from_secs(10));
+        let address = node.insert(started.expect("a node on a free port")).address();
+        vec![
+            ("ZEROCACHE_OFFLINE", "false".to_owned()),
+            ("ZEROCACHE_CLUSTER", "asked-for".to_owned()),
+            ("ZEROCACHE_DISCOVERY", "seeds".to_owned()),
+            ("ZEROCACHE_SEED", address.to_string()),
+        ]
+    };
+    with_variables("a_test_may_ask_for_the_network", variables, async {
         let seed = std::env::var("ZEROCACHE_SEED").expect("it is set");
         let cache = ZerocacheClient::get_instance("london");
         cache.put("a", "1", 60).await.expect("the node is there");
         let nodes: Vec<_> = cache.nodes().iter().map(|node| node.address.to_string()).collect();
         assert_eq!(nodes, [seed]);
-    })
-    .await;
+    });
 }

@@ -287,7 +287,7 @@ async fn a_refresh_replaces_the_base_entry_whichever_release_asks_for_it() {
 }
 
 #[tokio::test]
-async fn who_comes_first_after_the_base_entrys_time_writes_the_next_one() {
+async fn who_comes_first_after_the_time_of_the_base_writes_the_next_one() {
     bounded(async {
         let pair = Pair::new("expired");
         call::<Old>(&pair.old, &pair.key, SHORT).await.expect("works");

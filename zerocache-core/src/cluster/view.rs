@@ -100,6 +100,9 @@ pub struct Member {
     pub greeted: bool,
     /// Whether somebody introduced itself in its name otherwise than it is known here: it is asked.
     pub is_doubted: bool,
+    /// Where it is, by the last one who called in its name while it answered: anybody. Dialled when it falls
+    /// silent.
+    pub claimed: Vec<SocketAddr>,
     /// Its smoothed round-trip time.
     pub latency: Latency,
     /// Whether gossip is under way to it on the connection.
@@ -267,6 +270,7 @@ impl View {
                 has_ended: false,
                 greeted: false,
                 is_doubted: false,
+                claimed: Vec::new(),
                 latency: Latency::default(),
                 is_told: false,
                 pulse: Pulse::default(),

@@ -4,6 +4,7 @@
 //! before the waiters' lock, never after.
 
 mod events;
+mod persistence;
 mod responder;
 mod storage;
 
@@ -24,7 +25,7 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::{
-    key::{Key, PARTS},
+    key::Key,
     node::{
         Answers, CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
         NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
@@ -46,7 +47,7 @@ pub use self::{
     storage::{Mutexes, Storage},
 };
 use crate::datagrams::Datagrams;
-use crate::snapshot::{self, Contents, SnapshotError, SnapshotFile};
+use crate::snapshot::SnapshotFile;
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of their
 /// part, in bytes, if the store does not share them: it takes a few microseconds at the most.
@@ -134,63 +135,6 @@ impl Runtime {
     /// Keeps what the node knows in this file while it is stopped.
     pub fn use_snapshot(&self, file: SnapshotFile) {
         let _only_the_first_counts = self.snapshot.set(Arc::new(file));
-    }
-
-    /// Writes what the node knows to its file, if it has one. What changes meanwhile may be missing.
-    pub async fn write_snapshot(self: &Arc<Self>) {
-        let Some(file) = self.snapshot.get().cloned() else { return };
-        let this = Arc::clone(self);
-        let written = tokio::task::spawn_blocking(move || {
-            let now = clock::now();
-            let node = this.node.lock();
-            if !node.has_started() {
-                drop(node);
-                if knows_nothing(&this.storage) {
-                    file.put_back();
-                }
-                return Ok(None);
-            }
-            let (memory, snapshot) = (node.memory(now), node.snapshot(now));
-            drop(node);
-            let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
-            let now = Now { wall_ms: reckoned, ..now };
-            let (cluster, retention_ms) = (snapshot.cluster.as_str(), snapshot.retention_ms);
-            let parts = (0..PARTS).map(|part| this.storage.export(part, now));
-            snapshot::write(file.path(), Contents { cluster, now, retention_ms, memory, parts })
-                .map(Some)
-        });
-        match written.await {
-            Ok(Ok(Some(entries))) => tracing::info!(entries, "wrote the snapshot"),
-            Ok(Ok(None)) => tracing::warn!("left before it had everything; no snapshot is written"),
-            Ok(Err(error)) => tracing::error!(%error, "the snapshot is not written"),
-            Err(error) => tracing::error!(%error, "the snapshot is not written"),
-        }
-    }
-
-    /// Reads what the node knew in an earlier life, beside everything else.
-    fn read_snapshot(&self) {
-        let (Some(this), file) = (self.this.upgrade(), self.snapshot.get().cloned()) else {
-            return;
-        };
-        tokio::task::spawn_blocking(move || {
-            let now = clock::now();
-            let snapshot = this.snapshot();
-            let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
-            let now = Now { wall_ms: reckoned, ..now };
-            let mut entries = 0;
-            let memory = file.ok_or(SnapshotError::Missing).and_then(|file| {
-                file.read(&snapshot.cluster, now, |known| {
-                    entries += known.len();
-                    this.input(Input::Restored(known));
-                })
-            });
-            match &memory {
-                Ok(_) => tracing::info!(entries, "took over the snapshot"),
-                Err(SnapshotError::Missing) => {}
-                Err(error) => tracing::warn!(%error, "the snapshot is not used"),
-            }
-            this.input(Input::RestoreEnded(memory.ok()));
-        });
     }
 
     /// Reads a key.
@@ -485,12 +429,6 @@ impl Runtime {
         while calls.try_join_next().is_some() {}
         calls.spawn(async move { then(call.await) });
     }
-}
-
-/// Whether a node knows nothing: no value, and nothing of a delete.
-fn knows_nothing(storage: &Storage) -> bool {
-    let stats = storage.stats();
-    stats.entries == 0 && stats.traces == 0
 }
 
 /// Removes a waiter whose caller has gone.

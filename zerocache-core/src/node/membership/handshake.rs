@@ -136,6 +136,8 @@ impl<L: LockFamily> Node<L> {
                 let told = NodeInfo { state: member.info.state, ..node.clone() };
                 member.is_doubted |= told != member.info || features != member.features;
                 if member.reach == Reach::Reachable {
+                    // If it falls silent, it may have moved.
+                    member.claimed = node.addresses;
                     return;
                 }
             }

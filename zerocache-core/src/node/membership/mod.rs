@@ -316,6 +316,10 @@ impl<L: LockFamily> Node<L> {
         member.reach = Reach::Unreachable;
         member.since = now.mono;
         let (info, address) = (member.info.clone(), member.address);
+        let claimed = core::mem::take(&mut member.claimed);
+        for other in claimed.into_iter().filter(|other| !info.addresses.contains(other)) {
+            self.view.candidates_mut().tell_again(other, Teller::ANYBODY, now.mono);
+        }
         for other in info.addresses.iter().filter(|other| **other != address) {
             self.view.propose(*other, Teller::Node(id), now.mono);
         }
