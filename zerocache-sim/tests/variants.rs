@@ -21,7 +21,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::SeenForgotten => (Profile::Small, &[Rule::Seen]),
         Variant::NoTraces => (Profile::Small, &[Rule::Order, Rule::Acked]),
         Variant::EvictionsForgotten => (Profile::Evict, &[Rule::Order, Rule::Quiet]),
-        Variant::NeverOutdated => (Profile::Retention, &[Rule::Agreement, Rule::Order]),
+        Variant::NeverOutdated => (Profile::Starts, &[Rule::Agreement, Rule::Order]),
         Variant::TokensForgotten => (Profile::Leases, &[Rule::DeleteWins]),
         Variant::WaitsProlonged => (Profile::Leases, &[Rule::Waits]),
         Variant::ConnectionsConfused | Variant::LeasesScattered => {
@@ -33,8 +33,9 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::QueuesDropped | Variant::RetriesDropped => (Profile::Small, &[Rule::Sent]),
         Variant::NothingSent => (Profile::Calm, &[Rule::Sent, Rule::Prompt]),
         Variant::MissesFinal | Variant::NoWarming => (Profile::Small, &[Rule::Authoritative]),
-        Variant::CopiesWithHoles => (Profile::Retention, &[Rule::Authoritative]),
-        Variant::NewerErased => (Profile::Retention, &[Rule::Order]),
+        // At the end whoever calls its misses final lacks nothing (Agreement).
+        Variant::CopiesWithHoles => (Profile::Starts, &[Rule::Authoritative, Rule::Agreement]),
+        Variant::NewerErased => (Profile::Starts, &[Rule::Order]),
         Variant::OwnForgotten => (Profile::Small, &[Rule::Own]),
         Variant::TicksAlways => (Profile::Small, &[Rule::Progress]),
         Variant::None => (Profile::Small, &[]),

@@ -254,7 +254,8 @@ impl<L: LockFamily> Store<L> {
     /// How long traces are kept at the moment, in milliseconds: [`RETENTION_MS`], or less when
     /// they fill their share of the budget. The smallest of all parts.
     pub fn retention_ms(&self, now: Now) -> u64 {
-        let floors = (0..PARTS).map(|index| self.part(index).with(|part| part.trace_floor_ms()));
+        let floors =
+            (0..PARTS).map(|index| self.part(index).with(|part| part.forgotten().wall_ms()));
         now.wall_ms.saturating_sub(floors.max().unwrap_or(0)).min(self.retention_ms)
     }
 

@@ -297,13 +297,7 @@ impl<P: Pages> Part<P> {
         dropped
     }
 
-    /// At or below this many milliseconds since the Unix epoch, absence means nothing.
-    #[must_use]
-    pub fn trace_floor_ms(&self) -> u64 {
-        self.traces.floor() >> Version::COUNTER_BITS
-    }
-
-    /// The highest version that may have been forgotten.
+    /// The highest version that may have been forgotten: at or below it absence means nothing.
     #[must_use]
     pub fn forgotten(&self) -> Version {
         Version::new(self.traces.floor(), Incarnation(u64::MAX))

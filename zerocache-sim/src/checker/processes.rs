@@ -112,6 +112,13 @@ impl Checker {
         }
     }
 
+    /// A node has forgotten a key, and takes what somebody else knows of it.
+    pub(crate) fn begins_anew(&mut self, host: u32, key: usize) {
+        if let Some(known) = self.processes.of(host, key) {
+            known.floor = None;
+        }
+    }
+
     /// A node holds a value of this version, or none.
     pub(crate) fn holds(&mut self, host: u32, key: usize, version: Option<Version>) {
         let now_us = self.now_us;

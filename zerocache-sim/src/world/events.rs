@@ -53,6 +53,7 @@ impl World {
                 // What it alone had may be given up.
                 self.healing = None;
                 trace!(self, "{host}: {event:?}");
+                self.show_given_up(host);
             }
             other => trace!(self, "{host}: {other:?}"),
         }

@@ -145,6 +145,18 @@ impl World {
         self.checker.violate(Rule::Order, text);
     }
 
+    /// A node is outdated, and copies what its source knows: of keys of which it knows nothing any more that
+    /// may be older than what it has forgotten.
+    pub(super) fn show_given_up(&mut self, host: u32) {
+        for key in 0..self.keys.len() {
+            let Some(process) = self.nodes[host as usize].as_ref() else { return };
+            if process.store.version(self.keys[key].hash()).is_none() {
+                self.show_known(host, key, None);
+                self.checker.begins_anew(host, key);
+            }
+        }
+    }
+
     /// Whether a node may have forgotten a version: past the retention, or given up as outdated.
     fn may_forget(&self, host: u32, version: Version) -> bool {
         let Some(process) = self.nodes[host as usize].as_ref() else { return true };
