@@ -12,7 +12,7 @@ use super::{
 
 use crate::{
     cluster::{Member, Reach},
-    entry::{Applied, Change, Record},
+    entry::{Change, Record},
     key::KeyHash,
     rendezvous,
     store::{Broken, LockFamily},
@@ -85,7 +85,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Sends a record to all local peers.
-    fn send_to_peers(
+    pub(super) fn send_to_peers(
         &mut self,
         now: Now,
         record: &Record,
@@ -108,7 +108,7 @@ impl<L: LockFamily> Node<L> {
 
     /// The record as the queues may hold it. Where a peer is slow it is a copy, so that a queue does not
     /// keep the buffers alive from which values were read; otherwise they are gone in a moment.
-    fn to_queue(&self, record: &Record, now: Now) -> Record {
+    pub(super) fn to_queue(&self, record: &Record, now: Now) -> Record {
         let mut record = record.clone();
         if self.outboxes.values().any(|outbox| outbox.is_slow(now.mono)) {
             record.detach();
@@ -427,7 +427,7 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Nodes that do not answer and of which `missing` holds miss a write.
-    fn note_missing(&mut self, now: Now, missing: impl Fn(&Member, &str) -> bool) {
+    pub(super) fn note_missing(&mut self, now: Now, missing: impl Fn(&Member, &str) -> bool) {
         let own = &self.config.info.region;
         for member in self.view.members_mut().filter(|m| m.reach == Reach::Unreachable) {
             if missing(member, own) {
@@ -460,38 +460,6 @@ impl<L: LockFamily> Node<L> {
             if let Some(response) = self.writes.settle(*waiter, has_it, |key| store.version(key)) {
                 out.push(Effect::Respond { id: *waiter, response });
             }
-        }
-    }
-
-    /// Takes a batch from a peer, and passes on what it is the relay of.
-    pub(super) fn receive(
-        &mut self,
-        now: Now,
-        shipments: Vec<Shipment>,
-        out: &mut Vec<Effect>,
-    ) -> Response {
-        let mut receipts = Vec::with_capacity(shipments.len());
-        for Shipment { record, relay } in shipments {
-            let receipt = self.take(now, &record);
-            // What the relay held already may not have reached its peers: the node that passed it on
-            // before may have died in the middle.
-            if relay && receipt == Receipt::Holds(record.version) {
-                self.note_missing(now, |member, own| member.info.region == own);
-                self.send_to_peers(now, &self.to_queue(&record, now), None, out);
-            }
-            receipts.push(receipt);
-        }
-        Response::Replicated(receipts)
-    }
-
-    pub(super) fn take(&mut self, now: Now, record: &Record) -> Receipt {
-        if self.clock.observe(record.version, now.wall_ms).is_err() {
-            return Receipt::Refused;
-        }
-        match self.apply(now, record) {
-            Applied::Newer | Applied::Same => Receipt::Holds(record.version),
-            Applied::Older(version) => Receipt::Holds(version),
-            Applied::TooOld => Receipt::Refused,
         }
     }
 }

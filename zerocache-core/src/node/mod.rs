@@ -17,6 +17,7 @@ mod leases;
 mod membership;
 mod outbox;
 mod reads;
+mod receive;
 mod repair;
 mod shares;
 mod snapshot;

@@ -1,5 +1,8 @@
 //! One of the 64 parts of the store: what one lock guards.
 
+#[cfg(test)]
+mod checks;
+
 use super::{
     entries::Entries,
     held::{Counts, Held},
@@ -477,29 +480,5 @@ impl<P: Pages> Part<P> {
             *entries -= 1;
             *bytes -= weight;
         }
-    }
-
-    /// Bytes of segments, and of what lies in them.
-    #[cfg(test)]
-    pub fn log_held(&self) -> (u64, u64) {
-        self.entries.log_held()
-    }
-
-    /// Most entries, and most traces, that their tables cannot tell apart without looking at keys.
-    #[cfg(test)]
-    pub fn longest_chains(&self) -> [usize; 2] {
-        [self.entries.longest_chain(), self.traces.longest_chain()]
-    }
-
-    /// Panics unless everything in here agrees.
-    #[cfg(test)]
-    pub fn check(&self) {
-        assert_eq!(self.entries.check(), (self.held.entries, self.held.bytes));
-        self.traces.check();
-        let first = self.first_second();
-        let known = self.entries.slots().map(|slot| (slot.hash(), slot.version));
-        let known = known.chain(self.traces.iter());
-        self.sums.check(known.filter(|(_, version)| second_of(*version) >= first));
-        assert_eq!(self.traces.len() as u64, self.held.traces);
     }
 }
