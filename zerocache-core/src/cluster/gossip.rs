@@ -23,7 +23,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use self::known::{Known, News};
-use super::rows::{Content, Row, Want};
+use super::rows::{Content, Row};
 use crate::{time::Instant, version::Incarnation, wire::NodeInfo};
 
 /// Most rows, gone ones included.
