@@ -1,27 +1,28 @@
-//! Buckets for times: how long something took, to a quarter.
+//! Buckets of durations for histograms, accurate to a quarter.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// Buckets for each doubling, as a power of two: the end of a bucket is at most a quarter above its
 /// begin.
 const STEP_BITS: u32 = 2;
 const STEPS: u64 = 1 << STEP_BITS;
 
-/// Times below this are one bucket, in nanoseconds, as a power of two.
+/// Durations below this are one bucket, in nanoseconds, as a power of two.
 const SHORTEST_BITS: u32 = 10;
 const SHORTEST_NS: u64 = 1 << SHORTEST_BITS;
 
 /// Doublings above that: up to about 34 s.
 const DOUBLINGS: u64 = 25;
 
-/// What takes longer counts as this long, in nanoseconds.
+/// Longer durations count as this long, in nanoseconds.
 const LONGEST_NS: u64 = (SHORTEST_NS << DOUBLINGS) - 1;
 
-/// How many buckets there are.
-pub(super) const BUCKETS: usize = (STEPS * DOUBLINGS) as usize + 1;
+/// The number of buckets.
+pub const BUCKETS: usize = (STEPS * DOUBLINGS) as usize + 1;
 
-/// The bucket of a time, below [`BUCKETS`].
-pub(super) fn of(time: Duration) -> usize {
+/// The bucket of a duration, below [`BUCKETS`].
+#[must_use]
+pub fn of(time: Duration) -> usize {
     let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(LONGEST_NS);
     if ns < SHORTEST_NS {
         return 0;
@@ -33,15 +34,17 @@ pub(super) fn of(time: Duration) -> usize {
     (u64::from(doubling) * STEPS + step + 1) as usize
 }
 
-/// The time below which all in this bucket are.
-pub(super) fn upper_end(bucket: usize) -> Duration {
+/// The end of a bucket: every duration in it is shorter.
+#[must_use]
+pub fn upper_end(bucket: usize) -> Duration {
     let Some(at) = (bucket as u64).checked_sub(1) else { return Duration::from_nanos(SHORTEST_NS) };
     let base_ns = SHORTEST_NS << (at / STEPS);
     Duration::from_nanos(base_ns + base_ns * (at % STEPS + 1) / STEPS)
 }
 
-/// The middle of this bucket, which no time in it is further from than an eighth.
-pub(super) fn middle(bucket: usize) -> Duration {
+/// The middle of a bucket. No duration in it is further away than an eighth.
+#[must_use]
+pub fn middle(bucket: usize) -> Duration {
     let begin = bucket.checked_sub(1).map_or(Duration::ZERO, upper_end);
     (begin + upper_end(bucket)) / 2
 }
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_time_is_below_the_end_of_its_bucket_and_not_far() {
+    fn a_duration_is_below_the_end_of_its_bucket_by_a_quarter_at_most() {
         let times = (0..100_000).map(Duration::from_nanos);
         let times = times.chain((0..100_000).map(Duration::from_micros));
         for time in times.chain([1 << 20, 33_000_000].map(Duration::from_micros)) {

@@ -1,16 +1,16 @@
-//! How long requests take as a rule: a histogram of fixed size that forgets slowly.
+//! The latency of recent requests: a histogram of fixed size in which old ones count ever less.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::buckets::{self, BUCKETS};
 
-/// With fewer times nothing is told.
+/// With fewer durations there is no percentile.
 const TIMES_MIN: u32 = 64;
 
-/// With more times all counts are halved, so that the last few thousand decide.
+/// With more durations all counts are halved, so that the last few thousand decide.
 const TIMES_MAX: u32 = 4_096;
 
-/// Times of requests to one node.
+/// The latencies of one node.
 #[derive(Clone, Debug)]
 pub(super) struct Quantile {
     counts: [u16; BUCKETS],
@@ -24,8 +24,8 @@ impl Default for Quantile {
 }
 
 impl Quantile {
-    /// A request took this long.
-    pub(super) fn note(&mut self, time: Duration) {
+    /// Records the duration of a request.
+    pub(super) fn record(&mut self, time: Duration) {
         if self.total >= TIMES_MAX {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.total = self.counts.iter().map(|count| u32::from(*count)).sum();
@@ -34,7 +34,7 @@ impl Quantile {
         self.total += 1;
     }
 
-    /// The time below which 95 of 100 requests stay, a little rounded up; none before enough is known.
+    /// The 95th percentile, rounded up to the end of its bucket; none before enough is known.
     pub(super) fn p95(&self) -> Option<Duration> {
         if self.total < TIMES_MIN {
             return None;
@@ -54,14 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_of_a_hundred_are_beyond() {
+    fn the_95th_percentile_is_near_the_true_one() {
         let mut times = Quantile::default();
         for n in 1..=63 {
-            times.note(Duration::from_millis(n));
+            times.record(Duration::from_millis(n));
             assert_eq!(times.p95(), None);
         }
         for n in 0..937 {
-            times.note(Duration::from_micros(1_000 + 100 * n));
+            times.record(Duration::from_micros(1_000 + 100 * n));
         }
         let p95 = times.p95().unwrap();
         // The 95th percentile of what is almost 1 to 94.6 ms is near 90 ms.
@@ -69,13 +69,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_is_forgotten() {
+    fn old_latencies_are_forgotten() {
         let mut times = Quantile::default();
         for _ in 0..100_000 {
-            times.note(Duration::from_secs(1));
+            times.record(Duration::from_secs(1));
         }
         for _ in 0..30_000 {
-            times.note(Duration::from_millis(1));
+            times.record(Duration::from_millis(1));
         }
         assert!(times.p95().unwrap() < Duration::from_millis(2));
         assert!(times.total <= TIMES_MAX);
