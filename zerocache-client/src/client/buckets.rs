@@ -1,0 +1,67 @@
+//! Buckets for times: how long something took, to a quarter.
+
+use std::time::Duration;
+
+/// Buckets for each doubling, as a power of two: the end of a bucket is at most a quarter above its
+/// begin.
+const STEP_BITS: u32 = 2;
+const STEPS: u64 = 1 << STEP_BITS;
+
+/// Times below this are one bucket, in nanoseconds, as a power of two.
+const SHORTEST_BITS: u32 = 10;
+const SHORTEST_NS: u64 = 1 << SHORTEST_BITS;
+
+/// Doublings above that: up to about 34 s.
+const DOUBLINGS: u64 = 25;
+
+/// What takes longer counts as this long, in nanoseconds.
+const LONGEST_NS: u64 = (SHORTEST_NS << DOUBLINGS) - 1;
+
+/// How many buckets there are.
+pub(super) const BUCKETS: usize = (STEPS * DOUBLINGS) as usize + 1;
+
+/// The bucket of a time, below [`BUCKETS`].
+pub(super) fn of(time: Duration) -> usize {
+    let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(LONGEST_NS);
+    if ns < SHORTEST_NS {
+        return 0;
+    }
+    let doubling = (ns >> SHORTEST_BITS).ilog2();
+    // The bits behind the highest one tell the part of the doubling in which it lies.
+    let step = (ns >> (SHORTEST_BITS - STEP_BITS + doubling)) % STEPS;
+    // Below BUCKETS, as the time is at most the longest.
+    (u64::from(doubling) * STEPS + step + 1) as usize
+}
+
+/// The time below which all in this bucket are.
+pub(super) fn upper_end(bucket: usize) -> Duration {
+    let Some(at) = (bucket as u64).checked_sub(1) else { return Duration::from_nanos(SHORTEST_NS) };
+    let base_ns = SHORTEST_NS << (at / STEPS);
+    Duration::from_nanos(base_ns + base_ns * (at % STEPS + 1) / STEPS)
+}
+
+/// The middle of this bucket, which no time in it is further from than an eighth.
+pub(super) fn middle(bucket: usize) -> Duration {
+    let begin = bucket.checked_sub(1).map_or(Duration::ZERO, upper_end);
+    (begin + upper_end(bucket)) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_is_below_the_end_of_its_bucket_and_not_far() {
+        let times = (0..100_000).map(Duration::from_nanos);
+        let times = times.chain((0..100_000).map(Duration::from_micros));
+        for time in times.chain([1 << 20, 33_000_000].map(Duration::from_micros)) {
+            let end = upper_end(of(time));
+            assert!(time < end, "{time:?} {end:?}");
+            let most = time + time / 4 + Duration::from_nanos(SHORTEST_NS);
+            assert!(end <= most, "{time:?} {end:?}");
+            let off = middle(of(time)).abs_diff(time);
+            assert!(off <= time / 8 + Duration::from_nanos(SHORTEST_NS / 2), "{time:?} {off:?}");
+        }
+        assert_eq!(of(Duration::MAX), BUCKETS - 1);
+    }
+}
