@@ -184,7 +184,8 @@ fn take_turn(
     let (dials, probes, fresh) = {
         let mut directory = engine.directory.lock();
         let dials = directory.candidates_mut().take_due(now);
-        let probes = if tasks.len() < TASKS_MAX { directory.take_due_probes(now) } else { Vec::new() };
+        let probes =
+            if tasks.len() < TASKS_MAX { directory.take_due_probes(now) } else { Vec::new() };
         (dials, probes, directory.candidates().has_fresh())
     };
     for address in dials {

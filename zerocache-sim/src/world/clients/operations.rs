@@ -89,8 +89,11 @@ impl World {
             self.clients[client].directory.not_sent(step.node, turn, now);
         }
         let directory = &mut self.clients[client].directory;
-        let plan =
-            if running.is_read() { directory.plan_read(now, first) } else { directory.plan_write(now) };
+        let plan = if running.is_read() {
+            directory.plan_read(now, first)
+        } else {
+            directory.plan_write(now)
+        };
         let mut walk = Walk::new(plan, bounds, budget);
         if !running.expect_soon() {
             walk = walk.with_whole_budget();
