@@ -119,7 +119,7 @@ impl ZerocacheClient {
     /// Returns the node that accepted this client's last write of `key`, if that was within the last two seconds.
     pub(crate) fn reported_writer(&self, key: &[u8]) -> Option<ReportedNode> {
         let live = self.live().ok()?;
-        self.reported(live.engine.own_write(key, clock::mono())?)
+        self.reported(live.engine.own_write(key, clock::mono())?.node)
     }
 }
 
