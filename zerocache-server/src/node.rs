@@ -218,7 +218,7 @@ impl RunningNode {
     /// takes to write the snapshot, if there is to be one.
     pub async fn leave(mut self) {
         tracing::info!(drain_ms = self.drain.as_millis() as u64, "leaving");
-        self.runtime.input(Input::Leave);
+        self.runtime.input(Input::Shutdown);
         let drained = tokio::time::sleep(self.drain);
         tokio::join!(self.discovery.withdraw(), drained);
         if !self.runtime.flush(FLUSH_MAX).await {
@@ -378,12 +378,12 @@ fn spawn_timer(runtime: Arc<Runtime>) -> JoinHandle<()> {
 async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, runtime: Arc<Runtime>) {
     while let Some(event) = events.recv().await {
         runtime.input(match event {
-            discovery::Event::Proposed(proposal) => Input::Proposed(proposal.addresses),
+            discovery::Event::Proposed(proposal) => Input::AddressesProposed(proposal.addresses),
             discovery::Event::Withdrawn(proposal) => match proposal.incarnation {
-                Some(id) => Input::Withdrawn(Incarnation(id)),
+                Some(id) => Input::NodeWithdrawn(Incarnation(id)),
                 None => continue,
             },
-            discovery::Event::Settled => Input::Settled,
+            discovery::Event::Settled => Input::DiscoveryComplete,
         });
     }
 }
@@ -403,7 +403,7 @@ async fn follow_addresses(
             ips.iter().map(|ip| SocketAddr::new(*ip, announcement.port)).collect();
         tracing::info!(before = ?announcement.addresses, now = ?ips, "this machine's address changed");
         announcement.addresses = ips;
-        runtime.input(Input::Readdressed(addresses));
+        runtime.input(Input::AddressesChanged(addresses));
         if let Err(error) = discovery.announce(&announcement) {
             tracing::warn!(%error, "the changed address is not announced");
         }

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use zerocache_core::node::{NodeSnapshot, RegionSnapshot};
+use zerocache_core::node::{NodeStatus, RegionStatus};
 use zerocache_net::discovery::SourceStatus;
 
 use super::{Api, served::ReadCounts};
@@ -50,8 +50,8 @@ struct RegionBody {
     latency_ms: Option<f64>,
 }
 
-impl From<NodeSnapshot> for NodeBody {
-    fn from(node: NodeSnapshot) -> Self {
+impl From<NodeStatus> for NodeBody {
+    fn from(node: NodeStatus) -> Self {
         Self {
             id: node.id.to_string(),
             region: node.region,
@@ -60,10 +60,10 @@ impl From<NodeSnapshot> for NodeBody {
             port: node.address.map(|address| address.port()),
             state: match node.state {
                 Some(state) => state.as_str(),
-                None if node.is_watched => "unreachable",
+                None if node.is_monitored => "unreachable",
                 None => "known",
             },
-            watched: node.is_watched,
+            watched: node.is_monitored,
             since_ms: node.since_ms,
             latency_ms: millis(node.latency_us),
             bytes_max: node.bytes_max,
@@ -79,8 +79,8 @@ impl From<SourceStatus> for SourceBody {
     }
 }
 
-impl From<RegionSnapshot> for RegionBody {
-    fn from(region: RegionSnapshot) -> Self {
+impl From<RegionStatus> for RegionBody {
+    fn from(region: RegionStatus) -> Self {
         Self { name: region.name, latency_ms: millis(region.latency_us) }
     }
 }
@@ -196,14 +196,14 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         outdated: stats.counts.outdated,
         unkept: stats.counts.unkept,
         clock_offset_ms: snapshot.clock_offset_ms,
-        repair_rounds: repair.rounds,
-        repair_rounds_cut: repair.rounds_cut,
-        repair_records: repair.records,
-        repair_bytes: repair.bytes,
-        repair_traces: repair.traces,
-        repair_copied: repair.copied,
-        repair_outdated: repair.outdated,
-        repair_given_up: repair.given_up,
+        repair_rounds: repair.rounds_completed,
+        repair_rounds_cut: repair.rounds_aborted,
+        repair_records: repair.values_fetched,
+        repair_bytes: repair.bytes_fetched,
+        repair_traces: repair.tombstones_fetched,
+        repair_copied: repair.entries_copied,
+        repair_outdated: repair.full_resyncs,
+        repair_given_up: repair.entries_dropped,
         connections_accepted: http.accepted.get(),
         connections_refused: http.refused_over_cap.get(),
         requests: http.requests.get(),
@@ -220,31 +220,31 @@ pub(super) async fn stats(State(api): State<Api>) -> Json<StatsBody> {
         accept_errors: http.accept_errors.get(),
         refused_after_pause: http.refused_after_pause.get(),
         panics: http.panics.get(),
-        beats_sent: datagrams.beats,
-        beats_echoed: datagrams.echoed,
-        echoes_taken: datagrams.echoes,
+        beats_sent: datagrams.heartbeats_sent,
+        beats_echoed: datagrams.heartbeats_answered,
+        echoes_taken: datagrams.heartbeats_acknowledged,
         datagrams_malformed: datagrams.malformed,
-        datagrams_foreign: datagrams.foreign,
-        datagrams_forged: datagrams.forged,
-        datagrams_stale: datagrams.stale,
+        datagrams_foreign: datagrams.misdirected,
+        datagrams_forged: datagrams.unauthenticated,
+        datagrams_stale: datagrams.replayed,
         datagrams_unsent,
         response_bytes_waiting: api.frames.as_ref().map_or(0, |frames| frames.waiting_bytes()),
         watchers: api.runtime.watchers(),
         leases_held: leases.held,
         leases_waiting: leases.waiting,
         leases_granted: leases.granted,
-        leases_passed_on: leases.passed_on,
-        leases_voided: leases.voided,
+        leases_passed_on: leases.handed_over,
+        leases_voided: leases.invalidated,
         leases_expired: leases.expired,
-        leases_lost: leases.lost,
-        leases_found: leases.found,
+        leases_lost: leases.disconnected,
+        leases_found: leases.served,
         leases_busy: leases.busy,
         followers: feed.followers,
         changes: feed.changes,
-        changes_lost: feed.lost,
+        changes_lost: feed.gaps,
         refused_addresses: snapshot.refused.addresses,
         refused_gossip: snapshot.refused.gossip,
-        refused_stamps: snapshot.refused.stamps,
-        refused_shares: snapshot.refused.shares,
+        refused_stamps: snapshot.refused.future_versions,
+        refused_shares: snapshot.refused.over_quota,
     })
 }
