@@ -55,7 +55,7 @@ pub(super) async fn handle(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        return get_at_once(api, raw_key, query);
+        return fast_get(api, raw_key, query);
     }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
@@ -77,7 +77,7 @@ pub(super) async fn handle(
 }
 
 /// Answers a GET.
-pub(super) fn get_at_once(
+pub(super) fn fast_get(
     api: &Api,
     raw_key: &str,
     query: Option<&str>,
@@ -98,7 +98,7 @@ pub(super) async fn write(
 ) -> Response {
     let write = Write { ack, scope, ..Write::new(key, op) };
     let input = |id| Input::Write { id, write };
-    api.runtime.answer(api.runtime.next_connection(), input).await
+    api.driver.answer(api.driver.next_connection(), input).await
 }
 
 fn get(api: &Api, key: &Key, allow_stale: bool) -> Result<HttpResponse, ApiError> {
