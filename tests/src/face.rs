@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
-use zerocache_client::Connections;
+use zerocache_client::ops::Connections;
 use zerocache_core::wire::{RefusalCode, Response};
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 

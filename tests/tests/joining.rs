@@ -166,7 +166,8 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
     }
     stay_apart(&staging, &production);
 
-    let client = cluster::builder("london").cluster("production").mdns(false).seed(wrong);
+    let client =
+        cluster::builder("london").cluster("production").mdns(false).seed(wrong.to_string());
     let client = client.build().expect("a client");
     let (result, took) = timed(|| client.get("same").wait());
     let error = result.expect_err("the other cluster's node refuses");

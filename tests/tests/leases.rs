@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use zerocache_client::LeaseScope;
+use zerocache_client::memo::LeaseScope;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::version::Version;
 use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, Status, cluster_id};

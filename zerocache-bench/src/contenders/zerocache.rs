@@ -78,7 +78,8 @@ impl Cluster {
         for _ in 0..count {
             nodes.push(Node::start(settings, threads, nodes.first().map(|node| node.address))?);
         }
-        let client = ZerocacheClient::builder(REGION).mdns(false).seed(nodes[0].address).build()?;
+        let seed = nodes[0].address.to_string();
+        let client = ZerocacheClient::builder(REGION).mdns(false).seed(seed).build()?;
         client.ready(START_MAX).await.context("zerocache is not ready")?;
         let cluster = Self { nodes, client, ack };
         tokio::time::timeout(START_MAX, cluster.joined()).await.context("a full cluster")??;

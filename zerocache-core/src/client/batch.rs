@@ -8,11 +8,10 @@ use super::{
     PendingAttempt, rules::Verdict,
 };
 use crate::{
-    node::CallFailure,
+    call::CallResult,
     route::{Attempt, Budget, Walk},
     time::Instant,
     version::Incarnation,
-    wire::Response,
 };
 
 /// Most keys of one call that are pending at once: few enough to leave a node's connection room for others,
@@ -152,7 +151,7 @@ impl<K: KeyRules> Batch<K> {
         &mut self,
         now: Instant,
         id: AttemptId,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         state: &mut ClientState,
     ) -> (Option<AttemptReport>, BatchAction<K::Output>) {
@@ -257,7 +256,7 @@ impl<K: KeyRules> Batch<K> {
             let keys = keys.into_iter().map(Some).collect();
             self.groups.push(Group { attempt: pending, keys, is_heard: false });
             let Attempt { step, timeout_ms } = attempt;
-            let request = Outgoing { id, step, timeout_ms, seen: state.seen() };
+            let request = Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false };
             BatchRequest { request, keys: indexes }
         };
         by_node.into_values().map(send).collect()

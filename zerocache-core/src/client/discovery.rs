@@ -5,8 +5,8 @@ use core::net::SocketAddr;
 
 use super::ClientState;
 use crate::{
-    cluster::Teller,
-    node::CallFailure,
+    call::CallResult,
+    cluster::AddressSource,
     route::NodeEntry,
     time::Instant,
     version::Incarnation,
@@ -40,7 +40,7 @@ impl ClientState {
         &mut self,
         cluster: &str,
         address: SocketAddr,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         now: Instant,
         elapsed_us: u64,
     ) -> HandshakeOutcome {
@@ -53,14 +53,14 @@ impl ClientState {
                 };
                 let node = info.incarnation;
                 for address in hello.members.iter().flat_map(|member| &member.addresses) {
-                    directory.propose(*address, Teller::Node(node), now);
+                    directory.propose(*address, AddressSource::Node(node), now);
                 }
                 directory.handshake_completed(info, address, now, elapsed_us);
                 directory.set_features(node, hello.features);
                 HandshakeOutcome::Introduced
             }
             Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::WrongCluster => {
-                directory.candidates_mut().rest(address, now);
+                directory.candidates_mut().set_aside(address, now);
                 HandshakeOutcome::OtherCluster(refusal.text)
             }
             _ => {
@@ -74,7 +74,7 @@ impl ClientState {
     pub fn probe_answered(
         &mut self,
         node: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         now: Instant,
         elapsed_us: u64,
     ) -> ProbeOutcome {

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use super::{AttemptId, ClientState, Event, FoundItem, Outgoing, PendingAttempt};
 use crate::{
+    call::CallResult,
     key::KeyHash,
-    node::CallFailure,
     route::{Attempt, LeaseRange, Step},
     time::Instant,
     version::{Incarnation, Version},
@@ -147,7 +147,7 @@ impl LeaseRequest {
         (self.asked, self.last) = (self.asked + 1, Some(step.node));
         // A node that lets the caller wait is not silent.
         self.pending = Some(state.begin_attempt(id, attempt, wait_ms == 0, now));
-        let request = Outgoing { id, step, timeout_ms, seen: state.seen() };
+        let request = Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false };
         LeaseAction::Send { request, wait_ms }
     }
 
@@ -155,7 +155,7 @@ impl LeaseRequest {
         &mut self,
         now: Instant,
         id: AttemptId,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         state: &mut ClientState,
     ) -> LeaseAction {
@@ -184,7 +184,7 @@ impl LeaseRequest {
         &mut self,
         now: Instant,
         id: AttemptId,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         state: &mut ClientState,
     ) -> LeaseAction {
@@ -214,17 +214,11 @@ impl Release {
     pub fn begin(step: Step, now: Instant, state: &mut ClientState) -> (Self, Outgoing) {
         let (id, timeout_ms) = (AttemptId(0), state.bounds().of(step.tier));
         let attempt = state.begin_attempt(id, Attempt { step, timeout_ms }, true, now);
-        (Self { attempt }, Outgoing { id, step, timeout_ms, seen: state.seen() })
+        (Self { attempt }, Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false })
     }
 
     /// Ends it with the answer of the node.
-    pub fn end(
-        self,
-        now: Instant,
-        result: Result<Response, CallFailure>,
-        elapsed_us: u64,
-        state: &mut ClientState,
-    ) {
+    pub fn end(self, now: Instant, result: CallResult, elapsed_us: u64, state: &mut ClientState) {
         // Nobody waits for it.
         let _recorded = state.end_attempt(&self.attempt, result, now, Some(elapsed_us));
     }

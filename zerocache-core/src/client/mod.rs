@@ -2,8 +2,8 @@
 //!
 //! Each operation is a state machine over the [`ClientState`] that all operations of a client share:
 //!
-//! - [`Operation<Read>`](Operation) and [`Operation<Write>`](Operation) for one key,
-//! - [`Batch<Read>`](Batch) and [`Batch<Write>`](Batch) for many keys,
+//! - [`Operation<ReadRules>`](Operation) and [`Operation<WriteRules>`](Operation) for one key,
+//! - [`Batch<ReadRules>`](Batch) and [`Batch<WriteRules>`](Batch) for many keys,
 //! - [`LeaseRequest`] for the permission to compute a value.
 //!
 //! A driver hands in events with the present time and does what comes back: it sends requests, waits, or
@@ -40,15 +40,15 @@ pub use self::{
     lease::{LEASE_CHECK_MS, LEASE_WAIT_MS_MAX, LeaseAction, LeaseOutcome, LeaseRequest, Release},
     operation::Operation,
     own_writes::{OWN_WRITE_MS, OwnWrite},
-    read::{FoundItem, Read, ReadOptions, ReadOutcome},
+    read::{FoundItem, ReadOptions, ReadResult, ReadRules},
     rules::KeyRules,
     state::ClientState,
-    write::{Write, WriteOutcome},
+    write::{WriteResult, WriteRules},
 };
 
 use alloc::string::String;
 
-use crate::{node::CallFailure, route::Step, time::Instant, wire::Response};
+use crate::{call::CallResult, route::Step, time::Instant};
 
 /// Names an attempt within its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,10 +62,12 @@ pub struct Outgoing {
     /// The node to ask.
     pub step: Step,
     /// How long to wait for the answer, in milliseconds, at least 1. After that the answer is
-    /// [`CallFailure::NoAnswer`].
+    /// [`CallFailure::NoAnswer`](crate::call::CallFailure::NoAnswer).
     pub timeout_ms: u64,
     /// The highest stamp that the client has seen, for the envelope.
     pub seen: u64,
+    /// Whether it is a second request beside a first one that is late.
+    pub is_hedge: bool,
 }
 
 /// An input of an operation.
@@ -78,7 +80,7 @@ pub enum Event {
         /// The attempt.
         id: AttemptId,
         /// The response, or why there is none.
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         /// The time since the request was sent, in microseconds.
         elapsed_us: u64,
     },

@@ -9,11 +9,10 @@ use super::{
     PendingAttempt, Reaction, rules::Verdict,
 };
 use crate::{
-    node::CallFailure,
+    call::CallResult,
     route::{Attempt, Budget, RotationTicket, Walk},
     time::Instant,
     version::Incarnation,
-    wire::Response,
 };
 
 /// An operation on one key.
@@ -123,7 +122,7 @@ impl<K: KeyRules> Operation<K> {
         &mut self,
         now: Instant,
         id: AttemptId,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         state: &mut ClientState,
     ) -> Reaction<K::Output> {
@@ -177,7 +176,10 @@ impl<K: KeyRules> Operation<K> {
         let Some(attempt) = self.rest(now, &first, state).walk.next_attempt(now) else {
             return Reaction::of(Action::Wait);
         };
-        let action = self.attempt(now, attempt, state);
+        let mut action = self.attempt(now, attempt, state);
+        if let Action::Send { request, .. } = &mut action {
+            request.is_hedge = true;
+        }
         // The new attempt is the hedge, and the first one stays what it is.
         let hedge = core::mem::replace(&mut self.pending, Some(first));
         let rest = self.rest(now, &first, state);
@@ -251,7 +253,7 @@ impl<K: KeyRules> Operation<K> {
         self.next_id += 1;
         let pending = state.begin_attempt(id, attempt, self.rules.expects_soon(), now);
         self.pending = Some(pending);
-        let request = Outgoing { id, step, timeout_ms, seen: state.seen() };
+        let request = Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false };
         Action::Send { request, timer_us: None }
     }
 

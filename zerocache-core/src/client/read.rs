@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{AttemptResult, ClientState, KeyRules, OwnWrite, rules::Verdict};
 use crate::{
+    call::{CallFailure, CallResult},
     key::KeyHash,
-    node::CallFailure,
     route::Step,
     time::Instant,
     version::{Incarnation, Version},
@@ -38,7 +38,7 @@ pub struct FoundItem {
 
 /// The outcome of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadOutcome {
+pub enum ReadResult {
     /// A node has a value that is new enough. Whether it can be decoded, and is fresh enough, is left to the
     /// driver: the read is over in any case.
     Found(Step, FoundItem),
@@ -53,9 +53,9 @@ pub enum ReadOutcome {
     },
 }
 
-/// A read of one key.
+/// The rules of a read of one key.
 #[derive(Clone, Copy, Debug)]
-pub struct Read {
+pub struct ReadRules {
     key: KeyHash,
     at_least: Option<Version>,
     /// The client's own last write of the key, if it was a moment ago.
@@ -64,7 +64,7 @@ pub struct Read {
     is_timed_out: bool,
 }
 
-impl Read {
+impl ReadRules {
     /// A read of `key`, a valid key.
     #[must_use]
     pub fn new(key: &[u8], options: &ReadOptions) -> Self {
@@ -79,8 +79,8 @@ impl Read {
     }
 }
 
-impl KeyRules for Read {
-    type Output = ReadOutcome;
+impl KeyRules for ReadRules {
+    type Output = ReadResult;
     const IS_WRITE: bool = false;
 
     /// The node that gave the version which is asked for, or the one that accepted the client's last write.
@@ -94,7 +94,7 @@ impl KeyRules for Read {
         true
     }
 
-    fn refused_unsent(&self, _: &Step) -> Option<ReadOutcome> {
+    fn refused_unsent(&self, _: &Step) -> Option<ReadResult> {
         None
     }
 
@@ -102,9 +102,9 @@ impl KeyRules for Read {
         &mut self,
         state: &mut ClientState,
         step: &Step,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         _: Instant,
-    ) -> (Verdict<ReadOutcome>, AttemptResult) {
+    ) -> (Verdict<ReadResult>, AttemptResult) {
         match result {
             Ok(Response::Found { value, metadata, version, remaining_ms }) => {
                 state.note_seen(version);
@@ -114,7 +114,7 @@ impl KeyRules for Read {
                 }
                 state.directory_mut().record_hit(step.node);
                 let found = FoundItem { value, metadata, version, remaining_ms };
-                (Verdict::Complete(ReadOutcome::Found(*step, found)), AttemptResult::Answered)
+                (Verdict::Complete(ReadResult::Found(*step, found)), AttemptResult::Answered)
             }
             Ok(Response::NotFound { warming }) => {
                 self.is_missed = true;
@@ -123,7 +123,7 @@ impl KeyRules for Read {
             }
             Ok(Response::Refused(refusal)) => {
                 let verdict = match is_invalid(refusal.code) {
-                    true => Verdict::Complete(ReadOutcome::Refused(refusal.text.clone())),
+                    true => Verdict::Complete(ReadResult::Refused(refusal.text.clone())),
                     false => Verdict::Continue,
                 };
                 (verdict, AttemptResult::Refused(refusal.text))
@@ -140,17 +140,17 @@ impl KeyRules for Read {
 
     /// A node that lacks the version asked for may not have received it yet, unless it gave the version
     /// itself. The same holds for the client's own last write, unless that is a delete.
-    fn accept_miss(&self, step: &Step) -> Option<ReadOutcome> {
+    fn accept_miss(&self, step: &Step) -> Option<ReadResult> {
         let has_version = self.at_least.is_none_or(|least| least.incarnation() == step.node);
         let has_own = self.own.is_none_or(|own| own.is_delete || own.node == step.node);
-        (has_version && has_own).then_some(ReadOutcome::Miss)
+        (has_version && has_own).then_some(ReadResult::Miss)
     }
 
-    fn exhausted(&self) -> ReadOutcome {
+    fn exhausted(&self) -> ReadResult {
         if self.is_missed {
-            return ReadOutcome::Miss;
+            return ReadResult::Miss;
         }
-        ReadOutcome::Unreachable { timed_out: self.is_timed_out }
+        ReadResult::Unreachable { timed_out: self.is_timed_out }
     }
 }
 

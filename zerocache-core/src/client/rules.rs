@@ -1,7 +1,7 @@
 //! The rules for one key, alone or among many.
 
 use super::{AttemptResult, ClientState};
-use crate::{node::CallFailure, route::Step, time::Instant, version::Incarnation, wire::Response};
+use crate::{call::CallResult, route::Step, time::Instant, version::Incarnation};
 
 /// The rules of a read or write of one key: the node that it prefers, and the meaning of each answer.
 pub trait KeyRules {
@@ -24,7 +24,7 @@ pub trait KeyRules {
         &mut self,
         state: &mut ClientState,
         step: &Step,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         now: Instant,
     ) -> (Verdict<Self::Output>, AttemptResult);
 

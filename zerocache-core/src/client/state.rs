@@ -4,12 +4,11 @@ use super::{
     AttemptId, HedgeShare, OwnWrite, PendingAttempt, hedge::Hedging, own_writes::OwnWrites,
 };
 use crate::{
+    call::{CallFailure, CallResult},
     key::KeyHash,
-    node::CallFailure,
     route::{Attempt, Budget, Directory, TierBounds},
     time::Instant,
     version::Version,
-    wire::Response,
 };
 
 /// For this long after its start a client waits for a node of its own region before it asks one of another,
@@ -157,10 +156,10 @@ impl ClientState {
     pub(super) fn end_attempt(
         &mut self,
         attempt: &PendingAttempt,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         now: Instant,
         elapsed_us: Option<u64>,
-    ) -> Result<Response, CallFailure> {
+    ) -> CallResult {
         let (step, elapsed_us) = (&attempt.step, elapsed_us.filter(|_| attempt.expects_soon));
         match result {
             Ok(response) => {

@@ -4,8 +4,8 @@ use alloc::string::String;
 
 use super::{AttemptResult, ClientState, KeyRules, OwnWrite, read::is_invalid, rules::Verdict};
 use crate::{
+    call::{CallFailure, CallResult},
     key::KeyHash,
-    node::CallFailure,
     route::Step,
     time::Instant,
     version::Incarnation,
@@ -14,7 +14,7 @@ use crate::{
 
 /// The outcome of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteOutcome {
+pub enum WriteResult {
     /// A node answered.
     Written(Written),
     /// A node may have received the write, and did not answer.
@@ -34,9 +34,9 @@ pub enum WriteOutcome {
     Unreachable,
 }
 
-/// A write of one key.
+/// The rules of a write of one key.
 #[derive(Clone, Copy, Debug)]
-pub struct Write {
+pub struct WriteRules {
     key: KeyHash,
     /// The bytes of the value; none for a delete.
     value_bytes: Option<u64>,
@@ -44,7 +44,7 @@ pub struct Write {
     is_refused: bool,
 }
 
-impl Write {
+impl WriteRules {
     /// A put of a value of `value_bytes` for `key`, or a delete where there is none.
     #[must_use]
     pub fn new(key: &[u8], value_bytes: Option<u64>, ack: Ack) -> Self {
@@ -52,8 +52,8 @@ impl Write {
     }
 }
 
-impl KeyRules for Write {
-    type Output = WriteOutcome;
+impl KeyRules for WriteRules {
+    type Output = WriteResult;
     const IS_WRITE: bool = true;
 
     fn preferred(&mut self, _: &ClientState, _: Instant) -> Option<Incarnation> {
@@ -65,19 +65,19 @@ impl KeyRules for Write {
         self.ack == Ack::Local
     }
 
-    fn refused_unsent(&self, step: &Step) -> Option<WriteOutcome> {
+    fn refused_unsent(&self, step: &Step) -> Option<WriteResult> {
         let bytes = self.value_bytes.filter(|bytes| *bytes > step.value_bytes_max)?;
         let text = value_too_large(bytes, step.value_bytes_max);
-        Some(WriteOutcome::TooLarge { text, is_sent: false })
+        Some(WriteResult::TooLarge { text, is_sent: false })
     }
 
     fn judge(
         &mut self,
         state: &mut ClientState,
         step: &Step,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         now: Instant,
-    ) -> (Verdict<WriteOutcome>, AttemptResult) {
+    ) -> (Verdict<WriteResult>, AttemptResult) {
         match result {
             Ok(Response::Written(written)) => {
                 let is_delete = self.value_bytes.is_none();
@@ -86,7 +86,7 @@ impl KeyRules for Write {
                 if let Some(version) = version {
                     state.note_seen(version);
                 }
-                (Verdict::Complete(WriteOutcome::Written(written)), AttemptResult::Answered)
+                (Verdict::Complete(WriteResult::Written(written)), AttemptResult::Answered)
             }
             Ok(Response::Refused(refusal)) => {
                 let text = refusal.text.clone();
@@ -94,9 +94,9 @@ impl KeyRules for Write {
                     RefusalCode::TooLarge => {
                         let (bytes, max) = (self.value_bytes.unwrap_or(0), refusal.value_bytes_max);
                         state.directory_mut().record_value_limit(step.node, bytes, max, now);
-                        Verdict::Complete(WriteOutcome::TooLarge { text, is_sent: true })
+                        Verdict::Complete(WriteResult::TooLarge { text, is_sent: true })
                     }
-                    code if is_invalid(code) => Verdict::Complete(WriteOutcome::Invalid(text)),
+                    code if is_invalid(code) => Verdict::Complete(WriteResult::Invalid(text)),
                     _ => {
                         self.is_refused = true;
                         Verdict::Continue
@@ -114,16 +114,16 @@ impl KeyRules for Write {
             }
             // It may have arrived: another node would make two writes of one.
             Err(CallFailure::NoAnswer) => {
-                (Verdict::Complete(WriteOutcome::Unknown), AttemptResult::NoAnswer)
+                (Verdict::Complete(WriteResult::Unknown), AttemptResult::NoAnswer)
             }
         }
     }
 
-    fn accept_miss(&self, _: &Step) -> Option<WriteOutcome> {
+    fn accept_miss(&self, _: &Step) -> Option<WriteResult> {
         None
     }
 
-    fn exhausted(&self) -> WriteOutcome {
-        if self.is_refused { WriteOutcome::Refused } else { WriteOutcome::Unreachable }
+    fn exhausted(&self) -> WriteResult {
+        if self.is_refused { WriteResult::Refused } else { WriteResult::Unreachable }
     }
 }

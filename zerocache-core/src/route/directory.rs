@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use super::tiers::{Step, Tier};
 use crate::{
-    cluster::{Candidates, Latency, Ranking, Teller},
+    cluster::{AddressSource, Candidates, Latency, PLACEMENT, Placement, Ranking},
     time::Instant,
     version::Incarnation,
     wire::{NodeInfo, NodeState, features},
@@ -142,6 +142,11 @@ impl Directory {
         self.nodes.values()
     }
 
+    /// The known nodes that may be asked for a key.
+    pub(super) fn readers(&self) -> impl Iterator<Item = &NodeEntry> {
+        PLACEMENT.readers(self.nodes())
+    }
+
     /// The entry of a node, if it is known.
     #[must_use]
     pub fn node(&self, node: Incarnation) -> Option<&NodeEntry> {
@@ -159,10 +164,10 @@ impl Directory {
         &mut self.candidates
     }
 
-    /// Adds an address at which a node may stand, as `teller` says, unless a known node answers there.
-    pub fn propose(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+    /// Adds an address at which a node may stand, as `source` says, unless a known node answers there.
+    pub fn propose(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         if !self.answers_at(address) {
-            self.candidates.tell(address, teller, now);
+            self.candidates.add(address, source, now);
         }
     }
 
@@ -375,7 +380,7 @@ impl Directory {
             entry.out = true;
             entry.next_probe = now.plus_ms(PROBE_OUT_MS);
             for other in entry.info.addresses.iter().filter(|other| **other != entry.address) {
-                self.candidates.tell(*other, Teller::Node(node), now);
+                self.candidates.add(*other, AddressSource::Node(node), now);
             }
         }
         if entry.info.state == NodeState::Leaving {
@@ -387,7 +392,7 @@ impl Directory {
     /// Removes a node at whose address another node answers. The address is dialled again.
     pub fn node_replaced(&mut self, node: Incarnation, now: Instant) {
         if let Some(entry) = self.nodes.remove(&node) {
-            self.candidates.tell_again(entry.address, Teller::Node(node), now);
+            self.candidates.retry_soon(entry.address, AddressSource::Node(node), now);
             self.rank();
         }
     }

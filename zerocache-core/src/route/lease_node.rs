@@ -21,7 +21,7 @@ impl Directory {
     /// that is silent for a moment stays, until a request or a probe shows that it is gone.
     #[must_use]
     pub fn lease_node(&self, key: KeyHash, range: LeaseRange) -> Option<Step> {
-        let candidates = self.nodes().filter(|node| {
+        let candidates = self.readers().filter(|node| {
             (range == LeaseRange::All || node.is_local)
                 && node.features & features::LEASES != 0
                 && !node.out

@@ -60,7 +60,7 @@ impl Directory {
         if let Some(node) = preferred.filter(|node| node.is_reachable(now)) {
             return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
         }
-        let locals = || self.nodes().filter(|node| node.is_local);
+        let locals = || self.readers().filter(|node| node.is_local);
         let (mut serving, mut rotating) = (0, 0);
         for node in locals() {
             serving += usize::from(node.serves());
@@ -84,7 +84,7 @@ impl Directory {
         preferred: Option<Incarnation>,
         now: Instant,
     ) -> Plan {
-        let locals = || self.nodes().filter(|node| node.is_local);
+        let locals = || self.readers().filter(|node| node.is_local);
         let serving = locals().filter(|node| node.serves()).count();
         let rotating = locals().filter(|node| node.in_rotation(now)).count();
         let is_open = fails_open(serving, rotating);
@@ -107,7 +107,7 @@ impl Directory {
         preferred: Option<&NodeEntry>,
         usable: impl Fn(&NodeEntry) -> bool,
     ) -> Plan {
-        let locals: Vec<_> = self.nodes().filter(|node| node.is_local && usable(node)).collect();
+        let locals: Vec<_> = self.readers().filter(|node| node.is_local && usable(node)).collect();
         let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
         steps.extend(
             preferred
@@ -133,7 +133,7 @@ impl Directory {
                     && usable(node)
                     && steps.iter().all(|step| step.node != node.info.incarnation)
             };
-            let nodes: Vec<_> = self.nodes().filter(in_region).collect();
+            let nodes: Vec<_> = self.readers().filter(in_region).collect();
             if nodes.is_empty() {
                 continue;
             }

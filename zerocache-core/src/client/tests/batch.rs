@@ -12,8 +12,8 @@ fn key(n: usize) -> alloc::string::String {
     format!("key/{n}")
 }
 
-fn reads(count: usize) -> Batch<Read> {
-    let read = |n| (n, Read::new(key(n).as_bytes(), &ReadOptions::default()));
+fn reads(count: usize) -> Batch<ReadRules> {
+    let read = |n| (n, ReadRules::new(key(n).as_bytes(), &ReadOptions::default()));
     Batch::new((0..count).map(read).collect(), at(0), 2_750)
 }
 
@@ -46,7 +46,7 @@ fn id(request: &BatchRequest, place: usize) -> AttemptId {
 fn answer_all<K: KeyRules>(
     batch: &mut Batch<K>,
     requests: &[BatchRequest],
-    result: impl Fn(usize) -> Result<Response, CallFailure>,
+    result: impl Fn(usize) -> CallResult,
     state: &mut ClientState,
 ) -> BatchReaction<K::Output> {
     let mut last = None;
@@ -91,7 +91,7 @@ fn keys_that_a_node_does_not_answer_are_asked_of_the_next_one_together() {
     assert_eq!((second.len(), second[0].request.step.node.0), (1, 2));
     assert_eq!(second[0].keys, [1, 2]);
     let outcomes = done(answer_all(&mut batch, &second, |_| missed(), &mut state));
-    let found = |index: usize| matches!(outcomes[&index], ReadOutcome::Found(..));
+    let found = |index: usize| matches!(outcomes[&index], ReadResult::Found(..));
     assert_eq!([0, 1, 2, 3].map(found), [true, false, false, true]);
     // What comes now changes nothing.
     let late = batch.on(at(600), answer(id(&second[0], 0), super::found(1)), &mut state);
@@ -102,7 +102,7 @@ fn keys_that_a_node_does_not_answer_are_asked_of_the_next_one_together() {
 fn a_deadline_in_the_middle_of_a_batch_completes_every_key_once() {
     let mut state = state();
     let mut batch = Batch::new(
-        (0..3).map(|n| (n, Read::new(key(n).as_bytes(), &ReadOptions::default()))).collect(),
+        (0..3).map(|n| (n, ReadRules::new(key(n).as_bytes(), &ReadOptions::default()))).collect(),
         at(0),
         600,
     );
@@ -117,7 +117,7 @@ fn a_deadline_in_the_middle_of_a_batch_completes_every_key_once() {
         let event = answer(id(&second[0], 1), refused(RefusalCode::Expired));
         let outcomes = done(batch.on(at(600), event, &mut state));
         assert_eq!(outcomes.len(), 3);
-        let lost = ReadOutcome::Unreachable { timed_out: true };
+        let lost = ReadResult::Unreachable { timed_out: true };
         assert_eq!((&outcomes[&0], &outcomes[&2]), (&lost, &lost));
         return;
     }
@@ -144,7 +144,7 @@ fn many_keys_are_asked_in_parts() {
 #[test]
 fn of_many_values_those_too_large_are_not_sent_again() {
     let mut state = state();
-    let write = |n: usize, bytes| (n, Write::new(key(n).as_bytes(), Some(bytes), Ack::Local));
+    let write = |n: usize, bytes| (n, WriteRules::new(key(n).as_bytes(), Some(bytes), Ack::Local));
     for _ in 0..2 {
         let keys = [write(0, 10), write(1, 2_000), write(2, 20)].into();
         let mut batch = Batch::new(keys, at(0), 2_750);
@@ -159,20 +159,20 @@ fn of_many_values_those_too_large_are_not_sent_again() {
     let requests = sent(batch.on(at(0), Event::Start, &mut state));
     assert_eq!(requests[0].keys, [0]);
     let outcomes = done(answer_all(&mut batch, &requests, |_| stored(1, 1), &mut state));
-    assert!(matches!(outcomes[&1], WriteOutcome::TooLarge { is_sent: false, .. }));
+    assert!(matches!(outcomes[&1], WriteResult::TooLarge { is_sent: false, .. }));
 }
 
 #[test]
 fn writes_of_unknown_outcome_are_not_sent_again_and_the_others_are() {
     let mut state = state();
-    let write = |n: usize| (n, Write::new(key(n).as_bytes(), Some(10), Ack::Local));
+    let write = |n: usize| (n, WriteRules::new(key(n).as_bytes(), Some(10), Ack::Local));
     let mut batch = Batch::new((0..3).map(write).collect(), at(0), 2_750);
     let first = sent(batch.on(at(0), Event::Start, &mut state));
     let failures = [CallFailure::NoAnswer, CallFailure::NotSent, CallFailure::NoAnswer];
     let second = sent(answer_all(&mut batch, &first, |index| Err(failures[index]), &mut state));
     assert_eq!((second.len(), &second[0].keys), (1, &[1].into()));
     let outcomes = done(answer_all(&mut batch, &second, |_| stored(1, 2), &mut state));
-    assert_eq!((&outcomes[&0], &outcomes[&2]), (&WriteOutcome::Unknown, &WriteOutcome::Unknown));
+    assert_eq!((&outcomes[&0], &outcomes[&2]), (&WriteResult::Unknown, &WriteResult::Unknown));
 }
 
 #[test]

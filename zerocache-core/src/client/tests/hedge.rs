@@ -15,7 +15,7 @@ fn hedging() -> ClientState {
 }
 
 /// A read whose first node is late: the first request and the hedge.
-fn hedged(state: &mut ClientState) -> (Operation<Read>, Outgoing, Outgoing) {
+fn hedged(state: &mut ClientState) -> (Operation<ReadRules>, Outgoing, Outgoing) {
     let mut read = read();
     let reaction = read.on(at(0), Event::Start, state);
     let Action::Send { timer_us: Some(late_us), .. } = reaction.action else {
@@ -34,7 +34,7 @@ fn the_first_answer_that_completes_the_read_wins() {
     let (mut read, first, second) = hedged(&mut state);
     let reaction = read.on(at(4), answer(second.id, found(7)), &mut state);
     assert!(reaction.ended.as_ref().unwrap().is_hedge_win);
-    assert!(matches!(reaction.done(), ReadOutcome::Found(step, _) if step == second.step));
+    assert!(matches!(reaction.done(), ReadResult::Found(step, _) if step == second.step));
     assert!(in_rotation(&state, first.step.node.0, 400), "nobody waits for the first one");
     let late = read.on(at(450), answer(first.id, Err(CallFailure::Refused)), &mut state);
     assert!(late.waits() && late.ended.is_none());
@@ -44,7 +44,7 @@ fn the_first_answer_that_completes_the_read_wins() {
     let (mut read, first, second) = hedged(&mut state);
     let reaction = read.on(at(4), answer(first.id, found(7)), &mut state);
     assert!(!reaction.ended.as_ref().unwrap().is_hedge_win);
-    assert!(matches!(reaction.done(), ReadOutcome::Found(step, _) if step == first.step));
+    assert!(matches!(reaction.done(), ReadResult::Found(step, _) if step == first.step));
     assert!(in_rotation(&state, second.step.node.0, 400));
 }
 
@@ -62,7 +62,7 @@ fn an_answer_that_does_not_complete_leaves_the_other_one_pending() {
         assert!(read.on(at(6), Event::Timer, &mut state).waits(), "and is not hedged again");
         let reaction = read.on(at(6), answer(third.id, found(7)), &mut state);
         assert!(!reaction.ended.as_ref().unwrap().is_hedge_win);
-        assert!(matches!(reaction.done(), ReadOutcome::Found(..)));
+        assert!(matches!(reaction.done(), ReadResult::Found(..)));
     }
 }
 

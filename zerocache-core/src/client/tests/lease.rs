@@ -15,7 +15,7 @@ fn asked(action: LeaseAction) -> (Outgoing, u64) {
     }
 }
 
-fn granted() -> Result<Response, CallFailure> {
+fn granted() -> CallResult {
     Ok(Response::Leased { token: version(9, 1) })
 }
 

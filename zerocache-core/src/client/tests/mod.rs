@@ -14,10 +14,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    node::CallFailure,
+    call::{CallFailure, CallResult},
     route::{Tier, TierBounds},
     version::{Incarnation, Version},
-    wire::{Ack, NodeInfo, NodeState, RefusalCode, Status, Written, features},
+    wire::{Ack, NodeInfo, NodeState, RefusalCode, Response, Status, Written, features},
 };
 
 fn at(ms: u64) -> Instant {
@@ -64,7 +64,7 @@ fn version(stamp: u64, n: u64) -> Version {
     Version::new(stamp << 16, Incarnation(n))
 }
 
-fn found(stamp: u64) -> Result<Response, CallFailure> {
+fn found(stamp: u64) -> CallResult {
     Ok(Response::Found {
         value: Bytes::from_static(b"v"),
         metadata: Bytes::new(),
@@ -73,15 +73,15 @@ fn found(stamp: u64) -> Result<Response, CallFailure> {
     })
 }
 
-const fn missed() -> Result<Response, CallFailure> {
+const fn missed() -> CallResult {
     Ok(Response::NotFound { warming: false })
 }
 
-fn refused(code: RefusalCode) -> Result<Response, CallFailure> {
+fn refused(code: RefusalCode) -> CallResult {
     Ok(Response::refused(code, "no"))
 }
 
-fn stored(stamp: u64, n: u64) -> Result<Response, CallFailure> {
+fn stored(stamp: u64, n: u64) -> CallResult {
     Ok(Response::Written(Written {
         status: Status::Stored,
         replicas: 1,
@@ -90,16 +90,16 @@ fn stored(stamp: u64, n: u64) -> Result<Response, CallFailure> {
     }))
 }
 
-fn answer(id: AttemptId, result: Result<Response, CallFailure>) -> Event {
+fn answer(id: AttemptId, result: CallResult) -> Event {
     Event::Answer { id, result, elapsed_us: 1_000 }
 }
 
-fn read() -> Operation<Read> {
-    Operation::new(Read::new(b"key", &ReadOptions::default()), at(0), 2_750)
+fn read() -> Operation<ReadRules> {
+    Operation::new(ReadRules::new(b"key", &ReadOptions::default()), at(0), 2_750)
 }
 
-fn put(bytes: u64) -> Operation<Write> {
-    Operation::new(Write::new(b"key", Some(bytes), Ack::Local), at(0), 2_750)
+fn put(bytes: u64) -> Operation<WriteRules> {
+    Operation::new(WriteRules::new(b"key", Some(bytes), Ack::Local), at(0), 2_750)
 }
 
 impl<T: core::fmt::Debug> Reaction<T> {

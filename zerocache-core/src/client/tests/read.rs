@@ -11,7 +11,7 @@ fn a_hit_completes_a_read_with_the_first_answer() {
     let reaction = read.on(at(1), answer(request.id, found(7)), &mut state);
     let ended = reaction.ended.clone().unwrap();
     assert_eq!((ended.result, ended.is_error), (AttemptResult::Answered, false));
-    let ReadOutcome::Found(step, item) = reaction.done() else { panic!("a value") };
+    let ReadResult::Found(step, item) = reaction.done() else { panic!("a value") };
     assert_eq!((step.node.0, item.version), (1, version(7, 1)));
     assert_eq!(state.seen(), version(7, 1).stamp());
     assert_eq!(state.directory().node(step.node).unwrap().hits, 1);
@@ -33,7 +33,7 @@ fn a_read_walks_until_it_knows() {
     let reaction = read.on(at(2), answer(request.id, missed()), &mut state);
     let result = AttemptResult::NotFound { is_authoritative: true };
     assert_eq!(reaction.ended.as_ref().unwrap().result, result);
-    assert_eq!(reaction.done(), ReadOutcome::Miss);
+    assert_eq!(reaction.done(), ReadResult::Miss);
     assert!(!in_rotation(&state, 1, 3) && !in_rotation(&state, 2, 3));
 }
 
@@ -52,7 +52,7 @@ fn a_warming_node_does_not_decide_and_a_larger_one_is_asked() {
     let reaction = read.on(at(2), answer(second.id, warming), &mut state);
     let result = AttemptResult::NotFound { is_authoritative: false };
     assert_eq!(reaction.ended.as_ref().unwrap().result, result);
-    assert_eq!(reaction.done(), ReadOutcome::Miss);
+    assert_eq!(reaction.done(), ReadResult::Miss);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn an_older_value_is_not_taken_and_the_giver_of_a_version_decides() {
     for (giver, asked) in [(1, 1), (9, 3)] {
         let mut state = state();
         let options = ReadOptions { at_least: Some(version(9, giver)), stale: false };
-        let mut read = Operation::new(Read::new(b"key", &options), at(0), 2_750);
+        let mut read = Operation::new(ReadRules::new(b"key", &options), at(0), 2_750);
         let mut request = read.on(at(0), Event::Start, &mut state).sent();
         let mut count = 1;
         let outcome = loop {
@@ -71,11 +71,11 @@ fn an_older_value_is_not_taken_and_the_giver_of_a_version_decides() {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!((outcome, count), (ReadOutcome::Miss, asked));
+        assert_eq!((outcome, count), (ReadResult::Miss, asked));
     }
     let mut state = state();
     let options = ReadOptions { at_least: Some(version(9, 2)), stale: false };
-    let mut read = Operation::new(Read::new(b"key", &options), at(0), 2_750);
+    let mut read = Operation::new(ReadRules::new(b"key", &options), at(0), 2_750);
     let first = read.on(at(0), Event::Start, &mut state).sent();
     assert_eq!(first.step.node.0, 2, "it gave the version");
     let reaction = read.on(at(1), answer(first.id, found(8)), &mut state);
@@ -83,7 +83,7 @@ fn an_older_value_is_not_taken_and_the_giver_of_a_version_decides() {
     let second = reaction.sent();
     assert_eq!(state.seen(), version(8, 1).stamp(), "also what is older was seen");
     let newer = read.on(at(2), answer(second.id, found(10)), &mut state).done();
-    assert!(matches!(newer, ReadOutcome::Found(..)), "{newer:?}");
+    assert!(matches!(newer, ReadResult::Found(..)), "{newer:?}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_client_reads_its_own_write_or_nothing() {
         let is_authoritative = is_delete;
         let result = AttemptResult::NotFound { is_authoritative };
         assert_eq!(last.ended.as_ref().unwrap().result, result);
-        assert_eq!(last.done(), ReadOutcome::Miss);
+        assert_eq!(last.done(), ReadResult::Miss);
     }
     let mut state = state();
     let own = OwnWrite { node: Incarnation(2), version: Some(version(5, 2)), is_delete: false };
@@ -137,7 +137,7 @@ fn a_second_answer_to_an_attempt_is_ignored() {
     assert!(read.on(at(501), answer(first.id, found(7)), &mut state).waits());
     assert!(read.on(at(501), answer(AttemptId(99), found(7)), &mut state).waits());
     let done = read.on(at(502), answer(second.id, missed()), &mut state).done();
-    assert_eq!(done, ReadOutcome::Miss);
+    assert_eq!(done, ReadResult::Miss);
     assert!(read.on(at(503), answer(second.id, found(7)), &mut state).waits());
 }
 
@@ -168,22 +168,22 @@ fn the_directory_may_change_between_two_attempts() {
     // It goes too, after it was asked. That nobody knows it changes nothing.
     state.directory_mut().node_replaced(Incarnation(8), at(3));
     let reaction = read.on(at(4), answer(second.id, found(7)), &mut state);
-    assert!(matches!(reaction.done(), ReadOutcome::Found(step, _) if step.node.0 == 8));
+    assert!(matches!(reaction.done(), ReadResult::Found(step, _) if step.node.0 == 8));
 }
 
 #[test]
 fn a_deadline_that_passes_within_a_step_ends_the_read() {
     let mut state = state();
-    let mut read = Operation::new(Read::new(b"key", &ReadOptions::default()), at(0), 30);
+    let mut read = Operation::new(ReadRules::new(b"key", &ReadOptions::default()), at(0), 30);
     let first = read.on(at(0), Event::Start, &mut state).sent();
     assert_eq!(first.timeout_ms, 30);
     let late = read.on(at(30), answer(first.id, Err(CallFailure::NoAnswer)), &mut state);
-    assert_eq!(late.done(), ReadOutcome::Unreachable { timed_out: true });
+    assert_eq!(late.done(), ReadResult::Unreachable { timed_out: true });
     assert!(!state.directory().node(Incarnation(1)).unwrap().out, "30 ms say little of a node");
     // One that had passed before it began asks nobody.
-    let mut read = Operation::new(Read::new(b"key", &ReadOptions::default()), at(0), 30);
+    let mut read = Operation::new(ReadRules::new(b"key", &ReadOptions::default()), at(0), 30);
     let none = read.on(at(30), Event::Start, &mut state).done();
-    assert_eq!(none, ReadOutcome::Unreachable { timed_out: false });
+    assert_eq!(none, ReadResult::Unreachable { timed_out: false });
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_key_that_is_not_allowed_is_not_asked_of_others() {
     let first = read.on(at(0), Event::Start, &mut state).sent();
     let reaction = read.on(at(1), answer(first.id, refused(RefusalCode::BadKey)), &mut state);
     assert!(!reaction.ended.as_ref().unwrap().is_error);
-    assert_eq!(reaction.done(), ReadOutcome::Refused("no".into()));
+    assert_eq!(reaction.done(), ReadResult::Refused("no".into()));
 }
 
 #[test]
@@ -205,5 +205,5 @@ fn an_answer_that_does_not_fit_is_none() {
         request = read.on(at(1), answer(request.id, Ok(Response::Done)), &mut state).sent();
     }
     let last = read.on(at(1), answer(request.id, Ok(Response::Busy)), &mut state);
-    assert_eq!(last.done(), ReadOutcome::Unreachable { timed_out: false });
+    assert_eq!(last.done(), ReadResult::Unreachable { timed_out: false });
 }

@@ -7,7 +7,7 @@ fn starting() -> ClientState {
 }
 
 #[track_caller]
-fn awaits(reaction: Reaction<ReadOutcome>) -> u64 {
+fn awaits(reaction: Reaction<ReadResult>) -> u64 {
     match reaction.action {
         Action::AwaitNodes { until } => until.as_millis(),
         other => panic!("{other:?}"),
@@ -41,13 +41,13 @@ fn while_nobody_is_found_an_operation_waits_until_its_deadline_or_all_are_tried(
     assert_eq!(awaits(waiting.on(at(0), Event::Start, &mut state)), 300);
     assert_eq!(awaits(waiting.on(at(300), Event::Timer, &mut state)), 2_750);
     let late = waiting.on(at(2_750), Event::Timer, &mut state).done();
-    assert_eq!(late, ReadOutcome::Unreachable { timed_out: false });
+    assert_eq!(late, ReadResult::Unreachable { timed_out: false });
     let mut read = read();
     assert_eq!(awaits(read.on(at(0), Event::Start, &mut state)), 300);
     state.discovery_completed();
     assert!(state.update_tried() && !state.update_tried());
     let none = read.on(at(50), Event::ViewChanged, &mut state).done();
-    assert_eq!(none, ReadOutcome::Unreachable { timed_out: false });
+    assert_eq!(none, ReadResult::Unreachable { timed_out: false });
 }
 
 #[test]

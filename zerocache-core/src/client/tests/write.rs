@@ -8,7 +8,7 @@ fn an_accepted_write_is_remembered() {
     let mut put = put(10);
     let first = put.on(at(0), Event::Start, &mut state).sent();
     let done = put.on(at(1), answer(first.id, stored(4, 1)), &mut state).done();
-    assert!(matches!(done, WriteOutcome::Written(written) if written.status == Status::Stored));
+    assert!(matches!(done, WriteResult::Written(written) if written.status == Status::Stored));
     let own = state.own_write(crate::key::KeyHash::of(b"key"), at(2)).unwrap();
     assert_eq!((own.node.0, own.version, own.is_delete), (1, Some(version(4, 1)), false));
     assert_eq!(state.seen(), version(4, 1).stamp());
@@ -23,7 +23,7 @@ fn a_write_that_may_have_arrived_is_sent_to_nobody_else() {
     let third = put.on(at(2), answer(second.id, refused(RefusalCode::Overloaded)), &mut state);
     let third = third.sent();
     let unknown = put.on(at(700), answer(third.id, Err(CallFailure::NoAnswer)), &mut state);
-    assert_eq!(unknown.done(), WriteOutcome::Unknown);
+    assert_eq!(unknown.done(), WriteResult::Unknown);
     // Its answer comes too late: nobody learns of it, and the operation stays what it was.
     assert!(put.on(at(701), answer(third.id, stored(4, 3)), &mut state).waits());
     assert_eq!(state.own_write(crate::key::KeyHash::of(b"key"), at(702)), None);
@@ -32,8 +32,8 @@ fn a_write_that_may_have_arrived_is_sent_to_nobody_else() {
 #[test]
 fn a_write_that_nobody_takes_is_refused_or_unreachable() {
     for (result, outcome) in [
-        (refused(RefusalCode::Overloaded), WriteOutcome::Refused),
-        (Err(CallFailure::Refused), WriteOutcome::Unreachable),
+        (refused(RefusalCode::Overloaded), WriteResult::Refused),
+        (Err(CallFailure::Refused), WriteResult::Unreachable),
     ] {
         let mut state = state();
         let mut put = put(10);
@@ -58,11 +58,11 @@ fn a_value_too_large_is_sent_once_to_each_node() {
         assert_eq!(request.step.node.0, n);
         let told = Ok(Response::value_too_large(2_000, 1_000));
         let done = put.on(at(1), answer(request.id, told), &mut state).done();
-        assert!(matches!(done, WriteOutcome::TooLarge { is_sent: true, .. }), "{done:?}");
+        assert!(matches!(done, WriteResult::TooLarge { is_sent: true, .. }), "{done:?}");
     }
     for bytes in [2_000, 1_001] {
         let done = put(bytes).on(at(2), Event::Start, &mut state).done();
-        assert!(matches!(done, WriteOutcome::TooLarge { is_sent: false, .. }), "{done:?}");
+        assert!(matches!(done, WriteResult::TooLarge { is_sent: false, .. }), "{done:?}");
     }
     put(1_000).on(at(2), Event::Start, &mut state).sent();
 }
@@ -70,14 +70,14 @@ fn a_value_too_large_is_sent_once_to_each_node() {
 #[test]
 fn waiting_for_replicas_may_take_all_the_time_and_makes_nobody_silent() {
     let mut state = state();
-    let mut put = Operation::new(Write::new(b"key", None, Ack::All), at(0), 2_750);
+    let mut put = Operation::new(WriteRules::new(b"key", None, Ack::All), at(0), 2_750);
     let first = put.on(at(0), Event::Start, &mut state).sent();
     assert_eq!(first.timeout_ms, 2_750);
     assert!(in_rotation(&state, 1, 2_000));
     let second = put.on(at(100), answer(first.id, Err(CallFailure::NotSent)), &mut state).sent();
     assert_eq!(second.timeout_ms, 2_650);
     let done = put.on(at(2_000), answer(second.id, stored(4, 2)), &mut state).done();
-    assert!(matches!(done, WriteOutcome::Written(_)));
+    assert!(matches!(done, WriteResult::Written(_)));
     assert!(state.own_write(crate::key::KeyHash::of(b"key"), at(2_001)).unwrap().is_delete);
 }
 
