@@ -31,7 +31,7 @@ pub(crate) struct WriteAnswer {
 
 /// A client's write that it is to see.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnWrite {
+pub(crate) struct AcknowledgedWrite {
     /// The node that accepted it.
     pub(crate) node: Incarnation,
     pub(crate) version: Version,
@@ -73,12 +73,12 @@ impl Checker {
     }
 
     /// A client's write was accepted by a node.
-    pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: OwnWrite) {
+    pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: AcknowledgedWrite) {
         self.own.insert((client, key), own);
     }
 
     /// The write of a key that its client is to see when it begins to read now.
-    pub(crate) fn own(&self, client: usize, key: usize) -> Option<OwnWrite> {
+    pub(crate) fn own(&self, client: usize, key: usize) -> Option<AcknowledgedWrite> {
         let own = self.own.get(&(client, key))?;
         (self.now_us < own.at_us + OWN_US).then_some(*own)
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use zerocache_core::version::Version;
 
 pub(crate) use self::{
-    acks::{OwnWrite, WriteAnswer},
+    acks::{AcknowledgedWrite, WriteAnswer},
     excuses::is_disturbed,
 };
 use self::{
@@ -127,7 +127,7 @@ pub(crate) struct Checker {
     /// When each version was given.
     accepted: BTreeMap<Version, u64>,
     /// The last write of each client and key that was acknowledged.
-    own: BTreeMap<(usize, usize), OwnWrite>,
+    own: BTreeMap<(usize, usize), AcknowledgedWrite>,
     /// Whether a node has had to make room for others.
     makes_room: bool,
 }
