@@ -55,7 +55,11 @@ fn client_watches_another_local_node_when_one_is_gone() {
 #[test]
 fn client_of_an_empty_region_learns_of_new_nodes() {
     let cluster = Cluster::start(&["oslo"]);
-    let client = builder("rome").mdns(false).seed(cluster[0].address()).build().expect("a client");
+    let client = builder("rome")
+        .mdns(false)
+        .seed(cluster[0].address().to_string())
+        .build()
+        .expect("a client");
     until_true("a first node", || client.nodes().len() == 1);
     let new = Setup::new("oslo")
         .flag("--connections", "framed")

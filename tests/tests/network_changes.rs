@@ -204,7 +204,7 @@ fn address_conflict_is_reported_by_both_nodes() {
             view(node)["address_conflicts"].as_u64().is_some_and(|count| count > 0)
         });
         until_true("a conflict that is logged", || {
-            node.log().contains("two nodes that are both alive claim this address")
+            node.log().contains("address conflict: two live nodes claim this address")
         });
         assert!(node.log().contains("127.0.0.99:6789"), "{}", node.log());
     }

@@ -67,7 +67,7 @@ fn local_rotation_adapts_as_the_ring_shrinks_and_grows() {
     setup.listen = cluster[0].address();
     cluster[0] = setup.start();
     until_true("the new node has its turn", || {
-        let new = |at: &zerocache_client::NodeStatus| at.address == cluster[0].address();
+        let new = |at: &zerocache_client::stats::NodeStatus| at.address == cluster[0].address();
         client.nodes().iter().filter(|node| new(node)).any(|node| node.in_rotation)
     });
     // Its peer may still take it for the one that stood there before.
@@ -80,7 +80,7 @@ fn local_rotation_adapts_as_the_ring_shrinks_and_grows() {
 
 /// Requests without an answer, on all tiers.
 fn errors(client: &ZerocacheClient) -> u64 {
-    client.stats().errors.iter().sum()
+    client.stats().errors.total()
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn frozen_node_costs_only_the_reads_already_sent() {
     cluster.everywhere(b"shared", |answer| answer.status == 200);
     let client = cluster.client("london");
     let stop = StopFlag::default();
-    let reads = |client: &ZerocacheClient| client.stats().hits.iter().sum::<u64>();
+    let reads = |client: &ZerocacheClient| client.stats().hits.total();
     std::thread::scope(|threads| {
         let end = stop.set_on_drop();
         for _ in 0..THREADS {

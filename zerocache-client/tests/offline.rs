@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{bounded, log};
-use zerocache_client::{CallOutcome, Status, Value, ZerocacheClient, zerocache};
+use zerocache_client::{Status, Value, ZerocacheClient, report::CallOutcome, zerocache};
 
 fn offline() -> ZerocacheClient {
     ZerocacheClient::builder("london").offline(true).build().expect("the configuration is allowed")

@@ -136,7 +136,7 @@ fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
             );
         }
         Reach::Nowhere => {
-            let ways = &engine.config.ways;
+            let ways = &engine.config.discovery_methods;
             let seeds: Vec<_> = engine.config.seeds.iter().map(ToString::to_string).collect();
             let dns: Vec<_> = engine.config.dns.iter().map(ToString::to_string).collect();
             tracing::warn!(
