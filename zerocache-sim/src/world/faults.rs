@@ -6,7 +6,7 @@ use bytes::Bytes;
 use zerocache_core::{
     entry::Change,
     key::PARTS,
-    node::{Input, Memory},
+    node::{Input, PersistedState},
     store::Known,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct PersistedProcess {
     clock: Clock,
     at_us: u64,
     known: Vec<Vec<Known>>,
-    memory: Memory,
+    memory: PersistedState,
 }
 
 impl World {
@@ -164,12 +164,12 @@ impl World {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
         let known = (0..PARTS).map(|part| process.store.export(part, now)).collect();
-        let memory = process.node.memory(now);
+        let memory = process.node.persisted_state(now);
         let clock = self.hosts[host as usize].clock;
         self.persisted.insert(host, PersistedProcess { clock, at_us: self.now_us, known, memory });
     }
 
-    /// Gives a new process what the one before it kept.
+    /// Gives a new process what the one before it saved.
     pub(super) fn restore_process(&mut self, host: u32, life: u32) {
         if !self.lives(host, life) {
             return;
@@ -178,7 +178,7 @@ impl World {
         let saved = self.persisted.remove(&host);
         let (before, now) = match &saved {
             Some(saved) => (saved.clock.mono(self.now_us), self.now_at(host).mono),
-            None => return self.node_input(host, vec![Input::RestoreEnded(None)]),
+            None => return self.node_input(host, vec![Input::RestoreComplete(None)]),
         };
         for mut part in saved.iter().flat_map(|saved| saved.known.clone()) {
             for known in &mut part {
@@ -189,13 +189,15 @@ impl World {
                 }
                 self.checker.restored(host, record);
             }
-            inputs.push(Input::Restored(part));
+            inputs.push(Input::RestoredItems(part));
         }
-        let memory = saved
-            .map(|saved| Memory { away_ms: (self.now_us - saved.at_us) / 1_000, ..saved.memory });
+        let memory = saved.map(|saved| PersistedState {
+            away_ms: (self.now_us - saved.at_us) / 1_000,
+            ..saved.memory
+        });
         trace!(self, "{host} finds what it knew");
         self.counts.restored += 1;
-        inputs.push(Input::RestoreEnded(memory));
+        inputs.push(Input::RestoreComplete(memory));
         self.node_input(host, inputs);
     }
 
