@@ -7,9 +7,9 @@ use std::{
 };
 
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     metadata::Freshness,
-    node::CallFailure,
     route::{Attempt, Budget, Step, Walk},
     time::Instant,
     version::{Incarnation, Version},

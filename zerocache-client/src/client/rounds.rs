@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
-    node::CallFailure,
     route::{Attempt, Budget, Step, Walk},
     time::Instant,
     version::Incarnation,
