@@ -29,6 +29,10 @@ mod running;
 mod sharing;
 mod start;
 mod stats;
+#[cfg(feature = "metrics")]
+mod telemetry;
+#[cfg(not(feature = "metrics"))]
+#[path = "telemetry_off.rs"]
 mod telemetry;
 #[cfg(test)]
 mod tests;

@@ -19,11 +19,11 @@ use zerocache_core::{
 
 use self::computing::{Computing, Question};
 use super::{
-    Event, Token, World,
+    CallToken, Event, World,
     dial::{CLUSTER, region_name},
 };
 use crate::{
-    checker::Own,
+    checker::AcknowledgedWrite,
     workload::{Operation, WriteId},
 };
 
@@ -40,8 +40,8 @@ const REMEMBERED_MS: u64 = 2_000;
 pub(super) struct Client {
     region: usize,
     directory: Directory,
-    calls: BTreeMap<Token, Purpose>,
-    next_token: Token,
+    calls: BTreeMap<CallToken, Purpose>,
+    next_token: CallToken,
     operations: BTreeMap<u64, Running>,
     computing: BTreeMap<u64, Computing>,
     /// When it last ended its connections to a node.
@@ -102,18 +102,18 @@ pub(super) struct Running {
     /// The turn of its first request.
     turn: Option<Turn>,
     walk: Option<Walk>,
-    asked: Option<Asked>,
+    asked: Option<PendingRequest>,
     missed: bool,
     refused: bool,
     /// For a read: what its client knows that it wrote a moment before.
     written: Option<OwnWrite>,
     /// The same as the checker knows it.
-    pub(super) own: Option<Own>,
+    pub(super) own: Option<AcknowledgedWrite>,
 }
 
 /// The request under way.
 #[derive(Clone, Copy)]
-struct Asked {
+struct PendingRequest {
     step: Step,
     timeout_ms: u64,
     expect_soon: bool,
@@ -198,8 +198,8 @@ impl World {
     }
 
     /// Dials and probes what is due.
-    pub(super) fn turn(&mut self, client: u32) {
-        self.schedule_in(TURN_US, Event::Turn(client));
+    pub(super) fn client_tick(&mut self, client: u32) {
+        self.schedule_in(TURN_US, Event::ClientTick(client));
         let client = client as usize;
         let now = self.client_now(client);
         self.look_for_gone(client);
@@ -242,7 +242,7 @@ impl World {
     pub(super) fn client_answered(
         &mut self,
         client: usize,
-        token: Token,
+        token: CallToken,
         result: Result<Response, CallFailure>,
         elapsed_us: u64,
     ) {

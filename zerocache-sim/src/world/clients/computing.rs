@@ -15,7 +15,7 @@ use super::{
 use crate::{
     checker::Rule,
     clock::SECOND_US,
-    workload::{Computation, Ending, Operation, WriteId},
+    workload::{Computation, ComputationEnd, Operation, WriteId},
 };
 
 /// So many nodes are asked for a lease, when those before turn out to be gone.
@@ -72,7 +72,7 @@ impl World {
 
     fn ask_for_leave(&mut self, client: usize, id: WriteId) {
         let now = self.client_now(client);
-        let in_all = self.plan.workload.leases_in_all;
+        let in_all = self.plan.workload.leases_in_all_regions;
         let range = if in_all { LeaseRange::All } else { LeaseRange::Region };
         let at = &mut self.clients[client];
         let Some(computing) = at.computing.get_mut(&id) else { return };
@@ -89,8 +89,8 @@ impl World {
             return;
         };
         let now_us = self.now_us;
-        let settled_us = at.cut_us.max(self.plan.begin_us) + SETTLES_US;
-        let is_sure = now_us >= settled_us && self.plan.is_quiet(now_us, now_us);
+        let stable_since_us = at.cut_us.max(self.plan.begin_us) + SETTLES_US;
+        let is_sure = now_us >= stable_since_us && self.plan.is_quiet(now_us, now_us);
         computing.step = Some(step);
         computing.asked += 1;
         computing.sure_us = is_sure.then_some(now_us);
@@ -158,14 +158,14 @@ impl World {
         match (response, computing) {
             (Some(Response::Leased { token }), Some(computing)) => {
                 computing.token = Some(token);
-                let (takes_us, life_ms) = (computing.plan.takes_us, computing.plan.life_ms);
+                let (duration_us, life_ms) = (computing.plan.duration_us, computing.plan.life_ms);
                 at.seen = at.seen.max(token.stamp());
                 self.counts.leases += 1;
                 trace!(self, "client {client} computes write {id} with {token}");
                 self.checker.granted(id, token, asked_us, life_ms);
                 self.check_choice(client, id);
                 let client = client as u32;
-                self.schedule_in(takes_us, Event::Computed { client, id });
+                self.schedule_in(duration_us, Event::Computed { client, id });
             }
             // Nobody waits for it any more.
             (Some(Response::Leased { token }), None) => {
@@ -181,8 +181,9 @@ impl World {
                 self.counts.lease_found += 1;
                 self.checker.received(key, version, &value);
                 if is_useless {
-                    self.checker
-                        .broken(&format!("client {client} is given {version} of key {key} again"));
+                    self.checker.protocol_error(&format!(
+                        "client {client} is given {version} of key {key} again"
+                    ));
                 }
             }
             (Some(_), Some(_)) => {
@@ -203,25 +204,25 @@ impl World {
         };
         let Computation { bytes, ttl, ack, end, .. } = plan;
         trace!(self, "client {client} ends write {id}: {end:?}");
-        if matches!(end, Ending::CutOff | Ending::Dead) {
+        if matches!(end, ComputationEnd::Disconnected | ComputationEnd::Dead) {
             self.cut_off(client, step);
         }
         match end {
-            Ending::Written | Ending::CutOff => {
+            ComputationEnd::Written | ComputationEnd::Disconnected => {
                 self.counts.filled += 1;
                 self.checker.sends(id);
                 let put = Operation::Put { bytes, ttl, ack };
                 self.begin_operation(client, (key, put), id, Some(token));
             }
-            Ending::GivenBack => self.give_back(client, step, key, (token, false)),
-            Ending::Failed => self.give_back(client, step, key, (token, true)),
-            Ending::Still | Ending::Dead => {}
+            ComputationEnd::Released => self.give_back(client, step, key, (token, false)),
+            ComputationEnd::Failed => self.give_back(client, step, key, (token, true)),
+            ComputationEnd::Abandoned | ComputationEnd::Dead => {}
         }
     }
 
     /// Those who compute a key at a time have leave from one node, as long as nothing goes wrong.
     fn check_choice(&mut self, client: usize, id: WriteId) {
-        let in_all = self.plan.workload.leases_in_all;
+        let in_all = self.plan.workload.leases_in_all_regions;
         let region = self.clients[client].region;
         let Some(own) = self.clients[client].computing.get(&id) else { return };
         let others = self.clients.iter().filter(|other| in_all || other.region == region);

@@ -10,10 +10,10 @@ use zerocache_core::{
 
 use super::{
     super::{Event, World, trace},
-    Asked, OwnWrite, Purpose, REMEMBERED_MS, Running,
+    OwnWrite, PendingRequest, Purpose, REMEMBERED_MS, Running,
 };
 use crate::{
-    checker::Own,
+    checker::AcknowledgedWrite,
     workload::{Operation, WriteId, value},
 };
 
@@ -24,7 +24,7 @@ impl World {
             return;
         }
         let wait_us = self.random.around(self.plan.workload.interval_us).max(1);
-        self.schedule_in(wait_us, Event::Operate(client));
+        self.schedule_in(wait_us, Event::ClientOperation(client));
         let client = client as usize;
         let (key, operation) = Operation::draw(&mut self.random, &self.plan.workload);
         let id = self.checker.planned(key, &operation);
@@ -117,7 +117,7 @@ impl World {
         if expect_soon && running.walk.is_some() {
             at.directory.request_sent(step.node, now);
         }
-        running.asked = Some(Asked { step, timeout_ms, expect_soon, seen: at.seen });
+        running.asked = Some(PendingRequest { step, timeout_ms, expect_soon, seen: at.seen });
         let key = self.keys[running.key].clone();
         let token = running.token.filter(|_| !self.variant.forgets_tokens());
         let request = match running.operation.clone() {
@@ -224,7 +224,7 @@ impl World {
         &mut self,
         client: usize,
         serial: u64,
-        asked: Asked,
+        asked: PendingRequest,
         result: Result<Response, CallFailure>,
     ) -> bool {
         let now = self.client_now(client);
@@ -273,7 +273,7 @@ impl World {
         &mut self,
         client: usize,
         serial: u64,
-        asked: Asked,
+        asked: PendingRequest,
         result: Result<Response, CallFailure>,
     ) -> bool {
         let now = self.client_now(client);
@@ -297,7 +297,7 @@ impl World {
                     let seen = if running.token.is_some() { 0 } else { asked.seen };
                     self.checker.written(key, id, version, seen);
                     let at_us = self.now_us;
-                    let own = Own { node, version, is_delete, at_us };
+                    let own = AcknowledgedWrite { node, version, is_delete, at_us };
                     self.checker.accepted_from(client, key, own);
                     if is_delete {
                         self.checker.deleted(key, id);

@@ -2,7 +2,7 @@
 
 use zerocache_core::wire::{Request, Response};
 use zerocache_tests::cluster::{Cluster, builder};
-use zerocache_tests::frames::{Framed, short};
+use zerocache_tests::frames::{Framed, compact_message};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::setup::Setup;
@@ -19,11 +19,11 @@ fn watchers(nodes: &[&Node]) -> u64 {
 }
 
 #[test]
-fn a_node_answers_when_another_one_joins() {
+fn watch_is_answered_when_a_node_joins() {
     let first = Setup::new("oslo").flag("--connections", "framed").start();
     let mut framed = Framed::open(first.address());
-    let alone = view(&framed.ask(&short(Request::Watch { view: 0 })));
-    let waiting = framed.request(&short(Request::Watch { view: alone }), 0);
+    let alone = view(&framed.ask(&compact_message(Request::Watch { view: 0 })));
+    let waiting = framed.request(&compact_message(Request::Watch { view: alone }), 0);
     until_true("somebody who waits", || watchers(&[&first]) == 1);
     let second =
         Setup::new("oslo").flag("--connections", "framed").flag("--seed", first.address()).start();
@@ -32,7 +32,7 @@ fn a_node_answers_when_another_one_joins() {
 }
 
 #[test]
-fn a_client_watches_one_local_node_and_another_one_when_that_is_gone() {
+fn client_watches_another_local_node_when_one_is_gone() {
     let mut cluster = Cluster::start(&["oslo", "oslo", "rome"]);
     let client = cluster.client("oslo");
     until_true("a watch at a local node", || watchers(&[&cluster[0], &cluster[1]]) == 1);
@@ -53,7 +53,7 @@ fn a_client_watches_one_local_node_and_another_one_when_that_is_gone() {
 }
 
 #[test]
-fn a_client_of_a_region_without_nodes_learns_of_new_ones_all_the_same() {
+fn client_of_an_empty_region_learns_of_new_nodes() {
     let cluster = Cluster::start(&["oslo"]);
     let client = builder("rome")
         .mdns(false)

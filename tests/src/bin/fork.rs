@@ -1,4 +1,4 @@
-//! A process that uses the cache and forks, for the tests of that: `forked WAY SEED`.
+//! A process that uses the cache and forks, for the tests of that: `fork WAY SEED`.
 //!
 //! WAY says from where it forks: `blocking`, code without a runtime; `current`, inside of a runtime of its own
 //! thread, which the child drops; `threads`, inside of a runtime with threads, which the child has lost. It

@@ -9,12 +9,12 @@ use zerocache_core::wire::{
 };
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::face::{Face, faces, refusal};
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http;
 use zerocache_tests::messages::{key, put};
 use zerocache_tests::node::entry;
 use zerocache_tests::poll::until_true;
+use zerocache_tests::transport::{TransportKind, refusal, transport_kinds};
 
 /// Longer than a node may stand still without noticing, and shorter than its peers wait.
 const FREEZE: Duration = Duration::from_millis(2_250);
@@ -25,7 +25,7 @@ fn wait_until(end: Duration) {
 }
 
 #[test]
-fn a_write_that_waited_in_a_frozen_node_is_refused_unread() {
+fn write_queued_in_a_frozen_node_is_refused_unread() {
     let mut cluster = Cluster::start(&["london", "london"]);
     cluster.nodes[0].put(b"k", b"first", "ttl=60&ack=region");
     cluster.nodes[1].freeze();
@@ -38,7 +38,7 @@ fn a_write_that_waited_in_a_frozen_node_is_refused_unread() {
     waiting.write_all(request.as_bytes()).expect("the kernel buffers");
     cluster.nodes[0].put(b"k", b"second", "ttl=60");
     wait_until(end);
-    cluster.nodes[1].thaw();
+    cluster.nodes[1].resume();
     let answer = http::finish(waiting).expect("an answer");
     assert_eq!((answer.status, answer.code().as_str()), (503, "suspended"));
     assert!(cluster.nodes[1].stat("requests_refused_after_suspend") > 0);
@@ -52,12 +52,12 @@ fn message(request: Request, timeout_ms: u64) -> Bytes {
 }
 
 #[test]
-fn messages_that_waited_in_a_frozen_node_past_their_deadline_are_refused() {
-    for face in faces() {
+fn messages_queued_past_their_deadline_are_refused() {
+    for transport in transport_kinds() {
         let mut cluster = Cluster::start(&["london", "london"]);
         cluster[0].put(b"put", b"first", "ttl=60&ack=region");
         cluster[0].put(b"deleted", b"first", "ttl=60&ack=region");
-        let mut caller = face.caller(cluster[1].address());
+        let mut caller = transport.caller(cluster[1].address());
         // The connection has shown how long a message takes.
         assert!(matches!(caller.ask(&message(Request::Ping, 0)), Response::Pong { .. }));
         cluster[1].freeze();
@@ -68,19 +68,19 @@ fn messages_that_waited_in_a_frozen_node_past_their_deadline_are_refused() {
             .into();
         cluster[0].put(b"put", b"second", "ttl=60");
         wait_until(end);
-        cluster[1].thaw();
-        let expected = match face {
+        cluster[1].resume();
+        let expected = match transport {
             // What waited is not known over HTTP, so that all of it is refused.
-            Face::Http => RefusalCode::Overloaded,
-            Face::Frames => RefusalCode::Expired,
+            TransportKind::Http => RefusalCode::Overloaded,
+            TransportKind::Frames => RefusalCode::Expired,
         };
         for sent in waiting {
-            assert_eq!(refusal(&caller.response(sent)), Some(expected), "{face:?}");
+            assert_eq!(refusal(&caller.response(sent)), Some(expected), "{transport:?}");
         }
         assert_eq!(cluster[0].value(b"put").as_deref(), Some(&b"second"[..]));
         for node in &cluster.nodes {
-            assert_eq!(node.value(b"deleted").as_deref(), Some(&b"first"[..]), "{face:?}");
-            assert_eq!(node.value(b"new"), None, "{face:?}");
+            assert_eq!(node.value(b"deleted").as_deref(), Some(&b"first"[..]), "{transport:?}");
+            assert_eq!(node.value(b"new"), None, "{transport:?}");
         }
     }
 }
@@ -105,21 +105,21 @@ fn a_body_that_spans_a_freeze_is_refused() {
     let end = clock::elapsed() + FREEZE;
     waiting.write_all(b"half").expect("the kernel buffers");
     wait_until(end);
-    cluster.nodes[0].thaw();
+    cluster.nodes[0].resume();
     let answer = http::finish(waiting).expect("an answer");
     assert_eq!((answer.status, answer.code().as_str()), (503, "suspended"));
     assert_eq!(cluster.nodes[0].value(b"k"), None);
 }
 
 #[test]
-fn a_lifetime_is_no_longer_for_a_receiver_that_was_frozen() {
+fn ttl_is_not_extended_by_a_frozen_receiver() {
     let mut cluster = Cluster::start(&["london", "london"]);
     cluster.nodes[1].freeze();
     let end = clock::elapsed() + FREEZE;
     // Waits in the socket of the frozen node and says that 60 s remain.
     cluster.nodes[0].put(b"k", b"v", "ttl=60");
     wait_until(end);
-    cluster.nodes[1].thaw();
+    cluster.nodes[1].resume();
     let remaining = |answer: &http::Answer| {
         answer.header("zerocache-ttl-ms").map(|ms| ms.parse::<i64>().expect("milliseconds"))
     };

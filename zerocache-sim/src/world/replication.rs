@@ -9,12 +9,12 @@ use zerocache_core::{
     wire::{NodeState, Parcel},
 };
 
-use super::{World, acks::SETTLED_US};
+use super::{World, acks::STABLE_US};
 use crate::{checker::Rule, clock::SECOND_US, plan::Profile, workload::number_of};
 
 /// How often it is looked whether nodes have settled, and whether they sent what they took, in
 /// microseconds: more often than repair brings what was not sent.
-const LOOK_US: u64 = SECOND_US / 2;
+const CHECK_US: u64 = SECOND_US / 2;
 
 /// While nothing goes wrong a write is everywhere within this time, in microseconds.
 const PROMPT_US: u64 = SECOND_US;
@@ -34,7 +34,7 @@ pub(super) enum Cause {
     /// A record that is to be passed on.
     Relayed(Version),
     /// Another record, or the answer to a question.
-    Told(Version),
+    Received(Version),
 }
 
 impl Cause {
@@ -42,14 +42,14 @@ impl Cause {
     fn version(self) -> Option<Version> {
         match self {
             Self::Write => None,
-            Self::Relayed(version) | Self::Told(version) => Some(version),
+            Self::Relayed(version) | Self::Received(version) => Some(version),
         }
     }
 }
 
 /// A write that a node has to send to others.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owed {
+pub(super) struct PendingReplication {
     key: usize,
     version: Version,
     /// When the node took it, by its own clock.
@@ -60,7 +60,7 @@ pub(super) struct Owed {
 
 /// A write that is to be everywhere by a certain time.
 #[derive(Clone, Copy, Debug)]
-struct Due {
+struct PromptDeadline {
     at_us: u64,
     host: u32,
     key: usize,
@@ -69,16 +69,16 @@ struct Due {
 
 /// What is watched of sending.
 #[derive(Debug, Default)]
-pub(super) struct Sending {
-    due: VecDeque<Due>,
-    looked_us: u64,
+pub(super) struct ReplicationChecks {
+    due: VecDeque<PromptDeadline>,
+    checked_us: u64,
 }
 
 impl World {
     /// A node has handled what touches these keys, and has not answered yet.
-    pub(super) fn note_touched(&mut self, host: u32, touched: &[(usize, Cause)]) {
+    pub(super) fn record_touched(&mut self, host: u32, touched: &[(usize, Cause)]) {
         let at = self.now_at(host).mono;
-        let was_told = |key: usize, version: Version| {
+        let was_received = |key: usize, version: Version| {
             touched.iter().any(|(other, cause)| *other == key && cause.version() == Some(version))
         };
         for (key, cause) in touched {
@@ -92,45 +92,51 @@ impl World {
             let Some(version) = after else { continue };
             let gave = || process.writers.contains(&version.incarnation());
             let is_own = Some(version) > before
-                && !was_told(*key, version)
+                && !was_received(*key, version)
                 && (gave() || process.filled.contains(&version));
             if is_own || matches!(cause, Cause::Relayed(relayed) if *relayed == version) {
-                process.owed.push(Owed { key: *key, version, at, is_own });
+                process.pending.push(PendingReplication { key: *key, version, at, is_own });
             }
             if is_own {
                 let at_us = self.now_us;
                 self.checker.accepted(version);
-                if self.is_settled(at_us) {
-                    self.sending.due.push_back(Due { at_us, host, key: *key, version });
+                if self.is_stable(at_us) {
+                    self.replication.due.push_back(PromptDeadline {
+                        at_us,
+                        host,
+                        key: *key,
+                        version,
+                    });
                 }
             }
         }
     }
 
     /// Whether nothing goes wrong, and nodes had settled at this time.
-    fn is_settled(&self, at_us: u64) -> bool {
-        let settled_us = self.settled_us.map(|since_us| since_us + SETTLED_US);
-        self.plan.profile == Profile::Calm && settled_us.is_some_and(|since_us| since_us <= at_us)
+    fn is_stable(&self, at_us: u64) -> bool {
+        let stable_since_us = self.stable_since_us.map(|since_us| since_us + STABLE_US);
+        self.plan.profile == Profile::Calm
+            && stable_since_us.is_some_and(|since_us| since_us <= at_us)
     }
 
     /// Looks whether what nodes took is where it is to be.
-    pub(super) fn watch_sending(&mut self) {
+    pub(super) fn check_replication(&mut self) {
         let now_us = self.now_us;
-        while let Some(due) = self.sending.due.front().copied()
+        while let Some(due) = self.replication.due.front().copied()
             && due.at_us + PROMPT_US <= now_us
         {
-            self.sending.due.pop_front();
+            self.replication.due.pop_front();
             self.check_prompt(due);
         }
-        if self.nodes.len() > NODES_MAX || now_us < self.sending.looked_us + LOOK_US {
+        if self.nodes.len() > NODES_MAX || now_us < self.replication.checked_us + CHECK_US {
             return;
         }
-        self.sending.looked_us = now_us;
+        self.replication.checked_us = now_us;
         let settled = self.plan.is_quiet(now_us, now_us) && self.have_all_met();
-        self.settled_us = self.settled_us.or(Some(now_us)).filter(|_| settled);
+        self.stable_since_us = self.stable_since_us.or(Some(now_us)).filter(|_| settled);
         for host in 0..self.nodes.len() as u32 {
             if self.hosts[host as usize].frozen_since_us.is_none() {
-                self.check_owed(host);
+                self.check_pending(host);
             }
         }
     }
@@ -148,8 +154,8 @@ impl World {
         })
     }
 
-    fn check_prompt(&mut self, due: Due) {
-        let Due { at_us, host, key, version } = due;
+    fn check_prompt(&mut self, due: PromptDeadline) {
+        let PromptDeadline { at_us, host, key, version } = due;
         let lacks = |process: &super::nodes::Process| {
             process.store.version(self.keys[key].hash()) < Some(version)
                 && !self.checker.ever_knew(process.incarnation, key, version)
@@ -171,7 +177,7 @@ impl World {
             };
             let Some(at_us) = self.checker.accepted_at(version) else { continue };
             let is_new = process.store.version(key) < Some(version);
-            if is_new && at_us + JOURNEYS_US <= self.now_us && self.is_settled(at_us) {
+            if is_new && at_us + JOURNEYS_US <= self.now_us && self.is_stable(at_us) {
                 let text = format!("{host} fetches {version}, which was not sent to it");
                 return self.checker.violate(Rule::Prompt, text);
             }
@@ -180,21 +186,21 @@ impl World {
 
     /// A node for whose peers nothing waits has sent them all that it took since it reaches them, or says
     /// that they miss something.
-    pub(super) fn check_owed(&mut self, host: u32) {
+    pub(super) fn check_pending(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
-        if process.owed.is_empty() || !process.node.is_flushed() {
+        if process.pending.is_empty() || !process.node.is_flushed() {
             return;
         }
-        let owed = std::mem::take(&mut process.owed);
+        let pending = std::mem::take(&mut process.pending);
         let nodes = process.node.status(now).nodes;
         let Some((own, others)) = nodes.split_first() else { return };
         let reached = |node: &&NodeStatus, at: Instant| {
             let takes_writes = node.state.is_some_and(|state| state != NodeState::Leaving);
             takes_writes && now.mono.since_ms(at) < node.since_ms
         };
-        for owed in owed {
-            let Owed { key, version, at, is_own } = owed;
+        for pending in pending {
+            let PendingReplication { key, version, at, is_own } = pending;
             let knows =
                 |node: &NodeStatus| self.checker.ever_knew_or_refused(node.id, key, version);
             let lacking = others.iter().find(|node| {
@@ -234,9 +240,11 @@ impl World {
     pub(super) fn touched_by(&self, parcels: &[Parcel]) -> Vec<(usize, Cause)> {
         let one = |parcel: &Parcel| match parcel {
             Parcel::Value { record } => {
-                Some((number_of(&record.key)?, Cause::Told(record.version)))
+                Some((number_of(&record.key)?, Cause::Received(record.version)))
             }
-            Parcel::Trace(key, version) => Some((*self.numbers.get(key)?, Cause::Told(*version))),
+            Parcel::Trace(key, version) => {
+                Some((*self.numbers.get(key)?, Cause::Received(*version)))
+            }
         };
         parcels.iter().filter_map(one).collect()
     }

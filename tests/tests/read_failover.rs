@@ -12,7 +12,7 @@ use zerocache_client::{
 use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, timed, until_true};
-use zerocache_tests::setup::{Setup, own_address};
+use zerocache_tests::setup::{Setup, unique_address};
 
 /// A client that knows every node, and a value on all of them.
 struct Ladder {
@@ -100,7 +100,7 @@ fn down_the_ladder(fault: fn(&mut Node)) -> Ladder {
 }
 
 #[test]
-fn frozen_nodes_are_passed_rung_by_rung() {
+fn reads_fail_over_past_frozen_nodes() {
     let mut ladder = down_the_ladder(Node::freeze);
     let last = (2..4).find(|at| !ladder.faulty.contains(at)).expect("one is left");
     ladder.hit(last);
@@ -110,7 +110,7 @@ fn frozen_nodes_are_passed_rung_by_rung() {
     assert!(matches!(error, Error::Unreachable { .. }) && error.is_timeout(), "{error}");
     assert!(took < PATIENCE / 3, "{took:?}");
     // The fault ends, and the client comes back to its own region by itself.
-    ladder.cluster[0].thaw();
+    ladder.cluster[0].resume();
     until_true("the local node is used again", || {
         let entry = ladder.client.get("key").entry().wait().ok().flatten();
         entry.is_some_and(|entry| entry.tier == Tier::Local && ladder.number(entry.node) == 0)
@@ -118,7 +118,7 @@ fn frozen_nodes_are_passed_rung_by_rung() {
 }
 
 #[test]
-fn dead_nodes_are_passed_rung_by_rung() {
+fn reads_fail_over_past_dead_nodes() {
     let mut ladder = down_the_ladder(Node::kill);
     let last = (2..4).find(|at| !ladder.faulty.contains(at)).expect("one is left");
     ladder.hit(last);
@@ -128,7 +128,7 @@ fn dead_nodes_are_passed_rung_by_rung() {
 }
 
 #[test]
-fn the_fourth_rung_is_reached_in_one_read() {
+fn one_read_reaches_the_fourth_node() {
     let mut ladder = Ladder::new(Node::freeze);
     let nearest = ladder.nearest();
     for at in [0, 1, nearest] {
@@ -143,7 +143,7 @@ fn the_fourth_rung_is_reached_in_one_read() {
 }
 
 #[test]
-fn a_write_passes_a_dead_node() {
+fn write_fails_over_past_a_dead_node() {
     let mut ladder = Ladder::new(Node::kill);
     let writes = |ladder: &Ladder, name: &str| {
         let mut unknown = 0;
@@ -170,7 +170,7 @@ fn a_write_passes_a_dead_node() {
 }
 
 #[test]
-fn a_write_without_an_answer_is_unknown() {
+fn unanswered_write_is_unknown() {
     let mut cluster = Cluster::start(&["london"]);
     let client = cluster.client("london");
     cluster[0].freeze();
@@ -180,7 +180,7 @@ fn a_write_without_an_answer_is_unknown() {
         assert_eq!(written.version, None);
     }
     assert_eq!(client.stats().unknown, 2);
-    cluster[0].thaw();
+    cluster[0].resume();
     // What waited in its buffers may still be carried out after a later write; not for ever.
     until_true("the node is used again", || {
         let written = client.put("key", "y", 60).wait();
@@ -190,9 +190,9 @@ fn a_write_without_an_answer_is_unknown() {
 }
 
 #[test]
-fn no_node_at_all_is_an_error_and_quick() {
+fn no_reachable_node_is_a_prompt_error() {
     // A port that was just free, on an address of this test's own.
-    let closed = TcpListener::bind((own_address(), 0)).expect("bound");
+    let closed = TcpListener::bind((unique_address(), 0)).expect("bound");
     let seed = closed.local_addr().expect("an address");
     drop(closed);
     let client = cluster::builder("london").mdns(false).seed(seed.to_string());
@@ -212,7 +212,7 @@ fn no_node_at_all_is_an_error_and_quick() {
 }
 
 #[test]
-fn a_node_that_comes_back_is_used_under_its_new_incarnation() {
+fn returning_node_is_used_under_its_new_incarnation() {
     let mut cluster = Cluster::start(&["london"]);
     let client = cluster.client("london");
     for round in 0..2 {

@@ -3,25 +3,25 @@
 use bytes::Bytes;
 use zerocache_core::wire::{RefusalCode, Request, Response, Status};
 use zerocache_net::clock;
-use zerocache_tests::face::refusal;
 use zerocache_tests::frames::{
-    CANCEL, CHUNK_BYTES_MAX, Frame, Framed, MORE, RESPONSE, now_ms, short,
+    CANCEL, CHUNK_BYTES_MAX, Frame, Framed, MORE, RESPONSE, compact_message, now_ms,
 };
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::setup::Setup;
+use zerocache_tests::transport::refusal;
 
 fn start() -> Node {
     Setup::new("london").flag("--connections", "framed").start()
 }
 
 fn put(name: &str, value: &[u8]) -> Bytes {
-    short(messages::put(name, value.to_vec()))
+    compact_message(messages::put(name, value.to_vec()))
 }
 
 fn get(name: &str) -> Bytes {
-    short(Request::Get { key: key(name) })
+    compact_message(Request::Get { key: key(name) })
 }
 
 fn is_stored(response: &Response) -> bool {
@@ -29,11 +29,11 @@ fn is_stored(response: &Response) -> bool {
 }
 
 fn is_pong(framed: &mut Framed) -> bool {
-    matches!(framed.ask(&short(Request::Ping)), Response::Pong { .. })
+    matches!(framed.ask(&compact_message(Request::Ping)), Response::Pong { .. })
 }
 
 #[test]
-fn what_a_later_release_may_send_is_tolerated() {
+fn frames_of_a_later_release_are_tolerated() {
     let node = start();
     let mut framed = Framed::open(node.address());
     // Opcodes that nobody knows, also in several frames; responses nobody asked for.
@@ -60,7 +60,7 @@ fn what_a_later_release_may_send_is_tolerated() {
 }
 
 #[test]
-fn lengths_that_no_frame_has_end_the_connection_and_are_counted() {
+fn invalid_frame_lengths_close_the_connection_and_are_counted() {
     let node = start();
     let header = |length: u32, extension: u16| {
         let mut bytes = Frame::request(1, b"").to_bytes();
@@ -99,7 +99,7 @@ fn lengths_that_no_frame_has_end_the_connection_and_are_counted() {
 }
 
 #[test]
-fn an_undecodable_message_is_refused_and_the_connection_goes_on() {
+fn undecodable_message_is_refused_and_the_connection_survives() {
     let node = start();
     let mut framed = Framed::open(node.address());
     let ids = [&b""[..], b"\xff", b"\x63", &put("k", b"v")[..5]].map(|m| framed.request(m, 0));
@@ -111,7 +111,7 @@ fn an_undecodable_message_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_request_past_its_deadline_is_not_carried_out_and_one_before_it_is_older() {
+fn request_past_its_deadline_is_refused_and_a_late_one_is_aged() {
     let node = start();
     let mut framed = Framed::open(node.address());
     // Shows how long a message takes at best.
@@ -154,7 +154,7 @@ fn frames_of(id: u32, message: &[u8]) -> Vec<Frame> {
 }
 
 #[test]
-fn large_messages_alternate_and_small_ones_pass_between_them() {
+fn large_messages_interleave_and_small_ones_overtake_them() {
     let node = start();
     let mut framed = Framed::open(node.address());
     let values: Vec<Vec<u8>> = (1..=3).map(|n| vec![n; 300_000]).collect();
@@ -181,7 +181,7 @@ fn large_messages_alternate_and_small_ones_pass_between_them() {
 }
 
 #[test]
-fn every_request_of_which_a_frame_came_is_answered_once() {
+fn every_started_request_is_answered_exactly_once() {
     let node = start();
     let mut framed = Framed::open(node.address());
     // Given up in the middle: refused once, and its id may be used again.
@@ -191,7 +191,7 @@ fn every_request_of_which_a_frame_came_is_answered_once() {
     // Given up after it was answered.
     framed.send(&Frame::request(2, &put("small", b"v")));
     framed.send(&Frame { opcode: CANCEL, ..Frame::request(2, b"") });
-    framed.send(&Frame::request(3, &short(Request::Ping)));
+    framed.send(&Frame::request(3, &compact_message(Request::Ping)));
     let answers: Vec<(u32, Response)> =
         (0..3).map(|_| framed.next_response().expect("a response")).collect();
     let of = |id| {
@@ -235,7 +235,7 @@ fn messages_beyond_a_bound_are_refused_once_and_the_rest_is_skipped() {
 }
 
 #[test]
-fn messages_without_an_end_are_not_kept_in_mind_for_ever() {
+fn unfinished_messages_are_forgotten() {
     let node = start();
     let mut framed = Framed::open(node.address());
     for id in 1..=1_100 {
@@ -284,7 +284,10 @@ fn garbage_on_a_connection_is_survived() {
     };
     let whole: Vec<u8> = frames_of(1, &put("new", &[1; 70_000]))
         .into_iter()
-        .chain([Frame::request(2, &get("kept")), Frame::request(3, &short(Request::Ping))])
+        .chain([
+            Frame::request(2, &get("kept")),
+            Frame::request(3, &compact_message(Request::Ping)),
+        ])
         .flat_map(|frame| frame.to_bytes())
         .collect();
     for round in 0..200 {

@@ -14,7 +14,7 @@ enum Goal {
     AtMost(f64),
 }
 
-struct Bar {
+struct Target {
     what: &'static str,
     workload: Workload,
     tasks: usize,
@@ -29,11 +29,11 @@ const P50: Figure = |row: &Row| row.p50_us;
 const BYTES: Figure = |row: &Row| row.bytes_each;
 
 /// The targets.
-fn bars() -> Vec<Bar> {
+fn targets() -> Vec<Target> {
     use Goal::{AtLeast, AtMost};
     use Kind::{Memcached, RawTcp, Redis};
     use Workload::{Get, Http, Idle, Memory, PutLocal, PutRegion, Single};
-    let bar = |what, workload, tasks, rival, figure, goal| Bar {
+    let target = |what, workload, tasks, rival, figure, goal| Target {
         what,
         workload,
         tasks,
@@ -42,11 +42,18 @@ fn bars() -> Vec<Bar> {
         goal,
     };
     vec![
-        bar("GET, 16 tasks, ops / redis crate", Get, 16, Some(Redis), OPS, AtLeast(1.0)),
-        bar("GET, 64 tasks, ops / redis crate", Get, 64, Some(Redis), OPS, AtLeast(1.8)),
-        bar("GET, 256 tasks, ops / redis crate", Get, 256, Some(Redis), OPS, AtLeast(2.2)),
-        bar("GET, one task on one core, p50 / raw TCP", Single, 1, Some(RawTcp), P50, AtMost(1.5)),
-        bar(
+        target("GET, 16 tasks, ops / redis crate", Get, 16, Some(Redis), OPS, AtLeast(1.0)),
+        target("GET, 64 tasks, ops / redis crate", Get, 64, Some(Redis), OPS, AtLeast(1.8)),
+        target("GET, 256 tasks, ops / redis crate", Get, 256, Some(Redis), OPS, AtLeast(2.2)),
+        target(
+            "GET, one task on one core, p50 / raw TCP",
+            Single,
+            1,
+            Some(RawTcp),
+            P50,
+            AtMost(1.5),
+        ),
+        target(
             "GET over HTTP, 64 tasks, ops / memcached",
             Http,
             64,
@@ -54,7 +61,7 @@ fn bars() -> Vec<Bar> {
             OPS,
             AtLeast(0.65),
         ),
-        bar(
+        target(
             "PUT held by three, 64 tasks, ops / Redis WAIT 2",
             PutRegion,
             64,
@@ -62,7 +69,7 @@ fn bars() -> Vec<Bar> {
             OPS,
             AtLeast(1.3),
         ),
-        bar(
+        target(
             "PUT held by one, 64 tasks, ops / Redis async",
             PutLocal,
             64,
@@ -70,12 +77,12 @@ fn bars() -> Vec<Bar> {
             OPS,
             AtLeast(1.2),
         ),
-        bar("memory per entry / memcached", Memory, 64, Some(Memcached), BYTES, AtMost(1.4)),
-        bar("idle connection, bytes", Idle, 1, None, BYTES, AtMost(16_384.0)),
+        target("memory per entry / memcached", Memory, 64, Some(Memcached), BYTES, AtMost(1.4)),
+        target("idle connection, bytes", Idle, 1, None, BYTES, AtMost(16_384.0)),
     ]
 }
 
-impl Bar {
+impl Target {
     /// The figure, and whether it is doubtful.
     fn measured(&self, groups: &[Group<'_>]) -> Option<(Spread, bool)> {
         let (name, ours) = (self.workload.name(), self.workload.ours().name());
@@ -85,7 +92,7 @@ impl Bar {
             Some(rival) => group.ratio(ours, rival.name(), self.figure),
             None => group.figure(ours, self.figure),
         };
-        Some((spread?, group.doubtful))
+        Some((spread?, group.inconclusive))
     }
 }
 
@@ -107,17 +114,21 @@ impl Goal {
 
 /// Appends the table of targets.
 pub fn push(out: &mut String, groups: &[Group<'_>]) {
-    let _ = writeln!(out, "\nbars");
-    for bar in bars() {
-        let (ratio, verdict) = match bar.measured(groups) {
-            Some((ratio, doubtful)) => {
-                let reached = bar.goal.is_reached_by(ratio.median);
+    let _ = writeln!(out, "\ntargets");
+    for target in targets() {
+        let (ratio, verdict) = match target.measured(groups) {
+            Some((ratio, inconclusive)) => {
+                let reached = target.goal.is_reached_by(ratio.median);
                 let verdict = if reached { "reached" } else { "missed" };
-                (spread(ratio), format!("{verdict}{}", if doubtful { ", disturbed" } else { "" }))
+                (
+                    spread(ratio),
+                    format!("{verdict}{}", if inconclusive { ", disturbed" } else { "" }),
+                )
             }
             None => (String::new(), "not measured".to_owned()),
         };
-        let _ = writeln!(out, "  {:<50}{:<18}{ratio:<34}{verdict}", bar.what, bar.goal.text());
+        let _ =
+            writeln!(out, "  {:<50}{:<18}{ratio:<34}{verdict}", target.what, target.goal.text());
     }
 }
 

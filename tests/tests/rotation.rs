@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use zerocache_client::{Status, ZerocacheClient};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::node::Node;
-use zerocache_tests::poll::{Stop, until_true};
+use zerocache_tests::poll::{StopFlag, until_true};
 use zerocache_tests::setup::Setup;
 
 /// Reads of one round.
@@ -42,7 +42,7 @@ fn is_even(spread: &BTreeMap<SocketAddr, u64>, nodes: &[&Node]) {
 }
 
 #[test]
-fn local_nodes_take_turns_while_the_ring_shrinks_and_grows() {
+fn local_rotation_adapts_as_the_ring_shrinks_and_grows() {
     let mut cluster = Cluster::start(&["london", "london", "london", "london", "sydney"]);
     cluster[0].put(b"shared", b"x", "ttl=300");
     cluster.everywhere(b"shared", |answer| answer.status == 200);
@@ -71,7 +71,9 @@ fn local_nodes_take_turns_while_the_ring_shrinks_and_grows() {
         client.nodes().iter().filter(|node| new(node)).any(|node| node.in_rotation)
     });
     // Its peer may still take it for the one that stood there before.
-    until_true("its peer knows it", || cluster[2].lives().contains(&cluster[0].lives()[0]));
+    until_true("its peer knows it", || {
+        cluster[2].incarnations().contains(&cluster[0].incarnations()[0])
+    });
     cluster[2].put(b"shared", b"y", "ttl=300&ack=region");
     is_even(&spread(&client), &[&cluster[0], &cluster[2]]);
 }
@@ -82,7 +84,7 @@ fn errors(client: &ZerocacheClient) -> u64 {
 }
 
 #[test]
-fn a_client_reads_what_it_wrote() {
+fn client_reads_its_own_writes() {
     let cluster = Cluster::start(&["london", "london", "london", "sydney"]);
     let client = cluster.client("london");
     for n in 0..100 {
@@ -100,7 +102,7 @@ fn a_client_reads_what_it_wrote() {
 }
 
 #[test]
-fn a_miss_on_a_node_in_sync_is_final() {
+fn miss_on_a_node_in_sync_is_authoritative() {
     let cluster = Cluster::start(&["london", "london", "sydney"]);
     let client = cluster.client("london");
     let misses = |nodes: &[Node]| nodes.iter().map(|node| node.stat("misses")).sum::<u64>();
@@ -113,7 +115,7 @@ fn a_miss_on_a_node_in_sync_is_final() {
 }
 
 #[test]
-fn a_larger_local_node_is_asked_before_a_miss_is_believed() {
+fn larger_local_node_is_asked_before_a_miss_counts() {
     let mut cluster = Cluster::start(&["london", "sydney"]);
     let mut small = Setup::new("london").flag("--seed", cluster[0].address());
     small.max_bytes = "16MiB";
@@ -135,19 +137,19 @@ fn a_larger_local_node_is_asked_before_a_miss_is_believed() {
 }
 
 #[test]
-fn a_frozen_node_costs_only_the_reads_already_sent_to_it() {
+fn frozen_node_costs_only_the_reads_already_sent() {
     const THREADS: u64 = 4;
     let mut cluster = Cluster::start(&["london", "london", "london"]);
     cluster[0].put(b"shared", b"x", "ttl=300");
     cluster.everywhere(b"shared", |answer| answer.status == 200);
     let client = cluster.client("london");
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     let reads = |client: &ZerocacheClient| client.stats().hits.total();
     std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         for _ in 0..THREADS {
             threads.spawn(|| {
-                while !stop.is_told() {
+                while !stop.is_set() {
                     assert!(client.get("shared").wait().expect("an answer").is_some());
                 }
             });

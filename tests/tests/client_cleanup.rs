@@ -51,7 +51,7 @@ fn come_and_go(what: &str, count: usize, build: impl Fn() -> ClientBuilder) {
 }
 
 #[test]
-fn nothing_is_held_by_clients_that_have_ended() {
+fn dropped_clients_release_all_resources() {
     let cluster = Cluster::start(&["london", "london", "paris"]);
     let seeds = || cluster.nodes.iter().map(|node| node.address().to_string());
     for connections in [Connections::Framed, Connections::Http] {
@@ -61,7 +61,7 @@ fn nothing_is_held_by_clients_that_have_ended() {
         });
     }
     drop(cluster);
-    namespace::run("nothing_is_held_by_clients_that_have_ended", || {
+    namespace::run("dropped_clients_release_all_resources", || {
         let cluster = Cluster::start(&["london"]);
         let seed = cluster[0].address().to_string();
         come_and_go("mDNS", CLIENTS_WITH_MDNS, || ZerocacheClient::builder("london").seed(&seed));

@@ -36,7 +36,7 @@ fn followed(cluster: &Cluster) -> usize {
 }
 
 #[test]
-fn what_others_write_and_delete_is_heard_of() {
+fn near_cache_follows_writes_and_deletes_of_others() {
     let cluster = Cluster::start(&["oslo", "oslo", "rome"]);
     let client = cluster.client_with("oslo", long);
     // Of every node, so also of those that the client does not follow.
@@ -55,7 +55,7 @@ fn what_others_write_and_delete_is_heard_of() {
 }
 
 #[test]
-fn own_writes_are_read_at_once() {
+fn own_writes_are_visible_at_once() {
     let cluster = Cluster::start(&["oslo", "oslo"]);
     let client = cluster.client_with("oslo", long);
     client.put("k", "0", 600).wait().expect("stored");
@@ -71,7 +71,7 @@ fn own_writes_are_read_at_once() {
 }
 
 #[test]
-fn of_many_keys_nodes_are_asked_only_for_those_that_are_not_near() {
+fn get_many_asks_nodes_only_for_keys_not_in_the_near_cache() {
     let mut cluster = Cluster::start(&["oslo"]);
     let client = cluster.client_with("oslo", long);
     let many = |keys: [&str; 3]| {
@@ -110,7 +110,7 @@ fn of_many_keys_nodes_are_asked_only_for_those_that_are_not_near() {
 }
 
 #[test]
-fn another_node_is_followed_when_one_dies_or_stands_still() {
+fn near_cache_follows_another_node_when_one_dies_or_freezes() {
     let mut cluster = Cluster::start(&["oslo", "oslo", "oslo"]);
     let client = cluster.client_with("oslo", long);
     cluster[0].put(b"k", b"v", "ttl=600&ack=all");
@@ -133,7 +133,7 @@ fn another_node_is_followed_when_one_dies_or_stands_still() {
 }
 
 #[test]
-fn nothing_is_served_near_without_the_word_of_a_node() {
+fn near_cache_serves_nothing_without_a_feed() {
     let mut cluster = Cluster::start(&["oslo"]);
     let client = cluster.client_with("oslo", long);
     cluster[0].put(b"k", b"v", "ttl=600");
@@ -144,12 +144,12 @@ fn nothing_is_served_near_without_the_word_of_a_node() {
         let found = client.get("k").near().deadline(Duration::from_millis(50)).wait();
         client.near_stats().hits == before && found.is_err()
     });
-    cluster[0].thaw();
+    cluster[0].resume();
     warm(&client, "k");
 }
 
 #[test]
-fn age_bounds_what_is_served() {
+fn near_hits_respect_the_age_bound() {
     let cluster = Cluster::start(&["oslo"]);
     let age = Duration::from_millis(200);
     let client = cluster.client_with("oslo", |builder| builder.near_bytes(1 << 20).near_age(age));
@@ -167,7 +167,7 @@ fn age_bounds_what_is_served() {
 }
 
 #[test]
-fn who_does_not_ask_for_it_follows_nobody() {
+fn client_without_a_near_cache_follows_no_node() {
     let cluster = Cluster::start(&["oslo"]);
     let client = cluster.client_with("oslo", long);
     let off = cluster.client_with("oslo", |builder| builder.near_bytes(0));
@@ -195,7 +195,7 @@ async fn cube(number: u64) -> u64 {
 }
 
 #[test]
-fn functions_share_one_cache_and_every_client_of_the_process_does() {
+fn functions_and_clients_of_a_process_share_one_near_cache() {
     let cluster = Cluster::start(&["oslo"]);
     let [client, other] = [0, 1].map(|_| cluster.client_with("oslo", long));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -215,7 +215,7 @@ fn functions_share_one_cache_and_every_client_of_the_process_does() {
 }
 
 #[test]
-fn an_invalidated_call_is_computed_anew_by_other_clients_too() {
+fn invalidated_call_is_recomputed_by_other_clients_too() {
     let cluster = Cluster::start(&["oslo"]);
     let client = cluster.client_with("oslo", long);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -26,7 +26,7 @@ impl Process {
     fn start(cluster: &Cluster, n: usize, release: &str) -> Self {
         // Each is told of another node first.
         let seed = cluster.nodes[n % 2].address().to_string();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_deployed"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rolling_deploy"))
             .args([&seed, &cluster.nodes.len().to_string(), release])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -79,7 +79,7 @@ fn called(olds: &mut [Process], news: &mut [Process], key: usize) -> [String; 2]
 }
 
 #[test]
-fn two_releases_keep_their_values_and_invalidate_each_others() {
+fn two_releases_keep_separate_values_and_invalidate_both() {
     let cluster = Cluster::start(&["london", "london", "sydney"]);
     let start =
         |release| (0..PROCESSES).map(|n| Process::start(&cluster, n, release)).collect::<Vec<_>>();

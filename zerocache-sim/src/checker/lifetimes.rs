@@ -24,10 +24,10 @@ const DRIFT_PPM: u64 = 250;
 const QUEUED_RECORDS_MAX: usize = 65_536;
 
 /// The parts of a store; each keeps at least one trace.
-const PARTS: u64 = 64;
+const SHARDS: u64 = 64;
 
 /// Traces may take this fraction of a budget (1/16).
-const TRACE_FRACTION: u64 = 16;
+const TOMBSTONE_FRACTION: u64 = 16;
 
 impl Checker {
     /// A node is about to take a write, sent at about `at_us`.
@@ -39,7 +39,7 @@ impl Checker {
     }
 
     /// A write came from one node to another, on a way whose fastest message took `fastest_us`.
-    pub(crate) fn shipped(&mut self, (from, to): (u32, u32), id: WriteId, fastest_us: u64) {
+    pub(crate) fn replicated(&mut self, (from, to): (u32, u32), id: WriteId, fastest_us: u64) {
         let before = self.extensions.get(&(from, id)).copied().unwrap_or(0);
         let after = before + fastest_us + HOP_US;
         let known = self.extensions.entry((to, id)).or_default();
@@ -56,7 +56,7 @@ impl Checker {
     }
 
     /// A write has `remaining_ms` of its life left on a host.
-    pub(super) fn lives(&mut self, host: u32, id: WriteId, remaining_ms: u64) {
+    pub(super) fn check_lifetime(&mut self, host: u32, id: WriteId, remaining_ms: u64) {
         let extension_us = self.extensions.get(&(host, id)).copied().unwrap_or(0);
         let now_us = self.now_us;
         let Some(write) = self.write(id) else { return };
@@ -82,12 +82,13 @@ impl Checker {
     pub(crate) fn store(&mut self, host: u32, plan: &NodePlan, stats: Stats) {
         let Stats { entries, bytes, traces, counts } = stats;
         self.makes_room |= counts.evicted + counts.unkept > 0;
-        let traces_max = (plan.bytes_max / TRACE_FRACTION / TRACE_BYTES / PARTS).max(1) * PARTS;
-        let bytes_max = plan.bytes_max.max(traces_max * TRACE_BYTES);
-        if entries > plan.entries_max || bytes > bytes_max || traces > traces_max {
+        let tombstones_max =
+            (plan.bytes_max / TOMBSTONE_FRACTION / TRACE_BYTES / SHARDS).max(1) * SHARDS;
+        let bytes_max = plan.bytes_max.max(tombstones_max * TRACE_BYTES);
+        if entries > plan.entries_max || bytes > bytes_max || traces > tombstones_max {
             let text = format!(
                 "{host} holds {entries} entries of {}, {bytes} bytes of {bytes_max}, {traces} \
-                 traces of {traces_max}",
+                 traces of {tombstones_max}",
                 plan.entries_max
             );
             self.violate(Rule::Capacity, text);

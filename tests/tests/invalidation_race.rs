@@ -10,7 +10,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::poll::until_true;
 
 #[test]
-fn an_invalidation_wins_over_a_put_that_its_node_reads_after_it() {
+fn invalidation_wins_over_a_put_that_its_node_reads_later() {
     let mut cluster = Cluster::start(&["london", "sydney"]);
     let client = cluster.client("london");
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -40,7 +40,7 @@ fn an_invalidation_wins_over_a_put_that_its_node_reads_after_it() {
     let Some(CallWrite::Written(written)) = &report.write else { panic!("{report}") };
     assert_eq!(written.status, Status::Unknown, "its node stands still");
     // The put is in the node's buffers.
-    cluster[0].thaw();
+    cluster[0].resume();
     until_true("the node takes writes again", || {
         let written = client.put("another", "x", 60).wait();
         let stored = written.is_ok_and(|written| written.status == Status::Stored);

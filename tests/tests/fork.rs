@@ -20,7 +20,7 @@ impl Drop for Family {
 /// Runs a process that forks in this way.
 fn forks(way: &str) {
     let node = Setup::new("london").start();
-    let process = Command::new(env!("CARGO_BIN_EXE_forked"))
+    let process = Command::new(env!("CARGO_BIN_EXE_fork"))
         .args([way, &node.address().to_string()])
         .stdin(Stdio::null())
         .process_group(0)
@@ -31,16 +31,16 @@ fn forks(way: &str) {
 }
 
 #[test]
-fn clients_work_on_in_a_forked_process_and_leave_those_of_its_parent_alone() {
+fn clients_work_in_a_forked_child_without_touching_the_parents() {
     forks("blocking");
 }
 
 #[test]
-fn a_child_that_drops_the_runtime_of_its_parent_ends_none_of_its_connections() {
+fn child_that_drops_the_parents_runtime_closes_no_connection() {
     forks("current");
 }
 
 #[test]
-fn a_child_whose_runtime_has_lost_its_threads_does_without() {
+fn child_whose_runtime_lost_its_threads_still_works() {
     forks("threads");
 }

@@ -8,7 +8,7 @@ use super::World;
 use crate::checker::Rule;
 
 impl World {
-    pub(super) fn look_at_the_end(&mut self) {
+    pub(super) fn inspect_end(&mut self) {
         let alive = (0..self.nodes.len() as u32).filter_map(|host| {
             let process = self.nodes[host as usize].as_ref()?;
             Some((process.incarnation, self.plan.nodes[host as usize].region))
@@ -36,7 +36,7 @@ impl World {
                 self.checker.violate(Rule::View, text);
             }
         }
-        self.look_at_agreement();
-        self.look_at_misses();
+        self.check_final_agreement();
+        self.check_final_misses();
     }
 }

@@ -1,67 +1,15 @@
-//! What a program is told in its log, once: at WARN, because nothing else shows it.
+//! Faults that only the log shows: each is logged once, at WARN.
 
 mod support;
 
-use std::fmt::Debug;
-use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
+use support::log::{collect, warnings};
 use support::{bounded, builder, dead, other};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 use zerocache_client::{ZerocacheClient, zerocache};
 use zerocache_core::limits::Limits;
-
-/// All warnings of this process: those of the client come from its own threads.
-static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Log;
-
-struct Fields<'a>(&'a mut String);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.push_str(&format!(" {field}={value:?}"));
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = String::new();
-        event.record(&mut Fields(&mut text));
-        WARNINGS.lock().expect("no panic").push(text);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-/// The log is the process's: the tests of this binary share it.
-fn listen() {
-    static LISTENS: Once = Once::new();
-    LISTENS.call_once(|| {
-        tracing::subscriber::set_global_default(Log).expect("nobody else does");
-    });
-}
-
-/// The warnings in which a text occurs.
-fn warnings(text: &str) -> Vec<String> {
-    let warnings = WARNINGS.lock().expect("no panic");
-    warnings.iter().filter(|warning| warning.contains(text)).cloned().collect()
-}
 
 #[zerocache(cache, 60, skip(cache))]
 async fn plain(cache: &ZerocacheClient, n: u64) -> u64 {
@@ -137,8 +85,8 @@ mod second {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_named() {
-    listen();
+async fn missing_sources_are_named() {
+    collect();
     let _dead = dead();
     let _elsewhere = builder("lndon").build().expect("the configuration is allowed");
     bounded(async {
@@ -158,7 +106,7 @@ async fn what_is_missing_is_named() {
 
 #[tokio::test]
 async fn what_cannot_be_cached_is_said_once() {
-    listen();
+    collect();
     bounded(async {
         for _ in 0..3 {
             assert_eq!(plain(&dead(), 1).await, 1);
@@ -196,7 +144,7 @@ async fn what_cannot_be_cached_is_said_once() {
         let said = warnings("one identity");
         assert_eq!(said.len(), 1, "{said:?}");
         // Where the one is, and where the other.
-        assert_eq!(said[0].matches("logged.rs:").count(), 2, "{said:?}");
+        assert_eq!(said[0].matches("warnings.rs:").count(), 2, "{said:?}");
         assert_eq!(cache.memo_stats().unkeyed, 3);
 
         for refuses in [false, true, true] {

@@ -49,8 +49,8 @@ fn addresses(node: &Node) -> Vec<String> {
 }
 
 #[test]
-fn an_interface_that_comes_later_is_announced_on() {
-    namespace::run("an_interface_that_comes_later_is_announced_on", || {
+fn late_interface_is_announced_on() {
+    namespace::run("late_interface_is_announced_on", || {
         let setup = on_the_machine("london", 6789).flag("--discovery", "mdns");
         let node = setup.flag("--mdns-interface", "later0").start_with_discovery();
         until_true("a warning that names it", || {
@@ -102,8 +102,8 @@ fn found_on(interface: &str, address: &str) -> bool {
 }
 
 #[test]
-fn a_node_whose_machine_gets_another_address_is_reached_there() {
-    namespace::run("a_node_whose_machine_gets_another_address_is_reached_there", || {
+fn node_is_reached_at_the_new_address_of_its_machine() {
+    namespace::run("node_is_reached_at_the_new_address_of_its_machine", || {
         namespace::script(&cable("one", "10.1.0.1/24"));
         let mut setup = Setup::new("london");
         setup.listen = "127.0.0.9:6789".parse().expect("an address");
@@ -126,8 +126,8 @@ fn a_node_whose_machine_gets_another_address_is_reached_there() {
 }
 
 #[test]
-fn a_node_that_starts_before_its_network_is_reached_when_that_comes() {
-    namespace::run("a_node_that_starts_before_its_network_is_reached_when_that_comes", || {
+fn node_started_before_its_network_is_reached_once_it_is_up() {
+    namespace::run("node_started_before_its_network_is_reached_once_it_is_up", || {
         let setup = on_the_machine("london", 6789).flag("--discovery", "mdns");
         let node = setup.start_with_discovery();
         assert_eq!(addresses(&node), ["127.0.0.1"]);
@@ -152,7 +152,7 @@ fn reaches(node: &Node, ip: &str) -> bool {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_sources_are_named() {
     let live = Setup::new("london").start();
     // Nobody listens on the second; the third has an empty label, which no resolver is asked for.
     let setup = Setup::new("london").flag("--seed", live.address());
@@ -174,7 +174,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn a_seed_that_dies_is_missed_and_one_that_comes_back_is_not() {
+fn dead_seed_is_reported_and_a_returning_one_cleared() {
     let mut live = Setup::new("london").start();
     let node = Setup::new("london").flag("--seed", live.address()).start();
     let name = live.address().to_string();
@@ -190,7 +190,7 @@ fn a_seed_that_dies_is_missed_and_one_that_comes_back_is_not() {
 }
 
 #[test]
-fn two_nodes_with_one_address_and_a_seed_on_one_side_are_both_told() {
+fn address_conflict_is_reported_by_both_nodes() {
     // As two containers that announce 172.17.0.2, reached through the ports of their hosts.
     let claim = |listen: &str| {
         let mut setup = Setup::new("london");
@@ -211,7 +211,7 @@ fn two_nodes_with_one_address_and_a_seed_on_one_side_are_both_told() {
 }
 
 #[test]
-fn a_seed_of_two_nodes_with_one_address_is_told_too() {
+fn address_conflict_is_reported_by_the_seed() {
     let seed = Setup::new("london").start();
     let _both = ["127.0.0.43:0", "127.0.0.44:0"].map(|listen| {
         let mut setup = Setup::new("london");
@@ -240,9 +240,9 @@ ip -n far link set eth0 up
 ip -n far link set eth1 up";
 
 #[test]
-fn a_node_with_two_addresses_is_reached_at_the_other_one_when_one_falls_silent() {
-    let name = "a_node_with_two_addresses_is_reached_at_the_other_one_when_one_falls_silent";
-    namespace::run_cables(name, || {
+fn multi_homed_node_is_reached_at_its_other_address() {
+    let name = "multi_homed_node_is_reached_at_its_other_address";
+    namespace::run_with_links(name, || {
         namespace::script(TWO_CABLES);
         let here = on_the_machine("london", 6789).flag("--address", "10.1.0.1");
         let here = here.flag("--address", "fd00:1::1").flag("--discovery", "none");
@@ -264,8 +264,8 @@ fn a_node_with_two_addresses_is_reached_at_the_other_one_when_one_falls_silent()
 }
 
 #[test]
-fn nodes_with_ipv6_alone_find_each_other() {
-    namespace::run_cables("nodes_with_ipv6_alone_find_each_other", || {
+fn ipv6_only_nodes_find_each_other() {
+    namespace::run_with_links("ipv6_only_nodes_find_each_other", || {
         namespace::script(TWO_CABLES);
         namespace::script("ip link set v4 down");
         let here = on_the_machine("london", 6789).flag("--address", "fd00:1::1");

@@ -8,40 +8,40 @@ use zerocache_core::{
     wire::{Parcel, Request, RequestMessage},
 };
 
-use super::{Event, World, connection::Journey, hosts, sending::Cause};
+use super::{Event, World, connection::Latency, hosts, replication::Cause};
 use crate::{
-    checker::Held,
+    checker::StoredValue,
     workload::{number_of, write_of},
 };
 
 /// How often the checker looks at every store, in microseconds.
-pub(super) const EVERY_US: u64 = 100_000;
+pub(super) const INTERVAL_US: u64 = 100_000;
 
 /// With more nodes than this it looks at so many of them each time.
-const LOOKED_AT_MAX: usize = 16;
+const NODES_MAX: usize = 16;
 
 /// And at so many keys of each.
 const KEYS_MAX: usize = 48;
 
 impl World {
     /// Shows the checker what the stores hold.
-    pub(super) fn look(&mut self) {
-        self.schedule_in(EVERY_US, Event::Look);
+    pub(super) fn inspect(&mut self) {
+        self.schedule_in(INTERVAL_US, Event::Inspect);
         let count = self.nodes.len();
         let from = self.random.index(count);
-        for offset in 0..count.min(LOOKED_AT_MAX) {
+        for offset in 0..count.min(NODES_MAX) {
             let host = (from + offset) % count;
-            self.look_at_node(host as u32);
+            self.inspect_node(host as u32);
         }
-        self.watch_sending();
+        self.check_replication();
         self.watch_healing();
     }
 
-    fn look_at_node(&mut self, host: u32) {
+    fn inspect_node(&mut self, host: u32) {
         let now = self.now_at(host);
         let frozen = self.hosts[host as usize].frozen_since_us.is_some();
         if !frozen {
-            self.look_at_waits(host);
+            self.check_waits(host);
         }
         let Some(process) = self.nodes[host as usize].as_ref().filter(|_| !frozen) else { return };
         let plan = &self.plan.nodes[host as usize];
@@ -59,7 +59,7 @@ impl World {
             let mut held = None;
             if let Some(entry) = process.store.peek(key, now) {
                 held = Some(entry.version);
-                let shown = Held {
+                let shown = StoredValue {
                     key: number,
                     version: entry.version,
                     value: &entry.value,
@@ -67,11 +67,11 @@ impl World {
                 };
                 self.checker.held(host, &shown);
                 if let Some(id) = write_of(&entry.value) {
-                    self.checker.outlives(&self.plan, host, number, id);
+                    self.checker.check_delete_wins(&self.plan, host, number, id);
                 }
             }
             self.checker.holds(host, number, held);
-            self.show_known(host, number, known);
+            self.observe_version(host, number, known);
             if let Some(version) = known.filter(|known| held != Some(*known)) {
                 self.check_gone(host, number, version);
             }
@@ -79,12 +79,12 @@ impl World {
     }
 
     /// Shows the checker a request before the node gets it.
-    pub(super) fn note_request(
+    pub(super) fn record_request(
         &mut self,
         from: u32,
         host: u32,
         message: &RequestMessage,
-        journey: Journey,
+        latency: Latency,
         touched: &mut Vec<(usize, Cause)>,
     ) {
         // Whose deadline has passed the node refuses.
@@ -107,10 +107,10 @@ impl World {
                     let version = shipment.record.version;
                     let cause = match shipment.relay {
                         true => Cause::Relayed(version),
-                        false => Cause::Told(version),
+                        false => Cause::Received(version),
                     };
                     touched.extend(number_of(&shipment.record.key).map(|key| (key, cause)));
-                    self.note_record((from, host), &shipment.record, journey);
+                    self.record_hop((from, host), &shipment.record, latency);
                 }
             }
             _ => {}
@@ -118,21 +118,26 @@ impl World {
     }
 
     /// A record goes from one node to another.
-    pub(super) fn note_record(&mut self, (from, to): (u32, u32), record: &Record, way: Journey) {
+    pub(super) fn record_hop(&mut self, (from, to): (u32, u32), record: &Record, latency: Latency) {
         if let Change::Put { value, .. } = &record.change
             && let Some(id) = write_of(value)
         {
-            self.checker.shipped((from, to), id, way.fastest_us);
+            self.checker.replicated((from, to), id, latency.fastest_us);
         }
     }
 
     /// What a node fetched is on its way into its store.
-    pub(super) fn note_parcels(&mut self, ends: (u32, u32), parcels: &[Parcel], way: Journey) {
+    pub(super) fn record_fetched(
+        &mut self,
+        ends: (u32, u32),
+        parcels: &[Parcel],
+        latency: Latency,
+    ) {
         self.check_fetched(ends.1, parcels);
         for parcel in parcels {
             if let Parcel::Value { record } = parcel {
                 self.counts.fetched += 1;
-                self.note_record(ends, record, way);
+                self.record_hop(ends, record, latency);
             }
         }
     }
@@ -142,7 +147,7 @@ impl World {
         let (Request::Replicate(shipments), Some(to)) = (request, hosts::at(to)) else { return };
         let region = |host: u32| self.plan.nodes.get(host as usize).map(|node| node.region);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        self.counts.shipped += shipments.len() as u64;
+        self.counts.replicated += shipments.len() as u64;
         let crosses = region(host) != region(to);
         for shipment in shipments {
             let writer = shipment.record.version.incarnation();

@@ -37,7 +37,7 @@ pub(crate) fn flag(connections: Connections) -> &'static str {
 
 /// A way in which a message reaches a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
+pub enum TransportKind {
     /// As the body of `POST /v1/messages`.
     Http,
     /// On a framed connection.
@@ -46,10 +46,10 @@ pub enum Face {
 
 /// The faces that a node has in this test run.
 #[must_use]
-pub fn faces() -> &'static [Face] {
+pub fn transport_kinds() -> &'static [TransportKind] {
     match connections() {
-        Connections::Framed => &[Face::Http, Face::Frames],
-        Connections::Http => &[Face::Http],
+        Connections::Framed => &[TransportKind::Http, TransportKind::Frames],
+        Connections::Http => &[TransportKind::Http],
     }
 }
 
@@ -62,15 +62,15 @@ pub struct Caller {
 
 /// A message that was sent and not answered yet.
 #[derive(Debug)]
-pub struct Sent(Way);
+pub struct PendingResponse(ResponseSource);
 
 #[derive(Debug)]
-enum Way {
+enum ResponseSource {
     Http(TcpStream),
     Framed(u32),
 }
 
-impl Face {
+impl TransportKind {
     /// Somebody who sends messages to the node at `to` over this face.
     ///
     /// # Panics
@@ -91,16 +91,16 @@ impl Caller {
     ///
     /// When it cannot be sent.
     #[must_use]
-    pub fn send(&mut self, message: &[u8], timeout_ms: u32) -> Sent {
+    pub fn send(&mut self, message: &[u8], timeout_ms: u32) -> PendingResponse {
         if let Some(framed) = &mut self.framed {
-            return Sent(Way::Framed(framed.request(message, timeout_ms)));
+            return PendingResponse(ResponseSource::Framed(framed.request(message, timeout_ms)));
         }
         let tcp = http::connect(self.to).expect("a connection");
         let head = [("Content-Type", MESSAGES_TYPE)];
         let request = http::request(self.to, "POST", MESSAGES_PATH, &head, message);
         // A node may answer and close before it has read everything.
         let _early = io::Write::write_all(&mut &tcp, &request);
-        Sent(Way::Http(tcp))
+        PendingResponse(ResponseSource::Http(tcp))
     }
 
     /// The response to a message. What HTTP says by a status is said in the protocol's own terms.
@@ -109,11 +109,11 @@ impl Caller {
     ///
     /// When there is none.
     #[must_use]
-    pub fn response(&mut self, sent: Sent) -> Response {
+    pub fn response(&mut self, sent: PendingResponse) -> Response {
         match (sent.0, &mut self.framed) {
-            (Way::Http(tcp), _) => of_http(http::finish(tcp).expect("an answer")),
-            (Way::Framed(id), Some(framed)) => framed.response(id),
-            (Way::Framed(_), None) => panic!("sent by somebody else"),
+            (ResponseSource::Http(tcp), _) => of_http(http::finish(tcp).expect("an answer")),
+            (ResponseSource::Framed(id), Some(framed)) => framed.response(id),
+            (ResponseSource::Framed(_), None) => panic!("sent by somebody else"),
         }
     }
 

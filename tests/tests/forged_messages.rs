@@ -15,13 +15,13 @@ use zerocache_core::wire::{
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::face::{Caller, Face, faces, refusal};
 use zerocache_tests::frames::{CLUSTER, Frame, Framed, MORE};
 use zerocache_tests::http;
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::setup::Setup;
+use zerocache_tests::transport::{Caller, TransportKind, refusal, transport_kinds};
 
 fn envelope(cluster: &str) -> Envelope {
     Envelope { cluster: cluster_id(cluster), timeout_ms: 500, ..Envelope::default() }
@@ -35,8 +35,8 @@ fn in_cluster(request: Request) -> Bytes {
     encoded(envelope(CLUSTER), request)
 }
 
-fn asked(face: Face, node: &Node, message: &[u8]) -> Response {
-    face.caller(node.address()).ask(message)
+fn asked(transport: TransportKind, node: &Node, message: &[u8]) -> Response {
+    transport.caller(node.address()).ask(message)
 }
 
 fn put(name: &str) -> Request {
@@ -106,8 +106,8 @@ impl Numbers {
 fn garbage_and_truncated_messages_are_refused_and_counted() {
     let cluster = Cluster::start(&["london", "london", "sydney"]);
     goes_on(&cluster, 1);
-    for face in faces() {
-        garbage_and_truncated_messages(*face, &cluster[0]);
+    for transport in transport_kinds() {
+        garbage_and_truncated_messages(*transport, &cluster[0]);
         goes_on(&cluster, 1);
     }
 }
@@ -116,13 +116,13 @@ fn is_undecodable(message: &Bytes) -> bool {
     RequestMessage::decode(message.clone(), clock::mono()).is_err()
 }
 
-fn garbage_and_truncated_messages(face: Face, node: &Node) {
+fn garbage_and_truncated_messages(transport: TransportKind, node: &Node) {
     let to = node.address();
     let before = node.stat("bad_messages");
-    let mut caller = face.caller(to);
+    let mut caller = transport.caller(to);
     let mut refused = |message: &Bytes| {
         let response = caller.ask(message);
-        assert_eq!(refusal(&response), Some(RefusalCode::BadMessage), "{face:?}: {message:?}");
+        assert_eq!(refusal(&response), Some(RefusalCode::BadMessage), "{transport:?}: {message:?}");
         1
     };
     let (mut numbers, mut sent) = (Numbers(0x5eed), 0);
@@ -152,7 +152,7 @@ fn garbage_and_truncated_messages(face: Face, node: &Node) {
 }
 
 #[test]
-fn messages_that_claim_too_much_are_refused() {
+fn messages_with_oversized_fields_are_refused() {
     let cluster = Cluster::start(&["london", "sydney"]);
     let to = cluster[0].address();
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
@@ -171,12 +171,12 @@ fn messages_that_claim_too_much_are_refused() {
     let addresses = (0..100).map(|port| SocketAddr::new([127, 0, 0, 1].into(), port));
     let many = NodeInfo { addresses: addresses.collect(), ..forged_node("london", to) };
     claims.push(in_cluster(hello(CLUSTER, Some(many))).to_vec());
-    for face in faces() {
-        let mut caller = face.caller(to);
+    for transport in transport_kinds() {
+        let mut caller = transport.caller(to);
         for claim in &claims {
             let response = caller.ask(claim);
             let shown = &claim[..claim.len().min(80)];
-            assert!(refusal(&response).is_some(), "{face:?}: {response:?} for {shown:?}");
+            assert!(refusal(&response).is_some(), "{transport:?}: {response:?} for {shown:?}");
         }
     }
     // The largest message that a node takes is bounded before it is there.
@@ -207,12 +207,12 @@ fn messages_of_another_cluster_or_for_another_node_are_refused() {
         (Envelope::default(), RefusalCode::WrongCluster),
         (to_nobody, RefusalCode::WrongNode),
     ];
-    for face in faces() {
-        let mut caller = face.caller(cluster[0].address());
+    for transport in transport_kinds() {
+        let mut caller = transport.caller(cluster[0].address());
         for (envelope, code) in refusals {
             for request in requests() {
                 let response = caller.ask(&encoded(envelope, request.clone()));
-                assert_eq!(refusal(&response), Some(code), "{face:?}: {request:?}");
+                assert_eq!(refusal(&response), Some(code), "{transport:?}: {request:?}");
             }
         }
         // The right number of the cluster, and the wrong name.
@@ -224,14 +224,14 @@ fn messages_of_another_cluster_or_for_another_node_are_refused() {
 }
 
 #[test]
-fn forged_members_goodbyes_and_clocks_change_nothing() {
-    for face in faces() {
-        forged_members_goodbyes_and_clocks(*face, &Cluster::start(&["london", "sydney"]));
+fn forged_members_goodbyes_and_clocks_have_no_effect() {
+    for transport in transport_kinds() {
+        forged_members_goodbyes_and_clocks(*transport, &Cluster::start(&["london", "sydney"]));
     }
 }
 
-fn forged_members_goodbyes_and_clocks(face: Face, cluster: &Cluster) {
-    let asked = |node, message: &Bytes| asked(face, node, message);
+fn forged_members_goodbyes_and_clocks(transport: TransportKind, cluster: &Cluster) {
+    let asked = |node, message: &Bytes| asked(transport, node, message);
     let (node, closed) = (&cluster[0], SocketAddr::from(([127, 0, 0, 78], 9)));
     let bad = asked(node, &in_cluster(hello(CLUSTER, Some(forged_node("v1", closed)))));
     assert_eq!(refusal(&bad), Some(RefusalCode::BadHello));
@@ -262,7 +262,7 @@ fn forged_members_goodbyes_and_clocks(face: Face, cluster: &Cluster) {
 }
 
 #[test]
-fn a_flood_of_introductions_keeps_no_node_out() {
+fn flood_of_handshakes_keeps_no_node_out() {
     let framed = |node: Setup| node.flag("--connections", "framed");
     let mut cluster = Cluster::start_with(&["london"], framed);
     let to = cluster[0].address();
@@ -277,7 +277,7 @@ fn a_flood_of_introductions_keeps_no_node_out() {
         let node = NodeInfo { addresses: addresses.collect(), ..forged_node("london", to) };
         in_cluster(hello(CLUSTER, Some(node)))
     };
-    let mut caller = Face::Frames.caller(to);
+    let mut caller = TransportKind::Frames.caller(to);
     let mut flood = move |most: usize, over: &AtomicBool| {
         for _ in 0..most {
             if over.load(Ordering::Relaxed) {
@@ -302,7 +302,8 @@ fn a_flood_of_introductions_keeps_no_node_out() {
 fn flipped_bits_are_survived() {
     let cluster = Cluster::start(&["london", "sydney"]);
     let to = cluster[0].address();
-    let mut callers: Vec<Caller> = faces().iter().map(|face| face.caller(to)).collect();
+    let mut callers: Vec<Caller> =
+        transport_kinds().iter().map(|transport| transport.caller(to)).collect();
     let mut numbers = Numbers(0xf11b);
     let whole = [
         in_cluster(put("kept")),
@@ -328,7 +329,7 @@ fn flipped_bits_are_survived() {
 }
 
 #[test]
-fn a_message_that_is_whole_only_after_its_deadline_changes_nothing() {
+fn message_completed_after_its_deadline_has_no_effect() {
     let cluster = Cluster::start(&["london"]);
     let node = &cluster.nodes[0];
     let message = encoded(Envelope { timeout_ms: 100, ..envelope(CLUSTER) }, put("late"));
@@ -359,7 +360,7 @@ fn a_message_that_is_whole_only_after_its_deadline_changes_nothing() {
 }
 
 #[test]
-fn a_message_whose_last_frame_comes_after_its_deadline_changes_nothing() {
+fn message_whose_last_frame_is_late_has_no_effect() {
     let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
     let mut framed = Framed::open(cluster[0].address());
     let message = encoded(Envelope { timeout_ms: 100, ..envelope(CLUSTER) }, put("late"));

@@ -9,31 +9,31 @@ use zerocache_core::{
     wire::{Parcel, Receipt, Request, Response},
 };
 
-use super::{Token, World};
+use super::{CallToken, World};
 use crate::clock::SECOND_US;
 
 /// A copy with holes lacks the keys of the parts below this one.
-const HOLE_PARTS: usize = 16;
+const HOLE_SHARDS: usize = 16;
 
 /// The calls of a node whose answers a variant changes.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct TamperedCalls {
     /// Those with records, and how many these were.
-    batches: BTreeMap<Token, usize>,
+    batches: BTreeMap<CallToken, usize>,
     /// Those for parts of a copy.
-    copies: BTreeSet<Token>,
+    copies: BTreeSet<CallToken>,
 }
 
 impl World {
     /// A node makes a call.
-    pub(super) fn note_call(&mut self, host: u32, token: Token, request: &Request) {
+    pub(super) fn record_call(&mut self, host: u32, token: CallToken, request: &Request) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         match request {
             Request::Replicate(shipments) if self.variant.counts_refusals() => {
-                process.broken.batches.insert(token, shipments.len());
+                process.tampered.batches.insert(token, shipments.len());
             }
             Request::Copy { .. } if self.variant.leaves_holes() => {
-                process.broken.copies.insert(token);
+                process.tampered.copies.insert(token);
             }
             _ => {}
         }
@@ -55,7 +55,7 @@ impl World {
     /// Changes what a node says.
     pub(super) fn tamper_response(&self, response: &mut Response) {
         if let Response::NotFound { warming } = response
-            && self.variant.ends_with_misses()
+            && self.variant.claims_all_misses()
         {
             *warming = false;
         }
@@ -65,12 +65,12 @@ impl World {
     pub(super) fn tamper_answer(
         &mut self,
         host: u32,
-        token: Token,
+        token: CallToken,
         result: &mut Result<Response, CallFailure>,
     ) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let (batch, copy) =
-            (process.broken.batches.remove(&token), process.broken.copies.remove(&token));
+            (process.tampered.batches.remove(&token), process.tampered.copies.remove(&token));
         // Above whatever was sent, and too far ahead to be taken for a time.
         let all = Receipt::Holds(Version::new(u64::MAX, Incarnation(u64::MAX)));
         match (result, batch) {
@@ -88,7 +88,7 @@ impl World {
                         Parcel::Value { record } => record.key.hash(),
                         Parcel::Trace(key, _) => *key,
                     };
-                    key.part() >= HOLE_PARTS
+                    key.part() >= HOLE_SHARDS
                 });
             }
             _ => {}

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zerocache_client::{Status, ZerocacheClient};
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::poll::{PATIENCE, Stop, timed, until_true};
+use zerocache_tests::poll::{PATIENCE, StopFlag, timed, until_true};
 use zerocache_tests::setup::Setup;
 
 /// The drain that the nodes are started with, in seconds, and what else a leave may take.
@@ -19,9 +19,9 @@ fn cluster(regions: &[&str]) -> Cluster {
 }
 
 /// Reads and writes until told to stop; every operation must succeed.
-fn work(client: &ZerocacheClient, name: usize, stop: &Stop, done: &AtomicUsize) -> usize {
+fn work(client: &ZerocacheClient, name: usize, stop: &StopFlag, done: &AtomicUsize) -> usize {
     let mut n = 0;
-    while !stop.is_told() {
+    while !stop.is_set() {
         let shared = client.get("shared").wait().expect("no read fails");
         assert_eq!(shared.as_deref(), Some(&b"x"[..]));
         let key = format!("{name}/{n}");
@@ -34,20 +34,20 @@ fn work(client: &ZerocacheClient, name: usize, stop: &Stop, done: &AtomicUsize) 
 }
 
 #[test]
-fn a_node_leaves_under_load_and_nobody_notices() {
+fn shutdown_under_load_fails_no_operation() {
     let mut cluster = cluster(&["london", "london", "sydney"]);
     let client = cluster.client("london");
     client.put("shared", "x", 300).wait().expect("stored");
     cluster.everywhere(b"shared", |answer| answer.status == 200);
     let mut leaving = cluster.nodes.remove(0);
-    let (stop, done) = (Stop::default(), AtomicUsize::new(0));
+    let (stop, done) = (StopFlag::default(), AtomicUsize::new(0));
     let counts: Vec<usize> = std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         let (client, stop, done) = (&client, &stop, &done);
         let workers = [0, 1].map(|name| threads.spawn(move || work(client, name, stop, done)));
         until_true("a client under load", || done.load(Ordering::Relaxed) > 50);
         let (code, took) = timed(|| {
-            leaving.terminate();
+            leaving.shut_down();
             leaving.ended().code()
         });
         assert_eq!(code, Some(0), "{}", leaving.log());
@@ -69,10 +69,10 @@ fn a_node_leaves_under_load_and_nobody_notices() {
 }
 
 #[test]
-fn a_leaving_node_is_not_ready_and_still_answers() {
+fn draining_node_is_not_ready_and_still_answers() {
     let mut cluster = Cluster::start_with(&["london", "sydney"], |s| s.flag("--drain", "3s"));
     cluster[0].put(b"key", b"x", "ttl=60&ack=all");
-    cluster[0].terminate();
+    cluster[0].shut_down();
     until_true("it is not ready", || !cluster[0].is_ready());
     assert_eq!(cluster[0].http("GET", "/healthz", b"").status, 200);
     assert_eq!(cluster[0].value(b"key"), Some(b"x".to_vec()));
@@ -84,7 +84,7 @@ fn a_leaving_node_is_not_ready_and_still_answers() {
 }
 
 #[test]
-fn a_leave_does_not_wait_for_frozen_peers_or_open_connections() {
+fn shutdown_does_not_wait_for_frozen_peers_or_open_connections() {
     let mut cluster = cluster(&["london", "london", "sydney"]);
     let idle = zerocache_tests::http::connect(cluster[0].address()).expect("connected");
     for node in [1, 2] {
@@ -94,9 +94,9 @@ fn a_leave_does_not_wait_for_frozen_peers_or_open_connections() {
         cluster[0].put(format!("key {n}").as_bytes(), &[0; 10_000], "ttl=60");
     }
     let (code, took) = timed(|| {
-        cluster[0].terminate();
+        cluster[0].shut_down();
         // Asked twice: the second time changes nothing.
-        cluster[0].terminate();
+        cluster[0].shut_down();
         cluster[0].ended().code()
     });
     assert_eq!(code, Some(0));
@@ -106,7 +106,7 @@ fn a_leave_does_not_wait_for_frozen_peers_or_open_connections() {
 }
 
 #[test]
-fn a_crash_brings_back_nothing_from_a_snapshot_that_was_used() {
+fn used_snapshot_is_not_loaded_again_after_a_crash() {
     let files = tempfile::tempdir().expect("a folder");
     let file = files.path().join("snapshot");
     let start = || {
@@ -118,7 +118,7 @@ fn a_crash_brings_back_nothing_from_a_snapshot_that_was_used() {
     let mut first = start();
     first.put(b"deleted", b"old", "ttl=600");
     first.put(b"replaced", b"old", "ttl=600");
-    first.terminate();
+    first.shut_down();
     assert!(first.ended().success());
     let mut second = start();
     assert_eq!(second.value(b"deleted").as_deref(), Some(&b"old"[..]), "the snapshot is used");

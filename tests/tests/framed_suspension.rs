@@ -11,7 +11,7 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::frames::{Framed, short};
+use zerocache_tests::frames::{Framed, compact_message};
 use zerocache_tests::http::Answer;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
@@ -56,7 +56,7 @@ fn lives_end_together(frozen: &[usize], time: Duration) {
     }
     pass(time);
     for at in frozen {
-        cluster[*at].thaw();
+        cluster[*at].resume();
     }
     let mut replicas = 0;
     pass(Duration::from_millis(500));
@@ -75,23 +75,23 @@ fn lives_end_together(frozen: &[usize], time: Duration) {
 }
 
 #[test]
-fn a_life_is_no_longer_for_a_peer_that_stood_still_for_a_moment() {
+fn ttl_is_not_extended_by_a_briefly_suspended_peer() {
     // Shorter than HTTP would notice.
     lives_end_together(&[1], Duration::from_millis(1_500));
 }
 
 #[test]
-fn a_life_is_no_longer_after_a_relay_that_stood_still_for_a_moment() {
+fn ttl_is_not_extended_by_a_briefly_suspended_relay() {
     lives_end_together(&[2, 3], Duration::from_millis(1_200));
 }
 
 #[test]
-fn a_life_is_no_longer_for_nodes_that_stood_still_for_long() {
+fn ttl_is_not_extended_by_a_long_suspension() {
     lives_end_together(&[1, 2], Duration::from_secs(5));
 }
 
 #[test]
-fn a_short_life_that_ended_in_the_buffers_of_a_frozen_node_is_over() {
+fn entry_that_expired_in_the_buffers_of_a_frozen_node_is_gone() {
     let mut cluster = cluster();
     for n in [1, 2, 3] {
         cluster[n].freeze();
@@ -100,7 +100,7 @@ fn a_short_life_that_ended_in_the_buffers_of_a_frozen_node_is_over() {
     cluster[0].put(b"long", b"x", "ttl=60");
     pass(Duration::from_millis(1_200));
     for n in [1, 2, 3] {
-        cluster[n].thaw();
+        cluster[n].resume();
     }
     cluster.everywhere(b"long", |answer| answer.status == 200);
     for node in &cluster.nodes {
@@ -109,12 +109,12 @@ fn a_short_life_that_ended_in_the_buffers_of_a_frozen_node_is_over() {
 }
 
 #[test]
-fn connections_come_back_after_a_long_freeze_and_stay_framed() {
+fn connections_recover_after_a_long_freeze_and_stay_framed() {
     let mut cluster = cluster();
     cluster[1].freeze();
     // Longer than the others take to give connections up and to dial in vain.
     pass(Duration::from_secs(6));
-    cluster[1].thaw();
+    cluster[1].resume();
     cluster.wait_until_joined();
     cluster[0].put(b"k", b"v", "ttl=60");
     cluster.everywhere(b"k", |answer| answer.body == b"v");
@@ -125,12 +125,12 @@ fn connections_come_back_after_a_long_freeze_and_stay_framed() {
 }
 
 #[test]
-fn a_node_serves_nothing_after_a_suspension_that_was_deleted_meanwhile() {
+fn resumed_node_does_not_serve_what_was_deleted_meanwhile() {
     let mut cluster = cluster();
     cluster[0].put(b"k", b"old", "ttl=600&ack=all");
     cluster.everywhere(b"k", |answer| answer.body == b"old");
     let key = Key::new(Bytes::from_static(b"k"), &Limits::default()).expect("a key");
-    let get = short(Request::Get { key });
+    let get = compact_message(Request::Get { key });
     let mut caller = Framed::open(cluster[1].address());
     assert!(matches!(caller.ask(&get), Response::Found { .. }));
     cluster[1].freeze();
@@ -138,7 +138,7 @@ fn a_node_serves_nothing_after_a_suspension_that_was_deleted_meanwhile() {
     pass(Duration::from_secs(3));
     // This one waits in the node's buffers, its caller does not give it up.
     let waited = caller.request(&get, 0);
-    cluster[1].thaw();
+    cluster[1].resume();
     assert!(matches!(caller.response(waited), Response::NotFound { warming: true }));
     until_true("the node to be in sync", || match caller.ask(&get) {
         Response::NotFound { warming } => !warming,

@@ -125,7 +125,7 @@ fn results(processes: &[Process]) -> Vec<String> {
 }
 
 #[test]
-fn fifty_processes_that_miss_one_key_compute_it_once() {
+fn fifty_processes_missing_one_key_compute_it_once() {
     let cluster = Cluster::start(&["london", "london", "london"]);
     let mut processes = ready(&cluster, PROCESSES, &Memoized::in_region("fifty"));
     all_miss(&mut processes);
@@ -137,7 +137,7 @@ fn fifty_processes_that_miss_one_key_compute_it_once() {
 }
 
 #[test]
-fn a_lease_of_all_regions_is_one_and_of_a_region_one_each() {
+fn lease_scope_is_global_or_per_region() {
     let cluster = Cluster::start(&["london", "sydney"]);
     let of_all = Memoized { scope: "all", ..Memoized::in_region("of all") };
     let mut processes = ready(&cluster, 6, &of_all);
@@ -161,7 +161,7 @@ fn a_lease_of_all_regions_is_one_and_of_a_region_one_each() {
 }
 
 #[test]
-fn the_token_of_a_dead_leader_passes_on() {
+fn token_of_a_dead_leader_is_handed_over() {
     let cluster = Cluster::start(&["london", "london"]);
     let life = Duration::from_secs(5);
     let mut processes =
@@ -176,7 +176,7 @@ fn the_token_of_a_dead_leader_passes_on() {
 }
 
 #[test]
-fn after_a_failure_all_compute_at_once() {
+fn failed_leader_lets_all_compute_at_once() {
     let cluster = Cluster::start(&["london", "london"]);
     let mut processes = ready(&cluster, 5, &Memoized::in_region("failing"));
     all_miss(&mut processes);
@@ -190,7 +190,7 @@ fn after_a_failure_all_compute_at_once() {
 }
 
 #[test]
-fn a_delete_voids_the_token() {
+fn delete_voids_the_token() {
     let cluster = Cluster::start(&["london", "london"]);
     let mut processes = ready(&cluster, 3, &Memoized::in_region("deleted"));
     all_miss(&mut processes);
@@ -217,7 +217,7 @@ fn a_delete_voids_the_token() {
 }
 
 #[test]
-fn one_process_refreshes_while_the_others_get_the_old_value() {
+fn one_process_refreshes_while_others_get_the_stale_value() {
     let cluster = Cluster::start(&["london", "london"]);
     let mut processes = ready(&cluster, 4, &Memoized { ttl_s: 1, ..Memoized::in_region("stale") });
     processes[0].tell("go");
@@ -240,7 +240,7 @@ fn one_process_refreshes_while_the_others_get_the_old_value() {
 }
 
 #[test]
-fn without_a_cluster_everyone_computes() {
+fn every_process_computes_without_a_cluster() {
     let mut cluster = Cluster::start(&["london"]);
     let mut processes = ready(&cluster, 3, &Memoized::in_region("alone"));
     cluster[0].kill();
