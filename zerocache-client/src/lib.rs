@@ -50,7 +50,7 @@ pub use memo::{
 };
 pub use near::NearStats;
 pub use zerocache_core::{
-    metadata::{Encoding, Freshness, Kind, Metadata, TagError},
+    metadata::{Encoding, EntryKind, Freshness, Metadata, TagError},
     route::Tier,
     version::{Incarnation, Version},
     wire::{Ack, Status, Written},

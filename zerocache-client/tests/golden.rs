@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use support::{bounded, client};
-use zerocache_client::{Encoding, IntoValue, Kind, Value, zerocache};
+use zerocache_client::{Encoding, EntryKind, IntoValue, Value, zerocache};
 
 #[zerocache(client(), 60)]
 async fn free(id: u64, name: &str) -> u64 {
@@ -138,7 +138,7 @@ async fn values_and_what_is_said_of_them() {
             let entry = client().get(stored(id).key().expect("has a key")).entry().await;
             let entry = entry.expect("reads").expect("is there");
             assert_eq!(entry.metadata.encoding, Encoding::Plain);
-            assert_eq!(entry.metadata.kind == Kind::Error, id == 0);
+            assert_eq!(entry.metadata.kind == EntryKind::Error, id == 0);
             found.push((hex(Some(entry.value)), hex(Some(entry.metadata.encode()))));
         }
         let found: Vec<_> = found.iter().map(|(v, m)| (v.as_str(), m.as_str())).collect();

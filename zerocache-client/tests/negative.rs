@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use support::{bounded, builder, other};
-use zerocache_client::{Freshness, Kind, ZerocacheClient, zerocache};
+use zerocache_client::{EntryKind, Freshness, ZerocacheClient, zerocache};
 
 #[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
 enum Problem {
@@ -69,7 +69,7 @@ async fn none_and_chosen_errors_have_lives_of_their_own() {
         assert_eq!(keeps(&cache, 0).peek().await.expect("reads"), Some(Err(Problem::Absent(0))));
         let key = keeps(&cache, 0).key().expect("has a key");
         let entry = cache.get(&key).entry().await.expect("reads").expect("is there");
-        assert_eq!(entry.metadata.kind, Kind::Error);
+        assert_eq!(entry.metadata.kind, EntryKind::Error);
         keeps(&cache, 0).invalidate().await.expect("deletes");
         assert_eq!(keeps(&cache, 0).peek().await.expect("reads"), None);
     })

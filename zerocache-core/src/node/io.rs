@@ -10,7 +10,7 @@ use crate::{
     cluster::Teller,
     key::Key,
     limits::Limits,
-    store::Known,
+    store::StoredItem,
     ttl::Ttl,
     version::Incarnation,
     wire::{Ack, NodeInfo, NodeState, RequestMessage, Response},
@@ -163,7 +163,7 @@ pub enum Input {
     /// The moment of [`Node::next_deadline`](super::Node::next_deadline) has come.
     Tick,
     /// Something that this node knew in an earlier life, after [`Effect::Restore`].
-    Restored(Vec<Known>),
+    Restored(Vec<StoredItem>),
     /// All of that has come, or there was nothing that can be used.
     RestoreEnded(Option<Memory>),
     /// The process is about to stop.

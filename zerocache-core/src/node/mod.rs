@@ -58,7 +58,7 @@ pub use self::{
 use crate::{
     clock::{HybridClock, LEAD_MS_MAX},
     cluster::{Ranking, Teller, View},
-    store::{LockFamily, Store},
+    store::{Backend, Store},
     time::{Instant, Now},
     version::{Incarnation, Version},
     wire::{
@@ -89,7 +89,7 @@ enum Call {
 }
 
 /// A node.
-pub struct Node<L: LockFamily> {
+pub struct Node<B: Backend> {
     config: NodeConfig,
     identity: Identity,
     state: NodeState,
@@ -105,7 +105,7 @@ pub struct Node<L: LockFamily> {
     clock: HybridClock,
     clocks: Clocks,
     repair: Repair,
-    store: Arc<Store<L>>,
+    store: Arc<Store<B>>,
     view: View,
     ranking: Ranking,
     greeters: Greeters,
@@ -127,9 +127,9 @@ pub struct Node<L: LockFamily> {
     flush_at: Option<Instant>,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// A node that starts at `now` and keeps its entries in `store`.
-    pub fn new(config: NodeConfig, store: Arc<Store<L>>, now: Now) -> Self {
+    pub fn new(config: NodeConfig, store: Arc<Store<B>>, now: Now) -> Self {
         Self {
             identity: Identity::new(&config.cluster, config.info.incarnation),
             state: NodeState::Warming,
@@ -198,8 +198,8 @@ impl<L: LockFamily> Node<L> {
     fn take_in(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Write { id, key, op, ack, scope, timeout_ms } => {
-                let (late_ms, token) = (0, None);
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
+                let (delay_ms, token) = (0, None);
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, delay_ms, token };
                 self.write(now, write, out);
             }
             Input::Request { id, connection, message } => {
@@ -358,16 +358,16 @@ impl<L: LockFamily> Node<L> {
         // One caller's writes are in the order in which it made them, whichever node takes them. A
         // stamp too far ahead is none that a node of this time gave.
         self.claimed(now, Version::new(envelope.seen, Incarnation(0)));
-        let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
+        let (scope, delay_ms) = (Scope::Cluster, envelope.delay_ms);
         let response = match request {
             Request::Put { key, value, metadata, ttl, ack, token } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, delay_ms, token };
                 return self.write(now, write, out);
             }
             Request::Delete { key, ack } => {
                 let (op, token) = (WriteOp::Delete, None);
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
+                let write = writes::Write { id, key, op, ack, scope, timeout_ms, delay_ms, token };
                 return self.write(now, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.answers()),
@@ -376,8 +376,8 @@ impl<L: LockFamily> Node<L> {
             Request::Watch { view } => {
                 return self.watch(now, (id, connection), view, timeout_ms, out);
             }
-            Request::Lease { key, life_ms, wait_ms, over } => {
-                let wait_ms = wait_ms.saturating_sub(late_ms);
+            Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over } => {
+                let wait_ms = wait_ms.saturating_sub(delay_ms);
                 let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over };
                 return self.lease(now, ask, out);
             }
@@ -396,15 +396,17 @@ impl<L: LockFamily> Node<L> {
                 None => Bytes::new(),
             }),
             Request::Replicate(_) if !self.clocks.is_set() => unset(),
-            Request::Replicate(shipments) => self.receive(now, shipments, out),
-            Request::Sums { window, grain, had_ms } => {
-                self.tell_sums(now, (window, grain), (envelope.from, had_ms))
+            Request::Replicate(batch) => self.receive(now, batch, out),
+            Request::Digests { window, resolution, last_sync_ms: had_ms } => {
+                self.serve_digests(now, (window, resolution), (envelope.from, had_ms))
             }
-            Request::RowsOf(cells) => return self.rows_wanted((id, connection), cells, out),
-            Request::VersionsOf(keys) => self.tell_versions(&keys),
-            Request::Fetch(keys) => self.hand_out(now, &keys),
-            Request::Copy { part, last, stretch } => {
-                self.hand_copy(now, envelope.from, (part, last), stretch)
+            Request::BucketVersions(cells) => {
+                return self.rows_wanted((id, connection), cells, out);
+            }
+            Request::KeyVersions(keys) => self.serve_versions(&keys),
+            Request::Fetch(keys) => self.serve_fetch(now, &keys),
+            Request::Copy { first_shard, last_shard, range } => {
+                self.serve_copy(now, envelope.from, (first_shard, last_shard), range)
             }
         };
         out.push(Effect::Respond { id, response });
@@ -462,7 +464,7 @@ impl<L: LockFamily> Node<L> {
             sent_ms: 0,
             timeout_ms,
             seen: 0,
-            late_ms: 0,
+            delay_ms: 0,
         };
         let message = RequestMessage { envelope, request };
         out.push(Effect::Call { call, to: to.0, message, timeout_ms });

@@ -4,10 +4,10 @@ use alloc::{collections::BTreeMap, format, vec::Vec};
 
 use super::{Effect, Node, RequestId, Scope, WriteOp, fanout::Waiting};
 use crate::{
-    entry::{Applied, Change, Record},
+    entry::{Change, Record},
     key::{Key, KeyHash},
     limits::METADATA_BYTES_MAX,
-    store::LockFamily,
+    store::{ApplyOutcome, Backend},
     time::{Instant, Now},
     version::Version,
     wire::{Ack, RefusalCode, Response, Status, Written},
@@ -34,7 +34,7 @@ pub(super) struct Write {
     pub(super) scope: Scope,
     pub(super) timeout_ms: u64,
     /// How long it was on its way beyond the usual, in milliseconds: so much less it lives.
-    pub(super) late_ms: u64,
+    pub(super) delay_ms: u64,
     /// The version that it is written with; none when the node gives one.
     pub(super) token: Option<Version>,
 }
@@ -109,7 +109,7 @@ impl Writes {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn write(&mut self, now: Now, write: Write, out: &mut Vec<Effect>) {
         let id = write.id;
         if !self.clocks.is_set() {
@@ -118,7 +118,7 @@ impl<L: LockFamily> Node<L> {
         if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
-        let Write { key, op, ack, scope, timeout_ms, late_ms, token, .. } = write;
+        let Write { key, op, ack, scope, timeout_ms, delay_ms, token, .. } = write;
         let version = match token {
             None => self.clock.stamp(now.wall_ms),
             Some(token) if self.accepts(now, token) => token,
@@ -126,28 +126,30 @@ impl<L: LockFamily> Node<L> {
                 return out.push(Effect::Respond { id, response: lost(Status::Refused, None) });
             }
         };
-        let mut record = record_of(op, key, version, now.mono.minus_ms(late_ms));
+        let mut record = record_of(op, key, version, now.mono.minus_ms(delay_ms));
         let mut applied = self.apply(now, &record);
         let held = match applied {
-            Applied::Older(held) => Some(held),
+            ApplyOutcome::Superseded(held) => Some(held),
             // A stamp that was given ahead of its time, for this key.
-            Applied::Same => Some(record.version),
+            ApplyOutcome::Duplicate => Some(record.version),
             // Something newer of this key may have been forgotten, from a clock ahead.
-            Applied::TooOld => Some(self.store.forgotten(record.key.hash())),
-            Applied::Newer => None,
+            ApplyOutcome::TooOld => Some(self.store.retention_floor(record.key.hash())),
+            ApplyOutcome::Applied => None,
         };
         if let Some(held) = held.filter(|_| token.is_none()) {
             // From a clock further ahead than others may move this one: what is written now is later.
-            record.version = self.clock.stamp_over(held, now.wall_ms);
+            record.version = self.clock.stamp_above(held, now.wall_ms);
             applied = self.apply(now, &record);
         }
         let version = record.version;
         let status = match applied {
             // Of two values that somebody writes with one token the first one counts.
-            Applied::Same if token.is_some() && !self.holds(now, &record) => Status::Superseded,
-            Applied::Newer | Applied::Same => Status::Stored,
-            Applied::Older(_) => Status::Superseded,
-            Applied::TooOld => Status::Refused,
+            ApplyOutcome::Duplicate if token.is_some() && !self.holds(now, &record) => {
+                Status::Superseded
+            }
+            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
+            ApplyOutcome::Superseded(_) => Status::Superseded,
+            ApplyOutcome::TooOld => Status::Refused,
         };
         if token.is_some() && status != Status::Stored {
             return out.push(Effect::Respond { id, response: lost(status, token) });
@@ -177,7 +179,7 @@ impl<L: LockFamily> Node<L> {
 
     /// Whether this very value is stored.
     fn holds(&self, now: Now, record: &Record) -> bool {
-        let held = self.store.peek(&record.key, now);
+        let held = self.store.peek(&record.key, now).hit();
         match &record.change {
             Change::Put { value, metadata, .. } => {
                 held.is_none_or(|held| held.value == *value && held.metadata == *metadata)
@@ -215,7 +217,7 @@ impl<L: LockFamily> Node<L> {
             ));
         }
         let payload = key_bytes.len() + value.len() + metadata.len();
-        if !self.store.can_keep(payload) {
+        if !self.store.fits(payload) {
             return too_large(format!("the entry of {payload} bytes exceeds this node's budget"));
         }
         self.check_load(write)

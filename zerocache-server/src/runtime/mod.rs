@@ -171,9 +171,9 @@ impl Runtime {
             None
         });
         let response = match larger {
-            Some(None) => return bytes,
-            Some(Some(response)) => response,
-            None => missed(answers.misses_are_final),
+            Lookup::Hit(None) => return bytes,
+            Lookup::Hit(Some(response)) => response,
+            Lookup::Miss => missed(answers.misses_are_final),
         };
         line.send(header, &Answer(&response), Flush::Later);
         bytes

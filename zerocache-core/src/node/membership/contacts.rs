@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
     cluster::{Gossip, Heard, Reach, Standing, Teller, choose},
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{CONTENT_BYTES_MAX, NodeInfo, NodeState, Request, Response, features},
@@ -92,7 +92,7 @@ impl Acquaintances {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(in crate::node) fn gossips(&self) -> bool {
         self.config.features & features::GOSSIP != 0
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cluster::{Reach, Teller},
     name::check_region,
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{
@@ -70,7 +70,7 @@ impl Greeters {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
         for address in self.view.candidates_mut().take_due(now.mono) {
             let hello = Request::Hello(Box::new(self.hello(now, 0)));
@@ -87,7 +87,7 @@ impl<L: LockFamily> Node<L> {
             cluster: self.config.cluster.clone(),
             protocol: PROTOCOL,
             features: self.config.features,
-            entries: self.store.count(),
+            entries: self.store.entry_count(),
             session: None,
             auth: bytes::Bytes::new(),
             wall_ms: now.wall_ms,

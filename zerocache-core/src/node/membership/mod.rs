@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use super::{Call, CallFailure, Effect, Event, Node};
 use crate::{
     cluster::{FORGET_MS, Member, Reach, Teller},
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RefusalCode, Request, Response, features},
@@ -58,7 +58,7 @@ const VERIFY_EVERY_MS: u64 = 25;
 /// After a member came up, all are asked this soon whether they know the same ones, in milliseconds.
 const SPREAD_MS: u64 = 50;
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn tick_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.dial(now, out);
         self.tick_heartbeats(now, out);

@@ -16,7 +16,7 @@ use super::super::*;
 use crate::{key::Key, limits::Limits, ttl::Ttl, wire::Ack, wire::NodeInfo};
 use crate::{
     store::{Capacity, RETENTION_MS, SingleThread},
-    wire::{Shipment, Written, features},
+    wire::{ReplicatedRecord, Written, features},
 };
 
 pub(super) const WALL_MS: u64 = 1_800_000_000_000;
@@ -59,7 +59,7 @@ pub(super) struct Network {
     pub(super) answers: BTreeMap<RequestId, Response>,
     /// Handshakes, from where to where.
     pub(super) dials: Vec<(SocketAddr, SocketAddr)>,
-    pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<Shipment>)>,
+    pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<ReplicatedRecord>)>,
     pub(super) events: Vec<(SocketAddr, Event)>,
     /// What stores of nodes started from now on hold, if not the usual.
     pub(super) capacity: Option<Capacity>,
@@ -210,8 +210,8 @@ impl Network {
     fn perform(&mut self, at: SocketAddr, effect: Effect) {
         match effect {
             Effect::Call { call, to, message, timeout_ms } => {
-                if let Request::Replicate(shipments) = &message.request {
-                    self.batches.push((at, to, shipments.clone()));
+                if let Request::Replicate(batch) = &message.request {
+                    self.batches.push((at, to, batch.clone()));
                 }
                 if let Request::Hello(_) = &message.request {
                     self.dials.push((at, to));
@@ -400,7 +400,7 @@ impl Network {
     /// What each live node holds: value and expiry.
     pub(super) fn held(&self, name: &str) -> Vec<Option<(String, u64)>> {
         let one = |node: &Node<SingleThread>| {
-            let entry = node.store.peek(&key(name), self.now())?;
+            let entry = node.store.peek(&key(name), self.now()).hit()?;
             Some((String::from_utf8(entry.value.to_vec()).unwrap(), entry.expires.as_millis()))
         };
         self.nodes.values().map(one).collect()
