@@ -24,6 +24,7 @@ use zerocache_net::{
 use super::{
     engine::{Asked, Engine, is_invalid},
     first::{Ended, Sent},
+    own_writes::OwnWrite,
     timings::{End, Operation},
 };
 use crate::Error;
@@ -144,7 +145,7 @@ impl Engine {
         let Ended { asked, result, turn, budget } = ready!(writing.poll(context));
         Poll::Ready(match self.note(&asked, result) {
             Ok(Response::Written(written)) => {
-                let written = self.accepted(&request.key, &asked.step, written);
+                let written = self.accepted(request, &asked.step, written);
                 self.timed_write(request.operation(), &Ok(written), asked.started);
                 First::Written(written)
             }
@@ -260,7 +261,7 @@ impl Engine {
     ) -> Option<Result<Written, Error>> {
         let key = &request.key;
         match result {
-            Ok(Response::Written(written)) => Some(Ok(self.accepted(key, step, written))),
+            Ok(Response::Written(written)) => Some(Ok(self.accepted(request, step, written))),
             Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
                 if refusal.code == RefusalCode::TooLarge {
                     self.counters.too_large(true);
@@ -283,9 +284,11 @@ impl Engine {
         }
     }
 
-    /// A node answered a write: for a while it is asked first for that key.
-    fn accepted(&self, key: &Key, step: &Step, written: Written) -> Written {
-        self.note_own_write(key, step.node, clock::mono());
+    /// A node answered a write: for a while it is asked first for that key, and nothing older is read.
+    fn accepted(&self, request: &WriteRequest, step: &Step, written: Written) -> Written {
+        let WriteRequest { key, value, .. } = request;
+        let (node, version, is_delete) = (step.node, written.version, value.is_none());
+        self.note_own_write(key, OwnWrite { node, version, is_delete }, clock::mono());
         if let Some(version) = written.version {
             self.note_seen(version);
         }
