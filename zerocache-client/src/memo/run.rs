@@ -271,7 +271,8 @@ impl<T> Steps<'_, T> {
                 self.came_to(CallOutcome::Stale);
                 Step::Value(value)
             }
-            (Freshness::OnlyOnError, lead) => {
+            // Only on error.
+            (_, lead) => {
                 count(&counters.misses);
                 self.missed(run, lead, Some(stored), base)
             }

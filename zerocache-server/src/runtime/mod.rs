@@ -30,6 +30,7 @@ use zerocache_core::{
         Answers, CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
         NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
     },
+    store::Lookup,
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
 };

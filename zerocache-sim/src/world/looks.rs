@@ -57,7 +57,7 @@ impl World {
             let key = &self.keys[number];
             let known = process.store.version(key.hash());
             let mut held = None;
-            if let Some(entry) = process.store.peek(key, now) {
+            if let Some(entry) = process.store.peek(key, now).hit() {
                 held = Some(entry.version);
                 let shown = Held {
                     key: number,
