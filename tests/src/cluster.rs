@@ -90,7 +90,7 @@ impl Cluster {
         region: &str,
         change: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> ZerocacheClient {
-        let builder = builder(region).mdns(false).seed(self.nodes[0].address());
+        let builder = builder(region).mdns(false).seed(self.nodes[0].address().to_string());
         let client = change(builder).build().expect("a client");
         client.wait_ready(PATIENCE).expect("a node in sync");
         until_true("a client that knows all nodes", || {

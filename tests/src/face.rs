@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
-use zerocache_client::Connections;
+use zerocache_client::ops::Connections;
 use zerocache_core::wire::{RefusalCode, Response};
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 
@@ -134,7 +134,7 @@ fn of_http(answer: Answer) -> Response {
         (200, _) => return Response::decode(Bytes::from(answer.body)).expect("a response"),
         (400, "bad_message") => RefusalCode::BadMessage,
         (413, "too_large") => RefusalCode::TooLarge,
-        (503, "paused" | "overloaded") => RefusalCode::Overloaded,
+        (503, "suspended" | "overloaded") => RefusalCode::Overloaded,
         (status, code) => panic!("status {status} {code:?} says nothing in the protocol"),
     };
     Response::refused(code, answer.code())

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use tokio::runtime::Runtime;
-use zerocache_core::node::CallFailure;
+use zerocache_core::call::CallFailure;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::version::Version;
 use zerocache_core::wire::{

@@ -2,7 +2,10 @@
 
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use zerocache_client::{CallOutcome, CallWrite, Status, ZerocacheClient};
+use zerocache_client::{
+    Status, ZerocacheClient,
+    report::{CallOutcome, CallWrite},
+};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::poll::until_true;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use zerocache_client::{ClientBuilder, Connections, ZerocacheClient};
+use zerocache_client::{ClientBuilder, ZerocacheClient, ops::Connections};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::namespace;
 use zerocache_tests::poll::{PATIENCE, time_until};
@@ -53,7 +53,7 @@ fn come_and_go(what: &str, count: usize, build: impl Fn() -> ClientBuilder) {
 #[test]
 fn nothing_is_held_by_clients_that_have_ended() {
     let cluster = Cluster::start(&["london", "london", "paris"]);
-    let seeds = || cluster.nodes.iter().map(|node| node.address());
+    let seeds = || cluster.nodes.iter().map(|node| node.address().to_string());
     for connections in [Connections::Framed, Connections::Http] {
         come_and_go(&format!("{connections:?}"), CLIENTS, || {
             let builder = ZerocacheClient::builder("london").mdns(false).seeds(seeds());
@@ -63,7 +63,7 @@ fn nothing_is_held_by_clients_that_have_ended() {
     drop(cluster);
     namespace::run("nothing_is_held_by_clients_that_have_ended", || {
         let cluster = Cluster::start(&["london"]);
-        let seed = cluster[0].address();
-        come_and_go("mDNS", CLIENTS_WITH_MDNS, || ZerocacheClient::builder("london").seed(seed));
+        let seed = cluster[0].address().to_string();
+        come_and_go("mDNS", CLIENTS_WITH_MDNS, || ZerocacheClient::builder("london").seed(&seed));
     });
 }

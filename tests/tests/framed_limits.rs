@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_client::{Connections, Status};
+use zerocache_client::{Status, ops::Connections};
 use zerocache_core::wire::{RefusalCode, Request, Response};
 use zerocache_net::clock;
 use zerocache_tests::cluster::{Cluster, builder};
@@ -152,7 +152,8 @@ fn a_large_value_does_not_hold_up_small_reads() {
     let client = builder("london").connections(Connections::Framed);
     // Packed, such values are small.
     let client = client.compress_above(None);
-    let client = client.mdns(false).seed(cluster[0].address()).build().expect("a client");
+    let client =
+        client.mdns(false).seed(cluster[0].address().to_string()).build().expect("a client");
     client.wait_ready(PATIENCE).expect("a node in sync");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -203,5 +204,5 @@ fn many_large_values_at_once_are_all_taken() {
         }
     });
     assert_eq!(cluster[0].stat("entries"), VALUES as u64 + 1);
-    assert_eq!(client.stats().errors, [0; 4]);
+    assert_eq!(client.stats().errors.total(), 0);
 }

@@ -162,11 +162,12 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
         setup.flag("--cluster", "production").flag("--seed", wrong)
     });
     for node in &production.nodes {
-        until_true("a refusal in the log", || node.log().contains("another cluster answers there"));
+        until_true("a refusal in the log", || node.log().contains("belongs to another cluster"));
     }
     stay_apart(&staging, &production);
 
-    let client = cluster::builder("london").cluster("production").mdns(false).seed(wrong);
+    let client =
+        cluster::builder("london").cluster("production").mdns(false).seed(wrong.to_string());
     let client = client.build().expect("a client");
     let (result, took) = timed(|| client.get("same").wait());
     let error = result.expect_err("the other cluster's node refuses");
@@ -176,7 +177,7 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
 
 #[test]
 fn the_python_paths_say_at_the_start_that_they_know_no_cluster() {
-    let warning = "know no cluster name";
+    let warning = "carry no cluster name";
     let node = Setup::new("london").flag("--compat", "zerocache-py").start();
     until_true("the warning", || node.log().contains(warning));
     let other = Setup::new("london").start();

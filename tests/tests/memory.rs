@@ -50,7 +50,8 @@ const ALL: (&str, Sizes) = ("all", |random| {
 impl Filled {
     fn start() -> Self {
         let node = Setup { max_bytes: "64MiB", ..Setup::new("oslo") }.start();
-        let client = builder("oslo").mdns(false).seed(node.address()).build().expect("a client");
+        let client =
+            builder("oslo").mdns(false).seed(node.address().to_string()).build().expect("a client");
         client.wait_ready(PATIENCE).expect("a node in sync");
         let runtime = Runtime::new().expect("a runtime");
         Self { node, client, runtime, keys: 0 }

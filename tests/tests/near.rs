@@ -12,7 +12,7 @@ use zerocache_tests::poll::{PATIENCE, until, until_true};
 const NO_AGE: Duration = Duration::from_secs(3_600);
 
 fn long(builder: ClientBuilder) -> ClientBuilder {
-    builder.near_cache(64 << 20, NO_AGE)
+    builder.near_age(NO_AGE)
 }
 
 fn get(client: &ZerocacheClient, key: &str) -> Option<Bytes> {
@@ -31,7 +31,7 @@ fn warm(client: &ZerocacheClient, key: &str) -> Bytes {
 /// The node that the only client follows.
 fn followed(cluster: &Cluster) -> usize {
     until("a node that is followed", || {
-        cluster.nodes.iter().position(|node| !node.is_frozen() && node.stat("followers") > 0)
+        cluster.nodes.iter().position(|node| !node.is_frozen() && node.stat("feed_followers") > 0)
     })
 }
 
@@ -78,7 +78,7 @@ fn of_many_keys_nodes_are_asked_only_for_those_that_are_not_near() {
         let found = client.get_many(keys).near().deadline(PATIENCE).wait().expect("an answer");
         found.iter().map(|value| value.as_deref().map(<[u8]>::to_vec)).collect::<Vec<_>>()
     };
-    let asked = || client.stats().hits.iter().sum::<u64>() + client.stats().misses;
+    let asked = || client.stats().hits.total() + client.stats().misses;
     for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
         cluster[0].put(key.as_bytes(), value.as_bytes(), "ttl=600");
     }
@@ -152,7 +152,7 @@ fn nothing_is_served_near_without_the_word_of_a_node() {
 fn age_bounds_what_is_served() {
     let cluster = Cluster::start(&["oslo"]);
     let age = Duration::from_millis(200);
-    let client = cluster.client_with("oslo", |builder| builder.near_cache(1 << 20, age));
+    let client = cluster.client_with("oslo", |builder| builder.near_bytes(1 << 20).near_age(age));
     cluster[0].put(b"k", b"v", "ttl=600");
     for _ in 0..3 {
         warm(&client, "k");
@@ -170,18 +170,18 @@ fn age_bounds_what_is_served() {
 fn who_does_not_ask_for_it_follows_nobody() {
     let cluster = Cluster::start(&["oslo"]);
     let client = cluster.client_with("oslo", long);
-    let off = cluster.client_with("oslo", |builder| builder.near_cache(0, NO_AGE));
+    let off = cluster.client_with("oslo", |builder| builder.near_bytes(0));
     cluster[0].put(b"k", b"v", "ttl=600");
     for _ in 0..20 {
         assert!(client.get("k").wait().expect("an answer").is_some());
         assert!(get(&off, "k").is_some());
     }
-    assert_eq!(cluster[0].stat("followers"), 0);
+    assert_eq!(cluster[0].stat("feed_followers"), 0);
     assert_eq!((client.near_stats(), off.near_stats()), Default::default());
     warm(&client, "k");
     assert_eq!(followed(&cluster), 0);
     drop(client);
-    until_true("the end of it", || cluster[0].stat("followers") == 0);
+    until_true("the end of it", || cluster[0].stat("feed_followers") == 0);
 }
 
 #[zerocache("oslo", "10m", near)]

@@ -67,7 +67,7 @@ fn local_nodes_take_turns_while_the_ring_shrinks_and_grows() {
     setup.listen = cluster[0].address();
     cluster[0] = setup.start();
     until_true("the new node has its turn", || {
-        let new = |at: &zerocache_client::NodeStatus| at.address == cluster[0].address();
+        let new = |at: &zerocache_client::stats::NodeStatus| at.address == cluster[0].address();
         client.nodes().iter().filter(|node| new(node)).any(|node| node.in_rotation)
     });
     // Its peer may still take it for the one that stood there before.
@@ -78,7 +78,7 @@ fn local_nodes_take_turns_while_the_ring_shrinks_and_grows() {
 
 /// Requests without an answer, on all tiers.
 fn errors(client: &ZerocacheClient) -> u64 {
-    client.stats().errors.iter().sum()
+    client.stats().errors.total()
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_frozen_node_costs_only_the_reads_already_sent_to_it() {
     cluster.everywhere(b"shared", |answer| answer.status == 200);
     let client = cluster.client("london");
     let stop = Stop::default();
-    let reads = |client: &ZerocacheClient| client.stats().hits.iter().sum::<u64>();
+    let reads = |client: &ZerocacheClient| client.stats().hits.total();
     std::thread::scope(|threads| {
         let end = stop.at_the_end();
         for _ in 0..THREADS {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use bytes::Bytes;
-use zerocache_client::Tier;
+use zerocache_client::ops::Tier;
 use zerocache_core::version::Incarnation;
 use zerocache_core::wire::{
     Hello, NodeInfo, NodeState, PROTOCOL, Request, RequestMessage, Response,
@@ -34,7 +34,7 @@ fn a_miss_of_a_warming_node_moves_on_to_the_next_tier() {
     assert_eq!(waiting.value(b"new").as_deref(), Some(&b"value"[..]));
 
     let builder = cluster::builder("london").mdns(false);
-    let client = builder.seed(waiting.address()).build().expect("a client");
+    let client = builder.seed(waiting.address().to_string()).build().expect("a client");
     client.wait_ready(PATIENCE).expect("the node of the other region is in sync");
     let entry = client.get("old").entry().wait().expect("an answer").expect("a hit");
     assert_eq!((entry.value, entry.tier), (Bytes::from_static(b"value"), Tier::Nearest));

@@ -55,7 +55,11 @@ fn a_client_watches_one_local_node_and_another_one_when_that_is_gone() {
 #[test]
 fn a_client_of_a_region_without_nodes_learns_of_new_ones_all_the_same() {
     let cluster = Cluster::start(&["oslo"]);
-    let client = builder("rome").mdns(false).seed(cluster[0].address()).build().expect("a client");
+    let client = builder("rome")
+        .mdns(false)
+        .seed(cluster[0].address().to_string())
+        .build()
+        .expect("a client");
     until_true("a first node", || client.nodes().len() == 1);
     let new = Setup::new("oslo")
         .flag("--connections", "framed")

@@ -18,55 +18,41 @@
 //! # }
 //! ```
 //!
-//! Nodes are found by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A cluster that
-//! is not there fails no memoized call: the function computes.
+//! Clients find nodes by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A memoized call
+//! never fails because of the cache: without a reachable node the function computes its value.
 //!
-//! - [`zerocache`](macro@zerocache): the attribute; `docs/memoize.md` is its guide.
-//! - [`ZerocacheClient`]: `get`, `put`, `delete`, of many keys too, and the settings of a client;
-//!   `docs/client.md` is its guide.
-//! - [`codec`]: how typed values become bytes.
+//! - [`zerocache`](macro@zerocache): the attribute; its guide is [`guide::memoize`].
+//! - [`ZerocacheClient`]: `get`, `put` and `delete`, also of many keys; [`ClientBuilder`] configures it. Its
+//!   guide is [`guide::client`].
+//! - [`ops`]: operations and their parts. [`memo`]: memoized calls.
+//! - [`report`]: reports of single operations. [`stats`]: counters.
+//! - [`error`]: reasons of errors. [`codec`]: bytes of typed values.
 
 // The attribute's expansion says `::zerocache_client`, in this crate's own tests too.
 extern crate self as zerocache_client;
 
 mod client;
 pub mod codec;
-mod error;
-mod memo;
+mod counters;
+pub mod error;
+pub mod guide;
+mod lease;
+mod lifetime;
+pub mod memo;
 mod near;
+pub mod ops;
+pub mod report;
+pub mod stats;
 mod wait;
 
-pub use client::{
-    Attempted, ClientBuilder, ClientStats, Entry, Explain, Explained, Get, GetEntry, GetMany,
-    GetManyEach, GetValue, NodeStatus, Outcome, Report, ReportedNode, Said, Write, WriteMany,
-    WriteManyEach, ZerocacheClient,
-};
-pub use codec::{IntoValue, Value};
+pub use client::{ClientBuilder, Entry, ZerocacheClient};
+pub use codec::Value;
 pub use error::{Error, ErrorKind};
-pub use memo::{
-    Beside, Blocking, Cacheable, Call, CallOutcome, CallReport, CallWrite, ExplainCall, Invalidate,
-    KeyPart, LeaseOutcome, LeaseScope, Lifetime, MayFail, MaybeNone, MemoStats, Mismatch, Peek,
-    ReceiverKeyPart, RegionOrClient, Scope, Tag,
-};
-pub use near::NearStats;
 pub use zerocache_core::{
-    metadata::{Encoding, EntryKind, Freshness, Metadata, TagError},
-    route::Tier,
-    version::{Incarnation, Version},
+    version::Version,
     wire::{Ack, Status, Written},
 };
 pub use zerocache_macros::zerocache;
-pub use zerocache_net::framed::Connections;
-
-/// Compiles the examples of the guide.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/memoize.md")]
-pub struct Guide;
-
-/// Compiles the examples of the client's page.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/client.md")]
-pub struct Calls;
 
 /// For the attribute's expansion only; no part of the public interface.
 #[doc(hidden)]

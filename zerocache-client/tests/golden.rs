@@ -6,7 +6,11 @@ mod support;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use support::{bounded, client};
-use zerocache_client::{Encoding, EntryKind, IntoValue, Value, zerocache};
+use zerocache_client::{
+    Value,
+    ops::{Encoding, EntryKind, IntoValue},
+    zerocache,
+};
 
 #[zerocache(client(), 60)]
 async fn free(id: u64, name: &str) -> u64 {

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use support::{bounded, builder, other};
-use zerocache_client::{EntryKind, Freshness, ZerocacheClient, zerocache};
+use zerocache_client::{
+    ZerocacheClient,
+    ops::{EntryKind, Freshness},
+    zerocache,
+};
 
 #[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
 enum Problem {

@@ -12,7 +12,7 @@ use support::bounded;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
-use zerocache_client::{CallOutcome, Status, Value, ZerocacheClient, zerocache};
+use zerocache_client::{Status, Value, ZerocacheClient, report::CallOutcome, zerocache};
 
 fn offline() -> ZerocacheClient {
     ZerocacheClient::builder("london").offline(true).build().expect("the configuration is allowed")

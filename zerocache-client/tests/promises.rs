@@ -11,7 +11,10 @@ use futures_util::future::{join_all, poll_immediate};
 use support::gate::Gate;
 use support::{bounded, builder, dead, other};
 use zerocache_client::{
-    CallOutcome, CallWrite, LeaseOutcome, LeaseScope, ZerocacheClient, zerocache,
+    ZerocacheClient,
+    memo::LeaseScope,
+    report::{CallOutcome, CallWrite, LeaseOutcome},
+    zerocache,
 };
 
 #[zerocache(&gate.cache, 60, lease = region, key = test)]
@@ -44,7 +47,7 @@ async fn without_any_node_a_process_computes_one_at_a_time() {
 fn another_process() -> ZerocacheClient {
     // Nobody is there; but it finds its nodes in another way.
     let seed = SocketAddr::from(([127, 0, 0, 1], 1));
-    builder("london").seed(seed).build().expect("the configuration is allowed")
+    builder("london").seed(seed.to_string()).build().expect("the configuration is allowed")
 }
 
 #[zerocache(&gate.cache, 60, key = test)]

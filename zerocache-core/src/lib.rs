@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod call;
 pub mod clock;
 pub mod cluster;
 pub mod compression;

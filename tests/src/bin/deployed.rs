@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use zerocache_client::{Ack, Call, CallOutcome, ZerocacheClient, zerocache};
+use zerocache_client::{Ack, ZerocacheClient, memo::Call, report::CallOutcome, zerocache};
 use zerocache_tests::cluster::builder;
 use zerocache_tests::poll::until_true;
 
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         eprintln!("error: {seed} is no address, or {nodes} no number");
         return ExitCode::from(2);
     };
-    let client = builder("london").mdns(false).seed(seed).build();
+    let client = builder("london").mdns(false).seed(seed.to_string()).build();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (Ok(client), Ok(runtime)) = (client, runtime) else {
         eprintln!("error: no client, or no runtime");

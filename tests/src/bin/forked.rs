@@ -91,7 +91,7 @@ fn ports(to: SocketAddr) -> Result<BTreeSet<String>, Failed> {
 
 /// The clients of a process before it forks.
 fn prepare(seed: SocketAddr) -> Result<ZerocacheClient, Failed> {
-    let cache = builder(REGION).mdns(false).seed(seed).install()?;
+    let cache = builder(REGION).mdns(false).seed(seed.to_string()).install()?;
     cache.wait_ready(PATIENCE)?;
     cache.put("parent", "of the parent", 600).wait()?;
     check(double(1) == 2 && double(1) == 2, "the parent memoizes")?;
@@ -117,7 +117,8 @@ fn use_all(cache: &ZerocacheClient, seed: SocketAddr, who: &str) -> Result<(), F
         ZerocacheClient::get_instance(REGION).get(who).near().wait()
     })??;
     check(found.as_deref() == Some(who.as_bytes()), "it is the one that was installed")?;
-    let fresh = in_time("a new client", || builder(REGION).mdns(false).seed(seed).build())??;
+    let fresh =
+        in_time("a new client", || builder(REGION).mdns(false).seed(seed.to_string()).build())??;
     in_time("its start", || fresh.wait_ready(PATIENCE))??;
     check(in_time("its read", || fresh.get(who).wait())??.is_some(), "a new client reads")?;
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -149,7 +150,7 @@ fn outlive(
     check(waitpid(child)? == 0, "the child ends well")?;
     let read = in_time("a read of the parent", || cache.get("parent").wait())??;
     check(read.is_some(), "the parent reads")?;
-    let errors: u64 = cache.stats().errors.iter().sum();
+    let errors: u64 = cache.stats().errors.total();
     check(errors == 0, "no request of the parent failed")?;
     let after = ports(seed)?;
     check(before.is_subset(&after), &format!("{before:?} are open still, among {after:?}"))

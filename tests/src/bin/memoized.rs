@@ -104,7 +104,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let _first = LIFE.set(Duration::from_millis(life_ms));
-    let client = builder(region).mdns(false).seed(seed).build();
+    let client = builder(region).mdns(false).seed(seed.to_string()).build();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let (Ok(client), Ok(runtime)) = (client, runtime) else {

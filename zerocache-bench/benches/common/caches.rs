@@ -17,7 +17,7 @@ use zerocache_core::{
     version::Version,
 };
 use zerocache_net::clock;
-use zerocache_server::runtime::Storage;
+use zerocache_server::storage::Storage;
 
 use super::{Name, VALUE_BYTES, delete, put};
 

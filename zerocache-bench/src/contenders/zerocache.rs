@@ -78,7 +78,8 @@ impl Cluster {
         for _ in 0..count {
             nodes.push(Node::start(settings, threads, nodes.first().map(|node| node.address))?);
         }
-        let client = ZerocacheClient::builder(REGION).mdns(false).seed(nodes[0].address).build()?;
+        let seed = nodes[0].address.to_string();
+        let client = ZerocacheClient::builder(REGION).mdns(false).seed(seed).build()?;
         client.ready(START_MAX).await.context("zerocache is not ready")?;
         let cluster = Self { nodes, client, ack };
         tokio::time::timeout(START_MAX, cluster.joined()).await.context("a full cluster")??;
@@ -125,7 +126,7 @@ impl Contender for Cluster {
 
 /// Whether `/v1/cluster` shows a member that missed a write.
 fn is_behind(view: &str) -> bool {
-    let mut members = view.split("\"behind_ms\":").skip(1);
+    let mut members = view.split("\"replication_lag_ms\":").skip(1);
     members.any(|rest| !rest.trim_start().starts_with("null"))
 }
 
@@ -164,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_member_that_missed_a_write_is_seen() {
-        assert!(!is_behind(r#"{"nodes":[{"behind_ms":null},{"behind_ms": null}]}"#));
-        assert!(is_behind(r#"{"nodes":[{"behind_ms":null},{"behind_ms":12}]}"#));
+        assert!(!is_behind(
+            r#"{"nodes":[{"replication_lag_ms":null},{"replication_lag_ms": null}]}"#
+        ));
+        assert!(is_behind(r#"{"nodes":[{"replication_lag_ms":null},{"replication_lag_ms":12}]}"#));
     }
 }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
+    call::CallFailure,
     key::{Key, KeyHash},
-    node::CallFailure,
     route::{Attempt, Budget, Directory, Step},
     time::Instant,
     version::{Incarnation, Version},

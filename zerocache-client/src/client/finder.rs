@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use zerocache_core::{
-    cluster::Teller,
+    cluster::AddressSource,
     route::Known,
     time::Instant,
     version::Incarnation,
@@ -136,7 +136,7 @@ fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
             );
         }
         Reach::Nowhere => {
-            let ways = &engine.config.ways;
+            let ways = &engine.config.discovery_methods;
             let seeds: Vec<_> = engine.config.seeds.iter().map(ToString::to_string).collect();
             let dns: Vec<_> = engine.config.dns.iter().map(ToString::to_string).collect();
             tracing::warn!(
@@ -164,7 +164,7 @@ fn discovered(engine: &Engine, event: Event) {
         Event::Proposed(proposal) => {
             let mut directory = engine.directory.lock();
             for address in proposal.addresses {
-                directory.propose(address, Teller::Discovery, now);
+                directory.propose(address, AddressSource::Discovery, now);
             }
         }
         // Its probe says soon whether it is true.
@@ -221,7 +221,7 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
                 Some(info) => {
                     let id = info.incarnation;
                     for address in hello.members.iter().flat_map(|member| &member.addresses) {
-                        directory.propose(*address, Teller::Node(id), now);
+                        directory.propose(*address, AddressSource::Node(id), now);
                     }
                     directory.shook_hands(info, address, now, elapsed_us);
                     directory.has_features(id, hello.features);
@@ -233,7 +233,7 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
             let mut directory = engine.directory.lock();
             if refusal.code == RefusalCode::WrongCluster {
                 tracing::warn!(%address, reason = refusal.text, "a node of another cluster");
-                directory.candidates_mut().rest(address, now);
+                directory.candidates_mut().set_aside(address, now);
             } else {
                 directory.candidates_mut().failed(address, now);
             }

@@ -25,7 +25,7 @@ use super::{
     entry::{Entry, Found},
     millis, valid,
 };
-use crate::LeaseScope;
+use crate::lease::LeaseScope;
 
 /// How often a caller that waits looks whether the node that it waits for still answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

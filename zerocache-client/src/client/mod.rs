@@ -58,10 +58,10 @@ pub(crate) use self::{
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
-    get::{Explain, Get, GetEntry, GetValue},
+    get::{ExplainGet, Get, GetEntry, GetValue},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
-    report::{Attempted, Explained, Outcome, Report, ReportedNode, Said},
-    stats::ClientStats,
+    report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport, ReportedNode},
+    stats::{ClientStats, TierCounts},
     write::Write,
 };
 use self::{
@@ -69,12 +69,7 @@ use self::{
     life::{Inner, Life, Live},
     prepared::{Prepared, PreparedValue},
 };
-use crate::{
-    Error,
-    codec::IntoValue,
-    memo::{Lifetime, MemoCounters},
-    wait,
-};
+use crate::{Error, codec::IntoValue, counters::MemoCounters, lifetime::Lifetime, wait};
 
 /// A handle to the cache, as seen from one region. Cheap to clone; usable from any thread, with or
 /// without a runtime.

@@ -16,8 +16,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use zerocache_core::{
+    call::CallFailure,
     limits::Limits,
-    node::{CallFailure, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
+    node::{ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
     store::{Backend, Capacity, Discard, Lock, Store},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response, features},
@@ -94,7 +95,7 @@ impl Offline {
             next: AtomicU64::new(0),
         });
         // There is nobody to be found.
-        shared.handle(Input::Settled);
+        shared.handle(Input::DiscoveryComplete);
         shared.handle(Input::Tick);
         home.spawn(keep_time(Arc::downgrade(&shared)));
         Self { shared, home }
@@ -148,7 +149,7 @@ impl Shared {
                     }
                     Effect::Call { call, .. } => {
                         let result = Err(CallFailure::Refused);
-                        inputs.push(Input::Answer { call, result, elapsed_us: 0 });
+                        inputs.push(Input::CallCompleted { call, result, elapsed_us: 0 });
                     }
                     Effect::Datagram { .. }
                     | Effect::State(_)

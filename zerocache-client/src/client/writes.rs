@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
-    node::CallFailure,
     route::{Budget, Step, Walk},
     ttl::Ttl,
     version::Version,

@@ -40,7 +40,7 @@ pub fn builder(region: &str) -> ClientBuilder {
 }
 
 fn seeded(region: &str, seed: SocketAddr) -> ClientBuilder {
-    ZerocacheClient::builder(region).cluster("client-tests").mdns(false).seed(seed)
+    ZerocacheClient::builder(region).cluster("client-tests").mdns(false).seed(seed.to_string())
 }
 
 fn named(name: &str, build: impl FnOnce() -> ClientBuilder) -> ZerocacheClient {

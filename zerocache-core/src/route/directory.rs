@@ -13,7 +13,7 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    cluster::{Candidates, Latency, Ranking, Teller},
+    cluster::{AddressSource, Candidates, Latency, PLACEMENT, Placement, Ranking},
     time::Instant,
     version::Incarnation,
     wire::{NodeInfo, NodeState, features},
@@ -146,6 +146,11 @@ impl Directory {
         self.nodes.values()
     }
 
+    /// The known nodes that may be asked for a key.
+    pub(super) fn readers(&self) -> impl Iterator<Item = &Known> {
+        PLACEMENT.readers(self.nodes())
+    }
+
     /// What is known of a node.
     #[must_use]
     pub fn node(&self, node: Incarnation) -> Option<&Known> {
@@ -164,9 +169,9 @@ impl Directory {
     }
 
     /// Notes that a node may stand at `address`, as `teller` says, unless one is known to answer there.
-    pub fn propose(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+    pub fn propose(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
         if !self.answers_at(address) {
-            self.candidates.tell(address, teller, now);
+            self.candidates.add(address, teller, now);
         }
     }
 
@@ -405,7 +410,7 @@ impl Directory {
             known.out = true;
             known.next_probe = now.plus_ms(PROBE_OUT_MS);
             for other in known.info.addresses.iter().filter(|other| **other != known.address) {
-                self.candidates.tell(*other, Teller::Node(node), now);
+                self.candidates.add(*other, AddressSource::Node(node), now);
             }
         }
         if known.info.state == NodeState::Leaving {
@@ -417,7 +422,7 @@ impl Directory {
     /// Another node answers at its address: it is gone, and the address is dialled again.
     pub fn replaced(&mut self, node: Incarnation, now: Instant) {
         if let Some(known) = self.nodes.remove(&node) {
-            self.candidates.tell_again(known.address, Teller::Node(node), now);
+            self.candidates.retry_soon(known.address, AddressSource::Node(node), now);
             self.rank();
         }
     }

@@ -21,7 +21,7 @@ impl Directory {
     /// stays, until a request or a probe shows that it is gone.
     #[must_use]
     pub fn leasing(&self, key: KeyHash, range: LeaseRange) -> Option<Step> {
-        let gives = self.nodes().filter(|node| {
+        let gives = self.readers().filter(|node| {
             (range == LeaseRange::All || node.is_local)
                 && node.features & features::LEASES != 0
                 && !node.out

@@ -9,6 +9,7 @@ use crate::{time::Instant, version::Incarnation};
 
 /// A rung of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Tier {
     /// A node of the client's own region.
     Local,
@@ -73,6 +74,16 @@ impl TierBounds {
             Tier::Nearest => self.nearest_ms,
             Tier::SecondNearest => self.second_nearest_ms,
         }
+    }
+
+    /// Sets the bound of one tier.
+    pub const fn set(&mut self, tier: Tier, bound_ms: u64) {
+        *match tier {
+            Tier::Local => &mut self.local_ms,
+            Tier::NextLocal => &mut self.next_local_ms,
+            Tier::Nearest => &mut self.nearest_ms,
+            Tier::SecondNearest => &mut self.second_nearest_ms,
+        } = bound_ms;
     }
 }
 

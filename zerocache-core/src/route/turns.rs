@@ -86,7 +86,7 @@ impl Directory {
         {
             return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
         }
-        let locals = || self.nodes().filter(|node| node.is_local);
+        let locals = || self.readers().filter(|node| node.is_local);
         let (mut serving, mut turning) = (0, 0);
         for node in locals() {
             serving += usize::from(node.serves());
@@ -111,7 +111,7 @@ impl Directory {
     }
 
     fn plan_in_turn(&self, turn: usize, now: Instant, first: Option<Incarnation>) -> Plan {
-        let locals = || self.nodes().filter(|node| node.is_local);
+        let locals = || self.readers().filter(|node| node.is_local);
         let serving = locals().filter(|node| node.serves()).count();
         let turning = locals().filter(|node| node.in_rotation(now)).count();
         let is_open = fails_open(serving, turning);
@@ -134,7 +134,7 @@ impl Directory {
         preferred: Option<&Known>,
         usable: impl Fn(&Known) -> bool,
     ) -> Plan {
-        let locals: Vec<_> = self.nodes().filter(|node| node.is_local && usable(node)).collect();
+        let locals: Vec<_> = self.readers().filter(|node| node.is_local && usable(node)).collect();
         let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
         steps.extend(
             preferred
@@ -160,7 +160,7 @@ impl Directory {
                     && usable(node)
                     && steps.iter().all(|step| step.node != node.info.incarnation)
             };
-            let there: Vec<_> = self.nodes().filter(there).collect();
+            let there: Vec<_> = self.readers().filter(there).collect();
             if there.is_empty() {
                 continue;
             }

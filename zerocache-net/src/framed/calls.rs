@@ -9,7 +9,7 @@ mod tests;
 
 use std::task::Waker;
 
-use zerocache_core::{node::CallFailure, time::Instant, wire::Response};
+use zerocache_core::{call::CallFailure, time::Instant, wire::Response};
 
 use crate::transport::Then;
 

@@ -12,8 +12,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
 use zerocache_core::{
+    call::CallFailure,
     limits::VALUE_BYTES_WIRE_MAX,
-    node::CallFailure,
     wire::{Hello, MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response, frame::Opcode},
 };
 

@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
 };
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     wire::{Envelope, Response},
 };

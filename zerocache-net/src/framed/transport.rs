@@ -7,7 +7,7 @@ use tokio::{
     sync::Semaphore,
 };
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     version::Incarnation,
     wire::{RefusalCode, RequestMessage, Response},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::task::JoinHandle;
-use zerocache_core::{node::CallFailure, wire::Response};
+use zerocache_core::{call::CallFailure, wire::Response};
 
 use crate::framed::FramedCall;
 

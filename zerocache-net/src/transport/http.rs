@@ -5,8 +5,8 @@ use std::{error::Error as _, io, net::SocketAddr, time::Duration};
 use bytes::{Bytes, BytesMut};
 use reqwest::{StatusCode, header};
 use zerocache_core::{
+    call::CallFailure,
     limits::VALUE_BYTES_WIRE_MAX,
-    node::CallFailure,
     wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
 };
 

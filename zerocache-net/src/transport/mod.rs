@@ -10,7 +10,7 @@ mod http;
 use std::{net::SocketAddr, task::Waker, time::Duration};
 
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     ttl::Ttl,
     version::Incarnation,

@@ -16,20 +16,14 @@ use zerocache_core::{
     entry::Entry,
     key::Key,
     metadata::{Freshness, Metadata},
-    node::{Scope, WriteOp},
+    node::{WriteOp, WriteScope},
     ttl::Ttl,
     wire::{Ack, Response},
 };
 use zerocache_net::clock;
 
-use super::{
-    Api, entries,
-    error::ApiError,
-    key,
-    query::Query,
-    served::{ReadCounts, Served},
-};
-use crate::http::read_body;
+use super::{Api, entries, error::ApiError, key, query::Query, served::Served};
+use crate::{http::read_body, telemetry::ReadCounts};
 
 /// The answer to `/local_cache_info` and `/remote_cache_info`.
 #[derive(Serialize)]
@@ -54,10 +48,11 @@ pub(super) async fn handle(
     let Some((region, raw_key)) = region_and_key.filter(|(region, _)| !region.is_empty()) else {
         return Err(ApiError::not_found_path(path));
     };
-    tracing::trace!(region, "request by the paths of the Python package");
+    tracing::trace!(region, "Python-compatible request");
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
-    let scope = if query.get("recurse") == Some("0") { Scope::Here } else { Scope::Cluster };
+    let scope =
+        if query.get("recurse") == Some("0") { WriteScope::NodeOnly } else { WriteScope::Cluster };
     match *method {
         Method::GET => match Served::read(api, &key, false) {
             Ok(served) => Ok(served.value.into_response()),
@@ -86,7 +81,7 @@ fn clamped(seconds: i128) -> Ttl {
 /// Whether a GET would find the key.
 fn holds(api: &Api, key: &Key) -> bool {
     let now = clock::now();
-    let entry = api.runtime.storage().peek(key, now).hit();
+    let entry = api.driver.storage().peek(key, now).hit();
     let metadata = entry.as_ref().and_then(|entry| Metadata::decode(&entry.metadata).ok());
     let fresh = |metadata: Metadata, entry: Entry| {
         metadata.freshness(entry.expires.since_ms(now.mono)) == Freshness::Fresh
@@ -104,8 +99,8 @@ fn done(response: Response, found: bool) -> Result<HttpResponse, ApiError> {
 }
 
 fn cache_info(api: &Api) -> HttpResponse {
-    let (stats, capacity) = (api.runtime.storage().stats(), api.runtime.storage().capacity());
-    let reads = ReadCounts::of(api);
+    let (stats, capacity) = (api.driver.storage().stats(), api.driver.storage().capacity());
+    let reads = ReadCounts::of(&api.counters, api.driver.storage());
     let info = CacheInfo {
         hits: reads.hits,
         misses: reads.misses,

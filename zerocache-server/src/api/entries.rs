@@ -10,7 +10,7 @@ use serde::Serialize;
 use zerocache_core::{
     key::Key,
     metadata::Freshness,
-    node::{Input, Scope, WriteOp},
+    node::{Input, Write, WriteOp, WriteScope},
     wire::{Ack, Response, Status, Written},
 };
 
@@ -55,7 +55,7 @@ pub(super) async fn handle(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        return get_at_once(api, raw_key, query);
+        return fast_get(api, raw_key, query);
     }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
@@ -66,18 +66,18 @@ pub(super) async fn handle(
             let life = query.life(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
             let op = WriteOp::Put { value, metadata: metadata.encode(), ttl: life };
-            written(write(api, key, op, ack, Scope::Cluster).await)
+            written(write(api, key, op, ack, WriteScope::Cluster).await)
         }
         Method::DELETE => {
             query.allow(&["ack"])?;
-            written(write(api, key, WriteOp::Delete, query.ack()?, Scope::Cluster).await)
+            written(write(api, key, WriteOp::Delete, query.ack()?, WriteScope::Cluster).await)
         }
         _ => Err(ApiError::method(method, "/v1/entries/KEY").allowing("GET, HEAD, PUT, DELETE")),
     }
 }
 
 /// Answers a GET.
-pub(super) fn get_at_once(
+pub(super) fn fast_get(
     api: &Api,
     raw_key: &str,
     query: Option<&str>,
@@ -89,9 +89,16 @@ pub(super) fn get_at_once(
 }
 
 /// Writes through the node.
-pub(super) async fn write(api: &Api, key: Key, op: WriteOp, ack: Ack, scope: Scope) -> Response {
-    let input = |id| Input::Write { id, key, op, ack, scope, timeout_ms: 0 };
-    api.runtime.answer(api.runtime.next_connection(), input).await
+pub(super) async fn write(
+    api: &Api,
+    key: Key,
+    op: WriteOp,
+    ack: Ack,
+    scope: WriteScope,
+) -> Response {
+    let write = Write { ack, scope, ..Write::new(key, op) };
+    let input = |id| Input::Write { id, write };
+    api.driver.answer(api.driver.next_connection(), input).await
 }
 
 fn get(api: &Api, key: &Key, allow_stale: bool) -> Result<HttpResponse, ApiError> {

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use zerocache_core::{node::Memory, store::StoredItem, time::Now};
+use zerocache_core::{node::PersistedState, store::StoredItem, time::Now};
 
 use super::{SnapshotError, read, write};
 
@@ -37,11 +37,11 @@ impl SnapshotFile {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::info!(path = %path.display(), "there is no snapshot");
+                tracing::info!(path = %path.display(), "no snapshot found");
                 false
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "cannot move the snapshot; it is not used");
+                tracing::error!(path = %path.display(), %error, "cannot move snapshot aside: not loaded");
                 false
             }
         };
@@ -70,7 +70,7 @@ impl SnapshotFile {
         cluster: &str,
         now: Now,
         take: impl FnMut(Vec<StoredItem>),
-    ) -> Result<Memory, SnapshotError> {
+    ) -> Result<PersistedState, SnapshotError> {
         if !self.is_taken.swap(false, Ordering::Relaxed) {
             return Err(SnapshotError::Missing);
         }

@@ -18,7 +18,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 use zerocache_core::{
-    node::Memory,
+    node::PersistedState,
     time::Now,
     version::Incarnation,
     wire::{DecodeError, Lineage, SYNC_AGES_MAX, SyncAge},
@@ -60,7 +60,7 @@ struct Header {
 }
 
 impl Header {
-    fn memory(&self, away_ms: u64) -> Memory {
+    fn memory(&self, away_ms: u64) -> PersistedState {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| SyncAge {
             node: Incarnation(of),
             age_ms: ms,
@@ -69,7 +69,7 @@ impl Header {
         let ages = self.ages.iter().take(SYNC_AGES_MAX).map(age).collect();
         let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
         let (node, line) = (Incarnation(node), Lineage { origin: Incarnation(of), age_ms: ms });
-        Memory { node, lived_ms, line, away_ms, retention_ms, ages }
+        PersistedState { node, lived_ms, line, away_ms, retention_ms, ages }
     }
 }
 
@@ -116,7 +116,7 @@ pub struct Contents<'a, P> {
     /// How long traces are kept, in milliseconds.
     pub retention_ms: u64,
     /// What the node knows of its own knowledge.
-    pub memory: Memory,
+    pub memory: PersistedState,
     /// What is known, part by part.
     pub parts: P,
 }

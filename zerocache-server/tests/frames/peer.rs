@@ -5,9 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::Limits,
-    node::{CallFailure, Input, NodeConfig},
+    node::{Input, NodeConfig},
     store::Capacity,
     time::Instant,
     ttl::Ttl,
@@ -23,9 +24,10 @@ use zerocache_net::{
     transport::{Call, Transport},
 };
 use zerocache_server::{
+    driver::NodeDriver,
     frames::{Begun, FrameLimits, Frames},
-    http::HttpCounters,
-    runtime::{Runtime, Storage},
+    storage::Storage,
+    telemetry::ServerCounters,
 };
 
 /// The largest message that the node takes.
@@ -66,11 +68,11 @@ pub fn node() -> Arc<Frames> {
         has_snapshot: false,
         secret: [7; 32],
     };
-    let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
+    let runtime = NodeDriver::new(config, Storage::new(capacity), Arc::new(Nowhere));
     // There is nobody to be found: it takes writes at once.
-    runtime.input(Input::Settled);
+    runtime.input(Input::DiscoveryComplete);
     let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, waiting_bytes_max: 8 << 20 };
-    Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(Unmetered), limits)
+    Frames::new(runtime, Arc::new(ServerCounters::default()), Arc::new(Unmetered), limits)
 }
 
 pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocache_core::{
-    node::{CallFailure, Input},
+    call::CallFailure,
+    node::Input,
     version::{Incarnation, Version},
     wire::{FetchedItem, Receipt, Request, Response},
 };

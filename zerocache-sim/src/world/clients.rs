@@ -6,9 +6,9 @@ mod operations;
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use zerocache_core::{
-    cluster::Teller,
+    call::CallFailure,
+    cluster::AddressSource,
     key::KeyHash,
-    node::CallFailure,
     route::{Budget, Directory, Step, Turn, Walk},
     time::Instant,
     version::{Incarnation, Version},
@@ -193,7 +193,7 @@ impl World {
     pub(super) fn client_discovers(&mut self, client: usize, addresses: Vec<SocketAddr>) {
         let now = self.client_now(client);
         for address in addresses {
-            self.clients[client].directory.propose(address, Teller::Discovery, now);
+            self.clients[client].directory.propose(address, AddressSource::Discovery, now);
         }
     }
 
@@ -293,7 +293,7 @@ impl World {
             Some(info) => {
                 let node = info.incarnation;
                 for address in hello.members.iter().flat_map(|member| &member.addresses) {
-                    directory.propose(*address, Teller::Node(node), now);
+                    directory.propose(*address, AddressSource::Node(node), now);
                 }
                 directory.shook_hands(info, address, now, elapsed_us);
                 directory.has_features(node, hello.features);

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use zerocache_core::{
-    node::{CallFailure, ConnectionId},
+    call::CallFailure,
+    node::ConnectionId,
     version::Incarnation,
     wire::{
         Envelope, Writer,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zerocache_core::{
+    call::CallFailure,
     name,
-    node::{CallFailure, ConnectionId, Input, RequestId},
+    node::{ConnectionId, Input, RequestId},
     version::Incarnation,
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };

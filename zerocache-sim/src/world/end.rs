@@ -17,7 +17,7 @@ impl World {
         for host in 0..self.nodes.len() as u32 {
             let now = self.now_at(host);
             let Some(process) = self.nodes[host as usize].as_ref() else { continue };
-            let snapshot = process.node.snapshot(now);
+            let snapshot = process.node.status(now);
             let (mut reached, mut known) = (BTreeSet::new(), BTreeSet::new());
             for node in snapshot.nodes {
                 known.insert(node.id);

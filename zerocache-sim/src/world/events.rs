@@ -48,7 +48,7 @@ impl World {
                     self.healing = None;
                 }
             }
-            Event::WasOutdated { .. } => {
+            Event::FullResync { .. } => {
                 self.counts.outdated += 1;
                 // What it alone had may be given up.
                 self.healing = None;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use zerocache_core::{
     entry::Change,
     key::SHARDS,
-    node::{Input, Memory},
+    node::{Input, PersistedState},
     store::StoredItem,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Kept {
     clock: Clock,
     at_us: u64,
     known: Vec<Vec<StoredItem>>,
-    memory: Memory,
+    memory: PersistedState,
 }
 
 impl World {
@@ -164,7 +164,7 @@ impl World {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
         let known = (0..SHARDS).map(|part| process.store.export(part, now)).collect();
-        let memory = process.node.memory(now);
+        let memory = process.node.persisted_state(now);
         let clock = self.hosts[host as usize].clock;
         self.memories.insert(host, Kept { clock, at_us: self.now_us, known, memory });
     }
@@ -178,7 +178,7 @@ impl World {
         let kept = self.memories.remove(&host);
         let (before, now) = match &kept {
             Some(kept) => (kept.clock.mono(self.now_us), self.now_at(host).mono),
-            None => return self.node_input(host, vec![Input::RestoreEnded(None)]),
+            None => return self.node_input(host, vec![Input::RestoreComplete(None)]),
         };
         for mut part in kept.iter().flat_map(|kept| kept.known.clone()) {
             for known in &mut part {
@@ -189,13 +189,15 @@ impl World {
                 }
                 self.checker.restored(host, record);
             }
-            inputs.push(Input::Restored(part));
+            inputs.push(Input::RestoredItems(part));
         }
-        let memory =
-            kept.map(|kept| Memory { away_ms: (self.now_us - kept.at_us) / 1_000, ..kept.memory });
+        let memory = kept.map(|kept| PersistedState {
+            away_ms: (self.now_us - kept.at_us) / 1_000,
+            ..kept.memory
+        });
         trace!(self, "{host} finds what it knew");
         self.counts.restored += 1;
-        inputs.push(Input::RestoreEnded(memory));
+        inputs.push(Input::RestoreComplete(memory));
         self.node_input(host, inputs);
     }
 

@@ -120,7 +120,7 @@ impl World {
         let hosts = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         let mut known = hosts.filter_map(|host| {
             let process = self.nodes[host].as_ref()?;
-            let snapshot = process.node.snapshot(self.now_at(host as u32));
+            let snapshot = process.node.status(self.now_at(host as u32));
             let lives = |id| self.nodes.iter().flatten().any(|other| other.incarnation == id);
             Some(snapshot.nodes.iter().filter(|node| lives(node.id)).count())
         });
@@ -137,7 +137,7 @@ impl World {
     fn first_lacking(&self, wanted: impl Fn(usize, usize) -> Option<Version>) -> Option<String> {
         for host in self.agreeing() {
             // Who starts, or was without the others for too long, says so until it has copied.
-            if self.nodes[host].as_ref().is_some_and(|process| !process.node.has_started()) {
+            if self.nodes[host].as_ref().is_some_and(|process| !process.node.has_all_data()) {
                 continue;
             }
             let region = self.plan.nodes[host].region;
@@ -156,7 +156,7 @@ impl World {
     pub(super) fn is_forgotten(&self, host: usize, version: Version) -> bool {
         let Some(process) = self.nodes[host].as_ref() else { return true };
         let now = self.now_at(host as u32);
-        let snapshot = process.node.snapshot(now);
+        let snapshot = process.node.status(now);
         let wall_ms = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
         let retention_ms = process.store.retention_ms(Now { wall_ms, ..now });
         version.wall_ms() + retention_ms <= wall_ms + RETENTION_MARGIN_MS
@@ -172,7 +172,7 @@ impl World {
             self.checker.violate(Rule::Quiet, "records are still copied");
         }
         let starting = self.agreeing().find(|host| {
-            self.nodes[*host].as_ref().is_some_and(|process| !process.node.has_started())
+            self.nodes[*host].as_ref().is_some_and(|process| !process.node.has_all_data())
         });
         if let Some(host) = starting {
             self.checker
@@ -209,7 +209,7 @@ impl World {
         let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
         // Outside of the window of repair absence means nothing, but to a node that says it does.
         let is_final = |host: usize| {
-            self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_final())
+            self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_authoritative())
         };
         let lacks = |host: &usize| {
             let may_lack = self.is_forgotten(*host, version) && !is_final(*host);

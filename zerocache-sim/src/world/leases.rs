@@ -127,7 +127,7 @@ impl World {
         }
         let confused = self.variant.confuses_connections();
         let told = if confused { ConnectionId(connection.0.wrapping_add(1)) } else { connection };
-        self.node_input(host, vec![Input::Closed(told)]);
+        self.node_input(host, vec![Input::ConnectionClosed(told)]);
     }
 
     /// Looks whether somebody waits at a node for longer than it wanted to.

@@ -63,7 +63,7 @@ impl World {
     pub(super) fn look_at_misses(&mut self) {
         for host in 0..self.nodes.len() as u32 {
             let process = self.nodes[host as usize].as_ref();
-            if !process.is_some_and(|process| process.node.misses_are_final()) {
+            if !process.is_some_and(|process| process.node.misses_are_authoritative()) {
                 continue;
             }
             for key in 0..self.keys.len() {
@@ -94,8 +94,8 @@ impl World {
         let (Some(process), Some(id)) = (self.nodes[host as usize].as_ref(), id(other)) else {
             return false;
         };
-        let nodes = process.node.snapshot(self.now_at(host)).nodes;
-        let reached = |node: &zerocache_core::node::NodeSnapshot| {
+        let nodes = process.node.status(self.now_at(host)).nodes;
+        let reached = |node: &zerocache_core::node::NodeStatus| {
             node.id == id && node.state.is_some_and(|state| state != NodeState::Leaving)
         };
         nodes.iter().any(reached)
@@ -161,7 +161,7 @@ impl World {
     /// Whether a node may have forgotten a version: past the retention, or given up as outdated.
     fn may_forget(&self, host: u32, version: Version) -> bool {
         let Some(process) = self.nodes[host as usize].as_ref() else { return true };
-        let given_up = process.node.snapshot(self.now_at(host)).repair.given_up > 0;
+        let given_up = process.node.status(self.now_at(host)).repair.entries_dropped > 0;
         let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         // What is given up is past the retention of this node, or of the one that did not know it.
         self.is_forgotten(host as usize, version)

@@ -30,8 +30,8 @@ use std::{
 
 use bytes::Bytes;
 use zerocache_core::{
+    call::CallFailure,
     key::{Key, KeyHash},
-    node::CallFailure,
     wire::Response,
 };
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use zerocache_core::{
+    call::CallFailure,
     limits::Limits,
     node::{
-        Answers, CallFailure, CallId, ConnectionId, Effect, Input, Node, NodeConfig, PAUSE_MS_MAX,
-        RequestId,
+        CallId, ConnectionId, Effect, Input, Node, NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId,
     },
     store::{Capacity, SingleThread, Store},
     time::Instant,
@@ -162,7 +162,7 @@ impl World {
         self.checker.started(host, incarnation, self.keys.len());
         let life = self.hosts[index].life;
         let settles_us = self.random.below(SETTLE_US_MAX);
-        self.node_input(host, vec![Input::Proposed(self.seed_addresses(host))]);
+        self.node_input(host, vec![Input::AddressesProposed(self.seed_addresses(host))]);
         self.schedule_in(settles_us, Event::Discover { host, life });
     }
 
@@ -188,7 +188,10 @@ impl World {
         let addresses = self.seed_addresses(host);
         match self.client_at(host) {
             Some(client) => self.client_discovers(client, addresses),
-            None => self.node_input(host, vec![Input::Proposed(addresses), Input::Settled]),
+            None => self.node_input(
+                host,
+                vec![Input::AddressesProposed(addresses), Input::DiscoveryComplete],
+            ),
         }
         self.schedule_in(DISCOVER_EVERY_US, Event::Discover { host, life });
     }
@@ -313,7 +316,10 @@ impl World {
             let touched = self.touched_by(items);
             self.begin_touching(host, touched);
         }
-        self.node_input(host, vec![Input::Answer { call: CallId(token), result, elapsed_us }]);
+        self.node_input(
+            host,
+            vec![Input::CallCompleted { call: CallId(token), result, elapsed_us }],
+        );
     }
 
     /// Reads the requests that have come on a connection, and answers them as the server does.
@@ -397,7 +403,7 @@ impl World {
         } else {
             // A process that was suspended has not noticed yet that it may have missed something.
             let awake = now.mono.since_ms(process.handled) <= PAUSE_MS_MAX;
-            let answers = if awake { process.node.answers() } else { Answers::default() };
+            let answers = if awake { process.node.read_policy() } else { ReadPolicy::default() };
             zerocache_core::node::read(&process.store, &self.keys[key], now, answers)
         };
         let mut response = response;
@@ -426,7 +432,7 @@ impl World {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         process.left_us = Some(now_us);
         trace!(self, "{host} leaves");
-        self.node_input(host, vec![Input::Leave]);
+        self.node_input(host, vec![Input::Shutdown]);
         let life = self.hosts[host as usize].life;
         self.schedule_in(DRAIN_US, Event::Exit { host, life });
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use zerocache_core::{
-    node::NodeSnapshot,
+    node::NodeStatus,
     time::Instant,
     version::Version,
     wire::{FetchedItem, NodeState},
@@ -140,7 +140,7 @@ impl World {
         let living: Vec<_> = self.nodes.iter().flatten().map(|node| node.incarnation).collect();
         (0..self.nodes.len() as u32).all(|host| {
             let Some(process) = self.nodes[host as usize].as_ref() else { return true };
-            let nodes = process.node.snapshot(self.now_at(host)).nodes;
+            let nodes = process.node.status(self.now_at(host)).nodes;
             let in_sync = |id| {
                 nodes.iter().any(|node| node.id == id && node.state == Some(NodeState::InSync))
             };
@@ -187,16 +187,16 @@ impl World {
             return;
         }
         let owed = std::mem::take(&mut process.owed);
-        let nodes = process.node.snapshot(now).nodes;
+        let nodes = process.node.status(now).nodes;
         let Some((own, others)) = nodes.split_first() else { return };
-        let reached = |node: &&NodeSnapshot, at: Instant| {
+        let reached = |node: &&NodeStatus, at: Instant| {
             let takes_writes = node.state.is_some_and(|state| state != NodeState::Leaving);
             takes_writes && now.mono.since_ms(at) < node.since_ms
         };
         for owed in owed {
             let Owed { key, version, at, is_own } = owed;
             let knows =
-                |node: &NodeSnapshot| self.checker.ever_knew_or_refused(node.id, key, version);
+                |node: &NodeStatus| self.checker.ever_knew_or_refused(node.id, key, version);
             let lacking = others.iter().find(|node| {
                 if node.behind_ms.is_some() || !reached(node, at) {
                     return false;
@@ -206,7 +206,7 @@ impl World {
                 }
                 // One of its region has to have it, of which nobody misses anything.
                 let there = || others.iter().filter(|other| other.region == node.region);
-                let is_whole = there().all(|other| other.is_watched && other.behind_ms.is_none());
+                let is_whole = there().all(|other| other.is_monitored && other.behind_ms.is_none());
                 is_own && is_whole && !self.was_relayed(&node.region, key, version)
             });
             if let Some(node) = lacking {

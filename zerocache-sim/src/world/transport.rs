@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     version::Incarnation,
     wire::{

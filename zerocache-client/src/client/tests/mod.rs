@@ -13,9 +13,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
-    node::CallFailure,
     version::{Incarnation, Version},
     wire::{NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use super::{Asked, Effect, Node, round::Round};
 use crate::{
-    node::{Call, CallFailure, CallId},
+    call::CallResult,
+    node::{Call, CallId},
     store::{ApplyOutcome, Backend, KeyVersion, StoredItem},
     time::Now,
     version::Incarnation,
@@ -61,7 +62,7 @@ impl<B: Backend> Node<B> {
         now: Now,
         call: CallId,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
     ) {
         let Some((mut round, rows)) = self.repair.take_if(id, |round| round.fetches.remove(&call))
         else {
@@ -94,12 +95,12 @@ impl<B: Backend> Node<B> {
             bytes += item.payload_bytes() as u64;
             match item.into_stored(now.mono) {
                 StoredItem::Value(record) => {
-                    self.repair.counts.records += 1;
-                    self.repair.counts.bytes += record.payload_bytes() as u64;
+                    self.repair.counts.values_fetched += 1;
+                    self.repair.counts.bytes_fetched += record.payload_bytes() as u64;
                     all_taken &= self.take(now, &record) != Receipt::Refused;
                 }
                 StoredItem::Tombstone(key, version) => {
-                    self.repair.counts.traces += 1;
+                    self.repair.counts.tombstones_fetched += 1;
                     let observed = self.clock.observe(version, now.wall_ms);
                     let judged = observed.map(|()| self.apply_tombstone(now, key, version));
                     all_taken &= !matches!(judged, Err(_) | Ok(ApplyOutcome::TooOld));

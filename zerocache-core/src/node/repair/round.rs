@@ -17,9 +17,10 @@ use super::{
     serve::block_sums,
 };
 use crate::{
+    call::CallResult,
     clock::AHEAD_MS_MAX,
     key::{KeyHash, SHARDS},
-    node::{Call, CallFailure, CallId, Clocks, Event},
+    node::{Call, CallId, Clocks, Event},
     store::{Backend, KeyVersion},
     time::{Instant, Now},
     version::Incarnation,
@@ -279,7 +280,7 @@ impl<B: Backend> Node<B> {
         now: Now,
         call: CallId,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
     ) {
         let asked = |round: &mut Round| round.question.take_if(|question| *question == call);
         let Some((mut round, _)) = self.repair.take_if(id, asked) else { return };
@@ -425,7 +426,7 @@ impl<B: Backend> Node<B> {
                         // Deleted or evicted, who knows: it cannot be told from what was deleted.
                         None => {
                             let gone = self.erase(key, version);
-                            self.repair.counts.given_up += u64::from(gone);
+                            self.repair.counts.entries_dropped += u64::from(gone);
                         }
                     }
                 }
@@ -437,7 +438,7 @@ impl<B: Backend> Node<B> {
 
     /// A round that ends early.
     pub(super) fn cut(&mut self, now: Now, round: Round) {
-        self.repair.counts.rounds_cut += 1;
+        self.repair.counts.rounds_aborted += 1;
         let (id, far) = (round.partner.id, round.far);
         self.no_longer_fetching(round.under_way());
         if far {
@@ -453,15 +454,15 @@ impl<B: Backend> Node<B> {
         let Repair { peers, ages, counts, base, line, alone_since, .. } = &mut self.repair;
         match &round.verdict {
             // It has copied since.
-            Some(Verdict::Outdated) if round.begun < *alone_since => counts.rounds_cut += 1,
+            Some(Verdict::Outdated) if round.begun < *alone_since => counts.rounds_aborted += 1,
             Some(Verdict::Outdated) => {
-                counts.outdated += 1;
-                let given_up = counts.given_up;
-                out.push(Effect::Event(Event::WasOutdated { peer: id, given_up }));
+                counts.full_resyncs += 1;
+                let entries_dropped = counts.entries_dropped;
+                out.push(Effect::Event(Event::FullResync { peer: id, entries_dropped }));
                 self.copy_again(now, id, out);
             }
             verdict if round.is_whole && (starts || verdict.is_some()) => {
-                counts.rounds += 1;
+                counts.rounds_completed += 1;
                 let peer = super::Peer { next: now.mono.plus_ms(1_000), completed: None };
                 let peer = peers.entry(id).or_insert(peer);
                 peer.completed = Some(round.begun);
@@ -480,7 +481,7 @@ impl<B: Backend> Node<B> {
                     }
                 }
             }
-            _ => counts.rounds_cut += 1,
+            _ => counts.rounds_aborted += 1,
         }
         if self.state != NodeState::Leaving {
             self.judge_misses(now);

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use super::{Effect, Node, Peer};
 use crate::{
-    cluster::Member,
+    cluster::{Member, PLACEMENT, Placement},
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
@@ -107,8 +107,10 @@ impl<B: Backend> Node<B> {
         if ranked.is_some_and(|best| best > mine) {
             return;
         }
+        let own_id = self.config.info.incarnation;
         let there = |member: &&Member| {
             self.is_partner(member)
+                && PLACEMENT.covers(member.info.incarnation, own_id)
                 && member.info.region == region
                 && !turn.tried.contains(&member.info.incarnation)
                 && !self.repair.rounds.contains_key(&member.info.incarnation)
@@ -149,7 +151,10 @@ impl<B: Backend> Node<B> {
         if local.peek().is_some() {
             return local.all(caught_up);
         }
-        let mut far = members().filter(|member| member.info.region != *own).peekable();
+        let own_id = self.config.info.incarnation;
+        let is_whole = |member: &&Member| PLACEMENT.covers(member.info.incarnation, own_id);
+        let far = members().filter(|member| member.info.region != *own);
+        let mut far = far.filter(is_whole).peekable();
         far.peek().is_none() || far.any(caught_up)
     }
 
@@ -170,7 +175,7 @@ impl<B: Backend> Node<B> {
         };
         let mut colleagues = self.view.members().filter(|member| self.is_colleague(member));
         let in_sync = self.state == NodeState::InSync && self.repair.start.is_done();
-        self.misses_are_final = in_sync && !self.is_owed() && colleagues.all(agreed);
+        self.misses_are_authoritative = in_sync && !self.is_owed() && colleagues.all(agreed);
     }
 }
 

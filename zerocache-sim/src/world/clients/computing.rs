@@ -1,7 +1,7 @@
 //! Clients compute under leases: ask for leave, compute for a while, write with the token, or die.
 
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     route::{LeaseRange, Step, TierBounds},
     time::Instant,
     version::Version,

@@ -1,7 +1,7 @@
 //! Operations of clients: the first request, then the ladder, and what an answer settles.
 
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     route::{Attempt, Budget, TierBounds, Walk},
     time::Instant,
     version::Version,

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use zerocache_core::{key::SHARDS, node::Input, time::Now};
 use zerocache_net::clock;
 
-use super::{Runtime, Storage};
-use crate::snapshot::{self, Contents, SnapshotError};
+use super::NodeDriver;
+use crate::{
+    snapshot::{self, Contents, SnapshotError},
+    storage::Storage,
+};
 
-impl Runtime {
+impl NodeDriver {
     /// Writes what the node knows to its file, if it has one. What changes meanwhile may be missing.
     pub async fn write_snapshot(self: &Arc<Self>) {
         let Some(file) = self.snapshot.get().cloned() else { return };
@@ -17,14 +20,14 @@ impl Runtime {
         let written = tokio::task::spawn_blocking(move || {
             let now = clock::now();
             let node = this.node.lock();
-            if !node.has_started() {
+            if !node.has_all_data() {
                 drop(node);
                 if knows_nothing(&this.storage) {
                     file.put_back();
                 }
                 return Ok(None);
             }
-            let (memory, snapshot) = (node.memory(now), node.snapshot(now));
+            let (memory, snapshot) = (node.persisted_state(now), node.status(now));
             drop(node);
             let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
             let now = Now { wall_ms: reckoned, ..now };
@@ -34,10 +37,10 @@ impl Runtime {
                 .map(Some)
         });
         match written.await {
-            Ok(Ok(Some(entries))) => tracing::info!(entries, "wrote the snapshot"),
-            Ok(Ok(None)) => tracing::warn!("left before it had everything; no snapshot is written"),
-            Ok(Err(error)) => tracing::error!(%error, "the snapshot is not written"),
-            Err(error) => tracing::error!(%error, "the snapshot is not written"),
+            Ok(Ok(Some(entries))) => tracing::info!(entries, "snapshot written"),
+            Ok(Ok(None)) => tracing::warn!("shut down while warming: no snapshot written"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot write snapshot"),
+            Err(error) => tracing::error!(%error, "cannot write snapshot"),
         }
     }
 
@@ -55,15 +58,15 @@ impl Runtime {
             let memory = file.ok_or(SnapshotError::Missing).and_then(|file| {
                 file.read(&snapshot.cluster, now, |known| {
                     entries += known.len();
-                    this.input(Input::Restored(known));
+                    this.input(Input::RestoredItems(known));
                 })
             });
             match &memory {
-                Ok(_) => tracing::info!(entries, "took over the snapshot"),
+                Ok(_) => tracing::info!(entries, "snapshot loaded"),
                 Err(SnapshotError::Missing) => {}
-                Err(error) => tracing::warn!(%error, "the snapshot is not used"),
+                Err(error) => tracing::warn!(%error, "snapshot not loaded"),
             }
-            this.input(Input::RestoreEnded(memory.ok()));
+            this.input(Input::RestoreComplete(memory.ok()));
         });
     }
 }

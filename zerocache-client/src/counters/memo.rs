@@ -1,10 +1,9 @@
-//! What memoized calls of one client came to.
+//! Counters of one client's memoized calls.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::ZerocacheClient;
-use crate::near::Striped;
+use super::striped::Striped;
 
 /// How long a call waits for another one's computation before one more computes. Longer than most
 /// functions worth caching take, shorter than a caller's patience with a leader that stands still.
@@ -138,21 +137,4 @@ impl MemoCounters {
 /// Adds one.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-impl ZerocacheClient {
-    /// Counts of this client's memoized calls.
-    pub fn memo_stats(&self) -> MemoStats {
-        self.memo_counters().snapshot()
-    }
-
-    /// Sets how long a memoized call of this client waits for another call's computation of the
-    /// same key; 10 seconds unless set, to the millisecond. With a lease it waits longer by the time
-    /// for which that other call may wait for another process.
-    ///
-    /// Then one of those who have waited for so long computes too, and one more each time that it has
-    /// passed again; all get what is done first. After 30 times as long a call computes in any case.
-    pub fn set_memo_wait(&self, wait: Duration) {
-        self.memo_counters().set_flight_wait(wait);
-    }
 }

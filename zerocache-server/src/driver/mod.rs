@@ -6,7 +6,6 @@
 mod events;
 mod persistence;
 mod responder;
-mod storage;
 
 use std::{
     collections::HashMap,
@@ -25,10 +24,11 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     node::{
-        Answers, CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
-        NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
+        CallId, ClusterStatus, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
+        NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId, miss_response,
     },
     store::Lookup,
     time::{Instant, Now},
@@ -43,12 +43,12 @@ use zerocache_net::{
 
 use self::responder::Flushes;
 pub(crate) use self::responder::{Answer, response_header};
-pub use self::{
-    responder::{FramedResponder, Responder},
+pub use self::responder::{FramedResponder, Responder};
+use crate::{
+    datagrams::Datagrams,
+    snapshot::SnapshotFile,
     storage::{Mutexes, Storage},
 };
-use crate::datagrams::Datagrams;
-use crate::snapshot::SnapshotFile;
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of their
 /// part, in bytes, if the store does not share them: it takes a few microseconds at the most.
@@ -58,7 +58,7 @@ const COPIED_BYTES_MAX: usize = 47 << 10;
 const FOUND_OVERHEAD_BYTES: usize = 64;
 
 /// A running node: its state machine, its store and its calls. Shared by reference.
-pub struct Runtime {
+pub struct NodeDriver {
     node: Mutex<Node<Mutexes>>,
     storage: Arc<Storage>,
     identity: Identity,
@@ -72,7 +72,7 @@ pub struct Runtime {
     /// Connections that have ended, and of which the node is yet to hear.
     ended: Mutex<Vec<ConnectionId>>,
     state: watch::Sender<NodeState>,
-    misses_are_final: AtomicBool,
+    misses_are_authoritative: AtomicBool,
     values_are_current: AtomicBool,
     /// When the node last handled something, on the monotonic clock in milliseconds.
     handled_ms: AtomicU64,
@@ -82,10 +82,10 @@ pub struct Runtime {
     this: Weak<Self>,
 }
 
-impl Runtime {
-    /// A runtime for a node with `config` that keeps its entries in `storage`.
+impl NodeDriver {
+    /// A driver for a node with `config` that keeps its entries in `storage`.
     ///
-    /// Time does not pass for it until [`Runtime::keep_time`] runs.
+    /// Time does not pass for it until [`NodeDriver::keep_time`] runs.
     #[must_use]
     pub fn new(config: NodeConfig, storage: Storage, transport: Arc<dyn Transport>) -> Arc<Self> {
         let storage = Arc::new(storage);
@@ -93,7 +93,7 @@ impl Runtime {
         Arc::new_cyclic(|this| Self {
             identity: node.identity().clone(),
             state: watch::Sender::new(node.state()),
-            misses_are_final: AtomicBool::new(false),
+            misses_are_authoritative: AtomicBool::new(false),
             values_are_current: AtomicBool::new(true),
             handled_ms: AtomicU64::new(clock::mono().as_millis()),
             node: Mutex::new(node),
@@ -146,11 +146,16 @@ impl Runtime {
 
     /// Reads a key at `now` and appends the response to request `id` to a framed connection. Returns
     /// how many bytes of the entry are in it.
-    pub fn read_to(&self, key: &[u8], (now, answers): (Now, Answers), to: (&Line, u32)) -> usize {
+    pub fn read_to(
+        &self,
+        key: &[u8],
+        (now, answers): (Now, ReadPolicy),
+        to: (&Line, u32),
+    ) -> usize {
         let (line, id) = to;
         let header = response_header(id, now.mono);
         if !answers.values_are_current {
-            line.send(header, &Answer(&missed(false)), Flush::Later);
+            line.send(header, &Answer(&miss_response(false)), Flush::Later);
             return 0;
         }
         let mut bytes = 0;
@@ -174,7 +179,7 @@ impl Runtime {
         let response = match larger {
             Lookup::Hit(None) => return bytes,
             Lookup::Hit(Some(response)) => response,
-            Lookup::Miss => missed(answers.misses_are_final),
+            Lookup::Miss => miss_response(answers.misses_are_authoritative),
         };
         line.send(header, &Answer(&response), Flush::Later);
         bytes
@@ -186,7 +191,7 @@ impl Runtime {
             let refusal = self.identity.refusal(&message.envelope, &message.request);
             return refusal.unwrap_or_else(|| self.read(key));
         }
-        let connection = self.next_connection().single();
+        let connection = self.next_connection().single_use();
         self.answer(connection, |id| Input::Request { id, connection, message }).await
     }
 
@@ -209,7 +214,7 @@ impl Runtime {
         let mut input = Some(input);
         let first =
             self.submit([Responder::Waiting(sender)], |id| input.take().map(|input| input(id)));
-        let mut waiter = Waiter { runtime: self, id: first, connection, hears: false };
+        let mut waiter = Waiter { driver: self, id: first, connection, hears: false };
         let response = receiver.await;
         waiter.hears = true;
         response
@@ -279,7 +284,7 @@ impl Runtime {
         loop {
             let ended = std::mem::take(&mut *self.ended.lock());
             if !ended.is_empty() {
-                self.inputs(ended.into_iter().map(Input::Closed));
+                self.inputs(ended.into_iter().map(Input::ConnectionClosed));
             }
             let deadline = {
                 // Both under the lock, so that whoever brings the deadline forward sees this one.
@@ -303,13 +308,13 @@ impl Runtime {
     }
 
     /// What the node knows of the cluster.
-    pub fn snapshot(&self) -> Snapshot {
-        self.node.lock().snapshot(clock::now())
+    pub fn snapshot(&self) -> ClusterStatus {
+        self.node.lock().status(clock::now())
     }
 
     /// How many wait for a change of the membership.
     pub fn watchers(&self) -> usize {
-        self.node.lock().watchers()
+        self.node.lock().watcher_count()
     }
 
     /// What became of datagrams, and how many could not be sent.
@@ -324,14 +329,14 @@ impl Runtime {
     }
 
     /// What reads may be answered with now.
-    pub fn answers(&self) -> Answers {
+    pub fn answers(&self) -> ReadPolicy {
         let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
         if clock::mono().since_ms(handled) > PAUSE_MS_MAX {
             // The process was suspended, and the node has not noticed yet that it missed something.
-            return Answers::default();
+            return ReadPolicy::default();
         }
-        Answers {
-            misses_are_final: self.misses_are_final.load(Ordering::Relaxed),
+        ReadPolicy {
+            misses_are_authoritative: self.misses_are_authoritative.load(Ordering::Relaxed),
             values_are_current: self.values_are_current.load(Ordering::Relaxed),
         }
     }
@@ -362,8 +367,8 @@ impl Runtime {
             self.timer.notify_one();
         }
         self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
-        let answers = node.answers();
-        self.misses_are_final.store(answers.misses_are_final, Ordering::Relaxed);
+        let answers = node.read_policy();
+        self.misses_are_authoritative.store(answers.misses_are_authoritative, Ordering::Relaxed);
         self.values_are_current.store(answers.values_are_current, Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
@@ -390,7 +395,7 @@ impl Runtime {
                     }
                 }
                 Effect::State(state) => {
-                    tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
+                    tracing::info!(state = state.as_str(), "node is {}", state.as_str());
                 }
                 Effect::Restore => self.read_snapshot(),
                 Effect::Event(event) => {
@@ -415,12 +420,12 @@ impl Runtime {
         let is_handshake = matches!(message.request, Request::Hello(_));
         let then = Box::new(move |result: Result<Response, CallFailure>| {
             let elapsed_us = clock::elapsed().saturating_sub(started).as_micros();
-            if let Some(runtime) = this.upgrade() {
+            if let Some(driver) = this.upgrade() {
                 if is_handshake {
-                    runtime.note_answer(to, matches!(result, Ok(Response::Hello(_))));
+                    driver.note_answer(to, matches!(result, Ok(Response::Hello(_))));
                 }
                 let elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX);
-                runtime.input(Input::Answer { call, result, elapsed_us });
+                driver.input(Input::CallCompleted { call, result, elapsed_us });
             }
         });
         let Err(later) = self.transport.try_call_then(to, message, timeout, then) else { return };
@@ -434,7 +439,7 @@ impl Runtime {
 
 /// Removes a waiter whose caller has gone.
 struct Waiter<'a> {
-    runtime: &'a Runtime,
+    driver: &'a NodeDriver,
     id: RequestId,
     connection: ConnectionId,
     /// The caller has the response: it had not gone when that came.
@@ -444,10 +449,10 @@ struct Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if !self.hears {
-            self.runtime.waiters.lock().remove(&self.id);
+            self.driver.waiters.lock().remove(&self.id);
             // Not here: this may be the end of the Tokio runtime, which takes no more calls.
-            self.runtime.ended.lock().push(self.connection);
-            self.runtime.timer.notify_one();
+            self.driver.ended.lock().push(self.connection);
+            self.driver.timer.notify_one();
         }
     }
 }
