@@ -38,7 +38,7 @@ fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
 
 /// The same over HTTP.
 fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
-    let request = Request::Lease { key: key(name), lease_ms: lease_ms: life_ms, wait_ms, newer_than: None };
+    let request = Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
     http::request(to, "POST", MESSAGES_PATH, &[("content-type", MESSAGES_TYPE)], &message)

@@ -81,10 +81,10 @@ pub fn decompress(packed: &[u8]) -> Result<Bytes, DecompressError> {
 /// Without the feature `lz4` no value can be unpacked.
 ///
 /// # Errors
-/// Always [`UnpackError`].
+/// Always [`DecompressError`].
 #[cfg(not(feature = "lz4"))]
-pub fn unpack(_packed: &[u8]) -> Result<Bytes, UnpackError> {
-    Err(UnpackError)
+pub fn unpack(_packed: &[u8]) -> Result<Bytes, DecompressError> {
+    Err(DecompressError)
 }
 
 #[cfg(all(test, feature = "lz4"))]

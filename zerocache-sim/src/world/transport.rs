@@ -245,7 +245,8 @@ impl World {
             );
         }
         for (token, delay_ms, message) in ended {
-            let result = self.decode_response(message).map(|response| response.delayed_by(delay_ms));
+            let result =
+                self.decode_response(message).map(|response| response.delayed_by(delay_ms));
             if let Ok(Response::Items { items, .. }) = &result {
                 trace!(self, "{from} sends {host} {} items", items.len());
                 self.record_fetched((from, host), items, latency);
