@@ -29,10 +29,7 @@ pub fn connections() -> Connections {
 
 /// The flag of a node for a kind of connections.
 pub(crate) fn flag(connections: Connections) -> &'static str {
-    match connections {
-        Connections::Framed => "framed",
-        Connections::Http => "http",
-    }
+    if connections == Connections::Http { "http" } else { "framed" }
 }
 
 /// A way in which a message reaches a node.
@@ -47,10 +44,7 @@ pub enum Face {
 /// The faces that a node has in this test run.
 #[must_use]
 pub fn faces() -> &'static [Face] {
-    match connections() {
-        Connections::Framed => &[Face::Http, Face::Frames],
-        Connections::Http => &[Face::Http],
-    }
+    if connections() == Connections::Http { &[Face::Http] } else { &[Face::Http, Face::Frames] }
 }
 
 /// Somebody who sends messages to one node.

@@ -56,7 +56,7 @@ pub use zerocache_core::{
     wire::{Ack, Status, Written},
 };
 pub use zerocache_macros::zerocache;
-pub use zerocache_net::framed::Connections;
+pub use zerocache_net::transport::Connections;
 
 /// Compiles the examples of the guide.
 #[cfg(doctest)]

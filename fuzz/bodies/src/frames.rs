@@ -20,7 +20,10 @@ use zerocache_core::{
         frame::{FrameError, Header, Opcode},
     },
 };
-use zerocache_net::framed::{Charge, Encode, Flush, Inbox, Incoming, Line, Memory, Unmetered};
+use zerocache_net::transport::framed::{
+    Encode, Flush, FrameReader, FrameWriter, Incoming, MemoryBudget, MemoryReservation,
+    UnlimitedMemory,
+};
 
 /// The present of an inbox.
 const NOW: Instant = Instant::from_millis(5_000);
@@ -74,7 +77,7 @@ fn cut<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
 
 fn read(pieces: &[&[u8]]) -> Conversation {
     let memory = Arc::new(Bounded { most: READ_MEMORY_MAX, ..Bounded::default() });
-    let mut inbox = Inbox::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn Memory>);
+    let mut inbox = FrameReader::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn MemoryBudget>);
     let mut all = Vec::new();
     for (number, piece) in pieces.iter().enumerate() {
         if number.is_multiple_of(3) {
@@ -99,7 +102,7 @@ fn read(pieces: &[&[u8]]) -> Conversation {
     (all, None)
 }
 
-fn take(inbox: &mut Inbox, number: usize) -> Result<Option<(Header, u64, Said)>, FrameError> {
+fn take(inbox: &mut FrameReader, number: usize) -> Result<Option<(Header, u64, Said)>, FrameError> {
     let Some((header, late_ms, incoming)) = inbox.next(NOW)? else { return Ok(None) };
     let said = match incoming {
         Incoming::Small(message) if number.is_multiple_of(2) => Said::Message(message.to_vec()),
@@ -111,7 +114,7 @@ fn take(inbox: &mut Inbox, number: usize) -> Result<Option<(Header, u64, Said)>,
     Ok(Some((header, late_ms, said)))
 }
 
-/// Memory that is never enough for more than is allowed.
+/// MemoryBudget that is never enough for more than is allowed.
 #[derive(Default)]
 struct Bounded {
     held: Arc<AtomicUsize>,
@@ -126,8 +129,8 @@ impl Drop for Held {
     }
 }
 
-impl Memory for Bounded {
-    fn charge(&self, bytes: usize) -> Option<Charge> {
+impl MemoryBudget for Bounded {
+    fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         assert!(held <= self.most, "{held} bytes are held");
         Some(Box::new(Held(Arc::clone(&self.held), bytes)))
@@ -142,7 +145,7 @@ pub fn line(data: &[u8]) {
         sending.step(step[0], usize::from(u16::from_be_bytes([step[1], step[2]])));
     }
     let (sent, stream) = sending.finish();
-    let mut inbox = Inbox::new(SENT_BYTES_MAX + 16, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(SENT_BYTES_MAX + 16, Arc::new(UnlimitedMemory));
     let mut received = BTreeMap::new();
     for (number, piece) in cut(&stream, data).into_iter().enumerate() {
         inbox.extend(piece);
@@ -206,7 +209,7 @@ impl Encode for Message {
 }
 
 struct Sending {
-    line: Line,
+    line: FrameWriter,
     taken: Taken,
     sent: BTreeMap<u32, Vec<u8>>,
     bytes: usize,
@@ -215,7 +218,7 @@ struct Sending {
 impl Sending {
     fn new() -> Self {
         let taken = Taken::default();
-        let line = Line::new(Box::new(taken.clone()));
+        let line = FrameWriter::new(Box::new(taken.clone()));
         Self { line, taken, sent: BTreeMap::new(), bytes: 0 }
     }
 
@@ -255,7 +258,7 @@ impl Sending {
     }
 
     fn work(&mut self) {
-        if self.line.poll_work(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
+        if self.line.poll_flush(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
             self.line.flush();
         }
     }

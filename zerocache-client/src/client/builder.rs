@@ -4,8 +4,8 @@ use std::{fmt::Display, time::Duration};
 
 use zerocache_core::route::TierBounds;
 use zerocache_net::{
-    discovery::{Interface, NameAndPort},
-    framed::Connections,
+    discovery::{HostPort, Interface},
+    transport::Connections,
 };
 
 use super::{
@@ -46,7 +46,7 @@ impl ClientBuilder {
     /// A node to ask first: `HOST:PORT` as text, or an address; may be called several times.
     pub fn seed(mut self, address: impl Display) -> Self {
         self.is_placed = true;
-        match address.to_string().parse::<NameAndPort>() {
+        match address.to_string().parse::<HostPort>() {
             Ok(seed) => self.config.seeds.push(seed),
             Err(error) => self.note("seed", &error),
         }
@@ -72,7 +72,7 @@ impl ClientBuilder {
     /// several times.
     pub fn dns(mut self, name: impl Display) -> Self {
         self.is_placed = true;
-        match name.to_string().parse::<NameAndPort>() {
+        match name.to_string().parse::<HostPort>() {
             Ok(name) => self.config.dns.push(name),
             Err(error) => self.note("dns", &error),
         }

@@ -36,8 +36,10 @@ use zerocache_core::{
 use zerocache_net::{
     clock,
     discovery::{Discovery, SourceStatus},
-    framed::{Flush, Line},
-    transport::Transport,
+    transport::{
+        Transport,
+        framed::{Flush, FrameWriter},
+    },
 };
 
 use self::responder::Flushes;
@@ -145,7 +147,12 @@ impl Runtime {
 
     /// Reads a key at `now` and appends the response to request `id` to a framed connection. Returns
     /// how many bytes of the entry are in it.
-    pub fn read_to(&self, key: &[u8], (now, answers): (Now, Answers), to: (&Line, u32)) -> usize {
+    pub fn read_to(
+        &self,
+        key: &[u8],
+        (now, answers): (Now, Answers),
+        to: (&FrameWriter, u32),
+    ) -> usize {
         let (line, id) = to;
         let header = response_header(id, now.mono);
         if !answers.values_are_current {
@@ -405,7 +412,7 @@ impl Runtime {
 
     fn note_answer(&self, address: SocketAddr, answered: bool) {
         if let Some(discovery) = self.discovery.get() {
-            discovery.answered(address, answered);
+            discovery.record_answer(address, answered);
         }
     }
 

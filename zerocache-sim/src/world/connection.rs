@@ -11,7 +11,7 @@ use zerocache_core::{
         frame::{CHUNK_BYTES_MAX, Header},
     },
 };
-use zerocache_net::framed::Inbox;
+use zerocache_net::transport::framed::FrameReader;
 
 use super::{Event, Token, World, trace};
 
@@ -51,7 +51,7 @@ pub(super) struct Way {
     held_since_us: u64,
     last_arrival_us: u64,
     /// What the receiver has read.
-    pub(super) inbox: Inbox,
+    pub(super) inbox: FrameReader,
     /// The shortest journey as the receiver may take it: it does not subtract that from lifetimes.
     pub(super) fastest_us: u64,
     /// When the last frame was read.
@@ -60,7 +60,7 @@ pub(super) struct Way {
 
 impl Way {
     /// A way on which one message has come, in `journey_us`.
-    pub(super) fn new(inbox: Inbox, now_us: u64, journey_us: u64) -> Self {
+    pub(super) fn new(inbox: FrameReader, now_us: u64, journey_us: u64) -> Self {
         Self {
             flying: VecDeque::new(),
             held: VecDeque::new(),
