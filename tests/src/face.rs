@@ -128,7 +128,7 @@ fn of_http(answer: Answer) -> Response {
         (200, _) => return Response::decode(Bytes::from(answer.body)).expect("a response"),
         (400, "bad_message") => RefusalCode::BadMessage,
         (413, "too_large") => RefusalCode::TooLarge,
-        (503, "paused" | "overloaded") => RefusalCode::Overloaded,
+        (503, "suspended" | "overloaded") => RefusalCode::Overloaded,
         (status, code) => panic!("status {status} {code:?} says nothing in the protocol"),
     };
     Response::refused(code, answer.code())

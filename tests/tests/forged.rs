@@ -288,7 +288,7 @@ fn a_flood_of_introductions_keeps_no_node_out() {
     };
     let over = AtomicBool::new(false);
     flood(500, &over);
-    assert!(cluster[0].stat("refused_addresses") > 5_000);
+    assert!(cluster[0].stat("addresses_refused") > 5_000);
     std::thread::scope(|scope| {
         scope.spawn(|| flood(100_000, &over));
         cluster.nodes.push(framed(Setup::new("london")).flag("--seed", to).start());

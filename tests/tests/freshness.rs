@@ -39,7 +39,7 @@ fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
 fn what_is_past_its_fresh_time_is_no_hit() {
     let cluster = Cluster::start(&["oslo"]);
     let node = &cluster[0];
-    let counts = || ["hits", "stale", "misses", "too_stale"].map(|name| node.stat(name));
+    let counts = || ["hits", "stale_hits", "misses", "stale_misses"].map(|name| node.stat(name));
     node.put(b"k", b"v", "ttl=60");
     // Stale from the beginning: its life is not longer than its stale time.
     let mut metadata = Metadata::default();

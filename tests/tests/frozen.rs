@@ -40,8 +40,8 @@ fn a_write_that_waited_in_a_frozen_node_is_refused_unread() {
     wait_until(end);
     cluster.nodes[1].thaw();
     let answer = http::finish(waiting).expect("an answer");
-    assert_eq!((answer.status, answer.code().as_str()), (503, "paused"));
-    assert!(cluster.nodes[1].stat("refused_after_pause") > 0);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "suspended"));
+    assert!(cluster.nodes[1].stat("requests_refused_after_suspend") > 0);
     assert_eq!(cluster.nodes[0].value(b"k").as_deref(), Some(&b"second"[..]));
 }
 
@@ -107,7 +107,7 @@ fn a_body_that_spans_a_freeze_is_refused() {
     wait_until(end);
     cluster.nodes[0].thaw();
     let answer = http::finish(waiting).expect("an answer");
-    assert_eq!((answer.status, answer.code().as_str()), (503, "paused"));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "suspended"));
     assert_eq!(cluster.nodes[0].value(b"k"), None);
 }
 

@@ -162,7 +162,7 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
         setup.flag("--cluster", "production").flag("--seed", wrong)
     });
     for node in &production.nodes {
-        until_true("a refusal in the log", || node.log().contains("another cluster answers there"));
+        until_true("a refusal in the log", || node.log().contains("belongs to another cluster"));
     }
     stay_apart(&staging, &production);
 
@@ -176,7 +176,7 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
 
 #[test]
 fn the_python_paths_say_at_the_start_that_they_know_no_cluster() {
-    let warning = "know no cluster name";
+    let warning = "carry no cluster name";
     let node = Setup::new("london").flag("--compat", "zerocache-py").start();
     until_true("the warning", || node.log().contains(warning));
     let other = Setup::new("london").start();

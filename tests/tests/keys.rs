@@ -216,7 +216,7 @@ fn keys_that_are_none_are_refused_in_messages() {
             assert_eq!(refusal(&caller.ask(&delete)), Some(code), "{face:?}: {key:?}");
         }
     }
-    assert_eq!(cluster[0].stat("traces") + cluster[0].stat("entries"), 0);
+    assert_eq!(cluster[0].stat("tombstones") + cluster[0].stat("entries"), 0);
 }
 
 /// Appends a number as the protocol writes it.

@@ -88,7 +88,7 @@ fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
             .iter_mut()
             .map(|caller| caller.request(&lease(name, LIFE_MS, WAIT_MS), 0))
             .collect();
-        until_true("all of them asked", || cluster[0].stat("leases_waiting") == 49);
+        until_true("all of them asked", || cluster[0].stat("lease_waiters") == 49);
         // Connections are read in any order: whoever was first has it.
         for caller in &mut callers {
             caller.tcp().set_read_timeout(Some(Duration::from_millis(5))).expect("set");
@@ -111,8 +111,8 @@ fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
         });
     }
     assert_eq!(cluster[0].stat("leases_granted"), 3);
-    assert_eq!(cluster[0].stat("leases_found"), 3 * 49);
-    assert_eq!(cluster[0].stat("leases_passed_on"), 0);
+    assert_eq!(cluster[0].stat("lease_hits"), 3 * 49);
+    assert_eq!(cluster[0].stat("leases_handed_over"), 0);
     assert_eq!(cluster[0].stat("leases_held"), 0);
 }
 
@@ -123,7 +123,7 @@ fn a_delete_in_another_region_voids_the_token_on_every_node() {
     let mut second = Framed::open(cluster[0].address());
     let old = token(&mut first, "k");
     let waits = second.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[2].delete(b"k", "ack=all");
     let new = granted(&second.response(waits));
     assert!(new > old);
@@ -134,7 +134,7 @@ fn a_delete_in_another_region_voids_the_token_on_every_node() {
         fills.fold(true, |all, status| all & (status == Status::Superseded))
     });
     cluster.everywhere(b"k", |answer| answer.status == 404);
-    assert_eq!(cluster[0].stat("leases_voided"), 1);
+    assert_eq!(cluster[0].stat("leases_invalidated"), 1);
     assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
     cluster.everywhere(b"k", |answer| answer.body == b"new");
 }
@@ -146,7 +146,7 @@ fn callers_of_a_node_that_dies_hear_of_it_at_once_and_another_one_gives_the_leas
     let mut waiter = Framed::open(cluster[0].address());
     let old = token(&mut holder, "k");
     let _waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     let begun = clock::elapsed();
     cluster[0].kill();
     assert!(waiter.next_response().is_err());
@@ -168,7 +168,7 @@ fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
     let mut waiter = Framed::open(cluster[0].address());
     let old = granted(&holder.ask(&lease("k", 1_000, 0)));
     let waits = waiter.request(&lease("k", LIFE_MS, 500), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[0].freeze();
     let end = clock::elapsed() + Duration::from_millis(1_200);
     // What was computed meanwhile waits in its sockets.
@@ -218,7 +218,7 @@ fn a_node_that_leaves_lets_nobody_wait() {
     let mut waiter = Framed::open(cluster[0].address());
     let _token = token(&mut holder, "k");
     let waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the second one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[0].terminate();
     assert_eq!(waiter.response(waits), Response::Busy);
     assert!(cluster[0].ended().success());
@@ -234,18 +234,18 @@ fn the_leave_of_a_caller_that_stands_still_is_passed_on_when_its_life_is_over() 
     let new = granted(&next.ask(&lease("k", LIFE_MS, WAIT_MS)));
     assert!(new > old);
     assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited for longer");
-    assert_eq!((cluster[0].stat("leases_expired"), cluster[0].stat("leases_passed_on")), (1, 1));
+    assert_eq!((cluster[0].stat("leases_expired"), cluster[0].stat("leases_handed_over")), (1, 1));
     // It gives its own back, and the next one has it at once.
     let mut third = Framed::open(cluster[0].address());
     let waits = third.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the third one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("the third one waits", || cluster[0].stat("lease_waiters") == 1);
     let release = Request::Release { key: key("k"), token: new, failed: false };
     assert_eq!(next.ask(&short(release)), Response::Done);
     let last = granted(&third.response(waits));
     // A failure is for all.
     let mut fourth = Framed::open(cluster[0].address());
     let waits = fourth.request(&lease("k", LIFE_MS, WAIT_MS), 0);
-    until_true("the fourth one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("the fourth one waits", || cluster[0].stat("lease_waiters") == 1);
     let release = Request::Release { key: key("k"), token: last, failed: true };
     assert_eq!(third.ask(&short(release)), Response::Done);
     assert_eq!(fourth.response(waits), Response::Busy);
@@ -258,19 +258,19 @@ fn the_leave_of_a_caller_that_died_is_passed_on_at_once_and_to_none_that_is_dead
     let old = granted(&holder.ask(&lease("k", 300_000, 0)));
     let mut dead = Framed::open(cluster[0].address());
     let _waits = dead.request(&lease("k", 300_000, 60_000), 0);
-    until_true("one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("one waits", || cluster[0].stat("lease_waiters") == 1);
     let mut over_http = http::connect(cluster[0].address()).expect("connected");
     over_http.write_all(&posted(cluster[0].address(), "k", 300_000, 60_000)).expect("sent");
-    until_true("two wait", || cluster[0].stat("leases_waiting") == 2);
+    until_true("two wait", || cluster[0].stat("lease_waiters") == 2);
     let mut next = Framed::open(cluster[0].address());
     let waits = next.request(&lease("k", LIFE_MS, 60_000), 0);
-    until_true("three wait", || cluster[0].stat("leases_waiting") == 3);
+    until_true("three wait", || cluster[0].stat("lease_waiters") == 3);
     drop((dead, over_http));
-    until_true("one waits", || cluster[0].stat("leases_waiting") == 1);
+    until_true("one waits", || cluster[0].stat("lease_waiters") == 1);
     drop(holder);
     let new = granted(&next.response(waits));
     assert!(new > old);
-    assert_eq!((cluster[0].stat("leases_lost"), cluster[0].stat("leases_passed_on")), (1, 1));
+    assert_eq!((cluster[0].stat("leases_lost"), cluster[0].stat("leases_handed_over")), (1, 1));
     // It had lost nothing but the connection: what it writes now is older than what comes.
     assert_eq!(fill(&cluster[1], "k", "late", old), Status::Stored);
     assert_eq!(fill(&cluster[0], "k", "new", new), Status::Stored);
@@ -303,6 +303,6 @@ fn who_follows_a_node_hears_of_changes_in_every_region() {
         });
     }
     assert_eq!(seen.len(), 3);
-    assert_eq!(cluster[0].stat("changes"), 3);
-    assert_eq!(cluster[1].stat("changes"), 0, "nobody follows it");
+    assert_eq!(cluster[0].stat("feed_changes"), 3);
+    assert_eq!(cluster[1].stat("feed_changes"), 0, "nobody follows it");
 }

@@ -31,7 +31,7 @@ fn warm(client: &ZerocacheClient, key: &str) -> Bytes {
 /// The node that the only client follows.
 fn followed(cluster: &Cluster) -> usize {
     until("a node that is followed", || {
-        cluster.nodes.iter().position(|node| !node.is_frozen() && node.stat("followers") > 0)
+        cluster.nodes.iter().position(|node| !node.is_frozen() && node.stat("feed_followers") > 0)
     })
 }
 
@@ -176,12 +176,12 @@ fn who_does_not_ask_for_it_follows_nobody() {
         assert!(client.get("k").wait().expect("an answer").is_some());
         assert!(get(&off, "k").is_some());
     }
-    assert_eq!(cluster[0].stat("followers"), 0);
+    assert_eq!(cluster[0].stat("feed_followers"), 0);
     assert_eq!((client.near_stats(), off.near_stats()), Default::default());
     warm(&client, "k");
     assert_eq!(followed(&cluster), 0);
     drop(client);
-    until_true("the end of it", || cluster[0].stat("followers") == 0);
+    until_true("the end of it", || cluster[0].stat("feed_followers") == 0);
 }
 
 #[zerocache("oslo", "10m", near)]

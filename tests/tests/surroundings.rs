@@ -204,7 +204,7 @@ fn two_nodes_with_one_address_and_a_seed_on_one_side_are_both_told() {
             view(node)["address_conflicts"].as_u64().is_some_and(|count| count > 0)
         });
         until_true("a conflict that is logged", || {
-            node.log().contains("two nodes that are both alive claim this address")
+            node.log().contains("address conflict: two live nodes claim this address")
         });
         assert!(node.log().contains("127.0.0.99:6789"), "{}", node.log());
     }

@@ -21,7 +21,7 @@ use zerocache_core::{
     time::{Instant, Now},
     version::Version,
 };
-use zerocache_server::runtime::Storage;
+use zerocache_server::storage::Storage;
 
 const HOUR_MS: u64 = 3_600_000;
 /// A wall clock that stands still.

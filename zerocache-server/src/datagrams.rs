@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 use zerocache_core::{node::Input, wire::DATAGRAM_BYTES_MAX};
 
-use crate::{http::Counter, runtime::Runtime};
+use crate::{driver::NodeDriver, telemetry::Counter};
 
 /// Most datagrams that are handed to the node together: the node is locked while it takes them.
 const BATCH_MAX: usize = 64;
@@ -60,7 +60,7 @@ impl Datagrams {
     }
 
     /// Hands what comes to the node; ends only when dropped.
-    pub async fn receive(&self, runtime: &Runtime) {
+    pub async fn receive(&self, driver: &NodeDriver) {
         // One byte more, so that what is too long does not look whole.
         let mut room = [0; DATAGRAM_BYTES_MAX + 1];
         let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -82,7 +82,7 @@ impl Datagrams {
                 }
             }
             if !batch.is_empty() {
-                runtime.inputs(batch.drain(..));
+                driver.inputs(batch.drain(..));
                 tokio::task::yield_now().await;
             }
         }

@@ -44,7 +44,7 @@ pub struct EmbeddedNode {
 /// How a node ends.
 enum End {
     /// With a goodbye.
-    Leave,
+    Shutdown,
     /// Without.
     Kill,
 }
@@ -71,8 +71,8 @@ impl EmbeddedNode {
                 let ready = node.ready(ready_within).await;
                 tracing::debug!(ready, "embedded node serves");
                 let _starter_gone = started.send(Ok((node.address(), node.incarnation())));
-                if let Ok(End::Leave) = ended.await {
-                    node.leave().await;
+                if let Ok(End::Shutdown) = ended.await {
+                    node.shutdown().await;
                 }
             });
             // Cuts every connection and task, as the end of a process would. A look-up of a name that
@@ -97,8 +97,8 @@ impl EmbeddedNode {
     }
 
     /// Leaves the cluster and waits until that is done: the drain and at most three seconds.
-    pub fn leave(mut self) {
-        self.finish(End::Leave);
+    pub fn shutdown(mut self) {
+        self.finish(End::Shutdown);
     }
 
     /// Ends the node without a goodbye; its port is closed when this returns.

@@ -38,8 +38,8 @@ use zerocache_net::{
 };
 
 use crate::{
-    http::HttpCounters,
-    runtime::{Answer, FramedResponder, Responder, Runtime, response_header},
+    driver::{Answer, FramedResponder, NodeDriver, Responder, response_header},
+    telemetry::ServerCounters,
 };
 
 /// Most requests of one connection that are not answered yet; more are refused.
@@ -77,8 +77,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What the connections of a node share.
 pub struct Frames {
-    runtime: Arc<Runtime>,
-    counters: Arc<HttpCounters>,
+    driver: Arc<NodeDriver>,
+    counters: Arc<ServerCounters>,
     memory: Arc<dyn MemoryBudget>,
     limits: FrameLimits,
     /// Bytes of responses that wait on all connections.
@@ -110,17 +110,17 @@ pub struct Begun {
 }
 
 impl Frames {
-    /// Connections to `runtime` within `limits`; large messages are charged to `memory`.
+    /// Connections to `driver` within `limits`; large messages are charged to `memory`.
     #[must_use]
     pub fn new(
-        runtime: Arc<Runtime>,
-        counters: Arc<HttpCounters>,
+        driver: Arc<NodeDriver>,
+        counters: Arc<ServerCounters>,
         memory: Arc<dyn MemoryBudget>,
         limits: FrameLimits,
     ) -> Arc<Self> {
         let (closing, _) = watch::channel(false);
         let (tasks, waiting_bytes) = (Mutex::default(), Arc::default());
-        Arc::new(Self { runtime, counters, memory, limits, waiting_bytes, tasks, closing })
+        Arc::new(Self { driver, counters, memory, limits, waiting_bytes, tasks, closing })
     }
 
     /// Serves the connection that `stream` gives.
@@ -150,7 +150,7 @@ impl Frames {
                 &Answer(&begun.hello),
                 Flush::Now,
             );
-            let connection = frames.runtime.next_connection();
+            let connection = frames.driver.next_connection();
             let session = Session {
                 frames: &frames,
                 connection,
@@ -172,7 +172,7 @@ impl Frames {
                 }
             }
             line.close();
-            frames.runtime.input(Input::Closed(connection));
+            frames.driver.input(Input::Closed(connection));
         });
     }
 
@@ -224,7 +224,7 @@ impl Session<'_> {
                 Ok(answered) => answered,
                 Err(error) => {
                     self.frames.counters.bad_messages.add();
-                    return tracing::debug!(%error, "a caller sends no frames");
+                    return tracing::debug!(%error, "connection closed: invalid frame");
                 }
             };
             if answered == Answered::Some {
@@ -295,7 +295,7 @@ impl Session<'_> {
     /// Answers what is whole, or hands it to the node, up to the cost of one slice; then writes.
     fn answer(&self, inbox: &mut FrameReader) -> Result<Answered, FrameError> {
         let now = clock::now();
-        let answers = self.frames.runtime.answers();
+        let answers = self.frames.driver.answers();
         let mut requests = Vec::new();
         let (mut any, mut reads, mut slice_cost) = (false, 0, 0);
         let mut answered = Answered::All;
@@ -341,7 +341,7 @@ impl Session<'_> {
         self.frames.counters.requests.add_many(reads);
         if !requests.is_empty() {
             self.frames.counters.requests.add_many(requests.len() as u64);
-            self.frames.runtime.answer_all(self.connection, requests);
+            self.frames.driver.answer_all(self.connection, requests);
         }
         if any {
             self.line.flush();
@@ -366,7 +366,7 @@ impl Session<'_> {
             self.refuse(header.id, RefusalCode::Expired, "the deadline had passed");
             return READ_COST;
         }
-        READ_COST + self.frames.runtime.read_to(key, as_of, (&self.line, header.id))
+        READ_COST + self.frames.driver.read_to(key, as_of, (&self.line, header.id))
     }
 
     /// The request in `message` with its place; none when it was refused.

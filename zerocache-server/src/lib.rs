@@ -6,18 +6,21 @@
 //! - [`api`]: what is served over HTTP.
 //! - [`datagrams`]: the node's heartbeats as they come and go.
 //! - [`frames`]: the node's side of framed connections.
-//! - [`runtime`]: drives the state machine of `zerocache-core`.
-//! - [`telemetry`]: the binary's logs.
+//! - [`driver`]: drives the state machine of `zerocache-core`.
+//! - [`storage`]: the locks and the memory of the store.
+//! - [`telemetry`]: counters and the table of metrics; [`logging`]: the binary's logs.
 
 pub mod api;
 pub mod config;
 pub mod datagrams;
+pub mod driver;
 pub mod embedded;
 pub mod frames;
 pub mod http;
+pub mod logging;
 pub mod node;
-pub mod runtime;
 mod snapshot;
+pub mod storage;
 pub mod telemetry;
 
 use std::io::{self, Write};
@@ -39,7 +42,7 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     let node = RunningNode::start(config).await?;
     print_listening(node.listen_address())?;
     signals.next().await;
-    node.leave().await;
+    node.shutdown().await;
     Ok(())
 }
 

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use zerocache_server::config::Invocation;
-use zerocache_server::{run, telemetry};
+use zerocache_server::{logging, run};
 
 fn main() -> ExitCode {
     let invocation = match Invocation::from_process() {
         Ok(invocation) => invocation,
         Err(stop) => return stop.report(),
     };
-    telemetry::init(&invocation.log);
+    logging::init(&invocation.log);
     for notice in &invocation.notices {
         tracing::warn!("{notice}");
     }

@@ -30,10 +30,12 @@ use crate::{
     api::{self, Api},
     config::{ConfigError, ServerConfig},
     datagrams::Datagrams,
+    driver::NodeDriver,
     frames::{FrameLimits, Frames},
-    http::{self, BindError, BodyGate, HttpCounters, HttpLimits, Served, Service},
-    runtime::{Runtime, Storage},
+    http::{self, BindError, BodyGate, HttpLimits, Served, Service},
     snapshot::SnapshotFile,
+    storage::Storage,
+    telemetry::ServerCounters,
 };
 
 /// How long a connection to another node may take to come about.
@@ -79,7 +81,7 @@ pub enum RunError {
 
 /// A node that serves. Dropping it ends it without a goodbye, as a crash would.
 pub struct RunningNode {
-    runtime: Arc<Runtime>,
+    driver: Arc<NodeDriver>,
     discovery: Arc<Discovery>,
     listen: SocketAddr,
     incarnation: Incarnation,
@@ -122,13 +124,13 @@ impl RunningNode {
             node_config.features &= !features::DATAGRAMS;
         }
         let storage = Storage::keyed(capacity, [getrandom::u64()?, getrandom::u64()?]);
-        let runtime = Runtime::new(node_config, storage, Arc::new(transport));
-        let _first = itself.set(Arc::downgrade(&runtime));
+        let driver = NodeDriver::new(node_config, storage, Arc::new(transport));
+        let _first = itself.set(Arc::downgrade(&driver));
         if let Some(file) = snapshot {
-            runtime.use_snapshot(file);
+            driver.use_snapshot(file);
         }
         let (stop, stopped) = oneshot::channel();
-        let (server, frames) = spawn_server(&config, listener, Arc::clone(&runtime), stopped);
+        let (server, frames) = spawn_server(&config, listener, Arc::clone(&driver), stopped);
         let announcement = Announcement {
             region: config.region.clone(),
             incarnation: incarnation.0,
@@ -137,23 +139,23 @@ impl RunningNode {
             python: config.compat.is_some(),
         };
         discovery.announce(&announcement)?;
-        runtime.use_discovery(Arc::clone(&discovery));
+        driver.use_discovery(Arc::clone(&discovery));
         let mut tasks = vec![
-            spawn_timer(Arc::clone(&runtime)),
-            tokio::spawn(pass_on(events, Arc::clone(&runtime))),
+            spawn_timer(Arc::clone(&driver)),
+            tokio::spawn(pass_on(events, Arc::clone(&driver))),
         ];
         let drain = config.drain;
         if config.told_addresses().is_none() {
-            let (runtime, discovery) = (Arc::clone(&runtime), Arc::clone(&discovery));
-            tasks.push(tokio::spawn(follow_addresses(config, announcement, runtime, discovery)));
+            let (driver, discovery) = (Arc::clone(&driver), Arc::clone(&discovery));
+            tasks.push(tokio::spawn(follow_addresses(config, announcement, driver, discovery)));
         }
         if let Some(datagrams) = datagrams {
-            runtime.use_datagrams(Arc::clone(&datagrams));
-            let runtime = Arc::clone(&runtime);
-            tasks.push(tokio::spawn(async move { datagrams.receive(&runtime).await }));
+            driver.use_datagrams(Arc::clone(&datagrams));
+            let driver = Arc::clone(&driver);
+            tasks.push(tokio::spawn(async move { datagrams.receive(&driver).await }));
         }
         let stop = Some(stop);
-        Ok(Self { runtime, discovery, listen, incarnation, drain, stop, server, frames, tasks })
+        Ok(Self { driver, discovery, listen, incarnation, drain, stop, server, frames, tasks })
     }
 
     /// Where the node listens.
@@ -193,7 +195,7 @@ impl RunningNode {
     /// are configured.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.runtime.addresses()
+        self.driver.addresses()
     }
 
     /// The node's life.
@@ -204,7 +206,7 @@ impl RunningNode {
 
     /// Waits until the node is in sync, at most `most`; whether it is.
     pub async fn ready(&self, most: Duration) -> bool {
-        let mut state = self.runtime.watch_state();
+        let mut state = self.driver.watch_state();
         let ready = state.wait_for(|state| *state == NodeState::InSync);
         tokio::time::timeout(most, ready).await.is_ok_and(|ready| ready.is_ok())
     }
@@ -212,13 +214,13 @@ impl RunningNode {
     /// Leaves the cluster: is not ready from now on, says goodbye, goes on answering for the drain,
     /// hands over its last writes, closes. Takes at most the drain and three seconds, and as long as it
     /// takes to write the snapshot, if there is to be one.
-    pub async fn leave(mut self) {
-        tracing::info!(drain_ms = self.drain.as_millis() as u64, "leaving");
-        self.runtime.input(Input::Leave);
+    pub async fn shutdown(mut self) {
+        tracing::info!(drain_ms = self.drain.as_millis() as u64, "shutting down");
+        self.driver.input(Input::Leave);
         let drained = tokio::time::sleep(self.drain);
         tokio::join!(self.discovery.withdraw(), drained);
-        if !self.runtime.flush(FLUSH_MAX).await {
-            tracing::warn!("left before all writes were handed over");
+        if !self.driver.flush(FLUSH_MAX).await {
+            tracing::warn!("shut down before all writes were replicated");
         }
         if let Some(stop) = self.stop.take() {
             let _ended_already = stop.send(());
@@ -226,12 +228,12 @@ impl RunningNode {
         let frames = self.frames.close();
         let (served, (), ()) = tokio::join!(&mut self.server, frames, self.discovery.shutdown());
         // What was accepted until the listener closed.
-        let _out_of_time = self.runtime.flush(LAST_FLUSH_MAX).await;
-        self.runtime.write_snapshot().await;
+        let _out_of_time = self.driver.flush(LAST_FLUSH_MAX).await;
+        self.driver.write_snapshot().await;
         match served {
-            Ok(Served { cut: 0 }) => tracing::info!("left"),
-            Ok(Served { cut }) => tracing::warn!(cut, "left; some connections were cut"),
-            Err(error) => tracing::error!(%error, "the listener failed"),
+            Ok(Served { cut: 0 }) => tracing::info!("shut down"),
+            Ok(Served { cut }) => tracing::warn!(cut, "shut down; connections were cut"),
+            Err(error) => tracing::error!(%error, "listener failed"),
         }
     }
 }
@@ -278,7 +280,7 @@ fn bind_datagrams(listen: SocketAddr) -> Option<Arc<Datagrams>> {
         Err(error) => {
             tracing::warn!(
                 %listen, %error,
-                "no datagrams: the UDP port cannot be bound; heartbeats go over the connections alone"
+                "cannot bind the UDP port: heartbeats use connections only"
             );
             None
         }
@@ -288,12 +290,12 @@ fn bind_datagrams(listen: SocketAddr) -> Option<Arc<Datagrams>> {
 fn spawn_server(
     config: &ServerConfig,
     listener: tokio::net::TcpListener,
-    runtime: Arc<Runtime>,
+    driver: Arc<NodeDriver>,
     stopped: oneshot::Receiver<()>,
 ) -> (JoinHandle<Served>, Arc<Frames>) {
     let mut limits = HttpLimits::for_config(config);
     limits.connections_max = http::fit_connections(limits.connections_max);
-    let counters = Arc::new(HttpCounters::default());
+    let counters = Arc::new(ServerCounters::default());
     let mut messages = limits.bodies.clone();
     messages.memory_bytes =
         messages.memory_bytes.max(2 * api::message_bytes_max(config.value_bytes_max()));
@@ -301,7 +303,7 @@ fn spawn_server(
         BodyGate::new(messages, Arc::clone(&counters)).letting_through(api::SMALL_MESSAGE_BYTES);
     let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
     let frames = Frames::new(
-        Arc::clone(&runtime),
+        Arc::clone(&driver),
         Arc::clone(&counters),
         Arc::new(messages.clone()),
         FrameLimits {
@@ -310,7 +312,7 @@ fn spawn_server(
         },
     );
     let api = Api {
-        runtime,
+        driver,
         messages,
         frames: (config.connections == Connections::Framed).then(|| Arc::clone(&frames)),
         bodies: BodyGate::new(limits.bodies.clone(), Arc::clone(&counters)),
@@ -319,7 +321,7 @@ fn spawn_server(
         key_bytes_max: config.max_key_bytes,
         compat: config.compat.is_some(),
     };
-    let service = Service::from(api::router(api.clone())).with_shortcut(api::at_once(api));
+    let service = Service::from(api::router(api.clone())).with_fast_path(api::sync_handler(api));
     let stop = async move {
         // A dropped sender means the same: the node is gone.
         let _told = stopped.await;
@@ -328,17 +330,17 @@ fn spawn_server(
 }
 
 /// The way to other nodes; the node introduces itself on each connection.
-fn transport(config: &ServerConfig, itself: Arc<OnceLock<Weak<Runtime>>>) -> FramedTransport {
+fn transport(config: &ServerConfig, itself: Arc<OnceLock<Weak<NodeDriver>>>) -> FramedTransport {
     let cluster = cluster_id(&config.cluster);
     let make_hello = move || {
-        let runtime = itself.get().and_then(Weak::upgrade);
-        runtime.map_or_else(
+        let driver = itself.get().and_then(Weak::upgrade);
+        driver.map_or_else(
             // Only while the node ends.
             || RequestMessage {
                 envelope: Envelope { cluster, ..Envelope::default() },
                 request: Request::Ping,
             },
-            |runtime| runtime.introduction(),
+            |driver| driver.introduction(),
         )
     };
     let home = tokio::runtime::Handle::current();
@@ -363,14 +365,14 @@ fn start_discovery(
     Ok((Discovery::start(wanted, sender)?, events))
 }
 
-fn spawn_timer(runtime: Arc<Runtime>) -> JoinHandle<()> {
-    tokio::spawn(async move { runtime.keep_time().await })
+fn spawn_timer(driver: Arc<NodeDriver>) -> JoinHandle<()> {
+    tokio::spawn(async move { driver.keep_time().await })
 }
 
 /// Hands what discovery finds to the node.
-async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, runtime: Arc<Runtime>) {
+async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, driver: Arc<NodeDriver>) {
     while let Some(event) = events.recv().await {
-        runtime.input(match event {
+        driver.input(match event {
             discovery::Event::Proposed(proposal) => Input::Proposed(proposal.addresses),
             discovery::Event::Withdrawn(proposal) => match proposal.incarnation {
                 Some(id) => Input::Withdrawn(Incarnation(id)),
@@ -385,20 +387,20 @@ async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, runtime: Arc<Runt
 async fn follow_addresses(
     config: ServerConfig,
     mut announcement: Announcement,
-    runtime: Arc<Runtime>,
+    driver: Arc<NodeDriver>,
     discovery: Arc<Discovery>,
 ) {
     loop {
         tokio::time::sleep(ADDRESSES_EVERY).await;
         let changed = announcement.addresses.first().and_then(|ip| config.addresses_after(*ip));
-        let Some(ips) = changed.filter(|_| runtime.state() != NodeState::Leaving) else { continue };
+        let Some(ips) = changed.filter(|_| driver.state() != NodeState::Leaving) else { continue };
         let addresses: Vec<_> =
             ips.iter().map(|ip| SocketAddr::new(*ip, announcement.port)).collect();
-        tracing::info!(before = ?announcement.addresses, now = ?ips, "this machine's address changed");
+        tracing::info!(before = ?announcement.addresses, now = ?ips, "machine address changed");
         announcement.addresses = ips;
-        runtime.input(Input::Readdressed(addresses));
+        driver.input(Input::Readdressed(addresses));
         if let Err(error) = discovery.announce(&announcement) {
-            tracing::warn!(%error, "the changed address is not announced");
+            tracing::warn!(%error, "cannot announce the changed address");
         }
     }
 }
@@ -410,8 +412,8 @@ fn warn_of_openness(config: &ServerConfig) {
     );
     if config.compat.is_some() {
         tracing::warn!(
-            "the paths of the Python package know no cluster name: its clients on this network use \
-             this node, whatever cluster they belong to"
+            "Python-compatible paths carry no cluster name: Python clients on this network use this \
+             node, whatever their cluster"
         );
     }
 }

@@ -51,8 +51,8 @@ pub fn measure(net: &Net, count: usize, warm: Duration, time: Duration) -> Budge
     };
     // Two callers may write one key at the same moment; one of the writes is outdated somewhere.
     let records = || {
-        let taken = total("puts").unwrap_or_default() + total("outdated").unwrap_or_default();
-        (taken as f64, total("repair_records").map(|records| records as f64))
+        let taken = total("puts").unwrap_or_default() + total("rejected_old").unwrap_or_default();
+        (taken as f64, total("repair_values_fetched").map(|records| records as f64))
     };
     let work = |seed: u64| {
         let mut random = Random::new(seed);

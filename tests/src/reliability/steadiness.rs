@@ -6,8 +6,8 @@ use crate::net::Net;
 use crate::poll::pass;
 
 /// The log lines of a node that takes another out of its rotation, and back.
-const OUT: &str = "a node is silent";
-const BACK: &str = "a node answers";
+const OUT: &str = "node unreachable";
+const BACK: &str = "node reachable";
 
 /// Changes of rotation that the nodes have logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use zerocache_core::{entry::Applied, store::Capacity, time::Now, version::Version};
 use zerocache_net::clock;
-use zerocache_server::runtime::Storage;
+use zerocache_server::storage::Storage;
 
 use super::{Name, VALUE_BYTES, delete, put};
 

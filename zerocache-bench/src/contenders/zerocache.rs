@@ -125,7 +125,7 @@ impl Contender for Cluster {
 
 /// Whether `/v1/cluster` shows a member that missed a write.
 fn is_behind(view: &str) -> bool {
-    let mut members = view.split("\"behind_ms\":").skip(1);
+    let mut members = view.split("\"replication_lag_ms\":").skip(1);
     members.any(|rest| !rest.trim_start().starts_with("null"))
 }
 
@@ -164,7 +164,9 @@ mod tests {
 
     #[test]
     fn a_member_that_missed_a_write_is_seen() {
-        assert!(!is_behind(r#"{"nodes":[{"behind_ms":null},{"behind_ms": null}]}"#));
-        assert!(is_behind(r#"{"nodes":[{"behind_ms":null},{"behind_ms":12}]}"#));
+        assert!(!is_behind(
+            r#"{"nodes":[{"replication_lag_ms":null},{"replication_lag_ms": null}]}"#
+        ));
+        assert!(is_behind(r#"{"nodes":[{"replication_lag_ms":null},{"replication_lag_ms":12}]}"#));
     }
 }

@@ -31,7 +31,7 @@ use super::{
     face::Face,
     fast::FastOp,
     hedge::Hedge,
-    own_writes::{OwnWrites, REMEMBERED_MS},
+    own_writes::{OwnWrite, OwnWrites, REMEMBERED_MS},
     stats::Counters,
     telemetry::Published,
     timings::Timings,
@@ -148,20 +148,20 @@ impl Engine {
         }
     }
 
-    /// The node that accepted this client's last write of `key`, if that was a moment ago.
-    pub(super) fn own_write(&self, key: &[u8], now: Instant) -> Option<Incarnation> {
+    /// This client's last write of `key`, if that was a moment ago.
+    pub(super) fn own_write(&self, key: &[u8], now: Instant) -> Option<OwnWrite> {
         // Who does not write need not look.
         let last = Instant::from_millis(self.last_write.load(Ordering::Relaxed));
         if now.since_ms(last) >= REMEMBERED_MS {
             return None;
         }
-        self.own_writes.lock().node(KeyHash::of(key), now)
+        self.own_writes.lock().last(KeyHash::of(key), now)
     }
 
     /// A node accepted a write of this client.
-    pub(super) fn note_own_write(&self, key: &Key, node: Incarnation, now: Instant) {
+    pub(super) fn note_own_write(&self, key: &Key, write: OwnWrite, now: Instant) {
         self.last_write.store(now.as_millis(), Ordering::Relaxed);
-        self.own_writes.lock().note(key.hash(), node, now);
+        self.own_writes.lock().note(key.hash(), write, now);
     }
 
     /// Waits until a node in sync is known, preferably a local one.

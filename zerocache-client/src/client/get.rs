@@ -178,15 +178,14 @@ impl Get {
         }
     }
 
-    fn begin(&self, context: &Context<'_>) -> State {
-        let Self { client, wants, deadline, .. } = self;
+    fn begin(&mut self, context: &Context<'_>) -> State {
+        let Self { client, key, wants, deadline, .. } = self;
         // What is no key is refused on the other way.
-        let valid = Key::check(&self.key, KEY_BYTES_WIRE_MAX).is_ok();
-        let reading =
-            valid.then(|| client.begin_get(&self.key, wants, *deadline, context)).flatten();
+        let valid = Key::check(key, KEY_BYTES_WIRE_MAX).is_ok();
+        let reading = valid.then(|| client.begin_get(key, wants, *deadline, context)).flatten();
         match reading {
             Some(reading) => State::Begun(reading),
-            None => State::Walking(client.start_get(self.key.clone(), *wants, *deadline)),
+            None => State::Walking(client.start_get(key.clone(), *wants, *deadline)),
         }
     }
 }

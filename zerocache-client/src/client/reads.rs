@@ -22,6 +22,7 @@ use super::{
     entry::{Entry, Found},
     fast::FastOp,
     first::{Ended, Sent},
+    own_writes::OwnWrite,
     report::{Attempted, Explained, Outcome, Report, Said},
     timings::{End, Operation},
 };
@@ -34,17 +35,21 @@ pub(super) struct Wants {
     pub(super) stale: bool,
     /// None that is older than this.
     pub(super) at_least: Option<Version>,
+    /// None that is older than what this client wrote a moment ago.
+    pub(super) own: Option<OwnWrite>,
 }
 
 impl Wants {
     fn takes(&self, version: Version) -> bool {
-        self.at_least.is_none_or(|least| version >= least)
+        let written = self.own.and_then(|own| own.version);
+        self.at_least.max(written).is_none_or(|least| version >= least)
     }
 
     /// Whether the node's having nothing says that there is nothing: one that is to have a version
-    /// may not have got it yet, unless it gave the version itself.
+    /// may not have got it yet, unless it gave the version itself or the client deleted the key.
     fn believes(&self, node: Incarnation) -> bool {
         self.at_least.is_none_or(|least| least.incarnation() == node)
+            && self.own.is_none_or(|own| own.is_delete || own.node == node)
     }
 }
 
@@ -80,7 +85,7 @@ impl Engine {
     pub(super) fn begin_read(
         &self,
         key: &[u8],
-        wants: &Wants,
+        wants: &mut Wants,
         total_ms: u64,
         waker: &Waker,
     ) -> Option<Sent> {
@@ -100,17 +105,16 @@ impl Engine {
     }
 
     /// The node to ask before all others: the one that gave the version which is asked for, or the
-    /// one that accepted this client's last write of the key.
+    /// one that accepted this client's last write of the key, which the read is to see.
     pub(super) fn asked_first(
         &self,
         key: &[u8],
-        wants: &Wants,
+        wants: &mut Wants,
         now: Instant,
     ) -> Option<Incarnation> {
-        match wants.at_least {
-            Some(version) => Some(version.incarnation()),
-            None => self.own_write(key, now),
-        }
+        wants.own = self.own_write(key, now);
+        let given = wants.at_least.map(|version| version.incarnation());
+        given.or_else(|| wants.own.map(|own| own.node))
     }
 
     /// Nobody waits any more for a read whose first request is under way: that its answer is not
@@ -174,7 +178,7 @@ impl Engine {
         let budget = Budget::new(clock::instant(started), total_ms);
         self.some_node(budget).await;
         let now = clock::mono();
-        let first = self.asked_first(reading.key.as_bytes(), &reading.wants, now);
+        let first = self.asked_first(reading.key.as_bytes(), &mut reading.wants, now);
         let plan = self.directory.lock().plan(now, first);
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         let settled = match &self.hedge {
@@ -190,12 +194,12 @@ impl Engine {
     }
 
     /// Reads a key within `total_ms`, and tells how.
-    pub(super) async fn explain(&self, key: Key, wants: Wants, total_ms: u64) -> Explained {
+    pub(super) async fn explain(&self, key: Key, mut wants: Wants, total_ms: u64) -> Explained {
         let started = clock::elapsed();
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
         let now = clock::mono();
-        let first = self.asked_first(key.as_bytes(), &wants, now);
+        let first = self.asked_first(key.as_bytes(), &mut wants, now);
         let plan = self.directory.lock().plan(now, first);
         let walk = Walk::new(plan, self.config.bounds, budget);
         let mut reading = Reading { trail: Some(Vec::new()), ..Reading::new(key, wants) };

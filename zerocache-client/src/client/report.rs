@@ -119,7 +119,7 @@ impl ZerocacheClient {
     /// The node that took this client's last write of a key, if that was a moment ago.
     pub(crate) fn reported_writer(&self, key: &[u8]) -> Option<ReportedNode> {
         let live = self.live().ok()?;
-        self.reported(live.engine.own_write(key, clock::mono())?)
+        self.reported(live.engine.own_write(key, clock::mono())?.node)
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) trait Job {
     const WRITES: bool;
 
     /// The node to ask before all others.
-    fn asked_first(&self, engine: &Engine, now: Instant) -> Option<Incarnation>;
+    fn asked_first(&mut self, engine: &Engine, now: Instant) -> Option<Incarnation>;
     /// Whether a node that says nothing for a while is silent, and not waiting for others.
     fn expect_soon(&self) -> bool;
     /// What is sent.
@@ -65,8 +65,9 @@ impl Job for Asking {
     type Output = Option<Entry>;
     const WRITES: bool = false;
 
-    fn asked_first(&self, engine: &Engine, now: Instant) -> Option<Incarnation> {
-        engine.asked_first(self.reading.key.as_bytes(), &self.reading.wants, now)
+    fn asked_first(&mut self, engine: &Engine, now: Instant) -> Option<Incarnation> {
+        let Reading { key, wants, .. } = &mut self.reading;
+        engine.asked_first(key.as_bytes(), wants, now)
     }
 
     fn expect_soon(&self) -> bool {
@@ -110,7 +111,7 @@ impl Job for Writing {
     type Output = Written;
     const WRITES: bool = true;
 
-    fn asked_first(&self, _: &Engine, _: Instant) -> Option<Incarnation> {
+    fn asked_first(&mut self, _: &Engine, _: Instant) -> Option<Incarnation> {
         None
     }
 
@@ -249,9 +250,9 @@ impl Engine {
     }
 
     /// One turn for all: what is not asked for elsewhere first goes to one node.
-    fn plan_many<J: Job>(&self, jobs: Vec<(usize, J)>, budget: Budget) -> Vec<Pending<J>> {
+    fn plan_many<J: Job>(&self, mut jobs: Vec<(usize, J)>, budget: Budget) -> Vec<Pending<J>> {
         let now = clock::mono();
-        let firsts: Vec<_> = jobs.iter().map(|(_, job)| job.asked_first(self, now)).collect();
+        let firsts: Vec<_> = jobs.iter_mut().map(|(_, job)| job.asked_first(self, now)).collect();
         let mut directory = self.directory.lock();
         let turn = directory.take_turn(J::WRITES);
         let plan = |(first, (at, job)): (Option<Incarnation>, (usize, J))| {

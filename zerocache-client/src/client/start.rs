@@ -76,7 +76,7 @@ impl ZerocacheClient {
     pub(super) fn begin_get(
         &self,
         key: &[u8],
-        wants: &Wants,
+        wants: &mut Wants,
         deadline: Option<Duration>,
         context: &Context<'_>,
     ) -> Option<Sent> {

@@ -21,6 +21,7 @@ use super::{
     engine::{Asked, Engine, is_invalid},
     fast::FastOp,
     first::{Ended, Sent},
+    own_writes::OwnWrite,
     timings::{End, Operation},
 };
 use crate::Error;
@@ -140,7 +141,7 @@ impl Engine {
         let Ended { asked, result, turn, budget } = ready!(writing.poll(context));
         Poll::Ready(match self.note(&asked, result) {
             Ok(Response::Written(written)) => {
-                let written = self.accepted(&request.key, &asked.step, written);
+                let written = self.accepted(request, &asked.step, written);
                 self.timed_write(request.operation(), &Ok(written), asked.started);
                 First::Written(written)
             }
@@ -256,7 +257,7 @@ impl Engine {
     ) -> Option<Result<Written, Error>> {
         let key = &request.key;
         match result {
-            Ok(Response::Written(written)) => Some(Ok(self.accepted(key, step, written))),
+            Ok(Response::Written(written)) => Some(Ok(self.accepted(request, step, written))),
             Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
                 if refusal.code == RefusalCode::TooLarge {
                     self.counters.too_large(true);
@@ -279,9 +280,11 @@ impl Engine {
         }
     }
 
-    /// A node answered a write: for a while it is asked first for that key.
-    fn accepted(&self, key: &Key, step: &Step, written: Written) -> Written {
-        self.note_own_write(key, step.node, clock::mono());
+    /// A node answered a write: for a while it is asked first for that key, and nothing older is read.
+    fn accepted(&self, request: &WriteRequest, step: &Step, written: Written) -> Written {
+        let WriteRequest { key, value, .. } = request;
+        let (node, version, is_delete) = (step.node, written.version, value.is_none());
+        self.note_own_write(key, OwnWrite { node, version, is_delete }, clock::mono());
         if let Some(version) = written.version {
             self.note_seen(version);
         }

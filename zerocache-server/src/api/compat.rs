@@ -22,14 +22,8 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::{
-    Api, entries,
-    error::ApiError,
-    key,
-    query::Query,
-    served::{ReadCounts, Served},
-};
-use crate::http::read_body;
+use super::{Api, entries, error::ApiError, key, query::Query, served::Served};
+use crate::{http::read_body, telemetry::ReadCounts};
 
 /// The answer to `/local_cache_info` and `/remote_cache_info`.
 #[derive(Serialize)]
@@ -54,7 +48,7 @@ pub(super) async fn handle(
     let Some((region, raw_key)) = region_and_key.filter(|(region, _)| !region.is_empty()) else {
         return Err(ApiError::not_found_path(path));
     };
-    tracing::trace!(region, "request by the paths of the Python package");
+    tracing::trace!(region, "Python-compatible request");
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
     let scope = if query.get("recurse") == Some("0") { Scope::Here } else { Scope::Cluster };
@@ -86,7 +80,7 @@ fn clamped(seconds: i128) -> Ttl {
 /// Whether a GET would find the key.
 fn holds(api: &Api, key: &Key) -> bool {
     let now = clock::now();
-    let entry = api.runtime.storage().peek(key, now);
+    let entry = api.driver.storage().peek(key, now);
     let metadata = entry.as_ref().and_then(|entry| Metadata::decode(&entry.metadata).ok());
     let fresh = |metadata: Metadata, entry: Entry| {
         metadata.freshness(entry.expires.since_ms(now.mono)) == Freshness::Fresh
@@ -104,8 +98,8 @@ fn done(response: Response, found: bool) -> Result<HttpResponse, ApiError> {
 }
 
 fn cache_info(api: &Api) -> HttpResponse {
-    let (stats, capacity) = (api.runtime.storage().stats(), api.runtime.storage().capacity());
-    let reads = ReadCounts::of(api);
+    let (stats, capacity) = (api.driver.storage().stats(), api.driver.storage().capacity());
+    let reads = ReadCounts::of(&api.counters, api.driver.storage());
     let info = CacheInfo {
         hits: reads.hits,
         misses: reads.misses,

@@ -55,7 +55,7 @@ pub(super) async fn handle(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        return get_at_once(api, raw_key, query);
+        return fast_get(api, raw_key, query);
     }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
@@ -77,7 +77,7 @@ pub(super) async fn handle(
 }
 
 /// Answers a GET.
-pub(super) fn get_at_once(
+pub(super) fn fast_get(
     api: &Api,
     raw_key: &str,
     query: Option<&str>,
@@ -91,7 +91,7 @@ pub(super) fn get_at_once(
 /// Writes through the node.
 pub(super) async fn write(api: &Api, key: Key, op: WriteOp, ack: Ack, scope: Scope) -> Response {
     let input = |id| Input::Write { id, key, op, ack, scope, timeout_ms: 0 };
-    api.runtime.answer(api.runtime.next_connection(), input).await
+    api.driver.answer(api.driver.next_connection(), input).await
 }
 
 fn get(api: &Api, key: &Key, allow_stale: bool) -> Result<HttpResponse, ApiError> {

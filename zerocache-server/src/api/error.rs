@@ -133,7 +133,7 @@ impl From<BodyError> for ApiError {
             BodyError::TooSlow => "body_too_slow",
             BodyError::Incomplete => "body_incomplete",
             BodyError::NoMemory => "overloaded",
-            BodyError::Paused => "paused",
+            BodyError::Suspended => "suspended",
         };
         let refused = Self::new(error.status(), code, error.to_string());
         Self { retry_after_s: error.retry_after_s(), ..refused }

@@ -80,7 +80,7 @@ pub(super) async fn post(
         bytes if bytes as u64 <= RESPONSE_BYTES_FREE => None,
         bytes => Some(api.messages.charge(bytes).ok_or(BodyError::NoMemory)?),
     };
-    let response = api.runtime.request(message).await;
+    let response = api.driver.request(message).await;
     Ok(match (wish, &api.frames, &response) {
         (Some(wish), Some(frames), Response::Hello(hello)) if node.is_some() => {
             let own = hello.node.as_ref().map(|node| node.incarnation);

@@ -11,6 +11,7 @@ mod key;
 mod messages;
 mod query;
 mod served;
+mod stats;
 
 use std::sync::Arc;
 
@@ -27,9 +28,10 @@ use zerocache_net::transport::MESSAGES_PATH;
 use self::error::ApiError;
 pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
 use crate::{
+    driver::NodeDriver,
     frames::Frames,
-    http::{AtOnce, BodyGate, HttpCounters},
-    runtime::Runtime,
+    http::{BodyGate, SyncHandler},
+    telemetry::ServerCounters,
 };
 
 /// Where entries are.
@@ -39,13 +41,13 @@ const ENTRIES_PREFIX: &str = "/v1/entries/";
 #[derive(Clone)]
 pub struct Api {
     /// The node.
-    pub runtime: Arc<Runtime>,
+    pub driver: Arc<NodeDriver>,
     /// The bound on bodies of entries in memory.
     pub bodies: BodyGate,
     /// The bound on bodies of messages in memory: replication does not wait behind uploads.
     pub messages: BodyGate,
     /// What the listener counted.
-    pub counters: Arc<HttpCounters>,
+    pub counters: Arc<ServerCounters>,
     /// The largest value in bytes.
     pub value_bytes_max: u64,
     /// The longest key in bytes.
@@ -61,7 +63,7 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
-        .route("/v1/stats", get(cluster::stats))
+        .route("/v1/stats", get(stats::get))
         .route("/ping", get(ping))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -71,11 +73,11 @@ pub fn router(api: Api) -> Router {
 }
 
 /// Answers what can be answered at once: reads of entries, which are most of all requests.
-pub fn at_once(api: Api) -> AtOnce {
+pub fn sync_handler(api: Api) -> SyncHandler {
     Arc::new(move |request| {
         let key = request.uri().path().strip_prefix(ENTRIES_PREFIX)?;
         (request.method() == Method::GET).then(|| {
-            let answer = entries::get_at_once(&api, key, request.uri().query());
+            let answer = entries::fast_get(&api, key, request.uri().query());
             answer.unwrap_or_else(|error| error_response(&api, error))
         })
     })
@@ -149,7 +151,7 @@ async fn healthz() -> &'static str {
 
 /// Answers 200 when the node is in sync, and 503 while it is warming or leaving.
 async fn readyz(State(api): State<Api>) -> Response {
-    let state = api.runtime.state();
+    let state = api.driver.state();
     let ready = state == NodeState::InSync;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{}\n", state.as_str())).into_response()

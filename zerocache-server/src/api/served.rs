@@ -12,31 +12,6 @@ use zerocache_core::{
 use super::{Api, error::ApiError};
 use crate::http::BodyError;
 
-/// What reads on the node came to.
-pub(super) struct ReadCounts {
-    /// They got a value; over HTTP a fresh one.
-    pub(super) hits: u64,
-    /// Over HTTP, they got a value past its fresh time.
-    pub(super) stale: u64,
-    /// They got none.
-    pub(super) misses: u64,
-    /// Over HTTP, those of the misses for which there was a value past its fresh time.
-    pub(super) too_stale: u64,
-}
-
-impl ReadCounts {
-    /// The counts now. The store counts each read that finds an entry, whatever becomes of it.
-    pub(super) fn of(api: &Api) -> Self {
-        let http = &api.counters;
-        // Before those of the store, which are never behind them so.
-        let (stale, too_stale) = (http.reads_stale.get(), http.reads_too_stale.get());
-        let useless = too_stale + http.values_unreadable.get();
-        let found = api.runtime.storage().stats().counts;
-        let hits = found.hits.saturating_sub(stale + useless);
-        Self { hits, stale, misses: found.misses + useless, too_stale }
-    }
-}
-
 /// An entry as a reader gets it.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -53,7 +28,7 @@ impl Served {
     /// Reads a key. What is past its fresh time is a miss, unless stale values are allowed; what
     /// cannot be read is one in any case.
     pub(super) fn read(api: &Api, key: &Key, allow_stale: bool) -> Result<Self, ApiError> {
-        let (value, metadata, version, remaining_ms) = match api.runtime.read(key) {
+        let (value, metadata, version, remaining_ms) = match api.driver.read(key) {
             Response::Found { value, metadata, version, remaining_ms } => {
                 (value, metadata, version, remaining_ms)
             }
@@ -63,7 +38,7 @@ impl Served {
         let Ok(metadata) = Metadata::decode(&metadata) else { return Err(unreadable(api)) };
         let freshness = metadata.freshness(remaining_ms);
         if freshness != Freshness::Fresh && !allow_stale {
-            api.counters.reads_too_stale.add();
+            api.counters.stale_misses.add();
             return Err(ApiError::not_found(false));
         }
         let value = match metadata.encoding {
@@ -73,7 +48,7 @@ impl Served {
             _ => return Err(unreadable(api)),
         };
         if freshness != Freshness::Fresh {
-            api.counters.reads_stale.add();
+            api.counters.stale_hits.add();
         }
         Ok(Self { value, version, remaining_ms, metadata, freshness })
     }

@@ -17,11 +17,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::counters::HttpCounters;
 use super::guard::{Guard, Service};
 use super::io::{GuardedIo, Place, Shared};
 use super::limits::HttpLimits;
-use super::pause::{self, BEAT_MS};
+use super::suspension::{self, CHECK_EVERY_MS};
+use crate::telemetry::ServerCounters;
 
 /// The pause after an accept that failed for want of descriptors or memory: connections wait in the
 /// kernel meanwhile, and the loop does not spin.
@@ -58,7 +58,7 @@ pub async fn serve(
     listener: TcpListener,
     service: impl Into<Service>,
     limits: HttpLimits,
-    counters: Arc<HttpCounters>,
+    counters: Arc<ServerCounters>,
     stop: impl Future<Output = ()>,
 ) -> Served {
     let (closing, _) = watch::channel(());
@@ -73,14 +73,14 @@ pub async fn serve(
         tasks: JoinSet::new(),
     };
     let mut stop = pin!(stop);
-    let mut beat = interval(Duration::from_millis(BEAT_MS));
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = interval(Duration::from_millis(CHECK_EVERY_MS));
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
-            _ = beat.tick() => {
-                pause::may_have_waited();
+            _ = checks.tick() => {
+                suspension::may_have_been_queued();
             }
             Some(ended) = listening.tasks.join_next() => listening.note(ended),
             accepted = listener.accept() => match accepted {
@@ -88,7 +88,7 @@ pub async fn serve(
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     listening.counters.accept_errors.add();
-                    tracing::debug!(%error, "cannot accept");
+                    tracing::debug!(%error, "cannot accept a connection");
                     // Ended connections give descriptors back while this waits.
                     tokio::select! {
                         () = &mut stop => break,
@@ -123,7 +123,7 @@ struct Listening {
     service: Service,
     builder: http1::Builder,
     limits: Arc<HttpLimits>,
-    counters: Arc<HttpCounters>,
+    counters: Arc<ServerCounters>,
     /// Places under the cap that are taken.
     taken: Arc<AtomicUsize>,
     refusals: Arc<Semaphore>,
@@ -134,7 +134,7 @@ struct Listening {
 
 impl Listening {
     fn begin(&mut self, tcp: TcpStream, peer: SocketAddr) {
-        self.counters.accepted.add();
+        self.counters.connections_accepted.add();
         let Some(place) = Place::take(&self.taken, self.limits.connections_max) else {
             self.refuse(tcp);
             return;
@@ -150,7 +150,7 @@ impl Listening {
     }
 
     fn refuse(&mut self, mut tcp: TcpStream) {
-        self.counters.refused_over_cap.add();
+        self.counters.connections_refused.add();
         let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() else {
             return;
         };
@@ -172,7 +172,7 @@ impl Listening {
     fn note(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
             self.counters.panics.add();
-            tracing::error!("a request handler panicked; its connection is closed");
+            tracing::error!("request handler panicked; connection closed");
         }
     }
 
@@ -187,7 +187,7 @@ impl Listening {
         let _ = timeout(limit, all).await;
         let cut = self.tasks.len();
         for _ in 0..cut {
-            self.counters.cut_at_close.add();
+            self.counters.cut_at_shutdown.add();
         }
         self.tasks.shutdown().await;
         Served { cut }
@@ -217,7 +217,7 @@ async fn connection(
     if error.is_parse() {
         counters.bad_requests.add();
     }
-    tracing::debug!(%error, "a connection ended");
+    tracing::debug!(%error, "connection ended");
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use zerocache_net::transport::framed::{MemoryBudget, MemoryReservation};
 
-use super::counters::HttpCounters;
 use super::limits::BodyLimits;
-use super::pause;
+use super::suspension;
+use crate::telemetry::ServerCounters;
 
 /// The unit in which memory is counted, so that a budget above 4 GiB fits the semaphore.
 const UNIT_BYTES: usize = 1 << 10;
@@ -42,9 +42,9 @@ pub enum BodyError {
     /// All bodies together hold as much memory as they may.
     #[error("too many bodies are in flight")]
     NoMemory,
-    /// The process stood still while it came, so that nobody knows how old it is.
-    #[error("the node stood still while it read the body")]
-    Paused,
+    /// The process was suspended while the body arrived, so its age is unknown.
+    #[error("the node was suspended while it read the body")]
+    Suspended,
 }
 
 impl BodyError {
@@ -55,14 +55,14 @@ impl BodyError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Incomplete => StatusCode::BAD_REQUEST,
-            Self::NoMemory | Self::Paused => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMemory | Self::Suspended => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// The value of `Retry-After` in seconds, where one belongs to the answer.
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u32> {
-        matches!(self, Self::NoMemory | Self::Paused).then_some(RETRY_AFTER_S)
+        matches!(self, Self::NoMemory | Self::Suspended).then_some(RETRY_AFTER_S)
     }
 }
 
@@ -71,7 +71,7 @@ impl BodyError {
 pub struct BodyGate {
     limits: BodyLimits,
     memory: Arc<Semaphore>,
-    counters: Arc<HttpCounters>,
+    counters: Arc<ServerCounters>,
     /// Bodies that announce at most this many bytes are not charged.
     free_bytes_max: u64,
 }
@@ -79,7 +79,7 @@ pub struct BodyGate {
 impl BodyGate {
     /// A gate with all its memory free.
     #[must_use]
-    pub fn new(limits: BodyLimits, counters: Arc<HttpCounters>) -> Self {
+    pub fn new(limits: BodyLimits, counters: Arc<ServerCounters>) -> Self {
         let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX) / UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
         Self { limits, memory, counters, free_bytes_max: 0 }
@@ -118,7 +118,7 @@ impl BodyGate {
             BodyError::TooSlow => self.counters.body_timeouts.add(),
             BodyError::Incomplete => self.counters.bodies_incomplete.add(),
             BodyError::NoMemory => self.counters.bodies_over_memory.add(),
-            BodyError::Paused => self.counters.refused_after_pause.add(),
+            BodyError::Suspended => self.counters.refused_after_suspend.add(),
         }
     }
 }
@@ -142,9 +142,10 @@ pub async fn read_body<B>(body: B, bytes_max: u64, gate: &BodyGate) -> Result<By
 where
     B: Body<Data = Bytes>,
 {
-    let pauses = pause::count();
+    let suspensions = suspension::count();
     let result = read(body, bytes_max, gate).await;
-    let result = if pause::count() == pauses { result } else { Err(BodyError::Paused) };
+    let result =
+        if suspension::count() == suspensions { result } else { Err(BodyError::Suspended) };
     if let Err(error) = &result {
         gate.count(*error);
     }

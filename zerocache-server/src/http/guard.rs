@@ -15,31 +15,31 @@ use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::counters::HttpCounters;
 use super::io::Shared;
-use super::pause;
+use super::suspension;
+use crate::telemetry::ServerCounters;
 
 /// Answers a request that needs neither its body nor waiting; none for any other.
-pub type AtOnce = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
+pub type SyncHandler = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
 
 /// What answers requests.
 #[derive(Clone)]
 pub struct Service {
     router: Router,
-    at_once: Option<AtOnce>,
+    fast_path: Option<SyncHandler>,
 }
 
 impl From<Router> for Service {
     fn from(router: Router) -> Self {
-        Self { router, at_once: None }
+        Self { router, fast_path: None }
     }
 }
 
 impl Service {
-    /// The same, which asks `at_once` before the router.
+    /// The same, which asks `fast_path` before the router.
     #[must_use]
-    pub fn with_shortcut(self, at_once: AtOnce) -> Self {
-        Self { at_once: Some(at_once), ..self }
+    pub fn with_fast_path(self, fast_path: SyncHandler) -> Self {
+        Self { fast_path: Some(fast_path), ..self }
     }
 }
 
@@ -47,7 +47,7 @@ impl Service {
 #[derive(Clone)]
 pub(super) struct Guard {
     pub(super) service: Service,
-    pub(super) counters: Arc<HttpCounters>,
+    pub(super) counters: Arc<ServerCounters>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
 }
@@ -70,11 +70,11 @@ impl Guard {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
-        let waited = pause::may_have_waited();
+        let waited = suspension::may_have_been_queued();
         // Whoever asks only whether the process runs may as well be told.
         if waited && !matches!(request.uri().path(), "/ping" | "/healthz") {
-            self.counters.refused_after_pause.add();
-            return Ok(refuse_waited());
+            self.counters.refused_after_suspend.add();
+            return Ok(refuse_queued());
         }
         let misread = self.shared.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
         if let Some((status, reason)) = misread.or_else(|| flaw(&request)) {
@@ -83,8 +83,8 @@ impl Guard {
         }
         // Where a chunked body ends is not followed below the parser, so nothing comes after it.
         let last = request.headers().contains_key(TRANSFER_ENCODING);
-        let at_once = self.service.at_once.as_ref().filter(|_| !last);
-        if let Some(response) = at_once.and_then(|at_once| at_once(&request)) {
+        let fast_path = self.service.fast_path.as_ref().filter(|_| !last);
+        if let Some(response) = fast_path.and_then(|fast_path| fast_path(&request)) {
             return Ok(response);
         }
         let mut request = request.map(Body::new);
@@ -124,10 +124,9 @@ fn flaw<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     None
 }
 
-/// The answer to a request that may have waited through a pause of this process.
-fn refuse_waited() -> Response<Body> {
-    const BODY: &str =
-        "{\"code\":\"paused\",\"message\":\"the node stood still and read nothing of this\"}\n";
+/// The response to a request that may have been queued while the process was suspended.
+fn refuse_queued() -> Response<Body> {
+    const BODY: &str = "{\"code\":\"suspended\",\"message\":\"the node was suspended and has not read this request\"}\n";
     let mut response = closing(StatusCode::SERVICE_UNAVAILABLE, BODY.into());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response

@@ -1,6 +1,6 @@
 //! The stream below one HTTP connection: deadlines that the HTTP parser does not have.
 //!
-//! Reading watches heads ([`Heads`]) and gives each a deadline; writing demands that the client
+//! Reading watches heads ([`HeadValidator`]) and gives each a deadline; writing demands that the client
 //! reads; closing reads on for a moment so that the last response arrives. The stream also carries
 //! the connection's place under the cap, so that an upgraded connection keeps it.
 
@@ -16,10 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::counters::HttpCounters;
 use super::guard;
-use super::heads::{Flaw, Heads};
+use super::head_validator::{Flaw, HeadValidator};
 use super::limits::HttpLimits;
+use crate::telemetry::ServerCounters;
 
 /// The most input that is thrown away after the last response; a client that sends more meanwhile
 /// gets a reset.
@@ -98,9 +98,9 @@ impl Drop for Place {
 pub struct GuardedIo {
     tcp: TcpStream,
     limits: Arc<HttpLimits>,
-    counters: Arc<HttpCounters>,
+    counters: Arc<ServerCounters>,
     shared: Arc<Shared>,
-    heads: Heads,
+    heads: HeadValidator,
     /// Runs while a head is awaited.
     head_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while nothing is asked, and whether something was read or written since it began.
@@ -119,7 +119,7 @@ impl GuardedIo {
     pub(super) fn new(
         tcp: TcpStream,
         limits: Arc<HttpLimits>,
-        counters: Arc<HttpCounters>,
+        counters: Arc<ServerCounters>,
         shared: Arc<Shared>,
         place: Place,
     ) -> Self {
@@ -128,7 +128,7 @@ impl GuardedIo {
             limits,
             counters,
             shared,
-            heads: Heads::default(),
+            heads: HeadValidator::default(),
             head_deadline: None,
             idle: None,
             is_active: false,

@@ -1,7 +1,7 @@
 //! Accepting connections, and what a slow, broken or greedy client cannot do to the node.
 //!
 //! [`serve`] drives an axum router on every accepted connection. Each thing that a client can make
-//! the node hold has a bound in [`HttpLimits`], and each refusal is counted in [`HttpCounters`]:
+//! the node hold has a bound in [`HttpLimits`], and each refusal is counted in [`ServerCounters`](crate::telemetry::ServerCounters):
 //!
 //! - connections: a cap, above which a client gets 503 and is closed;
 //! - heads: a time, a size and a count of headers, and no framing that two parsers could read
@@ -9,26 +9,24 @@
 //! - bodies: handlers read them with [`read_body`], which bounds size, time, rate, and the memory of
 //!   all bodies together;
 //! - responses: a client that stops reading is cut off;
-//! - pauses: what waited in sockets while the process stood still is refused;
+//! - suspensions: requests queued in sockets while the process was suspended are refused;
 //! - the end: [`serve`] closes idle connections, waits for the others, and cuts the rest.
 
 mod accept;
 mod bind;
 mod body;
-mod counters;
-mod files;
+mod fd_limit;
 mod guard;
-mod heads;
+mod head_validator;
 mod io;
 mod limits;
-mod pause;
+mod suspension;
 mod upgrade;
 
 pub use accept::{Served, serve};
 pub use bind::{BindError, bind};
 pub use body::{BodyError, BodyGate, read_body};
-pub use counters::{Counter, HttpCounters};
-pub use files::fit_connections;
-pub use guard::{AtOnce, Service};
+pub use fd_limit::fit_connections;
+pub use guard::{Service, SyncHandler};
 pub use limits::{BodyLimits, HttpLimits};
 pub use upgrade::{Upgrade, upgraded};

@@ -34,7 +34,7 @@ fn key() -> Key {
 async fn ask(node: &RunningNode, request: Request) -> Response {
     let cluster = cluster_id(&ServerConfig::new("oslo").cluster);
     let envelope = Envelope { cluster, ..Envelope::default() };
-    node.runtime.request(RequestMessage { envelope, request }).await
+    node.driver.request(RequestMessage { envelope, request }).await
 }
 
 fn lease(wait_ms: u64) -> Request {

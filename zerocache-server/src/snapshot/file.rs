@@ -37,11 +37,11 @@ impl SnapshotFile {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::info!(path = %path.display(), "there is no snapshot");
+                tracing::info!(path = %path.display(), "no snapshot found");
                 false
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "cannot move the snapshot; it is not used");
+                tracing::error!(path = %path.display(), %error, "cannot move snapshot aside: not loaded");
                 false
             }
         };

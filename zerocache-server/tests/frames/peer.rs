@@ -23,9 +23,10 @@ use zerocache_net::transport::{
     framed::{FrameReader, HANDSHAKE_ID, Incoming, UnlimitedMemory},
 };
 use zerocache_server::{
+    driver::NodeDriver,
     frames::{Begun, FrameLimits, Frames},
-    http::HttpCounters,
-    runtime::{Runtime, Storage},
+    storage::Storage,
+    telemetry::ServerCounters,
 };
 
 /// The largest message that the node takes.
@@ -66,11 +67,11 @@ pub fn node() -> Arc<Frames> {
         has_snapshot: false,
         secret: [7; 32],
     };
-    let runtime = Runtime::new(config, Storage::new(capacity), Arc::new(Nowhere));
+    let runtime = NodeDriver::new(config, Storage::new(capacity), Arc::new(Nowhere));
     // There is nobody to be found: it takes writes at once.
     runtime.input(Input::Settled);
     let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, waiting_bytes_max: 8 << 20 };
-    Frames::new(runtime, Arc::new(HttpCounters::default()), Arc::new(UnlimitedMemory), limits)
+    Frames::new(runtime, Arc::new(ServerCounters::default()), Arc::new(UnlimitedMemory), limits)
 }
 
 pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {

@@ -36,7 +36,7 @@ async fn keep_alive_and_old_clients() {
         tcp.write_all(put).await.expect("sent");
         read_until(&mut tcp, "3 bytes").await;
     }
-    assert_eq!(server.counters.accepted.get(), 1);
+    assert_eq!(server.counters.connections_accepted.get(), 1);
     let old = server.exchange("GET /ping HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 200") && old.ends_with("pong"), "{old}");
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -234,7 +234,7 @@ async fn connections_above_the_cap_are_refused_and_counted() {
         let answer = server.exchange("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"), "{answer}");
     }
-    assert_eq!(server.counters.refused_over_cap.get(), 3);
+    assert_eq!(server.counters.connections_refused.get(), 3);
     drop(open);
     // The places are free as soon as the node has seen the ends.
     let served = timeout(PATIENCE, async {

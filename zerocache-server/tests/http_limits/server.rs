@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use zerocache_server::http::{BodyGate, HttpCounters, HttpLimits, Served, bind, read_body, serve};
+use zerocache_server::http::{BodyGate, HttpLimits, Served, bind, read_body, serve};
+use zerocache_server::telemetry::ServerCounters;
 
 /// Longer than anything here should take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ pub(crate) const LARGE_BYTES: usize = 64 << 20;
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) counters: Arc<HttpCounters>,
+    pub(crate) counters: Arc<ServerCounters>,
     pub(crate) gate: BodyGate,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Served>,
@@ -36,7 +37,7 @@ impl Server {
     pub(crate) fn start(limits: HttpLimits) -> Self {
         let listener = bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let counters = Arc::new(HttpCounters::default());
+        let counters = Arc::new(ServerCounters::default());
         let gate = BodyGate::new(limits.bodies.clone(), Arc::clone(&counters));
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };

@@ -74,9 +74,14 @@ impl World {
         Some((most, self.plan.profile == Profile::Calm))
     }
 
-    /// A read of a client has ended: if it wrote the key a moment before, it sees that or something newer.
+    /// A read of a client has ended: if it wrote the key a moment before, it sees that, something newer, or
+    /// nothing where the node that took the write has nothing or does not answer.
     pub(super) fn check_own(&mut self, client: usize, running: &Running, found: Option<Version>) {
         let Some(own) = running.own.filter(|own| found < Some(own.version)) else { return };
+        if found.is_some() {
+            let text = format!("client {client} wrote {own:?}, and reads {found:?}");
+            return self.checker.violate(Rule::Own, text);
+        }
         let Own { node, version, is_delete, at_us, .. } = own;
         let Some(host) = self.checker.host_of(node) else { return };
         let pair = (self.host_of(client as u32), host);
@@ -91,9 +96,7 @@ impl World {
             && known == Some(version)
             && self.checker.is_to_live(key, version)
             && process.store.stats().counts.evicted == 0;
-        // What it has no value of any more, others are asked for, who may know less.
-        let excused = !holds && (found.is_none() || running.is_gone) || known < Some(version);
-        if answers && !excused {
+        if answers && holds {
             let text = format!("client {client} wrote {own:?} of key {key}, and reads {found:?}");
             self.checker.violate(Rule::Own, text);
         }

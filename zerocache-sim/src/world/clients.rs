@@ -48,9 +48,17 @@ pub(super) struct Client {
     cut_us: u64,
     /// The values that it was given last, by key.
     found: BTreeMap<usize, Version>,
-    own_writes: BTreeMap<KeyHash, (Incarnation, Instant)>,
+    own_writes: BTreeMap<KeyHash, (OwnWrite, Instant)>,
     /// The highest stamp that nodes told.
     seen: u64,
+}
+
+/// A client's last write of a key.
+#[derive(Clone, Copy)]
+struct OwnWrite {
+    node: Incarnation,
+    version: Option<Version>,
+    is_delete: bool,
 }
 
 /// What a call is for.
@@ -97,10 +105,10 @@ pub(super) struct Running {
     asked: Option<Asked>,
     missed: bool,
     refused: bool,
-    /// For a read: what its client wrote a moment before.
+    /// For a read: what its client knows that it wrote a moment before.
+    written: Option<OwnWrite>,
+    /// The same as the checker knows it.
     pub(super) own: Option<Own>,
-    /// Whether the node that took that has no value any more.
-    pub(super) is_gone: bool,
 }
 
 /// The request under way.

@@ -1,6 +1,8 @@
 //! Many keys that go to several nodes.
 
-use super::{Bytes, Config, Incarnation, KEY_BYTES_WIRE_MAX, Key, Plays, Wants, clock, engine};
+use super::{
+    Bytes, Config, Incarnation, KEY_BYTES_WIRE_MAX, Key, Plays, Wants, clock, engine, put_at,
+};
 
 /// What the slow node takes, in milliseconds.
 const SLOW_MS: u64 = 400;
@@ -12,8 +14,8 @@ async fn a_slow_node_makes_no_other_one_look_slow() {
         Key::within(Bytes::from_static(name), KEY_BYTES_WIRE_MAX).expect("a key")
     };
     // Each node is asked for what it has just taken.
-    engine.note_own_write(&key(b"slow"), Incarnation(1), clock::mono());
-    engine.note_own_write(&key(b"fast"), Incarnation(2), clock::mono());
+    engine.note_own_write(&key(b"slow"), put_at(1), clock::mono());
+    engine.note_own_write(&key(b"fast"), put_at(2), clock::mono());
     players.play(1, Plays::Has(SLOW_MS));
     let keys = vec![key(b"slow"), key(b"fast")];
     for outcome in engine.get_many(keys, Wants::default(), None, 2_750).await {

@@ -4,6 +4,7 @@ mod breaker;
 mod hedge;
 mod many;
 mod overrun;
+mod own_writes;
 mod refusals;
 mod starting;
 
@@ -29,6 +30,7 @@ use super::{
     engine::Engine,
     entry::Entry,
     face::Face,
+    own_writes::OwnWrite,
     reads::{Reading, Wants},
 };
 use crate::Error;
@@ -130,6 +132,11 @@ pub(super) fn info(n: u64, region: &str) -> NodeInfo {
         state: NodeState::InSync,
         bytes_max: 1_000,
     }
+}
+
+/// A put that node `n` has taken.
+pub(super) fn put_at(n: u64) -> OwnWrite {
+    OwnWrite { node: Incarnation(n), version: None, is_delete: false }
 }
 
 /// Reads the key that all nodes have.

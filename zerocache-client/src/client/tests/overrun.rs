@@ -25,7 +25,7 @@ use zerocache_net::{
     clock,
     transport::{Call, Transport},
 };
-use zerocache_server::runtime::Mutexes;
+use zerocache_server::storage::Mutexes;
 
 use super::{Config, SocketAddr, Wants, address, engine_over, info};
 use crate::{

@@ -4,13 +4,13 @@ use zerocache_core::{
     node::CallFailure,
     route::{Attempt, Budget, TierBounds, Walk},
     time::Instant,
-    version::{Incarnation, Version},
+    version::Version,
     wire::{RefusalCode, Request, Response},
 };
 
 use super::{
     super::{Event, World, trace},
-    Asked, Purpose, REMEMBERED_MS, Running,
+    Asked, OwnWrite, Purpose, REMEMBERED_MS, Running,
 };
 use crate::{
     checker::Own,
@@ -58,14 +58,15 @@ impl World {
             missed: false,
             refused: false,
             own: None,
-            is_gone: false,
+            written: None,
         };
         if running.is_read() {
             running.own = self.checker.own(client, key);
         }
         let host = self.host_of(client as u32);
         let remembers = running.is_read() && !self.variant.forgets_own_writes();
-        let first = if remembers { self.own_write(client, key, now) } else { None };
+        running.written = if remembers { self.own_write(client, key, now) } else { None };
+        let first = running.written.map(|own| own.node);
         let directory = &mut self.clients[client].directory;
         let begun = if token.is_some() {
             // The shortest way has no place for a token.
@@ -99,9 +100,9 @@ impl World {
         self.step_on(client, serial);
     }
 
-    fn own_write(&self, client: usize, key: usize, now: Instant) -> Option<Incarnation> {
-        let (node, at) = self.clients[client].own_writes.get(&self.keys[key].hash())?;
-        (now.since_ms(*at) < REMEMBERED_MS).then_some(*node)
+    fn own_write(&self, client: usize, key: usize, now: Instant) -> Option<OwnWrite> {
+        let (write, at) = self.clients[client].own_writes.get(&self.keys[key].hash())?;
+        (now.since_ms(*at) < REMEMBERED_MS).then_some(*write)
     }
 
     fn ask(&mut self, client: usize, serial: u64, attempt: Attempt) {
@@ -227,6 +228,13 @@ impl World {
         let at = &mut self.clients[client];
         let Some(running) = at.operations.get_mut(&serial) else { return true };
         match result {
+            Ok(Response::Found { version, .. })
+                if running.written.is_some_and(|own| own.version > Some(version)) =>
+            {
+                at.seen = at.seen.max(version.stamp());
+                running.missed = true;
+                false
+            }
             Ok(Response::Found { value, version, .. }) => {
                 at.directory.hit(asked.step.node);
                 at.seen = at.seen.max(version.stamp());
@@ -237,8 +245,6 @@ impl World {
             }
             Ok(Response::NotFound { warming }) => {
                 running.missed = true;
-                let is_own = running.own.is_some_and(|own| own.node == asked.step.node);
-                running.is_gone |= is_own;
                 if running.walk.is_none()
                     && let Some(turn) = running.turn
                 {
@@ -248,7 +254,9 @@ impl World {
                     running.walk = Some(walk);
                 }
                 let walk = running.walk.as_mut();
-                let is_final = walk.is_none_or(|walk| walk.missed(&asked.step, warming));
+                let believed = |own: OwnWrite| own.is_delete || own.node == asked.step.node;
+                let is_final = walk.is_none_or(|walk| walk.missed(&asked.step, warming))
+                    && running.written.is_none_or(believed);
                 self.counts.misses += u64::from(is_final);
                 is_final
             }
@@ -271,15 +279,21 @@ impl World {
         match result {
             Ok(Response::Written(written)) => {
                 let hash = self.keys[running.key].hash();
-                at.own_writes.insert(hash, (asked.step.node, now));
                 let (key, id) = (running.key, running.id);
                 let is_delete = matches!(running.operation, Operation::Delete { .. });
+                let (node, version) = (asked.step.node, written.version);
+                let last = at.own_writes.entry(hash);
+                let (last, at_last) = last.or_insert((OwnWrite { node, version, is_delete }, now));
+                if version >= last.version {
+                    *last = OwnWrite { node, version, is_delete };
+                }
+                *at_last = now;
                 if let Some(version) = written.version {
                     at.seen = at.seen.max(version.stamp());
                     // A token is not above what was seen since.
                     let seen = if running.token.is_some() { 0 } else { asked.seen };
                     self.checker.written(key, id, version, seen);
-                    let (node, at_us) = (asked.step.node, self.now_us);
+                    let at_us = self.now_us;
                     let own = Own { node, version, is_delete, at_us };
                     self.checker.accepted_from(client, key, own);
                     if is_delete {

@@ -6,7 +6,6 @@
 mod events;
 mod persistence;
 mod responder;
-mod storage;
 
 use std::{
     collections::HashMap,
@@ -44,12 +43,12 @@ use zerocache_net::{
 
 use self::responder::Flushes;
 pub(crate) use self::responder::{Answer, response_header};
-pub use self::{
-    responder::{FramedResponder, Responder},
+pub use self::responder::{FramedResponder, Responder};
+use crate::{
+    datagrams::Datagrams,
+    snapshot::SnapshotFile,
     storage::{Mutexes, Storage},
 };
-use crate::datagrams::Datagrams;
-use crate::snapshot::SnapshotFile;
 
 /// Values and metadata up to this size are copied from the store to a connection under the lock of their
 /// part, in bytes, if the store does not share them: it takes a few microseconds at the most.
@@ -59,7 +58,7 @@ const COPIED_BYTES_MAX: usize = 47 << 10;
 const FOUND_OVERHEAD_BYTES: usize = 64;
 
 /// A running node: its state machine, its store and its calls. Shared by reference.
-pub struct Runtime {
+pub struct NodeDriver {
     node: Mutex<Node<Mutexes>>,
     storage: Arc<Storage>,
     identity: Identity,
@@ -83,10 +82,10 @@ pub struct Runtime {
     this: Weak<Self>,
 }
 
-impl Runtime {
-    /// A runtime for a node with `config` that keeps its entries in `storage`.
+impl NodeDriver {
+    /// A driver for a node with `config` that keeps its entries in `storage`.
     ///
-    /// Time does not pass for it until [`Runtime::keep_time`] runs.
+    /// Time does not pass for it until [`NodeDriver::keep_time`] runs.
     #[must_use]
     pub fn new(config: NodeConfig, storage: Storage, transport: Arc<dyn Transport>) -> Arc<Self> {
         let storage = Arc::new(storage);
@@ -215,7 +214,7 @@ impl Runtime {
         let mut input = Some(input);
         let first =
             self.submit([Responder::Waiting(sender)], |id| input.take().map(|input| input(id)));
-        let mut waiter = Waiter { runtime: self, id: first, connection, hears: false };
+        let mut waiter = Waiter { driver: self, id: first, connection, hears: false };
         let response = receiver.await;
         waiter.hears = true;
         response
@@ -396,7 +395,7 @@ impl Runtime {
                     }
                 }
                 Effect::State(state) => {
-                    tracing::info!(state = state.as_str(), "this node is {}", state.as_str());
+                    tracing::info!(state = state.as_str(), "node is {}", state.as_str());
                 }
                 Effect::Restore => self.read_snapshot(),
                 Effect::Event(event) => {
@@ -421,12 +420,12 @@ impl Runtime {
         let is_handshake = matches!(message.request, Request::Hello(_));
         let then = Box::new(move |result: Result<Response, CallFailure>| {
             let elapsed_us = clock::elapsed().saturating_sub(started).as_micros();
-            if let Some(runtime) = this.upgrade() {
+            if let Some(driver) = this.upgrade() {
                 if is_handshake {
-                    runtime.note_answer(to, matches!(result, Ok(Response::Hello(_))));
+                    driver.note_answer(to, matches!(result, Ok(Response::Hello(_))));
                 }
                 let elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX);
-                runtime.input(Input::Answer { call, result, elapsed_us });
+                driver.input(Input::Answer { call, result, elapsed_us });
             }
         });
         let Err(later) = self.transport.try_call_then(to, message, timeout, then) else { return };
@@ -440,7 +439,7 @@ impl Runtime {
 
 /// Removes a waiter whose caller has gone.
 struct Waiter<'a> {
-    runtime: &'a Runtime,
+    driver: &'a NodeDriver,
     id: RequestId,
     connection: ConnectionId,
     /// The caller has the response: it had not gone when that came.
@@ -450,10 +449,10 @@ struct Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if !self.hears {
-            self.runtime.waiters.lock().remove(&self.id);
+            self.driver.waiters.lock().remove(&self.id);
             // Not here: this may be the end of the Tokio runtime, which takes no more calls.
-            self.runtime.ended.lock().push(self.connection);
-            self.runtime.timer.notify_one();
+            self.driver.ended.lock().push(self.connection);
+            self.driver.timer.notify_one();
         }
     }
 }

@@ -14,9 +14,9 @@ const LINE_BYTES_KEPT: usize = 128;
 
 /// The state of one connection's input.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct HeadValidator {
     state: State,
-    /// Heads that have ended.
+    /// HeadValidator that have ended.
     count: u64,
     /// The number of the first bad head, from 1, and what is wrong with it.
     bad: Option<(u64, Flaw)>,
@@ -67,7 +67,7 @@ struct Head {
     encodings: u32,
 }
 
-impl Heads {
+impl HeadValidator {
     /// Takes the next bytes of the connection.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -188,7 +188,7 @@ mod tests {
 
     /// Feeds the input whole and byte by byte; both must agree.
     fn flaw(input: &str) -> Option<(u64, Flaw)> {
-        let (mut whole, mut pieces) = (Heads::default(), Heads::default());
+        let (mut whole, mut pieces) = (HeadValidator::default(), HeadValidator::default());
         whole.feed(input.as_bytes());
         for byte in input.as_bytes().chunks(1) {
             pieces.feed(byte);
@@ -207,7 +207,7 @@ mod tests {
         let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         let put = "\r\nPUT / HTTP/1.1\nHost: x\r\nContent-Length: 3\r\n\r\n\r\n\n";
         assert_eq!(bad(&[get, put, get].concat()), None);
-        let mut heads = Heads::default();
+        let mut heads = HeadValidator::default();
         heads.feed([get, put, get].concat().as_bytes());
         assert_eq!(heads.count, 3);
         assert!(!heads.awaits_head());
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_not_kept() {
-        let mut heads = Heads::default();
+        let mut heads = HeadValidator::default();
         heads.feed(&[b'a'; 10_000]);
         let State::Head(head) = &heads.state else { panic!("a head") };
         assert_eq!(head.line.len(), LINE_BYTES_KEPT);

@@ -19,31 +19,31 @@ pub(super) fn reach(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
 pub(super) fn log(event: &Event) {
     match event {
         Event::MemberUp(info, address) => tracing::info!(
-            node = %info.incarnation, region = info.region, %address, "a node answers"
+            node = %info.incarnation, region = info.region, %address, "node reachable"
         ),
         Event::MemberDown(info, address) => tracing::warn!(
-            node = %info.incarnation, region = info.region, %address, "a node is silent"
+            node = %info.incarnation, region = info.region, %address, "node unreachable"
         ),
         Event::MemberLeaving(info) => tracing::info!(
-            node = %info.incarnation, region = info.region, "a node leaves"
+            node = %info.incarnation, region = info.region, "node leaving"
         ),
         Event::MemberForgotten(info) => tracing::info!(
-            node = %info.incarnation, region = info.region, "a node is gone"
+            node = %info.incarnation, region = info.region, "node removed"
         ),
         Event::OtherCluster { address, text } => tracing::warn!(
-            %address, "refused: another cluster answers there: {text}"
+            %address, "address belongs to another cluster: {text}"
         ),
         Event::AddressConflict { address, node } => tracing::warn!(
-            %address, %node, "two nodes that are both alive claim this address"
+            %address, %node, "address conflict: two live nodes claim this address"
         ),
         Event::WritesDropped { peer, count } => tracing::warn!(
-            node = %peer, count, "writes for a node were given up"
+            node = %peer, count, "replication to node abandoned"
         ),
         Event::WritesRefused { peer, count } => tracing::warn!(
-            node = %peer, count, "a node refused writes: compare the clocks of both"
+            node = %peer, count, "node refused replicated writes: compare the clocks of both nodes"
         ),
         Event::ClockMoved { by_ms, redated } => {
-            tracing::warn!(by_ms, redated, "this node's clock was off and is put right")
+            tracing::warn!(by_ms, redated, "clock corrected")
         }
         Event::ClockApart { peer, ahead_ms } => tracing::error!(
             node = %peer, ahead_ms,
@@ -51,10 +51,10 @@ pub(super) fn log(event: &Event) {
              is wrong and start that node again"
         ),
         Event::WasOutdated { peer, given_up } => tracing::warn!(
-            node = %peer, given_up, "this node had missed too much and asked a peer about all it had"
+            node = %peer, given_up, "full resync completed: this node had missed too much"
         ),
         Event::Copied { source, entries } => tracing::info!(
-            node = %source, entries, "copied the entries of a peer"
+            node = %source, entries, "copied entries from peer"
         ),
         other => tracing::info!(?other, "cluster event"),
     }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use zerocache_core::{key::PARTS, node::Input, time::Now};
 use zerocache_net::clock;
 
-use super::{Runtime, Storage};
-use crate::snapshot::{self, Contents, SnapshotError};
+use super::NodeDriver;
+use crate::{
+    snapshot::{self, Contents, SnapshotError},
+    storage::Storage,
+};
 
-impl Runtime {
+impl NodeDriver {
     /// Writes what the node knows to its file, if it has one. What changes meanwhile may be missing.
     pub async fn write_snapshot(self: &Arc<Self>) {
         let Some(file) = self.snapshot.get().cloned() else { return };
@@ -34,10 +37,10 @@ impl Runtime {
                 .map(Some)
         });
         match written.await {
-            Ok(Ok(Some(entries))) => tracing::info!(entries, "wrote the snapshot"),
-            Ok(Ok(None)) => tracing::warn!("left before it had everything; no snapshot is written"),
-            Ok(Err(error)) => tracing::error!(%error, "the snapshot is not written"),
-            Err(error) => tracing::error!(%error, "the snapshot is not written"),
+            Ok(Ok(Some(entries))) => tracing::info!(entries, "snapshot written"),
+            Ok(Ok(None)) => tracing::warn!("shut down while warming: no snapshot written"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot write snapshot"),
+            Err(error) => tracing::error!(%error, "cannot write snapshot"),
         }
     }
 
@@ -59,9 +62,9 @@ impl Runtime {
                 })
             });
             match &memory {
-                Ok(_) => tracing::info!(entries, "took over the snapshot"),
+                Ok(_) => tracing::info!(entries, "snapshot loaded"),
                 Err(SnapshotError::Missing) => {}
-                Err(error) => tracing::warn!(%error, "the snapshot is not used"),
+                Err(error) => tracing::warn!(%error, "snapshot not loaded"),
             }
             this.input(Input::RestoreEnded(memory.ok()));
         });

@@ -17,7 +17,7 @@ pub fn fit_connections(wanted: usize) -> usize {
             wanted,
             connections_max = fitting,
             open_files_max = files,
-            "fewer connections than configured: the limit of open files is low"
+            "connection limit lowered: the limit of open files is too low"
         );
     }
     fitting

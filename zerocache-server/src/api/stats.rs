@@ -1,0 +1,36 @@
+//! `/v1/stats`: the metrics of this node as one JSON object.
+
+use axum::{Json, extract::State};
+use serde::{Serialize, Serializer};
+
+use super::Api;
+use crate::telemetry::{METRICS, ReadCounts, Sample, Value};
+
+/// The values of all metrics, in the order of the table.
+pub(super) struct StatsBody(Vec<(&'static str, Value)>);
+
+impl Serialize for StatsBody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+pub(super) async fn get(State(api): State<Api>) -> Json<StatsBody> {
+    let storage = api.driver.storage();
+    let reads = ReadCounts::of(&api.counters, storage);
+    let node = api.driver.snapshot();
+    let (datagrams, datagram_send_errors) = api.driver.datagram_counts();
+    let pending = api.frames.as_ref().map_or(0, |frames| frames.waiting_bytes());
+    let sample = Sample {
+        server: &api.counters,
+        reads,
+        store: storage.stats(),
+        capacity: storage.capacity(),
+        node: &node,
+        datagrams,
+        datagram_send_errors,
+        watchers: api.driver.watchers() as u64,
+        response_bytes_pending: pending as u64,
+    };
+    Json(StatsBody(METRICS.iter().map(|metric| (metric.name, metric.value(&sample))).collect()))
+}

@@ -1,0 +1,114 @@
+//! What a metric is, and the readings from which its value is taken.
+
+use serde::Serialize;
+use zerocache_core::{
+    node::{DatagramCounts, Snapshot},
+    store::{Capacity, Stats},
+};
+
+use super::ServerCounters;
+use crate::storage::Storage;
+
+/// Whether a metric only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows from the start of the node.
+    Counter,
+    /// A current level.
+    Gauge,
+}
+
+/// The unit of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+/// The value of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A count or a size.
+    Unsigned(u64),
+    /// A difference.
+    Signed(i64),
+    /// A limit that is not set.
+    Unlimited,
+}
+
+/// A metric of a node.
+#[derive(Debug)]
+pub struct Metric {
+    /// The field of `/v1/stats`.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// The unit of the value.
+    pub unit: Unit,
+    /// The meaning, in one sentence.
+    pub help: &'static str,
+    pub(super) value: fn(&Sample<'_>) -> Value,
+}
+
+impl Metric {
+    /// The value of the metric in `sample`.
+    #[must_use]
+    pub fn value(&self, sample: &Sample<'_>) -> Value {
+        (self.value)(sample)
+    }
+}
+
+/// The readings from which the values of all metrics are taken.
+#[derive(Debug)]
+pub struct Sample<'a> {
+    /// Counters of the listener.
+    pub server: &'a ServerCounters,
+    /// Outcomes of reads.
+    pub reads: ReadCounts,
+    /// Contents of the store.
+    pub store: Stats,
+    /// Limits of the store.
+    pub capacity: Capacity,
+    /// The state machine's view of the cluster and its counters.
+    pub node: &'a Snapshot,
+    /// Datagrams received and sent.
+    pub datagrams: DatagramCounts,
+    /// Datagrams that the kernel did not accept.
+    pub datagram_send_errors: u64,
+    /// Clients that wait for membership changes.
+    pub watchers: u64,
+    /// Bytes of responses on framed connections that their callers have not read.
+    pub response_bytes_pending: u64,
+}
+
+/// Outcomes of reads on a node, over HTTP and in frames.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadCounts {
+    /// Reads that returned a value; over HTTP, a fresh one.
+    pub hits: u64,
+    /// Reads over HTTP that returned a stale value.
+    pub stale_hits: u64,
+    /// Reads that returned nothing.
+    pub misses: u64,
+    /// Reads over HTTP, among the misses, for which only a stale value existed.
+    pub stale_misses: u64,
+}
+
+impl ReadCounts {
+    /// The current counts. The store counts each read that finds an entry as a hit; reads over HTTP
+    /// whose entry was not returned are subtracted.
+    #[must_use]
+    pub fn of(server: &ServerCounters, storage: &Storage) -> Self {
+        // Before those of the store, so that the difference is never negative for long.
+        let (stale_hits, stale_misses) = (server.stale_hits.get(), server.stale_misses.get());
+        let not_returned = stale_misses + server.values_unreadable.get();
+        let found = storage.stats().counts;
+        let hits = found.hits.saturating_sub(stale_hits + not_returned);
+        Self { hits, stale_hits, misses: found.misses + not_returned, stale_misses }
+    }
+}

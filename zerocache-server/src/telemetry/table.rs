@@ -1,0 +1,297 @@
+//! The table of metrics: each name, kind, unit and meaning stands here once. `/v1/stats` exports the
+//! table, and a test compares it with `docs/operation.md`.
+
+use super::metrics::{Kind, Metric, Sample, Unit, Value};
+
+type Accessor = fn(&Sample<'_>) -> Value;
+
+const fn counter(name: &'static str, help: &'static str, value: Accessor) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Count, help, value }
+}
+
+const fn gauge(name: &'static str, help: &'static str, value: Accessor) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit: Unit::Count, help, value }
+}
+
+impl Metric {
+    const fn bytes(self) -> Self {
+        Self { unit: Unit::Bytes, ..self }
+    }
+
+    const fn milliseconds(self) -> Self {
+        Self { unit: Unit::Milliseconds, ..self }
+    }
+}
+
+/// An unsigned reading.
+macro_rules! read {
+    ($($path:ident).+) => {
+        |sample| Value::Unsigned(sample.$($path).+)
+    };
+}
+
+/// A counter of the listener.
+macro_rules! server {
+    ($name:ident) => {
+        |sample| Value::Unsigned(sample.server.$name.get())
+    };
+}
+
+fn limit(most: u64) -> Value {
+    if most == u64::MAX { Value::Unlimited } else { Value::Unsigned(most) }
+}
+
+/// All metrics, in the order of `/v1/stats`.
+pub const METRICS: &[Metric] = &[
+    gauge(
+        "entries",
+        "Entries held, including those expired within the last 250 ms.",
+        read!(store.entries),
+    ),
+    gauge("bytes", "Bytes charged for entries and tombstones.", read!(store.bytes)).bytes(),
+    gauge("entries_max", "Configured limit of entries; null if none.", |s| {
+        limit(s.capacity.entries_max)
+    }),
+    gauge("bytes_max", "Configured byte budget.", read!(capacity.bytes_max)).bytes(),
+    gauge("tombstones", "Tombstones held.", read!(store.traces)),
+    gauge(
+        "tombstone_retention_ms",
+        "Current retention of tombstones, the shortest of all shards.",
+        read!(node.retention_ms),
+    )
+    .milliseconds(),
+    counter("hits", "Reads that returned a value; over HTTP, a fresh one.", read!(reads.hits)),
+    counter("stale_hits", "Reads over HTTP that returned a stale value.", read!(reads.stale_hits)),
+    counter("misses", "Reads that returned nothing.", read!(reads.misses)),
+    counter(
+        "stale_misses",
+        "Misses over HTTP for which only a stale value existed.",
+        read!(reads.stale_misses),
+    ),
+    counter(
+        "expired",
+        "Entries removed because their lifetime ended.",
+        read!(store.counts.expired),
+    ),
+    counter("evicted", "Entries removed to make room.", read!(store.counts.evicted)),
+    counter("puts", "Values stored, including replicated ones.", read!(store.counts.puts)),
+    counter("deletes", "Deletes applied, including replicated ones.", read!(store.counts.deletes)),
+    counter(
+        "rejected_old",
+        "Records that lost to a newer version or were older than the retention.",
+        read!(store.counts.outdated),
+    ),
+    counter(
+        "rejected_too_large",
+        "Replicated values larger than this node can keep.",
+        read!(store.counts.unkept),
+    ),
+    gauge("clock_offset_ms", "Correction that the node adds to its wall clock.", |s| {
+        Value::Signed(s.node.clock_offset_ms)
+    })
+    .milliseconds(),
+    counter("repair_rounds", "Repair rounds completed.", read!(node.repair.rounds)),
+    counter(
+        "repair_rounds_aborted",
+        "Repair rounds that ended early.",
+        read!(node.repair.rounds_cut),
+    ),
+    counter("repair_values_fetched", "Values fetched by repair.", read!(node.repair.records)),
+    counter("repair_bytes_fetched", "Bytes of values fetched by repair.", read!(node.repair.bytes))
+        .bytes(),
+    counter(
+        "repair_tombstones_fetched",
+        "Tombstones fetched by repair.",
+        read!(node.repair.traces),
+    ),
+    counter(
+        "entries_copied",
+        "Entries copied from peers while warming.",
+        read!(node.repair.copied),
+    ),
+    counter(
+        "full_resyncs",
+        "Times the node had missed too much and compared everything with a peer.",
+        read!(node.repair.outdated),
+    ),
+    counter(
+        "full_resync_entries_dropped",
+        "Entries dropped by full resyncs because the peer does not have them.",
+        read!(node.repair.given_up),
+    ),
+    counter(
+        "connections_accepted",
+        "Connections accepted, including refused ones.",
+        server!(connections_accepted),
+    ),
+    counter(
+        "connections_refused",
+        "Connections refused because too many were open.",
+        server!(connections_refused),
+    ),
+    counter("requests", "Requests over HTTP and in frames.", server!(requests)),
+    counter(
+        "bad_requests",
+        "HTTP requests refused as malformed or ambiguous.",
+        server!(bad_requests),
+    ),
+    counter(
+        "bad_messages",
+        "Messages that could not be decoded, and connections closed for an invalid frame.",
+        server!(bad_messages),
+    ),
+    counter("bodies_too_large", "Bodies refused because of their size.", server!(bodies_too_large)),
+    counter(
+        "bodies_incomplete",
+        "Bodies that ended early or were malformed.",
+        server!(bodies_incomplete),
+    ),
+    counter(
+        "bodies_over_memory",
+        "Bodies refused because too many were in flight.",
+        server!(bodies_over_memory),
+    ),
+    counter(
+        "values_unreadable",
+        "Values not served over HTTP: damaged, or too large when decompressed.",
+        server!(values_unreadable),
+    ),
+    counter(
+        "header_timeouts",
+        "Connections closed because a head arrived too late.",
+        server!(header_timeouts),
+    ),
+    counter(
+        "idle_timeouts",
+        "Connections closed because nothing arrived for too long.",
+        server!(idle_timeouts),
+    ),
+    counter(
+        "body_timeouts",
+        "Bodies and framed messages that arrived too slowly.",
+        server!(body_timeouts),
+    ),
+    counter(
+        "write_timeouts",
+        "Connections closed because the client did not read.",
+        server!(write_timeouts),
+    ),
+    counter(
+        "accept_errors",
+        "Failed accepts: no file descriptors or no memory.",
+        server!(accept_errors),
+    ),
+    counter(
+        "requests_refused_after_suspend",
+        "Requests refused because they may have been queued while the process was suspended.",
+        server!(refused_after_suspend),
+    ),
+    counter("panics", "Request handlers that panicked.", server!(panics)),
+    counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.beats)),
+    counter(
+        "heartbeat_echoes_sent",
+        "Heartbeats of other nodes answered with an echo.",
+        read!(datagrams.echoed),
+    ),
+    counter(
+        "heartbeat_echoes_received",
+        "Echoes of own heartbeats that arrived in time.",
+        read!(datagrams.echoes),
+    ),
+    counter(
+        "datagrams_malformed",
+        "Datagrams dropped because their format is unknown.",
+        read!(datagrams.malformed),
+    ),
+    counter(
+        "datagrams_misdirected",
+        "Datagrams dropped because they are for another node or from an unknown one.",
+        read!(datagrams.foreign),
+    ),
+    counter(
+        "datagrams_forged",
+        "Datagrams dropped because their authentication failed.",
+        read!(datagrams.forged),
+    ),
+    counter(
+        "datagrams_replayed",
+        "Datagrams dropped because they arrived twice or too late.",
+        read!(datagrams.stale),
+    ),
+    counter(
+        "datagram_send_errors",
+        "Datagrams that the kernel did not accept.",
+        read!(datagram_send_errors),
+    ),
+    gauge(
+        "response_bytes_pending",
+        "Bytes of responses on framed connections that callers have not read.",
+        read!(response_bytes_pending),
+    )
+    .bytes(),
+    gauge("watchers", "Clients that wait for membership changes.", read!(watchers)),
+    gauge("leases_held", "Keys with a lease.", read!(node.leases.held)),
+    gauge(
+        "lease_waiters",
+        "Callers that wait for a lease or its value.",
+        read!(node.leases.waiting),
+    ),
+    counter("leases_granted", "Leases granted at once.", read!(node.leases.granted)),
+    counter(
+        "leases_handed_over",
+        "Leases granted to a waiting caller after one ended without a value.",
+        read!(node.leases.passed_on),
+    ),
+    counter(
+        "leases_invalidated",
+        "Leases ended by a delete or a newer write.",
+        read!(node.leases.voided),
+    ),
+    counter("leases_expired", "Leases that nobody returned in time.", read!(node.leases.expired)),
+    counter(
+        "leases_lost",
+        "Leases ended by the end of their holder's connection.",
+        read!(node.leases.lost),
+    ),
+    counter("lease_hits", "Lease requests answered with a fresh value.", read!(node.leases.found)),
+    counter(
+        "lease_timeouts",
+        "Lease requests that got neither a lease nor a value in time.",
+        read!(node.leases.busy),
+    ),
+    gauge(
+        "feed_followers",
+        "Clients that follow the change feed for their near caches.",
+        read!(node.feed.followers),
+    ),
+    counter(
+        "feed_changes",
+        "Changes recorded while somebody followed the feed.",
+        read!(node.feed.changes),
+    ),
+    counter(
+        "feed_gaps",
+        "Feed responses that report lost changes, one for each client that begins.",
+        read!(node.feed.lost),
+    ),
+    counter(
+        "addresses_refused",
+        "Announced addresses not accepted: too many, or impossible to dial.",
+        read!(node.refused.addresses),
+    ),
+    counter(
+        "gossip_refused",
+        "Gossip not accepted because it came from a wrong address.",
+        read!(node.refused.gossip),
+    ),
+    counter(
+        "versions_refused",
+        "Claimed versions more than 5 s ahead of this node's clock.",
+        read!(node.refused.stamps),
+    ),
+    counter(
+        "requests_over_quota",
+        "Requests beyond the quota of one connection, or copies beyond their limit.",
+        read!(node.refused.shares),
+    ),
+];
