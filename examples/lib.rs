@@ -61,7 +61,7 @@ impl EmbeddedCluster {
     pub fn client(&self, region: &str) -> ClientBuilder {
         let builder = ZerocacheClient::builder(region).cluster(&self.name).mdns(self.mdns);
         match self.seed {
-            Some(seed) if !self.mdns => builder.seed(seed),
+            Some(seed) if !self.mdns => builder.seed(seed.to_string()),
             _ => builder.mdns_interface("lo"),
         }
     }

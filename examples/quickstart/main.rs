@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use report::{Observation, Report};
 use serde::{Deserialize, Serialize};
-use zerocache_client::{Tier, ZerocacheClient, zerocache};
+use zerocache_client::{ZerocacheClient, ops::Tier, zerocache};
 use zerocache_examples::EmbeddedCluster;
 use zerocache_server::EmbeddedNode;
 
@@ -147,12 +147,12 @@ async fn observe(client: &ZerocacheClient) -> Result<Observation> {
     let value = forecast(client, "Oslo").await?;
     let took = started.elapsed();
     ensure!(value.city == "Oslo", "the forecast of another city: {value:?}");
-    let hits = |node: &zerocache_client::NodeStatus| {
+    let hits = |node: &zerocache_client::stats::NodeStatus| {
         before.iter().find(|known| known.id == node.id).map_or(0, |known| known.hits)
     };
     let node = client.nodes().into_iter().find(|node| node.hits > hits(node));
     let after = client.stats().hits;
-    let tier = Tier::ALL.into_iter().find(|tier| after[*tier as usize] > tiers[*tier as usize]);
+    let tier = Tier::ALL.into_iter().find(|tier| after.get(*tier) > tiers.get(*tier));
     Ok(Observation {
         region: client.region().to_owned(),
         tier,

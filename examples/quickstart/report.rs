@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use zerocache_client::Tier;
+use zerocache_client::ops::Tier;
 
 /// What a call did.
 pub struct Observation {

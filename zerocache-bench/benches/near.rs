@@ -242,7 +242,7 @@ fn main() {
         return;
     }
     let node = node::start(CLUSTER);
-    let client = node::client(&node, CLUSTER).near_cache(64 << 20, Duration::from_secs(3_600));
+    let client = node::client(&node, CLUSTER).near_age(Duration::from_secs(3_600));
     let client = client.install().expect("the first client of this process");
     client.wait_ready(Duration::from_secs(10)).expect("the node is there");
 

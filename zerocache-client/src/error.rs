@@ -1,41 +1,40 @@
-//! Why an operation failed.
+//! Errors of operations, and the reasons that they carry.
 
-use zerocache_core::{key::InvalidKey, metadata::TagError, ttl::InvalidTtl};
+pub use zerocache_core::{key::InvalidKey, metadata::TagError, ttl::InvalidTtl};
 
-use crate::codec::CodecError;
+pub use crate::codec::CodecError;
 
-/// Why an operation failed: invalid input, or no node to be reached.
+/// An operation failed: its input is not allowed, or no node could be reached.
 ///
-/// Whatever a write can come to once a node was asked is a value,
-/// [`Status`](crate::Status), not an error.
+/// The outcome of a write that reached a node is a value, [`Status`](crate::Status), not an error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The key breaks a rule.
+    /// The key is not allowed.
     #[error(transparent)]
     InvalidKey(#[from] InvalidKey),
     /// The lifetime is out of range.
     #[error(transparent)]
     InvalidTtl(#[from] InvalidTtl),
-    /// A tag cannot be stored.
+    /// A tag is not allowed.
     #[error(transparent)]
     InvalidTag(#[from] TagError),
-    /// A node refuses the key or value, usually because it is too large.
+    /// A node refused the key or the value, usually because it is too large.
     #[error("refused by the node: {0}")]
     Refused(String),
     /// No node could be asked, or none answered in time.
     #[error("no node is reachable{}", if *.timed_out { ": none answered in time" } else { "" })]
     Unreachable {
-        /// Whether a node was asked and the time ran out.
+        /// True if a node was asked and did not answer in time.
         timed_out: bool,
     },
-    /// The client's configuration is not allowed; every operation says so.
+    /// A setting of the client is not allowed; every operation of the client returns this error.
     #[error("the client's configuration: {0}")]
     Config(String),
-    /// A stored value is not of the type asked for.
+    /// The stored value is not of the requested type.
     #[error(transparent)]
     Decode(CodecError),
-    /// A value could not be encoded.
+    /// The value could not be encoded.
     #[error(transparent)]
     Encode(CodecError),
 }
@@ -44,18 +43,18 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// What was asked for is not allowed, whoever answers.
+    /// The input is not allowed, whichever node answers.
     InvalidInput,
     /// No node could be reached.
     Unreachable,
-    /// The client is not configured properly.
+    /// The client's configuration is not allowed.
     Config,
-    /// A value does not fit its type.
+    /// A value cannot be encoded, or decoded as the requested type.
     Codec,
 }
 
 impl Error {
-    /// Which kind of error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -68,9 +67,18 @@ impl Error {
         }
     }
 
-    /// Whether a node was asked and the time ran out.
+    /// Returns true if a node was asked and did not answer in time.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Unreachable { timed_out: true })
+    }
+}
+
+impl From<CodecError> for Error {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::Encode(_) => Self::Encode(error),
+            CodecError::Untyped | CodecError::Shape | CodecError::Decode(_) => Self::Decode(error),
+        }
     }
 }

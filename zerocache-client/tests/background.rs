@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::{bounded, current_thread, in_time, other};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
-use zerocache_client::{CallOutcome, ZerocacheClient, zerocache};
+use zerocache_client::{ZerocacheClient, report::CallOutcome, zerocache};
 
 /// Something to compute that a test holds open: each run takes one permit.
 struct Source {

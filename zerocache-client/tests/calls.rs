@@ -6,7 +6,9 @@ use std::{future::Future, time::Duration};
 
 use support::{bounded, dead, other};
 use zerocache_client::{
-    Encoding, Error, Freshness, Outcome, Said, Status, Tier, Version, ZerocacheClient,
+    Error, Status, Version, ZerocacheClient,
+    ops::{Encoding, Freshness, Tier},
+    report::{AttemptOutcome, ReadOutcome},
 };
 
 /// Repeats `look` until it gives something; whoever calls bounds it.
@@ -53,10 +55,10 @@ async fn an_entry_past_its_fresh_time_is_given_to_those_who_take_it() {
         assert!(stats.stale_misses >= 2 && stats.misses >= stats.stale_misses);
 
         let fresh = cache.get(key).explain().await.expect("a node");
-        assert_eq!(fresh.report.outcome, Outcome::Miss);
-        assert_eq!(fresh.report.attempts[0].said, Said::Stale { taken: false });
+        assert_eq!(fresh.report.outcome, ReadOutcome::Miss);
+        assert_eq!(fresh.report.attempts[0].outcome, AttemptOutcome::Stale { accepted: false });
         let taken = cache.get(key).allow_stale().explain().await.expect("a node");
-        assert_eq!(taken.report.outcome, Outcome::Stale);
+        assert_eq!(taken.report.outcome, ReadOutcome::Stale);
     })
     .await;
 }
@@ -105,18 +107,21 @@ async fn a_report_names_the_nodes_and_what_they_said() {
         let cache = connected("report").await;
         let missed = cache.get("report").explain().await.expect("a node");
         assert_eq!(missed.result.expect("reads"), None);
-        assert_eq!(missed.report.outcome, Outcome::Miss);
+        assert_eq!(missed.report.outcome, ReadOutcome::Miss);
         let written = cache.put("report", "value", 60).await.expect("writes");
         let found = cache.get("report").explain().await.expect("a node");
         let entry = found.result.expect("reads").expect("was stored");
         assert_eq!((&entry.value[..], Some(entry.version)), (&b"value"[..], written.version));
         let [attempt] = &found.report.attempts[..] else { panic!("{}", found.report) };
-        assert_eq!((found.report.outcome, &attempt.said), (Outcome::Hit, &Said::Found));
+        assert_eq!(
+            (found.report.outcome, &attempt.outcome),
+            (ReadOutcome::Hit, &AttemptOutcome::Found)
+        );
         assert_eq!((attempt.tier, attempt.region.as_str()), (Tier::Local, "london"));
         assert_eq!(attempt.node, entry.node);
         assert!(attempt.elapsed <= found.report.total);
         let nobody = dead().get("report").explain().await.expect("the key is allowed");
-        assert_eq!(nobody.report.outcome, Outcome::Failed);
+        assert_eq!(nobody.report.outcome, ReadOutcome::Failed);
         assert!(matches!(nobody.result, Err(Error::Unreachable { .. })));
         assert!(matches!(cache.get("").explain().await, Err(Error::InvalidKey(_))));
     })
@@ -135,7 +140,7 @@ async fn no_value_older_than_the_version_is_taken() {
         let later = Version::new(first.stamp() + (60_000 << 16), first.incarnation());
         let explained = reader.get("version").at_least(later).explain().await.expect("a node");
         assert_eq!(explained.result.expect("a node answers"), None);
-        assert_eq!(explained.report.attempts[0].said, Said::Older);
+        assert_eq!(explained.report.attempts[0].outcome, AttemptOutcome::OlderVersion);
         assert_eq!(reader.get("version").at_least(later).await.expect("a node answers"), None);
 
         let deleted = writer.delete("version").await.expect("deletes");

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use support::{bounded, builder, dead, in_time, other};
 use tokio::sync::Semaphore;
 use zerocache_client::{
-    Ack, CallOutcome, CallWrite, LeaseScope, Outcome, Status, Tier, Value, ZerocacheClient,
+    Ack, Status, Value, ZerocacheClient,
+    memo::LeaseScope,
+    ops::Tier,
+    report::{CallOutcome, CallWrite, ReadOutcome},
     zerocache,
 };
 
@@ -155,7 +158,7 @@ async fn a_dead_cluster_fails_nothing() {
         let (value, report) = call.deadline(Duration::from_millis(50)).explain().await;
         assert_eq!(value.expect("computes"), 1);
         assert_eq!(report.outcome, CallOutcome::Miss);
-        assert_eq!(report.read.map(|read| read.outcome), Some(Outcome::Failed));
+        assert_eq!(report.read.map(|read| read.outcome), Some(ReadOutcome::Failed));
         assert!(matches!(report.write, Some(CallWrite::Failed(_))), "{:?}", report.write);
     })
     .await;
@@ -174,7 +177,7 @@ async fn a_call_tells_what_it_did() {
         assert_eq!((value, report.outcome), (49, CallOutcome::Miss));
         assert!(report.computing <= Some(report.total), "{report}");
         let read = report.read.clone().expect("it looked");
-        assert_eq!((read.outcome, read.attempts.len()), (Outcome::Miss, 1));
+        assert_eq!((read.outcome, read.attempts.len()), (ReadOutcome::Miss, 1));
         let Some(CallWrite::Written(written)) = &report.write else {
             panic!("{report}");
         };

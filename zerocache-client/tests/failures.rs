@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use support::{bounded, client, dead, other};
-use zerocache_client::{Cacheable, CallWrite, Error, ErrorKind, Value, ZerocacheClient, zerocache};
+use zerocache_client::{
+    Error, ErrorKind, Value, ZerocacheClient, memo::Cacheable, report::CallWrite, zerocache,
+};
 use zerocache_core::limits::Limits;
 
 static RUNS: AtomicUsize = AtomicUsize::new(0);

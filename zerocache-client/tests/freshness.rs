@@ -8,7 +8,11 @@ use std::time::Duration;
 use futures_util::future::{join_all, poll_immediate};
 use support::{bounded, other};
 use tokio::sync::Semaphore;
-use zerocache_client::{Call, CallOutcome, CallWrite, ZerocacheClient};
+use zerocache_client::{
+    ZerocacheClient,
+    memo::Call,
+    report::{CallOutcome, CallWrite},
+};
 
 /// Something to compute that counts its runs, fails on demand, and may be held open.
 struct Source {

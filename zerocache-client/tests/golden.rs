@@ -6,7 +6,11 @@ mod support;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use support::{bounded, client};
-use zerocache_client::{Encoding, IntoValue, Kind, Value, zerocache};
+use zerocache_client::{
+    Value,
+    ops::{Encoding, IntoValue, Kind},
+    zerocache,
+};
 
 #[zerocache(client(), 60)]
 async fn free(id: u64, name: &str) -> u64 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, poll_immediate};
 use support::{bounded, builder, other};
 use tokio::sync::Semaphore;
-use zerocache_client::{LeaseOutcome, LeaseScope, MemoStats, ZerocacheClient};
+use zerocache_client::{ZerocacheClient, memo::LeaseScope, report::LeaseOutcome, stats::MemoStats};
 
 /// How long a value takes to compute, so that others come meanwhile.
 const A_WHILE: Duration = Duration::from_millis(100);

@@ -17,7 +17,10 @@ use tokio::{
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::Notify,
 };
-use zerocache_client::{Ack, Connections, Error, Freshness, Status, ZerocacheClient};
+use zerocache_client::{
+    Ack, Error, Status, ZerocacheClient,
+    ops::{Connections, Freshness, Tier},
+};
 use zerocache_server::{
     EmbeddedNode,
     config::{DiscoverySet, HostPort},
@@ -242,7 +245,10 @@ fn node(seed: Option<SocketAddr>) -> EmbeddedNode {
 
 fn client(seed: SocketAddr) -> zerocache_client::ClientBuilder {
     let client = ZerocacheClient::builder("london").cluster("many-tests").mdns(false);
-    client.seed(seed).tier_timeouts([Duration::from_secs(15); 4])
+    let client = client.seed(seed.to_string());
+    Tier::ALL
+        .into_iter()
+        .fold(client, |client, tier| client.tier_timeout(tier, Duration::from_secs(15)))
 }
 
 #[tokio::test]
@@ -279,7 +285,9 @@ async fn keys_whose_node_is_gone_go_to_the_next() {
         })
         .await
         .expect("they start");
-        let cache = ready(client(first.address()).seed(second.address()).build().unwrap()).await;
+        let cache =
+            ready(client(first.address()).seed(second.address().to_string()).build().unwrap())
+                .await;
         while cache.nodes().len() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -313,8 +321,11 @@ async fn reads_go_on_while_two_of_three_nodes_say_nothing_and_all_take_turns_aga
             Dam::before(nodes[1].address()).await,
             Dam::before(nodes[2].address()).await,
         ];
-        let builder = client(dams[0].address).seed(dams[1].address).seed(dams[2].address);
-        let builder = builder.tier_timeouts([Duration::from_millis(200); 4]);
+        let builder =
+            client(dams[0].address).seeds(dams[1..3].iter().map(|dam| dam.address.to_string()));
+        let short = Duration::from_millis(200);
+        let builder =
+            Tier::ALL.into_iter().fold(builder, |builder, tier| builder.tier_timeout(tier, short));
         let cache = ready(builder.build().expect("is allowed")).await;
         while cache.nodes().len() < 3 {
             tokio::time::sleep(Duration::from_millis(10)).await;

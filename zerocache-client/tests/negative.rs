@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use support::{bounded, builder, other};
-use zerocache_client::{Freshness, Kind, ZerocacheClient, zerocache};
+use zerocache_client::{
+    ZerocacheClient,
+    ops::{Freshness, Kind},
+    zerocache,
+};
 
 #[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
 enum Problem {

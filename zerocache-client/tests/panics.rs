@@ -11,7 +11,7 @@ use futures_util::future::poll_immediate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{bounded, other};
 use tokio::sync::Semaphore;
-use zerocache_client::{LeaseOutcome, LeaseScope, ZerocacheClient, zerocache};
+use zerocache_client::{ZerocacheClient, memo::LeaseScope, report::LeaseOutcome, zerocache};
 
 /// Where the next one who comes by panics.
 static WRITING: AtomicBool = AtomicBool::new(false);

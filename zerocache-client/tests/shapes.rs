@@ -11,7 +11,12 @@ use futures_util::future::{join_all, poll_immediate};
 use serde::{Deserialize, Serialize};
 use support::{bounded, builder, in_time};
 use tokio::sync::Semaphore;
-use zerocache_client::{Beside, Call, CallOutcome, LeaseScope, Value, ZerocacheClient, zerocache};
+use zerocache_client::{
+    Value, ZerocacheClient,
+    memo::{Call, LeaseScope},
+    report::{Beside, CallOutcome},
+    zerocache,
+};
 
 /// What the program stores before it is deployed anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,7 +162,8 @@ async fn eight_processes_of_two_shapes_compute_each_key_twice() {
             }
         }
         let stats: Vec<_> = olds.iter().chain(&news).map(ZerocacheClient::memo_stats).collect();
-        let sum = |of: fn(&zerocache_client::MemoStats) -> u64| stats.iter().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&zerocache_client::stats::MemoStats) -> u64| stats.iter().map(of).sum::<u64>();
         assert_eq!((sum(|s| s.computed), sum(|s| s.hits)), (10, 2_390));
         assert_eq!((sum(|s| s.stored), sum(|s| s.stored_beside)), (10, 5));
         assert_eq!((sum(|s| s.hits_beside), sum(|s| s.mismatched)), (1_195, 1_200));

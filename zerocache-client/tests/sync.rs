@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use support::{client, current_thread, in_time, other};
-use zerocache_client::{LeaseOutcome, zerocache};
+use zerocache_client::{report::LeaseOutcome, zerocache};
 
 #[derive(Debug, PartialEq, Clone)]
 enum Problem {

@@ -192,7 +192,7 @@ async fn clusters_and_regions_are_told_apart(seen: &Recorded) {
     let node = node.await.expect("no panic").expect("a node on a free port");
     let another = |region| {
         let client = ZerocacheClient::builder(region).cluster("another").mdns(false);
-        client.seed(node.address()).build().expect("is allowed")
+        client.seed(node.address().to_string()).build().expect("is allowed")
     };
     let one = builder("london").build().expect("is allowed");
     let (london, oslo) = (another("london"), another("oslo"));

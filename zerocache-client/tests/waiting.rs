@@ -11,7 +11,7 @@ use futures_util::future::{join_all, poll_immediate};
 use support::gate::{Gate, waiters};
 use support::{bounded, current_thread, in_time, other};
 use tokio::sync::Semaphore;
-use zerocache_client::{CallWrite, ZerocacheClient, zerocache};
+use zerocache_client::{ZerocacheClient, report::CallWrite, zerocache};
 
 #[zerocache(&gate.cache, 60, key = test)]
 async fn value(gate: Arc<Gate>, test: &'static str) -> usize {

@@ -7,6 +7,8 @@
 
 extern crate alloc;
 
+pub mod call;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod entry;

@@ -48,6 +48,7 @@ pub enum Kind {
 
 /// How an entry may be used, by its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
     /// As it is.
     Fresh,

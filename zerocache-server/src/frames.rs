@@ -25,7 +25,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use zerocache_core::{
-    node::{Answers, ConnectionId, Cost, Input},
+    node::{ConnectionId, Cost, Input, ReadPolicy},
     time::{Instant, Now},
     wire::{
         Envelope, RefusalCode, RequestMessage, Response,
@@ -172,7 +172,7 @@ impl Frames {
                 }
             }
             line.close();
-            frames.driver.input(Input::Closed(connection));
+            frames.driver.input(Input::ConnectionClosed(connection));
         });
     }
 
@@ -360,7 +360,7 @@ impl Session<'_> {
         header: &Header,
         envelope: &Envelope,
         key: &[u8],
-        as_of: (Now, Answers),
+        as_of: (Now, ReadPolicy),
     ) -> usize {
         if envelope.remaining_ms().is_none() {
             self.refuse(header.id, RefusalCode::Expired, "the deadline had passed");

@@ -216,7 +216,7 @@ impl RunningNode {
     /// takes to write the snapshot, if there is to be one.
     pub async fn shutdown(mut self) {
         tracing::info!(drain_ms = self.drain.as_millis() as u64, "shutting down");
-        self.driver.input(Input::Leave);
+        self.driver.input(Input::Shutdown);
         let drained = tokio::time::sleep(self.drain);
         tokio::join!(self.discovery.withdraw(), drained);
         if !self.driver.flush(FLUSH_MAX).await {
@@ -373,12 +373,12 @@ fn spawn_timer(driver: Arc<NodeDriver>) -> JoinHandle<()> {
 async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, driver: Arc<NodeDriver>) {
     while let Some(event) = events.recv().await {
         driver.input(match event {
-            discovery::Event::Proposed(proposal) => Input::Proposed(proposal.addresses),
+            discovery::Event::Proposed(proposal) => Input::AddressesProposed(proposal.addresses),
             discovery::Event::Withdrawn(proposal) => match proposal.incarnation {
-                Some(id) => Input::Withdrawn(Incarnation(id)),
+                Some(id) => Input::NodeWithdrawn(Incarnation(id)),
                 None => continue,
             },
-            discovery::Event::Complete => Input::Settled,
+            discovery::Event::Complete => Input::DiscoveryComplete,
         });
     }
 }
@@ -398,7 +398,7 @@ async fn follow_addresses(
             ips.iter().map(|ip| SocketAddr::new(*ip, announcement.port)).collect();
         tracing::info!(before = ?announcement.addresses, now = ?ips, "machine address changed");
         announcement.addresses = ips;
-        driver.input(Input::Readdressed(addresses));
+        driver.input(Input::AddressesChanged(addresses));
         if let Err(error) = discovery.announce(&announcement) {
             tracing::warn!(%error, "cannot announce the changed address");
         }

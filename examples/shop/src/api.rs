@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use zerocache_client::Call;
+use zerocache_client::memo::Call;
 
 use crate::queries::{Listed, ProductPage, Sales, Shop};
 

@@ -34,14 +34,12 @@ pub struct ServiceArgs {
 /// # Errors
 /// When it cannot start.
 pub async fn run(args: ServiceArgs) -> Result<()> {
-    let mut cache = ZerocacheClient::builder(&args.region)
+    let cache = ZerocacheClient::builder(&args.region)
         .cluster(&args.cluster)
         // Other services of the same cluster may have crates and functions of the same names.
         .namespace("shop")
-        .mdns(false);
-    for seed in &args.seeds {
-        cache = cache.seed(seed);
-    }
+        .mdns(false)
+        .seeds(args.seeds.iter().map(SocketAddr::to_string));
     let database = Database::open(&args.database).await.context("the database")?;
     // Nothing waits for the cache: without it the service is slower, not down.
     let shop = Shop { database, cache: cache.build()? };

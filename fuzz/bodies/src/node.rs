@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use zerocache_core::{
+    call::CallFailure,
     limits::Limits,
-    node::{CallFailure, CallId, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
+    node::{CallId, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
     store::{Capacity, SingleThread, Store},
     time::Now,
     ttl::Ttl,
@@ -132,7 +133,7 @@ impl Driver {
             }
             // The connection ends on which requests came so far, and another one begins.
             253 => {
-                self.handle(Input::Closed(self.connection));
+                self.handle(Input::ConnectionClosed(self.connection));
                 return self.connection = ConnectionId(self.connection.0 + 1);
             }
             _ => {}
@@ -153,12 +154,12 @@ impl Driver {
             6 => {
                 let proposed = bytes.iter().take(32);
                 let proposed = proposed.map(|n| SocketAddr::from(([127, 0, 0, *n], 1)));
-                self.handle(Input::Proposed(proposed.collect()));
+                self.handle(Input::AddressesProposed(proposed.collect()));
             }
             _ => self.handle(match first {
-                0 => Input::Settled,
-                1 => Input::Leave,
-                id => Input::Withdrawn(Incarnation(u64::from(id))),
+                0 => Input::DiscoveryComplete,
+                1 => Input::Shutdown,
+                id => Input::NodeWithdrawn(Incarnation(u64::from(id))),
             }),
         }
     }
@@ -193,7 +194,7 @@ impl Driver {
     fn answer(&mut self, call: Option<CallId>, result: Result<Response, CallFailure>) {
         if let Some(call) = call {
             self.calls.remove(&call);
-            self.handle(Input::Answer { call, result, elapsed_us: 1_000 });
+            self.handle(Input::CallCompleted { call, result, elapsed_us: 1_000 });
         }
     }
 
@@ -253,7 +254,7 @@ impl Driver {
 }
 
 fn failed(call: CallId) -> Input {
-    Input::Answer { call, result: Err(CallFailure::NoAnswer), elapsed_us: 0 }
+    Input::CallCompleted { call, result: Err(CallFailure::NoAnswer), elapsed_us: 0 }
 }
 
 fn response(bytes: &[u8]) -> Result<Response, CallFailure> {

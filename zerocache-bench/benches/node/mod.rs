@@ -21,5 +21,5 @@ pub fn start(cluster: &str) -> EmbeddedNode {
 
 /// A client that knows this node alone.
 pub fn client(node: &EmbeddedNode, cluster: &str) -> ClientBuilder {
-    ZerocacheClient::builder("london").cluster(cluster).mdns(false).seed(node.address())
+    ZerocacheClient::builder("london").cluster(cluster).mdns(false).seed(node.address().to_string())
 }

@@ -1,33 +1,31 @@
-//! Making a client with a configuration of its own.
+//! Creation of a client with settings from code.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
-use zerocache_core::route::TierBounds;
-use zerocache_net::{
-    discovery::{HostPort, Interface},
-    transport::Connections,
-};
+use zerocache_core::route::{Tier, TierBounds};
+use zerocache_net::transport::Connections;
 
 use super::{
     ZerocacheClient,
-    config::{By, Config, is_test, mistake, share_of},
+    config::{Config, ConfigSource, invalid, is_test, parse_hedge_share},
     instances, millis,
 };
-use crate::{Error, near::NearSettings};
+use crate::Error;
 
 /// Configures a client; from [`ZerocacheClient::builder`]. It does not read the environment.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` or `install`"]
 pub struct ClientBuilder {
     config: Config,
-    mistake: Option<Error>,
-    /// It was said how nodes are found, or that none are.
-    is_placed: bool,
+    /// The first setting that could not be parsed.
+    error: Option<Error>,
+    /// A setting says how nodes are found, or that the client is offline.
+    has_discovery: bool,
 }
 
 impl ClientBuilder {
     pub(super) fn new(region: &str) -> Self {
-        Self { config: Config::new(region), mistake: None, is_placed: false }
+        Self { config: Config::new(region), error: None, has_discovery: false }
     }
 
     /// The cluster whose nodes are used; default `zerocache`.
@@ -36,71 +34,66 @@ impl ClientBuilder {
         self
     }
 
-    /// What sets this client's memoized keys apart from those of other services and environments in
-    /// the same cluster; default none. Keys of `get`, `put` and `delete` are taken as they are.
+    /// Separates this client's memoized keys from those of other services and environments in the same
+    /// cluster; default none. Keys of `get`, `put` and `delete` are not changed by it.
     pub fn namespace(mut self, name: impl Into<String>) -> Self {
         self.config.namespace = name.into();
         self
     }
 
-    /// A node to ask first: `HOST:PORT` as text, or an address; may be called several times.
-    pub fn seed(mut self, address: impl Display) -> Self {
-        self.is_placed = true;
-        match address.to_string().parse::<HostPort>() {
-            Ok(seed) => self.config.seeds.push(seed),
-            Err(error) => self.note("seed", &error),
+    /// A node to contact first, as `HOST:PORT`; may be called several times.
+    pub fn seed(mut self, address: impl AsRef<str>) -> Self {
+        self.has_discovery = true;
+        if let Some(seed) = self.parse("seed", address.as_ref()) {
+            self.config.seeds.push(seed);
         }
         self
     }
 
-    /// Nodes to ask first, each as one [`seed`](Self::seed); may be called several times.
+    /// Nodes to contact first, each as by [`seed`](Self::seed); may be called several times.
     ///
     /// ```
-    /// use std::net::SocketAddr;
     /// use zerocache_client::ZerocacheClient;
     ///
-    /// let one = SocketAddr::from(([127, 0, 0, 2], 6789));
-    /// let builder = ZerocacheClient::builder("oslo").seeds([one]).mdns(false);
+    /// let builder = ZerocacheClient::builder("oslo").mdns(false);
     /// let builder = builder.seeds(["cache-1.internal:6789", "cache-2.internal:6789"]);
     /// # let _ = builder;
     /// ```
-    pub fn seeds<A: Display>(self, addresses: impl IntoIterator<Item = A>) -> Self {
+    pub fn seeds<A: AsRef<str>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
         addresses.into_iter().fold(self, Self::seed)
     }
 
-    /// A name that stands for many nodes, `NAME:PORT`, such as a headless service; may be called
+    /// A DNS name that resolves to many nodes, such as a headless service, as `NAME:PORT`; may be called
     /// several times.
-    pub fn dns(mut self, name: impl Display) -> Self {
-        self.is_placed = true;
-        match name.to_string().parse::<HostPort>() {
-            Ok(name) => self.config.dns.push(name),
-            Err(error) => self.note("dns", &error),
+    pub fn dns(mut self, name: impl AsRef<str>) -> Self {
+        self.has_discovery = true;
+        if let Some(name) = self.parse("dns", name.as_ref()) {
+            self.config.dns.push(name);
         }
         self
     }
 
-    /// Whether nodes are looked for by mDNS; default true.
-    pub fn mdns(mut self, wanted: bool) -> Self {
-        self.is_placed = true;
-        self.config.ways.mdns = wanted;
+    /// Turns discovery by mDNS on or off; default on.
+    pub fn mdns(mut self, enabled: bool) -> Self {
+        self.has_discovery = true;
+        self.config.discovery_methods.mdns = enabled;
         self
     }
 
-    /// The one interface for mDNS, by name or address; default all.
-    pub fn mdns_interface(mut self, interface: impl Display) -> Self {
-        self.is_placed = true;
-        match interface.to_string().parse::<Interface>() {
-            Ok(interface) => self.config.mdns_interface = Some(interface),
-            Err(error) => self.note("mdns_interface", &error),
+    /// The one interface for mDNS, by name or IP address; default all.
+    pub fn mdns_interface(mut self, interface: impl AsRef<str>) -> Self {
+        self.has_discovery = true;
+        if let Some(interface) = self.parse("mdns_interface", interface.as_ref()) {
+            self.config.mdns_interface = Some(interface);
         }
         self
     }
 
     /// Uses no network: values are kept in this process, for this client alone, and end with it. Settings
-    /// about finding nodes and talking to them mean nothing then.
+    /// of discovery and connections have no effect then.
     ///
-    /// For tests, each of which can have a cache of its own: see `docs/memoize.md`. It is the default in
-    /// programs that cargo built for tests or benchmarks, where nothing is said of how nodes are found.
+    /// Meant for tests, each of which can have a cache of its own: see `docs/memoize.md`. It is the default
+    /// in programs that cargo built for tests or benchmarks, unless a setting of discovery is given.
     ///
     /// ```
     /// use zerocache_client::{Error, ZerocacheClient};
@@ -110,105 +103,120 @@ impl ClientBuilder {
     /// assert_eq!(cache.get("greeting").wait()?.as_deref(), Some(&b"hello"[..]));
     /// # Ok::<_, Error>(())
     /// ```
-    pub fn offline(mut self, wanted: bool) -> Self {
-        self.is_placed = true;
-        self.config.offline = wanted;
+    pub fn offline(mut self, enabled: bool) -> Self {
+        self.has_discovery = true;
+        self.config.offline = enabled;
         self
     }
 
-    /// How nodes are talked to; default [`Connections::Framed`], over HTTP where that is refused.
+    /// The transport between client and nodes; default [`Connections::Framed`], with a fallback to HTTP
+    /// where a node or a proxy refuses it.
     pub fn connections(mut self, connections: Connections) -> Self {
         self.config.connections = connections;
         self
     }
 
-    /// Above how many bytes values are packed (LZ4) before they are sent; default 16 KiB, none for
-    /// never. A value that does not become smaller by an eighth is left as it is. Readers unpack by what
-    /// stands beside the value, whatever they were told themselves.
+    /// The size in bytes above which values are compressed (LZ4) before they are sent; default 16 KiB,
+    /// `None` for never. A value that does not shrink by at least an eighth is sent uncompressed. Readers
+    /// decompress by the entry's metadata, whatever their own setting is.
     ///
-    /// Packing takes a millisecond for some hundred KiB, on the thread that polls the write.
+    /// Compression takes about a millisecond for some hundred KiB, on the thread that polls the write.
     pub fn compress_above(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.config.compress_above = bytes.into();
         self
     }
 
-    /// Hedges reads: when the node that is asked first takes longer than 95 of 100 of its last answers, the
-    /// next one is asked too, and the first answer wins. `share` is the part of the reads for which that
-    /// may be done, above 0 and at most 1, such as 0.05; default none.
+    /// Hedges reads: when the first node exceeds its recent p95 latency, the next node is asked too, and the
+    /// first answer wins. `share` bounds the part of the reads that are hedged: above 0 and at most 1, such
+    /// as 0.05; default none.
     ///
-    /// Reads that are hedged do not take the shortest way: each costs a timer and an allocation more.
-    /// Reads of many keys and explained ones are not hedged.
+    /// With hedging, reads do not use the fast path: each costs a timer and an allocation more. Reads of
+    /// many keys and explained reads are not hedged.
     pub fn hedge(mut self, share: impl Into<Option<f64>>) -> Self {
         self.config.hedge = None;
-        if let Some(part) = share.into() {
-            match share_of("hedge", &part.to_string()) {
+        if let Some(share) = share.into() {
+            match parse_hedge_share("hedge", &share.to_string()) {
                 Ok(share) => self.config.hedge = Some(share),
                 Err(error) => {
-                    self.mistake.get_or_insert(error);
+                    self.error.get_or_insert(error);
                 }
             }
         }
         self
     }
 
-    /// How long a local node, the next local node, the nearest and the second nearest other region
-    /// may take; defaults 0.5, 0.5, 0.75 and 1 s. Each is at least 1 ms.
-    pub fn tier_timeouts(mut self, tiers: [Duration; 4]) -> Self {
-        let [local, next_local, nearest, second_nearest] = tiers.map(millis);
-        let bounds = &mut self.config.bounds;
-        (bounds.local_ms, bounds.next_local_ms) = (local, next_local);
-        (bounds.nearest_ms, bounds.second_nearest_ms) = (nearest, second_nearest);
+    /// The timeout of a request to a node of `tier`: 1 ms to 1 h; defaults 0.5 s for the two local tiers,
+    /// 0.75 s for the nearest and 1 s for the second nearest other region.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerocache_client::{ZerocacheClient, ops::Tier};
+    ///
+    /// let builder = ZerocacheClient::builder("oslo")
+    ///     .tier_timeout(Tier::Local, Duration::from_millis(200))
+    ///     .tier_timeout(Tier::Nearest, Duration::from_secs(1));
+    /// # let _ = builder;
+    /// ```
+    pub fn tier_timeout(mut self, tier: Tier, timeout: Duration) -> Self {
+        self.config.bounds.set(tier, millis(timeout));
         self
     }
 
-    /// How long an operation may take in all, unless it says otherwise; default 2.75 s, at least
-    /// 1 ms.
+    /// The timeout of an operation as a whole, unless the operation has a deadline of its own: 1 ms to 1 h;
+    /// default 2.75 s.
     pub fn total_timeout(mut self, total: Duration) -> Self {
         self.config.bounds = TierBounds { total_ms: millis(total), ..self.config.bounds };
         self
     }
 
-    /// How many bytes the near cache may take, and how old what it serves may be; defaults 64 MiB and
-    /// 5 s. No bytes switch it off; the age is at least 1 ms.
+    /// The size of the near cache in bytes; default 64 MiB, 0 for no near cache.
     ///
     /// All clients of a process that use one cluster, and find its nodes in the same way, share one near
-    /// cache, which may take as many bytes as the most generous of them allows. Only calls that say `near` use it.
-    pub fn near_cache(mut self, max_bytes: u64, max_age: Duration) -> Self {
-        self.config.near = NearSettings { bytes_max: max_bytes, age_max: max_age };
+    /// cache. Its size is the largest that one of them sets. Only calls that say `near` use it.
+    pub fn near_bytes(mut self, bytes_max: u64) -> Self {
+        self.config.near.bytes_max = bytes_max;
         self
     }
 
-    /// Makes a client that is nobody else's.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when something is not allowed.
-    pub fn build(self) -> Result<ZerocacheClient, Error> {
-        ZerocacheClient::start(self.checked()?)
+    /// The maximum age of values served from the near cache, at least 1 ms; default 5 s.
+    pub fn near_age(mut self, age_max: Duration) -> Self {
+        self.config.near.age_max = age_max;
+        self
     }
 
-    /// Makes the client of its region for this process: what
+    /// Creates a private client, which [`ZerocacheClient::get_instance`] does not return.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a setting is not allowed.
+    pub fn build(self) -> Result<ZerocacheClient, Error> {
+        ZerocacheClient::start(self.validated()?)
+    }
+
+    /// Creates a client and registers it as the shared client of its region in this process, which
     /// [`ZerocacheClient::get_instance`] returns from then on.
     ///
     /// # Errors
-    /// [`Error::Config`] when something is not allowed, or when the region has a client with another
-    /// configuration already. One with the same configuration is returned.
+    /// [`Error::Config`] when a setting is not allowed, or when the region has a client with another
+    /// configuration already. A client with the same configuration is returned.
     pub fn install(self) -> Result<ZerocacheClient, Error> {
-        instances::install(self.checked()?)
+        instances::install(self.validated()?)
     }
 
-    fn checked(mut self) -> Result<Config, Error> {
-        if let Some(mistake) = self.mistake {
-            return Err(mistake);
+    fn validated(mut self) -> Result<Config, Error> {
+        if let Some(error) = self.error {
+            return Err(error);
         }
-        if !self.is_placed && is_test() {
-            self.config.stay_offline();
+        if !self.has_discovery && is_test() {
+            self.config.default_to_offline();
         }
-        self.config.validate(By::Builder)?;
+        self.config.validate(ConfigSource::Builder)?;
         Ok(self.config)
     }
 
-    fn note(&mut self, what: &str, error: &dyn Display) {
-        self.mistake.get_or_insert(mistake(what, error));
+    /// Parses a setting; `build` and `install` return the first error.
+    fn parse<T: FromStr<Err: Display>>(&mut self, setting: &str, text: &str) -> Option<T> {
+        let parsed = text.parse().map_err(|error| invalid(setting, &error));
+        parsed.map_err(|error| self.error.get_or_insert(error)).ok()
     }
 }
 
@@ -217,28 +225,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_says_nothing_in_a_test_stays_offline() {
-        let offline = |builder: ClientBuilder| builder.checked().expect("it is allowed").offline;
+    fn client_in_a_test_is_offline_unless_discovery_is_configured() {
+        let offline = |builder: ClientBuilder| builder.validated().expect("it is allowed").offline;
         let builder = || ClientBuilder::new("oslo").cluster("test");
         assert!(offline(builder()) && offline(builder().offline(true)));
-        for placed in [
+        for configured in [
             builder().offline(false),
             builder().mdns(true),
             builder().mdns_interface("lo"),
             builder().seed("a:2"),
             builder().dns("a:2"),
         ] {
-            assert!(!offline(placed));
+            assert!(!offline(configured));
         }
     }
 
     #[test]
-    fn seeds_are_added_up_and_mistakes_named() {
-        let one = std::net::SocketAddr::from(([127, 0, 0, 2], 1));
-        let builder = ClientBuilder::new("oslo").seed("a:2").seeds([one]).seeds(["b:3", "c:4"]);
+    fn seeds_add_up_and_the_error_names_the_wrong_one() {
+        let builder = ClientBuilder::new("oslo").seed("a:2").seeds(["b:3", "c:4"]);
         let seeds: Vec<_> = builder.config.seeds.iter().map(ToString::to_string).collect();
-        assert_eq!(seeds, ["a:2", "127.0.0.2:1", "b:3", "c:4"]);
-        let mistake = builder.seeds(["d:5", "nowhere", "e:0"]).checked().unwrap_err().to_string();
-        assert!(mistake.contains("seed") && mistake.contains("nowhere"), "{mistake}");
+        assert_eq!(seeds, ["a:2", "b:3", "c:4"]);
+        let error = builder.seeds(["d:5", "nowhere", "e:0"]).validated().unwrap_err().to_string();
+        assert!(error.contains("seed") && error.contains("nowhere"), "{error}");
+    }
+
+    #[test]
+    fn timeouts_and_near_cache_are_set_one_by_one() {
+        let ms = Duration::from_millis;
+        let mut builder = ClientBuilder::new("oslo").near_bytes(7).near_age(ms(8));
+        for (tier, timeout) in Tier::ALL.into_iter().zip(1..) {
+            builder = builder.tier_timeout(tier, ms(timeout));
+        }
+        let Config { near, bounds, .. } = builder.total_timeout(ms(9)).validated().unwrap();
+        assert_eq!((near.bytes_max, near.age_max), (7, ms(8)));
+        assert_eq!(Tier::ALL.map(|tier| bounds.of(tier)), [1, 2, 3, 4]);
+        assert_eq!(bounds.total_ms, 9);
     }
 }

@@ -1,4 +1,4 @@
-//! What a client is told: by a builder, or by the `ZEROCACHE_*` variables that nodes read too.
+//! Configuration of a client, from a builder or from the `ZEROCACHE_*` variables that nodes read too.
 
 use std::{
     ffi::OsStr,
@@ -17,65 +17,78 @@ use zerocache_net::{
     units::{parse_duration, parse_size},
 };
 
-use super::hedge::Share;
 use crate::{
     Error,
     near::{Near, NearSettings, shared},
 };
 
-/// The cluster of nodes and clients that are told nothing else.
+/// The cluster that nodes and clients use by default.
 const CLUSTER_DEFAULT: &str = "zerocache";
 
-/// Above this many bytes values are packed unless told otherwise: where a few microseconds of packing
-/// are little beside what sending and keeping the bytes costs.
+/// Default of the size in bytes above which values are compressed: from there on a few microseconds of
+/// compression are little beside the cost of sending and storing the bytes.
 const COMPRESS_ABOVE_DEFAULT: usize = 16 << 10;
 
-/// The longest total deadline of an operation.
+/// The longest total timeout of an operation.
 const TOTAL_MAX: Duration = Duration::from_secs(3_600);
 
-/// What is checked once all is said, as a builder and as the environment call it.
+/// A setting that [`Config::validate`] checks: its builder method and its variable.
 type Setting = (&'static str, &'static str);
 const CLUSTER: Setting = ("cluster", "ZEROCACHE_CLUSTER");
 const NAMESPACE: Setting = ("namespace", "ZEROCACHE_NAMESPACE");
 const SEED: Setting = ("seed", "ZEROCACHE_SEED");
 const DNS: Setting = ("dns", "ZEROCACHE_DNS");
-const NEAR_AGE: Setting = ("near_cache", "ZEROCACHE_NEAR_AGE");
+const COMPRESS_ABOVE: Setting = ("compress_above", "ZEROCACHE_COMPRESS_ABOVE");
+const NEAR_AGE: Setting = ("near_age", "ZEROCACHE_NEAR_AGE");
 
-/// By what a client is told.
+/// The origin of a configuration, for the names in its errors.
 #[derive(Clone, Copy)]
-pub(super) enum By {
+pub(super) enum ConfigSource {
     Builder,
-    Variables,
+    Environment,
 }
 
-impl By {
+impl ConfigSource {
     const fn name(self, (builder, variable): Setting) -> &'static str {
         match self {
             Self::Builder => builder,
-            Self::Variables => variable,
+            Self::Environment => variable,
         }
     }
 }
 
-/// Everything that a client can be told.
+/// The part of the reads that may be hedged, in millionths: 1 to 1,000,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HedgeShare(pub(super) u32);
+
+impl HedgeShare {
+    /// Returns the share, if it is above 0 and at most 1.
+    pub(super) fn new(share: f64) -> Option<Self> {
+        let millionths = share * 1e6;
+        // The cast is exact: the range is checked, and NaN is outside of it.
+        (1.0..=1e6).contains(&millionths).then(|| Self(millionths.round() as u32))
+    }
+}
+
+/// All settings of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) region: String,
     pub(super) cluster: String,
     pub(super) namespace: String,
-    pub(super) ways: DiscoverySet,
+    pub(super) discovery_methods: DiscoverySet,
     pub(super) seeds: Vec<HostPort>,
     pub(super) dns: Vec<HostPort>,
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
-    /// No network is used.
+    /// The client uses no network.
     pub(super) offline: bool,
     pub(super) near: NearSettings,
-    /// Values larger than this are packed, in bytes; none: no value is.
+    /// The size in bytes above which values are compressed; `None` for never.
     pub(super) compress_above: Option<usize>,
-    /// The part of the reads that may be hedged; none: no read is.
-    pub(super) hedge: Option<Share>,
+    /// The part of the reads that may be hedged; `None` for none.
+    pub(super) hedge: Option<HedgeShare>,
 }
 
 impl Config {
@@ -84,7 +97,7 @@ impl Config {
             region: region.to_owned(),
             cluster: CLUSTER_DEFAULT.to_owned(),
             namespace: String::new(),
-            ways: DiscoverySet::ALL,
+            discovery_methods: DiscoverySet::ALL,
             seeds: Vec::new(),
             dns: Vec::new(),
             mdns_interface: None,
@@ -92,28 +105,41 @@ impl Config {
             connections: Connections::default(),
             offline: false,
             near: NearSettings::default(),
-            compress_above: Some(COMPRESS_ABOVE_DEFAULT),
+            compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
             hedge: None,
         }
     }
 
-    /// The configuration that the variables of this process describe.
+    /// Checks that this build has the features that the settings need.
+    fn check_features(&self, source: ConfigSource) -> Result<(), Error> {
+        let absent =
+            [(COMPRESS_ABOVE, self.compress_above.is_some(), cfg!(feature = "lz4"), "lz4")];
+        match absent.into_iter().find(|(_, is_set, is_built, _)| *is_set && !is_built) {
+            Some((setting, .., feature)) => {
+                let why = format!("needs the feature `{feature}` of zerocache-client");
+                Err(invalid(source.name(setting), &why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the variables of this process.
     pub(super) fn from_env(region: &str) -> Result<Self, Error> {
-        static SAID: Once = Once::new();
-        SAID.call_once(|| {
-            for sentence in env_vars::unknown_warnings(std::env::vars_os()) {
-                tracing::warn!("{sentence}");
+        static WARNED: Once = Once::new();
+        WARNED.call_once(|| {
+            for warning in env_vars::unknown_warnings(std::env::vars_os()) {
+                tracing::warn!("{warning}");
             }
         });
         Self::from_variables(region, is_test(), |name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(error) => Err(mistake(name, &error)),
+            Err(error) => Err(invalid(name, &error)),
         })
     }
 
-    /// The configuration that `variable` describes; an empty variable counts as not set. What is built for
-    /// tests uses no network unless that is said.
+    /// Reads the settings from `variable`; an empty variable counts as not set. A program that was built
+    /// for tests uses no network unless a variable turns it on.
     fn from_variables(
         region: &str,
         is_test: bool,
@@ -127,10 +153,10 @@ impl Config {
         if let Some(namespace) = set("ZEROCACHE_NAMESPACE")? {
             config.namespace = namespace;
         }
-        if let Some(ways) = set("ZEROCACHE_DISCOVERY")? {
-            let names: Vec<_> = ways.split(',').map(str::trim).collect();
-            config.ways = DiscoverySet::from_names(&names)
-                .map_err(|reason| mistake("ZEROCACHE_DISCOVERY", &reason))?;
+        if let Some(methods) = set("ZEROCACHE_DISCOVERY")? {
+            let names: Vec<_> = methods.split(',').map(str::trim).collect();
+            config.discovery_methods = DiscoverySet::from_names(&names)
+                .map_err(|reason| invalid("ZEROCACHE_DISCOVERY", &reason))?;
         }
         config.seeds = list("ZEROCACHE_SEED", set("ZEROCACHE_SEED")?)?;
         config.dns = list("ZEROCACHE_DNS", set("ZEROCACHE_DNS")?)?;
@@ -144,65 +170,65 @@ impl Config {
             Some(offline) => {
                 let parsed = offline.parse();
                 let why = format!("{offline:?}; true and false are allowed");
-                config.offline = parsed.map_err(|_| mistake("ZEROCACHE_OFFLINE", &why))?;
+                config.offline = parsed.map_err(|_| invalid("ZEROCACHE_OFFLINE", &why))?;
             }
-            None if is_test => config.stay_offline(),
+            None if is_test => config.default_to_offline(),
             None => {}
         }
         if let Some(bytes) = set("ZEROCACHE_NEAR_BYTES")? {
             let parsed = parse_size(&bytes);
-            config.near.bytes_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_BYTES", &why))?;
+            config.near.bytes_max = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_BYTES", &why))?;
         }
         if let Some(age) = set("ZEROCACHE_NEAR_AGE")? {
             let parsed = parse_duration(&age);
-            config.near.age_max = parsed.map_err(|why| mistake("ZEROCACHE_NEAR_AGE", &why))?;
+            config.near.age_max = parsed.map_err(|why| invalid("ZEROCACHE_NEAR_AGE", &why))?;
         }
         if let Some(above) = set("ZEROCACHE_COMPRESS_ABOVE")? {
             config.compress_above = match above.as_str() {
                 "off" => None,
                 bytes => {
                     let parsed = parse_size(bytes).map_err(|why| format!("{why}, or off"));
-                    let bytes = parsed.map_err(|why| mistake("ZEROCACHE_COMPRESS_ABOVE", &why))?;
-                    // More than there can be is as much as there can be.
+                    let bytes = parsed.map_err(|why| invalid("ZEROCACHE_COMPRESS_ABOVE", &why))?;
                     Some(usize::try_from(bytes).unwrap_or(usize::MAX))
                 }
             };
         }
         if let Some(share) = set("ZEROCACHE_HEDGE")?.filter(|share| share != "off") {
-            config.hedge = Some(share_of("ZEROCACHE_HEDGE", &share)?);
+            config.hedge = Some(parse_hedge_share("ZEROCACHE_HEDGE", &share)?);
         }
-        for (name, asked_for, none) in [
-            ("ZEROCACHE_SEED", config.ways.seeds, config.seeds.is_empty()),
-            ("ZEROCACHE_DNS", config.ways.dns, config.dns.is_empty()),
+        for (name, is_wanted, is_empty) in [
+            ("ZEROCACHE_SEED", config.discovery_methods.seeds, config.seeds.is_empty()),
+            ("ZEROCACHE_DNS", config.discovery_methods.dns, config.dns.is_empty()),
         ] {
-            if config.ways != DiscoverySet::ALL && asked_for && none {
-                let text = format!("ZEROCACHE_DISCOVERY names a way that needs {name}");
+            if config.discovery_methods != DiscoverySet::ALL && is_wanted && is_empty {
+                let text =
+                    format!("ZEROCACHE_DISCOVERY: a method in it needs {name}, which is not set");
                 return Err(Error::Config(text));
             }
         }
-        config.validate(By::Variables)?;
+        config.validate(ConfigSource::Environment)?;
         Ok(config)
     }
 
-    /// Has a test that does not say otherwise use no network.
-    pub(super) fn stay_offline(&mut self) {
+    /// Turns the network off for a test that does not configure it.
+    pub(super) fn default_to_offline(&mut self) {
         self.offline = true;
         tracing::warn!(
             region = self.region,
-            "this program was built for tests: the client uses no network, and what it stores is in \
-             this process alone; ZEROCACHE_OFFLINE=false, or offline(false) of its builder, has it \
-             look for nodes"
+            "client uses no network because the program was built for tests: values stay in this \
+             process; set ZEROCACHE_OFFLINE=false, or call offline(false) on its builder, to connect"
         );
     }
 
-    /// Checks what is not checked when it is said, `by` whatever.
-    pub(super) fn validate(&self, by: By) -> Result<(), Error> {
-        let wrong = |setting, why: &dyn Display| mistake(by.name(setting), why);
-        name::check_region(&self.region).map_err(|error| mistake("region", &error))?;
+    /// Checks the settings that are not checked when they are set.
+    pub(super) fn validate(&self, source: ConfigSource) -> Result<(), Error> {
+        let wrong = |setting, why: &dyn Display| invalid(source.name(setting), why);
+        name::check_region(&self.region).map_err(|error| invalid("region", &error))?;
         name::check(&self.cluster).map_err(|error| wrong(CLUSTER, &error))?;
         if !self.namespace.is_empty() {
             name::check(&self.namespace).map_err(|error| wrong(NAMESPACE, &error))?;
         }
+        self.check_features(source)?;
         for (setting, names) in [(SEED, &self.seeds), (DNS, &self.dns)] {
             if names.len() > NAMES_MAX {
                 return Err(wrong(setting, &format!("at most {NAMES_MAX} are allowed")));
@@ -214,7 +240,7 @@ impl Config {
         let most = TOTAL_MAX.as_millis() as u64;
         if all.iter().any(|ms| !(1..=most).contains(ms)) {
             let text = format!("1 to {most} ms are allowed");
-            return Err(mistake("tier_timeouts and total_timeout", &text));
+            return Err(invalid("tier_timeout and total_timeout", &text));
         }
         if self.near.age_max < Duration::from_millis(1) {
             return Err(wrong(NEAR_AGE, &"an age of at least 1 ms is allowed"));
@@ -227,46 +253,46 @@ impl Config {
         if self.offline {
             return discovery;
         }
-        if self.ways.mdns {
+        if self.discovery_methods.mdns {
             discovery.mdns = Some(MdnsConfig { interface: self.mdns_interface.clone() });
         }
-        if self.ways.dns {
+        if self.discovery_methods.dns {
             discovery.dns.clone_from(&self.dns);
         }
-        if self.ways.seeds {
+        if self.discovery_methods.seeds {
             discovery.seeds.clone_from(&self.seeds);
         }
         discovery
     }
 
-    /// A number that clients of the same cluster and namespace share: between them, one computation
-    /// of a memoized call is enough. `apart` sets one apart from all others, unless it is 0.
-    pub(super) fn flight_group(&self, apart: u64) -> u64 {
-        self.group(&self.namespace, apart)
+    /// Returns the single-flight group: clients of one cluster and namespace share it, and compute a
+    /// memoized call once between them. A `client_number` other than 0 gives a client a group of its own.
+    pub(super) fn flight_group(&self, client_number: u64) -> u64 {
+        self.group(&self.namespace, client_number)
     }
 
-    /// The near cache, which clients of the same cluster share whatever their namespaces; none where it
+    /// Returns the near cache, which clients of one cluster share whatever their namespaces; `None` if it
     /// is switched off.
-    pub(super) fn near(&self, apart: u64) -> Option<Arc<Near>> {
+    pub(super) fn near(&self, client_number: u64) -> Option<Arc<Near>> {
         let NearSettings { bytes_max, .. } = self.near;
-        (bytes_max > 0).then(|| shared(self.group("", apart), bytes_max))
+        (bytes_max > 0).then(|| shared(self.group("", client_number), bytes_max))
     }
 
-    fn group(&self, namespace: &str, apart: u64) -> u64 {
-        let Self { cluster, ways, seeds, dns, mdns_interface, .. } = self;
-        let found_by = (ways, seeds, dns, mdns_interface);
-        let described = format!("{:?}", (cluster, namespace, found_by, apart));
+    fn group(&self, namespace: &str, client_number: u64) -> u64 {
+        let Self { cluster, discovery_methods, seeds, dns, mdns_interface, .. } = self;
+        let found_by = (discovery_methods, seeds, dns, mdns_interface);
+        let described = format!("{:?}", (cluster, namespace, found_by, client_number));
         xxhash_rust::xxh3::xxh3_64(described.as_bytes())
     }
 }
 
-/// Whether this program is a test.
+/// Returns true if cargo built this program for tests or benchmarks.
 pub(super) fn is_test() -> bool {
     std::env::current_exe().is_ok_and(|program| is_built_for_tests(&program))
 }
 
-/// Whether cargo built this program for tests or benchmarks: it names these `deps/NAME-HASH`, and those of
-/// documentation `rust_out`. What is built by other means has to say so.
+/// Returns true for the paths that cargo gives to tests and benchmarks (`deps/NAME-HASH`) and to
+/// documentation tests (`rust_out`). Tests that other tools build must set `ZEROCACHE_OFFLINE`.
 fn is_built_for_tests(program: &Path) -> bool {
     let name = program.file_stem().and_then(OsStr::to_str).unwrap_or_default();
     let is_hash =
@@ -276,16 +302,16 @@ fn is_built_for_tests(program: &Path) -> bool {
     (is_hashed && folder == Some(OsStr::new("deps"))) || name == "rust_out"
 }
 
-/// A mistake, and in what.
-pub(super) fn mistake(what: &str, why: &dyn Display) -> Error {
+/// Returns the error for a setting.
+pub(super) fn invalid(what: &str, why: &dyn Display) -> Error {
     Error::Config(format!("{what}: {why}"))
 }
 
-/// A part of the reads that may be hedged.
-pub(super) fn share_of(name: &str, part: &str) -> Result<Share, Error> {
-    let share = part.parse().ok().and_then(Share::new);
-    let why = format!("{part} is no share; above 0 and at most 1 is allowed, such as 0.05");
-    share.ok_or_else(|| mistake(name, &why))
+/// Parses the share of hedged reads.
+pub(super) fn parse_hedge_share(name: &str, text: &str) -> Result<HedgeShare, Error> {
+    let share = text.parse().ok().and_then(HedgeShare::new);
+    let why = format!("{text} is no share; above 0 and at most 1 is allowed, such as 0.05");
+    share.ok_or_else(|| invalid(name, &why))
 }
 
 fn list<T>(name: &str, value: Option<String>) -> Result<Vec<T>, Error>
@@ -298,7 +324,7 @@ where
 }
 
 pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error| mistake(name, &error))
+    text.parse().map_err(|error| invalid(name, &error))
 }
 
 #[cfg(test)]
@@ -315,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_those_of_the_nodes() {
+    fn environment_uses_the_variables_of_the_nodes() {
         let config = config(&[
             ("ZEROCACHE_CLUSTER", "staging"),
             ("ZEROCACHE_NAMESPACE", "shop"),
@@ -329,16 +355,16 @@ mod tests {
         ])
         .unwrap();
         assert_eq!((config.cluster.as_str(), config.namespace.as_str()), ("staging", "shop"));
-        assert_eq!(config.ways, DiscoverySet { mdns: false, dns: true, seeds: true });
+        assert_eq!(config.discovery_methods, DiscoverySet { mdns: false, dns: true, seeds: true });
         assert_eq!((config.seeds.len(), config.dns.len()), (2, 1));
         assert!(config.discovery().mdns.is_none());
         assert_eq!(config.connections, Connections::Http);
         assert_eq!(config.compress_above, Some(4_096));
-        assert_eq!(config.hedge, Share::new(0.05));
+        assert_eq!(config.hedge, HedgeShare::new(0.05));
     }
 
     #[test]
-    fn packing_and_hedging_can_be_turned_off() {
+    fn compression_and_hedging_can_be_turned_off() {
         assert_eq!(config(&[]).unwrap().compress_above, Some(COMPRESS_ABOVE_DEFAULT));
         let off =
             config(&[("ZEROCACHE_COMPRESS_ABOVE", "off"), ("ZEROCACHE_HEDGE", "off")]).unwrap();
@@ -346,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_for_tests_uses_no_network_unless_told_so() {
+    fn program_built_for_tests_uses_no_network_by_default() {
         let offline = |variable: Option<&str>| {
             let given = |name: &str| variable.filter(|_| name == "ZEROCACHE_OFFLINE");
             let config =
@@ -362,20 +388,21 @@ mod tests {
         assert!(is_test("/tmp/rustdoctestXyz/rust_out"));
         assert!(!is_test("/home/a/target/debug/orders") && !is_test("/usr/bin/orders"));
         assert!(!is_test("/srv/deps/orders-service") && !is_test("/srv/orders-0123456789abcdef"));
-        // This one was.
+        // This test itself.
         assert!(is_built_for_tests(&std::env::current_exe().expect("it has a path")));
     }
 
-    /// The first two columns of the table of all settings.
+    /// Returns the first two columns of the documented table of settings.
     fn documented() -> String {
         let page = include_str!("../../../docs/client.md");
-        let (_, table) = page.split_once("\n## All settings\n").expect("it has such a part");
+        let (_, table) =
+            page.split_once("\n## All settings\n").expect("the page has such a section");
         let rows = table.lines().filter(|line| line.starts_with('|'));
         rows.flat_map(|row| row.split('|').skip(1).take(2)).collect()
     }
 
     #[test]
-    fn the_page_lists_all_settings_and_no_others() {
+    fn documentation_lists_every_setting_and_no_other() {
         let table = documented();
         let read = std::cell::RefCell::new(Vec::new());
         let variable = |name: &str| {
@@ -401,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_its_variable() {
+    fn error_names_the_variable_and_the_value() {
         for (name, value) in [
             ("ZEROCACHE_SEED", "nowhere"),
             ("ZEROCACHE_DNS", "a:0"),
@@ -420,7 +447,7 @@ mod tests {
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
-            // It says what was given, or what is allowed.
+            // The error shows the value, or what is allowed.
             assert!(error.contains(value) || error.contains("allowed"), "{error}");
         }
         let seeds = vec!["a:1"; NAMES_MAX + 1].join(",");

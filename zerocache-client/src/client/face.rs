@@ -12,8 +12,8 @@ use zerocache_net::clock;
 
 use super::{ZerocacheClient, config::Config, millis, offline, sharing::Sharing};
 use crate::{
-    memo::MemoCounters,
-    near::{Begun, Held, Near, NearStats, Striped},
+    counters::{MemoCounters, MemoStats, Striped},
+    near::{Begun, Held, Near, NearStats},
 };
 
 /// The part of a client that a call may hold on to without keeping the client alive.
@@ -75,6 +75,21 @@ impl Face {
 }
 
 impl ZerocacheClient {
+    /// Counts of this client's memoized calls.
+    pub fn memo_stats(&self) -> MemoStats {
+        self.memo_counters().snapshot()
+    }
+
+    /// Sets how long a memoized call of this client waits for another call's computation of the
+    /// same key; 10 seconds unless set, to the millisecond. With a lease it waits longer by the time
+    /// for which that other call may wait for another process.
+    ///
+    /// Then one of those who have waited for so long computes too, and one more each time that it has
+    /// passed again; all get what is done first. After 30 times as long a call computes in any case.
+    pub fn set_memo_wait(&self, wait: Duration) {
+        self.memo_counters().set_flight_wait(wait);
+    }
+
     /// What has become of the near cache; nothing where it is switched off.
     #[must_use]
     pub fn near_stats(&self) -> NearStats {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     route::{Budget, Turn},
     wire::Response,
 };

@@ -18,7 +18,7 @@ use super::{
     first::Sent,
     near_read::{NearAge, NearRead},
     reads::{First, Wants},
-    report::Explained,
+    report::ExplainedGet,
 };
 use crate::{Error, codec, wait};
 
@@ -98,7 +98,7 @@ impl Get {
     }
 
     /// Takes the value from the near cache of this process if it is there, and keeps it there
-    /// otherwise; no older than [the client allows](crate::ClientBuilder::near_cache).
+    /// otherwise; no older than [the client allows](crate::ClientBuilder::near_age).
     ///
     /// What is written through this process is read at once. What others write is told by a node within
     /// milliseconds as a rule; how old a value can be at most is said in `docs/contract.md`.
@@ -123,8 +123,13 @@ impl Get {
     }
 
     /// Reads, and tells which nodes were asked, what they said, and how long that took.
-    pub fn explain(self) -> Explain {
-        Explain(self.client.start_explain(self.key.clone(), self.wants, self.near, self.deadline))
+    pub fn explain(self) -> ExplainGet {
+        ExplainGet(self.client.start_explain(
+            self.key.clone(),
+            self.wants,
+            self.near,
+            self.deadline,
+        ))
     }
 
     /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
@@ -252,22 +257,22 @@ impl<T: DeserializeOwned> Future for GetValue<T> {
 /// It walks down the ladder as every read does, but does not take the shortest way that most reads
 /// take: the time in the report is a little above theirs.
 #[must_use = "operations do nothing unless they are awaited"]
-pub struct Explain(Running<Explained>);
+pub struct ExplainGet(Running<ExplainedGet>);
 
-impl Explain {
+impl ExplainGet {
     /// Reads now and blocks the thread meanwhile; works inside and outside of any runtime.
     ///
     /// # Errors
     /// As awaiting it.
-    pub fn wait(self) -> Result<Explained, Error> {
+    pub fn wait(self) -> Result<ExplainedGet, Error> {
         wait::block_on(self)
     }
 }
 
 /// An error where nobody could be asked at all: [`Error::InvalidKey`] or [`Error::Config`]. Everything
-/// else that can go wrong is in [`Explained::result`], beside the report.
-impl Future for Explain {
-    type Output = Result<Explained, Error>;
+/// else that can go wrong is in [`ExplainedGet::result`], beside the report.
+impl Future for ExplainGet {
+    type Output = Result<ExplainedGet, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(context)

@@ -8,6 +8,7 @@ use zerocache_core::{route::Walk, version::Incarnation, wire::Request};
 use zerocache_net::clock;
 
 use super::{
+    config::HedgeShare,
     engine::Engine,
     quantile::Quantile,
     reads::{Reading, Settled},
@@ -22,19 +23,6 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 
 /// Most nodes whose times are known; beyond it all are learned anew.
 const NODES_MAX: usize = 256;
-
-/// Which part of the reads may be hedged, in millionths: 1 to 1,000,000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share(u32);
-
-impl Share {
-    /// None when it is not above 0 and at most 1.
-    pub(super) fn new(part: f64) -> Option<Self> {
-        let millionths = part * 1e6;
-        // The cast is exact: the range is checked, and what is no number is outside of it.
-        (1.0..=1e6).contains(&millionths).then(|| Self(millionths.round() as u32))
-    }
-}
 
 /// What a client knows for its hedged reads.
 #[derive(Debug)]
@@ -51,7 +39,7 @@ struct State {
 }
 
 impl Hedge {
-    pub(super) fn new(Share(millionths): Share) -> Self {
+    pub(super) fn new(HedgeShare(millionths): HedgeShare) -> Self {
         let state = State { tokens: 1.0, times: HashMap::new() };
         Self { share: f64::from(millionths) / 1e6, state: Mutex::new(state) }
     }
@@ -158,16 +146,16 @@ mod tests {
 
     #[test]
     fn a_share_is_a_part() {
-        assert_eq!(Share::new(0.05), Some(Share(50_000)));
-        assert_eq!(Share::new(1.0), Some(Share(1_000_000)));
+        assert_eq!(HedgeShare::new(0.05), Some(HedgeShare(50_000)));
+        assert_eq!(HedgeShare::new(1.0), Some(HedgeShare(1_000_000)));
         for none in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert_eq!(Share::new(none), None);
+            assert_eq!(HedgeShare::new(none), None);
         }
     }
 
     #[test]
     fn second_requests_are_a_share_of_the_reads_and_a_few() {
-        let hedge = Hedge::new(Share(100_000));
+        let hedge = Hedge::new(HedgeShare(100_000));
         let node = Incarnation(1);
         let sent = (0..1_000).filter(|_| {
             assert_eq!(hedge.begin(node), None);
@@ -180,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_bounded_number_of_nodes_is_known() {
-        let hedge = Hedge::new(Share(100_000));
+        let hedge = Hedge::new(HedgeShare(100_000));
         for n in 0..10_000 {
             hedge.note(Incarnation(n), Duration::from_millis(1));
         }

@@ -25,7 +25,7 @@ use super::{
     entry::{Entry, Found},
     millis, valid,
 };
-use crate::LeaseScope;
+use crate::lease::LeaseScope;
 
 /// How often a caller that waits looks whether the node that it waits for still answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -145,7 +145,7 @@ impl ZerocacheClient {
             };
             let (started, mut asked) = (clock::mono(), None);
             for _ in 0..NODES_ASKED_MAX {
-                let chosen = live.engine.directory.lock().leasing(key.hash(), range);
+                let chosen = live.engine.directory.lock().lease_node(key.hash(), range);
                 let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
                 asked = Some(step.node);
                 let elapsed_ms = clock::mono().since_ms(started);
@@ -225,7 +225,7 @@ impl Engine {
         };
         loop {
             looks.tick().await;
-            if !self.directory.lock().is_there(step) {
+            if !self.directory.lock().is_available(step) {
                 return;
             }
         }

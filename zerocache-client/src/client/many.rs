@@ -22,7 +22,7 @@ use super::{
     valid,
     writes::WriteRequest,
 };
-use crate::{Error, codec, memo::Lifetime, wait};
+use crate::{Error, codec, lifetime::Lifetime, wait};
 
 /// Reads many keys; from [`ZerocacheClient::get_many`].
 ///
@@ -57,7 +57,7 @@ impl GetMany {
     }
 
     /// Takes what the near cache of this process has from there, asks nodes only for the rest, and keeps
-    /// there what they give; as [`Get::near`](crate::Get::near). When all of it is near no node is asked.
+    /// there what they give; as [`Get::near`](crate::ops::Get::near). When all of it is near no node is asked.
     /// What is near counts as answered: the call does not fail as a whole then.
     pub fn near(mut self) -> Self {
         self.near = Some(None);
@@ -193,18 +193,18 @@ impl WriteMany {
     }
 
     /// How long after their lifetime the values may still be served, as
-    /// [`Write::stale_while`](crate::Write::stale_while).
+    /// [`Write::stale_while`](crate::ops::Write::stale_while).
     pub fn stale_while(self, time: impl Lifetime) -> Self {
         self.say(&Say::stale_while(time))
     }
 
     /// How long after their lifetime the values may still be served where computing them anew fails, as
-    /// [`Write::stale_if_error`](crate::Write::stale_if_error).
+    /// [`Write::stale_if_error`](crate::ops::Write::stale_if_error).
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
         self.say(&Say::stale_if_error(time))
     }
 
-    /// Names groups to which all these entries belong, as [`Write::tags`](crate::Write::tags).
+    /// Names groups to which all these entries belong, as [`Write::tags`](crate::ops::Write::tags).
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
         self.say(&Say::tags(tags))
     }

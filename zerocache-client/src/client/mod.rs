@@ -30,6 +30,10 @@ mod running;
 mod sharing;
 mod start;
 mod stats;
+#[cfg(feature = "metrics")]
+mod telemetry;
+#[cfg(not(feature = "metrics"))]
+#[path = "telemetry_off.rs"]
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -59,10 +63,10 @@ pub(crate) use self::{
 pub use self::{
     builder::ClientBuilder,
     entry::Entry,
-    get::{Explain, Get, GetEntry, GetValue},
+    get::{ExplainGet, Get, GetEntry, GetValue},
     many::{GetMany, GetManyEach, WriteMany, WriteManyEach},
-    report::{Attempted, Explained, Outcome, Report, ReportedNode, Said},
-    stats::ClientStats,
+    report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport, ReportedNode},
+    stats::{ClientStats, TierCounts},
     write::Write,
 };
 use self::{
@@ -70,12 +74,7 @@ use self::{
     life::{Inner, Life, Live},
     prepared::{Prepared, PreparedValue},
 };
-use crate::{
-    Error,
-    codec::IntoValue,
-    memo::{Lifetime, MemoCounters},
-    wait,
-};
+use crate::{Error, codec::IntoValue, counters::MemoCounters, lifetime::Lifetime, wait};
 
 /// A handle to the cache, as seen from one region. Cheap to clone; usable from any thread, with or
 /// without a runtime.
@@ -248,7 +247,7 @@ impl ZerocacheClient {
         let Ok(live) = self.live() else { return Vec::new() };
         let directory = live.engine.directory.lock();
         let now = zerocache_net::clock::mono();
-        let status = |node: &zerocache_core::route::Known| NodeStatus {
+        let status = |node: &zerocache_core::route::NodeEntry| NodeStatus {
             id: node.info.incarnation,
             region: node.info.region.clone(),
             address: node.address,

@@ -16,8 +16,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use zerocache_core::{
+    call::CallFailure,
     limits::Limits,
-    node::{CallFailure, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
+    node::{ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
     store::{Capacity, Lock, LockFamily, Store},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response, features},
@@ -93,7 +94,7 @@ impl Offline {
             next: AtomicU64::new(0),
         });
         // There is nobody to be found.
-        shared.handle(Input::Settled);
+        shared.handle(Input::DiscoveryComplete);
         shared.handle(Input::Tick);
         home.spawn(keep_time(Arc::downgrade(&shared)));
         Self { shared, home }
@@ -147,7 +148,7 @@ impl Shared {
                     }
                     Effect::Call { call, .. } => {
                         let result = Err(CallFailure::Refused);
-                        inputs.push(Input::Answer { call, result, elapsed_us: 0 });
+                        inputs.push(Input::CallCompleted { call, result, elapsed_us: 0 });
                     }
                     Effect::Datagram { .. }
                     | Effect::State(_)

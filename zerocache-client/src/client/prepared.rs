@@ -15,7 +15,7 @@ use super::{
     millis, valid,
     writes::{Stored, WriteRequest},
 };
-use crate::{Error, codec::IntoValue, memo::Lifetime};
+use crate::{Error, codec::IntoValue, lifetime::Lifetime};
 
 /// What is to be written.
 pub(super) struct Prepared {

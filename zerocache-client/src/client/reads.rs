@@ -7,9 +7,9 @@ use std::{
 };
 
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     metadata::Freshness,
-    node::CallFailure,
     route::{Attempt, Budget, Step, Walk},
     time::Instant,
     version::{Incarnation, Version},
@@ -23,7 +23,7 @@ use super::{
     fast::FastOp,
     first::{Ended, Sent},
     own_writes::OwnWrite,
-    report::{Attempted, Explained, Outcome, Report, Said},
+    report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport},
     timings::{End, Operation},
 };
 use crate::Error;
@@ -68,7 +68,7 @@ pub(super) struct Reading {
     missed: bool,
     timed_out: bool,
     /// What each node said, if the caller wants to know.
-    trail: Option<Vec<Attempted>>,
+    trail: Option<Vec<ReadAttempt>>,
 }
 
 impl Reading {
@@ -143,7 +143,11 @@ impl Engine {
         let ended = clock::elapsed();
         let elapsed_us = ended.saturating_sub(asked.started).as_micros() as u64;
         let (step, now) = (&asked.step, clock::instant(ended));
-        self.directory.lock().answered_with_hit(step.node, now, elapsed_us);
+        {
+            let mut directory = self.directory.lock();
+            directory.record_answer(step.node, now, Some(elapsed_us));
+            directory.record_hit(step.node);
+        }
         let read = Ok(self.taken(wants, step, found).0);
         self.timings.took(Operation::Get, End::of_read(&read), ended.saturating_sub(asked.started));
         Poll::Ready(First::Settled(read))
@@ -179,7 +183,7 @@ impl Engine {
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(reading.key.as_bytes(), &mut reading.wants, now);
-        let plan = self.directory.lock().plan(now, first);
+        let plan = self.directory.lock().plan_read(now, first);
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         let settled = match &self.hedge {
             Some(hedge) => self.ask_hedged(hedge, &mut walk, &mut reading).await,
@@ -194,25 +198,25 @@ impl Engine {
     }
 
     /// Reads a key within `total_ms`, and tells how.
-    pub(super) async fn explain(&self, key: Key, mut wants: Wants, total_ms: u64) -> Explained {
+    pub(super) async fn explain(&self, key: Key, mut wants: Wants, total_ms: u64) -> ExplainedGet {
         let started = clock::elapsed();
         let budget = Budget::new(clock::mono(), total_ms);
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(key.as_bytes(), &mut wants, now);
-        let plan = self.directory.lock().plan(now, first);
+        let plan = self.directory.lock().plan_read(now, first);
         let walk = Walk::new(plan, self.config.bounds, budget);
         let mut reading = Reading { trail: Some(Vec::new()), ..Reading::new(key, wants) };
         let result = self.walk(walk, &mut reading).await;
         let outcome = match &result {
-            Ok(Some(entry)) if entry.freshness == Freshness::Fresh => Outcome::Hit,
-            Ok(Some(_)) => Outcome::Stale,
-            Ok(None) => Outcome::Miss,
-            Err(_) => Outcome::Failed,
+            Ok(Some(entry)) if entry.freshness == Freshness::Fresh => ReadOutcome::Hit,
+            Ok(Some(_)) => ReadOutcome::Stale,
+            Ok(None) => ReadOutcome::Miss,
+            Err(_) => ReadOutcome::Failed,
         };
         let attempts = reading.trail.unwrap_or_default();
         let total = clock::elapsed().saturating_sub(started);
-        Explained { result, report: Report { outcome, attempts, total } }
+        ExplainedGet { result, report: ReadReport { outcome, attempts, total } }
     }
 
     async fn walk(&self, mut walk: Walk, reading: &mut Reading) -> Result<Option<Entry>, Error> {
@@ -240,13 +244,19 @@ impl Engine {
         Err(Error::Unreachable { timed_out: reading.timed_out })
     }
 
-    fn trace(&self, reading: &mut Reading, attempt: &Attempt, started: Duration, said: Said) {
+    fn trace(
+        &self,
+        reading: &mut Reading,
+        attempt: &Attempt,
+        started: Duration,
+        said: AttemptOutcome,
+    ) {
         let Some(trail) = &mut reading.trail else { return };
         let Step { tier, node, address, .. } = attempt.step;
         let known = self.directory.lock().node(node).map(|known| known.info.region.clone());
         let (region, elapsed) = (known.unwrap_or_default(), clock::elapsed());
         let elapsed = elapsed.saturating_sub(started);
-        trail.push(Attempted { tier, region, node, address, elapsed, said });
+        trail.push(ReadAttempt { tier, region, node, address, elapsed, outcome: said });
     }
 
     /// What a node's answer means for a read, and what it said.
@@ -256,15 +266,15 @@ impl Engine {
         step: &Step,
         result: Result<Response, CallFailure>,
         reading: &mut Reading,
-    ) -> (Settled, Said) {
+    ) -> (Settled, AttemptOutcome) {
         match result {
             Ok(Response::Found { value, metadata, version, remaining_ms }) => {
                 if !reading.wants.takes(version) {
                     self.note_seen(version);
                     reading.missed = true;
-                    return (None, Said::Older);
+                    return (None, AttemptOutcome::OlderVersion);
                 }
-                self.directory.lock().hit(step.node);
+                self.directory.lock().record_hit(step.node);
                 let found = Found { value, metadata, version, remaining_ms };
                 let (entry, said) = self.taken(&reading.wants, step, found);
                 (Some(Ok(entry)), said)
@@ -275,38 +285,47 @@ impl Engine {
                 if is_final {
                     self.counters.miss();
                 }
-                (is_final.then_some(Ok(None)), Said::NotFound { is_final })
+                (
+                    is_final.then_some(Ok(None)),
+                    AttemptOutcome::NotFound { is_authoritative: is_final },
+                )
             }
-            Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
-                (Some(Err(Error::Refused(refusal.text.clone()))), Said::Refused(refusal.text))
-            }
+            Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => (
+                Some(Err(Error::Refused(refusal.text.clone()))),
+                AttemptOutcome::Refused(refusal.text),
+            ),
             Ok(response) => {
                 self.counters.error(step.tier);
                 let Response::Refused(refusal) = response else {
-                    return (None, Said::NotReached);
+                    return (None, AttemptOutcome::Unreachable);
                 };
-                (None, Said::Refused(refusal.text))
+                (None, AttemptOutcome::Refused(refusal.text))
             }
             Err(CallFailure::NoAnswer) => {
                 reading.timed_out = true;
-                (None, Said::NoAnswer)
+                (None, AttemptOutcome::NoAnswer)
             }
-            Err(CallFailure::Refused | CallFailure::NotSent) => (None, Said::NotReached),
+            Err(CallFailure::Refused | CallFailure::NotSent) => (None, AttemptOutcome::Unreachable),
         }
     }
 
     /// The entry that a node found, if it may be used as it is, and what to call that. Counted.
-    pub(super) fn taken(&self, wants: &Wants, step: &Step, found: Found) -> (Option<Entry>, Said) {
+    pub(super) fn taken(
+        &self,
+        wants: &Wants,
+        step: &Step,
+        found: Found,
+    ) -> (Option<Entry>, AttemptOutcome) {
         self.note_seen(found.version);
         let Some(entry) = Entry::read(step, found) else {
             self.counters.unreadable();
-            return (None, Said::Unreadable);
+            return (None, AttemptOutcome::Unreadable);
         };
         if entry.freshness == Freshness::Fresh {
             self.counters.hit(step.tier);
-            return (Some(entry), Said::Found);
+            return (Some(entry), AttemptOutcome::Found);
         }
         self.counters.stale(step.tier, wants.stale);
-        (wants.stale.then_some(entry), Said::Stale { taken: wants.stale })
+        (wants.stale.then_some(entry), AttemptOutcome::Stale { accepted: wants.stale })
     }
 }

@@ -1,4 +1,4 @@
-//! What a read did, node by node: for a person who asks why.
+//! Report of a read, node by node.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -8,56 +8,56 @@ use zerocache_net::clock;
 use super::{ZerocacheClient, entry::Entry};
 use crate::Error;
 
-/// What a read came to, and what it did; from [`Get::explain`](crate::Get::explain).
+/// The result of a read with its report; from [`Get::explain`](crate::ops::Get::explain).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Explained {
-    /// What the read itself would have given.
+pub struct ExplainedGet {
+    /// The result of the read.
     pub result: Result<Option<Entry>, Error>,
-    /// How that came about.
-    pub report: Report,
+    /// The report of the read.
+    pub report: ReadReport,
 }
 
-impl Explained {
-    /// Of a read that asked no node, because this was near.
+impl ExplainedGet {
+    /// Returns the report of a read that the near cache answered.
     pub(super) fn near(entry: Entry, total: Duration) -> Self {
-        let report = Report { outcome: Outcome::Near, attempts: Vec::new(), total };
+        let report = ReadReport { outcome: ReadOutcome::Near, attempts: Vec::new(), total };
         Self { result: Ok(Some(entry)), report }
     }
 }
 
-/// What a read did.
+/// The report of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
-    /// What it came to.
-    pub outcome: Outcome,
-    /// The nodes that it asked, in their order; none where no node was needed or known.
-    pub attempts: Vec<Attempted>,
-    /// How long all of it took.
+pub struct ReadReport {
+    /// The outcome.
+    pub outcome: ReadOutcome,
+    /// The nodes that were asked, in order; empty if no node was needed or known.
+    pub attempts: Vec<ReadAttempt>,
+    /// The duration of the read.
     pub total: Duration,
 }
 
-/// What a read came to.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum ReadOutcome {
     /// A node had a fresh value.
     Hit,
-    /// The value was in this process.
+    /// The near cache had the value.
     Near,
-    /// A node had a value past its fresh time, and the caller takes such.
+    /// A node had a value past its fresh time, and the caller accepts stale values.
     Stale,
-    /// No value that may be used.
+    /// No node had a usable value.
     Miss,
-    /// Another caller in this process was at it, and its result was taken.
+    /// Another caller in this process was reading the key, and its result was used.
     Coalesced,
     /// No node answered, or the key was refused.
     Failed,
 }
 
-impl Outcome {
-    /// The outcome's name in reports and counters.
+impl ReadOutcome {
+    /// Returns the outcome's name in reports and counters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,33 +71,33 @@ impl Outcome {
     }
 }
 
-/// One node that a read asked.
+/// A node that a read asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Attempted {
-    /// The rung of the ladder on which it stands.
+pub struct ReadAttempt {
+    /// The tier of the node.
     pub tier: Tier,
-    /// Its region; empty when it is forgotten already.
+    /// The region of the node; empty if the client does not know the node any more.
     pub region: String,
-    /// Which node.
+    /// The incarnation of the node.
     pub node: Incarnation,
-    /// Where it was asked.
+    /// The address at which it was asked.
     pub address: SocketAddr,
-    /// How long it took.
+    /// The time until the outcome.
     pub elapsed: Duration,
-    /// What it said.
-    pub said: Said,
+    /// The outcome at this node.
+    pub outcome: AttemptOutcome,
 }
 
-/// A node as reports name it.
+/// A node in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReportedNode {
-    /// Its region.
+    /// The region of the node.
     pub region: String,
-    /// Which node.
+    /// The incarnation of the node.
     pub node: Incarnation,
-    /// Where it answers.
+    /// The address of the node.
     pub address: SocketAddr,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Display for ReportedNode {
 }
 
 impl ZerocacheClient {
-    /// What is known of a node; none when it is forgotten.
+    /// Returns the description of a node, if the client knows the node.
     pub(crate) fn reported(&self, node: Incarnation) -> Option<ReportedNode> {
         let live = self.live().ok()?;
         let directory = live.engine.directory.lock();
@@ -116,70 +116,72 @@ impl ZerocacheClient {
         Some(ReportedNode { region: known.info.region.clone(), node, address: known.address })
     }
 
-    /// The node that took this client's last write of a key, if that was a moment ago.
+    /// Returns the node that accepted this client's last write of `key`, if that was within the last two seconds.
     pub(crate) fn reported_writer(&self, key: &[u8]) -> Option<ReportedNode> {
         let live = self.live().ok()?;
         self.reported(live.engine.own_write(key, clock::mono())?.node)
     }
 }
 
-/// What a node said to a read.
+/// The outcome of a read at one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Said {
-    /// Here is a value that may be used.
+pub enum AttemptOutcome {
+    /// The node had a usable value.
     Found,
-    /// Here is a value past its fresh time; whether the caller takes it.
+    /// The node had a value past its fresh time.
     Stale {
-        /// Whether the caller takes stale values.
-        taken: bool,
+        /// True if the caller accepts stale values.
+        accepted: bool,
     },
-    /// Here is a value, but one older than the version that the caller asks for.
-    Older,
-    /// Here is a value, but its metadata or packing cannot be read.
+    /// The node had a value older than the version that the caller requires.
+    OlderVersion,
+    /// The node had a value whose metadata or compression cannot be read.
     Unreadable,
-    /// There is none; whether that settles the matter.
+    /// The node had no value.
     NotFound {
-        /// Whether nobody else was to be asked.
-        is_final: bool,
+        /// True if the miss is authoritative, so that no other node is asked.
+        is_authoritative: bool,
     },
-    /// It refuses, with these words.
+    /// The node refused the request, with this message.
     Refused(String),
-    /// Nothing, in time.
+    /// The node did not answer in time.
     NoAnswer,
-    /// It could not be asked: no connection, or another node stands there now.
-    NotReached,
+    /// The request could not be sent: no connection, or the address belongs to another node now.
+    Unreachable,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for AttemptOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Found => f.write_str("found"),
-            Self::Stale { taken: true } => f.write_str("found, stale"),
-            Self::Stale { taken: false } => f.write_str("found, too stale to be used"),
-            Self::Older => f.write_str("found, older than asked for"),
+            Self::Stale { accepted: true } => f.write_str("found, stale"),
+            Self::Stale { accepted: false } => f.write_str("found, too stale to be used"),
+            Self::OlderVersion => f.write_str("found, older than asked for"),
             Self::Unreadable => f.write_str("found, but it cannot be read"),
-            Self::NotFound { is_final: true } => f.write_str("not found"),
-            Self::NotFound { is_final: false } => f.write_str("not found, others may have it"),
+            Self::NotFound { is_authoritative: true } => f.write_str("not found"),
+            Self::NotFound { is_authoritative: false } => {
+                f.write_str("not found, others may have it")
+            }
             Self::Refused(text) => write!(f, "refused: {text}"),
             Self::NoAnswer => f.write_str("no answer"),
-            Self::NotReached => f.write_str("no connection"),
+            Self::Unreachable => f.write_str("no connection"),
         }
     }
 }
 
-impl fmt::Display for Attempted {
+impl fmt::Display for ReadAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tier, region, node, address, elapsed, said } = self;
-        write!(f, "{} {region} {address} ({node}): {said}, {elapsed:.1?}", tier.as_str())
+        let Self { tier, region, node, address, elapsed, outcome } = self;
+        write!(f, "{} {region} {address} ({node}): {outcome}, {elapsed:.1?}", tier.as_str())
     }
 }
 
-/// One line for what it came to, and one for each node.
-impl fmt::Display for Report {
+/// One line for the outcome, and one for each node.
+impl fmt::Display for ReadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {:.1?}", self.outcome.as_str(), self.total)?;
-        if self.outcome == Outcome::Failed && self.attempts.is_empty() {
+        if self.outcome == ReadOutcome::Failed && self.attempts.is_empty() {
             f.write_str("\n  no node is known")?;
         }
         self.attempts.iter().try_for_each(|attempt| write!(f, "\n  {attempt}"))
@@ -191,20 +193,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_reads_as_text() {
-        let attempt = |tier, region: &str, last, said| Attempted {
+    fn report_is_displayed_node_by_node() {
+        let attempt = |tier, region: &str, last, outcome| ReadAttempt {
             tier,
             region: region.to_owned(),
             node: Incarnation(0xab),
             address: SocketAddr::from(([127, 0, 0, last], 6789)),
             elapsed: Duration::from_micros(1_250),
-            said,
+            outcome,
         };
-        let report = Report {
-            outcome: Outcome::Hit,
+        let report = ReadReport {
+            outcome: ReadOutcome::Hit,
             attempts: vec![
-                attempt(Tier::Local, "oslo", 1, Said::NoAnswer),
-                attempt(Tier::Nearest, "rome", 2, Said::Found),
+                attempt(Tier::Local, "oslo", 1, AttemptOutcome::NoAnswer),
+                attempt(Tier::Nearest, "rome", 2, AttemptOutcome::Found),
             ],
             total: Duration::from_millis(12),
         };
@@ -212,7 +214,7 @@ mod tests {
                     local oslo 127.0.0.1:6789 (00000000000000ab): no answer, 1.2ms\n  \
                     nearest-region rome 127.0.0.2:6789 (00000000000000ab): found, 1.2ms";
         assert_eq!(report.to_string().replace("1.3ms", "1.2ms"), text);
-        let alone = Report { outcome: Outcome::Failed, attempts: Vec::new(), ..report };
+        let alone = ReadReport { outcome: ReadOutcome::Failed, attempts: Vec::new(), ..report };
         assert_eq!(alone.to_string(), "failed, 12.0ms\n  no node is known");
     }
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
-    node::CallFailure,
     route::{Attempt, Budget, Step, Walk},
     time::Instant,
     version::Incarnation,
@@ -180,7 +180,7 @@ fn settled<T>(outcomes: Vec<Option<Result<T, Error>>>) -> Outcomes<T> {
 }
 
 impl Engine {
-    /// Reads keys within `total_ms`; of what is [`near`](crate::Get::near), if that is wanted, no node is
+    /// Reads keys within `total_ms`; of what is [`near`](crate::ops::Get::near), if that is wanted, no node is
     /// asked.
     pub(super) async fn get_many(
         &self,

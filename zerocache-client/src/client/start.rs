@@ -20,7 +20,7 @@ use super::{
     millis,
     near_read::NearRead,
     reads::{First, Reading, Wants},
-    report::Explained,
+    report::ExplainedGet,
     timings::End,
     valid,
     writes::{self, WriteRequest},
@@ -146,12 +146,12 @@ impl ZerocacheClient {
         wants: Wants,
         mut near: NearRead,
         deadline: Option<Duration>,
-    ) -> Running<Explained> {
+    ) -> Running<ExplainedGet> {
         let total_ms = self.total_ms(deadline);
         self.run(move |engine| async move {
             let (key, started) = (valid(key)?, clock::elapsed());
             if let Some(entry) = near.find(&engine.face, key.as_bytes(), wants.at_least) {
-                return Ok(Explained::near(entry, clock::elapsed().saturating_sub(started)));
+                return Ok(ExplainedGet::near(entry, clock::elapsed().saturating_sub(started)));
             }
             let explained = engine.explain(key.clone(), wants, total_ms).await;
             if let Ok(Some(entry)) = &explained.result {

@@ -1,44 +1,80 @@
-//! What became of a client's operations.
+//! Counters of a client's operations.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use zerocache_core::{route::Tier, wire::Status};
 
-/// Counts of one client's operations since it was made.
+/// Counts by the tier of the node that was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierCounts {
+    /// The local node that is asked first.
+    pub local: u64,
+    /// The local node that is asked next.
+    pub next_local: u64,
+    /// Nodes of the nearest other region.
+    pub nearest: u64,
+    /// Nodes of the second nearest other region.
+    pub second_nearest: u64,
+}
+
+impl TierCounts {
+    /// The count of `tier`.
+    #[must_use]
+    pub fn get(&self, tier: Tier) -> u64 {
+        match tier {
+            Tier::Local => self.local,
+            Tier::NextLocal => self.next_local,
+            Tier::Nearest => self.nearest,
+            Tier::SecondNearest => self.second_nearest,
+            // Tiers that this release does not have.
+            _ => 0,
+        }
+    }
+
+    /// The sum over all tiers.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        Tier::ALL.into_iter().map(|tier| self.get(tier)).sum()
+    }
+}
+
+/// Operations of one client since it was created; from
+/// [`ZerocacheClient::stats`](crate::ZerocacheClient::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientStats {
-    /// Reads answered with a value, by the tier of the node that answered: local, next local,
-    /// nearest region, second nearest region.
-    pub hits: [u64; 4],
-    /// Reads that found no value that may be used.
+    /// Reads answered with a value, by the tier of the node that answered.
+    pub hits: TierCounts,
+    /// Reads that found no usable value.
     pub misses: u64,
-    /// Of the hits, those with a value past its fresh time, which the caller allowed.
+    /// Hits with a value past its fresh time, which the caller accepted.
     pub stale_hits: u64,
-    /// Of the misses, those for which there was a value past its fresh time.
+    /// Misses for which there was a value past its fresh time.
     pub stale_misses: u64,
-    /// Of the misses, those for which there was a value with metadata or a packing that cannot be
-    /// read: damaged, or of a later release.
+    /// Misses for which there was a value whose metadata or compression cannot be read: damaged, or
+    /// written by a later release.
     pub unreadable: u64,
     /// Second requests of [hedged reads](crate::ClientBuilder::hedge).
     pub hedged: u64,
-    /// Of these, those whose answer came first.
+    /// Second requests that were answered first.
     pub hedge_wins: u64,
-    /// Requests without an answer, by the tier of the node that was asked.
-    pub errors: [u64; 4],
+    /// Requests without a response, by the tier of the node that was asked.
+    pub errors: TierCounts,
     /// Operations for which no node could be reached.
     pub unreachable: u64,
     /// Writes that were stored.
     pub stored: u64,
-    /// Writes that lost to a newer one.
+    /// Writes that lost to a newer version.
     pub superseded: u64,
     /// Writes that every node refused.
     pub refused: u64,
-    /// Writes of which nobody knows whether they were stored.
+    /// Writes with an unknown outcome: no node said whether it stored them.
     pub unknown: u64,
-    /// Writes that failed because their value is larger than the node takes.
+    /// Writes that failed because the value is larger than the node accepts.
     pub too_large: u64,
-    /// Of these, those that were not sent: the node had said in the last minute how much it takes.
+    /// Writes among `too_large` that were not sent, because the node had stated its limit within the last
+    /// minute.
     pub too_large_unsent: u64,
 }
 
@@ -68,9 +104,9 @@ impl Counters {
         self.misses.fetch_add(1, Relaxed);
     }
 
-    /// There was a value past its fresh time, and whether the caller took it.
-    pub(super) fn stale(&self, tier: Tier, taken: bool) {
-        if taken {
+    /// Counts a read that found a value past its fresh time.
+    pub(super) fn stale(&self, tier: Tier, accepted: bool) {
+        if accepted {
             self.hit(tier);
             self.stale_hits.fetch_add(1, Relaxed);
         } else {
@@ -87,7 +123,7 @@ impl Counters {
         self.hedge_wins.fetch_add(1, Relaxed);
     }
 
-    /// There was a value that cannot be read.
+    /// Counts a read that found a value that cannot be read.
     pub(super) fn unreadable(&self) {
         self.miss();
         self.unreadable.fetch_add(1, Relaxed);
@@ -105,24 +141,28 @@ impl Counters {
         self.writes[status as usize].fetch_add(1, Relaxed);
     }
 
-    /// A value is larger than the node takes, and whether it was sent to find that out.
+    /// Counts a value that is larger than the node accepts.
     pub(super) fn too_large(&self, is_sent: bool) {
         self.too_large.fetch_add(1, Relaxed);
         self.too_large_unsent.fetch_add(u64::from(!is_sent), Relaxed);
     }
 
     pub(super) fn snapshot(&self) -> ClientStats {
-        let all = |counters: &[AtomicU64; 4]| counters.each_ref().map(|c| c.load(Relaxed));
+        let by_tier = |counters: &[AtomicU64; 4]| {
+            let [local, next_local, nearest, second_nearest] =
+                counters.each_ref().map(|count| count.load(Relaxed));
+            TierCounts { local, next_local, nearest, second_nearest }
+        };
         let writes = |status: Status| self.writes[status as usize].load(Relaxed);
         ClientStats {
-            hits: all(&self.hits),
+            hits: by_tier(&self.hits),
             misses: self.misses.load(Relaxed),
             stale_hits: self.stale_hits.load(Relaxed),
             stale_misses: self.stale_misses.load(Relaxed),
             unreadable: self.unreadable.load(Relaxed),
             hedged: self.hedged.load(Relaxed),
             hedge_wins: self.hedge_wins.load(Relaxed),
-            errors: all(&self.errors),
+            errors: by_tier(&self.errors),
             unreachable: self.unreachable.load(Relaxed),
             stored: writes(Status::Stored),
             superseded: writes(Status::Superseded),

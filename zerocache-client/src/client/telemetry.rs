@@ -43,9 +43,8 @@ impl Engine {
         let stats = self.counters.snapshot();
         reads(&stats, &mut add);
         for tier in Tier::ALL {
-            let at = tier as usize;
-            add("zerocache_hits_total", "tier", tier.as_str(), stats.hits[at]);
-            add("zerocache_errors_total", "tier", tier.as_str(), stats.errors[at]);
+            add("zerocache_hits_total", "tier", tier.as_str(), stats.hits.get(tier));
+            add("zerocache_errors_total", "tier", tier.as_str(), stats.errors.get(tier));
         }
         for (outcome, count) in [
             ("stored", stats.stored),
@@ -135,7 +134,7 @@ impl Engine {
 
 /// Each read once.
 fn reads(stats: &ClientStats, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {
-    let hits: u64 = stats.hits.iter().sum();
+    let hits: u64 = stats.hits.total();
     let misses = stats.misses.saturating_sub(stats.stale_misses + stats.unreadable);
     for (outcome, count) in [
         ("hit", hits.saturating_sub(stats.stale_hits)),

@@ -19,7 +19,7 @@ use super::{
     prepared::{Prepared, Say},
     writes::{self, WriteRequest},
 };
-use crate::{Error, codec, memo::Lifetime, wait};
+use crate::{Error, codec, lifetime::Lifetime, wait};
 
 /// Writes or deletes a key; from [`ZerocacheClient::put`] and [`ZerocacheClient::delete`].
 ///
@@ -89,7 +89,7 @@ impl Write {
     }
 
     /// How long after its lifetime the value may still be served to readers that
-    /// [allow it](crate::Get::allow_stale) while somebody computes it anew. The entry is kept for that
+    /// [allow it](crate::ops::Get::allow_stale) while somebody computes it anew. The entry is kept for that
     /// time longer. Where that makes its life longer than 99,999,999 s the write fails with
     /// [`Error::InvalidTtl`].
     ///
@@ -99,7 +99,7 @@ impl Write {
     }
 
     /// How long after its lifetime the value may still be served to readers that
-    /// [allow it](crate::Get::allow_stale) where computing it anew fails. The entry is kept for that time
+    /// [allow it](crate::ops::Get::allow_stale) where computing it anew fails. The entry is kept for that time
     /// longer, or for the one of [`stale_while`](Self::stale_while) if that is longer.
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
         self.say(&Say::stale_if_error(time))

@@ -23,16 +23,14 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
-use std::io::{Write, sink};
+use std::io::sink;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde::de::DeserializeOwned;
 
-use crate::error::Error;
-
-pub use binary::Bincode;
+pub(crate) use binary::TAG;
 pub use value::{IntoValue, Value};
 
 use borrowing::Borrowing;
@@ -44,29 +42,6 @@ pub(crate) const HEADER_LEN: usize = 1 + 8;
 
 /// Why a type such as `Vec<()>` is neither written nor read.
 const WEIGHTLESS: &str = "the type has a sequence or map whose elements take no bytes";
-
-/// A way to write values as bytes and to read them back.
-pub trait Codec {
-    /// The first byte of everything that this codec wrote.
-    const TAG: u8;
-
-    /// Appends the value's bytes.
-    ///
-    /// # Errors
-    ///
-    /// When the value's own `Serialize` refuses, or the codec cannot express it.
-    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), CodecError>;
-
-    /// Reads a value, which must take up all bytes.
-    ///
-    /// # Errors
-    ///
-    /// When the bytes are not exactly one value of the type that `seed` asks for.
-    fn decode<'de, S: DeserializeSeed<'de>>(
-        seed: S,
-        bytes: &'de [u8],
-    ) -> Result<S::Value, CodecError>;
-}
 
 /// A value that could not be written, or bytes that are not a value of the type asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,15 +61,6 @@ pub enum CodecError {
     Decode(String),
 }
 
-impl From<CodecError> for Error {
-    fn from(error: CodecError) -> Self {
-        match error {
-            CodecError::Encode(_) => Error::Encode(error),
-            CodecError::Untyped | CodecError::Shape | CodecError::Decode(_) => Error::Decode(error),
-        }
-    }
-}
-
 /// Writes a value with its tag and shape, and reads it back.
 ///
 /// # Errors
@@ -107,10 +73,10 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
         return Err(CodecError::Encode(WEIGHTLESS.to_owned()));
     }
     let mut out = Vec::with_capacity(HEADER_LEN + size_of::<T>());
-    out.push(Bincode::TAG);
+    out.push(TAG);
     out.extend_from_slice(&shape.fingerprint.to_be_bytes());
     let trace = Trace::default();
-    Bincode::encode(&Whole { value, trace: &trace }, &mut out)?;
+    binary::encode(&Whole { value, trace: &trace }, &mut out)?;
     if !is_plain::<T>() {
         reads_back::<T>(&out[HEADER_LEN..], &trace)?;
     }
@@ -144,12 +110,12 @@ where
     T: Serialize + DeserializeOwned,
 {
     let reading = Reading::of(written);
-    let again = Bincode::decode(Borrowing(PhantomData::<T>, &reading), payload);
+    let again = binary::decode(Borrowing(PhantomData::<T>, &reading), payload);
     let again = again
         .map_err(|error| CodecError::Encode(format!("it would not be read again: {error}")))?;
     let trace = Trace::default();
     let is_same = reading.agrees()
-        && Bincode::encode(&Whole { value: &again, trace: &trace }, &mut sink()).is_ok()
+        && binary::encode(&Whole { value: &again, trace: &trace }, &mut sink()).is_ok()
         && trace.has_contents_of(written);
     if is_same {
         return Ok(());
@@ -167,7 +133,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let Some((header, payload)) = bytes.split_at_checked(HEADER_LEN) else {
         return Err(CodecError::Untyped);
     };
-    if header[0] != Bincode::TAG {
+    if header[0] != TAG {
         return Err(CodecError::Untyped);
     }
     let shape = shape::of::<T>();
@@ -177,5 +143,5 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if shape.weightless {
         return Err(CodecError::Decode(WEIGHTLESS.to_owned()));
     }
-    Bincode::decode(Borrowing(PhantomData::<T>, ()), payload)
+    binary::decode(Borrowing(PhantomData::<T>, ()), payload)
 }

@@ -210,7 +210,7 @@ fn elements_without_bytes_are_neither_written_nor_read() {
     assert!(encode(&std::collections::BTreeMap::from([((), Empty)])).is_err());
     assert!(encode(&((), Empty, [(); 3], vec![Some(())], vec![((), 1u8)])).is_ok());
 
-    let mut forged = vec![Bincode::TAG];
+    let mut forged = vec![TAG];
     forged.extend_from_slice(&shape::of::<Vec<()>>().fingerprint.to_be_bytes());
     forged.push(253);
     forged.extend([0x3f; 8]);

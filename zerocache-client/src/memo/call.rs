@@ -20,7 +20,8 @@ use super::run::{Entry, Mode, Run, Steps, start};
 use super::site::Site;
 use super::stage::{Stage, Step};
 use super::target::Target;
-use super::ttl::{Lifetime, TtlRule};
+use super::ttl::TtlRule;
+use crate::lifetime::Lifetime;
 use crate::wait;
 
 pin_project! {
@@ -28,7 +29,7 @@ pin_project! {
     ///
     /// Awaiting it gives what the function gives: from the cache, from another call of the same
     /// key that is under way in this process, or computed. A failure of the cache is counted
-    /// ([`MemoStats`](crate::MemoStats)) and never fails the call.
+    /// ([`MemoStats`](crate::stats::MemoStats)) and never fails the call.
     ///
     /// # Cancellation
     ///

@@ -10,8 +10,9 @@ use super::rule::{Cacheable, Errors, OkRule, Sharing};
 use super::run::{Entry, Given};
 use super::site::{Origin, Site};
 use super::target::Target;
-use super::ttl::{Lifetime, TtlRule};
+use super::ttl::TtlRule;
 use crate::ZerocacheClient;
+use crate::lifetime::Lifetime;
 
 /// Stands for all calls that go by a key.
 pub(super) static SITE: Site = Site::new(Origin {
@@ -36,7 +37,7 @@ impl ZerocacheClient {
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), std::io::Error> {
-    /// use zerocache_client::{LeaseScope, ZerocacheClient};
+    /// use zerocache_client::{ZerocacheClient, memo::LeaseScope};
     ///
     /// let cache = ZerocacheClient::get_instance("london");
     /// let text = cache

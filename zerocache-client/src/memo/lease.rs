@@ -5,9 +5,10 @@ use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
 use super::stored::Stored;
+use crate::client::Write;
 use crate::client::{LeaseTerms, LeaseToken, Leased as Answer};
 use crate::error::Error;
-use crate::{Status, Write, Written, ZerocacheClient};
+use crate::{Status, Written, ZerocacheClient};
 
 /// What asking for leave came to.
 pub(crate) enum Leased {

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use zerocache_core::metadata::Freshness;
 use zerocache_net::clock;
 
-use super::counters::count;
 use super::flight::{self, Joined, Lead, Progress, Turn};
 use super::rule::Shared;
 use super::stored::{Base, Form, Stored};
-use crate::{Report, ZerocacheClient};
+use crate::ZerocacheClient;
+use crate::client::ReadReport;
+use crate::counters::count;
 
 /// A caller waits for so many times the bound of a wait in all, whoever leads meanwhile: with the bound
 /// that is set unless a program says otherwise for five minutes.
@@ -35,7 +36,7 @@ pub(crate) enum Found {
 pub(crate) struct Looked {
     pub(crate) found: Found,
     pub(crate) lead: Option<Lead>,
-    pub(crate) read: Option<Report>,
+    pub(crate) read: Option<ReadReport>,
     /// The base entry, where that was found before and this was looked for beside it.
     pub(crate) base: Option<Box<Base>>,
 }

@@ -19,7 +19,7 @@ use crate::{Ack, Written, ZerocacheClient, wait};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Looks for a call's value; from [`Call::peek`](crate::Call::peek).
+/// Looks for a call's value; from [`Call::peek`](crate::memo::Call::peek).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Peek<T> {
     state: Peeking,
@@ -108,7 +108,7 @@ impl<T> Peek<T> {
     }
 }
 
-/// Removes a call's value; from [`Call::invalidate`](crate::Call::invalidate).
+/// Removes a call's value; from [`Call::invalidate`](crate::memo::Call::invalidate).
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Invalidate {
     state: State,

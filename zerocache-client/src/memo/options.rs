@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ttl::{Lifetime, TTL_MAX};
+use super::ttl::TTL_MAX;
 use crate::Ack;
 use crate::codec::CodecError;
+use crate::lease::LeaseScope;
+use crate::lifetime::Lifetime;
 
 /// How long a computation holds its lease where the function does not say.
 pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
@@ -16,15 +18,6 @@ pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
 /// How long others wait for a computation under lease where the function does not say. Shorter than
 /// the wait inside a process, so that a process's own callers hear what its leader has found.
 pub(crate) const LEASE_WAIT_DEFAULT: Duration = Duration::from_secs(3);
-
-/// Where a leased key is computed once at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LeaseScope {
-    /// Once in the client's region.
-    Region,
-    /// Once in all regions together.
-    All,
-}
 
 /// That a key is computed once at a time by all processes of a scope.
 #[derive(Clone, Copy, Debug)]
@@ -108,17 +101,25 @@ pub struct NegativeErr<T> {
     message = "`negative(none = …)` is for functions that return an `Option`",
     label = "`{Self}` is neither an `Option` nor a `Result` with an `Option` in it"
 )]
-pub trait MaybeNone {
+pub trait MaybeNone: sealed::Sealed {
     /// Whether it is `None`.
     #[doc(hidden)]
     fn is_none(&self) -> bool;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<T> sealed::Sealed for Option<T> {}
 
 impl<T> MaybeNone for Option<T> {
     fn is_none(&self) -> bool {
         self.is_none()
     }
 }
+
+impl<T, E> sealed::Sealed for Result<Option<T>, E> {}
 
 impl<T, E> MaybeNone for Result<Option<T>, E> {
     fn is_none(&self) -> bool {

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 
 /// A call that needs no runtime: the body of a sync function.
 ///
-/// Calls of it have [`Call::wait`](crate::Call::wait). Not to be implemented by users.
+/// Calls of it have [`Call::wait`](crate::memo::Call::wait). Not to be implemented by users.
 #[diagnostic::on_unimplemented(
     message = "`wait` is for calls of sync functions",
     label = "this is a call of an async function",

@@ -4,7 +4,7 @@ pub use super::args::{Args, KeyPart, ReceiverKeyPart};
 pub use super::background::{background, background_sync};
 pub use super::call::{Call, Parts, call};
 pub use super::near::near;
-pub use super::options::{LeaseScope, MaybeNone, NegativeErr, Options, Predicate};
+pub use super::options::{MaybeNone, NegativeErr, Options, Predicate};
 pub use super::origin::{Blocking, boxed, lazy};
 pub use super::rule::{NoErrors, NoSharing, PlainRule, Probe};
 pub use super::site::{Instance, Origin, Site};
@@ -13,6 +13,7 @@ pub use super::target::{RegionOrClient, Target};
 pub use super::ttl::{TtlRule, duration};
 pub use super::variant::{Asked, OfBorrowed, OfOwned, OfUnsized};
 pub use crate::Ack;
+pub use crate::lease::LeaseScope;
 
 /// The client of the scope in which this runs; then the attribute's region is not looked at.
 #[inline]

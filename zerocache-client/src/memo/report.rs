@@ -11,8 +11,9 @@ use zerocache_net::clock;
 
 use super::call::Call;
 use super::origin::Blocking;
+use crate::client::{ReadReport, ReportedNode};
 use crate::codec::CodecError;
-use crate::{Error, Report, ReportedNode, Version, Written, wait};
+use crate::{Error, Version, Written, wait};
 
 /// What a memoized call came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +93,7 @@ pub struct Mismatch {
     /// What there was beside it.
     pub beside: Beside,
     /// How that was read; none if it was not.
-    pub read: Option<Report>,
+    pub read: Option<ReadReport>,
 }
 
 /// What a call found beside a value that it cannot use.
@@ -133,7 +134,7 @@ pub struct CallReport {
     /// What it came to.
     pub outcome: CallOutcome,
     /// How the cache was read; none if it was not, or another caller of this process did it.
-    pub read: Option<Report>,
+    pub read: Option<ReadReport>,
     /// Why what was found under the call's key could not be used; none where it could, or nothing was.
     pub mismatch: Option<Mismatch>,
     /// What asking for a lease came to; none where the function has none, or needed none.

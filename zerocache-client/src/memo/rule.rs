@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::options::{NegativeErr, Predicate};
-use super::ttl::{Lifetime, TtlRule};
-use crate::codec::{self, Bincode, Codec, CodecError};
+use super::ttl::TtlRule;
+use crate::codec::{self, CodecError};
+use crate::lifetime::Lifetime;
 
 /// A value that can be cached: `Serialize` and `DeserializeOwned`.
 #[diagnostic::on_unimplemented(
@@ -52,7 +53,7 @@ impl<T> Policy<T> {
     /// Codec, and shapes of values and of kept errors: functions for which these are the same read each
     /// other's values.
     pub(crate) fn shape(&self) -> [u8; SHAPE_LEN] {
-        let mut shape = [Bincode::TAG; SHAPE_LEN];
+        let mut shape = [codec::TAG; SHAPE_LEN];
         shape[1..9].copy_from_slice(&(self.shape)().to_be_bytes());
         shape[9..].copy_from_slice(&(self.errors.shape)().to_be_bytes());
         shape
@@ -271,7 +272,13 @@ pub struct WholeRule<T>(PhantomData<fn() -> T>);
     message = "`negative(err = …)` is for functions that return a `Result`",
     label = "`{Self}` is no `Result`"
 )]
-pub trait MayFail {}
+pub trait MayFail: sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<V, E> sealed::Sealed for Result<V, E> {}
 
 impl<V, E> MayFail for Result<V, E> {}
 

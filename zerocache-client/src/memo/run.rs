@@ -12,7 +12,6 @@ use zerocache_net::clock;
 
 use super::args::Args;
 use super::compute;
-use super::counters::count;
 use super::flight::{self, Lead, Progress};
 use super::freshness;
 use super::key::CallKey;
@@ -27,9 +26,11 @@ use super::stage::{Asked, Computation, Stage, Step};
 use super::stored::{Base, Form, Stored};
 use super::target::Target;
 use super::ttl::TtlRule;
+use crate::ZerocacheClient;
 use crate::client::LeaseTerms;
+use crate::client::{ReadOutcome, ReadReport};
 use crate::codec::CodecError;
-use crate::{Outcome, Report, ZerocacheClient};
+use crate::counters::count;
 
 /// How often one call asks for leave: again when it is given a value that it cannot use. That is one of
 /// another shape under the call's key, and then one beside it that belongs to an earlier version of it.
@@ -183,7 +184,7 @@ impl<T> Steps<'_, T> {
         };
         let counters = run.client.memo_counters();
         let Looked { found, lead, read, base } = looked;
-        let near = read.as_ref().is_some_and(|read| read.outcome == Outcome::Near);
+        let near = read.as_ref().is_some_and(|read| read.outcome == ReadOutcome::Near);
         self.note_read(read, &found, base.as_deref());
         match found {
             Found::Entry(stored) => self.judge(run, stored, base, lead, near),
@@ -215,13 +216,13 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    fn note_read(&mut self, read: Option<Report>, found: &Found, base: Option<&Base>) {
+    fn note_read(&mut self, read: Option<ReadReport>, found: &Found, base: Option<&Base>) {
         self.note(|report| match (base, &mut report.mismatch) {
             (Some(base), Some(mismatch)) => {
                 mismatch.beside = match (found, base.over, &read) {
                     (Found::Entry(_), ..) => Beside::Found,
                     (_, Some(_), _) => Beside::Outdated,
-                    (.., Some(read)) if read.outcome == Outcome::Failed => Beside::NotReached,
+                    (.., Some(read)) if read.outcome == ReadOutcome::Failed => Beside::NotReached,
                     _ => Beside::Nothing,
                 };
                 mismatch.read = read;
@@ -271,7 +272,8 @@ impl<T> Steps<'_, T> {
                 self.came_to(CallOutcome::Stale);
                 Step::Value(value)
             }
-            (Freshness::OnlyOnError, lead) => {
+            // `OnlyOnError`, or what a later release adds.
+            (_, lead) => {
                 count(&counters.misses);
                 self.missed(run, lead, Some(stored), base)
             }

@@ -7,7 +7,6 @@ use zerocache_core::metadata::{Kind, Metadata};
 use zerocache_core::ttl::Ttl;
 use zerocache_net::clock;
 
-use super::counters::{MemoCounters, count};
 use super::flight::{Lead, Progress};
 use super::freshness;
 use super::report::{CallOutcome, CallWrite};
@@ -18,6 +17,7 @@ use super::ttl;
 use super::writing::{self, Outcome, Right};
 use crate::Error;
 use crate::codec::CodecError;
+use crate::counters::{MemoCounters, count};
 
 /// What is to be stored of a value.
 struct Kept {

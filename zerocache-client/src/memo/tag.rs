@@ -9,11 +9,18 @@
     note = "a tag is a `&str`, a `String`, or another `AsRef<str>`; of other values make one with \
             `format!(…)`"
 )]
-pub trait Tag {
+pub trait Tag: sealed::Sealed {
     /// As a text of its own.
     #[doc(hidden)]
     fn to_tag(&self) -> String;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: AsRef<str> + ?Sized> sealed::Sealed for T {}
 
 #[diagnostic::do_not_recommend]
 impl<T: AsRef<str> + ?Sized> Tag for T {

@@ -17,7 +17,7 @@ use crate::client::Face;
     message = "`{Self}` is neither the name of a region nor a client",
     label = "expected a `&str`, a `String` or a `ZerocacheClient`"
 )]
-pub trait RegionOrClient {
+pub trait RegionOrClient: sealed::Sealed {
     /// The client to use.
     #[doc(hidden)]
     fn target(&self) -> Target;
@@ -71,6 +71,15 @@ impl Target {
     }
 }
 
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for str {}
+impl sealed::Sealed for String {}
+impl sealed::Sealed for Cow<'_, str> {}
+impl sealed::Sealed for ZerocacheClient {}
+
 impl RegionOrClient for str {
     fn target(&self) -> Target {
         Target(Kind::Region(self.into()))
@@ -97,6 +106,9 @@ impl RegionOrClient for ZerocacheClient {
 
 macro_rules! through {
     ($($ty:ty)*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<T: RegionOrClient + ?Sized> sealed::Sealed for $ty {}
+
         #[diagnostic::do_not_recommend]
         impl<T: RegionOrClient + ?Sized> RegionOrClient for $ty {
             fn target(&self) -> Target {

@@ -6,50 +6,14 @@
 
 use std::time::Duration;
 
-use super::counters::{MemoCounters, count};
+use crate::counters::{MemoCounters, count};
+use crate::lifetime::Lifetime;
 
 /// The longest lifetime that a node accepts.
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(99_999_999);
 
 /// The shortest.
 pub(crate) const TTL_MIN: Duration = Duration::from_secs(1);
-
-/// A lifetime of a memoized value: a `Duration`, or an integer of seconds.
-///
-/// Zero, a negative number and a `Duration` under a second mean that the value is not stored;
-/// lifetimes above 99,999,999 seconds are lowered to that.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no lifetime",
-    label = "expected seconds as an integer, or a `Duration`",
-    note = "to compute the lifetime from the value, write a closure: `ttl = |value| …`"
-)]
-pub trait Lifetime {
-    /// As a duration; zero for what is negative.
-    #[doc(hidden)]
-    fn into_duration(self) -> Duration;
-}
-
-impl Lifetime for Duration {
-    fn into_duration(self) -> Duration {
-        self
-    }
-}
-
-macro_rules! seconds {
-    ($($ty:ty)*) => {$(
-        impl Lifetime for $ty {
-            fn into_duration(self) -> Duration {
-                // What does not fit is negative, or far above the maximum.
-                #[allow(unused_comparisons)]
-                let negative = self < 0;
-                let seconds = if negative { 0 } else { u64::try_from(self).unwrap_or(u64::MAX) };
-                Duration::from_secs(seconds)
-            }
-        }
-    )*};
-}
-
-seconds!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
 /// A time that the attribute has as an expression.
 pub fn duration(time: impl Lifetime) -> Duration {

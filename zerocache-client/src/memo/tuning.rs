@@ -4,14 +4,16 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::call::Call;
-use super::options::{LeaseScope, MaybeNone};
+use super::options::MaybeNone;
 use super::rule::{Cacheable, OkRule};
-use super::ttl::Lifetime;
 use crate::Ack;
+use crate::lease::LeaseScope;
+use crate::lifetime::Lifetime;
 
 impl<F: Future> Call<F> {
     /// Keeps the value in this process too, and takes it from there, within the bounds of
-    /// [`near_cache`](crate::ClientBuilder::near_cache).
+    /// [`near_bytes`](crate::ClientBuilder::near_bytes) and
+    /// [`near_age`](crate::ClientBuilder::near_age).
     pub fn near(self) -> Self {
         self.with(|options| options.near(None))
     }

@@ -13,12 +13,13 @@ use futures_util::FutureExt;
 use futures_util::future::{Shared, join_all};
 use tokio::runtime::Handle;
 
-use super::counters::count;
 use super::flight::{self, Lead, Void};
 use super::lease::Token;
 use super::operation::BoxFuture;
+use crate::client::Write;
+use crate::counters::count;
 use crate::error::Error;
-use crate::{Status, Write, Written, ZerocacheClient};
+use crate::{Status, Written, ZerocacheClient};
 
 /// What became of a write; none if it was not sent, because the key was replaced before.
 pub(super) type Outcome = Option<Result<Written, Error>>;

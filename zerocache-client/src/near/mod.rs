@@ -6,12 +6,12 @@
 //! lagging node gives afterwards is not kept. Whatever could have been missed empties it at once: each
 //! entry carries the epoch in which its read began, and only entries of the present one are served.
 
-mod counts;
 mod floors;
 mod front;
 mod held;
 mod registry;
 mod settings;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -32,14 +32,13 @@ use quick_cache::{
 };
 use zerocache_core::{key::KeyHash, time::Instant, version::Version};
 
-pub use self::counts::NearStats;
+pub use self::stats::NearStats;
 use self::{
-    counts::Counts,
     floors::{Floors, REMEMBERED_MS},
     front::Marks,
+    stats::Counts,
 };
 pub(crate) use self::{
-    counts::Striped,
     held::{Fill, Held},
     registry::shared,
     settings::NearSettings,

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 pub mod gate;
+pub mod log;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -40,7 +41,7 @@ pub fn builder(region: &str) -> ClientBuilder {
 }
 
 fn seeded(region: &str, seed: SocketAddr) -> ClientBuilder {
-    ZerocacheClient::builder(region).cluster("client-tests").mdns(false).seed(seed)
+    ZerocacheClient::builder(region).cluster("client-tests").mdns(false).seed(seed.to_string())
 }
 
 fn named(name: &str, build: impl FnOnce() -> ClientBuilder) -> ZerocacheClient {

@@ -14,7 +14,7 @@ use core::{
     ops::RangeInclusive,
 };
 
-pub use self::tellers::Teller;
+pub use self::tellers::AddressSource;
 use self::tellers::{BOUNDS, FIRST_TELLERS, Share};
 use crate::time::Instant;
 
@@ -64,16 +64,16 @@ struct Candidate {
 
 /// What is due, so that it sorts: whether it failed before, how many of its teller come before it, and when
 /// that had its turn; since when; who named it, and where.
-type Due = (bool, usize, u64, Instant, Teller, SocketAddr);
+type Due = (bool, usize, u64, Instant, AddressSource, SocketAddr);
 
 /// Addresses to be tried, bounded by who named them.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    waiting: BTreeMap<(Teller, SocketAddr), Candidate>,
-    tellers: BTreeMap<SocketAddr, Teller>,
+    waiting: BTreeMap<(AddressSource, SocketAddr), Candidate>,
+    tellers: BTreeMap<SocketAddr, AddressSource>,
     shares: [Share; BOUNDS.len()],
     /// How many dials there had been when the last address of each teller was dialled.
-    turns: BTreeMap<Teller, u64>,
+    turns: BTreeMap<AddressSource, u64>,
     dials: u64,
     resting: BTreeMap<SocketAddr, Instant>,
     first_caller: Option<Instant>,
@@ -81,15 +81,9 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Notes that a node may stand at `address`, as discovery says; one that is known or rests is left
-    /// alone.
-    pub fn propose(&mut self, address: SocketAddr, now: Instant) {
-        self.tell(address, Teller::Discovery, now);
-    }
-
     /// Notes that a node may stand at `address`, as `teller` says; one that is known or rests is left
     /// alone.
-    pub fn tell(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+    pub fn add(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
         if self.resting.get(&address).is_some_and(|until| *until > now) {
             return;
         }
@@ -101,7 +95,7 @@ impl Candidates {
             return;
         }
         let mut awaited = true;
-        if let Teller::Caller(_) = teller {
+        if let AddressSource::Caller(_) = teller {
             let first = *self.first_caller.get_or_insert(now);
             awaited = now.since_ms(first) < CALLERS_AWAITED_MS;
         }
@@ -119,12 +113,12 @@ impl Candidates {
     }
 
     /// Dials `address` soon, even if it rests: somebody says that it stands there.
-    pub fn tell_again(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+    pub fn retry_soon(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
         let rested = |until: &Instant| now.since_ms(until.minus_ms(REST_MS)) >= GREETED_OFTEN_MS;
         if self.resting.get(&address).is_some_and(rested) {
             self.resting.remove(&address);
         }
-        self.tell(address, teller, now);
+        self.add(address, teller, now);
         let Some((_, candidate)) = self.known(address).filter(|(_, c)| c.failures > 0) else {
             return;
         };
@@ -135,7 +129,7 @@ impl Candidates {
     }
 
     /// An address that is known is named again: the one who is believed further counts.
-    fn believe(&mut self, address: SocketAddr, known: Teller, teller: Teller) {
+    fn believe(&mut self, address: SocketAddr, known: AddressSource, teller: AddressSource) {
         if teller.rank() <= known.rank() || !self.make_room(teller) {
             return;
         }
@@ -154,7 +148,7 @@ impl Candidates {
 
     /// Makes room for one more address of a teller, if need be by dropping one that failed: of its own, or
     /// of whoever named most. Whether there is room.
-    fn make_room(&mut self, teller: Teller) -> bool {
+    fn make_room(&mut self, teller: AddressSource) -> bool {
         let bounds = teller.bounds();
         let own = self.of(teller..=teller).count();
         if own >= teller.places() {
@@ -163,7 +157,7 @@ impl Candidates {
         if self.shares[teller.rank()].places < bounds.places {
             return true;
         }
-        let mut counts: BTreeMap<Teller, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<AddressSource, usize> = BTreeMap::new();
         for ((other, _), _) in self.of(teller.peers()) {
             *counts.entry(*other).or_default() += 1;
         }
@@ -175,8 +169,8 @@ impl Candidates {
 
     fn of(
         &self,
-        tellers: RangeInclusive<Teller>,
-    ) -> impl Iterator<Item = (&(Teller, SocketAddr), &Candidate)> {
+        tellers: RangeInclusive<AddressSource>,
+    ) -> impl Iterator<Item = (&(AddressSource, SocketAddr), &Candidate)> {
         let (from, to) = tellers.into_inner();
         let lowest = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let from = self.waiting.range((from, lowest)..);
@@ -184,7 +178,7 @@ impl Candidates {
     }
 
     /// Drops the address of some tellers that failed most often; false if none failed `failures_min` times.
-    fn drop_worst(&mut self, tellers: RangeInclusive<Teller>, failures_min: u32) -> bool {
+    fn drop_worst(&mut self, tellers: RangeInclusive<AddressSource>, failures_min: u32) -> bool {
         let idle = self.of(tellers).filter(|(_, c)| !c.dialling && c.failures >= failures_min);
         let worst = idle.max_by_key(|(_, candidate)| (candidate.failures, candidate.next_dial));
         let Some((_, address)) = worst.map(|(place, _)| *place) else { return false };
@@ -193,7 +187,7 @@ impl Candidates {
     }
 
     /// Somebody has gone: what it named and nobody else did is not dialled.
-    pub fn forget(&mut self, teller: Teller) {
+    pub fn forget(&mut self, teller: AddressSource) {
         let idle = self.of(teller..=teller).filter(|(_, candidate)| !candidate.dialling);
         let idle: Vec<_> = idle.map(|((_, address), _)| *address).collect();
         for address in idle {
@@ -201,12 +195,12 @@ impl Candidates {
         }
     }
 
-    fn known(&mut self, address: SocketAddr) -> Option<(Teller, &mut Candidate)> {
+    fn known(&mut self, address: SocketAddr) -> Option<(AddressSource, &mut Candidate)> {
         let teller = *self.tellers.get(&address)?;
         Some((teller, self.waiting.get_mut(&(teller, address))?))
     }
 
-    fn remove(&mut self, address: SocketAddr) -> Option<(Teller, Candidate)> {
+    fn remove(&mut self, address: SocketAddr) -> Option<(AddressSource, Candidate)> {
         let teller = self.tellers.remove(&address)?;
         let candidate = self.waiting.remove(&(teller, address))?;
         let share = &mut self.shares[teller.rank()];
@@ -241,8 +235,8 @@ impl Candidates {
 
     /// What is due of some tellers, to be sorted: new addresses first, those of tellers in turn, and of each
     /// what waits longest. So many dead addresses, whoever named them, do not keep a live one waiting.
-    fn due(&self, tellers: RangeInclusive<Teller>, now: Instant) -> Vec<Due> {
-        let mut under_way: BTreeMap<Teller, usize> = BTreeMap::new();
+    fn due(&self, tellers: RangeInclusive<AddressSource>, now: Instant) -> Vec<Due> {
+        let mut under_way: BTreeMap<AddressSource, usize> = BTreeMap::new();
         let mut due = Vec::new();
         for ((teller, address), candidate) in self.of(tellers) {
             if candidate.dialling {
@@ -321,7 +315,7 @@ impl Candidates {
     }
 
     /// Leaves `address` alone for a while: this process itself, or another cluster, stands there.
-    pub fn rest(&mut self, address: SocketAddr, now: Instant) {
+    pub fn set_aside(&mut self, address: SocketAddr, now: Instant) {
         self.remove(address);
         self.resting.retain(|_, until| *until > now);
         if self.resting.len() < RESTING_MAX {

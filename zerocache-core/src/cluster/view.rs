@@ -12,7 +12,7 @@ use alloc::{
 use core::net::SocketAddr;
 
 use super::{
-    candidates::{Candidates, Teller},
+    candidates::{AddressSource, Candidates},
     latency::Latency,
     pulse::Pulse,
 };
@@ -219,13 +219,13 @@ impl View {
     }
 
     /// Notes that a node may stand at `address`, as `teller` says, unless a member is known to answer there.
-    pub fn propose(&mut self, address: SocketAddr, teller: Teller, now: Instant) {
+    pub fn propose(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
         let known = self.members().any(|m| {
             m.address == address
                 || (m.reach == Reach::Reachable && m.info.addresses.contains(&address))
         });
         if !known {
-            self.candidates.tell(address, teller, now);
+            self.candidates.add(address, teller, now);
         }
     }
 

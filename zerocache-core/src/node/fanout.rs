@@ -6,14 +6,15 @@
 use alloc::{vec, vec::Vec};
 
 use super::{
-    Call, CallFailure, CallId, Effect, Event, Node, RequestId,
+    Call, CallId, Effect, Event, Node, RequestId,
     outbox::{Item, Outbox, RelayRoute},
 };
 
 use crate::{
-    cluster::{Member, Reach},
+    call::CallResult,
+    cluster::{Member, PLACEMENT, Placement, Reach},
     entry::{Change, Record},
-    key::KeyHash,
+    key::{Key, KeyHash},
     rendezvous,
     store::{Broken, LockFamily},
     time::{Instant, Now},
@@ -60,9 +61,9 @@ impl<L: LockFamily> Node<L> {
         waiting: Waiting,
         out: &mut Vec<Effect>,
     ) {
-        let regions = self.view.other_regions();
+        let regions = PLACEMENT.regions(&record.key, &self.view);
         // Local nodes, and all nodes of a region of which none answers.
-        self.note_missing(now, |member, own| {
+        self.note_missing(now, &record.key, |member, own| {
             member.info.region == own
                 || !regions.iter().any(|region| **region == *member.info.region)
         });
@@ -92,7 +93,7 @@ impl<L: LockFamily> Node<L> {
         waiter: Option<RequestId>,
         out: &mut Vec<Effect>,
     ) {
-        let peers = self.view.writable_in(&self.config.info.region);
+        let peers = PLACEMENT.receivers(&record.key, &self.view, &self.config.info.region);
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
         for peer in peers {
             let item = Item {
@@ -120,9 +121,11 @@ impl<L: LockFamily> Node<L> {
     /// to the best of all; when none answers, gives the item up.
     fn send_to_relay(&mut self, now: Now, mut item: Item, out: &mut Vec<Effect>) {
         let Some(route) = &mut item.relay else { return };
-        let hash = item.shipment.record.key.hash();
+        let key = &item.shipment.record.key;
+        let hash = key.hash();
         let best = |untried: &dyn Fn(&Member) -> bool| {
-            let relays = self.view.writable_in(&route.region).filter(|member| untried(member));
+            let relays = PLACEMENT.receivers(key, &self.view, &route.region);
+            let relays = relays.filter(|member| untried(member));
             relays.max_by_key(|member| relay_rank(member, hash)).map(|m| m.info.incarnation)
         };
         let untried = best(&|member| !route.tried.contains(&member.info.incarnation));
@@ -209,7 +212,7 @@ impl<L: LockFamily> Node<L> {
         now: Now,
         call: CallId,
         peer: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         out: &mut Vec<Effect>,
     ) {
         // A batch that was taken back when its peer went down is nobody's business any more.
@@ -290,7 +293,8 @@ impl<L: LockFamily> Node<L> {
 
     fn has_untried_relay(&self, item: &Item) -> bool {
         item.relay.as_ref().is_some_and(|route| {
-            let mut relays = self.view.writable_in(&route.region);
+            let key = &item.shipment.record.key;
+            let mut relays = PLACEMENT.receivers(key, &self.view, &route.region);
             relays.any(|member| !route.tried.contains(&member.info.incarnation))
         })
     }
@@ -427,9 +431,15 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Nodes that do not answer and of which `missing` holds miss a write.
-    pub(super) fn note_missing(&mut self, now: Now, missing: impl Fn(&Member, &str) -> bool) {
+    pub(super) fn note_missing(
+        &mut self,
+        now: Now,
+        key: &Key,
+        missing: impl Fn(&Member, &str) -> bool,
+    ) {
         let own = &self.config.info.region;
-        for member in self.view.members_mut().filter(|m| m.reach == Reach::Unreachable) {
+        let silent = self.view.members_mut().filter(|m| m.reach == Reach::Unreachable);
+        for member in PLACEMENT.owners(key, silent) {
             if missing(member, own) {
                 member.missed.note(now.mono);
             }

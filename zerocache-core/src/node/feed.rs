@@ -46,7 +46,7 @@ pub struct FeedCounts {
     /// Changes recorded while somebody followed.
     pub changes: u64,
     /// Answers that said that changes were lost; the first one of each follower is one.
-    pub lost: u64,
+    pub gaps: u64,
 }
 
 /// One who follows.
@@ -137,7 +137,7 @@ impl Feed {
             return None;
         }
         if since < self.first || since > end {
-            self.counts.lost += 1;
+            self.counts.gaps += 1;
             return Some(Response::Changes { next: end, lost: true, rows: Vec::new() });
         }
         let skipped = usize::try_from(since - self.first).unwrap_or(usize::MAX);
@@ -174,7 +174,7 @@ impl<L: LockFamily> Node<L> {
         let refusal = if self.state == NodeState::Leaving {
             Some("the node is about to stop")
         } else if !self.feed.shares.has_room(connection, 1) {
-            self.refused.shares += 1;
+            self.refused.over_quota += 1;
             Some("too many follow the node")
         } else {
             None

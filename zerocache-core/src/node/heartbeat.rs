@@ -39,19 +39,19 @@ const SEARCH_EVERY_MS: u64 = 1_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramCounts {
     /// Beats sent.
-    pub beats: u64,
+    pub heartbeats_sent: u64,
     /// Beats of others that were echoed.
-    pub echoed: u64,
+    pub heartbeats_answered: u64,
     /// Echoes that were taken as signs of life.
-    pub echoes: u64,
+    pub heartbeats_acknowledged: u64,
     /// Dropped: of no known form.
     pub malformed: u64,
     /// Dropped: meant for another node, or from one of which nothing is known.
-    pub foreign: u64,
+    pub misdirected: u64,
     /// Dropped: not authentic.
-    pub forged: u64,
+    pub unauthenticated: u64,
     /// Dropped: came before, or too late to mean anything.
-    pub stale: u64,
+    pub replayed: u64,
 }
 
 /// A node that sends beats here.
@@ -135,7 +135,7 @@ impl<L: LockFamily> Node<L> {
                     content: content.unwrap_or_default(),
                 };
                 member.pulse.beat(sequence);
-                self.heartbeats.counts.beats += 1;
+                self.heartbeats.counts.heartbeats_sent += 1;
                 out.push(Effect::Datagram { to: member.address, bytes: beat.seal(&key) });
             }
         }
@@ -160,7 +160,7 @@ impl<L: LockFamily> Node<L> {
             return;
         };
         if datagram.to != self.config.info.incarnation {
-            counts.foreign += 1;
+            counts.misdirected += 1;
             return;
         }
         match datagram.kind {
@@ -182,16 +182,16 @@ impl<L: LockFamily> Node<L> {
         let place = (beat.from, from);
         let known = self.heartbeats.senders.get(&place).map(|sender| sender.key);
         let Some(key) = known.or_else(|| self.session_for(beat.from)) else {
-            self.heartbeats.counts.foreign += 1;
+            self.heartbeats.counts.misdirected += 1;
             return;
         };
         if !Datagram::is_sealed(bytes, &key) {
-            self.heartbeats.counts.forged += 1;
+            self.heartbeats.counts.unauthenticated += 1;
             return;
         }
         let stands_there = self.view.speaks_from(beat.from, from);
         if known.is_none() && !self.heartbeats.has_room(now.mono) && !stands_there {
-            self.heartbeats.counts.foreign += 1;
+            self.heartbeats.counts.misdirected += 1;
             return;
         }
         let Heartbeats { senders, counts, .. } = &mut self.heartbeats;
@@ -202,10 +202,10 @@ impl<L: LockFamily> Node<L> {
         });
         sender.heard = now.mono;
         if !sender.window.accept(beat.sequence) {
-            counts.stale += 1;
+            counts.replayed += 1;
             return;
         }
-        counts.echoed += 1;
+        counts.heartbeats_answered += 1;
         let (name, said) = (beat.from, &beat.content);
         let content = match stands_there {
             true => self.hear_gossip(now, name, said, CONTENT_BYTES_MAX),
@@ -228,20 +228,20 @@ impl<L: LockFamily> Node<L> {
         let counts = &mut self.heartbeats.counts;
         let member = self.view.member_mut(echo.from);
         let Some((member, key)) = member.and_then(|m| m.pulse.key.map(|key| (m, key))) else {
-            counts.foreign += 1;
+            counts.misdirected += 1;
             return;
         };
         if !Datagram::is_sealed(bytes, &key) {
-            counts.forged += 1;
+            counts.unauthenticated += 1;
             return;
         }
         let sent = Instant::from_millis(echo.time_ms);
         let recent = sent <= now.mono && now.mono.since_ms(sent) < ECHO_MS_MAX;
         if !recent || !member.pulse.echoed(echo.sequence, sent) {
-            counts.stale += 1;
+            counts.replayed += 1;
             return;
         }
-        counts.echoes += 1;
+        counts.heartbeats_acknowledged += 1;
         self.echoed(now, echo.from, sent, out);
         if self.view.speaks_from(echo.from, from) {
             self.hear_gossip(now, echo.from, &echo.content, 0);

@@ -5,15 +5,14 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::Memory;
+use super::{PersistedState, Write};
 use crate::{
-    cluster::Teller,
-    key::Key,
+    call::CallResult,
+    cluster::AddressSource,
     limits::Limits,
     store::Known,
-    ttl::Ttl,
     version::Incarnation,
-    wire::{Ack, NodeInfo, NodeState, RequestMessage, Response},
+    wire::{NodeInfo, NodeState, RequestMessage, Response},
 };
 
 /// What a node is told about itself.
@@ -52,18 +51,18 @@ impl ConnectionId {
     /// The same for a connection that carries one request only, as over HTTP: all of these count as one
     /// where connections have shares.
     #[must_use]
-    pub const fn single(self) -> Self {
+    pub const fn single_use(self) -> Self {
         Self(self.0 | Self::SINGLE)
     }
 
     /// Whether it carries one request only.
-    pub(super) const fn is_single(self) -> bool {
+    pub(super) const fn is_single_use(self) -> bool {
         self.0 & Self::SINGLE != 0
     }
 
     /// Who names addresses on it.
-    pub(super) const fn teller(self) -> Teller {
-        if self.is_single() { Teller::ANYBODY } else { Teller::Caller(self.0) }
+    pub(super) const fn teller(self) -> AddressSource {
+        if self.is_single_use() { AddressSource::ANONYMOUS } else { AddressSource::Caller(self.0) }
     }
 }
 
@@ -71,59 +70,15 @@ impl ConnectionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// How far a write is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// To the local peers and to a relay in each other region.
-    Cluster,
-    /// Nowhere: whoever sent it tells the others itself.
-    Here,
-}
-
-/// What a client wants written.
-#[derive(Clone, Debug)]
-pub enum WriteOp {
-    /// A value for some time.
-    Put {
-        /// The value.
-        value: Bytes,
-        /// Tagged fields forwarded unchanged.
-        metadata: Bytes,
-        /// How long it lives.
-        ttl: Ttl,
-    },
-    /// Nothing any more.
-    Delete,
-}
-
-/// Why a call to another node has no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallFailure {
-    /// Nobody listens there.
-    Refused,
-    /// It cannot have arrived: no connection came about.
-    NotSent,
-    /// It may have been sent; no response came in time.
-    NoAnswer,
-}
-
-/// What a node is given to handle.
+/// An input of the node.
 #[derive(Debug)]
 pub enum Input {
-    /// A write by a client.
+    /// A write by a client of an interface that is not the wire protocol.
     Write {
-        /// Whom to answer.
+        /// The request to respond to.
         id: RequestId,
-        /// What to write.
-        key: Key,
-        /// What to do with it.
-        op: WriteOp,
-        /// Who must have it before the answer.
-        ack: Ack,
-        /// How far it goes.
-        scope: Scope,
-        /// How long the caller waits, in milliseconds; 0 when it does not say.
-        timeout_ms: u64,
+        /// The write.
+        write: Write,
     },
     /// A message from a client or another node.
     Request {
@@ -135,13 +90,13 @@ pub enum Input {
         message: RequestMessage,
     },
     /// A connection has ended: nothing comes on it any more, and nobody reads what is answered.
-    Closed(ConnectionId),
+    ConnectionClosed(ConnectionId),
     /// The end of a call that this node made.
-    Answer {
+    CallCompleted {
         /// Which call.
         call: CallId,
         /// What came back.
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         /// How long it took, in microseconds.
         elapsed_us: u64,
     },
@@ -153,21 +108,21 @@ pub enum Input {
         bytes: Bytes,
     },
     /// Addresses at which nodes may stand.
-    Proposed(Vec<SocketAddr>),
+    AddressesProposed(Vec<SocketAddr>),
     /// This node can be reached at these addresses from now on, and no longer at those of before.
-    Readdressed(Vec<SocketAddr>),
+    AddressesChanged(Vec<SocketAddr>),
     /// Discovery says that a node is gone; it is asked before that is believed.
-    Withdrawn(Incarnation),
+    NodeWithdrawn(Incarnation),
     /// Every way of discovery has given its first answer.
-    Settled,
+    DiscoveryComplete,
     /// The moment of [`Node::next_deadline`](super::Node::next_deadline) has come.
     Tick,
     /// Something that this node knew in an earlier life, after [`Effect::Restore`].
-    Restored(Vec<Known>),
+    RestoredItems(Vec<Known>),
     /// All of that has come, or there was nothing that can be used.
-    RestoreEnded(Option<Memory>),
+    RestoreComplete(Option<PersistedState>),
     /// The process is about to stop.
-    Leave,
+    Shutdown,
 }
 
 /// What a node wants done.
@@ -180,7 +135,7 @@ pub enum Effect {
         /// With what.
         response: Response,
     },
-    /// Calls another node; its end comes back as [`Input::Answer`].
+    /// Calls another node; its end comes back as [`Input::CallCompleted`].
     Call {
         /// Which call.
         call: CallId,
@@ -256,14 +211,14 @@ pub enum Event {
         ahead_ms: i64,
     },
     /// The node had missed too much, and asked a peer about all that it had.
-    WasOutdated {
+    FullResync {
         /// Which peer.
         peer: Incarnation,
         /// How many entries it gave up since it started.
-        given_up: u64,
+        entries_dropped: u64,
     },
     /// The copy at the start has come to its end.
-    Copied {
+    CopyComplete {
         /// From whom.
         source: Incarnation,
         /// How many entries.

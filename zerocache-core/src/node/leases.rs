@@ -67,15 +67,15 @@ pub struct LeaseCounts {
     /// Leaves given to callers that found nobody computing.
     pub granted: u64,
     /// Leaves given to callers that had waited, after the leave before ended without a value.
-    pub passed_on: u64,
+    pub handed_over: u64,
     /// Leaves that ended by a delete, or by a newer write that left no fresh value.
-    pub voided: u64,
+    pub invalidated: u64,
     /// Leaves that nobody gave back in time.
     pub expired: u64,
     /// Leaves that ended because the connection of their holder did.
-    pub lost: u64,
+    pub disconnected: u64,
     /// Callers that got a fresh value.
-    pub found: u64,
+    pub served: u64,
     /// Callers that got nothing in time.
     pub busy: u64,
 }
@@ -118,7 +118,7 @@ impl<L: LockFamily> Node<L> {
         }
         let fresh = self.fresh(&key, now).filter(|(version, _)| Some(*version) > over);
         if let Some((_, response)) = fresh {
-            self.leases.counts.found += 1;
+            self.leases.counts.served += 1;
             return out.push(Effect::Respond { id, response });
         }
         let hash = key.hash();
@@ -140,7 +140,7 @@ impl<L: LockFamily> Node<L> {
             }
             other => {
                 let waits = other.is_some_and(|lease| lease.key == key && wait_ms > 0);
-                self.refused.shares += u64::from(!leaves && (waits || other.is_none()));
+                self.refused.over_quota += u64::from(!leaves && (waits || other.is_none()));
                 self.busy(id, out);
             }
         }
@@ -186,13 +186,13 @@ impl<L: LockFamily> Node<L> {
                 Who::Holder => {
                     self.look_at_changes(now, hash, out);
                     if self.leases.first_of(connection) == Some((hash, who)) {
-                        self.leases.counts.lost += 1;
+                        self.leases.counts.disconnected += 1;
                         self.pass_on(now, hash, out);
                     }
                 }
             }
         }
-        if !connection.is_single() {
+        if !connection.is_single_use() {
             self.view.candidates_mut().forget(connection.teller());
         }
         self.watch_ended(now, connection, out);
@@ -202,7 +202,8 @@ impl<L: LockFamily> Node<L> {
     /// Whether a value may be written with a token: it was given not too long ago, by a clock that is
     /// not too wrong. Later stamps are above it.
     pub(super) fn accepts(&mut self, now: Now, token: Version) -> bool {
-        token.wall_ms().saturating_add(TOKEN_AGE_MS_MAX) >= now.wall_ms && self.claimed(now, token)
+        token.wall_ms().saturating_add(TOKEN_AGE_MS_MAX) >= now.wall_ms
+            && self.note_seen(now, token)
     }
 
     /// All leases end: the clock that stamped them was wrong.
@@ -260,7 +261,7 @@ impl<L: LockFamily> Node<L> {
         let (Leave { token, over, .. }, key) = (lease.leave, lease.key.clone());
         if let Some((version, response)) = self.fresh(&key, now) {
             for id in self.leases.take_served(hash, version) {
-                self.leases.counts.found += 1;
+                self.leases.counts.served += 1;
                 out.push(Effect::Respond { id, response: response.clone() });
             }
             if Some(version) > over {
@@ -270,7 +271,7 @@ impl<L: LockFamily> Node<L> {
         }
         let known = self.store.version(hash);
         if known.is_some_and(|known| known >= token) {
-            self.leases.counts.voided += 1;
+            self.leases.counts.invalidated += 1;
             return self.pass_on(now, hash, out);
         }
         // It came after the leave was given, and is stamped before it only because clocks differ: what
@@ -301,7 +302,7 @@ impl<L: LockFamily> Node<L> {
             let until = now.mono.plus_ms(waiter.life_ms);
             let Waiter { connection: holder, over, .. } = waiter;
             self.leases.hand_over(hash, Leave { token, holder, until, over });
-            self.leases.counts.passed_on += 1;
+            self.leases.counts.handed_over += 1;
             out.push(Effect::Respond { id, response: Response::Leased { token } });
             return self.wake_by(self.leases.next_due());
         }

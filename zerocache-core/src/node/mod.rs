@@ -4,7 +4,7 @@
 //! and go to the shared [`Store`] directly; [`read`] is what both do.
 //!
 //! Invariants: an input is handled without waiting; every call made is answered by exactly one
-//! `Input::Answer`; every request gets exactly one `Effect::Respond`; all queues are bounded.
+//! `Input::CallCompleted`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
 mod changes;
 mod clocks;
@@ -31,9 +31,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-pub use self::io::{
-    CallFailure, CallId, ConnectionId, Effect, Event, Input, NodeConfig, RequestId, Scope, WriteOp,
-};
+pub use self::io::{CallId, ConnectionId, Effect, Event, Input, NodeConfig, RequestId};
 use self::{
     clocks::Clocks,
     feed::Feed,
@@ -50,14 +48,16 @@ pub use self::{
     feed::FeedCounts,
     heartbeat::DatagramCounts,
     leases::LeaseCounts,
-    reads::{Answers, Identity, missed, read},
-    repair::{Memory, RepairCounts},
+    reads::{Identity, ReadPolicy, miss_response, read},
+    repair::{PersistedState, RepairCounts},
     shares::RefusalCounts,
-    snapshot::{NodeSnapshot, RegionSnapshot, Snapshot},
+    snapshot::{ClusterStatus, NodeStatus, RegionStatus},
+    writes::{Write, WriteOp, WriteScope},
 };
 use crate::{
+    call::CallResult,
     clock::{HybridClock, LEAD_MS_MAX},
-    cluster::{Ranking, Teller, View},
+    cluster::{AddressSource, Ranking, View},
     store::{LockFamily, Store},
     time::{Instant, Now},
     version::{Incarnation, Version},
@@ -99,7 +99,7 @@ pub struct Node<L: LockFamily> {
     warm_since: Instant,
     /// When it last did anything.
     awake: Instant,
-    misses_are_final: bool,
+    misses_are_authoritative: bool,
     /// It was suspended, and lacks what it missed since: values that it has may have been deleted.
     resumes: bool,
     clock: HybridClock,
@@ -137,7 +137,7 @@ impl<L: LockFamily> Node<L> {
             settled: false,
             warm_since: now.mono,
             awake: now.mono,
-            misses_are_final: false,
+            misses_are_authoritative: false,
             resumes: false,
             clocks: Clocks::new(now.mono),
             repair: Repair::new(config.info.incarnation, now.mono),
@@ -197,46 +197,42 @@ impl<L: LockFamily> Node<L> {
 
     fn take_in(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Write { id, key, op, ack, scope, timeout_ms } => {
-                let (late_ms, token) = (0, None);
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
-                self.write(now, write, out);
-            }
+            Input::Write { id, write } => self.write(now, id, write, out),
             Input::Request { id, connection, message } => {
                 self.request(now, (id, connection), message, out);
             }
-            Input::Closed(connection) => {
+            Input::ConnectionClosed(connection) => {
                 self.end_searches(connection, out);
                 self.closed(now, connection, out);
             }
-            Input::Answer { call, result, elapsed_us } => {
+            Input::CallCompleted { call, result, elapsed_us } => {
                 self.answer(now, call, result, elapsed_us, out);
             }
             Input::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
-            Input::Proposed(addresses) => {
+            Input::AddressesProposed(addresses) => {
                 for address in addresses {
                     // Known nodes that are no contacts are not dialled each time a name resolves.
                     if !self.known.is_no_contact(&self.config.info, address) {
-                        self.view.propose(address, Teller::Discovery, now.mono);
+                        self.view.propose(address, AddressSource::Discovery, now.mono);
                     }
                 }
                 self.wake = now.mono;
             }
-            Input::Readdressed(addresses) => self.readdressed(now, addresses, out),
-            Input::Withdrawn(id) => self.verify(now, Some(id)),
-            Input::Settled => {
+            Input::AddressesChanged(addresses) => self.readdressed(now, addresses, out),
+            Input::NodeWithdrawn(id) => self.verify(now, Some(id)),
+            Input::DiscoveryComplete => {
                 self.settled = true;
                 self.wake = now.mono;
             }
-            Input::Restored(known) => {
+            Input::RestoredItems(known) => {
                 for known in known {
                     let is_taken = self.adopt(now, known);
                     self.repair.is_restored_in_part |= !is_taken;
                 }
             }
-            Input::RestoreEnded(memory) => self.restored(now, memory),
+            Input::RestoreComplete(memory) => self.restored(now, memory),
             Input::Tick => self.tick(now, out),
-            Input::Leave => self.leave(now, out),
+            Input::Shutdown => self.leave(now, out),
         }
     }
 
@@ -258,14 +254,17 @@ impl<L: LockFamily> Node<L> {
 
     /// Whether a miss here means that no local peer has the key either.
     #[must_use]
-    pub fn misses_are_final(&self) -> bool {
-        self.misses_are_final
+    pub fn misses_are_authoritative(&self) -> bool {
+        self.misses_are_authoritative
     }
 
     /// What reads of the store may be answered with; for readers that do not go through the node.
     #[must_use]
-    pub fn answers(&self) -> Answers {
-        Answers { misses_are_final: self.misses_are_final, values_are_current: !self.resumes }
+    pub fn read_policy(&self) -> ReadPolicy {
+        ReadPolicy {
+            misses_are_authoritative: self.misses_are_authoritative,
+            values_are_current: !self.resumes,
+        }
     }
 
     /// Whose requests the node takes; for readers that do not go through it.
@@ -355,22 +354,36 @@ impl<L: LockFamily> Node<L> {
             let response = Response::refused(RefusalCode::Expired, "the deadline had passed");
             return out.push(Effect::Respond { id, response });
         };
-        // One caller's writes are in the order in which it made them, whichever node takes them. A
-        // stamp too far ahead is none that a node of this time gave.
-        self.claimed(now, Version::new(envelope.seen, Incarnation(0)));
-        let (scope, late_ms) = (Scope::Cluster, envelope.late_ms);
+        let message = RequestMessage { envelope, request };
+        self.serve(now, (id, connection), message, timeout_ms, out);
+    }
+
+    /// Carries out a request that is meant for this node and whose deadline has not passed.
+    fn serve(
+        &mut self,
+        now: Now,
+        (id, connection): (RequestId, ConnectionId),
+        message: RequestMessage,
+        timeout_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let RequestMessage { envelope, request } = message;
+        let Envelope { from, seen, late_ms, .. } = envelope;
+        if !matches!(request, Request::Put { .. } | Request::Delete { .. }) {
+            self.note_seen(now, Version::new(seen, Incarnation(0)));
+        }
         let response = match request {
             Request::Put { key, value, metadata, ttl, ack, token } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
-                return self.write(now, write, out);
+                let write = Write { ack, seen, timeout_ms, late_ms, token, ..Write::new(key, op) };
+                return self.write(now, id, write, out);
             }
             Request::Delete { key, ack } => {
-                let (op, token) = (WriteOp::Delete, None);
-                let write = writes::Write { id, key, op, ack, scope, timeout_ms, late_ms, token };
-                return self.write(now, write, out);
+                let write = Write::new(key, WriteOp::Delete);
+                let write = Write { ack, seen, timeout_ms, late_ms, ..write };
+                return self.write(now, id, write, out);
             }
-            Request::Get { key } => read(&self.store, &key, now, self.answers()),
+            Request::Get { key } => read(&self.store, &key, now, self.read_policy()),
             Request::Hello(hello) => self.greeted(now, *hello, connection, out),
             Request::Ping => self.pong(now),
             Request::Watch { view } => {
@@ -388,35 +401,35 @@ impl<L: LockFamily> Node<L> {
                 return self.follow(now, (id, connection), since, timeout_ms, out);
             }
             Request::Goodbye => {
-                self.verify(now, envelope.from);
+                self.verify(now, from);
                 Response::Done
             }
-            Request::Gossip(said) => Response::Gossip(match envelope.from {
+            Request::Gossip(said) => Response::Gossip(match from {
                 Some(from) => self.asked_by_gossip(now, from, &said, CONTENT_BYTES_MAX),
                 None => Bytes::new(),
             }),
             Request::Replicate(_) if !self.clocks.is_set() => unset(),
             Request::Replicate(shipments) => self.receive(now, shipments, out),
             Request::Sums { window, grain, had_ms } => {
-                self.tell_sums(now, (window, grain), (envelope.from, had_ms))
+                self.tell_sums(now, (window, grain), (from, had_ms))
             }
             Request::RowsOf(cells) => return self.rows_wanted((id, connection), cells, out),
             Request::VersionsOf(keys) => self.tell_versions(&keys),
             Request::Fetch(keys) => self.hand_out(now, &keys),
             Request::Copy { part, last, stretch } => {
-                self.hand_copy(now, envelope.from, (part, last), stretch)
+                self.hand_copy(now, from, (part, last), stretch)
             }
         };
         out.push(Effect::Respond { id, response });
     }
 
-    /// A caller says that it knows this version. Whether it can: if it is not too far ahead, later stamps
-    /// are above it.
-    fn claimed(&mut self, now: Now, version: Version) -> bool {
+    /// Raises the node's clock above a version that a caller has seen. Returns false, and counts it, if no
+    /// node with a correct clock can have assigned the version yet.
+    fn note_seen(&mut self, now: Now, version: Version) -> bool {
         let limit_ms = now.wall_ms.saturating_add(LEAD_MS_MAX);
         let is_likely = version.wall_ms() <= limit_ms || version <= self.clock.last();
         let is_noted = is_likely && self.clock.observe(version, now.wall_ms).is_ok();
-        self.refused.stamps += u64::from(!is_noted);
+        self.refused.future_versions += u64::from(!is_noted);
         is_noted
     }
 
@@ -424,7 +437,7 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         call: CallId,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         out: &mut Vec<Effect>,
     ) {

@@ -41,18 +41,18 @@ impl Identity {
 
 /// What reads of a node's store may be answered with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
+pub struct ReadPolicy {
     /// Whether a miss means that no local peer has the key either.
-    pub misses_are_final: bool,
+    pub misses_are_authoritative: bool,
     /// Whether a value may be served. Not by a node that was suspended, until it has what it missed:
     /// the value may have been deleted or replaced meanwhile.
     pub values_are_current: bool,
 }
 
 /// Reads a key from a node's store and says it as a response.
-pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, answers: Answers) -> Response {
+pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, answers: ReadPolicy) -> Response {
     if !answers.values_are_current {
-        return missed(false);
+        return miss_response(false);
     }
     match store.get(key, now) {
         Lookup::Hit(entry) => Response::Found {
@@ -61,12 +61,12 @@ pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, answers: Answe
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        Lookup::Miss => missed(answers.misses_are_final),
+        Lookup::Miss => miss_response(answers.misses_are_authoritative),
     }
 }
 
 /// What a node says of a key for which it has no value: whether others may have one.
 #[must_use]
-pub fn missed(is_final: bool) -> Response {
-    Response::NotFound { warming: !is_final }
+pub fn miss_response(is_authoritative: bool) -> Response {
+    Response::NotFound { warming: !is_authoritative }
 }

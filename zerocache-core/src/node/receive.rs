@@ -24,7 +24,7 @@ impl<L: LockFamily> Node<L> {
             // What the relay held already may not have reached its peers: the node that passed it on
             // before may have died in the middle.
             if relay && receipt == Receipt::Holds(record.version) {
-                self.note_missing(now, |member, own| member.info.region == own);
+                self.note_missing(now, &record.key, |member, own| member.info.region == own);
                 self.send_to_peers(now, &self.to_queue(&record, now), None, out);
             }
             receipts.push(receipt);

@@ -34,7 +34,7 @@ impl Shares {
 
     /// Whether a connection may have so much more.
     pub(super) fn has_room(&self, connection: ConnectionId, amount: usize) -> bool {
-        let part = if connection.is_single() { PART_OF_SINGLE } else { PART_OF_ONE };
+        let part = if connection.is_single_use() { PART_OF_SINGLE } else { PART_OF_ONE };
         let mine = self.of_connection(connection) + amount;
         mine <= self.most / part && self.used + amount <= self.most
     }
@@ -64,7 +64,7 @@ impl Shares {
 
 /// Under which name a connection's share is kept.
 fn whose(connection: ConnectionId) -> ConnectionId {
-    if connection.is_single() { ConnectionId(0).single() } else { connection }
+    if connection.is_single_use() { ConnectionId(0).single_use() } else { connection }
 }
 
 /// What was not taken from callers, because they claimed or wanted too much.
@@ -75,9 +75,9 @@ pub struct RefusalCounts {
     /// Gossip in the name of a node from where it does not stand.
     pub gossip: u64,
     /// Stamps further ahead of this node's clock than a caller can have seen, and such tokens.
-    pub stamps: u64,
+    pub future_versions: u64,
     /// Requests beyond what one connection, or all, may have: leases, places among those who wait, copies.
-    pub shares: u64,
+    pub over_quota: u64,
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
         shares.give_back(one, 1);
         assert!(shares.has_room(one, 1) && !shares.has_room(one, 2));
         // Those that carry one request only are one.
-        let singles = (0..1_000).map(|n| ConnectionId(n).single());
+        let singles = (0..1_000).map(|n| ConnectionId(n).single_use());
         let taken = singles.filter(|single| {
             let free = shares.has_room(*single, 1);
             if free {

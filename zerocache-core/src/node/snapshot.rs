@@ -8,13 +8,13 @@ use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, 
 
 /// The cluster as one node sees it.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct ClusterStatus {
     /// The cluster's name.
     pub cluster: String,
     /// Every known node, this one first.
-    pub nodes: Vec<NodeSnapshot>,
+    pub nodes: Vec<NodeStatus>,
     /// The other regions, nearest first.
-    pub regions: Vec<RegionSnapshot>,
+    pub regions: Vec<RegionStatus>,
     /// How often two living nodes were found to claim one address.
     pub conflicts: u64,
     /// What repair did.
@@ -33,7 +33,7 @@ pub struct Snapshot {
 
 /// A node as another one sees it.
 #[derive(Clone, Debug)]
-pub struct NodeSnapshot {
+pub struct NodeStatus {
     /// Its life.
     pub id: Incarnation,
     /// Where it stands.
@@ -43,7 +43,7 @@ pub struct NodeSnapshot {
     /// Where it answers.
     pub address: Option<SocketAddr>,
     /// Whether this node talks to it. Of a node of another region it may only be known that it exists.
-    pub is_watched: bool,
+    pub is_monitored: bool,
     /// Its readiness, none when it does not answer or is not watched.
     pub state: Option<NodeState>,
     /// How long it has been reachable or not, in milliseconds; of one that is not watched, how long ago
@@ -59,7 +59,7 @@ pub struct NodeSnapshot {
 
 /// A region as a node of another one sees it.
 #[derive(Clone, Debug)]
-pub struct RegionSnapshot {
+pub struct RegionStatus {
     /// Its name.
     pub name: String,
     /// The least smoothed round-trip time to a node in it, in microseconds.
@@ -69,28 +69,28 @@ pub struct RegionSnapshot {
 impl<L: LockFamily> Node<L> {
     /// What this node knows of the cluster at `now`.
     #[must_use]
-    pub fn snapshot(&self, now: Now) -> Snapshot {
+    pub fn status(&self, now: Now) -> ClusterStatus {
         let now = self.clocks.adjust(now);
         let own = &self.config.info;
         let mut nodes = Vec::new();
-        nodes.push(NodeSnapshot {
+        nodes.push(NodeStatus {
             id: own.incarnation,
             region: own.region.clone(),
             zone: own.zone.clone(),
             address: own.addresses.first().copied(),
-            is_watched: true,
+            is_monitored: true,
             state: Some(self.state),
             since_ms: now.mono.since_ms(self.started),
             latency_us: None,
             bytes_max: own.bytes_max,
             behind_ms: None,
         });
-        nodes.extend(self.view.members().map(|member| NodeSnapshot {
+        nodes.extend(self.view.members().map(|member| NodeStatus {
             id: member.info.incarnation,
             region: member.info.region.clone(),
             zone: member.info.zone.clone(),
             address: Some(member.address),
-            is_watched: true,
+            is_monitored: true,
             state: (member.reach == Reach::Reachable).then_some(member.info.state),
             since_ms: now.mono.since_ms(member.since),
             latency_us: member.latency.micros(),
@@ -99,12 +99,12 @@ impl<L: LockFamily> Node<L> {
         }));
         let others =
             self.known.gossip.others().filter(|info| self.view.member(info.incarnation).is_none());
-        nodes.extend(others.map(|info| NodeSnapshot {
+        nodes.extend(others.map(|info| NodeStatus {
             id: info.incarnation,
             region: info.region.clone(),
             zone: info.zone.clone(),
             address: info.addresses.first().copied(),
-            is_watched: false,
+            is_monitored: false,
             state: None,
             since_ms: self.known.gossip.age_ms(info.incarnation, now.mono).unwrap_or(0),
             latency_us: None,
@@ -112,11 +112,11 @@ impl<L: LockFamily> Node<L> {
             behind_ms: None,
         }));
         let latencies = self.view.region_latencies(&own.region);
-        let regions = self.ranking.regions().iter().map(|name| RegionSnapshot {
+        let regions = self.ranking.regions().iter().map(|name| RegionStatus {
             name: name.clone(),
             latency_us: latencies.get(name).copied().flatten(),
         });
-        Snapshot {
+        ClusterStatus {
             cluster: self.config.cluster.clone(),
             nodes,
             regions: regions.collect(),

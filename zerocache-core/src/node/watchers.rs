@@ -56,7 +56,7 @@ impl Watchers {
 impl<L: LockFamily> Node<L> {
     /// How many wait for a change of the view.
     #[must_use]
-    pub fn watchers(&self) -> usize {
+    pub fn watcher_count(&self) -> usize {
         self.watchers.waiting.len()
     }
 
@@ -83,7 +83,7 @@ impl<L: LockFamily> Node<L> {
         let response = if is_news || self.state == NodeState::Leaving {
             self.pong(now)
         } else if !self.watchers.shares.has_room(connection, 1) {
-            self.refused.shares += 1;
+            self.refused.over_quota += 1;
             Response::refused(RefusalCode::Overloaded, "too many wait for changes of the view")
         } else {
             let most_ms = if timeout_ms == 0 { WAIT_MS_MAX } else { timeout_ms };

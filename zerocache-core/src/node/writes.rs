@@ -2,14 +2,18 @@
 
 use alloc::{collections::BTreeMap, format, vec::Vec};
 
-use super::{Effect, Node, RequestId, Scope, WriteOp, fanout::Waiting};
+use bytes::Bytes;
+
+use super::{Effect, Node, RequestId, fanout::Waiting};
 use crate::{
+    cluster::{PLACEMENT, Placement},
     entry::{Applied, Change, Record},
     key::{Key, KeyHash},
     limits::METADATA_BYTES_MAX,
     store::LockFamily,
     time::{Instant, Now},
-    version::Version,
+    ttl::Ttl,
+    version::{Incarnation, Version},
     wire::{Ack, RefusalCode, Response, Status, Written},
 };
 
@@ -25,18 +29,67 @@ const ACK_MARGIN_MS: u64 = 20;
 /// Most writes that wait for replicas at once.
 const PENDING_MAX: usize = 65_536;
 
-/// A client's write.
-pub(super) struct Write {
-    pub(super) id: RequestId,
-    pub(super) key: Key,
-    pub(super) op: WriteOp,
-    pub(super) ack: Ack,
-    pub(super) scope: Scope,
-    pub(super) timeout_ms: u64,
-    /// How long it was on its way beyond the usual, in milliseconds: so much less it lives.
-    pub(super) late_ms: u64,
-    /// The version that it is written with; none when the node gives one.
-    pub(super) token: Option<Version>,
+/// How far a write is replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteScope {
+    /// To the local peers and to one relay in each other region.
+    Cluster,
+    /// To nobody: the caller sends the write to the other nodes itself.
+    NodeOnly,
+}
+
+/// The change that a write makes to its key.
+#[derive(Clone, Debug)]
+pub enum WriteOp {
+    /// Stores a value.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// Tagged fields, forwarded unchanged.
+        metadata: Bytes,
+        /// How long the value lives.
+        ttl: Ttl,
+    },
+    /// Deletes the value.
+    Delete,
+}
+
+/// A client's write. Every write enters the node as one, whichever interface accepted it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The key to write.
+    pub key: Key,
+    /// The change to make.
+    pub op: WriteOp,
+    /// The replicas that must have the write before its response.
+    pub ack: Ack,
+    /// How far the write is replicated.
+    pub scope: WriteScope,
+    /// The stamp of the highest version that the caller has seen, 0 if none. The write gets a higher one.
+    pub seen: u64,
+    /// How long the caller waits for the response, in milliseconds; 0 if unknown.
+    pub timeout_ms: u64,
+    /// The delay of the request beyond the usual transit time, in milliseconds, subtracted from the TTL.
+    pub late_ms: u64,
+    /// The lease token to write with; without one the node assigns the version.
+    pub token: Option<Version>,
+}
+
+impl Write {
+    /// A write to the whole cluster that is acknowledged by the accepting node alone.
+    #[must_use]
+    pub const fn new(key: Key, op: WriteOp) -> Self {
+        Self {
+            key,
+            op,
+            ack: Ack::Local,
+            scope: WriteScope::Cluster,
+            seen: 0,
+            timeout_ms: 0,
+            late_ms: 0,
+            token: None,
+        }
+    }
 }
 
 /// A write that waits for replicas.
@@ -110,8 +163,10 @@ impl Writes {
 }
 
 impl<L: LockFamily> Node<L> {
-    pub(super) fn write(&mut self, now: Now, write: Write, out: &mut Vec<Effect>) {
-        let id = write.id;
+    /// Carries out a write: the only way into the node for one.
+    pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
+        // One caller's writes keep their order, whichever nodes accept them.
+        self.note_seen(now, Version::new(write.seen, Incarnation(0)));
         if !self.clocks.is_set() {
             return out.push(Effect::Respond { id, response: super::unset() });
         }
@@ -153,8 +208,8 @@ impl<L: LockFamily> Node<L> {
             return out.push(Effect::Respond { id, response: lost(status, token) });
         }
         let (peers, relays) = match scope {
-            Scope::Cluster => self.replicas_awaited(ack),
-            Scope::Here => (0, 0),
+            WriteScope::Cluster => self.replicas_awaited(&record.key, ack),
+            WriteScope::NodeOnly => (0, 0),
         };
         let wanted = peers + relays;
         let deadline = now.mono.plus_ms(wait_ms(timeout_ms));
@@ -168,7 +223,7 @@ impl<L: LockFamily> Node<L> {
             self.writes.pending.insert(id, pending);
             self.wake_by(Some(deadline));
         }
-        if scope == Scope::Cluster {
+        if scope == WriteScope::Cluster {
             let waiting =
                 Waiting { peers: (peers > 0).then_some(id), relays: (relays > 0).then_some(id) };
             self.fan_out(now, &record, waiting, out);
@@ -187,10 +242,13 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// How many local peers and relays of other regions a write waits for.
-    fn replicas_awaited(&self, ack: Ack) -> (u32, u32) {
-        let region = &self.config.info.region;
-        let peers = if ack == Ack::Local { 0 } else { self.view.writable_in(region).count() };
-        let relays = if ack == Ack::All { self.view.other_regions().len() } else { 0 };
+    fn replicas_awaited(&self, key: &Key, ack: Ack) -> (u32, u32) {
+        let (view, region) = (&self.view, &self.config.info.region);
+        let peers = match ack {
+            Ack::Local => 0,
+            Ack::Region | Ack::All => PLACEMENT.receivers(key, view, region).count(),
+        };
+        let relays = if ack == Ack::All { PLACEMENT.regions(key, view).len() } else { 0 };
         (peers as u32, relays as u32)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::task::JoinHandle;
-use zerocache_core::node::CallFailure;
+use zerocache_core::call::CallFailure;
 
 use super::framed::{CallResult, FramedCall};
 

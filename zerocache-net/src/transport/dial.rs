@@ -12,7 +12,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncReadExt, task::JoinHandle};
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     wire::{Hello, RefusalCode, RequestMessage, Response, frame::Opcode},
 };
 

@@ -6,7 +6,7 @@ use tokio::runtime::{Handle, Id};
 #[cfg(feature = "http-fallback")]
 use tokio::sync::Semaphore;
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     version::Incarnation,
     wire::{RefusalCode, RequestMessage, Response},
 };

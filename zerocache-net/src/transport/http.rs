@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     wire::{RefusalCode, RequestMessage, Response},
 };

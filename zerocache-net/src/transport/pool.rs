@@ -17,7 +17,7 @@ use tokio::{
     runtime::{Handle, Id},
     sync::watch,
 };
-use zerocache_core::{node::CallFailure, time::Instant, wire::Response};
+use zerocache_core::{call::CallFailure, time::Instant, wire::Response};
 
 use self::attempt::ConnectTask;
 use super::{dial::MakeHello, framed::Connection};

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use zerocache_core::node::CallFailure;
+use zerocache_core::call::CallFailure;
 
 use super::framed::{BoxedRead, BoxedWrite};
 use crate::process::ProcessOwned;

@@ -14,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::Limits,
-    node::CallFailure,
     time::Instant,
     version::Incarnation,
     wire::{

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use zerocache_core::node::{NodeSnapshot, RegionSnapshot};
+use zerocache_core::node::{NodeStatus, RegionStatus};
 use zerocache_net::discovery::SourceStatus;
 
 use super::Api;
@@ -50,8 +50,8 @@ struct RegionBody {
     latency_ms: Option<f64>,
 }
 
-impl From<NodeSnapshot> for NodeBody {
-    fn from(node: NodeSnapshot) -> Self {
+impl From<NodeStatus> for NodeBody {
+    fn from(node: NodeStatus) -> Self {
         Self {
             id: node.id.to_string(),
             region: node.region,
@@ -60,10 +60,10 @@ impl From<NodeSnapshot> for NodeBody {
             port: node.address.map(|address| address.port()),
             state: match node.state {
                 Some(state) => state.as_str(),
-                None if node.is_watched => "unreachable",
+                None if node.is_monitored => "unreachable",
                 None => "unmonitored",
             },
-            monitored: node.is_watched,
+            monitored: node.is_monitored,
             since_ms: node.since_ms,
             latency_ms: millis(node.latency_us),
             bytes_max: node.bytes_max,
@@ -79,8 +79,8 @@ impl From<SourceStatus> for SourceBody {
     }
 }
 
-impl From<RegionSnapshot> for RegionBody {
-    fn from(region: RegionSnapshot) -> Self {
+impl From<RegionStatus> for RegionBody {
+    fn from(region: RegionStatus) -> Self {
         Self { name: region.name, latency_ms: millis(region.latency_us) }
     }
 }

@@ -16,7 +16,7 @@ use zerocache_core::{
     entry::Entry,
     key::Key,
     metadata::{Freshness, Metadata},
-    node::{Scope, WriteOp},
+    node::{WriteOp, WriteScope},
     ttl::Ttl,
     wire::{Ack, Response},
 };
@@ -51,7 +51,8 @@ pub(super) async fn handle(
     tracing::trace!(region, "Python-compatible request");
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
-    let scope = if query.get("recurse") == Some("0") { Scope::Here } else { Scope::Cluster };
+    let scope =
+        if query.get("recurse") == Some("0") { WriteScope::NodeOnly } else { WriteScope::Cluster };
     match *method {
         Method::GET => match Served::read(api, &key, false) {
             Ok(served) => Ok(served.value.into_response()),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use zerocache_core::{
     key::Key,
     metadata::Freshness,
-    node::{Input, Scope, WriteOp},
+    node::{Input, Write, WriteOp, WriteScope},
     wire::{Ack, Response, Status, Written},
 };
 
@@ -66,11 +66,11 @@ pub(super) async fn handle(
             let life = query.life(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
             let op = WriteOp::Put { value, metadata: metadata.encode(), ttl: life };
-            written(write(api, key, op, ack, Scope::Cluster).await)
+            written(write(api, key, op, ack, WriteScope::Cluster).await)
         }
         Method::DELETE => {
             query.allow(&["ack"])?;
-            written(write(api, key, WriteOp::Delete, query.ack()?, Scope::Cluster).await)
+            written(write(api, key, WriteOp::Delete, query.ack()?, WriteScope::Cluster).await)
         }
         _ => Err(ApiError::method(method, "/v1/entries/KEY").allowing("GET, HEAD, PUT, DELETE")),
     }
@@ -89,8 +89,15 @@ pub(super) fn fast_get(
 }
 
 /// Writes through the node.
-pub(super) async fn write(api: &Api, key: Key, op: WriteOp, ack: Ack, scope: Scope) -> Response {
-    let input = |id| Input::Write { id, key, op, ack, scope, timeout_ms: 0 };
+pub(super) async fn write(
+    api: &Api,
+    key: Key,
+    op: WriteOp,
+    ack: Ack,
+    scope: WriteScope,
+) -> Response {
+    let write = Write { ack, scope, ..Write::new(key, op) };
+    let input = |id| Input::Write { id, write };
     api.driver.answer(api.driver.next_connection(), input).await
 }
 

@@ -50,10 +50,10 @@ pub(super) fn log(event: &Event) {
             "the clocks of two nodes differ by more than a day: neither believes the other; set the one that \
              is wrong and start that node again"
         ),
-        Event::WasOutdated { peer, given_up } => tracing::warn!(
-            node = %peer, given_up, "full resync completed: this node had missed too much"
+        Event::FullResync { peer, entries_dropped } => tracing::warn!(
+            node = %peer, entries_dropped, "full resync completed: this node had missed too much"
         ),
-        Event::Copied { source, entries } => tracing::info!(
+        Event::CopyComplete { source, entries } => tracing::info!(
             node = %source, entries, "copied entries from peer"
         ),
         other => tracing::info!(?other, "cluster event"),

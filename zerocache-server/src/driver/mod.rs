@@ -24,10 +24,11 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     node::{
-        Answers, CallFailure, CallId, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
-        NodeConfig, PAUSE_MS_MAX, RequestId, Snapshot, missed,
+        CallId, ClusterStatus, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
+        NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId, miss_response,
     },
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
@@ -72,7 +73,7 @@ pub struct NodeDriver {
     /// Connections that have ended, and of which the node is yet to hear.
     ended: Mutex<Vec<ConnectionId>>,
     state: watch::Sender<NodeState>,
-    misses_are_final: AtomicBool,
+    misses_are_authoritative: AtomicBool,
     values_are_current: AtomicBool,
     /// When the node last handled something, on the monotonic clock in milliseconds.
     handled_ms: AtomicU64,
@@ -93,7 +94,7 @@ impl NodeDriver {
         Arc::new_cyclic(|this| Self {
             identity: node.identity().clone(),
             state: watch::Sender::new(node.state()),
-            misses_are_final: AtomicBool::new(false),
+            misses_are_authoritative: AtomicBool::new(false),
             values_are_current: AtomicBool::new(true),
             handled_ms: AtomicU64::new(clock::mono().as_millis()),
             node: Mutex::new(node),
@@ -149,13 +150,13 @@ impl NodeDriver {
     pub fn read_to(
         &self,
         key: &[u8],
-        (now, answers): (Now, Answers),
+        (now, answers): (Now, ReadPolicy),
         to: (&FrameWriter, u32),
     ) -> usize {
         let (line, id) = to;
         let header = response_header(id, now.mono);
         if !answers.values_are_current {
-            line.send(header, &Answer(&missed(false)), Flush::Later);
+            line.send(header, &Answer(&miss_response(false)), Flush::Later);
             return 0;
         }
         let mut bytes = 0;
@@ -179,7 +180,7 @@ impl NodeDriver {
         let response = match larger {
             Some(None) => return bytes,
             Some(Some(response)) => response,
-            None => missed(answers.misses_are_final),
+            None => miss_response(answers.misses_are_authoritative),
         };
         line.send(header, &Answer(&response), Flush::Later);
         bytes
@@ -191,7 +192,7 @@ impl NodeDriver {
             let refusal = self.identity.refusal(&message.envelope, &message.request);
             return refusal.unwrap_or_else(|| self.read(key));
         }
-        let connection = self.next_connection().single();
+        let connection = self.next_connection().single_use();
         self.answer(connection, |id| Input::Request { id, connection, message }).await
     }
 
@@ -284,7 +285,7 @@ impl NodeDriver {
         loop {
             let ended = std::mem::take(&mut *self.ended.lock());
             if !ended.is_empty() {
-                self.inputs(ended.into_iter().map(Input::Closed));
+                self.inputs(ended.into_iter().map(Input::ConnectionClosed));
             }
             let deadline = {
                 // Both under the lock, so that whoever brings the deadline forward sees this one.
@@ -308,13 +309,13 @@ impl NodeDriver {
     }
 
     /// What the node knows of the cluster.
-    pub fn snapshot(&self) -> Snapshot {
-        self.node.lock().snapshot(clock::now())
+    pub fn snapshot(&self) -> ClusterStatus {
+        self.node.lock().status(clock::now())
     }
 
     /// How many wait for a change of the membership.
     pub fn watchers(&self) -> usize {
-        self.node.lock().watchers()
+        self.node.lock().watcher_count()
     }
 
     /// What became of datagrams, and how many could not be sent.
@@ -329,14 +330,14 @@ impl NodeDriver {
     }
 
     /// What reads may be answered with now.
-    pub fn answers(&self) -> Answers {
+    pub fn answers(&self) -> ReadPolicy {
         let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
         if clock::mono().since_ms(handled) > PAUSE_MS_MAX {
             // The process was suspended, and the node has not noticed yet that it missed something.
-            return Answers::default();
+            return ReadPolicy::default();
         }
-        Answers {
-            misses_are_final: self.misses_are_final.load(Ordering::Relaxed),
+        ReadPolicy {
+            misses_are_authoritative: self.misses_are_authoritative.load(Ordering::Relaxed),
             values_are_current: self.values_are_current.load(Ordering::Relaxed),
         }
     }
@@ -367,8 +368,8 @@ impl NodeDriver {
             self.timer.notify_one();
         }
         self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
-        let answers = node.answers();
-        self.misses_are_final.store(answers.misses_are_final, Ordering::Relaxed);
+        let answers = node.read_policy();
+        self.misses_are_authoritative.store(answers.misses_are_authoritative, Ordering::Relaxed);
         self.values_are_current.store(answers.values_are_current, Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
@@ -425,7 +426,7 @@ impl NodeDriver {
                     driver.note_answer(to, matches!(result, Ok(Response::Hello(_))));
                 }
                 let elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX);
-                driver.input(Input::Answer { call, result, elapsed_us });
+                driver.input(Input::CallCompleted { call, result, elapsed_us });
             }
         });
         let Err(later) = self.transport.try_call_then(to, message, timeout, then) else { return };

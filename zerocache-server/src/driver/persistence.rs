@@ -20,14 +20,14 @@ impl NodeDriver {
         let written = tokio::task::spawn_blocking(move || {
             let now = clock::now();
             let node = this.node.lock();
-            if !node.has_started() {
+            if !node.has_all_data() {
                 drop(node);
                 if knows_nothing(&this.storage) {
                     file.put_back();
                 }
                 return Ok(None);
             }
-            let (memory, snapshot) = (node.memory(now), node.snapshot(now));
+            let (memory, snapshot) = (node.persisted_state(now), node.status(now));
             drop(node);
             let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
             let now = Now { wall_ms: reckoned, ..now };
@@ -58,7 +58,7 @@ impl NodeDriver {
             let memory = file.ok_or(SnapshotError::Missing).and_then(|file| {
                 file.read(&snapshot.cluster, now, |known| {
                     entries += known.len();
-                    this.input(Input::Restored(known));
+                    this.input(Input::RestoredItems(known));
                 })
             });
             match &memory {
@@ -66,7 +66,7 @@ impl NodeDriver {
                 Err(SnapshotError::Missing) => {}
                 Err(error) => tracing::warn!(%error, "snapshot not loaded"),
             }
-            this.input(Input::RestoreEnded(memory.ok()));
+            this.input(Input::RestoreComplete(memory.ok()));
         });
     }
 }

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use zerocache_core::{node::Memory, store::Known, time::Now};
+use zerocache_core::{node::PersistedState, store::Known, time::Now};
 
 use super::{SnapshotError, read, write};
 
@@ -70,7 +70,7 @@ impl SnapshotFile {
         cluster: &str,
         now: Now,
         take: impl FnMut(Vec<Known>),
-    ) -> Result<Memory, SnapshotError> {
+    ) -> Result<PersistedState, SnapshotError> {
         if !self.is_taken.swap(false, Ordering::Relaxed) {
             return Err(SnapshotError::Missing);
         }

@@ -18,7 +18,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 use zerocache_core::{
-    node::Memory,
+    node::PersistedState,
     time::Now,
     version::Incarnation,
     wire::{AGES_MAX, Age, DecodeError, Line},
@@ -60,12 +60,12 @@ struct Header {
 }
 
 impl Header {
-    fn memory(&self, away_ms: u64) -> Memory {
+    fn memory(&self, away_ms: u64) -> PersistedState {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| Age { of: Incarnation(of), ms, lived_ms };
         let ages = self.ages.iter().take(AGES_MAX).map(age).collect();
         let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
         let (node, line) = (Incarnation(node), Line { of: Incarnation(of), ms });
-        Memory { node, lived_ms, line, away_ms, retention_ms, ages }
+        PersistedState { node, lived_ms, line, away_ms, retention_ms, ages }
     }
 }
 
@@ -112,7 +112,7 @@ pub struct Contents<'a, P> {
     /// How long traces are kept, in milliseconds.
     pub retention_ms: u64,
     /// What the node knows of its own knowledge.
-    pub memory: Memory,
+    pub memory: PersistedState,
     /// What is known, part by part.
     pub parts: P,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use zerocache_core::{
-    node::Memory,
+    node::PersistedState,
     store::{Known, RETENTION_MS},
     time::Now,
     wire::Response,
@@ -26,7 +26,7 @@ pub fn read(
     cluster: &str,
     now: Now,
     mut take: impl FnMut(Vec<Known>),
-) -> Result<Memory, SnapshotError> {
+) -> Result<PersistedState, SnapshotError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -33,11 +33,11 @@ fn value(name: &str, bytes: usize, lives_until: Instant) -> Known {
     Known::Value(Record { key, version: version(9), change })
 }
 
-fn memory() -> Memory {
+fn memory() -> PersistedState {
     let age = Age { of: Incarnation(8), ms: 400, lived_ms: 90_000 };
     let line = Line { of: Incarnation(4), ms: 95_000 };
     let (node, retention_ms) = (Incarnation(3), RETENTION_MS);
-    Memory { node, lived_ms: 70_000, line, away_ms: 0, retention_ms, ages: vec![age] }
+    PersistedState { node, lived_ms: 70_000, line, away_ms: 0, retention_ms, ages: vec![age] }
 }
 
 fn written(path: &Path, parts: Vec<Vec<Known>>) -> u64 {
@@ -61,7 +61,7 @@ fn some() -> Vec<Vec<Known>> {
     ]
 }
 
-fn restored(path: &Path, now: Now) -> Result<(Vec<Known>, Memory), SnapshotError> {
+fn restored(path: &Path, now: Now) -> Result<(Vec<Known>, PersistedState), SnapshotError> {
     let mut all = Vec::new();
     let memory = read(path, "zerocache", now, |known| all.extend(known))?;
     Ok((all, memory))
@@ -84,7 +84,7 @@ fn what_is_written_is_read_and_older() {
         trace => trace,
     });
     assert!(all == expected.collect::<Vec<_>>());
-    assert_eq!(told, Memory { away_ms: 2_500, ..memory() });
+    assert_eq!(told, PersistedState { away_ms: 2_500, ..memory() });
 }
 
 #[test]

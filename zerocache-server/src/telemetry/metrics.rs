@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use zerocache_core::{
-    node::{DatagramCounts, Snapshot},
+    node::{ClusterStatus, DatagramCounts},
     store::{Capacity, Stats},
 };
 
@@ -75,7 +75,7 @@ pub struct Sample<'a> {
     /// Limits of the store.
     pub capacity: Capacity,
     /// The state machine's view of the cluster and its counters.
-    pub node: &'a Snapshot,
+    pub node: &'a ClusterStatus,
     /// Datagrams received and sent.
     pub datagrams: DatagramCounts,
     /// Datagrams that the kernel did not accept.

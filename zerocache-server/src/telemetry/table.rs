@@ -90,34 +90,42 @@ pub const METRICS: &[Metric] = &[
         Value::Signed(s.node.clock_offset_ms)
     })
     .milliseconds(),
-    counter("repair_rounds", "Repair rounds completed.", read!(node.repair.rounds)),
+    counter("repair_rounds", "Repair rounds completed.", read!(node.repair.rounds_completed)),
     counter(
         "repair_rounds_aborted",
         "Repair rounds that ended early.",
-        read!(node.repair.rounds_cut),
+        read!(node.repair.rounds_aborted),
     ),
-    counter("repair_values_fetched", "Values fetched by repair.", read!(node.repair.records)),
-    counter("repair_bytes_fetched", "Bytes of values fetched by repair.", read!(node.repair.bytes))
-        .bytes(),
+    counter(
+        "repair_values_fetched",
+        "Values fetched by repair.",
+        read!(node.repair.values_fetched),
+    ),
+    counter(
+        "repair_bytes_fetched",
+        "Bytes of values fetched by repair.",
+        read!(node.repair.bytes_fetched),
+    )
+    .bytes(),
     counter(
         "repair_tombstones_fetched",
         "Tombstones fetched by repair.",
-        read!(node.repair.traces),
+        read!(node.repair.tombstones_fetched),
     ),
     counter(
         "entries_copied",
         "Entries copied from peers while warming.",
-        read!(node.repair.copied),
+        read!(node.repair.entries_copied),
     ),
     counter(
         "full_resyncs",
         "Times the node had missed too much and compared everything with a peer.",
-        read!(node.repair.outdated),
+        read!(node.repair.full_resyncs),
     ),
     counter(
         "full_resync_entries_dropped",
         "Entries dropped by full resyncs because the peer does not have them.",
-        read!(node.repair.given_up),
+        read!(node.repair.entries_dropped),
     ),
     counter(
         "connections_accepted",
@@ -187,16 +195,16 @@ pub const METRICS: &[Metric] = &[
         server!(refused_after_suspend),
     ),
     counter("panics", "Request handlers that panicked.", server!(panics)),
-    counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.beats)),
+    counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.heartbeats_sent)),
     counter(
         "heartbeat_echoes_sent",
         "Heartbeats of other nodes answered with an echo.",
-        read!(datagrams.echoed),
+        read!(datagrams.heartbeats_answered),
     ),
     counter(
         "heartbeat_echoes_received",
         "Echoes of own heartbeats that arrived in time.",
-        read!(datagrams.echoes),
+        read!(datagrams.heartbeats_acknowledged),
     ),
     counter(
         "datagrams_malformed",
@@ -206,17 +214,17 @@ pub const METRICS: &[Metric] = &[
     counter(
         "datagrams_misdirected",
         "Datagrams dropped because they are for another node or from an unknown one.",
-        read!(datagrams.foreign),
+        read!(datagrams.misdirected),
     ),
     counter(
         "datagrams_forged",
         "Datagrams dropped because their authentication failed.",
-        read!(datagrams.forged),
+        read!(datagrams.unauthenticated),
     ),
     counter(
         "datagrams_replayed",
         "Datagrams dropped because they arrived twice or too late.",
-        read!(datagrams.stale),
+        read!(datagrams.replayed),
     ),
     counter(
         "datagram_send_errors",
@@ -240,20 +248,20 @@ pub const METRICS: &[Metric] = &[
     counter(
         "leases_handed_over",
         "Leases granted to a waiting caller after one ended without a value.",
-        read!(node.leases.passed_on),
+        read!(node.leases.handed_over),
     ),
     counter(
         "leases_invalidated",
         "Leases ended by a delete or a newer write.",
-        read!(node.leases.voided),
+        read!(node.leases.invalidated),
     ),
     counter("leases_expired", "Leases that nobody returned in time.", read!(node.leases.expired)),
     counter(
         "leases_lost",
         "Leases ended by the end of their holder's connection.",
-        read!(node.leases.lost),
+        read!(node.leases.disconnected),
     ),
-    counter("lease_hits", "Lease requests answered with a fresh value.", read!(node.leases.found)),
+    counter("lease_hits", "Lease requests answered with a fresh value.", read!(node.leases.served)),
     counter(
         "lease_timeouts",
         "Lease requests that got neither a lease nor a value in time.",
@@ -272,7 +280,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "feed_gaps",
         "Feed responses that report lost changes, one for each client that begins.",
-        read!(node.feed.lost),
+        read!(node.feed.gaps),
     ),
     counter(
         "addresses_refused",
@@ -287,11 +295,11 @@ pub const METRICS: &[Metric] = &[
     counter(
         "versions_refused",
         "Claimed versions more than 5 s ahead of this node's clock.",
-        read!(node.refused.stamps),
+        read!(node.refused.future_versions),
     ),
     counter(
         "requests_over_quota",
         "Requests beyond the quota of one connection, or copies beyond their limit.",
-        read!(node.refused.shares),
+        read!(node.refused.over_quota),
     ),
 ];

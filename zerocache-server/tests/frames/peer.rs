@@ -5,9 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::Limits,
-    node::{CallFailure, Input, NodeConfig},
+    node::{Input, NodeConfig},
     store::Capacity,
     time::Instant,
     ttl::Ttl,
@@ -69,7 +70,7 @@ pub fn node() -> Arc<Frames> {
     };
     let runtime = NodeDriver::new(config, Storage::new(capacity), Arc::new(Nowhere));
     // There is nobody to be found: it takes writes at once.
-    runtime.input(Input::Settled);
+    runtime.input(Input::DiscoveryComplete);
     let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, waiting_bytes_max: 8 << 20 };
     Frames::new(runtime, Arc::new(ServerCounters::default()), Arc::new(UnlimitedMemory), limits)
 }

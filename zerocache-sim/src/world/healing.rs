@@ -29,7 +29,7 @@ pub(super) struct Healing {
     /// When the last fault was over, and all nodes had met each other once.
     began_us: u64,
     /// Whether nodes live that never met.
-    has_strangers: bool,
+    has_unmet_nodes: bool,
     /// The highest version of each key, by region.
     had: Vec<Vec<Option<Version>>>,
     agreed_in_regions: bool,
@@ -49,11 +49,11 @@ impl World {
             Some(healing) => healing,
             None => self.begin_healing(),
         };
-        if healing.has_strangers {
+        if healing.has_unmet_nodes {
             let after_us = now_us - self.plan.heal_us;
-            healing.has_strangers = self.has_strangers();
+            healing.has_unmet_nodes = self.has_unmet_nodes();
             healing.began_us = now_us;
-            self.counts.met_us_max = self.counts.met_us_max.max(after_us);
+            self.counts.first_contact_us_max = self.counts.first_contact_us_max.max(after_us);
             if after_us > MEET_US_MAX {
                 self.checker.violate(Rule::View, "nodes that never met still do not");
             }
@@ -84,19 +84,13 @@ impl World {
             }
         }
         if now_us + QUIET_US >= self.plan.end_us && healing.copied.is_none() {
-            healing.copied = Some(self.counts.shipped + self.counts.fetched);
+            healing.copied = Some(self.counts.replicated + self.counts.fetched);
         }
         self.healing = Some(healing);
     }
 
     fn disagrees(&mut self, whom: &str, text: String) {
-        if self.expects_agreement() {
-            self.checker.violate(Rule::Agreement, format!("not as {whom}: {text}"));
-        }
-    }
-
-    fn expects_agreement(&self) -> bool {
-        self.checker.expect().repair || self.plan.faults.is_empty()
+        self.checker.violate(Rule::Agreement, format!("not as {whom}: {text}"));
     }
 
     fn begin_healing(&self) -> Healing {
@@ -109,18 +103,18 @@ impl World {
             }
         }
         let (agreed_in_regions, agreed) = (false, false);
-        let has_strangers = self.has_strangers();
+        let has_unmet_nodes = self.has_unmet_nodes();
         let began_us = self.now_us;
-        Healing { began_us, had, has_strangers, agreed_in_regions, agreed, copied: None }
+        Healing { began_us, had, has_unmet_nodes, agreed_in_regions, agreed, copied: None }
     }
 
     /// Whether a node does not know another one.
-    fn has_strangers(&self) -> bool {
+    fn has_unmet_nodes(&self) -> bool {
         let living = self.nodes.iter().flatten().count();
         let hosts = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         let mut known = hosts.filter_map(|host| {
             let process = self.nodes[host].as_ref()?;
-            let snapshot = process.node.snapshot(self.now_at(host as u32));
+            let snapshot = process.node.status(self.now_at(host as u32));
             let lives = |id| self.nodes.iter().flatten().any(|other| other.incarnation == id);
             Some(snapshot.nodes.iter().filter(|node| lives(node.id)).count())
         });
@@ -137,7 +131,7 @@ impl World {
     fn first_lacking(&self, wanted: impl Fn(usize, usize) -> Option<Version>) -> Option<String> {
         for host in self.agreeing() {
             // Who starts, or was without the others for too long, says so until it has copied.
-            if self.nodes[host].as_ref().is_some_and(|process| !process.node.has_started()) {
+            if self.nodes[host].as_ref().is_some_and(|process| !process.node.has_all_data()) {
                 continue;
             }
             let region = self.plan.nodes[host].region;
@@ -156,23 +150,23 @@ impl World {
     pub(super) fn is_forgotten(&self, host: usize, version: Version) -> bool {
         let Some(process) = self.nodes[host].as_ref() else { return true };
         let now = self.now_at(host as u32);
-        let snapshot = process.node.snapshot(now);
+        let snapshot = process.node.status(now);
         let wall_ms = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
         let retention_ms = process.store.retention_ms(Now { wall_ms, ..now });
         version.wall_ms() + retention_ms <= wall_ms + RETENTION_MARGIN_MS
     }
 
     /// At the end: no two nodes hold different versions, and none lacks a value for no reason.
-    pub(super) fn look_at_agreement(&mut self) {
-        if !self.expects_agreement() || self.nodes.len() > AGREEING_MAX {
+    pub(super) fn check_final_agreement(&mut self) {
+        if self.nodes.len() > AGREEING_MAX {
             return;
         }
-        let copied = self.counts.shipped + self.counts.fetched;
+        let copied = self.counts.replicated + self.counts.fetched;
         if self.healing.as_ref().is_some_and(|healing| healing.copied != Some(copied)) {
             self.checker.violate(Rule::Quiet, "records are still copied");
         }
         let starting = self.agreeing().find(|host| {
-            self.nodes[*host].as_ref().is_some_and(|process| !process.node.has_started())
+            self.nodes[*host].as_ref().is_some_and(|process| !process.node.has_all_data())
         });
         if let Some(host) = starting {
             self.checker
@@ -209,7 +203,7 @@ impl World {
         let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
         // Outside of the window of repair absence means nothing, but to a node that says it does.
         let is_final = |host: usize| {
-            self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_final())
+            self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_authoritative())
         };
         let lacks = |host: &usize| {
             let may_lack = self.is_forgotten(*host, version) && !is_final(*host);

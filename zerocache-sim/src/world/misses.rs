@@ -59,10 +59,10 @@ impl World {
     }
 
     /// At the end: whoever would call each miss final has what its local peers have.
-    pub(super) fn look_at_misses(&mut self) {
+    pub(super) fn check_final_misses(&mut self) {
         for host in 0..self.nodes.len() as u32 {
             let process = self.nodes[host as usize].as_ref();
-            if !process.is_some_and(|process| process.node.misses_are_final()) {
+            if !process.is_some_and(|process| process.node.misses_are_authoritative()) {
                 continue;
             }
             for key in 0..self.keys.len() {
@@ -93,8 +93,8 @@ impl World {
         let (Some(process), Some(id)) = (self.nodes[host as usize].as_ref(), id(other)) else {
             return false;
         };
-        let nodes = process.node.snapshot(self.now_at(host)).nodes;
-        let reached = |node: &zerocache_core::node::NodeSnapshot| {
+        let nodes = process.node.status(self.now_at(host)).nodes;
+        let reached = |node: &zerocache_core::node::NodeStatus| {
             node.id == id && node.state.is_some_and(|state| state != NodeState::Leaving)
         };
         nodes.iter().any(reached)
@@ -103,7 +103,7 @@ impl World {
     /// How long a process did nothing, in milliseconds.
     pub(super) fn idle_ms(&self, host: u32, now: Now) -> u64 {
         let process = self.nodes[host as usize].as_ref();
-        process.map_or(0, |process| now.mono.since_ms(process.handled))
+        process.map_or(0, |process| now.mono.since_ms(process.handled_at))
     }
 
     /// A process goes on after it stood still for `idle_ms`: it is warming until it has talked to each local
@@ -136,8 +136,8 @@ impl World {
     }
 
     /// Shows the checker what a node knows of a key. One that knows nothing any more has a reason.
-    pub(super) fn show_known(&mut self, host: u32, key: usize, version: Option<Version>) {
-        let Some(before) = self.checker.known(host, key, version) else { return };
+    pub(super) fn observe_version(&mut self, host: u32, key: usize, version: Option<Version>) {
+        let Some(before) = self.checker.observed(host, key, version) else { return };
         if self.may_forget(host, before) {
             return self.checker.forgot(host, key);
         }
@@ -147,12 +147,12 @@ impl World {
 
     /// A node is outdated, and copies what its source knows: of keys of which it knows nothing any more that
     /// may be older than what it has forgotten.
-    pub(super) fn show_given_up(&mut self, host: u32) {
+    pub(super) fn observe_discarded(&mut self, host: u32) {
         for key in 0..self.keys.len() {
             let Some(process) = self.nodes[host as usize].as_ref() else { return };
             if process.store.version(self.keys[key].hash()).is_none() {
-                self.show_known(host, key, None);
-                self.checker.begins_anew(host, key);
+                self.observe_version(host, key, None);
+                self.checker.relearns(host, key);
             }
         }
     }
@@ -160,7 +160,7 @@ impl World {
     /// Whether a node may have forgotten a version: past the retention, or given up as outdated.
     fn may_forget(&self, host: u32, version: Version) -> bool {
         let Some(process) = self.nodes[host as usize].as_ref() else { return true };
-        let given_up = process.node.snapshot(self.now_at(host)).repair.given_up > 0;
+        let given_up = process.node.status(self.now_at(host)).repair.entries_dropped > 0;
         let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         // What is given up is past the retention of this node, or of the one that did not know it.
         self.is_forgotten(host as usize, version)

@@ -33,7 +33,8 @@ fn node(region: &str, seeds: &[SocketAddr]) -> EmbeddedNode {
 /// A client that knows all of `nodes`.
 async fn client(region: &str, nodes: &[&EmbeddedNode]) -> ZerocacheClient {
     let builder = ZerocacheClient::builder(region).cluster("lease-tests").mdns(false);
-    let client = nodes.iter().fold(builder, |builder, node| builder.seed(node.address()));
+    let client =
+        nodes.iter().fold(builder, |builder, node| builder.seed(node.address().to_string()));
     let client = client.build().expect("the configuration is allowed");
     until(|| client.nodes().iter().filter(|node| node.in_rotation).count() == nodes.len()).await;
     client
@@ -286,7 +287,7 @@ async fn when_the_node_of_a_lease_dies_those_who_wait_ask_the_next_one() {
 async fn without_a_node_that_answers_everybody_computes() {
     in_time(async {
         let nobody = ZerocacheClient::builder("oslo").cluster("lease-tests").mdns(false);
-        let nobody = nobody.seed(SocketAddr::from(([127, 0, 0, 1], 1))).build().expect("allowed");
+        let nobody = nobody.seed("127.0.0.1:1").build().expect("allowed");
         assert!(matches!(ask(&nobody, "k", WAIT).await, Leased::Unavailable));
 
         let node = node("oslo", &[]);

@@ -13,9 +13,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
-    node::CallFailure,
     version::{Incarnation, Version},
     wire::{NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
@@ -108,7 +108,12 @@ pub(super) fn engine(config: Config, local: u64) -> (Arc<Engine>, Arc<Players>) 
     for n in 1..=local + 1 {
         players.play(n, Plays::Has(0));
         let region = if n > local { "rome" } else { "oslo" };
-        engine.directory.lock().shook_hands(info(n, region), address(n), clock::mono(), 100);
+        engine.directory.lock().handshake_completed(
+            info(n, region),
+            address(n),
+            clock::mono(),
+            100,
+        );
     }
     (engine, players)
 }

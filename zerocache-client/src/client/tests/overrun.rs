@@ -13,13 +13,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::{KEY_BYTES_WIRE_MAX, Limits},
     metadata::Metadata,
-    node::{CallFailure, ConnectionId, Effect, Input, Node, NodeConfig, RequestId, Scope, WriteOp},
+    node::{ConnectionId, Effect, Input, Node, NodeConfig, RequestId, Write, WriteOp},
     store::{Capacity, Store},
     ttl::Ttl,
-    wire::{Ack, NodeState, Request, RequestMessage, Response, features},
+    wire::{NodeState, Request, RequestMessage, Response, features},
 };
 use zerocache_net::{
     clock,
@@ -75,7 +76,7 @@ impl Standing {
             holds: watch::Sender::default(),
             held: AtomicU64::new(0),
         });
-        standing.handle([Input::Settled]);
+        standing.handle([Input::DiscoveryComplete]);
         let ticking = Arc::downgrade(&standing);
         tokio::spawn(async move {
             while let Some(standing) = ticking.upgrade() {
@@ -113,15 +114,14 @@ impl Standing {
     fn write<'a>(&self, keys: impl IntoIterator<Item = &'a str>, value: &'static str) {
         let write = |key: &str| Input::Write {
             id: self.id(),
-            key: parsed(key),
-            op: WriteOp::Put {
-                value: Bytes::from_static(value.as_bytes()),
-                metadata: Metadata::default().encode(),
-                ttl: Ttl::try_from(Duration::from_secs(600)).expect("is allowed"),
-            },
-            ack: Ack::Local,
-            scope: Scope::Cluster,
-            timeout_ms: 0,
+            write: Write::new(
+                parsed(key),
+                WriteOp::Put {
+                    value: Bytes::from_static(value.as_bytes()),
+                    metadata: Metadata::default().encode(),
+                    ttl: Ttl::try_from(Duration::from_secs(600)).expect("is allowed"),
+                },
+            ),
         };
         self.handle(keys.into_iter().map(write));
     }
@@ -186,8 +186,8 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
         let mut directory = engine.directory.lock();
         let node = info(1, "oslo");
         let id = node.incarnation;
-        directory.shook_hands(node, address(1), clock::mono(), 100);
-        directory.has_features(id, features::ALL);
+        directory.handshake_completed(node, address(1), clock::mono(), 100);
+        directory.set_features(id, features::ALL);
     }
     let mut feed = Feed::default();
     standing.write(["k", "kept"], "old");
@@ -205,7 +205,7 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
     standing.holds.send_replace(true);
     until("held question", &engine, &mut feed, async || standing.held.load(Relaxed) == 1).await;
     let before = stats(&engine);
-    let lost = standing.node.lock().feed_counts().lost;
+    let lost = standing.node.lock().feed_counts().gaps;
     standing.write(["k"], "new");
     let others: Vec<_> = (0..ROWS).map(|n| format!("other-{n}")).collect();
     // In parts: a node that does nothing else for seconds takes itself for one that was stopped.
@@ -220,7 +220,7 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
     standing.holds.send_replace(false);
     until("empty cache", &engine, &mut feed, async || stats(&engine).emptied > before.emptied)
         .await;
-    assert_eq!(standing.node.lock().feed_counts().lost, lost + 1, "the node has said so");
+    assert_eq!(standing.node.lock().feed_counts().gaps, lost + 1, "the node has said so");
 
     // From here on nothing old is served, and the same node is followed further.
     let after = stats(&engine);

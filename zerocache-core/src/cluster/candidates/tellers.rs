@@ -9,7 +9,7 @@ const FAILURES_MAX: u32 = 240;
 
 /// Who named an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Teller {
+pub enum AddressSource {
     /// Somebody who called, and may be anybody: the number stands for its connection.
     Caller(u64),
     /// A node that answered this one where it was dialled.
@@ -18,9 +18,9 @@ pub enum Teller {
     Discovery,
 }
 
-impl Teller {
+impl AddressSource {
     /// All callers whose connection carries one request only: they cannot be told apart.
-    pub const ANYBODY: Self = Self::Caller(u64::MAX);
+    pub const ANONYMOUS: Self = Self::Caller(u64::MAX);
 
     /// How far it is believed.
     pub(super) const fn rank(self) -> usize {
@@ -47,7 +47,7 @@ impl Teller {
     /// How many addresses it may name that wait for a handshake.
     pub(super) const fn places(self) -> usize {
         match self {
-            Self::ANYBODY => ANYBODY_PLACES,
+            Self::ANONYMOUS => ANONYMOUS_PLACES,
             _ => self.bounds().of_one,
         }
     }
@@ -82,8 +82,8 @@ pub(super) const OF_CALLERS: Bounds = Bounds {
     patience: 60,
 };
 
-/// What [`Teller::ANYBODY`] may name: half of all, for clusters whose nodes speak HTTP.
-const ANYBODY_PLACES: usize = 256;
+/// What [`AddressSource::ANONYMOUS`] may name: half of all, for clusters whose nodes speak HTTP.
+const ANONYMOUS_PLACES: usize = 256;
 
 /// Nodes: a handshake may tell of hundreds of others; the rest follows when some of these have answered.
 const OF_NODES: Bounds = Bounds {
@@ -108,8 +108,8 @@ pub(super) const OF_DISCOVERY: Bounds = Bounds {
 pub(super) const BOUNDS: [Bounds; 3] = [OF_CALLERS, OF_NODES, OF_DISCOVERY];
 
 /// One teller of each rank.
-pub(super) const FIRST_TELLERS: [Teller; 3] =
-    [Teller::Caller(0), Teller::Node(Incarnation(0)), Teller::Discovery];
+pub(super) const FIRST_TELLERS: [AddressSource; 3] =
+    [AddressSource::Caller(0), AddressSource::Node(Incarnation(0)), AddressSource::Discovery];
 
 /// A dial in the units of [`Share::spent`]: thousandths, so that a millisecond earns something.
 const DIAL: u64 = 1_000;

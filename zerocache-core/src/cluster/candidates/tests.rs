@@ -20,7 +20,7 @@ fn address(n: u32) -> SocketAddr {
 fn handshakes_under_way_are_bounded() {
     let mut candidates = Candidates::default();
     for n in 0..1_000 {
-        candidates.propose(address(n), at(0));
+        candidates.add(address(n), AddressSource::Discovery, at(0));
     }
     assert_eq!(candidates.take_due(at(0)).len(), OF_DISCOVERY.dialling);
     assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
@@ -65,17 +65,17 @@ fn what_one_caller_names_takes_few_dials_and_nobody_elses_place() {
         // Sixteen new addresses each millisecond on one connection, on one of fifty others, and over HTTP.
         for n in 0..48 {
             let teller = match n {
-                0..16 => Teller::Caller(1),
-                16..32 => Teller::Caller(2 + now.as_millis() % 50),
-                _ => Teller::ANYBODY,
+                0..16 => AddressSource::Caller(1),
+                16..32 => AddressSource::Caller(2 + now.as_millis() % 50),
+                _ => AddressSource::ANONYMOUS,
             };
-            candidates.tell_again(address(named), teller, now);
+            candidates.retry_soon(address(named), teller, now);
             named = (named + 1) % 50_000;
         }
         if now == at(10_000) {
-            candidates.propose(seed, now);
-            candidates.tell(address(60_002), Teller::Node(Incarnation(9)), now);
-            candidates.tell_again(honest, Teller::Caller(1_000), now);
+            candidates.add(seed, AddressSource::Discovery, now);
+            candidates.add(address(60_002), AddressSource::Node(Incarnation(9)), now);
+            candidates.retry_soon(honest, AddressSource::Caller(1_000), now);
         }
     });
     assert!(tried.len() < 128 + 32 * 20 + 64, "{} dials", tried.len());
@@ -92,7 +92,7 @@ fn all_who_start_at_once_are_met_at_once() {
     let mut candidates = Candidates::default();
     let all: Vec<_> = (0..500).map(address).collect();
     for (n, address) in all.iter().enumerate() {
-        candidates.tell(*address, Teller::Caller(n as u64), at(0));
+        candidates.add(*address, AddressSource::Caller(n as u64), at(0));
     }
     let tried = dialled(&mut candidates, 100, &all, |_, _| {});
     assert_eq!(tried.len(), 500);
@@ -101,10 +101,10 @@ fn all_who_start_at_once_are_met_at_once() {
 #[test]
 fn who_is_believed_further_counts() {
     let mut candidates = Candidates::default();
-    candidates.tell(address(1), Teller::Caller(1), at(0));
+    candidates.add(address(1), AddressSource::Caller(1), at(0));
     candidates.take_due(at(0));
-    candidates.propose(address(1), at(0));
-    candidates.tell(address(1), Teller::Caller(1), at(0));
+    candidates.add(address(1), AddressSource::Discovery, at(0));
+    candidates.add(address(1), AddressSource::Caller(1), at(0));
     let counts = |c: &Candidates| c.shares.map(|share| (share.places, share.dialling));
     assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 1)]);
     candidates.failed(address(1), at(1));
@@ -117,11 +117,11 @@ fn who_is_believed_further_counts() {
 fn who_has_gone_has_named_nothing() {
     let mut candidates = Candidates::default();
     for n in 0..40 {
-        candidates.tell(address(n), Teller::Caller(1), at(0));
-        candidates.tell(address(100 + n), Teller::Caller(2), at(0));
+        candidates.add(address(n), AddressSource::Caller(1), at(0));
+        candidates.add(address(100 + n), AddressSource::Caller(2), at(0));
     }
     let under_way = candidates.take_due(at(0)).len();
-    candidates.forget(Teller::Caller(1));
+    candidates.forget(AddressSource::Caller(1));
     assert_eq!((under_way, candidates.waiting.len(), candidates.next_dial()), (32, 32, None));
     for n in 0..200 {
         candidates.failed(address(n), at(1));
@@ -133,7 +133,7 @@ fn who_has_gone_has_named_nothing() {
 fn nobody_can_stand_at_no_address() {
     let mut candidates = Candidates::default();
     for nowhere in ["10.0.0.1:0", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "[::]:1"] {
-        candidates.tell(nowhere.parse().unwrap(), Teller::Caller(1), at(0));
+        candidates.add(nowhere.parse().unwrap(), AddressSource::Caller(1), at(0));
     }
     assert_eq!((candidates.take_due(at(0)).len(), candidates.refused()), (0, 5));
 }
@@ -142,13 +142,13 @@ fn nobody_can_stand_at_no_address() {
 fn a_caller_that_names_addresses_for_ever_is_not_waited_for() {
     let mut candidates = Candidates::default();
     for ms in 0..10_000 {
-        candidates.tell(address(ms), Teller::Caller(1), at(u64::from(ms)));
+        candidates.add(address(ms), AddressSource::Caller(1), at(u64::from(ms)));
         for address in candidates.take_due(at(u64::from(ms))) {
             candidates.failed(address, at(u64::from(ms)));
         }
     }
     assert!(!candidates.has_fresh());
-    candidates.tell(address(20_000), Teller::Node(Incarnation(1)), at(10_000));
+    candidates.add(address(20_000), AddressSource::Node(Incarnation(1)), at(10_000));
     assert!(candidates.has_fresh());
 }
 
@@ -156,7 +156,7 @@ fn a_caller_that_names_addresses_for_ever_is_not_waited_for() {
 fn dead_addresses_do_not_starve_a_live_one() {
     let mut candidates = Candidates::default();
     for n in 0..500 {
-        candidates.propose(address(n), at(0));
+        candidates.add(address(n), AddressSource::Discovery, at(0));
     }
     // Every dead address takes a second to fail; the last one in order is the live one.
     for second in 0..10 {
@@ -174,10 +174,10 @@ fn dead_addresses_do_not_starve_a_live_one() {
 #[test]
 fn greetings_do_not_defeat_the_backoff() {
     let mut candidates = Candidates::default();
-    candidates.propose(address(1), at(0));
+    candidates.add(address(1), AddressSource::Discovery, at(0));
     let mut dials = 0;
     for ms in 0..60_000 {
-        candidates.tell_again(address(1), Teller::Caller(1), at(ms));
+        candidates.retry_soon(address(1), AddressSource::Caller(1), at(ms));
         for address in candidates.take_due(at(ms)) {
             dials += 1;
             candidates.failed(address, at(ms));

@@ -8,9 +8,10 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::{Call, CallFailure, Effect, Event, Node};
+use super::super::{Call, Effect, Event, Node};
 use crate::{
-    cluster::{Gossip, Heard, Reach, Standing, Teller, choose},
+    call::CallResult,
+    cluster::{AddressSource, Gossip, Heard, Reach, Standing, choose},
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
@@ -187,7 +188,7 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
     ) {
         if let Some(member) = self.view.member_mut(id) {
             member.is_told = false;
@@ -278,7 +279,7 @@ impl<L: LockFamily> Node<L> {
         let contacts = choose(&self.config.info, gossip.others(), standing);
         let strangers = contacts.iter().filter(|id| view.member(**id).is_none());
         let strangers = strangers.flat_map(|id| {
-            let teller = Teller::Node(gossip.teller(*id).unwrap_or(*id));
+            let teller = AddressSource::Node(gossip.teller(*id).unwrap_or(*id));
             gossip.addresses(*id).iter().map(move |address| (*address, teller))
         });
         let strangers: Vec<_> = strangers.collect();

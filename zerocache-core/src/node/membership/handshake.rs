@@ -4,11 +4,12 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{
-    super::{Call, CallFailure, ConnectionId, Effect, Event, Node, shares::Shares},
+    super::{Call, ConnectionId, Effect, Event, Node, shares::Shares},
     PING_TIMEOUT_MS,
 };
 use crate::{
-    cluster::{Reach, Teller},
+    call::CallResult,
+    cluster::{AddressSource, Reach},
     name::check_region,
     store::LockFamily,
     time::{Instant, Now},
@@ -144,7 +145,7 @@ impl<L: LockFamily> Node<L> {
             None => self.greeters.note(id, connection, now.mono),
         }
         for address in node.addresses {
-            self.view.candidates_mut().tell_again(address, connection.teller(), now.mono);
+            self.view.candidates_mut().retry_soon(address, connection.teller(), now.mono);
         }
         self.wake_by(self.view.candidates().next_dial());
     }
@@ -154,7 +155,7 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         address: SocketAddr,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         out: &mut Vec<Effect>,
     ) {
@@ -162,7 +163,7 @@ impl<L: LockFamily> Node<L> {
             Ok(Response::Hello(hello)) => self.shake_hands(now, address, *hello, elapsed_us, out),
             Ok(Response::Refused(refusal)) => {
                 if refusal.code == RefusalCode::WrongCluster {
-                    self.view.candidates_mut().rest(address, now.mono);
+                    self.view.candidates_mut().set_aside(address, now.mono);
                     out.push(Effect::Event(Event::OtherCluster { address, text: refusal.text }));
                 } else {
                     self.view.candidates_mut().failed(address, now.mono);
@@ -185,12 +186,12 @@ impl<L: LockFamily> Node<L> {
             return self.view.candidates_mut().failed(address, now.mono);
         };
         if hello.cluster != self.config.cluster {
-            self.view.candidates_mut().rest(address, now.mono);
+            self.view.candidates_mut().set_aside(address, now.mono);
             let text = alloc::format!("a node of the cluster {:?}", hello.cluster);
             return out.push(Effect::Event(Event::OtherCluster { address, text }));
         }
         if info.incarnation == self.config.info.incarnation {
-            return self.view.candidates_mut().rest(address, now.mono);
+            return self.view.candidates_mut().set_aside(address, now.mono);
         }
         let id = info.incarnation;
         self.note_conflict(now, id, address, out);
@@ -246,7 +247,7 @@ impl<L: LockFamily> Node<L> {
                 continue;
             }
             for address in info.addresses {
-                self.view.propose(address, Teller::Node(id), now.mono);
+                self.view.propose(address, AddressSource::Node(id), now.mono);
             }
         }
         self.wake_by(self.view.candidates().next_dial());
@@ -274,7 +275,7 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         out: &mut Vec<Effect>,
     ) {
         let Ok(Response::Hello(hello)) = result else {

@@ -9,9 +9,10 @@ pub(super) use handshake::Greeters;
 
 use alloc::vec::Vec;
 
-use super::{Call, CallFailure, Effect, Event, Node};
+use super::{Call, Effect, Event, Node};
 use crate::{
-    cluster::{FORGET_MS, Member, Reach, Teller},
+    call::{CallFailure, CallResult},
+    cluster::{AddressSource, FORGET_MS, Member, Reach},
     store::LockFamily,
     time::{Instant, Now},
     version::Incarnation,
@@ -224,7 +225,7 @@ impl<L: LockFamily> Node<L> {
         &mut self,
         now: Now,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         elapsed_us: u64,
         out: &mut Vec<Effect>,
     ) {
@@ -277,7 +278,7 @@ impl<L: LockFamily> Node<L> {
             let address = member.address;
             self.displaced(now, id, address);
             self.forget(now, id, out);
-            self.view.candidates_mut().tell_again(address, Teller::Node(id), now.mono);
+            self.view.candidates_mut().retry_soon(address, AddressSource::Node(id), now.mono);
             self.wake = now.mono;
         }
     }
@@ -318,10 +319,10 @@ impl<L: LockFamily> Node<L> {
         let (info, address) = (member.info.clone(), member.address);
         let claimed = core::mem::take(&mut member.claimed);
         for other in claimed.into_iter().filter(|other| !info.addresses.contains(other)) {
-            self.view.candidates_mut().tell_again(other, Teller::ANYBODY, now.mono);
+            self.view.candidates_mut().retry_soon(other, AddressSource::ANONYMOUS, now.mono);
         }
         for other in info.addresses.iter().filter(|other| **other != address) {
-            self.view.propose(*other, Teller::Node(id), now.mono);
+            self.view.propose(*other, AddressSource::Node(id), now.mono);
         }
         out.push(Effect::Event(Event::MemberDown(info, address)));
         self.view.writable_changed(&self.config.info.region);
@@ -396,7 +397,7 @@ impl<L: LockFamily> Node<L> {
     pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
         self.state = state;
         self.resumes &= state == NodeState::Warming;
-        self.misses_are_final &= state == NodeState::InSync;
+        self.misses_are_authoritative &= state == NodeState::InSync;
         out.push(Effect::State(state));
     }
 }

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use super::{Asked, Effect, Node, round::Round};
 use crate::{
+    call::CallResult,
     entry::Applied,
-    node::{Call, CallFailure, CallId},
+    node::{Call, CallId},
     store::{Known, LockFamily, Row},
     time::Now,
     version::Incarnation,
@@ -62,7 +63,7 @@ impl<L: LockFamily> Node<L> {
         now: Now,
         call: CallId,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
     ) {
         let Some((mut round, rows)) = self.repair.take_if(id, |round| round.fetches.remove(&call))
         else {
@@ -95,12 +96,12 @@ impl<L: LockFamily> Node<L> {
             bytes += parcel.payload_bytes() as u64;
             match parcel.into_known(now.mono) {
                 Known::Value(record) => {
-                    self.repair.counts.records += 1;
-                    self.repair.counts.bytes += record.payload_bytes() as u64;
+                    self.repair.counts.values_fetched += 1;
+                    self.repair.counts.bytes_fetched += record.payload_bytes() as u64;
                     all_taken &= self.take(now, &record) != Receipt::Refused;
                 }
                 Known::Trace(key, version) => {
-                    self.repair.counts.traces += 1;
+                    self.repair.counts.tombstones_fetched += 1;
                     let observed = self.clock.observe(version, now.wall_ms);
                     let judged = observed.map(|()| self.apply_trace(now, key, version));
                     all_taken &= !matches!(judged, Err(_) | Ok(Applied::TooOld));

@@ -12,7 +12,7 @@ use crate::{
 
 /// What a node knew of its own knowledge in an earlier life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct PersistedState {
     /// Which life that was.
     pub node: Incarnation,
     /// For how long it had known what nobody else did, in milliseconds.
@@ -32,9 +32,9 @@ impl<L: LockFamily> Node<L> {
     ///
     /// If some of it was refused, because it was stamped in the future of this clock, the node does not know
     /// everything that it knew: it has started alone.
-    pub(in crate::node) fn restored(&mut self, now: Now, memory: Option<Memory>) {
+    pub(in crate::node) fn restored(&mut self, now: Now, memory: Option<PersistedState>) {
         let memory = memory.filter(|_| !self.repair.is_restored_in_part);
-        if let Some(Memory { node, lived_ms, line, away_ms, retention_ms, ages }) = memory {
+        if let Some(PersistedState { node, lived_ms, line, away_ms, retention_ms, ages }) = memory {
             let knew_ms = away_ms.saturating_add(retention_ms.min(RETENTION_MS));
             self.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
             // It has everything that it knew itself.
@@ -51,10 +51,10 @@ impl<L: LockFamily> Node<L> {
 
     /// What a later life of this node has to know besides its entries.
     #[must_use]
-    pub fn memory(&self, now: Now) -> Memory {
+    pub fn persisted_state(&self, now: Now) -> PersistedState {
         let now = self.clocks.adjust(now);
         let Partner { id: node, lived_ms, line, ages } = self.itself(now);
-        Memory {
+        PersistedState {
             node,
             lived_ms,
             line,

@@ -21,7 +21,7 @@ mod start;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use self::memory::Memory;
+pub use self::memory::PersistedState;
 pub(in crate::node) use self::start::Start;
 use self::{
     ages::{Ages, Partner},
@@ -30,9 +30,10 @@ use self::{
     search::Searches,
 };
 pub(in crate::node) use self::{search::ROWS_MAX, serve::RECORDS_BYTES_MAX};
-use super::{CallFailure, CallId, Effect, Node};
+use super::{CallId, Effect, Node};
 use crate::{
-    cluster::Member,
+    call::CallResult,
+    cluster::{Member, PLACEMENT, Placement},
     key::KeyHash,
     store::LockFamily,
     time::{Instant, Now},
@@ -49,21 +50,21 @@ const FAR_BYTES_PER_MS: u64 = 25_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RepairCounts {
     /// Rounds that ended with nothing left that the partner knew better.
-    pub rounds: u64,
+    pub rounds_completed: u64,
     /// Rounds that ended early: the partner did not answer, or another round was fetching the same.
-    pub rounds_cut: u64,
+    pub rounds_aborted: u64,
     /// Values fetched.
-    pub records: u64,
+    pub values_fetched: u64,
     /// Bytes of their keys, values and metadata.
-    pub bytes: u64,
+    pub bytes_fetched: u64,
     /// Traces fetched.
-    pub traces: u64,
+    pub tombstones_fetched: u64,
     /// Entries copied at the start.
-    pub copied: u64,
+    pub entries_copied: u64,
     /// Values given up because this node was outdated and its partner did not have them.
-    pub given_up: u64,
+    pub entries_dropped: u64,
     /// Times that this node was outdated.
-    pub outdated: u64,
+    pub full_resyncs: u64,
 }
 
 /// What a node asked of another one for repair.
@@ -84,6 +85,14 @@ struct Peer {
     next: Instant,
     /// When the last round began that brought everything.
     completed: Option<Instant>,
+}
+
+/// The source of the copy with which a node started.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    source: Incarnation,
+    /// When a round with it may begin.
+    next: Instant,
 }
 
 /// The state of repair.
@@ -111,7 +120,7 @@ pub(super) struct Repair {
     owed: Vec<Incarnation>,
     /// From whom it took everything that was older than its rounds reach, until a round with that one has told
     /// what it had of others.
-    base: Option<Incarnation>,
+    base: Option<Base>,
     /// Whether something of an earlier life was refused.
     pub(super) is_restored_in_part: bool,
     wake: Instant,
@@ -166,8 +175,10 @@ impl Repair {
 impl<L: LockFamily> Node<L> {
     /// Whether this node and a member repair each other.
     fn repairs(&self, member: &Member) -> bool {
+        let (own, other) = (self.config.info.incarnation, member.info.incarnation);
         self.config.features & member.features & features::REPAIR != 0
-            && member.info.incarnation != self.config.info.incarnation
+            && other != own
+            && PLACEMENT.overlaps(own, other)
     }
 
     /// Whether a member is in sync and answers: it is to be agreed with, as soon as clocks do.
@@ -182,9 +193,9 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// From whom this node took everything and has not heard yet what that one had of others.
-    fn base(&self) -> Option<Incarnation> {
+    fn base(&self) -> Option<Base> {
         let is_partner = |id| self.view.member(id).is_some_and(|member| self.is_partner(member));
-        self.repair.base.filter(|base| is_partner(*base))
+        self.repair.base.filter(|base| is_partner(base.source))
     }
 
     /// This node as it describes itself in a round.
@@ -207,7 +218,7 @@ impl<L: LockFamily> Node<L> {
         for partner in partners {
             self.partner_up(now, partner);
         }
-        self.misses_are_final = false;
+        self.misses_are_authoritative = false;
     }
 
     pub(super) fn tick_repair(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -265,7 +276,7 @@ impl<L: LockFamily> Node<L> {
         now: Now,
         call: CallId,
         (member, asked): (Incarnation, Asked),
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         out: &mut Vec<Effect>,
     ) {
         match &result {

@@ -17,9 +17,10 @@ use super::{
     serve::block_sums,
 };
 use crate::{
+    call::CallResult,
     clock::AHEAD_MS_MAX,
     key::{KeyHash, PARTS},
-    node::{Call, CallFailure, CallId, Clocks, Event},
+    node::{Call, CallId, Clocks, Event},
     store::{LockFamily, Row},
     time::{Instant, Now},
     version::Incarnation,
@@ -265,7 +266,7 @@ impl<L: LockFamily> Node<L> {
         now: Now,
         call: CallId,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
     ) {
         let asked = |round: &mut Round| round.question.take_if(|question| *question == call);
         let Some((mut round, _)) = self.repair.take_if(id, asked) else { return };
@@ -368,7 +369,7 @@ impl<L: LockFamily> Node<L> {
     fn judge(&mut self, now: Now, round: &mut Round) {
         let id = round.partner.id;
         let base = self.base();
-        if !self.repair.start.is_done() || base.is_some_and(|base| base != id) {
+        if !self.repair.start.is_done() || base.is_some_and(|base| base.source != id) {
             return;
         }
         let member = self.view.member(id);
@@ -404,7 +405,7 @@ impl<L: LockFamily> Node<L> {
                         // Deleted or evicted, who knows: it cannot be told from what was deleted.
                         None => {
                             let gone = self.erase(key, version);
-                            self.repair.counts.given_up += u64::from(gone);
+                            self.repair.counts.entries_dropped += u64::from(gone);
                         }
                     }
                 }
@@ -416,7 +417,7 @@ impl<L: LockFamily> Node<L> {
 
     /// A round that ends early.
     pub(super) fn cut(&mut self, now: Now, round: Round) {
-        self.repair.counts.rounds_cut += 1;
+        self.repair.counts.rounds_aborted += 1;
         let (id, far) = (round.partner.id, round.far);
         self.no_longer_fetching(round.under_way());
         if far {
@@ -432,15 +433,15 @@ impl<L: LockFamily> Node<L> {
         let Repair { peers, ages, counts, base, line, alone_since, .. } = &mut self.repair;
         match &round.verdict {
             // It has copied since.
-            Some(Verdict::Outdated) if round.begun < *alone_since => counts.rounds_cut += 1,
+            Some(Verdict::Outdated) if round.begun < *alone_since => counts.rounds_aborted += 1,
             Some(Verdict::Outdated) => {
-                counts.outdated += 1;
-                let given_up = counts.given_up;
-                out.push(Effect::Event(Event::WasOutdated { peer: id, given_up }));
+                counts.full_resyncs += 1;
+                let entries_dropped = counts.entries_dropped;
+                out.push(Effect::Event(Event::FullResync { peer: id, entries_dropped }));
                 self.copy_again(now, id, out);
             }
             verdict if round.is_whole && (starts || verdict.is_some()) => {
-                counts.rounds += 1;
+                counts.rounds_completed += 1;
                 let peer = super::Peer { next: now.mono.plus_ms(1_000), completed: None };
                 let peer = peers.entry(id).or_insert(peer);
                 peer.completed = Some(round.begun);
@@ -449,7 +450,7 @@ impl<L: LockFamily> Node<L> {
                     ages.merge(self.config.info.incarnation, (partner, verdict), round.begun);
                     let theirs = (partner.line.of, round.begun.minus_ms(partner.line.ms));
                     let own = Line { of: line.0, ms: round.begun.since_ms(line.1) };
-                    let is_base = base.take_if(|base| *base == id).is_some();
+                    let is_base = base.take_if(|base| base.source == id).is_some();
                     if is_base {
                         self.clocks.since = self.clocks.since.min(theirs.1);
                     }
@@ -459,7 +460,7 @@ impl<L: LockFamily> Node<L> {
                     }
                 }
             }
-            _ => counts.rounds_cut += 1,
+            _ => counts.rounds_aborted += 1,
         }
         if self.state != NodeState::Leaving {
             self.judge_misses(now);

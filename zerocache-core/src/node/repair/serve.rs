@@ -140,7 +140,7 @@ impl<L: LockFamily> Node<L> {
         let most = if starts(asking) { COPIERS_MAX } else { STRANGERS_MAX };
         let rivals = copiers.keys().filter(|id| **id != asking && starts(**id) == starts(asking));
         let full = has_some && rivals.count() >= most;
-        self.refused.shares += u64::from(full);
+        self.refused.over_quota += u64::from(full);
         if full || !self.repair.start.is_done() {
             return overloaded("this node copies itself, or two others copy from it");
         }

@@ -15,11 +15,12 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Asked, Effect, Node};
+use super::{Asked, Base, Effect, Node};
 use crate::{
-    cluster::Member,
+    call::CallResult,
+    cluster::{Member, PLACEMENT, Placement},
     key::PARTS,
-    node::{Call, CallFailure, CallId, Clocks, Event},
+    node::{Call, CallId, Clocks, Event},
     store::{LockFamily, Place, Stretch},
     time::{Instant, Now},
     version::Incarnation,
@@ -267,7 +268,7 @@ impl<L: LockFamily> Node<L> {
 
     fn warm(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.warm_since = now.mono;
-        self.misses_are_final = false;
+        self.misses_are_authoritative = false;
         // What it lacks it cannot tell either.
         self.feed.lose();
         if self.state == NodeState::InSync {
@@ -292,7 +293,12 @@ impl<L: LockFamily> Node<L> {
             let entries = core::cmp::Reverse(member.entries);
             (member.entries == 0, has_failed, member.info.region != *own, rank, entries)
         };
-        let ready = |m: &&Member| self.is_partner(m) && m.info.state == NodeState::InSync;
+        let own_id = self.config.info.incarnation;
+        let ready = |m: &&Member| {
+            self.is_partner(m)
+                && m.info.state == NodeState::InSync
+                && PLACEMENT.covers(m.info.incarnation, own_id)
+        };
         if let Some(source) = self.view.members().filter(ready).min_by_key(nearest) {
             let copying = match cut {
                 Some(cut) => cut.resumed_from(source, own, now.mono),
@@ -361,7 +367,7 @@ impl<L: LockFamily> Node<L> {
 
     /// Whether what it knows is whole, as far as others had it when it started.
     #[must_use]
-    pub fn has_started(&self) -> bool {
+    pub fn has_all_data(&self) -> bool {
         self.repair.start.is_done()
     }
 
@@ -404,11 +410,11 @@ impl<L: LockFamily> Node<L> {
 
     /// A copy has come to its end.
     fn copied(&mut self, now: Now, copying: &Copying, out: &mut Vec<Effect>) {
-        let (source, entries) = (copying.source, self.repair.counts.copied);
+        let (source, entries) = (copying.source, self.repair.counts.entries_copied);
         // Of what was before nobody here knows more than the source did.
         self.store.forget_before(copying.knows_from);
-        out.push(Effect::Event(Event::Copied { source, entries }));
-        self.repair.base = Some(source);
+        out.push(Effect::Event(Event::CopyComplete { source, entries }));
+        self.repair.base = Some(Base { source, next: now.mono });
         self.started_with_all(now);
         self.partner_up(now, source);
     }
@@ -418,7 +424,7 @@ impl<L: LockFamily> Node<L> {
         now: Now,
         call: CallId,
         id: Incarnation,
-        result: Result<Response, CallFailure>,
+        result: CallResult,
         out: &mut Vec<Effect>,
     ) {
         let Start::Copying(copying) = &mut self.repair.start else { return };
@@ -463,7 +469,7 @@ impl<L: LockFamily> Node<L> {
 
     /// Takes over entries of a copy; returns how many bytes they carried.
     fn adopt_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> u64 {
-        self.repair.counts.copied += parcels.len() as u64;
+        self.repair.counts.entries_copied += parcels.len() as u64;
         let mut bytes = 0;
         for parcel in parcels {
             bytes += parcel.payload_bytes() as u64;

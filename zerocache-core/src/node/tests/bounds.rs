@@ -116,6 +116,6 @@ fn a_caller_who_asks_for_many_rows_is_refused_and_forgotten_when_it_goes() {
     };
     assert_eq!(refused(&network, &of_one), 3, "two of one connection are looked for");
     assert_eq!(refused(&network, &of_many), 38, "and 64 in all");
-    network.input(address(1), Input::Closed(ConnectionId(77)));
+    network.input(address(1), Input::ConnectionClosed(ConnectionId(77)));
     assert_eq!(refused(&network, &of_one), 5, "nobody waits for them any more");
 }

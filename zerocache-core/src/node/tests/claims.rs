@@ -188,7 +188,7 @@ fn gossip_counts_only_from_where_its_teller_stands() {
     }
     network.run(3_000);
     for n in 1..=6 {
-        let nodes = network.nodes[&address(n)].snapshot(network.now()).nodes.len();
+        let nodes = network.nodes[&address(n)].status(network.now()).nodes.len();
         assert_eq!(nodes, 6, "node {n}");
     }
     assert!(network.dials.iter().all(|(_, to)| to.ip().is_loopback()));
@@ -320,7 +320,7 @@ fn what_callers_claim_to_have_seen_moves_no_clock_far() {
     let written = network.written(id).unwrap();
     assert_eq!((written.replicas, written.replicas_wanted), (4, 4));
     assert!(written.version.unwrap().stamp() < ahead(&network, 5_001));
-    assert_eq!(network.refused().stamps, 2);
+    assert_eq!(network.refused().future_versions, 2);
     // The forged key itself can be written over, by every node.
     for n in [1, 4] {
         let id = network.put(n, "forged", &format!("by {n}"), Ack::Local);
@@ -358,7 +358,7 @@ fn strangers_that_copy_are_in_no_starting_nodes_way() {
     assert!(ready.is_some_and(|ms| ms < 4_000), "{ready:?}");
     assert_eq!(network.values("499").len(), 3);
     assert!(network.values("499").iter().all(Option::is_some));
-    assert!(network.refused().shares > 1_000);
+    assert!(network.refused().over_quota > 1_000);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn one_connection_leaves_room_among_those_who_watch_and_follow() {
     // With the connection everything that waited on it is gone.
     let node = network.nodes.get_mut(&address(1)).unwrap();
     let (now, mut out) = (Now::new(network.now_ms, WALL_MS + network.now_ms), Vec::new());
-    node.handle(now, Input::Closed(ConnectionId(1)), &mut out);
+    node.handle(now, Input::ConnectionClosed(ConnectionId(1)), &mut out);
     let node = &network.nodes[&address(1)];
-    assert_eq!((node.watchers(), node.feed_counts().followers), (1, 1));
+    assert_eq!((node.watcher_count(), node.feed_counts().followers), (1, 1));
 }

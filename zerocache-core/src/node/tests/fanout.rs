@@ -186,7 +186,7 @@ fn one_callers_writes_keep_their_order_whichever_node_takes_them() {
     // What no node in sync can have given changes nothing.
     let wild = stamp(network.now_ms + 6_000);
     assert!(put(&mut network, u64::MAX - 1, wild) < wild);
-    assert_eq!(network.nodes[&address(1)].refusal_counts().stamps, 1);
+    assert_eq!(network.nodes[&address(1)].refusal_counts().future_versions, 1);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_queue_for_a_slow_peer_is_bounded() {
     let dropped =
         network.events.iter().any(|(_, event)| matches!(event, Event::WritesDropped { .. }));
     assert!(dropped, "three megabytes wait in a queue of one");
-    assert_eq!(network.nodes[&address(1)].snapshot(network.now()).nodes[1].behind_ms, Some(0));
+    assert_eq!(network.nodes[&address(1)].status(network.now()).nodes[1].behind_ms, Some(0));
 }
 
 #[test]
@@ -357,6 +357,6 @@ fn a_peer_that_refuses_writes_is_reported() {
     network.run(100);
     let refused = |event: &Event| matches!(event, Event::WritesRefused { count: 1, .. });
     assert!(network.events.iter().any(|(at, event)| *at == address(1) && refused(event)));
-    let snapshot = network.nodes[&address(1)].snapshot(network.now());
+    let snapshot = network.nodes[&address(1)].status(network.now());
     assert!(snapshot.nodes[1].behind_ms.is_some());
 }

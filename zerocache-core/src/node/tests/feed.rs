@@ -189,7 +189,7 @@ fn values_given_up_without_a_version_are_changes_that_nobody_can_tell() {
     }
     losses += usize::from(network.next_changes(3, next).1);
     assert!(losses > 0);
-    assert_eq!(network.nodes[&address(3)].snapshot(network.now()).repair.given_up, 1);
+    assert_eq!(network.nodes[&address(3)].status(network.now()).repair.entries_dropped, 1);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn those_who_follow_are_bounded_and_a_node_that_leaves_has_none() {
     let more = network.follow(1, start);
     assert!(matches!(&network.answers[&more], Response::Refused(refusal)
         if refusal.code == RefusalCode::Overloaded));
-    network.input(address(1), Input::Leave);
+    network.input(address(1), Input::Shutdown);
     for id in following {
         assert!(matches!(&network.answers[&id], Response::Refused(_)));
     }

@@ -20,7 +20,7 @@ fn crowd(mut network: Network, count: u64, regions: u64) -> Network {
 /// Those that a node says exist.
 fn existing(network: &Network, n: u64) -> BTreeSet<u64> {
     let node = &network.nodes[&address(n)];
-    node.snapshot(network.now()).nodes.iter().map(|node| node.id.0).collect()
+    node.status(network.now()).nodes.iter().map(|node| node.id.0).collect()
 }
 
 fn all_know(network: &Network, count: u64) -> bool {
@@ -72,7 +72,7 @@ fn one_that_leaves_is_gone_for_those_that_never_spoke_to_it() {
     let mut network = crowd(Network::default(), 24, 2);
     network.run_until(8_000, |network| all_know(network, 24));
     network.run(10_000);
-    network.input(address(24), Input::Leave);
+    network.input(address(24), Input::Shutdown);
     network.run(2_000);
     network.nodes.remove(&address(24));
     network.run_until(5_000, |network| all_know(network, 23));
@@ -139,7 +139,7 @@ fn two_living_nodes_at_one_address_are_reported() {
         })
         .collect();
     assert!((1..=6).contains(&reports.len()), "{reports:?}");
-    let snapshot = network.nodes[&address(1)].snapshot(network.now());
+    let snapshot = network.nodes[&address(1)].status(network.now());
     assert!(snapshot.conflicts >= reports.len() as u64);
 }
 
@@ -154,7 +154,7 @@ fn who_introduces_itself_with_the_address_of_another_one_that_lives_is_reported(
         info.incarnation = Incarnation(info.incarnation.0 + 100);
         let (_, input) = network.request(request);
         network.input(address(1), input);
-        network.nodes[&address(1)].snapshot(network.now()).conflicts
+        network.nodes[&address(1)].status(network.now()).conflicts
     };
     // The one that is asked stands there itself.
     assert_eq!(greet(&mut network, 2, 1), 1);
@@ -170,16 +170,16 @@ fn a_node_that_moves_to_another_address_is_reached_there() {
     let mut network = Network::six();
     let moves = network.nodes.remove(&address(2)).unwrap();
     network.nodes.insert(address(22), moves);
-    network.input(address(22), Input::Readdressed([address(22)].into()));
+    network.input(address(22), Input::AddressesChanged([address(22)].into()));
     let place = |network: &Network, n: u64| {
-        let snapshot = network.nodes[&address(n)].snapshot(network.now());
+        let snapshot = network.nodes[&address(n)].status(network.now());
         let moved = snapshot.nodes.into_iter().find(|node| node.id == Incarnation(2));
         moved.filter(|node| node.state.is_some()).and_then(|node| node.address)
     };
     let others = [1, 3, 4, 5, 6];
     network
         .run_until(5_000, |network| others.iter().all(|n| place(network, *n) == Some(address(22))));
-    assert_eq!(network.nodes[&address(1)].snapshot(network.now()).conflicts, 0);
+    assert_eq!(network.nodes[&address(1)].status(network.now()).conflicts, 0);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_silent_death_is_noticed_in_time_by_everybody() {
         let mut network = Network::default();
         network.without = without;
         let mut network = network.with_six();
-        assert_eq!(counts(&network, 1).beats > 0, without == 0);
+        assert_eq!(counts(&network, 1).heartbeats_sent > 0, without == 0);
         network.frozen.insert(address(3));
         let others = [1, 2, 4, 5, 6];
         let noticed = |network: &Network| others.iter().all(|n| !network.members(*n).contains(&3));
@@ -137,26 +137,43 @@ fn forged_foreign_replayed_and_stale_datagrams_are_dropped_and_counted() {
         content: Bytes::new(),
     };
     let (before, after, sent) = feed(beat.seal(&key));
-    assert_eq!((after.echoed, sent), (before.echoed + 1, 1));
+    assert_eq!((after.heartbeats_answered, sent), (before.heartbeats_answered + 1, 1));
     let (before, after, sent) = feed(beat.seal(&key));
-    assert_eq!((after.stale, after.echoed, sent), (before.stale + 1, before.echoed, 0));
+    assert_eq!(
+        (after.replayed, after.heartbeats_answered, sent),
+        (before.replayed + 1, before.heartbeats_answered, 0)
+    );
     let later = Datagram { sequence: 1_000_001, ..beat.clone() };
     let (before, after, sent) = feed(later.seal(&SessionKey::from_bytes([0; 32])));
-    assert_eq!((after.forged, after.echoed, sent), (before.forged + 1, before.echoed, 0));
+    assert_eq!(
+        (after.unauthenticated, after.heartbeats_answered, sent),
+        (before.unauthenticated + 1, before.heartbeats_answered, 0)
+    );
     let other = Datagram { to: Incarnation(9), ..later.clone() };
     let (before, after, sent) = feed(other.seal(&key));
-    assert_eq!((after.foreign, sent), (before.foreign + 1, 0));
+    assert_eq!((after.misdirected, sent), (before.misdirected + 1, 0));
     let (before, after, sent) = feed(Bytes::from_static(b"anything"));
     assert_eq!((after.malformed, sent), (before.malformed + 1, 0));
     // What goes to node 2 is under the key that node 2 gave.
     let own = SessionKey::derive(&[2; 32], Incarnation(1));
     let echo = Datagram { kind: DatagramKind::Echo, time_ms: 100, ..later };
     let (before, after, _) = feed(Datagram { sequence: 3, ..echo.clone() }.seal(&own));
-    assert_eq!((after.stale, after.echoes), (before.stale + 1, before.echoes), "sent long ago");
+    assert_eq!(
+        (after.replayed, after.heartbeats_acknowledged),
+        (before.replayed + 1, before.heartbeats_acknowledged),
+        "sent long ago"
+    );
     let (before, after, _) = feed(Datagram { time_ms: 3_000, ..echo.clone() }.seal(&own));
-    assert_eq!((after.stale, after.echoes), (before.stale + 1, before.echoes), "never sent");
+    assert_eq!(
+        (after.replayed, after.heartbeats_acknowledged),
+        (before.replayed + 1, before.heartbeats_acknowledged),
+        "never sent"
+    );
     let (before, after, _) = feed(Datagram { from: Incarnation(77), ..echo }.seal(&own));
-    assert_eq!((after.foreign, after.echoes), (before.foreign + 1, before.echoes));
+    assert_eq!(
+        (after.misdirected, after.heartbeats_acknowledged),
+        (before.misdirected + 1, before.heartbeats_acknowledged)
+    );
 }
 
 #[test]

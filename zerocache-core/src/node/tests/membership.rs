@@ -55,7 +55,7 @@ fn a_restarted_process_replaces_its_old_life() {
 #[test]
 fn a_leaving_node_is_out_at_once_and_forgotten_when_it_is_gone() {
     let mut network = Network::six();
-    network.input(address(2), Input::Leave);
+    network.input(address(2), Input::Shutdown);
     network.run(50);
     for n in [1, 3, 4, 5, 6] {
         assert!(!network.members(n).contains(&2), "as node {n} sees it");
@@ -114,9 +114,9 @@ fn an_overloaded_member_stays_a_member() {
 #[test]
 fn a_leaving_node_does_not_call_its_misses_final() {
     let mut network = Network::six();
-    network.input(address(2), Input::Leave);
+    network.input(address(2), Input::Shutdown);
     let node = &network.nodes[&address(2)];
-    let missed = read(&node.store, &key("k"), network.now(), node.answers());
+    let missed = read(&node.store, &key("k"), network.now(), node.read_policy());
     assert_eq!(missed, Response::NotFound { warming: true });
 }
 
@@ -157,7 +157,7 @@ fn who_watches_is_told_when_the_view_changes_and_not_before() {
     network.run_until(2_000, |network| told(network, FIRST + 3) == Some(view));
     // A node that leaves tells those who ask it.
     watch(&mut network, 1, FIRST + 4, view);
-    network.input(address(1), Input::Leave);
+    network.input(address(1), Input::Shutdown);
     assert!(told(&network, FIRST + 4).is_some());
     watch(&mut network, 1, FIRST + 5, view);
     assert!(told(&network, FIRST + 5).is_some());
@@ -167,7 +167,7 @@ fn who_watches_is_told_when_the_view_changes_and_not_before() {
 fn what_is_kept_of_the_view_is_what_it_is() {
     let mut network = Network::six();
     network.frozen.insert(address(3));
-    network.input(address(2), Input::Leave);
+    network.input(address(2), Input::Shutdown);
     for _ in 0..400 {
         network.run(10);
         for node in network.nodes.values_mut() {

@@ -13,10 +13,13 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::super::*;
-use crate::{key::Key, limits::Limits, ttl::Ttl, wire::Ack, wire::NodeInfo};
 use crate::{
+    call::{CallFailure, CallResult},
+    key::Key,
+    limits::Limits,
     store::{Capacity, RETENTION_MS, SingleThread},
-    wire::{Shipment, Written, features},
+    ttl::Ttl,
+    wire::{Ack, NodeInfo, Shipment, Written, features},
 };
 
 pub(super) const WALL_MS: u64 = 1_800_000_000_000;
@@ -121,7 +124,7 @@ impl Network {
         seeds: &[u64],
     ) {
         self.start_warming(cluster, n, incarnation, (region, 60_000), seeds);
-        self.input(address(n), Input::Settled);
+        self.input(address(n), Input::DiscoveryComplete);
     }
 
     /// A node that is ready after `warm_max_ms`, and whose discovery has not answered yet.
@@ -168,7 +171,7 @@ impl Network {
         let node = Node::new(config, Arc::new(store), self.now_at(address(n)));
         self.nodes.insert(address(n), node);
         let seeds = seeds.iter().map(|seed| address(*seed)).collect();
-        self.input(address(n), Input::Proposed(seeds));
+        self.input(address(n), Input::AddressesProposed(seeds));
     }
 
     pub(super) fn start(&mut self, n: u64, region: &str, seeds: &[u64]) {
@@ -346,23 +349,17 @@ impl Network {
         }
     }
 
-    fn end_call(
-        &mut self,
-        at: SocketAddr,
-        call: CallId,
-        result: Result<Response, CallFailure>,
-        elapsed_us: u64,
-    ) {
+    fn end_call(&mut self, at: SocketAddr, call: CallId, result: CallResult, elapsed_us: u64) {
         if self.timeouts.remove(&(at, call)).is_some() {
-            self.input(at, Input::Answer { call, result, elapsed_us });
+            self.input(at, Input::CallCompleted { call, result, elapsed_us });
         }
     }
 
     pub(super) fn write(&mut self, n: u64, name: &str, op: WriteOp, ack: Ack) -> RequestId {
         self.serial += 1;
         let id = RequestId(self.serial);
-        let (key, scope) = (key(name), Scope::Cluster);
-        self.input(address(n), Input::Write { id, key, op, ack, scope, timeout_ms: 0 });
+        let write = Write { ack, ..Write::new(key(name), op) };
+        self.input(address(n), Input::Write { id, write });
         id
     }
 

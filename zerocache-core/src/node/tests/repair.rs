@@ -32,7 +32,12 @@ pub(super) fn counts(network: &Network, n: u64) -> RepairCounts {
 }
 
 fn copied(network: &Network) -> u64 {
-    network.nodes.values().map(|node| node.repair.counts()).map(|c| c.records + c.traces).sum()
+    network
+        .nodes
+        .values()
+        .map(|node| node.repair.counts())
+        .map(|c| c.values_fetched + c.tombstones_fetched)
+        .sum()
 }
 
 pub(super) fn state(network: &Network, n: u64) -> NodeState {
@@ -99,9 +104,9 @@ fn an_idle_round_takes_about_a_kibibyte_whatever_is_stored() {
         network.put(1, &name, "v", Ack::Local);
     }
     network.run(10_000);
-    let (bytes, rounds) = (network.bytes, counts(&network, 1).rounds);
+    let (bytes, rounds) = (network.bytes, counts(&network, 1).rounds_completed);
     network.run(60_000);
-    let rounds = counts(&network, 1).rounds - rounds;
+    let rounds = counts(&network, 1).rounds_completed - rounds;
     assert!((55..=61).contains(&rounds), "{rounds} rounds in a minute");
     // Two nodes, each with a round and about three pings a second.
     let per_round = (network.bytes - bytes) / rounds / 2;
@@ -153,7 +158,7 @@ fn a_new_node_copies_what_its_peer_has() {
     assert_eq!(differing.count(), 0);
     assert_eq!(network.values("k7"), vec![None; 2]);
     assert_eq!(network.values("k8"), vec![Some("newer".into()); 2]);
-    assert!(counts(&network, 2).copied >= 2_999);
+    assert!(counts(&network, 2).entries_copied >= 2_999);
 }
 
 #[test]
@@ -206,7 +211,7 @@ fn who_was_away_too_long_gives_up_what_was_deleted_meanwhile() {
     network.run(15_000);
     assert_eq!(network.values("deleted"), vec![None; 3]);
     assert_eq!(network.values("kept"), vec![Some("v".into()); 3]);
-    assert_eq!(counts(&network, 3).given_up, 1);
+    assert_eq!(counts(&network, 3).entries_dropped, 1);
 }
 
 #[test]
@@ -267,11 +272,11 @@ fn a_node_that_stood_still_warms_until_it_caught_up() {
     network.frozen.clear();
     network.run(1);
     assert_eq!(state(&network, 2), NodeState::Warming);
-    assert_eq!(network.nodes[&address(2)].answers(), Answers::default());
+    assert_eq!(network.nodes[&address(2)].read_policy(), ReadPolicy::default());
     network.run(3_000);
     assert_eq!(state(&network, 2), NodeState::InSync);
-    let all = Answers { misses_are_final: true, values_are_current: true };
-    assert_eq!(network.nodes[&address(2)].answers(), all);
+    let all = ReadPolicy { misses_are_authoritative: true, values_are_current: true };
+    assert_eq!(network.nodes[&address(2)].read_policy(), all);
     assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
     let downs = network
         .events
@@ -292,8 +297,8 @@ fn nodes_without_repair_are_left_alone() {
     network.run(20_000);
     assert_eq!(network.values("k"), vec![Some("v".into()); 2]);
     assert_eq!(state(&network, 2), NodeState::InSync);
-    assert!(network.nodes[&address(2)].misses_are_final());
-    assert_eq!((counts(&network, 2).rounds, counts(&network, 2).rounds_cut), (0, 0));
+    assert!(network.nodes[&address(2)].misses_are_authoritative());
+    assert_eq!((counts(&network, 2).rounds_completed, counts(&network, 2).rounds_aborted), (0, 0));
 }
 
 #[test]
@@ -308,11 +313,11 @@ fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
     network.run(2_000);
     // Discovery has not given its first answers: it is ready because it took too long.
     assert_eq!(state(&network, 2), NodeState::InSync);
-    assert!(!network.nodes[&address(2)].misses_are_final());
-    network.input(address(2), Input::Settled);
+    assert!(!network.nodes[&address(2)].misses_are_authoritative());
+    network.input(address(2), Input::DiscoveryComplete);
     network.run(5_000);
     assert_eq!(network.nodes[&address(2)].store.count(), 500);
-    assert!(network.nodes[&address(2)].misses_are_final());
+    assert!(network.nodes[&address(2)].misses_are_authoritative());
 }
 
 #[test]
@@ -377,8 +382,8 @@ fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
     network.write(1, "k7", WriteOp::Delete, Ack::Local);
     network.run(1_000);
     let node = network.nodes.remove(&address(1)).unwrap();
-    assert!(node.has_started());
-    let memory = Memory { away_ms: 3_000, ..node.memory(network.now()) };
+    assert!(node.has_all_data());
+    let memory = PersistedState { away_ms: 3_000, ..node.persisted_state(network.now()) };
     let known = (0..crate::key::PARTS).flat_map(|part| node.store.export(part, network.now()));
     let known: Vec<_> = known.collect();
     network.run(3_000);
@@ -386,9 +391,9 @@ fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
     network.start_in("test", 1, 11, "a", &[]);
     network.run(10);
     assert_eq!((network.restores, state(&network, 1)), (1, NodeState::Warming));
-    assert!(!network.nodes[&address(1)].has_started());
-    network.input(address(1), Input::Restored(known));
-    network.input(address(1), Input::RestoreEnded(Some(memory)));
+    assert!(!network.nodes[&address(1)].has_all_data());
+    network.input(address(1), Input::RestoredItems(known));
+    network.input(address(1), Input::RestoreComplete(Some(memory)));
     assert_eq!(state(&network, 1), NodeState::InSync);
     assert_eq!(network.nodes[&address(1)].store.count(), 49);
     let older = key("k7").hash();

@@ -31,13 +31,13 @@ fn held(network: &Network, n: u64, names: &[String]) -> usize {
 }
 
 fn is_final(network: &Network, n: u64) -> bool {
-    network.nodes[&address(n)].misses_are_final()
+    network.nodes[&address(n)].misses_are_authoritative()
 }
 
 /// Whether all nodes have all keys, and every node says so.
 fn all_have(network: &Network, names: &[String]) -> bool {
     (network.nodes.values()).all(|node| node.state() == NodeState::InSync)
-        && network.nodes.values().all(Node::misses_are_final)
+        && network.nodes.values().all(Node::misses_are_authoritative)
         && disagreements(network, names) == 0
         && network.nodes.keys().all(|at| {
             let node = &network.nodes[at];
@@ -75,7 +75,7 @@ fn a_copy_waits_for_a_source_that_stands_still() {
         network.run(6_000);
         assert!(all_have(&network, &names), "after {frozen_ms} ms");
         // It went on where it was.
-        assert!(counts(&network, 2).copied < 4_500, "{:?}", counts(&network, 2));
+        assert!(counts(&network, 2).entries_copied < 4_500, "{:?}", counts(&network, 2));
     }
 }
 
@@ -113,7 +113,7 @@ fn a_copy_goes_on_from_another_source_where_it_was() {
     network.run(10_000);
     assert_eq!(held(&network, 3, &names), 3_000);
     assert_eq!(state(&network, 3), NodeState::InSync);
-    assert!(counts(&network, 3).copied < 4_500, "{:?}", counts(&network, 3));
+    assert!(counts(&network, 3).entries_copied < 4_500, "{:?}", counts(&network, 3));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn who_is_met_in_sync_and_falls_silent_is_waited_for() {
     network.run(30);
     network.frozen.insert(address(1));
     network.run(3_000);
-    network.input(address(2), Input::Settled);
+    network.input(address(2), Input::DiscoveryComplete);
     network.run(6_000);
     assert_eq!(state(&network, 2), NodeState::Warming);
     network.frozen.clear();
@@ -359,7 +359,7 @@ fn what_a_source_knew_moves_with_the_clock_of_who_copied_from_it() {
     set_links(&mut network, &[1, 2], &[3, 4], false);
     in_mid_copy(&mut network, &names);
     network.nodes.remove(&address(1));
-    network.input(address(2), Input::Proposed(vec![address(3), address(4)]));
+    network.input(address(2), Input::AddressesProposed(vec![address(3), address(4)]));
     set_links(&mut network, &[2], &[3, 4], true);
     network.run(15_000);
     assert_eq!(state(&network, 2), NodeState::InSync);
@@ -401,7 +401,7 @@ fn clocks_that_are_more_than_a_day_apart_do_not_move() {
     network.run(1_000);
     network.start_in("test", 1, 11, "a", &[2]);
     network.run(6_000);
-    assert!(network.nodes.values().all(Node::misses_are_final));
+    assert!(network.nodes.values().all(Node::misses_are_authoritative));
     assert_eq!(disagreements(&network, &names), 0);
     assert!(network.nodes[&address(1)].clocks.offset_ms().abs_diff(-(25 * HOUR_MS as i64)) < 1_000);
 }

@@ -9,7 +9,7 @@ mod tests;
 
 use std::task::Waker;
 
-use zerocache_core::{node::CallFailure, time::Instant};
+use zerocache_core::{call::CallFailure, time::Instant};
 
 use super::{CallResult, Completion};
 

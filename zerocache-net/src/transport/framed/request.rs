@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, task::Waker};
 
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     version::Incarnation,
     wire::{RequestMessage, Response},

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     wire::{Envelope, Response},
 };
 

@@ -46,7 +46,7 @@ impl Network {
     }
 
     fn close(&mut self, connection: u64) {
-        self.input(address(1), Input::Closed(ConnectionId(connection)));
+        self.input(address(1), Input::ConnectionClosed(ConnectionId(connection)));
     }
 
     /// Asks for more than what the caller has at a version.
@@ -144,7 +144,7 @@ fn one_computes_and_the_others_get_the_value_however_it_comes() {
         assert_eq!(network.values(name), vec![Some(String::from("v")); 3]);
     }
     let counts = network.node(1).lease_counts();
-    assert_eq!((counts.held, counts.waiting, counts.granted, counts.found), (0, 0, 3, 18));
+    assert_eq!((counts.held, counts.waiting, counts.granted, counts.served), (0, 0, 3, 18));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_dead_callers_leave_is_passed_on() {
     assert_eq!(network.status(lost), Status::Superseded);
     assert_eq!(network.written(lost).unwrap().version, Some(old));
     let counts = network.node(1).lease_counts();
-    assert_eq!((counts.expired, counts.passed_on, counts.held), (1, 1, 0));
+    assert_eq!((counts.expired, counts.handed_over, counts.held), (1, 1, 0));
 }
 
 #[test]
@@ -239,8 +239,8 @@ fn a_leave_and_a_place_among_those_who_wait_last_no_longer_than_their_connection
     network.close(5);
     network.close(3);
     let counts = network.node(1).lease_counts();
-    assert_eq!((counts.held, counts.waiting, counts.lost), (0, 0, 3));
-    assert_eq!((counts.passed_on, counts.expired), (1, 0));
+    assert_eq!((counts.held, counts.waiting, counts.disconnected), (0, 0, 3));
+    assert_eq!((counts.handed_over, counts.expired), (1, 0));
 }
 
 #[test]
@@ -250,9 +250,9 @@ fn a_value_that_comes_with_the_end_of_the_connection_is_for_those_who_wait() {
     let waits = network.lease_on(2, "k", 30_000);
     let token = network.token(holder);
     let (_, filled) = network.request(put("k", "v", token, Ack::Local));
-    network.inputs(address(1), [filled, Input::Closed(ConnectionId(1))]);
+    network.inputs(address(1), [filled, Input::ConnectionClosed(ConnectionId(1))]);
     assert_eq!(network.said(waits), Said::Value("v".into()));
-    assert_eq!(network.node(1).lease_counts().lost, 0);
+    assert_eq!(network.node(1).lease_counts().disconnected, 0);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_node_that_leaves_gives_no_leaves() {
     let mut network = Network::three();
     network.lease(1, "k", 0);
     let waits = network.lease(1, "k", 3_000);
-    network.input(address(1), Input::Leave);
+    network.input(address(1), Input::Shutdown);
     assert_eq!(network.said(waits), Said::Busy);
     let other = network.lease(1, "other", 3_000);
     assert_eq!(network.said(other), Said::Busy);
@@ -384,11 +384,11 @@ fn leases_and_those_who_wait_are_bounded() {
     }
     let more = network.lease_on(17, "0", 5_000);
     assert_eq!(network.said(more), Said::Busy);
-    assert_eq!(network.node(1).refusal_counts().shares, 4);
+    assert_eq!(network.node(1).refusal_counts().over_quota, 4);
     let counts = network.node(1).lease_counts();
     assert_eq!((counts.held, counts.waiting), (65_536, 65_536));
     network.put(1, "0", "v", Ack::Local);
     network.run(LIFE_MS + 1);
     let counts = network.node(1).lease_counts();
-    assert_eq!((counts.held, counts.waiting, counts.found), (0, 0, 65_536));
+    assert_eq!((counts.held, counts.waiting, counts.served), (0, 0, 65_536));
 }

@@ -26,7 +26,7 @@ fn a_delete_voids_the_token_on_every_node() {
     assert_eq!(network.status(filled), Status::Stored);
     assert_eq!(network.said(third), Said::Value("new".into()));
     assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
-    assert_eq!(network.node(1).lease_counts().voided, 1);
+    assert_eq!(network.node(1).lease_counts().invalidated, 1);
 }
 
 #[test]

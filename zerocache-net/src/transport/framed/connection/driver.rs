@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     wire::{
         Response,

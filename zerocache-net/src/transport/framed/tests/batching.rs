@@ -9,9 +9,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::Limits,
-    node::CallFailure,
     ttl::Ttl,
     version::Incarnation,
     wire::{Ack, Envelope, Request, RequestMessage, Response, Writer},

@@ -14,9 +14,9 @@ use tokio::{
     time::timeout,
 };
 use zerocache_core::{
+    call::CallFailure,
     key::Key,
     limits::Limits,
-    node::CallFailure,
     ttl::Ttl,
     wire::{
         Ack, Envelope, RefusalCode, Request, RequestMessage, Response,

@@ -12,7 +12,7 @@ use tokio::{
     time::sleep,
 };
 use zerocache_core::{
-    node::CallFailure,
+    call::CallFailure,
     time::Instant,
     version::Version,
     wire::{

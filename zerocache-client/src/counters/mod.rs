@@ -1,0 +1,10 @@
+//! Counters that the client and memoization share.
+
+mod memo;
+mod striped;
+
+pub use self::memo::MemoStats;
+pub(crate) use self::{
+    memo::{MemoCounters, count},
+    striped::Striped,
+};

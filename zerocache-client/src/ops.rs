@@ -1,0 +1,17 @@
+//! Operations of a [`ZerocacheClient`](crate::ZerocacheClient), and the types of their parameters and
+//! results.
+
+pub use zerocache_core::{
+    metadata::{Encoding, Freshness, Kind, Metadata},
+    route::Tier,
+    version::Incarnation,
+};
+pub use zerocache_net::transport::Connections;
+
+pub use crate::{
+    client::{
+        ExplainGet, Get, GetEntry, GetMany, GetManyEach, GetValue, Write, WriteMany, WriteManyEach,
+    },
+    codec::IntoValue,
+    lifetime::Lifetime,
+};

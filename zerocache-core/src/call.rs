@@ -1,0 +1,17 @@
+//! The result of a request to another node, as every transport reports it.
+
+use crate::wire::Response;
+
+/// Why a call has no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The connection was refused: nothing listens at the address.
+    Refused,
+    /// The request was not sent: no connection could be established.
+    NotSent,
+    /// The request may have been sent, but no response arrived in time.
+    NoAnswer,
+}
+
+/// The result of a call to another node.
+pub type CallResult = Result<Response, CallFailure>;
