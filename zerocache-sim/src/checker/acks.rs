@@ -72,9 +72,14 @@ impl Checker {
         }
     }
 
-    /// A client's write was accepted by a node.
+    /// A client's write was accepted by a node. Of two writes under way together, the one with the higher
+    /// version is the last, whichever is answered first.
     pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: Own) {
-        self.own.insert((client, key), own);
+        let last = self.own.entry((client, key)).or_insert(own);
+        match last.version > own.version {
+            true => last.at_us = own.at_us,
+            false => *last = own,
+        }
     }
 
     /// The write of a key that its client is to see when it begins to read now.

@@ -87,6 +87,14 @@ struct Peer {
     completed: Option<Instant>,
 }
 
+/// The source of the copy with which a node started.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    source: Incarnation,
+    /// When a round with it may begin.
+    next: Instant,
+}
+
 /// The state of repair.
 #[derive(Debug)]
 pub(super) struct Repair {
@@ -112,7 +120,7 @@ pub(super) struct Repair {
     owed: Vec<Incarnation>,
     /// From whom it took everything that was older than its rounds reach, until a round with that one has told
     /// what it had of others.
-    base: Option<Incarnation>,
+    base: Option<Base>,
     /// Whether something of an earlier life was refused.
     pub(super) is_restored_in_part: bool,
     wake: Instant,
@@ -185,9 +193,9 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// From whom this node took everything and has not heard yet what that one had of others.
-    fn base(&self) -> Option<Incarnation> {
+    fn base(&self) -> Option<Base> {
         let is_partner = |id| self.view.member(id).is_some_and(|member| self.is_partner(member));
-        self.repair.base.filter(|base| is_partner(*base))
+        self.repair.base.filter(|base| is_partner(base.source))
     }
 
     /// This node as it describes itself in a round.

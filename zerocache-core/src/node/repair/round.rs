@@ -369,7 +369,7 @@ impl<L: LockFamily> Node<L> {
     fn judge(&mut self, now: Now, round: &mut Round) {
         let id = round.partner.id;
         let base = self.base();
-        if !self.repair.start.is_done() || base.is_some_and(|base| base != id) {
+        if !self.repair.start.is_done() || base.is_some_and(|base| base.source != id) {
             return;
         }
         let member = self.view.member(id);
@@ -450,7 +450,7 @@ impl<L: LockFamily> Node<L> {
                     ages.merge(self.config.info.incarnation, (partner, verdict), round.begun);
                     let theirs = (partner.line.of, round.begun.minus_ms(partner.line.ms));
                     let own = Line { of: line.0, ms: round.begun.since_ms(line.1) };
-                    let is_base = base.take_if(|base| *base == id).is_some();
+                    let is_base = base.take_if(|base| base.source == id).is_some();
                     if is_base {
                         self.clocks.since = self.clocks.since.min(theirs.1);
                     }

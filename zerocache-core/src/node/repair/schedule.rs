@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{Effect, Node, Peer};
+use super::{Base, Effect, Node, Peer};
 use crate::{
     cluster::{Member, PLACEMENT, Placement},
     store::LockFamily,
@@ -20,6 +20,9 @@ const TURN_MS: u64 = 2_500;
 /// Rounds begin this long after a full second of the cluster's clock, in milliseconds: then the second
 /// before it is old enough to be compared.
 const AFTER_SECOND_MS: u64 = 550;
+
+/// Rounds with the source of the copy begin at most this often, in milliseconds.
+const BASE_EVERY_MS: u64 = 250;
 
 /// Rounds with different partners are spread over this time, in milliseconds.
 const SPREAD_MS: u64 = 100;
@@ -53,18 +56,31 @@ impl<L: LockFamily> Node<L> {
         }
         // A node that starts copies first; its peers take the turns.
         if self.repair.start.is_done() {
-            let base = self.base().filter(|base| !self.repair.rounds.contains_key(base));
-            if let Some(base) = base {
-                let own = &self.config.info.region;
-                let far = self.view.member(base).is_some_and(|member| member.info.region != *own);
-                self.begin_round(now, base, far, out);
-            }
+            self.begin_with_base(now, out);
             self.repair.turns.retain(|region, _| regions.contains(region));
             for region in regions {
                 self.take_turn(now, region, out);
             }
             self.repair_by(next_after(now, TURN_MS, AFTER_SECOND_MS));
         }
+    }
+
+    /// Begins the round with the source of the copy. If that fails at once, because nothing listens at the
+    /// source's address any more, the next attempt waits.
+    fn begin_with_base(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(base) = self.base() else { return };
+        let source = base.source;
+        if self.repair.rounds.contains_key(&source) {
+            return;
+        }
+        if base.next <= now.mono {
+            self.repair.base = Some(Base { source, next: now.mono.plus_ms(BASE_EVERY_MS) });
+            let own = &self.config.info.region;
+            let far = self.view.member(source).is_some_and(|member| member.info.region != *own);
+            self.begin_round(now, source, far, out);
+        }
+        let next = self.repair.base.map_or(now.mono, |base| base.next);
+        self.repair_by(next.max(now.mono));
     }
 
     fn begin_local(&mut self, now: Now, partner: Incarnation, out: &mut Vec<Effect>) {

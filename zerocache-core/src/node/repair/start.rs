@@ -15,7 +15,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Asked, Effect, Node};
+use super::{Asked, Base, Effect, Node};
 use crate::{
     call::CallResult,
     cluster::{Member, PLACEMENT, Placement},
@@ -414,7 +414,7 @@ impl<L: LockFamily> Node<L> {
         // Of what was before nobody here knows more than the source did.
         self.store.forget_before(copying.knows_from);
         out.push(Effect::Event(Event::CopyComplete { source, entries }));
-        self.repair.base = Some(source);
+        self.repair.base = Some(Base { source, next: now.mono });
         self.started_with_all(now);
         self.partner_up(now, source);
     }
