@@ -273,8 +273,8 @@ async fn flood() {
 }
 
 #[test]
-fn python_finds_a_node_that_wants_it() {
-    namespace::run("python_finds_a_node_that_wants_it", || block_on(for_python()));
+fn python_client_finds_a_node_in_compatibility_mode() {
+    namespace::run("python_client_finds_a_node_in_compatibility_mode", || block_on(for_python()));
 }
 
 async fn for_python() {
@@ -307,9 +307,9 @@ async fn for_python() {
 }
 
 #[test]
-fn all_addresses_of_a_name_are_proposed_and_new_ones_seen() {
+fn all_addresses_of_a_name_are_proposed_and_changes_noticed() {
     namespace::run_with_hosts(
-        "all_addresses_of_a_name_are_proposed_and_new_ones_seen",
+        "all_addresses_of_a_name_are_proposed_and_changes_noticed",
         "127.0.0.1 localhost\n127.0.0.2 cache\n127.0.0.3 cache\n127.0.0.4 cache\n::1 seed\n",
         || block_on(names()),
     );

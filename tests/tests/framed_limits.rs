@@ -9,12 +9,12 @@ use zerocache_client::{Status, ops::Connections};
 use zerocache_core::wire::{RefusalCode, Request, Response};
 use zerocache_net::clock;
 use zerocache_tests::cluster::{Cluster, builder};
-use zerocache_tests::face::refusal;
-use zerocache_tests::frames::{CHUNK_BYTES_MAX, Frame, Framed, MORE, short};
+use zerocache_tests::frames::{CHUNK_BYTES_MAX, Frame, Framed, MORE, compact_message};
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, timed, until_true};
 use zerocache_tests::setup::Setup;
+use zerocache_tests::transport::refusal;
 
 /// A value of the size up to which a node copies it into its buffer.
 const SMALL_BYTES: usize = 4 << 10;
@@ -27,11 +27,11 @@ fn start() -> Node {
 }
 
 fn get(name: &str) -> Bytes {
-    short(Request::Get { key: key(name) })
+    compact_message(Request::Get { key: key(name) })
 }
 
 fn put(name: &str, value: Vec<u8>) -> Bytes {
-    short(messages::put(name, value))
+    compact_message(messages::put(name, value))
 }
 
 /// Others are served as before.
@@ -65,7 +65,7 @@ fn ask_without_reading(framed: &mut Framed, name: &str) {
 }
 
 #[test]
-fn a_caller_that_does_not_read_is_not_read_from_and_then_cut_off() {
+fn caller_that_does_not_read_is_throttled_then_disconnected() {
     let node = start();
     node.put(b"large", &vec![1; 1 << 20], "ttl=300");
     let mut framed = Framed::open(node.address());
@@ -130,7 +130,7 @@ fn half_a_large_message_holds_memory_for_a_bounded_time() {
 }
 
 #[test]
-fn a_large_value_does_not_hold_up_small_reads() {
+fn large_value_does_not_delay_small_reads() {
     let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
     cluster[0].put(b"small", b"x", "ttl=300");
     cluster[0].put(b"large", &vec![7; LARGE_BYTES], "ttl=300");
@@ -185,7 +185,7 @@ fn a_large_value_does_not_hold_up_small_reads() {
 }
 
 #[test]
-fn many_large_values_at_once_are_all_taken() {
+fn many_concurrent_large_values_are_all_stored() {
     const VALUES: usize = 300;
     let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
     let client =

@@ -6,7 +6,7 @@ use super::{World, trace};
 
 impl World {
     /// Something happened at a node.
-    pub(super) fn note_event(&mut self, host: u32, event: &Event) {
+    pub(super) fn record_event(&mut self, host: u32, event: &Event) {
         match event {
             Event::MemberUp(info, _) => {
                 let peer = self.checker.host_of(info.incarnation);
@@ -35,15 +35,15 @@ impl World {
                 self.counts.clocks_moved += 1;
                 // Its leases end.
                 if let Some(process) = self.nodes[host as usize].as_mut() {
-                    process.leasing.end_all();
+                    process.leasing.expire_all();
                 }
                 trace!(self, "{host}: {event:?}");
                 if redated.is_some() {
                     if let Some(process) = self.nodes[host as usize].as_mut() {
                         process.writers.push(process.node.writer());
-                        process.owed.clear();
+                        process.pending.clear();
                     }
-                    self.checker.began_again(host);
+                    self.checker.reset_versions(host);
                     // What there was has other versions now.
                     self.healing = None;
                 }
@@ -53,7 +53,7 @@ impl World {
                 // What it alone had may be given up.
                 self.healing = None;
                 trace!(self, "{host}: {event:?}");
-                self.show_given_up(host);
+                self.observe_discarded(host);
             }
             other => trace!(self, "{host}: {other:?}"),
         }
@@ -61,7 +61,7 @@ impl World {
 }
 
 /// What a node asks for repair, for the event log.
-pub(super) fn repair_question(request: &Request) -> Option<String> {
+pub(super) fn repair_request(request: &Request) -> Option<String> {
     match request {
         Request::Sums { window, grain, .. } => Some(format!("for sums {grain:?} of {window:?}")),
         Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
