@@ -38,6 +38,7 @@ const CLUSTER: Setting = ("cluster", "ZEROCACHE_CLUSTER");
 const NAMESPACE: Setting = ("namespace", "ZEROCACHE_NAMESPACE");
 const SEED: Setting = ("seed", "ZEROCACHE_SEED");
 const DNS: Setting = ("dns", "ZEROCACHE_DNS");
+const COMPRESS_ABOVE: Setting = ("compress_above", "ZEROCACHE_COMPRESS_ABOVE");
 const NEAR_AGE: Setting = ("near_age", "ZEROCACHE_NEAR_AGE");
 
 /// The origin of a configuration, for the names in its errors.
@@ -104,8 +105,21 @@ impl Config {
             connections: Connections::default(),
             offline: false,
             near: NearSettings::default(),
-            compress_above: Some(COMPRESS_ABOVE_DEFAULT),
+            compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
             hedge: None,
+        }
+    }
+
+    /// Checks that this build has the features that the settings need.
+    fn check_features(&self, source: ConfigSource) -> Result<(), Error> {
+        let absent =
+            [(COMPRESS_ABOVE, self.compress_above.is_some(), cfg!(feature = "lz4"), "lz4")];
+        match absent.into_iter().find(|(_, is_set, is_built, _)| *is_set && !is_built) {
+            Some((setting, .., feature)) => {
+                let why = format!("needs the feature `{feature}` of zerocache-client");
+                Err(invalid(source.name(setting), &why))
+            }
+            None => Ok(()),
         }
     }
 
@@ -214,6 +228,7 @@ impl Config {
         if !self.namespace.is_empty() {
             name::check(&self.namespace).map_err(|error| wrong(NAMESPACE, &error))?;
         }
+        self.check_features(source)?;
         for (setting, names) in [(SEED, &self.seeds), (DNS, &self.dns)] {
             if names.len() > NAMES_MAX {
                 return Err(wrong(setting, &format!("at most {NAMES_MAX} are allowed")));

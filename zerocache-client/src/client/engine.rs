@@ -77,7 +77,7 @@ impl Owed<'_> {
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            self.engine.directory.lock().not_awaited(self.node, self.since);
+            self.engine.directory.lock().answer_abandoned(self.node, self.since);
         }
     }
 }
@@ -223,7 +223,7 @@ impl Engine {
     /// A request goes to a node now; one that says nothing for a while is silent if an answer is
     /// expected soon.
     pub(super) fn owed(&self, node: Incarnation, expect_soon: bool, since: Instant) -> Owed<'_> {
-        let is_open = expect_soon && self.directory.lock().sent(node, since);
+        let is_open = expect_soon && self.directory.lock().request_sent(node, since);
         Owed { engine: self, node, since, is_open }
     }
 
@@ -256,7 +256,7 @@ impl Engine {
             Ok(response) => {
                 let elapsed_us = expect_soon.then(|| micros_since(started));
                 let mut directory = self.directory.lock();
-                let is_its = directory.responded(step.node, &response, now, elapsed_us);
+                let is_its = directory.record_response(step.node, &response, now, elapsed_us);
                 drop(directory);
                 if is_its {
                     return Ok(response);
@@ -272,9 +272,9 @@ impl Engine {
                 if !is_silent || patient {
                     let mut directory = self.directory.lock();
                     if is_silent {
-                        directory.gave_no_answer(step.node, now);
+                        directory.request_timed_out(step.node, now);
                     } else {
-                        directory.failed(step.node, now);
+                        directory.request_failed(step.node, now);
                     }
                     drop(directory);
                     tracing::debug!(node = %step.node, address = %step.address, ?failure, "a node fails");

@@ -147,7 +147,11 @@ impl Engine {
         let ended = clock::elapsed();
         let elapsed_us = ended.saturating_sub(asked.started).as_micros() as u64;
         let (step, now) = (&asked.step, clock::instant(ended));
-        self.directory.lock().answered_with_hit(step.node, now, elapsed_us);
+        {
+            let mut directory = self.directory.lock();
+            directory.record_answer(step.node, now, Some(elapsed_us));
+            directory.record_hit(step.node);
+        }
         let read = Ok(self.taken(wants, step, found).0);
         self.timings.took(Operation::Get, End::of_read(&read), ended.saturating_sub(asked.started));
         Poll::Ready(First::Settled(read))
@@ -183,7 +187,7 @@ impl Engine {
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(reading.key.as_bytes(), &mut reading.wants, now);
-        let plan = self.directory.lock().plan(now, first);
+        let plan = self.directory.lock().plan_read(now, first);
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         let settled = match &self.hedge {
             Some(hedge) => self.ask_hedged(hedge, &mut walk, &mut reading).await,
@@ -204,7 +208,7 @@ impl Engine {
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(key.as_bytes(), &mut wants, now);
-        let plan = self.directory.lock().plan(now, first);
+        let plan = self.directory.lock().plan_read(now, first);
         let walk = Walk::new(plan, self.config.bounds, budget);
         let mut reading = Reading { trail: Some(Vec::new()), ..Reading::new(key, wants) };
         let result = self.walk(walk, &mut reading).await;
@@ -274,7 +278,7 @@ impl Engine {
                     reading.missed = true;
                     return (None, AttemptOutcome::OlderVersion);
                 }
-                self.directory.lock().hit(step.node);
+                self.directory.lock().record_hit(step.node);
                 let found = Found { value, metadata, version, remaining_ms };
                 let (entry, said) = self.taken(&reading.wants, step, found);
                 (Some(Ok(entry)), said)

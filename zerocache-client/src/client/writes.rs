@@ -266,7 +266,7 @@ impl Engine {
                 if refusal.code == RefusalCode::TooLarge {
                     self.counters.too_large(true);
                     let (bytes, told) = (request.value_bytes(), refusal.value_bytes_max);
-                    self.directory.lock().refused_value(step.node, bytes, told, clock::mono());
+                    self.directory.lock().record_value_limit(step.node, bytes, told, clock::mono());
                 }
                 Some(Err(Error::Refused(refusal.text)))
             }
