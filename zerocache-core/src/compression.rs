@@ -78,12 +78,12 @@ pub fn decompress(packed: &[u8]) -> Result<Bytes, DecompressError> {
     }
 }
 
-/// Without the feature `lz4` no value can be unpacked.
+/// Without the feature `lz4` no value can be decompressed.
 ///
 /// # Errors
 /// Always [`DecompressError`].
 #[cfg(not(feature = "lz4"))]
-pub fn unpack(_packed: &[u8]) -> Result<Bytes, DecompressError> {
+pub fn decompress(_packed: &[u8]) -> Result<Bytes, DecompressError> {
     Err(DecompressError)
 }
 

@@ -17,7 +17,7 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
-use zerocache_net::framed::Incoming;
+use zerocache_net::transport::framed::Incoming;
 
 use super::{
     CallToken, Event, World,

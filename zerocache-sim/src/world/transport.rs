@@ -10,7 +10,7 @@ use zerocache_core::{
         frame::{Header, Opcode},
     },
 };
-use zerocache_net::framed::Incoming;
+use zerocache_net::transport::framed::Incoming;
 
 use std::net::SocketAddr;
 

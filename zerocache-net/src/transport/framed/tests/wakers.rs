@@ -14,10 +14,10 @@ use zerocache_core::wire::frame::Frame;
 
 use super::{
     Message, frames, header,
-    line::{drain, line},
     sink::{Sink, Woken},
+    writer::{drain, line},
 };
-use crate::framed::line::{Flush, Line};
+use crate::transport::framed::writer::{Flush, FrameWriter};
 
 #[test]
 fn a_flusher_that_comes_late_finds_what_to_do() {
@@ -26,16 +26,16 @@ fn a_flusher_that_comes_late_finds_what_to_do() {
     let sink = Sink::endless();
     let wanted = line(&sink);
     wanted.send(header(1), &Message::of(1, 10), Flush::Soon).unwrap();
-    assert_eq!(wanted.poll_work(&context), Poll::Ready(true));
+    assert_eq!(wanted.poll_flush(&context), Poll::Ready(true));
     wanted.flush();
-    assert!(wanted.is_flushed() && wanted.poll_work(&context).is_pending());
+    assert!(wanted.is_flushed() && wanted.poll_flush(&context).is_pending());
     wanted.send(header(2), &Message::of(1, 10), Flush::Soon).unwrap();
     assert!(woken.take(), "a flush is wanted");
 
     let sink = Sink::with_room(5);
     let blocked = line(&sink);
     blocked.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
-    assert!(blocked.poll_work(&context).is_pending());
+    assert!(blocked.poll_flush(&context).is_pending());
     sink.make_room(usize::MAX);
     assert!(woken.take(), "the stream takes more");
     drain(&blocked, &waker);
@@ -44,14 +44,14 @@ fn a_flusher_that_comes_late_finds_what_to_do() {
 
 /// A stream that takes nothing, and to whose line a flusher comes at that moment.
 struct Late {
-    line: Arc<OnceLock<Weak<Line>>>,
+    line: Arc<OnceLock<Weak<FrameWriter>>>,
     flusher: Waker,
 }
 
 impl AsyncWrite for Late {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         let line = self.line.get().and_then(Weak::upgrade).unwrap();
-        assert!(line.poll_work(&Context::from_waker(&self.flusher)).is_pending());
+        assert!(line.poll_flush(&Context::from_waker(&self.flusher)).is_pending());
         Poll::Pending
     }
 
@@ -68,7 +68,7 @@ impl AsyncWrite for Late {
 fn a_flusher_that_comes_during_a_write_learns_that_it_is_blocked() {
     let (woken, flusher) = Woken::waker();
     let place = Arc::new(OnceLock::new());
-    let line = Arc::new(Line::new(Box::new(Late { line: Arc::clone(&place), flusher })));
+    let line = Arc::new(FrameWriter::new(Box::new(Late { line: Arc::clone(&place), flusher })));
     place.set(Arc::downgrade(&line)).unwrap();
     line.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
     assert!(woken.take(), "the stream knows of no flusher, and the flusher of no stream");
@@ -100,7 +100,7 @@ fn threads_may_send_at_once() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let received = runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(10_000);
-        let line = Arc::new(Line::new(Box::new(near)));
+        let line = Arc::new(FrameWriter::new(Box::new(near)));
         let flusher = tokio::spawn({
             let line = Arc::clone(&line);
             async move { line.run().await }

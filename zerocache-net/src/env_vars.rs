@@ -69,13 +69,15 @@ const NAME_BYTES_MAX: usize = 64;
 /// reads.
 ///
 /// ```
-/// use zerocache_net::variables::unread;
+/// use zerocache_net::env_vars::unread;
 ///
-/// let said = unread([("ZEROCACHE_SEEDS".into(), "10.0.0.1:6789".into()), ("HOME".into(), "/".into())]);
+/// let said = unknown_warnings([("ZEROCACHE_SEEDS".into(), "10.0.0.1:6789".into()), ("HOME".into(), "/".into())]);
 /// assert_eq!(said.len(), 1);
 /// assert!(said[0].contains("did you mean ZEROCACHE_SEED?"));
 /// ```
-pub fn unread(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<String> {
+pub fn unknown_warnings(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Vec<String> {
     let text = |name: OsString| name.to_string_lossy().into_owned();
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));
     let ours = variables.filter(|(name, _)| name.starts_with(PREFIX));
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     fn said(variables: &[(&str, &str)]) -> Vec<String> {
-        unread(variables.iter().map(|(name, value)| (name.into(), value.into())))
+        unknown_warnings(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     #[test]

@@ -14,18 +14,16 @@ use zerocache_core::{
     limits::Limits,
     ttl::Ttl,
     version::Incarnation,
-    wire::{Ack, Envelope, Request, RequestMessage, Response},
+    wire::{Ack, Envelope, Request, RequestMessage, Response, Writer},
 };
 
 use super::model::{Answer, Noise, REQUEST_BYTES_MAX, Script, Seen, check, serve};
 use crate::{
     clock,
-    framed::{
-        FramedCall,
-        connection::{Connection, drive},
-        inbox::{Inbox, Unmetered},
+    transport::framed::{
+        CallResult, Connection, Encode, FastRequest, FrameReader, FramedCall, UnlimitedMemory,
+        drive,
     },
-    transport::{Short, What},
 };
 
 /// The largest response that the caller takes.
@@ -45,18 +43,16 @@ struct Ask {
     patience_ms: Option<u64>,
 }
 
-type Ended = Result<Response, CallFailure>;
-
 /// What came of a conversation.
 struct Outcome {
     /// Of each call; none when its caller went away.
-    ended: Vec<Option<Ended>>,
+    ended: Vec<Option<CallResult>>,
     seen: Seen,
     /// Calls given up and not forgotten at the end, unless the connection ended.
     given_up: Option<usize>,
 }
 
-async fn ask(connection: Arc<Connection>, number: usize, ask: Ask) -> Option<Ended> {
+async fn ask(connection: Arc<Connection>, number: usize, ask: Ask) -> Option<CallResult> {
     sleep(Duration::from_millis(ask.after_ms)).await;
     let patience = Duration::from_millis(ask.patience_ms.unwrap_or(u64::MAX >> 20));
     let limit = Duration::from_millis(ask.timeout_ms);
@@ -77,7 +73,7 @@ async fn ask(connection: Arc<Connection>, number: usize, ask: Ask) -> Option<End
     timeout(patience, called).await.ok()
 }
 
-async fn call(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Ended {
+async fn call(connection: &Arc<Connection>, number: usize, ask: &Ask) -> CallResult {
     match connection.call(message(number, ask), Duration::from_millis(ask.timeout_ms)) {
         Some(call) => call.await,
         None => Err(CallFailure::NotSent),
@@ -85,7 +81,7 @@ async fn call(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Ended {
 }
 
 /// Has a function given the outcome.
-async fn then(connection: &Connection, number: usize, ask: &Ask) -> Ended {
+async fn then(connection: &Connection, number: usize, ask: &Ask) -> CallResult {
     let (sender, outcome) = oneshot::channel();
     // Whoever asked may have gone.
     let then = Box::new(move |ended| drop(sender.send(ended)));
@@ -98,20 +94,45 @@ async fn then(connection: &Connection, number: usize, ask: &Ask) -> Ended {
 
 /// Sends in the shortest way.
 async fn short(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option<FramedCall> {
-    let node = (Incarnation(1), SocketAddr::from(([127, 0, 0, 1], 1)));
+    let (node, address) = (Incarnation(1), SocketAddr::from(([127, 0, 0, 1], 1)));
     let (key, value) = (number.to_string(), value(number, ask.value_bytes.unwrap_or(0)));
-    let ttl = Ttl::from_millis(1_000).unwrap();
-    let what = match ask.value_bytes {
-        None => What::Get,
-        Some(_) => What::Put(&value, &[], ttl, Ack::Local),
-    };
+    let message = FastMessage { key: key.as_bytes(), value: ask.value_bytes.map(|_| &value[..]) };
     poll_fn(|context| {
         let (now, waker) = (clock::mono(), context.waker());
         let timeout_ms = ask.timeout_ms;
-        let short = Short { node, what, seen: 0, key: key.as_bytes(), now, timeout_ms, waker };
-        Poll::Ready(connection.call_short(&short))
+        Poll::Ready(connection.send_now(&FastRequest {
+            node,
+            address,
+            message: &message,
+            repeatable: ask.value_bytes.is_none(),
+            now,
+            timeout_ms,
+            waker,
+        }))
     })
     .await
+}
+
+/// A read, or a write of a value, for the fast path.
+struct FastMessage<'a> {
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+}
+
+impl Encode for FastMessage<'_> {
+    fn encode(&self, out: &mut Writer<'_>) {
+        match self.value {
+            None => RequestMessage::encode_get(out, self.key),
+            Some(value) => {
+                let ttl = Ttl::from_millis(1_000).unwrap();
+                RequestMessage::encode_put(out, 0, (self.key, value, &[]), ttl, Ack::Local);
+            }
+        }
+    }
+
+    fn size_hint(&self) -> usize {
+        self.key.len() + self.value.map_or(0, <[u8]>::len) + 32
+    }
 }
 
 fn value(number: usize, bytes: usize) -> Bytes {
@@ -149,7 +170,7 @@ fn converse(pipe_bytes: usize, script: Script, asks: Vec<Ask>) -> Outcome {
         let (read, write) = tokio::io::split(near);
         let known = Envelope { cluster: 1, ..Envelope::default() };
         let connection = Arc::new(Connection::new(Box::new(write), known));
-        let inbox = Inbox::new(RESPONSE_BYTES_MAX, Arc::new(Unmetered));
+        let inbox = FrameReader::new(RESPONSE_BYTES_MAX, Arc::new(UnlimitedMemory));
         let driver = tokio::spawn(drive(Arc::clone(&connection), Box::new(read), inbox));
         let serving = tokio::spawn(serve(far, script));
         let asking = asks.into_iter().enumerate();
@@ -162,11 +183,11 @@ fn converse(pipe_bytes: usize, script: Script, asks: Vec<Ask>) -> Outcome {
         // What was begun for those that went away goes on, as long as it may take.
         for _ in 0..2_000 {
             sleep(Duration::from_millis(5)).await;
-            if connection.is_closed() || connection.holds() == ([0; 3], 0) {
+            if connection.is_closed() || connection.census() == ([0; 3], 0) {
                 break;
             }
         }
-        let ([waiting, unfetched, given_up], queued) = connection.holds();
+        let ([waiting, unfetched, given_up], queued) = connection.census();
         assert_eq!((waiting, unfetched, queued), (0, 0, 0));
         let given_up = (!connection.is_closed()).then_some(given_up);
         driver.abort();

@@ -28,10 +28,10 @@ use super::{
     model::{check, frame, in_frames, response},
     sink::Sink,
 };
-use crate::framed::{
+use crate::transport::framed::{
     FramedCall,
     connection::{Connection, drive},
-    inbox::{Inbox, Unmetered},
+    reader::{FrameReader, UnlimitedMemory},
 };
 
 /// Far more than any of this takes.
@@ -42,8 +42,8 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(async { timeout(LONG, test).await.expect("an end") });
 }
 
-fn inbox() -> Inbox {
-    Inbox::new(100_000, Arc::new(Unmetered))
+fn inbox() -> FrameReader {
+    FrameReader::new(100_000, Arc::new(UnlimitedMemory))
 }
 
 /// A connection and the stream at its other end.
@@ -126,7 +126,7 @@ fn what_is_left_of_a_request_that_was_refused_early_is_not_sent() {
         assert!(cancelled && chunks <= 4, "{chunks} chunks");
         frames.respond(asked, &response(7, 100)).await;
         check_found(7, next.await);
-        assert_eq!(connection.holds(), ([0; 3], 0));
+        assert_eq!(connection.census(), ([0; 3], 0));
     });
 }
 
@@ -147,10 +147,10 @@ fn a_response_that_is_too_large_ends_its_call_with_its_last_frame() {
         let other = frames.next().await.0.id;
         frames.respond(other, &response(2, 10)).await;
         check_found(2, second.await);
-        assert_eq!(connection.holds().0, [1, 0, 0]);
+        assert_eq!(connection.census().0, [1, 0, 0]);
         frames.stream.write_all(&last).await.unwrap();
         assert_eq!(first.await, Err(CallFailure::NoAnswer));
-        assert_eq!(connection.holds(), ([0; 3], 0));
+        assert_eq!(connection.census(), ([0; 3], 0));
     });
 }
 
@@ -162,7 +162,7 @@ fn a_call_on_a_line_that_failed_is_not_made() {
         sink.fail();
         let first = call(&connection, put(10)).unwrap();
         assert!(connection.is_closed() && call(&connection, put(10)).is_none());
-        assert_eq!(connection.holds().0, [1, 0, 0]);
+        assert_eq!(connection.census().0, [1, 0, 0]);
         drive(Arc::clone(&connection), Box::new(tokio::io::empty()), inbox()).await;
         assert_eq!(first.await, Err(CallFailure::NotSent));
     });
@@ -180,7 +180,7 @@ fn requests_of_which_the_stream_took_something_may_have_been_sent() {
         assert_eq!(first.await, Err(CallFailure::NoAnswer));
         assert_eq!(second.await, Err(CallFailure::NotSent));
         assert_eq!(third.await, Err(CallFailure::NotSent));
-        assert_eq!(connection.holds().0, [0; 3]);
+        assert_eq!(connection.census().0, [0; 3]);
     });
 }
 
@@ -216,7 +216,7 @@ fn a_peer_that_never_stops_sending_holds_up_neither_deadlines_nor_writes() {
         assert_eq!(one.await, Err(CallFailure::NoAnswer));
         // The rest of it, and what came behind it.
         sink.make_room(usize::MAX);
-        while connection.holds().1 > 0 {
+        while connection.census().1 > 0 {
             tokio::task::yield_now().await;
         }
         let sent = super::frames(&sink.taken());
@@ -253,6 +253,6 @@ fn many_calls_leave_with_one_write() {
         assert!(calls.len() == 100 && calls.iter().all(Result::is_ok));
         assert_eq!(sink.writes(), 1);
         assert_eq!(super::frames(&sink.taken()).len(), 100);
-        assert_eq!(connection.holds().0, [100, 0, 0]);
+        assert_eq!(connection.census().0, [100, 0, 0]);
     });
 }

@@ -2,12 +2,11 @@
 
 mod batching;
 mod connection;
-mod inbox;
-mod line;
-mod model;
-mod runtimes;
+pub(in crate::transport) mod model;
+mod reader;
 mod sink;
 mod wakers;
+mod writer;
 
 use bytes::Bytes;
 use zerocache_core::wire::{
@@ -15,7 +14,7 @@ use zerocache_core::wire::{
     frame::{Frame, Header, Opcode},
 };
 
-use super::line::Encode;
+use super::Encode;
 
 /// A message of these bytes, as one shared field.
 struct Message(Bytes);

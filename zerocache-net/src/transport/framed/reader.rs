@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncRead;
 use zerocache_core::{
     time::Instant,
     wire::{
@@ -13,6 +14,9 @@ use zerocache_core::{
         frame::{Frame, FrameError, Header, Opcode},
     },
 };
+
+/// A stream to read from.
+pub type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
 
 /// The room for reading while little comes: what an idle connection costs.
 const ROOM_BYTES_MIN: usize = 2 << 10;
@@ -29,21 +33,21 @@ const UNENDED_MAX: usize = 1_024;
 /// The first allocation for a message in several frames.
 const PARTIAL_BYTES_FIRST: usize = 128 << 10;
 
-/// What was charged for memory; dropping it gives the memory back.
-pub type Charge = Box<dyn Send + Sync>;
+/// Memory that is reserved; dropping it releases the memory.
+pub type MemoryReservation = Box<dyn Send + Sync>;
 
-/// Where the memory of large messages is charged.
-pub trait Memory: Send + Sync {
-    /// A charge for `bytes`, unless there is too little left.
-    fn charge(&self, bytes: usize) -> Option<Charge>;
+/// The memory from which large messages are reserved.
+pub trait MemoryBudget: Send + Sync {
+    /// Reserves `bytes`, unless too little is left.
+    fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation>;
 }
 
-/// Memory without a common bound; each message still has one.
+/// A budget without a common bound; each message still has one.
 #[derive(Debug)]
-pub struct Unmetered;
+pub struct UnlimitedMemory;
 
-impl Memory for Unmetered {
-    fn charge(&self, _bytes: usize) -> Option<Charge> {
+impl MemoryBudget for UnlimitedMemory {
+    fn try_reserve(&self, _bytes: usize) -> Option<MemoryReservation> {
         Some(Box::new(()))
     }
 }
@@ -51,7 +55,7 @@ impl Memory for Unmetered {
 /// One frame of input, made as whole as it can be.
 #[derive(Debug)]
 pub enum Incoming<'a> {
-    /// A message in one frame, still in the read buffer; [`Inbox::take`] takes it out.
+    /// A message in one frame, still in the read buffer; [`FrameReader::take`] takes it out.
     Small(&'a [u8]),
     /// The last frame of a message, with all of it.
     Large(Bytes),
@@ -62,14 +66,14 @@ pub enum Incoming<'a> {
 }
 
 /// The bytes received on one connection, and the messages among them that are incomplete.
-pub struct Inbox {
+pub struct FrameReader {
     buffer: BytesMut,
     room: usize,
     current: Option<Frame>,
     partial: BTreeMap<(Opcode, u32), Partial>,
     delays: DelayEstimator,
     message_bytes_max: usize,
-    memory: Arc<dyn Memory>,
+    memory: Arc<dyn MemoryBudget>,
 }
 
 /// A message of which not all frames are there.
@@ -84,7 +88,7 @@ struct Held {
     /// When its first frame was read.
     begun: Instant,
     data: Vec<u8>,
-    charges: Vec<Charge>,
+    charges: Vec<MemoryReservation>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -93,11 +97,11 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-impl Inbox {
+impl FrameReader {
     /// An inbox that takes messages of at most `message_bytes_max`; those in several frames are
     /// charged to `memory`.
     #[must_use]
-    pub fn new(message_bytes_max: usize, memory: Arc<dyn Memory>) -> Self {
+    pub fn new(message_bytes_max: usize, memory: Arc<dyn MemoryBudget>) -> Self {
         Self {
             buffer: BytesMut::new(),
             room: ROOM_BYTES_MIN,
@@ -251,7 +255,7 @@ impl Inbox {
             let wanted = (2 * held.data.capacity()).max(PARTIAL_BYTES_FIRST);
             let wanted = needed.max(wanted.min(self.message_bytes_max));
             let more = wanted - held.data.capacity();
-            held.charges.push(self.memory.charge(more).ok_or(RefusalCode::Overloaded)?);
+            held.charges.push(self.memory.try_reserve(more).ok_or(RefusalCode::Overloaded)?);
             held.data.reserve_exact(wanted - held.data.len());
         }
         held.data.extend_from_slice(payload);

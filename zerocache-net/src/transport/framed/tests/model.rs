@@ -21,7 +21,7 @@ use zerocache_core::{
     },
 };
 
-use crate::framed::inbox::{Inbox, Incoming, Unmetered};
+use crate::transport::framed::reader::{FrameReader, Incoming, UnlimitedMemory};
 
 /// The largest request that the model takes.
 pub(super) const REQUEST_BYTES_MAX: usize = 300_000;
@@ -104,7 +104,7 @@ pub(super) fn frame(header: Header, extension: usize, payload: &[u8]) -> Vec<u8>
 }
 
 /// A message in frames.
-pub(super) fn in_frames(
+pub(in crate::transport) fn in_frames(
     opcode: Opcode,
     id: u32,
     message: &[u8],
@@ -148,7 +148,7 @@ fn frames(id: u32, number: usize, answer: &Answer) -> Vec<VecDeque<Vec<u8>>> {
 /// turns frame by frame.
 pub(super) async fn serve(stream: DuplexStream, script: Script) -> Seen {
     let (mut read, mut write) = tokio::io::split(stream);
-    let mut inbox = Inbox::new(REQUEST_BYTES_MAX, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(REQUEST_BYTES_MAX, Arc::new(UnlimitedMemory));
     let mut seen = Seen::default();
     // Ids of which a frame came and which were not answered whole.
     let mut open = BTreeMap::new();

@@ -12,22 +12,22 @@ use super::{
     Message, frames, header,
     sink::{Sink, Woken},
 };
-use crate::framed::{
-    inbox::PARTIAL_MAX,
-    line::{Encode, Flush, Line, Withdrawn},
+use crate::transport::framed::{
+    reader::PARTIAL_MAX,
+    writer::{Encode, Flush, FrameWriter, Withdrawal},
 };
 
 const LARGE: usize = 8 << 20;
 
-pub(super) fn line(sink: &Sink) -> Line {
-    Line::new(Box::new(sink.clone()))
+pub(super) fn line(sink: &Sink) -> FrameWriter {
+    FrameWriter::new(Box::new(sink.clone()))
 }
 
 /// Does the flusher's work until nothing is left to do.
-pub(super) fn drain(line: &Line, waker: &Waker) {
+pub(super) fn drain(line: &FrameWriter, waker: &Waker) {
     let context = Context::from_waker(waker);
     for _ in 0..10_000 {
-        if line.poll_work(&context) != Poll::Ready(true) {
+        if line.poll_flush(&context) != Poll::Ready(true) {
             return;
         }
         line.flush();
@@ -123,8 +123,8 @@ fn what_is_withdrawn_is_not_sent() {
     // One that has begun is not cut off by one who wants it back whole.
     assert!(!line.withdraw_unsent(1));
     assert!(line.withdraw_unsent(3) && !line.is_unsent(3) && !line.withdraw_unsent(3));
-    assert_eq!(line.withdraw(2), Withdrawn::Rest);
-    assert_eq!((line.withdraw(2), line.withdraw(4)), (Withdrawn::Nothing, Withdrawn::Nothing));
+    assert_eq!(line.withdraw(2), Withdrawal::Rest);
+    assert_eq!((line.withdraw(2), line.withdraw(4)), (Withdrawal::Nothing, Withdrawal::Nothing));
     sink.make_room(usize::MAX);
     drain(&line, &waker);
     let mut last = BTreeMap::new();
@@ -185,10 +185,10 @@ fn a_fault_ends_it_and_wakes_the_flusher() {
     let (sink, (woken, waker)) = (Sink::with_room(0), Woken::waker());
     let line = line(&sink);
     let context = Context::from_waker(&waker);
-    assert!(line.poll_work(&context).is_pending());
+    assert!(line.poll_flush(&context).is_pending());
     sink.fail();
     line.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
     assert!(woken.take() && line.is_closed() && line.is_flushed());
-    assert_eq!(line.poll_work(&context), Poll::Ready(false));
+    assert_eq!(line.poll_flush(&context), Poll::Ready(false));
     assert_eq!(line.close(), 0);
 }

@@ -12,12 +12,12 @@ use super::{Event, Proposal};
 pub(super) struct Closed;
 
 #[derive(Debug, Clone)]
-pub(super) struct Outlet {
+pub(super) struct EventSender {
     events: mpsc::Sender<Event>,
     pub(super) counters: Arc<Counters>,
 }
 
-impl Outlet {
+impl EventSender {
     pub(super) fn new(events: mpsc::Sender<Event>, counters: Arc<Counters>) -> Self {
         Self { events, counters }
     }
@@ -37,7 +37,7 @@ impl Outlet {
 
     /// Waits for room: this is said once and must not be lost.
     pub(super) async fn settled(&self) {
-        let _ = self.events.send(Event::Settled).await;
+        let _ = self.events.send(Event::Complete).await;
     }
 
     /// Returns when the receiver was dropped.

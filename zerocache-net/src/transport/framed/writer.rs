@@ -6,7 +6,7 @@
 //! Invariants: the stream is with exactly one writer at a time, and nobody holds the lock while
 //! writing; frames of one message leave in order; once closed, nothing is accepted any more.
 
-mod out;
+mod state;
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use zerocache_core::wire::{Writer, frame::Header};
 
-use self::out::{End, Work, write_all};
+use self::state::{End, Work, write_all};
 
 /// Above this many bytes waiting, senders that can wait do.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
@@ -38,7 +38,7 @@ pub enum Flush {
     Now,
     /// Once those who are about to send have done so.
     Soon,
-    /// With the next [`Line::flush`].
+    /// With the next [`FrameWriter::flush`].
     Later,
 }
 
@@ -51,7 +51,7 @@ pub trait Encode {
 }
 
 /// The sending side of a connection. Shared by reference.
-pub struct Line {
+pub struct FrameWriter {
     out: Mutex<Out>,
 }
 
@@ -94,7 +94,7 @@ struct Chunked {
 
 /// What became of a message that is no longer wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withdrawn {
+pub enum Withdrawal {
     /// Nothing of it has been sent, and nothing will be.
     Whole,
     /// Some of it has been sent, the rest will not be.
@@ -103,7 +103,7 @@ pub enum Withdrawn {
     Nothing,
 }
 
-impl Line {
+impl FrameWriter {
     /// A line that writes to `stream`.
     #[must_use]
     pub fn new(stream: BoxedWrite) -> Self {
@@ -186,7 +186,7 @@ impl Line {
 
     /// Gives up the chunked message with this id, as far as it has not been sent. To be followed by
     /// [`wake_waiting`](Self::wake_waiting), because that may make room.
-    pub(super) fn withdraw(&self, id: u32) -> Withdrawn {
+    pub(super) fn withdraw(&self, id: u32) -> Withdrawal {
         self.out.lock().withdraw(|chunked| chunked.header.id == id)
     }
 
@@ -197,7 +197,7 @@ impl Line {
         // Under one lock: whoever writes may begin it at any time.
         let withdrawn = self.out.lock().withdraw(unsent);
         self.wake_waiting();
-        withdrawn == Withdrawn::Whole
+        withdrawn == Withdrawal::Whole
     }
 
     /// Wakes those who wait for room, if there is some.
@@ -269,7 +269,7 @@ impl Line {
     /// Writes when the stream can go on or a flush is wanted, until the line is closed. To be run by
     /// exactly one task.
     pub async fn run(&self) {
-        while poll_fn(|context| self.poll_work(context)).await {
+        while poll_fn(|context| self.poll_flush(context)).await {
             // Those who are about to send get their turn first.
             tokio::task::yield_now().await;
             self.flush();
@@ -278,7 +278,7 @@ impl Line {
 
     /// Ready with true when a flush is wanted, with false when the line is closed: the work of
     /// [`run`](Self::run) for a task that does other things too.
-    pub fn poll_work(&self, context: &Context<'_>) -> Poll<bool> {
+    pub fn poll_flush(&self, context: &Context<'_>) -> Poll<bool> {
         let mut out = self.out.lock();
         remember(&mut out.flusher, context.waker());
         if out.blocked {
@@ -361,7 +361,7 @@ impl Line {
 
     /// How many bytes the stream took so far, and how many wait.
     #[must_use]
-    pub fn taken_and_waiting(&self) -> (u64, usize) {
+    pub fn accepted_and_queued(&self) -> (u64, usize) {
         let out = self.out.lock();
         (out.accepted, out.queued())
     }

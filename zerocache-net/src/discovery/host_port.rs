@@ -11,16 +11,16 @@ use thiserror::Error;
 ///
 /// ```
 /// use std::net::SocketAddr;
-/// use zerocache_net::discovery::NameAndPort;
+/// use zerocache_net::discovery::HostPort;
 ///
-/// let name = NameAndPort::try_from("cache.internal:6789")?;
+/// let name = HostPort::try_from("cache.internal:6789")?;
 /// assert_eq!((name.host(), name.port()), ("cache.internal", 6789));
-/// let address = NameAndPort::try_from(SocketAddr::from(([127, 0, 0, 2], 6789)))?;
+/// let address = HostPort::try_from(SocketAddr::from(([127, 0, 0, 2], 6789)))?;
 /// assert_eq!(address, "127.0.0.2:6789".parse()?);
-/// # Ok::<_, zerocache_net::discovery::NameError>(())
+/// # Ok::<_, zerocache_net::discovery::HostPortError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NameAndPort {
+pub struct HostPort {
     host: String,
     port: u16,
 }
@@ -28,12 +28,12 @@ pub struct NameAndPort {
 /// A text that is not `HOST:PORT`.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{given:?}: {why}; expected HOST:PORT, such as cache.internal:6789 or [::1]:6789")]
-pub struct NameError {
+pub struct HostPortError {
     given: String,
     why: &'static str,
 }
 
-impl NameAndPort {
+impl HostPort {
     /// Returns the name or address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
@@ -45,11 +45,11 @@ impl NameAndPort {
     }
 }
 
-impl FromStr for NameAndPort {
-    type Err = NameError;
+impl FromStr for HostPort {
+    type Err = HostPortError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |why| NameError { given: text.chars().take(300).collect(), why };
+        let wrong = |why| HostPortError { given: text.chars().take(300).collect(), why };
         let (host, port) = text.rsplit_once(':').ok_or(wrong("has no port"))?;
         let port = match port.parse() {
             Ok(0) => return Err(wrong("port 0 cannot be dialled")),
@@ -74,8 +74,8 @@ impl FromStr for NameAndPort {
     }
 }
 
-impl TryFrom<&str> for NameAndPort {
-    type Error = NameError;
+impl TryFrom<&str> for HostPort {
+    type Error = HostPortError;
 
     fn try_from(text: &str) -> Result<Self, Self::Error> {
         text.parse()
@@ -83,15 +83,15 @@ impl TryFrom<&str> for NameAndPort {
 }
 
 /// Any address but one with port 0, or with an IPv6 scope, which has no place in configuration.
-impl TryFrom<SocketAddr> for NameAndPort {
-    type Error = NameError;
+impl TryFrom<SocketAddr> for HostPort {
+    type Error = HostPortError;
 
     fn try_from(address: SocketAddr) -> Result<Self, Self::Error> {
         address.to_string().parse()
     }
 }
 
-impl fmt::Display for NameAndPort {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
@@ -109,10 +109,10 @@ mod tests {
     fn takes_names_and_addresses() {
         for text in ["localhost:1", "a-b.c_d.svc.cluster.local.:6789", "127.0.0.2:65535", "[::1]:9"]
         {
-            let name: NameAndPort = text.parse().unwrap();
+            let name: HostPort = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
         }
-        let name: NameAndPort = "[::1]:9".parse().unwrap();
+        let name: HostPort = "[::1]:9".parse().unwrap();
         assert_eq!((name.host(), name.port()), ("::1", 9));
     }
 
@@ -120,11 +120,11 @@ mod tests {
     fn takes_socket_addresses_that_can_be_dialled() {
         for text in ["127.0.0.2:6789", "[::1]:9"] {
             let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(NameAndPort::try_from(address).unwrap().to_string(), text);
-            assert_eq!(NameAndPort::try_from(text), NameAndPort::try_from(address));
+            assert_eq!(HostPort::try_from(address).unwrap().to_string(), text);
+            assert_eq!(HostPort::try_from(text), HostPort::try_from(address));
         }
         for text in ["127.0.0.2:0", "[fe80::1%2]:9"] {
-            assert!(NameAndPort::try_from(text.parse::<SocketAddr>().unwrap()).is_err(), "{text}");
+            assert!(HostPort::try_from(text.parse::<SocketAddr>().unwrap()).is_err(), "{text}");
         }
     }
 
@@ -143,10 +143,10 @@ mod tests {
             ("a b:80", "not a name"),
             ("http://a:80", "in brackets"),
         ] {
-            let error = text.parse::<NameAndPort>().unwrap_err().to_string();
+            let error = text.parse::<HostPort>().unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
             assert!(error.contains("expected HOST:PORT"));
         }
-        assert!(format!("{}:80", "a".repeat(254)).parse::<NameAndPort>().is_err());
+        assert!(format!("{}:80", "a".repeat(254)).parse::<HostPort>().is_err());
     }
 }

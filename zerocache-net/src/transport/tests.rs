@@ -25,10 +25,12 @@ use zerocache_core::{
     },
 };
 
-use super::model::in_frames;
-use crate::{
-    framed::{FramedTransport, HANDSHAKE_ID, Inbox, Incoming, UPGRADE_TOKEN, Unmetered},
-    transport::Transport,
+use super::{
+    FramedTransport, Transport,
+    framed::{
+        FrameReader, HANDSHAKE_ID, Incoming, UPGRADE_TOKEN, UnlimitedMemory,
+        tests::model::in_frames,
+    },
 };
 
 /// Far more than any of this takes.
@@ -64,7 +66,7 @@ fn serve(mut stream: TcpStream, address: SocketAddr, answers: bool) -> io::Resul
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {UPGRADE_TOKEN}\r\n\r\n"
     )?;
     respond(&mut stream, HANDSHAKE_ID, &hello(Some(address)))?;
-    let mut inbox = Inbox::new(1 << 20, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(1 << 20, Arc::new(UnlimitedMemory));
     let mut room = [0; 4096];
     loop {
         let count = stream.read(&mut room)?;
@@ -123,8 +125,8 @@ fn get() -> RequestMessage {
 /// A transport and its home.
 fn transport() -> (FramedTransport, Runtime) {
     let home = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let introduce = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
-    let transport = FramedTransport::new(introduce, LONG, home.handle().clone()).unwrap();
+    let make_hello = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
+    let transport = FramedTransport::new(make_hello, LONG, home.handle().clone());
     (transport, home)
 }
 
@@ -185,7 +187,7 @@ fn calls_end_with_their_runtime_and_leave_no_connection() {
             assert!(matches!(block_on(call), Err(CallFailure::NotSent | CallFailure::NoAnswer)));
         }
     }
-    assert_eq!(transport.links(), 0, "connections of runtimes that have ended");
+    assert_eq!(transport.entries(), 0, "connections of runtimes that have ended");
     drop(home);
 }
 
@@ -222,8 +224,8 @@ fn a_runtime_that_nobody_runs_is_left_aside() {
 #[test]
 fn a_home_without_io_is_an_error() {
     let home = Builder::new_current_thread().enable_time().build().unwrap();
-    let introduce = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
-    let transport = FramedTransport::new(introduce, LONG, home.handle().clone()).unwrap();
+    let make_hello = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
+    let transport = FramedTransport::new(make_hello, LONG, home.handle().clone());
     for _ in 0..2 {
         let call = transport.call(node(true), get(), LONG);
         assert_eq!(home.block_on(call), Err(CallFailure::NotSent));

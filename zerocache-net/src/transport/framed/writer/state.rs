@@ -15,8 +15,8 @@ use zerocache_core::wire::{
     frame::{CHUNK_BYTES_MAX, HEADER_BYTES, Header},
 };
 
-use super::{BoxedWrite, Chunked, Out, QUEUED_BYTES_MAX, Withdrawn};
-use crate::framed::inbox::PARTIAL_MAX;
+use super::{BoxedWrite, Chunked, Out, QUEUED_BYTES_MAX, Withdrawal};
+use crate::transport::framed::reader::PARTIAL_MAX;
 
 /// Most large messages that take turns; the others wait until one of them is sent. Fewer than the
 /// other side takes at once.
@@ -124,13 +124,13 @@ impl Out {
     }
 
     /// Removes the first message for which `wanted` holds.
-    pub(super) fn withdraw(&mut self, wanted: impl Fn(&Chunked) -> bool) -> Withdrawn {
+    pub(super) fn withdraw(&mut self, wanted: impl Fn(&Chunked) -> bool) -> Withdrawal {
         let at = self.chunked.iter().position(wanted);
         let Some(chunked) = at.and_then(|at| self.chunked.remove(at)) else {
-            return Withdrawn::Nothing;
+            return Withdrawal::Nothing;
         };
         self.chunked_bytes -= chunked.bytes;
-        if chunked.begun { Withdrawn::Rest } else { Withdrawn::Whole }
+        if chunked.begun { Withdrawal::Rest } else { Withdrawal::Whole }
     }
 
     pub(super) fn take_waiting(&mut self) -> Vec<Waker> {

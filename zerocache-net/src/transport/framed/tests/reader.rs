@@ -12,7 +12,9 @@ use zerocache_core::{
 };
 
 use super::{header, model::frame};
-use crate::framed::inbox::{Charge, Inbox, Incoming, Memory, PARTIAL_MAX, Unmetered};
+use crate::transport::framed::reader::{
+    FrameReader, Incoming, MemoryBudget, MemoryReservation, PARTIAL_MAX, UnlimitedMemory,
+};
 
 const NOW: Instant = Instant::from_millis(1);
 
@@ -25,7 +27,7 @@ enum Said {
     Nothing,
 }
 
-fn say(inbox: &mut Inbox, bytes: &[u8]) -> Result<Vec<Said>, FrameError> {
+fn say(inbox: &mut FrameReader, bytes: &[u8]) -> Result<Vec<Said>, FrameError> {
     inbox.extend(bytes);
     let mut said = Vec::new();
     while let Some((header, _, incoming)) = inbox.next(NOW)? {
@@ -47,7 +49,7 @@ fn cancel(id: u32) -> Vec<u8> {
     frame(Header { opcode: Opcode::Cancel, ..header(id) }, 0, &[])
 }
 
-/// Memory that counts.
+/// MemoryBudget that counts.
 #[derive(Default)]
 struct Counted {
     held: Arc<AtomicUsize>,
@@ -62,19 +64,19 @@ impl Drop for Held {
     }
 }
 
-impl Memory for Counted {
-    fn charge(&self, bytes: usize) -> Option<Charge> {
+impl MemoryBudget for Counted {
+    fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         let held = self.held.load(Ordering::Relaxed) + bytes;
         (held <= self.most).then(|| {
             self.held.store(held, Ordering::Relaxed);
-            Box::new(Held(Arc::clone(&self.held), bytes)) as Charge
+            Box::new(Held(Arc::clone(&self.held), bytes)) as MemoryReservation
         })
     }
 }
 
 #[test]
 fn messages_that_begin_and_do_not_end_are_bounded() {
-    let mut inbox = Inbox::new(1_000, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
     let mut refused = 0;
     let end = (0..100_000).find_map(|id| match say(&mut inbox, &part(id, true, b"x")) {
         Ok(said) => {
@@ -90,7 +92,7 @@ fn messages_that_begin_and_do_not_end_are_bounded() {
 
 #[test]
 fn a_message_that_is_too_large_is_refused_once_and_skipped() {
-    let mut inbox = Inbox::new(10, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(10, Arc::new(UnlimitedMemory));
     let too_large = RefusalCode::TooLarge;
     assert_eq!(say(&mut inbox, &part(1, true, &[1; 6])), Ok(vec![Said::Nothing]));
     assert_eq!(say(&mut inbox, &part(2, false, b"b")), Ok(vec![Said::Small(2, b"b".to_vec())]));
@@ -104,7 +106,7 @@ fn a_message_that_is_too_large_is_refused_once_and_skipped() {
 
 #[test]
 fn a_cancelled_message_is_refused_once_and_forgotten() {
-    let mut inbox = Inbox::new(10, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(10, Arc::new(UnlimitedMemory));
     let expired = RefusalCode::Expired;
     say(&mut inbox, &part(1, true, &[1; 6])).unwrap();
     assert_eq!(say(&mut inbox, &cancel(1)), Ok(vec![Said::Refused(1, expired)]));
@@ -119,7 +121,7 @@ fn a_cancelled_message_is_refused_once_and_forgotten() {
 
 #[test]
 fn messages_that_are_whole_are_taken_however_many_are_not() {
-    let mut inbox = Inbox::new(1_000, Arc::new(Unmetered));
+    let mut inbox = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
     let few = PARTIAL_MAX as u32 + 10;
     (0..few).for_each(|id| drop(say(&mut inbox, &part(id, true, b"x")).unwrap()));
     let small = say(&mut inbox, &part(few, false, b"y")).unwrap();
@@ -133,7 +135,7 @@ fn messages_that_are_whole_are_taken_however_many_are_not() {
 fn memory_is_charged_and_given_back() {
     let memory = Counted { most: 300_000, ..Counted::default() };
     let held = Arc::clone(&memory.held);
-    let mut inbox = Inbox::new(1 << 20, Arc::new(memory));
+    let mut inbox = FrameReader::new(1 << 20, Arc::new(memory));
     let overloaded = RefusalCode::Overloaded;
     say(&mut inbox, &part(1, true, &[1; 60_000])).unwrap();
     say(&mut inbox, &part(2, true, &[1; 60_000])).unwrap();
