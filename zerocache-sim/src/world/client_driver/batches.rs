@@ -28,8 +28,8 @@ pub(super) struct RunningBatch {
 
 enum BatchKeys {
     Read(Vec<RunningRead>, Batch<ReadRules>),
-    /// Each with the node that answered it.
-    Write(Vec<(RunningWrite, Option<Incarnation>)>, Batch<WriteRules>),
+    /// Each with the node that answered it, and when.
+    Write(Vec<(RunningWrite, Option<(Incarnation, u64)>)>, Batch<WriteRules>),
 }
 
 impl World {
@@ -73,7 +73,7 @@ impl World {
             && let Some((index, node)) = running.pending.remove(id)
             && let BatchKeys::Write(writes, _) = &mut running.keys
         {
-            writes[index].1 = Some(node);
+            writes[index].1 = Some((node, self.now_us));
         }
         match &mut running.keys {
             BatchKeys::Read(reads, batch) => {
@@ -93,8 +93,8 @@ impl World {
                     self.check_answered_once(client, count, &results);
                     let BatchKeys::Write(writes, _) = &running.keys else { return };
                     for (index, result) in results {
-                        let (write, node) = &writes[index];
-                        self.write_completed(client, write, *node, result);
+                        let (write, answered) = &writes[index];
+                        self.write_completed(client, write, *answered, result);
                     }
                 }
             }

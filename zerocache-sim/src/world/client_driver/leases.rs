@@ -133,7 +133,7 @@ impl World {
                 let attempt = LeaseAttempt { id: request.id, asked_us, timeout_ms, is_stable };
                 let purpose = Purpose::Lease { computation: id, attempt };
                 let key = self.keys[key].clone();
-                let message = Request::Lease { key, life_ms, wait_ms, over };
+                let message = Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over };
                 self.send_planned(client, purpose, &request, message);
             }
             LeaseAction::Release(step, token) => self.release(client, step, key, (token, false)),

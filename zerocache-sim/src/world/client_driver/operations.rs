@@ -194,9 +194,9 @@ impl World {
             KeyMachine::Write(write, machine) => {
                 let Reaction { ended, action } = machine.on(now, input, &mut at.state);
                 let write = write.clone();
-                let node = ended.map(|ended| ended.step.node);
+                let answered = ended.map(|ended| (ended.step.node, self.now_us));
                 if let Some(result) = self.act(client, serial, action) {
-                    self.write_completed(client, &write, node, result);
+                    self.write_completed(client, &write, answered, result);
                 }
             }
         }
@@ -276,23 +276,24 @@ impl World {
         self.check_own(client, &read, found);
     }
 
-    /// A write of a client is over; `node` answered it.
+    /// A write of a client is over; a node answered it at a time.
     pub(super) fn write_completed(
         &mut self,
         client: usize,
         write: &RunningWrite,
-        node: Option<Incarnation>,
+        answered: Option<(Incarnation, u64)>,
         result: WriteResult,
     ) {
         match result {
             WriteResult::Written(written) => {
                 self.counts.written += 1;
                 let is_delete = matches!(write.operation, Operation::Delete { .. });
-                let (Some(version), Some(node)) = (written.version, node) else { return };
+                let (Some(version), Some((node, at_us))) = (written.version, answered) else {
+                    return;
+                };
                 // A token is not above the versions that were seen since.
                 let seen = if write.token.is_some() { 0 } else { write.seen };
                 self.checker.written(write.key, write.id, version, seen);
-                let at_us = self.now_us;
                 let own = AcknowledgedWrite { node, version, is_delete, at_us };
                 self.checker.accepted_from(client, write.key, own);
                 if is_delete {
