@@ -100,7 +100,7 @@ fn read(pieces: &[&[u8]]) -> Conversation {
 }
 
 fn take(inbox: &mut Inbox, number: usize) -> Result<Option<(Header, u64, Said)>, FrameError> {
-    let Some((header, late_ms, incoming)) = inbox.next(NOW)? else { return Ok(None) };
+    let Some((header, delay_ms, incoming)) = inbox.next(NOW)? else { return Ok(None) };
     let said = match incoming {
         Incoming::Small(message) if number.is_multiple_of(2) => Said::Message(message.to_vec()),
         Incoming::Small(_) => Said::Message(inbox.take().to_vec()),
@@ -108,7 +108,7 @@ fn take(inbox: &mut Inbox, number: usize) -> Result<Option<(Header, u64, Said)>,
         Incoming::Refused(code) => Said::Refused(code),
         Incoming::Nothing => Said::Nothing,
     };
-    Ok(Some((header, late_ms, said)))
+    Ok(Some((header, delay_ms, said)))
 }
 
 /// Memory that is never enough for more than is allowed.

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use zerocache_core::{
     time::Instant,
     wire::{
-        Lateness, RefusalCode,
+        DelayEstimator, RefusalCode,
         frame::{Frame, FrameError, Header, Opcode},
     },
 };
@@ -67,7 +67,7 @@ pub struct Inbox {
     room: usize,
     current: Option<Frame>,
     partial: BTreeMap<(Opcode, u32), Partial>,
-    lateness: Lateness,
+    delays: DelayEstimator,
     message_bytes_max: usize,
     memory: Arc<dyn Memory>,
 }
@@ -103,7 +103,7 @@ impl Inbox {
             room: ROOM_BYTES_MIN,
             current: None,
             partial: BTreeMap::new(),
-            lateness: Lateness::default(),
+            delays: DelayEstimator::default(),
             message_bytes_max,
             memory,
         }
@@ -111,7 +111,7 @@ impl Inbox {
 
     /// Notes when the other side sent something that is no frame, such as its part of the upgrade.
     pub fn note_sent(&mut self, sent_ms: u32, now: Instant) {
-        self.lateness.of(sent_ms, now);
+        self.delays.record(sent_ms, now);
     }
 
     /// Adds bytes that were read elsewhere.
@@ -171,13 +171,13 @@ impl Inbox {
         let Some(frame) = Frame::parse(&self.buffer)? else { return Ok(None) };
         self.current = Some(frame);
         let header = frame.header;
-        let late_ms = self.lateness.of(header.sent_ms, now);
+        let delay_ms = self.delays.record(header.sent_ms, now);
         let whole = !header.more && self.partial.is_empty();
         let incoming = match header.opcode {
             Opcode::Request | Opcode::Response if whole => Incoming::Small(self.payload()),
             Opcode::Request | Opcode::Response => {
                 let incoming = self.part(header, now)?;
-                return Ok(Some((header, late_ms, incoming)));
+                return Ok(Some((header, delay_ms, incoming)));
             }
             Opcode::Cancel => match self.partial.remove(&(Opcode::Request, header.id)) {
                 // Every request of which a frame has come is answered once.
@@ -186,7 +186,7 @@ impl Inbox {
             },
             Opcode::Other(_) => Incoming::Nothing,
         };
-        Ok(Some((header, late_ms, incoming)))
+        Ok(Some((header, delay_ms, incoming)))
     }
 
     /// Takes the message out that [`next`](Self::next) has just shown in the buffer, without a copy.

@@ -185,7 +185,7 @@ fn take_responses(
     now: Instant,
     batch: &mut Vec<(u32, Ended)>,
 ) -> Result<(), FrameError> {
-    while let Some((header, late_ms, incoming)) = inbox.next(now)? {
+    while let Some((header, delay_ms, incoming)) = inbox.next(now)? {
         if header.opcode != Opcode::Response {
             continue;
         }
@@ -199,17 +199,17 @@ fn take_responses(
             }
             Incoming::Refused(_) | Incoming::Nothing => continue,
         };
-        batch.push((header.id, decode(message, late_ms)));
+        batch.push((header.id, decode(message, delay_ms)));
     }
     Ok(())
 }
 
-fn decode(message: Bytes, late_ms: u64) -> Ended {
+fn decode(message: Bytes, delay_ms: u64) -> Ended {
     let response = Response::decode(message).map_err(|error| {
         tracing::debug!(%error, "undecodable response");
         CallFailure::NoAnswer
     });
-    response.map(|response| response.aged(late_ms))
+    response.map(|response| response.delayed_by(delay_ms))
 }
 
 /// What a driver knows of the traffic on its connection.
