@@ -5,11 +5,11 @@ use std::ops::{Index, IndexMut};
 
 use zerocache_client::{ClientBuilder, ZerocacheClient};
 
-use crate::face;
 use crate::http::Answer;
 use crate::node::Node;
 use crate::poll::{PATIENCE, until_true};
 use crate::setup::Setup;
+use crate::transport;
 
 /// Nodes that know each other. Indexed in the order in which they were asked for.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ impl Cluster {
     /// When that does not come about.
     pub fn wait_until_joined(&self) {
         let all: BTreeSet<_> = self.nodes.iter().map(|node| node.address()).collect();
-        let own = |node: &Node| node.lives().into_iter().next();
-        let lives: BTreeSet<_> = self.nodes.iter().filter_map(own).collect();
+        let own = |node: &Node| node.incarnations().into_iter().next();
+        let incarnations: BTreeSet<_> = self.nodes.iter().filter_map(own).collect();
         for node in &self.nodes {
             until_true(&format!("the view of the node at {}", node.address()), || {
                 let view = node.cluster();
                 view.iter().map(|(address, _)| *address).collect::<BTreeSet<_>>() == all
                     && view.iter().all(|(_, state)| state == "in-sync")
-                    && node.lives().into_iter().collect::<BTreeSet<_>>() == lives
+                    && node.incarnations().into_iter().collect::<BTreeSet<_>>() == incarnations
                     && node.is_ready()
             });
         }
@@ -115,7 +115,7 @@ impl Cluster {
 
 /// The builder of a client of `region` that talks to nodes as this test run wants it.
 pub fn builder(region: &str) -> ClientBuilder {
-    ZerocacheClient::builder(region).connections(face::connections())
+    ZerocacheClient::builder(region).connections(transport::connections())
 }
 
 impl Index<usize> for Cluster {

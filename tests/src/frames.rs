@@ -124,7 +124,7 @@ impl Framed {
     #[must_use]
     pub fn open(to: SocketAddr) -> Self {
         let mut tcp = http::connect(to).expect("connected");
-        tcp.write_all(&upgrade(to, "zerocache/1", &introduction(CLUSTER))).expect("sent");
+        tcp.write_all(&upgrade(to, "zerocache/1", &hello_message(CLUSTER))).expect("sent");
         let mut read = Vec::new();
         let head = loop {
             if let Some((head, rest)) = http::split(&read) {
@@ -137,7 +137,7 @@ impl Framed {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let (last_id, waiting, first) = (0, VecDeque::new(), Frame::default());
         let mut framed = Self { tcp, read, last_id, waiting, head, first };
-        framed.first = framed.frame().expect("the node's introduction");
+        framed.first = framed.frame().expect("the node's hello_message");
         framed
     }
 
@@ -286,7 +286,7 @@ fn fill(tcp: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<usize> {
 
 /// What a client of `cluster` says of itself, encoded.
 #[must_use]
-pub fn introduction(cluster: &str) -> Bytes {
+pub fn hello_message(cluster: &str) -> Bytes {
     client_hello(cluster).encode(clock::mono())
 }
 
@@ -324,7 +324,7 @@ pub fn upgrade(to: SocketAddr, token: &str, message: &[u8]) -> Vec<u8> {
 
 /// A message that leaves out what the handshake and the header of its frame say.
 #[must_use]
-pub fn short(request: Request) -> Bytes {
+pub fn compact_message(request: Request) -> Bytes {
     let known = Envelope { cluster: 1, ..Envelope::default() };
     let message = RequestMessage { envelope: known, request };
     let mut bytes = bytes::BytesMut::new();

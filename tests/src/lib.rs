@@ -2,7 +2,7 @@
 //!
 //! - [`setup`] and [`node`]: one real server process; [`cluster`]: several that know each other.
 //! - [`http`]: requests as curl sends them, and such as it would never send; [`frames`]: a framed
-//!   connection by hand; [`face`]: either of them, for a message; [`messages`]: what is in such.
+//!   connection by hand; [`transport`]: either of them, for a message; [`messages`]: what is in such.
 //! - [`proxy`]: what may stand between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests that need a network of their own; [`net`]: one of several regions, each
@@ -11,7 +11,6 @@
 //! - [`reliability`]: the measurements behind `docs/reliability.md`; [`random`]: their choices.
 
 pub mod cluster;
-pub mod face;
 pub mod frames;
 pub mod http;
 pub mod messages;
@@ -24,3 +23,4 @@ pub mod proxy;
 pub mod random;
 pub mod reliability;
 pub mod setup;
+pub mod transport;

@@ -66,7 +66,7 @@ pub fn run(test: &str, body: impl FnOnce()) {
 /// # Panics
 ///
 /// As [`run`] does.
-pub fn run_net(test: &str, body: impl FnOnce()) {
+pub fn run_with_network(test: &str, body: impl FnOnce()) {
     run_where(&routable, test, body);
 }
 
@@ -75,7 +75,7 @@ pub fn run_net(test: &str, body: impl FnOnce()) {
 /// # Panics
 ///
 /// As [`run`] does.
-pub fn run_cables(test: &str, body: impl FnOnce()) {
+pub fn run_with_links(test: &str, body: impl FnOnce()) {
     run_where(&|| succeeds(&["sh", "-ec", CABLES]), test, body);
 }
 

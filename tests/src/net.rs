@@ -29,13 +29,13 @@ pub const REGIONS: [&str; 4] = ["london", "sydney", "oslo", "lima"];
 
 /// Where a node stands.
 #[derive(Clone, Debug)]
-struct Place {
+struct Site {
     region: usize,
     ip: Ipv4Addr,
     rules: Rules,
 }
 
-impl Place {
+impl Site {
     fn name(&self) -> String {
         let [_, region, _, node] = self.ip.octets();
         format!("r{region}n{node}")
@@ -53,7 +53,7 @@ type Change = Box<dyn Fn(Setup) -> Setup + Send + Sync>;
 pub struct Net {
     /// The nodes, the ended ones too.
     pub cluster: Cluster,
-    places: Vec<Place>,
+    sites: Vec<Site>,
     /// Regions that are cut off from the others.
     cut_off: Vec<usize>,
     change: Change,
@@ -105,7 +105,7 @@ impl Net {
             "mount -t tmpfs tmpfs /run\n\
              echo 1 > /proc/sys/net/ipv4/ip_forward\n",
         );
-        let mut places = Vec::new();
+        let mut sites = Vec::new();
         for (region, size) in sizes.iter().enumerate() {
             script += &format!(
                 "ip link add br{region} type bridge\n\
@@ -114,8 +114,8 @@ impl Net {
             );
             for n in 1..=*size {
                 let ip = Ipv4Addr::new(10, region as u8, 0, n as u8);
-                let place = Place { region, ip, rules: Rules::default() };
-                let name = place.name();
+                let site = Site { region, ip, rules: Rules::default() };
+                let name = site.name();
                 script += &format!(
                     "ip netns add {name}\n\
                      ip link add {name} type veth peer name eth0 netns {name}\n\
@@ -125,30 +125,30 @@ impl Net {
                      ip -n {name} link set eth0 up\n\
                      ip -n {name} route add default via 10.{region}.255.254\n"
                 );
-                places.push(place);
+                sites.push(site);
             }
         }
         run_script(&script);
         let (cluster, cut_off) = (Cluster { nodes: Vec::new() }, Vec::new());
-        Self { cluster, places, cut_off, change: Box::new(change) }
+        Self { cluster, sites, cut_off, change: Box::new(change) }
     }
 
     /// How many nodes there are places for.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.sites.len()
     }
 
     /// Whether there is no place for a node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.sites.is_empty()
     }
 
     /// Where node `n` listens.
     #[must_use]
     pub fn address(&self, n: usize) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.places[n].ip), PORT)
+        SocketAddr::new(IpAddr::V4(self.sites[n].ip), PORT)
     }
 
     /// Where all nodes listen.
@@ -160,22 +160,22 @@ impl Net {
     /// The region of node `n`, as a number.
     #[must_use]
     pub fn region_of(&self, n: usize) -> usize {
-        self.places[n].region
+        self.sites[n].region
     }
 
     /// The nodes of a region.
     #[must_use]
     pub fn nodes_of(&self, region: usize) -> Vec<usize> {
-        (0..self.len()).filter(|n| self.places[*n].region == region).collect()
+        (0..self.len()).filter(|n| self.sites[*n].region == region).collect()
     }
 
     /// What node `n` is started with, but for what tells it of other nodes.
     #[must_use]
     pub fn setup_alone(&self, n: usize) -> Setup {
-        let place = &self.places[n];
-        let mut setup = Setup::new(REGIONS[place.region]);
+        let site = &self.sites[n];
+        let mut setup = Setup::new(REGIONS[site.region]);
         setup.listen = self.address(n);
-        setup.namespace = Some(place.file());
+        setup.namespace = Some(site.file());
         setup.flag("--listen", self.address(n))
     }
 
@@ -196,7 +196,7 @@ impl Net {
     /// # Panics
     ///
     /// When it does not start.
-    pub fn start_again(&mut self, n: usize) {
+    pub fn restart(&mut self, n: usize) {
         self.cluster[n] = self.setup(n).start();
     }
 
@@ -206,13 +206,13 @@ impl Net {
     /// # Panics
     ///
     /// When that does not come about.
-    pub fn start_over(&mut self) {
-        self.mend_all();
+    pub fn restart_all(&mut self) {
+        self.repair_all_links();
         for node in &mut self.cluster.nodes {
             node.kill();
         }
         for n in 0..self.len() {
-            self.start_again(n);
+            self.restart(n);
         }
         self.cluster.wait_until_joined();
     }
@@ -230,19 +230,19 @@ impl Net {
     }
 
     /// Cuts the way from one node to another; the way back stays.
-    pub fn cut_way(&mut self, from: usize, to: usize) {
-        let from = self.places[from].ip;
-        self.change_rules(to, |rules| rules.deaf_to.extend([from]));
+    pub fn cut_link(&mut self, from: usize, to: usize) {
+        let from = self.sites[from].ip;
+        self.change_rules(to, |rules| rules.dropped_sources.extend([from]));
     }
 
     /// Cuts a node off from all other nodes, in both directions.
     pub fn cut_node(&mut self, n: usize) {
-        self.change_rules(n, |rules| rules.alone = true);
+        self.change_rules(n, |rules| rules.isolated = true);
     }
 
     /// Lets nothing to or from a node pass, the caller's packets included.
     pub fn black_hole(&mut self, n: usize) {
-        self.change_rules(n, |rules| rules.hole = true);
+        self.change_rules(n, |rules| rules.black_hole = true);
     }
 
     /// Loses this share of the packets that arrive at each node from other nodes.
@@ -260,17 +260,17 @@ impl Net {
     }
 
     /// Mends what was done to the network around a node.
-    pub fn mend(&mut self, n: usize) {
+    pub fn repair_link(&mut self, n: usize) {
         self.change_rules(n, |rules| *rules = Rules::default());
     }
 
     /// Mends the whole network.
-    pub fn mend_all(&mut self) {
+    pub fn repair_all_links(&mut self) {
         if !self.cut_off.is_empty() {
             self.join_regions();
         }
         for n in 0..self.len() {
-            self.mend(n);
+            self.repair_link(n);
         }
     }
 
@@ -280,11 +280,11 @@ impl Net {
     }
 
     fn change_rules(&mut self, n: usize, change: impl FnOnce(&mut Rules)) {
-        let place = &mut self.places[n];
-        let before = place.rules.clone();
-        change(&mut place.rules);
-        if place.rules != before {
-            place.rules.apply(&place.file());
+        let site = &mut self.sites[n];
+        let before = site.rules.clone();
+        change(&mut site.rules);
+        if site.rules != before {
+            site.rules.apply(&site.file());
         }
     }
 

@@ -73,10 +73,10 @@ impl Node {
 
     /// Lets a frozen process go on, and waits until it answers: what waited through a long freeze is
     /// refused for a moment.
-    pub fn thaw(&mut self) {
+    pub fn resume(&mut self) {
         self.signal(Signal::CONT);
         self.frozen = false;
-        until_true("an answer after the thaw", || {
+        until_true("an answer after the resume", || {
             http::send(self.address, "GET", "/v1/cluster", &[], b"").is_ok_and(|a| a.status == 200)
         });
     }
@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// Asks the process to leave.
-    pub fn terminate(&self) {
+    pub fn shut_down(&self) {
         self.signal(Signal::TERM);
     }
 
@@ -174,7 +174,7 @@ impl Node {
     /// The nodes of `/v1/cluster`, this one first, each with its address and its state.
     #[must_use]
     pub fn cluster(&self) -> Vec<(SocketAddr, String)> {
-        places(&self.http("GET", "/v1/cluster", b"").json())
+        members_of(&self.http("GET", "/v1/cluster", b"").json())
     }
 
     /// The nodes of `/v1/cluster` that this one cannot reach, in the order of their addresses. None
@@ -182,7 +182,8 @@ impl Node {
     #[must_use]
     pub fn unreachable(&self) -> Option<Vec<SocketAddr>> {
         let answer = http::send(self.address, "GET", "/v1/cluster", &[], b"").ok()?;
-        let out = places(&answer.json()).into_iter().filter(|(_, state)| state == "unreachable");
+        let out =
+            members_of(&answer.json()).into_iter().filter(|(_, state)| state == "unreachable");
         let mut out: Vec<_> = out.map(|(address, _)| address).collect();
         out.sort_unstable();
         Some(out)
@@ -190,7 +191,7 @@ impl Node {
 
     /// The lives of the nodes of `/v1/cluster`, this one's first.
     #[must_use]
-    pub fn lives(&self) -> Vec<String> {
+    pub fn incarnations(&self) -> Vec<String> {
         let view = self.http("GET", "/v1/cluster", b"").json();
         let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
         nodes.iter().filter_map(|node| Some(node["id"].as_str()?.to_owned())).collect()
@@ -217,7 +218,7 @@ impl Drop for Node {
 }
 
 /// The addresses and states of the nodes of an answer of `/v1/cluster`.
-fn places(view: &Json) -> Vec<(SocketAddr, String)> {
+fn members_of(view: &Json) -> Vec<(SocketAddr, String)> {
     let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
     let place = |node: &Json| {
         let ip: IpAddr = node["address"].as_str()?.parse().ok()?;

@@ -66,18 +66,18 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 /// Tells threads to stop, also when the test that started them panics.
 #[derive(Debug, Default)]
-pub struct Stop(AtomicBool);
+pub struct StopFlag(AtomicBool);
 
-impl Stop {
+impl StopFlag {
     /// Whether it is time to stop.
     #[must_use]
-    pub fn is_told(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Tells it when dropped.
     #[must_use]
-    pub fn at_the_end(&self) -> impl Drop + '_ {
+    pub fn set_on_drop(&self) -> impl Drop + '_ {
         struct Teller<'a>(&'a AtomicBool);
         impl Drop for Teller<'_> {
             fn drop(&mut self) {

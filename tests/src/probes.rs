@@ -18,18 +18,17 @@ use zerocache_core::wire::{
     Ack, Envelope, Request, RequestMessage, Response, Status, Written, cluster_id,
 };
 use zerocache_net::clock;
-use zerocache_net::framed::FramedTransport;
-use zerocache_net::transport::Transport;
+use zerocache_net::transport::{FramedTransport, Transport};
 
 use crate::frames::{CLUSTER, client_hello};
 use crate::messages;
 use crate::poll::PATIENCE;
 
 /// Requests under way to one node.
-const UNDER_WAY: usize = 128;
+const CONCURRENCY: usize = 128;
 
 /// Keys that are compared before the next ones are read.
-const COMPARED_AT_ONCE: usize = 4_000;
+const COMPARE_BATCH: usize = 4_000;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -38,14 +37,14 @@ const CONNECT: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_secs(2);
 
 /// The pause before a request is sent again.
-const AGAIN: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The life of what is written: longer than any measurement.
-const LIFE_S: u64 = 3_600;
+const TTL_S: u64 = 3_600;
 
 /// What a node has for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct StoredVersion {
     /// The version.
     pub version: Version,
     /// A hash of the value.
@@ -74,9 +73,9 @@ impl Probes {
     pub fn new() -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
-        let introduce = Arc::new(|| client_hello(CLUSTER));
-        let transport = FramedTransport::new(introduce, CONNECT, runtime.handle().clone());
-        Self { runtime, transport: transport.expect("a transport") }
+        let make_hello = Arc::new(|| client_hello(CLUSTER));
+        let transport = FramedTransport::new(make_hello, CONNECT, runtime.handle().clone());
+        Self { runtime, transport }
     }
 
     /// Runs something that uses these probes.
@@ -100,7 +99,7 @@ impl Probes {
     /// # Panics
     ///
     /// When it does not for [`PATIENCE`].
-    pub async fn read(&self, at: SocketAddr, key: &[u8]) -> Option<Held> {
+    pub async fn read(&self, at: SocketAddr, key: &[u8]) -> Option<StoredVersion> {
         let end = clock::elapsed() + PATIENCE;
         loop {
             let request = Request::Get { key: messages::key(key) };
@@ -109,12 +108,12 @@ impl Probes {
                 Ok(Response::Found { value, version, .. }) => {
                     let mut hasher = DefaultHasher::new();
                     value.hash(&mut hasher);
-                    return Some(Held { version, value: hasher.finish() });
+                    return Some(StoredVersion { version, value: hasher.finish() });
                 }
                 Ok(Response::NotFound { .. }) => return None,
                 other => assert!(clock::elapsed() < end, "{at} does not answer: {other:?}"),
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -126,11 +125,11 @@ impl Probes {
     #[must_use]
     pub fn disagreements(&self, nodes: &[SocketAddr], keys: &[Bytes]) -> Vec<Bytes> {
         let mut differing = Vec::new();
-        for keys in keys.chunks(COMPARED_AT_ONCE) {
+        for keys in keys.chunks(COMPARE_BATCH) {
             let read_all = |at: SocketAddr| {
                 let reads = stream::iter(keys.to_vec());
                 let reads = reads.map(move |key| async move { self.read(at, &key).await });
-                reads.buffered(UNDER_WAY).collect::<Vec<_>>()
+                reads.buffered(CONCURRENCY).collect::<Vec<_>>()
             };
             let held = self.block_on(join_all(nodes.iter().map(|at| read_all(*at))));
             for (n, key) in keys.iter().enumerate() {
@@ -151,7 +150,7 @@ impl Probes {
     pub fn absent(&self, at: SocketAddr, keys: &[Bytes]) -> Vec<bool> {
         let reads = stream::iter(keys.to_vec());
         let reads = reads.map(|key| async move { self.read(at, &key).await.is_none() });
-        self.block_on(reads.buffered(UNDER_WAY).collect())
+        self.block_on(reads.buffered(CONCURRENCY).collect())
     }
 
     /// How many of these keys a node has no value for.
@@ -178,7 +177,7 @@ impl Probes {
         let (key, ack) = (messages::key(key), Ack::Local);
         let request = match value {
             Some(value) => {
-                let ttl = Ttl::from_secs(LIFE_S).expect("a lifetime");
+                let ttl = Ttl::from_secs(TTL_S).expect("a lifetime");
                 Request::Put { key, value, metadata: Bytes::new(), ttl, ack, token: None }
             }
             None => Request::Delete { key, ack },
@@ -206,7 +205,7 @@ impl Probes {
             }
             self.store(at, &key, bytes).await;
         });
-        self.block_on(writes.buffer_unordered(UNDER_WAY).collect::<Vec<()>>());
+        self.block_on(writes.buffer_unordered(CONCURRENCY).collect::<Vec<()>>());
     }
 
     async fn store(&self, at: SocketAddr, key: &[u8], bytes: usize) {
@@ -217,7 +216,7 @@ impl Probes {
                 Ok(Some(Written { status: Status::Stored | Status::Superseded, .. })) => return,
                 other => assert!(clock::elapsed() < end, "{at} does not store: {other:?}"),
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }

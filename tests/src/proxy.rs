@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::http;
-use crate::setup::own_address;
+use crate::setup::unique_address;
 
 /// What a proxy does with the wish for another protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upgrades {
+pub enum UpgradePolicy {
     /// Passes it on.
-    Pass,
+    Forward,
     /// Leaves its headers out, as HTTP lets every hop do.
     Strip,
     /// Answers it itself with this status.
@@ -22,7 +22,7 @@ pub enum Upgrades {
     /// Passes it on and closes the connection when the answer comes.
     Cut,
     /// Passes it on this much later, as a long way does.
-    PassAfter(Duration),
+    ForwardAfter(Duration),
 }
 
 /// A proxy in front of one address. Ends when dropped.
@@ -35,11 +35,13 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     to: SocketAddr,
-    upgrades: Upgrades,
+    upgrades: UpgradePolicy,
     ended: AtomicBool,
     /// Requests for another protocol that came.
-    wishes: AtomicUsize,
+    upgrade_requests: AtomicUsize,
     accepted: AtomicUsize,
+    /// Bytes of callers that were forwarded to the node, without the first head of each connection.
+    forwarded: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -50,15 +52,16 @@ impl Proxy {
     ///
     /// When it cannot listen.
     #[must_use]
-    pub fn start(to: SocketAddr, upgrades: Upgrades) -> Self {
-        let listener = TcpListener::bind((own_address(), 0)).expect("bound");
+    pub fn start(to: SocketAddr, upgrades: UpgradePolicy) -> Self {
+        let listener = TcpListener::bind((unique_address(), 0)).expect("bound");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             to,
             upgrades,
             ended: AtomicBool::default(),
-            wishes: AtomicUsize::default(),
+            upgrade_requests: AtomicUsize::default(),
             accepted: AtomicUsize::default(),
+            forwarded: AtomicUsize::default(),
             streams: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -84,14 +87,20 @@ impl Proxy {
 
     /// How many requests asked it for another protocol.
     #[must_use]
-    pub fn wishes(&self) -> usize {
-        self.shared.wishes.load(Ordering::Relaxed)
+    pub fn upgrade_requests(&self) -> usize {
+        self.shared.upgrade_requests.load(Ordering::Relaxed)
     }
 
     /// How many connections came.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many bytes of callers were forwarded, without the first head of each connection.
+    #[must_use]
+    pub fn forwarded(&self) -> usize {
+        self.shared.forwarded.load(Ordering::Relaxed)
     }
 
     /// Cuts all connections that are open.
@@ -134,37 +143,45 @@ impl Shared {
             }
             first.extend_from_slice(&room[..count]);
         };
-        let wish = http::header(&head, "upgrade").is_some();
-        self.wishes.fetch_add(usize::from(wish), Ordering::Relaxed);
+        let wants_upgrade = http::header(&head, "upgrade").is_some();
+        self.upgrade_requests.fetch_add(usize::from(wants_upgrade), Ordering::Relaxed);
         let kept = |line: &&str| {
             let name = line.split(':').next().unwrap_or_default();
-            !(self.upgrades == Upgrades::Strip
-                && wish
+            !(self.upgrades == UpgradePolicy::Strip
+                && wants_upgrade
                 && ["upgrade", "connection"].iter().any(|hop| name.eq_ignore_ascii_case(hop)))
         };
-        if let (Upgrades::Answer(status), true) = (self.upgrades, wish) {
+        if let (UpgradePolicy::Answer(status), true) = (self.upgrades, wants_upgrade) {
             let answer =
                 format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             from.write_all(answer.as_bytes())?;
             return from.shutdown(Shutdown::Both);
         }
-        if let Upgrades::PassAfter(later) = self.upgrades {
+        if let UpgradePolicy::ForwardAfter(later) = self.upgrades {
             std::thread::sleep(later);
         }
         let lines: Vec<&str> = head.lines().filter(kept).collect();
         let head = format!("{}\r\n\r\n", lines.join("\r\n"));
         (&to).write_all(&[head.as_bytes(), &body].concat())?;
         let back = (to.try_clone()?, from.try_clone()?);
-        let cut = wish && self.upgrades == Upgrades::Cut;
-        std::thread::spawn(move || if cut { cut_at_answer(back) } else { pump(back) });
-        pump((from, to));
+        let cut = wants_upgrade && self.upgrades == UpgradePolicy::Cut;
+        std::thread::spawn(move || if cut { cut_at_answer(back) } else { pump(back, None) });
+        pump((from, to), Some(&self.forwarded));
         Ok(())
     }
 }
 
-/// Carries bytes one way until either side ends, then ends both.
-fn pump((mut from, mut to): (TcpStream, TcpStream)) {
-    let _ended = io::copy(&mut from, &mut to);
+/// Carries bytes one way until either side ends, then ends both. Counts them in `count`.
+fn pump((mut from, mut to): (TcpStream, TcpStream), count: Option<&AtomicUsize>) {
+    let mut room = [0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut room) {
+        if to.write_all(&room[..read]).is_err() {
+            break;
+        }
+        if let Some(count) = count {
+            count.fetch_add(read, Ordering::Relaxed);
+        }
+    }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 

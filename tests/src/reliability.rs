@@ -25,7 +25,7 @@ use crate::probes::Probes;
 const SAMPLE: usize = 200;
 
 /// The pause between two looks at the counts of all nodes.
-const LOOK_EVERY: Duration = Duration::from_millis(40);
+const POLL_PAUSE: Duration = Duration::from_millis(40);
 
 /// How long it takes from now on until all nodes of `net` that `among` names hold the same for all
 /// of `keys`; none when they do not within `bound`.
@@ -51,25 +51,25 @@ pub fn time_to_agreement(
         let first = counts.next();
         counts.all(|count| Some(count) == first)
     };
-    let looks_so = time_until(bound, || {
+    let sample_agrees = time_until(bound, || {
         // Looking costs the nodes as well.
-        pass(LOOK_EVERY);
+        pass(POLL_PAUSE);
         counts_agree() && probes.disagreements(&addresses, &sample).is_empty()
     })?;
     let mut differing = probes.disagreements(&addresses, keys);
     if differing.is_empty() {
-        return Some(looks_so);
+        return Some(sample_agrees);
     }
-    let rest = time_until(bound.saturating_sub(looks_so), || {
+    let rest = time_until(bound.saturating_sub(sample_agrees), || {
         differing = probes.disagreements(&addresses, &differing);
         differing.is_empty()
     })?;
-    Some(looks_so + rest)
+    Some(sample_agrees + rest)
 }
 
 /// The figure in the middle and the largest one, as text in milliseconds.
 #[must_use]
-pub fn middle_and_most(figures: &[Duration]) -> String {
+pub fn median_and_max(figures: &[Duration]) -> String {
     let mut sorted = figures.to_vec();
     sorted.sort_unstable();
     match (sorted.get(sorted.len() / 2), sorted.last()) {

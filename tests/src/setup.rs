@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::face;
 use crate::node::Node;
 use crate::poll::until;
+use crate::transport;
 
 /// The byte budget of a node that needs no other: enough for values of 8 MiB.
 const MAX_BYTES: &str = "128MiB";
@@ -43,7 +43,7 @@ impl Setup {
     /// A node of `region` on an address of its own.
     #[must_use]
     pub fn new(region: &str) -> Self {
-        let listen = SocketAddr::new(own_address(), 0);
+        let listen = SocketAddr::new(unique_address(), 0);
         let region = region.to_owned();
         Self { region, listen, max_bytes: MAX_BYTES, flags: Vec::new(), namespace: None }
     }
@@ -77,7 +77,7 @@ impl Setup {
         let named = flags.iter().any(|flag| flag == "--discovery");
         assert!(named, "without --discovery a node speaks mDNS to the machine's network");
         let wanted = flags.iter().any(|flag| flag == "--connections");
-        let connections = ["--connections", face::flag(face::connections())];
+        let connections = ["--connections", transport::flag(transport::connections())];
         let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
         let mut command = match &namespace {
             None => Command::new(server()),
@@ -118,7 +118,7 @@ impl Setup {
 /// A loopback address that no other node of this process has; other test processes most probably
 /// have others. Where only 127.0.0.1 exists the ports tell nodes apart.
 #[must_use]
-pub fn own_address() -> IpAddr {
+pub fn unique_address() -> IpAddr {
     static LAST: AtomicU8 = AtomicU8::new(0);
     if !cfg!(target_os = "linux") {
         return Ipv4Addr::LOCALHOST.into();

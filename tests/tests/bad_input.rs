@@ -132,7 +132,7 @@ fn half_a_body_is_never_stored() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_before_it_is_there() {
+fn oversized_body_is_refused_before_it_arrives() {
     let node = start();
     let before = node.stat("bodies_too_large");
     let target = "PUT /v1/entries/new HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
@@ -162,7 +162,7 @@ fn a_body_that_is_too_large_is_refused_before_it_is_there() {
 }
 
 #[test]
-fn parameters_paths_and_methods_that_make_no_sense_are_refused() {
+fn invalid_parameters_paths_and_methods_are_refused() {
     let node = start();
     let cases = [
         ("PUT", "/v1/entries/new?ttl=0", 400, "bad_ttl"),
@@ -233,7 +233,7 @@ fn headers_that_change_what_a_write_means_are_refused() {
 }
 
 #[test]
-fn a_refusal_of_the_parser_follows_the_answers_before_it() {
+fn parser_errors_follow_pending_answers() {
     let node = start();
     let mut tcp = http::connect(node.address()).expect("connected");
     tcp.write_all(b"GET /v1/entries/kept HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
@@ -247,7 +247,7 @@ fn a_refusal_of_the_parser_follows_the_answers_before_it() {
 }
 
 #[test]
-fn dripping_and_silent_clients_hold_up_nobody() {
+fn slow_and_silent_clients_delay_nobody() {
     let node = start();
     let mut clients: Vec<TcpStream> =
         (0..100).map(|_| http::connect(node.address()).expect("connected")).collect();

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
-use zerocache_tests::setup::{Setup, own_address};
+use zerocache_tests::setup::{Setup, unique_address};
 
 fn is_out(observer: &Node, other: SocketAddr) -> bool {
     let of = |(address, state): &(SocketAddr, String)| *address == other && state == "unreachable";
@@ -20,7 +20,7 @@ fn wait_until_out(observers: &[&Node], other: SocketAddr) {
 }
 
 #[test]
-fn nodes_echo_each_other_and_a_frozen_one_is_out_in_time() {
+fn heartbeats_are_echoed_and_a_frozen_node_leaves_the_rotation() {
     let mut cluster = Cluster::start(&["oslo", "oslo", "rome"]);
     for node in &cluster.nodes {
         until_true("echoes from both others", || node.stat("heartbeat_echoes_received") > 20);
@@ -30,17 +30,17 @@ fn nodes_echo_each_other_and_a_frozen_one_is_out_in_time() {
     cluster[1].freeze();
     let frozen = cluster[1].address();
     wait_until_out(&[&cluster[0], &cluster[2]], frozen);
-    cluster[1].thaw();
+    cluster[1].resume();
     cluster.wait_until_joined();
 }
 
 #[test]
-fn what_is_not_authentic_is_dropped_and_counted() {
+fn unauthenticated_datagrams_are_dropped_and_counted() {
     let cluster = Cluster::start(&["oslo", "oslo"]);
     let node = &cluster[0];
-    let (own, peer) = (node.lives()[0].clone(), cluster[1].lives()[0].clone());
+    let (own, peer) = (node.incarnations()[0].clone(), cluster[1].incarnations()[0].clone());
     let number = |life: &str| u64::from_str_radix(life, 16).unwrap().to_be_bytes();
-    let socket = UdpSocket::bind((own_address(), 0)).unwrap();
+    let socket = UdpSocket::bind((unique_address(), 0)).unwrap();
     // Version, from, to, kind, sequence, time, and a MAC of zeroes.
     let mut forged = vec![1];
     forged.extend(number(&peer));
@@ -64,9 +64,9 @@ fn what_is_not_authentic_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_node_without_the_udp_port_uses_its_connections() {
+fn node_without_a_udp_port_pings_over_its_connections() {
     // The port number is taken for datagrams before the node starts, and free for its listener.
-    let address = SocketAddr::new(own_address(), 0);
+    let address = SocketAddr::new(unique_address(), 0);
     let taken = UdpSocket::bind(address).unwrap();
     let first = Setup { listen: taken.local_addr().unwrap(), ..Setup::new("oslo") }.start();
     until_true("the warning", || first.log().contains("cannot bind the UDP port"));
@@ -82,6 +82,6 @@ fn a_node_without_the_udp_port_uses_its_connections() {
     );
     cluster[0].freeze();
     wait_until_out(&[&cluster[1], &cluster[2]], seed);
-    cluster[0].thaw();
+    cluster[0].resume();
     cluster.wait_until_joined();
 }

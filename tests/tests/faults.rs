@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::node::Node;
-use zerocache_tests::poll::{Stop, timed, until_true};
+use zerocache_tests::poll::{StopFlag, timed, until_true};
 
 /// Enough keys that each node of a region is the relay of some.
 const KEYS: usize = 24;
@@ -14,9 +14,9 @@ fn key(n: usize) -> Vec<u8> {
 }
 
 /// Puts keys from `from` on at a node until told to stop; returns how many it acknowledged.
-fn load(node: &Node, from: usize, stop: &Stop, count: &AtomicUsize) -> usize {
+fn load(node: &Node, from: usize, stop: &StopFlag, count: &AtomicUsize) -> usize {
     let mut acknowledged = 0;
-    while !stop.is_told() {
+    while !stop.is_set() {
         let n = from + acknowledged;
         let written = node.put(&key(n), &key(n), "ttl=300");
         assert_eq!(written["status"], "stored");
@@ -44,10 +44,10 @@ fn fault_under_load(victim: usize, fault: impl FnOnce(&mut Node)) -> (Vec<Node>,
     let regions = ["london", "london", "london", "sydney", "sydney", "oslo"];
     let Cluster { mut nodes } = Cluster::start(&regions);
     let mut victim = nodes.remove(victim);
-    let (stop, count) = (Stop::default(), AtomicUsize::new(0));
+    let (stop, count) = (StopFlag::default(), AtomicUsize::new(0));
     let acknowledged = std::thread::scope(|threads| {
         let writer = threads.spawn(|| load(&nodes[0], 0, &stop, &count));
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         until_true("a cluster under load", || count.load(Ordering::Relaxed) >= 50);
         fault(&mut victim);
         let then = count.load(Ordering::Relaxed);
@@ -79,30 +79,30 @@ fn a_relay_fails(victim: usize, fault: fn(&mut Node)) -> (Node, Node, usize) {
 }
 
 #[test]
-fn a_local_peer_is_killed_in_the_middle_of_a_fan_out() {
+fn write_survives_a_local_peer_killed_during_fan_out() {
     a_local_peer_fails(1, Node::kill);
 }
 
 #[test]
-fn a_local_peer_freezes_in_the_middle_of_a_fan_out() {
+fn write_survives_a_local_peer_frozen_during_fan_out() {
     a_local_peer_fails(2, Node::freeze);
 }
 
 #[test]
-fn a_relay_is_killed_in_the_middle_of_a_fan_out() {
+fn write_survives_a_relay_killed_during_fan_out() {
     a_relay_fails(3, Node::kill);
 }
 
 #[test]
-fn a_relay_freezes_in_the_middle_of_a_fan_out() {
+fn write_survives_a_relay_frozen_during_fan_out() {
     let (peer, mut relay, acknowledged) = a_relay_fails(4, Node::freeze);
     // What it had acknowledged it passes on as soon as it can.
-    relay.thaw();
+    relay.resume();
     has_all(&peer, 0..acknowledged);
 }
 
 #[test]
-fn a_whole_region_is_down_and_the_others_do_not_wait() {
+fn writes_do_not_wait_for_a_region_that_is_down() {
     let mut cluster = Cluster::start(&["london", "london", "sydney", "oslo"]);
     cluster[2].kill();
     let (_, took) = timed(|| {
@@ -124,7 +124,7 @@ fn a_whole_region_is_down_and_the_others_do_not_wait() {
 }
 
 #[test]
-fn a_dead_and_a_frozen_relay_are_replaced_for_one_write_each() {
+fn dead_and_frozen_relays_are_replaced_for_one_write_each() {
     for fault in [Node::kill, Node::freeze] {
         let mut cluster = Cluster::start(&["london", "sydney", "sydney"]);
         fault(&mut cluster[1]);
@@ -137,11 +137,11 @@ fn a_dead_and_a_frozen_relay_are_replaced_for_one_write_each() {
 }
 
 #[test]
-fn a_frozen_node_is_a_member_again_when_it_goes_on() {
+fn frozen_node_is_a_member_again_when_it_resumes() {
     let mut cluster = Cluster::start(&["london", "london", "sydney"]);
     cluster[1].freeze();
     until_true("it is out", || cluster[0].reaches() == 2 && cluster[2].reaches() == 2);
-    cluster[1].thaw();
+    cluster[1].resume();
     cluster.wait_until_joined();
     cluster[2].put(b"welcome", b"back", "ttl=60");
     cluster.everywhere(b"welcome", |answer| answer.body == b"back");

@@ -7,16 +7,16 @@ use zerocache_client::{Ack, Status, ZerocacheClient, ops::Connections};
 use zerocache_tests::cluster::{Cluster, builder};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, until_true};
-use zerocache_tests::proxy::{Proxy, Upgrades};
+use zerocache_tests::proxy::{Proxy, UpgradePolicy};
 use zerocache_tests::setup::Setup;
 
 /// What may become of the wish for frames on its way.
-const HINDRANCES: [Upgrades; 5] = [
-    Upgrades::Strip,
-    Upgrades::Answer(400),
-    Upgrades::Answer(501),
-    Upgrades::Answer(502),
-    Upgrades::Answer(404),
+const HINDRANCES: [UpgradePolicy; 5] = [
+    UpgradePolicy::Strip,
+    UpgradePolicy::Answer(400),
+    UpgradePolicy::Answer(501),
+    UpgradePolicy::Answer(502),
+    UpgradePolicy::Answer(404),
 ];
 
 /// What is logged when an address is reached over HTTP only.
@@ -48,7 +48,7 @@ fn works(client: &ZerocacheClient) {
 }
 
 #[test]
-fn a_client_goes_on_over_http_behind_a_proxy_without_upgrades() {
+fn client_falls_back_to_http_behind_a_proxy_without_upgrades() {
     for upgrades in HINDRANCES {
         let node = framed(Setup::new("london")).start();
         let proxy = Proxy::start(node.address(), upgrades);
@@ -65,23 +65,27 @@ fn a_client_goes_on_over_http_behind_a_proxy_without_upgrades() {
             }
         });
         // It asks for frames once for each runtime and lane, not for each request.
-        assert!((1..=4).contains(&proxy.wishes()), "{upgrades:?}: {}", proxy.wishes());
+        assert!(
+            (1..=4).contains(&proxy.upgrade_requests()),
+            "{upgrades:?}: {}",
+            proxy.upgrade_requests()
+        );
         assert_eq!(client.nodes()[0].address, proxy.address());
         assert_eq!(node.stat("bad_messages") + node.stat("bad_requests"), 0);
     }
 }
 
 #[test]
-fn a_proxy_that_passes_upgrades_on_is_not_noticed() {
+fn proxy_that_forwards_upgrades_is_transparent() {
     let node = framed(Setup::new("london")).start();
-    let proxy = Proxy::start(node.address(), Upgrades::Pass);
+    let proxy = Proxy::start(node.address(), UpgradePolicy::Forward);
     let client = client(proxy.address());
     works(&client);
-    assert_eq!(proxy.wishes(), proxy.accepted(), "nothing goes over HTTP");
+    assert_eq!(proxy.upgrade_requests(), proxy.accepted(), "nothing goes over HTTP");
 }
 
 #[test]
-fn nodes_say_once_for_each_address_that_they_go_on_over_http() {
+fn nodes_log_the_http_fallback_once_per_address() {
     for upgrades in HINDRANCES {
         let london = framed(Setup::new("london")).start();
         let proxy = Proxy::start(london.address(), upgrades);
@@ -136,9 +140,10 @@ fn nodes_and_clients_of_either_kind_work_together() {
 }
 
 #[test]
-fn a_handshake_over_a_long_way_is_waited_for() {
+fn slow_handshake_is_awaited() {
     let node = framed(Setup::new("london")).start();
     // Connecting takes a moment, because the proxy is near; the handshake does not.
-    let proxy = Proxy::start(node.address(), Upgrades::PassAfter(Duration::from_millis(600)));
+    let proxy =
+        Proxy::start(node.address(), UpgradePolicy::ForwardAfter(Duration::from_millis(600)));
     works(&client(proxy.address()));
 }

@@ -9,12 +9,12 @@ use zerocache_client::{Status, ops::Connections};
 use zerocache_core::wire::{RefusalCode, Request, Response};
 use zerocache_net::clock;
 use zerocache_tests::cluster::{Cluster, builder};
-use zerocache_tests::face::refusal;
-use zerocache_tests::frames::{CHUNK_BYTES_MAX, Frame, Framed, MORE, short};
+use zerocache_tests::frames::{CHUNK_BYTES_MAX, Frame, Framed, MORE, compact_message};
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
-use zerocache_tests::poll::{PATIENCE, timed, until_true};
+use zerocache_tests::poll::{PATIENCE, time_until, timed, until_true};
 use zerocache_tests::setup::Setup;
+use zerocache_tests::transport::refusal;
 
 /// A value of the size up to which a node copies it into its buffer.
 const SMALL_BYTES: usize = 4 << 10;
@@ -27,11 +27,11 @@ fn start() -> Node {
 }
 
 fn get(name: &str) -> Bytes {
-    short(Request::Get { key: key(name) })
+    compact_message(Request::Get { key: key(name) })
 }
 
 fn put(name: &str, value: Vec<u8>) -> Bytes {
-    short(messages::put(name, value))
+    compact_message(messages::put(name, value))
 }
 
 /// Others are served as before.
@@ -65,18 +65,15 @@ fn ask_without_reading(framed: &mut Framed, name: &str) {
 }
 
 #[test]
-fn a_caller_that_does_not_read_is_not_read_from_and_then_cut_off() {
+fn caller_that_does_not_read_is_throttled_then_disconnected() {
     let node = start();
     node.put(b"large", &vec![1; 1 << 20], "ttl=300");
     let mut framed = Framed::open(node.address());
     ask_without_reading(&mut framed, "large");
     goes_on(&node);
     // Two windows of 30 s: the first may have begun while the kernel still took something.
-    let end = clock::elapsed() + Duration::from_secs(75);
-    while node.stat("write_timeouts") == 0 {
-        assert!(clock::elapsed() < end, "it is still connected");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let cut = time_until(Duration::from_secs(75), || node.stat("write_timeouts") > 0);
+    assert!(cut.is_some(), "it is still connected");
     let mut rest = Vec::new();
     // Whatever the kernel holds, and then the end.
     let _reset = framed.tcp().read_to_end(&mut rest);
@@ -130,7 +127,7 @@ fn half_a_large_message_holds_memory_for_a_bounded_time() {
 }
 
 #[test]
-fn a_large_value_does_not_hold_up_small_reads() {
+fn large_value_does_not_delay_small_reads() {
     let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
     cluster[0].put(b"small", b"x", "ttl=300");
     cluster[0].put(b"large", &vec![7; LARGE_BYTES], "ttl=300");
@@ -185,7 +182,7 @@ fn a_large_value_does_not_hold_up_small_reads() {
 }
 
 #[test]
-fn many_large_values_at_once_are_all_taken() {
+fn many_concurrent_large_values_are_all_stored() {
     const VALUES: usize = 300;
     let cluster = Cluster::start_with(&["london"], |node| node.flag("--connections", "framed"));
     let client =

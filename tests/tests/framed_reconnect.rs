@@ -1,13 +1,14 @@
 //! Connections that end: nodes that start again, leave, freeze; cut connections; runtimes that go.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zerocache_client::{Status, ZerocacheClient, ops::Connections};
 use zerocache_tests::cluster::{Cluster, builder};
 use zerocache_tests::node::Node;
-use zerocache_tests::poll::{PATIENCE, Stop, timed, until_true};
-use zerocache_tests::proxy::{Proxy, Upgrades};
+use zerocache_tests::poll::{PATIENCE, StopFlag, timed, until_true};
+use zerocache_tests::proxy::{Proxy, UpgradePolicy};
 use zerocache_tests::setup::Setup;
 
 fn framed(setup: Setup) -> Setup {
@@ -28,7 +29,7 @@ fn multi_thread() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_node_that_starts_again_at_its_address_is_used_under_its_new_life() {
+fn restarted_node_is_used_under_its_new_incarnation() {
     let mut cluster = cluster(&["london", "sydney"]);
     let client = client(&cluster);
     for round in 0..3 {
@@ -59,7 +60,7 @@ fn a_node_that_starts_again_at_its_address_is_used_under_its_new_life() {
 }
 
 #[test]
-fn every_thread_uses_the_connection_that_is_open() {
+fn all_threads_share_the_open_connection() {
     let mut cluster = cluster(&["london"]);
     let client = client(&cluster);
     cluster[0].freeze();
@@ -77,7 +78,7 @@ fn every_thread_uses_the_connection_that_is_open() {
             assert_eq!(written.status, Status::Unknown);
         }
     });
-    cluster[0].thaw();
+    cluster[0].resume();
     // Past their deadlines: nothing of them is carried out.
     until_true("the node is used again", || {
         client.put("again", "y", 60).wait().is_ok_and(|written| written.status == Status::Stored)
@@ -91,7 +92,7 @@ fn every_thread_uses_the_connection_that_is_open() {
 fn behind_a_proxy() -> (Node, Node, Proxy, ZerocacheClient) {
     // They do not know each other, so that the client knows the first by the proxy alone.
     let [hidden, open] = [0, 1].map(|_| framed(Setup::new("london")).start());
-    let proxy = Proxy::start(hidden.address(), Upgrades::Pass);
+    let proxy = Proxy::start(hidden.address(), UpgradePolicy::Forward);
     let client = builder("london").connections(Connections::Framed).mdns(false);
     let client = client
         .seed(proxy.address().to_string())
@@ -106,7 +107,7 @@ fn behind_a_proxy() -> (Node, Node, Proxy, ZerocacheClient) {
 }
 
 #[test]
-fn reads_go_on_to_the_next_node_when_a_connection_is_cut_and_writes_are_unknown() {
+fn cut_connection_moves_reads_on_and_leaves_writes_unknown() {
     let (mut hidden, open, proxy, client) = behind_a_proxy();
     let runtime = multi_thread();
     runtime.block_on(async {
@@ -130,8 +131,9 @@ fn reads_go_on_to_the_next_node_when_a_connection_is_cut_and_writes_are_unknown(
                 (reads, writes)
             }
         };
+        let before = proxy.forwarded();
         let (reads, writes) = patient(&client).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until_true("requests under way to the frozen node", || proxy.forwarded() > before);
         proxy.cut();
         for read in reads {
             let found = read.await.expect("no panic").expect("the next node answers");
@@ -149,7 +151,7 @@ fn reads_go_on_to_the_next_node_when_a_connection_is_cut_and_writes_are_unknown(
             assert_eq!(open.value(format!("cut {n}").as_bytes()), None);
         }
     });
-    hidden.thaw();
+    hidden.resume();
     // The connection comes about again, and is used.
     let before = hidden.stat("hits");
     until_true("the hidden node is used again", || {
@@ -159,9 +161,9 @@ fn reads_go_on_to_the_next_node_when_a_connection_is_cut_and_writes_are_unknown(
 }
 
 #[test]
-fn a_connection_that_is_cut_during_the_handshake_is_tried_again_elsewhere() {
+fn connection_cut_during_the_handshake_is_retried_elsewhere() {
     let [hidden, open] = [0, 1].map(|_| framed(Setup::new("london")).start());
-    let proxy = Proxy::start(hidden.address(), Upgrades::Cut);
+    let proxy = Proxy::start(hidden.address(), UpgradePolicy::Cut);
     let client = builder("london").connections(Connections::Framed).mdns(false);
     let client = client
         .seed(proxy.address().to_string())
@@ -179,7 +181,7 @@ fn a_connection_that_is_cut_during_the_handshake_is_tried_again_elsewhere() {
 }
 
 #[test]
-fn a_node_leaves_and_its_framed_callers_move_on() {
+fn framed_callers_move_on_when_a_node_shuts_down() {
     let mut cluster = cluster(&["london", "london", "sydney"]);
     let client = client(&cluster);
     client.put("shared", "x", 300).wait().expect("stored");
@@ -187,17 +189,17 @@ fn a_node_leaves_and_its_framed_callers_move_on() {
     // A connection that nobody uses, and one that does not read.
     let _idle = zerocache_tests::frames::Framed::open(cluster[0].address());
     let mut leaving = cluster.nodes.remove(0);
-    let (stop, done) = (Stop::default(), AtomicUsize::new(0));
+    let (stop, done) = (StopFlag::default(), AtomicUsize::new(0));
     let runtime = multi_thread();
     std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         let workers: Vec<_> = (0..4)
             .map(|name| {
                 let (client, stop, done, runtime) = (&client, &stop, &done, &runtime);
                 threads.spawn(move || {
                     runtime.block_on(async {
                         let mut n = 0;
-                        while !stop.is_told() {
+                        while !stop.is_set() {
                             let found = client.get("shared").await.expect("no read fails");
                             assert!(found.is_some());
                             let written = client.put(format!("{name}/{n}"), "x", 300).await;
@@ -212,7 +214,7 @@ fn a_node_leaves_and_its_framed_callers_move_on() {
             .collect();
         until_true("a client under load", || done.load(Ordering::Relaxed) > 100);
         let (code, took) = timed(|| {
-            leaving.terminate();
+            leaving.shut_down();
             leaving.ended().code()
         });
         assert_eq!(code, Some(0), "{}", leaving.log());
@@ -230,19 +232,22 @@ fn a_node_leaves_and_its_framed_callers_move_on() {
 }
 
 #[test]
-fn a_runtime_that_goes_takes_only_its_own_calls_along() {
+fn dropped_runtime_ends_only_its_own_calls() {
     let mut cluster = cluster(&["london"]);
     let client = client(&cluster);
     client.put("shared", "x", 300).wait().expect("stored");
     let other = multi_thread();
     for round in 0..5 {
         let runtime = multi_thread();
+        let calls = Arc::new(AtomicUsize::new(0));
         let spawn = |n: usize| {
-            let client = client.clone();
+            let (client, calls) = (client.clone(), Arc::clone(&calls));
             runtime.spawn(async move {
                 for at in 0.. {
+                    calls.fetch_add(1, Ordering::SeqCst);
                     let _read = client.get("shared").await;
                     let _written = client.put(format!("{n}/{at}"), vec![0; 100_000], 60).await;
+                    calls.fetch_sub(1, Ordering::SeqCst);
                 }
             })
         };
@@ -254,12 +259,12 @@ fn a_runtime_that_goes_takes_only_its_own_calls_along() {
         if round % 2 == 0 {
             // With calls that wait for an answer.
             cluster[0].freeze();
-            std::thread::sleep(Duration::from_millis(20));
+            until_true("all tasks wait", || calls.load(Ordering::SeqCst) == tasks.len());
         }
         runtime.shutdown_background();
         drop(tasks);
         if round % 2 == 0 {
-            cluster[0].thaw();
+            cluster[0].resume();
         }
         // The others go on: another runtime, and none.
         other.block_on(async {
@@ -281,18 +286,18 @@ async fn until_answered(client: &ZerocacheClient) {
 }
 
 #[test]
-fn blocking_and_async_calls_do_not_wait_for_each_other() {
+fn blocking_and_async_calls_do_not_block_each_other() {
     let cluster = cluster(&["london"]);
     let client = client(&cluster);
     client.put("shared", "x", 300).wait().expect("stored");
-    let (stop, done) = (Stop::default(), [const { AtomicUsize::new(0) }; 4]);
+    let (stop, done) = (StopFlag::default(), [const { AtomicUsize::new(0) }; 4]);
     let current = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build().expect("a runtime")
     };
     let multi = multi_thread();
     std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         let (client, stop, done, multi) = (&client, &stop, &done, &multi);
         let work = |n: usize| {
             assert!(client.get("shared").wait().expect("an answer").is_some());
@@ -301,13 +306,13 @@ fn blocking_and_async_calls_do_not_wait_for_each_other() {
         };
         // Blocking without a runtime, and inside of one that it blocks.
         threads.spawn(move || {
-            while !stop.is_told() {
+            while !stop.is_set() {
                 work(0);
             }
         });
         threads.spawn(move || {
             current().block_on(async {
-                while !stop.is_told() {
+                while !stop.is_set() {
                     work(1);
                     // Async on the same runtime, in turn.
                     assert!(client.get("shared").await.expect("an answer").is_some());
@@ -317,7 +322,7 @@ fn blocking_and_async_calls_do_not_wait_for_each_other() {
         // Blocking on workers of a runtime that others use.
         threads.spawn(move || {
             multi.block_on(async {
-                while !stop.is_told() {
+                while !stop.is_set() {
                     let client = client.clone();
                     let blocking = tokio::spawn(async move {
                         client.get("shared").wait().expect("an answer").is_some()
@@ -329,7 +334,7 @@ fn blocking_and_async_calls_do_not_wait_for_each_other() {
         });
         threads.spawn(move || {
             multi.block_on(async {
-                while !stop.is_told() {
+                while !stop.is_set() {
                     assert!(client.get("shared").await.expect("an answer").is_some());
                     done[3].fetch_add(1, Ordering::Relaxed);
                 }

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use zerocache_core::wire::{Envelope, RefusalCode, Request, RequestMessage, Response, cluster_id};
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
-use zerocache_tests::face::refusal;
 use zerocache_tests::frames::{
-    CLUSTER, Frame, Framed, RESPONSE, introduction, now_ms, short, upgrade,
+    CLUSTER, Frame, Framed, RESPONSE, compact_message, hello_message, now_ms, upgrade,
 };
 use zerocache_tests::http::{self, Answer};
 use zerocache_tests::node::Node;
 use zerocache_tests::setup::Setup;
+use zerocache_tests::transport::refusal;
 
 fn start(connections: &str) -> Node {
     Setup::new("london").flag("--connections", connections).start()
@@ -38,7 +38,7 @@ fn refused(to: SocketAddr, token: &str, message: &[u8]) -> Answer {
 }
 
 #[test]
-fn the_upgrade_is_answered_with_101_and_the_nodes_introduction() {
+fn upgrade_is_answered_with_101_and_the_nodes_hello() {
     let node = start("framed");
     let mut framed = Framed::open(node.address());
     let header = |name| http::header(&framed.head, name).map(str::to_owned);
@@ -61,15 +61,15 @@ fn the_upgrade_is_answered_with_101_and_the_nodes_introduction() {
         other => panic!("{other:?}"),
     }
     // Requests leave out what the handshake and the header of their frame say.
-    assert!(matches!(framed.ask(&short(Request::Ping)), Response::Pong { .. }));
+    assert!(matches!(framed.ask(&compact_message(Request::Ping)), Response::Pong { .. }));
 }
 
 #[test]
-fn the_token_may_be_one_of_several_and_in_any_case() {
+fn upgrade_token_may_be_one_of_several_in_any_case() {
     let node = start("framed");
     for token in ["ZeroCache/1", "h2c, zerocache/1", "zerocache/2,zerocache/1"] {
         let mut tcp = http::connect(node.address()).expect("connected");
-        tcp.write_all(&upgrade(node.address(), token, &introduction(CLUSTER))).expect("sent");
+        tcp.write_all(&upgrade(node.address(), token, &hello_message(CLUSTER))).expect("sent");
         let mut head = [0; 13];
         tcp.read_exact(&mut head).expect("an answer");
         assert_eq!(&head, b"HTTP/1.1 101 ", "{token}");
@@ -77,7 +77,7 @@ fn the_token_may_be_one_of_several_and_in_any_case() {
 }
 
 #[test]
-fn what_is_no_handshake_is_answered_over_http() {
+fn requests_without_a_handshake_are_answered_over_http() {
     let node = start("framed");
     let to = node.address();
     let decoded = |answer: &Answer| {
@@ -85,7 +85,7 @@ fn what_is_no_handshake_is_answered_over_http() {
         assert_eq!(answer.header("content-type"), Some(MESSAGES_TYPE));
         Response::decode(Bytes::from(answer.body.clone())).expect("a response")
     };
-    let other = decoded(&refused(to, "zerocache/1", &introduction("other")));
+    let other = decoded(&refused(to, "zerocache/1", &hello_message("other")));
     assert_eq!(refusal(&other), Some(RefusalCode::WrongCluster));
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let ping = RequestMessage { envelope, request: Request::Ping }.encode(clock::mono());
@@ -93,14 +93,14 @@ fn what_is_no_handshake_is_answered_over_http() {
     assert!(matches!(pong, Response::Pong { .. }), "{pong:?}");
     // Another protocol, or a later one.
     for token in ["websocket", "zerocache/2", "zerocache"] {
-        let hello = decoded(&refused(to, token, &introduction(CLUSTER)));
+        let hello = decoded(&refused(to, token, &hello_message(CLUSTER)));
         assert!(matches!(hello, Response::Hello(_)), "{token}: {hello:?}");
     }
-    for message in [&b""[..], b"garbage", &introduction(CLUSTER)[..20]] {
+    for message in [&b""[..], b"garbage", &hello_message(CLUSTER)[..20]] {
         let answer = refused(to, "zerocache/1", message);
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad_message"));
     }
-    let hello = introduction(CLUSTER);
+    let hello = hello_message(CLUSTER);
     for (method, path, kind) in [
         ("POST", MESSAGES_PATH, "text/plain"),
         ("GET", MESSAGES_PATH, MESSAGES_TYPE),
@@ -113,24 +113,24 @@ fn what_is_no_handshake_is_answered_over_http() {
 }
 
 #[test]
-fn a_node_that_is_told_http_answers_the_handshake_over_http() {
+fn node_configured_for_http_answers_the_handshake_over_http() {
     let node = start("http");
-    let answer = refused(node.address(), "zerocache/1", &introduction(CLUSTER));
+    let answer = refused(node.address(), "zerocache/1", &hello_message(CLUSTER));
     assert_eq!((answer.status, answer.header("upgrade")), (200, None));
     let response = Response::decode(Bytes::from(answer.body)).expect("a response");
     assert!(matches!(response, Response::Hello(_)), "{response:?}");
 }
 
 #[test]
-fn a_handshake_that_comes_in_pieces_is_one_all_the_same() {
+fn fragmented_handshake_is_accepted() {
     let node = start("framed");
-    let request = upgrade(node.address(), "zerocache/1", &introduction(CLUSTER));
+    let request = upgrade(node.address(), "zerocache/1", &hello_message(CLUSTER));
     let mut tcp = http::connect(node.address()).expect("connected");
     for piece in request.chunks(7) {
         tcp.write_all(piece).expect("sent");
     }
     // The first request does not wait for the answer.
-    let ping = Frame::request(1, &short(Request::Ping));
+    let ping = Frame::request(1, &compact_message(Request::Ping));
     tcp.write_all(&ping.to_bytes()).expect("sent");
     let mut bytes = Vec::new();
     let mut room = [0; 4096];

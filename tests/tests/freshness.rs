@@ -8,12 +8,12 @@ use zerocache_core::wire::{Ack, Request, RequestMessage, Response};
 use zerocache_core::wire::{Envelope, cluster_id};
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::face::Face;
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http::Answer;
 use zerocache_tests::messages::key;
 use zerocache_tests::node::{Node, entry};
 use zerocache_tests::poll::until_true;
+use zerocache_tests::transport::TransportKind;
 
 fn stale(node: &Node, key: &[u8]) -> Answer {
     node.http("GET", &format!("{}?stale=true", entry(key)), b"")
@@ -31,12 +31,12 @@ fn put(node: &Node, name: &str, value: &[u8], metadata: Bytes) {
     };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
-    let response = Face::Http.caller(node.address()).ask(&message);
+    let response = TransportKind::Http.caller(node.address()).ask(&message);
     assert!(matches!(response, Response::Written(_)), "{response:?}");
 }
 
 #[test]
-fn what_is_past_its_fresh_time_is_no_hit() {
+fn entry_past_its_fresh_time_is_not_a_hit() {
     let cluster = Cluster::start(&["oslo"]);
     let node = &cluster[0];
     let counts = || ["hits", "stale_hits", "misses", "stale_misses"].map(|name| node.stat(name));
@@ -59,7 +59,7 @@ fn what_is_past_its_fresh_time_is_no_hit() {
 }
 
 #[test]
-fn past_its_fresh_time_an_entry_is_served_only_on_request() {
+fn stale_entry_is_served_only_on_request() {
     let cluster = Cluster::start(&["oslo", "rome"]);
     cluster[0].put(
         b"k",
@@ -105,7 +105,7 @@ fn past_its_fresh_time_an_entry_is_served_only_on_request() {
 }
 
 #[test]
-fn packed_values_are_unpacked_and_damage_is_a_miss() {
+fn compressed_values_are_decompressed_and_damage_is_a_miss() {
     let cluster = Cluster::start_with(&["oslo"], |setup| setup.flag("--max-value-bytes", 1 << 20));
     let node = &cluster[0];
     let mut metadata = Metadata::default();

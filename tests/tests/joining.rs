@@ -65,8 +65,8 @@ fn nodes_and_a_client_find_each_other_by_mdns() {
 const STORED: u64 = 300;
 
 #[test]
-fn who_starts_just_after_others_asked_waits_until_mdns_can_answer() {
-    namespace::run("who_starts_just_after_others_asked_waits_until_mdns_can_answer", || {
+fn late_starter_waits_until_mdns_can_answer() {
+    namespace::run("late_starter_waits_until_mdns_can_answer", || {
         let start = |n: usize| {
             let mut setup = Setup::new("london");
             setup.listen = format!("127.0.0.{}:6789", n + 2).parse().expect("an address");
@@ -120,7 +120,7 @@ fn nodes_and_a_client_find_each_other_by_dns() {
 }
 
 #[test]
-fn a_node_that_comes_later_joins_and_one_that_leaves_is_forgotten() {
+fn late_node_joins_and_a_departed_one_is_forgotten() {
     let mut cluster = Cluster::start(&["london", "sydney"]);
     let client = cluster.client("london");
     // Its seed is not the first node.
@@ -129,7 +129,7 @@ fn a_node_that_comes_later_joins_and_one_that_leaves_is_forgotten() {
     cluster.wait_until_joined();
     knows(&client, &cluster.nodes);
     let mut leaving = cluster.nodes.remove(0);
-    leaving.terminate();
+    leaving.shut_down();
     assert_eq!(leaving.ended().code(), Some(0));
     cluster.wait_until_joined();
     is_whole(&cluster, &client);
@@ -176,7 +176,7 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
 }
 
 #[test]
-fn the_python_paths_say_at_the_start_that_they_know_no_cluster() {
+fn python_paths_warn_at_start_that_they_ignore_the_cluster() {
     let warning = "carry no cluster name";
     let node = Setup::new("london").flag("--compat", "zerocache-py").start();
     until_true("the warning", || node.log().contains(warning));
@@ -204,8 +204,8 @@ fn stay_apart(staging: &Cluster, production: &Cluster) {
 }
 
 #[test]
-fn senseless_announcements_do_not_disturb_a_node() {
-    namespace::run("senseless_announcements_do_not_disturb_a_node", || {
+fn malformed_announcements_do_not_disturb_a_node() {
+    namespace::run("malformed_announcements_do_not_disturb_a_node", || {
         let first = by_mdns("london", "zerocache");
         let forger = forge(strange_service());
         // One that starts among all that finds the real one, and nothing else becomes a member.

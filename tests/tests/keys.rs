@@ -11,12 +11,12 @@ use zerocache_core::wire::{
 };
 use zerocache_net::clock;
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::face::{faces, refusal};
 use zerocache_tests::frames::CLUSTER;
 use zerocache_tests::http::{self, escaped};
 use zerocache_tests::messages::{self, KEY_BYTES_MAX};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
+use zerocache_tests::transport::{refusal, transport_kinds};
 
 /// Keys that a careless path, URL or text treatment would change or confuse.
 fn keys() -> Vec<Vec<u8>> {
@@ -174,23 +174,25 @@ fn every_key_makes_an_exact_round_trip_in_messages() {
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = |request| RequestMessage { envelope, request }.encode(clock::mono());
     let keys = keys();
-    for face in faces() {
+    for transport in transport_kinds() {
         let cluster = Cluster::start(&["london", "sydney"]);
-        let [mut here, mut there] = [0, 1].map(|at| face.caller(cluster[at].address()));
+        let [mut here, mut there] = [0, 1].map(|at| transport.caller(cluster[at].address()));
         for key in &keys {
             let (ttl, ack) = (Ttl::from_secs(300).expect("a lifetime"), Ack::All);
             let (value, metadata) = (Bytes::from(value(key)), Bytes::new());
             let put =
                 Request::Put { key: messages::key(key), value, metadata, ttl, ack, token: None };
             match here.ask(&message(put)) {
-                Response::Written(written) => assert_eq!(written.replicas, 2, "{face:?}"),
-                other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),
+                Response::Written(written) => assert_eq!(written.replicas, 2, "{transport:?}"),
+                other => panic!("{transport:?}: {} is answered with {other:?}", key.escape_ascii()),
             }
         }
         for key in &keys {
             match there.ask(&message(Request::Get { key: messages::key(key) })) {
-                Response::Found { value: found, .. } => assert_eq!(found, value(key), "{face:?}"),
-                other => panic!("{face:?}: {} is answered with {other:?}", key.escape_ascii()),
+                Response::Found { value: found, .. } => {
+                    assert_eq!(found, value(key), "{transport:?}")
+                }
+                other => panic!("{transport:?}: {} is answered with {other:?}", key.escape_ascii()),
             }
         }
         assert_eq!(cluster[1].stat("entries"), keys.len() as u64, "no two keys became one");
@@ -198,10 +200,10 @@ fn every_key_makes_an_exact_round_trip_in_messages() {
 }
 
 #[test]
-fn keys_that_are_none_are_refused_in_messages() {
+fn invalid_keys_are_refused_in_messages() {
     let cluster = Cluster::start(&["london"]);
-    for face in faces() {
-        let mut caller = face.caller(cluster[0].address());
+    for transport in transport_kinds() {
+        let mut caller = transport.caller(cluster[0].address());
         let long = vec![b'k'; KEY_BYTES_MAX + 1];
         for (key, code) in [
             (&b""[..], RefusalCode::BadMessage),
@@ -218,7 +220,7 @@ fn keys_that_are_none_are_refused_in_messages() {
             delete.push(17);
             varint(&mut delete, key.len() as u64);
             delete.extend(key);
-            assert_eq!(refusal(&caller.ask(&delete)), Some(code), "{face:?}: {key:?}");
+            assert_eq!(refusal(&caller.ask(&delete)), Some(code), "{transport:?}: {key:?}");
         }
     }
     assert_eq!(cluster[0].stat("tombstones") + cluster[0].stat("entries"), 0);
@@ -234,7 +236,7 @@ fn varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 #[test]
-fn an_unescaped_byte_is_taken_as_it_is_or_refused() {
+fn unescaped_byte_is_taken_literally_or_refused() {
     let cluster = Cluster::start(&["london"]);
     let node = &cluster[0];
     let bytes: Vec<u8> = (0..=u8::MAX).collect();
@@ -260,7 +262,7 @@ fn an_unescaped_byte_is_taken_as_it_is_or_refused() {
 }
 
 #[test]
-fn dots_and_nothing_and_too_much_are_refused_everywhere() {
+fn dot_segments_empty_and_oversized_keys_are_refused() {
     let cluster = Cluster::start(&["london"]);
     let long = "k".repeat(KEY_BYTES_MAX + 1);
     let long_escaped = "%6b".repeat(KEY_BYTES_MAX + 1);

@@ -15,7 +15,7 @@ use zerocache_core::wire::{Ack, Envelope, Request, RequestMessage, Response, Sta
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use zerocache_tests::cluster::Cluster;
-use zerocache_tests::frames::{CLUSTER, Framed, short};
+use zerocache_tests::frames::{CLUSTER, Framed, compact_message};
 use zerocache_tests::http;
 use zerocache_tests::messages::key;
 use zerocache_tests::node::Node;
@@ -33,7 +33,7 @@ fn three() -> Cluster {
 }
 
 fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
-    short(Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None })
+    compact_message(Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None })
 }
 
 /// The same over HTTP.
@@ -66,7 +66,7 @@ fn fill(node: &Node, name: &str, value: &'static str, token: Version) -> Status 
         ack: Ack::Local,
         token: Some(token),
     };
-    match Framed::open(node.address()).ask(&short(request)) {
+    match Framed::open(node.address()).ask(&compact_message(request)) {
         Response::Written(written) => written.status,
         other => panic!("{other:?}"),
     }
@@ -80,7 +80,7 @@ fn value(response: &Response) -> Option<(&[u8], Version)> {
 }
 
 #[test]
-fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
+fn fifty_concurrent_misses_get_one_grant_wherever_the_value_is_written() {
     let cluster = three();
     for (name, writer) in [("here", 0), ("neighbour", 1), ("far", 2)] {
         let mut callers: Vec<_> = (0..50).map(|_| Framed::open(cluster[0].address())).collect();
@@ -117,7 +117,7 @@ fn fifty_who_miss_at_once_have_one_computation_wherever_it_is_written() {
 }
 
 #[test]
-fn a_delete_in_another_region_voids_the_token_on_every_node() {
+fn delete_in_another_region_voids_the_token_on_every_node() {
     let cluster = three();
     let mut first = Framed::open(cluster[0].address());
     let mut second = Framed::open(cluster[0].address());
@@ -140,7 +140,7 @@ fn a_delete_in_another_region_voids_the_token_on_every_node() {
 }
 
 #[test]
-fn callers_of_a_node_that_dies_hear_of_it_at_once_and_another_one_gives_the_lease() {
+fn waiters_of_a_dead_node_fail_at_once_and_another_node_grants_the_lease() {
     let mut cluster = three();
     let mut holder = Framed::open(cluster[0].address());
     let mut waiter = Framed::open(cluster[0].address());
@@ -162,7 +162,7 @@ fn callers_of_a_node_that_dies_hear_of_it_at_once_and_another_one_gives_the_leas
 }
 
 #[test]
-fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
+fn resumed_node_answers_its_waiters() {
     let mut cluster = three();
     let mut holder = Framed::open(cluster[0].address());
     let mut waiter = Framed::open(cluster[0].address());
@@ -174,7 +174,7 @@ fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
     // What was computed meanwhile waits in its sockets.
     assert_eq!(fill(&cluster[1], "k", "v", old), Status::Stored);
     until_true("the end of the wait", || clock::elapsed() >= end);
-    cluster[0].thaw();
+    cluster[0].resume();
     match waiter.response(waits) {
         Response::LeaseHeld => {}
         response => assert_eq!(value(&response), Some((&b"v"[..], old))),
@@ -184,7 +184,7 @@ fn a_node_that_was_frozen_answers_those_who_waited_when_it_goes_on() {
 }
 
 #[test]
-fn a_frozen_leasing_node_holds_up_nobody_for_longer_than_the_wait() {
+fn frozen_lease_node_delays_callers_by_at_most_their_wait() {
     let mut cluster = three();
     let client = cluster.client("london");
     let probes = Probes::new();
@@ -208,24 +208,24 @@ fn a_frozen_leasing_node_holds_up_nobody_for_longer_than_the_wait() {
     let all = probes.block_on(join_all((100..132).map(compute)));
     assert!(all.into_iter().enumerate().all(|(n, computed)| computed == Ok(100 + n)));
     assert_eq!(cluster[0].stat("leases_granted"), before + 32);
-    cluster[1].thaw();
+    cluster[1].resume();
 }
 
 #[test]
-fn a_node_that_leaves_lets_nobody_wait() {
+fn node_that_shuts_down_answers_all_waiters() {
     let mut cluster = three();
     let mut holder = Framed::open(cluster[0].address());
     let mut waiter = Framed::open(cluster[0].address());
     let _token = token(&mut holder, "k");
     let waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
     until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
-    cluster[0].terminate();
+    cluster[0].shut_down();
     assert_eq!(waiter.response(waits), Response::LeaseHeld);
     assert!(cluster[0].ended().success());
 }
 
 #[test]
-fn the_leave_of_a_caller_that_stands_still_is_passed_on_when_its_life_is_over() {
+fn lease_of_a_suspended_caller_is_handed_over_when_it_expires() {
     let cluster = three();
     let mut still = Framed::open(cluster[0].address());
     let old = granted(&still.ask(&lease("k", 1_500, 0)));
@@ -240,19 +240,19 @@ fn the_leave_of_a_caller_that_stands_still_is_passed_on_when_its_life_is_over() 
     let waits = third.request(&lease("k", LIFE_MS, WAIT_MS), 0);
     until_true("the third one waits", || cluster[0].stat("lease_waiters") == 1);
     let release = Request::Release { key: key("k"), token: new, failed: false };
-    assert_eq!(next.ask(&short(release)), Response::Done);
+    assert_eq!(next.ask(&compact_message(release)), Response::Done);
     let last = granted(&third.response(waits));
     // A failure is for all.
     let mut fourth = Framed::open(cluster[0].address());
     let waits = fourth.request(&lease("k", LIFE_MS, WAIT_MS), 0);
     until_true("the fourth one waits", || cluster[0].stat("lease_waiters") == 1);
     let release = Request::Release { key: key("k"), token: last, failed: true };
-    assert_eq!(third.ask(&short(release)), Response::Done);
+    assert_eq!(third.ask(&compact_message(release)), Response::Done);
     assert_eq!(fourth.response(waits), Response::LeaseHeld);
 }
 
 #[test]
-fn the_leave_of_a_caller_that_died_is_passed_on_at_once_and_to_none_that_is_dead() {
+fn lease_of_a_dead_caller_is_handed_over_at_once_to_a_live_one() {
     let cluster = three();
     let mut holder = Framed::open(cluster[0].address());
     let old = granted(&holder.ask(&lease("k", 300_000, 0)));
@@ -278,10 +278,10 @@ fn the_leave_of_a_caller_that_died_is_passed_on_at_once_and_to_none_that_is_dead
 }
 
 #[test]
-fn who_follows_a_node_hears_of_changes_in_every_region() {
+fn feed_reports_changes_of_every_region() {
     let cluster = three();
     let mut follower = Framed::open(cluster[0].address());
-    let mut follow = |since: u64| match follower.ask(&short(Request::Follow { since })) {
+    let mut follow = |since: u64| match follower.ask(&compact_message(Request::Follow { since })) {
         Response::Changes { next, lost, changes: rows } => (next, lost, rows),
         other => panic!("{other:?}"),
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zerocache_tests::namespace::run_net;
+use zerocache_tests::namespace::run_with_network;
 use zerocache_tests::net::Net;
 use zerocache_tests::probes::Probes;
 use zerocache_tests::reliability::agreement::{self, Fault, Plan};
@@ -20,15 +20,15 @@ fn agree(sizes: &[usize], faults: &[Fault], pairs: usize, time: Duration) {
 }
 
 #[test]
-fn nodes_agree_on_conflicting_writes_through_short_pauses() {
-    run_net("nodes_agree_on_conflicting_writes_through_short_pauses", || {
+fn conflicting_writes_converge_through_short_pauses() {
+    run_with_network("conflicting_writes_converge_through_short_pauses", || {
         agree(&[2, 2], &[Fault::Pause], 300, Duration::from_secs(5));
     });
 }
 
 #[test]
-fn nodes_agree_on_conflicting_writes_through_all_faults() {
-    run_net("nodes_agree_on_conflicting_writes_through_all_faults", || {
+fn conflicting_writes_converge_through_all_faults() {
+    run_with_network("conflicting_writes_converge_through_all_faults", || {
         agree(&[2, 2, 1], &Fault::ALL, 300, Duration::from_secs(12));
     });
 }
@@ -46,11 +46,11 @@ fn heals(part: Part) {
 }
 
 #[test]
-fn a_region_that_was_cut_off_agrees_with_the_others_again() {
-    run_net("a_region_that_was_cut_off_agrees_with_the_others_again", || heals(Part::Region(1)));
+fn partitioned_region_converges_after_healing() {
+    run_with_network("partitioned_region_converges_after_healing", || heals(Part::Region(1)));
 }
 
 #[test]
-fn a_node_that_was_cut_off_agrees_with_the_others_again() {
-    run_net("a_node_that_was_cut_off_agrees_with_the_others_again", || heals(Part::Node(1)));
+fn partitioned_node_converges_after_healing() {
+    run_with_network("partitioned_node_converges_after_healing", || heals(Part::Node(1)));
 }

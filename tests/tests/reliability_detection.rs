@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zerocache_tests::namespace::run_net;
+use zerocache_tests::namespace::run_with_network;
 use zerocache_tests::net::Net;
 use zerocache_tests::reliability::detection::{self, Death};
 use zerocache_tests::reliability::steadiness::{self, Changes};
@@ -21,29 +21,29 @@ fn dies_and_comes_back(death: Death) {
 }
 
 #[test]
-fn a_killed_node_leaves_every_rotation_and_comes_back() {
-    run_net("a_killed_node_leaves_every_rotation_and_comes_back", || {
+fn killed_node_leaves_every_rotation_and_returns() {
+    run_with_network("killed_node_leaves_every_rotation_and_returns", || {
         dies_and_comes_back(Death::Killed);
     });
 }
 
 #[test]
-fn a_stopped_node_leaves_every_rotation_and_comes_back() {
-    run_net("a_stopped_node_leaves_every_rotation_and_comes_back", || {
+fn stopped_node_leaves_every_rotation_and_returns() {
+    run_with_network("stopped_node_leaves_every_rotation_and_returns", || {
         dies_and_comes_back(Death::Stopped);
     });
 }
 
 #[test]
-fn a_node_in_a_black_hole_leaves_every_rotation_and_comes_back() {
-    run_net("a_node_in_a_black_hole_leaves_every_rotation_and_comes_back", || {
+fn black_holed_node_leaves_every_rotation_and_returns() {
+    run_with_network("black_holed_node_leaves_every_rotation_and_returns", || {
         dies_and_comes_back(Death::BlackHoled);
     });
 }
 
 #[test]
-fn short_pauses_take_nobody_out() {
-    run_net("short_pauses_take_nobody_out", || {
+fn short_pauses_remove_no_node() {
+    run_with_network("short_pauses_remove_no_node", || {
         let mut net = Net::start(&SIZES);
         let changes = steadiness::pausing(&mut net, Duration::from_millis(1_000), 4);
         assert_eq!(changes, Changes::default());
@@ -51,8 +51,8 @@ fn short_pauses_take_nobody_out() {
 }
 
 #[test]
-fn light_loss_takes_nobody_out_where_only_tcp_passes() {
-    run_net("light_loss_takes_nobody_out_where_only_tcp_passes", || {
+fn light_loss_removes_no_node_where_only_tcp_passes() {
+    run_with_network("light_loss_removes_no_node_where_only_tcp_passes", || {
         let mut net = Net::start(&SIZES);
         let changes = steadiness::lossy(&mut net, 5, true, Duration::from_secs(10));
         assert_eq!(changes, Changes::default());
@@ -60,8 +60,8 @@ fn light_loss_takes_nobody_out_where_only_tcp_passes() {
 }
 
 #[test]
-fn a_one_way_link_is_down_for_its_two_ends_alone_and_does_not_flap() {
-    run_net("a_one_way_link_is_down_for_its_two_ends_alone_and_does_not_flap", || {
+fn one_way_link_affects_only_its_ends_and_does_not_flap() {
+    run_with_network("one_way_link_affects_only_its_ends_and_does_not_flap", || {
         let mut net = Net::start(&SIZES);
         let found = steadiness::one_way(&mut net, 0, 2, Duration::from_secs(8));
         assert_eq!(found.others, Changes::default());
@@ -71,8 +71,8 @@ fn a_one_way_link_is_down_for_its_two_ends_alone_and_does_not_flap() {
 }
 
 #[test]
-fn heavy_loss_takes_nobody_out_where_datagrams_pass() {
-    run_net("heavy_loss_takes_nobody_out_where_datagrams_pass", || {
+fn heavy_loss_removes_no_node_where_datagrams_pass() {
+    run_with_network("heavy_loss_removes_no_node_where_datagrams_pass", || {
         let mut net = Net::start(&SIZES);
         let changes = steadiness::lossy(&mut net, 30, false, Duration::from_secs(10));
         assert_eq!(changes, Changes::default());

@@ -1,14 +1,14 @@
 //! What the network of the reliability tests is: regions that find each other, and parts that can be
 //! cut off.
 
-use zerocache_tests::namespace::run_net;
+use zerocache_tests::namespace::run_with_network;
 use zerocache_tests::net::Net;
 use zerocache_tests::poll::until_true;
 
 #[test]
 fn nodes_of_a_region_find_each_other_by_mdns_and_those_of_another_by_one_seed() {
     let name = "nodes_of_a_region_find_each_other_by_mdns_and_those_of_another_by_one_seed";
-    run_net(name, || {
+    run_with_network(name, || {
         let mut net = Net::without_nodes(&[2, 2], |setup| setup);
         for n in 0..net.len() {
             let setup = net.setup_alone(n);
@@ -26,8 +26,8 @@ fn nodes_of_a_region_find_each_other_by_mdns_and_those_of_another_by_one_seed() 
 }
 
 #[test]
-fn a_region_that_is_cut_off_goes_on_by_itself() {
-    run_net("a_region_that_is_cut_off_goes_on_by_itself", || {
+fn partitioned_region_keeps_serving() {
+    run_with_network("partitioned_region_keeps_serving", || {
         let mut net = Net::start(&[2, 2]);
         net.cut_region(1);
         let outside = |n: usize| net.address(n);
@@ -51,8 +51,8 @@ fn a_region_that_is_cut_off_goes_on_by_itself() {
 }
 
 #[test]
-fn one_node_that_is_cut_off_is_out_for_all_others() {
-    run_net("one_node_that_is_cut_off_is_out_for_all_others", || {
+fn partitioned_node_leaves_every_other_rotation() {
+    run_with_network("partitioned_node_leaves_every_other_rotation", || {
         let mut net = Net::start(&[2, 1]);
         net.cut_node(1);
         for n in [0, 2] {
@@ -61,7 +61,7 @@ fn one_node_that_is_cut_off_is_out_for_all_others() {
             });
         }
         until_true("it is alone", || net.cluster[1].reaches() == 1);
-        net.mend(1);
+        net.repair_link(1);
         net.cluster.wait_until_joined();
     });
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use zerocache_tests::namespace::run_net;
+use zerocache_tests::namespace::run_with_network;
 use zerocache_tests::net::Net;
 use zerocache_tests::reliability::frozen;
 
 #[test]
-fn a_frozen_node_of_two_costs_the_reads_that_met_it_and_no_others() {
-    run_net("a_frozen_node_of_two_costs_the_reads_that_met_it_and_no_others", || {
+fn frozen_node_delays_only_the_reads_sent_to_it() {
+    run_with_network("frozen_node_delays_only_the_reads_sent_to_it", || {
         let mut net = Net::start(&[2, 1]);
         let found = frozen::measure(&mut net, Duration::from_secs(3));
         assert_eq!(found.missed, 0);

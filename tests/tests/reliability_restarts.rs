@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zerocache_tests::namespace::run_net;
+use zerocache_tests::namespace::run_with_network;
 use zerocache_tests::net::Net;
 use zerocache_tests::probes::Probes;
 use zerocache_tests::reliability::{copying, restarts};
@@ -11,8 +11,8 @@ use zerocache_tests::reliability::{copying, restarts};
 const ENTRIES: usize = 3_000;
 
 #[test]
-fn a_rolling_restart_of_a_region_turns_no_hit_into_a_miss() {
-    run_net("a_rolling_restart_of_a_region_turns_no_hit_into_a_miss", || {
+fn rolling_restart_turns_no_hit_into_a_miss() {
+    run_with_network("rolling_restart_turns_no_hit_into_a_miss", || {
         let mut net = Net::start_with(&[3], |setup| setup.flag("--drain", "1s"));
         let pause = Duration::from_millis(500);
         let found = restarts::rolling(&mut net, &Probes::new(), ENTRIES, pause);
@@ -23,8 +23,8 @@ fn a_rolling_restart_of_a_region_turns_no_hit_into_a_miss() {
 }
 
 #[test]
-fn a_new_node_has_what_the_others_have_when_it_is_ready() {
-    run_net("a_new_node_has_what_the_others_have_when_it_is_ready", || {
+fn new_node_is_complete_when_it_is_ready() {
+    run_with_network("new_node_is_complete_when_it_is_ready", || {
         let mut net = Net::without_nodes(&[2, 1], |setup| setup);
         for n in [0, 1] {
             let node = net.setup(n).start();
@@ -39,8 +39,8 @@ fn a_new_node_has_what_the_others_have_when_it_is_ready() {
 }
 
 #[test]
-fn a_cluster_that_is_restarted_as_a_whole_keeps_its_entries() {
-    run_net("a_cluster_that_is_restarted_as_a_whole_keeps_its_entries", || {
+fn full_cluster_restart_keeps_entries() {
+    run_with_network("full_cluster_restart_keeps_entries", || {
         let files = tempfile::tempdir().expect("a folder");
         let path = files.path().to_owned();
         let mut net = Net::start_with(&[2, 1], move |setup| {

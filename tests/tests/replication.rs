@@ -32,7 +32,7 @@ fn ttl_ms(answer: &Answer) -> u64 {
 }
 
 #[test]
-fn a_value_and_its_life_are_everywhere_and_a_delete_too() {
+fn value_ttl_and_delete_reach_every_node() {
     let cluster = Cluster::start(&REGIONS);
     for (number, writer) in cluster.nodes.iter().enumerate() {
         let key = format!("from {number}").into_bytes();
@@ -42,12 +42,14 @@ fn a_value_and_its_life_are_everywhere_and_a_delete_too() {
         cluster.everywhere(&key, is_value(b"hello"));
         // One after the other, so that what the readings took bounds how far they may differ.
         let read = || cluster.nodes.iter().map(|node| ttl_ms(&node.get(&key))).collect();
-        let (lives, took): (Vec<u64>, _) = timed(read);
-        let (least, most) =
-            (lives.iter().min().expect("lives"), lives.iter().max().expect("lives"));
-        assert!(*most <= ttl_s * 1_000 + TICK_MS, "{lives:?}");
-        assert!(most - least <= TOLERANCE_MS + took.as_millis() as u64, "{lives:?}");
-        assert!(*least > (ttl_s - 20) * 1_000, "{lives:?}");
+        let (incarnations, took): (Vec<u64>, _) = timed(read);
+        let (least, most) = (
+            incarnations.iter().min().expect("incarnations"),
+            incarnations.iter().max().expect("incarnations"),
+        );
+        assert!(*most <= ttl_s * 1_000 + TICK_MS, "{incarnations:?}");
+        assert!(most - least <= TOLERANCE_MS + took.as_millis() as u64, "{incarnations:?}");
+        assert!(*least > (ttl_s - 20) * 1_000, "{incarnations:?}");
         let versions: Vec<_> = cluster.nodes.iter().map(|node| version(node, &key)).collect();
         assert!(versions.windows(2).all(|pair| pair[0] == pair[1]), "{versions:?}");
     }
@@ -63,7 +65,7 @@ fn version(node: &Node, key: &[u8]) -> Option<String> {
 }
 
 #[test]
-fn a_short_life_ends_at_the_same_time_on_every_node() {
+fn short_ttl_ends_at_the_same_time_on_every_node() {
     let cluster = Cluster::start(&["london", "sydney", "sydney"]);
     let (_, writing) = timed(|| cluster[0].put(b"brief", b"x", "ttl=3&ack=all"));
     cluster.everywhere(b"brief", is_value(b"x"));
@@ -97,7 +99,7 @@ fn acknowledgements_count_replicas() {
     let ((have, wanted), took) = timed(|| counts(&cluster[0], "ttl=60&ack=all"));
     assert_eq!((have, wanted), (Some(3), Some(4)));
     assert!(took < PATIENCE / 3, "{took:?}");
-    cluster[1].thaw();
+    cluster[1].resume();
 
     let client = cluster.client("sydney");
     let put = client.put("by a client", "x", 60).ack(Ack::All).deadline(PATIENCE).wait();
@@ -107,7 +109,7 @@ fn acknowledgements_count_replicas() {
 }
 
 #[test]
-fn empty_and_large_values_travel_everywhere() {
+fn empty_and_large_values_reach_every_node() {
     let cluster = Cluster::start(&["london", "sydney", "sydney"]);
     let large: Vec<u8> = (0..5 << 20).map(|n: u32| (n ^ (n >> 9)) as u8).collect();
     assert_eq!(cluster[0].put(b"large", &large, "ttl=60")["status"], "stored");
@@ -129,7 +131,7 @@ fn empty_and_large_values_travel_everywhere() {
 }
 
 #[test]
-fn writes_that_meet_end_the_same_everywhere() {
+fn concurrent_writes_converge_everywhere() {
     const KEYS: usize = 150;
     let cluster = Cluster::start(&["london", "london", "sydney", "sydney"]);
     let key = |n: usize| format!("contended {n}").into_bytes();

@@ -13,13 +13,13 @@ use zerocache_net::clock;
 use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::http;
 use zerocache_tests::poll::{PATIENCE, until_true};
-use zerocache_tests::setup::{Setup, own_address};
+use zerocache_tests::setup::{Setup, unique_address};
 
 /// More than any message here has.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 #[test]
-fn a_miss_of_a_warming_node_moves_on_to_the_next_tier() {
+fn miss_of_a_warming_node_moves_on_to_the_next_tier() {
     let mut cluster = Cluster::start(&["sydney"]);
     cluster[0].put(b"old", b"value", "ttl=300");
     let waiting = Setup::new("london").flag("--seed", cluster[0].address());
@@ -44,7 +44,7 @@ fn a_miss_of_a_warming_node_moves_on_to_the_next_tier() {
 }
 
 #[test]
-fn after_the_longest_warming_a_node_is_ready_anyway() {
+fn node_is_ready_after_the_warming_limit() {
     let waiting = Setup::new("london").flag("--seed", half_a_peer()).flag("--warm-max", "3s");
     let waiting = waiting.start();
     until_true("it reaches the other", || waiting.reaches() == 2);
@@ -55,7 +55,7 @@ fn after_the_longest_warming_a_node_is_ready_anyway() {
 /// Something at a loopback address that answers as a node of the region does, and never introduces
 /// itself in return: who is its local peer cannot be in sync. It ends with the process.
 fn half_a_peer() -> SocketAddr {
-    let listener = TcpListener::bind((own_address(), 0)).expect("bound");
+    let listener = TcpListener::bind((unique_address(), 0)).expect("bound");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for tcp in listener.incoming() {

@@ -82,7 +82,7 @@ async fn turn(
     let _none_left = std::fs::remove_file(csv);
     let args = arguments(settings, workload, csv);
     let mut child = Process::start(program.as_os_str(), &args, WORKERS)?;
-    let until = clock::now() + settings.turn_time_max() + OVERTIME_MAX;
+    let until = clock::now() + settings.workload_time_max() + OVERTIME_MAX;
     let succeeded = loop {
         if let Some(succeeded) = child.ended()? {
             break succeeded;
@@ -102,7 +102,7 @@ fn arguments(settings: &Settings, workload: Workload, csv: &Path) -> Vec<OsStrin
     let tasks: Vec<_> = settings.tasks.iter().map(ToString::to_string).collect();
     let contender = workload.ours().to_possible_value();
     let contender = contender.map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let minutes = settings.turn_time_max().as_secs_f64() / 60.0;
+    let minutes = settings.workload_time_max().as_secs_f64() / 60.0;
     let pairs = [
         ("--workload", workload.name().to_owned()),
         ("--contenders", contender),
@@ -134,7 +134,7 @@ pub fn text(rows: &[Row]) -> String {
     );
     for group in groups(rows) {
         let (ratios, rounds) = (group.ratios(NOW, BEFORE, Row::cpu_us), group.rounds());
-        let doubt = if group.doubtful { "; every one was disturbed" } else { "" };
+        let doubt = if group.inconclusive { "; every one was disturbed" } else { "" };
         let _ = write!(out, "  {} {}: ", group.workload, group.tasks);
         let Some(ratio) = Spread::of(ratios.clone()) else {
             out.push_str("no round\n");

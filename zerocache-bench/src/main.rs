@@ -1,12 +1,11 @@
 //! Measures zerocache beside what people use for the same job today: `docs/benchmarks.md`.
 
 mod args;
-mod bars;
 mod before;
+mod child_roles;
 mod clock;
 mod contenders;
 mod data;
-mod hidden;
 mod measure;
 mod platform;
 mod process;
@@ -15,6 +14,7 @@ mod report;
 mod rounds;
 mod row;
 mod summary;
+mod targets;
 mod usage;
 mod workloads;
 
@@ -35,7 +35,7 @@ const WORKERS: usize = 2;
 const OVERTIME_MAX: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    if let Some(code) = hidden::run() {
+    if let Some(code) = child_roles::run() {
         return code;
     }
     let args = Args::parse();
@@ -74,7 +74,7 @@ fn run(args: &Args) -> Result<usize> {
     runtime.shutdown_background();
     done?;
     match &args.pinned_csv {
-        Some(path) => std::fs::write(path, workloads::leave_for_parent(&run))?,
+        Some(path) => std::fs::write(path, workloads::export_for_parent(&run))?,
         None => print(args, &run)?,
     }
     Ok(run.errors())

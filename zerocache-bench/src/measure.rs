@@ -49,7 +49,7 @@ pub struct Plan {
     /// The processes of this contender.
     pub servers: Vec<u32>,
     /// Those of all contenders: none of them is somebody else.
-    pub everyone: Vec<u32>,
+    pub all_servers: Vec<u32>,
     /// The core to which everything is pinned, if it is.
     pub core: Option<usize>,
 }
@@ -146,7 +146,7 @@ struct Caller {
     data: Arc<Data>,
 }
 
-struct Ended<D> {
+struct CallerResult<D> {
     driver: D,
     latency: Histogram<u64>,
     error: Option<anyhow::Error>,
@@ -154,7 +154,11 @@ struct Ended<D> {
 
 impl Caller {
     /// Ends early at an error: after one, a connection may be out of step.
-    async fn run<D: Driver>(mut self, mut driver: D, mut latency: Histogram<u64>) -> Ended<D> {
+    async fn run<D: Driver>(
+        mut self,
+        mut driver: D,
+        mut latency: Histogram<u64>,
+    ) -> CallerResult<D> {
         let mut before = clock::now();
         loop {
             let step = self.data.step(self.at);
@@ -166,11 +170,11 @@ impl Caller {
                 driver.get(&self.data, key).await
             };
             if let Err(error) = done {
-                return Ended { driver, latency, error: Some(error) };
+                return CallerResult { driver, latency, error: Some(error) };
             }
             let after = clock::now();
             if after >= self.end {
-                return Ended { driver, latency, error: None };
+                return CallerResult { driver, latency, error: None };
             }
             if after >= self.begin {
                 let passed = u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX);
@@ -182,20 +186,20 @@ impl Caller {
 }
 
 /// CPU time used between two moments.
-struct Used {
+struct CpuUsage {
     client: Duration,
     servers: Duration,
-    everyone: Duration,
+    all_servers: Duration,
     machine: Duration,
     seconds: f64,
 }
 
-impl Used {
+impl CpuUsage {
     fn between(before: &Counters, after: &Counters) -> Self {
         Self {
             client: after.client.saturating_sub(before.client),
             servers: after.servers.saturating_sub(before.servers),
-            everyone: after.everyone.saturating_sub(before.everyone),
+            all_servers: after.all_servers.saturating_sub(before.all_servers),
             machine: after.machine.saturating_sub(before.machine),
             seconds: (after.at - before.at).as_secs_f64(),
         }
@@ -203,28 +207,28 @@ impl Used {
 
     /// Seconds of CPU that neither we nor any contender used.
     fn others(&self) -> f64 {
-        (self.machine.as_secs_f64() - (self.client + self.everyone).as_secs_f64()).max(0.0)
+        (self.machine.as_secs_f64() - (self.client + self.all_servers).as_secs_f64()).max(0.0)
     }
 }
 
 /// How much CPU others use while nobody of ours works, looked at for `time`: in cores.
-pub async fn others_while_idle(plan: &Plan, time: Duration) -> Result<f64> {
+pub async fn foreign_cpu_while_idle(plan: &Plan, time: Duration) -> Result<f64> {
     let before = Counters::read(plan)?;
     tokio::time::sleep(time).await;
-    let used = Used::between(&before, &Counters::read(plan)?);
+    let used = CpuUsage::between(&before, &Counters::read(plan)?);
     Ok(used.others() / used.seconds)
 }
 
 /// Reads the counters at the beginning and at the end, on a thread of its own: the callers keep the
 /// runtime too busy to be on time.
-fn observe(plan: &Plan, begin: Instant, end: Instant) -> Result<(Used, u64)> {
+fn observe(plan: &Plan, begin: Instant, end: Instant) -> Result<(CpuUsage, u64)> {
     thread::sleep(begin.saturating_duration_since(clock::now()));
     let before = Counters::read(plan)?;
     thread::sleep(end.saturating_duration_since(clock::now()));
     let after = Counters::read(plan)?;
     let resident: Vec<u64> =
         plan.servers.iter().map(|pid| usage::resident_bytes(*pid)).collect::<Result<_>>()?;
-    let used = Used::between(&before, &after);
+    let used = CpuUsage::between(&before, &after);
     Ok((used, resident.iter().sum()))
 }
 
@@ -232,7 +236,7 @@ struct Counters {
     at: Instant,
     client: Duration,
     servers: Duration,
-    everyone: Duration,
+    all_servers: Duration,
     machine: Duration,
 }
 
@@ -244,7 +248,7 @@ impl Counters {
             at: clock::now(),
             client: usage::process_cpu(std::process::id(), false)?,
             servers: sum(&plan.servers)?,
-            everyone: sum(&plan.everyone)?,
+            all_servers: sum(&plan.all_servers)?,
             machine: usage::machine_cpu(plan.core)?,
         })
     }
@@ -256,10 +260,10 @@ mod tests {
 
     #[test]
     fn what_we_and_the_contenders_did_not_use_was_used_by_others() {
-        let used = |machine| Used {
+        let used = |machine| CpuUsage {
             client: Duration::from_millis(800),
             servers: Duration::from_millis(500),
-            everyone: Duration::from_millis(600),
+            all_servers: Duration::from_millis(600),
             machine: Duration::from_millis(machine),
             seconds: 1.0,
         };

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
-use crate::hidden;
+use crate::child_roles;
 
 /// How long a server may take until it serves.
 pub const START_MAX: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl Process {
     }
 
     /// As [`start`](Self::start), for a child that speaks to whoever looks at this one.
-    pub fn start_heard<A: AsRef<OsStr>>(
+    pub fn start_inheriting_output<A: AsRef<OsStr>>(
         program: &OsStr,
         args: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
@@ -65,7 +65,7 @@ impl Process {
             }
         }
         command
-            .arg(hidden::LAUNCH)
+            .arg(child_roles::LAUNCH)
             .arg(std::process::id().to_string())
             .arg(program)
             .args(args)
@@ -86,7 +86,7 @@ impl Process {
     }
 
     /// Starts a server and waits for the line with which it says where it listens.
-    pub fn start_saying<A: AsRef<OsStr>>(
+    pub fn start_and_read_address<A: AsRef<OsStr>>(
         program: &OsStr,
         args: impl IntoIterator<Item = A>,
         threads: usize,

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::bars;
 use crate::rounds::Run;
 use crate::row::{HEADER, Row};
 use crate::summary::{Figure, Group, Spread, groups};
+use crate::targets;
 use crate::workloads::Workload;
 
 /// A column: its heading, its figure, what the figure is divided by, and its decimals.
@@ -39,7 +39,7 @@ pub fn text(run: &Run) -> String {
     for group in &groups {
         push_group(&mut out, group);
     }
-    bars::push(&mut out, &groups);
+    targets::push(&mut out, &groups);
     let settings = &run.settings;
     let _ = writeln!(
         out,
@@ -68,7 +68,7 @@ pub fn write_csv(path: &Path, rows: &[Row]) -> Result<()> {
 fn push_group(out: &mut String, group: &Group<'_>) {
     let Group { workload, tasks, .. } = group;
     let plural = if *tasks == 1 { "" } else { "s" };
-    let doubt = if group.doubtful { "; every one was disturbed or failed" } else { "" };
+    let doubt = if group.inconclusive { "; every one was disturbed or failed" } else { "" };
     let _ = writeln!(out, "\n{workload}, {tasks} task{plural}, {} rounds{doubt}", group.rounds());
     let names = group.contenders();
     let used =

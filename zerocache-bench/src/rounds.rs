@@ -9,14 +9,14 @@ use crate::args::Settings;
 use crate::clock;
 use crate::contenders::Contender;
 use crate::data::Data;
-use crate::measure::{Plan, Sample, others_while_idle};
+use crate::measure::{Plan, Sample, foreign_cpu_while_idle};
 use crate::row::Row;
 
 /// A round whose turns were disturbed too often is made up for by another one; at most this many times
 /// as many rounds as asked for are begun.
 const ATTEMPTS_MAX: usize = 2;
 /// How long one look at the CPU before a turn is: at least this many times the step of its counters.
-const LOOK: Duration = Duration::from_millis(200);
+const CPU_PROBE_TIME: Duration = Duration::from_millis(200);
 /// How long a turn waits until nobody else uses the CPU: two or three turns. On a machine that is never
 /// quiet, more rounds tell more than waiting.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ impl Run {
         data: &Arc<Data>,
         entrants: &[Entrant],
     ) -> Result<()> {
-        let everyone: Vec<u32> =
+        let all_servers: Vec<u32> =
             entrants.iter().flat_map(|(_, contender)| contender.servers()).collect();
         let (wanted, mut kept) = (self.settings.rounds, 0);
         let until = self.begin_step();
@@ -119,7 +119,7 @@ impl Run {
                     warmup: self.settings.warmup,
                     length: self.settings.turn,
                     servers: contender.servers(),
-                    everyone: everyone.clone(),
+                    all_servers: all_servers.clone(),
                     core: self.settings.pinned_core,
                 };
                 let sample = self.turn(contender.as_ref(), tasks, &plan, until).await?;
@@ -166,7 +166,7 @@ impl Run {
             return Ok(());
         }
         let until = until.min(clock::now() + WAIT_MAX);
-        while others_while_idle(plan, LOOK).await? > self.settings.other_cpu_max {
+        while foreign_cpu_while_idle(plan, CPU_PROBE_TIME).await? > self.settings.other_cpu_max {
             if clock::now() >= until {
                 break;
             }

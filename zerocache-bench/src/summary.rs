@@ -33,7 +33,7 @@ pub struct Group<'a> {
     pub tasks: usize,
     rows: Vec<&'a Row>,
     /// Whether no round counts; then all turns without an error do, for want of better ones.
-    pub doubtful: bool,
+    pub inconclusive: bool,
 }
 
 /// The groups, in the order in which they were measured.
@@ -45,13 +45,13 @@ pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
             groups.iter_mut().find(|group| group.workload == workload && group.tasks == tasks);
         match known {
             Some(group) => group.rows.push(row),
-            None => groups.push(Group { workload, tasks, rows: vec![row], doubtful: false }),
+            None => groups.push(Group { workload, tasks, rows: vec![row], inconclusive: false }),
         }
     }
     for group in &mut groups {
-        group.doubtful = !group.rows.iter().any(|row| row.kept);
-        let doubtful = group.doubtful;
-        group.rows.retain(|row| row.kept || doubtful && row.errors == 0);
+        group.inconclusive = !group.rows.iter().any(|row| row.kept);
+        let inconclusive = group.inconclusive;
+        group.rows.retain(|row| row.kept || inconclusive && row.errors == 0);
     }
     groups
 }
@@ -130,7 +130,7 @@ mod tests {
         let [group] = &groups[..] else { panic!("one group") };
         let ratio = group.ratio("ours", "rival", |row| row.ops_per_s);
         assert_eq!(ratio, Some(Spread { min: 1.0, median: 1.5, max: 2.0 }));
-        assert_eq!((group.rounds(), group.doubtful), (2, false));
+        assert_eq!((group.rounds(), group.inconclusive), (2, false));
         assert_eq!(group.contenders(), ["ours", "rival"]);
     }
 
@@ -138,7 +138,7 @@ mod tests {
     fn without_a_good_round_all_are_shown_as_doubtful() {
         let rows = [row("ours", 0, 10.0, false), row("rival", 0, 5.0, false)];
         let groups = groups(&rows);
-        assert!(groups[0].doubtful);
+        assert!(groups[0].inconclusive);
         assert!(groups[0].ratio("ours", "rival", |row| row.ops_per_s).is_some());
     }
 }

@@ -1,32 +1,47 @@
 //! The client of zerocache, and the attribute that memoizes functions through it.
 //!
-//! ```no_run
-//! use zerocache_client::{ZerocacheClient, zerocache};
-//!
-//! #[zerocache("london", 42)]
-//! async fn price(product: u64) -> Result<u64, std::io::Error> {
-//!     // A slow query; its result is shared by every process in every region for 42 seconds.
-//!     Ok(product * 100)
-//! }
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let cents = price(7).await?;
-//!
-//! let cache = ZerocacheClient::get_instance("london");
-//! cache.put("greeting", "hello", 60).await?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! Clients find nodes by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A memoized call
-//! never fails because of the cache: without a reachable node the function computes its value.
-//!
-//! - [`zerocache`](macro@zerocache): the attribute; its guide is [`guide::memoize`].
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    feature = "macros",
+    doc = r#"
+```no_run
+use zerocache_client::{ZerocacheClient, zerocache};
+
+#[zerocache("london", 42)]
+async fn price(product: u64) -> Result<u64, std::io::Error> {
+    // A slow query; its result is shared by every process in every region for 42 seconds.
+    Ok(product * 100)
+}
+
+# async fn example() -> Result<(), Box<dyn std::error::Error>> {
+let cents = price(7).await?;
+
+let cache = ZerocacheClient::get_instance("london");
+cache.put("greeting", "hello", 60).await?;
+# Ok(())
+# }
+```
+
+- [`zerocache`](macro@zerocache): the attribute; its guide is [`guide::memoize`]."#
+)]
 //! - [`ZerocacheClient`]: `get`, `put` and `delete`, also of many keys; [`ClientBuilder`] configures it. Its
 //!   guide is [`guide::client`].
 //! - [`ops`]: operations and their parts. [`memo`]: memoized calls.
 //! - [`report`]: reports of single operations. [`stats`]: counters.
 //! - [`error`]: reasons of errors. [`codec`]: bytes of typed values.
+//!
+//! Clients find nodes by mDNS, and by the variables `ZEROCACHE_SEED` and `ZEROCACHE_DNS`. A memoized call
+//! never fails because of the cache: without a reachable node the function computes its value.
+//!
+//! # Features
+//!
+//! All are enabled by default.
+//!
+//! | feature | without it |
+//! |---|---|
+//! | `lz4` | values are stored uncompressed, and compressed values of other clients count as unreadable |
+//! | `macros` | there is no `#[zerocache]`; [`get_or_compute`](ZerocacheClient::get_or_compute) memoizes |
+//! | `metrics` | nothing is published through the `metrics` facade; [`stats`] are counted all the same |
 
 // The attribute's expansion says `::zerocache_client`, in this crate's own tests too.
 extern crate self as zerocache_client;
@@ -52,6 +67,8 @@ pub use zerocache_core::{
     version::Version,
     wire::{Ack, Status, Written},
 };
+#[cfg(feature = "macros")]
+#[cfg_attr(docsrs, doc(cfg(feature = "macros")))]
 pub use zerocache_macros::zerocache;
 
 /// For the attribute's expansion only; no part of the public interface.

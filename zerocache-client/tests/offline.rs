@@ -4,14 +4,10 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::bounded;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use support::{bounded, log};
 use zerocache_client::{Status, Value, ZerocacheClient, report::CallOutcome, zerocache};
 
 fn offline() -> ZerocacheClient {
@@ -110,40 +106,6 @@ fn everything_works_without_a_runtime_and_without_a_socket() {
     });
 }
 
-/// What clients of this process warn of.
-static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Log;
-
-struct Fields<'a>(&'a mut String);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0.push_str(&format!(" {field}={value:?}"));
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = String::new();
-        event.record(&mut Fields(&mut text));
-        WARNINGS.lock().expect("no panic").push(text);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 #[zerocache("paris", 60)]
 async fn by_the_environment(n: u64) -> u64 {
     n
@@ -181,21 +143,20 @@ fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is
         "a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named";
     let variables = || vec![("ZEROCACHE_SEEDS", "127.0.0.1:1".to_owned())];
     with_variables(test, variables, async {
-        tracing::subscriber::set_global_default(Log).expect("the only one");
+        log::collect();
         let before = sockets();
         assert_eq!((by_the_environment(1).await, by_the_environment(1).await), (1, 1));
         let cache = ZerocacheClient::get_instance("paris");
         let stats = cache.memo_stats();
         assert_eq!((stats.hits, stats.computed, stats.read_errors), (1, 1, 0));
         assert!(sockets().is_subset(&before), "no socket is opened");
-        let warnings = WARNINGS.lock().expect("no panic");
-        let one =
-            |text: &str| assert_eq!(warnings.iter().filter(|said| said.contains(text)).count(), 1);
+        let one = |text: &str| assert_eq!(log::warnings(text).len(), 1, "{text}");
         one(
             "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
         );
         one("ZEROCACHE_OFFLINE=false");
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let all = log::warnings("");
+        assert_eq!(all.len(), 2, "{all:?}");
     });
 }
 

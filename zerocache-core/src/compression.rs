@@ -1,9 +1,11 @@
 //! Values that are packed by their writer and unpacked by their reader: an LZ4 block after the
 //! unpacked size as four bytes, low end first. Nodes keep them as they are.
 
+#[cfg(feature = "lz4")]
 use alloc::{vec, vec::Vec};
 
 use bytes::Bytes;
+#[cfg(feature = "lz4")]
 use lz4_flex::block;
 
 use crate::limits::VALUE_BYTES_WIRE_MAX;
@@ -13,6 +15,7 @@ pub const DECOMPRESSED_BYTES_MAX: usize = VALUE_BYTES_WIRE_MAX;
 
 /// A packed value is kept when it is smaller by at least this part of the plain one (1/8): below that
 /// readers pay for little.
+#[cfg(feature = "lz4")]
 const SAVED_PART: usize = 8;
 
 /// The bytes of the size in front.
@@ -28,6 +31,7 @@ const RATIO_MAX: usize = 255;
 pub struct DecompressError;
 
 /// The packed form of `value`, if that is clearly smaller.
+#[cfg(feature = "lz4")]
 #[must_use]
 pub fn compress(value: &[u8]) -> Option<Bytes> {
     let size = u32::try_from(value.len()).ok().filter(|_| value.len() <= DECOMPRESSED_BYTES_MAX)?;
@@ -39,6 +43,13 @@ pub fn compress(value: &[u8]) -> Option<Bytes> {
     }
     // Without the room that the worst case would have taken.
     Some(Bytes::copy_from_slice(&packed[..used]))
+}
+
+/// Without the feature `lz4` no value is packed.
+#[cfg(not(feature = "lz4"))]
+#[must_use]
+pub fn pack(_value: &[u8]) -> Option<Bytes> {
+    None
 }
 
 /// How many bytes the value has that was packed; no more than its block can fill.
@@ -56,6 +67,7 @@ pub fn decompressed_bytes(packed: &[u8]) -> Result<usize, DecompressError> {
 ///
 /// # Errors
 /// [`DecompressError`] when it is damaged or too large.
+#[cfg(feature = "lz4")]
 pub fn decompress(packed: &[u8]) -> Result<Bytes, DecompressError> {
     let size = decompressed_bytes(packed)?;
     let block = &packed[SIZE_BYTES..];
@@ -66,7 +78,16 @@ pub fn decompress(packed: &[u8]) -> Result<Bytes, DecompressError> {
     }
 }
 
-#[cfg(test)]
+/// Without the feature `lz4` no value can be decompressed.
+///
+/// # Errors
+/// Always [`DecompressError`].
+#[cfg(not(feature = "lz4"))]
+pub fn decompress(_packed: &[u8]) -> Result<Bytes, DecompressError> {
+    Err(DecompressError)
+}
+
+#[cfg(all(test, feature = "lz4"))]
 mod tests {
     use super::*;
 

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod call;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod compression;

@@ -19,7 +19,7 @@ pub struct Area {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Messages are lost, and take longer.
-    Weather {
+    Impairment {
         /// Whose.
         area: Area,
         /// How many of a thousand packets are lost.
@@ -30,7 +30,7 @@ pub enum Fault {
         jitter_us: u64,
     },
     /// Nothing passes.
-    Cut(Area),
+    Partition(Area),
     /// A process ends at once, and starts again at the end of the fault.
     Crash {
         /// Which node.
@@ -43,7 +43,7 @@ pub enum Fault {
     /// A process stands still; what is sent to it waits in its buffers.
     Freeze(u32),
     /// The wall clock of a machine moves; but for one profile, it moves back at the end of the fault.
-    WallJump {
+    ClockJump {
         /// Which node's machine.
         node: u32,
         /// By how much, in milliseconds.
@@ -57,7 +57,7 @@ pub enum Fault {
         us: u64,
     },
     /// A node leaves, and another process joins in its place at the end of the fault.
-    Leave(u32),
+    Shutdown(u32),
     /// A node that was not there joins.
     Join(u32),
 }
@@ -67,17 +67,17 @@ impl Fault {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Weather { loss_permille, .. } if *loss_permille > 0 => "loss",
-            Self::Weather { .. } => "delay",
-            Self::Cut(area) if area.one_way => "one-way cut",
-            Self::Cut(_) => "cut",
-            Self::Crash { memory: true, .. } => "crash, memory kept",
-            Self::Crash { quiet: true, .. } => "machine lost",
+            Self::Impairment { loss_permille, .. } if *loss_permille > 0 => "loss",
+            Self::Impairment { .. } => "delay",
+            Self::Partition(area) if area.one_way => "one-way partition",
+            Self::Partition(_) => "partition",
+            Self::Crash { memory: true, .. } => "crash, snapshot kept",
+            Self::Crash { quiet: true, .. } => "host lost",
             Self::Crash { .. } => "crash",
             Self::Freeze(_) => "freeze",
-            Self::WallJump { .. } => "clock jump",
+            Self::ClockJump { .. } => "clock jump",
             Self::Slow { .. } => "slow node",
-            Self::Leave(_) => "leave",
+            Self::Shutdown(_) => "shutdown",
             Self::Join(_) => "join",
         }
     }
@@ -85,7 +85,7 @@ impl Fault {
 
 /// A fault and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedFault {
     /// When it begins, in microseconds.
     pub at_us: u64,
     /// When it ends.
@@ -149,7 +149,7 @@ impl Targets {
 
 /// How long a process takes to find the others, and to leave, in microseconds.
 const START_US: u64 = 3 * SECOND_US;
-const LEAVE_US: u64 = 3 * SECOND_US;
+const SHUTDOWN_US: u64 = 3 * SECOND_US;
 
 /// Draws the faults between `from_us` and `until_us`; all have ended then.
 pub fn draw(
@@ -157,32 +157,32 @@ pub fn draw(
     profile: Profile,
     targets: &Targets,
     (from_us, until_us): (u64, u64),
-) -> Vec<Planned> {
+) -> Vec<PlannedFault> {
     if profile == Profile::Starts {
         return starts::draw(random, targets, until_us);
     }
     let count = profile.faults(random);
-    let mut planned: Vec<Planned> = Vec::new();
+    let mut planned: Vec<PlannedFault> = Vec::new();
     for _ in 0..count {
         let at_us = random.between(from_us, until_us);
-        let (fault, longest_us) = one(random, profile, targets);
+        let (fault, fault_us_max) = one(random, profile, targets);
         // Short ones are where races are, long ones where bounds are.
         let length_us = match random.below(4) {
             0 => random.between(20_000, SECOND_US),
             1 | 2 => random.between(SECOND_US, 6 * SECOND_US),
-            _ => random.between(3 * SECOND_US, longest_us),
+            _ => random.between(3 * SECOND_US, fault_us_max),
         };
-        let ends_us = (at_us + length_us.min(longest_us)).min(until_us - starting_us(&fault));
+        let ends_us = (at_us + length_us.min(fault_us_max)).min(until_us - starting_us(&fault));
         if ends_us <= at_us {
             continue;
         }
         if !planned.iter().any(|other| collides(other, &fault, at_us, ends_us)) {
-            planned.push(Planned { at_us, until_us: ends_us, fault });
+            planned.push(PlannedFault { at_us, until_us: ends_us, fault });
         }
     }
     for node in &targets.later {
         let at_us = random.between(from_us, until_us - START_US);
-        planned.push(Planned { at_us, until_us: at_us, fault: Fault::Join(*node) });
+        planned.push(PlannedFault { at_us, until_us: at_us, fault: Fault::Join(*node) });
     }
     planned.sort_by_key(|fault| (fault.at_us, fault.until_us));
     planned
@@ -192,19 +192,19 @@ pub fn draw(
 fn starting_us(fault: &Fault) -> u64 {
     match fault {
         Fault::Crash { .. } => START_US,
-        Fault::Leave(_) => LEAVE_US + START_US,
+        Fault::Shutdown(_) => SHUTDOWN_US + START_US,
         _ => 0,
     }
 }
 
 /// One process cannot crash while it leaves; nor does it start while its clock is wrong for a while,
 /// since it would believe it.
-fn collides(other: &Planned, fault: &Fault, at_us: u64, until_us: u64) -> bool {
+fn collides(other: &PlannedFault, fault: &Fault, at_us: u64, until_us: u64) -> bool {
     let process = |fault: &Fault| match fault {
         Fault::Crash { node, .. }
         | Fault::Freeze(node)
-        | Fault::Leave(node)
-        | Fault::WallJump { node, .. } => Some(*node),
+        | Fault::Shutdown(node)
+        | Fault::ClockJump { node, .. } => Some(*node),
         _ => None,
     };
     // A node that leaves takes a while; whoever starts is left alone for a moment.
@@ -215,23 +215,23 @@ fn collides(other: &Planned, fault: &Fault, at_us: u64, until_us: u64) -> bool {
 
 fn one(random: &mut Random, profile: Profile, targets: &Targets) -> (Fault, u64) {
     let node = random.below(targets.nodes.len() as u64) as u32;
-    let long_us = profile.longest_us();
+    let long_us = profile.fault_us_max();
     match random.below(100) {
         0..15 => {
             let area = targets.area(random, false, true);
             let loss_permille = *random.pick(&[10, 50, 50, 150, 300]);
             let (delay_us, jitter_us) = (0, random.below(5_000));
-            (Fault::Weather { area, loss_permille, delay_us, jitter_us }, long_us)
+            (Fault::Impairment { area, loss_permille, delay_us, jitter_us }, long_us)
         }
         15..23 => {
             let one_way = random.chance(500);
             let area = targets.area(random, one_way, true);
             let delay_us = random.below(150_000);
             let jitter_us = random.below(200_000);
-            (Fault::Weather { area, loss_permille: 0, delay_us, jitter_us }, long_us)
+            (Fault::Impairment { area, loss_permille: 0, delay_us, jitter_us }, long_us)
         }
-        23..38 => (Fault::Cut(targets.area(random, false, false)), long_us),
-        38..48 => (Fault::Cut(targets.area(random, true, false)), long_us),
+        23..38 => (Fault::Partition(targets.area(random, false, false)), long_us),
+        38..48 => (Fault::Partition(targets.area(random, true, false)), long_us),
         48..63 => {
             let (quiet, memory) = (random.chance(400), random.chance(300));
             (Fault::Crash { node, quiet, memory }, long_us)
@@ -245,9 +245,9 @@ fn one(random: &mut Random, profile: Profile, targets: &Targets) -> (Fault, u64)
         }
         83..88 => {
             let ms = random.between(0, 7_200_000) as i64 - 3_600_000;
-            (Fault::WallJump { node, ms }, SECOND_US)
+            (Fault::ClockJump { node, ms }, SECOND_US)
         }
         88..94 => (Fault::Slow { node, us: random.between(1_000, 300_000) }, long_us),
-        _ => (Fault::Leave(node), long_us),
+        _ => (Fault::Shutdown(node), long_us),
     }
 }

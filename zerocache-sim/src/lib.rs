@@ -22,7 +22,7 @@ mod world;
 
 use self::{checker::Checker, plan::Plan, world::World};
 pub use self::{
-    checker::{Expect, Rule, Violation},
+    checker::{Rule, Violation},
     plan::Profile,
     report::Counts,
     variants::Variant,
@@ -35,8 +35,6 @@ pub struct Settings {
     pub profile: Profile,
     /// What is broken on purpose.
     pub variant: Variant,
-    /// Which promises are checked.
-    pub expect: Expect,
     /// Whether what happens is printed.
     pub trace: bool,
 }
@@ -45,7 +43,7 @@ impl Settings {
     /// A run of the product as it is.
     #[must_use]
     pub const fn new(profile: Profile) -> Self {
-        Self { profile, variant: Variant::None, expect: Expect::TODAY, trace: false }
+        Self { profile, variant: Variant::None, trace: false }
     }
 }
 
@@ -67,14 +65,15 @@ pub fn run(seed: u64, settings: &Settings) -> Outcome {
     if settings.trace {
         plan.print();
     }
-    let checker = Checker::new(settings.expect, settings.profile.has_wild_clocks());
+    let checker = Checker::new(settings.profile.has_wild_clocks());
     let world = World::new(plan, settings.variant, checker, settings.trace);
     let stuck = || {
         eprintln!("seed {seed} does not go on; to replay it: {}", replay(seed, settings));
         std::process::abort();
     };
-    let pulse = world.pulse();
-    let (checker, counts) = watchdog::watch(&pulse, watchdog::STUCK, stuck, || world.run());
+    let events_handled = world.events_handled();
+    let (checker, counts) =
+        watchdog::watch(&events_handled, watchdog::STALL_LIMIT, stuck, || world.run());
     Outcome { seed, counts, violation: checker.into_violation() }
 }
 

@@ -22,13 +22,13 @@ struct Disturbance {
     from: Vec<bool>,
     to: Vec<bool>,
     one_way: bool,
-    what: What,
+    impact: Impact,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
-    Cut,
-    Weather { loss_permille: u64, delay_us: u64, jitter_us: u64 },
+enum Impact {
+    Partition,
+    Impairment { loss_permille: u64, delay_us: u64, jitter_us: u64 },
 }
 
 impl Disturbance {
@@ -55,63 +55,63 @@ impl Network {
     }
 
     /// Lets nothing pass in `area` from now on, until `id` is over.
-    pub fn cut(&mut self, id: u64, area: &Area) {
-        self.disturb(id, area, What::Cut);
+    pub fn partition(&mut self, id: u64, area: &Area) {
+        self.disturb(id, area, Impact::Partition);
     }
 
     /// Makes journeys in `area` longer and loses packets, until `id` is over.
-    pub fn weather(
+    pub fn impair(
         &mut self,
         id: u64,
         area: &Area,
         loss_permille: u64,
         (delay_us, jitter_us): (u64, u64),
     ) {
-        self.disturb(id, area, What::Weather { loss_permille, delay_us, jitter_us });
+        self.disturb(id, area, Impact::Impairment { loss_permille, delay_us, jitter_us });
     }
 
-    fn disturb(&mut self, id: u64, area: &Area, what: What) {
+    fn disturb(&mut self, id: u64, area: &Area, impact: Impact) {
         let mask = |hosts: &[u32]| {
             let mut mask = vec![false; self.regions.len()];
             hosts.iter().for_each(|host| mask[*host as usize] = true);
             mask
         };
         let (from, to) = (mask(&area.from), mask(&area.to));
-        self.disturbances.push(Disturbance { id, from, to, one_way: area.one_way, what });
+        self.disturbances.push(Disturbance { id, from, to, one_way: area.one_way, impact });
     }
 
     /// Ends a disturbance.
-    pub fn calm(&mut self, id: u64) {
+    pub fn restore(&mut self, id: u64) {
         self.disturbances.retain(|disturbance| disturbance.id != id);
     }
 
     /// Whether anything passes from one host to another.
     #[must_use]
     pub fn is_open(&self, from: u32, to: u32) -> bool {
-        let cut = |d: &Disturbance| matches!(d.what, What::Cut) && d.covers(from, to);
+        let cut = |d: &Disturbance| matches!(d.impact, Impact::Partition) && d.covers(from, to);
         !self.disturbances.iter().any(cut)
     }
 
     /// The journey of one packet in microseconds, if it is not lost.
     #[must_use]
-    pub fn journey_us(&self, random: &mut Random, from: u32, to: u32) -> u64 {
+    pub fn latency_us(&self, random: &mut Random, from: u32, to: u32) -> u64 {
         let (here, there) = (self.regions[from as usize], self.regions[to as usize]);
         let base_us = self.distance_us[here][there];
-        let mut journey_us = base_us + random.below(base_us / JITTER_FRACTION + 1);
+        let mut latency_us = base_us + random.below(base_us / JITTER_FRACTION + 1);
         for disturbance in &self.disturbances {
-            if let What::Weather { delay_us, jitter_us, .. } = disturbance.what
+            if let Impact::Impairment { delay_us, jitter_us, .. } = disturbance.impact
                 && disturbance.covers(from, to)
             {
-                journey_us += delay_us + random.below(jitter_us + 1);
+                latency_us += delay_us + random.below(jitter_us + 1);
             }
         }
-        journey_us
+        latency_us
     }
 
     /// Whether one packet is lost.
     pub fn loses(&self, random: &mut Random, from: u32, to: u32) -> bool {
-        self.disturbances.iter().any(|disturbance| match disturbance.what {
-            What::Weather { loss_permille, .. } if disturbance.covers(from, to) => {
+        self.disturbances.iter().any(|disturbance| match disturbance.impact {
+            Impact::Impairment { loss_permille, .. } if disturbance.covers(from, to) => {
                 random.chance(loss_permille)
             }
             _ => false,
@@ -119,27 +119,27 @@ impl Network {
     }
 
     /// How long a segment of a connection is on its way in microseconds, its retransmissions included.
-    pub fn segment_us(&self, random: &mut Random, from: u32, to: u32) -> (u64, u32) {
+    pub fn segment_latency_us(&self, random: &mut Random, from: u32, to: u32) -> (u64, u32) {
         let mut losses = 0;
         while losses < LOSSES_MAX && self.loses(random, from, to) {
             losses += 1;
         }
-        let journey_us = self.journey_us(random, from, to);
+        let latency_us = self.latency_us(random, from, to);
         let waited_us = match losses {
             0 => 0,
-            1 => 4 * journey_us + PROBE_US,
-            more => 4 * journey_us + PROBE_US + RETRANSMIT_US * ((1 << (more - 1)) - 1),
+            1 => 4 * latency_us + PROBE_US,
+            more => 4 * latency_us + PROBE_US + RETRANSMIT_US * ((1 << (more - 1)) - 1),
         };
-        (journey_us + waited_us, losses)
+        (latency_us + waited_us, losses)
     }
 
     /// The journeys of a datagram in microseconds: none if it is lost, two if it is duplicated.
-    pub fn datagram_us(&self, random: &mut Random, from: u32, to: u32) -> Vec<u64> {
+    pub fn datagram_latencies_us(&self, random: &mut Random, from: u32, to: u32) -> Vec<u64> {
         if !self.is_open(from, to) || self.loses(random, from, to) {
             return Vec::new();
         }
         let copies = 1 + usize::from(random.chance(self.duplicate_permille));
-        (0..copies).map(|_| self.journey_us(random, from, to)).collect()
+        (0..copies).map(|_| self.latency_us(random, from, to)).collect()
     }
 }
 
@@ -154,12 +154,12 @@ mod tests {
     #[test]
     fn a_one_way_cut_stops_one_way() {
         let mut network = network();
-        network.cut(1, &Area { from: vec![0], to: vec![1, 2], one_way: true });
-        network.cut(2, &Area { from: vec![1], to: vec![2], one_way: false });
+        network.partition(1, &Area { from: vec![0], to: vec![1, 2], one_way: true });
+        network.partition(2, &Area { from: vec![1], to: vec![2], one_way: false });
         let open = |a, b| network.is_open(a, b);
         assert_eq!([open(0, 1), open(1, 0), open(0, 2)], [false, true, false]);
         assert_eq!([open(1, 2), open(2, 1), open(2, 0)], [false, false, true]);
-        network.calm(2);
+        network.restore(2);
         assert!(network.is_open(2, 1));
     }
 
@@ -168,16 +168,16 @@ mod tests {
         let mut network = network();
         let mut random = Random::new(3);
         let area = Area { from: vec![0], to: vec![2], one_way: false };
-        network.weather(1, &area, 300, (5_000, 0));
+        network.impair(1, &area, 300, (5_000, 0));
         let (mut lost, mut twice, mut late) = (0, 0, 0);
         for _ in 0..1_000 {
-            let copies = network.datagram_us(&mut random, 2, 0);
+            let copies = network.datagram_latencies_us(&mut random, 2, 0);
             lost += u32::from(copies.is_empty());
             twice += u32::from(copies.len() == 2);
-            let (us, losses) = network.segment_us(&mut random, 0, 2);
+            let (us, losses) = network.segment_latency_us(&mut random, 0, 2);
             assert!(us >= 25_000);
             late += u32::from(losses > 0);
-            assert_eq!(network.segment_us(&mut random, 0, 1).1, 0);
+            assert_eq!(network.segment_latency_us(&mut random, 0, 1).1, 0);
         }
         assert!((200..400).contains(&lost) && (200..500).contains(&twice), "{lost} {twice}");
         assert!((200..400).contains(&late), "{late}");

@@ -6,7 +6,7 @@ use zerocache_core::{store::RETENTION_MS, wire::features};
 
 use crate::{
     clock::SECOND_US,
-    faults::{Area, Fault, Planned, Targets, draw},
+    faults::{Area, Fault, PlannedFault, Targets, draw},
     random::Random,
 };
 
@@ -90,7 +90,7 @@ impl Profile {
     }
 
     /// The longest fault, in microseconds.
-    pub(crate) const fn longest_us(self) -> u64 {
+    pub(crate) const fn fault_us_max(self) -> u64 {
         match self {
             Self::Retention => 120 * SECOND_US,
             Self::Crowd | Self::Membership => 6 * SECOND_US,
@@ -159,7 +159,7 @@ pub struct Workload {
     /// And so many computations under a lease.
     pub compute_permille: u64,
     /// Whether one client in all regions computes at a time, or one of each region.
-    pub leases_in_all: bool,
+    pub leases_in_all_regions: bool,
 }
 
 /// All that a seed says.
@@ -178,7 +178,7 @@ pub struct Plan {
     /// What the clients do.
     pub workload: Workload,
     /// What goes wrong.
-    pub faults: Vec<Planned>,
+    pub faults: Vec<PlannedFault>,
     /// Nodes whose addresses everybody is told.
     pub seeds: usize,
     /// Connections that a process may have to one node.
@@ -277,7 +277,7 @@ impl Plan {
 impl Plan {
     /// Whether nothing goes wrong from then until then, and has not for a while.
     pub(crate) fn is_quiet(&self, from_us: u64, until_us: u64) -> bool {
-        let apart = |fault: &Planned| {
+        let apart = |fault: &PlannedFault| {
             let after_us = AFTER_FAULT_US + (fault.until_us - fault.at_us);
             fault.at_us > until_us || fault.until_us + after_us < from_us
         };
@@ -314,12 +314,12 @@ impl Plan {
 }
 
 /// Loss of as many packets as connections must bear, everywhere.
-fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> Planned {
+fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> PlannedFault {
     let all: Vec<u32> = (0..hosts as u32).collect();
     let area = Area { from: all.clone(), to: all, one_way: false };
     let loss_permille = CONNECTION_LOSS_PERMILLE;
-    let fault = Fault::Weather { area, loss_permille, delay_us: 0, jitter_us: 0 };
-    Planned { at_us, until_us, fault }
+    let fault = Fault::Impairment { area, loss_permille, delay_us: 0, jitter_us: 0 };
+    PlannedFault { at_us, until_us, fault }
 }
 
 /// How many nodes each region has at the beginning.
@@ -428,6 +428,6 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
             _ => *random.pick(&[16, 200, 2_000]),
         },
         compute_permille: if leases { 400 } else { 0 },
-        leases_in_all: leases && random.chance(500),
+        leases_in_all_regions: leases && random.chance(500),
     }
 }

@@ -36,7 +36,7 @@ pub struct Counts {
     /// Values that were computed and written.
     pub filled: u64,
     /// Records sent between nodes.
-    pub shipped: u64,
+    pub replicated: u64,
     /// Values that nodes fetched from others.
     pub fetched: u64,
     /// Records for peers that nodes gave up.
@@ -70,9 +70,9 @@ pub struct Counts {
     /// The most that a request was late, in microseconds.
     pub late_us_max: u64,
     /// The most events of one process in a second.
-    pub busiest: u64,
+    pub busiest_events: u64,
     /// The longest time after the faults until nodes met that never had, in microseconds.
-    pub met_us_max: u64,
+    pub first_contact_us_max: u64,
     /// The longest time after the faults in which the nodes of each region agreed, in microseconds.
     pub agreed_in_regions_us_max: u64,
     /// The longest time in which all agreed.
@@ -100,7 +100,7 @@ impl Counts {
             lease_busy,
             lease_unavailable,
             filled,
-            shipped,
+            replicated,
             fetched,
             dropped,
             refused,
@@ -117,10 +117,10 @@ impl Counts {
             connections,
             ticks,
             late_us_max,
-            busiest,
+            busiest_events,
             agreed_in_regions_us_max,
             agreed_us_max,
-            met_us_max,
+            first_contact_us_max,
             faults,
         } = other;
         self.simulated_us += simulated_us;
@@ -138,7 +138,7 @@ impl Counts {
         self.lease_busy += lease_busy;
         self.lease_unavailable += lease_unavailable;
         self.filled += filled;
-        self.shipped += shipped;
+        self.replicated += replicated;
         self.fetched += fetched;
         self.dropped += dropped;
         self.refused += refused;
@@ -155,11 +155,11 @@ impl Counts {
         self.connections += connections;
         self.ticks += ticks;
         self.late_us_max = self.late_us_max.max(*late_us_max);
-        self.busiest = self.busiest.max(*busiest);
+        self.busiest_events = self.busiest_events.max(*busiest_events);
         self.agreed_in_regions_us_max =
             self.agreed_in_regions_us_max.max(*agreed_in_regions_us_max);
         self.agreed_us_max = self.agreed_us_max.max(*agreed_us_max);
-        self.met_us_max = self.met_us_max.max(*met_us_max);
+        self.first_contact_us_max = self.first_contact_us_max.max(*first_contact_us_max);
         for (kind, count) in faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -172,7 +172,7 @@ impl fmt::Display for Counts {
         writeln!(
             f,
             "simulated    {hours:.2} h, {} events, at most {} of a process in a second",
-            self.events, self.busiest
+            self.events, self.busiest_events
         )?;
         writeln!(f, "processes    {} nodes, {} ticks", self.processes, self.ticks)?;
         writeln!(
@@ -195,7 +195,7 @@ impl fmt::Display for Counts {
             f,
             "replication  {} records sent, {} fetched, {} given up, {} refused; {} nodes restored, {} outdated, {} \
              clocks moved; {} removals of members",
-            self.shipped,
+            self.replicated,
             self.fetched,
             self.dropped,
             self.refused,
@@ -222,7 +222,7 @@ impl fmt::Display for Counts {
             "agreement    within {:.1} s in regions, {:.1} s across, strangers met within {:.1} s",
             self.agreed_in_regions_us_max as f64 / 1e6,
             self.agreed_us_max as f64 / 1e6,
-            self.met_us_max as f64 / 1e6
+            self.first_contact_us_max as f64 / 1e6
         )?;
         let faults: Vec<_> =
             self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();

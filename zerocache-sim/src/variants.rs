@@ -29,7 +29,7 @@ pub enum Variant {
     /// Clients do not say what they have seen.
     SeenForgotten,
     /// Nothing is remembered of what is gone.
-    NoTraces,
+    NoTombstones,
     /// Nothing is remembered of what was evicted, so that others offer it again.
     EvictionsForgotten,
     /// Nobody finds out that it has missed too much.
@@ -55,7 +55,7 @@ pub enum Variant {
     /// Writes are sent to nobody; repair brings them.
     NothingSent,
     /// Every miss is called final.
-    MissesFinal,
+    MissesAuthoritative,
     /// A process that stood still does not notice.
     NoWarming,
     /// A node that starts copies a part of what there is.
@@ -80,7 +80,7 @@ impl Variant {
         Self::BudgetIgnored,
         Self::ValuesTruncated,
         Self::SeenForgotten,
-        Self::NoTraces,
+        Self::NoTombstones,
         Self::EvictionsForgotten,
         Self::NeverOutdated,
         Self::TokensForgotten,
@@ -93,7 +93,7 @@ impl Variant {
         Self::QueuesDropped,
         Self::RetriesDropped,
         Self::NothingSent,
-        Self::MissesFinal,
+        Self::MissesAuthoritative,
         Self::NoWarming,
         Self::CopiesWithHoles,
         Self::NewerErased,
@@ -115,7 +115,7 @@ impl Variant {
             Self::BudgetIgnored => "budget-ignored",
             Self::ValuesTruncated => "values-truncated",
             Self::SeenForgotten => "seen-forgotten",
-            Self::NoTraces => "no-traces",
+            Self::NoTombstones => "no-tombstones",
             Self::EvictionsForgotten => "evictions-forgotten",
             Self::NeverOutdated => "never-outdated",
             Self::TokensForgotten => "tokens-forgotten",
@@ -128,7 +128,7 @@ impl Variant {
             Self::QueuesDropped => "queues-dropped",
             Self::RetriesDropped => "retries-dropped",
             Self::NothingSent => "nothing-sent",
-            Self::MissesFinal => "misses-final",
+            Self::MissesAuthoritative => "misses-authoritative",
             Self::NoWarming => "no-warming",
             Self::CopiesWithHoles => "copies-with-holes",
             Self::NewerErased => "newer-erased",
@@ -140,7 +140,7 @@ impl Variant {
     /// What is broken in the store, or in what its node does with it.
     pub(crate) fn of_store(self) -> Option<StoreVariant> {
         match self {
-            Self::NoTraces => Some(StoreVariant::NoTombstones),
+            Self::NoTombstones => Some(StoreVariant::NoTombstones),
             Self::EvictionsForgotten => Some(StoreVariant::EvictionsForgotten),
             Self::NeverOutdated => Some(StoreVariant::NeverOutdated),
             Self::WritesDropped => Some(StoreVariant::WritesDropped),
@@ -204,8 +204,8 @@ impl Variant {
         self == Self::SupersededStored
     }
 
-    pub(crate) fn ends_with_misses(self) -> bool {
-        self == Self::MissesFinal
+    pub(crate) fn claims_all_misses(self) -> bool {
+        self == Self::MissesAuthoritative
     }
 
     pub(crate) fn hides_pauses(self) -> bool {

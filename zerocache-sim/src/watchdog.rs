@@ -11,11 +11,11 @@ use std::{
 };
 
 /// An event takes microseconds, and milliseconds on a busy machine: one that takes longer than this has no end.
-pub(crate) const STUCK: Duration = Duration::from_secs(60);
+pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs something whose `pulse` rises; calls `stuck` when it has not for `longest`, or up to twice that.
+/// Runs something whose `events_handled` rises; calls `stuck` when it has not for `longest`, or up to twice that.
 pub(crate) fn watch<R>(
-    pulse: &AtomicU64,
+    events_handled: &AtomicU64,
     longest: Duration,
     stuck: impl FnOnce() + Send,
     run: impl FnOnce() -> R,
@@ -25,7 +25,7 @@ pub(crate) fn watch<R>(
         scope.spawn(move || {
             let mut before = None;
             while ended.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
-                let at = Some(pulse.load(Ordering::Relaxed));
+                let at = Some(events_handled.load(Ordering::Relaxed));
                 if at == before {
                     return stuck();
                 }
@@ -46,14 +46,14 @@ mod tests {
     fn a_run_that_does_not_go_on_is_noticed() {
         let (notice, noticed) = sync_channel(1);
         let stuck = move || notice.send(()).unwrap();
-        let pulse = AtomicU64::new(0);
+        let events_handled = AtomicU64::new(0);
         // It goes on only once it has been noticed.
-        watch(&pulse, Duration::from_millis(1), stuck, || noticed.recv().unwrap());
+        watch(&events_handled, Duration::from_millis(1), stuck, || noticed.recv().unwrap());
     }
 
     #[test]
     fn a_run_that_ends_is_left_alone() {
-        let pulse = AtomicU64::new(0);
-        assert_eq!(watch(&pulse, STUCK, || unreachable!("it has ended"), || 7), 7);
+        let events_handled = AtomicU64::new(0);
+        assert_eq!(watch(&events_handled, STALL_LIMIT, || unreachable!("it has ended"), || 7), 7);
     }
 }

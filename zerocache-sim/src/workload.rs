@@ -62,24 +62,24 @@ pub struct Computation {
     /// Whether the value that its client knows of is of no use to it.
     pub over: bool,
     /// How long it takes, in microseconds.
-    pub takes_us: u64,
+    pub duration_us: u64,
     /// How it ends.
-    pub end: Ending,
+    pub end: ComputationEnd,
 }
 
 /// How a computation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ComputationEnd {
     /// Its value is written.
     Written,
     /// Its connections end, and then its value is written.
-    CutOff,
+    Disconnected,
     /// Its connections end, and nothing comes of it.
     Dead,
     /// Nothing comes of it.
-    Still,
+    Abandoned,
     /// The leave is given back for the next one.
-    GivenBack,
+    Released,
     /// The leave is given back for nobody.
     Failed,
 }
@@ -110,12 +110,12 @@ impl Computation {
     fn draw(random: &mut Random, workload: &Workload, ack: Ack) -> Self {
         let (bytes, ttl) = draw_value(random, workload);
         let end = match random.below(100) {
-            0..70 => Ending::Written,
-            70..76 => Ending::CutOff,
-            76..82 => Ending::Dead,
-            82..88 => Ending::Still,
-            88..94 => Ending::GivenBack,
-            _ => Ending::Failed,
+            0..70 => ComputationEnd::Written,
+            70..76 => ComputationEnd::Disconnected,
+            76..82 => ComputationEnd::Dead,
+            82..88 => ComputationEnd::Abandoned,
+            88..94 => ComputationEnd::Released,
+            _ => ComputationEnd::Failed,
         };
         Self {
             bytes,
@@ -124,7 +124,7 @@ impl Computation {
             life_ms: *random.pick(&[300, 1_000, 5_000, 10_000]),
             wait_ms: *random.pick(&[0, 200, 1_000, 3_000]),
             over: random.chance(OVER_PERMILLE),
-            takes_us: *random.pick(&[5_000, 100_000, 500_000, 3_000_000]),
+            duration_us: *random.pick(&[5_000, 100_000, 500_000, 3_000_000]),
             end,
         }
     }

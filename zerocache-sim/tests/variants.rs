@@ -19,7 +19,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::BudgetIgnored => (Profile::Evict, &[Rule::Capacity]),
         Variant::ValuesTruncated => (Profile::Evict, &[Rule::Whole]),
         Variant::SeenForgotten => (Profile::Small, &[Rule::Seen]),
-        Variant::NoTraces => (Profile::Small, &[Rule::Order, Rule::Acked]),
+        Variant::NoTombstones => (Profile::Small, &[Rule::Order, Rule::Acked]),
         Variant::EvictionsForgotten => (Profile::Evict, &[Rule::Order, Rule::Quiet]),
         Variant::NeverOutdated => (Profile::Starts, &[Rule::Agreement, Rule::Order]),
         Variant::TokensForgotten => (Profile::Leases, &[Rule::DeleteWins]),
@@ -32,7 +32,9 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         }
         Variant::QueuesDropped | Variant::RetriesDropped => (Profile::Small, &[Rule::Sent]),
         Variant::NothingSent => (Profile::Calm, &[Rule::Sent, Rule::Prompt]),
-        Variant::MissesFinal | Variant::NoWarming => (Profile::Small, &[Rule::Authoritative]),
+        Variant::MissesAuthoritative | Variant::NoWarming => {
+            (Profile::Small, &[Rule::Authoritative])
+        }
         // At the end whoever calls its misses final lacks nothing (Agreement).
         Variant::CopiesWithHoles => (Profile::Starts, &[Rule::Authoritative, Rule::Agreement]),
         Variant::NewerErased => (Profile::Starts, &[Rule::Order]),

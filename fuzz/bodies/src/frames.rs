@@ -20,9 +20,12 @@ use zerocache_core::{
         frame::{FrameError, Header, Opcode},
     },
 };
-use zerocache_net::framed::{Charge, Encode, Flush, Inbox, Incoming, Line, Memory, Unmetered};
+use zerocache_net::transport::framed::{
+    Encode, Flush, FrameReader, FrameWriter, Incoming, MemoryBudget, MemoryReservation,
+    UnlimitedMemory,
+};
 
-/// The present of an inbox.
+/// The present of an reader.
 const NOW: Instant = Instant::from_millis(5_000);
 
 /// The largest message of the frames that are read: small, so that a short input exceeds it.
@@ -36,17 +39,17 @@ const SENT_BYTES_MAX: usize = 1 << 20;
 
 /// One message, or what is said of one.
 #[derive(Debug, PartialEq)]
-enum Said {
+enum Received {
     Message(Vec<u8>),
     Refused(RefusalCode),
     Nothing,
 }
 
-type Conversation = (Vec<(Header, u64, Said)>, Option<FrameError>);
+type ReadResult = (Vec<(Header, u64, Received)>, Option<FrameError>);
 
 /// Takes frames out of bytes, in pieces as the input says: `count (1) ‖ count lengths of pieces (1
 /// each) ‖ bytes`. The messages are the same as when all comes at once.
-pub fn frames(data: &[u8]) {
+pub fn frame_reader(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let (lengths, bytes) = rest.split_at(usize::from(*count).min(rest.len()));
     let whole = read(&[bytes]);
@@ -72,43 +75,46 @@ fn cut<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
     pieces
 }
 
-fn read(pieces: &[&[u8]]) -> Conversation {
+fn read(pieces: &[&[u8]]) -> ReadResult {
     let memory = Arc::new(Bounded { most: READ_MEMORY_MAX, ..Bounded::default() });
-    let mut inbox = Inbox::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn Memory>);
+    let mut reader = FrameReader::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn MemoryBudget>);
     let mut all = Vec::new();
     for (number, piece) in pieces.iter().enumerate() {
         if number.is_multiple_of(3) {
-            inbox.extend(piece);
+            reader.extend(piece);
         } else {
-            inbox.buffer().put_slice(piece);
+            reader.buffer().put_slice(piece);
         }
         loop {
-            match take(&mut inbox, number) {
-                Ok(Some(said)) => all.push(said),
+            match next_message(&mut reader, number) {
+                Ok(Some(received)) => all.push(received),
                 Ok(None) => break,
                 Err(error) => return (all, Some(error)),
             }
         }
         if number.is_multiple_of(5) {
-            inbox.shrink();
+            reader.shrink();
         }
     }
-    if !inbox.is_incomplete() {
+    if !reader.is_incomplete() {
         assert_eq!(memory.held.load(Ordering::Relaxed), 0, "memory is not given back");
     }
     (all, None)
 }
 
-fn take(inbox: &mut Inbox, number: usize) -> Result<Option<(Header, u64, Said)>, FrameError> {
-    let Some((header, delay_ms, incoming)) = inbox.next(NOW)? else { return Ok(None) };
-    let said = match incoming {
-        Incoming::Small(message) if number.is_multiple_of(2) => Said::Message(message.to_vec()),
-        Incoming::Small(_) => Said::Message(inbox.take().to_vec()),
-        Incoming::Large(message) => Said::Message(message.to_vec()),
-        Incoming::Refused(code) => Said::Refused(code),
-        Incoming::Nothing => Said::Nothing,
+fn next_message(
+    reader: &mut FrameReader,
+    number: usize,
+) -> Result<Option<(Header, u64, Received)>, FrameError> {
+    let Some((header, delay_ms, incoming)) = reader.next(NOW)? else { return Ok(None) };
+    let received = match incoming {
+        Incoming::Small(message) if number.is_multiple_of(2) => Received::Message(message.to_vec()),
+        Incoming::Small(_) => Received::Message(reader.take().to_vec()),
+        Incoming::Large(message) => Received::Message(message.to_vec()),
+        Incoming::Refused(code) => Received::Refused(code),
+        Incoming::Nothing => Received::Nothing,
     };
-    Ok(Some((header, delay_ms, said)))
+    Ok(Some((header, delay_ms, received)))
 }
 
 /// Memory that is never enough for more than is allowed.
@@ -118,53 +124,55 @@ struct Bounded {
     most: usize,
 }
 
-struct Held(Arc<AtomicUsize>, usize);
+struct ChargeGuard(Arc<AtomicUsize>, usize);
 
-impl Drop for Held {
+impl Drop for ChargeGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
-impl Memory for Bounded {
-    fn charge(&self, bytes: usize) -> Option<Charge> {
+impl MemoryBudget for Bounded {
+    fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         assert!(held <= self.most, "{held} bytes are held");
-        Some(Box::new(Held(Arc::clone(&self.held), bytes)))
+        Some(Box::new(ChargeGuard(Arc::clone(&self.held), bytes)))
     }
 }
 
-/// Sends messages over a line and reads them again. The input is steps of `what (1) ‖ number (2)`, see
-/// `Sending::step`; its bytes are also the lengths of the pieces in which the frames arrive.
-pub fn line(data: &[u8]) {
-    let mut sending = Sending::new();
+/// Sends messages over a writer and reads them again. The input is steps of `what (1) ‖ number (2)`, see
+/// `WriterDriver::step`; its bytes are also the lengths of the pieces in which the frames arrive.
+pub fn frame_writer(data: &[u8]) {
+    let mut driver = WriterDriver::new();
     for step in data.chunks_exact(3) {
-        sending.step(step[0], usize::from(u16::from_be_bytes([step[1], step[2]])));
+        driver.step(step[0], usize::from(u16::from_be_bytes([step[1], step[2]])));
     }
-    let (sent, stream) = sending.finish();
-    let mut inbox = Inbox::new(SENT_BYTES_MAX + 16, Arc::new(Unmetered));
+    let (sent, stream) = driver.finish();
+    let mut reader = FrameReader::new(SENT_BYTES_MAX + 16, Arc::new(UnlimitedMemory));
     let mut received = BTreeMap::new();
     for (number, piece) in cut(&stream, data).into_iter().enumerate() {
-        inbox.extend(piece);
-        while let Some((header, _, said)) = take(&mut inbox, number).expect("a line sends frames") {
-            match said {
-                Said::Message(message) => {
+        reader.extend(piece);
+        while let Some((header, _, outcome)) =
+            next_message(&mut reader, number).expect("a writer sends frames")
+        {
+            match outcome {
+                Received::Message(message) => {
                     assert!(received.insert(header.id, message).is_none(), "{} twice", header.id);
                 }
-                Said::Refused(code) => panic!("{} is refused: {code:?}", header.id),
-                Said::Nothing => {}
+                Received::Refused(code) => panic!("{} is refused: {code:?}", header.id),
+                Received::Nothing => {}
             }
         }
     }
     assert!(received == sent, "{} messages of {} arrive as sent", received.len(), sent.len());
-    assert!(!inbox.is_incomplete(), "more was sent than messages");
+    assert!(!reader.is_incomplete(), "more was sent than messages");
 }
 
 /// What a stream took, and how much more it takes.
 #[derive(Clone, Default)]
-struct Taken(Arc<Mutex<(Vec<u8>, usize)>>);
+struct SinkStream(Arc<Mutex<(Vec<u8>, usize)>>);
 
-impl AsyncWrite for Taken {
+impl AsyncWrite for SinkStream {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -205,36 +213,36 @@ impl Encode for Message {
     }
 }
 
-struct Sending {
-    line: Line,
-    taken: Taken,
+struct WriterDriver {
+    writer: FrameWriter,
+    sink: SinkStream,
     sent: BTreeMap<u32, Vec<u8>>,
     bytes: usize,
 }
 
-impl Sending {
+impl WriterDriver {
     fn new() -> Self {
-        let taken = Taken::default();
-        let line = Line::new(Box::new(taken.clone()));
-        Self { line, taken, sent: BTreeMap::new(), bytes: 0 }
+        let sink = SinkStream::default();
+        let writer = FrameWriter::new(Box::new(sink.clone()));
+        Self { writer, sink, sent: BTreeMap::new(), bytes: 0 }
     }
 
     /// 0 to 3 send a message of `number` bytes or four times that, with or without the right hint; 4
     /// makes room for `number` bytes, 5 flushes, 6 works, 7 withdraws a message that was not begun.
-    fn step(&mut self, what: u8, number: usize) {
-        match what % 8 {
-            what @ 0..=3 => {
-                let bytes = if what >= 2 { 4 * number } else { number };
+    fn step(&mut self, op: u8, number: usize) {
+        match op % 8 {
+            op @ 0..=3 => {
+                let bytes = if op >= 2 { 4 * number } else { number };
                 if self.bytes + bytes <= SENT_BYTES_MAX {
-                    self.send(bytes, if what % 2 == 0 { bytes + 8 } else { number / 4 });
+                    self.send(bytes, if op % 2 == 0 { bytes + 8 } else { number / 4 });
                 }
             }
-            4 => self.taken.0.lock().expect("one thread").1 += number,
-            5 => self.line.flush(),
+            4 => self.sink.0.lock().expect("one thread").1 += number,
+            5 => self.writer.flush(),
             6 => self.work(),
             _ => {
                 let id = number as u32;
-                if self.line.withdraw_unsent(id) {
+                if self.writer.withdraw_unsent(id) {
                     self.sent.remove(&id);
                 }
             }
@@ -249,30 +257,30 @@ impl Sending {
         let header =
             Header { opcode: Opcode::Response, more: false, id, sent_ms: 0, timeout_ms: 0 };
         let flush = [Flush::Now, Flush::Soon, Flush::Later][id as usize % 3];
-        self.line.send(header, &message, flush).expect("the line is open");
+        self.writer.send(header, &message, flush).expect("the writer is open");
         self.sent.insert(id, encoded.to_vec());
         self.bytes += bytes;
     }
 
     fn work(&mut self) {
-        if self.line.poll_work(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
-            self.line.flush();
+        if self.writer.poll_flush(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
+            self.writer.flush();
         }
     }
 
     /// What was sent, and the bytes in which it went.
     fn finish(mut self) -> (BTreeMap<u32, Vec<u8>>, Vec<u8>) {
-        self.taken.0.lock().expect("one thread").1 = usize::MAX;
+        self.sink.0.lock().expect("one thread").1 = usize::MAX;
         // Each turn moves one chunk at least.
         for _ in 0..10_000 {
-            if self.line.is_flushed() {
+            if self.writer.is_flushed() {
                 break;
             }
             self.work();
-            self.line.flush();
+            self.writer.flush();
         }
-        assert!(self.line.is_flushed(), "something is left");
-        let stream = std::mem::take(&mut self.taken.0.lock().expect("one thread").0);
+        assert!(self.writer.is_flushed(), "something is left");
+        let stream = std::mem::take(&mut self.sink.0.lock().expect("one thread").0);
         (self.sent, stream)
     }
 }

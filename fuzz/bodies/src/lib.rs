@@ -13,7 +13,7 @@ mod url;
 mod value;
 mod wire;
 
-pub use frames::{frames, line};
+pub use frames::{frame_reader, frame_writer};
 pub use node::node;
 pub use record::record;
 pub use url::url;
@@ -31,6 +31,6 @@ pub const TARGETS: [Target; 8] = [
     ("url", url),
     ("record", record),
     ("value", value),
-    ("frames", frames),
-    ("line", line),
+    ("frame_reader", frame_reader),
+    ("frame_writer", frame_writer),
 ];

@@ -27,7 +27,7 @@ static LIFE: OnceLock<Duration> = OnceLock::new();
 static END: LazyLock<watch::Sender<Option<bool>>> = LazyLock::new(|| watch::Sender::new(None));
 
 /// How often a process looks whether its call has missed.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const POLL_PAUSE: Duration = Duration::from_millis(2);
 
 fn life() -> Duration {
     LIFE.get().copied().unwrap_or(PATIENCE)
@@ -75,7 +75,7 @@ async fn call(client: ZerocacheClient, scope: String, key: String) {
         let client = client.clone();
         async move {
             while client.memo_stats().misses == before {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_PAUSE).await;
             }
             say("missed");
         }

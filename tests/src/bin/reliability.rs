@@ -10,7 +10,7 @@ use zerocache_tests::net::Net;
 use zerocache_tests::probes::Probes;
 use zerocache_tests::reliability::detection::Death;
 use zerocache_tests::reliability::{
-    agreement, budgets, copying, detection, frozen, heal, loss_window, middle_and_most, restarts,
+    agreement, budgets, copying, detection, frozen, heal, loss_window, median_and_max, restarts,
     steadiness,
 };
 use zerocache_tests::setup::Setup;
@@ -108,7 +108,7 @@ fn fine_ms(time: Duration) -> String {
 fn summary(figures: &[Option<Duration>]) -> String {
     let failed = figures.iter().filter(|figure| figure.is_none()).count();
     let figures: Vec<_> = figures.iter().copied().flatten().collect();
-    let text = middle_and_most(&figures);
+    let text = median_and_max(&figures);
     if failed == 0 { text } else { format!("{text}; {failed} times never") }
 }
 
@@ -162,7 +162,7 @@ fn heal(probes: &Probes, part: heal::Part, count: usize, times: usize) {
     for round in 0..times {
         let time = Duration::from_secs(10);
         if round > 0 {
-            net.start_over();
+            net.restart_all();
         }
         let found = heal::measure(&mut net, probes, part, round, count, time);
         eprintln!("{found:?}");
@@ -255,7 +255,7 @@ fn detection(_: &Probes) {
         let mut rounds = Vec::new();
         for n in 0..ROUNDS {
             // One that goes down again and again is let in later.
-            net.start_over();
+            net.restart_all();
             rounds.push(detection::measure(&mut net, n % SIZES[0], death));
         }
         let of = |part: fn(&detection::Detection) -> Option<Duration>| {

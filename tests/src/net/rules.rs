@@ -8,18 +8,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The addresses of nodes; the caller's lie beside them.
-const NODES: &str = "10.0.0.0-10.0.0.255, 10.1.0.0-10.1.0.255, 10.2.0.0-10.2.0.255, \
+const NODE_RANGES: &str = "10.0.0.0-10.0.0.255, 10.1.0.0-10.1.0.255, 10.2.0.0-10.2.0.255, \
                      10.3.0.0-10.3.0.255";
 
 /// Faults around one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     /// Packets of these do not arrive.
-    pub(super) deaf_to: BTreeSet<Ipv4Addr>,
+    pub(super) dropped_sources: BTreeSet<Ipv4Addr>,
     /// No packets to or from other nodes.
-    pub(super) alone: bool,
+    pub(super) isolated: bool,
     /// No packets at all.
-    pub(super) hole: bool,
+    pub(super) black_hole: bool,
     /// The share of packets from other nodes that is lost, chosen at random.
     pub(super) lost_percent: u8,
     /// No datagrams to or from other nodes.
@@ -30,23 +30,23 @@ impl Rules {
     /// Puts these rules in place of all earlier ones, at once.
     pub(super) fn apply(&self, namespace: &Path) {
         let (mut input, mut output) = (String::new(), String::new());
-        for from in &self.deaf_to {
+        for from in &self.dropped_sources {
             let _infallible = writeln!(input, "ip saddr {from} drop");
         }
-        if self.hole {
+        if self.black_hole {
             input += "drop\n";
             output += "drop\n";
         }
-        if self.alone {
-            let _infallible = writeln!(input, "ip saddr {{ {NODES} }} drop");
-            let _infallible = writeln!(output, "ip daddr {{ {NODES} }} drop");
+        if self.isolated {
+            let _infallible = writeln!(input, "ip saddr {{ {NODE_RANGES} }} drop");
+            let _infallible = writeln!(output, "ip daddr {{ {NODE_RANGES} }} drop");
         }
         if self.tcp_only {
-            let _infallible = writeln!(input, "ip saddr {{ {NODES} }} meta l4proto udp drop");
+            let _infallible = writeln!(input, "ip saddr {{ {NODE_RANGES} }} meta l4proto udp drop");
         }
         if self.lost_percent > 0 {
             let chosen = format!("numgen random mod 100 < {}", self.lost_percent);
-            let _infallible = writeln!(input, "ip saddr {{ {NODES} }} {chosen} drop");
+            let _infallible = writeln!(input, "ip saddr {{ {NODE_RANGES} }} {chosen} drop");
         }
         let table = format!(
             "add table ip faults\n\

@@ -10,12 +10,12 @@ use zerocache_net::clock;
 
 use super::time_to_agreement;
 use crate::net::Net;
-use crate::poll::{Stop, pass, until_true};
+use crate::poll::{StopFlag, pass, until_true};
 use crate::probes::{Probes, keys};
 use crate::random::Random;
 
 /// Pairs of writes under way at once.
-const UNDER_WAY: usize = 16;
+const CONCURRENCY: usize = 16;
 
 /// How long a write waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -54,26 +54,26 @@ impl Fault {
             Self::Freeze => {
                 net.cluster[n].freeze();
                 pass(time);
-                net.cluster[n].thaw();
+                net.cluster[n].resume();
             }
             Self::Pause => {
                 net.cluster[n].freeze();
                 pass(time.min(Duration::from_secs(1)));
-                net.cluster[n].thaw();
+                net.cluster[n].resume();
             }
             Self::Kill => {
                 net.cluster[n].kill();
                 pass(time);
-                net.start_again(n);
+                net.restart(n);
             }
             Self::CutNode => net.cut_node(n),
             Self::CutRegion => net.cut_region(net.region_of(n)),
-            Self::CutWay => net.cut_way(n, (n + 1 + random.below(net.len() - 1)) % net.len()),
+            Self::CutWay => net.cut_link(n, (n + 1 + random.below(net.len() - 1)) % net.len()),
             Self::Loss => net.lose_percent(30),
         }
         if !matches!(self, Self::Freeze | Self::Pause | Self::Kill) {
             pass(time);
-            net.mend_all();
+            net.repair_all_links();
         }
     }
 }
@@ -116,11 +116,11 @@ pub struct Agreement {
 /// When nodes do not come back after the faults.
 pub fn measure(net: &mut Net, probes: &Probes, plan: &Plan) -> Agreement {
     let keys = keys("contended", 100);
-    let (stop, acknowledged) = (Stop::default(), AtomicUsize::new(0));
+    let (stop, acknowledged) = (StopFlag::default(), AtomicUsize::new(0));
     let addresses = net.addresses();
     let mut injected = 0;
     std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         let writing = threads.spawn(|| {
             let _end = end;
             let mut random = Random::new(plan.seed);
@@ -149,18 +149,18 @@ pub fn measure(net: &mut Net, probes: &Probes, plan: &Plan) -> Agreement {
                         matches!(written.status, Status::Stored | Status::Superseded)
                     });
                     acknowledged.fetch_add(stored.count(), Ordering::Relaxed);
-                    tokio::time::sleep(each * UNDER_WAY as u32).await;
+                    tokio::time::sleep(each * CONCURRENCY as u32).await;
                 }
             });
-            probes.block_on(writes.buffer_unordered(UNDER_WAY).collect::<Vec<()>>());
+            probes.block_on(writes.buffer_unordered(CONCURRENCY).collect::<Vec<()>>());
         });
         let mut random = Random::new(!plan.seed);
-        for fault in plan.faults.iter().cycle().take_while(|_| !stop.is_told()) {
+        for fault in plan.faults.iter().cycle().take_while(|_| !stop.is_set()) {
             let time = Duration::from_millis(300 + random.below(3_000) as u64);
             fault.inject(net, time, &mut random);
             injected += 1;
             // The last one ends after the last write.
-            if stop.is_told() {
+            if stop.is_set() {
                 break;
             }
             pass(Duration::from_millis(random.below(1_000) as u64));

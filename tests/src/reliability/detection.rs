@@ -60,17 +60,17 @@ pub fn measure(net: &mut Net, n: usize, death: Death) -> Detection {
     pass(Duration::from_secs(1));
     let began = match death {
         Death::Killed => {
-            net.start_again(n);
+            net.restart(n);
             clock::elapsed()
         }
         Death::Stopped => {
             let began = clock::elapsed();
-            net.cluster[n].thaw();
+            net.cluster[n].resume();
             began
         }
         Death::BlackHoled => {
             let began = clock::elapsed();
-            net.mend(n);
+            net.repair_link(n);
             began
         }
     };

@@ -6,7 +6,7 @@ use zerocache_client::ZerocacheClient;
 use zerocache_net::clock;
 
 use crate::net::{Net, REGIONS};
-use crate::poll::{Stop, pass};
+use crate::poll::{StopFlag, pass};
 
 /// Callers that read one after the other.
 pub const CALLERS: usize = 4;
@@ -84,9 +84,9 @@ pub fn measure(net: &mut Net, time: Duration) -> Frozen {
         net.cluster.everywhere(key.as_bytes(), |answer| answer.status == 200);
     }
     let client = net.cluster.client(REGIONS[0]);
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     let (reads, frozen) = std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         let (client, keys, stop) = (&client, &keys, &stop);
         let read = |n: usize| threads.spawn(move || reads(client, keys, stop, n));
         let callers: Vec<_> = (0..CALLERS).map(read).collect();
@@ -100,7 +100,7 @@ pub fn measure(net: &mut Net, time: Duration) -> Frozen {
         let reads = callers.into_iter().flat_map(|caller| caller.join().expect("a reader ends"));
         (reads.collect::<Vec<_>>(), frozen)
     });
-    net.cluster[1].thaw();
+    net.cluster[1].resume();
     let latencies = |chosen: &dyn Fn(&Read) -> bool| {
         Spread::of(reads.iter().filter(|read| chosen(read)).map(Read::took).collect())
     };
@@ -118,10 +118,10 @@ pub fn measure(net: &mut Net, time: Duration) -> Frozen {
     }
 }
 
-fn reads(client: &ZerocacheClient, keys: &[String], stop: &Stop, first: usize) -> Vec<Read> {
+fn reads(client: &ZerocacheClient, keys: &[String], stop: &StopFlag, first: usize) -> Vec<Read> {
     let mut reads = Vec::new();
     for key in keys.iter().cycle().skip(first * 17) {
-        if stop.is_told() {
+        if stop.is_set() {
             break;
         }
         let began = clock::elapsed();

@@ -93,7 +93,7 @@ pub fn measure(
 
     match part {
         Part::Region(_) => net.join_regions(),
-        Part::Node(n) => net.mend(n),
+        Part::Node(n) => net.repair_link(n),
     }
     let every: Vec<Bytes> = [outer, inner, shared].concat();
     let net = &*net;

@@ -11,7 +11,7 @@ use zerocache_core::wire::{Status, Written};
 use zerocache_net::clock;
 
 use crate::net::Net;
-use crate::poll::{Stop, pass, until};
+use crate::poll::{StopFlag, pass, until};
 use crate::probes::Probes;
 
 /// How long a write waits for its answer.
@@ -48,14 +48,14 @@ pub struct Loss {
 /// When the other nodes do not settle.
 pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: Duration) -> Loss {
     let at = net.address(0);
-    let (stop, count) = (Stop::default(), AtomicU64::new(0));
+    let (stop, count) = (StopFlag::default(), AtomicU64::new(0));
     let acknowledged: Mutex<Vec<(Bytes, Duration)>> = Mutex::default();
     let began = clock::elapsed();
     let killed = std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         threads.spawn(|| {
             let write_on = |_| async {
-                while !stop.is_told() {
+                while !stop.is_set() {
                     let n = count.fetch_add(1, Ordering::Relaxed);
                     let key = Bytes::from(format!("round {round} write {n}"));
                     let answer = probes.write(at, &key, Some(key.clone()), PATIENCE).await;
@@ -96,7 +96,7 @@ pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: D
     let last = acknowledged.iter().map(|(_, at)| *at).max().unwrap_or_default();
     let window = first.min().map_or(Duration::ZERO, |first| last.saturating_sub(first));
     // What earlier rounds wrote must not push out what this one looks for.
-    net.start_over();
+    net.restart_all();
     let seconds = killed.saturating_sub(began).as_secs_f64().max(0.001);
     let each_second = (keys.len() as f64 / seconds) as u64;
     let lost = lost.into_iter().filter(|lost| *lost).count();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zerocache_net::clock;
 
 use crate::net::{Net, REGIONS};
-use crate::poll::{PATIENCE, Stop, pass, time_until};
+use crate::poll::{PATIENCE, StopFlag, pass, time_until};
 use crate::probes::{Probes, keys};
 
 /// Callers that read one after the other.
@@ -72,7 +72,7 @@ pub fn whole(net: &mut Net, probes: &Probes, count: usize) -> Whole {
     let keys = keys("kept", count);
     fill(net, probes, &keys);
     for node in &net.cluster.nodes {
-        node.terminate();
+        node.shut_down();
     }
     for n in 0..net.len() {
         let ended = net.cluster[n].ended();
@@ -80,7 +80,7 @@ pub fn whole(net: &mut Net, probes: &Probes, count: usize) -> Whole {
     }
     let began = clock::elapsed();
     for n in 0..net.len() {
-        net.start_again(n);
+        net.restart(n);
     }
     let all_ready = || net.cluster.nodes.iter().all(|node| node.is_ready());
     let ready = time_until(PATIENCE, all_ready).map(|_| clock::elapsed().saturating_sub(began));
@@ -107,14 +107,14 @@ pub fn rolling(net: &mut Net, probes: &Probes, count: usize, pause: Duration) ->
     let keys = keys("kept", count);
     fill(net, probes, &keys);
     let client = net.cluster.client(REGIONS[0]);
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     let counts: Vec<[AtomicU64; 2]> = (0..SECONDS_MAX).map(|_| Default::default()).collect();
     let began = clock::elapsed();
     let since = || clock::elapsed().saturating_sub(began);
     let read_on = |first: usize| {
         let mut failed = Vec::new();
         let mut random = crate::random::Random::new(first as u64);
-        while !stop.is_told() {
+        while !stop.is_set() {
             let key = &keys[random.below(keys.len())];
             let hit = client.get(key).wait().is_ok_and(|value| value.is_some());
             let at = since();
@@ -129,16 +129,16 @@ pub fn rolling(net: &mut Net, probes: &Probes, count: usize, pause: Duration) ->
     };
     let read_on = &read_on;
     let (ready, mut failed) = std::thread::scope(|threads| {
-        let end = stop.at_the_end();
+        let end = stop.set_on_drop();
         let callers: Vec<_> =
             (0..CALLERS).map(|first| threads.spawn(move || read_on(first))).collect();
         pass(Duration::from_secs(2));
         let mut ready = Vec::new();
         for n in net.nodes_of(0) {
-            net.cluster[n].terminate();
+            net.cluster[n].shut_down();
             let ended = net.cluster[n].ended();
             assert!(ended.success(), "node {n} ended with {ended}");
-            net.start_again(n);
+            net.restart(n);
             ready.push(time_until(PATIENCE, || net.cluster[n].is_ready()));
             pass(pause);
         }

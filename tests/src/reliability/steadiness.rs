@@ -51,7 +51,7 @@ pub fn lossy(net: &mut Net, percent: u8, tcp_only: bool, time: Duration) -> Chan
         net.lose_percent(percent);
         pass(time);
     });
-    net.mend_all();
+    net.repair_all_links();
     changes
 }
 
@@ -63,7 +63,7 @@ pub fn pausing(net: &mut Net, pause: Duration, times: usize) -> Changes {
         for n in (0..net.len()).cycle().take(times) {
             net.cluster[n].freeze();
             pass(pause);
-            net.cluster[n].thaw();
+            net.cluster[n].resume();
             pass(Duration::from_millis(500));
         }
     })
@@ -89,14 +89,14 @@ pub fn one_way(net: &mut Net, from: usize, to: usize, time: Duration) -> OneWay 
     let ends = [from, to];
     let others: Vec<usize> = (0..net.len()).filter(|n| !ends.contains(n)).collect();
     let before = (Changes::of(net, &ends), Changes::of(net, &others));
-    net.cut_way(from, to);
+    net.cut_link(from, to);
     pass(time);
     let after = (Changes::of(net, &ends), Changes::of(net, &others));
     let has_out = |n: usize, other: usize| {
         net.cluster[n].unreachable().is_some_and(|out| out.contains(&net.address(other)))
     };
     let apart = [has_out(from, to), has_out(to, from)];
-    net.mend_all();
+    net.repair_all_links();
     net.cluster.wait_until_joined();
     OneWay { ends: after.0.since(before.0), others: after.1.since(before.1), apart }
 }

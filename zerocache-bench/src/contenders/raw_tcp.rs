@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Contender;
 use super::stream::Stream;
 use crate::args::Settings;
+use crate::child_roles;
 use crate::data::{Data, KEY_BYTES, MARK_BYTES, mark, value};
-use crate::hidden;
 use crate::measure::{Callers, Driver, Load};
 use crate::process::{Process, own_executable};
 
@@ -28,10 +28,14 @@ pub struct RawTcp {
 
 impl RawTcp {
     pub fn start(settings: &Settings) -> Result<Self> {
-        let args = [hidden::RAW_SERVER.to_owned(), settings.value_bytes.to_string()];
+        let args = [child_roles::RAW_SERVER.to_owned(), settings.value_bytes.to_string()];
         let program = own_executable()?;
-        let (process, address) =
-            Process::start_saying(program.as_os_str(), args, settings.server_threads, LISTENING)?;
+        let (process, address) = Process::start_and_read_address(
+            program.as_os_str(),
+            args,
+            settings.server_threads,
+            LISTENING,
+        )?;
         Ok(Self { process, address })
     }
 }

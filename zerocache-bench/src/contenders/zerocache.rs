@@ -10,8 +10,8 @@ use zerocache_client::{Ack, Status, ZerocacheClient};
 
 use super::{Contender, http::HttpCaller};
 use crate::args::Settings;
+use crate::child_roles;
 use crate::data::{Data, TTL_SECONDS};
-use crate::hidden;
 use crate::measure::{Callers, Driver, Load};
 use crate::process::{Process, START_MAX, own_executable};
 
@@ -32,7 +32,7 @@ impl Node {
         let program = match &settings.server {
             Some(path) => path.clone(),
             None => {
-                args.push(hidden::SERVE.into());
+                args.push(child_roles::SERVE.into());
                 own_executable()?
             }
         };
@@ -48,7 +48,7 @@ impl Node {
             args.push("--seed".into());
             args.push(seed.to_string().into());
         }
-        let (process, address) = Process::start_saying(
+        let (process, address) = Process::start_and_read_address(
             program.as_os_str(),
             &args,
             threads,

@@ -9,10 +9,7 @@ use zerocache_core::{
     time::Instant,
     wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
 };
-use zerocache_net::{
-    framed::UPGRADE_TOKEN,
-    transport::{MESSAGES_PATH, MESSAGES_TYPE},
-};
+use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE, framed::UPGRADE_TOKEN};
 
 use super::Workload;
 use crate::args::Settings;
@@ -23,14 +20,14 @@ use crate::row::Row;
 use crate::usage::resident_bytes;
 
 /// How long a server may take to put away what it needed for a request.
-const SETTLE: Duration = Duration::from_secs(3);
+const QUIESCE_TIME: Duration = Duration::from_secs(3);
 /// The cluster of nodes that are told no other.
 const CLUSTER: &str = "zerocache";
 /// Connections that are opened and kept before memory is first read.
 const FIRST_CONNECTIONS: usize = 8;
 
 /// A way to have a connection: one request after which it stays open.
-struct Way {
+struct ConnectionProbe {
     contender: Box<dyn Contender>,
     address: SocketAddr,
     request: Vec<u8>,
@@ -38,7 +35,7 @@ struct Way {
     end: &'static [u8],
 }
 
-impl Way {
+impl ConnectionProbe {
     async fn start(kind: Kind, settings: &Settings) -> Result<Self> {
         Ok(match kind {
             Kind::Redis => {
@@ -124,18 +121,19 @@ pub async fn run(run: &mut Run) -> Result<()> {
         if run.is_over() {
             break;
         }
-        let way = Way::start(kind, &run.settings).await.with_context(|| kind.name())?;
-        let mut held = Vec::with_capacity(FIRST_CONNECTIONS + count);
+        let probe =
+            ConnectionProbe::start(kind, &run.settings).await.with_context(|| kind.name())?;
+        let mut open = Vec::with_capacity(FIRST_CONNECTIONS + count);
         for _ in 0..FIRST_CONNECTIONS {
-            held.push(way.open().await.with_context(|| kind.name())?);
+            open.push(probe.open().await.with_context(|| kind.name())?);
         }
-        tokio::time::sleep(SETTLE).await;
-        let before = way.resident()?;
+        tokio::time::sleep(QUIESCE_TIME).await;
+        let before = probe.resident()?;
         for _ in 0..count {
-            held.push(way.open().await.with_context(|| kind.name())?);
+            open.push(probe.open().await.with_context(|| kind.name())?);
         }
-        tokio::time::sleep(SETTLE).await;
-        let after = way.resident()?;
+        tokio::time::sleep(QUIESCE_TIME).await;
+        let after = probe.resident()?;
         let each = after.saturating_sub(before) as f64 / count as f64;
         eprintln!("  idle: {} {each:.0} bytes for each of {count} connections", kind.name());
         let row = Row::new(Workload::Idle.name(), 1, kind.name(), 0);

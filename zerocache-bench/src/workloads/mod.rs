@@ -1,15 +1,15 @@
 //! What is measured.
 
-mod driven;
 mod idle;
 mod memory;
 mod single;
+mod throughput;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use zerocache_client::Ack;
 
-pub use self::single::leave as leave_for_parent;
+pub use self::single::export as export_for_parent;
 
 use crate::args::Settings;
 use crate::contenders::{Contender, Kind, redis::Redis, zerocache::Cluster};
@@ -125,13 +125,13 @@ impl Workload {
         eprintln!("{}", self.name());
         let reads = run.settings.read_share;
         match self {
-            Self::Get => driven::run(self, run, &run.settings.tasks.clone(), reads).await,
+            Self::Get => throughput::run(self, run, &run.settings.tasks.clone(), reads).await,
             Self::Single if run.settings.pinned_core.is_some() => {
-                driven::run(self, run, &[1], 1.0).await
+                throughput::run(self, run, &[1], 1.0).await
             }
             Self::Single => single::run(run, argv).await,
-            Self::Http => driven::run(self, run, &[TASKS], 1.0).await,
-            Self::PutRegion | Self::PutLocal => driven::run(self, run, &[TASKS], 0.0).await,
+            Self::Http => throughput::run(self, run, &[TASKS], 1.0).await,
+            Self::PutRegion | Self::PutLocal => throughput::run(self, run, &[TASKS], 0.0).await,
             Self::Memory => memory::run(run).await,
             Self::Idle => idle::run(run).await,
         }

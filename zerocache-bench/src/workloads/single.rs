@@ -26,7 +26,7 @@ pub async fn run(run: &mut Run, argv: &[OsString]) -> Result<()> {
     let left = until.saturating_duration_since(clock::now());
     // The last one of an option counts.
     args.extend(["--max-minutes".into(), (left.as_secs_f64() / 60.0).to_string().into()]);
-    let mut child = Process::start_heard(own_executable()?.as_os_str(), &args)?;
+    let mut child = Process::start_inheriting_output(own_executable()?.as_os_str(), &args)?;
     let succeeded = loop {
         if let Some(succeeded) = child.ended()? {
             break succeeded;
@@ -34,7 +34,7 @@ pub async fn run(run: &mut Run, argv: &[OsString]) -> Result<()> {
         ensure!(clock::now() < until + OVERTIME_MAX, "the pinned process does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    take(run, &std::fs::read_to_string(&rows).unwrap_or_default())?;
+    import(run, &std::fs::read_to_string(&rows).unwrap_or_default())?;
     ensure!(succeeded || run.errors() > 0, "the pinned process failed");
     Ok(())
 }
@@ -44,7 +44,7 @@ const DISTURBED: &str = "disturbed ";
 const NOTE: &str = "note ";
 
 /// What the child leaves for its parent.
-pub fn leave(run: &Run) -> String {
+pub fn export(run: &Run) -> String {
     let rows = run.rows.iter().map(|row| row.to_csv() + "\n");
     // The end of its share of the time is not the end of the time.
     let notes = run.notes.iter().filter(|note| *note != STOPPED);
@@ -52,7 +52,7 @@ pub fn leave(run: &Run) -> String {
     rows.chain(notes).chain([format!("{DISTURBED}{}\n", run.disturbed)]).collect()
 }
 
-fn take(run: &mut Run, left: &str) -> Result<()> {
+fn import(run: &mut Run, left: &str) -> Result<()> {
     for line in left.lines() {
         if let Some(count) = line.strip_prefix(DISTURBED) {
             run.disturbed += count.parse::<usize>()?;
@@ -79,7 +79,7 @@ mod tests {
         child.disturbed = 2;
         child.note("a note".to_owned());
         child.note(STOPPED.to_owned());
-        take(&mut parent, &leave(&child)).expect("taken");
+        import(&mut parent, &export(&child)).expect("taken");
         assert_eq!(parent.rows, child.rows);
         assert_eq!((parent.disturbed, parent.notes), (2, vec!["a note".to_owned()]));
     }

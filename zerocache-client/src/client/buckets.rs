@@ -41,6 +41,7 @@ pub(super) fn upper_end(bucket: usize) -> Duration {
 }
 
 /// The middle of this bucket, which no time in it is further from than an eighth.
+#[cfg(any(test, feature = "metrics"))]
 pub(super) fn middle(bucket: usize) -> Duration {
     let begin = bucket.checked_sub(1).map_or(Duration::ZERO, upper_end);
     (begin + upper_end(bucket)) / 2

@@ -11,10 +11,10 @@ use std::{
 
 use zerocache_core::{name, route::TierBounds};
 use zerocache_net::{
-    discovery::{DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort},
-    framed::Connections,
+    discovery::{DiscoveryConfig, DiscoverySet, HostPort, Interface, MdnsConfig, NAMES_MAX},
+    env_vars,
+    transport::Connections,
     units::{parse_duration, parse_size},
-    variables,
 };
 
 use crate::{
@@ -38,6 +38,7 @@ const CLUSTER: Setting = ("cluster", "ZEROCACHE_CLUSTER");
 const NAMESPACE: Setting = ("namespace", "ZEROCACHE_NAMESPACE");
 const SEED: Setting = ("seed", "ZEROCACHE_SEED");
 const DNS: Setting = ("dns", "ZEROCACHE_DNS");
+const COMPRESS_ABOVE: Setting = ("compress_above", "ZEROCACHE_COMPRESS_ABOVE");
 const NEAR_AGE: Setting = ("near_age", "ZEROCACHE_NEAR_AGE");
 
 /// The origin of a configuration, for the names in its errors.
@@ -76,8 +77,8 @@ pub(super) struct Config {
     pub(super) cluster: String,
     pub(super) namespace: String,
     pub(super) discovery_methods: DiscoverySet,
-    pub(super) seeds: Vec<NameAndPort>,
-    pub(super) dns: Vec<NameAndPort>,
+    pub(super) seeds: Vec<HostPort>,
+    pub(super) dns: Vec<HostPort>,
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
@@ -104,8 +105,21 @@ impl Config {
             connections: Connections::default(),
             offline: false,
             near: NearSettings::default(),
-            compress_above: Some(COMPRESS_ABOVE_DEFAULT),
+            compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
             hedge: None,
+        }
+    }
+
+    /// Checks that this build has the features that the settings need.
+    fn check_features(&self, source: ConfigSource) -> Result<(), Error> {
+        let absent =
+            [(COMPRESS_ABOVE, self.compress_above.is_some(), cfg!(feature = "lz4"), "lz4")];
+        match absent.into_iter().find(|(_, is_set, is_built, _)| *is_set && !is_built) {
+            Some((setting, .., feature)) => {
+                let why = format!("needs the feature `{feature}` of zerocache-client");
+                Err(invalid(source.name(setting), &why))
+            }
+            None => Ok(()),
         }
     }
 
@@ -113,7 +127,7 @@ impl Config {
     pub(super) fn from_env(region: &str) -> Result<Self, Error> {
         static WARNED: Once = Once::new();
         WARNED.call_once(|| {
-            for warning in variables::unread(std::env::vars_os()) {
+            for warning in env_vars::unknown_warnings(std::env::vars_os()) {
                 tracing::warn!("{warning}");
             }
         });
@@ -214,6 +228,7 @@ impl Config {
         if !self.namespace.is_empty() {
             name::check(&self.namespace).map_err(|error| wrong(NAMESPACE, &error))?;
         }
+        self.check_features(source)?;
         for (setting, names) in [(SEED, &self.seeds), (DNS, &self.dns)] {
             if names.len() > NAMES_MAX {
                 return Err(wrong(setting, &format!("at most {NAMES_MAX} are allowed")));
@@ -314,7 +329,7 @@ pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use zerocache_net::variables::ReadBy;
+    use zerocache_net::env_vars::ReadBy;
 
     use super::*;
 
@@ -397,7 +412,7 @@ mod tests {
         Config::from_variables("oslo", false, variable).expect("nothing is set");
         let read = read.into_inner();
         let clients = [ReadBy::Clients, ReadBy::Both];
-        let known = variables::ALL.iter().filter(|(_, by)| clients.contains(by));
+        let known = env_vars::ALL.iter().filter(|(_, by)| clients.contains(by));
         let known: Vec<_> = known.map(|(name, _)| format!("`{name}`")).collect();
         assert!(known.iter().all(|name| read.contains(name)), "{known:?} {read:?}");
         assert_eq!(known.len(), read.len());

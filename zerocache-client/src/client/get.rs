@@ -98,7 +98,7 @@ impl Get {
     }
 
     /// Takes the value from the near cache of this process if it is there, and keeps it there
-    /// otherwise; no older than [the client allows](crate::ClientBuilder::near_cache).
+    /// otherwise; no older than [the client allows](crate::ClientBuilder::near_age).
     ///
     /// What is written through this process is read at once. What others write is told by a node within
     /// milliseconds as a rule; how old a value can be at most is said in `docs/contract.md`.

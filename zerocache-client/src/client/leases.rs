@@ -145,7 +145,7 @@ impl ZerocacheClient {
             };
             let (started, mut asked) = (clock::mono(), None);
             for _ in 0..NODES_ASKED_MAX {
-                let chosen = live.engine.directory.lock().leasing(key.hash(), range);
+                let chosen = live.engine.directory.lock().lease_node(key.hash(), range);
                 let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
                 asked = Some(step.node);
                 let elapsed_ms = clock::mono().since_ms(started);
@@ -226,7 +226,7 @@ impl Engine {
         };
         loop {
             looks.tick().await;
-            if !self.directory.lock().is_there(step) {
+            if !self.directory.lock().is_available(step) {
                 return;
             }
         }

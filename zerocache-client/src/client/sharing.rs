@@ -6,20 +6,24 @@ use parking_lot::Mutex;
 use zerocache_net::process::PerProcess;
 
 use super::face::Face;
-use crate::near::{Near, NearStats};
+use crate::near::Near;
+#[cfg(feature = "metrics")]
+use crate::near::NearStats;
 
 static ALL: PerProcess<Mutex<Vec<Weak<Sharing>>>> = PerProcess::new();
 
 fn all() -> &'static Mutex<Vec<Weak<Sharing>>> {
-    ALL.get_or_make(|_| Mutex::default())
+    ALL.get_or_init(|_| Mutex::default())
 }
 
 /// One near cache and its clients.
 pub(crate) struct Sharing {
     near: Arc<Near>,
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "a label"))]
     cluster: String,
     users: Mutex<Vec<Weak<Face>>>,
-    /// What monitoring has been told of it, by whichever client.
+    /// The counts that were published last, by whichever client.
+    #[cfg(feature = "metrics")]
     published: Mutex<NearStats>,
 }
 
@@ -36,7 +40,8 @@ impl Sharing {
             near: Arc::clone(near),
             cluster: cluster.to_owned(),
             users: Mutex::default(),
-            // It may be that of clients that have ended, who told what became of it.
+            // It may have been used by clients that have ended and published its counts.
+            #[cfg(feature = "metrics")]
             published: Mutex::new(near.stats()),
         });
         all.push(Arc::downgrade(&sharing));
@@ -64,7 +69,8 @@ impl Sharing {
         self.users().iter().filter_map(|face| face.near.as_ref()).for_each(|near| near.rest());
     }
 
-    /// What has become of it since monitoring was last told, which it is now.
+    /// Returns what was counted since the last call.
+    #[cfg(feature = "metrics")]
     pub(super) fn take_news(&self) -> NearStats {
         let now = self.near.stats();
         let mut published = self.published.lock();
@@ -78,7 +84,8 @@ impl Sharing {
         }
     }
 
-    /// Entries and bytes of all near caches of the same cluster's name.
+    /// Returns the entries and bytes of all near caches of the same cluster's name.
+    #[cfg(feature = "metrics")]
     pub(super) fn size(&self) -> (u64, u64) {
         let all: Vec<_> = all().lock().iter().filter_map(Weak::upgrade).collect();
         let same = all.iter().filter(|sharing| sharing.cluster == self.cluster);

@@ -1,23 +1,20 @@
-//! How long operations took: counted in atomics, and told to monitoring once a second.
+//! Durations of operations: counted in atomics, and published once a second.
 //!
-//! Only what asked nodes is timed: to time what the near cache answers would cost about as much as the
-//! answer.
+//! Only operations that asked nodes are timed: timing an answer of the near cache would cost about as much
+//! as the answer. Without the feature `metrics` nothing is timed.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+#[cfg(feature = "metrics")]
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use zerocache_core::{
     metadata::Freshness,
     wire::{Status, Written},
 };
-use zerocache_net::clock;
 
-use super::{
-    buckets::{self, BUCKETS},
-    entry::Entry,
-};
+#[cfg(feature = "metrics")]
+use super::buckets::{self, BUCKETS};
+use super::entry::Entry;
 use crate::Error;
 
 /// An operation that is timed.
@@ -31,6 +28,7 @@ pub(super) enum Operation {
     DeleteMany,
 }
 
+#[cfg(feature = "metrics")]
 impl Operation {
     const ALL: [Self; 6] =
         [Self::Get, Self::Put, Self::Delete, Self::GetMany, Self::PutMany, Self::DeleteMany];
@@ -47,7 +45,7 @@ impl Operation {
     }
 }
 
-/// What came of an operation.
+/// The outcome of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum End {
     Hit,
@@ -57,12 +55,13 @@ pub(super) enum End {
     Superseded,
     Refused,
     Unknown,
-    /// Of many keys: a node answered for one at least.
+    /// For many keys: a node answered for at least one.
     Answered,
     Failed,
 }
 
 impl End {
+    #[cfg(feature = "metrics")]
     const ALL: [Self; 9] = [
         Self::Hit,
         Self::Stale,
@@ -109,40 +108,56 @@ impl End {
     }
 }
 
-/// How often operations with each end took how long, since it was last told.
+/// Histograms of durations by operation and outcome, since they were last published.
 #[derive(Debug)]
 pub(super) struct Timings {
-    /// The buckets of each end of each operation.
+    /// The buckets of each outcome of each operation.
+    #[cfg(feature = "metrics")]
     counts: Box<[AtomicU32]>,
 }
 
 impl Default for Timings {
     fn default() -> Self {
+        #[cfg(feature = "metrics")]
         let rows = Operation::ALL.len() * End::ALL.len();
-        Self { counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            #[cfg(feature = "metrics")]
+            counts: (0..rows * BUCKETS).map(|_| AtomicU32::new(0)).collect(),
+        }
     }
 }
 
-/// Times to be told: what was done, what came of it, how long that took, and how often.
+/// Durations of one operation and outcome, each with its count.
+#[cfg(feature = "metrics")]
 pub(super) type Times = (&'static str, &'static str, Vec<(Duration, usize)>);
 
 impl Timings {
+    #[cfg(feature = "metrics")]
     fn row(&self, operation: Operation, end: End) -> &[AtomicU32] {
         let row = operation as usize * End::ALL.len() + end as usize;
         &self.counts[row * BUCKETS..][..BUCKETS]
     }
 
-    /// An operation that began when the clock showed `started` has ended now.
+    /// Counts an operation that started at `started` and ends now.
+    #[cfg(feature = "metrics")]
     pub(super) fn ended(&self, operation: Operation, end: End, started: Duration) {
-        self.took(operation, end, clock::elapsed().saturating_sub(started));
+        self.took(operation, end, zerocache_net::clock::elapsed().saturating_sub(started));
     }
 
-    /// An operation took this long.
+    #[cfg(not(feature = "metrics"))]
+    pub(super) fn ended(&self, _operation: Operation, _end: End, _started: Duration) {}
+
+    /// Counts an operation that took `time`.
+    #[cfg(feature = "metrics")]
     pub(super) fn took(&self, operation: Operation, end: End, time: Duration) {
         self.row(operation, end)[buckets::of(time)].fetch_add(1, Relaxed);
     }
 
-    /// All that was counted since the last time.
+    #[cfg(not(feature = "metrics"))]
+    pub(super) fn took(&self, _operation: Operation, _end: End, _time: Duration) {}
+
+    /// Returns what was counted since the last call.
+    #[cfg(feature = "metrics")]
     pub(super) fn take(&self) -> impl Iterator<Item = Times> {
         let ends = |operation| End::ALL.map(|end| (operation, end));
         Operation::ALL.into_iter().flat_map(ends).filter_map(|(operation, end)| {
@@ -158,12 +173,12 @@ impl Timings {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "metrics"))]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_what_was_counted_since_the_last_time() {
+    fn take_returns_the_counts_since_the_last_call() {
         let timings = Timings::default();
         let time = Duration::from_micros(100);
         for operation in Operation::ALL {

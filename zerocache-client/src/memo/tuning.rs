@@ -12,7 +12,8 @@ use crate::lifetime::Lifetime;
 
 impl<F: Future> Call<F> {
     /// Keeps the value in this process too, and takes it from there, within the bounds of
-    /// [`near_cache`](crate::ClientBuilder::near_cache).
+    /// [`near_bytes`](crate::ClientBuilder::near_bytes) and
+    /// [`near_age`](crate::ClientBuilder::near_age).
     pub fn near(self) -> Self {
         self.with(|options| options.near(None))
     }

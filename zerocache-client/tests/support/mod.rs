@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 pub mod gate;
+pub mod log;
 
 use std::collections::HashMap;
 use std::future::Future;

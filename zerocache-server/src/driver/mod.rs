@@ -37,8 +37,10 @@ use zerocache_core::{
 use zerocache_net::{
     clock,
     discovery::{Discovery, SourceStatus},
-    framed::{Flush, Line},
-    transport::Transport,
+    transport::{
+        Transport,
+        framed::{Flush, FrameWriter},
+    },
 };
 
 use self::responder::Flushes;
@@ -150,7 +152,7 @@ impl NodeDriver {
         &self,
         key: &[u8],
         (now, answers): (Now, ReadPolicy),
-        to: (&Line, u32),
+        to: (&FrameWriter, u32),
     ) -> usize {
         let (line, id) = to;
         let header = response_header(id, now.mono);
@@ -411,7 +413,7 @@ impl NodeDriver {
 
     fn note_answer(&self, address: SocketAddr, answered: bool) {
         if let Some(discovery) = self.discovery.get() {
-            discovery.answered(address, answered);
+            discovery.record_answer(address, answered);
         }
     }
 

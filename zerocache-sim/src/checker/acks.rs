@@ -18,7 +18,7 @@ const LIFE_US: u64 = 2 * SECOND_US;
 
 /// The answer of a node to a write.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct WriteAnswer {
     pub(crate) host: u32,
     pub(crate) key: usize,
     pub(crate) written: Written,
@@ -31,7 +31,7 @@ pub(crate) struct Answer {
 
 /// A client's write that it is to see.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Own {
+pub(crate) struct AcknowledgedWrite {
     /// The node that accepted it.
     pub(crate) node: Incarnation,
     pub(crate) version: Version,
@@ -42,8 +42,8 @@ pub(crate) struct Own {
 
 impl Checker {
     /// A node answers a write.
-    pub(crate) fn acknowledged(&mut self, answer: &Answer) {
-        let Answer { host, key, written, before, after, wanted } = *answer;
+    pub(crate) fn acknowledged(&mut self, answer: &WriteAnswer) {
+        let WriteAnswer { host, key, written, before, after, wanted } = *answer;
         let Written { status, replicas, replicas_wanted, version } = written;
         let (holders, knew) = match version {
             Some(version) => (self.holders(key, version), self.knew(host, key, version)),
@@ -74,7 +74,7 @@ impl Checker {
 
     /// A client's write was accepted by a node. Of two writes under way together, the one with the higher
     /// version is the last, whichever is answered first.
-    pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: Own) {
+    pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: AcknowledgedWrite) {
         let last = self.own.entry((client, key)).or_insert(own);
         match last.version > own.version {
             true => last.at_us = own.at_us,
@@ -83,7 +83,7 @@ impl Checker {
     }
 
     /// The write of a key that its client is to see when it begins to read now.
-    pub(crate) fn own(&self, client: usize, key: usize) -> Option<Own> {
+    pub(crate) fn own(&self, client: usize, key: usize) -> Option<AcknowledgedWrite> {
         let own = self.own.get(&(client, key))?;
         (self.now_us < own.at_us + OWN_US).then_some(*own)
     }

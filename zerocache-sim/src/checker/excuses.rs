@@ -3,10 +3,9 @@
 
 use zerocache_core::wire::features;
 
-use super::Expect;
 use crate::{
     clock::SECOND_US,
-    faults::{Area, Fault, Planned},
+    faults::{Area, Fault, PlannedFault},
     plan::Plan,
 };
 
@@ -37,10 +36,10 @@ enum Weight {
 }
 
 /// Whether a node has a reason to take another one out.
-pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64, expect: Expect) -> bool {
+pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64) -> bool {
     let has_datagrams = |host: u32| {
         let node = plan.nodes.get(host as usize);
-        expect.datagrams && node.is_some_and(|node| node.features & features::DATAGRAMS != 0)
+        node.is_some_and(|node| node.features & features::DATAGRAMS != 0)
     };
     let datagrams = has_datagrams(host) && has_datagrams(peer);
     let mut some = 0;
@@ -75,22 +74,22 @@ pub(crate) fn is_disturbed(
 }
 
 /// How long after its end a fault counts.
-fn after_us(planned: &Planned) -> u64 {
-    let Planned { at_us, until_us, fault } = planned;
+fn after_us(planned: &PlannedFault) -> u64 {
+    let PlannedFault { at_us, until_us, fault } = planned;
     match fault {
         // What a cut held back is sent again only after a while that is about as long.
-        Fault::Cut(_) => AFTER_US + (until_us - at_us).min(10 * SECOND_US),
-        Fault::Crash { .. } | Fault::Leave(_) | Fault::Join(_) => AFTER_US + START_US,
+        Fault::Partition(_) => AFTER_US + (until_us - at_us).min(10 * SECOND_US),
+        Fault::Crash { .. } | Fault::Shutdown(_) | Fault::Join(_) => AFTER_US + START_US,
         _ => AFTER_US,
     }
 }
 
-fn weight(planned: &Planned, pair: (u32, u32), datagrams: bool) -> Weight {
+fn weight(planned: &PlannedFault, pair: (u32, u32), datagrams: bool) -> Weight {
     let concerns = |host: u32| host == pair.0 || host == pair.1;
     let long = planned.until_us - planned.at_us > PAUSE_US;
     match &planned.fault {
-        Fault::Cut(area) if covers(area, pair) => Weight::Full,
-        Fault::Weather { area, loss_permille, delay_us, jitter_us } if covers(area, pair) => {
+        Fault::Partition(area) if covers(area, pair) => Weight::Full,
+        Fault::Impairment { area, loss_permille, delay_us, jitter_us } if covers(area, pair) => {
             let most = if datagrams { LOSS_PERMILLE_DATAGRAMS } else { LOSS_PERMILLE };
             let slow = delay_us + jitter_us > DELAY_US;
             if *loss_permille > most || slow { Weight::Full } else { Weight::Some }
@@ -104,7 +103,9 @@ fn weight(planned: &Planned, pair: (u32, u32), datagrams: bool) -> Weight {
                 Weight::Some
             }
         }
-        Fault::Crash { node, .. } | Fault::Leave(node) | Fault::Join(node) if concerns(*node) => {
+        Fault::Crash { node, .. } | Fault::Shutdown(node) | Fault::Join(node)
+            if concerns(*node) =>
+        {
             Weight::Full
         }
         _ => Weight::None,

@@ -23,7 +23,7 @@ pub(super) struct Grant {
 
 /// A delete.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deleted {
+pub(super) struct AcknowledgedDelete {
     id: WriteId,
     /// When its client began.
     began_us: u64,
@@ -56,12 +56,12 @@ impl Checker {
     /// A delete was acknowledged.
     pub(crate) fn deleted(&mut self, key: usize, id: WriteId) {
         let Some(began_us) = self.write(id).map(|write| write.began_us) else { return };
-        let deleted = Deleted { id, began_us, acknowledged_us: self.now_us };
+        let deleted = AcknowledgedDelete { id, began_us, acknowledged_us: self.now_us };
         self.deletes.entry(key).or_default().push(deleted);
     }
 
     /// A node holds this write: if it was computed, no delete came that must win over it.
-    pub(crate) fn outlives(&mut self, plan: &Plan, host: u32, key: usize, id: WriteId) {
+    pub(crate) fn check_delete_wins(&mut self, plan: &Plan, host: u32, key: usize, id: WriteId) {
         let Some(grant) = self.write(id).and_then(|write| write.grant) else { return };
         let Some(sent_us) = grant.sent_us else { return };
         if !plan.is_quiet(grant.asked_us, self.now_us) {

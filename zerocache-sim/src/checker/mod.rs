@@ -6,8 +6,8 @@
 mod acks;
 mod excuses;
 mod leases;
-mod lives;
-mod members;
+mod lifetimes;
+mod membership;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -15,28 +15,14 @@ use std::collections::BTreeMap;
 use zerocache_core::version::Version;
 
 pub(crate) use self::{
-    acks::{Answer, Own},
+    acks::{AcknowledgedWrite, WriteAnswer},
     excuses::is_disturbed,
 };
 use self::{
-    leases::{Deleted, Grant},
+    leases::{AcknowledgedDelete, Grant},
     processes::Processes,
 };
 use crate::workload::{Computation, Operation, WriteId, value, write_of};
-
-/// Which promises are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expect {
-    /// Nodes that were cut off get what they missed: all agree at the end.
-    pub repair: bool,
-    /// Pings also go in datagrams, so that they survive more loss.
-    pub datagrams: bool,
-}
-
-impl Expect {
-    /// What the code in this repository promises today.
-    pub const TODAY: Self = Self { repair: true, datagrams: true };
-}
 
 /// A rule that a run can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +86,7 @@ pub struct Violation {
 
 /// A value as a node serves or holds it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held<'a> {
+pub(crate) struct StoredValue<'a> {
     pub(crate) key: usize,
     pub(crate) version: Version,
     pub(crate) value: &'a [u8],
@@ -126,7 +112,6 @@ struct Write {
 /// All that is known of a run.
 #[derive(Debug)]
 pub(crate) struct Checker {
-    expect: Expect,
     /// Wall clocks may be wrong by more than nodes accept.
     wild_clocks: bool,
     now_us: u64,
@@ -138,19 +123,18 @@ pub(crate) struct Checker {
     extensions: BTreeMap<(u32, WriteId), u64>,
     processes: Processes,
     /// Deletes that were acknowledged, by key.
-    deletes: BTreeMap<usize, Vec<Deleted>>,
+    deletes: BTreeMap<usize, Vec<AcknowledgedDelete>>,
     /// When each version was given.
     accepted: BTreeMap<Version, u64>,
     /// The last write of each client and key that was acknowledged.
-    own: BTreeMap<(usize, usize), Own>,
+    own: BTreeMap<(usize, usize), AcknowledgedWrite>,
     /// Whether a node has had to make room for others.
     makes_room: bool,
 }
 
 impl Checker {
-    pub(crate) fn new(expect: Expect, wild_clocks: bool) -> Self {
+    pub(crate) fn new(wild_clocks: bool) -> Self {
         Self {
-            expect,
             wild_clocks,
             now_us: 0,
             violation: None,
@@ -165,12 +149,8 @@ impl Checker {
         }
     }
 
-    pub(crate) fn passed(&mut self, now_us: u64) {
+    pub(crate) fn advance_to(&mut self, now_us: u64) {
         self.now_us = now_us;
-    }
-
-    pub(crate) fn expect(&self) -> Expect {
-        self.expect
     }
 
     /// Whether something was broken: a run ends with its first violation.
@@ -188,7 +168,7 @@ impl Checker {
     }
 
     /// What should be impossible on any network.
-    pub(crate) fn broken(&mut self, text: &str) {
+    pub(crate) fn protocol_error(&mut self, text: &str) {
         self.violate(Rule::Protocol, text);
     }
 
@@ -214,15 +194,15 @@ impl Checker {
     }
 
     /// A node answers a read with this.
-    pub(crate) fn served(&mut self, host: u32, held: &Held<'_>) {
+    pub(crate) fn served(&mut self, host: u32, held: &StoredValue<'_>) {
         self.held(host, held);
-        self.known(host, held.key, Some(held.version));
+        self.observed(host, held.key, Some(held.version));
     }
 
     /// A node holds this.
-    pub(crate) fn held(&mut self, host: u32, held: &Held<'_>) {
+    pub(crate) fn held(&mut self, host: u32, held: &StoredValue<'_>) {
         if let Some(id) = self.whole(held.key, held.value, held.version) {
-            self.lives(host, id, held.remaining_ms);
+            self.check_lifetime(host, id, held.remaining_ms);
         }
     }
 

@@ -65,7 +65,7 @@ impl Checker {
     }
 
     /// A process gave what it had other versions: what it knew before counts no more.
-    pub(crate) fn began_again(&mut self, host: u32) {
+    pub(crate) fn reset_versions(&mut self, host: u32) {
         let id = self.processes.running.get(&host);
         if let Some(process) = id.and_then(|id| self.processes.all.get_mut(id)) {
             for known in &mut process.keys {
@@ -76,7 +76,7 @@ impl Checker {
 
     /// A node knows this version of a key, of a value or a trace. Returns the version that it knew before,
     /// if it knows none any more: there must be a reason for that.
-    pub(crate) fn known(
+    pub(crate) fn observed(
         &mut self,
         host: u32,
         key: usize,
@@ -113,7 +113,7 @@ impl Checker {
     }
 
     /// A node has forgotten a key, and takes what somebody else knows of it.
-    pub(crate) fn begins_anew(&mut self, host: u32, key: usize) {
+    pub(crate) fn relearns(&mut self, host: u32, key: usize) {
         if let Some(known) = self.processes.of(host, key) {
             known.floor = None;
         }

@@ -1,6 +1,6 @@
 //! Starts that meet with something: halves that begin alone, and a fault at every moment of a start.
 
-use super::{Area, Fault, Planned, START_US, Targets};
+use super::{Area, Fault, PlannedFault, START_US, Targets};
 use crate::{clock::SECOND_US, random::Random};
 
 /// Of a thousand runs so many begin as two halves.
@@ -13,7 +13,7 @@ const SLOW_PERMILLE: u64 = 500;
 const DURING_US: u64 = 2 * SECOND_US;
 
 /// Draws the faults until `until_us`: starts one after the other, and what they meet with.
-pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec<Planned> {
+pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec<PlannedFault> {
     let mut planned = Vec::new();
     if targets.nodes.len() > 1 && random.chance(HALVES_PERMILLE) {
         planned.push(halves(random, targets, until_us));
@@ -23,7 +23,7 @@ pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec
     let last_us = until_us - START_US;
     for node in &targets.later {
         let at_us = random.between(3 * SECOND_US, last_us);
-        planned.push(Planned { at_us, until_us: at_us, fault: Fault::Join(*node) });
+        planned.push(PlannedFault { at_us, until_us: at_us, fault: Fault::Join(*node) });
         starts.push((at_us, *node));
     }
     for _ in 0..random.between(1, 8) {
@@ -31,7 +31,7 @@ pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec
         let at_us = random.between(3 * SECOND_US, last_us);
         let ends_us = (at_us + length_us(random)).min(last_us);
         let (quiet, memory) = (random.chance(400), random.chance(300));
-        planned.push(Planned {
+        planned.push(PlannedFault {
             at_us,
             until_us: ends_us,
             fault: Fault::Crash { node, quiet, memory },
@@ -45,7 +45,7 @@ pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec
                 us: random.between(1_000, 400_000),
             };
             let ends_us = (start_us + 10 * SECOND_US).min(until_us);
-            planned.push(Planned { at_us: start_us, until_us: ends_us, fault });
+            planned.push(PlannedFault { at_us: start_us, until_us: ends_us, fault });
         }
         for _ in 0..random.below(3) {
             let at_us = start_us + random.between(1, DURING_US);
@@ -53,7 +53,7 @@ pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec
             let needs_us = if matches!(fault, Fault::Crash { .. }) { START_US } else { 0 };
             let ends_us = (at_us + length_us(random)).min(until_us - needs_us);
             if at_us < ends_us {
-                planned.push(Planned { at_us, until_us: ends_us, fault });
+                planned.push(PlannedFault { at_us, until_us: ends_us, fault });
             }
         }
     }
@@ -62,20 +62,20 @@ pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec
 }
 
 /// Two halves that do not know each other, for a moment or for longer than anybody remembers.
-fn halves(random: &mut Random, targets: &Targets, until_us: u64) -> Planned {
+fn halves(random: &mut Random, targets: &Targets, until_us: u64) -> PlannedFault {
     let mut hosts = targets.everybody();
     random.shuffle(&mut hosts);
     let to = hosts.split_off(random.index(hosts.len() - 1) + 1);
     let until_us = random.between(SECOND_US / 10, until_us);
     let area = Area { from: hosts, to, one_way: false };
-    Planned { at_us: 0, until_us, fault: Fault::Cut(area) }
+    PlannedFault { at_us: 0, until_us, fault: Fault::Partition(area) }
 }
 
 /// What happens to `node` or to those from which it copies.
 fn met_with(random: &mut Random, targets: &Targets, node: u32) -> Fault {
     let other = other(random, targets, node);
     let all = || targets.everybody().into_iter().filter(|host| *host != node).collect::<Vec<_>>();
-    let cut = |to: Vec<u32>, one_way| Fault::Cut(Area { from: vec![node], to, one_way });
+    let cut = |to: Vec<u32>, one_way| Fault::Partition(Area { from: vec![node], to, one_way });
     match random.below(10) {
         0..3 => Fault::Freeze(other),
         3 => Fault::Freeze(node),
@@ -89,7 +89,7 @@ fn met_with(random: &mut Random, targets: &Targets, node: u32) -> Fault {
             let loss_permille = *random.pick(&[0, 50, 300]);
             let delay_us = if loss_permille == 0 { random.below(150_000) } else { 0 };
             let jitter_us = random.below(5_000);
-            Fault::Weather { area, loss_permille, delay_us, jitter_us }
+            Fault::Impairment { area, loss_permille, delay_us, jitter_us }
         }
     }
 }
@@ -110,14 +110,14 @@ fn length_us(random: &mut Random) -> u64 {
 }
 
 /// The faults without those of a process that is not there, or stands still already.
-fn apart(planned: Vec<Planned>) -> Vec<Planned> {
+fn apart(planned: Vec<PlannedFault>) -> Vec<PlannedFault> {
     let process = |fault: &Fault| match fault {
         Fault::Crash { node, .. } | Fault::Freeze(node) | Fault::Join(node) => Some(*node),
         _ => None,
     };
-    let mut kept: Vec<Planned> = Vec::new();
+    let mut kept: Vec<PlannedFault> = Vec::new();
     for next in planned {
-        let collides = |other: &Planned| {
+        let collides = |other: &PlannedFault| {
             let same =
                 process(&next.fault).is_some() && process(&next.fault) == process(&other.fault);
             same && next.at_us <= other.until_us

@@ -8,24 +8,24 @@ use zerocache_core::{
 
 use super::{World, clients::Running};
 use crate::{
-    checker::{Answer, Own, Rule},
+    checker::{AcknowledgedWrite, Rule, WriteAnswer},
     clock::SECOND_US,
     plan::Profile,
     workload::number_of,
 };
 
 /// Nodes count as settled when they have been in sync, and have reached each other, for this long.
-pub(super) const SETTLED_US: u64 = 2 * SECOND_US;
+pub(super) const STABLE_US: u64 = 2 * SECOND_US;
 
 /// A write that is not answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingWrite {
     key: usize,
     ack: Ack,
     has_token: bool,
 }
 
-impl Asked {
+impl PendingWrite {
     /// What a request asks for, if it is a write.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let (key, ack, has_token) = match request {
@@ -41,24 +41,24 @@ impl World {
     /// A node answers a request: if that was a write, what it says of it has to be true.
     pub(super) fn check_written(&mut self, host: u32, id: RequestId, response: &mut Response) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
-        let Some(asked) = process.writes.remove(&id) else { return };
+        let Some(write) = process.writes.remove(&id) else { return };
         let Response::Written(written) = response else { return };
         if self.variant.forgets_newer() && written.status == Status::Superseded {
             written.status = Status::Stored;
         }
-        let Asked { key, ack, has_token } = asked;
+        let PendingWrite { key, ack, has_token } = write;
         let after = process.store.version(self.keys[key].hash());
         let before = process.before.get(&key).copied().unwrap_or(after);
         let wanted = self.wanted(host, ack).filter(|_| !has_token);
         let written = *written;
-        self.checker.acknowledged(&Answer { host, key, written, before, after, wanted });
+        self.checker.acknowledged(&WriteAnswer { host, key, written, before, after, wanted });
     }
 
     /// For how many replicas a node has to wait, and whether all have to have a write in time: when
     /// nothing goes wrong, and all have reached each other for a while.
     fn wanted(&self, host: u32, ack: Ack) -> Option<(u32, bool)> {
-        let settled_us = self.settled_us? + SETTLED_US;
-        if self.now_us < settled_us || !self.plan.is_quiet(settled_us, self.now_us) {
+        let stable_since_us = self.stable_since_us? + STABLE_US;
+        if self.now_us < stable_since_us || !self.plan.is_quiet(stable_since_us, self.now_us) {
             return None;
         }
         let own = self.plan.nodes[host as usize].region;
@@ -83,7 +83,7 @@ impl World {
             let text = format!("client {client} wrote {own:?}, and reads {found:?}");
             return self.checker.violate(Rule::Own, text);
         }
-        let Own { node, version, is_delete, at_us, .. } = own;
+        let AcknowledgedWrite { node, version, is_delete, at_us, .. } = own;
         let Some(host) = self.checker.host_of(node) else { return };
         let pair = (self.host_of(client as u32), host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };

@@ -12,9 +12,9 @@ use zerocache_core::{
         frame::{CHUNK_BYTES_MAX, Header},
     },
 };
-use zerocache_net::framed::Inbox;
+use zerocache_net::transport::framed::FrameReader;
 
-use super::{Event, Token, World, trace};
+use super::{CallToken, Event, World, trace};
 
 /// When calls are overdue and nothing came for this long, the connection is given up, as the
 /// transport does, in microseconds.
@@ -39,36 +39,36 @@ pub(super) struct End {
 
 /// Bytes on their way.
 #[derive(Debug)]
-struct Flying {
+struct InFlight {
     sent_us: u64,
     bytes: Bytes,
 }
 
 /// One direction of a connection.
-pub(super) struct Way {
-    flying: VecDeque<Flying>,
+pub(super) struct Direction {
+    in_flight: VecDeque<InFlight>,
     /// Bytes that a cut holds back, and since when it does.
-    held: VecDeque<Flying>,
-    held_since_us: u64,
+    blocked: VecDeque<InFlight>,
+    blocked_since_us: u64,
     last_arrival_us: u64,
     /// What the receiver has read.
-    pub(super) inbox: Inbox,
+    pub(super) inbox: FrameReader,
     /// The shortest journey as the receiver may take it: it does not subtract that from lifetimes.
     pub(super) fastest_us: u64,
     /// When the last frame was read.
     pub(super) read_us: u64,
 }
 
-impl Way {
-    /// A way on which one message has come, in `journey_us`.
-    pub(super) fn new(inbox: Inbox, now_us: u64, journey_us: u64) -> Self {
+impl Direction {
+    /// A way on which one message has come, in `latency_us`.
+    pub(super) fn new(inbox: FrameReader, now_us: u64, latency_us: u64) -> Self {
         Self {
-            flying: VecDeque::new(),
-            held: VecDeque::new(),
-            held_since_us: 0,
+            in_flight: VecDeque::new(),
+            blocked: VecDeque::new(),
+            blocked_since_us: 0,
             last_arrival_us: 0,
             inbox,
-            fastest_us: journey_us,
+            fastest_us: latency_us,
             read_us: now_us,
         }
     }
@@ -77,14 +77,14 @@ impl Way {
 /// A connection: way 0 carries requests from end 0, the caller, to end 1; way 1 the responses.
 pub(super) struct Connection {
     pub(super) ends: [End; 2],
-    pub(super) ways: [Way; 2],
+    pub(super) directions: [Direction; 2],
     /// What requests leave out.
     pub(super) known: Envelope,
     /// Which lane of the caller it is.
     pub(super) lane: u64,
     pub(super) next_id: u32,
     /// Requests that are not answered.
-    pub(super) calls: BTreeMap<u32, Token>,
+    pub(super) calls: BTreeMap<u32, CallToken>,
     /// Requests that are overdue, and when they were sent.
     pub(super) overdue: BTreeMap<u32, u64>,
     /// When the caller last read something.
@@ -100,7 +100,7 @@ impl Connection {
 
 /// What the receiver of a batch may add to a life by not knowing the journey.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Journey {
+pub(super) struct Latency {
     /// The fastest frame before the batch, in microseconds.
     pub(super) fastest_us: u64,
 }
@@ -114,7 +114,7 @@ impl World {
     pub(super) fn send_frames(
         &mut self,
         index: usize,
-        way: usize,
+        direction: usize,
         header: Header,
         write: impl FnOnce(&mut Writer<'_>),
     ) {
@@ -127,10 +127,10 @@ impl World {
             Header { more: at < last, ..header }.write(&mut bytes, chunk.len());
             bytes.extend_from_slice(chunk);
         }
-        self.transmit(index, way, bytes.freeze());
+        self.transmit(index, direction, bytes.freeze());
     }
 
-    fn transmit(&mut self, index: usize, way: usize, bytes: Bytes) {
+    fn transmit(&mut self, index: usize, direction: usize, bytes: Bytes) {
         self.counts.messages += 1;
         self.counts.bytes += bytes.len() as u64;
         let now_us = self.now_us;
@@ -138,110 +138,116 @@ impl World {
         else {
             return;
         };
-        let (from, to) = (connection.ends[way].host, connection.ends[1 - way].host);
-        let flying = Flying { sent_us: now_us, bytes };
-        let way_of = &mut connection.ways[way];
-        if !way_of.held.is_empty() || !self.network.is_open(from, to) {
-            if way_of.held.is_empty() {
-                way_of.held_since_us = now_us;
+        let (from, to) = (connection.ends[direction].host, connection.ends[1 - direction].host);
+        let in_flight = InFlight { sent_us: now_us, bytes };
+        let stream = &mut connection.directions[direction];
+        if !stream.blocked.is_empty() || !self.network.is_open(from, to) {
+            if stream.blocked.is_empty() {
+                stream.blocked_since_us = now_us;
             }
-            way_of.held.push_back(flying);
+            stream.blocked.push_back(in_flight);
             return;
         }
-        self.fly(index, way, (from, to), flying);
+        self.fly(index, direction, (from, to), in_flight);
     }
 
-    fn fly(&mut self, index: usize, way: usize, (from, to): (u32, u32), flying: Flying) {
-        let (journey_us, losses) = self.network.segment_us(&mut self.random, from, to);
+    fn fly(&mut self, index: usize, direction: usize, (from, to): (u32, u32), in_flight: InFlight) {
+        let (latency_us, losses) = self.network.segment_latency_us(&mut self.random, from, to);
         self.counts.lost += u64::from(losses);
         let slow_us = self.hosts[to as usize].slow_us;
-        let arrives_us = self.now_us + journey_us + self.random.below(slow_us + 1);
+        let arrives_us = self.now_us + latency_us + self.random.below(slow_us + 1);
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return;
         };
-        let way_of = &mut connection.ways[way];
-        way_of.last_arrival_us = way_of.last_arrival_us.max(arrives_us);
-        way_of.flying.push_back(flying);
-        let at_us = way_of.last_arrival_us;
-        self.schedule(at_us, Event::Arrive { connection: index, way });
+        let stream = &mut connection.directions[direction];
+        stream.last_arrival_us = stream.last_arrival_us.max(arrives_us);
+        stream.in_flight.push_back(in_flight);
+        let at_us = stream.last_arrival_us;
+        self.schedule(at_us, Event::Arrive { connection: index, direction });
     }
 
     /// A cut is over: what it held back is tried again when its timers say so.
-    pub(super) fn release_held(&mut self) {
+    pub(super) fn release_blocked(&mut self) {
         let mut due = Vec::new();
         for (index, connection) in self.connections.iter().enumerate() {
             let Some(connection) = connection else { continue };
-            for way in 0..2 {
-                let (from, to) = (connection.ends[way].host, connection.ends[1 - way].host);
-                let way_of = &connection.ways[way];
-                if !way_of.held.is_empty() && self.network.is_open(from, to) {
-                    due.push((index, way, self.now_us - way_of.held_since_us));
+            for direction in 0..2 {
+                let (from, to) =
+                    (connection.ends[direction].host, connection.ends[1 - direction].host);
+                let stream = &connection.directions[direction];
+                if !stream.blocked.is_empty() && self.network.is_open(from, to) {
+                    due.push((index, direction, self.now_us - stream.blocked_since_us));
                 }
             }
         }
-        for (connection, way, outage_us) in due {
+        for (connection, direction, outage_us) in due {
             // The pause between two tries has doubled so often that it is about as long as the cut.
             let wait_us = self.random.below(outage_us.clamp(200_000, RESEND_US_MAX));
-            self.schedule_in(wait_us, Event::Resend { connection, way });
+            self.schedule_in(wait_us, Event::Resend { connection, direction });
         }
     }
 
-    pub(super) fn resend(&mut self, index: usize, way: usize) {
+    pub(super) fn resend(&mut self, index: usize, direction: usize) {
         let Some(connection) = self.connection(index) else { return };
-        let (from, to) = (connection.ends[way].host, connection.ends[1 - way].host);
-        let held = std::mem::take(&mut connection.ways[way].held);
+        let (from, to) = (connection.ends[direction].host, connection.ends[1 - direction].host);
+        let blocked = std::mem::take(&mut connection.directions[direction].blocked);
         if !self.network.is_open(from, to) {
             if let Some(connection) = self.connection(index) {
-                connection.ways[way].held = held;
+                connection.directions[direction].blocked = blocked;
             }
             return;
         }
-        for flying in held {
-            self.fly(index, way, (from, to), flying);
+        for in_flight in blocked {
+            self.fly(index, direction, (from, to), in_flight);
         }
     }
 
     /// Bytes have reached the machine of the receiver.
-    pub(super) fn arrived(&mut self, index: usize, way: usize) {
-        if let Some(journey) = self.take_in(index, way, 1) {
-            self.read(index, way, journey);
+    pub(super) fn arrived(&mut self, index: usize, direction: usize) {
+        if let Some(latency) = self.take_in(index, direction, 1) {
+            self.read(index, direction, latency);
         }
     }
 
     /// Hands what has come to those who read it.
-    pub(super) fn read(&mut self, index: usize, way: usize, journey: Journey) {
-        match way {
-            0 => self.read_requests(index, journey),
-            _ => self.read_responses(index, journey),
+    pub(super) fn read(&mut self, index: usize, direction: usize, latency: Latency) {
+        match direction {
+            0 => self.read_requests(index, latency),
+            _ => self.read_responses(index, latency),
         }
     }
 
     /// Moves `count` messages from the air to the inbox of the receiver, if there is one.
-    pub(super) fn take_in(&mut self, index: usize, way: usize, count: usize) -> Option<Journey> {
+    pub(super) fn take_in(
+        &mut self,
+        index: usize,
+        direction: usize,
+        count: usize,
+    ) -> Option<Latency> {
         let now_us = self.now_us;
-        let end = self.connections.get(index)?.as_ref()?.ends[1 - way];
+        let end = self.connections.get(index)?.as_ref()?.ends[1 - direction];
         let lives = self.lives(end.host, end.life);
         let is_quiet = self.hosts[end.host as usize].is_quiet;
         let connection = self.connection(index)?;
-        let way_of = &mut connection.ways[way];
-        let quiet_us = now_us - way_of.read_us;
-        way_of.fastest_us += quiet_us * QUIET_PPM / 1_000_000;
-        let before = Journey { fastest_us: way_of.fastest_us };
+        let stream = &mut connection.directions[direction];
+        let quiet_us = now_us - stream.read_us;
+        stream.fastest_us += quiet_us * QUIET_PPM / 1_000_000;
+        let before = Latency { fastest_us: stream.fastest_us };
         for _ in 0..count {
-            let flying = way_of.flying.pop_front()?;
-            way_of.fastest_us = way_of.fastest_us.min(now_us - flying.sent_us);
+            let in_flight = stream.in_flight.pop_front()?;
+            stream.fastest_us = stream.fastest_us.min(now_us - in_flight.sent_us);
             if lives && end.is_open {
-                way_of.inbox.extend(&flying.bytes);
+                stream.inbox.extend(&in_flight.bytes);
             }
         }
-        way_of.read_us = now_us;
+        stream.read_us = now_us;
         if lives && end.is_open {
             return Some(before);
         }
         if !is_quiet {
             // Nobody has this connection any more: the machine says so.
-            self.tell_closed(index, way);
+            self.notify_closed(index, direction);
         }
         None
     }
@@ -249,19 +255,19 @@ impl World {
     /// One end closes: the other one learns of it, if anything passes.
     pub(super) fn close(&mut self, index: usize, end: usize) {
         self.close_end(index, end);
-        self.tell_closed(index, 1 - end);
+        self.notify_closed(index, 1 - end);
     }
 
-    pub(super) fn tell_closed(&mut self, index: usize, end: usize) {
+    pub(super) fn notify_closed(&mut self, index: usize, end: usize) {
         let Some(connection) = self.connection(index) else { return };
         if !connection.ends[end].is_open {
             return;
         }
         let (from, to) = (connection.ends[1 - end].host, connection.ends[end].host);
-        let last_us = connection.ways[1 - end].last_arrival_us;
+        let last_us = connection.directions[1 - end].last_arrival_us;
         if self.network.is_open(from, to) {
-            let journey_us = self.network.journey_us(&mut self.random, from, to);
-            let at_us = last_us.max(self.now_us + journey_us);
+            let latency_us = self.network.latency_us(&mut self.random, from, to);
+            let at_us = last_us.max(self.now_us + latency_us);
             self.schedule(at_us, Event::Closed { connection: index, end });
         }
     }
@@ -298,7 +304,7 @@ impl World {
     }
 
     /// Closes a connection whose node owes answers and says nothing.
-    pub(super) fn look_for_silence(&mut self, index: usize) {
+    pub(super) fn check_silence(&mut self, index: usize) {
         let now_us = self.now_us;
         let Some(connection) = self.connection(index) else { return };
         let Some(oldest_us) = connection.overdue.values().min().copied() else { return };

@@ -10,11 +10,11 @@ use zerocache_core::{
     version::Incarnation,
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
-use zerocache_net::framed::{Inbox, Unmetered};
+use zerocache_net::transport::framed::{FrameReader, UnlimitedMemory};
 
 use super::{
-    Event, Token, World,
-    connection::{Connection, End, MESSAGE_BYTES_MAX, Way},
+    CallToken, Event, World,
+    connection::{Connection, Direction, End, MESSAGE_BYTES_MAX},
     nodes::Reply,
     trace,
     transport::Link,
@@ -57,12 +57,12 @@ pub(super) struct Dial {
     sent_ms: u32,
     answered: bool,
     /// Calls that wait for it.
-    pub(super) waiting: Vec<Token>,
+    pub(super) waiting: Vec<CallToken>,
 }
 
 /// What comes back.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum DialAnswer {
     /// A connection, the answer to the Hello, and when the node sent it.
     Granted { connection: usize, hello: Bytes, sent_ms: u32, sent_us: u64 },
     /// The node does not take the caller.
@@ -73,11 +73,11 @@ pub(super) enum Answer {
 
 impl World {
     /// Begins to connect.
-    pub(super) fn dial(&mut self, from: u32, to: u32, lane: u64, first: Token) {
+    pub(super) fn dial(&mut self, from: u32, to: u32, lane: u64, first: CallToken) {
         let id = self.next_dial;
         self.next_dial += 1;
         let now = self.now_at(from);
-        let mut hello = self.introduction(from);
+        let mut hello = self.hello(from);
         hello.envelope.sent_ms = now.mono.as_millis();
         let host = &mut self.hosts[from as usize];
         host.links.insert((to, lane), Link::Opening(id));
@@ -114,9 +114,9 @@ impl World {
         if !passes || lost {
             return self.schedule_in(CONNECT_AGAIN_US, Event::Connect(id));
         }
-        let there_us = self.network.journey_us(&mut self.random, from, to);
-        let back_us = self.network.journey_us(&mut self.random, to, from);
-        let (journey_us, _) = self.network.segment_us(&mut self.random, from, to);
+        let there_us = self.network.latency_us(&mut self.random, from, to);
+        let back_us = self.network.latency_us(&mut self.random, to, from);
+        let (latency_us, _) = self.network.segment_latency_us(&mut self.random, from, to);
         let sent_us = self.now_us + there_us + back_us;
         let is_late = self.dials.get(&id).is_some_and(|dial| sent_us >= dial.due_us);
         if is_late {
@@ -128,7 +128,7 @@ impl World {
             (dial.sent_us, dial.sent_ms) = (sent_us, sent_ms);
             dial.due_us = sent_us + HANDSHAKE_US;
         }
-        self.schedule(sent_us + journey_us, Event::Upgrade(id));
+        self.schedule(sent_us + latency_us, Event::Upgrade(id));
     }
 
     /// The time for a connection, or for the handshake on it, is up.
@@ -140,7 +140,7 @@ impl World {
         self.dial_failed(id, CallFailure::NotSent);
     }
 
-    fn introduction(&self, host: u32) -> RequestMessage {
+    fn hello(&self, host: u32) -> RequestMessage {
         if let Some(process) = self.nodes.get(host as usize).and_then(Option::as_ref) {
             return process.node.introduction(self.now_at(host));
         }
@@ -171,41 +171,41 @@ impl World {
             return;
         }
         if !machine.is_up || self.nodes.get(to as usize).is_none_or(Option::is_none) {
-            return self.answer_dial(id, Answer::Nobody);
+            return self.answer_dial(id, DialAnswer::Nobody);
         }
         if machine.pause_until_us > self.now_us {
             let refusal =
                 Response::refused(RefusalCode::Overloaded, "the node has just stood still");
-            return self.answer_dial(id, Answer::Refused(refusal));
+            return self.answer_dial(id, DialAnswer::Refused(refusal));
         }
         let now = self.now_at(to);
         let Ok(message) = RequestMessage::decode(hello, now.mono) else {
-            self.checker.broken("a Hello does not decode");
+            self.checker.protocol_error("a Hello does not decode");
             return;
         };
-        let introduced = match &message.request {
+        let caller = match &message.request {
             Request::Hello(hello) => hello.node.as_ref().map(|node| node.incarnation),
             _ => None,
         };
         let request = RequestId(id | 1 << 63);
         let Some(response) = self.ask_node(to, request, message) else { return };
         let Response::Hello(hello) = &response else {
-            return self.answer_dial(id, Answer::Refused(response));
+            return self.answer_dial(id, DialAnswer::Refused(response));
         };
         let own = hello.node.as_ref().map(|node| node.incarnation);
-        let connection = self.granted(id, (from, to), (introduced, own), (sent_us, sent_ms));
+        let connection = self.granted(id, (from, to), (caller, own), (sent_us, sent_ms));
         let sent_ms = now.mono.as_millis() as u32;
         let hello = response.encode();
         let sent_us = self.now_us;
-        self.answer_dial(id, Answer::Granted { connection, hello, sent_ms, sent_us });
+        self.answer_dial(id, DialAnswer::Granted { connection, hello, sent_ms, sent_us });
     }
 
     /// Hands the node a request whose response comes at once.
     fn ask_node(&mut self, host: u32, id: RequestId, message: RequestMessage) -> Option<Response> {
-        self.nodes[host as usize].as_mut()?.replies.insert(id, Reply::Kept(None));
+        self.nodes[host as usize].as_mut()?.replies.insert(id, Reply::Internal(None));
         self.node_input(host, vec![Input::Request { id, connection: HANDSHAKE, message }]);
         match self.nodes[host as usize].as_mut()?.replies.remove(&id) {
-            Some(Reply::Kept(response)) => response,
+            Some(Reply::Internal(response)) => response,
             _ => None,
         }
     }
@@ -214,22 +214,22 @@ impl World {
         &mut self,
         id: u64,
         (from, to): (u32, u32),
-        (introduced, own): (Option<Incarnation>, Option<Incarnation>),
+        (caller, own): (Option<Incarnation>, Option<Incarnation>),
         (sent_us, sent_ms): (u64, u32),
     ) -> usize {
         let end = |host: u32, life| End { host, life, is_open: true };
         let dial = &self.dials[&id];
         let ends = [end(from, dial.from_life), end(to, self.hosts[to as usize].life)];
-        let inbox = || Inbox::new(MESSAGE_BYTES_MAX, Arc::new(Unmetered));
-        let journey_us = self.now_us - sent_us;
-        let mut requests = Way::new(inbox(), self.now_us, journey_us);
+        let inbox = || FrameReader::new(MESSAGE_BYTES_MAX, Arc::new(UnlimitedMemory));
+        let latency_us = self.now_us - sent_us;
+        let mut requests = Direction::new(inbox(), self.now_us, latency_us);
         requests.inbox.note_sent(sent_ms, self.now_at(to).mono);
-        let responses = Way::new(inbox(), self.now_us, 0);
+        let responses = Direction::new(inbox(), self.now_us, 0);
         let cluster = cluster_id(CLUSTER);
-        let known = Envelope { cluster, from: introduced, to: own, ..Envelope::default() };
+        let known = Envelope { cluster, from: caller, to: own, ..Envelope::default() };
         self.connections.push(Some(Box::new(Connection {
             ends,
-            ways: [requests, responses],
+            directions: [requests, responses],
             known,
             lane: dial.lane,
             next_id: 1,
@@ -241,23 +241,23 @@ impl World {
         self.connections.len() - 1
     }
 
-    fn answer_dial(&mut self, id: u64, answer: Answer) {
+    fn answer_dial(&mut self, id: u64, answer: DialAnswer) {
         let Some(dial) = self.dials.get(&id) else { return };
         let (from, to) = (dial.from, dial.to);
         if self.network.is_open(to, from) {
-            let (journey_us, _) = self.network.segment_us(&mut self.random, to, from);
-            self.schedule_in(journey_us, Event::Dialled(id, Box::new(answer)));
+            let (latency_us, _) = self.network.segment_latency_us(&mut self.random, to, from);
+            self.schedule_in(latency_us, Event::DialAnswered(id, Box::new(answer)));
         }
     }
 
     /// The answer to the request to upgrade is read.
-    pub(super) fn dialled(&mut self, id: u64, answer: Answer) {
+    pub(super) fn dialled(&mut self, id: u64, answer: DialAnswer) {
         let alive = self.dials.get(&id).filter(|dial| self.lives(dial.from, dial.from_life));
         let Some((from, is_over)) = alive.map(|dial| (dial.from, dial.answered)) else { return };
         let (connection, hello, sent_ms, sent_us) = match answer {
-            Answer::Nobody => return self.dial_failed(id, CallFailure::Refused),
-            Answer::Refused(response) => return self.dial_refused(id, response),
-            Answer::Granted { connection, hello, sent_ms, sent_us } => {
+            DialAnswer::Nobody => return self.dial_failed(id, CallFailure::Refused),
+            DialAnswer::Refused(response) => return self.dial_refused(id, response),
+            DialAnswer::Granted { connection, hello, sent_ms, sent_us } => {
                 (connection, hello, sent_ms, sent_us)
             }
         };
@@ -265,16 +265,16 @@ impl World {
             return self.close(connection, 0);
         }
         let now = self.now_at(from).mono;
-        let (journey_us, now_us) = (self.now_us - sent_us, self.now_us);
+        let (latency_us, now_us) = (self.now_us - sent_us, self.now_us);
         let Some(at) = self.connection(connection) else {
             return self.dial_failed(id, CallFailure::NotSent);
         };
-        at.ways[1].fastest_us = journey_us;
-        at.ways[1].read_us = now_us;
-        at.ways[1].inbox.note_sent(sent_ms, now);
+        at.directions[1].fastest_us = latency_us;
+        at.directions[1].read_us = now_us;
+        at.directions[1].inbox.note_sent(sent_ms, now);
         at.heard_us = now_us;
         if Response::decode(hello).is_err() {
-            self.checker.broken("the answer to a Hello does not decode");
+            self.checker.protocol_error("the answer to a Hello does not decode");
         }
         let Some(dial) = self.end_dial(id) else { return };
         let host = &mut self.hosts[from as usize];

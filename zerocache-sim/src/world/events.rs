@@ -6,7 +6,7 @@ use super::{World, trace};
 
 impl World {
     /// Something happened at a node.
-    pub(super) fn note_event(&mut self, host: u32, event: &Event) {
+    pub(super) fn record_event(&mut self, host: u32, event: &Event) {
         match event {
             Event::MemberUp(info, _) => {
                 let peer = self.checker.host_of(info.incarnation);
@@ -23,7 +23,7 @@ impl World {
                 trace!(self, "{host} forgets {peer:?}");
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
-            Event::WritesDropped { count, .. } => {
+            Event::WritesAbandoned { count, .. } => {
                 self.counts.dropped += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
@@ -31,19 +31,19 @@ impl World {
                 self.counts.refused += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
-            Event::ClockMoved { redated, .. } => {
+            Event::ClockMoved { restamped, .. } => {
                 self.counts.clocks_moved += 1;
                 // Its leases end.
                 if let Some(process) = self.nodes[host as usize].as_mut() {
-                    process.leasing.end_all();
+                    process.leasing.expire_all();
                 }
                 trace!(self, "{host}: {event:?}");
-                if redated.is_some() {
+                if restamped.is_some() {
                     if let Some(process) = self.nodes[host as usize].as_mut() {
                         process.writers.push(process.node.writer());
-                        process.owed.clear();
+                        process.pending.clear();
                     }
-                    self.checker.began_again(host);
+                    self.checker.reset_versions(host);
                     // What there was has other versions now.
                     self.healing = None;
                 }
@@ -53,7 +53,7 @@ impl World {
                 // What it alone had may be given up.
                 self.healing = None;
                 trace!(self, "{host}: {event:?}");
-                self.show_given_up(host);
+                self.observe_discarded(host);
             }
             other => trace!(self, "{host}: {other:?}"),
         }
@@ -61,7 +61,7 @@ impl World {
 }
 
 /// What a node asks for repair, for the event log.
-pub(super) fn repair_question(request: &Request) -> Option<String> {
+pub(super) fn repair_request(request: &Request) -> Option<String> {
     match request {
         Request::Digests { window, resolution, .. } => {
             Some(format!("for digests of {window:?}, {resolution:?}"))

@@ -21,7 +21,7 @@ const AFTER_PAUSE_US: u64 = 250_000;
 
 /// What a process leaves behind for the next one in its place.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct PersistedProcess {
     clock: Clock,
     at_us: u64,
     known: Vec<Vec<StoredItem>>,
@@ -35,13 +35,13 @@ impl World {
         *self.counts.faults.entry(fault.kind()).or_default() += 1;
         let id = index as u64;
         match fault {
-            Fault::Weather { area, loss_permille, delay_us, jitter_us } => {
-                self.network.weather(id, &area, loss_permille, (delay_us, jitter_us));
+            Fault::Impairment { area, loss_permille, delay_us, jitter_us } => {
+                self.network.impair(id, &area, loss_permille, (delay_us, jitter_us));
             }
-            Fault::Cut(area) => self.network.cut(id, &area),
+            Fault::Partition(area) => self.network.partition(id, &area),
             Fault::Crash { node, quiet, memory } => {
                 if memory {
-                    self.keep_memory(node);
+                    self.persist_process(node);
                 }
                 self.stop(node, quiet);
             }
@@ -52,9 +52,9 @@ impl World {
                     host.frozen_since_us.get_or_insert(now_us);
                 }
             }
-            Fault::WallJump { node, ms } => self.hosts[node as usize].skew_ms += ms,
+            Fault::ClockJump { node, ms } => self.hosts[node as usize].skew_ms += ms,
             Fault::Slow { node, us } => self.hosts[node as usize].slow_us = us,
-            Fault::Leave(node) => self.leave(node),
+            Fault::Shutdown(node) => self.shut_down(node),
             Fault::Join(node) => self.start(node),
         }
     }
@@ -63,23 +63,23 @@ impl World {
         let fault = self.plan.faults[index].fault.clone();
         trace!(self, "ends: {fault:?}");
         match fault {
-            Fault::Weather { .. } => self.network.calm(index as u64),
-            Fault::Cut(_) => {
-                self.network.calm(index as u64);
-                self.release_held();
+            Fault::Impairment { .. } => self.network.restore(index as u64),
+            Fault::Partition(_) => {
+                self.network.restore(index as u64);
+                self.release_blocked();
             }
             Fault::Crash { node, .. } => self.start(node),
-            Fault::Freeze(host) => self.thaw(host),
+            Fault::Freeze(host) => self.resume_process(host),
             Fault::Slow { node, .. } => self.hosts[node as usize].slow_us = 0,
             // Its process may still be draining: the next one starts once it is gone.
-            Fault::Leave(node) if self.nodes[node as usize].is_some() => {
+            Fault::Shutdown(node) if self.nodes[node as usize].is_some() => {
                 self.schedule_in(100_000, Event::Fault { index, begins: false });
             }
-            Fault::Leave(node) => self.start(node),
-            Fault::WallJump { node, ms } if self.plan.profile != Profile::Clocks => {
+            Fault::Shutdown(node) => self.start(node),
+            Fault::ClockJump { node, ms } if self.plan.profile != Profile::Clocks => {
                 self.hosts[node as usize].skew_ms -= ms;
             }
-            Fault::WallJump { .. } | Fault::Join(_) => {}
+            Fault::ClockJump { .. } | Fault::Join(_) => {}
         }
     }
 
@@ -101,7 +101,7 @@ impl World {
                 if at.host == host && at.life == life && at.is_open {
                     self.close_end(connection, end);
                     if !is_quiet {
-                        self.tell_closed(connection, 1 - end);
+                        self.notify_closed(connection, 1 - end);
                     }
                 }
             }
@@ -109,7 +109,7 @@ impl World {
     }
 
     /// A process goes on, and finds what came meanwhile: what it reads first is not said.
-    fn thaw(&mut self, host: u32) {
+    fn resume_process(&mut self, host: u32) {
         let now_us = self.now_us;
         let at = &mut self.hosts[host as usize];
         let Some(since_us) = at.frozen_since_us.take() else { return };
@@ -124,8 +124,8 @@ impl World {
         let (mut first, mut last) = (Vec::new(), Vec::new());
         for event in backlog {
             match event {
-                Event::Arrive { connection, way } => {
-                    *arrived.entry((connection, way)).or_default() += 1;
+                Event::Arrive { connection, direction } => {
+                    *arrived.entry((connection, direction)).or_default() += 1;
                 }
                 Event::Closed { .. }
                 | Event::CallTimeout { .. }
@@ -141,9 +141,9 @@ impl World {
         for batch in order {
             match batch {
                 // All that has come on a connection is read together.
-                Some(((connection, way), count)) => {
-                    if let Some(journey) = self.take_in(connection, way, count) {
-                        self.read(connection, way, journey);
+                Some(((connection, direction), count)) => {
+                    if let Some(latency) = self.take_in(connection, direction, count) {
+                        self.read(connection, direction, latency);
                     }
                 }
                 None => {
@@ -160,27 +160,27 @@ impl World {
     }
 
     /// Keeps what a node knows for its next process.
-    fn keep_memory(&mut self, host: u32) {
+    fn persist_process(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
         let known = (0..SHARDS).map(|part| process.store.export(part, now)).collect();
         let memory = process.node.persisted_state(now);
         let clock = self.hosts[host as usize].clock;
-        self.memories.insert(host, Kept { clock, at_us: self.now_us, known, memory });
+        self.persisted.insert(host, PersistedProcess { clock, at_us: self.now_us, known, memory });
     }
 
-    /// Gives a new process what the one before it kept.
-    pub(super) fn restore_memory(&mut self, host: u32, life: u32) {
+    /// Gives a new process what the one before it saved.
+    pub(super) fn restore_process(&mut self, host: u32, life: u32) {
         if !self.lives(host, life) {
             return;
         }
         let mut inputs = Vec::new();
-        let kept = self.memories.remove(&host);
-        let (before, now) = match &kept {
-            Some(kept) => (kept.clock.mono(self.now_us), self.now_at(host).mono),
+        let saved = self.persisted.remove(&host);
+        let (before, now) = match &saved {
+            Some(saved) => (saved.clock.mono(self.now_us), self.now_at(host).mono),
             None => return self.node_input(host, vec![Input::RestoreComplete(None)]),
         };
-        for mut part in kept.iter().flat_map(|kept| kept.known.clone()) {
+        for mut part in saved.iter().flat_map(|saved| saved.known.clone()) {
             for known in &mut part {
                 let StoredItem::Value(record) = known else { continue };
                 if let Change::Put { expires, .. } = &mut record.change {
@@ -191,9 +191,9 @@ impl World {
             }
             inputs.push(Input::RestoredItems(part));
         }
-        let memory = kept.map(|kept| PersistedState {
-            away_ms: (self.now_us - kept.at_us) / 1_000,
-            ..kept.memory
+        let memory = saved.map(|saved| PersistedState {
+            away_ms: (self.now_us - saved.at_us) / 1_000,
+            ..saved.memory
         });
         trace!(self, "{host} finds what it knew");
         self.counts.restored += 1;
@@ -204,9 +204,9 @@ impl World {
     pub(super) fn send_datagram(&mut self, host: u32, to: SocketAddr, bytes: Bytes) {
         let Some(to) = hosts::at(to).filter(|to| (*to as usize) < self.nodes.len()) else { return };
         self.counts.datagrams_sent += 1;
-        for journey_us in self.network.datagram_us(&mut self.random, host, to) {
+        for latency_us in self.network.datagram_latencies_us(&mut self.random, host, to) {
             let slow_us = self.hosts[to as usize].slow_us;
-            let after_us = journey_us + self.random.below(slow_us + 1);
+            let after_us = latency_us + self.random.below(slow_us + 1);
             let bytes = bytes.clone();
             self.schedule_in(after_us, Event::Datagram { from: host, to, bytes });
         }

@@ -29,7 +29,7 @@ pub(super) struct Healing {
     /// When the last fault was over, and all nodes had met each other once.
     began_us: u64,
     /// Whether nodes live that never met.
-    has_strangers: bool,
+    has_unmet_nodes: bool,
     /// The highest version of each key, by region.
     had: Vec<Vec<Option<Version>>>,
     agreed_in_regions: bool,
@@ -49,11 +49,11 @@ impl World {
             Some(healing) => healing,
             None => self.begin_healing(),
         };
-        if healing.has_strangers {
+        if healing.has_unmet_nodes {
             let after_us = now_us - self.plan.heal_us;
-            healing.has_strangers = self.has_strangers();
+            healing.has_unmet_nodes = self.has_unmet_nodes();
             healing.began_us = now_us;
-            self.counts.met_us_max = self.counts.met_us_max.max(after_us);
+            self.counts.first_contact_us_max = self.counts.first_contact_us_max.max(after_us);
             if after_us > MEET_US_MAX {
                 self.checker.violate(Rule::View, "nodes that never met still do not");
             }
@@ -84,19 +84,13 @@ impl World {
             }
         }
         if now_us + QUIET_US >= self.plan.end_us && healing.copied.is_none() {
-            healing.copied = Some(self.counts.shipped + self.counts.fetched);
+            healing.copied = Some(self.counts.replicated + self.counts.fetched);
         }
         self.healing = Some(healing);
     }
 
     fn disagrees(&mut self, whom: &str, text: String) {
-        if self.expects_agreement() {
-            self.checker.violate(Rule::Agreement, format!("not as {whom}: {text}"));
-        }
-    }
-
-    fn expects_agreement(&self) -> bool {
-        self.checker.expect().repair || self.plan.faults.is_empty()
+        self.checker.violate(Rule::Agreement, format!("not as {whom}: {text}"));
     }
 
     fn begin_healing(&self) -> Healing {
@@ -109,13 +103,13 @@ impl World {
             }
         }
         let (agreed_in_regions, agreed) = (false, false);
-        let has_strangers = self.has_strangers();
+        let has_unmet_nodes = self.has_unmet_nodes();
         let began_us = self.now_us;
-        Healing { began_us, had, has_strangers, agreed_in_regions, agreed, copied: None }
+        Healing { began_us, had, has_unmet_nodes, agreed_in_regions, agreed, copied: None }
     }
 
     /// Whether a node does not know another one.
-    fn has_strangers(&self) -> bool {
+    fn has_unmet_nodes(&self) -> bool {
         let living = self.nodes.iter().flatten().count();
         let hosts = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
         let mut known = hosts.filter_map(|host| {
@@ -163,11 +157,11 @@ impl World {
     }
 
     /// At the end: no two nodes hold different versions, and none lacks a value for no reason.
-    pub(super) fn look_at_agreement(&mut self) {
-        if !self.expects_agreement() || self.nodes.len() > AGREEING_MAX {
+    pub(super) fn check_final_agreement(&mut self) {
+        if self.nodes.len() > AGREEING_MAX {
             return;
         }
-        let copied = self.counts.shipped + self.counts.fetched;
+        let copied = self.counts.replicated + self.counts.fetched;
         if self.healing.as_ref().is_some_and(|healing| healing.copied != Some(copied)) {
             self.checker.violate(Rule::Quiet, "records are still copied");
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use zerocache_core::time::Now;
 
 use super::{
-    Event, Token, World,
+    CallToken, Event, World,
     transport::{Call, Link},
 };
 use crate::{clock::Clock, plan::Plan, random::Random};
@@ -43,7 +43,7 @@ pub(super) struct Host {
     /// Failed tries to connect since the last success.
     pub(super) failures: BTreeMap<u32, u32>,
     /// Its calls.
-    pub(super) calls: BTreeMap<Token, Call>,
+    pub(super) calls: BTreeMap<CallToken, Call>,
 }
 
 /// The hosts of a plan, and in which regions they stand.

@@ -18,7 +18,7 @@ const LATE_MS_MAX: u64 = 250;
 
 /// A question for leave that is not answered.
 #[derive(Clone, Copy, Debug)]
-struct Ask {
+struct PendingLease {
     key: usize,
     connection: ConnectionId,
     life_ms: u64,
@@ -28,7 +28,7 @@ struct Ask {
 
 /// A leave.
 #[derive(Clone, Copy, Debug)]
-struct Leave {
+struct Grant {
     token: Version,
     connection: ConnectionId,
     until: Instant,
@@ -38,30 +38,30 @@ struct Leave {
 
 /// The leases of a node.
 #[derive(Debug, Default)]
-pub(super) struct Leasing {
+pub(super) struct LeaseTable {
     /// The question that has just come, and has no name yet.
-    came: Option<Ask>,
-    asked: BTreeMap<RequestId, Ask>,
-    given: BTreeMap<KeyHash, Leave>,
+    unnamed: Option<PendingLease>,
+    pending: BTreeMap<RequestId, PendingLease>,
+    granted: BTreeMap<KeyHash, Grant>,
 }
 
-impl Leasing {
+impl LeaseTable {
     /// The request that has just come has this name.
     pub(super) fn name(&mut self, id: RequestId) {
-        if let Some(ask) = self.came.take() {
-            self.asked.insert(id, ask);
+        if let Some(request) = self.unnamed.take() {
+            self.pending.insert(id, request);
         }
     }
 
     /// All leaves end.
-    pub(super) fn end_all(&mut self) {
-        self.given.clear();
+    pub(super) fn expire_all(&mut self) {
+        self.granted.clear();
     }
 }
 
 impl World {
     /// Notes a request before the node gets it; with the key whose value may be its answer.
-    pub(super) fn note_lease_request(
+    pub(super) fn record_lease_request(
         &mut self,
         (host, connection): (u32, ConnectionId),
         mut message: RequestMessage,
@@ -73,7 +73,7 @@ impl World {
             Request::Lease { key: asked, lease_ms: life_ms, wait_ms, .. } => {
                 let (life_ms, due) = (*life_ms, now.plus_ms(*wait_ms));
                 let Some(key) = number_of(asked) else { return (message, None) };
-                process.leasing.came = Some(Ask { key, connection, life_ms, due });
+                process.leasing.unnamed = Some(PendingLease { key, connection, life_ms, due });
                 if self.variant.prolongs_waits() {
                     // Also beyond what its caller waits.
                     *wait_ms *= 4;
@@ -83,8 +83,8 @@ impl World {
             }
             Request::Release { key: of, token, .. } => {
                 let hash = of.hash();
-                if process.leasing.given.get(&hash).is_some_and(|leave| leave.token == *token) {
-                    process.leasing.given.remove(&hash);
+                if process.leasing.granted.get(&hash).is_some_and(|grant| grant.token == *token) {
+                    process.leasing.granted.remove(&hash);
                 }
                 (message, key)
             }
@@ -100,22 +100,22 @@ impl World {
     pub(super) fn check_leased(&mut self, host: u32, id: RequestId, response: &Response) {
         let now = self.now_at(host).mono;
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
-        let Some(ask) = process.leasing.asked.remove(&id) else { return };
+        let Some(request) = process.leasing.pending.remove(&id) else { return };
         let Response::LeaseGranted { token } = response else { return };
-        let Ask { key, connection, life_ms, .. } = ask;
+        let PendingLease { key, connection, life_ms, .. } = request;
         let hash = self.keys[key].hash();
         let known = process.store.version(hash);
-        let leave = Leave { token: *token, connection, until: now.plus_ms(life_ms), known };
-        let before = process.leasing.given.insert(hash, leave);
+        let grant = Grant { token: *token, connection, until: now.plus_ms(life_ms), known };
+        let before = process.leasing.granted.insert(hash, grant);
         if known > Some(*token) {
             // What ended it came together with the question.
-            process.leasing.given.remove(&hash);
+            process.leasing.granted.remove(&hash);
         }
         let Some(before) = before else { return };
         // It ends with a value or a delete, and with its time.
         let over = known != before.known || now >= before.until;
         if !over || *token <= before.token {
-            let text = format!("{host} gives leave for key {key} twice: {before:?}, {leave:?}");
+            let text = format!("{host} grants the lease of key {key} twice: {before:?}, {grant:?}");
             self.checker.violate(Rule::Exclusive, text);
         }
     }
@@ -123,7 +123,7 @@ impl World {
     /// A node learns of the end of a connection.
     pub(super) fn connection_closed(&mut self, host: u32, connection: ConnectionId) {
         if let Some(process) = self.nodes[host as usize].as_mut() {
-            process.leasing.given.retain(|_, leave| leave.connection != connection);
+            process.leasing.granted.retain(|_, grant| grant.connection != connection);
         }
         let confused = self.variant.confuses_connections();
         let told = if confused { ConnectionId(connection.0.wrapping_add(1)) } else { connection };
@@ -131,13 +131,16 @@ impl World {
     }
 
     /// Looks whether somebody waits at a node for longer than it wanted to.
-    pub(super) fn look_at_waits(&mut self, host: u32) {
+    pub(super) fn check_waits(&mut self, host: u32) {
         let now = self.now_at(host).mono;
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let overdue =
-            process.leasing.asked.iter().find(|(_, ask)| now.since_ms(ask.due) > LATE_MS_MAX);
-        if let Some((id, ask)) = overdue {
-            let text = format!("{host} lets {id:?} wait: {ask:?}, and it is {now:?}");
+        let overdue = process
+            .leasing
+            .pending
+            .iter()
+            .find(|(_, request)| now.since_ms(request.due) > LATE_MS_MAX);
+        if let Some((id, request)) = overdue {
+            let text = format!("{host} lets {id:?} wait: {request:?}, and it is {now:?}");
             self.checker.violate(Rule::Waits, text);
         }
     }

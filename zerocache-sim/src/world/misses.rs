@@ -60,7 +60,7 @@ impl World {
     }
 
     /// At the end: whoever would call each miss final has what its local peers have.
-    pub(super) fn look_at_misses(&mut self) {
+    pub(super) fn check_final_misses(&mut self) {
         for host in 0..self.nodes.len() as u32 {
             let process = self.nodes[host as usize].as_ref();
             if !process.is_some_and(|process| process.node.misses_are_authoritative()) {
@@ -104,7 +104,7 @@ impl World {
     /// How long a process did nothing, in milliseconds.
     pub(super) fn idle_ms(&self, host: u32, now: Now) -> u64 {
         let process = self.nodes[host as usize].as_ref();
-        process.map_or(0, |process| now.mono.since_ms(process.handled))
+        process.map_or(0, |process| now.mono.since_ms(process.handled_at))
     }
 
     /// A process goes on after it stood still for `idle_ms`: it is warming until it has talked to each local
@@ -137,8 +137,8 @@ impl World {
     }
 
     /// Shows the checker what a node knows of a key. One that knows nothing any more has a reason.
-    pub(super) fn show_known(&mut self, host: u32, key: usize, version: Option<Version>) {
-        let Some(before) = self.checker.known(host, key, version) else { return };
+    pub(super) fn observe_version(&mut self, host: u32, key: usize, version: Option<Version>) {
+        let Some(before) = self.checker.observed(host, key, version) else { return };
         if self.may_forget(host, before) {
             return self.checker.forgot(host, key);
         }
@@ -148,12 +148,12 @@ impl World {
 
     /// A node is outdated, and copies what its source knows: of keys of which it knows nothing any more that
     /// may be older than what it has forgotten.
-    pub(super) fn show_given_up(&mut self, host: u32) {
+    pub(super) fn observe_discarded(&mut self, host: u32) {
         for key in 0..self.keys.len() {
             let Some(process) = self.nodes[host as usize].as_ref() else { return };
             if process.store.version(self.keys[key].hash()).is_none() {
-                self.show_known(host, key, None);
-                self.checker.begins_anew(host, key);
+                self.observe_version(host, key, None);
+                self.checker.relearns(host, key);
             }
         }
     }

@@ -6,21 +6,21 @@
 //! handles nothing until it goes on.
 
 mod acks;
-mod broken;
 mod clients;
 mod connection;
 mod dial;
-mod end;
 mod events;
 mod faults;
+mod final_checks;
 mod healing;
 mod hosts;
+mod inspection;
 mod leases;
-mod looks;
 mod misses;
 mod nodes;
 mod progress;
-mod sending;
+mod replication;
+mod tampering;
 mod transport;
 
 use std::{
@@ -38,13 +38,13 @@ use zerocache_core::{
 use self::{
     clients::Client,
     connection::Connection,
-    dial::{Answer, Dial},
-    faults::Kept,
+    dial::{Dial, DialAnswer},
+    faults::PersistedProcess,
     healing::Healing,
     hosts::Host,
     nodes::Process,
     progress::Progress,
-    sending::Sending,
+    replication::ReplicationChecks,
 };
 use crate::{
     checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, random::Random,
@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// Names a call of a host until its end.
-type Token = u64;
+type CallToken = u64;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -60,9 +60,9 @@ enum Event {
     /// A node's process starts.
     Start(u32),
     /// Bytes reach the receiver of one way of a connection.
-    Arrive { connection: usize, way: usize },
+    Arrive { connection: usize, direction: usize },
     /// What a cut held back is sent again.
-    Resend { connection: usize, way: usize },
+    Resend { connection: usize, direction: usize },
     /// One end learns that the connection is over.
     Closed { connection: usize, end: usize },
     /// It is looked whether the node behind a connection has been silent for too long.
@@ -72,21 +72,21 @@ enum Event {
     /// The request to upgrade reaches the node.
     Upgrade(u64),
     /// The answer to it reaches the caller.
-    Dialled(u64, Box<Answer>),
+    DialAnswered(u64, Box<DialAnswer>),
     /// No connection came about in time.
     DialTimeout(u64),
     /// The time of a call is up.
-    CallTimeout { host: u32, life: u32, token: Token },
+    CallTimeout { host: u32, life: u32, token: CallToken },
     /// A call ended at once.
-    Ended { host: u32, life: u32, token: Token, result: Box<Result<Response, CallFailure>> },
+    CallEnded { host: u32, life: u32, token: CallToken, result: Box<Result<Response, CallFailure>> },
     /// A node wants to be ticked.
     Tick { host: u32, life: u32 },
     /// Discovery tells a process of addresses.
     Discover { host: u32, life: u32 },
     /// A client looks what is due.
-    Turn(u32),
+    ClientTick(u32),
     /// A client begins an operation.
-    Operate(u32),
+    ClientOperation(u32),
     /// A client has computed a value.
     Computed { client: u32, id: WriteId },
     /// A node that leaves stops.
@@ -94,7 +94,7 @@ enum Event {
     /// A fault begins or ends.
     Fault { index: usize, begins: bool },
     /// The checker looks at everything.
-    Look,
+    Inspect,
     /// A datagram arrives.
     Datagram { from: u32, to: u32, bytes: Bytes },
     /// What a process kept for the next one has been read.
@@ -147,21 +147,21 @@ pub(crate) struct World {
     keys: Vec<Key>,
     numbers: BTreeMap<KeyHash, usize>,
     /// What processes left behind for the next ones in their place.
-    memories: BTreeMap<u32, Kept>,
+    persisted: BTreeMap<u32, PersistedProcess>,
     healing: Option<Healing>,
-    sending: Sending,
+    replication: ReplicationChecks,
     progress: Progress,
     /// Since when all nodes have been in sync and have reached each other, while nothing goes wrong.
-    settled_us: Option<u64>,
+    stable_since_us: Option<u64>,
     checker: Checker,
     counts: Counts,
-    traces: bool,
+    prints: bool,
 }
 
 /// Writes a line of the event log, if there is to be one.
 macro_rules! trace {
     ($world:expr, $($text:tt)*) => {
-        if $world.traces {
+        if $world.prints {
             $world.print(&format!($($text)*));
         }
     };
@@ -170,7 +170,7 @@ use trace;
 
 impl World {
     /// The world of a plan before anything has happened.
-    pub(crate) fn new(plan: Plan, variant: Variant, checker: Checker, traces: bool) -> Self {
+    pub(crate) fn new(plan: Plan, variant: Variant, checker: Checker, prints: bool) -> Self {
         let mut random = Random::new(plan.seed ^ 0x5eed);
         let (hosts, regions) = hosts::all(&plan, &mut random);
         let network = Network::new(regions, plan.distance_us.clone(), plan.duplicate_permille);
@@ -190,14 +190,14 @@ impl World {
             next_dial: 0,
             numbers: keys.iter().enumerate().map(|(at, key)| (key.hash(), at)).collect(),
             keys,
-            memories: BTreeMap::new(),
+            persisted: BTreeMap::new(),
             healing: None,
-            sending: Sending::default(),
+            replication: ReplicationChecks::default(),
             progress: Progress::default(),
-            settled_us: None,
+            stable_since_us: None,
             checker,
             counts: Counts::default(),
-            traces,
+            prints,
             plan,
         };
         world.prepare();
@@ -211,8 +211,8 @@ impl World {
             first.extend(node.starts_us.map(|at_us| (at_us, Event::Start(host as u32))));
         }
         for client in 0..plan.clients.len() as u32 {
-            first.push((plan.begin_us / 2, Event::Turn(client)));
-            first.push((plan.begin_us, Event::Operate(client)));
+            first.push((plan.begin_us / 2, Event::ClientTick(client)));
+            first.push((plan.begin_us, Event::ClientOperation(client)));
             let host = plan.nodes.len() as u32 + client;
             first.push((plan.begin_us / 2, Event::Discover { host, life: 0 }));
         }
@@ -220,7 +220,7 @@ impl World {
             first.push((fault.at_us, Event::Fault { index, begins: true }));
             first.push((fault.until_us, Event::Fault { index, begins: false }));
         }
-        first.push((looks::EVERY_US, Event::Look));
+        first.push((inspection::INTERVAL_US, Event::Inspect));
         for (at_us, event) in first {
             self.schedule(at_us, event);
         }
@@ -234,13 +234,13 @@ impl World {
             }
             self.now_us = at_us;
             self.counts.events += 1;
-            self.checker.passed(at_us);
+            self.checker.advance_to(at_us);
             self.check_progress(self.whose(&event));
             self.happen(event);
         }
         if !self.checker.is_over() {
             self.now_us = self.plan.end_us;
-            self.look_at_the_end();
+            self.inspect_end();
         }
         self.counts.simulated_us = self.now_us;
         (self.checker, self.counts)
@@ -265,31 +265,31 @@ impl World {
         }
         match event {
             Event::Start(node) => self.start(node),
-            Event::Arrive { connection, way } => self.arrived(connection, way),
-            Event::Resend { connection, way } => self.resend(connection, way),
+            Event::Arrive { connection, direction } => self.arrived(connection, direction),
+            Event::Resend { connection, direction } => self.resend(connection, direction),
             Event::Closed { connection, end } => self.close_end(connection, end),
-            Event::Silence { connection } => self.look_for_silence(connection),
+            Event::Silence { connection } => self.check_silence(connection),
             Event::Upgrade(dial) => self.upgrade(dial),
-            Event::Dialled(dial, answer) => self.dialled(dial, *answer),
+            Event::DialAnswered(dial, answer) => self.dialled(dial, *answer),
             Event::DialTimeout(dial) => self.dial_timeout(dial),
             Event::Connect(dial) => self.connect(dial),
             Event::CallTimeout { host, life, token } => self.call_timeout(host, life, token),
-            Event::Ended { host, life, token, result } => {
+            Event::CallEnded { host, life, token, result } => {
                 if self.hosts[host as usize].life == life {
                     self.end_call(host, token, *result);
                 }
             }
             Event::Tick { host, life } => self.tick(host, life),
             Event::Discover { host, life } => self.discover(host, life),
-            Event::Turn(client) => self.turn(client),
-            Event::Operate(client) => self.operate(client),
+            Event::ClientTick(client) => self.client_tick(client),
+            Event::ClientOperation(client) => self.operate(client),
             Event::Computed { client, id } => self.computed(client, id),
             Event::Exit { host, life } => self.exit(host, life),
             Event::Fault { index, begins: true } => self.begin_fault(index),
             Event::Fault { index, begins: false } => self.end_fault(index),
-            Event::Look => self.look(),
+            Event::Inspect => self.inspect(),
             Event::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
-            Event::Restore { host, life } => self.restore_memory(host, life),
+            Event::Restore { host, life } => self.restore_process(host, life),
         }
     }
 
@@ -299,24 +299,24 @@ impl World {
             self.connections[connection].as_ref().map(|connection| connection.ends[end].host)
         };
         match event {
-            Event::Arrive { connection, way } => end(*connection, 1 - way),
+            Event::Arrive { connection, direction } => end(*connection, 1 - direction),
             Event::Closed { connection, end: at } => end(*connection, *at),
             Event::Silence { connection } => end(*connection, 0),
             Event::Upgrade(dial) => self.dials.get(dial).map(|dial| dial.to),
-            Event::Dialled(dial, _) | Event::DialTimeout(dial) | Event::Connect(dial) => {
+            Event::DialAnswered(dial, _) | Event::DialTimeout(dial) | Event::Connect(dial) => {
                 self.dials.get(dial).map(|dial| dial.from)
             }
             Event::CallTimeout { host, .. }
-            | Event::Ended { host, .. }
+            | Event::CallEnded { host, .. }
             | Event::Tick { host, .. }
             | Event::Discover { host, .. }
             | Event::Restore { host, .. }
             | Event::Exit { host, .. } => Some(*host),
             Event::Datagram { to, .. } => Some(*to),
-            Event::Turn(client) | Event::Operate(client) | Event::Computed { client, .. } => {
-                Some(self.host_of(*client))
-            }
-            Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Look => None,
+            Event::ClientTick(client)
+            | Event::ClientOperation(client)
+            | Event::Computed { client, .. } => Some(self.host_of(*client)),
+            Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Inspect => None,
         }
     }
 

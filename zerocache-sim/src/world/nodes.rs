@@ -17,26 +17,26 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
-use zerocache_net::framed::Incoming;
+use zerocache_net::transport::framed::Incoming;
 
 use super::{
-    Event, Token, World,
-    acks::Asked,
-    broken::Calls,
-    connection::Journey,
+    CallToken, Event, World,
+    acks::PendingWrite,
+    connection::Latency,
     dial::{CLUSTER, region_name},
-    events::repair_question,
-    leases::Leasing,
-    sending::{Cause, Owed},
+    events::repair_request,
+    leases::LeaseTable,
+    replication::{Cause, PendingReplication},
+    tampering::TamperedCalls,
     trace,
 };
-use crate::{checker::Held, workload};
+use crate::{checker::StoredValue, workload};
 
 /// How often discovery tells of the same addresses again, in microseconds.
 const DISCOVER_EVERY_US: u64 = 5_000_000;
 
 /// How long the first answer of discovery takes at most, in microseconds.
-const SETTLE_US_MAX: u64 = 1_000_000;
+const DISCOVERY_US_MAX: u64 = 1_000_000;
 
 /// A node answers for so long after it said goodbye, in microseconds.
 const DRAIN_US: u64 = 2_000_000;
@@ -45,7 +45,7 @@ const DRAIN_US: u64 = 2_000_000;
 const FLUSH_US_MAX: u64 = 500_000;
 
 /// How often it is looked whether they are handed over.
-const FLUSH_LOOK_US: u64 = 5_000;
+const FLUSH_CHECK_US: u64 = 5_000;
 
 /// After this long a node counts as in sync in any case, in milliseconds.
 const WARM_MAX_MS: u64 = 60_000;
@@ -67,25 +67,25 @@ pub(super) struct Process {
     tick_us: u64,
     /// Where responses go.
     pub(super) replies: BTreeMap<RequestId, Reply>,
-    pub(super) leasing: Leasing,
+    pub(super) leasing: LeaseTable,
     /// Versions of writes that it took with the token of another node.
     pub(super) filled: BTreeSet<Version>,
     next_request: u64,
     /// When it was told to leave.
-    left_us: Option<u64>,
+    shutdown_us: Option<u64>,
     /// When it last handled anything.
-    pub(super) handled: Instant,
+    pub(super) handled_at: Instant,
     /// Since when it has been in sync.
     pub(super) in_sync_us: Option<u64>,
     /// Writes that are not answered.
-    pub(super) writes: BTreeMap<RequestId, Asked>,
+    pub(super) writes: BTreeMap<RequestId, PendingWrite>,
     /// What it is about to handle, and what it knew of those keys before.
     pub(super) touched: Vec<(usize, Cause)>,
     pub(super) before: BTreeMap<usize, Option<Version>>,
     /// What it took and is to send to others.
-    pub(super) owed: Vec<Owed>,
+    pub(super) pending: Vec<PendingReplication>,
     /// What a variant needs to know of its calls.
-    pub(super) broken: Calls,
+    pub(super) tampered: TamperedCalls,
 }
 
 /// Where a response goes.
@@ -94,7 +94,7 @@ pub(super) enum Reply {
     /// Onto a connection; of a read, with its key.
     Framed { connection: usize, id: u32, key: Option<usize> },
     /// To whoever asked from within the process.
-    Kept(Option<Response>),
+    Internal(Option<Response>),
 }
 
 impl World {
@@ -123,7 +123,7 @@ impl World {
             info,
             limits: Limits { value_bytes_max, ..Limits::default() },
             features: plan.features,
-            has_snapshot: self.memories.contains_key(&host),
+            has_snapshot: self.persisted.contains_key(&host),
             secret: self.secret(),
             warm_max_ms: WARM_MAX_MS,
             outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
@@ -145,25 +145,25 @@ impl World {
             writers: vec![incarnation],
             tick_us: u64::MAX,
             replies: BTreeMap::new(),
-            leasing: Leasing::default(),
+            leasing: LeaseTable::default(),
             filled: BTreeSet::new(),
             next_request: 0,
-            left_us: None,
-            handled: self.now_at(host).mono,
+            shutdown_us: None,
+            handled_at: self.now_at(host).mono,
             in_sync_us: None,
             writes: BTreeMap::new(),
             touched: Vec::new(),
             before: BTreeMap::new(),
-            owed: Vec::new(),
-            broken: Calls::default(),
+            pending: Vec::new(),
+            tampered: TamperedCalls::default(),
         });
         trace!(self, "{host} starts as {incarnation} in {}", region_name(plan.region));
         self.counts.processes += 1;
         self.checker.started(host, incarnation, self.keys.len());
         let life = self.hosts[index].life;
-        let settles_us = self.random.below(SETTLE_US_MAX);
+        let discovers_us = self.random.below(DISCOVERY_US_MAX);
         self.node_input(host, vec![Input::AddressesProposed(self.seed_addresses(host))]);
-        self.schedule_in(settles_us, Event::Discover { host, life });
+        self.schedule_in(discovers_us, Event::Discover { host, life });
     }
 
     fn secret(&mut self) -> [u8; 32] {
@@ -203,9 +203,9 @@ impl World {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let mut effects = Vec::new();
         process.node.handle_all(now, inputs, &mut effects);
-        process.handled = now.mono;
+        process.handled_at = now.mono;
         let touched = std::mem::take(&mut process.touched);
-        self.note_touched(host, &touched);
+        self.record_touched(host, &touched);
         for effect in effects {
             self.perform(host, effect);
         }
@@ -213,7 +213,7 @@ impl World {
             let Some(process) = self.nodes[host as usize].as_mut() else { return };
             process.before.remove(&key);
             let known = process.store.version(self.keys[key].hash());
-            self.show_known(host, key, known);
+            self.observe_version(host, key, known);
         }
         self.check_resumed(host, idle_ms);
         self.arm(host);
@@ -241,11 +241,12 @@ impl World {
                         self.check_served(host, key, &response);
                         self.respond(connection, id, &response);
                     }
-                    Some(Reply::Kept(None)) => {
-                        process.replies.insert(id, Reply::Kept(Some(response)));
+                    Some(Reply::Internal(None)) => {
+                        process.replies.insert(id, Reply::Internal(Some(response)));
                     }
-                    Some(Reply::Kept(Some(_))) | None => {
-                        self.checker.broken(&format!("{host} answers {id:?} twice or unasked"));
+                    Some(Reply::Internal(Some(_))) | None => {
+                        self.checker
+                            .protocol_error(&format!("{host} answers {id:?} twice or unasked"));
                     }
                 }
             }
@@ -253,8 +254,8 @@ impl World {
                 self.tamper(host, &mut message);
                 self.check_sent(host, to, &message.request);
                 self.tamper_unseen(&mut message);
-                self.note_call(host, call.0, &message.request);
-                if let Some(what) = repair_question(&message.request) {
+                self.record_call(host, call.0, &message.request);
+                if let Some(what) = repair_request(&message.request) {
                     trace!(self, "{host} asks {to} {what}");
                 }
                 self.call(host, call.0, to, message, timeout_ms);
@@ -271,7 +272,7 @@ impl World {
                 }
                 trace!(self, "{host} is {}", state.as_str());
             }
-            Effect::Event(event) => self.note_event(host, &event),
+            Effect::Event(event) => self.record_event(host, &event),
         }
     }
 
@@ -307,7 +308,7 @@ impl World {
     pub(super) fn node_answered(
         &mut self,
         host: u32,
-        token: Token,
+        token: CallToken,
         mut result: Result<Response, CallFailure>,
         elapsed_us: u64,
     ) {
@@ -323,7 +324,7 @@ impl World {
     }
 
     /// Reads the requests that have come on a connection, and answers them as the server does.
-    pub(super) fn read_requests(&mut self, index: usize, journey: Journey) {
+    pub(super) fn read_requests(&mut self, index: usize, latency: Latency) {
         let Some(connection) = self.connection(index) else { return };
         let (from, host) = (connection.ends[0].host, connection.ends[1].host);
         let known = connection.known;
@@ -331,7 +332,7 @@ impl World {
         let mut requests = Vec::new();
         let Some(connection) = self.connection(index) else { return };
         loop {
-            let inbox = &mut connection.ways[0].inbox;
+            let inbox = &mut connection.directions[0].inbox;
             match inbox.next(now.mono) {
                 Ok(None) => break,
                 Ok(Some((header, delay_ms, Incoming::Small(_)))) => {
@@ -342,7 +343,9 @@ impl World {
                 }
                 Ok(Some(_)) => {}
                 Err(error) => {
-                    return self.checker.broken(&format!("a caller sends no frames: {error}"));
+                    return self
+                        .checker
+                        .protocol_error(&format!("a caller sends no frames: {error}"));
                 }
             }
         }
@@ -356,7 +359,7 @@ impl World {
             let message = match RequestMessage::decode_with_defaults(bytes, envelope, now.mono) {
                 Ok(message) => message,
                 Err(error) => {
-                    self.checker.broken(&format!("a request does not decode: {error}"));
+                    self.checker.protocol_error(&format!("a request does not decode: {error}"));
                     continue;
                 }
             };
@@ -366,18 +369,18 @@ impl World {
                 _ => None,
             };
             if let (true, Some(key)) = (short, key) {
-                self.read_at_once(host, index, header.id, key, &envelope);
+                self.fast_read(host, index, header.id, key, &envelope);
                 continue;
             }
-            self.note_request(from, host, &message, journey, &mut touched);
-            let asked = Asked::of(&message.request);
+            self.record_request(from, host, &message, latency, &mut touched);
+            let write = PendingWrite::of(&message.request);
             let connection = ConnectionId(index as u64);
-            let (message, key) = self.note_lease_request((host, connection), message, key);
+            let (message, key) = self.record_lease_request((host, connection), message, key);
             let Some(process) = self.nodes[host as usize].as_mut() else { return };
             process.next_request += 1;
             let id = RequestId(process.next_request);
             process.leasing.name(id);
-            process.writes.extend(asked.map(|asked| (id, asked)));
+            process.writes.extend(write.map(|write| (id, write)));
             process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
             inputs.push(Input::Request { id, connection, message });
         }
@@ -388,7 +391,7 @@ impl World {
     }
 
     /// Answers a plain read without the state machine.
-    fn read_at_once(
+    fn fast_read(
         &mut self,
         host: u32,
         connection: usize,
@@ -402,8 +405,9 @@ impl World {
             Response::refused(RefusalCode::Expired, "the deadline had passed")
         } else {
             // A process that was suspended has not noticed yet that it may have missed something.
-            let awake = now.mono.since_ms(process.handled) <= PAUSE_MS_MAX;
-            let answers = if awake { process.node.read_policy() } else { ReadPolicy::default() };
+            let is_current = now.mono.since_ms(process.handled_at) <= PAUSE_MS_MAX;
+            let answers =
+                if is_current { process.node.read_policy() } else { ReadPolicy::default() };
             zerocache_core::node::read(&process.store, &self.keys[key], now, answers)
         };
         let mut response = response;
@@ -417,20 +421,20 @@ impl World {
             self.check_miss(host, key);
         }
         if let (Some(key), Response::Found { value, version, remaining_ms, .. }) = (key, response) {
-            let held = Held { key, version: *version, value, remaining_ms: *remaining_ms };
+            let held = StoredValue { key, version: *version, value, remaining_ms: *remaining_ms };
             self.counts.hits += 1;
             self.checker.served(host, &held);
             if let Some(id) = workload::write_of(value) {
-                self.checker.outlives(&self.plan, host, key, id);
+                self.checker.check_delete_wins(&self.plan, host, key, id);
             }
         }
     }
 
     /// A node begins to leave.
-    pub(super) fn leave(&mut self, host: u32) {
+    pub(super) fn shut_down(&mut self, host: u32) {
         let now_us = self.now_us;
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
-        process.left_us = Some(now_us);
+        process.shutdown_us = Some(now_us);
         trace!(self, "{host} leaves");
         self.node_input(host, vec![Input::Shutdown]);
         let life = self.hosts[host as usize].life;
@@ -443,11 +447,11 @@ impl World {
             return;
         }
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let last_us = process.left_us.unwrap_or(0) + DRAIN_US + FLUSH_US_MAX;
+        let last_us = process.shutdown_us.unwrap_or(0) + DRAIN_US + FLUSH_US_MAX;
         if !process.node.is_flushed() && self.now_us < last_us {
-            return self.schedule_in(FLUSH_LOOK_US, Event::Exit { host, life });
+            return self.schedule_in(FLUSH_CHECK_US, Event::Exit { host, life });
         }
-        self.check_owed(host);
+        self.check_pending(host);
         self.stop(host, false);
     }
 }

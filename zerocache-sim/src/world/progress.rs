@@ -18,19 +18,19 @@ pub(super) struct Progress {
     second: u64,
     events: Vec<u32>,
     /// Rises with each event, for whoever watches from outside.
-    pulse: Arc<AtomicU64>,
+    events_handled: Arc<AtomicU64>,
 }
 
 impl World {
     /// What rises with each event.
-    pub(crate) fn pulse(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.progress.pulse)
+    pub(crate) fn events_handled(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.progress.events_handled)
     }
 
     /// Counts an event, of a process if it is of one.
     pub(super) fn check_progress(&mut self, host: Option<u32>) {
         let progress = &mut self.progress;
-        progress.pulse.fetch_add(1, Ordering::Relaxed);
+        progress.events_handled.fetch_add(1, Ordering::Relaxed);
         let Some(host) = host else { return };
         let second = self.now_us / SECOND_US;
         if second != progress.second {
@@ -43,7 +43,7 @@ impl World {
         let events = &mut progress.events[host as usize];
         *events += 1;
         let events = *events;
-        self.counts.busiest = self.counts.busiest.max(u64::from(events));
+        self.counts.busiest_events = self.counts.busiest_events.max(u64::from(events));
         if events > EVENTS_MAX {
             let text = format!("{host} has handled {events} events in one second");
             self.checker.violate(Rule::Progress, text);

@@ -10,11 +10,11 @@ use zerocache_core::{
         frame::{Header, Opcode},
     },
 };
-use zerocache_net::framed::Incoming;
+use zerocache_net::transport::framed::Incoming;
 
 use std::net::SocketAddr;
 
-use super::{Event, Token, World, connection::Journey, hosts, trace};
+use super::{CallToken, Event, World, connection::Latency, hosts, trace};
 
 /// What a process has of a node that it calls.
 #[derive(Debug)]
@@ -34,35 +34,35 @@ pub(super) enum Link {
 pub(super) struct Call {
     started_us: u64,
     deadline: Instant,
-    place: Place,
+    state: CallState,
 }
 
 #[derive(Debug)]
-enum Place {
+enum CallState {
     /// It waits for a connection.
     Waiting(Box<RequestMessage>),
     /// It was sent.
     Sent { connection: usize, id: u32 },
     /// Its end is about to be told.
-    Ending,
+    Finishing,
 }
 
 /// The longest life of a message that its frame tells nothing of.
-const UNSAID: u32 = 0;
+const NO_TIMEOUT: u32 = 0;
 
 impl World {
     /// Calls a node; the end of the call is told to whoever made it.
     pub(super) fn call(
         &mut self,
         from: u32,
-        token: Token,
+        token: CallToken,
         to: SocketAddr,
         message: RequestMessage,
         timeout_ms: u64,
     ) {
         let now = self.now_at(from).mono;
         let deadline = now.plus_ms(timeout_ms.max(1));
-        let call = Call { started_us: self.now_us, deadline, place: Place::Ending };
+        let call = Call { started_us: self.now_us, deadline, state: CallState::Finishing };
         let life = self.hosts[from as usize].life;
         self.hosts[from as usize].calls.insert(token, call);
         let due_us = self.hosts[from as usize].clock.true_us(deadline);
@@ -93,7 +93,7 @@ impl World {
             _ => {}
         }
         if opening.is_none() && result.is_none() {
-            self.set_place(from, token, Place::Waiting(Box::new(message.clone())));
+            self.set_state(from, token, CallState::Waiting(Box::new(message.clone())));
             self.dial(from, to, lane, token);
             if other.is_none() {
                 return;
@@ -102,7 +102,7 @@ impl World {
         match (other, opening, result) {
             (Some(connection), ..) => self.send_call(from, token, connection, message),
             (None, Some(dial), _) => {
-                self.set_place(from, token, Place::Waiting(Box::new(message)));
+                self.set_state(from, token, CallState::Waiting(Box::new(message)));
                 if let Some(dial) = self.dials.get_mut(&dial) {
                     dial.waiting.push(token);
                 }
@@ -112,9 +112,9 @@ impl World {
         }
     }
 
-    fn set_place(&mut self, host: u32, token: Token, place: Place) {
+    fn set_state(&mut self, host: u32, token: CallToken, state: CallState) {
         if let Some(call) = self.hosts[host as usize].calls.get_mut(&token) {
-            call.place = place;
+            call.state = state;
         }
     }
 
@@ -130,11 +130,11 @@ impl World {
     }
 
     /// The connection for which a call waited has come about.
-    pub(super) fn send_waiting(&mut self, host: u32, token: Token, connection: usize) {
+    pub(super) fn send_waiting(&mut self, host: u32, token: CallToken, connection: usize) {
         let Some(call) = self.hosts[host as usize].calls.get_mut(&token) else { return };
-        match std::mem::replace(&mut call.place, Place::Ending) {
-            Place::Waiting(message) => self.send_call(host, token, connection, *message),
-            other => call.place = other,
+        match std::mem::replace(&mut call.state, CallState::Finishing) {
+            CallState::Waiting(message) => self.send_call(host, token, connection, *message),
+            other => call.state = other,
         }
     }
 
@@ -142,17 +142,23 @@ impl World {
     pub(super) fn end_waiting(
         &mut self,
         host: u32,
-        token: Token,
+        token: CallToken,
         result: Result<Response, CallFailure>,
     ) {
         // It may have gone over another connection meanwhile.
         let call = self.hosts[host as usize].calls.get(&token);
-        if call.is_some_and(|call| matches!(call.place, Place::Waiting(_))) {
+        if call.is_some_and(|call| matches!(call.state, CallState::Waiting(_))) {
             self.end_call(host, token, result);
         }
     }
 
-    fn send_call(&mut self, from: u32, token: Token, index: usize, mut message: RequestMessage) {
+    fn send_call(
+        &mut self,
+        from: u32,
+        token: CallToken,
+        index: usize,
+        mut message: RequestMessage,
+    ) {
         let now = self.now_at(from).mono;
         let Some(deadline) = self.hosts[from as usize].calls.get(&token).map(|call| call.deadline)
         else {
@@ -170,7 +176,7 @@ impl World {
         connection.next_id += 1;
         connection.calls.insert(id, token);
         let known = connection.known;
-        self.set_place(from, token, Place::Sent { connection: index, id });
+        self.set_state(from, token, CallState::Sent { connection: index, id });
         let timeout_ms = deadline.since_ms(now).max(1);
         message.envelope.sent_ms = now.as_millis();
         message.envelope.timeout_ms = timeout_ms;
@@ -200,12 +206,12 @@ impl World {
         };
         let sent_ms = self.now_at(host).mono.as_millis() as u32;
         let header =
-            Header { opcode: Opcode::Response, more: false, id, sent_ms, timeout_ms: UNSAID };
+            Header { opcode: Opcode::Response, more: false, id, sent_ms, timeout_ms: NO_TIMEOUT };
         self.send_frames(index, 1, header, |out| response.encode_to(out));
     }
 
     /// Reads the responses that have come on a connection.
-    pub(super) fn read_responses(&mut self, index: usize, journey: Journey) {
+    pub(super) fn read_responses(&mut self, index: usize, latency: Latency) {
         let ignores_lateness = self.variant.ignores_lateness();
         let Some([host, from]) =
             self.connection(index).map(|connection| connection.ends.map(|end| end.host))
@@ -217,7 +223,7 @@ impl World {
         let Some(connection) = self.connection(index) else { return };
         connection.heard_us = now_us;
         loop {
-            let inbox = &mut connection.ways[1].inbox;
+            let inbox = &mut connection.directions[1].inbox;
             let (header, delay_ms, message) = match inbox.next(now) {
                 Ok(None) => break,
                 Ok(Some((header, delay_ms, Incoming::Small(_)))) => {
@@ -228,7 +234,7 @@ impl World {
                 }
                 Ok(Some(_)) => continue,
                 Err(error) => {
-                    self.checker.broken(&format!("a node sends no frames: {error}"));
+                    self.checker.protocol_error(&format!("a node sends no frames: {error}"));
                     return;
                 }
             };
@@ -243,7 +249,7 @@ impl World {
                 self.decode_response(message).map(|response| response.delayed_by(delay_ms));
             if let Ok(Response::Items { items, .. }) = &result {
                 trace!(self, "{from} sends {host} {} items", items.len());
-                self.note_parcels((from, host), items, journey);
+                self.record_fetched((from, host), items, latency);
             }
             self.end_call(host, token, result);
         }
@@ -251,20 +257,20 @@ impl World {
 
     fn decode_response(&mut self, message: Bytes) -> Result<Response, CallFailure> {
         Response::decode(message).map_err(|error| {
-            self.checker.broken(&format!("a response does not decode: {error}"));
+            self.checker.protocol_error(&format!("a response does not decode: {error}"));
             CallFailure::NoAnswer
         })
     }
 
     /// The time of a call is up.
-    pub(super) fn call_timeout(&mut self, host: u32, life: u32, token: Token) {
+    pub(super) fn call_timeout(&mut self, host: u32, life: u32, token: CallToken) {
         if !self.lives(host, life) {
             return;
         }
         let now_us = self.now_us;
         let Some(call) = self.hosts[host as usize].calls.get(&token) else { return };
-        let failure = match call.place {
-            Place::Sent { connection: index, id } => {
+        let failure = match call.state {
+            CallState::Sent { connection: index, id } => {
                 let started_us = call.started_us;
                 if let Some(connection) = self.connection(index) {
                     connection.calls.remove(&id);
@@ -276,22 +282,22 @@ impl World {
                 }
                 CallFailure::NoAnswer
             }
-            Place::Waiting(_) | Place::Ending => CallFailure::NotSent,
+            CallState::Waiting(_) | CallState::Finishing => CallFailure::NotSent,
         };
         self.end_call(host, token, Err(failure));
     }
 
-    fn end_soon(&mut self, host: u32, token: Token, result: Result<Response, CallFailure>) {
+    fn end_soon(&mut self, host: u32, token: CallToken, result: Result<Response, CallFailure>) {
         let life = self.hosts[host as usize].life;
         let result = Box::new(result);
-        self.schedule(self.now_us, Event::Ended { host, life, token, result });
+        self.schedule(self.now_us, Event::CallEnded { host, life, token, result });
     }
 
     /// Tells whoever made a call how it ended.
     pub(super) fn end_call(
         &mut self,
         host: u32,
-        token: Token,
+        token: CallToken,
         result: Result<Response, CallFailure>,
     ) {
         let Some(call) = self.hosts[host as usize].calls.remove(&token) else { return };

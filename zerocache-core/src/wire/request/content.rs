@@ -35,6 +35,12 @@ impl Request {
         }
     }
 
+    /// Whether it may be sent again although it may have arrived.
+    #[must_use]
+    pub const fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Get { .. })
+    }
+
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Self::Put { key, value, metadata, .. } => {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     checker::Rule,
     clock::SECOND_US,
-    workload::{Computation, Ending, Operation, WriteId},
+    workload::{Computation, ComputationEnd, Operation, WriteId},
 };
 
 /// So many nodes are asked for a lease, when those before turn out to be gone.
@@ -72,7 +72,7 @@ impl World {
 
     fn ask_for_leave(&mut self, client: usize, id: WriteId) {
         let now = self.client_now(client);
-        let in_all = self.plan.workload.leases_in_all;
+        let in_all = self.plan.workload.leases_in_all_regions;
         let range = if in_all { LeaseRange::All } else { LeaseRange::Region };
         let at = &mut self.clients[client];
         let Some(computing) = at.computing.get_mut(&id) else { return };
@@ -80,7 +80,7 @@ impl World {
         if self.variant.scatters_leases() {
             hash.0 ^= client as u128;
         }
-        let chosen = at.directory.leasing(hash, range);
+        let chosen = at.directory.lease_node(hash, range);
         let before = computing.step.map(|step| step.node);
         let chosen = chosen.filter(|step| Some(step.node) != before);
         let Some(step) = chosen.filter(|_| computing.asked < NODES_ASKED_MAX) else {
@@ -89,8 +89,8 @@ impl World {
             return;
         };
         let now_us = self.now_us;
-        let settled_us = at.cut_us.max(self.plan.begin_us) + SETTLES_US;
-        let is_sure = now_us >= settled_us && self.plan.is_quiet(now_us, now_us);
+        let stable_since_us = at.cut_us.max(self.plan.begin_us) + SETTLES_US;
+        let is_sure = now_us >= stable_since_us && self.plan.is_quiet(now_us, now_us);
         computing.step = Some(step);
         computing.asked += 1;
         computing.sure_us = is_sure.then_some(now_us);
@@ -98,7 +98,7 @@ impl World {
         let (life_ms, over) = (computing.plan.life_ms, computing.over);
         let key = self.keys[computing.key].clone();
         if wait_ms == 0 {
-            at.directory.sent(step.node, now);
+            at.directory.request_sent(step.node, now);
         }
         let timeout_ms = wait_ms + TierBounds::default().of(step.tier);
         let question = Question { step, asked_us: now_us, timeout_ms, is_sure };
@@ -111,8 +111,8 @@ impl World {
     pub(super) fn look_for_gone(&mut self, client: usize) {
         let at = &self.clients[client];
         let gone = at.computing.iter().filter(|(_, computing)| {
-            let is_there = |step: &Step| at.directory.is_there(step);
-            computing.token.is_none() && !computing.step.as_ref().is_some_and(is_there)
+            let is_available = |step: &Step| at.directory.is_available(step);
+            computing.token.is_none() && !computing.step.as_ref().is_some_and(is_available)
         });
         for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.ask_for_leave(client, id);
@@ -135,11 +135,11 @@ impl World {
         });
         let response = match result {
             Ok(response) => {
-                let is_its = at.directory.responded(step.node, &response, now, None);
+                let is_its = at.directory.record_response(step.node, &response, now, None);
                 is_its.then_some(response)
             }
             Err(CallFailure::NoAnswer) => {
-                at.directory.gave_no_answer(step.node, now);
+                at.directory.request_timed_out(step.node, now);
                 let waited_ms = elapsed_us / 1_000;
                 // Otherwise its connection has ended, or had to come about first.
                 let is_due = is_sure && waited_ms >= timeout_ms;
@@ -151,21 +151,21 @@ impl World {
                 None
             }
             Err(_) => {
-                at.directory.failed(step.node, now);
+                at.directory.request_failed(step.node, now);
                 None
             }
         };
         match (response, computing) {
             (Some(Response::LeaseGranted { token }), Some(computing)) => {
                 computing.token = Some(token);
-                let (takes_us, life_ms) = (computing.plan.takes_us, computing.plan.life_ms);
+                let (duration_us, life_ms) = (computing.plan.duration_us, computing.plan.life_ms);
                 at.seen = at.seen.max(token.stamp());
                 self.counts.leases += 1;
                 trace!(self, "client {client} computes write {id} with {token}");
                 self.checker.granted(id, token, asked_us, life_ms);
                 self.check_choice(client, id);
                 let client = client as u32;
-                self.schedule_in(takes_us, Event::Computed { client, id });
+                self.schedule_in(duration_us, Event::Computed { client, id });
             }
             // Nobody waits for it any more.
             (Some(Response::LeaseGranted { token }), None) => {
@@ -181,8 +181,9 @@ impl World {
                 self.counts.lease_found += 1;
                 self.checker.received(key, version, &value);
                 if is_useless {
-                    self.checker
-                        .broken(&format!("client {client} is given {version} of key {key} again"));
+                    self.checker.protocol_error(&format!(
+                        "client {client} is given {version} of key {key} again"
+                    ));
                 }
             }
             (Some(_), Some(_)) => {
@@ -203,25 +204,25 @@ impl World {
         };
         let Computation { bytes, ttl, ack, end, .. } = plan;
         trace!(self, "client {client} ends write {id}: {end:?}");
-        if matches!(end, Ending::CutOff | Ending::Dead) {
+        if matches!(end, ComputationEnd::Disconnected | ComputationEnd::Dead) {
             self.cut_off(client, step);
         }
         match end {
-            Ending::Written | Ending::CutOff => {
+            ComputationEnd::Written | ComputationEnd::Disconnected => {
                 self.counts.filled += 1;
                 self.checker.sends(id);
                 let put = Operation::Put { bytes, ttl, ack };
                 self.begin_operation(client, (key, put), id, Some(token));
             }
-            Ending::GivenBack => self.give_back(client, step, key, (token, false)),
-            Ending::Failed => self.give_back(client, step, key, (token, true)),
-            Ending::Still | Ending::Dead => {}
+            ComputationEnd::Released => self.give_back(client, step, key, (token, false)),
+            ComputationEnd::Failed => self.give_back(client, step, key, (token, true)),
+            ComputationEnd::Abandoned | ComputationEnd::Dead => {}
         }
     }
 
     /// Those who compute a key at a time have leave from one node, as long as nothing goes wrong.
     fn check_choice(&mut self, client: usize, id: WriteId) {
-        let in_all = self.plan.workload.leases_in_all;
+        let in_all = self.plan.workload.leases_in_all_regions;
         let region = self.clients[client].region;
         let Some(own) = self.clients[client].computing.get(&id) else { return };
         let others = self.clients.iter().filter(|other| in_all || other.region == region);

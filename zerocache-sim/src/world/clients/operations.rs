@@ -10,10 +10,10 @@ use zerocache_core::{
 
 use super::{
     super::{Event, World, trace},
-    Asked, OwnWrite, Purpose, REMEMBERED_MS, Running,
+    OwnWrite, PendingRequest, Purpose, REMEMBERED_MS, Running,
 };
 use crate::{
-    checker::Own,
+    checker::AcknowledgedWrite,
     workload::{Operation, WriteId, value},
 };
 
@@ -24,7 +24,7 @@ impl World {
             return;
         }
         let wait_us = self.random.around(self.plan.workload.interval_us).max(1);
-        self.schedule_in(wait_us, Event::Operate(client));
+        self.schedule_in(wait_us, Event::ClientOperation(client));
         let client = client as usize;
         let (key, operation) = Operation::draw(&mut self.random, &self.plan.workload);
         let id = self.checker.planned(key, &operation);
@@ -89,8 +89,11 @@ impl World {
             self.clients[client].directory.not_sent(step.node, turn, now);
         }
         let directory = &mut self.clients[client].directory;
-        let plan =
-            if running.is_read() { directory.plan(now, first) } else { directory.plan_write(now) };
+        let plan = if running.is_read() {
+            directory.plan_read(now, first)
+        } else {
+            directory.plan_write(now)
+        };
         let mut walk = Walk::new(plan, bounds, budget);
         if !running.expect_soon() {
             walk = walk.with_whole_budget();
@@ -112,9 +115,9 @@ impl World {
         let Attempt { step, timeout_ms } = attempt;
         let expect_soon = running.expect_soon();
         if expect_soon && running.walk.is_some() {
-            at.directory.sent(step.node, now);
+            at.directory.request_sent(step.node, now);
         }
-        running.asked = Some(Asked { step, timeout_ms, expect_soon, seen: at.seen });
+        running.asked = Some(PendingRequest { step, timeout_ms, expect_soon, seen: at.seen });
         let key = self.keys[running.key].clone();
         let token = running.token.filter(|_| !self.variant.forgets_tokens());
         let request = match running.operation.clone() {
@@ -179,17 +182,17 @@ impl World {
             Ok(response) => {
                 let elapsed_us = asked.expect_soon.then_some(elapsed_us);
                 let node = asked.step.node;
-                let is_its = at.directory.responded(node, &response, now, elapsed_us);
+                let is_its = at.directory.record_response(node, &response, now, elapsed_us);
                 if is_its { Ok(response) } else { Err(CallFailure::NotSent) }
             }
             Err(failure) => {
                 let patient = asked.timeout_ms >= TierBounds::default().of(asked.step.tier);
                 match failure {
                     CallFailure::NoAnswer if patient => {
-                        at.directory.gave_no_answer(asked.step.node, now);
+                        at.directory.request_timed_out(asked.step.node, now);
                     }
                     CallFailure::NoAnswer => {}
-                    _ => at.directory.failed(asked.step.node, now),
+                    _ => at.directory.request_failed(asked.step.node, now),
                 }
                 Err(failure)
             }
@@ -221,7 +224,7 @@ impl World {
         &mut self,
         client: usize,
         serial: u64,
-        asked: Asked,
+        asked: PendingRequest,
         result: Result<Response, CallFailure>,
     ) -> bool {
         let now = self.client_now(client);
@@ -236,7 +239,7 @@ impl World {
                 false
             }
             Ok(Response::Found { value, version, .. }) => {
-                at.directory.hit(asked.step.node);
+                at.directory.record_hit(asked.step.node);
                 at.seen = at.seen.max(version.stamp());
                 let key = running.key;
                 at.found.insert(key, version);
@@ -270,7 +273,7 @@ impl World {
         &mut self,
         client: usize,
         serial: u64,
-        asked: Asked,
+        asked: PendingRequest,
         result: Result<Response, CallFailure>,
     ) -> bool {
         let now = self.client_now(client);
@@ -294,7 +297,7 @@ impl World {
                     let seen = if running.token.is_some() { 0 } else { asked.seen };
                     self.checker.written(key, id, version, seen);
                     let at_us = self.now_us;
-                    let own = Own { node, version, is_delete, at_us };
+                    let own = AcknowledgedWrite { node, version, is_delete, at_us };
                     self.checker.accepted_from(client, key, own);
                     if is_delete {
                         self.checker.deleted(key, id);

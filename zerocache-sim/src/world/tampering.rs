@@ -1,0 +1,97 @@
+//! What a variant changes in what nodes are told and what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocache_core::{
+    call::CallFailure,
+    node::Input,
+    version::{Incarnation, Version},
+    wire::{FetchedItem, Receipt, Request, Response},
+};
+
+use super::{CallToken, World};
+use crate::clock::SECOND_US;
+
+/// A copy with holes lacks the keys of the parts below this one.
+const HOLE_SHARDS: usize = 16;
+
+/// The calls of a node whose answers a variant changes.
+#[derive(Debug, Default)]
+pub(super) struct TamperedCalls {
+    /// Those with records, and how many these were.
+    batches: BTreeMap<CallToken, usize>,
+    /// Those for parts of a copy.
+    copies: BTreeSet<CallToken>,
+}
+
+impl World {
+    /// A node makes a call.
+    pub(super) fn record_call(&mut self, host: u32, token: CallToken, request: &Request) {
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        match request {
+            Request::Replicate(batch) if self.variant.counts_refusals() => {
+                process.tampered.batches.insert(token, batch.len());
+            }
+            Request::Copy { .. } if self.variant.leaves_holes() => {
+                process.tampered.copies.insert(token);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets a node believe that it did something now and then since this time.
+    pub(super) fn pretend_to_tick(&mut self, host: u32, since_us: u64) {
+        for at_us in (since_us..self.now_us).step_by(SECOND_US as usize) {
+            let now = self.hosts[host as usize].clock.now(at_us);
+            let Some(process) = self.nodes[host as usize].as_mut() else { return };
+            let mut effects = Vec::new();
+            process.node.handle(now, Input::Tick, &mut effects);
+            for effect in effects {
+                self.perform(host, effect);
+            }
+        }
+    }
+
+    /// Changes what a node says.
+    pub(super) fn tamper_response(&self, response: &mut Response) {
+        if let Response::NotFound { warming } = response
+            && self.variant.claims_all_misses()
+        {
+            *warming = false;
+        }
+    }
+
+    /// Changes what a node is told.
+    pub(super) fn tamper_answer(
+        &mut self,
+        host: u32,
+        token: CallToken,
+        result: &mut Result<Response, CallFailure>,
+    ) {
+        let Some(process) = self.nodes[host as usize].as_mut() else { return };
+        let (batch, copy) =
+            (process.tampered.batches.remove(&token), process.tampered.copies.remove(&token));
+        // Above whatever was sent, and too far ahead to be taken for a time.
+        let all = Receipt::Holds(Version::new(u64::MAX, Incarnation(u64::MAX)));
+        match (result, batch) {
+            (Ok(Response::Replicated(receipts)), Some(_)) => {
+                for receipt in receipts.iter_mut().filter(|it| **it == Receipt::Refused) {
+                    *receipt = all;
+                }
+            }
+            (Ok(response @ Response::Refused(_)), Some(count)) => {
+                *response = Response::Replicated(vec![all; count]);
+            }
+            (Ok(Response::Items { items, .. }), None) if copy => {
+                items.retain(|item| {
+                    let key = match item {
+                        FetchedItem::Value { record } => record.key.hash(),
+                        FetchedItem::Tombstone(key, _) => *key,
+                    };
+                    key.shard() >= HOLE_SHARDS
+                });
+            }
+            _ => {}
+        }
+    }
+}
