@@ -140,7 +140,7 @@ impl Variant {
     /// Returns the defect of the store, or of its node's use of it.
     pub(crate) fn of_store(self) -> Option<StoreVariant> {
         match self {
-            Self::NoTombstones => Some(StoreVariant::NoTraces),
+            Self::NoTombstones => Some(StoreVariant::NoTombstones),
             Self::EvictionsForgotten => Some(StoreVariant::EvictionsForgotten),
             Self::NeverOutdated => Some(StoreVariant::NeverOutdated),
             Self::WritesDropped => Some(StoreVariant::WritesDropped),

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -20,11 +21,15 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
-use zerocache_net::{clock, transport::Transport};
+use zerocache_net::{
+    clock,
+    transport::{Call, Transport, framed::FastRequest},
+};
 
 use super::{
     config::Config,
     face::Face,
+    fast::FastOp,
     hedge::Hedge,
     own_writes::{OwnWrite, OwnWrites, REMEMBERED_MS},
     stats::Counters,
@@ -284,6 +289,25 @@ impl Engine {
         }
     }
 
+    /// Sends a request on the fast path, if an open connection to its node has room for it.
+    pub(super) fn send_now(
+        &self,
+        step: &Step,
+        op: &FastOp<'_>,
+        (now, timeout_ms): (Instant, u64),
+        waker: &Waker,
+    ) -> Option<Call> {
+        self.transport.try_send_now(&FastRequest {
+            node: step.node,
+            address: step.address,
+            message: op,
+            repeatable: op.is_repeatable(),
+            now,
+            timeout_ms,
+            waker,
+        })
+    }
+
     pub(super) fn message(
         &self,
         request: Request,
@@ -297,7 +321,7 @@ impl Engine {
             sent_ms: 0,
             timeout_ms,
             seen: self.seen(),
-            late_ms: 0,
+            delay_ms: 0,
         };
         RequestMessage { envelope, request }
     }

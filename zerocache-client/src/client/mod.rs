@@ -8,6 +8,7 @@ mod config;
 mod engine;
 mod entry;
 mod face;
+mod fast;
 mod feed;
 mod finder;
 mod first;

@@ -15,15 +15,12 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Request, Response},
 };
-use zerocache_net::{
-    clock,
-    process::Own,
-    transport::{Short, What},
-};
+use zerocache_net::{clock, process::ProcessOwned};
 
 use super::{
     engine::{Asked, Engine, is_invalid},
     entry::{Entry, Found},
+    fast::FastOp,
     first::{Ended, Sent},
     own_writes::OwnWrite,
     report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport},
@@ -98,14 +95,13 @@ impl Engine {
         let (step, turn) = self.directory.lock().begin_read(now, first)?;
         let budget = Budget::new(now, total_ms);
         let timeout_ms = budget.clip(now, self.config.bounds.of(step.tier))?;
-        let node = (step.node, step.address);
-        let short = Short { node, what: What::Get, seen: 0, key, now, timeout_ms, waker };
-        let Some(call) = self.transport.try_short(&short) else {
+        let op = FastOp::Get { key };
+        let Some(call) = self.send_now(&step, &op, (now, timeout_ms), waker) else {
             self.directory.lock().not_sent(step.node, turn, now);
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon: true };
-        Some(Sent { call: Own::new(call), asked, turn, budget })
+        Some(Sent { call: ProcessOwned::new(call), asked, turn, budget })
     }
 
     /// The node to ask before all others: the one that gave the version which is asked for, or the

@@ -2,7 +2,7 @@
 
 use zerocache_core::{
     entry::{Change, Record},
-    store::{Stats, TRACE_BYTES},
+    store::{Stats, TOMBSTONE_BYTES},
 };
 
 use super::{Checker, Rule};
@@ -81,14 +81,14 @@ impl Checker {
 
     /// Checks the bounds of a store.
     pub(crate) fn store(&mut self, host: u32, plan: &NodePlan, stats: Stats) {
-        let Stats { entries, bytes, traces, counts } = stats;
-        self.makes_room |= counts.evicted + counts.unkept > 0;
+        let Stats { entries, bytes, tombstones, counts } = stats;
+        self.makes_room |= counts.evicted + counts.rejected_too_large > 0;
         let tombstones_max =
-            (plan.bytes_max / TOMBSTONE_FRACTION / TRACE_BYTES / SHARDS).max(1) * SHARDS;
-        let bytes_max = plan.bytes_max.max(tombstones_max * TRACE_BYTES);
-        if entries > plan.entries_max || bytes > bytes_max || traces > tombstones_max {
+            (plan.bytes_max / TOMBSTONE_FRACTION / TOMBSTONE_BYTES / SHARDS).max(1) * SHARDS;
+        let bytes_max = plan.bytes_max.max(tombstones_max * TOMBSTONE_BYTES);
+        if entries > plan.entries_max || bytes > bytes_max || tombstones > tombstones_max {
             let text = format!(
-                "{host} holds {entries} entries of {}, {bytes} bytes of {bytes_max}, {traces} \
+                "{host} holds {entries} entries of {}, {bytes} bytes of {bytes_max}, {tombstones} \
                  tombstones of {tombstones_max}",
                 plan.entries_max
             );

@@ -12,7 +12,7 @@ use zerocache_core::{
         frame::{CHUNK_BYTES_MAX, Header},
     },
 };
-use zerocache_net::framed::Inbox;
+use zerocache_net::transport::framed::FrameReader;
 
 use super::{CallToken, Event, World, trace};
 
@@ -52,7 +52,7 @@ pub(super) struct Direction {
     blocked_since_us: u64,
     last_arrival_us: u64,
     /// The receiver's frame reader.
-    pub(super) inbox: Inbox,
+    pub(super) reader: FrameReader,
     /// The minimum latency as the receiver knows it: it does not subtract that from lifetimes.
     pub(super) fastest_us: u64,
     /// The time at which the last frame was read.
@@ -61,13 +61,13 @@ pub(super) struct Direction {
 
 impl Direction {
     /// Creates a direction on which one message has arrived, after `latency_us`.
-    pub(super) fn new(inbox: Inbox, now_us: u64, latency_us: u64) -> Self {
+    pub(super) fn new(reader: FrameReader, now_us: u64, latency_us: u64) -> Self {
         Self {
             in_flight: VecDeque::new(),
             blocked: VecDeque::new(),
             blocked_since_us: 0,
             last_arrival_us: 0,
-            inbox,
+            reader,
             fastest_us: latency_us,
             read_us: now_us,
         }
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    /// Moves `count` messages from the air to the inbox of the receiver, if there is one.
+    /// Moves `count` messages from the air to the reader of the receiver, if there is one.
     pub(super) fn take_in(
         &mut self,
         index: usize,
@@ -239,7 +239,7 @@ impl World {
             let in_flight = stream.in_flight.pop_front()?;
             stream.fastest_us = stream.fastest_us.min(now_us - in_flight.sent_us);
             if lives && end.is_open {
-                stream.inbox.extend(&in_flight.bytes);
+                stream.reader.extend(&in_flight.bytes);
             }
         }
         stream.read_us = now_us;

@@ -10,7 +10,7 @@ use zerocache_core::{
     version::Incarnation,
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
-use zerocache_net::framed::{Inbox, Unmetered};
+use zerocache_net::transport::framed::{FrameReader, UnlimitedMemory};
 
 use super::{
     CallToken, Event, World,
@@ -220,11 +220,11 @@ impl World {
         let end = |host: u32, life| End { host, life, is_open: true };
         let dial = &self.dials[&id];
         let ends = [end(from, dial.from_life), end(to, self.hosts[to as usize].life)];
-        let inbox = || Inbox::new(MESSAGE_BYTES_MAX, Arc::new(Unmetered));
+        let reader = || FrameReader::new(MESSAGE_BYTES_MAX, Arc::new(UnlimitedMemory));
         let latency_us = self.now_us - sent_us;
-        let mut requests = Direction::new(inbox(), self.now_us, latency_us);
-        requests.inbox.note_sent(sent_ms, self.now_at(to).mono);
-        let responses = Direction::new(inbox(), self.now_us, 0);
+        let mut requests = Direction::new(reader(), self.now_us, latency_us);
+        requests.reader.note_sent(sent_ms, self.now_at(to).mono);
+        let responses = Direction::new(reader(), self.now_us, 0);
         let cluster = cluster_id(CLUSTER);
         let known = Envelope { cluster, from: caller, to: own, ..Envelope::default() };
         self.connections.push(Some(Box::new(Connection {
@@ -271,7 +271,7 @@ impl World {
         };
         at.directions[1].fastest_us = latency_us;
         at.directions[1].read_us = now_us;
-        at.directions[1].inbox.note_sent(sent_ms, now);
+        at.directions[1].reader.note_sent(sent_ms, now);
         at.heard_us = now_us;
         if Response::decode(hello).is_err() {
             self.checker.protocol_error("the answer to a Hello does not decode");
