@@ -19,6 +19,7 @@ use zerocache_tests::poll::until_true;
 use zerocache_tests::transport::{refusal, transport_kinds};
 
 /// Keys that a careless path, URL or text treatment would change or confuse.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn keys() -> Vec<Vec<u8>> {
     let texts = [
         "/",
