@@ -418,11 +418,11 @@ async fn a_report_says_why_a_value_was_not_used() {
         assert!(text.contains(&why) && text.contains("shape entry: not found: miss, "), "{text}");
         let (mismatch, text) = told().await;
         assert_eq!(mismatch.shape_entry, ShapeEntryOutcome::Found);
-        assert!(text.starts_with("hit, ") && text.contains("beside it: found: hit, "), "{text}");
+        assert!(text.starts_with("hit, ") && text.contains("shape entry: found: hit, "), "{text}");
         pair.of_old().refresh().await.expect("works");
         let (mismatch, text) = told().await;
         assert_eq!(mismatch.shape_entry, ShapeEntryOutcome::Outdated);
-        assert!(text.contains("beside it: of an earlier version: hit, "), "{text}");
+        assert!(text.contains("shape entry: of an earlier version: hit, "), "{text}");
     })
     .await;
 }

@@ -8,15 +8,16 @@
 extern crate alloc;
 
 pub mod call;
+pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod compression;
 pub mod entry;
 pub mod key;
 pub mod limits;
 pub mod metadata;
 pub mod name;
 pub mod node;
-pub mod packing;
 pub mod rendezvous;
 pub mod route;
 pub mod store;

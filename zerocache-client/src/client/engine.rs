@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -20,11 +21,15 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
-use zerocache_net::{clock, transport::Transport};
+use zerocache_net::{
+    clock,
+    transport::{Call, Transport, framed::FastRequest},
+};
 
 use super::{
     config::Config,
     face::Face,
+    fast::FastOp,
     hedge::Hedge,
     own_writes::{OwnWrite, OwnWrites, REMEMBERED_MS},
     stats::Counters,
@@ -77,7 +82,7 @@ impl Owed<'_> {
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            self.engine.directory.lock().not_awaited(self.node, self.since);
+            self.engine.directory.lock().answer_abandoned(self.node, self.since);
         }
     }
 }
@@ -223,7 +228,7 @@ impl Engine {
     /// A request goes to a node now; one that says nothing for a while is silent if an answer is
     /// expected soon.
     pub(super) fn owed(&self, node: Incarnation, expect_soon: bool, since: Instant) -> Owed<'_> {
-        let is_open = expect_soon && self.directory.lock().sent(node, since);
+        let is_open = expect_soon && self.directory.lock().request_sent(node, since);
         Owed { engine: self, node, since, is_open }
     }
 
@@ -256,7 +261,7 @@ impl Engine {
             Ok(response) => {
                 let elapsed_us = expect_soon.then(|| micros_since(started));
                 let mut directory = self.directory.lock();
-                let is_its = directory.responded(step.node, &response, now, elapsed_us);
+                let is_its = directory.record_response(step.node, &response, now, elapsed_us);
                 drop(directory);
                 if is_its {
                     return Ok(response);
@@ -272,9 +277,9 @@ impl Engine {
                 if !is_silent || patient {
                     let mut directory = self.directory.lock();
                     if is_silent {
-                        directory.gave_no_answer(step.node, now);
+                        directory.request_timed_out(step.node, now);
                     } else {
-                        directory.failed(step.node, now);
+                        directory.request_failed(step.node, now);
                     }
                     drop(directory);
                     tracing::debug!(node = %step.node, address = %step.address, ?failure, "a node fails");
@@ -282,6 +287,25 @@ impl Engine {
                 Err(failure)
             }
         }
+    }
+
+    /// Sends a request on the fast path, if an open connection to its node has room for it.
+    pub(super) fn send_now(
+        &self,
+        step: &Step,
+        op: &FastOp<'_>,
+        (now, timeout_ms): (Instant, u64),
+        waker: &Waker,
+    ) -> Option<Call> {
+        self.transport.try_send_now(&FastRequest {
+            node: step.node,
+            address: step.address,
+            message: op,
+            repeatable: op.is_repeatable(),
+            now,
+            timeout_ms,
+            waker,
+        })
     }
 
     pub(super) fn message(
@@ -297,7 +321,7 @@ impl Engine {
             sent_ms: 0,
             timeout_ms,
             seen: self.seen(),
-            late_ms: 0,
+            delay_ms: 0,
         };
         RequestMessage { envelope, request }
     }

@@ -40,10 +40,10 @@ impl Feed {
         let Some(near) = &engine.face.near else { return };
         let now = clock::mono();
         let mut directory = engine.directory.lock();
-        if !self.task.is_due(now, |node| directory.can_be_followed(node)) || !near.is_wanted() {
+        if !self.task.is_due(now, |node| directory.can_follow(node)) || !near.is_wanted() {
             return;
         }
-        if let Some((node, address)) = directory.next_followed(now)
+        if let Some((node, address)) = directory.next_feed_node(now)
             && let Some(claim) = near.near.claim()
         {
             self.task.begin(node, follow(Arc::downgrade(engine), claim, node, address));
@@ -84,7 +84,7 @@ async fn follow(engine: Weak<Engine>, claim: FeedClaim, node: Incarnation, addre
         let asked = clock::mono();
         let response = transport.call(address, message, timeout).await;
         drop(transport);
-        let Ok(Response::Changes { next, lost, rows }) = response else {
+        let Ok(Response::Changes { next, lost, changes: rows }) = response else {
             tracing::debug!(%node, "a node does not tell of changes: the near cache is emptied");
             return;
         };

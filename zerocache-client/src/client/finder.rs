@@ -14,7 +14,7 @@ use tokio::{
 };
 use zerocache_core::{
     cluster::AddressSource,
-    route::Known,
+    route::NodeEntry,
     time::Instant,
     version::Incarnation,
     wire::{RefusalCode, Request, Response},
@@ -102,7 +102,7 @@ impl Reach {
         let directory = engine.directory.lock();
         if !directory.nodes().any(|node| node.is_reachable(now)) {
             Self::Nowhere
-        } else if directory.nodes().any(Known::is_local) {
+        } else if directory.nodes().any(NodeEntry::is_local) {
             Self::Here
         } else {
             Self::Elsewhere
@@ -169,7 +169,7 @@ fn discovered(engine: &Engine, event: Event) {
         }
         // Its probe says soon whether it is true.
         Event::Withdrawn(_) => {}
-        Event::Settled => engine.changed(|progress| progress.settled = true),
+        Event::Complete => engine.changed(|progress| progress.settled = true),
     }
 }
 
@@ -184,21 +184,22 @@ fn take_turn(
     let (dials, probes, fresh) = {
         let mut directory = engine.directory.lock();
         let dials = directory.candidates_mut().take_due(now);
-        let probes = if tasks.len() < TASKS_MAX { directory.take_probes(now) } else { Vec::new() };
+        let probes =
+            if tasks.len() < TASKS_MAX { directory.take_due_probes(now) } else { Vec::new() };
         (dials, probes, directory.candidates().has_fresh())
     };
     for address in dials {
         let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
         tasks.spawn(async move {
             let introduced = shake_hands(&engine, address).await;
-            discovery.answered(address, introduced);
+            discovery.record_answer(address, introduced);
         });
     }
     for (node, address) in probes {
         let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
         tasks.spawn(async move {
             let lives = probe(&engine, node, address, watches).await;
-            discovery.answered(address, lives);
+            discovery.record_answer(address, lives);
         });
     }
     let progress = *engine.progress.borrow();
@@ -223,8 +224,8 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
                     for address in hello.members.iter().flat_map(|member| &member.addresses) {
                         directory.propose(*address, AddressSource::Node(id), now);
                     }
-                    directory.shook_hands(info, address, now, elapsed_us);
-                    directory.has_features(id, hello.features);
+                    directory.handshake_completed(info, address, now, elapsed_us);
+                    directory.set_features(id, hello.features);
                 }
                 None => directory.candidates_mut().failed(address, now),
             }
@@ -256,15 +257,15 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches:
         let mut directory = engine.directory.lock();
         match response {
             Some(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
-                let changed = directory.probed(node, state, view, now, elapsed_us);
+                let changed = directory.probe_answered(node, state, view, now, elapsed_us);
                 new_view = (changed && !watches).then_some(view);
-                is_local = directory.node(node).map(Known::is_local);
+                is_local = directory.node(node).map(NodeEntry::is_local);
             }
-            Some(Response::Pong { .. }) => directory.replaced(node, now),
+            Some(Response::Pong { .. }) => directory.node_replaced(node, now),
             Some(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                directory.replaced(node, now);
+                directory.node_replaced(node, now);
             }
-            Some(_) | None => directory.failed(node, now),
+            Some(_) | None => directory.request_failed(node, now),
         }
     }
     engine.changed(|_| {});
@@ -274,7 +275,7 @@ async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches:
     if let Some(view) = new_view
         && shake_hands(engine, address).await
     {
-        engine.directory.lock().learned(node, view);
+        engine.directory.lock().members_learned(node, view);
     }
     is_local.is_some()
 }

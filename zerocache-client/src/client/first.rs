@@ -10,13 +10,13 @@ use zerocache_core::{
     route::{Budget, Turn},
     wire::Response,
 };
-use zerocache_net::{process::Own, transport::Call};
+use zerocache_net::{process::ProcessOwned, transport::Call};
 
 use super::engine::Asked;
 
 /// A first request that is under way.
 pub(super) struct Sent {
-    pub(super) call: Own<Call>,
+    pub(super) call: ProcessOwned<Call>,
     pub(super) asked: Asked,
     pub(super) turn: Turn,
     pub(super) budget: Budget,

@@ -145,7 +145,7 @@ impl ZerocacheClient {
             };
             let (started, mut asked) = (clock::mono(), None);
             for _ in 0..NODES_ASKED_MAX {
-                let chosen = live.engine.directory.lock().leasing(key.hash(), range);
+                let chosen = live.engine.directory.lock().lease_node(key.hash(), range);
                 let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
                 asked = Some(step.node);
                 let elapsed_ms = clock::mono().since_ms(started);
@@ -191,10 +191,11 @@ impl Asking {
         let live = client.live().ok()?;
         let engine = &live.engine;
         let step = attempt.step;
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
+        let request =
+            Request::Lease { key: key.clone(), lease_ms: life_ms, wait_ms, newer_than: over };
         let response = engine.ask(&attempt, request, wait_ms == 0).await.ok()?;
         Some(match response {
-            Response::Leased { token: version } => {
+            Response::LeaseGranted { token: version } => {
                 engine.note_seen(version);
                 let process = Process::current();
                 Leased::Token(LeaseToken { client, key, step, version, is_held: true, process })
@@ -209,7 +210,7 @@ impl Asking {
                     _ => Leased::Unavailable,
                 }
             }
-            Response::Busy => Leased::Busy,
+            Response::LeaseHeld => Leased::Busy,
             _ => Leased::Unavailable,
         })
     }
@@ -225,7 +226,7 @@ impl Engine {
         };
         loop {
             looks.tick().await;
-            if !self.directory.lock().is_there(step) {
+            if !self.directory.lock().is_available(step) {
                 return;
             }
         }

@@ -8,6 +8,7 @@ mod config;
 mod engine;
 mod entry;
 mod face;
+mod fast;
 mod feed;
 mod finder;
 mod first;
@@ -246,7 +247,7 @@ impl ZerocacheClient {
         let Ok(live) = self.live() else { return Vec::new() };
         let directory = live.engine.directory.lock();
         let now = zerocache_net::clock::mono();
-        let status = |node: &zerocache_core::route::Known| NodeStatus {
+        let status = |node: &zerocache_core::route::NodeEntry| NodeStatus {
             id: node.info.incarnation,
             region: node.info.region.clone(),
             address: node.address,

@@ -15,15 +15,12 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Request, Response},
 };
-use zerocache_net::{
-    clock,
-    process::Own,
-    transport::{Short, What},
-};
+use zerocache_net::{clock, process::ProcessOwned};
 
 use super::{
     engine::{Asked, Engine, is_invalid},
     entry::{Entry, Found},
+    fast::FastOp,
     first::{Ended, Sent},
     own_writes::OwnWrite,
     report::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport},
@@ -98,14 +95,13 @@ impl Engine {
         let (step, turn) = self.directory.lock().begin_read(now, first)?;
         let budget = Budget::new(now, total_ms);
         let timeout_ms = budget.clip(now, self.config.bounds.of(step.tier))?;
-        let node = (step.node, step.address);
-        let short = Short { node, what: What::Get, seen: 0, key, now, timeout_ms, waker };
-        let Some(call) = self.transport.try_short(&short) else {
+        let op = FastOp::Get { key };
+        let Some(call) = self.send_now(&step, &op, (now, timeout_ms), waker) else {
             self.directory.lock().not_sent(step.node, turn, now);
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon: true };
-        Some(Sent { call: Own::new(call), asked, turn, budget })
+        Some(Sent { call: ProcessOwned::new(call), asked, turn, budget })
     }
 
     /// The node to ask before all others: the one that gave the version which is asked for, or the
@@ -147,7 +143,11 @@ impl Engine {
         let ended = clock::elapsed();
         let elapsed_us = ended.saturating_sub(asked.started).as_micros() as u64;
         let (step, now) = (&asked.step, clock::instant(ended));
-        self.directory.lock().answered_with_hit(step.node, now, elapsed_us);
+        {
+            let mut directory = self.directory.lock();
+            directory.record_answer(step.node, now, Some(elapsed_us));
+            directory.record_hit(step.node);
+        }
         let read = Ok(self.taken(wants, step, found).0);
         self.timings.took(Operation::Get, End::of_read(&read), ended.saturating_sub(asked.started));
         Poll::Ready(First::Settled(read))
@@ -183,7 +183,7 @@ impl Engine {
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(reading.key.as_bytes(), &mut reading.wants, now);
-        let plan = self.directory.lock().plan(now, first);
+        let plan = self.directory.lock().plan_read(now, first);
         let mut walk = Walk::new(plan, self.config.bounds, budget);
         let settled = match &self.hedge {
             Some(hedge) => self.ask_hedged(hedge, &mut walk, &mut reading).await,
@@ -204,7 +204,7 @@ impl Engine {
         self.some_node(budget).await;
         let now = clock::mono();
         let first = self.asked_first(key.as_bytes(), &mut wants, now);
-        let plan = self.directory.lock().plan(now, first);
+        let plan = self.directory.lock().plan_read(now, first);
         let walk = Walk::new(plan, self.config.bounds, budget);
         let mut reading = Reading { trail: Some(Vec::new()), ..Reading::new(key, wants) };
         let result = self.walk(walk, &mut reading).await;
@@ -274,7 +274,7 @@ impl Engine {
                     reading.missed = true;
                     return (None, AttemptOutcome::OlderVersion);
                 }
-                self.directory.lock().hit(step.node);
+                self.directory.lock().record_hit(step.node);
                 let found = Found { value, metadata, version, remaining_ms };
                 let (entry, said) = self.taken(&reading.wants, step, found);
                 (Some(Ok(entry)), said)

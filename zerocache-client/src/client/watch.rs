@@ -42,10 +42,10 @@ impl Watch {
     pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
         let now = clock::mono();
         let mut directory = engine.directory.lock();
-        if !self.task.is_due(now, |node| directory.takes_turns(node, now)) {
+        if !self.task.is_due(now, |node| directory.in_rotation(node, now)) {
             return;
         }
-        if let Some((node, address, view)) = directory.next_watched(now) {
+        if let Some((node, address, view)) = directory.next_watch_node(now) {
             self.answers = Arc::default();
             let answers = Arc::clone(&self.answers);
             self.task.begin(node, watch(Arc::downgrade(engine), node, address, view, answers));
@@ -78,13 +78,13 @@ async fn watch(
         if incarnation != node {
             return;
         }
-        let changed = engine.directory.lock().watched(node, state, view, clock::mono());
+        let changed = engine.directory.lock().watch_answered(node, state, view, clock::mono());
         engine.changed(|_| {});
         if changed {
             if !shake_hands(&engine, address).await {
                 return;
             }
-            engine.directory.lock().learned(node, view);
+            engine.directory.lock().members_learned(node, view);
         }
         known = view;
         answers.store(true, Ordering::Relaxed);

@@ -15,14 +15,11 @@ use zerocache_core::{
     version::Version,
     wire::{Ack, RefusalCode, Request, Response, Status, Written, value_too_large},
 };
-use zerocache_net::{
-    clock,
-    process::Own,
-    transport::{Short, What},
-};
+use zerocache_net::{clock, process::ProcessOwned};
 
 use super::{
     engine::{Asked, Engine, is_invalid},
+    fast::FastOp,
     first::{Ended, Sent},
     own_writes::OwnWrite,
     timings::{End, Operation},
@@ -79,7 +76,7 @@ impl WriteRequest {
         self.value.as_ref().map_or(0, |value| value.value.len() as u64)
     }
 
-    /// The shortest way has no place for a token.
+    /// The fast path has no place for a token.
     fn has_token(&self) -> bool {
         self.value.as_ref().is_some_and(|value| value.token.is_some())
     }
@@ -119,20 +116,19 @@ impl Engine {
         let budget = Budget::new(now, total_ms);
         let bound_ms = if expect_soon { self.config.bounds.of(step.tier) } else { u64::MAX };
         let timeout_ms = budget.clip(now, bound_ms)?;
-        let (node, key) = ((step.node, step.address), &request.key.as_bytes()[..]);
-        let what = match &request.value {
+        let (seen, key, ack) = (self.seen(), &request.key.as_bytes()[..], request.ack);
+        let op = match &request.value {
             Some(Stored { value, metadata, life, .. }) => {
-                What::Put(value, metadata, *life, request.ack)
+                FastOp::Put { seen, key, value, metadata, ttl: *life, ack }
             }
-            None => What::Delete(request.ack),
+            None => FastOp::Delete { seen, key, ack },
         };
-        let short = Short { node, what, seen: self.seen(), key, now, timeout_ms, waker };
-        let Some(call) = self.transport.try_short(&short) else {
+        let Some(call) = self.send_now(&step, &op, (now, timeout_ms), waker) else {
             self.directory.lock().not_sent(step.node, turn, now);
             return None;
         };
         let asked = Asked { step, timeout_ms, started, expect_soon };
-        Some(Sent { call: Own::new(call), asked, turn, budget })
+        Some(Sent { call: ProcessOwned::new(call), asked, turn, budget })
     }
 
     /// What has come of the first request of a write.
@@ -266,7 +262,7 @@ impl Engine {
                 if refusal.code == RefusalCode::TooLarge {
                     self.counters.too_large(true);
                     let (bytes, told) = (request.value_bytes(), refusal.value_bytes_max);
-                    self.directory.lock().refused_value(step.node, bytes, told, clock::mono());
+                    self.directory.lock().record_value_limit(step.node, bytes, told, clock::mono());
                 }
                 Some(Err(Error::Refused(refusal.text)))
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_core::metadata::{Kind, Metadata};
+use zerocache_core::metadata::{EntryKind, Metadata};
 use zerocache_core::ttl::Ttl;
 use zerocache_net::clock;
 
@@ -61,7 +61,7 @@ impl<T> Steps<'_, T> {
             let fresh = self.with_jitter(ttl::checked(rule.lifetime, counters)?);
             return Some((rule.encode)(value)?.map(|bytes| {
                 count(&counters.negative_stored);
-                let payload = Payload { bytes, kind: Kind::Error };
+                let payload = Payload { bytes, kind: EntryKind::Error };
                 Storable { payload, fresh, metadata: self.negative_metadata() }
             }));
         }

@@ -188,7 +188,7 @@ pub(crate) struct PendingWriteGuard {
 
 fn shard(flight_key: &FlightKey) -> &'static Mutex<Shard> {
     // The modulus keeps the index below SHARDS.
-    &TABLE.get_or_make(|_| Default::default())[(xxh3_64(&flight_key.1) % SHARDS as u64) as usize]
+    &TABLE.get_or_init(|_| Default::default())[(xxh3_64(&flight_key.1) % SHARDS as u64) as usize]
 }
 
 impl Flight {

@@ -212,7 +212,7 @@ impl Site {
         let region_client =
             RegionClient { region: text_id(region), generation, face: Arc::clone(&face) };
         // After a client was cleared, the function resolves its client at each call.
-        self.face.get_or_make(|_| region_client);
+        self.face.get_or_init(|_| region_client);
         face
     }
 

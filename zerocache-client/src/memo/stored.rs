@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_core::metadata::{Freshness, Kind, Metadata};
+use zerocache_core::metadata::{EntryKind, Freshness, Metadata};
 use zerocache_core::time::Instant;
 use zerocache_core::version::Version;
 
@@ -23,22 +23,22 @@ use crate::codec::CodecError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EntryKind,
 }
 
 impl Payload {
     pub(crate) fn value(bytes: Bytes) -> Self {
-        Payload { bytes, kind: Kind::Value }
+        Payload { bytes, kind: EntryKind::Value }
     }
 
     pub(crate) fn is_error(&self) -> bool {
-        self.kind != Kind::Value
+        self.kind != EntryKind::Value
     }
 
     pub(crate) fn decode<T>(&self, policy: &Policy<T>) -> Result<T, CodecError> {
         match self.kind {
-            Kind::Value => (policy.decode)(&self.bytes),
-            Kind::Error => (policy.errors.decode)(&self.bytes),
+            EntryKind::Value => (policy.decode)(&self.bytes),
+            EntryKind::Error => (policy.errors.decode)(&self.bytes),
             // Kinds of later releases.
             _ => Err(CodecError::Decode("the entry is of an unknown kind".to_owned())),
         }

@@ -17,7 +17,7 @@ static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
 /// Returns the near cache of a cluster, which lives as long as one of its clients. Its size is the largest that
 /// one of them sets.
 pub(crate) fn shared(cluster: u64, bytes_max: u64) -> Arc<Near> {
-    let mut registry = REGISTRY.get_or_make(|_| Mutex::default()).lock();
+    let mut registry = REGISTRY.get_or_init(|_| Mutex::default()).lock();
     registry.retain(|_, (near, _)| near.strong_count() > 0);
     if let Some((near, largest)) = registry.get_mut(&cluster)
         && let Some(near) = near.upgrade()

@@ -1,7 +1,7 @@
 //! Tests of the near cache.
 
 use zerocache_core::{
-    metadata::{Kind, Metadata},
+    metadata::{EntryKind, Metadata},
     route::Tier,
     version::Incarnation,
 };
@@ -155,7 +155,7 @@ fn age_and_fresh_time_limit_serving() {
         metadata
     };
     let mut error = Metadata::default();
-    error.kind = Kind::Error;
+    error.kind = EntryKind::Error;
     let put = |key: &[u8], remaining_ms, metadata: &Metadata| {
         let permit = near.begin_fill(at(0)).expect("a node is followed");
         near.insert(permit, key, &fill(b"v", 1, remaining_ms, metadata), at(10));

@@ -1,17 +1,14 @@
-//! The nodes that a client knows, and which of them take turns.
+//! The nodes that a client knows, and which of them are in the rotation.
 //!
-//! A node that fails leaves the rotation until it answers a probe. A node with a request that has
-//! been unanswered for a while, and nothing heard since, is passed over even before that request
-//! times out, so that a frozen node costs only what was already sent to it. Who takes turns when most
-//! or all are out is said in `turns.rs`.
+//! A node that fails leaves the rotation until it answers a probe. A node that leaves a request unanswered
+//! for a while, and from which nothing is heard meanwhile, is passed over before that request times out.
+//! A frozen node therefore costs only the requests already sent to it. `rotation.rs` defines what happens
+//! when most or all nodes are out.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{
-    tiers::{Step, Tier},
-    turns::Turn,
-};
+use super::tiers::{Step, Tier};
 use crate::{
     cluster::{AddressSource, Candidates, Latency, PLACEMENT, Placement, Ranking},
     time::Instant,
@@ -22,26 +19,26 @@ use crate::{
 /// Most nodes that a client knows.
 const NODES_MAX: usize = 4096;
 
-/// A request unanswered for this long, with nothing heard since, takes its node out of turn, in
-/// milliseconds; or three round-trip times, if that is more.
+/// A node leaves the rotation when a request is unanswered for this long, in milliseconds, and nothing else
+/// is heard from it; or for three round-trip times, if that is more.
 const SILENCE_MS: u64 = 100;
 
-/// How often a local node is probed, in milliseconds.
+/// The interval between probes of a local node, in milliseconds.
 const PROBE_LOCAL_MS: u64 = 500;
 
-/// How often a node of another region is probed, in milliseconds.
+/// The interval between probes of a node in another region, in milliseconds.
 const PROBE_REMOTE_MS: u64 = 1_000;
 
-/// How often a node that is out is probed, in milliseconds.
+/// The interval between probes of a node that is out, in milliseconds.
 const PROBE_OUT_MS: u64 = 250;
 
-/// A node that has not answered for this long is forgotten, in milliseconds.
+/// A node that has not answered for this long is removed, in milliseconds.
 const FORGET_MS: u64 = 600_000;
 
-/// What a client knows of a node.
+/// A node in the directory of a client.
 #[derive(Clone, Debug)]
-pub struct Known {
-    /// What it said of itself last.
+pub struct NodeEntry {
+    /// The description that the node gave of itself last.
     pub info: NodeInfo,
     /// The address at which it answered.
     pub address: SocketAddr,
@@ -51,33 +48,32 @@ pub struct Known {
     pub out: bool,
     /// Reads that it answered with a value.
     pub hits: u64,
-    /// Its optional abilities.
+    /// Its optional features.
     pub(super) features: u64,
     /// Whether it stands in the client's own region.
     pub(super) is_local: bool,
-    /// Whether it is out because it did not answer in time, and nothing has confirmed that since: the
-    /// fault may as well be the client's.
+    /// Whether it is out because of a time-out that nothing has confirmed since: the fault may as well be
+    /// the client's.
     is_doubtful: bool,
     /// The number of its view when its members were last learned.
     view: Option<u64>,
     pub(super) heard: Instant,
     pub(super) silent_since: Option<Instant>,
     next_probe: Instant,
-    /// Until when it is passed over, because it had too much to do.
+    /// It is passed over until this time, because it was overloaded.
     pub(super) relieved_until: Instant,
-    /// How large a value it takes, and until when that is believed.
+    /// The largest value that it accepts, and until when that limit is used.
     pub(super) value_bytes_max: Option<(u64, Instant)>,
 }
 
-impl Known {
-    /// Whether it takes turns at `now`: it can be reached, and did not say lately that it has too much to
-    /// do.
+impl NodeEntry {
+    /// Whether it is in the rotation at `now`: it is reachable, and did not report an overload lately.
     #[must_use]
     pub fn in_rotation(&self, now: Instant) -> bool {
         self.is_reachable(now) && now >= self.relieved_until
     }
 
-    /// Whether it answered last time, is not silent, and does not leave.
+    /// Whether it answered last time, is not silent, and is not shutting down.
     #[must_use]
     pub fn is_reachable(&self, now: Instant) -> bool {
         !self.out && !self.is_silent(now) && self.serves()
@@ -89,7 +85,7 @@ impl Known {
         self.is_local
     }
 
-    /// Whether it takes turns at `now` although it is out or passed over, because most local nodes are.
+    /// Whether it may be asked at `now` although it is out or passed over, because most local nodes are.
     pub(super) fn in_doubt(&self, now: Instant) -> bool {
         (!self.out || self.is_doubtful) && !self.is_silent(now) && self.serves()
     }
@@ -118,12 +114,12 @@ impl Known {
 #[derive(Debug)]
 pub struct Directory {
     region: String,
-    pub(super) nodes: BTreeMap<Incarnation, Known>,
+    pub(super) nodes: BTreeMap<Incarnation, NodeEntry>,
     candidates: Candidates,
     ranking: Ranking,
-    pub(super) read_turn: usize,
-    pub(super) write_turn: usize,
-    watch_turn: usize,
+    pub(super) next_read: usize,
+    pub(super) next_write: usize,
+    next_watch: usize,
 }
 
 impl Directory {
@@ -135,53 +131,53 @@ impl Directory {
             nodes: BTreeMap::new(),
             candidates: Candidates::default(),
             ranking: Ranking::default(),
-            read_turn: 0,
-            write_turn: 0,
-            watch_turn: 0,
+            next_read: 0,
+            next_write: 0,
+            next_watch: 0,
         }
     }
 
-    /// Every known node.
-    pub fn nodes(&self) -> impl Iterator<Item = &Known> {
+    /// All known nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeEntry> {
         self.nodes.values()
     }
 
     /// The known nodes that may be asked for a key.
-    pub(super) fn readers(&self) -> impl Iterator<Item = &Known> {
+    pub(super) fn readers(&self) -> impl Iterator<Item = &NodeEntry> {
         PLACEMENT.readers(self.nodes())
     }
 
-    /// What is known of a node.
+    /// The entry of a node, if it is known.
     #[must_use]
-    pub fn node(&self, node: Incarnation) -> Option<&Known> {
+    pub fn node(&self, node: Incarnation) -> Option<&NodeEntry> {
         self.nodes.get(&node)
     }
 
-    /// The addresses to be tried.
+    /// The addresses to dial.
     #[must_use]
     pub fn candidates(&self) -> &Candidates {
         &self.candidates
     }
 
-    /// The addresses to be tried, to change them.
+    /// The addresses to dial, for changes.
     pub fn candidates_mut(&mut self) -> &mut Candidates {
         &mut self.candidates
     }
 
-    /// Notes that a node may stand at `address`, as `teller` says, unless one is known to answer there.
-    pub fn propose(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
+    /// Adds an address at which a node may stand, as `source` says, unless a known node answers there.
+    pub fn propose(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         if !self.answers_at(address) {
-            self.candidates.add(address, teller, now);
+            self.candidates.add(address, source, now);
         }
     }
 
-    /// Whether a node in the rotation is in sync.
+    /// Whether a reachable node is in sync.
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
         self.nodes().any(|node| node.is_ready(now))
     }
 
-    /// Whether a node in the rotation of the client's own region is in sync.
+    /// Whether a reachable node of the client's own region is in sync.
     #[must_use]
     pub fn is_ready_locally(&self, now: Instant) -> bool {
         self.nodes().any(|node| node.is_local && node.is_ready(now))
@@ -193,8 +189,8 @@ impl Directory {
         self.ranking.regions()
     }
 
-    /// A handshake at `address` succeeded. A node that stood there before is gone.
-    pub fn shook_hands(
+    /// Records a handshake at `address` with the node of `info`. A node that stood there before is removed.
+    pub fn handshake_completed(
         &mut self,
         info: NodeInfo,
         address: SocketAddr,
@@ -204,14 +200,14 @@ impl Directory {
         let id = info.incarnation;
         self.candidates.answered(address);
         self.nodes.retain(|other, node| *other == id || node.address != address);
-        if let Some(known) = self.nodes.get_mut(&id) {
-            if known.out {
-                known.address = address;
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            if entry.out {
+                entry.address = address;
             }
-            known.is_local = info.region == self.region;
-            known.info = info;
+            entry.is_local = info.region == self.region;
+            entry.info = info;
         } else if self.nodes.len() < NODES_MAX {
-            let known = Known {
+            let entry = NodeEntry {
                 is_local: info.region == self.region,
                 is_doubtful: false,
                 info,
@@ -227,130 +223,110 @@ impl Directory {
                 relieved_until: now,
                 value_bytes_max: None,
             };
-            self.nodes.insert(id, known);
+            self.nodes.insert(id, entry);
         }
-        self.answered(id, now, Some(elapsed_us));
+        self.record_answer(id, now, Some(elapsed_us));
     }
 
-    /// A node said that it has these optional abilities.
-    pub fn has_features(&mut self, node: Incarnation, features: u64) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.features = features;
+    /// Records the optional features that a node supports.
+    pub fn set_features(&mut self, node: Incarnation, features: u64) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.features = features;
         }
     }
 
-    /// A node to ask for changes of the membership: one of the client's own region that is in sync and
-    /// can tell; another one each time. With the number of its view when its members were learned.
-    pub fn next_watched(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr, u64)> {
-        let can = |node: &&Known| {
+    /// The next node to watch for changes of the membership: a node of the client's own region that is in
+    /// sync and supports it, another one each time. The last item is the number of its view when its members
+    /// were learned, or 0.
+    pub fn next_watch_node(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr, u64)> {
+        let fits = |node: &&NodeEntry| {
             node.is_local && node.is_ready(now) && node.features & features::WATCH != 0
         };
-        let count = self.nodes().filter(can).count();
-        self.watch_turn = self.watch_turn.wrapping_add(1);
-        let node = self.nodes().filter(can).nth(self.watch_turn.checked_rem(count)?)?;
+        let count = self.nodes().filter(fits).count();
+        self.next_watch = self.next_watch.wrapping_add(1);
+        let node = self.nodes().filter(fits).nth(self.next_watch.checked_rem(count)?)?;
         Some((node.info.incarnation, node.address, node.view.unwrap_or(0)))
     }
 
-    /// A node whose changes can be followed: one in sync, of the client's own region if one of them can
-    /// tell; another one each time.
-    pub fn next_followed(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr)> {
-        let can = |node: &&Known| node.is_ready(now) && node.features & features::FEED != 0;
-        let local = self.nodes().any(|node| node.is_local && can(&node));
-        let fits = |node: &&Known| can(node) && (node.is_local || !local);
+    /// The next node whose change feed can be followed: a node in sync that supports it, of the client's own
+    /// region if there is one, another one each time.
+    pub fn next_feed_node(&mut self, now: Instant) -> Option<(Incarnation, SocketAddr)> {
+        let supports =
+            |node: &&NodeEntry| node.is_ready(now) && node.features & features::FEED != 0;
+        let local = self.nodes().any(|node| node.is_local && supports(&node));
+        let fits = |node: &&NodeEntry| supports(node) && (node.is_local || !local);
         let count = self.nodes().filter(fits).count();
-        self.watch_turn = self.watch_turn.wrapping_add(1);
-        let node = self.nodes().filter(fits).nth(self.watch_turn.checked_rem(count)?)?;
+        self.next_watch = self.next_watch.wrapping_add(1);
+        let node = self.nodes().filter(fits).nth(self.next_watch.checked_rem(count)?)?;
         Some((node.info.incarnation, node.address))
     }
 
-    /// Whether the changes of a node may be followed further: it is in sync, and did not fail. One that
-    /// says nothing for a moment may, because its word has a bound of its own.
+    /// Whether the change feed of a node may be followed further: the node is in sync and did not fail. A
+    /// node that is silent for a moment may, because the feed has a time bound of its own.
     #[must_use]
-    pub fn can_be_followed(&self, node: Incarnation) -> bool {
-        let can = |known: &Known| !known.out && known.info.state == NodeState::InSync;
+    pub fn can_follow(&self, node: Incarnation) -> bool {
+        let can = |entry: &NodeEntry| !entry.out && entry.info.state == NodeState::InSync;
         self.nodes.get(&node).is_some_and(can)
     }
 
-    /// Whether a node takes its turn at `now`.
+    /// Whether a node is known and in the rotation at `now`.
     #[must_use]
-    pub fn takes_turns(&self, node: Incarnation, now: Instant) -> bool {
-        self.nodes.get(&node).is_some_and(|known| known.in_rotation(now))
+    pub fn in_rotation(&self, node: Incarnation, now: Instant) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| entry.in_rotation(now))
     }
 
-    /// A node that was asked for changes answered with this state and view, after a time that says
-    /// nothing of its distance. Returns whether it reaches other nodes than when its members were last
-    /// learned.
-    pub fn watched(
+    /// Records the state and view with which a watched node answered, after a time that does not measure
+    /// its distance. Returns whether the node reaches other nodes than when its members were last learned.
+    pub fn watch_answered(
         &mut self,
         node: Incarnation,
         state: NodeState,
         view: u64,
         now: Instant,
     ) -> bool {
-        let Some(known) = self.nodes.get_mut(&node) else { return false };
-        known.info.state = state;
-        let changed = known.view != Some(view);
-        self.answered(node, now, None);
+        let Some(entry) = self.nodes.get_mut(&node) else { return false };
+        entry.info.state = state;
+        let changed = entry.view != Some(view);
+        self.record_answer(node, now, None);
         changed
     }
 
-    /// A request went to a node, which owes an answer now; whether it owed none before.
-    pub fn sent(&mut self, node: Incarnation, now: Instant) -> bool {
-        self.mark(node, now)
+    /// Records a request sent to a node at `now`. Returns whether it is the oldest unanswered one.
+    pub fn request_sent(&mut self, node: Incarnation, now: Instant) -> bool {
+        let Some(entry) = self.nodes.get_mut(&node) else { return false };
+        let is_oldest = entry.silent_since.is_none();
+        entry.silent_since.get_or_insert(now);
+        is_oldest
     }
 
-    /// Nobody waits any more for the answer to a request that went out at `sent` and was the only one
-    /// to which the node owed an answer.
-    pub fn not_awaited(&mut self, node: Incarnation, sent: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.silent_since = known.silent_since.filter(|since| *since != sent);
+    /// Records that nobody waits any more for the oldest unanswered request, which was sent at `sent`: the
+    /// missing answer then says nothing about the node.
+    pub fn answer_abandoned(&mut self, node: Incarnation, sent: Instant) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.silent_since = entry.silent_since.filter(|since| *since != sent);
         }
     }
 
-    pub(super) fn mark(&mut self, node: Incarnation, now: Instant) -> bool {
-        let Some(known) = self.nodes.get_mut(&node) else { return false };
-        let is_first = known.silent_since.is_none();
-        known.silent_since.get_or_insert(now);
-        is_first
-    }
-
-    /// The request with which a read or write began at `now` did not go out: its turn is given back,
-    /// and the node owes no answer to it.
-    pub fn not_sent(&mut self, node: Incarnation, began: Turn, now: Instant) {
-        let turn = if began.is_write { &mut self.write_turn } else { &mut self.read_turn };
-        if *turn == began.turn.wrapping_add(1) {
-            *turn = began.turn;
-        }
-        self.given_up(node, began, now);
-    }
-
-    /// Nobody waits any more for the answer to the request with which a read began at `now`.
-    pub fn given_up(&mut self, node: Incarnation, began: Turn, now: Instant) {
-        if began.is_marked {
-            self.not_awaited(node, now);
-        }
-    }
-
-    /// A node answered, with its round-trip time if that is known.
-    pub fn answered(&mut self, node: Incarnation, now: Instant, elapsed_us: Option<u64>) {
-        let Some(known) = self.nodes.get_mut(&node) else {
+    /// Records an answer of a node, with its round-trip time if that is known.
+    pub fn record_answer(&mut self, node: Incarnation, now: Instant, elapsed_us: Option<u64>) {
+        let Some(entry) = self.nodes.get_mut(&node) else {
             return;
         };
-        known.heard = now;
-        known.silent_since = None;
-        let first = known.latency.micros().is_none();
+        entry.heard = now;
+        entry.silent_since = None;
+        let is_first = entry.latency.micros().is_none();
         if let Some(micros) = elapsed_us {
-            known.latency.sample(micros);
+            entry.latency.sample(micros);
         }
-        if known.out || first {
-            known.out = false;
+        if entry.out || is_first {
+            entry.out = false;
             self.rank();
         }
     }
 
-    /// A probe was answered with this state. Returns whether the node reaches other nodes than when
-    /// its members were last learned: `view` is a number that says so.
-    pub fn probed(
+    /// Records the state and view with which a node answered a probe. Returns whether the node reaches
+    /// other nodes than when its members were last learned.
+    pub fn probe_answered(
         &mut self,
         node: Incarnation,
         state: NodeState,
@@ -358,77 +334,71 @@ impl Directory {
         now: Instant,
         elapsed_us: u64,
     ) -> bool {
-        let Some(known) = self.nodes.get_mut(&node) else { return false };
-        known.info.state = state;
-        let changed = known.view != Some(view);
-        self.answered(node, now, Some(elapsed_us));
+        let Some(entry) = self.nodes.get_mut(&node) else { return false };
+        entry.info.state = state;
+        let changed = entry.view != Some(view);
+        self.record_answer(node, now, Some(elapsed_us));
         self.rank();
         changed
     }
 
-    /// The members that a node reaches were learned when its view had this number.
-    pub fn learned(&mut self, node: Incarnation, view: u64) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.view = Some(view);
+    /// Records that the members that a node reaches were learned at this number of its view.
+    pub fn members_learned(&mut self, node: Incarnation, view: u64) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.view = Some(view);
         }
     }
 
-    /// A node answered a read with a value.
-    pub fn hit(&mut self, node: Incarnation) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.hits += 1;
+    /// Counts a read that a node answered with a value.
+    pub fn record_hit(&mut self, node: Incarnation) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.hits += 1;
         }
     }
 
-    /// [`answered`](Self::answered) and [`hit`](Self::hit) in one.
-    pub fn answered_with_hit(&mut self, node: Incarnation, now: Instant, elapsed_us: u64) {
-        self.answered(node, now, Some(elapsed_us));
-        self.hit(node);
-    }
-
-    /// A node gave no answer in time: it leaves the rotation as one that [failed](Self::failed), but when
-    /// most local nodes are out it gets another chance.
-    pub fn gave_no_answer(&mut self, node: Incarnation, now: Instant) {
-        // Out already: this request may have been on its way then, and confirms nothing.
-        if self.nodes.get(&node).is_none_or(|known| known.out) {
+    /// Records a time-out: the node leaves the rotation as one whose [request
+    /// failed](Self::request_failed), but gets another chance when most local nodes are out.
+    pub fn request_timed_out(&mut self, node: Incarnation, now: Instant) {
+        // A node that is out already: this request may have been sent before, and confirms nothing.
+        if self.nodes.get(&node).is_none_or(|entry| entry.out) {
             return;
         }
-        self.failed(node, now);
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.is_doubtful = true;
-            // It owes nothing to those who have stopped waiting.
-            known.silent_since = None;
+        self.request_failed(node, now);
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.is_doubtful = true;
+            // Nobody waits for its answers any more.
+            entry.silent_since = None;
         }
     }
 
-    /// A request to a node failed: it leaves the rotation until it answers, at this address or at
-    /// another one of those that it announced.
-    pub fn failed(&mut self, node: Incarnation, now: Instant) {
-        let Some(known) = self.nodes.get_mut(&node) else { return };
-        known.is_doubtful = false;
-        if !known.out {
-            known.out = true;
-            known.next_probe = now.plus_ms(PROBE_OUT_MS);
-            for other in known.info.addresses.iter().filter(|other| **other != known.address) {
+    /// Records a failed request: the node leaves the rotation until it answers, at this address or at
+    /// another one that it announced.
+    pub fn request_failed(&mut self, node: Incarnation, now: Instant) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        entry.is_doubtful = false;
+        if !entry.out {
+            entry.out = true;
+            entry.next_probe = now.plus_ms(PROBE_OUT_MS);
+            for other in entry.info.addresses.iter().filter(|other| **other != entry.address) {
                 self.candidates.add(*other, AddressSource::Node(node), now);
             }
         }
-        if known.info.state == NodeState::Leaving {
+        if entry.info.state == NodeState::Leaving {
             self.nodes.remove(&node);
         }
         self.rank();
     }
 
-    /// Another node answers at its address: it is gone, and the address is dialled again.
-    pub fn replaced(&mut self, node: Incarnation, now: Instant) {
-        if let Some(known) = self.nodes.remove(&node) {
-            self.candidates.retry_soon(known.address, AddressSource::Node(node), now);
+    /// Removes a node at whose address another node answers. The address is dialled again.
+    pub fn node_replaced(&mut self, node: Incarnation, now: Instant) {
+        if let Some(entry) = self.nodes.remove(&node) {
+            self.candidates.retry_soon(entry.address, AddressSource::Node(node), now);
             self.rank();
         }
     }
 
-    /// The nodes to probe at `now`; they count as probed from here on.
-    pub fn take_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
+    /// The nodes to probe at `now`. They count as probed from here on.
+    pub fn take_due_probes(&mut self, now: Instant) -> Vec<(Incarnation, SocketAddr)> {
         self.nodes.retain(|_, node| now.since_ms(node.heard) < FORGET_MS);
         for node in self.nodes.values_mut() {
             node.value_bytes_max.take_if(|(_, until)| *until <= now);
@@ -447,11 +417,12 @@ impl Directory {
         due
     }
 
-    /// Whether `address` belongs to a node that answers.
+    /// Whether a node that is not out has `address`.
     #[must_use]
     pub fn answers_at(&self, address: SocketAddr) -> bool {
-        let at = |node: &Known| node.address == address || node.info.addresses.contains(&address);
-        self.nodes().any(|node| !node.out && at(node))
+        let has =
+            |node: &NodeEntry| node.address == address || node.info.addresses.contains(&address);
+        self.nodes().any(|node| !node.out && has(node))
     }
 
     fn rank(&mut self) {

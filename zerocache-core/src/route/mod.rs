@@ -1,9 +1,10 @@
-//! Which node a client asks, in which order, and for how long.
+//! The nodes that a client knows, and which of them it asks, in which order, and for how long.
 
 mod budget;
 mod directory;
-mod leasing;
+mod lease_node;
 mod refusals;
+mod rotation;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -11,8 +12,9 @@ mod turns;
 
 pub use self::{
     budget::Budget,
-    directory::{Directory, Known},
-    leasing::LeaseRange,
+    directory::{Directory, NodeEntry},
+    lease_node::LeaseRange,
+    rotation::RotationTicket,
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
     turns::Turn,
 };

@@ -1,5 +1,5 @@
-//! What a node's refusals say of it: that another one stands there, that it has too much to do, or how large
-//! a value it takes.
+//! The effect of refusals on the directory: another node stands at the address, the node is overloaded, or
+//! the value is too large for it.
 
 use super::directory::Directory;
 use crate::{
@@ -8,18 +8,17 @@ use crate::{
     wire::{RefusalCode, Response},
 };
 
-/// A node that says that it has too much to do is passed over for this long, in milliseconds: as long as one
-/// that fails, at least.
+/// An overloaded node is passed over for this long, in milliseconds: as long as one that fails, at least.
 const RELIEVED_MS: u64 = 250;
 
-/// What a node said of the values that it takes is believed for this long, in milliseconds: short enough for
-/// somebody who raises the limit, and one value too large in that time costs nothing.
-const LIMIT_BELIEVED_MS: u64 = 60_000;
+/// The value size limit that a node reported is used for this long, in milliseconds: short enough for
+/// an operator who raises the limit, and one value too large in that time costs nothing.
+const VALUE_LIMIT_MS: u64 = 60_000;
 
 impl Directory {
-    /// A response came from where `node` was asked, with its round-trip time if that is known. Returns
-    /// whether it is that node's.
-    pub fn responded(
+    /// Records a response from the address of `node`, with its round-trip time if that is known. Returns
+    /// whether the response is from that node.
+    pub fn record_response(
         &mut self,
         node: Incarnation,
         response: &Response,
@@ -32,34 +31,40 @@ impl Directory {
         };
         match code {
             Some(RefusalCode::WrongNode | RefusalCode::WrongCluster) => {
-                self.replaced(node, now);
+                self.node_replaced(node, now);
                 return false;
             }
-            // How soon it says so is no measure of its distance.
-            Some(RefusalCode::Overloaded) => self.overloaded(node, now),
-            _ => self.answered(node, now, elapsed_us),
+            // The time until an overload refusal does not measure the distance.
+            Some(RefusalCode::Overloaded) => self.record_overload(node, now),
+            _ => self.record_answer(node, now, elapsed_us),
         }
         true
     }
 
-    /// A node has too much to do: it is alive, and others have its turns for a while.
-    pub(super) fn overloaded(&mut self, node: Incarnation, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.heard = now;
-            known.silent_since = None;
-            known.relieved_until = now.plus_ms(RELIEVED_MS);
+    /// Records that a node is overloaded: it is alive, and other nodes are asked for a while.
+    pub(super) fn record_overload(&mut self, node: Incarnation, now: Instant) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.heard = now;
+            entry.silent_since = None;
+            entry.relieved_until = now.plus_ms(RELIEVED_MS);
         }
     }
 
-    /// A node refused a value of `bytes` as too large, and told how many it takes, or 0. That is believed
-    /// for a while, and of this life of the node.
-    pub fn refused_value(&mut self, node: Incarnation, bytes: u64, told: u64, now: Instant) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            // Of one that does not tell nothing is known but that it does not take so many.
-            let known_max = known.value_bytes_max.map_or(u64::MAX, |(bytes_max, _)| bytes_max);
-            let least = known_max.min(bytes.saturating_sub(1));
-            let bytes_max = if told > 0 { told } else { least };
-            known.value_bytes_max = Some((bytes_max, now.plus_ms(LIMIT_BELIEVED_MS)));
+    /// Records that a node refused a value of `bytes` as too large. `reported_max` is the limit that the
+    /// node reported, or 0. The limit is used for a while, and for this incarnation of the node only.
+    pub fn record_value_limit(
+        &mut self,
+        node: Incarnation,
+        bytes: u64,
+        reported_max: u64,
+        now: Instant,
+    ) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            // Without a reported limit, only the refused size is known to be too large.
+            let known_max = entry.value_bytes_max.map_or(u64::MAX, |(bytes_max, _)| bytes_max);
+            let below = known_max.min(bytes.saturating_sub(1));
+            let bytes_max = if reported_max > 0 { reported_max } else { below };
+            entry.value_bytes_max = Some((bytes_max, now.plus_ms(VALUE_LIMIT_MS)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The ladder of a read: a local node, the next local node, the nearest other region, the second
+//! The tiers of an operation: a local node, the next local node, the nearest other region, the second
 //! nearest.
 
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use super::budget::Budget;
 use crate::{time::Instant, version::Incarnation};
 
-/// A rung of the ladder.
+/// How far away a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Tier {
@@ -90,15 +90,15 @@ impl TierBounds {
 /// A node to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// On which rung it stands.
+    /// Its tier.
     pub tier: Tier,
-    /// Which node.
+    /// The node.
     pub node: Incarnation,
-    /// Where it answers.
+    /// The address at which it answers.
     pub address: SocketAddr,
     /// Its byte budget.
     pub bytes_max: u64,
-    /// How large a value it takes, as far as it has said so lately; else no value is too large.
+    /// The largest value that it accepts, if it reported a limit lately; otherwise the maximum.
     pub value_bytes_max: u64,
 }
 
@@ -111,16 +111,16 @@ pub struct Plan {
     pub largest_local: Option<Step>,
 }
 
-/// One try: whom to ask and how long to wait.
+/// A node to ask, and how long to wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Whom to ask.
+    /// The node to ask.
     pub step: Step,
     /// How long to wait, in milliseconds, at least 1.
     pub timeout_ms: u64,
 }
 
-/// A walk down the ladder for one operation.
+/// The walk of one operation through its tiers.
 #[derive(Clone, Debug)]
 pub struct Walk {
     steps: Vec<Step>,
@@ -132,21 +132,21 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// A walk along `plan` that starts at `now`.
+    /// A walk along `plan` within `budget`.
     #[must_use]
     pub fn new(plan: Plan, bounds: TierBounds, budget: Budget) -> Self {
         let Plan { steps, largest_local } = plan;
         Self { steps, at: 0, largest_local, bounds, budget, whole_budget: false }
     }
 
-    /// Lets each try take what is left of the total: for writes that wait for other replicas.
+    /// Lets each attempt take all the time left: for writes that wait for other replicas.
     #[must_use]
     pub fn with_whole_budget(mut self) -> Self {
         self.whole_budget = true;
         self
     }
 
-    /// The next try, none when all were made or the time is up.
+    /// The next attempt; none when all were made or the deadline has passed.
     pub fn next_attempt(&mut self, now: Instant) -> Option<Attempt> {
         let step = *self.steps.get(self.at)?;
         let bound_ms = if self.whole_budget { u64::MAX } else { self.bounds.of(step.tier) };
@@ -155,17 +155,17 @@ impl Walk {
         Some(Attempt { step, timeout_ms })
     }
 
-    /// Leaves a node out that was asked before the walk began, and counts it as asked.
+    /// Counts a node as asked that was asked before the walk began.
     pub fn skip(&mut self, asked: &Step) {
         self.steps.retain(|step| step.node != asked.node);
         self.steps.insert(0, *asked);
         self.at = 1;
     }
 
-    /// A node answered that it has no value: whether that settles the matter.
+    /// Records a miss of the node of `by`. Returns whether the miss is authoritative.
     ///
-    /// A miss from a node in sync is final, unless a local node with a larger budget can be asked,
-    /// which may have kept what this one evicted. A miss of a warming node says nothing.
+    /// The miss of a node in sync is, unless a local node with a larger byte budget can be asked, which may
+    /// have kept what this one evicted. The miss of a warming node is not.
     pub fn missed(&mut self, by: &Step, warming: bool) -> bool {
         if warming {
             return false;

@@ -205,7 +205,7 @@ impl World {
         self.look_for_gone(client);
         let directory = &mut self.clients[client].directory;
         let dials = directory.candidates_mut().take_due(now);
-        let probes = directory.take_probes(now);
+        let probes = directory.take_due_probes(now);
         for address in dials {
             self.shake_hands(client, Purpose::Dial { address }, address);
         }
@@ -254,7 +254,7 @@ impl World {
                 let introduced = self.introduced(client, address, result, elapsed_us);
                 let directory = &mut self.clients[client].directory;
                 if introduced {
-                    directory.learned(node, view);
+                    directory.members_learned(node, view);
                 }
             }
             Some(Purpose::Probe { node, address }) => {
@@ -266,7 +266,7 @@ impl World {
             Some(Purpose::Release { node }) => {
                 let now = self.client_now(client);
                 if result.is_ok() {
-                    self.clients[client].directory.answered(node, now, Some(elapsed_us));
+                    self.clients[client].directory.record_answer(node, now, Some(elapsed_us));
                 }
             }
             Some(Purpose::Try { operation }) => {
@@ -295,8 +295,8 @@ impl World {
                 for address in hello.members.iter().flat_map(|member| &member.addresses) {
                     directory.propose(*address, AddressSource::Node(node), now);
                 }
-                directory.shook_hands(info, address, now, elapsed_us);
-                directory.has_features(node, hello.features);
+                directory.handshake_completed(info, address, now, elapsed_us);
+                directory.set_features(node, hello.features);
             }
             None => directory.candidates_mut().failed(address, now),
         }
@@ -314,15 +314,15 @@ impl World {
         let directory = &mut self.clients[client].directory;
         match result {
             Ok(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
-                if directory.probed(node, state, view, now, elapsed_us) {
+                if directory.probe_answered(node, state, view, now, elapsed_us) {
                     self.shake_hands(client, Purpose::Learn { node, address, view }, address);
                 }
             }
-            Ok(Response::Pong { .. }) => directory.replaced(node, now),
+            Ok(Response::Pong { .. }) => directory.node_replaced(node, now),
             Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                directory.replaced(node, now);
+                directory.node_replaced(node, now);
             }
-            Ok(_) | Err(_) => directory.failed(node, now),
+            Ok(_) | Err(_) => directory.request_failed(node, now),
         }
     }
 }

@@ -108,7 +108,12 @@ pub(super) fn engine(config: Config, local: u64) -> (Arc<Engine>, Arc<Players>) 
     for n in 1..=local + 1 {
         players.play(n, Plays::Has(0));
         let region = if n > local { "rome" } else { "oslo" };
-        engine.directory.lock().shook_hands(info(n, region), address(n), clock::mono(), 100);
+        engine.directory.lock().handshake_completed(
+            info(n, region),
+            address(n),
+            clock::mono(),
+            100,
+        );
     }
     (engine, players)
 }

@@ -186,8 +186,8 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
         let mut directory = engine.directory.lock();
         let node = info(1, "oslo");
         let id = node.incarnation;
-        directory.shook_hands(node, address(1), clock::mono(), 100);
-        directory.has_features(id, features::ALL);
+        directory.handshake_completed(node, address(1), clock::mono(), 100);
+        directory.set_features(id, features::ALL);
     }
     let mut feed = Feed::default();
     standing.write(["k", "kept"], "old");

@@ -58,7 +58,12 @@ fn takers(local: u64) -> (Arc<Engine>, Arc<Takers>) {
     let takers = Arc::new(Takers::default());
     let engine = engine_over(Config::new("oslo"), Arc::clone(&takers) as Arc<dyn Transport>);
     for n in 1..=local {
-        engine.directory.lock().shook_hands(info(n, "oslo"), address(n), clock::mono(), 100);
+        engine.directory.lock().handshake_completed(
+            info(n, "oslo"),
+            address(n),
+            clock::mono(),
+            100,
+        );
     }
     (engine, takers)
 }

@@ -26,7 +26,7 @@ async fn a_node_of_the_own_region_that_is_found_is_asked_at_once() {
     let engine = at_the_start(0);
     let mut reading = pin!(read(&engine));
     assert!(poll_immediate(&mut reading).await.is_none());
-    engine.directory.lock().shook_hands(info(1, "oslo"), address(1), clock::mono(), 100);
+    engine.directory.lock().handshake_completed(info(1, "oslo"), address(1), clock::mono(), 100);
     engine.changed(|_| {});
     let found = reading.await.expect("an answer within the deadline");
     assert_eq!(found.expect("a value").value, address(1).to_string());

@@ -80,7 +80,7 @@ impl World {
         if self.variant.scatters_leases() {
             hash.0 ^= client as u128;
         }
-        let chosen = at.directory.leasing(hash, range);
+        let chosen = at.directory.lease_node(hash, range);
         let before = computing.step.map(|step| step.node);
         let chosen = chosen.filter(|step| Some(step.node) != before);
         let Some(step) = chosen.filter(|_| computing.asked < NODES_ASKED_MAX) else {
@@ -98,12 +98,12 @@ impl World {
         let (life_ms, over) = (computing.plan.life_ms, computing.over);
         let key = self.keys[computing.key].clone();
         if wait_ms == 0 {
-            at.directory.sent(step.node, now);
+            at.directory.request_sent(step.node, now);
         }
         let timeout_ms = wait_ms + TierBounds::default().of(step.tier);
         let question = Question { step, asked_us: now_us, timeout_ms, is_sure };
         let purpose = Purpose::Lease { computation: id, question };
-        let request = Request::Lease { key, life_ms, wait_ms, over };
+        let request = Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over };
         self.client_call(client, purpose, (step.address, Some(step.node)), request, timeout_ms);
     }
 
@@ -111,8 +111,8 @@ impl World {
     pub(super) fn look_for_gone(&mut self, client: usize) {
         let at = &self.clients[client];
         let gone = at.computing.iter().filter(|(_, computing)| {
-            let is_there = |step: &Step| at.directory.is_there(step);
-            computing.token.is_none() && !computing.step.as_ref().is_some_and(is_there)
+            let is_available = |step: &Step| at.directory.is_available(step);
+            computing.token.is_none() && !computing.step.as_ref().is_some_and(is_available)
         });
         for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.ask_for_leave(client, id);
@@ -135,11 +135,11 @@ impl World {
         });
         let response = match result {
             Ok(response) => {
-                let is_its = at.directory.responded(step.node, &response, now, None);
+                let is_its = at.directory.record_response(step.node, &response, now, None);
                 is_its.then_some(response)
             }
             Err(CallFailure::NoAnswer) => {
-                at.directory.gave_no_answer(step.node, now);
+                at.directory.request_timed_out(step.node, now);
                 let waited_ms = elapsed_us / 1_000;
                 // Otherwise its connection has ended, or had to come about first.
                 let is_due = is_sure && waited_ms >= timeout_ms;
@@ -151,12 +151,12 @@ impl World {
                 None
             }
             Err(_) => {
-                at.directory.failed(step.node, now);
+                at.directory.request_failed(step.node, now);
                 None
             }
         };
         match (response, computing) {
-            (Some(Response::Leased { token }), Some(computing)) => {
+            (Some(Response::LeaseGranted { token }), Some(computing)) => {
                 computing.token = Some(token);
                 let (duration_us, life_ms) = (computing.plan.duration_us, computing.plan.life_ms);
                 at.seen = at.seen.max(token.stamp());
@@ -168,7 +168,7 @@ impl World {
                 self.schedule_in(duration_us, Event::Computed { client, id });
             }
             // Nobody waits for it any more.
-            (Some(Response::Leased { token }), None) => {
+            (Some(Response::LeaseGranted { token }), None) => {
                 if let Some(key) = self.checker.key_of(id) {
                     self.give_back(client, step, key, (token, false));
                 }

@@ -89,8 +89,11 @@ impl World {
             self.clients[client].directory.not_sent(step.node, turn, now);
         }
         let directory = &mut self.clients[client].directory;
-        let plan =
-            if running.is_read() { directory.plan(now, first) } else { directory.plan_write(now) };
+        let plan = if running.is_read() {
+            directory.plan_read(now, first)
+        } else {
+            directory.plan_write(now)
+        };
         let mut walk = Walk::new(plan, bounds, budget);
         if !running.expect_soon() {
             walk = walk.with_whole_budget();
@@ -112,7 +115,7 @@ impl World {
         let Attempt { step, timeout_ms } = attempt;
         let expect_soon = running.expect_soon();
         if expect_soon && running.walk.is_some() {
-            at.directory.sent(step.node, now);
+            at.directory.request_sent(step.node, now);
         }
         running.asked = Some(PendingRequest { step, timeout_ms, expect_soon, seen: at.seen });
         let key = self.keys[running.key].clone();
@@ -179,17 +182,17 @@ impl World {
             Ok(response) => {
                 let elapsed_us = asked.expect_soon.then_some(elapsed_us);
                 let node = asked.step.node;
-                let is_its = at.directory.responded(node, &response, now, elapsed_us);
+                let is_its = at.directory.record_response(node, &response, now, elapsed_us);
                 if is_its { Ok(response) } else { Err(CallFailure::NotSent) }
             }
             Err(failure) => {
                 let patient = asked.timeout_ms >= TierBounds::default().of(asked.step.tier);
                 match failure {
                     CallFailure::NoAnswer if patient => {
-                        at.directory.gave_no_answer(asked.step.node, now);
+                        at.directory.request_timed_out(asked.step.node, now);
                     }
                     CallFailure::NoAnswer => {}
-                    _ => at.directory.failed(asked.step.node, now),
+                    _ => at.directory.request_failed(asked.step.node, now),
                 }
                 Err(failure)
             }
@@ -236,7 +239,7 @@ impl World {
                 false
             }
             Ok(Response::Found { value, version, .. }) => {
-                at.directory.hit(asked.step.node);
+                at.directory.record_hit(asked.step.node);
                 at.seen = at.seen.max(version.stamp());
                 let key = running.key;
                 at.found.insert(key, version);

@@ -1,0 +1,102 @@
+//! What a client learns from handshakes and probes.
+
+use alloc::string::String;
+use core::net::SocketAddr;
+
+use super::ClientState;
+use crate::{
+    call::CallResult,
+    cluster::AddressSource,
+    route::NodeEntry,
+    time::Instant,
+    version::Incarnation,
+    wire::{RefusalCode, Response},
+};
+
+/// The outcome of a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandshakeOutcome {
+    /// A node of the client's cluster introduced itself.
+    Introduced,
+    /// The node belongs to another cluster, and says so with these words.
+    OtherCluster(String),
+    /// No node that can be used answered.
+    Failed,
+}
+
+/// The outcome of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeOutcome {
+    /// Whether the node stands in the client's own region; none if it did not answer.
+    pub is_local: Option<bool>,
+    /// The number of its view, if the node reaches other nodes than when its members were last learned. A
+    /// handshake tells the members.
+    pub new_view: Option<u64>,
+}
+
+impl ClientState {
+    /// Records the answer to a handshake at `address` by a client of `cluster`.
+    pub fn handshake_answered(
+        &mut self,
+        cluster: &str,
+        address: SocketAddr,
+        result: CallResult,
+        now: Instant,
+        elapsed_us: u64,
+    ) -> HandshakeOutcome {
+        let directory = self.directory_mut();
+        match result {
+            Ok(Response::Hello(hello)) if hello.cluster == cluster => {
+                let Some(info) = hello.node else {
+                    directory.candidates_mut().failed(address, now);
+                    return HandshakeOutcome::Introduced;
+                };
+                let node = info.incarnation;
+                for address in hello.members.iter().flat_map(|member| &member.addresses) {
+                    directory.propose(*address, AddressSource::Node(node), now);
+                }
+                directory.handshake_completed(info, address, now, elapsed_us);
+                directory.set_features(node, hello.features);
+                HandshakeOutcome::Introduced
+            }
+            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::WrongCluster => {
+                directory.candidates_mut().set_aside(address, now);
+                HandshakeOutcome::OtherCluster(refusal.text)
+            }
+            _ => {
+                directory.candidates_mut().failed(address, now);
+                HandshakeOutcome::Failed
+            }
+        }
+    }
+
+    /// Records the answer of a node to a probe.
+    pub fn probe_answered(
+        &mut self,
+        node: Incarnation,
+        result: CallResult,
+        now: Instant,
+        elapsed_us: u64,
+    ) -> ProbeOutcome {
+        let directory = self.directory_mut();
+        let mut outcome = ProbeOutcome { is_local: None, new_view: None };
+        match result {
+            Ok(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
+                let changed = directory.probe_answered(node, state, view, now, elapsed_us);
+                outcome.new_view = changed.then_some(view);
+                outcome.is_local = directory.node(node).map(NodeEntry::is_local);
+            }
+            Ok(Response::Pong { .. }) => directory.node_replaced(node, now),
+            Ok(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
+                directory.node_replaced(node, now);
+            }
+            Ok(_) | Err(_) => directory.request_failed(node, now),
+        }
+        outcome
+    }
+}
+
+/// Whether the node that was meant no longer stands where it was asked.
+const fn is_elsewhere(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::WrongNode | RefusalCode::WrongCluster)
+}

@@ -1,0 +1,295 @@
+//! An operation on one key: the first attempt, the walk through the tiers, and a hedge beside the first
+//! attempt of a read.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use super::{
+    Action, AttemptId, AttemptReport, AttemptResult, ClientState, Event, KeyRules, Outgoing,
+    PendingAttempt, Reaction, rules::Verdict,
+};
+use crate::{
+    call::CallResult,
+    route::{Attempt, Budget, RotationTicket, Walk},
+    time::Instant,
+    version::Incarnation,
+};
+
+/// An operation on one key.
+#[derive(Debug)]
+pub struct Operation<K> {
+    rules: K,
+    budget: Budget,
+    phase: Phase,
+    next_id: u32,
+    /// Its place in the rotation, and the node that it prefers, once it has begun.
+    plan: Option<(RotationTicket, Option<Incarnation>)>,
+    /// The attempt that is pending, but for a hedge.
+    pending: Option<PendingAttempt>,
+    /// What most operations do without: they are over with the first answer.
+    pub(super) rest: Option<Box<Rest>>,
+}
+
+/// What an operation needs after the first attempt, or beside it.
+#[derive(Debug)]
+pub(super) struct Rest {
+    walk: Walk,
+    hedge: Option<PendingAttempt>,
+    hedged_after_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    AwaitingNodes,
+    /// The first attempt is pending, and may be hedged when it is late.
+    First {
+        late_us: Option<u64>,
+    },
+    /// Attempts are pending that are not hedged any more.
+    Walking,
+    Over,
+}
+
+impl<K: KeyRules> Operation<K> {
+    /// An operation that begins at `now` and takes at most `total_ms`.
+    #[must_use]
+    pub fn new(rules: K, now: Instant, total_ms: u64) -> Self {
+        let (budget, phase) = (Budget::new(now, total_ms), Phase::New);
+        Self { rules, budget, phase, next_id: 0, plan: None, pending: None, rest: None }
+    }
+
+    /// Whether its first attempt is the only one, as far as it has come.
+    #[must_use]
+    pub const fn is_at_first_attempt(&self) -> bool {
+        matches!(self.phase, Phase::New | Phase::First { .. })
+    }
+
+    /// Handles an event at `now`.
+    pub fn on(
+        &mut self,
+        now: Instant,
+        event: Event,
+        state: &mut ClientState,
+    ) -> Reaction<K::Output> {
+        match event {
+            Event::Answer { id, result, elapsed_us } => {
+                self.answered(now, id, result, elapsed_us, state)
+            }
+            Event::Cancelled => {
+                self.end(state);
+                Reaction::of(Action::Wait)
+            }
+            Event::Start | Event::Timer | Event::ViewChanged => match self.phase {
+                Phase::New | Phase::AwaitingNodes => self.begin(now, state),
+                Phase::First { late_us: Some(late_us) } if matches!(event, Event::Timer) => {
+                    self.phase = Phase::Walking;
+                    self.hedge(now, late_us, state)
+                }
+                Phase::First { .. } | Phase::Walking | Phase::Over => Reaction::of(Action::Wait),
+            },
+        }
+    }
+
+    fn begin(&mut self, now: Instant, state: &mut ClientState) -> Reaction<K::Output> {
+        if let Some(until) = state.await_nodes(now, self.budget) {
+            self.phase = Phase::AwaitingNodes;
+            return Reaction::of(Action::AwaitNodes { until });
+        }
+        let preferred = self.rules.preferred(state, now);
+        let ticket = state.directory_mut().take_ticket(K::IS_WRITE);
+        self.plan = Some((ticket, preferred));
+        self.phase = Phase::Walking;
+        let Some(step) = state.directory().first_step(ticket, preferred, now) else {
+            return Reaction::of(self.walk_on(now, state));
+        };
+        let is_bounded = self.rules.expects_soon();
+        let bound_ms = if is_bounded { state.bounds().of(step.tier) } else { u64::MAX };
+        let Some(timeout_ms) = self.budget.clip(now, bound_ms) else {
+            return Reaction::of(self.exhausted(state));
+        };
+        let mut action = self.attempt(now, Attempt { step, timeout_ms }, state);
+        if let Action::Send { timer_us, .. } = &mut action {
+            let hedging = state.hedging.as_mut().filter(|_| !K::IS_WRITE);
+            let late = hedging.and_then(|hedging| hedging.begin(step.node));
+            let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            (*timer_us, self.phase) = (late_us, Phase::First { late_us });
+        }
+        Reaction::of(action)
+    }
+
+    fn answered(
+        &mut self,
+        now: Instant,
+        id: AttemptId,
+        result: CallResult,
+        elapsed_us: u64,
+        state: &mut ClientState,
+    ) -> Reaction<K::Output> {
+        let Some((attempt, is_hedge)) = self.take(id) else { return Reaction::of(Action::Wait) };
+        let result = state.end_attempt(&attempt, result, now, Some(elapsed_us));
+        if self.phase == Phase::Over {
+            return Reaction::of(Action::Wait);
+        }
+        if is_hedge || id == AttemptId(0) {
+            self.record_latency(&attempt, elapsed_us, state);
+        }
+        let (verdict, mut result) = self.rules.judge(state, &attempt.step, result, now);
+        let output = match verdict {
+            Verdict::Complete(output) => Some(output),
+            Verdict::Continue => None,
+            Verdict::Missed { warming } => {
+                let walk = &mut self.rest(now, &attempt, state).walk;
+                let is_authoritative = walk.missed(&attempt.step, warming);
+                let output = self.rules.accept_miss(&attempt.step).filter(|_| is_authoritative);
+                result = AttemptResult::NotFound { is_authoritative: output.is_some() };
+                output
+            }
+        };
+        let ended = Some(AttemptReport {
+            step: attempt.step,
+            is_error: result.is_error(output.is_some()),
+            is_hedge_win: is_hedge && output.is_some() && self.pending.is_some(),
+            result,
+        });
+        let action = match output {
+            Some(output) => self.complete(output, (is_hedge, elapsed_us), state),
+            // The other one may still complete it.
+            None if self.is_pending() => Action::Wait,
+            None => {
+                self.rest(now, &attempt, state);
+                self.walk_on(now, state)
+            }
+        };
+        Reaction { ended, action }
+    }
+
+    /// Asks a second node beside the first one, which is late, if the share permits it.
+    fn hedge(
+        &mut self,
+        now: Instant,
+        late_us: u64,
+        state: &mut ClientState,
+    ) -> Reaction<K::Output> {
+        let may = state.hedging.as_mut().is_some_and(|hedging| hedging.take_token());
+        let Some(first) = self.pending.filter(|_| may) else { return Reaction::of(Action::Wait) };
+        let Some(attempt) = self.rest(now, &first, state).walk.next_attempt(now) else {
+            return Reaction::of(Action::Wait);
+        };
+        let mut action = self.attempt(now, attempt, state);
+        if let Action::Send { request, .. } = &mut action {
+            request.is_hedge = true;
+        }
+        // The new attempt is the hedge, and the first one stays what it is.
+        let hedge = core::mem::replace(&mut self.pending, Some(first));
+        let rest = self.rest(now, &first, state);
+        (rest.hedge, rest.hedged_after_us) = (hedge, late_us);
+        Reaction::of(action)
+    }
+
+    fn record_latency(&self, attempt: &PendingAttempt, elapsed_us: u64, state: &mut ClientState) {
+        if !K::IS_WRITE
+            && let Some(hedging) = &mut state.hedging
+        {
+            hedging.record(attempt.step.node, Duration::from_micros(elapsed_us));
+        }
+    }
+
+    fn complete(
+        &mut self,
+        output: K::Output,
+        (is_hedge, elapsed_us): (bool, u64),
+        state: &mut ClientState,
+    ) -> Action<K::Output> {
+        if is_hedge && let (Some(first), Some(rest)) = (self.pending, &self.rest) {
+            // It takes longer than this.
+            self.record_latency(&first, rest.hedged_after_us + elapsed_us, state);
+        }
+        self.end(state);
+        Action::Done(output)
+    }
+
+    fn exhausted(&mut self, state: &mut ClientState) -> Action<K::Output> {
+        self.end(state);
+        Action::Done(self.rules.exhausted())
+    }
+
+    /// Ends the operation. Answers that come later feed the directory.
+    fn end(&mut self, state: &mut ClientState) {
+        self.phase = Phase::Over;
+        let hedge = self.rest.as_mut().and_then(|rest| rest.hedge.as_mut());
+        self.pending.iter_mut().chain(hedge).for_each(|attempt| state.abandon(attempt));
+    }
+
+    /// Asks the next node of the walk.
+    fn walk_on(&mut self, now: Instant, state: &mut ClientState) -> Action<K::Output> {
+        let walk = match &mut self.rest {
+            Some(rest) => &mut rest.walk,
+            rest @ None => {
+                let walk = new_walk(&self.rules, self.plan, self.budget, now, state);
+                let new = Rest { walk, hedge: None, hedged_after_us: 0 };
+                &mut rest.insert(Box::new(new)).walk
+            }
+        };
+        self.phase = Phase::Walking;
+        match walk.next_attempt(now) {
+            Some(attempt) => self.attempt(now, attempt, state),
+            None => self.exhausted(state),
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        state: &mut ClientState,
+    ) -> Action<K::Output> {
+        let Attempt { step, timeout_ms } = attempt;
+        if let Some(output) = self.rules.refused_unsent(&step) {
+            self.end(state);
+            return Action::Done(output);
+        }
+        let id = AttemptId(self.next_id);
+        self.next_id += 1;
+        let pending = state.begin_attempt(id, attempt, self.rules.expects_soon(), now);
+        self.pending = Some(pending);
+        let request = Outgoing { id, step, timeout_ms, seen: state.seen(), is_hedge: false };
+        Action::Send { request, timer_us: None }
+    }
+
+    /// The walk after the first attempt.
+    fn rest(&mut self, now: Instant, first: &PendingAttempt, state: &ClientState) -> &mut Rest {
+        let Self { rules, plan, budget, rest, .. } = self;
+        rest.get_or_insert_with(|| {
+            let mut walk = new_walk(rules, *plan, *budget, now, state);
+            walk.skip(&first.step);
+            Box::new(Rest { walk, hedge: None, hedged_after_us: 0 })
+        })
+    }
+
+    fn is_pending(&self) -> bool {
+        self.pending.is_some() || self.rest.as_ref().is_some_and(|rest| rest.hedge.is_some())
+    }
+
+    /// Takes the pending attempt of this name, and says whether it is a hedge.
+    fn take(&mut self, id: AttemptId) -> Option<(PendingAttempt, bool)> {
+        if let Some(attempt) = self.pending.take_if(|attempt| attempt.id == id) {
+            return Some((attempt, false));
+        }
+        let hedge = self.rest.as_mut()?.hedge.take_if(|attempt| attempt.id == id)?;
+        Some((hedge, true))
+    }
+}
+
+fn new_walk<K: KeyRules>(
+    rules: &K,
+    plan: Option<(RotationTicket, Option<Incarnation>)>,
+    budget: Budget,
+    now: Instant,
+    state: &ClientState,
+) -> Walk {
+    // An operation that has no plan asks nobody.
+    let plan = plan.map(|(ticket, preferred)| state.directory().plan(ticket, preferred, now));
+    let walk = Walk::new(plan.unwrap_or_default(), *state.bounds(), budget);
+    if rules.expects_soon() { walk } else { walk.with_whole_budget() }
+}

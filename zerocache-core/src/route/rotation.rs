@@ -1,0 +1,145 @@
+//! Rotation: the nodes to ask for an operation, in their order.
+//!
+//! When more than half of the local nodes are out, the client doubts its own judgement: nodes that gave
+//! no answer in time rejoin the rotation, until a probe or one more request confirms that they are gone.
+//! Nodes that refuse connections stay out. Overloaded nodes rejoin when most are overloaded. When no node
+//! at all is in the rotation, in any region, all are tried: the fault is then probably the client's.
+
+use alloc::vec::Vec;
+
+use super::{
+    directory::{Directory, NodeEntry},
+    tiers::{Plan, Step, Tier},
+};
+use crate::{time::Instant, version::Incarnation};
+
+/// The place of an operation in the rotation. Every plan made from a ticket begins at the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotationTicket(usize);
+
+impl RotationTicket {
+    pub(super) const fn next(directory: &Directory, is_write: bool) -> Self {
+        Self(if is_write { directory.next_write } else { directory.next_read })
+    }
+
+    pub(super) fn give_back(directory: &mut Directory, ticket: Self) {
+        for next in [&mut directory.next_read, &mut directory.next_write] {
+            if *next == ticket.0.wrapping_add(1) {
+                *next = ticket.0;
+                return;
+            }
+        }
+    }
+}
+
+/// Whether most of the local nodes that serve are out of the rotation.
+const fn fails_open(serving: usize, rotating: usize) -> bool {
+    2 * rotating < serving
+}
+
+impl Directory {
+    /// The ticket of the next operation. Writes have a rotation of their own: in a loop of a read and a
+    /// write, one rotation for both would send all reads to one node and all writes to the other.
+    pub fn take_ticket(&mut self, is_write: bool) -> RotationTicket {
+        let next = if is_write { &mut self.next_write } else { &mut self.next_read };
+        let ticket = RotationTicket(*next);
+        *next = next.wrapping_add(1);
+        ticket
+    }
+
+    /// The first node to ask, without the rest of the plan: `preferred` if it is reachable, or else a local
+    /// node. None when no local node is in the rotation; [`plan`](Self::plan) may still have steps then.
+    #[must_use]
+    pub fn first_step(
+        &self,
+        RotationTicket(ticket): RotationTicket,
+        preferred: Option<Incarnation>,
+        now: Instant,
+    ) -> Option<Step> {
+        let preferred = preferred.and_then(|id| self.nodes.get(&id));
+        if let Some(node) = preferred.filter(|node| node.is_reachable(now)) {
+            return Some(node.step(if node.is_local { Tier::Local } else { Tier::Nearest }));
+        }
+        let locals = || self.readers().filter(|node| node.is_local);
+        let (mut serving, mut rotating) = (0, 0);
+        for node in locals() {
+            serving += usize::from(node.serves());
+            rotating += usize::from(node.in_rotation(now));
+        }
+        if fails_open(serving, rotating) {
+            let usable = || locals().filter(|node| node.in_rotation(now) || node.in_doubt(now));
+            let node = usable().nth(ticket.checked_rem(usable().count())?)?;
+            return Some(node.step(Tier::Local));
+        }
+        let at = ticket.checked_rem(rotating)?;
+        let node = locals().filter(|node| node.in_rotation(now)).nth(at)?;
+        Some(node.step(Tier::Local))
+    }
+
+    /// The nodes to ask: `preferred` if it can be used, local nodes in rotation, then the nearest regions.
+    #[must_use]
+    pub fn plan(
+        &self,
+        RotationTicket(ticket): RotationTicket,
+        preferred: Option<Incarnation>,
+        now: Instant,
+    ) -> Plan {
+        let locals = || self.readers().filter(|node| node.is_local);
+        let serving = locals().filter(|node| node.serves()).count();
+        let rotating = locals().filter(|node| node.in_rotation(now)).count();
+        let is_open = fails_open(serving, rotating);
+        let usable = |node: &NodeEntry| {
+            node.in_rotation(now) || (is_open && node.is_local && node.in_doubt(now))
+        };
+        // The preferred node has what others may not have received yet, however busy it is.
+        let preferred = preferred.and_then(|id| self.nodes.get(&id));
+        let first = preferred.filter(|node| usable(node) || node.is_reachable(now));
+        let plan = self.plan_of(ticket, first, usable);
+        if !plan.steps.is_empty() {
+            return plan;
+        }
+        self.plan_of(ticket, preferred.filter(|node| node.serves()), NodeEntry::serves)
+    }
+
+    fn plan_of(
+        &self,
+        ticket: usize,
+        preferred: Option<&NodeEntry>,
+        usable: impl Fn(&NodeEntry) -> bool,
+    ) -> Plan {
+        let locals: Vec<_> = self.readers().filter(|node| node.is_local && usable(node)).collect();
+        let mut steps: Vec<Step> = Vec::with_capacity(Tier::ALL.len() + 1);
+        steps.extend(
+            preferred
+                .map(|node| node.step(if node.is_local { Tier::Local } else { Tier::Nearest })),
+        );
+        for offset in 0..locals.len() {
+            let node = locals[(ticket.wrapping_add(offset)) % locals.len()];
+            let tier = match steps.iter().filter(|step| step.tier <= Tier::NextLocal).count() {
+                0 => Tier::Local,
+                1 => Tier::NextLocal,
+                _ => break,
+            };
+            if steps.iter().all(|step| step.node != node.info.incarnation) {
+                steps.push(node.step(tier));
+            }
+        }
+        let largest = locals.iter().max_by_key(|node| node.info.bytes_max);
+        let largest_local = largest.map(|node| node.step(Tier::NextLocal));
+        let mut tiers = [Tier::Nearest, Tier::SecondNearest].into_iter();
+        for region in self.regions() {
+            let in_region = |node: &&NodeEntry| {
+                node.info.region == *region
+                    && usable(node)
+                    && steps.iter().all(|step| step.node != node.info.incarnation)
+            };
+            let nodes: Vec<_> = self.readers().filter(in_region).collect();
+            if nodes.is_empty() {
+                continue;
+            }
+            let Some(tier) = tiers.next() else { break };
+            steps.push(nodes[ticket % nodes.len()].step(tier));
+        }
+        Plan { steps, largest_local }
+    }
+}
