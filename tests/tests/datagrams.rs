@@ -76,10 +76,7 @@ fn node_without_a_udp_port_pings_over_its_connections() {
     let mut cluster = Cluster { nodes: vec![first, second, third] };
     cluster.wait_until_joined();
     until_true("echoes between the others", || cluster[1].stat("heartbeats_acknowledged") > 20);
-    assert_eq!(
-        cluster[0].stat("heartbeats_sent") + cluster[0].stat("heartbeats_acknowledged"),
-        0
-    );
+    assert_eq!(cluster[0].stat("heartbeats_sent") + cluster[0].stat("heartbeats_acknowledged"), 0);
     cluster[0].freeze();
     wait_until_out(&[&cluster[1], &cluster[2]], seed);
     cluster[0].resume();
