@@ -28,7 +28,7 @@ fn save_blocking(file: &SnapshotFile, driver: &NodeDriver) -> Result<Option<u64>
     };
     let now = corrected(now, status.clock_offset_ms);
     let shards = (0..SHARDS).map(|shard| driver.storage().export(shard, now));
-    let (cluster, retention_ms) = (status.cluster.as_str(), status.retention_ms);
+    let (cluster, retention_ms) = (status.cluster.as_str(), status.tombstone_retention_ms);
     write(file.path(), Contents { cluster, now, retention_ms, state, shards }).map(Some)
 }
 

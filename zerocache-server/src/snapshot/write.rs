@@ -51,14 +51,14 @@ where
     let mut out =
         Output { file: BufWriter::new(File::create(path)?), checksum: Checksum::default() };
     out.put(MAGIC)?;
-    let ages = contents.state.ages.iter();
+    let ages = contents.state.sync_ages.iter();
     let header = Header {
         cluster: contents.cluster.to_owned(),
         written_ms: contents.now.wall_ms,
         retention_ms: contents.retention_ms,
         node: contents.state.node.0,
         lived_ms: contents.state.lived_ms,
-        line: (contents.state.line.origin.0, contents.state.line.age_ms),
+        line: (contents.state.lineage.origin.0, contents.state.lineage.age_ms),
         ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
     };
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;
