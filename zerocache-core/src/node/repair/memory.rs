@@ -38,7 +38,7 @@ impl<B: Backend> Node<B> {
             let knew_ms = away_ms.saturating_add(retention_ms.min(RETENTION_MS));
             self.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
             // It has everything that it knew itself.
-            let itself = SyncAge { node: node, age_ms: 0, lived_ms };
+            let itself = SyncAge { node, age_ms: 0, lived_ms };
             self.repair.ages.inherit(&ages, away_ms, now.mono);
             self.repair.ages.inherit(&[itself], away_ms, now.mono);
             let line_ms = line.age_ms.saturating_add(away_ms);
