@@ -20,7 +20,7 @@ const HINDRANCES: [UpgradePolicy; 5] = [
 ];
 
 /// What is logged when an address is reached over HTTP only.
-const WARNING: &str = "no framed connection to this address";
+const WARNING: &str = "framed connection refused on the way";
 
 fn framed(setup: Setup) -> Setup {
     setup.flag("--connections", "framed")
