@@ -1,5 +1,5 @@
-//! What nodes say to those who ask for leases or follow them, whatever becomes of the nodes: one at a
-//! time computes a value.
+//! Leases and feeds of real nodes that freeze, die or shut down: one caller at a time computes a
+//! value.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -33,12 +33,12 @@ fn three() -> Cluster {
 }
 
 fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
-    compact_message(Request::Lease { key: key(name), life_ms, wait_ms, over: None })
+    compact_message(Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None })
 }
 
 /// The same over HTTP.
 fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
-    let request = Request::Lease { key: key(name), life_ms, wait_ms, over: None };
+    let request = Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
     http::request(to, "POST", MESSAGES_PATH, &[("content-type", MESSAGES_TYPE)], &message)
@@ -46,12 +46,12 @@ fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
 
 fn granted(response: &Response) -> Version {
     match response {
-        Response::Leased { token } => *token,
+        Response::LeaseGranted { token } => *token,
         other => panic!("{other:?}"),
     }
 }
 
-/// The leave to compute `name`, which nobody has.
+/// Acquires the lease of `name`, which must be free.
 fn token(caller: &mut Framed, name: &str) -> Version {
     granted(&caller.ask(&lease(name, LIFE_MS, 0)))
 }
@@ -127,8 +127,8 @@ fn delete_in_another_region_voids_the_token_on_every_node() {
     cluster[2].delete(b"k", "ack=all");
     let new = granted(&second.response(waits));
     assert!(new > old);
-    // The delete has reached the relay before it was acknowledged, and the others soon after; on the
-    // way it may have been made again.
+    // The delete has reached the relay before it was acknowledged, and the others soon after; it
+    // may have been repeated on the way.
     until_true("a value that lost everywhere", || {
         let fills = cluster.nodes.iter().map(|node| fill(node, "k", "old", old));
         fills.fold(true, |all, status| all & (status == Status::Superseded))
@@ -153,7 +153,8 @@ fn waiters_of_a_dead_node_fail_at_once_and_another_node_grants_the_lease() {
     assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited");
     let mut other = Framed::open(cluster[1].address());
     let new = token(&mut other, "k");
-    // Whoever held the first one is not dead, and is not told: the later one wins, in any order.
+    // The holder of the first lease is alive and is not notified: the later token wins, in any
+    // order.
     assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
     assert_eq!(fill(&cluster[1], "k", "old", old.min(new)), Status::Superseded);
     for node in &cluster.nodes[1..] {
@@ -171,12 +172,12 @@ fn resumed_node_answers_its_waiters() {
     until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[0].freeze();
     let end = clock::elapsed() + Duration::from_millis(1_200);
-    // What was computed meanwhile waits in its sockets.
+    // The value that was computed in the meantime waits in its sockets.
     assert_eq!(fill(&cluster[1], "k", "v", old), Status::Stored);
     until_true("the end of the wait", || clock::elapsed() >= end);
     cluster[0].resume();
     match waiter.response(waits) {
-        Response::Busy => {}
+        Response::LeaseHeld => {}
         response => assert_eq!(value(&response), Some((&b"v"[..], old))),
     }
     cluster.everywhere(b"k", |answer| answer.body == b"v");
@@ -220,7 +221,7 @@ fn node_that_shuts_down_answers_all_waiters() {
     let waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
     until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[0].shut_down();
-    assert_eq!(waiter.response(waits), Response::Busy);
+    assert_eq!(waiter.response(waits), Response::LeaseHeld);
     assert!(cluster[0].ended().success());
 }
 
@@ -248,7 +249,7 @@ fn lease_of_a_suspended_caller_is_handed_over_when_it_expires() {
     until_true("the fourth one waits", || cluster[0].stat("lease_waiters") == 1);
     let release = Request::Release { key: key("k"), token: last, failed: true };
     assert_eq!(third.ask(&compact_message(release)), Response::Done);
-    assert_eq!(fourth.response(waits), Response::Busy);
+    assert_eq!(fourth.response(waits), Response::LeaseHeld);
 }
 
 #[test]
@@ -282,7 +283,7 @@ fn feed_reports_changes_of_every_region() {
     let cluster = three();
     let mut follower = Framed::open(cluster[0].address());
     let mut follow = |since: u64| match follower.ask(&compact_message(Request::Follow { since })) {
-        Response::Changes { next, lost, rows } => (next, lost, rows),
+        Response::Changes { next, lost, changes: rows } => (next, lost, rows),
         other => panic!("{other:?}"),
     };
     let (mut since, lost, _) = follow(0);

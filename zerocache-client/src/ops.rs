@@ -2,7 +2,7 @@
 //! results.
 
 pub use zerocache_core::{
-    metadata::{Encoding, Freshness, Kind, Metadata},
+    metadata::{Encoding, EntryKind, Freshness, Metadata},
     route::Tier,
     version::Incarnation,
 };

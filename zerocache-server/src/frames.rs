@@ -299,9 +299,9 @@ impl Session<'_> {
         let mut requests = Vec::new();
         let (mut any, mut reads, mut slice_cost) = (false, 0, 0);
         let mut answered = Answered::All;
-        while let Some((header, late_ms, incoming)) = inbox.next(now.mono)? {
+        while let Some((header, delay_ms, incoming)) = inbox.next(now.mono)? {
             any = true;
-            let envelope = self.envelope(&header, late_ms);
+            let envelope = self.envelope(&header, delay_ms);
             let message = match incoming {
                 Incoming::Nothing => {
                     if header.opcode == Opcode::Cancel {
@@ -349,9 +349,9 @@ impl Session<'_> {
         Ok(answered)
     }
 
-    fn envelope(&self, header: &Header, late_ms: u64) -> Envelope {
+    fn envelope(&self, header: &Header, delay_ms: u64) -> Envelope {
         let (sent_ms, timeout_ms) = (u64::from(header.sent_ms), u64::from(header.timeout_ms));
-        Envelope { sent_ms, timeout_ms, late_ms, ..self.known }
+        Envelope { sent_ms, timeout_ms, delay_ms, ..self.known }
     }
 
     /// Answers a plain read. Returns what that cost.
@@ -381,7 +381,7 @@ impl Session<'_> {
             self.refuse(header.id, RefusalCode::Overloaded, "too many requests are under way");
             return None;
         }
-        match RequestMessage::decode_known(message, envelope, now) {
+        match RequestMessage::decode_with_defaults(message, envelope, now) {
             Ok(message) => {
                 let (line, outstanding) = (Arc::clone(&self.line), Arc::clone(&self.outstanding));
                 let place = FramedResponder::new(line, header.id, outstanding);

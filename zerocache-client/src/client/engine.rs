@@ -321,7 +321,7 @@ impl Engine {
             sent_ms: 0,
             timeout_ms,
             seen: self.seen(),
-            late_ms: 0,
+            delay_ms: 0,
         };
         RequestMessage { envelope, request }
     }

@@ -191,10 +191,11 @@ impl Asking {
         let live = client.live().ok()?;
         let engine = &live.engine;
         let step = attempt.step;
-        let request = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
+        let request =
+            Request::Lease { key: key.clone(), lease_ms: life_ms, wait_ms, newer_than: over };
         let response = engine.ask(&attempt, request, wait_ms == 0).await.ok()?;
         Some(match response {
-            Response::Leased { token: version } => {
+            Response::LeaseGranted { token: version } => {
                 engine.note_seen(version);
                 let process = Process::current();
                 Leased::Token(LeaseToken { client, key, step, version, is_held: true, process })
@@ -209,7 +210,7 @@ impl Asking {
                     _ => Leased::Unavailable,
                 }
             }
-            Response::Busy => Leased::Busy,
+            Response::LeaseHeld => Leased::Busy,
             _ => Leased::Unavailable,
         })
     }

@@ -30,6 +30,7 @@ use zerocache_core::{
         CallId, ClusterStatus, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
         NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId, miss_response,
     },
+    store::Lookup,
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
 };
@@ -178,9 +179,9 @@ impl NodeDriver {
             None
         });
         let response = match larger {
-            Some(None) => return bytes,
-            Some(Some(response)) => response,
-            None => miss_response(answers.misses_are_authoritative),
+            Lookup::Hit(None) => return bytes,
+            Lookup::Hit(Some(response)) => response,
+            Lookup::Miss => miss_response(answers.misses_are_authoritative),
         };
         line.send(header, &Answer(&response), Flush::Later);
         bytes

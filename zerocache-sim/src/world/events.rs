@@ -1,4 +1,4 @@
-//! What nodes say of themselves, for the event log, the counters and the checker.
+//! Feeds the events of nodes to the event log, the counters and the checker.
 
 use zerocache_core::{node::Event, wire::Request};
 
@@ -14,7 +14,7 @@ impl World {
             }
             Event::MemberDown(info, _) => {
                 let peer = self.checker.host_of(info.incarnation);
-                trace!(self, "{host} takes {peer:?} out");
+                trace!(self, "{host} removes {peer:?}");
                 self.counts.removals += 1;
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
@@ -44,13 +44,13 @@ impl World {
                         process.pending.clear();
                     }
                     self.checker.reset_versions(host);
-                    // What there was has other versions now.
+                    // Existing entries have other versions now.
                     self.healing = None;
                 }
             }
             Event::FullResync { .. } => {
                 self.counts.outdated += 1;
-                // What it alone had may be given up.
+                // Entries that only this node had may be discarded.
                 self.healing = None;
                 trace!(self, "{host}: {event:?}");
                 self.observe_discarded(host);
@@ -60,15 +60,19 @@ impl World {
     }
 }
 
-/// What a node asks for repair, for the event log.
+/// Describes a repair request for the event log.
 pub(super) fn repair_request(request: &Request) -> Option<String> {
     match request {
-        Request::Sums { window, grain, .. } => Some(format!("for sums {grain:?} of {window:?}")),
-        Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
-        Request::VersionsOf(keys) => Some(format!("for the versions of {} keys", keys.len())),
+        Request::Digests { window, resolution, .. } => {
+            Some(format!("for digests of {window:?}, {resolution:?}"))
+        }
+        Request::BucketVersions(buckets) => {
+            Some(format!("for the versions in {} buckets", buckets.len()))
+        }
+        Request::KeyVersions(keys) => Some(format!("for the versions of {} keys", keys.len())),
         Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
-        Request::Copy { part, last, stretch } => {
-            Some(format!("for a copy of {part} to {last}, {stretch:?}"))
+        Request::Copy { first_shard, last_shard, range } => {
+            Some(format!("for a copy of shards {first_shard} to {last_shard}, {range:?}"))
         }
         _ => None,
     }

@@ -5,26 +5,26 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use bytes::Bytes;
 use zerocache_core::{
     entry::Change,
-    key::PARTS,
+    key::SHARDS,
     node::{Input, PersistedState},
-    store::Known,
+    store::StoredItem,
 };
 
 use super::{Event, World, hosts, trace};
 use crate::{clock::Clock, faults::Fault, plan::Profile};
 
-/// A process that stood still for longer than this, in microseconds, refuses what came over HTTP.
+/// A process that was suspended for longer than this, in microseconds, refuses requests over HTTP.
 const PAUSE_US: u64 = 2_000_000;
 
 /// For so long after that.
 const AFTER_PAUSE_US: u64 = 250_000;
 
-/// What a process leaves behind for the next one in its place.
+/// The state that a process persists for the next one in its place.
 #[derive(Debug)]
 pub(super) struct PersistedProcess {
     clock: Clock,
     at_us: u64,
-    known: Vec<Vec<Known>>,
+    known: Vec<Vec<StoredItem>>,
     memory: PersistedState,
 }
 
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// Ends the process of a node; its machine says so unless it is quiet.
+    /// Ends the process of a node; its machine resets the connections unless it has failed too.
     pub(super) fn stop(&mut self, host: u32, is_quiet: bool) {
         let index = host as usize;
         if self.nodes[index].take().is_none() {
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// A process goes on, and finds what came meanwhile: what it reads first is not said.
+    /// Resumes a process, which finds the messages that arrived in the meantime, in random order.
     fn resume_process(&mut self, host: u32) {
         let now_us = self.now_us;
         let at = &mut self.hosts[host as usize];
@@ -153,7 +153,7 @@ impl World {
                 }
             }
         }
-        // A deadline that passed meanwhile does not count against an answer that is there.
+        // A deadline that passed in the meantime does not void an answer that has arrived.
         for event in last {
             self.happen(event);
         }
@@ -163,7 +163,7 @@ impl World {
     fn persist_process(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let known = (0..PARTS).map(|part| process.store.export(part, now)).collect();
+        let known = (0..SHARDS).map(|part| process.store.export(part, now)).collect();
         let memory = process.node.persisted_state(now);
         let clock = self.hosts[host as usize].clock;
         self.persisted.insert(host, PersistedProcess { clock, at_us: self.now_us, known, memory });
@@ -182,7 +182,7 @@ impl World {
         };
         for mut part in saved.iter().flat_map(|saved| saved.known.clone()) {
             for known in &mut part {
-                let Known::Value(record) = known else { continue };
+                let StoredItem::Value(record) = known else { continue };
                 if let Change::Put { expires, .. } = &mut record.change {
                     // The machine knows how long the process was gone.
                     *expires = now.plus_ms(expires.since_ms(before));

@@ -10,7 +10,7 @@ use tokio::io::AsyncRead;
 use zerocache_core::{
     time::Instant,
     wire::{
-        Lateness, RefusalCode,
+        DelayEstimator, RefusalCode,
         frame::{Frame, FrameError, Header, Opcode},
     },
 };
@@ -73,7 +73,7 @@ pub struct FrameReader {
     /// The frame that [`next`](Self::next) returned last, still in the buffer.
     current: Option<Frame>,
     partial: BTreeMap<(Opcode, u32), PartialMessage>,
-    lateness: Lateness,
+    delays: DelayEstimator,
     message_bytes_max: usize,
     memory: Arc<dyn MemoryBudget>,
 }
@@ -109,7 +109,7 @@ impl FrameReader {
             space: SPACE_BYTES_MIN,
             current: None,
             partial: BTreeMap::new(),
-            lateness: Lateness::default(),
+            delays: DelayEstimator::default(),
             message_bytes_max,
             memory,
         }
@@ -117,7 +117,7 @@ impl FrameReader {
 
     /// Notes when the other side sent something that is no frame, such as its part of the upgrade.
     pub fn note_sent(&mut self, sent_ms: u32, now: Instant) {
-        self.lateness.of(sent_ms, now);
+        self.delays.record(sent_ms, now);
     }
 
     /// Appends bytes that were read elsewhere.
@@ -176,13 +176,13 @@ impl FrameReader {
         let Some(frame) = Frame::parse(&self.buffer)? else { return Ok(None) };
         self.current = Some(frame);
         let header = frame.header;
-        let late_ms = self.lateness.of(header.sent_ms, now);
+        let delay_ms = self.delays.record(header.sent_ms, now);
         let is_whole = !header.more && self.partial.is_empty();
         let incoming = match header.opcode {
             Opcode::Request | Opcode::Response if is_whole => Incoming::Small(self.payload()),
             Opcode::Request | Opcode::Response => {
                 let incoming = self.join(header, now)?;
-                return Ok(Some((header, late_ms, incoming)));
+                return Ok(Some((header, delay_ms, incoming)));
             }
             Opcode::Cancel => match self.partial.remove(&(Opcode::Request, header.id)) {
                 // Every request of which a frame arrived is answered once.
@@ -191,7 +191,7 @@ impl FrameReader {
             },
             Opcode::Other(_) => Incoming::Nothing,
         };
-        Ok(Some((header, late_ms, incoming)))
+        Ok(Some((header, delay_ms, incoming)))
     }
 
     /// Takes the message out of the buffer that [`next`](Self::next) has just returned, without a copy.

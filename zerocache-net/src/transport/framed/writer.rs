@@ -171,7 +171,7 @@ impl FrameWriter {
 
     fn append_chunked(&self, header: Header, message: &impl Encode) -> Option<u64> {
         let (mut last, mut parts) = (BytesMut::new(), Vec::new());
-        message.encode(&mut Writer::in_parts(&mut last, &mut parts));
+        message.encode(&mut Writer::vectored(&mut last, &mut parts));
         parts.push(last.freeze());
         let bytes = parts.iter().map(Bytes::len).sum();
         let mut state = self.state.lock();

@@ -187,7 +187,7 @@ fn take_responses(
     now: Instant,
     batch: &mut Vec<(u32, CallResult)>,
 ) -> Result<(), FrameError> {
-    while let Some((header, late_ms, incoming)) = reader.next(now)? {
+    while let Some((header, delay_ms, incoming)) = reader.next(now)? {
         if header.opcode != Opcode::Response {
             continue;
         }
@@ -201,17 +201,17 @@ fn take_responses(
             }
             Incoming::Refused(_) | Incoming::Nothing => continue,
         };
-        batch.push((header.id, decode(message, late_ms)));
+        batch.push((header.id, decode(message, delay_ms)));
     }
     Ok(())
 }
 
-fn decode(message: Bytes, late_ms: u64) -> CallResult {
+fn decode(message: Bytes, delay_ms: u64) -> CallResult {
     let response = Response::decode(message).map_err(|error| {
         tracing::debug!(%error, "cannot decode response");
         CallFailure::NoAnswer
     });
-    response.map(|response| response.aged(late_ms))
+    response.map(|response| response.delayed_by(delay_ms))
 }
 
 /// The traffic on a connection, as its driver sees it.

@@ -195,9 +195,12 @@ pub(super) async fn serve(stream: DuplexStream, script: Script) -> Seen {
                 }
             };
             assert_eq!(header.opcode, Opcode::Request);
-            let request =
-                RequestMessage::decode_known(message, Envelope::default(), Instant::default())
-                    .expect("a whole request");
+            let request = RequestMessage::decode_with_defaults(
+                message,
+                Envelope::default(),
+                Instant::default(),
+            )
+            .expect("a whole request");
             let number = number_of(&request.request);
             assert!(seen.whole.insert(number), "request {number} came twice");
             assert!(!seen.refused.contains(&header.id), "an id of a refused request came again");

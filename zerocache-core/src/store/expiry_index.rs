@@ -11,13 +11,13 @@ const FAN_OUT: usize = 16;
 /// bounds as they are, and the next search that finds nothing there puts them right. So an addition
 /// costs a comparison or two, a removal nothing, and all of it half a byte for each place.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub struct ExpiryIndex {
     levels: Vec<Vec<u64>>,
 }
 
-impl Agenda {
+impl ExpiryIndex {
     /// `place` now has `number`, which may be lower or higher than before.
-    pub fn note(&mut self, place: u32, number: u64) {
+    pub fn set(&mut self, place: u32, number: u64) {
         let mut index = place as usize / FAN_OUT;
         for level in 0.. {
             if level == self.levels.len() {
@@ -55,7 +55,7 @@ impl Agenda {
     }
 
     /// A place whose number is at most `until`, among `len` places with the numbers that `number`
-    /// tells. After `None`, [`Agenda::bound`] is above `until`.
+    /// tells. After `None`, [`ExpiryIndex::bound`] is above `until`.
     pub fn find(
         &mut self,
         until: u64,
@@ -145,38 +145,38 @@ mod tests {
         fn finds_all_that_is_due(
             steps in prop::collection::vec((0..3u8, 0..5_000usize, 0..1_000u64), 1..1_500),
         ) {
-            let (mut agenda, mut numbers) = (Agenda::default(), vec![]);
+            let (mut index, mut numbers) = (ExpiryIndex::default(), vec![]);
             for (what, at, number) in steps {
                 let place = at % numbers.len().max(1);
                 match what {
                     0 if !numbers.is_empty() => {
                         numbers[place] = number;
-                        agenda.note(place as u32, number);
+                        index.set(place as u32, number);
                     }
                     1 if !numbers.is_empty() && number > 600 => {
                         numbers.swap_remove(place);
                         if place < numbers.len() {
-                            agenda.note(place as u32, numbers[place]);
+                            index.set(place as u32, numbers[place]);
                         }
-                        agenda.truncate(numbers.len());
+                        index.truncate(numbers.len());
                     }
                     _ => {
                         numbers.push(number);
-                        agenda.note(numbers.len() as u32 - 1, number);
+                        index.set(numbers.len() as u32 - 1, number);
                     }
                 }
-                agenda.check(numbers.len(), |place| numbers[place as usize]);
+                index.check(numbers.len(), |place| numbers[place as usize]);
             }
             for until in (0..1_000).step_by(37) {
                 let mut due: Vec<u64> = vec![];
                 while let Some(place) =
-                    agenda.find(until, numbers.len(), |place| numbers[place as usize])
+                    index.find(until, numbers.len(), |place| numbers[place as usize])
                 {
                     due.push(core::mem::replace(&mut numbers[place as usize], u64::MAX));
                 }
                 prop_assert!(due.iter().all(|&number| number <= until));
                 prop_assert!(numbers.iter().all(|&number| number > until));
-                prop_assert!(agenda.bound() > until);
+                prop_assert!(index.bound() > until);
             }
         }
     }

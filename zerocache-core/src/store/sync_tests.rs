@@ -8,7 +8,7 @@ use super::{
     tests::{TestStore, at, delete, key, put, store, version},
     *,
 };
-use crate::{entry::Change, key::PARTS};
+use crate::{entry::Change, key::SHARDS};
 
 /// The first second in which the tests write.
 fn first_second() -> u64 {
@@ -20,8 +20,8 @@ fn name_of(record: &Record) -> String {
 }
 
 /// Everything that a store knows.
-fn all_known(store: &TestStore, now: Now) -> Vec<Known> {
-    (0..PARTS).flat_map(|part| store.export(part, now)).collect()
+fn all_items(store: &TestStore, now: Now) -> Vec<StoredItem> {
+    (0..SHARDS).flat_map(|shard| store.export(shard, now)).collect()
 }
 
 #[test]
@@ -41,20 +41,20 @@ fn equal_knowledge_has_equal_sums_whatever_became_of_it() {
         match version.stamp() % 3 {
             0 => b.apply(&put(name, "v", *version, 6_001), at(6_000)),
             1 => b.apply(&delete(name, *version), at(6_000)),
-            _ => b.apply_trace(key(name).hash(), *version, at(6_000)),
+            _ => b.apply_tombstone(key(name).hash(), *version, at(6_000)),
         };
     }
     b.sweep(at(7_000), 1_000);
     let (from, to) = (first_second(), first_second() + 10);
-    assert_eq!(a.sums_by_second(from, to), b.sums_by_second(from, to));
+    assert_eq!(a.digests_by_second(from, to), b.digests_by_second(from, to));
     for second in from..=to {
-        let parts = a.sums_by_part(&[second]);
-        assert_eq!(parts, b.sums_by_part(&[second]));
-        let sum = parts.iter().fold(0u64, |sum, part| sum.wrapping_add(*part));
-        assert_eq!(sum, a.sums_by_second(second, second)[0]);
+        let digests = a.digests_by_shard(&[second]);
+        assert_eq!(digests, b.digests_by_shard(&[second]));
+        let sum = digests.iter().fold(0u64, |sum, shard| sum.wrapping_add(*shard));
+        assert_eq!(sum, a.digests_by_second(second, second)[0]);
     }
     b.apply(&delete("k3", version(5_999, 2)), at(6_000));
-    let differing = (from..=to).filter(|s| a.sums_by_part(&[*s]) != b.sums_by_part(&[*s]));
+    let differing = (from..=to).filter(|s| a.digests_by_shard(&[*s]) != b.digests_by_shard(&[*s]));
     assert_eq!(differing.collect::<Vec<_>>(), [from, from + 5]);
 }
 
@@ -66,13 +66,13 @@ fn rows_are_all_that_is_known_of_some_seconds() {
     }
     store.apply(&delete("k21", version(3_000, 2)), at(5_000));
     let (mut rows, seconds) = (Vec::new(), [first_second() + 1, first_second() + 3]);
-    for part in 0..PARTS {
+    for shard in 0..SHARDS {
         let before = rows.len();
-        let mut left = RowsLeft::ALL;
-        while left != RowsLeft::NONE {
-            assert!(store.rows(part, &seconds, &mut left, 2, &mut rows) <= 2);
+        let mut left = ScanCursor::START;
+        while left != ScanCursor::END {
+            assert!(store.scan_versions(shard, &seconds, &mut left, 2, &mut rows) <= 2);
         }
-        assert!(rows[before..].iter().all(|(hash, _)| hash.part() == part));
+        assert!(rows[before..].iter().all(|(hash, _)| hash.shard() == shard));
     }
     let found: BTreeSet<_> = rows.iter().copied().collect();
     let expected = (20..40).chain(60..80).filter(|n| *n != 21);
@@ -97,10 +97,10 @@ fn a_search_leaves_nothing_out_while_others_come_and_go() {
         }
     }
     let (mut rows, mut n) = (Vec::new(), 0);
-    for part in 0..PARTS {
-        let mut left = RowsLeft::ALL;
-        while left != RowsLeft::NONE {
-            store.rows(part, &[first_second() + 1], &mut left, 3, &mut rows);
+    for shard in 0..SHARDS {
+        let mut left = ScanCursor::START;
+        while left != ScanCursor::END {
+            store.scan_versions(shard, &[first_second() + 1], &mut left, 3, &mut rows);
             // Others go, and others come.
             n += 1;
             store.erase(key(&format!("k{}", n * 7 % 1_500 / 3 * 3 + 1)).hash(), version(9_000, 0));
@@ -127,14 +127,14 @@ fn pages_go_from_the_hottest_to_the_coldest() {
     }
     store.apply(&put("gone", "v", version(1, 1), 500), at(400));
     let mut seen = 0;
-    for part in 0..PARTS {
-        let (mut stretch, mut names) = (Stretch::default(), Vec::new());
+    for shard in 0..SHARDS {
+        let (mut range, mut names) = (CopyRange::default(), Vec::new());
         loop {
-            let page = store.page(part, stretch, 40, at(600));
+            let page = store.copy_page(shard, range, 40, at(600));
             assert!((1..=4).contains(&page.records.len()) || page.more.is_none());
             names.extend(page.records.iter().map(name_of));
             let Some(place) = page.more else { break };
-            stretch.colder_than = Some(place);
+            range.colder_than = Some(place);
         }
         let number = |name: &String| name[1..].parse::<u64>().unwrap();
         // Those that were read first, each class from the last written to the first.
@@ -151,13 +151,13 @@ fn what_was_read_during_a_copy_is_in_its_second_pass() {
     for n in 0..300 {
         store.apply(&put(&format!("k{n}"), "v", version(n, 1), 1_000_000), at(400));
     }
-    let tick = store.page(0, Stretch::default(), 1, at(400)).tick;
+    let tick = store.copy_page(0, CopyRange::default(), 1, at(400)).tick;
     for n in [7, 70, 170] {
         store.get(&key(&format!("k{n}")), at(400));
     }
     store.apply(&put("new", "v", version(900, 1), 1_000_000), at(900));
-    let stretch = Stretch { since: Some(tick), ..Stretch::default() };
-    let pages = (0..PARTS).flat_map(|part| store.page(part, stretch, 1_000, at(900)).records);
+    let range = CopyRange { since: Some(tick), ..CopyRange::default() };
+    let pages = (0..SHARDS).flat_map(|shard| store.copy_page(shard, range, 1_000, at(900)).records);
     let names: BTreeSet<_> = pages.map(|record| name_of(&record)).collect();
     assert_eq!(names, ["k7", "k70", "k170", "new"].map(String::from).into());
 }
@@ -171,21 +171,21 @@ fn what_is_adopted_goes_first_and_may_be_old() {
     }
     for n in 0..8 {
         let record = put(&format!("old{n}"), "v", version(n, 1), late + 9_000);
-        assert_eq!(store.adopt(&record, at(late)), Applied::Newer);
+        assert_eq!(store.import(&record, at(late)), ApplyOutcome::Applied);
         // The coldest one has no place, and is too old to leave a trace.
-        let again = if n < 5 { Applied::Same } else { Applied::Newer };
-        assert_eq!(store.adopt(&record, at(late)), again);
+        let again = if n < 5 { ApplyOutcome::Duplicate } else { ApplyOutcome::Applied };
+        assert_eq!(store.import(&record, at(late)), again);
     }
     store.check();
-    assert_eq!(store.count(), 10);
-    let live = |name: &str| store.peek(&key(name), at(late)).is_some();
+    assert_eq!(store.entry_count(), 10);
+    let live = |name: &str| store.peek(&key(name), at(late)).is_hit();
     assert!((0..5).all(|n| live(&format!("own{n}"))), "what was here stays");
     assert_eq!((0..8).filter(|n| live(&format!("old{n}"))).count(), 5);
     // A newer one here stays, and a lower one is no news.
     let newer = put("own1", "w", version(late + 1, 1), late + 9_000);
     store.apply(&newer, at(late));
     let older = put("own1", "v", version(5, 1), late + 9_000);
-    assert_eq!(store.adopt(&older, at(late)), Applied::Older(version(late + 1, 1)));
+    assert_eq!(store.import(&older, at(late)), ApplyOutcome::Superseded(version(late + 1, 1)));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn nothing_is_left_of_what_is_erased() {
     assert!(!store.erase(hash, version(4, 1)), "a newer one stays");
     assert!(store.erase(hash, version(5, 1)));
     assert_eq!((store.version(hash), store.stats().bytes), (None, 0));
-    assert_eq!(store.sums_by_second(first_second(), first_second()), [0]);
+    assert_eq!(store.digests_by_second(first_second(), first_second()), [0]);
     store.check();
 }
 
@@ -209,32 +209,32 @@ fn what_a_wrong_clock_stamped_moves_with_it() {
     // The clock jumps: what is stamped then raises the floor of all traces.
     store.apply(&put("future", "v", version(century, 1), 90_000), Now::new(5, at(century).wall_ms));
     store.apply(&delete("gone", version(century, 2)), Now::new(6, at(century).wall_ms));
-    assert!(store.first_second(now(10)) > at(10).wall_ms / 1_000);
-    assert_eq!(store.redate(at(60_000).wall_ms, -(century as i64)), 1);
+    assert!(store.first_complete_second(now(10)) > at(10).wall_ms / 1_000);
+    assert_eq!(store.restamp(at(60_000).wall_ms, -(century as i64)), 1);
     store.check();
-    let redated = |version: Version| version.redated(-(century as i64));
+    let restamped = |version: Version| version.restamped(-(century as i64));
     for (name, version) in [
         ("past", version(0, 1)),
-        ("future", redated(version(century, 1))),
-        ("gone", redated(version(century, 2))),
+        ("future", restamped(version(century, 1))),
+        ("gone", restamped(version(century, 2))),
     ] {
         assert_eq!(store.version(key(name).hash()), Some(version), "{name}");
     }
     // What is known reaches as far back as the clock did, and is told in sums.
-    assert!(store.first_second(now(10)) < first_second());
-    let sums = |store: &Store<_>| store.sums_by_second(first_second(), first_second());
+    assert!(store.first_complete_second(now(10)) < first_second());
+    let sums = |store: &Store<_>| store.digests_by_second(first_second(), first_second());
     let other = self::store(10, 1 << 20);
     other.apply(&put("past", "v", version(0, 1), 90_000), at(0));
-    other.apply(&put("future", "v", redated(version(century, 1)), 90_000), at(5));
-    other.apply(&delete("gone", redated(version(century, 2))), at(6));
+    other.apply(&put("future", "v", restamped(version(century, 1)), 90_000), at(5));
+    other.apply(&delete("gone", restamped(version(century, 2))), at(6));
     assert_eq!(sums(&store), sums(&other));
     assert_eq!(
         store.apply(&put("gone", "v", version(0, 1), 90_000), now(9)),
-        Applied::Older(redated(version(century, 2)))
+        ApplyOutcome::Superseded(restamped(version(century, 2)))
     );
     // And back, as far as a stamp has room.
-    store.redate(0, i64::MIN);
-    store.redate(0, i64::MAX);
+    store.restamp(0, i64::MIN);
+    store.restamp(0, i64::MAX);
     store.check();
 }
 
@@ -244,7 +244,7 @@ proptest! {
     /// Whatever two stores hold, a store that takes over all that both know agrees with one that got
     /// every write, and its sums are of what it knows.
     #[test]
-    fn what_is_exported_can_be_taken_over(
+    fn exported_items_can_be_imported(
         writes in prop::collection::vec((0..12u8, 0..40u64, 0..3u64, 0..3u8, any::<bool>()), 1..60),
     ) {
         let (a, b, all, joined) = (store(6, 1 << 20), store(6, 1 << 20), store(50, 1 << 20), store(50, 1 << 20));
@@ -254,26 +254,26 @@ proptest! {
             (if left { &a } else { &b }).apply(&record, at(100));
             all.apply(&record, at(100));
         }
-        for known in all_known(&a, at(200)).into_iter().chain(all_known(&b, at(200))) {
+        for known in all_items(&a, at(200)).into_iter().chain(all_items(&b, at(200))) {
             match known {
-                Known::Value(record) => joined.adopt(&record, at(200)),
-                Known::Trace(hash, version) => joined.apply_trace(hash, version, at(200)),
+                StoredItem::Value(record) => joined.import(&record, at(200)),
+                StoredItem::Tombstone(hash, version) => joined.apply_tombstone(hash, version, at(200)),
             };
             joined.check();
         }
         let seconds = (first_second(), first_second() + 1);
         prop_assert_eq!(
-            joined.sums_by_second(seconds.0, seconds.1),
-            all.sums_by_second(seconds.0, seconds.1)
+            joined.digests_by_second(seconds.0, seconds.1),
+            all.digests_by_second(seconds.0, seconds.1)
         );
         for name in 0..12u8 {
             let hash = key(&format!("{name}")).hash();
             prop_assert_eq!(joined.version(hash), all.version(hash));
-            if let Some(Known::Value(record)) = joined.known(hash, at(200)) {
+            if let Some(StoredItem::Value(record)) = joined.item(hash, at(200)) {
                 let is_put = matches!(record.change, Change::Put { .. });
-                prop_assert!(is_put && all.peek(&record.key, at(200)).is_some());
+                prop_assert!(is_put && all.peek(&record.key, at(200)).is_hit());
             }
         }
-        prop_assert_eq!(joined.known(key("none").hash(), at(200)), None);
+        prop_assert_eq!(joined.item(key("none").hash(), at(200)), None);
     }
 }

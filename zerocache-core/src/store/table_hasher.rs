@@ -6,9 +6,9 @@ use crate::key::KeyHash;
 /// reckon: whoever may write can find keys of which 64 bits of the former agree, and all of them would
 /// stand in one chain of a table.
 #[derive(Clone, Copy, Debug)]
-pub struct TableKey([u64; 2]);
+pub struct TableHasher([u64; 2]);
 
-impl TableKey {
+impl TableHasher {
     /// Of two secrets.
     #[must_use]
     pub const fn new(secrets: [u64; 2]) -> Self {
@@ -35,7 +35,7 @@ impl TableKey {
     }
 }
 
-impl Default for TableKey {
+impl Default for TableHasher {
     /// No secret: two halves of the golden ratio's digits, for tests and simulations.
     fn default() -> Self {
         Self([0x9e37_79b9_7f4a_7c15, 0xf39c_c060_5ced_c834])
@@ -55,7 +55,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Keys of 16 bytes in the first part of the key space of which the lower 64 bits of the hash agree.
+    /// Keys of 16 bytes in the first shard of the key space of which the lower 64 bits of the hash agree.
     ///
     /// For this length the lower half is a bijection of `low ^ swap(high)`, where both come from a product
     /// that one half of the key alone decides; the other half then sets `high` to whatever is wanted.
@@ -80,7 +80,7 @@ pub mod tests {
             key[8..].copy_from_slice(&second.to_le_bytes());
             key
         };
-        (1..).map(key).filter(|key| KeyHash::of(key).part() == 0).take(count).collect()
+        (1..).map(key).filter(|key| KeyHash::of(key).shard() == 0).take(count).collect()
     }
 
     #[test]
@@ -90,14 +90,14 @@ pub mod tests {
         assert_eq!(low_halves.len(), 1, "the keys are not what they are meant to be");
         // And the same the other way round.
         let turned: Vec<_> = hashes.iter().map(|hash| KeyHash(hash.0.rotate_left(64))).collect();
-        for secrets in [TableKey::default().0, [7, 11], [u64::MAX, 1 << 63]] {
-            let key = TableKey::new(secrets);
+        for secrets in [TableHasher::default().0, [7, 11], [u64::MAX, 1 << 63]] {
+            let key = TableHasher::new(secrets);
             for hashes in [&hashes, &turned] {
                 let bits: BTreeSet<_> = hashes.iter().map(|hash| key.bits(*hash)).collect();
                 assert!(bits.len() > 9_990, "{} of 10,000 with {secrets:?}", bits.len());
             }
         }
-        let places = |secrets| hashes.iter().map(move |hash| TableKey::new(secrets).hash(*hash));
+        let places = |secrets| hashes.iter().map(move |hash| TableHasher::new(secrets).hash(*hash));
         let same = places([1, 2]).zip(places([1, 3])).filter(|(a, b)| a == b).count();
         assert_eq!(same, 0, "the secret decides");
     }

@@ -1,4 +1,4 @@
-//! Records between nodes: a lifetime travels as what remains of it.
+//! Records that nodes replicate to each other. A lifetime travels as its remaining milliseconds.
 
 use bytes::Bytes;
 
@@ -12,12 +12,12 @@ use crate::{
     version::Version,
 };
 
-/// A record on its way to a peer.
+/// A record that is replicated to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shipment {
+pub struct ReplicatedRecord {
     /// The write.
     pub record: Record,
-    /// Whether the receiver is the relay of its region and passes the record to its local peers.
+    /// The receiver is the relay of its region and forwards the record to its local peers.
     pub relay: bool,
 }
 
@@ -30,7 +30,7 @@ mod tag {
     pub(super) const RELAY: u32 = 6;
 }
 
-impl Shipment {
+impl ReplicatedRecord {
     pub(super) fn write(&self, out: &mut Writer<'_>, now: Instant) {
         out.bytes(tag::KEY, self.record.key.as_bytes());
         out.bytes(tag::VERSION, &self.record.version.to_bytes());
@@ -85,7 +85,7 @@ pub(super) fn read_key(field: &Field<'_>) -> Result<Key, DecodeError> {
     Key::within(bytes, KEY_BYTES_WIRE_MAX).map_err(|_| field.invalid())
 }
 
-/// Whether [`read_key`] would take `bytes`.
+/// Returns whether [`read_key`] accepts `bytes`.
 pub(super) fn is_key(bytes: &[u8]) -> bool {
     Key::check(bytes, KEY_BYTES_WIRE_MAX).is_ok()
 }
