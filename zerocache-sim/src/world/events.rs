@@ -23,7 +23,7 @@ impl World {
                 trace!(self, "{host} forgets {peer:?}");
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
-            Event::WritesDropped { count, .. } => {
+            Event::WritesAbandoned { count, .. } => {
                 self.counts.dropped += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
@@ -31,14 +31,14 @@ impl World {
                 self.counts.refused += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
-            Event::ClockMoved { redated, .. } => {
+            Event::ClockMoved { restamped, .. } => {
                 self.counts.clocks_moved += 1;
                 // Its leases end.
                 if let Some(process) = self.nodes[host as usize].as_mut() {
                     process.leasing.expire_all();
                 }
                 trace!(self, "{host}: {event:?}");
-                if redated.is_some() {
+                if restamped.is_some() {
                     if let Some(process) = self.nodes[host as usize].as_mut() {
                         process.writers.push(process.node.writer());
                         process.pending.clear();

@@ -205,7 +205,7 @@ impl World {
             let knows =
                 |node: &NodeStatus| self.checker.ever_knew_or_refused(node.id, key, version);
             let lacking = others.iter().find(|node| {
-                if node.behind_ms.is_some() || !reached(node, at) {
+                if node.replication_lag_ms.is_some() || !reached(node, at) {
                     return false;
                 }
                 if node.region == own.region {
@@ -213,7 +213,8 @@ impl World {
                 }
                 // One node of its region must have it, unless one of them is reported as behind.
                 let there = || others.iter().filter(|other| other.region == node.region);
-                let is_whole = there().all(|other| other.is_monitored && other.behind_ms.is_none());
+                let is_whole =
+                    there().all(|other| other.is_monitored && other.replication_lag_ms.is_none());
                 is_own && is_whole && !self.was_relayed(&node.region, key, version)
             });
             if let Some(node) = lacking {

@@ -1,0 +1,109 @@
+//! Options of a call, which replace those of its function.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::call::Call;
+use super::options::MaybeNone;
+use super::rule::{Cacheable, OkRule};
+use crate::Ack;
+use crate::lease::LeaseScope;
+use crate::lifetime::Lifetime;
+
+impl<F: Future> Call<F> {
+    /// Uses the near cache of this process, within the bounds of
+    /// [`near_bytes`](crate::ClientBuilder::near_bytes) and
+    /// [`near_age`](crate::ClientBuilder::near_age).
+    pub fn near(self) -> Self {
+        self.with(|options| options.near(None))
+    }
+
+    /// Lets one process of `scope` at a time compute the key.
+    ///
+    /// The lease lasts for 10 seconds; then another process may begin to compute. Other processes wait for at
+    /// most 3 seconds and then compute, or are served a stale value where that is allowed. Without a
+    /// reachable node every process computes.
+    pub fn lease(self, scope: LeaseScope) -> Self {
+        self.with(|options| options.lease(scope, None, None))
+    }
+
+    /// As [`lease`](Self::lease), with other times: `life` up to 5 minutes, `wait` up to one minute.
+    pub fn lease_within(self, scope: LeaseScope, life: Duration, wait: Duration) -> Self {
+        self.with(|options| options.lease(scope, Some(life), Some(wait)))
+    }
+
+    /// The time after its lifetime for which the value is served to other callers while one caller refreshes
+    /// it.
+    pub fn stale_while(self, time: impl Lifetime) -> Self {
+        self.with(|options| options.stale_while(time))
+    }
+
+    /// The time after its lifetime for which the value is served if computing it fails.
+    pub fn stale_if_error(self, time: impl Lifetime) -> Self {
+        self.with(|options| options.stale_if_error(time))
+    }
+
+    /// The time before the end of its lifetime in which each call refreshes the value early, with a
+    /// probability that rises towards the end.
+    pub fn refresh_ahead(self, time: impl Lifetime) -> Self {
+        self.with(|options| options.refresh_ahead(time))
+    }
+
+    /// Shortens the lifetime by a random part of up to `percent`; at most 50.
+    pub fn jitter(self, percent: u8) -> Self {
+        self.with(|options| options.jitter(percent))
+    }
+
+    /// Tags of the entry, in addition to those of the function. An invalid tag is omitted and counted.
+    pub fn tags(self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|options| options.tags(tags))
+    }
+
+    /// The nodes that must have the value before it counts as stored.
+    pub fn ack(self, ack: Ack) -> Self {
+        self.with(|options| options.ack(ack))
+    }
+
+    /// The time that nodes may take to answer a read or a write, instead of the client's own bound; for the
+    /// node of a lease it includes the wait for the value. It does not bound the function.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.with(|options| options.deadline(deadline))
+    }
+
+    /// The lifetime of `None`, also inside of `Ok`; zero does not store it.
+    pub fn negative_none(self, lifetime: impl Lifetime) -> Self
+    where
+        F::Output: MaybeNone,
+    {
+        self.with(|options| options.negative_none(lifetime))
+    }
+}
+
+impl<V, E, F: Future<Output = Result<V, E>>> Call<F> {
+    /// Stores only `Ok` values for which `holds` returns true.
+    pub fn cache_if(self, holds: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|options| options.cache_if(OkRule::new().cache_if(holds)))
+    }
+
+    /// Stores errors for which `holds` returns true: for `lifetime` every caller gets them.
+    pub fn negative_err(
+        self,
+        holds: impl Fn(&E) -> bool + Send + Sync + 'static,
+        lifetime: impl Lifetime,
+    ) -> Self
+    where
+        E: Cacheable,
+    {
+        self.reading_errors(OkRule::new().errors())
+            .with(|options| options.negative_err(OkRule::new().negative_err(holds, lifetime)))
+    }
+
+    /// Gives waiting callers a clone of this call's error, as memoized functions do if the error is `Clone`.
+    /// Without it all waiting callers compute at once after an error.
+    pub fn share_errors(self) -> Self
+    where
+        E: Clone + Send + Sync + 'static,
+    {
+        self.sharing(OkRule::new().sharing())
+    }
+}
