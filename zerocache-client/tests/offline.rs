@@ -67,7 +67,7 @@ async fn leases_tags_and_the_near_cache_are_those_of_a_node() {
         let (cache, runs) = (offline(), AtomicUsize::new(0));
         let (value, report) = with_everything(&cache, &runs, 1).explain().await;
         assert_eq!((value, report.outcome), (0, CallOutcome::Miss));
-        assert_eq!(cache.memo_stats().leases, 1);
+        assert_eq!(cache.memo_stats().leases_granted, 1);
         assert_eq!(with_everything(&cache, &runs, 1).await, 0);
         let key = with_everything(&cache, &runs, 1).key().expect("it has one");
         let entry = cache.get(&key).entry().await.expect("it is there").expect("it is stored");
@@ -152,7 +152,7 @@ fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is
         assert!(sockets().is_subset(&before), "no socket is opened");
         let one = |text: &str| assert_eq!(log::warnings(text).len(), 1, "{text}");
         one(
-            "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
+            "ZEROCACHE_SEEDS is not a zerocache variable and is ignored; did you mean ZEROCACHE_SEED?",
         );
         one("ZEROCACHE_OFFLINE=false");
         let all = log::warnings("");
