@@ -22,7 +22,7 @@ fn handshakes_in_flight_are_bounded() {
     for n in 0..1_000 {
         candidates.add(address(n), AddressSource::Discovery, at(0));
     }
-    assert_eq!(candidates.take_due(at(0)).len(), DISCOVERY_BOUNDS.in_flight);
+    assert_eq!(candidates.take_due(at(0)).len(), DISCOVERY_BOUNDS.in_flight_max);
     assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
     candidates.answered(address(0));
     assert_eq!(candidates.take_due(at(2)).len(), 1);
