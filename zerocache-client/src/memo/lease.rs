@@ -6,7 +6,7 @@ use zerocache_net::clock;
 
 use super::stored::Stored;
 use crate::client::Write;
-use crate::client::{LeaseTerms, LeaseToken, Leased as Answer};
+use crate::client::{LeaseReply, LeaseTerms, LeaseToken};
 use crate::error::Error;
 use crate::{Status, Written, ZerocacheClient};
 
@@ -30,10 +30,10 @@ pub(crate) async fn ask(
 ) -> (Leased, Option<Incarnation>) {
     let (answer, node) = client.lease(key, terms).await;
     let leased = match answer {
-        Answer::Token(token) => Leased::Token(Token(Some(token))),
-        Answer::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
-        Answer::Busy => Leased::Busy,
-        Answer::Unavailable => Leased::Unavailable,
+        LeaseReply::Token(token) => Leased::Token(Token(Some(token))),
+        LeaseReply::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
+        LeaseReply::Busy => Leased::Busy,
+        LeaseReply::Unavailable => Leased::Unavailable,
     };
     (leased, node)
 }

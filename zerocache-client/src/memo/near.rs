@@ -9,7 +9,7 @@ use super::rule::Policy;
 use super::run::Entry;
 use super::site::Site;
 use super::target::Target;
-use crate::client::Face;
+use crate::client::LocalState;
 use crate::near::hash_of;
 
 /// The value of a call that has not been made, if the near cache has one that may be served. `age` is the
@@ -30,7 +30,7 @@ pub fn near<T>(
 pub(super) fn hit<T>(entry: &Entry, age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
     match (&entry.identity, &entry.given) {
         (Some(key), _) => find((entry.site, &entry.target), key, age, policy),
-        (None, Some(given)) => decode(given.client.face(), &given.key, age, policy),
+        (None, Some(given)) => decode(given.client.local_state(), &given.key, age, policy),
         (None, None) => None,
     }
 }
@@ -48,7 +48,12 @@ fn find<T>(
 /// What does not decode is looked at again, and counted, on the long way. No lock is held meanwhile:
 /// `Deserialize` is the user's code.
 #[inline]
-fn decode<T>(face: &Face, key: &[u8], age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
+fn decode<T>(
+    face: &LocalState,
+    key: &[u8],
+    age: Option<Duration>,
+    policy: &Policy<T>,
+) -> Option<T> {
     let near = face.near.as_ref()?;
     let hash = hash_of(key);
     let value = near.with((hash, key), age, |held| (policy.decode)(held.value()).ok()).flatten()?;

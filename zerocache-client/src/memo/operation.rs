@@ -156,7 +156,7 @@ impl Future for Invalidate {
                 let group = client.memo_counters().flight_group();
                 let writes = flight::void(group, &key);
                 let (inside, ack) = (client.clone(), self.ack);
-                Box::pin(client.through(async move {
+                Box::pin(client.continue_in_background(async move {
                     writing::ended(&inside, writes).await;
                     let removed = inside.raw_delete(key.clone()).ack(ack).await;
                     flight::deleted(group, &key);

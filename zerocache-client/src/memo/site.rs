@@ -12,7 +12,7 @@ use zerocache_net::process::PerProcess;
 
 use super::key::{FunctionId, Identity};
 use crate::ZerocacheClient;
-use crate::client::{Face, generation};
+use crate::client::{LocalState, generation};
 
 /// How often it is said of a function that the cache holds values of another shape, in milliseconds: a
 /// deployment of two releases takes minutes, and one that is left half done is to be heard of again.
@@ -90,7 +90,7 @@ struct Named {
     region: Text,
     /// It may be another one after this.
     generation: u64,
-    face: Arc<Face>,
+    face: Arc<LocalState>,
 }
 
 /// Who has an identity in this process.
@@ -193,7 +193,7 @@ impl Site {
     pub(crate) fn with_face<R>(
         &self,
         region: &'static str,
-        use_it: impl FnOnce(&Arc<Face>) -> R,
+        use_it: impl FnOnce(&Arc<LocalState>) -> R,
     ) -> R {
         let is_now =
             |named: &&Named| named.generation == generation() && named.region == text(region);
@@ -204,10 +204,10 @@ impl Site {
     }
 
     #[cold]
-    fn ask_for(&self, region: &'static str) -> Arc<Face> {
+    fn ask_for(&self, region: &'static str) -> Arc<LocalState> {
         // Read before: a client that is forgotten meanwhile is asked for again.
         let generation = generation();
-        let face = Arc::clone(ZerocacheClient::get_instance(region).face());
+        let face = Arc::clone(ZerocacheClient::get_instance(region).local_state());
         let named = Named { region: text(region), generation, face: Arc::clone(&face) };
         // After a client was forgotten the function goes on without.
         self.face.get_or_make(|_| named);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::scope;
 use super::site::Site;
 use crate::ZerocacheClient;
-use crate::client::Face;
+use crate::client::LocalState;
 
 /// What the attribute's first argument may be: a region's name, or a client.
 ///
@@ -47,14 +47,18 @@ impl Target {
     /// Runs `use_it` with what a call at `site` needs of the client that [`resolve`](Self::resolve)
     /// gives.
     #[inline]
-    pub(crate) fn with_face<R>(&self, site: &Site, use_it: impl FnOnce(&Arc<Face>) -> R) -> R {
+    pub(crate) fn with_face<R>(
+        &self,
+        site: &Site,
+        use_it: impl FnOnce(&Arc<LocalState>) -> R,
+    ) -> R {
         if scope::is_set() {
-            return use_it(self.resolve().face());
+            return use_it(self.resolve().local_state());
         }
         match &self.0 {
             Kind::Named(region) => site.with_face(region, use_it),
-            Kind::Region(region) => use_it(ZerocacheClient::get_instance(region).face()),
-            Kind::Client(client) => use_it(client.face()),
+            Kind::Region(region) => use_it(ZerocacheClient::get_instance(region).local_state()),
+            Kind::Client(client) => use_it(client.local_state()),
         }
     }
 
