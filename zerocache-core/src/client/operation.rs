@@ -181,7 +181,7 @@ impl<K: KeyRules> Operation<K> {
             request.is_hedge = true;
         }
         // The new attempt is the hedge, and the first one stays what it is.
-        let hedge = core::mem::replace(&mut self.pending, Some(first));
+        let hedge = self.pending.replace(first);
         let rest = self.rest(now, &first, state);
         (rest.hedge, rest.hedged_after_us) = (hedge, late_us);
         Reaction::of(action)
