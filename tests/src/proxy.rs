@@ -40,6 +40,8 @@ struct Shared {
     /// Requests for another protocol that came.
     upgrade_requests: AtomicUsize,
     accepted: AtomicUsize,
+    /// Bytes of callers that were forwarded to the node, without the first head of each connection.
+    forwarded: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -59,6 +61,7 @@ impl Proxy {
             ended: AtomicBool::default(),
             upgrade_requests: AtomicUsize::default(),
             accepted: AtomicUsize::default(),
+            forwarded: AtomicUsize::default(),
             streams: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -92,6 +95,12 @@ impl Proxy {
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many bytes of callers were forwarded, without the first head of each connection.
+    #[must_use]
+    pub fn forwarded(&self) -> usize {
+        self.shared.forwarded.load(Ordering::Relaxed)
     }
 
     /// Cuts all connections that are open.
@@ -156,15 +165,23 @@ impl Shared {
         (&to).write_all(&[head.as_bytes(), &body].concat())?;
         let back = (to.try_clone()?, from.try_clone()?);
         let cut = wants_upgrade && self.upgrades == UpgradePolicy::Cut;
-        std::thread::spawn(move || if cut { cut_at_answer(back) } else { pump(back) });
-        pump((from, to));
+        std::thread::spawn(move || if cut { cut_at_answer(back) } else { pump(back, None) });
+        pump((from, to), Some(&self.forwarded));
         Ok(())
     }
 }
 
-/// Carries bytes one way until either side ends, then ends both.
-fn pump((mut from, mut to): (TcpStream, TcpStream)) {
-    let _ended = io::copy(&mut from, &mut to);
+/// Carries bytes one way until either side ends, then ends both. Counts them in `count`.
+fn pump((mut from, mut to): (TcpStream, TcpStream), count: Option<&AtomicUsize>) {
+    let mut room = [0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut room) {
+        if to.write_all(&room[..read]).is_err() {
+            break;
+        }
+        if let Some(count) = count {
+            count.fetch_add(read, Ordering::Relaxed);
+        }
+    }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 

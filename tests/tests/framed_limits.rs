@@ -12,7 +12,7 @@ use zerocache_tests::cluster::{Cluster, builder};
 use zerocache_tests::frames::{CHUNK_BYTES_MAX, Frame, Framed, MORE, compact_message};
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
-use zerocache_tests::poll::{PATIENCE, timed, until_true};
+use zerocache_tests::poll::{PATIENCE, time_until, timed, until_true};
 use zerocache_tests::setup::Setup;
 use zerocache_tests::transport::refusal;
 
@@ -72,11 +72,8 @@ fn caller_that_does_not_read_is_throttled_then_disconnected() {
     ask_without_reading(&mut framed, "large");
     goes_on(&node);
     // Two windows of 30 s: the first may have begun while the kernel still took something.
-    let end = clock::elapsed() + Duration::from_secs(75);
-    while node.stat("write_timeouts") == 0 {
-        assert!(clock::elapsed() < end, "it is still connected");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let cut = time_until(Duration::from_secs(75), || node.stat("write_timeouts") > 0);
+    assert!(cut.is_some(), "it is still connected");
     let mut rest = Vec::new();
     // Whatever the kernel holds, and then the end.
     let _reset = framed.tcp().read_to_end(&mut rest);

@@ -1,5 +1,6 @@
 //! Connections that end: nodes that start again, leave, freeze; cut connections; runtimes that go.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -130,8 +131,9 @@ fn cut_connection_moves_reads_on_and_leaves_writes_unknown() {
                 (reads, writes)
             }
         };
+        let before = proxy.forwarded();
         let (reads, writes) = patient(&client).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until_true("requests under way to the frozen node", || proxy.forwarded() > before);
         proxy.cut();
         for read in reads {
             let found = read.await.expect("no panic").expect("the next node answers");
@@ -237,12 +239,15 @@ fn dropped_runtime_ends_only_its_own_calls() {
     let other = multi_thread();
     for round in 0..5 {
         let runtime = multi_thread();
+        let calls = Arc::new(AtomicUsize::new(0));
         let spawn = |n: usize| {
-            let client = client.clone();
+            let (client, calls) = (client.clone(), Arc::clone(&calls));
             runtime.spawn(async move {
                 for at in 0.. {
+                    calls.fetch_add(1, Ordering::SeqCst);
                     let _read = client.get("shared").await;
                     let _written = client.put(format!("{n}/{at}"), vec![0; 100_000], 60).await;
+                    calls.fetch_sub(1, Ordering::SeqCst);
                 }
             })
         };
@@ -254,7 +259,7 @@ fn dropped_runtime_ends_only_its_own_calls() {
         if round % 2 == 0 {
             // With calls that wait for an answer.
             cluster[0].freeze();
-            std::thread::sleep(Duration::from_millis(20));
+            until_true("all tasks wait", || calls.load(Ordering::SeqCst) == tasks.len());
         }
         runtime.shutdown_background();
         drop(tasks);

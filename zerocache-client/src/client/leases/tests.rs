@@ -1,5 +1,6 @@
 //! Leases from real nodes in this process.
 
+use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 
 use tokio::time::{sleep, timeout};
@@ -46,6 +47,23 @@ async fn until(mut done: impl FnMut() -> bool) {
         assert!(clock::elapsed() - begun < MOST, "it takes too long");
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until `count` callers in all wait for a lease at these nodes.
+async fn until_waiting(nodes: &[&EmbeddedNode], count: u64) {
+    until(|| nodes.iter().map(|node| waiters(node)).sum::<u64>() == count).await;
+}
+
+/// The node's figure `lease_waiters`.
+fn waiters(node: &EmbeddedNode) -> u64 {
+    let mut tcp = std::net::TcpStream::connect(node.address()).expect("connected");
+    let request = "GET /v1/stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    tcp.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).expect("an answer");
+    let (_, rest) = answer.split_once("\"lease_waiters\":").expect("the figure");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
 }
 
 fn key(name: &str) -> Bytes {
@@ -131,8 +149,7 @@ async fn a_token_that_is_dropped_goes_to_the_next_and_a_failed_one_to_nobody() {
         assert!(second.version() > version);
         let begun = clock::elapsed();
         let waiting: Vec<_> = (0..10).map(|_| tokio::spawn(ask(&client, "k", WAIT))).collect();
-        // All of them wait, or come later: then one of them has the next token.
-        sleep(Duration::from_millis(200)).await;
+        until_waiting(&[&node], 10).await;
         second.fail();
         for waits in waiting {
             assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Busy));
@@ -207,7 +224,7 @@ async fn after_a_panic_the_next_one_has_the_leave() {
         for _ in 0..5 {
             waiting.spawn(ask(&client, "k", WAIT));
         }
-        sleep(Duration::from_millis(100)).await;
+        until_waiting(&[&node], 5).await;
         while !waiting.is_empty() {
             let computes = tokio::spawn(async move {
                 let _held = held;
@@ -275,7 +292,7 @@ async fn when_the_node_of_a_lease_dies_those_who_wait_ask_the_next_one() {
                 }
             });
         }
-        sleep(Duration::from_millis(100)).await;
+        until_waiting(&[&first, &second], waiting.len() as u64).await;
         let (dies, stays) = match held.step.node == first.incarnation() {
             true => (first, second),
             false => (second, first),
@@ -299,7 +316,7 @@ async fn without_a_node_that_answers_everybody_computes() {
         let token = token(&client, "k").await;
         let begun = clock::elapsed();
         let waits = tokio::spawn(ask(&client, "k", Duration::from_secs(19)));
-        sleep(Duration::from_millis(100)).await;
+        until_waiting(&[&node], 1).await;
         node.kill();
         assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Unavailable));
         assert!(clock::elapsed() - begun < Duration::from_secs(10), "not before the wait was over");
