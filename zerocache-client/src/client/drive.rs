@@ -48,6 +48,14 @@ pub(super) struct Unsent<K: KeyRules> {
     pub(super) action: Action<K::Output>,
 }
 
+/// The beginning of an operation on the fast path.
+pub(super) enum Beginning<K: KeyRules> {
+    /// Its first request was sent.
+    Sent(FirstAttempt<K>),
+    /// Its driver sends the first request, or waits for a node.
+    Unsent(Unsent<K>),
+}
+
 impl<K: KeyRules> FirstAttempt<K> {
     /// Polls for the answer, with the time at which it came.
     pub(super) fn poll(
@@ -112,7 +120,7 @@ impl Engine {
         total_ms: u64,
         op: impl FnOnce(u64) -> Option<FastOp<'a>>,
         waker: &Waker,
-    ) -> Result<FirstAttempt<K>, Unsent<K>> {
+    ) -> Beginning<K> {
         let started = clock::elapsed();
         let now = clock::instant(started);
         let mut operation = Operation::new(rules, now, total_ms);
@@ -122,9 +130,9 @@ impl Engine {
             && let Some(call) = self.send_now(request, &op, now, waker)
         {
             let (id, call) = (request.id, Own::new(call));
-            return Ok(FirstAttempt { operation, id, started, call });
+            return Beginning::Sent(FirstAttempt { operation, id, started, call });
         }
-        Err(Unsent { operation, started, action })
+        Beginning::Unsent(Unsent { operation, started, action })
     }
 
     /// Begins an operation for [`drive`](Self::drive).

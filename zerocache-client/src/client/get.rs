@@ -19,7 +19,7 @@ use zerocache_core::{
 
 use super::{
     Live, Running, ZerocacheClient,
-    drive::{FirstAttempt, Unsent},
+    drive::{Beginning, FirstAttempt, Unsent},
     entry::Entry,
     fast::FastOp,
     near_read::{NearAge, NearRead},
@@ -43,6 +43,7 @@ pub struct Get {
 }
 
 /// The progress of a read.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every operation an allocation")]
 enum State {
     New,
     /// Its first request was sent on the fast path.
@@ -214,8 +215,10 @@ impl Get {
         let (rules, total_ms) = (ReadRules::new(key, options), client.total_ms(*deadline));
         let op = |_| Some(FastOp::Get { key });
         match live.engine.begin_fast(rules, total_ms, op, context.waker()) {
-            Ok(first) => State::Sent(first),
-            Err(unsent) => State::Driven(client.drive_get(key.clone(), *options, unsent)),
+            Beginning::Sent(first) => State::Sent(first),
+            Beginning::Unsent(unsent) => {
+                State::Driven(client.drive_get(key.clone(), *options, unsent))
+            }
         }
     }
 }

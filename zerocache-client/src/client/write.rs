@@ -15,7 +15,7 @@ use zerocache_core::{
 
 use super::{
     Live, Running, ZerocacheClient,
-    drive::{FirstAttempt, Unsent},
+    drive::{Beginning, FirstAttempt, Unsent},
     near_read::NearWrite,
     prepared::{Prepared, WriteOption},
     timings::End,
@@ -41,6 +41,7 @@ pub struct Write {
 }
 
 /// The progress of a write.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every operation an allocation")]
 enum WriteState {
     New(Result<Prepared, Error>),
     /// Its first request was sent on the fast path.
@@ -206,8 +207,8 @@ impl Write {
         engine.near_writing(&request.key);
         let (rules, total_ms) = (request.rules(), client.total_ms(*deadline));
         match engine.begin_fast(rules, total_ms, |seen| request.fast(seen), context.waker()) {
-            Ok(first) => WriteState::Sent(request, first),
-            Err(unsent) => WriteState::Driven(client.drive_write(request, unsent)),
+            Beginning::Sent(first) => WriteState::Sent(request, first),
+            Beginning::Unsent(unsent) => WriteState::Driven(client.drive_write(request, unsent)),
         }
     }
 }
