@@ -18,8 +18,7 @@ use zerocache_core::wire::{
     Ack, Envelope, Request, RequestMessage, Response, Status, Written, cluster_id,
 };
 use zerocache_net::clock;
-use zerocache_net::framed::FramedTransport;
-use zerocache_net::transport::Transport;
+use zerocache_net::transport::{FramedTransport, Transport};
 
 use crate::frames::{CLUSTER, client_hello};
 use crate::messages;
@@ -74,9 +73,9 @@ impl Probes {
     pub fn new() -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
-        let introduce = Arc::new(|| client_hello(CLUSTER));
-        let transport = FramedTransport::new(introduce, CONNECT, runtime.handle().clone());
-        Self { runtime, transport: transport.expect("a transport") }
+        let make_hello = Arc::new(|| client_hello(CLUSTER));
+        let transport = FramedTransport::new(make_hello, CONNECT, runtime.handle().clone());
+        Self { runtime, transport }
     }
 
     /// Runs something that uses these probes.

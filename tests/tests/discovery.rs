@@ -89,7 +89,7 @@ async fn come_and_go() {
     let (client, mut at_client) = mdns("zerocache");
     // Nobody has announced anything yet.
     for events in [&mut at_london, &mut at_sydney, &mut at_client] {
-        assert_eq!(next(events).await, Event::Settled);
+        assert_eq!(next(events).await, Event::Complete);
     }
     london.announce(&announcement("london", 1, &["127.0.0.2", "::1"])).expect("announced");
     sydney.announce(&announcement("sydney", 2, &["127.0.0.3"])).expect("announced");
@@ -108,7 +108,7 @@ async fn come_and_go() {
     loop {
         match next(&mut at_late).await {
             Event::Proposed(proposal) => drop(known.insert(proposal.incarnation)),
-            Event::Settled => break,
+            Event::Complete => break,
             Event::Withdrawn(proposal) => panic!("withdrawn: {proposal:?}"),
         }
     }
@@ -240,7 +240,7 @@ async fn flood() {
     config.mdns = Some(MdnsConfig { interface: Some("lo".parse().expect("an interface")) });
     config.interval = Duration::from_millis(200);
     let (discovery, mut events) = start(config);
-    assert_eq!(next(&mut events).await, Event::Settled);
+    assert_eq!(next(&mut events).await, Event::Complete);
     let forger = on_loopback();
     for number in 0..RECORDS_MAX + 400 {
         let name = format!("flood-{number}");
@@ -325,7 +325,7 @@ async fn names() {
     loop {
         match next(&mut events).await {
             Event::Proposed(proposal) => known.extend(said(proposal)),
-            Event::Settled => break,
+            Event::Complete => break,
             Event::Withdrawn(proposal) => panic!("withdrawn: {proposal:?}"),
         }
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use zerocache_core::entry::{Change, Record};
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_core::wire::{
-    Ack, Envelope, Hello, NodeInfo, NodeState, PROTOCOL, Receipt, RefusalCode, Request,
-    RequestMessage, Response, SHIPMENTS_MAX, Shipment, Status, cluster_id,
+    Ack, Envelope, Hello, NodeInfo, NodeState, PROTOCOL, REPLICATED_RECORDS_MAX, Receipt,
+    RefusalCode, ReplicatedRecord, Request, RequestMessage, Response, Status, cluster_id,
 };
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
@@ -43,11 +43,11 @@ fn put(name: &str) -> Request {
     messages::put(name, "forged value")
 }
 
-fn shipment(name: &str, wall_ms: u64) -> Shipment {
+fn replicated(name: &str, wall_ms: u64) -> ReplicatedRecord {
     let (value, expires) = (Bytes::from_static(b"forged"), clock::mono().plus_ms(60_000));
     let change = Change::Put { value, metadata: Bytes::new(), expires };
     let version = Version::new(wall_ms << 16, Incarnation(u64::MAX));
-    Shipment { record: Record { key: key(name), version, change }, relay: true }
+    ReplicatedRecord { record: Record { key: key(name), version, change }, relay: true }
 }
 
 fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
@@ -136,7 +136,7 @@ fn garbage_and_truncated_messages(transport: TransportKind, node: &Node) {
     }
     let whole = [
         in_cluster(put("truncated")),
-        in_cluster(Request::Replicate(vec![shipment("truncated", clock::now().wall_ms)])),
+        in_cluster(Request::Replicate(vec![replicated("truncated", clock::now().wall_ms)])),
         in_cluster(hello(CLUSTER, Some(forged_node("london", to)))),
     ];
     for message in &whole {
@@ -166,8 +166,8 @@ fn messages_with_oversized_fields_are_refused() {
     }
     claims.push(huge.to_vec());
     claims.push(vec![0xff; 1 << 16]);
-    let one = shipment("claims", clock::now().wall_ms);
-    claims.push(in_cluster(Request::Replicate(vec![one; SHIPMENTS_MAX + 1])).to_vec());
+    let one = replicated("claims", clock::now().wall_ms);
+    claims.push(in_cluster(Request::Replicate(vec![one; REPLICATED_RECORDS_MAX + 1])).to_vec());
     let addresses = (0..100).map(|port| SocketAddr::new([127, 0, 0, 1].into(), port));
     let many = NodeInfo { addresses: addresses.collect(), ..forged_node("london", to) };
     claims.push(in_cluster(hello(CLUSTER, Some(many))).to_vec());
@@ -196,7 +196,7 @@ fn messages_of_another_cluster_or_for_another_node_are_refused() {
     let to_nobody = Envelope { to: Some(Incarnation(0xbad)), ..envelope(CLUSTER) };
     let wall_ms = clock::now().wall_ms;
     let requests = || {
-        let replicate = Request::Replicate(vec![shipment("foreign", wall_ms)]);
+        let replicate = Request::Replicate(vec![replicated("foreign", wall_ms)]);
         let delete = Request::Delete { key: key("kept"), ack: Ack::Local };
         let get = Request::Get { key: key("kept") };
         [put("foreign"), replicate, delete, get, Request::Ping, Request::Goodbye]
@@ -247,7 +247,7 @@ fn forged_members_goodbyes_and_clocks(transport: TransportKind, cluster: &Cluste
     // A write stamped in 2100 is refused and poisons nothing: what comes later wins.
     let future = clock::now().wall_ms + 75 * 365 * 86_400_000;
     for at in &cluster.nodes {
-        let message = in_cluster(Request::Replicate(vec![shipment("future", future)]));
+        let message = in_cluster(Request::Replicate(vec![replicated("future", future)]));
         assert_eq!(asked(at, &message), Response::Replicated(vec![Receipt::Refused]));
         assert_eq!(at.value(b"future"), None);
     }
@@ -307,7 +307,7 @@ fn flipped_bits_are_survived() {
     let mut numbers = Numbers(0xf11b);
     let whole = [
         in_cluster(put("kept")),
-        in_cluster(Request::Replicate(vec![shipment("kept", clock::now().wall_ms)])),
+        in_cluster(Request::Replicate(vec![replicated("kept", clock::now().wall_ms)])),
         in_cluster(hello(CLUSTER, Some(forged_node("london", to)))),
     ];
     for message in &whole {

@@ -1,8 +1,8 @@
 //! What readers over HTTP get of entries that are kept longer than they are fresh, or are packed.
 
 use bytes::Bytes;
+use zerocache_core::compression;
 use zerocache_core::metadata::{Encoding, Metadata};
-use zerocache_core::packing;
 use zerocache_core::ttl::Ttl;
 use zerocache_core::wire::{Ack, Request, RequestMessage, Response};
 use zerocache_core::wire::{Envelope, cluster_id};
@@ -112,11 +112,11 @@ fn compressed_values_are_decompressed_and_damage_is_a_miss() {
     metadata.encoding = Encoding::Lz4;
     let metadata = metadata.encode();
     let plain = b"one of many ".repeat(1_000);
-    let packed = packing::pack(&plain).expect("smaller");
+    let packed = compression::compress(&plain).expect("smaller");
     put(node, "k", &packed, metadata.clone());
     assert_eq!(node.value(b"k"), Some(plain));
-    let large = packing::pack(&vec![7; (1 << 20) + 1]).expect("smaller");
-    let allowed = packing::pack(&vec![7; 1 << 20]).expect("smaller");
+    let large = compression::compress(&vec![7; (1 << 20) + 1]).expect("smaller");
+    let allowed = compression::compress(&vec![7; 1 << 20]).expect("smaller");
     put(node, "allowed", &allowed, metadata.clone());
     assert_eq!(node.value(b"allowed"), Some(vec![7; 1 << 20]));
     let unknown = Bytes::from_static(b"\x04\x01\x09");

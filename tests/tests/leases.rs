@@ -33,12 +33,12 @@ fn three() -> Cluster {
 }
 
 fn lease(name: &str, life_ms: u64, wait_ms: u64) -> Bytes {
-    compact_message(Request::Lease { key: key(name), life_ms, wait_ms, over: None })
+    compact_message(Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None })
 }
 
 /// The same over HTTP.
 fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
-    let request = Request::Lease { key: key(name), life_ms, wait_ms, over: None };
+    let request = Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
     http::request(to, "POST", MESSAGES_PATH, &[("content-type", MESSAGES_TYPE)], &message)
@@ -46,7 +46,7 @@ fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
 
 fn granted(response: &Response) -> Version {
     match response {
-        Response::Leased { token } => *token,
+        Response::LeaseGranted { token } => *token,
         other => panic!("{other:?}"),
     }
 }
@@ -176,7 +176,7 @@ fn resumed_node_answers_its_waiters() {
     until_true("the end of the wait", || clock::elapsed() >= end);
     cluster[0].resume();
     match waiter.response(waits) {
-        Response::Busy => {}
+        Response::LeaseHeld => {}
         response => assert_eq!(value(&response), Some((&b"v"[..], old))),
     }
     cluster.everywhere(b"k", |answer| answer.body == b"v");
@@ -220,7 +220,7 @@ fn node_that_shuts_down_answers_all_waiters() {
     let waits = waiter.request(&lease("k", LIFE_MS, WAIT_MS), 0);
     until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[0].shut_down();
-    assert_eq!(waiter.response(waits), Response::Busy);
+    assert_eq!(waiter.response(waits), Response::LeaseHeld);
     assert!(cluster[0].ended().success());
 }
 
@@ -248,7 +248,7 @@ fn lease_of_a_suspended_caller_is_handed_over_when_it_expires() {
     until_true("the fourth one waits", || cluster[0].stat("lease_waiters") == 1);
     let release = Request::Release { key: key("k"), token: last, failed: true };
     assert_eq!(third.ask(&compact_message(release)), Response::Done);
-    assert_eq!(fourth.response(waits), Response::Busy);
+    assert_eq!(fourth.response(waits), Response::LeaseHeld);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn feed_reports_changes_of_every_region() {
     let cluster = three();
     let mut follower = Framed::open(cluster[0].address());
     let mut follow = |since: u64| match follower.ask(&compact_message(Request::Follow { since })) {
-        Response::Changes { next, lost, rows } => (next, lost, rows),
+        Response::Changes { next, lost, changes: rows } => (next, lost, rows),
         other => panic!("{other:?}"),
     };
     let (mut since, lost, _) = follow(0);

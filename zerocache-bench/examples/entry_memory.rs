@@ -17,7 +17,7 @@ use common::{
     delete, name, put,
 };
 use zerocache_core::{
-    store::{Capacity, ENTRY_OVERHEAD_BYTES, TRACE_BYTES},
+    store::{Capacity, ENTRY_OVERHEAD_BYTES, TOMBSTONE_BYTES},
     time::{Instant, Now},
     version::Version,
 };
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     if let (Some(what), Some(count)) = (args.next(), args.next()) {
         return measure(&what, count.parse()?);
     }
-    println!("charged: {ENTRY_OVERHEAD_BYTES} above an entry's own, {TRACE_BYTES} for a trace");
+    println!("charged: {ENTRY_OVERHEAD_BYTES} above an entry's own, {TOMBSTONE_BYTES} for a trace");
     println!("{:<12} {:>9} {:>9} {:>9}", "bytes each", "count", "in all", "overhead");
     for what in ["store", "trace", "quick_cache"] {
         for count in [100_000, 300_000, 1_000_000] {

@@ -2,11 +2,11 @@
 //! results.
 
 pub use zerocache_core::{
-    metadata::{Encoding, Freshness, Kind, Metadata},
+    metadata::{Encoding, EntryKind, Freshness, Metadata},
     route::Tier,
     version::Incarnation,
 };
-pub use zerocache_net::framed::Connections;
+pub use zerocache_net::transport::Connections;
 
 pub use crate::{
     client::{

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use support::{bounded, client};
 use zerocache_client::{
     Value,
-    ops::{Encoding, IntoValue, Kind},
+    ops::{Encoding, EntryKind, IntoValue},
     zerocache,
 };
 
@@ -142,7 +142,7 @@ async fn values_and_what_is_said_of_them() {
             let entry = client().get(stored(id).key().expect("has a key")).entry().await;
             let entry = entry.expect("reads").expect("is there");
             assert_eq!(entry.metadata.encoding, Encoding::Plain);
-            assert_eq!(entry.metadata.kind == Kind::Error, id == 0);
+            assert_eq!(entry.metadata.kind == EntryKind::Error, id == 0);
             found.push((hex(Some(entry.value)), hex(Some(entry.metadata.encode()))));
         }
         let found: Vec<_> = found.iter().map(|(v, m)| (v.as_str(), m.as_str())).collect();

@@ -23,7 +23,7 @@ use zerocache_client::{
 };
 use zerocache_server::{
     EmbeddedNode,
-    config::{DiscoverySet, NameAndPort},
+    config::{DiscoverySet, HostPort},
 };
 
 fn keys(prefix: &str, count: usize) -> Vec<String> {
@@ -238,7 +238,7 @@ async fn answers(
 fn node(seed: Option<SocketAddr>) -> EmbeddedNode {
     let mut config = support::node_config("many-tests");
     config.discovery = DiscoverySet::SEEDS;
-    let seed = seed.map(|seed| NameAndPort::try_from(seed).expect("it can be dialled"));
+    let seed = seed.map(|seed| HostPort::try_from(seed).expect("it can be dialled"));
     config.seeds = seed.into_iter().collect();
     EmbeddedNode::start(config, Duration::from_secs(20)).expect("a node on a free port")
 }

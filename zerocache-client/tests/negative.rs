@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use support::{bounded, builder, other};
 use zerocache_client::{
     ZerocacheClient,
-    ops::{Freshness, Kind},
+    ops::{EntryKind, Freshness},
     zerocache,
 };
 
@@ -73,7 +73,7 @@ async fn none_and_chosen_errors_have_lives_of_their_own() {
         assert_eq!(keeps(&cache, 0).peek().await.expect("reads"), Some(Err(Problem::Absent(0))));
         let key = keeps(&cache, 0).key().expect("has a key");
         let entry = cache.get(&key).entry().await.expect("reads").expect("is there");
-        assert_eq!(entry.metadata.kind, Kind::Error);
+        assert_eq!(entry.metadata.kind, EntryKind::Error);
         keeps(&cache, 0).invalidate().await.expect("deletes");
         assert_eq!(keeps(&cache, 0).peek().await.expect("reads"), None);
     })

@@ -43,8 +43,8 @@ impl HybridClock {
 
     /// Goes on as if all stamps had been given by a clock that was `by_ms` ahead. Stamps that come again come
     /// from another writer, so that no version is given twice.
-    pub fn redate(&mut self, by_ms: i64) {
-        let last = self.last().redated(by_ms);
+    pub fn restamp(&mut self, by_ms: i64) {
+        let last = self.last().restamped(by_ms);
         (self.last, self.incarnation) = (last.stamp(), last.incarnation());
     }
 
@@ -59,7 +59,7 @@ impl HybridClock {
 
     /// The version of a write made at `wall_ms`, above another one whatever clock gave that. It may be
     /// further ahead than others may move this clock; then later ones are not above it.
-    pub fn stamp_over(&mut self, other: Version, wall_ms: u64) -> Version {
+    pub fn stamp_above(&mut self, other: Version, wall_ms: u64) -> Version {
         let version = self.stamp(wall_ms);
         version.max(Version::new(other.stamp().saturating_add(1), self.incarnation))
     }
@@ -110,22 +110,22 @@ mod tests {
         let ahead = Version::new(60_999 << 16, Incarnation(2));
         assert_eq!(clock.observe(ahead, 1_000), Ok(()));
         assert_eq!(clock.stamp(1_000).wall_ms(), 1_000);
-        assert!(clock.stamp_over(ahead, 1_000) > ahead);
+        assert!(clock.stamp_above(ahead, 1_000) > ahead);
         assert_eq!(clock.stamp(1_000).wall_ms(), 1_000);
         let below = Version::new(900 << 16, Incarnation(2));
-        assert_eq!(clock.stamp_over(below, 1_002).wall_ms(), 1_002);
+        assert_eq!(clock.stamp_above(below, 1_002).wall_ms(), 1_002);
     }
 
     #[test]
     fn no_version_is_given_twice() {
         let mut clock = HybridClock::new(Incarnation(1));
         let first = clock.stamp(90_000);
-        clock.redate(-80_000);
+        clock.restamp(-80_000);
         assert!(clock.stamp(1_000) < first);
         let again = clock.stamp(90_000);
         assert_eq!(again.stamp(), first.stamp());
         assert_ne!(again, first);
-        clock.redate(i64::MIN);
+        clock.restamp(i64::MIN);
         assert_eq!(clock.stamp(5).wall_ms(), 5);
     }
 

@@ -65,26 +65,3 @@ impl Record {
         self.key.as_bytes().len() + change
     }
 }
-
-/// The outcome of a read: expected, and never an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// An unexpired value.
-    Hit(Entry),
-    /// Nothing that may be served.
-    Miss,
-}
-
-/// The outcome of applying a record to a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// The record was newer than what the store knew and is now in force.
-    Newer,
-    /// The store already held this version.
-    Same,
-    /// The store holds this newer version, and keeps it.
-    Older(Version),
-    /// The key is unknown here and the record older than the retention, so that it cannot be told
-    /// from one that was deleted: nothing changed.
-    TooOld,
-}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::limits::Limits;
 
 /// The number of parts into which the key space is split, for locks and for digests alike.
-pub const PARTS: usize = 64;
+pub const SHARDS: usize = 64;
 
 /// A valid key: a non-empty byte string that is neither `.` nor `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,9 +114,9 @@ impl KeyHash {
         (self.0 >> 64) as u64
     }
 
-    /// Which of the [`PARTS`] parts of the key space holds it.
+    /// Which of the [`SHARDS`] parts of the key space holds it.
     #[must_use]
-    pub const fn part(self) -> usize {
+    pub const fn shard(self) -> usize {
         (self.0 >> 122) as usize
     }
 }
@@ -141,6 +141,6 @@ mod tests {
     fn hash_is_the_same_on_every_node() {
         let foo = KeyHash::of(b"foo").0;
         assert_eq!(foo, 0x79ae_f92e_8345_4121_ab6e_5f64_077e_7d8a);
-        assert!((0..10_000u32).all(|n| KeyHash::of(&n.to_le_bytes()).part() < PARTS));
+        assert!((0..10_000u32).all(|n| KeyHash::of(&n.to_le_bytes()).shard() < SHARDS));
     }
 }

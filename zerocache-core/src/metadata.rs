@@ -38,7 +38,7 @@ pub enum Encoding {
 /// What a memoized entry stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum EntryKind {
     /// A value.
     #[default]
     Value,
@@ -72,7 +72,7 @@ pub struct Metadata {
     /// How the value's bytes are packed.
     pub encoding: Encoding,
     /// What a memoized entry stands for.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// For a memoized value that is stored beside one of another shape: the version of that one, the
     /// base entry. The value may be used only while the base entry has this version.
     pub base: Option<Version>,
@@ -183,7 +183,7 @@ impl Metadata {
         let mut bytes = BytesMut::new();
         let mut out = Writer::new(&mut bytes);
         let encoding = u64::from(self.encoding == Encoding::Lz4);
-        let kind = u64::from(self.kind == Kind::Error);
+        let kind = u64::from(self.kind == EntryKind::Error);
         for (tag, number) in [
             (tag::STALE_WHILE_MS, self.stale_while_ms),
             (tag::STALE_IF_ERROR_MS, self.stale_if_error_ms),
@@ -232,8 +232,8 @@ impl Metadata {
             }
             tag::KIND => {
                 self.kind = match field.number()? {
-                    0 => Kind::Value,
-                    1 => Kind::Error,
+                    0 => EntryKind::Value,
+                    1 => EntryKind::Error,
                     _ => return Err(field.invalid()),
                 }
             }
@@ -259,7 +259,7 @@ mod tests {
             stale_if_error_ms: 5_000,
             refresh_ahead_ms: 300,
             encoding: Encoding::Lz4,
-            kind: Kind::Error,
+            kind: EntryKind::Error,
             base: Some(Version::new(0x0102, Incarnation(3))),
             ..Metadata::default()
         };
@@ -314,7 +314,7 @@ mod tests {
         metadata.stale_while_ms = Ttl::MAX.as_millis();
         (metadata.stale_if_error_ms, metadata.refresh_ahead_ms) =
             (metadata.stale_while_ms, metadata.stale_while_ms);
-        (metadata.encoding, metadata.kind) = (Encoding::Lz4, Kind::Error);
+        (metadata.encoding, metadata.kind) = (Encoding::Lz4, EntryKind::Error);
         metadata.base = Some(Version::from_bytes([0xff; 16]));
         let tags: usize = metadata.tags().iter().map(|tag| tag.len() + 4).sum();
         assert!(metadata.encode().len() <= FIXED_BYTES_MAX + tags);

@@ -84,7 +84,7 @@ impl Version {
     /// The version of the same write, as a clock would have given it that was `by_ms` ahead of the one that
     /// did.
     #[must_use]
-    pub fn redated(self, by_ms: i64) -> Self {
+    pub fn restamped(self, by_ms: i64) -> Self {
         let by = by_ms.saturating_mul(1 << Self::COUNTER_BITS);
         Self::new(self.stamp.saturating_add_signed(by), self.incarnation.successor())
     }

@@ -4,8 +4,7 @@
 
 pub mod clock;
 pub mod discovery;
-pub mod framed;
+pub mod env_vars;
 pub mod process;
 pub mod transport;
 pub mod units;
-pub mod variables;

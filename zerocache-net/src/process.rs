@@ -39,13 +39,13 @@ impl Process {
 /// A value of the process that made it. A forked child is not given it, and forgets it: dropping it could
 /// wait for a lock that nobody gives back, or end what the parent still uses.
 #[derive(Debug)]
-pub struct Own<T> {
+pub struct ProcessOwned<T> {
     process: Process,
     /// None after a drop in a child.
     value: Option<T>,
 }
 
-impl<T> Own<T> {
+impl<T> ProcessOwned<T> {
     /// A value of this process.
     pub fn new(value: T) -> Self {
         Self { process: Process::current(), value: Some(value) }
@@ -64,7 +64,7 @@ impl<T> Own<T> {
     }
 }
 
-impl<T> Drop for Own<T> {
+impl<T> Drop for ProcessOwned<T> {
     fn drop(&mut self) {
         if !self.process.is_current() {
             mem::forget(self.value.take());
@@ -77,7 +77,7 @@ fn inherited() -> std::io::Error {
     std::io::Error::other("the stream belongs to the process that this one was forked from")
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Own<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ProcessOwned<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,7 +90,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Own<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Own<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ProcessOwned<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -154,7 +154,7 @@ impl<T> PerProcess<T> {
     }
 
     /// With the value of this process.
-    pub fn of(value: T) -> Self {
+    pub fn with_value(value: T) -> Self {
         Self { first: OnceLock::from(Link::new(value)) }
     }
 
@@ -174,7 +174,7 @@ impl<T> PerProcess<T> {
     /// The value of this process, made now if there is none yet. `make` is shown that of the nearest ancestor
     /// which has one; of that nothing may be used but what never changes.
     #[inline]
-    pub fn get_or_make(&self, make: impl FnOnce(Option<&T>) -> T) -> &T {
+    pub fn get_or_init(&self, make: impl FnOnce(Option<&T>) -> T) -> &T {
         match self.get() {
             Some(value) => value,
             None => self.make(make),
@@ -229,13 +229,17 @@ mod tests {
         let made = Arc::new(());
         let place = PerProcess::new();
         assert!(place.get().is_none());
-        let first = place.get_or_make(|before| {
+        let first = place.get_or_init(|before| {
             assert!(before.is_none());
             Arc::clone(&made)
         });
         assert!(Arc::ptr_eq(first, &made));
-        assert!(Arc::ptr_eq(place.get_or_make(|_| Arc::default()), &made));
-        drop((place, PerProcess::of(Arc::clone(&made)), Own::new(Arc::clone(&made))));
+        assert!(Arc::ptr_eq(place.get_or_init(|_| Arc::default()), &made));
+        drop((
+            place,
+            PerProcess::with_value(Arc::clone(&made)),
+            ProcessOwned::new(Arc::clone(&made)),
+        ));
         assert_eq!(Arc::strong_count(&made), 1);
     }
 }

@@ -34,7 +34,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
-    framed::{Flush, HANDSHAKE_ID, Inbox, Incoming, Line, Memory},
+    transport::framed::{Flush, FrameReader, FrameWriter, HANDSHAKE_ID, Incoming, MemoryBudget},
 };
 
 use crate::{
@@ -79,7 +79,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct Frames {
     driver: Arc<NodeDriver>,
     counters: Arc<ServerCounters>,
-    memory: Arc<dyn Memory>,
+    memory: Arc<dyn MemoryBudget>,
     limits: FrameLimits,
     /// Bytes of responses that wait on all connections.
     waiting_bytes: Arc<AtomicUsize>,
@@ -115,7 +115,7 @@ impl Frames {
     pub fn new(
         driver: Arc<NodeDriver>,
         counters: Arc<ServerCounters>,
-        memory: Arc<dyn Memory>,
+        memory: Arc<dyn MemoryBudget>,
         limits: FrameLimits,
     ) -> Arc<Self> {
         let (closing, _) = watch::channel(false);
@@ -137,8 +137,10 @@ impl Frames {
         tasks.spawn(async move {
             let Some((stream, begun)) = stream.await else { return };
             let (read, write) = tokio::io::split(stream);
-            let line = Arc::new(Line::metered(Box::new(write), Arc::clone(&frames.waiting_bytes)));
-            let mut inbox = Inbox::new(frames.limits.message_bytes_max, Arc::clone(&frames.memory));
+            let line =
+                Arc::new(FrameWriter::metered(Box::new(write), Arc::clone(&frames.waiting_bytes)));
+            let mut inbox =
+                FrameReader::new(frames.limits.message_bytes_max, Arc::clone(&frames.memory));
             if let Some(sent_ms) = begun.sent_ms {
                 inbox.note_sent(sent_ms, clock::mono());
             }
@@ -205,14 +207,14 @@ enum Answered {
 struct Session<'a> {
     frames: &'a Frames,
     connection: ConnectionId,
-    line: Arc<Line>,
+    line: Arc<FrameWriter>,
     known: Envelope,
     outstanding: Arc<AtomicUsize>,
 }
 
 impl Session<'_> {
     /// Reads and answers until the connection ends.
-    async fn read(self, mut read: impl AsyncRead + Unpin, mut inbox: Inbox) {
+    async fn read(self, mut read: impl AsyncRead + Unpin, mut inbox: FrameReader) {
         let mut heard = clock::mono();
         let mut shrunk = false;
         let mut timer = pin!(sleep(Duration::ZERO));
@@ -291,15 +293,15 @@ impl Session<'_> {
     }
 
     /// Answers what is whole, or hands it to the node, up to the cost of one slice; then writes.
-    fn answer(&self, inbox: &mut Inbox) -> Result<Answered, FrameError> {
+    fn answer(&self, inbox: &mut FrameReader) -> Result<Answered, FrameError> {
         let now = clock::now();
         let answers = self.frames.driver.answers();
         let mut requests = Vec::new();
         let (mut any, mut reads, mut slice_cost) = (false, 0, 0);
         let mut answered = Answered::All;
-        while let Some((header, late_ms, incoming)) = inbox.next(now.mono)? {
+        while let Some((header, delay_ms, incoming)) = inbox.next(now.mono)? {
             any = true;
-            let envelope = self.envelope(&header, late_ms);
+            let envelope = self.envelope(&header, delay_ms);
             let message = match incoming {
                 Incoming::Nothing => {
                     if header.opcode == Opcode::Cancel {
@@ -347,9 +349,9 @@ impl Session<'_> {
         Ok(answered)
     }
 
-    fn envelope(&self, header: &Header, late_ms: u64) -> Envelope {
+    fn envelope(&self, header: &Header, delay_ms: u64) -> Envelope {
         let (sent_ms, timeout_ms) = (u64::from(header.sent_ms), u64::from(header.timeout_ms));
-        Envelope { sent_ms, timeout_ms, late_ms, ..self.known }
+        Envelope { sent_ms, timeout_ms, delay_ms, ..self.known }
     }
 
     /// Answers a plain read. Returns what that cost.
@@ -379,7 +381,7 @@ impl Session<'_> {
             self.refuse(header.id, RefusalCode::Overloaded, "too many requests are under way");
             return None;
         }
-        match RequestMessage::decode_known(message, envelope, now) {
+        match RequestMessage::decode_with_defaults(message, envelope, now) {
             Ok(message) => {
                 let (line, outstanding) = (Arc::clone(&self.line), Arc::clone(&self.outstanding));
                 let place = FramedResponder::new(line, header.id, outstanding);
@@ -409,7 +411,7 @@ impl Session<'_> {
 /// Waits for input, or for the timer.
 async fn next_read(
     read: &mut (impl AsyncRead + Unpin),
-    inbox: &mut Inbox,
+    inbox: &mut FrameReader,
     mut timer: Pin<&mut Sleep>,
 ) -> Option<usize> {
     let mut reading = pin!(read.read_buf(inbox.buffer()));

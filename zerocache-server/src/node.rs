@@ -23,8 +23,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
-    framed::{Connections, FramedTransport},
-    transport::TransportError,
+    transport::{Connections, FramedTransport},
 };
 
 use crate::{
@@ -72,9 +71,6 @@ pub enum RunError {
     /// Discovery does not accept its configuration.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// Other nodes cannot be called.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
     /// The system has no randomness to give.
     #[error("cannot draw an incarnation: {0}")]
     Entropy(#[from] getrandom::Error),
@@ -117,7 +113,7 @@ impl RunningNode {
         let datagrams = bind_datagrams(listen);
         let mut node_config = node_config(&config, incarnation, addresses);
         let itself = Arc::new(OnceLock::new());
-        let transport = transport(&config, Arc::clone(&itself))?;
+        let transport = transport(&config, Arc::clone(&itself));
         let (discovery, events) = start_discovery(&config)?;
         let discovery = Arc::new(discovery);
         // From here on hardly anything fails: a node that does not start does not take it.
@@ -174,7 +170,7 @@ impl RunningNode {
     /// ```
     /// use zerocache_server::{
     ///     RunningNode,
-    ///     config::{DiscoverySet, NameAndPort, ServerConfig},
+    ///     config::{DiscoverySet, HostPort, ServerConfig},
     /// };
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -184,7 +180,7 @@ impl RunningNode {
     /// config.port = 0;
     /// config.discovery = DiscoverySet::SEEDS;
     /// let first = RunningNode::start(config.clone()).await?;
-    /// config.seeds = vec![NameAndPort::try_from(first.address())?];
+    /// config.seeds = vec![HostPort::try_from(first.address())?];
     /// let second = RunningNode::start(config).await?;
     /// # assert_ne!(first.address(), second.address());
     /// # Ok(())
@@ -334,12 +330,9 @@ fn spawn_server(
 }
 
 /// The way to other nodes; the node introduces itself on each connection.
-fn transport(
-    config: &ServerConfig,
-    itself: Arc<OnceLock<Weak<NodeDriver>>>,
-) -> Result<FramedTransport, TransportError> {
+fn transport(config: &ServerConfig, itself: Arc<OnceLock<Weak<NodeDriver>>>) -> FramedTransport {
     let cluster = cluster_id(&config.cluster);
-    let introduce = move || {
+    let make_hello = move || {
         let driver = itself.get().and_then(Weak::upgrade);
         driver.map_or_else(
             // Only while the node ends.
@@ -351,8 +344,8 @@ fn transport(
         )
     };
     let home = tokio::runtime::Handle::current();
-    let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, home)?;
-    Ok(transport.using(config.connections))
+    let transport = FramedTransport::new(Arc::new(make_hello), CONNECT_TIMEOUT, home);
+    transport.with_connections(config.connections)
 }
 
 fn start_discovery(
@@ -385,7 +378,7 @@ async fn pass_on(mut events: mpsc::Receiver<discovery::Event>, driver: Arc<NodeD
                 Some(id) => Input::NodeWithdrawn(Incarnation(id)),
                 None => continue,
             },
-            discovery::Event::Settled => Input::DiscoveryComplete,
+            discovery::Event::Complete => Input::DiscoveryComplete,
         });
     }
 }

@@ -2,18 +2,19 @@
 
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
-use zerocache_core::store::{self, LockFamily};
+use zerocache_core::store::{self, Backend, Discard};
 
 /// Locks for many threads.
 #[derive(Debug)]
 pub struct Mutexes;
 
 /// A `parking_lot` mutex as the core wants it.
-pub struct PartLock<T>(Mutex<T>);
+pub struct ShardLock<T>(Mutex<T>);
 
-impl LockFamily for Mutexes {
-    type Lock<T> = PartLock<T>;
+impl Backend for Mutexes {
+    type Lock<T> = ShardLock<T>;
     type Pages = Mapping;
+    type Evictions = Discard;
 }
 
 /// Memory straight from the system, and back to it: an allocator keeps what is freed between things that
@@ -65,7 +66,7 @@ impl store::Pages for Mapping {
     }
 }
 
-impl<T> store::Lock<T> for PartLock<T> {
+impl<T> store::Lock<T> for ShardLock<T> {
     fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }

@@ -140,7 +140,7 @@ impl Variant {
     /// What is broken in the store, or in what its node does with it.
     pub(crate) fn of_store(self) -> Option<StoreVariant> {
         match self {
-            Self::NoTombstones => Some(StoreVariant::NoTraces),
+            Self::NoTombstones => Some(StoreVariant::NoTombstones),
             Self::EvictionsForgotten => Some(StoreVariant::EvictionsForgotten),
             Self::NeverOutdated => Some(StoreVariant::NeverOutdated),
             Self::WritesDropped => Some(StoreVariant::WritesDropped),

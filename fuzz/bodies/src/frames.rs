@@ -20,9 +20,12 @@ use zerocache_core::{
         frame::{FrameError, Header, Opcode},
     },
 };
-use zerocache_net::framed::{Charge, Encode, Flush, Inbox, Incoming, Line, Memory, Unmetered};
+use zerocache_net::transport::framed::{
+    Encode, Flush, FrameReader, FrameWriter, Incoming, MemoryBudget, MemoryReservation,
+    UnlimitedMemory,
+};
 
-/// The present of an inbox.
+/// The present of an reader.
 const NOW: Instant = Instant::from_millis(5_000);
 
 /// The largest message of the frames that are read: small, so that a short input exceeds it.
@@ -74,44 +77,44 @@ fn cut<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
 
 fn read(pieces: &[&[u8]]) -> ReadResult {
     let memory = Arc::new(Bounded { most: READ_MEMORY_MAX, ..Bounded::default() });
-    let mut inbox = Inbox::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn Memory>);
+    let mut reader = FrameReader::new(READ_BYTES_MAX, Arc::clone(&memory) as Arc<dyn MemoryBudget>);
     let mut all = Vec::new();
     for (number, piece) in pieces.iter().enumerate() {
         if number.is_multiple_of(3) {
-            inbox.extend(piece);
+            reader.extend(piece);
         } else {
-            inbox.buffer().put_slice(piece);
+            reader.buffer().put_slice(piece);
         }
         loop {
-            match next_message(&mut inbox, number) {
+            match next_message(&mut reader, number) {
                 Ok(Some(received)) => all.push(received),
                 Ok(None) => break,
                 Err(error) => return (all, Some(error)),
             }
         }
         if number.is_multiple_of(5) {
-            inbox.shrink();
+            reader.shrink();
         }
     }
-    if !inbox.is_incomplete() {
+    if !reader.is_incomplete() {
         assert_eq!(memory.held.load(Ordering::Relaxed), 0, "memory is not given back");
     }
     (all, None)
 }
 
 fn next_message(
-    inbox: &mut Inbox,
+    reader: &mut FrameReader,
     number: usize,
 ) -> Result<Option<(Header, u64, Received)>, FrameError> {
-    let Some((header, late_ms, incoming)) = inbox.next(NOW)? else { return Ok(None) };
+    let Some((header, delay_ms, incoming)) = reader.next(NOW)? else { return Ok(None) };
     let received = match incoming {
         Incoming::Small(message) if number.is_multiple_of(2) => Received::Message(message.to_vec()),
-        Incoming::Small(_) => Received::Message(inbox.take().to_vec()),
+        Incoming::Small(_) => Received::Message(reader.take().to_vec()),
         Incoming::Large(message) => Received::Message(message.to_vec()),
         Incoming::Refused(code) => Received::Refused(code),
         Incoming::Nothing => Received::Nothing,
     };
-    Ok(Some((header, late_ms, received)))
+    Ok(Some((header, delay_ms, received)))
 }
 
 /// Memory that is never enough for more than is allowed.
@@ -129,15 +132,15 @@ impl Drop for ChargeGuard {
     }
 }
 
-impl Memory for Bounded {
-    fn charge(&self, bytes: usize) -> Option<Charge> {
+impl MemoryBudget for Bounded {
+    fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         assert!(held <= self.most, "{held} bytes are held");
         Some(Box::new(ChargeGuard(Arc::clone(&self.held), bytes)))
     }
 }
 
-/// Sends messages over a line and reads them again. The input is steps of `what (1) ‖ number (2)`, see
+/// Sends messages over a writer and reads them again. The input is steps of `what (1) ‖ number (2)`, see
 /// `WriterDriver::step`; its bytes are also the lengths of the pieces in which the frames arrive.
 pub fn frame_writer(data: &[u8]) {
     let mut driver = WriterDriver::new();
@@ -145,12 +148,12 @@ pub fn frame_writer(data: &[u8]) {
         driver.step(step[0], usize::from(u16::from_be_bytes([step[1], step[2]])));
     }
     let (sent, stream) = driver.finish();
-    let mut inbox = Inbox::new(SENT_BYTES_MAX + 16, Arc::new(Unmetered));
+    let mut reader = FrameReader::new(SENT_BYTES_MAX + 16, Arc::new(UnlimitedMemory));
     let mut received = BTreeMap::new();
     for (number, piece) in cut(&stream, data).into_iter().enumerate() {
-        inbox.extend(piece);
+        reader.extend(piece);
         while let Some((header, _, outcome)) =
-            next_message(&mut inbox, number).expect("a writer sends frames")
+            next_message(&mut reader, number).expect("a writer sends frames")
         {
             match outcome {
                 Received::Message(message) => {
@@ -162,7 +165,7 @@ pub fn frame_writer(data: &[u8]) {
         }
     }
     assert!(received == sent, "{} messages of {} arrive as sent", received.len(), sent.len());
-    assert!(!inbox.is_incomplete(), "more was sent than messages");
+    assert!(!reader.is_incomplete(), "more was sent than messages");
 }
 
 /// What a stream took, and how much more it takes.
@@ -211,7 +214,7 @@ impl Encode for Message {
 }
 
 struct WriterDriver {
-    line: Line,
+    writer: FrameWriter,
     sink: SinkStream,
     sent: BTreeMap<u32, Vec<u8>>,
     bytes: usize,
@@ -220,8 +223,8 @@ struct WriterDriver {
 impl WriterDriver {
     fn new() -> Self {
         let sink = SinkStream::default();
-        let line = Line::new(Box::new(sink.clone()));
-        Self { line, sink, sent: BTreeMap::new(), bytes: 0 }
+        let writer = FrameWriter::new(Box::new(sink.clone()));
+        Self { writer, sink, sent: BTreeMap::new(), bytes: 0 }
     }
 
     /// 0 to 3 send a message of `number` bytes or four times that, with or without the right hint; 4
@@ -235,11 +238,11 @@ impl WriterDriver {
                 }
             }
             4 => self.sink.0.lock().expect("one thread").1 += number,
-            5 => self.line.flush(),
+            5 => self.writer.flush(),
             6 => self.work(),
             _ => {
                 let id = number as u32;
-                if self.line.withdraw_unsent(id) {
+                if self.writer.withdraw_unsent(id) {
                     self.sent.remove(&id);
                 }
             }
@@ -254,14 +257,14 @@ impl WriterDriver {
         let header =
             Header { opcode: Opcode::Response, more: false, id, sent_ms: 0, timeout_ms: 0 };
         let flush = [Flush::Now, Flush::Soon, Flush::Later][id as usize % 3];
-        self.line.send(header, &message, flush).expect("the line is open");
+        self.writer.send(header, &message, flush).expect("the writer is open");
         self.sent.insert(id, encoded.to_vec());
         self.bytes += bytes;
     }
 
     fn work(&mut self) {
-        if self.line.poll_work(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
-            self.line.flush();
+        if self.writer.poll_flush(&Context::from_waker(Waker::noop())) == Poll::Ready(true) {
+            self.writer.flush();
         }
     }
 
@@ -270,13 +273,13 @@ impl WriterDriver {
         self.sink.0.lock().expect("one thread").1 = usize::MAX;
         // Each turn moves one chunk at least.
         for _ in 0..10_000 {
-            if self.line.is_flushed() {
+            if self.writer.is_flushed() {
                 break;
             }
             self.work();
-            self.line.flush();
+            self.writer.flush();
         }
-        assert!(self.line.is_flushed(), "something is left");
+        assert!(self.writer.is_flushed(), "something is left");
         let stream = std::mem::take(&mut self.sink.0.lock().expect("one thread").0);
         (self.sent, stream)
     }

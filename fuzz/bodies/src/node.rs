@@ -124,7 +124,7 @@ impl Driver {
                 let beat = Datagram {
                     from: caller,
                     to: Incarnation(1),
-                    kind: DatagramKind::Beat,
+                    kind: DatagramKind::Heartbeat,
                     sequence: self.elapsed_ms,
                     time_ms: self.elapsed_ms,
                     content: Bytes::copy_from_slice(bytes.get(1..).unwrap_or(&[])),

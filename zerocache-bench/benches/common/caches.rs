@@ -11,7 +11,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use zerocache_core::{entry::Applied, store::Capacity, time::Now, version::Version};
+use zerocache_core::{
+    store::{ApplyOutcome, Capacity},
+    time::Now,
+    version::Version,
+};
 use zerocache_net::clock;
 use zerocache_server::storage::Storage;
 
@@ -78,14 +82,14 @@ impl Cache for Ours {
             buffer.copy_from_slice(entry.value);
             black_box(buffer);
         });
-        found.is_some()
+        found.is_hit()
     }
 
     fn put(&self, name: &Name) {
         let now = self.stopped.unwrap_or_else(clock::now);
         let expires = now.mono.plus_ms(TTL.as_millis() as u64);
         let applied = self.store.apply(&put(name, self.stamp(now.wall_ms), expires), now);
-        debug_assert_eq!(applied, Applied::Newer);
+        debug_assert_eq!(applied, ApplyOutcome::Applied);
     }
 
     fn delete(&self, name: &Name) {

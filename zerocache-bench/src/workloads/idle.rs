@@ -9,10 +9,7 @@ use zerocache_core::{
     time::Instant,
     wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
 };
-use zerocache_net::{
-    framed::UPGRADE_TOKEN,
-    transport::{MESSAGES_PATH, MESSAGES_TYPE},
-};
+use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE, framed::UPGRADE_TOKEN};
 
 use super::Workload;
 use crate::args::Settings;

@@ -35,7 +35,7 @@ pub(crate) fn function_runtime() -> io::Result<Handle> {
 }
 
 fn start(runtime: &Started, name: &str, threads: usize) -> io::Result<Handle> {
-    let started = runtime.get_or_make(|_| {
+    let started = runtime.get_or_init(|_| {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name(name)

@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use zerocache_core::route::{Tier, TierBounds};
-use zerocache_net::framed::Connections;
+use zerocache_net::transport::Connections;
 
 use super::{
     ZerocacheClient,

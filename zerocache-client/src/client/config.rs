@@ -11,10 +11,10 @@ use std::{
 
 use zerocache_core::{client::HedgeShare, name, route::TierBounds};
 use zerocache_net::{
-    discovery::{DiscoveryConfig, DiscoverySet, Interface, MdnsConfig, NAMES_MAX, NameAndPort},
-    framed::Connections,
+    discovery::{DiscoveryConfig, DiscoverySet, HostPort, Interface, MdnsConfig, NAMES_MAX},
+    env_vars,
+    transport::Connections,
     units::{parse_duration, parse_size},
-    variables,
 };
 
 use crate::{
@@ -64,8 +64,8 @@ pub(super) struct Config {
     pub(super) cluster: String,
     pub(super) namespace: String,
     pub(super) discovery_methods: DiscoverySet,
-    pub(super) seeds: Vec<NameAndPort>,
-    pub(super) dns: Vec<NameAndPort>,
+    pub(super) seeds: Vec<HostPort>,
+    pub(super) dns: Vec<HostPort>,
     pub(super) mdns_interface: Option<Interface>,
     pub(super) bounds: TierBounds,
     pub(super) connections: Connections,
@@ -114,7 +114,7 @@ impl Config {
     pub(super) fn from_env(region: &str) -> Result<Self, Error> {
         static WARNED: Once = Once::new();
         WARNED.call_once(|| {
-            for warning in variables::unread(std::env::vars_os()) {
+            for warning in env_vars::unknown_warnings(std::env::vars_os()) {
                 tracing::warn!("{warning}");
             }
         });
@@ -316,7 +316,7 @@ pub(super) fn parse<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use zerocache_net::variables::ReadBy;
+    use zerocache_net::env_vars::ReadBy;
 
     use super::*;
 
@@ -399,7 +399,7 @@ mod tests {
         Config::from_variables("oslo", false, variable).expect("nothing is set");
         let read = read.into_inner();
         let clients = [ReadBy::Clients, ReadBy::Both];
-        let known = variables::ALL.iter().filter(|(_, by)| clients.contains(by));
+        let known = env_vars::ALL.iter().filter(|(_, by)| clients.contains(by));
         let known: Vec<_> = known.map(|(name, _)| format!("`{name}`")).collect();
         assert!(known.iter().all(|name| read.contains(name)), "{known:?} {read:?}");
         assert_eq!(known.len(), read.len());

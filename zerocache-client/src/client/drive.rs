@@ -18,7 +18,7 @@ use zerocache_core::{
     time::Instant,
     wire::Request,
 };
-use zerocache_net::{clock, process::Own, transport::Call};
+use zerocache_net::{clock, process::ProcessOwned, transport::Call};
 
 use super::{
     engine::{Engine, micros_since},
@@ -38,7 +38,7 @@ pub(super) struct FirstAttempt<K> {
     pub(super) operation: Operation<K>,
     id: AttemptId,
     pub(super) started: Duration,
-    call: Own<Call>,
+    call: ProcessOwned<Call>,
 }
 
 /// An operation whose first request must be sent by its driver.
@@ -129,7 +129,7 @@ impl Engine {
             && let Some(op) = op(request.seen)
             && let Some(call) = self.send_now(request, &op, now, waker)
         {
-            let (id, call) = (request.id, Own::new(call));
+            let (id, call) = (request.id, ProcessOwned::new(call));
             return Beginning::Sent(FirstAttempt { operation, id, started, call });
         }
         Beginning::Unsent(Unsent { operation, started, action })

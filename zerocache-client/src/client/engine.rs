@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
+use super::{
+    config::Config, fast::FastOp, local_state::LocalState, stats::Counters, telemetry::Published,
+    timings::Timings,
+};
+use crate::Error;
 use bytes::Bytes;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::{runtime::Handle, sync::watch};
@@ -15,14 +20,8 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
-    transport::{Call, Short, Transport},
+    transport::{Call, Transport, framed::FastRequest},
 };
-
-use super::{
-    config::Config, fast::FastOp, local_state::LocalState, stats::Counters, telemetry::Published,
-    timings::Timings,
-};
-use crate::Error;
 
 /// Shared by a client's handles and its background task.
 pub(super) struct Engine {
@@ -106,10 +105,15 @@ impl Engine {
         now: Instant,
         waker: &Waker,
     ) -> Option<Call> {
-        let Outgoing { step, timeout_ms, .. } = *outgoing;
-        let (key, what, seen) = op.parts();
-        let node = (step.node, step.address);
-        self.transport.try_short(&Short { node, what, seen, key, now, timeout_ms, waker })
+        self.transport.try_send_now(&FastRequest {
+            node: outgoing.step.node,
+            address: outgoing.step.address,
+            message: op,
+            repeatable: op.is_repeatable(),
+            now,
+            timeout_ms: outgoing.timeout_ms,
+            waker,
+        })
     }
 
     pub(super) fn message(
@@ -126,7 +130,7 @@ impl Engine {
             sent_ms: 0,
             timeout_ms,
             seen,
-            late_ms: 0,
+            delay_ms: 0,
         };
         RequestMessage { envelope, request }
     }

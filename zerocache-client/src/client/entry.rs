@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use zerocache_core::{
     client::FoundItem,
+    compression,
     metadata::{Encoding, Freshness, Metadata},
-    packing,
     route::{Step, Tier},
     version::{Incarnation, Version},
 };
@@ -39,7 +39,7 @@ impl Entry {
         let metadata = Metadata::decode(&metadata).ok()?;
         let value = match metadata.encoding {
             Encoding::Plain => value,
-            Encoding::Lz4 => packing::unpack(&value).ok()?,
+            Encoding::Lz4 => compression::decompress(&value).ok()?,
             // What this release cannot unpack does not decode either.
             _ => return None,
         };
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn what_was_packed_is_unpacked_and_damage_is_none() {
         let value = b"one of many ".repeat(100);
-        let packed = packing::pack(&value).unwrap();
+        let packed = compression::compress(&value).unwrap();
         let mut metadata = Metadata::default();
         metadata.encoding = Encoding::Lz4;
         let entry = Entry::decode(&step(), found(&packed, &metadata, 1)).unwrap();

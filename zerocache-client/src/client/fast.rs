@@ -1,7 +1,15 @@
-//! Requests on the fast path: sent by the caller's own task, over a connection that is open.
+//! Requests on the fast path: encoded straight into a frame, without a [`Request`] in between.
+//!
+//! [`Request`]: zerocache_core::wire::Request
 
-use zerocache_core::{ttl::Ttl, wire::Ack};
-use zerocache_net::transport::What;
+use zerocache_core::{
+    ttl::Ttl,
+    wire::{Ack, RequestMessage, Writer},
+};
+use zerocache_net::transport::framed::Encode;
+
+/// What a request takes at most beside its key, value and metadata, in bytes.
+const OVERHEAD_BYTES: usize = 32;
 
 /// A read or write on the fast path.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +35,31 @@ pub(super) enum FastOp<'a> {
     },
 }
 
-impl<'a> FastOp<'a> {
-    pub(super) fn parts(self) -> (&'a [u8], What<'a>, u64) {
-        match self {
-            Self::Get { key } => (key, What::Get, 0),
+impl FastOp<'_> {
+    /// Whether it may be sent again although it may have arrived.
+    pub(super) fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Get { .. })
+    }
+}
+
+impl Encode for FastOp<'_> {
+    #[inline]
+    fn encode(&self, out: &mut Writer<'_>) {
+        match *self {
+            Self::Get { key } => RequestMessage::encode_get(out, key),
             Self::Put { seen, key, value, metadata, ttl, ack } => {
-                (key, What::Put(value, metadata, ttl, ack), seen)
+                RequestMessage::encode_put(out, seen, (key, value, metadata), ttl, ack);
             }
-            Self::Delete { seen, key, ack } => (key, What::Delete(ack), seen),
+            Self::Delete { seen, key, ack } => RequestMessage::encode_delete(out, seen, key, ack),
         }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> usize {
+        let bytes = match self {
+            Self::Get { key } | Self::Delete { key, .. } => key.len(),
+            Self::Put { key, value, metadata, .. } => key.len() + value.len() + metadata.len(),
+        };
+        bytes + OVERHEAD_BYTES
     }
 }

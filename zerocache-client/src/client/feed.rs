@@ -84,7 +84,7 @@ async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: 
         let asked = clock::mono();
         let response = transport.call(address, message, timeout).await;
         drop(transport);
-        let Ok(Response::Changes { next, lost, rows }) = response else {
+        let Ok(Response::Changes { next, lost, changes: rows }) = response else {
             tracing::debug!(%node, "a node does not tell of changes: the near cache is emptied");
             return;
         };

@@ -171,7 +171,7 @@ fn discovered(engine: &Engine, event: Event) {
         }
         // Its probe says soon whether it is true.
         Event::Withdrawn(_) => {}
-        Event::Settled => engine.state.lock().discovery_completed(),
+        Event::Complete => engine.state.lock().discovery_completed(),
     }
 }
 
@@ -199,14 +199,14 @@ fn start_due(
         let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
         tasks.spawn(async move {
             let introduced = shake_hands(&engine, address).await;
-            discovery.answered(address, introduced);
+            discovery.record_answer(address, introduced);
         });
     }
     for (node, address) in probes {
         let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
         tasks.spawn(async move {
             let lives = probe(&engine, node, address, watches).await;
-            discovery.answered(address, lives);
+            discovery.record_answer(address, lives);
         });
     }
 }

@@ -32,7 +32,7 @@ type Instances = RwLock<HashMap<String, Arc<Instance>>>;
 static INSTANCES: PerProcess<Instances> = PerProcess::new();
 
 fn instances() -> &'static Instances {
-    INSTANCES.get_or_make(|parents| RwLock::new(parents.map(inherited).unwrap_or_default()))
+    INSTANCES.get_or_init(|parents| RwLock::new(parents.map(inherited).unwrap_or_default()))
 }
 
 /// The clients that were made before the fork, which begin anew in this process.

@@ -215,7 +215,8 @@ impl Asking {
         let Self { client, request, key, life_ms, over } = self;
         let Ok(live) = client.live() else { return Answer::Over(LeaseReply::Unavailable, None) };
         let engine = &live.engine;
-        let message = Request::Lease { key: key.clone(), life_ms, wait_ms, over };
+        let message =
+            Request::Lease { key: key.clone(), lease_ms: life_ms, wait_ms, newer_than: over };
         let (result, elapsed_us) = engine.ask(&outgoing, message).await;
         let event = Event::Answer { id: outgoing.id, result, elapsed_us };
         let action = request.lock().on(clock::mono(), event, &mut engine.state.lock());

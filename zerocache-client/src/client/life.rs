@@ -14,9 +14,8 @@ use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use zerocache_core::wire::{Envelope, Request, RequestMessage, cluster_id};
 use zerocache_net::{
     discovery::{Discovery, Event, Proposal, Source},
-    framed::FramedTransport,
     process::PerProcess,
-    transport::{Transport, TransportError},
+    transport::{FramedTransport, Transport},
 };
 
 use super::{
@@ -69,13 +68,13 @@ impl Drop for Live {
 
 impl Inner {
     pub(super) fn new(region: String, life: Life) -> Self {
-        Self { region, lives: PerProcess::of(life) }
+        Self { region, lives: PerProcess::with_value(life) }
     }
 
     /// The client in this process.
     #[inline]
     pub(super) fn life(&self) -> &Life {
-        self.lives.get_or_make(|before| {
+        self.lives.get_or_init(|before| {
             let unmade = || Life::broken(Error::Config("the client was never made".to_owned()));
             before.map_or_else(unmade, Life::after_a_fork)
         })
@@ -91,7 +90,7 @@ impl Life {
     pub(super) fn start(config: Config) -> Result<Self, Error> {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
-        let transport = transport(&config, &background).map_err(|error| failed(&error))?;
+        let transport = transport(&config, &background);
         let local = LocalState::of(&config);
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         if config.offline {
@@ -139,17 +138,17 @@ impl Life {
 }
 
 /// The client's way to the nodes. It introduces itself anew on each connection.
-fn transport(config: &Config, background: &Handle) -> Result<Arc<dyn Transport>, TransportError> {
+fn transport(config: &Config, background: &Handle) -> Arc<dyn Transport> {
     if config.offline {
-        return Ok(Arc::new(Offline::new(config, background.clone())));
+        return Arc::new(Offline::new(config, background.clone()));
     }
     let (cluster, region) = (config.cluster.clone(), config.region.clone());
     let id = cluster_id(&cluster);
-    let introduce = move || {
+    let make_hello = move || {
         let hello = hello(&cluster, &region);
         let envelope = Envelope { cluster: id, ..Envelope::default() };
         RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
     };
-    let transport = FramedTransport::new(Arc::new(introduce), CONNECT_TIMEOUT, background.clone())?;
-    Ok(Arc::new(transport.using(config.connections)))
+    let transport = FramedTransport::new(Arc::new(make_hello), CONNECT_TIMEOUT, background.clone());
+    Arc::new(transport.with_connections(config.connections))
 }

@@ -19,7 +19,7 @@ use zerocache_core::{
     call::CallFailure,
     limits::Limits,
     node::{ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
-    store::{Capacity, Lock, LockFamily, Store},
+    store::{Backend, Capacity, Discard, Lock, Store},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response, features},
 };
@@ -47,14 +47,15 @@ const CONNECTION: ConnectionId = ConnectionId(0);
 /// Locks for many threads.
 struct Mutexes;
 
-struct PartLock<T>(Mutex<T>);
+struct ShardLock<T>(Mutex<T>);
 
-impl LockFamily for Mutexes {
-    type Lock<T> = PartLock<T>;
+impl Backend for Mutexes {
+    type Lock<T> = ShardLock<T>;
     type Pages = Box<[u8]>;
+    type Evictions = Discard;
 }
 
-impl<T> Lock<T> for PartLock<T> {
+impl<T> Lock<T> for ShardLock<T> {
     fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_core::{
+    compression,
     metadata::{Encoding, Metadata},
-    packing,
     ttl::Ttl,
     version::Version,
     wire::Ack,
@@ -101,7 +101,7 @@ impl PreparedValue {
         let is_large = compress_above.is_some_and(|above| bytes.len() > above);
         if is_large
             && metadata.encoding == Encoding::Plain
-            && let Some(packed) = packing::pack(&bytes)
+            && let Some(packed) = compression::compress(&bytes)
         {
             (bytes, metadata.encoding) = (packed, Encoding::Lz4);
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use zerocache_net::process::Own;
+use zerocache_net::process::ProcessOwned;
 
 use crate::{Error, wait};
 
@@ -20,7 +20,7 @@ type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 /// to the client's runtime.
 pub(crate) struct Running<T: Send + 'static> {
     /// It runs on runtimes of the process that made it.
-    state: Own<State<T>>,
+    state: ProcessOwned<State<T>>,
     /// What has begun goes on when it is dropped.
     is_kept: bool,
 }
@@ -38,7 +38,7 @@ impl<T: Send + 'static> Running<T> {
         runtime: Handle,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Self {
-        Self { state: Own::new(State::New(Box::pin(work), runtime)), is_kept: false }
+        Self { state: ProcessOwned::new(State::New(Box::pin(work), runtime)), is_kept: false }
     }
 
     /// Work that, once it has been polled, continues in the background when it is dropped.
@@ -49,7 +49,7 @@ impl<T: Send + 'static> Running<T> {
 
     /// Work that cannot begin.
     pub(super) fn failed(error: Error) -> Self {
-        Self { state: Own::new(State::Failed(error)), is_kept: false }
+        Self { state: ProcessOwned::new(State::Failed(error)), is_kept: false }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::near::NearStats;
 static ALL: PerProcess<Mutex<Vec<Weak<Sharing>>>> = PerProcess::new();
 
 fn all() -> &'static Mutex<Vec<Weak<Sharing>>> {
-    ALL.get_or_make(|_| Mutex::default())
+    ALL.get_or_init(|_| Mutex::default())
 }
 
 /// One near cache and its clients.

@@ -88,7 +88,7 @@ impl End {
             Ok(Status::Stored) => Self::Stored,
             Ok(Status::Superseded) => Self::Superseded,
             Ok(Status::Refused) => Self::Refused,
-            Ok(Status::Unknown) => Self::Unknown,
+            Ok(_) => Self::Unknown,
             Err(_) => Self::Failed,
         }
     }

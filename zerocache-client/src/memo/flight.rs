@@ -190,7 +190,7 @@ pub(crate) struct Noted {
 
 fn part(place: &Place) -> &'static Mutex<Part> {
     // The modulus keeps the index below PARTS.
-    &TABLE.get_or_make(|_| Default::default())[(xxh3_64(&place.1) % PARTS as u64) as usize]
+    &TABLE.get_or_init(|_| Default::default())[(xxh3_64(&place.1) % PARTS as u64) as usize]
 }
 
 impl Flight {

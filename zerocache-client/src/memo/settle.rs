@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_core::metadata::{Kind, Metadata};
+use zerocache_core::metadata::{EntryKind, Metadata};
 use zerocache_core::ttl::Ttl;
 use zerocache_net::clock;
 
@@ -61,7 +61,7 @@ impl<T> Steps<'_, T> {
             let fresh = self.lifetime(ttl::checked(rule.lifetime, counters)?);
             return Some((rule.encode)(value)?.map(|bytes| {
                 count(&counters.negative_stored);
-                let form = Form { bytes, kind: Kind::Error };
+                let form = Form { bytes, kind: EntryKind::Error };
                 Kept { form, fresh, metadata: self.tagged() }
             }));
         }

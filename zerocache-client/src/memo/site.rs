@@ -210,7 +210,7 @@ impl Site {
         let face = Arc::clone(ZerocacheClient::get_instance(region).local_state());
         let named = Named { region: text(region), generation, face: Arc::clone(&face) };
         // After a client was forgotten the function goes on without.
-        self.face.get_or_make(|_| named);
+        self.face.get_or_init(|_| named);
         face
     }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use zerocache_core::metadata::{Freshness, Kind, Metadata};
+use zerocache_core::metadata::{EntryKind, Freshness, Metadata};
 use zerocache_core::time::Instant;
 use zerocache_core::version::Version;
 
@@ -22,22 +22,22 @@ use crate::codec::CodecError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
     pub(crate) bytes: Bytes,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EntryKind,
 }
 
 impl Form {
     pub(crate) fn value(bytes: Bytes) -> Self {
-        Form { bytes, kind: Kind::Value }
+        Form { bytes, kind: EntryKind::Value }
     }
 
     pub(crate) fn is_error(&self) -> bool {
-        self.kind != Kind::Value
+        self.kind != EntryKind::Value
     }
 
     pub(crate) fn decode<T>(&self, policy: &Policy<T>) -> Result<T, CodecError> {
         match self.kind {
-            Kind::Value => (policy.decode)(&self.bytes),
-            Kind::Error => (policy.errors.decode)(&self.bytes),
+            EntryKind::Value => (policy.decode)(&self.bytes),
+            EntryKind::Error => (policy.errors.decode)(&self.bytes),
             // Kinds of later releases.
             _ => Err(CodecError::Decode("an entry of a kind that is not known".to_owned())),
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use zerocache_core::{
-    metadata::{Kind, Metadata},
+    metadata::{EntryKind, Metadata},
     route::Tier,
     time::Instant,
     version::{Incarnation, Version},
@@ -57,7 +57,7 @@ impl Held {
         let Fill { value, version, remaining_ms, metadata, node, tier } = *fill;
         let fresh_ms = metadata.fresh_ms(remaining_ms);
         let near_ms = fresh_ms.saturating_sub(metadata.refresh_ahead_ms);
-        if near_ms == 0 || metadata.kind != Kind::Value {
+        if near_ms == 0 || metadata.kind != EntryKind::Value {
             return None;
         }
         let bytes = [key, value].concat().into_boxed_slice();

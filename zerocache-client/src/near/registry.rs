@@ -17,7 +17,7 @@ static KNOWN: PerProcess<Mutex<Known>> = PerProcess::new();
 /// The near cache of a cluster, which lives as long as one of its clients. It may take as many bytes as
 /// the most generous of them allows.
 pub(crate) fn shared(cluster: u64, bytes_max: u64) -> Arc<Near> {
-    let mut known = KNOWN.get_or_make(|_| Mutex::default()).lock();
+    let mut known = KNOWN.get_or_init(|_| Mutex::default()).lock();
     known.retain(|_, (near, _)| near.strong_count() > 0);
     if let Some((near, most)) = known.get_mut(&cluster)
         && let Some(near) = near.upgrade()

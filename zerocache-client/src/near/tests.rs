@@ -1,7 +1,7 @@
 //! What the near cache keeps, serves and forgets.
 
 use zerocache_core::{
-    metadata::{Kind, Metadata},
+    metadata::{EntryKind, Metadata},
     route::Tier,
     version::Incarnation,
 };
@@ -155,7 +155,7 @@ fn age_and_fresh_time_bound_what_is_served() {
         metadata
     };
     let mut error = Metadata::default();
-    error.kind = Kind::Error;
+    error.kind = EntryKind::Error;
     let put = |key: &[u8], remaining_ms, metadata: &Metadata| {
         let begun = near.begin(at(0)).expect("a node is followed");
         near.keep(begun, key, &fill(b"v", 1, remaining_ms, metadata), at(10));

@@ -165,7 +165,7 @@ impl LeaseRequest {
         let step = attempt.step;
         let outcome = match state.end_attempt(&attempt, result, now, Some(elapsed_us)) {
             Err(_) => return self.ask(now, state),
-            Ok(Response::Leased { token }) => {
+            Ok(Response::LeaseGranted { token }) => {
                 state.note_seen(token);
                 LeaseOutcome::Granted(step, token)
             }
@@ -173,7 +173,7 @@ impl LeaseRequest {
                 state.note_seen(version);
                 LeaseOutcome::Found(step, FoundItem { value, metadata, version, remaining_ms })
             }
-            Ok(Response::Busy) => LeaseOutcome::Busy(step),
+            Ok(Response::LeaseHeld) => LeaseOutcome::Busy(step),
             Ok(_) => LeaseOutcome::Refused(step),
         };
         self.is_over = true;
@@ -193,7 +193,7 @@ impl LeaseRequest {
             return LeaseAction::Wait;
         };
         match state.end_attempt(&attempt, result, now, Some(elapsed_us)) {
-            Ok(Response::Leased { token }) => {
+            Ok(Response::LeaseGranted { token }) => {
                 state.note_seen(token);
                 LeaseAction::Release(attempt.step, token)
             }

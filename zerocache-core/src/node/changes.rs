@@ -2,24 +2,24 @@
 
 use super::Node;
 use crate::{
-    entry::{Applied, Change, Record},
+    entry::{Change, Record},
     key::KeyHash,
-    store::{Known, LockFamily},
+    store::{ApplyOutcome, Backend, StoredItem},
     time::Now,
     version::Version,
 };
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Merges a record.
-    pub(super) fn apply(&mut self, now: Now, record: &Record) -> Applied {
+    pub(super) fn apply(&mut self, now: Now, record: &Record) -> ApplyOutcome {
         let applied = self.store.apply(record, now);
         let is_delete = record.change == Change::Delete;
         match applied {
-            Applied::Newer if self.is_observed() => {
+            ApplyOutcome::Applied if self.is_observed() => {
                 self.observed(record.key.hash(), record.version, is_delete);
             }
             // It came after the leave was given, whatever its stamp.
-            Applied::Older(_) if is_delete => {
+            ApplyOutcome::Superseded(_) if is_delete => {
                 self.leases.note(record.key.hash(), record.version, is_delete);
             }
             _ => {}
@@ -28,9 +28,14 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Merges the version of a key of which a peer has no value.
-    pub(super) fn apply_trace(&mut self, now: Now, key: KeyHash, version: Version) -> Applied {
-        let applied = self.store.apply_trace(key, version, now);
-        if applied == Applied::Newer && self.is_observed() {
+    pub(super) fn apply_tombstone(
+        &mut self,
+        now: Now,
+        key: KeyHash,
+        version: Version,
+    ) -> ApplyOutcome {
+        let applied = self.store.apply_tombstone(key, version, now);
+        if applied == ApplyOutcome::Applied && self.is_observed() {
             self.observed(key, version, false);
         }
         applied
@@ -38,19 +43,19 @@ impl<L: LockFamily> Node<L> {
 
     /// Takes over what somebody else, or an earlier life, has had for a while; false if it is stamped too far
     /// ahead.
-    pub(super) fn adopt(&mut self, now: Now, known: Known) -> bool {
+    pub(super) fn adopt(&mut self, now: Now, known: StoredItem) -> bool {
         let (key, version) = match &known {
-            Known::Value(record) => (record.key.hash(), record.version),
-            Known::Trace(key, version) => (*key, *version),
+            StoredItem::Value(record) => (record.key.hash(), record.version),
+            StoredItem::Tombstone(key, version) => (*key, *version),
         };
         if self.clock.observe(version, now.wall_ms).is_err() {
             return false;
         }
         let applied = match known {
-            Known::Value(record) => self.store.adopt(&record, now),
-            Known::Trace(key, version) => self.store.apply_trace(key, version, now),
+            StoredItem::Value(record) => self.store.import(&record, now),
+            StoredItem::Tombstone(key, version) => self.store.apply_tombstone(key, version, now),
         };
-        if applied == Applied::Newer && self.is_observed() {
+        if applied == ApplyOutcome::Applied && self.is_observed() {
             self.observed(key, version, false);
         }
         true

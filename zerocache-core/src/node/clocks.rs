@@ -15,7 +15,7 @@ use super::{Effect, Event, Node};
 use crate::{
     clock::AHEAD_MS_MAX,
     cluster::{Member, Reach},
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::{Incarnation, WALL_MS_MAX},
     wire::NodeState,
@@ -116,7 +116,7 @@ impl Clocks {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// A member told its time: `wall_ms` when half of `elapsed_us` had passed.
     pub(super) fn note_clock(&mut self, now: Now, id: Incarnation, wall_ms: u64, elapsed_us: u64) {
         if wall_ms == 0 {
@@ -203,7 +203,7 @@ impl<L: LockFamily> Node<L> {
             .then(|| self.redate(now, by_ms, out));
         if redated.is_none() && by_ms < 0 {
             // What was forgotten by a clock that was ahead was younger than it seemed.
-            self.store.redate(WALL_MS_MAX + 1, by_ms);
+            self.store.restamp(WALL_MS_MAX + 1, by_ms);
         }
         out.push(Effect::Event(Event::ClockMoved { by_ms, redated }));
         Now { wall_ms: right_ms, ..now }
@@ -216,8 +216,8 @@ impl<L: LockFamily> Node<L> {
         let wrong_ms = now.mono.since_ms(self.clocks.since);
         let right_ms = now.wall_ms.saturating_add_signed(by_ms);
         let from_ms = now.wall_ms.saturating_sub(wrong_ms).min(right_ms);
-        let redated = self.store.redate(from_ms, by_ms);
-        self.clock.redate(by_ms);
+        let redated = self.store.restamp(from_ms, by_ms);
+        self.clock.restamp(by_ms);
         self.end_leases(out);
         // Whoever follows knows higher versions, or will not know these for those that it knows.
         self.feed.lose();

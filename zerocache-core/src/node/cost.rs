@@ -6,8 +6,8 @@
 
 use super::repair::{RECORDS_BYTES_MAX, ROWS_MAX};
 use crate::{
-    key::PARTS,
-    wire::{BLOCK_SECONDS, CHANGES_MAX, CONTENT_BYTES_MAX, Grain, ROW_BYTES, Request},
+    key::SHARDS,
+    wire::{BLOCK_SECONDS, CHANGES_MAX, CONTENT_BYTES_MAX, KEY_VERSION_BYTES, Request, Resolution},
 };
 
 /// What any request costs: one look into the store, and a response without a payload.
@@ -54,19 +54,19 @@ impl Cost {
             }
             Request::Follow { .. } => (CHANGE * CHANGES_MAX, 0),
             Request::Gossip(rows) => (CONTENT_BYTES_MAX, 16 * rows.len()),
-            Request::Sums { window, grain, .. } => {
-                let places = match grain {
-                    Grain::Blocks => {
+            Request::Digests { window, resolution, .. } => {
+                let places = match resolution {
+                    Resolution::Blocks => {
                         let seconds = window.to.saturating_sub(window.from);
                         usize::try_from(seconds).unwrap_or(usize::MAX)
                     }
-                    Grain::Seconds(blocks) => blocks.len() * BLOCK_SECONDS as usize,
-                    Grain::Parts(seconds) => DIGEST * seconds.len(),
+                    Resolution::Seconds(blocks) => blocks.len() * BLOCK_SECONDS as usize,
+                    Resolution::Shards(seconds) => DIGEST * seconds.len(),
                 };
-                (0, PARTS.saturating_mul(places))
+                (0, SHARDS.saturating_mul(places))
             }
-            Request::RowsOf(_) => (ROW_BYTES * ROWS_MAX, 0),
-            Request::VersionsOf(keys) => (ROW_BYTES * keys.len(), BASE * keys.len()),
+            Request::BucketVersions(_) => (KEY_VERSION_BYTES * ROWS_MAX, 0),
+            Request::KeyVersions(keys) => (KEY_VERSION_BYTES * keys.len(), BASE * keys.len()),
             Request::Fetch(keys) => (RECORDS_BYTES_MAX, BASE * keys.len()),
             Request::Copy { .. } => (RECORDS_BYTES_MAX, 0),
         };
@@ -85,17 +85,17 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::{key::KeyHash, store::Stretch, wire::Window};
+    use crate::{key::KeyHash, store::CopyRange, wire::Window};
 
     #[test]
     fn what_asks_for_much_costs_much_however_small_it_is() {
         assert_eq!(Cost::of(&Request::Ping).total(), BASE);
         let window = Window { from: 0, to: u64::MAX };
         let large = [
-            Request::Copy { part: 0, last: 63, stretch: Stretch::default() },
+            Request::Copy { first_shard: 0, last_shard: 63, range: CopyRange::default() },
             Request::Fetch(vec![KeyHash(1)]),
-            Request::RowsOf(vec![]),
-            Request::Sums { window, grain: Grain::Blocks, had_ms: None },
+            Request::BucketVersions(vec![]),
+            Request::Digests { window, resolution: Resolution::Blocks, last_sync_ms: None },
         ];
         for request in large {
             assert!(Cost::of(&request).total() >= 512 << 10, "{request:?}");

@@ -16,10 +16,10 @@ use crate::{
     entry::{Change, Record},
     key::{Key, KeyHash},
     rendezvous,
-    store::{Broken, LockFamily},
+    store::{Backend, Broken},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{NodeState, Receipt, RefusalCode, Request, Response, Shipment},
+    wire::{NodeState, Receipt, RefusalCode, ReplicatedRecord, Request, Response},
 };
 
 /// How long a local peer may take for a batch, in milliseconds: the silence after which it is out.
@@ -52,7 +52,7 @@ pub(super) struct Waiting {
     pub(super) relays: Option<RequestId>,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Sends a write to all local peers and to a relay of each other region.
     pub(super) fn fan_out(
         &mut self,
@@ -75,7 +75,7 @@ impl<L: LockFamily> Node<L> {
         self.send_to_peers(now, &record, waiting.peers, out);
         for region in regions.iter().cloned() {
             let item = Item {
-                shipment: Shipment { record: record.clone(), relay: true },
+                replicated: ReplicatedRecord { record: record.clone(), relay: true },
                 waiters: waiting.relays.into_iter().collect(),
                 attempts: 0,
                 alone: false,
@@ -97,7 +97,7 @@ impl<L: LockFamily> Node<L> {
         let peers: Vec<_> = peers.map(|member| member.info.incarnation).collect();
         for peer in peers {
             let item = Item {
-                shipment: Shipment { record: record.clone(), relay: false },
+                replicated: ReplicatedRecord { record: record.clone(), relay: false },
                 waiters: waiter.into_iter().collect(),
                 attempts: 0,
                 alone: false,
@@ -121,7 +121,7 @@ impl<L: LockFamily> Node<L> {
     /// to the best of all; when none answers, gives the item up.
     fn send_to_relay(&mut self, now: Now, mut item: Item, out: &mut Vec<Effect>) {
         let Some(route) = &mut item.relay else { return };
-        let key = &item.shipment.record.key;
+        let key = &item.replicated.record.key;
         let hash = key.hash();
         let best = |untried: &dyn Fn(&Member) -> bool| {
             let relays = PLACEMENT.receivers(key, &self.view, &route.region);
@@ -179,8 +179,8 @@ impl<L: LockFamily> Node<L> {
             let bytes: usize = batch.iter().map(Item::bytes).sum();
             let transfer_ms = bytes as u64 / BYTES_PER_MS_MIN;
             let timeout_ms = (base_ms + travel_ms + transfer_ms).min(BATCH_TIMEOUT_MS_MAX);
-            let shipments = batch.iter().map(|item| item.shipment.clone()).collect();
-            let request = Request::Replicate(shipments);
+            let records = batch.iter().map(|item| item.replicated.clone()).collect();
+            let request = Request::Replicate(records);
             let call = self.call(Call::Batch { member: peer }, to, request, timeout_ms, out);
             if let Some(outbox) = self.outboxes.get_mut(&peer) {
                 outbox.sent(call, batch);
@@ -256,7 +256,7 @@ impl<L: LockFamily> Node<L> {
         let Some(mut item) = batch.pop_if(|_| single) else {
             return self.requeue(now, peer, batch, 0, out);
         };
-        if item.shipment.record.change == Change::Delete {
+        if item.replicated.record.change == Change::Delete {
             // Nothing could be smaller: the peer, or something before it, refuses whatever comes.
             return self.retry(now, peer, vec![item], out);
         }
@@ -267,7 +267,7 @@ impl<L: LockFamily> Node<L> {
                 return self.send_to_relay(now, item, out);
             }
         }
-        item.shipment.record.change = Change::Delete;
+        item.replicated.record.change = Change::Delete;
         self.requeue(now, peer, vec![item], 0, out);
     }
 
@@ -293,7 +293,7 @@ impl<L: LockFamily> Node<L> {
 
     fn has_untried_relay(&self, item: &Item) -> bool {
         item.relay.as_ref().is_some_and(|route| {
-            let key = &item.shipment.record.key;
+            let key = &item.replicated.record.key;
             let mut relays = PLACEMENT.receivers(key, &self.view, &route.region);
             relays.any(|member| !route.tried.contains(&member.info.incarnation))
         })
@@ -335,7 +335,7 @@ impl<L: LockFamily> Node<L> {
             Receipt::Holds(version) => {
                 // Later writes here have to win over what the peer holds.
                 let _too_far_ahead = self.clock.observe(version, now.wall_ms);
-                version >= item.shipment.record.version
+                version >= item.replicated.record.version
             }
             Receipt::Refused => {
                 if let Some(member) = self.view.member_mut(peer) {

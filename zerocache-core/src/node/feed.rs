@@ -11,10 +11,10 @@ use alloc::{
 use super::{ConnectionId, Effect, Node, RequestId, shares::Shares};
 use crate::{
     key::KeyHash,
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Version,
-    wire::{CHANGES_MAX, ChangeRow, NodeState, RefusalCode, Response},
+    wire::{CHANGES_MAX, KeyChange, NodeState, RefusalCode, Response},
 };
 
 /// Most rows that are remembered: 1 MiB.
@@ -60,7 +60,7 @@ struct Follower {
 /// The changes, and who wait for them.
 #[derive(Debug)]
 pub(super) struct Feed {
-    rows: VecDeque<ChangeRow>,
+    rows: VecDeque<KeyChange>,
     /// The number of the first row.
     first: u64,
     followers: BTreeMap<RequestId, Follower>,
@@ -138,11 +138,11 @@ impl Feed {
         }
         if since < self.first || since > end {
             self.counts.gaps += 1;
-            return Some(Response::Changes { next: end, lost: true, rows: Vec::new() });
+            return Some(Response::Changes { next: end, lost: true, changes: Vec::new() });
         }
         let skipped = usize::try_from(since - self.first).unwrap_or(usize::MAX);
         let rows: Vec<_> = self.rows.iter().skip(skipped).take(CHANGES_MAX).copied().collect();
-        Some(Response::Changes { next: since + rows.len() as u64, lost: false, rows })
+        Some(Response::Changes { next: since + rows.len() as u64, lost: false, changes: rows })
     }
 
     /// Stops recording when nobody has asked for a while.
@@ -155,7 +155,7 @@ impl Feed {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// What the feed did so far.
     #[must_use]
     pub fn feed_counts(&self) -> FeedCounts {
@@ -216,7 +216,11 @@ impl<L: LockFamily> Node<L> {
                 let news = if tells { feed.news(since) } else { None };
                 let over = until <= now.mono.plus_ms(TOGETHER_MS) && is_due;
                 let nothing = || {
-                    over.then(|| Response::Changes { next: since, lost: false, rows: Vec::new() })
+                    over.then(|| Response::Changes {
+                        next: since,
+                        lost: false,
+                        changes: Vec::new(),
+                    })
                 };
                 match news.or_else(nothing) {
                     Some(response) => {
@@ -251,7 +255,7 @@ impl<L: LockFamily> Node<L> {
             if !stays {
                 feed.shares.give_back(connection, 1);
                 let nothing =
-                    Response::Changes { next: follower.since, lost: false, rows: Vec::new() };
+                    Response::Changes { next: follower.since, lost: false, changes: Vec::new() };
                 out.push(Effect::Respond { id: *id, response: nothing });
             }
             stays

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{Effect, Node};
 use crate::{
     cluster::Window,
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{CONTENT_BYTES_MAX, Datagram, DatagramKind, SessionKey, features},
@@ -102,7 +102,7 @@ impl Heartbeats {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// What became of datagrams since the node began.
     #[must_use]
     pub fn datagram_counts(&self) -> DatagramCounts {
@@ -129,7 +129,7 @@ impl<L: LockFamily> Node<L> {
                 let beat = Datagram {
                     from,
                     to: member.info.incarnation,
-                    kind: DatagramKind::Beat,
+                    kind: DatagramKind::Heartbeat,
                     sequence,
                     time_ms: now.mono.as_millis(),
                     content: content.unwrap_or_default(),
@@ -164,7 +164,7 @@ impl<L: LockFamily> Node<L> {
             return;
         }
         match datagram.kind {
-            DatagramKind::Beat => self.beat(now, from, bytes, datagram, out),
+            DatagramKind::Heartbeat => self.beat(now, from, bytes, datagram, out),
             DatagramKind::Echo => self.echo(now, from, bytes, &datagram, out),
         }
     }

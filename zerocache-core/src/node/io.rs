@@ -10,7 +10,7 @@ use crate::{
     call::CallResult,
     cluster::AddressSource,
     limits::Limits,
-    store::Known,
+    store::StoredItem,
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response},
 };
@@ -118,7 +118,7 @@ pub enum Input {
     /// The moment of [`Node::next_deadline`](super::Node::next_deadline) has come.
     Tick,
     /// Something that this node knew in an earlier life, after [`Effect::Restore`].
-    RestoredItems(Vec<Known>),
+    RestoredItems(Vec<StoredItem>),
     /// All of that has come, or there was nothing that can be used.
     RestoreComplete(Option<PersistedState>),
     /// The process is about to stop.

@@ -22,7 +22,7 @@ use crate::{
     entry::{Change, Entry, Record},
     key::{Key, KeyHash},
     metadata::{Freshness, Metadata},
-    store::LockFamily,
+    store::Backend,
     time::Now,
     version::{Incarnation, Version},
     wire::{NodeState, RefusalCode, Response},
@@ -93,7 +93,7 @@ pub(super) struct Ask {
     pub(super) over: Option<Version>,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// What became of leases so far.
     #[must_use]
     pub fn lease_counts(&self) -> LeaseCounts {
@@ -132,7 +132,7 @@ impl<L: LockFamily> Node<L> {
                 let until = now.mono.plus_ms(life_ms);
                 self.leases.grant(hash, &key, Leave { token, holder: connection, until, over });
                 self.leases.counts.granted += 1;
-                out.push(Effect::Respond { id, response: Response::Leased { token } });
+                out.push(Effect::Respond { id, response: Response::LeaseGranted { token } });
             }
             Some(lease) if lease.key == key && wait_ms > 0 && self.leases.may_wait(connection) => {
                 let until = now.mono.plus_ms(wait_ms);
@@ -151,7 +151,7 @@ impl<L: LockFamily> Node<L> {
     /// this node's.
     fn stamp_for(&mut self, now: Now, hash: KeyHash) -> Version {
         let known = self.store.version(hash).unwrap_or(Version::new(0, Incarnation(0)));
-        self.clock.stamp_over(known, now.wall_ms)
+        self.clock.stamp_above(known, now.wall_ms)
     }
 
     /// A leave is given back: the next one gets it, or everybody hears that it failed.
@@ -181,7 +181,7 @@ impl<L: LockFamily> Node<L> {
             match who {
                 Who::Waiter(id) => {
                     self.leases.take(hash, id);
-                    out.push(Effect::Respond { id, response: Response::Busy });
+                    out.push(Effect::Respond { id, response: Response::LeaseHeld });
                 }
                 Who::Holder => {
                     self.look_at_changes(now, hash, out);
@@ -276,13 +276,13 @@ impl<L: LockFamily> Node<L> {
         }
         // It came after the leave was given, and is stamped before it only because clocks differ: what
         // is computed now may be what was deleted. A value that is held is newer than the delete, and stays.
-        let Some(deleted) = deleted.filter(|_| self.store.peek(&key, now).is_none()) else {
+        let Some(deleted) = deleted.filter(|_| !self.store.peek(&key, now).is_hit()) else {
             return;
         };
         if token.wall_ms().saturating_sub(deleted.wall_ms()) > DELETE_BEFORE_MS_MAX {
             return;
         }
-        let version = self.clock.stamp_over(token, now.wall_ms);
+        let version = self.clock.stamp_above(token, now.wall_ms);
         let record = Record { key, version, change: Change::Delete };
         self.apply(now, &record);
         self.fan_out(now, &record, Waiting::default(), out);
@@ -303,7 +303,7 @@ impl<L: LockFamily> Node<L> {
             let Waiter { connection: holder, over, .. } = waiter;
             self.leases.hand_over(hash, Leave { token, holder, until, over });
             self.leases.counts.handed_over += 1;
-            out.push(Effect::Respond { id, response: Response::Leased { token } });
+            out.push(Effect::Respond { id, response: Response::LeaseGranted { token } });
             return self.wake_by(self.leases.next_due());
         }
         self.leases.end(hash);
@@ -318,12 +318,12 @@ impl<L: LockFamily> Node<L> {
 
     fn busy(&mut self, id: RequestId, out: &mut Vec<Effect>) {
         self.leases.counts.busy += 1;
-        out.push(Effect::Respond { id, response: Response::Busy });
+        out.push(Effect::Respond { id, response: Response::LeaseHeld });
     }
 
     /// The value of a key with its version, if it is fresh by its metadata; not counted as a read.
     fn fresh(&self, key: &Key, now: Now) -> Option<(Version, Response)> {
-        let entry = self.store.peek(key, now)?;
+        let entry = self.store.peek(key, now).hit()?;
         let remaining_ms = entry.expires.since_ms(now.mono);
         let metadata = Metadata::decode(&entry.metadata).ok()?;
         let Entry { value, metadata: said, version, .. } = entry;

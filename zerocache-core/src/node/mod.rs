@@ -58,7 +58,7 @@ use crate::{
     call::CallResult,
     clock::{HybridClock, LEAD_MS_MAX},
     cluster::{AddressSource, Ranking, View},
-    store::{LockFamily, Store},
+    store::{Backend, Store},
     time::{Instant, Now},
     version::{Incarnation, Version},
     wire::{
@@ -89,7 +89,7 @@ enum Call {
 }
 
 /// A node.
-pub struct Node<L: LockFamily> {
+pub struct Node<B: Backend> {
     config: NodeConfig,
     identity: Identity,
     state: NodeState,
@@ -105,7 +105,7 @@ pub struct Node<L: LockFamily> {
     clock: HybridClock,
     clocks: Clocks,
     repair: Repair,
-    store: Arc<Store<L>>,
+    store: Arc<Store<B>>,
     view: View,
     ranking: Ranking,
     greeters: Greeters,
@@ -127,9 +127,9 @@ pub struct Node<L: LockFamily> {
     flush_at: Option<Instant>,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// A node that starts at `now` and keeps its entries in `store`.
-    pub fn new(config: NodeConfig, store: Arc<Store<L>>, now: Now) -> Self {
+    pub fn new(config: NodeConfig, store: Arc<Store<B>>, now: Now) -> Self {
         Self {
             identity: Identity::new(&config.cluster, config.info.incarnation),
             state: NodeState::Warming,
@@ -368,19 +368,19 @@ impl<L: LockFamily> Node<L> {
         out: &mut Vec<Effect>,
     ) {
         let RequestMessage { envelope, request } = message;
-        let Envelope { from, seen, late_ms, .. } = envelope;
+        let Envelope { from, seen, delay_ms, .. } = envelope;
         if !matches!(request, Request::Put { .. } | Request::Delete { .. }) {
             self.note_seen(now, Version::new(seen, Incarnation(0)));
         }
         let response = match request {
             Request::Put { key, value, metadata, ttl, ack, token } => {
                 let op = WriteOp::Put { value, metadata, ttl };
-                let write = Write { ack, seen, timeout_ms, late_ms, token, ..Write::new(key, op) };
+                let write = Write { ack, seen, timeout_ms, delay_ms, token, ..Write::new(key, op) };
                 return self.write(now, id, write, out);
             }
             Request::Delete { key, ack } => {
                 let write = Write::new(key, WriteOp::Delete);
-                let write = Write { ack, seen, timeout_ms, late_ms, ..write };
+                let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
                 return self.write(now, id, write, out);
             }
             Request::Get { key } => read(&self.store, &key, now, self.read_policy()),
@@ -389,8 +389,8 @@ impl<L: LockFamily> Node<L> {
             Request::Watch { view } => {
                 return self.watch(now, (id, connection), view, timeout_ms, out);
             }
-            Request::Lease { key, life_ms, wait_ms, over } => {
-                let wait_ms = wait_ms.saturating_sub(late_ms);
+            Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over } => {
+                let wait_ms = wait_ms.saturating_sub(delay_ms);
                 let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over };
                 return self.lease(now, ask, out);
             }
@@ -409,15 +409,17 @@ impl<L: LockFamily> Node<L> {
                 None => Bytes::new(),
             }),
             Request::Replicate(_) if !self.clocks.is_set() => unset(),
-            Request::Replicate(shipments) => self.receive(now, shipments, out),
-            Request::Sums { window, grain, had_ms } => {
-                self.tell_sums(now, (window, grain), (from, had_ms))
+            Request::Replicate(batch) => self.receive(now, batch, out),
+            Request::Digests { window, resolution, last_sync_ms: had_ms } => {
+                self.serve_digests(now, (window, resolution), (from, had_ms))
             }
-            Request::RowsOf(cells) => return self.rows_wanted((id, connection), cells, out),
-            Request::VersionsOf(keys) => self.tell_versions(&keys),
-            Request::Fetch(keys) => self.hand_out(now, &keys),
-            Request::Copy { part, last, stretch } => {
-                self.hand_copy(now, from, (part, last), stretch)
+            Request::BucketVersions(cells) => {
+                return self.rows_wanted((id, connection), cells, out);
+            }
+            Request::KeyVersions(keys) => self.serve_versions(&keys),
+            Request::Fetch(keys) => self.serve_fetch(now, &keys),
+            Request::Copy { first_shard, last_shard, range } => {
+                self.serve_copy(now, from, (first_shard, last_shard), range)
             }
         };
         out.push(Effect::Respond { id, response });
@@ -475,7 +477,7 @@ impl<L: LockFamily> Node<L> {
             sent_ms: 0,
             timeout_ms,
             seen: 0,
-            late_ms: 0,
+            delay_ms: 0,
         };
         let message = RequestMessage { envelope, request };
         out.push(Effect::Call { call, to: to.0, message, timeout_ms });

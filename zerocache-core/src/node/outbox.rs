@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use super::{CallId, RequestId};
-use crate::{key::KeyHash, time::Instant, version::Incarnation, wire::Shipment};
+use crate::{key::KeyHash, time::Instant, version::Incarnation, wire::ReplicatedRecord};
 
 /// Most records that wait for one peer.
 const RECORDS_MAX: usize = 65_536;
@@ -36,7 +36,7 @@ const GATHERED_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Item {
     /// The record, and whether the peer is to pass it on.
-    pub(super) shipment: Shipment,
+    pub(super) replicated: ReplicatedRecord,
     /// The writes that wait for the peer to have it.
     pub(super) waiters: Vec<RequestId>,
     /// Whether it travels in a batch of its own, because a batch with it was too large.
@@ -60,12 +60,12 @@ impl Item {
     /// Copies what it carries out of the buffers from which it was read, which it would keep alive for
     /// as long as it waits.
     pub(super) fn detach(&mut self) {
-        self.shipment.record.detach();
+        self.replicated.record.detach();
     }
 
     /// What it takes in a queue and on its way.
     pub(super) fn bytes(&self) -> usize {
-        self.shipment.record.payload_bytes() + 128
+        self.replicated.record.payload_bytes() + 128
     }
 }
 
@@ -89,11 +89,11 @@ impl Outbox {
     /// Queues an item; it comes back when the queue is full, also when it is larger than the older
     /// version of the same key that it would replace. One that is replaced leaves its waiters to it.
     pub(super) fn push(&mut self, mut item: Item, bytes_max: usize) -> Option<Item> {
-        let hash = item.shipment.record.key.hash();
+        let hash = item.replicated.record.key.hash();
         self.is_awaited |= !item.waiters.is_empty();
         let alone = self.items.len() == 1;
         if let Some(queued) = self.items.get_mut(&hash) {
-            let newer = item.shipment.record.version >= queued.shipment.record.version;
+            let newer = item.replicated.record.version >= queued.replicated.record.version;
             let others = self.bytes - queued.bytes();
             let grows = newer && item.bytes() > queued.bytes();
             if grows && !alone && others + item.bytes() > bytes_max {
@@ -241,8 +241,8 @@ mod tests {
             version: Version::new(stamp, Incarnation(1)),
             change: Change::Put { value, metadata: Bytes::new(), expires },
         };
-        let shipment = Shipment { record, relay: false };
-        Item { shipment, waiters: Vec::new(), alone: false, attempts: 0, relay: None }
+        let replicated = ReplicatedRecord { record, relay: false };
+        Item { replicated, waiters: Vec::new(), alone: false, attempts: 0, relay: None }
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use alloc::string::String;
 
 use crate::{
-    entry::Lookup,
     key::Key,
-    store::{LockFamily, Store},
+    store::{Backend, Lookup, Store},
     time::Now,
     version::Incarnation,
     wire::{Envelope, RefusalCode, Request, Response, cluster_id},
@@ -50,7 +49,7 @@ pub struct ReadPolicy {
 }
 
 /// Reads a key from a node's store and says it as a response.
-pub fn read<L: LockFamily>(store: &Store<L>, key: &Key, now: Now, answers: ReadPolicy) -> Response {
+pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, answers: ReadPolicy) -> Response {
     if !answers.values_are_current {
         return miss_response(false);
     }

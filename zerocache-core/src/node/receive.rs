@@ -4,22 +4,22 @@ use alloc::vec::Vec;
 
 use super::{Effect, Node};
 use crate::{
-    entry::{Applied, Record},
-    store::LockFamily,
+    entry::Record,
+    store::{ApplyOutcome, Backend},
     time::Now,
-    wire::{Receipt, Response, Shipment},
+    wire::{Receipt, ReplicatedRecord, Response},
 };
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Takes a batch from a peer, and passes on what it is the relay of.
     pub(super) fn receive(
         &mut self,
         now: Now,
-        shipments: Vec<Shipment>,
+        batch: Vec<ReplicatedRecord>,
         out: &mut Vec<Effect>,
     ) -> Response {
-        let mut receipts = Vec::with_capacity(shipments.len());
-        for Shipment { record, relay } in shipments {
+        let mut receipts = Vec::with_capacity(batch.len());
+        for ReplicatedRecord { record, relay } in batch {
             let receipt = self.take(now, &record);
             // What the relay held already may not have reached its peers: the node that passed it on
             // before may have died in the middle.
@@ -37,9 +37,9 @@ impl<L: LockFamily> Node<L> {
             return Receipt::Refused;
         }
         match self.apply(now, record) {
-            Applied::Newer | Applied::Same => Receipt::Holds(record.version),
-            Applied::Older(version) => Receipt::Holds(version),
-            Applied::TooOld => Receipt::Refused,
+            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Receipt::Holds(record.version),
+            ApplyOutcome::Superseded(version) => Receipt::Holds(version),
+            ApplyOutcome::TooOld => Receipt::Refused,
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts, outbox::Outbox};
-use crate::{cluster::Reach, store::LockFamily, time::Now, version::Incarnation, wire::NodeState};
+use crate::{cluster::Reach, store::Backend, time::Now, version::Incarnation, wire::NodeState};
 
 /// The cluster as one node sees it.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub struct RegionStatus {
     pub latency_us: Option<u64>,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// What this node knows of the cluster at `now`.
     #[must_use]
     pub fn status(&self, now: Now) -> ClusterStatus {

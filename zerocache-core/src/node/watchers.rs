@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{ConnectionId, Effect, Node, RequestId, shares::Shares};
 use crate::{
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Response},
 };
@@ -53,7 +53,7 @@ impl Watchers {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// How many wait for a change of the view.
     #[must_use]
     pub fn watcher_count(&self) -> usize {

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::{Effect, Node, RequestId, fanout::Waiting};
 use crate::{
     cluster::{PLACEMENT, Placement},
-    entry::{Applied, Change, Record},
+    entry::{Change, Record},
     key::{Key, KeyHash},
     limits::METADATA_BYTES_MAX,
-    store::LockFamily,
+    store::{ApplyOutcome, Backend},
     time::{Instant, Now},
     ttl::Ttl,
     version::{Incarnation, Version},
@@ -70,7 +70,7 @@ pub struct Write {
     /// How long the caller waits for the response, in milliseconds; 0 if unknown.
     pub timeout_ms: u64,
     /// The delay of the request beyond the usual transit time, in milliseconds, subtracted from the TTL.
-    pub late_ms: u64,
+    pub delay_ms: u64,
     /// The lease token to write with; without one the node assigns the version.
     pub token: Option<Version>,
 }
@@ -86,7 +86,7 @@ impl Write {
             scope: WriteScope::Cluster,
             seen: 0,
             timeout_ms: 0,
-            late_ms: 0,
+            delay_ms: 0,
             token: None,
         }
     }
@@ -162,7 +162,7 @@ impl Writes {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Carries out a write: the only way into the node for one.
     pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
         // One caller's writes keep their order, whichever nodes accept them.
@@ -173,7 +173,7 @@ impl<L: LockFamily> Node<L> {
         if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
-        let Write { key, op, ack, scope, timeout_ms, late_ms, token, .. } = write;
+        let Write { key, op, ack, scope, timeout_ms, delay_ms, token, .. } = write;
         let version = match token {
             None => self.clock.stamp(now.wall_ms),
             Some(token) if self.accepts(now, token) => token,
@@ -181,28 +181,30 @@ impl<L: LockFamily> Node<L> {
                 return out.push(Effect::Respond { id, response: lost(Status::Refused, None) });
             }
         };
-        let mut record = record_of(op, key, version, now.mono.minus_ms(late_ms));
+        let mut record = record_of(op, key, version, now.mono.minus_ms(delay_ms));
         let mut applied = self.apply(now, &record);
         let held = match applied {
-            Applied::Older(held) => Some(held),
+            ApplyOutcome::Superseded(held) => Some(held),
             // A stamp that was given ahead of its time, for this key.
-            Applied::Same => Some(record.version),
+            ApplyOutcome::Duplicate => Some(record.version),
             // Something newer of this key may have been forgotten, from a clock ahead.
-            Applied::TooOld => Some(self.store.forgotten(record.key.hash())),
-            Applied::Newer => None,
+            ApplyOutcome::TooOld => Some(self.store.retention_floor(record.key.hash())),
+            ApplyOutcome::Applied => None,
         };
         if let Some(held) = held.filter(|_| token.is_none()) {
             // From a clock further ahead than others may move this one: what is written now is later.
-            record.version = self.clock.stamp_over(held, now.wall_ms);
+            record.version = self.clock.stamp_above(held, now.wall_ms);
             applied = self.apply(now, &record);
         }
         let version = record.version;
         let status = match applied {
             // Of two values that somebody writes with one token the first one counts.
-            Applied::Same if token.is_some() && !self.holds(now, &record) => Status::Superseded,
-            Applied::Newer | Applied::Same => Status::Stored,
-            Applied::Older(_) => Status::Superseded,
-            Applied::TooOld => Status::Refused,
+            ApplyOutcome::Duplicate if token.is_some() && !self.holds(now, &record) => {
+                Status::Superseded
+            }
+            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
+            ApplyOutcome::Superseded(_) => Status::Superseded,
+            ApplyOutcome::TooOld => Status::Refused,
         };
         if token.is_some() && status != Status::Stored {
             return out.push(Effect::Respond { id, response: lost(status, token) });
@@ -232,7 +234,7 @@ impl<L: LockFamily> Node<L> {
 
     /// Whether this very value is stored.
     fn holds(&self, now: Now, record: &Record) -> bool {
-        let held = self.store.peek(&record.key, now);
+        let held = self.store.peek(&record.key, now).hit();
         match &record.change {
             Change::Put { value, metadata, .. } => {
                 held.is_none_or(|held| held.value == *value && held.metadata == *metadata)
@@ -273,7 +275,7 @@ impl<L: LockFamily> Node<L> {
             ));
         }
         let payload = key_bytes.len() + value.len() + metadata.len();
-        if !self.store.can_keep(payload) {
+        if !self.store.fits(payload) {
             return too_large(format!("the entry of {payload} bytes exceeds this node's budget"));
         }
         self.check_load(write)

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use super::lock::Pages;
+use super::backend::Pages;
 
 /// Before each block: its length, and what the table knows its key by.
 const HEADER_BYTES: usize = 8;
@@ -23,13 +23,13 @@ const NONE: u32 = u32::MAX;
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spot {
+pub struct BlockAddress {
     segment: u32,
     offset: u32,
     bytes: u32,
 }
 
-impl Spot {
+impl BlockAddress {
     /// How long the block is.
     #[must_use]
     pub const fn bytes(self) -> usize {
@@ -75,13 +75,13 @@ impl<P: Pages> Log<P> {
     /// If there is no such block.
     #[inline]
     #[must_use]
-    pub fn bytes(&self, spot: Spot) -> &[u8] {
-        let Some(segment) = &self.segments[spot.segment as usize] else { no_block(spot) };
-        &segment.pages.as_ref()[spot.offset as usize..][..spot.bytes as usize]
+    pub fn bytes(&self, address: BlockAddress) -> &[u8] {
+        let Some(segment) = &self.segments[address.segment as usize] else { no_block(address) };
+        &segment.pages.as_ref()[address.offset as usize..][..address.bytes as usize]
     }
 
     /// Puts a block at the end, for a key that the table knows by `bits`.
-    pub fn append(&mut self, contents: [&[u8]; 3], bits: u32) -> Spot {
+    pub fn append(&mut self, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
         let bytes: usize = contents.iter().map(|content| content.len()).sum();
         let needed = HEADER_BYTES + bytes;
         if self.room() < needed {
@@ -100,15 +100,16 @@ impl<P: Pages> Log<P> {
         segment.used += needed as u32;
         segment.live += needed as u32;
         self.live += needed as u64;
-        let spot = Spot { segment: open, offset: offset as u32, bytes: bytes as u32 };
-        self.overwrite(spot, contents);
-        spot
+        let address = BlockAddress { segment: open, offset: offset as u32, bytes: bytes as u32 };
+        self.overwrite(address, contents);
+        address
     }
 
     /// Writes other contents of the same length over those of a block.
-    pub fn overwrite(&mut self, spot: Spot, contents: [&[u8]; 3]) {
-        let Some(segment) = &mut self.segments[spot.segment as usize] else { no_block(spot) };
-        let mut room = &mut segment.pages.as_mut()[spot.offset as usize..][..spot.bytes as usize];
+    pub fn overwrite(&mut self, address: BlockAddress, contents: [&[u8]; 3]) {
+        let Some(segment) = &mut self.segments[address.segment as usize] else { no_block(address) };
+        let mut room =
+            &mut segment.pages.as_mut()[address.offset as usize..][..address.bytes as usize];
         for content in contents {
             let (here, rest) = room.split_at_mut(content.len());
             here.copy_from_slice(content);
@@ -117,54 +118,60 @@ impl<P: Pages> Log<P> {
     }
 
     /// A block goes.
-    pub fn release(&mut self, spot: Spot) {
-        let at = spot.segment as usize;
-        let Some(segment) = &mut self.segments[at] else { no_block(spot) };
-        let bytes = HEADER_BYTES as u32 + spot.bytes;
+    pub fn release(&mut self, address: BlockAddress) {
+        let at = address.segment as usize;
+        let Some(segment) = &mut self.segments[at] else { no_block(address) };
+        let bytes = HEADER_BYTES as u32 + address.bytes;
         segment.live -= bytes;
         self.live -= u64::from(bytes);
         if segment.live > 0 {
             return;
         }
-        if spot.segment == self.open {
+        if address.segment == self.open {
             segment.used = 0;
         } else {
             self.segments[at] = None;
             self.count -= 1;
-            self.emptying.take_if(|(emptied, _)| *emptied == spot.segment);
+            self.emptying.take_if(|(emptied, _)| *emptied == address.segment);
         }
     }
 
     /// Blocks that should move because `bytes` have gone, if gaps take too much: `moves` says for each
     /// whether it is still there, and takes it to its new place.
-    pub fn close_gaps(&mut self, bytes: usize, mut moves: impl FnMut(&mut Self, Spot, u32)) {
+    pub fn close_gaps(
+        &mut self,
+        bytes: usize,
+        mut moves: impl FnMut(&mut Self, BlockAddress, u32),
+    ) {
         let mut left = (HEADER_BYTES + bytes) * MOVED_FOR_EACH;
         while left > 0
             && let Some((segment, at)) = self.emptying.or_else(|| self.emptiest())
         {
-            let Some((spot, bits)) = self.block_at(segment, at) else {
+            let Some((address, bits)) = self.block_at(segment, at) else {
                 self.emptying = None;
                 return;
             };
-            self.emptying = Some((segment, spot.offset + spot.bytes));
-            left = left.saturating_sub(HEADER_BYTES + spot.bytes());
-            moves(self, spot, bits);
+            self.emptying = Some((segment, address.offset + address.bytes));
+            left = left.saturating_sub(HEADER_BYTES + address.bytes());
+            moves(self, address, bits);
         }
     }
 
     /// Takes a block to the end.
-    pub fn relocate(&mut self, spot: Spot, bits: u32) -> Spot {
+    pub fn relocate(&mut self, address: BlockAddress, bits: u32) -> BlockAddress {
         // Out of the way, so that the block can be read while another segment is written.
-        let Some(segment) = self.segments[spot.segment as usize].take() else { no_block(spot) };
-        let block = &segment.pages.as_ref()[spot.offset as usize..][..spot.bytes as usize];
-        let moved = self.append_beside(spot.segment, [block, b"", b""], bits);
-        self.segments[spot.segment as usize] = Some(segment);
-        self.release(spot);
+        let Some(segment) = self.segments[address.segment as usize].take() else {
+            no_block(address)
+        };
+        let block = &segment.pages.as_ref()[address.offset as usize..][..address.bytes as usize];
+        let moved = self.append_beside(address.segment, [block, b"", b""], bits);
+        self.segments[address.segment as usize] = Some(segment);
+        self.release(address);
         moved
     }
 
     /// Appends while the segment `taken` is out of the list, so that a new one does not come there.
-    fn append_beside(&mut self, taken: u32, contents: [&[u8]; 3], bits: u32) -> Spot {
+    fn append_beside(&mut self, taken: u32, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
         let bytes: usize = contents.iter().map(|content| content.len()).sum();
         if self.room() < HEADER_BYTES + bytes {
             self.open_segment_but(Some(taken));
@@ -216,22 +223,22 @@ impl<P: Pages> Log<P> {
     }
 
     /// The block whose header is at `at`, and the bits of its key.
-    fn block_at(&self, segment: u32, at: u32) -> Option<(Spot, u32)> {
+    fn block_at(&self, segment: u32, at: u32) -> Option<(BlockAddress, u32)> {
         let data = self.segments[segment as usize].as_ref().filter(|data| at < data.used)?;
         let header = data.pages.as_ref()[at as usize..].first_chunk::<HEADER_BYTES>()?;
         let [a, b, c, d, e, f, g, h] = *header;
         let offset = at + HEADER_BYTES as u32;
-        let spot = Spot { segment, offset, bytes: u32::from_le_bytes([a, b, c, d]) };
-        Some((spot, u32::from_le_bytes([e, f, g, h])))
+        let address = BlockAddress { segment, offset, bytes: u32::from_le_bytes([a, b, c, d]) };
+        Some((address, u32::from_le_bytes([e, f, g, h])))
     }
 
     /// Panics unless the figures are those of `blocks`, and gaps are within their bound.
     #[cfg(test)]
-    pub fn check(&self, blocks: impl Iterator<Item = Spot>) {
+    pub fn check(&self, blocks: impl Iterator<Item = BlockAddress>) {
         use alloc::collections::BTreeMap;
         let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-        for spot in blocks {
-            *live.entry(spot.segment).or_default() += (HEADER_BYTES + spot.bytes()) as u64;
+        for address in blocks {
+            *live.entry(address.segment).or_default() += (HEADER_BYTES + address.bytes()) as u64;
         }
         let segments = (0..).zip(&self.segments);
         let there = segments.filter_map(|(at, segment)| Some((at, segment.as_ref()?)));
@@ -246,12 +253,12 @@ impl<P: Pages> Log<P> {
 
     /// Bytes of segments, and of blocks.
     #[cfg(test)]
-    pub fn held(&self) -> (u64, u64) {
+    pub fn bytes_held(&self) -> (u64, u64) {
         (self.count * self.segment_bytes as u64, self.live)
     }
 }
 
 #[cold]
-fn no_block(spot: Spot) -> ! {
-    panic!("no block at {spot:?}")
+fn no_block(address: BlockAddress) -> ! {
+    panic!("no block at {address:?}")
 }

@@ -1,37 +1,44 @@
-//! The TLRU store: time-aware, bounded by entries and by bytes, in 64 parts.
+//! The TLRU store: time-aware, bounded by entries and by bytes, split into 64 shards.
 //!
-//! Invariants: what is held never exceeds the capacity once a call returns (single-threaded; with
-//! concurrent writers, by at most what they are adding); an expired value is never returned; the
-//! version known of a key never goes back while its trace is kept.
+//! Invariants:
 //!
-//! When space is needed, expired entries go first, then the oldest one among those never read here,
-//! and only when those hold no more than an eighth of the budget one of those that were read,
-//! approximately the least recently used: they stand in the order of their first reading, and whoever
-//! was read again when its turn comes goes to the end instead. The eighth lets new entries live long
-//! enough to be read.
+//! - The entries and bytes held never exceed the capacity after a call returns. With concurrent writers
+//!   they exceed it by at most what these writers are adding.
+//! - An expired value is never returned.
+//! - The known version of a key never decreases while the key's tombstone is kept.
 //!
-//! A hit takes one lock and writes nothing that other parts see; only the first hit of an entry moves
-//! it between the two queues. Shared counters are written when entries come, move or go.
+//! Expiry and eviction leave a tombstone, as a delete does: the key's hash and last version.
+//!
+//! When space is needed, expired entries are dropped first, then entries that were never read, oldest
+//! first. Entries that were read are evicted only when the unread ones hold no more than an eighth of the
+//! budget: approximately the least recently used one goes. Read entries stand in a queue in the order of
+//! their first read; an entry read again by the time its turn comes moves to the end instead (second
+//! chance). The eighth lets new entries live long enough to be read.
+//!
+//! A hit takes one lock and writes nothing that other shards read. Only the first hit of an entry moves it
+//! between the two queues. Shared counters are written when entries are added, moved or removed.
 
-mod agenda;
+mod backend;
 mod chunks;
+mod digests;
 mod entries;
-mod held;
-mod known;
-#[cfg(test)]
-mod known_tests;
-mod lock;
+mod eviction;
+mod expiry_index;
 mod log;
 #[cfg(test)]
 mod model;
-mod part;
-mod room;
+mod outcome;
+mod shard;
 mod slot;
-mod sums;
-mod table_key;
+mod stats;
+mod sync;
+#[cfg(test)]
+mod sync_tests;
+mod table_hasher;
 #[cfg(test)]
 mod tests;
-mod traces;
+mod tombstones;
+mod totals;
 mod variant;
 
 use alloc::boxed::Box;
@@ -40,178 +47,197 @@ use alloc::boxed::Box;
 pub use self::variant::StoreVariant;
 pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
-    held::{Counts, Stats},
-    known::{Known, Page, Place, Row, RowsLeft, Stretch},
-    lock::{Lock, LockFamily, Pages, SingleThread},
+    backend::{Backend, Lock, Pages, SingleThread},
+    eviction::{Discard, EvictedEntry, EvictionListener},
+    outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
-    traces::TRACE_BYTES,
+    stats::{Counts, Stats},
+    sync::{CopyCursor, CopyPage, CopyRange, KeyVersion, ScanCursor, StoredItem},
+    tombstones::TOMBSTONE_BYTES,
 };
 use self::{
-    part::{Found, Part},
-    room::Totals,
+    shard::{Probe, Shard},
     slot::Sizes,
-    table_key::TableKey,
-    traces::DROPPED_MAX,
+    table_hasher::TableHasher,
+    tombstones::DROPPED_MAX,
+    totals::Totals,
     variant::Breakage,
 };
 use crate::{
-    entry::{Applied, Entry, Lookup, Record},
-    key::{Key, KeyHash, PARTS},
+    entry::{Entry, Record},
+    key::{Key, KeyHash, SHARDS},
     time::Now,
     version::Version,
 };
 
-/// How long a trace is kept when there is room: one hour, in milliseconds.
+/// How long a tombstone is kept if there is room: one hour, in milliseconds.
 pub const RETENTION_MS: u64 = 3_600_000;
 
-/// Traces may take at most this fraction of the byte budget (1/16).
-const TRACE_BUDGET_FRACTION: u64 = 16;
+/// Tombstones may take at most this fraction of the byte budget (1/16).
+const TOMBSTONE_BUDGET_FRACTION: u64 = 16;
 
 /// The bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Most entries; `u64::MAX` for no bound.
+    /// The most entries; `u64::MAX` for no bound.
     pub entries_max: u64,
-    /// Most bytes, entries (with their overhead) and traces together.
+    /// The most bytes: entries with their overhead, and tombstones.
     pub bytes_max: u64,
 }
 
-/// The store of a node, shared by reference.
-pub struct Store<L: LockFamily> {
-    parts: Box<[PartCell<L>]>,
+/// The store of a node, used through a shared reference.
+pub struct Store<B: Backend> {
+    shards: Box<[ShardCell<B>]>,
     capacity: Capacity,
     retention_ms: u64,
     totals: Totals,
+    evictions: B::Evictions,
     breakage: Breakage,
 }
 
-/// A part on cache lines of its own, so that neighbours do not slow each other down.
+/// A shard on cache lines of its own, to avoid false sharing between neighbours.
 #[repr(align(128))]
-struct PartCell<L: LockFamily>(L::Lock<Part<L::Pages>>);
+struct ShardCell<B: Backend>(B::Lock<Shard<B::Pages>>);
 
-impl<L: LockFamily> Store<L> {
-    /// An empty store whose tables anybody can reckon: where all that write are trusted.
+impl<B: Backend> Store<B> {
+    /// Creates an empty store whose table hashes are predictable, for use where all writers are trusted.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
-        Self::with_table_key(capacity, TableKey::default())
+        Self::with_hasher(capacity, TableHasher::default())
     }
 
-    /// An empty store whose tables place keys by `secrets`, random numbers of this process. They change
-    /// nothing that others see.
+    /// Creates an empty store whose table hashes depend on `secrets`, two random numbers of this process.
+    /// The secrets have no effect outside of the process.
     #[must_use]
     pub fn keyed(capacity: Capacity, secrets: [u64; 2]) -> Self {
-        Self::with_table_key(capacity, TableKey::new(secrets))
+        Self::with_hasher(capacity, TableHasher::new(secrets))
     }
 
-    fn with_table_key(capacity: Capacity, table_key: TableKey) -> Self {
-        let traces_max = capacity.bytes_max / TRACE_BUDGET_FRACTION / TRACE_BYTES / PARTS as u64;
-        let traces_max = usize::try_from(traces_max).unwrap_or(usize::MAX);
-        Self::with_traces(capacity, traces_max, table_key)
+    fn with_hasher(capacity: Capacity, hasher: TableHasher) -> Self {
+        let each = TOMBSTONE_BUDGET_FRACTION * TOMBSTONE_BYTES * SHARDS as u64;
+        let tombstones_max = usize::try_from(capacity.bytes_max / each).unwrap_or(usize::MAX);
+        Self::with_tombstones(capacity, tombstones_max, hasher)
     }
 
-    /// An empty store with room for `traces_max` traces in each part.
-    fn with_traces(capacity: Capacity, traces_max: usize, table_key: TableKey) -> Self {
-        let cell = || PartCell(L::Lock::new(Part::new(capacity.bytes_max, traces_max, table_key)));
+    /// Creates an empty store with room for `tombstones_max` tombstones in each shard.
+    fn with_tombstones(capacity: Capacity, tombstones_max: usize, hasher: TableHasher) -> Self {
+        let shard = || Shard::new(capacity.bytes_max, tombstones_max, hasher);
         Self {
-            parts: (0..PARTS).map(|_| cell()).collect(),
+            shards: (0..SHARDS).map(|_| ShardCell(B::Lock::new(shard()))).collect(),
             capacity,
             retention_ms: RETENTION_MS,
             totals: Totals::default(),
+            evictions: B::Evictions::default(),
             breakage: Breakage::default(),
         }
     }
 
-    /// The same store, broken on purpose.
-    #[cfg(feature = "variants")]
+    /// Sets the listener that receives evicted entries.
     #[must_use]
-    pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
-        self.breakage = Breakage::new(variant);
-        for index in 0..PARTS {
-            self.part(index).with(|part| part.break_on_purpose(self.breakage));
-        }
+    pub fn with_evictions(mut self, evictions: B::Evictions) -> Self {
+        self.evictions = evictions;
         self
     }
 
-    /// Whether its node finds out that it has missed too much.
-    pub(crate) fn is_ever_outdated(&self) -> bool {
-        !self.is_broken(Broken::NeverOutdated)
-    }
-
-    /// Whether this is broken on purpose.
-    #[inline]
-    pub(crate) fn is_broken(&self, what: Broken) -> bool {
-        self.breakage.is(what)
-    }
-
-    /// The same store with another longest time for traces, in milliseconds, instead of
-    /// [`RETENTION_MS`].
+    /// Sets how long tombstones are kept at most, in milliseconds, instead of [`RETENTION_MS`].
     #[must_use]
     pub fn with_retention(mut self, retention_ms: u64) -> Self {
         self.retention_ms = retention_ms;
         self
     }
 
-    /// Reads a key where its entry lies: `hit` runs under the lock of a part and must not use the
-    /// store. A hit counts as a use.
-    pub fn read<R>(&self, key: &[u8], now: Now, hit: impl FnOnce(EntryRef<'_>) -> R) -> Option<R> {
+    /// Injects a bug, to test that the simulator detects it.
+    #[cfg(feature = "variants")]
+    #[must_use]
+    pub fn broken(mut self, variant: Option<StoreVariant>) -> Self {
+        self.breakage = Breakage::new(variant);
+        for index in 0..SHARDS {
+            self.shard(index).with(|shard| shard.set_breakage(self.breakage));
+        }
+        self
+    }
+
+    /// Returns whether the node detects that it has missed too many writes. False only in a broken variant.
+    pub(crate) fn detects_outdated(&self) -> bool {
+        !self.is_broken(Broken::NeverOutdated)
+    }
+
+    /// Returns whether this bug is injected.
+    #[inline]
+    pub(crate) fn is_broken(&self, variant: Broken) -> bool {
+        self.breakage.is(variant)
+    }
+
+    /// Reads a key in place. A hit counts as a use of the entry.
+    ///
+    /// `on_hit` runs under the lock of a shard and must not use the store.
+    pub fn read<R>(
+        &self,
+        key: &[u8],
+        now: Now,
+        on_hit: impl FnOnce(EntryRef<'_>) -> R,
+    ) -> Lookup<R> {
         let hash = KeyHash::of(key);
-        self.part(hash.part()).with(|part| match part.find(hash, key, now.mono) {
-            Found::Read(place) => Some(hit(part.serve(place).entry())),
-            Found::Unread(place) => {
+        self.shard(hash.shard()).with(|shard| match shard.probe(hash, key, now.mono) {
+            Probe::Hit(index) => Lookup::Hit(on_hit(shard.record_hit(index).entry())),
+            Probe::FirstHit(index) => {
                 let tick = self.totals.next_tick();
-                self.settled(hash.part(), part, |part| part.serve_first(place, tick));
-                Some(hit(part.slot(place).entry()))
+                let first_hit = |shard: &mut Shard<_>| shard.record_first_hit(index, tick);
+                self.change_locked(hash.shard(), shard, first_hit);
+                Lookup::Hit(on_hit(shard.slot(index).entry()))
             }
-            Found::Expired(place) => {
-                self.settled(hash.part(), part, |part| part.miss(Some(place)));
-                None
+            Probe::Expired(index) => {
+                self.change_locked(hash.shard(), shard, |shard| shard.record_miss(Some(index)));
+                Lookup::Miss
             }
-            Found::Nothing => {
-                part.miss(None);
-                None
+            Probe::Absent => {
+                shard.record_miss(None);
+                Lookup::Miss
             }
         })
     }
 
-    /// Reads a key; a hit counts as a use.
+    /// Reads a key. A hit counts as a use of the entry.
     pub fn get(&self, key: &Key, now: Now) -> Lookup {
-        self.read(key.as_bytes(), now, |entry| entry.to_entry()).map_or(Lookup::Miss, Lookup::Hit)
+        self.read(key.as_bytes(), now, |entry| entry.to_entry())
     }
 
-    /// Looks at a key without counting a read or a use.
-    pub fn peek(&self, key: &Key, now: Now) -> Option<Entry> {
+    /// Reads a key without counting a read or a use.
+    pub fn peek(&self, key: &Key, now: Now) -> Lookup {
         let hash = key.hash();
-        self.part(hash.part()).with(|part| {
-            part.peek(hash, key.as_bytes(), now.mono).map(|slot| slot.entry().to_entry())
-        })
+        let entry: Option<Entry> = self.shard(hash.shard()).with(|shard| {
+            shard.peek(hash, key.as_bytes(), now.mono).map(|slot| slot.entry().to_entry())
+        });
+        entry.into()
     }
 
-    /// The version known of a key, be it of a value or of a trace.
+    /// Returns the known version of a key, of its value or its tombstone.
     pub fn version(&self, hash: KeyHash) -> Option<Version> {
-        self.part(hash.part()).with(|part| part.version(hash))
+        self.shard(hash.shard()).with(|shard| shard.version(hash))
     }
 
-    /// Merges a record, then makes room.
+    /// Merges a record, then evicts until the bounds hold.
     ///
     /// Merging is idempotent and commutative: the same records in any order leave the same versions.
-    pub fn apply(&self, record: &Record, now: Now) -> Applied {
+    pub fn apply(&self, record: &Record, now: Now) -> ApplyOutcome {
         let (hash, tick) = (record.key.hash(), self.totals.next_tick());
-        let applied = self.change(hash.part(), |part| {
-            part.raise_trace_floor(self.floor_ms(now), DROPPED_MAX);
-            part.apply(hash, record, now, tick)
+        let outcome = self.change(hash.shard(), |shard| {
+            shard.raise_tombstone_floor(self.floor_ms(now), DROPPED_MAX);
+            shard.apply(hash, record, now, tick)
         });
         self.make_room(now.mono);
-        applied
+        outcome
     }
 
-    /// Drops at most `most` expired entries and traces past the retention; returns how many went. Fewer
-    /// than `most` are all. For a timer, so that memory is returned without reads.
+    /// Drops expired entries and tombstones past the retention, at most `most`. Returns how many were
+    /// dropped; fewer than `most` means all of them. A timer calls this, so that memory is returned without
+    /// reads.
     pub fn sweep(&self, now: Now, most: usize) -> usize {
         let floor_ms = self.floor_ms(now);
         let mut dropped = 0;
-        for index in 0..PARTS {
+        for index in 0..SHARDS {
             let left = most - dropped;
-            dropped += self.change(index, |part| part.raise_trace_floor(floor_ms, left));
+            dropped += self.change(index, |shard| shard.raise_tombstone_floor(floor_ms, left));
             while dropped < most && self.expire_in(index, now.mono) {
                 dropped += 1;
             }
@@ -219,70 +245,70 @@ impl<L: LockFamily> Store<L> {
         dropped
     }
 
-    /// The bounds.
+    /// Returns the bounds.
     #[must_use]
     pub fn capacity(&self) -> Capacity {
         self.capacity
     }
 
-    /// Whether an entry with this much key, value and metadata can be kept at all.
+    /// Returns whether an entry with this many bytes of key, value and metadata fits into the store at all.
     #[must_use]
-    pub fn can_keep(&self, payload_bytes: usize) -> bool {
+    pub fn fits(&self, payload_bytes: usize) -> bool {
         Sizes::of(self.capacity.bytes_max).weight_of(payload_bytes) <= self.capacity.bytes_max
             && self.capacity.entries_max > 0
     }
 
-    /// About how many entries are held; takes no lock.
+    /// Returns the approximate number of entries. Takes no lock.
     #[must_use]
-    pub fn count(&self) -> u64 {
-        self.totals.count()
+    pub fn entry_count(&self) -> u64 {
+        self.totals.entry_count()
     }
 
-    /// What is held and what happened. Takes every lock once, one after the other.
+    /// Returns sizes and counters. Takes every lock once, one after the other.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for index in 0..PARTS {
-            let (held, counts) = self.part(index).with(|part| (part.held(), *part.counts()));
-            stats.entries += held.entries.iter().sum::<u64>();
-            stats.bytes += held.bytes.iter().sum::<u64>() + held.traces * TRACE_BYTES;
-            stats.traces += held.traces;
+        for index in 0..SHARDS {
+            let (usage, counts) = self.shard(index).with(|shard| (shard.usage(), *shard.counts()));
+            stats.entries += usage.entries.iter().sum::<u64>();
+            stats.bytes += usage.bytes.iter().sum::<u64>() + usage.tombstones * TOMBSTONE_BYTES;
+            stats.tombstones += usage.tombstones;
             stats.counts.add(&counts);
         }
         stats
     }
 
-    /// How long traces are kept at the moment, in milliseconds: [`RETENTION_MS`], or less when
-    /// they fill their share of the budget. The smallest of all parts.
+    /// Returns how long tombstones are kept at the moment, in milliseconds: [`RETENTION_MS`], or less when
+    /// they fill their share of the budget. The smallest retention of all shards.
     pub fn retention_ms(&self, now: Now) -> u64 {
-        let floors =
-            (0..PARTS).map(|index| self.part(index).with(|part| part.forgotten().wall_ms()));
-        now.wall_ms.saturating_sub(floors.max().unwrap_or(0)).min(self.retention_ms)
+        let floor = |index| self.shard(index).with(|shard| shard.retention_floor().wall_ms());
+        let highest = (0..SHARDS).map(floor).max().unwrap_or(0);
+        now.wall_ms.saturating_sub(highest).min(self.retention_ms)
     }
 
-    /// Traces up to here have been kept for long enough.
+    /// Returns the time up to which tombstones are past the retention.
     fn floor_ms(&self, now: Now) -> u64 {
         now.wall_ms.saturating_sub(self.retention_ms)
     }
 
-    fn part(&self, index: usize) -> &L::Lock<Part<L::Pages>> {
-        &self.parts[index].0
+    fn shard(&self, index: usize) -> &B::Lock<Shard<B::Pages>> {
+        &self.shards[index].0
     }
 
-    /// Runs `f` under a part's lock and brings the figures outside of it up to date.
-    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Part<L::Pages>) -> R) -> R {
-        self.part(index).with(|part| self.settled(index, part, f))
+    /// Runs `f` under the lock of a shard, then updates the totals.
+    fn change<R>(&self, index: usize, f: impl FnOnce(&mut Shard<B::Pages>) -> R) -> R {
+        self.shard(index).with(|shard| self.change_locked(index, shard, f))
     }
 
-    /// Runs `f` on a part that is locked and brings the figures outside of it up to date.
-    fn settled<R>(
+    /// Runs `f` on a locked shard, then updates the totals.
+    fn change_locked<R>(
         &self,
         index: usize,
-        part: &mut Part<L::Pages>,
-        f: impl FnOnce(&mut Part<L::Pages>) -> R,
+        shard: &mut Shard<B::Pages>,
+        f: impl FnOnce(&mut Shard<B::Pages>) -> R,
     ) -> R {
-        let before = part.held();
-        let result = f(part);
-        self.totals.settle(index, before, part);
+        let before = shard.usage();
+        let result = f(shard);
+        self.totals.update(index, before, shard);
         result
     }
 }

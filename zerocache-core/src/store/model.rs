@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 use proptest::prelude::*;
 
 use super::{
-    room::SPARED_MAX,
+    eviction::SPARED_MAX,
     tests::{TestStore, at, delete, key, put, store, version},
     *,
 };
@@ -78,7 +78,7 @@ impl Oracle {
         self.make_room(now);
     }
 
-    fn traces(&self) -> u64 {
+    fn tombstones(&self) -> u64 {
         (self.versions.len() - self.slots.len()) as u64
     }
 
@@ -87,7 +87,7 @@ impl Oracle {
             return Some(false);
         }
         let bytes: u64 = self.slots.iter().map(|slot| slot.weight).sum();
-        let bytes = bytes + self.traces() * TRACE_BYTES;
+        let bytes = bytes + self.tombstones() * TOMBSTONE_BYTES;
         (bytes > self.capacity.bytes_max && !self.slots.is_empty()).then_some(true)
     }
 
@@ -138,8 +138,8 @@ impl Oracle {
 
 /// Runs `ops` on a store and on the oracle, and compares after each.
 fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
-    // Traces are bounded by 1/16 of the budget; here all of them fit.
-    let store = TestStore::with_traces(capacity, 1_024, TableKey::default());
+    // Tombstones are bounded by 1/16 of the budget; here all of them fit.
+    let store = TestStore::with_tombstones(capacity, 1_024, TableHasher::default());
     let mut oracle = Oracle { capacity, slots: vec![], versions: BTreeMap::new(), tick: 0 };
     let mut now = 0;
     for op in ops {
@@ -188,7 +188,7 @@ fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
             prop_assert_eq!(store.version(key.hash()), Some(*version));
             // Which expired entry goes first is left open, which live one is not.
             let live = oracle.slots.iter().any(|s| s.key == *name && s.expires > now);
-            prop_assert_eq!(store.peek(&key, at(now)).is_some(), live);
+            prop_assert_eq!(store.peek(&key, at(now)).is_hit(), live);
         }
     }
     Ok(())

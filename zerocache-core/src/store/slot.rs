@@ -6,8 +6,8 @@ use core::ops::Deref;
 use bytes::Bytes;
 
 use super::{
-    lock::Pages,
-    log::{Log, Spot},
+    backend::Pages,
+    log::{BlockAddress, Log},
 };
 use crate::{
     entry::Entry,
@@ -144,7 +144,7 @@ const _: () = assert!(KEY_BYTES_WIRE_MAX <= u32::MAX as usize);
 #[derive(Debug)]
 pub enum Block {
     /// In a segment with others; copied by readers.
-    Packed(Spot),
+    Packed(BlockAddress),
     /// In memory of their own, which readers share.
     // Behind a box, so that the small ones need no more than their own two words.
     Shared(Box<Bytes>),
@@ -152,7 +152,7 @@ pub enum Block {
 
 /// What is to be stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Fresh<'a> {
+pub struct NewEntry<'a> {
     /// The key.
     pub key: &'a [u8],
     /// Its metadata, at most 64 KiB.
@@ -165,7 +165,7 @@ pub struct Fresh<'a> {
     pub expires: Instant,
 }
 
-impl<'a> Fresh<'a> {
+impl<'a> NewEntry<'a> {
     /// What the block is made of.
     #[must_use]
     pub const fn contents(&self) -> [&'a [u8]; 3] {
@@ -181,18 +181,18 @@ impl<'a> Fresh<'a> {
 
 /// An entry where it lies.
 #[derive(Debug)]
-pub struct Seen<'a, P> {
+pub struct SlotRef<'a, P> {
     slot: &'a Slot,
     log: &'a Log<P>,
 }
 
-impl<P> Clone for Seen<'_, P> {
+impl<P> Clone for SlotRef<'_, P> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<P> Copy for Seen<'_, P> {}
+impl<P> Copy for SlotRef<'_, P> {}
 
 /// An entry as a reader sees it where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -234,16 +234,16 @@ impl Slot {
     /// # Panics
     /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
     #[must_use]
-    pub fn new(fresh: &Fresh<'_>, block: Block, table_bits: u32) -> Self {
-        let metadata_bytes = u16::try_from(fresh.metadata.len());
-        let key_bytes = u32::try_from(fresh.key.len());
+    pub fn new(entry: &NewEntry<'_>, block: Block, table_bits: u32) -> Self {
+        let metadata_bytes = u16::try_from(entry.metadata.len());
+        let key_bytes = u32::try_from(entry.key.len());
         let (Ok(metadata_bytes), Ok(key_bytes)) = (metadata_bytes, key_bytes) else {
-            panic!("{} bytes of key, {} of metadata", fresh.key.len(), fresh.metadata.len());
+            panic!("{} bytes of key, {} of metadata", entry.key.len(), entry.metadata.len());
         };
         Self {
             block,
-            version: fresh.version,
-            expires: fresh.expires,
+            version: entry.version,
+            expires: entry.expires,
             table_bits,
             key_bytes,
             metadata_bytes,
@@ -255,7 +255,7 @@ impl Slot {
     #[must_use]
     pub fn weight(&self) -> u64 {
         match &self.block {
-            Block::Packed(spot) => packed_weight(spot.bytes()),
+            Block::Packed(address) => packed_weight(address.bytes()),
             Block::Shared(bytes) => shared_weight(bytes.len()),
         }
     }
@@ -283,7 +283,7 @@ impl Block {
     }
 }
 
-impl<'a, P: Pages> Seen<'a, P> {
+impl<'a, P: Pages> SlotRef<'a, P> {
     /// An entry whose block may be in `log`.
     #[inline]
     #[must_use]
@@ -294,7 +294,7 @@ impl<'a, P: Pages> Seen<'a, P> {
     #[inline]
     fn bytes(self) -> &'a [u8] {
         match &self.slot.block {
-            Block::Packed(spot) => self.log.bytes(*spot),
+            Block::Packed(address) => self.log.bytes(*address),
             Block::Shared(bytes) => bytes,
         }
     }
@@ -333,7 +333,7 @@ impl<'a, P: Pages> Seen<'a, P> {
     }
 }
 
-impl<P> Deref for Seen<'_, P> {
+impl<P> Deref for SlotRef<'_, P> {
     type Target = Slot;
 
     fn deref(&self) -> &Slot {

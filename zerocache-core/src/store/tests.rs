@@ -41,14 +41,11 @@ pub(super) fn store(entries_max: u64, bytes_max: u64) -> TestStore {
 }
 
 fn value(store: &TestStore, name: &str, ms: u64) -> Option<Bytes> {
-    match store.get(&key(name), at(ms)) {
-        Lookup::Hit(entry) => Some(entry.value),
-        Lookup::Miss => None,
-    }
+    store.get(&key(name), at(ms)).hit().map(|entry| entry.value)
 }
 
 fn held(store: &TestStore, names: &[&str], ms: u64) -> Vec<bool> {
-    names.iter().map(|name| store.peek(&key(name), at(ms)).is_some()).collect()
+    names.iter().map(|name| store.peek(&key(name), at(ms)).is_hit()).collect()
 }
 
 #[test]
@@ -59,22 +56,22 @@ fn an_expired_value_is_never_served_and_leaves_a_trace() {
     assert_eq!(value(&store, "k", 1_000), None);
     // Edge case 2: the older write with the longer life arrives after the expiry.
     let late = put("k", "v1", version(1, 1), 3_600_000);
-    assert_eq!(store.apply(&late, at(1_001)), Applied::Older(version(2, 1)));
+    assert_eq!(store.apply(&late, at(1_001)), ApplyOutcome::Superseded(version(2, 1)));
     assert_eq!(value(&store, "k", 1_002), None);
 }
 
 #[test]
 fn a_delete_of_an_unknown_key_beats_an_older_put() {
     let store = store(10, 1 << 20);
-    assert_eq!(store.apply(&delete("k", version(5, 1)), at(0)), Applied::Newer);
+    assert_eq!(store.apply(&delete("k", version(5, 1)), at(0)), ApplyOutcome::Applied);
     assert_eq!(
         store.apply(&put("k", "old", version(4, 9), 9_000), at(1)),
-        Applied::Older(version(5, 1))
+        ApplyOutcome::Superseded(version(5, 1))
     );
     assert_eq!(value(&store, "k", 2), None);
-    assert_eq!(store.apply(&put("k", "new", version(6, 1), 9_000), at(3)), Applied::Newer);
+    assert_eq!(store.apply(&put("k", "new", version(6, 1), 9_000), at(3)), ApplyOutcome::Applied);
     assert_eq!(value(&store, "k", 4).as_deref(), Some(&b"new"[..]));
-    assert_eq!(store.stats().traces, 0);
+    assert_eq!(store.stats().tombstones, 0);
 }
 
 #[test]
@@ -84,7 +81,7 @@ fn an_evicted_entry_does_not_come_back_in_an_older_or_equal_version() {
     store.apply(&first, at(0));
     store.apply(&put("b", "2", version(2, 1), 9_000), at(0));
     assert_eq!(held(&store, &["a", "b"], 0), [false, true]);
-    assert_eq!(store.apply(&first, at(1)), Applied::Same);
+    assert_eq!(store.apply(&first, at(1)), ApplyOutcome::Duplicate);
     assert_eq!(held(&store, &["a", "b"], 1), [false, true]);
 }
 
@@ -127,12 +124,12 @@ fn a_value_that_does_not_fit_still_drops_the_older_one() {
     let store = store(10, 2_000);
     store.apply(&put("k", "small", version(1, 1), 9_000), at(0));
     let big = "x".repeat(4_000);
-    assert_eq!(store.apply(&put("k", &big, version(2, 1), 9_000), at(0)), Applied::Newer);
+    assert_eq!(store.apply(&put("k", &big, version(2, 1), 9_000), at(0)), ApplyOutcome::Applied);
     assert_eq!(value(&store, "k", 1), None);
-    assert_eq!(store.stats().counts.unkept, 1);
+    assert_eq!(store.stats().counts.rejected_too_large, 1);
     assert_eq!(
         store.apply(&put("k", "small", version(1, 1), 9_000), at(2)),
-        Applied::Older(version(2, 1))
+        ApplyOutcome::Superseded(version(2, 1))
     );
 }
 
@@ -141,27 +138,27 @@ fn a_record_older_than_the_retention_is_refused_for_an_unknown_key() {
     let store = store(10, 1 << 20);
     let now = at(RETENTION_MS + 10_000);
     let old = put("k", "v", version(5_000, 1), RETENTION_MS * 2);
-    assert_eq!(store.apply(&old, now), Applied::TooOld);
+    assert_eq!(store.apply(&old, now), ApplyOutcome::TooOld);
     let young = put("k", "v", version(20_000, 1), RETENTION_MS * 2);
-    assert_eq!(store.apply(&young, now), Applied::Newer);
+    assert_eq!(store.apply(&young, now), ApplyOutcome::Applied);
 }
 
 #[test]
 fn traces_are_bounded_and_the_retention_says_so() {
-    // 1/16 of 1 MiB is room for 1,424 traces, 22 in each part.
+    // 1/16 of 1 MiB is room for 1,424 tombstones, 22 in each part.
     let store = store(100, 1 << 20);
     assert_eq!(store.retention_ms(at(0)), RETENTION_MS);
     for n in 0..20_000u64 {
         store.apply(&delete(&format!("k{n}"), version(n, 1)), at(n));
     }
     let stats = store.stats();
-    assert!(stats.traces <= 1_424, "{} traces", stats.traces);
+    assert!(stats.tombstones <= 1_424, "{} tombstones", stats.tombstones);
     assert!(stats.bytes <= 1 << 16, "{} bytes", stats.bytes);
     assert!(store.retention_ms(at(20_000)) < 20_000);
-    // Every part has lost traces by now, so that none can tell this write from a deleted one.
+    // Every part has lost tombstones by now, so that none can tell this write from a deleted one.
     for n in 0..1_000 {
         let old = put(&format!("new{n}"), "v", version(1, 1), 90_000);
-        assert_eq!(store.apply(&old, at(20_000)), Applied::TooOld);
+        assert_eq!(store.apply(&old, at(20_000)), ApplyOutcome::TooOld);
     }
 }
 
@@ -176,7 +173,7 @@ fn a_burst_of_deletes_does_not_swallow_the_next_write() {
     // In the same millisecond, but after everything that this node saw.
     for n in 5_000..5_200u64 {
         let record = put(&format!("k{n}"), "v", stamped(n), 9_000);
-        assert_eq!(store.apply(&record, at(0)), Applied::Newer);
+        assert_eq!(store.apply(&record, at(0)), ApplyOutcome::Applied);
     }
 }
 
@@ -189,14 +186,14 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
     assert_eq!(store.sweep(at(1_050), 1_000), 51);
     assert_eq!(store.sweep(at(60_000), 10), 10);
     assert_eq!(store.sweep(at(60_000), 1_000), 39);
-    assert_eq!((store.stats().entries, store.stats().traces), (0, 100));
+    assert_eq!((store.stats().entries, store.stats().tombstones), (0, 100));
     let much_later = at(RETENTION_MS + 10_000);
     assert_eq!(store.sweep(much_later, 30), 30);
     // What is still to be dropped is no longer known.
     assert_eq!(store.version(key("k0").hash()), None);
     assert_eq!(
         store.apply(&put("k0", "v", version(50, 1), RETENTION_MS + 90_000), much_later),
-        Applied::TooOld
+        ApplyOutcome::TooOld
     );
     store.check();
     store.sweep(much_later, 1_000);
@@ -225,8 +222,8 @@ fn a_stored_value_does_not_keep_its_buffer_alive() {
 fn keys_that_share_the_bits_of_the_table_are_told_apart() {
     // Of one part, and equal in the 32 bits that a slot keeps.
     let (one, other) = ("key666471", "key884943");
-    let bits = |name| TableKey::default().bits(key(name).hash());
-    assert_eq!(key(one).hash().part(), key(other).hash().part());
+    let bits = |name| TableHasher::default().bits(key(name).hash());
+    assert_eq!(key(one).hash().shard(), key(other).hash().shard());
     assert_eq!(bits(one), bits(other));
     let store = store(10, 1 << 20);
     store.apply(&put(one, "1", version(1, 1), 9_000), at(0));
@@ -249,12 +246,12 @@ fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
         assert_eq!((entry.version, entry.metadata), (version(1, 1), &b""[..]));
         (entry.value.to_vec(), entry.expires)
     });
-    assert_eq!(seen, Some((b"v".to_vec(), Instant::from_millis(9_000))));
-    let keep = || store.read(b"large", at(1), |entry| entry.to_value()).unwrap();
+    assert_eq!(seen, Lookup::Hit((b"v".to_vec(), Instant::from_millis(9_000))));
+    let keep = || store.read(b"large", at(1), |entry| entry.to_value()).hit().unwrap();
     let (first, second) = (keep(), keep());
     assert_eq!((&first[..], first.as_ptr()), (large.as_bytes(), second.as_ptr()));
-    assert_eq!(store.read(b"none", at(1), |_| ()), None);
-    assert_eq!(store.read(b"small", at(9_000), |_| ()), None);
+    assert_eq!(store.read(b"none", at(1), |_| ()), Lookup::Miss);
+    assert_eq!(store.read(b"small", at(9_000), |_| ()), Lookup::Miss);
     let counts = store.stats().counts;
     assert_eq!((counts.hits, counts.misses, counts.expired), (3, 2, 1));
     // What a reader holds outlives its entry.
@@ -265,7 +262,7 @@ fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
 #[test]
 fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
     // One part alone, so that its segments are full.
-    let mut names = (0..).map(|n| format!("k{n}")).filter(|name| key(name).hash().part() == 0);
+    let mut names = (0..).map(|n| format!("k{n}")).filter(|name| key(name).hash().shard() == 0);
     let store = store(u64::MAX, 4 << 20);
     let mut random = 1_u64;
     let mut next = move |below: u64| {
@@ -285,7 +282,7 @@ fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
                 assert_eq!(self::value(&store, &name, 1).as_deref(), Some(value.as_bytes()));
             }
         }
-        let (held, live) = store.part(0).with(|part| part.log_held());
+        let (held, live) = store.shard(0).with(|shard| shard.log_bytes());
         assert!(held <= live + live / 3 + (4 << 16), "{held} for {live} after {size}");
         store.check();
     }
@@ -293,7 +290,7 @@ fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
 
 #[test]
 fn keys_made_to_collide_stand_in_no_chain() {
-    let keys = super::table_key::tests::agreeing_keys(5_000);
+    let keys = super::table_hasher::tests::agreeing_keys(5_000);
     let store = TestStore::keyed(
         Capacity { entries_max: 2_500, bytes_max: 1 << 30 },
         [0x0ddc_0ffe_e0dd_f00d, 0xfeed_5eed],
@@ -307,31 +304,34 @@ fn keys_made_to_collide_stand_in_no_chain() {
         };
         store.apply(&Record { key, version: version(n as u64, 1), change }, at(0));
     }
-    // Half of them are entries, and half are traces of those that were evicted.
-    let [entries, traces] = store.part(0).with(|part| part.longest_chains());
-    assert!(entries <= 3 && traces <= 3, "{entries} entries and {traces} traces in one chain");
+    // Half of them are entries, and half are tombstones of those that were evicted.
+    let [entries, tombstones] = store.shard(0).with(|shard| shard.longest_chains());
+    assert!(
+        entries <= 3 && tombstones <= 3,
+        "{entries} entries and {tombstones} tombstones in one chain"
+    );
     store.check();
 }
 
 #[test]
 fn what_grew_old_at_once_is_no_one_writes_to_drop() {
-    let store = TestStore::with_traces(
+    let store = TestStore::with_tombstones(
         Capacity { entries_max: 100, bytes_max: 1 << 30 },
         100_000,
-        TableKey::default(),
+        TableHasher::default(),
     );
     for n in 0..20_000u64 {
         store.apply(&delete(&format!("k{n}"), version(0, n)), at(0));
     }
     let later = at(RETENTION_MS + 1);
-    let before = store.stats().traces;
+    let before = store.stats().tombstones;
     assert_eq!(
         store.apply(&put("new", "v", version(RETENTION_MS, 1), u64::MAX), later),
-        Applied::Newer
+        ApplyOutcome::Applied
     );
-    let dropped = before - store.stats().traces;
-    assert!(dropped <= DROPPED_MAX as u64, "one write dropped {dropped} traces");
-    let _ = (store.first_second(later), store.forget_before(later.wall_ms / 1_000));
-    assert!(before - store.stats().traces <= DROPPED_MAX as u64);
+    let dropped = before - store.stats().tombstones;
+    assert!(dropped <= DROPPED_MAX as u64, "one write dropped {dropped} tombstones");
+    let _ = (store.first_complete_second(later), store.forget_before(later.wall_ms / 1_000));
+    assert!(before - store.stats().tombstones <= DROPPED_MAX as u64);
     store.check();
 }

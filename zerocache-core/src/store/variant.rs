@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreVariant {
     /// Nothing is remembered of what is gone.
-    NoTraces,
+    NoTombstones,
     /// Nothing is remembered of what is evicted, so that others offer it again.
     EvictionsForgotten,
     /// A node never finds out that it has missed too much.

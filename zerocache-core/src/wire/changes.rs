@@ -1,4 +1,4 @@
-//! What a node tells those that follow it: which keys changed.
+//! Rows of the change feed: a node sends its followers the keys that changed.
 
 use alloc::vec::Vec;
 
@@ -7,19 +7,18 @@ use super::{
     repair::{read_numbers, write_numbers},
 };
 
-/// Most rows of one answer.
+/// The most changes in one response.
 pub const CHANGES_MAX: usize = 8_192;
 
-/// A change: the key in short, as [`KeyHash::short`](crate::key::KeyHash::short) has it, and the stamp of
-/// the version that it has now.
-pub type ChangeRow = (u64, u64);
+/// A change: the key as [`KeyHash::short`](crate::key::KeyHash::short), and the stamp of its new version.
+pub type KeyChange = (u64, u64);
 
-pub(super) fn write_changes(out: &mut Writer<'_>, tag: u32, rows: &[ChangeRow]) {
-    let numbers: Vec<u64> = rows.iter().flat_map(|(key, stamp)| [*key, *stamp]).collect();
+pub(super) fn write_changes(out: &mut Writer<'_>, tag: u32, changes: &[KeyChange]) {
+    let numbers: Vec<u64> = changes.iter().flat_map(|(key, stamp)| [*key, *stamp]).collect();
     write_numbers(out, tag, &numbers);
 }
 
-pub(super) fn read_changes(field: &Field<'_>) -> Result<Vec<ChangeRow>, DecodeError> {
+pub(super) fn read_changes(field: &Field<'_>) -> Result<Vec<KeyChange>, DecodeError> {
     let numbers = read_numbers(field, 2 * CHANGES_MAX)?;
     let pairs = numbers.chunks_exact(2);
     if !pairs.remainder().is_empty() {

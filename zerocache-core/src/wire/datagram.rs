@@ -1,8 +1,8 @@
-//! Datagrams between nodes: small, authenticated, without order or certainty.
+//! Datagrams between nodes: small, authenticated, unordered and unreliable.
 //!
-//! `version ‖ from ‖ to ‖ kind ‖ sequence ‖ time ‖ content ‖ MAC`, numbers big-endian. The key is the
-//! one that the receiver of a heartbeat gave its sender in a handshake; the echo goes back under the
-//! same key, and the kind is part of what is authenticated.
+//! `version ‖ from ‖ to ‖ kind ‖ sequence ‖ time ‖ content ‖ MAC`, numbers big-endian. The receiver of a
+//! heartbeat gave the sender the key in a handshake. The echo is sealed with the same key; the kind is
+//! authenticated too.
 
 use core::fmt;
 
@@ -10,62 +10,62 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::version::Incarnation;
 
-/// Most bytes of a datagram: with its headers it fits every path that carries IPv6.
+/// The largest datagram in bytes: with its headers it fits every path that carries IPv6.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
-/// Most bytes of content in a datagram.
+/// The largest content of a datagram in bytes.
 pub const CONTENT_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES - MAC_BYTES;
 
-/// The form of datagrams that this release speaks.
+/// The version of the datagram format.
 const VERSION: u8 = 1;
 
 const HEAD_BYTES: usize = 1 + 8 + 8 + 1 + 8 + 8;
 const MAC_BYTES: usize = 16;
 
-/// What a datagram is.
+/// The kind of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatagramKind {
-    /// Asks whether the receiver lives.
-    Beat,
-    /// Answers a beat, with its sequence number and its time.
+    /// Checks that the receiver is alive.
+    Heartbeat,
+    /// Answers a heartbeat, with its sequence number and time.
     Echo,
 }
 
 impl DatagramKind {
     const fn to_byte(self) -> u8 {
         match self {
-            Self::Beat => 1,
+            Self::Heartbeat => 1,
             Self::Echo => 2,
         }
     }
 
     const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
-            1 => Some(Self::Beat),
+            1 => Some(Self::Heartbeat),
             2 => Some(Self::Echo),
             _ => None,
         }
     }
 }
 
-/// A key for the datagrams between a node and one caller.
+/// The key of the datagrams between a node and one caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionKey([u8; 32]);
 
 impl SessionKey {
-    /// The key that a node with this secret gives to a caller. It need not be remembered.
+    /// Derives the key of a caller from the node's secret. The node does not have to store it.
     #[must_use]
     pub fn derive(secret: &[u8; 32], caller: Incarnation) -> Self {
         Self(*blake3::keyed_hash(secret, &caller.0.to_be_bytes()).as_bytes())
     }
 
-    /// The key that was told in a handshake.
+    /// Creates the key from its bytes in a handshake.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The key as it is told in a handshake.
+    /// Returns the bytes of the key for a handshake.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -85,22 +85,22 @@ impl fmt::Debug for SessionKey {
 /// A datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Who sends it.
+    /// The sender.
     pub from: Incarnation,
-    /// Who is meant.
+    /// The receiver.
     pub to: Incarnation,
-    /// What it is.
+    /// The kind.
     pub kind: DatagramKind,
-    /// Its number among the beats of its sender to this receiver; in an echo, the beat's.
+    /// The number of the heartbeat from this sender to this receiver; an echo repeats it.
     pub sequence: u64,
-    /// When the beat was sent, on the monotonic clock of the beat's sender in milliseconds.
+    /// The time of sending of the heartbeat, on its sender's monotonic clock in milliseconds.
     pub time_ms: u64,
-    /// Gossip, or nothing.
+    /// Gossip; may be empty.
     pub content: Bytes,
 }
 
 impl Datagram {
-    /// The datagram as bytes; content beyond [`CONTENT_BYTES_MAX`] is left out.
+    /// Encodes the datagram and appends its MAC. Content above [`CONTENT_BYTES_MAX`] is left out.
     #[must_use]
     pub fn seal(&self, key: &SessionKey) -> Bytes {
         let fits = self.content.len() <= CONTENT_BYTES_MAX;
@@ -118,8 +118,8 @@ impl Datagram {
         out.freeze()
     }
 
-    /// What `bytes` say, of which nothing is certain before [`is_sealed`](Self::is_sealed) holds; none
-    /// when they are no datagram of a form that this release speaks.
+    /// Decodes a datagram without checking its MAC; see [`is_sealed`](Self::is_sealed). Returns `None` if
+    /// `bytes` are not a datagram of this version.
     #[must_use]
     pub fn parse(bytes: &Bytes) -> Option<Self> {
         let body_bytes = bytes.len().checked_sub(MAC_BYTES).filter(|most| *most >= HEAD_BYTES)?;
@@ -137,12 +137,12 @@ impl Datagram {
         })
     }
 
-    /// Whether `bytes` were sealed with this key.
+    /// Returns whether `bytes` were sealed with `key`.
     #[must_use]
     pub fn is_sealed(bytes: &Bytes, key: &SessionKey) -> bool {
         let Some((body, mac)) = bytes.split_last_chunk::<MAC_BYTES>() else { return false };
         let right = key.mac(body);
-        // Every byte is looked at, so that the time tells nothing.
+        // Compares every byte, so that the time reveals nothing.
         let differing = right.as_bytes().iter().zip(mac).fold(0, |all, (a, b)| all | (a ^ b));
         differing == 0
     }
@@ -158,7 +158,7 @@ mod tests {
         Datagram {
             from: Incarnation(0x0102),
             to: Incarnation(3),
-            kind: DatagramKind::Beat,
+            kind: DatagramKind::Heartbeat,
             sequence: 7,
             time_ms: 1_000,
             content: Bytes::from_static(b"gossip"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_the_protocol() {
+    fn bytes_are_pinned() {
         let key = SessionKey::derive(&[9; 32], Incarnation(0x0102));
         let bytes = datagram().seal(&key);
         let head: Vec<u8> = [1]
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_byte_and_any_other_key_is_noticed() {
+    fn changed_bytes_and_other_keys_are_detected() {
         let key = SessionKey::derive(&[9; 32], Incarnation(0x0102));
         let bytes = datagram().seal(&key);
         for at in 0..bytes.len() {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_or_too_long_is_no_datagram() {
+    fn wrong_lengths_are_rejected() {
         let bytes = datagram().seal(&SessionKey::from_bytes([0; 32]));
         for length in 0..HEAD_BYTES + MAC_BYTES {
             assert_eq!(Datagram::parse(&bytes.slice(..length)), None, "{length} bytes");

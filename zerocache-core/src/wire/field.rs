@@ -54,7 +54,7 @@ impl<'a> Writer<'a> {
     /// A writer whose message is all of `parts`, and then `out`: large contents become parts, which
     /// are shared and not copied.
     #[must_use]
-    pub fn in_parts(out: &'a mut BytesMut, parts: &'a mut Vec<Bytes>) -> Self {
+    pub fn vectored(out: &'a mut BytesMut, parts: &'a mut Vec<Bytes>) -> Self {
         Self { out: Some(out), parts: Some(parts), counted: 0 }
     }
 

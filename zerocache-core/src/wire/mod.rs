@@ -1,42 +1,43 @@
-//! The messages between nodes, and between clients and nodes.
+//! Messages between nodes, and between clients and nodes.
 //!
-//! A message is `kind ‖ fields`: the kind as a varint, the fields as in [`field`]. Every request
-//! starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
+//! A message is `kind ‖ fields`: the kind is a varint, the fields are encoded as in [`field`]. Every
+//! request starts with an [`Envelope`]. `docs/protocol.md` lists kinds and tags; tests pin their bytes.
 
 mod changes;
 mod datagram;
+mod delay;
 pub mod field;
 pub mod frame;
 mod hello;
-mod lateness;
 mod outcome;
-mod record;
 mod repair;
+mod replication;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    changes::{CHANGES_MAX, ChangeRow},
+    changes::{CHANGES_MAX, KeyChange},
     datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, SessionKey},
+    delay::DelayEstimator,
     field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
-    lateness::Lateness,
-    outcome::{Receipt, Refusal, RefusalCode, Status, Sums, Written},
-    record::Shipment,
+    outcome::{Receipt, Refusal, RefusalCode, Status, Written},
     repair::{
-        AGES_MAX, Age, BLOCK_SECONDS, Cell, Grain, KEYS_MAX, Line, PLACES_MAX, Parcel, ROW_BYTES,
-        ROWS_MAX, WINDOW_SECONDS_MAX, Window,
+        BLOCK_SECONDS, Bucket, Digests, FetchedItem, KEY_VERSION_BYTES, KEYS_MAX, Lineage,
+        Resolution, SELECTORS_MAX, SYNC_AGES_MAX, SyncAge, VERSIONS_MAX, WINDOW_SECONDS_MAX,
+        Window,
     },
-    request::{Ack, Envelope, Request, RequestMessage, SHIPMENTS_MAX},
+    replication::ReplicatedRecord,
+    request::{Ack, Envelope, REPLICATED_RECORDS_MAX, Request, RequestMessage},
     response::{Response, value_too_large},
 };
 
-/// What a message takes at most beyond the values in it, in bytes.
+/// The most bytes that a message takes beyond the values in it.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 256 * 1024;
 
-/// A number that stands for a cluster's name in every request.
+/// Returns the number that identifies a cluster in every request: a hash of its name.
 #[must_use]
 pub fn cluster_id(name: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(name.as_bytes())

@@ -1,28 +1,26 @@
-//! What a response says: what became of a write, why something was refused, sums.
+//! Outcomes in responses: of a write, of one replicated record, and of a refused request.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 
-use super::{
-    field::{DecodeError, Field},
-    repair::{Age, Line},
-};
+use super::field::{DecodeError, Field};
 use crate::version::Version;
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Status {
-    /// It is stored on as many replicas as [`Written`] says.
+    /// The value is stored on as many replicas as [`Written`] states.
     Stored,
-    /// A newer write of the same key won meanwhile.
+    /// A newer write of the same key won in the meantime.
     Superseded,
-    /// It was not stored: the node is leaving or overloaded.
+    /// The value was not stored: the node is leaving or overloaded.
     Refused,
-    /// No answer came: it may be stored or not. Only a client says this.
+    /// No response arrived: the value may be stored or not. Only a client reports this status.
     Unknown,
 }
 
 impl Status {
-    /// The status's name in JSON and logs.
+    /// The name of the status in JSON and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,35 +51,35 @@ impl Status {
     }
 }
 
-/// The answer to a write.
+/// The response to a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// What became of it.
+    /// The outcome.
     pub status: Status,
-    /// Replicas that hold it or something newer, the accepting node included.
+    /// Replicas that hold this version or a newer one, the accepting node included.
     pub replicas: u32,
-    /// Replicas that were waited for.
+    /// Replicas that the accepting node waited for.
     pub replicas_wanted: u32,
-    /// Its version, if one was given.
+    /// The version of the write, if the node assigned one.
     pub version: Option<Version>,
 }
 
-/// What a peer did with one record of a batch.
+/// The outcome of one record of a replicated batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It holds this version of the key, which is the one sent or newer.
+    /// The peer holds this version of the key: the replicated one or a newer one.
     Holds(Version),
-    /// It refused the record: too far ahead of its clock, or too old to judge.
+    /// The peer refused the record: it is too far ahead of the peer's clock, or older than its retention.
     Refused,
 }
 
-/// Why a request was refused.
+/// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalCode {
     /// The caller belongs to another cluster.
     WrongCluster,
-    /// The node that was meant no longer stands at this address.
+    /// The addressed node is no longer at this address.
     WrongNode,
     /// The message cannot be decoded.
     BadMessage,
@@ -89,7 +87,7 @@ pub enum RefusalCode {
     BadKey,
     /// The value is larger than this node allows.
     TooLarge,
-    /// The node has more to do than it can.
+    /// The node is overloaded.
     Overloaded,
     /// The deadline had passed on arrival.
     Expired,
@@ -120,33 +118,15 @@ impl RefusalCode {
     }
 }
 
-/// A refused request: nothing was done.
+/// A refused request: the node did nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why, for programs.
+    /// The reason, for programs.
     pub code: RefusalCode,
-    /// Why, for people.
+    /// The reason, for people.
     pub text: String,
-    /// The refusing node's wall clock in milliseconds since the Unix epoch; 0 if not told.
+    /// The refusing node's wall clock in milliseconds since the Unix epoch; 0 if not stated.
     pub wall_ms: u64,
-    /// For a value that is [too large](RefusalCode::TooLarge): how many bytes the node takes; 0 if not
-    /// told.
+    /// For a value that is [too large](RefusalCode::TooLarge): the node's limit in bytes; 0 if not stated.
     pub value_bytes_max: u64,
-}
-
-/// Sums over what a node knows, and what it says of itself besides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// The first second that is in the sums: that of the window, or the first of which this node
-    /// knows everything, if that is later.
-    pub from: u64,
-    /// The sums.
-    pub sums: Vec<u64>,
-    /// How long ago it last had everything that others knew; with sums of blocks.
-    pub ages: Vec<Age>,
-    /// For how long the node has known what nobody else does, in milliseconds: since its start, or since
-    /// it last took everything from another node.
-    pub lived_ms: u64,
-    /// From whom it has what it knows; with sums of blocks.
-    pub line: Option<Line>,
 }

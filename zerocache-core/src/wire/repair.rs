@@ -1,4 +1,4 @@
-//! What two nodes ask each other to find out where they differ, and to copy what one lacks.
+//! Messages of repair and of the copy at start: digests, versions and items.
 
 use alloc::vec::Vec;
 
@@ -6,58 +6,58 @@ use bytes::Bytes;
 
 use super::{
     field::{DecodeError, Field, Reader, Writer},
-    record::read_key,
+    replication::read_key,
 };
 use crate::{
     entry::{Change, Record},
-    key::{KeyHash, PARTS},
+    key::{KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
-    store::{Known, Place, Row, Stretch},
+    store::{CopyCursor, CopyRange, KeyVersion, StoredItem},
     time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version},
 };
 
-/// Seconds of one block of sums; blocks begin at multiples of it.
+/// Seconds per block of digests. Blocks begin at multiples of it.
 pub const BLOCK_SECONDS: u64 = 64;
 
-/// Most seconds that a window may span; a retention has 3,600, and clocks differ a little.
+/// The most seconds that a window may span. A retention has 3,600, and clocks differ a little.
 pub const WINDOW_SECONDS_MAX: u64 = 4_096;
 
-/// Most blocks, seconds or cells that one request may name.
-pub const PLACES_MAX: usize = 4_096;
+/// The most blocks, seconds or buckets that one request may select.
+pub const SELECTORS_MAX: usize = 4_096;
 
-/// Most keys that one request may name.
+/// The most keys that one request may name.
 pub const KEYS_MAX: usize = 4_096;
 
-/// One row as it is encoded: a key's hash and a version.
-pub const ROW_BYTES: usize = 32;
+/// The encoded size of a [`KeyVersion`] in bytes: the hash of a key and a version.
+pub const KEY_VERSION_BYTES: usize = 32;
 
-/// Most rows of one response.
-pub const ROWS_MAX: usize = 1 << 20;
+/// The most versions in one response.
+pub const VERSIONS_MAX: usize = 1 << 20;
 
-/// Most records of one response.
-pub const RECORDS_MAX: usize = 8_192;
+/// The most items in one response.
+pub const ITEMS_MAX: usize = 8_192;
 
-/// Most incarnations of which a node says what it had of them.
-pub const AGES_MAX: usize = 1_024;
+/// The most [`SyncAge`]s in one response.
+pub const SYNC_AGES_MAX: usize = 1_024;
 
-/// Seconds of version, both ends included.
+/// A range of version seconds, both ends included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// The first second since the Unix epoch.
     pub from: u64,
-    /// The last one.
+    /// The last second.
     pub to: u64,
 }
 
 impl Window {
-    /// The blocks that it touches, by number.
+    /// Iterates over the numbers of the blocks that overlap the window.
     pub fn blocks(&self) -> impl Iterator<Item = u64> + use<> {
         self.from / BLOCK_SECONDS..=self.to / BLOCK_SECONDS
     }
 
-    /// The part of it in a block.
+    /// Returns the part of the window within a block.
     #[must_use]
     pub fn of_block(&self, block: u64) -> Self {
         let first = block.saturating_mul(BLOCK_SECONDS);
@@ -66,65 +66,82 @@ impl Window {
     }
 }
 
-/// One second of version in one part of the key space.
+/// One second of versions in one shard of the key space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cell {
+pub struct Bucket {
     /// The second since the Unix epoch.
     pub second: u64,
-    /// The part.
-    pub part: u8,
+    /// The shard.
+    pub shard: u8,
 }
 
-/// Which sums are wanted.
+/// The resolution of the requested digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grain {
-    /// One for each block of the window.
+pub enum Resolution {
+    /// One digest per block of the window.
     Blocks,
-    /// One for each second of these blocks that is in the window.
+    /// One digest per second of the window within these blocks.
     Seconds(Vec<u64>),
-    /// One for each part in these seconds.
-    Parts(Vec<u64>),
+    /// One digest per shard in each of these seconds.
+    Shards(Vec<u64>),
 }
 
-/// How long ago a node last had everything that another one knew.
+/// Digests of the versions that a node knows, and its replication state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digests {
+    /// The first second that the digests cover: the start of the window, or the first second about which
+    /// this node knows everything, if that is later.
+    pub from_second: u64,
+    /// The digests.
+    pub digests: Vec<u64>,
+    /// How far this node was last in sync with others. Sent only with digests of blocks.
+    pub sync_ages: Vec<SyncAge>,
+    /// How long this node has accepted writes of its own, in milliseconds: since its start, or since its
+    /// last full copy from another node.
+    pub lived_ms: u64,
+    /// The origin of this node's data. Sent only with digests of blocks.
+    pub lineage: Option<Lineage>,
+}
+
+/// The time since a node last had everything that another node knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Age {
-    /// The other one.
-    pub of: Incarnation,
-    /// How long ago, in milliseconds.
-    pub ms: u64,
-    /// For how long the other one has lived by now, if it still does, in milliseconds.
+pub struct SyncAge {
+    /// The other node.
+    pub node: Incarnation,
+    /// The time since then, in milliseconds.
+    pub age_ms: u64,
+    /// The time that the other node has lived by now, if it still does, in milliseconds.
     pub lived_ms: u64,
 }
 
-/// A line of knowledge: nodes that have copied from one another, back to one that started alone.
+/// A chain of nodes that copied from one another, back to one that started alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Lineage {
     /// The node that started alone.
-    pub of: Incarnation,
-    /// For how long the line has been in sync, in milliseconds.
-    pub ms: u64,
+    pub origin: Incarnation,
+    /// How long the lineage has been in sync, in milliseconds.
+    pub age_ms: u64,
 }
 
-/// A record on its way to a node that asked for it: what remains of its life counts from its sending.
+/// An item sent to a node that requested it. Its remaining lifetime counts from the sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parcel {
-    /// A value, and what remains of its life in milliseconds.
+pub enum FetchedItem {
+    /// A value.
     Value {
-        /// The record; its expiry is an instant of a clock that starts at 0 when it was sent.
+        /// The record. Its expiry is an instant of a clock that starts at 0 when the item is sent.
         record: Record,
     },
-    /// Only that there was this version.
-    Trace(KeyHash, Version),
+    /// The last version of a key without a value.
+    Tombstone(KeyHash, Version),
 }
 
-impl Parcel {
-    /// What is known of a key, for sending at `now`.
+impl FetchedItem {
+    /// Converts a stored item for sending at `now`.
     #[must_use]
-    pub fn of(known: Known, now: Instant) -> Self {
-        match known {
-            Known::Trace(hash, version) => Self::Trace(hash, version),
-            Known::Value(mut record) => {
+    pub fn of(item: StoredItem, now: Instant) -> Self {
+        match item {
+            StoredItem::Tombstone(hash, version) => Self::Tombstone(hash, version),
+            StoredItem::Value(mut record) => {
                 if let Change::Put { expires, .. } = &mut record.change {
                     *expires = Instant::from_millis(expires.since_ms(now));
                 }
@@ -133,41 +150,41 @@ impl Parcel {
         }
     }
 
-    /// What is known of a key, as it was received at `now`.
+    /// Converts an item received at `now` for storing.
     #[must_use]
-    pub fn into_known(self, now: Instant) -> Known {
+    pub fn into_stored(self, now: Instant) -> StoredItem {
         match self {
-            Self::Trace(hash, version) => Known::Trace(hash, version),
+            Self::Tombstone(hash, version) => StoredItem::Tombstone(hash, version),
             Self::Value { mut record } => {
                 if let Change::Put { expires, .. } = &mut record.change {
                     *expires = now.plus_ms(expires.as_millis());
                 }
-                Known::Value(record)
+                StoredItem::Value(record)
             }
         }
     }
 
-    /// The bytes that it carries.
+    /// The payload size in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Value { record } => record.payload_bytes(),
-            Self::Trace(..) => 16,
+            Self::Tombstone(..) => 16,
         }
     }
 
-    /// Subtracts from what remains of its life that it came late.
-    pub(super) fn age(&mut self, late_ms: u64) {
+    /// Subtracts the delay of the message from the remaining lifetime.
+    pub(super) fn shorten_by(&mut self, delay_ms: u64) {
         if let Self::Value { record } = self
             && let Change::Put { expires, .. } = &mut record.change
         {
-            *expires = expires.minus_ms(late_ms);
+            *expires = expires.minus_ms(delay_ms);
         }
     }
 
     pub(super) fn write(&self, out: &mut Writer<'_>) {
         match self {
-            Self::Trace(hash, version) => {
+            Self::Tombstone(hash, version) => {
                 out.bytes(tag::HASH, &hash.0.to_le_bytes());
                 out.bytes(tag::VERSION, &version.to_bytes());
             }
@@ -203,7 +220,7 @@ impl Parcel {
         let version = version.ok_or(DecodeError::Missing(tag::VERSION))?;
         let Some(value) = value else {
             let hash = hash.or(key.map(|key| key.hash()));
-            return Ok(Self::Trace(hash.ok_or(DecodeError::Missing(tag::HASH))?, version));
+            return Ok(Self::Tombstone(hash.ok_or(DecodeError::Missing(tag::HASH))?, version));
         };
         let remaining_ms = remaining_ms.ok_or(DecodeError::Missing(tag::REMAINING_MS))?;
         if remaining_ms > Ttl::MAX.as_millis() {
@@ -216,7 +233,7 @@ impl Parcel {
     }
 }
 
-/// The fields of a parcel: those of a shipment, and a hash instead of a key.
+/// The field tags of an item: those of a replicated record, and a hash in place of a key.
 mod tag {
     pub(super) const KEY: u32 = 1;
     pub(super) const VERSION: u32 = 2;
@@ -226,13 +243,13 @@ mod tag {
     pub(super) const HASH: u32 = 7;
 }
 
-/// Numbers as 8 bytes each, little-endian, one after the other.
+/// Writes numbers as 8 bytes each, little-endian.
 pub(super) fn write_numbers(out: &mut Writer<'_>, tag: u32, numbers: &[u64]) {
     let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
     out.bytes(tag, &bytes);
 }
 
-/// The numbers of [`write_numbers`], at most `most`.
+/// Reads the numbers of [`write_numbers`], at most `most`.
 pub(super) fn read_numbers(field: &Field<'_>, most: usize) -> Result<Vec<u64>, DecodeError> {
     let numbers = chunks::<8>(field, most)?;
     Ok(numbers.map(u64::from_le_bytes).collect())
@@ -248,74 +265,75 @@ pub(super) fn read_hashes(field: &Field<'_>) -> Result<Vec<KeyHash>, DecodeError
     Ok(hashes.map(|bytes| KeyHash(u128::from_le_bytes(bytes))).collect())
 }
 
-pub(super) fn write_rows(out: &mut Writer<'_>, tag: u32, rows: &[Row]) {
-    let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
-    for (hash, version) in rows {
+pub(super) fn write_versions(out: &mut Writer<'_>, tag: u32, versions: &[KeyVersion]) {
+    let mut bytes = Vec::with_capacity(versions.len() * KEY_VERSION_BYTES);
+    for (hash, version) in versions {
         bytes.extend_from_slice(&hash.0.to_le_bytes());
         bytes.extend_from_slice(&version.to_bytes());
     }
     out.shared(tag, &bytes.into());
 }
 
-pub(super) fn read_rows(field: &Field<'_>) -> Result<Vec<Row>, DecodeError> {
-    let rows = chunks::<ROW_BYTES>(field, ROWS_MAX)?;
-    let row = |bytes: [u8; ROW_BYTES]| {
+pub(super) fn read_versions(field: &Field<'_>) -> Result<Vec<KeyVersion>, DecodeError> {
+    let versions = chunks::<KEY_VERSION_BYTES>(field, VERSIONS_MAX)?;
+    let key_version = |bytes: [u8; KEY_VERSION_BYTES]| {
         let (mut hash, mut version) = ([0; 16], [0; 16]);
         hash.copy_from_slice(&bytes[..16]);
         version.copy_from_slice(&bytes[16..]);
         (KeyHash(u128::from_le_bytes(hash)), Version::from_bytes(version))
     };
-    Ok(rows.map(row).collect())
+    Ok(versions.map(key_version).collect())
 }
 
-pub(super) fn write_ages(out: &mut Writer<'_>, tag: u32, ages: &[Age]) {
-    let numbers: Vec<u64> = ages.iter().flat_map(|age| [age.of.0, age.ms, age.lived_ms]).collect();
+pub(super) fn write_sync_ages(out: &mut Writer<'_>, tag: u32, ages: &[SyncAge]) {
+    let numbers: Vec<u64> =
+        ages.iter().flat_map(|age| [age.node.0, age.age_ms, age.lived_ms]).collect();
     write_numbers(out, tag, &numbers);
 }
 
-pub(super) fn read_ages(field: &Field<'_>) -> Result<Vec<Age>, DecodeError> {
-    let numbers = read_numbers(field, 3 * AGES_MAX)?;
-    let age = |n: &[u64; 3]| Age { of: Incarnation(n[0]), ms: n[1], lived_ms: n[2] };
+pub(super) fn read_sync_ages(field: &Field<'_>) -> Result<Vec<SyncAge>, DecodeError> {
+    let numbers = read_numbers(field, 3 * SYNC_AGES_MAX)?;
+    let age = |n: &[u64; 3]| SyncAge { node: Incarnation(n[0]), age_ms: n[1], lived_ms: n[2] };
     Ok(numbers.as_chunks().0.iter().map(age).collect())
 }
 
-pub(super) fn write_line(out: &mut Writer<'_>, tag: u32, line: Line) {
-    write_numbers(out, tag, &[line.of.0, line.ms]);
+pub(super) fn write_lineage(out: &mut Writer<'_>, tag: u32, lineage: Lineage) {
+    write_numbers(out, tag, &[lineage.origin.0, lineage.age_ms]);
 }
 
-pub(super) fn read_line(field: &Field<'_>) -> Result<Line, DecodeError> {
+pub(super) fn read_lineage(field: &Field<'_>) -> Result<Lineage, DecodeError> {
     match read_numbers(field, 2)?[..] {
-        [of, ms] => Ok(Line { of: Incarnation(of), ms }),
+        [origin, age_ms] => Ok(Lineage { origin: Incarnation(origin), age_ms }),
         _ => Err(field.invalid()),
     }
 }
 
-/// Cells as numbers: the second above six bits of the part.
-pub(super) fn write_cells(out: &mut Writer<'_>, tag: u32, cells: &[Cell]) {
-    let number = |cell: &Cell| (cell.second << 6) | (u64::from(cell.part) % PARTS as u64);
-    let numbers: Vec<u64> = cells.iter().map(number).collect();
+/// Writes buckets as numbers: the second above six bits of the shard.
+pub(super) fn write_buckets(out: &mut Writer<'_>, tag: u32, buckets: &[Bucket]) {
+    let number = |bucket: &Bucket| (bucket.second << 6) | (u64::from(bucket.shard) % SHARDS as u64);
+    let numbers: Vec<u64> = buckets.iter().map(number).collect();
     write_numbers(out, tag, &numbers);
 }
 
-pub(super) fn read_cells(field: &Field<'_>) -> Result<Vec<Cell>, DecodeError> {
-    let cell = |n: u64| Cell { second: n >> 6, part: (n & 63) as u8 };
-    Ok(read_numbers(field, PLACES_MAX)?.into_iter().map(cell).collect())
+pub(super) fn read_buckets(field: &Field<'_>) -> Result<Vec<Bucket>, DecodeError> {
+    let bucket = |n: u64| Bucket { second: n >> 6, shard: (n & 63) as u8 };
+    Ok(read_numbers(field, SELECTORS_MAX)?.into_iter().map(bucket).collect())
 }
 
-/// A place as a number, and back.
-pub(super) const fn place_number(place: Place) -> u64 {
-    ((place.is_read as u64) << 32) | place.tick as u64
+/// Converts a cursor to its number on the wire.
+pub(super) const fn cursor_number(cursor: CopyCursor) -> u64 {
+    ((cursor.is_read as u64) << 32) | cursor.tick as u64
 }
 
-pub(super) const fn place_from(number: u64) -> Place {
-    Place { is_read: (number >> 32) & 1 == 1, tick: number as u32 }
+pub(super) const fn cursor_from(number: u64) -> CopyCursor {
+    CopyCursor { is_read: (number >> 32) & 1 == 1, tick: number as u32 }
 }
 
-pub(super) fn write_stretch(out: &mut Writer<'_>, tags: [u32; 2], stretch: Stretch) {
-    if let Some(place) = stretch.colder_than {
-        out.number(tags[0], place_number(place));
+pub(super) fn write_range(out: &mut Writer<'_>, tags: [u32; 2], range: CopyRange) {
+    if let Some(cursor) = range.colder_than {
+        out.number(tags[0], cursor_number(cursor));
     }
-    if let Some(since) = stretch.since {
+    if let Some(since) = range.since {
         out.number(tags[1], u64::from(since));
     }
 }

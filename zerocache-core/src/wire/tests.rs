@@ -28,7 +28,7 @@ fn message(request: Request) -> RequestMessage {
         sent_ms: 5_000,
         timeout_ms: 500,
         seen: 42,
-        late_ms: 0,
+        delay_ms: 0,
     };
     RequestMessage { envelope, request }
 }
@@ -66,8 +66,10 @@ fn requests() -> Vec<Request> {
         metadata: Bytes::from_static(b"meta"),
         expires: NOW.plus_ms(1_500),
     };
-    let shipment =
-        |change, relay| Shipment { record: Record { key: key("k"), version, change }, relay };
+    let shipment = |change, relay| ReplicatedRecord {
+        record: Record { key: key("k"), version, change },
+        relay,
+    };
     vec![
         Request::Hello(Box::new(hello())),
         Request::Ping,
@@ -89,8 +91,8 @@ fn requests() -> Vec<Request> {
             ack: Ack::Local,
             token: Some(version),
         },
-        Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000, over: None },
-        Request::Lease { key: key("k"), life_ms: 0, wait_ms: 0, over: Some(version) },
+        Request::Lease { key: key("k"), lease_ms: 10_000, wait_ms: 3_000, newer_than: None },
+        Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 0, newer_than: Some(version) },
         Request::Release { key: key("k"), token: version, failed: true },
         Request::Release { key: key("k"), token: version, failed: false },
         Request::Follow { since: 300 },
@@ -121,10 +123,10 @@ fn responses() -> Vec<Response> {
             remaining_ms: 1_000,
         },
         Response::NotFound { warming: true },
-        Response::Leased { token: version },
-        Response::Busy,
-        Response::Changes { next: 302, lost: false, rows: vec![(1, 2), (u64::MAX, 0)] },
-        Response::Changes { next: 7, lost: true, rows: vec![] },
+        Response::LeaseGranted { token: version },
+        Response::LeaseHeld,
+        Response::Changes { next: 302, lost: false, changes: vec![(1, 2), (u64::MAX, 0)] },
+        Response::Changes { next: 7, lost: true, changes: vec![] },
         Response::Written(Written {
             status: Status::Superseded,
             replicas: 2,
@@ -185,7 +187,8 @@ fn the_bytes_of_messages_are_pinned() {
         let message = message(request);
         hex(written(|out| message.encode_to(out, &Envelope { seen: 0, ..message.envelope }, NOW)))
     };
-    let lease = Request::Lease { key: key("k"), life_ms: 10_000, wait_ms: 3_000, over: None };
+    let lease =
+        Request::Lease { key: key("k"), lease_ms: 10_000, wait_ms: 3_000, newer_than: None };
     assert_eq!(short(lease), "1606012a11016b2a02904e2b02b817");
     let release = Request::Release { key: key("k"), token, failed: true };
     assert_eq!(short(release), "1706012a11016b2c1001a1faf070c2000000000000000000092d0101");
@@ -201,10 +204,10 @@ fn the_bytes_of_messages_are_pinned() {
     let pinned = "0506012a11016b120268691403e0d4031501002c1001a1faf070c200000000000000000009";
     assert_eq!(short(fill), pinned);
 
-    let leased = Response::Leased { token };
+    let leased = Response::LeaseGranted { token };
     assert_eq!(hex(leased.encode()), "16071001a1faf070c200000000000000000009");
-    assert_eq!(hex(Response::Busy.encode()), "17");
-    let changes = Response::Changes { next: 301, lost: false, rows: vec![(0x0102, 0x03)] };
+    assert_eq!(hex(Response::LeaseHeld.encode()), "17");
+    let changes = Response::Changes { next: 301, lost: false, changes: vec![(0x0102, 0x03)] };
     assert_eq!(hex(changes.encode()), "182902ad022a01002b1002010000000000000300000000000000");
 }
 
@@ -212,10 +215,10 @@ fn the_bytes_of_messages_are_pinned() {
 fn what_the_receiver_knows_is_left_out() {
     for request in requests() {
         let message = message(request);
-        let known = Envelope { late_ms: 0, ..message.envelope };
+        let known = Envelope { delay_ms: 0, ..message.envelope };
         let short = written(|out| message.encode_to(out, &known, NOW));
         assert!(short.len() < message.encode(NOW).len());
-        assert_eq!(RequestMessage::decode_known(short, known, NOW), Ok(message));
+        assert_eq!(RequestMessage::decode_with_defaults(short, known, NOW), Ok(message));
     }
 }
 
@@ -267,7 +270,7 @@ fn large_contents_become_parts_of_the_same_message() {
         remaining_ms: 1_000,
     };
     let (mut out, mut parts) = (BytesMut::new(), Vec::new());
-    found.encode_to(&mut Writer::in_parts(&mut out, &mut parts));
+    found.encode_to(&mut Writer::vectored(&mut out, &mut parts));
     assert_eq!(parts.len(), 2);
     assert_eq!(parts[1].as_ptr(), value.as_ptr());
     parts.push(out.freeze());
@@ -280,15 +283,16 @@ fn what_comes_late_has_less_to_live() {
     let change = Change::Put { value: Bytes::new(), metadata: Bytes::new(), expires };
     let version = Version::new(42 << 16, Incarnation(9));
     let record = Record { key: key("k"), version, change };
-    let batch = message(Request::Replicate(vec![Shipment { record, relay: false }])).encode(NOW);
-    let known = Envelope { late_ms: 400, ..Envelope::default() };
+    let batch =
+        message(Request::Replicate(vec![ReplicatedRecord { record, relay: false }])).encode(NOW);
+    let known = Envelope { delay_ms: 400, ..Envelope::default() };
     let receiver = Instant::from_millis(1_000_000);
-    let decoded = RequestMessage::decode_known(batch, known, receiver).unwrap();
+    let decoded = RequestMessage::decode_with_defaults(batch, known, receiver).unwrap();
     let Request::Replicate(shipments) = decoded.request else { panic!("a batch") };
     let Change::Put { expires, .. } = shipments[0].record.change else { panic!("a value") };
     assert_eq!(expires, receiver.plus_ms(1_100));
     assert_eq!(decoded.envelope.remaining_ms(), Some(100));
-    let late = Envelope { timeout_ms: 500, late_ms: 500, ..Envelope::default() };
+    let late = Envelope { timeout_ms: 500, delay_ms: 500, ..Envelope::default() };
     assert_eq!(late.remaining_ms(), None);
 
     let found = |remaining_ms| Response::Found {
@@ -297,9 +301,9 @@ fn what_comes_late_has_less_to_live() {
         version,
         remaining_ms,
     };
-    assert_eq!(found(1_000).aged(400), found(600));
-    assert_eq!(found(1_000).aged(1_000), Response::NotFound { warming: false });
-    assert_eq!(found(0).aged(0), found(0));
+    assert_eq!(found(1_000).delayed_by(400), found(600));
+    assert_eq!(found(1_000).delayed_by(1_000), Response::NotFound { warming: false });
+    assert_eq!(found(0).delayed_by(0), found(0));
 }
 
 #[test]
@@ -330,7 +334,7 @@ fn every_truncation_is_an_error_or_lacks_a_field() {
 fn limits_hold() {
     let many = written(|out| {
         out.varint(7);
-        for _ in 0..=SHIPMENTS_MAX {
+        for _ in 0..=REPLICATED_RECORDS_MAX {
             out.nested(22, |out| {
                 out.bytes(1, b"k");
                 out.bytes(2, &[0; 16]);

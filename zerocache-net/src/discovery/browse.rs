@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, Sleep, sleep};
 use tracing::debug;
 
+use super::event_sender::{Closed, EventSender};
 use super::mdns::{Heard, Mdns};
-use super::outlet::{Closed, Outlet};
 use super::record::{self, Reject};
 use super::{Proposal, RECORDS_MAX};
 
@@ -46,7 +46,7 @@ pub(super) async fn run(
     mdns: Arc<Mdns>,
     cluster: String,
     interval: Duration,
-    outlet: Outlet,
+    outlet: EventSender,
     first_answer: mpsc::Sender<()>,
 ) {
     let first_answer = FirstAnswer { awaited: Some(first_answer), ..FirstAnswer::default() };
@@ -156,7 +156,7 @@ struct Browse {
     records: BTreeMap<String, Proposal>,
     /// The record to begin with when all are proposed again.
     turn: String,
-    outlet: Outlet,
+    outlet: EventSender,
     first_answer: FirstAnswer,
 }
 

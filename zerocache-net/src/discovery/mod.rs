@@ -9,22 +9,22 @@
 //! - What is known is proposed again every [`DiscoveryConfig::interval`], changed or not, so a
 //!   receiver may forget a proposal that it cannot use, and one that was lost to a full channel
 //!   comes again. Receivers must take a repeated proposal without effect.
-//! - Nothing here waits for the receiver, except [`Event::Settled`], which is never lost.
+//! - Nothing here waits for the receiver, except [`Event::Complete`], which is never lost.
 //! - No failure is fatal: a name that does not resolve and a network without multicast are logged
 //!   and tried again.
 
 mod browse;
 mod counts;
+mod discovery_set;
 mod error;
+mod event_sender;
 #[doc(hidden)]
 pub mod fuzzing;
+mod host_port;
 mod interface;
 mod mdns;
-mod name;
-mod outlet;
 mod record;
 mod resolve;
-mod set;
 mod sources;
 
 use std::net::{IpAddr, SocketAddr};
@@ -36,15 +36,15 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 pub use counts::Counts;
+pub use discovery_set::DiscoverySet;
 pub use error::DiscoveryError;
+pub use host_port::{HostPort, HostPortError};
 pub use interface::{Interface, InterfaceError};
-pub use name::{NameAndPort, NameError};
-pub use set::DiscoverySet;
 pub use sources::{SourceState, SourceStatus};
 
 use counts::Counters;
+use event_sender::EventSender;
 use mdns::Mdns;
-use outlet::Outlet;
 use resolve::Name;
 use sources::Sources;
 
@@ -54,9 +54,9 @@ use crate::clock;
 /// seconds, long enough that a resolver does not notice.
 pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 
-/// The longest time from [`Discovery::start`] to [`Event::Settled`]: mDNS answers after a good second and
+/// The longest time from [`Discovery::start`] to [`Event::Complete`]: mDNS answers after a good second and
 /// a half, and a lookup that takes longer than two seconds has failed.
-pub const SETTLE_MAX: Duration = Duration::from_secs(3);
+pub const INITIAL_DISCOVERY_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked what is missing, to be warned of.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -83,9 +83,9 @@ pub struct DiscoveryConfig {
     /// Use mDNS; `None` starts no multicast at all.
     pub mdns: Option<MdnsConfig>,
     /// Names that stand for many nodes, such as a headless service; at most [`NAMES_MAX`].
-    pub dns: Vec<NameAndPort>,
+    pub dns: Vec<HostPort>,
     /// Single places to ask first; at most [`NAMES_MAX`].
-    pub seeds: Vec<NameAndPort>,
+    pub seeds: Vec<HostPort>,
     /// Time between two answers of the same source; at least 100 ms is kept.
     pub interval: Duration,
 }
@@ -155,9 +155,9 @@ pub enum Event {
     /// The mDNS record of a node is gone, by its goodbye, a forged one, or its time to live. Verify
     /// before believing. A name never withdraws anything.
     Withdrawn(Proposal),
-    /// Every source has given its first answer, or [`SETTLE_MAX`] has passed. Said once. A name that does
+    /// Every source has given its first answer, or [`INITIAL_DISCOVERY_MAX`] has passed. Said once. A name that does
     /// not resolve has given none, nor has mDNS before its silence means something.
-    Settled,
+    Complete,
 }
 
 /// What a node says of itself over mDNS.
@@ -211,7 +211,7 @@ impl Discovery {
         }
         let interval = config.interval.max(Duration::from_millis(100));
         let counters = Arc::new(Counters::default());
-        let outlet = Outlet::new(events, Arc::clone(&counters));
+        let outlet = EventSender::new(events, Arc::clone(&counters));
         let mut tasks = JoinSet::new();
         // Every source holds a clone until its first answer; the channel closes after the last.
         let (first_answer, mut all_answered) = mpsc::channel::<()>(1);
@@ -238,7 +238,7 @@ impl Discovery {
         tasks.spawn(check(Arc::clone(&sources), outlet.clone()));
         drop(first_answer);
         tasks.spawn(async move {
-            let _ = tokio::time::timeout(SETTLE_MAX, all_answered.recv()).await;
+            let _ = tokio::time::timeout(INITIAL_DISCOVERY_MAX, all_answered.recv()).await;
             outlet.settled().await;
         });
         Ok(Self { cluster: config.cluster, mdns, tasks: Mutex::new(tasks), counters, sources })
@@ -284,7 +284,7 @@ impl Discovery {
 
     /// Takes note of whether a node of the cluster answered at an address, wherever it was found. What
     /// is found missing by that is warned of, and told by [`Discovery::sources`].
-    pub fn answered(&self, address: SocketAddr, answered: bool) {
+    pub fn record_answer(&self, address: SocketAddr, answered: bool) {
         self.sources.answered(address, answered);
     }
 
@@ -301,7 +301,7 @@ impl Discovery {
 }
 
 /// Warns of what is missing until the receiver of the events is gone.
-async fn check(sources: Arc<Sources>, outlet: Outlet) {
+async fn check(sources: Arc<Sources>, outlet: EventSender) {
     let mut times = tokio::time::interval(CHECK_EVERY);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::outlet::{Closed, Outlet};
+use super::event_sender::{Closed, EventSender};
 use super::sources::{SourceId, SourceState, Sources};
-use super::{ADDRESSES_PER_NAME_MAX, NameAndPort, Proposal, Source};
+use super::{ADDRESSES_PER_NAME_MAX, HostPort, Proposal, Source};
 
 /// After this time a lookup counts as failed; its answer is still taken when it comes.
 const LOOKUP_MAX: Duration = Duration::from_secs(2);
@@ -33,11 +33,11 @@ enum Outcome {
 
 /// A name, and who is told what became of it.
 pub(super) struct Name {
-    pub(super) name: NameAndPort,
+    pub(super) name: HostPort,
     pub(super) source: Source,
     pub(super) id: SourceId,
     pub(super) sources: Arc<Sources>,
-    pub(super) outlet: Outlet,
+    pub(super) outlet: EventSender,
 }
 
 /// Resolves a name until the receiver of the events is gone. A lookup that failed is no first answer:
@@ -93,7 +93,7 @@ impl Name {
     }
 }
 
-fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &Outlet) -> Outcome {
+fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &EventSender) -> Outcome {
     match answer {
         Ok(found) => {
             // Sorted, because resolvers rotate their answers and that is no change.
@@ -115,7 +115,7 @@ fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &Outlet
 fn propose(
     addresses: &[SocketAddr],
     source: Source,
-    outlet: &Outlet,
+    outlet: &EventSender,
     turn: &mut usize,
 ) -> Result<(), Closed> {
     let from = *turn % addresses.len().max(1);
@@ -143,7 +143,7 @@ mod tests {
         let addresses: Vec<SocketAddr> =
             (1..=10).map(|last| SocketAddr::from(([127, 0, 0, last], 1))).collect();
         let (sender, mut events) = mpsc::channel(3);
-        let outlet = Outlet::new(sender, Arc::new(Counters::default()));
+        let outlet = EventSender::new(sender, Arc::new(Counters::default()));
         let mut turn = 0;
         let mut seen = BTreeSet::new();
         for _ in 0..4 {

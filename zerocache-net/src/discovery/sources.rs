@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 use zerocache_core::time::Instant;
 
-use super::{NameAndPort, Source};
+use super::{HostPort, Source};
 use crate::clock;
 
 /// How long nobody has to have answered at a name before that is a fault, in milliseconds: nodes that
@@ -130,7 +130,7 @@ impl Sources {
         SourceId(all.len() - 1)
     }
 
-    pub(super) fn add_name(&self, source: Source, name: &NameAndPort) -> SourceId {
+    pub(super) fn add_name(&self, source: Source, name: &HostPort) -> SourceId {
         self.add(source, name.to_string())
     }
 

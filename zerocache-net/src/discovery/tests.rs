@@ -24,7 +24,7 @@ async fn seeds_and_names_are_proposed_and_then_it_settles() {
     loop {
         match events.recv().await.unwrap() {
             Event::Proposed(proposal) => found.push(proposal),
-            Event::Settled => break,
+            Event::Complete => break,
             Event::Withdrawn(proposal) => panic!("withdrawn: {proposal:?}"),
         }
     }
@@ -42,7 +42,7 @@ async fn seeds_and_names_are_proposed_and_then_it_settles() {
 async fn without_sources_it_settles_at_once() {
     let (sender, mut events) = mpsc::channel(1);
     let discovery = Discovery::start(config(&[], &[]), sender).unwrap();
-    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(events.recv().await, Some(Event::Complete));
     let announcement = Announcement {
         region: "london".into(),
         incarnation: 1,
@@ -60,9 +60,12 @@ async fn a_name_that_does_not_resolve_settles_and_is_counted() {
     let started = clock::elapsed();
     // An empty label: no resolver is asked.
     let discovery = Discovery::start(config(&["a..b:1"], &[]), sender).unwrap();
-    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(events.recv().await, Some(Event::Complete));
     // A failure is no answer: it was tried again until the end.
-    assert!(clock::elapsed().saturating_sub(started) >= SETTLE_MAX - Duration::from_millis(10));
+    assert!(
+        clock::elapsed().saturating_sub(started)
+            >= INITIAL_DISCOVERY_MAX - Duration::from_millis(10)
+    );
     assert!(discovery.counts().lookups_failed > 1);
     let [status] = &discovery.sources()[..] else { panic!("one seed") };
     assert_eq!((status.source, status.name.as_str()), (Source::Seed, "a..b:1"));
@@ -76,7 +79,7 @@ async fn what_is_known_is_proposed_again() {
     config.interval = Duration::from_millis(100);
     let _discovery = Discovery::start(config, sender).unwrap();
     let first = proposed(events.recv().await.unwrap());
-    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(events.recv().await, Some(Event::Complete));
     assert_eq!(proposed(events.recv().await.unwrap()), first);
 }
 
@@ -91,7 +94,7 @@ async fn a_full_channel_drops_proposals_and_never_the_settling() {
         tokio::task::yield_now().await;
     }
     proposed(events.recv().await.unwrap());
-    assert_eq!(events.recv().await, Some(Event::Settled));
+    assert_eq!(events.recv().await, Some(Event::Complete));
     assert_eq!((discovery.counts().proposed, discovery.counts().dropped), (1, 19));
 }
 

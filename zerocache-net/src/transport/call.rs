@@ -7,69 +7,66 @@ use std::{
 };
 
 use tokio::task::JoinHandle;
-use zerocache_core::{call::CallFailure, wire::Response};
+use zerocache_core::call::CallFailure;
 
-use crate::framed::FramedCall;
+use super::framed::{CallResult, FramedCall};
 
-/// What comes of a call.
-type Ended = Result<Response, CallFailure>;
-
-/// One call under way.
+/// A call in progress.
 ///
 /// # Cancellation
-/// Dropping it gives the response up. The request may have been sent.
-#[must_use = "nobody learns what comes of a call that is dropped"]
+/// Dropping it abandons the response. The request may have been sent.
+#[must_use = "dropping a call abandons its response"]
 pub struct Call(Kind);
 
 enum Kind {
-    Ready(Option<Box<Ended>>),
+    Ready(Option<Box<CallResult>>),
     Framed(FramedCall),
     Task(AbortOnDrop),
-    Boxed(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    Boxed(Pin<Box<dyn Future<Output = CallResult> + Send>>),
 }
 
 impl Call {
-    /// A call that has ended already.
-    pub fn ready(ended: Ended) -> Self {
-        Self(Kind::Ready(Some(Box::new(ended))))
+    /// Creates a call that has completed already.
+    pub fn ready(result: CallResult) -> Self {
+        Self(Kind::Ready(Some(Box::new(result))))
     }
 
-    /// A call that is a future.
-    pub fn boxed(future: impl Future<Output = Ended> + Send + 'static) -> Self {
+    /// Creates a call from a future.
+    pub fn boxed(future: impl Future<Output = CallResult> + Send + 'static) -> Self {
         Self(Kind::Boxed(Box::pin(future)))
     }
 
-    /// A call that runs as a task.
-    pub(crate) fn task(task: JoinHandle<Ended>) -> Self {
+    /// Creates a call that runs as a task.
+    pub(super) fn task(task: JoinHandle<CallResult>) -> Self {
         Self(Kind::Task(AbortOnDrop(task)))
     }
 
-    /// A call on a framed connection.
-    pub(crate) fn framed(call: FramedCall) -> Self {
+    /// Creates a call from one on a framed connection.
+    pub(super) fn framed(call: FramedCall) -> Self {
         Self(Kind::Framed(call))
     }
 }
 
 impl Future for Call {
-    type Output = Ended;
+    type Output = CallResult;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<CallResult> {
         match &mut self.0 {
             Kind::Framed(call) => Pin::new(call).poll(context),
-            Kind::Ready(ended) => {
-                Poll::Ready(ended.take().map_or(Err(CallFailure::NoAnswer), |ended| *ended))
+            Kind::Ready(result) => {
+                Poll::Ready(result.take().map_or(Err(CallFailure::NoAnswer), |result| *result))
             }
-            // A task that ends without a result went with its runtime.
+            // A task that ends without a result ended with its runtime.
             Kind::Task(task) => Pin::new(&mut task.0)
                 .poll(context)
-                .map(|ended| ended.unwrap_or(Err(CallFailure::NoAnswer))),
+                .map(|result| result.unwrap_or(Err(CallFailure::NoAnswer))),
             Kind::Boxed(future) => future.as_mut().poll(context),
         }
     }
 }
 
-/// Dropping the call ends the task: what it waits for is given up with it.
-struct AbortOnDrop(JoinHandle<Ended>);
+/// Aborts its task when dropped.
+struct AbortOnDrop(JoinHandle<CallResult>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

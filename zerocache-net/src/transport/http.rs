@@ -1,82 +1,157 @@
-//! Messages as bodies of HTTP/1.1 requests: `POST /v1/messages`.
+//! Messages as bodies of HTTP/1.1 requests, `POST /v1/messages`: the fallback where something refuses
+//! framed connections.
 
-use std::{error::Error as _, io, net::SocketAddr, time::Duration};
-
-use bytes::{Bytes, BytesMut};
-use reqwest::{StatusCode, header};
-use zerocache_core::{
-    call::CallFailure,
-    limits::VALUE_BYTES_WIRE_MAX,
-    wire::{MESSAGE_OVERHEAD_BYTES, RefusalCode, RequestMessage, Response},
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use super::{Call, MESSAGES_PATH, MESSAGES_TYPE, Transport};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request as HttpRequest, StatusCode,
+    body::{Body, Incoming as HttpBody},
+    client::conn::http1::{self, SendRequest},
+    header::{CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use zerocache_core::{
+    call::CallFailure,
+    time::Instant,
+    wire::{RefusalCode, RequestMessage, Response},
+};
+
+use super::{
+    Call, RESPONSE_BYTES_MAX, Transport,
+    dial::{MESSAGES_PATH, MESSAGES_TYPE},
+    framed::CallResult,
+    stream::Stream,
+};
 use crate::clock;
 
 /// Idle connections kept for one node: enough for the concurrency of a busy client.
 const IDLE_PER_NODE_MAX: usize = 64;
 
-/// How long an idle connection is kept; below the time after which a node closes it.
+/// An idle connection is kept this long: less than the time after which a node closes it.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// The HTTP client cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be made")]
-pub struct TransportError(#[from] reqwest::Error);
-
-/// Carries messages over HTTP/1.1 with kept connections. Cheap to clone.
+/// Sends messages over HTTP/1.1 and keeps connections for the next ones. Cheap to clone.
+///
+/// Its calls need a tokio runtime with I/O and time; the connections belong to the runtime of the call that
+/// opened them.
 #[derive(Clone, Debug)]
-pub struct HttpTransport {
-    client: reqwest::Client,
+pub(super) struct HttpTransport {
+    pool: Arc<IdlePool>,
+    connect_timeout: Duration,
 }
 
 impl HttpTransport {
-    /// A transport whose connections come about within `connect_timeout` or not at all.
-    ///
-    /// # Errors
-    /// When the system does not permit an HTTP client.
-    pub fn new(connect_timeout: Duration) -> Result<Self, TransportError> {
-        let client = reqwest::Client::builder()
-            .http1_only()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .connect_timeout(connect_timeout)
-            .pool_max_idle_per_host(IDLE_PER_NODE_MAX)
-            .pool_idle_timeout(IDLE_MAX)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { client })
+    /// Creates a transport that gives up connecting after `connect_timeout`.
+    pub(super) fn new(connect_timeout: Duration) -> Self {
+        Self { pool: Arc::default(), connect_timeout }
+    }
+
+    /// Sends `message` over an idle or a new connection and reads the response. `is_sent` becomes true
+    /// when the request can have reached the node.
+    async fn exchange(
+        &self,
+        to: SocketAddr,
+        mut message: RequestMessage,
+        is_sent: &mut bool,
+    ) -> CallResult {
+        let mut unsent = None;
+        loop {
+            let idle = self.pool.take(to).await;
+            let is_reused = idle.is_some();
+            let mut sender = match idle {
+                Some(sender) => sender,
+                None => self.connect(to).await?,
+            };
+            let request = match unsent.take() {
+                Some(request) => request,
+                None => encode(to, &mut message)?,
+            };
+            *is_sent = true;
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let result = read(to, response).await;
+                    // A connection that is no longer usable is found out by the next call.
+                    self.pool.put(to, sender);
+                    return result;
+                }
+                Err(mut error) => match error.take_message() {
+                    // The node closed an idle connection; the request was not written.
+                    Some(request) if is_reused => {
+                        (unsent, *is_sent) = (Some(request), false);
+                    }
+                    Some(_) => return Err(CallFailure::NotSent),
+                    None => return Err(CallFailure::NoAnswer),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, to: SocketAddr) -> Result<SendRequest<Full<Bytes>>, CallFailure> {
+        let stream = Stream::connect(to, self.connect_timeout).await?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|_| CallFailure::NotSent)?;
+        // Ends with the stream, or when the sender is dropped.
+        tokio::spawn(connection);
+        Ok(sender)
     }
 }
 
 impl Transport for HttpTransport {
-    fn call(&self, to: SocketAddr, mut message: RequestMessage, timeout: Duration) -> Call {
-        let request = self
-            .client
-            .post(format!("http://{to}{MESSAGES_PATH}"))
-            .header(header::CONTENT_TYPE, MESSAGES_TYPE)
-            .timeout(timeout);
+    fn call(&self, to: SocketAddr, message: RequestMessage, timeout: Duration) -> Call {
+        let this = self.clone();
         Call::boxed(async move {
-            let now = clock::mono();
-            message.envelope.sent_ms = now.as_millis();
-            let body = message.encode(now);
-            drop(message);
-            let response = request.body(body).send().await.map_err(|error| failure(&error))?;
-            let status = response.status();
-            if status != StatusCode::OK {
-                return refused(status);
+            let mut is_sent = false;
+            let exchange = this.exchange(to, message, &mut is_sent);
+            match tokio::time::timeout(timeout, exchange).await {
+                Ok(result) => result,
+                Err(_) if is_sent => Err(CallFailure::NoAnswer),
+                Err(_) => Err(CallFailure::NotSent),
             }
-            let body = read(response).await?;
-            Response::decode(body).map_err(|error| {
-                tracing::debug!(%to, %error, "undecodable response");
-                CallFailure::NoAnswer
-            })
         })
     }
 }
 
-/// The meaning of a status other than 200: the message never reached the node's logic.
-fn refused(status: StatusCode) -> Result<Response, CallFailure> {
+fn encode(
+    to: SocketAddr,
+    message: &mut RequestMessage,
+) -> Result<HttpRequest<Full<Bytes>>, CallFailure> {
+    let now = clock::mono();
+    message.envelope.sent_ms = now.as_millis();
+    HttpRequest::post(MESSAGES_PATH)
+        .header(HOST, to.to_string())
+        .header(CONTENT_TYPE, MESSAGES_TYPE)
+        .body(Full::new(message.encode(now)))
+        .map_err(|_| CallFailure::NotSent)
+}
+
+/// Returns the response that `response` carries, or what its status means.
+async fn read(to: SocketAddr, response: hyper::Response<HttpBody>) -> CallResult {
+    let status = response.status();
+    if status != StatusCode::OK {
+        return result_of_status(status);
+    }
+    let body = response.into_body();
+    if body.size_hint().lower() > RESPONSE_BYTES_MAX as u64 {
+        return Err(CallFailure::NoAnswer);
+    }
+    let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| CallFailure::NoAnswer)?.to_bytes();
+    Response::decode(body).map_err(|error| {
+        tracing::debug!(%to, %error, "cannot decode response");
+        CallFailure::NoAnswer
+    })
+}
+
+/// Returns the result for a status other than 200: the message never reached the node's logic.
+fn result_of_status(status: StatusCode) -> CallResult {
     match status {
         StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::TOO_MANY_REQUESTS
@@ -90,40 +165,74 @@ fn refused(status: StatusCode) -> Result<Response, CallFailure> {
         status if status.is_client_error() => {
             Ok(Response::refused(RefusalCode::BadMessage, format!("the node answered {status}")))
         }
-        // Somebody in between gave up; the message may have arrived.
+        // A proxy gave up; the message may have arrived.
         _ => Err(CallFailure::NoAnswer),
     }
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Bytes, CallFailure> {
-    let most = VALUE_BYTES_WIRE_MAX + MESSAGE_OVERHEAD_BYTES;
-    if response.content_length().is_some_and(|length| length > most as u64) {
-        return Err(CallFailure::NoAnswer);
-    }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| CallFailure::NoAnswer)? {
-        if body.len() + chunk.len() > most {
-            return Err(CallFailure::NoAnswer);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
+/// The connections that wait for their next request, by node.
+#[derive(Debug, Default)]
+struct IdlePool {
+    connections: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
 }
 
-fn failure(error: &reqwest::Error) -> CallFailure {
-    if error.is_builder() {
-        return CallFailure::NotSent;
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+impl Idle {
+    fn is_usable(&self, now: Instant) -> bool {
+        now.since(self.since) < IDLE_MAX && !self.sender.is_closed()
     }
-    if !error.is_connect() {
-        return CallFailure::NoAnswer;
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let refused = |io: &io::Error| io.kind() == io::ErrorKind::ConnectionRefused;
-        if cause.downcast_ref::<io::Error>().is_some_and(refused) {
-            return CallFailure::Refused;
+}
+
+impl IdlePool {
+    /// Takes the connection to `to` that was used last and is ready for a request.
+    async fn take(&self, to: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
+        loop {
+            let idle = self.connections.lock().get_mut(&to)?.pop()?;
+            if !idle.is_usable(clock::mono()) {
+                continue;
+            }
+            let mut sender = idle.sender;
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
         }
-        source = cause.source();
     }
-    CallFailure::NotSent
+
+    /// Keeps a connection for the next request to `to`.
+    fn put(self: &Arc<Self>, to: SocketAddr, sender: SendRequest<Full<Bytes>>) {
+        let since = clock::mono();
+        let mut connections = self.connections.lock();
+        let is_first = connections.is_empty();
+        let idle = connections.entry(to).or_default();
+        if idle.len() < IDLE_PER_NODE_MAX {
+            idle.push(Idle { sender, since });
+        }
+        drop(connections);
+        if is_first {
+            tokio::spawn(Self::expire(Arc::downgrade(self)));
+        }
+    }
+
+    /// Drops connections that were idle for too long, until none is left.
+    async fn expire(this: Weak<Self>) {
+        loop {
+            tokio::time::sleep(IDLE_MAX).await;
+            let Some(this) = this.upgrade() else { return };
+            let now = clock::mono();
+            let mut connections = this.connections.lock();
+            connections.retain(|_, idle| {
+                idle.retain(|idle| idle.is_usable(now));
+                !idle.is_empty()
+            });
+            // The next connection that is put starts another task.
+            if connections.is_empty() {
+                return;
+            }
+        }
+    }
 }

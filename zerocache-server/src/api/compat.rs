@@ -81,7 +81,7 @@ fn clamped(seconds: i128) -> Ttl {
 /// Whether a GET would find the key.
 fn holds(api: &Api, key: &Key) -> bool {
     let now = clock::now();
-    let entry = api.driver.storage().peek(key, now);
+    let entry = api.driver.storage().peek(key, now).hit();
     let metadata = entry.as_ref().and_then(|entry| Metadata::decode(&entry.metadata).ok());
     let fresh = |metadata: Metadata, entry: Entry| {
         metadata.freshness(entry.expires.since_ms(now.mono)) == Freshness::Fresh

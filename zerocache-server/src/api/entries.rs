@@ -129,7 +129,7 @@ fn written(response: Response) -> Result<HttpResponse, ApiError> {
         Response::Written(Written { status, replicas, replicas_wanted, version }) => {
             let code = match status {
                 Status::Refused => StatusCode::SERVICE_UNAVAILABLE,
-                Status::Stored | Status::Superseded | Status::Unknown => StatusCode::OK,
+                _ => StatusCode::OK,
             };
             let version = version.map(|version| version.to_string());
             let status = status.as_str();

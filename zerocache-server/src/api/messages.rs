@@ -18,8 +18,10 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
-    framed::{SENT_HEADER, UPGRADE_TOKEN},
-    transport::MESSAGES_TYPE,
+    transport::{
+        MESSAGES_TYPE,
+        framed::{SENT_HEADER, UPGRADE_TOKEN},
+    },
 };
 
 use super::{Api, error::ApiError, served::charged};

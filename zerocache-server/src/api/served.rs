@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use zerocache_core::{
+    compression,
     key::Key,
     metadata::{Encoding, Freshness, Metadata},
-    packing,
     version::Version,
     wire::Response,
 };
@@ -56,12 +56,12 @@ impl Served {
 
 /// A packed value for a reader who cannot unpack. Its memory is charged until it is sent.
 fn unpacked(api: &Api, packed: &[u8]) -> Result<Bytes, ApiError> {
-    let bytes = packing::unpacked_bytes(packed).map_err(|_| unreadable(api))?;
+    let bytes = compression::decompressed_bytes(packed).map_err(|_| unreadable(api))?;
     if bytes as u64 > api.value_bytes_max {
         return Err(unreadable(api));
     }
     let charge = api.bodies.charge(bytes).ok_or(BodyError::NoMemory)?;
-    let value = packing::unpack(packed).map_err(|_| unreadable(api))?;
+    let value = compression::decompress(packed).map_err(|_| unreadable(api))?;
     Ok(charged(value, charge))
 }
 

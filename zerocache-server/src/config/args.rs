@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use zerocache_net::{
-    discovery::{Interface, NameAndPort},
-    framed::Connections,
+    discovery::{HostPort, Interface},
+    transport::Connections,
     units::{parse_count, parse_duration, parse_size},
 };
 
@@ -77,11 +77,11 @@ pub struct Args {
 
     /// Node to dial at the start; repeatable. One is enough: it tells the others
     #[arg(long, value_name = "HOST:PORT", help_heading = DISCOVERY, value_delimiter = ',')]
-    pub seed: Vec<NameAndPort>,
+    pub seed: Vec<HostPort>,
 
     /// DNS name whose A and AAAA records are all nodes, resolved every few seconds; repeatable
     #[arg(long, value_name = "NAME:PORT", help_heading = DISCOVERY, value_delimiter = ',')]
-    pub dns: Vec<NameAndPort>,
+    pub dns: Vec<HostPort>,
 
     /// The only interface for mDNS: a name such as lo or eth0, or its IP address [default: all]
     #[arg(long, value_name = "INTERFACE", help_heading = DISCOVERY)]

@@ -11,7 +11,7 @@ use super::args::Args;
 use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
 use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
 use super::values::LogConfig;
-use zerocache_net::{discovery::DiscoverySet, variables};
+use zerocache_net::{discovery::DiscoverySet, env_vars};
 
 /// The exit code of a mistake in the configuration.
 const EXIT_MISTAKE: u8 = 2;
@@ -64,7 +64,7 @@ impl Invocation {
     /// [`Stop`] when help or the version was asked for or when something is wrong.
     pub fn from_process() -> Result<Self, Stop> {
         let mut parsed = Self::parse(std::env::args_os().collect(), |name| std::env::var_os(name))?;
-        parsed.notices.extend(variables::unread(std::env::vars_os()));
+        parsed.notices.extend(env_vars::unknown_warnings(std::env::vars_os()));
         Ok(parsed)
     }
 

@@ -19,4 +19,4 @@ pub use server::{
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,
 };
 pub use values::{Compat, LogConfig, LogFilter, LogFormat};
-pub use zerocache_net::discovery::{DiscoverySet, Interface, NameAndPort};
+pub use zerocache_net::discovery::{DiscoverySet, HostPort, Interface};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use zerocache_core::name;
 use zerocache_net::{
-    discovery::{DiscoverySet, Interface, NAMES_MAX, NameAndPort},
-    framed::Connections,
+    discovery::{DiscoverySet, HostPort, Interface, NAMES_MAX},
+    transport::Connections,
 };
 
 use super::address;
@@ -59,9 +59,9 @@ pub struct ServerConfig {
     /// The ways in which nodes are found, as far as they are configured. Default: all.
     pub discovery: DiscoverySet,
     /// Nodes that are dialled at the start and whenever they are not members, at most 256.
-    pub seeds: Vec<NameAndPort>,
+    pub seeds: Vec<HostPort>,
     /// Names whose addresses are all dialled, resolved again every few seconds, at most 256.
-    pub dns: Vec<NameAndPort>,
+    pub dns: Vec<HostPort>,
     /// The only interface on which mDNS is spoken. `None`: all.
     pub mdns_interface: Option<Interface>,
     /// The most entries that are kept, at least 1. `None`: only the byte budget bounds them.

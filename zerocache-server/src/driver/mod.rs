@@ -30,14 +30,17 @@ use zerocache_core::{
         CallId, ClusterStatus, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
         NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId, miss_response,
     },
+    store::Lookup,
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::{
     clock,
     discovery::{Discovery, SourceStatus},
-    framed::{Flush, Line},
-    transport::Transport,
+    transport::{
+        Transport,
+        framed::{Flush, FrameWriter},
+    },
 };
 
 use self::responder::Flushes;
@@ -149,7 +152,7 @@ impl NodeDriver {
         &self,
         key: &[u8],
         (now, answers): (Now, ReadPolicy),
-        to: (&Line, u32),
+        to: (&FrameWriter, u32),
     ) -> usize {
         let (line, id) = to;
         let header = response_header(id, now.mono);
@@ -176,9 +179,9 @@ impl NodeDriver {
             None
         });
         let response = match larger {
-            Some(None) => return bytes,
-            Some(Some(response)) => response,
-            None => miss_response(answers.misses_are_authoritative),
+            Lookup::Hit(None) => return bytes,
+            Lookup::Hit(Some(response)) => response,
+            Lookup::Miss => miss_response(answers.misses_are_authoritative),
         };
         line.send(header, &Answer(&response), Flush::Later);
         bytes
@@ -410,7 +413,7 @@ impl NodeDriver {
 
     fn note_answer(&self, address: SocketAddr, answered: bool) {
         if let Some(discovery) = self.discovery.get() {
-            discovery.answered(address, answered);
+            discovery.record_answer(address, answered);
         }
     }
 

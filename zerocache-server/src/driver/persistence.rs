@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zerocache_core::{key::PARTS, node::Input, time::Now};
+use zerocache_core::{key::SHARDS, node::Input, time::Now};
 use zerocache_net::clock;
 
 use super::NodeDriver;
@@ -32,7 +32,7 @@ impl NodeDriver {
             let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
             let now = Now { wall_ms: reckoned, ..now };
             let (cluster, retention_ms) = (snapshot.cluster.as_str(), snapshot.retention_ms);
-            let parts = (0..PARTS).map(|part| this.storage.export(part, now));
+            let parts = (0..SHARDS).map(|shard| this.storage.export(shard, now));
             snapshot::write(file.path(), Contents { cluster, now, retention_ms, memory, parts })
                 .map(Some)
         });
@@ -74,5 +74,5 @@ impl NodeDriver {
 /// Whether a node knows nothing: no value, and nothing of a delete.
 fn knows_nothing(storage: &Storage) -> bool {
     let stats = storage.stats();
-    stats.entries == 0 && stats.traces == 0
+    stats.entries == 0 && stats.tombstones == 0
 }

@@ -15,7 +15,7 @@ use zerocache_core::{
 };
 use zerocache_net::{
     clock,
-    framed::{Encode, Flush, Line},
+    transport::framed::{Encode, Flush, FrameWriter},
 };
 
 /// A response of at most this size, in bytes, goes onto a connection whose other side does not read: there
@@ -32,7 +32,7 @@ pub enum Responder {
 
 /// The place of a request on a framed connection.
 pub struct FramedResponder {
-    line: Arc<Line>,
+    line: Arc<FrameWriter>,
     id: u32,
     /// Requests of the connection that are not answered yet.
     outstanding: Arc<AtomicUsize>,
@@ -41,7 +41,7 @@ pub struct FramedResponder {
 impl FramedResponder {
     /// The place of request `id`, which counts as outstanding from now on.
     #[must_use]
-    pub fn new(line: Arc<Line>, id: u32, outstanding: Arc<AtomicUsize>) -> Self {
+    pub fn new(line: Arc<FrameWriter>, id: u32, outstanding: Arc<AtomicUsize>) -> Self {
         outstanding.fetch_add(1, Ordering::Relaxed);
         Self { line, id, outstanding }
     }
@@ -75,7 +75,7 @@ impl Encode for Answer<'_> {
 /// Responds, and flushes each connection once when it is dropped.
 #[derive(Default)]
 pub(super) struct Flushes {
-    lines: Vec<Arc<Line>>,
+    lines: Vec<Arc<FrameWriter>>,
 }
 
 impl Flushes {
@@ -109,7 +109,7 @@ impl Drop for Flushes {
     }
 }
 
-fn send(responder: Responder, response: Response) -> Option<Arc<Line>> {
+fn send(responder: Responder, response: Response) -> Option<Arc<FrameWriter>> {
     match responder {
         Responder::Waiting(sender) => {
             // Whoever asked may have gone.

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
-use zerocache_net::framed::{Charge, Memory};
+use zerocache_net::transport::framed::{MemoryBudget, MemoryReservation};
 
 use super::limits::BodyLimits;
 use super::suspension;
@@ -123,9 +123,9 @@ impl BodyGate {
     }
 }
 
-impl Memory for BodyGate {
-    fn charge(&self, bytes: usize) -> Option<Charge> {
-        Self::charge(self, bytes).map(|charge| Box::new(charge) as Charge)
+impl MemoryBudget for BodyGate {
+    fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
+        self.charge(bytes).map(|charge| Box::new(charge) as MemoryReservation)
     }
 }
 

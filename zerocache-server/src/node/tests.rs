@@ -38,13 +38,15 @@ async fn ask(node: &RunningNode, request: Request) -> Response {
 }
 
 fn lease(wait_ms: u64) -> Request {
-    Request::Lease { key: key(), life_ms: 300_000, wait_ms, over: None }
+    Request::Lease { key: key(), lease_ms: 300_000, wait_ms, newer_than: None }
 }
 
 #[tokio::test]
 async fn a_leave_of_which_its_caller_did_not_hear_is_passed_on() {
     let node = node().await;
-    let Response::Leased { token } = ask(&node, lease(0)).await else { panic!("nobody has it") };
+    let Response::LeaseGranted { token } = ask(&node, lease(0)).await else {
+        panic!("nobody has it")
+    };
     {
         let mut waits = pin!(ask(&node, lease(60_000)));
         poll_fn(|context| {
@@ -57,5 +59,5 @@ async fn a_leave_of_which_its_caller_did_not_hear_is_passed_on() {
         assert_eq!(ask(&node, release).await, Response::Done);
     }
     let next = tokio::time::timeout(MOST, ask(&node, lease(60_000))).await;
-    assert!(matches!(next, Ok(Response::Leased { .. })), "{next:?}");
+    assert!(matches!(next, Ok(Response::LeaseGranted { .. })), "{next:?}");
 }

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use zerocache_core::{node::PersistedState, store::Known, time::Now};
+use zerocache_core::{node::PersistedState, store::StoredItem, time::Now};
 
 use super::{SnapshotError, read, write};
 
@@ -69,7 +69,7 @@ impl SnapshotFile {
         &self,
         cluster: &str,
         now: Now,
-        take: impl FnMut(Vec<Known>),
+        take: impl FnMut(Vec<StoredItem>),
     ) -> Result<PersistedState, SnapshotError> {
         if !self.is_taken.swap(false, Ordering::Relaxed) {
             return Err(SnapshotError::Missing);

@@ -21,7 +21,7 @@ use zerocache_core::{
     node::PersistedState,
     time::Now,
     version::Incarnation,
-    wire::{AGES_MAX, Age, DecodeError, Line},
+    wire::{DecodeError, Lineage, SYNC_AGES_MAX, SyncAge},
 };
 
 use self::read::read;
@@ -55,16 +55,20 @@ struct Header {
     /// The node from which all that it knew came, and for how long that was in sync, in milliseconds.
     #[serde(default)]
     line: (u64, u64),
-    /// Incarnation, age and life of others, as [`Age`] has them.
+    /// Incarnation, age and life of others, as [`SyncAge`] has them.
     ages: Vec<(u64, u64, u64)>,
 }
 
 impl Header {
     fn memory(&self, away_ms: u64) -> PersistedState {
-        let age = |&(of, ms, lived_ms): &(u64, u64, u64)| Age { of: Incarnation(of), ms, lived_ms };
-        let ages = self.ages.iter().take(AGES_MAX).map(age).collect();
+        let age = |&(of, ms, lived_ms): &(u64, u64, u64)| SyncAge {
+            node: Incarnation(of),
+            age_ms: ms,
+            lived_ms,
+        };
+        let ages = self.ages.iter().take(SYNC_AGES_MAX).map(age).collect();
         let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
-        let (node, line) = (Incarnation(node), Line { of: Incarnation(of), ms });
+        let (node, line) = (Incarnation(node), Lineage { origin: Incarnation(of), age_ms: ms });
         PersistedState { node, lived_ms, line, away_ms, retention_ms, ages }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use zerocache_core::{
     node::PersistedState,
-    store::{Known, RETENTION_MS},
+    store::{RETENTION_MS, StoredItem},
     time::Now,
     wire::Response,
 };
@@ -25,7 +25,7 @@ pub fn read(
     path: &Path,
     cluster: &str,
     now: Now,
-    mut take: impl FnMut(Vec<Known>),
+    mut take: impl FnMut(Vec<StoredItem>),
 ) -> Result<PersistedState, SnapshotError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -56,16 +56,17 @@ pub fn read(
     input.rewind()?;
     input.header()?;
     while let Some(block) = input.block()? {
-        take(
-            decode(block, age_ms)?.into_iter().map(|parcel| parcel.into_known(now.mono)).collect(),
-        );
+        take(decode(block, age_ms)?.into_iter().map(|item| item.into_stored(now.mono)).collect());
     }
     Ok(header.memory(age_ms))
 }
 
-fn decode(block: Bytes, age_ms: u64) -> Result<Vec<zerocache_core::wire::Parcel>, SnapshotError> {
-    match Response::decode(block)?.aged(age_ms) {
-        Response::Records { parcels, .. } => Ok(parcels),
+fn decode(
+    block: Bytes,
+    age_ms: u64,
+) -> Result<Vec<zerocache_core::wire::FetchedItem>, SnapshotError> {
+    match Response::decode(block)?.delayed_by(age_ms) {
+        Response::Items { items, .. } => Ok(items),
         _ => Err(SnapshotError::Damaged("another message")),
     }
 }

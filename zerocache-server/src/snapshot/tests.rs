@@ -6,7 +6,7 @@ use bytes::Bytes;
 use zerocache_core::{
     entry::{Change, Record},
     key::{Key, KeyHash},
-    store::Known,
+    store::StoredItem,
     time::Instant,
     version::Version,
 };
@@ -25,22 +25,22 @@ fn version(n: u64) -> Version {
     Version::new((WRITTEN.wall_ms - n) << Version::COUNTER_BITS, Incarnation(3))
 }
 
-fn value(name: &str, bytes: usize, lives_until: Instant) -> Known {
+fn value(name: &str, bytes: usize, lives_until: Instant) -> StoredItem {
     let key = Key::within(Bytes::copy_from_slice(name.as_bytes()), 1_024).unwrap();
     let value = Bytes::from(vec![b'v'; bytes]);
     let metadata = Bytes::from_static(b"m");
     let change = Change::Put { value, metadata, expires: lives_until };
-    Known::Value(Record { key, version: version(9), change })
+    StoredItem::Value(Record { key, version: version(9), change })
 }
 
 fn memory() -> PersistedState {
-    let age = Age { of: Incarnation(8), ms: 400, lived_ms: 90_000 };
-    let line = Line { of: Incarnation(4), ms: 95_000 };
+    let age = SyncAge { node: Incarnation(8), age_ms: 400, lived_ms: 90_000 };
+    let line = Lineage { origin: Incarnation(4), age_ms: 95_000 };
     let (node, retention_ms) = (Incarnation(3), RETENTION_MS);
     PersistedState { node, lived_ms: 70_000, line, away_ms: 0, retention_ms, ages: vec![age] }
 }
 
-fn written(path: &Path, parts: Vec<Vec<Known>>) -> u64 {
+fn written(path: &Path, parts: Vec<Vec<StoredItem>>) -> u64 {
     let contents = Contents {
         cluster: "zerocache",
         now: WRITTEN,
@@ -51,17 +51,17 @@ fn written(path: &Path, parts: Vec<Vec<Known>>) -> u64 {
     write(path, contents).unwrap()
 }
 
-fn some() -> Vec<Vec<Known>> {
+fn some() -> Vec<Vec<StoredItem>> {
     let expires = WRITTEN.mono.plus_ms(10_000);
     let many = (0..5_000).map(|n| value(&format!("k{n}"), 300, expires)).collect();
     vec![
         many,
         Vec::new(),
-        vec![value("large", 3 << 20, expires), Known::Trace(KeyHash(5), version(2))],
+        vec![value("large", 3 << 20, expires), StoredItem::Tombstone(KeyHash(5), version(2))],
     ]
 }
 
-fn restored(path: &Path, now: Now) -> Result<(Vec<Known>, PersistedState), SnapshotError> {
+fn restored(path: &Path, now: Now) -> Result<(Vec<StoredItem>, PersistedState), SnapshotError> {
     let mut all = Vec::new();
     let memory = read(path, "zerocache", now, |known| all.extend(known))?;
     Ok((all, memory))
@@ -76,10 +76,10 @@ fn what_is_written_is_read_and_older() {
     let (all, told) = restored(&path, later(2_500)).unwrap();
     let expires = later(0).mono.plus_ms(7_500);
     let expected = some().into_iter().flatten().map(|known| match known {
-        Known::Value(mut record) => {
+        StoredItem::Value(mut record) => {
             let Change::Put { expires: at, .. } = &mut record.change else { panic!("a value") };
             *at = expires;
-            Known::Value(record)
+            StoredItem::Value(record)
         }
         trace => trace,
     });

@@ -8,8 +8,8 @@ use std::{
 };
 
 use zerocache_core::{
-    store::Known,
-    wire::{Parcel, Response},
+    store::StoredItem,
+    wire::{FetchedItem, Response},
 };
 
 use super::{BLOCK_BYTES, Contents, Header, MAGIC, SnapshotError, Sum};
@@ -20,7 +20,7 @@ use super::{BLOCK_BYTES, Contents, Header, MAGIC, SnapshotError, Sum};
 /// When the file cannot be written; what was there before stays.
 pub fn write<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotError>
 where
-    P: Iterator<Item = Vec<Known>>,
+    P: Iterator<Item = Vec<StoredItem>>,
 {
     let beside = beside(path, NEW);
     let written = write_to(&beside, contents);
@@ -46,7 +46,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn write_to<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotError>
 where
-    P: Iterator<Item = Vec<Known>>,
+    P: Iterator<Item = Vec<StoredItem>>,
 {
     let mut out = Output { file: BufWriter::new(File::create(path)?), sum: Sum::default() };
     out.put(MAGIC)?;
@@ -57,23 +57,23 @@ where
         retention_ms: contents.retention_ms,
         node: contents.memory.node.0,
         lived_ms: contents.memory.lived_ms,
-        line: (contents.memory.line.of.0, contents.memory.line.ms),
-        ages: ages.map(|age| (age.of.0, age.ms, age.lived_ms)).collect(),
+        line: (contents.memory.line.origin.0, contents.memory.line.age_ms),
+        ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
     };
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;
-    let (mut count, mut parcels, mut bytes) = (0, Vec::new(), 0);
+    let (mut count, mut items, mut bytes) = (0, Vec::new(), 0);
     for known in contents.parts.flatten() {
-        let parcel = Parcel::of(known, contents.now.mono);
-        bytes += parcel.payload_bytes() + 64;
-        parcels.push(parcel);
+        let item = FetchedItem::of(known, contents.now.mono);
+        bytes += item.payload_bytes() + 64;
+        items.push(item);
         count += 1;
-        if bytes >= BLOCK_BYTES || parcels.len() >= BLOCK_RECORDS {
-            out.parcels(std::mem::take(&mut parcels))?;
+        if bytes >= BLOCK_BYTES || items.len() >= BLOCK_RECORDS {
+            out.items(std::mem::take(&mut items))?;
             bytes = 0;
         }
     }
-    if !parcels.is_empty() {
-        out.parcels(parcels)?;
+    if !items.is_empty() {
+        out.items(items)?;
     }
     out.put(&0u32.to_le_bytes())?;
     let sum = out.sum.bytes();
@@ -103,9 +103,8 @@ impl Output {
         self.put(bytes)
     }
 
-    fn parcels(&mut self, parcels: Vec<Parcel>) -> Result<(), SnapshotError> {
-        let message =
-            Response::Records { parcels, covered: 0, more: None, tick: 0, from_second: 0 };
+    fn items(&mut self, items: Vec<FetchedItem>) -> Result<(), SnapshotError> {
+        let message = Response::Items { items, covered: 0, more: None, tick: 0, from_second: 0 };
         self.block(&message.encode())
     }
 }

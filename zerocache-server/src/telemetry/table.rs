@@ -53,7 +53,7 @@ pub const METRICS: &[Metric] = &[
         limit(s.capacity.entries_max)
     }),
     gauge("bytes_max", "Configured byte budget.", read!(capacity.bytes_max)).bytes(),
-    gauge("tombstones", "Tombstones held.", read!(store.traces)),
+    gauge("tombstones", "Tombstones held.", read!(store.tombstones)),
     gauge(
         "tombstone_retention_ms",
         "Current retention of tombstones, the shortest of all shards.",
@@ -79,12 +79,12 @@ pub const METRICS: &[Metric] = &[
     counter(
         "rejected_old",
         "Records that lost to a newer version or were older than the retention.",
-        read!(store.counts.outdated),
+        read!(store.counts.rejected_old),
     ),
     counter(
         "rejected_too_large",
         "Replicated values larger than this node can keep.",
-        read!(store.counts.unkept),
+        read!(store.counts.rejected_too_large),
     ),
     gauge("clock_offset_ms", "Correction that the node adds to its wall clock.", |s| {
         Value::Signed(s.node.clock_offset_ms)

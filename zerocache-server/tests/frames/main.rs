@@ -232,8 +232,8 @@ fn what_comes_late_is_refused_or_lives_shorter() {
         while clock::mono() < Instant::from_millis(LATE_MS) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let at = |id, late_ms, timeout_ms| {
-            let sent_ms = (clock::mono().as_millis() + 1_000_000 - late_ms) as u32;
+        let at = |id, delay_ms, timeout_ms| {
+            let sent_ms = (clock::mono().as_millis() + 1_000_000 - delay_ms) as u32;
             Header { sent_ms, timeout_ms, ..header(Opcode::Request, id, false) }
         };
         peer.ask(at(1, 0, 0), &Request::Ping).await;
@@ -337,7 +337,7 @@ fn small_requests_for_large_responses_wait_until_the_responses_are_read() {
         }
         for id in 0..100 {
             let (answered, response) = deaf.responses.next().await.unwrap();
-            assert!(answered == id && matches!(response, Response::Records { .. }));
+            assert!(answered == id && matches!(response, Response::Items { .. }));
         }
         settle().await;
         assert_eq!(frames.waiting_bytes(), 0);
@@ -362,7 +362,7 @@ fn many_connections_whose_responses_are_not_read_hold_no_more_than_their_share()
         for mut peer in deaf {
             for _ in 0..5 {
                 let (_, response) = peer.responses.next().await.unwrap();
-                assert!(matches!(response, Response::Records { .. }));
+                assert!(matches!(response, Response::Items { .. }));
             }
         }
         settle().await;
@@ -376,10 +376,10 @@ fn responses_that_come_later_are_refusals_while_those_before_them_are_not_read()
     run(async {
         let frames = node();
         let Request::Get { key } = get("k") else { unreachable!() };
-        let lease = Request::Lease { key, life_ms: 0, wait_ms: 50_000, over: None };
+        let lease = Request::Lease { key, lease_ms: 0, wait_ms: 50_000, newer_than: None };
         let mut other = Peer::connect(&frames, 1 << 20).await;
         let leased = other.ask(header(Opcode::Request, 1, false), &lease).await;
-        assert!(matches!(leased, Response::Leased { .. }), "{leased:?}");
+        assert!(matches!(leased, Response::LeaseGranted { .. }), "{leased:?}");
         let mut deaf = Peer::connect(&frames, 64 << 10).await;
         flood(&mut deaf, &lease, WAITING).await;
         settle().await;

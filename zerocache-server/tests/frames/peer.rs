@@ -19,9 +19,9 @@ use zerocache_core::{
         frame::{Header, Opcode},
     },
 };
-use zerocache_net::{
-    framed::{HANDSHAKE_ID, Inbox, Incoming, Unmetered},
-    transport::{Call, Transport},
+use zerocache_net::transport::{
+    Call, Transport,
+    framed::{FrameReader, HANDSHAKE_ID, Incoming, UnlimitedMemory},
 };
 use zerocache_server::{
     driver::NodeDriver,
@@ -72,7 +72,7 @@ pub fn node() -> Arc<Frames> {
     // There is nobody to be found: it takes writes at once.
     runtime.input(Input::DiscoveryComplete);
     let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, waiting_bytes_max: 8 << 20 };
-    Frames::new(runtime, Arc::new(ServerCounters::default()), Arc::new(Unmetered), limits)
+    Frames::new(runtime, Arc::new(ServerCounters::default()), Arc::new(UnlimitedMemory), limits)
 }
 
 pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {
@@ -127,7 +127,7 @@ pub struct Peer {
 /// What comes from the node.
 pub struct Responses {
     read: ReadHalf<DuplexStream>,
-    inbox: Inbox,
+    inbox: FrameReader,
 }
 
 impl Peer {
@@ -138,7 +138,8 @@ impl Peer {
             Begun { read: Bytes::new(), sent_ms: None, known: known(), hello: Response::Done };
         frames.serve(async move { Some((far, begun)) });
         let (read, write) = tokio::io::split(near);
-        let mut responses = Responses { read, inbox: Inbox::new(16 << 20, Arc::new(Unmetered)) };
+        let mut responses =
+            Responses { read, inbox: FrameReader::new(16 << 20, Arc::new(UnlimitedMemory)) };
         assert_eq!(responses.next().await, Some((HANDSHAKE_ID, Response::Done)));
         Self { write, responses }
     }

@@ -61,7 +61,7 @@ impl Checker {
             Status::Superseded if after <= version => Some("of which it knows no newer version"),
             _ if !in_place || holders < replicas => Some("which fewer had"),
             _ if !wanted.is_none_or(told) => Some("and others are there"),
-            Status::Stored | Status::Superseded => None,
+            _ => None,
         };
         if let Some(fault) = fault {
             let text = format!(

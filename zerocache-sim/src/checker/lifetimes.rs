@@ -2,7 +2,7 @@
 
 use zerocache_core::{
     entry::{Change, Record},
-    store::{Stats, TRACE_BYTES},
+    store::{Stats, TOMBSTONE_BYTES},
 };
 
 use super::{Checker, Rule};
@@ -23,10 +23,10 @@ const DRIFT_PPM: u64 = 250;
 /// Most records that wait for one peer.
 const QUEUED_RECORDS_MAX: usize = 65_536;
 
-/// The parts of a store; each keeps at least one trace.
+/// The shards of a store; each keeps at least one tombstone.
 const SHARDS: u64 = 64;
 
-/// Traces may take this fraction of a budget (1/16).
+/// Tombstones may take this fraction of a budget (1/16).
 const TOMBSTONE_FRACTION: u64 = 16;
 
 impl Checker {
@@ -80,15 +80,15 @@ impl Checker {
 
     /// What a store holds.
     pub(crate) fn store(&mut self, host: u32, plan: &NodePlan, stats: Stats) {
-        let Stats { entries, bytes, traces, counts } = stats;
-        self.makes_room |= counts.evicted + counts.unkept > 0;
+        let Stats { entries, bytes, tombstones, counts } = stats;
+        self.makes_room |= counts.evicted + counts.rejected_too_large > 0;
         let tombstones_max =
-            (plan.bytes_max / TOMBSTONE_FRACTION / TRACE_BYTES / SHARDS).max(1) * SHARDS;
-        let bytes_max = plan.bytes_max.max(tombstones_max * TRACE_BYTES);
-        if entries > plan.entries_max || bytes > bytes_max || traces > tombstones_max {
+            (plan.bytes_max / TOMBSTONE_FRACTION / TOMBSTONE_BYTES / SHARDS).max(1) * SHARDS;
+        let bytes_max = plan.bytes_max.max(tombstones_max * TOMBSTONE_BYTES);
+        if entries > plan.entries_max || bytes > bytes_max || tombstones > tombstones_max {
             let text = format!(
-                "{host} holds {entries} entries of {}, {bytes} bytes of {bytes_max}, {traces} \
-                 traces of {tombstones_max}",
+                "{host} holds {entries} entries of {}, {bytes} bytes of {bytes_max}, {tombstones} \
+                 tombstones of {tombstones_max}",
                 plan.entries_max
             );
             self.violate(Rule::Capacity, text);

@@ -70,6 +70,7 @@ impl World {
             Ack::Local => 1,
             Ack::Region => nodes[own],
             Ack::All => nodes[own] + regions - 1,
+            _ => return None,
         };
         Some((most, self.plan.profile == Profile::Calm))
     }

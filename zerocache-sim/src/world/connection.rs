@@ -12,7 +12,7 @@ use zerocache_core::{
         frame::{CHUNK_BYTES_MAX, Header},
     },
 };
-use zerocache_net::framed::Inbox;
+use zerocache_net::transport::framed::FrameReader;
 
 use super::{CallToken, Event, World, trace};
 
@@ -52,7 +52,7 @@ pub(super) struct Direction {
     blocked_since_us: u64,
     last_arrival_us: u64,
     /// What the receiver has read.
-    pub(super) inbox: Inbox,
+    pub(super) inbox: FrameReader,
     /// The shortest journey as the receiver may take it: it does not subtract that from lifetimes.
     pub(super) fastest_us: u64,
     /// When the last frame was read.
@@ -61,7 +61,7 @@ pub(super) struct Direction {
 
 impl Direction {
     /// A way on which one message has come, in `latency_us`.
-    pub(super) fn new(inbox: Inbox, now_us: u64, latency_us: u64) -> Self {
+    pub(super) fn new(inbox: FrameReader, now_us: u64, latency_us: u64) -> Self {
         Self {
             in_flight: VecDeque::new(),
             blocked: VecDeque::new(),

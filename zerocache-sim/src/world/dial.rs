@@ -10,7 +10,7 @@ use zerocache_core::{
     version::Incarnation,
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
-use zerocache_net::framed::{Inbox, Unmetered};
+use zerocache_net::transport::framed::{FrameReader, UnlimitedMemory};
 
 use super::{
     CallToken, Event, World,
@@ -220,7 +220,7 @@ impl World {
         let end = |host: u32, life| End { host, life, is_open: true };
         let dial = &self.dials[&id];
         let ends = [end(from, dial.from_life), end(to, self.hosts[to as usize].life)];
-        let inbox = || Inbox::new(MESSAGE_BYTES_MAX, Arc::new(Unmetered));
+        let inbox = || FrameReader::new(MESSAGE_BYTES_MAX, Arc::new(UnlimitedMemory));
         let latency_us = self.now_us - sent_us;
         let mut requests = Direction::new(inbox(), self.now_us, latency_us);
         requests.inbox.note_sent(sent_ms, self.now_at(to).mono);

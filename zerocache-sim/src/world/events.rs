@@ -63,12 +63,16 @@ impl World {
 /// What a node asks for repair, for the event log.
 pub(super) fn repair_request(request: &Request) -> Option<String> {
     match request {
-        Request::Sums { window, grain, .. } => Some(format!("for sums {grain:?} of {window:?}")),
-        Request::RowsOf(cells) => Some(format!("for the rows of {} cells", cells.len())),
-        Request::VersionsOf(keys) => Some(format!("for the versions of {} keys", keys.len())),
+        Request::Digests { window, resolution, .. } => {
+            Some(format!("for digests of {window:?}, {resolution:?}"))
+        }
+        Request::BucketVersions(buckets) => {
+            Some(format!("for the versions in {} buckets", buckets.len()))
+        }
+        Request::KeyVersions(keys) => Some(format!("for the versions of {} keys", keys.len())),
         Request::Fetch(keys) => Some(format!("for {} keys", keys.len())),
-        Request::Copy { part, last, stretch } => {
-            Some(format!("for a copy of {part} to {last}, {stretch:?}"))
+        Request::Copy { first_shard, last_shard, range } => {
+            Some(format!("for a copy of shards {first_shard} to {last_shard}, {range:?}"))
         }
         _ => None,
     }

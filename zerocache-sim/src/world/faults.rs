@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use bytes::Bytes;
 use zerocache_core::{
     entry::Change,
-    key::PARTS,
+    key::SHARDS,
     node::{Input, PersistedState},
-    store::Known,
+    store::StoredItem,
 };
 
 use super::{Event, World, hosts, trace};
@@ -24,7 +24,7 @@ const AFTER_PAUSE_US: u64 = 250_000;
 pub(super) struct PersistedProcess {
     clock: Clock,
     at_us: u64,
-    known: Vec<Vec<Known>>,
+    known: Vec<Vec<StoredItem>>,
     memory: PersistedState,
 }
 
@@ -163,7 +163,7 @@ impl World {
     fn persist_process(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        let known = (0..PARTS).map(|part| process.store.export(part, now)).collect();
+        let known = (0..SHARDS).map(|part| process.store.export(part, now)).collect();
         let memory = process.node.persisted_state(now);
         let clock = self.hosts[host as usize].clock;
         self.persisted.insert(host, PersistedProcess { clock, at_us: self.now_us, known, memory });
@@ -182,7 +182,7 @@ impl World {
         };
         for mut part in saved.iter().flat_map(|saved| saved.known.clone()) {
             for known in &mut part {
-                let Known::Value(record) = known else { continue };
+                let StoredItem::Value(record) = known else { continue };
                 if let Change::Put { expires, .. } = &mut record.change {
                     // The machine knows how long the process was gone.
                     *expires = now.plus_ms(expires.since_ms(before));

@@ -184,7 +184,7 @@ impl World {
         let mut holders: Vec<(usize, Version, u64)> = Vec::new();
         for host in self.agreeing() {
             let now = self.now_at(host as u32);
-            let entry = self.nodes[host].as_ref()?.store.peek(key, now);
+            let entry = self.nodes[host].as_ref()?.store.peek(key, now).hit();
             holders
                 .extend(entry.map(|entry| (host, entry.version, entry.expires.since_ms(now.mono))));
         }

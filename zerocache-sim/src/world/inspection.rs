@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use zerocache_core::{
     entry::{Change, Record},
     version::{Incarnation, Version},
-    wire::{Parcel, Request, RequestMessage},
+    wire::{FetchedItem, Request, RequestMessage},
 };
 
 use super::{Event, World, connection::Latency, hosts, replication::Cause};
@@ -57,7 +57,7 @@ impl World {
             let key = &self.keys[number];
             let known = process.store.version(key.hash());
             let mut held = None;
-            if let Some(entry) = process.store.peek(key, now) {
+            if let Some(entry) = process.store.peek(key, now).hit() {
                 held = Some(entry.version);
                 let shown = StoredValue {
                     key: number,
@@ -91,7 +91,7 @@ impl World {
         if message.envelope.remaining_ms().is_none() {
             return;
         }
-        let late_us = message.envelope.late_ms * 1_000;
+        let late_us = message.envelope.delay_ms * 1_000;
         match &message.request {
             Request::Put { key, value, .. } => {
                 if let (Some(key), Some(id)) = (number_of(key), write_of(value)) {
@@ -102,15 +102,15 @@ impl World {
             Request::Delete { key, .. } => {
                 touched.extend(number_of(key).map(|key| (key, Cause::Write)));
             }
-            Request::Replicate(shipments) => {
-                for shipment in shipments {
-                    let version = shipment.record.version;
-                    let cause = match shipment.relay {
+            Request::Replicate(batch) => {
+                for replicated in batch {
+                    let version = replicated.record.version;
+                    let cause = match replicated.relay {
                         true => Cause::Relayed(version),
                         false => Cause::Received(version),
                     };
-                    touched.extend(number_of(&shipment.record.key).map(|key| (key, cause)));
-                    self.record_hop((from, host), &shipment.record, latency);
+                    touched.extend(number_of(&replicated.record.key).map(|key| (key, cause)));
+                    self.record_hop((from, host), &replicated.record, latency);
                 }
             }
             _ => {}
@@ -130,12 +130,12 @@ impl World {
     pub(super) fn record_fetched(
         &mut self,
         ends: (u32, u32),
-        parcels: &[Parcel],
+        items: &[FetchedItem],
         latency: Latency,
     ) {
-        self.check_fetched(ends.1, parcels);
-        for parcel in parcels {
-            if let Parcel::Value { record } = parcel {
+        self.check_fetched(ends.1, items);
+        for item in items {
+            if let FetchedItem::Value { record } = item {
                 self.counts.fetched += 1;
                 self.record_hop(ends, record, latency);
             }
@@ -144,28 +144,28 @@ impl World {
 
     /// Shows the checker a call before it is sent: who sends writes to whom.
     pub(super) fn check_sent(&mut self, host: u32, to: SocketAddr, request: &Request) {
-        let (Request::Replicate(shipments), Some(to)) = (request, hosts::at(to)) else { return };
+        let (Request::Replicate(batch), Some(to)) = (request, hosts::at(to)) else { return };
         let region = |host: u32| self.plan.nodes.get(host as usize).map(|node| node.region);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        self.counts.replicated += shipments.len() as u64;
+        self.counts.replicated += batch.len() as u64;
         let crosses = region(host) != region(to);
-        for shipment in shipments {
-            let writer = shipment.record.version.incarnation();
+        for replicated in batch {
+            let writer = replicated.record.version.incarnation();
             let is_principal = process.writers.contains(&writer)
-                || process.filled.contains(&shipment.record.version);
-            self.checker.hop(host, to, (is_principal, crosses, shipment.relay));
+                || process.filled.contains(&replicated.record.version);
+            self.checker.hop(host, to, (is_principal, crosses, replicated.relay));
         }
     }
 
     /// Changes a message of a node as the variant under test does.
     pub(super) fn tamper(&mut self, host: u32, message: &mut RequestMessage) {
         let now = self.now_at(host).mono;
-        let Request::Replicate(shipments) = &mut message.request else { return };
-        for shipment in shipments {
+        let Request::Replicate(batch) = &mut message.request else { return };
+        for replicated in batch {
             if self.variant.marks_relays() {
-                shipment.relay = true;
+                replicated.relay = true;
             }
-            if let Change::Put { value, expires, .. } = &mut shipment.record.change {
+            if let Change::Put { value, expires, .. } = &mut replicated.record.change {
                 if self.variant.restarts_lifetimes()
                     && let Some(ttl_ms) = write_of(value).and_then(|id| self.checker.ttl_ms(id))
                 {
@@ -180,10 +180,10 @@ impl World {
 
     /// The same, of what the checker has seen as the node sent it.
     pub(super) fn tamper_unseen(&mut self, message: &mut RequestMessage) {
-        let Request::Replicate(shipments) = &mut message.request else { return };
-        for shipment in shipments.iter_mut().filter(|_| self.variant.forgets_incarnations()) {
-            let stamp = shipment.record.version.stamp();
-            shipment.record.version = Version::new(stamp, Incarnation(1));
+        let Request::Replicate(batch) = &mut message.request else { return };
+        for replicated in batch.iter_mut().filter(|_| self.variant.forgets_incarnations()) {
+            let stamp = replicated.record.version.stamp();
+            replicated.record.version = Version::new(stamp, Incarnation(1));
         }
     }
 }

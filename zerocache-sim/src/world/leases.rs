@@ -70,7 +70,7 @@ impl World {
         let now = self.now_at(host).mono;
         let Some(process) = self.nodes[host as usize].as_mut() else { return (message, key) };
         match &mut message.request {
-            Request::Lease { key: asked, life_ms, wait_ms, .. } => {
+            Request::Lease { key: asked, lease_ms: life_ms, wait_ms, .. } => {
                 let (life_ms, due) = (*life_ms, now.plus_ms(*wait_ms));
                 let Some(key) = number_of(asked) else { return (message, None) };
                 process.leasing.unnamed = Some(PendingLease { key, connection, life_ms, due });
@@ -101,7 +101,7 @@ impl World {
         let now = self.now_at(host).mono;
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let Some(request) = process.leasing.pending.remove(&id) else { return };
-        let Response::Leased { token } = response else { return };
+        let Response::LeaseGranted { token } = response else { return };
         let PendingLease { key, connection, life_ms, .. } = request;
         let hash = self.keys[key].hash();
         let known = process.store.version(hash);

@@ -33,7 +33,8 @@ impl World {
         let has = |other: u32| {
             let (version, since_us) = self.checker.held_since(other, key)?;
             let now = self.now_at(other);
-            let entry = self.nodes[other as usize].as_ref()?.store.peek(&self.keys[key], now)?;
+            let entry =
+                self.nodes[other as usize].as_ref()?.store.peek(&self.keys[key], now).hit()?;
             let lasts = entry.expires.since_ms(now.mono) >= LIFE_MS;
             let had = entry.version == version && self.now_us - since_us > HAD_US;
             (had && lasts).then_some(version)
@@ -175,7 +176,7 @@ impl World {
         }
         let dropped = |process: &super::nodes::Process| {
             let counts = process.store.stats().counts;
-            counts.evicted + counts.unkept > 0
+            counts.evicted + counts.rejected_too_large > 0
         };
         if self.nodes.iter().flatten().any(dropped) {
             return self.checker.made_room();

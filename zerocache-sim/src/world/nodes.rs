@@ -17,7 +17,7 @@ use zerocache_core::{
     version::{Incarnation, Version},
     wire::{Envelope, NodeInfo, NodeState, RefusalCode, Request, RequestMessage, Response},
 };
-use zerocache_net::framed::Incoming;
+use zerocache_net::transport::framed::Incoming;
 
 use super::{
     CallToken, Event, World,
@@ -313,8 +313,8 @@ impl World {
         elapsed_us: u64,
     ) {
         self.tamper_answer(host, token, &mut result);
-        if let Ok(Response::Records { parcels, .. }) = &result {
-            let touched = self.touched_by(parcels);
+        if let Ok(Response::Items { items, .. }) = &result {
+            let touched = self.touched_by(items);
             self.begin_touching(host, touched);
         }
         self.node_input(
@@ -335,11 +335,11 @@ impl World {
             let inbox = &mut connection.directions[0].inbox;
             match inbox.next(now.mono) {
                 Ok(None) => break,
-                Ok(Some((header, late_ms, Incoming::Small(_)))) => {
-                    requests.push((header, late_ms, inbox.take()));
+                Ok(Some((header, delay_ms, Incoming::Small(_)))) => {
+                    requests.push((header, delay_ms, inbox.take()));
                 }
-                Ok(Some((header, late_ms, Incoming::Large(message)))) => {
-                    requests.push((header, late_ms, message));
+                Ok(Some((header, delay_ms, Incoming::Large(message)))) => {
+                    requests.push((header, delay_ms, message));
                 }
                 Ok(Some(_)) => {}
                 Err(error) => {
@@ -351,19 +351,19 @@ impl World {
         }
         let mut inputs = Vec::new();
         let mut touched = Vec::new();
-        for (header, late_ms, bytes) in requests {
-            let late_ms = if self.variant.ignores_lateness() { 0 } else { late_ms };
+        for (header, delay_ms, bytes) in requests {
+            let delay_ms = if self.variant.ignores_lateness() { 0 } else { delay_ms };
             let (sent_ms, timeout_ms) = (u64::from(header.sent_ms), u64::from(header.timeout_ms));
-            let envelope = Envelope { sent_ms, timeout_ms, late_ms, ..known };
+            let envelope = Envelope { sent_ms, timeout_ms, delay_ms, ..known };
             let short = RequestMessage::peek_get(&bytes).is_some();
-            let message = match RequestMessage::decode_known(bytes, envelope, now.mono) {
+            let message = match RequestMessage::decode_with_defaults(bytes, envelope, now.mono) {
                 Ok(message) => message,
                 Err(error) => {
                     self.checker.protocol_error(&format!("a request does not decode: {error}"));
                     continue;
                 }
             };
-            self.counts.late_us_max = self.counts.late_us_max.max(late_ms * 1_000);
+            self.counts.late_us_max = self.counts.late_us_max.max(delay_ms * 1_000);
             let key = match &message.request {
                 Request::Get { key } => workload::number_of(key),
                 _ => None,

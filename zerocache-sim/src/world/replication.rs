@@ -6,7 +6,7 @@ use zerocache_core::{
     node::NodeStatus,
     time::Instant,
     version::Version,
-    wire::{NodeState, Parcel},
+    wire::{FetchedItem, NodeState},
 };
 
 use super::{World, acks::STABLE_US};
@@ -168,12 +168,12 @@ impl World {
     }
 
     /// A node fetched something: while nothing goes wrong, it has had that for a while.
-    pub(super) fn check_fetched(&mut self, host: u32, parcels: &[Parcel]) {
+    pub(super) fn check_fetched(&mut self, host: u32, items: &[FetchedItem]) {
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        for parcel in parcels {
-            let (key, version) = match parcel {
-                Parcel::Value { record } => (record.key.hash(), record.version),
-                Parcel::Trace(key, version) => (*key, *version),
+        for item in items {
+            let (key, version) = match item {
+                FetchedItem::Value { record } => (record.key.hash(), record.version),
+                FetchedItem::Tombstone(key, version) => (*key, *version),
             };
             let Some(at_us) = self.checker.accepted_at(version) else { continue };
             let is_new = process.store.version(key) < Some(version);
@@ -237,15 +237,15 @@ impl World {
     }
 
     /// The keys of what a node fetched or copied, and their versions.
-    pub(super) fn touched_by(&self, parcels: &[Parcel]) -> Vec<(usize, Cause)> {
-        let one = |parcel: &Parcel| match parcel {
-            Parcel::Value { record } => {
+    pub(super) fn touched_by(&self, items: &[FetchedItem]) -> Vec<(usize, Cause)> {
+        let one = |item: &FetchedItem| match item {
+            FetchedItem::Value { record } => {
                 Some((number_of(&record.key)?, Cause::Received(record.version)))
             }
-            Parcel::Trace(key, version) => {
+            FetchedItem::Tombstone(key, version) => {
                 Some((*self.numbers.get(key)?, Cause::Received(*version)))
             }
         };
-        parcels.iter().filter_map(one).collect()
+        items.iter().filter_map(one).collect()
     }
 }

@@ -6,7 +6,7 @@ use zerocache_core::{
     call::CallFailure,
     node::Input,
     version::{Incarnation, Version},
-    wire::{Parcel, Receipt, Request, Response},
+    wire::{FetchedItem, Receipt, Request, Response},
 };
 
 use super::{CallToken, World};
@@ -29,8 +29,8 @@ impl World {
     pub(super) fn record_call(&mut self, host: u32, token: CallToken, request: &Request) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         match request {
-            Request::Replicate(shipments) if self.variant.counts_refusals() => {
-                process.tampered.batches.insert(token, shipments.len());
+            Request::Replicate(batch) if self.variant.counts_refusals() => {
+                process.tampered.batches.insert(token, batch.len());
             }
             Request::Copy { .. } if self.variant.leaves_holes() => {
                 process.tampered.copies.insert(token);
@@ -82,13 +82,13 @@ impl World {
             (Ok(response @ Response::Refused(_)), Some(count)) => {
                 *response = Response::Replicated(vec![all; count]);
             }
-            (Ok(Response::Records { parcels, .. }), None) if copy => {
-                parcels.retain(|parcel| {
-                    let key = match parcel {
-                        Parcel::Value { record } => record.key.hash(),
-                        Parcel::Trace(key, _) => *key,
+            (Ok(Response::Items { items, .. }), None) if copy => {
+                items.retain(|item| {
+                    let key = match item {
+                        FetchedItem::Value { record } => record.key.hash(),
+                        FetchedItem::Tombstone(key, _) => *key,
                     };
-                    key.part() >= HOLE_SHARDS
+                    key.shard() >= HOLE_SHARDS
                 });
             }
             _ => {}

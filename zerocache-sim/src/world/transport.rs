@@ -10,7 +10,7 @@ use zerocache_core::{
         frame::{Header, Opcode},
     },
 };
-use zerocache_net::framed::Incoming;
+use zerocache_net::transport::framed::Incoming;
 
 use std::net::SocketAddr;
 
@@ -224,10 +224,14 @@ impl World {
         connection.heard_us = now_us;
         loop {
             let inbox = &mut connection.directions[1].inbox;
-            let (header, late_ms, message) = match inbox.next(now) {
+            let (header, delay_ms, message) = match inbox.next(now) {
                 Ok(None) => break,
-                Ok(Some((header, late_ms, Incoming::Small(_)))) => (header, late_ms, inbox.take()),
-                Ok(Some((header, late_ms, Incoming::Large(message)))) => (header, late_ms, message),
+                Ok(Some((header, delay_ms, Incoming::Small(_)))) => {
+                    (header, delay_ms, inbox.take())
+                }
+                Ok(Some((header, delay_ms, Incoming::Large(message)))) => {
+                    (header, delay_ms, message)
+                }
                 Ok(Some(_)) => continue,
                 Err(error) => {
                     self.checker.protocol_error(&format!("a node sends no frames: {error}"));
@@ -235,15 +239,17 @@ impl World {
                 }
             };
             connection.overdue.remove(&header.id);
-            let late_ms = if ignores_lateness { 0 } else { late_ms };
-            ended
-                .extend(connection.calls.remove(&header.id).map(|token| (token, late_ms, message)));
+            let delay_ms = if ignores_lateness { 0 } else { delay_ms };
+            ended.extend(
+                connection.calls.remove(&header.id).map(|token| (token, delay_ms, message)),
+            );
         }
-        for (token, late_ms, message) in ended {
-            let result = self.decode_response(message).map(|response| response.aged(late_ms));
-            if let Ok(Response::Records { parcels, .. }) = &result {
-                trace!(self, "{from} sends {host} {} parcels", parcels.len());
-                self.record_fetched((from, host), parcels, latency);
+        for (token, delay_ms, message) in ended {
+            let result =
+                self.decode_response(message).map(|response| response.delayed_by(delay_ms));
+            if let Ok(Response::Items { items, .. }) = &result {
+                trace!(self, "{from} sends {host} {} items", items.len());
+                self.record_fetched((from, host), items, latency);
             }
             self.end_call(host, token, result);
         }

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use zerocache_core::{metadata::Metadata, wire::Status};
 use zerocache_server::{
     EmbeddedNode,
-    config::{DiscoverySet, NameAndPort, ServerConfig},
+    config::{DiscoverySet, HostPort, ServerConfig},
 };
 
 use super::*;
@@ -26,7 +26,7 @@ fn node(region: &str, seeds: &[SocketAddr]) -> EmbeddedNode {
     config.port = 0;
     config.max_bytes = 64 << 20;
     config.discovery = DiscoverySet { seeds: true, ..DiscoverySet::NONE };
-    let seed = |at: &SocketAddr| at.to_string().parse::<NameAndPort>().expect("an address");
+    let seed = |at: &SocketAddr| at.to_string().parse::<HostPort>().expect("an address");
     config.seeds = seeds.iter().map(seed).collect();
     EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
 }

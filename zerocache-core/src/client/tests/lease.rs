@@ -16,7 +16,7 @@ fn asked(action: LeaseAction) -> (Outgoing, u64) {
 }
 
 fn granted() -> CallResult {
-    Ok(Response::Leased { token: version(9, 1) })
+    Ok(Response::LeaseGranted { token: version(9, 1) })
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn the_answer_of_the_node_is_the_outcome() {
     for (result, outcome) in [
         (granted(), 0),
         (found(3), 1),
-        (Ok(Response::Busy), 2),
+        (Ok(Response::LeaseHeld), 2),
         (refused(RefusalCode::Overloaded), 3),
     ] {
         let mut state = state();
@@ -65,7 +65,7 @@ fn when_the_node_is_gone_the_next_one_is_asked_within_the_same_wait() {
         lease.on(at(211), answer(first.id, granted()), &mut state),
         LeaseAction::Wait
     ));
-    let done = lease.on(at(300), answer(second.id, Ok(Response::Busy)), &mut state);
+    let done = lease.on(at(300), answer(second.id, Ok(Response::LeaseHeld)), &mut state);
     assert!(matches!(done, LeaseAction::Done(LeaseOutcome::Busy(_))));
 }
 

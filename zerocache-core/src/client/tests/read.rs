@@ -204,6 +204,6 @@ fn an_answer_that_does_not_fit_is_none() {
     for _ in 0..2 {
         request = read.on(at(1), answer(request.id, Ok(Response::Done)), &mut state).sent();
     }
-    let last = read.on(at(1), answer(request.id, Ok(Response::Busy)), &mut state);
+    let last = read.on(at(1), answer(request.id, Ok(Response::LeaseHeld)), &mut state);
     assert_eq!(last.done(), ReadResult::Unreachable { timed_out: false });
 }

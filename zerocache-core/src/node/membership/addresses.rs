@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::super::{Effect, Node};
-use crate::{cluster::Reach, store::LockFamily, time::Now, wire::NodeInfo};
+use crate::{cluster::Reach, store::Backend, time::Now, wire::NodeInfo};
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// This node can be reached at other addresses from now on: it introduces itself again to whom it
     /// reaches, and gossip tells the others.
     pub(in crate::node) fn readdressed(

@@ -12,7 +12,7 @@ use super::super::{Call, Effect, Event, Node};
 use crate::{
     call::CallResult,
     cluster::{AddressSource, Gossip, Heard, Reach, Standing, choose},
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{CONTENT_BYTES_MAX, NodeInfo, NodeState, Request, Response, features},
@@ -93,7 +93,7 @@ impl Acquaintances {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(in crate::node) fn gossips(&self) -> bool {
         self.config.features & features::GOSSIP != 0
     }

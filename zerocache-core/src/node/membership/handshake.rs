@@ -11,7 +11,7 @@ use crate::{
     call::CallResult,
     cluster::{AddressSource, Reach},
     name::check_region,
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{
@@ -71,7 +71,7 @@ impl Greeters {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
         for address in self.view.candidates_mut().take_due(now.mono) {
             let hello = Request::Hello(Box::new(self.hello(now, 0)));
@@ -88,7 +88,7 @@ impl<L: LockFamily> Node<L> {
             cluster: self.config.cluster.clone(),
             protocol: PROTOCOL,
             features: self.config.features,
-            entries: self.store.count(),
+            entries: self.store.entry_count(),
             session: None,
             auth: bytes::Bytes::new(),
             wall_ms: now.wall_ms,

@@ -13,7 +13,7 @@ use super::{Call, Effect, Event, Node};
 use crate::{
     call::{CallFailure, CallResult},
     cluster::{AddressSource, FORGET_MS, Member, Reach},
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RefusalCode, Request, Response, features},
@@ -59,7 +59,7 @@ const VERIFY_EVERY_MS: u64 = 25;
 /// After a member came up, all are asked this soon whether they know the same ones, in milliseconds.
 const SPREAD_MS: u64 = 50;
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn tick_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.dial(now, out);
         self.tick_heartbeats(now, out);

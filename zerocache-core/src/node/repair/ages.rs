@@ -12,7 +12,7 @@ use alloc::{
 use crate::{
     time::Instant,
     version::Incarnation,
-    wire::{AGES_MAX, Age, Line},
+    wire::{Lineage, SYNC_AGES_MAX, SyncAge},
 };
 
 /// Who lags by less than this, or by less than this more than its partner, is never outdated, in
@@ -50,33 +50,33 @@ pub(in crate::node) struct Partner {
     /// For how long it has known what nobody else does, in milliseconds.
     pub(in crate::node) lived_ms: u64,
     /// From whom it has what it knows.
-    pub(in crate::node) line: Line,
+    pub(in crate::node) line: Lineage,
     /// What it had of others.
-    pub(in crate::node) ages: Vec<Age>,
+    pub(in crate::node) ages: Vec<SyncAge>,
 }
 
 impl Partner {
     /// It and all others of whom it can tell, and how far it lags each, but not `other`.
-    fn sources(&self, other: Incarnation) -> impl Iterator<Item = Age> {
-        let itself = Age { of: self.id, ms: 0, lived_ms: self.lived_ms };
+    fn sources(&self, other: Incarnation) -> impl Iterator<Item = SyncAge> {
+        let itself = SyncAge { node: self.id, age_ms: 0, lived_ms: self.lived_ms };
         let others = self.ages.iter().copied();
-        others.chain([itself]).filter(move |age| age.of != other && age.ms <= AGE_MS_MAX)
+        others.chain([itself]).filter(move |age| age.node != other && age.age_ms <= AGE_MS_MAX)
     }
 
     /// Of whom it has more than `other`, which lacks what is older than `most_ms`. What a node has had of
     /// another one is told by its ages; of one that these do not name it has nothing.
     fn is_ahead_of(&self, other: &Self, most_ms: u64) -> BTreeSet<Incarnation> {
-        let had: BTreeMap<_, _> = other.ages.iter().map(|age| (age.of, age.ms)).collect();
+        let had: BTreeMap<_, _> = other.ages.iter().map(|age| (age.node, age.age_ms)).collect();
         // Who cannot name all of whom it has something lacks nothing for not naming them.
-        let unnamed_ms = if had.len() >= AGES_MAX { 0 } else { u64::MAX };
-        let is_behind = |age: &Age| {
+        let unnamed_ms = if had.len() >= SYNC_AGES_MAX { 0 } else { u64::MAX };
+        let is_behind = |age: &SyncAge| {
             // What it knows alone is no older than its life.
-            let lag_ms = had.get(&age.of).copied().unwrap_or(unnamed_ms).min(age.lived_ms);
+            let lag_ms = had.get(&age.node).copied().unwrap_or(unnamed_ms).min(age.lived_ms);
             // Not by the few milliseconds that answers take and clocks drift: whoever talked to the
             // partner meanwhile got what that one knew.
-            lag_ms > most_ms && lag_ms > age.ms.saturating_add(LAG_MS_MIN)
+            lag_ms > most_ms && lag_ms > age.age_ms.saturating_add(LAG_MS_MIN)
         };
-        self.sources(other.id).filter(is_behind).map(|age| age.of).collect()
+        self.sources(other.id).filter(is_behind).map(|age| age.node).collect()
     }
 
     /// Compares it with another one: who of the two is the source of what is older than their rounds reach.
@@ -89,7 +89,7 @@ impl Partner {
         let missed = other.is_ahead_of(self, most_ms);
         let has = self.is_ahead_of(other, most_ms);
         let lowest = |ids: &BTreeSet<Incarnation>| core::cmp::Reverse(ids.first().copied());
-        let is_right = match self.line.of == other.line.of {
+        let is_right = match self.line.origin == other.line.origin {
             true => (missed.len(), lowest(&missed)) > (has.len(), lowest(&has)),
             false => is_older(other.line, self.line),
         };
@@ -114,10 +114,10 @@ pub(in crate::node) enum Verdict {
 }
 
 /// Whether a line is older than another one.
-pub(in crate::node) fn is_older(line: Line, than: Line) -> bool {
-    match line.ms.abs_diff(than.ms) <= LINE_MS_MIN {
-        true => line.of < than.of,
-        false => line.ms > than.ms,
+pub(in crate::node) fn is_older(line: Lineage, than: Lineage) -> bool {
+    match line.age_ms.abs_diff(than.age_ms) <= LINE_MS_MIN {
+        true => line.origin < than.origin,
+        false => line.age_ms > than.age_ms,
     }
 }
 
@@ -133,19 +133,19 @@ impl Ages {
     }
 
     /// What is told to others, the latest first.
-    pub(in crate::node) fn told(&self, now: Instant) -> Vec<Age> {
+    pub(in crate::node) fn told(&self, now: Instant) -> Vec<SyncAge> {
         let mut ages: Vec<_> = self
             .had
             .iter()
             .filter(|(_, had)| now.since_ms(had.at) <= AGE_MS_MAX)
             .map(|(of, had)| {
                 let ms = now.since_ms(had.at);
-                Age { of: *of, ms, lived_ms: had.lived_ms.saturating_add(ms) }
+                SyncAge { node: *of, age_ms: ms, lived_ms: had.lived_ms.saturating_add(ms) }
             })
             .collect();
-        if ages.len() > AGES_MAX {
-            ages.sort_unstable_by_key(|age| age.ms);
-            ages.truncate(AGES_MAX);
+        if ages.len() > SYNC_AGES_MAX {
+            ages.sort_unstable_by_key(|age| age.age_ms);
+            ages.truncate(SYNC_AGES_MAX);
         }
         ages
     }
@@ -161,19 +161,19 @@ impl Ages {
         self.had.retain(|_, had| at.since_ms(had.at) <= AGE_MS_MAX);
         for age in partner.sources(own) {
             let is_given_up =
-                matches!(verdict, Verdict::Source(missed) if missed.contains(&age.of));
+                matches!(verdict, Verdict::Source(missed) if missed.contains(&age.node));
             let most_ms = if is_given_up { LAG_MS_MIN } else { u64::MAX };
-            let lived_ms = age.lived_ms.saturating_sub(age.ms).min(most_ms);
-            self.note(age.of, at.minus_ms(age.ms), lived_ms);
+            let lived_ms = age.lived_ms.saturating_sub(age.age_ms).min(most_ms);
+            self.note(age.node, at.minus_ms(age.age_ms), lived_ms);
         }
     }
 
     /// Takes over what an earlier life of this node had, itself included, as it was told `away_ms` before
     /// `now`.
-    pub(in crate::node) fn inherit(&mut self, ages: &[Age], away_ms: u64, now: Instant) {
-        for age in ages.iter().take(AGES_MAX) {
-            let ms = age.ms.saturating_add(away_ms);
-            self.note(age.of, now.minus_ms(ms), age.lived_ms.saturating_sub(age.ms));
+    pub(in crate::node) fn inherit(&mut self, ages: &[SyncAge], away_ms: u64, now: Instant) {
+        for age in ages.iter().take(SYNC_AGES_MAX) {
+            let ms = age.age_ms.saturating_add(away_ms);
+            self.note(age.node, now.minus_ms(ms), age.lived_ms.saturating_sub(age.age_ms));
         }
     }
 
@@ -184,7 +184,7 @@ impl Ages {
             let lived_ms = lived_ms.min(had.lived_ms.saturating_add(at.since_ms(had.at)));
             *had = Had { at, lived_ms };
         }
-        if self.had.len() > AGES_MAX
+        if self.had.len() > SYNC_AGES_MAX
             && let Some(oldest) = self.had.iter().min_by_key(|(_, had)| had.at).map(|(id, _)| *id)
         {
             self.had.remove(&oldest);
@@ -205,20 +205,24 @@ mod tests {
         Instant::from_millis(ms)
     }
 
-    fn ages(ages: &[(u64, u64, u64)]) -> Vec<Age> {
-        let age = |&(of, ms, lived_ms): &(u64, u64, u64)| Age { of: Incarnation(of), ms, lived_ms };
+    fn ages(ages: &[(u64, u64, u64)]) -> Vec<SyncAge> {
+        let age = |&(of, ms, lived_ms): &(u64, u64, u64)| SyncAge {
+            node: Incarnation(of),
+            age_ms: ms,
+            lived_ms,
+        };
         ages.iter().map(age).collect()
     }
 
     /// A node of the line that began with node 1 ten hours ago.
     fn node(id: u64, lived_ms: u64, had: &[(u64, u64, u64)]) -> Partner {
-        let line = Line { of: Incarnation(1), ms: 10 * HOUR_MS };
+        let line = Lineage { origin: Incarnation(1), age_ms: 10 * HOUR_MS };
         Partner { id: Incarnation(id), lived_ms, line, ages: ages(had) }
     }
 
     /// A node of a line of its own that began so long ago.
     fn alone(id: u64, lived_ms: u64) -> Partner {
-        let line = Line { of: Incarnation(id), ms: lived_ms };
+        let line = Lineage { origin: Incarnation(id), age_ms: lived_ms };
         Partner { line, ..node(id, lived_ms, &[]) }
     }
 
@@ -260,7 +264,7 @@ mod tests {
         second.ages = ages(&[(7, 10, 2 * HOUR_MS), (8, 10, HOUR_MS)]);
         let both = |a: &Partner, b: &Partner| (is_outdated(a, b), is_outdated(b, a));
         assert_eq!(both(&first, &second), (false, true));
-        first.line.ms = second.line.ms + 3;
+        first.line.age_ms = second.line.age_ms + 3;
         assert_eq!(both(&first, &second), (false, true));
         // The outdated one took everything: nothing that it alone knows is old.
         let taken = Partner { lived_ms: 500, line: first.line, ages: vec![], ..second };

@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 use super::{Asked, Effect, Node, round::Round};
 use crate::{
     call::CallResult,
-    entry::Applied,
     node::{Call, CallId},
-    store::{Known, LockFamily, Row},
+    store::{ApplyOutcome, Backend, KeyVersion, StoredItem},
     time::Now,
     version::Incarnation,
-    wire::{Parcel, Receipt, Request, Response},
+    wire::{FetchedItem, Receipt, Request, Response},
 };
 
 /// How long values may take, in milliseconds.
@@ -25,9 +24,9 @@ const FETCHES_MAX: usize = 4;
 /// How far ahead bandwidth may be used up before nothing more is fetched, in milliseconds.
 const AHEAD_MS_MAX: u64 = 50;
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// The partner knows this version; fetches it, if it is newer than what is known here.
-    pub(super) fn want(&mut self, round: &mut Round, (key, version): Row) {
+    pub(super) fn want(&mut self, round: &mut Round, (key, version): KeyVersion) {
         if self.store.version(key).is_some_and(|known| known >= version) {
             return;
         }
@@ -69,13 +68,13 @@ impl<L: LockFamily> Node<L> {
         else {
             return;
         };
-        let Ok(Response::Records { parcels, covered, .. }) = result else {
+        let Ok(Response::Items { items, covered, .. }) = result else {
             round.fetches.insert(call, rows);
             return self.cut(now, round);
         };
         let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(rows.len());
         let far = round.far;
-        let (bytes, all_taken) = self.take_parcels(now, parcels);
+        let (bytes, all_taken) = self.take_items(now, items);
         round.is_whole &= all_taken;
         self.repair.spend(now.mono, far, bytes);
         self.no_longer_fetching(rows[..covered].iter().map(|row| row.0));
@@ -90,21 +89,21 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Merges what was fetched; returns how many bytes it carried, and whether nothing was refused.
-    fn take_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> (u64, bool) {
+    fn take_items(&mut self, now: Now, items: Vec<FetchedItem>) -> (u64, bool) {
         let (mut bytes, mut all_taken) = (0, true);
-        for parcel in parcels {
-            bytes += parcel.payload_bytes() as u64;
-            match parcel.into_known(now.mono) {
-                Known::Value(record) => {
+        for item in items {
+            bytes += item.payload_bytes() as u64;
+            match item.into_stored(now.mono) {
+                StoredItem::Value(record) => {
                     self.repair.counts.values_fetched += 1;
                     self.repair.counts.bytes_fetched += record.payload_bytes() as u64;
                     all_taken &= self.take(now, &record) != Receipt::Refused;
                 }
-                Known::Trace(key, version) => {
+                StoredItem::Tombstone(key, version) => {
                     self.repair.counts.tombstones_fetched += 1;
                     let observed = self.clock.observe(version, now.wall_ms);
-                    let judged = observed.map(|()| self.apply_trace(now, key, version));
-                    all_taken &= !matches!(judged, Err(_) | Ok(Applied::TooOld));
+                    let judged = observed.map(|()| self.apply_tombstone(now, key, version));
+                    all_taken &= !matches!(judged, Err(_) | Ok(ApplyOutcome::TooOld));
                 }
             }
         }

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use super::{Node, ages::Partner, start::Start};
 use crate::{
-    store::{LockFamily, RETENTION_MS},
+    store::{Backend, RETENTION_MS},
     time::Now,
     version::Incarnation,
-    wire::{Age, Line},
+    wire::{Lineage, SyncAge},
 };
 
 /// What a node knew of its own knowledge in an earlier life.
@@ -18,16 +18,16 @@ pub struct PersistedState {
     /// For how long it had known what nobody else did, in milliseconds.
     pub lived_ms: u64,
     /// From whom it had what it knew.
-    pub line: Line,
+    pub line: Lineage,
     /// How long ago that was, in milliseconds.
     pub away_ms: u64,
     /// How long it kept traces, in milliseconds.
     pub retention_ms: u64,
     /// When it had last had everything that others knew, as it was then.
-    pub ages: Vec<Age>,
+    pub ages: Vec<SyncAge>,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Everything of the earlier life is here, or there was nothing that could be used.
     ///
     /// If some of it was refused, because it was stamped in the future of this clock, the node does not know
@@ -38,11 +38,11 @@ impl<L: LockFamily> Node<L> {
             let knew_ms = away_ms.saturating_add(retention_ms.min(RETENTION_MS));
             self.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
             // It has everything that it knew itself.
-            let itself = Age { of: node, ms: 0, lived_ms };
+            let itself = SyncAge { node: node, age_ms: 0, lived_ms };
             self.repair.ages.inherit(&ages, away_ms, now.mono);
             self.repair.ages.inherit(&[itself], away_ms, now.mono);
-            let line_ms = line.ms.saturating_add(away_ms);
-            self.repair.line = (line.of, now.mono.minus_ms(line_ms));
+            let line_ms = line.age_ms.saturating_add(away_ms);
+            self.repair.line = (line.origin, now.mono.minus_ms(line_ms));
         }
         if matches!(self.repair.start, Start::Restoring) {
             self.started_with_all(now);

@@ -35,10 +35,10 @@ use crate::{
     call::CallResult,
     cluster::{Member, PLACEMENT, Placement},
     key::KeyHash,
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::{Incarnation, Version},
-    wire::{Line, NodeState, Response, features},
+    wire::{Lineage, NodeState, Response, features},
 };
 
 /// Most bytes of values that a node fetches from its region in a second, and from others: what links
@@ -172,7 +172,7 @@ impl Repair {
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Whether this node and a member repair each other.
     fn repairs(&self, member: &Member) -> bool {
         let (own, other) = (self.config.info.incarnation, member.info.incarnation);
@@ -204,7 +204,7 @@ impl<L: LockFamily> Node<L> {
         Partner {
             id: self.config.info.incarnation,
             lived_ms: now.mono.since_ms(*alone_since),
-            line: Line { of: *of, ms: now.mono.since_ms(*since) },
+            line: Lineage { origin: *of, age_ms: now.mono.since_ms(*since) },
             ages: ages.told(now.mono),
         }
     }

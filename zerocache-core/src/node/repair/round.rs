@@ -1,8 +1,8 @@
 //! One round with one partner, on the side of the one who asks.
 //!
-//! Sums of blocks, then of the seconds of those blocks that differ, then of the parts in those seconds;
-//! a moment later the parts again, because what was just written differs until it has arrived. Then the
-//! rows of the cells that still differ, and the values that are newer there. Whoever finds out that it
+//! Digests of blocks, then of the seconds of those blocks that differ, then of the shards in those seconds;
+//! a moment later the shards again, because what was just written differs until it has arrived. Then the
+//! rows of the buckets that still differ, and the values that are newer there. Whoever finds out that it
 //! is outdated then asks for the versions of all its older values.
 
 use alloc::{
@@ -19,12 +19,14 @@ use super::{
 use crate::{
     call::CallResult,
     clock::AHEAD_MS_MAX,
-    key::{KeyHash, PARTS},
+    key::{KeyHash, SHARDS},
     node::{Call, CallId, Clocks, Event},
-    store::{LockFamily, Row},
+    store::{Backend, KeyVersion},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{BLOCK_SECONDS, Cell, Grain, Line, NodeState, Request, Response, Sums, Window},
+    wire::{
+        BLOCK_SECONDS, Bucket, Digests, Lineage, NodeState, Request, Resolution, Response, Window,
+    },
 };
 
 /// How long a question may take, in milliseconds; three round trips are added.
@@ -33,14 +35,14 @@ const QUESTION_TIMEOUT_MS: u64 = 1_500;
 /// How long what differs is given to arrive by itself, in milliseconds.
 const AGAIN_AFTER_MS: u64 = 150;
 
-/// So many cells do not differ because something is on its way.
+/// So many buckets do not differ because something is on its way.
 const SURELY_DIFFERENT: usize = 1_024;
 
-/// Most seconds of which one question asks for the parts, and is answered.
+/// Most seconds of which one question asks for the shards, and is answered.
 pub(super) const SECONDS_ASKED_MAX: usize = 256;
 
-/// Most cells of which one question asks for the rows.
-const CELLS_ASKED_MAX: usize = 1_024;
+/// Most buckets of which one question asks for the rows.
+const BUCKETS_ASKED_MAX: usize = 1_024;
 
 /// With so many rows known to be newer at the partner, no more are asked for.
 const WANTED_MAX: usize = 65_536;
@@ -64,21 +66,21 @@ const MARGIN_SECONDS: u64 = 2;
 enum Step {
     Blocks,
     Seconds(Vec<u64>),
-    /// The parts of seconds: those still to be asked for, and the cells found to differ.
-    Parts {
+    /// The shards of seconds: those still to be asked for, and the buckets found to differ.
+    Shards {
         left: Vec<u64>,
         asked: Vec<u64>,
-        differing: BTreeSet<Cell>,
+        differing: BTreeSet<Bucket>,
         /// What differed the first time, when this is the second.
-        before: Option<BTreeSet<Cell>>,
+        before: Option<BTreeSet<Bucket>>,
     },
-    /// The rows of differing cells: those still to be asked for, by part.
-    Rows(Vec<Cell>),
-    /// The versions of values older than the window: the next part, and those of this one.
+    /// The rows of differing buckets: those still to be asked for, by shard.
+    Rows(Vec<Bucket>),
+    /// The versions of values older than the window: the next shard, and those of this one.
     Doubts {
-        part: usize,
-        left: Vec<Row>,
-        asked: Vec<Row>,
+        shard: usize,
+        left: Vec<KeyVersion>,
+        asked: Vec<KeyVersion>,
     },
     Done,
 }
@@ -98,8 +100,8 @@ pub(super) struct Round {
     question: Option<CallId>,
     /// Nothing is asked before.
     waits_until: Instant,
-    pub(super) wanted: VecDeque<Row>,
-    pub(super) fetches: BTreeMap<CallId, Vec<Row>>,
+    pub(super) wanted: VecDeque<KeyVersion>,
+    pub(super) fetches: BTreeMap<CallId, Vec<KeyVersion>>,
     /// Whether nothing was left to another round.
     pub(super) is_whole: bool,
     /// What this node is beside its partner, once that is judged.
@@ -119,7 +121,7 @@ enum Next {
     Cut,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn begin_round(
         &mut self,
         now: Now,
@@ -127,7 +129,7 @@ impl<L: LockFamily> Node<L> {
         far: bool,
         out: &mut Vec<Effect>,
     ) {
-        let mut from = self.store.first_second(now) + MARGIN_SECONDS;
+        let mut from = self.store.first_complete_second(now) + MARGIN_SECONDS;
         if !self.repair.start.is_done() {
             // What is older it copies.
             let starting_ms = now.mono.since_ms(self.warm_since);
@@ -146,7 +148,7 @@ impl<L: LockFamily> Node<L> {
         let last = now.wall_ms.saturating_add(AHEAD_MS_MAX) / 1_000 + 1;
         let window = Window { from, to: over.max(last) };
         let ahead = now.wall_ms.saturating_add(CLOCKS_DIFFER_MS) / 1_000 + 1;
-        let line = Line { of: id, ms: 0 };
+        let line = Lineage { origin: id, age_ms: 0 };
         let partner = Partner { id, lived_ms: 0, line, ages: Vec::new() };
         let round = Round {
             far,
@@ -217,35 +219,47 @@ impl<L: LockFamily> Node<L> {
                     let had = self.repair.ages.of(round.partner.id);
                     let had_ms = had.map(|at| round.begun.since_ms(at));
                     let window = round.window;
-                    return Some(Request::Sums { window, grain: Grain::Blocks, had_ms });
+                    return Some(Request::Digests {
+                        window,
+                        resolution: Resolution::Blocks,
+                        last_sync_ms: had_ms,
+                    });
                 }
                 Step::Seconds(blocks) => {
-                    let grain = Grain::Seconds(blocks.clone());
-                    return Some(Request::Sums { window: round.window, grain, had_ms: None });
+                    let resolution = Resolution::Seconds(blocks.clone());
+                    return Some(Request::Digests {
+                        window: round.window,
+                        resolution,
+                        last_sync_ms: None,
+                    });
                 }
-                Step::Parts { left, asked, .. } => {
+                Step::Shards { left, asked, .. } => {
                     let most = left.len().min(SECONDS_ASKED_MAX);
                     *asked = left.drain(..most).collect();
-                    let grain = Grain::Parts(asked.clone());
-                    return Some(Request::Sums { window: round.window, grain, had_ms: None });
+                    let resolution = Resolution::Shards(asked.clone());
+                    return Some(Request::Digests {
+                        window: round.window,
+                        resolution,
+                        last_sync_ms: None,
+                    });
                 }
-                Step::Rows(cells) if cells.is_empty() => {
+                Step::Rows(buckets) if buckets.is_empty() => {
                     round.step = match round.verdict == Some(Verdict::Outdated) {
-                        true => Step::Doubts { part: 0, left: Vec::new(), asked: Vec::new() },
+                        true => Step::Doubts { shard: 0, left: Vec::new(), asked: Vec::new() },
                         false => Step::Done,
                     };
                 }
-                Step::Rows(cells) => {
-                    let most = cells.len().min(CELLS_ASKED_MAX);
-                    return Some(Request::RowsOf(cells[..most].to_vec()));
+                Step::Rows(buckets) => {
+                    let most = buckets.len().min(BUCKETS_ASKED_MAX);
+                    return Some(Request::BucketVersions(buckets[..most].to_vec()));
                 }
-                Step::Doubts { part, left, asked } => {
-                    while left.is_empty() && *part < PARTS {
+                Step::Doubts { shard, left, asked } => {
+                    while left.is_empty() && *shard < SHARDS {
                         // Nothing that may still be on its way to the partner.
                         let settled = round.over.saturating_sub(UNSETTLED_SECONDS);
                         let before = round.window.from.min(settled);
-                        *left = self.store.values_before(*part, before);
-                        *part += 1;
+                        *left = self.store.values_before(*shard, before);
+                        *shard += 1;
                     }
                     if left.is_empty() {
                         round.step = Step::Done;
@@ -253,7 +267,7 @@ impl<L: LockFamily> Node<L> {
                     }
                     let most = left.len().min(KEYS_ASKED_MAX);
                     *asked = left.drain(..most).collect();
-                    return Some(Request::VersionsOf(asked.iter().map(|row| row.0).collect()));
+                    return Some(Request::KeyVersions(asked.iter().map(|row| row.0).collect()));
                 }
                 Step::Done => return None,
             }
@@ -271,8 +285,10 @@ impl<L: LockFamily> Node<L> {
         let asked = |round: &mut Round| round.question.take_if(|question| *question == call);
         let Some((mut round, _)) = self.repair.take_if(id, asked) else { return };
         let next = match result {
-            Ok(Response::Sums(sums)) => self.take_sums(now, &mut round, sums),
-            Ok(Response::Rows { rows, covered }) => self.take_rows(&mut round, rows, covered),
+            Ok(Response::Digests(sums)) => self.take_sums(now, &mut round, sums),
+            Ok(Response::Versions { versions: rows, covered }) => {
+                self.take_rows(&mut round, rows, covered)
+            }
             Ok(_) | Err(_) => Next::Cut,
         };
         match next {
@@ -281,23 +297,24 @@ impl<L: LockFamily> Node<L> {
         }
     }
 
-    fn take_sums(&mut self, now: Now, round: &mut Round, told: Sums) -> Next {
-        // Sums of what was not asked for would size what they are compared with; and those of somebody of
+    fn take_sums(&mut self, now: Now, round: &mut Round, told: Digests) -> Next {
+        // Digests of what was not asked for would size what they are compared with; and those of somebody of
         // another time say nothing.
-        if told.from < round.window.from || !Clocks::is_of_now(now, told.from) {
+        if told.from_second < round.window.from || !Clocks::is_of_now(now, told.from_second) {
             return Next::Cut;
         }
         let step = core::mem::replace(&mut round.step, Step::Done);
         // Traces may have been forgotten meanwhile: older seconds are not compared, because one of the two
         // does not know everything of them.
-        round.window.from = round.window.from.max(told.from).max(self.store.first_second(now));
+        round.window.from =
+            round.window.from.max(told.from_second).max(self.store.first_complete_second(now));
         match step {
             Step::Blocks => {
-                let line = told.line.unwrap_or(round.partner.line);
+                let line = told.lineage.unwrap_or(round.partner.line);
                 round.partner = Partner {
                     lived_ms: told.lived_ms,
                     line,
-                    ages: told.ages,
+                    ages: told.sync_ages,
                     id: round.partner.id,
                 };
                 self.judge(now, round);
@@ -306,56 +323,60 @@ impl<L: LockFamily> Node<L> {
                     return Next::Ask;
                 }
                 // The partner's sums begin where it knows everything; what is before both know it is left out.
-                let theirs = Window { from: told.from, ..round.window };
-                let own = block_sums(theirs, &self.store.sums_by_second(theirs.from, theirs.to));
-                if own.len() != told.sums.len() {
+                let theirs = Window { from: told.from_second, ..round.window };
+                let own = block_sums(theirs, &self.store.digests_by_second(theirs.from, theirs.to));
+                if own.len() != told.digests.len() {
                     return Next::Cut;
                 }
                 let first = round.window.from / BLOCK_SECONDS;
-                let mut blocks = differing(theirs.blocks(), &own, &told.sums);
+                let mut blocks = differing(theirs.blocks(), &own, &told.digests);
                 blocks.retain(|block| *block >= first);
                 round.step =
                     if blocks.is_empty() { Step::Rows(Vec::new()) } else { Step::Seconds(blocks) };
             }
             Step::Seconds(blocks) => {
-                let theirs = Window { from: told.from, ..round.window };
+                let theirs = Window { from: told.from_second, ..round.window };
                 let windows = blocks.iter().map(|block| theirs.of_block(*block));
-                let own: Vec<_> =
-                    windows.clone().flat_map(|w| self.store.sums_by_second(w.from, w.to)).collect();
-                if own.len() != told.sums.len() {
+                let own: Vec<_> = windows
+                    .clone()
+                    .flat_map(|w| self.store.digests_by_second(w.from, w.to))
+                    .collect();
+                if own.len() != told.digests.len() {
                     return Next::Cut;
                 }
-                let mut left = differing(windows.flat_map(|w| w.from..=w.to), &own, &told.sums);
+                let mut left = differing(windows.flat_map(|w| w.from..=w.to), &own, &told.digests);
                 let is_compared = |second: u64| second <= round.over || second >= round.ahead;
                 left.retain(|second| *second >= round.window.from && is_compared(*second));
-                round.step = parts_of(left, None);
+                round.step = shards_of(left, None);
             }
-            Step::Parts { left, asked, mut differing, before } => {
-                if told.sums.len() != asked.len() * PARTS {
+            Step::Shards { left, asked, mut differing, before } => {
+                if told.digests.len() != asked.len() * SHARDS {
                     return Next::Cut;
                 }
-                let own = self.store.sums_by_part(&asked);
-                let both = own.chunks_exact(PARTS).zip(told.sums.chunks_exact(PARTS));
+                let own = self.store.digests_by_shard(&asked);
+                let both = own.chunks_exact(SHARDS).zip(told.digests.chunks_exact(SHARDS));
                 let both = asked.iter().zip(both);
                 for (second, (own, theirs)) in both.filter(|(s, _)| **s >= round.window.from) {
-                    let parts = (0..PARTS).filter(|part| own[*part] != theirs[*part]);
-                    differing.extend(parts.map(|part| Cell { second: *second, part: part as u8 }));
+                    let shards = (0..SHARDS).filter(|shard| own[*shard] != theirs[*shard]);
+                    differing
+                        .extend(shards.map(|shard| Bucket { second: *second, shard: shard as u8 }));
                 }
                 round.step = match before {
                     _ if !left.is_empty() => {
-                        Step::Parts { left, asked: Vec::new(), differing, before }
+                        Step::Shards { left, asked: Vec::new(), differing, before }
                     }
                     None if differing.len() < SURELY_DIFFERENT && !differing.is_empty() => {
                         round.waits_until = now.mono.plus_ms(AGAIN_AFTER_MS);
                         let seconds: BTreeSet<_> = differing.iter().map(|c| c.second).collect();
-                        parts_of(seconds.into_iter().collect(), Some(differing))
+                        shards_of(seconds.into_iter().collect(), Some(differing))
                     }
                     before => {
-                        let is_old = |cell: &Cell| before.as_ref().is_none_or(|b| b.contains(cell));
-                        let mut cells: Vec<_> = differing.into_iter().filter(is_old).collect();
-                        // By part: the partner searches each of its parts once.
-                        cells.sort_unstable_by_key(|cell| (cell.part, cell.second));
-                        Step::Rows(cells)
+                        let is_old =
+                            |bucket: &Bucket| before.as_ref().is_none_or(|b| b.contains(bucket));
+                        let mut buckets: Vec<_> = differing.into_iter().filter(is_old).collect();
+                        // By shard: the partner searches each of its shards once.
+                        buckets.sort_unstable_by_key(|bucket| (bucket.shard, bucket.second));
+                        Step::Rows(buckets)
                     }
                 };
             }
@@ -374,7 +395,7 @@ impl<L: LockFamily> Node<L> {
         }
         let member = self.view.member(id);
         let in_sync = member.is_some_and(|member| member.info.state == NodeState::InSync);
-        let verdict = match base.is_none() && in_sync && self.store.is_ever_outdated() {
+        let verdict = match base.is_none() && in_sync && self.store.detects_outdated() {
             true => {
                 let from_ms = round.window.from.saturating_mul(1_000);
                 self.itself(now).compare(&round.partner, now.wall_ms.saturating_sub(from_ms))
@@ -387,11 +408,11 @@ impl<L: LockFamily> Node<L> {
         round.verdict = Some(verdict);
     }
 
-    fn take_rows(&mut self, round: &mut Round, rows: Vec<Row>, covered: u64) -> Next {
+    fn take_rows(&mut self, round: &mut Round, rows: Vec<KeyVersion>, covered: u64) -> Next {
         let covered = usize::try_from(covered).unwrap_or(usize::MAX);
         match &mut round.step {
-            Step::Rows(cells) if covered > 0 && covered <= cells.len() => {
-                cells.drain(..covered);
+            Step::Rows(buckets) if covered > 0 && covered <= buckets.len() => {
+                buckets.drain(..covered);
                 for row in rows {
                     self.want(round, row);
                 }
@@ -448,8 +469,8 @@ impl<L: LockFamily> Node<L> {
                 if let Some(verdict) = verdict {
                     let partner = &round.partner;
                     ages.merge(self.config.info.incarnation, (partner, verdict), round.begun);
-                    let theirs = (partner.line.of, round.begun.minus_ms(partner.line.ms));
-                    let own = Line { of: line.0, ms: round.begun.since_ms(line.1) };
+                    let theirs = (partner.line.origin, round.begun.minus_ms(partner.line.age_ms));
+                    let own = Lineage { origin: line.0, age_ms: round.begun.since_ms(line.1) };
                     let is_base = base.take_if(|base| base.source == id).is_some();
                     if is_base {
                         self.clocks.since = self.clocks.since.min(theirs.1);
@@ -473,9 +494,9 @@ fn differing(places: impl Iterator<Item = u64>, own: &[u64], theirs: &[u64]) -> 
     places.zip(both).filter(|(_, (own, theirs))| own != theirs).map(|(place, _)| place).collect()
 }
 
-fn parts_of(seconds: Vec<u64>, before: Option<BTreeSet<Cell>>) -> Step {
+fn shards_of(seconds: Vec<u64>, before: Option<BTreeSet<Bucket>>) -> Step {
     if seconds.is_empty() {
         return Step::Rows(Vec::new());
     }
-    Step::Parts { left: seconds, asked: Vec::new(), differing: BTreeSet::new(), before }
+    Step::Shards { left: seconds, asked: Vec::new(), differing: BTreeSet::new(), before }
 }

@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use super::{Base, Effect, Node, Peer};
 use crate::{
     cluster::{Member, PLACEMENT, Placement},
-    store::LockFamily,
+    store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::NodeState,
@@ -42,7 +42,7 @@ pub(super) struct Turn {
     is_done: bool,
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     pub(super) fn begin_due_rounds(&mut self, now: Now, out: &mut Vec<Effect>) {
         let own = &self.config.info.region;
         let partners = self.view.members().filter(|member| self.is_partner(member));

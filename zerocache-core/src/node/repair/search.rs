@@ -1,4 +1,4 @@
-//! Questions for rows, which take a search through parts of the store: a slice at a time.
+//! Questions for rows, which take a search through shards of the store: a slice at a time.
 //!
 //! Invariants: one input never makes the node look at more than [`SLICE_MAX`] entries and traces for all
 //! questions together; while there are questions the node wants to go on at once, and whatever else waits
@@ -8,19 +8,19 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use super::{Effect, Node, serve::overloaded};
 use crate::{
-    key::PARTS,
+    key::SHARDS,
     node::{ConnectionId, RequestId},
-    store::{LockFamily, Row, RowsLeft},
-    wire::{Cell, PLACES_MAX, Response},
+    store::{Backend, KeyVersion, ScanCursor},
+    wire::{Bucket, Response, SELECTORS_MAX},
 };
 
 /// Most entries and traces that are looked at for one input: some 50 microseconds.
 const SLICE_MAX: usize = 4_096;
 
-/// An answer is closed once so many rows are in it; all rows of one cell are in one answer.
+/// An answer is closed once so many rows are in it; all rows of one bucket are in one answer.
 pub(in crate::node) const ROWS_MAX: usize = 16_384;
 
-/// An answer is closed with the part in which so many were looked at: within moments, so that whoever asks
+/// An answer is closed with the shard in which so many were looked at: within moments, so that whoever asks
 /// does not give up.
 const SEARCHED_MAX: usize = 1 << 20;
 
@@ -33,31 +33,31 @@ const SEARCHES_EACH_MAX: usize = 2;
 struct Search {
     id: RequestId,
     connection: ConnectionId,
-    /// By part, in the order in which they were asked for; from the present part on.
-    cells: Vec<Cell>,
-    /// The seconds asked for of the present part, in ascending order, and what is left to look at.
+    /// By shard, in the order in which they were asked for; from the present shard on.
+    buckets: Vec<Bucket>,
+    /// The seconds asked for of the present shard, in ascending order, and what is left to look at.
     seconds: Vec<u64>,
-    left: RowsLeft,
-    rows: Vec<Row>,
+    left: ScanCursor,
+    rows: Vec<KeyVersion>,
     covered: u64,
     looked_at: usize,
 }
 
 impl Search {
-    /// Turns to the part of the first cell.
-    fn begin_part(&mut self) {
-        let part = self.cells.first().map(|cell| cell.part);
-        let here = self.cells.iter().take_while(|cell| Some(cell.part) == part);
-        self.seconds = here.map(|cell| cell.second).collect();
+    /// Turns to the shard of the first bucket.
+    fn begin_shard(&mut self) {
+        let shard = self.buckets.first().map(|bucket| bucket.shard);
+        let here = self.buckets.iter().take_while(|bucket| Some(bucket.shard) == shard);
+        self.seconds = here.map(|bucket| bucket.second).collect();
         self.seconds.sort_unstable();
-        self.left = RowsLeft::ALL;
+        self.left = ScanCursor::START;
     }
 
-    /// The present part is done; whether the answer is.
-    fn end_part(&mut self) -> bool {
-        self.cells.drain(..self.seconds.len());
+    /// The present shard is done; whether the answer is.
+    fn end_shard(&mut self) -> bool {
+        self.buckets.drain(..self.seconds.len());
         self.covered += self.seconds.len() as u64;
-        self.cells.is_empty() || self.rows.len() >= ROWS_MAX || self.looked_at >= SEARCHED_MAX
+        self.buckets.is_empty() || self.rows.len() >= ROWS_MAX || self.looked_at >= SEARCHED_MAX
     }
 }
 
@@ -74,33 +74,33 @@ impl Searches {
     }
 }
 
-impl<L: LockFamily> Node<L> {
-    /// Somebody asks for the versions known in some cells.
+impl<B: Backend> Node<B> {
+    /// Somebody asks for the versions known in some buckets.
     pub(in crate::node) fn rows_wanted(
         &mut self,
         (id, connection): (RequestId, ConnectionId),
-        cells: Vec<Cell>,
+        buckets: Vec<Bucket>,
         out: &mut Vec<Effect>,
     ) {
-        debug_assert!(cells.len() <= PLACES_MAX);
+        debug_assert!(buckets.len() <= SELECTORS_MAX);
         let waiting = &mut self.repair.searches.waiting;
         let same = waiting.iter().filter(|search| search.connection == connection).count();
-        let response = if cells.is_empty() {
-            Response::Rows { rows: Vec::new(), covered: 0 }
+        let response = if buckets.is_empty() {
+            Response::Versions { versions: Vec::new(), covered: 0 }
         } else if waiting.len() >= SEARCHES_MAX || same >= SEARCHES_EACH_MAX {
             overloaded("others are looking for rows here")
         } else {
             let mut search = Search {
                 id,
                 connection,
-                cells,
+                buckets,
                 seconds: Vec::new(),
-                left: RowsLeft::ALL,
+                left: ScanCursor::START,
                 rows: Vec::new(),
                 covered: 0,
                 looked_at: 0,
             };
-            search.begin_part();
+            search.begin_shard();
             return waiting.push_back(search);
         };
         out.push(Effect::Respond { id, response });
@@ -112,19 +112,28 @@ impl<L: LockFamily> Node<L> {
         while budget > 0
             && let Some(mut search) = self.repair.searches.waiting.pop_front()
         {
-            let part = usize::from(search.cells[0].part) % PARTS;
+            let shard = usize::from(search.buckets[0].shard) % SHARDS;
             let seconds = &search.seconds;
-            let seen = self.store.rows(part, seconds, &mut search.left, budget, &mut search.rows);
+            let seen = self.store.scan_versions(
+                shard,
+                seconds,
+                &mut search.left,
+                budget,
+                &mut search.rows,
+            );
             search.looked_at += seen;
-            // An empty part is work, too.
+            // An empty shard is work, too.
             budget = budget.saturating_sub(seen.max(1));
-            if search.left == RowsLeft::NONE {
-                if search.end_part() {
+            if search.left == ScanCursor::END {
+                if search.end_shard() {
                     let Search { id, rows, covered, .. } = search;
-                    out.push(Effect::Respond { id, response: Response::Rows { rows, covered } });
+                    out.push(Effect::Respond {
+                        id,
+                        response: Response::Versions { versions: rows, covered },
+                    });
                     continue;
                 }
-                search.begin_part();
+                search.begin_shard();
             }
             // The others' turn, once this one has had its slice.
             match budget {

@@ -5,13 +5,13 @@ use alloc::{format, vec::Vec};
 use super::{Node, round::SECONDS_ASKED_MAX};
 use crate::{
     entry::Record,
-    key::{KeyHash, PARTS},
-    store::{Known, LockFamily, Stretch},
+    key::{KeyHash, SHARDS},
+    store::{Backend, CopyRange, StoredItem},
     time::Now,
     version::Incarnation,
     wire::{
-        BLOCK_SECONDS, Grain, NodeState, Parcel, RefusalCode, Response, Sums, WINDOW_SECONDS_MAX,
-        Window,
+        BLOCK_SECONDS, Digests, FetchedItem, NodeState, RefusalCode, Resolution, Response,
+        WINDOW_SECONDS_MAX, Window,
     },
 };
 
@@ -24,7 +24,7 @@ pub(in crate::node) const RECORDS_BYTES_MAX: usize = 1 << 20;
 /// An answer to a copy is closed once it has so many entries.
 const COPIED_MAX: usize = 4_096;
 
-/// An answer to a copy is closed with the part in which so many entries were looked at, whether they were
+/// An answer to a copy is closed with the shard in which so many entries were looked at, whether they were
 /// wanted or not.
 const COPY_SEARCHED_MAX: usize = 1 << 16;
 
@@ -45,12 +45,12 @@ const COPIER_MS_MAX: u64 = 3_000;
 /// compared from 1.5 s old, and clocks differ by up to 1 s.
 const UNCOMPARED_MS: u64 = 2_500;
 
-impl<L: LockFamily> Node<L> {
-    /// Sums over what this node knows.
-    pub(in crate::node) fn tell_sums(
+impl<B: Backend> Node<B> {
+    /// Digests over what this node knows.
+    pub(in crate::node) fn serve_digests(
         &mut self,
         now: Now,
-        (window, grain): (Window, Grain),
+        (window, resolution): (Window, Resolution),
         (asking, had_ms): (Option<Incarnation>, Option<u64>),
     ) -> Response {
         let most = window.from.saturating_add(WINDOW_SECONDS_MAX);
@@ -64,76 +64,77 @@ impl<L: LockFamily> Node<L> {
             let compared_ms = had_ms.saturating_add(UNCOMPARED_MS);
             member.missed.had_all_before(now.mono.minus_ms(compared_ms));
         }
-        let from = window.from.max(self.store.first_second(now));
-        let mut told = Sums { from, ..Sums::default() };
+        let from = window.from.max(self.store.first_complete_second(now));
+        let mut told = Digests { from_second: from, ..Digests::default() };
         let window = Window { from, ..window };
-        match grain {
-            Grain::Blocks => {
+        match resolution {
+            Resolution::Blocks => {
                 // Who has not copied everything yet does not have what others had.
                 if self.repair.start.is_done() {
                     let itself = self.itself(now);
-                    (told.ages, told.lived_ms) = (itself.ages, itself.lived_ms);
-                    told.line = Some(itself.line);
+                    (told.sync_ages, told.lived_ms) = (itself.ages, itself.lived_ms);
+                    told.lineage = Some(itself.line);
                 }
                 if from <= window.to {
-                    told.sums = block_sums(window, &self.store.sums_by_second(from, window.to));
+                    told.digests =
+                        block_sums(window, &self.store.digests_by_second(from, window.to));
                 }
             }
-            Grain::Seconds(blocks) => {
+            Resolution::Seconds(blocks) => {
                 if blocks.len() > BLOCKS_ANSWERED_MAX {
                     return refused(format!("{} blocks are too many", blocks.len()));
                 }
                 for block in blocks {
                     let seconds = window.of_block(block);
-                    told.sums.extend(self.store.sums_by_second(seconds.from, seconds.to));
+                    told.digests.extend(self.store.digests_by_second(seconds.from, seconds.to));
                 }
             }
-            Grain::Parts(seconds) => {
+            Resolution::Shards(seconds) => {
                 if seconds.len() > SECONDS_ASKED_MAX {
                     return refused(format!("{} seconds are too many", seconds.len()));
                 }
-                told.sums = self.store.sums_by_part(&seconds);
+                told.digests = self.store.digests_by_shard(&seconds);
             }
         }
-        Response::Sums(told)
+        Response::Digests(told)
     }
 
     /// The versions known of some keys.
-    pub(in crate::node) fn tell_versions(&self, keys: &[KeyHash]) -> Response {
+    pub(in crate::node) fn serve_versions(&self, keys: &[KeyHash]) -> Response {
         let known = keys.iter().filter_map(|key| Some((*key, self.store.version(*key)?)));
-        Response::Rows { rows: known.collect(), covered: keys.len() as u64 }
+        Response::Versions { versions: known.collect(), covered: keys.len() as u64 }
     }
 
     /// What is known of some keys, values included.
-    pub(in crate::node) fn hand_out(&self, now: Now, keys: &[KeyHash]) -> Response {
-        let (mut parcels, mut bytes, mut covered) = (Vec::new(), 0, 0);
+    pub(in crate::node) fn serve_fetch(&self, now: Now, keys: &[KeyHash]) -> Response {
+        let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
         for key in keys {
-            if let Some(known) = self.store.known(*key, now) {
-                let parcel = Parcel::of(known, now.mono);
-                bytes += parcel.payload_bytes();
-                if bytes > RECORDS_BYTES_MAX && !parcels.is_empty() {
+            if let Some(known) = self.store.item(*key, now) {
+                let item = FetchedItem::of(known, now.mono);
+                bytes += item.payload_bytes();
+                if bytes > RECORDS_BYTES_MAX && !items.is_empty() {
                     break;
                 }
-                parcels.push(parcel);
+                items.push(item);
             }
             covered += 1;
         }
-        Response::Records { parcels, covered, more: None, tick: 0, from_second: 0 }
+        Response::Items { items, covered, more: None, tick: 0, from_second: 0 }
     }
 
     /// Part of a copy for a node that starts.
-    pub(in crate::node) fn hand_copy(
+    pub(in crate::node) fn serve_copy(
         &mut self,
         now: Now,
         asking: Option<Incarnation>,
-        (part, last): (u8, u8),
-        stretch: Stretch,
+        (shard, last): (u8, u8),
+        range: CopyRange,
     ) -> Response {
         let Some(asking) = asking else { return refused("only nodes copy".into()) };
         let copiers = &mut self.repair.copiers;
         copiers.retain(|_, at| now.mono.since_ms(*at) <= COPIER_MS_MAX);
         // Where there is nothing to copy nobody waits for others.
-        let has_some = self.store.count() > 0;
+        let has_some = self.store.entry_count() > 0;
         let starts = |id: Incarnation| {
             self.view.member(id).is_some_and(|member| member.info.state == NodeState::Warming)
         };
@@ -147,30 +148,30 @@ impl<L: LockFamily> Node<L> {
         if has_some {
             copiers.insert(asking, now.mono);
         }
-        let parcel = |record| Parcel::of(Known::Value(record), now.mono);
-        let (mut parcels, mut bytes, mut covered) = (Vec::new(), 0, 0);
+        let item = |record| FetchedItem::of(StoredItem::Value(record), now.mono);
+        let (mut items, mut bytes, mut covered) = (Vec::new(), 0, 0);
         let (mut more, mut tick, mut searched) = (None, None, 0);
-        for part in usize::from(part)..=usize::from(last).min(PARTS - 1) {
-            // A place is one of the first part.
-            let of_first = stretch.colder_than.filter(|_| covered == 0);
-            let stretch = Stretch { colder_than: of_first, ..stretch };
-            let page = self.store.page(part, stretch, RECORDS_BYTES_MAX - bytes, now);
+        for shard in usize::from(shard)..=usize::from(last).min(SHARDS - 1) {
+            // A place is one of the first shard.
+            let of_first = range.colder_than.filter(|_| covered == 0);
+            let range = CopyRange { colder_than: of_first, ..range };
+            let page = self.store.copy_page(shard, range, RECORDS_BYTES_MAX - bytes, now);
             tick.get_or_insert(page.tick);
             searched += page.searched;
             bytes += page.records.iter().map(Record::payload_bytes).sum::<usize>();
-            parcels.extend(page.records.into_iter().map(parcel));
+            items.extend(page.records.into_iter().map(item));
             more = page.more;
             if more.is_some() {
                 break;
             }
             covered += 1;
-            let full = bytes >= RECORDS_BYTES_MAX || parcels.len() >= COPIED_MAX;
+            let full = bytes >= RECORDS_BYTES_MAX || items.len() >= COPIED_MAX;
             if full || searched >= COPY_SEARCHED_MAX {
                 break;
             }
         }
-        let from_second = self.store.first_second(now);
-        Response::Records { parcels, covered, more, tick: tick.unwrap_or(0), from_second }
+        let from_second = self.store.first_complete_second(now);
+        Response::Items { items, covered, more, tick: tick.unwrap_or(0), from_second }
     }
 }
 

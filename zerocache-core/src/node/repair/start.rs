@@ -1,7 +1,7 @@
 //! From the start of a node until it is in sync: the copy from one source, and catching up.
 //!
 //! A node receives writes as soon as its peers know it. What they had before it copies from one of them,
-//! the hottest entries of each part first, and puts each at the cold end of its own: the order stays,
+//! the hottest entries of each shard first, and puts each at the cold end of its own: the order stays,
 //! and what does not fit is the coldest. Then it catches up by a round with the source and each local
 //! peer (contract section 3).
 //!
@@ -19,12 +19,12 @@ use super::{Asked, Base, Effect, Node};
 use crate::{
     call::CallResult,
     cluster::{Member, PLACEMENT, Placement},
-    key::PARTS,
+    key::SHARDS,
     node::{Call, CallId, Clocks, Event},
-    store::{LockFamily, Place, Stretch},
+    store::{Backend, CopyCursor, CopyRange},
     time::{Instant, Now},
     version::Incarnation,
-    wire::{NodeState, Parcel, Request, Response},
+    wire::{FetchedItem, NodeState, Request, Response},
 };
 
 /// A local peer that has not introduced itself for this part of the longest warming cannot reach this
@@ -100,7 +100,7 @@ impl Start {
 pub(in crate::node) struct Copying {
     source: Incarnation,
     far: bool,
-    /// What is to be asked for, one page of each part at a time.
+    /// What is to be asked for, one page of each shard at a time.
     due: VecDeque<Section>,
     calls: BTreeMap<CallId, Section>,
     /// Where the source's counter stood at the first page.
@@ -110,7 +110,7 @@ pub(in crate::node) struct Copying {
     waits_until: Instant,
     /// Answers in a row that brought nothing.
     failures: u32,
-    /// The parts, one bit each, of which all came in one answer.
+    /// The shards, one bit each, of which all came in one answer.
     whole: u64,
     /// Whether the node was in sync before.
     is_again: bool,
@@ -123,21 +123,21 @@ pub(in crate::node) struct Copying {
 /// Parts of which the same is to be copied.
 #[derive(Clone, Copy, Debug)]
 struct Section {
-    part: u8,
+    shard: u8,
     last: u8,
-    stretch: Stretch,
+    range: CopyRange,
 }
 
-/// The parts that are not `whole`, in as many sections as pages are under way, or more.
-fn sections(whole: u64, stretch: Stretch) -> VecDeque<Section> {
-    let each = PARTS / PAGES_MAX;
+/// The shards that are not `whole`, in as many sections as pages are under way, or more.
+fn sections(whole: u64, range: CopyRange) -> VecDeque<Section> {
+    let each = SHARDS / PAGES_MAX;
     let mut sections: VecDeque<Section> = VecDeque::new();
-    for part in (0..PARTS).filter(|part| whole >> part & 1 == 0) {
+    for shard in (0..SHARDS).filter(|shard| whole >> shard & 1 == 0) {
         match sections.back_mut() {
-            Some(last) if usize::from(last.last) + 1 == part && part % each != 0 => {
-                last.last = part as u8;
+            Some(last) if usize::from(last.last) + 1 == shard && shard % each != 0 => {
+                last.last = shard as u8;
             }
-            _ => sections.push_back(Section { part: part as u8, last: part as u8, stretch }),
+            _ => sections.push_back(Section { shard: shard as u8, last: shard as u8, range }),
         }
     }
     sections
@@ -157,7 +157,7 @@ impl Copying {
         Self {
             source: source.info.incarnation,
             far: source.info.region != own,
-            due: sections(0, Stretch::default()),
+            due: sections(0, CopyRange::default()),
             calls: BTreeMap::new(),
             since: None,
             is_second: false,
@@ -171,12 +171,12 @@ impl Copying {
     }
 
     /// The copy goes on from `source`. From the same one it goes on where it was; places are of one store,
-    /// so that from another one all parts are asked for that did not come in one answer.
+    /// so that from another one all shards are asked for that did not come in one answer.
     fn resumed_from(self, source: &Member, own: &str, now: Instant) -> Self {
         if source.info.incarnation == self.source {
             return Self { failures: 0, waits_until: now.plus_ms(BUSY_MS), ..self };
         }
-        let due = sections(self.whole, Stretch::default());
+        let due = sections(self.whole, CopyRange::default());
         let Self { whole, knows_from, failed, .. } = self;
         Self { due, whole, knows_from, failed, ..Self::new(source, own, now) }
     }
@@ -189,32 +189,32 @@ impl Copying {
         }
     }
 
-    /// An answer was about the first `covered` parts of a section, and up to `more` about the next.
-    fn go_on_from(&mut self, section: Section, covered: u64, more: Option<Place>) {
-        let Section { part, last, stretch } = section;
-        let at = u64::from(part).saturating_add(covered).min(PARTS as u64) as u8;
-        // What was read meanwhile at the source may be missing from a part that took several.
-        let from_start = part + u8::from(stretch.colder_than.is_some());
+    /// An answer was about the first `covered` shards of a section, and up to `more` about the next.
+    fn go_on_from(&mut self, section: Section, covered: u64, more: Option<CopyCursor>) {
+        let Section { shard, last, range } = section;
+        let at = u64::from(shard).saturating_add(covered).min(SHARDS as u64) as u8;
+        // What was read meanwhile at the source may be missing from a shard that took several.
+        let from_start = shard + u8::from(range.colder_than.is_some());
         if !self.is_second {
-            (from_start..at).for_each(|part| self.whole |= 1 << part);
+            (from_start..at).for_each(|shard| self.whole |= 1 << shard);
         }
         let rest = match more {
             Some(place) if at <= last => {
-                // The rest of this part has its turn again after all others.
-                let stretch = Stretch { colder_than: Some(place), ..stretch };
-                self.due.push_back(Section { part: at, last: at, stretch });
+                // The rest of this shard has its turn again after all others.
+                let range = CopyRange { colder_than: Some(place), ..range };
+                self.due.push_back(Section { shard: at, last: at, range });
                 at + 1
             }
             _ => at,
         };
         if rest <= last {
-            let stretch = Stretch { colder_than: None, ..stretch };
-            self.due.push_front(Section { part: rest, last, stretch });
+            let range = CopyRange { colder_than: None, ..range };
+            self.due.push_front(Section { shard: rest, last, range });
         }
     }
 }
 
-impl<L: LockFamily> Node<L> {
+impl<B: Backend> Node<B> {
     /// Takes the next step towards being in sync. Returns the moment, by the clock as it is then, and
     /// whether the node is.
     pub(in crate::node) fn come_up(&mut self, now: Now, out: &mut Vec<Effect>) -> (Now, bool) {
@@ -239,8 +239,8 @@ impl<L: LockFamily> Node<L> {
     /// Whether everybody who was found has been talked to.
     fn has_joined(&self, now: Now) -> bool {
         let mut peers = self.view.writable_in(&self.config.info.region);
-        let late_ms = self.config.warm_max_ms / INTRODUCED_PART;
-        let late = now.mono.since_ms(self.warm_since) >= late_ms;
+        let delay_ms = self.config.warm_max_ms / INTRODUCED_PART;
+        let late = now.mono.since_ms(self.warm_since) >= delay_ms;
         let introduced = late || peers.all(|member| member.greeted);
         self.settled && introduced && !self.view.candidates().has_fresh()
     }
@@ -308,7 +308,7 @@ impl<L: LockFamily> Node<L> {
             self.repair.start = Start::Copying(Box::new(copying));
             return self.go_on_copying(now, out);
         }
-        let may_follow = self.store.count() == 0 && now.mono.since_ms(since) < ALONE_MS;
+        let may_follow = self.store.entry_count() == 0 && now.mono.since_ms(since) < ALONE_MS;
         let starts = |member: &Member| self.is_partner(member) && member.entries > 0;
         if self.is_owed()
             || self.is_somebody_silent()
@@ -317,7 +317,7 @@ impl<L: LockFamily> Node<L> {
             self.repair.start = Start::Alone { since, cut };
             return self.repair_by(now.mono.plus_ms(BUSY_MS));
         }
-        if self.config.has_snapshot && self.store.count() == 0 {
+        if self.config.has_snapshot && self.store.entry_count() == 0 {
             self.repair.start = Start::Restoring;
             return out.push(Effect::Restore);
         }
@@ -384,11 +384,11 @@ impl<L: LockFamily> Node<L> {
                 self.repair_by(free);
                 break;
             }
-            // From the front: every part has its turn.
+            // From the front: every shard has its turn.
             let Some(section) = copying.due.pop_front() else { break };
-            let Section { part, last, stretch } = section;
+            let Section { shard, last, range } = section;
             let purpose = Call::Repair { member: copying.source, asked: Asked::Copy };
-            let request = Request::Copy { part, last, stretch };
+            let request = Request::Copy { first_shard: shard, last_shard: last, range };
             let call = self.call(purpose, to, request, PAGE_TIMEOUT_MS, out);
             copying.calls.insert(call, section);
         }
@@ -398,9 +398,9 @@ impl<L: LockFamily> Node<L> {
         }
         match copying.since {
             Some(tick) if !copying.is_second => {
-                let stretch = Stretch { since: Some(tick), ..Stretch::default() };
+                let range = CopyRange { since: Some(tick), ..CopyRange::default() };
                 copying.is_second = true;
-                copying.due = sections(0, stretch);
+                copying.due = sections(0, range);
                 self.repair.start = Start::Copying(copying);
                 self.go_on_copying(now, out);
             }
@@ -434,11 +434,11 @@ impl<L: LockFamily> Node<L> {
         match result {
             // Somebody of another time is no source, whatever was thought of its clock: what it forgot would
             // count as forgotten up to then.
-            Ok(Response::Records { from_second, .. }) if !Clocks::is_of_now(now, from_second) => {
+            Ok(Response::Items { from_second, .. }) if !Clocks::is_of_now(now, from_second) => {
                 let Some(copying) = self.repair.start.take_copying() else { return };
                 return self.source_failed(now, copying);
             }
-            Ok(Response::Records { parcels, covered, more, tick, from_second }) => {
+            Ok(Response::Items { items, covered, more, tick, from_second }) => {
                 copying.failures = 0;
                 let member = self.view.member(id);
                 let from = member.map_or(from_second, |m| self.clocks.second_of(m, from_second));
@@ -451,7 +451,7 @@ impl<L: LockFamily> Node<L> {
                 }
                 copying.go_on_from(section, covered, more);
                 let far = copying.far;
-                let bytes = self.adopt_parcels(now, parcels);
+                let bytes = self.adopt_items(now, items);
                 self.repair.spend(now.mono, far, bytes);
             }
             _ if copying.failures < FAILURES_MAX => {
@@ -468,12 +468,12 @@ impl<L: LockFamily> Node<L> {
     }
 
     /// Takes over entries of a copy; returns how many bytes they carried.
-    fn adopt_parcels(&mut self, now: Now, parcels: Vec<Parcel>) -> u64 {
-        self.repair.counts.entries_copied += parcels.len() as u64;
+    fn adopt_items(&mut self, now: Now, items: Vec<FetchedItem>) -> u64 {
+        self.repair.counts.entries_copied += items.len() as u64;
         let mut bytes = 0;
-        for parcel in parcels {
-            bytes += parcel.payload_bytes() as u64;
-            self.adopt(now, parcel.into_known(now.mono));
+        for item in items {
+            bytes += item.payload_bytes() as u64;
+            self.adopt(now, item.into_stored(now.mono));
         }
         bytes
     }

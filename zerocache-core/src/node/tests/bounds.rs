@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     entry::{Change, Record},
-    key::{KeyHash, PARTS},
+    key::{KeyHash, SHARDS},
     store::Capacity,
-    wire::{Ack, Cell},
+    wire::{Ack, Bucket},
 };
 
 /// More than a node looks at, or drops, for one input.
@@ -53,7 +53,7 @@ fn tick(network: &mut Network) {
 fn entries_that_expire_together_go_in_slices_without_a_pause() {
     let (mut network, names) = full();
     network.now_ms += 61_000;
-    let count = |network: &Network| network.nodes[&address(1)].store.count();
+    let count = |network: &Network| network.nodes[&address(1)].store.entry_count();
     let mut ticks = 0;
     while count(&network) > 0 {
         let before = count(&network);
@@ -72,8 +72,8 @@ fn entries_that_expire_together_go_in_slices_without_a_pause() {
 fn rows_are_looked_for_in_slices_and_others_come_between() {
     let (mut network, names) = full();
     let second = network.now().wall_ms / 1_000;
-    let cells: Vec<_> = (0..PARTS as u8).map(|part| Cell { second, part }).collect();
-    let id = network.ask(1, Request::RowsOf(cells));
+    let buckets: Vec<_> = (0..SHARDS as u8).map(|shard| Bucket { second, shard }).collect();
+    let id = network.ask(1, Request::BucketVersions(buckets));
     assert!(!network.answers.contains_key(&id), "the whole store was searched at once");
     let (mut inputs, mut written) = (1, 0);
     while !network.answers.contains_key(&id) {
@@ -82,14 +82,17 @@ fn rows_are_looked_for_in_slices_and_others_come_between() {
         inputs += 1;
         assert!(inputs < 100, "no end");
     }
-    let Response::Rows { rows, covered } = &network.answers[&id] else { panic!("no rows") };
+    let Response::Versions { versions: rows, covered } = &network.answers[&id] else {
+        panic!("no rows")
+    };
     assert!(inputs >= rows.len() as u64 / 4_096 && inputs >= 4, "{inputs} for {}", rows.len());
     assert_eq!(written, inputs - 1, "a write waited for the search");
     let covered = *covered as usize;
     let found: BTreeSet<KeyHash> = rows.iter().map(|row| row.0).collect();
-    let parts = |hash: &KeyHash| hash.part() < covered;
-    let expected: BTreeSet<_> = names.iter().map(|name| key(name).hash()).filter(parts).collect();
-    assert!(covered > 0 && expected.is_subset(&found), "of {covered} cells");
+    let in_shards = |hash: &KeyHash| hash.shard() < covered;
+    let expected: BTreeSet<_> =
+        names.iter().map(|name| key(name).hash()).filter(in_shards).collect();
+    assert!(covered > 0 && expected.is_subset(&found), "of {covered} buckets");
 }
 
 #[test]
@@ -98,8 +101,8 @@ fn a_caller_who_asks_for_many_rows_is_refused_and_forgotten_when_it_goes() {
     let second = network.now().wall_ms / 1_000;
     let mut ask = |connections: &[u64]| {
         let asked = connections.iter().map(|connection| {
-            let cells = (0..PARTS as u8).map(|part| Cell { second, part }).collect();
-            let (id, mut input) = network.request(Request::RowsOf(cells));
+            let buckets = (0..SHARDS as u8).map(|shard| Bucket { second, shard }).collect();
+            let (id, mut input) = network.request(Request::BucketVersions(buckets));
             if let Input::Request { connection: on, .. } = &mut input {
                 *on = ConnectionId(*connection);
             }

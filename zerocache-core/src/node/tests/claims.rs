@@ -12,11 +12,11 @@ use super::{
 use crate::{
     cluster::Gossip,
     entry::{Change, Record},
-    store::Stretch,
+    store::CopyRange,
     ttl::Ttl,
     wire::{
-        Ack, Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Receipt, SessionKey, Shipment,
-        Status, cluster_id, features,
+        Ack, Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Receipt, ReplicatedRecord,
+        SessionKey, Status, cluster_id, features,
     },
 };
 
@@ -180,8 +180,14 @@ fn gossip_counts_only_from_where_its_teller_stands() {
             let content = told.speak(Incarnation(1), Instant::default(), CONTENT_BYTES_MAX);
             network.call(9, Some(name), Request::Gossip(content.clone()));
             let (from, to) = (Incarnation(name), Incarnation(1));
-            let beat =
-                Datagram { from, to, kind: DatagramKind::Beat, sequence: n, time_ms: 1, content };
+            let beat = Datagram {
+                from,
+                to,
+                kind: DatagramKind::Heartbeat,
+                sequence: n,
+                time_ms: 1,
+                content,
+            };
             network.input(address(1), Input::Datagram { from: elsewhere, bytes: beat.seal(&key) });
             network.run(5);
         }
@@ -205,7 +211,8 @@ fn a_member_that_tells_nonsense_has_few_dialled_by_anybody() {
         let content = told.speak(Incarnation(1), Instant::default(), CONTENT_BYTES_MAX);
         let (from, to) = (Incarnation(2), Incarnation(1));
         let sequence = 100_000 + n;
-        let beat = Datagram { from, to, kind: DatagramKind::Beat, sequence, time_ms: 1, content };
+        let beat =
+            Datagram { from, to, kind: DatagramKind::Heartbeat, sequence, time_ms: 1, content };
         network.input(address(1), Input::Datagram { from: address(2), bytes: beat.seal(&key) });
         network.run(10);
     }
@@ -236,7 +243,8 @@ fn no_echo_is_longer_than_what_a_stranger_sent() {
     for sequence in 1..50 {
         let content = told.ask(Incarnation(1));
         let (from, to) = (Incarnation(77), Incarnation(1));
-        let beat = Datagram { from, to, kind: DatagramKind::Beat, sequence, time_ms: 1, content };
+        let beat =
+            Datagram { from, to, kind: DatagramKind::Heartbeat, sequence, time_ms: 1, content };
         let bytes = beat.seal(&key);
         let asked = bytes.len();
         let now = network.now();
@@ -262,7 +270,7 @@ fn numbers_used_up_in_a_members_name_are_not_the_members() {
     let beat = Datagram {
         from,
         to,
-        kind: DatagramKind::Beat,
+        kind: DatagramKind::Heartbeat,
         sequence: u64::MAX,
         time_ms: 1,
         content: Bytes::new(),
@@ -299,8 +307,8 @@ fn what_callers_claim_to_have_seen_moves_no_clock_far() {
         expires: Instant::from_millis(90_000),
     };
     let record = Record { key: key("forged"), version, change };
-    let shipments = vec![Shipment { record, relay: true }];
-    let answer = network.call(9, None, Request::Replicate(shipments));
+    let batch = vec![ReplicatedRecord { record, relay: true }];
+    let answer = network.call(9, None, Request::Replicate(batch));
     assert_eq!(answer, Some(Response::Replicated(vec![Receipt::Holds(version)])));
     let ttl = Ttl::from_secs(60).unwrap();
     let put = |token| Request::Put {
@@ -340,7 +348,7 @@ fn strangers_that_copy_are_in_no_starting_nodes_way() {
     for n in 0..500 {
         network.put(1, &format!("{n}"), "v", Ack::Local);
     }
-    let copy = || Request::Copy { part: 0, last: 0, stretch: Stretch::default() };
+    let copy = || Request::Copy { first_shard: 0, last_shard: 0, range: CopyRange::default() };
     network.start(2, "a", &[1]);
     network.run(2_000);
     network.start(3, "a", &[1]);

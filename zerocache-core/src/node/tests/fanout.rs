@@ -12,7 +12,7 @@ use super::{
 use crate::{
     entry::{Change, Record},
     version::Version,
-    wire::{Receipt, Shipment, Status, cluster_id, features},
+    wire::{Receipt, ReplicatedRecord, Status, cluster_id, features},
 };
 use crate::{ttl::Ttl, wire::Ack};
 
@@ -77,7 +77,7 @@ fn another_relay_is_tried_when_the_first_is_frozen() {
         for n in 0..20 {
             let held =
                 network.nodes[&address(other)].store.peek(&key(&format!("k{n}")), network.now());
-            assert!(held.is_some(), "k{n} did not reach node {other}");
+            assert!(held.is_hit(), "k{n} did not reach node {other}");
         }
     }
 }
@@ -128,9 +128,9 @@ fn what_came_without_the_relay_mark_is_passed_to_nobody() {
     let version = Version::new((WALL_MS + network.now_ms) << 16, Incarnation(77));
     let record = Record { key: key("k"), version, change };
     for (relay, sends) in [(false, 0), (true, 1)] {
-        let shipments = vec![Shipment { record: record.clone(), relay }];
+        let batch = vec![ReplicatedRecord { record: record.clone(), relay }];
         let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-        let message = RequestMessage { envelope, request: Request::Replicate(shipments) };
+        let message = RequestMessage { envelope, request: Request::Replicate(batch) };
         let id = RequestId(u64::MAX - u64::from(relay));
         network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
         network.run(20);
@@ -145,7 +145,7 @@ fn a_stamp_from_the_future_is_refused() {
     let version = Version::new((WALL_MS + network.now_ms + 90_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version, change: Change::Delete };
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-    let request = Request::Replicate(vec![Shipment { record, relay: true }]);
+    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: true }]);
     let id = RequestId(u64::MAX);
     network.input(
         address(1),
@@ -157,7 +157,10 @@ fn a_stamp_from_the_future_is_refused() {
     );
     assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Refused]));
     network.put(1, "k", "v", Ack::Local);
-    assert_eq!(network.nodes[&address(1)].store.peek(&key("k"), network.now()).unwrap().value, "v");
+    assert_eq!(
+        network.nodes[&address(1)].store.peek(&key("k"), network.now()).hit().unwrap().value,
+        "v"
+    );
 }
 
 #[test]
@@ -342,7 +345,7 @@ fn a_peer_that_refuses_writes_is_reported() {
     let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version: ahead, change: Change::Delete };
     let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
-    let request = Request::Replicate(vec![Shipment { record, relay: false }]);
+    let request = Request::Replicate(vec![ReplicatedRecord { record, relay: false }]);
     network.input(
         address(1),
         Input::Request {

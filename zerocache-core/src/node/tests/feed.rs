@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ttl::Ttl,
-    wire::{Ack, ChangeRow},
+    wire::{Ack, KeyChange},
 };
 
 impl Network {
@@ -19,21 +19,21 @@ impl Network {
     }
 
     /// What a follower was told: the next number, whether something was lost, and rows.
-    fn told(&self, id: RequestId) -> Option<(u64, bool, Vec<ChangeRow>)> {
+    fn told(&self, id: RequestId) -> Option<(u64, bool, Vec<KeyChange>)> {
         match self.answers.get(&id)? {
-            Response::Changes { next, lost, rows } => Some((*next, *lost, rows.clone())),
+            Response::Changes { next, lost, changes: rows } => Some((*next, *lost, rows.clone())),
             other => panic!("{other:?}"),
         }
     }
 
     /// Follows once and waits for the answer.
-    fn next_changes(&mut self, n: u64, since: u64) -> (u64, bool, Vec<ChangeRow>) {
+    fn next_changes(&mut self, n: u64, since: u64) -> (u64, bool, Vec<KeyChange>) {
         let id = self.follow(n, since);
         self.run_until(1_100, |network| network.told(id).is_some());
         self.told(id).unwrap()
     }
 
-    fn row(&self, id: RequestId, name: &str) -> ChangeRow {
+    fn row(&self, id: RequestId, name: &str) -> KeyChange {
         (key(name).hash().short(), self.written(id).unwrap().version.unwrap().stamp())
     }
 }

@@ -131,7 +131,7 @@ fn forged_foreign_replayed_and_stale_datagrams_are_dropped_and_counted() {
     let beat = Datagram {
         from: Incarnation(2),
         to: Incarnation(1),
-        kind: DatagramKind::Beat,
+        kind: DatagramKind::Heartbeat,
         sequence: 1_000_000,
         time_ms: 5,
         content: Bytes::new(),

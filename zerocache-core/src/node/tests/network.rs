@@ -19,7 +19,7 @@ use crate::{
     limits::Limits,
     store::{Capacity, RETENTION_MS, SingleThread},
     ttl::Ttl,
-    wire::{Ack, NodeInfo, Shipment, Written, features},
+    wire::{Ack, NodeInfo, ReplicatedRecord, Written, features},
 };
 
 pub(super) const WALL_MS: u64 = 1_800_000_000_000;
@@ -62,7 +62,7 @@ pub(super) struct Network {
     pub(super) answers: BTreeMap<RequestId, Response>,
     /// Handshakes, from where to where.
     pub(super) dials: Vec<(SocketAddr, SocketAddr)>,
-    pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<Shipment>)>,
+    pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<ReplicatedRecord>)>,
     pub(super) events: Vec<(SocketAddr, Event)>,
     /// What stores of nodes started from now on hold, if not the usual.
     pub(super) capacity: Option<Capacity>,
@@ -213,8 +213,8 @@ impl Network {
     fn perform(&mut self, at: SocketAddr, effect: Effect) {
         match effect {
             Effect::Call { call, to, message, timeout_ms } => {
-                if let Request::Replicate(shipments) = &message.request {
-                    self.batches.push((at, to, shipments.clone()));
+                if let Request::Replicate(batch) = &message.request {
+                    self.batches.push((at, to, batch.clone()));
                 }
                 if let Request::Hello(_) = &message.request {
                     self.dials.push((at, to));
@@ -397,7 +397,7 @@ impl Network {
     /// What each live node holds: value and expiry.
     pub(super) fn held(&self, name: &str) -> Vec<Option<(String, u64)>> {
         let one = |node: &Node<SingleThread>| {
-            let entry = node.store.peek(&key(name), self.now())?;
+            let entry = node.store.peek(&key(name), self.now()).hit()?;
             Some((String::from_utf8(entry.value.to_vec()).unwrap(), entry.expires.as_millis()))
         };
         self.nodes.values().map(one).collect()

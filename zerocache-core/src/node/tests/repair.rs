@@ -125,7 +125,7 @@ fn what_a_full_node_evicted_is_not_copied_to_it_again() {
         network.put(1, name, "v", Ack::Local);
     }
     network.run(10_000);
-    let held = |network: &Network, n| network.nodes[&address(n)].store.count();
+    let held = |network: &Network, n| network.nodes[&address(n)].store.entry_count();
     assert!(held(&network, 1) == 1_000 && held(&network, 2) < 700);
     let before = copied(&network);
     network.run(60_000);
@@ -182,7 +182,7 @@ fn a_copy_goes_on_from_another_node_when_its_source_dies() {
     network.nodes.remove(&address(source.0));
     network.run(10_000);
     assert_eq!(state(&network, 3), NodeState::InSync);
-    assert_eq!(network.nodes[&address(3)].store.count(), 3_000);
+    assert_eq!(network.nodes[&address(3)].store.entry_count(), 3_000);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
     assert!(!network.nodes[&address(2)].misses_are_authoritative());
     network.input(address(2), Input::DiscoveryComplete);
     network.run(5_000);
-    assert_eq!(network.nodes[&address(2)].store.count(), 500);
+    assert_eq!(network.nodes[&address(2)].store.entry_count(), 500);
     assert!(network.nodes[&address(2)].misses_are_authoritative());
 }
 
@@ -368,7 +368,7 @@ fn nobody_gives_up_anything_for_a_peer_that_is_still_copying() {
     set_links(&mut network, &[2], &[1, 3], true);
     network.run(20_000);
     assert_eq!(disagreements(&network, &keys), 0);
-    assert!(network.nodes.values().all(|node| node.store.count() == 2_000));
+    assert!(network.nodes.values().all(|node| node.store.entry_count() == 2_000));
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
     let node = network.nodes.remove(&address(1)).unwrap();
     assert!(node.has_all_data());
     let memory = PersistedState { away_ms: 3_000, ..node.persisted_state(network.now()) };
-    let known = (0..crate::key::PARTS).flat_map(|part| node.store.export(part, network.now()));
+    let known = (0..crate::key::SHARDS).flat_map(|part| node.store.export(part, network.now()));
     let known: Vec<_> = known.collect();
     network.run(3_000);
     network.has_snapshot = true;
@@ -395,7 +395,7 @@ fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
     network.input(address(1), Input::RestoredItems(known));
     network.input(address(1), Input::RestoreComplete(Some(memory)));
     assert_eq!(state(&network, 1), NodeState::InSync);
-    assert_eq!(network.nodes[&address(1)].store.count(), 49);
+    assert_eq!(network.nodes[&address(1)].store.entry_count(), 49);
     let older = key("k7").hash();
     assert!(network.nodes[&address(1)].store.version(older).is_some(), "its trace is kept");
 }

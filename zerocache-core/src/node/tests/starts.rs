@@ -27,7 +27,7 @@ fn named(prefix: &str, count: usize) -> Vec<String> {
 /// How many of the keys have a value on a node.
 fn held(network: &Network, n: u64, names: &[String]) -> usize {
     let node = &network.nodes[&address(n)];
-    names.iter().filter(|name| node.store.peek(&key(name), network.now()).is_some()).count()
+    names.iter().filter(|name| node.store.peek(&key(name), network.now()).is_hit()).count()
 }
 
 fn is_final(network: &Network, n: u64) -> bool {
@@ -41,7 +41,7 @@ fn all_have(network: &Network, names: &[String]) -> bool {
         && disagreements(network, names) == 0
         && network.nodes.keys().all(|at| {
             let node = &network.nodes[at];
-            names.iter().all(|name| node.store.peek(&key(name), network.now()).is_some())
+            names.iter().all(|name| node.store.peek(&key(name), network.now()).is_hit())
         })
 }
 
@@ -53,7 +53,7 @@ fn in_mid_copy(network: &mut Network, names: &[String]) {
     put_all(network, 1, names, 4_000);
     network.run(5_000);
     network.start(2, "a", &[1]);
-    network.run_until(2_000, |network| network.nodes[&address(2)].store.count() > 0);
+    network.run_until(2_000, |network| network.nodes[&address(2)].store.entry_count() > 0);
     assert!(held(network, 2, names) < names.len());
 }
 
@@ -104,7 +104,7 @@ fn a_copy_goes_on_from_another_source_where_it_was() {
     put_all(&mut network, 1, &names, 4_000);
     network.run(5_000);
     network.start(3, "a", &[1]);
-    network.run_until(2_000, |network| network.nodes[&address(3)].store.count() > 1_000);
+    network.run_until(2_000, |network| network.nodes[&address(3)].store.entry_count() > 1_000);
     let source = match &network.nodes[&address(3)].repair.start {
         repair::Start::Copying(copying) => copying.source(),
         other => panic!("{other:?}"),

@@ -1,17 +1,17 @@
-//! Fields as they come, and the request that they make.
+//! Collects the fields of a message and builds the request from them.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use bytes::Bytes;
 
 use super::{
-    Ack, Request, SHIPMENTS_MAX,
+    Ack, REPLICATED_RECORDS_MAX, Request,
     tags::{kind, tag},
 };
 use crate::{
-    key::{Key, KeyHash, PARTS},
+    key::{Key, KeyHash, SHARDS},
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
-    store::Stretch,
+    store::CopyRange,
     time::Instant,
     ttl::Ttl,
     version::Version,
@@ -19,14 +19,15 @@ use crate::{
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
         hello::Hello,
-        record::{Shipment, read_key},
         repair::{
-            Cell, Grain, PLACES_MAX, Window, place_from, read_cells, read_hashes, read_numbers,
+            Bucket, Resolution, SELECTORS_MAX, Window, cursor_from, read_buckets, read_hashes,
+            read_numbers,
         },
+        replication::{ReplicatedRecord, read_key},
     },
 };
 
-/// The fields of any request, before its kind says which of them matter.
+/// The fields of any request. The kind decides later which of them are used.
 #[derive(Default)]
 pub(super) struct Body {
     hello: Option<Hello>,
@@ -35,29 +36,29 @@ pub(super) struct Body {
     metadata: Bytes,
     ttl: Option<Ttl>,
     ack: Ack,
-    shipments: Vec<Shipment>,
+    records: Vec<ReplicatedRecord>,
     gossip: Bytes,
     view: u64,
     window: Window,
-    grain: u64,
-    places: Vec<u64>,
-    had_ms: Option<u64>,
-    cells: Vec<Cell>,
+    resolution: u64,
+    selectors: Vec<u64>,
+    last_sync_ms: Option<u64>,
+    buckets: Vec<Bucket>,
     hashes: Vec<KeyHash>,
-    part: Option<u8>,
-    last_part: Option<u8>,
+    first_shard: Option<u8>,
+    last_shard: Option<u8>,
     colder_than: Option<u64>,
     since_tick: Option<u32>,
-    life_ms: u64,
+    lease_ms: u64,
     wait_ms: u64,
     token: Option<Version>,
     failed: bool,
     since: u64,
-    over: Option<Version>,
+    newer_than: Option<Version>,
 }
 
 impl Body {
-    pub(super) fn take(&mut self, field: &Field<'_>, now: Instant) -> Result<(), DecodeError> {
+    pub(super) fn set(&mut self, field: &Field<'_>, now: Instant) -> Result<(), DecodeError> {
         match field.tag {
             tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
             tag::KEY => self.key = Some(read_key(field)?),
@@ -67,32 +68,32 @@ impl Body {
                 self.ttl = Some(Ttl::from_millis(field.number()?).map_err(|_| field.invalid())?);
             }
             tag::ACK => self.ack = Ack::from_field(field)?,
-            tag::SHIPMENT if self.shipments.len() < SHIPMENTS_MAX => {
-                self.shipments.push(Shipment::read(field.reader(), now)?);
+            tag::RECORD if self.records.len() < REPLICATED_RECORDS_MAX => {
+                self.records.push(ReplicatedRecord::read(field.reader(), now)?);
             }
             tag::VIEW => self.view = field.number()?,
             tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
-            tag::SHIPMENT => return Err(DecodeError::TooMany(field.tag)),
+            tag::RECORD => return Err(DecodeError::TooMany(field.tag)),
             tag::FROM_SECOND => self.window.from = field.number()?,
             tag::TO_SECOND => self.window.to = field.number()?,
-            tag::GRAIN => self.grain = field.number()?,
-            tag::PLACES => self.places = read_numbers(field, PLACES_MAX)?,
-            tag::HAD_MS => self.had_ms = Some(field.number()?),
-            tag::CELLS => self.cells = read_cells(field)?,
+            tag::RESOLUTION => self.resolution = field.number()?,
+            tag::SELECTORS => self.selectors = read_numbers(field, SELECTORS_MAX)?,
+            tag::LAST_SYNC_MS => self.last_sync_ms = Some(field.number()?),
+            tag::BUCKETS => self.buckets = read_buckets(field)?,
             tag::HASHES => self.hashes = read_hashes(field)?,
-            tag::PART => self.part = Some(read_part(field)?),
-            tag::LAST_PART => self.last_part = Some(read_part(field)?),
+            tag::FIRST_SHARD => self.first_shard = Some(read_shard(field)?),
+            tag::LAST_SHARD => self.last_shard = Some(read_shard(field)?),
             tag::COLDER_THAN => self.colder_than = Some(field.number()?),
             tag::SINCE_TICK => {
                 let tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
                 self.since_tick = Some(tick);
             }
-            tag::LIFE_MS => self.life_ms = field.number()?,
+            tag::LEASE_MS => self.lease_ms = field.number()?,
             tag::WAIT_MS => self.wait_ms = field.number()?,
             tag::TOKEN => self.token = Some(Version::from_bytes(field.array()?)),
             tag::FAILED => self.failed = field.number()? != 0,
             tag::SINCE => self.since = field.number()?,
-            tag::OVER => self.over = Some(Version::from_bytes(field.array()?)),
+            tag::NEWER_THAN => self.newer_than = Some(Version::from_bytes(field.array()?)),
             _ => {}
         }
         Ok(())
@@ -116,13 +117,13 @@ impl Body {
                 token: self.token,
             },
             kind::DELETE => Request::Delete { key: key?, ack: self.ack },
-            kind::REPLICATE => Request::Replicate(self.shipments),
+            kind::REPLICATE => Request::Replicate(self.records),
             kind::WATCH => Request::Watch { view: self.view },
             kind::LEASE => Request::Lease {
                 key: key?,
-                life_ms: self.life_ms,
+                lease_ms: self.lease_ms,
                 wait_ms: self.wait_ms,
-                over: self.over,
+                newer_than: self.newer_than,
             },
             kind::RELEASE => Request::Release {
                 key: key?,
@@ -131,24 +132,24 @@ impl Body {
             },
             kind::FOLLOW => Request::Follow { since: self.since },
             kind::GOSSIP => Request::Gossip(self.gossip),
-            kind::SUMS => Request::Sums {
+            kind::DIGESTS => Request::Digests {
                 window: self.window,
-                grain: match self.grain {
-                    0 => Grain::Blocks,
-                    1 => Grain::Seconds(self.places),
-                    2 => Grain::Parts(self.places),
-                    _ => return Err(DecodeError::Invalid(tag::GRAIN)),
+                resolution: match self.resolution {
+                    0 => Resolution::Blocks,
+                    1 => Resolution::Seconds(self.selectors),
+                    2 => Resolution::Shards(self.selectors),
+                    _ => return Err(DecodeError::Invalid(tag::RESOLUTION)),
                 },
-                had_ms: self.had_ms,
+                last_sync_ms: self.last_sync_ms,
             },
-            kind::ROWS_OF => Request::RowsOf(self.cells),
-            kind::VERSIONS_OF => Request::VersionsOf(self.hashes),
+            kind::BUCKET_VERSIONS => Request::BucketVersions(self.buckets),
+            kind::KEY_VERSIONS => Request::KeyVersions(self.hashes),
             kind::FETCH => Request::Fetch(self.hashes),
             kind::COPY => Request::Copy {
-                part: self.part.ok_or(DecodeError::Missing(tag::PART))?,
-                last: self.last_part.or(self.part).unwrap_or_default(),
-                stretch: Stretch {
-                    colder_than: self.colder_than.map(place_from),
+                first_shard: self.first_shard.ok_or(DecodeError::Missing(tag::FIRST_SHARD))?,
+                last_shard: self.last_shard.or(self.first_shard).unwrap_or_default(),
+                range: CopyRange {
+                    colder_than: self.colder_than.map(cursor_from),
                     since: self.since_tick,
                 },
             },
@@ -157,7 +158,7 @@ impl Body {
     }
 }
 
-fn read_part(field: &Field<'_>) -> Result<u8, DecodeError> {
-    let part = u8::try_from(field.number()?).ok().filter(|part| usize::from(*part) < PARTS);
-    part.ok_or(field.invalid())
+fn read_shard(field: &Field<'_>) -> Result<u8, DecodeError> {
+    let shard = u8::try_from(field.number()?).ok().filter(|shard| usize::from(*shard) < SHARDS);
+    shard.ok_or(field.invalid())
 }

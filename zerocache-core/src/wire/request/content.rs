@@ -1,4 +1,4 @@
-//! What follows the envelope, as bytes.
+//! Encodes what follows the envelope.
 
 use super::{
     Request,
@@ -8,7 +8,7 @@ use crate::{
     time::Instant,
     wire::{
         field::Writer,
-        repair::{Grain, write_cells, write_hashes, write_numbers, write_stretch},
+        repair::{Resolution, write_buckets, write_hashes, write_numbers, write_range},
     },
 };
 
@@ -27,12 +27,18 @@ impl Request {
             Self::Lease { .. } => kind::LEASE,
             Self::Release { .. } => kind::RELEASE,
             Self::Follow { .. } => kind::FOLLOW,
-            Self::Sums { .. } => kind::SUMS,
-            Self::RowsOf(_) => kind::ROWS_OF,
-            Self::VersionsOf(_) => kind::VERSIONS_OF,
+            Self::Digests { .. } => kind::DIGESTS,
+            Self::BucketVersions(_) => kind::BUCKET_VERSIONS,
+            Self::KeyVersions(_) => kind::KEY_VERSIONS,
             Self::Fetch(_) => kind::FETCH,
             Self::Copy { .. } => kind::COPY,
         }
+    }
+
+    /// Whether it may be sent again although it may have arrived.
+    #[must_use]
+    pub const fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Get { .. })
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
@@ -40,8 +46,8 @@ impl Request {
             Self::Put { key, value, metadata, .. } => {
                 key.as_bytes().len() + value.len() + metadata.len()
             }
-            Self::Replicate(shipments) => {
-                shipments.iter().map(|s| s.record.payload_bytes() + 48).sum()
+            Self::Replicate(records) => {
+                records.iter().map(|one| one.record.payload_bytes() + 48).sum()
             }
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
@@ -54,12 +60,13 @@ impl Request {
             | Self::Copy { .. }
             | Self::Watch { .. }
             | Self::Follow { .. } => 0,
-            Self::Sums { grain: Grain::Blocks, .. } => 32,
-            Self::Sums { grain: Grain::Seconds(places) | Grain::Parts(places), .. } => {
-                32 + 8 * places.len()
-            }
-            Self::RowsOf(cells) => 8 * cells.len(),
-            Self::VersionsOf(keys) | Self::Fetch(keys) => 16 * keys.len(),
+            Self::Digests { resolution: Resolution::Blocks, .. } => 32,
+            Self::Digests {
+                resolution: Resolution::Seconds(selectors) | Resolution::Shards(selectors),
+                ..
+            } => 32 + 8 * selectors.len(),
+            Self::BucketVersions(buckets) => 8 * buckets.len(),
+            Self::KeyVersions(keys) | Self::Fetch(keys) => 16 * keys.len(),
         }
     }
 
@@ -84,12 +91,12 @@ impl Request {
                 out.bytes(tag::KEY, key.as_bytes());
                 out.number(tag::ACK, ack.to_number());
             }
-            Self::Lease { key, life_ms, wait_ms, over } => {
+            Self::Lease { key, lease_ms, wait_ms, newer_than } => {
                 out.bytes(tag::KEY, key.as_bytes());
-                out.number(tag::LIFE_MS, *life_ms);
+                out.number(tag::LEASE_MS, *lease_ms);
                 out.number(tag::WAIT_MS, *wait_ms);
-                if let Some(over) = over {
-                    out.bytes(tag::OVER, &over.to_bytes());
+                if let Some(version) = newer_than {
+                    out.bytes(tag::NEWER_THAN, &version.to_bytes());
                 }
             }
             Self::Release { key, token, failed } => {
@@ -102,38 +109,38 @@ impl Request {
             Self::Follow { since } => out.number(tag::SINCE, *since),
             Self::Watch { view } => out.number(tag::VIEW, *view),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
-            Self::Replicate(shipments) => {
-                for shipment in shipments {
-                    out.nested(tag::SHIPMENT, |out| shipment.write(out, now));
+            Self::Replicate(records) => {
+                for record in records {
+                    out.nested(tag::RECORD, |out| record.write(out, now));
                 }
             }
-            Self::Sums { window, grain, had_ms } => {
+            Self::Digests { window, resolution, last_sync_ms } => {
                 out.number(tag::FROM_SECOND, window.from);
                 out.number(tag::TO_SECOND, window.to);
-                match grain {
-                    Grain::Blocks => {}
-                    Grain::Seconds(blocks) => {
-                        out.number(tag::GRAIN, 1);
-                        write_numbers(out, tag::PLACES, blocks);
+                match resolution {
+                    Resolution::Blocks => {}
+                    Resolution::Seconds(blocks) => {
+                        out.number(tag::RESOLUTION, 1);
+                        write_numbers(out, tag::SELECTORS, blocks);
                     }
-                    Grain::Parts(seconds) => {
-                        out.number(tag::GRAIN, 2);
-                        write_numbers(out, tag::PLACES, seconds);
+                    Resolution::Shards(seconds) => {
+                        out.number(tag::RESOLUTION, 2);
+                        write_numbers(out, tag::SELECTORS, seconds);
                     }
                 }
-                if let Some(had_ms) = had_ms {
-                    out.number(tag::HAD_MS, *had_ms);
+                if let Some(last_sync_ms) = last_sync_ms {
+                    out.number(tag::LAST_SYNC_MS, *last_sync_ms);
                 }
             }
-            Self::RowsOf(cells) => write_cells(out, tag::CELLS, cells),
-            Self::VersionsOf(keys) | Self::Fetch(keys) => write_hashes(out, tag::HASHES, keys),
-            Self::Copy { part, last, stretch } => {
-                out.number(tag::PART, u64::from(*part));
-                if last != part {
-                    out.number(tag::LAST_PART, u64::from(*last));
+            Self::BucketVersions(buckets) => write_buckets(out, tag::BUCKETS, buckets),
+            Self::KeyVersions(keys) | Self::Fetch(keys) => write_hashes(out, tag::HASHES, keys),
+            Self::Copy { first_shard, last_shard, range } => {
+                out.number(tag::FIRST_SHARD, u64::from(*first_shard));
+                if last_shard != first_shard {
+                    out.number(tag::LAST_SHARD, u64::from(*last_shard));
                 }
                 let tags = [tag::COLDER_THAN, tag::SINCE_TICK];
-                write_stretch(out, tags, *stretch);
+                write_range(out, tags, *range);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What one side asks of the other.
+//! Requests of clients and nodes.
 
 mod body;
 mod content;
@@ -15,29 +15,30 @@ use self::{
 use super::{
     field::{DecodeError, Field, Reader, Writer, varint},
     hello::Hello,
-    record::{Shipment, is_key},
-    repair::{Cell, Grain, Window},
+    repair::{Bucket, Resolution, Window},
+    replication::{ReplicatedRecord, is_key},
 };
 use crate::{
     key::{Key, KeyHash},
-    store::Stretch,
+    store::CopyRange,
     time::Instant,
     ttl::Ttl,
     version::{Incarnation, Version},
 };
 
-/// Most records in one message.
-pub const SHIPMENTS_MAX: usize = 4096;
+/// The most records in one [`Request::Replicate`].
+pub const REPLICATED_RECORDS_MAX: usize = 4096;
 
-/// Who must have stored a write before it is acknowledged.
+/// The replicas that must store a write before it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ack {
-    /// The node that accepted it.
+    /// The accepting node.
     #[default]
     Local,
-    /// Also every local peer that it reaches at that moment.
+    /// The accepting node and every local peer that it reaches at that moment.
     Region,
-    /// Also one node of each other region that it reaches.
+    /// As [`Region`](Self::Region), and one node of each other region that the accepting node reaches.
     All,
 }
 
@@ -60,35 +61,35 @@ impl Ack {
     }
 }
 
-/// What every request states before its content.
+/// The fields that precede the content of every request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// The caller's cluster, as [`cluster_id`](super::cluster_id); another cluster's is refused.
+    /// The caller's cluster, as [`cluster_id`](super::cluster_id). A node of another cluster refuses.
     pub cluster: u64,
     /// The caller, if it is a node.
     pub from: Option<Incarnation>,
-    /// The node that is meant; another one that answers at its address refuses.
+    /// The addressed node. Another node at the same address refuses.
     pub to: Option<Incarnation>,
-    /// When it was sent, on the caller's monotonic clock in milliseconds.
+    /// The time of sending, on the caller's monotonic clock in milliseconds.
     pub sent_ms: u64,
-    /// How long the caller waits, in milliseconds; 0 when it does not say.
+    /// How long the caller waits, in milliseconds; 0 if not stated.
     pub timeout_ms: u64,
-    /// The highest stamp of a version that the caller has seen; 0 when it does not say. What the
-    /// receiver stamps for it is above.
+    /// The highest version stamp that the caller has seen; 0 if not stated. The receiver stamps writes of
+    /// this request above it.
     pub seen: u64,
-    /// How much longer it was on its way than the fastest message of its connection, in milliseconds;
-    /// found out by the receiver, never sent.
-    pub late_ms: u64,
+    /// The queueing delay of the message in milliseconds, as in
+    /// [`DelayEstimator`](super::DelayEstimator). Set by the receiver, never sent.
+    pub delay_ms: u64,
 }
 
 impl Envelope {
-    /// What the caller still waits, in milliseconds: 0 when it did not say how long it does, none when
-    /// it has given up.
+    /// Returns how long the caller still waits, in milliseconds: 0 if the caller did not state a timeout,
+    /// `None` if the timeout has passed.
     #[must_use]
     pub const fn remaining_ms(&self) -> Option<u64> {
         match self.timeout_ms {
             0 => Some(0),
-            most if most > self.late_ms => Some(most - self.late_ms),
+            most if most > self.delay_ms => Some(most - self.delay_ms),
             _ => None,
         }
     }
@@ -97,112 +98,112 @@ impl Envelope {
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Introduces the caller and asks who stands here.
+    /// Introduces the caller and asks for the node at this address.
     Hello(Box<Hello>),
-    /// Asks whether the node lives, and what it holds of the cluster.
+    /// Checks that the node is alive and asks for its state.
     Ping,
-    /// Says that the caller is about to stop. The receiver verifies it.
+    /// Announces that the caller is about to stop. The receiver verifies it.
     Goodbye,
     /// Reads a key.
     Get {
-        /// What to read.
+        /// The key.
         key: Key,
     },
     /// Writes a value.
     Put {
-        /// What to write.
+        /// The key.
         key: Key,
         /// The value.
         value: Bytes,
-        /// Tagged fields forwarded unchanged.
+        /// Tagged fields that nodes forward unchanged.
         metadata: Bytes,
-        /// How long it lives.
+        /// The lifetime of the entry.
         ttl: Ttl,
-        /// Who must have it before the answer.
+        /// The replicas that must store the value before the response.
         ack: Ack,
-        /// The version that it is written with, from [`Response::Leased`](super::Response::Leased);
-        /// none when the node gives one.
+        /// The version of the write, from [`Response::LeaseGranted`](super::Response::LeaseGranted). The
+        /// node assigns one if there is none.
         token: Option<Version>,
     },
     /// Deletes a key.
     Delete {
-        /// What to delete.
+        /// The key.
         key: Key,
-        /// Who must know before the answer.
+        /// The replicas that must apply the delete before the response.
         ack: Ack,
     },
-    /// Passes writes on, between nodes.
-    Replicate(Vec<Shipment>),
-    /// Waits until the node reaches other nodes than those for which `view` stands.
+    /// Replicates writes from node to node.
+    Replicate(Vec<ReplicatedRecord>),
+    /// Waits until the node's view of the cluster differs from `view`.
     Watch {
-        /// The number of a view, as the last Pong told it.
+        /// The number of a view, from the last [`Pong`](super::Response::Pong).
         view: u64,
     },
-    /// Asks for the leave to compute the value of a key, or for the value when another one computes it.
+    /// Requests the lease to compute the value of a key, or the value if another caller computes it.
     Lease {
-        /// Of what.
+        /// The key.
         key: Key,
-        /// How long others are kept from computing it, in milliseconds; 0 when it does not say.
-        life_ms: u64,
-        /// How long it waits when another one has the leave, in milliseconds.
+        /// How long other callers are kept from computing the value, in milliseconds; 0 if not stated.
+        lease_ms: u64,
+        /// How long the caller waits while another caller holds the lease, in milliseconds.
         wait_ms: u64,
-        /// Values of up to this version are of no use to it, however fresh they are.
-        over: Option<Version>,
+        /// Values of this version or older do not satisfy the caller, however fresh they are.
+        newer_than: Option<Version>,
     },
-    /// Gives back the leave to compute.
+    /// Releases a lease.
     Release {
-        /// Of what.
+        /// The key.
         key: Key,
-        /// The leave.
+        /// The token of the lease.
         token: Version,
-        /// Whether the computation failed, so that those who wait need not wait for the next one.
+        /// The computation failed: waiting callers need not wait for the next one.
         failed: bool,
     },
     /// Waits for changes of entries.
     Follow {
-        /// Which ones are known: `next` of the last answer, 0 at the beginning.
+        /// The position in the feed: `next` of the last response, 0 at the beginning.
         since: u64,
     },
-    /// Says who exists, where datagrams do not pass.
+    /// Exchanges gossip about members where datagrams do not pass.
     Gossip(Bytes),
-    /// Sums over what the node knows, to find out where two nodes differ.
-    Sums {
-        /// Which seconds.
+    /// Requests digests of the versions that the node knows, to find where two nodes differ.
+    Digests {
+        /// The seconds of versions.
         window: Window,
-        /// How fine.
-        grain: Grain,
-        /// How long ago the caller last had everything that this node knew, in milliseconds; none
-        /// when it never had.
-        had_ms: Option<u64>,
+        /// The resolution.
+        resolution: Resolution,
+        /// The time since the caller last had everything that this node knew, in milliseconds; `None` if
+        /// it never had.
+        last_sync_ms: Option<u64>,
     },
-    /// The versions that the node knows in these cells.
-    RowsOf(Vec<Cell>),
-    /// The versions that the node knows of these keys.
-    VersionsOf(Vec<KeyHash>),
-    /// The values that the node has of these keys, or their traces.
+    /// Requests the versions that the node knows in these buckets.
+    BucketVersions(Vec<Bucket>),
+    /// Requests the versions that the node knows of these keys.
+    KeyVersions(Vec<KeyHash>),
+    /// Requests the values or tombstones of these keys.
     Fetch(Vec<KeyHash>),
-    /// Entries of some parts, in each the hottest first, for a node that starts.
+    /// Requests the entries of some shards, hottest first within each shard, for a node that starts.
     Copy {
-        /// The first part.
-        part: u8,
-        /// The last part.
-        last: u8,
-        /// Which of its entries.
-        stretch: Stretch,
+        /// The first shard.
+        first_shard: u8,
+        /// The last shard.
+        last_shard: u8,
+        /// The entries to copy of each shard.
+        range: CopyRange,
     },
 }
 
 /// A request in its envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestMessage {
-    /// Who asks whom, and how long it waits.
+    /// Caller, addressee and deadline.
     pub envelope: Envelope,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
 impl RequestMessage {
-    /// The message as bytes, sent at `now`: lifetimes are what remains of them then.
+    /// Encodes the message for sending at `now`. Lifetimes are encoded as what remains at `now`.
     #[must_use]
     pub fn encode(&self, now: Instant) -> Bytes {
         let mut out = BytesMut::with_capacity(self.size_hint());
@@ -210,57 +211,59 @@ impl RequestMessage {
         out.freeze()
     }
 
-    /// Appends the message, sent at `now`, without what the receiver knows from `known`.
-    pub fn encode_to(&self, out: &mut Writer<'_>, known: &Envelope, now: Instant) {
+    /// Appends the message for sending at `now`. Fields that equal those of `defaults`, which the receiver
+    /// knows, are left out.
+    pub fn encode_to(&self, out: &mut Writer<'_>, defaults: &Envelope, now: Instant) {
         out.varint(self.request.kind());
-        let Envelope { cluster, from, to, sent_ms, timeout_ms, seen, late_ms: _ } = self.envelope;
-        if cluster != known.cluster || cluster == 0 {
+        let Envelope { cluster, from, to, sent_ms, timeout_ms, seen, delay_ms: _ } = self.envelope;
+        if cluster != defaults.cluster || cluster == 0 {
             out.number(tag::CLUSTER, cluster);
         }
-        for (tag, given, known) in [(tag::FROM, from, known.from), (tag::TO, to, known.to)] {
-            if let Some(incarnation) = given.filter(|_| given != known) {
+        for (tag, given, default) in [(tag::FROM, from, defaults.from), (tag::TO, to, defaults.to)]
+        {
+            if let Some(incarnation) = given.filter(|_| given != default) {
                 out.number(tag, incarnation.0);
             }
         }
-        if sent_ms != known.sent_ms || known.cluster == 0 {
+        if sent_ms != defaults.sent_ms || defaults.cluster == 0 {
             out.number(tag::SENT_MS, sent_ms);
         }
-        if timeout_ms != known.timeout_ms {
+        if timeout_ms != defaults.timeout_ms {
             out.number(tag::TIMEOUT_MS, timeout_ms);
         }
         write_seen(out, seen);
         self.request.write(out, now);
     }
 
-    /// About how many bytes the message takes; not much less than it does.
+    /// Estimates the encoded size in bytes. The estimate is never much too small.
     #[must_use]
     pub fn size_hint(&self) -> usize {
         self.request.payload_bytes() + 64
     }
 
-    /// The request in `message`, received at `now`.
+    /// Decodes a request received at `now`.
     ///
     /// # Errors
-    /// [`DecodeError`] when it is none, or exceeds a limit.
+    /// [`DecodeError`] if `message` is not a request or exceeds a limit.
     pub fn decode(message: Bytes, now: Instant) -> Result<Self, DecodeError> {
-        Self::decode_known(message, Envelope::default(), now)
+        Self::decode_with_defaults(message, Envelope::default(), now)
     }
 
-    /// The request in `message`, received at `now`; `known` holds what it need not say.
+    /// Decodes a request received at `now`. Fields that the message leaves out come from `defaults`.
     ///
     /// # Errors
-    /// [`DecodeError`] when it is none, or exceeds a limit.
-    pub fn decode_known(
+    /// [`DecodeError`] if `message` is not a request or exceeds a limit.
+    pub fn decode_with_defaults(
         message: Bytes,
-        known: Envelope,
+        defaults: Envelope,
         now: Instant,
     ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(&message);
         let kind = reader.varint()?;
-        let mut envelope = known;
+        let mut envelope = defaults;
         let mut body = Body::default();
-        // What came late was sent that much earlier: lifetimes count from then.
-        let sent = now.minus_ms(known.late_ms);
+        // Lifetimes count from the sending, which was earlier by the delay.
+        let sent = now.minus_ms(defaults.delay_ms);
         reader.each(|field| {
             match field.tag {
                 tag::CLUSTER => envelope.cluster = field.number()?,
@@ -269,20 +272,20 @@ impl RequestMessage {
                 tag::SENT_MS => envelope.sent_ms = field.number()?,
                 tag::TIMEOUT_MS => envelope.timeout_ms = field.number()?,
                 tag::SEEN => envelope.seen = field.number()?,
-                _ => body.take(&field, sent)?,
+                _ => body.set(&field, sent)?,
             }
             Ok(())
         })?;
         Ok(Self { envelope, request: body.into_request(kind)? })
     }
 
-    /// Appends a Get of `key` to a receiver that knows the rest.
+    /// Appends a Get of `key` for a receiver that knows the envelope.
     pub fn encode_get(out: &mut Writer<'_>, key: &[u8]) {
         out.varint(kind::GET);
         out.bytes(tag::KEY, key);
     }
 
-    /// Appends a Put without metadata to a receiver that knows the rest, but not what was `seen`.
+    /// Appends a Put for a receiver that knows the envelope except for `seen`.
     pub fn encode_put(
         out: &mut Writer<'_>,
         seen: u64,
@@ -301,7 +304,7 @@ impl RequestMessage {
         out.number(tag::ACK, ack.to_number());
     }
 
-    /// Appends a Delete to a receiver that knows the rest, but not what was `seen`.
+    /// Appends a Delete for a receiver that knows the envelope except for `seen`.
     pub fn encode_delete(out: &mut Writer<'_>, seen: u64, key: &[u8], ack: Ack) {
         out.varint(kind::DELETE);
         write_seen(out, seen);
@@ -309,8 +312,8 @@ impl RequestMessage {
         out.number(tag::ACK, ack.to_number());
     }
 
-    /// The key, if `message` is a Get that says nothing else: the most frequent request, decoded
-    /// without taking anything out of the buffer in which it stands.
+    /// Returns the key if `message` is a Get without other fields: the most frequent request, decoded
+    /// in place.
     #[must_use]
     pub fn peek_get(message: &[u8]) -> Option<&[u8]> {
         let rest = message.strip_prefix(&[kind::GET as u8, tag::KEY as u8])?;

@@ -1,4 +1,4 @@
-//! The numbers of requests and of their fields.
+//! The numbers of request kinds and of their fields.
 
 pub mod kind {
     pub const HELLO: u64 = 1;
@@ -8,9 +8,9 @@ pub mod kind {
     pub const PUT: u64 = 5;
     pub const DELETE: u64 = 6;
     pub const REPLICATE: u64 = 7;
-    pub const SUMS: u64 = 8;
-    pub const ROWS_OF: u64 = 9;
-    pub const VERSIONS_OF: u64 = 10;
+    pub const DIGESTS: u64 = 8;
+    pub const BUCKET_VERSIONS: u64 = 9;
+    pub const KEY_VERSIONS: u64 = 10;
     pub const FETCH: u64 = 11;
     pub const COPY: u64 = 12;
     pub const WATCH: u64 = 20;
@@ -34,24 +34,24 @@ pub mod tag {
     pub const METADATA: u32 = 19;
     pub const TTL_MS: u32 = 20;
     pub const ACK: u32 = 21;
-    pub const SHIPMENT: u32 = 22;
+    pub const RECORD: u32 = 22;
     pub const FROM_SECOND: u32 = 23;
     pub const TO_SECOND: u32 = 24;
-    pub const GRAIN: u32 = 25;
-    pub const PLACES: u32 = 26;
-    pub const HAD_MS: u32 = 27;
-    pub const CELLS: u32 = 28;
+    pub const RESOLUTION: u32 = 25;
+    pub const SELECTORS: u32 = 26;
+    pub const LAST_SYNC_MS: u32 = 27;
+    pub const BUCKETS: u32 = 28;
     pub const HASHES: u32 = 29;
-    pub const PART: u32 = 30;
+    pub const FIRST_SHARD: u32 = 30;
     pub const COLDER_THAN: u32 = 31;
     pub const SINCE_TICK: u32 = 32;
-    pub const LAST_PART: u32 = 33;
+    pub const LAST_SHARD: u32 = 33;
     pub const GOSSIP: u32 = 40;
     pub const VIEW: u32 = 41;
-    pub const LIFE_MS: u32 = 42;
+    pub const LEASE_MS: u32 = 42;
     pub const WAIT_MS: u32 = 43;
     pub const TOKEN: u32 = 44;
     pub const FAILED: u32 = 45;
     pub const SINCE: u32 = 46;
-    pub const OVER: u32 = 47;
+    pub const NEWER_THAN: u32 = 47;
 }

@@ -1,4 +1,4 @@
-//! Fields as they come, and the response that they make.
+//! Collects the fields of a message and builds the response from them.
 
 use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 
@@ -9,23 +9,23 @@ use super::{
     tags::{kind, tag},
 };
 use crate::{
-    store::{Place, Row},
+    store::{CopyCursor, KeyVersion},
     version::{Incarnation, Version},
     wire::{
-        changes::{ChangeRow, read_changes},
+        changes::{KeyChange, read_changes},
         datagram::CONTENT_BYTES_MAX,
         field::{DecodeError, Field},
         hello::{Hello, NodeState},
-        outcome::{Receipt, Refusal, RefusalCode, Status, Sums, Written},
+        outcome::{Receipt, Refusal, RefusalCode, Status, Written},
         repair::{
-            PLACES_MAX, Parcel, RECORDS_MAX, place_from, read_ages, read_line, read_numbers,
-            read_rows,
+            Digests, FetchedItem, ITEMS_MAX, SELECTORS_MAX, cursor_from, read_lineage,
+            read_numbers, read_sync_ages, read_versions,
         },
-        request::SHIPMENTS_MAX,
+        request::REPLICATED_RECORDS_MAX,
     },
 };
 
-/// The fields of any response, before its kind says which of them matter.
+/// The fields of any response. The kind decides later which of them are used.
 #[derive(Default)]
 pub(super) struct Body {
     hello: Option<Hello>,
@@ -42,19 +42,19 @@ pub(super) struct Body {
     wall_ms: u64,
     value_bytes_max: u64,
     gossip: Bytes,
-    sums: Sums,
-    rows: Vec<Row>,
+    digests: Digests,
+    versions: Vec<KeyVersion>,
     covered: u64,
-    parcels: Vec<Parcel>,
-    more: Option<Place>,
+    items: Vec<FetchedItem>,
+    more: Option<CopyCursor>,
     tick: u32,
     next: u64,
     lost: bool,
-    changes: Vec<ChangeRow>,
+    changes: Vec<KeyChange>,
 }
 
 impl Body {
-    pub(super) fn take(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
+    pub(super) fn set(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
         let count = |field: &Field| u32::try_from(field.number()?).map_err(|_| field.invalid());
         match field.tag {
             tag::HELLO => self.hello = Some(Hello::read(field.reader())?),
@@ -66,7 +66,7 @@ impl Body {
             tag::STATUS => self.status = Some(Status::from_field(field)?),
             tag::REPLICAS => self.replicas[0] = count(field)?,
             tag::REPLICAS_WANTED => self.replicas[1] = count(field)?,
-            tag::RECEIPT if self.receipts.len() >= SHIPMENTS_MAX => {
+            tag::RECEIPT if self.receipts.len() >= REPLICATED_RECORDS_MAX => {
                 return Err(DecodeError::TooMany(field.tag));
             }
             tag::RECEIPT if field.content.is_empty() => self.receipts.push(Receipt::Refused),
@@ -78,21 +78,21 @@ impl Body {
             tag::GOSSIP => self.gossip = field.bounded(CONTENT_BYTES_MAX)?,
             tag::WALL_MS => self.wall_ms = field.wall_ms()?,
             tag::VALUE_BYTES_MAX => self.value_bytes_max = field.number()?,
-            tag::FROM_SECOND => self.sums.from = field.number()?,
-            tag::SUMS => self.sums.sums = read_numbers(field, 64 * PLACES_MAX)?,
-            tag::AGES => self.sums.ages = read_ages(field)?,
-            tag::LIVED_MS => self.sums.lived_ms = field.number()?,
-            tag::LINE => self.sums.line = Some(read_line(field)?),
-            tag::ROWS => self.rows = read_rows(field)?,
+            tag::FROM_SECOND => self.digests.from_second = field.number()?,
+            tag::DIGESTS => self.digests.digests = read_numbers(field, 64 * SELECTORS_MAX)?,
+            tag::SYNC_AGES => self.digests.sync_ages = read_sync_ages(field)?,
+            tag::LIVED_MS => self.digests.lived_ms = field.number()?,
+            tag::LINEAGE => self.digests.lineage = Some(read_lineage(field)?),
+            tag::VERSIONS => self.versions = read_versions(field)?,
             tag::COVERED => self.covered = field.number()?,
             tag::NEXT => self.next = field.number()?,
             tag::LOST => self.lost = field.number()? != 0,
             tag::CHANGES => self.changes = read_changes(field)?,
-            tag::PARCEL if self.parcels.len() < RECORDS_MAX => {
-                self.parcels.push(Parcel::read(field.reader())?);
+            tag::ITEM if self.items.len() < ITEMS_MAX => {
+                self.items.push(FetchedItem::read(field.reader())?);
             }
-            tag::PARCEL => return Err(DecodeError::TooMany(field.tag)),
-            tag::MORE => self.more = Some(place_from(field.number()?)),
+            tag::ITEM => return Err(DecodeError::TooMany(field.tag)),
+            tag::MORE => self.more = Some(cursor_from(field.number()?)),
             tag::TICK => {
                 self.tick = u32::try_from(field.number()?).map_err(|_| field.invalid())?;
             }
@@ -121,12 +121,12 @@ impl Body {
                 version: self.version,
             }),
             kind::REPLICATED => Response::Replicated(self.receipts),
-            kind::LEASED => {
-                Response::Leased { token: self.version.ok_or(DecodeError::Missing(tag::VERSION))? }
-            }
-            kind::BUSY => Response::Busy,
+            kind::LEASE_GRANTED => Response::LeaseGranted {
+                token: self.version.ok_or(DecodeError::Missing(tag::VERSION))?,
+            },
+            kind::LEASE_HELD => Response::LeaseHeld,
             kind::CHANGES => {
-                Response::Changes { next: self.next, lost: self.lost, rows: self.changes }
+                Response::Changes { next: self.next, lost: self.lost, changes: self.changes }
             }
             kind::GOSSIP => Response::Gossip(self.gossip),
             kind::REFUSED => Response::Refused(Refusal {
@@ -135,14 +135,14 @@ impl Body {
                 wall_ms: self.wall_ms,
                 value_bytes_max: self.value_bytes_max,
             }),
-            kind::SUMS => Response::Sums(self.sums),
-            kind::ROWS => Response::Rows { rows: self.rows, covered: self.covered },
-            kind::RECORDS => Response::Records {
-                parcels: self.parcels,
+            kind::DIGESTS => Response::Digests(self.digests),
+            kind::VERSIONS => Response::Versions { versions: self.versions, covered: self.covered },
+            kind::ITEMS => Response::Items {
+                items: self.items,
                 covered: self.covered,
                 more: self.more,
                 tick: self.tick,
-                from_second: self.sums.from,
+                from_second: self.digests.from_second,
             },
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         })

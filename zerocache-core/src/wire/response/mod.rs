@@ -1,4 +1,4 @@
-//! What comes back.
+//! Responses: the answer of a node to a [`Request`](super::Request).
 
 mod body;
 mod tags;
@@ -12,112 +12,115 @@ use self::{
     tags::{kind, tag},
 };
 use super::{
-    changes::{ChangeRow, write_changes},
+    changes::{KeyChange, write_changes},
     field::{DecodeError, Reader, Writer},
     hello::{Hello, NodeState},
-    outcome::{Receipt, Refusal, RefusalCode, Sums, Written},
-    repair::{Parcel, place_number, write_ages, write_line, write_numbers, write_rows},
+    outcome::{Receipt, Refusal, RefusalCode, Written},
+    repair::{
+        Digests, FetchedItem, KEY_VERSION_BYTES, cursor_number, write_lineage, write_numbers,
+        write_sync_ages, write_versions,
+    },
 };
 use crate::{
     limits::{METADATA_BYTES_MAX, VALUE_BYTES_WIRE_MAX},
-    store::{Place, Row},
+    store::{CopyCursor, KeyVersion},
     ttl::Ttl,
     version::{Incarnation, Version},
 };
 
-/// Longest sentence of a refusal, in bytes.
+/// The longest text of a refusal, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// Who stands here.
+    /// The handshake of the node at this address.
     Hello(Box<Hello>),
-    /// The node lives.
+    /// The node is alive.
     Pong {
-        /// Which life.
+        /// The incarnation of the node.
         incarnation: Incarnation,
-        /// How ready it is.
+        /// The readiness of the node.
         state: NodeState,
-        /// A number that changes with the set of nodes that it reaches.
+        /// A number that changes with the set of nodes that this node reaches.
         view: u64,
-        /// Its wall clock in milliseconds since the Unix epoch; 0 if not told.
+        /// The node's wall clock in milliseconds since the Unix epoch; 0 if not stated.
         wall_ms: u64,
     },
-    /// Heard.
+    /// The request was received and needs no other answer.
     Done,
     /// The value of the key.
     Found {
         /// The value.
         value: Bytes,
-        /// Tagged fields stored with it.
+        /// Tagged fields stored with the value.
         metadata: Bytes,
-        /// Its version.
+        /// The version of the value.
         version: Version,
-        /// What remains of its life, in milliseconds.
+        /// The remaining lifetime of the entry, in milliseconds.
         remaining_ms: u64,
     },
     /// The node has no value for the key.
     NotFound {
-        /// Whether the node is warming or leaving, so that others may have it.
+        /// The miss is not authoritative: the node is warming or leaving, and others may have a value.
         warming: bool,
     },
-    /// What became of a write.
+    /// The outcome of a write.
     Written(Written),
-    /// A receipt for each record of a batch, in its order.
+    /// One receipt per record of a batch, in the order of the batch.
     Replicated(Vec<Receipt>),
-    /// The caller may compute the value; nobody else is told so for the life that it asked for.
-    Leased {
-        /// What to write the value with.
+    /// The caller holds the lease: no other caller is granted it for the requested duration.
+    LeaseGranted {
+        /// The version to write the computed value with.
         token: Version,
     },
-    /// Another one has the leave to compute, and no value came in time.
-    Busy,
-    /// Which entries changed.
+    /// Another caller holds the lease, and no value was written in time.
+    LeaseHeld,
+    /// The changes since the position in the request.
     Changes {
-        /// What to ask with the next time.
+        /// The position for the next request.
         next: u64,
-        /// Whether there were changes of which the node cannot tell.
+        /// Changes were lost: the node no longer has all of those since the requested position.
         lost: bool,
-        /// The changes, the first one first.
-        rows: Vec<ChangeRow>,
+        /// The changes, oldest first.
+        changes: Vec<KeyChange>,
     },
-    /// Who exists.
+    /// Gossip about members.
     Gossip(Bytes),
-    /// The sums that were asked for, in order.
-    Sums(Sums),
+    /// The requested digests, in order.
+    Digests(Digests),
     /// Versions by key.
-    Rows {
+    Versions {
         /// Key hashes and versions.
-        rows: Vec<Row>,
-        /// How many of the cells or keys that were asked for these are all of.
+        versions: Vec<KeyVersion>,
+        /// How many of the requested buckets or keys, from the first on, are answered completely.
         covered: u64,
     },
-    /// Values and traces.
-    Records {
-        /// What was asked for.
-        parcels: Vec<Parcel>,
-        /// How many of the keys that were asked for these are all of.
+    /// Values and tombstones.
+    Items {
+        /// The requested items.
+        items: Vec<FetchedItem>,
+        /// How many of the requested keys or shards, from the first on, are answered completely.
         covered: u64,
-        /// For a copy: the place of the last one, if there are more.
-        more: Option<Place>,
-        /// For a copy: where the counter of the store stands.
+        /// For a copy: the cursor of the last item, if there are more.
+        more: Option<CopyCursor>,
+        /// For a copy: the current tick of the store.
         tick: u32,
-        /// For a copy: the first second of version of which the node knows everything.
+        /// For a copy: the first second of versions about which the node knows everything.
         from_second: u64,
     },
-    /// Nothing was done.
+    /// The node refused the request and did nothing.
     Refused(Refusal),
 }
 
 impl Response {
-    /// A refusal without a time.
+    /// Creates a refusal without a wall clock reading.
     #[must_use]
     pub fn refused(code: RefusalCode, text: impl Into<String>) -> Self {
         Self::Refused(Refusal { code, text: text.into(), wall_ms: 0, value_bytes_max: 0 })
     }
 
-    /// The refusal of a value of `bytes`, of which at most `value_bytes_max` are taken.
+    /// Creates the refusal of a value of `bytes` by a node that accepts at most `value_bytes_max`.
     #[must_use]
     pub fn value_too_large(bytes: u64, value_bytes_max: u64) -> Self {
         let (code, text) = (RefusalCode::TooLarge, value_too_large(bytes, value_bytes_max));
@@ -135,16 +138,16 @@ impl Response {
             Self::Replicated(_) => kind::REPLICATED,
             Self::Refused(_) => kind::REFUSED,
             Self::Gossip(_) => kind::GOSSIP,
-            Self::Leased { .. } => kind::LEASED,
-            Self::Busy => kind::BUSY,
+            Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
+            Self::LeaseHeld => kind::LEASE_HELD,
             Self::Changes { .. } => kind::CHANGES,
-            Self::Sums(_) => kind::SUMS,
-            Self::Rows { .. } => kind::ROWS,
-            Self::Records { .. } => kind::RECORDS,
+            Self::Digests(_) => kind::DIGESTS,
+            Self::Versions { .. } => kind::VERSIONS,
+            Self::Items { .. } => kind::ITEMS,
         }
     }
 
-    /// The message as bytes.
+    /// Encodes the message.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.size_hint());
@@ -152,13 +155,13 @@ impl Response {
         out.freeze()
     }
 
-    /// Appends the message.
+    /// Appends the encoded message to `out`.
     pub fn encode_to(&self, out: &mut Writer<'_>) {
         out.varint(self.kind());
         self.write(out);
     }
 
-    /// About how many bytes the message takes; not much less than it does.
+    /// Estimates the encoded size in bytes. The estimate is never much too small.
     #[must_use]
     pub fn size_hint(&self) -> usize {
         let payload = match self {
@@ -166,12 +169,10 @@ impl Response {
             Self::Replicated(receipts) => receipts.len() * 18,
             Self::Hello(hello) => hello.size_hint(),
             Self::Gossip(content) => content.len(),
-            Self::Changes { rows, .. } => 16 * rows.len(),
-            Self::Sums(sums) => 8 * sums.sums.len() + 24 * sums.ages.len(),
-            Self::Rows { rows, .. } => 32 * rows.len(),
-            Self::Records { parcels, .. } => {
-                parcels.iter().map(|parcel| parcel.payload_bytes() + 48).sum()
-            }
+            Self::Changes { changes, .. } => 16 * changes.len(),
+            Self::Digests(digests) => 8 * digests.digests.len() + 24 * digests.sync_ages.len(),
+            Self::Versions { versions, .. } => KEY_VERSION_BYTES * versions.len(),
+            Self::Items { items, .. } => items.iter().map(|item| item.payload_bytes() + 48).sum(),
             Self::Refused(refusal) => refusal.text.len().min(TEXT_BYTES_MAX),
             _ => 0,
         };
@@ -187,12 +188,12 @@ impl Response {
                 out.number(tag::VIEW, *view);
                 out.number(tag::WALL_MS, *wall_ms);
             }
-            Self::Done | Self::Busy => {}
-            Self::Leased { token } => out.bytes(tag::VERSION, &token.to_bytes()),
-            Self::Changes { next, lost, rows } => {
+            Self::Done | Self::LeaseHeld => {}
+            Self::LeaseGranted { token } => out.bytes(tag::VERSION, &token.to_bytes()),
+            Self::Changes { next, lost, changes } => {
                 out.number(tag::NEXT, *next);
                 out.number(tag::LOST, u64::from(*lost));
-                write_changes(out, tag::CHANGES, rows);
+                write_changes(out, tag::CHANGES, changes);
             }
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Found { value, metadata, version, remaining_ms } => {
@@ -228,28 +229,18 @@ impl Response {
                     out.number(tag::VALUE_BYTES_MAX, refusal.value_bytes_max);
                 }
             }
-            Self::Sums(sums) => {
-                out.number(tag::FROM_SECOND, sums.from);
-                write_numbers(out, tag::SUMS, &sums.sums);
-                if !sums.ages.is_empty() {
-                    write_ages(out, tag::AGES, &sums.ages);
-                }
-                out.number(tag::LIVED_MS, sums.lived_ms);
-                if let Some(line) = sums.line {
-                    write_line(out, tag::LINE, line);
-                }
-            }
-            Self::Rows { rows, covered } => {
-                write_rows(out, tag::ROWS, rows);
+            Self::Digests(digests) => write_digests(out, digests),
+            Self::Versions { versions, covered } => {
+                write_versions(out, tag::VERSIONS, versions);
                 out.number(tag::COVERED, *covered);
             }
-            Self::Records { parcels, covered, more, tick, from_second } => {
-                for parcel in parcels {
-                    out.nested(tag::PARCEL, |out| parcel.write(out));
+            Self::Items { items, covered, more, tick, from_second } => {
+                for item in items {
+                    out.nested(tag::ITEM, |out| item.write(out));
                 }
                 out.number(tag::COVERED, *covered);
                 if let Some(place) = more {
-                    out.number(tag::MORE, place_number(*place));
+                    out.number(tag::MORE, cursor_number(*place));
                 }
                 out.number(tag::TICK, u64::from(*tick));
                 if *from_second > 0 {
@@ -259,7 +250,7 @@ impl Response {
         }
     }
 
-    /// Appends a [`Found`](Self::Found) made of borrowed parts.
+    /// Appends a [`Found`](Self::Found) made of borrowed values.
     pub fn encode_found(
         out: &mut Writer<'_>,
         value: &[u8],
@@ -276,26 +267,26 @@ impl Response {
         out.number(tag::REMAINING_MS, remaining_ms);
     }
 
-    /// The same response for a receiver to whom it came `late_ms` milliseconds late: what remains of a
-    /// life is less by that much, and a value whose life is over is none.
+    /// Subtracts the delay of the message from the lifetimes in it. A value whose lifetime is over
+    /// becomes [`NotFound`](Self::NotFound).
     #[must_use]
-    pub fn aged(mut self, late_ms: u64) -> Self {
+    pub fn delayed_by(mut self, delay_ms: u64) -> Self {
         if let Self::Found { remaining_ms, .. } = &mut self {
-            *remaining_ms = remaining_ms.saturating_sub(late_ms);
-            if *remaining_ms == 0 && late_ms > 0 {
+            *remaining_ms = remaining_ms.saturating_sub(delay_ms);
+            if *remaining_ms == 0 && delay_ms > 0 {
                 return Self::NotFound { warming: false };
             }
         }
-        if let Self::Records { parcels, .. } = &mut self {
-            parcels.iter_mut().for_each(|parcel| parcel.age(late_ms));
+        if let Self::Items { items, .. } = &mut self {
+            items.iter_mut().for_each(|item| item.shorten_by(delay_ms));
         }
         self
     }
 
-    /// The response in `message`.
+    /// Decodes a response.
     ///
     /// # Errors
-    /// [`DecodeError`] when it is none, or exceeds a limit.
+    /// [`DecodeError`] if `message` is not a response or exceeds a limit.
     pub fn decode(message: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(&message);
         let kind = reader.varint()?;
@@ -303,11 +294,11 @@ impl Response {
             return Self::decode_found(reader);
         }
         let mut body = Body::default();
-        reader.each(|field| body.take(&field))?;
+        reader.each(|field| body.set(&field))?;
         body.into_response(kind)
     }
 
-    /// The most frequent response, without room for the fields of the others.
+    /// Decodes the most frequent response without space for the fields of the others.
     fn decode_found(reader: Reader<'_>) -> Result<Self, DecodeError> {
         let (mut value, mut version) = (None, None);
         let (mut metadata, mut remaining_ms) = (Bytes::new(), 0);
@@ -330,13 +321,25 @@ impl Response {
     }
 }
 
-/// Why a value is refused, in the words of the node that does, or of a client that knows what it takes.
+fn write_digests(out: &mut Writer<'_>, digests: &Digests) {
+    out.number(tag::FROM_SECOND, digests.from_second);
+    write_numbers(out, tag::DIGESTS, &digests.digests);
+    if !digests.sync_ages.is_empty() {
+        write_sync_ages(out, tag::SYNC_AGES, &digests.sync_ages);
+    }
+    out.number(tag::LIVED_MS, digests.lived_ms);
+    if let Some(lineage) = digests.lineage {
+        write_lineage(out, tag::LINEAGE, lineage);
+    }
+}
+
+/// The text of the refusal of a value that is too large, for nodes and for clients that know the limit.
 #[must_use]
 pub fn value_too_large(bytes: u64, value_bytes_max: u64) -> String {
     alloc::format!("the value has {bytes} bytes; at most {value_bytes_max} are allowed")
 }
 
-/// The start of `text` that fits, cut between characters.
+/// The longest prefix of `text` within [`TEXT_BYTES_MAX`], cut between characters.
 fn truncated(text: &str) -> &str {
     let cut = text
         .char_indices()

@@ -1,4 +1,4 @@
-//! The numbers of responses and of their fields.
+//! The numbers of response kinds and of their fields.
 
 pub mod kind {
     pub const HELLO: u64 = 1;
@@ -9,12 +9,12 @@ pub mod kind {
     pub const WRITTEN: u64 = 6;
     pub const REPLICATED: u64 = 7;
     pub const REFUSED: u64 = 8;
-    pub const SUMS: u64 = 9;
-    pub const ROWS: u64 = 10;
-    pub const RECORDS: u64 = 11;
+    pub const DIGESTS: u64 = 9;
+    pub const VERSIONS: u64 = 10;
+    pub const ITEMS: u64 = 11;
     pub const GOSSIP: u64 = 21;
-    pub const LEASED: u64 = 22;
-    pub const BUSY: u64 = 23;
+    pub const LEASE_GRANTED: u64 = 22;
+    pub const LEASE_HELD: u64 = 23;
     pub const CHANGES: u64 = 24;
 }
 
@@ -36,15 +36,15 @@ pub mod tag {
     pub const TEXT: u32 = 15;
     pub const WALL_MS: u32 = 16;
     pub const FROM_SECOND: u32 = 17;
-    pub const SUMS: u32 = 18;
-    pub const AGES: u32 = 19;
+    pub const DIGESTS: u32 = 18;
+    pub const SYNC_AGES: u32 = 19;
     pub const LIVED_MS: u32 = 20;
-    pub const ROWS: u32 = 21;
+    pub const VERSIONS: u32 = 21;
     pub const COVERED: u32 = 22;
-    pub const PARCEL: u32 = 23;
+    pub const ITEM: u32 = 23;
     pub const MORE: u32 = 24;
     pub const TICK: u32 = 25;
-    pub const LINE: u32 = 26;
+    pub const LINEAGE: u32 = 26;
     pub const GOSSIP: u32 = 40;
     pub const NEXT: u32 = 41;
     pub const LOST: u32 = 42;

@@ -84,7 +84,7 @@ fn every_flag_has_a_variable() {
     assert_eq!(config.drain, Duration::from_millis(250));
     assert_eq!(config.warm_max, Duration::from_secs(5));
     assert_eq!(config.compat, Some(Compat::ZerocachePy));
-    assert_eq!(config.connections, zerocache_net::framed::Connections::Http);
+    assert_eq!(config.connections, zerocache_net::transport::Connections::Http);
     assert_eq!(config.cluster, "staging");
 }
 
@@ -180,8 +180,8 @@ fn the_table_of_variables_has_those_of_all_flags_and_no_others() {
     let flags = command.get_arguments().filter(|arg| takes_value(arg));
     let mut read: Vec<_> = flags.filter_map(|arg| arg.get_long().map(variable_name)).collect();
     read.sort_unstable();
-    let nodes = [variables::ReadBy::Nodes, variables::ReadBy::Both];
-    let listed = variables::ALL.iter().filter(|(_, by)| nodes.contains(by)).map(|(name, _)| *name);
+    let nodes = [env_vars::ReadBy::Nodes, env_vars::ReadBy::Both];
+    let listed = env_vars::ALL.iter().filter(|(_, by)| nodes.contains(by)).map(|(name, _)| *name);
     assert_eq!(read, listed.collect::<Vec<_>>());
 }
 

@@ -103,7 +103,7 @@ impl World {
         let timeout_ms = wait_ms + TierBounds::default().of(step.tier);
         let question = Question { step, asked_us: now_us, timeout_ms, is_sure };
         let purpose = Purpose::Lease { computation: id, question };
-        let request = Request::Lease { key, life_ms, wait_ms, over };
+        let request = Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over };
         self.client_call(client, purpose, (step.address, Some(step.node)), request, timeout_ms);
     }
 
@@ -156,7 +156,7 @@ impl World {
             }
         };
         match (response, computing) {
-            (Some(Response::Leased { token }), Some(computing)) => {
+            (Some(Response::LeaseGranted { token }), Some(computing)) => {
                 computing.token = Some(token);
                 let (duration_us, life_ms) = (computing.plan.duration_us, computing.plan.life_ms);
                 at.seen = at.seen.max(token.stamp());
@@ -168,7 +168,7 @@ impl World {
                 self.schedule_in(duration_us, Event::Computed { client, id });
             }
             // Nobody waits for it any more.
-            (Some(Response::Leased { token }), None) => {
+            (Some(Response::LeaseGranted { token }), None) => {
                 if let Some(key) = self.checker.key_of(id) {
                     self.give_back(client, step, key, (token, false));
                 }

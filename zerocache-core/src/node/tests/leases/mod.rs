@@ -15,7 +15,7 @@ use crate::{
     metadata::Metadata,
     store::SingleThread,
     ttl::Ttl,
-    wire::{Ack, Shipment, Status, cluster_id},
+    wire::{Ack, ReplicatedRecord, Status, cluster_id},
 };
 
 const LIFE_MS: u64 = 10_000;
@@ -32,12 +32,13 @@ impl Network {
     }
 
     fn lease(&mut self, n: u64, name: &str, wait_ms: u64) -> RequestId {
-        self.ask(n, Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms, over: None })
+        self.ask(n, Request::Lease { key: key(name), lease_ms: LIFE_MS, wait_ms, newer_than: None })
     }
 
     /// Asks on a connection of its own.
     fn lease_on(&mut self, connection: u64, name: &str, wait_ms: u64) -> RequestId {
-        let request = Request::Lease { key: key(name), life_ms: LIFE_MS, wait_ms, over: None };
+        let request =
+            Request::Lease { key: key(name), lease_ms: LIFE_MS, wait_ms, newer_than: None };
         let (id, input) = self.request(request);
         let Input::Request { message, .. } = input else { panic!("no request") };
         let connection = ConnectionId(connection);
@@ -52,18 +53,18 @@ impl Network {
     /// Asks for more than what the caller has at a version.
     fn lease_over(&mut self, over: Version, wait_ms: u64) -> RequestId {
         let over = Some(over);
-        self.ask(1, Request::Lease { key: key("k"), life_ms: LIFE_MS, wait_ms, over })
+        self.ask(1, Request::Lease { key: key("k"), lease_ms: LIFE_MS, wait_ms, newer_than: over })
     }
 
     /// What a caller was answered.
     fn said(&self, id: RequestId) -> Said {
         match self.answers.get(&id) {
             None => Said::Nothing,
-            Some(Response::Leased { token }) => Said::Token(*token),
+            Some(Response::LeaseGranted { token }) => Said::Token(*token),
             Some(Response::Found { value, .. }) => {
                 Said::Value(String::from_utf8(value.to_vec()).unwrap())
             }
-            Some(Response::Busy) => Said::Busy,
+            Some(Response::LeaseHeld) => Said::Busy,
             Some(other) => panic!("{other:?}"),
         }
     }
@@ -177,7 +178,7 @@ fn whoever_waits_in_vain_is_told_in_time() {
     assert_eq!(network.said(short), Said::Busy);
     // A caller that gives up earlier hears of it before that.
     let envelope = Envelope { cluster: cluster_id("test"), timeout_ms: 300, ..Envelope::default() };
-    let request = Request::Lease { key: key("k"), life_ms: 0, wait_ms: 3_000, over: None };
+    let request = Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 3_000, newer_than: None };
     let id = RequestId(9_999);
     let message = RequestMessage { envelope, request };
     network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
@@ -364,13 +365,13 @@ fn leases_and_those_who_wait_are_bounded() {
     let of_one = |n: u64| 1 + n / 4_096;
     for n in 0..4_096 {
         let id = network.lease_on(of_one(n), &format!("{n}"), 0);
-        assert!(matches!(network.answers[&id], Response::Leased { .. }), "{n}");
+        assert!(matches!(network.answers[&id], Response::LeaseGranted { .. }), "{n}");
     }
     let more = network.lease_on(1, "one more", 3_000);
     assert_eq!(network.said(more), Said::Busy);
     for n in 4_096..65_536 {
         let id = network.lease_on(of_one(n), &format!("{n}"), 0);
-        assert!(matches!(network.answers[&id], Response::Leased { .. }), "{n}");
+        assert!(matches!(network.answers[&id], Response::LeaseGranted { .. }), "{n}");
     }
     let more = network.lease_on(17, "one more", 3_000);
     assert_eq!(network.said(more), Said::Busy);

@@ -74,7 +74,7 @@ fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
     };
     let other = network.lease(1, "other", 0);
     let other = network.token(other);
-    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.ask(1, Request::Replicate(vec![ReplicatedRecord { record, relay: false }]));
     network.run(20);
     let filled = network.fill(2, "other", "new", other);
     assert_eq!(network.status(filled), Status::Stored);
@@ -94,7 +94,7 @@ fn a_delete_that_loses_against_an_earlier_one_voids_the_token_too() {
     // By a clock that is a little behind, from a node that has not heard of the other delete.
     let version = Version::new(earlier.stamp() - (100 << 16), Incarnation(9));
     let record = Record { key: key("k"), version, change: Change::Delete };
-    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.ask(1, Request::Replicate(vec![ReplicatedRecord { record, relay: false }]));
     network.run(20);
     assert!(network.token(second) > token);
     for n in [1, 2] {
@@ -115,7 +115,7 @@ fn a_delete_that_loses_against_a_value_deletes_nothing() {
     // It was made before the value was put, and comes late.
     let version = Version::new(version.stamp() - (100 << 16), Incarnation(9));
     let record = Record { key: key("k"), version, change: Change::Delete };
-    network.ask(1, Request::Replicate(vec![Shipment { record, relay: false }]));
+    network.ask(1, Request::Replicate(vec![ReplicatedRecord { record, relay: false }]));
     network.run(100);
     assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
     let filled = network.fill(1, "k", "newer", token);
@@ -132,8 +132,8 @@ fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() 
     let stamp = token.stamp() - (1_000 << 16);
     let version = Version::new(stamp, Incarnation(9));
     let record = Record { key: key("k"), version, change: Change::Delete };
-    let shipments = vec![Shipment { record, relay: false }];
-    let (_, deleted) = network.request(Request::Replicate(shipments));
+    let batch = vec![ReplicatedRecord { record, relay: false }];
+    let (_, deleted) = network.request(Request::Replicate(batch));
     let release = Request::Release { key: key("k"), token, failed: false };
     let (_, released) = network.request(release);
     network.inputs(address(1), [deleted, released]);
@@ -207,15 +207,17 @@ fn a_fill_goes_through_the_usual_checks() {
     assert!(matches!(&network.answers[&id], Response::Refused(refusal)
         if refusal.code == RefusalCode::TooLarge));
     assert_eq!(network.said(waits), Said::Nothing);
-    let long = network
-        .ask(1, Request::Lease { key: key(&"k".repeat(1024)), life_ms: 1, wait_ms: 0, over: None });
-    assert!(matches!(network.answers[&long], Response::Leased { .. }));
+    let long = network.ask(
+        1,
+        Request::Lease { key: key(&"k".repeat(1024)), lease_ms: 1, wait_ms: 0, newer_than: None },
+    );
+    assert!(matches!(network.answers[&long], Response::LeaseGranted { .. }));
     let bytes = Bytes::from(vec![b'k'; 2_000]);
     let longer = Request::Lease {
         key: crate::key::Key::within(bytes, 4_096).unwrap(),
-        life_ms: 1,
+        lease_ms: 1,
         wait_ms: 0,
-        over: None,
+        newer_than: None,
     };
     let longer = network.ask(1, longer);
     assert!(matches!(&network.answers[&longer], Response::Refused(refusal)

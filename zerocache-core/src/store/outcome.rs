@@ -1,0 +1,48 @@
+//! Results of reads and writes.
+
+use crate::{entry::Entry, version::Version};
+
+/// The result of a read. A miss is an expected result, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<T = Entry> {
+    /// An unexpired value.
+    Hit(T),
+    /// No value that may be served.
+    Miss,
+}
+
+impl<T> Lookup<T> {
+    /// Returns the value of a hit.
+    pub fn hit(self) -> Option<T> {
+        match self {
+            Self::Hit(value) => Some(value),
+            Self::Miss => None,
+        }
+    }
+
+    /// Returns whether this is a hit.
+    #[must_use]
+    pub const fn is_hit(&self) -> bool {
+        matches!(self, Self::Hit(_))
+    }
+}
+
+impl<T> From<Option<T>> for Lookup<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Miss, Self::Hit)
+    }
+}
+
+/// The result of applying a record to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyOutcome {
+    /// The record was newer than what the store knew, and is now in force.
+    Applied,
+    /// The store already held this version.
+    Duplicate,
+    /// The store holds this newer version and keeps it.
+    Superseded(Version),
+    /// The key is unknown and the record older than the retention, so that it cannot be told from a deleted
+    /// one. The store did not change.
+    TooOld,
+}

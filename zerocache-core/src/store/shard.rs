@@ -1,0 +1,487 @@
+//! One of the 64 shards of the store: the data behind one lock.
+
+#[cfg(test)]
+mod checks;
+
+use super::{
+    backend::Pages,
+    digests::{Digests, second_of},
+    entries::Entries,
+    eviction::{EvictedEntry, EvictionListener},
+    outcome::ApplyOutcome,
+    slot::{Class, NewEntry, Sizes, SlotRef},
+    stats::{Counts, Usage},
+    table_hasher::TableHasher,
+    tombstones::Tombstones,
+    variant::{Breakage, StoreVariant},
+};
+use crate::{
+    entry::{Change, Record},
+    key::KeyHash,
+    time::{Instant, Now},
+    version::{Incarnation, Version},
+};
+
+/// The result of a reader's lookup. The numbers are indices of slots.
+#[derive(Clone, Copy, Debug)]
+pub enum Probe {
+    /// An entry that was read before.
+    Hit(u32),
+    /// An entry that was never read.
+    FirstHit(u32),
+    /// An entry that has expired.
+    Expired(u32),
+    /// No entry.
+    Absent,
+}
+
+/// The result of one step of eviction in a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionStep {
+    /// The oldest entry was evicted.
+    Evicted,
+    /// The oldest entry was used since it was queued, and moved to the end of the queue.
+    Spared,
+    /// The class is empty.
+    Empty,
+}
+
+/// Entries and tombstones of one shard of the key space.
+#[derive(Debug)]
+pub struct Shard<P> {
+    entries: Entries<P>,
+    tombstones: Tombstones,
+    digests: Digests,
+    usage: Usage,
+    counts: Counts,
+    sizes: Sizes,
+    weight_max: u64,
+    breakage: Breakage,
+}
+
+impl<P: Pages> Shard<P> {
+    /// Creates an empty shard that stores no value heavier than `weight_max` and at most `tombstones_max`
+    /// tombstones.
+    #[must_use]
+    pub fn new(weight_max: u64, tombstones_max: usize, hasher: TableHasher) -> Self {
+        let sizes = Sizes::of(weight_max);
+        Self {
+            entries: Entries::new(hasher, sizes),
+            sizes,
+            tombstones: Tombstones::new(tombstones_max, hasher),
+            digests: Digests::default(),
+            usage: Usage::default(),
+            counts: Counts::default(),
+            weight_max,
+            breakage: Breakage::default(),
+        }
+    }
+
+    /// Looks up `key` for a reader. The caller records the result with [`Shard::record_hit`],
+    /// [`Shard::record_first_hit`] or [`Shard::record_miss`].
+    #[inline]
+    #[must_use]
+    pub fn probe(&self, hash: KeyHash, key: &[u8], now: Instant) -> Probe {
+        match self.entries.find(hash, key) {
+            Some(index) => match self.entries.slot(index) {
+                slot if slot.is_expired(now) => Probe::Expired(index),
+                slot if slot.class == Class::Read => Probe::Hit(index),
+                _ => Probe::FirstHit(index),
+            },
+            None => Probe::Absent,
+        }
+    }
+
+    /// Counts a hit and a use of an entry that was read before.
+    #[inline]
+    pub fn record_hit(&mut self, index: u32) -> SlotRef<'_, P> {
+        self.counts.hits += 1;
+        self.entries.mark_used(index);
+        self.entries.slot(index)
+    }
+
+    /// Counts the first hit of an entry, which moves it to the read class.
+    pub fn record_first_hit(&mut self, index: u32, tick: u32) {
+        self.counts.hits += 1;
+        let weight = self.entries.slot(index).weight();
+        self.entries.promote(index, tick);
+        self.usage.remove(Class::Unread, weight);
+        self.usage.add(Class::Read, weight);
+    }
+
+    /// Counts a miss and drops the entry that was found expired.
+    #[inline]
+    pub fn record_miss(&mut self, expired: Option<u32>) {
+        self.counts.misses += 1;
+        if let Some(index) = expired {
+            self.expire(index);
+        }
+    }
+
+    /// Returns the entry in a slot.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, index: u32) -> SlotRef<'_, P> {
+        self.entries.slot(index)
+    }
+
+    /// Looks up `key` without counting a read or a use.
+    #[must_use]
+    pub fn peek(&self, hash: KeyHash, key: &[u8], now: Instant) -> Option<SlotRef<'_, P>> {
+        let slot = self.entries.slot(self.entries.find(hash, key)?);
+        (!slot.is_expired(now)).then_some(slot)
+    }
+
+    /// Returns the known version of a key, of its value or its tombstone.
+    #[must_use]
+    pub fn version(&self, hash: KeyHash) -> Option<Version> {
+        self.version_at(self.entries.find_hash(hash, b""), hash)
+    }
+
+    /// Merges a record. The higher version wins; at equal versions the earlier expiry does.
+    pub fn apply(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> ApplyOutcome {
+        let index = self.entries.find_hash(hash, record.key.as_bytes());
+        let known = self.version_at(index, hash);
+        if let Some(outcome) = self.rejection(known, record.version) {
+            if let (ApplyOutcome::Duplicate, Some(index), Change::Put { expires, .. }) =
+                (outcome, index, &record.change)
+            {
+                self.entries.shorten(index, *expires);
+            }
+            return outcome;
+        }
+        // About three of a hundred milliseconds.
+        if self.breakage.is(StoreVariant::WritesDropped)
+            && record.version.wall_ms().is_multiple_of(32)
+        {
+            return ApplyOutcome::Applied;
+        }
+        self.update_digests(hash, known, record.version);
+        match &record.change {
+            Change::Put { value, metadata, expires } if *expires > now.mono => {
+                let key = record.key.as_bytes();
+                if self.sizes.weight_of(record.payload_bytes()) > self.weight_max {
+                    // A replica that cannot store a value still drops its older one.
+                    self.counts.rejected_too_large += 1;
+                    self.replace_with_tombstone(hash, index, record.version);
+                } else {
+                    let (version, expires) = (record.version, *expires);
+                    let entry = NewEntry { key, metadata, value, version, expires };
+                    self.put(hash, index, &entry, tick);
+                }
+            }
+            Change::Put { .. } => {
+                self.counts.expired += 1;
+                self.replace_with_tombstone(hash, index, record.version);
+            }
+            Change::Delete => {
+                self.counts.deletes += 1;
+                self.replace_with_tombstone(hash, index, record.version);
+            }
+        }
+        ApplyOutcome::Applied
+    }
+
+    /// Merges a tombstone of a peer: a version without a value.
+    pub fn apply_tombstone(&mut self, hash: KeyHash, version: Version) -> ApplyOutcome {
+        let index = self.entries.find_hash(hash, b"");
+        let known = self.version_at(index, hash);
+        if let Some(outcome) = self.rejection(known, version) {
+            return outcome;
+        }
+        self.update_digests(hash, known, version);
+        self.counts.deletes += 1;
+        self.replace_with_tombstone(hash, index, version);
+        ApplyOutcome::Applied
+    }
+
+    /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
+    /// entries. An entry older than the retention is accepted, too.
+    pub fn import(&mut self, hash: KeyHash, record: &Record, now: Now, tick: u32) -> ApplyOutcome {
+        let Change::Put { value, metadata, expires } = &record.change else {
+            return self.apply_tombstone(hash, record.version);
+        };
+        let index = self.entries.find_hash(hash, record.key.as_bytes());
+        match self.version_at(index, hash) {
+            Some(known) if known > record.version => return ApplyOutcome::Superseded(known),
+            Some(known) if known == record.version => return ApplyOutcome::Duplicate,
+            known => self.update_digests(hash, known, record.version),
+        }
+        let weight = self.sizes.weight_of(record.payload_bytes());
+        if *expires <= now.mono || weight > self.weight_max {
+            self.replace_with_tombstone(hash, index, record.version);
+            return ApplyOutcome::Applied;
+        }
+        if let Some(index) = index {
+            self.remove(index);
+        }
+        let key = record.key.as_bytes();
+        let (version, expires) = (record.version, *expires);
+        let entry = NewEntry { key, metadata, value, version, expires };
+        self.counts.puts += 1;
+        self.remove_tombstone(hash);
+        self.entries.insert_cold(hash, &entry, tick);
+        self.usage.add(Class::Unread, weight);
+        ApplyOutcome::Applied
+    }
+
+    /// Returns the outcome of a record of `version` if it changes nothing, and counts it.
+    fn rejection(&mut self, known: Option<Version>, version: Version) -> Option<ApplyOutcome> {
+        match known {
+            Some(known) if known > version => {
+                self.counts.rejected_old += 1;
+                Some(ApplyOutcome::Superseded(known))
+            }
+            Some(known) if known == version => Some(ApplyOutcome::Duplicate),
+            None if version.stamp() <= self.tombstones.floor() => {
+                self.counts.rejected_old += 1;
+                Some(ApplyOutcome::TooOld)
+            }
+            _ => None,
+        }
+    }
+
+    /// Replaces the known version of a key in the digests.
+    fn update_digests(&mut self, hash: KeyHash, before: Option<Version>, version: Version) {
+        if let Some(before) = before {
+            self.digests.subtract(hash, before);
+        }
+        self.digests.add(hash, version);
+    }
+
+    fn version_at(&self, index: Option<u32>, hash: KeyHash) -> Option<Version> {
+        match index {
+            Some(index) => Some(self.entries.slot(index).version),
+            None => self.tombstones.get(hash),
+        }
+    }
+
+    /// Drops one expired entry. Returns false if there is none.
+    pub fn expire_one(&mut self, now: Instant) -> bool {
+        match self.entries.find_expired(now) {
+            Some(index) => {
+                self.expire(index);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Moves the oldest entry of a class to the end of the queue, as if first read at `tick`, if it was
+    /// used since it was queued. Returns whether it was.
+    pub fn spare_oldest(&mut self, class: Class, tick: impl FnOnce() -> u32) -> bool {
+        let oldest = (class == Class::Read).then(|| self.entries.oldest(class)).flatten();
+        let used = oldest.filter(|index| self.entries.slot(*index).is_used);
+        if let Some(index) = used {
+            self.entries.promote(index, tick());
+        }
+        used.is_some()
+    }
+
+    /// Evicts the oldest entry of a class and passes it to `evictions`.
+    pub fn evict_oldest(
+        &mut self,
+        class: Class,
+        now: Instant,
+        evictions: &impl EvictionListener,
+    ) -> EvictionStep {
+        let Some(index) = self.entries.oldest(class) else { return EvictionStep::Empty };
+        self.counts.evicted += 1;
+        let slot = self.entries.slot(index);
+        let (hash, version) = (slot.hash(), slot.version);
+        evictions.on_eviction(EvictedEntry {
+            key: slot.key(),
+            entry: slot.entry(),
+            remaining_ms: slot.expires.since_ms(now),
+        });
+        self.remove(index);
+        if self.breakage.is(StoreVariant::EvictionsForgotten) {
+            self.digests.subtract(hash, version);
+        } else {
+            self.add_tombstone(hash, version);
+        }
+        EvictionStep::Evicted
+    }
+
+    /// Injects a bug.
+    #[cfg(feature = "variants")]
+    pub fn set_breakage(&mut self, breakage: Breakage) {
+        self.breakage = breakage;
+    }
+
+    /// Raises the retention floor: tombstones at or below `floor_ms` count as absent, and records that old
+    /// are rejected for unknown keys. Drops at most `most` of these tombstones and returns how many.
+    pub fn raise_tombstone_floor(&mut self, floor_ms: u64, most: usize) -> usize {
+        self.tombstones.raise_floor(floor_ms);
+        let dropped = self.tombstones.drop_old(most);
+        self.usage.tombstones = self.tombstones.len() as u64;
+        self.digests.forget_before(self.first_complete_second());
+        dropped
+    }
+
+    /// Returns the highest version whose tombstone may have been dropped. At or below it the absence of a
+    /// key means nothing.
+    #[must_use]
+    pub fn retention_floor(&self) -> Version {
+        Version::new(self.tombstones.floor(), Incarnation(u64::MAX))
+    }
+
+    /// Returns the first second of versions of which no tombstone was dropped.
+    #[must_use]
+    pub fn first_complete_second(&self) -> u64 {
+        match self.tombstones.floor() {
+            0 => 0,
+            floor => second_of(Version::new(floor, Incarnation(0))) + 1,
+        }
+    }
+
+    /// Returns the tick of the oldest entry of a class.
+    #[must_use]
+    pub fn oldest_tick(&self, class: Class) -> Option<u32> {
+        self.entries.oldest(class).map(|index| self.entries.slot(index).tick)
+    }
+
+    /// Returns a time before which no entry expires, in milliseconds.
+    #[must_use]
+    pub fn first_expiry(&self) -> u64 {
+        self.entries.first_expiry()
+    }
+
+    /// Returns the digests by which two nodes find where they differ.
+    #[must_use]
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// Returns the number of entries. Their slots have the indices below it.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the number of tombstones in memory. They have the indices below it.
+    #[must_use]
+    pub fn tombstone_count(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// Returns a tombstone by index, unless it is past the retention.
+    #[must_use]
+    pub fn tombstone(&self, index: u32) -> Option<(KeyHash, Version)> {
+        self.tombstones.at(index)
+    }
+
+    /// Iterates over all entries, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = SlotRef<'_, P>> {
+        self.entries.slots()
+    }
+
+    /// Iterates over all tombstones, in no order.
+    pub fn tombstones(&self) -> impl Iterator<Item = (KeyHash, Version)> {
+        self.tombstones.iter()
+    }
+
+    /// Returns the entry whose key has this hash. It may have expired.
+    #[must_use]
+    pub fn entry(&self, hash: KeyHash) -> Option<SlotRef<'_, P>> {
+        self.entries.find_hash(hash, b"").map(|index| self.entries.slot(index))
+    }
+
+    /// Removes the entry or tombstone of a key and leaves no tombstone. Returns whether there was one.
+    pub fn erase(&mut self, hash: KeyHash) -> bool {
+        let index = self.entries.find_hash(hash, b"");
+        let Some(known) = self.version_at(index, hash) else { return false };
+        self.digests.subtract(hash, known);
+        match index {
+            Some(index) => self.remove(index),
+            None => self.remove_tombstone(hash),
+        }
+        true
+    }
+
+    /// Corrects the versions with a stamp of `from` or later by `by_ms`, and moves the retention floor with
+    /// them. Returns the number of corrected entries.
+    pub fn restamp(&mut self, from: u64, by_ms: i64) -> usize {
+        let restamped = |version: Version| match version.stamp() >= from {
+            true => version.restamped(by_ms),
+            false => version,
+        };
+        let mut entries = 0;
+        self.entries.restamp(|version| {
+            entries += usize::from(version.stamp() >= from);
+            restamped(version)
+        });
+        self.tombstones.restamp(restamped, by_ms);
+        self.usage.tombstones = self.tombstones.len() as u64;
+        self.digests = Digests::default();
+        self.digests.forget_before(self.first_complete_second());
+        let values = self.entries.slots().map(|slot| (slot.hash(), slot.version));
+        for (hash, version) in values.chain(self.tombstones.iter()) {
+            self.digests.add(hash, version);
+        }
+        entries
+    }
+
+    /// Returns the sizes.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Stores an entry, in the slot of the present one if there is one.
+    fn put(&mut self, hash: KeyHash, index: Option<u32>, entry: &NewEntry<'_>, tick: u32) {
+        self.counts.puts += 1;
+        match index {
+            Some(index) => {
+                let (class, weight) = (self.slot(index).class, self.slot(index).weight());
+                self.usage.remove(class, weight);
+                self.entries.replace(index, entry, tick);
+            }
+            None => {
+                self.remove_tombstone(hash);
+                self.entries.insert(hash, entry, tick);
+            }
+        }
+        self.usage.add(Class::Unread, self.sizes.weight_of(entry.payload_bytes()));
+    }
+
+    fn replace_with_tombstone(&mut self, hash: KeyHash, index: Option<u32>, version: Version) {
+        if let Some(index) = index {
+            self.remove(index);
+        }
+        self.add_tombstone(hash, version);
+    }
+
+    fn remove(&mut self, index: u32) {
+        let (class, weight) = self.entries.remove(index);
+        self.usage.remove(class, weight);
+    }
+
+    fn expire(&mut self, index: u32) {
+        self.counts.expired += 1;
+        let (hash, version) = (self.slot(index).hash(), self.slot(index).version);
+        self.remove(index);
+        self.add_tombstone(hash, version);
+    }
+
+    fn add_tombstone(&mut self, hash: KeyHash, version: Version) {
+        if self.breakage.is(StoreVariant::NoTombstones) {
+            return self.digests.subtract(hash, version);
+        }
+        self.tombstones.insert(hash, version);
+        self.usage.tombstones = self.tombstones.len() as u64;
+        // Others may have been dropped to make room for it.
+        self.digests.forget_before(self.first_complete_second());
+    }
+
+    fn remove_tombstone(&mut self, hash: KeyHash) {
+        self.tombstones.remove(hash);
+        self.usage.tombstones = self.tombstones.len() as u64;
+    }
+}

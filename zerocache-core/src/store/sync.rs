@@ -1,0 +1,327 @@
+//! Access to the whole content of a store for repair, the copy at start, and snapshots.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{
+    ApplyOutcome, Broken, Store,
+    backend::{Backend, Lock, Pages},
+    digests::second_of,
+    slot::{Class, Slot, SlotRef},
+    tombstones::DROPPED_MAX,
+};
+use crate::{
+    entry::{Change, Record},
+    key::{Key, KeyHash, SHARDS},
+    time::Now,
+    version::Version,
+};
+
+/// The hash of a key, and the known version of the key.
+pub type KeyVersion = (KeyHash, Version);
+
+/// The content of a store about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredItem {
+    /// A value.
+    Value(Record),
+    /// The last version of a key that was deleted, expired or evicted.
+    Tombstone(KeyHash, Version),
+}
+
+/// A position in the eviction order of a shard, read from the end: the hottest entry is first.
+///
+/// A cursor is valid for one store in one of its lifetimes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyCursor {
+    /// The entry was read since it was stored.
+    pub is_read: bool,
+    /// The tick at which the entry was put at the end of its queue.
+    pub tick: u32,
+}
+
+impl CopyCursor {
+    fn of(slot: &Slot) -> Self {
+        Self { is_read: slot.class == Class::Read, tick: slot.tick }
+    }
+
+    /// Returns a key that orders cursors from hot to cold at the current `tick`.
+    fn coldness(self, tick: u32) -> (bool, u32) {
+        (!self.is_read, tick.wrapping_sub(self.tick))
+    }
+}
+
+/// The entries of a shard that a copy requests. The default is all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyRange {
+    /// Only entries colder than this cursor.
+    pub colder_than: Option<CopyCursor>,
+    /// Only entries that were put at the end of a queue at this tick or later.
+    pub since: Option<u32>,
+}
+
+/// One page of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyPage {
+    /// Entries, hottest first.
+    pub records: Vec<Record>,
+    /// The cursor of the last entry, if there are more.
+    pub more: Option<CopyCursor>,
+    /// The current tick of the store.
+    pub tick: u32,
+    /// The number of entries that were inspected for the page.
+    pub searched: usize,
+}
+
+/// The progress of a scan over a shard, from the last slot to the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanCursor {
+    /// The number of entries left.
+    entries: usize,
+    /// The number of tombstones left.
+    tombstones: usize,
+}
+
+impl ScanCursor {
+    /// The cursor of a scan that has not begun.
+    pub const START: Self = Self { entries: usize::MAX, tombstones: usize::MAX };
+    /// The cursor of a complete scan.
+    pub const END: Self = Self { entries: 0, tombstones: 0 };
+}
+
+/// Takes the next indices off `left`, at most `most` of the `len` that there are. Returns their number and
+/// the first of them.
+fn advance(left: &mut usize, len: usize, most: usize) -> (usize, usize) {
+    let end = (*left).min(len);
+    let count = end.min(most);
+    *left = end - count;
+    (count, *left)
+}
+
+/// The most entries of one page. Selecting so few takes little time compared with sending them.
+const PAGE_RECORDS_MAX: usize = 4_096;
+
+impl<B: Backend> Store<B> {
+    /// Returns the first second of versions about which this store knows everything: none of its tombstones
+    /// was dropped.
+    pub fn first_complete_second(&self, now: Now) -> u64 {
+        let floor_ms = self.floor_ms(now);
+        let first = |index| {
+            self.change(index, |shard| {
+                shard.raise_tombstone_floor(floor_ms, 0);
+                shard.first_complete_second()
+            })
+        };
+        (0..SHARDS).map(first).max().unwrap_or(0)
+    }
+
+    /// Returns one digest per second from `from` to `to`, each over all shards.
+    #[must_use]
+    pub fn digests_by_second(&self, from: u64, to: u64) -> Vec<u64> {
+        let seconds = to.checked_sub(from).map_or(0, |more| more + 1);
+        let mut digests = alloc::vec![0; usize::try_from(seconds).unwrap_or(0)];
+        for index in 0..SHARDS {
+            self.shard(index).with(|shard| shard.digests().add_to(from, &mut digests));
+        }
+        digests
+    }
+
+    /// Returns one digest per shard for each of these seconds: all shards of the first second, then all
+    /// shards of the next one, and so on.
+    #[must_use]
+    pub fn digests_by_shard(&self, seconds: &[u64]) -> Vec<u64> {
+        let mut digests = alloc::vec![0; seconds.len() * SHARDS];
+        for index in 0..SHARDS {
+            self.shard(index).with(|shard| {
+                for (of_second, second) in digests.chunks_exact_mut(SHARDS).zip(seconds) {
+                    of_second[index] = shard.digests().get(*second);
+                }
+            });
+        }
+        digests
+    }
+
+    /// Appends the known versions of a shard within `seconds` (ascending) to `into`. Inspects at most `most`
+    /// entries and tombstones from `cursor` on, advances it, and returns how many were inspected.
+    ///
+    /// A key that is known throughout the scan is never left out, whatever changes between the calls: the
+    /// last slot takes the index of a removed one, and the scan runs from the last slot to the first. A key
+    /// whose entry becomes a tombstone during the scan may appear twice.
+    pub fn scan_versions(
+        &self,
+        index: usize,
+        seconds: &[u64],
+        cursor: &mut ScanCursor,
+        most: usize,
+        into: &mut Vec<KeyVersion>,
+    ) -> usize {
+        let is_wanted = |version: Version| seconds.binary_search(&second_of(version)).is_ok();
+        self.shard(index).with(|shard| {
+            let (entries, first) = advance(&mut cursor.entries, shard.entry_count(), most);
+            let slots = (first..first + entries).map(|index| shard.slot(index as u32));
+            let wanted = slots.filter(|slot| is_wanted(slot.version));
+            into.extend(wanted.map(|slot| (slot.hash(), slot.version)));
+            if cursor.entries > 0 {
+                return entries;
+            }
+            let most = most - entries;
+            let (tombstones, first) =
+                advance(&mut cursor.tombstones, shard.tombstone_count(), most);
+            let known =
+                (first..first + tombstones).filter_map(|index| shard.tombstone(index as u32));
+            into.extend(known.filter(|(_, version)| is_wanted(*version)));
+            entries + tombstones
+        })
+    }
+
+    /// Returns the values of a shard with versions before `second`.
+    #[must_use]
+    pub fn values_before(&self, index: usize, second: u64) -> Vec<KeyVersion> {
+        let second = if self.is_broken(Broken::NewerErased) { u64::MAX } else { second };
+        self.shard(index).with(|shard| {
+            let old = shard.slots().filter(|slot| second_of(slot.version) < second);
+            old.map(|slot| (slot.hash(), slot.version)).collect()
+        })
+    }
+
+    /// Returns the value or tombstone of a key. A value that has expired is a tombstone.
+    #[must_use]
+    pub fn item(&self, hash: KeyHash, now: Now) -> Option<StoredItem> {
+        self.shard(hash.shard()).with(|shard| match shard.entry(hash) {
+            Some(slot) if !slot.is_expired(now.mono) => Some(StoredItem::Value(record(slot)?)),
+            Some(slot) => Some(StoredItem::Tombstone(hash, slot.version)),
+            None => shard.version(hash).map(|version| StoredItem::Tombstone(hash, version)),
+        })
+    }
+
+    /// Merges a tombstone of a peer.
+    pub fn apply_tombstone(&self, hash: KeyHash, version: Version, now: Now) -> ApplyOutcome {
+        let floor_ms = self.floor_ms(now);
+        let outcome = self.change(hash.shard(), |shard| {
+            shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
+            shard.apply_tombstone(hash, version)
+        });
+        self.make_room(now.mono);
+        outcome
+    }
+
+    /// Stores a copied entry so that it is evicted before all present ones. An entry older than the
+    /// retention is accepted, too. Without room for it, a tombstone remains.
+    pub fn import(&self, record: &Record, now: Now) -> ApplyOutcome {
+        let (hash, tick) = (record.key.hash(), self.totals.next_cold_tick());
+        let floor_ms = self.floor_ms(now);
+        let outcome = self.change(hash.shard(), |shard| {
+            shard.raise_tombstone_floor(floor_ms, DROPPED_MAX);
+            shard.import(hash, record, now, tick)
+        });
+        self.make_room(now.mono);
+        outcome
+    }
+
+    /// Raises the retention floor to `second`: nothing is known about earlier seconds of versions.
+    pub fn forget_before(&self, second: u64) {
+        let floor_ms = second.saturating_mul(1_000).saturating_sub(1);
+        for index in 0..SHARDS {
+            self.change(index, |shard| shard.raise_tombstone_floor(floor_ms, 0));
+        }
+    }
+
+    /// Returns the highest version whose tombstone may have been dropped, in the shard of an unknown key.
+    pub fn retention_floor(&self, hash: KeyHash) -> Version {
+        self.shard(hash.shard()).with(|shard| shard.retention_floor())
+    }
+
+    /// Removes a value of `version` or older without leaving a tombstone. Returns whether there was one.
+    pub fn erase(&self, hash: KeyHash, version: Version) -> bool {
+        let any_version = self.is_broken(Broken::NewerErased);
+        self.change(hash.shard(), |shard| {
+            let is_held =
+                shard.entry(hash).is_some_and(|slot| slot.version <= version || any_version);
+            is_held && shard.erase(hash)
+        })
+    }
+
+    /// Corrects the stamps of a clock that was wrong by `by_ms`: all versions stamped at `from_ms` or later
+    /// move by that much. Returns the number of corrected entries.
+    pub fn restamp(&self, from_ms: u64, by_ms: i64) -> usize {
+        let from = from_ms << Version::COUNTER_BITS;
+        (0..SHARDS).map(|index| self.change(index, |shard| shard.restamp(from, by_ms))).sum()
+    }
+
+    /// Returns unexpired entries of a shard, hottest first. A page holds up to `bytes_max` of keys, metadata
+    /// and values, but at least one entry if there is one.
+    #[must_use]
+    pub fn copy_page(
+        &self,
+        index: usize,
+        range: CopyRange,
+        bytes_max: usize,
+        now: Now,
+    ) -> CopyPage {
+        let tick = self.totals.tick();
+        self.shard(index).with(|shard| {
+            let is_wanted = |slot: &SlotRef<'_, B::Pages>| {
+                let cursor = CopyCursor::of(slot);
+                let is_colder = |than: CopyCursor| cursor.coldness(tick) > than.coldness(tick);
+                let is_since = |since| cursor.coldness(tick).1 <= tick.wrapping_sub(since);
+                !slot.is_expired(now.mono)
+                    && range.colder_than.is_none_or(is_colder)
+                    && range.since.is_none_or(is_since)
+            };
+            let mut slots: Vec<_> = shard.slots().filter(is_wanted).collect();
+            let coldness = |slot: &SlotRef<'_, B::Pages>| CopyCursor::of(slot).coldness(tick);
+            // Entries that cannot be on the page need not be sorted.
+            let all = slots.len();
+            if all > PAGE_RECORDS_MAX {
+                slots.select_nth_unstable_by_key(PAGE_RECORDS_MAX, coldness);
+                slots.truncate(PAGE_RECORDS_MAX);
+            }
+            slots.sort_unstable_by_key(coldness);
+            let searched = shard.entry_count();
+            let (mut page, mut bytes) = (CopyPage { tick, searched, ..CopyPage::default() }, 0);
+            for slot in slots {
+                let Some(record) = record(slot) else { continue };
+                bytes += record.payload_bytes();
+                if bytes > bytes_max && !page.records.is_empty() {
+                    break;
+                }
+                page.records.push(record);
+                page.more = Some(CopyCursor::of(&slot));
+            }
+            if page.records.len() == all {
+                page.more = None;
+            }
+            page
+        })
+    }
+
+    /// Returns the whole content of a shard: its values, hottest first, as [`Store::import`] expects them,
+    /// and its tombstones.
+    #[must_use]
+    pub fn export(&self, index: usize, now: Now) -> Vec<StoredItem> {
+        let tick = self.totals.tick();
+        self.shard(index).with(|shard| {
+            let mut slots: Vec<_> = shard.slots().collect();
+            slots.sort_unstable_by_key(|slot| CopyCursor::of(slot).coldness(tick));
+            let item = |slot: &SlotRef<'_, B::Pages>| match record(*slot)
+                .filter(|_| !slot.is_expired(now.mono))
+            {
+                Some(record) => StoredItem::Value(record),
+                None => StoredItem::Tombstone(slot.hash(), slot.version),
+            };
+            let tombstones =
+                shard.tombstones().map(|(hash, version)| StoredItem::Tombstone(hash, version));
+            slots.iter().map(item).chain(tombstones).collect()
+        })
+    }
+}
+
+/// Copies the entry of a slot into a record.
+fn record<P: Pages>(slot: SlotRef<'_, P>) -> Option<Record> {
+    let entry = slot.entry().to_entry();
+    let key = Key::within(Bytes::copy_from_slice(slot.key()), usize::MAX).ok()?;
+    let change =
+        Change::Put { value: entry.value, metadata: entry.metadata, expires: entry.expires };
+    Some(Record { key, version: entry.version, change })
+}

@@ -1,0 +1,176 @@
+//! Dialling: connects to an address, says hello and upgrades the connection to a framed one.
+
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request as HttpRequest, Response as HttpResponse, StatusCode,
+    body::Incoming as HttpBody,
+    client::conn::http1,
+    header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncReadExt, task::JoinHandle};
+use zerocache_core::{
+    call::CallFailure,
+    wire::{Hello, RefusalCode, RequestMessage, Response, frame::Opcode},
+};
+
+use super::{
+    RESPONSE_BYTES_MAX,
+    framed::{FrameReader, HANDSHAKE_ID, Incoming, SENT_HEADER, UPGRADE_TOKEN, UnlimitedMemory},
+    stream::Stream,
+};
+use crate::clock;
+
+/// The path under which a node takes messages over HTTP.
+pub const MESSAGES_PATH: &str = "/v1/messages";
+
+/// The media type of a message in an HTTP body.
+pub const MESSAGES_TYPE: &str = "application/vnd.zerocache.message";
+
+/// Creates the Hello that begins a connection, in the envelope of the caller.
+pub type MakeHello = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
+
+/// The most bytes of a response that is no upgrade: a handshake with all members, or an error.
+const HTTP_HELLO_BYTES_MAX: usize = 256 << 10;
+
+/// The handshake must end within this time: three times the round trip to the far side of the world.
+/// Callers that wait for it have deadlines of their own.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A node's answer to the upgrade request.
+pub(super) enum Dialled {
+    /// The connection is a framed one now.
+    Framed(Box<FramedStream>),
+    /// The node answered or refused the handshake over HTTP.
+    Http(Response),
+    /// Something between here and the node does not pass the upgrade on.
+    Blocked,
+}
+
+/// A framed connection and the node at its other end.
+pub(super) struct FramedStream {
+    pub(super) stream: Stream,
+    /// Holds what was read beyond the handshake.
+    pub(super) reader: FrameReader,
+    pub(super) peer: Hello,
+}
+
+/// Connects to `to` within `timeout`, sends `hello` and asks for a framed connection.
+///
+/// # Errors
+/// [`CallFailure::Refused`] or [`CallFailure::NotSent`]: the handshake changes nothing on the node.
+pub(super) async fn dial(
+    to: SocketAddr,
+    hello: RequestMessage,
+    timeout: Duration,
+) -> Result<Dialled, CallFailure> {
+    let stream = Stream::connect(to, timeout).await?;
+    let upgraded = tokio::time::timeout(HANDSHAKE_TIMEOUT, upgrade(stream, to, hello)).await;
+    upgraded.unwrap_or_else(|_| Err("no answer".into())).map_err(|error| {
+        tracing::debug!(%to, %error, "handshake failed");
+        CallFailure::NotSent
+    })
+}
+
+async fn upgrade(
+    stream: Stream,
+    to: SocketAddr,
+    mut hello: RequestMessage,
+) -> Result<Dialled, Box<dyn Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection.with_upgrades());
+    // Ends the connection, unless the upgrade takes the stream out of it.
+    let _abort = AbortOnDrop(connection);
+    let now = clock::mono();
+    hello.envelope.sent_ms = now.as_millis();
+    let request = HttpRequest::post(MESSAGES_PATH)
+        .header(HOST, to.to_string())
+        .header(CONTENT_TYPE, MESSAGES_TYPE)
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, UPGRADE_TOKEN)
+        .header(SENT_HEADER, now.as_millis() as u32)
+        .body(Full::new(hello.encode(now)))?;
+    let response = sender.send_request(request).await?;
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => upgraded(response).await,
+        StatusCode::OK if is_message(&response) => http_hello(response).await,
+        // The node itself is overloaded, or was suspended until now.
+        StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::REQUEST_TIMEOUT => {
+            Ok(Dialled::Http(Response::refused(RefusalCode::Overloaded, "the node is overloaded")))
+        }
+        _ => Ok(Dialled::Blocked),
+    }
+}
+
+async fn upgraded(
+    response: HttpResponse<HttpBody>,
+) -> Result<Dialled, Box<dyn Error + Send + Sync>> {
+    let token = response.headers().get(UPGRADE).map(|token| token.as_bytes());
+    if token != Some(UPGRADE_TOKEN.as_bytes()) {
+        return Ok(Dialled::Blocked);
+    }
+    let sent = response.headers().get(SENT_HEADER).and_then(|value| value.to_str().ok());
+    let sent_ms = sent.and_then(|text| text.parse().ok());
+    let upgraded = hyper::upgrade::on(response).await?;
+    let parts = upgraded
+        .downcast::<TokioIo<Stream>>()
+        .map_err(|_| "the upgraded connection has another kind of stream")?;
+    let mut stream = parts.io.into_inner();
+    let mut reader = FrameReader::new(RESPONSE_BYTES_MAX, Arc::new(UnlimitedMemory));
+    if let Some(sent_ms) = sent_ms {
+        reader.note_sent(sent_ms, clock::mono());
+    }
+    reader.extend(&parts.read_buf);
+    let peer = read_hello(&mut stream, &mut reader).await?;
+    Ok(Dialled::Framed(Box::new(FramedStream { stream, reader, peer })))
+}
+
+/// Reads the first message of a framed connection: the node's Hello.
+async fn read_hello(
+    stream: &mut Stream,
+    reader: &mut FrameReader,
+) -> Result<Hello, Box<dyn Error + Send + Sync>> {
+    loop {
+        while let Some((header, _, incoming)) = reader.next(clock::mono())? {
+            let message = match incoming {
+                Incoming::Small(_) => reader.take(),
+                Incoming::Large(message) => message,
+                Incoming::Refused(_) | Incoming::Nothing => continue,
+            };
+            if header.opcode != Opcode::Response || header.id != HANDSHAKE_ID {
+                continue;
+            }
+            return match Response::decode(message)? {
+                Response::Hello(hello) => Ok(*hello),
+                _ => Err("the first message of the node is not a Hello".into()),
+            };
+        }
+        if stream.read_buf(reader.buffer()).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+async fn http_hello(
+    response: HttpResponse<HttpBody>,
+) -> Result<Dialled, Box<dyn Error + Send + Sync>> {
+    let body = Limited::new(response.into_body(), HTTP_HELLO_BYTES_MAX).collect().await?;
+    Ok(Dialled::Http(Response::decode(body.to_bytes())?))
+}
+
+fn is_message(response: &HttpResponse<HttpBody>) -> bool {
+    response.headers().get(CONTENT_TYPE).is_some_and(|given| given == MESSAGES_TYPE)
+}
+
+/// Aborts its task when dropped.
+struct AbortOnDrop(JoinHandle<Result<(), hyper::Error>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
