@@ -24,7 +24,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// When that does not come about.
+    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
     #[must_use]
     pub fn start(regions: &[&str]) -> Self {
         Self::start_with(regions, |setup| setup)
@@ -49,11 +49,11 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until each node that runs is ready and knows all that run, and nobody else.
+    /// Waits until each running node is ready and knows exactly the running nodes.
     ///
     /// # Panics
     ///
-    /// When that does not come about.
+    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
     pub fn wait_until_joined(&self) {
         let all: BTreeSet<_> = self.nodes.iter().map(|node| node.address()).collect();
         let own = |node: &Node| node.incarnations().into_iter().next();
@@ -73,7 +73,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// When that does not come about.
+    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
     #[must_use]
     pub fn client(&self, region: &str) -> ZerocacheClient {
         self.client_with(region, |builder| builder)
@@ -100,11 +100,11 @@ impl Cluster {
         client
     }
 
-    /// Waits until every running node answers a read of `key` in a way that `good` accepts.
+    /// Waits until `good` accepts the answer of every running node to a read of `key`.
     ///
     /// # Panics
     ///
-    /// When that does not come about.
+    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
     pub fn everywhere(&self, key: &[u8], good: impl Fn(&Answer) -> bool) {
         for node in self.nodes.iter().filter(|node| !node.is_frozen()) {
             let what = format!("{} at {} ({})", key.escape_ascii(), node.address(), node.region());

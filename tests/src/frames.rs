@@ -14,7 +14,7 @@ use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 
 use crate::http;
 
-/// The cluster that nodes belong to unless told otherwise.
+/// The default cluster of a node.
 pub const CLUSTER: &str = "zerocache";
 
 /// Opcodes.
@@ -24,7 +24,7 @@ pub const RESPONSE: u8 = 2;
 /// Gives a request up.
 pub const CANCEL: u8 = 3;
 
-/// The flag of a frame whose message goes on.
+/// The flag of a frame that is not the last one of its message.
 pub const MORE: u8 = 1;
 
 /// The bytes of a header.
@@ -36,17 +36,17 @@ pub const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// One frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is part of.
+    /// The opcode of its message.
     pub opcode: u8,
     /// Its flags.
     pub flags: u8,
-    /// What stands between header and payload.
+    /// The bytes between header and payload.
     pub extension: Vec<u8>,
     /// Its request.
     pub id: u32,
-    /// When its message was sent.
+    /// The time at which its message was sent, in milliseconds of the sender's clock.
     pub sent_ms: u32,
-    /// How long its caller waits.
+    /// The time that its caller waits, in milliseconds; 0 for unlimited.
     pub timeout_ms: u32,
     /// The rest.
     pub payload: Vec<u8>,
@@ -95,7 +95,7 @@ impl Frame {
     }
 }
 
-/// The present as a header says it.
+/// Returns the current time as a header carries it.
 #[must_use]
 pub fn now_ms() -> u32 {
     clock::mono().as_millis() as u32
@@ -120,7 +120,7 @@ impl Framed {
     ///
     /// # Panics
     ///
-    /// When the node does not change to frames.
+    /// If the node does not grant the upgrade.
     #[must_use]
     pub fn open(to: SocketAddr) -> Self {
         let mut tcp = http::connect(to).expect("connected");
@@ -156,7 +156,7 @@ impl Framed {
     ///
     /// # Panics
     ///
-    /// When it cannot be sent.
+    /// If it cannot be sent.
     pub fn send(&mut self, frame: &Frame) {
         self.tcp.write_all(&frame.to_bytes()).expect("sent");
     }
@@ -165,7 +165,7 @@ impl Framed {
     ///
     /// # Panics
     ///
-    /// When it cannot be sent.
+    /// If it cannot be sent.
     pub fn request(&mut self, message: &[u8], timeout_ms: u32) -> u32 {
         let (id, sent_ms) = (self.fresh_id(), now_ms());
         let mut rest = message;
@@ -205,7 +205,7 @@ impl Framed {
     ///
     /// # Panics
     ///
-    /// When a frame is something else, or no response.
+    /// If a frame is not part of a response.
     pub fn next_response(&mut self) -> io::Result<(u32, Response)> {
         if let Some(waited) = self.waiting.pop_front() {
             return Ok(waited);
@@ -235,7 +235,7 @@ impl Framed {
     ///
     /// # Panics
     ///
-    /// When it does not come.
+    /// If it does not arrive.
     #[must_use]
     pub fn response(&mut self, id: u32) -> Response {
         if let Some(at) = self.waiting.iter().position(|(other, _)| *other == id) {
@@ -257,14 +257,14 @@ impl Framed {
     ///
     /// # Panics
     ///
-    /// When it does not come.
+    /// If it does not arrive.
     #[must_use]
     pub fn ask(&mut self, message: &[u8]) -> Response {
         let id = self.request(message, 0);
         self.response(id)
     }
 
-    /// Whether the node closes the connection without sending anything more, within
+    /// Returns whether the node closes the connection without sending another byte, within
     /// [`PATIENCE`](crate::poll::PATIENCE).
     #[must_use]
     pub fn is_closed_by_node(&mut self) -> bool {
@@ -284,13 +284,13 @@ fn fill(tcp: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<usize> {
     Ok(count)
 }
 
-/// What a client of `cluster` says of itself, encoded.
+/// Returns the encoded Hello of a client of `cluster`.
 #[must_use]
 pub fn hello_message(cluster: &str) -> Bytes {
     client_hello(cluster).encode(clock::mono())
 }
 
-/// What a client of `cluster` says of itself.
+/// Returns the Hello of a client of `cluster`.
 #[must_use]
 pub fn client_hello(cluster: &str) -> RequestMessage {
     let hello = Hello {
@@ -322,7 +322,7 @@ pub fn upgrade(to: SocketAddr, token: &str, message: &[u8]) -> Vec<u8> {
     [head.as_bytes(), message].concat()
 }
 
-/// A message that leaves out what the handshake and the header of its frame say.
+/// Encodes a message without the fields that the handshake and the frame header carry.
 #[must_use]
 pub fn compact_message(request: Request) -> Bytes {
     let known = Envelope { cluster: 1, ..Envelope::default() };

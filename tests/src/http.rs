@@ -11,7 +11,7 @@ use crate::poll::PATIENCE;
 /// More than any answer here has.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// What a node answered.
+/// The answer of a node.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
@@ -106,7 +106,7 @@ pub fn finish(mut tcp: TcpStream) -> io::Result<Answer> {
         match tcp.read(&mut room) {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&room[..count]),
-            // What came before a reset is an answer all the same.
+            // Bytes that arrived before a reset are an answer too.
             Err(_) if !bytes.is_empty() => break,
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! What the process tests share.
+//! Helpers of the process tests.
 //!
 //! - [`setup`] and [`node`]: one real server process; [`cluster`]: several that know each other.
 //! - [`http`]: requests as curl sends them, and such as it would never send; [`frames`]: a framed

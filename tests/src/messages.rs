@@ -1,4 +1,4 @@
-//! What tests ask nodes in messages.
+//! Requests that tests send as messages.
 
 use bytes::Bytes;
 use zerocache_core::key::Key;
@@ -12,16 +12,16 @@ pub const KEY_BYTES_MAX: usize = 1024;
 ///
 /// # Panics
 ///
-/// When it is none.
+/// If it is not a valid key.
 pub fn key(name: impl AsRef<[u8]>) -> Key {
     Key::within(Bytes::copy_from_slice(name.as_ref()), KEY_BYTES_MAX).expect("a key")
 }
 
-/// A write of a key for a minute, of which nothing more is said.
+/// Returns a write of a key with a TTL of one minute and default options.
 ///
 /// # Panics
 ///
-/// When the key is none.
+/// If the key is invalid.
 pub fn put(name: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Request {
     Request::Put {
         key: key(name),

@@ -1,11 +1,11 @@
 //! Tests that need a network of their own: real mDNS, fixed ports, a changed `/etc/hosts`.
 //!
 //! [`run`] starts the test again, alone, in a child process inside a new user, network and mount
-//! namespace in which only the loopback interface exists, and there runs the body. Nothing that the
-//! body sends can leave the machine, and nothing outside can disturb it. No root is needed.
+//! namespace that has only the loopback interface, and runs the body there. No packet of the body
+//! leaves the machine, and none from outside reaches it. No root is needed.
 //!
-//! Where the kernel or a sandbox does not permit that, the test says that it is skipped; under
-//! `CI=true` it fails instead, so that a green run means that it ran.
+//! Where the kernel or a sandbox does not permit that, the test reports that it is skipped. Under
+//! `CI=true` it fails instead, so that a green run proves that it ran.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Set in the child: says that the body runs here.
+/// Set in the child process, in which the body runs.
 const INSIDE: &str = "ZEROCACHE_TEST_NAMESPACE";
 
 /// Set in the child: the file that stands in for `/etc/hosts`.
@@ -25,7 +25,7 @@ const HOSTS: &str = "ZEROCACHE_TEST_HOSTS";
 /// The longest that one test may take inside.
 const TEST_MAX: Duration = Duration::from_secs(120);
 
-/// How often the child is looked at.
+/// The interval at which the child's status is polled.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Brings loopback up, binds the hosts file where one is given, and becomes the test.
@@ -34,13 +34,13 @@ ip link set lo up
 if [ -n "$ZEROCACHE_TEST_HOSTS" ]; then mount --bind "$ZEROCACHE_TEST_HOSTS" /etc/hosts; fi
 exec "$@""#;
 
-/// What cables between namespaces need.
+/// A script that succeeds where namespaces can be linked.
 const CABLES: &str = "mount -t tmpfs tmpfs /run
 ip netns add n0
 ip link add veth0 type veth peer name eth0 netns n0
 nsenter --net=/run/netns/n0 true";
 
-/// What a network of namespaces needs.
+/// A script that succeeds where a network of namespaces can be made.
 const ROUTE: &str = "mount -t tmpfs tmpfs /run
 ip netns add n0
 ip link add br0 type bridge
@@ -49,14 +49,14 @@ echo 1 > /proc/sys/net/ipv4/ip_forward
 nsenter --net=/run/netns/n0 nft add table ip faults
 nft 'add table ip faults; add chain ip faults forward { type filter hook forward priority 0; }'";
 
-/// Runs `body` inside a namespace, or says that it is skipped.
+/// Runs `body` inside a namespace, or reports that the test is skipped.
 ///
 /// `test` is the full path of the calling test inside its test binary, such as `"finds_peers"`.
 ///
 /// # Panics
 ///
-/// When the body panics, takes longer than two minutes, or does not run because `test` names
-/// another test; and when namespaces are missing under `CI=true`.
+/// If the body panics, takes longer than two minutes, or does not run because `test` names another
+/// test; and if namespaces are missing under `CI=true`.
 pub fn run(test: &str, body: impl FnOnce()) {
     run_with(test, None, body);
 }
@@ -97,11 +97,11 @@ pub fn run_with_hosts(test: &str, hosts: &str, body: impl FnOnce()) {
     run_with(test, Some(hosts), body);
 }
 
-/// Starts this program again with its arguments inside a namespace and returns how it ended; none
-/// when this is that second start, and the program goes on.
+/// Starts this program again with its arguments inside a namespace and returns its exit code.
+/// Returns none in that second process, which continues.
 ///
 /// # Errors
-/// Where namespaces are not permitted, says why.
+/// The reason why namespaces are not permitted.
 pub fn run_program() -> Result<Option<ExitCode>, String> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(None);
@@ -120,7 +120,7 @@ pub fn run_program() -> Result<Option<ExitCode>, String> {
 ///
 /// # Panics
 ///
-/// When called elsewhere.
+/// If called elsewhere.
 pub fn set_hosts(hosts: &str) {
     let file = std::env::var(HOSTS).expect("set_hosts is for the body of run_with_hosts");
     // Written in place: the mount is of this very file.
@@ -131,12 +131,12 @@ pub fn set_hosts(hosts: &str) {
 ///
 /// # Panics
 ///
-/// When one fails.
+/// If one fails.
 pub fn script(lines: &str) {
     crate::net::run_script(lines);
 }
 
-/// Says on the terminal that `test` is skipped and why; libtest does not capture it.
+/// Reports on the terminal that `test` is skipped, and why. libtest does not capture the line.
 ///
 /// # Panics
 ///
@@ -181,7 +181,7 @@ fn routable() -> Result<(), String> {
     ROUTABLE.get_or_init(|| succeeds(&["sh", "-ec", ROUTE])).clone()
 }
 
-/// Whether a command succeeds inside; else what it said.
+/// Runs a command inside a namespace; the error is its first line of output.
 fn succeeds(command: &[&str]) -> Result<(), String> {
     let output = inside().args(command).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("unshare: {error}"))?;
@@ -208,7 +208,7 @@ fn run_child(test: &str, hosts: Option<&Path>) -> Output {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // One group, so that what a failing body leaves behind can be ended with it.
+        // One process group, so that leftovers of a failing body are killed with it.
         .process_group(0);
     if let Some(hosts) = hosts {
         command.env(HOSTS, hosts);

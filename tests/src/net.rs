@@ -2,10 +2,10 @@
 //! bridge for each region, and a router between them, which is the namespace of the caller.
 //!
 //! It is made inside [`namespace::run`](crate::namespace::run) or
-//! [`run_program`](crate::namespace::run_program), so that nothing leaves the machine and no root is
-//! needed. Region r is 10.r.0.0/16, its node n is 10.r.0.n, and the caller stands in every region, as
-//! 10.r.255.254. Faults are rules of nftables; the caller still reaches every node, except one in a
-//! black hole, so that it can look at both sides of a cut.
+//! [`run_program`](crate::namespace::run_program), so that no packet leaves the machine and no root
+//! is needed. Region r is 10.r.0.0/16, its node n is 10.r.0.n, and the caller has the address
+//! 10.r.255.254 in every region. Faults are nftables rules. The caller still reaches every node,
+//! except one in a black hole, so that it can observe both sides of a partition.
 
 mod rules;
 
@@ -21,13 +21,13 @@ use crate::setup::Setup;
 /// The port of every node.
 const PORT: u16 = 6789;
 
-/// How many nodes of each region are seeds: the others find the way back although one is dead.
+/// The number of seeds in each region: one dead seed does not keep a node from joining.
 const SEEDS: usize = 2;
 
 /// The names of the regions, in their order.
 pub const REGIONS: [&str; 4] = ["london", "sydney", "oslo", "lima"];
 
-/// Where a node stands.
+/// The region, address and packet rules of a node.
 #[derive(Clone, Debug)]
 struct Site {
     region: usize,
@@ -60,12 +60,12 @@ pub struct Net {
 }
 
 impl Net {
-    /// Makes the network and starts as many nodes in each region as `sizes` says; each knows one node
-    /// of each region as a seed. Waits until each knows all.
+    /// Makes the network and starts `sizes[r]` nodes in each region r. Each node gets nodes of each
+    /// region as seeds. Waits until each node knows all others.
     ///
     /// # Panics
     ///
-    /// When that does not come about.
+    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
     #[must_use]
     pub fn start(sizes: &[usize]) -> Self {
         Self::start_with(sizes, |setup| setup)
@@ -94,7 +94,7 @@ impl Net {
     ///
     /// # Panics
     ///
-    /// When that is not possible.
+    /// If that is not possible.
     #[must_use]
     pub fn without_nodes(
         sizes: &[usize],
@@ -133,25 +133,25 @@ impl Net {
         Self { cluster, sites, cut_off, change: Box::new(change) }
     }
 
-    /// How many nodes there are places for.
+    /// Returns the number of sites for nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sites.len()
     }
 
-    /// Whether there is no place for a node.
+    /// Returns whether there is no site for a node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sites.is_empty()
     }
 
-    /// Where node `n` listens.
+    /// Returns the address on which node `n` listens.
     #[must_use]
     pub fn address(&self, n: usize) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.sites[n].ip), PORT)
     }
 
-    /// Where all nodes listen.
+    /// Returns the addresses on which the nodes listen.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         (0..self.len()).map(|n| self.address(n)).collect()
@@ -169,7 +169,7 @@ impl Net {
         (0..self.len()).filter(|n| self.sites[*n].region == region).collect()
     }
 
-    /// What node `n` is started with, but for what tells it of other nodes.
+    /// Returns the setup of node `n` without seeds.
     #[must_use]
     pub fn setup_alone(&self, n: usize) -> Setup {
         let site = &self.sites[n];
@@ -179,7 +179,7 @@ impl Net {
         setup.flag("--listen", self.address(n))
     }
 
-    /// What node `n` is started with.
+    /// Returns the setup of node `n`.
     #[must_use]
     pub fn setup(&self, n: usize) -> Setup {
         let mut setup = self.setup_alone(n);
@@ -195,7 +195,7 @@ impl Net {
     ///
     /// # Panics
     ///
-    /// When it does not start.
+    /// If it does not start.
     pub fn restart(&mut self, n: usize) {
         self.cluster[n] = self.setup(n).start();
     }
@@ -205,7 +205,7 @@ impl Net {
     ///
     /// # Panics
     ///
-    /// When that does not come about.
+    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
     pub fn restart_all(&mut self) {
         self.repair_all_links();
         for node in &mut self.cluster.nodes {
@@ -229,7 +229,7 @@ impl Net {
         self.route();
     }
 
-    /// Cuts the way from one node to another; the way back stays.
+    /// Drops packets from one node to another; the opposite direction stays open.
     pub fn cut_link(&mut self, from: usize, to: usize) {
         let from = self.sites[from].ip;
         self.change_rules(to, |rules| rules.dropped_sources.extend([from]));

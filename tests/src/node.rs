@@ -11,7 +11,7 @@ use crate::http::{self, Answer};
 use crate::poll::{until, until_true};
 use crate::setup::{Output, text};
 
-/// How much of a node's log a failed test shows.
+/// The number of a node's log lines that a failed test shows.
 const LOG_LINES_SHOWN: usize = 40;
 
 /// A running server process; killed when dropped, and its log shown if the test fails.
@@ -25,25 +25,25 @@ pub struct Node {
 }
 
 impl Node {
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it stands.
+    /// Returns its region.
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// What it has logged.
+    /// Returns its log.
     #[must_use]
     pub fn log(&self) -> String {
         text(&self.log)
     }
 
-    /// Whether the process has not ended.
+    /// Returns whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
     }
@@ -71,8 +71,8 @@ impl Node {
         }
     }
 
-    /// Lets a frozen process go on, and waits until it answers: what waited through a long freeze is
-    /// refused for a moment.
+    /// Resumes a frozen process, and waits until it answers. For a moment it refuses requests that
+    /// were queued during a long freeze.
     pub fn resume(&mut self) {
         self.signal(Signal::CONT);
         self.frozen = false;
@@ -81,7 +81,7 @@ impl Node {
         });
     }
 
-    /// Whether it is frozen.
+    /// Returns whether it is frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.frozen
@@ -93,7 +93,7 @@ impl Node {
         self.child.wait().expect("ended");
     }
 
-    /// Asks the process to leave.
+    /// Asks the process to shut down.
     pub fn shut_down(&self) {
         self.signal(Signal::TERM);
     }
@@ -112,7 +112,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// When there is no answer.
+    /// If there is no answer.
     #[must_use]
     pub fn http(&self, method: &str, target: &str, body: &[u8]) -> Answer {
         http::send(self.address, method, target, &[], body)
@@ -140,7 +140,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// When it does not answer 200.
+    /// If it does not answer 200.
     pub fn put(&self, key: &[u8], value: &[u8], query: &str) -> Json {
         written(&self.http("PUT", &format!("{}?{query}", entry(key)), value))
     }
@@ -149,7 +149,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// When it does not answer 200.
+    /// If it does not answer 200.
     pub fn delete(&self, key: &[u8], query: &str) -> Json {
         written(&self.http("DELETE", &format!("{}?{query}", entry(key)), b""))
     }
@@ -158,14 +158,14 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// When there is no such number.
+    /// If there is no such number.
     #[must_use]
     pub fn stat(&self, name: &str) -> u64 {
         let stats = self.http("GET", "/v1/stats", b"").json();
         stats[name].as_u64().unwrap_or_else(|| panic!("no {name} in {stats}"))
     }
 
-    /// Whether `/readyz` says so.
+    /// Returns whether `/readyz` answers 200.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.http("GET", "/readyz", b"").status == 200
@@ -189,7 +189,7 @@ impl Node {
         Some(out)
     }
 
-    /// The lives of the nodes of `/v1/cluster`, this one's first.
+    /// Returns the incarnations of the nodes of `/v1/cluster`, this node's first.
     #[must_use]
     pub fn incarnations(&self) -> Vec<String> {
         let view = self.http("GET", "/v1/cluster", b"").json();

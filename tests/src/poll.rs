@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 ///
-/// When it has found nothing for [`PATIENCE`]; `what` says what was awaited.
+/// If it finds nothing for [`PATIENCE`]; `what` describes the awaited condition.
 pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = clock::elapsed() + PATIENCE;
     loop {
@@ -36,7 +36,7 @@ pub fn until_true(what: &str, mut probe: impl FnMut() -> bool) {
     until(what, || probe().then_some(()));
 }
 
-/// How long it takes from now on until `probe` holds; none when it does not within `bound`.
+/// Returns the time until `probe` holds; none if it does not within `bound`.
 pub fn time_until(bound: Duration, mut probe: impl FnMut() -> bool) -> Option<Duration> {
     let started = clock::elapsed();
     loop {
@@ -57,7 +57,7 @@ pub fn pass(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// What `work` returns, and how long it took.
+/// Returns the result of `work`, and its duration.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let started = clock::elapsed();
     let result = work();
@@ -69,7 +69,7 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 pub struct StopFlag(AtomicBool);
 
 impl StopFlag {
-    /// Whether it is time to stop.
+    /// Returns whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

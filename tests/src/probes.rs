@@ -1,5 +1,5 @@
-//! What every node holds, and writes at chosen nodes, over framed connections with many requests
-//! under way: a hundred thousand keys of nine nodes are compared in seconds.
+//! Reads and writes at chosen nodes over framed connections with many concurrent requests: a
+//! hundred thousand keys of nine nodes are compared in seconds.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -24,25 +24,25 @@ use crate::frames::{CLUSTER, client_hello};
 use crate::messages;
 use crate::poll::PATIENCE;
 
-/// Requests under way to one node.
+/// Concurrent requests to one node.
 const CONCURRENCY: usize = 128;
 
 /// Keys that are compared before the next ones are read.
 const COMPARE_BATCH: usize = 4_000;
 
-/// How long a connection may take to come about.
+/// The time limit for a connection attempt.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// How long one request may take.
+/// The time limit for one request.
 const CALL: Duration = Duration::from_secs(2);
 
 /// The pause before a request is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The life of what is written: longer than any measurement.
+/// The TTL of written values: longer than any measurement.
 const TTL_S: u64 = 3_600;
 
-/// What a node has for a key.
+/// The version and value that a node holds for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredVersion {
     /// The version.
@@ -51,7 +51,7 @@ pub struct StoredVersion {
     pub value: u64,
 }
 
-/// Somebody who talks to every node.
+/// A client of the test that talks to every node directly.
 pub struct Probes {
     runtime: Runtime,
     transport: FramedTransport,
@@ -64,11 +64,11 @@ impl Default for Probes {
 }
 
 impl Probes {
-    /// Somebody with connections of his own.
+    /// Creates probes with connections of their own.
     ///
     /// # Panics
     ///
-    /// When the system has no threads for him.
+    /// If the system has no threads left.
     #[must_use]
     pub fn new() -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -94,11 +94,11 @@ impl Probes {
         self.transport.call(at, RequestMessage { envelope, request }, timeout).await
     }
 
-    /// What a node has for a key; tried again until it says so.
+    /// Returns the version and value that a node holds for a key; retries until the node answers.
     ///
     /// # Panics
     ///
-    /// When it does not for [`PATIENCE`].
+    /// If it does not answer for [`PATIENCE`].
     pub async fn read(&self, at: SocketAddr, key: &[u8]) -> Option<StoredVersion> {
         let end = clock::elapsed() + PATIENCE;
         loop {
@@ -121,7 +121,7 @@ impl Probes {
     ///
     /// # Panics
     ///
-    /// When one does not answer for [`PATIENCE`].
+    /// If one does not answer for [`PATIENCE`].
     #[must_use]
     pub fn disagreements(&self, nodes: &[SocketAddr], keys: &[Bytes]) -> Vec<Bytes> {
         let mut differing = Vec::new();
@@ -141,7 +141,7 @@ impl Probes {
         differing
     }
 
-    /// Which of these keys a node has no value for.
+    /// Returns for each of these keys whether the node has no value.
     ///
     /// # Panics
     ///
@@ -153,7 +153,7 @@ impl Probes {
         self.block_on(reads.buffered(CONCURRENCY).collect())
     }
 
-    /// How many of these keys a node has no value for.
+    /// Returns for how many of these keys a node has no value.
     ///
     /// # Panics
     ///
@@ -166,7 +166,7 @@ impl Probes {
     /// Writes a value, or deletes the key when there is none, acknowledged by the node itself.
     ///
     /// # Errors
-    /// When there is no answer in `timeout`.
+    /// If there is no answer within `timeout`.
     pub async fn write(
         &self,
         at: SocketAddr,
@@ -192,7 +192,7 @@ impl Probes {
     ///
     /// # Panics
     ///
-    /// When one is not stored for [`PATIENCE`].
+    /// If one is not stored within [`PATIENCE`].
     pub fn fill(&self, at: SocketAddr, keys: &[Bytes], bytes: usize, time: Duration) {
         let started = clock::elapsed();
         let each = time / u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);

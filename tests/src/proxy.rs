@@ -1,5 +1,5 @@
-//! What may stand between a caller and a node: a TCP proxy that does not know the upgrade, or cuts
-//! the connections through it.
+//! A TCP proxy between a caller and a node, which may not support the upgrade, or cut its
+//! connections.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,18 +10,18 @@ use std::time::Duration;
 use crate::http;
 use crate::setup::unique_address;
 
-/// What a proxy does with the wish for another protocol.
+/// The treatment of a request to upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradePolicy {
     /// Passes it on.
     Forward,
-    /// Leaves its headers out, as HTTP lets every hop do.
+    /// Removes its headers, as HTTP permits each hop.
     Strip,
     /// Answers it itself with this status.
     Answer(u16),
     /// Passes it on and closes the connection when the answer comes.
     Cut,
-    /// Passes it on this much later, as a long way does.
+    /// Forwards it after this delay, as a slow path does.
     ForwardAfter(Duration),
 }
 
@@ -50,7 +50,7 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// When it cannot listen.
+    /// If it cannot listen.
     #[must_use]
     pub fn start(to: SocketAddr, upgrades: UpgradePolicy) -> Self {
         let listener = TcpListener::bind((unique_address(), 0)).expect("bound");
@@ -79,19 +79,19 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many requests asked it for another protocol.
+    /// Returns the number of requests to upgrade.
     #[must_use]
     pub fn upgrade_requests(&self) -> usize {
         self.shared.upgrade_requests.load(Ordering::Relaxed)
     }
 
-    /// How many connections came.
+    /// Returns the number of accepted connections.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
@@ -171,7 +171,7 @@ impl Shared {
     }
 }
 
-/// Carries bytes one way until either side ends, then ends both. Counts them in `count`.
+/// Copies bytes in one direction until either side ends, then ends both. Counts them in `count`.
 fn pump((mut from, mut to): (TcpStream, TcpStream), count: Option<&AtomicUsize>) {
     let mut room = [0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut room) {

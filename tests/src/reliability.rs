@@ -21,21 +21,21 @@ use crate::net::Net;
 use crate::poll::{pass, time_until};
 use crate::probes::Probes;
 
-/// Keys of which all nodes must hold the same before all keys are compared.
+/// The sample of keys that must agree on all nodes before all keys are compared.
 const SAMPLE: usize = 200;
 
-/// The pause between two looks at the counts of all nodes.
+/// The pause between two comparisons of all nodes' counts.
 const POLL_PAUSE: Duration = Duration::from_millis(40);
 
-/// How long it takes from now on until all nodes of `net` that `among` names hold the same for all
-/// of `keys`; none when they do not within `bound`.
+/// Returns the time until the nodes `among` hold the same versions of all `keys`; none if they do
+/// not within `bound`.
 ///
 /// The moment is the one at which the counts of entries are the same everywhere and a sample agrees;
 /// all keys are compared after that, and where some still differ the end of the comparison counts.
 ///
 /// # Panics
 ///
-/// When a node does not answer.
+/// If a node does not answer.
 pub fn time_to_agreement(
     net: &Net,
     among: &[usize],

@@ -17,10 +17,10 @@ const MAX_BYTES: &str = "128MiB";
 /// Names another server than the one that was built with these tests, such as that of a release.
 const SERVER: &str = "ZEROCACHE_TEST_SERVER";
 
-/// What is kept of a process's output.
+/// The bound on a process's collected output.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
-/// What a process has written so far.
+/// The output of a process so far.
 pub(crate) type Output = Arc<Mutex<Vec<u8>>>;
 
 /// A node to be started.
@@ -28,8 +28,8 @@ pub(crate) type Output = Arc<Mutex<Vec<u8>>>;
 pub struct Setup {
     /// Its region.
     pub region: String,
-    /// Where it listens; port 0 for a free one. An unspecified address for that of the machine, which
-    /// is for namespaces only.
+    /// The address on which it listens; port 0 for a free one. An unspecified address selects the
+    /// machine's own, which is for namespaces only.
     pub listen: SocketAddr,
     /// Its byte budget.
     pub max_bytes: &'static str,
@@ -59,7 +59,7 @@ impl Setup {
     ///
     /// # Panics
     ///
-    /// When it does not say where it listens.
+    /// If it does not report the address on which it listens.
     #[must_use]
     pub fn start(self) -> Node {
         let seeds = self.flags.iter().any(|flag| flag == "--seed");
@@ -70,7 +70,7 @@ impl Setup {
     ///
     /// # Panics
     ///
-    /// When its flags name none, or it does not say where it listens.
+    /// If its flags name no discovery, or it does not report the address on which it listens.
     #[must_use]
     pub fn start_with_discovery(self) -> Node {
         let Self { region, listen, max_bytes, flags, namespace } = self;
@@ -133,7 +133,7 @@ pub fn unique_address() -> IpAddr {
 ///
 /// # Panics
 ///
-/// When it was not built.
+/// If it was not built.
 #[must_use]
 pub fn server() -> PathBuf {
     if let Some(chosen) = std::env::var_os(SERVER) {

@@ -12,12 +12,12 @@ use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 use crate::frames::Framed;
 use crate::http::{self, Answer};
 
-/// What `ZEROCACHE_CONNECTIONS` says of this test run: how its nodes and clients talk, unless a test
-/// says otherwise.
+/// Returns the kind of connections that `ZEROCACHE_CONNECTIONS` selects for the nodes and clients
+/// of this test run, unless a test chooses another.
 ///
 /// # Panics
 ///
-/// When it names no kind of connections.
+/// If the variable has another value.
 #[must_use]
 pub fn connections() -> Connections {
     let wanted = std::env::var("ZEROCACHE_CONNECTIONS").unwrap_or_default();
@@ -32,7 +32,7 @@ pub(crate) fn flag(connections: Connections) -> &'static str {
     if connections == Connections::Http { "http" } else { "framed" }
 }
 
-/// A way in which a message reaches a node.
+/// A transport that carries a test's messages to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportKind {
     /// As the body of `POST /v1/messages`.
@@ -51,7 +51,7 @@ pub fn transport_kinds() -> &'static [TransportKind] {
     }
 }
 
-/// Somebody who sends messages to one node.
+/// A sender of messages to one node.
 #[derive(Debug)]
 pub struct Caller {
     to: SocketAddr,
@@ -69,11 +69,11 @@ enum ResponseSource {
 }
 
 impl TransportKind {
-    /// Somebody who sends messages to the node at `to` over this face.
+    /// Creates a sender of messages to the node at `to` over this transport.
     ///
     /// # Panics
     ///
-    /// When no connection comes about.
+    /// If no connection can be made.
     #[must_use]
     pub fn caller(self, to: SocketAddr) -> Caller {
         let framed = (self == Self::Frames).then(|| Framed::open(to));
@@ -82,12 +82,12 @@ impl TransportKind {
 }
 
 impl Caller {
-    /// Sends a message without waiting for the response. The header of a frame says `timeout_ms`; over
-    /// HTTP the message itself does.
+    /// Sends a message without waiting for the response. `timeout_ms` is in the header of the
+    /// frame; over HTTP it is in the message itself.
     ///
     /// # Panics
     ///
-    /// When it cannot be sent.
+    /// If it cannot be sent.
     #[must_use]
     pub fn send(&mut self, message: &[u8], timeout_ms: u32) -> PendingResponse {
         if let Some(framed) = &mut self.framed {
@@ -101,11 +101,11 @@ impl Caller {
         PendingResponse(ResponseSource::Http(tcp))
     }
 
-    /// The response to a message. What HTTP says by a status is said in the protocol's own terms.
+    /// Returns the response to a message. HTTP status codes become refusals of the protocol.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If there is none.
     #[must_use]
     pub fn response(&mut self, sent: PendingResponse) -> Response {
         match (sent.0, &mut self.framed) {
@@ -119,7 +119,7 @@ impl Caller {
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If there is none.
     #[must_use]
     pub fn ask(&mut self, message: &[u8]) -> Response {
         let sent = self.send(message, 0);

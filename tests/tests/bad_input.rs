@@ -1,5 +1,5 @@
-//! What no client should send, sent to a real node on plain sockets: each is answered clearly or cut
-//! off, nothing of it is stored, it is counted, and service goes on for everybody else.
+//! Malformed and abusive input on plain sockets to a real node: each is refused clearly or cut off,
+//! nothing of it is stored, it is counted, and other clients are served.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,10 +13,10 @@ use zerocache_tests::setup::Setup;
 /// The largest value of the nodes here.
 const VALUE_BYTES_MAX: usize = 8 << 20;
 
-/// More than the kernel holds for a connection that nobody reads.
+/// More than the kernel buffers for a connection that is not read.
 const KERNEL_BYTES_MAX: usize = 16 << 20;
 
-/// What is there before each piece of bad input and must be there after it.
+/// An entry that exists before each bad input and must still exist after it.
 const KEPT: &[u8] = b"kept";
 
 fn start() -> Node {
@@ -252,7 +252,7 @@ fn slow_and_silent_clients_delay_nobody() {
     let mut clients: Vec<TcpStream> =
         (0..100).map(|_| http::connect(node.address()).expect("connected")).collect();
     let head = b"PUT /v1/entries/new HTTP/1.1\r\nContent-Length: 3\r\nHost: x\r\n\r\nabc";
-    // All but the last byte, one at a time, from most of them; some say nothing at all.
+    // Most of them send all but the last byte, one at a time; some send nothing.
     let (_, took) = timed(|| {
         for byte in &head[..head.len() - 1] {
             for client in &mut clients[..80] {

@@ -1,4 +1,5 @@
-//! What is left of clients that have ended. Alone in this binary, because it counts what a process holds.
+//! Resources of dropped clients. Alone in this binary, because it counts those of the whole
+//! process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::namespace;
 use zerocache_tests::poll::{PATIENCE, time_until};
 
-/// Clients that live at once.
+/// Concurrent clients.
 const CLIENTS: usize = 60;
 
 /// With mDNS each has a thread and sockets of its own.

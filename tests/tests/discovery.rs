@@ -87,7 +87,7 @@ async fn come_and_go() {
     let (london, mut at_london) = mdns("zerocache");
     let (sydney, mut at_sydney) = mdns("zerocache");
     let (client, mut at_client) = mdns("zerocache");
-    // Nobody has announced anything yet.
+    // Nothing has been announced yet.
     for events in [&mut at_london, &mut at_sydney, &mut at_client] {
         assert_eq!(next(events).await, Event::Complete);
     }
@@ -101,8 +101,8 @@ async fn come_and_go() {
     found(&mut at_client, 1, &["127.0.0.2:6789"]).await;
     found(&mut at_client, 2, &["127.0.0.3:6789"]).await;
 
-    // One that comes later settles with everybody known, although responders stay silent just after they
-    // announced themselves or answered others (RFC 6762, section 6).
+    // A later one completes discovery with all nodes known, although responders are silent just
+    // after they announced themselves or answered others (RFC 6762, section 6).
     let (late, mut at_late) = mdns("zerocache");
     let mut known = BTreeSet::new();
     loop {
@@ -126,7 +126,7 @@ async fn come_and_go() {
     for discovery in [sydney, client, late] {
         discovery.shutdown().await;
     }
-    // The daemons have said that they end; their threads do so a moment later.
+    // The daemons have reported their end; their threads exit a moment later.
     while mdns_threads() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -211,7 +211,7 @@ async fn forged() {
     while discovery.counts().malformed < 3 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Service goes on for everyone else.
+    // All other peers are served.
     let (peer, _at_peer) = mdns("zerocache");
     peer.announce(&announcement("sydney", 3, &["127.0.0.3"])).expect("announced");
     found(&mut events, 3, &["127.0.0.3:6789"]).await;
@@ -219,7 +219,7 @@ async fn forged() {
     let _ = stopped.recv_async().await;
 }
 
-/// A daemon of the test's own, for what a node would not say and for the view of others.
+/// A daemon of the test itself, for records that a node would not send and for the view of others.
 fn on_loopback() -> ServiceDaemon {
     let daemon = ServiceDaemon::new().expect("a daemon");
     daemon.disable_interface(IfKind::All).expect("configured");
@@ -263,8 +263,8 @@ async fn flood() {
         drained(&mut events);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // The flood ends, but most of its records stand until their time to live: a real node still has
-    // its turn in a channel smaller than they are many.
+    // The flood ends, but most of its records stay until their TTL: a real node still gets its
+    // share of a channel that is smaller than the records are many.
     let stopped = forger.shutdown().expect("stopping");
     let _ = stopped.recv_async().await;
     let (peer, _at_peer) = mdns("zerocache");

@@ -13,7 +13,8 @@ fn key(n: usize) -> Vec<u8> {
     format!("key {n}").into_bytes()
 }
 
-/// Puts keys from `from` on at a node until told to stop; returns how many it acknowledged.
+/// Puts keys from `from` on at a node until the flag is set; returns the number of acknowledged
+/// writes.
 fn load(node: &Node, from: usize, stop: &StopFlag, count: &AtomicUsize) -> usize {
     let mut acknowledged = 0;
     while !stop.is_set() {
@@ -33,7 +34,7 @@ fn has_all(node: &Node, keys: impl Iterator<Item = usize>) {
     }
 }
 
-/// How many of the first `count` keys a node lacks.
+/// Returns how many of the first `count` keys a node lacks.
 fn lacks(node: &Node, count: usize) -> usize {
     (0..count).filter(|n| node.value(&key(*n)) != Some(key(*n))).count()
 }
@@ -96,7 +97,7 @@ fn write_survives_a_relay_killed_during_fan_out() {
 #[test]
 fn write_survives_a_relay_frozen_during_fan_out() {
     let (peer, mut relay, acknowledged) = a_relay_fails(4, Node::freeze);
-    // What it had acknowledged it passes on as soon as it can.
+    // It passes acknowledged writes on as soon as it can.
     relay.resume();
     has_all(&peer, 0..acknowledged);
 }
@@ -114,7 +115,7 @@ fn writes_do_not_wait_for_a_region_that_is_down() {
     for node in [1, 3] {
         has_all(&cluster[node], 0..KEYS);
     }
-    // Once its silence is noticed, nobody waits for it.
+    // Once its silence is noticed, no write waits for it.
     until_true("sydney is out", || cluster[0].reaches() == 3);
     let written = cluster[0].put(b"later", b"x", "ttl=60&ack=all");
     assert_eq!(
@@ -128,7 +129,7 @@ fn dead_and_frozen_relays_are_replaced_for_one_write_each() {
     for fault in [Node::kill, Node::freeze] {
         let mut cluster = Cluster::start(&["london", "sydney", "sydney"]);
         fault(&mut cluster[1]);
-        // At once: nobody has noticed yet, and about half of the keys have that node as relay.
+        // At once: no node has noticed yet, and that node is the relay of about half of the keys.
         for n in 0..KEYS {
             cluster[0].put(&key(n), &key(n), "ttl=300");
         }

@@ -1,5 +1,5 @@
-//! Garbage and forged messages to a real cluster, over each face: each is refused, nothing of it is
-//! stored or believed, and the cluster goes on.
+//! Garbage and forged messages to a real cluster, over each transport: each is refused, nothing of
+//! it is stored or believed, and the cluster keeps working.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -159,7 +159,7 @@ fn messages_with_oversized_fields_are_refused() {
     let mut claims: Vec<Vec<u8>> = Vec::new();
     for tag in 0..40 {
         for start in [&in_cluster(Request::Ping)[..], &in_cluster(put("claims"))[..]] {
-            // A field that says it is as long as can be, and one that is a gigabyte.
+            // A field with the largest possible length, and one of a gigabyte.
             claims.push([start, &[tag], &huge].concat());
             claims.push([start, &[tag, 0x80, 0x80, 0x80, 0x80, 0x04], b"x"].concat());
         }
@@ -268,7 +268,7 @@ fn flood_of_handshakes_keeps_no_node_out() {
     let to = cluster[0].address();
     let mut named = 0u32;
     let mut nonsense = move || {
-        // Sixteen addresses at which nobody listens, never the same.
+        // Sixteen addresses without a listener, never the same ones.
         let addresses = (0..16).map(|_| {
             named += 1;
             let [_, high, middle, low] = named.to_be_bytes();

@@ -17,7 +17,7 @@ impl Drop for Family {
     }
 }
 
-/// Runs a process that forks in this way.
+/// Runs a process that forks in the given mode.
 fn forks(way: &str) {
     let node = Setup::new("london").start();
     let process = Command::new(env!("CARGO_BIN_EXE_fork"))

@@ -1,5 +1,5 @@
-//! Something in between that does not know the upgrade: everything goes on over HTTP, and that is said
-//! once for each address.
+//! A middlebox that does not support the upgrade: callers fall back to HTTP, and log that once for
+//! each address.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use zerocache_tests::poll::{PATIENCE, until_true};
 use zerocache_tests::proxy::{Proxy, UpgradePolicy};
 use zerocache_tests::setup::Setup;
 
-/// What may become of the wish for frames on its way.
+/// The effect of a middlebox on a request to upgrade.
 const HINDRANCES: [UpgradePolicy; 5] = [
     UpgradePolicy::Strip,
     UpgradePolicy::Answer(400),
@@ -19,7 +19,7 @@ const HINDRANCES: [UpgradePolicy; 5] = [
     UpgradePolicy::Answer(404),
 ];
 
-/// What is logged when an address is reached over HTTP only.
+/// The log line for an address that is reached over HTTP only.
 const WARNING: &str = "no framed connection to this address";
 
 fn framed(setup: Setup) -> Setup {
@@ -103,7 +103,7 @@ fn nodes_log_the_http_fallback_once_per_address() {
         let log = sydney.log();
         let line = log.lines().find(|line| line.contains(WARNING)).expect("it was said");
         assert!(line.contains("WARN") && line.contains(&place), "{line}");
-        // The other way nothing is in between.
+        // In the other direction there is no middlebox.
         assert_eq!(said(&london), 0, "{}", london.log());
     }
 }
@@ -133,7 +133,8 @@ fn nodes_and_clients_of_either_kind_work_together() {
             }
         }
     }
-    // Those who ask the second node for frames are told, each once; it asks nobody.
+    // Each caller that requests an upgrade of the second node logs it once; that node requests
+    // none.
     for (node, said) in cluster.nodes.iter().zip([1, 0, 1]) {
         assert_eq!(node.log().matches(WARNING).count(), said, "{}", node.log());
     }

@@ -1,5 +1,5 @@
-//! What a caller on a framed connection cannot do to a node or to others: not read, not finish, ask
-//! for too much at once.
+//! Bounds on a caller with a framed connection: it does not read, does not finish messages, or
+//! sends too many requests at once.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -103,7 +103,7 @@ fn callers_that_do_not_read_hold_little_memory() {
 #[test]
 fn half_a_large_message_holds_memory_for_a_bounded_time() {
     let node = start();
-    // As much as the node has for messages: two of 16 MiB, of which not much is sent.
+    // The node's whole budget for messages: two of 16 MiB, of which little is sent.
     let mut stalled: Vec<Framed> = (0..2).map(|_| Framed::open(node.address())).collect();
     for framed in &mut stalled {
         let chunk = vec![0; CHUNK_BYTES_MAX];

@@ -1,4 +1,4 @@
-//! What a framed connection takes, tolerates and refuses.
+//! Frames that a connection accepts, tolerates and refuses.
 
 use bytes::Bytes;
 use zerocache_core::wire::{RefusalCode, Request, Response, Status};
@@ -36,7 +36,7 @@ fn is_pong(framed: &mut Framed) -> bool {
 fn frames_of_a_later_release_are_tolerated() {
     let node = start();
     let mut framed = Framed::open(node.address());
-    // Opcodes that nobody knows, also in several frames; responses nobody asked for.
+    // Unknown opcodes, also in several frames; unsolicited responses.
     for opcode in [0, 4, 77, 255, RESPONSE] {
         let strange = Frame { opcode, ..Frame::request(9, b"\xff\xff\xff") };
         framed.send(&strange);
@@ -48,7 +48,7 @@ fn frames_of_a_later_release_are_tolerated() {
     let extension = vec![7; 1 << 10];
     framed.send(&Frame { flags: !MORE, extension, ..Frame::request(id, &put("k", b"v")) });
     assert!(is_stored(&framed.response(id)));
-    // Fields that nobody knows, in a read too.
+    // Unknown fields, in a read too.
     let id = framed.request(&[&get("k")[..], &[99, 3, 1, 2, 3]].concat(), 0);
     assert!(matches!(framed.response(id), Response::Found { value, .. } if value == "v"[..]));
     // Ids are the caller's: the largest, and the handshake's.
@@ -133,7 +133,7 @@ fn request_past_its_deadline_is_refused_and_a_late_one_is_aged() {
     assert!(is_stored(&framed.response(102)));
     framed.send(&late(103, &put("no deadline", b"v"), 0));
     assert!(is_stored(&framed.response(103)));
-    // Their lives began when they were sent.
+    // Their lifetimes began when they were sent.
     for name in ["in time", "no deadline"] {
         match framed.ask(&get(name)) {
             Response::Found { remaining_ms, .. } => {

@@ -1,4 +1,5 @@
-//! Connections that end: nodes that start again, leave, freeze; cut connections; runtimes that go.
+//! Connections that end: nodes that restart, shut down or freeze; cut connections; dropped
+//! runtimes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +40,7 @@ fn restarted_node_is_used_under_its_new_incarnation() {
         let mut setup = framed(Setup::new("london")).flag("--seed", cluster[1].address());
         setup.listen = cluster[0].address();
         cluster[0] = setup.start();
-        // Nothing fails meanwhile: the other region answers.
+        // No operation fails in the meantime: the other region answers.
         until_true("the new life answers", || {
             let key = format!("round {round}");
             let written = client.put(&key, "x", 60).wait().expect("no write fails");
@@ -64,8 +65,8 @@ fn all_threads_share_the_open_connection() {
     let mut cluster = cluster(&["london"]);
     let client = client(&cluster);
     cluster[0].freeze();
-    // No new connection comes about now. A write that waits in the frozen node is unknown, whichever
-    // thread it came from.
+    // No new connection can be made now. A write that waits in the frozen node is unknown,
+    // whichever thread sent it.
     std::thread::scope(|threads| {
         let writers: Vec<_> = (0..4)
             .map(|n| {
@@ -116,7 +117,7 @@ fn cut_connection_moves_reads_on_and_leaves_writes_unknown() {
             assert!(client.get("shared").await.expect("an answer").is_some());
             client.put("warm", "x", 60).await.expect("an answer");
         }
-        // What is sent to the hidden node stays in its sockets, until the proxy cuts them.
+        // Requests to the hidden node stay in its sockets until the proxy cuts them.
         hidden.freeze();
         let deadline = Duration::from_secs(20);
         let patient = |client: &ZerocacheClient| {
@@ -152,7 +153,7 @@ fn cut_connection_moves_reads_on_and_leaves_writes_unknown() {
         }
     });
     hidden.resume();
-    // The connection comes about again, and is used.
+    // The connection is made again, and used.
     let before = hidden.stat("hits");
     until_true("the hidden node is used again", || {
         assert!(client.get("shared").wait().expect("an answer").is_some());
@@ -186,7 +187,7 @@ fn framed_callers_move_on_when_a_node_shuts_down() {
     let client = client(&cluster);
     client.put("shared", "x", 300).wait().expect("stored");
     cluster.everywhere(b"shared", |answer| answer.status == 200);
-    // A connection that nobody uses, and one that does not read.
+    // An idle connection.
     let _idle = zerocache_tests::frames::Framed::open(cluster[0].address());
     let mut leaving = cluster.nodes.remove(0);
     let (stop, done) = (StopFlag::default(), AtomicUsize::new(0));
@@ -266,7 +267,7 @@ fn dropped_runtime_ends_only_its_own_calls() {
         if round % 2 == 0 {
             cluster[0].resume();
         }
-        // The others go on: another runtime, and none.
+        // Other callers continue: on another runtime, and without one.
         other.block_on(async {
             until_answered(&client).await;
         });
@@ -314,7 +315,7 @@ fn blocking_and_async_calls_do_not_block_each_other() {
             current().block_on(async {
                 while !stop.is_set() {
                     work(1);
-                    // Async on the same runtime, in turn.
+                    // Async on the same runtime, alternately.
                     assert!(client.get("shared").await.expect("an answer").is_some());
                 }
             });

@@ -1,5 +1,4 @@
-//! Lives that pass through a node that stands still, and through relays: they end at the same time
-//! everywhere.
+//! Lifetimes of entries that pass a suspended node or relay: they end at the same time everywhere.
 
 use std::time::Duration;
 
@@ -35,14 +34,14 @@ fn cluster() -> Cluster {
     Cluster::start_with(&regions, |node| node.flag("--connections", "framed"))
 }
 
-/// When a life ends on a node, in milliseconds of this process's clock.
+/// The expiry of an entry on a node, in milliseconds of this process's clock.
 fn end_ms(node: &Node, key: &[u8]) -> Option<i64> {
     let now_ms = clock::mono().as_millis() as i64;
     Some(now_ms + remaining_ms(&node.get(key))?)
 }
 
-/// Writes keys for 20 s while the nodes at `frozen` stand still for `time`; afterwards no node
-/// has one for longer than the writer.
+/// Writes keys with a TTL of 20 s while the nodes at `frozen` are suspended for `time`. Afterwards
+/// no node may hold one for longer than the writer.
 fn lives_end_together(frozen: &[usize], time: Duration) {
     const KEYS: usize = 16;
     let mut cluster = cluster();
@@ -70,7 +69,7 @@ fn lives_end_together(frozen: &[usize], time: Duration) {
             assert!(longer >= -TOLERANCE_MS, "{longer} ms at {} for {n}", node.region());
         }
     }
-    // Nodes that were not frozen have all; of the others a short pause keeps nobody away.
+    // Nodes that were not frozen have all keys; so have the others after a short pause.
     assert!(replicas >= KEYS, "{replicas}");
 }
 

@@ -19,9 +19,9 @@ fn start(connections: &str) -> Node {
     Setup::new("london").flag("--connections", connections).start()
 }
 
-/// The answer to a wish for another protocol that is not granted.
+/// Returns the answer to a request to upgrade that is not granted.
 fn refused(to: SocketAddr, token: &str, message: &[u8]) -> Answer {
-    // The connection goes on with HTTP; a second request ends it.
+    // The connection stays in HTTP; a second request closes it.
     let last = http::request(to, "GET", "/ping", &[], b"");
     let both = [upgrade(to, token, message), last].concat();
     let mut tcp = http::connect(to).expect("connected");
@@ -60,7 +60,7 @@ fn upgrade_is_answered_with_101_and_the_nodes_hello() {
         }
         other => panic!("{other:?}"),
     }
-    // Requests leave out what the handshake and the header of their frame say.
+    // Requests leave out the fields of the handshake and of their frame's header.
     assert!(matches!(framed.ask(&compact_message(Request::Ping)), Response::Pong { .. }));
 }
 

@@ -1,4 +1,4 @@
-//! What readers over HTTP get of entries that are kept longer than they are fresh, or are packed.
+//! Reads over HTTP of entries that are stale or compressed.
 
 use bytes::Bytes;
 use zerocache_core::compression;
@@ -41,7 +41,7 @@ fn entry_past_its_fresh_time_is_not_a_hit() {
     let node = &cluster[0];
     let counts = || ["hits", "stale_hits", "misses", "stale_misses"].map(|name| node.stat(name));
     node.put(b"k", b"v", "ttl=60");
-    // Stale from the beginning: its life is not longer than its stale time.
+    // Stale from the beginning: its lifetime is not longer than its stale time.
     let mut metadata = Metadata::default();
     metadata.stale_while_ms = 60_000;
     put(node, "old", b"v", metadata.encode());

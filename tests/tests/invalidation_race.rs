@@ -1,4 +1,4 @@
-//! An invalidation, and a value that is being stored meanwhile at a node that stands still.
+//! An invalidation that races with a put to a suspended node.
 
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;

@@ -61,7 +61,7 @@ fn nodes_and_a_client_find_each_other_by_mdns() {
     });
 }
 
-/// How many keys are stored before a node comes back.
+/// The number of keys that are stored before a node comes back.
 const STORED: u64 = 300;
 
 #[test]
@@ -83,7 +83,7 @@ fn late_starter_waits_until_mdns_can_answer() {
             until_true("all entries", || node.stat("entries") >= STORED);
         }
         for round in 0..4 {
-            // Its question is answered; for a second nobody repeats what was said.
+            // Its query is answered; for a second no responder repeats the answer.
             let asks = client_by_mdns("london", "zerocache");
             until_true("an answer", || !asks.nodes().is_empty());
             cluster[3].kill();
@@ -91,7 +91,7 @@ fn late_starter_waits_until_mdns_can_answer() {
             let new = client_by_mdns("london", "zerocache");
             let written = new.put("written", format!("{round}"), 60).wait();
             written.expect("there are healthy nodes");
-            // When it says that it is ready, it has what the others have.
+            // When it reports that it is ready, it has all entries of the others.
             until_true("a node that is ready", || cluster[3].is_ready());
             let held = cluster[3].stat("entries");
             assert!(held >= STORED, "ready with {held} entries");
@@ -108,7 +108,8 @@ fn nodes_and_a_client_find_each_other_by_dns() {
         let nodes = places.iter().map(|place| {
             let (region, ip) = place.split_once(' ').expect("a place");
             let mut setup = Setup::new(region);
-            // The namespace is ours alone, so the port is free in it; nobody stands at 127.0.0.5.
+            // The namespace is ours alone, so the port is free in it; there is no node at
+            // 127.0.0.5.
             setup.listen = format!("{ip}:6789").parse().expect("an address");
             setup.flag("--discovery", "dns").flag("--dns", "cache.test:6789").start_with_discovery()
         });
@@ -185,7 +186,7 @@ fn python_paths_warn_at_start_that_they_ignore_the_cluster() {
     assert!(!other.log().contains(warning));
 }
 
-/// Both are whole, know nobody else, and keep their own value of one key.
+/// Both clusters are complete, know no other node, and keep their own value of one key.
 fn stay_apart(staging: &Cluster, production: &Cluster) {
     let both = [(staging, "staging"), (production, "production")];
     for (cluster, name) in both {

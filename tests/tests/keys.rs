@@ -19,6 +19,7 @@ use zerocache_tests::poll::until_true;
 use zerocache_tests::transport::{refusal, transport_kinds};
 
 /// Keys that a careless path, URL or text treatment would change or confuse.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn keys() -> Vec<Vec<u8>> {
     let texts = [
         "/",
@@ -114,7 +115,7 @@ fn keys() -> Vec<Vec<u8>> {
     all.into_iter().collect()
 }
 
-/// A value that says for which key it was written.
+/// Returns a value that names its key.
 fn value(key: &[u8]) -> Vec<u8> {
     [b"of ", key].concat()
 }
@@ -251,7 +252,7 @@ fn unescaped_byte_is_taken_literally_or_refused() {
         let status = http::raw(node.address(), &request).map_or(0, |answer| answer.status);
         let (stored, cut) = (node.value(&key).is_some(), node.value(&prefix).is_some());
         assert!(!cut, "byte {byte} cuts a key off; the answer was {status}");
-        // `%en` is no escape, and `?end` is a parameter that nobody knows.
+        // `%en` is not an escape, and `?end` is an unknown parameter.
         let may_be_stored = !matches!(byte, b'%' | b'?' | b'#' | 0..=b' ' | 0x7f);
         match status {
             200 => assert!(stored && may_be_stored, "byte {byte}"),
@@ -280,7 +281,7 @@ fn dot_segments_empty_and_oversized_keys_are_refused() {
             assert!(matches!(error, Error::InvalidKey(_)), "{error}");
         }
     }
-    // How long a key may be is the nodes' to say.
+    // The nodes decide on the longest key.
     let error = client.put(&long, "x", 60).wait().expect_err("refused by the node");
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     let error = client.delete(&long).wait().expect_err("refused by the node");

@@ -1,5 +1,5 @@
-//! What nodes say to those who ask for leases or follow them, whatever becomes of the nodes: one at a
-//! time computes a value.
+//! Leases and feeds of real nodes that freeze, die or shut down: one caller at a time computes a
+//! value.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -51,7 +51,7 @@ fn granted(response: &Response) -> Version {
     }
 }
 
-/// The leave to compute `name`, which nobody has.
+/// Acquires the lease of `name`, which must be free.
 fn token(caller: &mut Framed, name: &str) -> Version {
     granted(&caller.ask(&lease(name, LIFE_MS, 0)))
 }
@@ -127,8 +127,8 @@ fn delete_in_another_region_voids_the_token_on_every_node() {
     cluster[2].delete(b"k", "ack=all");
     let new = granted(&second.response(waits));
     assert!(new > old);
-    // The delete has reached the relay before it was acknowledged, and the others soon after; on the
-    // way it may have been made again.
+    // The delete has reached the relay before it was acknowledged, and the others soon after; it
+    // may have been repeated on the way.
     until_true("a value that lost everywhere", || {
         let fills = cluster.nodes.iter().map(|node| fill(node, "k", "old", old));
         fills.fold(true, |all, status| all & (status == Status::Superseded))
@@ -153,7 +153,8 @@ fn waiters_of_a_dead_node_fail_at_once_and_another_node_grants_the_lease() {
     assert!(clock::elapsed() - begun < Duration::from_millis(WAIT_MS / 2), "it waited");
     let mut other = Framed::open(cluster[1].address());
     let new = token(&mut other, "k");
-    // Whoever held the first one is not dead, and is not told: the later one wins, in any order.
+    // The holder of the first lease is alive and is not notified: the later token wins, in any
+    // order.
     assert_eq!(fill(&cluster[1], "k", "new", new), Status::Stored);
     assert_eq!(fill(&cluster[1], "k", "old", old.min(new)), Status::Superseded);
     for node in &cluster.nodes[1..] {
@@ -171,7 +172,7 @@ fn resumed_node_answers_its_waiters() {
     until_true("the second one waits", || cluster[0].stat("lease_waiters") == 1);
     cluster[0].freeze();
     let end = clock::elapsed() + Duration::from_millis(1_200);
-    // What was computed meanwhile waits in its sockets.
+    // The value that was computed in the meantime waits in its sockets.
     assert_eq!(fill(&cluster[1], "k", "v", old), Status::Stored);
     until_true("the end of the wait", || clock::elapsed() >= end);
     cluster[0].resume();

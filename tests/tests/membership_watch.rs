@@ -1,4 +1,4 @@
-//! Who waits for changes of the membership is told of them.
+//! Callers that watch the membership receive its changes.
 
 use zerocache_core::wire::{Request, Response};
 use zerocache_tests::cluster::{Cluster, builder};
@@ -41,7 +41,7 @@ fn client_watches_another_local_node_when_one_is_gone() {
     cluster[watched].kill();
     let other = 1 - watched;
     until_true("a watch at the other one", || watchers(&[&cluster[other]]) == 1);
-    // What joins now is learned from it.
+    // A node that joins now is learned from it.
     let seed = cluster[other].address();
     let new = Setup::new("rome").flag("--connections", "framed").flag("--seed", seed).start();
     until_true("the new node in the rotation", || {

@@ -17,12 +17,12 @@ const BUDGET: u64 = 64 * MIB;
 /// The largest value that a node of this budget takes.
 const LARGEST: usize = (BUDGET / 16) as usize;
 
-/// What docs/operation.md promises: 1.35 times the budget, 32 MiB, and the shares of bodies and messages:
-/// two of the largest values and of the largest messages.
+/// The bound of docs/operation.md: 1.35 times the budget, 32 MiB, and the shares of bodies and
+/// messages: two of the largest values and of the largest messages.
 const MEMORY_MAX: u64 =
     BUDGET * 135 / 100 + 32 * MIB + 2 * LARGEST as u64 + 2 * (16 * MIB + MIB / 4);
 
-/// Batches under way at once, and what one is made of.
+/// Concurrent batches, and the size of one.
 const AT_ONCE: usize = 4;
 const BATCH_BYTES: u64 = 256 << 10;
 const BATCH_MAX: usize = 256;
@@ -60,7 +60,7 @@ impl Filled {
     /// Writes `budgets` times the budget in values of these sizes, and reads a third of them once.
     fn fill(&mut self, (what, size): (&str, Sizes), budgets: f64) {
         let mut random = Random::new(self.keys);
-        // What does not get smaller when it is packed.
+        // Incompressible bytes.
         let noise: Vec<u8> = (0..LARGEST / 4).flat_map(|_| random.bits().to_le_bytes()).collect();
         let noise = Arc::new(noise);
         let (mut left, mut batches) = ((BUDGET as f64 * budgets) as u64, Vec::new());
@@ -107,7 +107,7 @@ async fn write(client: &ZerocacheClient, noise: &[u8], batch: Vec<(u64, usize, u
         entries.retain(|_| !stored.next().unwrap_or(false));
     }
     for (n, ..) in batch.iter().step_by(3) {
-        // What is read, and when, does not matter: a machine with more to do answers some of it too late.
+        // The results of the reads do not matter: a busy machine answers some of them too late.
         let _read_or_late = client.get(key(*n)).await;
     }
 }

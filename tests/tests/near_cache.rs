@@ -88,14 +88,14 @@ fn get_many_asks_nodes_only_for_keys_not_in_the_near_cache() {
     let after = client.near_stats();
     assert_eq!((after.hits - near.hits, after.misses - near.misses), (1, 2));
     assert_eq!(asked() - before, 2, "the node is asked for what is not near");
-    // What came is near now, for single reads too.
+    // Fetched values are in the near cache now, for single reads too.
     assert_eq!(many(["a", "b", "a"]).iter().flatten().count(), 3);
     assert_eq!(get(&client, "b").as_deref(), Some(&b"2"[..]));
     assert_eq!((client.near_stats().hits - after.hits, asked() - before), (4, 2));
-    // Who does not say near asks the node.
+    // Reads without `near` ask the node.
     let plain = client.get_many(["a", "b"]).wait().expect("an answer");
     assert_eq!((plain.len(), asked() - before), (2, 4));
-    // What others write is read, and what this client writes at once.
+    // Writes of others are read, and those of this client at once.
     cluster[0].put(b"a", b"4", "ttl=600");
     until_true("the new value", || many(["a", "b", "c"])[0].as_deref() == Some(b"4"));
     client.put_many([("b", "5"), ("c", "6")], 600).wait().expect("stored");
@@ -207,7 +207,7 @@ fn functions_and_clients_of_a_process_share_one_near_cache() {
     });
     let stats = client.near_stats();
     assert_eq!((stats.entries, client.memo_stats().computed >= 2), (2, true));
-    // What one of them has read, the other one need not.
+    // A value that one of them has read is a near hit of the other.
     assert_eq!(other.scope_sync(|| (square(7), runtime.block_on(cube(7)))), (49, 343));
     let memo = other.memo_stats();
     assert_eq!((memo.near_hits, memo.hits, memo.computed), (2, 2, 0));

@@ -1,4 +1,5 @@
-//! What changes around a node while it runs: interfaces, addresses, names; and what is missing.
+//! Changes of a running node's network: interfaces, addresses, names; and reports of missing
+//! sources.
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, until_true};
 use zerocache_tests::setup::Setup;
 
-/// Two ends of a cable, both of them here, so that the interface has a carrier.
+/// Both ends of a veth pair in this namespace, so that the interface has a carrier.
 fn cable(name: &str, address: &str) -> String {
     format!(
         "ip link add {name} type veth peer name {name}end\n\
@@ -32,7 +33,7 @@ fn view(node: &Node) -> Json {
     node.http("GET", "/v1/cluster", b"").json()
 }
 
-/// What a node says of a source.
+/// Returns the state that a node reports for a source.
 fn state(node: &Node, name: &str) -> String {
     let view = view(node);
     let sources = view["discovery"].as_array().cloned().unwrap_or_default();
@@ -41,7 +42,7 @@ fn state(node: &Node, name: &str) -> String {
     source["state"].as_str().expect("a state").to_owned()
 }
 
-/// Where a node says that it stands, and where it says that others do.
+/// Returns the address that a node reports for itself, and those of the nodes that it reaches.
 fn addresses(node: &Node) -> Vec<String> {
     let nodes = view(node)["nodes"].as_array().cloned().unwrap_or_default();
     let reached = nodes.iter().filter(|node| node["state"] != "unreachable");
@@ -75,7 +76,7 @@ fn late_interface_is_announced_on() {
     });
 }
 
-/// Whether a node at an address is found by mDNS on an interface.
+/// Returns whether mDNS on an interface finds a node at an address.
 fn found_on(interface: &str, address: &str) -> bool {
     let address: SocketAddr = address.parse().expect("an address");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -118,7 +119,7 @@ fn node_is_reached_at_the_new_address_of_its_machine() {
         // A further interface changes nothing.
         namespace::script(&cable("two", "10.2.0.1/24"));
         namespace::script("ip link del one");
-        // What was connected to 10.1.0.1 is dead.
+        // Connections to 10.1.0.1 are dead.
         at("10.2.0.1");
         peer.put(b"k", b"v", "ttl=60&ack=region");
         until_true("a write that arrives", || node.value(b"k").as_deref() == Some(&b"v"[..]));
@@ -139,14 +140,14 @@ fn node_started_before_its_network_is_reached_once_it_is_up() {
     });
 }
 
-/// Where a node reaches the one with this port.
+/// Returns the address at which a node reaches the one with this port.
 fn node_at(node: &Node, port: u16) -> Option<String> {
     let nodes = view(node)["nodes"].as_array().cloned().unwrap_or_default();
     let there = nodes.iter().find(|node| node["port"] == port && node["state"] == "in-sync");
     Some(there?["address"].as_str()?.to_owned())
 }
 
-/// Whether a node reaches anybody at an address.
+/// Returns whether a node reaches another one at an address.
 fn reaches(node: &Node, ip: &str) -> bool {
     addresses(node).iter().any(|address| address == ip)
 }
@@ -154,7 +155,7 @@ fn reaches(node: &Node, ip: &str) -> bool {
 #[test]
 fn missing_sources_are_named() {
     let live = Setup::new("london").start();
-    // Nobody listens on the second; the third has an empty label, which no resolver is asked for.
+    // The second has no listener; the third has an empty label, which is not sent to a resolver.
     let setup = Setup::new("london").flag("--seed", live.address());
     let setup = setup.flag("--seed", "127.0.0.1:1").flag("--dns", "a..b:6789");
     let node = setup.flag("--discovery", "seeds,dns").start_with_discovery();
@@ -286,7 +287,7 @@ fn far() -> Setup {
     setup
 }
 
-/// What a node, wherever it was started, has of a key.
+/// Returns the value that the node at an address has for a key.
 fn value_at(node: &str, key: &str) -> Option<Vec<u8>> {
     let node = node.parse().expect("an address");
     let target = format!("/v1/entries/{key}");

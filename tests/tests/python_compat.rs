@@ -129,7 +129,7 @@ impl Drop for Node {
     }
 }
 
-/// Sends a request with the path itself as body and returns the status; `None` if nobody answers.
+/// Sends a request with the path itself as body and returns the status; none if there is no answer.
 fn http(method: &str, address: &str, path: &str) -> Option<u16> {
     let address = SocketAddr::new(address.parse().expect("an address"), PORT);
     let wait = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! The ladder of a read, rung by rung, with nodes that freeze and nodes that die; and what a client
-//! says when nobody answers.
+//! Failover of reads from tier to tier, with nodes that freeze and nodes that die; and the client's
+//! error when no node answers.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -37,7 +37,7 @@ impl Ladder {
         self.faulty.push(at);
     }
 
-    /// Which node, by its number, has this life.
+    /// Returns the number of the node with this incarnation.
     fn number(&self, id: Incarnation) -> usize {
         let nodes = self.client.nodes();
         let known = nodes.iter().find(|node| node.id == id).expect("a known node");
@@ -104,7 +104,7 @@ fn reads_fail_over_past_frozen_nodes() {
     let mut ladder = down_the_ladder(Node::freeze);
     let last = (2..4).find(|at| !ladder.faulty.contains(at)).expect("one is left");
     ladder.hit(last);
-    // Now nobody answers: that takes the total at most, and says so.
+    // Now no node answers: the call fails with that error, within its total time.
     let (result, took) = timed(|| ladder.client.get("key").wait());
     let error = result.expect_err("nobody answers");
     assert!(matches!(error, Error::Unreachable { .. }) && error.is_timeout(), "{error}");
@@ -181,7 +181,7 @@ fn unanswered_write_is_unknown() {
     }
     assert_eq!(client.stats().unknown, 2);
     cluster[0].resume();
-    // What waited in its buffers may still be carried out after a later write; not for ever.
+    // A request in its buffers may still be executed after a later write, for a bounded time.
     until_true("the node is used again", || {
         let written = client.put("key", "y", 60).wait();
         let stored = written.is_ok_and(|written| written.status == Status::Stored);

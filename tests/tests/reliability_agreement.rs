@@ -1,4 +1,4 @@
-//! That all nodes agree in the end, whatever happened meanwhile.
+//! Convergence: all nodes agree at the end, whatever faults there were.
 
 use std::time::Duration;
 

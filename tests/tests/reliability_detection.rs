@@ -1,5 +1,5 @@
-//! Which faults take a node out of the rotation of others, and which do not; on a network with links
-//! that can be cut.
+//! Faults that remove a node from the rotation of others, and faults that do not; on a network with
+//! links that can be cut.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What the network of the reliability tests is: regions that find each other, and parts that can be
-//! cut off.
+//! The network of the reliability tests itself: regions that find each other, and parts that can be
+//! partitioned.
 
 use zerocache_tests::namespace::run_with_network;
 use zerocache_tests::net::Net;

@@ -1,4 +1,4 @@
-//! That planned restarts lose nothing that is read.
+//! Planned restarts lose no entry that is read.
 
 use std::time::Duration;
 

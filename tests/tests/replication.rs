@@ -1,5 +1,5 @@
-//! What is written at one node is on all nodes of all regions: values, lifetimes, deletions, sizes,
-//! and writes that meet.
+//! Replication: a write at one node reaches all nodes of all regions, with its value, lifetime and
+//! size; deletions and concurrent writes too.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const REGIONS: [&str; 5] = ["london", "london", "sydney", "sydney", "oslo"];
 /// Room for the time that a message between two processes takes on a busy machine.
 const TOLERANCE_MS: u64 = 1_500;
 
-/// How old the time may be by which a reader judges lifetimes.
+/// The greatest age of the time by which a reader judges lifetimes.
 const TICK_MS: u64 = 10;
 
 fn is_value(value: &[u8]) -> impl Fn(&Answer) -> bool + '_ {
@@ -69,8 +69,8 @@ fn short_ttl_ends_at_the_same_time_on_every_node() {
     let cluster = Cluster::start(&["london", "sydney", "sydney"]);
     let (_, writing) = timed(|| cluster[0].put(b"brief", b"x", "ttl=3&ack=all"));
     cluster.everywhere(b"brief", is_value(b"x"));
-    // Each is asked until it says that the value is gone; that must be the end of the same 3 s for
-    // a node behind a relay too.
+    // Each is asked until its value is gone, which must be after the same 3 s for a node behind a
+    // relay too.
     let ((), took) = timed(|| cluster.everywhere(b"brief", is_missing));
     assert!(took + writing <= Duration::from_secs(3) + Duration::from_millis(TOLERANCE_MS));
     let expired = cluster.nodes.iter().all(|node| node.stat("expired") == 1);
@@ -170,7 +170,7 @@ fn concurrent_writes_converge_everywhere() {
     assert_eq!(from_a + from_b, KEYS);
 }
 
-/// What all nodes say of a key, once they say the same.
+/// Returns the answer of all nodes to a read of a key, once they agree.
 fn agreed(cluster: &Cluster, key: &[u8]) -> Option<Vec<u8>> {
     zerocache_tests::poll::until("all nodes agree", || {
         let mut seen = cluster.nodes.iter().map(|node| {

@@ -12,7 +12,7 @@ const PROCESSES: usize = 4;
 /// Keys that all of them use.
 const KEYS: usize = 5;
 
-/// How often each process calls the function for each key.
+/// The number of calls of each process for each key.
 const ROUNDS: usize = 60;
 
 /// A process of one release; killed when dropped.
@@ -24,7 +24,7 @@ struct Process {
 
 impl Process {
     fn start(cluster: &Cluster, n: usize, release: &str) -> Self {
-        // Each is told of another node first.
+        // Each has another node as its first seed.
         let seed = cluster.nodes[n % 2].address().to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_rolling_deploy"))
             .args([&seed, &cluster.nodes.len().to_string(), release])
@@ -64,7 +64,8 @@ impl Drop for Process {
     }
 }
 
-/// Who has called the function for a key, one process after the other: whence each release has its value.
+/// The processes that have called the function for a key, in order; they determine the origin of
+/// each release's value.
 fn called(olds: &mut [Process], news: &mut [Process], key: usize) -> [String; 2] {
     let mut values = [olds, news].map(|processes| {
         let asked = processes.iter_mut().map(|process| process.ask(&format!("call {key}")));
@@ -101,7 +102,7 @@ fn two_releases_keep_separate_values_and_invalidate_both() {
     }
     let computed: usize = olds.iter_mut().chain(&mut news).map(Process::computed).sum();
     assert_eq!(computed, 2 * KEYS, "of {} calls", 2 * PROCESSES * ROUNDS * KEYS);
-    // One process of either release, wherever it is told to, ends the values of both.
+    // One process of either release, on any node, invalidates the values of both.
     assert_eq!(news[1].ask("invalidate 0"), "deleted");
     assert_ne!(called(&mut olds, &mut news, 0), values[0]);
     assert_eq!(olds[2].ask("invalidate 1"), "deleted");

@@ -1,4 +1,4 @@
-//! How a client uses the nodes of its own region: in turn, its own writes first, and misses.
+//! A client's use of the nodes of its own region: rotation, its own writes first, and misses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ fn is_even(spread: &BTreeMap<SocketAddr, u64>, nodes: &[&Node]) {
     let fair = READS / nodes.len() as u64;
     for node in nodes {
         let answered = spread.get(&node.address()).copied().unwrap_or_default();
-        // Half of it: a busy machine may hold up a node for a few turns.
+        // Half of it: a busy machine may delay a node for a few rotations.
         assert!(answered >= fair / 2, "{spread:?}");
     }
     let answering = spread.values().filter(|answered| **answered > 0).count();
@@ -48,7 +48,7 @@ fn local_rotation_adapts_as_the_ring_shrinks_and_grows() {
     cluster.everywhere(b"shared", |answer| answer.status == 200);
     let client = cluster.client("london");
     is_even(&spread(&client), &[&cluster[0], &cluster[1], &cluster[2], &cluster[3]]);
-    // Each in the middle of a rotation; nobody says goodbye.
+    // Each in the middle of a rotation, without a goodbye.
     cluster[1].kill();
     let errors_before = errors(&client);
     spread(&client);
@@ -125,7 +125,7 @@ fn larger_local_node_is_asked_before_a_miss_counts() {
     for n in 0..4 {
         cluster[0].put(key(n).as_bytes(), b"x", "ttl=60&ack=region");
     }
-    // Nobody's eviction removes anything elsewhere.
+    // The eviction of one node removes nothing elsewhere.
     let entries = |node: &Node| (node.stat("entries"), node.stat("evicted"));
     assert_eq!((entries(&cluster[2]), entries(&cluster[0])), ((1, 3), (4, 0)));
     let client = cluster.client("london");

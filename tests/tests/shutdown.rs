@@ -1,4 +1,4 @@
-//! A node that is asked to leave: nobody who uses it notices, and what it took is not lost.
+//! Graceful shutdown of a node: its callers do not notice, and its writes are not lost.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use zerocache_tests::cluster::Cluster;
 use zerocache_tests::poll::{PATIENCE, StopFlag, timed, until_true};
 use zerocache_tests::setup::Setup;
 
-/// The drain that the nodes are started with, in seconds, and what else a leave may take.
+/// The drain time that the nodes are started with, in seconds, and the rest of a shutdown.
 const DRAIN_S: u64 = 1;
 const REST_S: u64 = 3;
 
@@ -18,7 +18,7 @@ fn cluster(regions: &[&str]) -> Cluster {
     Cluster::start_with(regions, |setup| setup.flag("--drain", format!("{DRAIN_S}s")))
 }
 
-/// Reads and writes until told to stop; every operation must succeed.
+/// Reads and writes until the flag is set; every operation must succeed.
 fn work(client: &ZerocacheClient, name: usize, stop: &StopFlag, done: &AtomicUsize) -> usize {
     let mut n = 0;
     while !stop.is_set() {
@@ -58,7 +58,7 @@ fn shutdown_under_load_fails_no_operation() {
         workers.map(|worker| worker.join().expect("no operation failed")).into()
     });
     assert_eq!(client.stats().unreachable + client.stats().unknown, 0);
-    // What the leaving node took is with the others.
+    // The others have all writes of the node that shut down.
     for (name, count) in counts.into_iter().enumerate() {
         for n in 0..count {
             let key = format!("{name}/{n}");

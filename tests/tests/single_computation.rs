@@ -12,7 +12,7 @@ use zerocache_tests::poll::{PATIENCE, until, until_true};
 /// Processes that miss one key at once.
 const PROCESSES: usize = 50;
 
-/// A process that calls a memoized function when it is told to; killed when dropped.
+/// A process that calls a memoized function on command; killed when dropped.
 struct Process {
     child: Child,
     input: ChildStdin,
@@ -49,7 +49,7 @@ impl Process {
         writeln!(self.input, "{line}").and_then(|()| self.input.flush()).expect("it listens");
     }
 
-    /// Everything that it has said so far and that begins with this.
+    /// Returns all lines of its output so far that begin with `start`.
     fn said(&self, beginning: &str) -> Vec<String> {
         let said = self.said.lock().expect("no panic");
         said.iter().filter(|line| line.starts_with(beginning)).cloned().collect()
@@ -71,11 +71,11 @@ impl Drop for Process {
     }
 }
 
-/// What the processes of a test compute: the lease's scope and life, and the argument.
+/// The parameters of the processes of a test: scope and duration of the lease, and the argument.
 struct Memoized {
     scope: &'static str,
     life: Duration,
-    /// How long a value is fresh, in seconds.
+    /// The TTL of values in seconds.
     ttl_s: u64,
     key: &'static str,
 }
@@ -86,7 +86,8 @@ impl Memoized {
     }
 }
 
-/// Starts so many processes, their seeds the nodes in turn, and waits until each knows all nodes.
+/// Starts `count` processes with the nodes as their seeds, in rotation, and waits until each knows
+/// all nodes.
 fn ready(cluster: &Cluster, count: usize, memoized: &Memoized) -> Vec<Process> {
     let nodes = &cluster.nodes;
     let near = |n: usize| &nodes[n % nodes.len()];
@@ -116,7 +117,7 @@ fn wait_for_computations(processes: &[Process], count: usize) -> Vec<usize> {
     until("the computations", || Some(computing(processes)).filter(|at| at.len() >= count))
 }
 
-/// What each process has in the end.
+/// Returns the value that each process has at the end.
 fn results(processes: &[Process]) -> Vec<String> {
     let one = |process: &Process| {
         until("a result", || process.said("value").into_iter().chain(process.said("error")).next())
@@ -151,7 +152,7 @@ fn lease_scope_is_global_or_per_region() {
     let mut processes = ready(&cluster, 6, &Memoized::in_region("of one"));
     all_miss(&mut processes);
     let leaders = wait_for_computations(&processes, 2);
-    // The processes stand in the two regions in turn.
+    // The processes alternate between the two regions.
     let mut regions: Vec<_> = leaders.iter().map(|leader| leader % 2).collect();
     regions.sort_unstable();
     assert_eq!(regions, [0, 1], "{leaders:?}");
@@ -182,7 +183,7 @@ fn failed_leader_lets_all_compute_at_once() {
     all_miss(&mut processes);
     let leader = wait_for_computations(&processes, 1)[0];
     processes[leader].tell("fail");
-    // Nobody is told yet how their own computation ends: they run side by side.
+    // No process has been told yet how to end its computation: they run concurrently.
     assert_eq!(wait_for_computations(&processes, 5).len(), 5);
     processes.iter_mut().for_each(|process| process.tell("fail"));
     assert!(results(&processes).iter().all(|result| result.starts_with("error")));
@@ -207,7 +208,7 @@ fn delete_voids_the_token() {
     let mut expected = vec![newer.clone(); 3];
     expected[first] = format!("value of process {}", processes[first].child.id());
     assert_eq!(results(&processes), expected);
-    // What is in the cache is the newer one.
+    // The cache holds the newer value.
     for process in &mut processes {
         process.forget();
         process.tell("go");
@@ -231,7 +232,7 @@ fn one_process_refreshes_while_others_get_the_stale_value() {
         until_true("an answer", || refresher.has_said("value") || refresher.has_said("computing"));
         refresher.has_said("computing")
     });
-    // It stands still; nobody waits for it, and nobody else begins.
+    // It is suspended; no process waits for it, and no other one begins to compute.
     processes[1..].iter_mut().for_each(|process| process.tell("go"));
     assert_eq!(results(&processes[1..]), vec![old; 3]);
     assert_eq!(computing(&processes), [0]);

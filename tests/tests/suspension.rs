@@ -1,4 +1,4 @@
-//! What a frozen node finds in its sockets when it goes on.
+//! Requests that a node finds in its sockets when it resumes.
 
 use std::io::Write;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use zerocache_tests::node::entry;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::transport::{TransportKind, refusal, transport_kinds};
 
-/// Longer than a node may stand still without noticing, and shorter than its peers wait.
+/// Longer than a suspension that a node ignores, and shorter than its peers wait.
 const FREEZE: Duration = Duration::from_millis(2_250);
 
 /// Lets time pass: it is what these tests are about.
@@ -70,7 +70,7 @@ fn messages_queued_past_their_deadline_are_refused() {
         wait_until(end);
         cluster[1].resume();
         let expected = match transport {
-            // What waited is not known over HTTP, so that all of it is refused.
+            // Over HTTP the age of a request is unknown, so that all of them are refused.
             TransportKind::Http => RefusalCode::Overloaded,
             TransportKind::Frames => RefusalCode::Expired,
         };
@@ -116,7 +116,7 @@ fn ttl_is_not_extended_by_a_frozen_receiver() {
     let mut cluster = Cluster::start(&["london", "london"]);
     cluster.nodes[1].freeze();
     let end = clock::elapsed() + FREEZE;
-    // Waits in the socket of the frozen node and says that 60 s remain.
+    // Waits in the socket of the frozen node, and carries a remaining lifetime of 60 s.
     cluster.nodes[0].put(b"k", b"v", "ttl=60");
     wait_until(end);
     cluster.nodes[1].resume();
@@ -124,7 +124,7 @@ fn ttl_is_not_extended_by_a_frozen_receiver() {
         answer.header("zerocache-ttl-ms").map(|ms| ms.parse::<i64>().expect("milliseconds"))
     };
     let of_principal = remaining(&cluster.nodes[0].get(b"k")).expect("the principal has it");
-    // Whether the value came after all or not: it does not live longer there.
+    // Whether or not the value arrived: its lifetime is not longer there.
     if let Some(of_replica) = remaining(&cluster.nodes[1].get(b"k")) {
         assert!(of_replica <= of_principal + 250, "{of_replica} ms against {of_principal} ms");
     }

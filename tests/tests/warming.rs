@@ -1,4 +1,4 @@
-//! A node that is not in sync yet: it says so, and its misses are not believed.
+//! A node that is not in sync yet: it reports that, and its misses are not authoritative.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,7 +29,7 @@ fn miss_of_a_warming_node_moves_on_to_the_next_tier() {
     assert_eq!((answer.status, answer.body.as_slice()), (503, &b"warming\n"[..]));
     let miss = waiting.get(b"old");
     assert_eq!((miss.status, miss.header("zerocache-warming")), (404, Some("true")));
-    // It takes and serves writes meanwhile.
+    // It accepts and serves writes in the meantime.
     waiting.put(b"new", b"value", "ttl=300");
     assert_eq!(waiting.value(b"new").as_deref(), Some(&b"value"[..]));
 

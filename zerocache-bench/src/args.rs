@@ -191,7 +191,7 @@ impl Args {
 }
 
 impl Settings {
-    /// How long one workload may take for one round with disturbed turns.
+    /// Returns the time limit of one workload for one round with repeated turns.
     pub fn workload_time_max(&self) -> Duration {
         let turns = self.tasks.len() * (self.repeats + 1) * 2;
         (self.turn + self.warmup + START_MAX) * u32::try_from(turns).unwrap_or(u32::MAX)

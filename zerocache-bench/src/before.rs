@@ -18,14 +18,14 @@ use crate::row::Row;
 use crate::summary::{Spread, groups};
 use crate::workloads::Workload;
 
-/// What is compared unless something else is asked for.
+/// The workloads that are compared by default.
 pub const WORKLOADS: [Workload; 3] = [Workload::Get, Workload::Single, Workload::PutRegion];
 /// Rounds unless something else is asked for: enough for an interval that is worth something.
 pub const ROUNDS: usize = 15;
-/// A round in which somebody else used the CPU is made up for; at most this many times as many rounds as
-/// asked for are begun.
+/// A round in which other processes used the CPU is replaced. This is the largest factor by which
+/// the number of rounds may grow.
 const ATTEMPTS_MAX: usize = 2;
-/// How long one child may go on after the time that it was given.
+/// The time that one child may run beyond its limit.
 const OVERTIME_MAX: Duration = Duration::from_secs(90);
 /// Workers of a child that starts servers and callers of its own; it gives these their own numbers.
 const WORKERS: usize = 2;
@@ -34,7 +34,7 @@ const WORKERS: usize = 2;
 const NOW: &str = "now";
 const BEFORE: &str = "before";
 
-/// Lets both take turns, and returns the rows of all.
+/// Runs both builds alternately, and returns the rows of all rounds.
 pub async fn compare(settings: &Settings, before: &Path) -> Result<Vec<Row>> {
     ensure!(
         settings.workloads.iter().all(|workload| workload.has_callers()),
@@ -78,7 +78,7 @@ async fn turn(
     program: &Path,
     csv: &Path,
 ) -> Result<Vec<Row>> {
-    // What an earlier turn left is not the result of this one.
+    // Leftovers of an earlier turn are not the result of this one.
     let _none_left = std::fs::remove_file(csv);
     let args = arguments(settings, workload, csv);
     let mut child = Process::start(program.as_os_str(), &args, WORKERS)?;

@@ -1,4 +1,4 @@
-//! What this program does as a child of itself: launch a server, or be one.
+//! Roles of this program as its own child process: launch a server, or be one.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -18,7 +18,7 @@ pub const SERVE: &str = "serve";
 /// `raw-server VALUE_BYTES`: the server of the raw TCP contender.
 pub const RAW_SERVER: &str = "raw-server";
 
-/// Does what the first argument says, if it is one of these.
+/// Plays the role that the first argument names, if it is one of these.
 pub fn run() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let role = args.next()?;

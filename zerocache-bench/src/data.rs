@@ -23,7 +23,7 @@ pub struct Step {
     pub write: bool,
 }
 
-/// What all contenders are driven with.
+/// The keys, values and operations of all contenders.
 pub struct Data {
     keys: Vec<String>,
     values: Vec<Bytes>,

@@ -31,7 +31,7 @@ use rounds::Run;
 
 /// Workers of the runtime of the callers; one when everything is pinned to one core.
 const WORKERS: usize = 2;
-/// How long the whole may go on after the end of its time, to end what is under way.
+/// The time that the program may run beyond its limit, to finish the current turn.
 const OVERTIME_MAX: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {

@@ -12,15 +12,15 @@ use crate::clock;
 use crate::data::Data;
 use crate::usage;
 
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that is distinguished from longer ones.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
-/// How much longer than planned a measurement may take before the run fails.
+/// The time that a measurement may take beyond its plan before the run fails.
 const OVERTIME_MAX: Duration = Duration::from_secs(15);
 /// Up to this many tasks each keeps three significant digits, beyond it two, so that the counts stay
 /// in the processor's cache.
 const PRECISE_TASKS_MAX: usize = 16;
 
-/// One caller: it has one operation under way at a time.
+/// One caller, with one operation at a time.
 pub trait Driver: Send + 'static {
     /// Reads a key and checks what comes.
     fn get(&mut self, data: &Data, key: usize) -> impl Future<Output = Result<()>> + Send;
@@ -39,16 +39,16 @@ pub trait Load: Send {
     async fn measure(&mut self, plan: &Plan) -> Result<Sample>;
 }
 
-/// What is to be measured.
+/// The plan of one measurement.
 #[derive(Clone)]
 pub struct Plan {
     pub data: Arc<Data>,
-    /// How long the callers work before anything counts.
+    /// The time before measurements begin.
     pub warmup: Duration,
     pub length: Duration,
     /// The processes of this contender.
     pub servers: Vec<u32>,
-    /// Those of all contenders: none of them is somebody else.
+    /// The processes of all contenders; their CPU time is not foreign.
     pub all_servers: Vec<u32>,
     /// The core to which everything is pinned, if it is.
     pub core: Option<usize>,
@@ -63,7 +63,7 @@ pub struct Sample {
     pub client_cpu: Duration,
     pub server_cpu: Duration,
     pub server_rss: u64,
-    /// Cores' worth of CPU that was used by somebody else.
+    /// Foreign CPU use, in cores.
     pub other_cpu: f64,
     pub errors: Vec<String>,
 }
@@ -138,7 +138,7 @@ impl<D: Driver> Load for Callers<D> {
     }
 }
 
-/// What one task does.
+/// The work of one task.
 struct Caller {
     at: usize,
     begin: Instant,
@@ -211,7 +211,7 @@ impl CpuUsage {
     }
 }
 
-/// How much CPU others use while nobody of ours works, looked at for `time`: in cores.
+/// Measures the CPU use of other processes for `time` while ours are idle; in cores.
 pub async fn foreign_cpu_while_idle(plan: &Plan, time: Duration) -> Result<f64> {
     let before = Counters::read(plan)?;
     tokio::time::sleep(time).await;

@@ -1,4 +1,5 @@
-//! What only Linux offers. Elsewhere the program builds, and says that it cannot measure.
+//! Functions that only Linux offers. Elsewhere the program builds, and reports that it cannot
+//! measure.
 
 use anyhow::Result;
 

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 
 use crate::child_roles;
 
-/// How long a server may take until it serves.
+/// The time limit for a server to become ready.
 pub const START_MAX: Duration = Duration::from_secs(10);
-/// How much of what a server has written a failed start shows.
+/// The number of a server's log lines that a failed start shows.
 const LOG_LINES_SHOWN: usize = 10;
 
 /// A running child. Killed by its id and waited for when dropped.
@@ -41,7 +41,7 @@ impl Process {
         Self::start_with(program, args, threads, Stdio::null(), None)
     }
 
-    /// As [`start`](Self::start), for a child that speaks to whoever looks at this one.
+    /// As [`start`](Self::start), for a child that inherits this process's output.
     pub fn start_inheriting_output<A: AsRef<OsStr>>(
         program: &OsStr,
         args: impl IntoIterator<Item = A>,
@@ -72,7 +72,8 @@ impl Process {
             .env("TOKIO_WORKER_THREADS", threads.to_string())
             .stdin(Stdio::null())
             .stdout(stdout);
-        // What a server leaves lying about goes with the directory; our own child reads our paths.
+        // Files of a server go with the directory; our own child needs our working directory for
+        // its paths.
         if stderr.is_none() {
             command.current_dir(directory.path());
         } else {
@@ -85,7 +86,7 @@ impl Process {
         Ok(Self { child, directory })
     }
 
-    /// Starts a server and waits for the line with which it says where it listens.
+    /// Starts a server and waits for the line that reports its address.
     pub fn start_and_read_address<A: AsRef<OsStr>>(
         program: &OsStr,
         args: impl IntoIterator<Item = A>,
@@ -114,7 +115,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it has ended, and with success.
+    /// Returns whether it has ended, and with success.
     pub fn ended(&mut self) -> Result<Option<bool>> {
         Ok(self.child.try_wait()?.map(|status| status.success()))
     }
@@ -151,7 +152,8 @@ pub fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// Starts a server that has to be told its port: with another one if somebody takes it meanwhile.
+/// Starts a server that needs its port as an option; tries another port if another process takes it
+/// first.
 pub async fn start_on_free_port(
     name: &str,
     start: impl Fn(u16) -> Result<Process>,

@@ -1,4 +1,4 @@
-//! Which keys are asked for, in which order: the same for every contender.
+//! The order of keys, which is the same for every contender.
 
 /// A small seeded generator (SplitMix64, Steele and others 2014): equal seeds give equal runs.
 pub struct Random(u64);

@@ -57,7 +57,7 @@ pub fn text(run: &Run) -> String {
     out
 }
 
-/// Every turn, those that do not count too.
+/// Writes every turn, including those that do not count.
 pub fn write_csv(path: &Path, rows: &[Row]) -> Result<()> {
     let lines = rows.iter().map(Row::to_csv);
     let text: String =

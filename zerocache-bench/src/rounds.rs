@@ -1,4 +1,4 @@
-//! Rounds in which every contender has one turn, and which of them count.
+//! Rounds in which every contender has one turn, and the choice of rounds that count.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,29 +12,29 @@ use crate::data::Data;
 use crate::measure::{Plan, Sample, foreign_cpu_while_idle};
 use crate::row::Row;
 
-/// A round whose turns were disturbed too often is made up for by another one; at most this many times
-/// as many rounds as asked for are begun.
+/// A round with too many disturbed turns is replaced by another one. This is the largest factor by
+/// which the number of rounds may grow.
 const ATTEMPTS_MAX: usize = 2;
-/// How long one look at the CPU before a turn is: at least this many times the step of its counters.
+/// The length of one CPU measurement before a turn: many times the step of its counters.
 const CPU_PROBE_TIME: Duration = Duration::from_millis(200);
-/// How long a turn waits until nobody else uses the CPU: two or three turns. On a machine that is never
-/// quiet, more rounds tell more than waiting.
+/// The longest wait of a turn until no other process uses the CPU: two or three turns. On a machine
+/// that is never quiet, more rounds are worth more than waiting.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Said when a step could not begin.
+/// The note for a step that could not begin.
 pub const STOPPED: &str = "stopped early: the time given by --max-minutes is over";
 
-/// What goes through the whole run.
+/// The state of the whole run.
 pub struct Run {
     pub settings: Settings,
-    /// When to begin nothing new.
+    /// The time after which no new step begins.
     pub deadline: Instant,
     /// Steps that have to share the time until then: a workload, or one number of tasks of it.
     steps_left: u32,
     pub rows: Vec<Row>,
     /// Faults that are seen only after a workload.
     faults: usize,
-    /// Turns that were thrown away because somebody else used the CPU.
+    /// Turns that were discarded because other processes used the CPU.
     pub disturbed: usize,
     /// Sentences for the end of the report.
     pub notes: Vec<String>,
@@ -58,7 +58,7 @@ impl Run {
         }
     }
 
-    /// When the next step has to end, so that those after it have their share of the time.
+    /// Returns the time by which the next step has to end, so that later steps have their share.
     pub fn begin_step(&mut self) -> Instant {
         let now = clock::now();
         let share = self.deadline.saturating_duration_since(now) / self.steps_left.max(1);
@@ -66,7 +66,7 @@ impl Run {
         now + share
     }
 
-    /// Whether the time is over; says so once.
+    /// Returns whether the time is over; notes that once.
     pub fn is_over(&mut self) -> bool {
         let over = clock::now() >= self.deadline;
         if over {
@@ -83,7 +83,7 @@ impl Run {
         }
     }
 
-    /// Whether anything failed.
+    /// Returns the number of failures.
     pub fn errors(&self) -> usize {
         self.rows.iter().map(|row| row.errors).sum::<usize>() + self.faults
     }
@@ -94,7 +94,7 @@ impl Run {
         self.note(fault);
     }
 
-    /// Lets the entrants take turns until enough rounds count.
+    /// Runs rounds of the entrants until enough of them count.
     pub async fn interleave(
         &mut self,
         workload: &str,
@@ -137,7 +137,7 @@ impl Run {
         Ok(())
     }
 
-    /// One turn, repeated while others disturb it and there is time.
+    /// Runs one turn, and repeats it while other processes disturb it and there is time.
     async fn turn(
         &mut self,
         contender: &dyn Contender,
@@ -147,7 +147,7 @@ impl Run {
     ) -> Result<Sample> {
         for repeat in 0.. {
             self.wait_for_quiet(plan, until).await?;
-            // Callers of its own: servers close connections that were idle while others had turns.
+            // New callers: servers close connections that were idle during the turns of others.
             let sample = contender.callers(tasks).await?.measure(plan).await?;
             let quiet = sample.other_cpu <= self.settings.other_cpu_max;
             let late = clock::now() >= until;
@@ -160,7 +160,7 @@ impl Run {
         unreachable!("the last repeat returns")
     }
 
-    /// Waits until nobody else uses the CPU: cheaper than a turn that does not count.
+    /// Waits until no other process uses the CPU: cheaper than a turn that does not count.
     async fn wait_for_quiet(&self, plan: &Plan, until: Instant) -> Result<()> {
         if self.settings.other_cpu_max.is_infinite() {
             return Ok(());
@@ -175,7 +175,7 @@ impl Run {
     }
 }
 
-/// Who has a turn when: each round another one is the first.
+/// Returns the order of turns in a round: another entrant begins in each round.
 fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |place| (place + round) % count)
 }

@@ -4,14 +4,14 @@ use anyhow::{Context, Result};
 
 use crate::measure::Sample;
 
-/// What was measured in a turn. A workload fills in what it measures.
+/// The figures of a turn. A workload fills in those that it measures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     pub workload: String,
     pub tasks: usize,
     pub contender: String,
     pub round: usize,
-    /// Whether it counts: nobody else used the CPU, and there was no error in its round.
+    /// Whether it counts: no other process used the CPU, and its round had no error.
     pub kept: bool,
     pub errors: usize,
     pub ops_per_s: Option<f64>,
@@ -24,7 +24,7 @@ pub struct Row {
     pub server_rss_bytes: Option<f64>,
     /// Memory for each entry or connection.
     pub bytes_each: Option<f64>,
-    /// Cores' worth of CPU that somebody else used.
+    /// Foreign CPU use, in cores.
     pub other_cpu: Option<f64>,
 }
 

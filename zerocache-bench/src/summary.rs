@@ -32,7 +32,7 @@ pub struct Group<'a> {
     pub workload: &'a str,
     pub tasks: usize,
     rows: Vec<&'a Row>,
-    /// Whether no round counts; then all turns without an error do, for want of better ones.
+    /// Whether no round counts; then all turns without an error do.
     pub inconclusive: bool,
 }
 
@@ -57,7 +57,7 @@ pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
 }
 
 impl Group<'_> {
-    /// Rounds that are looked at.
+    /// Returns the number of rounds in the group.
     pub fn rounds(&self) -> usize {
         let mut rounds: Vec<usize> = self.rows.iter().map(|row| row.round).collect();
         rounds.sort_unstable();
@@ -87,7 +87,7 @@ impl Group<'_> {
         Spread::of(self.ratios(ours, rival, figure))
     }
 
-    /// That of every round.
+    /// Returns the ratio of every round.
     pub fn ratios(&self, ours: &str, rival: &str, figure: Figure) -> Vec<f64> {
         let find = |round, name: &str| {
             self.rows.iter().find(|row| row.round == round && row.contender == name)

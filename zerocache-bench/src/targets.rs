@@ -18,7 +18,7 @@ struct Target {
     what: &'static str,
     workload: Workload,
     tasks: usize,
-    /// Whose figure ours is divided by; none for a figure of ours as it is.
+    /// The contender whose figure divides ours; none for our figure itself.
     rival: Option<Kind>,
     figure: Figure,
     goal: Goal,

@@ -24,7 +24,7 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     resident(&status).with_context(|| path)
 }
 
-/// CPU time that was used by anybody since the machine started: on one core, or on all.
+/// Returns the CPU time used by all processes since the machine started: on one core, or on all.
 pub fn machine_cpu(core: Option<usize>) -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
     Ok(duration(busy_ticks(&stat, core).context("/proc/stat")?))

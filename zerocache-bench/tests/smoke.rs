@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A variable that all children of one run inherit.
 const MARK: &str = "ZC_BENCH_SMOKE";
-/// Looks at the processes of the machine before a test gives up, 10 ms apart.
+/// The number of polls of the machine's processes before a test gives up, 10 ms apart.
 const LOOKS_MAX: usize = 3_000;
 
 fn bench(mark: &str, args: &[&str]) -> Command {
@@ -138,7 +138,7 @@ fn ends_with_all_children(name: &str, signal: Signal) {
     assert!(!status.success());
     wait_for("children are left", &mark, <[String]>::is_empty);
     let left = fs::read_dir(temporary.path()).expect("a directory").count();
-    // What is killed cannot tidy up its files.
+    // A killed process cannot remove its files.
     assert!(left == 0 || signal == Signal::KILL, "{left} directories are left");
 }
 

@@ -103,6 +103,7 @@ fn counts_are_published_without_any_key() {
     current_thread(counts_are_published());
 }
 
+#[expect(clippy::too_many_lines, reason = "one scenario")]
 async fn counts_are_published() {
     bounded(async {
         let seen = Recorded::default();

@@ -16,7 +16,7 @@ use foca::{Config, Foca, OwnedNotification, PeriodicParams, PostcardCodec, Timer
 use rand::{SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 use zerocache_core::{
-    cluster::{Gossip, Standing, choose},
+    cluster::{ContactState, Gossip, choose_contacts},
     time::Instant,
     version::Incarnation,
     wire::{CONTENT_BYTES_MAX, NodeInfo, NodeState},
@@ -232,7 +232,7 @@ impl Own {
         self.agenda.add(self.now + BEAT_US, OwnEvent::Beat(n));
         let now = self.instant();
         self.nodes[n].gossip.tick(now);
-        self.choose(n);
+        self.choose_contacts(n);
         let watched = self.nodes[n].watched.clone();
         for partner in self.nodes[n].gossip.partners(&watched) {
             let content = self.nodes[n].gossip.speak(partner, now, CONTENT_BYTES_MAX);
@@ -242,13 +242,13 @@ impl Own {
     }
 
     /// Chooses contacts again when the nodes that are known have changed.
-    fn choose(&mut self, n: usize) {
+    fn choose_contacts(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         if node.chosen_for == Some(node.gossip.digest()) {
             return;
         }
         node.chosen_for = Some(node.gossip.digest());
-        let chosen = choose(&info(n), node.gossip.others(), |_| Standing::Usable);
+        let chosen = choose_contacts(&info(n), node.gossip.others(), |_| ContactState::Usable);
         node.watched.retain(|id| chosen.contains(id));
         for id in chosen {
             if !node.watched.contains(&id) && !node.meeting.contains(&id) {

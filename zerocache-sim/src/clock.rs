@@ -31,7 +31,7 @@ impl Clock {
         Self { started_us, origin_ms, wall_ms, drift_ppm }
     }
 
-    /// What the process reads at the true time `us`.
+    /// Returns the reading of the process's clocks at the true time `us`.
     #[must_use]
     pub fn now(&self, us: u64) -> Now {
         let elapsed_ms = self.elapsed_us(us) / 1_000;

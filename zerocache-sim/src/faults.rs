@@ -1,17 +1,17 @@
-//! What goes wrong in a run, and when: drawn from the seed before the run begins.
+//! The faults of a run and their times, drawn from the seed before the run begins.
 
 mod starts;
 
 use crate::{clock::SECOND_US, plan::Profile, random::Random};
 
-/// Whose messages to whom a fault is about.
+/// The senders and receivers that a fault affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     /// One side: hosts.
     pub from: Vec<u32>,
     /// The other side.
     pub to: Vec<u32>,
-    /// Whether what goes back is left alone.
+    /// Whether the opposite direction is unaffected.
     pub one_way: bool,
 }
 
@@ -22,9 +22,9 @@ pub enum Fault {
     Impairment {
         /// Whose.
         area: Area,
-        /// How many of a thousand packets are lost.
+        /// Lost packets of a thousand.
         loss_permille: u64,
-        /// Added to each journey, in microseconds.
+        /// Added to each latency, in microseconds.
         delay_us: u64,
         /// Added at random up to this, in microseconds.
         jitter_us: u64,
@@ -33,30 +33,30 @@ pub enum Fault {
     Partition(Area),
     /// A process ends at once, and starts again at the end of the fault.
     Crash {
-        /// Which node.
+        /// The node.
         node: u32,
-        /// Whether its machine goes with it, so that nobody says that the process is gone.
+        /// Whether its machine fails with it, so that connections are not reset.
         quiet: bool,
-        /// Whether it finds again what it held.
+        /// Whether its next process loads its snapshot.
         memory: bool,
     },
-    /// A process stands still; what is sent to it waits in its buffers.
+    /// A process is suspended; messages to it wait in its buffers.
     Freeze(u32),
     /// The wall clock of a machine moves; but for one profile, it moves back at the end of the fault.
     ClockJump {
-        /// Which node's machine.
+        /// The node on that machine.
         node: u32,
         /// By how much, in milliseconds.
         ms: i64,
     },
     /// A node takes its time for everything.
     Slow {
-        /// Which node.
+        /// The node.
         node: u32,
         /// At most this long, in microseconds.
         us: u64,
     },
-    /// A node leaves, and another process joins in its place at the end of the fault.
+    /// A node shuts down, and another process joins in its place at the end of the fault.
     Shutdown(u32),
     /// A node that was not there joins.
     Join(u32),
@@ -86,15 +86,15 @@ impl Fault {
 /// A fault and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedFault {
-    /// When it begins, in microseconds.
+    /// Its start, in microseconds.
     pub at_us: u64,
-    /// When it ends.
+    /// Its end.
     pub until_us: u64,
-    /// What it is.
+    /// Its kind.
     pub fault: Fault,
 }
 
-/// What the faults of a plan can be about.
+/// The possible targets of a plan's faults.
 #[derive(Clone, Debug)]
 pub struct Targets {
     /// The regions of all nodes that there are from the beginning.
@@ -103,7 +103,7 @@ pub struct Targets {
     pub later: Vec<u32>,
     /// The regions of the clients, whose hosts come after all nodes.
     pub clients: Vec<usize>,
-    /// How many regions there are.
+    /// The number of regions.
     pub regions: usize,
 }
 
@@ -123,7 +123,8 @@ impl Targets {
         (0..(self.nodes.len() + self.later.len() + self.clients.len()) as u32).collect()
     }
 
-    /// Two sides: two nodes, a node and all others, two regions, a region and all others, or everybody.
+    /// Draws two sides: two nodes, a node and all others, two regions, a region and all others, or
+    /// all hosts.
     fn area(&self, random: &mut Random, one_way: bool, may_be_all: bool) -> Area {
         let nodes = self.nodes.len() as u64;
         let mut hosts = self.everybody();
@@ -147,7 +148,7 @@ impl Targets {
     }
 }
 
-/// How long a process takes to find the others, and to leave, in microseconds.
+/// The time for a process to find the others, and to shut down, in microseconds.
 const START_US: u64 = 3 * SECOND_US;
 const SHUTDOWN_US: u64 = 3 * SECOND_US;
 
@@ -188,7 +189,7 @@ pub fn draw(
     planned
 }
 
-/// How long before the end of all faults a process has to start, so that it runs then.
+/// Returns how long before the end of all faults a process has to start, so that it runs then.
 fn starting_us(fault: &Fault) -> u64 {
     match fault {
         Fault::Crash { .. } => START_US,
@@ -197,8 +198,8 @@ fn starting_us(fault: &Fault) -> u64 {
     }
 }
 
-/// One process cannot crash while it leaves; nor does it start while its clock is wrong for a while,
-/// since it would believe it.
+/// Returns whether two faults exclude each other. A process cannot crash while it shuts down, nor
+/// may it start while its clock is wrong, since it would trust it.
 fn collides(other: &PlannedFault, fault: &Fault, at_us: u64, until_us: u64) -> bool {
     let process = |fault: &Fault| match fault {
         Fault::Crash { node, .. }
@@ -207,7 +208,7 @@ fn collides(other: &PlannedFault, fault: &Fault, at_us: u64, until_us: u64) -> b
         | Fault::ClockJump { node, .. } => Some(*node),
         _ => None,
     };
-    // A node that leaves takes a while; whoever starts is left alone for a moment.
+    // A shutdown takes time, and a starting process is left alone for a moment.
     let margin_us = 4 * SECOND_US;
     let apart = until_us + margin_us < other.at_us || other.until_us + margin_us < at_us;
     !apart && process(fault).is_some() && process(fault) == process(&other.fault)

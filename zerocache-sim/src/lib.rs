@@ -2,11 +2,11 @@
 //! network, faults, and a checker that knows every write.
 //!
 //! The nodes are those of the product: the state machine and the store of `zerocache-core`, its
-//! messages as bytes, and the framing of `zerocache-net`. What the server and the client do around them
-//! is done here in the same way, without sockets. A seed says everything: the cluster, the network, what
-//! clients do and what goes wrong. The same seed is the same run for ever.
+//! messages as bytes, and the framing of `zerocache-net`. The simulator replaces the server and the
+//! client around them, without sockets. A seed determines the cluster, the network, the operations
+//! of clients and the faults. The same seed is always the same run.
 //!
-//! `docs/reliability.md` says what is simulated and how to run it.
+//! `docs/reliability.md` documents what is simulated and how to run it.
 
 mod checker;
 mod clock;
@@ -28,14 +28,14 @@ pub use self::{
     variants::Variant,
 };
 
-/// How a seed is run.
+/// The settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The family of plans.
     pub profile: Profile,
-    /// What is broken on purpose.
+    /// The deliberate defect.
     pub variant: Variant,
-    /// Whether what happens is printed.
+    /// Whether events are printed.
     pub trace: bool,
 }
 
@@ -47,12 +47,12 @@ impl Settings {
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Its seed.
     pub seed: u64,
-    /// What it did.
+    /// Its counters.
     pub counts: Counts,
     /// The first promise that it broke.
     pub violation: Option<Violation>,
@@ -68,7 +68,7 @@ pub fn run(seed: u64, settings: &Settings) -> Outcome {
     let checker = Checker::new(settings.profile.has_wild_clocks());
     let world = World::new(plan, settings.variant, checker, settings.trace);
     let stuck = || {
-        eprintln!("seed {seed} does not go on; to replay it: {}", replay(seed, settings));
+        eprintln!("seed {seed} makes no progress; to replay it: {}", replay(seed, settings));
         std::process::abort();
     };
     let events_handled = world.events_handled();

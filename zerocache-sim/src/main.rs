@@ -1,4 +1,4 @@
-//! Runs seeds and says what came of them.
+//! Runs seeds and reports the outcome.
 
 use std::{
     ops::Range,
@@ -32,7 +32,7 @@ struct Args {
     /// The family of plans.
     #[arg(long, default_value = "small")]
     profile: Profile,
-    /// What is broken on purpose.
+    /// The deliberate defect.
     #[arg(long, default_value = "none")]
     variant: Variant,
     /// Threads.
@@ -41,7 +41,7 @@ struct Args {
     /// Prints the plan and what happens.
     #[arg(long)]
     trace: bool,
-    /// Goes on after a violation.
+    /// Continues after a violation.
     #[arg(long)]
     keep_going: bool,
 }

@@ -1,5 +1,4 @@
-//! The virtual network: how long a packet is on its way, whether it gets lost, and whether anything
-//! passes at all.
+//! The virtual network: latency, loss and partitions.
 
 use crate::{faults::Area, random::Random};
 
@@ -12,10 +11,10 @@ const RETRANSMIT_US: u64 = 200_000;
 /// A segment is lost at most so often; then the connection would be given up.
 const LOSSES_MAX: u32 = 8;
 
-/// The random part of a journey without faults, as a fraction of it (1/8).
+/// The jitter of a latency without faults, as a fraction of it (1/8).
 const JITTER_FRACTION: u64 = 8;
 
-/// What disturbs the messages of an area.
+/// A disturbance of the messages of an area.
 #[derive(Clone, Debug)]
 struct Disturbance {
     id: u64,
@@ -85,14 +84,14 @@ impl Network {
         self.disturbances.retain(|disturbance| disturbance.id != id);
     }
 
-    /// Whether anything passes from one host to another.
+    /// Returns whether packets pass from one host to another.
     #[must_use]
     pub fn is_open(&self, from: u32, to: u32) -> bool {
         let cut = |d: &Disturbance| matches!(d.impact, Impact::Partition) && d.covers(from, to);
         !self.disturbances.iter().any(cut)
     }
 
-    /// The journey of one packet in microseconds, if it is not lost.
+    /// Draws the latency of one packet in microseconds, if it is not lost.
     #[must_use]
     pub fn latency_us(&self, random: &mut Random, from: u32, to: u32) -> u64 {
         let (here, there) = (self.regions[from as usize], self.regions[to as usize]);
@@ -108,7 +107,7 @@ impl Network {
         latency_us
     }
 
-    /// Whether one packet is lost.
+    /// Draws whether one packet is lost.
     pub fn loses(&self, random: &mut Random, from: u32, to: u32) -> bool {
         self.disturbances.iter().any(|disturbance| match disturbance.impact {
             Impact::Impairment { loss_permille, .. } if disturbance.covers(from, to) => {
@@ -118,7 +117,8 @@ impl Network {
         })
     }
 
-    /// How long a segment of a connection is on its way in microseconds, its retransmissions included.
+    /// Draws the latency of a segment of a connection in microseconds, including retransmissions,
+    /// and their number.
     pub fn segment_latency_us(&self, random: &mut Random, from: u32, to: u32) -> (u64, u32) {
         let mut losses = 0;
         while losses < LOSSES_MAX && self.loses(random, from, to) {

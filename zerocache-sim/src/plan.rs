@@ -1,4 +1,4 @@
-//! What a seed means: the cluster, its network, its workload and its faults.
+//! The plan of a seed: the cluster, its network, its workload and its faults.
 
 use std::str::FromStr;
 
@@ -21,7 +21,7 @@ pub enum Profile {
     Wide,
     /// Several hundred nodes, for a short time.
     Crowd,
-    /// Few traces, long cuts: nodes become outdated.
+    /// Short retention, long partitions: nodes become outdated.
     Retention,
     /// Budgets that are small and differ.
     Evict,
@@ -71,15 +71,15 @@ impl Profile {
         }
     }
 
-    /// Whether wall clocks may be wrong by more than nodes accept of each other.
+    /// Returns whether wall clocks may be wrong by more than nodes accept of each other.
     pub(crate) const fn has_wild_clocks(self) -> bool {
         matches!(self, Self::Clocks | Self::Starts)
     }
 
-    /// How many faults a run has.
+    /// Draws the number of faults of a run.
     pub(crate) fn faults(self, random: &mut Random) -> u64 {
         match self {
-            // Those of starts are drawn in another way.
+            // Faults of starts are drawn separately.
             Self::Calm | Self::Connections | Self::Starts => 0,
             Self::Leases if random.chance(500) => 0,
             Self::Leases => random.between(1, 6),
@@ -116,9 +116,9 @@ impl FromStr for Profile {
 pub struct NodePlan {
     /// In which region.
     pub region: usize,
-    /// What its monotonic clock gains, in millionths.
+    /// The gain of its monotonic clock, in millionths.
     pub drift_ppm: i64,
-    /// How far its machine's wall clock is ahead at the beginning, in milliseconds.
+    /// The initial lead of its machine's wall clock, in milliseconds.
     pub skew_ms: i64,
     /// Its budget in bytes.
     pub bytes_max: u64,
@@ -128,25 +128,25 @@ pub struct NodePlan {
     pub outbox_bytes_max: usize,
     /// The optional abilities of its release.
     pub features: u64,
-    /// When it starts; none if a fault says so.
+    /// Its start; none if a fault starts it.
     pub starts_us: Option<u64>,
 }
 
 /// A client of a plan.
 #[derive(Clone, Debug)]
 pub struct ClientPlan {
-    /// Where it stands.
+    /// Returns its region.
     pub region: usize,
-    /// What its monotonic clock gains, in millionths.
+    /// The gain of its monotonic clock, in millionths.
     pub drift_ppm: i64,
 }
 
-/// What clients do.
+/// The operations of clients.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// The mean time between two operations of one client, in microseconds.
     pub interval_us: u64,
-    /// How many different keys there are.
+    /// The number of keys.
     pub keys: usize,
     /// Of a thousand operations so many are puts.
     pub put_permille: u64,
@@ -158,57 +158,58 @@ pub struct Workload {
     pub value_bytes_max: u64,
     /// And so many computations under a lease.
     pub compute_permille: u64,
-    /// Whether one client in all regions computes at a time, or one of each region.
+    /// Whether one client in all regions computes at a time, or one in each region.
     pub leases_in_all_regions: bool,
 }
 
-/// All that a seed says.
+/// The plan of a seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
     /// The family.
     pub profile: Profile,
-    /// One-way journeys between regions in microseconds, by region and region.
+    /// One-way latencies between regions in microseconds, by region and region.
     pub distance_us: Vec<Vec<u64>>,
     /// The nodes; their hosts are numbered from 0.
     pub nodes: Vec<NodePlan>,
     /// The clients; their hosts come after the nodes.
     pub clients: Vec<ClientPlan>,
-    /// What the clients do.
+    /// The operations of the clients.
     pub workload: Workload,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Vec<PlannedFault>,
-    /// Nodes whose addresses everybody is told.
+    /// The number of seed nodes.
     pub seeds: usize,
     /// Connections that a process may have to one node.
     pub lanes: u64,
-    /// How long traces are kept, in milliseconds.
+    /// The retention of tombstones, in milliseconds.
     pub retention_ms: u64,
     /// Datagrams of a thousand that arrive twice.
     pub duplicate_permille: u64,
-    /// When the workload begins, in microseconds.
+    /// The start of the workload, in microseconds.
     pub begin_us: u64,
-    /// When all faults have ended and the workload stops.
+    /// The end of all faults and of the workload.
     pub heal_us: u64,
-    /// When the run ends.
+    /// The end of the run.
     pub end_us: u64,
 }
 
-/// The longest journey from region to region, in microseconds: half around the world.
+/// The longest latency from region to region, in microseconds: half around the world.
 const DISTANCE_US_MAX: u64 = 150_000;
 
-/// Of a thousand packets of a connection so many may be lost without anybody being taken out.
+/// The loss of packets, per thousand, that removes no node from a rotation.
 const CONNECTION_LOSS_PERMILLE: u64 = 50;
 
 /// Of a thousand clusters so many are of two releases.
 const MIXED_PERMILLE: u64 = 100;
 
-/// What a fault did is over so long after its end, and as long as it lasted: connections send again by then.
+/// The effects of a fault end this long after it, plus its duration: connections have sent again by
+/// then.
 const AFTER_FAULT_US: u64 = 6 * SECOND_US;
 
-/// After the healing a run goes on for so long: the time in which regions agree, and some in which
-/// nothing may happen any more.
+/// The length of a run after the last fault: the time in which regions converge, and some in which
+/// no record may be copied any more.
 pub const AFTER_US: u64 = 18 * SECOND_US;
 
 impl Plan {
@@ -275,7 +276,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// Whether nothing goes wrong from then until then, and has not for a while.
+    /// Returns whether there is no fault in this interval, nor shortly before it.
     pub(crate) fn is_quiet(&self, from_us: u64, until_us: u64) -> bool {
         let apart = |fault: &PlannedFault| {
             let after_us = AFTER_FAULT_US + (fault.until_us - fault.at_us);
@@ -284,8 +285,8 @@ impl Plan {
         self.faults.iter().all(apart)
     }
 
-    /// Whether anything disturbs one of two hosts or the way between them, or has a moment before; that the
-    /// process of `spared` stands still does not count.
+    /// Returns whether a fault disturbs one of two hosts or the path between them, or did shortly
+    /// before. A freeze of the host `spared` does not count.
     pub(crate) fn is_disturbed(
         &self,
         pair: (u32, u32),
@@ -322,7 +323,7 @@ fn loss_for_all(hosts: usize, (at_us, until_us): (u64, u64)) -> PlannedFault {
     PlannedFault { at_us, until_us, fault }
 }
 
-/// How many nodes each region has at the beginning.
+/// Draws the initial number of nodes of each region.
 fn sizes(random: &mut Random, profile: Profile) -> Vec<u64> {
     let (regions, most) = match profile {
         Profile::Wide => (8, random.between(1, 16)),
@@ -364,7 +365,7 @@ fn node(random: &mut Random, profile: Profile, region: usize, mixed: bool) -> No
         bytes_max,
         entries_max,
         outbox_bytes_max: match *random.pick(&[4 << 10, 32 << 10, 1 << 20]) {
-            // What a full queue drops repair brings later.
+            // Repair brings later what a full queue drops.
             _ if profile == Profile::Calm => 1 << 20,
             planned => planned,
         },

@@ -1,5 +1,5 @@
-//! Random numbers from a seed: xoshiro256**, begun with splitmix64. Both are in the public domain
-//! (Blackman and Vigna), and their output never changes, so that a seed means the same run for ever.
+//! Random numbers from a seed: xoshiro256**, seeded by splitmix64. Both are in the public domain
+//! (Blackman and Vigna), and their output never changes, so that a seed always means the same run.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]

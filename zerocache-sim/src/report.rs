@@ -1,8 +1,8 @@
-//! What runs did, counted and added up.
+//! Counters of runs.
 
 use std::{collections::BTreeMap, fmt};
 
-/// What one run did, or many together.
+/// The counters of one run, or the sum of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Simulated time in microseconds.
@@ -25,13 +25,13 @@ pub struct Counts {
     pub unreachable: u64,
     /// Operations that were refused as invalid.
     pub invalid: u64,
-    /// Leave to compute that clients got.
+    /// Leases granted to clients.
     pub leases: u64,
     /// Values that they got instead.
     pub lease_found: u64,
-    /// That somebody else had it for too long.
+    /// Lease requests that ended because another caller held the lease for too long.
     pub lease_busy: u64,
-    /// That there was no node to ask.
+    /// Lease requests without a node to ask.
     pub lease_unavailable: u64,
     /// Values that were computed and written.
     pub filled: u64,
@@ -83,6 +83,7 @@ pub struct Counts {
 
 impl Counts {
     /// Adds what another run did.
+    #[expect(clippy::too_many_lines, reason = "one line for each counter")]
     pub fn add(&mut self, other: &Self) {
         let Self {
             simulated_us,
@@ -188,12 +189,12 @@ impl fmt::Display for Counts {
         )?;
         writeln!(
             f,
-            "leases       {} given, {} filled; {} found, {} busy, {} without a node",
+            "leases       {} granted, {} written; {} found, {} busy, {} without a node",
             self.leases, self.filled, self.lease_found, self.lease_busy, self.lease_unavailable
         )?;
         writeln!(
             f,
-            "replication  {} records sent, {} fetched, {} given up, {} refused; {} nodes restored, {} outdated, {} \
+            "replication  {} records sent, {} fetched, {} abandoned, {} refused; {} nodes restored, {} outdated, {} \
              clocks moved; {} removals of members",
             self.replicated,
             self.fetched,
@@ -219,7 +220,7 @@ impl fmt::Display for Counts {
         )?;
         writeln!(
             f,
-            "agreement    within {:.1} s in regions, {:.1} s across, strangers met within {:.1} s",
+            "agreement    within {:.1} s in regions, {:.1} s across, first contact within {:.1} s",
             self.agreed_in_regions_us_max as f64 / 1e6,
             self.agreed_us_max as f64 / 1e6,
             self.first_contact_us_max as f64 / 1e6

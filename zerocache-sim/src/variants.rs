@@ -4,19 +4,19 @@ use std::str::FromStr;
 
 use zerocache_core::store::{Capacity, StoreVariant};
 
-/// What is broken.
+/// The deliberate defect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Variant {
     /// Nothing: the product.
     #[default]
     None,
-    /// Versions lose their writer on the way, so that two writes can have the same one.
+    /// Versions lose their writer in transit, so that two writes can have the same one.
     NoTieBreak,
     /// A lifetime begins again at each replica.
     TtlRestarted,
-    /// What a message waited in a buffer is not subtracted.
+    /// The time of a message in a buffer is not subtracted.
     LatenessIgnored,
-    /// What a relay passes on is marked to be passed on again.
+    /// Relays mark forwarded records to be forwarded again.
     RelaysMarked,
     /// Stamps follow the wall clock of the machine.
     WallStamps,
@@ -24,17 +24,17 @@ pub enum Variant {
     QueuesUnbounded,
     /// A store takes four times its budget.
     BudgetIgnored,
-    /// Values are cut off on the way.
+    /// Values are truncated in transit.
     ValuesTruncated,
-    /// Clients do not say what they have seen.
+    /// Clients do not send the highest stamp that they have seen.
     SeenForgotten,
     /// Nothing is remembered of what is gone.
     NoTombstones,
     /// Nothing is remembered of what was evicted, so that others offer it again.
     EvictionsForgotten,
-    /// Nobody finds out that it has missed too much.
+    /// No node detects that it is outdated.
     NeverOutdated,
-    /// What is computed under a lease is written without its token.
+    /// Values computed under a lease are written without its token.
     TokensForgotten,
     /// Nodes let others wait for a lease for longer than these want to.
     WaitsProlonged,
@@ -48,15 +48,15 @@ pub enum Variant {
     RefusalsCounted,
     /// A write that a newer one has beaten is called stored.
     SupersededStored,
-    /// A node that leaves drops what waits for others.
+    /// A node that shuts down drops its queues.
     QueuesDropped,
-    /// What could not be sent is not sent again.
+    /// Failed batches are not retried.
     RetriesDropped,
-    /// Writes are sent to nobody; repair brings them.
+    /// Writes are not sent to peers; repair brings them.
     NothingSent,
-    /// Every miss is called final.
+    /// Every miss claims to be authoritative.
     MissesAuthoritative,
-    /// A process that stood still does not notice.
+    /// A process does not notice that it was suspended.
     NoWarming,
     /// A node that starts copies a part of what there is.
     CopiesWithHoles,
@@ -137,7 +137,7 @@ impl Variant {
         }
     }
 
-    /// What is broken in the store, or in what its node does with it.
+    /// Returns the defect of the store, or of its node's use of it.
     pub(crate) fn of_store(self) -> Option<StoreVariant> {
         match self {
             Self::NoTombstones => Some(StoreVariant::NoTombstones),

@@ -1,5 +1,5 @@
-//! Notices a run that does not come to its next event: code that loops without an end would keep whoever
-//! runs seeds waiting, and nobody would know for which one.
+//! Detects a run that does not reach its next event. An endless loop would otherwise block whoever
+//! runs seeds, without naming the seed.
 
 use std::{
     sync::{
@@ -47,7 +47,7 @@ mod tests {
         let (notice, noticed) = sync_channel(1);
         let stuck = move || notice.send(()).unwrap();
         let events_handled = AtomicU64::new(0);
-        // It goes on only once it has been noticed.
+        // The run continues only once the stall is detected.
         watch(&events_handled, Duration::from_millis(1), stuck, || noticed.recv().unwrap());
     }
 

@@ -1,4 +1,4 @@
-//! What clients do, and values that say which write they come from.
+//! The operations of clients, and values that name their write.
 
 use bytes::Bytes;
 use zerocache_core::{key::Key, ttl::Ttl, wire::Ack};
@@ -32,14 +32,14 @@ pub enum Operation {
     Put {
         /// The bytes of the value.
         bytes: usize,
-        /// How long it lives.
+        /// Its TTL.
         ttl: Ttl,
-        /// Who must have it.
+        /// The required acknowledgement.
         ack: Ack,
     },
     /// Deletes a key.
     Delete {
-        /// Who must know.
+        /// The required acknowledgement.
         ack: Ack,
     },
     /// Computes a value under a lease, or waits for one who does.
@@ -51,23 +51,23 @@ pub enum Operation {
 pub struct Computation {
     /// The bytes of the value.
     pub bytes: usize,
-    /// How long the value lives.
+    /// The TTL of the value.
     pub ttl: Ttl,
-    /// Who must have it.
+    /// The required acknowledgement.
     pub ack: Ack,
-    /// How long the leave is to last, in milliseconds.
+    /// The requested duration of the lease, in milliseconds.
     pub life_ms: u64,
-    /// How long others are waited for, in milliseconds.
+    /// The longest wait for another holder, in milliseconds.
     pub wait_ms: u64,
-    /// Whether the value that its client knows of is of no use to it.
+    /// Whether its client cannot use the value that it knows.
     pub over: bool,
-    /// How long it takes, in microseconds.
+    /// Its duration, in microseconds.
     pub duration_us: u64,
-    /// How it ends.
+    /// Its end.
     pub end: ComputationEnd,
 }
 
-/// How a computation ends.
+/// The end of a computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComputationEnd {
     /// Its value is written.
@@ -78,9 +78,9 @@ pub enum ComputationEnd {
     Dead,
     /// Nothing comes of it.
     Abandoned,
-    /// The leave is given back for the next one.
+    /// The lease is released for the next caller.
     Released,
-    /// The leave is given back for nobody.
+    /// The lease is released as failed, for no other caller.
     Failed,
 }
 
@@ -164,7 +164,7 @@ pub fn value(id: WriteId, bytes: usize) -> Bytes {
     Bytes::from(all)
 }
 
-/// The write that a value says it comes from.
+/// Returns the write that a value names.
 #[must_use]
 pub fn write_of(value: &[u8]) -> Option<WriteId> {
     value.first_chunk().map(|id| u64::from_le_bytes(*id))

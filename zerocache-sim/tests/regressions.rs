@@ -1,4 +1,4 @@
-//! Seeds that showed a fault once, replayed for ever.
+//! Seeds that once showed a fault, replayed on every run.
 
 use zerocache_sim::{Profile, Settings, replay, run};
 

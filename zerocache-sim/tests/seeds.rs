@@ -4,7 +4,7 @@ use std::thread;
 
 use zerocache_sim::{Profile, Settings, replay, run};
 
-/// Runs seeds on two threads; says of the first that breaks a promise how to replay it.
+/// Runs seeds on two threads; reports for the first violation how to replay it.
 fn run_all(profile: Profile, seeds: u64) {
     let settings = Settings::new(profile);
     let half = |first: u64| {

@@ -8,7 +8,8 @@ use zerocache_sim::{Profile, Rule, Settings, Variant, run};
 /// So many seeds find each of them.
 const SEEDS: u64 = 60;
 
-/// Where a variant is looked for: a profile, the first seed, and the rules that may catch it first.
+/// Returns where a variant is caught: a profile, the first seed, and the rules that may catch it
+/// first.
 fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
     let (profile, rules): (_, &[Rule]) = match variant {
         Variant::NoTieBreak => (Profile::Small, &[Rule::Version, Rule::Order, Rule::Agreement]),
@@ -35,7 +36,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::MissesAuthoritative | Variant::NoWarming => {
             (Profile::Small, &[Rule::Authoritative])
         }
-        // At the end whoever calls its misses final lacks nothing (Agreement).
+        // At the end a node whose misses are authoritative lacks nothing (Agreement).
         Variant::CopiesWithHoles => (Profile::Starts, &[Rule::Authoritative, Rule::Agreement]),
         Variant::NewerErased => (Profile::Starts, &[Rule::Order]),
         Variant::OwnForgotten => (Profile::Small, &[Rule::Own]),

@@ -31,13 +31,13 @@ const NOW: Instant = Instant::from_millis(5_000);
 /// The largest message of the frames that are read: small, so that a short input exceeds it.
 const READ_BYTES_MAX: usize = 1_000;
 
-/// What all messages in pieces may take together: 64 of them.
+/// The bound on incomplete messages together: 64 of the largest.
 const READ_MEMORY_MAX: usize = 64 * READ_BYTES_MAX;
 
 /// Most bytes of all messages that one input sends.
 const SENT_BYTES_MAX: usize = 1 << 20;
 
-/// One message, or what is said of one.
+/// The outcome of one message.
 #[derive(Debug, PartialEq)]
 enum Received {
     Message(Vec<u8>),
@@ -47,8 +47,8 @@ enum Received {
 
 type ReadResult = (Vec<(Header, u64, Received)>, Option<FrameError>);
 
-/// Takes frames out of bytes, in pieces as the input says: `count (1) ‖ count lengths of pieces (1
-/// each) ‖ bytes`. The messages are the same as when all comes at once.
+/// Reads frames from bytes that arrive in pieces. The input is `count (1) ‖ count lengths of pieces
+/// (1 each) ‖ bytes`. The messages must be the same as when all bytes arrive at once.
 pub fn frame_reader(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let (lengths, bytes) = rest.split_at(usize::from(*count).min(rest.len()));
@@ -168,7 +168,7 @@ pub fn frame_writer(data: &[u8]) {
     assert!(!reader.is_incomplete(), "more was sent than messages");
 }
 
-/// What a stream took, and how much more it takes.
+/// The bytes that a stream accepted, and how many more it accepts.
 #[derive(Clone, Default)]
 struct SinkStream(Arc<Mutex<(Vec<u8>, usize)>>);
 
@@ -197,7 +197,7 @@ impl AsyncWrite for SinkStream {
     }
 }
 
-/// A message that may be of another size than it says.
+/// A message whose size may differ from its hint.
 struct Message {
     bytes: Bytes,
     hint: usize,
@@ -268,10 +268,10 @@ impl WriterDriver {
         }
     }
 
-    /// What was sent, and the bytes in which it went.
+    /// Returns the sent messages and the bytes of the stream.
     fn finish(mut self) -> (BTreeMap<u32, Vec<u8>>, Vec<u8>) {
         self.sink.0.lock().expect("one thread").1 = usize::MAX;
-        // Each turn moves one chunk at least.
+        // Each round moves at least one chunk.
         for _ in 0..10_000 {
             if self.writer.is_flushed() {
                 break;

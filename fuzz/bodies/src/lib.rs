@@ -1,5 +1,5 @@
-//! What each fuzz target does with an input: one function per target, which panics when something
-//! that must hold does not.
+//! The functions behind the fuzz targets: one function per target, which panics when an invariant
+//! is violated.
 //!
 //! The targets in `fuzz/fuzz_targets` call these functions under libFuzzer; `tests/corpus.rs` calls
 //! them with every file of `fuzz/corpus/TARGET`, so that a finding stays fixed wherever the tests

@@ -1,7 +1,7 @@
 //! A node with a small store, driven by a script of messages, answers and time.
 //!
-//! A script is `operation (1) ‖ length (2) ‖ bytes`, again and again. What the bytes mean is said at
-//! each operation in [`Driver::step`].
+//! A script repeats `operation (1) ‖ length (2) ‖ bytes`. [`Driver::step`] documents the bytes of
+//! each operation.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::wire::{check_request, check_response};
 /// The cluster of the node.
 const CLUSTER: &str = "fuzz";
 
-/// What the node makes the keys of datagrams from.
+/// The secret from which the node derives the keys of datagrams.
 const SECRET: [u8; 32] = [7; 32];
 
 /// Few and small, so that a short script reaches the bounds.
@@ -40,7 +40,7 @@ const STEPS_MAX: usize = 128;
 /// Most ticks at one moment: what a tick finds out can give the next one something to do.
 const TICKS_MAX: usize = 4;
 
-/// When the script begins.
+/// The time at which the script begins.
 const WALL_MS: u64 = 1_800_000_000_000;
 
 /// After this long without any answer from outside, every write is answered: a silent peer is out
@@ -48,8 +48,8 @@ const WALL_MS: u64 = 1_800_000_000_000;
 /// most 60 s. In milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 70_000;
 
-/// Runs a script. Every request is answered exactly once, the store stays within its bounds, and all
-/// that the node says can be read by others.
+/// Runs a script. Every request is answered exactly once, the store stays within its bounds, and
+/// every message of the node can be decoded.
 pub fn node(data: &[u8]) {
     let mut driver = Driver::new();
     let mut rest = data;
@@ -141,7 +141,7 @@ impl Driver {
         match operation % 8 {
             // A request as it is.
             0 => self.request(bytes, false),
-            // A request that is meant for this node, whatever it says itself.
+            // A request addressed to this node, whatever address its bytes contain.
             1 => self.request(bytes, true),
             // A response to the oldest call, or to the newest; what is none counts as no answer.
             2 => self.answer(self.calls.first().copied(), response(bytes)),
@@ -239,7 +239,7 @@ impl Driver {
         assert!(stats.bytes <= CAPACITY.bytes_max, "too many bytes: {stats:?}");
     }
 
-    /// Nobody answers any more: every request that still waits is answered in time.
+    /// No peer answers from here on; every pending request must be answered in time.
     fn finish(mut self) {
         let end_ms = self.elapsed_ms + ANSWERED_WITHIN_MS;
         while !self.awaited.is_empty() {

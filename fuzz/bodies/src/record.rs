@@ -1,4 +1,4 @@
-//! What is believed of an mDNS record.
+//! Parsing of mDNS records.
 
 use std::net::{IpAddr, Ipv6Addr};
 

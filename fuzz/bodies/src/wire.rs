@@ -6,7 +6,7 @@ use zerocache_core::{
     wire::{RequestMessage, Response},
 };
 
-/// When a request arrives; not 0, so that a lifetime is told from a moment.
+/// The time at which a request arrives; not 0, so that a lifetime differs from an instant.
 const NOW: Instant = Instant::from_millis(5_000);
 
 /// Decodes a request; what decodes survives being sent again.
@@ -24,8 +24,8 @@ pub fn response(data: &[u8]) {
     }
 }
 
-/// What arrives of a request: it can be read, and says the same. Only a record that has expired
-/// meanwhile is another then: its expiry is the moment of its arrival.
+/// The request as its receiver decodes it. It must equal the original, except for a record that
+/// expired in between: its expiry becomes the moment of arrival.
 pub(crate) fn check_request(message: &RequestMessage, now: Instant) -> RequestMessage {
     let encoded = message.encode(now);
     let decoded = RequestMessage::decode(encoded.clone(), now).expect("a request can be read");

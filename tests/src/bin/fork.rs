@@ -1,8 +1,9 @@
-//! A process that uses the cache and forks, for the tests of that: `fork WAY SEED`.
+//! A process that uses the cache and forks, for the tests of forking: `fork WAY SEED`.
 //!
-//! WAY says from where it forks: `blocking`, code without a runtime; `current`, inside of a runtime of its own
-//! thread, which the child drops; `threads`, inside of a runtime with threads, which the child has lost. It
-//! ends with 0 when parent and child could do what they should, and says otherwise what they could not.
+//! WAY selects where it forks: `blocking`, in code without a runtime; `current`, inside a
+//! current-thread runtime, which the child drops; `threads`, inside a multi-thread runtime, whose
+//! threads the child has lost. It exits with 0 when parent and child succeed, and otherwise reports
+//! the failure.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use zerocache_client::{Error, ZerocacheClient, zerocache};
 use zerocache_tests::cluster::builder;
 use zerocache_tests::poll::{PATIENCE, timed};
 
-/// Longer than the deadline of an operation, on a busy machine too, and far shorter than for ever.
+/// Longer than the deadline of an operation, on a busy machine too.
 const BOUND: Duration = Duration::from_secs(15);
 
 const REGION: &str = "london";
@@ -46,7 +47,7 @@ fn splitting(n: u64) -> Result<u32, Failed> {
     })
 }
 
-/// What could not be done.
+/// A failed step.
 #[derive(Debug)]
 struct Failed(String);
 
@@ -179,8 +180,8 @@ fn from_blocking_code(seed: SocketAddr) -> Result<(), Failed> {
         Fork::Parent(child) => outlive(child, &cache, (seed, &before))?,
     }
     use_all(&cache, seed, "parent again")?;
-    // Both go on with the computation in which they part: the parent has the lease, and each stores what it
-    // has computed.
+    // Both processes continue the computation in which they fork: the parent has the lease, and
+    // each stores its own value.
     let child = in_time("a function that forks", || splitting(1))??;
     if child == 0 {
         end(use_all(&cache, seed, "child of a computation"));
@@ -201,7 +202,8 @@ fn from_a_runtime_of_one_thread(seed: SocketAddr) -> Result<(), Failed> {
         let before = ports(seed)?;
         let forked = fork()?;
         if let Fork::Child = forked {
-            // Its reactor is the parent's too: what comes of this is not said, but when.
+            // The child shares the parent's reactor: the result is undefined, but the call must end
+            // in time.
             let (read, took) = timed_read(&cache).await;
             check(took < BOUND, &format!("a read ends in time, not after {took:?}: {read:?}"))?;
         }
@@ -238,7 +240,7 @@ fn from_a_runtime_with_threads(seed: SocketAddr) -> Result<(), Failed> {
         let before = ports(seed)?;
         match fork()? {
             Fork::Child => {
-                // Nobody drives this runtime any more; its client does without.
+                // No thread drives this runtime any more; the client must work without it.
                 let (read, took) = timed_read(&cache).await;
                 let in_time =
                     check(took < BOUND, &format!("a read ends in time, not after {took:?}"));

@@ -1,10 +1,10 @@
 //! A process that runs one memoized function under a lease, for the tests of leases: `memoized REGION
 //! SEED NODES SCOPE LIFE_MS KEY`.
 //!
-//! It says `ready` when it knows all NODES, and then does what it is told in lines: `go` calls the
-//! function, `finish` lets a computation end well, `fail` in an error, `delete` deletes the key as another
-//! process would. It tells in lines what becomes of that: `missed` when the cache had nothing, `computing`
-//! when the function runs, `value V` or `error E` in the end; `deleted`.
+//! It prints `ready` once it knows all NODES, and then reads commands, one a line: `go` calls the
+//! function, `finish` completes a computation, `fail` makes it return an error, `delete` deletes
+//! the key as another process would. It prints one line for each step: `missed` when the cache had
+//! no value, `computing` when the function runs, `value V` or `error E` at the end; `deleted`.
 
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use zerocache_client::{ZerocacheClient, zerocache};
 use zerocache_tests::cluster::builder;
 use zerocache_tests::poll::{PATIENCE, until_true};
 
-/// How long a value is fresh, in seconds, unless `MEMOIZED_TTL_S` says otherwise.
+/// The TTL of values in seconds, unless `MEMOIZED_TTL_S` is set.
 const TTL_S: u64 = 600;
 
-/// How long a computation may take under its lease.
+/// The duration of leases.
 static LIFE: OnceLock<Duration> = OnceLock::new();
 
-/// How a computation is to end; none while it is to go on.
+/// The requested end of the computation; none while it has to continue.
 static END: LazyLock<watch::Sender<Option<bool>>> = LazyLock::new(|| watch::Sender::new(None));
 
-/// How often a process looks whether its call has missed.
+/// The interval at which a process checks whether its call has missed.
 const POLL_PAUSE: Duration = Duration::from_millis(2);
 
 fn life() -> Duration {
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
         eprintln!("error: no client, or no runtime");
         return ExitCode::FAILURE;
     };
-    // Which node gives the leases of a key depends on which nodes are known.
+    // The node that grants leases for a key depends on the known nodes.
     until_true("a client that knows all nodes", || {
         client.nodes().iter().filter(|node| node.in_rotation).count() == nodes
     });

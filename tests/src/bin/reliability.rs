@@ -94,7 +94,7 @@ fn row(name: &str, how: &str, figure: &str) {
     let _shown_soon = std::io::stdout().flush();
 }
 
-/// A time in milliseconds, or that it did not come about.
+/// Formats a time in milliseconds, or its absence.
 fn ms(time: Option<Duration>) -> String {
     time.map_or_else(|| "never".to_owned(), |time| format!("{} ms", time.as_millis()))
 }
@@ -104,7 +104,7 @@ fn fine_ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1_000.0)
 }
 
-/// The figures of some repetitions, of which any may have failed.
+/// Formats the figures of repetitions, some of which may have failed.
 fn summary(figures: &[Option<Duration>]) -> String {
     let failed = figures.iter().filter(|figure| figure.is_none()).count();
     let figures: Vec<_> = figures.iter().copied().flatten().collect();

@@ -1,9 +1,9 @@
 //! A process of one of two releases of a program, whose function gives values of two shapes: `deployed
 //! SEED NODES RELEASE`, where RELEASE is `old` or `new`.
 //!
-//! It says `ready` when it knows all NODES, and then answers lines with one line each: `call ID` calls the
-//! function and says where its value comes from, `invalidate ID` deletes it, `computed` says how often the
-//! function has run here.
+//! It prints `ready` once it knows all NODES, and then answers each line with one line: `call ID`
+//! calls the function and prints the origin of its value, `invalidate ID` deletes it, `computed`
+//! prints how often the function has run in this process.
 
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use zerocache_tests::poll::until_true;
 
 static COMPUTED: AtomicU64 = AtomicU64::new(0);
 
-/// What tells one computation from all others.
+/// A unique name of this process's computations.
 fn compute() -> String {
     let run = COMPUTED.fetch_add(1, Ordering::Relaxed);
     format!("{}.{run}", std::process::id())
@@ -33,7 +33,7 @@ async fn new_user(client: &ZerocacheClient, id: u64) -> (u64, String, Option<u32
     (id, compute(), None)
 }
 
-/// What the value of a call comes from, and how the call came by it.
+/// The origin of a call's value, and the call's outcome.
 async fn told<T>(call: Call<impl Future<Output = T>>, run: fn(T) -> String) -> String {
     let (value, report) = call.explain().await;
     let computed = report.outcome == CallOutcome::Miss;

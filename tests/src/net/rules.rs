@@ -1,4 +1,4 @@
-//! What is done to packets.
+//! Packet filter rules.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -66,7 +66,7 @@ pub(super) fn apply_to_router(cut_off: &[usize]) {
     let mut rules = String::new();
     for region in cut_off {
         let bridge = format!("br{region}");
-        // Some kernels show the router what passes a bridge as well: that goes on.
+        // Some kernels also show the router packets that stay on a bridge: these pass.
         let _infallible = writeln!(rules, "iifname {bridge} oifname != {bridge} drop");
         let _infallible = writeln!(rules, "oifname {bridge} iifname != {bridge} drop");
     }
@@ -84,7 +84,7 @@ pub(super) fn apply_to_router(cut_off: &[usize]) {
 ///
 /// # Panics
 ///
-/// When one fails.
+/// If one fails.
 pub(crate) fn run_script(script: &str) {
     feed(Command::new("sh").args(["-e", "-s"]), script);
 }

@@ -14,10 +14,10 @@ use crate::poll::{StopFlag, pass, until_true};
 use crate::probes::{Probes, keys};
 use crate::random::Random;
 
-/// Pairs of writes under way at once.
+/// Concurrent pairs of writes.
 const CONCURRENCY: usize = 16;
 
-/// How long a write waits for its answer.
+/// The time that a write waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The most that agreement may take: far more than is promised, so that the figure is known.
@@ -28,7 +28,7 @@ const AGREEMENT_MAX: Duration = Duration::from_secs(60);
 pub enum Fault {
     /// SIGSTOP, and SIGCONT later.
     Freeze,
-    /// SIGSTOP for at most a second, which changes nobody's rotation.
+    /// SIGSTOP for at most a second, which changes no rotation.
     Pause,
     /// SIGKILL, and a new start later.
     Kill,
@@ -78,20 +78,20 @@ impl Fault {
     }
 }
 
-/// How it is to be done.
+/// The parameters of the measurement.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Pairs of writes.
     pub pairs: usize,
     /// Over how long they are spread.
     pub time: Duration,
-    /// What is injected, in turn.
+    /// The faults to inject, one after the other.
     pub faults: Vec<Fault>,
     /// The choices.
     pub seed: u64,
 }
 
-/// What came of it.
+/// The result of the measurement.
 #[derive(Clone, Debug)]
 pub struct Agreement {
     /// Writes that were acknowledged.
@@ -108,12 +108,12 @@ pub struct Agreement {
     pub values: usize,
 }
 
-/// Writes, or deletes, one key at two nodes at once, `pairs` times, a hundred keys in turn; then
-/// compares all nodes.
+/// Writes or deletes one key at two nodes concurrently, `pairs` times, rotating through a hundred
+/// keys; then compares all nodes.
 ///
 /// # Panics
 ///
-/// When nodes do not come back after the faults.
+/// If nodes do not recover after the faults.
 pub fn measure(net: &mut Net, probes: &Probes, plan: &Plan) -> Agreement {
     let keys = keys("contended", 100);
     let (stop, acknowledged) = (StopFlag::default(), AtomicUsize::new(0));

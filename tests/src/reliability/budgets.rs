@@ -15,10 +15,10 @@ const CALLERS: u64 = 4;
 /// The bytes of a value.
 const VALUE_BYTES: usize = 1_024;
 
-/// How often the first of `n` keys is read compared with the second, and so on: Zipf's exponent.
+/// Zipf's exponent of the popularity of keys.
 const SKEW: f64 = 0.8;
 
-/// What came of it.
+/// The result of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
     /// The share of reads that found a value.
@@ -27,10 +27,10 @@ pub struct Budgets {
     pub reads_each_second: f64,
     /// Writes of the callers each second.
     pub writes_each_second: f64,
-    /// Records that came to the nodes beyond these writes, each second: copies. Below 0 for what was
-    /// still under way in the end.
+    /// Records per second that reached the nodes beyond these writes: copies. Negative while writes
+    /// are still in flight at the end.
     pub copies_each_second: f64,
-    /// Of these, what nodes say that repair brought; none when they say nothing of it.
+    /// Those of them that nodes attribute to repair; none if nodes do not report it.
     pub repaired_each_second: Option<f64>,
 }
 
@@ -39,7 +39,7 @@ pub struct Budgets {
 ///
 /// # Panics
 ///
-/// When nodes or client stop working.
+/// If nodes or client stop working.
 pub fn measure(net: &Net, count: usize, warm: Duration, time: Duration) -> Budgets {
     let client = net.cluster.client(REGIONS[0]);
     let zipf = Zipf::new(count, SKEW);

@@ -1,4 +1,4 @@
-//! What a starting node copies from the others.
+//! The copy that a starting node makes.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ const VALUE_BYTES: usize = 1_024;
 /// The most that is waited: far more than is promised, so that the figure is known.
 const BOUND: Duration = Duration::from_secs(90);
 
-/// What came of it.
+/// The result of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Copying {
     /// From the start of the process until it was ready; none when it was not.
     pub ready: Option<Duration>,
-    /// Keys that the node lacked when it said that it was ready.
+    /// Keys that the node lacked when it reported that it was ready.
     pub lacked: usize,
 }
 
@@ -25,7 +25,7 @@ pub struct Copying {
 ///
 /// # Panics
 ///
-/// When the others do not take the entries.
+/// If the other nodes do not store the entries.
 pub fn measure(net: &mut Net, probes: &Probes, count: usize, time: Duration) -> Copying {
     let keys = keys("copied", count);
     let last = net.len() - 1;

@@ -1,4 +1,4 @@
-//! How long a dead node stays in the rotation of others, and how soon it is back.
+//! The time until a dead node leaves the rotations of others, and until it is back.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::poll::pass;
 /// The most that is waited: far more than is promised, so that the figure is known.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// How a node dies without a word.
+/// A failure of a node without notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
     /// SIGKILL.
@@ -27,7 +27,7 @@ impl Death {
     pub const ALL: [Self; 3] = [Self::Killed, Self::Stopped, Self::BlackHoled];
 }
 
-/// What came of it. None where something did not come about.
+/// The result of the measurement; none for an event that did not happen.
 #[derive(Clone, Copy, Debug)]
 pub struct Detection {
     /// From the fault until the last other node had it out of its rotation.
@@ -40,12 +40,12 @@ pub struct Detection {
     pub back_in_client: Option<Duration>,
 }
 
-/// Lets node `n` of the first region die, waits until everybody has noticed, and brings it back. A
-/// client of that region looks on, which does nothing else.
+/// Makes node `n` of the first region fail, waits until all others have noticed, and brings it
+/// back. An otherwise idle client of that region observes it too.
 ///
 /// # Panics
 ///
-/// When the network does not do as it is told.
+/// If the network cannot be changed.
 pub fn measure(net: &mut Net, n: usize, death: Death) -> Detection {
     let client = net.cluster.client(REGIONS[0]);
     // Measured from before the fault, which takes a moment to bring about.
@@ -56,7 +56,7 @@ pub fn measure(net: &mut Net, n: usize, death: Death) -> Detection {
         Death::BlackHoled => net.black_hole(n),
     }
     let (out_of_nodes, out_of_client) = watch(net, &client, n, began, false);
-    // Long enough that everything about it is settled.
+    // Long enough for its connections and views to be stable.
     pass(Duration::from_secs(1));
     let began = match death {
         Death::Killed => {

@@ -1,4 +1,4 @@
-//! What the freeze of one local node costs the reads of a client.
+//! The cost that one frozen local node adds to a client's reads.
 
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ pub const MET: Duration = Duration::from_millis(400);
 /// After this time from the freeze no read may meet the frozen node.
 const NOTICED_MAX: Duration = Duration::from_millis(500);
 
-/// What came of it.
+/// The result of the measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Frozen {
     /// Before the freeze.
     pub before: Spread,
-    /// Of reads that began after it and did not meet the frozen node while nobody knew.
+    /// Latencies of reads that began after the freeze and were not sent to the frozen node before
+    /// it was noticed.
     pub after: Spread,
     /// The reads that met the frozen node: begun before the client could know, and slower than
     /// [`MET`].
@@ -39,9 +40,9 @@ pub struct Frozen {
 /// Latencies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spread {
-    /// How many.
+    /// The number of reads.
     pub count: usize,
-    /// That of 99 of a hundred.
+    /// The 99th percentile.
     pub p99: Duration,
     /// The longest.
     pub most: Duration,
@@ -74,7 +75,7 @@ impl Read {
 ///
 /// # Panics
 ///
-/// When the network does not do as it is told.
+/// If the network cannot be changed.
 pub fn measure(net: &mut Net, time: Duration) -> Frozen {
     let keys: Vec<String> = (0..KEYS).map(|n| format!("read {n}")).collect();
     for key in &keys {

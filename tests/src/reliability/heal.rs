@@ -20,10 +20,10 @@ const SHARED: usize = 300;
 /// The most that agreement may take: far more than is promised, so that the figure is known.
 const AGREEMENT_MAX: Duration = Duration::from_secs(120);
 
-/// How long the nodes may take to notice that a link is gone, or back.
+/// The time limit for nodes to notice that a link is gone, or back.
 const NOTICED_MAX: Duration = Duration::from_secs(20);
 
-/// What is cut off.
+/// The partitioned part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// A whole region.
@@ -32,7 +32,7 @@ pub enum Part {
     Node(usize),
 }
 
-/// What came of it.
+/// The result of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Healing {
     /// Keys that each cut-off node lacked.
@@ -52,7 +52,7 @@ pub struct Healing {
 ///
 /// # Panics
 ///
-/// When the network does not do as it is told.
+/// If the network cannot be changed.
 pub fn measure(
     net: &mut Net,
     probes: &Probes,
@@ -87,7 +87,7 @@ pub fn measure(
         threads.spawn(|| probes.fill(there, &inner, VALUE_BYTES, time));
         threads.spawn(|| contend(probes, &shared, [here, there], time));
     });
-    // What was sent outside has arrived there.
+    // Messages to the outside have arrived there.
     let agreed = time_to_agreement(net, &outside, probes, &outer, AGREEMENT_MAX);
     assert!(agreed.is_some(), "no agreement outside of the cut");
 
@@ -103,7 +103,7 @@ pub fn measure(
     let (in_region, took, reached) = std::thread::scope(|threads| {
         let reached =
             threads.spawn(|| time_until(NOTICED_MAX, || reaches(net, outside[0], inside[0])));
-        // A region never disagreed with itself: to look for it would only keep its nodes busy.
+        // A region never disagreed with itself, so comparing its nodes would only cost CPU.
         let in_region = match part {
             Part::Node(_) => time_to_agreement(net, &region, probes, &every, AGREEMENT_MAX),
             Part::Region(_) => None,
@@ -114,7 +114,7 @@ pub fn measure(
     Healing { keys: count, in_region, took, reached }
 }
 
-/// Whether one node has another in its rotation.
+/// Returns whether one node has another in its rotation.
 fn reaches(net: &Net, from: usize, to: usize) -> bool {
     let out = net.cluster[from].unreachable();
     out.is_some_and(|out| !out.contains(&net.address(to)))

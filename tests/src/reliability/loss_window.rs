@@ -14,19 +14,19 @@ use crate::net::Net;
 use crate::poll::{StopFlag, pass, until};
 use crate::probes::Probes;
 
-/// How long a write waits for its answer.
+/// The time that a write waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How node 0 is written to.
+/// The load on node 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Writers, each of which waits for its answer.
+    /// Writers; each waits for its answer before the next write.
     pub writers: usize,
-    /// What each of them waits before the next write.
+    /// The pause of a writer before its next write.
     pub pause: Duration,
 }
 
-/// What came of one kill.
+/// The result of one kill.
 #[derive(Clone, Debug)]
 pub struct Loss {
     /// Writes that the killed node had acknowledged.
@@ -40,12 +40,12 @@ pub struct Loss {
     pub each_second: u64,
 }
 
-/// Puts node 0 under load, kills it after `time`, and looks for what it acknowledged at all other
-/// nodes. All are started anew in the end. Each `round` has keys of its own.
+/// Puts node 0 under load, kills it after `time`, and looks for its acknowledged writes on all
+/// other nodes. Restarts all nodes at the end. Each `round` uses keys of its own.
 ///
 /// # Panics
 ///
-/// When the other nodes do not settle.
+/// If the other nodes do not become quiet.
 pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: Duration) -> Loss {
     let at = net.address(0);
     let (stop, count) = (StopFlag::default(), AtomicU64::new(0));
@@ -79,7 +79,7 @@ pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: D
     let acknowledged = acknowledged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let keys: Vec<Bytes> = acknowledged.iter().map(|(key, _)| key.clone()).collect();
     let others: Vec<_> = (1..net.len()).map(|n| net.address(n)).collect();
-    // What is under way between the others arrives: their counts no longer change.
+    // Messages in flight between the others arrive: their counts no longer change.
     let mut last = Vec::new();
     until("nodes that get nothing more", || {
         pass(Duration::from_millis(500));
@@ -95,7 +95,7 @@ pub fn measure(net: &mut Net, probes: &Probes, round: usize, load: Load, time: D
     let first = acknowledged.iter().zip(&lost).filter(|(_, lost)| **lost).map(|((_, at), _)| *at);
     let last = acknowledged.iter().map(|(_, at)| *at).max().unwrap_or_default();
     let window = first.min().map_or(Duration::ZERO, |first| last.saturating_sub(first));
-    // What earlier rounds wrote must not push out what this one looks for.
+    // Entries of earlier rounds must not evict those of this round.
     net.restart_all();
     let seconds = killed.saturating_sub(began).as_secs_f64().max(0.001);
     let each_second = (keys.len() as f64 / seconds) as u64;

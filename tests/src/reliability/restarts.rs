@@ -37,7 +37,7 @@ impl Second {
     }
 }
 
-/// What came of it.
+/// The result of the measurement.
 #[derive(Clone, Debug)]
 pub struct Rolling {
     /// All seconds, in order.
@@ -53,21 +53,21 @@ pub struct Rolling {
     pub ready: Vec<Option<Duration>>,
 }
 
-/// What came of the restart of a whole cluster.
+/// The result of a restart of the whole cluster.
 #[derive(Clone, Debug)]
 pub struct Whole {
     /// From the start of the first process until all nodes were ready; none when they were not.
     pub ready: Option<Duration>,
-    /// How many of the keys each node lacked then.
+    /// The number of keys that each node lacked then.
     pub lacked: Vec<usize>,
 }
 
-/// Fills all nodes with `count` keys, asks all of them to leave at the same moment, and starts all
+/// Fills all nodes with `count` keys, shuts all of them down at the same moment, and starts all
 /// again.
 ///
 /// # Panics
 ///
-/// When a node does not end or start.
+/// If a node does not stop or start.
 pub fn whole(net: &mut Net, probes: &Probes, count: usize) -> Whole {
     let keys = keys("kept", count);
     fill(net, probes, &keys);
@@ -102,7 +102,7 @@ fn fill(net: &Net, probes: &Probes, keys: &[Bytes]) {
 ///
 /// # Panics
 ///
-/// When a node does not end or start.
+/// If a node does not stop or start.
 pub fn rolling(net: &mut Net, probes: &Probes, count: usize, pause: Duration) -> Rolling {
     let keys = keys("kept", count);
     fill(net, probes, &keys);

@@ -1,4 +1,4 @@
-//! What must not change anybody's rotation, or only once: loss, short pauses, one-way links.
+//! Faults that must not change a rotation, or only once: loss, short pauses, one-way links.
 
 use std::time::Duration;
 
@@ -31,15 +31,15 @@ impl Changes {
     }
 }
 
-/// What the nodes `of` log of changes while `fault` lasts.
+/// Returns the rotation changes that the nodes `of` log during `fault`.
 fn changes(net: &mut Net, of: &[usize], fault: impl FnOnce(&mut Net)) -> Changes {
     let before = Changes::of(net, of);
     fault(net);
     Changes::of(net, of).since(before)
 }
 
-/// Loses packets everywhere for `time`; without datagrams if `tcp_only`. Returns the changes of all
-/// nodes, of which there must be none.
+/// Drops packets everywhere for `time`; without datagrams if `tcp_only`. Returns the rotation
+/// changes of all nodes; there must be none.
 pub fn lossy(net: &mut Net, percent: u8, tcp_only: bool, time: Duration) -> Changes {
     let all: Vec<usize> = (0..net.len()).collect();
     if tcp_only {
@@ -55,8 +55,8 @@ pub fn lossy(net: &mut Net, percent: u8, tcp_only: bool, time: Duration) -> Chan
     changes
 }
 
-/// Freezes one node after the other for `pause`, `times` in all. Returns the changes of all nodes, of
-/// which there must be none.
+/// Freezes one node after the other for `pause`, `times` in all. Returns the rotation changes of
+/// all nodes; there must be none.
 pub fn pausing(net: &mut Net, pause: Duration, times: usize) -> Changes {
     let all: Vec<usize> = (0..net.len()).collect();
     changes(net, &all, |net| {
@@ -69,22 +69,22 @@ pub fn pausing(net: &mut Net, pause: Duration, times: usize) -> Changes {
     })
 }
 
-/// What came of a one-way cut.
+/// The result of a one-way partition.
 #[derive(Clone, Copy, Debug)]
 pub struct OneWay {
     /// Changes of the two nodes that the link joins, while it was cut.
     pub ends: Changes,
-    /// Changes of all others meanwhile; there must be none.
+    /// Rotation changes of all other nodes; there must be none.
     pub others: Changes,
-    /// Whether each of the two was out of the other's rotation at the end of the cut.
+    /// Whether each of the two nodes was out of the other's rotation at the end of the partition.
     pub apart: [bool; 2],
 }
 
-/// Cuts the way from node `from` to node `to` for `time`, and mends it.
+/// Drops packets from node `from` to node `to` for `time`, then stops dropping them.
 ///
 /// # Panics
 ///
-/// When the nodes do not come together again.
+/// If the nodes do not reach each other again.
 pub fn one_way(net: &mut Net, from: usize, to: usize, time: Duration) -> OneWay {
     let ends = [from, to];
     let others: Vec<usize> = (0..net.len()).filter(|n| !ends.contains(n)).collect();

@@ -1,4 +1,4 @@
-//! A node over its HTTP interface: keep-alive, one request under way per connection.
+//! A node over its HTTP interface: keep-alive, one request at a time per connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! memcached in its text protocol: one request under way per connection.
+//! memcached in its text protocol: one request at a time per connection.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ impl Memcached {
             let port = port.to_string();
             let mut args = vec!["-l", "127.0.0.1", "-p", &port, "-U", "0", "-m", &megabytes];
             args.extend(["-t", &threads, "-c", CONNECTIONS_MAX]);
-            // It refuses to run as root unless that is said.
+            // It refuses to run as root without this option.
             if rustix::process::geteuid().is_root() {
                 args.extend(["-u", "root"]);
             }

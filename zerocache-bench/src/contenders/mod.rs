@@ -1,4 +1,4 @@
-//! Who is measured: how each is started, and how its callers talk to it.
+//! The contenders: how each is started, and how its callers talk to it.
 
 pub mod http;
 pub mod memcached;
@@ -36,7 +36,7 @@ pub trait Contender: Send + Sync {
     /// Their process ids.
     fn servers(&self) -> Vec<u32>;
 
-    /// What went wrong behind the callers' backs, such as replicas that were left behind.
+    /// Returns a fault that callers do not see, such as replicas that were left behind.
     async fn fault(&self) -> Result<Option<String>> {
         Ok(None)
     }

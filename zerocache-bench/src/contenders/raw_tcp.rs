@@ -17,7 +17,7 @@ use crate::data::{Data, KEY_BYTES, MARK_BYTES, mark, value};
 use crate::measure::{Callers, Driver, Load};
 use crate::process::{Process, own_executable};
 
-/// What the server says when it serves.
+/// The line that the server prints when it is ready.
 const LISTENING: &str = "raw server listening on ";
 
 /// The running server.

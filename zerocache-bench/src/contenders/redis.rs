@@ -15,12 +15,12 @@ use crate::data::{Data, TTL_SECONDS};
 use crate::measure::{Callers, Driver, Load};
 use crate::process::{Process, START_MAX, start_on_free_port};
 
-/// How long `WAIT` may wait, in ms: as long as a node of zerocache waits for its replicas.
+/// The time limit of `WAIT`, in ms: as long as a node of zerocache waits for its replicas.
 const WAIT_MS: u32 = 2_000;
-/// How long an answer may take: above the time of `WAIT`.
+/// The time limit of an answer: above that of `WAIT`.
 const RESPONSE_MAX: Duration = Duration::from_secs(5);
 
-/// How callers share connections, and what they wait for.
+/// The sharing of connections among callers, and the acknowledgement that they wait for.
 #[derive(Clone, Copy)]
 enum Use {
     /// All tasks over this many connections.
@@ -86,7 +86,7 @@ async fn start(settings: &Settings, main: Option<SocketAddr>) -> Result<(Process
         let mut args = vec!["--bind", "127.0.0.1", "--port", &port, "--loglevel", "warning"];
         args.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
         args.extend(["--maxmemory", &bytes, "--maxmemory-policy", "allkeys-lru"]);
-        // A replica waits five seconds for others unless that is said.
+        // Without this option a replica waits five seconds for others.
         args.extend(["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
         let of = main.map(|main| (main.ip().to_string(), main.port().to_string()));
         if let Some((ip, port)) = &of {

@@ -1,4 +1,4 @@
-//! A connection with one request under way, for the protocols that are spoken by hand.
+//! A connection with one request at a time, for the protocols that are implemented by hand.
 
 use std::net::SocketAddr;
 
@@ -57,7 +57,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What of the answer was read so far.
+    /// Returns the part of the answer that was read so far.
     pub fn answer(&self) -> &[u8] {
         &self.answer
     }

@@ -70,7 +70,7 @@ impl Cluster {
         Self::start_with_ack(settings, nodes, Ack::Local).await
     }
 
-    /// With callers that wait until all nodes have what they write, if `ack` says so.
+    /// Starts a cluster whose callers write with `ack`.
     pub async fn start_with_ack(settings: &Settings, count: usize, ack: Ack) -> Result<Self> {
         let mut nodes: Vec<Node> = Vec::new();
         // Several nodes share the cores, as the processes of Redis do: each has one thread, as those.
@@ -89,7 +89,7 @@ impl Cluster {
     /// Waits until the client knows all nodes, and every write reaches all of them.
     async fn joined(&self) -> Result<()> {
         let mut full_in_a_row = 0;
-        // The client asks nodes in turn: each must have been the one that accepts.
+        // The client rotates through the nodes: each must have accepted a write.
         while self.client.nodes().len() < self.nodes.len() || full_in_a_row < 2 * self.nodes.len() {
             let written = self.client.put("joined", "x", 60).ack(Ack::Region).await?;
             let full = written.replicas as usize == self.nodes.len();
@@ -124,7 +124,7 @@ impl Contender for Cluster {
     }
 }
 
-/// Whether `/v1/cluster` shows a member that missed a write.
+/// Returns whether `/v1/cluster` shows a member that missed a write.
 fn is_behind(view: &str) -> bool {
     let mut members = view.split("\"replication_lag_ms\":").skip(1);
     members.any(|rest| !rest.trim_start().starts_with("null"))
@@ -134,7 +134,7 @@ fn is_behind(view: &str) -> bool {
 struct Caller {
     client: ZerocacheClient,
     ack: Ack,
-    /// How many replicas a write must have when it is acknowledged.
+    /// The number of replicas that a write must have when it is acknowledged.
     replicas: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What a connection costs in memory when nobody uses it.
+//! The memory of an idle connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use crate::rounds::Run;
 use crate::row::Row;
 use crate::usage::resident_bytes;
 
-/// How long a server may take to put away what it needed for a request.
+/// The time for a server to free the memory of a request.
 const QUIESCE_TIME: Duration = Duration::from_secs(3);
-/// The cluster of nodes that are told no other.
+/// The default cluster of a node.
 const CLUSTER: &str = "zerocache";
 /// Connections that are opened and kept before memory is first read.
 const FIRST_CONNECTIONS: usize = 8;
 
-/// A way to have a connection: one request after which it stays open.
+/// A server and one request after which its connection stays open.
 struct ConnectionProbe {
     contender: Box<dyn Contender>,
     address: SocketAddr,
     request: Vec<u8>,
-    /// How the answer ends.
+    /// The end of the answer.
     end: &'static [u8],
 }
 
@@ -83,7 +83,7 @@ impl ConnectionProbe {
     }
 }
 
-/// What a client sends to begin a framed connection.
+/// Returns the request with which a client begins a framed connection.
 fn upgrade() -> Vec<u8> {
     let hello = Hello {
         cluster: CLUSTER.to_owned(),

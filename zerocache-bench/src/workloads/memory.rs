@@ -1,4 +1,4 @@
-//! What an entry costs in memory.
+//! The memory of an entry.
 
 use std::sync::Arc;
 

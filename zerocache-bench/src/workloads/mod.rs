@@ -1,4 +1,4 @@
-//! What is measured.
+//! The workloads.
 
 mod idle;
 mod memory;
@@ -64,12 +64,12 @@ impl Workload {
         }
     }
 
-    /// Whether callers have operations on it, which cost CPU.
+    /// Returns whether callers run operations, which cost CPU.
     pub fn has_callers(self) -> bool {
         !matches!(self, Self::Memory | Self::Idle)
     }
 
-    /// How many shares of the time it takes.
+    /// Returns its number of shares of the time.
     pub fn steps(self, settings: &Settings) -> u32 {
         if self == Self::Get { settings.tasks.len() as u32 } else { 1 }
     }
@@ -86,7 +86,7 @@ impl Workload {
         }
     }
 
-    /// Who takes part: of those that fit, the ones asked for and installed.
+    /// Returns the contenders that take part: of those that fit, the selected and installed ones.
     fn entrants(self, run: &mut Run) -> Vec<Kind> {
         let wanted = &run.settings.contenders;
         let asked_for = |kind: &Kind| {

@@ -11,7 +11,7 @@ use crate::process::{Process, own_executable};
 use crate::rounds::{Run, STOPPED};
 use crate::row::Row;
 
-/// How long the child may go on after the end of the time, to end its last turn.
+/// The time that the child may run beyond its limit, to finish its last turn.
 const OVERTIME_MAX: Duration = Duration::from_secs(20);
 
 /// Runs the child with the same options and takes its rows.
@@ -39,11 +39,11 @@ pub async fn run(run: &mut Run, argv: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// What lines begin with that are no rows: the number of repeated turns, and notes.
+/// The prefixes of lines that are not rows: the number of repeated turns, and notes.
 const DISTURBED: &str = "disturbed ";
 const NOTE: &str = "note ";
 
-/// What the child leaves for its parent.
+/// Encodes the results of a child for its parent.
 pub fn export(run: &Run) -> String {
     let rows = run.rows.iter().map(|row| row.to_csv() + "\n");
     // The end of its share of the time is not the end of the time.

@@ -8,7 +8,8 @@ use super::{TASKS, Workload};
 use crate::data::Data;
 use crate::rounds::{Entrant, Run};
 
-/// Measures with each number of tasks in turn, on servers that are started and filled once.
+/// Measures with each number of tasks, one after the other, on servers that are started and filled
+/// once.
 pub async fn run(
     workload: Workload,
     run: &mut Run,

@@ -223,6 +223,7 @@ impl<F: Future> Call<F> {
 impl<F: Future> Future for Call<F> {
     type Output = F::Output;
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each stage")]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         if let (Stage::Start, Mode::Cached, Some(age)) =

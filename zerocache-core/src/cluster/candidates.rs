@@ -1,10 +1,10 @@
 //! Addresses at which nodes may stand, and when each is to be dialled.
 //!
 //! Whoever names an address says how far it is believed. What discovery found, what nodes told that this
-//! one reached, and what callers say of themselves have places, dials under way and failures of their own,
-//! so that none of them displaces or delays the others; within each, all tellers have the same share.
+//! one reached, and what callers say of themselves have addresses_max, dials under way and failures of their own,
+//! so that none of them displaces or delays the others; within each, all sources have the same share.
 
-mod tellers;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -14,12 +14,12 @@ use core::{
     ops::RangeInclusive,
 };
 
-pub use self::tellers::AddressSource;
-use self::tellers::{BOUNDS, FIRST_TELLERS, Share};
+pub use self::sources::AddressSource;
+use self::sources::{BOUNDS, FIRST_SOURCES, SourceUse};
 use crate::time::Instant;
 
-/// Most tellers of which it is remembered when they had their turn.
-const TURNS_MAX: usize = 8_192;
+/// Most sources of which it is remembered when they had their turn.
+const SOURCES_MAX: usize = 8_192;
 
 /// Most addresses that are left alone.
 const RESTING_MAX: usize = 4096;
@@ -53,7 +53,7 @@ const CALLERS_AWAITED_MS: u64 = 3_000;
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     next_dial: Instant,
-    dialling: bool,
+    in_flight: bool,
     failures: u32,
     last_failure: Instant,
     /// No try has ended yet.
@@ -62,7 +62,7 @@ struct Candidate {
     awaited: bool,
 }
 
-/// What is due, so that it sorts: whether it failed before, how many of its teller come before it, and when
+/// What is due, so that it sorts: whether it failed before, how many of its source come before it, and when
 /// that had its turn; since when; who named it, and where.
 type Due = (bool, usize, u64, Instant, AddressSource, SocketAddr);
 
@@ -70,10 +70,10 @@ type Due = (bool, usize, u64, Instant, AddressSource, SocketAddr);
 #[derive(Debug, Default)]
 pub struct Candidates {
     waiting: BTreeMap<(AddressSource, SocketAddr), Candidate>,
-    tellers: BTreeMap<SocketAddr, AddressSource>,
-    shares: [Share; BOUNDS.len()],
-    /// How many dials there had been when the last address of each teller was dialled.
-    turns: BTreeMap<AddressSource, u64>,
+    sources: BTreeMap<SocketAddr, AddressSource>,
+    uses: [SourceUse; BOUNDS.len()],
+    /// How many dials there had been when the last address of each source was dialled.
+    last_dials: BTreeMap<AddressSource, u64>,
     dials: u64,
     resting: BTreeMap<SocketAddr, Instant>,
     first_caller: Option<Instant>,
@@ -81,44 +81,44 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Notes that a node may stand at `address`, as `teller` says; one that is known or rests is left
+    /// Notes that a node may stand at `address`, as `source` says; one that is known or rests is left
     /// alone.
-    pub fn add(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
+    pub fn add(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         if self.resting.get(&address).is_some_and(|until| *until > now) {
             return;
         }
-        if let Some(known) = self.tellers.get(&address).copied() {
-            return self.believe(address, known, teller);
+        if let Some(known) = self.sources.get(&address).copied() {
+            return self.believe(address, known, source);
         }
-        if !can_be_dialled(address) || !self.make_room(teller) {
+        if !can_be_dialled(address) || !self.make_room(source) {
             self.refused += 1;
             return;
         }
         let mut awaited = true;
-        if let AddressSource::Caller(_) = teller {
+        if let AddressSource::Caller(_) = source {
             let first = *self.first_caller.get_or_insert(now);
             awaited = now.since_ms(first) < CALLERS_AWAITED_MS;
         }
         let candidate = Candidate {
             next_dial: now,
-            dialling: false,
+            in_flight: false,
             failures: 0,
             last_failure: now,
             fresh: true,
             awaited,
         };
-        self.waiting.insert((teller, address), candidate);
-        self.tellers.insert(address, teller);
-        self.shares[teller.rank()].places += 1;
+        self.waiting.insert((source, address), candidate);
+        self.sources.insert(address, source);
+        self.uses[source.rank()].addresses_max += 1;
     }
 
     /// Dials `address` soon, even if it rests: somebody says that it stands there.
-    pub fn retry_soon(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
+    pub fn retry_soon(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         let rested = |until: &Instant| now.since_ms(until.minus_ms(REST_MS)) >= GREETED_OFTEN_MS;
         if self.resting.get(&address).is_some_and(rested) {
             self.resting.remove(&address);
         }
-        self.add(address, teller, now);
+        self.add(address, source, now);
         let Some((_, candidate)) = self.known(address).filter(|(_, c)| c.failures > 0) else {
             return;
         };
@@ -129,57 +129,57 @@ impl Candidates {
     }
 
     /// An address that is known is named again: the one who is believed further counts.
-    fn believe(&mut self, address: SocketAddr, known: AddressSource, teller: AddressSource) {
-        if teller.rank() <= known.rank() || !self.make_room(teller) {
+    fn believe(&mut self, address: SocketAddr, known: AddressSource, source: AddressSource) {
+        if source.rank() <= known.rank() || !self.make_room(source) {
             return;
         }
         let Some(candidate) = self.waiting.remove(&(known, address)) else { return };
-        for (share, is_new) in [(known, false), (teller, true)] {
-            let share = &mut self.shares[share.rank()];
+        for (share, is_new) in [(known, false), (source, true)] {
+            let share = &mut self.uses[share.rank()];
             let count = |of: &mut usize| *of = if is_new { *of + 1 } else { *of - 1 };
-            count(&mut share.places);
-            if candidate.dialling {
-                count(&mut share.dialling);
+            count(&mut share.addresses_max);
+            if candidate.in_flight {
+                count(&mut share.in_flight);
             }
         }
-        self.waiting.insert((teller, address), Candidate { awaited: true, ..candidate });
-        self.tellers.insert(address, teller);
+        self.waiting.insert((source, address), Candidate { awaited: true, ..candidate });
+        self.sources.insert(address, source);
     }
 
-    /// Makes room for one more address of a teller, if need be by dropping one that failed: of its own, or
+    /// Makes room for one more address of a source, if need be by dropping one that failed: of its own, or
     /// of whoever named most. Whether there is room.
-    fn make_room(&mut self, teller: AddressSource) -> bool {
-        let bounds = teller.bounds();
-        let own = self.of(teller..=teller).count();
-        if own >= teller.places() {
-            return self.drop_worst(teller..=teller, 1);
+    fn make_room(&mut self, source: AddressSource) -> bool {
+        let bounds = source.bounds();
+        let own = self.of(source..=source).count();
+        if own >= source.addresses_max() {
+            return self.drop_worst(source..=source, 1);
         }
-        if self.shares[teller.rank()].places < bounds.places {
+        if self.uses[source.rank()].addresses_max < bounds.addresses_max {
             return true;
         }
         let mut counts: BTreeMap<AddressSource, usize> = BTreeMap::new();
-        for ((other, _), _) in self.of(teller.peers()) {
+        for ((other, _), _) in self.of(source.peers()) {
             *counts.entry(*other).or_default() += 1;
         }
         match counts.into_iter().max_by_key(|(_, count)| *count) {
             Some((most, count)) if count > own + 1 && self.drop_worst(most..=most, 0) => true,
-            _ => self.drop_worst(teller.peers(), 1),
+            _ => self.drop_worst(source.peers(), 1),
         }
     }
 
     fn of(
         &self,
-        tellers: RangeInclusive<AddressSource>,
+        sources: RangeInclusive<AddressSource>,
     ) -> impl Iterator<Item = (&(AddressSource, SocketAddr), &Candidate)> {
-        let (from, to) = tellers.into_inner();
+        let (from, to) = sources.into_inner();
         let lowest = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let from = self.waiting.range((from, lowest)..);
-        from.take_while(move |((teller, _), _)| *teller <= to)
+        from.take_while(move |((source, _), _)| *source <= to)
     }
 
-    /// Drops the address of some tellers that failed most often; false if none failed `failures_min` times.
-    fn drop_worst(&mut self, tellers: RangeInclusive<AddressSource>, failures_min: u32) -> bool {
-        let idle = self.of(tellers).filter(|(_, c)| !c.dialling && c.failures >= failures_min);
+    /// Drops the address of some sources that failed most often; false if none failed `failures_min` times.
+    fn drop_worst(&mut self, sources: RangeInclusive<AddressSource>, failures_min: u32) -> bool {
+        let idle = self.of(sources).filter(|(_, c)| !c.in_flight && c.failures >= failures_min);
         let worst = idle.max_by_key(|(_, candidate)| (candidate.failures, candidate.next_dial));
         let Some((_, address)) = worst.map(|(place, _)| *place) else { return false };
         self.remove(address);
@@ -187,8 +187,8 @@ impl Candidates {
     }
 
     /// Somebody has gone: what it named and nobody else did is not dialled.
-    pub fn forget(&mut self, teller: AddressSource) {
-        let idle = self.of(teller..=teller).filter(|(_, candidate)| !candidate.dialling);
+    pub fn forget(&mut self, source: AddressSource) {
+        let idle = self.of(source..=source).filter(|(_, candidate)| !candidate.in_flight);
         let idle: Vec<_> = idle.map(|((_, address), _)| *address).collect();
         for address in idle {
             self.remove(address);
@@ -196,60 +196,60 @@ impl Candidates {
     }
 
     fn known(&mut self, address: SocketAddr) -> Option<(AddressSource, &mut Candidate)> {
-        let teller = *self.tellers.get(&address)?;
-        Some((teller, self.waiting.get_mut(&(teller, address))?))
+        let source = *self.sources.get(&address)?;
+        Some((source, self.waiting.get_mut(&(source, address))?))
     }
 
     fn remove(&mut self, address: SocketAddr) -> Option<(AddressSource, Candidate)> {
-        let teller = self.tellers.remove(&address)?;
-        let candidate = self.waiting.remove(&(teller, address))?;
-        let share = &mut self.shares[teller.rank()];
-        share.places -= 1;
-        share.dialling -= usize::from(candidate.dialling);
-        Some((teller, candidate))
+        let source = self.sources.remove(&address)?;
+        let candidate = self.waiting.remove(&(source, address))?;
+        let share = &mut self.uses[source.rank()];
+        share.addresses_max -= 1;
+        share.in_flight -= usize::from(candidate.in_flight);
+        Some((source, candidate))
     }
 
     /// The addresses to dial at `now`; they count as being dialled from here on.
     pub fn take_due(&mut self, now: Instant) -> Vec<SocketAddr> {
         let mut taken = Vec::new();
-        for first in FIRST_TELLERS {
-            let most = self.shares[first.rank()].free(first.bounds(), now);
+        for first in FIRST_SOURCES {
+            let most = self.uses[first.rank()].free(first.bounds(), now);
             let mut due = if most > 0 { self.due(first.peers(), now) } else { Vec::new() };
             due.sort_unstable();
-            taken.extend(due.into_iter().take(most).map(|(.., teller, address)| (teller, address)));
+            taken.extend(due.into_iter().take(most).map(|(.., source, address)| (source, address)));
         }
-        if self.turns.len() > TURNS_MAX {
-            self.turns.clear();
+        if self.last_dials.len() > SOURCES_MAX {
+            self.last_dials.clear();
         }
         for place in &taken {
             self.dials += 1;
-            self.turns.insert(place.0, self.dials);
-            let share = &mut self.shares[place.0.rank()];
+            self.last_dials.insert(place.0, self.dials);
+            let share = &mut self.uses[place.0.rank()];
             share.begin(place.0.bounds(), now);
             if let Some(candidate) = self.waiting.get_mut(place) {
-                candidate.dialling = true;
+                candidate.in_flight = true;
             }
         }
         taken.into_iter().map(|(_, address)| address).collect()
     }
 
-    /// What is due of some tellers, to be sorted: new addresses first, those of tellers in turn, and of each
+    /// What is due of some sources, to be sorted: new addresses first, those of sources in turn, and of each
     /// what waits longest. So many dead addresses, whoever named them, do not keep a live one waiting.
-    fn due(&self, tellers: RangeInclusive<AddressSource>, now: Instant) -> Vec<Due> {
+    fn due(&self, sources: RangeInclusive<AddressSource>, now: Instant) -> Vec<Due> {
         let mut under_way: BTreeMap<AddressSource, usize> = BTreeMap::new();
         let mut due = Vec::new();
-        for ((teller, address), candidate) in self.of(tellers) {
-            if candidate.dialling {
-                *under_way.entry(*teller).or_default() += 1;
+        for ((source, address), candidate) in self.of(sources) {
+            if candidate.in_flight {
+                *under_way.entry(*source).or_default() += 1;
             } else if candidate.next_dial <= now {
-                let turn = self.turns.get(teller).copied().unwrap_or(0);
+                let turn = self.last_dials.get(source).copied().unwrap_or(0);
                 let has_failed = candidate.failures > 0;
-                due.push((has_failed, 0, turn, candidate.next_dial, *teller, *address));
+                due.push((has_failed, 0, turn, candidate.next_dial, *source, *address));
             }
         }
         due.sort_unstable();
-        for (_, before, _, _, teller, _) in &mut due {
-            let count = under_way.entry(*teller).or_default();
+        for (_, before, _, _, source, _) in &mut due {
+            let count = under_way.entry(*source).or_default();
             *before = *count;
             *count += 1;
         }
@@ -259,9 +259,9 @@ impl Candidates {
     /// When the next address is to be dialled; none while as many are as may be.
     #[must_use]
     pub fn next_dial(&self) -> Option<Instant> {
-        let next = FIRST_TELLERS.into_iter().filter_map(|first| {
-            let free = self.shares[first.rank()].next(first.bounds())?;
-            let idle = self.of(first.peers()).filter(|(_, candidate)| !candidate.dialling);
+        let next = FIRST_SOURCES.into_iter().filter_map(|first| {
+            let free = self.uses[first.rank()].next(first.bounds())?;
+            let idle = self.of(first.peers()).filter(|(_, candidate)| !candidate.in_flight);
             Some(idle.map(|(_, candidate)| candidate.next_dial).min()?.max(free))
         });
         next.min()
@@ -273,7 +273,7 @@ impl Candidates {
         self.waiting.values().any(|candidate| candidate.fresh && candidate.awaited)
     }
 
-    /// How many addresses were not taken: more than their teller may name, or none that can be dialled.
+    /// How many addresses were not taken: more than their source may name, or none that can be dialled.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
@@ -281,7 +281,7 @@ impl Candidates {
 
     /// A try of `address` failed: later again, less and less often, and in the end not at all.
     pub fn failed(&mut self, address: SocketAddr, now: Instant) {
-        let Some((teller, candidate)) = self.known(address) else { return };
+        let Some((source, candidate)) = self.known(address) else { return };
         candidate.failures += 1;
         candidate.last_failure = now;
         candidate.fresh = false;
@@ -289,9 +289,9 @@ impl Candidates {
         let most_ms = if often { BACKOFF_MS_MAX } else { BACKOFF_MS_LATER };
         let backoff_ms = (250u64 << candidate.failures.min(8)).min(most_ms);
         candidate.next_dial = now.plus_ms(backoff_ms);
-        let was_dialling = core::mem::take(&mut candidate.dialling);
-        let is_over = candidate.failures >= teller.bounds().patience;
-        self.shares[teller.rank()].dialling -= usize::from(was_dialling);
+        let was_dialling = core::mem::take(&mut candidate.in_flight);
+        let is_over = candidate.failures >= source.bounds().failures_max_each;
+        self.uses[source.rank()].in_flight -= usize::from(was_dialling);
         if is_over {
             self.remove(address);
         }
@@ -300,17 +300,17 @@ impl Candidates {
     /// Whether tries of `address` have failed, and none has succeeded.
     #[must_use]
     pub fn is_failing(&self, address: SocketAddr) -> bool {
-        let teller = self.tellers.get(&address);
-        let candidate = teller.and_then(|teller| self.waiting.get(&(*teller, address)));
+        let source = self.sources.get(&address);
+        let candidate = source.and_then(|source| self.waiting.get(&(*source, address)));
         candidate.is_some_and(|candidate| candidate.failures >= FAILING_MIN)
     }
 
     /// A node answered at `address`.
     pub fn answered(&mut self, address: SocketAddr) {
-        if let Some((teller, candidate)) = self.remove(address)
-            && candidate.dialling
+        if let Some((source, candidate)) = self.remove(address)
+            && candidate.in_flight
         {
-            self.shares[teller.rank()].answered();
+            self.uses[source.rank()].answered();
         }
     }
 

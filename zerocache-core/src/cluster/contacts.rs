@@ -12,7 +12,7 @@ pub const SILENT_PER_REGION: usize = 4;
 
 /// How a node stands to the one that chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ContactState {
     /// It can be a contact, as far as is known.
     Usable,
     /// It does not answer.
@@ -22,10 +22,10 @@ pub enum Standing {
 /// The nodes for a node to talk to, of those that exist: its region's, and of each other region those
 /// that rank highest by rendezvous hashing, so that nodes do not all choose the same and one that goes
 /// is replaced by one other. Silent ones do not count.
-pub fn choose<'a>(
+pub fn choose_contacts<'a>(
     own: &NodeInfo,
     others: impl IntoIterator<Item = &'a NodeInfo>,
-    standing: impl Fn(Incarnation) -> Standing,
+    standing: impl Fn(Incarnation) -> ContactState,
 ) -> Vec<Incarnation> {
     let mut chosen = Vec::new();
     let mut remote: BTreeMap<&str, Vec<(u64, Incarnation)>> = BTreeMap::new();
@@ -42,8 +42,8 @@ pub fn choose<'a>(
         let (mut usable, mut silent) = (0, 0);
         for (_, id) in region {
             let (count, most) = match standing(id) {
-                Standing::Usable => (&mut usable, CONTACTS_PER_REGION),
-                Standing::Silent => (&mut silent, SILENT_PER_REGION),
+                ContactState::Usable => (&mut usable, CONTACTS_PER_REGION),
+                ContactState::Silent => (&mut silent, SILENT_PER_REGION),
             };
             *count += 1;
             if *count <= most {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn all_of_the_own_region_and_a_few_of_the_others() {
         let all: Vec<_> = (0..40).map(|n| info(n, n / 10)).chain([info(40, 9)]).collect();
-        let chosen = choose(&all[0], &all[1..], |_| Standing::Usable);
+        let chosen = choose_contacts(&all[0], &all[1..], |_| ContactState::Usable);
         let of = |r: u64| chosen.iter().filter(|id| id.0 / 10 == r).count();
         assert_eq!((of(0), of(1), of(2), of(3), of(4)), (9, 4, 4, 4, 1));
     }
@@ -90,20 +90,22 @@ mod tests {
     #[test]
     fn whoever_goes_is_replaced_by_one_other_and_is_still_asked() {
         let all: Vec<_> = (0..20).map(|n| info(n, n / 10)).collect();
-        let before = choose(&all[0], &all[10..], |_| Standing::Usable);
+        let before = choose_contacts(&all[0], &all[10..], |_| ContactState::Usable);
         let lost = before[1];
-        let silent = |id| if id == lost { Standing::Silent } else { Standing::Usable };
-        let after = choose(&all[0], &all[10..], silent);
+        let silent = |id| if id == lost { ContactState::Silent } else { ContactState::Usable };
+        let after = choose_contacts(&all[0], &all[10..], silent);
         assert_eq!((before.len(), after.len()), (4, 5));
         assert!(before.iter().all(|id| after.contains(id)));
-        let none = choose(&all[0], &all[10..], |_| Standing::Silent);
+        let none = choose_contacts(&all[0], &all[10..], |_| ContactState::Silent);
         assert_eq!(none.len(), SILENT_PER_REGION);
     }
 
     #[test]
     fn nodes_choose_differently() {
         let all: Vec<_> = (0..60).map(|n| info(n, n / 30)).collect();
-        let chosen = all[..30].iter().flat_map(|own| choose(own, &all[30..], |_| Standing::Usable));
+        let chosen = all[..30]
+            .iter()
+            .flat_map(|own| choose_contacts(own, &all[30..], |_| ContactState::Usable));
         let chosen: BTreeSet<_> = chosen.collect();
         assert!(chosen.len() > 25, "only {} of 30 are anybody's contact", chosen.len());
     }

@@ -1,6 +1,6 @@
 //! Who exists, as nodes tell each other: gossip on heartbeats that are sent anyway.
 //!
-//! Each node keeps a row for every node of the cluster. News spread as rumours: each new row is passed on
+//! Each node keeps a row for every node of the cluster. Rumour spread as rumours: each new row is passed on
 //! a few times. What a rumour missed is found by comparing digests: where they differ, the node that
 //! lacks something asks for one part of the other's rows, and says which it has.
 //!
@@ -9,8 +9,9 @@
 //! renewed for ten minutes is forgotten by everybody. A row can be called gone, when its node left or
 //! another one stands at its address; a node that hears this of itself renews its row, which wins.
 
+mod codec;
 mod content;
-mod known;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +23,10 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use self::known::{Known, News};
-use super::rows::{Content, Row};
+use self::{
+    codec::{GossipMessage, GossipRow},
+    rows::{NodeEntry, Rumour},
+};
 use crate::{time::Instant, version::Incarnation, wire::NodeInfo};
 
 /// Most rows, gone ones included.
@@ -39,7 +42,7 @@ pub const FORGET_MS: u64 = 600_000;
 const PASS_ON_MS: u64 = 540_000;
 
 /// Most rows that one node tells of beyond those that this node met itself: as many as a large cluster has.
-const TOLD_MAX: usize = 1_024;
+const ROWS_PER_SOURCE_MAX: usize = 1_024;
 
 /// The highest number of renewals: one a minute for eight thousand years.
 const RENEWALS_MAX: u64 = u32::MAX as u64;
@@ -53,16 +56,16 @@ const SENDS_NEW: u8 = 6;
 const SENDS_RENEWED: u8 = 4;
 
 /// To how many nodes is spoken with each beat while there is something to say, and with each
-/// [`QUIET_BEATS`]th beat otherwise.
+/// [`QUIET_HEARTBEATS`]th beat otherwise.
 const PARTNERS: usize = 3;
-const QUIET_BEATS: u64 = 5;
+const QUIET_HEARTBEATS: u64 = 5;
 
 /// Rows in the part for which a node asks at once.
-const PART_ROWS: usize = 32;
+const BUCKET_ROWS: usize = 32;
 
 /// What changed by what was heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct GossipChanges {
     /// Whether nodes were heard of for the first time.
     pub is_new: bool,
     /// Nodes that somebody found gone.
@@ -75,14 +78,14 @@ pub struct Heard {
 #[derive(Debug)]
 pub struct Gossip {
     own: Incarnation,
-    rows: BTreeMap<Incarnation, Known>,
+    rows: BTreeMap<Incarnation, NodeEntry>,
     /// How many rows each node told of.
-    told: BTreeMap<Incarnation, usize>,
+    told_counts: BTreeMap<Incarnation, usize>,
     /// The sum of the hashes of all rows that are not gone.
     digest: u64,
-    news: VecDeque<News>,
+    rumours: VecDeque<Rumour>,
     /// What the digests of others were when they were last heard.
-    heard: BTreeMap<Incarnation, u64>,
+    digests: BTreeMap<Incarnation, u64>,
     next_renewal: Instant,
     next_search: Instant,
     asked: u64,
@@ -98,17 +101,17 @@ impl Gossip {
         let mut gossip = Self {
             own,
             rows: BTreeMap::new(),
-            told: BTreeMap::new(),
+            told_counts: BTreeMap::new(),
             digest: 0,
-            news: VecDeque::new(),
-            heard: BTreeMap::new(),
+            rumours: VecDeque::new(),
+            digests: BTreeMap::new(),
             next_renewal: now.plus_ms(RENEW_EVERY_MS),
             next_search: now,
             asked: own.0,
             answered: own.0,
             turn: 0,
         };
-        gossip.insert(Known::met(info, 1, now), false);
+        gossip.insert(NodeEntry::met(info, 1, now), false);
         gossip
     }
 
@@ -138,14 +141,14 @@ impl Gossip {
 
     /// Whether there is something to say beyond the digest.
     #[must_use]
-    pub fn has_news(&self) -> bool {
-        !self.news.is_empty()
+    pub fn has_rumours(&self) -> bool {
+        !self.rumours.is_empty()
     }
 
     /// Whether a node knew other nodes than this one when it was last heard.
     #[must_use]
     pub fn differs(&self, id: Incarnation) -> bool {
-        self.heard.get(&id).is_some_and(|digest| *digest != self.digest)
+        self.digests.get(&id).is_some_and(|digest| *digest != self.digest)
     }
 
     /// Renews this node's own row, and forgets what nobody has renewed; returns what was forgotten.
@@ -157,7 +160,7 @@ impl Gossip {
             return Vec::new();
         }
         self.next_search = now.plus_ms(SEARCH_EVERY_MS);
-        let old = |row: &Known| now.since_ms(row.renewed) >= FORGET_MS;
+        let old = |row: &NodeEntry| now.since_ms(row.renewed) >= FORGET_MS;
         let old = self.rows.iter().filter(|(id, row)| **id != self.own && old(row));
         let old: Vec<_> = old.map(|(id, row)| (*id, row.gone)).collect();
         for (id, _) in &old {
@@ -173,14 +176,14 @@ impl Gossip {
             Some(row) if !row.gone => {
                 row.info = info.clone();
                 row.is_met = true;
-                let teller = row.teller.take();
-                self.no_longer_told(teller);
+                let source = row.source.take();
+                self.release_source(source);
                 false
             }
             // It is there after all: its own renewal will say so to the others.
             Some(_) | None => {
                 let renewal = self.rows.get(&id).map_or(0, |row| row.renewal);
-                self.insert(Known::met(info.clone(), renewal, now), false)
+                self.insert(NodeEntry::met(info.clone(), renewal, now), false)
             }
         }
     }
@@ -203,8 +206,8 @@ impl Gossip {
 
     /// Who told of a node; none of one that this node met.
     #[must_use]
-    pub fn teller(&self, id: Incarnation) -> Option<Incarnation> {
-        self.rows.get(&id)?.teller
+    pub fn source(&self, id: Incarnation) -> Option<Incarnation> {
+        self.rows.get(&id)?.source
     }
 
     /// The addresses that a node announced.
@@ -215,9 +218,9 @@ impl Gossip {
 
     /// Takes note of a node that another one says it reaches; whether it was unknown. A word about one
     /// of which something is known changes nothing.
-    pub fn told(&mut self, teller: Incarnation, info: &NodeInfo, now: Instant) -> bool {
-        let teller = Some(teller);
-        let row = Known { teller, is_met: false, ..Known::met(info.clone(), 0, now) };
+    pub fn told(&mut self, source: Incarnation, info: &NodeInfo, now: Instant) -> bool {
+        let source = Some(source);
+        let row = NodeEntry { source, is_met: false, ..NodeEntry::met(info.clone(), 0, now) };
         !self.rows.contains_key(&info.incarnation) && self.insert(row, true)
     }
 
@@ -237,19 +240,19 @@ impl Gossip {
         row.gone = true;
         row.renewed = now;
         self.digest = self.digest.wrapping_sub(hash(id));
-        self.heard.remove(&id);
+        self.digests.remove(&id);
         self.spread(id, SENDS_NEW, true);
     }
 
-    /// To which of the watched nodes to speak with the next beat: to a few while there are news or
+    /// To which of the watched nodes to speak with the next beat: to a few while there are rumours or
     /// nodes that know others than this one, and otherwise to one now and then.
     pub fn partners(&mut self, watched: &[Incarnation]) -> Vec<Incarnation> {
         self.turn += 1;
         let differing: Vec<_> = watched.iter().filter(|id| self.differs(**id)).collect();
-        let busy = self.has_news() || !differing.is_empty();
+        let busy = self.has_rumours() || !differing.is_empty();
         let count = match busy {
             true => PARTNERS,
-            false if self.turn.is_multiple_of(QUIET_BEATS) => 1,
+            false if self.turn.is_multiple_of(QUIET_HEARTBEATS) => 1,
             false => 0,
         };
         let mut partners = Vec::with_capacity(count);
@@ -270,54 +273,53 @@ impl Gossip {
     /// What to say to a node in at most `bytes_max` bytes. Where the nodes that it knows differ, it is
     /// asked for a part of them.
     pub fn speak(&mut self, to: Incarnation, now: Instant, bytes_max: usize) -> Bytes {
-        let want = self.differs(to).then(|| self.next_want());
-        self.content(now, want, Vec::new(), bytes_max)
+        let request = self.differs(to).then(|| self.next_request());
+        self.content(now, request, Vec::new(), bytes_max)
     }
 
-    /// What to ask a node that cannot know who speaks: as [`speak`](Self::speak), without news.
+    /// What to ask a node that cannot know who speaks: as [`speak`](Self::speak), without rumours.
     pub fn ask(&mut self, to: Incarnation) -> Bytes {
-        let want = self.differs(to).then(|| self.next_want());
-        Content { digest: self.digest, want, rows: Vec::new() }.encode()
+        let request = self.differs(to).then(|| self.next_request());
+        GossipMessage { digest: self.digest, request, rows: Vec::new() }.encode()
     }
 
     /// Answers what somebody asks in the name of a node that is a member or not: whether something that it
-    /// told was ignored, and the answer. None if it says nothing. Of this node's news only members hear.
-    pub fn asked(
+    /// told was ignored, and the answer. None if it says nothing. Of this node's rumours only members hear.
+    pub fn answer(
         &mut self,
-        from: Incarnation,
-        is_member: bool,
-        said: &Bytes,
+        (from, is_member): (Incarnation, bool),
+        message: &Bytes,
         now: Instant,
         bytes_max: usize,
     ) -> Option<(bool, Bytes)> {
-        let said = Content::decode(said).ok()?;
-        let ignored = !said.rows.is_empty();
-        let rows = said.want.map_or_else(Vec::new, |want| self.wanted(&want, now));
+        let message = GossipMessage::decode(message).ok()?;
+        let ignored = !message.rows.is_empty();
+        let rows = message.request.map_or_else(Vec::new, |request| self.requested(&request, now));
         if is_member {
-            self.heard.insert(from, said.digest);
+            self.digests.insert(from, message.digest);
             return Some((ignored, self.content(now, None, rows, bytes_max)));
         }
-        let mut content = Content { digest: self.digest, want: None, rows: Vec::new() };
+        let mut content = GossipMessage { digest: self.digest, request: None, rows: Vec::new() };
         content.fill(rows, bytes_max);
         Some((ignored, content.encode()))
     }
 
-    /// Takes in what another node said; returns what changed by it, and what to answer in at most
+    /// Takes in what another node message; returns what changed by it, and what to answer in at most
     /// `bytes_max` bytes.
     pub fn hear(
         &mut self,
         from: Incarnation,
-        said: &Bytes,
+        message: &Bytes,
         now: Instant,
         bytes_max: usize,
-    ) -> (Heard, Bytes) {
-        let mut changes = Heard::default();
-        let Ok(said) = Content::decode(said) else { return (changes, Bytes::new()) };
-        for row in said.rows {
+    ) -> (GossipChanges, Bytes) {
+        let mut changes = GossipChanges::default();
+        let Ok(message) = GossipMessage::decode(message) else { return (changes, Bytes::new()) };
+        for row in message.rows {
             self.take(from, row, now, &mut changes);
         }
-        self.heard.insert(from, said.digest);
-        let rows = said.want.map_or_else(Vec::new, |want| self.wanted(&want, now));
+        self.digests.insert(from, message.digest);
+        let rows = message.request.map_or_else(Vec::new, |request| self.requested(&request, now));
         (changes, self.content(now, None, rows, bytes_max))
     }
 
@@ -330,7 +332,13 @@ impl Gossip {
         self.spread(self.own, SENDS_RENEWED, true);
     }
 
-    fn take(&mut self, teller: Incarnation, row: Row, now: Instant, changes: &mut Heard) {
+    fn take(
+        &mut self,
+        source: Incarnation,
+        row: GossipRow,
+        now: Instant,
+        changes: &mut GossipChanges,
+    ) {
         if row.age_ms >= FORGET_MS || row.renewal > RENEWALS_MAX {
             return;
         }
@@ -348,12 +356,12 @@ impl Gossip {
         }
         let Some(known) = self.rows.get_mut(&id) else {
             let Some(info) = row.info else { return };
-            let known = Known {
+            let known = NodeEntry {
                 info,
                 renewal: row.renewal,
                 renewed,
                 gone: row.gone,
-                teller: Some(teller),
+                source: Some(source),
                 is_met: false,
             };
             let is_taken = self.insert(known, row.gone);
@@ -380,26 +388,27 @@ impl Gossip {
         }
         if left {
             self.digest = self.digest.wrapping_sub(hash(id));
-            self.heard.remove(&id);
+            self.digests.remove(&id);
             changes.gone.push(id);
         }
         self.spread(id, if returned || left { SENDS_NEW } else { SENDS_RENEWED }, !returned);
     }
 
     /// Adds a row, if there is room; whether there was.
-    fn insert(&mut self, row: Known, quiet: bool) -> bool {
+    fn insert(&mut self, row: NodeEntry, quiet: bool) -> bool {
         let (id, gone) = (row.info.incarnation, row.gone);
         let replaced = self.rows.get(&id).is_some_and(|row| !row.gone);
-        let told = row.teller.and_then(|teller| self.told.get(&teller)).copied().unwrap_or(0);
+        let told =
+            row.source.and_then(|source| self.told_counts.get(&source)).copied().unwrap_or(0);
         let is_full = self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&id);
-        if is_full || told >= TOLD_MAX {
+        if is_full || told >= ROWS_PER_SOURCE_MAX {
             return false;
         }
-        if let Some(teller) = row.teller {
-            *self.told.entry(teller).or_default() += 1;
+        if let Some(source) = row.source {
+            *self.told_counts.entry(source).or_default() += 1;
         }
         let before = self.rows.insert(id, row);
-        self.no_longer_told(before.and_then(|row| row.teller));
+        self.release_source(before.and_then(|row| row.source));
         if !gone && !replaced {
             self.digest = self.digest.wrapping_add(hash(id));
         }
@@ -410,13 +419,13 @@ impl Gossip {
     }
 
     /// One row less of those that a node told of.
-    fn no_longer_told(&mut self, teller: Option<Incarnation>) {
-        if let Some(teller) = teller
-            && let Some(told) = self.told.get_mut(&teller)
+    fn release_source(&mut self, source: Option<Incarnation>) {
+        if let Some(source) = source
+            && let Some(told) = self.told_counts.get_mut(&source)
         {
             *told -= 1;
             if *told == 0 {
-                self.told.remove(&teller);
+                self.told_counts.remove(&source);
             }
         }
     }
@@ -426,20 +435,20 @@ impl Gossip {
             if !row.gone {
                 self.digest = self.digest.wrapping_sub(hash(id));
             }
-            self.no_longer_told(row.teller);
+            self.release_source(row.source);
         }
-        self.heard.remove(&id);
-        self.news.retain(|news| news.id != id);
+        self.digests.remove(&id);
+        self.rumours.retain(|rumours| rumours.id != id);
     }
 
     /// Passes on what is new of a node. Its own place keeps the queue as short as the rows.
-    fn spread(&mut self, id: Incarnation, left: u8, short: bool) {
-        match self.news.iter_mut().find(|news| news.id == id) {
-            Some(news) => {
-                news.left = news.left.max(left);
-                news.short &= short;
+    fn spread(&mut self, id: Incarnation, sends: u8, is_short: bool) {
+        match self.rumours.iter_mut().find(|rumour| rumour.id == id) {
+            Some(rumour) => {
+                rumour.sends_left = rumour.sends_left.max(sends);
+                rumour.is_short &= is_short;
             }
-            None => self.news.push_back(News { id, left, short }),
+            None => self.rumours.push_back(Rumour { id, sends_left: sends, is_short }),
         }
     }
 }
@@ -448,7 +457,7 @@ fn hash(id: Incarnation) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes())
 }
 
-/// The half of a hash that does not say in which part it is.
+/// The half of a hash that does not choose the bucket.
 fn short_hash(hash: u64) -> u32 {
     (hash >> 32) as u32
 }

@@ -1,22 +1,21 @@
-//! Who is in the cluster, as one node or client sees it.
+//! The cluster as one node or client sees it: who exists, who responds, and who holds which keys.
 
 mod candidates;
 mod contacts;
+mod failure_detector;
 mod gossip;
 mod latency;
 mod placement;
-mod pulse;
 mod ranking;
-mod rows;
 mod view;
 
 pub use self::{
     candidates::{AddressSource, Candidates},
-    contacts::{CONTACTS_PER_REGION, Standing, choose},
-    gossip::{FORGET_MS, Gossip, Heard, RENEW_EVERY_MS, ROWS_MAX},
+    contacts::{CONTACTS_PER_REGION, ContactState, choose_contacts},
+    failure_detector::{FailureDetector, ReplayWindow},
+    gossip::{FORGET_MS, Gossip, GossipChanges, RENEW_EVERY_MS, ROWS_MAX},
     latency::Latency,
     placement::{Everyone, PLACEMENT, Placement},
-    pulse::{Pulse, Window},
     ranking::Ranking,
-    view::{Member, Missed, Reach, View},
+    view::{Member, Reachability, View},
 };

@@ -1,7 +1,7 @@
-//! The members of the cluster and the addresses still to be tried, as one node sees them.
+//! The members of the cluster and the addresses to be dialled, as one node sees them.
 //!
-//! Reachability is the observer's own: nobody else's word takes a member out of the rotation or
-//! puts it back. Identity is the incarnation; an address belongs to whoever answers there last.
+//! Each observer judges reachability for itself: no other node takes a member out of the rotation or puts
+//! it back. Identity is the incarnation; an address belongs to the node that responded there last.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +13,9 @@ use core::net::SocketAddr;
 
 use super::{
     candidates::{AddressSource, Candidates},
+    failure_detector::FailureDetector,
     latency::Latency,
-    pulse::Pulse,
+    ranking::Ranking,
 };
 use crate::{
     time::Instant,
@@ -22,124 +23,80 @@ use crate::{
     wire::{NodeInfo, NodeState},
 };
 
-/// Most members of a view.
+/// The most members of a view.
 pub const MEMBERS_MAX: usize = 4096;
 
-/// Whether a member answers, for this observer.
+/// Whether a member responds, for this observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// It answered lately.
+pub enum Reachability {
+    /// It responded lately.
     Reachable,
     /// It has been silent for too long.
     Unreachable,
 }
 
-/// How often it is said that a member missed writes, in milliseconds.
-const REPORT_EVERY_MS: u64 = 5_000;
-
-/// The writes that a member missed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Missed {
-    /// When the first one was.
-    pub since: Option<Instant>,
-    /// When the last one was.
-    last: Option<Instant>,
-    /// Writes given up since the last report.
-    pub dropped: usize,
-    /// Writes that it refused since the last report.
-    pub refused: usize,
-    reported: Option<Instant>,
-}
-
-impl Missed {
-    /// Notes that the member misses a write.
-    pub fn note(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
-        self.last = Some(now);
-    }
-
-    /// The member has had all writes that were made before `at`.
-    pub fn had_all_before(&mut self, at: Instant) {
-        if self.last.is_some_and(|last| last < at) {
-            (self.since, self.last) = (None, None);
-        }
-    }
-
-    /// What is to be reported at `now`: writes dropped and refused, not more often than every few
-    /// seconds.
-    pub fn to_report(&mut self, now: Instant) -> Option<(usize, usize)> {
-        let recent = self.reported.is_some_and(|at| now.since_ms(at) < REPORT_EVERY_MS);
-        if recent || self.dropped + self.refused == 0 {
-            return None;
-        }
-        self.reported = Some(now);
-        Some((core::mem::take(&mut self.dropped), core::mem::take(&mut self.refused)))
-    }
-}
-
-/// A node that shook hands with this one.
+/// A node with which this one did a handshake.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// What it said of itself last.
+    /// What it last said of itself.
     pub info: NodeInfo,
-    /// The address at which it answered.
+    /// The address at which it responded.
     pub address: SocketAddr,
-    /// Whether it answers.
-    pub reach: Reach,
-    /// Since when that is so.
+    /// Whether it responds.
+    pub reach: Reachability,
+    /// Since when that holds.
     pub since: Instant,
-    /// When it gave the last sign of life.
-    pub heard: Instant,
-    /// When it last answered what it was asked.
-    pub answered: Instant,
-    /// Whether a call to it timed out and nothing has been heard since.
+    /// When it last gave a sign of life.
+    pub last_heard: Instant,
+    /// When it last responded to a call.
+    pub last_response: Instant,
+    /// Whether a call to it failed and it has not responded since.
     pub suspect: bool,
-    /// Whether nothing listens at its address any more: its process has ended, and what it knew with it.
-    pub has_ended: bool,
+    /// Whether nothing listens at its address any more: its process has exited, and its data is gone.
+    pub has_exited: bool,
     /// Whether it has introduced itself here, so that it sends its writes here too.
-    pub greeted: bool,
-    /// Whether somebody introduced itself in its name otherwise than it is known here: it is asked.
-    pub is_doubted: bool,
-    /// Where it is, by the last one who called in its name while it answered: anybody. Dialled when it falls
-    /// silent.
-    pub claimed: Vec<SocketAddr>,
+    pub has_introduced_itself: bool,
+    /// Whether a caller introduced itself in its name with other properties than are known here: it gets a
+    /// handshake.
+    pub needs_handshake: bool,
+    /// Its addresses by the last caller that used its name while it was reachable, which may be anybody.
+    /// Dialled when it falls silent.
+    pub claimed_addresses: Vec<SocketAddr>,
     /// Its smoothed round-trip time.
     pub latency: Latency,
-    /// Whether gossip is under way to it on the connection.
-    pub is_told: bool,
-    /// The heartbeats to it.
-    pub pulse: Pulse,
-    /// When it is asked next whether it lives.
+    /// Whether a gossip message to it is in flight on the connection.
+    pub gossip_in_flight: bool,
+    /// Its failure detector.
+    pub detector: FailureDetector,
+    /// When it is pinged next.
     pub next_ping: Instant,
-    /// When it was asked last.
+    /// When it was pinged last.
     pub last_ping: Instant,
-    /// When the whole handshake was last done, to learn of the members that it knows.
-    pub last_hello: Instant,
-    /// Whole handshakes done since the set of reachable nodes last changed here.
-    pub greetings: u32,
-    /// The writes that it missed.
-    pub missed: Missed,
+    /// When the last handshake with it was done.
+    pub last_handshake: Instant,
+    /// Handshakes done since the set of reachable nodes last changed here.
+    pub handshakes: u32,
     /// How far its clock is ahead of this node's own, in milliseconds.
-    pub ahead_ms: Option<i64>,
-    /// The optional abilities that it said it has.
+    pub clock_ahead_ms: Option<i64>,
+    /// The optional features that it announced.
     pub features: u64,
-    /// How many entries it said it holds.
+    /// The number of entries that it announced.
     pub entries: u64,
 }
 
 impl Member {
-    /// Whether it can be asked: it answers, even if it has to prove itself before it is back in the
+    /// Returns whether it can be asked: it responds, even if it has to prove itself before it is back in the
     /// rotation.
     #[must_use]
     pub fn may_be_asked(&self) -> bool {
         self.info.state != NodeState::Leaving
-            && (self.reach == Reach::Reachable || self.pulse.is_answering())
+            && (self.reach == Reachability::Reachable || self.detector.is_responding())
     }
 
-    /// Whether writes go to it.
+    /// Returns whether writes go to it.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.reach == Reach::Reachable && self.info.state != NodeState::Leaving
+        self.reach == Reachability::Reachable && self.info.state != NodeState::Leaving
     }
 }
 
@@ -148,49 +105,56 @@ impl Member {
 pub struct View {
     members: BTreeMap<Incarnation, Member>,
     candidates: Candidates,
-    /// What [`other_regions`](Self::other_regions) says, since the last change.
+    /// The ranking of the other regions.
+    ranking: Ranking,
+    /// The result of [`other_regions`](Self::other_regions) since the last change.
     regions: Arc<[Arc<str>]>,
-    /// The sum of the hashes of the members to which writes go, since then.
+    /// The sum of the hashes of the members to which writes go, since the last change.
     reached: u64,
 }
 
 impl View {
-    /// All members by incarnation.
+    /// Returns all members by incarnation.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// All members, to change them.
+    /// Returns all members, to change them.
     pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
         self.members.values_mut()
     }
 
-    /// One member.
+    /// Returns a member.
     #[must_use]
     pub fn member(&self, id: Incarnation) -> Option<&Member> {
         self.members.get(&id)
     }
 
-    /// One member, to change it.
+    /// Returns a member, to change it.
     pub fn member_mut(&mut self, id: Incarnation) -> Option<&mut Member> {
         self.members.get_mut(&id)
     }
 
-    /// The members in `region` to which writes go.
+    /// Returns the reachable members.
+    pub fn reachable(&self) -> impl Iterator<Item = &Member> {
+        self.members().filter(|member| member.reach == Reachability::Reachable)
+    }
+
+    /// Returns the members in `region` to which writes go.
     pub fn writable_in<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Member> {
         self.members().filter(move |m| m.takes_writes() && m.info.region == region)
     }
 
-    /// Every other region with a member to which writes go, as of the last
-    /// [`writable_changed`](Self::writable_changed): writes ask for it, and it seldom changes.
+    /// Returns every other region with a member to which writes go, as of the last
+    /// [`refresh`](Self::refresh): every write asks for it, and it seldom changes.
     #[must_use]
     pub fn other_regions(&self) -> Arc<[Arc<str>]> {
         Arc::clone(&self.regions)
     }
 
-    /// To which members writes go, or where they stand, may have changed. `own` is the observer's
-    /// region.
-    pub fn writable_changed(&mut self, own: &str) {
+    /// Recomputes what depends on the members to which writes go, after a change of their set or of their
+    /// regions. `own` is the observer's region.
+    pub fn refresh(&mut self, own: &str) {
         let reached = self.members().filter(|m| m.takes_writes()).map(|m| m.info.incarnation);
         self.reached = reached.fold(0, |sum, id| sum.wrapping_add(hash(id)));
         let writable = self.members().filter(|m| m.takes_writes() && m.info.region != own);
@@ -200,7 +164,19 @@ impl View {
         }
     }
 
-    /// The least latency measured in each region other than `own`.
+    /// Ranks the other regions by their latencies. `own` is the observer's region.
+    pub fn rank_regions(&mut self, own: &str) {
+        let latencies = self.region_latencies(own);
+        self.ranking.update(&latencies);
+    }
+
+    /// Returns the other regions, nearest first.
+    #[must_use]
+    pub fn regions(&self) -> &[String] {
+        self.ranking.regions()
+    }
+
+    /// Returns the lowest latency measured in each region other than `own`.
     #[must_use]
     pub fn region_latencies(&self, own: &str) -> BTreeMap<String, Option<u64>> {
         let mut regions = BTreeMap::new();
@@ -211,75 +187,74 @@ impl View {
         regions
     }
 
-    /// A number that is the same for two nodes that reach the same nodes, themselves included; as of the
-    /// last [`writable_changed`](Self::writable_changed).
+    /// Returns a number that is the same for two nodes that reach the same nodes, themselves included; as of
+    /// the last [`refresh`](Self::refresh).
     #[must_use]
     pub fn fingerprint(&self, own: Incarnation) -> u64 {
         self.reached.wrapping_add(hash(own))
     }
 
-    /// Notes that a node may stand at `address`, as `teller` says, unless a member is known to answer there.
-    pub fn propose(&mut self, address: SocketAddr, teller: AddressSource, now: Instant) {
+    /// Adds a candidate address named by `source`, unless a member is known to respond there.
+    pub fn propose(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         let known = self.members().any(|m| {
             m.address == address
-                || (m.reach == Reach::Reachable && m.info.addresses.contains(&address))
+                || (m.reach == Reachability::Reachable && m.info.addresses.contains(&address))
         });
         if !known {
-            self.candidates.add(address, teller, now);
+            self.candidates.add(address, source, now);
         }
     }
 
-    /// The addresses to be tried.
+    /// Returns the addresses to be dialled.
     #[must_use]
     pub fn candidates(&self) -> &Candidates {
         &self.candidates
     }
 
-    /// The addresses to be tried, to change them.
+    /// Returns the addresses to be dialled, to change them.
     pub fn candidates_mut(&mut self) -> &mut Candidates {
         &mut self.candidates
     }
 
-    /// The members other than `id` that were known to stand at `address`: they yield.
+    /// Returns the members other than `id` that were known to be at `address`: `id` displaces them.
     #[must_use]
-    pub fn yielding(&self, id: Incarnation, address: SocketAddr) -> Vec<Incarnation> {
+    pub fn displaced_by(&self, id: Incarnation, address: SocketAddr) -> Vec<Incarnation> {
         let there = self.members().filter(|m| m.address == address && m.info.incarnation != id);
         there.map(|m| m.info.incarnation).collect()
     }
 
-    /// A handshake at `address` succeeded: the node becomes a member, if it is none. A known,
-    /// reachable member keeps the address that works, and what was known of it.
+    /// Notes a handshake at `address`: the node becomes a member, if it is none. A known, reachable member
+    /// keeps the address that works, and what was known of it.
     pub fn shook_hands(&mut self, info: NodeInfo, address: SocketAddr, now: Instant) {
         self.candidates.answered(address);
         let id = info.incarnation;
         if let Some(member) = self.members.get_mut(&id) {
-            if member.reach == Reach::Unreachable {
+            if member.reach == Reachability::Unreachable {
                 member.address = address;
                 member.next_ping = now;
             }
-            member.last_hello = now;
+            member.last_handshake = now;
         } else if self.members.len() < MEMBERS_MAX {
             let member = Member {
                 info,
                 address,
-                reach: Reach::Unreachable,
+                reach: Reachability::Unreachable,
                 since: now,
-                heard: now,
-                answered: now,
+                last_heard: now,
+                last_response: now,
                 suspect: false,
-                has_ended: false,
-                greeted: false,
-                is_doubted: false,
-                claimed: Vec::new(),
+                has_exited: false,
+                has_introduced_itself: false,
+                needs_handshake: false,
+                claimed_addresses: Vec::new(),
                 latency: Latency::default(),
-                is_told: false,
-                pulse: Pulse::default(),
+                gossip_in_flight: false,
+                detector: FailureDetector::default(),
                 next_ping: now,
                 last_ping: now,
-                last_hello: now,
-                greetings: 0,
-                missed: Missed::default(),
-                ahead_ms: None,
+                last_handshake: now,
+                handshakes: 0,
+                clock_ahead_ms: None,
                 features: 0,
                 entries: 0,
             };
@@ -287,14 +262,14 @@ impl View {
         }
     }
 
-    /// Whether what comes from `source` comes from a member: it stands there, by its own handshake.
+    /// Returns whether `source` is an address of a member, by its own handshake.
     #[must_use]
-    pub fn speaks_from(&self, id: Incarnation, source: SocketAddr) -> bool {
+    pub fn is_address_of(&self, id: Incarnation, source: SocketAddr) -> bool {
         let is_at = |m: &Member| m.address == source || m.info.addresses.contains(&source);
         self.member(id).is_some_and(is_at)
     }
 
-    /// Forgets a member.
+    /// Removes a member.
     pub fn remove(&mut self, id: Incarnation) -> Option<Member> {
         self.members.remove(&id)
     }
@@ -302,23 +277,4 @@ impl View {
 
 fn hash(id: Incarnation) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_misses_writes_until_it_has_had_the_last_of_them() {
-        let at = Instant::from_millis;
-        let mut missed = Missed::default();
-        missed.note(at(1_000));
-        missed.note(at(3_000));
-        missed.had_all_before(at(3_000));
-        assert_eq!(missed.since, Some(at(1_000)));
-        missed.had_all_before(at(3_001));
-        assert_eq!(missed.since, None);
-        missed.note(at(5_000));
-        assert_eq!(missed.since, Some(at(5_000)));
-    }
 }

@@ -1,43 +1,42 @@
-//! What a request costs the node at most: how long it keeps the node busy, and how much its response
-//! copies.
+//! The cost of a request at most: how long it keeps the node busy, and how much its response copies.
 //!
-//! Invariant: every kind of request has a row. The match is closed, so that a new kind does not
+//! Invariant: every kind of request has a cost. The match is exhaustive, so that a new kind does not
 //! compile without one.
 
-use super::repair::{RECORDS_BYTES_MAX, ROWS_MAX};
+use super::repair::{ITEMS_BYTES_MAX, VERSIONS_PER_RESPONSE};
 use crate::{
     key::SHARDS,
     wire::{BLOCK_SECONDS, CHANGES_MAX, CONTENT_BYTES_MAX, KEY_VERSION_BYTES, Request, Resolution},
 };
 
-/// What any request costs: one look into the store, and a response without a payload.
+/// The cost of any request: one lookup in the store, and a response without a payload.
 const BASE: usize = 256;
 
 /// A value in a response; a larger one is shared with the store, and not copied.
 const VALUE: usize = 48 << 10;
 
-/// What the response to a handshake may hold: its members.
+/// The members in the response to a handshake.
 const HELLO: usize = 64 << 10;
 
-/// One row of changes, as it is encoded.
+/// One change of the feed, encoded.
 const CHANGE: usize = 16;
 
 /// One digest.
 const DIGEST: usize = 8;
 
-/// Upper bounds of what a request costs. Whoever hands requests to a node sums them up, to bound what one
-/// hold of the node's lock and one connection take.
+/// Upper bounds of the cost of a request. The caller of a node sums them up, to bound how long it holds the
+/// node's lock and what one connection takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// What its response copies, in bytes.
+    /// The bytes that its response copies.
     pub response_bytes: usize,
-    /// What else there is to do, in bytes: those that are copied into the store, and 256 for each key
-    /// that is looked up. A byte stands for about a nanosecond.
+    /// The remaining work, in bytes: those that are copied into the store, and 256 for each key that is
+    /// looked up. A byte stands for about a nanosecond.
     pub work: usize,
 }
 
 impl Cost {
-    /// The bounds for `request`.
+    /// Returns the cost of `request`.
     #[must_use]
     pub fn of(request: &Request) -> Self {
         let (response, work) = match request {
@@ -53,7 +52,7 @@ impl Cost {
                 (0, records.iter().map(|one| BASE + one.record.payload_bytes()).sum())
             }
             Request::Follow { .. } => (CHANGE * CHANGES_MAX, 0),
-            Request::Gossip(rows) => (CONTENT_BYTES_MAX, 16 * rows.len()),
+            Request::Gossip(content) => (CONTENT_BYTES_MAX, 16 * content.len()),
             Request::Digests { window, resolution, .. } => {
                 let places = match resolution {
                     Resolution::Blocks => {
@@ -65,15 +64,15 @@ impl Cost {
                 };
                 (0, SHARDS.saturating_mul(places))
             }
-            Request::BucketVersions(_) => (KEY_VERSION_BYTES * ROWS_MAX, 0),
+            Request::BucketVersions(_) => (KEY_VERSION_BYTES * VERSIONS_PER_RESPONSE, 0),
             Request::KeyVersions(keys) => (KEY_VERSION_BYTES * keys.len(), BASE * keys.len()),
-            Request::Fetch(keys) => (RECORDS_BYTES_MAX, BASE * keys.len()),
-            Request::Copy { .. } => (RECORDS_BYTES_MAX, 0),
+            Request::Fetch(keys) => (ITEMS_BYTES_MAX, BASE * keys.len()),
+            Request::Copy { .. } => (ITEMS_BYTES_MAX, 0),
         };
         Self { response_bytes: response + BASE, work }
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub const fn total(self) -> usize {
         self.response_bytes.saturating_add(self.work)
@@ -88,7 +87,7 @@ mod tests {
     use crate::{key::KeyHash, store::CopyRange, wire::Window};
 
     #[test]
-    fn what_asks_for_much_costs_much_however_small_it_is() {
+    fn small_request_for_much_data_costs_much() {
         assert_eq!(Cost::of(&Request::Ping).total(), BASE);
         let window = Window { from: 0, to: u64::MAX };
         let large = [

@@ -1,4 +1,4 @@
-//! What a node is given, and what it wants done.
+//! The inputs and effects of a node.
 
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
@@ -15,58 +15,57 @@ use crate::{
     wire::{NodeInfo, NodeState, RequestMessage, Response},
 };
 
-/// What a node is told about itself.
+/// The configuration of a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The cluster that it belongs to.
+    /// The name of its cluster.
     pub cluster: String,
-    /// Who it is and where it can be reached.
+    /// Its identity and addresses.
     pub info: NodeInfo,
-    /// What it accepts.
+    /// The limits of what it accepts.
     pub limits: Limits,
-    /// After this long it is ready even if a local peer has not answered, in milliseconds.
+    /// After this long it is ready even if a local peer has not responded, in milliseconds.
     pub warm_max_ms: u64,
-    /// Bytes that may wait for one peer; beyond them writes for it are given up.
+    /// The most bytes that wait for one peer; writes beyond them are abandoned.
     pub outbox_bytes_max: usize,
-    /// The optional abilities that it offers, as [`features`](crate::wire::features) has them.
+    /// Its optional [`features`](crate::wire::features).
     pub features: u64,
-    /// Whether what it knew in an earlier life can be read back, when no peer has anything.
+    /// Whether the data of an earlier process can be read back, if no peer has any.
     pub has_snapshot: bool,
-    /// What the keys of datagrams are made from: random, and known to this process alone.
+    /// The secret from which the keys of datagrams are derived: random, and known to this process alone.
     pub secret: [u8; 32],
 }
 
-/// Names a request until its response.
+/// Identifies a request until its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Names a connection on which requests come. It may carry one request only, as over HTTP.
+/// Identifies a connection on which requests come. It may carry one request only, as over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
 impl ConnectionId {
-    /// The bit of those that carry one request only.
-    const SINGLE: u64 = 1 << 63;
+    /// The bit of connections that carry one request only.
+    const SINGLE_USE: u64 = 1 << 63;
 
-    /// The same for a connection that carries one request only, as over HTTP: all of these count as one
-    /// where connections have shares.
+    /// Marks a connection that carries one request only, as over HTTP. All of these share one quota.
     #[must_use]
     pub const fn single_use(self) -> Self {
-        Self(self.0 | Self::SINGLE)
+        Self(self.0 | Self::SINGLE_USE)
     }
 
     /// Whether it carries one request only.
     pub(super) const fn is_single_use(self) -> bool {
-        self.0 & Self::SINGLE != 0
+        self.0 & Self::SINGLE_USE != 0
     }
 
-    /// Who names addresses on it.
-    pub(super) const fn teller(self) -> AddressSource {
+    /// The source of the addresses that are named on it.
+    pub(super) const fn address_source(self) -> AddressSource {
         if self.is_single_use() { AddressSource::ANONYMOUS } else { AddressSource::Caller(self.0) }
     }
 }
 
-/// Names a call to another node until its answer.
+/// Identifies a call to another node until its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
@@ -82,153 +81,153 @@ pub enum Input {
     },
     /// A message from a client or another node.
     Request {
-        /// Whom to answer.
+        /// The request.
         id: RequestId,
-        /// On what it came.
+        /// The connection on which it came.
         connection: ConnectionId,
-        /// What was asked.
+        /// The message.
         message: RequestMessage,
     },
-    /// A connection has ended: nothing comes on it any more, and nobody reads what is answered.
+    /// A connection ended: no request comes on it any more, and nobody reads its responses.
     ConnectionClosed(ConnectionId),
-    /// The end of a call that this node made.
+    /// A call of this node ended.
     CallCompleted {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// What came back.
+        /// Its result.
         result: CallResult,
         /// How long it took, in microseconds.
         elapsed_us: u64,
     },
-    /// A datagram came.
+    /// A datagram arrived.
     Datagram {
-        /// From where.
+        /// The sender.
         from: SocketAddr,
-        /// What it holds.
+        /// Its content.
         bytes: Bytes,
     },
-    /// Addresses at which nodes may stand.
+    /// Discovery found addresses at which nodes may be.
     AddressesProposed(Vec<SocketAddr>),
-    /// This node can be reached at these addresses from now on, and no longer at those of before.
+    /// This node is reachable at these addresses from now on, and no longer at those before.
     AddressesChanged(Vec<SocketAddr>),
-    /// Discovery says that a node is gone; it is asked before that is believed.
+    /// Discovery reports that a node is gone; the node is pinged to verify that.
     NodeWithdrawn(Incarnation),
-    /// Every way of discovery has given its first answer.
+    /// Every discovery method has given its first answer.
     DiscoveryComplete,
-    /// The moment of [`Node::next_deadline`](super::Node::next_deadline) has come.
+    /// The time of [`Node::next_deadline`](super::Node::next_deadline) has come.
     Tick,
-    /// Something that this node knew in an earlier life, after [`Effect::Restore`].
+    /// Items of an earlier process of this node, after [`Effect::Restore`].
     RestoredItems(Vec<StoredItem>),
-    /// All of that has come, or there was nothing that can be used.
+    /// All items of the earlier process have been passed in, or none can be used.
     RestoreComplete(Option<PersistedState>),
-    /// The process is about to stop.
+    /// The process is shutting down.
     Shutdown,
 }
 
-/// What a node wants done.
+/// An action that a node requests.
 #[derive(Debug)]
 pub enum Effect {
-    /// Answers a request.
+    /// Responds to a request.
     Respond {
-        /// Which one.
+        /// The request.
         id: RequestId,
-        /// With what.
+        /// The response.
         response: Response,
     },
-    /// Calls another node; its end comes back as [`Input::CallCompleted`].
+    /// Calls another node; [`Input::CallCompleted`] reports the end.
     Call {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Where to.
+        /// The receiver.
         to: SocketAddr,
-        /// What to ask; the sender fills in the time of sending.
+        /// The message; the transport fills in the time of sending.
         message: RequestMessage,
-        /// How long to wait, in milliseconds.
+        /// The timeout, in milliseconds.
         timeout_ms: u64,
     },
     /// Sends a datagram, which may be lost.
     Datagram {
-        /// Where to.
+        /// The receiver.
         to: SocketAddr,
-        /// What it holds.
+        /// Its content.
         bytes: Bytes,
     },
-    /// The node's own readiness changed.
+    /// The node's readiness changed.
     State(NodeState),
-    /// Nobody has anything: what the node knew in an earlier life is to be read back.
+    /// Reads back the data of an earlier process: no other node has any.
     Restore,
-    /// Something that an operator may want to know.
+    /// Reports something to operators.
     Event(Event),
 }
 
-/// What happened, for logs and counters.
+/// An event for logs and counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A member answers, for the first time or again.
+    /// A member is reachable, for the first time or again.
     MemberUp(NodeInfo, SocketAddr),
-    /// A member has been silent for too long.
+    /// A member is unreachable: it has been silent for too long.
     MemberDown(NodeInfo, SocketAddr),
-    /// A member said that it leaves.
+    /// A member is shutting down.
     MemberLeaving(NodeInfo),
-    /// A member is no longer remembered.
+    /// A member was removed.
     MemberForgotten(NodeInfo),
-    /// A node of another cluster stands at this address.
+    /// A node of another cluster is at this address.
     OtherCluster {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What it said.
+        /// Its message.
         text: String,
     },
-    /// Two nodes that are both alive claim this address.
+    /// Two live nodes claim this address.
     AddressConflict {
-        /// Which one.
+        /// The address.
         address: SocketAddr,
-        /// One of the two; another one answered there shortly before.
+        /// One of the two; another one responded there shortly before.
         node: Incarnation,
     },
-    /// A peer refused writes: stamped too far ahead of its clock, or too old for it to judge.
+    /// A peer refused writes: stamped too far ahead of its clock, or too old to be judged.
     WritesRefused {
-        /// Which peer.
+        /// The peer.
         peer: Incarnation,
-        /// How many.
+        /// The number of writes.
         count: usize,
     },
-    /// The node put its clock right.
+    /// The node corrected its clock.
     ClockMoved {
-        /// By how much, in milliseconds.
+        /// The correction, in milliseconds.
         by_ms: i64,
-        /// How many entries got other versions, because they were stamped by a clock that was wrong by more
-        /// than others accept; none if it went on with the versions that it had given.
-        redated: Option<usize>,
+        /// The number of entries that got other versions, because they were stamped by a clock that was wrong
+        /// by more than others accept; `None` if the versions stayed.
+        restamped: Option<usize>,
     },
-    /// This node's clock and that of a member differ by more than a day. Neither moves, nothing is compared
-    /// between the two, and no miss here is final until one of them starts anew.
+    /// This node's clock and that of a member differ by more than a day. Neither moves, the two do not repair
+    /// each other, and no miss here is authoritative until one of them is restarted.
     ClockApart {
-        /// Which member.
+        /// The member.
         peer: Incarnation,
         /// How far its clock is ahead of this one, in milliseconds.
         ahead_ms: i64,
     },
-    /// The node had missed too much, and asked a peer about all that it had.
+    /// The node had missed too much, and compared everything with a peer.
     FullResync {
-        /// Which peer.
+        /// The peer.
         peer: Incarnation,
-        /// How many entries it gave up since it started.
+        /// The number of entries that it dropped since it started.
         entries_dropped: u64,
     },
-    /// The copy at the start has come to its end.
+    /// A copy is complete.
     CopyComplete {
-        /// From whom.
+        /// The source.
         source: Incarnation,
-        /// How many entries.
+        /// The number of entries.
         entries: u64,
     },
-    /// Writes for a peer were given up.
-    WritesDropped {
-        /// Which peer.
+    /// Writes for a peer were abandoned.
+    WritesAbandoned {
+        /// The peer.
         peer: Incarnation,
-        /// How many.
+        /// The number of writes.
         count: usize,
     },
 }

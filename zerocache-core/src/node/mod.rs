@@ -1,175 +1,115 @@
 //! A node as a state machine: `handle(now, input) -> effects` and `next_deadline()`.
 //!
-//! It owns membership, the stamping of writes, fan-out and acknowledgement. Reads need none of that
-//! and go to the shared [`Store`] directly; [`read`] is what both do.
+//! [`Node`] dispatches inputs to its parts, which own their state, and composes what one part brings about
+//! in another: [`Membership`] reports changes of members, which [`Replication`] and [`Repair`] act on; the
+//! [`Replica`] holds the data with the observers of its changes, leases and the feed. Reads need none of
+//! that and go to the shared [`Store`] directly, by [`read`].
 //!
-//! Invariants: an input is handled without waiting; every call made is answered by exactly one
+//! Invariants: an input is handled without waiting; every call made ends with exactly one
 //! `Input::CallCompleted`; every request gets exactly one `Effect::Respond`; all queues are bounded.
 
-mod changes;
 mod clocks;
 mod cost;
-mod fanout;
 mod feed;
-mod heartbeat;
 mod io;
 mod leases;
+mod local;
 mod membership;
-mod outbox;
+mod quota;
+mod readiness;
 mod reads;
-mod receive;
 mod repair;
-mod shares;
-mod snapshot;
+mod replica;
+mod replication;
+mod requests;
+mod status;
 #[cfg(test)]
 mod tests;
 mod watchers;
 mod writes;
 
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
-use core::net::SocketAddr;
+use alloc::{sync::Arc, vec::Vec};
 
-use bytes::Bytes;
-
-pub use self::io::{CallId, ConnectionId, Effect, Event, Input, NodeConfig, RequestId};
-use self::{
-    clocks::Clocks,
-    feed::Feed,
-    heartbeat::Heartbeats,
-    leases::Leases,
-    membership::{Acquaintances, Greeters},
-    outbox::Outbox,
-    repair::{Asked, Repair},
-    watchers::Watchers,
-    writes::Writes,
-};
 pub use self::{
     cost::Cost,
     feed::FeedCounts,
-    heartbeat::DatagramCounts,
+    io::{CallId, ConnectionId, Effect, Event, Input, NodeConfig, RequestId},
     leases::LeaseCounts,
+    membership::DatagramCounts,
+    quota::RefusalCounts,
     reads::{Identity, ReadPolicy, miss_response, read},
     repair::{PersistedState, RepairCounts},
-    shares::RefusalCounts,
-    snapshot::{ClusterStatus, NodeStatus, RegionStatus},
+    status::{ClusterStatus, NodeStatus, RegionStatus},
     writes::{Write, WriteOp, WriteScope},
+};
+use self::{
+    local::{CallPurpose, Context, Local},
+    membership::{MemberChange, Membership},
+    repair::Repair,
+    replica::Replica,
+    replication::{BatchOutcome, Replication, Waiters},
+    watchers::Watchers,
 };
 use crate::{
     call::CallResult,
-    clock::{HybridClock, LEAD_MS_MAX},
-    cluster::{AddressSource, Ranking, View},
+    entry::Record,
     store::{Backend, Store},
     time::{Instant, Now},
-    version::{Incarnation, Version},
-    wire::{
-        CONTENT_BYTES_MAX, Envelope, NodeState, RefusalCode, Request, RequestMessage, Response,
-    },
+    version::Incarnation,
+    wire::{RefusalCode, Response},
 };
 
-/// Most expired entries and old traces that one tick drops: half a millisecond at the worst. While there
-/// are more, the next tick is due at once, and what waits for the node comes between.
+/// The most expired entries and old tombstones that one tick drops: half a millisecond at worst. While there
+/// are more, the next tick is due at once, and other inputs come between.
 const SWEEP_MAX: usize = 128;
 
-/// A node that did nothing for longer, in milliseconds, was stopped: it ticks much more often.
+/// A node that handled nothing for longer was suspended, in milliseconds: it ticks much more often.
 pub const PAUSE_MS_MAX: u64 = 2_000;
 
 /// How often expired entries are swept, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 250;
 
-/// What a call was made for.
-#[derive(Debug)]
-enum Call {
-    Hello { address: SocketAddr },
-    Ping { member: Incarnation },
-    Greet { member: Incarnation },
-    Batch { member: Incarnation },
-    Gossip { member: Incarnation },
-    Repair { member: Incarnation, asked: Asked },
-    Goodbye,
-}
-
 /// A node.
 pub struct Node<B: Backend> {
-    config: NodeConfig,
-    identity: Identity,
-    state: NodeState,
-    started: Instant,
-    settled: bool,
-    /// When it began to warm, for the last time.
-    warm_since: Instant,
-    /// When it last did anything.
-    awake: Instant,
-    misses_are_authoritative: bool,
-    /// It was suspended, and lacks what it missed since: values that it has may have been deleted.
-    resumes: bool,
-    clock: HybridClock,
-    clocks: Clocks,
-    repair: Repair,
-    store: Arc<Store<B>>,
-    view: View,
-    ranking: Ranking,
-    greeters: Greeters,
-    refused: RefusalCounts,
-    heartbeats: Heartbeats,
-    known: Acquaintances,
+    local: Local,
+    replica: Replica<B>,
+    membership: Membership,
     watchers: Watchers,
-    leases: Leases,
-    feed: Feed,
-    outboxes: BTreeMap<Incarnation, Outbox>,
-    /// Peers for whom something was queued since the last flush.
-    filled: Vec<Incarnation>,
-    writes: Writes,
-    calls: BTreeMap<CallId, Call>,
-    next_call: u64,
+    replication: Replication,
+    repair: Repair,
     next_sweep: Instant,
-    /// When something is due beside sweep and queues, and when something in these is.
-    wake: Instant,
-    flush_at: Option<Instant>,
+}
+
+/// The parts of a node, borrowed separately, with the context that they work in.
+struct Parts<'a, B: Backend> {
+    cx: Context<'a, B>,
+    membership: &'a mut Membership,
+    watchers: &'a mut Watchers,
+    replication: &'a mut Replication,
+    repair: &'a mut Repair,
 }
 
 impl<B: Backend> Node<B> {
     /// A node that starts at `now` and keeps its entries in `store`.
     pub fn new(config: NodeConfig, store: Arc<Store<B>>, now: Now) -> Self {
+        let local = Local::new(config, now.mono);
         Self {
-            identity: Identity::new(&config.cluster, config.info.incarnation),
-            state: NodeState::Warming,
-            started: now.mono,
-            settled: false,
-            warm_since: now.mono,
-            awake: now.mono,
-            misses_are_authoritative: false,
-            resumes: false,
-            clocks: Clocks::new(now.mono),
-            repair: Repair::new(config.info.incarnation, now.mono),
-            clock: HybridClock::new(config.info.incarnation),
-            store,
-            view: View::default(),
-            ranking: Ranking::default(),
-            greeters: Greeters::default(),
-            refused: RefusalCounts::default(),
-            heartbeats: Heartbeats::new(now.mono),
-            known: Acquaintances::new(config.info.clone(), now.mono),
+            replica: Replica::new(local.id(), store, now),
+            membership: Membership::new(&local, now.mono),
             watchers: Watchers::default(),
-            leases: Leases::default(),
-            feed: Feed::new(now),
-            outboxes: BTreeMap::new(),
-            filled: Vec::new(),
-            writes: Writes::default(),
-            calls: BTreeMap::new(),
-            next_call: 0,
+            replication: Replication::default(),
+            repair: Repair::new(local.id(), now.mono),
             next_sweep: now.mono,
-            wake: now.mono,
-            flush_at: None,
-            config,
+            local,
         }
     }
 
-    /// Handles one input; what is to be done is appended to `out`.
+    /// Handles one input; the effects are appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.handle_all(now, [input], out);
     }
 
-    /// Handles inputs that came together; what they send to a peer goes in as few messages as it can.
+    /// Handles inputs that came together; what they send to a peer goes in as few messages as possible.
     pub fn handle_all(
         &mut self,
         now: Now,
@@ -177,265 +117,95 @@ impl<B: Backend> Node<B> {
         out: &mut Vec<Effect>,
     ) {
         let read = now;
-        let now = self.clocks.adjust(read);
-        let gap_ms = now.mono.since_ms(core::mem::replace(&mut self.awake, now.mono));
-        if gap_ms > PAUSE_MS_MAX {
-            self.thawed(now, gap_ms, out);
-        }
+        self.note_active(self.local.clocks.adjust(read), out);
         for input in inputs {
             // An input may move the clock.
-            self.take_in(self.clocks.adjust(read), input, out);
+            self.handle_input(self.local.clocks.adjust(read), input, out);
         }
-        self.search(out);
-        let now = self.clocks.adjust(read);
-        self.settle_leases(now, out);
-        self.flush_filled(now, out);
+        self.repair.scan(&self.replica.store, out);
+        let now = self.local.clocks.adjust(read);
+        self.update_leases(now, out);
+        let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+        replication.flush_filled(&mut cx, &membership.view);
         let now = self.update_state(now, out);
-        self.answer_watchers(now, out);
-        self.answer_followers(now, out);
+        let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
+        watchers.answer(&mut cx, &membership.view);
+        cx.replica.feed.answer((now, cx.local), cx.out);
     }
 
-    fn take_in(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+    fn handle_input(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Write { id, write } => self.write(now, id, write, out),
             Input::Request { id, connection, message } => {
                 self.request(now, (id, connection), message, out);
             }
-            Input::ConnectionClosed(connection) => {
-                self.end_searches(connection, out);
-                self.closed(now, connection, out);
-            }
+            Input::ConnectionClosed(connection) => self.connection_closed(now, connection, out),
             Input::CallCompleted { call, result, elapsed_us } => {
-                self.answer(now, call, result, elapsed_us, out);
+                self.call_completed(now, call, result, elapsed_us, out);
             }
-            Input::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
+            Input::Datagram { from, bytes } => self.with_members(now, out, |membership, cx| {
+                membership.datagram_received(cx, from, &bytes);
+            }),
             Input::AddressesProposed(addresses) => {
-                for address in addresses {
-                    // Known nodes that are no contacts are not dialled each time a name resolves.
-                    if !self.known.is_no_contact(&self.config.info, address) {
-                        self.view.propose(address, AddressSource::Discovery, now.mono);
-                    }
-                }
-                self.wake = now.mono;
+                self.with_members(now, out, |members, cx| members.discovered(cx, addresses));
             }
-            Input::AddressesChanged(addresses) => self.readdressed(now, addresses, out),
-            Input::NodeWithdrawn(id) => self.verify(now, Some(id)),
+            Input::AddressesChanged(addresses) => {
+                self.with_members(now, out, |members, cx| members.addresses_changed(cx, addresses));
+            }
+            Input::NodeWithdrawn(id) => {
+                self.with_members(now, out, |members, cx| members.verify(cx, Some(id)));
+            }
             Input::DiscoveryComplete => {
-                self.settled = true;
-                self.wake = now.mono;
+                self.local.readiness.discovery_complete = true;
+                self.local.wake_by(Some(now.mono));
             }
-            Input::RestoredItems(known) => {
-                for known in known {
-                    let is_taken = self.adopt(now, known);
-                    self.repair.is_restored_in_part |= !is_taken;
-                }
+            Input::RestoredItems(items) => {
+                let Parts { mut cx, repair, .. } = self.parts(now, out);
+                repair.restore(&mut cx, items);
             }
-            Input::RestoreComplete(memory) => self.restored(now, memory),
+            Input::RestoreComplete(state) => {
+                let Parts { mut cx, repair, .. } = self.parts(now, out);
+                repair.restore_complete(&mut cx, state);
+            }
             Input::Tick => self.tick(now, out),
-            Input::Shutdown => self.leave(now, out),
+            Input::Shutdown => self.shut_down(now, out),
         }
     }
 
     /// When [`Input::Tick`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        if !self.repair.searches.is_empty() {
-            return self.awake;
+        if self.repair.is_scanning() {
+            return self.local.readiness.last_active();
         }
-        let wake = self.wake.min(self.next_sweep);
-        self.flush_at.map_or(wake, |at| at.min(wake))
-    }
-
-    /// The node's own readiness.
-    #[must_use]
-    pub fn state(&self) -> NodeState {
-        self.state
-    }
-
-    /// Whether a miss here means that no local peer has the key either.
-    #[must_use]
-    pub fn misses_are_authoritative(&self) -> bool {
-        self.misses_are_authoritative
-    }
-
-    /// What reads of the store may be answered with; for readers that do not go through the node.
-    #[must_use]
-    pub fn read_policy(&self) -> ReadPolicy {
-        ReadPolicy {
-            misses_are_authoritative: self.misses_are_authoritative,
-            values_are_current: !self.resumes,
-        }
-    }
-
-    /// Whose requests the node takes; for readers that do not go through it.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// Under which name the node gives versions: its incarnation, or another one since it had to go back
-    /// with its clock.
-    #[must_use]
-    pub fn writer(&self) -> Incarnation {
-        self.clock.last().incarnation()
-    }
-
-    /// What the node was told about itself.
-    #[must_use]
-    pub fn config(&self) -> &NodeConfig {
-        &self.config
-    }
-
-    /// What the node says at the beginning of a connection to another one.
-    #[must_use]
-    pub fn introduction(&self, now: Now) -> RequestMessage {
-        let envelope = Envelope {
-            cluster: self.identity.cluster_id,
-            from: Some(self.config.info.incarnation),
-            ..Envelope::default()
-        };
-        let now = self.clocks.adjust(now);
-        RequestMessage { envelope, request: Request::Hello(Box::new(self.hello(now, 0))) }
-    }
-
-    /// Whether no write waits for a peer that answers.
-    #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.outboxes.values().all(Outbox::is_empty)
+        let wake = self.local.wake().min(self.next_sweep);
+        self.replication.flush_at().map_or(wake, |at| at.min(wake))
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.flush_at.is_some_and(|at| at <= now.mono) {
-            self.tick_outboxes(now, out);
-        }
+        let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+        replication.tick_outboxes(&mut cx, &membership.view);
         if self.next_sweep <= now.mono {
-            let is_all = self.store.sweep(now, SWEEP_MAX) < SWEEP_MAX;
-            self.next_sweep = if is_all { now.mono.plus_ms(SWEEP_EVERY_MS) } else { now.mono };
+            let is_swept = self.replica.store.sweep(now, SWEEP_MAX) < SWEEP_MAX;
+            self.next_sweep = if is_swept { now.mono.plus_ms(SWEEP_EVERY_MS) } else { now.mono };
         }
-        if self.wake > now.mono {
+        if !self.local.take_tick(now.mono) {
             return;
         }
-        self.wake = now.mono.plus_ms(SWEEP_EVERY_MS);
-        self.tick_membership(now, out);
+        self.with_members(now, out, Membership::tick);
+        self.replication.report_missed(now, out);
         let now = self.check_clock(now, out);
-        self.tick_repair(now, out);
-        self.judge_misses(now);
-        let store = &self.store;
-        for (id, response) in self.writes.take_overdue(now.mono, |key| store.version(key)) {
-            out.push(Effect::Respond { id, response });
-        }
-        self.wake_by(self.writes.next_deadline());
-        self.wake_by(self.watchers_due());
-        self.wake_by(self.leases.next_due());
-        self.wake_by(self.feed_due());
-        self.wake_by(self.view.candidates().next_dial());
+        let Parts { mut cx, membership, watchers, replication, repair } = self.parts(now, out);
+        repair.tick(&mut cx, &membership.view);
+        repair.judge_misses(cx.local, &membership.view, now);
+        replication.tick(&mut cx);
+        cx.local.wake_by(watchers.next_due());
+        cx.local.wake_by(cx.replica.leases.next_deadline());
+        cx.local.wake_by(cx.replica.feed.next_due());
+        cx.local.wake_by(membership.view.candidates().next_dial());
     }
 
-    fn wake_by(&mut self, at: Option<Instant>) {
-        if let Some(at) = at {
-            self.wake = self.wake.min(at);
-        }
-    }
-
-    fn request(
-        &mut self,
-        now: Now,
-        (id, connection): (RequestId, ConnectionId),
-        message: RequestMessage,
-        out: &mut Vec<Effect>,
-    ) {
-        let RequestMessage { envelope, request } = message;
-        if let Some(response) = self.identity.refusal(&envelope, &request) {
-            out.push(Effect::Respond { id, response });
-            return;
-        }
-        // What its caller has given up is not carried out, and least of all stamped.
-        let Some(timeout_ms) = envelope.remaining_ms() else {
-            let response = Response::refused(RefusalCode::Expired, "the deadline had passed");
-            return out.push(Effect::Respond { id, response });
-        };
-        let message = RequestMessage { envelope, request };
-        self.serve(now, (id, connection), message, timeout_ms, out);
-    }
-
-    /// Carries out a request that is meant for this node and whose deadline has not passed.
-    fn serve(
-        &mut self,
-        now: Now,
-        (id, connection): (RequestId, ConnectionId),
-        message: RequestMessage,
-        timeout_ms: u64,
-        out: &mut Vec<Effect>,
-    ) {
-        let RequestMessage { envelope, request } = message;
-        let Envelope { from, seen, delay_ms, .. } = envelope;
-        if !matches!(request, Request::Put { .. } | Request::Delete { .. }) {
-            self.note_seen(now, Version::new(seen, Incarnation(0)));
-        }
-        let response = match request {
-            Request::Put { key, value, metadata, ttl, ack, token } => {
-                let op = WriteOp::Put { value, metadata, ttl };
-                let write = Write { ack, seen, timeout_ms, delay_ms, token, ..Write::new(key, op) };
-                return self.write(now, id, write, out);
-            }
-            Request::Delete { key, ack } => {
-                let write = Write::new(key, WriteOp::Delete);
-                let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
-                return self.write(now, id, write, out);
-            }
-            Request::Get { key } => read(&self.store, &key, now, self.read_policy()),
-            Request::Hello(hello) => self.greeted(now, *hello, connection, out),
-            Request::Ping => self.pong(now),
-            Request::Watch { view } => {
-                return self.watch(now, (id, connection), view, timeout_ms, out);
-            }
-            Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over } => {
-                let wait_ms = wait_ms.saturating_sub(delay_ms);
-                let ask = leases::Ask { id, connection, key, life_ms, wait_ms, timeout_ms, over };
-                return self.lease(now, ask, out);
-            }
-            Request::Release { key, token, failed } => {
-                self.release(now, (&key, token), failed, out)
-            }
-            Request::Follow { since } => {
-                return self.follow(now, (id, connection), since, timeout_ms, out);
-            }
-            Request::Goodbye => {
-                self.verify(now, from);
-                Response::Done
-            }
-            Request::Gossip(said) => Response::Gossip(match from {
-                Some(from) => self.asked_by_gossip(now, from, &said, CONTENT_BYTES_MAX),
-                None => Bytes::new(),
-            }),
-            Request::Replicate(_) if !self.clocks.is_set() => unset(),
-            Request::Replicate(batch) => self.receive(now, batch, out),
-            Request::Digests { window, resolution, last_sync_ms: had_ms } => {
-                self.serve_digests(now, (window, resolution), (from, had_ms))
-            }
-            Request::BucketVersions(cells) => {
-                return self.rows_wanted((id, connection), cells, out);
-            }
-            Request::KeyVersions(keys) => self.serve_versions(&keys),
-            Request::Fetch(keys) => self.serve_fetch(now, &keys),
-            Request::Copy { first_shard, last_shard, range } => {
-                self.serve_copy(now, from, (first_shard, last_shard), range)
-            }
-        };
-        out.push(Effect::Respond { id, response });
-    }
-
-    /// Raises the node's clock above a version that a caller has seen. Returns false, and counts it, if no
-    /// node with a correct clock can have assigned the version yet.
-    fn note_seen(&mut self, now: Now, version: Version) -> bool {
-        let limit_ms = now.wall_ms.saturating_add(LEAD_MS_MAX);
-        let is_likely = version.wall_ms() <= limit_ms || version <= self.clock.last();
-        let is_noted = is_likely && self.clock.observe(version, now.wall_ms).is_ok();
-        self.refused.future_versions += u64::from(!is_noted);
-        is_noted
-    }
-
-    fn answer(
+    fn call_completed(
         &mut self,
         now: Now,
         call: CallId,
@@ -443,49 +213,118 @@ impl<B: Backend> Node<B> {
         elapsed_us: u64,
         out: &mut Vec<Effect>,
     ) {
-        match self.calls.remove(&call) {
-            Some(Call::Hello { address }) => {
-                self.hello_answered(now, address, result, elapsed_us, out)
+        let Some(purpose) = self.local.end_call(call) else { return };
+        match purpose {
+            CallPurpose::Hello { address } => self.with_members(now, out, |members, cx| {
+                members.hello_completed(cx, address, result, elapsed_us);
+            }),
+            CallPurpose::Greet { member } => self.with_members(now, out, |members, cx| {
+                members.greet_completed(cx, member, result);
+            }),
+            CallPurpose::Ping { member } => self.with_members(now, out, |members, cx| {
+                members.ping_completed(cx, member, result, elapsed_us);
+            }),
+            CallPurpose::Gossip { member } => self.with_members(now, out, |members, cx| {
+                members.gossip_completed(cx, member, result);
+            }),
+            CallPurpose::Replicate { member } => {
+                self.batch_completed(now, (member, call), result, out);
             }
-            Some(Call::Greet { member }) => self.greet_answered(now, member, result, out),
-            Some(Call::Ping { member }) => self.ping_answered(now, member, result, elapsed_us, out),
-            Some(Call::Batch { member }) => self.batch_answered(now, call, member, result, out),
-            Some(Call::Gossip { member }) => self.gossip_answered(now, member, result),
-            Some(Call::Repair { member, asked }) => {
-                self.repair_answered(now, call, (member, asked), result, out);
+            CallPurpose::Repair { member, call: kind } => {
+                self.with_members(now, out, |members, cx| match &result {
+                    Ok(Response::Refused(_)) => {}
+                    Ok(_) => members.heard(cx, member),
+                    Err(_) => members.suspect(member),
+                });
+                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+                let view = &membership.view;
+                repair.call_completed(&mut cx, view, (member, call, kind), result);
             }
-            Some(Call::Goodbye) | None => {}
+            CallPurpose::Goodbye => {}
         }
     }
 
-    /// Makes a call; the caller of this has noted what for.
-    fn call(
+    /// Handles the end of a batch: first as a sign of life of the peer, or of none.
+    fn batch_completed(
         &mut self,
-        purpose: Call,
-        to: (SocketAddr, Option<Incarnation>),
-        request: Request,
-        timeout_ms: u64,
+        now: Now,
+        (peer, call): (Incarnation, CallId),
+        result: CallResult,
         out: &mut Vec<Effect>,
-    ) -> CallId {
-        let call = CallId(self.next_call);
-        self.next_call += 1;
-        self.calls.insert(call, purpose);
-        let envelope = Envelope {
-            cluster: self.identity.cluster_id,
-            from: Some(self.config.info.incarnation),
-            to: to.1,
-            sent_ms: 0,
-            timeout_ms,
-            seen: 0,
-            delay_ms: 0,
-        };
-        let message = RequestMessage { envelope, request };
-        out.push(Effect::Call { call, to: to.0, message, timeout_ms });
-        call
+    ) {
+        let Some(batch) = self.replication.take_batch(peer, call) else { return };
+        let outcome = BatchOutcome::of(result, batch.len());
+        self.with_members(now, out, |members, cx| match &outcome {
+            BatchOutcome::Received(_) => members.heard(cx, peer),
+            BatchOutcome::TooLarge => {}
+            BatchOutcome::Overloaded => members.overloaded(cx.now, peer),
+            BatchOutcome::Failed => members.suspect(peer),
+        });
+        let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+        replication.batch_completed(&mut cx, &membership.view, peer, (batch, outcome));
+    }
+
+    fn connection_closed(&mut self, now: Now, connection: ConnectionId, out: &mut Vec<Effect>) {
+        self.repair.connection_closed(connection, out);
+        self.end_leases_of(now, connection, out);
+        let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
+        if !connection.is_single_use() {
+            membership.view.candidates_mut().forget(connection.address_source());
+        }
+        watchers.connection_closed(&mut cx, &membership.view, connection);
+        cx.replica.feed.connection_closed(connection, cx.out);
+    }
+
+    /// Sends a write to the other nodes that hold its key.
+    fn fan_out(&mut self, now: Now, record: &Record, waiters: Waiters, out: &mut Vec<Effect>) {
+        let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+        replication.fan_out(&mut cx, &membership.view, record, waiters);
+    }
+
+    /// Has membership act, and the other parts act on the changes of members that follow.
+    fn with_members<R>(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Membership, &mut Context<'_, B>) -> R,
+    ) -> R {
+        let Parts { mut cx, membership, replication, repair, .. } = self.parts(now, out);
+        let result = act(membership, &mut cx);
+        while let Some(change) = membership.take_change() {
+            let view = &membership.view;
+            match change {
+                MemberChange::Up(id) => {
+                    replication.open(id);
+                    repair.peer_up(cx.local, view, now, id);
+                }
+                MemberChange::Leaving(id) => replication.close(&mut cx, view, id),
+                MemberChange::Down(id) => {
+                    repair.peer_down(cx.local, view, now, id);
+                    replication.close(&mut cx, view, id);
+                }
+                MemberChange::Removed(id) => {
+                    replication.close(&mut cx, view, id);
+                    replication.forget(id);
+                    repair.peer_down(cx.local, view, now, id);
+                }
+            }
+        }
+        result
+    }
+
+    fn parts<'a>(&'a mut self, now: Now, out: &'a mut Vec<Effect>) -> Parts<'a, B> {
+        let Self { local, replica, membership, watchers, replication, repair, .. } = self;
+        Parts {
+            cx: Context { now, local, replica, out },
+            membership,
+            watchers,
+            replication,
+            repair,
+        }
     }
 }
 
-/// What a node says to writes before it has set its clock: it could not judge or stamp them.
-fn unset() -> Response {
+/// The response to writes before the node has set its clock: it could not judge or stamp them.
+fn clock_unset() -> Response {
     Response::refused(RefusalCode::Overloaded, "the node has just started, and sets its clock")
 }

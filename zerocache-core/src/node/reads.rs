@@ -1,4 +1,4 @@
-//! What is answered without the state machine: whose requests are taken, and reads.
+//! What bypasses the state machine: the check of requests, and reads.
 
 use alloc::string::String;
 
@@ -10,7 +10,7 @@ use crate::{
     wire::{Envelope, RefusalCode, Request, Response, cluster_id},
 };
 
-/// Which cluster and node a request must mean to be taken here.
+/// The cluster and node that a request must be addressed to.
 #[derive(Clone, Debug)]
 pub struct Identity {
     cluster: String,
@@ -23,7 +23,7 @@ impl Identity {
         Self { cluster: cluster.into(), cluster_id: cluster_id(cluster), incarnation }
     }
 
-    /// The refusal of a request that is meant for another cluster or another node.
+    /// Returns the refusal of a request that is meant for another cluster or another node.
     #[must_use]
     pub fn refusal(&self, envelope: &Envelope, request: &Request) -> Option<Response> {
         if envelope.cluster != self.cluster_id {
@@ -43,14 +43,14 @@ impl Identity {
 pub struct ReadPolicy {
     /// Whether a miss means that no local peer has the key either.
     pub misses_are_authoritative: bool,
-    /// Whether a value may be served. Not by a node that was suspended, until it has what it missed:
+    /// Whether a value may be served. A node that was suspended serves none until it has what it missed:
     /// the value may have been deleted or replaced meanwhile.
     pub values_are_current: bool,
 }
 
-/// Reads a key from a node's store and says it as a response.
-pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, answers: ReadPolicy) -> Response {
-    if !answers.values_are_current {
+/// Reads a key from a node's store, as a response.
+pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, policy: ReadPolicy) -> Response {
+    if !policy.values_are_current {
         return miss_response(false);
     }
     match store.get(key, now) {
@@ -60,11 +60,11 @@ pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, answers: ReadPoli
             version: entry.version,
             remaining_ms: entry.expires.since_ms(now.mono),
         },
-        Lookup::Miss => miss_response(answers.misses_are_authoritative),
+        Lookup::Miss => miss_response(policy.misses_are_authoritative),
     }
 }
 
-/// What a node says of a key for which it has no value: whether others may have one.
+/// The response for a key without a value, which says whether other nodes may have one.
 #[must_use]
 pub fn miss_response(is_authoritative: bool) -> Response {
     Response::NotFound { warming: !is_authoritative }

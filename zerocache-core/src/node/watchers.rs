@@ -1,144 +1,142 @@
-//! Those who wait until the nodes that this one reaches are others.
+//! Callers that wait until the set of reachable nodes changes.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{ConnectionId, Effect, Node, RequestId, shares::Shares};
+use super::{
+    ConnectionId, Effect, RequestId,
+    local::{Context, Local},
+    quota::Quota,
+};
 use crate::{
+    cluster::View,
     store::Backend,
     time::{Instant, Now},
     wire::{NodeState, RefusalCode, Response},
 };
 
-/// Most who wait; more are refused.
+/// The most watchers; more are refused.
 const WATCHERS_MAX: usize = 16_384;
 
-/// Longest wait, in milliseconds: then the answer says that nothing changed.
+/// The longest wait, in milliseconds, after which the response says that nothing changed.
 const WAIT_MS_MAX: u64 = 10_000;
 
-/// An answer leaves this long before its caller gives up, in milliseconds.
+/// A response leaves this long before its caller's timeout, in milliseconds.
 const MARGIN_MS: u64 = 50;
 
-/// One who waits.
+/// A caller that waits.
 #[derive(Debug)]
 struct Watcher {
-    /// What it knows.
+    /// The fingerprint of the view that it knows.
     view: u64,
     until: Instant,
     connection: ConnectionId,
 }
 
-/// All who wait.
+/// All callers that wait.
 #[derive(Debug)]
 pub(super) struct Watchers {
     waiting: BTreeMap<RequestId, Watcher>,
-    shares: Shares,
+    quota: Quota,
     next: Option<Instant>,
-    /// What the view was when they were last looked at.
+    /// The fingerprint of the view when the watchers were last answered.
     view: u64,
     state: Option<NodeState>,
 }
 
 impl Default for Watchers {
     fn default() -> Self {
-        let shares = Shares::of(WATCHERS_MAX);
-        Self { waiting: BTreeMap::new(), shares, next: None, view: 0, state: None }
+        let quota = Quota::of(WATCHERS_MAX);
+        Self { waiting: BTreeMap::new(), quota, next: None, view: 0, state: None }
+    }
+}
+
+/// The response to a caller that asks whether the node is alive.
+pub(super) fn pong(now: Now, local: &Local, view: &View) -> Response {
+    Response::Pong {
+        incarnation: local.id(),
+        state: local.readiness.state(),
+        view: view.fingerprint(local.id()),
+        wall_ms: now.wall_ms,
     }
 }
 
 impl Watchers {
-    fn take(&mut self, id: RequestId) {
-        if let Some(watcher) = self.waiting.remove(&id) {
-            self.shares.give_back(watcher.connection, 1);
-        }
-    }
-}
-
-impl<B: Backend> Node<B> {
-    /// How many wait for a change of the view.
-    #[must_use]
-    pub fn watcher_count(&self) -> usize {
-        self.watchers.waiting.len()
+    /// The number of watchers.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len()
     }
 
-    /// What this node says of itself to whoever asks whether it lives.
-    pub(super) fn pong(&self, now: Now) -> Response {
-        Response::Pong {
-            incarnation: self.config.info.incarnation,
-            state: self.state,
-            view: self.view.fingerprint(self.config.info.incarnation),
-            wall_ms: now.wall_ms,
-        }
+    /// When a watcher has waited long enough.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.next
     }
 
-    /// Answers once the view is not the one that the caller knows, or after a while.
-    pub(super) fn watch(
+    /// Responds once the view differs from the one that the caller knows, or after a while.
+    pub(super) fn watch<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
+        view: &View,
         (id, connection): (RequestId, ConnectionId),
-        view: u64,
-        timeout_ms: u64,
-        out: &mut Vec<Effect>,
+        (known, timeout_ms): (u64, u64),
     ) {
-        let is_news = view != self.view.fingerprint(self.config.info.incarnation);
-        let response = if is_news || self.state == NodeState::Leaving {
-            self.pong(now)
-        } else if !self.watchers.shares.has_room(connection, 1) {
-            self.refused.over_quota += 1;
+        let is_news = known != view.fingerprint(cx.local.id());
+        let response = if is_news || cx.local.is_leaving() {
+            pong(cx.now, cx.local, view)
+        } else if !self.quota.has_room(connection, 1) {
+            cx.local.refused.over_quota += 1;
             Response::refused(RefusalCode::Overloaded, "too many wait for changes of the view")
         } else {
             let most_ms = if timeout_ms == 0 { WAIT_MS_MAX } else { timeout_ms };
-            let until = now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
-            self.watchers.shares.take(connection, 1);
-            self.watchers.waiting.insert(id, Watcher { view, until, connection });
-            self.watchers.next = Some(self.watchers.next.map_or(until, |next| next.min(until)));
-            return self.wake_by(self.watchers.next);
+            let until = cx.now.mono.plus_ms(most_ms.min(WAIT_MS_MAX).saturating_sub(MARGIN_MS));
+            self.quota.charge(connection, 1);
+            self.waiting.insert(id, Watcher { view: known, until, connection });
+            self.next = Some(self.next.map_or(until, |next| next.min(until)));
+            return cx.local.wake_by(self.next);
         };
-        out.push(Effect::Respond { id, response });
+        cx.out.push(Effect::Respond { id, response });
     }
 
-    /// Answers those whose time is over, and all whose view is no longer right.
-    pub(super) fn answer_watchers(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let view = self.view.fingerprint(self.config.info.incarnation);
-        let Watchers { waiting, next, view: before, state, .. } = &mut self.watchers;
-        let is_due = next.is_some_and(|at| at <= now.mono);
-        let has_changed = *before != view || *state != Some(self.state);
-        (*before, *state) = (view, Some(self.state));
+    /// Responds to watchers whose wait is over, and to all whose view is out of date.
+    pub(super) fn answer<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        let (current, now) = (view.fingerprint(cx.local.id()), cx.now.mono);
+        let state = cx.local.readiness.state();
+        let is_due = self.next.is_some_and(|at| at <= now);
+        let has_changed = self.view != current || self.state != Some(state);
+        (self.view, self.state) = (current, Some(state));
         if !is_due && !has_changed {
             return;
         }
-        let leaves = self.state == NodeState::Leaving;
-        let is_over = |w: &Watcher| leaves || w.view != view || w.until <= now.mono;
-        let over: Vec<_> =
-            waiting.iter().filter(|(_, watcher)| is_over(watcher)).map(|(id, _)| *id).collect();
-        for id in over {
-            self.watchers.take(id);
-            let response = self.pong(now);
-            out.push(Effect::Respond { id, response });
-        }
-        self.watchers.next = self.watchers.waiting.values().map(|watcher| watcher.until).min();
+        let leaves = state == NodeState::Leaving;
+        self.answer_those(cx, view, |w| leaves || w.view != current || w.until <= now);
+        self.next = self.waiting.values().map(|watcher| watcher.until).min();
     }
 
-    /// A connection has ended: nobody waits on it any more.
-    pub(super) fn watch_ended(
+    /// Ends the waits on a connection that ended.
+    pub(super) fn connection_closed<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
+        view: &View,
         connection: ConnectionId,
-        out: &mut Vec<Effect>,
     ) {
-        if self.watchers.shares.of_connection(connection) == 0 {
-            return;
-        }
-        let ended = self.watchers.waiting.iter().filter(|(_, w)| w.connection == connection);
-        let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
-        for id in ended {
-            self.watchers.take(id);
-            let response = self.pong(now);
-            out.push(Effect::Respond { id, response });
+        if self.quota.used_by(connection) > 0 {
+            self.answer_those(cx, view, |watcher| watcher.connection == connection);
         }
     }
 
-    /// When the next one has waited long enough.
-    pub(super) fn watchers_due(&self) -> Option<Instant> {
-        self.watchers.next
+    fn answer_those<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        is_over: impl Fn(&Watcher) -> bool,
+    ) {
+        let over = self.waiting.iter().filter(|(_, watcher)| is_over(watcher));
+        let over: Vec<_> = over.map(|(id, _)| *id).collect();
+        for id in over {
+            if let Some(watcher) = self.waiting.remove(&id) {
+                self.quota.release(watcher.connection, 1);
+            }
+            let response = pong(cx.now, cx.local, view);
+            cx.out.push(Effect::Respond { id, response });
+        }
     }
 }

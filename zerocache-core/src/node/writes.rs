@@ -1,14 +1,16 @@
-//! Writes by clients: checked, stamped, stored, sent on, and answered.
+//! The one door for writes by clients: a write is checked, stamped, stored, replicated and answered.
 
-use alloc::{collections::BTreeMap, format, vec::Vec};
+use alloc::{format, vec::Vec};
 
 use bytes::Bytes;
 
-use super::{Effect, Node, RequestId, fanout::Waiting};
+use super::{
+    Effect, Node, Parts, RequestId,
+    replication::{PENDING_MAX, PendingWrite, Replication, Waiters},
+};
 use crate::{
-    cluster::{PLACEMENT, Placement},
     entry::{Change, Record},
-    key::{Key, KeyHash},
+    key::Key,
     limits::METADATA_BYTES_MAX,
     store::{ApplyOutcome, Backend},
     time::{Instant, Now},
@@ -17,17 +19,14 @@ use crate::{
     wire::{Ack, RefusalCode, Response, Status, Written},
 };
 
-/// How long a write waits for its replicas when the caller does not say, in milliseconds.
+/// How long a write waits for its replicas if the caller states no timeout, in milliseconds.
 const ACK_WAIT_MS: u64 = 2_000;
 
-/// The longest such wait, in milliseconds, whatever the caller says.
+/// The longest such wait, in milliseconds, whatever the caller states.
 const ACK_WAIT_MS_MAX: u64 = 60_000;
 
-/// A write answers this much before its caller stops waiting, in milliseconds.
+/// A response leaves this long before its caller's timeout, in milliseconds.
 const ACK_MARGIN_MS: u64 = 20;
-
-/// Most writes that wait for replicas at once.
-const PENDING_MAX: usize = 65_536;
 
 /// How far a write is replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +68,8 @@ pub struct Write {
     pub seen: u64,
     /// How long the caller waits for the response, in milliseconds; 0 if unknown.
     pub timeout_ms: u64,
-    /// The delay of the request beyond the usual transit time, in milliseconds, subtracted from the TTL.
+    /// The delay of the request beyond its usual transit time, in milliseconds. It is subtracted from the
+    /// TTL.
     pub delay_ms: u64,
     /// The lease token to write with; without one the node assigns the version.
     pub token: Option<Version>,
@@ -92,197 +92,131 @@ impl Write {
     }
 }
 
-/// A write that waits for replicas.
-#[derive(Debug)]
-struct Pending {
-    key: KeyHash,
-    version: Version,
-    deadline: Instant,
-    have: u32,
-    wanted: u32,
-    outstanding: u32,
-}
-
-impl Pending {
-    fn response(&self, held: Option<Version>) -> Response {
-        let superseded = held.is_some_and(|held| held > self.version);
-        Response::Written(Written {
-            status: if superseded { Status::Superseded } else { Status::Stored },
-            replicas: self.have,
-            replicas_wanted: self.wanted,
-            version: Some(self.version),
-        })
-    }
-}
-
-/// All writes that wait.
-#[derive(Debug, Default)]
-pub(super) struct Writes {
-    pending: BTreeMap<RequestId, Pending>,
-}
-
-impl Writes {
-    /// A replica has the write, or never will; the response when nothing else is awaited.
-    pub(super) fn settle(
-        &mut self,
-        id: RequestId,
-        has_it: bool,
-        held: impl FnOnce(KeyHash) -> Option<Version>,
-    ) -> Option<Response> {
-        let pending = self.pending.get_mut(&id)?;
-        pending.have += u32::from(has_it);
-        pending.outstanding -= 1;
-        if pending.outstanding > 0 {
-            return None;
-        }
-        let pending = self.pending.remove(&id)?;
-        Some(pending.response(held(pending.key)))
-    }
-
-    /// The responses of writes whose time is up.
-    pub(super) fn take_overdue(
-        &mut self,
-        now: Instant,
-        held: impl Fn(KeyHash) -> Option<Version>,
-    ) -> Vec<(RequestId, Response)> {
-        let mut overdue = Vec::new();
-        self.pending.retain(|id, pending| {
-            let waits = pending.deadline > now;
-            if !waits {
-                overdue.push((*id, pending.response(held(pending.key))));
-            }
-            waits
-        });
-        overdue
-    }
-
-    /// When the first write stops waiting.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.deadline).min()
-    }
-}
-
 impl<B: Backend> Node<B> {
-    /// Carries out a write: the only way into the node for one.
+    /// Carries out a write.
     pub(super) fn write(&mut self, now: Now, id: RequestId, write: Write, out: &mut Vec<Effect>) {
         // One caller's writes keep their order, whichever nodes accept them.
-        self.note_seen(now, Version::new(write.seen, Incarnation(0)));
-        if !self.clocks.is_set() {
-            return out.push(Effect::Respond { id, response: super::unset() });
-        }
+        let seen = Version::new(write.seen, Incarnation(0));
+        self.replica.note_seen(now, seen, &mut self.local.refused);
         if let Err(response) = self.check(&write) {
             return out.push(Effect::Respond { id, response });
         }
         let Write { key, op, ack, scope, timeout_ms, delay_ms, token, .. } = write;
-        let version = match token {
-            None => self.clock.stamp(now.wall_ms),
-            Some(token) if self.accepts(now, token) => token,
-            Some(_) => {
-                return out.push(Effect::Respond { id, response: lost(Status::Refused, None) });
-            }
+        let Some(version) = self.version_for(now, token) else {
+            let response = lost(Status::Refused, None);
+            return out.push(Effect::Respond { id, response });
         };
         let mut record = record_of(op, key, version, now.mono.minus_ms(delay_ms));
-        let mut applied = self.apply(now, &record);
-        let held = match applied {
-            ApplyOutcome::Superseded(held) => Some(held),
-            // A stamp that was given ahead of its time, for this key.
-            ApplyOutcome::Duplicate => Some(record.version),
-            // Something newer of this key may have been forgotten, from a clock ahead.
-            ApplyOutcome::TooOld => Some(self.store.retention_floor(record.key.hash())),
-            ApplyOutcome::Applied => None,
-        };
-        if let Some(held) = held.filter(|_| token.is_none()) {
-            // From a clock further ahead than others may move this one: what is written now is later.
-            record.version = self.clock.stamp_above(held, now.wall_ms);
-            applied = self.apply(now, &record);
-        }
-        let version = record.version;
-        let status = match applied {
-            // Of two values that somebody writes with one token the first one counts.
-            ApplyOutcome::Duplicate if token.is_some() && !self.holds(now, &record) => {
-                Status::Superseded
-            }
-            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
-            ApplyOutcome::Superseded(_) => Status::Superseded,
-            ApplyOutcome::TooOld => Status::Refused,
-        };
+        let status = self.store_write(now, &mut record, token.is_some());
         if token.is_some() && status != Status::Stored {
             return out.push(Effect::Respond { id, response: lost(status, token) });
         }
+        let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+        let view = &membership.view;
         let (peers, relays) = match scope {
-            WriteScope::Cluster => self.replicas_awaited(&record.key, ack),
+            WriteScope::Cluster => {
+                Replication::replicas_awaited((view, cx.local.region()), &record.key, ack)
+            }
             WriteScope::NodeOnly => (0, 0),
         };
-        let wanted = peers + relays;
+        let outstanding = peers + relays;
         let deadline = now.mono.plus_ms(wait_ms(timeout_ms));
-        let key = record.key.hash();
-        let pending =
-            Pending { key, version, deadline, have: 1, wanted: 1 + wanted, outstanding: wanted };
-        if wanted == 0 {
-            out.push(Effect::Respond { id, response: pending.response(None) });
+        let pending = PendingWrite {
+            key: record.key.hash(),
+            version: record.version,
+            deadline,
+            replicas: 1,
+            replicas_wanted: 1 + outstanding,
+            outstanding,
+        };
+        if outstanding == 0 {
+            cx.out.push(Effect::Respond { id, response: pending.response(None) });
         } else {
             // Before anything is sent: a peer may fail at once.
-            self.writes.pending.insert(id, pending);
-            self.wake_by(Some(deadline));
+            replication.await_replicas(id, pending);
+            cx.local.wake_by(Some(deadline));
         }
         if scope == WriteScope::Cluster {
-            let waiting =
-                Waiting { peers: (peers > 0).then_some(id), relays: (relays > 0).then_some(id) };
-            self.fan_out(now, &record, waiting, out);
+            let peers = (peers > 0).then_some(id);
+            let relays = (relays > 0).then_some(id);
+            replication.fan_out(&mut cx, view, &record, Waiters { peers, relays });
         }
     }
 
-    /// Whether this very value is stored.
+    /// The version to write with: the token, if it is valid, or a new one.
+    fn version_for(&mut self, now: Now, token: Option<Version>) -> Option<Version> {
+        match token {
+            None => Some(self.replica.clock.stamp(now.wall_ms)),
+            Some(token) if self.accepts_token(now, token) => Some(token),
+            Some(_) => None,
+        }
+    }
+
+    /// Stores a record. One without a token gets a higher version if this one is superseded.
+    fn store_write(&mut self, now: Now, record: &mut Record, has_token: bool) -> Status {
+        let mut outcome = self.replica.apply(now, record);
+        let held = match outcome {
+            ApplyOutcome::Superseded(held) => Some(held),
+            // A token for this key that was stamped ahead of its time.
+            ApplyOutcome::Duplicate => Some(record.version),
+            // A newer record of this key, from a clock ahead, may have been forgotten.
+            ApplyOutcome::TooOld => Some(self.replica.store.retention_floor(record.key.hash())),
+            ApplyOutcome::Applied => None,
+        };
+        if let Some(held) = held.filter(|_| !has_token) {
+            // From a clock further ahead than others may move this one: this write is later.
+            record.version = self.replica.clock.stamp_above(held, now.wall_ms);
+            outcome = self.replica.apply(now, record);
+        }
+        match outcome {
+            // Of two values written with one token the first one counts.
+            ApplyOutcome::Duplicate if has_token && !self.holds(now, record) => Status::Superseded,
+            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Status::Stored,
+            ApplyOutcome::Superseded(_) => Status::Superseded,
+            ApplyOutcome::TooOld => Status::Refused,
+        }
+    }
+
+    /// Whether exactly this value is stored.
     fn holds(&self, now: Now, record: &Record) -> bool {
-        let held = self.store.peek(&record.key, now).hit();
+        let Some(held) = self.replica.store.peek(&record.key, now).hit() else { return true };
         match &record.change {
             Change::Put { value, metadata, .. } => {
-                held.is_none_or(|held| held.value == *value && held.metadata == *metadata)
+                held.value == *value && held.metadata == *metadata
             }
-            Change::Delete => held.is_none(),
+            Change::Delete => false,
         }
     }
 
-    /// How many local peers and relays of other regions a write waits for.
-    fn replicas_awaited(&self, key: &Key, ack: Ack) -> (u32, u32) {
-        let (view, region) = (&self.view, &self.config.info.region);
-        let peers = match ack {
-            Ack::Local => 0,
-            Ack::Region | Ack::All => PLACEMENT.receivers(key, view, region).count(),
-        };
-        let relays = if ack == Ack::All { PLACEMENT.regions(key, view).len() } else { 0 };
-        (peers as u32, relays as u32)
-    }
-
-    /// Whether a write may be done, or else the refusal.
+    /// Returns the refusal of a write that may not be carried out.
     fn check(&self, write: &Write) -> Result<(), Response> {
-        let limits = &self.config.limits;
+        if !self.local.clocks.is_set() {
+            return Err(super::clock_unset());
+        }
+        let limits = &self.local.config.limits;
         let key_bytes = write.key.as_bytes();
         Key::new(key_bytes.clone(), limits)
             .map_err(|error| Response::refused(RefusalCode::BadKey, format!("{error}")))?;
-        let WriteOp::Put { value, metadata, .. } = &write.op else {
-            return self.check_load(write);
-        };
-        let too_large = |text| Err(Response::refused(RefusalCode::TooLarge, text));
-        if value.len() > limits.value_bytes_max {
-            let (bytes, most) = (value.len() as u64, limits.value_bytes_max as u64);
-            return Err(Response::value_too_large(bytes, most));
+        if let WriteOp::Put { value, metadata, .. } = &write.op {
+            if value.len() > limits.value_bytes_max {
+                let (bytes, most) = (value.len() as u64, limits.value_bytes_max as u64);
+                return Err(Response::value_too_large(bytes, most));
+            }
+            let too_large = |text| Err(Response::refused(RefusalCode::TooLarge, text));
+            if metadata.len() > METADATA_BYTES_MAX {
+                return too_large(format!(
+                    "the metadata has {} bytes; at most {METADATA_BYTES_MAX} are allowed",
+                    metadata.len()
+                ));
+            }
+            let payload = key_bytes.len() + value.len() + metadata.len();
+            if !self.replica.store.fits(payload) {
+                return too_large(format!(
+                    "the entry of {payload} bytes exceeds this node's budget"
+                ));
+            }
         }
-        if metadata.len() > METADATA_BYTES_MAX {
-            return too_large(format!(
-                "the metadata has {} bytes; at most {METADATA_BYTES_MAX} are allowed",
-                metadata.len()
-            ));
-        }
-        let payload = key_bytes.len() + value.len() + metadata.len();
-        if !self.store.fits(payload) {
-            return too_large(format!("the entry of {payload} bytes exceeds this node's budget"));
-        }
-        self.check_load(write)
-    }
-
-    fn check_load(&self, write: &Write) -> Result<(), Response> {
-        if write.ack != Ack::Local && self.writes.pending.len() >= PENDING_MAX {
+        if write.ack != Ack::Local && self.replication.is_full() {
             let text = format!("{PENDING_MAX} writes wait for their replicas already");
             return Err(Response::refused(RefusalCode::Overloaded, text));
         }
@@ -290,7 +224,7 @@ impl<B: Backend> Node<B> {
     }
 }
 
-/// How long to wait for replicas, so that the answer arrives before the caller gives up.
+/// How long to wait for replicas, so that the response arrives before the caller's timeout.
 fn wait_ms(timeout_ms: u64) -> u64 {
     match timeout_ms {
         0 => ACK_WAIT_MS,
@@ -298,15 +232,15 @@ fn wait_ms(timeout_ms: u64) -> u64 {
     }
 }
 
-/// The answer to a value that was written with a token and is not stored here; who has a newer one has
-/// told the others.
+/// The response to a value that was written with a token and is not stored here. Whoever wrote the newer
+/// one replicates it.
 fn lost(status: Status, token: Option<Version>) -> Response {
-    let superseded = status == Status::Superseded;
+    let is_superseded = status == Status::Superseded;
     Response::Written(Written {
         status,
-        replicas: u32::from(superseded),
+        replicas: u32::from(is_superseded),
         replicas_wanted: 1,
-        version: token.filter(|_| superseded),
+        version: token.filter(|_| is_superseded),
     })
 }
 

@@ -67,7 +67,7 @@ impl From<NodeStatus> for NodeBody {
             since_ms: node.since_ms,
             latency_ms: millis(node.latency_us),
             bytes_max: node.bytes_max,
-            replication_lag_ms: node.behind_ms,
+            replication_lag_ms: node.replication_lag_ms,
         }
     }
 }
@@ -95,7 +95,7 @@ pub(super) async fn get(State(api): State<Api>) -> Json<ClusterBody> {
         cluster: snapshot.cluster,
         nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
         regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
-        address_conflicts: snapshot.conflicts,
+        address_conflicts: snapshot.address_conflicts,
         discovery: api.driver.sources().into_iter().map(SourceBody::from).collect(),
     })
 }

@@ -36,14 +36,14 @@ pub(super) fn log(event: &Event) {
         Event::AddressConflict { address, node } => tracing::warn!(
             %address, %node, "address conflict: two live nodes claim this address"
         ),
-        Event::WritesDropped { peer, count } => tracing::warn!(
+        Event::WritesAbandoned { peer, count } => tracing::warn!(
             node = %peer, count, "replication to node abandoned"
         ),
         Event::WritesRefused { peer, count } => tracing::warn!(
             node = %peer, count, "node refused replicated writes: compare the clocks of both nodes"
         ),
-        Event::ClockMoved { by_ms, redated } => {
-            tracing::warn!(by_ms, redated, "clock corrected")
+        Event::ClockMoved { by_ms, restamped } => {
+            tracing::warn!(by_ms, restamped, "clock corrected")
         }
         Event::ClockApart { peer, ahead_ms } => tracing::error!(
             node = %peer, ahead_ms,

@@ -31,7 +31,8 @@ impl NodeDriver {
             drop(node);
             let reckoned = now.wall_ms.saturating_add_signed(snapshot.clock_offset_ms);
             let now = Now { wall_ms: reckoned, ..now };
-            let (cluster, retention_ms) = (snapshot.cluster.as_str(), snapshot.retention_ms);
+            let (cluster, retention_ms) =
+                (snapshot.cluster.as_str(), snapshot.tombstone_retention_ms);
             let parts = (0..SHARDS).map(|shard| this.storage.export(shard, now));
             snapshot::write(file.path(), Contents { cluster, now, retention_ms, memory, parts })
                 .map(Some)

@@ -69,7 +69,7 @@ impl Header {
         let ages = self.ages.iter().take(SYNC_AGES_MAX).map(age).collect();
         let &Self { node, lived_ms, line: (of, ms), retention_ms, .. } = self;
         let (node, line) = (Incarnation(node), Lineage { origin: Incarnation(of), age_ms: ms });
-        PersistedState { node, lived_ms, line, away_ms, retention_ms, ages }
+        PersistedState { node, lived_ms, lineage: line, away_ms, retention_ms, sync_ages: ages }
     }
 }
 

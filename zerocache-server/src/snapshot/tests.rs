@@ -37,7 +37,14 @@ fn memory() -> PersistedState {
     let age = SyncAge { node: Incarnation(8), age_ms: 400, lived_ms: 90_000 };
     let line = Lineage { origin: Incarnation(4), age_ms: 95_000 };
     let (node, retention_ms) = (Incarnation(3), RETENTION_MS);
-    PersistedState { node, lived_ms: 70_000, line, away_ms: 0, retention_ms, ages: vec![age] }
+    PersistedState {
+        node,
+        lived_ms: 70_000,
+        lineage: line,
+        away_ms: 0,
+        retention_ms,
+        sync_ages: vec![age],
+    }
 }
 
 fn written(path: &Path, parts: Vec<Vec<StoredItem>>) -> u64 {

@@ -50,14 +50,14 @@ where
 {
     let mut out = Output { file: BufWriter::new(File::create(path)?), sum: Sum::default() };
     out.put(MAGIC)?;
-    let ages = contents.memory.ages.iter();
+    let ages = contents.memory.sync_ages.iter();
     let header = Header {
         cluster: contents.cluster.to_owned(),
         written_ms: contents.now.wall_ms,
         retention_ms: contents.retention_ms,
         node: contents.memory.node.0,
         lived_ms: contents.memory.lived_ms,
-        line: (contents.memory.line.origin.0, contents.memory.line.age_ms),
+        line: (contents.memory.lineage.origin.0, contents.memory.lineage.age_ms),
         ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
     };
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;

@@ -57,7 +57,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "tombstone_retention_ms",
         "Current retention of tombstones, the shortest of all shards.",
-        read!(node.retention_ms),
+        read!(node.tombstone_retention_ms),
     )
     .milliseconds(),
     counter("hits", "Reads that returned a value; over HTTP, a fresh one.", read!(reads.hits)),

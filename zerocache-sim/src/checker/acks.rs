@@ -1,4 +1,4 @@
-//! What acknowledgements say, and what clients see of their own writes.
+//! Checks of acknowledgements, and of reads after a client's own writes.
 
 use zerocache_core::{
     version::{Incarnation, Version},
@@ -12,8 +12,8 @@ use crate::clock::SECOND_US;
 /// microseconds.
 const OWN_US: u64 = 2 * SECOND_US - 5_000;
 
-/// A value with less than this of its life left may be over at a node already, in microseconds: messages
-/// that were late take from it.
+/// A value with less than this of its lifetime left may have expired at a node already, in
+/// microseconds: late messages shorten it.
 const LIFE_US: u64 = 2 * SECOND_US;
 
 /// The answer of a node to a write.
@@ -22,7 +22,7 @@ pub(crate) struct WriteAnswer {
     pub(crate) host: u32,
     pub(crate) key: usize,
     pub(crate) written: Written,
-    /// What the node knew of the key before and after the inputs that led to the answer.
+    /// The node's version of the key before and after the inputs that led to the answer.
     pub(crate) before: Option<Version>,
     pub(crate) after: Option<Version>,
     /// For how many replicas it has to wait, if that is certain, and whether all have to have it.
@@ -36,7 +36,7 @@ pub(crate) struct AcknowledgedWrite {
     pub(crate) node: Incarnation,
     pub(crate) version: Version,
     pub(crate) is_delete: bool,
-    /// When it was acknowledged.
+    /// The time of its acknowledgement.
     pub(crate) at_us: u64,
 }
 
@@ -72,8 +72,8 @@ impl Checker {
         }
     }
 
-    /// A client's write was accepted by a node. Of two writes under way together, the one with the higher
-    /// version is the last, whichever is answered first.
+    /// Records that a node accepted a client's write. Of two concurrent writes, the one with the
+    /// higher version is the last, whichever is answered first.
     pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: AcknowledgedWrite) {
         let last = self.own.entry((client, key)).or_insert(own);
         match last.version > own.version {
@@ -93,12 +93,12 @@ impl Checker {
         self.accepted.insert(version, self.now_us);
     }
 
-    /// When a version was given.
+    /// Returns the time at which a version was assigned.
     pub(crate) fn accepted_at(&self, version: Version) -> Option<u64> {
         self.accepted.get(&version).copied()
     }
 
-    /// Whether a node has had to make room for others, or could not keep a value.
+    /// Returns whether a node has evicted, or could not keep, a value.
     pub(crate) fn makes_room(&self) -> bool {
         self.makes_room
     }
@@ -108,7 +108,7 @@ impl Checker {
         self.makes_room = true;
     }
 
-    /// Whether a version of a key is that of a value which is to live for a while yet.
+    /// Returns whether a version of a key belongs to a value that does not expire soon.
     pub(crate) fn is_to_live(&self, key: usize, version: Version) -> bool {
         let id = self.versions.get(&(version, key)).copied().unwrap_or(0);
         let write = id.checked_sub(1).and_then(|at| self.writes.get(usize::try_from(at).ok()?));

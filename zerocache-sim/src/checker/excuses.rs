@@ -1,5 +1,5 @@
-//! When a node may take another one out: the contract excludes it for pauses up to a second and for
-//! little loss, not for everything at once.
+//! Reasons for which a node may remove another one from its rotation. The contract excludes
+//! removals for pauses up to a second and for light loss, but not for all faults together.
 
 use zerocache_core::wire::features;
 
@@ -19,14 +19,14 @@ const LOSS_PERMILLE: u64 = 50;
 /// Journeys longer by up to this are none, in microseconds.
 const DELAY_US: u64 = 200_000;
 
-/// A fault counts for so long after its end: the silence that it began is judged 2.5 s after the last
-/// sign of life, and what waited for it comes first.
+/// The time for which a fault counts after its end, in microseconds: the silence that it caused is
+/// judged 2.5 s after the last sign of life, and delayed messages come first.
 const AFTER_US: u64 = 6 * SECOND_US;
 
 /// A process that has just begun is not known well; nor is one that took its place.
 const START_US: u64 = 3 * SECOND_US;
 
-/// How much of a reason something is.
+/// The weight of a fault as a reason.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weight {
     None,
@@ -35,7 +35,7 @@ enum Weight {
     Full,
 }
 
-/// Whether a node has a reason to take another one out.
+/// Returns whether a node has a reason to remove another one from its rotation.
 pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64) -> bool {
     let has_datagrams = |host: u32| {
         let node = plan.nodes.get(host as usize);
@@ -56,8 +56,8 @@ pub(super) fn is_excused(plan: &Plan, host: u32, peer: u32, now_us: u64) -> bool
     some >= 2
 }
 
-/// Whether anything disturbs one of two hosts or the way between them at some time, or has a moment before;
-/// that the process of `spared` stands still does not count.
+/// Returns whether a fault disturbs one of two hosts or the path between them in an interval, or
+/// did shortly before. A freeze of the host `spared` does not count.
 pub(crate) fn is_disturbed(
     plan: &Plan,
     pair: (u32, u32),
@@ -73,11 +73,11 @@ pub(crate) fn is_disturbed(
     })
 }
 
-/// How long after its end a fault counts.
+/// Returns the time for which a fault counts after its end.
 fn after_us(planned: &PlannedFault) -> u64 {
     let PlannedFault { at_us, until_us, fault } = planned;
     match fault {
-        // What a cut held back is sent again only after a while that is about as long.
+        // Data that a partition held back is sent again only after about as long a time.
         Fault::Partition(_) => AFTER_US + (until_us - at_us).min(10 * SECOND_US),
         Fault::Crash { .. } | Fault::Shutdown(_) | Fault::Join(_) => AFTER_US + START_US,
         _ => AFTER_US,

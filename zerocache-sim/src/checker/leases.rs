@@ -1,4 +1,4 @@
-//! What was computed under leases, and the deletes that must win over it.
+//! Values computed under leases, and the deletes that must win over them.
 
 use zerocache_core::version::Version;
 
@@ -9,15 +9,15 @@ use crate::{clock::SECOND_US, plan::Plan, workload::WriteId};
 /// it all others, in microseconds.
 const REACHES_US: u64 = 2 * SECOND_US;
 
-/// The leave under which a value was computed.
+/// The lease under which a value was computed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
     token: Version,
-    /// When it was asked for and when it came, in microseconds.
+    /// The times of the request and of the grant, in microseconds.
     asked_us: u64,
     granted_us: u64,
     life_ms: u64,
-    /// When its value was sent.
+    /// The time at which its value was sent.
     sent_us: Option<u64>,
 }
 
@@ -25,9 +25,9 @@ pub(super) struct Grant {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AcknowledgedDelete {
     id: WriteId,
-    /// When its client began.
+    /// The time at which its client began.
     began_us: u64,
-    /// When it was acknowledged.
+    /// The time of its acknowledgement.
     acknowledged_us: u64,
 }
 
@@ -37,7 +37,7 @@ impl Checker {
         Some(self.writes.get(usize::try_from(id).ok()?.checked_sub(1)?)?.key)
     }
 
-    /// A client got leave to compute the value of this write.
+    /// Records that a client got the lease for the value of this write.
     pub(crate) fn granted(&mut self, id: WriteId, token: Version, asked_us: u64, life_ms: u64) {
         let grant = Grant { token, asked_us, granted_us: self.now_us, life_ms, sent_us: None };
         if let Some(write) = self.write(id) {
@@ -80,8 +80,9 @@ impl Checker {
         }
     }
 
-    /// Whether a delete has a stamp below that of another write of its key, which is below the token: by
-    /// the rule that all nodes follow it comes before that, and is not passed on where that is known.
+    /// Returns whether a delete has a stamp below that of another write of its key, which is below
+    /// the token. By the version order the delete then comes first, and nodes that know the write
+    /// do not pass it on.
     fn is_beaten(&self, key: usize, id: WriteId, token: Version) -> bool {
         let version = id.checked_sub(1).and_then(|at| self.writes.get(usize::try_from(at).ok()?));
         let Some(version) = version.and_then(|write| write.version).filter(|it| *it < token) else {

@@ -1,4 +1,4 @@
-//! How long values may live, and what nodes may hold.
+//! Bounds on lifetimes, and on the contents of nodes.
 
 use zerocache_core::{
     entry::{Change, Record},
@@ -11,13 +11,13 @@ use crate::{
     workload::{WriteId, write_of},
 };
 
-/// Milliseconds are whole: what a process may add to a life by that, in microseconds.
+/// The extension of a lifetime by one process due to whole milliseconds, in microseconds.
 const ROUNDING_US: u64 = 5_000;
 
-/// What each message adds for the same reason.
+/// The extension by each message for the same reason.
 const HOP_US: u64 = 5_000;
 
-/// What clocks may gain, in millionths, with a little room.
+/// The greatest gain of a clock, in millionths, with a margin.
 const DRIFT_PPM: u64 = 250;
 
 /// Most records that wait for one peer.
@@ -26,7 +26,7 @@ const QUEUED_RECORDS_MAX: usize = 65_536;
 /// The shards of a store; each keeps at least one tombstone.
 const SHARDS: u64 = 64;
 
-/// Tombstones may take this fraction of a budget (1/16).
+/// The fraction of a budget for tombstones (1/16).
 const TOMBSTONE_FRACTION: u64 = 16;
 
 impl Checker {
@@ -38,7 +38,8 @@ impl Checker {
         self.extensions.entry((host, id)).or_default();
     }
 
-    /// A write came from one node to another, on a way whose fastest message took `fastest_us`.
+    /// Records that a write went from one node to another, over a path whose fastest message took
+    /// `fastest_us`.
     pub(crate) fn replicated(&mut self, (from, to): (u32, u32), id: WriteId, fastest_us: u64) {
         let before = self.extensions.get(&(from, id)).copied().unwrap_or(0);
         let after = before + fastest_us + HOP_US;
@@ -55,7 +56,7 @@ impl Checker {
         }
     }
 
-    /// A write has `remaining_ms` of its life left on a host.
+    /// Checks that a write may have `remaining_ms` of its lifetime left on a host.
     pub(super) fn check_lifetime(&mut self, host: u32, id: WriteId, remaining_ms: u64) {
         let extension_us = self.extensions.get(&(host, id)).copied().unwrap_or(0);
         let now_us = self.now_us;
@@ -78,7 +79,7 @@ impl Checker {
         }
     }
 
-    /// What a store holds.
+    /// Checks the bounds of a store.
     pub(crate) fn store(&mut self, host: u32, plan: &NodePlan, stats: Stats) {
         let Stats { entries, bytes, tombstones, counts } = stats;
         self.makes_room |= counts.evicted + counts.rejected_too_large > 0;
@@ -95,7 +96,7 @@ impl Checker {
         }
     }
 
-    /// What waits for a peer of a node.
+    /// Checks the bounds of a node's queue for a peer.
     pub(crate) fn queue(&mut self, host: u32, plan: &NodePlan, (records, bytes): (usize, usize)) {
         // One record is always let in, whatever its size.
         let too_much = records > 1 && bytes > plan.outbox_bytes_max;

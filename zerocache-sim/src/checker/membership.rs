@@ -1,4 +1,4 @@
-//! Who is there: nobody is taken out without a reason, and at the end everybody is known.
+//! Membership: no node is removed without a reason, and at the end all nodes are known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +11,17 @@ impl Checker {
     /// A node took another one out of its rotation.
     pub(crate) fn removed(&mut self, plan: &Plan, host: u32, removed: Incarnation) {
         let Some(peer) = self.host_of(removed) else {
-            return self.violate(Rule::Removal, format!("{host} removes {removed}, who never was"));
+            return self
+                .violate(Rule::Removal, format!("{host} removes {removed}, which never existed"));
         };
         if peer == host || is_excused(plan, host, peer, self.now_us) {
             return;
         }
-        self.violate(Rule::Removal, format!("{host} takes {peer} out without a reason"));
+        self.violate(Rule::Removal, format!("{host} removes {peer} without a reason"));
     }
 
-    /// Whom a node reaches, and of whom it knows, at the end. It reaches those of its own region, and
-    /// some of each other one; it knows of all who live, and reaches nobody else.
+    /// Checks the view of a node at the end. It reaches all nodes of its own region and some of
+    /// each other one. It knows all running nodes, and reaches no other.
     pub(crate) fn view(
         &mut self,
         (host, region): (u32, usize),

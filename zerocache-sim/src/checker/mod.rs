@@ -1,7 +1,7 @@
-//! What must hold, checked against the simulator's own knowledge of every write.
+//! The rules, checked against the simulator's own knowledge of every write.
 //!
-//! The checker knows the true time, which write a value comes from, and when its life began. It never
-//! asks the code under test what is right.
+//! The checker knows the true time, the write that each value comes from, and the start of its
+//! lifetime. It never asks the code under test for the expected result.
 
 mod acks;
 mod excuses;
@@ -27,9 +27,9 @@ use crate::workload::{Computation, Operation, WriteId, value, write_of};
 /// A rule that a run can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// A value that is served or held was written by somebody, for that key, and is whole.
+    /// A value that is served or held was written for that key, and is complete.
     Whole,
-    /// Nothing lives longer than it was given.
+    /// No value outlives its TTL.
     Expiry,
     /// One process never goes back to an older version of a key, nor forgets one without a reason.
     Order,
@@ -37,37 +37,37 @@ pub enum Rule {
     Version,
     /// A write is above all that its client saw before.
     Seen,
-    /// Budgets and the share of traces are kept.
+    /// Stores stay within their budgets and their share of tombstones.
     Capacity,
     /// Queues for peers are bounded.
     Queue,
     /// A write goes to local peers and one relay of each other region, and no further.
     Hops,
-    /// Nobody is taken out without a reason.
+    /// No node is removed from a rotation without a reason.
     Removal,
-    /// At the end everybody knows exactly those who live.
+    /// At the end each node knows exactly the running nodes.
     View,
     /// At the end no two nodes hold different versions of a key.
     Agreement,
     /// At the end nothing is copied any more.
     Quiet,
-    /// A node gives the leave to compute a key to one at a time.
+    /// A node grants the lease of a key to one caller at a time.
     Exclusive,
-    /// Who waits for a lease is answered in its time.
+    /// A caller that waits for a lease is answered in time.
     Waits,
     /// A delete after the grant wins over what was computed.
     DeleteWins,
-    /// What an acknowledgement says is true, and what it is about stays where it is.
+    /// An acknowledgement is true, and the acknowledged value stays where it is.
     Acked,
     /// A client sees its own write for a while.
     Own,
-    /// A miss that is final is one on all local peers.
+    /// An authoritative miss is a miss on all local peers.
     Authoritative,
-    /// A node sends what it takes to all others, or says that they lack it.
+    /// A node sends its writes to all others, or reports that they miss some.
     Sent,
     /// While nothing goes wrong a write is everywhere at once.
     Prompt,
-    /// Time goes on: nobody is busy without an end.
+    /// Time advances: no process is busy without end.
     Progress,
     /// Messages decode, requests are answered once.
     Protocol,
@@ -78,9 +78,9 @@ pub enum Rule {
 pub struct Violation {
     /// When, in microseconds of the true time.
     pub at_us: u64,
-    /// Which rule.
+    /// The violated rule.
     pub rule: Rule,
-    /// What happened.
+    /// A description.
     pub text: String,
 }
 
@@ -100,12 +100,12 @@ struct Write {
     bytes: usize,
     /// None for a delete.
     ttl_ms: Option<u64>,
-    /// When a node last took it, less what it was late.
+    /// The time at which a node last accepted it, minus its lateness.
     taken_us: Option<u64>,
     version: Option<Version>,
-    /// When its client began.
+    /// The time at which its client began.
     began_us: u64,
-    /// The leave under which it was computed.
+    /// The lease under which it was computed.
     grant: Option<Grant>,
 }
 
@@ -117,18 +117,19 @@ pub(crate) struct Checker {
     now_us: u64,
     violation: Option<Violation>,
     writes: Vec<Write>,
-    /// Which write each version of each key is of.
+    /// The write of each version of each key.
     versions: BTreeMap<(Version, usize), WriteId>,
-    /// By how much a write may live longer on a host than where it was taken, in microseconds.
+    /// The permitted extension of a write's lifetime on a host beyond the accepting node, in
+    /// microseconds.
     extensions: BTreeMap<(u32, WriteId), u64>,
     processes: Processes,
     /// Deletes that were acknowledged, by key.
     deletes: BTreeMap<usize, Vec<AcknowledgedDelete>>,
-    /// When each version was given.
+    /// The time at which each version was assigned.
     accepted: BTreeMap<Version, u64>,
     /// The last write of each client and key that was acknowledged.
     own: BTreeMap<(usize, usize), AcknowledgedWrite>,
-    /// Whether a node has had to make room for others.
+    /// Whether a node has evicted a value.
     makes_room: bool,
 }
 
@@ -153,7 +154,7 @@ impl Checker {
         self.now_us = now_us;
     }
 
-    /// Whether something was broken: a run ends with its first violation.
+    /// Returns whether a rule was violated: a run ends with its first violation.
     pub(crate) fn is_over(&self) -> bool {
         self.violation.is_some()
     }
@@ -167,7 +168,7 @@ impl Checker {
         self.violation.get_or_insert_with(|| Violation { at_us, rule, text: text.into() });
     }
 
-    /// What should be impossible on any network.
+    /// Records an event that must be impossible on any network.
     pub(crate) fn protocol_error(&mut self, text: &str) {
         self.violate(Rule::Protocol, text);
     }
@@ -218,7 +219,7 @@ impl Checker {
             return None;
         };
         let Some(write) = self.write(id).cloned() else {
-            self.violate(Rule::Whole, format!("key {key}: a value of nobody, {id}"));
+            self.violate(Rule::Whole, format!("key {key}: a value without a write, {id}"));
             return None;
         };
         if write.key != key || found != value(id, write.bytes) {
@@ -240,7 +241,8 @@ impl Checker {
             self.violate(Rule::Version, format!("write {id} has {before} and {version}"));
         }
         let Some(key) = self.write(id).map(|write| write.key) else { return };
-        // What is written over a stamp far ahead moves no clock: that comes there later, with another key.
+        // A write over a stamp far ahead moves no clock: the clock reaches that stamp later, with
+        // another key.
         let of_key = (version, key)..=(version, key);
         let of_all = (version, 0)..=(version, usize::MAX);
         let of = if self.wild_clocks { of_key } else { of_all };

@@ -1,4 +1,4 @@
-//! What each process knew of each key, as far as the checker saw it.
+//! The versions that each process knew of each key, as far as the checker observed them.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use zerocache_core::version::{Incarnation, Version};
 
 use super::{Checker, Rule};
 
-/// What a process knew of a key.
+/// The versions that a process knew of a key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Knowledge {
     /// The highest version that it knew since its clock last went back: it never goes below.
     floor: Option<Version>,
     /// The highest one that it ever knew.
     ever: Option<Version>,
-    /// Whether it has forgotten it for a reason.
+    /// Whether it has forgotten the key for a valid reason.
     is_forgotten: bool,
     /// The highest version that was offered to it and that it did not take.
     refused: Option<Version>,
@@ -32,7 +32,7 @@ struct Process {
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     all: BTreeMap<Incarnation, Process>,
-    /// Which one runs on each host.
+    /// The running process of each host.
     running: BTreeMap<u32, Incarnation>,
 }
 
@@ -74,8 +74,9 @@ impl Checker {
         }
     }
 
-    /// A node knows this version of a key, of a value or a trace. Returns the version that it knew before,
-    /// if it knows none any more: there must be a reason for that.
+    /// Records the version of a key, of a value or a tombstone, that a node knows. If the node
+    /// knows none any more, returns the version that it knew before: there must be a reason for
+    /// that.
     pub(crate) fn observed(
         &mut self,
         host: u32,
@@ -112,7 +113,7 @@ impl Checker {
         }
     }
 
-    /// A node has forgotten a key, and takes what somebody else knows of it.
+    /// Records that a node has forgotten a key, and accepts the version of another node.
     pub(crate) fn relearns(&mut self, host: u32, key: usize) {
         if let Some(known) = self.processes.of(host, key) {
             known.floor = None;
@@ -148,13 +149,14 @@ impl Checker {
         self.processes.seen(host, key)?.holds
     }
 
-    /// Whether a node had this version or a newer one, or did not take it.
+    /// Returns whether a node had this version or a newer one, or refused it.
     pub(crate) fn had_or_refused(&self, host: u32, key: usize, version: Version) -> bool {
         let known = self.processes.seen(host, key);
         known.is_none_or(|known| known.ever.max(known.refused) >= Some(version))
     }
 
-    /// Whether a process, which may have ended, ever knew this version of a key or a newer one.
+    /// Returns whether a process, which may have ended, ever knew this version of a key or a newer
+    /// one.
     pub(crate) fn ever_knew(&self, id: Incarnation, key: usize, version: Version) -> bool {
         let known = self.processes.all.get(&id).and_then(|process| process.keys.get(key));
         known.is_some_and(|known| known.ever >= Some(version))
@@ -178,12 +180,12 @@ impl Checker {
         all.filter(knew).map(|process| process.host)
     }
 
-    /// How many processes ever knew this version of a key or a newer one.
+    /// Returns how many processes ever knew this version of a key or a newer one.
     pub(super) fn holders(&self, key: usize, version: Version) -> u32 {
         self.holders_at(key, version).count() as u32
     }
 
-    /// Whether the process that runs on a host ever knew this version or a newer one.
+    /// Returns whether the running process of a host ever knew this version or a newer one.
     pub(super) fn knew(&self, host: u32, key: usize, version: Version) -> bool {
         self.processes.seen(host, key).is_some_and(|known| known.ever >= Some(version))
     }

@@ -9,7 +9,7 @@ const HALVES_PERMILLE: u64 = 600;
 /// Of a thousand starts so many copy from nodes that take their time, so that they are cut in the middle.
 const SLOW_PERMILLE: u64 = 500;
 
-/// What happens to a start comes up to this long after it began, in microseconds: all of it takes less.
+/// Faults of a start begin up to this long after it, in microseconds: the whole start takes less.
 const DURING_US: u64 = 2 * SECOND_US;
 
 /// Draws the faults until `until_us`: starts one after the other, and what they meet with.
@@ -61,7 +61,7 @@ pub(super) fn draw(random: &mut Random, targets: &Targets, until_us: u64) -> Vec
     apart(planned)
 }
 
-/// Two halves that do not know each other, for a moment or for longer than anybody remembers.
+/// Partitions the cluster into two halves, for a moment or for longer than the retention.
 fn halves(random: &mut Random, targets: &Targets, until_us: u64) -> PlannedFault {
     let mut hosts = targets.everybody();
     random.shuffle(&mut hosts);
@@ -71,7 +71,7 @@ fn halves(random: &mut Random, targets: &Targets, until_us: u64) -> PlannedFault
     PlannedFault { at_us: 0, until_us, fault: Fault::Partition(area) }
 }
 
-/// What happens to `node` or to those from which it copies.
+/// Draws a fault of `node` or of the nodes from which it copies.
 fn met_with(random: &mut Random, targets: &Targets, node: u32) -> Fault {
     let other = other(random, targets, node);
     let all = || targets.everybody().into_iter().filter(|host| *host != node).collect::<Vec<_>>();
@@ -109,7 +109,7 @@ fn length_us(random: &mut Random) -> u64 {
     }
 }
 
-/// The faults without those of a process that is not there, or stands still already.
+/// Removes the faults of a process that does not run, or is suspended already.
 fn apart(planned: Vec<PlannedFault>) -> Vec<PlannedFault> {
     let process = |fault: &Fault| match fault {
         Fault::Crash { node, .. } | Fault::Freeze(node) | Fault::Join(node) => Some(*node),

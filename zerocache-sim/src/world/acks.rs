@@ -1,4 +1,4 @@
-//! What nodes say of writes, and what clients read of their own, for the checker.
+//! Feeds acknowledgements of nodes, and reads after own writes of clients, to the checker.
 
 use zerocache_core::{
     node::RequestId,
@@ -14,7 +14,7 @@ use crate::{
     workload::number_of,
 };
 
-/// Nodes count as settled when they have been in sync, and have reached each other, for this long.
+/// Nodes count as stable when they have been in sync, and have reached each other, for this long.
 pub(super) const STABLE_US: u64 = 2 * SECOND_US;
 
 /// A write that is not answered.
@@ -26,7 +26,7 @@ pub(super) struct PendingWrite {
 }
 
 impl PendingWrite {
-    /// What a request asks for, if it is a write.
+    /// Returns the write of a request, if it is one.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let (key, ack, has_token) = match request {
             Request::Put { key, ack, token, .. } => (key, ack, token.is_some()),
@@ -38,7 +38,7 @@ impl PendingWrite {
 }
 
 impl World {
-    /// A node answers a request: if that was a write, what it says of it has to be true.
+    /// Checks the answer of a node to a write.
     pub(super) fn check_written(&mut self, host: u32, id: RequestId, response: &mut Response) {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let Some(write) = process.writes.remove(&id) else { return };
@@ -87,7 +87,7 @@ impl World {
         let Some(host) = self.checker.host_of(node) else { return };
         let pair = (self.host_of(client as u32), host);
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
-        // The node answers as long as nothing disturbs it or the way to it.
+        // The node answers as long as no fault disturbs it or the path to it.
         let answers = process.incarnation == node
             && !self.clients[client].has_cut_itself_off(at_us)
             && !self.plan.is_disturbed(pair, (at_us, self.now_us), None);

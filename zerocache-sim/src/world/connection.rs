@@ -16,8 +16,8 @@ use zerocache_net::transport::framed::FrameReader;
 
 use super::{CallToken, Event, World, trace};
 
-/// When calls are overdue and nothing came for this long, the connection is given up, as the
-/// transport does, in microseconds.
+/// A connection with overdue calls is closed after this much silence, as the transport does, in
+/// microseconds.
 const SILENT_US_MAX: u64 = 3_000_000;
 
 /// The largest message that is taken.
@@ -26,7 +26,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = (16 << 20) + (256 << 10);
 /// The longest pause between two tries to send what a cut held back, in microseconds.
 const RESEND_US_MAX: u64 = 60_000_000;
 
-/// The least journey that a receiver knows rises with time by 500 millionths, and the clocks drift.
+/// A receiver's minimum latency rises with time by 500 millionths, and the clocks drift.
 const QUIET_PPM: u64 = 1_000;
 
 /// One end of a connection.
@@ -37,7 +37,7 @@ pub(super) struct End {
     pub(super) is_open: bool,
 }
 
-/// Bytes on their way.
+/// Bytes in flight.
 #[derive(Debug)]
 struct InFlight {
     sent_us: u64,
@@ -51,43 +51,44 @@ pub(super) struct Direction {
     blocked: VecDeque<InFlight>,
     blocked_since_us: u64,
     last_arrival_us: u64,
-    /// What the receiver has read.
-    pub(super) inbox: FrameReader,
-    /// The shortest journey as the receiver may take it: it does not subtract that from lifetimes.
+    /// The receiver's frame reader.
+    pub(super) reader: FrameReader,
+    /// The minimum latency as the receiver knows it: it does not subtract that from lifetimes.
     pub(super) fastest_us: u64,
-    /// When the last frame was read.
+    /// The time at which the last frame was read.
     pub(super) read_us: u64,
 }
 
 impl Direction {
-    /// A way on which one message has come, in `latency_us`.
-    pub(super) fn new(inbox: FrameReader, now_us: u64, latency_us: u64) -> Self {
+    /// Creates a direction on which one message has arrived, after `latency_us`.
+    pub(super) fn new(reader: FrameReader, now_us: u64, latency_us: u64) -> Self {
         Self {
             in_flight: VecDeque::new(),
             blocked: VecDeque::new(),
             blocked_since_us: 0,
             last_arrival_us: 0,
-            inbox,
+            reader,
             fastest_us: latency_us,
             read_us: now_us,
         }
     }
 }
 
-/// A connection: way 0 carries requests from end 0, the caller, to end 1; way 1 the responses.
+/// A connection: direction 0 carries requests from end 0, the caller, to end 1; direction 1 the
+/// responses.
 pub(super) struct Connection {
     pub(super) ends: [End; 2],
     pub(super) directions: [Direction; 2],
-    /// What requests leave out.
+    /// The envelope fields that requests leave out.
     pub(super) known: Envelope,
-    /// Which lane of the caller it is.
+    /// Its lane at the caller.
     pub(super) lane: u64,
     pub(super) next_id: u32,
     /// Requests that are not answered.
     pub(super) calls: BTreeMap<u32, CallToken>,
     /// Requests that are overdue, and when they were sent.
     pub(super) overdue: BTreeMap<u32, u64>,
-    /// When the caller last read something.
+    /// The time at which the caller last read.
     pub(super) heard_us: u64,
 }
 
@@ -98,7 +99,7 @@ impl Connection {
     }
 }
 
-/// What the receiver of a batch may add to a life by not knowing the journey.
+/// The extension of a lifetime by the receiver of a batch, which does not know the latency.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Latency {
     /// The fastest frame before the batch, in microseconds.
@@ -167,7 +168,7 @@ impl World {
         self.schedule(at_us, Event::Arrive { connection: index, direction });
     }
 
-    /// A cut is over: what it held back is tried again when its timers say so.
+    /// Schedules the retransmission of blocked data after a partition.
     pub(super) fn release_blocked(&mut self) {
         let mut due = Vec::new();
         for (index, connection) in self.connections.iter().enumerate() {
@@ -218,7 +219,7 @@ impl World {
         }
     }
 
-    /// Moves `count` messages from the air to the inbox of the receiver, if there is one.
+    /// Moves `count` messages from the air to the reader of the receiver, if there is one.
     pub(super) fn take_in(
         &mut self,
         index: usize,
@@ -238,7 +239,7 @@ impl World {
             let in_flight = stream.in_flight.pop_front()?;
             stream.fastest_us = stream.fastest_us.min(now_us - in_flight.sent_us);
             if lives && end.is_open {
-                stream.inbox.extend(&in_flight.bytes);
+                stream.reader.extend(&in_flight.bytes);
             }
         }
         stream.read_us = now_us;
@@ -246,7 +247,7 @@ impl World {
             return Some(before);
         }
         if !is_quiet {
-            // Nobody has this connection any more: the machine says so.
+            // No process has this connection any more: the machine resets it.
             self.notify_closed(index, direction);
         }
         None
@@ -303,7 +304,7 @@ impl World {
         }
     }
 
-    /// Closes a connection whose node owes answers and says nothing.
+    /// Closes a connection whose node owes answers and is silent.
     pub(super) fn check_silence(&mut self, index: usize) {
         let now_us = self.now_us;
         let Some(connection) = self.connection(index) else { return };

@@ -1,4 +1,4 @@
-//! How a connection comes about: the request to upgrade carries a Hello, its answer another one.
+//! Connection setup: the request to upgrade carries a Hello, its answer another one.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{
     transport::Link,
 };
 
-/// A connection of a node comes about within this time or not at all, in microseconds.
+/// The time limit for a connection of a node, in microseconds.
 const NODE_CONNECT_US: u64 = 1_000_000;
 
 /// One of a client.
@@ -29,14 +29,14 @@ const CLIENT_CONNECT_US: u64 = 400_000;
 /// After this long without an answer another try to connect begins, in microseconds.
 const CONNECT_AGAIN_US: u64 = 300_000;
 
-/// How long the handshake on a connection may take, in microseconds.
+/// The time limit of the handshake on a connection, in microseconds.
 const HANDSHAKE_US: u64 = 1_000_000;
 
 /// The pause after a failed try to connect, doubled with each failure, in microseconds.
 const BACKOFF_US_MIN: u64 = 20_000;
 const BACKOFF_US_MAX: u64 = 500_000;
 
-/// What a handshake comes on: it is over with its answer.
+/// The connection of a handshake, which ends with its answer.
 const HANDSHAKE: ConnectionId = ConnectionId(u64::MAX);
 
 /// The name of the simulated cluster.
@@ -50,7 +50,7 @@ pub(super) struct Dial {
     pub(super) to: u32,
     lane: u64,
     hello: Bytes,
-    /// When it fails.
+    /// The time at which it fails.
     due_us: u64,
     is_connected: bool,
     sent_us: u64,
@@ -60,14 +60,14 @@ pub(super) struct Dial {
     pub(super) waiting: Vec<CallToken>,
 }
 
-/// What comes back.
+/// The answer to a connection attempt.
 #[derive(Debug)]
 pub(super) enum DialAnswer {
     /// A connection, the answer to the Hello, and when the node sent it.
     Granted { connection: usize, hello: Bytes, sent_ms: u32, sent_us: u64 },
     /// The node does not take the caller.
     Refused(Response),
-    /// Nobody listens.
+    /// No process listens.
     Nobody,
 }
 
@@ -220,11 +220,11 @@ impl World {
         let end = |host: u32, life| End { host, life, is_open: true };
         let dial = &self.dials[&id];
         let ends = [end(from, dial.from_life), end(to, self.hosts[to as usize].life)];
-        let inbox = || FrameReader::new(MESSAGE_BYTES_MAX, Arc::new(UnlimitedMemory));
+        let reader = || FrameReader::new(MESSAGE_BYTES_MAX, Arc::new(UnlimitedMemory));
         let latency_us = self.now_us - sent_us;
-        let mut requests = Direction::new(inbox(), self.now_us, latency_us);
-        requests.inbox.note_sent(sent_ms, self.now_at(to).mono);
-        let responses = Direction::new(inbox(), self.now_us, 0);
+        let mut requests = Direction::new(reader(), self.now_us, latency_us);
+        requests.reader.note_sent(sent_ms, self.now_at(to).mono);
+        let responses = Direction::new(reader(), self.now_us, 0);
         let cluster = cluster_id(CLUSTER);
         let known = Envelope { cluster, from: caller, to: own, ..Envelope::default() };
         self.connections.push(Some(Box::new(Connection {
@@ -271,7 +271,7 @@ impl World {
         };
         at.directions[1].fastest_us = latency_us;
         at.directions[1].read_us = now_us;
-        at.directions[1].inbox.note_sent(sent_ms, now);
+        at.directions[1].reader.note_sent(sent_ms, now);
         at.heard_us = now_us;
         if Response::decode(hello).is_err() {
             self.checker.protocol_error("the answer to a Hello does not decode");
@@ -307,7 +307,7 @@ impl World {
         }
     }
 
-    /// The dial, if it had no end yet and its process lives.
+    /// Ends a dial and returns it, if it had not ended and its process runs.
     fn end_dial(&mut self, id: u64) -> Option<Dial> {
         let dial = self.dials.get_mut(&id)?;
         if std::mem::replace(&mut dial.answered, true) {

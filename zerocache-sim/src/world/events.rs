@@ -1,4 +1,4 @@
-//! What nodes say of themselves, for the event log, the counters and the checker.
+//! Feeds the events of nodes to the event log, the counters and the checker.
 
 use zerocache_core::{node::Event, wire::Request};
 
@@ -14,7 +14,7 @@ impl World {
             }
             Event::MemberDown(info, _) => {
                 let peer = self.checker.host_of(info.incarnation);
-                trace!(self, "{host} takes {peer:?} out");
+                trace!(self, "{host} removes {peer:?}");
                 self.counts.removals += 1;
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
@@ -23,7 +23,7 @@ impl World {
                 trace!(self, "{host} forgets {peer:?}");
                 self.checker.removed(&self.plan, host, info.incarnation);
             }
-            Event::WritesDropped { count, .. } => {
+            Event::WritesAbandoned { count, .. } => {
                 self.counts.dropped += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
@@ -31,26 +31,26 @@ impl World {
                 self.counts.refused += *count as u64;
                 trace!(self, "{host}: {event:?}");
             }
-            Event::ClockMoved { redated, .. } => {
+            Event::ClockMoved { restamped, .. } => {
                 self.counts.clocks_moved += 1;
                 // Its leases end.
                 if let Some(process) = self.nodes[host as usize].as_mut() {
                     process.leasing.expire_all();
                 }
                 trace!(self, "{host}: {event:?}");
-                if redated.is_some() {
+                if restamped.is_some() {
                     if let Some(process) = self.nodes[host as usize].as_mut() {
                         process.writers.push(process.node.writer());
                         process.pending.clear();
                     }
                     self.checker.reset_versions(host);
-                    // What there was has other versions now.
+                    // Existing entries have other versions now.
                     self.healing = None;
                 }
             }
             Event::FullResync { .. } => {
                 self.counts.outdated += 1;
-                // What it alone had may be given up.
+                // Entries that only this node had may be discarded.
                 self.healing = None;
                 trace!(self, "{host}: {event:?}");
                 self.observe_discarded(host);
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-/// What a node asks for repair, for the event log.
+/// Describes a repair request for the event log.
 pub(super) fn repair_request(request: &Request) -> Option<String> {
     match request {
         Request::Digests { window, resolution, .. } => {

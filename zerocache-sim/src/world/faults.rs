@@ -13,13 +13,13 @@ use zerocache_core::{
 use super::{Event, World, hosts, trace};
 use crate::{clock::Clock, faults::Fault, plan::Profile};
 
-/// A process that stood still for longer than this, in microseconds, refuses what came over HTTP.
+/// A process that was suspended for longer than this, in microseconds, refuses requests over HTTP.
 const PAUSE_US: u64 = 2_000_000;
 
 /// For so long after that.
 const AFTER_PAUSE_US: u64 = 250_000;
 
-/// What a process leaves behind for the next one in its place.
+/// The state that a process persists for the next one in its place.
 #[derive(Debug)]
 pub(super) struct PersistedProcess {
     clock: Clock,
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// Ends the process of a node; its machine says so unless it is quiet.
+    /// Ends the process of a node; its machine resets the connections unless it has failed too.
     pub(super) fn stop(&mut self, host: u32, is_quiet: bool) {
         let index = host as usize;
         if self.nodes[index].take().is_none() {
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// A process goes on, and finds what came meanwhile: what it reads first is not said.
+    /// Resumes a process, which finds the messages that arrived in the meantime, in random order.
     fn resume_process(&mut self, host: u32) {
         let now_us = self.now_us;
         let at = &mut self.hosts[host as usize];
@@ -153,7 +153,7 @@ impl World {
                 }
             }
         }
-        // A deadline that passed meanwhile does not count against an answer that is there.
+        // A deadline that passed in the meantime does not void an answer that has arrived.
         for event in last {
             self.happen(event);
         }

@@ -1,4 +1,4 @@
-//! What must be true once all faults are over.
+//! Checks at the end of a run, after all faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,23 +18,23 @@ const MEET_US_MAX: u64 = 13 * SECOND_US;
 /// So long before the end nothing is copied any more, in microseconds.
 const QUIET_US: u64 = 3 * SECOND_US;
 
-/// A value that has less of its life left than this may have expired elsewhere, in milliseconds.
+/// A value with less than this of its lifetime left may have expired elsewhere, in milliseconds.
 const LIFE_MS: u64 = 5_000;
 
 /// Versions this close to the end of the retention may be known or not, in milliseconds.
 const RETENTION_MARGIN_MS: u64 = 5_000;
 
-/// What there was when all faults were over, and what became of it.
+/// The state at the end of all faults, and its convergence.
 pub(super) struct Healing {
-    /// When the last fault was over, and all nodes had met each other once.
+    /// The time at which the last fault was over, and all nodes had met each other once.
     began_us: u64,
-    /// Whether nodes live that never met.
+    /// Whether there are running nodes that have never met.
     has_unmet_nodes: bool,
     /// The highest version of each key, by region.
     had: Vec<Vec<Option<Version>>>,
     agreed_in_regions: bool,
     agreed: bool,
-    /// What had been copied when it had to be over.
+    /// The number of copied records at the time when copying had to be over.
     copied: Option<u64>,
 }
 
@@ -108,7 +108,7 @@ impl World {
         Healing { began_us, had, has_unmet_nodes, agreed_in_regions, agreed, copied: None }
     }
 
-    /// Whether a node does not know another one.
+    /// Returns whether a node does not know another one.
     fn has_unmet_nodes(&self) -> bool {
         let living = self.nodes.iter().flatten().count();
         let hosts = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
@@ -130,7 +130,7 @@ impl World {
     /// A node that lacks what it should have by now: the version of each region and key.
     fn first_lacking(&self, wanted: impl Fn(usize, usize) -> Option<Version>) -> Option<String> {
         for host in self.agreeing() {
-            // Who starts, or was without the others for too long, says so until it has copied.
+            // A node that starts, or is outdated, reports that until it has copied.
             if self.nodes[host].as_ref().is_some_and(|process| !process.node.has_all_data()) {
                 continue;
             }
@@ -146,7 +146,7 @@ impl World {
         None
     }
 
-    /// Whether a version is older than what a node remembers.
+    /// Returns whether a version is older than the retention of a node.
     pub(super) fn is_forgotten(&self, host: usize, version: Version) -> bool {
         let Some(process) = self.nodes[host].as_ref() else { return true };
         let now = self.now_at(host as u32);
@@ -169,8 +169,7 @@ impl World {
             self.nodes[*host].as_ref().is_some_and(|process| !process.node.has_all_data())
         });
         if let Some(host) = starting {
-            self.checker
-                .violate(Rule::Agreement, format!("{host} has not come to its end of a copy"));
+            self.checker.violate(Rule::Agreement, format!("{host} has not completed its copy"));
         }
         for number in 0..self.keys.len() {
             if let Some(text) = self.difference(number) {
@@ -201,7 +200,8 @@ impl World {
         let evicts = self.plan.nodes.iter().any(|node| node.entries_max < u64::MAX)
             || self.plan.workload.value_bytes_max > 4_000;
         let least_ms = holders.iter().map(|(_, _, remaining_ms)| *remaining_ms).min()?;
-        // Outside of the window of repair absence means nothing, but to a node that says it does.
+        // Beyond the window of repair absence means nothing, except on a node whose misses are
+        // authoritative.
         let is_final = |host: usize| {
             self.nodes[host].as_ref().is_some_and(|process| process.node.misses_are_authoritative())
         };
@@ -215,5 +215,5 @@ impl World {
     }
 }
 
-/// With more nodes than this agreement is not looked at.
+/// With more nodes than this convergence is not checked.
 const AGREEING_MAX: usize = 200;

@@ -16,23 +16,23 @@ const WRAPPING_PERMILLE: u64 = 60;
 /// A machine with at most one process.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Where it can be reached.
+    /// Its address.
     pub(super) address: SocketAddr,
-    /// Which process runs there, counted from 0.
+    /// The number of its current process, from 0.
     pub(super) life: u32,
-    /// Whether one does.
+    /// Whether a process runs.
     pub(super) is_up: bool,
-    /// Whether the machine itself is gone, so that nobody answers at all.
+    /// Whether the machine itself has failed, so that there is no answer at all.
     pub(super) is_quiet: bool,
     /// The clocks of the process.
     pub(super) clock: Clock,
-    /// How far the machine's wall clock is ahead, in milliseconds.
+    /// The lead of the machine's wall clock, in milliseconds.
     pub(super) skew_ms: i64,
-    /// What its monotonic clock gains, in millionths.
+    /// The gain of its monotonic clock, in millionths.
     drift_ppm: i64,
-    /// Since when the process stands still.
+    /// The time since which the process is suspended.
     pub(super) frozen_since_us: Option<u64>,
-    /// What came meanwhile.
+    /// Events that arrived in the meantime.
     pub(super) backlog: Vec<Event>,
     /// Until then requests over HTTP are refused: they may have waited through a pause.
     pub(super) pause_until_us: u64,
@@ -104,7 +104,7 @@ impl Host {
         self.end_process();
     }
 
-    /// Ends the process: its calls and connections are nobody's any more.
+    /// Ends the process, with its calls and connections.
     pub(super) fn end_process(&mut self) {
         self.frozen_since_us = None;
         self.backlog.clear();
@@ -116,7 +116,7 @@ impl Host {
 }
 
 impl World {
-    /// What a host's process reads from its clocks.
+    /// Returns the reading of a host's clocks.
     pub(super) fn now_at(&self, host: u32) -> Now {
         let host = &self.hosts[host as usize];
         let mut now = host.clock.now(self.now_us);
@@ -126,7 +126,7 @@ impl World {
         now
     }
 
-    /// Whether this life of a host's process still goes on.
+    /// Returns whether this process of a host still runs.
     pub(super) fn lives(&self, host: u32, life: u32) -> bool {
         let host = &self.hosts[host as usize];
         host.is_up && host.life == life

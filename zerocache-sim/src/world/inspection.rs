@@ -1,4 +1,4 @@
-//! What the simulator shows the checker while a run goes on, and what a variant changes in messages.
+//! Feeds the checker during a run: contents of stores, and messages.
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ use crate::{
     workload::{number_of, write_of},
 };
 
-/// How often the checker looks at every store, in microseconds.
+/// The interval between two inspections of every store, in microseconds.
 pub(super) const INTERVAL_US: u64 = 100_000;
 
-/// With more nodes than this it looks at so many of them each time.
+/// The number of nodes that one inspection covers at most.
 const NODES_MAX: usize = 16;
 
 /// And at so many keys of each.
@@ -87,7 +87,7 @@ impl World {
         latency: Latency,
         touched: &mut Vec<(usize, Cause)>,
     ) {
-        // Whose deadline has passed the node refuses.
+        // The node refuses requests past their deadlines.
         if message.envelope.remaining_ms().is_none() {
             return;
         }
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// What a node fetched is on its way into its store.
+    /// Records items that a node fetched, before they reach its store.
     pub(super) fn record_fetched(
         &mut self,
         ends: (u32, u32),

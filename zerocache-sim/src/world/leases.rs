@@ -1,4 +1,4 @@
-//! What the simulator itself knows of the leases of each node: who asked, who has leave, until when.
+//! The simulator's own record of each node's leases: pending requests, holders and expiries.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ use crate::{checker::Rule, workload::number_of};
 /// An answer may come so much later than its time, in milliseconds: timers are late by a little.
 const LATE_MS_MAX: u64 = 250;
 
-/// A question for leave that is not answered.
+/// A lease request that is not answered.
 #[derive(Clone, Copy, Debug)]
 struct PendingLease {
     key: usize,
     connection: ConnectionId,
     life_ms: u64,
-    /// When it is to be answered.
+    /// The time by which it must be answered.
     due: Instant,
 }
 
-/// A leave.
+/// A granted lease.
 #[derive(Clone, Copy, Debug)]
 struct Grant {
     token: Version,
     connection: ConnectionId,
     until: Instant,
-    /// What the node knew of the key when it gave it.
+    /// The node's version of the key when it granted the lease.
     known: Option<Version>,
 }
 
@@ -53,7 +53,7 @@ impl LeaseTable {
         }
     }
 
-    /// All leaves end.
+    /// Ends all leases.
     pub(super) fn expire_all(&mut self) {
         self.granted.clear();
     }
@@ -108,7 +108,7 @@ impl World {
         let grant = Grant { token: *token, connection, until: now.plus_ms(life_ms), known };
         let before = process.leasing.granted.insert(hash, grant);
         if known > Some(*token) {
-            // What ended it came together with the question.
+            // The write that ended it arrived together with the request.
             process.leasing.granted.remove(&hash);
         }
         let Some(before) = before else { return };
@@ -130,7 +130,7 @@ impl World {
         self.node_input(host, vec![Input::ConnectionClosed(told)]);
     }
 
-    /// Looks whether somebody waits at a node for longer than it wanted to.
+    /// Checks that no caller waits at a node for longer than it wanted to.
     pub(super) fn check_waits(&mut self, host: u32) {
         let now = self.now_at(host).mono;
         let Some(process) = self.nodes[host as usize].as_ref() else { return };

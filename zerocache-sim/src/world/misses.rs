@@ -1,5 +1,5 @@
-//! Whether a node that says that it has everything does: misses that are final, and what it says of itself
-//! after it stood still.
+//! Checks of nodes that claim to be complete: authoritative misses, and the state after a
+//! suspension.
 
 use zerocache_core::{
     node::PAUSE_MS_MAX,
@@ -11,17 +11,18 @@ use zerocache_core::{
 use super::World;
 use crate::{checker::Rule, clock::SECOND_US};
 
-/// What a local peer has had for longer than this, in microseconds, is here, or a miss is not final.
+/// A value that a local peer has held for longer than this, in microseconds, is here too, or a miss
+/// is not authoritative.
 const HAD_US: u64 = 3 * SECOND_US;
 
-/// A value with less than this of its life left may be over elsewhere, in milliseconds.
+/// A value with less than this of its lifetime left may have expired elsewhere, in milliseconds.
 const LIFE_MS: u64 = 1_000;
 
 /// A node that has been in sync for this long is known to be by its peers, in microseconds.
 const KNOWN_US: u64 = 2 * SECOND_US;
 
 impl World {
-    /// A node says that a key is nowhere in its region.
+    /// Checks an authoritative miss of a node.
     pub(super) fn check_miss(&mut self, host: u32, key: usize) {
         let region = self.plan.nodes[host as usize].region;
         let Some(process) = self.nodes[host as usize].as_ref() else { return };
@@ -59,7 +60,8 @@ impl World {
         }
     }
 
-    /// At the end: whoever would call each miss final has what its local peers have.
+    /// Checks at the end that a node whose misses are authoritative has all values of its local
+    /// peers.
     pub(super) fn check_final_misses(&mut self) {
         for host in 0..self.nodes.len() as u32 {
             let process = self.nodes[host as usize].as_ref();
@@ -101,14 +103,14 @@ impl World {
         nodes.iter().any(reached)
     }
 
-    /// How long a process did nothing, in milliseconds.
+    /// Returns how long a process was idle, in milliseconds.
     pub(super) fn idle_ms(&self, host: u32, now: Now) -> u64 {
         let process = self.nodes[host as usize].as_ref();
         process.map_or(0, |process| now.mono.since_ms(process.handled_at))
     }
 
-    /// A process goes on after it stood still for `idle_ms`: it is warming until it has talked to each local
-    /// peer in sync that it reached before, and still does.
+    /// Checks a process that was suspended for `idle_ms`: it is warming until it has talked to each
+    /// local peer in sync that it reached before, and still does.
     pub(super) fn check_resumed(&mut self, host: u32, idle_ms: u64) {
         if idle_ms <= PAUSE_MS_MAX || !self.is_in_sync(host) {
             return;
@@ -130,7 +132,7 @@ impl World {
         });
         if let Some(peer) = peer.filter(|_| was_in_sync(host)) {
             let text = format!(
-                "{host} stood still for {idle_ms} ms and is in sync; it has not asked {peer} since"
+                "{host} was suspended for {idle_ms} ms and is in sync; it has not asked {peer} since"
             );
             self.checker.violate(Rule::Authoritative, text);
         }
@@ -146,8 +148,8 @@ impl World {
         self.checker.violate(Rule::Order, text);
     }
 
-    /// A node is outdated, and copies what its source knows: of keys of which it knows nothing any more that
-    /// may be older than what it has forgotten.
+    /// Records that a node is outdated and copies from its source: the copied versions of keys that
+    /// it has forgotten may be older.
     pub(super) fn observe_discarded(&mut self, host: u32) {
         for key in 0..self.keys.len() {
             let Some(process) = self.nodes[host as usize].as_ref() else { return };
@@ -158,18 +160,20 @@ impl World {
         }
     }
 
-    /// Whether a node may have forgotten a version: past the retention, or given up as outdated.
+    /// Returns whether a node may have forgotten a version: past the retention, or discarded as
+    /// outdated.
     fn may_forget(&self, host: u32, version: Version) -> bool {
         let Some(process) = self.nodes[host as usize].as_ref() else { return true };
         let given_up = process.node.status(self.now_at(host)).repair.entries_dropped > 0;
         let living = (0..self.nodes.len()).filter(|host| self.nodes[*host].is_some());
-        // What is given up is past the retention of this node, or of the one that did not know it.
+        // Discarded versions are past the retention of this node, or of the one that did not know
+        // them.
         self.is_forgotten(host as usize, version)
             || (given_up && living.into_iter().any(|host| self.is_forgotten(host, version)))
     }
 
-    /// A node holds no value of a version that it knows: that was a delete, or its time is over, or somebody
-    /// had to make room.
+    /// Checks that a node may hold no value of a version that it knows: it was a delete, it has
+    /// expired, or some node evicted.
     pub(super) fn check_gone(&mut self, host: u32, key: usize, version: Version) {
         if !self.checker.is_to_live(key, version) || self.checker.makes_room() {
             return;

@@ -1,9 +1,9 @@
 //! A whole cluster in one thread: hosts, their clocks, the connections between them, and one queue of
 //! events in the order of the true time.
 //!
-//! Invariants: nothing here reads a clock or asks for randomness but through the seed; events of the
-//! same microsecond are handled in the order in which they were scheduled; a process that stands still
-//! handles nothing until it goes on.
+//! Invariants: time and randomness come from the seed alone. Events of the same microsecond are
+//! handled in the order in which they were scheduled. A suspended process handles no event until it
+//! resumes.
 
 mod acks;
 mod clients;
@@ -59,13 +59,13 @@ type CallToken = u64;
 enum Event {
     /// A node's process starts.
     Start(u32),
-    /// Bytes reach the receiver of one way of a connection.
+    /// Bytes reach the receiver of one direction of a connection.
     Arrive { connection: usize, direction: usize },
-    /// What a cut held back is sent again.
+    /// Data that a partition held back is sent again.
     Resend { connection: usize, direction: usize },
     /// One end learns that the connection is over.
     Closed { connection: usize, end: usize },
-    /// It is looked whether the node behind a connection has been silent for too long.
+    /// A connection is checked for a node that has been silent for too long.
     Silence { connection: usize },
     /// Another try to connect begins.
     Connect(u64),
@@ -83,21 +83,21 @@ enum Event {
     Tick { host: u32, life: u32 },
     /// Discovery tells a process of addresses.
     Discover { host: u32, life: u32 },
-    /// A client looks what is due.
+    /// A client handles its timers.
     ClientTick(u32),
     /// A client begins an operation.
     ClientOperation(u32),
     /// A client has computed a value.
     Computed { client: u32, id: WriteId },
-    /// A node that leaves stops.
+    /// A node that shuts down stops.
     Exit { host: u32, life: u32 },
     /// A fault begins or ends.
     Fault { index: usize, begins: bool },
-    /// The checker looks at everything.
+    /// The checker inspects all stores.
     Inspect,
     /// A datagram arrives.
     Datagram { from: u32, to: u32, bytes: Bytes },
-    /// What a process kept for the next one has been read.
+    /// The persisted state of a process has been read.
     Restore { host: u32, life: u32 },
 }
 
@@ -129,7 +129,7 @@ impl Ord for Scheduled {
     }
 }
 
-/// A cluster, its clients, and all that is under way.
+/// A cluster, its clients, and all messages in flight.
 pub(crate) struct World {
     plan: Plan,
     variant: Variant,
@@ -146,7 +146,7 @@ pub(crate) struct World {
     next_dial: u64,
     keys: Vec<Key>,
     numbers: BTreeMap<KeyHash, usize>,
-    /// What processes left behind for the next ones in their place.
+    /// The persisted state of ended processes, by host.
     persisted: BTreeMap<u32, PersistedProcess>,
     healing: Option<Healing>,
     replication: ReplicationChecks,
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until the end of the plan, and looks at what has become of everything.
+    /// Runs all events until the end of the plan, and makes the final checks.
     pub(crate) fn run(mut self) -> (Checker, Counts) {
         while let Some(Reverse(Scheduled { at_us, event, .. })) = self.queue.pop() {
             if at_us >= self.plan.end_us || self.checker.is_over() {

@@ -32,25 +32,25 @@ use super::{
 };
 use crate::{checker::StoredValue, workload};
 
-/// How often discovery tells of the same addresses again, in microseconds.
+/// The interval at which discovery proposes the same addresses again, in microseconds.
 const DISCOVER_EVERY_US: u64 = 5_000_000;
 
-/// How long the first answer of discovery takes at most, in microseconds.
+/// The longest time until discovery first completes, in microseconds.
 const DISCOVERY_US_MAX: u64 = 1_000_000;
 
-/// A node answers for so long after it said goodbye, in microseconds.
+/// The drain time of a node after its goodbye, in microseconds.
 const DRAIN_US: u64 = 2_000_000;
 
 /// And hands over its last writes for at most so long.
 const FLUSH_US_MAX: u64 = 500_000;
 
-/// How often it is looked whether they are handed over.
+/// The interval at which the flush is checked.
 const FLUSH_CHECK_US: u64 = 5_000;
 
 /// After this long a node counts as in sync in any case, in milliseconds.
 const WARM_MAX_MS: u64 = 60_000;
 
-/// How long it takes until what a process kept is read, in microseconds.
+/// The time until persisted state is read, in microseconds.
 const RESTORE_US: u64 = 20_000;
 
 /// The least time between two ticks, in microseconds.
@@ -63,32 +63,32 @@ pub(super) struct Process {
     pub(super) incarnation: Incarnation,
     /// Under which names it gave versions.
     pub(super) writers: Vec<Incarnation>,
-    /// When it is ticked next.
+    /// The time of its next tick.
     tick_us: u64,
-    /// Where responses go.
+    /// The destinations of responses.
     pub(super) replies: BTreeMap<RequestId, Reply>,
     pub(super) leasing: LeaseTable,
     /// Versions of writes that it took with the token of another node.
     pub(super) filled: BTreeSet<Version>,
     next_request: u64,
-    /// When it was told to leave.
+    /// The time at which its shutdown began.
     shutdown_us: Option<u64>,
-    /// When it last handled anything.
+    /// The time at which it last handled an input.
     pub(super) handled_at: Instant,
     /// Since when it has been in sync.
     pub(super) in_sync_us: Option<u64>,
     /// Writes that are not answered.
     pub(super) writes: BTreeMap<RequestId, PendingWrite>,
-    /// What it is about to handle, and what it knew of those keys before.
+    /// The keys of the inputs that it is about to handle, and its versions of them before.
     pub(super) touched: Vec<(usize, Cause)>,
     pub(super) before: BTreeMap<usize, Option<Version>>,
-    /// What it took and is to send to others.
+    /// Accepted writes that it has to send to others.
     pub(super) pending: Vec<PendingReplication>,
-    /// What a variant needs to know of its calls.
+    /// The calls whose answers a variant changes.
     pub(super) tampered: TamperedCalls,
 }
 
-/// Where a response goes.
+/// The destination of a response.
 #[derive(Debug)]
 pub(super) enum Reply {
     /// Onto a connection; of a read, with its key.
@@ -180,7 +180,7 @@ impl World {
         seeds.map(|host| host.address).filter(|address| *address != own).collect()
     }
 
-    /// Discovery has something to say.
+    /// Discovery proposes addresses.
     pub(super) fn discover(&mut self, host: u32, life: u32) {
         if !self.lives(host, life) {
             return;
@@ -332,11 +332,11 @@ impl World {
         let mut requests = Vec::new();
         let Some(connection) = self.connection(index) else { return };
         loop {
-            let inbox = &mut connection.directions[0].inbox;
-            match inbox.next(now.mono) {
+            let reader = &mut connection.directions[0].reader;
+            match reader.next(now.mono) {
                 Ok(None) => break,
                 Ok(Some((header, delay_ms, Incoming::Small(_)))) => {
-                    requests.push((header, delay_ms, inbox.take()));
+                    requests.push((header, delay_ms, reader.take()));
                 }
                 Ok(Some((header, delay_ms, Incoming::Large(message)))) => {
                     requests.push((header, delay_ms, message));
@@ -430,18 +430,18 @@ impl World {
         }
     }
 
-    /// A node begins to leave.
+    /// Begins the shutdown of a node.
     pub(super) fn shut_down(&mut self, host: u32) {
         let now_us = self.now_us;
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         process.shutdown_us = Some(now_us);
-        trace!(self, "{host} leaves");
+        trace!(self, "{host} shuts down");
         self.node_input(host, vec![Input::Shutdown]);
         let life = self.hosts[host as usize].life;
         self.schedule_in(DRAIN_US, Event::Exit { host, life });
     }
 
-    /// A node that leaves stops, once its last writes are handed over or the time for that is up.
+    /// Stops a node that shuts down, once its queues are flushed or the time for that is up.
     pub(super) fn exit(&mut self, host: u32, life: u32) {
         if !self.lives(host, life) {
             return;

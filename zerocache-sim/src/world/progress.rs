@@ -1,4 +1,4 @@
-//! Whether anybody is busy without an end.
+//! Detection of processes that are busy without end.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ use crate::{checker::Rule, clock::SECOND_US};
 /// that is ticked all the time has 20,000.
 const EVENTS_MAX: u32 = 15_000;
 
-/// How much each process had to do lately.
+/// The recent number of events of each process.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     second: u64,
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 }
 
 impl World {
-    /// What rises with each event.
+    /// Returns the counter that rises with each event.
     pub(crate) fn events_handled(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.progress.events_handled)
     }

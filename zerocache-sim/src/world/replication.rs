@@ -1,4 +1,5 @@
-//! Whether nodes send what they take: at once, and to everybody of whom they do not say that he lacks it.
+//! Checks of replication: nodes send their writes at once, to all peers that they do not report as
+//! behind.
 
 use std::collections::VecDeque;
 
@@ -12,18 +13,18 @@ use zerocache_core::{
 use super::{World, acks::STABLE_US};
 use crate::{checker::Rule, clock::SECOND_US, plan::Profile, workload::number_of};
 
-/// How often it is looked whether nodes have settled, and whether they sent what they took, in
-/// microseconds: more often than repair brings what was not sent.
+/// The interval between two checks of stability and of pending replication, in microseconds:
+/// shorter than repair needs to bring missed writes.
 const CHECK_US: u64 = SECOND_US / 2;
 
 /// While nothing goes wrong a write is everywhere within this time, in microseconds.
 const PROMPT_US: u64 = SECOND_US;
 
-/// A write travels for less than this, through a relay too; of a key that is fetched for an older version the
-/// answer may bring a newer one that is on its way.
+/// The longest travel of a write, through a relay too. An answer that fetches a key in an older
+/// version may bring a newer one that is in flight.
 const JOURNEYS_US: u64 = SECOND_US / 2;
 
-/// With more nodes than this it is not looked.
+/// With more nodes than this replication is not checked.
 const NODES_MAX: usize = 40;
 
 /// Why a node touches a key.
@@ -38,7 +39,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// The version that the node is told.
+    /// Returns the version that the node receives.
     fn version(self) -> Option<Version> {
         match self {
             Self::Write => None,
@@ -52,9 +53,9 @@ impl Cause {
 pub(super) struct PendingReplication {
     key: usize,
     version: Version,
-    /// When the node took it, by its own clock.
+    /// The time at which the node accepted it, by its own clock.
     at: Instant,
-    /// Whether it sends it to other regions too.
+    /// Whether it also sends it to other regions.
     is_own: bool,
 }
 
@@ -67,7 +68,7 @@ struct PromptDeadline {
     version: Version,
 }
 
-/// What is watched of sending.
+/// The state of the checks of replication.
 #[derive(Debug, Default)]
 pub(super) struct ReplicationChecks {
     due: VecDeque<PromptDeadline>,
@@ -112,7 +113,7 @@ impl World {
         }
     }
 
-    /// Whether nothing goes wrong, and nodes had settled at this time.
+    /// Returns whether there are no faults, and nodes were stable at this time.
     fn is_stable(&self, at_us: u64) -> bool {
         let stable_since_us = self.stable_since_us.map(|since_us| since_us + STABLE_US);
         self.plan.profile == Profile::Calm
@@ -141,7 +142,7 @@ impl World {
         }
     }
 
-    /// Whether all nodes are in sync and reach each other.
+    /// Returns whether all nodes are in sync and reach each other.
     fn have_all_met(&self) -> bool {
         let living: Vec<_> = self.nodes.iter().flatten().map(|node| node.incarnation).collect();
         (0..self.nodes.len() as u32).all(|host| {
@@ -184,8 +185,8 @@ impl World {
         }
     }
 
-    /// A node for whose peers nothing waits has sent them all that it took since it reaches them, or says
-    /// that they miss something.
+    /// Checks a node with empty queues: it has sent its peers all writes that it accepted since it
+    /// reached them, or reports them as behind.
     pub(super) fn check_pending(&mut self, host: u32) {
         let now = self.now_at(host);
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
@@ -204,15 +205,16 @@ impl World {
             let knows =
                 |node: &NodeStatus| self.checker.ever_knew_or_refused(node.id, key, version);
             let lacking = others.iter().find(|node| {
-                if node.behind_ms.is_some() || !reached(node, at) {
+                if node.replication_lag_ms.is_some() || !reached(node, at) {
                     return false;
                 }
                 if node.region == own.region {
                     return !knows(node);
                 }
-                // One of its region has to have it, of which nobody misses anything.
+                // One node of its region must have it, unless one of them is reported as behind.
                 let there = || others.iter().filter(|other| other.region == node.region);
-                let is_whole = there().all(|other| other.is_monitored && other.behind_ms.is_none());
+                let is_whole =
+                    there().all(|other| other.is_monitored && other.replication_lag_ms.is_none());
                 is_own && is_whole && !self.was_relayed(&node.region, key, version)
             });
             if let Some(node) = lacking {
@@ -227,7 +229,7 @@ impl World {
         }
     }
 
-    /// Whether a process of a region, which may have ended, ever had a write.
+    /// Returns whether a process of a region, which may have ended, ever had a write.
     fn was_relayed(&self, region: &str, key: usize, version: Version) -> bool {
         let in_region = |host: u32| {
             let number = self.plan.nodes[host as usize].region;

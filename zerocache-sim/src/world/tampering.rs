@@ -1,4 +1,4 @@
-//! What a variant changes in what nodes are told and what they say.
+//! Changes that a variant makes to the messages of nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// Changes what a node says.
+    /// Changes a response of a node.
     pub(super) fn tamper_response(&self, response: &mut Response) {
         if let Response::NotFound { warming } = response
             && self.variant.claims_all_misses()
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// Changes what a node is told.
+    /// Changes a response to a node.
     pub(super) fn tamper_answer(
         &mut self,
         host: u32,

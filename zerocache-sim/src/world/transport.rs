@@ -1,4 +1,4 @@
-//! Calls: over a connection that there is, or after one has come about.
+//! Calls over an open connection, or after one has been made.
 
 use bytes::Bytes;
 use zerocache_core::{
@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use super::{CallToken, Event, World, connection::Latency, hosts, trace};
 
-/// What a process has of a node that it calls.
+/// The link of a process to a node that it calls.
 #[derive(Debug)]
 pub(super) enum Link {
     /// A connection.
@@ -29,7 +29,7 @@ pub(super) enum Link {
     Refused { until_us: u64, response: Box<Response> },
 }
 
-/// A call under way.
+/// A call in flight.
 #[derive(Debug)]
 pub(super) struct Call {
     started_us: u64,
@@ -43,15 +43,15 @@ enum CallState {
     Waiting(Box<RequestMessage>),
     /// It was sent.
     Sent { connection: usize, id: u32 },
-    /// Its end is about to be told.
+    /// Its result is about to be delivered.
     Finishing,
 }
 
-/// The longest life of a message that its frame tells nothing of.
+/// The timeout field of a frame without a time limit.
 const NO_TIMEOUT: u32 = 0;
 
 impl World {
-    /// Calls a node; the end of the call is told to whoever made it.
+    /// Calls a node; the result is delivered to the caller.
     pub(super) fn call(
         &mut self,
         from: u32,
@@ -129,7 +129,7 @@ impl World {
         })
     }
 
-    /// The connection for which a call waited has come about.
+    /// Sends a call that waited for a connection.
     pub(super) fn send_waiting(&mut self, host: u32, token: CallToken, connection: usize) {
         let Some(call) = self.hosts[host as usize].calls.get_mut(&token) else { return };
         match std::mem::replace(&mut call.state, CallState::Finishing) {
@@ -138,14 +138,14 @@ impl World {
         }
     }
 
-    /// The connection for which a call waited does not come about.
+    /// Ends a call whose connection could not be made.
     pub(super) fn end_waiting(
         &mut self,
         host: u32,
         token: CallToken,
         result: Result<Response, CallFailure>,
     ) {
-        // It may have gone over another connection meanwhile.
+        // It may have been sent over another connection in the meantime.
         let call = self.hosts[host as usize].calls.get(&token);
         if call.is_some_and(|call| matches!(call.state, CallState::Waiting(_))) {
             self.end_call(host, token, result);
@@ -188,7 +188,7 @@ impl World {
             sent_ms: sent_ms as u32,
             timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
         };
-        // What the frame's header says need not be said again.
+        // The message leaves out the fields of the frame's header.
         let known = Envelope { sent_ms, timeout_ms, ..known };
         self.counts.calls += 1;
         self.send_frames(index, 0, header, |out| match &message.request {
@@ -223,11 +223,11 @@ impl World {
         let Some(connection) = self.connection(index) else { return };
         connection.heard_us = now_us;
         loop {
-            let inbox = &mut connection.directions[1].inbox;
-            let (header, delay_ms, message) = match inbox.next(now) {
+            let reader = &mut connection.directions[1].reader;
+            let (header, delay_ms, message) = match reader.next(now) {
                 Ok(None) => break,
                 Ok(Some((header, delay_ms, Incoming::Small(_)))) => {
-                    (header, delay_ms, inbox.take())
+                    (header, delay_ms, reader.take())
                 }
                 Ok(Some((header, delay_ms, Incoming::Large(message)))) => {
                     (header, delay_ms, message)

@@ -3,7 +3,7 @@
 use alloc::format;
 
 use super::{
-    tellers::{OF_CALLERS, OF_DISCOVERY},
+    sources::{CALLER_BOUNDS, DISCOVERY_BOUNDS},
     *,
 };
 use crate::version::Incarnation;
@@ -22,7 +22,7 @@ fn handshakes_under_way_are_bounded() {
     for n in 0..1_000 {
         candidates.add(address(n), AddressSource::Discovery, at(0));
     }
-    assert_eq!(candidates.take_due(at(0)).len(), OF_DISCOVERY.dialling);
+    assert_eq!(candidates.take_due(at(0)).len(), DISCOVERY_BOUNDS.in_flight);
     assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
     candidates.answered(address(0));
     assert_eq!(candidates.take_due(at(2)).len(), 1);
@@ -64,12 +64,12 @@ fn what_one_caller_names_takes_few_dials_and_nobody_elses_place() {
     let tried = dialled(&mut candidates, 20_000, &[seed, honest], |candidates, now| {
         // Sixteen new addresses each millisecond on one connection, on one of fifty others, and over HTTP.
         for n in 0..48 {
-            let teller = match n {
+            let source = match n {
                 0..16 => AddressSource::Caller(1),
                 16..32 => AddressSource::Caller(2 + now.as_millis() % 50),
                 _ => AddressSource::ANONYMOUS,
             };
-            candidates.retry_soon(address(named), teller, now);
+            candidates.retry_soon(address(named), source, now);
             named = (named + 1) % 50_000;
         }
         if now == at(10_000) {
@@ -84,7 +84,7 @@ fn what_one_caller_names_takes_few_dials_and_nobody_elses_place() {
     let met = tried.iter().find(|(_, address)| *address == honest);
     assert!(met.is_some_and(|(ms, _)| *ms < 11_000), "{met:?}");
     assert!(candidates.refused() > 500_000, "{}", candidates.refused());
-    assert!(candidates.waiting.len() <= OF_CALLERS.places + 1);
+    assert!(candidates.waiting.len() <= CALLER_BOUNDS.addresses_max + 1);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn who_is_believed_further_counts() {
     candidates.take_due(at(0));
     candidates.add(address(1), AddressSource::Discovery, at(0));
     candidates.add(address(1), AddressSource::Caller(1), at(0));
-    let counts = |c: &Candidates| c.shares.map(|share| (share.places, share.dialling));
+    let counts = |c: &Candidates| c.uses.map(|used| (used.addresses_max, used.in_flight));
     assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 1)]);
     candidates.failed(address(1), at(1));
     assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 0)]);
@@ -126,7 +126,7 @@ fn who_has_gone_has_named_nothing() {
     for n in 0..200 {
         candidates.failed(address(n), at(1));
     }
-    assert_eq!(candidates.shares[0].dialling, 0);
+    assert_eq!(candidates.uses[0].in_flight, 0);
 }
 
 #[test]

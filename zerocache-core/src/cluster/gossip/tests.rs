@@ -29,10 +29,10 @@ fn others(gossip: &Gossip) -> Vec<u64> {
 }
 
 /// `a` speaks to `b`, and `b` answers.
-fn talk(a: &mut Gossip, b: &mut Gossip, now: Instant) -> Heard {
-    let said = a.speak(b.own, now, CONTENT_BYTES_MAX);
-    assert!(said.len() <= CONTENT_BYTES_MAX);
-    let (heard, answer) = b.hear(a.own, &said, now, CONTENT_BYTES_MAX);
+fn talk(a: &mut Gossip, b: &mut Gossip, now: Instant) -> GossipChanges {
+    let message = a.speak(b.own, now, CONTENT_BYTES_MAX);
+    assert!(message.len() <= CONTENT_BYTES_MAX);
+    let (heard, answer) = b.hear(a.own, &message, now, CONTENT_BYTES_MAX);
     assert!(answer.len() <= CONTENT_BYTES_MAX);
     let (_, _) = a.hear(b.own, &answer, now, CONTENT_BYTES_MAX);
     heard
@@ -55,7 +55,7 @@ fn what_rumours_missed_is_found_by_comparing() {
         a.met(&info(n), at(0));
     }
     // All rumours went elsewhere.
-    while a.has_news() {
+    while a.has_rumours() {
         a.speak(Incarnation(9_999), at(1), CONTENT_BYTES_MAX);
     }
     let mut rounds = 0;
@@ -66,7 +66,7 @@ fn what_rumours_missed_is_found_by_comparing() {
         talk(&mut b, &mut a, at(2));
     }
     assert_eq!(a.digest(), b.digest());
-    assert!(!a.differs(b.own) || talk(&mut b, &mut a, at(3)) == Heard::default());
+    assert!(!a.differs(b.own) || talk(&mut b, &mut a, at(3)) == GossipChanges::default());
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn garbage_changes_nothing() {
     let mut a = node(1);
     a.met(&info(2), at(0));
     let before = others(&a);
-    let said = node(7).speak(Incarnation(1), at(0), CONTENT_BYTES_MAX);
-    for end in 1..said.len() {
-        a.hear(Incarnation(7), &said.slice(..end), at(0), CONTENT_BYTES_MAX);
+    let message = node(7).speak(Incarnation(1), at(0), CONTENT_BYTES_MAX);
+    for end in 1..message.len() {
+        a.hear(Incarnation(7), &message.slice(..end), at(0), CONTENT_BYTES_MAX);
     }
     a.hear(Incarnation(7), &Bytes::from_static(b"anything"), at(0), CONTENT_BYTES_MAX);
     assert_eq!(others(&a), before);
@@ -155,10 +155,10 @@ fn one_node_tells_of_so_many_and_moves_nobody_that_this_one_met() {
     b.tick(at(70_000));
     let mut refused = 0;
     for ms in 0..400 {
-        let said = b.speak(Incarnation(1), at(70_000 + ms), CONTENT_BYTES_MAX);
-        refused += a.hear(Incarnation(2), &said, at(70_000 + ms), 0).0.refused;
+        let message = b.speak(Incarnation(1), at(70_000 + ms), CONTENT_BYTES_MAX);
+        refused += a.hear(Incarnation(2), &message, at(70_000 + ms), 0).0.refused;
     }
-    assert_eq!(others(&a).len(), 2 + TOLD_MAX);
+    assert_eq!(others(&a).len(), 2 + ROWS_PER_SOURCE_MAX);
     assert!(refused > 0);
     assert_eq!(a.addresses(Incarnation(3)), info(3).addresses);
     // What is met no longer counts, and whoever else tells of others has a share of its own.
@@ -169,7 +169,7 @@ fn one_node_tells_of_so_many_and_moves_nobody_that_this_one_met() {
     // And all that is told and not renewed is forgotten.
     a.tick(at(800_000));
     assert_eq!(others(&a), []);
-    assert!(a.told.is_empty());
+    assert!(a.told_counts.is_empty());
 }
 
 #[test]
@@ -181,14 +181,14 @@ fn who_is_not_known_is_told_what_it_asks_for_and_no_news() {
     }
     let question = b.speak(Incarnation(1), at(0), 200);
     let (ignored, answer) =
-        a.asked(Incarnation(2), false, &question, at(0), question.len()).unwrap();
+        a.answer((Incarnation(2), false), &question, at(0), question.len()).unwrap();
     assert!(ignored && answer.len() <= question.len());
     assert_eq!(others(&a).len(), 37);
-    let before = a.news.len();
+    let before = a.rumours.len();
     for _ in 0..100 {
-        a.asked(Incarnation(2), false, &question, at(0), CONTENT_BYTES_MAX);
+        a.answer((Incarnation(2), false), &question, at(0), CONTENT_BYTES_MAX);
     }
-    assert_eq!((a.news.len(), a.heard.len()), (before, 0));
+    assert_eq!((a.rumours.len(), a.digests.len()), (before, 0));
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn impossible_renewals_are_no_rows() {
     for (id, renewal, gone) in
         [(2, u64::MAX, false), (1, u64::MAX, true), (1, 9, true), (1, 20, false)]
     {
-        let row = Row { id: Incarnation(id), info: Some(info(id)), renewal, age_ms: 0, gone };
-        let content = Content { digest: 0, want: None, rows: vec![row] };
+        let row = GossipRow { id: Incarnation(id), info: Some(info(id)), renewal, age_ms: 0, gone };
+        let content = GossipMessage { digest: 0, request: None, rows: vec![row] };
         a.hear(Incarnation(7), &content.encode(), at(0), 0);
     }
     assert_eq!((others(&a), a.rows[&Incarnation(1)].renewal), (vec![], 21));

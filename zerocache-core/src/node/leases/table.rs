@@ -1,4 +1,4 @@
-//! Who has the leave for which key, who waits for it, and whose time is over next.
+//! The table of leases: holders, waiters, deadlines, and the changes of held keys.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use alloc::{
 use super::{KEY_BYTES_MAX, LEASES_MAX, LeaseCounts, WAITING_MAX};
 use crate::{
     key::{Key, KeyHash},
-    node::{ConnectionId, RequestId, shares::Shares},
+    node::{ConnectionId, RequestId, quota::Quota},
     time::Instant,
     version::Version,
 };
@@ -16,34 +16,34 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
     pub(super) connection: ConnectionId,
-    pub(super) life_ms: u64,
+    pub(super) lease_ms: u64,
     pub(super) until: Instant,
-    /// Values of up to this version are of no use to it.
-    pub(super) over: Option<Version>,
+    /// Values of up to this version are of no use to the caller.
+    pub(super) newer_than: Option<Version>,
 }
 
-/// To whom a leave is given, and for how long.
+/// A granted lease.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Leave {
+pub(super) struct Grant {
     pub(super) token: Version,
-    /// The connection on which its holder asked.
+    /// The connection on which the holder asked.
     pub(super) holder: ConnectionId,
     pub(super) until: Instant,
-    /// Values of up to this version are of no use to it.
-    pub(super) over: Option<Version>,
+    /// Values of up to this version are of no use to the caller.
+    pub(super) newer_than: Option<Version>,
 }
 
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) key: Key,
-    pub(super) leave: Leave,
-    /// In the order in which they came.
+    pub(super) grant: Grant,
+    /// In the order of arrival.
     waiting: BTreeMap<RequestId, Waiter>,
 }
 
-/// One who has a part in a lease; those who wait come before the holder.
+/// A party to a lease. Waiters sort before the holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Who {
+pub(super) enum Party {
     Waiter(RequestId),
     Holder,
 }
@@ -52,16 +52,16 @@ pub(super) enum Who {
 #[derive(Debug)]
 pub(in crate::node) struct Leases {
     held: BTreeMap<KeyHash, Lease>,
-    /// When whose time is over.
-    agenda: BTreeSet<(Instant, KeyHash, Who)>,
-    /// Who asked on which connection.
-    callers: BTreeSet<(ConnectionId, KeyHash, Who)>,
-    /// Keys with a lease that changed since they were looked at, and the version of a delete.
+    /// When whose time is newer_than.
+    deadlines: BTreeSet<(Instant, KeyHash, Party)>,
+    /// Party asked on which connection.
+    callers: BTreeSet<(ConnectionId, KeyHash, Party)>,
+    /// Held keys that changed since they were checked, with the version of a delete.
     changed: BTreeMap<KeyHash, Option<Version>>,
-    /// Leaves, and the bytes of their keys, by holder; places of those who wait.
-    leaves: Shares,
-    key_bytes: Shares,
-    waiting: Shares,
+    /// The quotas on leases, on the bytes of their keys, and on waiters.
+    holders: Quota,
+    key_bytes: Quota,
+    waiting: Quota,
     pub(super) counts: LeaseCounts,
 }
 
@@ -69,12 +69,12 @@ impl Default for Leases {
     fn default() -> Self {
         Self {
             held: BTreeMap::new(),
-            agenda: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             callers: BTreeSet::new(),
             changed: BTreeMap::new(),
-            leaves: Shares::of(LEASES_MAX),
-            key_bytes: Shares::of(KEY_BYTES_MAX),
-            waiting: Shares::of(WAITING_MAX),
+            holders: Quota::of(LEASES_MAX),
+            key_bytes: Quota::of(KEY_BYTES_MAX),
+            waiting: Quota::of(WAITING_MAX),
             counts: LeaseCounts::default(),
         }
     }
@@ -85,81 +85,81 @@ impl Leases {
         self.held.is_empty()
     }
 
-    pub(super) fn counts(&self) -> LeaseCounts {
+    pub(in crate::node) fn counts(&self) -> LeaseCounts {
         let (held, waiting) = (self.held.len() as u64, self.waiting.used() as u64);
         LeaseCounts { held, waiting, ..self.counts }
     }
 
-    /// The lease of a key.
+    /// Returns the lease of a key, if it is held.
     pub(super) fn get(&self, hash: KeyHash) -> Option<&Lease> {
         self.held.get(&hash)
     }
 
-    /// Some key of which somebody has the leave.
+    /// Returns any held key.
     pub(super) fn any(&self) -> Option<KeyHash> {
         self.held.first_key_value().map(|(hash, _)| *hash)
     }
 
-    /// Whether one more may wait on a connection, for whatever key.
+    /// Whether one more caller may wait on a connection.
     pub(super) fn may_wait(&self, connection: ConnectionId) -> bool {
         self.waiting.has_room(connection, 1)
     }
 
-    /// The node learned of this version of a key.
+    /// Notes a change of a key.
     pub(in crate::node) fn note(&mut self, key: KeyHash, version: Version, is_delete: bool) {
         if self.held.contains_key(&key) {
             self.changed.insert(key, is_delete.then_some(version));
         }
     }
 
-    /// What has changed of a key since it was looked at, if anything: the version of a delete.
+    /// Takes the change of a key since it was checked, if any: the version of a delete.
     pub(super) fn take_change(&mut self, hash: KeyHash) -> Option<Option<Version>> {
         self.changed.remove(&hash)
     }
 
-    /// A key that has changed since it was looked at.
+    /// Returns a held key that changed since it was checked.
     pub(super) fn first_changed(&self) -> Option<KeyHash> {
         self.changed.first_key_value().map(|(hash, _)| *hash)
     }
 
-    /// Whether the leave to compute a key may be given on a connection.
+    /// Whether the lease of a key may be granted on a connection.
     pub(super) fn may_hold(&self, connection: ConnectionId, key: &Key) -> bool {
-        self.leaves.has_room(connection, 1)
+        self.holders.has_room(connection, 1)
             && self.key_bytes.has_room(connection, key.as_bytes().len())
     }
 
-    pub(super) fn grant(&mut self, hash: KeyHash, key: &Key, leave: Leave) {
-        self.add_holder(hash, key, &leave);
-        let lease = Lease { key: key.detached(), leave, waiting: BTreeMap::new() };
+    pub(super) fn grant(&mut self, hash: KeyHash, key: &Key, grant: Grant) {
+        self.add_holder(hash, key, &grant);
+        let lease = Lease { key: key.detached(), grant, waiting: BTreeMap::new() };
         self.held.insert(hash, lease);
     }
 
     pub(super) fn wait(&mut self, hash: KeyHash, id: RequestId, waiter: Waiter) {
         let Some(lease) = self.held.get_mut(&hash) else { return };
         lease.waiting.insert(id, waiter);
-        self.agenda.insert((waiter.until, hash, Who::Waiter(id)));
-        self.callers.insert((waiter.connection, hash, Who::Waiter(id)));
-        self.waiting.take(waiter.connection, 1);
+        self.deadlines.insert((waiter.until, hash, Party::Waiter(id)));
+        self.callers.insert((waiter.connection, hash, Party::Waiter(id)));
+        self.waiting.charge(waiter.connection, 1);
     }
 
-    /// One stops waiting.
+    /// Removes a waiter.
     pub(super) fn take(&mut self, hash: KeyHash, id: RequestId) -> Option<Waiter> {
         let waiter = self.held.get_mut(&hash)?.waiting.remove(&id)?;
         self.remove_waiter(hash, id, &waiter);
         Some(waiter)
     }
 
-    /// The one who has waited longest stops waiting.
+    /// Removes the waiter that has waited longest.
     pub(super) fn take_first(&mut self, hash: KeyHash) -> Option<(RequestId, Waiter)> {
         let (id, waiter) = self.held.get_mut(&hash)?.waiting.pop_first()?;
         self.remove_waiter(hash, id, &waiter);
         Some((id, waiter))
     }
 
-    /// Those to whom a value of this version is of use stop waiting.
+    /// Removes the waiters to whom a value of this version is of use.
     pub(super) fn take_served(&mut self, hash: KeyHash, version: Version) -> Vec<RequestId> {
         let waiting = self.held.get(&hash).into_iter().flat_map(|lease| &lease.waiting);
-        let served = waiting.filter(|(_, waiter)| Some(version) > waiter.over);
+        let served = waiting.filter(|(_, waiter)| Some(version) > waiter.newer_than);
         let served: Vec<_> = served.map(|(id, _)| *id).collect();
         for id in &served {
             self.take(hash, *id);
@@ -167,19 +167,19 @@ impl Leases {
         served
     }
 
-    /// Gives the leave to another one.
-    pub(super) fn hand_over(&mut self, hash: KeyHash, leave: Leave) {
+    /// Replaces the grant.
+    pub(super) fn hand_over(&mut self, hash: KeyHash, grant: Grant) {
         let Some(lease) = self.held.get_mut(&hash) else { return };
-        let before = core::mem::replace(&mut lease.leave, leave);
+        let before = core::mem::replace(&mut lease.grant, grant);
         let key = lease.key.clone();
         self.remove_holder(hash, &key, &before);
-        self.add_holder(hash, &key, &leave);
+        self.add_holder(hash, &key, &grant);
     }
 
-    /// Ends a lease; returns who waited.
+    /// Ends a lease; returns its waiters.
     pub(super) fn end(&mut self, hash: KeyHash) -> Vec<RequestId> {
         let Some(lease) = self.held.remove(&hash) else { return Vec::new() };
-        self.remove_holder(hash, &lease.key, &lease.leave);
+        self.remove_holder(hash, &lease.key, &lease.grant);
         for (id, waiter) in &lease.waiting {
             self.remove_waiter(hash, *id, waiter);
         }
@@ -187,40 +187,40 @@ impl Leases {
         lease.waiting.into_keys().collect()
     }
 
-    /// Whose time is over next, and when.
-    pub(super) fn first_due(&self) -> Option<(Instant, KeyHash, Who)> {
-        self.agenda.first().copied()
+    /// Whose time is newer_than next, and when.
+    pub(super) fn first_deadline(&self) -> Option<(Instant, KeyHash, Party)> {
+        self.deadlines.first().copied()
     }
 
-    /// When the next one's time is over.
-    pub(in crate::node) fn next_due(&self) -> Option<Instant> {
-        self.agenda.first().map(|(at, _, _)| *at)
+    /// When the next one's time is newer_than.
+    pub(in crate::node) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _, _)| *at)
     }
 
-    /// One who asked on a connection.
-    pub(super) fn first_of(&self, connection: ConnectionId) -> Option<(KeyHash, Who)> {
-        let lowest = (connection, KeyHash(0), Who::Waiter(RequestId(0)));
+    /// Returns a party on a connection.
+    pub(super) fn first_of(&self, connection: ConnectionId) -> Option<(KeyHash, Party)> {
+        let lowest = (connection, KeyHash(0), Party::Waiter(RequestId(0)));
         let (of, hash, who) = self.callers.range(lowest..).next()?;
         (*of == connection).then_some((*hash, *who))
     }
 
-    fn add_holder(&mut self, hash: KeyHash, key: &Key, leave: &Leave) {
-        self.leaves.take(leave.holder, 1);
-        self.key_bytes.take(leave.holder, key.as_bytes().len());
-        self.agenda.insert((leave.until, hash, Who::Holder));
-        self.callers.insert((leave.holder, hash, Who::Holder));
+    fn add_holder(&mut self, hash: KeyHash, key: &Key, grant: &Grant) {
+        self.holders.charge(grant.holder, 1);
+        self.key_bytes.charge(grant.holder, key.as_bytes().len());
+        self.deadlines.insert((grant.until, hash, Party::Holder));
+        self.callers.insert((grant.holder, hash, Party::Holder));
     }
 
-    fn remove_holder(&mut self, hash: KeyHash, key: &Key, leave: &Leave) {
-        self.leaves.give_back(leave.holder, 1);
-        self.key_bytes.give_back(leave.holder, key.as_bytes().len());
-        self.agenda.remove(&(leave.until, hash, Who::Holder));
-        self.callers.remove(&(leave.holder, hash, Who::Holder));
+    fn remove_holder(&mut self, hash: KeyHash, key: &Key, grant: &Grant) {
+        self.holders.release(grant.holder, 1);
+        self.key_bytes.release(grant.holder, key.as_bytes().len());
+        self.deadlines.remove(&(grant.until, hash, Party::Holder));
+        self.callers.remove(&(grant.holder, hash, Party::Holder));
     }
 
     fn remove_waiter(&mut self, hash: KeyHash, id: RequestId, waiter: &Waiter) {
-        self.agenda.remove(&(waiter.until, hash, Who::Waiter(id)));
-        self.callers.remove(&(waiter.connection, hash, Who::Waiter(id)));
-        self.waiting.give_back(waiter.connection, 1);
+        self.deadlines.remove(&(waiter.until, hash, Party::Waiter(id)));
+        self.callers.remove(&(waiter.connection, hash, Party::Waiter(id)));
+        self.waiting.release(waiter.connection, 1);
     }
 }

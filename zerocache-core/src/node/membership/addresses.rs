@@ -1,49 +1,47 @@
-//! The addresses that nodes claim: this node's own, which may change, and those that two of them claim.
+//! The addresses that nodes claim: this node's own, which may change, and those that two nodes claim.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::super::{Effect, Node};
-use crate::{cluster::Reach, store::Backend, time::Now, wire::NodeInfo};
+use super::{Membership, wake};
+use crate::{node::local::Context, store::Backend, wire::NodeInfo};
 
-impl<B: Backend> Node<B> {
-    /// This node can be reached at other addresses from now on: it introduces itself again to whom it
-    /// reaches, and gossip tells the others.
-    pub(in crate::node) fn readdressed(
+impl Membership {
+    /// Changes this node's own addresses. The members that it reaches get a handshake, and the others hear
+    /// of it by gossip.
+    pub(in crate::node) fn addresses_changed<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         addresses: Vec<SocketAddr>,
-        out: &mut Vec<Effect>,
     ) {
-        if addresses == self.config.info.addresses {
+        if addresses == cx.local.config.info.addresses {
             return;
         }
-        self.config.info.addresses.clone_from(&addresses);
-        self.known.gossip.readdressed(addresses, now.mono);
-        let reached = self.view.members().filter(|member| member.reach == Reach::Reachable);
-        let reached: Vec<_> = reached.map(|m| (m.info.incarnation, m.address)).collect();
-        for (id, address) in reached {
-            self.greet(now, id, address, out);
+        cx.local.config.info.addresses.clone_from(&addresses);
+        self.directory.gossip.readdressed(addresses, cx.now.mono);
+        let reachable = self.view.reachable().map(|m| (m.info.incarnation, m.address));
+        for (id, address) in reachable.collect::<Vec<_>>() {
+            self.greet(cx, id, address);
         }
-        self.wake = now.mono;
+        wake(cx);
     }
 
-    /// A living node says where it can be reached. Where this node says the same of itself, or another
-    /// one that lives, one address has two nodes: on two networks, or by mistake.
-    pub(super) fn note_claims(&mut self, now: Now, info: &NodeInfo, out: &mut Vec<Effect>) {
-        let (own, id) = (&self.config.info, info.incarnation);
+    /// Notes where a live node can be reached. If this node claims the same address, or another live one
+    /// does, one address has two nodes: on two networks, or by mistake.
+    pub(super) fn note_claims<B: Backend>(&mut self, cx: &mut Context<'_, B>, info: &NodeInfo) {
+        let (own, id) = (&cx.local.config.info, info.incarnation);
         if id == own.incarnation {
             return;
         }
         let contested = info.addresses.iter().find(|address| own.addresses.contains(address));
         if let Some(address) = contested {
-            return self.conflicts(now, id, *address, out);
+            return self.report_conflict(cx, id, *address);
         }
         for address in &info.addresses {
-            if let Some(before) = self.known.claims(id, *address) {
-                self.displaced(now, before, *address);
+            if let Some(before) = self.directory.claim(id, *address) {
+                self.displaced(cx.now, before, *address);
             }
-            self.note_conflict(now, id, *address, out);
+            self.note_conflict(cx, id, *address);
         }
     }
 }

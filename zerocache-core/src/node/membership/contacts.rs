@@ -1,66 +1,69 @@
-//! Who exists, and with whom of them this node talks.
+//! Which nodes exist, and with which of them this node talks.
 //!
-//! Gossip only says who may stand where. A node becomes a member by a handshake, and only if it is a
-//! contact; of the others it is known that they exist.
+//! Gossip only says which node may be at which address. A node becomes a member by a handshake, and only
+//! if it is a contact; of the others it is known that they exist.
 
 use alloc::{collections::VecDeque, vec::Vec};
 use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::{Call, Effect, Event, Node};
+use super::{Membership, wake};
 use crate::{
     call::CallResult,
-    cluster::{AddressSource, Gossip, Heard, Reach, Standing, choose},
+    cluster::{AddressSource, ContactState, Gossip, GossipChanges, Reachability, choose_contacts},
+    node::{
+        Effect, Event,
+        local::{CallPurpose, Context},
+    },
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
     wire::{CONTENT_BYTES_MAX, NodeInfo, NodeState, Request, Response, features},
 };
 
-/// How often contacts are chosen again although nothing was heard, in milliseconds.
+/// How often contacts are chosen although gossip brought nothing, in milliseconds.
 const CHOOSE_EVERY_MS: u64 = 1_000;
 
-/// While new nodes are heard of nobody is dropped as a contact, and for this long after, in milliseconds.
-const SETTLED_MS: u64 = 5_000;
+/// For this long after gossip named a new node no contact is dropped, in milliseconds.
+const STABLE_MS: u64 = 5_000;
 
-/// How long a message of gossip on the connection may take, in milliseconds.
+/// How long a gossip message on the connection may take, in milliseconds.
 const GOSSIP_TIMEOUT_MS: u64 = 1_000;
 
 /// Datagrams carry the gossip of a member that echoed one within this time, in milliseconds.
-const PASSES_MS: u64 = 1_000;
+const ECHOING_MS: u64 = 1_000;
 
-/// Most displaced nodes that are remembered, and for how long, in milliseconds.
+/// The most displaced nodes that are remembered, and for how long, in milliseconds.
 const DISPLACED_MAX: usize = 64;
 const DISPLACED_MS: u64 = 60_000;
 
-/// Most addresses of which it is remembered who claimed them last: those of a hundred nodes or so.
+/// The most addresses whose last claimant is remembered: those of about a hundred nodes.
 const CLAIMS_MAX: usize = 256;
 
-/// How often it is said that two nodes claim one address, in milliseconds.
+/// The shortest time between two reports of an address conflict, in milliseconds.
 const REPORT_EVERY_MS: u64 = 5_000;
 
-/// Who exists, and who of them is a contact.
+/// The nodes that exist, and those that are contacts.
 #[derive(Debug)]
-pub(in crate::node) struct Acquaintances {
-    pub(in crate::node) gossip: Gossip,
+pub(super) struct MemberDirectory {
+    pub(super) gossip: Gossip,
     contacts: Vec<Incarnation>,
     next_choice: Instant,
-    /// When a node was last heard of for the first time.
+    /// When gossip last named a new node.
     last_new: Instant,
-    /// Nodes in whose place another one answered, the latest last.
+    /// Nodes at whose address another one responded, the latest last.
     displaced: VecDeque<(SocketAddr, Incarnation, Instant)>,
-    /// Who said last that it can be reached at an address, the latest address last.
+    /// The last claimant of each address, the latest address last.
     claims: VecDeque<(SocketAddr, Incarnation)>,
-    pub(in crate::node) conflicts: u64,
+    pub(super) conflicts: u64,
     last_report: Option<Instant>,
 }
 
-impl Acquaintances {
-    pub(in crate::node) fn new(own: NodeInfo, now: Instant) -> Self {
-        let gossip = Gossip::new(own, now);
+impl MemberDirectory {
+    pub(super) fn new(own: NodeInfo, now: Instant) -> Self {
         Self {
-            gossip,
+            gossip: Gossip::new(own, now),
             contacts: Vec::new(),
             next_choice: now,
             last_new: now,
@@ -71,9 +74,9 @@ impl Acquaintances {
         }
     }
 
-    /// A node says that it can be reached at an address; returns who else said so last.
-    pub(super) fn claims(&mut self, id: Incarnation, address: SocketAddr) -> Option<Incarnation> {
-        if let Some((_, last)) = self.claims.iter_mut().find(|(there, _)| *there == address) {
+    /// Notes that a node claims an address; returns the node that claimed it last, if it was another.
+    pub(super) fn claim(&mut self, id: Incarnation, address: SocketAddr) -> Option<Incarnation> {
+        if let Some((_, last)) = self.claims.iter_mut().find(|(claimed, _)| *claimed == address) {
             let before = core::mem::replace(last, id);
             return (before != id).then_some(before);
         }
@@ -84,8 +87,8 @@ impl Acquaintances {
         None
     }
 
-    /// Whether a node that is no contact, and need not be dialled, stands at an address.
-    pub(in crate::node) fn is_no_contact(&self, own: &NodeInfo, address: SocketAddr) -> bool {
+    /// Whether the node at an address is no contact, and need not be dialled.
+    fn is_no_contact(&self, own: &NodeInfo, address: SocketAddr) -> bool {
         let there = self.gossip.others().find(|info| info.addresses.contains(&address));
         there.is_some_and(|info| {
             info.region != own.region && !self.contacts.contains(&info.incarnation)
@@ -93,219 +96,224 @@ impl Acquaintances {
     }
 }
 
-impl<B: Backend> Node<B> {
-    pub(in crate::node) fn gossips(&self) -> bool {
-        self.config.features & features::GOSSIP != 0
-    }
-
-    pub(super) fn tick_gossip(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for id in self.known.gossip.tick(now.mono) {
-            self.forget(now, id, out);
-        }
-        if self.gossips() && self.known.next_choice <= now.mono {
-            self.choose_contacts(now, out);
-        }
-        if self.gossips() {
-            self.wake_by(Some(self.known.next_choice));
-        }
-    }
-
-    /// Speaks with some of the members: the contents for those that get them with their beats. The
-    /// others are asked on their connections, where nobody can tell who calls: what is new they ask for.
-    pub(in crate::node) fn gossip_round(
+impl Membership {
+    /// Takes addresses that discovery found. Known nodes that are no contacts are not dialled each time a
+    /// name resolves.
+    pub(in crate::node) fn discovered<B: Backend>(
         &mut self,
-        now: Now,
-        out: &mut Vec<Effect>,
+        cx: &mut Context<'_, B>,
+        addresses: Vec<SocketAddr>,
+    ) {
+        for address in addresses {
+            if !self.directory.is_no_contact(&cx.local.config.info, address) {
+                self.view.propose(address, AddressSource::Discovery, cx.now.mono);
+            }
+        }
+        wake(cx);
+    }
+
+    pub(super) fn tick_gossip<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        for id in self.directory.gossip.tick(cx.now.mono) {
+            self.forget(cx, id);
+        }
+        if Self::gossips(cx.local) {
+            if self.directory.next_choice <= cx.now.mono {
+                self.choose_contacts(cx);
+            }
+            cx.local.wake_by(Some(self.directory.next_choice));
+        }
+    }
+
+    /// Gossips with some of the members. Returns the contents for those that get them with their
+    /// heartbeats. The others are asked on their connections, where the caller cannot be verified: they
+    /// get no news, and are asked for theirs.
+    pub(super) fn gossip_round<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
     ) -> Vec<(Incarnation, Bytes)> {
         let mut contents = Vec::new();
-        if !self.gossips() {
+        if !Self::gossips(cx.local) {
             return contents;
         }
-        let watched = self.view.members().filter(|member| {
-            member.features & features::GOSSIP != 0 && member.reach == Reach::Reachable
-        });
-        let watched: Vec<_> = watched.map(|member| member.info.incarnation).collect();
-        for id in self.known.gossip.partners(&watched) {
+        let gossiping = self.view.reachable().filter(|m| m.features & features::GOSSIP != 0);
+        let gossiping: Vec<_> = gossiping.map(|member| member.info.incarnation).collect();
+        for id in self.directory.gossip.partners(&gossiping) {
             let Some(member) = self.view.member_mut(id) else { continue };
-            if member.pulse.passes(now.mono, PASSES_MS) {
-                contents.push((id, self.known.gossip.speak(id, now.mono, CONTENT_BYTES_MAX)));
-            } else if !member.is_told {
-                member.is_told = true;
-                let to = (member.address, Some(id));
-                let content = self.known.gossip.ask(id);
-                let request = Request::Gossip(content);
-                self.call(Call::Gossip { member: id }, to, request, GOSSIP_TIMEOUT_MS, out);
+            if member.detector.is_echoing(cx.now.mono, ECHOING_MS) {
+                let gossip = &mut self.directory.gossip;
+                contents.push((id, gossip.speak(id, cx.now.mono, CONTENT_BYTES_MAX)));
+            } else if !member.gossip_in_flight {
+                member.gossip_in_flight = true;
+                let (purpose, to) =
+                    (CallPurpose::Gossip { member: id }, (member.address, Some(id)));
+                let request = Request::Gossip(self.directory.gossip.ask(id));
+                cx.local.call(purpose, to, request, GOSSIP_TIMEOUT_MS, cx.out);
             }
         }
         contents
     }
 
-    /// Takes in what another node said from where it stands, and answers it with at most `bytes_max`
-    /// bytes.
-    pub(in crate::node) fn hear_gossip(
+    /// Handles gossip in the name of a node, and answers it with at most `bytes_max` bytes.
+    ///
+    /// Rows are taken only if the sender `is_verified`, by the address it sends from. Of anybody else the
+    /// question alone is answered.
+    pub(in crate::node) fn receive_gossip<B: Backend>(
         &mut self,
-        now: Now,
-        from: Incarnation,
-        said: &Bytes,
+        cx: &mut Context<'_, B>,
+        (from, is_verified): (Incarnation, bool),
+        content: &Bytes,
         bytes_max: usize,
     ) -> Bytes {
-        if !self.gossips() || said.is_empty() {
+        if !Self::gossips(cx.local) || content.is_empty() {
             return Bytes::new();
         }
-        let (Heard { is_new, gone, refused }, answer) =
-            self.known.gossip.hear(from, said, now.mono, bytes_max);
-        self.refused.addresses += refused;
+        let gossip = &mut self.directory.gossip;
+        if !is_verified {
+            let is_member = self.view.member(from).is_some();
+            let answer = gossip.answer((from, is_member), content, cx.now.mono, bytes_max);
+            let Some((is_ignored, answer)) = answer else { return Bytes::new() };
+            cx.local.refused.gossip += u64::from(is_ignored);
+            return answer;
+        }
+        let (changes, answer) = gossip.hear(from, content, cx.now.mono, bytes_max);
+        let GossipChanges { is_new, gone, refused } = changes;
+        cx.local.refused.addresses += refused;
         if is_new {
-            self.heard_of_new(now);
+            self.heard_of_new(cx);
         }
         for id in gone {
-            // Nobody's word takes a member out of the rotation, but it is asked.
-            self.verify(now, Some(id));
+            // Nobody's word takes a member out of the rotation, but it is pinged.
+            self.verify(cx, Some(id));
         }
         answer
     }
 
-    /// Answers what somebody asks in the name of a node, with at most `bytes_max` bytes. Who it is cannot be
-    /// told, so that nothing is taken of what it says of others.
-    pub(in crate::node) fn asked_by_gossip(
+    pub(in crate::node) fn gossip_completed<B: Backend>(
         &mut self,
-        now: Now,
-        from: Incarnation,
-        said: &Bytes,
-        bytes_max: usize,
-    ) -> Bytes {
-        if !self.gossips() || said.is_empty() {
-            return Bytes::new();
-        }
-        let is_member = self.view.member(from).is_some();
-        let asked = self.known.gossip.asked(from, is_member, said, now.mono, bytes_max);
-        let Some((ignored, answer)) = asked else { return Bytes::new() };
-        self.refused.gossip += u64::from(ignored);
-        answer
-    }
-
-    pub(in crate::node) fn gossip_answered(
-        &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         id: Incarnation,
         result: CallResult,
     ) {
         if let Some(member) = self.view.member_mut(id) {
-            member.is_told = false;
+            member.gossip_in_flight = false;
         }
-        if let Ok(Response::Gossip(said)) = result {
-            self.hear_gossip(now, id, &said, 0);
+        if let Ok(Response::Gossip(content)) = result {
+            self.receive_gossip(cx, (id, true), &content, 0);
         }
     }
 
-    /// Takes note of nodes that another one reaches.
-    pub(super) fn told_of(&mut self, now: Now, teller: Incarnation, members: &[NodeInfo]) {
+    /// Notes nodes that another one reaches.
+    pub(super) fn told_of<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        source: Incarnation,
+        members: &[NodeInfo],
+    ) {
         let mut is_new = false;
         for info in members {
-            is_new |= self.known.gossip.told(teller, info, now.mono);
+            is_new |= self.directory.gossip.told(source, info, cx.now.mono);
         }
         if is_new {
-            self.heard_of_new(now);
+            self.heard_of_new(cx);
         }
     }
 
-    /// A handshake showed that a node exists.
-    pub(super) fn met(&mut self, now: Now, info: &NodeInfo) {
-        if self.known.gossip.met(info, now.mono) {
-            self.heard_of_new(now);
+    /// Notes that a handshake showed that a node exists.
+    pub(super) fn met<B: Backend>(&mut self, cx: &mut Context<'_, B>, info: &NodeInfo) {
+        if self.directory.gossip.met(info, cx.now.mono) {
+            self.heard_of_new(cx);
         }
     }
 
-    /// Another node answered in the place of this one.
+    /// Notes that another node responded at the address of this one.
     pub(super) fn displaced(&mut self, now: Now, id: Incarnation, address: SocketAddr) {
-        let displaced = &mut self.known.displaced;
+        let displaced = &mut self.directory.displaced;
         if displaced.len() >= DISPLACED_MAX {
             displaced.pop_front();
         }
         displaced.push_back((address, id, now.mono));
     }
 
-    /// A node answers at an address. If another one answered there in its place a while ago, both live:
-    /// an old life never comes back.
-    pub(super) fn note_conflict(
+    /// Notes that a node responds at an address. If another one responded there a while ago, both are
+    /// alive: a process that ended never comes back.
+    pub(super) fn note_conflict<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         id: Incarnation,
         address: SocketAddr,
-        out: &mut Vec<Effect>,
     ) {
-        let displaced = &mut self.known.displaced;
-        displaced.retain(|(.., at)| now.mono.since_ms(*at) < DISPLACED_MS);
-        if displaced.iter().any(|(there, other, _)| (*there, *other) == (address, id)) {
-            self.conflicts(now, id, address, out);
+        let displaced = &mut self.directory.displaced;
+        displaced.retain(|(.., at)| cx.now.mono.since_ms(*at) < DISPLACED_MS);
+        if displaced.iter().any(|(at, other, _)| (*at, *other) == (address, id)) {
+            self.report_conflict(cx, id, address);
         }
     }
 
-    /// Two nodes that are both alive claim an address, this one of them.
-    pub(super) fn conflicts(
+    /// Counts and reports that two live nodes claim an address, `id` being one of them.
+    pub(super) fn report_conflict<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         id: Incarnation,
         address: SocketAddr,
-        out: &mut Vec<Effect>,
     ) {
-        let Acquaintances { conflicts, last_report, .. } = &mut self.known;
+        let MemberDirectory { conflicts, last_report, .. } = &mut self.directory;
         *conflicts += 1;
-        if last_report.is_none_or(|at| now.mono.since_ms(at) >= REPORT_EVERY_MS) {
-            *last_report = Some(now.mono);
-            out.push(Effect::Event(Event::AddressConflict { address, node: id }));
+        if last_report.is_none_or(|at| cx.now.mono.since_ms(at) >= REPORT_EVERY_MS) {
+            *last_report = Some(cx.now.mono);
+            cx.out.push(Effect::Event(Event::AddressConflict { address, node: id }));
         }
     }
 
-    fn heard_of_new(&mut self, now: Now) {
-        self.known.last_new = now.mono;
-        self.known.next_choice = now.mono;
-        self.wake = now.mono;
+    fn heard_of_new<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        self.directory.last_new = cx.now.mono;
+        self.directory.next_choice = cx.now.mono;
+        wake(cx);
     }
 
-    /// Chooses contacts, has those dialled that are no members, and drops members that are none.
-    fn choose_contacts(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.known.next_choice = now.mono.plus_ms(CHOOSE_EVERY_MS);
-        let (gossip, view) = (&self.known.gossip, &self.view);
-        let standing = |id| match view.member(id) {
-            Some(member) if member.reach == Reach::Unreachable => Standing::Silent,
-            Some(_) => Standing::Usable,
+    /// Chooses contacts, has those dialled that are no members, and removes members that are no contacts.
+    fn choose_contacts<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        let now = cx.now.mono;
+        self.directory.next_choice = now.plus_ms(CHOOSE_EVERY_MS);
+        let (gossip, view) = (&self.directory.gossip, &self.view);
+        let state = |id| match view.member(id) {
+            Some(member) if member.reach == Reachability::Unreachable => ContactState::Silent,
+            Some(_) => ContactState::Usable,
             None => {
                 let mut addresses = gossip.addresses(id).iter();
-                let failing = addresses.any(|address| view.candidates().is_failing(*address));
-                if failing { Standing::Silent } else { Standing::Usable }
+                let is_failing = addresses.any(|at| view.candidates().is_failing(*at));
+                if is_failing { ContactState::Silent } else { ContactState::Usable }
             }
         };
-        let contacts = choose(&self.config.info, gossip.others(), standing);
+        let contacts = choose_contacts(&cx.local.config.info, gossip.others(), state);
         let strangers = contacts.iter().filter(|id| view.member(**id).is_none());
         let strangers = strangers.flat_map(|id| {
-            let teller = AddressSource::Node(gossip.teller(*id).unwrap_or(*id));
-            gossip.addresses(*id).iter().map(move |address| (*address, teller))
+            let source = AddressSource::Node(gossip.source(*id).unwrap_or(*id));
+            gossip.addresses(*id).iter().map(move |address| (*address, source))
         });
         let strangers: Vec<_> = strangers.collect();
-        for (address, teller) in strangers {
-            self.view.propose(address, teller, now.mono);
+        for (address, source) in strangers {
+            self.view.propose(address, source, now);
         }
-        self.wake_by(self.view.candidates().next_dial());
-        self.known.contacts = contacts;
-        if now.mono.since_ms(self.known.last_new) >= SETTLED_MS {
-            self.drop_others(now, out);
+        cx.local.wake_by(self.view.candidates().next_dial());
+        self.directory.contacts = contacts;
+        if now.since_ms(self.directory.last_new) >= STABLE_MS {
+            self.remove_others(cx);
         }
     }
 
-    /// Ends the acquaintance with members that are no contacts; that they exist stays known.
-    fn drop_others(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let contacts = &self.known.contacts;
+    /// Removes members that are no contacts; that they exist stays known.
+    fn remove_others<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        let contacts = &self.directory.contacts;
         let others = self.view.members().filter(|member| {
-            member.info.region != self.config.info.region
+            member.info.region != cx.local.config.info.region
                 && member.features & features::GOSSIP != 0
                 && member.info.state != NodeState::Leaving
-                && self.known.gossip.exists(member.info.incarnation)
+                && self.directory.gossip.exists(member.info.incarnation)
                 && !contacts.contains(&member.info.incarnation)
         });
         let others: Vec<_> = others.map(|member| member.info.incarnation).collect();
         for id in others {
-            self.unwatch(now, id, out);
+            self.remove(cx, id);
         }
     }
 }

@@ -1,16 +1,18 @@
-//! Dialling and handshakes: who stands at an address, and whom it knows.
+//! Dialling and handshakes: which node is at an address, and whom it knows.
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 
-use super::{
-    super::{Call, ConnectionId, Effect, Event, Node, shares::Shares},
-    PING_TIMEOUT_MS,
-};
+use super::{Membership, PING_TIMEOUT_MS};
 use crate::{
     call::CallResult,
-    cluster::{AddressSource, Reach},
+    cluster::{AddressSource, Reachability},
     name::check_region,
+    node::{
+        ConnectionId, Effect, Event,
+        local::{CallPurpose, Context, Local},
+        quota::Quota,
+    },
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
@@ -20,75 +22,84 @@ use crate::{
     },
 };
 
-/// Most nodes remembered that introduced themselves before they were reached.
-const GREETERS_MAX: usize = 1024;
+/// The most introductions that are remembered.
+const INTRODUCTIONS_MAX: usize = 1024;
 
-/// For so long a node that introduced itself is remembered, in milliseconds: it is dialled at once.
-const GREETER_MS: u64 = 60_000;
+/// For how long an introduction is remembered, in milliseconds: the node is dialled at once.
+const INTRODUCTION_MS: u64 = 60_000;
 
-/// Most members that are told in a handshake to a node that hears of the others by gossip.
+/// The most members named in a handshake with a node that hears of the others by gossip.
 const MEMBERS_FIRST: usize = 64;
 
 /// Nodes that introduced themselves before they were reached.
 #[derive(Debug)]
-pub(in crate::node) struct Greeters {
+pub(super) struct Introductions {
     by: BTreeMap<Incarnation, (ConnectionId, Instant)>,
-    shares: Shares,
+    quota: Quota,
 }
 
-impl Default for Greeters {
+impl Default for Introductions {
     fn default() -> Self {
-        Self { by: BTreeMap::new(), shares: Shares::of(GREETERS_MAX) }
+        Self { by: BTreeMap::new(), quota: Quota::of(INTRODUCTIONS_MAX) }
     }
 }
 
-impl Greeters {
-    /// Remembers one, as long as whoever introduces many leaves room.
+impl Introductions {
+    /// Remembers a node, as far as the quota of the connection allows.
     fn note(&mut self, id: Incarnation, connection: ConnectionId, now: Instant) {
         if self.by.contains_key(&id) {
             return;
         }
-        if !self.shares.has_room(connection, 1) {
-            let old = self.by.iter().filter(|(_, (.., at))| now.since_ms(*at) >= GREETER_MS);
+        if !self.quota.has_room(connection, 1) {
+            let old = self.by.iter().filter(|(_, (.., at))| now.since_ms(*at) >= INTRODUCTION_MS);
             let old: Vec<_> = old.map(|(id, _)| *id).collect();
             for id in old {
                 self.take(id);
             }
         }
-        if self.shares.has_room(connection, 1) {
-            self.shares.take(connection, 1);
+        if self.quota.has_room(connection, 1) {
+            self.quota.charge(connection, 1);
             self.by.insert(id, (connection, now));
         }
     }
 
-    /// Whether a node introduced itself; it is no longer remembered here.
+    /// Forgets a node; returns whether it had introduced itself.
     fn take(&mut self, id: Incarnation) -> bool {
-        let greeter = self.by.remove(&id);
-        if let Some((connection, _)) = greeter {
-            self.shares.give_back(connection, 1);
+        let introduction = self.by.remove(&id);
+        if let Some((connection, _)) = introduction {
+            self.quota.release(connection, 1);
         }
-        greeter.is_some()
+        introduction.is_some()
     }
 }
 
-impl<B: Backend> Node<B> {
-    pub(super) fn dial(&mut self, now: Now, out: &mut Vec<Effect>) {
-        for address in self.view.candidates_mut().take_due(now.mono) {
-            let hello = Request::Hello(Box::new(self.hello(now, 0)));
-            self.call(Call::Hello { address }, (address, None), hello, PING_TIMEOUT_MS, out);
+impl Membership {
+    pub(super) fn dial<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
+        for address in self.view.candidates_mut().take_due(cx.now.mono) {
+            let purpose = CallPurpose::Hello { address };
+            let hello = self.hello(cx.now, cx.local, cx.replica.store.entry_count(), 0);
+            let request = Request::Hello(Box::new(hello));
+            cx.local.call(purpose, (address, None), request, PING_TIMEOUT_MS, cx.out);
         }
     }
 
-    /// This node's part of a handshake; of the members that it reaches some go into a response.
-    pub(in crate::node) fn hello(&self, now: Now, members_max: usize) -> Hello {
-        let mut node = self.config.info.clone();
-        node.state = self.state;
+    /// This node's part of a handshake. A response names up to `members_max` of the members that it
+    /// reaches.
+    pub(in crate::node) fn hello(
+        &self,
+        now: Now,
+        local: &Local,
+        entries: u64,
+        members_max: usize,
+    ) -> Hello {
+        let mut node = local.config.info.clone();
+        node.state = local.readiness.state();
         let members = self.view.members().filter(|m| m.takes_writes());
         Hello {
-            cluster: self.config.cluster.clone(),
+            cluster: local.config.cluster.clone(),
             protocol: PROTOCOL,
-            features: self.config.features,
-            entries: self.store.entry_count(),
+            features: local.config.features,
+            entries,
             session: None,
             auth: bytes::Bytes::new(),
             wall_ms: now.wall_ms,
@@ -98,121 +109,133 @@ impl<B: Backend> Node<B> {
         }
     }
 
-    /// Somebody introduced itself. Whoever calls can say whatever it likes, in anybody's name: nothing is
-    /// taken of it but where it may be dialled. What a node is like its own answer tells.
-    pub(in crate::node) fn greeted(
+    /// Responds to a handshake. A caller can claim anything, in any name: only the addresses at which it
+    /// may be dialled are taken from it. What the node is like, its own response tells.
+    pub(in crate::node) fn hello_received<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         hello: Hello,
         connection: ConnectionId,
-        out: &mut Vec<Effect>,
     ) -> Response {
-        if hello.cluster != self.config.cluster {
-            let text = alloc::format!("this is a node of the cluster {:?}", self.config.cluster);
+        if hello.cluster != cx.local.config.cluster {
+            let text =
+                alloc::format!("this is a node of the cluster {:?}", cx.local.config.cluster);
             return Response::refused(RefusalCode::WrongCluster, text);
         }
         let mut session = None;
-        let both_gossip = self.gossips() && hello.features & features::GOSSIP != 0;
+        let both_gossip = Self::gossips(cx.local) && hello.features & features::GOSSIP != 0;
         let members_max = if both_gossip { MEMBERS_FIRST } else { MEMBERS_MAX };
-        if let Some(node) =
-            hello.node.filter(|node| node.incarnation != self.config.info.incarnation)
-        {
+        let own = cx.local.id();
+        if let Some(node) = hello.node.filter(|node| node.incarnation != own) {
             if let Err(error) = check_region(&node.region) {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
-            self.note_claims(now, &node, out);
-            session = self.session_for(node.incarnation);
-            self.called_by(now, node, hello.features, connection);
+            self.note_claims(cx, &node);
+            session = Self::session_for(cx.local, node.incarnation);
+            self.introduced(cx, node, hello.features, connection);
         }
-        Response::Hello(Box::new(Hello { session, ..self.hello(now, members_max) }))
+        let entries = cx.replica.store.entry_count();
+        let own = self.hello(cx.now, cx.local, entries, members_max);
+        Response::Hello(Box::new(Hello { session, ..own }))
     }
 
-    /// A node says that it is there: one that is reached is asked if it seems to have changed, and any
-    /// other one dialled.
-    fn called_by(&mut self, now: Now, node: NodeInfo, features: u64, connection: ConnectionId) {
+    /// Notes that a node introduced itself: a member gets a handshake if it seems to have changed, and
+    /// any other node is dialled.
+    fn introduced<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        node: NodeInfo,
+        features: u64,
+        connection: ConnectionId,
+    ) {
         let id = node.incarnation;
         match self.view.member_mut(id) {
             Some(member) => {
-                member.greeted = true;
-                let told = NodeInfo { state: member.info.state, ..node.clone() };
-                member.is_doubted |= told != member.info || features != member.features;
-                if member.reach == Reach::Reachable {
+                member.has_introduced_itself = true;
+                let claimed = NodeInfo { state: member.info.state, ..node.clone() };
+                member.needs_handshake |= claimed != member.info || features != member.features;
+                if member.reach == Reachability::Reachable {
                     // If it falls silent, it may have moved.
-                    member.claimed = node.addresses;
+                    member.claimed_addresses = node.addresses;
                     return;
                 }
             }
-            None => self.greeters.note(id, connection, now.mono),
+            None => self.introductions.note(id, connection, cx.now.mono),
         }
         for address in node.addresses {
-            self.view.candidates_mut().retry_soon(address, connection.teller(), now.mono);
+            let source = connection.address_source();
+            self.view.candidates_mut().retry_soon(address, source, cx.now.mono);
         }
-        self.wake_by(self.view.candidates().next_dial());
+        cx.local.wake_by(self.view.candidates().next_dial());
     }
 
-    /// A handshake with a new address ended.
-    pub(in crate::node) fn hello_answered(
+    /// Handles the end of a handshake with a new address.
+    pub(in crate::node) fn hello_completed<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         address: SocketAddr,
         result: CallResult,
         elapsed_us: u64,
-        out: &mut Vec<Effect>,
     ) {
+        let candidates = self.view.candidates_mut();
         match result {
-            Ok(Response::Hello(hello)) => self.shake_hands(now, address, *hello, elapsed_us, out),
+            Ok(Response::Hello(hello)) => {
+                self.shake_hands(cx, address, *hello, elapsed_us);
+            }
             Ok(Response::Refused(refusal)) => {
                 if refusal.code == RefusalCode::WrongCluster {
-                    self.view.candidates_mut().set_aside(address, now.mono);
-                    out.push(Effect::Event(Event::OtherCluster { address, text: refusal.text }));
+                    candidates.set_aside(address, cx.now.mono);
+                    let event = Event::OtherCluster { address, text: refusal.text };
+                    cx.out.push(Effect::Event(event));
                 } else {
-                    self.view.candidates_mut().failed(address, now.mono);
+                    candidates.failed(address, cx.now.mono);
                 }
             }
-            Ok(_) | Err(_) => self.view.candidates_mut().failed(address, now.mono),
+            Ok(_) | Err(_) => candidates.failed(address, cx.now.mono),
         }
-        self.wake_by(self.view.candidates().next_dial());
+        cx.local.wake_by(self.view.candidates().next_dial());
     }
 
-    fn shake_hands(
+    fn shake_hands<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         address: SocketAddr,
         hello: Hello,
         elapsed_us: u64,
-        out: &mut Vec<Effect>,
     ) {
+        let now = cx.now.mono;
         let Some(info) = hello.node else {
-            return self.view.candidates_mut().failed(address, now.mono);
+            return self.view.candidates_mut().failed(address, now);
         };
-        if hello.cluster != self.config.cluster {
-            self.view.candidates_mut().set_aside(address, now.mono);
+        if hello.cluster != cx.local.config.cluster {
+            self.view.candidates_mut().set_aside(address, now);
             let text = alloc::format!("a node of the cluster {:?}", hello.cluster);
-            return out.push(Effect::Event(Event::OtherCluster { address, text }));
+            return cx.out.push(Effect::Event(Event::OtherCluster { address, text }));
         }
-        if info.incarnation == self.config.info.incarnation {
-            return self.view.candidates_mut().set_aside(address, now.mono);
+        if info.incarnation == cx.local.id() {
+            return self.view.candidates_mut().set_aside(address, now);
         }
         let id = info.incarnation;
-        self.note_conflict(now, id, address, out);
-        self.note_claims(now, &info, out);
-        for old in self.view.yielding(id, address) {
-            self.displaced(now, old, address);
-            self.forget(now, old, out);
+        self.note_conflict(cx, id, address);
+        self.note_claims(cx, &info);
+        for old in self.view.displaced_by(id, address) {
+            self.displaced(cx.now, old, address);
+            self.forget(cx, old);
         }
-        self.view.shook_hands(info.clone(), address, now.mono);
-        self.met(now, &info);
-        self.update_info(now, info, out);
+        self.view.shook_hands(info.clone(), address, now);
+        self.met(cx, &info);
+        self.update_info(cx, info);
         self.note_abilities(id, hello.features, hello.entries);
-        self.note_session(id, hello.session);
-        let has_called = self.greeters.take(id);
+        self.note_session(cx.local, id, hello.session);
+        let has_introduced_itself = self.introductions.take(id);
         if let Some(member) = self.view.member_mut(id) {
-            member.greeted |= has_called;
+            member.has_introduced_itself |= has_introduced_itself;
             member.latency.sample(elapsed_us);
         }
-        self.note_clock(now, id, hello.wall_ms, elapsed_us);
-        self.learn(now, id, hello.features, hello.members);
-        self.heard(now, id, out);
+        let member = self.view.member_mut(id);
+        cx.local.clocks.note_member(cx.now, member, hello.wall_ms, elapsed_us);
+        self.learn_members(cx, id, hello.features, hello.members);
+        self.heard(cx, id);
     }
 
     /// Takes over what a member said in a handshake beyond who it is.
@@ -222,76 +245,78 @@ impl<B: Backend> Node<B> {
         }
     }
 
-    /// Takes over the key for datagrams to a member. Its own are numbered anew: it is the one who stands
-    /// there, whoever sent numbers in its name before.
-    fn note_session(&mut self, id: Incarnation, session: Option<SessionKey>) {
-        self.heartbeats.begin_anew(id);
+    /// Takes over the key for datagrams to a member. The numbers of its own start over: it is the node at
+    /// that address, whoever sent numbers in its name before.
+    fn note_session(&mut self, local: &Local, id: Incarnation, session: Option<SessionKey>) {
+        self.heartbeats.reset(id);
         if let Some(member) = self.view.member_mut(id) {
-            let both = member.features & self.config.features & features::DATAGRAMS != 0;
-            member.pulse.key = session.filter(|_| both);
+            let both = local.shares_features(member.features, features::DATAGRAMS);
+            member.detector.key = session.filter(|_| both);
         }
     }
 
-    /// Takes note of nodes that another node reaches, which has these features.
-    fn learn(&mut self, now: Now, id: Incarnation, features: u64, members: Vec<NodeInfo>) {
-        if self.gossips() {
-            self.told_of(now, id, &members);
-            if features & features::GOSSIP != 0 {
-                // Of those it reaches, some are contacts of this node: these are dialled.
+    /// Notes nodes that another node reaches, which has the features `others`.
+    fn learn_members<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        id: Incarnation,
+        others: u64,
+        members: Vec<NodeInfo>,
+    ) {
+        if Self::gossips(cx.local) {
+            self.told_of(cx, id, &members);
+            if others & features::GOSSIP != 0 {
+                // Some of those that it reaches are contacts of this node: these are dialled.
                 return;
             }
         }
         for info in members {
-            let own = info.incarnation == self.config.info.incarnation;
-            if own || self.view.member(info.incarnation).is_some() {
+            let is_own = info.incarnation == cx.local.id();
+            if is_own || self.view.member(info.incarnation).is_some() {
                 continue;
             }
             for address in info.addresses {
-                self.view.propose(address, AddressSource::Node(id), now.mono);
+                self.view.propose(address, AddressSource::Node(id), cx.now.mono);
             }
         }
-        self.wake_by(self.view.candidates().next_dial());
+        cx.local.wake_by(self.view.candidates().next_dial());
     }
 
-    /// Does the whole handshake with a member again, to learn of the members that it knows.
-    pub(super) fn greet(
+    /// Repeats the handshake with a member, to learn of the members that it knows.
+    pub(super) fn greet<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         member: Incarnation,
         address: SocketAddr,
-        out: &mut Vec<Effect>,
     ) {
         if let Some(member) = self.view.member_mut(member) {
-            member.last_hello = now.mono;
-            member.greetings += 1;
-            member.is_doubted = false;
+            member.last_handshake = cx.now.mono;
+            member.handshakes += 1;
+            member.needs_handshake = false;
         }
-        let hello = Request::Hello(Box::new(self.hello(now, 0)));
-        let to = (address, Some(member));
-        self.call(Call::Greet { member }, to, hello, PING_TIMEOUT_MS, out);
+        let hello = self.hello(cx.now, cx.local, cx.replica.store.entry_count(), 0);
+        let (purpose, to) = (CallPurpose::Greet { member }, (address, Some(member)));
+        cx.local.call(purpose, to, Request::Hello(Box::new(hello)), PING_TIMEOUT_MS, cx.out);
     }
 
-    pub(in crate::node) fn greet_answered(
+    pub(in crate::node) fn greet_completed<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
         id: Incarnation,
         result: CallResult,
-        out: &mut Vec<Effect>,
     ) {
-        let Ok(Response::Hello(hello)) = result else {
-            return;
-        };
+        let Ok(Response::Hello(hello)) = result else { return };
         let hello = *hello;
         match hello.node {
             Some(info) if info.incarnation == id => {
-                self.note_claims(now, &info, out);
-                self.heard(now, id, out);
-                self.update_info(now, info, out);
+                self.note_claims(cx, &info);
+                self.heard(cx, id);
+                self.update_info(cx, info);
                 self.note_abilities(id, hello.features, hello.entries);
-                self.note_session(id, hello.session);
-                self.learn(now, id, hello.features, hello.members);
+                self.note_session(cx.local, id, hello.session);
+                self.learn_members(cx, id, hello.features, hello.members);
             }
-            _ => self.replaced(now, id, out),
+            _ => self.replaced(cx, id),
         }
     }
 }

@@ -1,112 +1,122 @@
-//! The values that a round found to be newer at its partner, on their way here.
+//! Fetching the items that a round found to be newer at its partner.
 
 use alloc::vec::Vec;
 
-use super::{Asked, Effect, Node, round::Round};
+use super::{Repair, RepairCall, compare::Round};
 use crate::{
     call::CallResult,
-    node::{Call, CallId},
-    store::{ApplyOutcome, Backend, KeyVersion, StoredItem},
-    time::Now,
+    cluster::View,
+    node::{CallId, local::Context},
+    store::{Backend, KeyVersion, Store, StoredItem},
     version::Incarnation,
     wire::{FetchedItem, Receipt, Request, Response},
 };
 
-/// How long values may take, in milliseconds.
+/// How long a fetch may take, in milliseconds.
 const FETCH_TIMEOUT_MS: u64 = 10_000;
 
-/// Most keys of one fetch, or of one question for their versions.
-pub(super) const KEYS_ASKED_MAX: usize = 1_024;
+/// The most keys of one fetch, or of one request for their versions.
+pub(super) const KEYS_PER_REQUEST: usize = 1_024;
 
-/// Most fetches of a round under way.
+/// The most fetches of a round in flight.
 const FETCHES_MAX: usize = 4;
 
-/// How far ahead bandwidth may be used up before nothing more is fetched, in milliseconds.
-const AHEAD_MS_MAX: u64 = 50;
+/// How far ahead bandwidth may be used up before fetching pauses, in milliseconds.
+const BANDWIDTH_AHEAD_MS_MAX: u64 = 50;
 
-impl<B: Backend> Node<B> {
-    /// The partner knows this version; fetches it, if it is newer than what is known here.
-    pub(super) fn want(&mut self, round: &mut Round, (key, version): KeyVersion) {
-        if self.store.version(key).is_some_and(|known| known >= version) {
+impl Repair {
+    /// Has a round fetch a version that its partner knows, if it is newer than the one known here.
+    pub(super) fn want<B: Backend>(
+        &mut self,
+        store: &Store<B>,
+        round: &mut Round,
+        (key, version): KeyVersion,
+    ) {
+        if store.version(key).is_some_and(|known| known >= version) {
             return;
         }
-        match self.repair.fetching.get(&key) {
-            Some(fetching) if *fetching >= version => round.is_whole = false,
+        match self.fetching.get(&key) {
+            Some(fetching) if *fetching >= version => round.is_complete = false,
             _ => {
-                self.repair.fetching.insert(key, version);
+                self.fetching.insert(key, version);
                 round.wanted.push_back((key, version));
             }
         }
     }
 
-    pub(super) fn fetch(&mut self, now: Now, round: &mut Round, out: &mut Vec<Effect>) {
+    pub(super) fn fetch<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        round: &mut Round,
+    ) {
         while round.fetches.len() < FETCHES_MAX && !round.wanted.is_empty() {
-            let free = self.repair.busy_until[usize::from(round.far)];
-            if free.since_ms(now.mono) > AHEAD_MS_MAX {
-                return self.repair_by(free.minus_ms(AHEAD_MS_MAX));
+            let free = self.bandwidth_used_until[usize::from(round.is_remote)];
+            if free.since_ms(cx.now.mono) > BANDWIDTH_AHEAD_MS_MAX {
+                return self.wake_by(cx.local, free.minus_ms(BANDWIDTH_AHEAD_MS_MAX));
             }
-            let most = round.wanted.len().min(KEYS_ASKED_MAX);
-            let rows: Vec<_> = round.wanted.drain(..most).collect();
-            let request = Request::Fetch(rows.iter().map(|row| row.0).collect());
-            let purpose = Call::Repair { member: round.partner.id, asked: Asked::Fetch };
-            match self.ask(round.partner.id, purpose, request, FETCH_TIMEOUT_MS, out) {
-                Some(call) => drop(round.fetches.insert(call, rows)),
-                None => return round.wanted.extend(rows),
+            let most = round.wanted.len().min(KEYS_PER_REQUEST);
+            let versions: Vec<_> = round.wanted.drain(..most).collect();
+            let request = Request::Fetch(versions.iter().map(|version| version.0).collect());
+            let kind = RepairCall::Fetch;
+            match Self::ask(cx, view, (round.partner.id, kind), request, FETCH_TIMEOUT_MS) {
+                Some(call) => drop(round.fetches.insert(call, versions)),
+                None => return round.wanted.extend(versions),
             }
         }
     }
 
-    /// Values that a round fetched.
-    pub(super) fn fetch_answered(
+    /// Handles the response to a fetch of a round.
+    pub(super) fn fetch_completed<B: Backend>(
         &mut self,
-        now: Now,
+        cx: &mut Context<'_, B>,
+        view: &View,
         call: CallId,
         id: Incarnation,
         result: CallResult,
     ) {
-        let Some((mut round, rows)) = self.repair.take_if(id, |round| round.fetches.remove(&call))
-        else {
-            return;
-        };
+        let fetch = self.take_if(id, |round| round.fetches.remove(&call));
+        let Some((mut round, versions)) = fetch else { return };
         let Ok(Response::Items { items, covered, .. }) = result else {
-            round.fetches.insert(call, rows);
-            return self.cut(now, round);
+            round.fetches.insert(call, versions);
+            return self.abort(cx.local, view, cx.now, round);
         };
-        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(rows.len());
-        let far = round.far;
-        let (bytes, all_taken) = self.take_items(now, items);
-        round.is_whole &= all_taken;
-        self.repair.spend(now.mono, far, bytes);
-        self.no_longer_fetching(rows[..covered].iter().map(|row| row.0));
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(versions.len());
+        let (bytes, are_all_taken) = self.take_items(cx, items);
+        round.is_complete &= are_all_taken;
+        self.charge_bandwidth(cx.now.mono, round.is_remote, bytes);
+        self.fetch_ended(versions[..covered].iter().map(|version| version.0));
         if covered == 0 {
-            round.wanted.extend(rows);
-            return self.cut(now, round);
+            round.wanted.extend(versions);
+            return self.abort(cx.local, view, cx.now, round);
         }
-        for row in rows[covered..].iter().rev() {
-            round.wanted.push_front(*row);
+        for version in versions[covered..].iter().rev() {
+            round.wanted.push_front(*version);
         }
-        self.repair.rounds.insert(id, round);
+        self.rounds.insert(id, round);
     }
 
-    /// Merges what was fetched; returns how many bytes it carried, and whether nothing was refused.
-    fn take_items(&mut self, now: Now, items: Vec<FetchedItem>) -> (u64, bool) {
-        let (mut bytes, mut all_taken) = (0, true);
+    /// Merges fetched items. Returns their bytes, and whether none was refused.
+    fn take_items<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        items: Vec<FetchedItem>,
+    ) -> (u64, bool) {
+        let (mut bytes, mut are_all_taken) = (0, true);
         for item in items {
             bytes += item.payload_bytes() as u64;
-            match item.into_stored(now.mono) {
+            match item.into_stored(cx.now.mono) {
                 StoredItem::Value(record) => {
-                    self.repair.counts.values_fetched += 1;
-                    self.repair.counts.bytes_fetched += record.payload_bytes() as u64;
-                    all_taken &= self.take(now, &record) != Receipt::Refused;
+                    self.counts.values_fetched += 1;
+                    self.counts.bytes_fetched += record.payload_bytes() as u64;
+                    are_all_taken &= cx.replica.receive(cx.now, &record) != Receipt::Refused;
                 }
                 StoredItem::Tombstone(key, version) => {
-                    self.repair.counts.tombstones_fetched += 1;
-                    let observed = self.clock.observe(version, now.wall_ms);
-                    let judged = observed.map(|()| self.apply_tombstone(now, key, version));
-                    all_taken &= !matches!(judged, Err(_) | Ok(ApplyOutcome::TooOld));
+                    self.counts.tombstones_fetched += 1;
+                    are_all_taken &= cx.replica.receive_tombstone(cx.now, key, version);
                 }
             }
         }
-        (bytes, all_taken)
+        (bytes, are_all_taken)
     }
 }

@@ -1,96 +1,107 @@
-//! Repair: a node finds out what it lacks of what others know, and copies that.
+//! Repair (anti-entropy): a node finds out what it lacks of what others hold, and copies that.
 //!
-//! Each node pulls for itself; nobody pushes. A *round* with one partner compares sums over the versions
-//! of both (`round.rs`), asks for the rows where these differ, and fetches what is newer there (`fetch.rs`). Rounds
-//! run with each local peer every second, and with one node of each other region in turns of 2.5
-//! seconds, by one node of this region (`schedule.rs`). What a round brings into a region spreads by
-//! the rounds inside it.
+//! Each node pulls for itself; nobody pushes. A *round* with one partner compares digests over the versions
+//! of both (`round.rs`, `compare.rs`), requests the versions where these differ, and fetches what is newer there
+//! (`fetch.rs`). Rounds run with each local peer every second. With each other region one round runs in
+//! every *region round* of 2.5 seconds, between one node of each side (`schedule.rs`). What a round brings
+//! into a region spreads by the rounds inside it.
 //!
-//! Invariants: nothing outside the window of the sums is taken for missing, except by a node that is
-//! outdated (`ages.rs`), and that copies what is outside; at most one round with each partner, one question and a few fetches in each;
-//! what is fetched per second is bounded; with everybody idle and equal, sums are all that travels.
+//! Invariants:
+//!
+//! - Nothing outside the window of the digests counts as missing, except for a node that is outdated
+//!   (`sync_ages.rs`), which copies what is outside (`copy.rs`).
+//! - There is at most one round with each partner, and in it one comparison and a few fetches in flight.
+//! - The bytes fetched per second are bounded.
+//! - While all nodes are idle and equal, digests are all that is sent.
 
-mod ages;
+mod compare;
+mod copy;
 mod fetch;
-mod memory;
+mod persisted;
 mod round;
+mod scan;
 mod schedule;
-mod search;
 mod serve;
-mod start;
+mod sync_ages;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use self::memory::PersistedState;
-pub(in crate::node) use self::start::Start;
+pub use self::persisted::PersistedState;
 use self::{
-    ages::{Ages, Partner},
-    round::Round,
-    schedule::Turn,
-    search::Searches,
+    compare::Round,
+    scan::VersionScans,
+    schedule::RegionRound,
+    sync_ages::{Partner, SyncAges},
 };
-pub(in crate::node) use self::{search::ROWS_MAX, serve::RECORDS_BYTES_MAX};
-use super::{CallId, Effect, Node};
+pub(in crate::node) use self::{
+    copy::Start,
+    scan::VERSIONS_PER_RESPONSE,
+    serve::{ITEMS_BYTES_MAX, serve_fetch, serve_versions},
+};
+use super::{
+    CallId,
+    local::{Context, Local, TICK_EVERY_MS},
+};
 use crate::{
     call::CallResult,
-    cluster::{Member, PLACEMENT, Placement},
+    cluster::{Member, PLACEMENT, Placement, View},
     key::KeyHash,
     store::Backend,
     time::{Instant, Now},
     version::{Incarnation, Version},
-    wire::{Lineage, NodeState, Response, features},
+    wire::{Lineage, NodeState, features},
 };
 
-/// Most bytes of values that a node fetches from its region in a second, and from others: what links
-/// of 1 Gbit/s and 200 Mbit/s carry.
+/// The most bytes of values that a node fetches per millisecond from its region, and from others: what
+/// links of 1 Gbit/s and 200 Mbit/s carry.
 const LOCAL_BYTES_PER_MS: u64 = 125_000;
-const FAR_BYTES_PER_MS: u64 = 25_000;
+const REMOTE_BYTES_PER_MS: u64 = 25_000;
 
-/// What repair did, for people.
+/// The counters of repair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RepairCounts {
-    /// Rounds that ended with nothing left that the partner knew better.
+    /// Rounds after which this node lacked nothing that the partner knew.
     pub rounds_completed: u64,
-    /// Rounds that ended early: the partner did not answer, or another round was fetching the same.
+    /// Rounds that ended early: the partner did not respond, or another round was fetching the same.
     pub rounds_aborted: u64,
     /// Values fetched.
     pub values_fetched: u64,
     /// Bytes of their keys, values and metadata.
     pub bytes_fetched: u64,
-    /// Traces fetched.
+    /// Tombstones fetched.
     pub tombstones_fetched: u64,
-    /// Entries copied at the start.
+    /// Entries copied at the start, or because this node was outdated.
     pub entries_copied: u64,
-    /// Values given up because this node was outdated and its partner did not have them.
+    /// Values dropped because this node was outdated and its partner did not have them.
     pub entries_dropped: u64,
-    /// Times that this node was outdated.
+    /// Times that this node was outdated, and compared everything with a peer.
     pub full_resyncs: u64,
 }
 
-/// What a node asked of another one for repair.
+/// The kind of a call for repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// The next question of a round.
-    Question,
+pub(super) enum RepairCall {
+    /// The next comparison of a round.
+    Compare,
     /// Values.
     Fetch,
-    /// Part of a copy.
+    /// A page of a copy.
     Copy,
 }
 
-/// What is known of a partner.
+/// The rounds with one partner.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     /// When the next round begins.
     next: Instant,
-    /// When the last round began that brought everything.
+    /// When the last round began that left nothing out.
     completed: Option<Instant>,
 }
 
 /// The source of the copy with which a node started.
 #[derive(Clone, Copy, Debug)]
-struct Base {
-    source: Incarnation,
+struct CopySource {
+    id: Incarnation,
     /// When a round with it may begin.
     next: Instant,
 }
@@ -100,29 +111,28 @@ struct Base {
 pub(super) struct Repair {
     rounds: BTreeMap<Incarnation, Round>,
     peers: BTreeMap<Incarnation, Peer>,
-    turns: BTreeMap<String, Turn>,
-    ages: Ages,
+    region_rounds: BTreeMap<String, RegionRound>,
+    ages: SyncAges,
     /// What is being fetched, so that two rounds do not fetch the same.
     fetching: BTreeMap<KeyHash, Version>,
-    /// Until when the bandwidth is used up, in the region and beyond.
-    busy_until: [Instant; 2],
-    pub(super) start: Start,
-    /// Questions of others that are being looked into.
-    pub(super) searches: Searches,
-    /// Who copies from this node, and when it last asked.
+    /// Until when the bandwidth inside the region, and beyond it, is used up.
+    bandwidth_used_until: [Instant; 2],
+    start: Start,
+    scans: VersionScans,
+    /// The nodes that copy from this one, and when each last asked.
     copiers: BTreeMap<Incarnation, Instant>,
     counts: RepairCounts,
-    /// Since when the node has known what nobody else does.
-    alone_since: Instant,
-    /// From whom the node has what it knows, and since when that one was in sync.
-    line: (Incarnation, Instant),
-    /// Who has what this node does not, and is still to be copied from, or was and went.
-    owed: Vec<Incarnation>,
-    /// From whom it took everything that was older than its rounds reach, until a round with that one has told
+    /// Since when the node has known versions that no other node knows.
+    unshared_since: Instant,
+    /// The node from which this one's data descends, and since when that one was in sync.
+    lineage: (Incarnation, Instant),
+    /// Nodes that have what this one lacks: still to be copied from, or gone in the middle of the copy.
+    missing_sources: Vec<Incarnation>,
+    /// The node that everything older than the rounds' window was copied from, until a round with it tells
     /// what it had of others.
-    base: Option<Base>,
-    /// Whether something of an earlier life was refused.
-    pub(super) is_restored_in_part: bool,
+    copy_source: Option<CopySource>,
+    /// Whether something of an earlier process was refused.
+    is_partly_restored: bool,
     wake: Instant,
 }
 
@@ -131,164 +141,168 @@ impl Repair {
         Self {
             rounds: BTreeMap::new(),
             peers: BTreeMap::new(),
-            turns: BTreeMap::new(),
-            ages: Ages::default(),
+            region_rounds: BTreeMap::new(),
+            ages: SyncAges::default(),
             fetching: BTreeMap::new(),
-            busy_until: [now; 2],
+            bandwidth_used_until: [now; 2],
             start: Start::default(),
-            searches: Searches::default(),
+            scans: VersionScans::default(),
             copiers: BTreeMap::new(),
             counts: RepairCounts::default(),
-            alone_since: now,
-            line: (own, now),
-            owed: Vec::new(),
-            base: None,
-            is_restored_in_part: false,
+            unshared_since: now,
+            lineage: (own, now),
+            missing_sources: Vec::new(),
+            copy_source: None,
+            is_partly_restored: false,
             wake: now,
         }
     }
 
-    /// Takes the round with a partner out, and what `part` takes of it; none where that finds nothing: an
-    /// answer to an earlier round with this partner.
-    fn take_if<T>(
-        &mut self,
-        id: Incarnation,
-        part: impl FnOnce(&mut Round) -> Option<T>,
-    ) -> Option<(Round, T)> {
-        let part = part(self.rounds.get_mut(&id)?)?;
-        Some((self.rounds.remove(&id)?, part))
-    }
-
-    /// What it did.
+    /// The counters.
     pub(super) fn counts(&self) -> RepairCounts {
         self.counts
     }
 
-    /// Notes that so many bytes were fetched.
-    fn spend(&mut self, now: Instant, far: bool, bytes: u64) {
-        let per_ms = if far { FAR_BYTES_PER_MS } else { LOCAL_BYTES_PER_MS };
-        let until = &mut self.busy_until[usize::from(far)];
+    /// How far the start of the node has come.
+    pub(super) fn start(&self) -> &Start {
+        &self.start
+    }
+
+    /// Whether other nodes wait for versions that are searched for.
+    pub(super) fn is_scanning(&self) -> bool {
+        !self.scans.is_empty()
+    }
+
+    /// The node that everything was copied from and that has not told yet what it had of others.
+    fn copy_source(&self, local: &Local, view: &View) -> Option<CopySource> {
+        let repairs = |id| view.member(id).is_some_and(|member| is_partner(local, member));
+        self.copy_source.filter(|source| repairs(source.id))
+    }
+
+    /// This node, as it describes itself in a round.
+    fn describe(&self, local: &Local, now: Now) -> Partner {
+        let (origin, since) = self.lineage;
+        Partner {
+            id: local.id(),
+            lived_ms: now.mono.since_ms(self.unshared_since),
+            lineage: Lineage { origin, age_ms: now.mono.since_ms(since) },
+            ages: self.ages.report(now.mono),
+        }
+    }
+
+    /// Restarts all rounds: versions changed, and what was found out of differences is void.
+    pub(super) fn versions_changed(&mut self, local: &mut Local, view: &View, now: Now) {
+        for (_, round) in core::mem::take(&mut self.rounds) {
+            self.abort(local, view, now, round);
+        }
+        self.restart_rounds(local, view, now);
+        local.readiness.misses_are_authoritative = false;
+    }
+
+    /// Begins a round with each partner at once.
+    pub(super) fn restart_rounds(&mut self, local: &mut Local, view: &View, now: Now) {
+        let partners: Vec<_> = self.peers.keys().copied().collect();
+        for partner in partners {
+            self.peer_up(local, view, now, partner);
+        }
+    }
+
+    /// Begins and continues what is due.
+    pub(super) fn tick<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        if cx.local.config.features & features::REPAIR == 0 || cx.local.is_leaving() {
+            return;
+        }
+        if self.wake <= cx.now.mono {
+            self.wake = cx.now.mono.plus_ms(TICK_EVERY_MS);
+            self.begin_due_rounds(cx, view);
+            let partners: Vec<_> = self.rounds.keys().copied().collect();
+            for partner in partners {
+                self.continue_round(cx, view, partner);
+            }
+            self.continue_copy(cx, view);
+        }
+        cx.local.wake_by(Some(self.wake));
+    }
+
+    /// Has repair act no later than `at`.
+    fn wake_by(&mut self, local: &mut Local, at: Instant) {
+        self.wake = self.wake.min(at);
+        local.wake_by(Some(at));
+    }
+
+    /// Begins a round with a member at once: it is reachable, for the first time or again.
+    pub(super) fn peer_up(&mut self, local: &mut Local, view: &View, now: Now, id: Incarnation) {
+        self.peers.insert(id, Peer { next: now.mono, completed: None });
+        let remote = view.member(id).filter(|member| member.info.region != local.region());
+        if let Some(member) = remote {
+            self.region_rounds.remove(&member.info.region);
+        }
+        self.wake_by(local, now.mono);
+    }
+
+    /// Aborts the round with a member that is unreachable, or removed.
+    pub(super) fn peer_down(&mut self, local: &mut Local, view: &View, now: Now, id: Incarnation) {
+        self.peers.remove(&id);
+        if let Some(round) = self.rounds.remove(&id) {
+            self.abort(local, view, now, round);
+        }
+    }
+
+    /// Handles the end of a call.
+    pub(super) fn call_completed<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        (id, call, kind): (Incarnation, CallId, RepairCall),
+        result: CallResult,
+    ) {
+        match kind {
+            RepairCall::Compare => self.compare_completed(cx, view, call, id, result),
+            RepairCall::Fetch => self.fetch_completed(cx, view, call, id, result),
+            RepairCall::Copy => return self.page_received(cx, view, call, id, result),
+        }
+        self.continue_round(cx, view, id);
+    }
+
+    /// Takes the round with a partner out, together with what `take` takes of it; `None` where that finds
+    /// nothing, because the response is to an earlier round with this partner.
+    fn take_if<T>(
+        &mut self,
+        id: Incarnation,
+        take: impl FnOnce(&mut Round) -> Option<T>,
+    ) -> Option<(Round, T)> {
+        let taken = take(self.rounds.get_mut(&id)?)?;
+        Some((self.rounds.remove(&id)?, taken))
+    }
+
+    /// Charges fetched bytes to the bandwidth.
+    fn charge_bandwidth(&mut self, now: Instant, is_remote: bool, bytes: u64) {
+        let per_ms = if is_remote { REMOTE_BYTES_PER_MS } else { LOCAL_BYTES_PER_MS };
+        let until = &mut self.bandwidth_used_until[usize::from(is_remote)];
         *until = (*until).max(now).plus_ms(bytes / per_ms);
+    }
+
+    fn fetch_ended(&mut self, keys: impl Iterator<Item = KeyHash>) {
+        for key in keys {
+            self.fetching.remove(&key);
+        }
     }
 }
 
-impl<B: Backend> Node<B> {
-    /// Whether this node and a member repair each other.
-    fn repairs(&self, member: &Member) -> bool {
-        let (own, other) = (self.config.info.incarnation, member.info.incarnation);
-        self.config.features & member.features & features::REPAIR != 0
-            && other != own
-            && PLACEMENT.overlaps(own, other)
-    }
+/// Whether this node and a member repair each other.
+fn repairs(local: &Local, member: &Member) -> bool {
+    let (own, other) = (local.id(), member.info.incarnation);
+    local.shares_features(member.features, features::REPAIR)
+        && other != own
+        && PLACEMENT.overlaps(own, other)
+}
 
-    /// Whether a member is in sync and answers: it is to be agreed with, as soon as clocks do.
-    fn is_colleague(&self, member: &Member) -> bool {
-        self.repairs(member) && member.may_be_asked() && member.info.state == NodeState::InSync
-    }
+/// Whether a member is in sync and responds: this node is to agree with it, as soon as their clocks do.
+fn is_colleague(local: &Local, member: &Member) -> bool {
+    repairs(local, member) && member.may_be_asked() && member.info.state == NodeState::InSync
+}
 
-    /// Whether repair works between this node and a member at this moment: versions mean the same to
-    /// both.
-    fn is_partner(&self, member: &Member) -> bool {
-        self.repairs(member) && member.may_be_asked() && self.clocks.agrees(member)
-    }
-
-    /// From whom this node took everything and has not heard yet what that one had of others.
-    fn base(&self) -> Option<Base> {
-        let is_partner = |id| self.view.member(id).is_some_and(|member| self.is_partner(member));
-        self.repair.base.filter(|base| is_partner(base.source))
-    }
-
-    /// This node as it describes itself in a round.
-    fn itself(&self, now: Now) -> Partner {
-        let Repair { ages, alone_since, line: (of, since), .. } = &self.repair;
-        Partner {
-            id: self.config.info.incarnation,
-            lived_ms: now.mono.since_ms(*alone_since),
-            line: Lineage { origin: *of, age_ms: now.mono.since_ms(*since) },
-            ages: ages.told(now.mono),
-        }
-    }
-
-    /// Versions have changed: what was found out of differences means nothing any more.
-    pub(super) fn repair_anew(&mut self, now: Now) {
-        for (_, round) in core::mem::take(&mut self.repair.rounds) {
-            self.cut(now, round);
-        }
-        let partners: Vec<_> = self.repair.peers.keys().copied().collect();
-        for partner in partners {
-            self.partner_up(now, partner);
-        }
-        self.misses_are_authoritative = false;
-    }
-
-    pub(super) fn tick_repair(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.config.features & features::REPAIR == 0 || self.state == NodeState::Leaving {
-            return;
-        }
-        if self.repair.wake <= now.mono {
-            self.repair.wake = now.mono.plus_ms(super::SWEEP_EVERY_MS);
-            self.begin_due_rounds(now, out);
-            let waiting: Vec<_> = self.repair.rounds.keys().copied().collect();
-            for partner in waiting {
-                self.go_on(now, partner, out);
-            }
-            self.go_on_copying(now, out);
-        }
-        let wake = self.repair.wake;
-        self.wake_by(Some(wake));
-    }
-
-    /// Looks at repair no later than `at`.
-    fn repair_by(&mut self, at: Instant) {
-        self.repair.wake = self.repair.wake.min(at);
-        self.wake_by(Some(at));
-    }
-
-    /// A member can be reached, for the first time or again: the round with it begins at once.
-    pub(super) fn partner_up(&mut self, now: Now, id: Incarnation) {
-        let peer = Peer { next: now.mono, completed: None };
-        let peer = self.repair.peers.entry(id).or_insert(peer);
-        (peer.next, peer.completed) = (now.mono, None);
-        let far = self.view.member(id).filter(|m| m.info.region != self.config.info.region);
-        if let Some(region) = far.map(|member| member.info.region.clone()) {
-            self.repair.turns.remove(&region);
-        }
-        self.repair_by(now.mono);
-    }
-
-    /// A member is out of reach, or forgotten.
-    pub(super) fn partner_gone(&mut self, now: Now, id: Incarnation) {
-        self.repair.peers.remove(&id);
-        if let Some(round) = self.repair.rounds.remove(&id) {
-            self.cut(now, round);
-        }
-    }
-
-    fn no_longer_fetching(&mut self, keys: impl Iterator<Item = KeyHash>) {
-        for key in keys {
-            self.repair.fetching.remove(&key);
-        }
-    }
-
-    /// The end of a call for repair.
-    pub(super) fn repair_answered(
-        &mut self,
-        now: Now,
-        call: CallId,
-        (member, asked): (Incarnation, Asked),
-        result: CallResult,
-        out: &mut Vec<Effect>,
-    ) {
-        match &result {
-            Ok(Response::Refused(_)) => {}
-            Ok(_) => self.heard(now, member, out),
-            Err(_) => self.suspect(member),
-        }
-        match asked {
-            Asked::Question => self.question_answered(now, call, member, result),
-            Asked::Fetch => self.fetch_answered(now, call, member, result),
-            Asked::Copy => return self.copy_answered(now, call, member, result, out),
-        }
-        self.go_on(now, member, out);
-    }
+/// Whether this node can repair with a member now: versions mean the same to both.
+fn is_partner(local: &Local, member: &Member) -> bool {
+    repairs(local, member) && member.may_be_asked() && local.clocks.agrees(member)
 }

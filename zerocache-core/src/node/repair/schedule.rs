@@ -1,10 +1,11 @@
-//! When rounds begin, and with whom.
+//! When rounds begin, and with which partners; and what completed rounds mean for misses.
 
 use alloc::{string::String, vec::Vec};
 
-use super::{Base, Effect, Node, Peer};
+use super::{CopySource, Peer, Repair, is_colleague, is_partner};
 use crate::{
-    cluster::{Member, PLACEMENT, Placement},
+    cluster::{Member, PLACEMENT, Placement, View},
+    node::local::{Context, Local},
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
@@ -14,184 +15,202 @@ use crate::{
 /// How often a round with each local peer begins, in milliseconds.
 const LOCAL_EVERY_MS: u64 = 1_000;
 
-/// How long a turn of the rounds between regions is, in milliseconds.
-const TURN_MS: u64 = 2_500;
+/// The length of a region round, in milliseconds.
+const REGION_ROUND_MS: u64 = 2_500;
 
-/// Rounds begin this long after a full second of the cluster's clock, in milliseconds: then the second
+/// Rounds begin this long after a full second of the cluster's clock, in milliseconds: by then the second
 /// before it is old enough to be compared.
 const AFTER_SECOND_MS: u64 = 550;
 
 /// Rounds with the source of the copy begin at most this often, in milliseconds.
-const BASE_EVERY_MS: u64 = 250;
+const COPY_SOURCE_EVERY_MS: u64 = 250;
 
-/// Rounds with different partners are spread over this time, in milliseconds.
+/// The beginnings of rounds with different partners are spread over this time, in milliseconds.
 const SPREAD_MS: u64 = 100;
 
-/// Most nodes of a region that are tried in one turn.
+/// The most nodes of a region that are tried in one region round.
 const TRIED_MAX: usize = 3;
 
-/// A round with a local peer that is in sync must not be older than this for misses to be final, in
-/// milliseconds (contract section 5).
+/// For misses to be authoritative, the last round with each local peer in sync must not be older than
+/// this, in milliseconds (contract section 5).
 const FRESH_MS_MAX: u64 = 3_000;
 
-/// The round with a region in one turn.
+/// The present round with another region.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct RegionRound {
     number: u64,
     tried: Vec<Incarnation>,
     is_done: bool,
 }
 
-impl<B: Backend> Node<B> {
-    pub(super) fn begin_due_rounds(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let own = &self.config.info.region;
-        let partners = self.view.members().filter(|member| self.is_partner(member));
-        let (local, far): (Vec<_>, Vec<_>) = partners.partition(|m| m.info.region == *own);
-        let local: Vec<_> = local.iter().map(|member| member.info.incarnation).collect();
-        let mut regions: Vec<_> = far.iter().map(|member| member.info.region.clone()).collect();
+impl Repair {
+    pub(super) fn begin_due_rounds<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        let partners = view.members().filter(|member| is_partner(cx.local, member));
+        let (local, remote): (Vec<_>, Vec<_>) =
+            partners.partition(|member| member.info.region == cx.local.region());
+        let mut regions: Vec<_> = remote.iter().map(|member| member.info.region.clone()).collect();
         regions.sort_unstable();
         regions.dedup();
         for partner in local {
-            self.begin_local(now, partner, out);
+            self.begin_local_round(cx, view, partner.info.incarnation);
         }
-        // A node that starts copies first; its peers take the turns.
-        if self.repair.start.is_done() {
-            self.begin_with_base(now, out);
-            self.repair.turns.retain(|region, _| regions.contains(region));
+        // A node that starts copies first; its peers run the region rounds.
+        if self.start.is_done() {
+            self.begin_copy_source_round(cx, view);
+            self.region_rounds.retain(|region, _| regions.contains(region));
             for region in regions {
-                self.take_turn(now, region, out);
+                self.begin_region_round(cx, view, region);
             }
-            self.repair_by(next_after(now, TURN_MS, AFTER_SECOND_MS));
+            let next = next_after(cx.now, REGION_ROUND_MS, AFTER_SECOND_MS);
+            self.wake_by(cx.local, next);
         }
     }
 
     /// Begins the round with the source of the copy. If that fails at once, because nothing listens at the
     /// source's address any more, the next attempt waits.
-    fn begin_with_base(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(base) = self.base() else { return };
-        let source = base.source;
-        if self.repair.rounds.contains_key(&source) {
+    fn begin_copy_source_round<B: Backend>(&mut self, cx: &mut Context<'_, B>, view: &View) {
+        let Some(CopySource { id, next }) = self.copy_source(cx.local, view) else { return };
+        if self.rounds.contains_key(&id) {
             return;
         }
-        if base.next <= now.mono {
-            self.repair.base = Some(Base { source, next: now.mono.plus_ms(BASE_EVERY_MS) });
-            let own = &self.config.info.region;
-            let far = self.view.member(source).is_some_and(|member| member.info.region != *own);
-            self.begin_round(now, source, far, out);
+        let now = cx.now.mono;
+        if next <= now {
+            self.copy_source = Some(CopySource { id, next: now.plus_ms(COPY_SOURCE_EVERY_MS) });
+            let member = view.member(id);
+            let is_remote = member.is_some_and(|m| m.info.region != cx.local.region());
+            self.begin_round(cx, view, id, is_remote);
         }
-        let next = self.repair.base.map_or(now.mono, |base| base.next);
-        self.repair_by(next.max(now.mono));
+        let next = self.copy_source.map_or(now, |source| source.next);
+        self.wake_by(cx.local, next.max(now));
     }
 
-    fn begin_local(&mut self, now: Now, partner: Incarnation, out: &mut Vec<Effect>) {
+    fn begin_local_round<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        partner: Incarnation,
+    ) {
         let spread = xxhash_rust::xxh3::xxh3_64(&partner.0.to_le_bytes()) % SPREAD_MS;
-        let next = next_after(now, LOCAL_EVERY_MS, AFTER_SECOND_MS + spread);
-        let peer = Peer { next: now.mono, completed: None };
-        let peer = self.repair.peers.entry(partner).or_insert(peer);
-        let due = peer.next <= now.mono;
-        if due {
+        let next = next_after(cx.now, LOCAL_EVERY_MS, AFTER_SECOND_MS + spread);
+        let peer = Peer { next: cx.now.mono, completed: None };
+        let peer = self.peers.entry(partner).or_insert(peer);
+        let is_due = peer.next <= cx.now.mono;
+        if is_due {
             peer.next = next;
         }
         let at = peer.next;
-        if due && !self.repair.rounds.contains_key(&partner) {
-            self.begin_round(now, partner, false, out);
+        if is_due && !self.rounds.contains_key(&partner) {
+            self.begin_round(cx, view, partner, false);
         }
-        self.repair_by(at);
+        self.wake_by(cx.local, at);
     }
 
-    fn take_turn(&mut self, now: Now, region: String, out: &mut Vec<Effect>) {
-        let number = now.wall_ms.saturating_sub(AFTER_SECOND_MS) / TURN_MS;
-        let turn = Turn { number, tried: Vec::new(), is_done: false };
-        let turn = self.repair.turns.entry(region.clone()).or_insert(turn);
-        if turn.number != number {
-            *turn = Turn { number, tried: Vec::new(), is_done: false };
+    /// Begins the round with another region, if this node is the one of its own region to do so.
+    fn begin_region_round<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        view: &View,
+        region: String,
+    ) {
+        let number = cx.now.wall_ms.saturating_sub(AFTER_SECOND_MS) / REGION_ROUND_MS;
+        let new = || RegionRound { number, tried: Vec::new(), is_done: false };
+        let round = self.region_rounds.entry(region.clone()).or_insert_with(new);
+        if round.number != number {
+            *round = new();
         }
-        if turn.is_done || turn.tried.len() >= TRIED_MAX {
+        if round.is_done || round.tried.len() >= TRIED_MAX {
             return;
         }
-        let Some(turn) = self.repair.turns.get(&region) else { return };
-        let mine = rank(number, &region, &self.config.info.region, self.config.info.incarnation);
-        let own = &self.config.info.region;
-        let colleague = |member: &&Member| {
-            self.is_partner(member)
-                && member.info.region == *own
+        let (own_region, own) = (cx.local.region(), cx.local.id());
+        let is_colleague = |member: &&Member| {
+            is_partner(cx.local, member)
+                && member.info.region == own_region
                 && member.info.state == NodeState::InSync
                 && !member.suspect
         };
-        let theirs = self.view.members().filter(colleague);
-        let ranked = theirs.map(|member| rank(number, &region, own, member.info.incarnation)).max();
-        if ranked.is_some_and(|best| best > mine) {
+        let colleagues = view.members().filter(is_colleague);
+        let ranks = colleagues.map(|m| rank(number, &region, own_region, m.info.incarnation));
+        if ranks.max().is_some_and(|best| best > rank(number, &region, own_region, own)) {
             return;
         }
-        let own_id = self.config.info.incarnation;
-        let there = |member: &&Member| {
-            self.is_partner(member)
-                && PLACEMENT.covers(member.info.incarnation, own_id)
+        let is_candidate = |member: &&Member| {
+            let id = member.info.incarnation;
+            is_partner(cx.local, member)
+                && PLACEMENT.covers(id, own)
                 && member.info.region == region
-                && !turn.tried.contains(&member.info.incarnation)
-                && !self.repair.rounds.contains_key(&member.info.incarnation)
+                && !round.tried.contains(&id)
+                && !self.rounds.contains_key(&id)
         };
-        let best = self.view.members().filter(there).max_by_key(|member| {
-            let ready = member.info.state == NodeState::InSync && !member.suspect;
-            (ready, rank(number, own, &region, member.info.incarnation))
+        let best = view.members().filter(is_candidate).max_by_key(|member| {
+            let is_ready = member.info.state == NodeState::InSync && !member.suspect;
+            (is_ready, rank(number, own_region, &region, member.info.incarnation))
         });
         let Some(partner) = best.map(|member| member.info.incarnation) else { return };
-        if let Some(turn) = self.repair.turns.get_mut(&region) {
-            turn.tried.push(partner);
-            turn.is_done = true;
-        }
-        self.begin_round(now, partner, true, out);
+        round.tried.push(partner);
+        round.is_done = true;
+        self.begin_round(cx, view, partner, true);
     }
 
-    /// A round with a node of another region came to nothing: another one is tried.
-    pub(super) fn turn_failed(&mut self, now: Now, partner: Incarnation) {
-        let region = self.view.member(partner).map(|member| &member.info.region);
-        if let Some(turn) = region.and_then(|region| self.repair.turns.get_mut(region)) {
-            turn.is_done = false;
+    /// Has another node of a region tried: the round with `partner` failed.
+    pub(super) fn region_round_failed(
+        &mut self,
+        local: &mut Local,
+        view: &View,
+        now: Now,
+        partner: Incarnation,
+    ) {
+        let region = view.member(partner).map(|member| &member.info.region);
+        if let Some(round) = region.and_then(|region| self.region_rounds.get_mut(region)) {
+            round.is_done = false;
         }
-        self.repair_by(now.mono);
+        self.wake_by(local, now.mono);
     }
 
-    /// Whether a round with every local peer that is in sync has brought everything since `since`; if
-    /// there is none, with one of another region, if there is one.
-    pub(super) fn has_caught_up(&self, since: Instant) -> bool {
-        let own = &self.config.info.region;
-        let caught_up = |member: &Member| {
-            let peer = self.repair.peers.get(&member.info.incarnation);
+    /// Whether a round with every local peer in sync, begun after `since`, left nothing out. Without local
+    /// peers one with any node of another region is enough, if there is one.
+    pub(in crate::node) fn has_caught_up(
+        &self,
+        local: &Local,
+        view: &View,
+        since: Instant,
+    ) -> bool {
+        let has_caught_up = |member: &Member| {
+            let peer = self.peers.get(&member.info.incarnation);
             peer.and_then(|peer| peer.completed).is_some_and(|at| at >= since)
         };
-        // Those of another time can be asked only when one of the two has moved: that comes after the start.
-        let agrees = |member: &&Member| self.is_colleague(member) && self.clocks.agrees(member);
-        let members = || self.view.members().filter(agrees);
-        let mut local = members().filter(|member| member.info.region == *own).peekable();
-        if local.peek().is_some() {
-            return local.all(caught_up);
+        // Nodes with another time can be compared with only after a clock has moved, after the start.
+        let agrees = |member: &&Member| is_colleague(local, member) && local.clocks.agrees(member);
+        let members = || view.members().filter(agrees);
+        let mut peers = members().filter(|member| member.info.region == local.region()).peekable();
+        if peers.peek().is_some() {
+            return peers.all(has_caught_up);
         }
-        let own_id = self.config.info.incarnation;
-        let is_whole = |member: &&Member| PLACEMENT.covers(member.info.incarnation, own_id);
-        let far = members().filter(|member| member.info.region != *own);
-        let mut far = far.filter(is_whole).peekable();
-        far.peek().is_none() || far.any(caught_up)
+        let covers = |member: &&Member| PLACEMENT.covers(member.info.incarnation, local.id());
+        let mut remote = members()
+            .filter(|member| member.info.region != local.region())
+            .filter(covers)
+            .peekable();
+        remote.peek().is_none() || remote.any(has_caught_up)
     }
 
-    /// Whether this node's misses are final: it is in sync, and was so a moment ago with every local
-    /// peer; nobody is known who has more, or could have; and there is one time of day.
-    pub(in crate::node) fn judge_misses(&mut self, now: Now) {
-        let own = &self.config.info.region;
-        let fresh = |member: &Member| {
-            let peer = self.repair.peers.get(&member.info.incarnation);
+    /// Judges whether this node's misses are authoritative: it is in sync, and agreed with every local
+    /// peer a moment ago; no node is known that has more, or could have; and all agree on the time.
+    pub(in crate::node) fn judge_misses(&self, local: &mut Local, view: &View, now: Now) {
+        let is_fresh = |member: &Member| {
+            let peer = self.peers.get(&member.info.incarnation);
             let completed = peer.and_then(|peer| peer.completed);
             completed.is_some_and(|at| now.mono.since_ms(at) <= FRESH_MS_MAX)
         };
-        // Who has had nothing of anybody has started alone.
-        let is_alone = self.repair.ages.is_empty();
-        let agreed = |member: &Member| {
-            let is_local = member.info.region == *own;
-            !self.clocks.is_apart(member) && !is_alone && (!is_local || fresh(member))
+        // A node that has synced with none started without data.
+        let has_synced = !self.ages.is_empty();
+        let agrees = |member: &Member| {
+            let is_local = member.info.region == local.region();
+            !local.clocks.is_apart(member) && has_synced && (!is_local || is_fresh(member))
         };
-        let mut colleagues = self.view.members().filter(|member| self.is_colleague(member));
-        let in_sync = self.state == NodeState::InSync && self.repair.start.is_done();
-        self.misses_are_authoritative = in_sync && !self.is_owed() && colleagues.all(agreed);
+        let mut colleagues = view.members().filter(|member| is_colleague(local, member));
+        let is_in_sync = local.readiness.state() == NodeState::InSync && self.start.is_done();
+        let is_authoritative = is_in_sync && !self.misses_source(view) && colleagues.all(agrees);
+        local.readiness.misses_are_authoritative = is_authoritative;
     }
 }
 
@@ -201,9 +220,9 @@ fn next_after(now: Now, every_ms: u64, after_ms: u64) -> Instant {
     now.mono.plus_ms(every_ms - since)
 }
 
-/// Rendezvous hashing: in each turn and for each pair of regions another node is the highest.
-fn rank(turn: u64, to: &str, from: &str, node: Incarnation) -> u64 {
-    let pair = xxhash_rust::xxh3::xxh3_64_with_seed(to.as_bytes(), turn);
+/// Rendezvous hashing: in each region round and for each pair of regions another node ranks highest.
+fn rank(round: u64, to: &str, from: &str, node: Incarnation) -> u64 {
+    let pair = xxhash_rust::xxh3::xxh3_64_with_seed(to.as_bytes(), round);
     let pair = xxhash_rust::xxh3::xxh3_64_with_seed(from.as_bytes(), pair);
     xxhash_rust::xxh3::xxh3_64_with_seed(&node.0.to_le_bytes(), pair)
 }

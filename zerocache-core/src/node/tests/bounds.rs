@@ -5,8 +5,8 @@ use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use bytes::Bytes;
 
 use super::{
-    super::*,
     network::{Network, address, key},
+    prelude::*,
 };
 use crate::{
     entry::{Change, Record},
@@ -36,7 +36,7 @@ fn full() -> (Network, Vec<String>) {
         let stamp = (now.wall_ms / 1_000 * 1_000) << Version::COUNTER_BITS;
         let version = Version::new(stamp + n, Incarnation(9));
         let record = Record { key: key(name), version, change };
-        network.nodes[&address(1)].store.apply(&record, now);
+        network.nodes[&address(1)].replica.store.apply(&record, now);
     }
     (network, names)
 }
@@ -53,7 +53,7 @@ fn tick(network: &mut Network) {
 fn entries_that_expire_together_go_in_slices_without_a_pause() {
     let (mut network, names) = full();
     network.now_ms += 61_000;
-    let count = |network: &Network| network.nodes[&address(1)].store.entry_count();
+    let count = |network: &Network| network.nodes[&address(1)].replica.store.entry_count();
     let mut ticks = 0;
     while count(&network) > 0 {
         let before = count(&network);

@@ -6,8 +6,8 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{
-    super::*,
     network::{Network, WALL_MS, address, key},
+    prelude::*,
 };
 use crate::{
     cluster::Gossip,
@@ -129,7 +129,8 @@ fn what_somebody_says_in_a_members_name_changes_nothing() {
         network.call(9, Some(2), hello(0, leaving.clone()));
         network.call(9, Some(2), Request::Goodbye);
         let there = |network: &Network| {
-            let member = network.nodes[&address(1)].view.member(Incarnation(2)).cloned().unwrap();
+            let member =
+                network.nodes[&address(1)].membership.view.member(Incarnation(2)).cloned().unwrap();
             (member.info.region, member.info.state, member.features, member.entries)
         };
         assert_eq!(there(&network), (String::from("a"), NodeState::InSync, features::ALL, 0));
@@ -278,8 +279,9 @@ fn numbers_used_up_in_a_members_name_are_not_the_members() {
     let bytes = beat.seal(&key);
     network.input(address(1), Input::Datagram { from: nowhere(1), bytes: bytes.clone() });
     let echoes = |network: &Network| {
-        let member = network.nodes[&address(2)].view.member(Incarnation(1)).cloned().unwrap();
-        member.pulse.passes(network.now().mono, 300)
+        let member =
+            network.nodes[&address(2)].membership.view.member(Incarnation(1)).cloned().unwrap();
+        member.detector.is_echoing(network.now().mono, 300)
     };
     network.run(2_000);
     assert!(echoes(&network));

@@ -6,8 +6,8 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{
-    super::*,
     network::{DELAY_MS, Network, WALL_MS, address, key},
+    prelude::*,
 };
 use crate::{
     entry::{Change, Record},
@@ -25,7 +25,7 @@ fn a_write_reaches_every_node_through_one_relay_per_region() {
     assert_eq!((answer.status, answer.replicas, answer.replicas_wanted), (Status::Stored, 1, 1));
     network.run(20);
     assert_eq!(network.values("k"), vec![Some("v".into()); 6]);
-    let region = |at: &SocketAddr| network.nodes[at].config.info.region.clone();
+    let region = |at: &SocketAddr| network.nodes[at].local.config.info.region.clone();
     let crossing =
         network.batches.iter().filter(|(from, to, _)| region(from) != region(to)).count();
     assert_eq!((network.batches.len(), crossing), (5, 2));
@@ -75,8 +75,10 @@ fn another_relay_is_tried_when_the_first_is_frozen() {
         network.run(700);
         let other = if frozen == 3 { 4 } else { 3 };
         for n in 0..20 {
-            let held =
-                network.nodes[&address(other)].store.peek(&key(&format!("k{n}")), network.now());
+            let held = network.nodes[&address(other)]
+                .replica
+                .store
+                .peek(&key(&format!("k{n}")), network.now());
             assert!(held.is_hit(), "k{n} did not reach node {other}");
         }
     }
@@ -158,7 +160,13 @@ fn a_stamp_from_the_future_is_refused() {
     assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Refused]));
     network.put(1, "k", "v", Ack::Local);
     assert_eq!(
-        network.nodes[&address(1)].store.peek(&key("k"), network.now()).hit().unwrap().value,
+        network.nodes[&address(1)]
+            .replica
+            .store
+            .peek(&key("k"), network.now())
+            .hit()
+            .unwrap()
+            .value,
         "v"
     );
 }
@@ -217,9 +225,12 @@ fn a_queue_for_a_slow_peer_is_bounded() {
         network.put(1, &format!("k{n}"), &"x".repeat(1_000), Ack::Local);
     }
     let dropped =
-        network.events.iter().any(|(_, event)| matches!(event, Event::WritesDropped { .. }));
+        network.events.iter().any(|(_, event)| matches!(event, Event::WritesAbandoned { .. }));
     assert!(dropped, "three megabytes wait in a queue of one");
-    assert_eq!(network.nodes[&address(1)].status(network.now()).nodes[1].behind_ms, Some(0));
+    assert_eq!(
+        network.nodes[&address(1)].status(network.now()).nodes[1].replication_lag_ms,
+        Some(0)
+    );
 }
 
 #[test]
@@ -355,11 +366,17 @@ fn a_peer_that_refuses_writes_is_reported() {
         },
     );
     // Node 1 stamps from there on; its peers, whose clocks are two seconds behind, refuse.
-    network.nodes.get_mut(&address(1)).unwrap().clock.stamp(WALL_MS + network.now_ms + 63_000);
+    network
+        .nodes
+        .get_mut(&address(1))
+        .unwrap()
+        .replica
+        .clock
+        .stamp(WALL_MS + network.now_ms + 63_000);
     network.put(1, "k", "v", Ack::Local);
     network.run(100);
     let refused = |event: &Event| matches!(event, Event::WritesRefused { count: 1, .. });
     assert!(network.events.iter().any(|(at, event)| *at == address(1) && refused(event)));
     let snapshot = network.nodes[&address(1)].status(network.now());
-    assert!(snapshot.nodes[1].behind_ms.is_some());
+    assert!(snapshot.nodes[1].replication_lag_ms.is_some());
 }

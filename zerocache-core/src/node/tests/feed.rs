@@ -5,8 +5,8 @@ use alloc::{format, vec, vec::Vec};
 use bytes::Bytes;
 
 use super::{
-    super::*,
     network::{Network, address, key},
+    prelude::*,
 };
 use crate::{
     ttl::Ttl,

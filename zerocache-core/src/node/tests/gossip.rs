@@ -3,8 +3,8 @@
 use alloc::{collections::BTreeSet, format, vec::Vec};
 
 use super::{
-    super::*,
     network::{Network, address},
+    prelude::*,
 };
 use crate::wire::Ack;
 use crate::wire::features;
@@ -140,7 +140,7 @@ fn two_living_nodes_at_one_address_are_reported() {
         .collect();
     assert!((1..=6).contains(&reports.len()), "{reports:?}");
     let snapshot = network.nodes[&address(1)].status(network.now());
-    assert!(snapshot.conflicts >= reports.len() as u64);
+    assert!(snapshot.address_conflicts >= reports.len() as u64);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn who_introduces_itself_with_the_address_of_another_one_that_lives_is_reported(
         info.incarnation = Incarnation(info.incarnation.0 + 100);
         let (_, input) = network.request(request);
         network.input(address(1), input);
-        network.nodes[&address(1)].status(network.now()).conflicts
+        network.nodes[&address(1)].status(network.now()).address_conflicts
     };
     // The one that is asked stands there itself.
     assert_eq!(greet(&mut network, 2, 1), 1);
@@ -179,7 +179,7 @@ fn a_node_that_moves_to_another_address_is_reached_there() {
     let others = [1, 3, 4, 5, 6];
     network
         .run_until(5_000, |network| others.iter().all(|n| place(network, *n) == Some(address(22))));
-    assert_eq!(network.nodes[&address(1)].status(network.now()).conflicts, 0);
+    assert_eq!(network.nodes[&address(1)].status(network.now()).address_conflicts, 0);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{
-    super::*,
     network::{Network, address},
+    prelude::*,
 };
 use crate::wire::{Datagram, DatagramKind, SessionKey, features};
 
@@ -182,12 +182,15 @@ fn a_node_that_was_dead_to_us_gets_no_number_twice() {
     let lives: Vec<_> = network.members(1);
     // Only forgetting and meeting again makes a new pulse; the other side still knows the old one.
     let id = Incarnation(2);
-    network.nodes.get_mut(&address(1)).unwrap().view.remove(id);
+    network.nodes.get_mut(&address(1)).unwrap().membership.view.remove(id);
     network.run(10_000);
     assert_eq!(network.members(1), lives);
     let echoes = |network: &Network| {
         let node = &network.nodes[&address(1)];
-        node.view.member(id).is_some_and(|m| m.pulse.passes(network.now().mono, 500))
+        node.membership
+            .view
+            .member(id)
+            .is_some_and(|m| m.detector.is_echoing(network.now().mono, 500))
     };
     assert!(echoes(&network));
 }

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{
-    super::*,
     network::{Network, address, key},
+    prelude::*,
 };
 use crate::wire::cluster_id;
 
@@ -116,7 +116,7 @@ fn a_leaving_node_does_not_call_its_misses_final() {
     let mut network = Network::six();
     network.input(address(2), Input::Shutdown);
     let node = &network.nodes[&address(2)];
-    let missed = read(&node.store, &key("k"), network.now(), node.read_policy());
+    let missed = read(&node.replica.store, &key("k"), network.now(), node.read_policy());
     assert_eq!(missed, Response::NotFound { warming: true });
 }
 
@@ -171,12 +171,18 @@ fn what_is_kept_of_the_view_is_what_it_is() {
     for _ in 0..400 {
         network.run(10);
         for node in network.nodes.values_mut() {
-            let own = node.config.info.clone();
-            let kept = (node.view.other_regions(), node.view.fingerprint(own.incarnation));
-            node.view.writable_changed(&own.region);
+            let own = node.local.config.info.clone();
+            let kept = (
+                node.membership.view.other_regions(),
+                node.membership.view.fingerprint(own.incarnation),
+            );
+            node.membership.view.refresh(&own.region);
             assert_eq!(
                 kept,
-                (node.view.other_regions(), node.view.fingerprint(own.incarnation)),
+                (
+                    node.membership.view.other_regions(),
+                    node.membership.view.fingerprint(own.incarnation)
+                ),
                 "node {} at {} ms",
                 own.incarnation,
                 network.now_ms

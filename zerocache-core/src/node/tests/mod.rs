@@ -11,3 +11,16 @@ mod membership;
 mod network;
 mod repair;
 mod starts;
+
+/// What most tests of the node name beside the node itself.
+mod prelude {
+    pub(super) use alloc::boxed::Box;
+
+    pub(super) use bytes::Bytes;
+
+    pub(super) use super::super::*;
+    pub(super) use crate::{
+        version::Version,
+        wire::{CONTENT_BYTES_MAX, Envelope, NodeState, Request, RequestMessage},
+    };
+}

@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::*;
+use super::prelude::*;
 use crate::{
     call::{CallFailure, CallResult},
     key::Key,
@@ -397,7 +397,7 @@ impl Network {
     /// What each live node holds: value and expiry.
     pub(super) fn held(&self, name: &str) -> Vec<Option<(String, u64)>> {
         let one = |node: &Node<SingleThread>| {
-            let entry = node.store.peek(&key(name), self.now()).hit()?;
+            let entry = node.replica.store.peek(&key(name), self.now()).hit()?;
             Some((String::from_utf8(entry.value.to_vec()).unwrap(), entry.expires.as_millis()))
         };
         self.nodes.values().map(one).collect()
@@ -408,7 +408,8 @@ impl Network {
     }
 
     pub(super) fn members(&self, n: u64) -> Vec<u64> {
-        let writable = self.nodes[&address(n)].view.members().filter(|m| m.takes_writes());
+        let writable =
+            self.nodes[&address(n)].membership.view.members().filter(|m| m.takes_writes());
         writable.map(|m| m.info.incarnation.0).collect()
     }
 }

@@ -3,8 +3,8 @@
 use alloc::{format, string::String, vec, vec::Vec};
 
 use super::{
-    super::*,
     network::{Network, address, key},
+    prelude::*,
 };
 use crate::store::Capacity;
 use crate::{ttl::Ttl, wire::Ack};
@@ -20,7 +20,7 @@ pub(super) fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: boo
 pub(super) fn disagreements(network: &Network, keys: &[String]) -> usize {
     let differs = |name: &&String| {
         let hash = key(name).hash();
-        let mut versions = network.nodes.values().map(|node| node.store.version(hash));
+        let mut versions = network.nodes.values().map(|node| node.replica.store.version(hash));
         let first = versions.next();
         versions.any(|version| Some(version) != first)
     };
@@ -69,7 +69,8 @@ fn what_a_cut_off_node_missed_it_has_soon_after() {
     set_links(&mut network, &[2], &[1, 3, 4, 5, 6], true);
     network.run(3_000);
     let local = |name: &String| {
-        let versions = [1, 2].map(|n| network.nodes[&address(n)].store.version(key(name).hash()));
+        let versions =
+            [1, 2].map(|n| network.nodes[&address(n)].replica.store.version(key(name).hash()));
         versions[0] == versions[1]
     };
     assert_eq!(keys.iter().filter(|name| !local(name)).count(), 0);
@@ -125,7 +126,7 @@ fn what_a_full_node_evicted_is_not_copied_to_it_again() {
         network.put(1, name, "v", Ack::Local);
     }
     network.run(10_000);
-    let held = |network: &Network, n| network.nodes[&address(n)].store.entry_count();
+    let held = |network: &Network, n| network.nodes[&address(n)].replica.store.entry_count();
     assert!(held(&network, 1) == 1_000 && held(&network, 2) < 700);
     let before = copied(&network);
     network.run(60_000);
@@ -175,14 +176,14 @@ fn a_copy_goes_on_from_another_node_when_its_source_dies() {
     network.run(5_000);
     network.start(3, "a", &[1]);
     network.run(40);
-    let source = match &network.nodes[&address(3)].repair.start {
+    let source = match network.nodes[&address(3)].repair.start() {
         repair::Start::Copying(copying) => copying.source(),
         other => panic!("{other:?}"),
     };
     network.nodes.remove(&address(source.0));
     network.run(10_000);
     assert_eq!(state(&network, 3), NodeState::InSync);
-    assert_eq!(network.nodes[&address(3)].store.entry_count(), 3_000);
+    assert_eq!(network.nodes[&address(3)].replica.store.entry_count(), 3_000);
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn who_was_away_too_long_gives_up_what_was_deleted_meanwhile() {
     network.write(1, "deleted", WriteOp::Delete, Ack::Local);
     // The traces of the delete are gone when the node comes back.
     network.run(100_000);
-    assert_eq!(network.nodes[&address(1)].store.version(key("deleted").hash()), None);
+    assert_eq!(network.nodes[&address(1)].replica.store.version(key("deleted").hash()), None);
     assert_eq!(network.values("deleted"), vec![None, None, Some("v".into())]);
     set_links(&mut network, &[3], &[1, 2], true);
     network.run(15_000);
@@ -256,7 +257,7 @@ fn a_node_that_ran_alone_in_the_future_keeps_what_it_stamped_there() {
     assert_eq!(network.values("alone"), vec![Some("v".into()); 3]);
     assert!(network.nodes.values().all(|node| node.state() == NodeState::InSync));
     // Its stamps are of the right time, and of another writer.
-    let version = network.nodes[&address(1)].store.version(key("alone").hash()).unwrap();
+    let version = network.nodes[&address(1)].replica.store.version(key("alone").hash()).unwrap();
     assert!(version.wall_ms() < network.now().wall_ms);
     assert_eq!(version.incarnation(), Incarnation(3).successor());
     assert_eq!(network.nodes[&address(3)].writer(), Incarnation(3).successor());
@@ -316,7 +317,7 @@ fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
     assert!(!network.nodes[&address(2)].misses_are_authoritative());
     network.input(address(2), Input::DiscoveryComplete);
     network.run(5_000);
-    assert_eq!(network.nodes[&address(2)].store.entry_count(), 500);
+    assert_eq!(network.nodes[&address(2)].replica.store.entry_count(), 500);
     assert!(network.nodes[&address(2)].misses_are_authoritative());
 }
 
@@ -368,7 +369,7 @@ fn nobody_gives_up_anything_for_a_peer_that_is_still_copying() {
     set_links(&mut network, &[2], &[1, 3], true);
     network.run(20_000);
     assert_eq!(disagreements(&network, &keys), 0);
-    assert!(network.nodes.values().all(|node| node.store.entry_count() == 2_000));
+    assert!(network.nodes.values().all(|node| node.replica.store.entry_count() == 2_000));
 }
 
 #[test]
@@ -384,7 +385,8 @@ fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
     let node = network.nodes.remove(&address(1)).unwrap();
     assert!(node.has_all_data());
     let memory = PersistedState { away_ms: 3_000, ..node.persisted_state(network.now()) };
-    let known = (0..crate::key::SHARDS).flat_map(|part| node.store.export(part, network.now()));
+    let known =
+        (0..crate::key::SHARDS).flat_map(|part| node.replica.store.export(part, network.now()));
     let known: Vec<_> = known.collect();
     network.run(3_000);
     network.has_snapshot = true;
@@ -395,7 +397,7 @@ fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
     network.input(address(1), Input::RestoredItems(known));
     network.input(address(1), Input::RestoreComplete(Some(memory)));
     assert_eq!(state(&network, 1), NodeState::InSync);
-    assert_eq!(network.nodes[&address(1)].store.entry_count(), 49);
+    assert_eq!(network.nodes[&address(1)].replica.store.entry_count(), 49);
     let older = key("k7").hash();
-    assert!(network.nodes[&address(1)].store.version(older).is_some(), "its trace is kept");
+    assert!(network.nodes[&address(1)].replica.store.version(older).is_some(), "its trace is kept");
 }

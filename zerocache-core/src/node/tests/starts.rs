@@ -3,8 +3,8 @@
 use alloc::{format, string::String, vec, vec::Vec};
 
 use super::{
-    super::*,
     network::{Network, address, key},
+    prelude::*,
     repair::{counts, disagreements, keys, set_links, state},
 };
 use crate::{cluster::Member, store::Capacity, ttl::Ttl, wire::Ack};
@@ -27,7 +27,7 @@ fn named(prefix: &str, count: usize) -> Vec<String> {
 /// How many of the keys have a value on a node.
 fn held(network: &Network, n: u64, names: &[String]) -> usize {
     let node = &network.nodes[&address(n)];
-    names.iter().filter(|name| node.store.peek(&key(name), network.now()).is_hit()).count()
+    names.iter().filter(|name| node.replica.store.peek(&key(name), network.now()).is_hit()).count()
 }
 
 fn is_final(network: &Network, n: u64) -> bool {
@@ -41,7 +41,7 @@ fn all_have(network: &Network, names: &[String]) -> bool {
         && disagreements(network, names) == 0
         && network.nodes.keys().all(|at| {
             let node = &network.nodes[at];
-            names.iter().all(|name| node.store.peek(&key(name), network.now()).is_hit())
+            names.iter().all(|name| node.replica.store.peek(&key(name), network.now()).is_hit())
         })
 }
 
@@ -53,7 +53,7 @@ fn in_mid_copy(network: &mut Network, names: &[String]) {
     put_all(network, 1, names, 4_000);
     network.run(5_000);
     network.start(2, "a", &[1]);
-    network.run_until(2_000, |network| network.nodes[&address(2)].store.entry_count() > 0);
+    network.run_until(2_000, |network| network.nodes[&address(2)].replica.store.entry_count() > 0);
     assert!(held(network, 2, names) < names.len());
 }
 
@@ -104,8 +104,9 @@ fn a_copy_goes_on_from_another_source_where_it_was() {
     put_all(&mut network, 1, &names, 4_000);
     network.run(5_000);
     network.start(3, "a", &[1]);
-    network.run_until(2_000, |network| network.nodes[&address(3)].store.entry_count() > 1_000);
-    let source = match &network.nodes[&address(3)].repair.start {
+    network
+        .run_until(2_000, |network| network.nodes[&address(3)].replica.store.entry_count() > 1_000);
+    let source = match network.nodes[&address(3)].repair.start() {
         repair::Start::Copying(copying) => copying.source(),
         other => panic!("{other:?}"),
     };
@@ -167,7 +168,8 @@ fn who_started_alone_gets_what_is_older_than_the_retention_from_whoever_it_meets
         // As soon as it has met somebody it does not call a miss final before it has everything.
         network.run_until(20_000, |network| {
             let lacks = held(network, 2, &old) < 199;
-            let met = network.nodes[&address(2)].view.members().any(Member::takes_writes);
+            let met =
+                network.nodes[&address(2)].membership.view.members().any(Member::takes_writes);
             assert!(!(lacks && met && is_final(network, 2)));
             !lacks
         });
@@ -251,10 +253,10 @@ fn who_was_away_too_long_gets_what_was_written_before_its_rounds_reach() {
 }
 
 /// A cluster in which some nodes are an hour slow: these boot while they are cut off, and all write.
-fn slow_by(behind_ms: u64, right: &[u64], slow: &[u64]) -> (Network, Vec<String>) {
+fn slow_by(replication_lag_ms: u64, right: &[u64], slow: &[u64]) -> (Network, Vec<String>) {
     let mut network = Network::default();
     for n in right {
-        network.ahead_ms.insert(address(*n), behind_ms);
+        network.ahead_ms.insert(address(*n), replication_lag_ms);
         network.start(*n, "a", right);
     }
     network.run(5_000);
@@ -278,10 +280,10 @@ fn a_slow_clock_goes_forward_and_nothing_is_lost() {
         network.run(15_000);
         assert!(all_have(&network, &names), "{right:?} {slow:?}");
         for n in right {
-            assert_eq!(network.nodes[&address(*n)].clocks.offset_ms(), 0);
+            assert_eq!(network.nodes[&address(*n)].local.clocks.offset_ms(), 0);
         }
         for n in slow {
-            let offset_ms = network.nodes[&address(*n)].clocks.offset_ms();
+            let offset_ms = network.nodes[&address(*n)].local.clocks.offset_ms();
             assert!(offset_ms.abs_diff(HOUR_MS as i64) < 1_000);
         }
         network.put(slow[0], "alone3", "after", Ack::Local);
@@ -300,7 +302,10 @@ fn fewer_fast_clocks_go_back_and_nothing_is_lost() {
         let (mut network, names) = slow_by(ahead_ms, &[1], &[2, 3]);
         network.run(15_000);
         assert!(all_have(&network, &names), "{ahead_ms}");
-        assert!(network.nodes[&address(1)].clocks.offset_ms().abs_diff(-(ahead_ms as i64)) < 1_000);
+        assert!(
+            network.nodes[&address(1)].local.clocks.offset_ms().abs_diff(-(ahead_ms as i64))
+                < 1_000
+        );
         network.write(1, "acknowledged4", WriteOp::Delete, Ack::Local);
         network.run(3_000);
         assert_eq!(network.values("acknowledged4"), vec![None; 3]);
@@ -343,7 +348,7 @@ fn what_a_clock_ahead_has_stamped_is_compared_before_its_time() {
     network.run(2_000);
     set_links(&mut network, &[1], &[2, 3], true);
     network.run(5_000);
-    assert!(network.nodes[&address(1)].clocks.offset_ms().abs_diff(-40_000) < 1_000);
+    assert!(network.nodes[&address(1)].local.clocks.offset_ms().abs_diff(-40_000) < 1_000);
     assert!(all_have(&network, &names));
 }
 
@@ -363,7 +368,7 @@ fn what_a_source_knew_moves_with_the_clock_of_who_copied_from_it() {
     set_links(&mut network, &[2], &[3, 4], true);
     network.run(15_000);
     assert_eq!(state(&network, 2), NodeState::InSync);
-    assert_eq!(network.nodes[&address(2)].clocks.offset_ms(), 0);
+    assert_eq!(network.nodes[&address(2)].local.clocks.offset_ms(), 0);
     network.put(2, "k", "v", Ack::Local);
     network.run(1_000);
     assert_eq!(network.values("k"), vec![Some("v".into()); 3]);
@@ -375,7 +380,7 @@ fn a_write_wins_over_what_may_have_been_forgotten_of_its_key() {
     network.start(1, "a", &[]);
     network.run(1_000);
     let second = network.now().wall_ms / 1_000 + 10;
-    network.nodes[&address(1)].store.forget_before(second);
+    network.nodes[&address(1)].replica.store.forget_before(second);
     let id = network.put(1, "k", "v", Ack::Local);
     network.run(100);
     let version = network.written(id).and_then(|written| written.version).unwrap();
@@ -388,7 +393,7 @@ fn clocks_that_are_more_than_a_day_apart_do_not_move() {
     let (mut network, names) = slow_by(25 * HOUR_MS, &[1], &[2]);
     network.run(15_000);
     for n in [1, 2] {
-        assert_eq!(network.nodes[&address(n)].clocks.offset_ms(), 0);
+        assert_eq!(network.nodes[&address(n)].local.clocks.offset_ms(), 0);
         assert!(!is_final(&network, n));
         let said = network
             .events
@@ -403,7 +408,10 @@ fn clocks_that_are_more_than_a_day_apart_do_not_move() {
     network.run(6_000);
     assert!(network.nodes.values().all(Node::misses_are_authoritative));
     assert_eq!(disagreements(&network, &names), 0);
-    assert!(network.nodes[&address(1)].clocks.offset_ms().abs_diff(-(25 * HOUR_MS as i64)) < 1_000);
+    assert!(
+        network.nodes[&address(1)].local.clocks.offset_ms().abs_diff(-(25 * HOUR_MS as i64))
+            < 1_000
+    );
 }
 
 #[test]
@@ -417,7 +425,7 @@ fn no_clock_is_believed_beyond_bounds() {
     network.put(2, "k", "v", Ack::Local);
     network.run(5_000);
     for node in network.nodes.values() {
-        let version = node.store.version(key("k").hash()).unwrap();
+        let version = node.replica.store.version(key("k").hash()).unwrap();
         assert!(version.wall_ms() <= crate::version::WALL_MS_MAX + 1_000);
     }
 }

@@ -70,6 +70,7 @@ impl Request {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
     pub(super) fn write(&self, out: &mut Writer<'_>, now: Instant) {
         match self {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),

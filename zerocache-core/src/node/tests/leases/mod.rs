@@ -7,8 +7,8 @@ use alloc::{format, string::String, vec, vec::Vec};
 use bytes::Bytes;
 
 use super::{
-    super::*,
     network::{DELAY_MS, Network, WALL_MS, address, key},
+    prelude::*,
 };
 use crate::{
     entry::{Change, Record},

@@ -1,4 +1,4 @@
-//! What waits for one peer: the newest version of each key, bounded, sent in batches.
+//! The outbox of one peer: the newest version of each key, bounded, sent in batches.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -6,40 +6,46 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{CallId, RequestId};
-use crate::{key::KeyHash, time::Instant, version::Incarnation, wire::ReplicatedRecord};
+use crate::{
+    entry::Record,
+    key::KeyHash,
+    node::{CallId, RequestId},
+    time::Instant,
+    version::Incarnation,
+    wire::ReplicatedRecord,
+};
 
-/// Most records that wait for one peer.
+/// The most records that wait for one peer.
 const RECORDS_MAX: usize = 65_536;
 
-/// Most records in one batch.
+/// The most records in one batch.
 const BATCH_RECORDS_MAX: usize = 1_024;
 
-/// A batch is closed once it carries this many bytes; a larger value travels alone.
+/// A batch is closed once it carries this many bytes; a larger value is sent alone.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Most batches under way to one peer: enough to keep a long line busy, few enough to gather.
+/// The most batches in flight to one peer: enough to keep a long link busy, few enough to gather.
 const BATCHES_IN_FLIGHT_MAX: usize = 4;
 
-/// To a peer that answers within this time, in microseconds, the next batch waits for the answer to
-/// the one before, so that it gathers what comes meanwhile; and for the next millisecond, unless
-/// somebody waits for the peer to have it. Each batch costs both sides as much as many records do.
+/// The next batch to a peer that responds within this time waits for the response to the one before, and
+/// for the next millisecond, unless a write waits for the peer. In the meantime it gathers records: each
+/// batch costs both sides as much as many records do. In microseconds.
 const GATHER_US_MAX: u64 = 2_000;
 
-/// A peer that has not answered for this long is slow, in milliseconds.
+/// A peer that has not responded for this long is slow, in milliseconds.
 const SLOW_MS: u64 = 20;
 
-/// What has gathered this many bytes goes out all the same.
+/// A batch that has gathered this many bytes is sent all the same.
 const GATHERED_BYTES_MAX: usize = 64 << 10;
 
 /// One record on its way to a peer.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(in crate::node) struct OutboxItem {
     /// The record, and whether the peer is to pass it on.
     pub(super) replicated: ReplicatedRecord,
     /// The writes that wait for the peer to have it.
     pub(super) waiters: Vec<RequestId>,
-    /// Whether it travels in a batch of its own, because a batch with it was too large.
+    /// Whether it is sent in a batch of its own, because a batch with it was too large.
     pub(super) alone: bool,
     /// Failed sends so far.
     pub(super) attempts: u32,
@@ -52,43 +58,54 @@ pub(super) struct Item {
 pub(super) struct RelayRoute {
     pub(super) region: Arc<str>,
     pub(super) tried: Vec<Incarnation>,
-    /// Relays that said that the record is too large for them.
+    /// The relays for which the record is too large.
     pub(super) too_large: Vec<Incarnation>,
 }
 
-impl Item {
-    /// Copies what it carries out of the buffers from which it was read, which it would keep alive for
-    /// as long as it waits.
+impl OutboxItem {
+    /// An item for a record that a write may wait for.
+    pub(super) fn new(
+        record: &Record,
+        waiter: Option<RequestId>,
+        relay: Option<RelayRoute>,
+    ) -> Self {
+        let replicated = ReplicatedRecord { record: record.clone(), relay: relay.is_some() };
+        let waiters = waiter.into_iter().collect();
+        Self { replicated, waiters, alone: false, attempts: 0, relay }
+    }
+
+    /// Copies the payload out of the buffers from which it was read, which it would keep alive while it
+    /// waits.
     pub(super) fn detach(&mut self) {
         self.replicated.record.detach();
     }
 
-    /// What it takes in a queue and on its way.
+    /// The bytes that it takes in the outbox and in flight.
     pub(super) fn bytes(&self) -> usize {
         self.replicated.record.payload_bytes() + 128
     }
 }
 
-/// The queue for one peer.
+/// The outbox of one peer.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     order: VecDeque<KeyHash>,
-    items: BTreeMap<KeyHash, Item>,
+    items: BTreeMap<KeyHash, OutboxItem>,
     bytes: usize,
-    in_flight: BTreeMap<CallId, Vec<Item>>,
+    in_flight: BTreeMap<CallId, Vec<OutboxItem>>,
     paused_until: Option<Instant>,
-    /// When what gathers goes out.
+    /// When the records that gather are sent.
     gathers_until: Option<Instant>,
     /// When the last batch was sent.
     last_sent: Option<Instant>,
-    /// Whether a write waits for the peer to have something that is queued.
+    /// Whether a write waits for the peer to have a queued record.
     is_awaited: bool,
 }
 
 impl Outbox {
-    /// Queues an item; it comes back when the queue is full, also when it is larger than the older
-    /// version of the same key that it would replace. One that is replaced leaves its waiters to it.
-    pub(super) fn push(&mut self, mut item: Item, bytes_max: usize) -> Option<Item> {
+    /// Queues an item. Returns it if the outbox is full, also if it is larger than the older version of the
+    /// same key that it would replace. A replaced item leaves its waiters to the new one.
+    pub(super) fn push(&mut self, mut item: OutboxItem, bytes_max: usize) -> Option<OutboxItem> {
         let hash = item.replicated.record.key.hash();
         self.is_awaited |= !item.waiters.is_empty();
         let alone = self.items.len() == 1;
@@ -118,14 +135,14 @@ impl Outbox {
         None
     }
 
-    /// The next batch, when there is one and the line may take it.
+    /// Takes the next batch, if there is one and it may be sent now.
     ///
-    /// `latency_us` is how long the peer takes to answer, if that is known.
+    /// `latency_us` is the round-trip time to the peer, if that is known.
     pub(super) fn next_batch(
         &mut self,
         now: Instant,
         latency_us: Option<u64>,
-    ) -> Option<Vec<Item>> {
+    ) -> Option<Vec<OutboxItem>> {
         self.paused_until = self.paused_until.filter(|until| *until > now);
         self.gathers_until = None;
         let paused = self.paused_until.is_some();
@@ -168,20 +185,20 @@ impl Outbox {
         Some(batch)
     }
 
-    /// Whether what is queued now may wait for long: the peer failed, or has not answered for a while.
+    /// Whether records queued now may wait for long: the peer failed, or has not responded for a while.
     pub(super) fn is_slow(&self, now: Instant) -> bool {
         let waits = |sent: Instant| now.since_ms(sent) >= SLOW_MS;
         let unanswered = !self.in_flight.is_empty() && self.last_sent.is_some_and(waits);
         unanswered || self.paused_until.is_some()
     }
 
-    /// Notes that a batch is under way.
-    pub(super) fn sent(&mut self, call: CallId, batch: Vec<Item>) {
+    /// Notes that a batch is in flight.
+    pub(super) fn sent(&mut self, call: CallId, batch: Vec<OutboxItem>) {
         self.in_flight.insert(call, batch);
     }
 
     /// Takes back the batch of a call that ended.
-    pub(super) fn ended(&mut self, call: CallId) -> Option<Vec<Item>> {
+    pub(super) fn ended(&mut self, call: CallId) -> Option<Vec<OutboxItem>> {
         self.in_flight.remove(&call)
     }
 
@@ -190,32 +207,32 @@ impl Outbox {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// When a queue goes on that is paused or gathers.
+    /// When an outbox that pauses or gathers is due.
     pub(super) fn resumes(&self) -> Option<Instant> {
         self.paused_until.or(self.gathers_until).filter(|_| !self.items.is_empty())
     }
 
-    /// Takes out what is not under way yet.
-    pub(super) fn take_queued(&mut self) -> Vec<Item> {
+    /// Takes out the records that are not in flight.
+    pub(super) fn take_queued(&mut self) -> Vec<OutboxItem> {
         self.order.clear();
         self.bytes = 0;
         core::mem::take(&mut self.items).into_values().collect()
     }
 
-    /// Takes everything out, batches under way included.
-    pub(super) fn drain(&mut self) -> Vec<Item> {
+    /// Takes out all records, also those in flight.
+    pub(super) fn drain(&mut self) -> Vec<OutboxItem> {
         let mut all = self.take_queued();
         all.extend(core::mem::take(&mut self.in_flight).into_values().flatten());
         all
     }
 
-    /// Whether nothing waits and nothing is under way.
+    /// Whether no record waits or is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.in_flight.is_empty()
     }
 
-    /// How many records wait, and how many bytes they have.
-    pub(super) fn held(&self) -> (usize, usize) {
+    /// The number of records that wait, and their bytes.
+    pub(super) fn queued(&self) -> (usize, usize) {
         (self.items.len(), self.bytes)
     }
 }
@@ -227,13 +244,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        entry::{Change, Record},
-        key::Key,
-        version::Version,
-    };
+    use crate::{entry::Change, key::Key, version::Version};
 
-    fn item(key: u8, stamp: u64, bytes: usize) -> Item {
+    fn item(key: u8, stamp: u64, bytes: usize) -> OutboxItem {
         let value = Bytes::from(vec![0; bytes]);
         let expires = Instant::from_millis(9);
         let record = Record {
@@ -241,28 +254,27 @@ mod tests {
             version: Version::new(stamp, Incarnation(1)),
             change: Change::Put { value, metadata: Bytes::new(), expires },
         };
-        let replicated = ReplicatedRecord { record, relay: false };
-        Item { replicated, waiters: Vec::new(), alone: false, attempts: 0, relay: None }
+        OutboxItem::new(&record, None, None)
     }
 
     #[test]
-    fn larger_versions_of_what_is_queued_keep_the_bound() {
+    fn replacing_a_queued_version_keeps_the_bound() {
         let mut outbox = Outbox::default();
         for key in 0..4 {
             assert!(outbox.push(item(key, 1, 100), 1_000).is_none());
         }
         let back = outbox.push(item(2, 2, 500), 1_000).unwrap();
-        assert_eq!((back.bytes(), outbox.held()), (629, (4, 4 * 229)));
+        assert_eq!((back.bytes(), outbox.queued()), (629, (4, 4 * 229)));
         assert!(outbox.push(item(2, 3, 150), 1_000).is_none());
-        assert_eq!(outbox.held(), (4, 4 * 229 + 50));
+        assert_eq!(outbox.queued(), (4, 4 * 229 + 50));
     }
 
     #[test]
-    fn one_item_is_let_in_whatever_its_size() {
+    fn single_item_is_queued_whatever_its_size() {
         let mut outbox = Outbox::default();
         assert!(outbox.push(item(1, 1, 100), 1_000).is_none());
         assert!(outbox.push(item(1, 2, 5_000), 1_000).is_none());
         assert!(outbox.push(item(2, 1, 0), 1_000).is_some());
-        assert_eq!(outbox.held(), (1, 5_129));
+        assert_eq!(outbox.queued(), (1, 5_129));
     }
 }

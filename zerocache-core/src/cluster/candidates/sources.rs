@@ -31,7 +31,7 @@ impl AddressSource {
         }
     }
 
-    /// All tellers that are believed as far.
+    /// All sources that are believed as far.
     pub(super) const fn peers(self) -> RangeInclusive<Self> {
         match self {
             Self::Caller(_) => Self::Caller(0)..=Self::Caller(u64::MAX),
@@ -45,7 +45,7 @@ impl AddressSource {
     }
 
     /// How many addresses it may name that wait for a handshake.
-    pub(super) const fn places(self) -> usize {
+    pub(super) const fn addresses_max(self) -> usize {
         match self {
             Self::ANONYMOUS => ANONYMOUS_PLACES,
             _ => self.bounds().of_one,
@@ -53,78 +53,78 @@ impl AddressSource {
     }
 }
 
-/// What tellers of one rank have together, and each of them.
+/// What sources of one rank have together, and each of them.
 #[derive(Debug)]
 pub(super) struct Bounds {
     /// Addresses waiting for a handshake.
-    pub(super) places: usize,
-    /// Of these, named by one teller.
+    pub(super) addresses_max: usize,
+    /// Of these, named by one source.
     of_one: usize,
     /// Handshakes under way.
-    pub(super) dialling: usize,
+    pub(super) in_flight: usize,
     /// Dials that came to nothing, in a second in the long run; those that are answered are free, so that a
     /// thousand nodes that start at once are met at once.
     failures_per_s: u64,
     /// The same at once.
     failures_max: u64,
     /// After so many failures an address is dropped.
-    pub(super) patience: u32,
+    pub(super) failures_max_each: u32,
 }
 
 /// Callers: a node names 16 addresses at most. What they name may be anybody's: no more than 32 connections
 /// in a second that nobody wanted.
-pub(super) const OF_CALLERS: Bounds = Bounds {
-    places: 512,
+pub(super) const CALLER_BOUNDS: Bounds = Bounds {
+    addresses_max: 512,
     of_one: 16,
-    dialling: 32,
+    in_flight: 32,
     failures_per_s: 32,
     failures_max: 128,
-    patience: 60,
+    failures_max_each: 60,
 };
 
 /// What [`AddressSource::ANONYMOUS`] may name: half of all, for clusters whose nodes speak HTTP.
 const ANONYMOUS_PLACES: usize = 256;
 
 /// Nodes: a handshake may tell of hundreds of others; the rest follows when some of these have answered.
-const OF_NODES: Bounds = Bounds {
-    places: 2_048,
+const NODE_BOUNDS: Bounds = Bounds {
+    addresses_max: 2_048,
     of_one: 512,
-    dialling: 32,
+    in_flight: 32,
     failures_per_s: 64,
     failures_max: 256,
-    patience: FAILURES_MAX,
+    failures_max_each: FAILURES_MAX,
 };
 
 /// Discovery: what the operator named, or the own network.
-pub(super) const OF_DISCOVERY: Bounds = Bounds {
-    places: 2_048,
+pub(super) const DISCOVERY_BOUNDS: Bounds = Bounds {
+    addresses_max: 2_048,
     of_one: 2_048,
-    dialling: 64,
+    in_flight: 64,
     failures_per_s: 256,
     failures_max: 1_024,
-    patience: FAILURES_MAX,
+    failures_max_each: FAILURES_MAX,
 };
 
-pub(super) const BOUNDS: [Bounds; 3] = [OF_CALLERS, OF_NODES, OF_DISCOVERY];
+pub(super) const BOUNDS: [Bounds; 3] = [CALLER_BOUNDS, NODE_BOUNDS, DISCOVERY_BOUNDS];
 
-/// One teller of each rank.
-pub(super) const FIRST_TELLERS: [AddressSource; 3] =
+/// One source of each rank.
+pub(super) const FIRST_SOURCES: [AddressSource; 3] =
     [AddressSource::Caller(0), AddressSource::Node(Incarnation(0)), AddressSource::Discovery];
 
-/// A dial in the units of [`Share::spent`]: thousandths, so that a millisecond earns something.
+/// A dial in the units of [`SourceUse::spent`]: thousandths, so that a millisecond earns something.
 const DIAL: u64 = 1_000;
 
 /// What is in use of the bounds of one rank.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Share {
-    pub(super) places: usize,
-    pub(super) dialling: usize,
+pub(super) struct SourceUse {
+    pub(super) addresses_max: usize,
+    pub(super) in_flight: usize,
     /// Failures spent lately, in thousandths.
     spent: u64,
     at: Instant,
 }
 
-impl Share {
+impl SourceUse {
     /// What is left of the failures that were spent before.
     fn spent(&self, bounds: &Bounds, now: Instant) -> u64 {
         self.spent.saturating_sub(now.since_ms(self.at).saturating_mul(bounds.failures_per_s))
@@ -134,14 +134,14 @@ impl Share {
     pub(super) fn free(&self, bounds: &Bounds, now: Instant) -> usize {
         let left = (bounds.failures_max * DIAL).saturating_sub(self.spent(bounds, now)) / DIAL;
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        left.min(bounds.dialling.saturating_sub(self.dialling))
+        left.min(bounds.in_flight.saturating_sub(self.in_flight))
     }
 
     /// A dial begins: it counts as failed until it is answered.
     pub(super) fn begin(&mut self, bounds: &Bounds, now: Instant) {
         self.spent = self.spent(bounds, now) + DIAL;
         self.at = now;
-        self.dialling += 1;
+        self.in_flight += 1;
     }
 
     /// A dial was answered.
@@ -153,6 +153,6 @@ impl Share {
     pub(super) fn next(&self, bounds: &Bounds) -> Option<Instant> {
         let over = (self.spent + DIAL).saturating_sub(bounds.failures_max * DIAL);
         let at = self.at.plus_ms(over.div_ceil(bounds.failures_per_s));
-        (self.dialling < bounds.dialling).then_some(at)
+        (self.in_flight < bounds.in_flight).then_some(at)
     }
 }

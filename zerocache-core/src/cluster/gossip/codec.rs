@@ -1,4 +1,4 @@
-//! What one heartbeat carries of the gossip, as bytes.
+//! The gossip in one heartbeat, as bytes.
 
 use alloc::vec::Vec;
 
@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// Most rows that are taken from one content: more do not fit into a datagram.
+/// The most rows of one message: more do not fit into a datagram.
 const ROWS_MAX: usize = 256;
 
-/// Most short hashes in one question.
+/// The most short hashes in one request.
 const HAVE_MAX: usize = 1_024;
 
 mod tag {
@@ -30,20 +30,20 @@ mod tag {
     pub(super) const GONE: u32 = 18;
 }
 
-/// A row as it travels.
+/// A row as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct GossipRow {
     pub(super) id: Incarnation,
-    /// Who it is; none where the receiver probably knows.
+    /// The node; `None` where the receiver probably knows it.
     pub(super) info: Option<NodeInfo>,
     /// How often the node has renewed its row.
     pub(super) renewal: u64,
-    /// How long ago that was, in milliseconds; travels in seconds.
+    /// How long ago that was, in milliseconds; sent in seconds.
     pub(super) age_ms: u64,
     pub(super) gone: bool,
 }
 
-impl Row {
+impl GossipRow {
     fn write(&self, out: &mut Writer<'_>) {
         match &self.info {
             Some(info) => info.write(out),
@@ -77,33 +77,33 @@ impl Row {
         Ok(Self { id, info, renewal, age_ms: age_s.saturating_mul(1_000), gone })
     }
 
-    /// What it takes in a content.
+    /// The bytes that the row takes in a message.
     pub(super) fn bytes(&self) -> usize {
         Writer::count(|out| out.nested(tag::ROW, |out| self.write(out)))
     }
 }
 
-/// Asks for one part of the other's rows.
+/// A request for one bucket of the receiver's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Want {
-    /// The part is of those whose hash ends in these bits ..
+pub(super) struct BucketRequest {
+    /// The bucket has the rows whose hash ends in so many bits ..
     pub(super) bits: u8,
     /// .. with this value.
-    pub(super) part: u16,
-    /// The higher halves of the hashes of what is known there.
+    pub(super) bucket: u16,
+    /// The higher halves of the hashes of the rows known in the bucket.
     pub(super) have: Vec<u32>,
 }
 
-impl Want {
-    /// Whether a hash belongs to the part.
+impl BucketRequest {
+    /// Whether a hash belongs to the bucket.
     pub(super) const fn covers(&self, hash: u64) -> bool {
-        hash & ((1 << self.bits) - 1) == self.part as u64
+        hash & ((1 << self.bits) - 1) == self.bucket as u64
     }
 
     fn encode(&self) -> BytesMut {
         let mut out = BytesMut::with_capacity(3 + self.have.len() * 4);
         out.put_u8(self.bits);
-        out.put_u16(self.part);
+        out.put_u16(self.bucket);
         self.have.iter().take(HAVE_MAX).for_each(|hash| out.put_u32(*hash));
         out
     }
@@ -113,24 +113,24 @@ impl Want {
         let (have, rest) = have.as_chunks();
         let fits = rest.is_empty() && have.len() <= HAVE_MAX && bits <= 16;
         let have = have.iter().map(|four| u32::from_be_bytes(*four)).collect();
-        fits.then_some(Self { bits, part: u16::from_be_bytes([high, low]), have })
+        fits.then_some(Self { bits, bucket: u16::from_be_bytes([high, low]), have })
     }
 }
 
-/// What one heartbeat or echo carries.
+/// The gossip in one heartbeat or echo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Content {
-    /// A number for all nodes that the sender knows.
+pub(super) struct GossipMessage {
+    /// The digest over all nodes that the sender knows.
     pub(super) digest: u64,
-    pub(super) want: Option<Want>,
-    pub(super) rows: Vec<Row>,
+    pub(super) request: Option<BucketRequest>,
+    pub(super) rows: Vec<GossipRow>,
 }
 
-impl Content {
+impl GossipMessage {
     fn write(&self, out: &mut Writer<'_>) {
         out.bytes(tag::DIGEST, &self.digest.to_be_bytes());
-        if let Some(want) = &self.want {
-            out.bytes(tag::WANT, &want.encode());
+        if let Some(request) = &self.request {
+            out.bytes(tag::WANT, &request.encode());
         }
         for row in &self.rows {
             out.nested(tag::ROW, |out| row.write(out));
@@ -141,8 +141,8 @@ impl Content {
         Writer::count(|out| self.write(out))
     }
 
-    /// Adds rows as long as the whole has at most `bytes_max` bytes; how many it has, if all fitted.
-    pub(super) fn fill(&mut self, rows: Vec<Row>, bytes_max: usize) -> Option<usize> {
+    /// Adds rows as long as the message has at most `bytes_max` bytes. Returns its bytes, if all fitted.
+    pub(super) fn fill(&mut self, rows: Vec<GossipRow>, bytes_max: usize) -> Option<usize> {
         let mut bytes = self.bytes();
         for row in rows {
             bytes += row.bytes();
@@ -161,21 +161,22 @@ impl Content {
     }
 
     pub(super) fn decode(content: &Bytes) -> Result<Self, DecodeError> {
-        let (mut digest, mut want, mut rows) = (None, None, Vec::new());
+        let (mut digest, mut request, mut rows) = (None, None, Vec::new());
         Reader::new(content).each(|field| {
             match field.tag {
                 tag::DIGEST => digest = Some(u64::from_be_bytes(field.array()?)),
                 tag::WANT => {
-                    want = Some(Want::decode(field.content).ok_or_else(|| field.invalid())?);
+                    request =
+                        Some(BucketRequest::decode(field.content).ok_or_else(|| field.invalid())?);
                 }
-                tag::ROW if rows.len() < ROWS_MAX => rows.push(Row::read(&field.reader())?),
+                tag::ROW if rows.len() < ROWS_MAX => rows.push(GossipRow::read(&field.reader())?),
                 tag::ROW => return Err(DecodeError::TooMany(field.tag)),
                 _ => {}
             }
             Ok(())
         })?;
         let digest = digest.ok_or(DecodeError::Missing(tag::DIGEST))?;
-        Ok(Self { digest, want, rows })
+        Ok(Self { digest, request, rows })
     }
 }
 
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
     use crate::wire::NodeState;
 
-    fn content() -> Content {
+    fn content() -> GossipMessage {
         let info = NodeInfo {
             incarnation: Incarnation(7),
             region: "oslo".into(),
@@ -195,32 +196,38 @@ mod tests {
             state: NodeState::InSync,
             bytes_max: 1 << 30,
         };
-        let row = Row { id: Incarnation(7), info: Some(info), renewal: 3, age_ms: 0, gone: false };
-        let gone = Row { id: Incarnation(8), info: None, renewal: 1, age_ms: 60_000, gone: true };
-        let want = Want { bits: 3, part: 5, have: vec![1, u32::MAX] };
-        Content { digest: 0x0102, want: Some(want), rows: vec![row, gone] }
+        let row =
+            GossipRow { id: Incarnation(7), info: Some(info), renewal: 3, age_ms: 0, gone: false };
+        let gone =
+            GossipRow { id: Incarnation(8), info: None, renewal: 1, age_ms: 60_000, gone: true };
+        let request = BucketRequest { bits: 3, bucket: 5, have: vec![1, u32::MAX] };
+        GossipMessage { digest: 0x0102, request: Some(request), rows: vec![row, gone] }
     }
 
     #[test]
-    fn contents_survive_and_are_as_long_as_they_say() {
-        for content in [content(), Content::default()] {
+    fn messages_survive_encoding_and_have_the_announced_length() {
+        for content in [content(), GossipMessage::default()] {
             let bytes = content.encode();
             assert_eq!(bytes.len(), content.bytes());
-            assert_eq!(Content::decode(&bytes), Ok(content));
+            assert_eq!(GossipMessage::decode(&bytes), Ok(content));
         }
-        let one = Content { want: None, ..content() };
-        let none = Content { rows: Vec::new(), ..one.clone() };
-        assert_eq!(one.bytes(), none.bytes() + one.rows.iter().map(Row::bytes).sum::<usize>());
+        let one = GossipMessage { request: None, ..content() };
+        let none = GossipMessage { rows: Vec::new(), ..one.clone() };
+        assert_eq!(
+            one.bytes(),
+            none.bytes() + one.rows.iter().map(GossipRow::bytes).sum::<usize>()
+        );
     }
 
     #[test]
-    fn truncations_and_impossible_questions_are_refused() {
+    fn truncations_and_invalid_requests_are_refused() {
         let bytes = content().encode();
-        let whole = (1..bytes.len()).filter(|end| Content::decode(&bytes.slice(..*end)).is_ok());
-        // Only where a field ends: after the digest, the question and the first row.
+        let whole =
+            (1..bytes.len()).filter(|end| GossipMessage::decode(&bytes.slice(..*end)).is_ok());
+        // Only where a field ends: after the digest, the request and the first row.
         assert_eq!(whole.count(), 3);
         for bad in [&[][..], &[17, 0, 0], &[0, 0, 0, 1]] {
-            assert_eq!(Want::decode(bad), None);
+            assert_eq!(BucketRequest::decode(bad), None);
         }
     }
 }

@@ -1,0 +1,162 @@
+//! The readiness of the node: warming, in sync or leaving, and what its reads mean in each state.
+
+use alloc::vec::Vec;
+
+use super::{Effect, Node, PAUSE_MS_MAX, Parts, reads::ReadPolicy, repair::Start};
+use crate::{
+    store::Backend,
+    time::{Instant, Now},
+    wire::NodeState,
+};
+
+/// A local peer that has not introduced itself after this fraction of the longest warming, as a divisor,
+/// cannot reach this node: what it writes arrives by repair. A twelfth is 5 s of the usual minute.
+const INTRODUCED_DIVISOR: u64 = 12;
+
+/// The readiness of a node.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    state: NodeState,
+    pub(super) started: Instant,
+    /// Whether every discovery method has given its first answer.
+    pub(super) discovery_complete: bool,
+    /// When the node last began to warm.
+    pub(super) warm_since: Instant,
+    /// When the node last handled an input.
+    last_active: Instant,
+    pub(super) misses_are_authoritative: bool,
+    /// Whether the process was suspended and still lacks what it missed: its values may have been deleted.
+    pub(super) was_suspended: bool,
+}
+
+impl Readiness {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            state: NodeState::Warming,
+            started: now,
+            discovery_complete: false,
+            warm_since: now,
+            last_active: now,
+            misses_are_authoritative: false,
+            was_suspended: false,
+        }
+    }
+
+    /// The state that the node announces.
+    pub(super) fn state(&self) -> NodeState {
+        self.state
+    }
+
+    /// When the node last handled an input.
+    pub(super) fn last_active(&self) -> Instant {
+        self.last_active
+    }
+
+    /// What reads of the store may be answered with.
+    pub(super) fn read_policy(&self) -> ReadPolicy {
+        ReadPolicy {
+            misses_are_authoritative: self.misses_are_authoritative,
+            values_are_current: !self.was_suspended,
+        }
+    }
+
+    /// Changes the state.
+    pub(super) fn set_state(&mut self, state: NodeState, out: &mut Vec<Effect>) {
+        self.state = state;
+        self.was_suspended &= state == NodeState::Warming;
+        self.misses_are_authoritative &= state == NodeState::InSync;
+        out.push(Effect::State(state));
+    }
+}
+
+impl<B: Backend> Node<B> {
+    /// Notes that an input came. After a long gap the process was suspended: what was sent meanwhile it may
+    /// lack.
+    pub(super) fn note_active(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let last = core::mem::replace(&mut self.local.readiness.last_active, now.mono);
+        let gap_ms = now.mono.since_ms(last);
+        if gap_ms <= PAUSE_MS_MAX {
+            return;
+        }
+        let Parts { cx, membership, repair, .. } = self.parts(now, out);
+        // The silence of the members was this node's own.
+        membership.excuse_silence(gap_ms);
+        let readiness = &mut cx.local.readiness;
+        readiness.was_suspended = readiness.state != NodeState::Leaving;
+        if readiness.state != NodeState::InSync {
+            return;
+        }
+        repair.catch_up_again(cx.local, &membership.view, now);
+        let readiness = &mut cx.local.readiness;
+        readiness.warm_since = now.mono;
+        readiness.misses_are_authoritative = false;
+        readiness.set_state(NodeState::Warming, cx.out);
+        // What the node lacks, it cannot report to followers either.
+        cx.replica.feed.lose();
+    }
+
+    /// Shuts the node down: it is not ready any more, and says goodbye.
+    pub(super) fn shut_down(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.local.is_leaving() {
+            return;
+        }
+        self.local.readiness.set_state(NodeState::Leaving, out);
+        let Parts { mut cx, membership, .. } = self.parts(now, out);
+        membership.say_goodbye(&mut cx);
+    }
+
+    /// Brings a node that starts closer to being in sync. Returns the moment, by the clock as it is then.
+    pub(super) fn update_state(&mut self, now: Now, out: &mut Vec<Effect>) -> Now {
+        let state = self.local.readiness.state;
+        let is_starting = !self.repair.start().is_done();
+        if state == NodeState::Leaving || (state == NodeState::InSync && !is_starting) {
+            return now;
+        }
+        let now = self.set_clock_early(now, out);
+        let readiness = &self.local.readiness;
+        let ready_at = readiness.warm_since.plus_ms(self.local.config.warm_max_ms);
+        // A node that is ready because it took too long continues its start.
+        let (now, has_caught_up) = self.continue_start(now, out);
+        let is_ready = has_caught_up || now.mono >= ready_at;
+        if is_ready && self.local.readiness.state == NodeState::Warming {
+            self.local.readiness.set_state(NodeState::InSync, out);
+        }
+        self.repair.judge_misses(&mut self.local, &self.membership.view, now);
+        now
+    }
+
+    /// Takes the next step of the start. Returns the moment, by the clock as it is then, and whether the
+    /// node has caught up.
+    fn continue_start(&mut self, now: Now, out: &mut Vec<Effect>) -> (Now, bool) {
+        let mut now = now;
+        let has_caught_up = match self.repair.start() {
+            Start::Joining | Start::NoSource { .. } => {
+                if !self.has_joined(now) {
+                    return (now, false);
+                }
+                if self.local.readiness.state == NodeState::Warming {
+                    now = self.set_clock(now, out);
+                }
+                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+                repair.choose_source(&mut cx, &membership.view);
+                let is_done = repair.start().is_done();
+                is_done && repair.has_caught_up(cx.local, &membership.view, now.mono)
+            }
+            Start::Copying(_) | Start::Restoring => false,
+            Start::Done { since } => {
+                self.repair.has_caught_up(&self.local, &self.membership.view, *since)
+            }
+        };
+        (now, has_caught_up)
+    }
+
+    /// Whether the node has talked to all nodes that were found.
+    fn has_joined(&self, now: Now) -> bool {
+        let (local, view) = (&self.local, &self.membership.view);
+        let late_ms = local.config.warm_max_ms / INTRODUCED_DIVISOR;
+        let is_late = now.mono.since_ms(local.readiness.warm_since) >= late_ms;
+        let mut peers = view.writable_in(local.region());
+        let are_introduced = is_late || peers.all(|member| member.has_introduced_itself);
+        local.readiness.discovery_complete && are_introduced && !view.candidates().has_fresh()
+    }
+}

@@ -1,0 +1,81 @@
+//! The state that a later process of a node needs besides the entries.
+
+use alloc::vec::Vec;
+
+use super::{Repair, Start, sync_ages::Partner};
+use crate::{
+    node::local::{Context, Local},
+    store::{Backend, RETENTION_MS, StoredItem},
+    time::Now,
+    version::Incarnation,
+    wire::{Lineage, SyncAge},
+};
+
+/// What a node knew, in an earlier process, of the completeness of its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersistedState {
+    /// The incarnation of that process.
+    pub node: Incarnation,
+    /// For how long it had known versions that no other node knew, in milliseconds.
+    pub lived_ms: u64,
+    /// The node from which its data descended.
+    pub lineage: Lineage,
+    /// How long ago the state was taken, in milliseconds.
+    pub away_ms: u64,
+    /// How long it kept tombstones, in milliseconds.
+    pub retention_ms: u64,
+    /// When it last had everything that others knew, as of then.
+    pub sync_ages: Vec<SyncAge>,
+}
+
+impl Repair {
+    /// Imports items of an earlier process.
+    pub(in crate::node) fn restore<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        items: Vec<StoredItem>,
+    ) {
+        for item in items {
+            let is_taken = cx.replica.import(cx.now, item);
+            self.is_partly_restored |= !is_taken;
+        }
+    }
+
+    /// Ends the import of an earlier process, of which there may have been nothing usable.
+    ///
+    /// If some items were refused, because their versions are in the future of this clock, the node does
+    /// not know everything that it knew: its start counts as one without data.
+    pub(in crate::node) fn restore_complete<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        state: Option<PersistedState>,
+    ) {
+        if let Some(state) = state.filter(|_| !self.is_partly_restored) {
+            let PersistedState { node, lived_ms, lineage, away_ms, retention_ms, sync_ages } =
+                state;
+            let now = cx.now;
+            let knew_ms = away_ms.saturating_add(retention_ms.min(RETENTION_MS));
+            cx.replica.store.forget_before(now.wall_ms.saturating_sub(knew_ms) / 1_000 + 1);
+            // It has everything that it knew itself.
+            let own = SyncAge { node, age_ms: 0, lived_ms };
+            self.ages.restore(&sync_ages, away_ms, now.mono);
+            self.ages.restore(&[own], away_ms, now.mono);
+            let age_ms = lineage.age_ms.saturating_add(away_ms);
+            self.lineage = (lineage.origin, now.mono.minus_ms(age_ms));
+        }
+        if matches!(self.start, Start::Restoring) {
+            self.start_complete(cx.local, cx.now);
+        }
+    }
+
+    /// The state that a later process of this node needs besides the entries.
+    pub(in crate::node) fn persisted_state(
+        &self,
+        local: &Local,
+        retention_ms: u64,
+        now: Now,
+    ) -> PersistedState {
+        let Partner { id: node, lived_ms, lineage, ages } = self.describe(local, now);
+        PersistedState { node, lived_ms, lineage, away_ms: 0, retention_ms, sync_ages: ages }
+    }
+}

@@ -1,0 +1,130 @@
+//! The node's replica of the data: the store, the clock that versions it, and the observers of its changes.
+//!
+//! Every record and tombstone that the node takes in passes through here, so that followers of the
+//! feed and callers that wait for a lease miss no change.
+
+use alloc::sync::Arc;
+
+use super::{RefusalCounts, feed::Feed, leases::Leases};
+use crate::{
+    clock::{HybridClock, LEAD_MS_MAX},
+    entry::{Change, Record},
+    key::KeyHash,
+    store::{ApplyOutcome, Backend, Store, StoredItem},
+    time::Now,
+    version::{Incarnation, Version},
+    wire::Receipt,
+};
+
+/// The store, its clock and its observers.
+pub(super) struct Replica<B: Backend> {
+    pub(super) store: Arc<Store<B>>,
+    pub(super) clock: HybridClock,
+    pub(super) feed: Feed,
+    pub(super) leases: Leases,
+}
+
+impl<B: Backend> Replica<B> {
+    pub(super) fn new(own: Incarnation, store: Arc<Store<B>>, now: Now) -> Self {
+        let (clock, feed) = (HybridClock::new(own), Feed::new(now));
+        Self { store, clock, feed, leases: Leases::default() }
+    }
+
+    /// Merges a record.
+    pub(super) fn apply(&mut self, now: Now, record: &Record) -> ApplyOutcome {
+        let outcome = self.store.apply(record, now);
+        let is_delete = record.change == Change::Delete;
+        match outcome {
+            ApplyOutcome::Applied if self.is_observed() => {
+                self.notify(record.key.hash(), record.version, is_delete);
+            }
+            // The delete came after the lease was granted, whatever its version.
+            ApplyOutcome::Superseded(_) if is_delete => {
+                self.leases.note(record.key.hash(), record.version, is_delete);
+            }
+            _ => {}
+        }
+        outcome
+    }
+
+    /// Merges a record of a peer, whose version moves this node's clock.
+    pub(super) fn receive(&mut self, now: Now, record: &Record) -> Receipt {
+        if self.clock.observe(record.version, now.wall_ms).is_err() {
+            return Receipt::Refused;
+        }
+        match self.apply(now, record) {
+            ApplyOutcome::Applied | ApplyOutcome::Duplicate => Receipt::Holds(record.version),
+            ApplyOutcome::Superseded(version) => Receipt::Holds(version),
+            ApplyOutcome::TooOld => Receipt::Refused,
+        }
+    }
+
+    /// Merges a tombstone of a peer. Returns false if it was refused: its version is too far ahead, or too
+    /// old to be judged.
+    pub(super) fn receive_tombstone(&mut self, now: Now, key: KeyHash, version: Version) -> bool {
+        if self.clock.observe(version, now.wall_ms).is_err() {
+            return false;
+        }
+        let outcome = self.store.apply_tombstone(key, version, now);
+        if outcome == ApplyOutcome::Applied && self.is_observed() {
+            self.notify(key, version, false);
+        }
+        outcome != ApplyOutcome::TooOld
+    }
+
+    /// Imports an item that another node, or an earlier life of this one, has held for a while. Returns
+    /// false if its version is too far ahead.
+    pub(super) fn import(&mut self, now: Now, item: StoredItem) -> bool {
+        let (key, version) = match &item {
+            StoredItem::Value(record) => (record.key.hash(), record.version),
+            StoredItem::Tombstone(key, version) => (*key, *version),
+        };
+        if self.clock.observe(version, now.wall_ms).is_err() {
+            return false;
+        }
+        let outcome = match item {
+            StoredItem::Value(record) => self.store.import(&record, now),
+            StoredItem::Tombstone(key, version) => self.store.apply_tombstone(key, version, now),
+        };
+        if outcome == ApplyOutcome::Applied && self.is_observed() {
+            self.notify(key, version, false);
+        }
+        true
+    }
+
+    /// Removes a value without a tombstone, unless its version is higher than `version`. Returns whether
+    /// there was one. Followers start over, because a removal has no version to report.
+    pub(super) fn erase(&mut self, key: KeyHash, version: Version) -> bool {
+        let is_erased = self.store.erase(key, version);
+        if is_erased {
+            self.feed.lose();
+        }
+        is_erased
+    }
+
+    /// Raises the clock above a version that a caller has seen. Returns false, and counts it, if no node
+    /// with a correct clock can have assigned that version yet.
+    pub(super) fn note_seen(
+        &mut self,
+        now: Now,
+        version: Version,
+        refused: &mut RefusalCounts,
+    ) -> bool {
+        let limit_ms = now.wall_ms.saturating_add(LEAD_MS_MAX);
+        let is_plausible = version.wall_ms() <= limit_ms || version <= self.clock.last();
+        let is_noted = is_plausible && self.clock.observe(version, now.wall_ms).is_ok();
+        refused.future_versions += u64::from(!is_noted);
+        is_noted
+    }
+
+    /// Whether anybody observes changes.
+    fn is_observed(&self) -> bool {
+        self.feed.is_on() || !self.leases.is_empty()
+    }
+
+    #[cold]
+    fn notify(&mut self, key: KeyHash, version: Version, is_delete: bool) {
+        self.feed.note(key, version);
+        self.leases.note(key, version, is_delete);
+    }
+}

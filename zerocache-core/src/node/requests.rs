@@ -1,0 +1,272 @@
+//! Requests by clients and other nodes, and what the node reports of itself.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    ClusterStatus, ConnectionId, DatagramCounts, Effect, FeedCounts, Identity, LeaseCounts, Node,
+    NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId, Write, WriteOp,
+    clock_unset,
+    leases::LeaseRequest,
+    read,
+    repair::{Repair, serve_fetch, serve_versions},
+    watchers::pong,
+};
+use crate::{
+    store::Backend,
+    time::Now,
+    version::{Incarnation, Version},
+    wire::{
+        CONTENT_BYTES_MAX, Envelope, NodeState, RefusalCode, Request, RequestMessage, Response,
+    },
+};
+
+impl<B: Backend> Node<B> {
+    /// Handles a request.
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        from: (RequestId, ConnectionId),
+        message: RequestMessage,
+        out: &mut Vec<Effect>,
+    ) {
+        let RequestMessage { envelope, request } = message;
+        if let Some(response) = self.local.identity.refusal(&envelope, &request) {
+            return out.push(Effect::Respond { id: from.0, response });
+        }
+        // A request whose caller has given up is not carried out, and least of all stamped.
+        let Some(timeout_ms) = envelope.remaining_ms() else {
+            let response = Response::refused(RefusalCode::Expired, "the deadline had passed");
+            return out.push(Effect::Respond { id: from.0, response });
+        };
+        let envelope = Envelope { timeout_ms, ..envelope };
+        if let Some(response) = self.serve(now, from, (envelope, request), out) {
+            out.push(Effect::Respond { id: from.0, response });
+        }
+    }
+
+    /// Carries out a request that is meant for this node and whose deadline has not passed. Returns the
+    /// response, unless that is sent or comes later.
+    fn serve(
+        &mut self,
+        now: Now,
+        (id, connection): (RequestId, ConnectionId),
+        (envelope, request): (Envelope, Request),
+        out: &mut Vec<Effect>,
+    ) -> Option<Response> {
+        let Envelope { from, seen, timeout_ms, delay_ms, .. } = envelope;
+        if !matches!(request, Request::Put { .. } | Request::Delete { .. }) {
+            let seen = Version::new(seen, Incarnation(0));
+            self.replica.note_seen(now, seen, &mut self.local.refused);
+        }
+        match request {
+            Request::Put { key, value, metadata, ttl, ack, token } => {
+                let op = WriteOp::Put { value, metadata, ttl };
+                let write = Write { ack, seen, timeout_ms, delay_ms, token, ..Write::new(key, op) };
+                self.write(now, id, write, out);
+            }
+            Request::Delete { key, ack } => {
+                let write = Write::new(key, WriteOp::Delete);
+                let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
+                self.write(now, id, write, out);
+            }
+            Request::Get { key } => {
+                return Some(read(&self.replica.store, &key, now, self.read_policy()));
+            }
+            Request::Lease { key, lease_ms, wait_ms, newer_than } => {
+                let wait_ms = wait_ms.saturating_sub(delay_ms);
+                self.parts(now, out).cx.lease(LeaseRequest {
+                    id,
+                    connection,
+                    key,
+                    lease_ms,
+                    wait_ms,
+                    timeout_ms,
+                    newer_than,
+                });
+            }
+            Request::Release { key, token, failed } => {
+                return Some(self.release(now, (&key, token), failed, out));
+            }
+            Request::Follow { since } => {
+                let Parts { cx, .. } = self.parts(now, out);
+                let (feed, local) = (&mut cx.replica.feed, cx.local);
+                feed.follow((now, local), (id, connection), (since, timeout_ms), cx.out);
+            }
+            Request::Watch { view } => {
+                let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);
+                let caller = (id, connection);
+                watchers.watch(&mut cx, &membership.view, caller, (view, timeout_ms));
+            }
+            Request::BucketVersions(buckets) => {
+                self.repair.serve_bucket_versions((id, connection), buckets, out);
+            }
+            request => return self.serve_node(now, (from, connection), request, out),
+        }
+        None
+    }
+
+    /// Carries out a request that nodes send each other.
+    fn serve_node(
+        &mut self,
+        now: Now,
+        (from, connection): (Option<Incarnation>, ConnectionId),
+        request: Request,
+        out: &mut Vec<Effect>,
+    ) -> Option<Response> {
+        Some(match request {
+            Request::Hello(hello) => self.with_members(now, out, |members, cx| {
+                members.hello_received(cx, *hello, connection)
+            }),
+            Request::Ping => pong(now, &self.local, &self.membership.view),
+            Request::Goodbye => {
+                // A goodbye is verified before it is believed: the next ping shows whether it is true.
+                self.with_members(now, out, |members, cx| members.verify(cx, from));
+                Response::Done
+            }
+            Request::Gossip(content) => Response::Gossip(match from {
+                Some(from) => self.with_members(now, out, |members, cx| {
+                    members.receive_gossip(cx, (from, false), &content, CONTENT_BYTES_MAX)
+                }),
+                None => Bytes::new(),
+            }),
+            Request::Replicate(_) if !self.local.clocks.is_set() => clock_unset(),
+            Request::Replicate(batch) => {
+                let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
+                replication.receive(&mut cx, &membership.view, batch)
+            }
+            Request::Digests { window, resolution, last_sync_ms } => {
+                let (local, store) = (&self.local, &self.replica.store);
+                let response = self.repair.serve_digests((now, local), store, window, resolution);
+                if let (Some(peer), Some(ms), Response::Digests(_)) =
+                    (from, last_sync_ms, &response)
+                {
+                    self.replication.synced(peer, Repair::synced_before(now.mono, ms));
+                }
+                response
+            }
+            Request::KeyVersions(keys) => serve_versions(&self.replica.store, &keys),
+            Request::Fetch(keys) => serve_fetch(&self.replica.store, now, &keys),
+            Request::Copy { first_shard, last_shard, range } => {
+                let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
+                let section = (first_shard, last_shard, range);
+                repair.serve_copy(&mut cx, &membership.view, from, section)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The node's own readiness.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        self.local.readiness.state()
+    }
+
+    /// Returns whether a miss here means that no local peer has the key either.
+    #[must_use]
+    pub fn misses_are_authoritative(&self) -> bool {
+        self.local.readiness.misses_are_authoritative
+    }
+
+    /// What reads of the store may be answered with, for readers that bypass the node.
+    #[must_use]
+    pub fn read_policy(&self) -> ReadPolicy {
+        self.local.readiness.read_policy()
+    }
+
+    /// Whose requests the node accepts, for readers that bypass the node.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.local.identity
+    }
+
+    /// The incarnation in the versions that the node assigns: its own, or another one since it had to set its
+    /// clock back.
+    #[must_use]
+    pub fn writer(&self) -> Incarnation {
+        self.replica.clock.last().incarnation()
+    }
+
+    /// The configuration of the node.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.local.config
+    }
+
+    /// The first message of a connection to another node.
+    #[must_use]
+    pub fn introduction(&self, now: Now) -> RequestMessage {
+        let envelope = Envelope {
+            cluster: self.local.identity.cluster_id,
+            from: Some(self.local.id()),
+            ..Envelope::default()
+        };
+        let (now, local) = (self.local.clocks.adjust(now), &self.local);
+        let hello = self.membership.hello(now, local, self.replica.store.entry_count(), 0);
+        RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
+    }
+
+    /// Returns whether no write waits for a peer that responds.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.replication.is_flushed()
+    }
+
+    /// Returns whether the data is complete, as far as others had it when the node started.
+    #[must_use]
+    pub fn has_all_data(&self) -> bool {
+        self.repair.has_all_data()
+    }
+
+    /// The state that a later process of this node needs besides the entries.
+    #[must_use]
+    pub fn persisted_state(&self, now: Now) -> PersistedState {
+        let now = self.local.clocks.adjust(now);
+        let retention_ms = self.replica.store.retention_ms(now);
+        self.repair.persisted_state(&self.local, retention_ms, now)
+    }
+
+    /// The cluster as this node sees it at `now`.
+    #[must_use]
+    pub fn status(&self, now: Now) -> ClusterStatus {
+        self.cluster_status(self.local.clocks.adjust(now))
+    }
+
+    /// The counters of datagrams.
+    #[must_use]
+    pub fn datagram_counts(&self) -> DatagramCounts {
+        self.membership.datagram_counts()
+    }
+
+    /// The counters of leases.
+    #[must_use]
+    pub fn lease_counts(&self) -> LeaseCounts {
+        self.replica.leases.counts()
+    }
+
+    /// The counters of the feed.
+    #[must_use]
+    pub fn feed_counts(&self) -> FeedCounts {
+        self.replica.feed.counts()
+    }
+
+    /// The counters of what was refused because callers claimed or wanted too much.
+    #[must_use]
+    pub fn refusal_counts(&self) -> RefusalCounts {
+        let refused = self.local.refused;
+        let addresses = refused.addresses + self.membership.view.candidates().refused();
+        RefusalCounts { addresses, ..refused }
+    }
+
+    /// How many callers wait for a change of the view.
+    #[must_use]
+    pub fn watcher_count(&self) -> usize {
+        self.watchers.count()
+    }
+
+    /// The records, and their bytes, that wait for each peer; batches in flight are not counted.
+    pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.replication.queued()
+    }
+}

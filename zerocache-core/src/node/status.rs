@@ -1,0 +1,137 @@
+//! The cluster as a node sees it, for people and programs that ask.
+
+use alloc::{string::String, vec::Vec};
+use core::net::SocketAddr;
+
+use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts};
+use crate::{
+    cluster::Reachability, store::Backend, time::Now, version::Incarnation, wire::NodeState,
+};
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug)]
+pub struct ClusterStatus {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Every known node, this one first.
+    pub nodes: Vec<NodeStatus>,
+    /// The other regions, nearest first.
+    pub regions: Vec<RegionStatus>,
+    /// How often two live nodes were found to claim one address.
+    pub address_conflicts: u64,
+    /// The counters of repair.
+    pub repair: RepairCounts,
+    /// The counters of leases.
+    pub leases: LeaseCounts,
+    /// The counters of the feed.
+    pub feed: FeedCounts,
+    /// The counters of what was refused.
+    pub refused: RefusalCounts,
+    /// How long tombstones are kept at the moment, in milliseconds.
+    pub tombstone_retention_ms: u64,
+    /// The offset of cluster time to the node's own wall clock, in milliseconds.
+    pub clock_offset_ms: i64,
+}
+
+/// A node as another one sees it.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its incarnation.
+    pub id: Incarnation,
+    /// Its region.
+    pub region: String,
+    /// Its zone in the region, if it states one.
+    pub zone: Option<String>,
+    /// The address at which it responds.
+    pub address: Option<SocketAddr>,
+    /// Whether this node monitors it. Of a node of another region it may only be known that it exists.
+    pub is_monitored: bool,
+    /// Its readiness; `None` if it is unreachable or not monitored.
+    pub state: Option<NodeState>,
+    /// How long it has been reachable or unreachable, in milliseconds. Of one that is not monitored, the age
+    /// of the last sign of life that gossip spread.
+    pub since_ms: u64,
+    /// Its smoothed round-trip time in microseconds; `None` for the node itself.
+    pub latency_us: Option<u64>,
+    /// Its byte budget.
+    pub bytes_max: u64,
+    /// How long ago it missed the first write that it still lacks, in milliseconds.
+    pub replication_lag_ms: Option<u64>,
+}
+
+/// A region as a node of another one sees it.
+#[derive(Clone, Debug)]
+pub struct RegionStatus {
+    /// Its name.
+    pub name: String,
+    /// The least smoothed round-trip time to a node in it, in microseconds.
+    pub latency_us: Option<u64>,
+}
+
+impl<B: Backend> Node<B> {
+    /// The cluster as this node sees it.
+    pub(super) fn cluster_status(&self, now: Now) -> ClusterStatus {
+        let (view, gossip) = (&self.membership.view, self.membership.gossip());
+        let own = &self.local.config.info;
+        let mut nodes = Vec::new();
+        nodes.push(NodeStatus {
+            id: own.incarnation,
+            region: own.region.clone(),
+            zone: own.zone.clone(),
+            address: own.addresses.first().copied(),
+            is_monitored: true,
+            state: Some(self.local.readiness.state()),
+            since_ms: now.mono.since_ms(self.local.readiness.started),
+            latency_us: None,
+            bytes_max: own.bytes_max,
+            replication_lag_ms: None,
+        });
+        nodes.extend(view.members().map(|member| {
+            NodeStatus {
+                id: member.info.incarnation,
+                region: member.info.region.clone(),
+                zone: member.info.zone.clone(),
+                address: Some(member.address),
+                is_monitored: true,
+                state: (member.reach == Reachability::Reachable).then_some(member.info.state),
+                since_ms: now.mono.since_ms(member.since),
+                latency_us: member.latency.micros(),
+                bytes_max: member.info.bytes_max,
+                replication_lag_ms: self
+                    .replication
+                    .missed_since(member.info.incarnation)
+                    .map(|since| now.mono.since_ms(since)),
+            }
+        }));
+        let others = gossip.others().filter(|info| view.member(info.incarnation).is_none());
+        nodes.extend(others.map(|info| NodeStatus {
+            id: info.incarnation,
+            region: info.region.clone(),
+            zone: info.zone.clone(),
+            address: info.addresses.first().copied(),
+            is_monitored: false,
+            state: None,
+            since_ms: gossip.age_ms(info.incarnation, now.mono).unwrap_or(0),
+            latency_us: None,
+            bytes_max: info.bytes_max,
+            replication_lag_ms: None,
+        }));
+        let latencies = view.region_latencies(&own.region);
+        let regions = view.regions().iter().map(|name| RegionStatus {
+            name: name.clone(),
+            latency_us: latencies.get(name).copied().flatten(),
+        });
+        ClusterStatus {
+            cluster: self.local.config.cluster.clone(),
+            nodes,
+            regions: regions.collect(),
+            address_conflicts: self.membership.conflicts(),
+            repair: self.repair.counts(),
+            leases: self.lease_counts(),
+            feed: self.feed_counts(),
+            refused: self.refusal_counts(),
+            tombstone_retention_ms: self.replica.store.retention_ms(now),
+            clock_offset_ms: self.local.clocks.offset_ms(),
+        }
+    }
+}
