@@ -1,5 +1,5 @@
-//! The near cache of a client beside nodes: what others write is heard of, and whatever could have been
-//! missed empties it.
+//! The near cache of a client beside nodes: what others write is heard of, and whatever could have
+//! been missed empties it.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn near_cache_follows_writes_and_deletes_of_others() {
         until_true("the delete", || get(&client, "k").is_none());
         let after = client.near_stats();
         assert!(after.invalidated > before.invalidated, "{after:?}");
-        assert_eq!(after.emptied, before.emptied, "no gap was needed for it");
+        assert_eq!(after.cleared, before.cleared, "no gap was needed for it");
     }
 }
 
@@ -115,16 +115,16 @@ fn near_cache_follows_another_node_when_one_dies_or_freezes() {
     let client = cluster.client_with("oslo", long);
     cluster[0].put(b"k", b"v", "ttl=600&ack=all");
     warm(&client, "k");
-    let mut emptied = client.near_stats().emptied;
+    let mut cleared = client.near_stats().cleared;
     let first = followed(&cluster);
     cluster[first].freeze();
-    until_true("an empty cache", || client.near_stats().emptied > emptied);
+    until_true("an empty cache", || client.near_stats().cleared > cleared);
     warm(&client, "k");
-    emptied = client.near_stats().emptied;
+    cleared = client.near_stats().cleared;
     let second = followed(&cluster);
     assert_ne!(second, first);
     cluster[second].kill();
-    until_true("an empty cache", || client.near_stats().emptied > emptied);
+    until_true("an empty cache", || client.near_stats().cleared > cleared);
     warm(&client, "k");
     // The one that is left tells of what is written.
     let third = 3 - first - second;

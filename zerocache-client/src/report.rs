@@ -5,5 +5,5 @@
 
 pub use crate::{
     client::{AttemptOutcome, ExplainedGet, ReadAttempt, ReadOutcome, ReadReport, ReportedNode},
-    memo::report::{Beside, CallOutcome, CallReport, CallWrite, LeaseOutcome, Mismatch},
+    memo::report::{CallOutcome, CallReport, CallWrite, LeaseOutcome, Mismatch, ShapeEntryOutcome},
 };

@@ -207,7 +207,7 @@ async fn nobody_waits_for_leave_to_refresh_in_the_background() {
         source.permits.add_permits(1);
         until(|| async { source.cache.memo_stats().stored == 2 }).await;
         let stats = source.cache.memo_stats();
-        assert_eq!((stats.leases, stats.stale_served, stats.computed), (2, 1, 2));
+        assert_eq!((stats.leases_granted, stats.stale_served, stats.computed), (2, 1, 2));
     })
     .await;
 }

@@ -146,7 +146,7 @@ async fn raw_bytes_and_other_types_stay_and_the_value_stands_beside_them() {
         assert_eq!(cache.get("k").value::<u8>().await.expect("reads"), Some(7));
         let stats = cache.memo_stats();
         assert_eq!((stats.mismatched, stats.computed, stats.hits), (3, 2, 1));
-        assert_eq!((stats.stored_beside, stats.hits_beside), (2, 1));
+        assert_eq!((stats.shape_entries_stored, stats.shape_entry_hits), (2, 1));
     })
     .await;
 }
@@ -175,7 +175,7 @@ async fn a_call_tells_what_it_did() {
         let cache = other("explain");
         let (value, report) = square(&cache, 7).explain().await;
         assert_eq!((value, report.outcome), (49, CallOutcome::Miss));
-        assert!(report.computing <= Some(report.total), "{report}");
+        assert!(report.compute_time <= Some(report.total), "{report}");
         let read = report.read.clone().expect("it looked");
         assert_eq!((read.outcome, read.attempts.len()), (ReadOutcome::Miss, 1));
         let Some(CallWrite::Written(written)) = &report.write else {
@@ -188,16 +188,16 @@ async fn a_call_tells_what_it_did() {
         }
         let (value, report) = square(&cache, 7).explain().await;
         assert_eq!((value, report.outcome), (49, CallOutcome::Hit));
-        assert!(report.computing.is_none() && report.write.is_none() && report.lease.is_none());
+        assert!(report.compute_time.is_none() && report.write.is_none() && report.lease.is_none());
         assert_eq!(report.read.map(|read| read.attempts[0].tier), Some(Tier::Local));
         let (_, report) = square(&cache, 7).refresh().explain().await;
         assert_eq!(report.outcome, CallOutcome::Refreshed);
-        assert!(report.read.is_none() && report.computing.is_some());
+        assert!(report.read.is_none() && report.compute_time.is_some());
         let (_, report) = square(&cache, 7).uncached().explain().await;
         assert_eq!(report.outcome, CallOutcome::Uncached);
-        assert!(report.read.is_none() && report.write.is_none() && report.computing.is_some());
+        assert!(report.read.is_none() && report.write.is_none() && report.compute_time.is_some());
         let (_, report) = square(&cache, 8).ttl(0).explain().await;
-        assert!(matches!(report.write, Some(CallWrite::Left)), "{report}");
+        assert!(matches!(report.write, Some(CallWrite::NotStored)), "{report}");
         let all = (0..3).map(|_| square(&cache, 9).ack(Ack::All).explain());
         let outcomes: Vec<_> = join_all(all).await.into_iter().map(|(_, r)| r.outcome).collect();
         let coalesced = CallOutcome::Coalesced;

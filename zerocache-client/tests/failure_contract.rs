@@ -34,7 +34,7 @@ async fn without_any_node_a_process_computes_one_at_a_time() {
         }
         let stats = gate.cache.memo_stats();
         let runs = gate.runs() as u64;
-        assert_eq!((stats.computed, stats.joined), (runs, 20 - runs));
+        assert_eq!((stats.computed, stats.coalesced), (runs, 20 - runs));
         assert_eq!((stats.read_errors, stats.write_errors), (runs, runs));
         assert_eq!(stats.lease_unavailable, runs);
         // Who comes once the first is done finds nothing, and computes: not many of those who came at once.
@@ -143,7 +143,7 @@ async fn while_refreshes_in_the_background_fail_the_old_value_is_served_for_its_
         };
         assert!(stale > 0 && error.starts_with("run"), "{stale} {error}");
         let stats = cache.memo_stats();
-        assert_eq!((stats.stored, stats.served_on_error), (1, 0));
+        assert_eq!((stats.stored, stats.stale_on_error), (1, 0));
         assert_eq!(stats.stale_served, stale);
         assert!(stats.refreshed > 0 && stats.computed > 2, "{stats:?}");
     })

@@ -88,7 +88,7 @@ async fn what_does_not_decode_is_a_miss() {
         assert_eq!(size(&cache, 1).await, fresh);
         let stats = cache.memo_stats();
         let mismatched = 1 + 4 + good.len() as u64 + 1;
-        assert_eq!((stats.mismatched, stats.stored_beside), (mismatched, mismatched));
+        assert_eq!((stats.mismatched, stats.shape_entries_stored), (mismatched, mismatched));
         assert_eq!((stats.stored, stats.hits), (mismatched + 1, 0));
     })
     .await;

@@ -114,14 +114,14 @@ async fn an_old_value_stands_in_for_an_error() {
         // The entry says so: this call's own options say nothing of it.
         let (value, report) = source.call().explain().await;
         assert_eq!((value, report.outcome), (Ok(1), CallOutcome::StaleOnError));
-        assert!(matches!(report.write, Some(CallWrite::Left)));
-        assert!(report.computing.is_some());
+        assert!(matches!(report.write, Some(CallWrite::NotStored)));
+        assert!(report.compute_time.is_some());
         assert_eq!(join_all((0..5).map(|_| source.call())).await, [const { Ok(1) }; 5]);
         let runs = source.runs();
         source.fail(false);
         assert_eq!(source.call().await, Ok(runs + 1));
         let stats = source.cache.memo_stats();
-        assert!(stats.served_on_error >= 2, "{stats:?}");
+        assert!(stats.stale_on_error >= 2, "{stats:?}");
         assert_eq!((stats.refreshed, stats.stored), (0, 2));
     })
     .await;
@@ -140,7 +140,7 @@ async fn an_old_value_stands_in_within_its_time_only() {
         }
         source.fail(true);
         assert_eq!(source.call().await, Err(Down(2)));
-        assert_eq!(source.cache.memo_stats().served_on_error, 0);
+        assert_eq!(source.cache.memo_stats().stale_on_error, 0);
     })
     .await;
 }
@@ -186,7 +186,7 @@ async fn what_is_fresh_while_it_is_computed_anew_is_not_called_stale() {
         let (value, report) = call().explain().await;
         assert_eq!((value, report.outcome), (Ok(1), CallOutcome::Coalesced));
         let stats = source.cache.memo_stats();
-        assert_eq!((stats.stale_served, stats.joined), (0, 1));
+        assert_eq!((stats.stale_served, stats.coalesced), (0, 1));
         source.permits.add_permits(1);
         assert_eq!(refresher.await, Ok(2));
     })
@@ -204,7 +204,7 @@ async fn a_refresh_ahead_that_fails_leaves_the_value() {
         while source.runs() < 2 {
             assert_eq!(call().await, Ok(1), "it is fresh, whatever comes of computing it");
         }
-        assert_eq!(source.cache.memo_stats().served_on_error, 1);
+        assert_eq!(source.cache.memo_stats().stale_on_error, 1);
     })
     .await;
 }

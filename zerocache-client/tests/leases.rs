@@ -50,7 +50,7 @@ async fn one_of_all_computes_what_stands_beside_a_value_that_cannot_be_used() {
             assert_eq!(found.expect("works"), 1);
         }
         assert_eq!(runs.load(Ordering::SeqCst), 1);
-        let leases: u64 = processes.iter().map(|process| process.memo_stats().leases).sum();
+        let leases: u64 = processes.iter().map(|process| process.memo_stats().leases_granted).sum();
         assert_eq!(leases, 1);
     })
     .await;
@@ -132,7 +132,7 @@ async fn a_deadline_bounds_the_wait_for_another_process() {
             Ok::<_, io::Error>(1)
         });
         let mut held = Box::pin(held.lease(LeaseScope::Region));
-        while first.memo_stats().leases == 0 {
+        while first.memo_stats().leases_granted == 0 {
             assert!(poll_immediate(&mut held).await.is_none());
             tokio::task::yield_now().await;
         }
@@ -158,7 +158,7 @@ async fn a_report_names_the_nodes_of_the_lease_and_of_the_write() {
         assert_eq!((value.expect("works"), report.lease), (1, Some(LeaseOutcome::Granted)));
         let node = cache.nodes().pop().expect("it was asked");
         for (by, took) in
-            [(&report.lease_node, report.leasing), (&report.write_node, report.writing)]
+            [(&report.lease_node, report.lease_time), (&report.write_node, report.write_time)]
         {
             let by = by.as_ref().expect("it answered");
             assert_eq!((by.node, by.address, &by.region), (node.id, node.address, &node.region));
@@ -170,8 +170,8 @@ async fn a_report_names_the_nodes_of_the_lease_and_of_the_write() {
         assert!(text.contains(&format!("1 of 1 nodes, {name}, ")), "{text}");
         // Nothing of that where nothing of it was done.
         let (_, report) = call().lease(LeaseScope::Region).explain().await;
-        assert!(report.lease_node.is_none() && report.leasing.is_none());
-        assert!(report.write_node.is_none() && report.writing.is_none());
+        assert!(report.lease_node.is_none() && report.lease_time.is_none());
+        assert!(report.write_node.is_none() && report.write_time.is_none());
     })
     .await;
 }

@@ -67,7 +67,7 @@ async fn leases_tags_and_the_near_cache_are_those_of_a_node() {
         let (cache, runs) = (offline(), AtomicUsize::new(0));
         let (value, report) = with_everything(&cache, &runs, 1).explain().await;
         assert_eq!((value, report.outcome), (0, CallOutcome::Miss));
-        assert_eq!(cache.memo_stats().leases, 1);
+        assert_eq!(cache.memo_stats().leases_granted, 1);
         assert_eq!(with_everything(&cache, &runs, 1).await, 0);
         let key = with_everything(&cache, &runs, 1).key().expect("it has one");
         let entry = cache.get(&key).entry().await.expect("it is there").expect("it is stored");

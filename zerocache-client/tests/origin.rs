@@ -107,7 +107,7 @@ macro_rules! nobody_gets_what_was_invalidated {
                 reader.expect("no old value");
             }
             let stats = origin.cache.memo_stats();
-            assert!(stats.hits > 0 && stats.joined > 0 && stats.computed > 0, "{stats:?}");
+            assert!(stats.hits > 0 && stats.coalesced > 0 && stats.computed > 0, "{stats:?}");
         }
     };
 }

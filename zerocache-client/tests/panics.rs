@@ -76,9 +76,9 @@ async fn panics_at(place: &AtomicBool, key: &'static str) {
             Duration::from_secs(60),
         )
     };
-    let leases = cache.memo_stats().leases;
+    let leases = cache.memo_stats().leases_granted;
     let mut leader = Box::pin(AssertUnwindSafe(call()).catch_unwind());
-    while cache.memo_stats().leases == leases {
+    while cache.memo_stats().leases_granted == leases {
         assert!(poll_immediate(&mut leader).await.is_none());
         tokio::task::yield_now().await;
     }

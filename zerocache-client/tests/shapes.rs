@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use zerocache_client::{
     Value, ZerocacheClient,
     memo::{Call, LeaseScope},
-    report::{Beside, CallOutcome},
+    report::{CallOutcome, ShapeEntryOutcome},
     zerocache,
 };
 
@@ -165,8 +165,8 @@ async fn eight_processes_of_two_shapes_compute_each_key_twice() {
         let sum =
             |of: fn(&zerocache_client::stats::MemoStats) -> u64| stats.iter().map(of).sum::<u64>();
         assert_eq!((sum(|s| s.computed), sum(|s| s.hits)), (10, 2_390));
-        assert_eq!((sum(|s| s.stored), sum(|s| s.stored_beside)), (10, 5));
-        assert_eq!((sum(|s| s.hits_beside), sum(|s| s.mismatched)), (1_195, 1_200));
+        assert_eq!((sum(|s| s.stored), sum(|s| s.shape_entries_stored)), (10, 5));
+        assert_eq!((sum(|s| s.shape_entry_hits), sum(|s| s.mismatched)), (1_195, 1_200));
     })
     .await;
 }
@@ -201,7 +201,7 @@ async fn under_a_lease_all_processes_at_once_compute_a_key_once_for_each_shape()
             assert_ne!(old[0], new[0]);
         }
         assert_eq!(runs.load(Ordering::SeqCst), 10);
-        let leases = |process: &ZerocacheClient| process.memo_stats().leases;
+        let leases = |process: &ZerocacheClient| process.memo_stats().leases_granted;
         let leases: u64 = olds.iter().chain(&news).map(leases).sum();
         assert!((10..=20).contains(&leases), "{leases}");
     })
@@ -263,7 +263,7 @@ async fn what_was_computed_before_a_delete_and_stored_after_it_is_never_served()
         pair.old.delete(&pair.key).await.expect("deletes");
         gate.add_permits(1);
         assert_eq!(late.await.expect("works").run(), 0);
-        assert_eq!(pair.new.memo_stats().stored_beside, 1);
+        assert_eq!(pair.new.memo_stats().shape_entries_stored, 1);
         pair.none().await;
         let [_, new] = pair.both().await;
         assert_ne!(new, 0);
@@ -410,19 +410,19 @@ async fn a_report_says_why_a_value_was_not_used() {
             (report.mismatch.expect("it found the other release's"), text)
         };
         let (mismatch, text) = told().await;
-        assert_eq!((mismatch.version, mismatch.beside), (version, Beside::Nothing));
-        let why = format!("not used: version {version}: the stored value has another shape than");
-        assert!(
-            text.contains(&why) && text.contains("its own value beside it: none: miss, "),
-            "{text}"
+        assert_eq!(
+            (mismatch.version, mismatch.shape_entry),
+            (version, ShapeEntryOutcome::NotFound)
         );
+        let why = format!("not used: version {version}: the stored value has another shape than");
+        assert!(text.contains(&why) && text.contains("shape entry: not found: miss, "), "{text}");
         let (mismatch, text) = told().await;
-        assert_eq!(mismatch.beside, Beside::Found);
-        assert!(text.starts_with("hit, ") && text.contains("beside it: found: hit, "), "{text}");
+        assert_eq!(mismatch.shape_entry, ShapeEntryOutcome::Found);
+        assert!(text.starts_with("hit, ") && text.contains("shape entry: found: hit, "), "{text}");
         pair.of_old().refresh().await.expect("works");
         let (mismatch, text) = told().await;
-        assert_eq!(mismatch.beside, Beside::Outdated);
-        assert!(text.contains("beside it: of an earlier version: hit, "), "{text}");
+        assert_eq!(mismatch.shape_entry, ShapeEntryOutcome::Outdated);
+        assert!(text.contains("shape entry: of an earlier version: hit, "), "{text}");
     })
     .await;
 }

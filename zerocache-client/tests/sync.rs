@@ -146,7 +146,7 @@ fn old_values_serve_blocking_callers() {
             assert_eq!(ageing("a"), Ok(3));
         });
         let stats = other("ageing").memo_stats();
-        assert_eq!((stats.served_on_error, stats.stale_served, stats.wait_timeouts), (1, 1, 0));
+        assert_eq!((stats.stale_on_error, stats.stale_served, stats.wait_timeouts), (1, 1, 0));
     });
 }
 
@@ -179,7 +179,9 @@ fn blocking_callers_compute_under_a_lease() {
             }
         });
         let stats = other("leased").memo_stats();
-        assert_eq!((stats.leases + stats.lease_busy, stats.lease_unavailable), (5, 0));
-        assert!(stats.iter().any(|(name, count)| name == "leases" && count == stats.leases));
+        assert_eq!((stats.leases_granted + stats.lease_busy, stats.lease_unavailable), (5, 0));
+        assert!(
+            stats.iter().any(|(name, count)| name == "leases" && count == stats.leases_granted)
+        );
     });
 }

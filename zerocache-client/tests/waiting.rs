@@ -46,7 +46,7 @@ async fn of_those_who_have_waited_one_at_a_time_computes_too() {
         assert!(gate.runs() < 100, "{} runs", gate.runs());
         let stats = gate.cache.memo_stats();
         assert_eq!((stats.stored, stats.computed), (1, gate.runs() as u64));
-        assert_eq!(stats.joined + stats.computed, 500);
+        assert_eq!(stats.coalesced + stats.computed, 500);
         assert_eq!(stats.wait_timeouts, stats.computed - 1);
     })
     .await;
@@ -79,7 +79,7 @@ async fn the_first_who_is_done_has_the_value_for_all() {
         // What is done later is its caller's, and does not replace what is newer.
         let (value, report) = first.await;
         assert_eq!(value, 0);
-        assert!(matches!(report.write, Some(CallWrite::Left)), "{report}");
+        assert!(matches!(report.write, Some(CallWrite::NotStored)), "{report}");
         assert_eq!(call().await, stored);
         assert_eq!(gate.cache.memo_stats().stored, 1);
     })

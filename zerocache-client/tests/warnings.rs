@@ -129,7 +129,7 @@ async fn what_cannot_be_cached_is_said_once() {
         for _ in 0..2 {
             assert_eq!(large(&cache).await.len(), LARGE);
         }
-        let said = warnings("cannot be cached");
+        let said = warnings("cannot cache");
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("function=\"unreadable\""), "{said:?}");
         assert!(said[1].contains("function=\"unwritable\""), "{said:?}");
@@ -141,7 +141,7 @@ async fn what_cannot_be_cached_is_said_once() {
         for _ in 0..3 {
             assert_eq!((first::named(&cache).await, second::named(&cache).await), (1, 2));
         }
-        let said = warnings("one identity");
+        let said = warnings("same identity");
         assert_eq!(said.len(), 1, "{said:?}");
         // Where the one is, and where the other.
         assert_eq!(said[0].matches("warnings.rs:").count(), 2, "{said:?}");

@@ -18,11 +18,11 @@ pub(crate) struct Function {
     pub(crate) kind: Kind,
 }
 
-/// How the function runs.
+/// The kind of function.
 pub(crate) enum Kind {
     Sync,
     Async,
-    /// Returns a boxed future; what `#[async_trait]` makes of an `async fn`.
+    /// Returns a boxed future, as `#[async_trait]` makes of an `async fn`.
     Boxed,
 }
 
@@ -55,7 +55,7 @@ impl Parse for Function {
 }
 
 impl Function {
-    /// The type of the value that a call gives in the end.
+    /// Returns the type of the value of a call.
     pub(crate) fn output(&self) -> Option<&Type> {
         match (&self.kind, &self.sig.output) {
             (Kind::Boxed, output) => boxed_output(output),
@@ -64,7 +64,7 @@ impl Function {
         }
     }
 
-    /// A number that differs between functions that differ in any token.
+    /// Returns a hash of the function's tokens.
     pub(crate) fn fingerprint(&self) -> u64 {
         let text = format!("{} {}", self.sig.to_token_stream(), self.body);
         // FNV-1a: specified, so that it is the same in every compilation.
@@ -89,7 +89,7 @@ fn starts_function(input: ParseStream<'_>) -> bool {
     fork.peek(Token![fn]) && fork.peek2(Ident::peek_any)
 }
 
-/// The `T` of `Pin<Box<dyn Future<Output = T> …>>` and of `BoxFuture<'_, T>`.
+/// Returns the `T` of `Pin<Box<dyn Future<Output = T> …>>` and of `BoxFuture<'_, T>`.
 fn boxed_output(output: &ReturnType) -> Option<&Type> {
     let ReturnType::Type(_, ty) = output else {
         return None;
@@ -123,7 +123,7 @@ fn boxed_output(output: &ReturnType) -> Option<&Type> {
     })
 }
 
-/// What stands in the invisible brackets around a fragment of `macro_rules!`.
+/// Returns the content of the invisible brackets around a fragment of `macro_rules!`.
 pub(crate) fn ungroup(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => ungroup(&group.elem),

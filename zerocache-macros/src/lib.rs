@@ -1,14 +1,14 @@
 //! The `#[zerocache]` attribute.
 //!
-//! Users reach it through `zerocache_client::zerocache`; its documentation is `attribute.md` here,
-//! and the guide `docs/memoize.md`. The pipeline is one file per step:
+//! Use it as `zerocache_client::zerocache`. Its documentation is `attribute.md` here, and the guide
+//! `docs/memoize.md`. The pipeline has one file per step:
 //!
 //! 1. `attr` parses the attribute's arguments,
 //! 2. `ast` parses the function,
 //! 3. `validate` turns both into a plan, or, with `check`, into spanned errors,
 //! 4. `expand` writes the code.
 //!
-//! The expansion names `zerocache_client::__private` and the standard library, nothing else. This
+//! The expansion uses `zerocache_client::__private` and the standard library, nothing else. This
 //! crate must stay on edition 2024: its edition decides which lifetimes the generated
 //! `impl Future` captures, also for callers of older editions.
 

@@ -1,4 +1,4 @@
-//! Reading of times that are written out in the attribute.
+//! Parsing of literal times in the attribute.
 
 /// The longest lifetime, in seconds; the shortest is one.
 pub(crate) const TTL_SECONDS_MAX: u64 = 99_999_999;
@@ -7,10 +7,10 @@ pub(crate) const TTL_SECONDS_MAX: u64 = 99_999_999;
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Which times an argument takes, both ends included.
+/// The allowed times of an argument, both ends included.
 #[derive(Clone, Copy)]
 pub(crate) struct Range {
-    /// What the time is, for messages: "a lifetime".
+    /// The description of the time in messages: "a lifetime".
     pub(crate) what: &'static str,
     pub(crate) min_ms: u64,
     pub(crate) max_ms: u64,
@@ -21,12 +21,12 @@ pub(crate) const LIFETIME: Range =
     Range { what: "a lifetime", min_ms: 1_000, max_ms: TTL_SECONDS_MAX * 1_000 };
 
 impl Range {
-    /// Checks a literal of seconds; gives milliseconds.
+    /// Checks a literal of seconds; returns milliseconds.
     pub(crate) fn seconds(self, seconds: u64) -> Result<u64, String> {
         self.check(seconds.checked_mul(1_000), || format!("{seconds} s"))
     }
 
-    /// Reads a text; gives milliseconds.
+    /// Parses a text; returns milliseconds.
     pub(crate) fn text(self, text: &str) -> Result<u64, String> {
         let ms = parse(text).ok_or_else(|| {
             let fine = if self.min_ms < 1_000 { "\"500ms\", " } else { "" };
@@ -38,7 +38,7 @@ impl Range {
         self.check(ms, || text.trim().to_owned())
     }
 
-    /// `ms` is none for what is too large to count.
+    /// Checks the range; `ms` is `None` for a time that is too large to count.
     fn check(self, ms: Option<u64>, written: impl Fn() -> String) -> Result<u64, String> {
         match ms {
             Some(ms) if (self.min_ms..=self.max_ms).contains(&ms) => Ok(ms),
@@ -54,8 +54,8 @@ impl Range {
     }
 }
 
-/// Reads `"90"`, `"90s"`, `"5m"`, `"1h30m"`, `"7d"`, `"500ms"` as milliseconds. None for what
-/// cannot be read, none inside for what is too large.
+/// Parses `"90"`, `"90s"`, `"5m"`, `"1h30m"`, `"7d"`, `"500ms"` as milliseconds. Returns `None` for other texts,
+/// and `Some(None)` for a time that is too large.
 #[allow(clippy::option_option)]
 fn parse(text: &str) -> Option<Option<u64>> {
     let mut rest = text.trim();
@@ -79,7 +79,7 @@ fn parse(text: &str) -> Option<Option<u64>> {
     (!text.trim().is_empty()).then_some(total)
 }
 
-/// The bytes at the beginning that are of a kind, and the rest.
+/// Splits off the leading bytes of a kind.
 fn split(text: &str, of_kind: impl Fn(u8) -> bool) -> (&str, &str) {
     let end = text.bytes().position(|byte| !of_kind(byte)).unwrap_or(text.len());
     text.split_at(end)

@@ -5,15 +5,15 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Ident, Path};
 
-/// Path to the client's hidden module: from `crate = …`, else from the name under which the
-/// caller's `Cargo.toml` has the dependency, else `::zerocache_client`.
+/// Returns the path of the client's hidden module: from `crate = …`, otherwise by the name of the dependency in the
+/// caller's `Cargo.toml`, otherwise `::zerocache_client`.
 pub(crate) fn private(explicit: Option<&Path>) -> TokenStream {
     if let Some(path) = explicit {
         return quote!(#path::__private);
     }
     let name = match crate_name("zerocache-client") {
         Ok(FoundCrate::Name(name)) => name,
-        // The client itself: its tests and documentation see it as `::zerocache_client` too.
+        // The client itself, whose tests and documentation also know it as `::zerocache_client`.
         Ok(FoundCrate::Itself) | Err(_) => "zerocache_client".to_owned(),
     };
     let span = Span::call_site();

@@ -140,9 +140,9 @@ async fn counters(State(shop): State<Shop>) -> Json<Counters> {
     let nodes = shop.cache.nodes().iter().filter(|node| node.in_rotation).count();
     Json(Counters {
         statements: shop.database.statements(),
-        hits: memo.hits + memo.stale_served + memo.served_on_error,
+        hits: memo.hits + memo.stale_served + memo.stale_on_error,
         near_hits: memo.near_hits,
-        shared: memo.joined + memo.lease_found,
+        shared: memo.coalesced + memo.lease_found,
         computed: memo.computed,
         nodes: nodes as u64,
     })

@@ -125,7 +125,7 @@ fn use_all(cache: &ZerocacheClient, seed: SocketAddr, who: &str) -> Result<(), F
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let value = in_time("a lease", || runtime.block_on(triple(u64::from(std::process::id()))))?;
     check(value == u64::from(std::process::id()) * 3, "a value under a lease")?;
-    check(cache.memo_stats().leases > 0, "the lease is given")?;
+    check(cache.memo_stats().leases_granted > 0, "the lease is given")?;
     let removed = in_time("a delete", || runtime.block_on(async { cache.delete(who).await }))??;
     check(removed.version.is_some(), "it deletes")
 }
@@ -216,8 +216,8 @@ fn from_a_runtime_of_one_thread(seed: SocketAddr) -> Result<(), Failed> {
             end(use_all(&cache, seed, "child"));
         }
         Ok((Fork::Parent(child), before)) => {
-            // Not before: while the child runs this runtime too, it takes events of the parent's sockets from
-            // the kernel, which both share (docs/client.md).
+            // Not before: while the child runs this runtime too, it takes events of the parent's
+            // sockets from the kernel, which both share (docs/client.md).
             outlive(child, &cache, (seed, &before))?;
             runtime.block_on(async { cache.get("parent").await })?;
             check(runtime.block_on(triple(7)) == 21, "the parent's runtime goes on")

@@ -18,7 +18,7 @@ use zerocache_core::{
 use zerocache_net::clock;
 
 use super::{attached::Attached, engine::Engine};
-use crate::near::Claim;
+use crate::near::FeedClaim;
 
 /// How long an answer may take, in milliseconds: a node answers within a second, and the near cache
 /// counts on its word for three.
@@ -69,7 +69,7 @@ impl Idle {
 
 /// Follows one node until it fails, or nobody has looked for a while. Nothing of the engine is held
 /// while it waits, so that the client can end.
-async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: SocketAddr) {
+async fn follow(engine: Weak<Engine>, claim: FeedClaim, node: Incarnation, address: SocketAddr) {
     let timeout = Duration::from_millis(FOLLOW_TIMEOUT_MS);
     let mut since = 0;
     let mut idle = Idle { uses: 0, since: clock::mono() };
@@ -89,7 +89,7 @@ async fn follow(engine: Weak<Engine>, claim: Claim, node: Incarnation, address: 
             return;
         };
         let now = clock::mono();
-        claim.told(asked, lost, &rows, now);
+        claim.apply_changes(asked, lost, &rows, now);
         since = next;
         let Some(engine) = engine.upgrade() else { return };
         let Some(near) = &engine.local.near else { return };

@@ -80,7 +80,7 @@ impl Instance {
     }
 
     /// The client, made now if there is none.
-    fn get_or_make<E>(
+    fn get_or_init<E>(
         &self,
         make: impl FnOnce() -> Result<ZerocacheClient, E>,
     ) -> Result<ZerocacheClient, E> {
@@ -117,7 +117,7 @@ pub(super) fn get(region: &str) -> ZerocacheClient {
             ZerocacheClient::broken(region, error)
         }))
     };
-    let Ok(client) = instance.get_or_make(make);
+    let Ok(client) = instance.get_or_init(make);
     client
 }
 
@@ -134,7 +134,7 @@ fn one_too_many(region: &str, error: Error) -> ZerocacheClient {
 /// Makes the client of a region with a given configuration.
 pub(super) fn install(config: Config) -> Result<ZerocacheClient, Error> {
     let instance = Instance::of(&config.region)?;
-    let client = instance.get_or_make(|| ZerocacheClient::start(config.clone()))?;
+    let client = instance.get_or_init(|| ZerocacheClient::start(config.clone()))?;
     if client.has_config(&config) {
         return Ok(client);
     }
@@ -183,7 +183,7 @@ mod tests {
                     Ok::<_, Infallible>(client())
                 };
                 let slow = Instance::of("slow").expect("there is room");
-                let Ok(client) = slow.get_or_make(make);
+                let Ok(client) = slow.get_or_init(make);
                 client
             })
         };
@@ -196,14 +196,14 @@ mod tests {
                     Ok::<_, Infallible>(client())
                 };
                 let slow = Instance::of("slow").expect("there is room");
-                let Ok(client) = slow.get_or_make(make);
+                let Ok(client) = slow.get_or_init(make);
                 client
             })
         };
         let (sender, other) = mpsc::sync_channel(1);
         let quick = thread::spawn(move || {
             let instance = Instance::of("quick").expect("there is room");
-            let Ok(_made) = instance.get_or_make(|| Ok::<_, Infallible>(client()));
+            let Ok(_made) = instance.get_or_init(|| Ok::<_, Infallible>(client()));
             sender.send(()).expect("the test waits");
         });
         // Far longer than it takes, and far shorter than for ever.
@@ -231,10 +231,10 @@ mod tests {
     #[test]
     fn what_could_not_be_made_is_tried_again() {
         let instance = Instance::default();
-        let failed = instance.get_or_make(|| Err(Error::Config("a test".to_owned())));
+        let failed = instance.get_or_init(|| Err(Error::Config("a test".to_owned())));
         assert!(failed.is_err());
-        let made = instance.get_or_make(|| Ok::<_, Error>(client())).expect("is made");
-        let again = instance.get_or_make(|| Err(Error::Config("a test".to_owned())));
+        let made = instance.get_or_init(|| Ok::<_, Error>(client())).expect("is made");
+        let again = instance.get_or_init(|| Err(Error::Config("a test".to_owned())));
         assert!(Arc::ptr_eq(&made.inner, &again.expect("is there").inner));
     }
 }

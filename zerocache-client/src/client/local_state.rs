@@ -13,7 +13,7 @@ use zerocache_net::clock;
 use super::{ZerocacheClient, config::Config, millis, offline, sharing::Sharing};
 use crate::{
     counters::{MemoCounters, MemoStats, Striped},
-    near::{Begun, Held, Near, NearStats},
+    near::{FillPermit, Near, NearEntry, NearStats},
 };
 
 /// The part of a client that a call may hold on to without keeping the client alive.
@@ -113,7 +113,7 @@ impl NearUse {
         &self,
         (hash, key): (u64, &[u8]),
         age: Option<Duration>,
-        use_it: impl Fn(&Held) -> R,
+        use_it: impl Fn(&NearEntry) -> R,
     ) -> Option<R> {
         let age_max_ms = age.map_or(self.age_max_ms, |age| millis(age).min(self.age_max_ms));
         self.near.with((hash, key), age_max_ms, clock::coarse(), use_it)
@@ -121,9 +121,9 @@ impl NearUse {
 
     /// A read or write begins, because nothing that may be served is near:
     /// what it brings may be kept.
-    pub(super) fn begin(&self) -> Option<Begun> {
+    pub(super) fn begin(&self) -> Option<FillPermit> {
         self.misses.count();
-        let begun = self.near.begin(clock::mono());
+        let begun = self.near.begin_fill(clock::mono());
         if begun.is_none() {
             self.wanted.store(true, Relaxed);
         }

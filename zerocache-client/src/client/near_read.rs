@@ -14,7 +14,7 @@ use zerocache_core::{
 use zerocache_net::clock;
 
 use super::{LocalState, engine::Engine, entry::Entry, millis, prepared::Prepared};
-use crate::near::{Begun, Fill, Held, hash_of};
+use crate::near::{Fill, FillPermit, NearEntry, hash_of};
 
 /// How old what is served near may be: as the client says, or less.
 pub(crate) type NearAge = Option<Duration>;
@@ -24,7 +24,7 @@ pub(crate) type NearAge = Option<Duration>;
 pub(super) struct NearRead {
     /// None where the near cache is not asked.
     wanted: Option<NearAge>,
-    begun: Option<Begun>,
+    begun: Option<FillPermit>,
 }
 
 impl NearRead {
@@ -42,7 +42,7 @@ impl NearRead {
     ) -> Option<Entry> {
         let (age, near) = self.wanted.zip(local.near.as_ref())?;
         let hash = hash_of(key);
-        let is_new = |held: &Held| at_least.is_none_or(|least| held.version >= least);
+        let is_new = |held: &NearEntry| at_least.is_none_or(|least| held.version >= least);
         let found = near.with((hash, key), age, |held| is_new(held).then(|| entry(held)));
         match found.flatten() {
             Some(found) => {
@@ -67,12 +67,12 @@ impl NearRead {
             node: found.node,
             tier: found.tier,
         };
-        near.near.keep(begun, key, &fill, clock::mono());
+        near.near.insert(begun, key, &fill, clock::mono());
     }
 }
 
 /// As the node that it came from would give it now, which it does not know better than the near cache.
-fn entry(held: &Held) -> Option<Entry> {
+fn entry(held: &NearEntry) -> Option<Entry> {
     Some(Entry {
         value: Bytes::copy_from_slice(held.value()),
         version: held.version,
@@ -88,7 +88,7 @@ fn entry(held: &Held) -> Option<Entry> {
 #[derive(Default)]
 pub(super) struct NearWrite {
     wanted: bool,
-    begun: Option<(Begun, Kept)>,
+    begun: Option<(FillPermit, Kept)>,
 }
 
 /// What is written, as readers get it.
@@ -110,7 +110,7 @@ impl NearWrite {
             && let Some(near) = &local.near
             && let Some(value) = &prepared.value
             && let Ok(life) = Ttl::try_from(value.fresh).and_then(|ttl| value.metadata.life(ttl))
-            && let Some(begun) = near.near.begin(clock::mono())
+            && let Some(begun) = near.near.begin_fill(clock::mono())
         {
             let (metadata, life_ms) = (value.metadata.clone(), life.as_millis());
             let (key, value) = (prepared.key.clone(), value.bytes.clone());
@@ -133,7 +133,7 @@ impl NearWrite {
                 node: version.incarnation(),
                 tier: Tier::Local,
             };
-            near.near.keep(begun, &kept.key, &fill, clock::mono());
+            near.near.insert(begun, &kept.key, &fill, clock::mono());
         }
     }
 }
@@ -142,14 +142,14 @@ impl Engine {
     /// A write of `key` begins: from here on the near cache does not serve what it replaces.
     pub(super) fn near_writing(&self, key: &Key) {
         if let Some(near) = &self.local.near {
-            near.near.writing(key.as_bytes());
+            near.near.begin_write(key.as_bytes());
         }
     }
 
     /// A write of `key` has ended, with this version where one is known.
     pub(super) fn near_written(&self, key: &Key, version: Option<Version>) {
         if let Some(near) = &self.local.near {
-            near.near.written(key.as_bytes(), version, clock::mono());
+            near.near.end_write(key.as_bytes(), version, clock::mono());
         }
     }
 }

@@ -77,9 +77,9 @@ impl Sharing {
         let before = std::mem::replace(&mut *published, now);
         NearStats {
             inserts: now.inserts.saturating_sub(before.inserts),
-            outdated: now.outdated.saturating_sub(before.outdated),
+            rejected_old: now.rejected_old.saturating_sub(before.rejected_old),
             invalidated: now.invalidated.saturating_sub(before.invalidated),
-            emptied: now.emptied.saturating_sub(before.emptied),
+            cleared: now.cleared.saturating_sub(before.cleared),
             ..now
         }
     }
@@ -136,8 +136,8 @@ mod tests {
         let near = &one.near.as_ref().expect("is on").near;
         let claim = near.claim().expect("nobody follows");
         let now = zerocache_net::clock::mono();
-        claim.told(now, false, &[], now);
-        let begun = near.begin(now).expect("is followed");
+        claim.apply_changes(now, false, &[], now);
+        let begun = near.begin_fill(now).expect("is followed");
         let version =
             zerocache_core::version::Version::new(1 << 16, zerocache_core::version::Incarnation(1));
         let fill = crate::near::Fill {
@@ -148,7 +148,7 @@ mod tests {
             node: version.incarnation(),
             tier: zerocache_core::route::Tier::Local,
         };
-        near.keep(begun, b"k", &fill, now);
+        near.insert(begun, b"k", &fill, now);
         assert_eq!(sharing(&one).size().0, 1);
         assert_eq!(sharing(&one).take_news().inserts, 1);
         assert_eq!(sharing(&other).take_news().inserts, 0);

@@ -79,9 +79,9 @@ impl Engine {
         let (news, cluster) = (sharing.take_news(), &self.config.cluster);
         for (event, count) in [
             ("inserted", news.inserts),
-            ("outdated", news.outdated),
+            ("rejected_old", news.rejected_old),
             ("invalidated", news.invalidated),
-            ("emptied", news.emptied),
+            ("cleared", news.cleared),
         ] {
             counter!("zerocache_near_events_total", "cluster" => cluster.clone(), "event" => event)
                 .increment(count);

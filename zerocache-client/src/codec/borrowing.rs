@@ -1,9 +1,9 @@
-//! Has bincode give texts and bytes as they stand in its input.
+//! A deserializer that reads owned text and bytes from borrowed input.
 //!
-//! Asked for a `String`, bincode fills zeroed memory of its own and hands that over, which costs more than
-//! all else of a small value. Asked for a text that is borrowed it hands out the input's, and the visitor of
-//! `String` copies that once. So whatever asks for owned text or bytes is given borrowed ones here, at any
-//! depth. Types must take both, as serde demands.
+//! For a `String`, bincode fills zeroed memory of its own and passes it on, which costs more than everything else
+//! of a small value. For borrowed text it passes a slice of the input, which the visitor of `String` copies once.
+//! So requests for owned text or bytes become requests for borrowed ones here, at any depth. Types must accept
+//! both, as serde requires.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::trace::{Watch, kind};
+use super::round_trip::{ReadObserver, kind};
 
-/// How a value is read in this way, and who is told what it asks for.
+/// A seed that is read in this way, and the observer of its requests.
 pub(super) struct Borrowing<S, W>(pub(super) S, pub(super) W);
 
-impl<'de, S: DeserializeSeed<'de>, W: Watch> DeserializeSeed<'de> for Borrowing<S, W> {
+impl<'de, S: DeserializeSeed<'de>, W: ReadObserver> DeserializeSeed<'de> for Borrowing<S, W> {
     type Value = S::Value;
 
     #[inline]
@@ -25,27 +25,27 @@ impl<'de, S: DeserializeSeed<'de>, W: Watch> DeserializeSeed<'de> for Borrowing<
     }
 }
 
-/// What values are read from.
+/// The deserializer, with its observer.
 struct Input<D, W>(D, W);
 
-/// The parts of a value that has some.
+/// Access to the parts of a compound value.
 struct Parts<A, O>(A, O);
 
-/// Who takes a value with parts: bincode calls no other methods of it than those here.
+/// The visitor of a compound value: bincode calls no other methods than those here.
 struct Taker<V, O>(V, O);
 
-/// Who reads the next part.
+/// The seed of the next part.
 struct Next<S, O>(S, O);
 
-/// What has parts, and who is told of them.
+/// A compound value, with its observer.
 trait Owner: Copy {
-    type Watch: Watch;
-    fn watch(self) -> Self::Watch;
-    /// The reader asks for the next part.
+    type ReadObserver: ReadObserver;
+    fn watch(self) -> Self::ReadObserver;
+    /// Notes that the reader asks for the next part.
     fn next(self);
-    /// It has all that it wants.
+    /// Notes that the reader is done.
     fn end(self);
-    /// What it made of all parts, as it is: a value may be large.
+    /// Notes that the reader is done, and returns its value unchanged: it may be large.
     #[inline]
     fn ended<T, E>(self, value: Result<T, E>) -> Result<T, E> {
         if value.is_ok() {
@@ -55,12 +55,12 @@ trait Owner: Copy {
     }
 }
 
-/// What has any number of elements or entries, or is itself one part.
+/// A sequence, a map, or a single part.
 #[derive(Clone, Copy)]
 struct Elements<W>(W);
 
-impl<W: Watch> Owner for Elements<W> {
-    type Watch = W;
+impl<W: ReadObserver> Owner for Elements<W> {
+    type ReadObserver = W;
     #[inline]
     fn watch(self) -> W {
         self.0
@@ -75,12 +75,12 @@ impl<W: Watch> Owner for Elements<W> {
     }
 }
 
-/// What has fields.
+/// A struct.
 #[derive(Clone, Copy)]
-struct Fields<W: Watch>(W, W::Fields);
+struct Fields<W: ReadObserver>(W, W::Fields);
 
-impl<W: Watch> Owner for Fields<W> {
-    type Watch = W;
+impl<W: ReadObserver> Owner for Fields<W> {
+    type ReadObserver = W;
     #[inline]
     fn watch(self) -> W {
         self.0
@@ -114,7 +114,7 @@ macro_rules! forward {
     )*};
 }
 
-impl<'de, D: Deserializer<'de>, W: Watch> Deserializer<'de> for Input<D, W> {
+impl<'de, D: Deserializer<'de>, W: ReadObserver> Deserializer<'de> for Input<D, W> {
     type Error = D::Error;
 
     leaves! {

@@ -1,24 +1,24 @@
-//! How typed values become bytes.
+//! The encoding of typed values.
 //!
 //! ```text
 //! codec tag (1) ‖ shape of the type (8) ‖ the codec's bytes
 //! ```
 //!
-//! The tag says which codec wrote the rest. The shape is a fingerprint of the type's structure:
-//! bincode would decode `Old { width, height }` as `New { height, width }` without an error.
-//! Bytes whose tag or shape differ are refused.
+//! The tag identifies the codec. The shape is a fingerprint of the type's structure: without it, bincode would
+//! decode `Old { width, height }` as `New { height, width }` without an error. Bytes with another tag or shape
+//! are refused.
 //!
-//! Each value that is written is read back at once, and compared. A field that is only written or only read
-//! (`skip_serializing`), or a variant that is skipped, shifts what follows, which may still be read, as a
-//! wrong value; a type that asks what comes next (`untagged`) is never read. Whether it is so depends on the
-//! value and on all inside of it, so that no value says anything of the next one. Reading checks nothing.
+//! Each value is read back when it is encoded, and compared. A field that is only written or only read
+//! (`skip_serializing`), or a skipped variant, shifts the bytes after it, which may then decode as a wrong value.
+//! A type that inspects its input (`untagged`) never decodes. This depends on the value and everything inside of
+//! it, so each value is checked. Decoding checks nothing more.
 
 mod binary;
 mod borrowing;
+mod complete;
+mod round_trip;
 mod shape;
-mod trace;
 mod value;
-mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -34,39 +34,39 @@ pub(crate) use binary::TAG;
 pub use value::{IntoValue, Value};
 
 use borrowing::Borrowing;
-use trace::{Reading, Trace};
-use whole::Whole;
+use complete::CompleteValue;
+use round_trip::{ReadTranscript, WriteTranscript};
 
-/// Bytes before the codec's own: its tag and the shape.
+/// The length of the header: the tag and the shape.
 pub(crate) const HEADER_LEN: usize = 1 + 8;
 
-/// Why a type such as `Vec<()>` is neither written nor read.
+/// The error for a type such as `Vec<()>`, which is neither encoded nor decoded.
 const WEIGHTLESS: &str = "the type has a sequence or map whose elements take no bytes";
 
-/// A value that could not be written, or bytes that are not a value of the type asked for.
+/// A value that cannot be encoded, or bytes that do not decode as the requested type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The value could not be written.
+    /// The value cannot be encoded.
     #[error("cannot encode the value: {0}")]
     Encode(String),
-    /// The bytes do not begin with the tag of a known codec; they were stored as raw bytes.
+    /// The bytes do not begin with the tag of a known codec, so they were stored as raw bytes.
     #[error("the stored bytes were not written as a typed value")]
     Untyped,
-    /// The bytes were written from a type of another structure.
+    /// The bytes are of a type with another structure.
     #[error("the stored value has another shape than the type asked for")]
     Shape,
-    /// The bytes are damaged, or not a value of the type.
+    /// The bytes are damaged, or no value of the type.
     #[error("cannot decode the stored value: {0}")]
     Decode(String),
 }
 
-/// Writes a value with its tag and shape, and reads it back.
+/// Encodes a value with its tag and shape, and reads it back.
 ///
 /// # Errors
 ///
-/// [`CodecError::Encode`], also when what was written gives no such value again, and for a type with a
-/// sequence or map whose elements take no bytes, such as `Vec<()>`.
+/// [`CodecError::Encode`], also if the bytes do not decode as the same value, and for a type with a sequence or
+/// map whose elements take no bytes, such as `Vec<()>`.
 pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, CodecError> {
     let shape = shape::of::<T>();
     if shape.weightless {
@@ -75,21 +75,21 @@ pub fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, Codec
     let mut out = Vec::with_capacity(HEADER_LEN + size_of::<T>());
     out.push(TAG);
     out.extend_from_slice(&shape.fingerprint.to_be_bytes());
-    let trace = Trace::default();
-    binary::encode(&Whole { value, trace: &trace }, &mut out)?;
+    let transcript = WriteTranscript::default();
+    binary::encode(&CompleteValue { value, transcript: &transcript }, &mut out)?;
     if !is_plain::<T>() {
-        reads_back::<T>(&out[HEADER_LEN..], &trace)?;
+        reads_back::<T>(&out[HEADER_LEN..], &transcript)?;
     }
     Ok(out.into())
 }
 
-/// What [`encode`] writes as the shape of values of this type.
+/// Returns the shape that [`encode`] writes for this type.
 pub(crate) fn shape_of<T: DeserializeOwned>() -> u64 {
     shape::of::<T>().fingerprint
 }
 
-/// Whether it is a type of the standard library of which every value is read as it was written: these may
-/// be large, and there is nothing to find out.
+/// Returns true for types of the standard library whose values always read back as themselves: they may be large,
+/// and need no check.
 fn is_plain<T>() -> bool {
     macro_rules! is_any {
         ($($of:ty),*) => {{
@@ -103,27 +103,28 @@ fn is_plain<T>() -> bool {
     )
 }
 
-/// Whether what was written gives the value again: what is asked for when it is read is what was written, and
-/// what comes of it has the same contents when it is written once more.
-fn reads_back<T>(payload: &[u8], written: &Trace) -> Result<(), CodecError>
+/// Checks that the bytes decode as the value: reading asks for the parts that were written, in their order, and
+/// the decoded value has the same contents when it is encoded again.
+fn reads_back<T>(payload: &[u8], written: &WriteTranscript) -> Result<(), CodecError>
 where
     T: Serialize + DeserializeOwned,
 {
-    let reading = Reading::of(written);
+    let reading = ReadTranscript::of(written);
     let again = binary::decode(Borrowing(PhantomData::<T>, &reading), payload);
-    let again = again
-        .map_err(|error| CodecError::Encode(format!("it would not be read again: {error}")))?;
-    let trace = Trace::default();
+    let again =
+        again.map_err(|error| CodecError::Encode(format!("it would not decode: {error}")))?;
+    let transcript = WriteTranscript::default();
     let is_same = reading.agrees()
-        && binary::encode(&Whole { value: &again, trace: &trace }, &mut sink()).is_ok()
-        && trace.has_contents_of(written);
+        && binary::encode(&CompleteValue { value: &again, transcript: &transcript }, &mut sink())
+            .is_ok()
+        && transcript.has_contents_of(written);
     if is_same {
         return Ok(());
     }
-    Err(CodecError::Encode("it would be read as another value".to_owned()))
+    Err(CodecError::Encode("it would decode as another value".to_owned()))
 }
 
-/// Reads what [`encode`] wrote from a value of the same shape.
+/// Decodes bytes that [`encode`] wrote from a value of the same shape.
 ///
 /// # Errors
 ///

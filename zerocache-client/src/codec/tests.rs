@@ -81,7 +81,7 @@ pub(super) fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug
 }
 
 #[test]
-fn values_come_back_and_nothing_else_is_taken_for_them() {
+fn value_decodes_as_itself_only() {
     there_and_back(7_u64);
     there_and_back(String::from("text"));
     there_and_back(Some(Size { width: 1, height: 2 }));
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Raw {
 }
 
 #[test]
-fn owned_text_and_bytes_are_read_at_any_depth() {
+fn owned_text_and_bytes_decode_at_any_depth() {
     type Deep = BTreeMap<String, Vec<Option<(String, Result<String, [String; 2]>)>>>;
     let texts = vec![None, Some(("a".to_owned(), Ok("b".to_owned())))];
     let errors = vec![Some(("ä".to_owned(), Err(["c".to_owned(), String::new()])))];
@@ -171,7 +171,7 @@ fn golden_bytes() {
 }
 
 #[test]
-fn another_shape_is_refused() {
+fn other_shape_is_refused() {
     let bytes = encode(&Size { width: 1, height: 2 }).expect("encodes");
     assert_eq!(decode::<swapped::Size>(&bytes).map(|s| s.width), Err(CodecError::Shape));
     assert_eq!(decode::<wider::Size>(&bytes).map(|s| s.width), Err(CodecError::Shape));
@@ -181,14 +181,14 @@ fn another_shape_is_refused() {
 }
 
 #[test]
-fn raw_bytes_are_no_typed_value() {
+fn raw_bytes_do_not_decode() {
     for raw in [&b""[..], b"text that is longer than a header", b"{\"a\":1,\"b\":2}"] {
         assert_eq!(decode::<String>(raw), Err(CodecError::Untyped));
     }
 }
 
 #[test]
-fn a_forged_length_reserves_nothing() {
+fn forged_length_allocates_nothing() {
     let mut bytes = encode(&String::from("a")).expect("encodes").to_vec();
     bytes.truncate(HEADER_LEN);
     // bincode's mark for a length of eight bytes, and the largest one.
@@ -198,7 +198,7 @@ fn a_forged_length_reserves_nothing() {
 }
 
 #[test]
-fn elements_without_bytes_are_neither_written_nor_read() {
+fn elements_without_bytes_are_refused() {
     #[derive(Clone, Serialize, Deserialize)]
     struct Empty;
     #[derive(Serialize, Deserialize)]
@@ -292,7 +292,7 @@ impl From<Strict> for String {
 }
 
 #[test]
-fn an_enum_that_was_not_seen_is_not_taken_for_its_namesake() {
+fn unseen_enum_is_not_confused_with_its_namesake() {
     there_and_back(namesake::Status::Other);
     for status in [Status::Open, Status::Shut] {
         there_and_back((Strict("strict".to_owned()), status));
@@ -300,7 +300,7 @@ fn an_enum_that_was_not_seen_is_not_taken_for_its_namesake() {
 }
 
 #[test]
-fn enums_of_one_name_are_told_apart() {
+fn enums_of_one_name_have_different_shapes() {
     there_and_back(Event::Started);
     there_and_back(namesake::Event::Other);
     there_and_back(namesake::Event::Started);

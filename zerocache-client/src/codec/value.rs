@@ -1,4 +1,4 @@
-//! What can be stored: raw bytes as they are, typed values through [`Value`].
+//! Values for `put`: raw bytes as they are, typed values through [`Value`].
 
 use std::borrow::Cow;
 
@@ -17,18 +17,18 @@ use super::{CodecError, encode};
     note = "to store a typed value, write `Value(&value)`"
 )]
 pub trait IntoValue: sealed::Sealed {
-    /// The bytes to store.
+    /// Returns the bytes to store.
     ///
     /// # Errors
     ///
-    /// Only for [`Value`], when the value cannot be encoded.
+    /// Only for [`Value`], if the value cannot be encoded.
     fn into_value(self) -> Result<Bytes, CodecError>;
 }
 
 /// A typed value, to be stored through the codec: `put("user", Value(&user), 42)`.
 ///
-/// The type must be readable too, because its shape is stored with it. Each value is read back before it is
-/// stored; what would come back as another value, or not at all, is an error.
+/// The type must be `DeserializeOwned` too, because its shape is stored with it. Each value is read back before it
+/// is stored; a value that would decode as another one, or not at all, is an error.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a, T>(pub &'a T);
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::striped::Striped;
 
-/// How long a call waits for another one's computation before one more computes. Longer than most
-/// functions worth caching take, shorter than a caller's patience with a leader that stands still.
+/// The default wait for another call's computation, after which one more call computes. It is longer than
+/// most functions worth caching take, and shorter than callers wait for a leader that makes no progress.
 const FLIGHT_WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
-        /// Counters and settings of memoized calls, one set per client.
+        /// Counters and settings of one client's memoized calls.
         #[derive(Debug)]
         pub(crate) struct MemoCounters {
             flight_group: u64,
@@ -20,21 +20,22 @@ macro_rules! counters {
             $(pub(crate) $name: AtomicU64,)*
         }
 
-        /// Counts of memoized calls since the client was made.
+        /// Memoized calls of a client since it was created; from
+        /// [`ZerocacheClient::memo_stats`](crate::ZerocacheClient::memo_stats).
         ///
-        /// A call that went through the cache to its end is counted in one of `hits`, `stale_served`,
-        /// `joined`, `lease_found` and `computed`; in the last one also each run behind its caller's
-        /// back. The others say more of these, or of what was stored.
+        /// A call that completes is counted in one of `hits`, `stale_served`, `coalesced`, `lease_found` and
+        /// `computed`. `computed` also counts refreshes in the background. The other counters detail these,
+        /// or count stored values.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct MemoStats {
-            /// Calls answered from the near cache; they are among the hits.
+            /// Hits of the near cache; included in `hits`.
             pub near_hits: u64,
             $($(#[doc = $doc])+ pub $name: u64,)*
         }
 
         impl MemoStats {
-            /// Each count with its name, in the order of the fields.
+            /// Returns the counters with their names, in the order of the fields.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 let near_hits = ("near_hits", self.near_hits);
                 [near_hits, $((stringify!($name), self.$name),)*].into_iter()
@@ -42,7 +43,7 @@ macro_rules! counters {
         }
 
         impl MemoCounters {
-            /// Clients of one cluster pass the same group: they compute a key once between them.
+            /// Clients of one cluster and namespace pass the same group: they compute a key once between them.
             pub(crate) fn new(flight_group: u64) -> Self {
                 let wait = u64::try_from(FLIGHT_WAIT_DEFAULT.as_millis()).unwrap_or(u64::MAX);
                 MemoCounters {
@@ -53,7 +54,7 @@ macro_rules! counters {
                 }
             }
 
-            /// The counts now. Each is exact; together they are no single moment's.
+            /// Returns the current counts. Each is exact; they are not taken at one moment.
             pub(crate) fn snapshot(&self) -> MemoStats {
                 let near_hits = self.near_hits.sum();
                 let mut stats =
@@ -68,54 +69,54 @@ macro_rules! counters {
 counters! {
     /// Calls answered from the cache.
     hits,
-    /// Calls for which the cache had no value that could be used.
+    /// Calls for which the cache had no usable value.
     misses,
-    /// Calls answered with what another call of this process computed or read meanwhile.
-    joined,
-    /// Calls answered with a value past its lifetime while another call computes it anew.
+    /// Calls answered with the value that a concurrent call in this process computed or read.
+    coalesced,
+    /// Calls answered with a value past its lifetime while it is refreshed.
     stale_served,
-    /// Values computed anew after their lifetime, while they could still be served.
+    /// Refreshes of values past their lifetime that could still be served.
     refreshed,
-    /// Values computed anew ahead of the end of their lifetime.
+    /// Refreshes of values before the end of their lifetime.
     refreshed_ahead,
-    /// Calls whose function failed and that were answered with an older value.
-    served_on_error,
-    /// Calls answered with an error that was kept; they are among the hits.
+    /// Calls whose function failed, answered with the previous value.
+    stale_on_error,
+    /// Calls answered with a stored error; included in `hits`.
     negative_hits,
     /// Runs of memoized functions.
     computed,
     /// Values written to the cache.
     stored,
-    /// Errors, and values that are `None`, written with a lifetime of their own.
+    /// Errors and `None` values written with a lifetime of their own.
     negative_stored,
     /// Values not written because of their lifetime (zero, or under a second) or `cache_if`.
     not_stored,
-    /// Tags left out of an entry because they are not allowed.
-    tags_refused,
-    /// Leases with which this client computed.
-    leases,
-    /// Calls answered with what another process computed under a lease meanwhile.
+    /// Invalid tags, which were omitted from their entries.
+    tags_rejected,
+    /// Leases that this client got.
+    leases_granted,
+    /// Calls answered with the value that another process computed under a lease.
     lease_found,
-    /// Leases that another process held for longer than a call waits.
+    /// Lease requests that waited in vain for another process.
     lease_busy,
-    /// Leases for which no node could be asked.
+    /// Lease requests that reached no node.
     lease_unavailable,
     /// Lifetimes above the maximum, which were lowered to it.
     ttl_clamped,
-    /// Values found under the key of a call that its function cannot read: they have another shape, as
-    /// those of another release have. The call looks for its own value beside it.
+    /// Values of another shape under the key of a call, usually written by another release. The call reads
+    /// its shape entry instead.
     mismatched,
-    /// Calls answered with what is stored beside a value of another shape; they are among the hits.
-    hits_beside,
-    /// Values written beside one of another shape; they are among the stored ones.
-    stored_beside,
+    /// Calls answered from a shape entry; included in `hits`.
+    shape_entry_hits,
+    /// Shape entries written; included in `stored`.
+    shape_entries_stored,
     /// Reads that failed.
     read_errors,
     /// Writes that failed, or values that could not be encoded.
     write_errors,
-    /// Calls without a key: an argument could not be encoded, or two functions have one identity.
+    /// Calls without a key: an argument could not be encoded, or two functions have the same identity.
     unkeyed,
-    /// Calls that waited for another one's computation until their bound, and then computed too.
+    /// Calls that computed because their wait for another call expired.
     wait_timeouts,
 }
 
@@ -134,7 +135,7 @@ impl MemoCounters {
     }
 }
 
-/// Adds one.
+/// Increments a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

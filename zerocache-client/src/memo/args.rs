@@ -1,52 +1,52 @@
-//! The arguments of one call, on their way into its key.
+//! The arguments of a call, which become its key.
 
 use serde::Serialize;
 
 use super::key::{self, CallKey};
 use super::site::{Instance, Site};
 
-/// The key of a call in the making. None for a call without a key: an argument refused to be encoded, or
+/// Collects the arguments of a call into its key. A call has no key if an argument cannot be encoded, or
 /// another function has the same identity.
 pub struct Args {
     site: &'static Site,
     key: Option<CallKey>,
-    /// Where the last argument begins.
-    last: usize,
+    /// The offset of the last argument.
+    last_offset: usize,
 }
 
 impl Args {
-    /// None yet, of one instantiation of the function at `site`.
+    /// Creates an empty list of arguments of an instantiation of the function at `site`.
     #[inline]
     pub fn new(site: &'static Site, instance: Instance) -> Self {
-        Args { site, key: site.function(instance).map(CallKey::new), last: 0 }
+        Args { site, key: site.function(instance).map(CallKey::new), last_offset: 0 }
     }
 
     #[inline]
     fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
         let Some(key) = &mut self.key else { return };
-        self.last = key.arguments().len();
+        self.last_offset = key.arguments().len();
         if let Err(error) = key::encode(value, key.arguments()) {
             self.site.warn_of_argument(&error);
             self.key = None;
         }
     }
 
-    /// The last argument is this variant of its type.
+    /// Adds the enum variant of the last argument.
     #[inline]
     pub fn variant(&mut self, number: i128) {
         if let (Some(key), false) = (&mut self.key, number == 0) {
-            key::add_variant(key.arguments(), self.last, number);
+            key::add_variant(key.arguments(), self.last_offset, number);
         }
     }
 
-    /// The key, after the last argument.
+    /// Returns the key, after the last argument.
     #[inline]
     pub(crate) fn key(&mut self) -> Option<&CallKey> {
         self.key.as_mut()?.complete();
         self.key.as_ref()
     }
 
-    /// The same, to be kept.
+    /// Returns the key as an owned value.
     #[inline]
     pub(crate) fn into_key(mut self) -> Option<CallKey> {
         self.key()?;
@@ -54,7 +54,7 @@ impl Args {
     }
 }
 
-/// An argument that can be part of a key: whatever is `Serialize`.
+/// An argument that can be part of a key: any `Serialize` value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a cache key",
     label = "does not implement `serde::Serialize`",
@@ -62,7 +62,7 @@ impl Args {
             with `skip(…)`, or say what identifies the call with `key = (…)`"
 )]
 pub trait KeyPart {
-    /// Adds the value.
+    /// Adds the value to the key.
     #[doc(hidden)]
     fn add_to(&self, args: &mut Args);
 }
@@ -75,7 +75,7 @@ impl<T: Serialize + ?Sized> KeyPart for T {
     }
 }
 
-/// A `self` that can be part of a key: whatever is `Serialize`.
+/// A `self` that can be part of a key: any `Serialize` value.
 #[diagnostic::on_unimplemented(
     message = "`self` is an argument like any other, and `{Self}` cannot be part of a cache key",
     label = "does not implement `serde::Serialize`",
@@ -83,7 +83,7 @@ impl<T: Serialize + ?Sized> KeyPart for T {
             `key = (&self.id, …)`, or derive `Serialize`"
 )]
 pub trait ReceiverKeyPart {
-    /// Adds the value.
+    /// Adds the value to the key.
     #[doc(hidden)]
     fn add_to(&self, args: &mut Args);
 }

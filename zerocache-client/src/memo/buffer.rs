@@ -1,4 +1,4 @@
-//! Buffers for keys, which a thread uses again: most calls end before a key has to be kept.
+//! Buffers for keys, which each thread reuses: most calls end before a key has to be kept.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -6,29 +6,29 @@ use std::ops::Deref;
 /// A thread keeps no buffer that has grown beyond this many bytes.
 const KEPT_BYTES_MAX: usize = 4_096;
 
-/// Room of a buffer that is made anew.
-const NEW_BYTES: usize = 128;
+/// The capacity of a new buffer.
+const CAPACITY: usize = 128;
 
 thread_local! {
     #[allow(clippy::box_collection, reason = "as for `Buffer`")]
     static SPARE: Cell<Option<Box<Vec<u8>>>> = const { Cell::new(None) };
 }
 
-/// Bytes that are written once and read. A pointer, because a call moves it from
-/// part to part: three words that are written one by one and read together cost more than all else.
+/// The bytes of a key. A pointer, because a call moves it several times: three words that are written one by
+/// one and then read together cost more than everything else.
 #[derive(Debug, PartialEq, Eq)]
 #[allow(clippy::box_collection, reason = "moved in a register")]
 pub(crate) struct Buffer(Option<Box<Vec<u8>>>);
 
 impl Buffer {
-    /// An empty one, with the room that the thread has left over.
+    /// Returns an empty buffer, with the thread's spare capacity if there is one.
     #[inline]
     pub(crate) fn new() -> Self {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
-        Buffer(Some(spare.unwrap_or_else(|| Box::new(Vec::with_capacity(NEW_BYTES)))))
+        Buffer(Some(spare.unwrap_or_else(|| Box::new(Vec::with_capacity(CAPACITY)))))
     }
 
-    /// To write into.
+    /// Returns the bytes for writing.
     #[inline]
     pub(crate) fn vec(&mut self) -> &mut Vec<u8> {
         // Only a buffer that is being dropped has none.
@@ -58,7 +58,7 @@ impl Drop for Buffer {
             && spare.capacity() <= KEPT_BYTES_MAX
         {
             spare.clear();
-            // A thread that is being torn down keeps nothing. What it had is dropped here.
+            // A thread that is being torn down keeps nothing. The replaced buffer is dropped here.
             let _ = SPARE.try_with(|kept| kept.replace(Some(spare)));
         }
     }
@@ -69,14 +69,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_used_again_and_empty() {
+    fn buffer_is_reused_and_empty() {
         let mut first = Buffer::new();
         first.vec().extend_from_slice(&[1; 300]);
         let room = first.vec().capacity();
         drop(first);
         let mut second = Buffer::new();
         assert_eq!((second.len(), second.vec().capacity()), (0, room));
-        // While one is in use another one is made.
+        // While the spare buffer is in use, a new one is allocated.
         assert!(Buffer::new().vec().capacity() < room);
         second.vec().reserve(2 * KEPT_BYTES_MAX);
         drop(second);

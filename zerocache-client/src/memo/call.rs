@@ -1,4 +1,4 @@
-//! A call of a memoized function as a value.
+//! Calls of memoized functions, as futures.
 
 use std::future::Future;
 use std::mem;
@@ -9,14 +9,16 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use super::args::Args;
-use super::background::{Detach, Refresh};
+use super::background::{BackgroundRefresh, Detach};
+use super::call_target::CallTarget;
+use super::invalidate::Invalidate;
 use super::near;
-use super::operation::{Invalidate, Peek};
 use super::options::Options;
 use super::origin::Blocking;
+use super::peek::Peek;
 use super::report::{CallOutcome, CallReport, ExplainCall};
 use super::rule::{Errors, Policy, Sharing};
-use super::run::{Entry, Mode, Run, Steps, start};
+use super::run::{Mode, Run, Steps, start};
 use super::site::Site;
 use super::stage::{Stage, Step};
 use super::target::Target;
@@ -27,8 +29,8 @@ use crate::wait;
 pin_project! {
     /// A call of a memoized function: a future of its value, and a handle on its entry.
     ///
-    /// Awaiting it gives what the function gives: from the cache, from another call of the same
-    /// key that is under way in this process, or computed. A failure of the cache is counted
+    /// Awaiting it returns the function's value: from the cache, from a concurrent call of the same key in
+    /// this process, or computed. A failure of the cache is counted
     /// ([`MemoStats`](crate::stats::MemoStats)) and never fails the call.
     ///
     /// # Cancellation
@@ -36,7 +38,7 @@ pin_project! {
     /// Dropping a call ends its computation; where others wait for it, one of them takes over.
     #[must_use = "a call does nothing unless it is awaited"]
     pub struct Call<F: Future> {
-        entry: Entry,
+        call: CallTarget,
         ttl: TtlRule<F::Output>,
         policy: Policy<F::Output>,
         options: Options<F::Output>,
@@ -51,51 +53,51 @@ pin_project! {
     }
 }
 
-/// What the expansion knows about a call.
+/// The parts of a call, from the attribute's expansion.
 pub struct Parts<T> {
     /// The function.
     pub site: &'static Site,
-    /// The client.
+    /// The client to use.
     pub target: Target,
     /// The arguments.
     pub args: Args,
     /// The lifetime.
     pub ttl: TtlRule<T>,
-    /// What to store.
+    /// The conversion of values to and from bytes.
     pub policy: Policy<T>,
-    /// What else to do.
+    /// Further options.
     pub options: Options<T>,
 }
 
-/// Makes a call.
+/// Creates a call.
 #[inline]
 pub fn call<F: Future>(parts: Parts<F::Output>, origin: F) -> Call<F> {
     let Parts { site, target, args, ttl, policy, options } = parts;
-    let entry = Entry::new(site, target, args);
-    Call::new(entry, ttl, policy, options, origin)
+    let call = CallTarget::new(site, target, args);
+    Call::new(call, ttl, policy, options, origin)
 }
 
 impl<F: Future> Call<F> {
-    /// A call of what goes by a key of its own, not by a function and its arguments.
-    pub(super) fn given(
-        entry: Entry,
+    /// Creates a call with an explicit key.
+    pub(super) fn explicit(
+        call: CallTarget,
         ttl: TtlRule<F::Output>,
         policy: Policy<F::Output>,
         origin: F,
     ) -> Self {
-        Self::new(entry, ttl, policy, Options::new(), origin)
+        Self::new(call, ttl, policy, Options::new(), origin)
     }
 
     #[inline]
     fn new(
-        entry: Entry,
+        call: CallTarget,
         ttl: TtlRule<F::Output>,
         policy: Policy<F::Output>,
         options: Options<F::Output>,
         origin: F,
     ) -> Self {
         Call {
-            entry,
+            call,
             ttl,
             policy,
             options,
@@ -109,15 +111,15 @@ impl<F: Future> Call<F> {
         }
     }
 
-    /// A call that computes anew what another one has begun to.
-    pub(super) fn refreshing(refresh: Refresh<F::Output>, origin: F) -> Self {
-        let Refresh { entry, ttl, policy, options, run, stage } = refresh;
-        let mut call = Self::given(entry, ttl, policy, origin);
-        (call.options, call.run, call.mode, call.stage) = (options, run, Mode::Behind, stage);
+    /// Creates the call that completes a refresh in the background.
+    pub(super) fn background_refresh(refresh: BackgroundRefresh<F::Output>, origin: F) -> Self {
+        let BackgroundRefresh { call: target, ttl, policy, options, run, stage } = refresh;
+        let mut call = Self::explicit(target, ttl, policy, origin);
+        (call.options, call.run, call.mode, call.stage) = (options, run, Mode::Background, stage);
         call
     }
 
-    /// The same call with other options.
+    /// Changes the options.
     pub(super) fn with(
         mut self,
         change: impl FnOnce(Options<F::Output>) -> Options<F::Output>,
@@ -126,83 +128,83 @@ impl<F: Future> Call<F> {
         self
     }
 
-    /// The same call, which shares its errors in another way.
+    /// Changes how errors are shared with waiting callers.
     pub(super) fn sharing(mut self, sharing: Sharing<F::Output>) -> Self {
         self.policy.sharing = sharing;
         self
     }
 
-    /// The same call, which reads kept errors.
+    /// Changes how stored errors are decoded.
     pub(super) fn reading_errors(mut self, errors: Errors<F::Output>) -> Self {
         self.policy.errors = errors;
         self
     }
 
-    /// What computes can be taken out in this way.
+    /// Sets how the function is moved to the background.
     pub(super) fn detached_by(mut self, detach: Detach<F>) -> Self {
         self.detach = Some(detach);
         self
     }
 
-    /// The caller sleeps on its thread.
+    /// Marks the caller as one that blocks its thread.
     pub(super) fn blocking(mut self) -> Self {
         self.blocking = true;
         self
     }
 
-    /// What the call did, once it is over.
+    /// Returns the report of a completed call.
     pub(super) fn take_report(self: Pin<&mut Self>) -> CallReport {
         self.project().report.take().map_or_else(CallReport::new, |report| *report)
     }
 
-    /// The key of exactly this call, for the client that would run it here; none if it has none,
-    /// because an argument cannot be encoded or another function has the same identity.
+    /// Returns the key of this call, for the client that would run it here; `None` if an argument cannot be
+    /// encoded, or another function has the same identity.
     pub fn key(&self) -> Option<Bytes> {
-        self.entry.key(&self.entry.client())
+        self.call.key(&self.call.client())
     }
 
-    /// Looks into the cache and computes nothing. What it finds is what the call would return:
-    /// for a function that returns a `Result`, `Some(Ok(value))`, or `Some(Err(error))` where an
-    /// error is kept. A value past its lifetime is none.
+    /// Reads the cache and computes nothing. The result is what the call would return: for a function that
+    /// returns a `Result`, `Some(Ok(value))`, or `Some(Err(error))` for a stored error. A value past its
+    /// lifetime is a miss.
     ///
     /// # Errors
     ///
     /// When no node answers. A value that does not decode is a miss.
     pub fn peek(self) -> Peek<F::Output> {
-        Peek::new(self.entry, self.policy)
+        Peek::new(self.call, self.policy)
     }
 
-    /// Computes whatever the cache holds, and replaces it. A computation of the same key that is
-    /// under way is not stored any more.
+    /// Computes the value whatever the cache holds, and replaces the entry. Concurrent computations of the
+    /// key in this process are not stored.
     pub fn refresh(mut self) -> Self {
         self.mode = Mode::Refresh;
         self
     }
 
-    /// Removes the value from the cache. A computation of the same key that is under way in this
-    /// process is not stored any more; what it is storing already arrives first, and is then removed.
-    /// Once it has been polled it goes on without its caller.
+    /// Removes the value from the cache. Concurrent computations of the key in this process are not stored; a
+    /// value that is already being stored arrives first, and is then removed. Once polled, the removal
+    /// completes also if it is dropped.
     ///
     /// # Errors
     ///
     /// When no node answers, or the call has no key.
     pub fn invalidate(self) -> Invalidate {
-        Invalidate::new(self.entry)
+        Invalidate::new(self.call)
     }
 
-    /// Computes and leaves the cache alone.
+    /// Computes the value without the cache.
     pub fn uncached(mut self) -> Self {
         self.mode = Mode::Uncached;
         self
     }
 
-    /// Another lifetime for this call's value: seconds or a `Duration`; zero stores nothing.
+    /// Sets the lifetime of this call's value: seconds or a `Duration`; zero stores nothing.
     pub fn ttl(mut self, lifetime: impl Lifetime) -> Self {
         self.ttl = TtlRule::given(lifetime);
         self
     }
 
-    /// Runs the call and tells what it did.
+    /// Runs the call and reports its steps.
     pub fn explain(mut self) -> ExplainCall<F> {
         self.report = Some(Box::new(CallReport::new()));
         ExplainCall::new(self)
@@ -210,8 +212,8 @@ impl<F: Future> Call<F> {
 
     /// Runs the call and blocks the thread meanwhile; works inside and outside of any runtime.
     ///
-    /// For sync functions. Where another sync caller computes the same key, this waits for it; an
-    /// async one is not waited for, because it may need this thread.
+    /// For sync functions. This waits for another sync caller that computes the key, but not for an async
+    /// one, which may need this thread.
     pub fn wait(self) -> F::Output
     where
         F: Blocking,
@@ -228,7 +230,7 @@ impl<F: Future> Future for Call<F> {
         let mut this = self.project();
         if let (Stage::Start, Mode::Cached, Some(age)) =
             (&*this.stage, *this.mode, this.options.near)
-            && let Some(value) = near::hit(this.entry, age, this.policy)
+            && let Some(value) = near::hit(this.call, age, this.policy)
         {
             if let Some(report) = this.report {
                 report.outcome = CallOutcome::Near;
@@ -238,24 +240,24 @@ impl<F: Future> Future for Call<F> {
         }
         loop {
             if matches!(this.stage, Stage::Start) {
-                *this.run = start(this.entry, *this.mode);
+                *this.run = start(this.call, *this.mode);
             }
             let mut steps = Steps {
                 run: this.run.as_ref(),
                 policy: this.policy,
                 ttl: this.ttl,
                 options: this.options,
-                behind: *this.mode == Mode::Behind,
+                is_background: *this.mode == Mode::Background,
                 report: this.report.as_deref_mut(),
             };
             if this.detach.is_some()
                 && let Some(computation) = this.stage.computation()
-                && let Some(old) = computation.old_value(this.policy)
+                && let Some(previous) = computation.previous_value(this.policy)
                 && let Some(detach) = this.detach.take()
             {
-                steps.left_behind(computation);
-                let refresh = Refresh {
-                    entry: this.entry.clone(),
+                steps.serve_previous(computation);
+                let refresh = BackgroundRefresh {
+                    call: this.call.clone(),
                     ttl: mem::replace(this.ttl, TtlRule::seconds(0)),
                     policy: *this.policy,
                     options: mem::replace(this.options, Options::new()),
@@ -265,29 +267,29 @@ impl<F: Future> Future for Call<F> {
                 if let Some(work) = detach(this.origin.as_mut(), refresh) {
                     work.start();
                 }
-                return Poll::Ready(old);
+                return Poll::Ready(previous);
             }
             let step = match this.stage {
-                Stage::Start => Step::Next(steps.first(*this.mode, *this.blocking)),
-                Stage::Looking(looking) => {
-                    let looked = ready!(looking.as_mut().poll(context));
-                    steps.found(looked)
+                Stage::Start => Step::Next(steps.first_stage(*this.mode, *this.blocking)),
+                Stage::LookingUp(lookup) => {
+                    let lookup = ready!(lookup.as_mut().poll(context));
+                    steps.after_lookup(lookup)
                 }
-                Stage::Leasing { asking, computation } => {
-                    let leased = ready!(asking.as_mut().poll(context));
-                    steps.leased(leased, computation.take().unwrap_or_default())
+                Stage::Leasing { request, computation } => {
+                    let response = ready!(request.as_mut().poll(context));
+                    steps.after_lease(response, computation.take().unwrap_or_default())
                 }
                 Stage::Computing(computation) => {
                     let value = {
-                        let _span = computation.begin(this.entry.site.name()).span.enter();
+                        let _span = computation.start(this.call.site.name()).span.enter();
                         let _entered = this.run.as_ref().map(Run::enter);
                         ready!(this.origin.as_mut().poll(context))
                     };
-                    steps.computed(value, mem::take(&mut **computation))
+                    steps.after_compute(value, mem::take(&mut **computation))
                 }
                 Stage::Storing(storing) => {
-                    let written = ready!(storing.put.as_mut().poll(context));
-                    steps.written(written, &storing.key, storing.at);
+                    let written = ready!(storing.write.as_mut().poll(context));
+                    steps.after_write(written, &storing.key, storing.started);
                     match storing.value.take() {
                         Some(value) => Step::Value(value),
                         None => Step::Next(Stage::Done),

@@ -1,21 +1,21 @@
-//! Values by key that are computed where the cache has none.
+//! Memoization by an explicit key and a closure.
 
 use std::future::Future;
 
 use bytes::Bytes;
 
 use super::call::Call;
+use super::call_target::{CallTarget, ExplicitKey};
 use super::origin::{self, Boxed};
 use super::rule::{Cacheable, Errors, OkRule, Sharing};
-use super::run::{Entry, Given};
-use super::site::{Origin, Site};
+use super::site::{FunctionInfo, Site};
 use super::target::Target;
 use super::ttl::TtlRule;
 use crate::ZerocacheClient;
 use crate::lifetime::Lifetime;
 
-/// Stands for all calls that go by a key.
-pub(super) static SITE: Site = Site::new(Origin {
+/// The site of all calls with an explicit key.
+pub(super) static SITE: Site = Site::new(FunctionInfo {
     function: "get_or_compute",
     name: None,
     version: 0,
@@ -28,12 +28,12 @@ pub(super) static SITE: Site = Site::new(Origin {
 });
 
 impl ZerocacheClient {
-    /// The value of a key, from the cache or computed, once per key and process at a time.
+    /// Returns the value of a key from the cache, or computes it, once per key and process at a time.
     ///
-    /// It is what a memoized function does, for a key that is given: the value is stored as
-    /// [`Value`](crate::Value) for `ttl`, an error is returned as it is and not stored, and a cache
-    /// that cannot be reached never fails the call. The [`Call`]'s methods set further options.
-    /// Waiting callers share an error where [`share_errors`](Call::share_errors) says so.
+    /// It does for an explicit key what a memoized function does: the value is stored as
+    /// [`Value`](crate::Value) for `ttl`, an error is returned and not stored, and an unreachable cache never
+    /// fails the call. The [`Call`]'s methods set further options. Waiting callers share an error only with
+    /// [`share_errors`](Call::share_errors).
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), std::io::Error> {
@@ -59,14 +59,15 @@ impl ZerocacheClient {
         F: Future<Output = Result<V, E>>,
         V: Cacheable,
     {
-        let given = Given { client: self.clone(), key: Bytes::copy_from_slice(key.as_ref()) };
-        let entry = Entry {
+        let explicit =
+            ExplicitKey { client: self.clone(), key: Bytes::copy_from_slice(key.as_ref()) };
+        let call = CallTarget {
             site: &SITE,
             target: Target::client(self.clone()),
             identity: None,
-            given: Some(Box::new(given)),
+            explicit: Some(Box::new(explicit)),
         };
         let policy = OkRule::new().policy(Sharing::none(), Errors::unreadable());
-        Call::given(entry, TtlRule::given(ttl), policy, origin::boxed(compute))
+        Call::explicit(call, TtlRule::given(ttl), policy, origin::boxed(compute))
     }
 }

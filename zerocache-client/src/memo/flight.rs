@@ -1,17 +1,17 @@
-//! One computation per key at a time.
+//! Single flight: one computation per key at a time.
 //!
-//! The first caller of a key leads: it computes inside its own future, so that nothing has to be
-//! `'static`. The others wait for what it publishes. A leader that is cancelled or panics drops
-//! its [`Lead`], and one of those who wait leads next. A leader that has published stays in the
-//! table until its value is stored, so that nobody computes in between; who comes when the value is past
-//! its time leads all the same. A leader that computes anew what may still be served shows that to the
-//! others, who then do not wait.
+//! The first caller of a key is its leader: it computes inside its own future, so that nothing has to be
+//! `'static`. Further callers are followers: they wait for what the leader publishes. A leader that is
+//! cancelled or panics drops its [`Leader`], and one of the followers leads next. A leader that has
+//! published stays in the table until its value is stored, so that nobody computes in between; a caller that
+//! arrives after the value's fresh time leads all the same. A leader that refreshes a value that may still be
+//! served publishes that value, and followers do not wait.
 //!
-//! Who has waited for too long leads beside those who lead, one after the other; all who wait get what
-//! the first of them has.
+//! A follower whose wait has expired leads beside the other leaders, one follower after the other; all
+//! followers get the first value that is published.
 //!
-//! Some compute aside: where nobody may be waited for, or by request. Nobody joins them, but they are
-//! known here too, so that a delete reaches them. So are values on their way into the cache.
+//! Unshared computations have no followers: they run where nobody may be waited for, or by request. They are
+//! in the table too, so that a delete reaches them. So are pending writes.
 
 use std::collections::HashMap;
 use std::mem;
@@ -26,103 +26,101 @@ use xxhash_rust::xxh3::xxh3_64;
 use zerocache_core::time::Instant;
 use zerocache_net::{clock, process::PerProcess};
 
-use super::rule::Shared;
-use super::stored::{Form, Stored};
-use super::writing::Writing;
+use super::rule::SharedError;
+use super::stored::{Payload, StoredEntry};
+use super::writing::SharedWrite;
 
 #[cfg(test)]
 mod tests;
 
-/// Parts of the table, so that hits of different keys do not meet at one lock.
-const PARTS: usize = 16;
+/// Shards of the table, so that calls of different keys do not contend for one lock.
+const SHARDS: usize = 16;
 
-/// A cluster and a key of it.
-type Place = (u64, Bytes);
+/// The number of a cluster and namespace, and a key.
+type FlightKey = (u64, Bytes);
 
-/// What goes on with some of the keys.
-type Part = HashMap<Place, Slot>;
+type Shard = HashMap<FlightKey, KeyState>;
 
-/// Those who lead and those who wait are threads and tasks of one process.
-static TABLE: PerProcess<[Mutex<Part>; PARTS]> = PerProcess::new();
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Leaders and followers are threads and tasks of one process.
+static TABLE: PerProcess<[Mutex<Shard>; SHARDS]> = PerProcess::new();
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// What goes on with a key.
+/// The computations and writes of a key.
 #[derive(Default)]
-struct Slot {
-    /// Of all computations that began since the key was last deleted or replaced.
-    void: Void,
-    /// How many those are.
+struct KeyState {
+    /// The flag of all computations that began since the key was last deleted or replaced.
+    invalidation: Invalidation,
+    /// The number of these computations.
     computations: usize,
-    /// Those of them that others wait for.
+    /// The computations that followers wait for.
     flight: Option<Flight>,
-    /// Values on their way into the cache.
-    writes: Vec<UnderWay>,
+    pending_writes: Vec<PendingWrite>,
 }
 
-/// Computations that others wait for.
+/// Computations that followers wait for.
 struct Flight {
     number: u64,
     leaders: usize,
-    /// When the last leader began, since the process did.
-    led: Duration,
-    told: watch::Sender<Told>,
+    /// When the last leader began, since the start of the process.
+    led_since: Duration,
+    state: watch::Sender<FlightState>,
 }
 
-/// A value on its way into the cache.
-struct UnderWay {
+/// A value that is being written to the cache.
+struct PendingWrite {
     number: u64,
-    void: Void,
-    writing: Writing,
+    invalidation: Invalidation,
+    write: SharedWrite,
 }
 
-/// What the leaders of a key have to say to the others.
+/// The progress of a key's leaders, as followers see it.
 #[derive(Clone)]
 pub(crate) enum Progress {
-    /// They look into the cache.
-    Looking,
-    /// One computes. Until it is done the others may serve this, as far as its age permits.
-    Computing(Stored),
-    /// The stored form of the value.
-    Value(Form),
-    /// The stored form of a value past its time: computing it failed.
-    Old(Form),
-    /// An error that can be cloned.
-    Failed(Shared),
-    /// Nothing that can be shared; everyone computes at once.
+    /// The leaders read the cache.
+    LookingUp,
+    /// A leader computes. Until it is done, followers may serve this entry as far as its age permits.
+    Computing(StoredEntry),
+    /// A leader has a value.
+    Value(Payload),
+    /// Computing failed; a leader has a value past its fresh time.
+    Stale(Payload),
+    /// Computing failed with an error that can be cloned.
+    Failed(SharedError),
+    /// A leader is done and has nothing to share; every follower computes at once.
     Nothing,
 }
 
 impl Progress {
-    /// Whether a leader is done.
-    fn is_end(&self) -> bool {
-        !matches!(self, Self::Looking | Self::Computing(_))
+    /// Returns true if a leader is done.
+    fn is_final(&self) -> bool {
+        !matches!(self, Self::LookingUp | Self::Computing(_))
     }
 
-    /// Whether nobody has to wait any longer.
-    fn settles(&self) -> bool {
+    /// Returns true if followers need not wait any longer.
+    fn releases_followers(&self) -> bool {
         match self {
-            Self::Computing(old) => old.serves(clock::mono()),
-            _ => self.is_end(),
+            Self::Computing(stale) => stale.is_servable(clock::mono()),
+            _ => self.is_final(),
         }
     }
 }
 
-/// What those who wait look at.
-struct Told {
+/// The state of a flight, which followers watch.
+struct FlightState {
     progress: Progress,
-    /// Until when that is for those who come now, too; always, where it is not said.
+    /// The end of the time in which new callers may use `progress`; `None` for no end.
     until: Option<Instant>,
-    /// How many leaders sleep on their threads, and so need nobody else's.
+    /// Leaders that block their threads, and so need no other caller's thread.
     blocking: usize,
-    /// How many may yet tell, or fall back on, what they find in the cache.
-    looking: usize,
+    /// Leaders that may still publish, or fall back to, an entry that they read from the cache.
+    looking_up: usize,
 }
 
-/// Whether a key was deleted or replaced since a computation of it began.
+/// A flag: the key was deleted or replaced since a computation of it began.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Void(Arc<AtomicBool>);
+pub(crate) struct Invalidation(Arc<AtomicBool>);
 
-impl Void {
+impl Invalidation {
     fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -131,330 +129,351 @@ impl Void {
         self.0.load(Ordering::Acquire)
     }
 
-    fn is(&self, other: &Void) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-/// What a caller is to do.
-pub(crate) enum Joined {
-    Lead(Lead),
-    Wait(Waiting),
-    /// Computes without asking anyone: a blocking caller must not wait for leaders that may need
-    /// this very thread to go on.
-    Alone,
+/// The role of a caller of a key.
+pub(crate) enum Role {
+    Leader(Leader),
+    Follower(Follower),
+    /// The caller computes without waiting: it blocks its thread, which the leaders may need to make
+    /// progress.
+    Unshared,
 }
 
-/// What a caller is to do who has waited for too long.
-pub(crate) enum Turn {
-    /// Leads beside those who lead.
-    Lead(Lead),
-    /// Another one began to lead a while ago: for so long the caller waits for that one.
-    Later(Duration),
-    /// Those who led are gone, or done.
-    Over,
+/// The next step of a follower whose wait has expired.
+pub(crate) enum WaitExpired {
+    /// The follower leads beside the other leaders.
+    Lead(Leader),
+    /// Another leader began less than the wait ago: the follower waits for it for this long.
+    WaitFor(Duration),
+    /// The leaders are gone, or done.
+    Ended,
 }
 
-/// A caller who waits.
-pub(crate) struct Waiting {
-    place: Place,
+/// A caller that waits for the leaders of a key.
+pub(crate) struct Follower {
+    flight_key: FlightKey,
     number: u64,
     blocking: bool,
-    told: watch::Receiver<Told>,
+    state: watch::Receiver<FlightState>,
 }
 
-/// The right and duty to publish.
-pub(crate) struct Lead {
-    aside: Aside,
+/// The right and duty to publish a key's value.
+pub(crate) struct Leader {
+    computation: UnsharedComputation,
     number: u64,
     blocking: bool,
-    /// It may yet tell, or fall back on, what it finds in the cache.
-    looks: bool,
-    /// Those who wait have what this leader told.
-    ended: bool,
-    told: watch::Sender<Told>,
+    /// The leader may still publish, or fall back to, an entry that it read from the cache.
+    looking_up: bool,
+    /// Followers have what this leader published.
+    has_published: bool,
+    state: watch::Sender<FlightState>,
 }
 
-/// A computation that nobody joins.
-pub(crate) struct Aside {
-    place: Place,
-    void: Void,
+/// A computation in the table, until it is dropped.
+pub(crate) struct UnsharedComputation {
+    flight_key: FlightKey,
+    invalidation: Invalidation,
 }
 
-/// The place of a value on its way into the cache, until it is dropped.
-pub(crate) struct Noted {
-    place: Place,
+/// A pending write in the table, until it is dropped.
+pub(crate) struct PendingWriteGuard {
+    flight_key: FlightKey,
     number: u64,
-    void: Void,
+    invalidation: Invalidation,
 }
 
-fn part(place: &Place) -> &'static Mutex<Part> {
-    // The modulus keeps the index below PARTS.
-    &TABLE.get_or_init(|_| Default::default())[(xxh3_64(&place.1) % PARTS as u64) as usize]
+fn shard(flight_key: &FlightKey) -> &'static Mutex<Shard> {
+    // The modulus keeps the index below SHARDS.
+    &TABLE.get_or_init(|_| Default::default())[(xxh3_64(&flight_key.1) % SHARDS as u64) as usize]
 }
 
 impl Flight {
-    /// Whether who comes now may have what its leaders tell.
+    /// Returns true if a new caller may use what its leaders publish.
     fn is_open(&self) -> bool {
-        self.told.borrow().until.is_none_or(|until| clock::mono() < until)
+        self.state.borrow().until.is_none_or(|until| clock::mono() < until)
     }
 }
 
-impl Slot {
-    /// A computation more.
-    fn aside(&mut self, place: Place) -> Aside {
+impl KeyState {
+    /// Adds a computation.
+    fn begin(&mut self, flight_key: FlightKey) -> UnsharedComputation {
         self.computations += 1;
-        Aside { place, void: self.void.clone() }
+        UnsharedComputation { flight_key, invalidation: self.invalidation.clone() }
     }
 
-    /// The key was deleted or written: nobody joins those any more who may have read it before.
-    fn changed(&mut self) -> Option<Flight> {
-        self.flight.take_if(|flight| flight.told.borrow().looking > 0)
+    /// Takes the flight out if its leaders may have read the key before it was deleted or written: no
+    /// further caller follows them.
+    fn close_lookups(&mut self) -> Option<Flight> {
+        self.flight.take_if(|flight| flight.state.borrow().looking_up > 0)
     }
 
     fn is_idle(&self) -> bool {
-        self.computations == 0 && self.writes.is_empty()
+        self.computations == 0 && self.pending_writes.is_empty()
     }
 }
 
-/// Joins the computation of a key, or starts one. `group` tells clusters apart.
-pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Joined {
-    let place = (group, key.clone());
-    // Dropped after the lock: whom that wakes is not known.
+/// Joins the flight of a key, or starts one. `group` is the number of the cluster and namespace.
+pub(crate) fn join(group: u64, key: &Bytes, blocking: bool) -> Role {
+    let flight_key = (group, key.clone());
+    // Dropped after the lock is released: dropping it wakes other callers.
     let _past;
-    let mut part = part(&place).lock();
-    let slot = part.entry(place.clone()).or_default();
-    if let Some(Flight { number, told, .. }) =
-        slot.flight.as_ref().filter(|flight| flight.is_open())
+    let mut shard = shard(&flight_key).lock();
+    let key_state = shard.entry(flight_key.clone()).or_default();
+    if let Some(Flight { number, state, .. }) =
+        key_state.flight.as_ref().filter(|flight| flight.is_open())
     {
-        let needs_others = |told: &Told| !told.progress.settles() && told.blocking == 0;
-        if blocking && needs_others(&told.borrow()) {
-            return Joined::Alone;
+        let needs_others =
+            |state: &FlightState| !state.progress.releases_followers() && state.blocking == 0;
+        if blocking && needs_others(&state.borrow()) {
+            return Role::Unshared;
         }
-        return Joined::Wait(Waiting { place, number: *number, blocking, told: told.subscribe() });
+        let (number, state) = (*number, state.subscribe());
+        return Role::Follower(Follower { flight_key, number, blocking, state });
     }
-    let blocked = usize::from(blocking);
-    let progress = Progress::Looking;
-    let told = Told { progress, until: None, blocking: blocked, looking: 1 };
-    let (told, number) = (watch::Sender::new(told), NEXT.fetch_add(1, Ordering::Relaxed));
-    let flight = Flight { number, leaders: 1, led: clock::elapsed(), told: told.clone() };
-    _past = slot.flight.replace(flight);
-    let aside = slot.aside(place);
-    Joined::Lead(Lead { aside, number, blocking, looks: true, ended: false, told })
+    let state = FlightState {
+        progress: Progress::LookingUp,
+        until: None,
+        blocking: usize::from(blocking),
+        looking_up: 1,
+    };
+    let (state, number) = (watch::Sender::new(state), NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
+    let flight = Flight { number, leaders: 1, led_since: clock::elapsed(), state: state.clone() };
+    _past = key_state.flight.replace(flight);
+    let computation = key_state.begin(flight_key);
+    let (looking_up, has_published) = (true, false);
+    Role::Leader(Leader { computation, number, blocking, looking_up, has_published, state })
 }
 
-/// Begins a computation aside.
-pub(crate) fn aside(group: u64, key: &Bytes) -> Aside {
-    let place = (group, key.clone());
-    let mut part = part(&place).lock();
-    part.entry(place.clone()).or_default().aside(place)
+/// Begins a computation that nobody follows.
+pub(crate) fn compute_unshared(group: u64, key: &Bytes) -> UnsharedComputation {
+    let flight_key = (group, key.clone());
+    let mut shard = shard(&flight_key).lock();
+    shard.entry(flight_key.clone()).or_default().begin(flight_key)
 }
 
-/// Begins to write what was computed, unless that is void. `make` is given the writes of what is void
-/// but was sent already: they have to end first.
-pub(crate) fn write(
+/// Begins to write a computed value, unless the key was invalidated since the computation began. `make` gets
+/// the writes that were invalidated after they had been sent: these have to complete first.
+pub(crate) fn begin_write(
     group: u64,
     key: &Bytes,
-    void: &Void,
-    make: impl FnOnce(Noted, Vec<Writing>) -> Writing,
-) -> Option<Writing> {
-    let place = (group, key.clone());
-    let mut part = part(&place).lock();
-    if void.is_set() {
+    invalidation: &Invalidation,
+    make: impl FnOnce(PendingWriteGuard, Vec<SharedWrite>) -> SharedWrite,
+) -> Option<SharedWrite> {
+    let flight_key = (group, key.clone());
+    let mut shard = shard(&flight_key).lock();
+    if invalidation.is_set() {
         return None;
     }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let writes = &mut part.entry(place.clone()).or_default().writes;
-    let sent = writes.iter().filter(|write| write.void.is_set());
-    let sent = sent.map(|write| write.writing.clone()).collect();
-    let writing = make(Noted { place, number, void: void.clone() }, sent);
-    writes.push(UnderWay { number, void: void.clone(), writing: writing.clone() });
-    Some(writing)
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    let pending_writes = &mut shard.entry(flight_key.clone()).or_default().pending_writes;
+    let sent = pending_writes.iter().filter(|pending| pending.invalidation.is_set());
+    let sent = sent.map(|pending| pending.write.clone()).collect();
+    let guard = PendingWriteGuard { flight_key, number, invalidation: invalidation.clone() };
+    let write = make(guard, sent);
+    let invalidation = invalidation.clone();
+    pending_writes.push(PendingWrite { number, invalidation, write: write.clone() });
+    Some(write)
 }
 
-/// Makes the computations under way ones that are not stored and that no new caller joins; for a key
-/// that is being deleted or replaced. What is on its way into the cache already is returned.
-pub(crate) fn void(group: u64, key: &Bytes) -> Vec<Writing> {
-    let place = (group, key.clone());
-    let mut part = part(&place).lock();
-    let Some(slot) = part.get_mut(&place) else { return Vec::new() };
-    mem::take(&mut slot.void).set();
-    slot.computations = 0;
-    let flight = slot.flight.take();
-    let writes = slot.writes.iter().map(|write| write.writing.clone()).collect();
-    if slot.is_idle() {
-        part.remove(&place);
+/// Invalidates the running computations of a key that is being deleted or replaced: their values are not
+/// stored, and no further caller follows them. Returns the writes that are pending already.
+pub(crate) fn invalidate(group: u64, key: &Bytes) -> Vec<SharedWrite> {
+    let flight_key = (group, key.clone());
+    let mut shard = shard(&flight_key).lock();
+    let Some(state) = shard.get_mut(&flight_key) else { return Vec::new() };
+    mem::take(&mut state.invalidation).set();
+    state.computations = 0;
+    let flight = state.flight.take();
+    let writes = state.pending_writes.iter().map(|pending| pending.write.clone()).collect();
+    if state.is_idle() {
+        shard.remove(&flight_key);
     }
-    drop(part);
+    drop(shard);
     drop(flight);
     writes
 }
 
-/// The key has been deleted: who joins from now on gets nothing that was read before.
-pub(crate) fn deleted(group: u64, key: &Bytes) {
-    let place = (group, key.clone());
-    let mut part = part(&place).lock();
-    let removed = part.get_mut(&place).and_then(Slot::changed);
-    drop(part);
+/// Closes the flight of a key that has been deleted: callers that join from now on get nothing that was read
+/// before the delete.
+pub(crate) fn close_after_delete(group: u64, key: &Bytes) {
+    let flight_key = (group, key.clone());
+    let mut shard = shard(&flight_key).lock();
+    let removed = shard.get_mut(&flight_key).and_then(KeyState::close_lookups);
+    drop(shard);
     drop(removed);
 }
 
-impl Waiting {
-    /// Waits until a leader has something that can be used. None when there is nobody left for whom
-    /// this caller may wait.
-    pub(crate) async fn told(&mut self) -> Option<Progress> {
-        let is_over =
-            |told: &Told| told.progress.settles() || (self.blocking && told.blocking == 0);
-        let told = self.told.wait_for(is_over).await.ok()?;
-        told.progress.settles().then(|| told.progress.clone())
+impl Follower {
+    /// Waits until a leader publishes something usable. Returns `None` when there is no leader left for
+    /// which this caller may wait.
+    pub(crate) async fn wait(&mut self) -> Option<Progress> {
+        let is_over = |state: &FlightState| {
+            state.progress.releases_followers() || (self.blocking && state.blocking == 0)
+        };
+        let state = self.state.wait_for(is_over).await.ok()?;
+        state.progress.releases_followers().then(|| state.progress.clone())
     }
 
-    /// What may be served where computing it fails.
-    pub(crate) fn old(&self) -> Option<Stored> {
-        match &self.told.borrow().progress {
-            Progress::Computing(old) => Some(old.clone()),
+    /// Returns the entry that may be served if computing fails.
+    pub(crate) fn fallback(&self) -> Option<StoredEntry> {
+        match &self.state.borrow().progress {
+            Progress::Computing(stale) => Some(stale.clone()),
             _ => None,
         }
     }
 
-    /// Leads beside those who lead, unless one of them began less than `wait` ago.
-    pub(crate) fn take_turn(&self, wait: Duration) -> Turn {
-        let mut part = part(&self.place).lock();
-        let Some(slot) = part.get_mut(&self.place) else { return Turn::Over };
-        let flight = slot.flight.as_mut().filter(|flight| flight.number == self.number);
-        let Some(flight) = flight.filter(|flight| !flight.told.borrow().progress.is_end()) else {
-            return Turn::Over;
+    /// Makes this follower a leader beside the others, unless one of them began less than `wait` ago.
+    pub(crate) fn wait_expired(&self, wait: Duration) -> WaitExpired {
+        let mut shard = shard(&self.flight_key).lock();
+        let Some(key_state) = shard.get_mut(&self.flight_key) else { return WaitExpired::Ended };
+        let flight = key_state.flight.as_mut().filter(|flight| flight.number == self.number);
+        let Some(flight) = flight.filter(|flight| !flight.state.borrow().progress.is_final())
+        else {
+            return WaitExpired::Ended;
         };
         let now = clock::elapsed();
-        let left = wait.saturating_sub(now.saturating_sub(flight.led));
+        let left = wait.saturating_sub(now.saturating_sub(flight.led_since));
         if !left.is_zero() {
-            return Turn::Later(left);
+            return WaitExpired::WaitFor(left);
         }
-        flight.led = now;
+        flight.led_since = now;
         flight.leaders += 1;
-        let (number, blocking, told) = (self.number, self.blocking, flight.told.clone());
-        told.send_if_modified(|told| {
-            told.blocking += usize::from(blocking);
-            told.looking += 1;
-            // Nobody waits for more leaders.
+        let (number, blocking, state) = (self.number, self.blocking, flight.state.clone());
+        state.send_if_modified(|state| {
+            state.blocking += usize::from(blocking);
+            state.looking_up += 1;
+            // Nobody waits for further leaders.
             false
         });
-        let aside = slot.aside(self.place.clone());
-        Turn::Lead(Lead { aside, number, blocking, looks: true, ended: false, told })
+        let computation = key_state.begin(self.flight_key.clone());
+        let (looking_up, has_published) = (true, false);
+        WaitExpired::Lead(Leader {
+            computation,
+            number,
+            blocking,
+            looking_up,
+            has_published,
+            state,
+        })
     }
 }
 
-impl Lead {
-    /// Tells those who wait, unless another leader has told them how it ended.
+impl Leader {
+    /// Publishes progress to the followers, unless another leader has published a final one.
     pub(crate) fn publish(&mut self, progress: Progress) {
-        self.tell(progress, None);
+        self.set_progress(progress, None);
     }
 
-    /// Tells a value that is to be stored now, and for how long it is fresh.
-    pub(crate) fn publish_fresh(&mut self, form: Form, fresh: Duration) {
+    /// Publishes a value that is going to be stored, with its fresh time.
+    pub(crate) fn publish_fresh(&mut self, payload: Payload, fresh: Duration) {
         let fresh_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
-        self.tell(Progress::Value(form), Some(clock::mono().plus_ms(fresh_ms)));
+        self.set_progress(Progress::Value(payload), Some(clock::mono().plus_ms(fresh_ms)));
     }
 
-    fn tell(&mut self, mut progress: Progress, until: Option<Instant>) {
-        let ends = progress.is_end();
-        let is_told = self.told.send_if_modified(|told| {
-            let is_open = !told.progress.is_end();
+    fn set_progress(&mut self, mut progress: Progress, until: Option<Instant>) {
+        let is_final = progress.is_final();
+        let is_set = self.state.send_if_modified(|state| {
+            let is_open = !state.progress.is_final();
             if is_open {
-                // What is over, or not told, is dropped outside of the lock: an error is the user's.
-                mem::swap(&mut told.progress, &mut progress);
-                told.until = until;
+                // The previous progress, or the rejected one, is dropped outside of the lock: it may hold
+                // an error, whose `drop` is the user's code.
+                mem::swap(&mut state.progress, &mut progress);
+                state.until = until;
             }
             is_open
         });
-        self.ended |= is_told && ends;
+        self.has_published |= is_set && is_final;
     }
 
-    /// There is nothing in the cache that this leader could tell: it computes.
-    pub(crate) fn computes(&mut self) {
-        if mem::take(&mut self.looks) {
-            self.told.send_if_modified(|told| {
-                told.looking -= 1;
-                // Nobody waits for that.
+    /// Notes that this leader found nothing in the cache that it could publish: it computes.
+    pub(crate) fn lookup_missed(&mut self) {
+        if mem::take(&mut self.looking_up) {
+            self.state.send_if_modified(|state| {
+                state.looking_up -= 1;
+                // Nobody waits for this change.
                 false
             });
         }
     }
 
-    /// Whether those who wait have a value of another leader.
-    pub(crate) fn is_late(&self) -> bool {
-        !self.ended && matches!(self.told.borrow().progress, Progress::Value(_))
+    /// Returns true if followers have the value of another leader.
+    pub(crate) fn is_superseded(&self) -> bool {
+        !self.has_published && matches!(self.state.borrow().progress, Progress::Value(_))
     }
 
-    pub(crate) fn void(&self) -> &Void {
-        self.aside.void()
+    pub(crate) fn invalidation(&self) -> &Invalidation {
+        self.computation.invalidation()
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
-        let Aside { place, .. } = &self.aside;
-        let mut part = part(place).lock();
-        let ended = self.ended;
-        let removed = part.get_mut(place).and_then(|slot| {
-            // Voided, and perhaps replaced by another one, it is not there any more.
-            let flight = slot.flight.as_mut().filter(|flight| flight.number == self.number)?;
+        let UnsharedComputation { flight_key, .. } = &self.computation;
+        let mut shard = shard(flight_key).lock();
+        let has_published = self.has_published;
+        let removed = shard.get_mut(flight_key).and_then(|state| {
+            // After an invalidation the flight is gone, or another one.
+            let flight = state.flight.as_mut().filter(|flight| flight.number == self.number)?;
             flight.leaders -= 1;
-            // What this leader told is in the cache now, or nowhere.
-            if ended || flight.leaders == 0 { slot.flight.take() } else { None }
+            // What this leader published is in the cache now, or nowhere.
+            if has_published || flight.leaders == 0 { state.flight.take() } else { None }
         });
-        drop(part);
-        self.computes();
+        drop(shard);
+        self.lookup_missed();
         if self.blocking {
-            self.told.send_if_modified(|told| {
-                told.blocking -= 1;
-                told.blocking == 0
+            self.state.send_if_modified(|state| {
+                state.blocking -= 1;
+                state.blocking == 0
             });
         }
-        // The last sender goes after the entry: who wakes up finds the place free.
+        // The last sender is dropped after the table's entry: a follower that wakes up can lead.
         drop(removed);
     }
 }
 
-impl Aside {
-    pub(crate) fn void(&self) -> &Void {
-        &self.void
+impl UnsharedComputation {
+    pub(crate) fn invalidation(&self) -> &Invalidation {
+        &self.invalidation
     }
 }
 
-impl Drop for Aside {
+impl Drop for UnsharedComputation {
     fn drop(&mut self) {
-        let mut part = part(&self.place).lock();
-        // Voided, and perhaps followed by others, it does not count any more.
-        if let Some(slot) = part.get_mut(&self.place)
-            && slot.void.is(&self.void)
+        let mut shard = shard(&self.flight_key).lock();
+        // An invalidated computation is not counted any more.
+        if let Some(state) = shard.get_mut(&self.flight_key)
+            && state.invalidation.is_same(&self.invalidation)
         {
-            slot.computations -= 1;
-            if slot.is_idle() {
-                part.remove(&self.place);
+            state.computations -= 1;
+            if state.is_idle() {
+                shard.remove(&self.flight_key);
             }
         }
     }
 }
 
-impl Noted {
-    pub(crate) fn void(&self) -> &Void {
-        &self.void
+impl PendingWriteGuard {
+    pub(crate) fn invalidation(&self) -> &Invalidation {
+        &self.invalidation
     }
 }
 
-impl Drop for Noted {
+impl Drop for PendingWriteGuard {
     fn drop(&mut self) {
-        let mut part = part(&self.place).lock();
+        let mut shard = shard(&self.flight_key).lock();
         let mut removed = None;
-        if let Some(slot) = part.get_mut(&self.place) {
-            slot.writes.retain(|write| write.number != self.number);
-            removed = slot.changed();
-            if slot.is_idle() {
-                part.remove(&self.place);
+        if let Some(state) = shard.get_mut(&self.flight_key) {
+            state.pending_writes.retain(|pending| pending.number != self.number);
+            removed = state.close_lookups();
+            if state.is_idle() {
+                shard.remove(&self.flight_key);
             }
         }
-        drop(part);
+        drop(shard);
         drop(removed);
     }
 }

@@ -1,84 +1,83 @@
-//! Leave to compute, from the node that the key hashes to.
+//! Leases of memoized keys.
 
 use bytes::Bytes;
 use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
-use super::stored::Stored;
-use crate::client::Write;
-use crate::client::{LeaseReply, LeaseTerms, LeaseToken};
+use super::stored::StoredEntry;
+use crate::client::{LeaseReply, LeaseTerms, LeaseToken, Write};
 use crate::error::Error;
 use crate::{Status, Written, ZerocacheClient};
 
-/// What asking for leave came to.
-pub(crate) enum Leased {
-    /// Compute.
-    Token(Token),
-    /// Another process did.
-    Found(Stored),
-    /// Another process is at it, for longer than one waits.
+/// The response to a lease request.
+pub(crate) enum LeaseResponse {
+    /// The caller computes.
+    Granted(LeaseGrant),
+    /// Another process computed the value.
+    Found(StoredEntry),
+    /// Another process holds the lease, for longer than the caller waits.
     Busy,
-    /// Nobody can be asked: compute.
+    /// No node could be asked: the caller computes.
     Unavailable,
 }
 
-/// Asks for leave to compute a key; also says which node has answered.
-pub(crate) async fn ask(
+/// Requests the lease of a key. Returns the response and the node that gave it.
+pub(crate) async fn request(
     client: ZerocacheClient,
     key: Bytes,
     terms: LeaseTerms,
-) -> (Leased, Option<Incarnation>) {
-    let (answer, node) = client.lease(key, terms).await;
-    let leased = match answer {
-        LeaseReply::Token(token) => Leased::Token(Token(Some(token))),
-        LeaseReply::Found(entry) => Leased::Found(Stored::read(*entry, clock::mono())),
-        LeaseReply::Busy => Leased::Busy,
-        LeaseReply::Unavailable => Leased::Unavailable,
+) -> (LeaseResponse, Option<Incarnation>) {
+    let (response, node) = client.lease(key, terms).await;
+    let response = match response {
+        LeaseReply::Token(token) => LeaseResponse::Granted(LeaseGrant(Some(token))),
+        LeaseReply::Found(entry) => LeaseResponse::Found(StoredEntry::read(*entry, clock::mono())),
+        LeaseReply::Busy => LeaseResponse::Busy,
+        LeaseReply::Unavailable => LeaseResponse::Unavailable,
     };
-    (leased, node)
+    (response, node)
 }
 
-/// Leave to compute a key; given back when it is dropped unused.
-pub(crate) struct Token(Option<LeaseToken>);
+/// A granted lease, which is released when it is dropped unused.
+pub(crate) struct LeaseGrant(Option<LeaseToken>);
 
-impl Token {
-    /// There will be no value: whoever waits for it is told.
+impl LeaseGrant {
+    /// Ends the lease without a value: waiting processes stop waiting.
     pub(crate) fn fail(mut self) {
         if let Some(token) = self.0.take() {
             token.fail();
         }
     }
 
-    /// Writes with it.
-    pub(crate) fn write(self, put: Write) -> (Write, Spent) {
+    /// Adds the lease's token to a write.
+    pub(crate) fn write(self, put: Write) -> (Write, SpentGrant) {
         let version = self.0.as_ref().and_then(LeaseToken::version);
         let put = match version {
             Some(version) => put.token(version),
             None => put,
         };
-        (put, Spent(self.0))
+        (put, SpentGrant(self.0))
     }
 }
 
-/// A token of which the value is being written.
-pub(crate) struct Spent(Option<LeaseToken>);
+/// A lease whose value is being written.
+pub(crate) struct SpentGrant(Option<LeaseToken>);
 
-impl Spent {
-    /// The write is over; where there is no value after all, whoever waits is told.
-    pub(crate) fn written(mut self, written: &Result<Written, Error>) {
-        let refused = !matches!(
+impl SpentGrant {
+    /// Completes the write; if no value was stored, waiting processes stop waiting.
+    pub(crate) fn complete(mut self, written: &Result<Written, Error>) {
+        let is_refused = !matches!(
             written,
             Ok(Written { status: Status::Stored | Status::Superseded | Status::Unknown, .. })
         );
-        if refused && let Some(token) = self.0.take() {
+        if is_refused && let Some(token) = self.0.take() {
             token.fail();
         }
     }
 }
 
-impl Drop for Spent {
+impl Drop for SpentGrant {
     fn drop(&mut self) {
-        // A write that has begun goes on without its caller.
+        // A write that has begun completes without its caller.
         if let Some(token) = self.0.take() {
             token.spent();
         }

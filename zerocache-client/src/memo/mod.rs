@@ -1,48 +1,56 @@
-//! Memoization: what runs when a function under `#[zerocache]` is called.
+//! Memoization: calls of functions with the attribute `#[zerocache]`, and of
+//! [`get_or_compute`](crate::ZerocacheClient::get_or_compute).
 //!
-//! The attribute's expansion hands a call's parts to [`call`](call::call); a [`Call`] looks the
-//! value up, or computes it, once per key and process, and stores it. A failure of the cache never
-//! fails the call: it is counted, and the function computes.
+//! A [`Call`] reads its value from the cache, or computes it, once per key and process at a time, and stores
+//! it. A failure of the cache never fails the call: it is counted, and the function computes.
 
 mod args;
 mod background;
 mod buffer;
 mod call;
+mod call_options;
+mod call_target;
+mod chance;
+mod completion;
 mod compute;
+mod discriminant;
 mod flight;
-mod freshness;
+mod invalidate;
 mod key;
-mod leading;
 mod lease;
-mod look;
+mod lookup;
 mod near;
-mod operation;
 mod options;
 mod origin;
+mod peek;
 pub(crate) mod private;
+mod recursion;
 pub(crate) mod report;
 mod rule;
 mod run;
 mod scope;
-mod settle;
 mod site;
 mod stage;
 mod stored;
 mod tag;
 mod target;
 mod ttl;
-mod tuning;
-mod variant;
 mod writing;
+
+use std::future::Future;
+use std::pin::Pin;
 
 pub use crate::lease::LeaseScope;
 pub use args::{KeyPart, ReceiverKeyPart};
 pub use call::Call;
-pub use operation::{Invalidate, Peek};
+pub use invalidate::Invalidate;
 pub use options::MaybeNone;
 pub use origin::Blocking;
+pub use peek::Peek;
 pub use report::ExplainCall;
 pub use rule::{Cacheable, MayFail};
 pub use scope::Scope;
 pub use tag::Tag;
 pub use target::RegionOrClient;
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -1,19 +1,19 @@
-//! The value of a call from the near cache: what most calls of a hot key are, so nothing is allocated or
-//! boxed for it, and no client is held.
+//! Hits of the near cache. Most calls of a hot key are such hits, so they allocate nothing, and hold no
+//! client.
 
 use std::time::Duration;
 
 use super::args::Args;
+use super::call_target::CallTarget;
 use super::key::CallKey;
 use super::rule::Policy;
-use super::run::Entry;
 use super::site::Site;
 use super::target::Target;
 use crate::client::LocalState;
 use crate::near::hash_of;
 
-/// The value of a call that has not been made, if the near cache has one that may be served. `age` is the
-/// function's own bound of its age, beside the client's.
+/// Returns the value of a call that has not been created, if the near cache has one that may be served. `age`
+/// is the function's own maximum age, beside the client's.
 #[inline]
 pub fn near<T>(
     site: &'static Site,
@@ -25,12 +25,12 @@ pub fn near<T>(
     find((site, target), args.key()?, age, policy)
 }
 
-/// The value of a call, likewise.
+/// Returns the value of a call, if the near cache has one that may be served.
 #[inline]
-pub(super) fn hit<T>(entry: &Entry, age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
-    match (&entry.identity, &entry.given) {
-        (Some(key), _) => find((entry.site, &entry.target), key, age, policy),
-        (None, Some(given)) => decode(given.client.local_state(), &given.key, age, policy),
+pub(super) fn hit<T>(call: &CallTarget, age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
+    match (&call.identity, &call.explicit) {
+        (Some(key), _) => find((call.site, &call.target), key, age, policy),
+        (None, Some(explicit)) => decode(explicit.client.local_state(), &explicit.key, age, policy),
         (None, None) => None,
     }
 }
@@ -42,21 +42,23 @@ fn find<T>(
     age: Option<Duration>,
     policy: &Policy<T>,
 ) -> Option<T> {
-    target.with_face(site, |face| key.with(&face.namespace, |key| decode(face, key, age, policy)))
+    target
+        .with_face(site, |local| key.with(&local.namespace, |key| decode(local, key, age, policy)))
 }
 
-/// What does not decode is looked at again, and counted, on the long way. No lock is held meanwhile:
-/// `Deserialize` is the user's code.
+/// Decodes the near entry of `key`. An entry that does not decode is read again, and counted, by the ordinary
+/// path. No lock is held while decoding: `Deserialize` is the user's code.
 #[inline]
 fn decode<T>(
-    face: &LocalState,
+    local: &LocalState,
     key: &[u8],
     age: Option<Duration>,
     policy: &Policy<T>,
 ) -> Option<T> {
-    let near = face.near.as_ref()?;
+    let near = local.near.as_ref()?;
     let hash = hash_of(key);
-    let value = near.with((hash, key), age, |held| (policy.decode)(held.value()).ok()).flatten()?;
-    face.memo.near_hits.count();
+    let value =
+        near.with((hash, key), age, |entry| (policy.decode)(entry.value()).ok()).flatten()?;
+    local.memo.near_hits.count();
     Some(value)
 }

@@ -1,6 +1,6 @@
-//! What the attribute says of a function's entries beside their lifetime.
+//! Options of a function's entries, beside their lifetime.
 //!
-//! All that a reader has to know of it goes into the entry; the rest is the writer's own business.
+//! Options that readers need are stored in the entry; the others concern the writer alone.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::codec::CodecError;
 use crate::lease::LeaseScope;
 use crate::lifetime::Lifetime;
 
-/// How long a computation holds its lease where the function does not say.
+/// The default life of a lease.
 pub(crate) const LEASE_LIFE_DEFAULT: Duration = Duration::from_secs(10);
 
-/// How long others wait for a computation under lease where the function does not say. Shorter than
-/// the wait inside a process, so that a process's own callers hear what its leader has found.
+/// The default wait for a process that has the lease. It is shorter than the wait inside a process, so that a
+/// leader's followers get what the leader found.
 pub(crate) const LEASE_WAIT_DEFAULT: Duration = Duration::from_secs(3);
 
-/// That a key is computed once at a time by all processes of a scope.
+/// A lease: one process of a scope at a time computes a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeaseRule {
     pub(crate) scope: LeaseScope,
-    // In milliseconds, which are fewer bytes than a duration: a call is moved about.
+    // Milliseconds take fewer bytes than a duration: a call is moved about.
     life_ms: u32,
     wait_ms: u32,
 }
@@ -33,47 +33,47 @@ impl LeaseRule {
         Duration::from_millis(self.life_ms.into())
     }
 
-    /// How long others are waited for, within the deadline of a call.
+    /// Returns the wait for other processes, within the deadline of a call.
     pub(crate) fn wait(self, deadline: Option<Duration>) -> Duration {
         Duration::from_millis(self.wait_ms.into()).min(deadline.unwrap_or(Duration::MAX))
     }
 }
 
-/// What a call does beside looking, computing and storing for a lifetime. The default is nothing.
+/// Options of a call. The default is a plain lookup, computation and store.
 pub struct Options<T> {
-    /// Whether values are kept in this process too, and for what time, where that is not the client's.
+    /// Use of the near cache, and a maximum age of its own, if it is not the client's.
     pub(crate) near: Option<Option<Duration>>,
     pub(crate) lease: Option<LeaseRule>,
     pub(crate) stale_while_ms: u64,
     pub(crate) stale_if_error_ms: u64,
     pub(crate) refresh_ahead_ms: u64,
-    /// Percent of the lifetime that chance may take off, at most [`JITTER_MAX`].
+    /// The percentage by which the lifetime is shortened at random, at most [`JITTER_MAX`].
     pub(crate) jitter: u8,
     pub(crate) ack: Option<Ack>,
-    /// How long nodes may take to answer, instead of the client's own bound.
+    /// The time that nodes may take to answer, instead of the client's own bound.
     pub(crate) deadline: Option<Duration>,
-    /// Tags that the attribute has as literals, which cost a call nothing.
+    /// Literal tags of the attribute, which cost a call nothing.
     pub(crate) fixed_tags: &'static [&'static str],
     pub(crate) cache_if: Option<Predicate<T>>,
     pub(crate) none: Option<NegativeNone<T>>,
-    /// What few functions say; apart, so that a call stays small.
+    /// Rarely used options, boxed so that a call stays small.
     pub(crate) more: Option<Box<More<T>>>,
 }
 
-/// The most that chance takes off a lifetime, in percent.
+/// The maximum of jitter, in percent.
 pub(crate) const JITTER_MAX: u8 = 50;
 
-/// The options that own something for each call.
+/// Options that allocate for each call.
 pub(crate) struct More<T> {
     pub(crate) tags: Vec<String>,
     pub(crate) error: Option<NegativeErr<T>>,
 }
 
-/// A question to a returned value; from a function's rule.
+/// A condition on a returned value; from a function's rule.
 pub struct Predicate<T>(Box<dyn Fn(&T) -> bool + Send + Sync>);
 
 impl<T> Predicate<T> {
-    /// A closure without captures costs no allocation.
+    /// Creates a predicate. A closure without captures costs no allocation.
     pub(crate) fn new(ask: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         Predicate(Box::new(ask))
     }
@@ -83,15 +83,15 @@ impl<T> Predicate<T> {
     }
 }
 
-/// A lifetime of its own for `None`.
+/// The lifetime of `None`.
 pub(crate) struct NegativeNone<T> {
     pub(crate) is_none: fn(&T) -> bool,
     pub(crate) lifetime: Duration,
 }
 
-/// Which errors are kept, and for how long; from a function's rule.
+/// The errors that are stored, and their lifetime; from a function's rule.
 pub struct NegativeErr<T> {
-    pub(crate) keeps: Predicate<T>,
+    pub(crate) is_kept: Predicate<T>,
     pub(crate) lifetime: Duration,
     pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
 }
@@ -102,7 +102,7 @@ pub struct NegativeErr<T> {
     label = "`{Self}` is neither an `Option` nor a `Result` with an `Option` in it"
 )]
 pub trait MaybeNone: sealed::Sealed {
-    /// Whether it is `None`.
+    /// Returns true for `None`.
     #[doc(hidden)]
     fn is_none(&self) -> bool;
 }
@@ -128,7 +128,7 @@ impl<T, E> MaybeNone for Result<Option<T>, E> {
 }
 
 impl<T> Options<T> {
-    /// None.
+    /// Returns the default options.
     #[allow(clippy::new_without_default)]
     #[must_use]
     pub const fn new() -> Self {
@@ -148,15 +148,15 @@ impl<T> Options<T> {
         }
     }
 
-    /// Keeps values in this process too, for at most the client's `max_age`, or one of its own.
+    /// Uses the near cache, up to the client's maximum age or a shorter one.
     #[must_use]
     pub fn near(mut self, max_age: Option<Duration>) -> Self {
         self.near = Some(max_age);
         self
     }
 
-    /// Computes a key once at a time in all processes of a scope: for at most `life`, while the
-    /// others wait at most `wait`.
+    /// Lets one process of a scope at a time compute a key: for at most `life`, while others wait for at most
+    /// `wait`.
     #[must_use]
     pub fn lease(
         mut self,
@@ -165,76 +165,76 @@ impl<T> Options<T> {
         wait: Option<Duration>,
     ) -> Self {
         let (life, wait) = (life.unwrap_or(LEASE_LIFE_DEFAULT), wait.unwrap_or(LEASE_WAIT_DEFAULT));
-        // Nodes allow less than a number of milliseconds can say.
+        // Nodes allow less than 32 bits of milliseconds.
         let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         self.lease = Some(LeaseRule { scope, life_ms: ms(life), wait_ms: ms(wait) });
         self
     }
 
-    /// After its lifetime a value may be served for so long while it is computed anew.
+    /// The time after its lifetime for which a value may be served while it is refreshed.
     #[must_use]
     pub fn stale_while(mut self, time: impl Lifetime) -> Self {
         self.stale_while_ms = bounded_ms(time);
         self
     }
 
-    /// After its lifetime a value may be served for so long where computing it fails.
+    /// The time after its lifetime for which a value may be served if computing it fails.
     #[must_use]
     pub fn stale_if_error(mut self, time: impl Lifetime) -> Self {
         self.stale_if_error_ms = bounded_ms(time);
         self
     }
 
-    /// In this last part of its lifetime chance has some caller compute a value anew.
+    /// The time before the end of its lifetime in which a value may be refreshed early.
     #[must_use]
     pub fn refresh_ahead(mut self, time: impl Lifetime) -> Self {
         self.refresh_ahead_ms = bounded_ms(time);
         self
     }
 
-    /// Takes up to so many percent off the lifetime, by chance; at most 50.
+    /// Shortens the lifetime by a random part of up to `percent`; at most 50.
     #[must_use]
     pub fn jitter(mut self, percent: u8) -> Self {
         self.jitter = percent.min(JITTER_MAX);
         self
     }
 
-    /// Who must have a value before it counts as stored.
+    /// The nodes that must have a value before it counts as stored.
     #[must_use]
     pub fn ack(mut self, ack: Ack) -> Self {
         self.ack = Some(ack);
         self
     }
 
-    /// How long nodes may take to answer.
+    /// The time that nodes may take to answer.
     #[must_use]
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Groups to which all entries of the function belong, checked already.
+    /// Tags of all entries of the function, already validated.
     #[must_use]
     pub fn fixed_tags(mut self, tags: &'static [&'static str]) -> Self {
         self.fixed_tags = tags;
         self
     }
 
-    /// Groups to which the entries belong. One that is not allowed is left out, and counted.
+    /// Tags of the entries. An invalid tag is omitted and counted.
     #[must_use]
     pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.more().tags.extend(tags.into_iter().map(Into::into));
         self
     }
 
-    /// Stores only what the predicate holds for.
+    /// Stores only values for which the predicate holds.
     #[must_use]
     pub fn cache_if(mut self, predicate: Predicate<T>) -> Self {
         self.cache_if = Some(predicate);
         self
     }
 
-    /// `None`, also inside of `Ok`, is kept for so long; zero for not at all.
+    /// The lifetime of `None`, also inside of `Ok`; zero does not store it.
     #[must_use]
     pub fn negative_none(mut self, lifetime: impl Lifetime) -> Self
     where
@@ -245,19 +245,19 @@ impl<T> Options<T> {
         self
     }
 
-    /// Keeps the errors that the rule chooses.
+    /// Stores the errors that the rule selects.
     #[must_use]
     pub fn negative_err(mut self, rule: NegativeErr<T>) -> Self {
         self.more().error = Some(rule);
         self
     }
 
-    /// How long a computation by another process is waited for.
+    /// Returns the wait for a computation by another process.
     pub(crate) fn lease_wait(&self) -> Duration {
         self.lease.map(|rule| rule.wait(self.deadline)).unwrap_or_default()
     }
 
-    /// All tags, those of the function first.
+    /// Returns all tags, those of the function first.
     pub(crate) fn all_tags(&self) -> impl Iterator<Item = &str> {
         let own = self.more.iter().flat_map(|more| &more.tags);
         self.fixed_tags.iter().copied().chain(own.map(String::as_str))
@@ -268,7 +268,7 @@ impl<T> Options<T> {
     }
 }
 
-/// A stale or ahead time; above the longest lifetime it means nothing more.
+/// Returns a stale or ahead time in milliseconds, at most the longest lifetime.
 fn bounded_ms(time: impl Lifetime) -> u64 {
     // The longest lifetime in milliseconds fits.
     time.into_duration().min(TTL_MAX).as_millis() as u64
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn say_nothing_by_default_and_allocate_nothing() {
+    fn default_options_are_empty_and_allocate_nothing() {
         const NONE: Options<String> = Options::new();
         let options = NONE;
         assert!(options.near.is_none() && options.lease.is_none() && options.more.is_none());
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_what_they_are_told_within_bounds() {
+    fn options_are_kept_within_bounds() {
         let options = Options::<Option<u8>>::new()
             .near(Some(Duration::from_secs(2)))
             .lease(LeaseScope::All, None, Some(Duration::from_millis(5)))
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn find_none_inside_of_ok() {
+    fn none_is_found_inside_of_ok() {
         assert!(MaybeNone::is_none(&Ok::<Option<u8>, ()>(None)));
         assert!(!MaybeNone::is_none(&Ok::<_, ()>(Some(1))));
         assert!(!MaybeNone::is_none(&Err::<Option<u8>, ()>(())));

@@ -1,4 +1,4 @@
-//! The memoized function itself, as a future.
+//! The body of a memoized function, as a future.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 
 /// A call that needs no runtime: the body of a sync function.
 ///
-/// Calls of it have [`Call::wait`](crate::memo::Call::wait). Not to be implemented by users.
+/// Its calls have [`Call::wait`](crate::memo::Call::wait). Sealed.
 #[diagnostic::on_unimplemented(
     message = "`wait` is for calls of sync functions",
     label = "this is a call of an async function",
@@ -21,7 +21,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Runs a sync body at its first poll.
+/// A sync body, which runs at the first poll.
 pub struct Lazy<B> {
     body: Option<B>,
 }
@@ -29,13 +29,13 @@ pub struct Lazy<B> {
 // The body is called by value and never pinned.
 impl<B> Unpin for Lazy<B> {}
 
-/// A sync body as a future.
+/// Turns a sync body into a future.
 pub fn lazy<T, B: FnOnce() -> T>(body: B) -> Lazy<B> {
     Lazy { body: Some(body) }
 }
 
 impl<B> Lazy<B> {
-    /// The body, if it has not run.
+    /// Returns the body, if it has not run.
     pub(super) fn take(mut self: Pin<&mut Self>) -> Option<B> {
         self.body.take()
     }
@@ -58,7 +58,7 @@ impl<B> sealed::Sealed for Lazy<B> {}
 impl<T, B: FnOnce() -> T> Blocking for Lazy<B> {}
 
 pin_project! {
-    /// Makes a boxed future at its first poll, and then is that future.
+    /// The body of a function that returns a boxed future, which is created at the first poll.
     pub struct Boxed<B, F> {
         make: Option<B>,
         #[pin]
@@ -66,13 +66,13 @@ pin_project! {
     }
 }
 
-/// The body of a function that returns a boxed future.
+/// Turns the body of a function that returns a boxed future into a future.
 pub fn boxed<F: Future, B: FnOnce() -> F>(make: B) -> Boxed<B, F> {
     Boxed { make: Some(make), future: None }
 }
 
 impl<B, F> Boxed<B, F> {
-    /// What makes the future, if it has not been made.
+    /// Returns the closure that creates the future, if it has not run.
     pub(super) fn take(self: Pin<&mut Self>) -> Option<B> {
         self.project().make.take()
     }

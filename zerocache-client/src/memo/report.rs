@@ -1,4 +1,4 @@
-//! What one call did, for a person who asks why.
+//! Reports of calls.
 
 use std::fmt;
 use std::future::Future;
@@ -15,30 +15,30 @@ use crate::client::{ReadReport, ReportedNode};
 use crate::codec::CodecError;
 use crate::{Error, Version, Written, wait};
 
-/// What a memoized call came to.
+/// The outcome of a memoized call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallOutcome {
     /// A node had a value within its lifetime.
     Hit,
-    /// The value was in this process.
+    /// The near cache had the value.
     Near,
-    /// The value is past its lifetime; somebody computes it anew meanwhile.
+    /// The value is past its lifetime; another caller, or the background, refreshes it meanwhile.
     Stale,
-    /// There was a value that could have been served; this call computed it anew.
+    /// There was a servable value; this call refreshed it.
     Refreshed,
-    /// There was nothing that could be used; this call computed.
+    /// There was no usable value; this call computed it.
     Miss,
     /// Another caller, in this process or under a lease, computed it meanwhile.
     Coalesced,
-    /// Computing failed; the value is an older one.
+    /// Computing failed; the value is the previous one.
     StaleOnError,
-    /// The call went without the cache: it was asked to, or has no key.
+    /// The call did not use the cache: by request, or because it has no key.
     Uncached,
 }
 
 impl CallOutcome {
-    /// The outcome's name in reports.
+    /// Returns the outcome's name in reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,104 +54,103 @@ impl CallOutcome {
     }
 }
 
-/// What asking for a lease came to.
+/// The outcome of a lease request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeaseOutcome {
-    /// This call was the one to compute.
+    /// This call got the lease and computed.
     Granted,
     /// Another process computed the value meanwhile.
     Found,
-    /// Another process was at it, and not done in time.
+    /// Another process had the lease, and was not done in time.
     Busy,
-    /// There was no node to ask.
+    /// No node could be asked.
     Unavailable,
 }
 
-/// What became of a computed value.
+/// The outcome of storing a computed value.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CallWrite {
-    /// A node was told, and said this.
+    /// A node answered the write.
     Written(Written),
-    /// It was not to be stored: an error, a lifetime of zero, a refused one, or a key that was
-    /// deleted meanwhile.
-    Left,
-    /// It could not be stored.
+    /// The value was not to be stored: it is an error, its lifetime is zero, `cache_if` rejected it, or the
+    /// key was deleted meanwhile.
+    NotStored,
+    /// The value could not be stored.
     Failed(Error),
 }
 
-/// Why the value that a call found under its key was of no use to it. It stays there for those who can
-/// read it; the call has its own beside it.
+/// The reason why a call could not use the value under its key. That entry is kept for functions that can
+/// decode it; the call uses a shape entry of its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Mismatch {
-    /// What kept it from being used: most often it has another shape, as those of another release.
+    /// The error of decoding: usually another release has written the value with another shape.
     pub error: CodecError,
-    /// The version of its entry.
+    /// The version of the entry.
     pub version: Version,
-    /// What there was beside it.
-    pub beside: Beside,
-    /// How that was read; none if it was not.
+    /// The outcome of reading the shape entry.
+    pub shape_entry: ShapeEntryOutcome,
+    /// The report of that read; `None` if the shape entry was not read.
     pub read: Option<ReadReport>,
 }
 
-/// What a call found beside a value that it cannot use.
+/// The outcome of reading a shape entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Beside {
-    /// Its own value.
+pub enum ShapeEntryOutcome {
+    /// The shape entry had the call's value.
     Found,
-    /// Nothing.
-    Nothing,
-    /// A value that belongs to another version of the entry beside which it stands: that one was deleted or
-    /// replaced since.
+    /// There was no shape entry.
+    NotFound,
+    /// The shape entry belongs to an earlier version of the base entry, which was deleted or replaced since.
     Outdated,
     /// No node answered.
-    NotReached,
-    /// It asked for a lease at once.
-    NotLookedFor,
+    Unreachable,
+    /// It was not read: the call requested a lease first.
+    NotRead,
 }
 
-impl Beside {
-    /// The word for it in reports.
+impl ShapeEntryOutcome {
+    /// Returns the outcome's name in reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Found => "found",
-            Self::Nothing => "none",
+            Self::NotFound => "not found",
             Self::Outdated => "of an earlier version",
-            Self::NotReached => "not reached",
-            Self::NotLookedFor => "not looked for",
+            Self::Unreachable => "unreachable",
+            Self::NotRead => "not read",
         }
     }
 }
 
-/// What a memoized call did; from [`Call::explain`].
+/// The report of a memoized call; from [`Call::explain`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CallReport {
-    /// What it came to.
+    /// The outcome.
     pub outcome: CallOutcome,
-    /// How the cache was read; none if it was not, or another caller of this process did it.
+    /// The report of the read; `None` if the cache was not read, or another caller of this process read it.
     pub read: Option<ReadReport>,
-    /// Why what was found under the call's key could not be used; none where it could, or nothing was.
+    /// The reason why the entry under the call's key could not be used; `None` if there is no such entry.
     pub mismatch: Option<Mismatch>,
-    /// What asking for a lease came to; none where the function has none, or needed none.
+    /// The outcome of the lease request; `None` if the call requested no lease.
     pub lease: Option<LeaseOutcome>,
-    /// How long that took, waiting for another process included; none if it was not asked for.
-    pub leasing: Option<Duration>,
-    /// The node that answered to that; none if none did.
+    /// The duration of the lease request, including the wait for another process.
+    pub lease_time: Option<Duration>,
+    /// The node that answered the lease request.
     pub lease_node: Option<ReportedNode>,
-    /// How long the function ran; none if it did not.
-    pub computing: Option<Duration>,
-    /// What became of the computed value; none if nothing was computed.
+    /// The duration of the function; `None` if it did not run.
+    pub compute_time: Option<Duration>,
+    /// The outcome of storing the value; `None` if nothing was computed.
     pub write: Option<CallWrite>,
-    /// How long nodes took to store it; none if none was asked to.
-    pub writing: Option<Duration>,
-    /// The node that took it; none if none did.
+    /// The duration of the write; `None` if nothing was written.
+    pub write_time: Option<Duration>,
+    /// The node that accepted the write.
     pub write_node: Option<ReportedNode>,
-    /// How long the call took, from its first poll.
+    /// The duration of the call, from its first poll.
     pub total: Duration,
 }
 
@@ -162,27 +161,27 @@ impl CallReport {
             read: None,
             mismatch: None,
             lease: None,
-            leasing: None,
+            lease_time: None,
             lease_node: None,
-            computing: None,
+            compute_time: None,
             write: None,
-            writing: None,
+            write_time: None,
             write_node: None,
             total: Duration::ZERO,
         }
     }
 }
 
-/// One line for the call, and one for each thing that it did.
+/// One line for the call, and one for each step.
 impl fmt::Display for CallReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {:.1?}", self.outcome.as_str(), self.total)?;
         if let Some(read) = &self.read {
             write!(f, "\nread: {read}")?;
         }
-        if let Some(Mismatch { error, version, beside, read }) = &self.mismatch {
+        if let Some(Mismatch { error, version, shape_entry, read }) = &self.mismatch {
             write!(f, "\nnot used: version {version}: {error}")?;
-            write!(f, "\nits own value beside it: {}", beside.as_str())?;
+            write!(f, "\nshape entry: {}", shape_entry.as_str())?;
             if let Some(read) = read {
                 write!(f, ": {read}")?;
             }
@@ -195,25 +194,25 @@ impl fmt::Display for CallReport {
                 LeaseOutcome::Unavailable => "no node to ask",
             };
             write!(f, "\nlease: {text}")?;
-            by(f, self.lease_node.as_ref(), self.leasing)?;
+            by(f, self.lease_node.as_ref(), self.lease_time)?;
         }
-        if let Some(computing) = self.computing {
-            write!(f, "\ncomputed: {computing:.1?}")?;
+        if let Some(compute_time) = self.compute_time {
+            write!(f, "\ncomputed: {compute_time:.1?}")?;
         }
         match &self.write {
             Some(CallWrite::Written(written)) => {
                 write!(f, "\nwrite: {}", written.status.as_str())?;
                 write!(f, ", {} of {} nodes", written.replicas, written.replicas_wanted)?;
             }
-            Some(CallWrite::Left) => f.write_str("\nwrite: not to be stored")?,
+            Some(CallWrite::NotStored) => f.write_str("\nwrite: not stored")?,
             Some(CallWrite::Failed(error)) => write!(f, "\nwrite: {error}")?,
             None => {}
         }
-        by(f, self.write_node.as_ref(), self.writing)
+        by(f, self.write_node.as_ref(), self.write_time)
     }
 }
 
-/// By which node something was done, and how long it took.
+/// Writes the node and the duration of a step.
 fn by(
     f: &mut fmt::Formatter<'_>,
     node: Option<&ReportedNode>,
@@ -226,18 +225,18 @@ fn by(
 }
 
 pin_project! {
-    /// A call that tells what it did; from [`Call::explain`].
+    /// A call that reports its steps; from [`Call::explain`].
     #[must_use = "a call does nothing unless it is awaited"]
     pub struct ExplainCall<F: Future> {
         #[pin]
         call: Call<F>,
-        began: Option<Duration>,
+        started: Option<Duration>,
     }
 }
 
 impl<F: Future> ExplainCall<F> {
     pub(super) fn new(call: Call<F>) -> Self {
-        ExplainCall { call, began: None }
+        ExplainCall { call, started: None }
     }
 
     /// Runs the call and blocks the thread meanwhile, as [`Call::wait`] does.
@@ -245,8 +244,8 @@ impl<F: Future> ExplainCall<F> {
     where
         F: Blocking,
     {
-        let ExplainCall { call, began } = self;
-        wait::block_on(ExplainCall { call: call.blocking(), began })
+        let ExplainCall { call, started } = self;
+        wait::block_on(ExplainCall { call: call.blocking(), started })
     }
 }
 
@@ -255,10 +254,10 @@ impl<F: Future> Future for ExplainCall<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let began = *this.began.get_or_insert_with(clock::elapsed);
+        let started = *this.started.get_or_insert_with(clock::elapsed);
         let value = ready!(this.call.as_mut().poll(context));
         let mut report = this.call.take_report();
-        report.total = clock::elapsed().saturating_sub(began);
+        report.total = clock::elapsed().saturating_sub(started);
         Poll::Ready((value, report))
     }
 }
@@ -268,27 +267,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_says_why_a_value_was_not_used() {
+    fn report_shows_why_a_value_was_not_used() {
         let mut report = CallReport::new();
         let version = Version::new(0x10, zerocache_core::version::Incarnation(7));
-        let (error, beside) = (CodecError::Shape, Beside::Outdated);
-        report.mismatch = Some(Mismatch { error, version, beside, read: None });
+        let (error, shape_entry) = (CodecError::Shape, ShapeEntryOutcome::Outdated);
+        report.mismatch = Some(Mismatch { error, version, shape_entry, read: None });
         let text = format!(
             "uncached, 0.0ns\nnot used: version {version}: the stored value has another shape than the \
-             type asked for\nits own value beside it: of an earlier version"
+             type asked for\nshape entry: of an earlier version"
         );
         assert_eq!(report.to_string(), text);
     }
 
     #[test]
-    fn a_report_reads_as_text() {
+    fn report_is_displayed_step_by_step() {
         let mut report = CallReport::new();
         report.total = Duration::from_millis(12);
         assert_eq!(report.to_string(), "uncached, 12.0ms");
         report.outcome = CallOutcome::Miss;
         report.lease = Some(LeaseOutcome::Granted);
-        report.leasing = Some(Duration::from_millis(3));
-        report.computing = Some(Duration::from_millis(8));
+        report.lease_time = Some(Duration::from_millis(3));
+        report.compute_time = Some(Duration::from_millis(8));
         report.write = Some(CallWrite::Failed(Error::Unreachable { timed_out: false }));
         assert_eq!(
             report.to_string(),

@@ -1,9 +1,9 @@
-//! What of a returned value is cached, chosen by the type that the function names.
+//! The cached part of a returned value, chosen by the function's return type.
 //!
-//! A `Result`, also under an alias, caches its `Ok` and leaves the error type alone. Everything
-//! else is cached whole, `Option` included. The choice is made by method lookup: an inherent
-//! method of `Probe<Result<V, E>>` goes before a trait's method of `Probe<T>`. Nothing looks at
-//! names, so aliases work and a user's own type called `Result` is not mistaken.
+//! Of a `Result`, also under an alias, the `Ok` value is cached, and the error type is not restricted. Every
+//! other type is cached whole, `Option` included. The choice is made by method lookup: an inherent method of
+//! `Probe<Result<V, E>>` takes precedence over a trait's method of `Probe<T>`. It does not depend on names, so
+//! aliases work, and a user's own type called `Result` is cached whole.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -30,28 +30,28 @@ pub trait Cacheable: Serialize + DeserializeOwned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Cacheable for T {}
 
-/// An error that several callers share.
-pub(crate) type Shared = Arc<dyn Any + Send + Sync>;
+/// An error that several callers get.
+pub(crate) type SharedError = Arc<dyn Any + Send + Sync>;
 
-/// Bytes of what tells the values that a function stores and reads apart from those of another one.
+/// The length in bytes of [`Policy::shape`].
 pub(crate) const SHAPE_LEN: usize = 1 + 8 + 8;
 
-/// How to store, read and share a function's values.
+/// The conversions of a function's values.
 pub struct Policy<T> {
-    /// Whether it is an `Err`.
-    pub(crate) failed: fn(&T) -> bool,
-    /// The bytes to store; none for what is not cached.
+    /// Returns true for an `Err`.
+    pub(crate) is_error: fn(&T) -> bool,
+    /// Returns the bytes to store; `None` for a value that is not cached.
     pub(crate) encode: fn(&T) -> Option<Result<Bytes, CodecError>>,
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
-    /// The shape of what is cached.
+    /// Returns the shape of the cached value.
     shape: fn() -> u64,
     pub(crate) sharing: Sharing<T>,
     pub(crate) errors: Errors<T>,
 }
 
 impl<T> Policy<T> {
-    /// Codec, and shapes of values and of kept errors: functions for which these are the same read each
-    /// other's values.
+    /// Returns the codec and the shapes of values and of stored errors. Functions with the same shape read
+    /// each other's values.
     pub(crate) fn shape(&self) -> [u8; SHAPE_LEN] {
         let mut shape = [codec::TAG; SHAPE_LEN];
         shape[1..9].copy_from_slice(&(self.shape)().to_be_bytes());
@@ -68,10 +68,10 @@ impl<T> Clone for Policy<T> {
 
 impl<T> Copy for Policy<T> {}
 
-/// How callers that waited share what is not cached; by cloning the error, where it is `Clone`.
+/// The sharing of errors with waiting callers: by cloning, if the error is `Clone`.
 pub struct Sharing<T> {
-    pub(crate) share: fn(&T) -> Option<Shared>,
-    pub(crate) unshare: fn(&Shared) -> Option<T>,
+    pub(crate) share: fn(&T) -> Option<SharedError>,
+    pub(crate) unshare: fn(&SharedError) -> Option<T>,
 }
 
 impl<T> Clone for Sharing<T> {
@@ -88,10 +88,10 @@ impl<T> Sharing<T> {
     }
 }
 
-/// How a kept error is read; refused where the error type cannot be.
+/// The decoding of stored errors; it fails if the error type is not `DeserializeOwned`.
 pub struct Errors<T> {
     pub(crate) decode: fn(&[u8]) -> Result<T, CodecError>,
-    /// Their shape; 0 where they are not read.
+    /// Returns the shape of errors; 0 if they are not decoded.
     shape: fn() -> u64,
 }
 
@@ -106,17 +106,17 @@ impl<T> Copy for Errors<T> {}
 impl<T> Errors<T> {
     pub(crate) fn unreadable() -> Self {
         Errors {
-            decode: |_| Err(CodecError::Decode("an error of a type that is not read".into())),
+            decode: |_| Err(CodecError::Decode("the error type cannot be decoded".into())),
             shape: || 0,
         }
     }
 }
 
-/// Stands for the returned type while its rule is chosen.
+/// The returned type while its rule is chosen.
 pub struct Probe<T>(PhantomData<fn() -> T>);
 
 impl<T> Probe<T> {
-    /// For the type that the function names.
+    /// Creates the probe of a function's return type.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Probe(PhantomData)
@@ -124,17 +124,17 @@ impl<T> Probe<T> {
 }
 
 impl<V, E> Probe<Result<V, E>> {
-    /// Only `Ok` is cached.
+    /// Returns the rule that caches `Ok` only.
     pub fn rule(&self) -> OkRule<V, E> {
         OkRule(PhantomData)
     }
 }
 
-/// The rule of every type that is no `Result`.
+/// The choice for every type but `Result`.
 pub trait PlainRule {
-    /// The type.
+    /// The returned type.
     type Value;
-    /// The whole value is cached.
+    /// Returns the rule that caches the whole value.
     fn rule(&self) -> WholeRule<Self::Value>;
 }
 
@@ -145,7 +145,7 @@ impl<T> PlainRule for Probe<T> {
     }
 }
 
-/// Only `Ok` is cached.
+/// The rule of a `Result`: `Ok` is cached.
 pub struct OkRule<V, E>(PhantomData<fn() -> (V, E)>);
 
 impl<V, E> OkRule<V, E> {
@@ -155,7 +155,7 @@ impl<V, E> OkRule<V, E> {
 }
 
 impl<V, E> OkRule<V, E> {
-    /// How to store and read the function's values.
+    /// Returns the conversions of the function's values.
     pub fn policy(
         &self,
         sharing: Sharing<Result<V, E>>,
@@ -165,7 +165,7 @@ impl<V, E> OkRule<V, E> {
         V: Cacheable,
     {
         Policy {
-            failed: Result::is_err,
+            is_error: Result::is_err,
             encode: |value| value.as_ref().ok().map(codec::encode),
             decode: |bytes| codec::decode(bytes).map(Ok),
             shape: codec::shape_of::<V>,
@@ -174,7 +174,7 @@ impl<V, E> OkRule<V, E> {
         }
     }
 
-    /// A lifetime computed from the `Ok` value.
+    /// Returns a lifetime that is computed from the `Ok` value.
     pub fn ttl_of<L, C>(&self, lifetime: C) -> TtlRule<Result<V, E>>
     where
         L: Lifetime,
@@ -186,7 +186,7 @@ impl<V, E> OkRule<V, E> {
         })
     }
 
-    /// Which `Ok` values are stored.
+    /// Returns the condition on stored `Ok` values.
     pub fn cache_if<C>(&self, predicate: C) -> Predicate<Result<V, E>>
     where
         C: Fn(&V) -> bool + Send + Sync + 'static,
@@ -194,7 +194,7 @@ impl<V, E> OkRule<V, E> {
         Predicate::new(move |value: &Result<V, E>| value.as_ref().is_ok_and(&predicate))
     }
 
-    /// Which errors are kept, and for how long.
+    /// Returns the condition on stored errors, and their lifetime.
     pub fn negative_err<C>(
         &self,
         predicate: C,
@@ -205,7 +205,7 @@ impl<V, E> OkRule<V, E> {
         E: Cacheable,
     {
         NegativeErr {
-            keeps: Predicate::new(move |value: &Result<V, E>| {
+            is_kept: Predicate::new(move |value: &Result<V, E>| {
                 value.as_ref().is_err_and(&predicate)
             }),
             lifetime: lifetime.into_duration(),
@@ -215,17 +215,17 @@ impl<V, E> OkRule<V, E> {
 }
 
 impl<V, E: Cacheable> OkRule<V, E> {
-    /// An error that was kept, by whichever release, is given back.
+    /// Returns the decoding of stored errors.
     pub fn errors(&self) -> Errors<Result<V, E>> {
         Errors { decode: |bytes| codec::decode(bytes).map(Err), shape: codec::shape_of::<E> }
     }
 }
 
-/// For errors that cannot be read; chosen where the inherent method does not apply.
+/// Errors that cannot be decoded; chosen where the inherent method does not apply.
 pub trait NoErrors {
-    /// The type.
+    /// The returned type.
     type Value;
-    /// None is given back.
+    /// Returns a decoding that always fails.
     fn errors(&self) -> Errors<Self::Value>;
 }
 
@@ -237,7 +237,7 @@ impl<V, E> NoErrors for OkRule<V, E> {
 }
 
 impl<V, E: Clone + Send + Sync + 'static> OkRule<V, E> {
-    /// Errors are cloned for the callers that waited.
+    /// Returns the sharing by clone.
     pub fn sharing(&self) -> Sharing<Result<V, E>> {
         Sharing {
             share: |value| match value {
@@ -249,11 +249,11 @@ impl<V, E: Clone + Send + Sync + 'static> OkRule<V, E> {
     }
 }
 
-/// For what cannot be shared; chosen where the inherent method does not apply.
+/// Errors that cannot be cloned; chosen where the inherent method does not apply.
 pub trait NoSharing {
-    /// The type.
+    /// The returned type.
     type Value;
-    /// Nothing is shared.
+    /// Returns the absence of sharing.
     fn sharing(&self) -> Sharing<Self::Value>;
 }
 
@@ -264,10 +264,10 @@ impl<V, E> NoSharing for OkRule<V, E> {
     }
 }
 
-/// The whole value is cached.
+/// The rule of every type but `Result`: the whole value is cached.
 pub struct WholeRule<T>(PhantomData<fn() -> T>);
 
-/// A returned type whose errors can be kept: `Result`, also under an alias.
+/// A returned type whose errors can be stored: `Result`, also under an alias. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`negative(err = …)` is for functions that return a `Result`",
     label = "`{Self}` is no `Result`"
@@ -283,22 +283,22 @@ impl<V, E> sealed::Sealed for Result<V, E> {}
 impl<V, E> MayFail for Result<V, E> {}
 
 impl<T> WholeRule<T> {
-    /// There are no errors to keep; here for the message alone.
+    /// Exists for the compiler's message alone: there are no errors to store.
     pub fn negative_err<C>(&self, _predicate: C, lifetime: impl Lifetime) -> NegativeErr<T>
     where
         T: MayFail,
     {
-        let keeps = Predicate::new(|_: &T| false);
-        NegativeErr { keeps, lifetime: lifetime.into_duration(), encode: |_| None }
+        let is_kept = Predicate::new(|_: &T| false);
+        NegativeErr { is_kept, lifetime: lifetime.into_duration(), encode: |_| None }
     }
 
-    /// How to store and read the function's values.
+    /// Returns the conversions of the function's values.
     pub fn policy(&self, sharing: Sharing<T>, errors: Errors<T>) -> Policy<T>
     where
         T: Cacheable,
     {
         Policy {
-            failed: |_| false,
+            is_error: |_| false,
             encode: |value| Some(codec::encode(value)),
             decode: codec::decode,
             shape: codec::shape_of::<T>,
@@ -307,7 +307,7 @@ impl<T> WholeRule<T> {
         }
     }
 
-    /// A lifetime computed from the value.
+    /// Returns a lifetime that is computed from the value.
     pub fn ttl_of<L, C>(&self, lifetime: C) -> TtlRule<T>
     where
         L: Lifetime,
@@ -316,7 +316,7 @@ impl<T> WholeRule<T> {
         TtlRule::of_value(move |value: &T| lifetime(value).into_duration())
     }
 
-    /// Which values are stored.
+    /// Returns the condition on stored values.
     pub fn cache_if<C>(&self, predicate: C) -> Predicate<T>
     where
         C: Fn(&T) -> bool + Send + Sync + 'static,
@@ -324,12 +324,12 @@ impl<T> WholeRule<T> {
         Predicate::new(predicate)
     }
 
-    /// Nothing is left to share: all of it is cached.
+    /// Returns the absence of sharing: the whole value is cached.
     pub fn sharing(&self) -> Sharing<T> {
         Sharing::none()
     }
 
-    /// There are no errors.
+    /// Returns a decoding that always fails: there are no errors.
     pub fn errors(&self) -> Errors<T> {
         Errors::unreadable()
     }

@@ -1,7 +1,7 @@
-//! The steps of a running call: from its first poll to what it looked up.
+//! The steps of a running call up to its computation.
 //!
-//! Look, or wait for who looks; ask for leave; compute; publish to those who wait; store. What a step
-//! needs of the function is in its [`Policy`]; none of it is bound to the future that computes.
+//! Lookup, or wait for the leader's value; request a lease; compute; publish to the followers; store. A step
+//! knows the function by its [`Policy`] alone, and is not bound to the future that computes.
 
 use std::time::Duration;
 
@@ -10,109 +10,68 @@ use zerocache_core::metadata::Freshness;
 use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
-use super::args::Args;
+use super::call_target::CallTarget;
+use super::chance;
 use super::compute;
-use super::flight::{self, Lead, Progress};
-use super::freshness;
-use super::key::CallKey;
-use super::leading;
-use super::lease::{self, Leased};
-use super::look::{Found, How, Looked, look, look_alone, look_beside};
+use super::flight::{self, Leader, Progress};
+use super::lease::{self, LeaseResponse};
+use super::lookup::{
+    Lookup, LookupOptions, LookupOutcome, lookup, lookup_shape_entry, lookup_unshared,
+};
 use super::options::{LeaseRule, Options};
-use super::report::{Beside, CallOutcome, CallReport, LeaseOutcome, Mismatch};
+use super::recursion;
+use super::report::{CallOutcome, CallReport, LeaseOutcome, Mismatch, ShapeEntryOutcome};
 use super::rule::Policy;
 use super::site::Site;
-use super::stage::{Asked, Computation, Stage, Step};
-use super::stored::{Base, Form, Stored};
-use super::target::Target;
+use super::stage::{Computation, LeaseRequest, Stage, Step};
+use super::stored::{BaseEntry, Payload, StoredEntry};
 use super::ttl::TtlRule;
 use crate::ZerocacheClient;
-use crate::client::LeaseTerms;
-use crate::client::{ReadOutcome, ReadReport};
+use crate::client::{LeaseTerms, ReadOutcome, ReadReport};
 use crate::codec::CodecError;
 use crate::counters::count;
 
-/// How often one call asks for leave: again when it is given a value that it cannot use. That is one of
-/// another shape under the call's key, and then one beside it that belongs to an earlier version of it.
-const ASKS_MAX: u8 = 3;
-
-/// Where a call's value is.
-#[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) site: &'static Site,
-    pub(super) target: Target,
-    /// None for a call that cannot have a key, or whose key was given.
-    pub(super) identity: Option<CallKey>,
-    /// A key that was given as it is, and the client to use.
-    pub(super) given: Option<Box<Given>>,
-}
-
-/// A key, and the client to use whatever the scope.
-#[derive(Clone)]
-pub(super) struct Given {
-    pub(super) client: ZerocacheClient,
-    pub(super) key: Bytes,
-}
-
-impl Entry {
-    /// Of a call of the function at `site`.
-    #[inline]
-    pub(super) fn new(site: &'static Site, target: Target, args: Args) -> Self {
-        Entry { site, target, identity: args.into_key(), given: None }
-    }
-
-    pub(super) fn client(&self) -> ZerocacheClient {
-        match &self.given {
-            Some(given) => given.client.clone(),
-            None => self.target.resolve(),
-        }
-    }
-
-    pub(super) fn key(&self, client: &ZerocacheClient) -> Option<Bytes> {
-        if let Some(given) = &self.given {
-            return Some(given.key.clone());
-        }
-        Some(self.identity.as_ref()?.to_bytes(client.namespace()))
-    }
-}
+/// Lease requests of one call. The request is repeated when the response is an entry that the call cannot
+/// use: one of another shape under the call's key, and then a shape entry of an earlier version of that.
+const LEASE_ATTEMPTS_MAX: u8 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Cached,
     Refresh,
     Uncached,
-    /// Begun by a caller who has its value, and counted there.
-    Behind,
+    /// A refresh in the background. Its caller has been served the previous value, and counted.
+    Background,
 }
 
 /// The client and key that a running call uses.
 pub(super) struct Run {
-    /// None for a key that was given, which stands for no one type.
+    /// `None` for an explicit key, which is not bound to one type.
     pub(super) site: Option<&'static Site>,
     pub(super) client: ZerocacheClient,
     pub(super) key: Bytes,
 }
 
 impl Run {
-    /// Says that functions of two shapes use the cache side by side; not too often.
+    /// Warns that functions of two shapes use the key; rate-limited.
     fn warn_of_shape(&self, error: &CodecError) {
         self.site.unwrap_or(&compute::SITE).warn_of_shape(error);
     }
 
-    pub(super) fn enter(&self) -> leading::Entered {
-        leading::enter(self.client.memo_counters().flight_group(), &self.key)
+    pub(super) fn enter(&self) -> recursion::ComputingGuard {
+        recursion::enter(self.client.memo_counters().flight_group(), &self.key)
     }
 }
 
-/// The client and key, unless the call goes without the cache.
-pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
+/// Returns the client and key, unless the call does not use the cache.
+pub(super) fn start(call: &CallTarget, mode: Mode) -> Option<Run> {
     if mode == Mode::Uncached {
         return None;
     }
-    let client = entry.client();
-    match entry.key(&client) {
+    let client = call.client();
+    match call.key(&client) {
         Some(key) => {
-            let site = entry.given.is_none().then_some(entry.site);
+            let site = call.explicit.is_none().then_some(call.site);
             Some(Run { site, client, key })
         }
         None => {
@@ -122,16 +81,16 @@ pub(super) fn start(entry: &Entry, mode: Mode) -> Option<Run> {
     }
 }
 
-/// What the steps of a call work with.
+/// The parts of a call that its steps use.
 pub(super) struct Steps<'a, T> {
-    /// None for a call without the cache.
+    /// `None` for a call that does not use the cache.
     pub(super) run: Option<&'a Run>,
     pub(super) policy: &'a Policy<T>,
     pub(super) ttl: &'a TtlRule<T>,
     pub(super) options: &'a Options<T>,
     /// The caller has its value already.
-    pub(super) behind: bool,
-    /// None unless the call is to be explained.
+    pub(super) is_background: bool,
+    /// `None` unless the call is explained.
     pub(super) report: Option<&'a mut CallReport>,
 }
 
@@ -142,13 +101,12 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    fn came_to(&mut self, outcome: CallOutcome) {
+    fn set_outcome(&mut self, outcome: CallOutcome) {
         self.note(|report| report.outcome = outcome);
     }
 
-    /// How to look.
-    fn how(&self, blocking: bool) -> How {
-        How {
+    fn lookup_options(&self, blocking: bool) -> LookupOptions {
+        LookupOptions {
             blocking,
             near: self.options.near,
             lease_wait: self.options.lease_wait(),
@@ -157,73 +115,82 @@ impl<T> Steps<'_, T> {
         }
     }
 
-    /// What a call does first; whether its caller sleeps on its thread.
-    pub(super) fn first(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
+    /// Returns the first stage of a call. A `blocking` caller blocks its thread.
+    pub(super) fn first_stage(&mut self, mode: Mode, blocking: bool) -> Stage<T> {
         let Some(run @ Run { client, key, .. }) = self.run else {
             return Stage::Computing(Box::default());
         };
         let group = client.memo_counters().flight_group();
         if mode == Mode::Refresh {
-            // What is on its way into the cache ends before this call's value is written.
-            flight::void(group, key);
-            self.came_to(CallOutcome::Refreshed);
-            return begin(run, Box::default());
+            // Pending writes complete before this call's value is written.
+            flight::invalidate(group, key);
+            self.set_outcome(CallOutcome::Refreshed);
+            return start_computing(run, Box::default());
         }
-        if leading::contains(group, key) {
-            // Our own caller computes this key: waiting for it would be waiting for ourselves.
-            self.came_to(CallOutcome::Miss);
-            return begin(run, Box::default());
+        if recursion::is_computing(group, key) {
+            // This call's own caller computes the key: waiting for it would be a deadlock.
+            self.set_outcome(CallOutcome::Miss);
+            return start_computing(run, Box::default());
         }
-        Stage::Looking(Box::pin(look(client.clone(), key.clone(), self.how(blocking))))
+        let options = self.lookup_options(blocking);
+        Stage::LookingUp(Box::pin(lookup(client.clone(), key.clone(), options)))
     }
 
-    /// After looking.
-    pub(super) fn found(&mut self, looked: Looked) -> Step<T> {
+    pub(super) fn after_lookup(&mut self, lookup: Lookup) -> Step<T> {
         let Some(run) = self.run else {
             return Step::Next(Stage::Computing(Box::default()));
         };
         let counters = run.client.memo_counters();
-        let Looked { found, lead, read, base } = looked;
-        let near = read.as_ref().is_some_and(|read| read.outcome == ReadOutcome::Near);
-        self.note_read(read, &found, base.as_deref());
-        match found {
-            Found::Entry(stored) => self.judge(run, stored, base, lead, near),
-            Found::Joined { form, old } => match form.decode(self.policy) {
+        let Lookup { outcome, leader, report, base } = lookup;
+        let is_near = report.as_ref().is_some_and(|read| read.outcome == ReadOutcome::Near);
+        self.note_read(report, &outcome, base.as_deref());
+        match outcome {
+            LookupOutcome::Entry(entry) => self.use_entry(run, entry, base, leader, is_near),
+            LookupOutcome::Coalesced { payload, is_stale } => match payload.decode(self.policy) {
                 Ok(value) => {
-                    count(if old { &counters.stale_served } else { &counters.joined });
-                    self.came_to(if old { CallOutcome::Stale } else { CallOutcome::Coalesced });
+                    count(if is_stale { &counters.stale_served } else { &counters.coalesced });
+                    let outcome =
+                        if is_stale { CallOutcome::Stale } else { CallOutcome::Coalesced };
+                    self.set_outcome(outcome);
                     Step::Value(value)
                 }
-                // Of a call with another type for the same key, which may store it under that.
+                // The value is of a call with another type, which may store it under the same key.
                 Err(_) => {
                     let (client, key) = (run.client.clone(), run.key.clone());
-                    let looking = look_alone(client, key, self.how(false));
-                    Step::Next(Stage::Looking(Box::pin(looking)))
+                    let lookup = lookup_unshared(client, key, self.lookup_options(false));
+                    Step::Next(Stage::LookingUp(Box::pin(lookup)))
                 }
             },
-            Found::Failed(error) => match (self.policy.sharing.unshare)(&error) {
+            LookupOutcome::Failed(error) => match (self.policy.sharing.unshare)(&error) {
                 Some(value) => {
-                    count(&counters.joined);
-                    self.came_to(CallOutcome::Coalesced);
+                    count(&counters.coalesced);
+                    self.set_outcome(CallOutcome::Coalesced);
                     Step::Value(value)
                 }
-                None => self.missed(run, None, None, None),
+                None => self.after_miss(run, None, None, None),
             },
-            Found::Nothing(old) => {
+            LookupOutcome::Miss(fallback) => {
                 count(&counters.misses);
-                self.missed(run, lead, old, base)
+                self.after_miss(run, leader, fallback, base)
             }
         }
     }
 
-    fn note_read(&mut self, read: Option<ReadReport>, found: &Found, base: Option<&Base>) {
+    fn note_read(
+        &mut self,
+        read: Option<ReadReport>,
+        outcome: &LookupOutcome,
+        base: Option<&BaseEntry>,
+    ) {
         self.note(|report| match (base, &mut report.mismatch) {
             (Some(base), Some(mismatch)) => {
-                mismatch.beside = match (found, base.over, &read) {
-                    (Found::Entry(_), ..) => Beside::Found,
-                    (_, Some(_), _) => Beside::Outdated,
-                    (.., Some(read)) if read.outcome == ReadOutcome::Failed => Beside::NotReached,
-                    _ => Beside::Nothing,
+                mismatch.shape_entry = match (outcome, base.replaces, &read) {
+                    (LookupOutcome::Entry(_), ..) => ShapeEntryOutcome::Found,
+                    (_, Some(_), _) => ShapeEntryOutcome::Outdated,
+                    (.., Some(read)) if read.outcome == ReadOutcome::Failed => {
+                        ShapeEntryOutcome::Unreachable
+                    }
+                    _ => ShapeEntryOutcome::NotFound,
                 };
                 mismatch.read = read;
             }
@@ -231,258 +198,289 @@ impl<T> Steps<'_, T> {
         });
     }
 
-    /// What an entry may be used for, by its age. `base` is the one beside which it was looked for.
-    fn judge(
+    /// Uses an entry as its age permits. `base` is set if the entry is a shape entry.
+    fn use_entry(
         &mut self,
         run: &Run,
-        stored: Stored,
-        base: Option<Box<Base>>,
-        lead: Option<Lead>,
-        near: bool,
+        entry: StoredEntry,
+        base: Option<Box<BaseEntry>>,
+        leader: Option<Leader>,
+        is_near: bool,
     ) -> Step<T> {
         let counters = run.client.memo_counters();
-        let value = match stored.form.decode(self.policy) {
+        let value = match entry.payload.decode(self.policy) {
             Ok(value) => value,
-            Err(error) => return self.unreadable(run, (stored, error), base, lead),
+            Err(error) => return self.after_decode_error(run, (entry, error), base, leader),
         };
         let now = clock::mono();
-        match (stored.freshness(now), lead) {
-            (Freshness::Fresh, lead) => {
-                let (fresh_ms, ahead_ms) = stored.ahead_ms(now);
-                if let Some(mut lead) = lead {
-                    if ahead_ms > 0 && freshness::is_due(fresh_ms, ahead_ms, freshness::chance()) {
-                        return self.refresh(run, lead, stored, base);
+        match (entry.freshness(now), leader) {
+            (Freshness::Fresh, leader) => {
+                let (fresh_ms, ahead_ms) = entry.refresh_ahead_ms(now);
+                if let Some(mut leader) = leader {
+                    if ahead_ms > 0
+                        && chance::is_refresh_due(fresh_ms, ahead_ms, chance::unit_interval())
+                    {
+                        return self.refresh(run, leader, entry, base);
                     }
-                    lead.publish(Progress::Value(stored.form.clone()));
+                    leader.publish(Progress::Value(entry.payload.clone()));
                 }
                 count(&counters.hits);
                 if base.is_some() {
-                    count(&counters.hits_beside);
+                    count(&counters.shape_entry_hits);
                 }
-                if stored.form.is_error() {
+                if entry.payload.is_error() {
                     count(&counters.negative_hits);
                 }
-                self.came_to(if near { CallOutcome::Near } else { CallOutcome::Hit });
+                self.set_outcome(if is_near { CallOutcome::Near } else { CallOutcome::Hit });
                 Step::Value(value)
             }
-            (Freshness::Stale, Some(lead)) => self.refresh(run, lead, stored, base),
-            // Who leads computes it anew.
+            (Freshness::Stale, Some(leader)) => self.refresh(run, leader, entry, base),
+            // The leader refreshes it.
             (Freshness::Stale, None) => {
                 count(&counters.stale_served);
-                self.came_to(CallOutcome::Stale);
+                self.set_outcome(CallOutcome::Stale);
                 Step::Value(value)
             }
             // `OnlyOnError`, or what a later release adds.
-            (_, lead) => {
+            (_, leader) => {
                 count(&counters.misses);
-                self.missed(run, lead, Some(stored), base)
+                self.after_miss(run, leader, Some(entry), base)
             }
         }
     }
 
-    /// An entry that the function cannot read: the base entry, or what was looked for beside that.
-    fn unreadable(
+    /// Continues after an entry that the function cannot decode: a base entry, or a shape entry.
+    fn after_decode_error(
         &mut self,
         run: &Run,
-        (stored, error): (Stored, CodecError),
-        base: Option<Box<Base>>,
-        lead: Option<Lead>,
+        (entry, error): (StoredEntry, CodecError),
+        base: Option<Box<BaseEntry>>,
+        leader: Option<Leader>,
     ) -> Step<T> {
         let Some(mut base) = base else {
-            let base = self.mismatched(run, stored, error);
-            let looking = look_beside(run.client.clone(), base, self.how(false), lead);
-            return Step::Next(Stage::Looking(Box::pin(looking)));
+            let base = self.shape_mismatch(run, entry, error);
+            let options = self.lookup_options(false);
+            let lookup = lookup_shape_entry(run.client.clone(), base, options, leader);
+            return Step::Next(Stage::LookingUp(Box::pin(lookup)));
         };
-        // Damaged: what is written beside the base entry is of this shape. It is replaced.
+        // A shape entry is of this function's shape: it is damaged, and is replaced.
         tracing::debug!(%error, "a stored value is damaged");
         count(&run.client.memo_counters().misses);
-        base.over = Some(stored.version);
-        self.missed(run, lead, None, Some(base))
+        base.replaces = Some(entry.version);
+        self.after_miss(run, leader, None, Some(base))
     }
 
-    /// The base entry holds what this function cannot read: it stays for those who can.
-    fn mismatched(&mut self, run: &Run, stored: Stored, error: CodecError) -> Box<Base> {
+    /// Notes a base entry that this function cannot decode. It is kept for functions that can.
+    fn shape_mismatch(
+        &mut self,
+        run: &Run,
+        entry: StoredEntry,
+        error: CodecError,
+    ) -> Box<BaseEntry> {
         count(&run.client.memo_counters().mismatched);
         run.warn_of_shape(&error);
-        let version = stored.version;
-        let beside = Beside::NotLookedFor;
+        let version = entry.version;
+        let shape_entry = ShapeEntryOutcome::NotRead;
         self.note(|report| {
-            report.mismatch = Some(Mismatch { error, version, beside, read: None });
+            report.mismatch = Some(Mismatch { error, version, shape_entry, read: None });
         });
-        Base::new(&run.key, self.policy.shape(), stored)
+        BaseEntry::new(&run.key, self.policy.shape(), entry)
     }
 
-    /// Computes anew what may still be served; the others see it from now on.
+    /// Refreshes an entry that may still be served; followers see the entry from now on.
     fn refresh(
         &mut self,
         run: &Run,
-        mut lead: Lead,
-        old: Stored,
-        base: Option<Box<Base>>,
+        mut leader: Leader,
+        previous: StoredEntry,
+        base: Option<Box<BaseEntry>>,
     ) -> Step<T> {
-        lead.publish(Progress::Computing(old.clone()));
-        self.came_to(CallOutcome::Refreshed);
-        Step::Next(self.compute(run, Computation::new(Some(lead), Some(old)).beside(base)))
+        leader.publish(Progress::Computing(previous.clone()));
+        self.set_outcome(CallOutcome::Refreshed);
+        let computation = Computation::new(Some(leader), Some(previous)).with_base(base);
+        Step::Next(self.compute(run, computation))
     }
 
-    fn missed(
+    fn after_miss(
         &mut self,
         run: &Run,
-        mut lead: Option<Lead>,
-        old: Option<Stored>,
-        base: Option<Box<Base>>,
+        mut leader: Option<Leader>,
+        fallback: Option<StoredEntry>,
+        base: Option<Box<BaseEntry>>,
     ) -> Step<T> {
-        if let (Some(lead), Some(old)) = (&mut lead, &old) {
-            // For those who wait longer than they may.
-            lead.publish(Progress::Computing(old.clone()));
+        if let (Some(leader), Some(fallback)) = (&mut leader, &fallback) {
+            // The fallback of followers whose whole wait expires.
+            leader.publish(Progress::Computing(fallback.clone()));
         }
-        self.came_to(CallOutcome::Miss);
-        Step::Next(self.compute(run, Computation::new(lead, old).beside(base)))
+        self.set_outcome(CallOutcome::Miss);
+        Step::Next(self.compute(run, Computation::new(leader, fallback).with_base(base)))
     }
 
     fn compute(&mut self, run: &Run, mut computation: Box<Computation>) -> Stage<T> {
-        let leads = computation.lead.is_some();
-        let Some(rule) = self.options.lease.filter(|_| leads) else {
-            return begin(run, computation);
+        let is_leader = computation.leader.is_some();
+        let Some(rule) = self.options.lease.filter(|_| is_leader) else {
+            return start_computing(run, computation);
         };
-        if let Some(old) = computation.fresh() {
-            // It is to be replaced although it is fresh.
-            computation.over = Some(old.version);
+        if let Some(previous) = computation.fresh() {
+            // It is refreshed although it is fresh.
+            computation.replaces = Some(previous.version);
         }
-        self.ask(run, rule, computation)
+        self.request_lease(run, rule, computation)
     }
 
-    /// Asks for leave to compute; where something may be served nobody is waited for.
-    fn ask(&self, run: &Run, rule: LeaseRule, mut computation: Box<Computation>) -> Stage<T> {
-        let at = clock::elapsed();
-        let most =
+    /// Requests a lease. A call whose previous value may be served waits for no other process.
+    fn request_lease(
+        &self,
+        run: &Run,
+        rule: LeaseRule,
+        mut computation: Box<Computation>,
+    ) -> Stage<T> {
+        let started = clock::elapsed();
+        let wait_max =
             if computation.is_refresh() { Duration::ZERO } else { self.options.lease_wait() };
-        let first = Asked { times: 0, at, until: at.saturating_add(most) };
-        let asked = computation.asked.get_or_insert(first);
-        asked.times += 1;
-        let wait = asked.until.saturating_sub(at);
-        let (scope, life, over) = (rule.scope, rule.life(), computation.over);
+        let wait_until = started.saturating_add(wait_max);
+        let first = LeaseRequest { attempts: 0, started, wait_until };
+        let request = computation.lease_request.get_or_insert(first);
+        request.attempts += 1;
+        let wait = request.wait_until.saturating_sub(started);
+        let (scope, life, over) = (rule.scope, rule.life(), computation.replaces);
         let terms = LeaseTerms { scope, life, wait, over, deadline: self.options.deadline };
         let key = computation.key(&run.key).clone();
-        let asking = Box::pin(lease::ask(run.client.clone(), key, terms));
-        Stage::Leasing { asking, computation: Some(computation) }
+        let request = Box::pin(lease::request(run.client.clone(), key, terms));
+        Stage::Leasing { request, computation: Some(computation) }
     }
 
-    /// The caller has the old value; what computes goes on without it.
-    pub(super) fn left_behind(&mut self, computation: &Computation) {
+    /// Counts a caller that is served the previous value.
+    pub(super) fn serve_previous(&mut self, computation: &Computation) {
         let Some(run) = self.run else { return };
         let counters = run.client.memo_counters();
         if computation.fresh().is_some() {
             count(&counters.hits);
-            self.came_to(CallOutcome::Hit);
+            self.set_outcome(CallOutcome::Hit);
         } else {
             count(&counters.stale_served);
-            self.came_to(CallOutcome::Stale);
+            self.set_outcome(CallOutcome::Stale);
         }
     }
 
-    /// After asking for leave.
-    pub(super) fn leased(
+    pub(super) fn after_lease(
         &mut self,
-        (leased, node): (Leased, Option<Incarnation>),
+        (response, node): (LeaseResponse, Option<Incarnation>),
         mut computation: Box<Computation>,
     ) -> Step<T> {
         let Some(run) = self.run else {
             return Step::Next(Stage::Computing(computation));
         };
-        let asked = computation.asked;
+        let request = computation.lease_request;
         self.note(|report| {
-            report.leasing = asked.map(|asked| clock::elapsed().saturating_sub(asked.at));
+            let time = |request: LeaseRequest| clock::elapsed().saturating_sub(request.started);
+            report.lease_time = request.map(time);
             report.lease_node = node.and_then(|node| run.client.reported(node));
         });
         let counters = run.client.memo_counters();
-        let outcome = match leased {
-            Leased::Token(token) => {
-                count(&counters.leases);
-                computation.token = Some(token);
+        let outcome = match response {
+            LeaseResponse::Granted(grant) => {
+                count(&counters.leases_granted);
+                computation.grant = Some(grant);
                 LeaseOutcome::Granted
             }
-            // A node of an earlier release gives what is to be replaced.
-            Leased::Found(stored) if computation.over >= Some(stored.version) => {
-                LeaseOutcome::Found
-            }
-            Leased::Found(stored) => match self.given(run, stored, &mut computation) {
-                Some((form, value)) => {
-                    if !self.behind {
-                        count(&counters.lease_found);
-                    }
-                    self.note(|report| report.lease = Some(LeaseOutcome::Found));
-                    self.came_to(CallOutcome::Coalesced);
-                    if let Some(mut lead) = computation.lead {
-                        lead.publish(Progress::Value(form));
-                    }
-                    return Step::Value(value);
-                }
-                None => {
-                    let again = asked.is_none_or(|asked| asked.times < ASKS_MAX);
-                    if let Some(rule) = self.options.lease.filter(|_| again) {
-                        return Step::Next(self.ask(run, rule, computation));
-                    }
+            LeaseResponse::Found(entry) => match self.after_lease_found(run, entry, computation) {
+                Ok(step) => return step,
+                Err(unused) => {
+                    computation = unused;
                     LeaseOutcome::Found
                 }
             },
-            Leased::Busy => {
+            LeaseResponse::Busy => {
                 count(&counters.lease_busy);
                 self.note(|report| report.lease = Some(LeaseOutcome::Busy));
-                let old = computation.old.as_ref().filter(|old| old.serves(clock::mono()));
-                if let Some(Ok(value)) = old.map(|old| old.form.decode(self.policy)) {
-                    if !self.behind {
-                        self.left_behind(&computation);
+                let previous = computation.previous.as_ref();
+                let servable = previous.filter(|entry| entry.is_servable(clock::mono()));
+                if let Some(Ok(value)) = servable.map(|entry| entry.payload.decode(self.policy)) {
+                    if !self.is_background {
+                        self.serve_previous(&computation);
                     }
                     return Step::Value(value);
                 }
                 LeaseOutcome::Busy
             }
-            Leased::Unavailable => {
+            LeaseResponse::Unavailable => {
                 count(&counters.lease_unavailable);
                 LeaseOutcome::Unavailable
             }
         };
         self.note(|report| report.lease = Some(outcome));
-        Step::Next(begin(run, computation))
+        Step::Next(start_computing(run, computation))
     }
 
-    /// The value that a node gave instead of leave; none if it is of no use, and where the call's value is
-    /// to be stored then.
-    fn given(
+    /// Continues after a node returned an entry instead of a lease. Gives `computation` back if the entry is
+    /// of no use and no further lease is requested.
+    fn after_lease_found(
         &mut self,
         run: &Run,
-        stored: Stored,
+        entry: StoredEntry,
+        mut computation: Box<Computation>,
+    ) -> Result<Step<T>, Box<Computation>> {
+        // A node of an earlier release returns the entry that is to be replaced.
+        if computation.replaces >= Some(entry.version) {
+            return Err(computation);
+        }
+        if let Some((payload, value)) = self.use_lease_value(run, entry, &mut computation) {
+            if !self.is_background {
+                count(&run.client.memo_counters().lease_found);
+            }
+            self.note(|report| report.lease = Some(LeaseOutcome::Found));
+            self.set_outcome(CallOutcome::Coalesced);
+            if let Some(mut leader) = computation.leader {
+                leader.publish(Progress::Value(payload));
+            }
+            return Ok(Step::Value(value));
+        }
+        let request = computation.lease_request;
+        let may_retry = request.is_none_or(|request| request.attempts < LEASE_ATTEMPTS_MAX);
+        match self.options.lease.filter(|_| may_retry) {
+            Some(rule) => Ok(Step::Next(self.request_lease(run, rule, computation))),
+            None => Err(computation),
+        }
+    }
+
+    /// Returns the value of an entry that a node returned instead of a lease. If the call cannot use the
+    /// entry, notes in `computation` where the call's own value is to be stored.
+    fn use_lease_value(
+        &mut self,
+        run: &Run,
+        entry: StoredEntry,
         computation: &mut Computation,
-    ) -> Option<(Form, T)> {
-        let error = match (&computation.base, stored.form.decode(self.policy)) {
-            (Some(base), Ok(_)) if !base.owns(&stored) => None,
-            (_, Ok(value)) => return Some((stored.form, value)),
+    ) -> Option<(Payload, T)> {
+        let error = match (&computation.base, entry.payload.decode(self.policy)) {
+            (Some(base), Ok(_)) if !base.owns(&entry) => None,
+            (_, Ok(value)) => return Some((entry.payload, value)),
             (_, Err(error)) => Some(error),
         };
         match (&computation.base, error) {
             (None, Some(error)) => {
-                (computation.base, computation.over) =
-                    (Some(self.mismatched(run, stored, error)), None);
+                (computation.base, computation.replaces) =
+                    (Some(self.shape_mismatch(run, entry, error)), None);
             }
-            _ => computation.over = Some(stored.version),
+            _ => computation.replaces = Some(entry.version),
         }
         None
     }
 }
 
-/// Has the function run.
-fn begin<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> {
+/// Enters the stage in which the function runs.
+fn start_computing<T>(run: &Run, mut computation: Box<Computation>) -> Stage<T> {
     let counters = run.client.memo_counters();
-    if computation.lead.is_none() {
-        computation.aside = Some(flight::aside(counters.flight_group(), &run.key));
+    if computation.leader.is_none() {
+        let unshared = flight::compute_unshared(counters.flight_group(), &run.key);
+        computation.unshared = Some(unshared);
     }
-    if let (Some(lead), None) = (&mut computation.lead, &computation.old) {
-        lead.computes();
+    if let (Some(leader), None) = (&mut computation.leader, &computation.previous) {
+        leader.lookup_missed();
     }
     if computation.is_refresh() {
-        let ahead = computation.fresh().is_some();
-        count(if ahead { &counters.refreshed_ahead } else { &counters.refreshed });
+        let is_ahead = computation.fresh().is_some();
+        count(if is_ahead { &counters.refreshed_ahead } else { &counters.refreshed });
     }
     Stage::Computing(computation)
 }

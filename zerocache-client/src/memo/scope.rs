@@ -1,4 +1,4 @@
-//! Another client for the memoized calls of a future or a closure.
+//! Scopes, in which memoized calls use one client.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,20 +13,20 @@ thread_local! {
     static CURRENT: RefCell<Option<ZerocacheClient>> = const { RefCell::new(None) };
 }
 
-/// The client of the innermost scope that runs on this thread.
+/// Returns the client of the innermost scope on this thread.
 #[inline]
 pub(crate) fn current() -> Option<ZerocacheClient> {
     // A thread that is being torn down has no scope.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// Whether there is a scope that runs on this thread.
+/// Returns true if a scope is active on this thread.
 #[inline]
 pub(crate) fn is_set() -> bool {
     CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(false)
 }
 
-/// Puts the previous client back, after a panic too.
+/// Restores the previous client when it is dropped, also after a panic.
 struct Restore(Option<ZerocacheClient>);
 
 impl Restore {
@@ -38,7 +38,7 @@ impl Restore {
 impl Drop for Restore {
     fn drop(&mut self) {
         let previous = self.0.take();
-        // The client of this scope is dropped after the borrow has ended.
+        // The client of this scope is dropped after the borrow.
         let _ours = CURRENT.try_with(|current| current.replace(previous));
     }
 }
@@ -66,8 +66,8 @@ impl<F: Future> Future for Scope<F> {
 impl ZerocacheClient {
     /// Runs a future in which every memoized call uses this client, whatever its attribute says.
     ///
-    /// For tests: each has its own cluster, and the code under test stays as it is. Tasks that the
-    /// future spawns are outside of the scope; scope what they run too.
+    /// Meant for tests: each has its own cluster, and the code under test is unchanged. Tasks that the future
+    /// spawns are outside of the scope, and need a scope of their own.
     pub fn scope<F: Future>(&self, future: F) -> Scope<F> {
         Scope { client: self.clone(), future }
     }

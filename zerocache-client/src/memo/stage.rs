@@ -1,4 +1,4 @@
-//! How far a running call has come.
+//! The stages of a running call, and their state.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use zerocache_core::metadata::Freshness;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_net::clock;
 
-use super::flight::{Aside, Lead, Void};
-use super::lease::{Leased, Token};
-use super::look::Looked;
-use super::operation::BoxFuture;
+use super::BoxFuture;
+use super::flight::{Invalidation, Leader, UnsharedComputation};
+use super::lease::{LeaseGrant, LeaseResponse};
+use super::lookup::Lookup;
 use super::rule::Policy;
-use super::stored::{Base, Stored};
-use super::writing::Outcome;
+use super::stored::{BaseEntry, StoredEntry};
+use super::writing::WriteOutcome;
 
-/// What is large stands behind a pointer: a call is moved about, and most never come so far.
+/// The stage of a call. Large state is boxed: a call is moved about, and most calls end before they need it.
 pub(super) enum Stage<T> {
     Start,
-    Looking(BoxFuture<Looked>),
-    /// Asks for leave to compute.
+    LookingUp(BoxFuture<Lookup>),
+    /// The call requests a lease.
     Leasing {
-        asking: BoxFuture<(Leased, Option<Incarnation>)>,
+        request: BoxFuture<(LeaseResponse, Option<Incarnation>)>,
         computation: Option<Box<Computation>>,
     },
     Computing(Box<Computation>),
@@ -30,12 +30,12 @@ pub(super) enum Stage<T> {
 }
 
 impl<T> Stage<T> {
-    /// What is to be computed, or is.
+    /// Returns the computation that runs or is about to.
     pub(super) fn computation(&self) -> Option<&Computation> {
         match self {
             Self::Leasing { computation, .. } => computation.as_deref(),
             Self::Computing(computation) => Some(computation),
-            Self::Start | Self::Looking(_) | Self::Storing(_) | Self::Done => None,
+            Self::Start | Self::LookingUp(_) | Self::Storing(_) | Self::Done => None,
         }
     }
 }
@@ -46,97 +46,100 @@ pub(super) enum Step<T> {
     Value(T),
 }
 
-/// What a call holds while its value is written.
+/// The state of a call whose value is being written.
 pub(super) struct Storing<T> {
-    pub(super) put: BoxFuture<Outcome>,
+    pub(super) write: BoxFuture<WriteOutcome>,
     pub(super) value: Option<T>,
-    /// Under which key.
+    /// The key under which the value is stored.
     pub(super) key: Bytes,
-    /// When that began, on the process's clock.
-    pub(super) at: Duration,
+    /// The begin of the write, on the process's clock.
+    pub(super) started: Duration,
 }
 
-/// What a call holds while its function runs.
+/// The state of a call that computes its value.
 #[derive(Default)]
 pub(super) struct Computation {
-    /// The right to publish; none for who computes beside others.
-    pub(super) lead: Option<Lead>,
-    /// For who computes beside others: their place, from the moment at which that begins.
-    pub(super) aside: Option<Aside>,
-    /// What may be served instead where computing fails.
-    pub(super) old: Option<Stored>,
-    /// The entry beside which the value is to be stored; none where it is to be the base entry itself.
-    pub(super) base: Option<Box<Base>>,
-    /// The version of what is stored under the value's key and cannot be used.
-    pub(super) over: Option<Version>,
-    /// None where leave was not asked for.
-    pub(super) asked: Option<Asked>,
-    /// Leave, where the function asks for it.
-    pub(super) token: Option<Token>,
+    /// The right to publish; `None` for an unshared computation.
+    pub(super) leader: Option<Leader>,
+    /// The place of an unshared computation in the table, from its begin on.
+    pub(super) unshared: Option<UnsharedComputation>,
+    /// The entry that may be served meanwhile, or if computing fails.
+    pub(super) previous: Option<StoredEntry>,
+    /// The base entry of another shape, if the value is to be stored as a shape entry.
+    pub(super) base: Option<Box<BaseEntry>>,
+    /// The version of an unusable entry under the value's key, which the value replaces.
+    pub(super) replaces: Option<Version>,
+    /// `None` if no lease was requested.
+    pub(super) lease_request: Option<LeaseRequest>,
+    pub(super) grant: Option<LeaseGrant>,
     /// Set at the first poll of the function.
-    pub(super) begun: Option<Begun>,
+    pub(super) function_run: Option<FunctionRun>,
 }
 
-/// The question for leave, which may be asked again.
+/// The request for a lease, which may be repeated.
 #[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) times: u8,
-    /// When it was asked first, on the process's clock.
-    pub(super) at: Duration,
-    /// Until when others are waited for who have leave.
-    pub(super) until: Duration,
+pub(super) struct LeaseRequest {
+    pub(super) attempts: u8,
+    /// The first attempt, on the process's clock.
+    pub(super) started: Duration,
+    /// The end of the wait for a process that has the lease.
+    pub(super) wait_until: Duration,
 }
 
-pub(super) struct Begun {
+/// A run of the memoized function.
+pub(super) struct FunctionRun {
     pub(super) span: tracing::Span,
-    pub(super) at: Duration,
+    pub(super) started: Duration,
 }
 
 impl Computation {
-    pub(super) fn new(lead: Option<Lead>, old: Option<Stored>) -> Box<Self> {
-        Box::new(Computation { lead, old, ..Computation::default() })
+    pub(super) fn new(leader: Option<Leader>, previous: Option<StoredEntry>) -> Box<Self> {
+        Box::new(Computation { leader, previous, ..Computation::default() })
     }
 
-    /// Beside an entry that stays and that the function cannot read, or else in its place.
-    pub(super) fn beside(mut self: Box<Self>, base: Option<Box<Base>>) -> Box<Self> {
-        self.base = base.filter(|base| base.stays(clock::mono()));
-        self.over = self.base.as_ref().and_then(|base| base.over);
+    /// Stores the value as a shape entry, if `base` is an entry of another shape that is kept; otherwise in
+    /// place of `base`.
+    pub(super) fn with_base(mut self: Box<Self>, base: Option<Box<BaseEntry>>) -> Box<Self> {
+        self.base = base.filter(|base| base.is_kept(clock::mono()));
+        self.replaces = self.base.as_ref().and_then(|base| base.replaces);
         self
     }
 
-    /// Under which key the value is to be stored, of a call with this key.
-    pub(super) fn key<'a>(&'a self, of: &'a Bytes) -> &'a Bytes {
-        self.base.as_ref().map_or(of, |base| &base.key)
+    /// Returns the key under which the value is stored; `call_key` is the key of the call.
+    pub(super) fn key<'a>(&'a self, call_key: &'a Bytes) -> &'a Bytes {
+        self.base.as_ref().map_or(call_key, |base| &base.shape_key)
     }
 
-    /// Whether the key was deleted or replaced since this began.
-    pub(super) fn void(&self) -> Void {
-        let void = self.lead.as_ref().map(Lead::void).or(self.aside.as_ref().map(Aside::void));
-        void.cloned().unwrap_or_default()
+    /// Returns the flag that is set when the key is deleted or replaced.
+    pub(super) fn invalidation(&self) -> Invalidation {
+        let leader = self.leader.as_ref().map(Leader::invalidation);
+        let unshared = self.unshared.as_ref().map(UnsharedComputation::invalidation);
+        leader.or(unshared).cloned().unwrap_or_default()
     }
 
-    /// The others are served an old value meanwhile, and so can this call's caller be.
+    /// Returns true if followers, and this call's own caller, can be served the previous entry meanwhile.
     pub(super) fn is_refresh(&self) -> bool {
-        self.lead.is_some() && self.old.as_ref().is_some_and(|old| old.serves(clock::mono()))
+        let is_servable = |entry: &StoredEntry| entry.is_servable(clock::mono());
+        self.leader.is_some() && self.previous.as_ref().is_some_and(is_servable)
     }
 
-    /// What is computed anew although it is not past its time.
-    pub(super) fn fresh(&self) -> Option<&Stored> {
-        self.old.as_ref().filter(|old| old.freshness(clock::mono()) == Freshness::Fresh)
+    /// Returns the previous entry, if it is refreshed ahead of its expiry.
+    pub(super) fn fresh(&self) -> Option<&StoredEntry> {
+        self.previous.as_ref().filter(|entry| entry.freshness(clock::mono()) == Freshness::Fresh)
     }
 
-    /// What may be served instead of what is computed; none where that has begun.
-    pub(super) fn old_value<T>(&self, policy: &Policy<T>) -> Option<T> {
-        if self.begun.is_some() || !self.is_refresh() {
+    /// Returns the value that may be served instead of a computation that has not begun.
+    pub(super) fn previous_value<T>(&self, policy: &Policy<T>) -> Option<T> {
+        if self.function_run.is_some() || !self.is_refresh() {
             return None;
         }
-        self.old.as_ref()?.form.decode(policy).ok()
+        self.previous.as_ref()?.payload.decode(policy).ok()
     }
 
-    pub(super) fn begin(&mut self, function: &'static str) -> &Begun {
-        self.begun.get_or_insert_with(|| Begun {
+    pub(super) fn start(&mut self, function: &'static str) -> &FunctionRun {
+        self.function_run.get_or_insert_with(|| FunctionRun {
             span: tracing::debug_span!("zerocache_compute", function),
-            at: clock::elapsed(),
+            started: clock::elapsed(),
         })
     }
 }

@@ -1,8 +1,8 @@
-//! Names of groups, as the attribute takes them.
+//! Tags, as the attribute takes them.
 
-/// The name of a group of entries: whatever is a text.
+/// A tag: any `AsRef<str>` value. Sealed.
 ///
-/// For the elements of `tags = […]`, which are borrowed as parts of keys are.
+/// The elements of `tags = […]` are borrowed, as arguments of the key are.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no tag",
     label = "expected a text",
@@ -10,7 +10,7 @@
             `format!(…)`"
 )]
 pub trait Tag: sealed::Sealed {
-    /// As a text of its own.
+    /// Returns the tag as an owned text.
     #[doc(hidden)]
     fn to_tag(&self) -> String;
 }
@@ -29,7 +29,7 @@ impl<T: AsRef<str> + ?Sized> Tag for T {
     }
 }
 
-/// One element of `tags = […]`.
+/// Converts an element of `tags = […]`.
 pub fn tag<T: Tag + ?Sized>(name: &T) -> String {
     name.to_tag()
 }

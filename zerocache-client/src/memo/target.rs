@@ -1,4 +1,4 @@
-//! Which client a call uses.
+//! The client of a call.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -9,43 +9,43 @@ use super::site::Site;
 use crate::ZerocacheClient;
 use crate::client::LocalState;
 
-/// What the attribute's first argument may be: a region's name, or a client.
+/// The attribute's first argument: a region's name, or a client. Sealed.
 ///
-/// For `str`, `String`, `Cow<str>` and [`ZerocacheClient`], and references, `Box`, `Rc` and `Arc`
-/// of them.
+/// Implemented for `str`, `String`, `Cow<str>` and [`ZerocacheClient`], and for references, `Box`, `Rc` and
+/// `Arc` of them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither the name of a region nor a client",
     label = "expected a `&str`, a `String` or a `ZerocacheClient`"
 )]
 pub trait RegionOrClient: sealed::Sealed {
-    /// The client to use.
+    /// Returns the target.
     #[doc(hidden)]
     fn target(&self) -> Target;
 }
 
-/// A region by name, looked up when the call runs, or a client.
+/// A region by name, whose client is resolved when the call runs, or a client.
 #[derive(Clone)]
-pub struct Target(Kind);
+pub struct Target(TargetKind);
 
 #[derive(Clone)]
-enum Kind {
+enum TargetKind {
     Named(&'static str),
     Region(Box<str>),
     Client(ZerocacheClient),
 }
 
 impl Target {
-    /// A region that the attribute names.
+    /// Creates the target of a literal region.
     pub const fn named(region: &'static str) -> Self {
-        Target(Kind::Named(region))
+        Target(TargetKind::Named(region))
     }
 
     pub(crate) fn client(client: ZerocacheClient) -> Self {
-        Target(Kind::Client(client))
+        Target(TargetKind::Client(client))
     }
 
-    /// Runs `use_it` with what a call at `site` needs of the client that [`resolve`](Self::resolve)
-    /// gives.
+    /// Runs `use_it` with the state that a call at `site` needs of the client that
+    /// [`resolve`](Self::resolve) returns.
     #[inline]
     pub(crate) fn with_face<R>(
         &self,
@@ -56,21 +56,23 @@ impl Target {
             return use_it(self.resolve().local_state());
         }
         match &self.0 {
-            Kind::Named(region) => site.with_face(region, use_it),
-            Kind::Region(region) => use_it(ZerocacheClient::get_instance(region).local_state()),
-            Kind::Client(client) => use_it(client.local_state()),
+            TargetKind::Named(region) => site.with_face(region, use_it),
+            TargetKind::Region(region) => {
+                use_it(ZerocacheClient::get_instance(region).local_state())
+            }
+            TargetKind::Client(client) => use_it(client.local_state()),
         }
     }
 
-    /// The client: that of the scope in which this runs, else the one that was asked for.
+    /// Returns the client of the current scope, otherwise that of the target.
     pub(crate) fn resolve(&self) -> ZerocacheClient {
         if let Some(client) = scope::current() {
             return client;
         }
         match &self.0 {
-            Kind::Named(region) => ZerocacheClient::get_instance(region),
-            Kind::Region(region) => ZerocacheClient::get_instance(region),
-            Kind::Client(client) => client.clone(),
+            TargetKind::Named(region) => ZerocacheClient::get_instance(region),
+            TargetKind::Region(region) => ZerocacheClient::get_instance(region),
+            TargetKind::Client(client) => client.clone(),
         }
     }
 }
@@ -86,7 +88,7 @@ impl sealed::Sealed for ZerocacheClient {}
 
 impl RegionOrClient for str {
     fn target(&self) -> Target {
-        Target(Kind::Region(self.into()))
+        Target(TargetKind::Region(self.into()))
     }
 }
 
@@ -108,7 +110,7 @@ impl RegionOrClient for ZerocacheClient {
     }
 }
 
-macro_rules! through {
+macro_rules! deref {
     ($($ty:ty)*) => {$(
         #[diagnostic::do_not_recommend]
         impl<T: RegionOrClient + ?Sized> sealed::Sealed for $ty {}
@@ -122,4 +124,4 @@ macro_rules! through {
     )*};
 }
 
-through!(&T &mut T Box<T> Rc<T> Arc<T>);
+deref!(&T &mut T Box<T> Rc<T> Arc<T>);

@@ -1,8 +1,8 @@
 //! Lifetimes of memoized values.
 //!
-//! A lifetime never fails a call: zero, less than a second or less than nothing means "do not
-//! store"; more than the maximum is lowered to it, and counted. Below a second the value is left
-//! out, not kept longer than it was meant to be.
+//! A lifetime never fails a call. Zero, a negative lifetime or one below a second means "do not store": the
+//! value must not be kept for longer than intended. A lifetime above the maximum is lowered to it, and
+//! counted.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::lifetime::Lifetime;
 /// The longest lifetime that a node accepts.
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(99_999_999);
 
-/// The shortest.
+/// The shortest lifetime that a node accepts.
 pub(crate) const TTL_MIN: Duration = Duration::from_secs(1);
 
-/// A time that the attribute has as an expression.
+/// Converts a time that is an expression in the attribute.
 pub fn duration(time: impl Lifetime) -> Duration {
     time.into_duration()
 }
 
-/// How one call's lifetime is found.
+/// The lifetime of a call's value: fixed, or computed from the value.
 pub struct TtlRule<T>(Rule<T>);
 
 enum Rule<T> {
@@ -29,22 +29,22 @@ enum Rule<T> {
 }
 
 impl<T> TtlRule<T> {
-    /// Seconds that the attribute has checked.
+    /// Creates a fixed lifetime of seconds that the attribute has validated.
     pub fn seconds(seconds: u64) -> Self {
         TtlRule(Rule::Fixed(Duration::from_secs(seconds)))
     }
 
-    /// From an expression.
+    /// Creates a fixed lifetime from an expression.
     pub fn given(lifetime: impl Lifetime) -> Self {
         TtlRule(Rule::Fixed(lifetime.into_duration()))
     }
 
-    /// From the value. A closure without captures costs no allocation.
+    /// Creates a lifetime that is computed from the value. A closure without captures costs no allocation.
     pub(crate) fn of_value(rule: impl Fn(&T) -> Duration + Send + Sync + 'static) -> Self {
         TtlRule(Rule::OfValue(Box::new(rule)))
     }
 
-    /// The lifetime to store the value with, or none where it is not to be stored.
+    /// Returns the lifetime of `value`; `None` if the value is not stored.
     pub(crate) fn apply(&self, value: &T, counters: &MemoCounters) -> Option<Duration> {
         let lifetime = match &self.0 {
             Rule::Fixed(lifetime) => *lifetime,
@@ -54,7 +54,7 @@ impl<T> TtlRule<T> {
     }
 }
 
-/// A lifetime as nodes take it, or none where the value is not to be stored.
+/// Returns the lifetime as nodes accept it; `None` if the value is not stored.
 pub(crate) fn checked(lifetime: Duration, counters: &MemoCounters) -> Option<Duration> {
     if lifetime < TTL_MIN {
         count(&counters.not_stored);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_in_range() {
+    fn lifetime_in_range_is_kept() {
         let rule = TtlRule::given(Duration::from_millis(1_500));
         assert_eq!(apply(&rule, &()), (Some(Duration::from_millis(1_500)), 0, 0));
         assert_eq!(apply(&TtlRule::given(1), &()), (Some(TTL_MIN), 0, 0));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_store_below_a_second() {
+    fn value_with_a_lifetime_below_a_second_is_not_stored() {
         for rule in [
             TtlRule::given(0),
             TtlRule::given(-5_i64),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lowers_what_is_above_the_maximum() {
+    fn lifetime_above_the_maximum_is_lowered() {
         for rule in
             [TtlRule::given(100_000_000), TtlRule::given(u128::MAX), TtlRule::given(Duration::MAX)]
         {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_the_value() {
+    fn lifetime_is_computed_from_the_value() {
         let rule = TtlRule::of_value(|seconds: &u64| Duration::from_secs(*seconds));
         assert_eq!(apply(&rule, &7).0, Some(Duration::from_secs(7)));
         assert_eq!(apply(&rule, &0).0, None);

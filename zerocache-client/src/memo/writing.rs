@@ -1,7 +1,7 @@
-//! A computed value on its way into the cache.
+//! Writes of computed values.
 //!
-//! The write goes over connections and timers of the client's own runtime, which sees to its end: it takes as
-//! long as writes may take, also where the caller who computed goes away, or its thread is asleep.
+//! A write uses connections and timers of the client's own runtime, which completes it: it takes as long as
+//! writes may take, also if the caller that computed goes away, or its thread is blocked.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,126 +13,130 @@ use futures_util::FutureExt;
 use futures_util::future::{Shared, join_all};
 use tokio::runtime::Handle;
 
-use super::flight::{self, Lead, Void};
-use super::lease::Token;
-use super::operation::BoxFuture;
+use super::BoxFuture;
+use super::flight::{self, Invalidation, Leader};
+use super::lease::LeaseGrant;
 use crate::client::Write;
 use crate::counters::count;
 use crate::error::Error;
 use crate::{Status, Written, ZerocacheClient};
 
-/// What became of a write; none if it was not sent, because the key was replaced before.
-pub(super) type Outcome = Option<Result<Written, Error>>;
+/// The outcome of a write; `None` if it was not sent, because the key was replaced before.
+pub(super) type WriteOutcome = Option<Result<Written, Error>>;
 
-/// A write under way.
-pub(crate) type Writing = Shared<AtHome<Outcome>>;
+/// A pending write that several callers can wait for.
+pub(crate) type SharedWrite = Shared<OnClientRuntime<WriteOutcome>>;
 
-/// The clocks of nodes differ by no more; contract section 3.
-const CLOCKS_APART: Duration = Duration::from_secs(1);
+/// The largest difference of the nodes' clocks; contract section 3.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Work that is polled inside of the client's own runtime, wherever its caller is.
-pub(crate) struct AtHome<T> {
-    home: Handle,
+pub(crate) struct OnClientRuntime<T> {
+    runtime: Handle,
     work: BoxFuture<T>,
 }
 
-impl<T> Future for AtHome<T> {
+impl<T> Future for OnClientRuntime<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Self { home, work } = &mut *self;
-        let _home = home.enter();
+        let Self { runtime, work } = &mut *self;
+        let _entered = runtime.enter();
         work.as_mut().poll(context)
     }
 }
 
-/// The caller's share in a write. It begins in the caller's poll, which packs the value and sends it; the
-/// client sees to the rest.
-struct Caller {
-    home: Handle,
-    writing: Writing,
-    is_shared: bool,
+/// A write as its caller polls it. The caller's first poll compresses the value and sends it; the client's
+/// runtime completes the write.
+struct CallerWrite {
+    runtime: Handle,
+    write: SharedWrite,
+    is_spawned: bool,
 }
 
-impl Future for Caller {
-    type Output = Outcome;
+impl Future for CallerWrite {
+    type Output = WriteOutcome;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        let polled = self.writing.poll_unpin(context);
-        if polled.is_pending() && !self.is_shared {
-            // Others go by what is being written, for no longer than that takes: a caller who stands
-            // still, or goes away, must not hold it up.
-            self.is_shared = true;
-            self.home.spawn(self.writing.clone());
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<WriteOutcome> {
+        let polled = self.write.poll_unpin(context);
+        if polled.is_pending() && !self.is_spawned {
+            // Others depend on the pending write: a caller that is not polled, or goes away, must not
+            // delay it.
+            self.is_spawned = true;
+            self.runtime.spawn(self.write.clone());
         }
         polled
     }
 }
 
-/// What a value is stored with.
-pub(super) struct Right {
-    pub(super) void: Void,
-    /// Kept until it is stored, so that nobody computes in between.
-    pub(super) lead: Option<Lead>,
-    /// Leave from a node. What is written with it loses against a delete whichever comes first.
-    pub(super) token: Option<Token>,
-    /// It is stored beside a base entry of another shape.
-    pub(super) is_beside: bool,
+/// The conditions under which a value is stored.
+pub(super) struct WriteContext {
+    pub(super) invalidation: Invalidation,
+    /// Held until the value is stored, so that nobody computes in between.
+    pub(super) leader: Option<Leader>,
+    /// A lease. A value that is written with it loses against a delete, whichever comes first.
+    pub(super) grant: Option<LeaseGrant>,
+    /// The value is stored as a shape entry.
+    pub(super) is_shape_entry: bool,
 }
 
-/// Stores what was computed, unless that is void.
+/// Stores a computed value, unless the key was invalidated since the computation began.
 pub(super) fn store(
     client: &ZerocacheClient,
     key: &Bytes,
     put: Write,
-    right: Right,
-) -> Option<BoxFuture<Outcome>> {
-    let Right { void, lead, token, is_beside } = right;
-    let inside = client.clone();
-    let Some(home) = client.runtime() else {
-        return Some(Box::pin(async move { Some(counted(&inside, put.await, is_beside)) }));
+    context: WriteContext,
+) -> Option<BoxFuture<WriteOutcome>> {
+    let WriteContext { invalidation, leader, grant, is_shape_entry } = context;
+    let owned = client.clone();
+    let Some(runtime) = client.runtime() else {
+        return Some(Box::pin(
+            async move { Some(count_outcome(&owned, put.await, is_shape_entry)) },
+        ));
     };
-    let at_home = |work| AtHome { home: home.clone(), work }.shared();
-    let writing = match token {
-        _ if void.is_set() => return None,
-        Some(token) => {
-            let (put, spent) = token.write(put);
-            at_home(Box::pin(async move {
-                let written = counted(&inside, put.await, is_beside);
-                spent.written(&written);
-                drop(lead);
+    let on_runtime = |work| OnClientRuntime { runtime: runtime.clone(), work }.shared();
+    let write = match grant {
+        _ if invalidation.is_set() => return None,
+        Some(grant) => {
+            let (put, spent) = grant.write(put);
+            on_runtime(Box::pin(async move {
+                let written = count_outcome(&owned, put.await, is_shape_entry);
+                spent.complete(&written);
+                drop(leader);
                 Some(written)
             }))
         }
         None => {
             let group = client.memo_counters().flight_group();
-            flight::write(group, key, &void, |noted, sent| {
-                at_home(Box::pin(async move {
-                    ended(&inside, sent).await;
-                    // Nothing of it was sent yet.
-                    let is_void = noted.void().is_set();
-                    let outcome =
-                        if is_void { None } else { Some(counted(&inside, put.await, is_beside)) };
-                    drop((noted, lead));
+            flight::begin_write(group, key, &invalidation, |pending, sent| {
+                on_runtime(Box::pin(async move {
+                    wait_for_writes(&owned, sent).await;
+                    // Nothing of this write was sent yet.
+                    let outcome = if pending.invalidation().is_set() {
+                        None
+                    } else {
+                        Some(count_outcome(&owned, put.await, is_shape_entry))
+                    };
+                    drop((pending, leader));
                     outcome
                 }))
             })?
         }
     };
-    Some(Box::pin(Caller { home, writing, is_shared: false }))
+    Some(Box::pin(CallerWrite { runtime, write, is_spawned: false }))
 }
 
-fn counted(
+fn count_outcome(
     client: &ZerocacheClient,
     written: Result<Written, Error>,
-    is_beside: bool,
+    is_shape_entry: bool,
 ) -> Result<Written, Error> {
     let counters = client.memo_counters();
     match &written {
         Ok(Written { status: Status::Stored | Status::Superseded, .. }) => {
             count(&counters.stored);
-            if is_beside {
-                count(&counters.stored_beside);
+            if is_shape_entry {
+                count(&counters.shape_entries_stored);
             }
         }
         Ok(Written { status, .. }) => {
@@ -141,14 +145,14 @@ fn counted(
         }
         Err(error) => {
             count(&counters.write_errors);
-            tracing::debug!(%error, "storing a memoized value failed");
+            tracing::debug!(%error, "cannot store a memoized value");
         }
     }
     written
 }
 
-/// Waits until writes have ended: what this client writes next is newer, on whichever node.
-pub(super) async fn ended(client: &ZerocacheClient, writes: Vec<Writing>) {
+/// Waits until pending writes have completed: what this client writes afterwards is newer, on every node.
+pub(super) async fn wait_for_writes(client: &ZerocacheClient, writes: Vec<SharedWrite>) {
     let mut is_unknown = false;
     for written in join_all(writes).await.into_iter().flatten().flatten() {
         if let Some(version) = written.version {
@@ -157,7 +161,7 @@ pub(super) async fn ended(client: &ZerocacheClient, writes: Vec<Writing>) {
         is_unknown |= written.status == Status::Unknown;
     }
     if is_unknown {
-        // A node may have stored it in its time, and nobody knows with which version.
-        client.sleep(CLOCKS_APART).await;
+        // A node may have stored the value with a version of its own clock, which nobody knows.
+        client.sleep(CLOCK_DIFFERENCE_MAX).await;
     }
 }

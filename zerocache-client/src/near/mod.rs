@@ -1,19 +1,19 @@
-//! Entries kept in this process, near to their callers.
+//! The near cache: entries that are kept in this process.
 //!
-//! One [`Near`] per process and cluster, shared by all its clients and functions, bounded in bytes. It
-//! keeps and serves only while a node tells what is written (the feed, in `client/feed.rs`): rows of
-//! the feed remove what is older, and are remembered for a while, so that an older value that a
-//! lagging node gives afterwards is not kept. Whatever could have been missed empties it at once: each
-//! entry carries the epoch in which its read began, and only entries of the present one are served.
+//! There is one [`Near`] per process and cluster, shared by all clients and functions, and bounded in bytes. It
+//! keeps and serves entries only while it follows a node's feed of changes (`client/feed.rs`). A change removes
+//! older entries of its key, and is remembered for a while, so that an older value that a lagging node returns
+//! afterwards is not kept. Changes that could have been missed clear the cache at once: each entry carries the
+//! epoch in which its read began, and only entries of the current epoch are served.
 
-mod floors;
-mod front;
-mod held;
+mod entry;
+mod recent_writes;
 mod registry;
 mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod thread_cache;
 
 use std::{
     sync::{
@@ -33,36 +33,34 @@ use quick_cache::{
 use zerocache_core::{key::KeyHash, time::Instant, version::Version};
 
 pub use self::stats::NearStats;
-use self::{
-    floors::{Floors, REMEMBERED_MS},
-    front::Marks,
-    stats::Counts,
-};
 pub(crate) use self::{
-    held::{Fill, Held},
+    entry::{Fill, NearEntry},
     registry::shared,
     settings::NearSettings,
 };
+use self::{
+    recent_writes::{RECENT_WRITE_MS, RecentWrites},
+    stats::Counts,
+    thread_cache::Marks,
+};
 
-/// For how long after a request that a node answered its word counts as up to date, in milliseconds.
-/// A node answers at least once in a second.
-pub(crate) const WORD_MS: u64 = 3_000;
+/// The time for which the feed is valid after a request that the node answered, in milliseconds. A node answers
+/// at least once per second.
+pub(crate) const FEED_VALID_MS: u64 = 3_000;
 
-/// Room that a shard of the storage should have at least, in bytes: many small ones would hold no
-/// large value.
+/// The minimum size of a shard of the storage, in bytes: many small shards would hold no large value.
 const SHARD_BYTES_MIN: u64 = 4 << 20;
 
-/// A value may take this part of a shard at most, so that one value does not turn a shard over.
+/// The maximum of an entry is this part of a shard, so that one value does not evict a whole shard.
 const ENTRY_SHARE: u64 = 8;
 
-/// What entries weigh on average, by which the storage reckons how many keys to remember that it let
-/// go.
-const ENTRY_BYTES_USUAL: u64 = 512;
+/// The expected average weight of entries, by which the storage sizes its list of evicted keys.
+const ENTRY_BYTES_AVERAGE: u64 = 512;
 
 /// The next epoch of any near cache of this process: an entry of one never has the epoch of another.
 static NEXT_EPOCH: AtomicU64 = AtomicU64::new(0);
 
-/// What the feed calls a key.
+/// Returns the hash by which the feed identifies a key.
 #[inline]
 pub(crate) fn hash_of(key: &[u8]) -> u64 {
     KeyHash::of(key).short()
@@ -72,68 +70,79 @@ fn next_epoch() -> u64 {
     NEXT_EPOCH.fetch_add(1, Relaxed)
 }
 
-/// Weighs entries in bytes.
+/// The weight of entries: bytes.
 #[derive(Clone)]
-struct Weigh;
+struct WeightInBytes;
 
-impl Weighter<u64, Arc<Held>> for Weigh {
-    fn weight(&self, _: &u64, held: &Arc<Held>) -> u64 {
-        held.weight()
+impl Weighter<u64, Arc<NearEntry>> for WeightInBytes {
+    fn weight(&self, _: &u64, entry: &Arc<NearEntry>) -> u64 {
+        entry.weight()
     }
 }
 
-type Storage = Cache<u64, Arc<Held>, Weigh, DefaultHashBuilder, DefaultLifecycle<u64, Arc<Held>>>;
+type Storage = Cache<
+    u64,
+    Arc<NearEntry>,
+    WeightInBytes,
+    DefaultHashBuilder,
+    DefaultLifecycle<u64, Arc<NearEntry>>,
+>;
 
-/// The right to keep what a read or write that begins now brings.
+/// The permission to insert the result of a read or write.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Begun {
+pub(crate) struct FillPermit {
     epoch: u64,
-    /// When it began, in milliseconds of the monotonic clock: its value is at least that old.
-    at: Instant,
+    /// The begin of the read or write: its value is at least that old.
+    started: Instant,
 }
 
-/// The right to say what a node tells. When it is dropped nobody tells of changes any more, and nothing
-/// is kept or served.
-pub(crate) struct Claim(Arc<Near>);
+/// The exclusive right to apply a node's feed. When it is dropped, the cache follows no node, and keeps and
+/// serves nothing.
+pub(crate) struct FeedClaim(Arc<Near>);
 
-impl Claim {
-    /// A node that was `asked` at that moment told of these changes, as hashes and stamps; others were
-    /// `lost` before them.
-    pub(crate) fn told(&self, asked: Instant, lost: bool, rows: &[(u64, u64)], now: Instant) {
+impl FeedClaim {
+    /// Applies changes, as hashes and stamps, from the response to a request that was sent at `asked`. With
+    /// `lost`, earlier changes may be missing.
+    pub(crate) fn apply_changes(
+        &self,
+        asked: Instant,
+        lost: bool,
+        changes: &[(u64, u64)],
+        now: Instant,
+    ) {
         if lost {
-            self.0.empty();
+            self.0.clear();
         }
-        for &(hash, stamp) in rows {
-            self.0.outdate(hash, stamp, now);
+        for &(hash, stamp) in changes {
+            self.0.remove_older(hash, stamp, now);
         }
-        // Its word counts from the moment at which it was asked, and once all of it is heeded.
-        self.0.valid_until_ms.store(asked.plus_ms(WORD_MS).as_millis(), Release);
+        // The feed is valid from the time of the request on, after all changes are applied.
+        self.0.valid_until_ms.store(asked.plus_ms(FEED_VALID_MS).as_millis(), Release);
     }
 }
 
-impl Drop for Claim {
+impl Drop for FeedClaim {
     fn drop(&mut self) {
         self.0.valid_until_ms.store(0, Release);
-        self.0.empty();
+        self.0.clear();
         self.0.claimed.store(false, Release);
     }
 }
 
 /// The near cache of a process for one cluster.
 ///
-/// A key is known by its 64-bit hash alone, so that the feed finds it; whoever reads compares the
-/// whole key. Of two keys with one hash the later stays.
+/// Keys are identified by their 64-bit hash, as in the feed; a read compares the whole key. Of two keys with the
+/// same hash the later one is kept.
 pub(crate) struct Near {
     storage: Storage,
-    floors: Floors,
-    /// Whether what threads have at hand is still what is held.
+    recent_writes: RecentWrites,
+    /// The validity of the threads' own caches.
     marks: Marks,
-    /// Changes whenever it is emptied; entries of another one are not served.
+    /// Changes when the cache is cleared; entries of another epoch are not served.
     epoch: AtomicU64,
-    /// Until when the node's word counts, in milliseconds of the monotonic clock; 0 while nothing is
-    /// followed.
+    /// The end of the feed's validity, in milliseconds of the monotonic clock; 0 while no node is followed.
     valid_until_ms: AtomicU64,
-    /// Some client follows a node.
+    /// A client follows a node.
     claimed: AtomicBool,
     counts: Counts,
 }
@@ -142,7 +151,7 @@ impl Near {
     pub(crate) fn new(bytes_max: u64) -> Self {
         let cores = available_parallelism().map_or(4, usize::from) as u64;
         let shards = (bytes_max / SHARD_BYTES_MIN).clamp(1, cores * 4);
-        let estimated = (bytes_max / ENTRY_BYTES_USUAL).max(1);
+        let estimated = (bytes_max / ENTRY_BYTES_AVERAGE).max(1);
         let options = OptionsBuilder::new()
             // At most four for each core.
             .shards(shards as usize)
@@ -152,16 +161,16 @@ impl Near {
         let storage = match options {
             Ok(options) => Cache::with_options(
                 options,
-                Weigh,
+                WeightInBytes,
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
-            // All that is asked for is given above.
-            Err(_) => Cache::with_weighter(1, bytes_max, Weigh),
+            // All required options are given above.
+            Err(_) => Cache::with_weighter(1, bytes_max, WeightInBytes),
         };
         Self {
             storage,
-            floors: Floors::default(),
+            recent_writes: RecentWrites::default(),
             marks: Marks::default(),
             epoch: AtomicU64::new(next_epoch()),
             valid_until_ms: AtomicU64::new(0),
@@ -170,18 +179,18 @@ impl Near {
         }
     }
 
-    /// Lets it take this many bytes.
-    pub(crate) fn allow(&self, bytes_max: u64) {
+    /// Sets the maximum size in bytes.
+    pub(crate) fn set_bytes_max(&self, bytes_max: u64) {
         self.storage.set_capacity(bytes_max);
     }
 
-    /// How many bytes it may take.
+    /// Returns the maximum size in bytes.
     #[cfg(test)]
     pub(crate) fn bytes_max(&self) -> u64 {
         self.storage.capacity()
     }
 
-    /// What `use_it` makes of the entry of `key`, if it may be served now: it was read in the present
+    /// Runs `use_entry` with the entry of `key`, if it may be served at `now`: it was read in the current
     /// epoch, less than `age_max_ms` ago, and its fresh time is not over. `hash` is [`hash_of`] the key.
     #[inline]
     pub(crate) fn with<R>(
@@ -189,83 +198,84 @@ impl Near {
         (hash, key): (u64, &[u8]),
         age_max_ms: u64,
         now: Instant,
-        use_it: impl Fn(&Held) -> R,
+        use_entry: impl Fn(&NearEntry) -> R,
     ) -> Option<R> {
         if !self.is_followed(now) {
             return None;
         }
-        let serves = |held: &Held| {
-            held.epoch == self.epoch.load(Acquire)
-                && held.is_near(now, age_max_ms)
-                && held.key() == key
+        let serves = |entry: &NearEntry| {
+            entry.epoch == self.epoch.load(Acquire)
+                && entry.is_near(now, age_max_ms)
+                && entry.key() == key
         };
         let mark = self.marks.of(hash);
-        let at_hand = front::with(hash, mark, |held| serves(held).then(|| use_it(held)));
-        if at_hand.is_some() {
-            return at_hand;
+        let cached =
+            thread_cache::with(hash, mark, |entry| serves(entry).then(|| use_entry(entry)));
+        if cached.is_some() {
+            return cached;
         }
-        let held = self.storage.get(&hash).filter(|held| serves(held))?;
-        front::keep(hash, mark, &held);
-        Some(use_it(&held))
+        let entry = self.storage.get(&hash).filter(|entry| serves(entry))?;
+        thread_cache::insert(hash, mark, &entry);
+        Some(use_entry(&entry))
     }
 
-    /// Whether the word of a node counts, so that entries are kept and served.
+    /// Returns true if the feed is valid, so that entries are kept and served.
     #[inline]
     pub(crate) fn is_followed(&self, now: Instant) -> bool {
         now.as_millis() < self.valid_until_ms.load(Acquire)
     }
 
-    /// A read or write begins: what it brings may be kept if nothing happens meanwhile that empties
-    /// the cache. None while nothing is followed.
-    pub(crate) fn begin(&self, now: Instant) -> Option<Begun> {
+    /// Begins a read or write, whose result may be inserted unless the cache is cleared meanwhile. Returns
+    /// `None` while no node is followed.
+    pub(crate) fn begin_fill(&self, now: Instant) -> Option<FillPermit> {
         let epoch = self.epoch.load(Acquire);
-        self.is_followed(now).then_some(Begun { epoch, at: now })
+        self.is_followed(now).then_some(FillPermit { epoch, started: now })
     }
 
-    /// Keeps what was read or written, unless it is older than what is known of the key, has no fresh
-    /// time left, or took so long that newer writes may be forgotten already.
-    pub(crate) fn keep(&self, begun: Begun, key: &[u8], fill: &Fill<'_>, now: Instant) {
-        if now.since_ms(begun.at) >= REMEMBERED_MS {
+    /// Inserts the result of a read or write, unless it is older than a known version of the key, has no fresh
+    /// time left, or took so long that a newer write may have been forgotten.
+    pub(crate) fn insert(&self, permit: FillPermit, key: &[u8], fill: &Fill<'_>, now: Instant) {
+        if now.since_ms(permit.started) >= RECENT_WRITE_MS {
             return;
         }
         let hash = hash_of(key);
-        let Some(held) = Held::new(begun.epoch, begun.at, key, fill) else { return };
-        if held.weight() > self.storage.shard_capacity() / ENTRY_SHARE {
+        let Some(entry) = NearEntry::new(permit.epoch, permit.started, key, fill) else { return };
+        if entry.weight() > self.storage.shard_capacity() / ENTRY_SHARE {
             return;
         }
-        let floors = self.floors.lock(hash);
-        if begun.epoch != self.epoch.load(Acquire) {
+        let recent_writes = self.recent_writes.lock(hash);
+        if permit.epoch != self.epoch.load(Acquire) {
             return;
         }
         let known = self.storage.peek(&hash);
-        let newer = |known: &Arc<Held>| {
-            known.epoch == begun.epoch && known.version > fill.version && known.key() == key
+        let newer = |known: &Arc<NearEntry>| {
+            known.epoch == permit.epoch && known.version > fill.version && known.key() == key
         };
-        let outdated = floors.of(hash, now) > fill.version.stamp();
+        let outdated = recent_writes.min_stamp(hash, now) > fill.version.stamp();
         if outdated || known.as_ref().is_some_and(newer) {
-            self.counts.outdated.fetch_add(1, Relaxed);
+            self.counts.rejected_old.fetch_add(1, Relaxed);
             return;
         }
-        self.storage.insert(hash, Arc::new(held));
+        self.storage.insert(hash, Arc::new(entry));
         self.marks.change(hash);
         self.counts.inserts.fetch_add(1, Relaxed);
     }
 
-    /// A write of `key` through this process begins: nobody is served the old value any more.
-    pub(crate) fn writing(&self, key: &[u8]) {
+    /// Begins a write of `key` by this process: the previous value is not served any more.
+    pub(crate) fn begin_write(&self, key: &[u8]) {
         if self.valid_until_ms.load(Acquire) > 0 {
             self.remove(hash_of(key));
         }
     }
 
-    /// A write of `key` through this process has ended, with this version where one is known. What is
-    /// older is neither served nor kept from here on.
-    pub(crate) fn written(&self, key: &[u8], version: Option<Version>, now: Instant) {
+    /// Ends a write of `key` by this process, with its version if that is known. Older values are neither
+    /// served nor kept from now on.
+    pub(crate) fn end_write(&self, key: &[u8], version: Option<Version>, now: Instant) {
         if self.valid_until_ms.load(Acquire) == 0 {
             return;
         }
         match version {
-            Some(version) => self.outdate(hash_of(key), version.stamp(), now),
+            Some(version) => self.remove_older(hash_of(key), version.stamp(), now),
             None => self.remove(hash_of(key)),
         }
     }
@@ -278,34 +288,34 @@ impl Near {
         }
     }
 
-    /// The key with this hash was written with this stamp: what is older goes, and does not come back.
-    pub(crate) fn outdate(&self, hash: u64, stamp: u64, now: Instant) {
-        let mut floors = self.floors.lock(hash);
-        floors.raise(hash, stamp, now);
-        let removed = self.storage.remove_if(&hash, |held| held.version.stamp() < stamp);
-        // A thread may have what the storage has let go.
+    /// Removes entries of the key with this hash that are older than `stamp`, and keeps them out.
+    pub(crate) fn remove_older(&self, hash: u64, stamp: u64, now: Instant) {
+        let mut recent_writes = self.recent_writes.lock(hash);
+        recent_writes.record(hash, stamp, now);
+        let removed = self.storage.remove_if(&hash, |entry| entry.version.stamp() < stamp);
+        // A thread may still have an entry that the storage has evicted.
         self.marks.change(hash);
         if removed.is_some() {
             self.counts.invalidated.fetch_add(1, Relaxed);
         }
     }
 
-    /// Nothing that is held, or that is being read, counts any more.
-    fn empty(&self) {
+    /// Clears the cache; results of reads that have begun are not kept.
+    fn clear(&self) {
         self.epoch.store(next_epoch(), Release);
         if !self.storage.is_empty() {
             self.storage.clear();
-            self.counts.emptied.fetch_add(1, Relaxed);
+            self.counts.cleared.fetch_add(1, Relaxed);
         }
     }
 
-    /// The right to say what a node tells, for one at a time.
-    pub(crate) fn claim(self: &Arc<Self>) -> Option<Claim> {
+    /// Returns the right to apply a node's feed, if no one else has it.
+    pub(crate) fn claim(self: &Arc<Self>) -> Option<FeedClaim> {
         let taken = self.claimed.swap(true, Acquire);
-        (!taken).then(|| Claim(Arc::clone(self)))
+        (!taken).then(|| FeedClaim(Arc::clone(self)))
     }
 
-    /// What has become of it, without hits and misses, which its clients count.
+    /// Returns the counters, without hits and misses, which the clients count.
     pub(crate) fn stats(&self) -> NearStats {
         let (entries, bytes) = (self.storage.len() as u64, self.storage.weight());
         NearStats { entries, bytes, ..self.counts.snapshot() }

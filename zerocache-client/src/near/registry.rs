@@ -1,4 +1,4 @@
-//! One near cache per process and cluster.
+//! The registry of near caches: one per process and cluster.
 
 use std::{
     collections::HashMap,
@@ -10,26 +10,26 @@ use zerocache_net::process::PerProcess;
 
 use super::Near;
 
-type Known = HashMap<u64, (Weak<Near>, u64)>;
+type Registry = HashMap<u64, (Weak<Near>, u64)>;
 
-static KNOWN: PerProcess<Mutex<Known>> = PerProcess::new();
+static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
 
-/// The near cache of a cluster, which lives as long as one of its clients. It may take as many bytes as
-/// the most generous of them allows.
+/// Returns the near cache of a cluster, which lives as long as one of its clients. Its size is the largest that
+/// one of them sets.
 pub(crate) fn shared(cluster: u64, bytes_max: u64) -> Arc<Near> {
-    let mut known = KNOWN.get_or_init(|_| Mutex::default()).lock();
-    known.retain(|_, (near, _)| near.strong_count() > 0);
-    if let Some((near, most)) = known.get_mut(&cluster)
+    let mut registry = REGISTRY.get_or_init(|_| Mutex::default()).lock();
+    registry.retain(|_, (near, _)| near.strong_count() > 0);
+    if let Some((near, largest)) = registry.get_mut(&cluster)
         && let Some(near) = near.upgrade()
     {
-        if bytes_max > *most {
-            *most = bytes_max;
-            near.allow(bytes_max);
+        if bytes_max > *largest {
+            *largest = bytes_max;
+            near.set_bytes_max(bytes_max);
         }
         return near;
     }
     let near = Arc::new(Near::new(bytes_max));
-    known.insert(cluster, (Arc::downgrade(&near), bytes_max));
+    registry.insert(cluster, (Arc::downgrade(&near), bytes_max));
     near
 }
 
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_of_one_cluster_share_it_for_as_long_as_they_live() {
+    fn clients_of_one_cluster_share_a_near_cache_while_they_live() {
         let one = shared(1, 1 << 20);
         assert!(Arc::ptr_eq(&one, &shared(1, 1 << 10)));
         assert!(!Arc::ptr_eq(&one, &shared(2, 1 << 20)));

@@ -1,14 +1,14 @@
-//! What a client is told of its near cache.
+//! Settings of a client's near cache.
 
 use std::time::Duration;
 
-/// The bound in bytes of who is told nothing else.
+/// The default size in bytes.
 const BYTES_DEFAULT: u64 = 64 << 20;
 
-/// The age bound of who is told nothing else.
+/// The default maximum age.
 const AGE_DEFAULT: Duration = Duration::from_secs(5);
 
-/// Bound and age of a client's near cache.
+/// Size and maximum age of a client's near cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NearSettings {
     /// 0 switches it off.

@@ -2,38 +2,37 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The counters of a near cache. Hits and misses are counted by its clients.
+/// The counters of a near cache. Its clients count hits and misses.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) inserts: AtomicU64,
-    pub(super) outdated: AtomicU64,
+    pub(super) rejected_old: AtomicU64,
     pub(super) invalidated: AtomicU64,
-    pub(super) emptied: AtomicU64,
+    pub(super) cleared: AtomicU64,
 }
 
-/// What has become of the near cache; from
-/// [`ZerocacheClient::near_stats`](crate::ZerocacheClient::near_stats).
+/// Counters of the near cache; from [`ZerocacheClient::near_stats`](crate::ZerocacheClient::near_stats).
 ///
-/// Hits and misses are those of one client, all else is of the near cache that the clients of a cluster
-/// share in this process.
+/// Hits and misses are those of one client; the other counters are those of the near cache that the clients of
+/// a cluster share in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NearStats {
-    /// Reads and memoized calls that it answered.
+    /// Reads and memoized calls that the near cache answered.
     pub hits: u64,
-    /// Those that asked it in vain.
+    /// Lookups without a usable entry.
     pub misses: u64,
-    /// Entries that it took.
+    /// Entries inserted.
     pub inserts: u64,
-    /// Entries that it did not take, because something newer was known of their keys.
-    pub outdated: u64,
-    /// Entries that were removed because their keys were written.
+    /// Entries rejected because a newer version of their key was known.
+    pub rejected_old: u64,
+    /// Entries removed because their key was written.
     pub invalidated: u64,
-    /// How often it was emptied, because changes could have been missed.
-    pub emptied: u64,
-    /// Entries that it holds now.
+    /// Times that all entries were removed, because changes could have been missed.
+    pub cleared: u64,
+    /// Current entries.
     pub entries: u64,
-    /// Bytes that these take with all that belongs to them.
+    /// Bytes of the current entries, including all overhead.
     pub bytes: u64,
 }
 
@@ -41,9 +40,9 @@ impl Counts {
     pub(super) fn snapshot(&self) -> NearStats {
         NearStats {
             inserts: self.inserts.load(Relaxed),
-            outdated: self.outdated.load(Relaxed),
+            rejected_old: self.rejected_old.load(Relaxed),
             invalidated: self.invalidated.load(Relaxed),
-            emptied: self.emptied.load(Relaxed),
+            cleared: self.cleared.load(Relaxed),
             ..NearStats::default()
         }
     }

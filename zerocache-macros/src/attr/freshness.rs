@@ -1,4 +1,4 @@
-//! The groups of arguments that say who computes, how old a value may be, and what else is kept.
+//! The groups of arguments about leases, stale values and negative caching.
 
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
@@ -19,7 +19,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// After `lease =`.
+    /// Parses the rest after `lease =`.
     pub(super) fn assigned(input: ParseStream<'_>) -> Result<Self> {
         let span = input.span();
         let wrong = || Error::new(span, "`lease` is `region` or `all`");
@@ -30,7 +30,7 @@ impl Lease {
         Ok(Lease { scope, life: None, wait: None })
     }
 
-    /// After `lease`.
+    /// Parses the rest after `lease`.
     pub(super) fn listed(name: Ident, input: ParseStream<'_>) -> Result<Self> {
         let mut group = Group::parse(name, LEASE, input)?;
         let (region, all) = (group.word("region")?, group.word("all")?);
@@ -81,7 +81,7 @@ impl Stale {
 pub(crate) struct Negative {
     /// The lifetime of a `None`.
     pub(crate) none: Option<Expr>,
-    /// Which errors are kept, and for how long.
+    /// The condition on stored errors, and their lifetime.
     pub(crate) err: Option<(Expr, Expr)>,
 }
 

@@ -1,13 +1,13 @@
-//! Arguments that stand together in brackets: `stale(while = "1m", background)`.
+//! Groups of arguments in brackets: `stale(while = "1m", background)`.
 
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{Error, Expr, Ident, Result, Token, parenthesized};
 
-/// A group as it was written; who knows what it means takes its items out, one by one.
+/// A parsed group, whose items are taken out one by one.
 pub(super) struct Group {
     name: Ident,
-    /// What may stand in it, for messages.
+    /// The allowed items, for messages.
     known: &'static str,
     items: Vec<Item>,
 }
@@ -19,7 +19,7 @@ struct Item {
 }
 
 impl Group {
-    /// Parses the brackets after `name` and what is in them.
+    /// Parses the brackets after `name` and their content.
     pub(super) fn parse(name: Ident, known: &'static str, input: ParseStream<'_>) -> Result<Self> {
         let content;
         parenthesized!(content in input);
@@ -53,7 +53,7 @@ impl Group {
         Some(self.items.remove(position))
     }
 
-    /// The value of `name = …`, if it is there.
+    /// Takes the value of `name = …`, if there is one.
     pub(super) fn value(&mut self, name: &str) -> Result<Option<Expr>> {
         match self.take(name) {
             None => Ok(None),
@@ -64,7 +64,7 @@ impl Group {
         }
     }
 
-    /// A word that stands for itself, if it is there.
+    /// Takes a word without a value, if there is one.
     pub(super) fn word(&mut self, name: &str) -> Result<Option<Ident>> {
         match self.take(name) {
             None => Ok(None),
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Says what is left over as an error, and gives the group's name.
+    /// Returns the group's name, or an error for items that are left.
     pub(super) fn finish(self) -> Result<Ident> {
         let Group { name, known, items } = self;
         match items.first() {

@@ -1,4 +1,4 @@
-//! The arguments of the attribute, as they were written.
+//! The parsed arguments of the attribute.
 
 mod freshness;
 mod group;
@@ -15,7 +15,7 @@ pub(crate) use freshness::{Lease, Negative, Stale};
 const NAMES: &str = "region, client, ttl, key, skip(…), call, name, version, near, lease, \
                      stale(…), ahead, jitter, negative(…), tags, cache_if, ack, crate";
 
-/// What stands in `#[zerocache(…)]`: positional region and lifetime, then named arguments.
+/// The content of `#[zerocache(…)]`: positional region and lifetime, then named arguments.
 #[derive(Default)]
 pub(crate) struct Attr {
     pub(crate) region: Option<Expr>,
@@ -45,7 +45,7 @@ pub(crate) enum CallArgument {
     Sibling(Ident),
 }
 
-/// How a named argument is written.
+/// The form of a named argument.
 #[derive(Clone, Copy)]
 enum Form {
     /// `name = …`
@@ -80,10 +80,10 @@ impl Parse for Attr {
     }
 }
 
-/// How the next argument is written, if it is a named one.
+/// Returns the form of the next argument, if it is a named one.
 ///
-/// Only names of arguments that can stand so are taken, because a region and a lifetime may be
-/// calls and names too.
+/// Only names of arguments that can have the form are accepted, because a region and a lifetime may be calls and
+/// names too.
 fn form(input: ParseStream<'_>) -> Option<Form> {
     let fork = input.fork();
     let name = fork.call(Ident::parse_any).ok()?;
@@ -190,7 +190,7 @@ impl Attr {
     }
 }
 
-/// The `key` of `key(…)`, of arguments that stand with `=`.
+/// Parses the `key` of `key(…)`, for arguments that are written with `=`.
 fn listed_name(input: ParseStream<'_>) -> Option<Ident> {
     let fork = input.fork();
     let name = fork.call(Ident::parse_any).ok()?;
@@ -198,7 +198,7 @@ fn listed_name(input: ParseStream<'_>) -> Option<Ident> {
     (fork.peek(syn::token::Paren) && known.iter().any(|known| name == known)).then_some(name)
 }
 
-/// The argument exists, but is written in another way.
+/// Returns the error for an argument that is written in another form.
 fn wrong_form(name: &Ident, text: &str) -> Error {
     let right = match text {
         "region" => "region = \"london\"",

@@ -1,8 +1,8 @@
-//! From the plan to code.
+//! Expansion of the plan to code.
 //!
-//! Generated names have mixed-site spans, so that they neither see nor hide the caller's. The
-//! caller's statements are spliced, never wrapped in a block of their own, which would be an
-//! unused brace in the compiler's eyes.
+//! Generated names have mixed-site spans, so that they neither see nor hide names of the caller. The caller's
+//! statements are spliced, never wrapped in a block of their own, for which the compiler would report unused
+//! braces.
 
 mod options;
 
@@ -37,12 +37,12 @@ struct Expansion<'a> {
     output: TokenStream,
     /// The signature with a plain name for every parameter.
     sig: Signature,
-    /// `let`s that give the body the parameters as they were written, and move them all into it.
+    /// The `let` statements that move all parameters into the body, with their original patterns.
     bindings: TokenStream,
     parameters: Vec<Parameter>,
 }
 
-/// What the key needs of a parameter.
+/// A parameter that is part of the key.
 struct Parameter {
     name: TokenStream,
     span: Span,
@@ -55,12 +55,12 @@ fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 
-/// The `static` of the function's place.
+/// The function's `static` site.
 fn site() -> Ident {
     local("__ZEROCACHE_SITE")
 }
 
-/// The names of what a call is made of.
+/// The names of the parts of a call.
 struct Locals {
     target: Ident,
     args: Ident,
@@ -81,7 +81,7 @@ impl Locals {
     }
 }
 
-/// Errors point at the caller's code, names resolve as generated ones.
+/// Returns a span with which errors point at the caller's code, and names resolve as generated ones.
 fn at(span: Span) -> Span {
     Span::mixed_site().located_at(span)
 }
@@ -105,7 +105,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// `async fn f(…) -> T` as `fn f(…) -> Call<impl Future<Output = T>>`.
+    /// Expands `async fn f(…) -> T` to `fn f(…) -> Call<impl Future<Output = T>>`.
     fn handle(&self) -> TokenStream {
         let (private, output) = (&self.private, &self.output);
         let mut sig = self.sig.clone();
@@ -114,13 +114,13 @@ impl<'a> Expansion<'a> {
         self.item(true, &sig, &self.async_call())
     }
 
-    /// The same signature as before.
+    /// Expands an async function with `call = false`, whose signature does not change.
     fn plain_async(&self) -> TokenStream {
         let call = self.async_call();
         self.item(false, &self.sig, &quote!(#call.await))
     }
 
-    /// A function that returns a boxed future, such as `#[async_trait]` makes.
+    /// Expands a function that returns a boxed future, as `#[async_trait]` makes.
     fn boxed(&self) -> TokenStream {
         let (private, bindings, body) = (&self.private, &self.bindings, &self.function.body);
         let declared = &self.function.sig.output;
@@ -135,7 +135,7 @@ impl<'a> Expansion<'a> {
         self.item(false, &self.sig, &code)
     }
 
-    /// A sync function: blocks its caller.
+    /// Expands a sync function, which blocks its caller.
     fn blocking(&self) -> TokenStream {
         let code = match (&self.plan.options.near, self.plan.options.background) {
             (Some(_), None) => self.near_first(),
@@ -147,8 +147,8 @@ impl<'a> Expansion<'a> {
         self.item(false, &self.sig, &code)
     }
 
-    /// A sync call that is not even made where the value is near: for a hit of some ten nanoseconds it
-    /// matters what is built and moved.
+    /// Expands a sync function whose call is not created for a hit of the near cache: for a hit of some ten
+    /// nanoseconds, building and moving a call matters.
     fn near_first(&self) -> TokenStream {
         let Locals { target, args, policy, near, .. } = &Locals::new();
         let (private, site, value) = (&self.private, site(), local("value"));
@@ -164,7 +164,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The sync function's sibling that returns the call.
+    /// Expands the sync function's sibling, which returns the call.
     fn sibling(&self, name: &Ident) -> TokenStream {
         let (private, output) = (&self.private, &self.output);
         let mut sig = self.sig.clone();
@@ -174,7 +174,7 @@ impl<'a> Expansion<'a> {
     }
 
     fn item(&self, returns_call: bool, sig: &Signature, code: &TokenStream) -> TokenStream {
-        // A call must be used anyway; saying so twice is a lint.
+        // A call is `must_use` itself; a second `must_use` is a lint.
         let drop_must_use =
             |attr: &&syn::Attribute| !(returns_call && attr.path().is_ident("must_use"));
         let attrs = self.function.attrs.iter().filter(drop_must_use);
@@ -232,13 +232,13 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// Everything about this call except how to compute it.
+    /// Returns all parts of the call except its function.
     fn parts(&self) -> TokenStream {
         let (head, tail) = (self.head(), self.tail());
         quote!({ #head #tail })
     }
 
-    /// What a call's key needs, and reading its value, as `let`s.
+    /// Returns the `let` statements of the key and of the conversions.
     fn head(&self) -> TokenStream {
         let private = &self.private;
         let Locals { target, args, rule, policy, near } = &Locals::new();
@@ -250,8 +250,8 @@ impl<'a> Expansion<'a> {
         quote! {
             #[allow(unused_imports)]
             use #private::{
-                PlainRule as _, NoErrors as _, NoSharing as _, OfBorrowed as _, OfOwned as _,
-                OfUnsized as _,
+                PlainRule as _, NoErrors as _, NoSharing as _, BorrowedVariant as _, OwnedVariant as _,
+                UnsizedVariant as _,
             };
             static #site: #private::Site = #site_value;
             let #target = match #private::scoped() {
@@ -269,7 +269,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The rest, as an expression.
+    /// Returns the remaining parts, as an expression.
     fn tail(&self) -> TokenStream {
         let Locals { target, args, rule, policy, near } = &Locals::new();
         let (private, site) = (&self.private, site());
@@ -296,7 +296,7 @@ impl<'a> Expansion<'a> {
         let version = self.plan.version;
         let tokens = self.function.fingerprint();
         quote! {
-            #private::Site::new(#private::Origin {
+            #private::Site::new(#private::FunctionInfo {
                 function: #function,
                 name: #name,
                 version: #version,
@@ -330,7 +330,7 @@ impl<'a> Expansion<'a> {
                     let variant = variant(private, args, &part.to_token_stream());
                     quote_spanned!(at(expr.span())=>
                         {
-                            // What the expression holds on to, such as a lock, goes before the next one.
+                            // Temporaries of the expression, such as a lock, are dropped before the next one.
                             let #part = &(#expr);
                             #private::argument(&mut #args, #part);
                             #variant
@@ -380,15 +380,15 @@ impl<'a> Expansion<'a> {
     }
 }
 
-/// Adds to the key which variant the last argument is. Three borrows: the first trait that fits is taken.
+/// Adds the enum variant of the last argument to the key. Three borrows: the first trait that applies is chosen.
 fn variant(private: &TokenStream, args: &Ident, value: &TokenStream) -> TokenStream {
-    quote!(#args.variant((&&&#private::Asked(#value)).__zerocache_variant());)
+    quote!(#args.variant((&&&#private::Argument(#value)).__zerocache_variant());)
 }
 
 /// Gives a parameter a plain name in the signature, and its pattern back in the body.
 ///
-/// The body takes every parameter whole, even where it uses one field or nothing of it, so that
-/// all live as long as they did in the function as it was written.
+/// The body takes every parameter as a whole, even if it uses one field or nothing of it, so that all live as long as
+/// in the original function.
 fn bind(position: usize, input: &mut FnArg, bindings: &mut TokenStream) -> Parameter {
     match input {
         FnArg::Receiver(receiver) => {

@@ -1,4 +1,4 @@
-//! The options of a call as code: one builder call for each that was written, nothing otherwise.
+//! The options of a call as code: one builder call for each option that is given.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -9,14 +9,14 @@ use super::{Expansion, at};
 use crate::validate::{Lease, Near, Options, Tags, Time};
 
 impl Expansion<'_> {
-    /// The age bound of a function whose values are kept near.
+    /// Returns the maximum age of a function that uses the near cache.
     pub(super) fn near(&self) -> Option<TokenStream> {
         let Near(age) = self.plan.options.near.as_ref()?;
         Some(self.duration(age.as_ref()))
     }
 
-    /// `Options::new()` and what the attribute adds to it. `rule` knows what of the returned type
-    /// is a value, and what an error; `near` is the age bound, where there is one.
+    /// Returns `Options::new()` with the attribute's options. `rule` separates values and errors of the returned
+    /// type; `near` is the maximum age, if there is one.
     pub(super) fn options(&self, rule: &Ident, near: &Ident) -> TokenStream {
         let private = &self.private;
         let Options {
@@ -82,7 +82,7 @@ impl Expansion<'_> {
         quote!(.lease(#private::LeaseScope::#scope, #life, #wait))
     }
 
-    /// An `Option<Duration>`.
+    /// Returns an `Option<Duration>`.
     fn duration(&self, time: Option<&Time>) -> TokenStream {
         let private = &self.private;
         match time {
@@ -113,7 +113,7 @@ impl Expansion<'_> {
     }
 }
 
-/// What implements `Lifetime`.
+/// Returns an expression that implements `Lifetime`.
 fn lifetime(time: &Time) -> TokenStream {
     match time {
         Time::Ms { ms, .. } => quote!(::core::time::Duration::from_millis(#ms)),
@@ -121,7 +121,7 @@ fn lifetime(time: &Time) -> TokenStream {
     }
 }
 
-/// `region` as `Region`.
+/// Converts `region` to `Region`.
 fn variant(word: &Ident) -> Ident {
     let name = match word.to_string().as_str() {
         "local" => "Local",

@@ -1,4 +1,4 @@
-//! From what was written to what will be generated; every misuse is an error here.
+//! Validation: turns the attribute and the function into a plan, or into errors.
 
 mod options;
 mod seen;
@@ -14,7 +14,7 @@ use crate::check::{Errors, check_attributes, check_signature};
 pub(crate) use options::{Lease, Near, Options, Tags};
 pub(crate) use times::{Time, Ttl};
 
-/// What to generate.
+/// The plan of the expansion.
 pub(crate) struct Plan {
     pub(crate) region: Region,
     pub(crate) ttl: Ttl,
@@ -26,20 +26,20 @@ pub(crate) struct Plan {
     pub(crate) krate: Option<Path>,
 }
 
-/// Where the caller stands.
+/// The region or client.
 pub(crate) enum Region {
     Name(LitStr),
     Expression(Expr),
 }
 
-/// What goes into the key beside the function's identity.
+/// The arguments that are part of the key.
 pub(crate) enum Key {
     Expressions(Vec<Expr>),
-    /// One flag per parameter: is it part of the key?
+    /// One flag per parameter: true if it is part of the key.
     Parameters(Vec<bool>),
 }
 
-/// How a caller gets at the call as a value.
+/// The access to a call as a value.
 pub(crate) enum Handle {
     /// The function's kind decides: async functions return it, others have none.
     Default,
@@ -73,7 +73,7 @@ pub(crate) fn plan(mut attr: Attr, function: &Function) -> Result<Plan> {
     }
 }
 
-/// What stands in the invisible brackets around a fragment of `macro_rules!`.
+/// Returns the content of the invisible brackets around a fragment of `macro_rules!`.
 fn ungroup(expr: Expr) -> Expr {
     match expr {
         Expr::Group(group) => ungroup(*group.expr),

@@ -1,4 +1,4 @@
-//! What the attribute says of freshness, of who computes, and of what is kept beside values.
+//! Validation of options: freshness, leases, negative caching, storage.
 
 use proc_macro2::Span;
 use syn::visit::Visit;
@@ -17,14 +17,14 @@ use crate::attr::{self, Attr};
 use crate::check::Errors;
 use crate::lifetime::LIFETIME;
 
-/// What calls of the function do beside looking, computing and storing. All absent: nothing.
+/// The validated options. Without options a call is a plain lookup, computation and store.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) near: Option<Near>,
     pub(crate) lease: Option<Lease>,
     pub(crate) stale_while: Option<Time>,
     pub(crate) stale_if_error: Option<Time>,
-    /// Where `background` stands.
+    /// The span of `background`.
     pub(crate) background: Option<Span>,
     pub(crate) ahead: Option<Time>,
     /// Percent.
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 /// The near cache, with an age of its own or without.
 pub(crate) struct Near(pub(crate) Option<Time>);
 
-/// One computation across processes.
+/// A lease.
 pub(crate) struct Lease {
     /// `region` or `all`.
     pub(crate) scope: Ident,
@@ -48,15 +48,15 @@ pub(crate) struct Lease {
     pub(crate) wait: Option<Time>,
 }
 
-/// Names of groups to which the values belong.
+/// Tags.
 pub(crate) enum Tags {
-    /// Literals, which were checked, and expressions.
+    /// Validated literals, and expressions.
     List(Vec<LitStr>, Vec<Expr>),
     Expression(Expr),
 }
 
 impl Options {
-    /// Takes the options out of the attribute; mistakes go to `errors`.
+    /// Takes the options out of the attribute; adds misuse to `errors`.
     pub(super) fn new(
         attr: &mut Attr,
         ttl: Option<&Ttl>,
@@ -114,7 +114,7 @@ fn ahead(time: Expr, ttl: Option<&Ttl>) -> Result<Time> {
 }
 
 fn jitter(percent: Expr) -> Result<Expr> {
-    /// Percent; more would be another lifetime.
+    /// Validates the percentage of jitter.
     const JITTER_MAX: u8 = 50;
 
     match ungroup(percent) {
@@ -163,7 +163,7 @@ fn negative_err(err: Expr, ttl: Expr, function: &Function) -> Result<(Expr, Time
     Ok((predicate(err, message)?, Time::new(ttl, LIFETIME)?))
 }
 
-/// A closure of one argument, or what stands for a function.
+/// Checks that an expression is a closure with one argument, or may be a function.
 fn predicate(rule: Expr, message: &str) -> Result<Expr> {
     match ungroup(rule) {
         Expr::Closure(closure) if closure.inputs.len() != 1 || closure.asyncness.is_some() => {
@@ -211,7 +211,7 @@ fn tags(list: Expr) -> Result<Tags> {
     Ok(Tags::List(literals, expressions))
 }
 
-/// A task of its own may outlive the call: it must own its arguments.
+/// Checks that a background task, which may outlive the call, owns its arguments.
 fn background(word: &Ident, function: &Function, errors: &mut Errors) {
     if matches!(function.kind, Kind::Boxed) {
         let message = "`background` is not for functions that return a boxed future: memoize an \
@@ -246,7 +246,7 @@ fn background(word: &Ident, function: &Function, errors: &mut Errors) {
     }
 }
 
-/// Whether a type says that it borrows.
+/// Returns true if a type visibly borrows.
 struct Borrowed(bool);
 
 impl<'ast> Visit<'ast> for Borrowed {

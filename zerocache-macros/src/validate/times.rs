@@ -7,25 +7,24 @@ use syn::{Error, Expr, ExprClosure, ExprLit, ExprUnary, Lit, Result, UnOp};
 use super::ungroup;
 use crate::lifetime::{LIFETIME, Range, TTL_SECONDS_MAX};
 
-/// How old a value may be in the near cache.
+/// The maximum age of a value in the near cache.
 pub(super) const NEAR: Range = Range { what: "an age", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
 
-/// How long a value that is past its lifetime is of use.
+/// The time for which a value past its lifetime is usable.
 pub(super) const STALE: Range =
     Range { what: "a stale time", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
 
-/// The last part of a lifetime in which some callers refresh.
+/// The time before the end of a lifetime in which callers may refresh.
 pub(super) const AHEAD: Range =
     Range { what: "a time ahead", min_ms: 1, max_ms: TTL_SECONDS_MAX * 1_000 };
 
-/// How long a lease lasts whose holder says nothing. The longest is what nodes grant.
+/// The life of a lease. The maximum is that of the nodes.
 pub(super) const LEASE_LIFE: Range = Range { what: "a lease's life", min_ms: 1, max_ms: 300_000 };
 
-/// How long a caller waits for another one's lease. Zero: not at all. The longest is what nodes hold
-/// an answer back.
+/// The wait for another process's lease; zero for none. The maximum is the longest wait of nodes.
 pub(super) const LEASE_WAIT: Range = Range { what: "a wait", min_ms: 0, max_ms: 60_000 };
 
-/// A time as it goes into the code.
+/// A validated time.
 pub(crate) enum Time {
     Ms { ms: u64, span: Span },
     Expression(Expr),
@@ -40,7 +39,7 @@ pub(crate) enum Ttl {
 
 impl Ttl {
     pub(super) fn new(ttl: Option<Expr>) -> Result<Self> {
-        /// The lifetime when the attribute gives none, in milliseconds.
+        /// The lifetime if the attribute has none, in milliseconds.
         const TTL_MS_DEFAULT: u64 = 60_000;
 
         let written = "the lifetime is in whole seconds (42), a text (\"5m\"), an expression, or \
@@ -65,7 +64,7 @@ impl Ttl {
 }
 
 impl Time {
-    /// A time that is no lifetime of the function's values.
+    /// Validates a time other than the lifetime of the function's values.
     pub(super) fn new(time: Expr, range: Range) -> Result<Self> {
         let example = if range.min_ms < 1_000 { "500ms" } else { "5s" };
         let written = format!(
@@ -93,7 +92,7 @@ impl Time {
     }
 }
 
-/// Reads a literal, and lets other expressions through.
+/// Parses a literal, and passes other expressions on.
 fn read(time: Expr, range: Range, written: &str) -> Result<Time> {
     let wrong = |lit: &dyn quote::ToTokens| Err(Error::new_spanned(lit, written));
     let done = |read: std::result::Result<u64, String>, span| {

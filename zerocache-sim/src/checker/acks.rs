@@ -8,8 +8,8 @@ use zerocache_core::{
 use super::{Checker, Rule};
 use crate::clock::SECOND_US;
 
-/// For this long after a write its client is to see it (contract section 5), less what clocks gain, in
-/// microseconds.
+/// For this long after a write its client is to see it (contract section 5), less what clocks gain,
+/// in microseconds.
 const OWN_US: u64 = 2 * SECOND_US - 5_000;
 
 /// A value with less than this of its lifetime left may have expired at a node already, in
@@ -76,7 +76,7 @@ impl Checker {
     /// higher version is the last, whichever is answered first.
     pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: AcknowledgedWrite) {
         let last = self.own.entry((client, key)).or_insert(own);
-        match last.version > own.version {
+        match last.version > own.version && own.at_us < last.at_us + OWN_US {
             true => last.at_us = own.at_us,
             false => *last = own,
         }

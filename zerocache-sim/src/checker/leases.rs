@@ -5,8 +5,8 @@ use zerocache_core::version::Version;
 use super::{Checker, Rule};
 use crate::{clock::SECOND_US, plan::Plan, workload::WriteId};
 
-/// A delete has reached the node of a lease so long after it was acknowledged, and what that node made of
-/// it all others, in microseconds.
+/// A delete has reached the node of a lease so long after it was acknowledged, and what that node
+/// made of it all others, in microseconds.
 const REACHES_US: u64 = 2 * SECOND_US;
 
 /// The lease under which a value was computed.
@@ -32,11 +32,6 @@ pub(super) struct AcknowledgedDelete {
 }
 
 impl Checker {
-    /// The key of a write.
-    pub(crate) fn key_of(&self, id: WriteId) -> Option<usize> {
-        Some(self.writes.get(usize::try_from(id).ok()?.checked_sub(1)?)?.key)
-    }
-
     /// Records that a client got the lease for the value of this write.
     pub(crate) fn granted(&mut self, id: WriteId, token: Version, asked_us: u64, life_ms: u64) {
         let grant = Grant { token, asked_us, granted_us: self.now_us, life_ms, sent_us: None };

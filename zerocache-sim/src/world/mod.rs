@@ -1,12 +1,12 @@
-//! A whole cluster in one thread: hosts, their clocks, the connections between them, and one queue of
-//! events in the order of the true time.
+//! A whole cluster in one thread: hosts, their clocks, the connections between them, and one queue
+//! of events in the order of the true time.
 //!
 //! Invariants: time and randomness come from the seed alone. Events of the same microsecond are
 //! handled in the order in which they were scheduled. A suspended process handles no event until it
 //! resumes.
 
 mod acks;
-mod clients;
+mod client_driver;
 mod connection;
 mod dial;
 mod events;
@@ -36,7 +36,7 @@ use zerocache_core::{
 };
 
 use self::{
-    clients::Client,
+    client_driver::Client,
     connection::Connection,
     dial::{Dial, DialAnswer},
     faults::PersistedProcess,
@@ -85,6 +85,8 @@ enum Event {
     Discover { host: u32, life: u32 },
     /// A client handles its timers.
     ClientTick(u32),
+    /// The time that an operation of a client asked for has passed.
+    ClientTimer { client: u32, serial: u64 },
     /// A client begins an operation.
     ClientOperation(u32),
     /// A client has computed a value.
@@ -151,7 +153,8 @@ pub(crate) struct World {
     healing: Option<Healing>,
     replication: ReplicationChecks,
     progress: Progress,
-    /// Since when all nodes have been in sync and have reached each other, while nothing goes wrong.
+    /// Since when all nodes have been in sync and have reached each other, while nothing goes
+    /// wrong.
     stable_since_us: Option<u64>,
     checker: Checker,
     counts: Counts,
@@ -183,7 +186,7 @@ impl World {
             random,
             network,
             nodes: plan.nodes.iter().map(|_| None).collect(),
-            clients: plan.clients.iter().map(|client| Client::new(client.region)).collect(),
+            clients: plan.clients.iter().map(|client| Client::new(client, variant)).collect(),
             hosts,
             connections: Vec::new(),
             dials: BTreeMap::new(),
@@ -282,6 +285,7 @@ impl World {
             Event::Tick { host, life } => self.tick(host, life),
             Event::Discover { host, life } => self.discover(host, life),
             Event::ClientTick(client) => self.client_tick(client),
+            Event::ClientTimer { client, serial } => self.client_timer(client, serial),
             Event::ClientOperation(client) => self.operate(client),
             Event::Computed { client, id } => self.computed(client, id),
             Event::Exit { host, life } => self.exit(host, life),
@@ -315,6 +319,7 @@ impl World {
             Event::Datagram { to, .. } => Some(*to),
             Event::ClientTick(client)
             | Event::ClientOperation(client)
+            | Event::ClientTimer { client, .. }
             | Event::Computed { client, .. } => Some(self.host_of(*client)),
             Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Inspect => None,
         }

@@ -219,7 +219,7 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
         "it knows of nothing yet"
     );
     standing.holds.send_replace(false);
-    until("empty cache", &engine, &mut feed, async || stats(&engine).emptied > before.emptied)
+    until("empty cache", &engine, &mut feed, async || stats(&engine).cleared > before.cleared)
         .await;
     assert_eq!(standing.node.lock().feed_counts().gaps, lost + 1, "the node has said so");
 
@@ -235,7 +235,7 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
         stats(&engine).hits == hits + 2
     })
     .await;
-    assert_eq!(stats(&engine).emptied, before.emptied + 1);
+    assert_eq!(stats(&engine).cleared, before.cleared + 1);
     standing.write(["k"], "newer");
     until("the newer value", &engine, &mut feed, async || read(&engine, "k").await == "newer")
         .await;

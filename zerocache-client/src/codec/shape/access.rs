@@ -1,4 +1,4 @@
-//! The parts of compound types, as the recorder hands them out.
+//! The parts of compound types, as the recorder presents them.
 
 use serde::de::value::U32Deserializer;
 use serde::de::{
@@ -8,11 +8,11 @@ use serde::de::{
 
 use super::recorder::{Recorder, Stop};
 
-/// A number of elements.
+/// The elements of a sequence.
 pub(super) struct Elements<'a> {
     recorder: &'a mut Recorder,
     left: usize,
-    /// Whether their number is part of the encoding, and not of the type.
+    /// True if their number is part of the encoding, not of the type.
     counted: bool,
 }
 
@@ -50,11 +50,11 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
     }
 }
 
-/// A number of entries of a map.
+/// The entries of a map.
 pub(super) struct Entries<'a> {
     recorder: &'a mut Recorder,
     left: usize,
-    /// How many parts with bytes there were before the entry.
+    /// The number of parts with bytes before the entry.
     before: usize,
 }
 

@@ -1,13 +1,12 @@
 //! A fingerprint of a type's structure, taken by letting its `Deserialize` read from a recorder.
 //!
-//! The recorder hands out sample values and writes down what was asked for: kinds, names of types,
-//! fields and variants, in order. An enum shows one variant per run, so that the type is read
-//! again until every variant has been seen. Types that contain themselves are followed once.
+//! The recorder presents sample values and records the requests: kinds, names of types, fields and variants, in
+//! order. An enum shows one variant per run, so the type is read until every variant has been seen. Recursive
+//! types are followed once.
 //!
-//! A type that refuses the samples (a date parsed from text) ends its run there: what was written
-//! down before still counts. Two types whose difference lies only behind such a point have one
-//! fingerprint. The same type always has the same one, on every platform and in every process;
-//! the golden tests pin that.
+//! A type that refuses a sample (a date parsed from text) ends its run; what was recorded before still counts. Two
+//! types that differ only after such a point have the same fingerprint. A type has the same fingerprint on every
+//! platform and in every process; golden tests pin that.
 
 mod access;
 mod recorder;
@@ -23,23 +22,23 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use recorder::Recorder;
 
-/// How often one type is read at most, to see the variants of its enums.
+/// The maximum of runs of one type, to see the variants of its enums.
 const RUNS_MAX: usize = 64;
 
-/// What is known of a type's encoding.
+/// The shape of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// The fingerprint of its structure.
     pub(crate) fingerprint: u64,
-    /// Whether it has a sequence or map of elements that take no bytes (`Vec<()>`): a forged number
-    /// of them would be counted out, whatever the number of bytes.
+    /// True if it has a sequence or map of elements that take no bytes (`Vec<()>`): decoding a forged length
+    /// would take unbounded time.
     pub(crate) weightless: bool,
 }
 
-/// Shapes that a thread has at hand.
+/// The number of shapes that a thread caches.
 const AT_HAND: usize = 32;
 
-/// What stands for a type: the address of its function below, and the place of its name.
+/// The identity of a type: the address of its function below, and that of its name.
 type Place = (usize, usize, usize);
 
 thread_local! {
@@ -47,7 +46,7 @@ thread_local! {
         const { [const { Cell::new(None) }; AT_HAND] };
 }
 
-/// The type's shape; recorded once per type and process.
+/// Returns the type's shape, which is recorded once per type and process.
 #[inline]
 pub(crate) fn of<T: DeserializeOwned>() -> Shape {
     let name = type_name::<T>();
@@ -93,5 +92,5 @@ fn record<T: DeserializeOwned>() -> Shape {
             break;
         }
     }
-    Shape { fingerprint: xxh3_64(recorder.trace()), weightless: recorder.has_weightless() }
+    Shape { fingerprint: xxh3_64(recorder.transcript()), weightless: recorder.has_weightless() }
 }

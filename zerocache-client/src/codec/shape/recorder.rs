@@ -1,4 +1,4 @@
-//! The deserializer that writes down what it is asked for.
+//! The deserializer that records requests.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,33 +8,33 @@ use serde::forward_to_deserialize_any;
 
 use super::access::{Elements, Entries, Variant};
 
-/// Steps in one run; a type that asks for more (an array of 100,000 elements) is cut there.
+/// The maximum of steps in one run; a larger type (an array of 100,000 elements) is cut off there.
 const STEPS_MAX: usize = 4_096;
 
-/// How deep one type may contain itself before a run is given up.
+/// The maximum depth of a recursive type, at which a run ends.
 const RECURSION_MAX: usize = 2;
 
 /// Records one type, in several runs.
 #[derive(Default)]
 pub(super) struct Recorder {
-    trace: Vec<u8>,
+    transcript: Vec<u8>,
     steps: usize,
     run: usize,
     /// Named types that are being read, outermost first.
     open: Vec<&'static str>,
-    /// For each enum: how many variants it has, and how many were shown.
+    /// The number of variants of each enum, and the number shown.
     enums: BTreeMap<(&'static str, &'static [&'static str]), usize>,
     recursive: bool,
     /// Parts that take bytes in the encoding.
     occupied: usize,
-    /// Whether a sequence or map has elements that take no bytes.
+    /// True if a sequence or map has elements that take no bytes.
     weightless: bool,
 }
 
-/// Kinds that take no bytes themselves: units, and what only holds other parts.
+/// Kinds that take no bytes themselves: units, and compound kinds.
 const WEIGHTLESS: &[u8] = b"uUNtTS";
 
-/// A run that ended early; the user's type never shows it to anyone.
+/// The error that ends a run early; it is not visible to anyone.
 #[derive(Debug)]
 pub(super) struct Stop;
 
@@ -56,23 +56,23 @@ impl Recorder {
     pub(super) fn start(&mut self) {
         self.steps = 0;
         self.open.clear();
-        self.trace.push(b'!');
+        self.transcript.push(b'!');
     }
 
     pub(super) fn finish(&mut self, complete: bool) {
         self.run += 1;
-        self.trace.push(if complete { b'.' } else { b'?' });
+        self.transcript.push(if complete { b'.' } else { b'?' });
     }
 
     pub(super) fn needs_another_run(&self) -> bool {
         let unseen = self.enums.iter().any(|((_, variants), shown)| *shown < variants.len());
-        // Where an enum contains itself, every variant gets a turn as the inner one.
+        // In a recursive enum every variant is shown as the inner one.
         let turns = self.enums.keys().map(|(_, variants)| variants.len()).max().unwrap_or(0);
         unseen || self.recursive && self.run < turns
     }
 
-    pub(super) fn trace(&self) -> &[u8] {
-        &self.trace
+    pub(super) fn transcript(&self) -> &[u8] {
+        &self.transcript
     }
 
     pub(super) fn note(&mut self, kind: u8) -> Result<(), Stop> {
@@ -81,7 +81,7 @@ impl Recorder {
             return Err(Stop);
         }
         self.occupied += usize::from(!WEIGHTLESS.contains(&kind));
-        self.trace.push(kind);
+        self.transcript.push(kind);
         Ok(())
     }
 
@@ -90,26 +90,25 @@ impl Recorder {
         self.occupied
     }
 
-    /// Notes that an element of a sequence or map takes no bytes, so that nothing but a number says
-    /// how many there are.
+    /// Records that an element of a sequence or map takes no bytes, so that only a number gives their count.
     pub(super) fn note_weightless(&mut self) {
         self.weightless = true;
     }
 
-    /// Whether a sequence or map has elements that take no bytes.
+    /// True if a sequence or map has elements that take no bytes.
     pub(super) fn has_weightless(&self) -> bool {
         self.weightless
     }
 
     pub(super) fn note_names(&mut self, names: &[&str]) {
-        self.trace.extend_from_slice(&(names.len() as u64).to_be_bytes());
+        self.transcript.extend_from_slice(&(names.len() as u64).to_be_bytes());
         for name in names {
-            self.trace.extend_from_slice(&(name.len() as u64).to_be_bytes());
-            self.trace.extend_from_slice(name.as_bytes());
+            self.transcript.extend_from_slice(&(name.len() as u64).to_be_bytes());
+            self.transcript.extend_from_slice(name.as_bytes());
         }
     }
 
-    /// Whether a named type is being read inside itself: then options and sequences are empty.
+    /// Returns true inside of a recursive type: then options and sequences are empty.
     pub(super) fn inside_itself(&self) -> bool {
         self.open.iter().any(|name| self.times_open(name) > 1)
     }
@@ -127,7 +126,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The variant that this run shows.
+    /// Returns the variant that this run shows.
     fn choose(&mut self, name: &'static str, variants: &'static [&'static str]) -> usize {
         let run = self.run;
         let recursive = self.times_open(name) > 1;
@@ -225,7 +224,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
         self.note(b't')?;
-        self.trace.extend_from_slice(&(len as u64).to_be_bytes());
+        self.transcript.extend_from_slice(&(len as u64).to_be_bytes());
         visitor.visit_seq(Elements::new(self, len))
     }
 
@@ -237,7 +236,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
     ) -> Result<V::Value, Stop> {
         self.note(b'T')?;
         self.note_names(&[name]);
-        self.trace.extend_from_slice(&(len as u64).to_be_bytes());
+        self.transcript.extend_from_slice(&(len as u64).to_be_bytes());
         self.enter(name)?;
         let value = visitor.visit_seq(Elements::new(self, len));
         self.open.pop();
@@ -279,7 +278,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
         }
         self.enter(name)?;
         let index = self.choose(name, variants);
-        self.trace.extend_from_slice(&(index as u64).to_be_bytes());
+        self.transcript.extend_from_slice(&(index as u64).to_be_bytes());
         let value = visitor.visit_enum(Variant::new(self, index));
         self.open.pop();
         value

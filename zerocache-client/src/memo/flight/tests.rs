@@ -5,60 +5,60 @@ use futures_util::FutureExt;
 
 use super::*;
 
-fn lead(key: &Bytes) -> Lead {
+fn leader(key: &Bytes) -> Leader {
     match join(0, key, false) {
-        Joined::Lead(lead) => lead,
-        _ => panic!("another one leads"),
+        Role::Leader(leader) => leader,
+        _ => panic!("another caller leads"),
     }
 }
 
-fn waiting(key: &Bytes) -> Waiting {
+fn follower(key: &Bytes) -> Follower {
     match join(0, key, false) {
-        Joined::Wait(waiting) => waiting,
+        Role::Follower(follower) => follower,
         _ => panic!("nobody leads"),
     }
 }
 
 #[test]
-fn who_comes_after_the_time_of_a_value_that_is_being_stored_leads() {
+fn caller_after_the_fresh_time_of_a_pending_value_leads() {
     let key = Bytes::from_static(b"flight: past its time");
-    let form = Form::value(Bytes::from_static(b"v"));
-    let mut storing = lead(&key);
-    storing.publish_fresh(form.clone(), Duration::from_secs(60));
-    assert!(matches!(waiting(&key).told.borrow().progress, Progress::Value(_)));
+    let payload = Payload::value(Bytes::from_static(b"v"));
+    let mut storing = leader(&key);
+    storing.publish_fresh(payload.clone(), Duration::from_secs(60));
+    assert!(matches!(follower(&key).state.borrow().progress, Progress::Value(_)));
     drop(storing);
-    let mut storing = lead(&key);
-    storing.publish_fresh(form, Duration::ZERO);
-    let next = lead(&key);
+    let mut storing = leader(&key);
+    storing.publish_fresh(payload, Duration::ZERO);
+    let next = leader(&key);
     drop(storing);
-    // The place is the next one's.
-    let waiting = waiting(&key);
-    assert_eq!(waiting.number, next.number);
+    // The table holds the flight of the next leader.
+    let follower = follower(&key);
+    assert_eq!(follower.number, next.number);
     drop(next);
-    let place = (0, key);
-    assert!(!part(&place).lock().contains_key(&place));
+    let flight_key = (0, key);
+    assert!(!shard(&flight_key).lock().contains_key(&flight_key));
 }
 
-/// An error that looks up the key at its end.
-struct Looks(Bytes);
+/// An error whose drop joins the key.
+struct JoinsOnDrop(Bytes);
 
-impl Drop for Looks {
+impl Drop for JoinsOnDrop {
     fn drop(&mut self) {
         drop(join(0, &self.0, false));
     }
 }
 
 #[test]
-fn an_error_that_nobody_is_told_ends_outside_of_all_locks() {
+fn error_that_is_not_published_is_dropped_outside_of_all_locks() {
     let key = Bytes::from_static(b"flight: an error's end");
     let (sender, ended) = mpsc::sync_channel(1);
     thread::spawn(move || {
-        let mut first = lead(&key);
-        let Turn::Lead(mut second) = waiting(&key).take_turn(Duration::ZERO) else {
-            panic!("the first began a while ago")
+        let mut first = leader(&key);
+        let WaitExpired::Lead(mut second) = follower(&key).wait_expired(Duration::ZERO) else {
+            panic!("the first leader began before the wait")
         };
         first.publish(Progress::Nothing);
-        second.publish(Progress::Failed(Arc::new(Looks(key))));
+        second.publish(Progress::Failed(Arc::new(JoinsOnDrop(key))));
         sender.send(()).expect("the test waits");
     });
     // Far longer than it takes, and far shorter than for ever.
@@ -66,11 +66,11 @@ fn an_error_that_nobody_is_told_ends_outside_of_all_locks() {
 }
 
 #[test]
-fn who_sleeps_on_its_thread_takes_what_an_async_leader_has_told() {
+fn blocking_caller_takes_the_value_that_an_async_leader_has_published() {
     let key = Bytes::from_static(b"flight: told");
-    let mut leader = lead(&key);
-    assert!(matches!(join(0, &key, true), Joined::Alone));
-    leader.publish_fresh(Form::value(Bytes::from_static(b"v")), Duration::from_secs(60));
-    let Joined::Wait(mut waiting) = join(0, &key, true) else { panic!("it is told") };
-    assert!(matches!(waiting.told().now_or_never(), Some(Some(Progress::Value(_)))));
+    let mut leader = leader(&key);
+    assert!(matches!(join(0, &key, true), Role::Unshared));
+    leader.publish_fresh(Payload::value(Bytes::from_static(b"v")), Duration::from_secs(60));
+    let Role::Follower(mut follower) = join(0, &key, true) else { panic!("a value is published") };
+    assert!(matches!(follower.wait().now_or_never(), Some(Some(Progress::Value(_)))));
 }

@@ -133,7 +133,7 @@ impl SerializeMap for Pairs<'_> {
         if self.key.is_some() {
             return Err(KeyError::custom("its Serialize wrote a map's key without a value"));
         }
-        // Stable: what a type writes twice under one key keeps its order, which may mean something.
+        // Stable: entries that a type writes twice under one key keep their order, which may be significant.
         self.pairs.sort_by(|a, b| a.0.cmp(&b.0));
         for (key, value) in self.pairs {
             self.out.extend_from_slice(&key);
@@ -144,7 +144,7 @@ impl SerializeMap for Pairs<'_> {
     }
 }
 
-/// Fields with their names, up to an end mark. A field that serde skips is absent.
+/// Fields with their names, up to an end mark. Fields that serde skips are absent.
 pub(crate) struct Fields<'a> {
     out: &'a mut Vec<u8>,
 }

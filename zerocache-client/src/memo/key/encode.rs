@@ -1,10 +1,10 @@
-//! A canonical encoding of values: equal values give equal bytes in every process and on every
-//! platform, and different values of one type give different bytes.
+//! A canonical encoding of values: equal values have equal bytes in every process and on every platform, and
+//! different values of one type have different bytes.
 //!
-//! Every value begins with a tag, and its end follows from its beginning, so that a sequence of
-//! values can be cut in one way only. Numbers are big-endian at fixed width, floats go by their
-//! bits, names of types, fields and variants are written, maps and sets are sorted. References,
-//! `Box` and `Arc` leave no mark. What serde itself leaves out (`#[serde(skip)]`) cannot be seen.
+//! Every value begins with a tag and is self-delimiting, so that a sequence of values has one interpretation
+//! only. Numbers are big-endian with fixed width, floats are encoded by their bits, names of types, fields and
+//! variants are included, maps and sets are sorted. References, `Box` and `Arc` do not show. Fields that serde
+//! skips (`#[serde(skip)]`) are not included.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use super::compound::{Elements, Fields, Pairs};
 use super::order::{self, Order};
 use super::put_length;
 
-/// The first byte of every value. New tags go at the end; a change of one is a new scheme.
+/// The first byte of every value. New tags are added at the end; changing a tag needs a new scheme.
 pub(super) mod tag {
     pub(crate) const END: u8 = 0x00;
     pub(crate) const FALSE: u8 = 0x01;
@@ -54,7 +54,7 @@ pub(super) mod tag {
     pub(crate) const VARIANT: u8 = 0x22;
 }
 
-/// A value that cannot be in a key: its own `Serialize` refused.
+/// A value that cannot be part of a key, because its `Serialize` failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct KeyError(String);
@@ -65,12 +65,12 @@ impl serde::ser::Error for KeyError {
     }
 }
 
-/// Why a set of an unknown type is refused: its keys would vary, or leave out an order that counts.
-const UNKNOWN_ORDER: &str = "it is a set whose order may mean something or nothing: pass it as a `HashSet`, a \
+/// The error for a set of an unknown type: its keys would vary, or lose a significant order.
+const UNKNOWN_ORDER: &str = "it is a set whose order may or may not be significant: pass it as a `HashSet`, a \
                              `BTreeSet` or a `Vec`, or say what identifies the call with `key = (…)`";
 
-/// Why a field is refused that its own function writes.
-const OWN_FUNCTION: &str = "it has a field with `serialize_with` or `with`, which may write one text for several \
+/// The error for a field that is serialized by a function of its own.
+const OWN_FUNCTION: &str = "it has a field with `serialize_with` or `with`, which may write the same text for several \
                             values: say what identifies the call with `key = (…)`";
 
 /// Appends the encoding of a field's or variant's value.
@@ -85,16 +85,16 @@ pub(super) fn encode_field<T: Serialize + ?Sized>(
     encode(value, out)
 }
 
-/// Appends a value's encoding. After an error the buffer holds a part of it and is of no use.
+/// Appends a value's encoding. After an error the buffer is unusable.
 #[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), KeyError> {
     value.serialize(Encoder { out, order: order::of::<T> })
 }
 
-/// Appends which variant the value is that begins at `first`, unless its encoding says so itself.
+/// Appends the variant of the value that begins at `first`, unless its encoding contains it.
 #[cold]
 pub(crate) fn add_variant(out: &mut Vec<u8>, first: usize, number: i128) {
-    let says_it = matches!(
+    let has_variant = matches!(
         out.get(first),
         Some(
             &(tag::NONE
@@ -105,16 +105,16 @@ pub(crate) fn add_variant(out: &mut Vec<u8>, first: usize, number: i128) {
                 | tag::STRUCT_VARIANT)
         )
     );
-    if !says_it {
+    if !has_variant {
         out.push(tag::VARIANT);
         out.extend_from_slice(&number.to_be_bytes());
     }
 }
 
-/// Writes one value.
+/// The serializer of one value.
 pub(super) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
-    /// What the order of the value's static type says; asked where it matters.
+    /// Returns the order of the value's static type; called for sequences only.
     order: fn() -> Order,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Length and bytes.
+/// Appends the length and the bytes.
 #[inline]
 pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     put_length(text.len() as u64, |byte| out.push(byte));
@@ -265,7 +265,7 @@ impl<'a> Serializer for Encoder<'a> {
     }
     fn serialize_seq(self, _len: Option<usize>) -> Result<Elements<'a>, KeyError> {
         match (self.order)() {
-            Order::Counts => Ok(Elements::ordered(self.named(tag::SEQ, &[]))),
+            Order::Significant => Ok(Elements::ordered(self.named(tag::SEQ, &[]))),
             Order::Random => Ok(Elements::sorted(self.named(tag::UNORDERED, &[]))),
             Order::Unknown => Err(KeyError::custom(UNKNOWN_ORDER)),
         }

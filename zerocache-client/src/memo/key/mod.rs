@@ -4,12 +4,11 @@
 //! scheme (1) ‖ length of namespace ‖ namespace ‖ function id (16) ‖ arguments
 //! ```
 //!
-//! Lengths are LEB128. Arguments of up to [`ARGUMENTS_INLINE_MAX`] encoded bytes stand in the key
-//! as they are; longer ones as [`HASHED`] and their BLAKE3-256. Arguments may come from an
-//! attacker, so no fast unkeyed hash may stand in for them. No encoding of an argument begins with
-//! [`HASHED`].
+//! Lengths are LEB128. Arguments of up to [`ARGUMENTS_INLINE_MAX`] encoded bytes are part of the key as they
+//! are; longer ones are replaced by [`HASHED`] and their BLAKE3-256. Arguments may come from an attacker, so a
+//! fast unkeyed hash is not enough. No encoding of an argument begins with [`HASHED`].
 //!
-//! Every change of these bytes is a new [`SCHEME`]; the golden tests pin them.
+//! A change of these bytes needs a new [`SCHEME`]; golden tests pin them.
 
 mod compound;
 mod encode;
@@ -28,48 +27,46 @@ use super::rule::SHAPE_LEN;
 pub(crate) use encode::{add_variant, encode};
 pub(crate) use identity::{FunctionId, Identity};
 
-/// First byte of every memoized key; a raw key that begins with it is still another key, because
-/// what follows would have to agree too.
+/// The first byte of every memoized key. A raw key that begins with it is still a different key, because the
+/// rest would have to agree too.
 pub(crate) const SCHEME: u8 = 0x02;
 
-/// Encoded arguments up to this many bytes stand in the key. With the rest they stay far below the
-/// 1 KiB that nodes accept, and short keys stay readable.
+/// The maximum of encoded arguments that are part of the key as they are, in bytes. The key stays far below
+/// the 1 KiB that nodes accept, and short keys stay readable.
 pub(crate) const ARGUMENTS_INLINE_MAX: usize = 200;
 
-/// Says that a BLAKE3-256 follows.
+/// The mark of a BLAKE3-256 that replaces the arguments.
 const HASHED: u8 = 0xff;
 
-/// First byte of the key of a value that is stored beside one of another shape; no [`SCHEME`] is ever
-/// this.
-const BESIDE: u8 = 0xfe;
+/// The first byte of the key of a shape entry; it is never a [`SCHEME`].
+const SHAPE_ENTRY: u8 = 0xfe;
 
-/// Bytes before the arguments in the key of a client without namespace.
+/// The offset of the arguments in the key of a client without a namespace.
 const HEAD: usize = 2 + 16;
 
-/// The key of a call, but for the client's namespace.
-///
-/// It is held as the key of a client without one, so that most clients look it up as it is.
+/// The key of a call without the client's namespace: the whole key of a client that has none, so that most
+/// clients look it up as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallKey(Buffer);
 
 impl CallKey {
-    /// Of `function`, without arguments.
+    /// Creates the key of `function`, without arguments.
     #[inline]
     pub(crate) fn new(function: &FunctionId) -> Self {
         let mut buffer = Buffer::new();
-        // Long before it is read, and in one piece: what was written in parts a moment ago is slow to
+        // In one piece, long before it is read: bytes that were written in parts a moment ago are slow to
         // read as a whole.
         buffer.vec().extend_from_slice(function.head());
         CallKey(buffer)
     }
 
-    /// Where arguments are added, one after the other.
+    /// Returns the buffer to which arguments are appended.
     #[inline]
     pub(crate) fn arguments(&mut self) -> &mut Vec<u8> {
         self.0.vec()
     }
 
-    /// All arguments have been added. Once more changes nothing.
+    /// Completes the key after the last argument. Idempotent.
     #[inline]
     pub(crate) fn complete(&mut self) {
         if self.0.len() > HEAD + ARGUMENTS_INLINE_MAX {
@@ -77,7 +74,7 @@ impl CallKey {
         }
     }
 
-    /// The key, to be kept.
+    /// Returns the key as owned bytes.
     pub(crate) fn to_bytes(&self, namespace: &str) -> Bytes {
         self.with(namespace, Bytes::copy_from_slice)
     }
@@ -98,16 +95,16 @@ impl CallKey {
     }
 }
 
-/// The key of what values of one shape have beside the value of `base`, which has another one.
+/// Returns the key of the shape entry that belongs to the entry of `base`, which has another shape.
 ///
 /// ```text
 /// 0xfe ‖ shape (17) ‖ BLAKE3-256 of the base's key
 /// ```
 ///
-/// It is as long for every base, so that it is within the limits of nodes.
-pub(crate) fn beside(base: &[u8], shape: [u8; SHAPE_LEN]) -> Bytes {
+/// Its length does not depend on the base, so that it is within the limits of nodes.
+pub(crate) fn shape_entry(base: &[u8], shape: [u8; SHAPE_LEN]) -> Bytes {
     let hash = blake3::hash(base);
-    [&[BESIDE], &shape[..], hash.as_bytes()].concat().into()
+    [&[SHAPE_ENTRY], &shape[..], hash.as_bytes()].concat().into()
 }
 
 #[cold]
@@ -118,7 +115,7 @@ fn hash_arguments(key: &mut Vec<u8>) {
     key.extend_from_slice(hash.as_bytes());
 }
 
-/// Writes a length in LEB128, the shortest form only.
+/// Writes a length in LEB128, in its shortest form.
 #[inline]
 fn put_length(mut length: u64, mut put: impl FnMut(u8)) {
     loop {

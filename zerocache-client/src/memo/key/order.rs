@@ -1,37 +1,37 @@
-//! What a type's name says of what is written of it.
+//! The order of sequences, by the name of their static type.
 //!
-//! serde shows a `HashSet` as a sequence in the order of its random hash. Its static type is all
-//! that tells it from a `Vec`, and a generic serializer sees that type wherever it is handed a value.
-//! A type that writes itself as such a collection without handing it on (`#[serde(transparent)]`
-//! around a `HashSet`) is not seen: its keys then vary, which costs hits and nothing else.
+//! serde shows a `HashSet` as a sequence in the order of its random hash. Only its static type distinguishes it
+//! from a `Vec`, and a generic serializer sees that type wherever it gets a value. A type that serializes itself
+//! as such a collection without passing it on (`#[serde(transparent)]` around a `HashSet`) is not recognized:
+//! its keys then vary, which costs hits and nothing else.
 
 use std::any::type_name;
 
-/// What the order of a sequence says.
+/// The meaning of a sequence's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// Another order is another value.
-    Counts,
-    /// Nothing.
+    Significant,
+    /// The order has no meaning.
     Random,
-    /// Sets that are equal may have several.
+    /// Equal sets may have different orders.
     Unknown,
 }
 
-/// That of a value of type `T`, behind any references.
+/// Returns the order of a value of type `T`, behind any references.
 pub(super) fn of<T: ?Sized>() -> Order {
-    /// Whose order is that of a random hash, or of how a heap came about.
+    /// Collections in the order of a random hash, or of a heap's history.
     const RANDOM: &[&str] = &[
         "std::collections::hash::set::HashSet<",
         "hashbrown::set::HashSet<",
         "ahash::hash_set::AHashSet<",
         "alloc::collections::binary_heap::BinaryHeap<",
     ];
-    /// Sets in the order of their elements.
+    /// Prefixes of sets in the order of their elements.
     const SORTED: &[&str] = &["BTree", "Ord", "Sorted"];
     let name = behind_references(type_name::<T>());
     if name.starts_with('[') || name.starts_with("alloc::vec::Vec<") {
-        return Order::Counts;
+        return Order::Significant;
     }
     if RANDOM.iter().any(|prefix| name.starts_with(prefix)) {
         return Order::Random;
@@ -42,10 +42,10 @@ pub(super) fn of<T: ?Sized>() -> Order {
     if is_set && !SORTED.iter().any(|prefix| own.starts_with(prefix)) {
         return Order::Unknown;
     }
-    Order::Counts
+    Order::Significant
 }
 
-/// The name without what leaves no mark.
+/// Returns the name without wrappers that the encoding does not show.
 fn behind_references(mut name: &str) -> &str {
     const WRAPPERS: &[&str] = &[
         "&mut ",
@@ -65,20 +65,20 @@ fn behind_references(mut name: &str) -> &str {
     name
 }
 
-/// Whether `T` is what serde's derive makes of a field with `serialize_with` or `with`. What is written then
-/// need not be all of the field.
+/// Returns true if `T` is the wrapper that serde's derive creates for a field with `serialize_with` or `with`.
+/// The encoding may then not contain the whole field.
 #[inline]
 pub(super) fn is_written_by_a_function<T: ?Sized>() -> bool {
     const NAME: &str = "::__SerializeWith";
     let name = type_name::<T>();
-    // Of most types the compiler knows the answer.
+    // For most types this is decided at compile time.
     if name.starts_with("alloc::") || name.starts_with("core::") || name.starts_with("std::") {
         return false;
     }
     name.ends_with(NAME) || name.ends_with('>') && has_arguments(name, NAME)
 }
 
-/// Whether a name is `path<…>`.
+/// Returns true if a name is `path<…>`.
 #[cold]
 fn has_arguments(name: &str, path: &str) -> bool {
     let mut depth = 0_usize;

@@ -7,11 +7,11 @@
 //! shop::<impl shop::Repo<u8>>::find<alloc::string::String>::{{closure}}
 //! ```
 //!
-//! That text is not promised to be stable. What is known to vary is taken out here; where it
-//! varies after all, the result is a miss, never a wrong hit. Nor is it promised to be unique: what
-//! is known to have the name of another one is found here too.
+//! The text is not guaranteed to be stable. Parts that are known to vary are removed here; any other variation
+//! is a miss, never a wrong hit. Nor is the text guaranteed to be unique: names that are known to be ambiguous
+//! are detected here too.
 
-/// A piece of a name.
+/// A token of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Token<'a> {
     Word(&'a str),
@@ -39,8 +39,8 @@ impl<'a> Path<'a> {
         Path(tokens(text))
     }
 
-    /// The path of the annotated function, and whether the closure stands in another one: the sibling of
-    /// `call = …` is another function to the compiler, but not to us.
+    /// Returns the path of the annotated function, and true if the closure is in its sibling: the function of
+    /// `call = …` is another function to the compiler, but has the same identity.
     pub(super) fn of_function(closure: &'a str, function: &'a str) -> (Self, bool) {
         let mut path = tokens(closure);
         while let [rest @ .., PATH, Nameless(_)] = &path[..] {
@@ -61,9 +61,9 @@ impl<'a> Path<'a> {
         (Path(path), is_sibling)
     }
 
-    /// Whether the function stands in another function, a closure or a constant: then there may be others
-    /// of this path. Types and functions are told apart by their first letter, as the language has it;
-    /// who writes a type small is taken for a function.
+    /// Returns true if the function is in another function, a closure or a constant: then there may be others
+    /// with this path. Types and functions are distinguished by their first letter, as is the convention; a
+    /// type in lower case counts as a function.
     pub(super) fn is_local(&self, module: &str) -> bool {
         let module = tokens(module);
         let inside = self.0.strip_prefix(&module[..]).and_then(|rest| rest.strip_prefix(&[PATH]));
@@ -81,9 +81,9 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Why another type can have the same name, if one can.
+    /// Returns the reason why another type can have the same name, if there is one.
     pub(super) fn ambiguity(&self) -> Option<&'static str> {
-        // How deep the function pointer or trait object stands that is being looked at.
+        // The depth of the current function pointer or trait object.
         let mut signature = None;
         let mut before = Space;
         for (at, (depth, token)) in depths(&self.0).enumerate() {
@@ -116,21 +116,21 @@ impl<'a> Path<'a> {
         None
     }
 
-    /// Its text as the compiler writes it, but for lifetimes.
+    /// Returns the text as the compiler writes it, without lifetimes.
     pub(super) fn text(&self) -> String {
         self.0.iter().map(Token::text).collect()
     }
 
-    /// Takes out what may change without meaning: lifetimes, spaces that only lay out, and which of
-    /// `core`, `alloc` and `std` a standard type lives in.
+    /// Returns the normalized text: without lifetimes, without spaces that are layout, and without the
+    /// distinction between `core`, `alloc` and `std`.
     pub(super) fn normal(&self) -> String {
         let mut text = String::new();
         self.write(|_, piece| text.push_str(piece));
         text
     }
 
-    /// What remains of a path beside an explicit name: type arguments, and the types of a trait's
-    /// impl. Without them all instantiations of a generic function would share a name's entries.
+    /// Returns the parts of a path that complement an explicit name: type arguments, and the types of a
+    /// trait's impl. Without them all instantiations of a generic function would share the name's entries.
     pub(super) fn type_arguments(&self) -> String {
         let mut text = String::new();
         let mut depth = 0_usize;
@@ -175,12 +175,12 @@ impl<'a> Path<'a> {
     }
 }
 
-/// Whether a type ends before this, at the depth at which it began.
+/// Returns true if a type ends before this token, at the depth at which it began.
 fn ends(token: Token<'_>) -> bool {
     matches!(token, Mark("," | ";" | ">" | ")" | "]"))
 }
 
-/// Each piece, and in how many brackets it stands; the brackets themselves count as inside.
+/// Returns each token with its depth in brackets; the brackets themselves count as inside.
 fn depths<'t, 'a>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = (usize, Token<'a>)> + 't {
     let mut depth = 0_usize;
     tokens.iter().map(move |&token| match token {
@@ -217,7 +217,7 @@ fn is_word(piece: &str) -> bool {
     piece.starts_with(|c: char| c.is_alphanumeric() || c == '_')
 }
 
-/// How many bytes the first piece has; none at the end.
+/// Returns the length of the first token; `None` at the end.
 fn token_length(text: &str) -> Option<usize> {
     let first = text.chars().next()?;
     let word = |from: usize| {
@@ -235,11 +235,11 @@ fn token_length(text: &str) -> Option<usize> {
     })
 }
 
-/// The length of a character with its quotes, if `text` begins with one: a lifetime has no second quote.
+/// Returns the length of a character literal at the begin of `text`: a lifetime has no second quote.
 fn char_length(text: &str) -> Option<usize> {
     let inside = &text[1..];
     let length = match inside.strip_prefix('\\') {
-        // The character behind the backslash is never the last one of it, but may be a quote.
+        // The character after the backslash is never the last one, but may be a quote.
         Some(escape) => 2 + escape.chars().next()?.len_utf8() + escape.get(1..)?.find('\'')?,
         None => 1 + inside.chars().next()?.len_utf8(),
     };

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::identity::tests::{ORIGIN, identity};
 use super::order::Order;
 use super::*;
-use crate::memo::site::Origin;
+use crate::memo::site::FunctionInfo;
 
 fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
@@ -110,7 +110,7 @@ fn key(namespace: &str, function: FunctionId, arguments: Vec<u8>) -> Bytes {
 fn golden_keys() {
     let path = "shop::Repo<u8>::find::{{closure}}";
     let id = identity(path, ORIGIN);
-    let named = identity(path, Origin { name: Some("find"), version: 1, ..ORIGIN });
+    let named = identity(path, FunctionInfo { name: Some("find"), version: 1, ..ORIGIN });
     let local = identity("shop::main::find::{{closure}}", ORIGIN);
     let mut short = encoded(&7_u64);
     short.extend(encoded("x"));
@@ -134,7 +134,7 @@ fn golden_keys() {
 }
 
 #[test]
-fn a_variant_is_added_where_nothing_says_it() {
+fn variant_is_added_if_the_encoding_lacks_it() {
     let with_variant = |mut bytes: Vec<u8>| {
         add_variant(&mut bytes, 0, 2);
         hex(&bytes)
@@ -147,7 +147,7 @@ fn a_variant_is_added_where_nothing_says_it() {
 }
 
 #[test]
-fn long_arguments_are_hashed_at_the_bound() {
+fn arguments_above_the_bound_are_hashed() {
     let id = identity("shop::find", ORIGIN);
     let of = |arguments: &[u8]| key("", id, arguments.to_vec())[HEAD..].to_vec();
     let at = encoded(&"a".repeat(ARGUMENTS_INLINE_MAX - 3));
@@ -158,7 +158,7 @@ fn long_arguments_are_hashed_at_the_bound() {
 }
 
 #[test]
-fn references_leave_no_mark() {
+fn references_encode_as_their_values() {
     let plain = encoded("ab");
     assert_eq!(encoded(&"ab"), plain);
     assert_eq!(encoded(&&"ab"), plain);
@@ -169,7 +169,7 @@ fn references_leave_no_mark() {
 }
 
 #[test]
-fn the_order_of_sets_and_maps_does_not_count() {
+fn order_of_sets_and_maps_does_not_change_the_key() {
     let numbers: Vec<u32> = (0..50).collect();
     let forwards: HashSet<u32> = numbers.iter().copied().collect();
     let backwards: HashSet<u32> = numbers.iter().rev().copied().collect();
@@ -184,14 +184,14 @@ fn the_order_of_sets_and_maps_does_not_count() {
     assert_eq!(order::of::<&Rc<HashSet<u8>>>(), Order::Random);
     assert_eq!(order::of::<Arc<BinaryHeap<u8>>>(), Order::Random);
     assert_eq!(order::of::<&Cow<'_, HashSet<u8>>>(), Order::Random);
-    assert_eq!(order::of::<BTreeSet<u8>>(), Order::Counts);
-    assert_eq!(order::of::<Vec<HashSet<u8>>>(), Order::Counts);
+    assert_eq!(order::of::<BTreeSet<u8>>(), Order::Significant);
+    assert_eq!(order::of::<Vec<HashSet<u8>>>(), Order::Significant);
     // The order of a list does count.
     assert_ne!(encoded(&[1, 2][..]), encoded(&[2, 1][..]));
 }
 
 #[test]
-fn boundaries_and_types_count() {
+fn boundaries_and_types_change_the_key() {
     let pair = |a: &str, b: &str| [encoded(a), encoded(b)].concat();
     assert_ne!(pair("ab", "c"), pair("a", "bc"));
     assert_ne!(encoded(&1_u8), encoded("1"));
@@ -236,7 +236,7 @@ enum Either<T> {
 }
 
 #[test]
-fn what_may_be_one_for_several_values_is_refused() {
+fn ambiguous_value_is_refused() {
     fn why<T: Serialize>(value: T) -> String {
         encode(&value, &mut Vec::new()).expect_err("is refused").to_string()
     }
@@ -343,7 +343,7 @@ proptest! {
         b in ("[ab]{0,2}", 0..3_u64, lists()),
     ) {
         let of = |(namespace, version, list): &(String, u64, Vec<Tree>)| {
-            let id = identity("shop::find", Origin { version: *version, ..ORIGIN });
+            let id = identity("shop::find", FunctionInfo { version: *version, ..ORIGIN });
             key(namespace, id, concatenated(list))
         };
         prop_assert_eq!(a == b, of(&a) == of(&b));
@@ -352,15 +352,15 @@ proptest! {
 
 /// Pins where values of another shape are. A change of it has each release look in places of its own.
 #[test]
-fn golden_keys_beside_others() {
+fn golden_keys_of_shape_entries() {
     let shape = std::array::from_fn(|at| at as u8);
     assert_eq!(
-        hex(&beside(b"key", shape)),
+        hex(&shape_entry(b"key", shape)),
         "fe000102030405060708090a0b0c0d0e0f10\
          ff8e2bab3b26e0c127002127905539b47eb421de85d554e15f55a446459b52b4"
     );
     let other = std::array::from_fn(|at| at as u8 + 1);
-    let keys = [beside(b"key", shape), beside(b"kex", shape), beside(b"key", other)];
+    let keys = [shape_entry(b"key", shape), shape_entry(b"kex", shape), shape_entry(b"key", other)];
     assert_eq!(BTreeSet::from_iter(&keys).len(), 3);
     assert!(keys.iter().all(|key| key[0] != SCHEME && key.len() == keys[0].len()));
 }

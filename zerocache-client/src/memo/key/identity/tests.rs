@@ -4,7 +4,7 @@ use std::any::type_name_of_val;
 
 use super::*;
 
-pub(in crate::memo::key) const ORIGIN: Origin = Origin {
+pub(in crate::memo::key) const ORIGIN: FunctionInfo = FunctionInfo {
     function: "find",
     name: None,
     version: 0,
@@ -16,8 +16,8 @@ pub(in crate::memo::key) const ORIGIN: Origin = Origin {
     column: 3,
 };
 
-pub(in crate::memo::key) fn identity(type_name: &str, origin: Origin) -> FunctionId {
-    Identity::new(type_name, &origin).id.expect("it is told apart")
+pub(in crate::memo::key) fn identity(type_name: &str, info: FunctionInfo) -> FunctionId {
+    Identity::new(type_name, &info).id.expect("it is told apart")
 }
 
 /// The path of a function as it is hashed.
@@ -81,7 +81,7 @@ fn golden_identities() {
 }
 
 #[test]
-fn normalising_takes_out_what_means_nothing() {
+fn normalising_removes_parts_without_meaning() {
     for (path, normal) in [
         ("a::f", "a::f"),
         ("a::f<alloc::string::String>", "a::f<std::string::String>"),
@@ -111,7 +111,7 @@ fn normalising_takes_out_what_means_nothing() {
 }
 
 #[test]
-fn a_name_keeps_type_arguments_apart() {
+fn name_distinguishes_type_arguments() {
     for (path, arguments) in [
         ("a::f", ""),
         ("a::S<u8>::f<b::C<u16>>", "<u8><b::C<u16>>"),
@@ -120,7 +120,7 @@ fn a_name_keeps_type_arguments_apart() {
     ] {
         assert_eq!(Path::of(path).type_arguments(), arguments);
     }
-    let id = |path: &str, name, version| identity(path, Origin { name, version, ..ORIGIN });
+    let id = |path: &str, name, version| identity(path, FunctionInfo { name, version, ..ORIGIN });
     let (find, moved) = ("shop::find", "b::find");
     assert_eq!(id(find, Some("n"), 0), id(moved, Some("n"), 0), "a name outlives a move");
     assert_ne!(id("shop::find<u8>", Some("n"), 0), id("shop::find<u16>", Some("n"), 0));
@@ -129,18 +129,18 @@ fn a_name_keeps_type_arguments_apart() {
 }
 
 #[test]
-fn functions_of_two_packages_are_two() {
-    let other = Origin { package: Some("shop-worker"), ..ORIGIN };
+fn packages_have_different_identities() {
+    let other = FunctionInfo { package: Some("shop-worker"), ..ORIGIN };
     assert_ne!(identity("shop::find", ORIGIN), identity("shop::find", other));
     // But for where they are found by a name of their own.
-    let named = |origin| identity("shop::find", Origin { name: Some("n"), ..origin });
+    let named = |info| identity("shop::find", FunctionInfo { name: Some("n"), ..info });
     assert_eq!(named(ORIGIN), named(other));
 }
 
 /// Of those in other functions, in closures and constants there may be several of one path.
 #[test]
-fn the_place_counts_where_the_path_does_not_say_it() {
-    let moved = Origin { tokens: 2, file: "other.rs", line: 3, column: 4, ..ORIGIN };
+fn place_distinguishes_functions_of_one_path() {
+    let moved = FunctionInfo { tokens: 2, file: "other.rs", line: 3, column: 4, ..ORIGIN };
     for path in [
         "shop::find",
         "shop::find<u8>",
@@ -162,9 +162,9 @@ fn the_place_counts_where_the_path_does_not_say_it() {
         "shop::<impl other::Repo<u8>>::all::find",
     ] {
         for moved in [
-            Origin { tokens: 2, ..ORIGIN },
-            Origin { line: 3, ..ORIGIN },
-            Origin { column: 4, ..ORIGIN },
+            FunctionInfo { tokens: 2, ..ORIGIN },
+            FunctionInfo { line: 3, ..ORIGIN },
+            FunctionInfo { column: 4, ..ORIGIN },
         ] {
             assert_ne!(identity(path, ORIGIN), identity(path, moved), "{path}");
         }
@@ -172,8 +172,8 @@ fn the_place_counts_where_the_path_does_not_say_it() {
 }
 
 #[test]
-fn types_without_a_name_of_their_own_have_no_identity() {
-    let id = |path, name| Identity::new(path, &Origin { name, ..ORIGIN }).id;
+fn type_without_a_unique_name_has_no_identity() {
+    let id = |path, name| Identity::new(path, &FunctionInfo { name, ..ORIGIN }).id;
     for path in [
         "shop::find<shop::main::{{closure}}>",
         "shop::find<shop::Wrapper<shop::main::{{closure}}>>",

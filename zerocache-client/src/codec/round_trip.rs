@@ -1,10 +1,10 @@
-//! What a value is, as it is written and as it is read.
+//! Transcripts of writing and of reading a value, which show if it decodes as itself.
 //!
-//! bincode writes no names and no kinds, so that bytes of one value may be read as another one of the type.
-//! Therefore what serde says while a value is written is kept as two numbers. The first stands for all that
-//! a reader must ask for, in this order: kinds, parts, names of fields. Reading the bytes gives such a
-//! number too. The second stands for the contents, whatever order collections have: it is the same for the
-//! value that was read when that is written once more.
+//! bincode writes no names and no kinds, so that the bytes of one value may decode as another one of the type. So
+//! serde's calls while a value is written are hashed to two numbers. The first covers the requests that a reader
+//! must make, in order: kinds, parts, names of fields. Reading the bytes gives such a number too. The second
+//! covers the contents, regardless of the order of collections: it is the same for the decoded value when that is
+//! encoded again.
 
 #[cfg(test)]
 mod tests;
@@ -13,8 +13,8 @@ use std::cell::{Cell, RefCell};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What is asked for. Texts, and bytes, are the same whether owned or borrowed; a newtype is what it holds;
-/// a struct without fields is a unit.
+/// The kinds of requests. Owned and borrowed text, or bytes, are the same; a newtype is its content; a struct
+/// without fields is a unit.
 pub(super) mod kind {
     pub(crate) const BOOL: u64 = 1;
     pub(crate) const I8: u64 = 2;
@@ -42,30 +42,30 @@ pub(super) mod kind {
     pub(crate) const NEWTYPE_VARIANT: u64 = 24;
     /// Another element, entry or field.
     pub(crate) const NEXT: u64 = 25;
-    /// There are no more.
+    /// The end of a compound value.
     pub(crate) const END: u64 = 26;
 }
 
-/// What is noted while a value is written.
+/// The transcript of writing a value.
 #[derive(Default)]
-pub struct Trace {
+pub struct WriteTranscript {
     order: Cell<u64>,
     contents: Cell<u64>,
-    /// The fields of the structs that are being written, the innermost last.
+    /// The fields of the structs being written, the innermost last.
     fields: RefCell<Vec<&'static str>>,
-    /// The fields of each struct that was written, once.
+    /// The fields of each written struct, once.
     structs: RefCell<Vec<(u64, Vec<&'static str>)>>,
 }
 
-impl Trace {
-    /// A value without parts.
+impl WriteTranscript {
+    /// Records a value without parts.
     #[inline]
     pub(super) fn leaf(&self, kind: u64, value: u64) {
         self.note(kind);
         self.add(mix(kind, value));
     }
 
-    /// Something that the reader must ask for now.
+    /// Records a request that the reader must make next.
     #[inline]
     pub(super) fn note(&self, what: u64) {
         self.order.set(mix(self.order.get(), what));
@@ -76,7 +76,7 @@ impl Trace {
         self.contents.set(self.contents.get().wrapping_add(content));
     }
 
-    /// The contents of what `write` writes, apart from all else.
+    /// Returns the contents of what `write` writes, separate from the rest.
     #[inline]
     pub(super) fn apart<E>(&self, write: impl FnOnce() -> Result<(), E>) -> Result<u64, E> {
         let around = self.contents.replace(0);
@@ -84,13 +84,13 @@ impl Trace {
         Ok(self.contents.replace(around))
     }
 
-    /// A field of the struct that is being written; its name as a number.
+    /// Records a field of the current struct. Returns its name as a number.
     pub(super) fn field(&self, name: &'static str) -> u64 {
         self.fields.borrow_mut().push(name);
         number(name)
     }
 
-    /// The struct whose last `count` fields were written has no more.
+    /// Completes the struct whose last `count` fields were written.
     pub(super) fn close(&self, count: usize) {
         let mut fields = self.fields.borrow_mut();
         let first = fields.len().saturating_sub(count);
@@ -104,28 +104,28 @@ impl Trace {
         self.note(names);
     }
 
-    /// Whether this is of the same value as `other`, but for the order of collections.
-    pub(super) fn has_contents_of(&self, other: &Trace) -> bool {
+    /// Returns true if both are of the same value, except for the order of collections.
+    pub(super) fn has_contents_of(&self, other: &WriteTranscript) -> bool {
         self.contents == other.contents
     }
 }
 
-/// Who is told what a reader asks for.
-pub trait Watch: Copy {
-    /// The names of a struct's fields, where somebody wants to know.
+/// An observer of a reader's requests.
+pub trait ReadObserver: Copy {
+    /// The names of a struct's fields, if the observer needs them.
     type Fields: Copy;
-    /// The reader asks for this.
+    /// The reader makes a request.
     fn note(self, what: u64);
-    /// It begins with a struct.
+    /// The reader begins a struct.
     fn open(self, fields: &'static [&'static str]) -> Self::Fields;
-    /// It asks for the struct's next field.
+    /// The reader asks for the struct's next field.
     fn field(self);
-    /// It has all that it wants of the struct.
+    /// The reader is done with the struct.
     fn close(self, fields: Self::Fields);
 }
 
-/// Nobody.
-impl Watch for () {
+/// No observer.
+impl ReadObserver for () {
     type Fields = ();
     #[inline]
     fn note(self, _what: u64) {}
@@ -137,26 +137,26 @@ impl Watch for () {
     fn close(self, _fields: ()) {}
 }
 
-/// What is noted while the bytes of `written` are read.
-pub(super) struct Reading<'a> {
-    written: &'a Trace,
+/// The transcript of reading the bytes of `written`.
+pub(super) struct ReadTranscript<'a> {
+    written: &'a WriteTranscript,
     order: Cell<u64>,
-    /// How many fields were asked for of each struct that is being read, the innermost last.
+    /// The number of fields requested of each struct being read, the innermost last.
     asked: RefCell<Vec<usize>>,
 }
 
-impl<'a> Reading<'a> {
-    pub(super) fn of(written: &'a Trace) -> Self {
-        Reading { written, order: Cell::new(0), asked: RefCell::default() }
+impl<'a> ReadTranscript<'a> {
+    pub(super) fn of(written: &'a WriteTranscript) -> Self {
+        ReadTranscript { written, order: Cell::new(0), asked: RefCell::default() }
     }
 
-    /// Whether all was asked for as it was written.
+    /// Returns true if the requests agree with what was written.
     pub(super) fn agrees(&self) -> bool {
         self.order == self.written.order
     }
 }
 
-impl Watch for &Reading<'_> {
+impl ReadObserver for &ReadTranscript<'_> {
     type Fields = &'static [&'static str];
 
     #[inline]
@@ -179,7 +179,7 @@ impl Watch for &Reading<'_> {
 
     fn close(self, fields: Self::Fields) {
         let asked = self.asked.borrow_mut().pop().unwrap_or_default();
-        // Names by which fields are read as well (`alias`) stand among the others.
+        // Additional names of fields (`alias`) are among the names too.
         let names = if asked == fields.len() {
             all(fields)
         } else {
@@ -195,17 +195,17 @@ impl Watch for &Reading<'_> {
     }
 }
 
-/// One number for two, in this order.
+/// Mixes two numbers; the order matters.
 #[inline]
 pub(super) fn mix(one: u64, two: u64) -> u64 {
-    // Odd numbers of random bits. The product of two of 64 bits has 128: the cast takes its halves.
+    // Odd numbers of random bits. The product has 128 bits: the casts take its halves.
     const ONE: u64 = 0x9e37_79b9_7f4a_7c15;
     const TWO: u64 = 0xd6e8_feb8_6659_fd93;
     let product = u128::from(one ^ ONE) * u128::from(two.wrapping_add(TWO));
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// A name as a number.
+/// Returns the hash of a name.
 #[inline]
 pub(super) fn number(name: &str) -> u64 {
     xxh3_64(name.as_bytes())

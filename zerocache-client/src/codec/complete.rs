@@ -1,7 +1,7 @@
-//! Notes what is written, and refuses values that leave a field out of it (`skip_serializing_if`).
+//! A serializer that records what is written, and refuses values that omit a field (`skip_serializing_if`).
 //!
-//! bincode writes no names: what follows such a field would be read in its place, and what comes out may be
-//! another value of the type, without any error.
+//! bincode writes no names: the bytes after an omitted field would be read in its place, and may decode as another
+//! value of the type without an error.
 
 use std::fmt::{Display, Write};
 
@@ -12,33 +12,33 @@ use serde::ser::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::trace::{Trace, kind, mix, number};
+use super::round_trip::{WriteTranscript, kind, mix, number};
 
-/// A value that is written with all of its fields, or not at all.
-pub(super) struct Whole<'a, T: ?Sized> {
+/// A value that is serialized with all of its fields, or not at all.
+pub(super) struct CompleteValue<'a, T: ?Sized> {
     pub(super) value: &'a T,
-    pub(super) trace: &'a Trace,
+    pub(super) transcript: &'a WriteTranscript,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Whole<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for CompleteValue<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(Output { inner, trace: self.trace })
+        self.value.serialize(Output { inner, transcript: self.transcript })
     }
 }
 
-/// What values are written to.
+/// The serializer.
 struct Output<'a, S> {
     inner: S,
-    trace: &'a Trace,
+    transcript: &'a WriteTranscript,
 }
 
-/// The parts of a value that has some.
+/// The parts of a compound value.
 struct Parts<'a, P> {
     inner: P,
-    trace: &'a Trace,
+    transcript: &'a WriteTranscript,
     count: usize,
-    /// Of an entry of a map, the contents of its key.
+    /// The contents of the key of the current map entry.
     key: u64,
 }
 
@@ -48,13 +48,13 @@ impl<'a, S> Output<'a, S> {
         kind: u64,
         begin: impl FnOnce(S) -> Result<P, E>,
     ) -> Result<Parts<'a, P>, E> {
-        self.trace.note(kind);
-        Ok(Parts { inner: begin(self.inner)?, trace: self.trace, count: 0, key: 0 })
+        self.transcript.note(kind);
+        Ok(Parts { inner: begin(self.inner)?, transcript: self.transcript, count: 0, key: 0 })
     }
 
     fn variant(&self, index: u32, name: &'static str) {
-        self.trace.note(kind::VARIANT);
-        self.trace.add(mix(u64::from(index), number(name)));
+        self.transcript.note(kind::VARIANT);
+        self.transcript.add(mix(u64::from(index), number(name)));
     }
 }
 
@@ -62,7 +62,7 @@ macro_rules! leaves {
     ($($method:ident($($value:ident: $type:ty)?) => $kind:ident, $contents:expr;)*) => {$(
         #[inline]
         fn $method(self, $($value: $type)?) -> Result<S::Ok, S::Error> {
-            self.trace.leaf(kind::$kind, $contents);
+            self.transcript.leaf(kind::$kind, $contents);
             self.inner.$method($($value)?)
         }
     )*};
@@ -79,7 +79,7 @@ impl<'a, S: Serializer> Serializer for Output<'a, S> {
     type SerializeStruct = Parts<'a, S::SerializeStruct>;
     type SerializeStructVariant = Parts<'a, S::SerializeStructVariant>;
 
-    // A signed number by its bits: the casts widen.
+    // Signed numbers are recorded by their bits: the casts widen.
     leaves! {
         serialize_bool(value: bool) => BOOL, u64::from(value);
         serialize_i8(value: i8) => I8, value as u64;
@@ -104,8 +104,8 @@ impl<'a, S: Serializer> Serializer for Output<'a, S> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.trace.leaf(kind::OPTION, 1);
-        self.inner.serialize_some(&Whole { value, trace: self.trace })
+        self.transcript.leaf(kind::OPTION, 1);
+        self.inner.serialize_some(&CompleteValue { value, transcript: self.transcript })
     }
 
     #[inline]
@@ -114,7 +114,8 @@ impl<'a, S: Serializer> Serializer for Output<'a, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_newtype_struct(name, &Whole { value, trace: self.trace })
+        self.inner
+            .serialize_newtype_struct(name, &CompleteValue { value, transcript: self.transcript })
     }
 
     #[inline]
@@ -125,7 +126,7 @@ impl<'a, S: Serializer> Serializer for Output<'a, S> {
         variant: &'static str,
     ) -> Result<S::Ok, S::Error> {
         self.variant(index, variant);
-        self.trace.note(kind::UNIT);
+        self.transcript.note(kind::UNIT);
         self.inner.serialize_unit_variant(name, index, variant)
     }
 
@@ -138,8 +139,8 @@ impl<'a, S: Serializer> Serializer for Output<'a, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         self.variant(index, variant);
-        self.trace.note(kind::NEWTYPE_VARIANT);
-        let value = Whole { value, trace: self.trace };
+        self.transcript.note(kind::NEWTYPE_VARIANT);
+        let value = CompleteValue { value, transcript: self.transcript };
         self.inner.serialize_newtype_variant(name, index, variant, &value)
     }
 
@@ -208,23 +209,23 @@ impl<'a, S: Serializer> Serializer for Output<'a, S> {
 }
 
 impl<P> Parts<'_, P> {
-    /// One more part, with the contents that `write` gives it.
+    /// Adds a part, which `write` writes.
     #[inline]
     fn part<E>(
         &mut self,
         place: u64,
-        write: impl FnOnce(&mut P, &Trace) -> Result<(), E>,
+        write: impl FnOnce(&mut P, &WriteTranscript) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Parts { inner, trace, count, .. } = self;
+        let Parts { inner, transcript, count, .. } = self;
         *count += 1;
-        trace.note(kind::NEXT);
-        let contents = trace.apart(|| write(inner, trace))?;
-        trace.add(mix(place, contents));
+        transcript.note(kind::NEXT);
+        let contents = transcript.apart(|| write(inner, transcript))?;
+        transcript.add(mix(place, contents));
         Ok(())
     }
 
     fn close(self) -> P {
-        self.trace.note(kind::END);
+        self.transcript.note(kind::END);
         self.inner
     }
 }
@@ -238,8 +239,8 @@ macro_rules! elements {
             #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
                 let place: fn(usize) -> usize = $place;
-                self.part(place(self.count) as u64, |parts, trace| {
-                    parts.$method(&Whole { value, trace })
+                self.part(place(self.count) as u64, |parts, transcript| {
+                    parts.$method(&CompleteValue { value, transcript })
                 })
             }
 
@@ -252,7 +253,7 @@ macro_rules! elements {
 }
 
 elements! {
-    // It may be a set, which has another order when it is written again.
+    // The sequence may be a set, whose order can differ when it is encoded again.
     SerializeSeq: serialize_element, |_| 0;
     SerializeTuple: serialize_element, |place| place;
     SerializeTupleStruct: serialize_field, |place| place;
@@ -264,16 +265,17 @@ impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
     type Error = P::Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let Parts { inner, trace, key, .. } = self;
-        trace.note(kind::NEXT);
-        *key = trace.apart(|| inner.serialize_key(&Whole { value, trace }))?;
+        let Parts { inner, transcript, key, .. } = self;
+        transcript.note(kind::NEXT);
+        *key = transcript.apart(|| inner.serialize_key(&CompleteValue { value, transcript }))?;
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let Parts { inner, trace, key, .. } = self;
-        let contents = trace.apart(|| inner.serialize_value(&Whole { value, trace }))?;
-        trace.add(mix(*key, contents));
+        let Parts { inner, transcript, key, .. } = self;
+        let contents =
+            transcript.apart(|| inner.serialize_value(&CompleteValue { value, transcript }))?;
+        transcript.add(mix(*key, contents));
         Ok(())
     }
 
@@ -294,8 +296,8 @@ macro_rules! fields {
                 key: &'static str,
                 value: &T,
             ) -> Result<(), P::Error> {
-                let place = self.trace.field(key);
-                self.part(place, |parts, trace| parts.serialize_field(key, &Whole { value, trace }))
+                let place = self.transcript.field(key);
+                self.part(place, |parts, transcript| parts.serialize_field(key, &CompleteValue { value, transcript }))
             }
 
             fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
@@ -304,7 +306,7 @@ macro_rules! fields {
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
-                self.trace.close(self.count);
+                self.transcript.close(self.count);
                 self.inner.end()
             }
         }

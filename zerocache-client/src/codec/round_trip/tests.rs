@@ -43,7 +43,7 @@ fn is_written<T: Serialize + DeserializeOwned>(value: &T) {
 }
 
 #[test]
-fn a_value_says_nothing_of_the_next_one_of_its_type() {
+fn each_value_of_a_type_is_checked() {
     let page = Page { cursor: 0, items: vec![1, 7], total: 9 };
     is_written(&None::<Page>);
     is_refused(&Some(page.clone()));
@@ -87,7 +87,7 @@ struct Replaced {
 }
 
 #[test]
-fn what_is_read_in_the_place_of_something_else_is_refused() {
+fn value_whose_parts_are_read_in_place_of_others_is_refused() {
     // All of these are read, and written again with the same bytes.
     is_refused(&Shifted { read: 0, both: 7, written: 7 });
     is_refused(&Replaced { read: 5, written: 0 });
@@ -119,7 +119,7 @@ fn trimmed<'de, D: serde::Deserializer<'de>>(input: D) -> Result<String, D::Erro
 }
 
 #[test]
-fn what_comes_back_with_other_contents_is_refused() {
+fn value_that_decodes_with_other_contents_is_refused() {
     is_refused(&Signs(2));
     there_and_back(Trimmed("a".to_owned()));
     is_refused(&Trimmed(" a".to_owned()));
@@ -127,7 +127,7 @@ fn what_comes_back_with_other_contents_is_refused() {
 }
 
 #[test]
-fn collections_come_back_in_another_order() {
+fn collections_may_decode_in_another_order() {
     let numbers = || 0..1_000_u32;
     is_written(&numbers().collect::<HashSet<_>>());
     is_written(&numbers().map(|n| (n, n.to_string())).collect::<HashMap<_, _>>());
@@ -146,7 +146,7 @@ struct Sparse {
 }
 
 #[test]
-fn what_leaves_a_field_out_is_not_written() {
+fn value_that_omits_a_field_is_refused() {
     let sparse = |first, second, third| Sparse { first, second, third };
     there_and_back(sparse(Some(1), 2, Some(3)));
     let refused = |written: Result<Bytes, CodecError>| {
@@ -174,7 +174,7 @@ enum Skipping {
 }
 
 #[test]
-fn what_would_be_read_as_another_variant_is_not_written() {
+fn value_that_would_decode_as_another_variant_is_refused() {
     there_and_back(vec![Skipping::First]);
     for value in
         [Skipping::Second(1), Skipping::Third { field: 1 }, Skipping::Fourth, Skipping::Fifth(1, 2)]
@@ -197,7 +197,7 @@ enum AliasedAndSkipping {
 }
 
 #[test]
-fn a_variant_behind_a_skipped_one_and_one_with_an_alias_is_not_written() {
+fn variant_after_a_skipped_one_and_one_with_an_alias_is_refused() {
     there_and_back(AliasedAndSkipping::First);
     is_refused(&AliasedAndSkipping::Third(1));
     is_refused(&AliasedAndSkipping::Fourth(1));
@@ -215,7 +215,7 @@ struct Renamed {
 }
 
 #[test]
-fn fields_with_aliases_are_written() {
+fn fields_with_aliases_are_encoded() {
     let inner = Renamed { first: 1, second: None, third: 2 };
     there_and_back(Renamed { first: 3, second: Some(Box::new(inner)), third: 4 });
 }
@@ -241,6 +241,6 @@ enum Aliased {
 }
 
 #[test]
-fn variants_with_aliases_are_written() {
+fn variants_with_aliases_are_encoded() {
     there_and_back(vec![Aliased::First, Aliased::Second(1), Aliased::Third { field: 1 }]);
 }

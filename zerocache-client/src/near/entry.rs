@@ -8,52 +8,52 @@ use zerocache_core::{
     version::{Incarnation, Version},
 };
 
-/// What the storage takes for an entry beside what [`Held`] itself and its bytes take: the counts of
-/// the `Arc`, a slot and its place in the table, half of one of a key that was let go, and what the
-/// allocator adds to two allocations.
+/// The overhead of an entry in the storage, in addition to [`NearEntry`] and its bytes: the counters of the
+/// `Arc`, a slot and its place in the table, half a slot of an evicted key, and the allocator's overhead of two
+/// allocations.
 const SLOT_BYTES: u64 = 128;
 
-/// What is to be kept of a read or a write.
+/// The result of a read or a write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fill<'a> {
-    /// The value, unpacked.
+    /// The value, decompressed.
     pub(crate) value: &'a [u8],
     /// The version.
     pub(crate) version: Version,
-    /// What was left of the entry's life when the read or write began, in milliseconds.
+    /// The remaining life of the entry when the read or write began, in milliseconds.
     pub(crate) remaining_ms: u64,
-    /// What its writer says of it.
+    /// The writer's metadata.
     pub(crate) metadata: &'a Metadata,
-    /// The node that gave or took it.
+    /// The node that returned or accepted it.
     pub(crate) node: Incarnation,
-    /// Where that stands.
+    /// The tier of the node.
     pub(crate) tier: Tier,
 }
 
-/// An entry with what decides whether it may be served, which comes first: one line of memory with what
-/// counts its users.
+/// An entry. The fields that decide if it may be served come first, in one cache line with the counters of the
+/// `Arc`.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Held {
+pub(crate) struct NearEntry {
     pub(super) epoch: u64,
-    /// When the read or write that brought it began.
-    since: Instant,
-    /// The end of its fresh time, or of what of it lies before the refresh-ahead part.
+    /// The begin of the read or write.
+    started: Instant,
+    /// The end of the fresh time without the refresh-ahead time.
     near_until: Instant,
     /// Key and value, in one allocation.
     bytes: Box<[u8]>,
     key_len: usize,
     pub(crate) version: Version,
-    ends: Instant,
+    expiry: Instant,
     metadata: Bytes,
     pub(crate) node: Incarnation,
     pub(crate) tier: Tier,
 }
 
-impl Held {
-    /// None for what is not served near: an error, and what is past its fresh time or in the part of it
-    /// in which some callers compute anew, which is decided by those who look further.
-    pub(super) fn new(epoch: u64, since: Instant, key: &[u8], fill: &Fill<'_>) -> Option<Self> {
+impl NearEntry {
+    /// Returns `None` for a result that the near cache does not serve: an error, or a value past its fresh time
+    /// or within its refresh-ahead time, in which a call decides if it refreshes.
+    pub(super) fn new(epoch: u64, started: Instant, key: &[u8], fill: &Fill<'_>) -> Option<Self> {
         let Fill { value, version, remaining_ms, metadata, node, tier } = *fill;
         let fresh_ms = metadata.fresh_ms(remaining_ms);
         let near_ms = fresh_ms.saturating_sub(metadata.refresh_ahead_ms);
@@ -61,10 +61,21 @@ impl Held {
             return None;
         }
         let bytes = [key, value].concat().into_boxed_slice();
-        let near_until = since.plus_ms(near_ms);
-        let ends = since.plus_ms(remaining_ms);
+        let near_until = started.plus_ms(near_ms);
+        let expiry = started.plus_ms(remaining_ms);
         let (key_len, metadata) = (key.len(), metadata.encode());
-        Some(Self { bytes, key_len, epoch, version, since, near_until, ends, metadata, node, tier })
+        Some(Self {
+            bytes,
+            key_len,
+            epoch,
+            version,
+            started,
+            near_until,
+            expiry,
+            metadata,
+            node,
+            tier,
+        })
     }
 
     #[inline]
@@ -77,23 +88,23 @@ impl Held {
         &self.bytes[self.key_len..]
     }
 
-    /// What its writer says of it, as it is stored.
+    /// Returns the writer's metadata, as they are stored.
     pub(crate) fn metadata(&self) -> &Bytes {
         &self.metadata
     }
 
-    /// What is left of its life, in milliseconds.
+    /// Returns the remaining life, in milliseconds.
     pub(crate) fn remaining_ms(&self, now: Instant) -> u64 {
-        self.ends.since_ms(now)
+        self.expiry.since_ms(now)
     }
 
-    /// Whether it may be served at `now` to somebody who takes nothing that is `age_max_ms` old.
+    /// Returns true if the entry may be served at `now` and is less than `age_max_ms` old.
     #[inline]
     pub(super) fn is_near(&self, now: Instant, age_max_ms: u64) -> bool {
-        now < self.near_until && now.since_ms(self.since) < age_max_ms
+        now < self.near_until && now.since_ms(self.started) < age_max_ms
     }
 
-    /// The bytes that it takes with all that belongs to it.
+    /// Returns the weight in bytes, including all overhead.
     pub(super) fn weight(&self) -> u64 {
         // Lengths in memory fit into 64 bits.
         (size_of::<Self>() + self.bytes.len() + self.metadata.len()) as u64 + SLOT_BYTES

@@ -1,0 +1,184 @@
+//! The lookup of a key, alone for all callers in this process.
+//!
+//! Everything here is `Send + 'static` whatever the function is: it needs the key, not the call.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zerocache_core::metadata::Freshness;
+use zerocache_net::clock;
+
+use super::flight::{self, Leader, Progress, Role, WaitExpired};
+use super::rule::SharedError;
+use super::stored::{BaseEntry, Payload, StoredEntry};
+use crate::ZerocacheClient;
+use crate::client::ReadReport;
+use crate::counters::count;
+
+/// The bound of a caller's wait in all, whoever leads meanwhile, as a multiple of the bound of one wait: five
+/// minutes by default.
+const WAITS_MAX: u32 = 30;
+
+/// The outcome of a lookup.
+pub(crate) enum LookupOutcome {
+    /// An entry; a leader must find out if it decodes.
+    Entry(StoredEntry),
+    /// A value that another caller computed meanwhile, or serves while it computes.
+    Coalesced { payload: Payload, is_stale: bool },
+    /// An error that another caller's computation returned meanwhile.
+    Failed(SharedError),
+    /// No servable entry. An entry here may be served if computing fails.
+    Miss(Option<StoredEntry>),
+}
+
+/// A finished lookup.
+pub(crate) struct Lookup {
+    pub(crate) outcome: LookupOutcome,
+    /// The right to compute the value for all callers.
+    pub(crate) leader: Option<Leader>,
+    pub(crate) report: Option<ReadReport>,
+    /// The base entry, if this was the lookup of a shape entry.
+    pub(crate) base: Option<Box<BaseEntry>>,
+}
+
+impl Lookup {
+    fn without_leader(outcome: LookupOutcome) -> Self {
+        Lookup { outcome, leader: None, report: None, base: None }
+    }
+}
+
+/// Options of a lookup.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct LookupOptions {
+    /// The caller blocks its thread.
+    pub(crate) blocking: bool,
+    /// The near cache is used, up to an age of its own if one is given.
+    pub(crate) near: Option<Option<Duration>>,
+    /// How long a leader may itself wait for another process that has a lease.
+    pub(crate) lease_wait: Duration,
+    /// The time that nodes may take, instead of the client's own bound.
+    pub(crate) deadline: Option<Duration>,
+    /// The read is reported.
+    pub(crate) explain: bool,
+}
+
+/// Reads the key as its leader, or waits for the leader's value.
+pub(crate) async fn lookup(client: ZerocacheClient, key: Bytes, options: LookupOptions) -> Lookup {
+    let counters = client.memo_counters();
+    let group = counters.flight_group();
+    let wait = counters.flight_wait().saturating_add(options.lease_wait);
+    let (mut timer, mut left) = (pin!(None), wait);
+    // The begin of the first wait: one bound holds for all leaders after each other.
+    let mut waiting_since = None;
+    loop {
+        let mut follower = match flight::join(group, &key, options.blocking) {
+            Role::Leader(leader) => return read(&client, key, options, Some(leader), None).await,
+            Role::Unshared => return read(&client, key, options, None, None).await,
+            Role::Follower(follower) => follower,
+        };
+        let waiting_since = *waiting_since.get_or_insert_with(clock::elapsed);
+        let progress = loop {
+            if timer.is_none() {
+                timer.set(Some(client.sleep(left)));
+            }
+            tokio::select! {
+                biased;
+                progress = follower.wait() => break progress,
+                // The condition holds: the timer was set above.
+                () = async { if let Some(timer) = timer.as_mut().as_pin_mut() { timer.await } } => {}
+            }
+            timer.set(None);
+            let waited = clock::elapsed().saturating_sub(waiting_since);
+            // A client with an invalid configuration has no timer either.
+            if waited >= wait.saturating_mul(WAITS_MAX) || client.runtime().is_none() {
+                count(&counters.wait_timeouts);
+                return Lookup::without_leader(LookupOutcome::Miss(follower.fallback()));
+            }
+            match follower.wait_expired(wait) {
+                WaitExpired::Lead(leader) => {
+                    count(&counters.wait_timeouts);
+                    let fallback = follower.fallback();
+                    return read(&client, key, options, Some(leader), fallback).await;
+                }
+                WaitExpired::WaitFor(time) => left = time,
+                WaitExpired::Ended => {
+                    left = Duration::ZERO;
+                    break None;
+                }
+            }
+        };
+        let outcome = match progress {
+            Some(Progress::Computing(entry)) => {
+                // An entry that is refreshed ahead of its expiry is still fresh.
+                let is_stale = entry.freshness(clock::mono()) != Freshness::Fresh;
+                LookupOutcome::Coalesced { payload: entry.payload, is_stale }
+            }
+            Some(Progress::Value(payload)) => LookupOutcome::Coalesced { payload, is_stale: false },
+            Some(Progress::Stale(payload)) => LookupOutcome::Coalesced { payload, is_stale: true },
+            Some(Progress::Failed(error)) => LookupOutcome::Failed(error),
+            Some(Progress::Nothing) => LookupOutcome::Miss(None),
+            // The leaders are gone and have published nothing; this caller may lead now.
+            Some(Progress::LookingUp) | None => continue,
+        };
+        return Lookup::without_leader(outcome);
+    }
+}
+
+/// Reads the key, whether other callers read it or not.
+pub(crate) async fn lookup_unshared(
+    client: ZerocacheClient,
+    key: Bytes,
+    options: LookupOptions,
+) -> Lookup {
+    read(&client, key, options, None, None).await
+}
+
+/// Reads the shape entry that belongs to a base entry of another shape.
+pub(crate) async fn lookup_shape_entry(
+    client: ZerocacheClient,
+    mut base: Box<BaseEntry>,
+    options: LookupOptions,
+    leader: Option<Leader>,
+) -> Lookup {
+    let mut lookup = read(&client, base.shape_key.clone(), options, leader, None).await;
+    if let LookupOutcome::Entry(entry) = &lookup.outcome
+        && !base.owns(entry)
+    {
+        base.replaces = Some(entry.version);
+        lookup.outcome = LookupOutcome::Miss(None);
+    }
+    Lookup { base: Some(base), ..lookup }
+}
+
+/// Reads the key. `fallback` is the entry that may be served if reading and computing fail.
+async fn read(
+    client: &ZerocacheClient,
+    key: Bytes,
+    options: LookupOptions,
+    leader: Option<Leader>,
+    fallback: Option<StoredEntry>,
+) -> Lookup {
+    let mut get = client.raw_get(key).allow_stale().near_within(options.near);
+    if let Some(deadline) = options.deadline {
+        get = get.deadline(deadline);
+    }
+    let (result, report) = if options.explain {
+        match get.explain().await {
+            Ok(explained) => (explained.result, Some(explained.report)),
+            Err(error) => (Err(error), None),
+        }
+    } else {
+        (get.entry().await, None)
+    };
+    let outcome = match result {
+        Ok(Some(entry)) => LookupOutcome::Entry(StoredEntry::read(entry, clock::mono())),
+        Ok(None) => LookupOutcome::Miss(None),
+        Err(error) => {
+            count(&client.memo_counters().read_errors);
+            tracing::debug!(%error, "cannot read a memoized value");
+            LookupOutcome::Miss(fallback)
+        }
+    };
+    Lookup { outcome, leader, report, base: None }
+}
