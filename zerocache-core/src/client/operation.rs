@@ -59,12 +59,6 @@ impl<K: KeyRules> Operation<K> {
         Self { rules, budget, phase, next_id: 0, plan: None, pending: None, rest: None }
     }
 
-    /// Whether its first attempt is the only one, as far as it has come.
-    #[must_use]
-    pub const fn is_at_first_attempt(&self) -> bool {
-        matches!(self.phase, Phase::New | Phase::First { .. })
-    }
-
     /// Handles an event at `now`.
     pub fn on(
         &mut self,
