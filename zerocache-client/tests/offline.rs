@@ -152,7 +152,7 @@ fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is
         assert!(sockets().is_subset(&before), "no socket is opened");
         let one = |text: &str| assert_eq!(log::warnings(text).len(), 1, "{text}");
         one(
-            "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
+            "ZEROCACHE_SEEDS is not a zerocache variable and is ignored; did you mean ZEROCACHE_SEED?",
         );
         one("ZEROCACHE_OFFLINE=false");
         let all = log::warnings("");
