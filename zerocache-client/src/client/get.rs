@@ -282,8 +282,8 @@ impl<T: DeserializeOwned> Future for GetValue<T> {
 
 /// Reads a key and tells how; from [`Get::explain`].
 ///
-/// It walks down the ladder as every read does, but does not take the shortest way that most reads
-/// take: the time in the report is a little above theirs.
+/// It asks the same nodes in the same order as any read, but not on the fast path: the time in the report
+/// is a little above that of other reads.
 #[must_use = "operations do nothing unless they are awaited"]
 pub struct ExplainGet(Running<ExplainedGet>);
 
