@@ -41,7 +41,7 @@ async fn with_everything(cache: &ZerocacheClient, runs: &AtomicUsize, n: u64) ->
 }
 
 #[tokio::test]
-async fn calls_are_memoized_and_invalidated_in_this_client_alone() {
+async fn offline_client_memoizes_and_invalidates_alone() {
     bounded(async {
         let (one, other) = (offline(), offline());
         let runs = AtomicUsize::new(0);
@@ -62,7 +62,7 @@ async fn calls_are_memoized_and_invalidated_in_this_client_alone() {
 }
 
 #[tokio::test]
-async fn leases_tags_and_the_near_cache_are_those_of_a_node() {
+async fn offline_client_has_leases_tags_and_a_near_cache() {
     bounded(async {
         let (cache, runs) = (offline(), AtomicUsize::new(0));
         let (value, report) = with_everything(&cache, &runs, 1).explain().await;
@@ -138,9 +138,8 @@ fn with_variables(
 }
 
 #[test]
-fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named() {
-    let test =
-        "a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named";
+fn test_without_settings_is_offline_and_an_unknown_variable_is_named() {
+    let test = "test_without_settings_is_offline_and_an_unknown_variable_is_named";
     let variables = || vec![("ZEROCACHE_SEEDS", "127.0.0.1:1".to_owned())];
     with_variables(test, variables, async {
         log::collect();
@@ -161,7 +160,7 @@ fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is
 }
 
 #[test]
-fn a_test_may_ask_for_the_network() {
+fn test_can_enable_the_network() {
     let mut node = None;
     let variables = || {
         let config = support::node_config("asked-for");
@@ -174,7 +173,7 @@ fn a_test_may_ask_for_the_network() {
             ("ZEROCACHE_SEED", address.to_string()),
         ]
     };
-    with_variables("a_test_may_ask_for_the_network", variables, async {
+    with_variables("test_can_enable_the_network", variables, async {
         let seed = std::env::var("ZEROCACHE_SEED").expect("it is set");
         let cache = ZerocacheClient::get_instance("london");
         cache.put("a", "1", 60).await.expect("the node is there");

@@ -33,7 +33,7 @@ async fn a_node_of_the_own_region_that_is_found_is_asked_at_once() {
 }
 
 #[tokio::test]
-async fn while_nobody_is_found_an_operation_waits_until_its_deadline() {
+async fn operation_without_a_known_node_waits_until_its_deadline() {
     let engine = engine_over(Config::new("oslo"), Arc::new(Players::default()));
     engine.changed(|progress| progress.tried = false);
     let key = Key::within(Bytes::from_static(b"key"), KEY_BYTES_WIRE_MAX).expect("a key");
