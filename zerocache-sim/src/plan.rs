@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use zerocache_core::{store::RETENTION_MS, wire::features};
+use zerocache_core::{client::HedgeShare, store::RETENTION_MS, wire::features};
 
 use crate::{
     clock::SECOND_US,
@@ -35,11 +35,13 @@ pub enum Profile {
     Leases,
     /// Halves that begin alone, and starts with a fault at every moment; some clocks are wrong.
     Starts,
+    /// As small, with clients that hedge reads, and read and write many keys at once.
+    Clients,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -51,6 +53,7 @@ impl Profile {
         Self::Connections,
         Self::Leases,
         Self::Starts,
+        Self::Clients,
     ];
 
     /// The name of the profile on the command line.
@@ -68,6 +71,7 @@ impl Profile {
             Self::Connections => "connections",
             Self::Leases => "leases",
             Self::Starts => "starts",
+            Self::Clients => "clients",
         }
     }
 
@@ -83,7 +87,9 @@ impl Profile {
             Self::Calm | Self::Connections | Self::Starts => 0,
             Self::Leases if random.chance(500) => 0,
             Self::Leases => random.between(1, 6),
-            Self::Small | Self::Retention | Self::Evict | Self::Clocks => random.between(1, 10),
+            Self::Small | Self::Retention | Self::Evict | Self::Clocks | Self::Clients => {
+                random.between(1, 10)
+            }
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
         }
@@ -135,10 +141,12 @@ pub struct NodePlan {
 /// A client of a plan.
 #[derive(Clone, Debug)]
 pub struct ClientPlan {
-    /// Returns its region.
+    /// Its region.
     pub region: usize,
     /// The gain of its monotonic clock, in millionths.
     pub drift_ppm: i64,
+    /// The share of its reads that it may hedge; none if it hedges no reads.
+    pub hedge: Option<HedgeShare>,
 }
 
 /// The operations of clients.
@@ -158,6 +166,8 @@ pub struct Workload {
     pub value_bytes_max: u64,
     /// And so many computations under a lease.
     pub compute_permille: u64,
+    /// Of a thousand operations so many are on many keys at once.
+    pub many_permille: u64,
     /// Whether one client in all regions computes at a time, or one in each region.
     pub leases_in_all_regions: bool,
 }
@@ -387,6 +397,10 @@ fn clients(random: &mut Random, profile: Profile, regions: usize) -> Vec<ClientP
     let one = |random: &mut Random| ClientPlan {
         region: random.index(regions),
         drift_ppm: random.between(0, 400) as i64 - 200,
+        hedge: match profile {
+            Profile::Clients => HedgeShare::new(*random.pick(&[0.05, 0.5, 1.0])),
+            _ => None,
+        },
     };
     (0..count).map(|_| one(random)).collect()
 }
@@ -429,6 +443,7 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
             _ => *random.pick(&[16, 200, 2_000]),
         },
         compute_permille: if leases { 400 } else { 0 },
+        many_permille: if profile == Profile::Clients { random.between(100, 500) } else { 0 },
         leases_in_all_regions: leases && random.chance(500),
     }
 }

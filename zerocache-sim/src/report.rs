@@ -13,6 +13,10 @@ pub struct Counts {
     pub processes: u64,
     /// Operations that clients began.
     pub operations: u64,
+    /// Operations on many keys.
+    pub batches: u64,
+    /// Second requests beside a first one that was late.
+    pub hedged: u64,
     /// Reads that a node answered with a value.
     pub hits: u64,
     /// Reads that found nothing.
@@ -90,6 +94,8 @@ impl Counts {
             events,
             processes,
             operations,
+            batches,
+            hedged,
             hits,
             misses,
             written,
@@ -128,6 +134,8 @@ impl Counts {
         self.events += events;
         self.processes += processes;
         self.operations += operations;
+        self.batches += batches;
+        self.hedged += hedged;
         self.hits += hits;
         self.misses += misses;
         self.written += written;
@@ -178,8 +186,11 @@ impl fmt::Display for Counts {
         writeln!(f, "processes    {} nodes, {} ticks", self.processes, self.ticks)?;
         writeln!(
             f,
-            "operations   {}: {} hits, {} misses, {} written, {} unknown, {} unreachable, {} invalid",
+            "operations   {}: {} on many keys, {} hedged; {} hits, {} misses, {} written, {} unknown, {} \
+             unreachable, {} invalid",
             self.operations,
+            self.batches,
+            self.hedged,
             self.hits,
             self.misses,
             self.written,

@@ -2,7 +2,10 @@
 
 use std::str::FromStr;
 
-use zerocache_core::store::{Capacity, StoreVariant};
+use zerocache_core::{
+    client::ClientVariant,
+    store::{Capacity, StoreVariant},
+};
 
 /// The deliberate defect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,11 +69,15 @@ pub enum Variant {
     OwnForgotten,
     /// Nodes want to be ticked all the time.
     TicksAlways,
+    /// Clients hedge writes.
+    WritesHedged,
+    /// Clients drop the keys of a batch that the first node does not complete.
+    BatchKeysDropped,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 28] = [
+    pub const BROKEN: [Self; 30] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -99,6 +106,8 @@ impl Variant {
         Self::NewerErased,
         Self::OwnForgotten,
         Self::TicksAlways,
+        Self::WritesHedged,
+        Self::BatchKeysDropped,
     ];
 
     /// The name on the command line.
@@ -134,6 +143,8 @@ impl Variant {
             Self::NewerErased => "newer-erased",
             Self::OwnForgotten => "own-forgotten",
             Self::TicksAlways => "ticks-always",
+            Self::WritesHedged => "writes-hedged",
+            Self::BatchKeysDropped => "batch-keys-dropped",
         }
     }
 
@@ -148,6 +159,16 @@ impl Variant {
             Self::RetriesDropped => Some(StoreVariant::RetriesDropped),
             Self::NothingSent => Some(StoreVariant::NothingSent),
             Self::NewerErased => Some(StoreVariant::NewerErased),
+            _ => None,
+        }
+    }
+
+    /// The broken rule of the clients.
+    pub(crate) fn of_client(self) -> Option<ClientVariant> {
+        match self {
+            Self::OwnForgotten => Some(ClientVariant::OwnWritesForgotten),
+            Self::WritesHedged => Some(ClientVariant::WritesHedged),
+            Self::BatchKeysDropped => Some(ClientVariant::BatchKeysDropped),
             _ => None,
         }
     }
@@ -214,10 +235,6 @@ impl Variant {
 
     pub(crate) fn leaves_holes(self) -> bool {
         self == Self::CopiesWithHoles
-    }
-
-    pub(crate) fn forgets_own_writes(self) -> bool {
-        self == Self::OwnForgotten
     }
 
     pub(crate) fn ticks_always(self) -> bool {

@@ -1,5 +1,7 @@
 //! The operations of clients, and values that name their write.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use zerocache_core::{key::Key, ttl::Ttl, wire::Ack};
 
@@ -19,6 +21,9 @@ const SHORT_MS: [u64; 5] = [1_000, 1_500, 2_000, 4_000, 8_000];
 
 /// Of a thousand computations so many are of clients that cannot use the value that there is.
 const OVER_PERMILLE: u64 = 150;
+
+/// Most keys of an operation on many.
+const MANY_KEYS_MAX: u64 = 12;
 
 /// Other lifetimes.
 const LONG_MS: [u64; 3] = [30_000, 3_600_000, 99_999_999_000];
@@ -42,6 +47,10 @@ pub enum Operation {
         /// The required acknowledgement.
         ack: Ack,
     },
+    /// Reads keys together.
+    GetMany(Vec<usize>),
+    /// Puts or deletes keys together.
+    WriteMany(Vec<(usize, Operation)>),
     /// Computes a value under a lease, or waits for one who does.
     Compute(Computation),
 }
@@ -87,8 +96,10 @@ pub enum ComputationEnd {
 impl Operation {
     /// The next operation of a client and its key.
     pub fn draw(random: &mut Random, workload: &Workload) -> (usize, Self) {
-        // The lower of two: some keys are used more often than others.
-        let key = random.index(workload.keys).min(random.index(workload.keys));
+        if workload.many_permille > 0 && random.chance(workload.many_permille) {
+            return (0, Self::draw_many(random, workload));
+        }
+        let key = draw_key(random, workload);
         let kind = random.below(1_000);
         let ack = *random.pick(&[Ack::Local, Ack::Local, Ack::Region, Ack::All]);
         let written_permille = workload.put_permille + workload.delete_permille;
@@ -104,6 +115,32 @@ impl Operation {
         };
         (key, operation)
     }
+
+    /// An operation on some keys, each of which is in it once.
+    fn draw_many(random: &mut Random, workload: &Workload) -> Self {
+        let drawn: BTreeSet<_> =
+            (0..random.between(1, MANY_KEYS_MAX)).map(|_| draw_key(random, workload)).collect();
+        let ack = *random.pick(&[Ack::Local, Ack::Local, Ack::Region, Ack::All]);
+        let written_permille = workload.put_permille + workload.delete_permille;
+        match random.below(1_000) {
+            kind if kind < workload.put_permille => {
+                let put = |key| {
+                    let (bytes, ttl) = draw_value(random, workload);
+                    (key, Self::Put { bytes, ttl, ack })
+                };
+                Self::WriteMany(drawn.into_iter().map(put).collect())
+            }
+            kind if kind < written_permille => {
+                Self::WriteMany(drawn.into_iter().map(|key| (key, Self::Delete { ack })).collect())
+            }
+            _ => Self::GetMany(drawn.into_iter().collect()),
+        }
+    }
+}
+
+/// A key: the lower of two, so that some are used more often than others.
+fn draw_key(random: &mut Random, workload: &Workload) -> usize {
+    random.index(workload.keys).min(random.index(workload.keys))
 }
 
 impl Computation {

@@ -42,6 +42,11 @@ fn what_is_computed_under_leases_breaks_no_promise() {
 }
 
 #[test]
+fn hedged_reads_and_batches_break_no_promise() {
+    run_all(Profile::Clients, 60);
+}
+
+#[test]
 fn full_stores_of_different_budgets_break_no_promise() {
     run_all(Profile::Evict, 12);
 }

@@ -40,6 +40,8 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::CopiesWithHoles => (Profile::Starts, &[Rule::Authoritative, Rule::Agreement]),
         Variant::NewerErased => (Profile::Starts, &[Rule::Order]),
         Variant::OwnForgotten => (Profile::Small, &[Rule::Own]),
+        Variant::WritesHedged => (Profile::Clients, &[Rule::Hedged]),
+        Variant::BatchKeysDropped => (Profile::Clients, &[Rule::Batch]),
         Variant::TicksAlways => (Profile::Small, &[Rule::Progress]),
         Variant::None => (Profile::Small, &[]),
     };

@@ -4,7 +4,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    AttemptId, AttemptReport, AttemptResult, ClientState, Event, KeyRules, Outgoing,
+    AttemptId, AttemptReport, AttemptResult, ClientState, ClientVariant, Event, KeyRules, Outgoing,
     PendingAttempt, rules::Verdict,
 };
 use crate::{
@@ -187,6 +187,7 @@ impl<K: KeyRules> Batch<K> {
         let is_error = result.is_error(output.is_some());
         match output {
             Some(output) => self.outcomes.push((key.index, output)),
+            None if state.is_broken(ClientVariant::BatchKeysDropped) => {}
             None => self.unsettled.push(key),
         }
         let action = match self.groups.is_empty() {

@@ -31,6 +31,7 @@ mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
+mod variant;
 mod write;
 
 pub use self::{
@@ -43,6 +44,7 @@ pub use self::{
     read::{FoundItem, ReadOptions, ReadResult, ReadRules},
     rules::KeyRules,
     state::ClientState,
+    variant::ClientVariant,
     write::{WriteResult, WriteRules},
 };
 

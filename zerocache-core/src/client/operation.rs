@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::{
-    Action, AttemptId, AttemptReport, AttemptResult, ClientState, Event, KeyRules, Outgoing,
-    PendingAttempt, Reaction, rules::Verdict,
+    Action, AttemptId, AttemptReport, AttemptResult, ClientState, ClientVariant, Event, KeyRules,
+    Outgoing, PendingAttempt, Reaction, rules::Verdict,
 };
 use crate::{
     call::CallResult,
@@ -110,7 +110,8 @@ impl<K: KeyRules> Operation<K> {
         };
         let mut action = self.attempt(now, Attempt { step, timeout_ms }, state);
         if let Action::Send { timer_us, .. } = &mut action {
-            let hedging = state.hedging.as_mut().filter(|_| !K::IS_WRITE);
+            let may_hedge = !K::IS_WRITE || state.is_broken(ClientVariant::WritesHedged);
+            let hedging = state.hedging.as_mut().filter(|_| may_hedge);
             let late = hedging.and_then(|hedging| hedging.begin(step.node));
             let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
             (*timer_us, self.phase) = (late_us, Phase::First { late_us });

@@ -78,7 +78,7 @@ impl OwnWrites {
         self.last = Some(now);
         if let Some(known) = self.writes.get_mut(&key) {
             // Answers of two nodes can come in another order than their versions.
-            if write.version >= known.write.version {
+            if write.version >= known.write.version || now.since_ms(known.at) >= OWN_WRITE_MS {
                 known.write = write;
             }
             known.at = now;
@@ -172,5 +172,8 @@ mod tests {
         assert_eq!(writes.last(key, now), Some(stamped(2, 7)));
         writes.record(key, stamped(3, 8), now);
         assert_eq!(writes.last(key, now), Some(stamped(3, 8)));
+        let later = now.plus_ms(OWN_WRITE_MS);
+        writes.record(key, stamped(1, 7), later);
+        assert_eq!(writes.last(key, later), Some(stamped(1, 7)));
     }
 }

@@ -1,7 +1,8 @@
 //! The state that all operations of a client share.
 
 use super::{
-    AttemptId, HedgeShare, OwnWrite, PendingAttempt, hedge::Hedging, own_writes::OwnWrites,
+    AttemptId, ClientVariant, HedgeShare, OwnWrite, PendingAttempt, hedge::Hedging,
+    own_writes::OwnWrites,
 };
 use crate::{
     call::{CallFailure, CallResult},
@@ -29,6 +30,8 @@ pub struct ClientState {
     is_discovery_complete: bool,
     /// Whether all nodes known at that time have been tried.
     is_tried: bool,
+    #[cfg(feature = "variants")]
+    variant: Option<ClientVariant>,
 }
 
 impl ClientState {
@@ -45,6 +48,8 @@ impl ClientState {
             started: now,
             is_discovery_complete: false,
             is_tried: false,
+            #[cfg(feature = "variants")]
+            variant: None,
         }
     }
 
@@ -79,7 +84,8 @@ impl ClientState {
     /// The client's last write of a key, if it was a moment before `now`.
     #[must_use]
     pub fn own_write(&self, key: KeyHash, now: Instant) -> Option<OwnWrite> {
-        self.own_writes.last(key, now)
+        let is_remembered = !self.is_broken(ClientVariant::OwnWritesForgotten);
+        self.own_writes.last(key, now).filter(|_| is_remembered)
     }
 
     /// Records a write that a node accepted.
@@ -87,10 +93,22 @@ impl ClientState {
         self.own_writes.record(key, write, now);
     }
 
-    /// Forgets all own writes: a variant that the simulator must catch.
+    /// Breaks a rule.
     #[cfg(feature = "variants")]
-    pub fn forget_own_writes(&mut self) {
-        self.own_writes = OwnWrites::default();
+    pub fn break_rule(&mut self, variant: Option<ClientVariant>) {
+        self.variant = variant;
+    }
+
+    /// Whether this rule is broken; none is without the feature `variants`.
+    #[inline]
+    pub(super) fn is_broken(&self, variant: ClientVariant) -> bool {
+        #[cfg(feature = "variants")]
+        return self.variant == Some(variant);
+        #[cfg(not(feature = "variants"))]
+        {
+            let _ = variant;
+            false
+        }
     }
 
     /// Records that every way of discovery has given its first answer.

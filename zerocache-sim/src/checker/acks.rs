@@ -76,7 +76,7 @@ impl Checker {
     /// higher version is the last, whichever is answered first.
     pub(crate) fn accepted_from(&mut self, client: usize, key: usize, own: AcknowledgedWrite) {
         let last = self.own.entry((client, key)).or_insert(own);
-        match last.version > own.version {
+        match last.version > own.version && own.at_us < last.at_us + OWN_US {
             true => last.at_us = own.at_us,
             false => *last = own,
         }

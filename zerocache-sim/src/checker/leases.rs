@@ -32,11 +32,6 @@ pub(super) struct AcknowledgedDelete {
 }
 
 impl Checker {
-    /// The key of a write.
-    pub(crate) fn key_of(&self, id: WriteId) -> Option<usize> {
-        Some(self.writes.get(usize::try_from(id).ok()?.checked_sub(1)?)?.key)
-    }
-
     /// Records that a client got the lease for the value of this write.
     pub(crate) fn granted(&mut self, id: WriteId, token: Version, asked_us: u64, life_ms: u64) {
         let grant = Grant { token, asked_us, granted_us: self.now_us, life_ms, sent_us: None };

@@ -61,6 +61,10 @@ pub enum Rule {
     Acked,
     /// A client sees its own write for a while.
     Own,
+    /// A write is sent to one node at a time: it is never hedged.
+    Hedged,
+    /// A batch has one outcome for each of its keys.
+    Batch,
     /// An authoritative miss is a miss on all local peers.
     Authoritative,
     /// A node sends its writes to all others, or reports that they miss some.
@@ -178,7 +182,10 @@ impl Checker {
         let (bytes, ttl_ms) = match operation {
             Operation::Put { bytes, ttl, .. }
             | Operation::Compute(Computation { bytes, ttl, .. }) => (*bytes, Some(ttl.as_millis())),
-            Operation::Get | Operation::Delete { .. } => (0, None),
+            Operation::Get
+            | Operation::Delete { .. }
+            | Operation::GetMany(_)
+            | Operation::WriteMany(_) => (0, None),
         };
         let (taken_us, version, began_us, grant) = (None, None, self.now_us, None);
         self.writes.push(Write { key, bytes, ttl_ms, taken_us, version, began_us, grant });

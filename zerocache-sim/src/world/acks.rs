@@ -6,7 +6,7 @@ use zerocache_core::{
     wire::{Ack, Request, Response, Status},
 };
 
-use super::{World, clients::Running};
+use super::{World, client_driver::RunningRead};
 use crate::{
     checker::{AcknowledgedWrite, Rule, WriteAnswer},
     clock::SECOND_US,
@@ -77,7 +77,12 @@ impl World {
 
     /// A read of a client has ended: if it wrote the key a moment before, it sees that, something newer, or
     /// nothing where the node that took the write has nothing or does not answer.
-    pub(super) fn check_own(&mut self, client: usize, running: &Running, found: Option<Version>) {
+    pub(super) fn check_own(
+        &mut self,
+        client: usize,
+        running: &RunningRead,
+        found: Option<Version>,
+    ) {
         let Some(own) = running.own.filter(|own| found < Some(own.version)) else { return };
         if found.is_some() {
             let text = format!("client {client} wrote {own:?}, and reads {found:?}");

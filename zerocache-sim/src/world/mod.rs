@@ -6,7 +6,7 @@
 //! resumes.
 
 mod acks;
-mod clients;
+mod client_driver;
 mod connection;
 mod dial;
 mod events;
@@ -36,7 +36,7 @@ use zerocache_core::{
 };
 
 use self::{
-    clients::Client,
+    client_driver::Client,
     connection::Connection,
     dial::{Dial, DialAnswer},
     faults::PersistedProcess,
@@ -85,6 +85,8 @@ enum Event {
     Discover { host: u32, life: u32 },
     /// A client handles its timers.
     ClientTick(u32),
+    /// The time that an operation of a client asked for has passed.
+    ClientTimer { client: u32, serial: u64 },
     /// A client begins an operation.
     ClientOperation(u32),
     /// A client has computed a value.
@@ -183,7 +185,7 @@ impl World {
             random,
             network,
             nodes: plan.nodes.iter().map(|_| None).collect(),
-            clients: plan.clients.iter().map(|client| Client::new(client.region)).collect(),
+            clients: plan.clients.iter().map(|client| Client::new(client, variant)).collect(),
             hosts,
             connections: Vec::new(),
             dials: BTreeMap::new(),
@@ -282,6 +284,7 @@ impl World {
             Event::Tick { host, life } => self.tick(host, life),
             Event::Discover { host, life } => self.discover(host, life),
             Event::ClientTick(client) => self.client_tick(client),
+            Event::ClientTimer { client, serial } => self.client_timer(client, serial),
             Event::ClientOperation(client) => self.operate(client),
             Event::Computed { client, id } => self.computed(client, id),
             Event::Exit { host, life } => self.exit(host, life),
@@ -315,6 +318,7 @@ impl World {
             Event::Datagram { to, .. } => Some(*to),
             Event::ClientTick(client)
             | Event::ClientOperation(client)
+            | Event::ClientTimer { client, .. }
             | Event::Computed { client, .. } => Some(self.host_of(*client)),
             Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Inspect => None,
         }

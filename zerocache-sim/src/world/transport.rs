@@ -4,7 +4,6 @@ use bytes::Bytes;
 use zerocache_core::{
     call::CallFailure,
     time::Instant,
-    version::Incarnation,
     wire::{
         Envelope, RefusalCode, Request, RequestMessage, Response,
         frame::{Header, Opcode},
@@ -116,17 +115,6 @@ impl World {
         if let Some(call) = self.hosts[host as usize].calls.get_mut(&token) {
             call.state = state;
         }
-    }
-
-    /// An open connection to a node, if that node answers there.
-    pub(super) fn open_to(&self, from: u32, to: SocketAddr, node: Incarnation) -> bool {
-        let Some(to) = hosts::at(to) else { return false };
-        (0..self.plan.lanes).any(|lane| match self.hosts[from as usize].links.get(&(to, lane)) {
-            Some(Link::Open(connection)) => self.connections[*connection]
-                .as_ref()
-                .is_some_and(|connection| connection.peer() == Some(node)),
-            _ => false,
-        })
     }
 
     /// Sends a call that waited for a connection.
