@@ -1,14 +1,13 @@
 //! Helpers of the process tests.
 //!
-//! - [`setup`] and [`node`]: one real server process; [`cluster`]: several that know each other.
-//! - [`http`]: requests as curl sends them, and such as it would never send; [`frames`]: a framed
-//!   connection by hand; [`transport`]: either of them, for a message; [`messages`]: what is in such.
-//! - [`proxy`]: what may stand between a caller and a node.
+//! - [`setup`], [`node`], [`cluster`]: one real server process; several that know each other.
+//! - [`http`], [`frames`]: hand-written HTTP requests and framed connections, valid or not;
+//!   [`transport`]: messages over either of them; [`messages`]: common requests.
+//! - [`proxy`]: a TCP proxy between a caller and a node.
 //! - [`poll`]: waiting for a condition.
-//! - [`namespace`]: tests that need a network of their own; [`net`]: one of several regions, each
-//!   node in a namespace of its own, with links that can be cut; [`probes`]: what every node holds,
-//!   many keys at once.
-//! - [`reliability`]: the measurements behind `docs/reliability.md`; [`random`]: their choices.
+//! - [`namespace`]: tests with a network of their own; [`net`]: a network of several regions, each
+//!   node in a namespace of its own, with links that can be cut; [`probes`]: bulk reads and writes.
+//! - [`reliability`]: the measurements behind `docs/reliability.md`; [`random`]: seeded choices.
 
 pub mod cluster;
 pub mod frames;

@@ -64,7 +64,7 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (result, clock::elapsed().saturating_sub(started))
 }
 
-/// Tells threads to stop, also when the test that started them panics.
+/// A flag that stops threads, also when the test that started them panics.
 #[derive(Debug, Default)]
 pub struct StopFlag(AtomicBool);
 
@@ -75,15 +75,15 @@ impl StopFlag {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Tells it when dropped.
+    /// Returns a guard that sets the flag when dropped.
     #[must_use]
     pub fn set_on_drop(&self) -> impl Drop + '_ {
-        struct Teller<'a>(&'a AtomicBool);
-        impl Drop for Teller<'_> {
+        struct SetOnDrop<'a>(&'a AtomicBool);
+        impl Drop for SetOnDrop<'_> {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::Relaxed);
             }
         }
-        Teller(&self.0)
+        SetOnDrop(&self.0)
     }
 }

@@ -30,8 +30,9 @@ const POLL_PAUSE: Duration = Duration::from_millis(40);
 /// Returns the time until the nodes `among` hold the same versions of all `keys`; none if they do
 /// not within `bound`.
 ///
-/// The moment is the one at which the counts of entries are the same everywhere and a sample agrees;
-/// all keys are compared after that, and where some still differ the end of the comparison counts.
+/// The moment is the one at which the counts of entries are the same everywhere and a sample
+/// agrees; all keys are compared after that, and where some still differ the end of the comparison
+/// counts.
 ///
 /// # Panics
 ///

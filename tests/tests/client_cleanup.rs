@@ -15,8 +15,8 @@ const CLIENTS: usize = 60;
 /// With mDNS each has a thread and sockets of its own.
 const CLIENTS_WITH_MDNS: usize = 20;
 
-/// In this time everything of them goes: long before the 30 s after which a connection without calls is
-/// closed, and the 20 s after which one over HTTP is.
+/// In this time everything of them goes: long before the 30 s after which a connection without
+/// calls is closed, and the 20 s after which one over HTTP is.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Files and threads of this process.

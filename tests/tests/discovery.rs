@@ -229,8 +229,8 @@ fn on_loopback() -> ServiceDaemon {
 }
 
 #[test]
-fn a_flood_of_records_is_bounded_and_survived() {
-    namespace::run("a_flood_of_records_is_bounded_and_survived", || {
+fn flood_of_records_is_bounded_and_survived() {
+    namespace::run("flood_of_records_is_bounded_and_survived", || {
         block_on(flood());
     });
 }

@@ -66,8 +66,8 @@ fn a_local_peer_fails(victim: usize, fault: fn(&mut Node)) {
     }
 }
 
-/// Returns the relay's local peer, when it has everything: from the relay, from the next one, and by
-/// repair what the relay had acknowledged and not passed on.
+/// Returns the relay's local peer, when it has everything: from the relay, from the next one, and
+/// by repair what the relay had acknowledged and not passed on.
 fn a_relay_fails(victim: usize, fault: fn(&mut Node)) -> (Node, Node, usize) {
     let (mut others, relay, acknowledged) = fault_under_load(victim, fault);
     let peer = others.iter().position(|node| node.region() == relay.region());

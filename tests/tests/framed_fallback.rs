@@ -20,7 +20,7 @@ const HINDRANCES: [UpgradePolicy; 5] = [
 ];
 
 /// The log line for an address that is reached over HTTP only.
-const WARNING: &str = "no framed connection to this address";
+const WARNING: &str = "framed connection refused on the way";
 
 fn framed(setup: Setup) -> Setup {
     setup.flag("--connections", "framed")

@@ -157,7 +157,7 @@ fn bytes_of(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_example_of_the_protocol_page_is_answered() {
+fn protocol_page_example_is_answered() {
     let node = start("framed");
     let hello =
         "01 01 09 f9ab90cdaad1b19568 10 16 01 09 7a65726f6361636865 02 01 01 07 06 6c6f6e646f6e";

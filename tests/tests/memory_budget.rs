@@ -1,4 +1,5 @@
-//! The memory of a node stays near its budget, whatever sizes its values have and however these change.
+//! The memory of a node stays near its budget, whatever sizes its values have and however these
+//! change.
 
 use std::sync::Arc;
 

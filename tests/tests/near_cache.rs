@@ -1,5 +1,5 @@
-//! The near cache of a client beside nodes: what others write is heard of, and whatever could have been
-//! missed empties it.
+//! The near cache of a client beside nodes: what others write is heard of, and whatever could have
+//! been missed empties it.
 
 use std::time::Duration;
 

@@ -187,7 +187,7 @@ fn dead_seed_is_reported_and_a_returning_one_cleared() {
     again.listen = live.address();
     let _again = again.start();
     until_true("the seed works again", || state(&node, &name) == "works");
-    until_true("a line", || node.log().contains("a way of discovery works again"));
+    until_true("a line", || node.log().contains("discovery source works again"));
 }
 
 #[test]

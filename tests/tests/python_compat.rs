@@ -30,8 +30,8 @@ const ANSWER_MAX: u64 = 65_536;
 const POLL: Duration = Duration::from_millis(50);
 
 #[test]
-fn the_python_client_uses_our_nodes() {
-    const TEST: &str = "the_python_client_uses_our_nodes";
+fn python_client_reads_writes_and_deletes() {
+    const TEST: &str = "python_client_reads_writes_and_deletes";
     match python() {
         Ok(python) => namespace::run(TEST, || drive(&python)),
         Err(why) => namespace::skip(TEST, &why),

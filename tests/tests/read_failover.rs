@@ -69,8 +69,8 @@ impl Ladder {
     }
 }
 
-/// Goes down one rung after the other. A rung counts as gone down when the read met the faulty node,
-/// or when the client knew beforehand and skipped it.
+/// Goes down one rung after the other. A rung counts as gone down when the read met the faulty
+/// node, or when the client knew beforehand and skipped it.
 fn down_the_ladder(fault: fn(&mut Node)) -> Ladder {
     let mut ladder = Ladder::new(fault);
     assert_eq!(ladder.read().tier, Tier::Local);

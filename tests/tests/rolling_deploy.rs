@@ -1,5 +1,5 @@
-//! Two releases of a program, whose values have two shapes, in use side by side: real processes, on two
-//! nodes of their region and one of another.
+//! Two releases of a program, whose values have two shapes, in use side by side: real processes, on
+//! two nodes of their region and one of another.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

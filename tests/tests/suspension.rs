@@ -86,7 +86,7 @@ fn messages_queued_past_their_deadline_are_refused() {
 }
 
 #[test]
-fn a_body_that_spans_a_freeze_is_refused() {
+fn body_that_spans_a_freeze_is_refused() {
     let mut cluster = Cluster::start(&["london"]);
     let mut waiting = http::connect(cluster.nodes[0].address()).expect("a connection");
     let head = format!(

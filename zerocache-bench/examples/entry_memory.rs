@@ -1,4 +1,4 @@
-//! Resident memory per entry and per trace: the store, and `quick_cache` beside it.
+//! Resident memory per entry and per tombstone: the store, and `quick_cache` beside it.
 //!
 //! `cargo run --release -p zerocache-bench --example entry_memory`
 //!
@@ -32,9 +32,11 @@ fn main() -> Result<()> {
     if let (Some(what), Some(count)) = (args.next(), args.next()) {
         return measure(&what, count.parse()?);
     }
-    println!("charged: {ENTRY_OVERHEAD_BYTES} above an entry's own, {TOMBSTONE_BYTES} for a trace");
+    println!(
+        "charged: {ENTRY_OVERHEAD_BYTES} above an entry's own, {TOMBSTONE_BYTES} for a tombstone"
+    );
     println!("{:<12} {:>9} {:>9} {:>9}", "bytes each", "count", "in all", "overhead");
-    for what in ["store", "trace", "quick_cache"] {
+    for what in ["store", "tombstone", "quick_cache"] {
         for count in [100_000, 300_000, 1_000_000] {
             let status =
                 Command::new(std::env::current_exe()?).args([what, &count.to_string()]).status()?;
@@ -44,7 +46,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Fills one cache with `count` entries, or traces, and prints what each takes.
+/// Fills one cache with `count` entries, or tombstones, and prints what each takes.
 fn measure(what: &str, count: u64) -> Result<()> {
     let now = Now::new(0, WALL_MS);
     let capacity = Capacity { entries_max: u64::MAX, bytes_max: 1 << 40 };

@@ -12,16 +12,16 @@ use crate::data::MARK_BYTES;
 use crate::process::START_MAX;
 use crate::workloads::Workload;
 
-/// Measures zerocache beside Redis, memcached and raw TCP, all on this machine's loopback, with the
-/// same keys, values and concurrency, in turns
+/// Benchmarks zerocache beside Redis, memcached and raw TCP on this machine's loopback, with the
+/// same keys, values and concurrency, in alternating turns
 #[derive(Clone, Debug, Parser)]
 #[command(name = "zerocache-bench", version, max_term_width = 100)]
 pub struct Args {
-    /// What to measure; a list [default: all]
+    /// Workloads; a list [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub workload: Vec<Workload>,
 
-    /// Who takes part; a list [default: all of the workload that are installed, but not redis2]
+    /// Contenders; a list [default: all installed ones of the workload, except redis2]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub contenders: Vec<Kind>,
 
@@ -49,24 +49,24 @@ pub struct Args {
     #[arg(long, value_name = "COUNT")]
     pub rounds: Option<usize>,
 
-    /// Length of a turn [default: 2]
+    /// Duration of a turn [default: 2]
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<f64>,
 
-    /// Time before each turn in which nothing counts [default: 0.3]
+    /// Warm-up before each turn [default: 0.3]
     #[arg(long, value_name = "SECONDS")]
     pub warmup: Option<f64>,
 
-    /// CPU that others may use during a turn, as a share of one core; a turn with more is repeated
-    /// [default: 0.1]
+    /// CPU use of other processes above which a turn is repeated, as a share of one core [default:
+    /// 0.1]
     #[arg(long, value_name = "SHARE")]
     pub other_cpu: Option<f64>,
 
-    /// How often a disturbed turn is repeated before its round is dropped
+    /// Repetitions of a disturbed turn before its round is dropped
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub repeats: usize,
 
-    /// When to stop whatever is left
+    /// Time limit of the whole run
     #[arg(long, value_name = "MINUTES", default_value_t = 15.0, overrides_with = "max_minutes")]
     pub max_minutes: f64,
 
@@ -82,8 +82,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
 
-    /// An older build of this program, to take turns with in the same rounds: prints how much more or
-    /// less CPU an operation costs now [workloads: get, single, put-region; rounds: 15]
+    /// An older build of this program to compare with in the same rounds: prints the ratio of CPU
+    /// time per operation [workloads: get, single, put-region; rounds: 15]
     #[arg(long, value_name = "PATH", conflicts_with_all = ["server", "contenders"])]
     pub before: Option<PathBuf>,
 
@@ -99,11 +99,11 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
 
-    /// Where to write every turn as CSV [default: zerocache-bench.csv beside this program]
+    /// CSV file for all turns [default: zerocache-bench.csv beside this program]
     #[arg(long, value_name = "PATH")]
     pub csv: Option<PathBuf>,
 
-    /// Tiny defaults, to see that everything works; the figures mean nothing
+    /// Tiny defaults for a smoke test; the figures mean nothing
     #[arg(long)]
     pub quick: bool,
 
@@ -111,7 +111,7 @@ pub struct Args {
     #[arg(long, hide = true, value_name = "NUMBER")]
     pub pinned_core: Option<usize>,
 
-    /// Where to leave the rows of that
+    /// File for the rows of that measurement
     #[arg(long, hide = true, value_name = "PATH")]
     pub pinned_csv: Option<PathBuf>,
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_wins_over_quick() {
+    fn explicit_options_override_quick() {
         let settings = settings(&["--quick", "--rounds", "7", "--tasks", "3,5"]).expect("settings");
         assert_eq!((settings.rounds, settings.keys), (7, 200));
         assert_eq!(settings.tasks, [3, 5]);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_measured_is_refused() {
+    fn invalid_settings_are_refused() {
         for args in
             [["--rounds", "0"], ["--value-bytes", "4"], ["--read-share", "2"], ["--tasks", "0"]]
         {

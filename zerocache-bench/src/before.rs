@@ -1,7 +1,7 @@
 //! This program beside an older build of itself: whether an operation costs more CPU than before.
 //!
-//! A build contains both sides, client and node. In each round each of the two is started once for each
-//! workload, with the options that both know, and measures one round of its own.
+//! A build contains both sides, client and node. In each round each of the two is started once for
+//! each workload, with the options that both know, and measures one round of its own.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -156,8 +156,8 @@ pub fn text(rows: &[Row]) -> String {
     out
 }
 
-/// Between which two of the numbers the true median lies with a probability of at least 95 %, whatever
-/// their distribution: each is above it as likely as below. None for fewer than six.
+/// Between which two of the numbers the true median lies with a probability of at least 95 %,
+/// whatever their distribution: each is above it as likely as below. None for fewer than six.
 fn interval(mut numbers: Vec<f64>) -> Option<(f64, f64)> {
     numbers.sort_by(f64::total_cmp);
     let count = numbers.len();
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_interval_is_that_of_the_sign_test() {
+    fn interval_is_that_of_the_sign_test() {
         let numbers = |count: i32| (1..=count).map(f64::from).collect::<Vec<_>>();
         assert_eq!(interval(numbers(5)), None);
         assert_eq!(interval(numbers(6)), Some((1.0, 6.0)));

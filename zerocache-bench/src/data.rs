@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_value_of_a_key_passes() {
+    fn only_the_value_of_the_key_passes() {
         let data = Data::new(20, 64, 0.0, 1.0, 1);
         assert_eq!(data.key(7).len(), KEY_BYTES);
         data.check(7, data.value(7)).expect("its own value");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_the_operations_are_writes() {
+    fn write_share_is_respected() {
         let data = Data::new(20, 64, 0.0, 0.9, 1);
         let writes = (0..10_000).filter(|at| data.step(*at).write).count();
         assert!((800..1_200).contains(&writes), "{writes}");

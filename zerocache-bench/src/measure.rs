@@ -16,8 +16,8 @@ use crate::usage;
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// The time that a measurement may take beyond its plan before the run fails.
 const OVERTIME_MAX: Duration = Duration::from_secs(15);
-/// Up to this many tasks each keeps three significant digits, beyond it two, so that the counts stay
-/// in the processor's cache.
+/// Up to this many tasks each keeps three significant digits, beyond it two, so that the counts
+/// stay in the processor's cache.
 const PRECISE_TASKS_MAX: usize = 16;
 
 /// One caller, with one operation at a time.
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_we_and_the_contenders_did_not_use_was_used_by_others() {
+    fn remaining_cpu_time_is_foreign() {
         let used = |machine| CpuUsage {
             client: Duration::from_millis(800),
             servers: Duration::from_millis(500),

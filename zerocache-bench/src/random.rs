@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn zipf_draws_the_first_key_as_often_as_its_law_says() {
+    fn zipf_draws_the_first_key_with_its_probability() {
         // The sum of 1/rank over 100 ranks is 5.187.
         let counts = counts(1.0);
         assert!((18_000..20_600).contains(&counts[0]), "{}", counts[0]);

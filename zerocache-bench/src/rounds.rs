@@ -207,13 +207,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_round_begins_with_another_contender() {
+    fn rounds_rotate_the_first_contender() {
         let order = |round| order(round, 3).collect::<Vec<_>>();
         assert_eq!([order(0), order(1), order(5)], [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
     }
 
     #[test]
-    fn one_disturbed_or_failed_turn_drops_its_round() {
+    fn disturbed_or_failed_turn_drops_its_round() {
         let row = |other_cpu| Row { other_cpu: Some(other_cpu), ..Row::new("get", 1, "x", 0) };
         let mut quiet = [row(0.0), row(0.1)];
         assert!(judge(&mut quiet, 0.1) && quiet.iter().all(|row| row.kept));

@@ -117,7 +117,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_row_survives_the_way_through_the_file() {
+    fn row_round_trips_through_csv() {
         let row =
             Row { ops_per_s: Some(1_000.5), bytes_each: None, ..Row::new("get", 64, "redis", 3) };
         assert_eq!(Row::from_csv(&row.to_csv()).expect("a row"), row);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_becomes_figures_per_second_and_per_operation() {
+    fn sample_yields_figures_per_second_and_per_operation() {
         let mut latency = hdrhistogram::Histogram::new(3).expect("a histogram");
         for micros in 1..=1_000_u64 {
             latency.record(micros * 1_000).expect("recorded");

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_or_between_the_two() {
+    fn median_is_the_middle_or_the_mean_of_the_two() {
         let spread = |numbers: &[f64]| Spread::of(numbers.to_vec());
         assert_eq!(spread(&[]), None);
         assert_eq!(spread(&[3.0, 1.0, 9.0]), Some(Spread { min: 1.0, median: 3.0, max: 9.0 }));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_good_round_all_are_shown_as_doubtful() {
+    fn rounds_are_inconclusive_without_a_good_one() {
         let rows = [row("ours", 0, 10.0, false), row("rival", 0, 5.0, false)];
         let groups = groups(&rows);
         assert!(groups[0].inconclusive);

@@ -138,7 +138,7 @@ mod tests {
     use crate::summary::groups;
 
     #[test]
-    fn a_bar_is_judged_by_the_median_ratio() {
+    fn target_is_judged_by_the_median_ratio() {
         let row = |contender: &str, ops| Row {
             ops_per_s: Some(ops),
             ..Row::new("get", 64, contender, 0)

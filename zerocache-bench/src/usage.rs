@@ -96,7 +96,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_has_memory_and_the_machine_was_busy() {
+    fn process_and_machine_figures_are_positive() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).expect("status") > 0);
         assert!(machine_cpu(None).expect("stat") >= process_cpu(pid, false).expect("stat"));

@@ -54,7 +54,7 @@ fn wait_for(what: &str, mark: &str, good: impl Fn(&[String]) -> bool) {
 }
 
 #[test]
-fn every_workload_ends_up_in_the_table_and_in_the_file() {
+fn every_workload_is_in_the_table_and_in_the_csv() {
     let mark = mark("all");
     let directory = tempfile::tempdir().expect("a directory");
     let csv = directory.path().join("rows.csv");
@@ -86,12 +86,12 @@ fn every_workload_ends_up_in_the_table_and_in_the_file() {
         assert!(table.contains(&heading), "{heading:?}\n{table}");
     }
     assert!(table.contains("\n  zerocache / raw-tcp: ops "), "{table}");
-    assert!(table.contains("\nbars\n"), "{table}");
+    assert!(table.contains("\ntargets\n"), "{table}");
     assert!(table.contains("GET, one task on one core, p50 / raw TCP"), "{table}");
 }
 
 #[test]
-fn an_older_build_takes_turns_and_the_ratio_is_told() {
+fn older_build_alternates_and_the_ratio_is_reported() {
     let mark = mark("before");
     let directory = tempfile::tempdir().expect("a directory");
     let csv = directory.path().join("rows.csv");
@@ -143,11 +143,11 @@ fn ends_with_all_children(name: &str, signal: Signal) {
 }
 
 #[test]
-fn an_interrupt_ends_all_children() {
+fn interrupt_ends_all_children() {
     ends_with_all_children("interrupt", Signal::INT);
 }
 
 #[test]
-fn a_kill_ends_all_children() {
+fn kill_ends_all_children() {
     ends_with_all_children("kill", Signal::KILL);
 }

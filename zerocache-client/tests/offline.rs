@@ -151,7 +151,7 @@ fn test_without_settings_is_offline_and_an_unknown_variable_is_named() {
         assert!(sockets().is_subset(&before), "no socket is opened");
         let one = |text: &str| assert_eq!(log::warnings(text).len(), 1, "{text}");
         one(
-            "ZEROCACHE_SEEDS is no variable of zerocache, and is ignored; did you mean ZEROCACHE_SEED?",
+            "ZEROCACHE_SEEDS is not a zerocache variable and is ignored; did you mean ZEROCACHE_SEED?",
         );
         one("ZEROCACHE_OFFLINE=false");
         let all = log::warnings("");

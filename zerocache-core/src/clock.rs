@@ -4,24 +4,24 @@ use crate::version::{Incarnation, Version};
 
 /// How far ahead of the receiver's clock a stamp may be, in milliseconds.
 ///
-/// Beyond it one wrong clock would make every later write of the others lose for that long.
+/// Without this limit, one wrong clock would make the later writes of all other nodes lose for that long.
 pub const AHEAD_MS_MAX: u64 = 60_000;
 
-/// How far ahead of this node's clock what others say may move it, in milliseconds.
+/// How far ahead of the wall clock stamps of other nodes may move the hybrid clock, in milliseconds.
 ///
-/// Clocks of nodes in sync differ by a second at most. The rest of [`AHEAD_MS_MAX`] is left to the clocks of
-/// the peers: they take what this node stamps, whatever anybody claims here.
+/// Clocks of nodes in sync differ by a second at most. The remainder of [`AHEAD_MS_MAX`] is a reserve for
+/// differences between clocks: peers accept the stamps of this node, whatever stamps it receives.
 pub const LEAD_MS_MAX: u64 = 5_000;
 
-/// A stamp from a clock too far ahead.
+/// The stamp of a clock that is too far ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stamped {ahead_ms} ms ahead of this node's clock; at most {AHEAD_MS_MAX} ms are accepted")]
 pub struct TooFarAhead {
-    /// How far ahead the stamp is.
+    /// How far ahead the stamp is, in milliseconds.
     pub ahead_ms: u64,
 }
 
-/// Stamps this node's writes, each above everything that it stamped or saw before.
+/// Stamps the writes of a node, each above everything that it stamped or saw before.
 #[derive(Debug)]
 pub struct HybridClock {
     incarnation: Incarnation,
@@ -29,46 +29,46 @@ pub struct HybridClock {
 }
 
 impl HybridClock {
-    /// A clock for the writes of one incarnation.
+    /// Creates a clock for the writes of one incarnation.
     #[must_use]
     pub const fn new(incarnation: Incarnation) -> Self {
         Self { incarnation, last: 0 }
     }
 
-    /// The highest version given or seen.
+    /// Returns the highest version stamped or seen.
     #[must_use]
     pub const fn last(&self) -> Version {
         Version::new(self.last, self.incarnation)
     }
 
-    /// Goes on as if all stamps had been given by a clock that was `by_ms` ahead. Stamps that come again come
-    /// from another writer, so that no version is given twice.
+    /// Corrects the clock as if it had been `by_ms` ahead so far. Stamps that repeat belong to another
+    /// incarnation, so that no version is assigned twice.
     pub fn restamp(&mut self, by_ms: i64) {
         let last = self.last().restamped(by_ms);
         (self.last, self.incarnation) = (last.stamp(), last.incarnation());
     }
 
-    /// The version of a write made at `wall_ms`.
+    /// Stamps a write made at `wall_ms`.
     ///
-    /// A wall clock that stands still or goes back only makes the counter run on.
+    /// If the wall clock stands still or goes back, the counter advances.
     pub fn stamp(&mut self, wall_ms: u64) -> Version {
         let physical = wall_ms << Version::COUNTER_BITS;
         self.last = physical.max(self.last.saturating_add(1));
         Version::new(self.last, self.incarnation)
     }
 
-    /// The version of a write made at `wall_ms`, above another one whatever clock gave that. It may be
-    /// further ahead than others may move this clock; then later ones are not above it.
+    /// Stamps a write made at `wall_ms` above `other`, whatever clock stamped that. If `other` is further
+    /// ahead than it may move this clock, later stamps are not above it.
     pub fn stamp_above(&mut self, other: Version, wall_ms: u64) -> Version {
         let version = self.stamp(wall_ms);
         version.max(Version::new(other.stamp().saturating_add(1), self.incarnation))
     }
 
-    /// Takes note of a version seen at `wall_ms`, so that later stamps are above it, if it is not more than
-    /// [`LEAD_MS_MAX`] ahead.
+    /// Records a version seen at `wall_ms`. Later stamps are above it, unless it is more than [`LEAD_MS_MAX`]
+    /// ahead.
     ///
     /// # Errors
-    /// [`TooFarAhead`] when the version is more than [`AHEAD_MS_MAX`] ahead.
+    /// [`TooFarAhead`] if the version is more than [`AHEAD_MS_MAX`] ahead.
     pub fn observe(&mut self, version: Version, wall_ms: u64) -> Result<(), TooFarAhead> {
         let ahead_ms = version.wall_ms().saturating_sub(wall_ms);
         if ahead_ms > AHEAD_MS_MAX {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamps_rise_whatever_the_wall_clock_does() {
+    fn stamps_increase_when_the_wall_clock_goes_back() {
         let mut clock = HybridClock::new(Incarnation(1));
         let mut last = clock.stamp(1_000);
         for wall_ms in [1_000, 1_000, 400, 0, 1_001, 999] {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn later_writes_win_over_what_was_seen() {
+    fn stamps_are_above_versions_seen() {
         let mut clock = HybridClock::new(Incarnation(1));
         let seen = Version::new(6_000 << 16, Incarnation(2));
         assert_eq!(clock.observe(seen, 1_000), Ok(()));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_ahead_moves_nobody_and_can_be_written_over() {
+    fn version_far_ahead_does_not_move_the_clock_and_can_be_overwritten() {
         let mut clock = HybridClock::new(Incarnation(1));
         let ahead = Version::new(60_999 << 16, Incarnation(2));
         assert_eq!(clock.observe(ahead, 1_000), Ok(()));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn no_version_is_given_twice() {
+    fn no_version_is_stamped_twice() {
         let mut clock = HybridClock::new(Incarnation(1));
         let first = clock.stamp(90_000);
         clock.restamp(-80_000);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_in_2100_poisons_nothing() {
+    fn version_of_the_year_2100_is_rejected() {
         let mut clock = HybridClock::new(Incarnation(1));
         let wild = Version::new(4_102_444_800_000 << 16, Incarnation(2));
         assert!(clock.observe(wild, 1_000).is_err());

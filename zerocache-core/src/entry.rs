@@ -1,10 +1,10 @@
-//! Entries as they are read, and records as they are written and replicated.
+//! Entries, which are read, and records, which are written and replicated.
 
 use bytes::Bytes;
 
 use crate::{key::Key, time::Instant, version::Version};
 
-/// What a read finds.
+/// An entry as a read returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The value, possibly empty.
@@ -12,33 +12,33 @@ pub struct Entry {
     /// Tagged fields that nodes forward unchanged, at most
     /// [`METADATA_BYTES_MAX`](crate::limits::METADATA_BYTES_MAX) bytes.
     pub metadata: Bytes,
-    /// The write that it comes from.
+    /// The version of the write.
     pub version: Version,
-    /// The moment from which it is no longer served.
+    /// The time from which the entry is no longer served.
     pub expires: Instant,
 }
 
-/// One write, as it is applied and passed on.
+/// One write, as it is applied and replicated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What was written.
+    /// The key.
     pub key: Key,
-    /// Its place in the order of writes.
+    /// The position in the order of writes.
     pub version: Version,
-    /// What the write did.
+    /// The effect of the write.
     pub change: Change,
 }
 
-/// What a write does to its key.
+/// The effect of a write on its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Stores a value until it expires.
     Put {
         /// The value, possibly empty.
         value: Bytes,
-        /// Tagged fields forwarded unchanged.
+        /// Tagged fields that nodes forward unchanged.
         metadata: Bytes,
-        /// The moment from which the value is no longer served, on the holder's clock.
+        /// The time from which the value is no longer served, on the clock of the holding node.
         expires: Instant,
     },
     /// Removes the key.
@@ -55,7 +55,7 @@ impl Record {
         }
     }
 
-    /// The bytes that the record carries: key, value and metadata.
+    /// Returns the payload in bytes: key, value and metadata.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         let change = match &self.change {

@@ -1,4 +1,4 @@
-//! What names an entry.
+//! Keys, and their hashes.
 
 use core::fmt;
 
@@ -6,27 +6,27 @@ use bytes::Bytes;
 
 use crate::limits::Limits;
 
-/// The number of parts into which the key space is split, for locks and for digests alike.
+/// The number of shards of the key space, for locks and for digests.
 pub const SHARDS: usize = 64;
 
 /// A valid key: a non-empty byte string that is neither `.` nor `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Bytes);
 
-/// Why a byte string is no key.
+/// The reason why a byte string is not a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {
-    /// It has no bytes.
+    /// The key is empty.
     #[error("the key is empty; at least one byte is needed")]
     Empty,
-    /// It is `.` or `..`, which URL libraries remove even when percent-encoded.
+    /// The key is `.` or `..`, which URL libraries remove even if percent-encoded.
     #[error("the keys \".\" and \"..\" are not allowed: URL libraries remove them")]
     Dots,
-    /// It is longer than the limit.
+    /// The key is longer than the limit.
     #[error("the key has {bytes} bytes; at most {bytes_max} are allowed")]
     TooLong {
-        /// The key's length.
+        /// The length of the key.
         bytes: usize,
         /// The limit in force.
         bytes_max: usize,
@@ -66,19 +66,19 @@ impl Key {
         }
     }
 
-    /// The bytes of the key.
+    /// Returns the bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The same key in an allocation of its own.
+    /// Copies the key into an allocation of its own.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
-    /// The key's place in the key space.
+    /// Returns the hash of the key.
     #[must_use]
     pub fn hash(&self) -> KeyHash {
         KeyHash::of(&self.0)
@@ -91,30 +91,30 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The xxh3-128 of a key: its identity in traces and digests and its place in the store.
+/// The xxh3-128 of a key: its identity in tombstones and digests, and its position in the store.
 ///
-/// It is the same on every node. It is not keyed, so whoever may write can make two keys collide;
-/// the store compares the whole key on every read, and the newer of two colliding entries stays.
-// Aligned as a u64: sixteen bytes less in every entry than with the alignment of a u128.
+/// The hash is the same on every node. It is not keyed, so a writer can make two keys collide. The store
+/// compares the whole key on every read, and keeps the newer of two colliding entries.
+// Aligned like a u64, which saves sixteen bytes per entry compared with the alignment of a u128.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(Rust, packed(8))]
 pub struct KeyHash(pub u128);
 
 impl KeyHash {
-    /// The hash of a key's bytes.
+    /// Hashes a key.
     #[inline]
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
         Self(xxhash_rust::xxh3::xxh3_128(key))
     }
 
-    /// Its upper half: what a key is called where a mistake costs no more than reading again.
+    /// Returns the upper half: a short name of the key, for uses in which a collision only costs a read.
     #[must_use]
     pub const fn short(self) -> u64 {
         (self.0 >> 64) as u64
     }
 
-    /// Which of the [`SHARDS`] parts of the key space holds it.
+    /// Returns the shard of the key, below [`SHARDS`].
     #[must_use]
     pub const fn shard(self) -> usize {
         (self.0 >> 122) as usize
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules() {
+    fn invalid_keys_are_rejected() {
         let limits = Limits { key_bytes_max: 4, ..Limits::default() };
         let key = |text: &'static [u8]| Key::new(Bytes::from_static(text), &limits);
         assert_eq!(key(b""), Err(InvalidKey::Empty));

@@ -1,8 +1,10 @@
-//! The rules of zerocache, without I/O: keys, versions, the TLRU store, the messages between nodes
-//! and clients, membership, replication, and the choice of the node that a client asks.
+//! The rules of zerocache, without I/O: keys, versions, the TLRU store, the messages between nodes and
+//! clients, membership, replication, and routing of client requests.
 //!
-//! Everything here is synchronous and deterministic. The time and all randomness are passed in, so
-//! that a server and a simulator drive the same code.
+//! All code is synchronous and deterministic. Time and randomness are passed in, so that a server and a
+//! simulator drive the same code.
+//!
+//! This crate is internal to zerocache. Its interface may change in every release.
 #![no_std]
 
 extern crate alloc;

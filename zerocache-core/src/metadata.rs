@@ -1,8 +1,8 @@
-//! What the writer of an entry says of it beside the value: tagged fields that every node keeps and
-//! forwards unchanged, so that every client in every region judges the entry alike.
+//! Metadata of an entry, set by its writer: tagged fields that nodes store and forward unchanged, so that
+//! clients in all regions treat the entry alike.
 //!
-//! An entry lives for its fresh time and then for the longer of the two stale times. How old it is
-//! follows from what remains of its life, so that no clock is compared.
+//! The lifetime of an entry is its fresh time plus the longer of the two stale times. The age of an entry
+//! follows from its remaining lifetime, so that no clocks are compared.
 
 use alloc::{string::String, vec::Vec};
 
@@ -18,63 +18,61 @@ use crate::{
     },
 };
 
-/// Most tags of one entry.
+/// The most tags of one entry.
 pub const TAGS_MAX: usize = 16;
 
 /// The longest tag in bytes.
 pub const TAG_BYTES_MAX: usize = 128;
 
-/// How the bytes of a value are packed. Chosen by the writer.
+/// The encoding of a value, chosen by its writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// As they are.
+    /// The value as it is.
     #[default]
     Plain,
-    /// An LZ4 block after its unpacked size as four bytes, low end first.
+    /// An LZ4 block after the decompressed size as four bytes, little-endian.
     Lz4,
 }
 
-/// What a memoized entry stands for.
+/// The kind of a memoized entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryKind {
     /// A value.
     #[default]
     Value,
-    /// An error that the function returned, kept for a while so that it is not met again by everyone.
+    /// An error that the function returned, cached for a while (negative caching).
     Error,
 }
 
-/// How an entry may be used, by its age.
+/// The permitted use of an entry, by its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Freshness {
-    /// As it is.
+    /// The entry is fresh.
     Fresh,
-    /// While somebody computes it anew.
+    /// The entry may be served while it is refreshed (stale-while-revalidate).
     Stale,
-    /// Only where computing it anew failed.
+    /// The entry may be served only if a refresh failed (stale-if-error).
     OnlyOnError,
 }
 
-/// What stands beside a value. The default says nothing, and takes no bytes.
+/// The metadata of an entry. The default takes no bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// How long after its fresh time the value may be served while it is computed anew, in
-    /// milliseconds.
+    /// How long after its fresh time the value may be served while it is refreshed, in milliseconds.
     pub stale_while_ms: u64,
-    /// How long after its fresh time the value may be served where computing it failed, in
-    /// milliseconds.
+    /// How long after its fresh time the value may be served if a refresh failed, in milliseconds.
     pub stale_if_error_ms: u64,
-    /// In this last part of its fresh time some callers compute the value anew, in milliseconds.
+    /// The last part of the fresh time, in which some callers refresh the value early, in milliseconds.
     pub refresh_ahead_ms: u64,
-    /// How the value's bytes are packed.
+    /// The encoding of the value.
     pub encoding: Encoding,
-    /// What a memoized entry stands for.
+    /// The kind of a memoized entry.
     pub kind: EntryKind,
-    /// For a memoized value that is stored beside one of another shape: the version of that one, the
-    /// base entry. The value may be used only while the base entry has this version.
+    /// For a memoized value stored beside one of another shape: the version of that one, the base entry. The
+    /// value may be used only while the base entry has this version.
     pub base: Option<Version>,
     tags: Vec<String>,
 }
@@ -83,10 +81,10 @@ pub struct Metadata {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TagError {
-    /// It has no bytes, or more than [`TAG_BYTES_MAX`].
+    /// The tag is empty, or longer than [`TAG_BYTES_MAX`].
     #[error("a tag has 1 to {TAG_BYTES_MAX} bytes")]
     Length,
-    /// There are more than [`TAGS_MAX`], or they do not fit into the entry's metadata together.
+    /// There are more than [`TAGS_MAX`] tags, or together they do not fit into the metadata.
     #[error("an entry has at most {TAGS_MAX} tags, of {METADATA_BYTES_MAX} bytes together")]
     TooMany,
 }
@@ -101,15 +99,15 @@ mod tag {
     pub(super) const BASE: u32 = 7;
 }
 
-/// Bytes that all fields but the tags take at most: three times of up to 8, two numbers of 3, and a
-/// version of 18.
+/// The most bytes of all fields but the tags: three durations of up to 8, two numbers of 3, and a version
+/// of 18.
 const FIXED_BYTES_MAX: usize = 60;
 
 impl Metadata {
-    /// Names a group to which the entry belongs; the same name twice counts once.
+    /// Adds a tag. Adding the same tag again has no effect.
     ///
     /// # Errors
-    /// [`TagError`] when the tag is empty or too long, or one too many.
+    /// [`TagError`] if the tag is empty, too long, or one too many.
     pub fn add_tag(&mut self, name: impl Into<String>) -> Result<(), TagError> {
         let name = name.into();
         if name.is_empty() || name.len() > TAG_BYTES_MAX {
@@ -127,29 +125,29 @@ impl Metadata {
         Ok(())
     }
 
-    /// The groups to which the entry belongs, in the order in which they were named.
+    /// Returns the tags in the order in which they were added.
     #[must_use]
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// How long an entry is kept after its fresh time, in milliseconds.
+    /// Returns how long an entry is kept after its fresh time, in milliseconds.
     #[must_use]
     pub fn stale_ms(&self) -> u64 {
         self.stale_while_ms.max(self.stale_if_error_ms)
     }
 
-    /// The whole life of an entry that is fresh for `fresh`: with the longer of its stale times.
+    /// Returns the lifetime of an entry that is fresh for `fresh`: that plus the longer of its stale times.
     ///
     /// # Errors
-    /// When it is above [`Ttl::MAX`].
+    /// If it is above [`Ttl::MAX`].
     pub fn life(&self, fresh: Ttl) -> Result<Ttl, InvalidTtl> {
         Ttl::from_millis(fresh.as_millis().saturating_add(self.stale_ms()))
     }
 
-    /// Shortens the stale times of an entry that is fresh for `fresh` as far as its life has to be within
-    /// [`Ttl::MAX`], and returns that life. Off the life it would shorten the fresh time, which is what
-    /// remains when the stale times are over.
+    /// Shortens the stale times of an entry that is fresh for `fresh` so that its lifetime is within
+    /// [`Ttl::MAX`], and returns that lifetime. Capping the lifetime alone would shorten the fresh time, which
+    /// is the lifetime less the stale times.
     pub fn shorten_stale(&mut self, fresh: Ttl) -> Ttl {
         let most_ms = Ttl::MAX.as_millis() - fresh.as_millis();
         self.stale_while_ms = self.stale_while_ms.min(most_ms);
@@ -157,7 +155,7 @@ impl Metadata {
         self.life(fresh).unwrap_or(Ttl::MAX)
     }
 
-    /// How an entry may be used that has `remaining_ms` of its life left.
+    /// Returns the permitted use of an entry with a remaining lifetime of `remaining_ms`.
     #[must_use]
     pub fn freshness(&self, remaining_ms: u64) -> Freshness {
         if self.fresh_ms(remaining_ms) > 0 {
@@ -167,14 +165,14 @@ impl Metadata {
         if past_ms < self.stale_while_ms { Freshness::Stale } else { Freshness::OnlyOnError }
     }
 
-    /// What is left of the fresh time of an entry that has `remaining_ms` of its life left, in
-    /// milliseconds; 0 when it is past it.
+    /// Returns the remaining fresh time of an entry with a remaining lifetime of `remaining_ms`, in
+    /// milliseconds; 0 if the entry is stale.
     #[must_use]
     pub fn fresh_ms(&self, remaining_ms: u64) -> u64 {
         remaining_ms.saturating_sub(self.stale_ms())
     }
 
-    /// The section as it is stored; no bytes when it says nothing.
+    /// Encodes the metadata. The default is encoded as no bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         if *self == Self::default() {
@@ -202,27 +200,27 @@ impl Metadata {
         bytes.freeze()
     }
 
-    /// The section in `bytes`. Fields of later releases are skipped.
+    /// Decodes metadata. Fields of later releases are skipped.
     ///
     /// # Errors
-    /// [`DecodeError`] when it is damaged, or the value is packed in a way that this release does not
-    /// know; the entry is of no use then.
+    /// [`DecodeError`] if the metadata is damaged or names an unknown encoding or kind. The entry cannot be
+    /// used then.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut metadata = Self::default();
         if bytes.is_empty() {
             return Ok(metadata);
         }
-        Reader::new(bytes).each(|field| metadata.take(&field))?;
+        Reader::new(bytes).each(|field| metadata.set(&field))?;
         Ok(metadata)
     }
 
-    fn take(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
-        let span =
+    fn set(&mut self, field: &Field<'_>) -> Result<(), DecodeError> {
+        let duration =
             |field: &Field<'_>| Ok::<_, DecodeError>(field.number()?.min(Ttl::MAX.as_millis()));
         match field.tag {
-            tag::STALE_WHILE_MS => self.stale_while_ms = span(field)?,
-            tag::STALE_IF_ERROR_MS => self.stale_if_error_ms = span(field)?,
-            tag::REFRESH_AHEAD_MS => self.refresh_ahead_ms = span(field)?,
+            tag::STALE_WHILE_MS => self.stale_while_ms = duration(field)?,
+            tag::STALE_IF_ERROR_MS => self.stale_if_error_ms = duration(field)?,
+            tag::REFRESH_AHEAD_MS => self.refresh_ahead_ms = duration(field)?,
             tag::ENCODING => {
                 self.encoding = match field.number()? {
                     0 => Encoding::Plain,
@@ -269,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn is_read_as_it_was_written() {
+    fn metadata_survives_the_round_trip() {
         assert_eq!(Metadata::decode(&full().encode()), Ok(full()));
         assert_eq!(Metadata::default().encode(), Bytes::new());
         assert_eq!(Metadata::decode(&Bytes::new()), Ok(Metadata::default()));
     }
 
     #[test]
-    fn its_bytes_are_pinned() {
+    fn bytes_are_pinned() {
         let expected = b"\x01\x02\xd0\x0f\x02\x02\x88\x27\x03\x02\xac\x02\x04\x01\x01\x05\x01\x01\
                          \x06\x05users\x06\x06user:7\
                          \x07\x10\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03";
@@ -284,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_release_does_not_know_is_skipped_or_makes_the_entry_useless() {
+    fn unknown_fields_are_skipped_and_unknown_values_are_errors() {
         let later = Bytes::from_static(b"\x63\x01\x00\x01\x01\x05");
         assert_eq!(Metadata::decode(&later).unwrap().stale_while_ms, 5);
         for useless in [
@@ -300,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_bounded() {
+    fn number_and_length_of_tags_are_bounded() {
         let mut metadata = Metadata::default();
         assert_eq!(metadata.add_tag(""), Err(TagError::Length));
         assert_eq!(metadata.add_tag("x".repeat(TAG_BYTES_MAX + 1)), Err(TagError::Length));
@@ -327,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn age_follows_from_what_remains() {
+    fn freshness_follows_from_the_remaining_lifetime() {
         let metadata = full();
         assert_eq!(metadata.life(Ttl::from_secs(10).unwrap()).map(Ttl::as_millis), Ok(15_000));
         assert_eq!(metadata.fresh_ms(15_000), 10_000);
@@ -341,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_times_without_end_leave_the_fresh_time_as_it_is() {
+    fn unlimited_stale_times_do_not_shorten_the_fresh_time() {
         for fresh in [Ttl::MIN, Ttl::from_secs(60).unwrap(), Ttl::MAX] {
             let mut metadata = Metadata { stale_while_ms: 7, ..Metadata::default() };
             metadata.stale_if_error_ms = u64::MAX;

@@ -2,10 +2,10 @@
 
 use alloc::string::String;
 
-/// The longest name in bytes; leaves room for its key in a DNS TXT string.
+/// The longest name in bytes. It leaves room for its key in a DNS TXT string.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// A text that is no name.
+/// A text that is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a name; use 1 to {NAME_BYTES_MAX} letters, digits, \"-\", \"_\" or \".\", \
@@ -13,14 +13,14 @@ pub const NAME_BYTES_MAX: usize = 64;
 )]
 pub struct InvalidName(String);
 
-/// A text that must not name a region.
+/// The reason why a text is not a valid name of a region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRegion {
-    /// It is no name.
+    /// The text is not a valid name.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// It is `v1`: the paths of the Python package begin with the region, the native ones with this.
+    /// The name is `v1`. The paths of the Python package begin with the region, the native ones with `v1`.
     #[error("a region must not be called \"v1\": the paths of the HTTP interface begin with it")]
     Reserved,
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn names_are_checked() {
         for good in ["a", "eu-west-1", "9", "a.b_c", "A"] {
             assert_eq!(check(good), Ok(()), "{good}");
         }

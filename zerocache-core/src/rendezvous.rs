@@ -1,10 +1,9 @@
-//! Which of several nodes is the one for a key, so that all who know the same nodes choose the same.
-//!
-//! Highest random weight: when a node comes or goes, only the keys move that it wins or won.
+//! Rendezvous hashing (highest random weight): chooses one of several nodes for a key. All callers that know
+//! the same nodes choose the same one. When a node joins or leaves, only its own keys move.
 
 use crate::{key::KeyHash, version::Incarnation};
 
-/// How much a node weighs for a key; the heaviest one is chosen.
+/// Returns the weight of a node for a key. The node with the highest weight is chosen.
 #[must_use]
 pub fn weight(key: KeyHash, node: Incarnation) -> u64 {
     let mut seed = [0; 24];

@@ -1,62 +1,62 @@
-//! Moments and durations as the core sees them: numbers that somebody else read from a clock.
+//! Time as the core sees it: numbers that the caller read from a clock.
 
 use core::time::Duration;
 
-/// A moment on one process's monotonic clock, in milliseconds since an origin of its choosing.
+/// A time on the monotonic clock of one process, in milliseconds since an arbitrary origin.
 ///
-/// Moments of different processes are never compared; a lifetime travels as what remains of it.
+/// Instants of different processes are never compared. A lifetime travels as its remaining milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The moment `ms` milliseconds after the origin.
+    /// Creates the instant `ms` milliseconds after the origin.
     #[must_use]
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms)
     }
 
-    /// Milliseconds since the origin.
+    /// Returns the milliseconds since the origin.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// This moment moved `ms` milliseconds into the future (saturating).
+    /// Returns the instant `ms` milliseconds later (saturating).
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// This moment moved `ms` milliseconds into the past (saturating).
+    /// Returns the instant `ms` milliseconds earlier (saturating).
     #[must_use]
     pub const fn minus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
     }
 
-    /// Milliseconds from `earlier` to this moment, 0 if `earlier` is later.
+    /// Returns the milliseconds since `earlier`; 0 if `earlier` is later.
     #[must_use]
     pub const fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The time from `earlier` to this moment, zero if `earlier` is later.
+    /// Returns the duration since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.since_ms(earlier))
     }
 }
 
-/// One moment read from two clocks: monotonic for lifetimes and timeouts, wall for versions.
+/// The current time on two clocks: monotonic for lifetimes and timeouts, wall for versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// The monotonic reading. It counts the time during which the process was suspended.
+    /// The monotonic clock. It includes the time during which the process was suspended.
     pub mono: Instant,
-    /// Milliseconds since the Unix epoch, as this node reckons them.
+    /// The wall clock of this node, in milliseconds since the Unix epoch.
     pub wall_ms: u64,
 }
 
 impl Now {
-    /// Both readings of one moment.
+    /// Creates the current time from both clocks.
     #[must_use]
     pub const fn new(mono_ms: u64, wall_ms: u64) -> Self {
         Self { mono: Instant::from_millis(mono_ms), wall_ms }

@@ -1,4 +1,4 @@
-//! How long an entry may live.
+//! The lifetime of an entry.
 
 use core::time::Duration;
 
@@ -10,7 +10,7 @@ pub struct Ttl(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("ttl of {millis} ms is out of range; 1 to 99999999 seconds are allowed")]
 pub struct InvalidTtl {
-    /// The lifetime that was asked for, in milliseconds (saturated).
+    /// The requested lifetime in milliseconds (saturated).
     pub millis: u64,
 }
 
@@ -21,21 +21,21 @@ impl Ttl {
     pub const MIN: Self = Self(1_000);
     /// The longest lifetime.
     pub const MAX: Self = Self(Self::SECONDS_MAX * 1_000);
-    /// What bare HTTP writes get when they name none: one hour.
+    /// The lifetime of HTTP writes that do not state one: one hour.
     pub const HTTP_DEFAULT: Self = Self(3_600_000);
 
-    /// A lifetime of whole seconds.
+    /// Creates a lifetime from whole seconds.
     ///
     /// # Errors
-    /// When `seconds` is 0 or above 99,999,999.
+    /// If `seconds` is 0 or above 99,999,999.
     pub const fn from_secs(seconds: u64) -> Result<Self, InvalidTtl> {
         Self::from_millis(seconds.saturating_mul(1_000))
     }
 
-    /// A lifetime in milliseconds.
+    /// Creates a lifetime from milliseconds.
     ///
     /// # Errors
-    /// When it is under 1,000 or above 99,999,999,000.
+    /// If `millis` is below 1,000 or above 99,999,999,000.
     pub const fn from_millis(millis: u64) -> Result<Self, InvalidTtl> {
         if millis < Self::MIN.0 || millis > Self::MAX.0 {
             return Err(InvalidTtl { millis });
@@ -43,13 +43,13 @@ impl Ttl {
         Ok(Self(millis))
     }
 
-    /// The lifetime nearest to `seconds` that is allowed.
+    /// Creates the allowed lifetime nearest to `seconds`.
     #[must_use]
     pub fn clamped_secs(seconds: u64) -> Self {
         Self(seconds.clamp(1, Self::SECONDS_MAX) * 1_000)
     }
 
-    /// The lifetime in milliseconds.
+    /// Returns the lifetime in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0

@@ -1,8 +1,8 @@
-//! Who wins: versions and the incarnations that give them.
+//! Versions, which order writes, and incarnations, which identify their writers.
 
 use core::{fmt, str::FromStr};
 
-/// One life of a node: 64 random bits drawn when the process starts.
+/// The identity of a node process: 64 random bits drawn at its start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
@@ -19,7 +19,8 @@ impl fmt::Debug for Incarnation {
 }
 
 impl Incarnation {
-    /// Under which name a node gives versions after it put its clock right; the same for everybody who asks.
+    /// Returns the incarnation that stamps versions after the node corrected its clock. Every node derives the
+    /// same one.
     #[must_use]
     pub fn successor(self) -> Self {
         Self(xxhash_rust::xxh3::xxh3_64(&self.0.to_le_bytes()))
@@ -44,58 +45,57 @@ pub struct Version {
     incarnation: Incarnation,
 }
 
-/// A text that is no version or incarnation.
+/// A text that is not a version or an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a version; 16 hexadecimal digits, a dot and 16 more are expected")]
 pub struct InvalidVersion;
 
-/// The latest time of day that is believed of any clock, in milliseconds since the Unix epoch: the year
-/// 6429. A stamp has room for twice that, so that no sum of it and what is added overflows.
+/// The latest accepted wall clock time, in milliseconds since the Unix epoch: the year 6429. A stamp has room
+/// for twice that, so that additions to it do not overflow.
 pub const WALL_MS_MAX: u64 = (1 << 47) - 1;
 
 impl Version {
-    /// Bits of the stamp that count writes within a millisecond.
+    /// The number of bits of the stamp that count writes within a millisecond.
     pub const COUNTER_BITS: u32 = 16;
 
-    /// The version with this stamp and writer.
+    /// Creates a version from a stamp and its writer.
     #[must_use]
     pub const fn new(stamp: u64, incarnation: Incarnation) -> Self {
         Self { stamp, incarnation }
     }
 
-    /// The whole stamp: milliseconds above, counter below.
+    /// Returns the stamp: milliseconds in the upper bits, a counter in the lower ones.
     #[must_use]
     pub const fn stamp(self) -> u64 {
         self.stamp
     }
 
-    /// The stamp's milliseconds since the Unix epoch.
+    /// Returns the milliseconds of the stamp since the Unix epoch.
     #[must_use]
     pub const fn wall_ms(self) -> u64 {
         self.stamp >> Self::COUNTER_BITS
     }
 
-    /// Who wrote it.
+    /// Returns the writer.
     #[must_use]
     pub const fn incarnation(self) -> Incarnation {
         self.incarnation
     }
 
-    /// The version of the same write, as a clock would have given it that was `by_ms` ahead of the one that
-    /// did.
+    /// Returns the version that the write would have if the clock of its writer had been `by_ms` ahead.
     #[must_use]
     pub fn restamped(self, by_ms: i64) -> Self {
         let by = by_ms.saturating_mul(1 << Self::COUNTER_BITS);
         Self::new(self.stamp.saturating_add_signed(by), self.incarnation.successor())
     }
 
-    /// The version as 16 bytes whose order is the order of versions.
+    /// Encodes the version as 16 bytes with the same order.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         (u128::from(self.stamp) << 64 | u128::from(self.incarnation.0)).to_be_bytes()
     }
 
-    /// The version from its 16 bytes.
+    /// Decodes a version from 16 bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let both = u128::from_be_bytes(bytes);
@@ -104,7 +104,7 @@ impl Version {
 }
 
 impl Version {
-    /// The version as text: 16 hexadecimal digits, a dot and 16 more.
+    /// Formats the version as text: 16 hexadecimal digits, a dot and 16 more.
     #[must_use]
     pub fn to_text(self) -> [u8; 33] {
         let mut text = [b'.'; 33];
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_and_round_trips() {
+    fn versions_are_ordered_and_survive_round_trips() {
         let a = Version::new(1 << 16, Incarnation(9));
         let b = Version::new(1 << 16, Incarnation(10));
         let c = Version::new((1 << 16) + 1, Incarnation(1));

@@ -1,4 +1,4 @@
-//! The one place where a process reads its clocks.
+//! The clocks of a process; no other code reads them.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod coarse;
@@ -12,10 +12,10 @@ use std::{
 
 use zerocache_core::time::{Instant, Now};
 
-/// The wall clock and the monotonic clock at the moment when the process first asked.
+/// The wall clock and the monotonic clock at the first reading of the process.
 ///
-/// Wall time is counted from here on the monotonic clock, so that a step of the wall clock changes
-/// nothing: neither versions nor lifetimes.
+/// Wall time is counted from here by the monotonic clock, so that a step of the wall clock affects neither
+/// versions nor lifetimes.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     mono: Duration,
@@ -24,23 +24,23 @@ struct Anchor {
 
 static ANCHOR: OnceLock<Anchor> = OnceLock::new();
 
-/// The present moment: milliseconds since the process first asked, and since the Unix epoch.
+/// Returns the present: milliseconds since the first reading of the process, and since the Unix epoch.
 #[must_use]
 pub fn now() -> Now {
     at(anchor(), monotonic())
 }
 
-/// The monotonic part of [`now`].
+/// Returns the monotonic part of [`now`].
 #[must_use]
 pub fn mono() -> Instant {
     now().mono
 }
 
-/// [`now`] as of the kernel's last tick, at most 10 ms ago: half the cost, for a moment with which
-/// lifetimes are compared.
+/// Returns [`now`] as of the kernel's last tick, at most 10 ms ago, at half the cost: precise enough for
+/// lifetimes.
 ///
-/// It never runs ahead of [`now`] and counts suspended time like it. Where the system has no such
-/// clock it is [`now`].
+/// It is never ahead of [`now`] and includes suspended time like it. On systems without such a clock it is
+/// [`now`].
 #[must_use]
 #[inline]
 pub fn coarse_now() -> Now {
@@ -51,26 +51,26 @@ pub fn coarse_now() -> Now {
     system_coarse()
 }
 
-/// The monotonic part of [`coarse_now`].
+/// Returns the monotonic part of [`coarse_now`].
 #[must_use]
 #[inline]
 pub fn coarse() -> Instant {
     coarse_now().mono
 }
 
-/// Time since the process first asked, with nanoseconds, for measuring.
+/// Returns the time since the first reading of the process, with nanoseconds, for measurements.
 #[must_use]
 pub fn elapsed() -> Duration {
     monotonic().saturating_sub(anchor().mono)
 }
 
-/// The moment at which [`elapsed`] was this.
+/// Returns the instant at which [`elapsed`] had this value.
 #[must_use]
 pub fn instant(elapsed: Duration) -> Instant {
     Instant::from_millis(millis(elapsed))
 }
 
-/// The moment that the monotonic clock calls `mono`.
+/// Returns the time at which the monotonic clock reads `mono`.
 fn at(anchor: Anchor, mono: Duration) -> Now {
     let passed = mono.saturating_sub(anchor.mono);
     Now::new(millis(passed), millis(anchor.wall + passed))
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_readings_advance_together() {
+    fn wall_and_monotonic_time_advance_together() {
         let first = now();
         assert!(first.wall_ms > 1_700_000_000_000, "{first:?}");
         let mut later = now();
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn the_coarse_reading_is_behind_by_a_tick_at_most_and_goes_on() {
+    fn coarse_reading_lags_by_at_most_a_tick() {
         let first = coarse_now();
         let (mut ticks, mut last, mut least_lag_ms) = (0, first, u64::MAX);
         while ticks < 5 {
             let (before, coarse, after) = (now(), coarse_now(), now());
             assert!(coarse.mono <= after.mono, "{coarse:?} is ahead of {after:?}");
             assert!(coarse.mono >= last.mono, "{coarse:?} comes before {last:?}");
-            // The least, because a machine that stood still ticks late.
+            // The least lag, because a machine that was suspended ticks late.
             least_lag_ms = least_lag_ms.min(before.mono.since_ms(coarse.mono));
             ticks += u32::from(coarse.mono > last.mono);
             last = coarse;

@@ -1,16 +1,16 @@
-//! The variables of the environment that clients and nodes read, and those that nobody reads.
+//! The environment variables that clients and nodes read, and warnings about unknown ones.
 
 use std::ffi::OsString;
 
-/// With what all of them begin.
+/// The prefix of all variables.
 const PREFIX: &str = "ZEROCACHE_";
 
-/// Who reads a variable.
+/// The programs that read a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadBy {
     /// Clients and nodes.
     Both,
-    /// Clients that are made from variables.
+    /// Clients that are configured by variables.
     Clients,
     /// The server.
     Nodes,
@@ -18,7 +18,7 @@ pub enum ReadBy {
     Tests,
 }
 
-/// All variables that have a meaning. One environment may serve clients and nodes.
+/// All known variables. One environment may serve clients and nodes.
 pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_ADDRESS", ReadBy::Nodes),
     ("ZEROCACHE_CI_BOUNDED", ReadBy::Tests),
@@ -55,25 +55,23 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_ZONE", ReadBy::Nodes),
 ];
 
-/// A name that differs from a known one by more than this part of its letters (1/3) is none of its
-/// misspellings.
-const MISSPELT_SHARE: usize = 3;
+/// A name that differs from a known one by more than this share of its letters (1/3) is no misspelling of it.
+const MISSPELLING_SHARE: usize = 3;
 
-/// Names of which a sentence is made, at most: an environment can hold thousands.
-const SAID_MAX: usize = 16;
+/// The most warnings: an environment can hold thousands of variables.
+const WARNINGS_MAX: usize = 16;
 
-/// Longer names are no misspellings: comparing two takes their lengths multiplied.
+/// Longer names are not compared: the cost is the product of the lengths.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A sentence about each variable of an environment that looks like one of zerocache and that nobody
-/// reads.
+/// Returns a warning for each variable of an environment that has the prefix and that no program reads.
 ///
 /// ```
-/// use zerocache_net::env_vars::unread;
+/// use zerocache_net::env_vars::unknown_warnings;
 ///
-/// let said = unknown_warnings([("ZEROCACHE_SEEDS".into(), "10.0.0.1:6789".into()), ("HOME".into(), "/".into())]);
-/// assert_eq!(said.len(), 1);
-/// assert!(said[0].contains("did you mean ZEROCACHE_SEED?"));
+/// let warnings = unknown_warnings([("ZEROCACHE_SEEDS".into(), "10.0.0.1:6789".into()), ("HOME".into(), "/".into())]);
+/// assert_eq!(warnings.len(), 1);
+/// assert!(warnings[0].contains("did you mean ZEROCACHE_SEED?"));
 /// ```
 pub fn unknown_warnings(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -81,19 +79,19 @@ pub fn unknown_warnings(
     let text = |name: OsString| name.to_string_lossy().into_owned();
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));
     let ours = variables.filter(|(name, _)| name.starts_with(PREFIX));
-    let unknown = ours.filter(|(name, value)| !is_known(name) && !is_of_a_service(name, value));
+    let unknown = ours.filter(|(name, value)| !is_known(name) && !is_service_variable(name, value));
     let mut names: Vec<_> = unknown.map(|(name, _)| name).collect();
     names.sort_unstable();
-    names.truncate(SAID_MAX);
-    names.iter().map(|name| sentence(name)).collect()
+    names.truncate(WARNINGS_MAX);
+    names.iter().map(|name| warning(name)).collect()
 }
 
 fn is_known(name: &str) -> bool {
     ALL.iter().any(|(known, _)| *known == name)
 }
 
-/// Whether Kubernetes or Docker set it for a service with such a name.
-fn is_of_a_service(name: &str, value: &str) -> bool {
+/// Whether Kubernetes or Docker set the variable for a service with such a name.
+fn is_service_variable(name: &str, value: &str) -> bool {
     let is_port = name.ends_with("_PORT") && value.contains("://");
     let of_a_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {
         let number = rest.split('_').next().unwrap_or_default();
@@ -102,24 +100,24 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
     is_port || of_a_port || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
 }
 
-fn sentence(name: &str) -> String {
+fn warning(name: &str) -> String {
     let hint = nearest(name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    format!("{name} is no variable of zerocache, and is ignored{hint}")
+    format!("{name} is not a zerocache variable and is ignored{hint}")
 }
 
-/// The known name that this one was probably to be.
+/// Returns the known name of which this one is probably a misspelling.
 fn nearest(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
     let for_users = ALL.iter().filter(|(_, read_by)| *read_by != ReadBy::Tests);
-    let distance = |known: &str| edits(&name[PREFIX.len()..], &known[PREFIX.len()..]);
+    let distance = |known: &str| edit_distance(&name[PREFIX.len()..], &known[PREFIX.len()..]);
     let (least, near) = for_users.map(|(known, _)| (distance(known), *known)).min()?;
-    (least * MISSPELT_SHARE <= near.len() - PREFIX.len()).then_some(near)
+    (least * MISSPELLING_SHARE <= near.len() - PREFIX.len()).then_some(near)
 }
 
-/// How many letters have to be put in, taken out or replaced to make one of the other.
-fn edits(one: &str, other: &str) -> usize {
+/// Returns the edit distance of two names: letters inserted, removed or replaced.
+fn edit_distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, letter) in one.chars().enumerate() {
@@ -138,35 +136,38 @@ fn edits(one: &str, other: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn said(variables: &[(&str, &str)]) -> Vec<String> {
+    fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
         unknown_warnings(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     #[test]
-    fn what_nobody_reads_is_named_with_what_it_was_probably_to_be() {
+    fn unknown_variable_is_reported_with_the_nearest_known_name() {
         for (wrong, right) in [
             ("ZEROCACHE_SEEDS", "ZEROCACHE_SEED"),
             ("ZEROCACHE_CLUSTR", "ZEROCACHE_CLUSTER"),
             ("ZEROCACHE_NEARBYTES", "ZEROCACHE_NEAR_BYTES"),
             ("ZEROCACHE_MDNS_INTERFACES", "ZEROCACHE_MDNS_INTERFACE"),
         ] {
-            let said = said(&[(wrong, "x")]);
-            assert_eq!(said.len(), 1);
+            let warnings = warnings(&[(wrong, "x")]);
+            assert_eq!(warnings.len(), 1);
             assert!(
-                said[0].starts_with(wrong) && said[0].contains(&format!("{right}?")),
-                "{said:?}"
+                warnings[0].starts_with(wrong) && warnings[0].contains(&format!("{right}?")),
+                "{warnings:?}"
             );
         }
-        let said = said(&[("ZEROCACHE_WEATHER_REPORT", "x")]);
-        assert!(said[0].contains("is ignored") && !said[0].contains("did you"), "{said:?}");
+        let warnings = warnings(&[("ZEROCACHE_WEATHER_REPORT", "x")]);
+        assert!(
+            warnings[0].contains("is ignored") && !warnings[0].contains("did you"),
+            "{warnings:?}"
+        );
     }
 
     #[test]
-    fn what_is_read_or_set_for_a_service_is_not_mentioned() {
+    fn known_variables_and_those_of_services_are_not_reported() {
         let known: Vec<_> = ALL.iter().map(|(name, _)| (*name, "x")).collect();
-        assert!(said(&known).is_empty());
+        assert!(warnings(&known).is_empty());
         assert!(
-            said(&[
+            warnings(&[
                 ("ZEROCACHE_SERVICE_HOST", "10.0.0.1"),
                 ("ZEROCACHE_NODES_SERVICE_PORT_HTTP", "6789"),
                 ("ZEROCACHE_NODES_PORT", "tcp://10.0.0.1:6789"),
@@ -176,16 +177,16 @@ mod tests {
             ])
             .is_empty()
         );
-        assert_eq!(said(&[("ZEROCACHE_NODES_PORT", "6789")]).len(), 1);
+        assert_eq!(warnings(&[("ZEROCACHE_NODES_PORT", "6789")]).len(), 1);
     }
 
     #[test]
-    fn names_are_in_order_and_their_number_is_bounded() {
+    fn known_names_are_sorted_and_warnings_are_bounded() {
         assert!(ALL.is_sorted_by(|(one, _), (other, _)| one < other));
         let many: Vec<_> = (0..100).map(|n| format!("ZEROCACHE_{n}")).collect();
         let many: Vec<_> = many.iter().map(|name| (name.as_str(), "")).collect();
-        assert_eq!(said(&many).len(), SAID_MAX);
+        assert_eq!(warnings(&many).len(), WARNINGS_MAX);
         let long = format!("ZEROCACHE_{}", "x".repeat(1 << 16));
-        assert_eq!(said(&[(&long, "")]).len(), 1);
+        assert_eq!(warnings(&[(&long, "")]).len(), 1);
     }
 }

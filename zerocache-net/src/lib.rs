@@ -1,6 +1,7 @@
-//! What both sides of a zerocache wire share: the clock of a process, what belongs to one process alone,
-//! discovery, which only proposes addresses, the transport, which only moves messages, framed connections,
-//! and how settings are named and written.
+//! The parts that zerocache clients and nodes share: clocks, values that belong to one process, discovery of
+//! addresses, the transport of messages, and the parsing of settings.
+//!
+//! Internal to the zerocache crates: there is no promise of a stable interface.
 
 pub mod clock;
 pub mod discovery;

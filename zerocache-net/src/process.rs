@@ -1,9 +1,9 @@
-//! What belongs to one process, and not to those that are forked from it.
+//! Values that belong to one process and not to processes forked from it.
 //!
-//! A forked process has one thread: the one that forked. Every other thread, with the runtimes, timers and
-//! drivers of connections that ran on it, is gone, locks that it held stay locked, and sockets are shared
-//! with the parent. So a child neither uses nor drops what its parent made, and makes its own. The system
-//! says which process this is by a handler of `fork(3)`; a bare `clone(2)` escapes it.
+//! A forked process has one thread: the one that forked. All other threads are gone, with the runtimes, timers
+//! and connection drivers that ran on them; locks that they held stay locked, and sockets are shared with the
+//! parent. A child therefore neither uses nor drops its parent's values, and creates its own. A handler of
+//! `fork(3)` detects the fork; a bare `clone(2)` escapes it.
 
 use std::{
     mem,
@@ -15,29 +15,29 @@ use std::{
 use forkguard::Guard;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// One process. Cheap to compare with the present one: no call of the system.
+/// The identity of a process. Comparing it with the current process takes no system call.
 #[derive(Clone, Debug)]
 pub struct Process(Option<Guard>);
 
 impl Process {
-    /// The process that asks.
+    /// Returns the current process.
     #[must_use]
     pub fn current() -> Self {
-        // Where the system takes no handler, which takes a lack of memory, forks are not noticed.
+        // Without a handler, which the system refuses only for lack of memory, forks are not detected.
         Self(Guard::try_new().ok())
     }
 
-    /// Whether this is the process that asks.
+    /// Whether this is the current process.
     #[must_use]
     #[inline]
     pub fn is_current(&self) -> bool {
-        // A copy of a number: asking changes the guard.
+        // Cloning copies a number; the check changes the guard.
         self.0.clone().is_none_or(|mut guard| !guard.detected_fork())
     }
 }
 
-/// A value of the process that made it. A forked child is not given it, and forgets it: dropping it could
-/// wait for a lock that nobody gives back, or end what the parent still uses.
+/// A value that belongs to the process that created it. A forked child cannot access it, and forgets it instead
+/// of dropping it: dropping could wait for a lock that nobody releases, or close what the parent still uses.
 #[derive(Debug)]
 pub struct ProcessOwned<T> {
     process: Process,
@@ -46,18 +46,18 @@ pub struct ProcessOwned<T> {
 }
 
 impl<T> ProcessOwned<T> {
-    /// A value of this process.
+    /// Creates a value of this process.
     pub fn new(value: T) -> Self {
         Self { process: Process::current(), value: Some(value) }
     }
 
-    /// The value, for the process that made it.
+    /// Returns the value in the process that created it.
     #[inline]
     pub fn value(&self) -> Option<&T> {
         if self.process.is_current() { self.value.as_ref() } else { None }
     }
 
-    /// The value, for the process that made it.
+    /// Returns the value in the process that created it.
     #[inline]
     pub fn value_mut(&mut self) -> Option<&mut T> {
         if self.process.is_current() { self.value.as_mut() } else { None }
@@ -72,8 +72,8 @@ impl<T> Drop for ProcessOwned<T> {
     }
 }
 
-/// What a child says who would use a stream of its parent.
-fn inherited() -> std::io::Error {
+/// The error of a stream that belongs to the parent of this process.
+fn inherited_error() -> std::io::Error {
     std::io::Error::other("the stream belongs to the process that this one was forked from")
 }
 
@@ -85,7 +85,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ProcessOwned<T> {
     ) -> Poll<std::io::Result<()>> {
         match self.value_mut() {
             Some(stream) => Pin::new(stream).poll_read(context, buffer),
-            None => Poll::Ready(Err(inherited())),
+            None => Poll::Ready(Err(inherited_error())),
         }
     }
 }
@@ -98,7 +98,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProcessOwned<T> {
     ) -> Poll<std::io::Result<usize>> {
         match self.value_mut() {
             Some(stream) => Pin::new(stream).poll_write(context, bytes),
-            None => Poll::Ready(Err(inherited())),
+            None => Poll::Ready(Err(inherited_error())),
         }
     }
 
@@ -108,7 +108,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProcessOwned<T> {
     ) -> Poll<std::io::Result<()>> {
         match self.value_mut() {
             Some(stream) => Pin::new(stream).poll_flush(context),
-            None => Poll::Ready(Err(inherited())),
+            None => Poll::Ready(Err(inherited_error())),
         }
     }
 
@@ -118,15 +118,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProcessOwned<T> {
     ) -> Poll<std::io::Result<()>> {
         match self.value_mut() {
             Some(stream) => Pin::new(stream).poll_shutdown(context),
-            None => Poll::Ready(Err(inherited())),
+            None => Poll::Ready(Err(inherited_error())),
         }
     }
 }
 
-/// A place for one value of each process: a child makes its own, and forgets that of its parent.
+/// A cell with one value for each process: a child creates its own value, and forgets that of its parent.
 ///
-/// What has been made stays where it is, so that no lock guards it that a fork could leave locked. It grows by
-/// one value with each generation of processes that uses it.
+/// Values never move, so that no lock guards them which a fork could leave locked. The cell grows by one value
+/// with each generation of processes that uses it.
 #[derive(Debug)]
 pub struct PerProcess<T> {
     first: OnceLock<Link<T>>,
@@ -136,7 +136,7 @@ pub struct PerProcess<T> {
 struct Link<T> {
     process: Process,
     value: T,
-    /// That of a child.
+    /// The value of a child.
     next: OnceLock<Box<Self>>,
 }
 
@@ -147,18 +147,18 @@ impl<T> Link<T> {
 }
 
 impl<T> PerProcess<T> {
-    /// Without a value.
+    /// Creates an empty cell.
     #[must_use]
     pub const fn new() -> Self {
         Self { first: OnceLock::new() }
     }
 
-    /// With the value of this process.
+    /// Creates a cell with the value of this process.
     pub fn with_value(value: T) -> Self {
         Self { first: OnceLock::from(Link::new(value)) }
     }
 
-    /// The value of this process, if it has been made.
+    /// Returns the value of this process, if there is one.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         let mut at = self.first.get();
@@ -171,31 +171,31 @@ impl<T> PerProcess<T> {
         None
     }
 
-    /// The value of this process, made now if there is none yet. `make` is shown that of the nearest ancestor
-    /// which has one; of that nothing may be used but what never changes.
+    /// Returns the value of this process, and creates it first if there is none. `init` receives the value of
+    /// the nearest ancestor that has one; it may use only immutable parts of it.
     #[inline]
-    pub fn get_or_init(&self, make: impl FnOnce(Option<&T>) -> T) -> &T {
+    pub fn get_or_init(&self, init: impl FnOnce(Option<&T>) -> T) -> &T {
         match self.get() {
             Some(value) => value,
-            None => self.make(make),
+            None => self.init(init),
         }
     }
 
     #[cold]
-    fn make(&self, make: impl FnOnce(Option<&T>) -> T) -> &T {
+    fn init(&self, init: impl FnOnce(Option<&T>) -> T) -> &T {
         let mut last = match self.first.get() {
             Some(first) => first,
-            None => return &self.first.get_or_init(|| Link::new(make(None))).value,
+            None => return &self.first.get_or_init(|| Link::new(init(None))).value,
         };
         loop {
             match last.next.get() {
                 Some(next) => last = next,
-                // Another thread of this process made it meanwhile.
+                // Another thread of this process created it meanwhile.
                 None if last.process.is_current() => return &last.value,
                 None => break,
             }
         }
-        let next = || Box::new(Link::new(make(Some(&last.value))));
+        let next = || Box::new(Link::new(init(Some(&last.value))));
         &last.next.get_or_init(next).value
     }
 }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_has_one_value_and_drops_it() {
+    fn process_creates_one_value_and_drops_it() {
         let made = Arc::new(());
         let place = PerProcess::new();
         assert!(place.get().is_none());

@@ -1,13 +1,13 @@
-//! Sizes, durations and counts as people write them in settings, of nodes and clients alike.
+//! Parsing of sizes, durations and counts in settings.
 
 use std::time::Duration;
 
-/// Reads a size in bytes: `1048576`, `512MiB`, `512M`, `2g`. All multiples are powers of 1024.
+/// Parses a size in bytes: `1048576`, `512MiB`, `512M`, `2g`. All multiples are powers of 1024.
 ///
 /// # Errors
-/// What the text should have been, when it is something else or too large.
+/// A message that says what is allowed, when the text is something else or too large.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let mistake = || format!("\"{text}\" is not a size; use bytes, or a number with KiB, MiB, GiB");
+    let error = || format!("\"{text}\" is not a size; use bytes, or a number with KiB, MiB, GiB");
     let (number, unit) = split_unit(text.trim());
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -15,18 +15,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "m" | "mb" | "mib" => 1 << 20,
         "g" | "gb" | "gib" => 1 << 30,
         "t" | "tb" | "tib" => 1 << 40,
-        _ => return Err(mistake()),
+        _ => return Err(error()),
     };
-    let number: u64 = number.parse().map_err(|_| mistake())?;
-    number.checked_mul(factor).ok_or_else(mistake)
+    let number: u64 = number.parse().map_err(|_| error())?;
+    number.checked_mul(factor).ok_or_else(error)
 }
 
-/// Reads a duration: seconds when it has no unit, else with `ms`, `s`, `m` or `h`.
+/// Parses a duration: seconds when it has no unit, else with `ms`, `s`, `m` or `h`.
 ///
 /// # Errors
-/// What the text should have been, when it is something else or too large.
+/// A message that says what is allowed, when the text is something else or too large.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let mistake = || {
+    let error = || {
         format!("\"{text}\" is not a duration; use whole seconds, or a number with ms, s, m or h")
     };
     let (number, unit) = split_unit(text.trim());
@@ -35,17 +35,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(mistake()),
+        _ => return Err(error()),
     };
-    let number: u64 = number.parse().map_err(|_| mistake())?;
-    let ms = number.checked_mul(factor_ms).ok_or_else(mistake)?;
+    let number: u64 = number.parse().map_err(|_| error())?;
+    let ms = number.checked_mul(factor_ms).ok_or_else(error)?;
     Ok(Duration::from_millis(ms))
 }
 
-/// Reads a count, with `_` allowed between digits.
+/// Parses a count, with `_` allowed between digits.
 ///
 /// # Errors
-/// What the text should have been, when it is something else or too large.
+/// A message that says what is allowed, when the text is something else or too large.
 pub fn parse_count(text: &str) -> Result<usize, String> {
     let digits: String = text.trim().chars().filter(|c| *c != '_').collect();
     let plain = digits.bytes().all(|b| b.is_ascii_digit());
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         assert_eq!(parse_size("1048576"), Ok(1 << 20));
         assert_eq!(parse_size("512MiB"), Ok(512 << 20));
         assert_eq!(parse_size("2g"), Ok(2 << 30));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed() {
         assert_eq!(parse_duration("2"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn counts() {
+    fn counts_are_parsed() {
         assert_eq!(parse_count("1_000"), Ok(1_000));
         for bad in ["", "-1", "+1", "1k"] {
             assert!(parse_count(bad).is_err(), "{bad}");

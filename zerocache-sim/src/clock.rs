@@ -1,7 +1,8 @@
 //! The clocks of a simulated process: none of them is the true time.
 //!
-//! The monotonic clock has an origin of its own and runs a little fast or slow. The wall clock is read
-//! once, at the start of the process, as the server does; from then on it is the monotonic clock's.
+//! The monotonic clock has an origin of its own and runs a little fast or slow. The wall clock is
+//! read once, at the start of the process, as the server does; from then on it is the monotonic
+//! clock's.
 
 use zerocache_core::time::{Instant, Now};
 
@@ -21,9 +22,9 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clocks of a process that starts at the true time `started_us`, with a monotonic clock that
-    /// shows `origin_ms` then and gains `drift_ppm` millionths, on a machine whose wall clock is
-    /// `skew_ms` ahead.
+    /// The clocks of a process that starts at the true time `started_us`, with a monotonic clock
+    /// that shows `origin_ms` then and gains `drift_ppm` millionths, on a machine whose wall clock
+    /// is `skew_ms` ahead.
     #[must_use]
     pub fn new(started_us: u64, origin_ms: u64, drift_ppm: i64, skew_ms: i64) -> Self {
         let true_ms = EPOCH_MS + started_us / 1_000;
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_met_at_the_first_moment_that_shows_it() {
+    fn deadline_is_met_at_the_first_time_that_reaches_it() {
         for drift_ppm in [-200, -7, 0, 13, 200] {
             let clock = Clock::new(5_000_000, 77_000, drift_ppm, -3);
             for ms in [77_000, 77_001, 78_333, 500_000, 4_000_000] {

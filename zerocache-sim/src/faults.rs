@@ -42,7 +42,8 @@ pub enum Fault {
     },
     /// A process is suspended; messages to it wait in its buffers.
     Freeze(u32),
-    /// The wall clock of a machine moves; but for one profile, it moves back at the end of the fault.
+    /// The wall clock of a machine moves; but for one profile, it moves back at the end of the
+    /// fault.
     ClockJump {
         /// The node on that machine.
         node: u32,

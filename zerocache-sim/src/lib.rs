@@ -1,5 +1,5 @@
-//! Simulates whole clusters of zerocache, nodes and clients, in one thread: a virtual clock, a virtual
-//! network, faults, and a checker that knows every write.
+//! Simulates whole clusters of zerocache, nodes and clients, in one thread: a virtual clock, a
+//! virtual network, faults, and a checker that knows every write.
 //!
 //! The nodes are those of the product: the state machine and the store of `zerocache-core`, its
 //! messages as bytes, and the framing of `zerocache-net`. The simulator replaces the server and the

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_way_cut_stops_one_way() {
+    fn one_way_partition_blocks_one_direction() {
         let mut network = network();
         network.partition(1, &Area { from: vec![0], to: vec![1, 2], one_way: true });
         network.partition(2, &Area { from: vec![1], to: vec![2], one_way: false });
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_delays_segments_and_swallows_datagrams() {
+    fn loss_delays_segments_and_drops_datagrams() {
         let mut network = network();
         let mut random = Random::new(3);
         let area = Area { from: vec![0], to: vec![2], one_way: false };

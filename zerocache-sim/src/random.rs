@@ -56,7 +56,8 @@ impl Random {
         permille > 0 && self.below(1_000) < permille
     }
 
-    /// A number from 0 on, small ones more often: about `mean` on average, at most eight times that.
+    /// A number from 0 on, small ones more often: about `mean` on average, at most eight times
+    /// that.
     pub fn around(&mut self, mean: u64) -> u64 {
         // Halving by coin flips stands for an exponential distribution without floating point.
         let halvings = u64::from(self.number().trailing_zeros().min(7));
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_of_a_seed_are_pinned() {
+    fn numbers_of_a_seed_are_pinned() {
         let mut random = Random::new(1);
         let first: [u64; 3] = core::array::from_fn(|_| random.number());
         let pinned = [12966619160104079557, 9600361134598540522, 10590380919521690900];

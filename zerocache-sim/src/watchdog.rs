@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-/// An event takes microseconds, and milliseconds on a busy machine: one that takes longer than this has no end.
+/// An event takes microseconds, and milliseconds on a busy machine: one that takes longer than this
+/// has no end.
 pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs something whose `events_handled` rises; calls `stuck` when it has not for `longest`, or up to twice that.
+/// Runs something whose `events_handled` rises; calls `stuck` when it has not for `longest`, or up
+/// to twice that.
 pub(crate) fn watch<R>(
     events_handled: &AtomicU64,
     longest: Duration,
@@ -43,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_does_not_go_on_is_noticed() {
+    fn stalled_run_is_detected() {
         let (notice, noticed) = sync_channel(1);
         let stuck = move || notice.send(()).unwrap();
         let events_handled = AtomicU64::new(0);
@@ -52,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_ends_is_left_alone() {
+    fn finished_run_is_not_reported() {
         let events_handled = AtomicU64::new(0);
         assert_eq!(watch(&events_handled, STALL_LIMIT, || unreachable!("it has ended"), || 7), 7);
     }

@@ -27,52 +27,52 @@ fn run_all(profile: Profile, seeds: u64) {
 }
 
 #[test]
-fn nothing_goes_wrong_without_faults() {
+fn runs_without_faults_violate_no_rule() {
     run_all(Profile::Calm, 12);
 }
 
 #[test]
-fn faults_in_small_clusters_break_no_promise() {
+fn faults_in_small_clusters_violate_no_rule() {
     run_all(Profile::Small, 120);
 }
 
 #[test]
-fn what_is_computed_under_leases_breaks_no_promise() {
+fn leases_violate_no_rule() {
     run_all(Profile::Leases, 60);
 }
 
 #[test]
-fn hedged_reads_and_batches_break_no_promise() {
+fn hedged_reads_and_batches_violate_no_rule() {
     run_all(Profile::Clients, 60);
 }
 
 #[test]
-fn full_stores_of_different_budgets_break_no_promise() {
+fn full_stores_of_different_budgets_violate_no_rule() {
     run_all(Profile::Evict, 12);
 }
 
 #[test]
-fn cuts_longer_than_the_retention_break_no_promise() {
+fn partitions_longer_than_the_retention_violate_no_rule() {
     run_all(Profile::Retention, 8);
 }
 
 #[test]
-fn wrong_clocks_break_no_promise() {
+fn wrong_clocks_violate_no_rule() {
     run_all(Profile::Clocks, 40);
 }
 
 #[test]
-fn starts_that_are_lonely_or_cut_short_break_no_promise() {
+fn isolated_and_interrupted_starts_violate_no_rule() {
     run_all(Profile::Starts, 40);
 }
 
 #[test]
-fn eight_regions_break_no_promise() {
+fn eight_regions_violate_no_rule() {
     run_all(Profile::Wide, 1);
 }
 
 #[test]
-fn a_seed_is_the_same_run_each_time() {
+fn seed_reproduces_its_run() {
     for seed in 0..3 {
         let settings = Settings::new(Profile::Small);
         assert_eq!(run(seed, &settings), run(seed, &settings));

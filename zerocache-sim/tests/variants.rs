@@ -1,5 +1,5 @@
-//! The checker can fail: clusters that are broken on purpose are caught, by the rule that is meant for
-//! it, where the product breaks none.
+//! The checker can fail: clusters that are broken on purpose are caught, by the rule that is meant
+//! for it, where the product breaks none.
 
 use std::thread;
 
@@ -67,7 +67,7 @@ fn check(variant: Variant) {
 }
 
 #[test]
-fn every_broken_variant_is_caught_and_the_product_is_not() {
+fn every_defect_is_caught_and_the_product_passes() {
     thread::scope(|scope| {
         for half in 0..2 {
             scope.spawn(move || {

@@ -25,7 +25,7 @@ use zerocache_net::transport::framed::{
     UnlimitedMemory,
 };
 
-/// The present of an reader.
+/// The current time of a frame reader.
 const NOW: Instant = Instant::from_millis(5_000);
 
 /// The largest message of the frames that are read: small, so that a short input exceeds it.
@@ -140,8 +140,9 @@ impl MemoryBudget for Bounded {
     }
 }
 
-/// Sends messages over a writer and reads them again. The input is steps of `what (1) ‖ number (2)`, see
-/// `WriterDriver::step`; its bytes are also the lengths of the pieces in which the frames arrive.
+/// Sends messages over a writer and reads them again. The input is steps of `what (1) ‖ number
+/// (2)`, see `WriterDriver::step`; its bytes are also the lengths of the pieces in which the frames
+/// arrive.
 pub fn frame_writer(data: &[u8]) {
     let mut driver = WriterDriver::new();
     for step in data.chunks_exact(3) {
@@ -227,8 +228,9 @@ impl WriterDriver {
         Self { writer, sink, sent: BTreeMap::new(), bytes: 0 }
     }
 
-    /// 0 to 3 send a message of `number` bytes or four times that, with or without the right hint; 4
-    /// makes room for `number` bytes, 5 flushes, 6 works, 7 withdraws a message that was not begun.
+    /// 0 to 3 send a message of `number` bytes or four times that, with or without the right hint;
+    /// 4 makes room for `number` bytes, 5 flushes, 6 works, 7 withdraws a message that was not
+    /// begun.
     fn step(&mut self, op: u8, number: usize) {
         match op % 8 {
             op @ 0..=3 => {

@@ -44,8 +44,8 @@ const TICKS_MAX: usize = 4;
 const WALL_MS: u64 = 1_800_000_000_000;
 
 /// After this long without any answer from outside, every write is answered: a silent peer is out
-/// after 2.5 s, a batch is retried a few times with pauses below 5 s. Who wants a lease waits for at
-/// most 60 s. In milliseconds.
+/// after 2.5 s, a batch is retried a few times with pauses below 5 s. Who wants a lease waits for
+/// at most 60 s. In milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 70_000;
 
 /// Runs a script. Every request is answered exactly once, the store stays within its bounds, and

@@ -216,8 +216,8 @@ fn from_a_runtime_of_one_thread(seed: SocketAddr) -> Result<(), Failed> {
             end(use_all(&cache, seed, "child"));
         }
         Ok((Fork::Parent(child), before)) => {
-            // Not before: while the child runs this runtime too, it takes events of the parent's sockets from
-            // the kernel, which both share (docs/client.md).
+            // Not before: while the child runs this runtime too, it takes events of the parent's
+            // sockets from the kernel, which both share (docs/client.md).
             outlive(child, &cache, (seed, &before))?;
             runtime.block_on(async { cache.get("parent").await })?;
             check(runtime.block_on(triple(7)) == 21, "the parent's runtime goes on")

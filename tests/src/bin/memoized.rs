@@ -1,5 +1,5 @@
-//! A process that runs one memoized function under a lease, for the tests of leases: `memoized REGION
-//! SEED NODES SCOPE LIFE_MS KEY`.
+//! A process that runs one memoized function under a lease, for the tests of leases: `memoized
+//! REGION SEED NODES SCOPE LIFE_MS KEY`.
 //!
 //! It prints `ready` once it knows all NODES, and then reads commands, one a line: `go` calls the
 //! function, `finish` completes a computation, `fail` makes it return an error, `delete` deletes

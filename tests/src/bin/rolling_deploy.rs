@@ -1,5 +1,5 @@
-//! A process of one of two releases of a program, whose function gives values of two shapes: `deployed
-//! SEED NODES RELEASE`, where RELEASE is `old` or `new`.
+//! A process of one of two releases of a program, whose function gives values of two shapes:
+//! `deployed SEED NODES RELEASE`, where RELEASE is `old` or `new`.
 //!
 //! It prints `ready` once it knows all NODES, and then answers each line with one line: `call ID`
 //! calls the function and prints the origin of its value, `invalidate ID` deletes it, `computed`
@@ -22,7 +22,8 @@ fn compute() -> String {
     format!("{}.{run}", std::process::id())
 }
 
-// The name stands for one function of the program, in both of its releases: a process calls one of them.
+// The name stands for one function of the program, in both of its releases: a process calls one of
+// them.
 #[zerocache(client, 600, skip(client), name = "deployed::user", ack = region)]
 async fn old_user(client: &ZerocacheClient, id: u64) -> (u64, String) {
     (id, compute())

@@ -37,8 +37,8 @@ pub enum Part {
 pub struct Healing {
     /// Keys that each cut-off node lacked.
     pub keys: usize,
-    /// From the mending until a node that was cut off agreed with its region; none when it did not, and
-    /// for a whole region.
+    /// From the mending until a node that was cut off agreed with its region; none when it did not,
+    /// and for a whole region.
     pub in_region: Option<Duration>,
     /// From the mending until all nodes agreed; none when they did not.
     pub took: Option<Duration>,
@@ -46,9 +46,9 @@ pub struct Healing {
     pub reached: Option<Duration>,
 }
 
-/// Cuts `part` off, writes `count` keys outside and a tenth as many inside over `time`, and others are
-/// overwritten and deleted on both sides; joins, and waits for agreement of all nodes. Each `round`
-/// has keys of its own.
+/// Cuts `part` off, writes `count` keys outside and a tenth as many inside over `time`, and others
+/// are overwritten and deleted on both sides; joins, and waits for agreement of all nodes. Each
+/// `round` has keys of its own.
 ///
 /// # Panics
 ///

@@ -46,8 +46,8 @@ pub struct Rolling {
     pub hits: u64,
     /// Reads without one, or without an answer, in all.
     pub others: u64,
-    /// The longest time from a read that failed to the last one that failed after it, with no longer
-    /// pause than a tenth of a second between failures.
+    /// The longest time from a read that failed to the last one that failed after it, with no
+    /// longer pause than a tenth of a second between failures.
     pub longest_gap: Duration,
     /// From the start of each new process until it was ready; none where it was not.
     pub ready: Vec<Option<Duration>>,
@@ -97,8 +97,8 @@ fn fill(net: &Net, probes: &Probes, keys: &[Bytes]) {
     }
 }
 
-/// Fills all nodes with `count` keys, then restarts each node of the first region, the next when the
-/// last is ready and `pause` has passed, while callers read keys at random.
+/// Fills all nodes with `count` keys, then restarts each node of the first region, the next when
+/// the last is ready and `pause` has passed, while callers read keys at random.
 ///
 /// # Panics
 ///

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_tells_the_length_of_its_body() {
+    fn head_contains_the_length_of_its_body() {
         let head = b"HTTP/1.1 200 OK\r\ndate: x\r\nContent-Length: 17\r\n\r\n";
         assert_eq!(body_bytes(head).expect("a length"), 17);
         body_bytes(b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\n").expect_err("404");

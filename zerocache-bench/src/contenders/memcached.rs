@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_head_of_a_hit_tells_its_length() {
+    fn head_of_a_hit_contains_its_length() {
         assert_eq!(value_bytes(b"VALUE k 0 1024\r\n", b"k").expect("a hit"), 1024);
         value_bytes(b"END\r\n", b"k").expect_err("a miss");
         value_bytes(b"VALUE l 0 1024\r\n", b"k").expect_err("another key");

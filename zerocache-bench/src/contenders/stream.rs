@@ -34,7 +34,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads until the answer begins with a head that ends with `end`, and returns the head's length.
+    /// Reads until the answer begins with a head that ends with `end`, and returns the head's
+    /// length.
     pub async fn read_head(&mut self, end: &[u8]) -> Result<usize> {
         let mut searched = 0;
         loop {

@@ -73,7 +73,8 @@ impl Cluster {
     /// Starts a cluster whose callers write with `ack`.
     pub async fn start_with_ack(settings: &Settings, count: usize, ack: Ack) -> Result<Self> {
         let mut nodes: Vec<Node> = Vec::new();
-        // Several nodes share the cores, as the processes of Redis do: each has one thread, as those.
+        // Several nodes share the cores, as the processes of Redis do: each has one thread, as
+        // those.
         let threads = if count > 1 { 1 } else { settings.server_threads };
         for _ in 0..count {
             nodes.push(Node::start(settings, threads, nodes.first().map(|node| node.address))?);
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_that_missed_a_write_is_seen() {
+    fn member_that_missed_a_write_is_detected() {
         assert!(!is_behind(
             r#"{"nodes":[{"replication_lag_ms":null},{"replication_lag_ms": null}]}"#
         ));

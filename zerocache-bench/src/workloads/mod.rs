@@ -35,7 +35,7 @@ pub enum Workload {
     PutLocal,
     /// Memory of an entry of 32 and 100 bytes with a lifetime
     Memory,
-    /// Memory of a connection that nobody uses
+    /// Memory of an idle connection
     Idle,
 }
 

@@ -72,7 +72,7 @@ mod tests {
     use clap::Parser;
 
     #[test]
-    fn the_parent_takes_what_the_child_left() {
+    fn parent_imports_the_results_of_its_child() {
         let run = || Run::new(Args::parse_from(["x"]).settings().expect("settings"));
         let (mut child, mut parent) = (run(), run());
         child.rows.push(Row::new("single", 1, "redis", 0));

@@ -1,13 +1,13 @@
-//! A vector in pieces: it grows and shrinks without copying what it holds.
+//! A vector in chunks: it grows and shrinks without copying its items.
 
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::{Index, IndexMut};
 
-/// Items in one piece: few enough that a half empty last piece costs little, many enough that the
-/// pieces' own overhead does.
+/// Items per chunk: few enough that a half empty last chunk costs little, and many enough that the overhead
+/// of the chunks does.
 const CHUNK: usize = 64;
 
-/// Items at places 0 to `len`, without holes; beyond them defaults.
+/// Items at indices 0 to `len`, without holes. Slots beyond them hold defaults.
 ///
 /// Invariant: at most one chunk holds no item.
 // Thin boxes of a known size: an item is two loads away, without a check of the second index.
@@ -24,51 +24,55 @@ impl<T> Default for Chunks<T> {
 }
 
 impl<T: Default> Chunks<T> {
-    /// How many items there are.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds an item and returns its place.
+    /// Appends an item and returns its index.
     pub fn push(&mut self, item: T) -> u32 {
-        let place = self.len as u32;
+        let index = self.len as u32;
         if self.len / CHUNK == self.chunks.len() {
             self.chunks.push(Box::new(core::array::from_fn(|_| T::default())));
         }
-        self[place] = item;
+        self[index] = item;
         self.len += 1;
-        place
+        index
     }
 
-    /// Takes out the item at `place`; the last item moves there.
+    /// Removes the item at `index`; the last item moves there.
     ///
     /// # Panics
-    /// If there is no such place.
-    pub fn swap_remove(&mut self, place: u32) -> T {
-        assert!((place as usize) < self.len, "no item at place {place} of {}", self.len);
+    /// If `index` is out of range.
+    pub fn swap_remove(&mut self, index: u32) -> T {
+        assert!(
+            (index as usize) < self.len,
+            "index {index} is out of range for {} items",
+            self.len
+        );
         self.len -= 1;
         let last = self.len as u32;
         let last = core::mem::take(&mut self[last]);
-        // One empty chunk stays, so that going back and forth over a border allocates nothing.
+        // One empty chunk stays, so that alternating around a boundary does not allocate.
         if self.chunks.len() > self.len / CHUNK + 2 {
             self.chunks.pop();
         }
-        if self.len == place as usize { last } else { core::mem::replace(&mut self[place], last) }
+        if self.len == index as usize { last } else { core::mem::replace(&mut self[index], last) }
     }
 }
 
 impl<T> Index<u32> for Chunks<T> {
     type Output = T;
 
-    fn index(&self, place: u32) -> &T {
-        &self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    fn index(&self, index: u32) -> &T {
+        &self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 }
 
 impl<T> IndexMut<u32> for Chunks<T> {
-    fn index_mut(&mut self, place: u32) -> &mut T {
-        &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    fn index_mut(&mut self, index: u32) -> &mut T {
+        &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 }
 
@@ -83,8 +87,8 @@ mod tests {
             assert_eq!(chunks.push(n) as usize, vector.len());
             vector.push(n);
             if n % 3 == 0 {
-                let place = n / 7;
-                assert_eq!(chunks.swap_remove(place), vector.swap_remove(place as usize));
+                let index = n / 7;
+                assert_eq!(chunks.swap_remove(index), vector.swap_remove(index as usize));
             }
         }
         assert!((0..vector.len()).all(|n| chunks[n as u32] == vector[n]));

@@ -1,52 +1,51 @@
-//! Digests over what a part knows, by which two nodes find out where they differ.
+//! Digests of the versions that a shard knows, by which two nodes find where they differ.
 //!
-//! What a node knows of a key is a version, be it of a value or of a trace: lifetime, recency and kind
-//! are in no digest. So an entry that one node evicted and another holds is no difference.
+//! A digest covers versions only, of values and tombstones alike: not lifetimes, recency, or which of the
+//! two it is. An entry that one node evicted and another holds is therefore no difference.
 
 use alloc::collections::VecDeque;
 
 use crate::{key::KeyHash, version::Version, wire::WINDOW_SECONDS_MAX};
 
-/// Most seconds from the first to the last that has a digest: a retention has 3,600, and no version is taken
-/// that is a minute ahead. A stamp beyond it is none that a node of this time gave; without the bound it
-/// would size the memory.
+/// The most seconds between the first digest and the last. A retention has 3,600, and a version more than a
+/// minute ahead is rejected. Without this bound, a forged stamp would determine the memory in use.
 const SECONDS_MAX: u64 = WINDOW_SECONDS_MAX;
 
-/// For each second of version the digest of the hashes of (key hash, version), modulo 2⁶⁴.
+/// One digest per second of versions: the sum of the hashes of (key hash, version), modulo 2⁶⁴.
 ///
-/// Invariant: whatever has a version of second `from` or later is in its digest once, nothing else is in
-/// any, as long as all are within [`SECONDS_MAX`]. Seconds from the first to the last that is not empty take 8 bytes each.
+/// Invariant: each known version of second `from` or later is in the digest of its second once, as long as
+/// all versions are within [`SECONDS_MAX`]. Each second from the first digest to the last takes 8 bytes.
 #[derive(Debug, Default)]
 pub struct Digests {
-    /// Earlier seconds have no digests.
+    /// The first second that may have a digest.
     from: u64,
     /// The second of the first digest.
     first: u64,
     digests: VecDeque<u64>,
 }
 
-/// The second of a version since the Unix epoch.
+/// Returns the second of a version since the Unix epoch.
 #[must_use]
 pub const fn second_of(version: Version) -> u64 {
     version.wall_ms() / 1_000
 }
 
 impl Digests {
-    /// A version of a key is known from now on.
+    /// Adds a version.
     pub fn add(&mut self, key: KeyHash, version: Version) {
         if let Some(digest) = self.digest_mut(second_of(version)) {
             *digest = digest.wrapping_add(hash(key, version));
         }
     }
 
-    /// A version of a key is not known any more.
+    /// Removes a version.
     pub fn subtract(&mut self, key: KeyHash, version: Version) {
         if let Some(digest) = self.digest_mut(second_of(version)) {
             *digest = digest.wrapping_sub(hash(key, version));
         }
     }
 
-    /// Forgets the seconds before `from`.
+    /// Drops the digests of seconds before `from`.
     pub fn forget_before(&mut self, from: u64) {
         if from <= self.from {
             return;
@@ -60,14 +59,14 @@ impl Digests {
         }
     }
 
-    /// The digest of one second.
+    /// Returns the digest of one second.
     #[must_use]
     pub fn get(&self, second: u64) -> u64 {
         let at = second.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         at.and_then(|at| self.digests.get(at)).copied().unwrap_or(0)
     }
 
-    /// Adds the digests of the seconds from `from` on to `into`.
+    /// Adds the digests of the seconds from `from` on to `into`, element by element.
     pub fn add_to(&self, from: u64, into: &mut [u64]) {
         let skipped = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let offset = usize::try_from(self.first.saturating_sub(from)).unwrap_or(usize::MAX);
@@ -99,7 +98,7 @@ impl Digests {
         self.digests.get_mut(at)
     }
 
-    /// Panics unless the digests are those of `known`.
+    /// Panics unless the digests are those of the versions in `known`.
     #[cfg(test)]
     pub fn check(&self, known: impl Iterator<Item = (KeyHash, Version)>) {
         let mut fresh = Self { from: self.from, ..Self::default() };
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stamp_sizes_the_memory() {
+    fn memory_is_bounded_for_any_stamp() {
         let (mut digests, key) = (Digests::default(), KeyHash(7));
         let wild = [Version::new(u64::MAX, Incarnation(1)), version(0)];
         digests.forget_before(1_800_000_000 - 3_600);
@@ -139,7 +138,7 @@ mod tests {
         assert!(digests.digests.len() <= 4_096);
         wild.iter().for_each(|version| digests.subtract(key, *version));
         digests.check([(key, version(1_800_000_000))].into_iter());
-        // What has no bound below is bounded as well.
+        // Also without a first second.
         let mut digests = Digests::default();
         digests.add(key, version(1_800_000_000));
         digests.add(key, version(1));
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_leaves_nothing() {
+    fn added_and_removed_versions_cancel_out() {
         let (mut digests, key) = (Digests::default(), KeyHash(7));
         for second in [100, 90, 103] {
             digests.add(key, version(second));

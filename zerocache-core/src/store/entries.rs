@@ -1,4 +1,4 @@
-//! The entries of one part: a table by hash, two queues, and an agenda of expiries over one slab.
+//! The entries of one shard: a table by hash, two queues and an expiry index over one slab.
 
 use alloc::boxed::Box;
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{key::KeyHash, time::Instant, version::Version};
 
-/// Entries, each at a index that may change whenever one is removed.
+/// Entries in slots. The index of a slot may change whenever an entry is removed.
 ///
-/// Invariant: each index is in the table once and in the queue of its class once; no two entries
-/// have keys of one hash.
+/// Invariant: each index is in the table once and in the queue of its class once. No two entries have keys
+/// with the same hash.
 #[derive(Debug)]
 pub struct Entries<P> {
     table: HashTable<u32>,
@@ -29,7 +29,7 @@ pub struct Entries<P> {
     expiries: ExpiryIndex,
 }
 
-/// The two ends of a doubly linked list through the slots.
+/// The ends of a doubly linked list through the slots.
 #[derive(Debug)]
 struct Queue {
     oldest: u32,
@@ -43,7 +43,7 @@ impl Default for Queue {
 }
 
 impl<P: Pages> Entries<P> {
-    /// No entries, and a table that indices keys by this secret.
+    /// Creates an empty collection.
     #[must_use]
     pub fn new(hasher: TableHasher, sizes: Sizes) -> Self {
         Self {
@@ -57,56 +57,56 @@ impl<P: Pages> Entries<P> {
         }
     }
 
-    /// Where the entry with this key is.
+    /// Returns the index of the entry with this key.
     #[inline]
     #[must_use]
     pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
         let bits = self.hasher.bits(hash);
-        let is_it = |&index: &u32| {
+        let matches = |&index: &u32| {
             let slot = &self.slots[index];
             slot.table_bits == bits && SlotRef::new(slot, &self.log).key() == key
         };
-        self.table.find(spread(bits), is_it).copied()
+        self.table.find(spread(bits), matches).copied()
     }
 
-    /// Where the entry with a key of this hash is, which may be `key`.
+    /// Returns the index of the entry whose key has this hash. A key equal to `key` is not hashed again.
     #[must_use]
     pub fn find_hash(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
         let bits = self.hasher.bits(hash);
-        let is_it = |&index: &u32| {
+        let matches = |&index: &u32| {
             let slot = &self.slots[index];
             slot.table_bits == bits && {
-                let seen = SlotRef::new(slot, &self.log);
-                seen.key() == key || seen.hash() == hash
+                let found = SlotRef::new(slot, &self.log);
+                found.key() == key || found.hash() == hash
             }
         };
-        self.table.find(spread(bits), is_it).copied()
+        self.table.find(spread(bits), matches).copied()
     }
 
-    /// The entry at a index.
+    /// Returns the entry in a slot.
     #[inline]
     #[must_use]
     pub fn slot(&self, index: u32) -> SlotRef<'_, P> {
         SlotRef::new(&self.slots[index], &self.log)
     }
 
-    /// Notes a use of an entry that was read before.
+    /// Marks an entry as used since it was queued.
     #[inline]
     pub fn mark_used(&mut self, index: u32) {
         let slot = &mut self.slots[index];
-        // Written only if it changes, so that the line of a hot entry stays shared.
+        // Written only if it changes, so that the cache line of a hot entry stays shared.
         if !slot.is_used {
             slot.is_used = true;
         }
     }
 
-    /// Puts an entry at the end of the queue of the read ones.
+    /// Moves an entry to the end of the queue of the read class.
     pub fn promote(&mut self, index: u32, tick: u32) {
         self.unlink(index);
         self.link(index, Class::Read, tick);
     }
 
-    /// Stores an entry as unread; none with a key of its hash may be held.
+    /// Inserts an unread entry. There must be no entry whose key has this hash.
     pub fn insert(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u32) {
         let expires = entry.expires;
         let index = self.add(hash, entry);
@@ -114,7 +114,7 @@ impl<P: Pages> Entries<P> {
         self.expiries.set(index, expires.as_millis());
     }
 
-    /// Stores an entry as unread, before all others of its queue.
+    /// Inserts an unread entry before all others of its queue.
     pub fn insert_cold(&mut self, hash: KeyHash, entry: &NewEntry<'_>, tick: u32) {
         let expires = entry.expires;
         let index = self.add(hash, entry);
@@ -130,7 +130,7 @@ impl<P: Pages> Entries<P> {
         self.expiries.set(index, expires.as_millis());
     }
 
-    /// Gives an entry a block, and a index in slab and table.
+    /// Adds an entry to log, slab and table.
     fn add(&mut self, hash: KeyHash, entry: &NewEntry<'_>) -> u32 {
         let bits = self.hasher.bits(hash);
         let block = self.block(entry, bits);
@@ -148,26 +148,26 @@ impl<P: Pages> Entries<P> {
         Block::Packed(self.log.append(entry.contents(), bits))
     }
 
-    /// A block goes; some of what stands between gaps moves.
+    /// Removes a block from the log, and compacts the log if gaps take too much memory.
     fn release(&mut self, address: BlockAddress) {
         self.log.release(address);
         let (table, slots) = (&self.table, &mut self.slots);
-        self.log.close_gaps(address.bytes(), |log, address, bits| {
-            let is_there =
+        self.log.compact(address.bytes(), |log, address, bits| {
+            let is_live =
                 |index: &u32| matches!(slots[*index].block, Block::Packed(at) if at == address);
-            if let Some(index) = table.find(spread(bits), is_there).copied() {
+            if let Some(index) = table.find(spread(bits), is_live).copied() {
                 slots[index].block = Block::Packed(log.relocate(address, bits));
             }
         });
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// All entries, in no order.
+    /// Iterates over all entries, in no order.
     pub fn slots(&self) -> impl Iterator<Item = SlotRef<'_, P>> {
         (0..self.slots.len() as u32).map(|index| self.slot(index))
     }
@@ -180,19 +180,19 @@ impl<P: Pages> Entries<P> {
         }
     }
 
-    /// Puts an entry in the index of one with a key of the same hash, as unread.
+    /// Replaces an entry with an unread one whose key has the same hash.
     pub fn replace(&mut self, index: u32, entry: &NewEntry<'_>, tick: u32) {
         self.unlink(index);
         let slot = &mut self.slots[index];
         let bits = slot.table_bits;
-        // A value is most often replaced by one of the same size.
+        // Most values are replaced by one of the same size.
         let block = match slot.block {
             Block::Packed(address) if address.bytes() == entry.payload_bytes() => {
                 self.log.overwrite(address, entry.contents());
                 Block::Packed(address)
             }
             Block::Packed(address) => {
-                // So that nobody takes what is left there for an entry, when gaps are closed.
+                // Cleared first, so that compaction does not take the old block for a live one.
                 slot.block = Block::Shared(Box::default());
                 self.release(address);
                 self.block(entry, bits)
@@ -204,7 +204,7 @@ impl<P: Pages> Entries<P> {
         self.expiries.set(index, entry.expires.as_millis());
     }
 
-    /// Takes an entry out; returns its class and weight.
+    /// Removes an entry. Returns its class and weight.
     pub fn remove(&mut self, index: u32) -> (Class, u64) {
         self.unlink(index);
         let bits = self.slots[index].table_bits;
@@ -227,7 +227,7 @@ impl<P: Pages> Entries<P> {
         (slot.class, slot.weight())
     }
 
-    /// Brings the expiry of an entry forward.
+    /// Sets the expiry of an entry if it is earlier than the present one.
     pub fn shorten(&mut self, index: u32, expires: Instant) {
         let slot = &mut self.slots[index];
         if expires < slot.expires {
@@ -236,19 +236,19 @@ impl<P: Pages> Entries<P> {
         }
     }
 
-    /// An entry that has expired at `now`. After `None`, [`Entries::first_expiry`] is later.
+    /// Returns the index of an entry that is expired at `now`. After `None`, [`Entries::first_expiry`] is later.
     pub fn find_expired(&mut self, now: Instant) -> Option<u32> {
         let slots = &self.slots;
         self.expiries.find(now.as_millis(), slots.len(), |index| slots[index].expires.as_millis())
     }
 
-    /// The moment before which no entry expires, in milliseconds.
+    /// Returns a time before which no entry expires, in milliseconds.
     #[must_use]
     pub fn first_expiry(&self) -> u64 {
         self.expiries.bound()
     }
 
-    /// Where the entry is that stands first in the queue of a class.
+    /// Returns the index of the oldest entry in the queue of a class.
     #[must_use]
     pub fn oldest(&self, class: Class) -> Option<u32> {
         let index = self.queues[class as usize].oldest;
@@ -273,7 +273,7 @@ impl<P: Pages> Entries<P> {
         self.join(class, older, newer);
     }
 
-    /// Makes `older` and `newer` neighbours, or ends of the queue.
+    /// Makes `older` and `newer` neighbours in a queue, or its ends.
     fn join(&mut self, class: Class, older: u32, newer: u32) {
         let queue = &mut self.queues[class as usize];
         match older {
@@ -286,7 +286,7 @@ impl<P: Pages> Entries<P> {
         }
     }
 
-    /// The entry at `from` is now at `to`: tells its neighbours, the table and the agenda.
+    /// Updates neighbours, table and expiry index after the entry at `from` has moved to `to`.
     fn relocate(&mut self, from: u32, to: u32) {
         let slot = &self.slots[to];
         let (bits, class, expires) = (slot.table_bits, slot.class, slot.expires.as_millis());
@@ -299,13 +299,13 @@ impl<P: Pages> Entries<P> {
         self.expiries.set(to, expires);
     }
 
-    /// Bytes of segments, and of what lies in them.
+    /// Returns the bytes of log segments, and of the blocks in them.
     #[cfg(test)]
     pub fn log_bytes(&self) -> (u64, u64) {
         self.log.bytes_held()
     }
 
-    /// Most entries that the table cannot tell apart without looking at their keys.
+    /// Returns the most entries with the same table bits.
     #[cfg(test)]
     pub fn longest_chain(&self) -> usize {
         let mut bits: alloc::vec::Vec<_> = self.slots().map(|slot| slot.table_bits).collect();
@@ -313,7 +313,7 @@ impl<P: Pages> Entries<P> {
         bits.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
     }
 
-    /// Panics unless table, queues and agenda agree; returns entries and bytes by class.
+    /// Panics unless table, queues, expiry index and log agree. Returns entries and bytes by class.
     #[cfg(test)]
     pub fn check(&self) -> ([u64; 2], [u64; 2]) {
         use alloc::collections::BTreeSet;

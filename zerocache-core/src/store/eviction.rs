@@ -140,3 +140,59 @@ enum Bound {
     Entries,
     Bytes,
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{
+        boxed::Box,
+        string::{String, ToString},
+        vec,
+        vec::Vec,
+    };
+    use core::cell::RefCell;
+
+    use super::*;
+    use crate::{
+        store::{Capacity, tests},
+        version::Version,
+    };
+
+    /// A single-threaded backend that records what is evicted.
+    struct Recording;
+
+    /// Key, value, version and remaining lifetime of each evicted entry.
+    #[derive(Debug, Default)]
+    struct Evictions(RefCell<Vec<(String, String, Version, u64)>>);
+
+    impl Backend for Recording {
+        type Lock<T> = RefCell<T>;
+        type Pages = Box<[u8]>;
+        type Evictions = Evictions;
+    }
+
+    impl EvictionListener for Evictions {
+        fn on_eviction(&self, EvictedEntry { key, entry, remaining_ms }: EvictedEntry<'_>) {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_string();
+            let (key, value) = (text(key), text(entry.value));
+            self.0.borrow_mut().push((key, value, entry.version, remaining_ms));
+        }
+    }
+
+    #[test]
+    fn listener_receives_evicted_entries_only() {
+        let capacity = Capacity { entries_max: 2, bytes_max: 1 << 20 };
+        let store = Store::<Recording>::new(capacity).with_evictions(Evictions::default());
+        let version = |n| tests::version(n, 1);
+        let put = |name, n| tests::put(name, "v", version(n), 1_000 * n);
+        store.apply(&put("expired", 1), tests::at(0));
+        store.apply(&put("deleted", 9), tests::at(0));
+        store.apply(&tests::delete("deleted", version(10)), tests::at(0));
+        store.apply(&put("replaced", 8), tests::at(0));
+        store.apply(&put("replaced", 9), tests::at(0));
+        store.apply(&put("kept", 7), tests::at(1_500));
+        assert_eq!(*store.evictions.0.borrow(), []);
+        store.apply(&put("new", 6), tests::at(2_000));
+        let evicted = ("replaced".to_string(), "v".to_string(), version(9), 7_000);
+        assert_eq!(*store.evictions.0.borrow(), vec![evicted]);
+    }
+}

@@ -1,24 +1,24 @@
-//! The least of many numbers that stand elsewhere: moments of expiry, or stamps.
+//! An index of the least of many numbers that are stored elsewhere: expiry times, or stamps of tombstones.
 
 use alloc::vec::Vec;
 
-/// Places, or groups of places, that share one bound.
+/// Slots, or groups of slots, that share one bound.
 const FAN_OUT: usize = 16;
 
-/// A lower bound for each group of 16 places, for each 16 of these groups, and so on.
+/// A tree of lower bounds: one for each group of 16 slots, one for each 16 of these groups, and so on.
 ///
-/// Invariant: a bound is at most every number below it. It may be less: a number that goes leaves the
-/// bounds as they are, and the next search that finds nothing there puts them right. So an addition
-/// costs a comparison or two, a removal nothing, and all of it half a byte for each place.
+/// Invariant: a bound is at most every number below it. It may be less, because removing a number leaves
+/// the bounds as they are; the next search that finds nothing there corrects them. An insertion costs a
+/// comparison or two, a removal nothing, and the whole tree half a byte per slot.
 #[derive(Debug, Default)]
 pub struct ExpiryIndex {
     levels: Vec<Vec<u64>>,
 }
 
 impl ExpiryIndex {
-    /// `place` now has `number`, which may be lower or higher than before.
-    pub fn set(&mut self, place: u32, number: u64) {
-        let mut index = place as usize / FAN_OUT;
+    /// Sets the number of a slot. It may be lower or higher than before.
+    pub fn set(&mut self, slot: u32, number: u64) {
+        let mut index = slot as usize / FAN_OUT;
         for level in 0.. {
             if level == self.levels.len() {
                 self.add_level();
@@ -39,7 +39,7 @@ impl ExpiryIndex {
         }
     }
 
-    /// Forgets the places from `len` on.
+    /// Removes the slots from `len` on.
     pub fn truncate(&mut self, len: usize) {
         let mut groups = len;
         for bounds in &mut self.levels {
@@ -48,14 +48,14 @@ impl ExpiryIndex {
         }
     }
 
-    /// At most the least number; `u64::MAX` only if there is none.
+    /// Returns a lower bound of all numbers; `u64::MAX` only if there are none.
     #[must_use]
     pub fn bound(&self) -> u64 {
         self.levels.last().and_then(|bounds| bounds.first()).copied().unwrap_or(u64::MAX)
     }
 
-    /// A place whose number is at most `until`, among `len` places with the numbers that `number`
-    /// tells. After `None`, [`ExpiryIndex::bound`] is above `until`.
+    /// Returns a slot whose number is at most `until`. There are `len` slots, and `number` returns the number
+    /// of each. After `None`, [`ExpiryIndex::bound`] is above `until`.
     pub fn find(
         &mut self,
         until: u64,
@@ -79,19 +79,19 @@ impl ExpiryIndex {
         let mut least = u64::MAX;
         let first = index * FAN_OUT;
         if level == 0 {
-            for place in first..len.min(first + FAN_OUT) {
-                let here = number(place as u32);
+            for slot in first..len.min(first + FAN_OUT) {
+                let here = number(slot as u32);
                 if here <= until {
-                    return Some(place as u32);
+                    return Some(slot as u32);
                 }
                 least = least.min(here);
             }
         } else {
             for below in first..self.levels[level - 1].len().min(first + FAN_OUT) {
                 if self.levels[level - 1][below] <= until
-                    && let Some(place) = self.search(level - 1, below, until, len, number)
+                    && let Some(slot) = self.search(level - 1, below, until, len, number)
                 {
-                    return Some(place);
+                    return Some(slot);
                 }
                 least = least.min(self.levels[level - 1][below]);
             }
@@ -100,7 +100,7 @@ impl ExpiryIndex {
         None
     }
 
-    /// A level above the others; its bounds are those of all below.
+    /// Adds a level above the others.
     fn add_level(&mut self) {
         let bounds = match self.levels.last() {
             Some(below) => below
@@ -140,23 +140,23 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever comes, changes and goes: every number up to a limit is found, and nothing else.
+        /// After any insertions, changes and removals, exactly the numbers up to a limit are found.
         #[test]
-        fn finds_all_that_is_due(
+        fn finds_exactly_the_numbers_up_to_a_limit(
             steps in prop::collection::vec((0..3u8, 0..5_000usize, 0..1_000u64), 1..1_500),
         ) {
             let (mut index, mut numbers) = (ExpiryIndex::default(), vec![]);
-            for (what, at, number) in steps {
-                let place = at % numbers.len().max(1);
-                match what {
+            for (step, at, number) in steps {
+                let slot = at % numbers.len().max(1);
+                match step {
                     0 if !numbers.is_empty() => {
-                        numbers[place] = number;
-                        index.set(place as u32, number);
+                        numbers[slot] = number;
+                        index.set(slot as u32, number);
                     }
                     1 if !numbers.is_empty() && number > 600 => {
-                        numbers.swap_remove(place);
-                        if place < numbers.len() {
-                            index.set(place as u32, numbers[place]);
+                        numbers.swap_remove(slot);
+                        if slot < numbers.len() {
+                            index.set(slot as u32, numbers[slot]);
                         }
                         index.truncate(numbers.len());
                     }
@@ -165,14 +165,14 @@ mod tests {
                         index.set(numbers.len() as u32 - 1, number);
                     }
                 }
-                index.check(numbers.len(), |place| numbers[place as usize]);
+                index.check(numbers.len(), |slot| numbers[slot as usize]);
             }
             for until in (0..1_000).step_by(37) {
                 let mut due: Vec<u64> = vec![];
-                while let Some(place) =
-                    index.find(until, numbers.len(), |place| numbers[place as usize])
+                while let Some(slot) =
+                    index.find(until, numbers.len(), |slot| numbers[slot as usize])
                 {
-                    due.push(core::mem::replace(&mut numbers[place as usize], u64::MAX));
+                    due.push(core::mem::replace(&mut numbers[slot as usize], u64::MAX));
                 }
                 prop_assert!(due.iter().all(|&number| number <= until));
                 prop_assert!(numbers.iter().all(|&number| number > until));

@@ -1,27 +1,27 @@
-//! Where key, metadata and value of a part's small entries lie: one entry after the other in segments.
+//! The log of a shard: key, metadata and value of its small entries, one after the other in segments.
 //!
-//! Entries come at the end and go anywhere. A segment of which nothing is left is given back; while gaps
-//! take too much, what is left of the emptiest segment moves to the end, a little with each entry that
-//! goes. So memory is in pieces of one size, whatever the sizes of entries and however these change.
+//! Entries are appended at the end and removed anywhere. An empty segment is returned to the system. While
+//! gaps take too much memory, the live blocks of the emptiest segment move to the end, a few with each
+//! removal. All memory is therefore in pieces of one size, whatever the sizes of the entries.
 
 use alloc::vec::Vec;
 
 use super::backend::Pages;
 
-/// Before each block: its length, and what the table knows its key by.
+/// The header of each block: its length, and the table bits of its key.
 const HEADER_BYTES: usize = 8;
 
-/// Gaps may take this fraction of what is held (1/4), and a segment beside.
+/// Gaps may take this fraction of the live bytes (1/4), and two segments in addition.
 const GAPS_FRACTION: u64 = 4;
 
-/// How many times the bytes of an entry that goes are looked at in a segment that is being emptied. More
-/// than the segment holds for each byte of its gaps, or gaps would grow faster than they are closed.
-const MOVED_FOR_EACH: usize = 8;
+/// The bytes that are compacted for each byte removed. More than a segment holds for each byte of its gaps, or
+/// gaps would grow faster than compaction closes them.
+const COMPACTED_PER_BYTE: usize = 8;
 
 /// No segment.
 const NONE: u32 = u32::MAX;
 
-/// Where a block is.
+/// The address of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockAddress {
     segment: u32,
@@ -30,7 +30,7 @@ pub struct BlockAddress {
 }
 
 impl BlockAddress {
-    /// How long the block is.
+    /// Returns the length of the block in bytes.
     #[must_use]
     pub const fn bytes(self) -> usize {
         self.bytes as usize
@@ -40,36 +40,43 @@ impl BlockAddress {
 #[derive(Debug)]
 struct Segment<P> {
     pages: P,
-    /// Bytes that were written, from the beginning on.
+    /// Bytes written, from the beginning on.
     used: u32,
-    /// Bytes of blocks that are still there, with their headers.
+    /// Bytes of live blocks, with their headers.
     live: u32,
 }
 
 /// Blocks in segments.
 ///
-/// Invariant: blocks are written to the open segment alone; a segment that is being emptied is not the open
-/// one.
+/// Invariant: blocks are appended to the open segment alone; the segment under compaction is another one.
 #[derive(Debug)]
 pub struct Log<P> {
     segments: Vec<Option<Segment<P>>>,
     segment_bytes: usize,
-    /// Segments that there are, and the bytes of all blocks with their headers.
+    /// The number of segments.
     count: u64,
+    /// Bytes of live blocks in all segments, with their headers.
     live: u64,
     open: u32,
-    /// The segment that is being emptied, and where its next block is.
-    emptying: Option<(u32, u32)>,
+    /// The segment under compaction, and the offset of its next block.
+    compacting: Option<(u32, u32)>,
 }
 
 impl<P: Pages> Log<P> {
-    /// A log without segments, each of which will have this many bytes.
+    /// Creates an empty log with segments of `segment_bytes`.
     #[must_use]
     pub fn new(segment_bytes: usize) -> Self {
-        Self { segments: Vec::new(), segment_bytes, count: 0, live: 0, open: NONE, emptying: None }
+        Self {
+            segments: Vec::new(),
+            segment_bytes,
+            count: 0,
+            live: 0,
+            open: NONE,
+            compacting: None,
+        }
     }
 
-    /// The bytes of a block.
+    /// Returns the content of a block.
     ///
     /// # Panics
     /// If there is no such block.
@@ -80,7 +87,7 @@ impl<P: Pages> Log<P> {
         &segment.pages.as_ref()[address.offset as usize..][..address.bytes as usize]
     }
 
-    /// Puts a block at the end, for a key that the table knows by `bits`.
+    /// Appends a block for a key with these table bits.
     pub fn append(&mut self, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
         let bytes: usize = contents.iter().map(|content| content.len()).sum();
         let needed = HEADER_BYTES + bytes;
@@ -105,7 +112,7 @@ impl<P: Pages> Log<P> {
         address
     }
 
-    /// Writes other contents of the same length over those of a block.
+    /// Overwrites a block with contents of the same length.
     pub fn overwrite(&mut self, address: BlockAddress, contents: [&[u8]; 3]) {
         let Some(segment) = &mut self.segments[address.segment as usize] else { no_block(address) };
         let mut room =
@@ -117,7 +124,7 @@ impl<P: Pages> Log<P> {
         }
     }
 
-    /// A block goes.
+    /// Removes a block.
     pub fn release(&mut self, address: BlockAddress) {
         let at = address.segment as usize;
         let Some(segment) = &mut self.segments[at] else { no_block(address) };
@@ -132,49 +139,49 @@ impl<P: Pages> Log<P> {
         } else {
             self.segments[at] = None;
             self.count -= 1;
-            self.emptying.take_if(|(emptied, _)| *emptied == address.segment);
+            self.compacting.take_if(|(segment, _)| *segment == address.segment);
         }
     }
 
-    /// Blocks that should move because `bytes` have gone, if gaps take too much: `moves` says for each
-    /// whether it is still there, and takes it to its new place.
-    pub fn close_gaps(
+    /// Compacts a part of the emptiest segment after `bytes` were removed, if gaps take too much memory.
+    /// `relocate` is called for each block, and moves those that are live.
+    pub fn compact(
         &mut self,
         bytes: usize,
-        mut moves: impl FnMut(&mut Self, BlockAddress, u32),
+        mut relocate: impl FnMut(&mut Self, BlockAddress, u32),
     ) {
-        let mut left = (HEADER_BYTES + bytes) * MOVED_FOR_EACH;
+        let mut left = (HEADER_BYTES + bytes) * COMPACTED_PER_BYTE;
         while left > 0
-            && let Some((segment, at)) = self.emptying.or_else(|| self.emptiest())
+            && let Some((segment, at)) = self.compacting.or_else(|| self.emptiest())
         {
             let Some((address, bits)) = self.block_at(segment, at) else {
-                self.emptying = None;
+                self.compacting = None;
                 return;
             };
-            self.emptying = Some((segment, address.offset + address.bytes));
+            self.compacting = Some((segment, address.offset + address.bytes));
             left = left.saturating_sub(HEADER_BYTES + address.bytes());
-            moves(self, address, bits);
+            relocate(self, address, bits);
         }
     }
 
-    /// Takes a block to the end.
+    /// Moves a block to the end.
     pub fn relocate(&mut self, address: BlockAddress, bits: u32) -> BlockAddress {
-        // Out of the way, so that the block can be read while another segment is written.
+        // Taken out, so that the block can be read while another segment is written.
         let Some(segment) = self.segments[address.segment as usize].take() else {
             no_block(address)
         };
         let block = &segment.pages.as_ref()[address.offset as usize..][..address.bytes as usize];
-        let moved = self.append_beside(address.segment, [block, b"", b""], bits);
+        let moved = self.append_keeping(address.segment, [block, b"", b""], bits);
         self.segments[address.segment as usize] = Some(segment);
         self.release(address);
         moved
     }
 
-    /// Appends while the segment `taken` is out of the list, so that a new one does not come there.
-    fn append_beside(&mut self, taken: u32, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
+    /// Appends while the segment `taken` is out of the list, and keeps its position free.
+    fn append_keeping(&mut self, taken: u32, contents: [&[u8]; 3], bits: u32) -> BlockAddress {
         let bytes: usize = contents.iter().map(|content| content.len()).sum();
         if self.room() < HEADER_BYTES + bytes {
-            self.open_segment_but(Some(taken));
+            self.open_segment_except(Some(taken));
         }
         self.append(contents, bits)
     }
@@ -185,10 +192,10 @@ impl<P: Pages> Log<P> {
     }
 
     fn open_segment(&mut self) {
-        self.open_segment_but(None);
+        self.open_segment_except(None);
     }
 
-    fn open_segment_but(&mut self, taken: Option<u32>) {
+    fn open_segment_except(&mut self, taken: Option<u32>) {
         let is_free = |(at, segment): (usize, &Option<Segment<P>>)| {
             (segment.is_none() && taken != Some(at as u32)).then_some(at)
         };
@@ -197,7 +204,7 @@ impl<P: Pages> Log<P> {
             self.segments.push(None);
             self.segments.len() - 1
         });
-        // What was open may be empty, and would never be released.
+        // The open segment may be empty, and would never be released.
         let before = self.segments.get_mut(self.open as usize);
         if let Some(before) = before
             && before.as_ref().is_some_and(|before| before.live == 0)
@@ -211,7 +218,7 @@ impl<P: Pages> Log<P> {
         self.open = at as u32;
     }
 
-    /// The segment to empty next, and its beginning, if gaps take too much.
+    /// Returns the start of the segment with the fewest live bytes, if gaps take too much memory.
     fn emptiest(&self) -> Option<(u32, u32)> {
         let held = self.count * self.segment_bytes as u64;
         if held <= self.live + self.live / GAPS_FRACTION + 2 * self.segment_bytes as u64 {
@@ -222,7 +229,7 @@ impl<P: Pages> Log<P> {
         live.min().map(|(_, at)| (at, 0))
     }
 
-    /// The block whose header is at `at`, and the bits of its key.
+    /// Returns the block whose header is at offset `at`, and the table bits of its key.
     fn block_at(&self, segment: u32, at: u32) -> Option<(BlockAddress, u32)> {
         let data = self.segments[segment as usize].as_ref().filter(|data| at < data.used)?;
         let header = data.pages.as_ref()[at as usize..].first_chunk::<HEADER_BYTES>()?;
@@ -232,7 +239,7 @@ impl<P: Pages> Log<P> {
         Some((address, u32::from_le_bytes([e, f, g, h])))
     }
 
-    /// Panics unless the figures are those of `blocks`, and gaps are within their bound.
+    /// Panics unless the sizes are those of `blocks`.
     #[cfg(test)]
     pub fn check(&self, blocks: impl Iterator<Item = BlockAddress>) {
         use alloc::collections::BTreeMap;
@@ -251,7 +258,7 @@ impl<P: Pages> Log<P> {
         assert!(live.is_empty() && count == self.count);
     }
 
-    /// Bytes of segments, and of blocks.
+    /// Returns the bytes of segments and of live blocks.
     #[cfg(test)]
     pub fn bytes_held(&self) -> (u64, u64) {
         (self.count * self.segment_bytes as u64, self.live)

@@ -1,4 +1,4 @@
-//! The store against a naive oracle, on any sequence of operations.
+//! Model tests: the store compared with a naive oracle on arbitrary sequences of operations.
 
 use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 
@@ -10,7 +10,7 @@ use super::{
     *,
 };
 
-/// What a store may do.
+/// An operation on a store.
 #[derive(Clone, Debug)]
 enum Op {
     Put { key: u16, stamp: u64, writer: u64, ttl_ms: u64, size: usize },
@@ -20,7 +20,7 @@ enum Op {
     Wait { ms: u64 },
 }
 
-/// On few keys, so that they meet.
+/// Generates operations on few keys, so that they conflict.
 fn op(keys: u16) -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..keys, 0..40u64, 0..3u64, 1..4_000u64, 0..600usize).prop_map(
@@ -34,7 +34,7 @@ fn op(keys: u16) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The rules in their plainest form: one list, searched from end to end.
+/// The rules in their simplest form: one list, searched from end to end.
 struct Oracle {
     capacity: Capacity,
     slots: Vec<OracleSlot>,
@@ -113,7 +113,7 @@ impl Oracle {
             let victim = victim.or_else(|| first(&self.slots, !read_class)).unwrap();
             let slot = &mut self.slots[victim];
             if slot.is_used && spared < SPARED_MAX {
-                // It was read again since it came to the end of its queue: once more.
+                // Used since it was queued: a second chance.
                 self.tick += 1;
                 spared += 1;
                 (slot.is_used, slot.tick) = (false, self.tick);
@@ -136,7 +136,7 @@ impl Oracle {
     }
 }
 
-/// Runs `ops` on a store and on the oracle, and compares after each.
+/// Runs `ops` on a store and on the oracle, and compares them after each operation.
 fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
     // Tombstones are bounded by 1/16 of the budget; here all of them fit.
     let store = TestStore::with_tombstones(capacity, 1_024, TableHasher::default());
@@ -186,7 +186,7 @@ fn compare(ops: Vec<Op>, capacity: Capacity) -> Result<(), TestCaseError> {
         for (name, version) in &oracle.versions {
             let key = key(&format!("{name}"));
             prop_assert_eq!(store.version(key.hash()), Some(*version));
-            // Which expired entry goes first is left open, which live one is not.
+            // The order among expired entries is unspecified, that of live ones is not.
             let live = oracle.slots.iter().any(|s| s.key == *name && s.expires > now);
             prop_assert_eq!(store.peek(&key, at(now)).is_hit(), live);
         }

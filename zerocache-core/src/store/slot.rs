@@ -1,4 +1,4 @@
-//! One stored entry: what stands in a part's table, and the bytes beside it.
+//! One stored entry: its slot, and the block with key, metadata and value.
 
 use alloc::boxed::Box;
 use core::ops::Deref;
@@ -17,46 +17,46 @@ use crate::{
     version::{Incarnation, Version},
 };
 
-/// Bytes charged for an entry beyond its own: slot, table, agenda, header in the log.
+/// Bytes charged for an entry beyond its payload: slot, table, expiry index, and header in the log.
 ///
-/// A release build on 64-bit Linux took 86 to 87 of them with 100,000 to a million entries (keys of 32
-/// bytes, values of 100, lifetimes spread over an hour, half of the entries read), depending on how
-/// full the tables were.
+/// A release build on 64-bit Linux took 86 to 87 bytes with 100,000 to a million entries, depending on how
+/// full the tables were (keys of 32 bytes, values of 100, lifetimes spread over an hour, half of the entries
+/// read).
 pub const ENTRY_OVERHEAD_BYTES: u64 = 90;
 
-/// Bytes charged for what lets an entry be shared: the handle and its count.
+/// Bytes charged for the handle of a shared block and its reference count.
 const SHARED_OVERHEAD_BYTES: u64 = 80;
 
-/// Memory of an entry's own comes in pages of this many bytes.
+/// The page size of memory for shared blocks, in bytes.
 const PAGE_BYTES: usize = 4 * 1024;
 
-/// Segments are this fraction of the budget (1/1024), so that those that are not full take little of it,
-/// and their number has a bound.
+/// The size of a segment as a fraction of the budget (1/1024): segments that are not full waste little of the
+/// budget, and their number is bounded.
 const SEGMENT_FRACTION: u64 = 1_024;
 
-/// Segments are not smaller and not larger than this.
+/// The bounds of the size of a segment.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
-/// An entry in a segment takes at most this fraction of it (1/8), so that little is left at its end.
+/// The largest entry in a segment as a fraction of the segment (1/8), so that little is wasted at its end.
 const PACKED_FRACTION: u64 = 8;
 
-/// Entries in segments are copied by their readers, so they have at most this many bytes; more where the
-/// budget is so large that entries of this size would have too many mappings of their own (of 65,530 that
-/// Linux allows by default).
+/// The largest entry in a segment in bytes, because readers copy entries in segments. It is larger if the
+/// budget is so large that entries of this size would need too many memory mappings (Linux allows 65,530 by
+/// default).
 const COPIED_BYTES_MAX: u64 = 48 << 10;
 const MAPPINGS_MAX: u64 = 32_768;
 
-/// Which entries lie where, by the budget.
+/// The sizes of segments, and of the entries stored in them. They follow from the budget.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Bytes of a segment.
+    /// The size of a segment in bytes.
     pub segment_bytes: usize,
     packed_bytes_max: usize,
 }
 
 impl Sizes {
-    /// For a store of so many bytes.
+    /// Returns the sizes for a store of `bytes_max`.
     #[must_use]
     pub fn of(bytes_max: u64) -> Self {
         let segment = (bytes_max / SEGMENT_FRACTION).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -65,14 +65,14 @@ impl Sizes {
         Self { segment_bytes: segment as usize, packed_bytes_max: packed as usize }
     }
 
-    /// Whether an entry with this much of its own lies in a segment with others.
+    /// Returns whether an entry with this payload is stored in a segment with others.
     #[inline]
     #[must_use]
     pub const fn is_packed(self, payload_bytes: usize) -> bool {
         payload_bytes <= self.packed_bytes_max
     }
 
-    /// Bytes charged for an entry with this much of its own.
+    /// Returns the bytes charged for an entry with this payload.
     #[must_use]
     pub const fn weight_of(self, payload_bytes: usize) -> u64 {
         if self.is_packed(payload_bytes) {
@@ -92,46 +92,46 @@ const fn shared_weight(payload_bytes: usize) -> u64 {
     pages + ENTRY_OVERHEAD_BYTES + SHARED_OVERHEAD_BYTES
 }
 
-/// No place: the end of a queue.
+/// No slot: the end of a queue.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// Whether an entry was read since it was stored here.
+/// The class of an entry: unread or read since it was stored here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Stored and never read here: goes first.
+    /// Never read here. Unread entries are evicted first.
     Unread,
     /// Read at least once.
     Read,
 }
 
 impl Class {
-    /// Both classes, in the order in which they go.
+    /// Both classes, in the order of eviction.
     pub const ALL: [Self; 2] = [Self::Unread, Self::Read];
 }
 
-/// A stored entry, with its place among the others of its part. One cache line.
+/// The fixed part of a stored entry. One cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Slot {
-    /// Where key, metadata and value are.
+    /// Key, metadata and value.
     pub block: Block,
-    /// The write that it comes from.
+    /// The version of the write.
     pub version: Version,
-    /// The moment from which it is no longer served.
+    /// The time from which the entry is no longer served.
     pub expires: Instant,
-    /// What the table knows the key by; set when it is put in.
+    /// Bits of the table hash of the key.
     pub table_bits: u32,
-    /// The neighbour in the queue that goes before this one.
+    /// The neighbour in the queue that is evicted before this entry.
     pub older: u32,
-    /// The neighbour in the queue that goes after this one.
+    /// The neighbour in the queue that is evicted after this entry.
     pub newer: u32,
-    /// When it was put at the end of its queue: the store's counter, not a clock.
+    /// The tick at which the entry was put at the end of its queue: a counter of the store, not a clock.
     pub tick: u32,
     key_bytes: u32,
     metadata_bytes: u16,
-    /// In which queue it is.
+    /// The queue of the entry.
     pub class: Class,
-    /// Whether it was read since it was put at the end of its queue.
+    /// The entry was read since it was put at the end of its queue.
     pub is_used: bool,
 }
 
@@ -140,46 +140,47 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(METADATA_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(KEY_BYTES_WIRE_MAX <= u32::MAX as usize);
 
-/// Key, metadata and value, one after the other: nothing larger (a read buffer, say) is kept alive by them.
+/// Key, metadata and value, one after the other, in memory of the store: a block does not keep a larger
+/// buffer alive.
 #[derive(Debug)]
 pub enum Block {
-    /// In a segment with others; copied by readers.
+    /// In a segment with others. Readers copy it.
     Packed(BlockAddress),
-    /// In memory of their own, which readers share.
-    // Behind a box, so that the small ones need no more than their own two words.
+    /// In memory of its own, which readers share.
+    // Boxed, so that the enum takes no more than two words.
     Shared(Box<Bytes>),
 }
 
-/// What is to be stored.
+/// An entry to store.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEntry<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// Its metadata, at most 64 KiB.
+    /// The metadata, at most 64 KiB.
     pub metadata: &'a [u8],
-    /// Its value.
+    /// The value.
     pub value: &'a [u8],
-    /// The write that it comes from.
+    /// The version of the write.
     pub version: Version,
-    /// The moment from which it is no longer served.
+    /// The time from which the entry is no longer served.
     pub expires: Instant,
 }
 
 impl<'a> NewEntry<'a> {
-    /// What the block is made of.
+    /// Returns the contents of the block.
     #[must_use]
     pub const fn contents(&self) -> [&'a [u8]; 3] {
         [self.key, self.metadata, self.value]
     }
 
-    /// How much it has of its own.
+    /// Returns the payload in bytes.
     #[must_use]
     pub const fn payload_bytes(&self) -> usize {
         self.key.len() + self.metadata.len() + self.value.len()
     }
 }
 
-/// An entry where it lies.
+/// A stored entry in place.
 #[derive(Debug)]
 pub struct SlotRef<'a, P> {
     slot: &'a Slot,
@@ -194,23 +195,23 @@ impl<P> Clone for SlotRef<'_, P> {
 
 impl<P> Copy for SlotRef<'_, P> {}
 
-/// An entry as a reader sees it where it lies.
+/// The value, metadata and version of a stored entry, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef<'a> {
     /// The value, possibly empty.
     pub value: &'a [u8],
     /// Tagged fields that nodes forward unchanged.
     pub metadata: &'a [u8],
-    /// The write that it comes from.
+    /// The version of the write.
     pub version: Version,
-    /// The moment from which it is no longer served.
+    /// The time from which the entry is no longer served.
     pub expires: Instant,
     shared: Option<&'a Bytes>,
     value_at: usize,
 }
 
 impl Default for Slot {
-    /// A place that no entry has.
+    /// The content of unused slots.
     fn default() -> Self {
         Self {
             block: Block::Shared(Box::default()),
@@ -229,7 +230,7 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// A slot for what lies in a block.
+    /// Creates the slot of an entry in `block`.
     ///
     /// # Panics
     /// If the metadata is longer than 64 KiB, or the key than 4 GiB.
@@ -251,7 +252,7 @@ impl Slot {
         }
     }
 
-    /// Bytes charged for this entry.
+    /// Returns the bytes charged for this entry.
     #[must_use]
     pub fn weight(&self) -> u64 {
         match &self.block {
@@ -260,7 +261,7 @@ impl Slot {
         }
     }
 
-    /// Whether it may no longer be served at `now`.
+    /// Returns whether the entry is expired at `now`.
     #[inline]
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {
@@ -269,7 +270,7 @@ impl Slot {
 }
 
 impl Block {
-    /// In memory of its own.
+    /// Creates a block in memory of its own.
     #[must_use]
     pub fn shared<P: Pages>(contents: [&[u8]; 3]) -> Self {
         let mut pages = P::to_fill(contents.iter().map(|content| content.len()).sum());
@@ -284,7 +285,7 @@ impl Block {
 }
 
 impl<'a, P: Pages> SlotRef<'a, P> {
-    /// An entry whose block may be in `log`.
+    /// Creates the reference to an entry whose block may be in `log`.
     #[inline]
     #[must_use]
     pub const fn new(slot: &'a Slot, log: &'a Log<P>) -> Self {
@@ -299,20 +300,20 @@ impl<'a, P: Pages> SlotRef<'a, P> {
         }
     }
 
-    /// The whole key.
+    /// Returns the key.
     #[inline]
     #[must_use]
     pub fn key(self) -> &'a [u8] {
         &self.bytes()[..self.slot.key_bytes as usize]
     }
 
-    /// The hash of the key.
+    /// Returns the hash of the key.
     #[must_use]
     pub fn hash(self) -> KeyHash {
         KeyHash::of(self.key())
     }
 
-    /// What a reader gets to see.
+    /// Returns value, metadata and version in place.
     #[inline]
     #[must_use]
     pub fn entry(self) -> EntryRef<'a> {
@@ -342,13 +343,13 @@ impl<P> Deref for SlotRef<'_, P> {
 }
 
 impl EntryRef<'_> {
-    /// Whether [`EntryRef::to_value`] copies.
+    /// Returns whether [`EntryRef::to_value`] copies.
     #[must_use]
     pub const fn is_copied(&self) -> bool {
         self.shared.is_none()
     }
 
-    /// The value to keep: a copy of a small one, a further reference to a large one.
+    /// Returns an owned value: a copy of a small value, a further reference to a large one.
     #[must_use]
     pub fn to_value(&self) -> Bytes {
         match self.shared {
@@ -357,7 +358,7 @@ impl EntryRef<'_> {
         }
     }
 
-    /// The entry to keep, its value as [`EntryRef::to_value`] has it.
+    /// Returns an owned entry, with the value of [`EntryRef::to_value`].
     #[must_use]
     pub fn to_entry(&self) -> Entry {
         Entry {

@@ -1,4 +1,4 @@
-//! What repair, copies and snapshots ask of a store.
+//! Unit tests of digests, scans, copies and exports.
 
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{entry::Change, key::SHARDS};
 
-/// The first second in which the tests write.
+/// The first second of the versions in these tests.
 fn first_second() -> u64 {
     at(0).wall_ms / 1_000
 }
@@ -19,13 +19,13 @@ fn name_of(record: &Record) -> String {
     String::from_utf8(record.key.as_bytes().to_vec()).unwrap()
 }
 
-/// Everything that a store knows.
+/// The whole content of a store.
 fn all_items(store: &TestStore, now: Now) -> Vec<StoredItem> {
     (0..SHARDS).flat_map(|shard| store.export(shard, now)).collect()
 }
 
 #[test]
-fn equal_knowledge_has_equal_sums_whatever_became_of_it() {
+fn equal_versions_have_equal_digests_for_values_and_tombstones() {
     let (a, b) = (store(100, 1 << 20), store(100, 1 << 20));
     let writes: Vec<_> = (0..60).map(|n| (format!("k{n}"), version(n * 100, 1))).collect();
     for (name, version) in &writes {
@@ -33,7 +33,7 @@ fn equal_knowledge_has_equal_sums_whatever_became_of_it() {
         a.apply(&put(name, "v", *version, 1_000_000), at(6_000));
     }
     for (name, version) in writes.iter().rev() {
-        // An older version came first; the value expired, was deleted or is only a trace here.
+        // An older version came first; the value expired, was deleted or is only a tombstone here.
         b.apply(
             &put(name, "old", Version::new(version.stamp() - 1, version.incarnation()), 9_000),
             at(0),
@@ -59,48 +59,48 @@ fn equal_knowledge_has_equal_sums_whatever_became_of_it() {
 }
 
 #[test]
-fn rows_are_all_that_is_known_of_some_seconds() {
+fn scan_returns_all_versions_of_the_requested_seconds() {
     let store = store(100, 1 << 20);
     for n in 0..100 {
         store.apply(&put(&format!("k{n}"), "v", version(n * 50, 1), 1_000_000), at(5_000));
     }
     store.apply(&delete("k21", version(3_000, 2)), at(5_000));
-    let (mut rows, seconds) = (Vec::new(), [first_second() + 1, first_second() + 3]);
+    let (mut versions, seconds) = (Vec::new(), [first_second() + 1, first_second() + 3]);
     for shard in 0..SHARDS {
-        let before = rows.len();
-        let mut left = ScanCursor::START;
-        while left != ScanCursor::END {
-            assert!(store.scan_versions(shard, &seconds, &mut left, 2, &mut rows) <= 2);
+        let before = versions.len();
+        let mut cursor = ScanCursor::START;
+        while cursor != ScanCursor::END {
+            assert!(store.scan_versions(shard, &seconds, &mut cursor, 2, &mut versions) <= 2);
         }
-        assert!(rows[before..].iter().all(|(hash, _)| hash.shard() == shard));
+        assert!(versions[before..].iter().all(|(hash, _)| hash.shard() == shard));
     }
-    let found: BTreeSet<_> = rows.iter().copied().collect();
+    let found: BTreeSet<_> = versions.iter().copied().collect();
     let expected = (20..40).chain(60..80).filter(|n| *n != 21);
     let expected = expected.map(|n| (key(&format!("k{n}")).hash(), version(n * 50, 1)));
     let expected: BTreeSet<_> = expected.chain([(key("k21").hash(), version(3_000, 2))]).collect();
-    assert_eq!((found, rows.len()), (expected, 40));
+    assert_eq!((found, versions.len()), (expected, 40));
 }
 
 #[test]
-fn a_search_leaves_nothing_out_while_others_come_and_go() {
+fn scan_leaves_nothing_out_during_concurrent_changes() {
     let store = store(10_000, 1 << 20);
     let put_all = |from: u64, to: u64, ms: u64| {
         for n in from..to {
             store.apply(&put(&format!("k{n}"), "v", version(ms, n), 1_000_000), at(9_000));
         }
     };
-    // Every third is looked for, half of them as traces.
+    // Every third is looked for, half of them as tombstones.
     for n in 0..1_500 {
         put_all(n, n + 1, if n % 3 == 0 { 1_500 } else { 3_500 });
         if n % 6 == 0 {
             store.apply(&delete(&format!("k{n}"), version(1_600, n)), at(9_000));
         }
     }
-    let (mut rows, mut n) = (Vec::new(), 0);
+    let (mut versions, mut n) = (Vec::new(), 0);
     for shard in 0..SHARDS {
-        let mut left = ScanCursor::START;
-        while left != ScanCursor::END {
-            store.scan_versions(shard, &[first_second() + 1], &mut left, 3, &mut rows);
+        let mut cursor = ScanCursor::START;
+        while cursor != ScanCursor::END {
+            store.scan_versions(shard, &[first_second() + 1], &mut cursor, 3, &mut versions);
             // Others go, and others come.
             n += 1;
             store.erase(key(&format!("k{}", n * 7 % 1_500 / 3 * 3 + 1)).hash(), version(9_000, 0));
@@ -110,14 +110,14 @@ fn a_search_leaves_nothing_out_while_others_come_and_go() {
             }
         }
     }
-    let found: BTreeSet<_> = rows.iter().map(|(hash, _)| *hash).collect();
+    let found: BTreeSet<_> = versions.iter().map(|(hash, _)| *hash).collect();
     let wanted: BTreeSet<_> = (0..1_500).step_by(3).map(|n| key(&format!("k{n}")).hash()).collect();
     assert_eq!(found, wanted);
     store.check();
 }
 
 #[test]
-fn pages_go_from_the_hottest_to_the_coldest() {
+fn copy_pages_are_ordered_from_hot_to_cold() {
     let store = store(1_000, 1 << 20);
     for n in 0..400 {
         store.apply(&put(&format!("k{n}"), "0123456789", version(n, 1), 1_000_000), at(400));
@@ -133,8 +133,8 @@ fn pages_go_from_the_hottest_to_the_coldest() {
             let page = store.copy_page(shard, range, 40, at(600));
             assert!((1..=4).contains(&page.records.len()) || page.more.is_none());
             names.extend(page.records.iter().map(name_of));
-            let Some(place) = page.more else { break };
-            range.colder_than = Some(place);
+            let Some(cursor) = page.more else { break };
+            range.colder_than = Some(cursor);
         }
         let number = |name: &String| name[1..].parse::<u64>().unwrap();
         // Those that were read first, each class from the last written to the first.
@@ -146,7 +146,7 @@ fn pages_go_from_the_hottest_to_the_coldest() {
 }
 
 #[test]
-fn what_was_read_during_a_copy_is_in_its_second_pass() {
+fn second_pass_of_a_copy_has_entries_read_during_the_first() {
     let store = store(1_000, 1 << 20);
     for n in 0..300 {
         store.apply(&put(&format!("k{n}"), "v", version(n, 1), 1_000_000), at(400));
@@ -163,7 +163,7 @@ fn what_was_read_during_a_copy_is_in_its_second_pass() {
 }
 
 #[test]
-fn what_is_adopted_goes_first_and_may_be_old() {
+fn imported_entries_are_evicted_first_and_may_be_old() {
     let store = store(10, 1 << 20);
     let late = 2 * RETENTION_MS;
     for n in 0..5 {
@@ -172,7 +172,7 @@ fn what_is_adopted_goes_first_and_may_be_old() {
     for n in 0..8 {
         let record = put(&format!("old{n}"), "v", version(n, 1), late + 9_000);
         assert_eq!(store.import(&record, at(late)), ApplyOutcome::Applied);
-        // The coldest one has no place, and is too old to leave a trace.
+        // There is no room for the coldest one, and it is too old to leave a tombstone.
         let again = if n < 5 { ApplyOutcome::Duplicate } else { ApplyOutcome::Applied };
         assert_eq!(store.import(&record, at(late)), again);
     }
@@ -189,7 +189,7 @@ fn what_is_adopted_goes_first_and_may_be_old() {
 }
 
 #[test]
-fn nothing_is_left_of_what_is_erased() {
+fn erased_value_leaves_no_tombstone() {
     let store = store(10, 1 << 20);
     store.apply(&put("k", "v", version(5, 1), 9_000), at(10));
     let hash = key("k").hash();
@@ -201,12 +201,12 @@ fn nothing_is_left_of_what_is_erased() {
 }
 
 #[test]
-fn what_a_wrong_clock_stamped_moves_with_it() {
+fn versions_of_a_wrong_clock_are_restamped() {
     let store = store(10, 1 << 20);
     let century = 3_000_000_000_000;
     let now = |ms: u64| Now::new(ms, at(ms).wall_ms);
     store.apply(&put("past", "v", version(0, 1), 90_000), at(0));
-    // The clock jumps: what is stamped then raises the floor of all traces.
+    // The clock jumps: a version stamped then raises the floor of all tombstones.
     store.apply(&put("future", "v", version(century, 1), 90_000), Now::new(5, at(century).wall_ms));
     store.apply(&delete("gone", version(century, 2)), Now::new(6, at(century).wall_ms));
     assert!(store.first_complete_second(now(10)) > at(10).wall_ms / 1_000);
@@ -220,14 +220,14 @@ fn what_a_wrong_clock_stamped_moves_with_it() {
     ] {
         assert_eq!(store.version(key(name).hash()), Some(version), "{name}");
     }
-    // What is known reaches as far back as the clock did, and is told in sums.
+    // The retention floor moves with the clock, and the digests match the new versions.
     assert!(store.first_complete_second(now(10)) < first_second());
-    let sums = |store: &Store<_>| store.digests_by_second(first_second(), first_second());
+    let digests = |store: &Store<_>| store.digests_by_second(first_second(), first_second());
     let other = self::store(10, 1 << 20);
     other.apply(&put("past", "v", version(0, 1), 90_000), at(0));
     other.apply(&put("future", "v", restamped(version(century, 1)), 90_000), at(5));
     other.apply(&delete("gone", restamped(version(century, 2))), at(6));
-    assert_eq!(sums(&store), sums(&other));
+    assert_eq!(digests(&store), digests(&other));
     assert_eq!(
         store.apply(&put("gone", "v", version(0, 1), 90_000), now(9)),
         ApplyOutcome::Superseded(restamped(version(century, 2)))

@@ -1,24 +1,25 @@
-//! The secret by which the tables of a process place keys.
+//! The keyed hash of the tables of a process.
 
 use crate::key::KeyHash;
 
-/// Makes of a key's hash, which is the same everywhere, one that nobody outside of this process can
-/// reckon: whoever may write can find keys of which 64 bits of the former agree, and all of them would
-/// stand in one chain of a table.
+/// Turns the hash of a key, which is the same on every node, into one that is unpredictable outside of this
+/// process. Without it, a client could choose keys that agree in 64 bits of their hashes, and all of them
+/// would be in one chain of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct TableHasher([u64; 2]);
 
 impl TableHasher {
-    /// Of two secrets.
+    /// Creates a hasher from two secrets.
     #[must_use]
     pub const fn new(secrets: [u64; 2]) -> Self {
         Self(secrets)
     }
 
-    /// The hash of a key for tables of 64 bits.
+    /// Returns the 64-bit table hash of a key.
     ///
-    /// Both halves of a 128-bit product of both halves of the key's hash, each with its secret: keys that
-    /// agree in one half differ in the other, and where that leads depends on the secret of the first.
+    /// Each half of the key's hash is combined with a secret; the halves of their 128-bit product are
+    /// combined into the result. Keys that agree in one half of their hash differ in the other, and the effect
+    /// of that half depends on the secret of the first.
     #[inline]
     #[must_use]
     pub const fn hash(self, key: KeyHash) -> u64 {
@@ -27,7 +28,7 @@ impl TableHasher {
         product as u64 ^ (product >> 64) as u64
     }
 
-    /// 32 bits of it, which a slot keeps.
+    /// Returns 32 bits of the table hash, which a slot stores.
     #[inline]
     #[must_use]
     pub const fn bits(self, key: KeyHash) -> u32 {
@@ -36,13 +37,13 @@ impl TableHasher {
 }
 
 impl Default for TableHasher {
-    /// No secret: two halves of the golden ratio's digits, for tests and simulations.
+    /// Uses fixed numbers in place of secrets, for tests and simulations: digits of the golden ratio.
     fn default() -> Self {
         Self([0x9e37_79b9_7f4a_7c15, 0xf39c_c060_5ced_c834])
     }
 }
 
-/// 32 bits as a table wants them: it takes the place from the low end and a tag from the high one.
+/// Spreads 32 bits over 64: a table takes the position from the low end and a tag from the high end.
 #[inline]
 #[must_use]
 pub const fn spread(bits: u32) -> u64 {
@@ -55,7 +56,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Keys of 16 bytes in the first shard of the key space of which the lower 64 bits of the hash agree.
+    /// Returns keys of 16 bytes in the first shard whose hashes agree in the lower 64 bits.
     ///
     /// For this length the lower half is a bijection of `low ^ swap(high)`, where both come from a product
     /// that one half of the key alone decides; the other half then sets `high` to whatever is wanted.
@@ -84,21 +85,21 @@ pub mod tests {
     }
 
     #[test]
-    fn keys_that_agree_in_half_of_their_hash_do_not_agree_in_a_table() {
+    fn keys_with_half_of_their_hash_in_common_have_different_table_hashes() {
         let hashes: Vec<_> = agreeing_keys(10_000).iter().map(|key| KeyHash::of(key)).collect();
         let low_halves: BTreeSet<_> = hashes.iter().map(|hash| hash.0 as u64).collect();
-        assert_eq!(low_halves.len(), 1, "the keys are not what they are meant to be");
-        // And the same the other way round.
-        let turned: Vec<_> = hashes.iter().map(|hash| KeyHash(hash.0.rotate_left(64))).collect();
+        assert_eq!(low_halves.len(), 1, "the hashes differ in their lower halves");
+        // The same with the halves exchanged.
+        let swapped: Vec<_> = hashes.iter().map(|hash| KeyHash(hash.0.rotate_left(64))).collect();
         for secrets in [TableHasher::default().0, [7, 11], [u64::MAX, 1 << 63]] {
             let key = TableHasher::new(secrets);
-            for hashes in [&hashes, &turned] {
+            for hashes in [&hashes, &swapped] {
                 let bits: BTreeSet<_> = hashes.iter().map(|hash| key.bits(*hash)).collect();
                 assert!(bits.len() > 9_990, "{} of 10,000 with {secrets:?}", bits.len());
             }
         }
         let places = |secrets| hashes.iter().map(move |hash| TableHasher::new(secrets).hash(*hash));
         let same = places([1, 2]).zip(places([1, 3])).filter(|(a, b)| a == b).count();
-        assert_eq!(same, 0, "the secret decides");
+        assert_eq!(same, 0, "the table hash does not depend on the secret");
     }
 }

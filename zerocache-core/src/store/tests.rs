@@ -1,4 +1,4 @@
-//! The rules of the store, one by one.
+//! Unit tests of the store.
 
 use alloc::{format, vec, vec::Vec};
 
@@ -49,19 +49,19 @@ fn held(store: &TestStore, names: &[&str], ms: u64) -> Vec<bool> {
 }
 
 #[test]
-fn an_expired_value_is_never_served_and_leaves_a_trace() {
+fn expired_value_is_not_served_and_leaves_a_tombstone() {
     let store = store(10, 1 << 20);
     store.apply(&put("k", "v2", version(2, 1), 1_000), at(0));
     assert_eq!(value(&store, "k", 999).as_deref(), Some(&b"v2"[..]));
     assert_eq!(value(&store, "k", 1_000), None);
-    // Edge case 2: the older write with the longer life arrives after the expiry.
+    // Contract, edge case 2: an older write with a longer lifetime arrives after the expiry.
     let late = put("k", "v1", version(1, 1), 3_600_000);
     assert_eq!(store.apply(&late, at(1_001)), ApplyOutcome::Superseded(version(2, 1)));
     assert_eq!(value(&store, "k", 1_002), None);
 }
 
 #[test]
-fn a_delete_of_an_unknown_key_beats_an_older_put() {
+fn delete_of_an_unknown_key_supersedes_an_older_put() {
     let store = store(10, 1 << 20);
     assert_eq!(store.apply(&delete("k", version(5, 1)), at(0)), ApplyOutcome::Applied);
     assert_eq!(
@@ -75,7 +75,7 @@ fn a_delete_of_an_unknown_key_beats_an_older_put() {
 }
 
 #[test]
-fn an_evicted_entry_does_not_come_back_in_an_older_or_equal_version() {
+fn evicted_entry_does_not_return_in_an_older_or_equal_version() {
     let store = store(1, 1 << 20);
     let first = put("a", "1", version(1, 1), 9_000);
     store.apply(&first, at(0));
@@ -86,7 +86,7 @@ fn an_evicted_entry_does_not_come_back_in_an_older_or_equal_version() {
 }
 
 #[test]
-fn at_equal_versions_the_earlier_expiry_wins() {
+fn earlier_expiry_wins_at_equal_versions() {
     let store = store(10, 1 << 20);
     store.apply(&put("k", "v", version(1, 1), 5_000), at(0));
     store.apply(&put("k", "v", version(1, 1), 2_000), at(0));
@@ -96,7 +96,7 @@ fn at_equal_versions_the_earlier_expiry_wins() {
 }
 
 #[test]
-fn space_is_taken_from_expired_then_unread_then_least_recently_used() {
+fn eviction_order_is_expired_then_unread_then_least_recently_used() {
     let store = store(4, 1 << 20);
     for (name, expires) in [("a", 9_000), ("b", 9_000), ("c", 500), ("d", 9_000)] {
         store.apply(&put(name, "v", version(1, 1), expires), at(0));
@@ -109,7 +109,7 @@ fn space_is_taken_from_expired_then_unread_then_least_recently_used() {
     assert_eq!(held(&store, &names, 600), [true, true, false, true, true, false, false, false]);
     store.apply(&put("f", "v", version(2, 1), 9_000), at(600));
     assert_eq!(held(&store, &names, 600), [false, true, false, true, true, true, false, false]);
-    // All that are held were read, but for the newcomer: the least recently used goes.
+    // All entries but the new one were read: the least recently used one is evicted.
     for name in ["e", "f"] {
         assert!(value(&store, name, 700).is_some());
     }
@@ -120,7 +120,7 @@ fn space_is_taken_from_expired_then_unread_then_least_recently_used() {
 }
 
 #[test]
-fn a_value_that_does_not_fit_still_drops_the_older_one() {
+fn value_too_large_still_drops_the_older_one() {
     let store = store(10, 2_000);
     store.apply(&put("k", "small", version(1, 1), 9_000), at(0));
     let big = "x".repeat(4_000);
@@ -134,7 +134,7 @@ fn a_value_that_does_not_fit_still_drops_the_older_one() {
 }
 
 #[test]
-fn a_record_older_than_the_retention_is_refused_for_an_unknown_key() {
+fn record_older_than_the_retention_is_rejected_for_an_unknown_key() {
     let store = store(10, 1 << 20);
     let now = at(RETENTION_MS + 10_000);
     let old = put("k", "v", version(5_000, 1), RETENTION_MS * 2);
@@ -144,8 +144,8 @@ fn a_record_older_than_the_retention_is_refused_for_an_unknown_key() {
 }
 
 #[test]
-fn traces_are_bounded_and_the_retention_says_so() {
-    // 1/16 of 1 MiB is room for 1,424 tombstones, 22 in each part.
+fn tombstones_are_bounded_and_shorten_the_retention() {
+    // 1/16 of 1 MiB is room for 1,424 tombstones, 22 in each shard.
     let store = store(100, 1 << 20);
     assert_eq!(store.retention_ms(at(0)), RETENTION_MS);
     for n in 0..20_000u64 {
@@ -155,7 +155,7 @@ fn traces_are_bounded_and_the_retention_says_so() {
     assert!(stats.tombstones <= 1_424, "{} tombstones", stats.tombstones);
     assert!(stats.bytes <= 1 << 16, "{} bytes", stats.bytes);
     assert!(store.retention_ms(at(20_000)) < 20_000);
-    // Every part has lost tombstones by now, so that none can tell this write from a deleted one.
+    // Every shard has dropped tombstones, so that none can tell this write from a deleted one.
     for n in 0..1_000 {
         let old = put(&format!("new{n}"), "v", version(1, 1), 90_000);
         assert_eq!(store.apply(&old, at(20_000)), ApplyOutcome::TooOld);
@@ -163,14 +163,14 @@ fn traces_are_bounded_and_the_retention_says_so() {
 }
 
 #[test]
-fn a_burst_of_deletes_does_not_swallow_the_next_write() {
+fn writes_after_a_burst_of_deletes_are_applied() {
     let store = store(100, 1 << 20);
     let stamped =
         |counter: u64| Version::new((WALL_MS << Version::COUNTER_BITS) + counter, Incarnation(1));
     for n in 0..5_000u64 {
         store.apply(&delete(&format!("k{n}"), stamped(n)), at(0));
     }
-    // In the same millisecond, but after everything that this node saw.
+    // In the same millisecond, but stamped after everything that this node saw.
     for n in 5_000..5_200u64 {
         let record = put(&format!("k{n}"), "v", stamped(n), 9_000);
         assert_eq!(store.apply(&record, at(0)), ApplyOutcome::Applied);
@@ -178,7 +178,7 @@ fn a_burst_of_deletes_does_not_swallow_the_next_write() {
 }
 
 #[test]
-fn a_sweep_returns_memory_and_traces_without_reads() {
+fn sweep_drops_entries_and_tombstones_without_reads() {
     let store = store(1_000, 1 << 20);
     for n in 0..100u64 {
         store.apply(&put(&format!("k{n}"), "v", version(n, 1), 1_000 + n), at(n));
@@ -189,7 +189,7 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
     assert_eq!((store.stats().entries, store.stats().tombstones), (0, 100));
     let much_later = at(RETENTION_MS + 10_000);
     assert_eq!(store.sweep(much_later, 30), 30);
-    // What is still to be dropped is no longer known.
+    // Tombstones past the retention count as absent before they are dropped.
     assert_eq!(store.version(key("k0").hash()), None);
     assert_eq!(
         store.apply(&put("k0", "v", version(50, 1), RETENTION_MS + 90_000), much_later),
@@ -201,7 +201,7 @@ fn a_sweep_returns_memory_and_traces_without_reads() {
 }
 
 #[test]
-fn a_stored_value_does_not_keep_its_buffer_alive() {
+fn stored_value_does_not_keep_its_buffer_alive() {
     let store = store(10, 1 << 20);
     let buffer = Bytes::from(vec![7u8; 65_536]);
     let record = Record {
@@ -219,8 +219,8 @@ fn a_stored_value_does_not_keep_its_buffer_alive() {
 }
 
 #[test]
-fn keys_that_share_the_bits_of_the_table_are_told_apart() {
-    // Of one part, and equal in the 32 bits that a slot keeps.
+fn keys_with_equal_table_bits_are_distinguished() {
+    // In one shard, and equal in the 32 bits that a slot stores.
     let (one, other) = ("key666471", "key884943");
     let bits = |name| TableHasher::default().bits(key(name).hash());
     assert_eq!(key(one).hash().shard(), key(other).hash().shard());
@@ -237,7 +237,7 @@ fn keys_that_share_the_bits_of_the_table_are_told_apart() {
 }
 
 #[test]
-fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
+fn readers_copy_small_values_and_share_large_ones() {
     let store = store(10, 1 << 20);
     let large = "x".repeat(10_000);
     store.apply(&put("small", "v", version(1, 1), 9_000), at(0));
@@ -254,14 +254,14 @@ fn a_reader_sees_small_and_large_values_and_shares_the_large_ones() {
     assert_eq!(store.read(b"small", at(9_000), |_| ()), Lookup::Miss);
     let counts = store.stats().counts;
     assert_eq!((counts.hits, counts.misses, counts.expired), (3, 2, 1));
-    // What a reader holds outlives its entry.
+    // A shared value outlives its entry.
     store.apply(&delete("large", version(3, 1)), at(2));
     assert_eq!(&first[..], large.as_bytes());
 }
 
 #[test]
-fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
-    // One part alone, so that its segments are full.
+fn log_gaps_are_bounded_under_churn() {
+    // One shard only, so that its segments are full.
     let mut names = (0..).map(|n| format!("k{n}")).filter(|name| key(name).hash().shard() == 0);
     let store = store(u64::MAX, 4 << 20);
     let mut random = 1_u64;
@@ -277,7 +277,7 @@ fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
             let value = "x".repeat((size / 2 + next(size)) as usize);
             store
                 .apply(&put(&name, &value, version(round as u64 * 10_000 + n, 1), u64::MAX), at(0));
-            // Some are read, so that others around them go first.
+            // Some are read, so that others around them are evicted first.
             if next(3) == 0 {
                 assert_eq!(self::value(&store, &name, 1).as_deref(), Some(value.as_bytes()));
             }
@@ -289,7 +289,7 @@ fn gaps_take_a_bounded_share_whatever_comes_and_goes() {
 }
 
 #[test]
-fn keys_made_to_collide_stand_in_no_chain() {
+fn colliding_keys_do_not_form_chains() {
     let keys = super::table_hasher::tests::agreeing_keys(5_000);
     let store = TestStore::keyed(
         Capacity { entries_max: 2_500, bytes_max: 1 << 30 },
@@ -304,7 +304,7 @@ fn keys_made_to_collide_stand_in_no_chain() {
         };
         store.apply(&Record { key, version: version(n as u64, 1), change }, at(0));
     }
-    // Half of them are entries, and half are tombstones of those that were evicted.
+    // Half of the keys are entries, and half are tombstones of evicted ones.
     let [entries, tombstones] = store.shard(0).with(|shard| shard.longest_chains());
     assert!(
         entries <= 3 && tombstones <= 3,
@@ -314,7 +314,7 @@ fn keys_made_to_collide_stand_in_no_chain() {
 }
 
 #[test]
-fn what_grew_old_at_once_is_no_one_writes_to_drop() {
+fn one_write_drops_few_old_tombstones() {
     let store = TestStore::with_tombstones(
         Capacity { entries_max: 100, bytes_max: 1 << 30 },
         100_000,

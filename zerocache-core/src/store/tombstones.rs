@@ -1,4 +1,4 @@
-//! What remains of entries that were deleted, expired or evicted.
+//! Tombstones: the last versions of keys that were deleted, expired or evicted.
 
 use hashbrown::HashTable;
 
@@ -8,20 +8,20 @@ use crate::{
     version::{Incarnation, Version},
 };
 
-/// Bytes charged for a tombstone: itself, its index in the table and in the order, with their slack.
+/// Bytes charged for a tombstone, with its slots in the table and in the expiry index, and their slack.
 ///
-/// Measured like the overhead of an entry: 43 to 46.
+/// Measured like the overhead of an entry: 43 to 46 bytes.
 pub const TOMBSTONE_BYTES: u64 = 46;
 
-/// Most old tombstones that go for one that comes: more than one, so that none pile up, and few, so that no
-/// write pays for all that grew old at once.
+/// The most old tombstones that a write drops: more than one, so that none pile up, and few, so that no
+/// write pays for all that became old at the same time.
 pub const DROPPED_MAX: usize = 4;
 
-/// The tombstones of one part of the store, oldest stamp first out.
+/// The tombstones of one shard. The oldest stamp is dropped first.
 ///
-/// Invariant: a tombstone with a stamp at or below `floor` is as good as gone, and takes memory until it is
-/// dropped; a record that old is refused for an unknown key. What a node stamps itself is above everything
-/// that it saw, so also above its floor.
+/// Invariant: a tombstone with a stamp at or below `floor` counts as absent, although it takes memory until
+/// it is dropped. A record that old is rejected for an unknown key. A node stamps its own writes above
+/// everything that it saw, and so above its floor.
 #[derive(Debug)]
 pub struct Tombstones {
     table: HashTable<u32>,
@@ -32,19 +32,19 @@ pub struct Tombstones {
     floor: u64,
 }
 
-/// A key that is gone, and the version that it had.
+/// The hash of a key without a value, and its last version.
 #[derive(Clone, Copy, Debug)]
 struct Tombstone(KeyHash, Version);
 
 impl Default for Tombstone {
-    /// A index that no tombstone has.
+    /// The content of unused slots.
     fn default() -> Self {
         Self(KeyHash(0), Version::new(0, Incarnation(0)))
     }
 }
 
 impl Tombstones {
-    /// Room for `count_max` tombstones, at least one, in a table that indices keys by this secret.
+    /// Creates an empty table with room for `count_max` tombstones, at least one.
     #[must_use]
     pub fn new(count_max: usize, hasher: TableHasher) -> Self {
         Self {
@@ -57,14 +57,14 @@ impl Tombstones {
         }
     }
 
-    /// The version that this tombstone remembers.
+    /// Returns the version of the tombstone of a key.
     #[must_use]
     pub fn get(&self, key: KeyHash) -> Option<Version> {
         let version = self.tombstones[self.find(key)?].1;
         (version.stamp() > self.floor).then_some(version)
     }
 
-    /// Remembers that `key` had `version`, unless it is too old to matter.
+    /// Inserts or updates a tombstone, unless `version` is at or below the floor.
     pub fn insert(&mut self, key: KeyHash, version: Version) {
         if version.stamp() <= self.floor {
             return;
@@ -85,7 +85,7 @@ impl Tombstones {
         }
     }
 
-    /// Forgets the tombstone of a key that has an entry again.
+    /// Removes the tombstone of a key.
     pub fn remove(&mut self, key: KeyHash) {
         if let Some(index) = self.find(key) {
             self.remove_at(index);
@@ -97,7 +97,7 @@ impl Tombstones {
         self.floor = self.floor.max(floor_ms << Version::COUNTER_BITS);
     }
 
-    /// Drops at most `most` tombstones at or below the floor; returns how many.
+    /// Drops at most `most` tombstones at or below the floor. Returns how many.
     pub fn drop_old(&mut self, most: usize) -> usize {
         let mut dropped = 0;
         while dropped < most
@@ -109,7 +109,7 @@ impl Tombstones {
         dropped
     }
 
-    /// Changes the versions of all tombstones, and moves the floor by `by_ms`, be it down.
+    /// Changes the versions of all tombstones, and moves the floor by `by_ms`, which may be negative.
     pub fn restamp(&mut self, restamped: impl Fn(Version) -> Version, by_ms: i64) {
         let floor = Version::new(self.floor, Incarnation(0)).restamped(by_ms).stamp();
         let fresh = Self { floor, ..Self::new(self.count_max, self.hasher) };
@@ -119,26 +119,26 @@ impl Tombstones {
         }
     }
 
-    /// The stamp at or below which absence means nothing.
+    /// Returns the stamp at or below which the absence of a tombstone means nothing.
     #[must_use]
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// How many tombstones take memory.
+    /// Returns the number of tombstones in memory.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tombstones.len()
     }
 
-    /// The tombstone at a index, unless it is as good as gone.
+    /// Returns a tombstone by index, unless it is at or below the floor.
     #[must_use]
     pub fn at(&self, index: u32) -> Option<(KeyHash, Version)> {
         let Tombstone(key, version) = self.tombstones[index];
         (version.stamp() > self.floor).then_some((key, version))
     }
 
-    /// All tombstones, in no order.
+    /// Iterates over the tombstones above the floor, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyHash, Version)> {
         (0..self.tombstones.len() as u32).filter_map(|index| self.at(index))
     }
@@ -184,7 +184,7 @@ impl Tombstones {
         self.by_stamp.find(stamp, tombstones.len(), |index| tombstones[index].1.stamp())
     }
 
-    /// Most tombstones that the table cannot tell apart without looking at their keys.
+    /// Returns the most tombstones with the same table hash.
     #[cfg(test)]
     pub fn longest_chain(&self) -> usize {
         let mut hashes: alloc::vec::Vec<_> =
@@ -193,7 +193,7 @@ impl Tombstones {
         hashes.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0)
     }
 
-    /// Panics unless table, tombstones and order agree.
+    /// Panics unless table, tombstones and expiry index agree.
     #[cfg(test)]
     pub fn check(&self) {
         let len = self.tombstones.len();

@@ -1,48 +1,48 @@
-//! Stores and nodes that are broken on purpose, to show that the simulator notices. Without the feature
-//! `variants` nothing can be broken: what asks for it is the constant `false`.
+//! Bugs injected into stores and nodes, to test that the simulator detects them. Without the feature
+//! `variants` no bug can be injected: the check is the constant `false`.
 
-/// What is broken in a store, or in what its node does with it.
+/// A bug in a store, or in the way its node uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreVariant {
-    /// Nothing is remembered of what is gone.
+    /// No tombstones are kept.
     NoTombstones,
-    /// Nothing is remembered of what is evicted, so that others offer it again.
+    /// Evicted entries leave no tombstones, so that peers offer them again.
     EvictionsForgotten,
-    /// A node never finds out that it has missed too much.
+    /// A node never detects that it has missed too many writes.
     NeverOutdated,
-    /// Of a hundred writes three are taken, and nothing is stored.
+    /// Three of a hundred writes are acknowledged and not stored.
     WritesDropped,
-    /// A node that is outdated gives up what is newer than the retention too.
+    /// An outdated node also drops values newer than the retention.
     NewerErased,
-    /// Writes are sent to nobody.
+    /// Writes are not replicated.
     NothingSent,
-    /// What could not be sent is not sent again.
+    /// Failed replication is not retried.
     RetriesDropped,
-    /// A node that leaves drops what waits for others.
+    /// A node that shuts down drops its replication queues.
     QueuesDropped,
 }
 
-/// Whether something is broken; nothing can be without the feature `variants`.
+/// The injected bug, if there is one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Breakage {
     #[cfg(feature = "variants")]
-    what: Option<StoreVariant>,
+    variant: Option<StoreVariant>,
 }
 
 impl Breakage {
     #[cfg(feature = "variants")]
-    pub(crate) const fn new(what: Option<StoreVariant>) -> Self {
-        Self { what }
+    pub(crate) const fn new(variant: Option<StoreVariant>) -> Self {
+        Self { variant }
     }
 
-    /// Whether this is broken.
+    /// Returns whether this bug is injected.
     #[inline]
-    pub(crate) fn is(self, what: StoreVariant) -> bool {
+    pub(crate) fn is(self, variant: StoreVariant) -> bool {
         #[cfg(feature = "variants")]
-        return self.what == Some(what);
+        return self.variant == Some(variant);
         #[cfg(not(feature = "variants"))]
         {
-            let _ = what;
+            let _ = variant;
             false
         }
     }

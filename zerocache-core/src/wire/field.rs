@@ -1,7 +1,7 @@
 //! Tagged, length-prefixed fields: `tag ‖ length ‖ bytes`, both numbers as LEB128 varints.
 //!
-//! A reader skips tags that it does not know, so that releases can differ. Numbers inside a field
-//! are varints too. Nothing is allocated for a length before that many bytes are there.
+//! A reader skips unknown tags, so that releases can differ. Numbers in fields are varints too. No memory is
+//! allocated for a length before that many bytes have arrived.
 
 use alloc::vec::Vec;
 
@@ -13,59 +13,59 @@ use crate::version::WALL_MS_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// It ends in the middle of a number or a field.
+    /// The message ends within a number or a field.
     #[error("the message ends too early")]
     Truncated,
-    /// A number takes more than 64 bits.
+    /// A number exceeds 64 bits.
     #[error("a number in the message is too large")]
     Overflow,
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("the message lacks field {0}")]
     Missing(u32),
-    /// A field holds what it may not.
-    #[error("field {0} of the message holds what it may not")]
+    /// The content of a field is not allowed.
+    #[error("field {0} of the message has invalid content")]
     Invalid(u32),
-    /// More elements or bytes than a message may have.
+    /// A field exceeds a limit of elements or bytes.
     #[error("the message exceeds a limit in field {0}")]
     TooMany(u32),
-    /// No message of this number is known.
+    /// The kind of the message is unknown.
     #[error("unknown kind of message {0}")]
     UnknownKind(u64),
 }
 
-/// Contents of at least this size are not copied where a writer may keep parts.
-const PART_BYTES_MIN: usize = 4 << 10;
+/// The least content in bytes that a vectored writer shares instead of copying it.
+const SHARED_BYTES_MIN: usize = 4 << 10;
 
-/// Appends fields to a buffer, or only counts the bytes that it would append.
+/// Appends fields to a buffer, or only counts their bytes.
 #[derive(Debug, Default)]
 pub struct Writer<'a> {
     out: Option<&'a mut BytesMut>,
-    parts: Option<&'a mut Vec<Bytes>>,
+    chunks: Option<&'a mut Vec<Bytes>>,
     counted: usize,
 }
 
 impl<'a> Writer<'a> {
-    /// A writer that appends to `out`.
+    /// Creates a writer that appends to `out`.
     #[must_use]
     pub fn new(out: &'a mut BytesMut) -> Self {
-        Self { out: Some(out), parts: None, counted: 0 }
+        Self { out: Some(out), chunks: None, counted: 0 }
     }
 
-    /// A writer whose message is all of `parts`, and then `out`: large contents become parts, which
-    /// are shared and not copied.
+    /// Creates a writer for vectored output: the message is all of `chunks` and then `out`. Large contents
+    /// become chunks, which are shared and not copied.
     #[must_use]
-    pub fn vectored(out: &'a mut BytesMut, parts: &'a mut Vec<Bytes>) -> Self {
-        Self { out: Some(out), parts: Some(parts), counted: 0 }
+    pub fn vectored(out: &'a mut BytesMut, chunks: &'a mut Vec<Bytes>) -> Self {
+        Self { out: Some(out), chunks: Some(chunks), counted: 0 }
     }
 
-    /// How many bytes `write` would append.
+    /// Returns the number of bytes that `write` appends.
     pub(crate) fn count(write: impl FnOnce(&mut Writer<'_>)) -> usize {
         let mut counting = Writer::default();
         write(&mut counting);
         counting.counted
     }
 
-    /// Appends a bare number.
+    /// Appends a varint.
     pub fn varint(&mut self, mut n: u64) {
         let Some(out) = &mut self.out else {
             self.counted += varint_bytes(n) as usize;
@@ -90,15 +90,15 @@ impl<'a> Writer<'a> {
 
     /// Appends a field of bytes that may be large.
     pub fn shared(&mut self, tag: u32, bytes: &Bytes) {
-        match (&mut self.out, &mut self.parts) {
-            (Some(_), Some(_)) if bytes.len() >= PART_BYTES_MIN => {}
+        match (&mut self.out, &mut self.chunks) {
+            (Some(_), Some(_)) if bytes.len() >= SHARED_BYTES_MIN => {}
             _ => return self.bytes(tag, bytes),
         }
         self.varint(u64::from(tag));
         self.varint(bytes.len() as u64);
-        if let (Some(out), Some(parts)) = (&mut self.out, &mut self.parts) {
-            parts.push(out.split().freeze());
-            parts.push(bytes.clone());
+        if let (Some(out), Some(chunks)) = (&mut self.out, &mut self.chunks) {
+            chunks.push(out.split().freeze());
+            chunks.push(bytes.clone());
         }
     }
 
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
         self.varint(n);
     }
 
-    /// Appends a field made of fields: `write` is called twice, first to count.
+    /// Appends a field of fields. `write` is called twice, first to count.
     pub fn nested(&mut self, tag: u32, write: impl Fn(&mut Writer<'_>)) {
         let mut counting = Writer::default();
         write(&mut counting);
@@ -122,13 +122,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// How many bytes a number takes.
+/// Returns the encoded length of a number.
 fn varint_bytes(n: u64) -> u64 {
     let bits = 64 - u64::from(n.leading_zeros().min(63));
     bits.div_ceil(7)
 }
 
-/// Walks over the fields of a message. Nothing of it is copied or shared before it is asked for.
+/// Iterates over the fields of a message without copying them.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     message: &'a Bytes,
@@ -136,26 +136,26 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `message`.
+    /// Creates a reader of `message`.
     #[must_use]
     pub fn new(message: &'a Bytes) -> Self {
         Self { message, rest: message }
     }
 
-    /// Takes a bare number.
+    /// Reads a varint.
     ///
     /// # Errors
-    /// When the message ends within it or it exceeds 64 bits.
+    /// If the message ends within the number, or the number exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
         let (n, length) = varint(self.rest)?;
         self.rest = &self.rest[length..];
         Ok(n)
     }
 
-    /// Takes the next field, or none at the end.
+    /// Reads the next field; `None` at the end.
     ///
     /// # Errors
-    /// When the message ends within it.
+    /// If the message ends within the field.
     pub fn next_field(&mut self) -> Result<Option<Field<'a>>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -182,10 +182,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The number at the start of `bytes`, and how many of them it takes.
+/// Decodes the varint at the start of `bytes`. Returns the number and its encoded length.
 ///
 /// # Errors
-/// When they end within it or it exceeds 64 bits.
+/// If `bytes` end within the number, or the number exceeds 64 bits.
 pub(super) fn varint(bytes: &[u8]) -> Result<(u64, usize), DecodeError> {
     let mut n = 0u64;
     for (index, &byte) in bytes.iter().enumerate().take(10) {
@@ -200,39 +200,38 @@ pub(super) fn varint(bytes: &[u8]) -> Result<(u64, usize), DecodeError> {
     Err(if bytes.len() < 10 { DecodeError::Truncated } else { DecodeError::Overflow })
 }
 
-/// One field: its tag and content.
+/// One field.
 #[derive(Clone, Debug)]
 pub struct Field<'a> {
-    /// What it is.
+    /// The tag.
     pub tag: u32,
-    /// Its content.
+    /// The content.
     pub content: &'a [u8],
     message: &'a Bytes,
 }
 
 impl<'a> Field<'a> {
-    /// The content as a number.
+    /// Decodes the content as a number.
     ///
     /// # Errors
-    /// When it is none, or something follows it.
+    /// If the content is not exactly one varint.
     pub fn number(&self) -> Result<u64, DecodeError> {
         let (n, length) = varint(self.content)?;
         if length == self.content.len() { Ok(n) } else { Err(self.invalid()) }
     }
 
-    /// The content as a time of day in milliseconds since the Unix epoch.
+    /// Decodes the content as a wall clock time in milliseconds since the Unix epoch.
     ///
     /// # Errors
-    /// When it is no number, or later than any clock is believed to be: what follows from it would
-    /// overflow a stamp.
+    /// If the content is not a number, or above [`WALL_MS_MAX`]: later times would overflow a stamp.
     pub fn wall_ms(&self) -> Result<u64, DecodeError> {
         Some(self.number()?).filter(|ms| *ms <= WALL_MS_MAX).ok_or_else(|| self.invalid())
     }
 
-    /// The content as text of at most `bytes_max` bytes.
+    /// Decodes the content as text of at most `bytes_max` bytes.
     ///
     /// # Errors
-    /// When it is longer or not UTF-8.
+    /// If the content is longer, or not UTF-8.
     pub fn text(&self, bytes_max: usize) -> Result<&'a str, DecodeError> {
         if self.content.len() > bytes_max {
             return Err(DecodeError::TooMany(self.tag));
@@ -240,10 +239,10 @@ impl<'a> Field<'a> {
         core::str::from_utf8(self.content).map_err(|_| self.invalid())
     }
 
-    /// The content if it has at most `bytes_max` bytes: a view of the message.
+    /// Returns the content, at most `bytes_max` bytes, as a view of the message.
     ///
     /// # Errors
-    /// When it is longer.
+    /// If the content is longer.
     pub fn bounded(&self, bytes_max: usize) -> Result<Bytes, DecodeError> {
         if self.content.len() > bytes_max {
             return Err(DecodeError::TooMany(self.tag));
@@ -251,21 +250,21 @@ impl<'a> Field<'a> {
         Ok(self.message.slice_ref(self.content))
     }
 
-    /// The content as exactly `N` bytes.
+    /// Returns the content as exactly `N` bytes.
     ///
     /// # Errors
-    /// When it has another length.
+    /// If the content has another length.
     pub fn array<const N: usize>(&self) -> Result<[u8; N], DecodeError> {
         self.content.try_into().map_err(|_| self.invalid())
     }
 
-    /// The content as fields.
+    /// Returns a reader of the fields in the content.
     #[must_use]
     pub fn reader(&self) -> Reader<'a> {
         Reader { message: self.message, rest: self.content }
     }
 
-    /// The error for a content that does not fit.
+    /// Returns the error for invalid content of this field.
     #[must_use]
     pub fn invalid(&self) -> DecodeError {
         DecodeError::Invalid(self.tag)

@@ -1,41 +1,40 @@
-//! Frames: what a framed connection consists of. `docs/protocol.md` has the layout.
+//! Frames of a framed connection. `docs/protocol.md` has the layout.
 //!
-//! A frame is a header of 20 bytes, an extension that this release does not have, and a payload. A
-//! message is the payloads of one or more frames with the same opcode and id: all but the last say
-//! that more comes. Frames of different messages may alternate, so that a large message does not
-//! hold up small ones.
+//! A frame is a header of 20 bytes, an extension that this release does not use, and a payload. A message is
+//! the payloads of one or more frames with the same opcode and id; all but the last have the flag `MORE`.
+//! Frames of different messages may interleave, so that a large message does not delay small ones.
 
 use bytes::BufMut;
 
-/// The bytes of a frame's header.
+/// The length of a frame header in bytes.
 pub const HEADER_BYTES: usize = 20;
 
-/// The bytes of the header that the length counts: all but the length itself.
+/// The bytes of the header that the length field counts: all but the field itself.
 const COUNTED_BYTES: usize = HEADER_BYTES - 4;
 
-/// The largest payload of one frame, in bytes: what a small message waits for at most behind a large
-/// one is one of these for each large message under way.
+/// The largest payload of one frame, in bytes. A small message waits for at most one such payload of each
+/// large message in flight.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// The longest header extension that is skipped, in bytes.
 pub const EXTENSION_BYTES_MAX: usize = 1 << 10;
 
-/// The most bytes of one frame.
+/// The largest frame in bytes.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + EXTENSION_BYTES_MAX + CHUNK_BYTES_MAX;
 
-/// The flag of a frame whose message goes on in a later frame.
+/// The flag of a frame whose message continues in a later frame.
 const MORE: u8 = 1;
 
-/// What a frame is part of.
+/// The kind of the message that a frame belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Opcode {
-    /// A request; its id names it until its response.
+    /// A request. Its id identifies it until its response.
     Request,
     /// The response to the request of the same id.
     Response,
-    /// The caller no longer wants the response, which may come all the same. Has no payload.
+    /// The caller no longer needs the response, which may arrive nevertheless. Has no payload.
     Cancel,
-    /// Something of a later release, to be skipped.
+    /// An opcode of a later release. The frame is skipped.
     Other(u8),
 }
 
@@ -59,52 +58,52 @@ impl Opcode {
     }
 }
 
-/// What a header says beside lengths.
+/// The header of a frame, without lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the frame is part of.
+    /// The kind of the message.
     pub opcode: Opcode,
-    /// Whether a later frame goes on with the same message.
+    /// The message continues in a later frame.
     pub more: bool,
-    /// Which request it belongs to; the caller chooses it, and does not reuse it before the response.
+    /// The id of the request. The caller chooses it, and does not reuse it before the response.
     pub id: u32,
-    /// When the message was encoded: the sender's monotonic clock in milliseconds, modulo 2³².
+    /// The time of encoding on the sender's monotonic clock, in milliseconds modulo 2³².
     pub sent_ms: u32,
-    /// How long the caller waits, in milliseconds; 0 when it does not say, and in responses.
+    /// How long the caller waits, in milliseconds; 0 if not stated, and in responses.
     pub timeout_ms: u32,
 }
 
-/// A header and where its payload stands in the bytes from which it was read.
+/// A parsed frame: its header, and the range of its payload in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The header.
     pub header: Header,
-    /// Where the payload begins.
+    /// The offset of the payload.
     pub payload_from: usize,
-    /// Where the frame ends.
+    /// The offset of the end of the frame.
     pub end: usize,
 }
 
-/// Bytes that are no frame: the connection cannot go on.
+/// Bytes that are not a frame. The connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// The length is shorter than a header or longer than a frame may be.
     #[error("a frame of {bytes} bytes; {HEADER_BYTES} to {FRAME_BYTES_MAX} are allowed")]
     Length {
-        /// What the frame claims to take.
+        /// The length that the frame claims.
         bytes: u64,
     },
-    /// The header's extension is longer than the frame or than is skipped.
+    /// The header extension is longer than the frame, or longer than [`EXTENSION_BYTES_MAX`].
     #[error("a header extension of {bytes} bytes in a frame")]
     Extension {
-        /// What the extension claims to take.
+        /// The length that the extension claims.
         bytes: usize,
     },
-    /// Too many messages have begun and not ended.
-    #[error("more than {messages} messages that have not ended")]
+    /// Too many messages are incomplete.
+    #[error("more than {messages} incomplete messages")]
     Unended {
-        /// How many are allowed.
+        /// The allowed number.
         messages: usize,
     },
 }
@@ -122,7 +121,7 @@ impl Header {
         out.put_u32_le(self.timeout_ms);
     }
 
-    /// Corrects the length of the frame that begins at `from` and ends with `out`.
+    /// Sets the length of the frame that begins at `from` and ends with `out`.
     pub fn set_length(out: &mut [u8], from: usize) {
         let payload_bytes = out.len() - from - HEADER_BYTES;
         out[from..from + 4].copy_from_slice(&length_of(payload_bytes).to_le_bytes());
@@ -134,10 +133,10 @@ const fn length_of(payload_bytes: usize) -> u32 {
 }
 
 impl Frame {
-    /// The frame at the start of `bytes`; none when they end within it.
+    /// Parses the frame at the start of `bytes`. Returns `None` if the frame is incomplete.
     ///
     /// # Errors
-    /// [`FrameError`] as soon as the bytes show that no frame can come of them.
+    /// [`FrameError`] as soon as the bytes cannot become a frame.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let Some((length, rest)) = bytes.split_first_chunk() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_frame_are_pinned() {
+    fn frame_bytes_are_pinned() {
         let mut out = Vec::new();
         header().write(&mut out, 2);
         out.extend_from_slice(b"hi");
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extension_and_unknown_flags_and_opcodes_are_tolerated() {
+    fn extensions_and_unknown_flags_and_opcodes_are_tolerated() {
         let bytes = [19, 0, 0, 0, 99, 0xfe, 2, 0, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 2, b'x'];
         let frame = Frame::parse(&bytes).unwrap().unwrap();
         assert_eq!((frame.header.opcode, frame.header.more), (Opcode::Other(99), false));
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_lengths_are_refused_at_once() {
+    fn impossible_lengths_are_rejected_early() {
         assert_eq!(Frame::parse(&15u32.to_le_bytes()), Err(FrameError::Length { bytes: 19 }));
         let long = (FRAME_BYTES_MAX as u32 - 3).to_le_bytes();
         assert!(matches!(Frame::parse(&long), Err(FrameError::Length { .. })));
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_corrected_in_place() {
+    fn length_is_set_in_place() {
         let mut out = alloc::vec![1, 2, 3];
         header().write(&mut out, 0);
         out.extend_from_slice(&[5; 300]);

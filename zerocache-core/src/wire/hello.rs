@@ -1,4 +1,4 @@
-//! The handshake: who stands at either end, before any entry moves.
+//! The handshake: both sides identify themselves before any other message.
 
 use alloc::{
     borrow::ToOwned,
@@ -18,50 +18,50 @@ use crate::{
     version::Incarnation,
 };
 
-/// The version of the protocol that this release speaks.
+/// The protocol version of this release.
 pub const PROTOCOL: u64 = 1;
 
-/// Bits of [`Hello::features`]: optional abilities, used between two nodes that both have them.
+/// Bits of [`Hello::features`]: optional features, used if both sides have them.
 pub mod features {
-    /// Answers the questions of repair and of the copy at the start.
+    /// Serves repair and copies at start.
     pub const REPAIR: u64 = 1;
-    /// Takes heartbeats as datagrams on the same port number.
+    /// Accepts heartbeats as datagrams on the same port number.
     pub const DATAGRAMS: u64 = 1 << 1;
-    /// Takes part in the gossip about who exists.
+    /// Takes part in gossip about members.
     pub const GOSSIP: u64 = 1 << 2;
-    /// Answers when its view changes, to whoever waits for that.
+    /// Notifies callers of changes of its view.
     pub const WATCH: u64 = 1 << 3;
-    /// Tells which entries change, to whoever follows.
+    /// Serves a feed of changed keys.
     pub const FEED: u64 = 1 << 4;
-    /// Gives the leave to compute a value to one at a time.
+    /// Grants leases to compute values.
     pub const LEASES: u64 = 1 << 5;
 
-    /// All that this release has.
+    /// All features of this release.
     pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES;
 }
 
-/// Most addresses that a node announces.
+/// The most addresses that a node announces.
 pub const ADDRESSES_MAX: usize = 16;
 
-/// Most members that one handshake tells of.
+/// The most members in one handshake.
 pub const MEMBERS_MAX: usize = 1024;
 
-/// Room for credentials in a handshake, in bytes.
+/// The largest credentials in a handshake, in bytes.
 pub const AUTH_BYTES_MAX: usize = 4096;
 
-/// What a node says of its readiness.
+/// The readiness of a node, as the node states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeState {
-    /// It serves, but may lack entries: its misses are not final.
+    /// The node serves, but may lack entries: its misses are not authoritative.
     Warming,
-    /// It has what its peers have: its misses are final.
+    /// The node has what its peers have: its misses are authoritative.
     InSync,
-    /// It is about to stop: it still answers, and should not be asked.
+    /// The node is about to stop: it still answers, but should not be asked.
     Leaving,
 }
 
 impl NodeState {
-    /// The state's name in JSON and logs.
+    /// The name of the state in JSON and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl NodeState {
         }
     }
 
-    /// A state that this release does not know counts as warming: the node answers, no more is sure.
+    /// An unknown state counts as warming: only that the node answers is certain.
     pub(super) const fn from_number(n: u64) -> Self {
         match n {
             2 => Self::InSync,
@@ -89,45 +89,45 @@ impl NodeState {
     }
 }
 
-/// What is known of a node.
+/// The description of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeInfo {
-    /// Which life of which process.
+    /// The incarnation.
     pub incarnation: Incarnation,
-    /// Where it stands.
+    /// The region.
     pub region: String,
-    /// Where in the region, if it says so.
+    /// The zone within the region, if stated.
     pub zone: Option<String>,
-    /// Where it can be reached, best first.
+    /// The addresses, best first.
     pub addresses: Vec<SocketAddr>,
-    /// How ready it is.
+    /// The readiness.
     pub state: NodeState,
-    /// Its byte budget; a client asks the largest before it believes a miss.
+    /// The byte budget. A client asks the node with the largest one before it accepts a miss.
     pub bytes_max: u64,
 }
 
-/// Either side's part of a handshake.
+/// The message of either side in a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The cluster that it belongs to; another cluster's is refused.
+    /// The cluster of the sender. A node of another cluster refuses.
     pub cluster: String,
-    /// The protocol version that it speaks.
+    /// The protocol version of the sender.
     pub protocol: u64,
-    /// A bit for each optional feature that it has; both sides use what both have.
+    /// The [features] of the sender.
     pub features: u64,
-    /// Credentials: empty until authentication exists.
+    /// Credentials; empty until authentication exists.
     pub auth: Bytes,
-    /// Its wall clock in milliseconds since the Unix epoch.
+    /// The wall clock of the sender, in milliseconds since the Unix epoch.
     pub wall_ms: u64,
-    /// The node itself; none for a client.
+    /// The sending node; `None` for a client.
     pub node: Option<NodeInfo>,
-    /// Where the caller stands: the region of a client or node.
+    /// The region of the sending client or node.
     pub region: String,
-    /// The nodes that it reaches; empty in a request.
+    /// The nodes that the sender reaches; empty in a request.
     pub members: Vec<NodeInfo>,
-    /// How many entries it holds; 0 for a client.
+    /// The number of entries that the sender holds; 0 for a client.
     pub entries: u64,
-    /// The key for datagrams from the caller to the sender; only in a response to a node.
+    /// The key for datagrams from the caller to the sender. Only in a response to a node.
     pub session: Option<SessionKey>,
 }
 
@@ -197,7 +197,7 @@ impl NodeInfo {
 }
 
 impl Hello {
-    /// About how many bytes it takes.
+    /// Estimates the encoded size in bytes.
     pub(super) fn size_hint(&self) -> usize {
         256 + self.auth.len() + self.members.len() * 96
     }
@@ -265,7 +265,7 @@ impl Hello {
     }
 }
 
-/// A name of a cluster, region or zone.
+/// Reads the name of a cluster, region or zone.
 fn name(field: &Field<'_>) -> Result<String, DecodeError> {
     let text = field.text(NAME_BYTES_MAX)?;
     name::check(text).map_err(|_| field.invalid())?;

@@ -94,10 +94,11 @@ pub struct Digests {
     pub from_second: u64,
     /// The digests.
     pub digests: Vec<u64>,
-    /// How far this node was last in sync with others. Sent only with digests of blocks.
+    /// The time since this node last had everything that each other node knew. Sent only with digests of
+    /// blocks.
     pub sync_ages: Vec<SyncAge>,
-    /// How long this node has accepted writes of its own, in milliseconds: since its start, or since its
-    /// last full copy from another node.
+    /// How long this node may have known versions that no other node knows, in milliseconds: since its
+    /// start, or since its last full copy from another node.
     pub lived_ms: u64,
     /// The origin of this node's data. Sent only with digests of blocks.
     pub lineage: Option<Lineage>,

@@ -1,4 +1,4 @@
-//! Round trips, golden bytes, tolerance of what is unknown, and garbage.
+//! Round trips, golden bytes, tolerance of unknown fields, and garbage.
 
 use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
@@ -66,7 +66,7 @@ fn requests() -> Vec<Request> {
         metadata: Bytes::from_static(b"meta"),
         expires: NOW.plus_ms(1_500),
     };
-    let shipment = |change, relay| ReplicatedRecord {
+    let replicated = |change, relay| ReplicatedRecord {
         record: Record { key: key("k"), version, change },
         relay,
     };
@@ -97,7 +97,7 @@ fn requests() -> Vec<Request> {
         Request::Release { key: key("k"), token: version, failed: false },
         Request::Follow { since: 300 },
         Request::Delete { key: key("k"), ack: Ack::Region },
-        Request::Replicate(vec![shipment(value, true), shipment(Change::Delete, false)]),
+        Request::Replicate(vec![replicated(value, true), replicated(Change::Delete, false)]),
     ]
 }
 
@@ -146,7 +146,7 @@ fn written(write: impl FnOnce(&mut Writer<'_>)) -> Bytes {
 }
 
 #[test]
-fn every_message_survives_the_round_trip() {
+fn messages_survive_the_round_trip() {
     for request in requests() {
         let message = message(request);
         assert_eq!(RequestMessage::decode(message.encode(NOW), NOW), Ok(message));
@@ -157,24 +157,24 @@ fn every_message_survives_the_round_trip() {
 }
 
 #[test]
-fn a_handshake_without_a_region_survives_the_round_trip() {
+fn handshake_without_a_region_survives_the_round_trip() {
     let nowhere = message(Request::Hello(Box::new(Hello { region: String::new(), ..hello() })));
     assert_eq!(RequestMessage::decode(nowhere.encode(NOW), NOW), Ok(nowhere));
 }
 
 #[test]
-fn a_lifetime_is_what_remains_when_the_message_is_encoded() {
-    let shipment = requests().pop().unwrap();
+fn lifetimes_are_encoded_as_remaining_time() {
+    let replicate = requests().pop().unwrap();
     let later = NOW.plus_ms(1_000);
     let receiver = Instant::from_millis(77);
-    let decoded = RequestMessage::decode(message(shipment).encode(later), receiver).unwrap();
-    let Request::Replicate(shipments) = decoded.request else { panic!("not a batch") };
-    let Change::Put { expires, .. } = shipments[0].record.change else { panic!("not a put") };
+    let decoded = RequestMessage::decode(message(replicate).encode(later), receiver).unwrap();
+    let Request::Replicate(batch) = decoded.request else { panic!("not a batch") };
+    let Change::Put { expires, .. } = batch[0].record.change else { panic!("not a put") };
     assert_eq!(expires, receiver.plus_ms(500));
 }
 
 #[test]
-fn the_bytes_of_messages_are_pinned() {
+fn message_bytes_are_pinned() {
     let hex = |bytes: Bytes| bytes.iter().map(|b| alloc::format!("{b:02x}")).collect::<String>();
     let mut get = message(Request::Get { key: key("k") });
     get.envelope.seen = 0;
@@ -212,7 +212,7 @@ fn the_bytes_of_messages_are_pinned() {
 }
 
 #[test]
-fn what_the_receiver_knows_is_left_out() {
+fn fields_equal_to_the_defaults_are_left_out() {
     for request in requests() {
         let message = message(request);
         let known = Envelope { delay_ms: 0, ..message.envelope };
@@ -223,7 +223,7 @@ fn what_the_receiver_knows_is_left_out() {
 }
 
 #[test]
-fn the_short_forms_of_writes_are_the_same_messages() {
+fn borrowed_writes_encode_the_same_messages() {
     let known = Envelope { cluster: 1, ..Envelope::default() };
     let long = |request| {
         let message = RequestMessage { envelope: Envelope { seen: 9, ..known }, request };
@@ -243,7 +243,7 @@ fn the_short_forms_of_writes_are_the_same_messages() {
 }
 
 #[test]
-fn the_short_form_of_a_get_is_the_same_message() {
+fn borrowed_get_encodes_the_same_message() {
     let mut get = message(Request::Get { key: key("some key") });
     get.envelope = Envelope { cluster: 1, ..Envelope::default() };
     let known = get.envelope;
@@ -261,7 +261,7 @@ fn the_short_form_of_a_get_is_the_same_message() {
 }
 
 #[test]
-fn large_contents_become_parts_of_the_same_message() {
+fn vectored_output_shares_large_contents() {
     let value = Bytes::from(vec![7; 100_000]);
     let found = Response::Found {
         value: value.clone(),
@@ -278,7 +278,7 @@ fn large_contents_become_parts_of_the_same_message() {
 }
 
 #[test]
-fn what_comes_late_has_less_to_live() {
+fn delay_is_subtracted_from_lifetimes() {
     let expires = NOW.plus_ms(1_500);
     let change = Change::Put { value: Bytes::new(), metadata: Bytes::new(), expires };
     let version = Version::new(42 << 16, Incarnation(9));
@@ -288,8 +288,8 @@ fn what_comes_late_has_less_to_live() {
     let known = Envelope { delay_ms: 400, ..Envelope::default() };
     let receiver = Instant::from_millis(1_000_000);
     let decoded = RequestMessage::decode_with_defaults(batch, known, receiver).unwrap();
-    let Request::Replicate(shipments) = decoded.request else { panic!("a batch") };
-    let Change::Put { expires, .. } = shipments[0].record.change else { panic!("a value") };
+    let Request::Replicate(batch) = decoded.request else { panic!("a batch") };
+    let Change::Put { expires, .. } = batch[0].record.change else { panic!("a value") };
     assert_eq!(expires, receiver.plus_ms(1_100));
     assert_eq!(decoded.envelope.remaining_ms(), Some(100));
     let late = Envelope { timeout_ms: 500, delay_ms: 500, ..Envelope::default() };
@@ -318,7 +318,7 @@ fn unknown_fields_are_skipped() {
 }
 
 #[test]
-fn every_truncation_is_an_error_or_lacks_a_field() {
+fn truncated_messages_differ_or_fail() {
     for request in requests() {
         let whole = message(request).encode(NOW);
         for end in 0..whole.len() {
@@ -331,7 +331,7 @@ fn every_truncation_is_an_error_or_lacks_a_field() {
 }
 
 #[test]
-fn limits_hold() {
+fn limits_are_enforced() {
     let many = written(|out| {
         out.varint(7);
         for _ in 0..=REPLICATED_RECORDS_MAX {
@@ -376,7 +376,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_never_panics(index in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn flipped_bytes_never_panic(index in any::<prop::sample::Index>(), byte in any::<u8>()) {
         for request in requests() {
             let mut bytes = message(request).encode(NOW).to_vec();
             let at = index.index(bytes.len());

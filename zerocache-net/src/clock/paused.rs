@@ -1,4 +1,4 @@
-//! The clock of tests whose runtime has its time paused: it advances with the runtime's.
+//! The clock of tests with paused time: it advances with the time of the runtime.
 
 use std::{cell::Cell, time::Duration};
 
@@ -8,22 +8,22 @@ thread_local! {
     static BEGUN: Cell<Option<(Duration, Instant)>> = const { Cell::new(None) };
 }
 
-/// Has this thread's clock follow its runtime until the result is dropped.
-pub(crate) fn follow() -> Following {
+/// Makes this thread's clock follow its runtime until the guard is dropped.
+pub(crate) fn follow_runtime() -> FollowGuard {
     BEGUN.set(Some((super::system_monotonic(), runtime_now())));
-    Following
+    FollowGuard
 }
 
-/// See [`follow`].
-pub(crate) struct Following;
+/// See [`follow_runtime`].
+pub(crate) struct FollowGuard;
 
-impl Drop for Following {
+impl Drop for FollowGuard {
     fn drop(&mut self) {
         BEGUN.set(None);
     }
 }
 
-/// The time of a thread that follows its runtime.
+/// Returns the time of a thread whose clock follows its runtime.
 pub(super) fn monotonic() -> Option<Duration> {
     BEGUN.get().map(|(mono, begun)| mono + runtime_now().duration_since(begun))
 }

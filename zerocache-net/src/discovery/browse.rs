@@ -1,7 +1,7 @@
-//! Browsing: which records there are, and when silence means that there is none.
+//! Browsing of mDNS records. It also decides when silence means that there is no record.
 //!
-//! The daemon hears its own records, and ends a browse whose receiver is slow without a word; both are
-//! dealt with here.
+//! The daemon reports its own records, and silently ends a browse whose receiver is slow; both are handled
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep, sleep};
 use tracing::debug;
 
 use super::event_sender::{Closed, EventSender};
-use super::mdns::{Heard, Mdns};
+use super::mdns::{Mdns, MdnsEvents};
 use super::record::{self, Reject};
 use super::{Proposal, RECORDS_MAX};
 
@@ -32,42 +32,41 @@ const SEARCHES: u32 = 1 + QUESTIONS;
 /// (RFC 6762, section 6); the rest is for machines with much to do.
 const ANSWER_MAX: Duration = Duration::from_millis(400);
 
-/// How often it is looked whether records that were found have come whole.
-const WHOLE_PAUSE: Duration = Duration::from_millis(50);
+/// How often records that were found are checked for completeness.
+const RESOLVE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Pause before a browse that ended is begun again.
+/// The pause before a browse that ended is restarted.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the daemon and its interface are looked after.
-const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often the daemon and its interface are checked.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Browses until the receiver of the events is gone.
 pub(super) async fn run(
     mdns: Arc<Mdns>,
     cluster: String,
     interval: Duration,
-    outlet: EventSender,
-    first_answer: mpsc::Sender<()>,
+    (events, first_answer): (EventSender, mpsc::Sender<()>),
 ) {
     let first_answer = FirstAnswer { awaited: Some(first_answer), ..FirstAnswer::default() };
-    let (records, turn) = (BTreeMap::new(), String::new());
-    let mut browse = Browse { mdns, cluster, records, turn, outlet, first_answer };
-    let mut times = Times { again: every(interval), keep: every(KEEP_EVERY) };
+    let (records, next) = (BTreeMap::new(), String::new());
+    let mut browse = Browse { mdns, cluster, records, next, events, first_answer };
+    let mut times = Intervals { again: every(interval), maintain: every(MAINTAIN_EVERY) };
     times.again.tick().await;
     loop {
         if let Some(heard) = browse.mdns.browse() {
             if browse.listen(&heard, &mut times).await.is_err() {
                 return;
             }
-            // The daemon gave this browse up. A new one hears everything again that still stands.
+            // The daemon ended this browse. A new one reports all valid records again.
             browse.records.clear();
-            browse.first_answer.begin_again();
-            browse.outlet.counters.browse_restarts.add(1);
+            browse.first_answer.restart();
+            browse.events.counters.browse_restarts.add(1);
             sleep(RESTART_PAUSE).await;
         } else {
             tokio::select! {
-                _ = times.keep.tick() => browse.mdns.keep(),
-                () = browse.outlet.closed() => return,
+                _ = times.maintain.tick() => browse.mdns.maintain(),
+                () = browse.events.closed() => return,
             }
         }
     }
@@ -79,12 +78,12 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-/// What is done again and again.
-struct Times {
+/// The periodic work.
+struct Intervals {
     /// Proposing everything that is known.
     again: Interval,
-    /// Looking after the daemon.
-    keep: Interval,
+    /// Maintaining the daemon.
+    maintain: Interval,
 }
 
 /// When the first answer has come: after [`QUESTIONS`] questions, and once everything that was found by
@@ -100,17 +99,17 @@ struct FirstAnswer {
 }
 
 impl FirstAnswer {
-    fn begin_again(&mut self) {
+    fn restart(&mut self) {
         (self.searches, self.due) = (0, None);
         self.unresolved.clear();
     }
 
-    fn note(&mut self, event: &ServiceEvent, can_ask: bool) {
+    fn note(&mut self, event: &ServiceEvent, can_query: bool) {
         if self.awaited.is_none() {
             return;
         }
         match event {
-            ServiceEvent::SearchStarted(_) if can_ask => {
+            ServiceEvent::SearchStarted(_) if can_query => {
                 self.searches += 1;
                 if self.searches == SEARCHES {
                     self.due = Some(Box::pin(sleep(ANSWER_MAX)));
@@ -129,41 +128,41 @@ impl FirstAnswer {
         }
     }
 
-    /// The time for answers is over.
-    fn passed(&mut self) {
+    /// Ends the wait for answers, once everything that was found is complete.
+    fn time_passed(&mut self) {
         let is_late = self.awaited.as_ref().is_none_or(mpsc::Sender::is_closed);
         if is_late || self.unresolved.is_empty() {
             (self.awaited, self.due) = (None, None);
             self.unresolved.clear();
         } else {
-            self.due = Some(Box::pin(sleep(WHOLE_PAUSE)));
+            self.due = Some(Box::pin(sleep(RESOLVE_PAUSE)));
         }
     }
 }
 
-/// Waits until that time has passed; for ever if there is none.
-async fn passing(time: &mut Option<Pin<Box<Sleep>>>) {
+/// Waits for a timer, or for ever without one.
+async fn wait_for(time: &mut Option<Pin<Box<Sleep>>>) {
     match time {
         Some(time) => time.await,
         None => std::future::pending().await,
     }
 }
 
-/// What is known by browsing: the records that stand, by their full name.
+/// A browse, with the valid records by their full names.
 struct Browse {
     mdns: Arc<Mdns>,
     cluster: String,
     records: BTreeMap<String, Proposal>,
     /// The record to begin with when all are proposed again.
-    turn: String,
-    outlet: EventSender,
+    next: String,
+    events: EventSender,
     first_answer: FirstAnswer,
 }
 
 impl Browse {
     /// Listens until the browse ends.
-    async fn listen(&mut self, heard: &Heard, times: &mut Times) -> Result<(), Closed> {
-        let mut daemon_speaks = true;
+    async fn listen(&mut self, heard: &MdnsEvents, times: &mut Intervals) -> Result<(), Closed> {
+        let mut daemon_runs = true;
         loop {
             tokio::select! {
                 event = heard.services.recv_async() => match event {
@@ -171,23 +170,23 @@ impl Browse {
                     Err(_) => return Ok(()),
                 },
                 _ = times.again.tick() => self.propose_again()?,
-                _ = times.keep.tick() => self.mdns.keep(),
-                event = heard.daemon.recv_async(), if daemon_speaks => match event {
+                _ = times.maintain.tick() => self.mdns.maintain(),
+                event = heard.daemon.recv_async(), if daemon_runs => match event {
                     Ok(event) => self.mdns.note(&event),
-                    Err(_) => daemon_speaks = false,
+                    Err(_) => daemon_runs = false,
                 },
-                () = passing(&mut self.first_answer.due) => self.first_answer.passed(),
-                () = self.outlet.closed() => return Err(Closed),
+                () = wait_for(&mut self.first_answer.due) => self.first_answer.time_passed(),
+                () = self.events.closed() => return Err(Closed),
             }
         }
     }
 
     fn take(&mut self, event: ServiceEvent) -> Result<(), Closed> {
-        self.first_answer.note(&event, self.mdns.can_ask());
+        self.first_answer.note(&event, self.mdns.can_query());
         match event {
             ServiceEvent::ServiceResolved(service) => self.resolved(&service),
             ServiceEvent::ServiceRemoved(_, name) => match self.records.remove(&name) {
-                Some(proposal) => self.outlet.withdraw(proposal),
+                Some(proposal) => self.events.withdraw(proposal),
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -196,7 +195,7 @@ impl Browse {
 
     fn resolved(&mut self, service: &ResolvedService) -> Result<(), Closed> {
         let name = service.get_fullname();
-        let counters = &self.outlet.counters;
+        let counters = &self.events.counters;
         let proposal = match record::proposal(service, &self.cluster) {
             Ok(proposal) if self.mdns.is_own(&proposal) => return Ok(()),
             Ok(proposal) => proposal,
@@ -205,7 +204,7 @@ impl Browse {
                     Reject::OtherCluster => counters.other_cluster.add(1),
                     _ => counters.malformed.add(1),
                 }
-                debug!(name, ?reject, "mDNS record not taken");
+                debug!(name, ?reject, "mDNS record ignored");
                 self.records.remove(name);
                 return Ok(());
             }
@@ -215,13 +214,13 @@ impl Browse {
             self.forget_one();
         }
         self.records.insert(name.to_owned(), proposal.clone());
-        self.outlet.propose(proposal).map(drop)
+        self.events.propose(proposal).map(drop)
     }
 
     /// Makes room by forgetting the record that had its turn last, so that a flood of forged records
     /// does not keep a real one out.
     fn forget_one(&mut self) {
-        let before = (Bound::Unbounded, Bound::Excluded(&self.turn[..]));
+        let before = (Bound::Unbounded, Bound::Excluded(&self.next[..]));
         let last = self.records.range::<str, _>(before).next_back();
         if let Some(name) = last.or(self.records.last_key_value()).map(|(name, _)| name.clone()) {
             self.records.remove(&name);
@@ -231,12 +230,12 @@ impl Browse {
     /// Proposes all records until the channel is full, and the rest first the next time: with more
     /// records than the channel holds, each still has its turn.
     fn propose_again(&mut self) -> Result<(), Closed> {
-        let from = self.turn.clone();
+        let from = self.next.clone();
         let first = self.records.range::<str, _>((Bound::Included(&from[..]), Bound::Unbounded));
         let then = self.records.range::<str, _>((Bound::Unbounded, Bound::Excluded(&from[..])));
         for (name, proposal) in first.chain(then) {
-            if !self.outlet.propose(proposal.clone())? {
-                self.turn.clone_from(name);
+            if !self.events.propose(proposal.clone())? {
+                self.next.clone_from(name);
                 break;
             }
         }

@@ -1,8 +1,8 @@
-//! Counts of what discovery saw, for metrics and tests.
+//! Counts of discovery, for metrics and tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What discovery counted since its start.
+/// Counts of discovery since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Proposals sent, repeated ones included.
@@ -17,7 +17,7 @@ pub struct Counts {
     pub over_limit: u64,
     /// Lookups of a name that failed or took too long.
     pub lookups_failed: u64,
-    /// Times that browsing was begun again.
+    /// Restarts of browsing.
     pub browse_restarts: u64,
 }
 

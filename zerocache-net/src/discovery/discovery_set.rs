@@ -1,6 +1,6 @@
-//! Which ways of finding nodes are in use.
+//! The set of discovery sources in use.
 
-/// Which ways of finding nodes are in use.
+/// The set of discovery sources in use.
 ///
 /// `dns` and `seeds` do something only when names or seeds are configured.
 ///
@@ -21,34 +21,35 @@ pub struct DiscoverySet {
 }
 
 impl DiscoverySet {
-    /// Every way.
-    pub const ALL: Self = Self { mdns: true, dns: true, seeds: true };
+    /// Every source that this build has.
+    pub const ALL: Self = Self { mdns: cfg!(feature = "mdns"), dns: true, seeds: true };
     /// Seeds alone: for tests, and where neither multicast nor DNS is to be used.
     pub const SEEDS: Self = Self { seeds: true, ..Self::NONE };
-    /// No way: the node is found only by those that are told its address.
+    /// No source: others find the node only if they are given its address.
     pub const NONE: Self = Self { mdns: false, dns: false, seeds: false };
 
-    /// The ways of a list of names: `mdns`, `dns`, `seeds`, or `none` alone.
+    /// Parses a list of names: `mdns`, `dns`, `seeds`, or `none` alone.
     ///
     /// # Errors
-    /// A sentence about the name that is not known, or about `none` among others.
+    /// A message about an unknown name, about `mdns` in a build without it, or about `none` among others.
     pub fn from_names<S: AsRef<str>>(names: &[S]) -> Result<Self, String> {
-        let mut ways = Self::NONE;
+        let mut set = Self::NONE;
         for name in names.iter().map(AsRef::as_ref) {
             match name {
-                "mdns" => ways.mdns = true,
-                "dns" => ways.dns = true,
-                "seeds" => ways.seeds = true,
+                "mdns" if cfg!(feature = "mdns") => set.mdns = true,
+                "mdns" => return Err("this build has no mDNS (feature mdns)".to_owned()),
+                "dns" => set.dns = true,
+                "seeds" => set.seeds = true,
                 "none" if names.len() == 1 => {}
-                "none" => return Err("none stands alone".to_owned()),
+                "none" => return Err("none cannot be combined with other sources".to_owned()),
                 _ => {
                     return Err(format!(
-                        "\"{name}\" is not a way of discovery; use mdns, dns, seeds, or none"
+                        "\"{name}\" is not a discovery source; use mdns, dns, seeds, or none"
                     ));
                 }
             }
         }
-        Ok(ways)
+        Ok(set)
     }
 }
 
@@ -57,9 +58,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_added_up() {
-        let ways = DiscoverySet::from_names(&["mdns", "seeds"]);
-        assert_eq!(ways, Ok(DiscoverySet { mdns: true, dns: false, seeds: true }));
+    fn names_are_combined() {
+        let set = DiscoverySet::from_names(&["dns", "seeds"]);
+        assert_eq!(set, Ok(DiscoverySet { mdns: false, dns: true, seeds: true }));
         assert_eq!(DiscoverySet::from_names(&["none"]), Ok(DiscoverySet::NONE));
         assert!(DiscoverySet::from_names(&["none", "dns"]).is_err());
         assert!(DiscoverySet::from_names(&["multicast"]).is_err());

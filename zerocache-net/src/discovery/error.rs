@@ -1,11 +1,11 @@
-//! What can be wrong with a configuration or an announcement.
+//! Errors of a configuration or an announcement.
 
 use thiserror::Error;
 use zerocache_core::name::InvalidName;
 
 use super::NAMES_MAX;
 
-/// A mistake in what discovery was told to do.
+/// An invalid configuration or announcement.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DiscoveryError {
@@ -28,11 +28,20 @@ pub enum DiscoveryError {
     /// An announcement without a port.
     #[error("port 0 cannot be announced: announce the port that is bound")]
     NoPort,
+    /// mDNS is configured, and this build has none.
+    #[error("this build has no mDNS (feature mdns)")]
+    MdnsNotBuilt,
     /// The mDNS daemon refused.
     #[error("mDNS: {0}")]
     Mdns(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Checks that `name` can be announced as a cluster or region.
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), DiscoveryError> {
+    zerocache_core::name::check(name).map_err(|source| DiscoveryError::BadName { what, source })
+}
+
+#[cfg(feature = "mdns")]
 impl From<mdns_sd::Error> for DiscoveryError {
     fn from(error: mdns_sd::Error) -> Self {
         Self::Mdns(Box::new(error))

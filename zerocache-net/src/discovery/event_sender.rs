@@ -1,4 +1,4 @@
-//! The way from the sources to the receiver: bounded, and never waiting.
+//! The channel from the sources to the receiver: bounded, and without waiting.
 
 use std::sync::Arc;
 
@@ -7,10 +7,11 @@ use tokio::sync::mpsc;
 use super::counts::Counters;
 use super::{Event, Proposal};
 
-/// The receiver was dropped; whoever sees this ends.
+/// The receiver was dropped: the task ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
+/// Sends the events of discovery.
 #[derive(Debug, Clone)]
 pub(super) struct EventSender {
     events: mpsc::Sender<Event>,
@@ -22,7 +23,7 @@ impl EventSender {
         Self { events, counters }
     }
 
-    /// Tells whether there was room.
+    /// Proposes addresses. Returns whether there was room.
     pub(super) fn propose(&self, proposal: Proposal) -> Result<bool, Closed> {
         let sent = self.offer(Event::Proposed(proposal))?;
         if sent {
@@ -31,12 +32,13 @@ impl EventSender {
         Ok(sent)
     }
 
+    #[cfg(feature = "mdns")]
     pub(super) fn withdraw(&self, proposal: Proposal) -> Result<(), Closed> {
         self.offer(Event::Withdrawn(proposal)).map(drop)
     }
 
-    /// Waits for room: this is said once and must not be lost.
-    pub(super) async fn settled(&self) {
+    /// Sends [`Event::Complete`]. Waits for room, because the event is sent once and must not be lost.
+    pub(super) async fn complete(&self) {
         let _ = self.events.send(Event::Complete).await;
     }
 

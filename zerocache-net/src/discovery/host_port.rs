@@ -1,4 +1,4 @@
-//! `HOST:PORT` as it stands in configuration.
+//! `HOST:PORT` in configuration.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_names_and_addresses() {
+    fn names_and_addresses_are_parsed() {
         for text in ["localhost:1", "a-b.c_d.svc.cluster.local.:6789", "127.0.0.2:65535", "[::1]:9"]
         {
             let name: HostPort = text.parse().unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_socket_addresses_that_can_be_dialled() {
+    fn socket_addresses_that_can_be_dialled_are_accepted() {
         for text in ["127.0.0.2:6789", "[::1]:9"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(HostPort::try_from(address).unwrap().to_string(), text);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn error_says_what_is_wrong() {
         for (text, why) in [
             ("host", "no port"),
             ("host:", "not a number"),

@@ -1,9 +1,8 @@
-//! The mDNS daemon, and what is announced through it.
+//! The mDNS daemon and the records announced through it.
 //!
-//! The daemon is a thread with a socket on port 5353. It lives on when its handle is dropped, and it
-//! announces addresses that are given to it only on the interfaces that it knows at that moment: when
-//! these change, what is announced is given to it again. A daemon that could not start, or ended, is
-//! started again.
+//! The daemon is a thread with a socket on port 5353. It survives its handle. It announces explicit addresses
+//! only on the interfaces that it knows when it receives them, so the records are passed to it again when the
+//! interfaces change. A daemon that could not start, or ended, is started again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +21,7 @@ pub(super) const GOODBYE_MAX: Duration = Duration::from_millis(500);
 /// The longest wait for the daemon's thread to end.
 const EXIT_MAX: Duration = Duration::from_secs(1);
 
-/// The daemon and what is announced through it.
+/// The daemon and the records announced through it.
 pub(super) struct Mdns {
     /// The one interface to use; none for all.
     interface: Option<Interface>,
@@ -45,7 +44,7 @@ struct State {
     /// Whether the daemon said that it announced one of them since then.
     is_announced: bool,
     /// Whether that was logged.
-    is_said: bool,
+    is_logged: bool,
 }
 
 #[derive(Clone)]
@@ -54,26 +53,26 @@ struct Daemon {
     events: Receiver<DaemonEvent>,
 }
 
-/// What comes from the daemon.
-pub(super) struct Heard {
+/// The events of the daemon.
+pub(super) struct MdnsEvents {
     pub(super) services: Receiver<ServiceEvent>,
     pub(super) daemon: Receiver<DaemonEvent>,
 }
 
 impl Mdns {
-    /// Starts the daemon on the chosen interface. Where it cannot, [`keep`](Self::keep) tries again.
-    pub(super) fn start(config: &MdnsConfig, sources: Arc<Sources>) -> Self {
-        let interface = config.interface.clone();
+    /// Starts the daemon on the chosen interface. Where it cannot, [`maintain`](Self::maintain) tries again.
+    pub(super) fn start(config: MdnsConfig, sources: Arc<Sources>) -> Self {
+        let interface = config.interface;
         let name = interface.as_ref().map_or("all".to_owned(), Interface::to_string);
         let id = sources.add(Source::Mdns, name);
         let mdns = Self { interface, sources, id, state: Mutex::default() };
-        mdns.keep();
+        mdns.maintain();
         mdns
     }
 
-    /// Follows what changes around this process: a daemon that is missing, an interface that comes or
-    /// goes, addresses of interfaces.
-    pub(super) fn keep(&self) {
+    /// Adapts to changes: starts a missing daemon, and registers the records again when interfaces or their
+    /// addresses changed.
+    pub(super) fn maintain(&self) {
         let mut state = self.state();
         if state.daemon.is_none() {
             match self.start_daemon() {
@@ -82,38 +81,40 @@ impl Mdns {
                     (state.has_interface, state.is_stale) = (false, true);
                 }
                 Err(error) => {
-                    return self.sources.say(self.id, SourceState::Unusable(error.to_string()));
+                    return self
+                        .sources
+                        .set_state(self.id, SourceState::Unusable(error.to_string()));
                 }
             }
         }
         let is_present = self.interface.as_ref().is_none_or(Interface::is_present);
         let was_present = std::mem::replace(&mut state.has_interface, is_present);
         if is_present && !was_present {
-            state.comes(self.interface.as_ref());
+            state.interface_appeared(self.interface.as_ref());
         }
         if state.is_stale {
             state.register();
         }
-        self.sources.say(self.id, state.seen());
+        self.sources.set_state(self.id, state.source_state());
     }
 
-    /// Begins to browse; none if the daemon is not there, or has too much to do.
-    pub(super) fn browse(&self) -> Option<Heard> {
+    /// Starts a browse; none if the daemon does not run, or is overloaded.
+    pub(super) fn browse(&self) -> Option<MdnsEvents> {
         let mut state = self.state();
         let daemon = state.daemon.clone()?;
         match daemon.handle.browse(TYPE_NATIVE) {
-            Ok(services) => Some(Heard { services, daemon: daemon.events }),
+            Ok(services) => Some(MdnsEvents { services, daemon: daemon.events }),
             Err(Error::Again) => None,
             Err(error) => {
-                debug!(%error, "the mDNS daemon ended");
+                debug!(%error, "mDNS daemon ended");
                 state.daemon = None;
                 None
             }
         }
     }
 
-    /// Whether what is asked can be heard by anybody.
-    pub(super) fn can_ask(&self) -> bool {
+    /// Whether queries reach anybody.
+    pub(super) fn can_query(&self) -> bool {
         self.state().has_interface
     }
 
@@ -140,7 +141,7 @@ impl Mdns {
             }
         }
         state.services = services;
-        state.is_said = false;
+        state.is_logged = false;
         state.register();
         Ok(())
     }
@@ -159,7 +160,7 @@ impl Mdns {
             }
         };
         if timeout(GOODBYE_MAX, all).await.is_err() {
-            debug!("the mDNS goodbye may not have been sent");
+            debug!("mDNS goodbye may not have been sent");
         }
     }
 
@@ -179,10 +180,10 @@ impl Mdns {
         proposal.incarnation.is_some() && proposal.incarnation == self.state().incarnation
     }
 
-    /// Takes note of what the daemon says of itself.
+    /// Handles an event of the daemon.
     pub(super) fn note(&self, event: &DaemonEvent) {
         match event {
-            DaemonEvent::Announce(name, _) => self.announced(name),
+            DaemonEvent::Announce(name, _) => self.note_announced(name),
             // Addresses that are given to the daemon are announced on interfaces of that moment only.
             DaemonEvent::IpAdd(_) | DaemonEvent::IpDel(_) => self.state().is_stale = true,
             DaemonEvent::Error(error) => warn!(%error, "mDNS"),
@@ -193,7 +194,7 @@ impl Mdns {
         }
     }
 
-    fn announced(&self, name: &str) {
+    fn note_announced(&self, name: &str) {
         let mut state = self.state();
         let Some(service) = state.services.iter().find(|own| own.get_fullname() == name) else {
             return;
@@ -201,10 +202,10 @@ impl Mdns {
         let region = service.get_property_val_str("region").unwrap_or_default().to_owned();
         let (port, addresses) = (service.get_port(), service.get_addresses().clone());
         state.is_announced = true;
-        if !std::mem::replace(&mut state.is_said, true) {
+        if !std::mem::replace(&mut state.is_logged, true) {
             info!(region, port, ?addresses, "announced by mDNS");
         }
-        self.sources.say(self.id, state.seen());
+        self.sources.set_state(self.id, state.source_state());
     }
 
     fn start_daemon(&self) -> Result<Daemon, Error> {
@@ -228,15 +229,15 @@ impl Mdns {
 impl State {
     /// The interface is there, for the first time or again. The daemon takes an address for the
     /// interface that has it when it is told.
-    fn comes(&mut self, interface: Option<&Interface>) {
+    fn interface_appeared(&mut self, interface: Option<&Interface>) {
         let Some(daemon) = &self.daemon else { return };
         if let Some(interface) = interface
             && let Err(error) = daemon.handle.enable_interface(interface.kind())
         {
-            debug!(%error, "the mDNS daemon takes no interface now; tried again");
+            debug!(%error, "mDNS daemon rejected the interface; retrying");
             self.has_interface = false;
         }
-        (self.is_stale, self.is_said) = (true, false);
+        (self.is_stale, self.is_logged) = (true, false);
     }
 
     /// Gives the daemon what is to be announced.
@@ -245,19 +246,19 @@ impl State {
         let Some(daemon) = &self.daemon else { return };
         for service in &self.services {
             if let Err(error) = daemon.handle.register(service.clone()) {
-                debug!(%error, "the mDNS daemon takes no record now; tried again");
+                debug!(%error, "mDNS daemon rejected the record; retrying");
                 self.is_stale = true;
             }
         }
     }
 
-    fn seen(&self) -> SourceState {
+    fn source_state(&self) -> SourceState {
         match self {
             Self { has_interface: false, .. } => SourceState::NoInterface,
             Self { is_announced: false, services, .. } if !services.is_empty() => {
                 SourceState::NotAnnounced
             }
-            _ => SourceState::Works,
+            _ => SourceState::Working,
         }
     }
 }

@@ -1,28 +1,32 @@
 //! Finding addresses where nodes may be: mDNS, DNS names, seeds.
 //!
-//! Discovery proposes addresses and nothing more. Who is a member, and of which cluster and region,
-//! is decided by the handshake with whoever answers there. Servers and clients use this module
-//! alike; only a server calls [`Discovery::announce`].
+//! Discovery only proposes addresses. The handshake with the node at an address decides whether it is a
+//! member, and of which cluster and region. Servers and clients use this module alike; only a server calls
+//! [`Discovery::announce`].
 //!
-//! What always holds:
+//! Invariants:
 //!
-//! - What is known is proposed again every [`DiscoveryConfig::interval`], changed or not, so a
-//!   receiver may forget a proposal that it cannot use, and one that was lost to a full channel
-//!   comes again. Receivers must take a repeated proposal without effect.
+//! - Known addresses are proposed again every [`DiscoveryConfig::interval`], changed or not. A receiver may
+//!   forget a proposal that it cannot use, and a proposal lost to a full channel is repeated. A repeated
+//!   proposal must have no effect on the receiver.
 //! - Nothing here waits for the receiver, except [`Event::Complete`], which is never lost.
-//! - No failure is fatal: a name that does not resolve and a network without multicast are logged
-//!   and tried again.
+//! - No failure is fatal: a name that does not resolve and a network without multicast are logged and
+//!   retried.
 
+#[cfg(feature = "mdns")]
 mod browse;
 mod counts;
 mod discovery_set;
 mod error;
 mod event_sender;
+#[cfg(feature = "mdns")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod host_port;
 mod interface;
+#[cfg(feature = "mdns")]
 mod mdns;
+#[cfg(feature = "mdns")]
 mod record;
 mod resolve;
 mod sources;
@@ -43,29 +47,31 @@ pub use interface::{Interface, InterfaceError};
 pub use sources::{SourceState, SourceStatus};
 
 use counts::Counters;
+use error::check_name;
 use event_sender::EventSender;
+#[cfg(feature = "mdns")]
 use mdns::Mdns;
 use resolve::Name;
 use sources::Sources;
 
 use crate::clock;
 
-/// Default time between two answers of the same source: short enough that a new pod is found within
-/// seconds, long enough that a resolver does not notice.
+/// The default time between two answers of one source: short enough that a new pod is found within
+/// seconds, long enough to be no load for a resolver.
 pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 
 /// The longest time from [`Discovery::start`] to [`Event::Complete`]: mDNS answers after a good second and
 /// a half, and a lookup that takes longer than two seconds has failed.
 pub const INITIAL_DISCOVERY_MAX: Duration = Duration::from_secs(3);
 
-/// How often it is looked what is missing, to be warned of.
+/// How often the sources are checked for faults to be logged.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The most names, and the most seeds, that one configuration may hold.
 pub const NAMES_MAX: usize = 64;
 
-/// The most addresses that one name is taken to have; what an answer holds beyond is counted and
-/// left out. Nodes left out are still told by the members in the handshake.
+/// The most addresses taken from the answer for one name; more are counted and left out. The handshake with
+/// any member tells about the nodes left out.
 pub const ADDRESSES_PER_NAME_MAX: usize = 256;
 
 /// The most mDNS records kept at a time: the thousand nodes of the largest membership that is
@@ -75,12 +81,12 @@ pub const RECORDS_MAX: usize = 1024;
 /// The most addresses taken from one mDNS record.
 pub const ADDRESSES_PER_RECORD_MAX: usize = 16;
 
-/// What to look at for addresses.
+/// The sources of addresses.
 #[derive(Debug, Clone)]
 pub struct DiscoveryConfig {
     /// The cluster whose mDNS records are taken; a [name](zerocache_core::name).
     pub cluster: String,
-    /// Use mDNS; `None` starts no multicast at all.
+    /// Settings of mDNS; none uses no multicast at all. Needs the feature `mdns`.
     pub mdns: Option<MdnsConfig>,
     /// Names that stand for many nodes, such as a headless service; at most [`NAMES_MAX`].
     pub dns: Vec<HostPort>,
@@ -103,14 +109,14 @@ impl DiscoveryConfig {
     }
 }
 
-/// How to use mDNS.
+/// Settings of mDNS.
 #[derive(Debug, Clone, Default)]
 pub struct MdnsConfig {
     /// The one interface to use; `None` uses all that are up.
     pub interface: Option<Interface>,
 }
 
-/// A way of discovery.
+/// A kind of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// An mDNS record of this cluster.
@@ -122,7 +128,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Its name, as programs are told.
+    /// Its name in JSON and log fields.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -147,20 +153,21 @@ pub struct Proposal {
     pub incarnation: Option<u64>,
 }
 
-/// What discovery has to say.
+/// An event of discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// There may be a node.
+    /// A node may be at an address.
     Proposed(Proposal),
     /// The mDNS record of a node is gone, by its goodbye, a forged one, or its time to live. Verify
     /// before believing. A name never withdraws anything.
     Withdrawn(Proposal),
-    /// Every source has given its first answer, or [`INITIAL_DISCOVERY_MAX`] has passed. Said once. A name that does
-    /// not resolve has given none, nor has mDNS before its silence means something.
+    /// Initial discovery is complete: every source gave its first answer, or [`INITIAL_DISCOVERY_MAX`] has
+    /// passed. Sent once. A name that does not resolve gave no answer, nor does mDNS before its silence means
+    /// that there is no node.
     Complete,
 }
 
-/// What a node says of itself over mDNS.
+/// The mDNS announcement of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// The region; a [name](zerocache_core::name).
@@ -181,8 +188,8 @@ pub struct Announcement {
 /// [`Discovery::shutdown`] waits.
 #[derive(Debug)]
 pub struct Discovery {
-    cluster: String,
-    mdns: Option<Arc<Mdns>>,
+    #[cfg(feature = "mdns")]
+    mdns: Option<(Arc<Mdns>, String)>,
     tasks: Mutex<JoinSet<()>>,
     counters: Arc<Counters>,
     sources: Arc<Sources>,
@@ -203,111 +210,120 @@ impl Discovery {
         config: DiscoveryConfig,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, DiscoveryError> {
-        record::check_name("cluster", &config.cluster)?;
+        check_name("cluster", &config.cluster)?;
         for (what, names) in [("DNS names", &config.dns), ("seeds", &config.seeds)] {
             if names.len() > NAMES_MAX {
                 return Err(DiscoveryError::TooManyNames { what, given: names.len() });
             }
         }
+        #[cfg(not(feature = "mdns"))]
+        if config.mdns.is_some() {
+            return Err(DiscoveryError::MdnsNotBuilt);
+        }
         let interval = config.interval.max(Duration::from_millis(100));
         let counters = Arc::new(Counters::default());
-        let outlet = EventSender::new(events, Arc::clone(&counters));
+        let event_sender = EventSender::new(events, Arc::clone(&counters));
         let mut tasks = JoinSet::new();
         // Every source holds a clone until its first answer; the channel closes after the last.
         let (first_answer, mut all_answered) = mpsc::channel::<()>(1);
 
         let sources = Arc::new(Sources::default());
-        let mdns = config.mdns.as_ref().map(|mdns| Mdns::start(mdns, Arc::clone(&sources)));
-        let mdns = mdns.map(Arc::new);
-        if let Some(mdns) = &mdns {
-            tasks.spawn(browse::run(
-                Arc::clone(mdns),
-                config.cluster.clone(),
-                interval,
-                outlet.clone(),
-                first_answer.clone(),
-            ));
-        }
+        #[cfg(feature = "mdns")]
+        let mdns = config.mdns.map(|mdns| {
+            let (mdns, cluster) =
+                (Arc::new(Mdns::start(mdns, Arc::clone(&sources))), config.cluster);
+            let events = (event_sender.clone(), first_answer.clone());
+            tasks.spawn(browse::run(Arc::clone(&mdns), cluster.clone(), interval, events));
+            (mdns, cluster)
+        });
         let dns = config.dns.into_iter().map(|name| (name, Source::Dns));
         let seeds = config.seeds.into_iter().map(|name| (name, Source::Seed));
         for (name, source) in dns.chain(seeds) {
             let (id, sources) = (sources.add_name(source, &name), Arc::clone(&sources));
-            let name = Name { name, source, id, sources, outlet: outlet.clone() };
+            let name = Name { name, source, id, sources, events: event_sender.clone() };
             tasks.spawn(resolve::run(name, interval, first_answer.clone()));
         }
-        tasks.spawn(check(Arc::clone(&sources), outlet.clone()));
+        tasks.spawn(check(Arc::clone(&sources), event_sender.clone()));
         drop(first_answer);
         tasks.spawn(async move {
             let _ = tokio::time::timeout(INITIAL_DISCOVERY_MAX, all_answered.recv()).await;
-            outlet.settled().await;
+            event_sender.complete().await;
         });
-        Ok(Self { cluster: config.cluster, mdns, tasks: Mutex::new(tasks), counters, sources })
+        Ok(Self {
+            #[cfg(feature = "mdns")]
+            mdns,
+            tasks: Mutex::new(tasks),
+            counters,
+            sources,
+        })
     }
 
-    /// Makes this node known by mDNS, from now on and until [`Discovery::withdraw`]; without mDNS it
-    /// does nothing. A second call replaces what the first said.
+    /// Announces this node by mDNS until [`Discovery::withdraw`]; without mDNS it does nothing. A second call
+    /// replaces the first announcement.
     ///
     /// # Errors
     ///
-    /// For a bad region, or port 0. What the mDNS daemon does not take now it is given again.
+    /// For a bad region, or port 0. A record that the mDNS daemon does not take now is passed to it again.
     pub fn announce(&self, announcement: &Announcement) -> Result<(), DiscoveryError> {
-        record::check_name("region", &announcement.region)?;
+        check_name("region", &announcement.region)?;
         if announcement.port == 0 {
             return Err(DiscoveryError::NoPort);
         }
-        match &self.mdns {
-            Some(mdns) => mdns.announce(&self.cluster, announcement),
-            None => Ok(()),
+        #[cfg(feature = "mdns")]
+        if let Some((mdns, cluster)) = &self.mdns {
+            mdns.announce(cluster, announcement)?;
         }
+        Ok(())
     }
 
-    /// Says goodbye for what was announced, and returns when the goodbye is sent; at most half a
-    /// second later. Browsing goes on. Without an announcement it does nothing.
+    /// Withdraws the announcement, and returns when the goodbye is sent; at most half a second later. Browsing
+    /// continues. Without an announcement it does nothing.
     pub async fn withdraw(&self) {
-        if let Some(mdns) = &self.mdns {
+        #[cfg(feature = "mdns")]
+        if let Some((mdns, _)) = &self.mdns {
             mdns.withdraw().await;
         }
     }
 
-    /// Withdraws, ends all tasks and the mDNS daemon, and returns when the tasks have ended and the
-    /// daemon has said that it does; at most two seconds later. Nothing is sent to the channel after
-    /// that.
+    /// Withdraws the announcement, ends all tasks and the mDNS daemon, and returns when they have ended; at
+    /// most two seconds later. Nothing is sent to the channel after that.
     pub async fn shutdown(&self) {
         self.withdraw().await;
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
-        if let Some(mdns) = &self.mdns {
+        #[cfg(feature = "mdns")]
+        if let Some((mdns, _)) = &self.mdns {
             mdns.shutdown().await;
         }
     }
 
-    /// Takes note of whether a node of the cluster answered at an address, wherever it was found. What
-    /// is found missing by that is warned of, and told by [`Discovery::sources`].
+    /// Records whether a node of the cluster answered at an address, wherever the address was found. A source
+    /// without such a node is logged, and shown by [`Discovery::sources`].
     pub fn record_answer(&self, address: SocketAddr, answered: bool) {
-        self.sources.answered(address, answered);
+        self.sources.record_answer(address, answered);
     }
 
-    /// Returns every configured source, and what became of it.
+    /// Returns the status of every configured source.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceStatus> {
         self.sources.status()
     }
 
-    /// Returns what was counted since the start.
+    /// Returns the counts since the start.
     pub fn counts(&self) -> Counts {
         self.counters.snapshot()
     }
 }
 
-/// Warns of what is missing until the receiver of the events is gone.
-async fn check(sources: Arc<Sources>, outlet: EventSender) {
+/// Logs faults of sources until the receiver of the events is gone.
+async fn check(sources: Arc<Sources>, event_sender: EventSender) {
     let mut times = tokio::time::interval(CHECK_EVERY);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = times.tick() => sources.check(clock::mono()),
-            () = outlet.closed() => return,
+            () = event_sender.closed() => return,
         }
     }
 }

@@ -1,12 +1,12 @@
-//! mDNS records: what a node writes into them and what is believed of them.
+//! mDNS records: the content that a node announces, and the validation of received ones.
 //!
-//! Everything that comes from the network is judged here, by pure functions.
+//! Everything that comes from the network is validated here, by pure functions.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceInfo};
 
-use super::{ADDRESSES_PER_RECORD_MAX, Announcement, DiscoveryError, Proposal, Source};
+use super::{ADDRESSES_PER_RECORD_MAX, Announcement, Proposal, Source};
 
 /// The type of our own records.
 pub(super) const TYPE_NATIVE: &str = "_zerocache._tcp.local.";
@@ -21,7 +21,7 @@ pub(super) const TYPE_LEN_MAX: u8 = 30;
 /// Version of the layout of our TXT fields. Readers ignore it and all fields unknown to them.
 const LAYOUT: &str = "1";
 
-/// Why a record is not taken.
+/// The reason why a record is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reject {
     OtherCluster,
@@ -31,16 +31,11 @@ pub(super) enum Reject {
     NoAddress,
 }
 
-/// Tells whether `name` can be announced as a cluster or region.
-pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), DiscoveryError> {
-    zerocache_core::name::check(name).map_err(|source| DiscoveryError::BadName { what, source })
-}
-
 fn is_name(name: &str) -> bool {
     zerocache_core::name::check(name).is_ok()
 }
 
-/// Judges a resolved record from the point of view of a member or client of `cluster`.
+/// Validates a resolved record for a member or client of `cluster`.
 ///
 /// Cluster, region, port and one usable address are required; a missing or unreadable incarnation
 /// is tolerated, and so is every other field.

@@ -1,7 +1,7 @@
-//! Names that are resolved again and again: `--dns` and `--seed`.
+//! Periodic resolution of names: `--dns` and `--seed`.
 //!
-//! One task per name and at most one lookup of it at a time, so that a resolver that hangs holds one
-//! thread per name and no more.
+//! Each name has one task and at most one lookup at a time, so that a resolver that hangs holds one thread
+//! per name.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,28 +24,28 @@ const LOOKUP_MAX: Duration = Duration::from_secs(2);
 /// that comes up beside this process is asked soon after.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// What the last lookup said.
+/// The outcome of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Found(Vec<SocketAddr>),
     Failed(String),
 }
 
-/// A name, and who is told what became of it.
+/// A name with the receivers of its state and addresses.
 pub(super) struct Name {
     pub(super) name: HostPort,
     pub(super) source: Source,
     pub(super) id: SourceId,
     pub(super) sources: Arc<Sources>,
-    pub(super) outlet: EventSender,
+    pub(super) events: EventSender,
 }
 
-/// Resolves a name until the receiver of the events is gone. A lookup that failed is no first answer:
-/// of what stands there it says nothing.
+/// Resolves a name until the receiver of the events is gone. A failed lookup is no first answer: it does not
+/// tell whether there are nodes.
 pub(super) async fn run(name: Name, interval: Duration, first_answer: mpsc::Sender<()>) {
     let mut first_answer = Some(first_answer);
     let mut last = None;
-    let mut turn = 0;
+    let mut next = 0;
     loop {
         let mut lookup = pin!(tokio::net::lookup_host((name.name.host(), name.name.port())));
         let answer = match tokio::time::timeout(LOOKUP_MAX, &mut lookup).await {
@@ -56,9 +56,9 @@ pub(super) async fn run(name: Name, interval: Duration, first_answer: mpsc::Send
                 lookup.await
             }
         };
-        let outcome = outcome(answer, &name.outlet);
+        let outcome = outcome(answer, &name.events);
         if let Outcome::Found(addresses) = &outcome {
-            if propose(addresses, name.source, &name.outlet, &mut turn).is_err() {
+            if propose(addresses, name.source, &name.events, &mut next).is_err() {
                 return;
             }
             drop(first_answer.take());
@@ -68,7 +68,7 @@ pub(super) async fn run(name: Name, interval: Duration, first_answer: mpsc::Send
         let pause = if is_awaited { RETRY_PAUSE.min(interval) } else { interval };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = name.outlet.closed() => return,
+            () = name.events.closed() => return,
         }
     }
 }
@@ -85,20 +85,20 @@ impl Name {
                 }
             }
             Outcome::Failed(error) => {
-                self.outlet.counters.lookups_failed.add(1);
-                self.sources.say(self.id, SourceState::Unresolved(error.clone()));
+                self.events.counters.lookups_failed.add(1);
+                self.sources.set_state(self.id, SourceState::Unresolved(error.clone()));
             }
         }
         *last = Some(outcome);
     }
 }
 
-fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &EventSender) -> Outcome {
+fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, events: &EventSender) -> Outcome {
     match answer {
         Ok(found) => {
             // Sorted, because resolvers rotate their answers and that is no change.
             let mut addresses: Vec<_> = found.collect::<BTreeSet<_>>().into_iter().collect();
-            outlet.counters.over_limit.add(addresses.len().saturating_sub(ADDRESSES_PER_NAME_MAX));
+            events.counters.over_limit.add(addresses.len().saturating_sub(ADDRESSES_PER_NAME_MAX));
             addresses.truncate(ADDRESSES_PER_NAME_MAX);
             if addresses.is_empty() {
                 Outcome::Failed("no addresses".to_owned())
@@ -110,21 +110,22 @@ fn outcome(answer: io::Result<impl Iterator<Item = SocketAddr>>, outlet: &EventS
     }
 }
 
-/// Proposes each address until the channel is full. `turn` is where to begin, and is left at the
-/// first that found no room, so that each has its turn when there are more than the channel holds.
+/// Proposes each address until the channel is full. Begins at `next`,
+/// and sets it to the first address that found no room, so that all are proposed in time when there are more
+/// than the channel holds.
 fn propose(
     addresses: &[SocketAddr],
     source: Source,
-    outlet: &EventSender,
-    turn: &mut usize,
+    events: &EventSender,
+    next: &mut usize,
 ) -> Result<(), Closed> {
-    let from = *turn % addresses.len().max(1);
+    let from = *next % addresses.len().max(1);
     let (then, first) = addresses.split_at(from);
     for (offset, address) in first.iter().chain(then).enumerate() {
         let proposal =
             Proposal { addresses: vec![*address], source, region: None, incarnation: None };
-        if !outlet.propose(proposal)? {
-            *turn = from + offset;
+        if !events.propose(proposal)? {
+            *next = from + offset;
             break;
         }
     }
@@ -139,24 +140,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_its_turn_in_a_small_channel() {
+    fn all_addresses_are_proposed_through_a_small_channel() {
         let addresses: Vec<SocketAddr> =
             (1..=10).map(|last| SocketAddr::from(([127, 0, 0, last], 1))).collect();
-        let (sender, mut events) = mpsc::channel(3);
-        let outlet = EventSender::new(sender, Arc::new(Counters::default()));
-        let mut turn = 0;
+        let (sender, mut received) = mpsc::channel(3);
+        let events = EventSender::new(sender, Arc::new(Counters::default()));
+        let mut next = 0;
         let mut seen = BTreeSet::new();
         for _ in 0..4 {
-            propose(&addresses, Source::Dns, &outlet, &mut turn).unwrap();
-            while let Ok(Event::Proposed(proposal)) = events.try_recv() {
+            propose(&addresses, Source::Dns, &events, &mut next).unwrap();
+            while let Ok(Event::Proposed(proposal)) = received.try_recv() {
                 seen.extend(proposal.addresses);
             }
         }
         assert_eq!(seen.len(), addresses.len());
         // An answer that has become shorter.
-        propose(&addresses[..1], Source::Dns, &outlet, &mut turn).unwrap();
-        assert!(events.try_recv().is_ok());
-        drop(events);
-        assert_eq!(propose(&addresses, Source::Dns, &outlet, &mut turn), Err(Closed));
+        propose(&addresses[..1], Source::Dns, &events, &mut next).unwrap();
+        assert!(received.try_recv().is_ok());
+        drop(received);
+        assert_eq!(propose(&addresses, Source::Dns, &events, &mut next), Err(Closed));
     }
 }

@@ -1,7 +1,7 @@
-//! What became of each source: whether it gives addresses, and whether nodes answer there.
+//! The state of each source: whether it gives addresses, and whether nodes answer there.
 //!
-//! Sources say what they see, and the receiver of their proposals says where nodes answered. What is
-//! missing is named in the log, not more often than every [`REPEAT_MS`], and told to whoever asks.
+//! Sources report their state, and the receiver of their proposals reports where nodes answered. A fault is
+//! logged at most every [`REPEAT_MS`], and shown in the status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,36 +13,36 @@ use zerocache_core::time::Instant;
 use super::{HostPort, Source};
 use crate::clock;
 
-/// How long nobody has to have answered at a name before that is a fault, in milliseconds: nodes that
-/// are started one after the other, or again, are there by then.
+/// A name without an answering node is a fault after this time, in milliseconds: nodes that are started one
+/// after the other, or restarted, answer by then.
 const SILENT_MS: u64 = 10_000;
 
-/// How long nothing has to have been announced before that is a fault, in milliseconds: the daemon
-/// looks for new addresses every 5 s.
+/// A missing announcement is a fault after this time, in milliseconds: the daemon checks for new addresses
+/// every 5 s.
 const UNANNOUNCED_MS: u64 = 6_000;
 
 /// The least time between two warnings about one source, in milliseconds.
 const REPEAT_MS: u64 = 300_000;
 
-/// A configured source, and what became of it.
+/// The status of a configured source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
-    /// Which way of discovery it belongs to.
+    /// The kind of source.
     pub source: Source,
     /// The name or seed as configured; for mDNS its interface, or `all`.
     pub name: String,
-    /// What became of it.
+    /// Its state.
     pub state: SourceState,
 }
 
-/// What became of a source.
+/// The state of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceState {
-    /// It is not known yet, or what is wrong may pass by itself in a moment.
+    /// Not known yet, or a fault that may pass by itself in a moment.
     Waiting,
     /// mDNS is in use; or a node of the cluster answered at an address of this name.
-    Works,
+    Working,
     /// The name does not resolve.
     Unresolved(String),
     /// No node of the cluster answers at any address of the name.
@@ -56,12 +56,12 @@ pub enum SourceState {
 }
 
 impl SourceState {
-    /// A word for it, as programs are told.
+    /// Its name in JSON.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
-            Self::Works => "works",
+            Self::Working => "works",
             Self::Unresolved(_) => "unresolved",
             Self::Silent => "silent",
             Self::NoInterface => "no-interface",
@@ -70,7 +70,7 @@ impl SourceState {
         }
     }
 
-    /// What the system said of it.
+    /// The error of the system, if the state has one.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -79,10 +79,10 @@ impl SourceState {
         }
     }
 
-    /// How long it has to last before it is a fault, in milliseconds; none for what is no fault.
+    /// The time after which the state is a fault, in milliseconds; none for states that are no fault.
     const fn fault_after_ms(&self) -> Option<u64> {
         match self {
-            Self::Waiting | Self::Works => None,
+            Self::Waiting | Self::Working => None,
             Self::Unresolved(_) | Self::NoInterface | Self::Unusable(_) => Some(0),
             Self::Silent => Some(SILENT_MS),
             Self::NotAnnounced => Some(UNANNOUNCED_MS),
@@ -93,39 +93,39 @@ impl SourceState {
 /// All configured sources: their number is bounded by the configuration, and their addresses by
 /// [`ADDRESSES_PER_NAME_MAX`](super::ADDRESSES_PER_NAME_MAX).
 #[derive(Debug, Default)]
-pub(super) struct Sources(Mutex<Vec<Watched>>);
+pub(super) struct Sources(Mutex<Vec<MonitoredSource>>);
 
-/// Names a source among all.
+/// The index of a source.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SourceId(usize);
 
 #[derive(Debug)]
-struct Watched {
+struct MonitoredSource {
     source: Source,
     name: String,
-    /// What the source said last.
-    said: SourceState,
-    /// Whether a node answered at each of its addresses; none where that is not known yet.
+    /// The state that the source reported last.
+    reported: SourceState,
+    /// Whether a node answered at each of its addresses; none where that is unknown.
     answers: BTreeMap<SocketAddr, Option<bool>>,
     state: SourceState,
     since: Instant,
-    warned: Option<Instant>,
-    /// Whether what was warned of still lasts.
-    is_missing: bool,
+    logged: Option<Instant>,
+    /// Whether the fault that was logged persists.
+    is_faulty: bool,
 }
 
 impl Sources {
     pub(super) fn add(&self, source: Source, name: String) -> SourceId {
         let mut all = self.all();
-        all.push(Watched {
+        all.push(MonitoredSource {
             source,
             name,
-            said: SourceState::Waiting,
+            reported: SourceState::Waiting,
             answers: BTreeMap::new(),
             state: SourceState::Waiting,
             since: clock::mono(),
-            warned: None,
-            is_missing: false,
+            logged: None,
+            is_faulty: false,
         });
         SourceId(all.len() - 1)
     }
@@ -134,15 +134,15 @@ impl Sources {
         self.add(source, name.to_string())
     }
 
-    /// A source says how it is.
-    pub(super) fn say(&self, id: SourceId, said: SourceState) {
-        self.change(id, |watched| watched.said = said);
+    /// Sets the state that a source reports.
+    pub(super) fn set_state(&self, id: SourceId, state: SourceState) {
+        self.change(id, |watched| watched.reported = state);
     }
 
-    /// A name resolves to these addresses.
+    /// Sets the addresses to which a name resolves.
     pub(super) fn resolved(&self, id: SourceId, addresses: &[SocketAddr]) {
         self.change(id, |watched| {
-            watched.said = SourceState::Works;
+            watched.reported = SourceState::Working;
             let now: BTreeSet<_> = addresses.iter().collect();
             watched.answers.retain(|address, _| now.contains(address));
             for address in addresses {
@@ -151,8 +151,8 @@ impl Sources {
         });
     }
 
-    /// Whether a node of the cluster answered at an address.
-    pub(super) fn answered(&self, address: SocketAddr, answered: bool) {
+    /// Records whether a node of the cluster answered at an address.
+    pub(super) fn record_answer(&self, address: SocketAddr, answered: bool) {
         let now = clock::mono();
         for watched in self.all().iter_mut() {
             if let Some(known) = watched.answers.get_mut(&address) {
@@ -167,34 +167,34 @@ impl Sources {
         self.all().iter().map(|watched| watched.status(now)).collect()
     }
 
-    /// Warns of what is missing at `now`, and says when it is there again.
+    /// Logs the faults at `now`, and the end of those that were logged.
     pub(super) fn check(&self, now: Instant) {
         for watched in self.all().iter_mut() {
             watched.check(now);
         }
     }
 
-    fn change(&self, SourceId(at): SourceId, change: impl FnOnce(&mut Watched)) {
+    fn change(&self, SourceId(at): SourceId, change: impl FnOnce(&mut MonitoredSource)) {
         if let Some(watched) = self.all().get_mut(at) {
             change(watched);
             watched.update(clock::mono());
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Watched>> {
+    fn all(&self) -> MutexGuard<'_, Vec<MonitoredSource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watched {
+impl MonitoredSource {
     fn update(&mut self, now: Instant) {
         let answered = |wanted| self.answers.values().any(|known| *known == wanted);
-        let state = match &self.said {
-            SourceState::Works if self.answers.is_empty() || answered(Some(true)) => {
-                SourceState::Works
+        let state = match &self.reported {
+            SourceState::Working if self.answers.is_empty() || answered(Some(true)) => {
+                SourceState::Working
             }
-            SourceState::Works if answered(None) => SourceState::Waiting,
-            SourceState::Works => SourceState::Silent,
+            SourceState::Working if answered(None) => SourceState::Waiting,
+            SourceState::Working => SourceState::Silent,
             other => other.clone(),
         };
         if state.as_str() != self.state.as_str() {
@@ -214,36 +214,41 @@ impl Watched {
     }
 
     fn check(&mut self, now: Instant) {
-        if self.state == SourceState::Works && self.is_missing {
-            self.is_missing = false;
-            info!(way = self.source.as_str(), name = self.name, "a way of discovery works again");
+        if self.state == SourceState::Working && self.is_faulty {
+            self.is_faulty = false;
+            info!(source = self.source.as_str(), name = self.name, "discovery source works again");
         }
-        let lately = self.warned.is_some_and(|at| now.since_ms(at) < REPEAT_MS);
+        let lately = self.logged.is_some_and(|at| now.since_ms(at) < REPEAT_MS);
         if lately || !self.is_fault(now) {
             return;
         }
-        (self.warned, self.is_missing) = (Some(now), true);
+        (self.logged, self.is_faulty) = (Some(now), true);
         let name = &self.name;
         match &self.state {
-            SourceState::Waiting | SourceState::Works => {}
+            SourceState::Waiting | SourceState::Working => {}
             SourceState::Unresolved(error) => {
-                warn!(name, error, "name does not resolve; tried again")
+                warn!(name, error, "name does not resolve; retrying")
             }
             SourceState::Silent => {
-                let (way, addresses) = (self.source.as_str(), self.answers.keys());
+                let (source, addresses) = (self.source.as_str(), self.answers.keys());
                 let addresses: Vec<_> = addresses.collect();
-                warn!(way, name, ?addresses, "no node of the cluster answers there; tried again");
+                warn!(
+                    source,
+                    name,
+                    ?addresses,
+                    "no node of the cluster answers at these addresses; retrying"
+                );
             }
             SourceState::NoInterface => {
                 warn!(
                     interface = name,
-                    "mDNS waits for an interface that is not here, is down, or has no address"
+                    "mDNS interface is missing, down, or without an address; waiting for it"
                 );
             }
-            SourceState::Unusable(error) => warn!(error, "mDNS cannot be used here; tried again"),
+            SourceState::Unusable(error) => warn!(error, "mDNS cannot be used; retrying"),
             SourceState::NotAnnounced => warn!(
                 interface = name,
-                "mDNS announces nothing: no announced address lies on an interface that it uses"
+                "mDNS announces nothing: none of the node's addresses is on an interface that mDNS uses"
             ),
         }
     }
@@ -269,38 +274,42 @@ mod tests {
     }
 
     #[test]
-    fn a_name_at_which_nobody_answers_is_silent_after_a_while() {
+    fn name_without_an_answering_node_becomes_silent() {
         let (sources, id) = sources();
         sources.resolved(id, &[address(1), address(2)]);
-        sources.answered(address(1), false);
-        assert_eq!(state(&sources, SILENT_MS), SourceState::Waiting, "one was not tried yet");
-        sources.answered(address(2), false);
+        sources.record_answer(address(1), false);
+        assert_eq!(
+            state(&sources, SILENT_MS),
+            SourceState::Waiting,
+            "one address was not tried yet"
+        );
+        sources.record_answer(address(2), false);
         assert_eq!(state(&sources, 0), SourceState::Waiting);
         assert_eq!(state(&sources, SILENT_MS), SourceState::Silent);
-        sources.answered(address(2), true);
-        assert_eq!(state(&sources, SILENT_MS), SourceState::Works);
-        // Where a node answered the name leads no more.
+        sources.record_answer(address(2), true);
+        assert_eq!(state(&sources, SILENT_MS), SourceState::Working);
+        // The name no longer resolves to the address where a node answered.
         sources.resolved(id, &[address(1)]);
         assert_eq!(state(&sources, SILENT_MS), SourceState::Silent);
-        sources.say(id, SourceState::Unresolved("gone".into()));
+        sources.set_state(id, SourceState::Unresolved("gone".into()));
         assert_eq!(state(&sources, 0), SourceState::Unresolved("gone".into()));
     }
 
     #[test]
-    fn warnings_about_one_source_are_few() {
+    fn faults_of_one_source_are_logged_rarely() {
         let (sources, id) = sources();
-        sources.say(id, SourceState::Unresolved("gone".into()));
+        sources.set_state(id, SourceState::Unresolved("gone".into()));
         let start = clock::mono();
-        let warned = |sources: &Sources| sources.all()[0].warned;
+        let logged = |sources: &Sources| sources.all()[0].logged;
         sources.check(start);
-        assert_eq!(warned(&sources), Some(start));
+        assert_eq!(logged(&sources), Some(start));
         sources.check(start.plus_ms(REPEAT_MS - 1));
-        assert_eq!(warned(&sources), Some(start));
+        assert_eq!(logged(&sources), Some(start));
         sources.resolved(id, &[]);
         sources.check(start.plus_ms(REPEAT_MS));
-        assert!(!sources.all()[0].is_missing);
-        sources.say(id, SourceState::Unresolved("gone".into()));
+        assert!(!sources.all()[0].is_faulty);
+        sources.set_state(id, SourceState::Unresolved("gone".into()));
         sources.check(start.plus_ms(2 * REPEAT_MS));
-        assert_eq!(warned(&sources), Some(start.plus_ms(2 * REPEAT_MS)));
+        assert_eq!(logged(&sources), Some(start.plus_ms(2 * REPEAT_MS)));
     }
 }

@@ -16,7 +16,7 @@ fn proposed(event: Event) -> Proposal {
 }
 
 #[tokio::test]
-async fn seeds_and_names_are_proposed_and_then_it_settles() {
+async fn seeds_and_names_are_proposed_before_completion() {
     let (sender, mut events) = mpsc::channel(16);
     let config = config(&["127.0.0.1:7001"], &["127.0.0.2:7002", "[::1]:7003"]);
     let discovery = Discovery::start(config, sender).unwrap();
@@ -39,7 +39,7 @@ async fn seeds_and_names_are_proposed_and_then_it_settles() {
 }
 
 #[tokio::test]
-async fn without_sources_it_settles_at_once() {
+async fn discovery_without_sources_completes_at_once() {
     let (sender, mut events) = mpsc::channel(1);
     let discovery = Discovery::start(config(&[], &[]), sender).unwrap();
     assert_eq!(events.recv().await, Some(Event::Complete));
@@ -55,7 +55,7 @@ async fn without_sources_it_settles_at_once() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_settles_and_is_counted() {
+async fn unresolvable_name_is_counted_and_delays_completion_to_its_bound() {
     let (sender, mut events) = mpsc::channel(1);
     let started = clock::elapsed();
     // An empty label: no resolver is asked.
@@ -73,7 +73,7 @@ async fn a_name_that_does_not_resolve_settles_and_is_counted() {
 }
 
 #[tokio::test]
-async fn what_is_known_is_proposed_again() {
+async fn known_addresses_are_proposed_again() {
     let (sender, mut events) = mpsc::channel(16);
     let mut config = config(&["127.0.0.1:7001"], &[]);
     config.interval = Duration::from_millis(100);
@@ -84,7 +84,7 @@ async fn what_is_known_is_proposed_again() {
 }
 
 #[tokio::test]
-async fn a_full_channel_drops_proposals_and_never_the_settling() {
+async fn full_channel_drops_proposals_but_not_completion() {
     let (sender, mut events) = mpsc::channel(1);
     let names: Vec<String> = (1..=20).map(|last| format!("127.0.0.{last}:1")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -99,7 +99,7 @@ async fn a_full_channel_drops_proposals_and_never_the_settling() {
 }
 
 #[tokio::test]
-async fn mistakes_are_refused() {
+async fn invalid_configuration_is_refused() {
     let start = |config| Discovery::start(config, mpsc::channel(1).0).map(drop);
     let error = start(DiscoveryConfig::new("")).unwrap_err().to_string();
     assert!(error.starts_with("cluster: \"\" is not a name"), "{error}");

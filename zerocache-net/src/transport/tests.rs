@@ -66,15 +66,15 @@ fn serve(mut stream: TcpStream, address: SocketAddr, answers: bool) -> io::Resul
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {UPGRADE_TOKEN}\r\n\r\n"
     )?;
     respond(&mut stream, HANDSHAKE_ID, &hello(Some(address)))?;
-    let mut inbox = FrameReader::new(1 << 20, Arc::new(UnlimitedMemory));
+    let mut reader = FrameReader::new(1 << 20, Arc::new(UnlimitedMemory));
     let mut room = [0; 4096];
     loop {
         let count = stream.read(&mut room)?;
         if count == 0 {
             return Ok(());
         }
-        inbox.extend(&room[..count]);
-        while let Ok(Some((header, _, incoming))) = inbox.next(Instant::default()) {
+        reader.extend(&room[..count]);
+        while let Ok(Some((header, _, incoming))) = reader.next(Instant::default()) {
             if answers && matches!(incoming, Incoming::Small(_)) {
                 respond(&mut stream, header.id, &ANSWER)?;
             }
@@ -152,7 +152,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn a_call_may_be_made_from_anywhere() {
+fn calls_work_from_any_runtime_and_thread() {
     let (to, (transport, home)) = (node(true), transport());
     let call = |transport: &FramedTransport| transport.call(to, get(), LONG);
     // The first one connects.
@@ -192,7 +192,7 @@ fn calls_end_with_their_runtime_and_leave_no_connection() {
 }
 
 #[test]
-fn a_call_ends_by_its_deadline_although_nobody_runs_its_runtime() {
+fn call_ends_by_its_deadline_without_a_running_runtime() {
     let (to, (transport, _home)) = (node(false), transport());
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let call = || transport.call(to, get(), Duration::from_millis(300));
@@ -208,7 +208,7 @@ fn a_call_ends_by_its_deadline_although_nobody_runs_its_runtime() {
 }
 
 #[test]
-fn a_runtime_that_nobody_runs_is_left_aside() {
+fn stalled_runtime_is_not_used() {
     let (to, (transport, _home)) = (node(true), transport());
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
@@ -222,7 +222,7 @@ fn a_runtime_that_nobody_runs_is_left_aside() {
 }
 
 #[test]
-fn a_home_without_io_is_an_error() {
+fn home_runtime_without_io_is_an_error() {
     let home = Builder::new_current_thread().enable_time().build().unwrap();
     let make_hello = Arc::new(|| message(Request::Hello(Box::new(said(None)))));
     let transport = FramedTransport::new(make_hello, LONG, home.handle().clone());

@@ -8,8 +8,8 @@ use zerocache_core::{
 use super::{Checker, Rule};
 use crate::clock::SECOND_US;
 
-/// For this long after a write its client is to see it (contract section 5), less what clocks gain, in
-/// microseconds.
+/// For this long after a write its client is to see it (contract section 5), less what clocks gain,
+/// in microseconds.
 const OWN_US: u64 = 2 * SECOND_US - 5_000;
 
 /// A value with less than this of its lifetime left may have expired at a node already, in

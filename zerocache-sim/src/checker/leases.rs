@@ -5,8 +5,8 @@ use zerocache_core::version::Version;
 use super::{Checker, Rule};
 use crate::{clock::SECOND_US, plan::Plan, workload::WriteId};
 
-/// A delete has reached the node of a lease so long after it was acknowledged, and what that node made of
-/// it all others, in microseconds.
+/// A delete has reached the node of a lease so long after it was acknowledged, and what that node
+/// made of it all others, in microseconds.
 const REACHES_US: u64 = 2 * SECOND_US;
 
 /// The lease under which a value was computed.

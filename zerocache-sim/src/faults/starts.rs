@@ -1,4 +1,5 @@
-//! Starts that meet with something: halves that begin alone, and a fault at every moment of a start.
+//! Starts that meet with something: halves that begin alone, and a fault at every moment of a
+//! start.
 
 use super::{Area, Fault, PlannedFault, START_US, Targets};
 use crate::{clock::SECOND_US, random::Random};
@@ -6,7 +7,8 @@ use crate::{clock::SECOND_US, random::Random};
 /// Of a thousand runs so many begin as two halves.
 const HALVES_PERMILLE: u64 = 600;
 
-/// Of a thousand starts so many copy from nodes that take their time, so that they are cut in the middle.
+/// Of a thousand starts so many copy from nodes that take their time, so that they are cut in the
+/// middle.
 const SLOW_PERMILLE: u64 = 500;
 
 /// Faults of a start begin up to this long after it, in microseconds: the whole start takes less.

@@ -75,8 +75,8 @@ impl World {
         Some((most, self.plan.profile == Profile::Calm))
     }
 
-    /// A read of a client has ended: if it wrote the key a moment before, it sees that, something newer, or
-    /// nothing where the node that took the write has nothing or does not answer.
+    /// Checks a read of a client that wrote the key shortly before: it returns that write, something
+    /// newer, or nothing where the node that accepted the write has nothing or does not answer.
     pub(super) fn check_own(
         &mut self,
         client: usize,

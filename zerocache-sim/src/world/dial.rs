@@ -104,7 +104,8 @@ impl World {
         self.connect(id);
     }
 
-    /// Tries to connect; another try begins beside it after a while, as nothing may come of this one.
+    /// Tries to connect; another try begins beside it after a while, as nothing may come of this
+    /// one.
     pub(super) fn connect(&mut self, id: u64) {
         let waiting = self.dials.get(&id).filter(|dial| !dial.answered && !dial.is_connected);
         let Some((from, to)) = waiting.map(|dial| (dial.from, dial.to)) else { return };

@@ -1,5 +1,5 @@
-//! A whole cluster in one thread: hosts, their clocks, the connections between them, and one queue of
-//! events in the order of the true time.
+//! A whole cluster in one thread: hosts, their clocks, the connections between them, and one queue
+//! of events in the order of the true time.
 //!
 //! Invariants: time and randomness come from the seed alone. Events of the same microsecond are
 //! handled in the order in which they were scheduled. A suspended process handles no event until it
@@ -153,7 +153,8 @@ pub(crate) struct World {
     healing: Option<Healing>,
     replication: ReplicationChecks,
     progress: Progress,
-    /// Since when all nodes have been in sync and have reached each other, while nothing goes wrong.
+    /// Since when all nodes have been in sync and have reached each other, while nothing goes
+    /// wrong.
     stable_since_us: Option<u64>,
     checker: Checker,
     counts: Counts,

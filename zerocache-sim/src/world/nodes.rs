@@ -1,5 +1,5 @@
-//! Nodes: what the server does around the core. Reads are answered straight from the store, all else
-//! goes through the state machine; its effects become messages and timers.
+//! Nodes: what the server does around the core. Reads are answered straight from the store, all
+//! else goes through the state machine; its effects become messages and timers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -8,8 +8,8 @@ use std::sync::{
 use super::World;
 use crate::{checker::Rule, clock::SECOND_US};
 
-/// Most events of one process in a second of simulated time: the busiest of thousands of runs had some 8,000, one
-/// that is ticked all the time has 20,000.
+/// Most events of one process in a second of simulated time: the busiest of thousands of runs had
+/// some 8,000, one that is ticked all the time has 20,000.
 const EVENTS_MAX: u32 = 15_000;
 
 /// The recent number of events of each process.

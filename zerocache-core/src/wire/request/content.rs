@@ -35,7 +35,7 @@ impl Request {
         }
     }
 
-    /// Whether it may be sent again although it may have arrived.
+    /// Returns whether the request may be sent again although it may have arrived.
     #[must_use]
     pub const fn is_repeatable(&self) -> bool {
         matches!(self, Self::Get { .. })

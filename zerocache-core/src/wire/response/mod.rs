@@ -179,7 +179,6 @@ impl Response {
         payload + 64
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of response")]
     fn write(&self, out: &mut Writer<'_>) {
         match self {
             Self::Hello(hello) => out.nested(tag::HELLO, |out| hello.write(out)),

@@ -1,8 +1,8 @@
-//! What is believed of a record, and that our own are.
+//! Validation of records, our own ones included.
 
 use zerocache_core::name::NAME_BYTES_MAX;
 
-use super::*;
+use super::{super::error::check_name, *};
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
@@ -30,7 +30,7 @@ fn announcement(addresses: &[&str]) -> Announcement {
 }
 
 #[test]
-fn a_good_record_becomes_a_proposal() {
+fn valid_record_becomes_a_proposal() {
     let proposal = judge("127.0.0.2", 6789, GOOD).unwrap();
     assert_eq!(proposal.addresses, ["127.0.0.2:6789".parse().unwrap()]);
     assert_eq!(proposal.region.as_deref(), Some("london"));
@@ -39,7 +39,7 @@ fn a_good_record_becomes_a_proposal() {
 }
 
 #[test]
-fn what_is_missing_rejects_a_record() {
+fn record_without_a_required_field_is_rejected() {
     let without_region: Fields<'_> = &[("cluster", "zerocache")];
     let other: Fields<'_> = &[("cluster", "staging"), ("region", "london")];
     let empty: Fields<'_> = &[("cluster", "zerocache"), ("region", "")];
@@ -55,7 +55,7 @@ fn what_is_missing_rejects_a_record() {
 }
 
 #[test]
-fn a_region_that_is_not_text_rejects_a_record() {
+fn record_with_a_non_text_region_is_rejected() {
     let fields = vec![
         mdns_sd::TxtProperty::from(("cluster", "zerocache")),
         mdns_sd::TxtProperty::from(("region", &[0xff_u8, 0xfe][..])),
@@ -93,7 +93,7 @@ fn addresses_are_ordered_and_bounded() {
 }
 
 #[test]
-fn what_a_node_announces_is_understood() {
+fn announced_record_is_accepted() {
     let announcement = announcement(&["127.0.0.2", "::1"]);
     let service = native("zerocache", &announcement).unwrap();
     assert!(!service.requires_probe() && !service.is_addr_auto());
@@ -104,7 +104,7 @@ fn what_a_node_announces_is_understood() {
 }
 
 #[test]
-fn python_is_told_the_region_and_ipv4_addresses_only() {
+fn python_record_has_only_the_region_and_ipv4_addresses() {
     let service = python(&announcement(&["127.0.0.2", "::1"])).unwrap().unwrap();
     assert_eq!(service.get_type(), TYPE_PYTHON);
     assert_eq!(service.get_property_val_str("region"), Some("sydney"));
@@ -115,7 +115,7 @@ fn python_is_told_the_region_and_ipv4_addresses_only() {
 }
 
 #[test]
-fn the_longest_name_can_be_announced() {
+fn longest_name_can_be_announced() {
     let longest = "x".repeat(NAME_BYTES_MAX);
     check_name("cluster", &longest).unwrap();
     let announcement = Announcement { region: longest.clone(), ..announcement(&[]) };

@@ -1,7 +1,7 @@
-//! The receiving side of a framed connection: from bytes to whole messages.
+//! The receiving side of a framed connection: from bytes to complete messages.
 //!
-//! Invariants: at most one frame that is incomplete is buffered, beside the messages that come in
-//! several frames; those are bounded in number and size, and what they hold is charged.
+//! Invariants: at most one incomplete frame is buffered, beside the messages that arrive in several frames.
+//! Those are bounded in number and size, and their memory is reserved from a budget.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,16 +18,16 @@ use zerocache_core::{
 /// A stream to read from.
 pub type BoxedRead = Box<dyn AsyncRead + Send + Unpin>;
 
-/// The room for reading while little comes: what an idle connection costs.
-const ROOM_BYTES_MIN: usize = 2 << 10;
+/// The free space for a read while little arrives: the memory of an idle connection.
+const SPACE_BYTES_MIN: usize = 2 << 10;
 
-/// The most room for one read.
-const ROOM_BYTES_MAX: usize = 128 << 10;
+/// The most free space for a read.
+const SPACE_BYTES_MAX: usize = 128 << 10;
 
-/// Most messages that come in several frames at once; more are refused.
+/// The most messages that arrive in several frames at once; more are refused.
 pub(super) const PARTIAL_MAX: usize = 64;
 
-/// Most messages whose remaining frames are taken or skipped; more end the connection.
+/// The most messages whose remaining frames are collected or skipped; more end the connection.
 const UNENDED_MAX: usize = 1_024;
 
 /// The first allocation for a message in several frames.
@@ -52,59 +52,61 @@ impl MemoryBudget for UnlimitedMemory {
     }
 }
 
-/// One frame of input, made as whole as it can be.
+/// The content of one frame, joined with earlier frames of its message.
 #[derive(Debug)]
 pub enum Incoming<'a> {
     /// A message in one frame, still in the read buffer; [`FrameReader::take`] takes it out.
     Small(&'a [u8]),
-    /// The last frame of a message, with all of it.
+    /// A message in several frames, with its last frame.
     Large(Bytes),
-    /// A message that is not taken; said once, at the first frame that shows it.
+    /// A message that is refused; reported once, at the first frame that shows it.
     Refused(RefusalCode),
-    /// A part of a message, the last frame of one that was refused, or something of a later release.
+    /// No message: a frame of an incomplete or refused message, or an opcode of a later release.
     Nothing,
 }
 
-/// The bytes received on one connection, and the messages among them that are incomplete.
+/// The bytes received on one connection, and the incomplete messages among them.
 pub struct FrameReader {
     buffer: BytesMut,
-    room: usize,
+    /// The free space for the next read.
+    space: usize,
+    /// The frame that [`next`](Self::next) returned last, still in the buffer.
     current: Option<Frame>,
-    partial: BTreeMap<(Opcode, u32), Partial>,
+    partial: BTreeMap<(Opcode, u32), PartialMessage>,
     delays: DelayEstimator,
     message_bytes_max: usize,
     memory: Arc<dyn MemoryBudget>,
 }
 
-/// A message of which not all frames are there.
-enum Partial {
-    Growing(Held),
-    /// Too large, or no memory for it: its remaining frames are skipped.
+/// A message whose last frame has not arrived.
+enum PartialMessage {
+    Growing(MessageBuffer),
+    /// Too large, or without memory: its remaining frames are skipped.
     Skipped,
 }
 
-/// The bytes of a large message with what they are charged.
-struct Held {
-    /// When its first frame was read.
+/// The bytes of a large message, with the memory reserved for them.
+struct MessageBuffer {
+    /// When the first frame was read.
     begun: Instant,
     data: Vec<u8>,
-    charges: Vec<MemoryReservation>,
+    reservations: Vec<MemoryReservation>,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for MessageBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
 impl FrameReader {
-    /// An inbox that takes messages of at most `message_bytes_max`; those in several frames are
-    /// charged to `memory`.
+    /// Creates a reader for messages of at most `message_bytes_max`. Messages in several frames are reserved
+    /// from `memory`.
     #[must_use]
     pub fn new(message_bytes_max: usize, memory: Arc<dyn MemoryBudget>) -> Self {
         Self {
             buffer: BytesMut::new(),
-            room: ROOM_BYTES_MIN,
+            space: SPACE_BYTES_MIN,
             current: None,
             partial: BTreeMap::new(),
             delays: DelayEstimator::default(),
@@ -118,28 +120,28 @@ impl FrameReader {
         self.delays.record(sent_ms, now);
     }
 
-    /// Adds bytes that were read elsewhere.
+    /// Appends bytes that were read elsewhere.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The buffer to read into, with room for as much as lately came at once.
+    /// Returns the buffer to read into, with free space for as much as recent reads brought.
     pub fn buffer(&mut self) -> &mut BytesMut {
         self.finish_frame();
         let free = self.buffer.capacity() - self.buffer.len();
         if free == 0 && !self.buffer.is_empty() {
-            self.room = (self.room * 4).min(ROOM_BYTES_MAX);
+            self.space = (self.space * 4).min(SPACE_BYTES_MAX);
         }
-        if free < self.room / 4 {
-            self.buffer.reserve(self.room);
+        if free < self.space / 4 {
+            self.buffer.reserve(self.space);
         }
         &mut self.buffer
     }
 
-    /// Gives back what a connection without traffic does not need.
+    /// Releases the memory that a connection without traffic does not need.
     pub fn shrink(&mut self) {
         self.finish_frame();
-        self.room = ROOM_BYTES_MIN;
+        self.space = SPACE_BYTES_MIN;
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -151,22 +153,21 @@ impl FrameReader {
         !self.buffer.is_empty() || !self.partial.is_empty()
     }
 
-    /// When the message began that has been incomplete for longest, of those in several frames that
-    /// hold memory.
+    /// When the oldest incomplete message began, of those in several frames that hold memory.
     #[must_use]
     pub fn oldest_partial(&self) -> Option<Instant> {
         let begun = self.partial.values().filter_map(|partial| match partial {
-            Partial::Growing(held) => Some(held.begun),
-            Partial::Skipped => None,
+            PartialMessage::Growing(message) => Some(message.begun),
+            PartialMessage::Skipped => None,
         });
         begun.min()
     }
 
-    /// The next frame, read at `now`: its header, how late it is in milliseconds, and what came of it.
-    /// None when the next one is not all there.
+    /// Returns the next frame, read at `now`: its header, how late it is in milliseconds, and its content.
+    /// None when the next frame is incomplete.
     ///
     /// # Errors
-    /// [`FrameError`] when no frame can come of the bytes: the connection cannot go on.
+    /// [`FrameError`] when the bytes are no frame: the connection cannot continue.
     pub fn next(
         &mut self,
         now: Instant,
@@ -176,24 +177,24 @@ impl FrameReader {
         self.current = Some(frame);
         let header = frame.header;
         let delay_ms = self.delays.record(header.sent_ms, now);
-        let whole = !header.more && self.partial.is_empty();
+        let is_whole = !header.more && self.partial.is_empty();
         let incoming = match header.opcode {
-            Opcode::Request | Opcode::Response if whole => Incoming::Small(self.payload()),
+            Opcode::Request | Opcode::Response if is_whole => Incoming::Small(self.payload()),
             Opcode::Request | Opcode::Response => {
-                let incoming = self.part(header, now)?;
+                let incoming = self.join(header, now)?;
                 return Ok(Some((header, delay_ms, incoming)));
             }
             Opcode::Cancel => match self.partial.remove(&(Opcode::Request, header.id)) {
-                // Every request of which a frame has come is answered once.
-                Some(Partial::Growing(_)) => Incoming::Refused(RefusalCode::Expired),
-                Some(Partial::Skipped) | None => Incoming::Nothing,
+                // Every request of which a frame arrived is answered once.
+                Some(PartialMessage::Growing(_)) => Incoming::Refused(RefusalCode::Expired),
+                Some(PartialMessage::Skipped) | None => Incoming::Nothing,
             },
             Opcode::Other(_) => Incoming::Nothing,
         };
         Ok(Some((header, delay_ms, incoming)))
     }
 
-    /// Takes the message out that [`next`](Self::next) has just shown in the buffer, without a copy.
+    /// Takes the message out of the buffer that [`next`](Self::next) has just returned, without a copy.
     pub fn take(&mut self) -> Bytes {
         let Some(frame) = self.current.take() else { return Bytes::new() };
         let mut message = self.buffer.split_to(frame.end);
@@ -211,7 +212,8 @@ impl FrameReader {
         }
     }
 
-    fn part(&mut self, header: Header, now: Instant) -> Result<Incoming<'_>, FrameError> {
+    /// Joins the current frame with the earlier frames of its message.
+    fn join(&mut self, header: Header, now: Instant) -> Result<Incoming<'_>, FrameError> {
         let key = (header.opcode, header.id);
         let partial = match self.partial.remove(&key) {
             None if !header.more => return Ok(Incoming::Small(self.payload())),
@@ -219,25 +221,25 @@ impl FrameReader {
                 return Err(FrameError::Unended { messages: UNENDED_MAX });
             }
             None if self.partial.len() >= PARTIAL_MAX => Err(RefusalCode::Overloaded),
-            None => Ok(Held { begun: now, data: Vec::new(), charges: Vec::new() }),
-            Some(Partial::Growing(held)) => Ok(held),
-            Some(Partial::Skipped) => {
+            None => Ok(MessageBuffer { begun: now, data: Vec::new(), reservations: Vec::new() }),
+            Some(PartialMessage::Growing(message)) => Ok(message),
+            Some(PartialMessage::Skipped) => {
                 if header.more {
-                    self.partial.insert(key, Partial::Skipped);
+                    self.partial.insert(key, PartialMessage::Skipped);
                 }
                 return Ok(Incoming::Nothing);
             }
         };
-        let grown = partial.and_then(|held| self.grow(held));
+        let grown = partial.and_then(|message| self.grow(message));
         let incoming = match grown {
-            Ok(held) if header.more => {
-                self.partial.insert(key, Partial::Growing(held));
+            Ok(message) if header.more => {
+                self.partial.insert(key, PartialMessage::Growing(message));
                 Incoming::Nothing
             }
-            Ok(held) => Incoming::Large(Bytes::from_owner(held)),
+            Ok(message) => Incoming::Large(Bytes::from_owner(message)),
             Err(code) => {
                 if header.more {
-                    self.partial.insert(key, Partial::Skipped);
+                    self.partial.insert(key, PartialMessage::Skipped);
                 }
                 Incoming::Refused(code)
             }
@@ -245,20 +247,22 @@ impl FrameReader {
         Ok(incoming)
     }
 
-    fn grow(&self, mut held: Held) -> Result<Held, RefusalCode> {
+    /// Appends the current frame to a message.
+    fn grow(&self, mut message: MessageBuffer) -> Result<MessageBuffer, RefusalCode> {
         let payload = self.payload();
-        let needed = held.data.len() + payload.len();
+        let needed = message.data.len() + payload.len();
         if needed > self.message_bytes_max {
             return Err(RefusalCode::TooLarge);
         }
-        if needed > held.data.capacity() {
-            let wanted = (2 * held.data.capacity()).max(PARTIAL_BYTES_FIRST);
+        if needed > message.data.capacity() {
+            let wanted = (2 * message.data.capacity()).max(PARTIAL_BYTES_FIRST);
             let wanted = needed.max(wanted.min(self.message_bytes_max));
-            let more = wanted - held.data.capacity();
-            held.charges.push(self.memory.try_reserve(more).ok_or(RefusalCode::Overloaded)?);
-            held.data.reserve_exact(wanted - held.data.len());
+            let more = wanted - message.data.capacity();
+            let reservation = self.memory.try_reserve(more).ok_or(RefusalCode::Overloaded)?;
+            message.reservations.push(reservation);
+            message.data.reserve_exact(wanted - message.data.len());
         }
-        held.data.extend_from_slice(payload);
-        Ok(held)
+        message.data.extend_from_slice(payload);
+        Ok(message)
     }
 }

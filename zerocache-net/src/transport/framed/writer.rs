@@ -1,10 +1,10 @@
 //! The sending side of a framed connection.
 //!
-//! Whoever finds the line idle writes; what others send meanwhile gathers in the next buffer and goes
-//! out with one write. Large messages wait beside it and go a chunk at a time, in turn.
+//! A sender that finds the stream idle writes. What others send meanwhile is queued in the next buffer and
+//! written at once. Large messages are queued beside it and sent in chunks, interleaved with each other.
 //!
-//! Invariants: the stream is with exactly one writer at a time, and nobody holds the lock while
-//! writing; frames of one message leave in order; once closed, nothing is accepted any more.
+//! Invariants: exactly one writer holds the stream at a time, and nobody holds the lock while writing; the
+//! frames of one message leave in order; a closed writer accepts nothing.
 
 mod state;
 
@@ -20,101 +20,101 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use zerocache_core::wire::{Writer, frame::Header};
 
-use self::state::{End, Work, write_all};
+use self::state::{WriteJob, WriteOutcome, write_all};
 
-/// Above this many bytes waiting, senders that can wait do.
+/// With more queued bytes than this, senders that can wait should wait.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
 
-/// A message that is said to take more than this is sent in chunks.
+/// A message whose size hint exceeds this is sent in chunks.
 pub(super) const SMALL_BYTES_MAX: usize = 48 << 10;
 
 /// A stream to write to.
 pub type BoxedWrite = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// When what was sent goes out.
+/// When a message is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
     /// Now, by the sender itself if nobody else is writing.
     Now,
-    /// Once those who are about to send have done so.
+    /// By the flusher, after the senders that are about to send.
     Soon,
     /// With the next [`FrameWriter::flush`].
     Later,
 }
 
-/// What is encoded: appends to the writer.
+/// A message that can be encoded.
 pub trait Encode {
     /// Appends the message.
     fn encode(&self, out: &mut Writer<'_>);
-    /// About how many bytes that takes; not much less than it does.
+    /// Returns about how many bytes the message takes; not much less than it does.
     fn size_hint(&self) -> usize;
 }
 
 /// The sending side of a connection. Shared by reference.
 pub struct FrameWriter {
-    out: Mutex<Out>,
+    state: Mutex<WriteState>,
 }
 
-struct Out {
-    /// Away while somebody writes.
+struct WriteState {
+    /// None while somebody writes.
     stream: Option<BoxedWrite>,
-    /// What the stream did not take at once, and how much of it it took.
+    /// The buffer that the stream did not accept at once, and how much of it was accepted.
     writing: BytesMut,
     written: usize,
-    /// What goes next.
+    /// The buffer of the next write.
     next: BytesMut,
-    /// An empty buffer for what goes after that.
+    /// An empty buffer for the write after that.
     spare: BytesMut,
-    /// Those of which a part was sent are among the first.
-    chunked: VecDeque<Chunked>,
-    /// Bytes of messages in `chunked` that are not in `next` yet.
+    /// Large messages. Those that were begun are among the first.
+    chunked: VecDeque<ChunkedMessage>,
+    /// Bytes of `chunked` that are not in `next` yet.
     chunked_bytes: usize,
-    /// Bytes appended to `next` so far, and bytes that the stream took.
+    /// Bytes appended to `next` so far, and bytes that the stream accepted.
     appended: u64,
     accepted: u64,
-    /// Small messages that are not with the stream.
+    /// The number of small messages that wait for the next write.
     unsent: usize,
     flush_wanted: bool,
-    blocked: bool,
-    closed: bool,
+    /// The stream did not accept everything, and wakes the flusher when it does.
+    is_blocked: bool,
+    is_closed: bool,
     flusher: Option<Waker>,
     waiting_for_room: Vec<Waker>,
-    /// What waits on all lines that share it, and how much of that is this one's, as of its last flush.
+    /// The queued bytes of all writers that share the meter, and this writer's part as of its last flush.
     meter: Arc<AtomicUsize>,
     metered: usize,
 }
 
-/// A large message on its way.
-struct Chunked {
+/// A large message of which chunks remain.
+struct ChunkedMessage {
     header: Header,
     parts: VecDeque<Bytes>,
     bytes: usize,
-    begun: bool,
+    is_begun: bool,
 }
 
-/// What became of a message that is no longer wanted.
+/// What was withdrawn of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withdrawal {
-    /// Nothing of it has been sent, and nothing will be.
+    /// The whole message: nothing of it was sent.
     Whole,
-    /// Some of it has been sent, the rest will not be.
+    /// The rest of it: some chunks were sent.
     Rest,
-    /// All of it has been sent, or is about to be.
+    /// Nothing: it was sent, or is being sent.
     Nothing,
 }
 
 impl FrameWriter {
-    /// A line that writes to `stream`.
+    /// Creates a writer to `stream`.
     #[must_use]
     pub fn new(stream: BoxedWrite) -> Self {
         Self::metered(stream, Arc::default())
     }
 
-    /// A line that writes to `stream`; the bytes that wait on it after a flush are counted in `meter`
-    /// among those of others.
+    /// Creates a writer to `stream` that adds the bytes which remain queued after a flush to `meter`.
     #[must_use]
     pub fn metered(stream: BoxedWrite, meter: Arc<AtomicUsize>) -> Self {
-        let out = Out {
+        let state = WriteState {
             stream: Some(stream),
             writing: BytesMut::new(),
             written: 0,
@@ -126,18 +126,18 @@ impl FrameWriter {
             accepted: 0,
             unsent: 0,
             flush_wanted: false,
-            blocked: false,
-            closed: false,
+            is_blocked: false,
+            is_closed: false,
             flusher: None,
             waiting_for_room: Vec::new(),
             meter,
             metered: 0,
         };
-        Self { out: Mutex::new(out) }
+        Self { state: Mutex::new(state) }
     }
 
-    /// Sends a message. Returns how many bytes were appended to the line before it, or none when the
-    /// line is closed and nothing was sent.
+    /// Sends a message. Returns how many bytes were appended before it, or none when the writer is closed
+    /// and nothing was sent.
     pub fn send(&self, header: Header, message: &impl Encode, flush: Flush) -> Option<u64> {
         let hint = message.size_hint();
         let position = if hint <= SMALL_BYTES_MAX {
@@ -153,19 +153,19 @@ impl FrameWriter {
         Some(position)
     }
 
-    /// Appends a small message without flushing. Returns as [`send`](Self::send).
+    /// Appends a small message without a flush. Returns the same as [`send`](Self::send).
     pub fn append(
         &self,
         header: Header,
         hint: usize,
         encode: impl FnOnce(&mut Writer<'_>),
     ) -> Option<u64> {
-        let mut out = self.out.lock();
-        if out.closed {
+        let mut state = self.state.lock();
+        if state.is_closed {
             return None;
         }
-        let position = out.appended;
-        out.append(header, hint, encode);
+        let position = state.appended;
+        state.append(header, hint, encode);
         Some(position)
     }
 
@@ -174,215 +174,215 @@ impl FrameWriter {
         message.encode(&mut Writer::vectored(&mut last, &mut parts));
         parts.push(last.freeze());
         let bytes = parts.iter().map(Bytes::len).sum();
-        let mut out = self.out.lock();
-        if out.closed {
+        let mut state = self.state.lock();
+        if state.is_closed {
             return None;
         }
-        out.chunked_bytes += bytes;
+        state.chunked_bytes += bytes;
         let parts = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        out.chunked.push_back(Chunked { header, parts, bytes, begun: false });
-        Some(out.appended)
+        state.chunked.push_back(ChunkedMessage { header, parts, bytes, is_begun: false });
+        Some(state.appended)
     }
 
-    /// Gives up the chunked message with this id, as far as it has not been sent. To be followed by
-    /// [`wake_waiting`](Self::wake_waiting), because that may make room.
+    /// Withdraws what was not sent of the large message with this id. Call
+    /// [`wake_waiting`](Self::wake_waiting) after it, because it may make room.
     pub(super) fn withdraw(&self, id: u32) -> Withdrawal {
-        self.out.lock().withdraw(|chunked| chunked.header.id == id)
+        self.state.lock().withdraw(|chunked| chunked.header.id == id)
     }
 
-    /// Gives up the chunked message with this id if nothing of it was sent; whether that is so.
+    /// Withdraws the large message with this id if nothing of it was sent. Returns whether it did.
     #[must_use]
     pub fn withdraw_unsent(&self, id: u32) -> bool {
-        let unsent = |chunked: &Chunked| chunked.header.id == id && !chunked.begun;
-        // Under one lock: whoever writes may begin it at any time.
-        let withdrawn = self.out.lock().withdraw(unsent);
+        let is_unsent = |chunked: &ChunkedMessage| chunked.header.id == id && !chunked.is_begun;
+        // Under one lock: a writer may begin the message at any time.
+        let withdrawal = self.state.lock().withdraw(is_unsent);
         self.wake_waiting();
-        withdrawn == Withdrawal::Whole
+        withdrawal == Withdrawal::Whole
     }
 
-    /// Wakes those who wait for room, if there is some.
+    /// Wakes those that wait for room, if there is room.
     pub(super) fn wake_waiting(&self) {
-        let waiting = self.out.lock().take_waiting();
+        let waiting = self.state.lock().take_waiting();
         wake_all(waiting);
     }
 
-    /// Whether a chunked message with this id has not begun to be sent.
+    /// Whether a large message with this id is queued and nothing of it was sent.
     #[must_use]
     pub fn is_unsent(&self, id: u32) -> bool {
-        self.out.lock().chunked.iter().any(|chunked| chunked.header.id == id && !chunked.begun)
+        let state = self.state.lock();
+        state.chunked.iter().any(|chunked| chunked.header.id == id && !chunked.is_begun)
     }
 
-    /// Has the flusher write soon, after those who are about to send.
+    /// Asks the flusher to write, after the senders that are about to send.
     pub fn flush_soon(&self) {
         let waker = {
-            let mut out = self.out.lock();
-            // Whoever has the stream will find what was appended.
-            if out.flush_wanted || out.blocked || out.stream.is_none() {
+            let mut state = self.state.lock();
+            // A writer that holds the stream finds what was appended.
+            if state.flush_wanted || state.is_blocked || state.stream.is_none() {
                 return;
             }
-            out.flush_wanted = true;
-            out.flusher.clone()
+            state.flush_wanted = true;
+            state.flusher.clone()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Writes what waits, as far as the stream takes it and unless somebody else is writing. What
-    /// others send meanwhile is left to the flusher, so that it gathers.
+    /// Writes the queue as far as the stream accepts it, unless somebody else is writing. What others send
+    /// meanwhile is left to the flusher, so that it gathers.
     pub fn flush(&self) {
-        let Some(work) = self.out.lock().begin() else { return };
-        let Work { mut stream, buffer, mut written, waker } = work;
+        let Some(job) = self.state.lock().begin() else { return };
+        let WriteJob { mut stream, buffer, mut written, waker } = job;
         let before = written;
-        let end = write_all(&mut stream, &buffer, &mut written, &waker);
-        let mut out = self.out.lock();
-        out.accepted += (written - before) as u64;
-        if out.closed {
+        let outcome = write_all(&mut stream, &buffer, &mut written, &waker);
+        let mut state = self.state.lock();
+        state.accepted += (written - before) as u64;
+        if state.is_closed {
             return;
         }
-        let wake = match end {
-            End::Done => {
-                out.stream = Some(stream);
-                out.reuse(buffer);
-                let mut wake = out.take_waiting();
-                if out.queued() > 0 && !out.flush_wanted {
-                    out.flush_wanted = true;
-                    wake.extend(out.flusher.clone());
+        let wake = match outcome {
+            WriteOutcome::Done => {
+                state.stream = Some(stream);
+                state.reuse(buffer);
+                let mut wake = state.take_waiting();
+                if state.queued() > 0 && !state.flush_wanted {
+                    state.flush_wanted = true;
+                    wake.extend(state.flusher.clone());
                 }
                 wake
             }
-            End::Blocked => {
-                out.blocked = true;
-                (out.writing, out.written) = (buffer, written);
-                out.stream = Some(stream);
-                // One that came meanwhile is not the one that the stream will wake.
-                let other = out.flusher.as_ref().filter(|flusher| !flusher.will_wake(&waker));
+            WriteOutcome::Blocked => {
+                state.is_blocked = true;
+                (state.writing, state.written) = (buffer, written);
+                state.stream = Some(stream);
+                // The stream does not know a flusher that was registered meanwhile.
+                let other = state.flusher.as_ref().filter(|flusher| !flusher.will_wake(&waker));
                 other.cloned().into_iter().collect()
             }
-            End::Failed => out.close().1,
+            WriteOutcome::Failed => state.close().1,
         };
-        out.measure();
-        drop(out);
+        state.measure();
+        drop(state);
         wake_all(wake);
     }
 
-    /// Writes when the stream can go on or a flush is wanted, until the line is closed. To be run by
-    /// exactly one task.
+    /// Runs the flusher until the writer is closed. Exactly one task must run it.
     pub async fn run(&self) {
         while poll_fn(|context| self.poll_flush(context)).await {
-            // Those who are about to send get their turn first.
+            // Senders that are about to send run first.
             tokio::task::yield_now().await;
             self.flush();
         }
     }
 
-    /// Ready with true when a flush is wanted, with false when the line is closed: the work of
+    /// Ready with true when a flush is wanted, with false when the writer is closed: the flusher of
     /// [`run`](Self::run) for a task that does other things too.
     pub fn poll_flush(&self, context: &Context<'_>) -> Poll<bool> {
-        let mut out = self.out.lock();
-        remember(&mut out.flusher, context.waker());
-        if out.blocked {
-            drop(out);
-            // Registers the waker with the stream if it still takes no more.
+        let mut state = self.state.lock();
+        remember(&mut state.flusher, context.waker());
+        if state.is_blocked {
+            drop(state);
+            // Registers the waker with the stream if it still accepts nothing.
             self.flush();
-            out = self.out.lock();
+            state = self.state.lock();
         }
-        if out.closed {
+        if state.is_closed {
             return Poll::Ready(false);
         }
-        if std::mem::take(&mut out.flush_wanted) { Poll::Ready(true) } else { Poll::Pending }
+        if std::mem::take(&mut state.flush_wanted) { Poll::Ready(true) } else { Poll::Pending }
     }
 
-    /// Whether so much waits that one who can wait should.
+    /// Whether so much is queued that a sender that can wait should wait.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.out.lock().is_full()
+        self.state.lock().is_full()
     }
 
-    /// Ready when the line is not full, or closed.
+    /// Ready when the writer is not full, or closed.
     pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
         self.poll_room_within(context, usize::MAX)
     }
 
-    /// Ready when the line is neither full nor has `bytes_max` waiting, or when it is closed.
+    /// Ready when the writer is not full and fewer than `bytes_max` are queued, or when it is closed.
     pub fn poll_room_within(&self, context: &Context<'_>, bytes_max: usize) -> Poll<()> {
-        let mut out = self.out.lock();
-        if out.closed || (!out.is_full() && out.queued() < bytes_max) {
+        let mut state = self.state.lock();
+        if state.is_closed || (!state.is_full() && state.queued() < bytes_max) {
             return Poll::Ready(());
         }
-        let known = out.waiting_for_room.iter().any(|waker| waker.will_wake(context.waker()));
-        if !known {
-            out.waiting_for_room.push(context.waker().clone());
+        let is_known = state.waiting_for_room.iter().any(|waker| waker.will_wake(context.waker()));
+        if !is_known {
+            state.waiting_for_room.push(context.waker().clone());
         }
         Poll::Pending
     }
 
-    /// Gives back what a connection without traffic does not need.
+    /// Releases the memory that a connection without traffic does not need.
     pub fn shrink(&self) {
-        let mut out = self.out.lock();
-        out.spare = BytesMut::new();
-        if out.next.is_empty() {
-            out.next = BytesMut::new();
+        let mut state = self.state.lock();
+        state.spare = BytesMut::new();
+        if state.next.is_empty() {
+            state.next = BytesMut::new();
         }
     }
 
-    /// Wakes the flusher, to look at something else.
+    /// Wakes the flusher's task, to check something else.
     pub fn wake_flusher(&self) {
-        let waker = self.out.lock().flusher.clone();
+        let waker = self.state.lock().flusher.clone();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Drops the stream and what waits. Returns how many bytes the stream can have taken.
+    /// Drops the stream and the queue. Returns how many bytes the stream can have accepted.
     pub fn close(&self) -> u64 {
-        let mut out = self.out.lock();
-        // Whoever is writing may have written all.
-        let away = out.stream.is_none() && !out.closed;
-        let taken = if away { u64::MAX } else { out.accepted };
-        let (stream, waiting) = out.close();
-        drop(out);
+        let mut state = self.state.lock();
+        // A writer that holds the stream may have written everything.
+        let is_writing = state.stream.is_none() && !state.is_closed;
+        let accepted = if is_writing { u64::MAX } else { state.accepted };
+        let (stream, waiting) = state.close();
+        drop(state);
         drop(stream);
         wake_all(waiting);
-        taken
+        accepted
     }
 
-    /// How many small messages wait for the next write.
+    /// The number of small messages that wait for the next write.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.out.lock().unsent
+        self.state.lock().unsent
     }
 
-    /// Whether the line is closed.
+    /// Whether the writer is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.out.lock().closed
+        self.state.lock().is_closed
     }
 
-    /// How many bytes the stream took so far, and how many wait.
+    /// How many bytes the stream has accepted, and how many are queued.
     #[must_use]
     pub fn accepted_and_queued(&self) -> (u64, usize) {
-        let out = self.out.lock();
-        (out.accepted, out.queued())
+        let state = self.state.lock();
+        (state.accepted, state.queued())
     }
 
-    /// How many bytes wait.
+    /// How many bytes are queued.
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
-        self.out.lock().queued()
+        self.state.lock().queued()
     }
 
-    /// Whether everything that was sent is with the stream.
+    /// Whether the stream has accepted everything that was sent.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        let out = self.out.lock();
-        out.closed || (out.stream.is_some() && out.queued() == 0)
+        let state = self.state.lock();
+        state.is_closed || (state.stream.is_some() && state.queued() == 0)
     }
 }
 
-fn remember(place: &mut Option<Waker>, waker: &Waker) {
-    if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
-        *place = Some(waker.clone());
+fn remember(known: &mut Option<Waker>, waker: &Waker) {
+    if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        *known = Some(waker.clone());
     }
 }
 

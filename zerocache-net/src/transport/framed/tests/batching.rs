@@ -1,4 +1,4 @@
-//! Conversations of any kind: each call ends once, and as it should.
+//! Random conversations: each call completes once, with a correct result.
 
 use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
@@ -43,13 +43,13 @@ struct Ask {
     patience_ms: Option<u64>,
 }
 
-/// What came of a conversation.
+/// The outcome of a conversation.
 struct Outcome {
     /// Of each call; none when its caller went away.
     ended: Vec<Option<CallResult>>,
     seen: Seen,
-    /// Calls given up and not forgotten at the end, unless the connection ended.
-    given_up: Option<usize>,
+    /// Calls abandoned and not forgotten at the end, unless the connection ended.
+    abandoned: Option<usize>,
 }
 
 async fn ask(connection: Arc<Connection>, number: usize, ask: Ask) -> Option<CallResult> {
@@ -62,7 +62,7 @@ async fn ask(connection: Arc<Connection>, number: usize, ask: Ask) -> Option<Cal
             return Err(CallFailure::NotSent);
         }
         match number % 3 {
-            0 => match short(&connection, number, &ask).await {
+            0 => match fast(&connection, number, &ask).await {
                 Some(call) => call.await,
                 None => call(&connection, number, &ask).await,
             },
@@ -80,10 +80,10 @@ async fn call(connection: &Arc<Connection>, number: usize, ask: &Ask) -> CallRes
     }
 }
 
-/// Has a function given the outcome.
+/// Passes the result to a function.
 async fn then(connection: &Connection, number: usize, ask: &Ask) -> CallResult {
     let (sender, outcome) = oneshot::channel();
-    // Whoever asked may have gone.
+    // The caller may be gone.
     let then = Box::new(move |ended| drop(sender.send(ended)));
     let limit = Duration::from_millis(ask.timeout_ms);
     match connection.call_then(message(number, ask), limit, then) {
@@ -92,8 +92,8 @@ async fn then(connection: &Connection, number: usize, ask: &Ask) -> CallResult {
     }
 }
 
-/// Sends in the shortest way.
-async fn short(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option<FramedCall> {
+/// Sends on the fast path.
+async fn fast(connection: &Arc<Connection>, number: usize, ask: &Ask) -> Option<FramedCall> {
     let (node, address) = (Incarnation(1), SocketAddr::from(([127, 0, 0, 1], 1)));
     let (key, value) = (number.to_string(), value(number, ask.value_bytes.unwrap_or(0)));
     let message = FastMessage { key: key.as_bytes(), value: ask.value_bytes.map(|_| &value[..]) };
@@ -165,13 +165,13 @@ fn converse(pipe_bytes: usize, script: Script, asks: Vec<Ask>) -> Outcome {
         .build()
         .unwrap();
     let all = async move {
-        let _following = clock::paused::follow();
+        let _follow = clock::paused::follow_runtime();
         let (near, far) = tokio::io::duplex(pipe_bytes);
         let (read, write) = tokio::io::split(near);
         let known = Envelope { cluster: 1, ..Envelope::default() };
         let connection = Arc::new(Connection::new(Box::new(write), known));
-        let inbox = FrameReader::new(RESPONSE_BYTES_MAX, Arc::new(UnlimitedMemory));
-        let driver = tokio::spawn(drive(Arc::clone(&connection), Box::new(read), inbox));
+        let reader = FrameReader::new(RESPONSE_BYTES_MAX, Arc::new(UnlimitedMemory));
+        let driver = tokio::spawn(drive(Arc::clone(&connection), Box::new(read), reader));
         let serving = tokio::spawn(serve(far, script));
         let asking = asks.into_iter().enumerate();
         let asking =
@@ -180,20 +180,20 @@ fn converse(pipe_bytes: usize, script: Script, asks: Vec<Ask>) -> Outcome {
         for asking in asking.collect::<Vec<_>>() {
             ended.push(asking.await.unwrap());
         }
-        // What was begun for those that went away goes on, as long as it may take.
+        // Work for callers that are gone continues for as long as it may take.
         for _ in 0..2_000 {
             sleep(Duration::from_millis(5)).await;
             if connection.is_closed() || connection.census() == ([0; 3], 0) {
                 break;
             }
         }
-        let ([waiting, unfetched, given_up], queued) = connection.census();
+        let ([waiting, unfetched, abandoned], queued) = connection.census();
         assert_eq!((waiting, unfetched, queued), (0, 0, 0));
-        let given_up = (!connection.is_closed()).then_some(given_up);
+        let abandoned = (!connection.is_closed()).then_some(abandoned);
         driver.abort();
         let _ended = driver.await;
         let seen = serving.await.unwrap();
-        Outcome { ended, seen, given_up }
+        Outcome { ended, seen, abandoned }
     };
     runtime.block_on(async { timeout(TOTAL, all).await.expect("a conversation ends") })
 }
@@ -213,7 +213,7 @@ fn noise() -> impl Strategy<Value = Noise> {
 }
 
 /// An answer that comes and is taken.
-fn good_answer() -> impl Strategy<Value = Answer> {
+fn fault_free_answer() -> impl Strategy<Value = Answer> {
     let chunk = prop_oneof![100..5_000usize, Just(65_536)];
     (0..40u64, some_bytes(), chunk, any::<bool>(), noise()).prop_map(
         |(after_ms, value_bytes, chunk_bytes, twice, noise)| Answer {
@@ -233,10 +233,10 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         1 => Just(None),
         1 => Just(Some(RESPONSE_BYTES_MAX + 100_000)),
     ];
-    (good_answer(), value).prop_map(|(answer, value_bytes)| Answer { value_bytes, ..answer })
+    (fault_free_answer(), value).prop_map(|(answer, value_bytes)| Answer { value_bytes, ..answer })
 }
 
-fn good_ask() -> impl Strategy<Value = Ask> {
+fn fault_free_ask() -> impl Strategy<Value = Ask> {
     let value = prop_oneof![2 => Just(None), 3 => some_bytes().prop_map(Some)];
     (0..30u64, value).prop_map(|(after_ms, value_bytes)| Ask {
         after_ms,
@@ -249,7 +249,7 @@ fn good_ask() -> impl Strategy<Value = Ask> {
 fn any_ask() -> impl Strategy<Value = Ask> {
     let large = prop_oneof![7 => Just(false), 1 => Just(true)];
     let timeout = prop_oneof![1 => 1..60u64, 1 => Just(5_000)];
-    (good_ask(), large, timeout, proptest::option::of(0..60u64)).prop_map(
+    (fault_free_ask(), large, timeout, proptest::option::of(0..60u64)).prop_map(
         |(ask, large, timeout_ms, patience_ms)| {
             let value_bytes =
                 if large { Some(REQUEST_BYTES_MAX + 100_000) } else { ask.value_bytes };
@@ -290,8 +290,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn all_calls_of_a_good_conversation_are_answered(
-        (pipe_bytes, asks, answers) in conversation(good_ask(), good_answer()),
+    fn all_calls_of_a_fault_free_conversation_are_answered(
+        (pipe_bytes, asks, answers) in conversation(fault_free_ask(), fault_free_answer()),
     ) {
         let script = Script { answers, cut_read: None, cut_write: None };
         let outcome = converse(pipe_bytes, script, asks.clone());
@@ -299,12 +299,12 @@ proptest! {
         for (number, ended) in outcome.ended.iter().enumerate() {
             prop_assert!(matches!(ended, Some(Ok(Response::Found { .. }))), "{number}: {ended:?}");
         }
-        prop_assert_eq!(outcome.given_up, Some(0));
+        prop_assert_eq!(outcome.abandoned, Some(0));
         prop_assert_eq!(outcome.seen.cancels, 0);
     }
 
     #[test]
-    fn any_conversation_ends_each_call_as_it_should(
+    fn random_conversation_completes_each_call_correctly(
         (pipe_bytes, asks, answers) in conversation(any_ask(), any_answer()),
     ) {
         let silent = answers.iter().any(|answer| answer.value_bytes.is_none());
@@ -312,11 +312,11 @@ proptest! {
         let outcome = converse(pipe_bytes, script, asks.clone());
         check_all(&asks, &outcome);
         // Ids are given back unless their requests are never answered.
-        prop_assert!(silent || outcome.given_up == Some(0), "{:?}", outcome.given_up);
+        prop_assert!(silent || outcome.abandoned == Some(0), "{:?}", outcome.abandoned);
     }
 
     #[test]
-    fn a_connection_that_is_cut_anywhere_ends_its_calls(
+    fn connection_cut_anywhere_ends_its_calls(
         (pipe_bytes, asks, answers) in conversation(any_ask(), any_answer()),
         cut_read in proptest::option::of(0..300_000usize),
         cut_write in 0..300_000usize,

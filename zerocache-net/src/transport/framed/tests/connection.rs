@@ -42,7 +42,7 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(async { timeout(LONG, test).await.expect("an end") });
 }
 
-fn inbox() -> FrameReader {
+fn reader() -> FrameReader {
     FrameReader::new(100_000, Arc::new(UnlimitedMemory))
 }
 
@@ -51,7 +51,7 @@ fn connected(pipe_bytes: usize) -> (Arc<Connection>, DuplexStream) {
     let (near, far) = tokio::io::duplex(pipe_bytes);
     let (read, write) = tokio::io::split(near);
     let connection = Arc::new(Connection::new(Box::new(write), Envelope::default()));
-    tokio::spawn(drive(Arc::clone(&connection), Box::new(read), inbox()));
+    tokio::spawn(drive(Arc::clone(&connection), Box::new(read), reader()));
     (connection, far)
 }
 
@@ -99,7 +99,7 @@ impl Frames {
 }
 
 #[test]
-fn what_is_left_of_a_request_that_was_refused_early_is_not_sent() {
+fn rest_of_a_request_that_was_refused_early_is_not_sent() {
     run(async {
         let (connection, stream) = connected(10_000);
         let mut frames = Frames { stream, read: Vec::new() };
@@ -131,7 +131,7 @@ fn what_is_left_of_a_request_that_was_refused_early_is_not_sent() {
 }
 
 #[test]
-fn a_response_that_is_too_large_ends_its_call_with_its_last_frame() {
+fn too_large_response_completes_its_call_with_its_last_frame() {
     run(async {
         let (connection, stream) = connected(1 << 20);
         let mut frames = Frames { stream, read: Vec::new() };
@@ -155,7 +155,7 @@ fn a_response_that_is_too_large_ends_its_call_with_its_last_frame() {
 }
 
 #[test]
-fn a_call_on_a_line_that_failed_is_not_made() {
+fn call_on_a_failed_stream_is_not_sent() {
     run(async {
         let sink = Sink::with_room(0);
         let connection = Arc::new(Connection::new(Box::new(sink.clone()), Envelope::default()));
@@ -163,19 +163,19 @@ fn a_call_on_a_line_that_failed_is_not_made() {
         let first = call(&connection, put(10)).unwrap();
         assert!(connection.is_closed() && call(&connection, put(10)).is_none());
         assert_eq!(connection.census().0, [1, 0, 0]);
-        drive(Arc::clone(&connection), Box::new(tokio::io::empty()), inbox()).await;
+        drive(Arc::clone(&connection), Box::new(tokio::io::empty()), reader()).await;
         assert_eq!(first.await, Err(CallFailure::NotSent));
     });
 }
 
 #[test]
-fn requests_of_which_the_stream_took_something_may_have_been_sent() {
+fn request_that_the_stream_accepted_in_part_may_have_been_sent() {
     run(async {
         let connection =
             Arc::new(Connection::new(Box::new(Sink::with_room(100)), Envelope::default()));
         // Too much for the stream; and behind it one of which it takes nothing.
         let calls = [put(500), put(10), put(1 << 20)].map(|put| call(&connection, put).unwrap());
-        drive(Arc::clone(&connection), Box::new(tokio::io::empty()), inbox()).await;
+        drive(Arc::clone(&connection), Box::new(tokio::io::empty()), reader()).await;
         let [first, second, third] = calls;
         assert_eq!(first.await, Err(CallFailure::NoAnswer));
         assert_eq!(second.await, Err(CallFailure::NotSent));
@@ -204,11 +204,11 @@ impl AsyncRead for Flood {
 }
 
 #[test]
-fn a_peer_that_never_stops_sending_holds_up_neither_deadlines_nor_writes() {
+fn flooding_peer_delays_neither_deadlines_nor_writes() {
     run(async {
         let sink = Sink::with_room(10);
         let connection = Arc::new(Connection::new(Box::new(sink.clone()), Envelope::default()));
-        let driver = tokio::spawn(drive(Arc::clone(&connection), Box::new(Flood), inbox()));
+        let driver = tokio::spawn(drive(Arc::clone(&connection), Box::new(Flood), reader()));
         let limit = Duration::from_millis(20);
         let get = Request::Get { key: key() };
         let message = RequestMessage { envelope: Envelope::default(), request: get };
@@ -227,7 +227,7 @@ fn a_peer_that_never_stops_sending_holds_up_neither_deadlines_nor_writes() {
 }
 
 #[test]
-fn a_stream_that_takes_everything_and_brings_nothing_is_given_up() {
+fn silent_stream_with_overdue_calls_is_closed() {
     run(async {
         // As the system does with a link that is cut: it keeps what is sent.
         let (connection, _far) = connected(1 << 20);
@@ -241,7 +241,7 @@ fn a_stream_that_takes_everything_and_brings_nothing_is_given_up() {
 }
 
 #[test]
-fn many_calls_leave_with_one_write() {
+fn many_calls_are_sent_with_one_write() {
     run(async {
         let sink = Sink::endless();
         let connection = Arc::new(Connection::new(Box::new(sink.clone()), Envelope::default()));

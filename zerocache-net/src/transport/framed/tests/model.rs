@@ -148,7 +148,7 @@ fn frames(id: u32, number: usize, answer: &Answer) -> Vec<VecDeque<Vec<u8>>> {
 /// turns frame by frame.
 pub(super) async fn serve(stream: DuplexStream, script: Script) -> Seen {
     let (mut read, mut write) = tokio::io::split(stream);
-    let mut inbox = FrameReader::new(REQUEST_BYTES_MAX, Arc::new(UnlimitedMemory));
+    let mut reader = FrameReader::new(REQUEST_BYTES_MAX, Arc::new(UnlimitedMemory));
     let mut seen = Seen::default();
     // Ids of which a frame came and which were not answered whole.
     let mut open = BTreeMap::new();
@@ -162,7 +162,7 @@ pub(super) async fn serve(stream: DuplexStream, script: Script) -> Seen {
         let next: Option<Vec<u8>> = ready.front_mut().and_then(VecDeque::pop_front);
         tokio::select! {
             biased;
-            read = read.read_buf(inbox.buffer()) => match read {
+            read = read.read_buf(reader.buffer()) => match read {
                 Ok(count) if count > 0 => was_read += count,
                 _ => return seen,
             },
@@ -179,9 +179,9 @@ pub(super) async fn serve(stream: DuplexStream, script: Script) -> Seen {
             ready.rotate_left(1);
             ready.retain(|frames: &VecDeque<Vec<u8>>| !frames.is_empty());
         }
-        while let Some((header, _, incoming)) = inbox.next(Instant::default()).unwrap() {
+        while let Some((header, _, incoming)) = reader.next(Instant::default()).unwrap() {
             let message = match incoming {
-                Incoming::Small(_) => inbox.take(),
+                Incoming::Small(_) => reader.take(),
                 Incoming::Large(message) => message,
                 Incoming::Refused(code) => {
                     seen.refused.insert(header.id);

@@ -18,27 +18,27 @@ use crate::transport::framed::reader::{
 
 const NOW: Instant = Instant::from_millis(1);
 
-/// What an inbox says of one frame.
+/// The content of one frame.
 #[derive(Debug, PartialEq)]
-enum Said {
+enum Received {
     Small(u32, Vec<u8>),
     Large(u32, Vec<u8>),
     Refused(u32, RefusalCode),
     Nothing,
 }
 
-fn say(inbox: &mut FrameReader, bytes: &[u8]) -> Result<Vec<Said>, FrameError> {
-    inbox.extend(bytes);
-    let mut said = Vec::new();
-    while let Some((header, _, incoming)) = inbox.next(NOW)? {
-        said.push(match incoming {
-            Incoming::Small(message) => Said::Small(header.id, message.to_vec()),
-            Incoming::Large(message) => Said::Large(header.id, message.to_vec()),
-            Incoming::Refused(code) => Said::Refused(header.id, code),
-            Incoming::Nothing => Said::Nothing,
+fn receive(reader: &mut FrameReader, bytes: &[u8]) -> Result<Vec<Received>, FrameError> {
+    reader.extend(bytes);
+    let mut received = Vec::new();
+    while let Some((header, _, incoming)) = reader.next(NOW)? {
+        received.push(match incoming {
+            Incoming::Small(message) => Received::Small(header.id, message.to_vec()),
+            Incoming::Large(message) => Received::Large(header.id, message.to_vec()),
+            Incoming::Refused(code) => Received::Refused(header.id, code),
+            Incoming::Nothing => Received::Nothing,
         });
     }
-    Ok(said)
+    Ok(received)
 }
 
 fn part(id: u32, more: bool, payload: &[u8]) -> Vec<u8> {
@@ -49,38 +49,38 @@ fn cancel(id: u32) -> Vec<u8> {
     frame(Header { opcode: Opcode::Cancel, ..header(id) }, 0, &[])
 }
 
-/// MemoryBudget that counts.
+/// A budget that counts.
 #[derive(Default)]
-struct Counted {
+struct CountedMemory {
     held: Arc<AtomicUsize>,
     most: usize,
 }
 
-struct Held(Arc<AtomicUsize>, usize);
+struct Reservation(Arc<AtomicUsize>, usize);
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
-impl MemoryBudget for Counted {
+impl MemoryBudget for CountedMemory {
     fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         let held = self.held.load(Ordering::Relaxed) + bytes;
         (held <= self.most).then(|| {
             self.held.store(held, Ordering::Relaxed);
-            Box::new(Held(Arc::clone(&self.held), bytes)) as MemoryReservation
+            Box::new(Reservation(Arc::clone(&self.held), bytes)) as MemoryReservation
         })
     }
 }
 
 #[test]
-fn messages_that_begin_and_do_not_end_are_bounded() {
-    let mut inbox = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
+fn incomplete_messages_are_bounded() {
+    let mut reader = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
     let mut refused = 0;
-    let end = (0..100_000).find_map(|id| match say(&mut inbox, &part(id, true, b"x")) {
-        Ok(said) => {
-            refused += u32::from(said == [Said::Refused(id, RefusalCode::Overloaded)]);
+    let end = (0..100_000).find_map(|id| match receive(&mut reader, &part(id, true, b"x")) {
+        Ok(received) => {
+            refused += u32::from(received == [Received::Refused(id, RefusalCode::Overloaded)]);
             None
         }
         Err(error) => Some((id, error)),
@@ -91,59 +91,74 @@ fn messages_that_begin_and_do_not_end_are_bounded() {
 }
 
 #[test]
-fn a_message_that_is_too_large_is_refused_once_and_skipped() {
-    let mut inbox = FrameReader::new(10, Arc::new(UnlimitedMemory));
+fn too_large_message_is_refused_once_and_skipped() {
+    let mut reader = FrameReader::new(10, Arc::new(UnlimitedMemory));
     let too_large = RefusalCode::TooLarge;
-    assert_eq!(say(&mut inbox, &part(1, true, &[1; 6])), Ok(vec![Said::Nothing]));
-    assert_eq!(say(&mut inbox, &part(2, false, b"b")), Ok(vec![Said::Small(2, b"b".to_vec())]));
-    assert_eq!(say(&mut inbox, &part(1, true, &[1; 6])), Ok(vec![Said::Refused(1, too_large)]));
-    assert_eq!(say(&mut inbox, &part(1, true, &[1; 6])), Ok(vec![Said::Nothing]));
-    assert!(inbox.is_incomplete());
-    assert_eq!(say(&mut inbox, &part(1, false, &[1; 6])), Ok(vec![Said::Nothing]));
-    assert!(!inbox.is_incomplete());
-    assert_eq!(say(&mut inbox, &part(1, false, b"c")), Ok(vec![Said::Small(1, b"c".to_vec())]));
+    assert_eq!(receive(&mut reader, &part(1, true, &[1; 6])), Ok(vec![Received::Nothing]));
+    assert_eq!(
+        receive(&mut reader, &part(2, false, b"b")),
+        Ok(vec![Received::Small(2, b"b".to_vec())])
+    );
+    assert_eq!(
+        receive(&mut reader, &part(1, true, &[1; 6])),
+        Ok(vec![Received::Refused(1, too_large)])
+    );
+    assert_eq!(receive(&mut reader, &part(1, true, &[1; 6])), Ok(vec![Received::Nothing]));
+    assert!(reader.is_incomplete());
+    assert_eq!(receive(&mut reader, &part(1, false, &[1; 6])), Ok(vec![Received::Nothing]));
+    assert!(!reader.is_incomplete());
+    assert_eq!(
+        receive(&mut reader, &part(1, false, b"c")),
+        Ok(vec![Received::Small(1, b"c".to_vec())])
+    );
 }
 
 #[test]
-fn a_cancelled_message_is_refused_once_and_forgotten() {
-    let mut inbox = FrameReader::new(10, Arc::new(UnlimitedMemory));
+fn cancelled_message_is_refused_once_and_forgotten() {
+    let mut reader = FrameReader::new(10, Arc::new(UnlimitedMemory));
     let expired = RefusalCode::Expired;
-    say(&mut inbox, &part(1, true, &[1; 6])).unwrap();
-    assert_eq!(say(&mut inbox, &cancel(1)), Ok(vec![Said::Refused(1, expired)]));
-    assert_eq!(say(&mut inbox, &cancel(1)), Ok(vec![Said::Nothing]));
-    assert!(!inbox.is_incomplete());
+    receive(&mut reader, &part(1, true, &[1; 6])).unwrap();
+    assert_eq!(receive(&mut reader, &cancel(1)), Ok(vec![Received::Refused(1, expired)]));
+    assert_eq!(receive(&mut reader, &cancel(1)), Ok(vec![Received::Nothing]));
+    assert!(!reader.is_incomplete());
     // One that was refused already is not refused again.
-    say(&mut inbox, &part(2, true, &[1; 6])).unwrap();
-    say(&mut inbox, &part(2, true, &[1; 6])).unwrap();
-    assert_eq!(say(&mut inbox, &cancel(2)), Ok(vec![Said::Nothing]));
-    assert_eq!(say(&mut inbox, &part(2, false, b"d")), Ok(vec![Said::Small(2, b"d".to_vec())]));
+    receive(&mut reader, &part(2, true, &[1; 6])).unwrap();
+    receive(&mut reader, &part(2, true, &[1; 6])).unwrap();
+    assert_eq!(receive(&mut reader, &cancel(2)), Ok(vec![Received::Nothing]));
+    assert_eq!(
+        receive(&mut reader, &part(2, false, b"d")),
+        Ok(vec![Received::Small(2, b"d".to_vec())])
+    );
 }
 
 #[test]
-fn messages_that_are_whole_are_taken_however_many_are_not() {
-    let mut inbox = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
+fn complete_messages_are_taken_beside_many_incomplete_ones() {
+    let mut reader = FrameReader::new(1_000, Arc::new(UnlimitedMemory));
     let few = PARTIAL_MAX as u32 + 10;
-    (0..few).for_each(|id| drop(say(&mut inbox, &part(id, true, b"x")).unwrap()));
-    let small = say(&mut inbox, &part(few, false, b"y")).unwrap();
-    assert_eq!(small, [Said::Small(few, b"y".to_vec())]);
-    let large = say(&mut inbox, &part(0, false, b"z")).unwrap();
-    assert_eq!(large, [Said::Large(0, b"xz".to_vec())]);
-    assert_eq!(say(&mut inbox, &part(few - 1, false, b"z")), Ok(vec![Said::Nothing]));
+    (0..few).for_each(|id| drop(receive(&mut reader, &part(id, true, b"x")).unwrap()));
+    let small = receive(&mut reader, &part(few, false, b"y")).unwrap();
+    assert_eq!(small, [Received::Small(few, b"y".to_vec())]);
+    let large = receive(&mut reader, &part(0, false, b"z")).unwrap();
+    assert_eq!(large, [Received::Large(0, b"xz".to_vec())]);
+    assert_eq!(receive(&mut reader, &part(few - 1, false, b"z")), Ok(vec![Received::Nothing]));
 }
 
 #[test]
-fn memory_is_charged_and_given_back() {
-    let memory = Counted { most: 300_000, ..Counted::default() };
+fn memory_is_reserved_and_released() {
+    let memory = CountedMemory { most: 300_000, ..CountedMemory::default() };
     let held = Arc::clone(&memory.held);
-    let mut inbox = FrameReader::new(1 << 20, Arc::new(memory));
+    let mut reader = FrameReader::new(1 << 20, Arc::new(memory));
     let overloaded = RefusalCode::Overloaded;
-    say(&mut inbox, &part(1, true, &[1; 60_000])).unwrap();
-    say(&mut inbox, &part(2, true, &[1; 60_000])).unwrap();
+    receive(&mut reader, &part(1, true, &[1; 60_000])).unwrap();
+    receive(&mut reader, &part(2, true, &[1; 60_000])).unwrap();
     let two = held.load(Ordering::Relaxed);
     assert!(two >= 120_000);
-    assert_eq!(say(&mut inbox, &part(3, true, &[1])), Ok(vec![Said::Refused(3, overloaded)]));
-    say(&mut inbox, &cancel(2)).unwrap();
+    assert_eq!(
+        receive(&mut reader, &part(3, true, &[1])),
+        Ok(vec![Received::Refused(3, overloaded)])
+    );
+    receive(&mut reader, &cancel(2)).unwrap();
     assert_eq!(held.load(Ordering::Relaxed), two / 2);
-    say(&mut inbox, &part(1, false, &[1])).unwrap();
+    receive(&mut reader, &part(1, false, &[1])).unwrap();
     assert_eq!(held.load(Ordering::Relaxed), 0);
 }

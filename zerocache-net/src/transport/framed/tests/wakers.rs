@@ -15,16 +15,16 @@ use zerocache_core::wire::frame::Frame;
 use super::{
     Message, frames, header,
     sink::{Sink, Woken},
-    writer::{drain, line},
+    writer::{drain, writer},
 };
 use crate::transport::framed::writer::{Flush, FrameWriter};
 
 #[test]
-fn a_flusher_that_comes_late_finds_what_to_do() {
+fn late_flusher_finds_the_pending_flush() {
     let (woken, waker) = Woken::waker();
     let context = Context::from_waker(&waker);
     let sink = Sink::endless();
-    let wanted = line(&sink);
+    let wanted = writer(&sink);
     wanted.send(header(1), &Message::of(1, 10), Flush::Soon).unwrap();
     assert_eq!(wanted.poll_flush(&context), Poll::Ready(true));
     wanted.flush();
@@ -33,7 +33,7 @@ fn a_flusher_that_comes_late_finds_what_to_do() {
     assert!(woken.take(), "a flush is wanted");
 
     let sink = Sink::with_room(5);
-    let blocked = line(&sink);
+    let blocked = writer(&sink);
     blocked.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
     assert!(blocked.poll_flush(&context).is_pending());
     sink.make_room(usize::MAX);
@@ -42,16 +42,16 @@ fn a_flusher_that_comes_late_finds_what_to_do() {
     assert!(blocked.is_flushed());
 }
 
-/// A stream that takes nothing, and to whose line a flusher comes at that moment.
+/// A stream that takes nothing, and to whose writer a flusher comes at that moment.
 struct Late {
-    line: Arc<OnceLock<Weak<FrameWriter>>>,
+    writer: Arc<OnceLock<Weak<FrameWriter>>>,
     flusher: Waker,
 }
 
 impl AsyncWrite for Late {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        let line = self.line.get().and_then(Weak::upgrade).unwrap();
-        assert!(line.poll_flush(&Context::from_waker(&self.flusher)).is_pending());
+        let writer = self.writer.get().and_then(Weak::upgrade).unwrap();
+        assert!(writer.poll_flush(&Context::from_waker(&self.flusher)).is_pending());
         Poll::Pending
     }
 
@@ -65,54 +65,54 @@ impl AsyncWrite for Late {
 }
 
 #[test]
-fn a_flusher_that_comes_during_a_write_learns_that_it_is_blocked() {
+fn flusher_registered_during_a_write_learns_that_the_stream_is_blocked() {
     let (woken, flusher) = Woken::waker();
     let place = Arc::new(OnceLock::new());
-    let line = Arc::new(FrameWriter::new(Box::new(Late { line: Arc::clone(&place), flusher })));
-    place.set(Arc::downgrade(&line)).unwrap();
-    line.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
+    let writer = Arc::new(FrameWriter::new(Box::new(Late { writer: Arc::clone(&place), flusher })));
+    place.set(Arc::downgrade(&writer)).unwrap();
+    writer.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
     assert!(woken.take(), "the stream knows of no flusher, and the flusher of no stream");
 }
 
 #[test]
-fn a_stream_that_holds_back_is_flushed_until_it_does_not() {
+fn buffering_stream_is_flushed_until_it_is_empty() {
     let (sink, (woken, waker)) = (Sink::endless(), Woken::waker());
     sink.hold_flush(true);
-    let line = line(&sink);
-    drain(&line, &waker);
-    line.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
+    let writer = writer(&sink);
+    drain(&writer, &waker);
+    writer.send(header(1), &Message::of(1, 10), Flush::Now).unwrap();
     let first = sink.taken().len();
     assert!(first > 0 && sink.is_awaited());
     // What is sent meanwhile is not lost.
-    line.send(header(2), &Message::of(1, 10), Flush::Soon).unwrap();
-    drain(&line, &waker);
+    writer.send(header(2), &Message::of(1, 10), Flush::Soon).unwrap();
+    drain(&writer, &waker);
     assert_eq!(sink.taken().len(), first);
     sink.hold_flush(false);
     assert!(woken.take());
-    drain(&line, &waker);
-    assert!(sink.taken().len() == 2 * first && line.is_flushed() && !sink.is_awaited());
+    drain(&writer, &waker);
+    assert!(sink.taken().len() == 2 * first && writer.is_flushed() && !sink.is_awaited());
 }
 
 #[test]
-fn threads_may_send_at_once() {
+fn threads_send_concurrently() {
     const THREADS: u32 = 4;
     const MESSAGES: u32 = 500;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let received = runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(10_000);
-        let line = Arc::new(FrameWriter::new(Box::new(near)));
+        let writer = Arc::new(FrameWriter::new(Box::new(near)));
         let flusher = tokio::spawn({
-            let line = Arc::clone(&line);
-            async move { line.run().await }
+            let writer = Arc::clone(&writer);
+            async move { writer.run().await }
         });
         let threads = (0..THREADS).map(|sender| {
-            let line = Arc::clone(&line);
+            let writer = Arc::clone(&writer);
             thread::spawn(move || {
                 for number in 0..MESSAGES {
                     let bytes = if number % 100 == 7 { 70_000 } else { number as usize };
                     let flush = if number % 3 == 0 { Flush::Soon } else { Flush::Now };
                     let id = sender * MESSAGES + number;
-                    line.send(header(id), &Message::of(sender as u8, bytes), flush).unwrap();
+                    writer.send(header(id), &Message::of(sender as u8, bytes), flush).unwrap();
                 }
             })
         });
@@ -131,7 +131,7 @@ fn threads_may_send_at_once() {
         };
         tokio::time::timeout(Duration::from_secs(60), reading).await.expect("all arrive");
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        line.close();
+        writer.close();
         flusher.await.unwrap();
         received
     });
@@ -144,22 +144,22 @@ fn threads_may_send_at_once() {
 }
 
 #[test]
-fn a_message_is_withdrawn_whole_or_sent_whole() {
+fn message_is_withdrawn_or_sent_as_a_whole() {
     for _ in 0..300 {
         let (sink, (_, waker)) = (Sink::endless(), Woken::waker());
-        let line = line(&sink);
-        line.send(header(1), &Message::of(1, 150_000), Flush::Later).unwrap();
+        let writer = writer(&sink);
+        writer.send(header(1), &Message::of(1, 150_000), Flush::Later).unwrap();
         let begin = Barrier::new(2);
         let withdrawn = thread::scope(|threads| {
             let withdrawing = threads.spawn(|| {
                 begin.wait();
-                line.withdraw_unsent(1)
+                writer.withdraw_unsent(1)
             });
             begin.wait();
-            line.flush();
+            writer.flush();
             withdrawing.join().unwrap()
         });
-        drain(&line, &waker);
+        drain(&writer, &waker);
         let last = frames(&sink.taken()).last().map(|(header, _)| header.more);
         assert_eq!(last, (!withdrawn).then_some(false));
     }

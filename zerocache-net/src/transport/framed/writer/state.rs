@@ -1,4 +1,4 @@
-//! What waits to be sent on a line, and the writing of it.
+//! The buffers of a frame writer, and the write itself.
 
 use std::{
     collections::VecDeque,
@@ -15,17 +15,18 @@ use zerocache_core::wire::{
     frame::{CHUNK_BYTES_MAX, HEADER_BYTES, Header},
 };
 
-use super::{BoxedWrite, Chunked, Out, QUEUED_BYTES_MAX, Withdrawal};
+use super::{BoxedWrite, ChunkedMessage, QUEUED_BYTES_MAX, Withdrawal, WriteState};
 use crate::transport::framed::reader::PARTIAL_MAX;
 
-/// Most large messages that take turns; the others wait until one of them is sent. Fewer than the
+/// The most large messages that are interleaved; the others wait until one of them is sent. Fewer than the
 /// other side takes at once.
-const TURNS_MAX: usize = PARTIAL_MAX / 2;
+const INTERLEAVED_MAX: usize = PARTIAL_MAX / 2;
 
-/// Buffers larger than this are given back when they are empty.
+/// Empty buffers larger than this are released.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
-impl Out {
+impl WriteState {
+    /// Appends a message in one frame. A message that is larger than a frame is sent in chunks.
     pub(super) fn append(
         &mut self,
         header: Header,
@@ -43,17 +44,19 @@ impl Out {
             self.appended += (self.next.len() - from) as u64;
             return;
         }
-        // Larger than was said.
+        // The hint was too small.
         let message = self.next.split_off(from).freeze().slice(HEADER_BYTES..);
         self.chunked_bytes += bytes;
-        self.chunked.push_back(Chunked { header, parts: [message].into(), bytes, begun: false });
+        let parts = [message].into();
+        self.chunked.push_back(ChunkedMessage { header, parts, bytes, is_begun: false });
     }
 
     pub(super) fn queued(&self) -> usize {
         self.writing.len() - self.written + self.next.len() + self.chunked_bytes
     }
 
-    /// Tells the meter what waits now. Nearly always that is nothing, and the shared number is left alone.
+    /// Updates the meter with the queued bytes. Nearly always there are none, and the shared number stays
+    /// untouched.
     pub(super) fn measure(&mut self) {
         let queued = self.queued();
         let before = std::mem::replace(&mut self.metered, queued);
@@ -68,14 +71,14 @@ impl Out {
         self.queued() >= QUEUED_BYTES_MAX
     }
 
-    /// Takes the stream and what to write, if both are there.
-    pub(super) fn begin(&mut self) -> Option<Work> {
+    /// Takes the stream and what to write, if neither is missing.
+    pub(super) fn begin(&mut self) -> Option<WriteJob> {
         self.flush_wanted = false;
-        let idle = self.queued() == 0 && !self.blocked;
-        if self.stream.is_none() || idle {
+        let is_idle = self.queued() == 0 && !self.is_blocked;
+        if self.stream.is_none() || is_idle {
             return None;
         }
-        let (buffer, written) = if self.blocked {
+        let (buffer, written) = if self.is_blocked {
             (std::mem::take(&mut self.writing), std::mem::take(&mut self.written))
         } else {
             self.add_chunk();
@@ -83,12 +86,12 @@ impl Out {
             let empty = std::mem::take(&mut self.spare);
             (std::mem::replace(&mut self.next, empty), 0)
         };
-        self.blocked = false;
+        self.is_blocked = false;
         let waker = self.flusher.clone().unwrap_or_else(|| Waker::noop().clone());
-        Some(Work { stream: self.stream.take()?, buffer, written, waker })
+        Some(WriteJob { stream: self.stream.take()?, buffer, written, waker })
     }
 
-    /// Keeps a buffer that was written for the next time.
+    /// Keeps a written buffer for reuse.
     pub(super) fn reuse(&mut self, mut buffer: BytesMut) {
         if buffer.capacity() <= BUFFER_BYTES_KEPT {
             buffer.clear();
@@ -96,12 +99,13 @@ impl Out {
         }
     }
 
-    /// Moves one chunk of the message whose turn it is to what goes next.
+    /// Moves one chunk of the first large message to the next write, and the message behind the others that
+    /// are interleaved with it.
     pub(super) fn add_chunk(&mut self) {
         let Some(mut chunked) = self.chunked.pop_front() else { return };
         let bytes = chunked.bytes.min(CHUNK_BYTES_MAX);
         chunked.bytes -= bytes;
-        chunked.begun = true;
+        chunked.is_begun = true;
         self.chunked_bytes -= bytes;
         self.next.reserve(HEADER_BYTES + bytes);
         let header = Header { more: chunked.bytes > 0, ..chunked.header };
@@ -118,33 +122,34 @@ impl Out {
         }
         self.appended += (HEADER_BYTES + bytes) as u64;
         if chunked.bytes > 0 {
-            let last_turn = self.chunked.len().min(TURNS_MAX - 1);
-            self.chunked.insert(last_turn, chunked);
+            let last = self.chunked.len().min(INTERLEAVED_MAX - 1);
+            self.chunked.insert(last, chunked);
         }
     }
 
-    /// Removes the first message for which `wanted` holds.
-    pub(super) fn withdraw(&mut self, wanted: impl Fn(&Chunked) -> bool) -> Withdrawal {
-        let at = self.chunked.iter().position(wanted);
+    /// Removes the first large message for which `is_wanted` holds.
+    pub(super) fn withdraw(&mut self, is_wanted: impl Fn(&ChunkedMessage) -> bool) -> Withdrawal {
+        let at = self.chunked.iter().position(is_wanted);
         let Some(chunked) = at.and_then(|at| self.chunked.remove(at)) else {
             return Withdrawal::Nothing;
         };
         self.chunked_bytes -= chunked.bytes;
-        if chunked.begun { Withdrawal::Rest } else { Withdrawal::Whole }
+        if chunked.is_begun { Withdrawal::Rest } else { Withdrawal::Whole }
     }
 
+    /// Takes the wakers of those that wait for room, if there is room.
     pub(super) fn take_waiting(&mut self) -> Vec<Waker> {
         if self.is_full() { Vec::new() } else { std::mem::take(&mut self.waiting_for_room) }
     }
 
-    /// Returns the stream, if nobody is writing, and those who are to be woken.
+    /// Drops the queue. Returns the stream, if nobody is writing, and the wakers of all that wait.
     pub(super) fn close(&mut self) -> (Option<BoxedWrite>, Vec<Waker>) {
-        self.closed = true;
-        self.blocked = false;
+        self.is_closed = true;
+        self.is_blocked = false;
         (self.writing, self.written) = (BytesMut::new(), 0);
         (self.next, self.spare) = (BytesMut::new(), BytesMut::new());
         for chunked in &mut self.chunked {
-            // Which ones had begun is still asked.
+            // The entry stays, because it still tells whether the message was begun.
             (chunked.parts, chunked.bytes) = (VecDeque::new(), 0);
         }
         self.chunked_bytes = 0;
@@ -155,34 +160,34 @@ impl Out {
     }
 }
 
-impl Drop for Out {
+impl Drop for WriteState {
     fn drop(&mut self) {
         self.meter.fetch_sub(self.metered, Ordering::Relaxed);
     }
 }
 
-/// What a writer holds while it writes.
-pub(super) struct Work {
+/// The stream and the buffer of one write, taken out of the lock.
+pub(super) struct WriteJob {
     pub(super) stream: BoxedWrite,
     pub(super) buffer: BytesMut,
     pub(super) written: usize,
     pub(super) waker: Waker,
 }
 
-/// How far a write came.
-pub(super) enum End {
+/// The outcome of a write.
+pub(super) enum WriteOutcome {
     Done,
     Blocked,
     Failed,
 }
 
-/// Writes the rest of `buffer`, and then what the stream itself may hold back.
+/// Writes the rest of `buffer`, then flushes the stream.
 pub(super) fn write_all(
     stream: &mut BoxedWrite,
     buffer: &[u8],
     written: &mut usize,
     waker: &Waker,
-) -> End {
+) -> WriteOutcome {
     let mut context = Context::from_waker(waker);
     loop {
         let rest = &buffer[*written..];
@@ -192,12 +197,12 @@ pub(super) fn write_all(
             Pin::new(&mut *stream).poll_write(&mut context, rest)
         };
         match step {
-            Poll::Ready(Ok(0)) if rest.is_empty() => return End::Done,
-            Poll::Ready(Ok(0)) => return End::Failed,
+            Poll::Ready(Ok(0)) if rest.is_empty() => return WriteOutcome::Done,
+            Poll::Ready(Ok(0)) => return WriteOutcome::Failed,
             Poll::Ready(Ok(count)) => *written += count,
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Poll::Ready(Err(_)) => return End::Failed,
-            Poll::Pending => return End::Blocked,
+            Poll::Ready(Err(_)) => return WriteOutcome::Failed,
+            Poll::Pending => return WriteOutcome::Blocked,
         }
     }
 }
