@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ fn offline() -> ZerocacheClient {
     ZerocacheClient::builder("london").offline(true).build().expect("the configuration is allowed")
 }
 
-/// The places of the other ends of all connections of this process and its network, and the ports of
-/// its datagrams.
+/// Held by tests that open sockets in this process, or look for them.
+static SOCKETS: Mutex<()> = Mutex::new(());
+
+/// Returns the inodes of the sockets of this process.
 fn sockets() -> BTreeSet<String> {
     let own = std::fs::read_dir("/proc/self/fd").expect("Linux tells").filter_map(|entry| {
         let target = std::fs::read_link(entry.ok()?.path()).ok()?;
@@ -86,6 +89,7 @@ async fn offline_client_has_leases_tags_and_a_near_cache() {
 #[test]
 fn everything_works_without_a_runtime_and_without_a_socket() {
     support::in_time(|| {
+        let _sockets = SOCKETS.lock();
         let before = sockets();
         let cache = offline();
         cache.wait_ready(Duration::from_secs(5)).expect("it is there at once");
@@ -161,6 +165,7 @@ fn test_without_settings_is_offline_and_an_unknown_variable_is_named() {
 
 #[test]
 fn test_can_enable_the_network() {
+    let _sockets = SOCKETS.lock();
     let mut node = None;
     let variables = || {
         let config = support::node_config("asked-for");
