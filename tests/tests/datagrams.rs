@@ -23,8 +23,8 @@ fn wait_until_out(observers: &[&Node], other: SocketAddr) {
 fn heartbeats_are_echoed_and_a_frozen_node_leaves_the_rotation() {
     let mut cluster = Cluster::start(&["oslo", "oslo", "rome"]);
     for node in &cluster.nodes {
-        until_true("echoes from both others", || node.stat("heartbeat_echoes_received") > 20);
-        assert_eq!(node.stat("datagrams_forged") + node.stat("datagrams_malformed"), 0);
+        until_true("echoes from both others", || node.stat("heartbeats_acknowledged") > 20);
+        assert_eq!(node.stat("datagrams_unauthenticated") + node.stat("datagrams_malformed"), 0);
         assert!(!node.log().contains("cannot bind the UDP port"));
     }
     cluster[1].freeze();
@@ -54,7 +54,7 @@ fn unauthenticated_datagrams_are_dropped_and_counted() {
         for bytes in [&forged[..], &foreign, b"x", &[1; 1_400]] {
             socket.send_to(bytes, node.address()).unwrap();
         }
-        let names = ["datagrams_forged", "datagrams_misdirected", "datagrams_malformed"];
+        let names = ["datagrams_unauthenticated", "datagrams_misdirected", "datagrams_malformed"];
         names.iter().all(|name| node.stat(name) > 0)
     });
     let mut room = [0; 64];
@@ -75,11 +75,8 @@ fn node_without_a_udp_port_pings_over_its_connections() {
     let third = Setup::new("rome").flag("--seed", seed).start();
     let mut cluster = Cluster { nodes: vec![first, second, third] };
     cluster.wait_until_joined();
-    until_true("echoes between the others", || cluster[1].stat("heartbeat_echoes_received") > 20);
-    assert_eq!(
-        cluster[0].stat("heartbeats_sent") + cluster[0].stat("heartbeat_echoes_received"),
-        0
-    );
+    until_true("echoes between the others", || cluster[1].stat("heartbeats_acknowledged") > 20);
+    assert_eq!(cluster[0].stat("heartbeats_sent") + cluster[0].stat("heartbeats_acknowledged"), 0);
     cluster[0].freeze();
     wait_until_out(&[&cluster[1], &cluster[2]], seed);
     cluster[0].resume();

@@ -271,7 +271,10 @@ fn lease_of_a_dead_caller_is_handed_over_at_once_to_a_live_one() {
     drop(holder);
     let new = granted(&next.response(waits));
     assert!(new > old);
-    assert_eq!((cluster[0].stat("leases_lost"), cluster[0].stat("leases_handed_over")), (1, 1));
+    assert_eq!(
+        (cluster[0].stat("leases_disconnected"), cluster[0].stat("leases_handed_over")),
+        (1, 1)
+    );
     // It had lost nothing but the connection: what it writes now is older than what comes.
     assert_eq!(fill(&cluster[1], "k", "late", old), Status::Stored);
     assert_eq!(fill(&cluster[0], "k", "new", new), Status::Stored);

@@ -54,9 +54,7 @@ fn late_interface_is_announced_on() {
     namespace::run("late_interface_is_announced_on", || {
         let setup = on_the_machine("london", 6789).flag("--discovery", "mdns");
         let node = setup.flag("--mdns-interface", "later0").start_with_discovery();
-        until_true("a warning that names it", || {
-            node.log().contains("mDNS waits for an interface that is not here")
-        });
+        until_true("a warning that names it", || node.log().contains("mDNS interface is missing"));
         assert!(node.log().contains("later0"), "{}", node.log());
         assert!(!node.log().contains("announced by mDNS"), "{}", node.log());
         assert_eq!(state(&node, "later0"), "no-interface");
@@ -168,9 +166,9 @@ fn missing_sources_are_named() {
             log.lines().any(|l| l.contains("WARN") && l.contains(what) && l.contains(name))
         };
         line("name does not resolve", "a..b:6789")
-            && line("no node of the cluster answers there", "127.0.0.1:1")
+            && line("no node of the cluster answers at these addresses", "127.0.0.1:1")
     });
-    let silent = |line: &&str| line.contains("no node of the cluster answers there");
+    let silent = |line: &&str| line.contains("no node of the cluster answers at these addresses");
     assert_eq!(node.log().lines().filter(silent).count(), 1, "{}", node.log());
 }
 
@@ -182,7 +180,9 @@ fn dead_seed_is_reported_and_a_returning_one_cleared() {
     until_true("the seed works", || state(&node, &name) == "works");
     live.kill();
     until_true("the seed is missed", || state(&node, &name) == "silent");
-    until_true("a warning", || node.log().contains("no node of the cluster answers there"));
+    until_true("a warning", || {
+        node.log().contains("no node of the cluster answers at these addresses")
+    });
     let mut again = Setup::new("london");
     again.listen = live.address();
     let _again = again.start();

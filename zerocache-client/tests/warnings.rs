@@ -91,7 +91,7 @@ async fn missing_sources_are_named() {
     let _elsewhere = builder("lndon").build().expect("the configuration is allowed");
     bounded(async {
         while warnings("no node stands in the region of this client").is_empty()
-            || warnings("no node of the cluster answers there").is_empty()
+            || warnings("no node of the cluster answers at these addresses").is_empty()
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -99,7 +99,7 @@ async fn missing_sources_are_named() {
     .await;
     let said = warnings("no node stands in the region of this client");
     assert!(said[0].contains("region=\"lndon\"") && said[0].contains("[\"london\"]"), "{said:?}");
-    let said = warnings("no node of the cluster answers there");
+    let said = warnings("no node of the cluster answers at these addresses");
     assert!(said[0].contains("127.0.0.1:1"), "{said:?}");
     assert_eq!(said.len(), 1, "{said:?}");
 }

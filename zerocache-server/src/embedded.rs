@@ -1,5 +1,4 @@
-//! A node inside another process, on a thread and runtime of its own: for tests of what uses a cluster, and for
-//! examples.
+//! A node inside another process, on a thread and Tokio runtime of its own: for tests and examples.
 
 use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
@@ -11,13 +10,13 @@ use crate::{
     node::{RunError, RunningNode},
 };
 
-/// How long the end of a node waits for threads that block.
+/// The longest wait for blocking threads at the end of a node.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
-/// A node that runs beside the caller's code. Dropping it kills it.
+/// A node that runs beside the caller's code. Dropping it kills the node.
 ///
-/// Several make a cluster: give each the address of the first as a seed. With port 0 each takes one that is
-/// free, and without discovery none of them meets a node of the network.
+/// Several form a cluster: give each the address of the first as a seed. With port 0 each gets a free port;
+/// without discovery none of them meets a node of the network.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,16 +40,16 @@ pub struct EmbeddedNode {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// How a node ends.
+/// The way a node ends.
 enum End {
-    /// With a goodbye.
+    /// Gracefully, with a goodbye.
     Shutdown,
-    /// Without.
+    /// At once.
     Kill,
 }
 
 impl EmbeddedNode {
-    /// Starts a node and waits until it serves and, at most `ready_within`, until it is in sync.
+    /// Starts a node. Waits until it serves and, at most `ready_within`, until it is in sync.
     ///
     /// # Errors
     /// [`RunError`] when it cannot start.
@@ -75,8 +74,8 @@ impl EmbeddedNode {
                     node.shutdown().await;
                 }
             });
-            // Cuts every connection and task, as the end of a process would. A look-up of a name that
-            // hangs in the system's resolver is not waited for.
+            // Cuts every connection and task, as the end of a process would. Does not wait for a lookup
+            // that hangs in the system's resolver.
             runtime.shutdown_timeout(SHUTDOWN_MAX);
         })?;
         let stopped = || std::io::Error::other("the node's thread ended early");
@@ -84,24 +83,24 @@ impl EmbeddedNode {
         Ok(Self { address, incarnation, end: Some(end), thread: Some(thread) })
     }
 
-    /// Where the node can be reached.
+    /// Returns the address of the node.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The node's life.
+    /// Returns the node's incarnation.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// Leaves the cluster and waits until that is done: the drain and at most three seconds.
+    /// Shuts the node down and waits for it: the drain and at most three seconds.
     pub fn shutdown(mut self) {
         self.finish(End::Shutdown);
     }
 
-    /// Ends the node without a goodbye; its port is closed when this returns.
+    /// Ends the node at once, without a goodbye; its port is closed when this returns.
     pub fn kill(mut self) {
         self.finish(End::Kill);
     }

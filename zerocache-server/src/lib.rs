@@ -1,11 +1,12 @@
-//! A zerocache node, as a library to embed and as the binary `zerocache-server`.
+//! A zerocache node: a library to embed and the binary `zerocache-server`.
 //!
-//! - [`config`]: flags, variables, defaults, and their validation.
-//! - [`node`]: puts a node together and runs it; [`embedded`]: the same beside other code.
-//! - [`http`]: accepting connections, and the limits of slow and broken clients.
-//! - [`api`]: what is served over HTTP.
-//! - [`datagrams`]: the node's heartbeats as they come and go.
-//! - [`frames`]: the node's side of framed connections.
+//! - [`config`]: settings, flags, variables, defaults, validation.
+//! - [`node`]: assembles and runs a node; [`embedded`]: the same on a thread of its own.
+//! - [`http`]: accepts connections, and bounds slow and broken clients.
+//! - [`api`]: the HTTP API.
+//! - [`framed`]: the node's side of framed connections.
+//! - [`datagrams`]: the UDP socket for heartbeats.
+//! - [`reads`]: the read path that all protocols share.
 //! - [`driver`]: drives the state machine of `zerocache-core`.
 //! - [`storage`]: the locks and the memory of the store.
 //! - [`telemetry`]: counters and the table of metrics; [`logging`]: the binary's logs.
@@ -15,10 +16,11 @@ pub mod config;
 pub mod datagrams;
 pub mod driver;
 pub mod embedded;
-pub mod frames;
+pub mod framed;
 pub mod http;
 pub mod logging;
 pub mod node;
+pub mod reads;
 mod snapshot;
 pub mod storage;
 pub mod telemetry;
@@ -32,13 +34,13 @@ use config::ServerConfig;
 pub use embedded::EmbeddedNode;
 pub use node::{RunError, RunningNode};
 
-/// Runs one node until SIGINT, SIGTERM or SIGQUIT, and then for the drain. Prints where it listens
-/// on standard output: `zerocache-server listening on IP:PORT`.
+/// Runs one node until SIGINT, SIGTERM or SIGQUIT, then shuts it down. Prints the listen address to
+/// standard output: `zerocache-server listening on IP:PORT`.
 ///
 /// # Errors
 /// [`RunError`] when the node cannot start.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
-    let mut signals = Signals::new()?;
+    let mut signals = ShutdownSignals::new()?;
     let node = RunningNode::start(config).await?;
     print_listening(node.listen_address())?;
     signals.next().await;
@@ -46,21 +48,21 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Prints the one line that scripts and tests wait for.
+/// Prints the line that scripts and tests wait for.
 fn print_listening(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "zerocache-server listening on {address}")?;
     out.flush()
 }
 
-/// The signals that ask the process to leave.
-struct Signals {
+/// The signals that shut the process down.
+struct ShutdownSignals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
 }
 
-impl Signals {
+impl ShutdownSignals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,

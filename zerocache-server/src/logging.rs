@@ -1,4 +1,4 @@
-//! Logs of the binary: where they go, in which form, and which.
+//! Logging of the binary.
 
 use std::io::{self, IsTerminal};
 
@@ -6,19 +6,18 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Writes this process's log events to standard error from now on. Standard output is left to the
-/// one line that says where the node listens.
+/// Writes the log events of this process to standard error. Standard output is reserved for the line with
+/// the listen address.
 ///
-/// Does nothing when the process has a subscriber already.
+/// Does nothing when the process already has a subscriber.
 pub fn init(log: &LogConfig) {
-    // The filter was checked when it was read; if it no longer parses, the default is better than
-    // silence.
+    // The filter was validated when it was parsed; the default is better than silence.
     let filter = EnvFilter::try_new(log.filter.as_str()).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    // An error means that a subscriber is there.
+    // An error means that the process has a subscriber.
     let _ = match log.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),

@@ -8,18 +8,18 @@ use zerocache_server::{logging, run};
 fn main() -> ExitCode {
     let invocation = match Invocation::from_process() {
         Ok(invocation) => invocation,
-        Err(stop) => return stop.report(),
+        Err(exit) => return exit.report(),
     };
     logging::init(&invocation.log);
-    for notice in &invocation.notices {
-        tracing::warn!("{notice}");
+    for warning in &invocation.warnings {
+        tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
     let result = runtime.block_on(run(invocation.server));
-    // A look-up that hangs in the system's resolver is not waited for.
+    // Does not wait for a lookup that hangs in the system's resolver.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The core's store with a mutex around each of its parts, and its entries in memory of their own.
+//! The backend of the core's store: a mutex around each shard, and entries in memory mappings.
 
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
@@ -17,13 +17,13 @@ impl Backend for Mutexes {
     type Evictions = Discard;
 }
 
-/// Memory straight from the system, and back to it: an allocator keeps what is freed between things that
-/// stay, and values of another size do not fit there.
+/// Memory that comes from the system and returns to it. An allocator keeps memory that is freed between
+/// live objects, where values of another size do not fit.
 #[derive(Debug)]
 pub enum Mapping {
-    /// A mapping of its own.
+    /// An anonymous mapping.
     Mapped(MmapMut),
-    /// From the allocator, where the system has no more mappings for this process.
+    /// Memory of the allocator, when the system has no more mappings for this process.
     Allocated(Box<[u8]>),
 }
 
@@ -61,7 +61,7 @@ impl store::Pages for Mapping {
     }
 
     fn to_fill(bytes: usize) -> Self {
-        // All pages with one call instead of a fault for each.
+        // Populates all pages with one call instead of one fault each.
         Self::map(MmapOptions::new().len(bytes).populate(), bytes)
     }
 }

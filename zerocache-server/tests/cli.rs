@@ -1,4 +1,4 @@
-//! The real binary: its answers, its mistakes, its start and its end.
+//! The binary: help, usage errors, start and shutdown.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 
 /// Longer than anything here should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Idle connections that a node must bear.
+/// Idle connections that a node must sustain.
 const IDLE_CONNECTIONS: usize = 10_000;
 /// Dripping clients beside them.
 const DRIPPING: usize = 100;
@@ -100,7 +100,7 @@ impl Drop for Node {
 }
 
 #[test]
-fn a_variable_that_nobody_reads_is_named_in_the_log() {
+fn unknown_variable_is_named_in_the_log() {
     // A port that is taken ends the node after its log has begun.
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let port = taken.local_addr().expect("an address").port().to_string();
@@ -115,7 +115,7 @@ fn a_variable_that_nobody_reads_is_named_in_the_log() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_go_to_standard_output() {
     let help = output(&["--help"], &[]);
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("ZEROCACHE_MAX_BYTES"));
@@ -129,7 +129,7 @@ fn help_and_version_are_answers() {
 }
 
 #[test]
-fn a_mistake_is_one_line_and_exit_code_2() {
+fn usage_error_is_one_line_and_exit_code_2() {
     let size = "\"12q\" is not a size; use bytes, or a number with KiB, MiB, GiB";
     let region = ["--region", "x"];
     let cases: [(&[&str], Variables, String); 6] = [
@@ -155,7 +155,7 @@ fn a_mistake_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn a_variable_that_is_not_utf8_is_a_mistake() {
+fn variable_that_is_not_utf8_is_a_usage_error() {
     use std::os::unix::ffi::OsStringExt;
     let value = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
     let result = binary().env("ZEROCACHE_REGION", value).output().expect("the binary runs");
@@ -164,7 +164,7 @@ fn a_variable_that_is_not_utf8_is_a_mistake() {
 }
 
 #[test]
-fn a_taken_port_is_an_error_that_names_it() {
+fn port_in_use_is_named_in_the_error() {
     let node = Node::start(&[]);
     let listen = node.address.to_string();
     let result = output(&["--region", "x", "--discovery", "none", "--listen", &listen], &[]);
@@ -191,7 +191,7 @@ fn logs_go_to_standard_error_as_text_or_json() {
 }
 
 #[test]
-fn every_signal_to_leave_ends_with_exit_code_0() {
+fn shutdown_signals_end_with_exit_code_0() {
     for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
         let node = Node::start(&["--drain", "0"]);
         assert!(node.ping().ends_with("pong"));
@@ -201,7 +201,7 @@ fn every_signal_to_leave_ends_with_exit_code_0() {
 }
 
 #[test]
-fn a_leaving_node_answers_during_the_drain() {
+fn node_serves_during_the_drain() {
     let node = Node::start(&["--drain", "2s", "--log-format", "json"]);
     node.signal(Signal::TERM);
     // Both a connection made after the signal and its request are served.

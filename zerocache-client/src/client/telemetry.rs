@@ -140,7 +140,7 @@ fn reads(stats: &ClientStats, add: &mut impl FnMut(&'static str, &'static str, &
         ("hit", hits.saturating_sub(stats.stale_hits)),
         ("stale", stats.stale_hits),
         ("miss", misses),
-        ("too_stale", stats.stale_misses),
+        ("past_stale", stats.stale_misses),
         ("unreadable", stats.unreadable),
     ] {
         add("zerocache_reads_total", "outcome", outcome, count);

@@ -18,7 +18,8 @@ use zerocache_server::config::{DiscoverySet, ServerConfig};
 
 /// The node behind all tests of one binary; it ends with the process.
 static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
-    let config = ServerConfig { max_connections: 1_024, ..node_config("client-tests") };
+    let mut config = node_config("client-tests");
+    config.max_connections = 1_024;
     EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
 });
 

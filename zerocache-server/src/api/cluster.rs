@@ -90,7 +90,7 @@ fn millis(micros: Option<u64>) -> Option<f64> {
 }
 
 pub(super) async fn get(State(api): State<Api>) -> Json<ClusterBody> {
-    let snapshot = api.driver.snapshot();
+    let snapshot = api.driver.status();
     Json(ClusterBody {
         cluster: snapshot.cluster,
         nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),

@@ -1,8 +1,8 @@
-//! The paths of the Python package zerocache 0.0.2, served when compatibility is switched on.
+//! The paths of the Python package zerocache 0.0.2, served when compatibility is enabled.
 //!
-//! `/{region}/{key}`: the region in the path is the caller's and not part of the entry; the key is
-//! everything behind it, slashes included. Writes with `recurse=0` were already sent to the other
-//! local nodes by whoever sent this one, so that they go no further.
+//! `/{region}/{key}`: the region in the path is the caller's and not part of the entry; the key is the
+//! rest of the path, including slashes. The sender of a write with `recurse=0` has sent it to the other
+//! local nodes itself, so such a write is not replicated.
 
 use axum::{
     Json,
@@ -13,19 +13,17 @@ use axum::{
 use bytes::Bytes;
 use serde::Serialize;
 use zerocache_core::{
-    entry::Entry,
     key::Key,
     metadata::{Freshness, Metadata},
-    node::{WriteOp, WriteScope},
+    node::{Write, WriteOp, WriteScope},
     ttl::Ttl,
-    wire::{Ack, Response},
+    wire::Response,
 };
-use zerocache_net::clock;
 
-use super::{Api, entries, error::ApiError, key, query::Query, served::Served};
+use super::{Api, error::ApiError, key, query::Query, readable_entry::ReadableEntry};
 use crate::{http::read_body, telemetry::ReadCounts};
 
-/// The answer to `/local_cache_info` and `/remote_cache_info`.
+/// The response to `/local_cache_info` and `/remote_cache_info`.
 #[derive(Serialize)]
 struct CacheInfo {
     hits: u64,
@@ -51,11 +49,11 @@ pub(super) async fn handle(
     tracing::trace!(region, "Python-compatible request");
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
-    let scope =
-        if query.get("recurse") == Some("0") { WriteScope::NodeOnly } else { WriteScope::Cluster };
+    let is_local = query.get("recurse") == Some("0");
+    let scope = if is_local { WriteScope::NodeOnly } else { WriteScope::Cluster };
     match *method {
-        Method::GET => match Served::read(api, &key, false) {
-            Ok(served) => Ok(served.value.into_response()),
+        Method::GET => match ReadableEntry::read(api, &key, false) {
+            Ok(entry) => Ok(entry.value.into_response()),
             Err(error) => Err(error.without_warming()),
         },
         Method::PUT => {
@@ -63,35 +61,35 @@ pub(super) async fn handle(
             let ttl = ttl.map_or(Ttl::HTTP_DEFAULT, clamped);
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
             let op = WriteOp::Put { value, metadata: Bytes::new(), ttl };
-            done(entries::write(api, key, op, Ack::Local, scope).await, true)
+            done(api.driver.write(Write { scope, ..Write::new(key, op) }).await, true)
         }
         Method::DELETE => {
-            let held = holds(api, &key);
-            done(entries::write(api, key, WriteOp::Delete, Ack::Local, scope).await, held)
+            let is_held = has_fresh_value(api, &key);
+            let write = Write { scope, ..Write::new(key, WriteOp::Delete) };
+            done(api.driver.write(write).await, is_held)
         }
         _ => Err(ApiError::method(method, path)),
     }
 }
 
-/// Lifetimes out of range are clamped here, and only here.
+/// Clamps a lifetime that is out of range, which only these paths allow.
 fn clamped(seconds: i128) -> Ttl {
     Ttl::clamped_secs(u64::try_from(seconds.max(0)).unwrap_or(u64::MAX))
 }
 
-/// Whether a GET would find the key.
-fn holds(api: &Api, key: &Key) -> bool {
-    let now = clock::now();
-    let entry = api.driver.storage().peek(key, now).hit();
-    let metadata = entry.as_ref().and_then(|entry| Metadata::decode(&entry.metadata).ok());
-    let fresh = |metadata: Metadata, entry: Entry| {
-        metadata.freshness(entry.expires.since_ms(now.mono)) == Freshness::Fresh
-    };
-    metadata.zip(entry).is_some_and(|(metadata, entry)| fresh(metadata, entry))
+/// Returns whether a GET would find the key.
+fn has_fresh_value(api: &Api, key: &Key) -> bool {
+    let reader = api.driver.reader();
+    let context = reader.context();
+    let Some(entry) = reader.peek(key, context) else { return false };
+    let remaining_ms = entry.expires.since_ms(context.now.mono);
+    Metadata::decode(&entry.metadata)
+        .is_ok_and(|metadata| metadata.freshness(remaining_ms) == Freshness::Fresh)
 }
 
-fn done(response: Response, found: bool) -> Result<HttpResponse, ApiError> {
+fn done(response: Response, is_found: bool) -> Result<HttpResponse, ApiError> {
     match response {
-        Response::Written(_) if found => Ok(StatusCode::OK.into_response()),
+        Response::Written(_) if is_found => Ok(StatusCode::OK.into_response()),
         Response::Written(_) => Err(ApiError::not_found(false)),
         Response::Refused(refusal) => Err(refusal.into()),
         _ => Err(ApiError::unexpected()),

@@ -1,4 +1,4 @@
-//! `/v1/entries/{key}`: the face for curl and other languages.
+//! `/v1/entries/{key}`: the HTTP API for curl and other languages.
 
 use axum::{
     Json,
@@ -8,10 +8,9 @@ use axum::{
 };
 use serde::Serialize;
 use zerocache_core::{
-    key::Key,
     metadata::Freshness,
-    node::{Input, Write, WriteOp, WriteScope},
-    wire::{Ack, Response, Status, Written},
+    node::{Write, WriteOp},
+    wire::{Response, Status, Written},
 };
 
 use super::{
@@ -19,26 +18,26 @@ use super::{
     error::ApiError,
     key,
     query::{self, Query},
-    served::Served,
+    readable_entry::ReadableEntry,
 };
 use crate::http::read_body;
 
-/// What remains of an entry's life, in milliseconds.
+/// The remaining lifetime of an entry, in milliseconds.
 const TTL_MS: HeaderName = HeaderName::from_static("zerocache-ttl-ms");
 
-/// What remains of an entry's fresh time, in milliseconds, where it may be served longer.
+/// The remaining fresh time of an entry, in milliseconds, if it may be served longer.
 const FRESH_MS: HeaderName = HeaderName::from_static("zerocache-fresh-ms");
 
-/// On what condition an entry may still be served that is past its fresh time.
+/// The condition under which a stale entry may be served.
 const STALE: HeaderName = HeaderName::from_static("zerocache-stale");
 
-/// The groups to which an entry belongs.
+/// The tags of an entry.
 const TAGS: HeaderName = HeaderName::from_static("zerocache-tags");
 
 /// The version of an entry.
 const VERSION: HeaderName = HeaderName::from_static("zerocache-version");
 
-/// The answer to a write.
+/// The response to a write.
 #[derive(Serialize)]
 struct WrittenBody {
     status: &'static str,
@@ -55,7 +54,7 @@ pub(super) async fn handle(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        return fast_get(api, raw_key, query);
+        return get(api, raw_key, query);
     }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
@@ -63,47 +62,31 @@ pub(super) async fn handle(
         Method::PUT => {
             query.allow(&query::PUT)?;
             let (ack, metadata) = (query.ack()?, query.metadata()?);
-            let life = query.life(&metadata)?;
+            let ttl = query.lifetime(&metadata)?;
             let value = read_body(body, api.value_bytes_max, &api.bodies).await?;
-            let op = WriteOp::Put { value, metadata: metadata.encode(), ttl: life };
-            written(write(api, key, op, ack, WriteScope::Cluster).await)
+            let op = WriteOp::Put { value, metadata: metadata.encode(), ttl };
+            written(api.driver.write(Write { ack, ..Write::new(key, op) }).await)
         }
         Method::DELETE => {
             query.allow(&["ack"])?;
-            written(write(api, key, WriteOp::Delete, query.ack()?, WriteScope::Cluster).await)
+            let ack = query.ack()?;
+            let write = Write { ack, ..Write::new(key, WriteOp::Delete) };
+            written(api.driver.write(write).await)
         }
         _ => Err(ApiError::method(method, "/v1/entries/KEY").allowing("GET, HEAD, PUT, DELETE")),
     }
 }
 
-/// Answers a GET.
-pub(super) fn fast_get(
-    api: &Api,
-    raw_key: &str,
-    query: Option<&str>,
-) -> Result<HttpResponse, ApiError> {
+/// Handles a GET, which needs neither a body nor waiting.
+pub(super) fn get(api: &Api, raw_key: &str, query: Option<&str>) -> Result<HttpResponse, ApiError> {
     let key = key::from_path(raw_key, api.key_bytes_max)?;
     let query = Query::parse(query.unwrap_or_default())?;
     query.allow(&["stale"])?;
-    get(api, &key, query.flag("stale")?)
+    ReadableEntry::read(api, &key, query.flag("stale")?).map(found)
 }
 
-/// Writes through the node.
-pub(super) async fn write(
-    api: &Api,
-    key: Key,
-    op: WriteOp,
-    ack: Ack,
-    scope: WriteScope,
-) -> Response {
-    let write = Write { ack, scope, ..Write::new(key, op) };
-    let input = |id| Input::Write { id, write };
-    api.driver.answer(api.driver.next_connection(), input).await
-}
-
-fn get(api: &Api, key: &Key, allow_stale: bool) -> Result<HttpResponse, ApiError> {
-    let Served { value, version, remaining_ms, metadata, freshness } =
-        Served::read(api, key, allow_stale)?;
+fn found(entry: ReadableEntry) -> HttpResponse {
+    let ReadableEntry { value, version, remaining_ms, metadata, freshness } = entry;
     let mut response = value.into_response();
     let headers = response.headers_mut();
     headers.insert(TTL_MS, HeaderValue::from(remaining_ms));
@@ -121,7 +104,7 @@ fn get(api: &Api, key: &Key, allow_stale: bool) -> Result<HttpResponse, ApiError
         headers.insert(VERSION, version);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 fn written(response: Response) -> Result<HttpResponse, ApiError> {

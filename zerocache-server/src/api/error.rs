@@ -1,4 +1,4 @@
-//! Every refusal over HTTP: its status, its stable code, its sentence.
+//! Errors over HTTP: status, stable code, message.
 
 use axum::{
     Json,
@@ -13,13 +13,13 @@ use zerocache_core::{
 
 use crate::http::BodyError;
 
-/// After how many seconds an overloaded node may be asked again.
+/// The `Retry-After` of an overloaded node, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
-/// Marks a miss of a node that is warming or leaving.
+/// Marks a miss that is not authoritative: the node is warming or leaving.
 pub(super) const WARMING: HeaderName = HeaderName::from_static("zerocache-warming");
 
-/// A refused request.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
@@ -70,13 +70,12 @@ impl ApiError {
     }
 
     pub(super) fn unsupported_header(name: &HeaderName) -> Self {
-        let message =
-            format!("{name} is not supported: a write stores the whole value in any case");
+        let message = format!("{name} is not supported: a write always stores the whole value");
         Self::new(StatusCode::BAD_REQUEST, "unsupported_header", message)
     }
 
     pub(super) fn content_encoding() -> Self {
-        let message = "Content-Encoding is not kept: send the value as readers are to get it";
+        let message = "Content-Encoding is not stored: send the value without it";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
     }
 
@@ -88,34 +87,34 @@ impl ApiError {
 
     pub(super) fn not_found_path(path: &str) -> Self {
         let shown: String = path.chars().take(80).collect();
-        let message = format!("there is nothing at {shown}; entries are at /v1/entries/KEY");
+        let message = format!("no such path: {shown}; entries are at /v1/entries/KEY");
         Self::new(StatusCode::NOT_FOUND, "no_such_path", message)
     }
 
     pub(super) fn method(method: &Method, path: &str) -> Self {
         let shown: String = path.chars().take(80).collect();
-        let message = format!("{method} is not possible at {shown}");
+        let message = format!("{method} is not allowed at {shown}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
-    /// Whether the request was at fault, other than by asking for what is not there.
+    /// Returns whether the request is invalid; a miss is not.
     pub(super) fn is_bad_request(&self) -> bool {
         self.status.is_client_error() && self.code != "not_found"
     }
 
-    /// The same error where misses are not told apart.
+    /// Removes the warming mark, for paths without it.
     pub(super) fn without_warming(self) -> Self {
         Self { warming: false, ..self }
     }
 
-    /// Says which methods are possible.
+    /// Sets the allowed methods.
     pub(super) fn allowing(self, methods: &'static str) -> Self {
         Self { allow: Some(methods), ..self }
     }
 
-    /// An answer of the core that does not fit the question.
+    /// A response of the core that does not match the request.
     pub(super) fn unexpected() -> Self {
-        let message = "the node gave an unexpected answer";
+        let message = "unexpected response of the node";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 }

@@ -1,4 +1,4 @@
-//! For the fuzz targets only: what is read from a URL.
+//! Parsers of URLs, for the fuzz targets only.
 
 use zerocache_core::{key::Key, metadata::Metadata, ttl::Ttl, wire::Ack};
 
@@ -7,12 +7,12 @@ use super::{
     query::{self, Query},
 };
 
-/// The key in the rest of a path, if it is one.
+/// Returns the key in the rest of a path, if it is valid.
 pub fn key(raw: &str, bytes_max: usize) -> Option<Key> {
     key::from_path(raw, bytes_max).ok()
 }
 
-/// The parameters of a write, if they are allowed.
+/// Returns the parameters of a write, if they are valid.
 pub fn write_parameters(raw: &str) -> Option<(Ttl, Ack, Metadata)> {
     let query = Query::parse(raw).ok()?;
     query.allow(&query::PUT).ok()?;

@@ -1,14 +1,14 @@
-//! Keys in URLs: percent-encoded bytes, taken as they are.
+//! Keys in URLs: percent-encoded bytes.
 
 use bytes::Bytes;
 use zerocache_core::key::Key;
 
 use super::error::ApiError;
 
-/// The key in the rest of a path.
+/// Returns the key in the rest of a path.
 ///
-/// `%XX` stands for a byte and everything else for itself; a `/` may stand unescaped, and a `+` is
-/// a plus sign. A `%` that is not followed by two hexadecimal digits is an error.
+/// `%XX` is a byte, and every other character is itself, `/` and `+` included. A `%` that is not
+/// followed by two hexadecimal digits is an error.
 pub(super) fn from_path(raw: &str, bytes_max: usize) -> Result<Key, ApiError> {
     let bytes = percent_decode(raw).ok_or_else(|| {
         ApiError::bad_key("the key has a '%' that is not followed by two hexadecimal digits")
@@ -16,7 +16,7 @@ pub(super) fn from_path(raw: &str, bytes_max: usize) -> Result<Key, ApiError> {
     Ok(Key::within(Bytes::from(bytes), bytes_max)?)
 }
 
-/// The bytes that a percent-encoded text stands for.
+/// Decodes percent-encoded text.
 pub(super) fn percent_decode(raw: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.bytes();
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_survives() {
+    fn every_byte_is_decoded() {
         let all: Vec<u8> = (0..=255).collect();
         let encoded: String = all.iter().map(|byte| format!("%{byte:02X}")).collect();
         assert_eq!(percent_decode(&encoded), Some(all.clone()));

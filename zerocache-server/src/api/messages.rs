@@ -1,5 +1,5 @@
-//! `POST /v1/messages`: one message of the protocol in, one out; or the beginning of a framed
-//! connection, when the message is a handshake and the request asks for it.
+//! `POST /v1/messages`: one message of the protocol in, one out; or the upgrade to a framed connection,
+//! when the message is a handshake and the request asks for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,28 +24,27 @@ use zerocache_net::{
     },
 };
 
-use super::{Api, error::ApiError, served::charged};
+use super::{Api, error::ApiError, readable_entry::charged};
 use crate::{
-    frames::{Begun, Frames},
+    framed::{FramedConnections, FramedHandshake},
     http::{BodyError, Upgrade, read_body, upgraded},
 };
 
-/// A node takes values of at least this size from its peers, whatever its own limit, because limits
-/// apply to the node that accepts a write. Of a larger one it is told only that it is there.
+/// A node accepts values up to this size from its peers, whatever its own limit, because limits apply
+/// to the node that accepts a write. Of a larger value it receives only the version.
 const VALUE_BYTES_FLOOR: u64 = 16 << 20;
 
-/// Messages of at most this size are taken whatever large ones are under way: pings, handshakes,
-/// reads, deletes.
+/// Messages up to this size are accepted whatever large ones are in flight: pings, handshakes, reads,
+/// deletes.
 pub const SMALL_MESSAGE_BYTES: u64 = 16 << 10;
 
-/// Responses of at most this size are not charged: handshakes and values that every connection may
-/// hold.
+/// Responses up to this size are not charged: handshakes, and values that every connection may hold.
 const RESPONSE_BYTES_FREE: u64 = 64 << 10;
 
-/// How long a caller may take to read the answer after which its connection carries frames.
+/// The time that a caller has to read the 101 response.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest message that a node takes.
+/// Returns the size of the largest message that a node accepts.
 pub fn message_bytes_max(value_bytes_max: u64) -> u64 {
     let values = value_bytes_max.max(VALUE_BYTES_FLOOR).min(VALUE_BYTES_WIRE_MAX as u64);
     values + MESSAGE_OVERHEAD_BYTES as u64
@@ -56,12 +55,12 @@ pub(super) async fn post(
     mut request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let headers = request.headers();
-    // A type that no web page can send without asking first keeps browsers out.
+    // A web page cannot send this type without a preflight request, which keeps browsers out.
     if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
         return Err(ApiError::missing_type(MESSAGES_TYPE));
     }
     let started = clock::mono();
-    let wish = Wish::of(&mut request).filter(|_| api.frames.is_some());
+    let upgrade = UpgradeRequest::of(&mut request).filter(|_| api.framed.is_some());
     let bytes_max = message_bytes_max(api.value_bytes_max);
     let body = read_body(request.into_body(), bytes_max, &api.messages).await?;
     let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
@@ -70,19 +69,19 @@ pub(super) async fn post(
     })?;
     let timeout_ms = message.envelope.timeout_ms;
     if timeout_ms > 0 && clock::mono().since_ms(started) > timeout_ms {
-        // Its caller has given it up while it was on its way.
-        let text = "the deadline passed before the message was whole";
+        // Its caller has given up meanwhile.
+        let text = "the deadline passed before the message was complete";
         return Ok(over_http(Response::refused(RefusalCode::Expired, text).encode()));
     }
-    let (envelope, node) = (message.envelope, introduced(&message.request));
-    // What waits for callers that do not read is bounded, as it is for those that do not send.
+    let (envelope, node) = (message.envelope, caller_of_handshake(&message.request));
+    // Pending responses are bounded like pending requests.
     let charge = match Cost::of(&message.request).response_bytes {
         bytes if bytes as u64 <= RESPONSE_BYTES_FREE => None,
         bytes => Some(api.messages.charge(bytes).ok_or(BodyError::NoMemory)?),
     };
     let response = api.driver.request(message).await;
-    Ok(match (wish, &api.frames, &response) {
-        (Some(wish), Some(frames), Response::Hello(hello)) if node.is_some() => {
+    Ok(match (upgrade, &api.framed, &response) {
+        (Some(upgrade), Some(framed), Response::Hello(hello)) if node.is_some() => {
             let own = hello.node.as_ref().map(|node| node.incarnation);
             let known = Envelope {
                 cluster: envelope.cluster,
@@ -90,7 +89,7 @@ pub(super) async fn post(
                 to: own,
                 ..Envelope::default()
             };
-            wish.grant(frames, known, response)
+            upgrade.accept(framed, known, response)
         }
         _ => over_http(
             charge.map_or_else(|| response.encode(), |charge| charged(response.encode(), charge)),
@@ -102,21 +101,21 @@ fn over_http(response: Bytes) -> HttpResponse {
     ([(header::CONTENT_TYPE, MESSAGES_TYPE)], response).into_response()
 }
 
-/// Whether a request is a handshake, and of which node, if of one.
-fn introduced(request: &Request) -> Option<Option<Incarnation>> {
+/// Returns the caller of a handshake: a node, or `Some(None)` for a client; none for other requests.
+fn caller_of_handshake(request: &Request) -> Option<Option<Incarnation>> {
     match request {
         Request::Hello(hello) => Some(hello.node.as_ref().map(|node| node.incarnation)),
         _ => None,
     }
 }
 
-/// The wish to go on with frames.
-struct Wish {
+/// A request to switch to frames.
+struct UpgradeRequest {
     upgrade: Upgrade,
     sent_ms: Option<u32>,
 }
 
-impl Wish {
+impl UpgradeRequest {
     fn of(request: &mut HttpRequest) -> Option<Self> {
         let wanted = request.headers().get_all(header::UPGRADE).iter().any(|token| {
             let mut tokens = token.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -128,12 +127,17 @@ impl Wish {
         Some(Self { upgrade, sent_ms })
     }
 
-    /// The answer after which the connection carries frames.
-    fn grant(self, frames: &Arc<Frames>, known: Envelope, hello: Response) -> HttpResponse {
+    /// Returns the response after which the connection carries frames.
+    fn accept(
+        self,
+        framed: &Arc<FramedConnections>,
+        known: Envelope,
+        hello: Response,
+    ) -> HttpResponse {
         let Self { upgrade, sent_ms } = self;
-        frames.serve(async move {
+        framed.serve(async move {
             let (stream, read) = timeout(UPGRADE_TIMEOUT, upgraded(upgrade)).await.ok()??;
-            Some((stream, Begun { read, sent_ms, known, hello }))
+            Some((stream, FramedHandshake { read, sent_ms, known, hello }))
         });
         let sent_ms = clock::mono().as_millis() as u32;
         let headers = [

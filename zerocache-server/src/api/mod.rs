@@ -1,5 +1,5 @@
-//! The HTTP faces of a node: entries for curl, messages for nodes and clients, the cluster for
-//! operators. They translate; the rules are in the core.
+//! The HTTP API of a node: entries for curl, messages for nodes and clients, the cluster for operators.
+//! It translates between HTTP and the core, which has the rules.
 
 mod cluster;
 mod compat;
@@ -10,7 +10,7 @@ pub mod fuzzing;
 mod key;
 mod messages;
 mod query;
-mod served;
+mod readable_entry;
 mod stats;
 
 use std::sync::Arc;
@@ -29,36 +29,36 @@ use self::error::ApiError;
 pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
 use crate::{
     driver::NodeDriver,
-    frames::Frames,
-    http::{BodyGate, SyncHandler},
+    framed::FramedConnections,
+    http::{BodyBudget, SyncHandler},
     telemetry::ServerCounters,
 };
 
-/// Where entries are.
+/// The path of entries.
 const ENTRIES_PREFIX: &str = "/v1/entries/";
 
-/// What the handlers need.
+/// The state of the handlers.
 #[derive(Clone)]
 pub struct Api {
     /// The node.
     pub driver: Arc<NodeDriver>,
-    /// The bound on bodies of entries in memory.
-    pub bodies: BodyGate,
-    /// The bound on bodies of messages in memory: replication does not wait behind uploads.
-    pub messages: BodyGate,
-    /// What the listener counted.
+    /// The memory budget of values.
+    pub bodies: BodyBudget,
+    /// The memory budget of messages, so that replication does not wait behind uploads.
+    pub messages: BodyBudget,
+    /// The counters of the listener.
     pub counters: Arc<ServerCounters>,
-    /// The largest value in bytes.
+    /// The largest value, in bytes.
     pub value_bytes_max: u64,
-    /// The longest key in bytes.
+    /// The longest key, in bytes.
     pub key_bytes_max: usize,
-    /// Where connections go that change to frames; none when they may not.
-    pub frames: Option<Arc<Frames>>,
-    /// Whether the paths of the Python package are served.
+    /// Serves upgraded connections; none when upgrades are disabled.
+    pub framed: Option<Arc<FramedConnections>>,
+    /// The paths of the Python package are served.
     pub compat: bool,
 }
 
-/// All routes of a node.
+/// Returns all routes of a node.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route(MESSAGES_PATH, post(messages::post))
@@ -72,12 +72,12 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Answers what can be answered at once: reads of entries, which are most of all requests.
+/// Returns the handler of requests that need no waiting: reads of entries, which are most requests.
 pub fn sync_handler(api: Api) -> SyncHandler {
     Arc::new(move |request| {
         let key = request.uri().path().strip_prefix(ENTRIES_PREFIX)?;
         (request.method() == Method::GET).then(|| {
-            let answer = entries::fast_get(&api, key, request.uri().query());
+            let answer = entries::get(&api, key, request.uri().query());
             answer.unwrap_or_else(|error| error_response(&api, error))
         })
     })
@@ -90,7 +90,7 @@ fn error_response(api: &Api, error: ApiError) -> Response {
     error.into_response()
 }
 
-/// Entries are matched by hand: a key is any bytes, and axum's path parameters are text.
+/// Routes entries by hand: a key is any bytes, and axum's path parameters are text.
 async fn by_path(
     State(api): State<Api>,
     method: Method,
@@ -99,7 +99,7 @@ async fn by_path(
     body: axum::body::Body,
 ) -> Response {
     let path = uri.path();
-    let result = if let Err(error) = conditions(&method, &headers) {
+    let result = if let Err(error) = check_headers(&method, &headers) {
         Err(error)
     } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX) {
         entries::handle(&api, &method, key, uri.query(), body).await
@@ -111,9 +111,9 @@ async fn by_path(
     result.unwrap_or_else(|error| error_response(&api, error))
 }
 
-/// Refuses a write whose headers make it mean something else than to store or delete the whole value in any
-/// case: a caller that says so must not find out later that it was ignored.
-fn conditions(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+/// Refuses a write with headers that would make it conditional or partial: ignoring them would surprise
+/// the caller later.
+fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     if !matches!(*method, Method::PUT | Method::DELETE) {
         return Ok(());
     }
@@ -139,17 +139,17 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::method(&method, uri.path())
 }
 
-/// Answers that the process runs.
+/// Responds while the process runs.
 async fn ping() -> &'static str {
     "pong"
 }
 
-/// Answers 200 as long as the process serves; it does not depend on peers.
+/// Responds 200 while the process serves, whatever its peers do.
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Answers 200 when the node is in sync, and 503 while it is warming or leaving.
+/// Responds 200 when the node is in sync, and 503 while it is warming or leaving.
 async fn readyz(State(api): State<Api>) -> Response {
     let state = api.driver.state();
     let ready = state == NodeState::InSync;

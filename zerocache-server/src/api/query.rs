@@ -1,4 +1,4 @@
-//! The parameters of requests.
+//! Query parameters.
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -9,7 +9,7 @@ use super::{error::ApiError, key};
 /// The parameters of a PUT.
 pub(super) const PUT: [&str; 5] = ["ttl", "ack", "stale-while", "stale-if-error", "tags"];
 
-/// The parameters of a request, each at most once.
+/// The query parameters of a request, each at most once.
 pub(super) struct Query<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
@@ -21,7 +21,7 @@ impl<'a> Query<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
             if pairs.iter().any(|(other, _)| *other == name) {
-                return Err(ApiError::bad_query(format!("the parameter {name:?} stands twice")));
+                return Err(ApiError::bad_query(format!("the parameter {name:?} is given twice")));
             }
             pairs.push((name, value));
         }
@@ -32,7 +32,7 @@ impl<'a> Query<'a> {
         self.pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref())
     }
 
-    /// An unknown parameter is a mistake that would otherwise go unnoticed.
+    /// Refuses unknown parameters, which are mistakes that would go unnoticed.
     pub(super) fn allow(&self, names: &[&str]) -> Result<(), ApiError> {
         match self.pairs.iter().find(|(name, _)| !names.contains(&name.as_ref())) {
             Some((name, _)) => Err(ApiError::bad_query(format!("unknown parameter {name:?}"))),
@@ -49,14 +49,14 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// How long an entry lives, its stale times included.
-    pub(super) fn life(&self, metadata: &Metadata) -> Result<Ttl, ApiError> {
+    /// Returns the lifetime of an entry, including its stale times.
+    pub(super) fn lifetime(&self, metadata: &Metadata) -> Result<Ttl, ApiError> {
         metadata.life(self.ttl()?).map_err(|_| {
-            ApiError::bad_ttl("ttl and the longer stale time are above 99999999 seconds together")
+            ApiError::bad_ttl("ttl plus the longer stale time exceeds 99999999 seconds")
         })
     }
 
-    /// What a PUT says of the entry.
+    /// Returns the metadata of a PUT.
     pub(super) fn metadata(&self) -> Result<Metadata, ApiError> {
         let mut metadata = Metadata::default();
         metadata.stale_while_ms = self.stale_ms("stale-while")?;
@@ -69,7 +69,7 @@ impl<'a> Query<'a> {
         Ok(metadata)
     }
 
-    /// How long an entry is kept after its fresh time, in milliseconds.
+    /// Returns how long an entry is kept after its fresh time, in milliseconds.
     fn stale_ms(&self, name: &str) -> Result<u64, ApiError> {
         let Some(text) = self.get(name) else { return Ok(0) };
         let seconds = seconds(text).filter(|seconds| *seconds <= Ttl::MAX.as_millis() / 1_000);
@@ -80,7 +80,7 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Whether a parameter is `true`; absent it is not.
+    /// Returns whether a parameter is `true`; the default is `false`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {
             None | Some("false") => Ok(false),
@@ -105,7 +105,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The tags of an entry as the parameter of a PUT has them; none when there are none.
+/// Returns the tags of an entry in the form of the query parameter; none if it has no tags.
 pub(super) fn tags_as_text(metadata: &Metadata) -> Option<String> {
     let mut text = String::new();
     for tag in metadata.tags() {
@@ -130,10 +130,11 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, ApiError> {
     }
     let bytes = key::percent_decode(text);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    text.map(Cow::Owned).ok_or_else(|| ApiError::bad_query("a parameter is badly percent-encoded"))
+    text.map(Cow::Owned)
+        .ok_or_else(|| ApiError::bad_query("a parameter has invalid percent-encoding"))
 }
 
-/// A whole number without a sign.
+/// Parses a whole number without a sign.
 fn seconds(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_whole_seconds_in_range() {
+    fn ttl_is_a_whole_number_of_seconds_in_range() {
         assert_eq!(ttl(""), Some(3_600_000));
         assert_eq!(ttl("ttl=1"), Some(1_000));
         assert_eq!(ttl("ttl=99999999"), Some(99_999_999_000));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_put_says_of_an_entry_is_checked() {
+    fn metadata_parameters_are_validated() {
         let metadata = |query: &str| Query::parse(query).ok()?.metadata().ok();
         let full = metadata("stale-while=60&stale-if-error=3600&tags=users,tenant:7%2CA%252CB");
         let full = full.expect("allowed");
@@ -190,19 +191,19 @@ mod tests {
     }
 
     #[test]
-    fn a_life_is_refused_that_is_too_long_with_its_stale_times() {
-        let life = |query: &str| {
+    fn lifetime_including_stale_times_is_bounded() {
+        let lifetime = |query: &str| {
             let query = Query::parse(query).ok()?;
-            query.life(&query.metadata().ok()?).ok().map(Ttl::as_millis)
+            query.lifetime(&query.metadata().ok()?).ok().map(Ttl::as_millis)
         };
-        assert_eq!(life("ttl=10&stale-while=5&stale-if-error=20"), Some(30_000));
-        assert_eq!(life("ttl=1&stale-while=99999998"), Some(Ttl::MAX.as_millis()));
-        assert_eq!(life("ttl=2&stale-while=99999998"), None);
-        assert_eq!(life("ttl=99999999&stale-if-error=1"), None);
+        assert_eq!(lifetime("ttl=10&stale-while=5&stale-if-error=20"), Some(30_000));
+        assert_eq!(lifetime("ttl=1&stale-while=99999998"), Some(Ttl::MAX.as_millis()));
+        assert_eq!(lifetime("ttl=2&stale-while=99999998"), None);
+        assert_eq!(lifetime("ttl=99999999&stale-if-error=1"), None);
     }
 
     #[test]
-    fn flags_are_true_or_false() {
+    fn flag_is_true_or_false() {
         let flag = |query: &str| Query::parse(query).ok()?.flag("stale").ok();
         assert_eq!(flag(""), Some(false));
         assert_eq!(flag("stale=false"), Some(false));

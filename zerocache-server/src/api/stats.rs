@@ -18,9 +18,9 @@ impl Serialize for StatsBody {
 pub(super) async fn get(State(api): State<Api>) -> Json<StatsBody> {
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
-    let node = api.driver.snapshot();
+    let node = api.driver.status();
     let (datagrams, datagram_send_errors) = api.driver.datagram_counts();
-    let pending = api.frames.as_ref().map_or(0, |frames| frames.waiting_bytes());
+    let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
     let sample = Sample {
         server: &api.counters,
         reads,
@@ -29,7 +29,7 @@ pub(super) async fn get(State(api): State<Api>) -> Json<StatsBody> {
         node: &node,
         datagrams,
         datagram_send_errors,
-        watchers: api.driver.watchers() as u64,
+        watchers: api.driver.watcher_count() as u64,
         response_bytes_pending: pending as u64,
     };
     Json(StatsBody(METRICS.iter().map(|metric| (metric.name, metric.value(&sample))).collect()))

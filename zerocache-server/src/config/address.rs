@@ -1,20 +1,19 @@
-//! The address that a node announces when none is configured.
+//! The announced address of a node that has none configured.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-/// Reads a port: decimal digits only.
+/// Parses a port: decimal digits only.
 pub(super) fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The address that this machine announces when none is configured and it announced `before` until now:
-/// that one as long as the machine has it, so that a further interface changes nothing. While the
-/// machine has none that others may reach, it stays too.
-pub(super) fn machine_address_after(before: IpAddr) -> IpAddr {
-    follow(before, &listed_addresses(), machine_address)
+/// Returns the address to announce after `before`: that one as long as the machine has it, so that a
+/// further interface changes nothing, and also while the machine has no address that others may reach.
+pub(super) fn current_machine_address(before: IpAddr) -> IpAddr {
+    next_address(before, &listed_addresses(), machine_address)
 }
 
-fn follow(before: IpAddr, listed: &[IpAddr], chosen: impl FnOnce() -> IpAddr) -> IpAddr {
+fn next_address(before: IpAddr, listed: &[IpAddr], chosen: impl FnOnce() -> IpAddr) -> IpAddr {
     if is_reachable(&before) && listed.contains(&before) {
         return before;
     }
@@ -26,20 +25,20 @@ fn listed_addresses() -> Vec<IpAddr> {
     listed.iter().filter(|i| i.is_oper_up()).map(if_addrs::Interface::ip).collect()
 }
 
-/// The address that this machine announces when none is configured: the one that its default route
-/// uses, else the first that other machines may reach, IPv4 before IPv6, else 127.0.0.1.
+/// Returns the address to announce when none is configured: the one of the default route, else the
+/// first that other machines may reach, IPv4 before IPv6, else 127.0.0.1.
 pub(super) fn machine_address() -> IpAddr {
     choose(routed_address(), listed_addresses().into_iter())
 }
 
 fn choose(routed: Option<IpAddr>, listed: impl Iterator<Item = IpAddr>) -> IpAddr {
     let mut usable: Vec<IpAddr> = routed.into_iter().chain(listed).filter(is_reachable).collect();
-    // Stable: the routed address stays before the listed ones of its family.
+    // The sort is stable: the routed address stays before the listed ones of its family.
     usable.sort_by_key(IpAddr::is_ipv6);
     usable.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-/// Whether other machines may reach this address: not loopback, link-local or unspecified.
+/// Returns whether other machines may reach this address: not loopback, link-local or unspecified.
 fn is_reachable(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
@@ -47,7 +46,7 @@ fn is_reachable(address: &IpAddr) -> bool {
     }
 }
 
-/// Asks the kernel which address it would send from. Connecting a datagram socket sends nothing;
+/// Asks the kernel for the source address of the default route. Connecting a UDP socket sends nothing;
 /// the target is a documentation address (RFC 5737).
 fn routed_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
@@ -60,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chosen_address() {
+    fn routed_address_comes_first_and_ipv4_before_ipv6() {
         let ip = |text: &str| text.parse::<IpAddr>().expect(text);
         let listed =
             || ["127.0.0.1", "fe80::1", "fd00::2", "169.254.1.1", "10.0.0.7"].map(ip).into_iter();
@@ -71,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_kept_as_long_as_the_machine_has_it() {
+    fn address_is_kept_while_the_machine_has_it() {
         let ip = |text: &str| text.parse::<IpAddr>().expect(text);
         let (before, other, loopback) = (ip("10.0.0.7"), ip("10.1.0.7"), ip("127.0.0.1"));
-        assert_eq!(follow(before, &[loopback, other, before], || other), before);
-        assert_eq!(follow(before, &[loopback, other], || other), other);
-        // A cable that is pulled out for a while.
-        assert_eq!(follow(before, &[loopback], || loopback), before);
-        assert_eq!(follow(loopback, &[loopback, other], || other), other);
+        assert_eq!(next_address(before, &[loopback, other, before], || other), before);
+        assert_eq!(next_address(before, &[loopback, other], || other), other);
+        // A cable is unplugged for a while.
+        assert_eq!(next_address(before, &[loopback], || loopback), before);
+        assert_eq!(next_address(loopback, &[loopback, other], || other), other);
     }
 }

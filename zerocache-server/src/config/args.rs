@@ -1,4 +1,4 @@
-//! The flags. Their variables are derived from their names in [`super::invocation`].
+//! The flags. The names of their variables are derived in [`super::invocation`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,19 +15,19 @@ use zerocache_net::{
 use super::address::parse_port;
 use super::values::{Compat, LogFilter, LogFormat};
 
-const IDENTITY: &str = "Who the node is";
-const NETWORK: &str = "Where it is";
-const DISCOVERY: &str = "How nodes find each other";
-const LIMITS: &str = "How much it keeps";
-const LIFE: &str = "Start and end";
-const LOGS: &str = "Logs (on standard error)";
+const IDENTITY: &str = "Identity";
+const NETWORK: &str = "Network";
+const DISCOVERY: &str = "Discovery";
+const LIMITS: &str = "Limits";
+const LIFECYCLE: &str = "Lifecycle";
+const LOGS: &str = "Logging (to standard error)";
 
 const EXAMPLES: &str = "\
-Every flag has a variable, named in brackets; a flag wins over its variable, and lists are
+Every flag has an environment variable, shown in brackets. A flag overrides its variable. Lists are
 separated by commas.
 
 Examples:
-  A node that finds the others on this network by itself:
+  A node that discovers the others on this network:
     zerocache-server --region london
 
   Two regions on one machine:
@@ -37,28 +37,28 @@ Examples:
   In Kubernetes, behind a headless Service:
     zerocache-server --region eu --discovery dns --dns zerocache-nodes:6789
 
-  Then, from anywhere:
+  Then, from any host:
     curl -X PUT --data-binary hello 'http://127.0.0.2:6789/v1/entries/greeting?ttl=60'
     curl http://127.0.0.2:6789/v1/entries/greeting";
 
-/// A zerocache node: keeps entries for a limited time and replicates them to all regions.
+/// A zerocache node: stores entries with a TTL and replicates them to all regions.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "zerocache-server", version, after_help = EXAMPLES, max_term_width = 100, next_line_help = true)]
 pub struct Args {
-    /// Region that this node stands in (required); any name but v1
+    /// Region of this node (required); any name but v1
     #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
     pub region: Option<String>,
 
-    /// Cluster to belong to; other clusters on the same network stay apart [default: zerocache]
+    /// Cluster of this node; nodes of other clusters are refused [default: zerocache]
     #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
     pub cluster: Option<String>,
 
-    /// Zone inside the region, such as a data centre or a rack
+    /// Zone of this node inside its region, such as a data centre or a rack
     #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
     pub zone: Option<String>,
 
-    /// Address to announce to other nodes and to clients; repeatable [default: the one that this
-    /// machine reaches others from]
+    /// Address to announce to other nodes and to clients; repeatable [default: the address of the
+    /// default route]
     #[arg(long, value_name = "IP", help_heading = NETWORK, value_delimiter = ',', value_parser = ip)]
     pub address: Vec<IpAddr>,
 
@@ -71,73 +71,72 @@ pub struct Args {
     #[arg(long, value_name = "IP:PORT", help_heading = NETWORK, value_parser = listen)]
     pub listen: Option<SocketAddr>,
 
-    /// Ways to find nodes: mdns, dns, seeds, or none [default: mdns, and what is configured below]
-    #[arg(long, value_name = "WAYS", help_heading = DISCOVERY, value_delimiter = ',')]
+    /// Discovery methods: mdns, dns, seeds, or none [default: mdns, and those configured below]
+    #[arg(long, value_name = "METHODS", help_heading = DISCOVERY, value_delimiter = ',')]
     pub discovery: Vec<String>,
 
-    /// Node to dial at the start; repeatable. One is enough: it tells the others
+    /// Node to connect to at the start; repeatable. One is enough: it names the others
     #[arg(long, value_name = "HOST:PORT", help_heading = DISCOVERY, value_delimiter = ',')]
     pub seed: Vec<HostPort>,
 
-    /// DNS name whose A and AAAA records are all nodes, resolved every few seconds; repeatable
+    /// DNS name whose A and AAAA records are the nodes, resolved every few seconds; repeatable
     #[arg(long, value_name = "NAME:PORT", help_heading = DISCOVERY, value_delimiter = ',')]
     pub dns: Vec<HostPort>,
 
-    /// The only interface for mDNS: a name such as lo or eth0, or its IP address [default: all]
+    /// Network interface for mDNS: a name such as lo or eth0, or its IP address [default: all]
     #[arg(long, value_name = "INTERFACE", help_heading = DISCOVERY)]
     pub mdns_interface: Option<Interface>,
 
-    /// Most bytes of keys and values to keep: bytes, or 512MiB, 2g [default: half of the memory
-    /// that the cgroup or the machine allows]
+    /// Memory for entries and tombstones: bytes, or 512MiB, 2g [default: half of the memory limit of
+    /// the cgroup or the machine]
     #[arg(long, value_name = "SIZE", help_heading = LIMITS, value_parser = parse_size)]
     pub max_bytes: Option<u64>,
 
-    /// Most entries to keep [default: as many as the bytes allow]
+    /// Maximum number of entries [default: limited by --max-bytes alone]
     #[arg(long, value_name = "COUNT", help_heading = LIMITS, value_parser = parse_count)]
     pub max_entries: Option<usize>,
 
-    /// Longest key, up to 16KiB [default: 1KiB]
+    /// Maximum key size, up to 16KiB [default: 1KiB]
     #[arg(long, value_name = "SIZE", help_heading = LIMITS, value_parser = parse_size)]
     pub max_key_bytes: Option<u64>,
 
-    /// Longest value, up to 1/16 of --max-bytes [default: 8MiB, or that sixteenth if it is less]
+    /// Maximum value size, up to 1/16 of --max-bytes [default: 8MiB, or that sixteenth if it is less]
     #[arg(long, value_name = "SIZE", help_heading = LIMITS, value_parser = parse_size)]
     pub max_value_bytes: Option<u64>,
 
-    /// Most open connections; lowered if the limit of open files requires it [default: 16384]
+    /// Maximum number of open connections; lowered if the limit of open files requires it [default: 16384]
     #[arg(long, value_name = "COUNT", help_heading = LIMITS, value_parser = parse_count)]
     pub max_connections: Option<usize>,
 
-    /// How long to keep answering after SIGTERM, SIGINT or SIGQUIT: seconds, or 500ms [default: 2s]
-    #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
+    /// Time to keep serving after SIGTERM, SIGINT or SIGQUIT: seconds, or 500ms [default: 2s]
+    #[arg(long, value_name = "TIME", help_heading = LIFECYCLE, value_parser = parse_duration)]
     pub drain: Option<Duration>,
 
-    /// When to be ready although the start is not over: peers that have not answered, or entries still to
-    /// be copied; the node goes on with it [default: 60s]
-    #[arg(long, value_name = "TIME", help_heading = LIFE, value_parser = parse_duration)]
+    /// Maximum warming time: after it the node is ready although peers have not answered or entries are
+    /// still to be copied; copying continues [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = LIFECYCLE, value_parser = parse_duration)]
     pub warm_max: Option<Duration>,
 
-    /// File to keep the entries in while the node is stopped: written when it leaves, read when no other
-    /// node has any
-    #[arg(long, value_name = "PATH", help_heading = LIFE)]
+    /// Snapshot file: written when the node shuts down, loaded at the start if no other node has entries
+    #[arg(long, value_name = "PATH", help_heading = LIFECYCLE)]
     pub snapshot: Option<PathBuf>,
 
-    /// How to talk to other nodes, and what callers may use: framed (and HTTP where the upgrade to it
-    /// is refused), or http alone [default: framed]
+    /// Connections to other nodes and from callers: framed (HTTP where the upgrade is refused), or http
+    /// alone [default: framed]
     #[arg(long, value_name = "KIND", help_heading = NETWORK)]
     pub connections: Option<Connections>,
 
-    /// Also serve the HTTP paths of another product and announce its mDNS type: zerocache-py (the
-    /// Python package zerocache)
-    #[arg(long, value_name = "PRODUCT", help_heading = LIFE)]
+    /// Compatibility: also serve the HTTP paths and announce the mDNS type of zerocache-py, the Python
+    /// package zerocache
+    #[arg(long, value_name = "PRODUCT", help_heading = LIFECYCLE)]
     pub compat: Option<Compat>,
 
-    /// What to log: error, warn, info, debug, trace, off, or pairs like zerocache_net=debug
+    /// Log filter: error, warn, info, debug, trace, off, or pairs like zerocache_net=debug
     /// [default: info]
     #[arg(long, value_name = "FILTER", help_heading = LOGS)]
     pub log: Option<LogFilter>,
 
-    /// Form of the log lines: text or json [default: text]
+    /// Log format: text or json [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = LOGS)]
     pub log_format: Option<LogFormat>,
 }

@@ -1,4 +1,4 @@
-//! From the command line and the environment to a configuration, or to one line that says why not.
+//! Reads the command line and the environment: gives a configuration, or one line with the error.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,45 +13,44 @@ use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
 use super::values::LogConfig;
 use zerocache_net::{discovery::DiscoverySet, env_vars};
 
-/// The exit code of a mistake in the configuration.
-const EXIT_MISTAKE: u8 = 2;
+/// The exit code of a wrong configuration.
+const EXIT_USAGE_ERROR: u8 = 2;
 
-/// What the command line and the environment ask for.
+/// The configuration that the command line and the environment ask for.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// The node, validated.
+    /// The validated configuration of the node.
     pub server: ServerConfig,
-    /// Its logs.
+    /// The configuration of the logs.
     pub log: LogConfig,
-    /// What was ignored in the environment, one sentence each; to be logged as warnings.
-    pub notices: Vec<String>,
+    /// Ignored variables, one sentence each, to be logged as warnings.
+    pub warnings: Vec<String>,
 }
 
-/// Why there is nothing to run.
+/// The reason to exit without running a node.
 #[derive(Debug)]
-pub enum Stop {
-    /// The help or the version was asked for.
-    Answer(String),
-    /// The configuration is wrong; one line, without a line break.
-    Mistake(String),
+pub enum EarlyExit {
+    /// The help or the version, as requested.
+    Info(String),
+    /// The configuration is wrong: one line, without a line break.
+    UsageError(String),
 }
 
-impl Stop {
-    /// Prints the answer on standard output or the mistake on standard error, and returns the exit
-    /// code: 0 or 2.
+impl EarlyExit {
+    /// Prints the text on standard output or the error on standard error. Returns the exit code: 0 or 2.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        // A closed pipe leaves nobody to tell.
+        // Errors of a closed pipe cannot be reported.
         match self {
-            Self::Answer(text) => {
+            Self::Info(text) => {
                 let _ = std::io::stdout().write_all(text.as_bytes());
                 ExitCode::SUCCESS
             }
-            Self::Mistake(line) => {
-                // A wrong value may carry line breaks of its own.
+            Self::UsageError(line) => {
+                // A wrong value may contain line breaks.
                 let line = line.replace(char::is_control, " ");
                 let _ = writeln!(std::io::stderr(), "error: {line}");
-                ExitCode::from(EXIT_MISTAKE)
+                ExitCode::from(EXIT_USAGE_ERROR)
             }
         }
     }
@@ -61,54 +60,55 @@ impl Invocation {
     /// Reads this process's arguments and environment.
     ///
     /// # Errors
-    /// [`Stop`] when help or the version was asked for or when something is wrong.
-    pub fn from_process() -> Result<Self, Stop> {
+    /// [`EarlyExit`] when help or the version was requested, or when the configuration is wrong.
+    pub fn from_process() -> Result<Self, EarlyExit> {
         let mut parsed = Self::parse(std::env::args_os().collect(), |name| std::env::var_os(name))?;
-        parsed.notices.extend(env_vars::unknown_warnings(std::env::vars_os()));
+        parsed.warnings.extend(env_vars::unknown_warnings(std::env::vars_os()));
         Ok(parsed)
     }
 
     /// Reads `argv` (with the program's name first) and the variables that `variable` returns.
     ///
     /// # Errors
-    /// [`Stop`] when help or the version was asked for or when something is wrong.
+    /// [`EarlyExit`] when help or the version was requested, or when the configuration is wrong.
     pub fn parse(
         mut argv: Vec<OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, EarlyExit> {
         let command = command();
-        let mut origins = Origins::default();
-        let mut notices = Vec::new();
+        let mut sources = ValueSources::default();
+        let mut warnings = Vec::new();
         for arg in command.get_arguments() {
             let Some(flag) = arg.get_long().filter(|_| takes_value(arg)) else {
                 continue;
             };
             let name = variable_name(flag);
-            let Some(value) = variable(&name).filter(|v| !v.is_empty() && !given(&argv, flag))
+            let Some(value) = variable(&name).filter(|v| !v.is_empty() && !is_given(&argv, flag))
             else {
                 continue;
             };
             let Ok(value) = value.into_string() else {
-                return Err(Stop::Mistake(format!("{name}: the value is not UTF-8")));
+                return Err(EarlyExit::UsageError(format!("{name}: the value is not UTF-8")));
             };
             if flag == "port" && value.starts_with("tcp://") {
-                notices.push(format!(
+                warnings.push(format!(
                     "{name}={value} is ignored: Kubernetes sets it for a Service called zerocache"
                 ));
                 continue;
             }
-            let value = if arg.get_value_delimiter().is_some() { tidy(&value) } else { value };
+            let value =
+                if arg.get_value_delimiter().is_some() { normalize_list(&value) } else { value };
             argv.push(format!("--{flag}={value}").into());
-            origins.variables.push(flag.to_owned());
+            sources.variables.push(flag.to_owned());
         }
-        let matches = command.try_get_matches_from(argv).map_err(|e| origins.stop(&e))?;
-        let args = Args::from_arg_matches(&matches).map_err(|e| origins.stop(&e))?;
-        let (server, log) = resolve(args).map_err(|e| origins.mistake(&e))?;
-        Ok(Self { server, log, notices })
+        let matches = command.try_get_matches_from(argv).map_err(|e| sources.early_exit(&e))?;
+        let args = Args::from_arg_matches(&matches).map_err(|e| sources.early_exit(&e))?;
+        let (server, log) = resolve(args).map_err(|e| sources.usage_error(&e))?;
+        Ok(Self { server, log, warnings })
     }
 }
 
-/// The flags with their variables named in the help.
+/// The command with the variable of each flag in its help.
 fn command() -> Command {
     Args::command().mut_args(|arg| {
         let Some(flag) = arg.get_long().filter(|_| takes_value(&arg)) else {
@@ -128,28 +128,28 @@ fn variable_name(flag: &str) -> String {
     format!("ZEROCACHE_{}", flag.replace('-', "_").to_uppercase())
 }
 
-/// Whether a flag is on the command line. No flag takes a value that begins with a dash, so that
-/// an argument that looks like the flag is the flag.
-fn given(argv: &[OsString], flag: &str) -> bool {
+/// Returns whether a flag is on the command line. No flag takes a value that begins with a dash, so an
+/// argument that looks like the flag is the flag.
+fn is_given(argv: &[OsString], flag: &str) -> bool {
     argv.iter()
         .filter_map(|arg| arg.to_str()?.strip_prefix("--")?.strip_prefix(flag))
         .any(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
-/// A list from a variable, without spaces and empty items.
-fn tidy(list: &str) -> String {
+/// Removes spaces and empty items from the list in a variable.
+fn normalize_list(list: &str) -> String {
     let items: Vec<&str> = list.split(',').map(str::trim).filter(|i| !i.is_empty()).collect();
     items.join(",")
 }
 
-/// Where values came from, so that a mistake names what the user wrote.
+/// The sources of values, so that an error names what the user wrote.
 #[derive(Default)]
-struct Origins {
+struct ValueSources {
     /// Flags whose value came from their variable.
     variables: Vec<String>,
 }
 
-impl Origins {
+impl ValueSources {
     fn name(&self, flag: &str) -> String {
         if self.variables.iter().any(|known| known == flag) {
             variable_name(flag)
@@ -158,20 +158,20 @@ impl Origins {
         }
     }
 
-    fn mistake(&self, error: &ConfigError) -> Stop {
-        Stop::Mistake(format!("{}: {}", self.name(error.setting()), error.reason()))
+    fn usage_error(&self, error: &ConfigError) -> EarlyExit {
+        EarlyExit::UsageError(format!("{}: {}", self.name(error.setting()), error.reason()))
     }
 
-    /// The parser's errors are several lines with a usage; this is the one that matters.
-    fn stop(&self, error: &clap::Error) -> Stop {
+    /// Reduces an error of the parser, which has several lines, to the relevant one.
+    fn early_exit(&self, error: &clap::Error) -> EarlyExit {
         use std::error::Error as _;
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                return Stop::Answer(error.render().to_string());
+                return EarlyExit::Info(error.render().to_string());
             }
             ErrorKind::ValueValidation => {
                 if let (Some(flag), Some(reason)) = (invalid_flag(error), error.source()) {
-                    return Stop::Mistake(format!("{}: {reason}", self.name(&flag)));
+                    return EarlyExit::UsageError(format!("{}: {reason}", self.name(&flag)));
                 }
             }
             _ => {}
@@ -183,11 +183,11 @@ impl Origins {
             Some(ContextValue::String(near)) => format!("; did you mean {near}?"),
             _ => "; see --help".to_owned(),
         };
-        Stop::Mistake(format!("{line}{hint}"))
+        EarlyExit::UsageError(format!("{line}{hint}"))
     }
 }
 
-/// The flag that a parser's error is about, without dashes.
+/// Returns the flag that an error of the parser is about, without dashes.
 fn invalid_flag(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else {
         return None;
@@ -196,11 +196,11 @@ fn invalid_flag(error: &clap::Error) -> Option<String> {
     Some(flag.to_owned())
 }
 
-/// Puts defaults where nothing was given and checks the whole.
+/// Fills in the defaults and validates the result.
 fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     let region = args.region.clone().ok_or_else(|| {
         let reason =
-            "missing; say where this node is, as in --region london, or set ZEROCACHE_REGION";
+            "missing; use --region NAME, for example --region london, or set ZEROCACHE_REGION";
         ConfigError::new("region", reason.to_owned())
     })?;
     let discovery = discovery(&args)?;
@@ -211,7 +211,7 @@ fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     }
     config.zone = args.zone;
     config.addresses = args.address;
-    // Whoever says where to listen and not what to announce means the same port.
+    // With a listen address and no port, the port of the listen address is announced.
     let listen_port = args.listen.map(|listen| listen.port());
     config.port = args.port.or(listen_port).unwrap_or(PORT_DEFAULT);
     config.listen = args.listen;
@@ -242,15 +242,15 @@ fn discovery(args: &Args) -> Result<DiscoverySet, ConfigError> {
     if args.discovery.is_empty() {
         return Ok(DiscoverySet::ALL);
     }
-    let mistake = |reason: String| ConfigError::new("discovery", reason);
-    let ways = DiscoverySet::from_names(&args.discovery).map_err(mistake)?;
-    if ways.seeds && args.seed.is_empty() {
-        return Err(mistake("seeds needs at least one --seed HOST:PORT".to_owned()));
+    let error = |reason: String| ConfigError::new("discovery", reason);
+    let methods = DiscoverySet::from_names(&args.discovery).map_err(error)?;
+    if methods.seeds && args.seed.is_empty() {
+        return Err(error("seeds needs at least one --seed HOST:PORT".to_owned()));
     }
-    if ways.dns && args.dns.is_empty() {
-        return Err(mistake("dns needs at least one --dns NAME:PORT".to_owned()));
+    if methods.dns && args.dns.is_empty() {
+        return Err(error("dns needs at least one --dns NAME:PORT".to_owned()));
     }
-    Ok(ways)
+    Ok(methods)
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! Configuration: what a node can be told, its defaults, and how a mistake is reported.
+//! Configuration of a node: settings, defaults and validation.
 //!
-//! [`ServerConfig`] is the validated form, for embedding and for the binary alike. The binary gets
-//! it from flags and `ZEROCACHE_*` variables through [`Invocation`]. Every flag has a variable, its
+//! [`ServerConfig`] is the validated form, for embedding and for the binary. The binary reads it from
+//! flags and `ZEROCACHE_*` variables through [`Invocation`]. Every flag has a variable, its
 //! name in capitals: `--max-bytes` is `ZEROCACHE_MAX_BYTES`. A flag wins over its variable, and a
 //! variable that is set but empty counts as not set.
 
 mod address;
 mod args;
 mod invocation;
-mod memory;
+mod memory_limit;
 mod server;
 mod values;
 
 pub use args::Args;
-pub use invocation::{Invocation, Stop};
+pub use invocation::{EarlyExit, Invocation};
 pub use server::{
     CLUSTER_DEFAULT, CONNECTIONS_MAX_DEFAULT, ConfigError, DRAIN_DEFAULT, KEY_BYTES_DEFAULT,
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,

@@ -11,83 +11,84 @@ use zerocache_net::{
 };
 
 use super::address;
-use super::memory;
+use super::memory_limit;
 use super::values::Compat;
 
-/// The cluster of a node that names none.
+/// Default cluster.
 pub const CLUSTER_DEFAULT: &str = "zerocache";
-/// The port of a node that names none.
+/// Default port.
 pub const PORT_DEFAULT: u16 = 6789;
-/// The longest key unless configured, in bytes.
+/// Default maximum key size, in bytes.
 pub const KEY_BYTES_DEFAULT: usize = 1 << 10;
-/// The longest value unless configured, in bytes; less when the byte budget is below 16 times this.
+/// Default maximum value size, in bytes; less when the byte budget is below 16 times this.
 pub const VALUE_BYTES_DEFAULT: u64 = 8 << 20;
-/// The cap on connections unless configured: above the 10,000 idle ones that a node must bear.
+/// Default maximum of connections: above the 10,000 idle ones that a node must sustain.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
-/// How long a leaving node keeps answering unless configured.
+/// Default time to keep serving at shutdown.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(2);
-/// How long a starting node may be warming unless configured.
+/// Default maximum warming time.
 pub const WARM_MAX_DEFAULT: Duration = Duration::from_secs(60);
 
-/// Three escaped bytes per key byte have to fit into a request target, which ends at 64 KiB.
+/// Three escaped bytes per key byte must fit into a request target, whose limit is 64 KiB.
 const KEY_BYTES_CEILING: usize = 16 << 10;
-/// Below this the shares of the budget are too small to be useful.
+/// Below this budget its shares are too small to be useful.
 const BUDGET_BYTES_MIN: u64 = 1 << 20;
-/// One value may take this part of the byte budget.
+/// A value may take 1/16 of the byte budget.
 const VALUE_SHARE: u64 = 16;
-/// A drain or a warm-up above an hour is a slip of the pen.
+/// A drain or warming time above an hour is a configuration error.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
-/// Announced addresses travel in every handshake.
+/// Announced addresses are part of every handshake.
 const ADDRESSES_MAX: usize = 16;
 
-/// Everything that one node can be told. Begin with [`ServerConfig::new`] and change fields.
+/// The settings of one node. Start with [`ServerConfig::new`] and change fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerConfig {
-    /// The cluster that the node belongs to; nodes of other clusters are refused.
+    /// The cluster of the node; nodes of other clusters are refused.
     pub cluster: String,
-    /// The region that the node stands in. `v1` is refused.
+    /// The region of the node. `v1` is refused.
     pub region: String,
-    /// The zone inside the region, if zones matter.
+    /// The zone inside the region, if any.
     pub zone: Option<String>,
-    /// The addresses that are announced to others, at most 16. Empty: see
+    /// The announced addresses, at most 16. Empty: see
     /// [`ServerConfig::announced_addresses`].
     pub addresses: Vec<IpAddr>,
     /// The announced port, default 6789; 0 picks a free one and announces that.
     pub port: u16,
-    /// Where the node listens. `None`: see [`ServerConfig::listen_addresses`].
+    /// The listen address. `None`: see [`ServerConfig::listen_addresses`].
     pub listen: Option<SocketAddr>,
-    /// The ways in which nodes are found, as far as they are configured. Default: all.
+    /// The discovery methods, as far as they are configured. Default: all.
     pub discovery: DiscoverySet,
-    /// Nodes that are dialled at the start and whenever they are not members, at most 256.
+    /// Nodes that are dialled at the start and whenever they are not members, at most 64.
     pub seeds: Vec<HostPort>,
-    /// Names whose addresses are all dialled, resolved again every few seconds, at most 256.
+    /// Names whose addresses are dialled, resolved every few seconds, at most 64.
     pub dns: Vec<HostPort>,
-    /// The only interface on which mDNS is spoken. `None`: all.
+    /// The interface for mDNS. `None`: all.
     pub mdns_interface: Option<Interface>,
-    /// The most entries that are kept, at least 1. `None`: only the byte budget bounds them.
+    /// Maximum number of entries, at least 1. `None`: limited by the byte budget alone.
     pub max_entries: Option<usize>,
-    /// The byte budget, at least 1 MiB. Default: half of what the process may use.
+    /// The byte budget, at least 1 MiB. Default: half of the memory that the process may use.
     pub max_bytes: u64,
-    /// The longest key in bytes, 1 to 16 KiB.
+    /// Maximum key size in bytes, 1 to 16 KiB.
     pub max_key_bytes: usize,
-    /// The longest value in bytes, at most 1/16 of `max_bytes`. `None`: see
+    /// Maximum value size in bytes, at most 1/16 of `max_bytes`. `None`: see
     /// [`ServerConfig::value_bytes_max`].
     pub max_value_bytes: Option<u64>,
-    /// The most connections that are open at once, at least 1; the limit of open files may lower it.
+    /// Maximum number of open connections, at least 1; the limit of open files may lower it.
     pub max_connections: usize,
-    /// How long a leaving node keeps answering, at most 1 h.
+    /// Time to keep serving at shutdown, at most 1 h.
     pub drain: Duration,
-    /// After this time a starting node is ready even if it is still warming, at most 1 h.
+    /// Maximum warming time, at most 1 h: after it the node is ready although it still copies.
     pub warm_max: Duration,
-    /// Where the entries are kept while the node is stopped. `None`: nowhere.
+    /// The snapshot file. `None`: no snapshots.
     pub snapshot: Option<PathBuf>,
-    /// A foreign wire that is served as well.
+    /// A foreign protocol that is also served.
     pub compat: Option<Compat>,
-    /// How the node talks to other nodes, and whether callers may change to frames.
+    /// Connections to other nodes, and whether callers may upgrade to frames.
     pub connections: Connections,
 }
 
-/// A setting with a value that is not allowed.
+/// A setting whose value is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {reason}")]
 pub struct ConfigError {
@@ -100,13 +101,13 @@ impl ConfigError {
         Self { setting, reason }
     }
 
-    /// The setting, by the name of its flag without the dashes, such as `max-value-bytes`.
+    /// Returns the name of the setting: its flag without the dashes, such as `max-value-bytes`.
     #[must_use]
     pub fn setting(&self) -> &'static str {
         self.setting
     }
 
-    /// What is wrong with it and what is allowed.
+    /// Returns the reason, and the allowed values.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -114,8 +115,8 @@ impl ConfigError {
 }
 
 impl ServerConfig {
-    /// A node of the default cluster in `region`, with every default; reads the memory limits of
-    /// this machine for `max_bytes`.
+    /// Creates the default configuration of a node in `region`. Reads the memory limits of this machine
+    /// for `max_bytes`.
     #[must_use]
     pub fn new(region: impl Into<String>) -> Self {
         Self {
@@ -130,7 +131,7 @@ impl ServerConfig {
             dns: Vec::new(),
             mdns_interface: None,
             max_entries: None,
-            max_bytes: (memory::available() / 2).max(BUDGET_BYTES_MIN),
+            max_bytes: (memory_limit::available_bytes() / 2).max(BUDGET_BYTES_MIN),
             max_key_bytes: KEY_BYTES_DEFAULT,
             max_value_bytes: None,
             max_connections: CONNECTIONS_MAX_DEFAULT,
@@ -142,22 +143,22 @@ impl ServerConfig {
         }
     }
 
-    /// The addresses to announce: the configured ones, else the address of `listen` unless that is
-    /// all interfaces, else the one that this machine reaches others from, else 127.0.0.1. A node whose
-    /// addresses are the machine's follows them as they change.
+    /// Returns the addresses to announce: the configured ones, else the address of `listen` unless that
+    /// is all interfaces, else the address of the default route, else 127.0.0.1. A node that announces
+    /// the machine's address follows it when it changes.
     #[must_use]
     pub fn announced_addresses(&self) -> Vec<IpAddr> {
-        self.told_addresses().unwrap_or_else(|| vec![address::machine_address()])
+        self.configured_addresses().unwrap_or_else(|| vec![address::machine_address()])
     }
 
-    /// The addresses to announce instead of `before`, which are the machine's; none while these stay.
-    pub(crate) fn addresses_after(&self, before: IpAddr) -> Option<Vec<IpAddr>> {
-        let now = address::machine_address_after(before);
+    /// Returns the machine's new address when it is no longer `before`.
+    pub(crate) fn changed_addresses(&self, before: IpAddr) -> Option<Vec<IpAddr>> {
+        let now = address::current_machine_address(before);
         (now != before).then(|| vec![now])
     }
 
-    /// The addresses that the configuration names; none where those of the machine are announced.
-    pub(crate) fn told_addresses(&self) -> Option<Vec<IpAddr>> {
+    /// Returns the configured addresses; none when the machine's address is announced.
+    pub(crate) fn configured_addresses(&self) -> Option<Vec<IpAddr>> {
         if !self.addresses.is_empty() {
             return Some(self.addresses.clone());
         }
@@ -165,9 +166,9 @@ impl ServerConfig {
         listen.filter(|ip| !ip.is_unspecified()).map(|ip| vec![ip])
     }
 
-    /// Where to listen, as candidates of which the first that can be bound is taken: `listen` if it
-    /// is set; else the port on the configured address if that is one loopback address; else the port
-    /// on all interfaces, those that come later included, with IPv6 where the machine has it.
+    /// Returns the candidate listen addresses; the first that can be bound is used. They are: `listen` if
+    /// it is set; else the port on the configured address if that is one loopback address; else the port
+    /// on all interfaces, including later ones, with IPv6 where the machine has it.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
         if let Some(listen) = self.listen {
@@ -182,15 +183,15 @@ impl ServerConfig {
         }
     }
 
-    /// The longest value in bytes: the configured one, else 8 MiB or 1/16 of the byte budget,
-    /// whichever is less.
+    /// Returns the maximum value size in bytes: the configured one, else the lesser of 8 MiB and 1/16 of
+    /// the byte budget.
     #[must_use]
     pub fn value_bytes_max(&self) -> u64 {
         let share = self.max_bytes / VALUE_SHARE;
         self.max_value_bytes.unwrap_or(VALUE_BYTES_DEFAULT.min(share))
     }
 
-    /// Checks every field.
+    /// Validates every field.
     ///
     /// # Errors
     /// The first setting that is not allowed, with the reason.
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn invalid_settings_are_named() {
         assert_eq!(refused(|c| c.region = "v1".into()), "region");
         assert_eq!(refused(|c| c.region = String::new()), "region");
         assert_eq!(refused(|c| c.cluster = "a b".into()), "cluster");
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_takes_a_sixteenth_at_most() {
+    fn value_size_is_at_most_a_sixteenth_of_the_budget() {
         let mut config = ServerConfig::new("london");
         config.max_bytes = 16 << 20;
         assert_eq!(config.value_bytes_max(), 1 << 20);
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_listens_on_itself_only() {
+    fn loopback_address_is_the_only_listen_address() {
         let mut config = ServerConfig::new("london");
         config.addresses = vec![Ipv4Addr::new(127, 0, 0, 2).into()];
         assert_eq!(config.listen_addresses(), ["127.0.0.2:6789".parse().expect("an address")]);

@@ -1,11 +1,11 @@
-//! The small typed values of the configuration and how they are written.
+//! Small typed values of the configuration, and their textual form.
 
 use std::fmt;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
-/// A foreign wire that the node serves as well.
+/// A foreign protocol that the node also serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compat {
     /// The HTTP paths and the mDNS type of the Python package `zerocache`.
@@ -23,7 +23,7 @@ impl FromStr for Compat {
     }
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// One readable line per event.
@@ -45,13 +45,13 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Which log events are written, in the syntax of `tracing` filters: `info`,
-/// `warn,zerocache_net=debug`. Checked when it is read.
+/// A filter of log events in the syntax of `tracing`, such as `info` or `warn,zerocache_net=debug`.
+/// Validated when it is parsed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
 impl LogFilter {
-    /// The filter as it was written.
+    /// Returns the filter as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -84,13 +84,12 @@ impl FromStr for LogFilter {
     }
 }
 
-/// What the binary logs and how. An embedded node logs through the `tracing` subscriber of its
-/// program instead.
+/// Log settings of the binary. An embedded node logs through the `tracing` subscriber of its program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogConfig {
-    /// How lines are written.
+    /// The format of lines.
     pub format: LogFormat,
-    /// Which events are written. Default: `info`.
+    /// The filter of events. Default: `info`.
     pub filter: LogFilter,
 }
 
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters() {
+    fn invalid_filters_are_refused() {
         assert!("info".parse::<LogFilter>().is_ok());
         assert!("warn,zerocache_net=debug".parse::<LogFilter>().is_ok());
         assert!("info,=,=".parse::<LogFilter>().is_err());

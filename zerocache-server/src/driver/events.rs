@@ -1,18 +1,18 @@
-//! What happened in the cluster, as log lines and for discovery.
+//! Events of the cluster: log lines, and reachability for discovery.
 
 use std::net::SocketAddr;
 
 use zerocache_core::node::Event;
 
-/// The addresses at which a node answers from now on, or no longer does, and which of both.
-pub(super) fn reach(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
-    let (info, address, answered) = match event {
+/// Returns the addresses of a node whose reachability changed, and whether it is reachable now.
+pub(super) fn reachability(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
+    let (info, address, is_reachable) = match event {
         Event::MemberUp(info, address) => (Some(info), Some(*address), true),
         Event::MemberDown(info, address) => (Some(info), Some(*address), false),
         _ => (None, None, false),
     };
     let announced = info.into_iter().flat_map(|info| info.addresses.iter().copied());
-    announced.chain(address).map(move |address| (address, answered))
+    announced.chain(address).map(move |address| (address, is_reachable))
 }
 
 /// Logs an event.
@@ -47,8 +47,8 @@ pub(super) fn log(event: &Event) {
         }
         Event::ClockApart { peer, ahead_ms } => tracing::error!(
             node = %peer, ahead_ms,
-            "the clocks of two nodes differ by more than a day: neither believes the other; set the one that \
-             is wrong and start that node again"
+            "the clocks of two nodes differ by more than a day: their entries are not compared until the \
+             wrong clock is set and that node restarted"
         ),
         Event::FullResync { peer, entries_dropped } => tracing::warn!(
             node = %peer, entries_dropped, "full resync completed: this node had missed too much"

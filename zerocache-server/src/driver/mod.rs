@@ -1,295 +1,242 @@
-//! Drives the core: takes inputs to the node, performs its effects, keeps its time.
+//! Drives the state machine of the core: passes inputs to it, performs its effects, keeps its time.
 //!
-//! Invariants: no lock is held while an effect is performed or awaited; the node lock is taken
-//! before the waiters' lock, never after.
+//! Invariants: no lock is held while an effect is performed or awaited; the lock of the node is taken
+//! before that of the pending replies, never after.
 
+mod calls;
 mod events;
-mod persistence;
-mod responder;
+mod reply;
+mod requests;
 
 use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, oneshot, watch},
-    task::JoinSet,
-};
+use tokio::sync::{Notify, watch};
 use zerocache_core::{
-    call::CallFailure,
-    key::Key,
     node::{
         CallId, ClusterStatus, ConnectionId, DatagramCounts, Effect, Identity, Input, Node,
-        NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId, miss_response,
+        NodeConfig, PersistedState, RequestId,
     },
-    store::Lookup,
-    time::{Instant, Now},
-    wire::{NodeState, RefusalCode, Request, RequestMessage, Response},
+    time::Now,
+    wire::{NodeState, Request, RequestMessage, Response},
 };
 use zerocache_net::{
     clock,
     discovery::{Discovery, SourceStatus},
-    transport::{
-        Transport,
-        framed::{Flush, FrameWriter},
-    },
+    transport::Transport,
 };
 
-use self::responder::Flushes;
-pub(crate) use self::responder::{Answer, response_header};
-pub use self::responder::{FramedResponder, Responder};
+pub use self::reply::{FramedReply, ReplyTo};
+use self::{calls::OutboundCalls, reply::ReplyBatch};
+pub(crate) use self::{
+    reply::{EncodedResponse, response_header},
+    requests::{Admission, NodeRequest},
+};
 use crate::{
-    datagrams::Datagrams,
-    snapshot::SnapshotFile,
+    datagrams::DatagramSocket,
+    reads::EntryReader,
     storage::{Mutexes, Storage},
 };
 
-/// Values and metadata up to this size are copied from the store to a connection under the lock of their
-/// part, in bytes, if the store does not share them: it takes a few microseconds at the most.
-const COPIED_BYTES_MAX: usize = 47 << 10;
+/// The interval at which [`NodeDriver::flush`] checks the queues.
+const FLUSH_CHECK: Duration = Duration::from_millis(5);
 
-/// What the response to a read takes at most beyond value and metadata, in bytes.
-const FOUND_OVERHEAD_BYTES: usize = 64;
+/// The state machine of a node, behind its lock.
+#[derive(Clone)]
+pub struct SharedNode(Arc<Mutex<Node<Mutexes>>>);
 
-/// A running node: its state machine, its store and its calls. Shared by reference.
+impl SharedNode {
+    /// Creates the state machine of a node that keeps its entries in `storage`.
+    #[must_use]
+    pub fn new(config: NodeConfig, storage: Arc<Storage>) -> Self {
+        Self(Arc::new(Mutex::new(Node::new(config, storage, clock::now()))))
+    }
+
+    /// Returns the handshake with which the node opens a connection to another one.
+    #[must_use]
+    pub fn introduction(&self) -> RequestMessage {
+        self.0.lock().introduction(clock::now())
+    }
+}
+
+/// The parts of a node that its driver connects.
+pub struct DriverParts {
+    /// The state machine.
+    pub node: SharedNode,
+    /// The entries, which the state machine shares.
+    pub storage: Arc<Storage>,
+    /// Carries calls to other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Sends datagrams; without a socket they are dropped.
+    pub datagrams: Option<Arc<DatagramSocket>>,
+    /// Learns which addresses answer.
+    pub discovery: Option<Arc<Discovery>>,
+}
+
+/// Drives a running node. Shared by reference.
 pub struct NodeDriver {
-    node: Mutex<Node<Mutexes>>,
+    node: Arc<Mutex<Node<Mutexes>>>,
     storage: Arc<Storage>,
+    reader: EntryReader,
     identity: Identity,
-    transport: Arc<dyn Transport>,
-    datagrams: OnceLock<Arc<Datagrams>>,
-    snapshot: OnceLock<Arc<SnapshotFile>>,
-    discovery: OnceLock<Arc<Discovery>>,
-    waiters: Mutex<HashMap<RequestId, Responder>>,
+    calls: OutboundCalls,
+    datagrams: Option<Arc<DatagramSocket>>,
+    discovery: Option<Arc<Discovery>>,
+    /// Destinations of responses that come later.
+    pending: Mutex<HashMap<RequestId, ReplyTo>>,
     next_request: AtomicU64,
     next_connection: AtomicU64,
-    /// Connections that have ended, and of which the node is yet to hear.
-    ended: Mutex<Vec<ConnectionId>>,
+    /// Closed connections that the node does not know of yet.
+    closed: Mutex<Vec<ConnectionId>>,
     state: watch::Sender<NodeState>,
-    misses_are_authoritative: AtomicBool,
-    values_are_current: AtomicBool,
-    /// When the node last handled something, on the monotonic clock in milliseconds.
-    handled_ms: AtomicU64,
-    calls: Mutex<JoinSet<()>>,
+    /// Notified when the node wants to read its snapshot.
+    restore: Notify,
     timer: Notify,
     timer_at: AtomicU64,
     this: Weak<Self>,
 }
 
 impl NodeDriver {
-    /// A driver for a node with `config` that keeps its entries in `storage`.
-    ///
-    /// Time does not pass for it until [`NodeDriver::keep_time`] runs.
+    /// Creates the driver of a node. Time does not pass for it until [`NodeDriver::keep_time`] runs.
     #[must_use]
-    pub fn new(config: NodeConfig, storage: Storage, transport: Arc<dyn Transport>) -> Arc<Self> {
-        let storage = Arc::new(storage);
-        let node = Node::new(config, Arc::clone(&storage), clock::now());
+    pub fn new(parts: DriverParts) -> Arc<Self> {
+        let DriverParts { node: SharedNode(node), storage, transport, datagrams, discovery } =
+            parts;
+        let (identity, state) = {
+            let node = node.lock();
+            (node.identity().clone(), node.state())
+        };
         Arc::new_cyclic(|this| Self {
-            identity: node.identity().clone(),
-            state: watch::Sender::new(node.state()),
-            misses_are_authoritative: AtomicBool::new(false),
-            values_are_current: AtomicBool::new(true),
-            handled_ms: AtomicU64::new(clock::mono().as_millis()),
-            node: Mutex::new(node),
+            node,
+            reader: EntryReader::new(Arc::clone(&storage)),
             storage,
-            transport,
-            datagrams: OnceLock::new(),
-            snapshot: OnceLock::new(),
-            discovery: OnceLock::new(),
-            waiters: Mutex::default(),
+            identity,
+            calls: OutboundCalls::new(transport),
+            datagrams,
+            discovery,
+            pending: Mutex::default(),
             next_request: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
-            ended: Mutex::default(),
-            calls: Mutex::default(),
+            closed: Mutex::default(),
+            state: watch::Sender::new(state),
+            restore: Notify::new(),
             timer: Notify::new(),
             timer_at: AtomicU64::new(0),
             this: this.clone(),
         })
     }
 
-    /// Sends datagrams through this socket from now on; without one they are dropped.
-    pub fn use_datagrams(&self, datagrams: Arc<Datagrams>) {
-        let _only_the_first_counts = self.datagrams.set(datagrams);
-    }
-
-    /// Tells discovery from now on where nodes answer.
-    pub fn use_discovery(&self, discovery: Arc<Discovery>) {
-        let _only_the_first_counts = self.discovery.set(discovery);
-    }
-
-    /// The ways in which nodes are looked for, and what became of each.
+    /// Returns the sources of discovery and their state.
+    #[must_use]
     pub fn sources(&self) -> Vec<SourceStatus> {
-        self.discovery.get().map(|discovery| discovery.sources()).unwrap_or_default()
+        self.discovery.as_ref().map(|discovery| discovery.sources()).unwrap_or_default()
     }
 
-    /// Where the node says that it can be reached.
+    /// Returns the addresses that the node announces.
+    #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.node.lock().config().info.addresses.clone()
     }
 
-    /// Keeps what the node knows in this file while it is stopped.
-    pub fn use_snapshot(&self, file: SnapshotFile) {
-        let _only_the_first_counts = self.snapshot.set(Arc::new(file));
+    /// Returns the reader of entries.
+    #[must_use]
+    pub fn reader(&self) -> &EntryReader {
+        &self.reader
     }
 
-    /// Reads a key.
-    pub fn read(&self, key: &Key) -> Response {
-        // Not the coarse clock: what it is behind would be added to the life that remains.
-        zerocache_core::node::read(&self.storage, key, clock::now(), self.answers())
+    /// Returns the store.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
-    /// Reads a key at `now` and appends the response to request `id` to a framed connection. Returns
-    /// how many bytes of the entry are in it.
-    pub fn read_to(
-        &self,
-        key: &[u8],
-        (now, answers): (Now, ReadPolicy),
-        to: (&FrameWriter, u32),
-    ) -> usize {
-        let (line, id) = to;
-        let header = response_header(id, now.mono);
-        if !answers.values_are_current {
-            line.send(header, &Answer(&miss_response(false)), Flush::Later);
-            return 0;
-        }
-        let mut bytes = 0;
-        let larger = self.storage.read(key, now, |entry| {
-            let remaining_ms = entry.expires.since_ms(now.mono);
-            bytes = entry.value.len() + entry.metadata.len();
-            if bytes > COPIED_BYTES_MAX || !entry.is_copied() {
-                return Some(Response::Found {
-                    value: entry.to_value(),
-                    metadata: Bytes::copy_from_slice(entry.metadata),
-                    version: entry.version,
-                    remaining_ms,
-                });
+    /// Returns the node's view of the cluster, and its counters.
+    #[must_use]
+    pub fn status(&self) -> ClusterStatus {
+        self.node.lock().status(clock::now())
+    }
+
+    /// Returns the number of callers that wait for a membership change.
+    #[must_use]
+    pub fn watcher_count(&self) -> usize {
+        self.node.lock().watcher_count()
+    }
+
+    /// Returns the counts of datagrams, and the number that could not be sent.
+    #[must_use]
+    pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
+        let send_errors = self.datagrams.as_ref().map_or(0, |socket| socket.send_errors());
+        (self.node.lock().datagram_counts(), send_errors)
+    }
+
+    /// Returns the node's readiness.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        *self.state.borrow()
+    }
+
+    /// Returns the node's readiness as a channel of its changes.
+    #[must_use]
+    pub fn watch_state(&self) -> watch::Receiver<NodeState> {
+        self.state.subscribe()
+    }
+
+    /// Returns the state that outlives the process, and the status at the same moment; none before the
+    /// node has all data.
+    #[must_use]
+    pub fn persisted_state(&self, now: Now) -> Option<(PersistedState, ClusterStatus)> {
+        let node = self.node.lock();
+        node.has_all_data().then(|| (node.persisted_state(now), node.status(now)))
+    }
+
+    /// Waits until the node wants to read its snapshot.
+    pub async fn restore_requested(&self) {
+        self.restore.notified().await;
+    }
+
+    /// Waits until no write waits for a reachable peer, at most `timeout`. Returns whether none does.
+    pub async fn flush(&self, timeout: Duration) -> bool {
+        let flushed = async {
+            while !self.node.lock().is_flushed() {
+                tokio::time::sleep(FLUSH_CHECK).await;
             }
-            line.append(header, bytes + FOUND_OVERHEAD_BYTES, |out| {
-                let (value, metadata) = (entry.value, entry.metadata);
-                Response::encode_found(out, value, metadata, entry.version, remaining_ms);
-            });
-            None
-        });
-        let response = match larger {
-            Lookup::Hit(None) => return bytes,
-            Lookup::Hit(Some(response)) => response,
-            Lookup::Miss => miss_response(answers.misses_are_authoritative),
         };
-        line.send(header, &Answer(&response), Flush::Later);
-        bytes
+        tokio::time::timeout(timeout, flushed).await.is_ok()
     }
 
-    /// Answers a message from a client or another node.
-    pub async fn request(&self, message: RequestMessage) -> Response {
-        if let Request::Get { key } = &message.request {
-            let refusal = self.identity.refusal(&message.envelope, &message.request);
-            return refusal.unwrap_or_else(|| self.read(key));
-        }
-        let connection = self.next_connection().single_use();
-        self.answer(connection, |id| Input::Request { id, connection, message }).await
-    }
-
-    /// Names a connection that begins.
-    pub fn next_connection(&self) -> ConnectionId {
-        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Hands `input(id)` to the node and waits for the response to `id`, for which there is this
-    /// connection.
-    ///
-    /// # Cancellation
-    /// Dropping the future gives the response up and ends the connection; what was written stays.
-    pub async fn answer(
-        &self,
-        connection: ConnectionId,
-        input: impl FnOnce(RequestId) -> Input,
-    ) -> Response {
-        let (sender, receiver) = oneshot::channel();
-        let mut input = Some(input);
-        let first =
-            self.submit([Responder::Waiting(sender)], |id| input.take().map(|input| input(id)));
-        let mut waiter = Waiter { driver: self, id: first, connection, hears: false };
-        let response = receiver.await;
-        waiter.hears = true;
-        response
-            .unwrap_or_else(|_| Response::refused(RefusalCode::Overloaded, "the node is stopping"))
-    }
-
-    /// Hands requests that came together on a connection to the node; each is answered through its
-    /// responder, now or later.
-    pub fn answer_all(&self, connection: ConnectionId, requests: Vec<(RequestMessage, Responder)>) {
-        let (messages, responders): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-        let mut messages = messages.into_iter();
-        self.submit(responders, |id| {
-            messages.next().map(|message| Input::Request { id, connection, message })
-        });
-    }
-
-    /// Hands one input for each responder to the node. Returns the id of the first.
-    fn submit(
-        &self,
-        responders: impl IntoIterator<Item = Responder, IntoIter: ExactSizeIterator>,
-        mut input: impl FnMut(RequestId) -> Option<Input>,
-    ) -> RequestId {
-        let responders = responders.into_iter();
-        let count = responders.len() as u64;
-        let first = self.next_request.fetch_add(count, Ordering::Relaxed);
-        let ids = || (first..first + count).map(RequestId);
-        let mut mine: Vec<_> = responders.map(Some).collect();
-        let mut effects = Vec::new();
-        let mut flushes = Flushes::default();
-        {
-            let mut node = self.node.lock();
-            node.handle_all(clock::now(), ids().filter_map(&mut input), &mut effects);
-            self.note(&node);
-            effects.retain_mut(|effect| {
-                let Effect::Respond { id, response } = effect else { return true };
-                let place = id.0.checked_sub(first).and_then(|at| mine.get_mut(at as usize));
-                let Some(responder) = place.and_then(Option::take) else { return true };
-                flushes.respond_own(responder, std::mem::replace(response, Response::Done));
-                false
-            });
-            // Under the node lock, so that no response can come before its waiter.
-            let later = ids().zip(mine).filter_map(|(id, responder)| Some((id, responder?)));
-            self.waiters.lock().extend(later);
-        }
-        self.perform(effects);
-        RequestId(first)
-    }
-
-    /// Hands an input to the node.
+    /// Passes an input to the node.
     pub fn input(&self, input: Input) {
         self.inputs([input]);
     }
 
-    /// Hands inputs that came together to the node.
+    /// Passes inputs to the node, which locks it once.
     pub fn inputs(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut effects = Vec::new();
         {
             let mut node = self.node.lock();
             node.handle_all(clock::now(), inputs, &mut effects);
-            self.note(&node);
+            self.publish(&node);
         }
         self.perform(effects);
     }
 
-    /// Ticks the node when it wants to be; ends only when dropped.
+    /// Ticks the node at its deadlines. Ends only when dropped.
     pub async fn keep_time(&self) {
         loop {
-            let ended = std::mem::take(&mut *self.ended.lock());
-            if !ended.is_empty() {
-                self.inputs(ended.into_iter().map(Input::ConnectionClosed));
+            let closed = std::mem::take(&mut *self.closed.lock());
+            if !closed.is_empty() {
+                self.inputs(closed.into_iter().map(Input::ConnectionClosed));
             }
             let deadline = {
-                // Both under the lock, so that whoever brings the deadline forward sees this one.
+                // Both under the lock, so that an input with an earlier deadline sees this one.
                 let node = self.node.lock();
                 self.timer_at.store(node.next_deadline().as_millis(), Ordering::Relaxed);
                 node.next_deadline()
@@ -304,74 +251,13 @@ impl NodeDriver {
         }
     }
 
-    /// What the node says at the beginning of a connection to another one.
-    pub fn introduction(&self) -> RequestMessage {
-        self.node.lock().introduction(clock::now())
-    }
-
-    /// What the node knows of the cluster.
-    pub fn snapshot(&self) -> ClusterStatus {
-        self.node.lock().status(clock::now())
-    }
-
-    /// How many wait for a change of the membership.
-    pub fn watchers(&self) -> usize {
-        self.node.lock().watcher_count()
-    }
-
-    /// What became of datagrams, and how many could not be sent.
-    pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
-        let unsent = self.datagrams.get().map_or(0, |datagrams| datagrams.unsent());
-        (self.node.lock().datagram_counts(), unsent)
-    }
-
-    /// The node's readiness.
-    pub fn state(&self) -> NodeState {
-        *self.state.borrow()
-    }
-
-    /// What reads may be answered with now.
-    pub fn answers(&self) -> ReadPolicy {
-        let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
-        if clock::mono().since_ms(handled) > PAUSE_MS_MAX {
-            // The process was suspended, and the node has not noticed yet that it missed something.
-            return ReadPolicy::default();
-        }
-        ReadPolicy {
-            misses_are_authoritative: self.misses_are_authoritative.load(Ordering::Relaxed),
-            values_are_current: self.values_are_current.load(Ordering::Relaxed),
-        }
-    }
-
-    /// The node's readiness, to wait for a change.
-    pub fn watch_state(&self) -> watch::Receiver<NodeState> {
-        self.state.subscribe()
-    }
-
-    /// The entries of the node.
-    pub fn storage(&self) -> &Storage {
-        &self.storage
-    }
-
-    /// Waits until no write waits for a peer that answers, at most `most`; whether that came about.
-    pub async fn flush(&self, most: Duration) -> bool {
-        let flushed = async {
-            while !self.node.lock().is_flushed() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(most, flushed).await.is_ok()
-    }
-
-    /// Takes over the node's deadline and state, under its lock, so that neither goes back.
-    fn note(&self, node: &Node<Mutexes>) {
+    /// Publishes the node's deadline, readiness and read policy. Called under its lock, so that none of
+    /// them goes back.
+    fn publish(&self, node: &Node<Mutexes>) {
         if node.next_deadline().as_millis() < self.timer_at.load(Ordering::Relaxed) {
             self.timer.notify_one();
         }
-        self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
-        let answers = node.read_policy();
-        self.misses_are_authoritative.store(answers.misses_are_authoritative, Ordering::Relaxed);
-        self.values_are_current.store(answers.values_are_current, Ordering::Relaxed);
+        self.reader.set_policy(node.read_policy());
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, node.state());
             before != *state
@@ -379,82 +265,53 @@ impl NodeDriver {
     }
 
     fn perform(&self, effects: Vec<Effect>) {
-        let mut flushes = Flushes::default();
+        let mut replies = ReplyBatch::default();
         for effect in effects {
             match effect {
                 Effect::Respond { id, response } => {
-                    let responder = self.waiters.lock().remove(&id);
-                    if let Some(responder) = responder {
-                        flushes.respond(responder, response);
+                    let to = self.pending.lock().remove(&id);
+                    if let Some(to) = to {
+                        replies.send(to, response);
                     }
                 }
                 Effect::Call { call, to, message, timeout_ms } => {
-                    self.run_call(call, to, message, Duration::from_millis(timeout_ms));
+                    self.call(call, to, message, Duration::from_millis(timeout_ms));
                 }
                 Effect::Datagram { to, bytes } => {
-                    if let Some(datagrams) = self.datagrams.get() {
+                    if let Some(datagrams) = &self.datagrams {
                         datagrams.send(to, &bytes);
                     }
                 }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "node is {}", state.as_str());
                 }
-                Effect::Restore => self.read_snapshot(),
+                Effect::Restore => self.restore.notify_one(),
                 Effect::Event(event) => {
                     events::log(&event);
-                    // Where a member answers, or no longer does, it is not dialled.
-                    for (address, answered) in events::reach(&event) {
-                        self.note_answer(address, answered);
+                    // Discovery does not dial the addresses of reachable members.
+                    for (address, is_reachable) in events::reachability(&event) {
+                        self.record_answer(address, is_reachable);
                     }
                 }
             }
         }
     }
 
-    fn note_answer(&self, address: SocketAddr, answered: bool) {
-        if let Some(discovery) = self.discovery.get() {
-            discovery.record_answer(address, answered);
+    fn record_answer(&self, address: SocketAddr, is_reachable: bool) {
+        if let Some(discovery) = &self.discovery {
+            discovery.record_answer(address, is_reachable);
         }
     }
 
-    fn run_call(&self, call: CallId, to: SocketAddr, message: RequestMessage, timeout: Duration) {
-        let (this, started) = (self.this.clone(), clock::elapsed());
+    fn call(&self, call: CallId, to: SocketAddr, message: RequestMessage, timeout: Duration) {
+        let this = self.this.clone();
         let is_handshake = matches!(message.request, Request::Hello(_));
-        let then = Box::new(move |result: Result<Response, CallFailure>| {
-            let elapsed_us = clock::elapsed().saturating_sub(started).as_micros();
-            if let Some(driver) = this.upgrade() {
-                if is_handshake {
-                    driver.note_answer(to, matches!(result, Ok(Response::Hello(_))));
-                }
-                let elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX);
-                driver.input(Input::CallCompleted { call, result, elapsed_us });
+        self.calls.start(to, message, timeout, move |result, elapsed_us| {
+            let Some(driver) = this.upgrade() else { return };
+            if is_handshake {
+                driver.record_answer(to, matches!(result, Ok(Response::Hello(_))));
             }
+            driver.input(Input::CallCompleted { call, result, elapsed_us });
         });
-        let Err(later) = self.transport.try_call_then(to, message, timeout, then) else { return };
-        let (message, then) = *later;
-        let call = self.transport.call(to, message, timeout);
-        let mut calls = self.calls.lock();
-        while calls.try_join_next().is_some() {}
-        calls.spawn(async move { then(call.await) });
-    }
-}
-
-/// Removes a waiter whose caller has gone.
-struct Waiter<'a> {
-    driver: &'a NodeDriver,
-    id: RequestId,
-    connection: ConnectionId,
-    /// The caller has the response: it had not gone when that came.
-    hears: bool,
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if !self.hears {
-            self.driver.waiters.lock().remove(&self.id);
-            // Not here: this may be the end of the Tokio runtime, which takes no more calls.
-            self.driver.ended.lock().push(self.connection);
-            self.driver.timer.notify_one();
-        }
     }
 }

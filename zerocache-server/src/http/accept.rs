@@ -11,63 +11,65 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::guard::{Guard, Service};
-use super::io::{GuardedIo, Place, Shared};
+use super::io::{ConnectionPermit, ConnectionState, GuardedIo};
 use super::limits::HttpLimits;
 use super::suspension::{self, CHECK_EVERY_MS};
 use crate::telemetry::ServerCounters;
 
-/// The pause after an accept that failed for want of descriptors or memory: connections wait in the
-/// kernel meanwhile, and the loop does not spin.
+/// The pause after an accept that failed because descriptors or memory ran out: connections wait in
+/// the kernel meanwhile, and the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The most refused connections that are closed politely at once; more are dropped.
+/// The most refused connections that get a response at once; more are dropped.
 const REFUSALS_MAX: usize = 64;
-/// How long a refused client is given to read its answer.
+/// The time that a refused client has to read its response.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
-/// The answer to a connection above the cap; its request has not been read.
+/// The response to a connection above the cap; its request has not been read.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-type: application/json\r\n\
     content-length: 64\r\n\r\n\
     {\"code\":\"overloaded\",\"message\":\"too many connections are open\"}\n";
 
-/// How serving ended.
+/// The stream of an accepted connection.
+pub(super) type Accepted = TcpStream;
+
+/// The outcome of closing a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Served {
-    /// Connections that were cut because they did not finish in time.
-    pub cut: usize,
+pub struct ShutdownSummary {
+    /// Connections closed by force because they did not finish in time.
+    pub connections_cut: usize,
 }
 
 /// Serves `service` on every connection of `listener` until `stop` completes, then closes: the
-/// listener and idle connections at once, the others when their request is answered, and what is
-/// left after `limits.close_timeout` by force.
+/// listener and idle connections at once, the others after their response, and the rest by force
+/// after `limits.close_timeout`.
 ///
-/// Draining is the caller's: let `stop` complete only when it is over, and the node keeps answering
-/// and accepting until then. Handlers find the client's address as `ConnectInfo<SocketAddr>`, and
-/// may upgrade a connection; an upgraded one keeps its place under the cap but does not hold up the
-/// end.
+/// Draining is the caller's task: the node accepts and answers until `stop` completes. Handlers find
+/// the client's address as `ConnectInfo<SocketAddr>` and may upgrade a connection; an upgraded one
+/// keeps its permit under the cap but does not delay the shutdown.
 ///
 /// # Cancellation
-/// Dropping the future closes the listener and cuts every connection.
+/// Dropping the future closes the listener and every connection.
 pub async fn serve(
     listener: TcpListener,
     service: impl Into<Service>,
     limits: HttpLimits,
     counters: Arc<ServerCounters>,
     stop: impl Future<Output = ()>,
-) -> Served {
+) -> ShutdownSummary {
     let (closing, _) = watch::channel(());
-    let mut listening = Listening {
+    let mut acceptor = Acceptor {
         service: service.into(),
         builder: builder(&limits),
         limits: Arc::new(limits),
         counters,
-        taken: Arc::default(),
+        permits_taken: Arc::default(),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         closing,
         tasks: JoinSet::new(),
@@ -82,14 +84,14 @@ pub async fn serve(
             _ = checks.tick() => {
                 suspension::may_have_been_queued();
             }
-            Some(ended) = listening.tasks.join_next() => listening.note(ended),
+            Some(ended) = acceptor.tasks.join_next() => acceptor.connection_ended(ended),
             accepted = listener.accept() => match accepted {
-                Ok((tcp, peer)) => listening.begin(tcp, peer),
-                Err(error) if is_of_connection(&error) => {}
+                Ok((stream, peer)) => acceptor.serve(stream, peer),
+                Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
-                    listening.counters.accept_errors.add();
+                    acceptor.counters.accept_errors.add();
                     tracing::debug!(%error, "cannot accept a connection");
-                    // Ended connections give descriptors back while this waits.
+                    // Connections that end meanwhile free descriptors.
                     tokio::select! {
                         () = &mut stop => break,
                         () = sleep(ACCEPT_PAUSE) => {}
@@ -99,13 +101,13 @@ pub async fn serve(
         }
     }
     drop(listener);
-    listening.close().await
+    acceptor.close().await
 }
 
 fn builder(limits: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        // The stream keeps the time of heads and of idleness, which costs less for each request.
+        // The stream below enforces the deadlines of heads and of idleness, at less cost per request.
         .header_read_timeout(None)
         .max_headers(limits.headers_max)
         .max_header_size(limits.head_bytes_max)
@@ -113,43 +115,45 @@ fn builder(limits: &HttpLimits) -> http1::Builder {
     builder
 }
 
-/// Whether an accept failed because of that one connection, such as one reset while it waited.
-fn is_of_connection(error: &io::Error) -> bool {
+/// Returns whether an accept failed because of that one connection, such as one reset in the backlog.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-struct Listening {
+/// Accepts connections, and owns their tasks.
+struct Acceptor {
     service: Service,
     builder: http1::Builder,
     limits: Arc<HttpLimits>,
     counters: Arc<ServerCounters>,
-    /// Places under the cap that are taken.
-    taken: Arc<AtomicUsize>,
+    /// Permits under the cap that are taken.
+    permits_taken: Arc<AtomicUsize>,
     refusals: Arc<Semaphore>,
     closing: watch::Sender<()>,
     /// Owns every connection, so that none outlives [`serve`].
     tasks: JoinSet<()>,
 }
 
-impl Listening {
-    fn begin(&mut self, tcp: TcpStream, peer: SocketAddr) {
+impl Acceptor {
+    fn serve(&mut self, stream: Accepted, peer: SocketAddr) {
         self.counters.connections_accepted.add();
-        let Some(place) = Place::take(&self.taken, self.limits.connections_max) else {
-            self.refuse(tcp);
+        let max = self.limits.connections_max;
+        let Some(permit) = ConnectionPermit::acquire(&self.permits_taken, max) else {
+            self.refuse(stream);
             return;
         };
-        // Responses are written whole: waiting for more only delays them.
-        let _ = tcp.set_nodelay(true);
-        let shared = Arc::new(Shared::default());
+        // Responses are written whole: waiting for more output only delays them.
+        let _ = stream.set_nodelay(true);
+        let state = Arc::new(ConnectionState::default());
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
-        let io = GuardedIo::new(tcp, limits, counters, Arc::clone(&shared), place);
+        let io = GuardedIo::new(stream, limits, counters, Arc::clone(&state), permit);
         let counters = Arc::clone(&self.counters);
-        let guard = Guard { service: self.service.clone(), counters, shared, peer };
+        let guard = Guard { service: self.service.clone(), counters, state, peer };
         self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 
-    fn refuse(&mut self, mut tcp: TcpStream) {
+    fn refuse(&mut self, mut stream: Accepted) {
         self.counters.connections_refused.add();
         let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() else {
             return;
@@ -157,31 +161,31 @@ impl Listening {
         self.tasks.spawn(async move {
             let _slot = slot;
             let farewell = async {
-                tcp.write_all(REFUSAL).await?;
-                tcp.shutdown().await?;
-                // Closing with unread input would reset the connection and lose the answer.
+                stream.write_all(REFUSAL).await?;
+                stream.shutdown().await?;
+                // Closing with unread input would reset the connection and lose the response.
                 let mut room = [0; 1024];
-                while tcp.read(&mut room).await? > 0 {}
+                while stream.read(&mut room).await? > 0 {}
                 io::Result::Ok(())
             };
-            // A client that is gone or slow was refused all the same.
+            // A client that is gone or slow is refused all the same.
             let _ = timeout(REFUSAL_TIME, farewell).await;
         });
     }
 
-    fn note(&self, ended: Result<(), JoinError>) {
+    fn connection_ended(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
             self.counters.panics.add();
             tracing::error!("request handler panicked; connection closed");
         }
     }
 
-    async fn close(mut self) -> Served {
+    async fn close(mut self) -> ShutdownSummary {
         self.closing.send_replace(());
         let limit = self.limits.close_timeout;
         let all = async {
             while let Some(ended) = self.tasks.join_next().await {
-                self.note(ended);
+                self.connection_ended(ended);
             }
         };
         let _ = timeout(limit, all).await;
@@ -190,24 +194,26 @@ impl Listening {
             self.counters.cut_at_shutdown.add();
         }
         self.tasks.shutdown().await;
-        Served { cut }
+        ShutdownSummary { connections_cut: cut }
     }
 }
 
 /// Serves one connection to its end.
-async fn connection(
+async fn connection<S>(
     builder: http1::Builder,
-    io: GuardedIo,
+    io: GuardedIo<S>,
     guard: Guard,
     mut closing: watch::Receiver<()>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let counters = Arc::clone(&guard.counters);
-    let service = service_fn(move |request| guard.clone().answer(request));
+    let service = service_fn(move |request| guard.clone().handle(request));
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        // Changes once, at the end; an error means that the sender is gone, the end as well.
+        // Changes once, at shutdown; an error means that the sender is gone, which is the end as well.
         _ = closing.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -225,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_states_its_length() {
+    fn refusal_states_its_length() {
         let text = std::str::from_utf8(REFUSAL).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());

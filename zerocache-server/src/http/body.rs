@@ -1,4 +1,4 @@
-//! Reading a request body within bounds of size, time, rate and the memory of all bodies.
+//! Reads request bodies within bounds of size, time, rate, and the memory of all bodies.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use crate::telemetry::ServerCounters;
 const UNIT_BYTES: usize = 1 << 10;
 /// The first allocation of a body: a client that announces much and sends little costs little.
 const FIRST_BYTES: usize = 16 << 10;
-/// When to come again after 503, in seconds: bodies pass within moments.
+/// The `Retry-After` of a 503, in seconds: memory is freed within moments.
 const RETRY_AFTER_S: u32 = 1;
 
-/// Why a body was not read.
+/// The reason why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is longer than allowed.
+    /// The body is longer than allowed.
     #[error("the body is larger than {bytes_max} bytes")]
     TooLarge {
         /// The most bytes allowed.
         bytes_max: u64,
     },
-    /// It came more slowly than the least rate, or took longer than the whole time.
-    #[error("the body came too slowly")]
+    /// The body arrived below the minimum rate, or took longer than the total time.
+    #[error("the body arrived too slowly")]
     TooSlow,
-    /// It ended before its announced length, or its chunks are malformed.
+    /// The body ended before its announced length, or its chunks are malformed.
     #[error("the body is incomplete or malformed")]
     Incomplete,
-    /// All bodies together hold as much memory as they may.
+    /// All bodies together use as much memory as they may.
     #[error("too many bodies are in flight")]
     NoMemory,
     /// The process was suspended while the body arrived, so its age is unknown.
@@ -48,7 +48,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// The status that answers it: 413, 408, 400 or 503.
+    /// The status of the response: 413, 408, 400 or 503.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -59,49 +59,48 @@ impl BodyError {
         }
     }
 
-    /// The value of `Retry-After` in seconds, where one belongs to the answer.
+    /// The value of `Retry-After` in seconds, if the response has one.
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u32> {
         matches!(self, Self::NoMemory | Self::Suspended).then_some(RETRY_AFTER_S)
     }
 }
 
-/// What all bodies of a listener share: their limits, their memory, their counters.
+/// The limits, the memory and the counters that all bodies of a listener share.
 #[derive(Clone, Debug)]
-pub struct BodyGate {
+pub struct BodyBudget {
     limits: BodyLimits,
     memory: Arc<Semaphore>,
     counters: Arc<ServerCounters>,
     /// Bodies that announce at most this many bytes are not charged.
-    free_bytes_max: u64,
+    exempt_bytes_max: u64,
 }
 
-impl BodyGate {
-    /// A gate with all its memory free.
+impl BodyBudget {
+    /// Creates a budget with all its memory free.
     #[must_use]
     pub fn new(limits: BodyLimits, counters: Arc<ServerCounters>) -> Self {
         let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX) / UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Self { limits, memory, counters, free_bytes_max: 0 }
+        Self { limits, memory, counters, exempt_bytes_max: 0 }
     }
 
-    /// Lets bodies through without a charge that announce at most `bytes`: no more than what every
-    /// connection may buffer anyway. So a flood of large bodies keeps nobody from being asked whether
-    /// it lives.
+    /// Exempts bodies that announce at most `bytes` from the charge; every connection may buffer that
+    /// much anyway. So a flood of large bodies does not block pings.
     #[must_use]
-    pub fn letting_through(mut self, bytes: u64) -> Self {
-        self.free_bytes_max = bytes;
+    pub fn exempting(mut self, bytes: u64) -> Self {
+        self.exempt_bytes_max = bytes;
         self
     }
 
-    /// The bytes that bodies may still take.
+    /// Returns the bytes that bodies may still take.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
         (self.memory.available_permits() * UNIT_BYTES) as u64
     }
 
-    /// Charges `bytes` to the memory of bodies until what is returned is dropped; none, and counted,
-    /// when they hold as much as they may.
+    /// Charges `bytes` until the returned permit is dropped. Returns none, and counts it, when the
+    /// budget is used up.
     #[must_use]
     pub fn charge(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
@@ -123,36 +122,35 @@ impl BodyGate {
     }
 }
 
-impl MemoryBudget for BodyGate {
+impl MemoryBudget for BodyBudget {
     fn try_reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         self.charge(bytes).map(|charge| Box::new(charge) as MemoryReservation)
     }
 }
 
-/// Reads a whole body of at most `bytes_max` bytes. A body that announces more is refused before any
-/// of it is read. Its memory is charged to the gate as it arrives, and until the last clone of the
-/// returned bytes is dropped.
+/// Reads a whole body of at most `bytes_max` bytes. A body that announces more is refused unread. Its
+/// memory is charged to the budget as it arrives, until the last clone of the returned bytes is dropped.
 ///
 /// # Errors
-/// [`BodyError`]; nothing of the body is kept then.
+/// [`BodyError`]; nothing of the body is kept.
 ///
 /// # Cancellation
-/// Dropping the future gives the memory back; the rest of the body is not read.
-pub async fn read_body<B>(body: B, bytes_max: u64, gate: &BodyGate) -> Result<Bytes, BodyError>
+/// Dropping the future returns the memory; the rest of the body is not read.
+pub async fn read_body<B>(body: B, bytes_max: u64, budget: &BodyBudget) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
 {
     let suspensions = suspension::count();
-    let result = read(body, bytes_max, gate).await;
+    let result = read(body, bytes_max, budget).await;
     let result =
         if suspension::count() == suspensions { result } else { Err(BodyError::Suspended) };
     if let Err(error) = &result {
-        gate.count(*error);
+        budget.count(*error);
     }
     result
 }
 
-async fn read<B>(body: B, bytes_max: u64, gate: &BodyGate) -> Result<Bytes, BodyError>
+async fn read<B>(body: B, bytes_max: u64, budget: &BodyBudget) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
 {
@@ -161,62 +159,63 @@ where
     if hint.lower() > bytes_max {
         return Err(BodyError::TooLarge { bytes_max });
     }
-    let limits = &gate.limits;
-    let free = hint.exact().is_some_and(|exact| exact <= gate.free_bytes_max);
-    let mut held = Held::new(&gate.memory, hint.exact().unwrap_or(bytes_max), free);
+    let limits = &budget.limits;
+    let expected = hint.exact().unwrap_or(bytes_max);
+    let is_exempt = hint.exact().is_some_and(|exact| exact <= budget.exempt_bytes_max);
+    let mut received = ChargedBody::new(&budget.memory, expected, is_exempt);
     let mut end = pin!(sleep(limits.total_time));
     let mut window = pin!(sleep(limits.window));
-    let mut received = 0;
+    let mut in_window = 0;
     loop {
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,
             () = &mut end => return Err(BodyError::TooSlow),
             () = &mut window => {
-                if received < least(limits.rate_min, limits.window) {
+                if in_window < least(limits.rate_min, limits.window) {
                     return Err(BodyError::TooSlow);
                 }
-                received = 0;
+                in_window = 0;
                 window.set(sleep(limits.window));
                 continue;
             }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| BodyError::Incomplete)?;
-        // Trailers carry nothing that a cache keeps.
+        // Trailers are not stored.
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        received += data.len() as u64;
-        if (held.data.len() + data.len()) as u64 > bytes_max {
+        in_window += data.len() as u64;
+        if (received.data.len() + data.len()) as u64 > bytes_max {
             return Err(BodyError::TooLarge { bytes_max });
         }
-        held.push(&data)?;
+        received.push(&data)?;
     }
-    if hint.exact().is_some_and(|exact| exact != held.data.len() as u64) {
+    if hint.exact().is_some_and(|exact| exact != received.data.len() as u64) {
         return Err(BodyError::Incomplete);
     }
-    Ok(held.freeze())
+    Ok(received.freeze())
 }
 
 fn least(rate: u64, window: Duration) -> u64 {
     (rate.saturating_mul(window.as_millis() as u64) / 1000).max(1)
 }
 
-/// The bytes of a body with the memory that they are charged.
-struct Held {
+/// The bytes of a body and their charge.
+struct ChargedBody {
     data: Vec<u8>,
-    /// What the body may grow to.
+    /// The size that the body may reach.
     expected: usize,
     memory: Arc<Semaphore>,
     charge: Option<OwnedSemaphorePermit>,
-    free: bool,
+    is_exempt: bool,
 }
 
-impl Held {
-    fn new(memory: &Arc<Semaphore>, expected: u64, free: bool) -> Self {
+impl ChargedBody {
+    fn new(memory: &Arc<Semaphore>, expected: u64, is_exempt: bool) -> Self {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
-        Self { data: Vec::new(), expected, memory: Arc::clone(memory), charge: None, free }
+        Self { data: Vec::new(), expected, memory: Arc::clone(memory), charge: None, is_exempt }
     }
 
     fn push(&mut self, more: &[u8]) -> Result<(), BodyError> {
@@ -230,7 +229,7 @@ impl Held {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<(), BodyError> {
-        if !self.free {
+        if !self.is_exempt {
             self.charge_for(capacity)?;
         }
         self.data.reserve_exact(capacity - self.data.len());
@@ -255,7 +254,7 @@ impl Held {
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ChargedBody {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }

@@ -1,13 +1,13 @@
-//! The limit of open files, and how many connections it leaves room for.
+//! The limit of open files, and the number of connections that fits into it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors for everything that is not an accepted connection: connections to other nodes and
-/// clients' refusals, mDNS sockets, the runtime, the standard streams.
+/// Descriptors for everything but accepted connections: connections to other nodes, refusals of
+/// clients, mDNS sockets, the Tokio runtime, the standard streams.
 const RESERVED_FILES: u64 = 512;
 
-/// Raises this process's soft limit of open files to the hard one and returns how many connections
-/// fit into it, at most `wanted`. Logs when it is less.
+/// Raises this process's soft limit of open files to the hard one. Returns the number of connections
+/// that fit, at most `wanted`; logs when it is less.
 #[must_use]
 pub fn fit_connections(wanted: usize) -> usize {
     let files = raise_file_limit();
@@ -23,14 +23,14 @@ pub fn fit_connections(wanted: usize) -> usize {
     fitting
 }
 
-/// The limit of open files after raising it as far as possible; `None` is no limit.
+/// Raises the limit of open files as far as possible and returns it; `None` is no limit.
 fn raise_file_limit() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     if before.current == before.maximum {
         return before.current;
     }
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };
-    // Some systems state a hard limit that they do not grant: then the soft one stays.
+    // Some systems state a hard limit that they do not grant: the soft one stays then.
     let _ = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current
 }
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_soft_limit_reaches_the_hard_one() {
+    fn soft_limit_is_raised_to_the_hard_one() {
         let after = raise_file_limit();
         assert_eq!(after, getrlimit(Resource::Nofile).current);
         assert!(fit_connections(1) == 1);

@@ -1,5 +1,5 @@
-//! Between the HTTP parser and the router: refuses requests that the parser lets through although
-//! their framing, their target or their host is ambiguous.
+//! Sits between the HTTP parser and the router: refuses requests that the parser accepts although their
+//! framing, their target or their host is ambiguous.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::io::Shared;
+use super::io::ConnectionState;
 use super::suspension;
 use crate::telemetry::ServerCounters;
 
-/// Answers a request that needs neither its body nor waiting; none for any other.
+/// Handles a request that needs neither its body nor waiting; returns none for any other.
 pub type SyncHandler = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
 
-/// What answers requests.
+/// The handlers of requests.
 #[derive(Clone)]
 pub struct Service {
     router: Router,
@@ -36,85 +36,82 @@ impl From<Router> for Service {
 }
 
 impl Service {
-    /// The same, which asks `fast_path` before the router.
+    /// Adds a handler that is tried before the router.
     #[must_use]
-    pub fn with_fast_path(self, fast_path: SyncHandler) -> Self {
-        Self { fast_path: Some(fast_path), ..self }
+    pub fn with_fast_path(self, handler: SyncHandler) -> Self {
+        Self { fast_path: Some(handler), ..self }
     }
 }
 
-/// What every request of one connection passes.
+/// Checks every request of one connection before its handler runs.
 #[derive(Clone)]
 pub(super) struct Guard {
     pub(super) service: Service,
     pub(super) counters: Arc<ServerCounters>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<ConnectionState>,
     pub(super) peer: SocketAddr,
 }
 
 impl Guard {
-    /// Answers one request.
-    pub(super) async fn answer(
+    /// Handles one request.
+    pub(super) async fn handle(
         self,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
-        let shared = Arc::clone(&self.shared);
-        shared.begin_answer();
-        let answer = self.find_answer(request).await;
-        shared.end_answer();
-        answer
+        let state = Arc::clone(&self.state);
+        state.begin_request();
+        let response = self.respond(request).await;
+        state.end_request();
+        response
     }
 
-    async fn find_answer(
-        mut self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Infallible> {
+    async fn respond(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         self.counters.requests.add();
-        let waited = suspension::may_have_been_queued();
-        // Whoever asks only whether the process runs may as well be told.
-        if waited && !matches!(request.uri().path(), "/ping" | "/healthz") {
+        let was_queued = suspension::may_have_been_queued();
+        // Liveness checks carry nothing that could be outdated.
+        if was_queued && !matches!(request.uri().path(), "/ping" | "/healthz") {
             self.counters.refused_after_suspend.add();
             return Ok(refuse_queued());
         }
-        let misread = self.shared.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
+        let misread = self.state.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
         if let Some((status, reason)) = misread.or_else(|| flaw(&request)) {
             self.counters.bad_requests.add();
             return Ok(refuse(status, reason));
         }
-        // Where a chunked body ends is not followed below the parser, so nothing comes after it.
-        let last = request.headers().contains_key(TRANSFER_ENCODING);
-        let fast_path = self.service.fast_path.as_ref().filter(|_| !last);
-        if let Some(response) = fast_path.and_then(|fast_path| fast_path(&request)) {
+        // The end of a chunked body is not tracked below the parser, so such a request is the last one.
+        let is_last = request.headers().contains_key(TRANSFER_ENCODING);
+        let fast_path = self.service.fast_path.as_ref().filter(|_| !is_last);
+        if let Some(response) = fast_path.and_then(|handler| handler(&request)) {
             return Ok(response);
         }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let Ok(mut response) = self.service.router.call(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.shared.upgrade();
-        } else if last {
+            self.state.upgrade();
+        } else if is_last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
 }
 
-/// What is wrong with a head, if anything, and the status that says so.
+/// Returns the flaw of a head, if it has one, and the status for it.
 fn flaw<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     let (version, headers) = (request.version(), request.headers());
     let bad = |reason| Some((StatusCode::BAD_REQUEST, reason));
-    // RFC 9112 section 3.2 demands 400 for both.
+    // RFC 9112 section 3.2 requires 400 for both.
     match headers.get_all(HOST).iter().count() {
         0 if version == Version::HTTP_11 => return bad("the Host header is missing"),
         0 | 1 => {}
         _ => return bad("there is more than one Host header"),
     }
-    // Anything before "chunked" would be stored still encoded.
+    // With another coding before "chunked" the value would be stored encoded.
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !headers.get_all(TRANSFER_ENCODING).iter().all(plain) {
-        return bad("the only Transfer-Encoding that is understood is chunked");
+        return bad("the only supported Transfer-Encoding is chunked");
     }
-    // An HTTP/1.0 client may end a body by closing its side, which the parser takes for no body
+    // An HTTP/1.0 client may end a body by closing its side, which the parser reads as no body
     // (RFC 9112 section 6.3).
     let has_body = matches!(*request.method(), Method::PUT | Method::POST | Method::PATCH);
     if version < Version::HTTP_11 && has_body && !headers.contains_key(CONTENT_LENGTH) {
@@ -136,12 +133,12 @@ fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
     closing(status, bad_request_body(reason).into())
 }
 
-/// The body of the refusal of a request that cannot be understood; `reason` has no quotes.
+/// The body of the refusal of a malformed request; `reason` has no quotes.
 pub(super) fn bad_request_body(reason: &str) -> String {
     format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}\n")
 }
 
-/// A JSON answer after which the connection is closed.
+/// A JSON response after which the connection is closed.
 fn closing(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -1,38 +1,38 @@
-//! Watches the bytes of a connection for request heads that the parser misreads without a word.
+//! Validates the raw bytes of request heads that the HTTP parser accepts but misreads.
 //!
-//! The HTTP parser takes a repeated `Content-Length` and one beside `Transfer-Encoding` without a
-//! word and hides them from the handler. A proxy in front may have read the same bytes differently
-//! (request smuggling, RFC 9112 section 11.2), so such a request is refused. It also cuts a request
-//! target off at a `#`, which may not stand there: a key with one would become another key. This
-//! machine sees the raw bytes, numbers the heads, and says which one is bad, and why.
+//! The parser accepts a repeated `Content-Length`, and one beside `Transfer-Encoding`, and hides them
+//! from the handler. A proxy in front may read the same bytes differently (request smuggling, RFC 9112
+//! section 11.2), so such a request is refused. The parser also truncates a request target at a `#`,
+//! which is not allowed there: a key with a `#` would become another key. The validator numbers the
+//! heads and reports the first bad one.
 //!
 //! Invariant: it finds the same heads as the parser, up to the first bad or chunked one. After a
-//! chunked request it stops looking, because the guard ends the connection with that request.
+//! chunked request it stops, because the guard closes the connection with that request.
 
-/// What is kept of a line: enough for the longest name of interest and its value.
+/// Bytes kept of a line: enough for the longest relevant name and its value.
 const LINE_BYTES_KEPT: usize = 128;
 
-/// The state of one connection's input.
+/// Validates the input of one connection.
 #[derive(Debug, Default)]
 pub(super) struct HeadValidator {
     state: State,
     /// HeadValidator that have ended.
     count: u64,
-    /// The number of the first bad head, from 1, and what is wrong with it.
+    /// The number of the first bad head, from 1, and its flaw.
     bad: Option<(u64, Flaw)>,
 }
 
-/// What is wrong with a head.
+/// A flaw of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// Where the body ends is ambiguous.
+    /// The length of the body is ambiguous.
     Length,
-    /// The request target has a `#`.
+    /// The request target contains a `#`.
     Fragment,
 }
 
 impl Flaw {
-    /// The flaw as a sentence for the client.
+    /// Describes the flaw for the client.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Length => "the length of the body is ambiguous",
@@ -45,10 +45,10 @@ impl Flaw {
 enum State {
     /// Inside a head or before one.
     Head(Head),
-    /// Inside a body that has so many bytes left.
+    /// Inside a body with this many bytes left.
     Body(u64),
-    /// No further head will be answered.
-    Over,
+    /// No further head will be handled.
+    Done,
 }
 
 impl Default for State {
@@ -68,11 +68,11 @@ struct Head {
 }
 
 impl HeadValidator {
-    /// Takes the next bytes of the connection.
+    /// Consumes the next bytes of the connection.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Over => return,
+                State::Done => return,
                 State::Body(left) => {
                     let here = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     bytes = &bytes[here..];
@@ -96,16 +96,16 @@ impl HeadValidator {
         }
     }
 
-    /// The number of the first head that must be refused, counted from 1, and why.
+    /// Returns the number of the first head that must be refused, from 1, and its flaw.
     pub(super) fn bad(&self) -> Option<(u64, Flaw)> {
         self.bad
     }
 
-    /// Whether a head is awaited whose deadline runs: the first one, or one that has begun.
+    /// Returns whether the deadline of a head is running: before the first head, and inside one.
     pub(super) fn awaits_head(&self) -> bool {
         match &self.state {
             State::Head(head) => self.count == 0 || head.has_begun(),
-            State::Body(_) | State::Over => false,
+            State::Body(_) | State::Done => false,
         }
     }
 
@@ -120,9 +120,9 @@ impl HeadValidator {
         if ambiguous || head.has_fragment {
             let flaw = if ambiguous { Flaw::Length } else { Flaw::Fragment };
             self.bad = Some((self.count, flaw));
-            self.state = State::Over;
+            self.state = State::Done;
         } else if head.encodings > 0 {
-            self.state = State::Over;
+            self.state = State::Done;
         } else if let Some(left) = head.length.filter(|length| *length > 0) {
             self.state = State::Body(left);
         } else {
@@ -134,7 +134,7 @@ impl HeadValidator {
 
 impl Head {
     fn keep(&mut self, bytes: &[u8]) {
-        // Past what is kept of the line as well.
+        // Also in the bytes of the line that are not kept.
         self.has_fragment |= !self.has_request_line && bytes.contains(&b'#');
         let room = LINE_BYTES_KEPT.saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -144,20 +144,20 @@ impl Head {
         self.has_request_line || !self.line.is_empty()
     }
 
-    /// Looks at the line that has just ended; true when it ends the head.
+    /// Processes a complete line. Returns whether it ends the head.
     fn end_line(&mut self) -> bool {
         let line = std::mem::take(&mut self.line);
-        let ends = self.look_at(&line);
-        // Used again for the next line.
+        let ends = self.inspect(&line);
+        // The buffer is reused for the next line.
         self.line = line;
         self.line.clear();
         ends
     }
 
-    fn look_at(&mut self, line: &[u8]) -> bool {
+    fn inspect(&mut self, line: &[u8]) -> bool {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
-            // Empty lines before a request line are passed over (RFC 9112 section 2.2).
+            // Empty lines before a request line are skipped (RFC 9112 section 2.2).
             return self.has_request_line;
         }
         if !self.has_request_line {
@@ -186,7 +186,7 @@ fn digits(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Feeds the input whole and byte by byte; both must agree.
+    /// Feeds the input whole and byte by byte; both results must agree.
     fn flaw(input: &str) -> Option<(u64, Flaw)> {
         let (mut whole, mut pieces) = (HeadValidator::default(), HeadValidator::default());
         whole.feed(input.as_bytes());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn clean_requests_pass() {
+    fn valid_requests_pass() {
         let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         let put = "\r\nPUT / HTTP/1.1\nHost: x\r\nContent-Length: 3\r\n\r\n\r\n\n";
         assert_eq!(bad(&[get, put, get].concat()), None);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_framing_is_found_in_its_request() {
+    fn ambiguous_framing_is_reported_for_its_request() {
         let first = "PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\r\n\r";
         for headers in [
             "Content-Length: 5\r\nContent-Length: 5\r\n",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_found_in_the_request_line_alone() {
+    fn fragment_is_reported_in_the_request_line_only() {
         let rest = "HTTP/1.1\r\nHost: x\r\nCookie: #\r\nContent-Length: 1\r\n\r\n#";
         let long = "a".repeat(2 * LINE_BYTES_KEPT);
         for target in ["/#", "/a#b", "/a?b=c#d", "/%23#", &format!("/{long}#")] {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_not_searched() {
+    fn body_is_not_inspected() {
         let inner = "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n";
         let outer = format!("PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{inner}", inner.len());
         assert_eq!(bad(&outer), None);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_not_kept() {
+    fn long_line_is_truncated() {
         let mut heads = HeadValidator::default();
         heads.feed(&[b'a'; 10_000]);
         let State::Head(head) = &heads.state else { panic!("a head") };

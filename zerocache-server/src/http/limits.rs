@@ -1,4 +1,4 @@
-//! Every bound of the HTTP shell, with its default.
+//! Every bound of the HTTP server, with its default.
 
 use std::time::Duration;
 
@@ -8,49 +8,49 @@ use crate::config::ServerConfig;
 const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// Room in a head for everything but the key.
 const HEAD_BYTES_BASE: usize = 13 << 10;
-/// The part of the byte budget that request bodies in flight may take.
+/// The share of the byte budget that request bodies in flight may take.
 const BODY_SHARE: u64 = 8;
 
-/// What one listener allows its clients.
+/// Limits of one listener.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
-    /// The most connections open at once; one above it is answered with 503 and closed.
+    /// Most open connections; one more gets 503 and is closed.
     pub connections_max: usize,
-    /// How long the first head may take from the accept on, and each later one from its first byte.
+    /// Deadline of a head: of the first one from the accept, of each later one from its first byte.
     pub header_timeout: Duration,
-    /// How long a connection may be without a request after its first one.
+    /// Longest time of a connection without a request, after its first one.
     pub idle_timeout: Duration,
-    /// The most header fields of a request; more get 431.
+    /// Most header fields of a request; more get 431.
     pub headers_max: usize,
-    /// The largest head in bytes, request line included; a larger one gets 431.
+    /// Largest head in bytes, including the request line; a larger one gets 431.
     pub head_bytes_max: usize,
-    /// The most bytes that one connection buffers while reading, at least 8 KiB.
+    /// Most bytes that one connection buffers while reading; at least 8 KiB.
     pub buffer_bytes_max: usize,
-    /// Over how long the rate of a client's reading is measured once the kernel's buffer is full.
-    /// The kernel reports progress in steps of up to a megabyte, so shorter is not more exact.
+    /// Window over which a client's read rate is measured once the kernel's buffer is full. The kernel
+    /// reports progress in steps of up to a megabyte, so a shorter window is not more exact.
     pub write_window: Duration,
-    /// The least bytes per second that a client must read of a response, on average of a window.
+    /// Minimum rate at which a client must read, in bytes per second, averaged over a window.
     pub write_rate_min: u64,
-    /// How long a closed connection's remaining input is read and thrown away, so that the last
+    /// Time during which the remaining input of a closed connection is discarded, so that the last
     /// response is not lost to a reset.
     pub linger: Duration,
-    /// How long the end waits for connections that still have a request.
+    /// Longest wait of the shutdown for connections with a pending request.
     pub close_timeout: Duration,
-    /// Bounds for request bodies.
+    /// Limits of request bodies.
     pub bodies: BodyLimits,
 }
 
-/// What one listener allows in request bodies.
+/// Limits of the request bodies of one listener.
 #[derive(Clone, Debug)]
 pub struct BodyLimits {
-    /// How long a whole body may take.
+    /// Longest time of a whole body.
     pub total_time: Duration,
-    /// Over how long the rate of a body is measured.
+    /// Window over which the rate of a body is measured.
     pub window: Duration,
-    /// The least bytes per second of a body, on average of a window.
+    /// Minimum rate of a body, in bytes per second, averaged over a window.
     pub rate_min: u64,
-    /// The most bytes that all bodies together may hold, from their reading until the last handle to
-    /// their bytes is dropped; a body beyond it gets 503.
+    /// Most bytes of all bodies together, from their reading until the last handle to their bytes is
+    /// dropped; a body beyond that gets 503.
     pub memory_bytes: u64,
 }
 
@@ -84,8 +84,8 @@ impl Default for BodyLimits {
 }
 
 impl HttpLimits {
-    /// The limits that fit a node's configuration: heads with room for the longest key, its bytes
-    /// escaped; bodies with an eighth of the byte budget together, and at least two of the largest.
+    /// Derives the limits from a node's configuration: heads fit the longest key with all its bytes
+    /// escaped; bodies together get an eighth of the byte budget, and at least two of the largest.
     #[must_use]
     pub fn for_config(config: &ServerConfig) -> Self {
         let head_bytes_max = HEAD_BYTES_BASE + 3 * config.max_key_bytes;
@@ -97,10 +97,9 @@ impl HttpLimits {
         limits
     }
 
-    /// What responses that wait on framed connections may take together, in bytes: as much as request
-    /// bodies.
+    /// Most bytes of pending responses on all framed connections: as much as request bodies get.
     #[must_use]
-    pub fn responses_bytes(&self) -> usize {
+    pub fn pending_response_bytes_max(&self) -> usize {
         usize::try_from(self.bodies.memory_bytes).unwrap_or(usize::MAX)
     }
 
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_follow_the_configuration() {
+    fn limits_fit_the_configuration() {
         let mut config = ServerConfig::new("london");
         config.max_bytes = 1 << 30;
         config.max_key_bytes = 1 << 10;

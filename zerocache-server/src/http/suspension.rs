@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use zerocache_net::clock;
 
-/// A gap longer than this between two looks at the clock is a suspension, in milliseconds.
+/// A gap longer than this between two checks of the clock is a suspension, in milliseconds.
 const GAP_MS_MAX: u64 = 2_000;
 
 /// After a suspension, requests count as queued for this long, in milliseconds.
 const REFUSE_MS: u64 = 250;
 
-/// How often the clock is checked when nothing else happens, in milliseconds.
+/// The interval of checks when nothing else happens, in milliseconds.
 pub(super) const CHECK_EVERY_MS: u64 = 200;
 
 /// A process is suspended as a whole, so all listeners share one detector.

@@ -42,7 +42,7 @@ fn lease(wait_ms: u64) -> Request {
 }
 
 #[tokio::test]
-async fn a_leave_of_which_its_caller_did_not_hear_is_passed_on() {
+async fn lease_whose_grant_was_not_received_is_handed_over() {
     let node = node().await;
     let Response::LeaseGranted { token } = ask(&node, lease(0)).await else {
         panic!("nobody has it")

@@ -1,7 +1,7 @@
-//! The place of a snapshot, and what an earlier life of the node left there.
+//! The snapshot file, and the snapshot that an earlier incarnation of the node left there.
 //!
-//! Invariant: a snapshot is used by one life only. It is moved aside before the node takes its first
-//! write, so that no later start brings back what was deleted or replaced meanwhile.
+//! Invariant: a snapshot is used by one incarnation only. It is moved aside before the node accepts its
+//! first write, so that no later start restores what was deleted or replaced meanwhile.
 
 use std::{
     fs, io,
@@ -13,78 +13,78 @@ use zerocache_core::{node::PersistedState, store::StoredItem, time::Now};
 
 use super::{SnapshotError, read, write};
 
-/// What is appended to the name of a snapshot that a life of the node has taken.
+/// The suffix of a snapshot that an incarnation of the node has taken.
 const TAKEN: &str = ".taken";
 
 /// The snapshot file of a node.
 #[derive(Debug)]
 pub struct SnapshotFile {
     path: PathBuf,
-    /// Whether there is one that was taken and not read.
+    /// A snapshot was taken and has not been read.
     is_taken: AtomicBool,
 }
 
 impl SnapshotFile {
-    /// The snapshot at `path`; what stands there is moved aside for this life. Blocks.
+    /// Takes the snapshot at `path`: moves it aside for this incarnation. Blocks.
     ///
-    /// A file that cannot be moved is not used, and reported.
+    /// A file that cannot be moved is logged and not used.
     #[must_use]
     pub fn take(path: PathBuf) -> Self {
-        let moved = fs::rename(&path, write::beside(&path, TAKEN));
+        let moved = fs::rename(&path, write::with_suffix(&path, TAKEN));
         let is_taken = match moved {
             Ok(()) => {
                 write::sync_directory(&path);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::info!(path = %path.display(), "no snapshot found");
+                tracing::info!(path = %path.display(), "there is no snapshot");
                 false
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "cannot move snapshot aside: not loaded");
+                tracing::error!(path = %path.display(), %error, "cannot move the snapshot; it is not used");
                 false
             }
         };
         Self { path, is_taken: AtomicBool::new(is_taken) }
     }
 
-    /// Where the next snapshot is written.
+    /// Returns the path of the next snapshot.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether an earlier life left something that this one has not read.
+    /// Returns whether an earlier incarnation left a snapshot that this one has not read.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.is_taken.load(Ordering::Relaxed)
     }
 
-    /// Reads what was taken, as [`read`] does, and removes it. A file that cannot be used stays beside its
-    /// place, and is never looked at again. Blocks.
+    /// Reads the snapshot that was taken, as [`read`] does, and removes it. A file that cannot be used stays
+    /// under its new name and is never read again. Blocks.
     ///
     /// # Errors
-    /// Those of [`read`]; [`SnapshotError::Missing`] when nothing was taken, or it was read before.
+    /// The errors of [`read`]; [`SnapshotError::Missing`] when no snapshot was taken, or it was read before.
     pub fn read(
         &self,
         cluster: &str,
         now: Now,
-        take: impl FnMut(Vec<StoredItem>),
+        on_items: impl FnMut(Vec<StoredItem>),
     ) -> Result<PersistedState, SnapshotError> {
         if !self.is_taken.swap(false, Ordering::Relaxed) {
             return Err(SnapshotError::Missing);
         }
-        let taken = write::beside(&self.path, TAKEN);
-        let memory = read(&taken, cluster, now, take)?;
-        // What stays is a file that nobody reads.
-        let _stays = fs::remove_file(&taken);
-        Ok(memory)
+        let taken = write::with_suffix(&self.path, TAKEN);
+        let state = read(&taken, cluster, now, on_items)?;
+        // A file that stays is never read again.
+        let _removed = fs::remove_file(&taken);
+        Ok(state)
     }
 
-    /// Puts what was taken back for the next life: this one has taken no write and read nothing. Blocks.
+    /// Puts the snapshot back for the next incarnation: this one accepted no write and read nothing. Blocks.
     pub fn put_back(&self) {
         if self.is_taken.swap(false, Ordering::Relaxed) {
-            let _lost = fs::rename(write::beside(&self.path, TAKEN), &self.path);
+            let _renamed = fs::rename(write::with_suffix(&self.path, TAKEN), &self.path);
         }
     }
 }

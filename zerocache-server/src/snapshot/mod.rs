@@ -1,13 +1,14 @@
-//! The snapshot: what a node knows, in a file, so that a cluster that is stopped and started whole is
-//! warm again.
+//! Snapshots: the entries and tombstones of a node in a file, so that a cluster that is stopped and started
+//! as a whole is warm again.
 //!
-//! The file begins with [`MAGIC`], then come blocks: a length of 4 bytes, little-endian, and that many
-//! bytes. The first is the [`Header`] as JSON, the others are messages with values and traces, in the
-//! encoding of the protocol. A block of no bytes and the xxh3-128 of everything before it end the file.
-//! Nothing of a file is used before all of it has been read and its sum found right, and nothing is used
-//! by two lives of a node.
+//! The file starts with [`MAGIC`], followed by blocks: a length of 4 bytes, little-endian, and that many
+//! bytes. The first block is the [`Header`] as JSON, the others are messages with values and tombstones in
+//! the encoding of the protocol. An empty block and the xxh3-128 of everything before it end the file.
+//! Nothing of a file is used before all of it has been read and its checksum verified, and no file is used
+//! by two incarnations of a node.
 
 mod file;
+mod persistence;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -25,42 +26,46 @@ use zerocache_core::{
 };
 
 use self::read::read;
-pub use self::{file::SnapshotFile, write::write};
+pub use self::{
+    file::SnapshotFile,
+    persistence::{load_on_request, save},
+    write::write,
+};
 
-/// The first bytes of a snapshot; the digits are the version of its form.
+/// The first bytes of a snapshot; the digits are the version of the format.
 const MAGIC: &[u8; 8] = b"zcsnap01";
 
-/// A block is closed once it carries this many bytes of keys and values.
+/// A block ends once it has this many bytes of keys and values.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// The largest block: a value of the protocol's largest size and its key.
+/// The largest block: a value of the largest size in the protocol, and its key.
 const BLOCK_BYTES_MAX: usize = 300 << 20;
 
-/// A snapshot from this far in the future is not believed, in milliseconds.
+/// A snapshot that is further in the future is not used, in milliseconds.
 const AHEAD_MS_MAX: u64 = 60_000;
 
-/// What a snapshot says of itself.
+/// The header of a snapshot. Field names are part of the format.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Header {
     cluster: String,
-    /// When it was written, in milliseconds since the Unix epoch.
+    /// The time of writing, in milliseconds since the Unix epoch.
     written_ms: u64,
-    /// How long traces were kept then, in milliseconds.
+    /// The retention of tombstones at that time, in milliseconds.
     retention_ms: u64,
-    /// Which life of the node it was.
+    /// The incarnation that wrote the snapshot.
     #[serde(default)]
     node: u64,
-    /// For how long it had known what nobody else did, in milliseconds.
+    /// How long the node had had entries that no other node had, in milliseconds.
     lived_ms: u64,
-    /// The node from which all that it knew came, and for how long that was in sync, in milliseconds.
+    /// The node from which all its entries came, and how long that node had been in sync, in milliseconds.
     #[serde(default)]
     line: (u64, u64),
-    /// Incarnation, age and life of others, as [`SyncAge`] has them.
+    /// The fields of the [`SyncAge`] of each other node: incarnation, age, life.
     ages: Vec<(u64, u64, u64)>,
 }
 
 impl Header {
-    fn memory(&self, away_ms: u64) -> PersistedState {
+    fn state(&self, away_ms: u64) -> PersistedState {
         let age = |&(of, ms, lived_ms): &(u64, u64, u64)| SyncAge {
             node: Incarnation(of),
             age_ms: ms,
@@ -73,59 +78,59 @@ impl Header {
     }
 }
 
-/// Why a snapshot is not used.
+/// The reason why a snapshot is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// There is none.
-    #[error("there is none")]
+    /// There is no snapshot.
+    #[error("there is no snapshot")]
     Missing,
     /// The file cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is no snapshot, or one of another release.
-    #[error("it is not a snapshot that this release can read")]
-    Foreign,
-    /// It ends early, or its sum is wrong.
-    #[error("it is damaged: {0}")]
+    /// The file is not a snapshot, or has the format of another release.
+    #[error("not a snapshot that this release can read")]
+    UnknownFormat,
+    /// The file is incomplete, or its checksum is wrong.
+    #[error("damaged: {0}")]
     Damaged(&'static str),
-    /// What it holds cannot be decoded.
-    #[error("it is damaged: {0}")]
+    /// An item cannot be decoded.
+    #[error("damaged: {0}")]
     Undecodable(#[from] DecodeError),
-    /// It is of another cluster.
-    #[error("it is of the cluster {0:?}")]
+    /// The snapshot belongs to another cluster.
+    #[error("belongs to the cluster {0:?}")]
     OtherCluster(String),
-    /// It is older than traces were kept.
-    #[error("it is {age_ms} ms old; deletes since {retention_ms} ms are remembered")]
+    /// The snapshot is older than the retention of its tombstones.
+    #[error("{age_ms} ms old, beyond the retention of tombstones of {retention_ms} ms")]
     TooOld {
-        /// Its age.
+        /// The age of the snapshot.
         age_ms: u64,
         /// The retention when it was written.
         retention_ms: u64,
     },
-    /// It was written in the future.
-    #[error("it was written {0} ms in the future")]
+    /// The snapshot was written in the future.
+    #[error("written {0} ms in the future")]
     FromTheFuture(u64),
 }
 
-/// What is written, besides what the parts of the store hold.
+/// The contents of a snapshot.
 pub struct Contents<'a, P> {
-    /// The cluster.
+    /// The cluster of the node.
     pub cluster: &'a str,
-    /// The moment.
+    /// The time of writing.
     pub now: Now,
-    /// How long traces are kept, in milliseconds.
+    /// The retention of tombstones, in milliseconds.
     pub retention_ms: u64,
-    /// What the node knows of its own knowledge.
-    pub memory: PersistedState,
-    /// What is known, part by part.
-    pub parts: P,
+    /// The state of the node.
+    pub state: PersistedState,
+    /// Values and tombstones, shard by shard.
+    pub shards: P,
 }
 
-/// A sum over all bytes that pass.
+/// A running checksum.
 #[derive(Default)]
-struct Sum(Xxh3);
+struct Checksum(Xxh3);
 
-impl Sum {
+impl Checksum {
     fn bytes(&self) -> [u8; 16] {
         self.0.digest128().to_le_bytes()
     }

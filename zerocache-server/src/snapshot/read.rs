@@ -1,4 +1,4 @@
-//! Reading a snapshot: once to check it, once to use it.
+//! Reads a snapshot twice: to verify it, and to use it.
 
 use std::{
     fs::File,
@@ -14,18 +14,19 @@ use zerocache_core::{
     wire::Response,
 };
 
-use super::{AHEAD_MS_MAX, BLOCK_BYTES_MAX, Header, MAGIC, SnapshotError, Sum};
+use super::{AHEAD_MS_MAX, BLOCK_BYTES_MAX, Checksum, Header, MAGIC, SnapshotError};
 
-/// Reads the snapshot at `path`, hands what it holds to `take`, in pieces, and returns the rest. Blocks.
+/// Reads the snapshot at `path`: passes its items to `on_items`, block by block, and returns the state of
+/// the node. Blocks.
 ///
 /// # Errors
-/// Why it cannot be used. Only a file that changes between the two readings can fail after something
-/// was handed out.
+/// The reason why the snapshot is not used. Only a file that changes between the two passes can fail after
+/// items were passed on.
 pub fn read(
     path: &Path,
     cluster: &str,
     now: Now,
-    mut take: impl FnMut(Vec<StoredItem>),
+    mut on_items: impl FnMut(Vec<StoredItem>),
 ) -> Result<PersistedState, SnapshotError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -34,7 +35,7 @@ pub fn read(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut input = Input { file: BufReader::new(file), sum: Sum::default() };
+    let mut input = Input { file: BufReader::new(file), checksum: Checksum::default() };
     let header = input.header()?;
     if header.cluster != cluster {
         return Err(SnapshotError::OtherCluster(header.cluster));
@@ -44,7 +45,7 @@ pub fn read(
         return Err(SnapshotError::FromTheFuture(ahead_ms));
     }
     let age_ms = now.wall_ms.saturating_sub(header.written_ms);
-    // Nobody keeps traces for longer, whatever is written there.
+    // The store keeps tombstones no longer, whatever the header says.
     let retention_ms = header.retention_ms.min(RETENTION_MS);
     if age_ms > retention_ms {
         return Err(SnapshotError::TooOld { age_ms, retention_ms });
@@ -56,9 +57,11 @@ pub fn read(
     input.rewind()?;
     input.header()?;
     while let Some(block) = input.block()? {
-        take(decode(block, age_ms)?.into_iter().map(|item| item.into_stored(now.mono)).collect());
+        on_items(
+            decode(block, age_ms)?.into_iter().map(|item| item.into_stored(now.mono)).collect(),
+        );
     }
-    Ok(header.memory(age_ms))
+    Ok(header.state(age_ms))
 }
 
 fn decode(
@@ -67,67 +70,67 @@ fn decode(
 ) -> Result<Vec<zerocache_core::wire::FetchedItem>, SnapshotError> {
     match Response::decode(block)?.delayed_by(age_ms) {
         Response::Items { items, .. } => Ok(items),
-        _ => Err(SnapshotError::Damaged("another message")),
+        _ => Err(SnapshotError::Damaged("unexpected message")),
     }
 }
 
 struct Input {
     file: BufReader<File>,
-    sum: Sum,
+    checksum: Checksum,
 }
 
 impl Input {
     fn header(&mut self) -> Result<Header, SnapshotError> {
-        let magic: [u8; 8] = self.get().map_err(|_| SnapshotError::Foreign)?;
+        let magic: [u8; 8] = self.get().map_err(|_| SnapshotError::UnknownFormat)?;
         if magic != *MAGIC {
-            return Err(SnapshotError::Foreign);
+            return Err(SnapshotError::UnknownFormat);
         }
         let header = self.block()?.ok_or(SnapshotError::Damaged("no header"))?;
-        serde_json::from_slice(&header).map_err(|_| SnapshotError::Damaged("an unreadable header"))
+        serde_json::from_slice(&header).map_err(|_| SnapshotError::Damaged("invalid header"))
     }
 
-    /// The next block; none at the end.
+    /// Returns the next block; none at the end.
     fn block(&mut self) -> Result<Option<Bytes>, SnapshotError> {
         let length = u32::from_le_bytes(self.get()?) as usize;
         if length == 0 {
             return Ok(None);
         }
         if length > BLOCK_BYTES_MAX {
-            return Err(SnapshotError::Damaged("a block too large"));
+            return Err(SnapshotError::Damaged("block too large"));
         }
-        // Memory follows what is there, not what is announced.
+        // Allocates for the bytes that are there, not for the announced length.
         let mut block = Vec::new();
         (&mut self.file).take(length as u64).read_to_end(&mut block)?;
         if block.len() < length {
-            return Err(SnapshotError::Damaged("it ends early"));
+            return Err(SnapshotError::Damaged("incomplete"));
         }
-        self.sum.0.update(&block);
+        self.checksum.0.update(&block);
         Ok(Some(block.into()))
     }
 
     fn get<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
         let mut bytes = [0; N];
         self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => SnapshotError::Damaged("it ends early"),
+            io::ErrorKind::UnexpectedEof => SnapshotError::Damaged("incomplete"),
             _ => error.into(),
         })?;
-        self.sum.0.update(&bytes);
+        self.checksum.0.update(&bytes);
         Ok(bytes)
     }
 
     fn check_end(&mut self) -> Result<(), SnapshotError> {
-        let expected = self.sum.bytes();
-        let sum: [u8; 16] = self.get()?;
+        let expected = self.checksum.bytes();
+        let checksum: [u8; 16] = self.get()?;
         let mut rest = [0];
         if self.file.read(&mut rest)? > 0 {
-            return Err(SnapshotError::Damaged("something follows its end"));
+            return Err(SnapshotError::Damaged("data after the end"));
         }
-        if sum == expected { Ok(()) } else { Err(SnapshotError::Damaged("its sum is wrong")) }
+        if checksum == expected { Ok(()) } else { Err(SnapshotError::Damaged("wrong checksum")) }
     }
 
     fn rewind(&mut self) -> Result<(), SnapshotError> {
         self.file.seek(SeekFrom::Start(0))?;
-        self.sum = Sum::default();
+        self.checksum = Checksum::default();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Snapshots: what is written is read, and nothing else.
+//! Writes and reads snapshots, whole and damaged.
 
 use std::{fs, path::Path};
 
@@ -17,7 +17,7 @@ const WRITTEN: Now = Now { mono: Instant::from_millis(5_000), wall_ms: 1_800_000
 const RETENTION_MS: u64 = 3_600_000;
 
 fn later(ms: u64) -> Now {
-    // Another process: its monotonic clock has another origin.
+    // The monotonic clock of another process has another origin.
     Now { mono: Instant::from_millis(77), wall_ms: WRITTEN.wall_ms + ms }
 }
 
@@ -33,7 +33,7 @@ fn value(name: &str, bytes: usize, lives_until: Instant) -> StoredItem {
     StoredItem::Value(Record { key, version: version(9), change })
 }
 
-fn memory() -> PersistedState {
+fn state() -> PersistedState {
     let age = SyncAge { node: Incarnation(8), age_ms: 400, lived_ms: 90_000 };
     let line = Lineage { origin: Incarnation(4), age_ms: 95_000 };
     let (node, retention_ms) = (Incarnation(3), RETENTION_MS);
@@ -47,13 +47,13 @@ fn memory() -> PersistedState {
     }
 }
 
-fn written(path: &Path, parts: Vec<Vec<StoredItem>>) -> u64 {
+fn written(path: &Path, shards: Vec<Vec<StoredItem>>) -> u64 {
     let contents = Contents {
         cluster: "zerocache",
         now: WRITTEN,
         retention_ms: RETENTION_MS,
-        memory: memory(),
-        parts: parts.into_iter(),
+        state: state(),
+        shards: shards.into_iter(),
     };
     write(path, contents).unwrap()
 }
@@ -70,17 +70,17 @@ fn some() -> Vec<Vec<StoredItem>> {
 
 fn restored(path: &Path, now: Now) -> Result<(Vec<StoredItem>, PersistedState), SnapshotError> {
     let mut all = Vec::new();
-    let memory = read(path, "zerocache", now, |known| all.extend(known))?;
-    Ok((all, memory))
+    let state = read(path, "zerocache", now, |items| all.extend(items))?;
+    Ok((all, state))
 }
 
 #[test]
-fn what_is_written_is_read_and_older() {
+fn written_snapshot_is_read_with_its_age() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     assert_eq!(written(&path, some()), 5_002);
-    assert!(!write::beside(&path, write::NEW).exists());
-    let (all, told) = restored(&path, later(2_500)).unwrap();
+    assert!(!write::with_suffix(&path, write::NEW).exists());
+    let (all, read_state) = restored(&path, later(2_500)).unwrap();
     let expires = later(0).mono.plus_ms(7_500);
     let expected = some().into_iter().flatten().map(|known| match known {
         StoredItem::Value(mut record) => {
@@ -91,11 +91,11 @@ fn what_is_written_is_read_and_older() {
         trace => trace,
     });
     assert!(all == expected.collect::<Vec<_>>());
-    assert_eq!(told, PersistedState { away_ms: 2_500, ..memory() });
+    assert_eq!(read_state, PersistedState { away_ms: 2_500, ..state() });
 }
 
 #[test]
-fn what_is_too_old_foreign_or_from_the_future_is_not_used() {
+fn old_foreign_or_future_snapshot_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     assert!(matches!(restored(&path, later(0)), Err(SnapshotError::Missing)));
@@ -107,11 +107,11 @@ fn what_is_too_old_foreign_or_from_the_future_is_not_used() {
     let other = read(&path, "another", later(0), |_| panic!("nothing is handed out"));
     assert!(matches!(other, Err(SnapshotError::OtherCluster(_))));
     fs::write(&path, "something else").unwrap();
-    assert!(matches!(restored(&path, later(0)), Err(SnapshotError::Foreign)));
+    assert!(matches!(restored(&path, later(0)), Err(SnapshotError::UnknownFormat)));
 }
 
 #[test]
-fn no_part_of_a_damaged_snapshot_is_used() {
+fn damaged_snapshot_is_not_used_at_all() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     let expires = WRITTEN.mono.plus_ms(10_000);
@@ -135,30 +135,30 @@ fn no_part_of_a_damaged_snapshot_is_used() {
 }
 
 #[test]
-fn where_nothing_can_be_written_the_old_snapshot_stays() {
+fn failed_write_keeps_the_previous_snapshot() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     written(&path, some());
-    // The place beside it is taken by something that is no file.
-    fs::create_dir(write::beside(&path, write::NEW)).unwrap();
+    // A directory has the name of the temporary file.
+    fs::create_dir(write::with_suffix(&path, write::NEW)).unwrap();
     let contents = Contents {
         cluster: "zerocache",
         now: WRITTEN,
         retention_ms: RETENTION_MS,
-        memory: memory(),
-        parts: some().into_iter(),
+        state: state(),
+        shards: some().into_iter(),
     };
     assert!(matches!(write(&path, contents), Err(SnapshotError::Io(_))));
     assert_eq!(restored(&path, later(0)).unwrap().0.len(), 5_002);
 }
 
 #[test]
-fn a_snapshot_is_used_by_one_life_only() {
+fn snapshot_is_used_by_one_incarnation_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     written(&path, some());
     let file = SnapshotFile::take(path.clone());
-    // A life that ends from here on leaves nothing for the next one, whatever it had read.
+    // An incarnation that ends from here on leaves no snapshot, whatever it has read.
     assert!(!path.exists());
     assert!(!SnapshotFile::take(path.clone()).is_taken());
     let mut entries = 0;
@@ -171,7 +171,7 @@ fn a_snapshot_is_used_by_one_life_only() {
 }
 
 #[test]
-fn a_snapshot_that_was_not_needed_is_put_back_and_a_foreign_file_is_not_removed() {
+fn unused_snapshot_is_put_back_and_foreign_file_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("snapshot");
     written(&path, some());
@@ -181,6 +181,6 @@ fn a_snapshot_that_was_not_needed_is_put_back_and_a_foreign_file_is_not_removed(
     fs::write(&path, "something else").unwrap();
     let file = SnapshotFile::take(path.clone());
     let foreign = file.read("zerocache", later(0), |_| panic!("it is none"));
-    assert!(matches!(foreign, Err(SnapshotError::Foreign)));
-    assert_eq!(fs::read(write::beside(&path, ".taken")).unwrap(), b"something else");
+    assert!(matches!(foreign, Err(SnapshotError::UnknownFormat)));
+    assert_eq!(fs::read(write::with_suffix(&path, ".taken")).unwrap(), b"something else");
 }

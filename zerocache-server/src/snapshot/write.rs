@@ -1,4 +1,4 @@
-//! Writing a snapshot: beside its place, then moved there, so that there is always a whole one or none.
+//! Writes a snapshot to a temporary file that then replaces the old one: the file is always complete.
 
 use std::{
     ffi::OsString,
@@ -12,33 +12,33 @@ use zerocache_core::{
     wire::{FetchedItem, Response},
 };
 
-use super::{BLOCK_BYTES, Contents, Header, MAGIC, SnapshotError, Sum};
+use super::{BLOCK_BYTES, Checksum, Contents, Header, MAGIC, SnapshotError};
 
-/// Writes a snapshot to `path`; returns how many entries and traces it holds. Blocks.
+/// Writes a snapshot to `path`. Returns the number of values and tombstones. Blocks.
 ///
 /// # Errors
-/// When the file cannot be written; what was there before stays.
+/// The error of the system; the previous snapshot stays.
 pub fn write<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotError>
 where
     P: Iterator<Item = Vec<StoredItem>>,
 {
-    let beside = beside(path, NEW);
-    let written = write_to(&beside, contents);
+    let temporary = with_suffix(path, NEW);
+    let written = write_to(&temporary, contents);
     if written.is_ok() {
-        fs::rename(&beside, path)?;
+        fs::rename(&temporary, path)?;
         sync_directory(path);
     } else {
-        // Half a file is of no use to anybody.
-        let _gone_already = fs::remove_file(&beside);
+        // An incomplete file is useless.
+        let _already_gone = fs::remove_file(&temporary);
     }
     written
 }
 
-/// What is appended to the name while a snapshot is written.
+/// The suffix of the temporary file.
 pub(super) const NEW: &str = ".new";
 
-/// A name in the same directory: that of `path` with `suffix`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Returns `path` with `suffix` appended to its file name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
     name.push(suffix);
     path.with_file_name(name)
@@ -48,22 +48,23 @@ fn write_to<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotEr
 where
     P: Iterator<Item = Vec<StoredItem>>,
 {
-    let mut out = Output { file: BufWriter::new(File::create(path)?), sum: Sum::default() };
+    let mut out =
+        Output { file: BufWriter::new(File::create(path)?), checksum: Checksum::default() };
     out.put(MAGIC)?;
-    let ages = contents.memory.sync_ages.iter();
+    let ages = contents.state.sync_ages.iter();
     let header = Header {
         cluster: contents.cluster.to_owned(),
         written_ms: contents.now.wall_ms,
         retention_ms: contents.retention_ms,
-        node: contents.memory.node.0,
-        lived_ms: contents.memory.lived_ms,
-        line: (contents.memory.lineage.origin.0, contents.memory.lineage.age_ms),
+        node: contents.state.node.0,
+        lived_ms: contents.state.lived_ms,
+        line: (contents.state.lineage.origin.0, contents.state.lineage.age_ms),
         ages: ages.map(|age| (age.node.0, age.age_ms, age.lived_ms)).collect(),
     };
     out.block(&serde_json::to_vec(&header).map_err(std::io::Error::other)?)?;
     let (mut count, mut items, mut bytes) = (0, Vec::new(), 0);
-    for known in contents.parts.flatten() {
-        let item = FetchedItem::of(known, contents.now.mono);
+    for item in contents.shards.flatten() {
+        let item = FetchedItem::of(item, contents.now.mono);
         bytes += item.payload_bytes() + 64;
         items.push(item);
         count += 1;
@@ -76,29 +77,29 @@ where
         out.items(items)?;
     }
     out.put(&0u32.to_le_bytes())?;
-    let sum = out.sum.bytes();
-    out.file.write_all(&sum)?;
+    let checksum = out.checksum.bytes();
+    out.file.write_all(&checksum)?;
     let file = out.file.into_inner().map_err(|error| error.into_error())?;
     file.sync_all()?;
     Ok(count)
 }
 
-/// Most values and traces of one block.
+/// Most values and tombstones of one block.
 const BLOCK_RECORDS: usize = 4_096;
 
 struct Output {
     file: BufWriter<File>,
-    sum: Sum,
+    checksum: Checksum,
 }
 
 impl Output {
     fn put(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        self.sum.0.update(bytes);
+        self.checksum.0.update(bytes);
         Ok(self.file.write_all(bytes)?)
     }
 
     fn block(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let length = u32::try_from(bytes.len()).map_err(|_| SnapshotError::Foreign)?;
+        let length = u32::try_from(bytes.len()).map_err(|_| SnapshotError::UnknownFormat)?;
         self.put(&length.to_le_bytes())?;
         self.put(bytes)
     }

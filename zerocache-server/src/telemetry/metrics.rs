@@ -1,4 +1,4 @@
-//! What a metric is, and the readings from which its value is taken.
+//! Metrics, and the readings from which their values are taken.
 
 use serde::Serialize;
 use zerocache_core::{
@@ -9,7 +9,7 @@ use zerocache_core::{
 use super::ServerCounters;
 use crate::storage::Storage;
 
-/// Whether a metric only grows.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Grows from the start of the node.

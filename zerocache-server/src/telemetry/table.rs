@@ -197,12 +197,12 @@ pub const METRICS: &[Metric] = &[
     counter("panics", "Request handlers that panicked.", server!(panics)),
     counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.heartbeats_sent)),
     counter(
-        "heartbeat_echoes_sent",
+        "heartbeats_answered",
         "Heartbeats of other nodes answered with an echo.",
         read!(datagrams.heartbeats_answered),
     ),
     counter(
-        "heartbeat_echoes_received",
+        "heartbeats_acknowledged",
         "Echoes of own heartbeats that arrived in time.",
         read!(datagrams.heartbeats_acknowledged),
     ),
@@ -217,7 +217,7 @@ pub const METRICS: &[Metric] = &[
         read!(datagrams.misdirected),
     ),
     counter(
-        "datagrams_forged",
+        "datagrams_unauthenticated",
         "Datagrams dropped because their authentication failed.",
         read!(datagrams.unauthenticated),
     ),
@@ -257,7 +257,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("leases_expired", "Leases that nobody returned in time.", read!(node.leases.expired)),
     counter(
-        "leases_lost",
+        "leases_disconnected",
         "Leases ended by the end of their holder's connection.",
         read!(node.leases.disconnected),
     ),
@@ -293,7 +293,7 @@ pub const METRICS: &[Metric] = &[
         read!(node.refused.gossip),
     ),
     counter(
-        "versions_refused",
+        "future_versions_refused",
         "Claimed versions more than 5 s ahead of this node's clock.",
         read!(node.refused.future_versions),
     ),

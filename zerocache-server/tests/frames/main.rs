@@ -19,7 +19,7 @@ use zerocache_net::clock;
 
 use peer::{LONG, MESSAGE_BYTES_MAX, Peer, encoded, frame, get, header, node, put};
 
-/// How late a message is in these tests, in milliseconds.
+/// The delay of a late message in these tests, in milliseconds.
 const LATE_MS: u64 = 1_100;
 
 fn run(test: impl Future<Output = ()>) {
@@ -38,7 +38,7 @@ fn is_stored(response: &Response) -> bool {
     matches!(response, Response::Written(written) if written.status == Status::Stored)
 }
 
-/// What a peer sends.
+/// A thing that a peer sends.
 #[derive(Clone, Copy, Debug)]
 enum Sent {
     Get,
@@ -174,7 +174,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn every_request_is_answered_once(
+    fn every_request_gets_one_response(
         pipe_bytes in 64..100_000usize,
         all in prop::collection::vec(sent(), 1..150),
         mix in 1..30usize,
@@ -185,7 +185,7 @@ proptest! {
 }
 
 #[test]
-fn more_messages_than_are_taken_at_once_are_refused_and_the_others_end() {
+fn messages_beyond_the_limit_are_refused_and_the_others_complete() {
     run(async {
         let mut peer = Peer::connect(&node(), 1 << 20).await;
         for id in 1..=70 {
@@ -210,7 +210,7 @@ fn more_messages_than_are_taken_at_once_are_refused_and_the_others_end() {
 }
 
 #[test]
-fn a_peer_that_begins_messages_without_end_is_cut_off() {
+fn peer_that_starts_messages_without_end_is_disconnected() {
     run(async {
         let mut peer = Peer::connect(&node(), 1 << 20).await;
         let begun: Vec<_> =
@@ -225,7 +225,7 @@ fn a_peer_that_begins_messages_without_end_is_cut_off() {
 }
 
 #[test]
-fn what_comes_late_is_refused_or_lives_shorter() {
+fn late_request_is_refused_or_its_ttl_is_reduced() {
     run(async {
         let mut peer = Peer::connect(&node(), 1 << 20).await;
         // Nothing can be later than the node is old.
@@ -260,7 +260,7 @@ fn what_comes_late_is_refused_or_lives_shorter() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_not_read_from_and_others_are_served() {
+fn peer_that_does_not_read_is_not_read_from_and_others_are_served() {
     run(async {
         let frames = node();
         let mut deaf = Peer::connect(&frames, 64 << 10).await;
@@ -294,7 +294,7 @@ fn a_peer_that_does_not_read_is_not_read_from_and_others_are_served() {
 }
 
 /// Fills the node with about 1.5 MiB of small values; returns a request for all of them.
-async fn filled(frames: &std::sync::Arc<zerocache_server::frames::Frames>) -> Request {
+async fn filled(frames: &std::sync::Arc<zerocache_server::framed::FramedConnections>) -> Request {
     let mut peer = Peer::connect(frames, 1 << 20).await;
     let mut hashes = Vec::new();
     for n in 0..500 {
@@ -320,7 +320,7 @@ async fn settle() {
 }
 
 #[test]
-fn small_requests_for_large_responses_wait_until_the_responses_are_read() {
+fn requests_for_large_responses_wait_until_the_responses_are_read() {
     run(async {
         let frames = node();
         let fetch = filled(&frames).await;
@@ -332,7 +332,7 @@ fn small_requests_for_large_responses_wait_until_the_responses_are_read() {
                 other.ask(header(Opcode::Request, id, false), &put("o", 10, 60_000)).await;
             assert!(is_stored(&written), "{written:?}");
             settle().await;
-            let waiting = frames.waiting_bytes();
+            let waiting = frames.pending_bytes();
             assert!(waiting < 6 << 20, "{waiting} bytes wait");
         }
         for id in 0..100 {
@@ -340,12 +340,12 @@ fn small_requests_for_large_responses_wait_until_the_responses_are_read() {
             assert!(answered == id && matches!(response, Response::Items { .. }));
         }
         settle().await;
-        assert_eq!(frames.waiting_bytes(), 0);
+        assert_eq!(frames.pending_bytes(), 0);
     });
 }
 
 #[test]
-fn many_connections_whose_responses_are_not_read_hold_no_more_than_their_share() {
+fn pending_responses_of_many_connections_are_bounded() {
     run(async {
         let frames = node();
         let fetch = filled(&frames).await;
@@ -357,7 +357,7 @@ fn many_connections_whose_responses_are_not_read_hold_no_more_than_their_share()
             deaf.push(peer);
         }
         // The share, what one connection may have beyond it, and the last slice of each of the others.
-        let waiting = frames.waiting_bytes();
+        let waiting = frames.pending_bytes();
         assert!(waiting < (8 + 5 + 20 * 5 / 4) << 20, "{waiting} bytes wait");
         for mut peer in deaf {
             for _ in 0..5 {
@@ -366,12 +366,12 @@ fn many_connections_whose_responses_are_not_read_hold_no_more_than_their_share()
             }
         }
         settle().await;
-        assert_eq!(frames.waiting_bytes(), 0);
+        assert_eq!(frames.pending_bytes(), 0);
     });
 }
 
 #[test]
-fn responses_that_come_later_are_refusals_while_those_before_them_are_not_read() {
+fn late_responses_are_refusals_while_earlier_ones_are_unread() {
     const WAITING: u32 = 1_000;
     run(async {
         let frames = node();

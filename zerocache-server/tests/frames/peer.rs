@@ -24,8 +24,8 @@ use zerocache_net::transport::{
     framed::{FrameReader, HANDSHAKE_ID, Incoming, UnlimitedMemory},
 };
 use zerocache_server::{
-    driver::NodeDriver,
-    frames::{Begun, FrameLimits, Frames},
+    driver::{DriverParts, NodeDriver, SharedNode},
+    framed::{FrameLimits, FramedConnections, FramedHandshake},
     storage::Storage,
     telemetry::ServerCounters,
 };
@@ -48,7 +48,7 @@ impl Transport for Nowhere {
 }
 
 /// A node alone, and the connections to it.
-pub fn node() -> Arc<Frames> {
+pub fn node() -> Arc<FramedConnections> {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let capacity = Capacity { entries_max: 10_000, bytes_max: 64 << 20 };
     let config = NodeConfig {
@@ -68,11 +68,23 @@ pub fn node() -> Arc<Frames> {
         has_snapshot: false,
         secret: [7; 32],
     };
-    let runtime = NodeDriver::new(config, Storage::new(capacity), Arc::new(Nowhere));
-    // There is nobody to be found: it takes writes at once.
-    runtime.input(Input::DiscoveryComplete);
-    let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, waiting_bytes_max: 8 << 20 };
-    Frames::new(runtime, Arc::new(ServerCounters::default()), Arc::new(UnlimitedMemory), limits)
+    let storage = Arc::new(Storage::new(capacity));
+    let driver = NodeDriver::new(DriverParts {
+        node: SharedNode::new(config, Arc::clone(&storage)),
+        storage,
+        transport: Arc::new(Nowhere),
+        datagrams: None,
+        discovery: None,
+    });
+    // There are no peers to find, so the node accepts writes.
+    driver.input(Input::DiscoveryComplete);
+    let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, pending_bytes_max: 8 << 20 };
+    FramedConnections::new(
+        driver,
+        Arc::new(ServerCounters::default()),
+        Arc::new(UnlimitedMemory),
+        limits,
+    )
 }
 
 pub fn put(key: &str, bytes: usize, ttl_ms: u64) -> Request {
@@ -106,7 +118,7 @@ pub fn frame(header: Header, payload: &[u8]) -> Vec<u8> {
     out.to_vec()
 }
 
-/// What the frames of a request carry.
+/// Encodes a request as the payload of its frames.
 pub fn encoded(request: &Request) -> Bytes {
     let mut out = BytesMut::new();
     let message = RequestMessage { envelope: known(), request: request.clone() };
@@ -124,7 +136,7 @@ pub struct Peer {
     pub responses: Responses,
 }
 
-/// What comes from the node.
+/// The responses of the node.
 pub struct Responses {
     read: ReadHalf<DuplexStream>,
     inbox: FrameReader,
@@ -132,10 +144,14 @@ pub struct Responses {
 
 impl Peer {
     /// Connects over a pipe that holds so many bytes.
-    pub async fn connect(frames: &Arc<Frames>, pipe_bytes: usize) -> Self {
+    pub async fn connect(frames: &Arc<FramedConnections>, pipe_bytes: usize) -> Self {
         let (near, far) = tokio::io::duplex(pipe_bytes);
-        let begun =
-            Begun { read: Bytes::new(), sent_ms: None, known: known(), hello: Response::Done };
+        let begun = FramedHandshake {
+            read: Bytes::new(),
+            sent_ms: None,
+            known: known(),
+            hello: Response::Done,
+        };
         frames.serve(async move { Some((far, begun)) });
         let (read, write) = tokio::io::split(near);
         let mut responses =

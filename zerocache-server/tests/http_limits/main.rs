@@ -1,4 +1,4 @@
-//! The HTTP shell against clients that are slow, broken or greedy, over real sockets.
+//! The HTTP server against clients that are slow, broken or greedy, over real sockets.
 
 mod server;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use zerocache_server::http::{HttpLimits, Served};
+use zerocache_server::http::{HttpLimits, ShutdownSummary};
 
 use server::{LARGE_BYTES, PATIENCE, Server, reaches, read_all, read_until};
 
@@ -26,7 +26,7 @@ fn short() -> HttpLimits {
 }
 
 #[tokio::test]
-async fn keep_alive_and_old_clients() {
+async fn keep_alive_http_1_0_and_chunked_bodies_work() {
     let server = Server::start(HttpLimits::default());
     let mut tcp = server.connect().await;
     for _ in 0..3 {
@@ -42,7 +42,7 @@ async fn keep_alive_and_old_clients() {
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunked = server.exchange(&format!("{head}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")).await;
     assert!(chunked.ends_with("5 bytes") && chunked.contains("connection: close"), "{chunked}");
-    assert_eq!(server.end().await, Served { cut: 0 });
+    assert_eq!(server.end().await, ShutdownSummary { connections_cut: 0 });
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn malformed_and_ambiguous_requests_are_refused() {
         "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{fc}\u{3}".to_owned(),
     ];
     for (number, case) in (1..).zip(&cases) {
-        // What follows must not be taken for a request of its own.
+        // The rest must not be read as a request of its own.
         let answer = server.exchange(&format!("{case}GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         let refused = answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.0 4");
         assert!(refused, "{case:?} is answered with {answer:?}");
@@ -90,7 +90,7 @@ async fn malformed_and_ambiguous_requests_are_refused() {
 }
 
 #[tokio::test]
-async fn a_bad_request_behind_a_good_one_is_refused_alone() {
+async fn pipelined_bad_request_is_refused_alone() {
     let server = Server::start(HttpLimits::default());
     let good = "PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
     let bad = "PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc";
@@ -100,7 +100,7 @@ async fn a_bad_request_behind_a_good_one_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_before_it_is_read() {
+async fn body_over_the_limit_is_refused_unread() {
     let server = Server::start(HttpLimits::default());
     let mut tcp = server.connect().await;
     let head =
@@ -175,7 +175,7 @@ async fn slow_heads_and_silent_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_dripping_body_is_given_up() {
+async fn dripping_body_is_refused() {
     let server = Server::start(short());
     let mut tcp = server.connect().await;
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
@@ -201,7 +201,7 @@ async fn a_dripping_body_is_given_up() {
 }
 
 #[tokio::test]
-async fn bodies_beyond_the_memory_get_503() {
+async fn bodies_beyond_the_memory_budget_get_503() {
     let mut limits = HttpLimits::default();
     limits.bodies.memory_bytes = 1 << 10;
     let server = Server::start(limits);
@@ -210,7 +210,7 @@ async fn bodies_beyond_the_memory_get_503() {
     first.write_all(put.as_bytes()).await.expect("sent");
     first.write_all(&[b'a'; 500]).await.expect("sent");
     // The first body holds the only KiB as soon as the node has read of it.
-    reaches("charged", 1, || u64::from(server.gate.free_bytes() == 0)).await;
+    reaches("charged", 1, || u64::from(server.budget.free_bytes() == 0)).await;
     let last = put.replace("Host: x", "Host: x\r\nConnection: close");
     let answer = server.exchange(&format!("{last}{}", "a".repeat(900))).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
@@ -245,7 +245,7 @@ async fn connections_above_the_cap_are_refused_and_counted() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_is_cut_off() {
+async fn client_that_never_reads_is_disconnected() {
     let mut limits = short();
     limits.write_window = Duration::from_millis(300);
     let server = Server::start(limits);
@@ -261,7 +261,7 @@ async fn a_client_that_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_panic_costs_its_own_connection_only() {
+async fn panic_closes_its_own_connection_only() {
     let server = Server::start(HttpLimits::default());
     assert_eq!(server.exchange("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await, "");
     reaches("panics", 1, || server.counters.panics.get()).await;
@@ -269,7 +269,7 @@ async fn a_panic_costs_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn an_upgraded_connection_is_left_alone() {
+async fn upgraded_connection_has_no_http_deadlines() {
     let server = Server::start(short());
     let mut tcp = server.connect().await;
     let request =
@@ -288,7 +288,7 @@ async fn an_upgraded_connection_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_end_closes_idle_connections_and_waits_for_the_others() {
+async fn shutdown_closes_idle_connections_and_waits_for_the_others() {
     let limits = HttpLimits { close_timeout: PATIENCE, ..HttpLimits::default() };
     let server = Server::start(limits);
     let mut idle = server.connect().await;
@@ -297,7 +297,7 @@ async fn the_end_closes_idle_connections_and_waits_for_the_others() {
     let mut busy = server.connect().await;
     let head = "PUT /body HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     busy.write_all(head.as_bytes()).await.expect("sent");
-    // Asked to go on: the handler is reading.
+    // 100 Continue: the handler is reading.
     read_until(&mut busy, "\r\n\r\n").await;
     let address = server.address;
     let ended = tokio::spawn(server.end());
@@ -308,15 +308,15 @@ async fn the_end_closes_idle_connections_and_waits_for_the_others() {
     let answer = read_all(&mut busy).await;
     assert!(answer.ends_with("3 bytes"), "{answer}");
     drop(busy);
-    assert_eq!(ended.await.expect("no panic"), Served { cut: 0 });
+    assert_eq!(ended.await.expect("no panic"), ShutdownSummary { connections_cut: 0 });
 }
 
 #[tokio::test]
-async fn the_end_cuts_what_does_not_finish() {
+async fn shutdown_cuts_connections_that_do_not_finish() {
     let server = Server::start(short());
     let mut tcp = server.connect().await;
     tcp.write_all(b"GET /forever HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     reaches("requests", 1, || server.counters.requests.get()).await;
-    assert_eq!(server.end().await, Served { cut: 1 });
+    assert_eq!(server.end().await, ShutdownSummary { connections_cut: 1 });
     assert_eq!(read_all(&mut tcp).await, "");
 }

@@ -15,22 +15,22 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use zerocache_server::http::{BodyGate, HttpLimits, Served, bind, read_body, serve};
+use zerocache_server::http::{BodyBudget, HttpLimits, ShutdownSummary, bind, read_body, serve};
 use zerocache_server::telemetry::ServerCounters;
 
 /// Longer than anything here should take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest body that the test router takes.
 const BODY_BYTES_MAX: u64 = 1000;
-/// What `/large` answers: more than the kernel buffers for one connection.
+/// The size of the response to `/large`: more than the kernel buffers for one connection.
 pub(crate) const LARGE_BYTES: usize = 64 << 20;
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) counters: Arc<ServerCounters>,
-    pub(crate) gate: BodyGate,
+    pub(crate) budget: BodyBudget,
     stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<Served>,
+    serving: JoinHandle<ShutdownSummary>,
 }
 
 impl Server {
@@ -38,17 +38,17 @@ impl Server {
         let listener = bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let counters = Arc::new(ServerCounters::default());
-        let gate = BodyGate::new(limits.bodies.clone(), Arc::clone(&counters));
+        let budget = BodyBudget::new(limits.bodies.clone(), Arc::clone(&counters));
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let serving = tokio::spawn(serve(
             listener,
-            router(gate.clone()),
+            router(budget.clone()),
             limits,
             Arc::clone(&counters),
             stopped,
         ));
-        Self { address, counters, gate, stop: Some(stop), serving }
+        Self { address, counters, budget, stop: Some(stop), serving }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -72,13 +72,13 @@ impl Server {
     }
 
     /// Ends serving and waits for it.
-    pub(crate) async fn end(mut self) -> Served {
+    pub(crate) async fn end(mut self) -> ShutdownSummary {
         drop(self.stop.take());
         timeout(PATIENCE, self.serving).await.expect("in time").expect("no panic")
     }
 }
 
-fn router(gate: BodyGate) -> Router {
+fn router(budget: BodyBudget) -> Router {
     Router::new()
         .route("/ping", get(|| async { "pong" }))
         .route("/large", get(|| async { vec![b'x'; LARGE_BYTES] }))
@@ -87,12 +87,12 @@ fn router(gate: BodyGate) -> Router {
         .route("/body", put(length))
         .route("/ignore", put(|| async { "ignored" }))
         .route("/upgrade", post(upgrade))
-        .with_state(gate)
+        .with_state(budget)
 }
 
-async fn length(State(gate): State<BodyGate>, body: Body) -> (StatusCode, HeaderMap, String) {
+async fn length(State(budget): State<BodyBudget>, body: Body) -> (StatusCode, HeaderMap, String) {
     let mut headers = HeaderMap::new();
-    match read_body(body, BODY_BYTES_MAX, &gate).await {
+    match read_body(body, BODY_BYTES_MAX, &budget).await {
         Ok(bytes) => (StatusCode::OK, headers, format!("{} bytes", bytes.len())),
         Err(error) => {
             if let Some(seconds) = error.retry_after_s() {

@@ -1,4 +1,4 @@
-//! What flags and variables lead to, with an environment that is passed in.
+//! Flags and variables, with an environment that is passed in.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::{Compat, Interface, LogFormat};
 use super::*;
 
-fn parse(flags: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Stop> {
+fn parse(flags: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, EarlyExit> {
     let argv = std::iter::once("zerocache-server").chain(flags.iter().copied());
     Invocation::parse(argv.map(OsString::from).collect(), |name| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
@@ -20,9 +20,9 @@ fn server(flags: &[&str], variables: &[(&str, &str)]) -> ServerConfig {
     }
 }
 
-fn mistake(flags: &[&str], variables: &[(&str, &str)]) -> String {
+fn usage_error(flags: &[&str], variables: &[(&str, &str)]) -> String {
     match parse(flags, variables) {
-        Err(Stop::Mistake(line)) => {
+        Err(EarlyExit::UsageError(line)) => {
             assert!(!line.contains('\n'), "{line}");
             line
         }
@@ -31,12 +31,12 @@ fn mistake(flags: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_flags_have_no_debts() {
+fn command_definition_is_valid() {
     command().debug_assert();
 }
 
 #[test]
-fn a_region_is_enough() {
+fn region_alone_gives_the_defaults() {
     let config = server(&["--region", "london"], &[]);
     assert_eq!(config, ServerConfig::new("london"));
     assert_eq!((config.cluster.as_str(), config.port), ("zerocache", 6789));
@@ -89,19 +89,19 @@ fn every_flag_has_a_variable() {
 }
 
 #[test]
-fn a_flag_wins_and_an_empty_variable_is_not_set() {
+fn flag_overrides_variable_and_empty_variable_is_unset() {
     let variables =
         [("ZEROCACHE_REGION", "paris"), ("ZEROCACHE_ZONE", ""), ("ZEROCACHE_SEED", "a:1")];
     let config = server(&["--region=london", "--seed", "b:2", "--seed", "c:3"], &variables);
     assert_eq!((config.region.as_str(), config.zone), ("london", None));
     let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
     assert_eq!(seeds, ["b:2", "c:3"]);
-    // A wrong variable does not matter behind a flag.
+    // A wrong variable is ignored when the flag is given.
     assert_eq!(server(&["--region", "x", "--port", "1"], &[("ZEROCACHE_PORT", "x")]).port, 1);
 }
 
 #[test]
-fn the_listening_port_is_announced_unless_told_otherwise() {
+fn listen_port_is_announced_by_default() {
     let config = server(&["--region", "x", "--listen", "127.0.0.1:0"], &[]);
     assert_eq!(config.port, 0);
     let config = server(&["--region", "x", "--listen", "127.0.0.1:1", "--port", "2"], &[]);
@@ -109,20 +109,20 @@ fn the_listening_port_is_announced_unless_told_otherwise() {
 }
 
 #[test]
-fn logs() {
+fn log_settings() {
     let invocation =
         parse(&["--region", "x", "--log-format", "json"], &[("ZEROCACHE_LOG", "debug")]);
-    let log = invocation.expect("no mistake").log;
+    let log = invocation.expect("no error").log;
     assert_eq!((log.format, log.filter.as_str()), (LogFormat::Json, "debug"));
 }
 
 #[test]
-fn a_mistake_is_one_line_that_names_what_was_written() {
+fn usage_error_is_one_line_that_names_the_setting() {
     let region = ["--region", "x"];
-    let with = |flag: &str, value: &str| mistake(&[&region[..], &[flag, value]].concat(), &[]);
+    let with = |flag: &str, value: &str| usage_error(&[&region[..], &[flag, value]].concat(), &[]);
     let size = "\"12q\" is not a size; use bytes, or a number with KiB, MiB, GiB";
     assert_eq!(with("--max-bytes", "12q"), format!("--max-bytes: {size}"));
-    let from_variable = mistake(&region, &[("ZEROCACHE_MAX_BYTES", "12q")]);
+    let from_variable = usage_error(&region, &[("ZEROCACHE_MAX_BYTES", "12q")]);
     assert_eq!(from_variable, format!("ZEROCACHE_MAX_BYTES: {size}"));
     for (flag, value) in [
         ("--cluster", "a/b"),
@@ -153,29 +153,29 @@ fn a_mistake_is_one_line_that_names_what_was_written() {
         let line = with(flag, value);
         assert!(line.starts_with(&format!("{flag}: ")), "{line}");
     }
-    assert!(mistake(&[], &[]).starts_with("--region: missing"));
+    assert!(usage_error(&[], &[]).starts_with("--region: missing"));
     assert!(
-        mistake(&["--region", "v1"], &[])
+        usage_error(&["--region", "v1"], &[])
             .starts_with("--region: a region must not be called \"v1\"")
     );
-    assert!(mistake(&[], &[("ZEROCACHE_REGION", "v1")]).starts_with("ZEROCACHE_REGION: "));
-    assert!(mistake(&["--regoin", "x"], &[]).ends_with("did you mean --region?"));
-    assert!(mistake(&["--region"], &[]).contains("--region"));
-    assert!(mistake(&["london"], &[]).contains("london"));
+    assert!(usage_error(&[], &[("ZEROCACHE_REGION", "v1")]).starts_with("ZEROCACHE_REGION: "));
+    assert!(usage_error(&["--regoin", "x"], &[]).ends_with("did you mean --region?"));
+    assert!(usage_error(&["--region"], &[]).contains("--region"));
+    assert!(usage_error(&["london"], &[]).contains("london"));
 }
 
 #[test]
-fn help_teaches_and_names_the_variables() {
-    let Err(Stop::Answer(help)) = parse(&["--help"], &[]) else { panic!("no help") };
-    for part in ["Examples:", "[ZEROCACHE_MAX_VALUE_BYTES]", "[default: 6789]", "Who the node is"] {
+fn help_has_examples_and_names_the_variables() {
+    let Err(EarlyExit::Info(help)) = parse(&["--help"], &[]) else { panic!("no help") };
+    for part in ["Examples:", "[ZEROCACHE_MAX_VALUE_BYTES]", "[default: 6789]", "Identity"] {
         assert!(help.contains(part), "{part} is not in\n{help}");
     }
-    let Err(Stop::Answer(version)) = parse(&["--version"], &[]) else { panic!("no version") };
+    let Err(EarlyExit::Info(version)) = parse(&["--version"], &[]) else { panic!("no version") };
     assert!(version.starts_with("zerocache-server "), "{version}");
 }
 
 #[test]
-fn the_table_of_variables_has_those_of_all_flags_and_no_others() {
+fn table_of_variables_matches_the_flags() {
     let command = command();
     let flags = command.get_arguments().filter(|arg| takes_value(arg));
     let mut read: Vec<_> = flags.filter_map(|arg| arg.get_long().map(variable_name)).collect();
@@ -186,8 +186,8 @@ fn the_table_of_variables_has_those_of_all_flags_and_no_others() {
 }
 
 #[test]
-fn the_port_that_kubernetes_sets_is_ignored_with_a_notice() {
+fn port_set_by_kubernetes_is_ignored_with_a_warning() {
     let invocation = parse(&["--region", "x"], &[("ZEROCACHE_PORT", "tcp://10.0.0.1:6789")]);
-    let invocation = invocation.expect("no mistake");
-    assert_eq!((invocation.server.port, invocation.notices.len()), (6789, 1));
+    let invocation = invocation.expect("no error");
+    assert_eq!((invocation.server.port, invocation.warnings.len()), (6789, 1));
 }

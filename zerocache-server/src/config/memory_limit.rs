@@ -1,13 +1,13 @@
-//! How much memory this process may use: the smallest cgroup limit above it, else the machine's.
+//! The memory that this process may use: the smallest cgroup limit above it, else the machine's memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is assumed where the system says nothing.
+/// Assumed when the system states no limit.
 const MEMORY_UNKNOWN_BYTES: u64 = 1 << 30;
 
-/// The memory that this process may use, in bytes.
-pub(super) fn available() -> u64 {
+/// Returns the memory that this process may use, in bytes.
+pub(super) fn available_bytes() -> u64 {
     read(Path::new("/"))
 }
 
@@ -16,12 +16,12 @@ fn read(root: &Path) -> u64 {
     let machine = machine_bytes(root);
     let cgroups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = cgroups.lines().filter_map(|line| cgroup_bytes(root, line));
-    // Without a limit cgroup v1 shows a number close to 2^63: the minimum takes care of that.
+    // Without a limit cgroup v1 shows a number close to 2^63; the minimum discards it.
     limits.chain(machine).min().unwrap_or(MEMORY_UNKNOWN_BYTES)
 }
 
-/// The limit that one line of `/proc/self/cgroup` leads to: `0::/path` in version 2,
-/// `4:memory:/path` in version 1.
+/// Returns the limit for one line of `/proc/self/cgroup`: `0::/path` in version 2, `4:memory:/path` in
+/// version 1.
 fn cgroup_bytes(root: &Path, line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':');
     let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -34,14 +34,14 @@ fn cgroup_bytes(root: &Path, line: &str) -> Option<u64> {
     memory.then(|| smallest(&mount.join("memory"), path, "memory.limit_in_bytes")).flatten()
 }
 
-/// The smallest limit from the group up to the mount: each group above bounds those below. In a
-/// container the path may be the host's and absent here; then the mount itself is the group.
+/// Returns the smallest limit from the group up to the mount: each group bounds those below it. In a
+/// container the path may be the host's and missing here; then the mount itself is the group.
 fn smallest(mount: &Path, path: &str, file: &str) -> Option<u64> {
     let mut group: PathBuf = mount.join(path.trim_start_matches('/'));
     let mut least = None;
     loop {
         let text = fs::read_to_string(group.join(file)).unwrap_or_default();
-        // "max" is no number and no limit; 0 is no limit that a running process could have.
+        // "max" means no limit; 0 cannot be the limit of a running process.
         let limit = text.trim().parse::<u64>().ok().filter(|limit| *limit > 0);
         least = least.into_iter().chain(limit).min();
         if group == mount || !group.pop() || !group.starts_with(mount) {
@@ -74,7 +74,7 @@ mod tests {
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        2097152 kB\nMemFree: 1 kB\n");
 
     #[test]
-    fn the_machine_without_a_limit() {
+    fn machine_memory_applies_without_a_limit() {
         assert_eq!(machine(&[MEMINFO]), 2 << 30);
         assert_eq!(machine(&[]), MEMORY_UNKNOWN_BYTES);
         let unlimited =
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_takes_the_smallest_above() {
+    fn cgroup_v2_limit_is_the_smallest_of_all_ancestors() {
         let files = [
             MEMINFO,
             ("proc/self/cgroup", "0::/pod/box\n"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_and_a_path_of_the_host() {
+    fn cgroup_v1_limit_is_found_with_a_path_of_the_host() {
         let files = [
             MEMINFO,
             ("proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/docker/abc\n0::/\n"),

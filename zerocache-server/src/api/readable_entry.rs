@@ -1,71 +1,69 @@
-//! What readers over HTTP get of an entry: its value, unpacked, as long as it is fresh.
+//! Reads over HTTP: the decompressed value of an entry, as long as it is fresh.
 
 use bytes::Bytes;
 use zerocache_core::{
     compression,
     key::Key,
     metadata::{Encoding, Freshness, Metadata},
+    store::Lookup,
     version::Version,
-    wire::Response,
 };
 
 use super::{Api, error::ApiError};
 use crate::http::BodyError;
 
-/// An entry as a reader gets it.
+/// An entry as it is served over HTTP.
 #[derive(Debug)]
-pub(super) struct Served {
-    /// The value, unpacked.
+pub(super) struct ReadableEntry {
+    /// The decompressed value.
     pub(super) value: Bytes,
     pub(super) version: Version,
-    /// What remains of its life, in milliseconds.
+    /// The remaining lifetime, in milliseconds.
     pub(super) remaining_ms: u64,
     pub(super) metadata: Metadata,
     pub(super) freshness: Freshness,
 }
 
-impl Served {
-    /// Reads a key. What is past its fresh time is a miss, unless stale values are allowed; what
-    /// cannot be read is one in any case.
+impl ReadableEntry {
+    /// Reads a key. A stale value is a miss unless `allow_stale`; an unreadable value is always a miss.
     pub(super) fn read(api: &Api, key: &Key, allow_stale: bool) -> Result<Self, ApiError> {
-        let (value, metadata, version, remaining_ms) = match api.driver.read(key) {
-            Response::Found { value, metadata, version, remaining_ms } => {
-                (value, metadata, version, remaining_ms)
-            }
-            Response::NotFound { warming } => return Err(ApiError::not_found(warming)),
-            _ => return Err(ApiError::unexpected()),
+        let reader = api.driver.reader();
+        let context = reader.context();
+        let Lookup::Hit(entry) = reader.get(key, context) else {
+            return Err(ApiError::not_found(!context.misses_are_authoritative()));
         };
-        let Ok(metadata) = Metadata::decode(&metadata) else { return Err(unreadable(api)) };
+        let remaining_ms = entry.expires.since_ms(context.now.mono);
+        let Ok(metadata) = Metadata::decode(&entry.metadata) else { return Err(unreadable(api)) };
         let freshness = metadata.freshness(remaining_ms);
         if freshness != Freshness::Fresh && !allow_stale {
             api.counters.stale_misses.add();
             return Err(ApiError::not_found(false));
         }
         let value = match metadata.encoding {
-            Encoding::Plain => value,
-            Encoding::Lz4 => unpacked(api, &value)?,
-            // What this release cannot unpack does not decode either.
+            Encoding::Plain => entry.value,
+            Encoding::Lz4 => decompress(api, &entry.value)?,
+            // An encoding of a later release.
             _ => return Err(unreadable(api)),
         };
         if freshness != Freshness::Fresh {
             api.counters.stale_hits.add();
         }
-        Ok(Self { value, version, remaining_ms, metadata, freshness })
+        Ok(Self { value, version: entry.version, remaining_ms, metadata, freshness })
     }
 }
 
-/// A packed value for a reader who cannot unpack. Its memory is charged until it is sent.
-fn unpacked(api: &Api, packed: &[u8]) -> Result<Bytes, ApiError> {
-    let bytes = compression::decompressed_bytes(packed).map_err(|_| unreadable(api))?;
+/// Decompresses a value. Its memory is charged until it is sent.
+fn decompress(api: &Api, compressed: &[u8]) -> Result<Bytes, ApiError> {
+    let bytes = compression::decompressed_bytes(compressed).map_err(|_| unreadable(api))?;
     if bytes as u64 > api.value_bytes_max {
         return Err(unreadable(api));
     }
     let charge = api.bodies.charge(bytes).ok_or(BodyError::NoMemory)?;
-    let value = compression::decompress(packed).map_err(|_| unreadable(api))?;
+    let value = compression::decompress(compressed).map_err(|_| unreadable(api))?;
     Ok(charged(value, charge))
 }
 
-/// The bytes of `value`, whose memory stays charged until the last of them is dropped.
+/// Returns the bytes of `value`; `charge` is held until the last handle to them is dropped.
 pub(super) fn charged<C: Send + 'static>(value: Bytes, charge: C) -> Bytes {
     Bytes::from_owner(Charged { value, _charge: charge })
 }

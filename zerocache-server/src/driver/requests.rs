@@ -1,0 +1,164 @@
+//! The entry points of requests, whichever protocol carries them: reads go to the
+//! [`EntryReader`](crate::reads::EntryReader), writes through [`NodeDriver::write`] or a batch, and
+//! everything else to the state machine as a message.
+
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+use zerocache_core::{
+    node::{ConnectionId, Effect, Input, RequestId, Write, WriteOp},
+    wire::{Envelope, RefusalCode, Request, RequestMessage, Response},
+};
+use zerocache_net::clock;
+
+use super::{
+    NodeDriver,
+    reply::{ReplyBatch, ReplyTo},
+};
+
+/// A request that the state machine handles.
+pub(crate) enum NodeRequest {
+    /// A write by a client.
+    Write(Write),
+    /// Any other message, and the connection that carries it.
+    Message(ConnectionId, RequestMessage),
+}
+
+impl NodeRequest {
+    fn into_input(self, id: RequestId) -> Input {
+        match self {
+            Self::Write(write) => Input::Write { id, write },
+            Self::Message(connection, message) => Input::Request { id, connection, message },
+        }
+    }
+}
+
+/// A message, sorted by what it needs.
+pub(crate) enum Admission {
+    /// A read or a refusal, with its response.
+    Complete(Response),
+    /// A request for the state machine.
+    Node(NodeRequest),
+}
+
+impl NodeDriver {
+    /// Sorts a message that came on `connection`: answers a read, refuses what is meant for another node
+    /// or too late, and hands out the rest.
+    pub(crate) fn admit(&self, connection: ConnectionId, message: RequestMessage) -> Admission {
+        let RequestMessage { envelope, request } = message;
+        if let Some(refusal) = self.identity.refusal(&envelope, &request) {
+            return Admission::Complete(refusal);
+        }
+        let Some(timeout_ms) = envelope.remaining_ms() else {
+            let text = "the deadline passed before the request was read";
+            return Admission::Complete(Response::refused(RefusalCode::Expired, text));
+        };
+        let Envelope { seen, delay_ms, .. } = envelope;
+        let write = |write| {
+            let write = Write { seen, timeout_ms, delay_ms, ..write };
+            Admission::Node(NodeRequest::Write(write))
+        };
+        match request {
+            Request::Get { key } => {
+                let context = self.reader.context();
+                Admission::Complete(context.response(self.reader.get(&key, context)))
+            }
+            Request::Put { key, value, metadata, ttl, ack, token } => {
+                let op = WriteOp::Put { value, metadata, ttl };
+                write(Write { ack, token, ..Write::new(key, op) })
+            }
+            Request::Delete { key, ack } => {
+                write(Write { ack, ..Write::new(key, WriteOp::Delete) })
+            }
+            request => {
+                let message = RequestMessage { envelope, request };
+                Admission::Node(NodeRequest::Message(connection, message))
+            }
+        }
+    }
+
+    /// Handles a message of a client or another node that came alone, as over HTTP.
+    pub async fn request(&self, message: RequestMessage) -> Response {
+        let connection = self.next_connection().single_use();
+        match self.admit(connection, message) {
+            Admission::Complete(response) => response,
+            Admission::Node(request) => self.respond(connection, request).await,
+        }
+    }
+
+    /// Writes an entry.
+    ///
+    /// # Cancellation
+    /// Dropping the future abandons the response; the write stays.
+    pub async fn write(&self, write: Write) -> Response {
+        let connection = self.next_connection().single_use();
+        self.respond(connection, NodeRequest::Write(write)).await
+    }
+
+    /// Returns a new name for a connection that begins.
+    pub fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Passes a request to the node and waits for its response, which is the only one on `connection`.
+    /// Dropping the future abandons the response and ends the connection.
+    async fn respond(&self, connection: ConnectionId, request: NodeRequest) -> Response {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.submit(vec![(request, ReplyTo::Task(sender))]);
+        let mut pending = PendingReply { driver: self, id, connection, is_received: false };
+        let response = receiver.await;
+        pending.is_received = true;
+        response
+            .unwrap_or_else(|_| Response::refused(RefusalCode::Overloaded, "the node is stopping"))
+    }
+
+    /// Passes requests to the node, which locks it once. Each gets its response at its destination, now
+    /// or later. Returns the id of the first.
+    pub(crate) fn submit(&self, requests: Vec<(NodeRequest, ReplyTo)>) -> RequestId {
+        let count = requests.len() as u64;
+        let first = self.next_request.fetch_add(count, Ordering::Relaxed);
+        let ids = || (first..first + count).map(RequestId);
+        let (requests, replies): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+        let mut effects = Vec::new();
+        let mut batch = ReplyBatch::default();
+        {
+            let mut node = self.node.lock();
+            let inputs = ids().zip(requests).map(|(id, request)| request.into_input(id));
+            node.handle_all(clock::now(), inputs, &mut effects);
+            self.publish(&node);
+            effects.retain_mut(|effect| {
+                let Effect::Respond { id, response } = effect else { return true };
+                let index = id.0.checked_sub(first);
+                let reply = index.and_then(|index| replies.get_mut(index as usize));
+                let Some(reply) = reply.and_then(Option::take) else { return true };
+                batch.send_unflushed(reply, std::mem::replace(response, Response::Done));
+                false
+            });
+            // Under the lock of the node, so that no response comes before its destination is known.
+            let later = ids().zip(replies).filter_map(|(id, reply)| Some((id, reply?)));
+            self.pending.lock().extend(later);
+        }
+        self.perform(effects);
+        RequestId(first)
+    }
+}
+
+/// A response that a task waits for. Dropping it early ends the connection of the request.
+struct PendingReply<'a> {
+    driver: &'a NodeDriver,
+    id: RequestId,
+    connection: ConnectionId,
+    is_received: bool,
+}
+
+impl Drop for PendingReply<'_> {
+    fn drop(&mut self) {
+        if !self.is_received {
+            self.driver.pending.lock().remove(&self.id);
+            // Not handled here: this may be the end of the Tokio runtime, which takes no more calls.
+            self.driver.closed.lock().push(self.connection);
+            self.driver.timer.notify_one();
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Assembles a node: configuration, store, state machine, transport, discovery, listener.
+
+mod settings;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use zerocache_core::{
+    node::Input,
+    store::Capacity,
+    version::Incarnation,
+    wire::{NodeState, features},
+};
+use zerocache_net::{
+    discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
+    transport::{Connections, FramedTransport},
+};
+
+use crate::{
+    api::{self, Api},
+    config::{ConfigError, ServerConfig},
+    datagrams::DatagramSocket,
+    driver::{DriverParts, NodeDriver, SharedNode},
+    framed::{FrameLimits, FramedConnections},
+    http::{self, BindError, BodyBudget, HttpLimits, Service, ShutdownSummary},
+    snapshot::{self, SnapshotFile},
+    storage::Storage,
+    telemetry::ServerCounters,
+};
+
+/// The timeout of connecting to another node.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most pending events of discovery.
+const DISCOVERY_EVENTS_MAX: usize = 512;
+
+/// The longest wait of a shutdown until the last writes are replicated.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The longest wait of a shutdown for writes that were accepted after that.
+const LAST_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The reason why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Discovery does not accept its configuration.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// The system provides no random numbers.
+    #[error("cannot draw an incarnation: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// The system refused something else.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A node that serves. Dropping it stops it without a goodbye, as a crash would.
+pub struct RunningNode {
+    driver: Arc<NodeDriver>,
+    discovery: Arc<Discovery>,
+    snapshot: Option<Arc<SnapshotFile>>,
+    listen: SocketAddr,
+    incarnation: Incarnation,
+    drain: Duration,
+    listener: Listener,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The running listener of a node.
+struct Listener {
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<ShutdownSummary>,
+    framed: Arc<FramedConnections>,
+}
+
+impl RunningNode {
+    /// Starts a node. It serves when this returns, and finds its peers from then on.
+    ///
+    /// # Errors
+    /// [`RunError`] when the configuration is invalid or the system refuses something.
+    pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
+        config.validate()?;
+        tasks::warn_of_open_access(&config);
+        let listener = http::bind(&config.listen_addresses())?;
+        let listen = listener.local_addr()?;
+        let port = if config.port == 0 { listen.port() } else { config.port };
+        let incarnation = Incarnation(getrandom::u64()?);
+        let announcement = Announcement {
+            region: config.region.clone(),
+            incarnation: incarnation.0,
+            addresses: config.announced_addresses(),
+            port,
+            python: config.compat.is_some(),
+        };
+        let (discovery, events) = start_discovery(&config)?;
+        let discovery = Arc::new(discovery);
+        let datagrams = bind_datagrams(listen);
+        // The start rarely fails from here on: a node that does not start must not take the snapshot.
+        let snapshot = config.snapshot.clone().map(SnapshotFile::take).map(Arc::new);
+        let mut node_config = settings::node_config(&config, &announcement)?;
+        node_config.has_snapshot = snapshot.as_ref().is_some_and(|file| file.is_taken());
+        if datagrams.is_none() {
+            node_config.features &= !features::DATAGRAMS;
+        }
+        let capacity = Capacity {
+            entries_max: config.max_entries.map_or(u64::MAX, |most| most as u64),
+            bytes_max: config.max_bytes,
+        };
+        let hash_seed = [getrandom::u64()?, getrandom::u64()?];
+        let storage = Arc::new(Storage::keyed(capacity, hash_seed));
+        let node = SharedNode::new(node_config, Arc::clone(&storage));
+        let driver = NodeDriver::new(DriverParts {
+            transport: Arc::new(transport(&config, node.clone())),
+            node,
+            storage,
+            datagrams: datagrams.clone(),
+            discovery: Some(Arc::clone(&discovery)),
+        });
+        let listener = start_listener(&config, listener, Arc::clone(&driver));
+        let drain = config.drain;
+        let mut node = Self {
+            driver,
+            discovery,
+            snapshot,
+            listen,
+            incarnation,
+            drain,
+            listener,
+            tasks: Vec::new(),
+        };
+        node.discovery.announce(&announcement)?;
+        node.spawn_tasks(config, announcement, datagrams, events);
+        Ok(node)
+    }
+
+    /// Spawns the tasks that run as long as the node.
+    fn spawn_tasks(
+        &mut self,
+        config: ServerConfig,
+        announcement: Announcement,
+        datagrams: Option<Arc<DatagramSocket>>,
+        events: mpsc::Receiver<discovery::Event>,
+    ) {
+        let driver = || Arc::clone(&self.driver);
+        let timer = driver();
+        self.tasks.push(tokio::spawn(async move { timer.keep_time().await }));
+        self.tasks.push(tokio::spawn(tasks::forward_discovery(events, driver())));
+        if config.configured_addresses().is_none() {
+            let discovery = Arc::clone(&self.discovery);
+            let follow = tasks::follow_machine_address(config, announcement, driver(), discovery);
+            self.tasks.push(tokio::spawn(follow));
+        }
+        if let Some(datagrams) = datagrams {
+            let driver = driver();
+            self.tasks.push(tokio::spawn(async move {
+                datagrams.receive(|batch| driver.inputs(batch)).await;
+            }));
+        }
+        if let Some(file) = &self.snapshot {
+            self.tasks.push(tokio::spawn(snapshot::load_on_request(Arc::clone(file), driver())));
+        }
+    }
+
+    /// Returns the address on which the node listens.
+    #[must_use]
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Returns the address at which others reach the node: the first of its
+    /// [`addresses`](Self::addresses), or the listen address if it has none. Use it as a seed:
+    ///
+    /// ```
+    /// use zerocache_server::{
+    ///     RunningNode,
+    ///     config::{DiscoverySet, HostPort, ServerConfig},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut config = ServerConfig::new("oslo");
+    /// config.addresses = vec![[127, 0, 0, 1].into()];
+    /// config.port = 0;
+    /// config.discovery = DiscoverySet::SEEDS;
+    /// let first = RunningNode::start(config.clone()).await?;
+    /// config.seeds = vec![HostPort::try_from(first.address())?];
+    /// let second = RunningNode::start(config).await?;
+    /// # assert_ne!(first.address(), second.address());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses().first().copied().unwrap_or(self.listen)
+    }
+
+    /// Returns the announced addresses. Where none are configured they change with the machine's.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.driver.addresses()
+    }
+
+    /// Returns the node's incarnation.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Waits until the node is in sync, at most `timeout`. Returns whether it is.
+    pub async fn ready(&self, timeout: Duration) -> bool {
+        let mut state = self.driver.watch_state();
+        let ready = state.wait_for(|state| *state == NodeState::InSync);
+        tokio::time::timeout(timeout, ready).await.is_ok_and(|ready| ready.is_ok())
+    }
+
+    /// Shuts the node down: it is no longer ready, says goodbye, serves for the drain, replicates its last
+    /// writes, closes. Takes at most the drain and three seconds, and the time to write a snapshot.
+    pub async fn shutdown(mut self) {
+        tracing::info!(drain_ms = self.drain.as_millis() as u64, "shutting down");
+        self.driver.input(Input::Shutdown);
+        let drained = tokio::time::sleep(self.drain);
+        tokio::join!(self.discovery.withdraw(), drained);
+        if !self.driver.flush(FLUSH_TIMEOUT).await {
+            tracing::warn!("shut down before all writes were replicated");
+        }
+        if let Some(stop) = self.listener.stop.take() {
+            let _already_stopped = stop.send(());
+        }
+        let framed = self.listener.framed.close();
+        let (served, (), ()) =
+            tokio::join!(&mut self.listener.task, framed, self.discovery.shutdown());
+        // Writes that were accepted until the listener closed.
+        let _out_of_time = self.driver.flush(LAST_FLUSH_TIMEOUT).await;
+        if let Some(file) = self.snapshot.take() {
+            snapshot::save(file, Arc::clone(&self.driver)).await;
+        }
+        match served {
+            Ok(ShutdownSummary { connections_cut: 0 }) => tracing::info!("shut down"),
+            Ok(ShutdownSummary { connections_cut }) => {
+                tracing::warn!(connections_cut, "shut down; connections were cut");
+            }
+            Err(error) => tracing::error!(%error, "listener failed"),
+        }
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.listener.task.abort();
+        self.listener.framed.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Binds the UDP socket beside the listener; a node can do without it.
+fn bind_datagrams(listen: SocketAddr) -> Option<Arc<DatagramSocket>> {
+    match DatagramSocket::bind(listen) {
+        Ok(datagrams) => Some(Arc::new(datagrams)),
+        Err(error) => {
+            tracing::warn!(
+                %listen, %error,
+                "cannot bind the UDP port: heartbeats use connections only"
+            );
+            None
+        }
+    }
+}
+
+fn start_listener(
+    config: &ServerConfig,
+    listener: TcpListener,
+    driver: Arc<NodeDriver>,
+) -> Listener {
+    let mut limits = HttpLimits::for_config(config);
+    limits.connections_max = http::fit_connections(limits.connections_max);
+    let counters = Arc::new(ServerCounters::default());
+    let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
+    let mut message_limits = limits.bodies.clone();
+    message_limits.memory_bytes = message_limits.memory_bytes.max(2 * message_bytes_max);
+    let messages =
+        BodyBudget::new(message_limits, Arc::clone(&counters)).exempting(api::SMALL_MESSAGE_BYTES);
+    let framed = FramedConnections::new(
+        Arc::clone(&driver),
+        Arc::clone(&counters),
+        Arc::new(messages.clone()),
+        FrameLimits {
+            message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+            pending_bytes_max: limits.pending_response_bytes_max(),
+        },
+    );
+    let api = Api {
+        driver,
+        messages,
+        framed: (config.connections == Connections::Framed).then(|| Arc::clone(&framed)),
+        bodies: BodyBudget::new(limits.bodies.clone(), Arc::clone(&counters)),
+        counters: Arc::clone(&counters),
+        value_bytes_max: config.value_bytes_max(),
+        key_bytes_max: config.max_key_bytes,
+        compat: config.compat.is_some(),
+    };
+    let service = Service::from(api::router(api.clone())).with_fast_path(api::sync_handler(api));
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async move {
+        // A dropped sender means the same: the node is gone.
+        let _stopped_or_dropped = stopped.await;
+    };
+    let task = tokio::spawn(http::serve(listener, service, limits, counters, stopped));
+    Listener { stop: Some(stop), task, framed }
+}
+
+/// Creates the transport to other nodes. It opens each connection with the handshake of `node`.
+fn transport(config: &ServerConfig, node: SharedNode) -> FramedTransport {
+    let make_hello = Arc::new(move || node.introduction());
+    let runtime = tokio::runtime::Handle::current();
+    FramedTransport::new(make_hello, CONNECT_TIMEOUT, runtime).with_connections(config.connections)
+}
+
+fn start_discovery(
+    config: &ServerConfig,
+) -> Result<(Discovery, mpsc::Receiver<discovery::Event>), DiscoveryError> {
+    let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
+    let mut settings = DiscoveryConfig::new(config.cluster.clone());
+    if config.discovery.mdns {
+        settings.mdns = Some(MdnsConfig { interface: config.mdns_interface.clone() });
+    }
+    if config.discovery.dns {
+        settings.dns = config.dns.clone();
+    }
+    if config.discovery.seeds {
+        settings.seeds = config.seeds.clone();
+    }
+    Ok((Discovery::start(settings, sender)?, events))
+}

@@ -1,0 +1,125 @@
+//! The read path: every read of an entry, whichever protocol asks, goes through [`EntryReader`].
+//!
+//! Reads take one lock of the store and never the lock of the node.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use zerocache_core::{
+    entry::Entry,
+    key::Key,
+    node::{PAUSE_MS_MAX, ReadPolicy, miss_response},
+    store::{EntryRef, Lookup},
+    time::{Instant, Now},
+    wire::Response,
+};
+use zerocache_net::clock;
+
+use crate::storage::Storage;
+
+/// Reads entries on behalf of all protocols.
+pub struct EntryReader {
+    storage: Arc<Storage>,
+    misses_are_authoritative: AtomicBool,
+    values_are_current: AtomicBool,
+    /// The time of the node's last input, on the monotonic clock in milliseconds.
+    handled_ms: AtomicU64,
+}
+
+/// The moment of one or several reads, and what the node may answer at that moment.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadContext {
+    /// The moment of the reads.
+    pub now: Now,
+    policy: ReadPolicy,
+}
+
+impl ReadContext {
+    /// Returns whether a miss means that no node of the region has the key.
+    #[must_use]
+    pub fn misses_are_authoritative(&self) -> bool {
+        self.policy.values_are_current && self.policy.misses_are_authoritative
+    }
+
+    /// Returns the result of a read as a message of the protocol.
+    #[must_use]
+    pub fn response(&self, lookup: Lookup) -> Response {
+        match lookup {
+            Lookup::Hit(entry) => Response::Found {
+                value: entry.value,
+                metadata: entry.metadata,
+                version: entry.version,
+                remaining_ms: entry.expires.since_ms(self.now.mono),
+            },
+            Lookup::Miss => miss_response(self.misses_are_authoritative()),
+        }
+    }
+}
+
+impl EntryReader {
+    /// Creates a reader of `storage`. It serves values; its misses are authoritative only after
+    /// [`set_policy`](Self::set_policy).
+    pub(crate) fn new(storage: Arc<Storage>) -> Self {
+        Self {
+            storage,
+            misses_are_authoritative: AtomicBool::new(false),
+            values_are_current: AtomicBool::new(true),
+            handled_ms: AtomicU64::new(clock::mono().as_millis()),
+        }
+    }
+
+    /// Stores what reads may answer from now on. Called under the lock of the node, so that no older
+    /// policy replaces a newer one.
+    pub(crate) fn set_policy(&self, policy: ReadPolicy) {
+        self.handled_ms.store(clock::mono().as_millis(), Ordering::Relaxed);
+        self.misses_are_authoritative.store(policy.misses_are_authoritative, Ordering::Relaxed);
+        self.values_are_current.store(policy.values_are_current, Ordering::Relaxed);
+    }
+
+    /// Returns the context of reads at this moment.
+    #[must_use]
+    pub fn context(&self) -> ReadContext {
+        // Not the coarse clock: its delay would be added to the remaining lifetime.
+        ReadContext { now: clock::now(), policy: self.policy() }
+    }
+
+    fn policy(&self) -> ReadPolicy {
+        let handled = Instant::from_millis(self.handled_ms.load(Ordering::Relaxed));
+        if clock::mono().since_ms(handled) > PAUSE_MS_MAX {
+            // The process was suspended, and the node does not know yet that it missed changes.
+            return ReadPolicy::default();
+        }
+        ReadPolicy {
+            misses_are_authoritative: self.misses_are_authoritative.load(Ordering::Relaxed),
+            values_are_current: self.values_are_current.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reads a key in place. A hit counts as a use of the entry. `on_hit` runs under a lock of the store
+    /// and must not use the store.
+    pub fn read<R>(
+        &self,
+        key: &[u8],
+        context: ReadContext,
+        on_hit: impl FnOnce(EntryRef<'_>) -> R,
+    ) -> Lookup<R> {
+        if !context.policy.values_are_current {
+            return Lookup::Miss;
+        }
+        self.storage.read(key, context.now, on_hit)
+    }
+
+    /// Reads a key. A hit counts as a use of the entry.
+    #[must_use]
+    pub fn get(&self, key: &Key, context: ReadContext) -> Lookup {
+        self.read(key.as_bytes(), context, |entry| entry.to_entry())
+    }
+
+    /// Reads a key without counting a read or a use.
+    #[must_use]
+    pub fn peek(&self, key: &Key, context: ReadContext) -> Option<Entry> {
+        self.storage.peek(key, context.now).hit()
+    }
+}
