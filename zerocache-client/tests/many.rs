@@ -331,9 +331,16 @@ async fn reads_go_on_while_two_of_three_nodes_say_nothing_and_all_take_turns_aga
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let node_hits = || -> Vec<u64> { cache.nodes().iter().map(|node| node.hits).collect() };
-        // Writes take turns: each node has it then.
+        // Writes rotate: each node has it then. A client that wrote would take nothing older than its last
+        // write, which only one of the nodes has.
+        let writer = client(dams[0].address);
+        let writer = writer.seeds(dams[1..3].iter().map(|dam| dam.address.to_string()));
+        let writer = ready(writer.build().expect("is allowed")).await;
+        while writer.nodes().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         for _ in 0..3 {
-            cache.put("held", "value", 60).await.expect("writes");
+            writer.put("held", "value", 60).await.expect("writes");
         }
         // More than any probe says: it stays closed until it is opened by hand.
         dams[0].close(usize::MAX);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use zerocache_core::{name, route::TierBounds};
+use zerocache_core::{client::HedgeShare, name, route::TierBounds};
 use zerocache_net::{
     discovery::{DiscoveryConfig, DiscoverySet, HostPort, Interface, MdnsConfig, NAMES_MAX},
     env_vars,
@@ -55,19 +55,6 @@ impl ConfigSource {
             Self::Builder => builder,
             Self::Environment => variable,
         }
-    }
-}
-
-/// The part of the reads that may be hedged, in millionths: 1 to 1,000,000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HedgeShare(pub(super) u32);
-
-impl HedgeShare {
-    /// Returns the share, if it is above 0 and at most 1.
-    pub(super) fn new(share: f64) -> Option<Self> {
-        let millionths = share * 1e6;
-        // The cast is exact: the range is checked, and NaN is outside of it.
-        (1.0..=1e6).contains(&millionths).then(|| Self(millionths.round() as u32))
     }
 }
 

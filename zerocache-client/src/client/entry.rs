@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_core::{
+    client::FoundItem,
     compression,
     metadata::{Encoding, Freshness, Metadata},
     route::{Step, Tier},
@@ -30,21 +31,11 @@ pub struct Entry {
     pub tier: Tier,
 }
 
-/// What a node says of a key that it has.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    pub(crate) value: Bytes,
-    pub(crate) metadata: Bytes,
-    pub(crate) version: Version,
-    /// What remains of its life, in milliseconds.
-    pub(crate) remaining_ms: u64,
-}
-
 impl Entry {
     /// The entry that the node of `step` answered with; none when its metadata or value cannot be
     /// read, which makes it as good as none.
-    pub(crate) fn read(step: &Step, found: Found) -> Option<Self> {
-        let Found { value, metadata, version, remaining_ms } = found;
+    pub(crate) fn decode(step: &Step, item: FoundItem) -> Option<Self> {
+        let FoundItem { value, metadata, version, remaining_ms } = item;
         let metadata = Metadata::decode(&metadata).ok()?;
         let value = match metadata.encoding {
             Encoding::Plain => value,
@@ -85,10 +76,10 @@ mod tests {
         }
     }
 
-    fn found(value: &[u8], metadata: &Metadata, remaining_ms: u64) -> Found {
+    fn found(value: &[u8], metadata: &Metadata, remaining_ms: u64) -> FoundItem {
         let value = Bytes::copy_from_slice(value);
         let version = Version::new(9, Incarnation(7));
-        Found { value, metadata: metadata.encode(), version, remaining_ms }
+        FoundItem { value, metadata: metadata.encode(), version, remaining_ms }
     }
 
     #[test]
@@ -100,7 +91,7 @@ mod tests {
             (4_500, Freshness::Stale, 0),
             (4_000, Freshness::OnlyOnError, 0),
         ] {
-            let entry = Entry::read(&step(), found(b"v", &metadata, remaining_ms)).unwrap();
+            let entry = Entry::decode(&step(), found(b"v", &metadata, remaining_ms)).unwrap();
             assert_eq!(entry.freshness, freshness);
             assert_eq!(entry.fresh_for(), Duration::from_millis(fresh_ms));
             assert_eq!(entry.ttl, Duration::from_millis(remaining_ms));
@@ -113,11 +104,11 @@ mod tests {
         let packed = compression::compress(&value).unwrap();
         let mut metadata = Metadata::default();
         metadata.encoding = Encoding::Lz4;
-        let entry = Entry::read(&step(), found(&packed, &metadata, 1)).unwrap();
+        let entry = Entry::decode(&step(), found(&packed, &metadata, 1)).unwrap();
         assert_eq!(entry.value, value);
-        assert_eq!(Entry::read(&step(), found(&packed[1..], &metadata, 1)), None);
+        assert_eq!(Entry::decode(&step(), found(&packed[1..], &metadata, 1)), None);
         let mut unknown = found(b"v", &metadata, 1);
         unknown.metadata = Bytes::from_static(b"\x04\x01\x09");
-        assert_eq!(Entry::read(&step(), unknown), None);
+        assert_eq!(Entry::decode(&step(), unknown), None);
     }
 }

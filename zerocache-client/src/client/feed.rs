@@ -37,9 +37,9 @@ impl Feed {
     /// Sees to it that a node is followed while this client uses the near cache, unless another client
     /// of the process does that for the same cache.
     pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
-        let Some(near) = &engine.face.near else { return };
+        let Some(near) = &engine.local.near else { return };
         let now = clock::mono();
-        let mut directory = engine.directory.lock();
+        let mut directory = engine.directory();
         if !self.task.is_due(now, |node| directory.can_follow(node)) || !near.is_wanted() {
             return;
         }
@@ -76,7 +76,7 @@ async fn follow(engine: Weak<Engine>, claim: FeedClaim, node: Incarnation, addre
     loop {
         let Some((transport, message)) = engine.upgrade().map(|engine| {
             let request = Request::Follow { since };
-            let message = engine.message(request, Some(node), FOLLOW_TIMEOUT_MS);
+            let message = engine.message(request, Some(node), FOLLOW_TIMEOUT_MS, engine.seen());
             (Arc::clone(&engine.transport), message)
         }) else {
             return;
@@ -92,7 +92,7 @@ async fn follow(engine: Weak<Engine>, claim: FeedClaim, node: Incarnation, addre
         claim.apply_changes(asked, lost, &rows, now);
         since = next;
         let Some(engine) = engine.upgrade() else { return };
-        let Some(near) = &engine.face.near else { return };
+        let Some(near) = &engine.local.near else { return };
         // By whichever client: what one of them follows serves all.
         if idle.is_long(near.sharing.uses(), now) {
             near.sharing.rest();

@@ -13,11 +13,13 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use zerocache_core::{
+    call::CallResult,
+    client::{HandshakeOutcome, ProbeOutcome},
     cluster::AddressSource,
     route::NodeEntry,
     time::Instant,
     version::Incarnation,
-    wire::{RefusalCode, Request, Response},
+    wire::Request,
 };
 use zerocache_net::{
     clock,
@@ -25,7 +27,7 @@ use zerocache_net::{
 };
 
 use super::{
-    engine::{Engine, hello, is_elsewhere, micros_since},
+    engine::{Engine, hello, micros_since},
     feed::Feed,
     telemetry::PUBLISH_MS,
     watch::Watch,
@@ -76,7 +78,7 @@ pub(super) async fn run(
         let Some(engine) = engine.upgrade() else { return };
         watch.keep(&engine);
         feed.keep(&engine);
-        take_turn(&engine, &discovery, &mut tasks, watch.is_on());
+        start_due(&engine, &discovery, &mut tasks, watch.is_on());
         note_reach(&engine, &mut reach);
         let now = clock::mono();
         if now.since_ms(published) >= PUBLISH_MS {
@@ -99,7 +101,7 @@ enum Reach {
 
 impl Reach {
     fn of(engine: &Engine, now: Instant) -> Self {
-        let directory = engine.directory.lock();
+        let directory = engine.directory();
         if !directory.nodes().any(|node| node.is_reachable(now)) {
             Self::Nowhere
         } else if directory.nodes().any(NodeEntry::is_local) {
@@ -115,7 +117,7 @@ fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
     let now = clock::mono();
     let reach = Reach::of(engine, now);
     // At the start nothing is missing before everything has been tried.
-    let is_known = reach == Reach::Here || engine.progress.borrow().tried;
+    let is_known = reach == Reach::Here || engine.state.lock().is_tried();
     let is_said = said.is_some_and(|(before, at)| {
         before == reach && (reach == Reach::Here || now.since_ms(at) < REPEAT_MS)
     });
@@ -153,7 +155,7 @@ fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
 
 /// The regions in which nodes are known.
 fn regions(engine: &Engine) -> Vec<String> {
-    let directory = engine.directory.lock();
+    let directory = engine.directory();
     let regions: BTreeSet<_> = directory.nodes().map(|node| node.info.region.clone()).collect();
     regions.into_iter().take(REGIONS_SAID).collect()
 }
@@ -162,32 +164,37 @@ fn discovered(engine: &Engine, event: Event) {
     let now = clock::mono();
     match event {
         Event::Proposed(proposal) => {
-            let mut directory = engine.directory.lock();
+            let mut directory = engine.directory();
             for address in proposal.addresses {
                 directory.propose(address, AddressSource::Discovery, now);
             }
         }
         // Its probe says soon whether it is true.
         Event::Withdrawn(_) => {}
-        Event::Complete => engine.changed(|progress| progress.settled = true),
+        Event::Complete => engine.state.lock().discovery_completed(),
     }
 }
 
-/// Starts what is due, and says so when everything that was known at the start has been tried.
-fn take_turn(
+/// Starts the handshakes and probes that are due, and notes when all addresses found at the start have been
+/// tried.
+fn start_due(
     engine: &Arc<Engine>,
     discovery: &Arc<Discovery>,
     tasks: &mut JoinSet<()>,
     watches: bool,
 ) {
     let now = clock::mono();
-    let (dials, probes, fresh) = {
-        let mut directory = engine.directory.lock();
+    let (dials, probes, is_tried_now) = {
+        let mut state = engine.state.lock();
+        let directory = state.directory_mut();
         let dials = directory.candidates_mut().take_due(now);
         let probes =
             if tasks.len() < TASKS_MAX { directory.take_due_probes(now) } else { Vec::new() };
-        (dials, probes, directory.candidates().has_fresh())
+        (dials, probes, state.update_tried())
     };
+    if is_tried_now {
+        engine.changed();
+    }
     for address in dials {
         let (engine, discovery) = (Arc::clone(engine), Arc::clone(discovery));
         tasks.spawn(async move {
@@ -202,80 +209,40 @@ fn take_turn(
             discovery.record_answer(address, lives);
         });
     }
-    let progress = *engine.progress.borrow();
-    if progress.settled && !progress.tried && !fresh {
-        engine.changed(|progress| progress.tried = true);
-    }
 }
 
-/// Asks who stands at an address, and whom it knows; whether it said so.
+/// Introduces the client at an address, and learns which node stands there and which others that one knows.
+/// Returns whether a node introduced itself.
 pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
-    let hello = hello(&engine.config.cluster, &engine.config.region);
+    let cluster = &engine.config.cluster;
+    let hello = hello(cluster, &engine.config.region);
     let started = clock::elapsed();
-    let response = call(engine, address, None, Request::Hello(Box::new(hello))).await;
+    let result = call(engine, address, None, Request::Hello(Box::new(hello))).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
-    let introduced = matches!(response, Some(Response::Hello(_)));
-    match response {
-        Some(Response::Hello(hello)) if hello.cluster == engine.config.cluster => {
-            let mut directory = engine.directory.lock();
-            match hello.node {
-                Some(info) => {
-                    let id = info.incarnation;
-                    for address in hello.members.iter().flat_map(|member| &member.addresses) {
-                        directory.propose(*address, AddressSource::Node(id), now);
-                    }
-                    directory.handshake_completed(info, address, now, elapsed_us);
-                    directory.set_features(id, hello.features);
-                }
-                None => directory.candidates_mut().failed(address, now),
-            }
-        }
-        Some(Response::Refused(refusal)) => {
-            let mut directory = engine.directory.lock();
-            if refusal.code == RefusalCode::WrongCluster {
-                tracing::warn!(%address, reason = refusal.text, "a node of another cluster");
-                directory.candidates_mut().set_aside(address, now);
-            } else {
-                directory.candidates_mut().failed(address, now);
-            }
-        }
-        Some(_) | None => engine.directory.lock().candidates_mut().failed(address, now),
+    let outcome = engine.state.lock().handshake_answered(cluster, address, result, now, elapsed_us);
+    if let HandshakeOutcome::OtherCluster(reason) = &outcome {
+        tracing::warn!(%address, reason, "node belongs to another cluster");
     }
-    engine.changed(|_| {});
-    introduced
+    engine.changed();
+    outcome == HandshakeOutcome::Introduced
 }
 
-/// Asks a known node whether it lives; learns its members again when they have changed, unless the
-/// client `watches` them. Returns whether it lives.
+/// Probes a known node; learns its members again when they have changed, unless the client `watches` them.
+/// Returns whether the node answered.
 async fn probe(engine: &Engine, node: Incarnation, address: SocketAddr, watches: bool) -> bool {
     let started = clock::elapsed();
-    let response = call(engine, address, Some(node), Request::Ping).await;
+    let result = call(engine, address, Some(node), Request::Ping).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
-    let mut new_view = None;
-    let mut is_local = None;
-    {
-        let mut directory = engine.directory.lock();
-        match response {
-            Some(Response::Pong { incarnation, state, view, .. }) if incarnation == node => {
-                let changed = directory.probe_answered(node, state, view, now, elapsed_us);
-                new_view = (changed && !watches).then_some(view);
-                is_local = directory.node(node).map(NodeEntry::is_local);
-            }
-            Some(Response::Pong { .. }) => directory.node_replaced(node, now),
-            Some(Response::Refused(refusal)) if is_elsewhere(refusal.code) => {
-                directory.node_replaced(node, now);
-            }
-            Some(_) | None => directory.request_failed(node, now),
-        }
-    }
-    engine.changed(|_| {});
+    let ProbeOutcome { is_local, new_view } =
+        engine.state.lock().probe_answered(node, result, now, elapsed_us);
+    engine.changed();
     if let Some(is_local) = is_local {
         engine.probe_took(is_local, Duration::from_micros(elapsed_us));
     }
-    if let Some(view) = new_view
+    if let Some(view) = new_view.filter(|_| !watches)
         && shake_hands(engine, address).await
     {
-        engine.directory.lock().members_learned(node, view);
+        engine.directory().members_learned(node, view);
     }
     is_local.is_some()
 }
@@ -285,8 +252,8 @@ async fn call(
     address: SocketAddr,
     node: Option<Incarnation>,
     request: Request,
-) -> Option<Response> {
-    let message = engine.message(request, node, PROBE_TIMEOUT_MS);
+) -> CallResult {
+    let message = engine.message(request, node, PROBE_TIMEOUT_MS, engine.seen());
     let timeout = Duration::from_millis(PROBE_TIMEOUT_MS);
-    engine.transport.call(address, message, timeout).await.ok()
+    engine.transport.call(address, message, timeout).await
 }

@@ -10,15 +10,21 @@ use std::{
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use zerocache_core::{key::Key, limits::KEY_BYTES_WIRE_MAX, version::Version};
+use zerocache_core::{
+    client::{Action, ReadOptions, ReadRules},
+    key::Key,
+    limits::KEY_BYTES_WIRE_MAX,
+    version::Version,
+};
 
 use super::{
-    Running, ZerocacheClient,
+    Live, Running, ZerocacheClient,
+    drive::{Beginning, FirstAttempt, Unsent},
     entry::Entry,
-    first::Sent,
+    fast::FastOp,
     near_read::{NearAge, NearRead},
-    reads::{First, Wants},
     report::ExplainedGet,
+    timings::{End, Operation},
 };
 use crate::{Error, codec, wait};
 
@@ -30,26 +36,29 @@ use crate::{Error, codec, wait};
 pub struct Get {
     client: ZerocacheClient,
     key: Bytes,
-    wants: Wants,
+    options: ReadOptions,
     deadline: Option<Duration>,
     near: NearRead,
     state: State,
 }
 
-/// How far a read has come.
+/// The progress of a read.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every operation an allocation")]
 enum State {
     New,
-    /// Its first request is under way.
-    Begun(Sent),
-    /// It walks down the ladder.
-    Walking(Running<Option<Entry>>),
+    /// Its first request was sent on the fast path.
+    Sent(FirstAttempt<ReadRules>),
+    /// A driver takes it to its end.
+    Driven(Running<Option<Entry>>),
     Over,
 }
 
 impl Drop for Get {
     fn drop(&mut self) {
-        if let State::Begun(reading) = &self.state {
-            self.client.give_up_read(reading);
+        if let State::Sent(first) = &mut self.state
+            && let Some(engine) = self.client.present_engine()
+        {
+            first.cancel(engine);
         }
     }
 }
@@ -63,7 +72,7 @@ impl Get {
         Self {
             client,
             key,
-            wants: Wants::default(),
+            options: ReadOptions::default(),
             deadline: None,
             near: NearRead::default(),
             state: State::New,
@@ -79,7 +88,7 @@ impl Get {
     /// Takes a value past its fresh time too, as long as its entry lives. [`entry`](Self::entry) tells
     /// whether it is.
     pub fn allow_stale(mut self) -> Self {
-        self.wants.stale = true;
+        self.options.stale = true;
         self
     }
 
@@ -93,7 +102,7 @@ impl Get {
     /// that the next one is asked. `None` therefore means that no node that could be asked has this
     /// version or a newer one. An older value is never returned.
     pub fn at_least(mut self, version: Version) -> Self {
-        self.wants.at_least = Some(version);
+        self.options.at_least = Some(version);
         self
     }
 
@@ -126,7 +135,7 @@ impl Get {
     pub fn explain(self) -> ExplainGet {
         ExplainGet(self.client.start_explain(
             self.key.clone(),
-            self.wants,
+            self.options,
             self.near,
             self.deadline,
         ))
@@ -142,14 +151,15 @@ impl Get {
 
     fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>, Error>> {
         if matches!(self.state, State::New)
-            && let Some(entry) = self.near.find(self.client.face(), &self.key, self.wants.at_least)
+            && let Some(entry) =
+                self.near.find(self.client.local_state(), &self.key, self.options.at_least)
         {
             self.state = State::Over;
             return Poll::Ready(Ok(Some(entry)));
         }
         let found = ready!(self.poll_nodes(context));
         if let Ok(Some(entry)) = &found {
-            self.near.keep(self.client.face(), &self.key, entry);
+            self.near.keep(self.client.local_state(), &self.key, entry);
         }
         Poll::Ready(found)
     }
@@ -158,23 +168,35 @@ impl Get {
         loop {
             let next = match &mut self.state {
                 State::New => self.begin(context),
-                State::Walking(running) => return Pin::new(running).poll(context),
+                State::Driven(running) => return Pin::new(running).poll(context),
                 // Polled again after its end, against the contract of futures.
                 State::Over => return Poll::Pending,
-                State::Begun(reading) => {
-                    match ready!(self.client.poll_reading(reading, &self.wants, context)) {
-                        First::Settled(read) => {
-                            self.state = State::Over;
+                State::Sent(first) => {
+                    // Only a client that works sends.
+                    let Ok(Live { engine, .. }) = self.client.live() else { return Poll::Pending };
+                    let (action, ended) = ready!(first.poll(engine, context));
+                    let started = first.started;
+                    match (action, std::mem::replace(&mut self.state, State::Over)) {
+                        (Action::Done(outcome), _) => {
+                            let read = engine.read_outcome(&self.options, outcome).0;
+                            let took = ended.saturating_sub(started);
+                            engine.timings.took(Operation::Get, End::of_read(&read), took);
                             return Poll::Ready(read);
                         }
-                        First::GoOn(begun) => {
-                            let (key, wants) = (self.key.clone(), self.wants);
-                            State::Walking(self.client.go_on_get(key, wants, begun))
+                        (action, State::Sent(FirstAttempt { operation, .. })) => {
+                            let read = Unsent { operation, started, action };
+                            State::Driven(self.client.drive_get(
+                                self.key.clone(),
+                                self.options,
+                                read,
+                            ))
                         }
+                        // It was sent.
+                        (_, state) => state,
                     }
                 }
             };
-            let sent = matches!(next, State::Begun(_));
+            let sent = matches!(next, State::Sent(_));
             self.state = next;
             if sent {
                 // It was sent with the waker of this task.
@@ -183,14 +205,20 @@ impl Get {
         }
     }
 
-    fn begin(&mut self, context: &Context<'_>) -> State {
-        let Self { client, key, wants, deadline, .. } = self;
-        // What is no key is refused on the other way.
-        let valid = Key::check(key, KEY_BYTES_WIRE_MAX).is_ok();
-        let reading = valid.then(|| client.begin_get(key, wants, *deadline, context)).flatten();
-        match reading {
-            Some(reading) => State::Begun(reading),
-            None => State::Walking(client.start_get(key.clone(), *wants, *deadline)),
+    fn begin(&self, context: &Context<'_>) -> State {
+        let Self { client, key, options, deadline, .. } = self;
+        // The driver refuses a key that is not allowed.
+        let is_valid = Key::check(key, KEY_BYTES_WIRE_MAX).is_ok();
+        let Some(live) = client.fast_path().filter(|_| is_valid) else {
+            return State::Driven(client.start_get(key.clone(), *options, *deadline));
+        };
+        let (rules, total_ms) = (ReadRules::new(key, options), client.total_ms(*deadline));
+        let op = |_| Some(FastOp::Get { key });
+        match live.engine.begin_fast(rules, total_ms, op, context.waker()) {
+            Beginning::Sent(first) => State::Sent(first),
+            Beginning::Unsent(unsent) => {
+                State::Driven(client.drive_get(key.clone(), *options, unsent))
+            }
         }
     }
 }
@@ -254,8 +282,8 @@ impl<T: DeserializeOwned> Future for GetValue<T> {
 
 /// Reads a key and tells how; from [`Get::explain`].
 ///
-/// It walks down the ladder as every read does, but does not take the shortest way that most reads
-/// take: the time in the report is a little above theirs.
+/// It asks the same nodes in the same order as any read, but not on the fast path: the time in the report
+/// is a little above that of other reads.
 #[must_use = "operations do nothing unless they are awaited"]
 pub struct ExplainGet(Running<ExplainedGet>);
 

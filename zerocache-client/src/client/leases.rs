@@ -1,110 +1,96 @@
-//! Leases: one process at a time computes the value of a key, and the others wait for it.
+//! Drives lease requests: one process at a time computes the value of a key, and the others wait for it.
 //!
-//! The node that gives them is chosen by the key alone, so that all processes ask the same one; when it
-//! is gone, all ask the next one. One call says everything; whatever else goes wrong with it, the caller
+//! A lease ends with the connection on which it was requested. Requests therefore run on the client's
+//! runtime, where that connection is in use as long as the client is. Whatever goes wrong, the caller
 //! computes as if there were no leases.
 
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use zerocache_core::{
+    client::{Event, LEASE_CHECK_MS, LeaseAction, LeaseOutcome, LeaseRequest, Outgoing, Release},
     key::Key,
     metadata::Freshness,
-    route::{Attempt, LeaseRange, Step},
+    route::{LeaseRange, Step},
     version::{Incarnation, Version},
-    wire::{Request, Response},
+    wire::Request,
 };
 use zerocache_net::{clock, process::Process};
 
-use super::{
-    ZerocacheClient,
-    engine::Engine,
-    entry::{Entry, Found},
-    millis, valid,
-};
+use super::{ZerocacheClient, engine::Engine, entry::Entry, millis, valid};
 use crate::lease::LeaseScope;
 
-/// How often a caller that waits looks whether the node that it waits for still answers.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// So many nodes are asked for a lease, one after the other, when those before turn out to be gone.
-const NODES_ASKED_MAX: usize = 3;
-
-/// The longest wait for another one's value, in milliseconds; a node allows no more.
-const WAIT_MS_MAX: u64 = 60_000;
-
-/// What came of asking for a lease.
+/// The reply to a request for a lease.
 #[derive(Debug)]
-pub(crate) enum Leased {
+pub(crate) enum LeaseReply {
     /// The caller computes, and nobody else does meanwhile.
     Token(LeaseToken),
     /// There is a fresh value.
     Found(Box<Entry>),
-    /// Another one computes, and was not done in time or failed.
+    /// Another process computes, and was not done in time or failed.
     Busy,
     /// There is no node to ask, or it did not answer.
     Unavailable,
 }
 
-/// What a caller asks for with a lease.
+/// The terms of a request for a lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeaseTerms {
-    /// Whose leases it is one of.
+    /// The processes among which one has the lease.
     pub(crate) scope: LeaseScope,
-    /// How long the leave lasts, at most 5 min.
+    /// How long the lease lasts, at most 5 min.
     pub(crate) life: Duration,
-    /// How long it waits when another one has it, at most 1 min.
+    /// How long the caller waits when another process has it, at most 1 min.
     pub(crate) wait: Duration,
-    /// Values of up to this version are of no use to it.
+    /// Values of up to this version are of no use to the caller.
     pub(crate) over: Option<Version>,
-    /// How long all of it may take; none for the wait and what nodes may take beside.
+    /// How long all of it may take; none for the wait and the time of the nodes besides.
     pub(crate) deadline: Option<Duration>,
 }
 
-/// The leave to compute the value of a key. Dropped, it is given back: whoever waits gets it next.
-#[must_use = "a token that is dropped is given back"]
+/// The lease of a key. Dropped, it is released, and the next process that waits gets it.
+#[must_use = "a token that is dropped is released"]
 pub(crate) struct LeaseToken {
     client: ZerocacheClient,
     key: Key,
     step: Step,
     version: Version,
     is_held: bool,
-    /// A forked child has no share in its parent's leave.
+    /// A forked child has no share in its parent's lease.
     process: Process,
 }
 
 impl LeaseToken {
-    /// What the value is written with, at most once: as [`Write::token`](super::Write::token). None in a
-    /// process that was forked off meanwhile.
+    /// The version with which the value is written, at most once: as [`Write::token`](super::Write::token).
+    /// None in a process that was forked off meanwhile.
     pub(crate) fn version(&self) -> Option<Version> {
         self.process.is_current().then_some(self.version)
     }
 
-    /// A value was written with it, or may have been: nothing is given back.
+    /// A value was written with it, or may have been: nothing is released.
     pub(crate) fn spent(mut self) {
         self.is_held = false;
     }
 
-    /// The computation failed: those who wait are told at once.
+    /// The computation failed: waiting processes learn it at once.
     pub(crate) fn fail(mut self) {
-        self.give_back(true);
+        self.release(true);
     }
 
-    fn give_back(&mut self, failed: bool) {
+    fn release(&mut self, failed: bool) {
         if !std::mem::take(&mut self.is_held) || !self.process.is_current() {
             return;
         }
-        let (client, step) = (self.client.clone(), self.step);
         let Ok(live) = self.client.live() else { return };
+        let (client, step) = (self.client.clone(), self.step);
         let request = Request::Release { key: self.key.clone(), token: self.version, failed };
         live.background.spawn(async move {
             if let Ok(live) = client.live() {
-                let timeout_ms = live.engine.config.bounds.of(step.tier);
-                // A lease that is not given back ends with its time.
-                let _done = live.engine.ask(&Attempt { step, timeout_ms }, request, true).await;
+                live.engine.release(step, request).await;
             }
         });
     }
@@ -112,7 +98,7 @@ impl LeaseToken {
 
 impl Drop for LeaseToken {
     fn drop(&mut self) {
-        self.give_back(false);
+        self.release(false);
     }
 }
 
@@ -123,112 +109,149 @@ impl std::fmt::Debug for LeaseToken {
 }
 
 impl ZerocacheClient {
-    /// Asks for the leave to compute the value of `key`; also says which node has answered.
+    /// Requests the lease of `key`, and also returns the node that answered.
     ///
     /// # Cancellation
-    /// A leave that comes when nobody waits any more is given back.
+    /// A lease that is granted when nobody waits any more is released.
     pub(crate) fn lease(
         &self,
         key: Bytes,
         terms: LeaseTerms,
-    ) -> impl Future<Output = (Leased, Option<Incarnation>)> + Send + 'static + use<> {
-        let range = match terms.scope {
-            LeaseScope::Region => LeaseRange::Region,
-            LeaseScope::All => LeaseRange::All,
-        };
-        let (client, wait_ms) = (self.clone(), millis(terms.wait).min(WAIT_MS_MAX));
-        let (life_ms, over) = (millis(terms.life).max(1), terms.over);
-        let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
+    ) -> impl Future<Output = (LeaseReply, Option<Incarnation>)> + Send + 'static + use<> {
+        let client = self.clone();
         async move {
             let (Ok(live), Ok(key)) = (client.live(), valid(key)) else {
-                return (Leased::Unavailable, None);
+                return (LeaseReply::Unavailable, None);
             };
-            let (started, mut asked) = (clock::mono(), None);
-            for _ in 0..NODES_ASKED_MAX {
-                let chosen = live.engine.directory.lock().lease_node(key.hash(), range);
-                let Some(step) = chosen.filter(|step| asked != Some(step.node)) else { break };
-                asked = Some(step.node);
-                let elapsed_ms = clock::mono().since_ms(started);
-                let wait_ms = wait_ms.saturating_sub(elapsed_ms);
-                let most_ms = wait_ms.saturating_add(live.engine.config.bounds.of(step.tier));
-                let timeout_ms = most_ms.min(deadline_ms.saturating_sub(elapsed_ms));
-                if timeout_ms == 0 {
-                    break;
-                }
-                let (client, key, attempt) =
-                    (client.clone(), key.clone(), Attempt { step, timeout_ms });
-                let asking = Asking { client, key, attempt, life_ms, wait_ms, over };
-                // A leave ends with the connection on which it was asked for. At home that one is in use
-                // as long as the client is, and what comes when nobody waits any more is given back.
-                let asking = live.background.spawn(asking.ask());
-                let answer = tokio::select! {
-                    answer = asking => answer.ok().flatten(),
-                    () = live.engine.gone(&step) => None,
-                };
-                if let Some(leased) = answer {
-                    return (leased, asked);
-                }
-            }
-            (Leased::Unavailable, None)
+            let range = match terms.scope {
+                LeaseScope::Region => LeaseRange::Region,
+                LeaseScope::All => LeaseRange::All,
+            };
+            let deadline_ms = terms.deadline.map_or(u64::MAX, millis);
+            let (wait_ms, now) = (millis(terms.wait), clock::mono());
+            let request = LeaseRequest::new(key.hash(), range, wait_ms, deadline_ms, now);
+            let request = Arc::new(Mutex::new(request));
+            let asking = Asking {
+                client: client.clone(),
+                request: Arc::clone(&request),
+                key,
+                life_ms: millis(terms.life).max(1),
+                over: terms.over,
+            };
+            let driven = Driven { engine: Arc::clone(&live.engine), request };
+            driven.run(asking).await
         }
     }
 }
 
-/// A question for the leave to compute.
+/// The caller's side of a lease request. Dropped, it is cancelled.
+struct Driven {
+    engine: Arc<Engine>,
+    request: Arc<Mutex<LeaseRequest>>,
+}
+
+impl Driven {
+    async fn run(self, asking: Asking) -> (LeaseReply, Option<Incarnation>) {
+        let mut checks = {
+            let _runtime = self.engine.runtime.enter();
+            tokio::time::interval(Duration::from_millis(LEASE_CHECK_MS))
+        };
+        let (mut action, mut task) = (self.on(Event::Start), None);
+        loop {
+            if let LeaseAction::Send { request, wait_ms } = action {
+                let asked = asking.clone().ask(request, wait_ms);
+                task = Some(self.engine.runtime.spawn(asked));
+            }
+            // Without a request there is no node.
+            let Some(answer) = &mut task else { return (LeaseReply::Unavailable, None) };
+            action = tokio::select! {
+                answer = answer => match answer {
+                    Ok(Answer::Over(reply, node)) => return (reply, node),
+                    Ok(Answer::Next(next)) => {
+                        task = None;
+                        next
+                    }
+                    Err(_) => return (LeaseReply::Unavailable, None),
+                },
+                _ = checks.tick() => self.on(Event::Timer),
+            };
+            if matches!(action, LeaseAction::Done(_)) {
+                return (LeaseReply::Unavailable, None);
+            }
+        }
+    }
+
+    fn on(&self, event: Event) -> LeaseAction {
+        self.request.lock().on(clock::mono(), event, &mut self.engine.state.lock())
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.on(Event::Cancelled);
+    }
+}
+
+/// A request to one node, which outlives its caller.
+#[derive(Clone)]
 struct Asking {
     client: ZerocacheClient,
+    request: Arc<Mutex<LeaseRequest>>,
     key: Key,
-    attempt: Attempt,
     life_ms: u64,
-    wait_ms: u64,
     over: Option<Version>,
 }
 
+/// The answer to a request to one node.
+enum Answer {
+    /// The lease request is over. A token that nobody takes is released.
+    Over(LeaseReply, Option<Incarnation>),
+    /// It goes on with this.
+    Next(LeaseAction),
+}
+
 impl Asking {
-    /// None when the node does not answer.
-    async fn ask(self) -> Option<Leased> {
-        let Self { client, key, attempt, life_ms, wait_ms, over } = self;
-        let live = client.live().ok()?;
+    async fn ask(self, outgoing: Outgoing, wait_ms: u64) -> Answer {
+        let Self { client, request, key, life_ms, over } = self;
+        let Ok(live) = client.live() else { return Answer::Over(LeaseReply::Unavailable, None) };
         let engine = &live.engine;
-        let step = attempt.step;
-        let request =
+        let message =
             Request::Lease { key: key.clone(), lease_ms: life_ms, wait_ms, newer_than: over };
-        let response = engine.ask(&attempt, request, wait_ms == 0).await.ok()?;
-        Some(match response {
-            Response::LeaseGranted { token: version } => {
-                engine.note_seen(version);
-                let process = Process::current();
-                Leased::Token(LeaseToken { client, key, step, version, is_held: true, process })
+        let (result, elapsed_us) = engine.ask(&outgoing, message).await;
+        let event = Event::Answer { id: outgoing.id, result, elapsed_us };
+        let action = request.lock().on(clock::mono(), event, &mut engine.state.lock());
+        let outcome = match action {
+            LeaseAction::Done(outcome) => outcome,
+            LeaseAction::Release(step, token) => {
+                engine.release(step, Request::Release { key, token, failed: false }).await;
+                return Answer::Next(LeaseAction::Wait);
             }
-            Response::Found { value, metadata, version, remaining_ms } => {
-                engine.note_seen(version);
-                let found = Found { value, metadata, version, remaining_ms };
-                match Entry::read(&step, found) {
-                    Some(entry) if entry.freshness == Freshness::Fresh => {
-                        Leased::Found(Box::new(entry))
-                    }
-                    _ => Leased::Unavailable,
-                }
+            next => return Answer::Next(next),
+        };
+        match outcome {
+            LeaseOutcome::Granted(step, version) => {
+                let (client, process) = (client.clone(), Process::current());
+                let token = LeaseToken { client, key, step, version, is_held: true, process };
+                Answer::Over(LeaseReply::Token(token), Some(step.node))
             }
-            Response::LeaseHeld => Leased::Busy,
-            _ => Leased::Unavailable,
-        })
+            LeaseOutcome::Found(step, item) => {
+                let entry = Entry::decode(&step, item);
+                let fresh = entry.filter(|entry| entry.freshness == Freshness::Fresh);
+                let found = fresh.map(|entry| LeaseReply::Found(Box::new(entry)));
+                Answer::Over(found.unwrap_or(LeaseReply::Unavailable), Some(step.node))
+            }
+            LeaseOutcome::Busy(step) => Answer::Over(LeaseReply::Busy, Some(step.node)),
+            LeaseOutcome::Refused(step) => Answer::Over(LeaseReply::Unavailable, Some(step.node)),
+            LeaseOutcome::Unavailable => Answer::Over(LeaseReply::Unavailable, None),
+        }
     }
 }
 
 impl Engine {
-    /// Waits until a node is no longer there, as far as is known.
-    async fn gone(&self, step: &Step) {
-        let mut looks = {
-            // The caller's runtime, if it has one, need not keep time.
-            let _home = self.home.enter();
-            tokio::time::interval(LOOK_EVERY)
-        };
-        loop {
-            looks.tick().await;
-            if !self.directory.lock().is_available(step) {
-                return;
-            }
-        }
+    /// Releases a lease. One that cannot be released ends with its time.
+    async fn release(&self, step: Step, request: Request) {
+        let (release, outgoing) = Release::begin(step, clock::mono(), &mut self.state.lock());
+        let (result, elapsed_us) = self.ask(&outgoing, request).await;
+        release.end(clock::mono(), result, elapsed_us, &mut self.state.lock());
     }
 }

@@ -22,8 +22,8 @@ use super::{
     background,
     config::Config,
     engine::{Engine, hello},
-    face::Face,
     finder,
+    local_state::LocalState,
     offline::{self, Offline},
 };
 use crate::Error;
@@ -43,7 +43,7 @@ pub(super) struct Inner {
 
 /// A client in one process.
 pub(super) struct Life {
-    pub(super) face: Arc<Face>,
+    pub(super) local: Arc<LocalState>,
     pub(super) live: Result<Live, Error>,
 }
 
@@ -91,7 +91,7 @@ impl Life {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
         let transport = transport(&config, &background);
-        let face = Face::of(&config);
+        let local = LocalState::of(&config);
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         if config.offline {
             let (addresses, source) = (vec![offline::ADDRESS], Source::Seed);
@@ -103,16 +103,16 @@ impl Life {
             let _inside = background.enter();
             Discovery::start(config.discovery(), sender).map_err(|error| failed(&error))?
         };
-        let home = background.clone();
-        let engine = Arc::new(Engine::new(config, Arc::clone(&face), transport, home));
+        let engine =
+            Arc::new(Engine::new(config, Arc::clone(&local), transport, background.clone()));
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
-        Ok(Self { face, live: Ok(Live { engine, background, finder }) })
+        Ok(Self { local, live: Ok(Live { engine, background, finder }) })
     }
 
     /// That of a client that cannot work: every operation says why.
     pub(super) fn broken(error: Error) -> Self {
-        Self { face: Arc::new(Face::broken()), live: Err(error) }
+        Self { local: Arc::new(LocalState::broken()), live: Err(error) }
     }
 
     /// In a process that was forked off one with this life. Of that only what never changes is looked at, and
@@ -125,7 +125,7 @@ impl Life {
         let region = config.region.clone();
         match Self::start(config) {
             Ok(life) => {
-                life.face.memo.set_flight_wait(before.face.memo.flight_wait());
+                life.local.memo.set_flight_wait(before.local.memo.flight_wait());
                 tracing::info!(region, "this process was forked off: the client begins anew in it");
                 life
             }

@@ -10,15 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use tracing::{Instrument, debug_span};
-use zerocache_core::wire::{Ack, Status, Written};
+use zerocache_core::{
+    client::ReadOptions,
+    wire::{Ack, Status, Written},
+};
 
 use super::{
     Running, ZerocacheClient,
+    batch::Outcomes,
     entry::Entry,
     near_read::NearAge,
-    prepared::{Prepared, Say},
-    reads::Wants,
-    rounds::Outcomes,
+    prepared::{Prepared, WriteOption},
     valid,
     writes::WriteRequest,
 };
@@ -39,7 +41,7 @@ use crate::{Error, codec, lifetime::Lifetime, wait};
 pub struct GetMany {
     client: ZerocacheClient,
     keys: Vec<Bytes>,
-    wants: Wants,
+    options: ReadOptions,
     near: Option<NearAge>,
     deadline: Option<Duration>,
     running: Option<Running<Outcomes<Option<Entry>>>>,
@@ -47,12 +49,19 @@ pub struct GetMany {
 
 impl GetMany {
     pub(super) fn new(client: ZerocacheClient, keys: Vec<Bytes>) -> Self {
-        Self { client, keys, wants: Wants::default(), near: None, deadline: None, running: None }
+        Self {
+            client,
+            keys,
+            options: ReadOptions::default(),
+            near: None,
+            deadline: None,
+            running: None,
+        }
     }
 
     /// Takes values past their fresh time too, as long as their entries live.
     pub fn allow_stale(mut self) -> Self {
-        self.wants.stale = true;
+        self.options.stale = true;
         self
     }
 
@@ -89,14 +98,14 @@ impl GetMany {
     ) -> Poll<Result<Outcomes<Option<Entry>>, Error>> {
         let running = self.running.get_or_insert_with(|| {
             let keys = std::mem::take(&mut self.keys);
-            let (wants, near) = (self.wants, self.near);
+            let (options, near) = (self.options, self.near);
             let total_ms = self.client.total_ms(self.deadline);
             let region = self.client.region();
             let span = debug_span!("zerocache_get_many", region, keys = keys.len());
             self.client.run(move |engine| {
                 let read = async move {
                     let keys: Result<Vec<_>, _> = keys.into_iter().map(valid).collect();
-                    Ok(engine.get_many(keys?, wants, near, total_ms).await)
+                    Ok(engine.get_many(keys?, options, near, total_ms).await)
                 };
                 read.instrument(span)
             })
@@ -195,18 +204,18 @@ impl WriteMany {
     /// How long after their lifetime the values may still be served, as
     /// [`Write::stale_while`](crate::ops::Write::stale_while).
     pub fn stale_while(self, time: impl Lifetime) -> Self {
-        self.say(&Say::stale_while(time))
+        self.set(&WriteOption::stale_while(time))
     }
 
     /// How long after their lifetime the values may still be served where computing them anew fails, as
     /// [`Write::stale_if_error`](crate::ops::Write::stale_if_error).
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        self.say(&Say::stale_if_error(time))
+        self.set(&WriteOption::stale_if_error(time))
     }
 
     /// Names groups to which all these entries belong, as [`Write::tags`](crate::ops::Write::tags).
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.say(&Say::tags(tags))
+        self.set(&WriteOption::tags(tags))
     }
 
     /// How long all of it may take, instead of the client's total; at least 1 ms is taken.
@@ -228,9 +237,9 @@ impl WriteMany {
         wait::block_on(self)
     }
 
-    fn say(mut self, say: &Say) -> Self {
+    fn set(mut self, option: &WriteOption) -> Self {
         if let Ok(prepared) = &mut self.prepared
-            && let Err(error) = prepared.iter_mut().try_for_each(|prepared| prepared.say(say))
+            && let Err(error) = prepared.iter_mut().try_for_each(|prepared| prepared.set(option))
         {
             self.prepared = Err(error);
         }
@@ -240,8 +249,9 @@ impl WriteMany {
     fn poll_each(&mut self, context: &mut Context<'_>) -> Poll<Result<Outcomes<Written>, Error>> {
         if self.running.is_none() {
             let prepared = std::mem::replace(&mut self.prepared, Ok(Vec::new()))?;
-            let (ack, pack_above) = (self.ack, self.client.pack_above());
-            let requests = prepared.into_iter().map(|prepared| prepared.request(ack, pack_above));
+            let (ack, compress_above) = (self.ack, self.client.compress_above());
+            let requests =
+                prepared.into_iter().map(|prepared| prepared.request(ack, compress_above));
             let (requests, places) = without_repeats(requests.collect::<Result<_, _>>()?);
             let total_ms = self.client.total_ms(self.deadline);
             let region = self.client.region();
@@ -253,7 +263,7 @@ impl WriteMany {
                 };
                 write.instrument(span)
             });
-            self.running = Some(running.through());
+            self.running = Some(running.continue_in_background());
         }
         match &mut self.running {
             Some(running) => Pin::new(running).poll(context),

@@ -2,30 +2,26 @@
 
 mod attached;
 mod background;
-mod buckets;
+mod batch;
 mod builder;
 mod config;
+mod drive;
 mod engine;
 mod entry;
-mod face;
 mod fast;
 mod feed;
 mod finder;
-mod first;
 mod get;
-mod hedge;
 mod instances;
 mod leases;
 mod life;
+mod local_state;
 mod many;
 mod near_read;
 mod offline;
-mod own_writes;
 mod prepared;
-mod quantile;
 mod reads;
 mod report;
-mod rounds;
 mod running;
 mod sharing;
 mod start;
@@ -55,9 +51,9 @@ use zerocache_core::{
 
 pub(crate) use self::{
     background::function_runtime,
-    face::Face,
     instances::generation,
-    leases::{LeaseTerms, LeaseToken, Leased},
+    leases::{LeaseReply, LeaseTerms, LeaseToken},
+    local_state::LocalState,
     running::Running,
 };
 pub use self::{
@@ -146,7 +142,7 @@ impl ZerocacheClient {
     /// What sets this client's memoized keys apart; empty by default.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.face().namespace
+        &self.local_state().namespace
     }
 
     /// Waits until a node that is in sync is known: one of this region, or, when discovery has found
@@ -245,7 +241,7 @@ impl ZerocacheClient {
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeStatus> {
         let Ok(live) = self.live() else { return Vec::new() };
-        let directory = live.engine.directory.lock();
+        let directory = live.engine.directory();
         let now = zerocache_net::clock::mono();
         let status = |node: &zerocache_core::route::NodeEntry| NodeStatus {
             id: node.info.incarnation,
@@ -299,12 +295,12 @@ impl ZerocacheClient {
     }
 
     pub(crate) fn memo_counters(&self) -> &MemoCounters {
-        &self.face().memo
+        &self.local_state().memo
     }
 
     /// What memoized calls need before any I/O.
-    pub(crate) fn face(&self) -> &Arc<Face> {
-        &self.inner.life().face
+    pub(crate) fn local_state(&self) -> &Arc<LocalState> {
+        &self.inner.life().local
     }
 
     /// The client's own runtime; none for a client that cannot work.
@@ -313,11 +309,11 @@ impl ZerocacheClient {
     }
 
     /// Work that, once it has been polled, goes on at home when it is dropped.
-    pub(crate) fn through<T: Send + 'static>(
+    pub(crate) fn continue_in_background<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Running<T> {
-        self.run(|_| work).through()
+        self.run(|_| work).continue_in_background()
     }
 
     /// What this client writes from now on is newer than this version.

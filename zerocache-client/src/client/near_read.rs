@@ -13,7 +13,7 @@ use zerocache_core::{
 };
 use zerocache_net::clock;
 
-use super::{Face, engine::Engine, entry::Entry, millis, prepared::Prepared};
+use super::{LocalState, engine::Engine, entry::Entry, millis, prepared::Prepared};
 use crate::near::{Fill, FillPermit, NearEntry, hash_of};
 
 /// How old what is served near may be: as the client says, or less.
@@ -36,11 +36,11 @@ impl NearRead {
     /// the read begins, and what it finds may be [kept](Self::keep).
     pub(super) fn find(
         &mut self,
-        face: &Face,
+        local: &LocalState,
         key: &[u8],
         at_least: Option<Version>,
     ) -> Option<Entry> {
-        let (age, near) = self.wanted.zip(face.near.as_ref())?;
+        let (age, near) = self.wanted.zip(local.near.as_ref())?;
         let hash = hash_of(key);
         let is_new = |held: &NearEntry| at_least.is_none_or(|least| held.version >= least);
         let found = near.with((hash, key), age, |held| is_new(held).then(|| entry(held)));
@@ -57,8 +57,8 @@ impl NearRead {
     }
 
     /// Keeps what the read found.
-    pub(super) fn keep(&self, face: &Face, key: &[u8], found: &Entry) {
-        let Some((begun, near)) = self.begun.zip(face.near.as_ref()) else { return };
+    pub(super) fn keep(&self, local: &LocalState, key: &[u8], found: &Entry) {
+        let Some((begun, near)) = self.begun.zip(local.near.as_ref()) else { return };
         let fill = Fill {
             value: &found.value,
             version: found.version,
@@ -105,9 +105,9 @@ impl NearWrite {
     }
 
     /// The write begins.
-    pub(super) fn begin(&mut self, face: &Face, prepared: &Prepared) {
+    pub(super) fn begin(&mut self, local: &LocalState, prepared: &Prepared) {
         if self.wanted
-            && let Some(near) = &face.near
+            && let Some(near) = &local.near
             && let Some(value) = &prepared.value
             && let Ok(life) = Ttl::try_from(value.fresh).and_then(|ttl| value.metadata.life(ttl))
             && let Some(begun) = near.near.begin_fill(clock::mono())
@@ -120,9 +120,9 @@ impl NearWrite {
     }
 
     /// Keeps what was stored.
-    pub(super) fn keep(&mut self, face: &Face, written: &Written) {
+    pub(super) fn keep(&mut self, local: &LocalState, written: &Written) {
         if let Some((begun, kept)) = self.begun.take()
-            && let Some(near) = &face.near
+            && let Some(near) = &local.near
             && let (Status::Stored, Some(version)) = (written.status, written.version)
         {
             let fill = Fill {
@@ -141,14 +141,14 @@ impl NearWrite {
 impl Engine {
     /// A write of `key` begins: from here on the near cache does not serve what it replaces.
     pub(super) fn near_writing(&self, key: &Key) {
-        if let Some(near) = &self.face.near {
+        if let Some(near) = &self.local.near {
             near.near.begin_write(key.as_bytes());
         }
     }
 
     /// A write of `key` has ended, with this version where one is known.
     pub(super) fn near_written(&self, key: &Key, version: Option<Version>) {
-        if let Some(near) = &self.face.near {
+        if let Some(near) = &self.local.near {
             near.near.end_write(key.as_bytes(), version, clock::mono());
         }
     }

@@ -13,7 +13,7 @@ use zerocache_core::{
 
 use super::{
     millis, valid,
-    writes::{Stored, WriteRequest},
+    writes::{StoredValue, WriteRequest},
 };
 use crate::{Error, codec::IntoValue, lifetime::Lifetime};
 
@@ -33,8 +33,8 @@ pub(super) struct PreparedValue {
     pub(super) token: Option<Version>,
 }
 
-/// What a writer can say of a value.
-pub(super) enum Say {
+/// An option of a write.
+pub(super) enum WriteOption {
     /// For how many milliseconds it may be served stale while somebody computes it anew.
     StaleWhile(u64),
     /// For how many milliseconds it may be served stale where that fails.
@@ -43,7 +43,7 @@ pub(super) enum Say {
     Tags(Vec<String>),
 }
 
-impl Say {
+impl WriteOption {
     pub(super) fn stale_while(time: impl Lifetime) -> Self {
         Self::StaleWhile(millis(time.into_duration()))
     }
@@ -68,13 +68,15 @@ impl Prepared {
         Self { key: Bytes::copy_from_slice(key), value: None }
     }
 
-    /// Says something of the value; of a delete there is nothing to be said.
-    pub(super) fn say(&mut self, say: &Say) -> Result<(), Error> {
+    /// Sets an option of the value; for a delete options have no effect.
+    pub(super) fn set(&mut self, option: &WriteOption) -> Result<(), Error> {
         let Some(PreparedValue { metadata, .. }) = &mut self.value else { return Ok(()) };
-        match say {
-            Say::StaleWhile(time_ms) => metadata.stale_while_ms = *time_ms,
-            Say::StaleIfError(time_ms) => metadata.stale_if_error_ms = *time_ms,
-            Say::Tags(tags) => tags.iter().try_for_each(|tag| metadata.add_tag(tag.as_str()))?,
+        match option {
+            WriteOption::StaleWhile(time_ms) => metadata.stale_while_ms = *time_ms,
+            WriteOption::StaleIfError(time_ms) => metadata.stale_if_error_ms = *time_ms,
+            WriteOption::Tags(tags) => {
+                tags.iter().try_for_each(|tag| metadata.add_tag(tag.as_str()))?
+            }
         }
         Ok(())
     }
@@ -82,27 +84,27 @@ impl Prepared {
     pub(super) fn request(
         self,
         ack: Ack,
-        pack_above: Option<usize>,
+        compress_above: Option<usize>,
     ) -> Result<WriteRequest, Error> {
         let key = valid(self.key)?;
-        let value = self.value.map(|value| value.stored(pack_above)).transpose()?;
+        let value = self.value.map(|value| value.stored(compress_above)).transpose()?;
         Ok(WriteRequest { key, value, ack })
     }
 }
 
 impl PreparedValue {
-    /// As nodes take it: packed if it is larger than `pack_above` bytes and becomes smaller, and with the
+    /// As nodes take it: packed if it is larger than `compress_above` bytes and becomes smaller, and with the
     /// life that its metadata give it.
-    fn stored(self, pack_above: Option<usize>) -> Result<Stored, Error> {
+    fn stored(self, compress_above: Option<usize>) -> Result<StoredValue, Error> {
         let Self { mut bytes, fresh, mut metadata, token } = self;
         let life = metadata.life(Ttl::try_from(fresh)?)?;
-        let is_large = pack_above.is_some_and(|above| bytes.len() > above);
+        let is_large = compress_above.is_some_and(|above| bytes.len() > above);
         if is_large
             && metadata.encoding == Encoding::Plain
             && let Some(packed) = compression::compress(&bytes)
         {
             (bytes, metadata.encoding) = (packed, Encoding::Lz4);
         }
-        Ok(Stored { value: bytes, metadata: metadata.encode(), life, token })
+        Ok(StoredValue { value: bytes, metadata: metadata.encode(), life, token })
     }
 }

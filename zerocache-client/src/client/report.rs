@@ -3,7 +3,6 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use zerocache_core::{route::Tier, version::Incarnation};
-use zerocache_net::clock;
 
 use super::{ZerocacheClient, entry::Entry};
 use crate::Error;
@@ -111,7 +110,7 @@ impl ZerocacheClient {
     /// Returns the description of a node, if the client knows the node.
     pub(crate) fn reported(&self, node: Incarnation) -> Option<ReportedNode> {
         let live = self.live().ok()?;
-        let directory = live.engine.directory.lock();
+        let directory = live.engine.directory();
         let known = directory.node(node)?;
         Some(ReportedNode { region: known.info.region.clone(), node, address: known.address })
     }
@@ -119,7 +118,7 @@ impl ZerocacheClient {
     /// Returns the node that accepted this client's last write of `key`, if that was within the last two seconds.
     pub(crate) fn reported_writer(&self, key: &[u8]) -> Option<ReportedNode> {
         let live = self.live().ok()?;
-        self.reported(live.engine.own_write(key, clock::mono())?.node)
+        self.reported(live.engine.own_write_node(key)?)
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Running<T: Send + 'static> {
     /// It runs on runtimes of the process that made it.
     state: ProcessOwned<State<T>>,
     /// What has begun goes on when it is dropped.
-    goes_on: bool,
+    is_kept: bool,
 }
 
 enum State<T> {
@@ -35,21 +35,21 @@ enum State<T> {
 impl<T: Send + 'static> Running<T> {
     /// Work that ends when it is dropped.
     pub(super) fn new(
-        home: Handle,
+        runtime: Handle,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Self {
-        Self { state: ProcessOwned::new(State::New(Box::pin(work), home)), goes_on: false }
+        Self { state: ProcessOwned::new(State::New(Box::pin(work), runtime)), is_kept: false }
     }
 
-    /// Work that, once it has been polled, goes on at home when it is dropped.
-    pub(super) fn through(mut self) -> Self {
-        self.goes_on = true;
+    /// Work that, once it has been polled, continues in the background when it is dropped.
+    pub(super) fn continue_in_background(mut self) -> Self {
+        self.is_kept = true;
         self
     }
 
     /// Work that cannot begin.
     pub(super) fn failed(error: Error) -> Self {
-        Self { state: ProcessOwned::new(State::Failed(error)), goes_on: false }
+        Self { state: ProcessOwned::new(State::Failed(error)), is_kept: false }
     }
 }
 
@@ -61,20 +61,20 @@ impl<T: Send + 'static> Future for Running<T> {
         let Some(state) = self.state.value_mut() else {
             return Poll::Ready(Err(Error::Unreachable { timed_out: false }));
         };
-        let (mut work, home) = match std::mem::replace(state, State::Over) {
-            State::New(work, home) | State::Begun(work, home) => (work, home),
+        let (mut work, runtime) = match std::mem::replace(state, State::Over) {
+            State::New(work, runtime) | State::Begun(work, runtime) => (work, runtime),
             State::Failed(error) => return Poll::Ready(Err(error)),
             // Polled again after its end, against the contract of futures.
             State::Over => return Poll::Pending,
         };
         let polled = if wait::is_blocking() || Handle::try_current().is_err() {
-            let _home = home.enter();
+            let _runtime = runtime.enter();
             work.as_mut().poll(context)
         } else {
             work.as_mut().poll(context)
         };
         if polled.is_pending() {
-            *state = State::Begun(work, home);
+            *state = State::Begun(work, runtime);
         }
         polled
     }
@@ -83,10 +83,10 @@ impl<T: Send + 'static> Future for Running<T> {
 impl<T: Send + 'static> Drop for Running<T> {
     fn drop(&mut self) {
         if let Some(state) = self.state.value_mut()
-            && let State::Begun(work, home) = std::mem::replace(state, State::Over)
-            && self.goes_on
+            && let State::Begun(work, runtime) = std::mem::replace(state, State::Over)
+            && self.is_kept
         {
-            home.spawn(work);
+            runtime.spawn(work);
         }
     }
 }

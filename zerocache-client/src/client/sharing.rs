@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use zerocache_net::process::PerProcess;
 
-use super::face::Face;
+use super::local_state::LocalState;
 use crate::near::Near;
 #[cfg(feature = "metrics")]
 use crate::near::NearStats;
@@ -21,7 +21,7 @@ pub(crate) struct Sharing {
     near: Arc<Near>,
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "a label"))]
     cluster: String,
-    users: Mutex<Vec<Weak<Face>>>,
+    users: Mutex<Vec<Weak<LocalState>>>,
     /// The counts that were published last, by whichever client.
     #[cfg(feature = "metrics")]
     published: Mutex<NearStats>,
@@ -49,24 +49,24 @@ impl Sharing {
     }
 
     /// A client uses it from here on.
-    pub(super) fn join(&self, face: &Arc<Face>) {
-        self.users.lock().push(Arc::downgrade(face));
+    pub(super) fn join(&self, local: &Arc<LocalState>) {
+        self.users.lock().push(Arc::downgrade(local));
     }
 
-    fn users(&self) -> Vec<Arc<Face>> {
+    fn users(&self) -> Vec<Arc<LocalState>> {
         let mut users = self.users.lock();
-        users.retain(|face| face.strong_count() > 0);
+        users.retain(|local| local.strong_count() > 0);
         users.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Looks of all clients: another number than before if there was one.
     pub(super) fn uses(&self) -> u64 {
-        self.users().iter().map(|face| face.near_uses()).fold(0, u64::wrapping_add)
+        self.users().iter().map(|local| local.near_uses()).fold(0, u64::wrapping_add)
     }
 
     /// No client needs changes to be followed before its next look.
     pub(super) fn rest(&self) {
-        self.users().iter().filter_map(|face| face.near.as_ref()).for_each(|near| near.rest());
+        self.users().iter().filter_map(|local| local.near.as_ref()).for_each(|near| near.rest());
     }
 
     /// Returns what was counted since the last call.
@@ -99,31 +99,32 @@ mod tests {
     use super::*;
     use crate::client::config::Config;
 
-    fn face(cluster: &str, region: &str) -> Arc<Face> {
+    fn local(cluster: &str, region: &str) -> Arc<LocalState> {
         let mut config = Config::new(region);
         config.cluster = cluster.to_owned();
-        Face::of(&config)
+        LocalState::of(&config)
     }
 
-    fn sharing(face: &Face) -> &Sharing {
-        &face.near.as_ref().expect("is on").sharing
+    fn sharing(local: &LocalState) -> &Sharing {
+        &local.near.as_ref().expect("is on").sharing
     }
 
-    fn look(face: &Face) {
-        let near = face.near.as_ref().expect("is on");
+    fn look(local: &LocalState) {
+        let near = local.near.as_ref().expect("is on");
         assert!(near.begin().is_none(), "nothing is followed");
     }
 
     #[test]
     fn a_look_of_any_client_is_one_and_rest_is_for_all() {
-        let [one, other] = ["oslo", "rome"].map(|region| face("sharing", region));
-        let stranger = face("another", "oslo");
+        let [one, other] = ["oslo", "rome"].map(|region| local("sharing", region));
+        let stranger = local("another", "oslo");
         let before = sharing(&one).uses();
         look(&stranger);
         assert_eq!(sharing(&one).uses(), before);
         look(&other);
         assert_eq!(sharing(&one).uses(), before + 1);
-        let is_wanted = |face: &Face| face.near.as_ref().is_some_and(|near| near.is_wanted());
+        let is_wanted =
+            |local: &LocalState| local.near.as_ref().is_some_and(|near| near.is_wanted());
         assert!(is_wanted(&other) && is_wanted(&stranger));
         sharing(&one).rest();
         assert!(!is_wanted(&other) && is_wanted(&stranger));
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_becomes_of_a_cache_is_told_once() {
-        let [one, other] = ["oslo", "rome"].map(|region| face("told once", region));
+        let [one, other] = ["oslo", "rome"].map(|region| local("told once", region));
         let near = &one.near.as_ref().expect("is on").near;
         let claim = near.claim().expect("nobody follows");
         let now = zerocache_net::clock::mono();
@@ -154,7 +155,7 @@ mod tests {
         // Who followed a node for them may be behind its clients.
         let left = Arc::clone(near);
         drop((one, other));
-        let next = face("told once", "oslo");
+        let next = local("told once", "oslo");
         assert!(Arc::ptr_eq(&next.near.as_ref().expect("is on").near, &left));
         assert_eq!(sharing(&next).take_news().inserts, 0);
     }

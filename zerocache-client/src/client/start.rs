@@ -1,48 +1,40 @@
-//! How operations begin: on the shortest way where that can be done, and as work of their own otherwise.
+//! How operations begin: on the fast path where that can be done, and as work of their own otherwise.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tracing::{Instrument, Span, debug_span, field::Empty};
-use zerocache_core::wire::Written;
+use zerocache_core::{
+    client::{ReadOptions, ReadRules, WriteRules},
+    wire::Written,
+};
 use zerocache_net::clock;
 
 use super::{
     Life, Live, Running, ZerocacheClient,
+    drive::{FirstAttempt, Unsent},
     engine::Engine,
     entry::Entry,
-    first::{Ended, Sent},
     millis,
     near_read::NearRead,
-    reads::{First, Reading, Wants},
     report::ExplainedGet,
     timings::End,
     valid,
-    writes::{self, WriteRequest},
+    writes::WriteRequest,
 };
 use crate::{Error, wait};
 
-/// Whether somebody looks at the spans of operations.
+/// Whether spans of operations are recorded.
 fn is_traced() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
 
-/// Notes in its span what a read came to.
-fn note_read(span: &Span, read: &Result<Option<Entry>, Error>) {
+/// Records the outcome of a read in its span.
+fn record_read(span: &Span, read: &Result<Option<Entry>, Error>) {
     if let Ok(Some(entry)) = read {
         span.record("tier", entry.tier.as_str());
     }
     span.record("outcome", End::of_read(read).as_str());
-}
-
-/// Notes in its span what a write came to.
-fn note_write(span: &Span, written: &Result<Written, Error>) {
-    span.record("outcome", End::of_write(written).as_str());
 }
 
 impl ZerocacheClient {
@@ -65,75 +57,46 @@ impl ZerocacheClient {
         }
     }
 
-    /// What operations begin with that take the shortest way, where they can: it has no place for a span,
-    /// and needs a caller whose task is woken.
-    fn on_the_shortest_way(&self) -> Option<&Live> {
+    /// The client, if an operation may begin on the fast path: that has no place for a span, and needs a
+    /// caller whose task is woken.
+    pub(super) fn fast_path(&self) -> Option<&Live> {
         let live = self.live().ok()?;
         (!wait::is_blocking() && !is_traced()).then_some(live)
     }
 
-    /// Sends the first request of a read at once where that can be done; see [`Engine::begin_read`].
-    pub(super) fn begin_get(
-        &self,
-        key: &[u8],
-        wants: &mut Wants,
-        deadline: Option<Duration>,
-        context: &Context<'_>,
-    ) -> Option<Sent> {
-        let live = self.on_the_shortest_way()?;
-        // It has no place for a second request.
-        if live.engine.hedge.is_some() {
-            return None;
-        }
-        live.engine.begin_read(key, wants, self.total_ms(deadline), context.waker())
-    }
-
-    /// What has come of the first request of a read.
-    pub(super) fn poll_reading(
-        &self,
-        reading: &mut Sent,
-        wants: &Wants,
-        context: &mut Context<'_>,
-    ) -> Poll<First> {
-        match self.live() {
-            Ok(live) => live.engine.poll_read(reading, wants, context),
-            // Only a client that works begins to read.
-            Err(_) => Poll::Pending,
+    /// The engine of an operation that has begun in this process. One that was begun before a fork is the
+    /// parent's.
+    pub(super) fn present_engine(&self) -> Option<&Arc<Engine>> {
+        match self.inner.present_life() {
+            Some(Life { live: Ok(live), .. }) => Some(&live.engine),
+            _ => None,
         }
     }
 
-    pub(super) fn give_up_read(&self, reading: &Sent) {
-        // One that was begun before a fork is the parent's.
-        if let Some(Life { live: Ok(live), .. }) = self.inner.present_life() {
-            live.engine.give_up_read(reading);
-        }
-    }
-
-    pub(super) fn go_on_get(
+    /// Drives a read that has begun.
+    pub(super) fn drive_get(
         &self,
         key: Bytes,
-        wants: Wants,
-        begun: Ended,
+        options: ReadOptions,
+        read: Unsent<ReadRules>,
     ) -> Running<Option<Entry>> {
-        self.run(move |engine| async move {
-            engine.go_on(Reading::new(valid(key)?, wants), begun).await
-        })
+        self.run(move |engine| async move { engine.finish_get(&valid(key)?, options, read).await })
     }
 
     pub(super) fn start_get(
         &self,
         key: Bytes,
-        wants: Wants,
+        options: ReadOptions,
         deadline: Option<Duration>,
     ) -> Running<Option<Entry>> {
         let total_ms = self.total_ms(deadline);
         let span =
             debug_span!("zerocache_get", region = self.region(), outcome = Empty, tier = Empty);
-        let noted = span.clone();
+        let recorded = span.clone();
         self.run(move |engine| {
             let read = async move {
-                let read = engine.get(Reading::new(valid(key)?, wants), total_ms).await;
-                note_read(&noted, &read);
+                let read = engine.get(&valid(key)?, options, total_ms).await;
+                record_read(&recorded, &read);
                 read
             };
             read.instrument(span)
@@ -143,68 +106,47 @@ impl ZerocacheClient {
     pub(super) fn start_explain(
         &self,
         key: Bytes,
-        wants: Wants,
+        options: ReadOptions,
         mut near: NearRead,
         deadline: Option<Duration>,
     ) -> Running<ExplainedGet> {
         let total_ms = self.total_ms(deadline);
         self.run(move |engine| async move {
             let (key, started) = (valid(key)?, clock::elapsed());
-            if let Some(entry) = near.find(&engine.face, key.as_bytes(), wants.at_least) {
+            if let Some(entry) = near.find(&engine.local, key.as_bytes(), options.at_least) {
                 return Ok(ExplainedGet::near(entry, clock::elapsed().saturating_sub(started)));
             }
-            let explained = engine.explain(key.clone(), wants, total_ms).await;
+            let explained = engine.explain(&key, options, total_ms).await;
             if let Ok(Some(entry)) = &explained.result {
-                near.keep(&engine.face, key.as_bytes(), entry);
+                near.keep(&engine.local, key.as_bytes(), entry);
             }
             Ok(explained)
         })
     }
 
-    /// Above how many bytes values are packed; none for never.
-    pub(super) fn pack_above(&self) -> Option<usize> {
+    /// The size in bytes above which values are compressed; none for never.
+    pub(super) fn compress_above(&self) -> Option<usize> {
         self.live().ok()?.engine.config.compress_above
     }
 
-    /// Sends the first request of a write at once where that can be done.
-    pub(super) fn begin_write(
+    /// Drives a write that has begun, to its end.
+    pub(super) fn drive_write(
         &self,
-        request: &WriteRequest,
-        deadline: Option<Duration>,
-        context: &Context<'_>,
-    ) -> Option<Sent> {
-        let live = self.on_the_shortest_way()?;
-        live.engine.begin_write(request, self.total_ms(deadline), context.waker())
+        request: WriteRequest,
+        write: Unsent<WriteRules>,
+    ) -> Running<Written> {
+        let run = self.run(move |engine| async move { engine.finish_write(request, write).await });
+        run.continue_in_background()
     }
 
-    /// What has come of the first request of a write.
-    pub(super) fn poll_writing(
-        &self,
-        request: &WriteRequest,
-        writing: &mut Sent,
-        context: &mut Context<'_>,
-    ) -> Poll<writes::First> {
-        match self.live() {
-            Ok(live) => live.engine.poll_write(request, writing, context),
-            // Only a client that works begins to write.
-            Err(_) => Poll::Pending,
-        }
-    }
-
-    pub(super) fn go_on_write(&self, request: WriteRequest, begun: Ended) -> Running<Written> {
-        self.run(move |engine| async move { engine.go_on_write(request, begun).await }).through()
-    }
-
-    /// Has a write that has begun go on without its caller.
-    pub(super) fn finish_write(&self, request: WriteRequest, writing: Sent) {
-        // One that was begun before a fork is the parent's.
-        let Some(Life { live: Ok(live), .. }) = self.inner.present_life() else { return };
+    /// Drives a write that has been sent to its end without its caller.
+    pub(super) fn finish_write(&self, request: WriteRequest, write: FirstAttempt<WriteRules>) {
+        let Some(engine) = self.present_engine().cloned() else { return };
         let keep = Arc::clone(&self.inner);
-        let engine = Arc::clone(&live.engine);
-        live.background.spawn(async move {
+        engine.runtime.clone().spawn(async move {
             let _keep = keep;
-            // Whoever wanted to know has gone.
-            let _written = engine.finish_write(request, writing).await;
+            // The caller that wanted to know has gone.
+            let _written = engine.finish_sent_write(request, write).await;
         });
     }
 
@@ -215,16 +157,16 @@ impl ZerocacheClient {
     ) -> Running<Written> {
         let total_ms = self.total_ms(deadline);
         let span = debug_span!("zerocache_write", region = self.region(), outcome = Empty);
-        let noted = span.clone();
+        let recorded = span.clone();
         let running = self.run(move |engine| {
             let write = async move {
                 let written = engine.write(request, total_ms).await;
-                note_write(&noted, &written);
+                recorded.record("outcome", End::of_write(&written).as_str());
                 written
             };
             write.instrument(span)
         });
-        running.through()
+        running.continue_in_background()
     }
 
     pub(super) fn total_ms(&self, deadline: Option<Duration>) -> u64 {

@@ -60,11 +60,11 @@ impl Engine {
         let lost = stats.hedged.saturating_sub(stats.hedge_wins);
         add("zerocache_hedges_total", "outcome", "won", stats.hedge_wins);
         add("zerocache_hedges_total", "outcome", "not_won", lost);
-        for (event, count) in self.face.memo.snapshot().iter() {
+        for (event, count) in self.local.memo.snapshot().iter() {
             add("zerocache_memo_events_total", "event", event, count);
         }
-        if let Some(near) = &self.face.near {
-            let stats = near.stats(&self.face.memo);
+        if let Some(near) = &self.local.near {
+            let stats = near.stats(&self.local.memo);
             add("zerocache_near_reads_total", "outcome", "hit", stats.hits);
             add("zerocache_near_reads_total", "outcome", "miss", stats.misses);
             self.publish_near(&near.sharing);
@@ -107,7 +107,7 @@ impl Engine {
     fn publish_nodes(&self) {
         let now = clock::mono();
         let (mut turning, mut out) = (0_u32, 0_u32);
-        for node in self.directory.lock().nodes() {
+        for node in self.directory().nodes() {
             let count = if node.in_rotation(now) { &mut turning } else { &mut out };
             *count += 1;
         }

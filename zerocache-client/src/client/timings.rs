@@ -12,10 +12,10 @@ use zerocache_core::{
     wire::{Status, Written},
 };
 
-#[cfg(feature = "metrics")]
-use super::buckets::{self, BUCKETS};
 use super::entry::Entry;
 use crate::Error;
+#[cfg(feature = "metrics")]
+use zerocache_core::client::buckets::{self, BUCKETS};
 
 /// An operation that is timed.
 #[derive(Clone, Copy, Debug)]

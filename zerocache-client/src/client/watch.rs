@@ -41,7 +41,7 @@ impl Watch {
     /// Sees to it that a node is asked, if one can tell; another one when that one fails.
     pub(super) fn keep(&mut self, engine: &Arc<Engine>) {
         let now = clock::mono();
-        let mut directory = engine.directory.lock();
+        let mut directory = engine.directory();
         if !self.task.is_due(now, |node| directory.in_rotation(node, now)) {
             return;
         }
@@ -64,8 +64,8 @@ async fn watch(
 ) {
     loop {
         let Some((transport, message)) = engine.upgrade().map(|engine| {
-            let message =
-                engine.message(Request::Watch { view: known }, Some(node), WATCH_TIMEOUT_MS);
+            let request = Request::Watch { view: known };
+            let message = engine.message(request, Some(node), WATCH_TIMEOUT_MS, engine.seen());
             (Arc::clone(&engine.transport), message)
         }) else {
             return;
@@ -78,13 +78,13 @@ async fn watch(
         if incarnation != node {
             return;
         }
-        let changed = engine.directory.lock().watch_answered(node, state, view, clock::mono());
-        engine.changed(|_| {});
+        let changed = engine.directory().watch_answered(node, state, view, clock::mono());
+        engine.changed();
         if changed {
             if !shake_hands(&engine, address).await {
                 return;
             }
-            engine.directory.lock().members_learned(node, view);
+            engine.directory().members_learned(node, view);
         }
         known = view;
         answers.store(true, Ordering::Relaxed);

@@ -8,16 +8,18 @@ use std::{
 };
 
 use zerocache_core::{
+    client::{Action, WriteRules},
     version::Version,
     wire::{Ack, Written},
 };
 
 use super::{
-    Running, ZerocacheClient,
-    first::Sent,
+    Live, Running, ZerocacheClient,
+    drive::{Beginning, FirstAttempt, Unsent},
     near_read::NearWrite,
-    prepared::{Prepared, Say},
-    writes::{self, WriteRequest},
+    prepared::{Prepared, WriteOption},
+    timings::End,
+    writes::WriteRequest,
 };
 use crate::{Error, codec, lifetime::Lifetime, wait};
 
@@ -38,13 +40,14 @@ pub struct Write {
     state: WriteState,
 }
 
-/// How far a write has come.
+/// The progress of a write.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every operation an allocation")]
 enum WriteState {
     New(Result<Prepared, Error>),
-    /// Its first request is under way.
-    Begun(WriteRequest, Sent),
-    /// It walks down the ladder.
-    Walking(Running<Written>),
+    /// Its first request was sent on the fast path.
+    Sent(WriteRequest, FirstAttempt<WriteRules>),
+    /// A driver takes it to its end.
+    Driven(Running<Written>),
     Over,
 }
 
@@ -95,26 +98,26 @@ impl Write {
     ///
     /// For a delete this and the options below mean nothing.
     pub fn stale_while(self, time: impl Lifetime) -> Self {
-        self.say(&Say::stale_while(time))
+        self.set(&WriteOption::stale_while(time))
     }
 
     /// How long after its lifetime the value may still be served to readers that
     /// [allow it](crate::ops::Get::allow_stale) where computing it anew fails. The entry is kept for that time
     /// longer, or for the one of [`stale_while`](Self::stale_while) if that is longer.
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
-        self.say(&Say::stale_if_error(time))
+        self.set(&WriteOption::stale_if_error(time))
     }
 
     /// Names groups to which the entry belongs: at most 16 tags of 1 to 128 bytes each, about 1,000 bytes
     /// together. They are stored with it. A tag that is not allowed makes the write fail with
     /// [`Error::InvalidTag`].
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.say(&Say::tags(tags))
+        self.set(&WriteOption::tags(tags))
     }
 
-    fn say(mut self, say: &Say) -> Self {
+    fn set(mut self, option: &WriteOption) -> Self {
         if let WriteState::New(Ok(prepared)) = &mut self.state
-            && let Err(error) = prepared.say(say)
+            && let Err(error) = prepared.set(option)
         {
             self.state = WriteState::New(Err(error));
         }
@@ -143,7 +146,7 @@ impl Future for Write {
         let written = ready!(self.poll_written(context));
         if let Ok(written) = &written {
             let Self { near, client, .. } = &mut *self;
-            near.keep(client.face(), written);
+            near.keep(client.local_state(), written);
         }
         Poll::Ready(written)
     }
@@ -151,47 +154,42 @@ impl Future for Write {
 
 impl Write {
     fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<Result<Written, Error>> {
-        let this = self;
         loop {
-            match std::mem::replace(&mut this.state, WriteState::Over) {
+            match std::mem::replace(&mut self.state, WriteState::Over) {
                 WriteState::New(prepared) => {
                     if let Ok(prepared) = &prepared {
-                        this.near.begin(this.client.face(), prepared);
+                        self.near.begin(self.client.local_state(), prepared);
                     }
-                    let request = prepared.and_then(|prepared| {
-                        prepared.request(this.ack, this.client.pack_above())
-                    })?;
-                    match this.client.begin_write(&request, this.deadline, context) {
+                    let compress_above = self.client.compress_above();
+                    let request =
+                        prepared.and_then(|prepared| prepared.request(self.ack, compress_above))?;
+                    self.state = self.begin(request, context);
+                    if matches!(self.state, WriteState::Sent(..)) {
                         // It was sent with the waker of this task.
-                        Some(writing) => {
-                            this.state = WriteState::Begun(request, writing);
-                            return Poll::Pending;
-                        }
-                        None => {
-                            let running = this.client.start_write(request, this.deadline);
-                            this.state = WriteState::Walking(running);
-                        }
+                        return Poll::Pending;
                     }
                 }
-                WriteState::Begun(request, mut writing) => {
-                    match this.client.poll_writing(&request, &mut writing, context) {
-                        Poll::Pending => {
-                            this.state = WriteState::Begun(request, writing);
-                            return Poll::Pending;
-                        }
-                        Poll::Ready(writes::First::Written(written)) => {
-                            return Poll::Ready(Ok(written));
-                        }
-                        Poll::Ready(writes::First::GoOn(begun)) => {
-                            let running = this.client.go_on_write(request, begun);
-                            this.state = WriteState::Walking(running);
-                        }
+                WriteState::Sent(request, mut first) => {
+                    // Only a client that works sends.
+                    let Ok(Live { engine, .. }) = self.client.live() else { return Poll::Pending };
+                    let Poll::Ready((action, ended)) = first.poll(engine, context) else {
+                        self.state = WriteState::Sent(request, first);
+                        return Poll::Pending;
+                    };
+                    let FirstAttempt { operation, started, .. } = first;
+                    if let Action::Done(outcome) = action {
+                        let written = engine.write_outcome(&request.key, outcome);
+                        let took = ended.saturating_sub(started);
+                        engine.timings.took(request.operation(), End::of_write(&written), took);
+                        return Poll::Ready(written);
                     }
+                    let write = Unsent { operation, started, action };
+                    self.state = WriteState::Driven(self.client.drive_write(request, write));
                 }
-                WriteState::Walking(mut running) => {
+                WriteState::Driven(mut running) => {
                     let polled = Pin::new(&mut running).poll(context);
                     if polled.is_pending() {
-                        this.state = WriteState::Walking(running);
+                        self.state = WriteState::Driven(running);
                     }
                     return polled;
                 }
@@ -200,14 +198,27 @@ impl Write {
             }
         }
     }
+
+    fn begin(&self, request: WriteRequest, context: &Context<'_>) -> WriteState {
+        let Self { client, deadline, .. } = self;
+        let Some(Live { engine, .. }) = client.fast_path() else {
+            return WriteState::Driven(client.start_write(request, *deadline));
+        };
+        engine.near_writing(&request.key);
+        let (rules, total_ms) = (request.rules(), client.total_ms(*deadline));
+        match engine.begin_fast(rules, total_ms, |seen| request.fast(seen), context.waker()) {
+            Beginning::Sent(first) => WriteState::Sent(request, first),
+            Beginning::Unsent(unsent) => WriteState::Driven(client.drive_write(request, unsent)),
+        }
+    }
 }
 
 impl Drop for Write {
     fn drop(&mut self) {
-        if let WriteState::Begun(request, writing) =
+        if let WriteState::Sent(request, first) =
             std::mem::replace(&mut self.state, WriteState::Over)
         {
-            self.client.finish_write(request, writing);
+            self.client.finish_write(request, first);
         }
     }
 }

@@ -1,27 +1,21 @@
-//! Writes: as reads, the first request goes out at once where it can; what it does not settle goes on
-//! along the ladder.
-
-use std::{
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
-};
+//! Writes of one key or many: what is sent, and the driver's side of their outcome.
 
 use bytes::Bytes;
 use zerocache_core::{
-    call::CallFailure,
+    client::{WriteResult, WriteRules},
     key::Key,
-    route::{Budget, Step, Walk},
     ttl::Ttl,
     version::Version,
-    wire::{Ack, RefusalCode, Request, Response, Status, Written, value_too_large},
+    wire::{Ack, Request, Status, Written},
 };
-use zerocache_net::{clock, process::ProcessOwned};
+use zerocache_net::clock;
 
 use super::{
-    engine::{Asked, Engine, is_invalid},
+    batch::Outcomes,
+    drive::{FirstAttempt, Unsent},
+    engine::Engine,
     fast::FastOp,
-    first::{Ended, Sent},
-    own_writes::OwnWrite,
+    reads::complete,
     timings::{End, Operation},
 };
 use crate::Error;
@@ -31,266 +25,140 @@ use crate::Error;
 pub(super) struct WriteRequest {
     pub(super) key: Key,
     /// None for a delete.
-    pub(super) value: Option<Stored>,
+    pub(super) value: Option<StoredValue>,
     pub(super) ack: Ack,
 }
 
-/// A value as nodes take it.
+/// A value as nodes store it.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredValue {
     pub(super) value: Bytes,
     pub(super) metadata: Bytes,
-    /// All of its life, in which the times are contained for which it may be served stale.
+    /// The whole life of the entry, with the times for which it may be served stale.
     pub(super) life: Ttl,
-    /// The version with which it is written, from a lease; the node gives one where there is none.
+    /// The version with which it is written, from a lease; without one the node gives it.
     pub(super) token: Option<Version>,
 }
 
-/// What came of the first request of a write.
-pub(super) enum First {
-    /// The write is settled.
-    Written(Written),
-    /// It goes on.
-    GoOn(Ended),
-}
-
 impl WriteRequest {
-    pub(super) fn message(&self) -> Request {
+    /// The rules of the write.
+    pub(super) fn rules(&self) -> WriteRules {
+        let bytes = self.value.as_ref().map(|value| value.value.len() as u64);
+        WriteRules::new(self.key.as_bytes(), bytes, self.ack)
+    }
+
+    fn message(&self) -> Request {
         let Self { key, value, ack } = self.clone();
         match value {
-            Some(Stored { value, metadata, life, token }) => {
+            Some(StoredValue { value, metadata, life, token }) => {
                 Request::Put { key, value, metadata, ttl: life, ack, token }
             }
             None => Request::Delete { key, ack },
         }
     }
 
-    /// The refusal that a node would answer with, as far as it has said what it takes.
-    pub(super) fn refused_by(&self, step: &Step) -> Option<Error> {
-        let bytes = self.value_bytes();
-        let is_too_large = bytes > step.value_bytes_max;
-        is_too_large.then(|| Error::Refused(value_too_large(bytes, step.value_bytes_max)))
-    }
-
-    fn value_bytes(&self) -> u64 {
-        self.value.as_ref().map_or(0, |value| value.value.len() as u64)
-    }
-
-    /// The fast path has no place for a token.
-    fn has_token(&self) -> bool {
-        self.value.as_ref().is_some_and(|value| value.token.is_some())
+    /// The write on the fast path, which has no place for a token.
+    pub(super) fn fast(&self, seen: u64) -> Option<FastOp<'_>> {
+        let (key, ack) = (&self.key.as_bytes()[..], self.ack);
+        match &self.value {
+            Some(StoredValue { token: Some(_), .. }) => None,
+            Some(StoredValue { value, metadata, life, token: None }) => {
+                Some(FastOp::Put { seen, key, value, metadata, ttl: *life, ack })
+            }
+            None => Some(FastOp::Delete { seen, key, ack }),
+        }
     }
 
     /// What it counts as among those that are timed.
-    fn operation(&self) -> Operation {
+    pub(super) fn operation(&self) -> Operation {
         if self.value.is_some() { Operation::Put } else { Operation::Delete }
-    }
-
-    /// Waiting for replicas is no sign of a silent node, and may take all the time that there is.
-    pub(super) fn is_local(&self) -> bool {
-        self.ack == Ack::Local
     }
 }
 
 impl Engine {
-    /// Sends the first request of a write, if there is a node and a connection for it.
-    pub(super) fn begin_write(
-        &self,
-        request: &WriteRequest,
-        total_ms: u64,
-        waker: &Waker,
-    ) -> Option<Sent> {
-        self.near_writing(&request.key);
-        let started = clock::elapsed();
-        let now = clock::instant(started);
-        if request.has_token() {
-            return None;
-        }
-        let expect_soon = request.is_local();
-        let (step, turn) = self.directory.lock().begin_write(now, expect_soon)?;
-        if request.refused_by(&step).is_some() {
-            // It is said on the other way, which has the same turn.
-            self.directory.lock().not_sent(step.node, turn, now);
-            return None;
-        }
-        let budget = Budget::new(now, total_ms);
-        let bound_ms = if expect_soon { self.config.bounds.of(step.tier) } else { u64::MAX };
-        let timeout_ms = budget.clip(now, bound_ms)?;
-        let (seen, key, ack) = (self.seen(), &request.key.as_bytes()[..], request.ack);
-        let op = match &request.value {
-            Some(Stored { value, metadata, life, .. }) => {
-                FastOp::Put { seen, key, value, metadata, ttl: *life, ack }
-            }
-            None => FastOp::Delete { seen, key, ack },
-        };
-        let Some(call) = self.send_now(&step, &op, (now, timeout_ms), waker) else {
-            self.directory.lock().not_sent(step.node, turn, now);
-            return None;
-        };
-        let asked = Asked { step, timeout_ms, started, expect_soon };
-        Some(Sent { call: ProcessOwned::new(call), asked, turn, budget })
-    }
-
-    /// What has come of the first request of a write.
-    pub(super) fn poll_write(
-        &self,
-        request: &WriteRequest,
-        writing: &mut Sent,
-        context: &mut Context<'_>,
-    ) -> Poll<First> {
-        let Ended { asked, result, turn, budget } = ready!(writing.poll(context));
-        Poll::Ready(match self.note(&asked, result) {
-            Ok(Response::Written(written)) => {
-                let written = self.accepted(request, &asked.step, written);
-                self.timed_write(request.operation(), &Ok(written), asked.started);
-                First::Written(written)
-            }
-            result => First::GoOn(Ended { asked, result, turn, budget }),
-        })
-    }
-
-    /// Goes on with a write whose first request is under way.
-    pub(super) async fn finish_write(
-        &self,
-        request: WriteRequest,
-        mut writing: Sent,
-    ) -> Result<Written, Error> {
-        let first =
-            std::future::poll_fn(|context| self.poll_write(&request, &mut writing, context));
-        match first.await {
-            First::Written(written) => Ok(written),
-            First::GoOn(begun) => self.go_on_write(request, begun).await,
-        }
-    }
-
-    /// Goes on with a write after its first request.
-    pub(super) async fn go_on_write(
-        &self,
-        request: WriteRequest,
-        begun: Ended,
-    ) -> Result<Written, Error> {
-        let Ended { asked, result, turn, budget } = begun;
-        let plan = self.directory.lock().go_on(turn, clock::mono());
-        let mut walk = Walk::new(plan, self.config.bounds, budget);
-        walk.skip(&asked.step);
-        let (operation, mut refused) = (request.operation(), false);
-        let written = match self.judge_write(&request, &asked.step, result, &mut refused) {
-            Some(settled) => settled,
-            None => self.walk_write(walk, request, refused).await,
-        };
-        self.timed_write(operation, &written, asked.started);
-        written
-    }
-
-    /// Writes through the first node that takes it, within `total_ms`.
+    /// Writes within `total_ms`.
     pub(super) async fn write(
         &self,
         request: WriteRequest,
         total_ms: u64,
     ) -> Result<Written, Error> {
         self.near_writing(&request.key);
-        let (operation, started) = (request.operation(), clock::elapsed());
-        let budget = Budget::new(clock::instant(started), total_ms);
-        self.some_node(budget).await;
-        let plan = self.directory.lock().plan_write(clock::mono());
-        let walk = Walk::new(plan, self.config.bounds, budget);
-        let written = self.walk_write(walk, request, false).await;
-        self.timed_write(operation, &written, started);
-        written
+        let write = self.begin(request.rules(), total_ms);
+        self.finish_write(request, write).await
     }
 
-    fn timed_write(
+    /// Drives a write to its end.
+    pub(super) async fn finish_write(
         &self,
-        operation: Operation,
-        written: &Result<Written, Error>,
-        started: Duration,
-    ) {
-        self.timings.ended(operation, End::of_write(written), started);
-    }
-
-    async fn walk_write(
-        &self,
-        mut walk: Walk,
         request: WriteRequest,
-        mut refused: bool,
+        write: Unsent<WriteRules>,
     ) -> Result<Written, Error> {
-        if !request.is_local() {
-            walk = walk.with_whole_budget();
-        }
-        while let Some(attempt) = walk.next_attempt(clock::mono()) {
-            let step = &attempt.step;
-            if let Some(refusal) = self.refused_unsent(&request, step) {
-                return Err(refusal);
-            }
-            let result = self.ask(&attempt, request.message(), request.is_local()).await;
-            if let Some(settled) = self.judge_write(&request, step, result, &mut refused) {
-                return settled;
-            }
-        }
-        self.end_write(refused)
-    }
-
-    /// What a write comes to that no node took.
-    pub(super) fn end_write(&self, refused: bool) -> Result<Written, Error> {
-        if refused {
-            return Ok(self.not_stored(Status::Refused));
-        }
-        self.counters.unreachable();
-        Err(Error::Unreachable { timed_out: false })
-    }
-
-    /// The refusal of a write that need not be sent, because the node has said that it takes no value so
-    /// large.
-    pub(super) fn refused_unsent(&self, request: &WriteRequest, step: &Step) -> Option<Error> {
-        let refusal = request.refused_by(step)?;
-        self.counters.too_large(false);
-        Some(refusal)
-    }
-
-    /// The outcome of a write, if what a node said settles it.
-    pub(super) fn judge_write(
-        &self,
-        request: &WriteRequest,
-        step: &Step,
-        result: Result<Response, CallFailure>,
-        refused: &mut bool,
-    ) -> Option<Result<Written, Error>> {
-        let key = &request.key;
-        match result {
-            Ok(Response::Written(written)) => Some(Ok(self.accepted(request, step, written))),
-            Ok(Response::Refused(refusal)) if is_invalid(refusal.code) => {
-                if refusal.code == RefusalCode::TooLarge {
-                    self.counters.too_large(true);
-                    let (bytes, told) = (request.value_bytes(), refusal.value_bytes_max);
-                    self.directory.lock().record_value_limit(step.node, bytes, told, clock::mono());
-                }
-                Some(Err(Error::Refused(refusal.text)))
-            }
-            Ok(_) => {
-                *refused = true;
-                self.counters.error(step.tier);
-                None
-            }
-            Err(CallFailure::Refused | CallFailure::NotSent) => None,
-            // It may have arrived: another node would make two writes of one.
-            Err(CallFailure::NoAnswer) => {
-                self.near_written(key, None);
-                Some(Ok(self.not_stored(Status::Unknown)))
-            }
-        }
-    }
-
-    /// A node answered a write: for a while it is asked first for that key, and nothing older is read.
-    fn accepted(&self, request: &WriteRequest, step: &Step, written: Written) -> Written {
-        let WriteRequest { key, value, .. } = request;
-        let (node, version, is_delete) = (step.node, written.version, value.is_none());
-        self.note_own_write(key, OwnWrite { node, version, is_delete }, clock::mono());
-        if let Some(version) = written.version {
-            self.note_seen(version);
-        }
-        self.near_written(key, written.version);
-        self.counters.written(written.status);
+        let started = write.started;
+        let outcome = self.drive(write, || request.message(), None).await;
+        let written = self.write_outcome(&request.key, outcome);
+        self.timings.ended(request.operation(), End::of_write(&written), started);
         written
+    }
+
+    /// Drives a write whose first request has been sent to its end.
+    pub(super) async fn finish_sent_write(
+        &self,
+        request: WriteRequest,
+        write: FirstAttempt<WriteRules>,
+    ) -> Result<Written, Error> {
+        let started = write.started;
+        let outcome = self.drive_sent(write, || request.message()).await;
+        let written = self.write_outcome(&request.key, outcome);
+        self.timings.ended(request.operation(), End::of_write(&written), started);
+        written
+    }
+
+    /// Writes or deletes keys within `total_ms`.
+    pub(super) async fn write_many(
+        &self,
+        requests: Vec<WriteRequest>,
+        total_ms: u64,
+    ) -> Outcomes<Written> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        let started = clock::elapsed();
+        requests.iter().for_each(|request| self.near_writing(&request.key));
+        let deletes = requests.first().is_some_and(|request| request.value.is_none());
+        let operation = if deletes { Operation::DeleteMany } else { Operation::PutMany };
+        let keys = requests.iter().map(WriteRequest::rules).enumerate().collect();
+        let message = |index: usize| requests[index].message();
+        let mut outcomes: Vec<_> = requests.iter().map(|_| None).collect();
+        for (index, outcome) in self.drive_batch(keys, total_ms, message).await {
+            outcomes[index] = Some(self.write_outcome(&requests[index].key, outcome));
+        }
+        self.timed_many(operation, &outcomes, started);
+        complete(outcomes)
+    }
+
+    /// Counts the outcome of a write, and tells the near cache. Returns its result.
+    pub(super) fn write_outcome(&self, key: &Key, outcome: WriteResult) -> Result<Written, Error> {
+        match outcome {
+            WriteResult::Written(written) => {
+                self.near_written(key, written.version);
+                self.counters.written(written.status);
+                Ok(written)
+            }
+            WriteResult::Unknown => {
+                self.near_written(key, None);
+                Ok(self.not_stored(Status::Unknown))
+            }
+            WriteResult::Refused => Ok(self.not_stored(Status::Refused)),
+            WriteResult::TooLarge { text, is_sent } => {
+                self.counters.too_large(is_sent);
+                Err(Error::Refused(text))
+            }
+            WriteResult::Invalid(text) => Err(Error::Refused(text)),
+            WriteResult::Unreachable => {
+                self.counters.unreachable();
+                Err(Error::Unreachable { timed_out: false })
+            }
+        }
     }
 
     fn not_stored(&self, status: Status) -> Written {

@@ -61,7 +61,7 @@ impl Future for Invalidate {
                 let group = client.memo_counters().flight_group();
                 let writes = flight::invalidate(group, &key);
                 let (owned, ack) = (client.clone(), self.ack);
-                Box::pin(client.through(async move {
+                Box::pin(client.continue_in_background(async move {
                     writing::wait_for_writes(&owned, writes).await;
                     let removed = owned.raw_delete(key.clone()).ack(ack).await;
                     flight::close_after_delete(group, &key);

@@ -5,7 +5,7 @@ use zerocache_core::version::Incarnation;
 use zerocache_net::clock;
 
 use super::stored::StoredEntry;
-use crate::client::{LeaseTerms, LeaseToken, Leased as ClientResponse, Write};
+use crate::client::{LeaseReply, LeaseTerms, LeaseToken, Write};
 use crate::error::Error;
 use crate::{Status, Written, ZerocacheClient};
 
@@ -29,12 +29,10 @@ pub(crate) async fn request(
 ) -> (LeaseResponse, Option<Incarnation>) {
     let (response, node) = client.lease(key, terms).await;
     let response = match response {
-        ClientResponse::Token(token) => LeaseResponse::Granted(LeaseGrant(Some(token))),
-        ClientResponse::Found(entry) => {
-            LeaseResponse::Found(StoredEntry::read(*entry, clock::mono()))
-        }
-        ClientResponse::Busy => LeaseResponse::Busy,
-        ClientResponse::Unavailable => LeaseResponse::Unavailable,
+        LeaseReply::Token(token) => LeaseResponse::Granted(LeaseGrant(Some(token))),
+        LeaseReply::Found(entry) => LeaseResponse::Found(StoredEntry::read(*entry, clock::mono())),
+        LeaseReply::Busy => LeaseResponse::Busy,
+        LeaseReply::Unavailable => LeaseResponse::Unavailable,
     };
     (response, node)
 }

@@ -9,7 +9,7 @@ use super::key::CallKey;
 use super::rule::Policy;
 use super::site::Site;
 use super::target::Target;
-use crate::client::Face;
+use crate::client::LocalState;
 use crate::near::hash_of;
 
 /// Returns the value of a call that has not been created, if the near cache has one that may be served. `age`
@@ -30,7 +30,7 @@ pub fn near<T>(
 pub(super) fn hit<T>(call: &CallTarget, age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
     match (&call.identity, &call.explicit) {
         (Some(key), _) => find((call.site, &call.target), key, age, policy),
-        (None, Some(explicit)) => decode(explicit.client.face(), &explicit.key, age, policy),
+        (None, Some(explicit)) => decode(explicit.client.local_state(), &explicit.key, age, policy),
         (None, None) => None,
     }
 }
@@ -42,17 +42,23 @@ fn find<T>(
     age: Option<Duration>,
     policy: &Policy<T>,
 ) -> Option<T> {
-    target.with_face(site, |face| key.with(&face.namespace, |key| decode(face, key, age, policy)))
+    target
+        .with_face(site, |local| key.with(&local.namespace, |key| decode(local, key, age, policy)))
 }
 
 /// Decodes the near entry of `key`. An entry that does not decode is read again, and counted, by the ordinary
 /// path. No lock is held while decoding: `Deserialize` is the user's code.
 #[inline]
-fn decode<T>(face: &Face, key: &[u8], age: Option<Duration>, policy: &Policy<T>) -> Option<T> {
-    let near = face.near.as_ref()?;
+fn decode<T>(
+    local: &LocalState,
+    key: &[u8],
+    age: Option<Duration>,
+    policy: &Policy<T>,
+) -> Option<T> {
+    let near = local.near.as_ref()?;
     let hash = hash_of(key);
     let value =
         near.with((hash, key), age, |entry| (policy.decode)(entry.value()).ok()).flatten()?;
-    face.memo.near_hits.count();
+    local.memo.near_hits.count();
     Some(value)
 }

@@ -12,7 +12,7 @@ use zerocache_net::process::PerProcess;
 
 use super::key::{FunctionId, Identity};
 use crate::ZerocacheClient;
-use crate::client::{Face, generation};
+use crate::client::{LocalState, generation};
 
 /// The interval between a function's warnings about values of another shape, in milliseconds. A rollout of two
 /// releases takes minutes; one that stays half done shows up again.
@@ -70,7 +70,7 @@ pub struct Site {
     /// The first instantiation, which in most functions is the only one: read without a lock.
     first: OnceLock<(TypeId, Option<&'static FunctionId>)>,
     ids: RwLock<BTreeMap<TypeId, Option<&'static FunctionId>>>,
-    face: PerProcess<RegionClient>,
+    local: PerProcess<RegionClient>,
     warned: AtomicBool,
     warned_of_argument: AtomicBool,
     /// The earliest time of the next warning about shapes, in milliseconds of the process's clock.
@@ -90,7 +90,7 @@ struct RegionClient {
     region: TextId,
     /// The registry's generation: with another one the region may have another client.
     generation: u64,
-    face: Arc<Face>,
+    local: Arc<LocalState>,
 }
 
 /// The function that has an identity in this process.
@@ -112,7 +112,7 @@ impl Site {
             info,
             first: OnceLock::new(),
             ids: RwLock::new(BTreeMap::new()),
-            face: PerProcess::new(),
+            local: PerProcess::new(),
             warned: AtomicBool::new(false),
             warned_of_argument: AtomicBool::new(false),
             shape_warning_from_ms: AtomicU64::new(0),
@@ -193,27 +193,27 @@ impl Site {
     pub(crate) fn with_face<R>(
         &self,
         region: &'static str,
-        use_it: impl FnOnce(&Arc<Face>) -> R,
+        use_it: impl FnOnce(&Arc<LocalState>) -> R,
     ) -> R {
         let is_now = |region_client: &&RegionClient| {
             region_client.generation == generation() && region_client.region == text_id(region)
         };
-        match self.face.get().filter(is_now) {
-            Some(region_client) => use_it(&region_client.face),
+        match self.local.get().filter(is_now) {
+            Some(region_client) => use_it(&region_client.local),
             None => use_it(&self.resolve(region)),
         }
     }
 
     #[cold]
-    fn resolve(&self, region: &'static str) -> Arc<Face> {
+    fn resolve(&self, region: &'static str) -> Arc<LocalState> {
         // Read first: if the client is cleared meanwhile, the next call resolves it again.
         let generation = generation();
-        let face = Arc::clone(ZerocacheClient::get_instance(region).face());
+        let local = Arc::clone(ZerocacheClient::get_instance(region).local_state());
         let region_client =
-            RegionClient { region: text_id(region), generation, face: Arc::clone(&face) };
+            RegionClient { region: text_id(region), generation, local: Arc::clone(&local) };
         // After a client was cleared, the function resolves its client at each call.
-        self.face.get_or_init(|_| region_client);
-        face
+        self.local.get_or_init(|_| region_client);
+        local
     }
 
     fn claim(&self, instance: Instance) -> Option<FunctionId> {

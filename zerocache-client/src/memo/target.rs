@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::scope;
 use super::site::Site;
 use crate::ZerocacheClient;
-use crate::client::Face;
+use crate::client::LocalState;
 
 /// The attribute's first argument: a region's name, or a client. Sealed.
 ///
@@ -47,14 +47,20 @@ impl Target {
     /// Runs `use_it` with the state that a call at `site` needs of the client that
     /// [`resolve`](Self::resolve) returns.
     #[inline]
-    pub(crate) fn with_face<R>(&self, site: &Site, use_it: impl FnOnce(&Arc<Face>) -> R) -> R {
+    pub(crate) fn with_face<R>(
+        &self,
+        site: &Site,
+        use_it: impl FnOnce(&Arc<LocalState>) -> R,
+    ) -> R {
         if scope::is_set() {
-            return use_it(self.resolve().face());
+            return use_it(self.resolve().local_state());
         }
         match &self.0 {
             TargetKind::Named(region) => site.with_face(region, use_it),
-            TargetKind::Region(region) => use_it(ZerocacheClient::get_instance(region).face()),
-            TargetKind::Client(client) => use_it(client.face()),
+            TargetKind::Region(region) => {
+                use_it(ZerocacheClient::get_instance(region).local_state())
+            }
+            TargetKind::Client(client) => use_it(client.local_state()),
         }
     }
 

@@ -59,12 +59,6 @@ impl<K: KeyRules> Operation<K> {
         Self { rules, budget, phase, next_id: 0, plan: None, pending: None, rest: None }
     }
 
-    /// Whether its first attempt is the only one, as far as it has come.
-    #[must_use]
-    pub const fn is_at_first_attempt(&self) -> bool {
-        matches!(self.phase, Phase::New | Phase::First { .. })
-    }
-
     /// Handles an event at `now`.
     pub fn on(
         &mut self,
@@ -182,7 +176,7 @@ impl<K: KeyRules> Operation<K> {
             request.is_hedge = true;
         }
         // The new attempt is the hedge, and the first one stays what it is.
-        let hedge = core::mem::replace(&mut self.pending, Some(first));
+        let hedge = self.pending.replace(first);
         let rest = self.rest(now, &first, state);
         (rest.hedge, rest.hedged_after_us) = (hedge, late_us);
         Reaction::of(action)

@@ -8,7 +8,6 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 mod tiers;
-mod turns;
 
 pub use self::{
     budget::Budget,
@@ -16,5 +15,4 @@ pub use self::{
     lease_node::LeaseRange,
     rotation::RotationTicket,
     tiers::{Attempt, Plan, Step, Tier, TierBounds, Walk},
-    turns::Turn,
 };

@@ -17,21 +17,6 @@ use crate::{time::Instant, version::Incarnation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationTicket(usize);
 
-impl RotationTicket {
-    pub(super) const fn next(directory: &Directory, is_write: bool) -> Self {
-        Self(if is_write { directory.next_write } else { directory.next_read })
-    }
-
-    pub(super) fn give_back(directory: &mut Directory, ticket: Self) {
-        for next in [&mut directory.next_read, &mut directory.next_write] {
-            if *next == ticket.0.wrapping_add(1) {
-                *next = ticket.0;
-                return;
-            }
-        }
-    }
-}
-
 /// Whether most of the local nodes that serve are out of the rotation.
 const fn fails_open(serving: usize, rotating: usize) -> bool {
     2 * rotating < serving

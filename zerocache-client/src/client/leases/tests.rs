@@ -78,14 +78,14 @@ fn ask(
     client: &ZerocacheClient,
     name: &str,
     wait: Duration,
-) -> impl Future<Output = Leased> + Send + 'static + use<> {
+) -> impl Future<Output = LeaseReply> + Send + 'static + use<> {
     let asked = client.lease(key(name), terms(LeaseScope::Region, wait));
     async move { asked.await.0 }
 }
 
 async fn token(client: &ZerocacheClient, name: &str) -> LeaseToken {
     match ask(client, name, Duration::ZERO).await {
-        Leased::Token(token) => token,
+        LeaseReply::Token(token) => token,
         other => panic!("{other:?}"),
     }
 }
@@ -112,13 +112,13 @@ async fn one_of_many_clients_computes_and_the_others_get_its_value() {
             let client = client("oslo", &[&first, &second]).await;
             asked.spawn(async move {
                 match ask(&client, "k", WAIT).await {
-                    Leased::Token(token) => {
+                    LeaseReply::Token(token) => {
                         // Long enough for all others to ask.
                         sleep(Duration::from_millis(300)).await;
                         assert_eq!(fill(&client, "k", token).await, Status::Stored);
                         true
                     }
-                    Leased::Found(entry) => {
+                    LeaseReply::Found(entry) => {
                         assert_eq!(entry.value, "v");
                         false
                     }
@@ -140,17 +140,19 @@ async fn a_token_that_is_dropped_goes_to_the_next_and_a_failed_one_to_nobody() {
         let first = token(&client, "k").await;
         let waiting = tokio::spawn(ask(&client, "k", WAIT));
         let busy = ask(&client, "k", Duration::from_millis(100)).await;
-        assert!(matches!(busy, Leased::Busy));
+        assert!(matches!(busy, LeaseReply::Busy));
         let version = first.version();
         drop(first);
-        let Leased::Token(second) = waiting.await.expect("it goes on") else { panic!("a token") };
+        let LeaseReply::Token(second) = waiting.await.expect("it goes on") else {
+            panic!("a token")
+        };
         assert!(second.version() > version);
         let begun = clock::elapsed();
         let waiting: Vec<_> = (0..10).map(|_| tokio::spawn(ask(&client, "k", WAIT))).collect();
         until_waiting(&[&node], 10).await;
         second.fail();
         for waits in waiting {
-            assert!(matches!(waits.await.expect("it goes on"), Leased::Busy));
+            assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Busy));
         }
         assert!(clock::elapsed() - begun < WAIT, "nobody waited for the next failure");
     })
@@ -169,7 +171,7 @@ async fn a_caller_that_goes_away_gives_back_what_comes_later() {
         sleep(Duration::from_millis(100)).await;
         drop(first);
         // Not after the life of the one that nobody took.
-        assert!(matches!(waits.await.expect("it goes on"), Leased::Token(_)));
+        assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Token(_)));
     })
     .await;
 }
@@ -185,9 +187,9 @@ fn a_leave_outlives_the_runtime_on_which_it_was_asked_for() {
     first.shutdown_timeout(MOST);
     second.block_on(in_time(async {
         let busy = ask(&client, "k", Duration::from_millis(300)).await;
-        assert!(matches!(busy, Leased::Busy));
+        assert!(matches!(busy, LeaseReply::Busy));
         drop(held);
-        assert!(matches!(ask(&client, "k", WAIT).await, Leased::Token(_)));
+        assert!(matches!(ask(&client, "k", WAIT).await, LeaseReply::Token(_)));
     }));
 }
 
@@ -206,7 +208,7 @@ async fn a_delete_after_the_grant_wins_over_the_fill() {
         assert_eq!(fill(&client, "k", token).await, Status::Superseded);
         assert_eq!(client.get("k").await.expect("the node answers").unwrap(), "newer");
         assert!(
-            matches!(ask(&client, "k", WAIT).await, Leased::Found(entry) if entry.value == "newer")
+            matches!(ask(&client, "k", WAIT).await, LeaseReply::Found(entry) if entry.value == "newer")
         );
     })
     .await;
@@ -230,7 +232,7 @@ async fn after_a_panic_the_next_one_has_the_leave() {
             });
             assert!(computes.await.is_err());
             match waiting.join_next().await {
-                Some(Ok(Leased::Token(token))) => held = token,
+                Some(Ok(LeaseReply::Token(token))) => held = token,
                 other => panic!("{other:?}"),
             }
         }
@@ -257,9 +259,11 @@ async fn one_node_gives_the_leases_of_a_key_for_a_region_or_for_all() {
             let all = |client: &ZerocacheClient| {
                 client.lease(key(&format!("all {n}")), terms(LeaseScope::All, Duration::ZERO))
             };
-            let (Leased::Token(token), by) = all(&here).await else { panic!("a token") };
+            let (LeaseReply::Token(token), by) = all(&here).await else { panic!("a token") };
             assert_eq!(by, Some(token.step.node));
-            assert!(matches!(all(&there).await, (Leased::Busy, by) if by == Some(token.step.node)));
+            assert!(
+                matches!(all(&there).await, (LeaseReply::Busy, by) if by == Some(token.step.node))
+            );
             chosen.insert(token.step.node);
         }
         assert_eq!(chosen.len(), 2, "keys are spread over the nodes");
@@ -278,12 +282,12 @@ async fn when_the_node_of_a_lease_dies_those_who_wait_ask_the_next_one() {
             let client = client.clone();
             waiting.spawn(async move {
                 match ask(&client, "k", MOST).await {
-                    Leased::Token(token) => {
+                    LeaseReply::Token(token) => {
                         let node = token.step.node;
                         assert_eq!(fill(&client, "k", token).await, Status::Stored);
                         Some(node)
                     }
-                    Leased::Found(_) => None,
+                    LeaseReply::Found(_) => None,
                     other => panic!("{other:?}"),
                 }
             });
@@ -305,7 +309,7 @@ async fn without_a_node_that_answers_everybody_computes() {
     in_time(async {
         let nobody = ZerocacheClient::builder("oslo").cluster("lease-tests").mdns(false);
         let nobody = nobody.seed("127.0.0.1:1").build().expect("allowed");
-        assert!(matches!(ask(&nobody, "k", WAIT).await, Leased::Unavailable));
+        assert!(matches!(ask(&nobody, "k", WAIT).await, LeaseReply::Unavailable));
 
         let node = node("oslo", &[]);
         let client = client("oslo", &[&node]).await;
@@ -314,7 +318,7 @@ async fn without_a_node_that_answers_everybody_computes() {
         let waits = tokio::spawn(ask(&client, "k", Duration::from_secs(19)));
         until_waiting(&[&node], 1).await;
         node.kill();
-        assert!(matches!(waits.await.expect("it goes on"), Leased::Unavailable));
+        assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Unavailable));
         assert!(clock::elapsed() - begun < Duration::from_secs(10), "not before the wait was over");
         drop(token);
     })

@@ -1,7 +1,7 @@
 //! When a second node is asked, and how often.
 
 use super::{Config, Plays, engine, read};
-use crate::client::config::HedgeShare;
+use zerocache_core::client::HedgeShare;
 
 /// Enough reads for every node's times to be known.
 const KNOWN: usize = 300;

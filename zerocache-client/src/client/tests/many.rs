@@ -1,7 +1,7 @@
 //! Many keys that go to several nodes.
 
 use super::{
-    Bytes, Config, Incarnation, KEY_BYTES_WIRE_MAX, Key, Plays, Wants, clock, engine, put_at,
+    Bytes, Config, Incarnation, KEY_BYTES_WIRE_MAX, Key, Plays, ReadOptions, clock, engine, put_at,
 };
 
 /// What the slow node takes, in milliseconds.
@@ -14,15 +14,15 @@ async fn a_slow_node_makes_no_other_one_look_slow() {
         Key::within(Bytes::from_static(name), KEY_BYTES_WIRE_MAX).expect("a key")
     };
     // Each node is asked for what it has just taken.
-    engine.note_own_write(&key(b"slow"), put_at(1), clock::mono());
-    engine.note_own_write(&key(b"fast"), put_at(2), clock::mono());
+    engine.state.lock().record_own_write(key(b"slow").hash(), put_at(1), clock::mono());
+    engine.state.lock().record_own_write(key(b"fast").hash(), put_at(2), clock::mono());
     players.play(1, Plays::Has(SLOW_MS));
     let keys = vec![key(b"slow"), key(b"fast")];
-    for outcome in engine.get_many(keys, Wants::default(), None, 2_750).await {
+    for outcome in engine.get_many(keys, ReadOptions::default(), None, 2_750).await {
         assert!(outcome.expect("an answer").is_some());
     }
     assert_eq!((players.asked(1), players.asked(2)), (1, 1));
-    let directory = engine.directory.lock();
+    let directory = engine.directory();
     let latency_us = |n: u64| {
         let node = directory.nodes().find(|node| node.info.incarnation == Incarnation(n));
         node.expect("known").latency.micros().expect("it answered")

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use zerocache_core::{
     call::CallFailure,
+    client::{OwnWrite, ReadOptions},
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
     version::{Incarnation, Version},
@@ -24,15 +25,7 @@ use zerocache_net::{
     transport::{Call, Transport},
 };
 
-use super::{
-    background,
-    config::Config,
-    engine::Engine,
-    entry::Entry,
-    face::Face,
-    own_writes::OwnWrite,
-    reads::{Reading, Wants},
-};
+use super::{background, config::Config, engine::Engine, entry::Entry, local_state::LocalState};
 use crate::Error;
 
 /// What a node does with reads.
@@ -108,23 +101,26 @@ pub(super) fn engine(config: Config, local: u64) -> (Arc<Engine>, Arc<Players>) 
     for n in 1..=local + 1 {
         players.play(n, Plays::Has(0));
         let region = if n > local { "rome" } else { "oslo" };
-        engine.directory.lock().handshake_completed(
-            info(n, region),
-            address(n),
-            clock::mono(),
-            100,
-        );
+        engine.directory().handshake_completed(info(n, region), address(n), clock::mono(), 100);
     }
     (engine, players)
 }
 
-/// An engine that looks for nobody, and reaches those that it is told of in this way.
+/// An engine without discovery that has tried all nodes, and sends requests through `transport`.
 pub(super) fn engine_over(config: Config, transport: Arc<dyn Transport>) -> Arc<Engine> {
-    let home = background::handle().expect("a runtime");
-    let face = Face::of(&config);
-    let engine = Engine::new(config, face, transport, home);
-    engine.changed(|progress| progress.tried = true);
-    Arc::new(engine)
+    let engine = engine_at_start(config, transport);
+    let mut state = engine.state.lock();
+    state.discovery_completed();
+    state.update_tried();
+    drop(state);
+    engine
+}
+
+/// An engine whose discovery has found nothing yet.
+pub(super) fn engine_at_start(config: Config, transport: Arc<dyn Transport>) -> Arc<Engine> {
+    let runtime = background::handle().expect("a runtime");
+    let local = LocalState::of(&config);
+    Arc::new(Engine::new(config, local, transport, runtime))
 }
 
 /// What a node says of itself.
@@ -147,5 +143,5 @@ pub(super) fn put_at(n: u64) -> OwnWrite {
 /// Reads the key that all nodes have.
 pub(super) async fn read(engine: &Engine) -> Result<Option<Entry>, Error> {
     let key = Key::within(Bytes::from_static(b"key"), KEY_BYTES_WIRE_MAX).expect("a key");
-    engine.get(Reading::new(key, Wants::default()), 2_750).await
+    engine.get(&key, ReadOptions::default(), 2_750).await
 }

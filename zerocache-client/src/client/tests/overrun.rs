@@ -28,7 +28,7 @@ use zerocache_net::{
 };
 use zerocache_server::storage::Mutexes;
 
-use super::{Config, SocketAddr, Wants, address, engine_over, info};
+use super::{Config, ReadOptions, SocketAddr, address, engine_over, info};
 use crate::{
     client::{engine::Engine, feed::Feed},
     near::{NearSettings, NearStats},
@@ -156,13 +156,14 @@ fn parsed(key: &str) -> Key {
 }
 
 async fn read(engine: &Engine, key: &str) -> Bytes {
-    let mut read = engine.get_many(vec![parsed(key)], Wants::default(), Some(None), 60_000).await;
+    let mut read =
+        engine.get_many(vec![parsed(key)], ReadOptions::default(), Some(None), 60_000).await;
     read.remove(0).expect("an answer").expect("is stored").value
 }
 
 fn stats(engine: &Engine) -> NearStats {
-    let face = &engine.face;
-    face.near.as_ref().expect("is on").stats(&face.memo)
+    let local = &engine.local;
+    local.near.as_ref().expect("is on").stats(&local.memo)
 }
 
 /// Waits until `done` says so, and does meanwhile what a client does in the background.
@@ -183,7 +184,7 @@ async fn who_asks_for_changes_too_late_serves_nothing_stale() {
     config.near = NearSettings { age_max: NO_AGE, ..config.near };
     let engine = engine_over(config, Arc::new(Way(Arc::clone(&standing))));
     {
-        let mut directory = engine.directory.lock();
+        let mut directory = engine.directory();
         let node = info(1, "oslo");
         let id = node.incarnation;
         directory.handshake_completed(node, address(1), clock::mono(), 100);

@@ -11,7 +11,7 @@ use super::{
     Key, Mutex, Plays, Request, RequestMessage, Response, SocketAddr, Transport, address, clock,
     engine, engine_over, info, read,
 };
-use crate::client::writes::{Stored, WriteRequest};
+use crate::client::writes::{StoredValue, WriteRequest};
 
 /// How large a value the nodes of a test take, whether they say so, and the values that they were sent.
 #[derive(Default)]
@@ -58,12 +58,7 @@ fn takers(local: u64) -> (Arc<Engine>, Arc<Takers>) {
     let takers = Arc::new(Takers::default());
     let engine = engine_over(Config::new("oslo"), Arc::clone(&takers) as Arc<dyn Transport>);
     for n in 1..=local {
-        engine.directory.lock().handshake_completed(
-            info(n, "oslo"),
-            address(n),
-            clock::mono(),
-            100,
-        );
+        engine.directory().handshake_completed(info(n, "oslo"), address(n), clock::mono(), 100);
     }
     (engine, takers)
 }
@@ -72,7 +67,7 @@ fn put(key: &'static str, bytes: usize) -> WriteRequest {
     let key = Key::within(Bytes::from_static(key.as_bytes()), KEY_BYTES_WIRE_MAX).expect("a key");
     let value = Bytes::from(vec![b'x'; bytes]);
     let (metadata, life) = (Bytes::new(), Ttl::from_secs(60).expect("a lifetime"));
-    let value = Some(Stored { value, metadata, life, token: None });
+    let value = Some(StoredValue { value, metadata, life, token: None });
     WriteRequest { key, value, ack: Ack::Local }
 }
 
@@ -147,6 +142,6 @@ async fn a_node_that_has_too_much_to_do_is_passed_over() {
     // Ten times, if nothing were made of what it says. It may be asked again after a while.
     let asked = players.asked(1);
     assert!((1..5).contains(&asked), "{asked}");
-    let directory = engine.directory.lock();
+    let directory = engine.directory();
     assert!(!directory.node(Incarnation(1)).expect("known").out, "it lives");
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The part of a client that a call may hold on to without keeping the client alive.
-pub(crate) struct Face {
+pub(crate) struct LocalState {
     pub(crate) namespace: String,
     pub(crate) memo: MemoCounters,
     /// None where the near cache is switched off.
@@ -38,7 +38,7 @@ pub(crate) struct NearUse {
     wanted: AtomicBool,
 }
 
-impl Face {
+impl LocalState {
     pub(super) fn of(config: &Config) -> Arc<Self> {
         let age_max_ms = millis(config.near.age_max);
         // What one client without a network has, no other one has.
@@ -51,15 +51,15 @@ impl Face {
             misses: Striped::default(),
             wanted: AtomicBool::new(false),
         };
-        let face = Arc::new(Self {
+        let local = Arc::new(Self {
             namespace: config.namespace.clone(),
             memo: MemoCounters::new(config.flight_group(apart)),
             near: config.near(apart).map(near_use),
         });
-        if let Some(near) = &face.near {
-            near.sharing.join(&face);
+        if let Some(near) = &local.near {
+            near.sharing.join(&local);
         }
-        face
+        local
     }
 
     /// Looks into the near cache.
@@ -93,8 +93,8 @@ impl ZerocacheClient {
     /// What has become of the near cache; nothing where it is switched off.
     #[must_use]
     pub fn near_stats(&self) -> NearStats {
-        let face = self.face();
-        face.near.as_ref().map(|near| near.stats(&face.memo)).unwrap_or_default()
+        let local = self.local_state();
+        local.near.as_ref().map(|near| near.stats(&local.memo)).unwrap_or_default()
     }
 }
 
