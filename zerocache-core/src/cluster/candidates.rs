@@ -1,8 +1,8 @@
-//! Addresses at which nodes may stand, and when each is to be dialled.
+//! Candidates: addresses at which nodes may be, and when each is dialled.
 //!
-//! Whoever names an address says how far it is believed. What discovery found, what nodes told that this
-//! one reached, and what callers say of themselves have addresses_max, dials under way and failures of their own,
-//! so that none of them displaces or delays the others; within each, all sources have the same share.
+//! The source of an address decides how far it is trusted. Addresses from discovery, from nodes that this one
+//! reached, and from callers have separate bounds on addresses, dials in flight and failures, so that none
+//! displaces or delays the others. Within each rank, all sources have equal shares.
 
 mod sources;
 #[cfg(test)]
@@ -18,61 +18,60 @@ pub use self::sources::AddressSource;
 use self::sources::{BOUNDS, FIRST_SOURCES, SourceUse};
 use crate::time::Instant;
 
-/// Most sources of which it is remembered when they had their turn.
+/// The most sources whose last dial is remembered.
 const SOURCES_MAX: usize = 8_192;
 
-/// Most addresses that are left alone.
+/// The most addresses that are set aside.
 const RESTING_MAX: usize = 4096;
 
-/// How long after a failure somebody who speaks from an address has it dialled again, in
-/// milliseconds: soon at first, for a node that has just started, and later not so soon, for one that
-/// can be heard but not reached.
+/// How long after a failure a caller has its address dialled again, in milliseconds: soon at first, for a
+/// node that has just started, and later not so soon, for one that can call but not be reached.
 const GREETED_MS: u64 = 250;
 const GREETED_OFTEN_MS: u64 = 1_000;
 const GREETED_SOON_MAX: u32 = 4;
 
-/// Longest wait between two tries of an address that does not answer, in milliseconds: nodes that start
-/// while they are cut off from each other are to meet soon after.
+/// The longest wait between two dials of an address that does not respond, in milliseconds: nodes that start
+/// while they are cut off from each other meet soon after.
 const BACKOFF_MS_MAX: u64 = 1_000;
 
-/// The same after [`OFTEN_MAX`] failures, two minutes: most likely nobody is there.
+/// The same after [`OFTEN_MAX`] failures, which take two minutes: most likely no node is there.
 const BACKOFF_MS_LATER: u64 = 5_000;
 const OFTEN_MAX: u32 = 120;
 
-/// How long an address that belongs to this process, or to another cluster, is left alone.
+/// How long an address that belongs to this process, or to another cluster, is set aside.
 const REST_MS: u64 = 30_000;
 
-/// An address that failed so often in a row is not counted upon.
+/// An address that failed this often in a row is failing.
 const FAILING_MIN: u32 = 2;
 
-/// For so long after the first caller a node that starts waits until those who called have been tried, in
-/// milliseconds: one that calls for ever does not keep it from being ready.
+/// How long after the first caller a node that starts waits until callers have been dialled, in milliseconds:
+/// one that keeps calling does not keep the node from being ready.
 const CALLERS_AWAITED_MS: u64 = 3_000;
 
-/// An address at which a node may stand.
+/// An address at which a node may be.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     next_dial: Instant,
     in_flight: bool,
     failures: u32,
     last_failure: Instant,
-    /// No try has ended yet.
+    /// Whether no dial has ended yet.
     fresh: bool,
-    /// Whether a node that starts waits for the first try.
+    /// Whether a node that starts waits for the first dial.
     awaited: bool,
 }
 
-/// What is due, so that it sorts: whether it failed before, how many of its source come before it, and when
-/// that had its turn; since when; who named it, and where.
+/// A due address in sorting order: whether it failed before, how many of its source come before it, the last
+/// dial of that source, since when it is due, its source, and the address.
 type Due = (bool, usize, u64, Instant, AddressSource, SocketAddr);
 
-/// Addresses to be tried, bounded by who named them.
+/// Addresses to be dialled, bounded by source.
 #[derive(Debug, Default)]
 pub struct Candidates {
     waiting: BTreeMap<(AddressSource, SocketAddr), Candidate>,
     sources: BTreeMap<SocketAddr, AddressSource>,
     uses: [SourceUse; BOUNDS.len()],
-    /// How many dials there had been when the last address of each source was dialled.
+    /// The number of the last dial of each source.
     last_dials: BTreeMap<AddressSource, u64>,
     dials: u64,
     resting: BTreeMap<SocketAddr, Instant>,
@@ -81,8 +80,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Notes that a node may stand at `address`, as `source` says; one that is known or rests is left
-    /// alone.
+    /// Adds an address named by `source`, unless it is known or set aside.
     pub fn add(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         if self.resting.get(&address).is_some_and(|until| *until > now) {
             return;
@@ -109,10 +107,10 @@ impl Candidates {
         };
         self.waiting.insert((source, address), candidate);
         self.sources.insert(address, source);
-        self.uses[source.rank()].addresses_max += 1;
+        self.uses[source.rank()].addresses += 1;
     }
 
-    /// Dials `address` soon, even if it rests: somebody says that it stands there.
+    /// Has `address` dialled soon, even if it is set aside: a caller says that it is there.
     pub fn retry_soon(&mut self, address: SocketAddr, source: AddressSource, now: Instant) {
         let rested = |until: &Instant| now.since_ms(until.minus_ms(REST_MS)) >= GREETED_OFTEN_MS;
         if self.resting.get(&address).is_some_and(rested) {
@@ -128,33 +126,33 @@ impl Candidates {
         candidate.next_dial = candidate.next_dial.min(at);
     }
 
-    /// An address that is known is named again: the one who is believed further counts.
+    /// Notes that a known address is named again: the more trusted source counts.
     fn believe(&mut self, address: SocketAddr, known: AddressSource, source: AddressSource) {
         if source.rank() <= known.rank() || !self.make_room(source) {
             return;
         }
         let Some(candidate) = self.waiting.remove(&(known, address)) else { return };
-        for (share, is_new) in [(known, false), (source, true)] {
-            let share = &mut self.uses[share.rank()];
+        for (used, is_new) in [(known, false), (source, true)] {
+            let used = &mut self.uses[used.rank()];
             let count = |of: &mut usize| *of = if is_new { *of + 1 } else { *of - 1 };
-            count(&mut share.addresses_max);
+            count(&mut used.addresses);
             if candidate.in_flight {
-                count(&mut share.in_flight);
+                count(&mut used.in_flight);
             }
         }
         self.waiting.insert((source, address), Candidate { awaited: true, ..candidate });
         self.sources.insert(address, source);
     }
 
-    /// Makes room for one more address of a source, if need be by dropping one that failed: of its own, or
-    /// of whoever named most. Whether there is room.
+    /// Makes room for one more address of a source, if need be by dropping one that failed, of its own or of
+    /// the source with the most. Returns whether there is room.
     fn make_room(&mut self, source: AddressSource) -> bool {
         let bounds = source.bounds();
         let own = self.of(source..=source).count();
         if own >= source.addresses_max() {
             return self.drop_worst(source..=source, 1);
         }
-        if self.uses[source.rank()].addresses_max < bounds.addresses_max {
+        if self.uses[source.rank()].addresses < bounds.addresses_max {
             return true;
         }
         let mut counts: BTreeMap<AddressSource, usize> = BTreeMap::new();
@@ -177,7 +175,8 @@ impl Candidates {
         from.take_while(move |((source, _), _)| *source <= to)
     }
 
-    /// Drops the address of some sources that failed most often; false if none failed `failures_min` times.
+    /// Drops the address of some sources that failed most often. Returns false if none failed `failures_min`
+    /// times.
     fn drop_worst(&mut self, sources: RangeInclusive<AddressSource>, failures_min: u32) -> bool {
         let idle = self.of(sources).filter(|(_, c)| !c.in_flight && c.failures >= failures_min);
         let worst = idle.max_by_key(|(_, candidate)| (candidate.failures, candidate.next_dial));
@@ -186,7 +185,7 @@ impl Candidates {
         true
     }
 
-    /// Somebody has gone: what it named and nobody else did is not dialled.
+    /// Forgets the addresses of a source that has gone and that no other source named.
     pub fn forget(&mut self, source: AddressSource) {
         let idle = self.of(source..=source).filter(|(_, candidate)| !candidate.in_flight);
         let idle: Vec<_> = idle.map(|((_, address), _)| *address).collect();
@@ -203,13 +202,13 @@ impl Candidates {
     fn remove(&mut self, address: SocketAddr) -> Option<(AddressSource, Candidate)> {
         let source = self.sources.remove(&address)?;
         let candidate = self.waiting.remove(&(source, address))?;
-        let share = &mut self.uses[source.rank()];
-        share.addresses_max -= 1;
-        share.in_flight -= usize::from(candidate.in_flight);
+        let used = &mut self.uses[source.rank()];
+        used.addresses -= 1;
+        used.in_flight -= usize::from(candidate.in_flight);
         Some((source, candidate))
     }
 
-    /// The addresses to dial at `now`; they count as being dialled from here on.
+    /// Takes the addresses to dial at `now`; they count as in flight from here on.
     pub fn take_due(&mut self, now: Instant) -> Vec<SocketAddr> {
         let mut taken = Vec::new();
         for first in FIRST_SOURCES {
@@ -224,8 +223,8 @@ impl Candidates {
         for place in &taken {
             self.dials += 1;
             self.last_dials.insert(place.0, self.dials);
-            let share = &mut self.uses[place.0.rank()];
-            share.begin(place.0.bounds(), now);
+            let used = &mut self.uses[place.0.rank()];
+            used.begin(place.0.bounds(), now);
             if let Some(candidate) = self.waiting.get_mut(place) {
                 candidate.in_flight = true;
             }
@@ -233,8 +232,8 @@ impl Candidates {
         taken.into_iter().map(|(_, address)| address).collect()
     }
 
-    /// What is due of some sources, to be sorted: new addresses first, those of sources in turn, and of each
-    /// what waits longest. So many dead addresses, whoever named them, do not keep a live one waiting.
+    /// Returns the due addresses of some sources, to be sorted: new addresses first, the sources by turns, and
+    /// of each the address that waits longest. Many dead addresses do not keep a live one waiting.
     fn due(&self, sources: RangeInclusive<AddressSource>, now: Instant) -> Vec<Due> {
         let mut under_way: BTreeMap<AddressSource, usize> = BTreeMap::new();
         let mut due = Vec::new();
@@ -256,7 +255,7 @@ impl Candidates {
         due
     }
 
-    /// When the next address is to be dialled; none while as many are as may be.
+    /// Returns when the next address is due; `None` while the bounds on dials in flight are reached.
     #[must_use]
     pub fn next_dial(&self) -> Option<Instant> {
         let next = FIRST_SOURCES.into_iter().filter_map(|first| {
@@ -267,19 +266,19 @@ impl Candidates {
         next.min()
     }
 
-    /// Whether an address is known of which no try has ended yet, and for which a node that starts waits.
+    /// Returns whether a node that starts still waits for the first dial of an address.
     #[must_use]
     pub fn has_fresh(&self) -> bool {
         self.waiting.values().any(|candidate| candidate.fresh && candidate.awaited)
     }
 
-    /// How many addresses were not taken: more than their source may name, or none that can be dialled.
+    /// Returns how many addresses were refused: over the bound of their source, or impossible to dial.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// A try of `address` failed: later again, less and less often, and in the end not at all.
+    /// Notes that a dial of `address` failed: it is dialled later, less and less often, and finally dropped.
     pub fn failed(&mut self, address: SocketAddr, now: Instant) {
         let Some((source, candidate)) = self.known(address) else { return };
         candidate.failures += 1;
@@ -297,7 +296,7 @@ impl Candidates {
         }
     }
 
-    /// Whether tries of `address` have failed, and none has succeeded.
+    /// Returns whether dials of `address` have failed, and none has succeeded.
     #[must_use]
     pub fn is_failing(&self, address: SocketAddr) -> bool {
         let source = self.sources.get(&address);
@@ -305,7 +304,7 @@ impl Candidates {
         candidate.is_some_and(|candidate| candidate.failures >= FAILING_MIN)
     }
 
-    /// A node answered at `address`.
+    /// Notes that a node responded at `address`.
     pub fn answered(&mut self, address: SocketAddr) {
         if let Some((source, candidate)) = self.remove(address)
             && candidate.in_flight
@@ -314,7 +313,7 @@ impl Candidates {
         }
     }
 
-    /// Leaves `address` alone for a while: this process itself, or another cluster, stands there.
+    /// Sets `address` aside for a while: this process itself, or another cluster, is there.
     pub fn set_aside(&mut self, address: SocketAddr, now: Instant) {
         self.remove(address);
         self.resting.retain(|_, until| *until > now);
@@ -324,11 +323,11 @@ impl Candidates {
     }
 }
 
-/// Whether a node can stand there at all.
+/// Whether a node can be at an address at all.
 fn can_be_dialled(address: SocketAddr) -> bool {
-    let nobody = match address.ip() {
+    let is_no_host = match address.ip() {
         IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
     };
-    address.port() != 0 && !nobody
+    address.port() != 0 && !is_no_host
 }

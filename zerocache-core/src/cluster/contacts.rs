@@ -1,31 +1,31 @@
-//! Which nodes a node talks to: all of its own region, and a few of each other one.
+//! The contacts of a node: all nodes of its own region, and a few of each other one.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{version::Incarnation, wire::NodeInfo};
 
-/// How many nodes of another region a node talks to.
+/// How many usable contacts a node has in each other region.
 pub const CONTACTS_PER_REGION: usize = 4;
 
-/// How many nodes of another region that do not answer a node goes on asking.
+/// How many silent contacts a node keeps in each other region.
 pub const SILENT_PER_REGION: usize = 4;
 
-/// How a node stands to the one that chooses.
+/// The state of a possible contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContactState {
     /// It can be a contact, as far as is known.
     Usable,
-    /// It does not answer.
+    /// It does not respond.
     Silent,
 }
 
-/// The nodes for a node to talk to, of those that exist: its region's, and of each other region those
-/// that rank highest by rendezvous hashing, so that nodes do not all choose the same and one that goes
-/// is replaced by one other. Silent ones do not count.
+/// Chooses the contacts of a node: the nodes of its region, and of each other region those that rank highest
+/// by rendezvous hashing, so that nodes do not all choose the same, and one that goes is replaced by one
+/// other. Silent ones do not count.
 pub fn choose_contacts<'a>(
     own: &NodeInfo,
     others: impl IntoIterator<Item = &'a NodeInfo>,
-    standing: impl Fn(Incarnation) -> ContactState,
+    state: impl Fn(Incarnation) -> ContactState,
 ) -> Vec<Incarnation> {
     let mut chosen = Vec::new();
     let mut remote: BTreeMap<&str, Vec<(u64, Incarnation)>> = BTreeMap::new();
@@ -41,7 +41,7 @@ pub fn choose_contacts<'a>(
         region.sort_unstable_by(|a, b| b.cmp(a));
         let (mut usable, mut silent) = (0, 0);
         for (_, id) in region {
-            let (count, most) = match standing(id) {
+            let (count, most) = match state(id) {
                 ContactState::Usable => (&mut usable, CONTACTS_PER_REGION),
                 ContactState::Silent => (&mut silent, SILENT_PER_REGION),
             };
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_the_own_region_and_a_few_of_the_others() {
+    fn contacts_are_the_own_region_and_a_few_of_each_other() {
         let all: Vec<_> = (0..40).map(|n| info(n, n / 10)).chain([info(40, 9)]).collect();
         let chosen = choose_contacts(&all[0], &all[1..], |_| ContactState::Usable);
         let of = |r: u64| chosen.iter().filter(|id| id.0 / 10 == r).count();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_goes_is_replaced_by_one_other_and_is_still_asked() {
+    fn silent_contact_is_replaced_and_still_asked() {
         let all: Vec<_> = (0..20).map(|n| info(n, n / 10)).collect();
         let before = choose_contacts(&all[0], &all[10..], |_| ContactState::Usable);
         let lost = before[1];
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_choose_differently() {
+    fn nodes_choose_different_contacts() {
         let all: Vec<_> = (0..60).map(|n| info(n, n / 30)).collect();
         let chosen = all[..30]
             .iter()

@@ -1,13 +1,13 @@
-//! Who exists, as nodes tell each other: gossip on heartbeats that are sent anyway.
+//! Gossip: which nodes exist, on heartbeats that are sent anyway.
 //!
-//! Each node keeps a row for every node of the cluster. Rumour spread as rumours: each new row is passed on
-//! a few times. What a rumour missed is found by comparing digests: where they differ, the node that
-//! lacks something asks for one part of the other's rows, and says which it has.
+//! Each node keeps a row for every node of the cluster. Changes spread as rumours: each new row is passed on
+//! a few times. What a rumour missed is found by comparing digests: where they differ, the node that lacks
+//! something requests one bucket of the other's rows, and says which rows it has.
 //!
-//! A row says that a node exists at some addresses, and nothing of whether it can be reached. A node
-//! renews its own row every minute; a renewal gets about as long as anybody reaches it. What has not been
-//! renewed for ten minutes is forgotten by everybody. A row can be called gone, when its node left or
-//! another one stands at its address; a node that hears this of itself renews its row, which wins.
+//! A row says that a node exists at some addresses, not whether it is reachable. A node renews its own row
+//! every minute; renewals spread as long as any node reaches it. All nodes forget a row that has not been
+//! renewed for ten minutes. A row can be marked as gone, when its node left or another one is at its address.
+//! A node that hears this of itself renews its row, and the renewal wins.
 
 mod codec;
 mod content;
@@ -29,48 +29,48 @@ use self::{
 };
 use crate::{time::Instant, version::Incarnation, wire::NodeInfo};
 
-/// Most rows, gone ones included.
+/// The most rows, gone ones included.
 pub const ROWS_MAX: usize = 4_096;
 
 /// How often a node renews its own row, in milliseconds.
 pub const RENEW_EVERY_MS: u64 = 60_000;
 
-/// What has not been renewed for this long is forgotten, in milliseconds (contract section 4).
+/// A row that has not been renewed for this long is forgotten, in milliseconds (contract section 4).
 pub const FORGET_MS: u64 = 600_000;
 
-/// Rows older than this are not passed on, in milliseconds: nobody takes up again what others forget.
+/// Rows older than this are not passed on, in milliseconds: no node takes up again what others forget.
 const PASS_ON_MS: u64 = 540_000;
 
-/// Most rows that one node tells of beyond those that this node met itself: as many as a large cluster has.
+/// The most rows that one node names beyond those that this node met itself: as many as a large cluster has.
 const ROWS_PER_SOURCE_MAX: usize = 1_024;
 
 /// The highest number of renewals: one a minute for eight thousand years.
 const RENEWALS_MAX: u64 = u32::MAX as u64;
 
-/// How often it is looked for rows that are too old, in milliseconds.
+/// How often rows that are too old are searched for, in milliseconds.
 const SEARCH_EVERY_MS: u64 = 1_000;
 
-/// How often a new row, and how often a renewal, is passed on by each node that heard of it. More sends
-/// make a rumour reach more nodes; what it misses the digests find.
+/// How often each node that heard of a new row, or of a renewal, passes it on. With more sends a rumour
+/// reaches more nodes; digests find what it misses.
 const SENDS_NEW: u8 = 6;
 const SENDS_RENEWED: u8 = 4;
 
-/// To how many nodes is spoken with each beat while there is something to say, and with each
-/// [`QUIET_HEARTBEATS`]th beat otherwise.
+/// The number of partners of each heartbeat while there are rumours. Otherwise each
+/// [`QUIET_HEARTBEATS`]th heartbeat has one.
 const PARTNERS: usize = 3;
 const QUIET_HEARTBEATS: u64 = 5;
 
-/// Rows in the part for which a node asks at once.
+/// The rows in a bucket, which is requested at once.
 const BUCKET_ROWS: usize = 32;
 
-/// What changed by what was heard.
+/// The changes that a gossip message made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GossipChanges {
-    /// Whether nodes were heard of for the first time.
+    /// Whether it named nodes that were unknown.
     pub is_new: bool,
-    /// Nodes that somebody found gone.
+    /// Nodes that it marked as gone.
     pub gone: Vec<Incarnation>,
-    /// Rows that were not taken: more than one may tell of.
+    /// Rows that were not taken: more than one node may name.
     pub refused: u64,
 }
 
@@ -79,12 +79,12 @@ pub struct GossipChanges {
 pub struct Gossip {
     own: Incarnation,
     rows: BTreeMap<Incarnation, NodeEntry>,
-    /// How many rows each node told of.
-    told_counts: BTreeMap<Incarnation, usize>,
+    /// The number of rows that each node named.
+    rows_by_source: BTreeMap<Incarnation, usize>,
     /// The sum of the hashes of all rows that are not gone.
     digest: u64,
     rumours: VecDeque<Rumour>,
-    /// What the digests of others were when they were last heard.
+    /// The last known digests of others.
     digests: BTreeMap<Incarnation, u64>,
     next_renewal: Instant,
     next_search: Instant,
@@ -94,14 +94,14 @@ pub struct Gossip {
 }
 
 impl Gossip {
-    /// The gossip of the node that `info` describes.
+    /// Creates the gossip of the node that `info` describes.
     #[must_use]
     pub fn new(info: NodeInfo, now: Instant) -> Self {
         let own = info.incarnation;
         let mut gossip = Self {
             own,
             rows: BTreeMap::new(),
-            told_counts: BTreeMap::new(),
+            rows_by_source: BTreeMap::new(),
             digest: 0,
             rumours: VecDeque::new(),
             digests: BTreeMap::new(),
@@ -115,43 +115,43 @@ impl Gossip {
         gossip
     }
 
-    /// Every node other than this one that exists, as far as is known.
+    /// Returns every other node that exists, as far as is known.
     pub fn others(&self) -> impl Iterator<Item = &NodeInfo> {
         let others = self.rows.values().filter(|row| !row.gone);
         others.map(|row| &row.info).filter(|info| info.incarnation != self.own)
     }
 
-    /// Whether a node exists, as far as is known.
+    /// Returns whether a node exists, as far as is known.
     #[must_use]
     pub fn exists(&self, id: Incarnation) -> bool {
         self.rows.get(&id).is_some_and(|row| !row.gone)
     }
 
-    /// How long ago somebody last heard from a node, in milliseconds.
+    /// Returns how long ago any node last heard from a node, in milliseconds.
     #[must_use]
     pub fn age_ms(&self, id: Incarnation, now: Instant) -> Option<u64> {
         self.rows.get(&id).map(|row| now.since_ms(row.renewed))
     }
 
-    /// A number that is the same for nodes that know the same nodes.
+    /// Returns a number that is the same for nodes that know the same nodes.
     #[must_use]
     pub const fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Whether there is something to say beyond the digest.
+    /// Returns whether there are rumours to pass on.
     #[must_use]
     pub fn has_rumours(&self) -> bool {
         !self.rumours.is_empty()
     }
 
-    /// Whether a node knew other nodes than this one when it was last heard.
+    /// Returns whether the last known digest of a node differs from this one.
     #[must_use]
     pub fn differs(&self, id: Incarnation) -> bool {
         self.digests.get(&id).is_some_and(|digest| *digest != self.digest)
     }
 
-    /// Renews this node's own row, and forgets what nobody has renewed; returns what was forgotten.
+    /// Renews this node's own row, and forgets rows that were not renewed. Returns the forgotten nodes.
     pub fn tick(&mut self, now: Instant) -> Vec<Incarnation> {
         if self.next_renewal <= now {
             self.renew(now);
@@ -169,7 +169,7 @@ impl Gossip {
         old.into_iter().filter(|(_, gone)| !gone).map(|(id, _)| id).collect()
     }
 
-    /// Takes note of a node that this one spoke to; whether it was unknown.
+    /// Notes a node with which this one did a handshake. Returns whether it was unknown.
     pub fn met(&mut self, info: &NodeInfo, now: Instant) -> bool {
         let id = info.incarnation;
         match self.rows.get_mut(&id) {
@@ -188,7 +188,7 @@ impl Gossip {
         }
     }
 
-    /// This node can be reached at other addresses from now on.
+    /// Changes this node's own addresses.
     pub fn readdressed(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
         if let Some(row) = self.rows.get_mut(&self.own) {
             row.info.addresses = addresses;
@@ -197,34 +197,34 @@ impl Gossip {
         self.spread(self.own, SENDS_NEW, false);
     }
 
-    /// A node no longer says itself what it is.
-    pub fn parted(&mut self, id: Incarnation) {
+    /// Notes that a node is no member any more: gossip may change its properties.
+    pub fn unpinned(&mut self, id: Incarnation) {
         if let Some(row) = self.rows.get_mut(&id) {
             row.is_met = false;
         }
     }
 
-    /// Who told of a node; none of one that this node met.
+    /// Returns the node that named another one; `None` if this node met it.
     #[must_use]
     pub fn source(&self, id: Incarnation) -> Option<Incarnation> {
         self.rows.get(&id)?.source
     }
 
-    /// The addresses that a node announced.
+    /// Returns the addresses that a node announced.
     #[must_use]
     pub fn addresses(&self, id: Incarnation) -> &[SocketAddr] {
         self.rows.get(&id).map_or(&[], |row| &row.info.addresses)
     }
 
-    /// Takes note of a node that another one says it reaches; whether it was unknown. A word about one
-    /// of which something is known changes nothing.
-    pub fn told(&mut self, source: Incarnation, info: &NodeInfo, now: Instant) -> bool {
+    /// Notes a node that another one says it reaches. Returns whether it was unknown; a known one does not
+    /// change.
+    pub fn named(&mut self, source: Incarnation, info: &NodeInfo, now: Instant) -> bool {
         let source = Some(source);
         let row = NodeEntry { source, is_met: false, ..NodeEntry::met(info.clone(), 0, now) };
         !self.rows.contains_key(&info.incarnation) && self.insert(row, true)
     }
 
-    /// A member answered. Its row is renewed for it, if its own renewals do not come.
+    /// Notes that a member responded. Its row is renewed for it, if its own renewals do not arrive.
     pub fn reached(&mut self, id: Incarnation, now: Instant) {
         let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
         if now.since_ms(row.renewed) >= 2 * RENEW_EVERY_MS {
@@ -234,7 +234,7 @@ impl Gossip {
         }
     }
 
-    /// A node left, or another one stands at its address.
+    /// Marks a node as gone: it left, or another one is at its address.
     pub fn is_gone(&mut self, id: Incarnation, now: Instant) {
         let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
         row.gone = true;
@@ -244,11 +244,11 @@ impl Gossip {
         self.spread(id, SENDS_NEW, true);
     }
 
-    /// To which of the watched nodes to speak with the next beat: to a few while there are rumours or
-    /// nodes that know others than this one, and otherwise to one now and then.
-    pub fn partners(&mut self, watched: &[Incarnation]) -> Vec<Incarnation> {
+    /// Chooses the nodes that get gossip with the next heartbeat: a few while there are rumours or differing
+    /// digests, otherwise one now and then.
+    pub fn partners(&mut self, candidates: &[Incarnation]) -> Vec<Incarnation> {
         self.turn += 1;
-        let differing: Vec<_> = watched.iter().filter(|id| self.differs(**id)).collect();
+        let differing: Vec<_> = candidates.iter().filter(|id| self.differs(**id)).collect();
         let busy = self.has_rumours() || !differing.is_empty();
         let count = match busy {
             true => PARTNERS,
@@ -256,12 +256,12 @@ impl Gossip {
             false => 0,
         };
         let mut partners = Vec::with_capacity(count);
-        for slot in 0..count.min(watched.len()) as u64 {
+        for slot in 0..count.min(candidates.len()) as u64 {
             let draw = hash(Incarnation(self.own.0 ^ (self.turn << 3 | slot)));
             let pick = |len: usize| (draw % len as u64) as usize;
             let partner = match slot {
                 0 if !differing.is_empty() => *differing[pick(differing.len())],
-                _ => watched[pick(watched.len())],
+                _ => candidates[pick(candidates.len())],
             };
             if !partners.contains(&partner) {
                 partners.push(partner);
@@ -270,21 +270,23 @@ impl Gossip {
         partners
     }
 
-    /// What to say to a node in at most `bytes_max` bytes. Where the nodes that it knows differ, it is
-    /// asked for a part of them.
+    /// Returns the message to a node, of at most `bytes_max` bytes. If its digest differs, the message requests
+    /// a bucket.
     pub fn speak(&mut self, to: Incarnation, now: Instant, bytes_max: usize) -> Bytes {
         let request = self.differs(to).then(|| self.next_request());
         self.content(now, request, Vec::new(), bytes_max)
     }
 
-    /// What to ask a node that cannot know who speaks: as [`speak`](Self::speak), without rumours.
+    /// Returns the message to a node that cannot verify the sender: as [`speak`](Self::speak), without
+    /// rumours.
     pub fn ask(&mut self, to: Incarnation) -> Bytes {
         let request = self.differs(to).then(|| self.next_request());
         GossipMessage { digest: self.digest, request, rows: Vec::new() }.encode()
     }
 
-    /// Answers what somebody asks in the name of a node that is a member or not: whether something that it
-    /// told was ignored, and the answer. None if it says nothing. Of this node's rumours only members hear.
+    /// Answers a message of an unverified sender, in the name of a node that may be a member. Returns whether
+    /// it carried rows, which are ignored, and the answer; `None` if the message is invalid. Only members get
+    /// rumours.
     pub fn answer(
         &mut self,
         (from, is_member): (Incarnation, bool),
@@ -304,8 +306,8 @@ impl Gossip {
         Some((ignored, content.encode()))
     }
 
-    /// Takes in what another node message; returns what changed by it, and what to answer in at most
-    /// `bytes_max` bytes.
+    /// Takes in the message of a verified node. Returns what it changed, and the answer of at most `bytes_max`
+    /// bytes.
     pub fn hear(
         &mut self,
         from: Incarnation,
@@ -346,7 +348,7 @@ impl Gossip {
         if id == self.own {
             let renewal = self.rows.get(&id).map_or(0, |own| own.renewal);
             if (row.renewal, row.gone) > (renewal, false) {
-                // Somebody is wrong about this node, or renews its row for it.
+                // Another node is wrong about this one, or renews its row for it.
                 if let Some(own) = self.rows.get_mut(&id) {
                     own.renewal = row.renewal;
                 }
@@ -394,18 +396,18 @@ impl Gossip {
         self.spread(id, if returned || left { SENDS_NEW } else { SENDS_RENEWED }, !returned);
     }
 
-    /// Adds a row, if there is room; whether there was.
+    /// Adds a row, if there is room. Returns whether there was.
     fn insert(&mut self, row: NodeEntry, quiet: bool) -> bool {
         let (id, gone) = (row.info.incarnation, row.gone);
         let replaced = self.rows.get(&id).is_some_and(|row| !row.gone);
-        let told =
-            row.source.and_then(|source| self.told_counts.get(&source)).copied().unwrap_or(0);
+        let count =
+            row.source.and_then(|source| self.rows_by_source.get(&source)).copied().unwrap_or(0);
         let is_full = self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&id);
-        if is_full || told >= ROWS_PER_SOURCE_MAX {
+        if is_full || count >= ROWS_PER_SOURCE_MAX {
             return false;
         }
         if let Some(source) = row.source {
-            *self.told_counts.entry(source).or_default() += 1;
+            *self.rows_by_source.entry(source).or_default() += 1;
         }
         let before = self.rows.insert(id, row);
         self.release_source(before.and_then(|row| row.source));
@@ -418,14 +420,14 @@ impl Gossip {
         true
     }
 
-    /// One row less of those that a node told of.
+    /// Counts one row less of a source.
     fn release_source(&mut self, source: Option<Incarnation>) {
         if let Some(source) = source
-            && let Some(told) = self.told_counts.get_mut(&source)
+            && let Some(count) = self.rows_by_source.get_mut(&source)
         {
-            *told -= 1;
-            if *told == 0 {
-                self.told_counts.remove(&source);
+            *count -= 1;
+            if *count == 0 {
+                self.rows_by_source.remove(&source);
             }
         }
     }
@@ -441,7 +443,7 @@ impl Gossip {
         self.rumours.retain(|rumours| rumours.id != id);
     }
 
-    /// Passes on what is new of a node. Its own place keeps the queue as short as the rows.
+    /// Spreads a change of a row. Each node has one rumour at most.
     fn spread(&mut self, id: Incarnation, sends: u8, is_short: bool) {
         match self.rumours.iter_mut().find(|rumour| rumour.id == id) {
             Some(rumour) => {

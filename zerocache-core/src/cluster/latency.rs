@@ -7,7 +7,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Takes a sample into account.
+    /// Adds a sample.
     pub fn sample(&mut self, micros: u64) {
         self.micros = Some(match self.micros {
             None => micros,
@@ -15,7 +15,7 @@ impl Latency {
         });
     }
 
-    /// The smoothed time, none before the first sample.
+    /// Returns the smoothed time; `None` before the first sample.
     #[must_use]
     pub const fn micros(self) -> Option<u64> {
         self.micros
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn follows_slowly() {
+    fn latency_follows_samples_slowly() {
         let mut latency = Latency::default();
         assert_eq!(latency.micros(), None);
         latency.sample(800);

@@ -1,10 +1,9 @@
-//! The order in which other regions are tried: nearest first.
+//! The ranking of other regions: nearest first.
 
 use alloc::{borrow::ToOwned, collections::BTreeMap, string::String, vec::Vec};
 
-/// A region overtakes the one before it only when it is nearer by this many percent.
-///
-/// Without it two regions of about the same distance would change places with every sample.
+/// A region overtakes the one before it only if its latency is lower by this many percent. Without this
+/// hysteresis two regions of about the same distance would swap with every sample.
 const HYSTERESIS_PERCENT: u64 = 20;
 
 /// Regions by latency, with hysteresis; the name decides between equals.
@@ -14,8 +13,8 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Takes the latest measurements in: microseconds by region, none where nothing was measured
-    /// yet. Regions that are not in `measured` leave the ranking.
+    /// Updates the ranking with the latest latencies in microseconds; `None` where nothing was measured yet.
+    /// Regions that are not in `measured` leave the ranking.
     pub fn update(&mut self, measured: &BTreeMap<String, Option<u64>>) {
         self.order.retain(|region| measured.contains_key(region));
         for region in measured.keys() {
@@ -36,7 +35,7 @@ impl Ranking {
         }
     }
 
-    /// The regions, nearest first.
+    /// Returns the regions, nearest first.
     #[must_use]
     pub fn regions(&self) -> &[String] {
         &self.order
@@ -67,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn nearest_first_and_names_between_equals() {
+    fn nearest_region_is_first_and_names_break_ties() {
         let mut ranking = Ranking::default();
         ranking.update(&measured(&[("tokyo", 90), ("oslo", 10), ("lima", 10), ("new", 0)]));
         assert_eq!(ranking.regions(), ["lima", "oslo", "tokyo", "new"]);
     }
 
     #[test]
-    fn small_differences_change_nothing_large_ones_do() {
+    fn only_large_differences_change_the_order() {
         let mut ranking = Ranking::default();
         ranking.update(&measured(&[("a", 100), ("b", 110)]));
         ranking.update(&measured(&[("a", 110), ("b", 100)]));

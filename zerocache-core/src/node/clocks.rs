@@ -103,7 +103,7 @@ impl Clocks {
         self.differs_ms(member) > APART_MS_MAX
     }
 
-    /// The median clock; of two the one that is ahead, because nobody has stamped beyond it. Of two that are
+    /// The median clock; of two the one that is ahead, because no version is beyond it. Of two that are
     /// a day apart the one that is nearer to this node's.
     fn median(&self, mut ahead: Vec<i64>) -> i64 {
         ahead.sort_unstable();

@@ -1,6 +1,6 @@
 //! The feed of changes: which keys changed, in the order in which the node learned of it.
 //!
-//! Changes are recorded only while somebody follows. They have numbers that rise by one; a gap in the
+//! Changes are recorded only while there are followers. They have numbers that rise by one; a gap in the
 //! numbers is a time of which nothing is known.
 
 use alloc::{
@@ -145,7 +145,7 @@ impl Feed {
         Some(Response::Changes { next: since + changes.len() as u64, lost: false, changes })
     }
 
-    /// Stops recording if nobody has asked for a while.
+    /// Stops recording if no one has asked for a while.
     fn stop_if_idle(&mut self, now: Instant) {
         let is_idle = now.since_ms(self.last_request) > IDLE_MS_MAX;
         if self.is_on && self.followers.is_empty() && is_idle {

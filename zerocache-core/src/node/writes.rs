@@ -232,8 +232,8 @@ fn wait_ms(timeout_ms: u64) -> u64 {
     }
 }
 
-/// The response to a value that was written with a token and is not stored here. Whoever wrote the newer
-/// one replicates it.
+/// The response to a value that was written with a token and is not stored here. The newer
+/// one is replicated by its own writer.
 fn lost(status: Status, token: Option<Version>) -> Response {
     let is_superseded = status == Status::Superseded;
     Response::Written(Written {

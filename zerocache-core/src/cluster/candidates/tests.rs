@@ -17,18 +17,18 @@ fn address(n: u32) -> SocketAddr {
 }
 
 #[test]
-fn handshakes_under_way_are_bounded() {
+fn handshakes_in_flight_are_bounded() {
     let mut candidates = Candidates::default();
     for n in 0..1_000 {
         candidates.add(address(n), AddressSource::Discovery, at(0));
     }
-    assert_eq!(candidates.take_due(at(0)).len(), DISCOVERY_BOUNDS.in_flight);
+    assert_eq!(candidates.take_due(at(0)).len(), DISCOVERY_BOUNDS.in_flight_max);
     assert_eq!((candidates.take_due(at(1)).len(), candidates.next_dial()), (0, None));
     candidates.answered(address(0));
     assert_eq!(candidates.take_due(at(2)).len(), 1);
 }
 
-/// Dials for some seconds, where nobody but `alive` answers; who was dialled when.
+/// Dials for some seconds, where only `alive` responds. Returns which address was dialled when.
 fn dialled(
     candidates: &mut Candidates,
     ms: u64,
@@ -58,7 +58,7 @@ fn dialled(
 }
 
 #[test]
-fn what_one_caller_names_takes_few_dials_and_nobody_elses_place() {
+fn addresses_of_one_caller_take_few_dials_and_displace_no_other() {
     let mut candidates = Candidates::default();
     let (mut named, seed, honest) = (0, address(60_000), address(60_001));
     let tried = dialled(&mut candidates, 20_000, &[seed, honest], |candidates, now| {
@@ -88,7 +88,7 @@ fn what_one_caller_names_takes_few_dials_and_nobody_elses_place() {
 }
 
 #[test]
-fn all_who_start_at_once_are_met_at_once() {
+fn nodes_that_start_at_once_are_met_at_once() {
     let mut candidates = Candidates::default();
     let all: Vec<_> = (0..500).map(address).collect();
     for (n, address) in all.iter().enumerate() {
@@ -99,13 +99,13 @@ fn all_who_start_at_once_are_met_at_once() {
 }
 
 #[test]
-fn who_is_believed_further_counts() {
+fn more_trusted_source_counts() {
     let mut candidates = Candidates::default();
     candidates.add(address(1), AddressSource::Caller(1), at(0));
     candidates.take_due(at(0));
     candidates.add(address(1), AddressSource::Discovery, at(0));
     candidates.add(address(1), AddressSource::Caller(1), at(0));
-    let counts = |c: &Candidates| c.uses.map(|used| (used.addresses_max, used.in_flight));
+    let counts = |c: &Candidates| c.uses.map(|used| (used.addresses, used.in_flight));
     assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 1)]);
     candidates.failed(address(1), at(1));
     assert_eq!(counts(&candidates), [(0, 0), (0, 0), (1, 0)]);
@@ -114,7 +114,7 @@ fn who_is_believed_further_counts() {
 }
 
 #[test]
-fn who_has_gone_has_named_nothing() {
+fn addresses_of_a_gone_source_are_forgotten() {
     let mut candidates = Candidates::default();
     for n in 0..40 {
         candidates.add(address(n), AddressSource::Caller(1), at(0));
@@ -130,7 +130,7 @@ fn who_has_gone_has_named_nothing() {
 }
 
 #[test]
-fn nobody_can_stand_at_no_address() {
+fn impossible_addresses_are_refused() {
     let mut candidates = Candidates::default();
     for nowhere in ["10.0.0.1:0", "0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "[::]:1"] {
         candidates.add(nowhere.parse().unwrap(), AddressSource::Caller(1), at(0));
@@ -139,7 +139,7 @@ fn nobody_can_stand_at_no_address() {
 }
 
 #[test]
-fn a_caller_that_names_addresses_for_ever_is_not_waited_for() {
+fn start_does_not_wait_for_a_caller_that_keeps_naming_addresses() {
     let mut candidates = Candidates::default();
     for ms in 0..10_000 {
         candidates.add(address(ms), AddressSource::Caller(1), at(u64::from(ms)));
@@ -172,7 +172,7 @@ fn dead_addresses_do_not_starve_a_live_one() {
 }
 
 #[test]
-fn greetings_do_not_defeat_the_backoff() {
+fn repeated_calls_do_not_defeat_the_backoff() {
     let mut candidates = Candidates::default();
     candidates.add(address(1), AddressSource::Discovery, at(0));
     let mut dials = 0;

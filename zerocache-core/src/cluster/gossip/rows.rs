@@ -19,7 +19,7 @@ pub(super) struct NodeEntry {
     pub(super) renewal: u64,
     pub(super) renewed: Instant,
     pub(super) gone: bool,
-    /// The node that told of it; `None` if this node met it.
+    /// The node that named it; `None` if this node met it.
     pub(super) source: Option<Incarnation>,
     /// Whether its properties come from its own handshakes: gossip does not change them.
     pub(super) is_met: bool,

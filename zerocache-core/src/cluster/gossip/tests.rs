@@ -39,7 +39,7 @@ fn talk(a: &mut Gossip, b: &mut Gossip, now: Instant) -> GossipChanges {
 }
 
 #[test]
-fn news_reach_those_who_are_told() {
+fn rumours_reach_their_receivers() {
     let (mut a, mut b, mut c) = (node(1), node(2), node(3));
     assert!(a.met(&info(2), at(0)) && !a.met(&info(2), at(0)));
     assert!(talk(&mut a, &mut b, at(1)).is_new);
@@ -49,7 +49,7 @@ fn news_reach_those_who_are_told() {
 }
 
 #[test]
-fn what_rumours_missed_is_found_by_comparing() {
+fn digests_find_what_rumours_missed() {
     let (mut a, mut b) = (node(1), node(2));
     for n in 3..600 {
         a.met(&info(n), at(0));
@@ -70,7 +70,7 @@ fn what_rumours_missed_is_found_by_comparing() {
 }
 
 #[test]
-fn what_nobody_renews_is_forgotten_by_all_and_taken_up_again_by_none() {
+fn rows_without_renewals_are_forgotten_by_all() {
     let (mut a, mut b) = (node(1), node(2));
     a.met(&info(3), at(0));
     talk(&mut a, &mut b, at(100));
@@ -85,7 +85,7 @@ fn what_nobody_renews_is_forgotten_by_all_and_taken_up_again_by_none() {
 }
 
 #[test]
-fn what_somebody_reaches_is_kept_by_all() {
+fn row_of_a_reachable_node_is_kept_by_all() {
     let (mut a, mut b) = (node(1), node(2));
     a.met(&info(3), at(0));
     for second in 1..1_500 {
@@ -98,7 +98,7 @@ fn what_somebody_reaches_is_kept_by_all() {
 }
 
 #[test]
-fn what_is_gone_is_gone_for_all_unless_it_objects() {
+fn gone_node_is_gone_for_all_unless_it_objects() {
     let (mut a, mut b, mut c) = (node(1), node(2), node(3));
     a.met(&info(2), at(0));
     a.met(&info(3), at(0));
@@ -143,7 +143,7 @@ fn garbage_changes_nothing() {
 }
 
 #[test]
-fn one_node_tells_of_so_many_and_moves_nobody_that_this_one_met() {
+fn rows_of_one_source_are_bounded_and_change_no_met_node() {
     let (mut a, mut b) = (node(1), node(2));
     a.met(&info(2), at(0));
     for n in 3..3_000 {
@@ -161,19 +161,19 @@ fn one_node_tells_of_so_many_and_moves_nobody_that_this_one_met() {
     assert_eq!(others(&a).len(), 2 + ROWS_PER_SOURCE_MAX);
     assert!(refused > 0);
     assert_eq!(a.addresses(Incarnation(3)), info(3).addresses);
-    // What is met no longer counts, and whoever else tells of others has a share of its own.
+    // Met nodes no longer count, and another source has a bound of its own.
     a.met(&info(4), at(71_000));
-    assert!(a.told(Incarnation(2), &info(4_000), at(71_000)));
-    assert!(!a.told(Incarnation(2), &info(4_001), at(71_000)));
-    assert!(a.told(Incarnation(3), &info(4_001), at(71_000)));
-    // And all that is told and not renewed is forgotten.
+    assert!(a.named(Incarnation(2), &info(4_000), at(71_000)));
+    assert!(!a.named(Incarnation(2), &info(4_001), at(71_000)));
+    assert!(a.named(Incarnation(3), &info(4_001), at(71_000)));
+    // All rows that are named and not renewed are forgotten.
     a.tick(at(800_000));
     assert_eq!(others(&a), []);
-    assert!(a.told_counts.is_empty());
+    assert!(a.rows_by_source.is_empty());
 }
 
 #[test]
-fn who_is_not_known_is_told_what_it_asks_for_and_no_news() {
+fn unknown_sender_gets_requested_rows_and_no_rumours() {
     let (mut a, mut b) = (node(1), node(2));
     for n in 3..40 {
         a.met(&info(n), at(0));
@@ -192,7 +192,7 @@ fn who_is_not_known_is_told_what_it_asks_for_and_no_news() {
 }
 
 #[test]
-fn impossible_renewals_are_no_rows() {
+fn impossible_renewals_are_refused() {
     let mut a = node(1);
     for (id, renewal, gone) in
         [(2, u64::MAX, false), (1, u64::MAX, true), (1, 9, true), (1, 20, false)]

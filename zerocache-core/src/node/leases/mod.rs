@@ -5,9 +5,9 @@
 //! whichever way it comes, or for the end of the lease.
 //!
 //! A lease, and a wait for it, last no longer than the connection on which they were requested: a caller that
-//! died keeps nobody waiting.
+//! died keeps no other waiting.
 //!
-//! Invariants: every waiter is answered within its time; nobody waits for a key that nobody holds; a lease of
+//! Invariants: every waiter is answered within its time; no caller waits for a key that is not held; a lease of
 //! a key that is granted later has a higher token.
 
 mod table;

@@ -182,7 +182,7 @@ impl Membership {
             self.heard_of_new(cx);
         }
         for id in gone {
-            // Nobody's word takes a member out of the rotation, but it is pinged.
+            // Gossip takes no member out of the rotation, but the member is pinged.
             self.verify(cx, Some(id));
         }
         answer
@@ -211,7 +211,7 @@ impl Membership {
     ) {
         let mut is_new = false;
         for info in members {
-            is_new |= self.directory.gossip.told(source, info, cx.now.mono);
+            is_new |= self.directory.gossip.named(source, info, cx.now.mono);
         }
         if is_new {
             self.heard_of_new(cx);

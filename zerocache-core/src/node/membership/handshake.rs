@@ -246,7 +246,7 @@ impl Membership {
     }
 
     /// Takes over the key for datagrams to a member. The numbers of its own start over: it is the node at
-    /// that address, whoever sent numbers in its name before.
+    /// that address, even if another sender used its name before.
     fn note_session(&mut self, local: &Local, id: Incarnation, session: Option<SessionKey>) {
         self.heartbeats.reset(id);
         if let Some(member) = self.view.member_mut(id) {

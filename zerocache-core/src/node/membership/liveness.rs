@@ -108,7 +108,7 @@ impl Membership {
         }
     }
 
-    /// Notes the state of a member; one that leaves gets no more writes.
+    /// Notes the state of a member; a leaving one gets no more writes.
     fn update_member_state<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
@@ -308,7 +308,7 @@ impl Membership {
         self.note_change(MemberChange::Down(id));
     }
 
-    /// Forgets a node that is gone, or that nobody has reached for long.
+    /// Forgets a node that is gone, or that no node has reached for long.
     pub(super) fn forget<B: Backend>(&mut self, cx: &mut Context<'_, B>, id: Incarnation) {
         let is_at_its_address = |m: &Member| m.info.addresses.contains(&m.address);
         if self.view.member(id).is_some_and(is_at_its_address) {
@@ -327,12 +327,12 @@ impl Membership {
     ) -> Option<NodeInfo> {
         let removed = self.view.remove(id).map(|member| member.info);
         self.refresh(cx.local);
-        self.directory.gossip.parted(id);
+        self.directory.gossip.unpinned(id);
         self.note_change(MemberChange::Removed(id));
         removed
     }
 
-    /// Pings a member soon, to verify what somebody else says of it.
+    /// Pings a member soon, to verify what another node says of it.
     pub(in crate::node) fn verify<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,

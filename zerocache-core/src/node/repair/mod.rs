@@ -1,6 +1,6 @@
 //! Repair (anti-entropy): a node finds out what it lacks of what others hold, and copies that.
 //!
-//! Each node pulls for itself; nobody pushes. A *round* with one partner compares digests over the versions
+//! Each node pulls for itself; no node pushes. A *round* with one partner compares digests over the versions
 //! of both (`round.rs`, `compare.rs`), requests the versions where these differ, and fetches what is newer there
 //! (`fetch.rs`). Rounds run with each local peer every second. With each other region one round runs in
 //! every *region round* of 2.5 seconds, between one node of each side (`schedule.rs`). What a round brings

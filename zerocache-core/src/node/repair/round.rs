@@ -257,7 +257,7 @@ impl Repair {
                 for (key, version) in asked {
                     match known.get(&key) {
                         Some(theirs) => self.want(&cx.replica.store, round, (key, *theirs)),
-                        // Evicted, or deleted: which, cannot be told.
+                        // Evicted or deleted: a value alone does not show which.
                         None => {
                             let is_erased = cx.replica.erase(key, version);
                             self.counts.entries_dropped += u64::from(is_erased);

@@ -2,7 +2,7 @@
 //!
 //! Invariants: one input never makes the node look at more than [`SLICE_MAX`] entries and tombstones for
 //! all scans together; while there are scans the node wants to continue at once, and other inputs come
-//! between; whoever asks for much waits behind the others.
+//! between; a large request waits behind the others.
 
 use alloc::{collections::VecDeque, vec::Vec};
 

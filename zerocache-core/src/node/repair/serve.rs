@@ -36,7 +36,7 @@ const BLOCKS_MAX: usize = (WINDOW_SECONDS_MAX / BLOCK_SECONDS) as usize + 2;
 const COPIERS_MAX: usize = 2;
 
 /// The same of all other nodes: this one cannot reach them, or they have nothing to copy as far as is known.
-/// Anybody can ask in any name, and delays nobody else.
+/// A caller can use any name, and delays no member.
 const OTHER_COPIERS_MAX: usize = 1;
 
 /// A node that has not asked for this long does not copy any more, in milliseconds.
@@ -112,7 +112,7 @@ impl Repair {
         let (now, store) = (cx.now, &cx.replica.store);
         let copiers = &mut self.copiers;
         copiers.retain(|_, at| now.mono.since_ms(*at) <= COPIER_MS_MAX);
-        // Where there is nothing to copy nobody waits for others.
+        // Where there is nothing to copy, no node has to wait.
         let has_entries = store.entry_count() > 0;
         let is_warming = |id: Incarnation| {
             view.member(id).is_some_and(|member| member.info.state == NodeState::Warming)

@@ -72,8 +72,8 @@ impl Partner {
         let is_behind = |age: &SyncAge| {
             // What it knows alone is no older than its life.
             let lag_ms = syncs.get(&age.node).copied().unwrap_or(unnamed_ms).min(age.lived_ms);
-            // Not by the few milliseconds that responses take and clocks drift: whoever talked to the
-            // partner meanwhile got what that one knew.
+            // Not by the few milliseconds that responses take and clocks drift: a node that
+            // talked to the partner meanwhile got what that one knew.
             lag_ms > most_ms && lag_ms > age.age_ms.saturating_add(LAG_MS_MIN)
         };
         self.sources(other.id).filter(is_behind).map(|age| age.node).collect()

@@ -1,7 +1,7 @@
 //! Replication: a write goes to every local peer, and to one relay in each other region.
 //!
 //! A relay passes records that carry the relay mark to its own local peers, without the mark. Records
-//! without it are passed to nobody, so every write ends after two hops.
+//! without it are not passed on, so every write ends after two hops.
 
 mod delivery;
 mod missed;

@@ -1,4 +1,4 @@
-//! One input makes a node do a bounded amount of work, whatever it is about.
+//! Every input makes a node do a bounded amount of work.
 
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
@@ -41,7 +41,7 @@ fn full() -> (Network, Vec<String>) {
     (network, names)
 }
 
-/// Lets a node go on that wants to.
+/// Lets a node continue that wants to.
 fn tick(network: &mut Network) {
     let now = network.now();
     let node = &network.nodes[&address(1)];
@@ -50,14 +50,14 @@ fn tick(network: &mut Network) {
 }
 
 #[test]
-fn entries_that_expire_together_go_in_slices_without_a_pause() {
+fn entries_that_expire_together_are_swept_in_slices() {
     let (mut network, names) = full();
     network.now_ms += 61_000;
     let count = |network: &Network| network.nodes[&address(1)].replica.store.entry_count();
     let mut ticks = 0;
     while count(&network) > 0 {
         let before = count(&network);
-        // No time passes: the node wants to go on at once.
+        // No time passes: the node wants to continue at once.
         tick(&mut network);
         assert!(before - count(&network) <= SWEEP_MAX as u64, "{before} {}", count(&network));
         ticks += 1;
@@ -69,7 +69,7 @@ fn entries_that_expire_together_go_in_slices_without_a_pause() {
 }
 
 #[test]
-fn rows_are_looked_for_in_slices_and_others_come_between() {
+fn version_scans_run_in_slices_between_other_inputs() {
     let (mut network, names) = full();
     let second = network.now().wall_ms / 1_000;
     let buckets: Vec<_> = (0..SHARDS as u8).map(|shard| Bucket { second, shard }).collect();
@@ -96,7 +96,7 @@ fn rows_are_looked_for_in_slices_and_others_come_between() {
 }
 
 #[test]
-fn a_caller_who_asks_for_many_rows_is_refused_and_forgotten_when_it_goes() {
+fn version_scans_are_bounded_and_end_with_their_connection() {
     let (mut network, _) = full();
     let second = network.now().wall_ms / 1_000;
     let mut ask = |connections: &[u64]| {

@@ -1,4 +1,4 @@
-//! What callers can make a node believe, hold and send by what they claim: nearly nothing.
+//! The effects of false claims by callers on what a node believes, holds and sends: nearly none.
 
 use alloc::{format, string::String, vec, vec::Vec};
 use core::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Network {
-    /// Somebody calls node 1, on a connection and in a name of its choice.
+    /// A caller calls node 1, on a connection and in a name of its choice.
     fn call(&mut self, connection: u64, from: Option<u64>, request: Request) -> Option<Response> {
         self.call_seen(connection, from, 0, request)
     }
@@ -78,7 +78,7 @@ fn hello(features: u64, node: NodeInfo) -> Request {
     }))
 }
 
-/// An address at which nobody is.
+/// An address at which no node is.
 fn nowhere(n: u64) -> SocketAddr {
     format!("10.{}.{}.{}:6789", n >> 16 & 255, n >> 8 & 255, n & 255).parse().unwrap()
 }
@@ -88,7 +88,7 @@ fn get() -> Request {
 }
 
 #[test]
-fn a_flood_of_introductions_has_few_dialled_and_keeps_nobody_out() {
+fn flood_of_introductions_causes_few_dials_and_blocks_no_node() {
     let mut network = Network::six();
     network.dials.clear();
     let (mut named, mut joined) = (0, None);
@@ -101,7 +101,7 @@ fn a_flood_of_introductions_has_few_dialled_and_keeps_nobody_out() {
             named += 16;
         }
         if ms == 5_000 {
-            // An honest one, of which only its own call tells.
+            // An honest one, known only by its own call.
             network.start(7, "a", &[1]);
         }
         network.run(1);
@@ -121,7 +121,7 @@ fn a_flood_of_introductions_has_few_dialled_and_keeps_nobody_out() {
 }
 
 #[test]
-fn what_somebody_says_in_a_members_name_changes_nothing() {
+fn claims_in_a_members_name_change_nothing() {
     let mut network = Network::six();
     let before = network.members(1);
     let leaving = NodeInfo { state: NodeState::Leaving, ..info(2, "c", vec![nowhere(1)]) };
@@ -170,7 +170,7 @@ fn rumours(id: u64, count: u64) -> Gossip {
 }
 
 #[test]
-fn gossip_counts_only_from_where_its_teller_stands() {
+fn gossip_is_taken_only_from_the_address_of_its_source() {
     let mut network = Network::six();
     network.dials.clear();
     for name in [2, 77] {
@@ -203,7 +203,7 @@ fn gossip_counts_only_from_where_its_teller_stands() {
 }
 
 #[test]
-fn a_member_that_tells_nonsense_has_few_dialled_by_anybody() {
+fn member_that_names_wrong_addresses_causes_few_dials() {
     let mut network = Network::six();
     network.dials.clear();
     let mut told = rumours(2, 3_000);
@@ -223,14 +223,14 @@ fn a_member_that_tells_nonsense_has_few_dialled_by_anybody() {
         let vain = vain.count();
         assert!(vain < 256 + 64 * 6, "node {n}: {vain} dials");
     }
-    // Seeds and callers have places of their own.
+    // Seeds and callers have bounds of their own.
     network.start(7, "a", &[1]);
     network.run(600);
     assert!(network.members(1).contains(&7));
 }
 
 #[test]
-fn no_echo_is_longer_than_what_a_stranger_sent() {
+fn echo_to_a_stranger_is_no_longer_than_its_heartbeat() {
     let mut network = Network::six();
     let mut told = rumours(77, 3);
     let key = SessionKey::derive(&[1; 32], Incarnation(77));
@@ -264,7 +264,7 @@ fn no_echo_is_longer_than_what_a_stranger_sent() {
 }
 
 #[test]
-fn numbers_used_up_in_a_members_name_are_not_the_members() {
+fn heartbeat_numbers_are_kept_by_sender_address() {
     let mut network = Network::six();
     let key = SessionKey::derive(&[1; 32], Incarnation(2));
     let (from, to) = (Incarnation(2), Incarnation(1));
@@ -295,7 +295,7 @@ fn numbers_used_up_in_a_members_name_are_not_the_members() {
 }
 
 #[test]
-fn what_callers_claim_to_have_seen_moves_no_clock_far() {
+fn versions_that_callers_claim_move_no_clock_far() {
     let mut network = Network::six();
     let ahead = |network: &Network, ms: u64| (WALL_MS + network.now_ms + ms) << 16;
     let seen = ahead(&network, 59_990);
@@ -344,7 +344,7 @@ fn what_callers_claim_to_have_seen_moves_no_clock_far() {
 }
 
 #[test]
-fn strangers_that_copy_are_in_no_starting_nodes_way() {
+fn copies_by_strangers_do_not_delay_a_starting_node() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     for n in 0..500 {
@@ -356,7 +356,7 @@ fn strangers_that_copy_are_in_no_starting_nodes_way() {
     network.start(3, "a", &[1]);
     let mut ready = None;
     for ms in 0..5_000 {
-        // Two that nobody knows, and one in the name of a member that needs nothing.
+        // Two unknown nodes, and one in the name of a member that needs nothing.
         for name in [77, 78, 2] {
             network.call(9, Some(name), copy());
         }
@@ -372,7 +372,7 @@ fn strangers_that_copy_are_in_no_starting_nodes_way() {
 }
 
 #[test]
-fn one_connection_leaves_room_among_those_who_watch_and_follow() {
+fn one_connection_leaves_room_for_other_watchers_and_followers() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(10);

@@ -1,4 +1,4 @@
-//! Who gets a write, and what its writer is told.
+//! Fan-out and acknowledgements.
 
 use alloc::{format, vec, vec::Vec};
 use core::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::{
 use crate::{ttl::Ttl, wire::Ack};
 
 #[test]
-fn a_write_reaches_every_node_through_one_relay_per_region() {
+fn write_reaches_every_node_through_one_relay_per_region() {
     let mut network = Network::six();
     network.batches.clear();
     let id = network.put(2, "k", "v", Ack::Local);
@@ -47,7 +47,7 @@ fn acknowledgements_count_replicas() {
 }
 
 #[test]
-fn a_frozen_peer_delays_nobody_and_makes_the_answer_short() {
+fn frozen_peer_delays_no_other_and_lowers_the_replica_count() {
     let mut network = Network::six();
     network.frozen.insert(address(2));
     let id = network.put(1, "k", "v", Ack::All);
@@ -119,7 +119,7 @@ fn concurrent_writes_of_one_key_end_in_agreement() {
 }
 
 #[test]
-fn what_came_without_the_relay_mark_is_passed_to_nobody() {
+fn record_without_the_relay_mark_is_not_passed_on() {
     let mut network = Network::six();
     network.batches.clear();
     let change = Change::Put {
@@ -142,7 +142,7 @@ fn what_came_without_the_relay_mark_is_passed_to_nobody() {
 }
 
 #[test]
-fn a_stamp_from_the_future_is_refused() {
+fn future_version_is_refused() {
     let mut network = Network::six();
     let version = Version::new((WALL_MS + network.now_ms + 90_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version, change: Change::Delete };
@@ -172,9 +172,9 @@ fn a_stamp_from_the_future_is_refused() {
 }
 
 #[test]
-fn one_callers_writes_keep_their_order_whichever_node_takes_them() {
+fn writes_of_one_caller_keep_their_order_on_any_node() {
     let mut network = Network::six();
-    // Deleted by a node whose clock is ahead; another one, which has not heard of it, takes the PUT.
+    // Deleted by a node whose clock is ahead; another one, which does not know of it, accepts the PUT.
     let stamp = |ahead_ms: u64| (WALL_MS + ahead_ms) << 16;
     let put = |network: &mut Network, id: u64, seen: u64| {
         let envelope = Envelope { cluster: cluster_id("test"), seen, ..Envelope::default() };
@@ -194,7 +194,7 @@ fn one_callers_writes_keep_their_order_whichever_node_takes_them() {
     };
     let seen = stamp(network.now_ms + 4_000);
     assert!(put(&mut network, u64::MAX, seen) > seen);
-    // What no node in sync can have given changes nothing.
+    // A version that no node in sync can have assigned changes nothing.
     let wild = stamp(network.now_ms + 6_000);
     assert!(put(&mut network, u64::MAX - 1, wild) < wild);
     assert_eq!(network.nodes[&address(1)].refusal_counts().future_versions, 1);
@@ -218,7 +218,7 @@ fn writes_beyond_the_limits_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_queue_for_a_slow_peer_is_bounded() {
+fn outbox_of_a_slow_peer_is_bounded() {
     let mut network = Network::six();
     network.frozen.insert(address(2));
     for n in 0..3_000 {
@@ -234,7 +234,7 @@ fn a_queue_for_a_slow_peer_is_bounded() {
 }
 
 #[test]
-fn a_lone_relay_that_pauses_misses_nothing() {
+fn single_relay_that_pauses_misses_no_write() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.start(2, "b", &[1]);
@@ -251,7 +251,7 @@ fn a_lone_relay_that_pauses_misses_nothing() {
 }
 
 #[test]
-fn an_overloaded_peer_gets_its_writes_later() {
+fn overloaded_peer_gets_its_writes_later() {
     let mut network = Network::default();
     network.without = features::REPAIR;
     let mut network = network.with_six();
@@ -266,7 +266,7 @@ fn an_overloaded_peer_gets_its_writes_later() {
 }
 
 #[test]
-fn a_peer_that_cannot_take_a_value_drops_its_older_one() {
+fn peer_that_cannot_take_a_value_drops_its_older_one() {
     let mut network = Network::six();
     let names: Vec<_> = (0..50).map(|n| format!("k{n}")).collect();
     for name in &names {
@@ -291,7 +291,7 @@ fn a_peer_that_cannot_take_a_value_drops_its_older_one() {
 }
 
 #[test]
-fn a_relay_that_cannot_take_a_value_leaves_it_to_another() {
+fn value_too_large_for_a_relay_goes_to_another() {
     for small in [3, 4] {
         let mut network = Network::six();
         network.small.insert(address(small), 3_000);
@@ -309,7 +309,7 @@ fn a_relay_that_cannot_take_a_value_leaves_it_to_another() {
 }
 
 #[test]
-fn an_overloaded_relay_leaves_its_region_to_a_healthy_one() {
+fn overloaded_relay_is_replaced_by_a_healthy_one() {
     let mut network = Network::six();
     network.refusing.insert(address(3), RefusalCode::Overloaded);
     for n in 0..40 {
@@ -321,7 +321,7 @@ fn an_overloaded_relay_leaves_its_region_to_a_healthy_one() {
 }
 
 #[test]
-fn a_peer_that_calls_everything_too_large_is_given_up() {
+fn replication_to_a_peer_that_refuses_every_size_is_abandoned() {
     let mut network = Network::six();
     network.refusing.insert(address(2), RefusalCode::TooLarge);
     network.batches.clear();
@@ -332,7 +332,7 @@ fn a_peer_that_calls_everything_too_large_is_given_up() {
 }
 
 #[test]
-fn nothing_waits_for_a_lone_relay_that_was_replaced() {
+fn no_write_waits_for_a_replaced_relay() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.start(2, "b", &[1]);
@@ -351,7 +351,7 @@ fn nothing_waits_for_a_lone_relay_that_was_replaced() {
 }
 
 #[test]
-fn a_peer_that_refuses_writes_is_reported() {
+fn peer_that_refuses_writes_is_reported() {
     let mut network = Network::six();
     let ahead = Version::new((WALL_MS + network.now_ms + 59_000) << 16, Incarnation(77));
     let record = Record { key: key("k"), version: ahead, change: Change::Delete };

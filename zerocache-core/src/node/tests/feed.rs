@@ -18,7 +18,7 @@ impl Network {
         self.ask(n, Request::Follow { since })
     }
 
-    /// What a follower was told: the next number, whether something was lost, and rows.
+    /// The response to a follower: the next number, whether there is a gap, and the changes.
     fn told(&self, id: RequestId) -> Option<(u64, bool, Vec<KeyChange>)> {
         match self.answers.get(&id)? {
             Response::Changes { next, lost, changes: rows } => Some((*next, *lost, rows.clone())),
@@ -46,7 +46,7 @@ fn one() -> Network {
 }
 
 #[test]
-fn rows_come_at_once_and_in_order_from_every_source() {
+fn changes_arrive_in_order_from_every_path() {
     let mut network = Network::default();
     for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
         network.start(n, region, &[1]);
@@ -67,7 +67,7 @@ fn rows_come_at_once_and_in_order_from_every_source() {
     network.run(20);
     let rows = vec![network.row(peer, "peer"), network.row(deleted, "own")];
     assert_eq!(network.told(id), Some((start + 3, false, rows)));
-    // What came while nobody asked.
+    // Changes between two requests.
     let far = network.put(3, "far", "v", Ack::Local);
     network.run(500);
     let row = network.row(far, "far");
@@ -79,13 +79,13 @@ fn rows_come_at_once_and_in_order_from_every_source() {
 }
 
 #[test]
-fn nothing_is_recorded_for_nobody() {
+fn changes_are_not_recorded_without_followers() {
     let mut network = one();
     network.put(1, "a", "v", Ack::Local);
     assert_eq!(network.nodes[&address(1)].feed_counts().changes, 0);
     let (start, lost, _) = network.next_changes(1, 0);
     assert!(lost);
-    // For a while after the last question.
+    // For a while after the last request.
     network.run(9_000);
     let b = network.put(1, "b", "v", Ack::Local);
     let row = network.row(b, "b");
@@ -98,7 +98,7 @@ fn nothing_is_recorded_for_nobody() {
 }
 
 #[test]
-fn a_follower_that_falls_too_far_behind_is_told() {
+fn follower_too_far_behind_gets_a_gap() {
     let mut network = one();
     let (start, _, _) = network.next_changes(1, 0);
     for n in 0..65_536 {
@@ -109,13 +109,13 @@ fn a_follower_that_falls_too_far_behind_is_told() {
     network.put(1, "one more", "v", Ack::Local);
     let (next, lost, rows) = network.next_changes(1, start);
     assert_eq!((next, lost, rows.len()), (start + 65_537, true, 0));
-    // From the future: of another life.
+    // From the future: of another process.
     let (again, lost, _) = network.next_changes(1, next + 9);
     assert_eq!((again, lost), (next, true));
 }
 
 #[test]
-fn answers_are_paced() {
+fn changes_are_batched() {
     let mut network = one();
     let (mut next, _, _) = network.next_changes(1, 0);
     network.run(10);
@@ -135,7 +135,7 @@ fn answers_are_paced() {
 }
 
 #[test]
-fn another_life_of_the_node_knows_nothing_of_the_numbers() {
+fn change_numbers_are_not_valid_after_a_restart() {
     let mut network = one();
     let (start, _, _) = network.next_changes(1, 0);
     network.put(1, "a", "v", Ack::Local);
@@ -147,12 +147,12 @@ fn another_life_of_the_node_knows_nothing_of_the_numbers() {
 }
 
 #[test]
-fn a_node_that_may_lack_something_says_so() {
+fn suspended_node_reports_a_gap() {
     let mut network = one();
     let (start, _, _) = network.next_changes(1, 0);
     let id = network.follow(1, start);
     network.run(10);
-    // It stood still.
+    // It was suspended.
     network.frozen.insert(address(1));
     network.run(5_000);
     network.frozen.clear();
@@ -162,7 +162,7 @@ fn a_node_that_may_lack_something_says_so() {
 }
 
 #[test]
-fn values_given_up_without_a_version_are_changes_that_nobody_can_tell() {
+fn values_dropped_without_a_version_leave_a_gap() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
     for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
@@ -175,7 +175,7 @@ fn values_given_up_without_a_version_are_changes_that_nobody_can_tell() {
     network.run(1_000);
     [1, 2].iter().for_each(|n| network.set_link(*n, 3, false));
     network.write(1, "k", WriteOp::Delete, Ack::Local);
-    // The trace of the delete is gone when the node comes back.
+    // The tombstone of the delete is gone when the node returns.
     network.run(100_000);
     assert_eq!(network.values("k"), vec![None, None, Some("v".into())]);
     let (mut next, _, _) = network.next_changes(3, 0);
@@ -193,7 +193,7 @@ fn values_given_up_without_a_version_are_changes_that_nobody_can_tell() {
 }
 
 #[test]
-fn those_who_follow_are_bounded_and_a_node_that_leaves_has_none() {
+fn followers_are_bounded_and_refused_during_shutdown() {
     let mut network = one();
     let (start, _, _) = network.next_changes(1, 0);
     let following: Vec<_> = (0..4_096).map(|_| network.follow(1, start)).collect();

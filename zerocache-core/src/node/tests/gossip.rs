@@ -1,4 +1,4 @@
-//! Who exists, and who talks to whom, on the virtual network.
+//! Gossip and contacts, on the virtual network.
 
 use alloc::{collections::BTreeSet, format, vec::Vec};
 
@@ -17,7 +17,7 @@ fn crowd(mut network: Network, count: u64, regions: u64) -> Network {
     network
 }
 
-/// Those that a node says exist.
+/// The nodes that exist, as one node sees it.
 fn existing(network: &Network, n: u64) -> BTreeSet<u64> {
     let node = &network.nodes[&address(n)];
     node.status(network.now()).nodes.iter().map(|node| node.id.0).collect()
@@ -29,7 +29,7 @@ fn all_know(network: &Network, count: u64) -> bool {
 }
 
 #[test]
-fn all_that_start_at_once_form_one_cluster() {
+fn nodes_that_start_at_once_form_one_cluster() {
     for without in [0, features::DATAGRAMS, features::GOSSIP] {
         let mut network = Network::default();
         network.without = without;
@@ -39,7 +39,7 @@ fn all_that_start_at_once_form_one_cluster() {
 }
 
 #[test]
-fn nodes_talk_to_their_region_and_to_a_few_of_each_other_one() {
+fn contacts_are_the_own_region_and_a_few_of_each_other() {
     let mut network = crowd(Network::default(), 40, 2);
     network.run_until(8_000, |network| all_know(network, 40));
     network.run(10_000);
@@ -68,7 +68,7 @@ fn nodes_talk_to_their_region_and_to_a_few_of_each_other_one() {
 }
 
 #[test]
-fn one_that_leaves_is_gone_for_those_that_never_spoke_to_it() {
+fn node_that_left_is_gone_also_for_nodes_that_never_met_it() {
     let mut network = crowd(Network::default(), 24, 2);
     network.run_until(8_000, |network| all_know(network, 24));
     network.run(10_000);
@@ -79,7 +79,7 @@ fn one_that_leaves_is_gone_for_those_that_never_spoke_to_it() {
 }
 
 #[test]
-fn one_that_a_single_node_reaches_is_forgotten_by_nobody() {
+fn node_that_one_other_reaches_is_not_forgotten() {
     let mut network = Network::default();
     network.without = features::REPAIR | features::DATAGRAMS;
     let mut network = network.with_six();
@@ -101,7 +101,7 @@ fn one_that_a_single_node_reaches_is_forgotten_by_nobody() {
 }
 
 #[test]
-fn two_halves_find_each_other_again() {
+fn separated_halves_find_each_other_again() {
     let mut network = Network::six();
     let halves = [[1, 2, 3], [4, 5, 6]];
     for (one, other) in halves[0].iter().flat_map(|a| halves[1].iter().map(move |b| (*a, *b))) {
@@ -115,7 +115,7 @@ fn two_halves_find_each_other_again() {
 }
 
 #[test]
-fn two_living_nodes_at_one_address_are_reported() {
+fn two_live_nodes_at_one_address_are_reported() {
     let mut network = Network::six();
     // Whoever asks at the address of node 2 gets now the one, now the other.
     let one = network.nodes.remove(&address(2));
@@ -144,7 +144,7 @@ fn two_living_nodes_at_one_address_are_reported() {
 }
 
 #[test]
-fn who_introduces_itself_with_the_address_of_another_one_that_lives_is_reported() {
+fn introduction_with_the_address_of_a_live_node_is_reported() {
     let mut network = Network::six();
     let greet = |network: &mut Network, n: u64, claims: u64| {
         let mut request = network.nodes[&address(n)].introduction(network.now()).request;
@@ -166,7 +166,7 @@ fn who_introduces_itself_with_the_address_of_another_one_that_lives_is_reported(
 }
 
 #[test]
-fn a_node_that_moves_to_another_address_is_reached_there() {
+fn node_that_moves_is_reached_at_its_new_address() {
     let mut network = Network::six();
     let moves = network.nodes.remove(&address(2)).unwrap();
     network.nodes.insert(address(22), moves);
@@ -183,7 +183,7 @@ fn a_node_that_moves_to_another_address_is_reached_there() {
 }
 
 #[test]
-fn a_restart_is_no_conflict() {
+fn restart_is_no_address_conflict() {
     let mut network = Network::six();
     for life in 1..5 {
         network.start_in("test", 2, 20 + life, "a", &[1]);

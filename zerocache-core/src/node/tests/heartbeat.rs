@@ -1,4 +1,4 @@
-//! Datagrams, and what they say of who is alive.
+//! Heartbeats, echoes and the failure detector.
 
 use alloc::vec::Vec;
 
@@ -20,7 +20,7 @@ fn downs(network: &Network) -> usize {
 }
 
 #[test]
-fn a_silent_death_is_noticed_in_time_by_everybody() {
+fn silent_crash_is_detected_by_all_nodes_in_time() {
     for without in [0, features::DATAGRAMS] {
         let mut network = Network::default();
         network.without = without;
@@ -38,7 +38,7 @@ fn a_silent_death_is_noticed_in_time_by_everybody() {
 }
 
 #[test]
-fn a_pause_of_a_second_removes_nobody() {
+fn pause_of_one_second_removes_no_member() {
     let mut network = Network::six();
     for _ in 0..10 {
         network.frozen.insert(address(2));
@@ -50,7 +50,7 @@ fn a_pause_of_a_second_removes_nobody() {
 }
 
 #[test]
-fn heavy_loss_removes_nobody() {
+fn heavy_loss_removes_no_member() {
     let mut network = Network::six();
     (network.loss_percent, network.call_loss_percent) = (30, 60);
     network.run(120_000);
@@ -59,7 +59,7 @@ fn heavy_loss_removes_nobody() {
 }
 
 #[test]
-fn a_link_that_barely_carries_anything_does_not_flap() {
+fn very_lossy_link_does_not_flap() {
     let mut network = Network::six();
     (network.loss_percent, network.call_loss_percent) = (75, 80);
     network.run(300_000);
@@ -72,7 +72,7 @@ fn a_link_that_barely_carries_anything_does_not_flap() {
 }
 
 #[test]
-fn a_one_way_link_is_down_for_its_ends_and_for_nobody_else() {
+fn one_way_link_is_down_only_for_its_two_ends() {
     let mut network = Network::six();
     network.cut.insert((address(1), address(3)));
     let cut =
@@ -90,7 +90,7 @@ fn a_one_way_link_is_down_for_its_ends_and_for_nobody_else() {
 }
 
 #[test]
-fn where_datagrams_are_kept_back_the_connection_is_enough() {
+fn connection_is_enough_where_datagrams_are_dropped() {
     let mut network = Network::six();
     network.loss_percent = 100;
     network.run(30_000);
@@ -98,7 +98,7 @@ fn where_datagrams_are_kept_back_the_connection_is_enough() {
     network.frozen.insert(address(3));
     network.run_until(3_000, |network| !network.members(1).contains(&3));
     network.frozen.clear();
-    // Datagrams passed before: for some seconds it is waited whether they do again.
+    // Datagrams passed before: the return waits some seconds for them to pass again.
     network.run_until(7_000, |network| network.members(1).contains(&3));
     network.frozen.insert(address(3));
     network.run_until(3_000, |network| !network.members(1).contains(&3));
@@ -107,7 +107,7 @@ fn where_datagrams_are_kept_back_the_connection_is_enough() {
 }
 
 #[test]
-fn who_echoes_and_answers_nothing_else_is_out_in_the_end() {
+fn member_that_only_echoes_is_finally_out() {
     let mut network = Network::six();
     network.refusing.insert(address(3), RefusalCode::BadMessage);
     network.run(20_000);
@@ -119,7 +119,7 @@ fn who_echoes_and_answers_nothing_else_is_out_in_the_end() {
 }
 
 #[test]
-fn forged_foreign_replayed_and_stale_datagrams_are_dropped_and_counted() {
+fn invalid_datagrams_are_dropped_and_counted() {
     let mut network = Network::six();
     let mut feed = |bytes: Bytes| {
         let before = counts(&network, 1);
@@ -154,7 +154,7 @@ fn forged_foreign_replayed_and_stale_datagrams_are_dropped_and_counted() {
     assert_eq!((after.misdirected, sent), (before.misdirected + 1, 0));
     let (before, after, sent) = feed(Bytes::from_static(b"anything"));
     assert_eq!((after.malformed, sent), (before.malformed + 1, 0));
-    // What goes to node 2 is under the key that node 2 gave.
+    // Datagrams to node 2 are sealed with the key that node 2 gave.
     let own = SessionKey::derive(&[2; 32], Incarnation(1));
     let echo = Datagram { kind: DatagramKind::Echo, time_ms: 100, ..later };
     let (before, after, _) = feed(Datagram { sequence: 3, ..echo.clone() }.seal(&own));
@@ -177,10 +177,10 @@ fn forged_foreign_replayed_and_stale_datagrams_are_dropped_and_counted() {
 }
 
 #[test]
-fn a_node_that_was_dead_to_us_gets_no_number_twice() {
+fn heartbeat_numbers_do_not_repeat_after_a_member_returns() {
     let mut network = Network::six();
     let lives: Vec<_> = network.members(1);
-    // Only forgetting and meeting again makes a new pulse; the other side still knows the old one.
+    // Only removal and a new handshake make a new failure detector; the other side still knows the old one.
     let id = Incarnation(2);
     network.nodes.get_mut(&address(1)).unwrap().membership.view.remove(id);
     network.run(10_000);

@@ -1,4 +1,4 @@
-//! Who is there.
+//! Members: joining, leaving, overload, and watching the view.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -20,7 +20,7 @@ fn one_seed_is_enough_for_a_complete_view() {
 }
 
 #[test]
-fn a_node_alone_is_in_sync_at_once() {
+fn single_node_is_in_sync_at_once() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(1);
@@ -28,7 +28,7 @@ fn a_node_alone_is_in_sync_at_once() {
 }
 
 #[test]
-fn another_cluster_is_refused_on_every_path() {
+fn other_cluster_is_refused_on_every_path() {
     let mut network = Network::default();
     network.start_in("production", 1, 1, "a", &[]);
     network.start_in("staging", 2, 2, "a", &[1]);
@@ -44,7 +44,7 @@ fn another_cluster_is_refused_on_every_path() {
 }
 
 #[test]
-fn a_restarted_process_replaces_its_old_life() {
+fn restarted_process_replaces_its_old_incarnation() {
     let mut network = Network::six();
     network.start_in("test", 2, 22, "a", &[1]);
     network.run(3_000);
@@ -53,7 +53,7 @@ fn a_restarted_process_replaces_its_old_life() {
 }
 
 #[test]
-fn a_leaving_node_is_out_at_once_and_forgotten_when_it_is_gone() {
+fn leaving_node_is_out_at_once_and_forgotten_after_its_exit() {
     let mut network = Network::six();
     network.input(address(2), Input::Shutdown);
     network.run(50);
@@ -69,7 +69,7 @@ fn a_leaving_node_is_out_at_once_and_forgotten_when_it_is_gone() {
 }
 
 #[test]
-fn a_stray_goodbye_changes_nothing() {
+fn stray_goodbye_changes_nothing() {
     let mut network = Network::six();
     let envelope =
         Envelope { cluster: cluster_id("test"), from: Some(Incarnation(2)), ..Envelope::default() };
@@ -83,7 +83,7 @@ fn a_stray_goodbye_changes_nothing() {
 }
 
 #[test]
-fn a_silent_seed_does_not_keep_a_node_from_being_ready() {
+fn silent_seed_does_not_delay_readiness() {
     let mut network = Network::default();
     network.start(9, "a", &[]);
     network.frozen.insert(address(9));
@@ -95,7 +95,7 @@ fn a_silent_seed_does_not_keep_a_node_from_being_ready() {
 }
 
 #[test]
-fn an_overloaded_member_stays_a_member() {
+fn overloaded_member_stays_a_member() {
     let mut network = Network::six();
     network.refusing.insert(address(2), RefusalCode::Overloaded);
     network.run(8_000);
@@ -112,7 +112,7 @@ fn an_overloaded_member_stays_a_member() {
 }
 
 #[test]
-fn a_leaving_node_does_not_call_its_misses_final() {
+fn misses_of_a_leaving_node_are_not_authoritative() {
     let mut network = Network::six();
     network.input(address(2), Input::Shutdown);
     let node = &network.nodes[&address(2)];
@@ -137,7 +137,7 @@ fn told(network: &Network, id: u64) -> Option<u64> {
 }
 
 #[test]
-fn who_watches_is_told_when_the_view_changes_and_not_before() {
+fn watcher_is_answered_when_the_view_changes() {
     let mut network = Network::six();
     const FIRST: u64 = 1 << 50;
     watch(&mut network, 1, FIRST, 0);
@@ -155,7 +155,7 @@ fn who_watches_is_told_when_the_view_changes_and_not_before() {
     watch(&mut network, 1, FIRST + 3, without);
     network.frozen.clear();
     network.run_until(2_000, |network| told(network, FIRST + 3) == Some(view));
-    // A node that leaves tells those who ask it.
+    // A leaving node tells its callers.
     watch(&mut network, 1, FIRST + 4, view);
     network.input(address(1), Input::Shutdown);
     assert!(told(&network, FIRST + 4).is_some());
@@ -164,7 +164,7 @@ fn who_watches_is_told_when_the_view_changes_and_not_before() {
 }
 
 #[test]
-fn what_is_kept_of_the_view_is_what_it_is() {
+fn cached_view_matches_the_members() {
     let mut network = Network::six();
     network.frozen.insert(address(3));
     network.input(address(2), Input::Shutdown);

@@ -42,9 +42,9 @@ pub(super) struct Network {
     pub(super) frozen: BTreeSet<SocketAddr>,
     /// Nodes that refuse every request, and how.
     pub(super) refusing: BTreeMap<SocketAddr, RefusalCode>,
-    /// Nodes that take no message above this many bytes.
+    /// Nodes that refuse messages above this many bytes.
     pub(super) small: BTreeMap<SocketAddr, usize>,
-    /// Abilities that nodes started from now on lack.
+    /// Features that nodes started from now on lack.
     pub(super) without: u64,
     /// Pairs `(from, to)` between which nothing passes in this direction.
     pub(super) cut: BTreeSet<(SocketAddr, SocketAddr)>,
@@ -64,13 +64,13 @@ pub(super) struct Network {
     pub(super) dials: Vec<(SocketAddr, SocketAddr)>,
     pub(super) batches: Vec<(SocketAddr, SocketAddr, Vec<ReplicatedRecord>)>,
     pub(super) events: Vec<(SocketAddr, Event)>,
-    /// What stores of nodes started from now on hold, if not the usual.
+    /// The capacity of stores of nodes started from now on, if not the usual one.
     pub(super) capacity: Option<Capacity>,
-    /// How long nodes started from now on keep traces, if not as long as usual.
+    /// The retention of nodes started from now on, if not the usual one.
     pub(super) retention_ms: Option<u64>,
     /// Whether nodes started from now on have a snapshot.
     pub(super) has_snapshot: bool,
-    /// How often one was asked for.
+    /// How often a snapshot was requested.
     pub(super) restores: usize,
     /// How far the clocks of nodes are ahead, in milliseconds.
     pub(super) ahead_ms: BTreeMap<SocketAddr, u64>,
@@ -257,7 +257,7 @@ impl Network {
         }
     }
 
-    /// Draws whether something is lost.
+    /// Draws whether a message is lost.
     fn is_lost(&mut self, percent: u64) -> bool {
         // The multiplier of Knuth's MMIX; the high bits are random enough for a test.
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -296,7 +296,7 @@ impl Network {
             let later = self.queue.split_off(&(self.now_ms + 1, 0));
             for ((_, serial), (to, packet)) in core::mem::replace(&mut self.queue, later) {
                 if self.frozen.contains(&to) {
-                    // A frozen process finds what came for it once it goes on.
+                    // A frozen process gets what arrived once it resumes.
                     self.queue.insert((self.now_ms + 1, serial), (to, packet));
                 } else {
                     self.deliver(to, packet);
@@ -363,7 +363,7 @@ impl Network {
         id
     }
 
-    /// Asks a node as a client.
+    /// Sends a request to a node, as a client.
     pub(super) fn ask(&mut self, n: u64, request: Request) -> RequestId {
         let (id, input) = self.request(request);
         self.input(address(n), input);
@@ -394,7 +394,7 @@ impl Network {
         }
     }
 
-    /// What each live node holds: value and expiry.
+    /// The value and expiry that each live node holds.
     pub(super) fn held(&self, name: &str) -> Vec<Option<(String, u64)>> {
         let one = |node: &Node<SingleThread>| {
             let entry = node.replica.store.peek(&key(name), self.now()).hit()?;

@@ -49,7 +49,7 @@ pub(super) fn keys(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn what_a_cut_off_node_missed_it_has_soon_after() {
+fn separated_node_gets_missed_writes_soon_after_healing() {
     let mut network = Network::six();
     let keys = keys(200);
     for name in &keys[..100] {
@@ -83,7 +83,7 @@ fn what_a_cut_off_node_missed_it_has_soon_after() {
 }
 
 #[test]
-fn a_region_that_reaches_only_one_other_converges_through_it() {
+fn region_converges_through_the_only_region_it_reaches() {
     let mut network = Network::six();
     set_links(&mut network, &[1, 2], &[5, 6], false);
     network.run(5_000);
@@ -96,7 +96,7 @@ fn a_region_that_reaches_only_one_other_converges_through_it() {
 }
 
 #[test]
-fn an_idle_round_takes_about_a_kibibyte_whatever_is_stored() {
+fn idle_round_takes_about_one_kibibyte() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.start(2, "a", &[1]);
@@ -115,7 +115,7 @@ fn an_idle_round_takes_about_a_kibibyte_whatever_is_stored() {
 }
 
 #[test]
-fn what_a_full_node_evicted_is_not_copied_to_it_again() {
+fn evicted_entries_are_not_copied_back() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.capacity = Some(Capacity { entries_max: 10_000, bytes_max: 64 << 10 });
@@ -134,7 +134,7 @@ fn what_a_full_node_evicted_is_not_copied_to_it_again() {
 }
 
 #[test]
-fn a_new_node_copies_what_its_peer_has() {
+fn new_node_copies_from_its_peer() {
     let mut network = Network::default();
     network.retention_ms = Some(5_000);
     network.start(1, "a", &[]);
@@ -144,7 +144,7 @@ fn a_new_node_copies_what_its_peer_has() {
         network.put(1, name, "v", Ack::Local);
     }
     network.write(1, "k7", WriteOp::Delete, Ack::Local);
-    // Longer than the retention: only a copy brings what is older.
+    // Longer than the retention: only a copy brings older entries.
     network.run(8_000);
     network.start(2, "a", &[1]);
     network.run(20);
@@ -163,7 +163,7 @@ fn a_new_node_copies_what_its_peer_has() {
 }
 
 #[test]
-fn a_copy_goes_on_from_another_node_when_its_source_dies() {
+fn copy_continues_from_another_node_after_its_source_dies() {
     let mut network = Network::default();
     network.capacity = Some(Capacity { entries_max: 10_000, bytes_max: 64 << 20 });
     network.start(1, "a", &[]);
@@ -187,7 +187,7 @@ fn a_copy_goes_on_from_another_node_when_its_source_dies() {
 }
 
 #[test]
-fn who_was_away_too_long_gives_up_what_was_deleted_meanwhile() {
+fn node_away_too_long_drops_entries_deleted_meanwhile() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
     for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
@@ -204,7 +204,7 @@ fn who_was_away_too_long_gives_up_what_was_deleted_meanwhile() {
     network.run(1_000);
     set_links(&mut network, &[3], &[1, 2], false);
     network.write(1, "deleted", WriteOp::Delete, Ack::Local);
-    // The traces of the delete are gone when the node comes back.
+    // The tombstones of the delete are gone when the node returns.
     network.run(100_000);
     assert_eq!(network.nodes[&address(1)].replica.store.version(key("deleted").hash()), None);
     assert_eq!(network.values("deleted"), vec![None, None, Some("v".into())]);
@@ -216,7 +216,7 @@ fn who_was_away_too_long_gives_up_what_was_deleted_meanwhile() {
 }
 
 #[test]
-fn a_node_whose_clock_is_wrong_takes_the_time_of_the_others() {
+fn wrong_clock_is_set_to_the_time_of_the_others() {
     for ahead_ms in [90_000, 4_102_444_800_000] {
         let mut network = Network::default();
         network.ahead_ms.insert(address(3), ahead_ms);
@@ -236,7 +236,7 @@ fn a_node_whose_clock_is_wrong_takes_the_time_of_the_others() {
 }
 
 #[test]
-fn a_node_that_ran_alone_in_the_future_keeps_what_it_stamped_there() {
+fn entries_of_a_node_with_a_future_clock_are_restamped() {
     let mut network = Network::default();
     network.ahead_ms.insert(address(3), 7_200_000);
     for n in [1, 2, 3] {
@@ -256,7 +256,7 @@ fn a_node_that_ran_alone_in_the_future_keeps_what_it_stamped_there() {
     assert_eq!(network.values("k"), vec![Some("after".into()); 3]);
     assert_eq!(network.values("alone"), vec![Some("v".into()); 3]);
     assert!(network.nodes.values().all(|node| node.state() == NodeState::InSync));
-    // Its stamps are of the right time, and of another writer.
+    // Its versions have the right time, and another writer.
     let version = network.nodes[&address(1)].replica.store.version(key("alone").hash()).unwrap();
     assert!(version.wall_ms() < network.now().wall_ms);
     assert_eq!(version.incarnation(), Incarnation(3).successor());
@@ -264,7 +264,7 @@ fn a_node_that_ran_alone_in_the_future_keeps_what_it_stamped_there() {
 }
 
 #[test]
-fn a_node_that_stood_still_warms_until_it_caught_up() {
+fn suspended_node_warms_until_it_has_caught_up() {
     let mut network = Network::six();
     network.frozen.insert(address(2));
     network.run(5_000);
@@ -287,7 +287,7 @@ fn a_node_that_stood_still_warms_until_it_caught_up() {
 }
 
 #[test]
-fn nodes_without_repair_are_left_alone() {
+fn nodes_without_repair_get_no_rounds() {
     let mut network = Network::default();
     network.without = crate::wire::features::REPAIR;
     network.start(1, "a", &[]);
@@ -303,7 +303,7 @@ fn nodes_without_repair_are_left_alone() {
 }
 
 #[test]
-fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
+fn node_ready_by_timeout_continues_its_start() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(1_000);
@@ -312,7 +312,7 @@ fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
     }
     network.start_unsettled(2, "a", &[1], 1_000);
     network.run(2_000);
-    // Discovery has not given its first answers: it is ready because it took too long.
+    // Discovery is not complete: the node is ready by timeout.
     assert_eq!(state(&network, 2), NodeState::InSync);
     assert!(!network.nodes[&address(2)].misses_are_authoritative());
     network.input(address(2), Input::DiscoveryComplete);
@@ -322,7 +322,7 @@ fn a_node_that_is_ready_too_early_goes_on_with_its_start() {
 }
 
 #[test]
-fn a_copy_knows_no_more_than_its_source() {
+fn copy_is_no_more_complete_than_its_source() {
     let mut network = Network::default();
     network.retention_ms = Some(20_000);
     network.start(1, "a", &[]);
@@ -336,7 +336,7 @@ fn a_copy_knows_no_more_than_its_source() {
     network.set_link(1, 2, false);
     network.write(1, "k", WriteOp::Delete, Ack::Local);
     network.put(1, "other", "v", Ack::Local);
-    // The trace of the delete is gone at node 1; node 2, cut off, has the value.
+    // The tombstone of the delete is gone at node 1; node 2, separated, has the value.
     network.run(40_000);
     network.start(3, "a", &[1]);
     network.run(3_000);
@@ -347,7 +347,7 @@ fn a_copy_knows_no_more_than_its_source() {
 }
 
 #[test]
-fn nobody_gives_up_anything_for_a_peer_that_is_still_copying() {
+fn no_entries_are_dropped_for_a_peer_that_still_copies() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
     network.capacity = Some(Capacity { entries_max: 10_000, bytes_max: 64 << 20 });
@@ -364,7 +364,7 @@ fn nobody_gives_up_anything_for_a_peer_that_is_still_copying() {
     network.run(10_000);
     set_links(&mut network, &[2], &[1, 3], false);
     network.run(100_000);
-    // Node 2 comes back while a new node of its region copies.
+    // Node 2 returns while a new node of its region copies.
     network.start(4, "b", &[1, 2, 3]);
     set_links(&mut network, &[2], &[1, 3], true);
     network.run(20_000);
@@ -373,7 +373,7 @@ fn nobody_gives_up_anything_for_a_peer_that_is_still_copying() {
 }
 
 #[test]
-fn what_an_earlier_life_knew_is_read_back_when_nobody_has_anything() {
+fn snapshot_is_restored_when_no_node_has_entries() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(1_000);

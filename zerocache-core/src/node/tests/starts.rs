@@ -1,4 +1,5 @@
-//! Starts that were lonely, cut short or had a wrong clock: whoever has more is copied from, once it is met.
+//! Starts without other nodes, interrupted ones, and ones with a wrong clock: the node with more entries is
+//! copied from, once it is met.
 
 use alloc::{format, string::String, vec, vec::Vec};
 
@@ -58,7 +59,7 @@ fn in_mid_copy(network: &mut Network, names: &[String]) {
 }
 
 #[test]
-fn a_copy_waits_for_a_source_that_stands_still() {
+fn copy_waits_for_a_suspended_source() {
     let names = keys(3_000);
     for frozen_ms in [2_000, 6_000, 30_000] {
         let mut network = Network::default();
@@ -74,13 +75,13 @@ fn a_copy_waits_for_a_source_that_stands_still() {
         network.frozen.clear();
         network.run(6_000);
         assert!(all_have(&network, &names), "after {frozen_ms} ms");
-        // It went on where it was.
+        // It continued where it was.
         assert!(counts(&network, 2).entries_copied < 4_500, "{:?}", counts(&network, 2));
     }
 }
 
 #[test]
-fn a_node_that_waits_too_long_for_its_source_is_ready_and_goes_on() {
+fn node_is_ready_by_timeout_and_still_waits_for_its_source() {
     let names = keys(3_000);
     let mut network = Network::default();
     in_mid_copy(&mut network, &names);
@@ -94,7 +95,7 @@ fn a_node_that_waits_too_long_for_its_source_is_ready_and_goes_on() {
 }
 
 #[test]
-fn a_copy_goes_on_from_another_source_where_it_was() {
+fn copy_continues_from_another_source_where_it_was() {
     let names = keys(3_000);
     let mut network = Network::default();
     network.capacity = Some(Capacity { entries_max: 100_000, bytes_max: 64 << 20 });
@@ -118,7 +119,7 @@ fn a_copy_goes_on_from_another_source_where_it_was() {
 }
 
 #[test]
-fn a_source_that_ended_is_not_waited_for() {
+fn copy_does_not_wait_for_a_source_that_exited() {
     let names = keys(3_000);
     let mut network = Network::default();
     in_mid_copy(&mut network, &names);
@@ -129,7 +130,7 @@ fn a_source_that_ended_is_not_waited_for() {
 }
 
 #[test]
-fn who_is_met_in_sync_and_falls_silent_is_waited_for() {
+fn start_waits_for_a_silent_node_that_was_in_sync() {
     let names = keys(100);
     let mut network = Network::default();
     network.start(1, "a", &[]);
@@ -148,7 +149,7 @@ fn who_is_met_in_sync_and_falls_silent_is_waited_for() {
 }
 
 #[test]
-fn who_started_alone_gets_what_is_older_than_the_retention_from_whoever_it_meets() {
+fn node_started_alone_copies_older_entries_from_a_node_it_meets() {
     for region in ["a", "b"] {
         let mut network = Network::default();
         network.retention_ms = Some(60_000);
@@ -165,7 +166,7 @@ fn who_started_alone_gets_what_is_older_than_the_retention_from_whoever_it_meets
         put_all(&mut network, 2, &own, 10);
         network.run(5_000);
         network.set_link(1, 2, true);
-        // As soon as it has met somebody it does not call a miss final before it has everything.
+        // Once it has met another node, its misses are authoritative only after it has everything.
         network.run_until(20_000, |network| {
             let lacks = held(network, 2, &old) < 199;
             let met =
@@ -181,7 +182,7 @@ fn who_started_alone_gets_what_is_older_than_the_retention_from_whoever_it_meets
 }
 
 #[test]
-fn of_two_halves_that_started_alone_the_older_one_is_the_source() {
+fn older_of_two_halves_is_the_source() {
     // Which half is older, and how much.
     for (older, younger) in [([1, 2], [3, 4]), ([3, 4], [1, 2])] {
         let mut network = Network::default();
@@ -213,7 +214,7 @@ fn of_two_halves_that_started_alone_the_older_one_is_the_source() {
 }
 
 #[test]
-fn two_halves_that_were_apart_for_less_than_the_retention_keep_what_both_have() {
+fn halves_separated_for_less_than_the_retention_keep_all_entries() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
     for n in [1, 2, 3, 4] {
@@ -235,7 +236,7 @@ fn two_halves_that_were_apart_for_less_than_the_retention_keep_what_both_have() 
 }
 
 #[test]
-fn who_was_away_too_long_gets_what_was_written_before_its_rounds_reach() {
+fn node_away_too_long_gets_writes_older_than_its_window() {
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
     for n in [1, 2, 3] {
@@ -274,7 +275,7 @@ fn slow_by(replication_lag_ms: u64, right: &[u64], slow: &[u64]) -> (Network, Ve
 }
 
 #[test]
-fn a_slow_clock_goes_forward_and_nothing_is_lost() {
+fn slow_clock_is_corrected_without_losing_entries() {
     for (right, slow) in [(&[1][..], &[2][..]), (&[1, 2], &[3, 4]), (&[1, 2, 3], &[4])] {
         let (mut network, names) = slow_by(HOUR_MS, right, slow);
         network.run(15_000);
@@ -296,7 +297,7 @@ fn a_slow_clock_goes_forward_and_nothing_is_lost() {
 }
 
 #[test]
-fn fewer_fast_clocks_go_back_and_nothing_is_lost() {
+fn minority_of_fast_clocks_is_corrected_without_losing_entries() {
     for ahead_ms in [90_000, HOUR_MS, 20 * HOUR_MS] {
         // Those that are called right here are the fast ones.
         let (mut network, names) = slow_by(ahead_ms, &[1], &[2, 3]);
@@ -313,7 +314,7 @@ fn fewer_fast_clocks_go_back_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_delete_by_a_clock_that_was_wrong_stays_one() {
+fn delete_by_a_wrong_clock_survives_the_correction() {
     for (ahead, others) in [(1, &[2, 3][..]), (2, &[1])] {
         let mut network = Network::default();
         network.ahead_ms.insert(address(ahead), HOUR_MS);
@@ -335,7 +336,7 @@ fn a_delete_by_a_clock_that_was_wrong_stays_one() {
 }
 
 #[test]
-fn what_a_clock_ahead_has_stamped_is_compared_before_its_time() {
+fn versions_of_a_clock_ahead_are_compared_at_once() {
     let mut network = Network::default();
     network.ahead_ms.insert(address(1), 40_000);
     for n in [1, 2, 3] {
@@ -353,7 +354,7 @@ fn what_a_clock_ahead_has_stamped_is_compared_before_its_time() {
 }
 
 #[test]
-fn what_a_source_knew_moves_with_the_clock_of_who_copied_from_it() {
+fn completeness_of_a_copy_moves_with_the_clock() {
     let names = keys(3_000);
     let mut network = Network::default();
     network.retention_ms = Some(60_000);
@@ -375,7 +376,7 @@ fn what_a_source_knew_moves_with_the_clock_of_who_copied_from_it() {
 }
 
 #[test]
-fn a_write_wins_over_what_may_have_been_forgotten_of_its_key() {
+fn write_wins_over_a_version_that_may_have_been_forgotten() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(1_000);
@@ -389,7 +390,7 @@ fn a_write_wins_over_what_may_have_been_forgotten_of_its_key() {
 }
 
 #[test]
-fn clocks_that_are_more_than_a_day_apart_do_not_move() {
+fn clocks_more_than_a_day_apart_do_not_move() {
     let (mut network, names) = slow_by(25 * HOUR_MS, &[1], &[2]);
     network.run(15_000);
     for n in [1, 2] {
@@ -401,7 +402,7 @@ fn clocks_that_are_more_than_a_day_apart_do_not_move() {
             .any(|(at, event)| *at == address(n) && matches!(event, Event::ClockApart { .. }));
         assert!(said, "node {n}");
     }
-    // The one that is wrong starts anew, with nothing: it takes the time of the other one.
+    // The wrong one restarts without data, and takes the time of the other one.
     network.nodes.remove(&address(1));
     network.run(1_000);
     network.start_in("test", 1, 11, "a", &[2]);
@@ -415,7 +416,7 @@ fn clocks_that_are_more_than_a_day_apart_do_not_move() {
 }
 
 #[test]
-fn no_clock_is_believed_beyond_bounds() {
+fn clocks_out_of_bounds_are_not_trusted() {
     let mut network = Network::default();
     network.ahead_ms.insert(address(1), 1 << 60);
     network.start(1, "a", &[]);

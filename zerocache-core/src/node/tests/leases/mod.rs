@@ -125,7 +125,7 @@ enum Said {
 }
 
 #[test]
-fn one_computes_and_the_others_get_the_value_however_it_comes() {
+fn one_caller_computes_and_the_others_get_the_value() {
     let mut network = Network::three();
     // Through the leasing node, by replication from a local peer, and from another region.
     for (name, filler) in [("own", 1), ("peer", 2), ("far", 3)] {
@@ -149,7 +149,7 @@ fn one_computes_and_the_others_get_the_value_however_it_comes() {
 }
 
 #[test]
-fn a_value_that_comes_by_repair_is_for_those_who_wait() {
+fn value_from_repair_serves_waiters() {
     let mut network = Network::three();
     network.set_link(1, 2, false);
     network.set_link(1, 3, false);
@@ -166,7 +166,7 @@ fn a_value_that_comes_by_repair_is_for_those_who_wait() {
 }
 
 #[test]
-fn whoever_waits_in_vain_is_told_in_time() {
+fn waiter_is_answered_by_its_deadline() {
     let mut network = Network::three();
     network.lease(1, "k", 0);
     let none = network.lease(1, "k", 0);
@@ -176,7 +176,7 @@ fn whoever_waits_in_vain_is_told_in_time() {
     assert_eq!(network.said(short), Said::Nothing);
     network.run(2);
     assert_eq!(network.said(short), Said::Busy);
-    // A caller that gives up earlier hears of it before that.
+    // A caller with an earlier timeout is answered before it.
     let envelope = Envelope { cluster: cluster_id("test"), timeout_ms: 300, ..Envelope::default() };
     let request = Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 3_000, newer_than: None };
     let id = RequestId(9_999);
@@ -188,7 +188,7 @@ fn whoever_waits_in_vain_is_told_in_time() {
 }
 
 #[test]
-fn a_dead_callers_leave_is_passed_on() {
+fn lease_of_a_dead_caller_is_handed_over() {
     let mut network = Network::three();
     let dead = network.lease(1, "k", 0);
     let first = network.lease(1, "k", 30_000);
@@ -217,7 +217,7 @@ fn a_dead_callers_leave_is_passed_on() {
 }
 
 #[test]
-fn a_leave_and_a_place_among_those_who_wait_last_no_longer_than_their_connection() {
+fn leases_and_waits_end_with_their_connection() {
     let mut network = Network::three();
     let holder = network.lease_on(1, "k", 0);
     let other = network.lease_on(1, "other", 0);
@@ -235,7 +235,7 @@ fn a_leave_and_a_place_among_those_who_wait_last_no_longer_than_their_connection
     // Who has lost only the connection may still write what it has computed.
     let filled = network.fill(2, "other", "v", network.token(other));
     assert_eq!(network.status(filled), Status::Stored);
-    // Nobody waits: the leave is over.
+    // No caller waits: the lease has ended.
     network.close(4);
     network.close(5);
     network.close(3);
@@ -245,7 +245,7 @@ fn a_leave_and_a_place_among_those_who_wait_last_no_longer_than_their_connection
 }
 
 #[test]
-fn a_value_that_comes_with_the_end_of_the_connection_is_for_those_who_wait() {
+fn value_that_arrives_with_the_end_of_the_connection_serves_waiters() {
     let mut network = Network::three();
     let holder = network.lease_on(1, "k", 0);
     let waits = network.lease_on(2, "k", 30_000);
@@ -257,7 +257,7 @@ fn a_value_that_comes_with_the_end_of_the_connection_is_for_those_who_wait() {
 }
 
 #[test]
-fn a_leave_that_nobody_waits_for_ends_with_its_time() {
+fn lease_without_waiters_expires() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
     network.run(LIFE_MS + 1);
@@ -267,14 +267,14 @@ fn a_leave_that_nobody_waits_for_ends_with_its_time() {
 }
 
 #[test]
-fn a_leave_given_back_goes_to_the_next_and_a_failure_to_everybody() {
+fn released_lease_goes_to_the_next_and_a_failure_to_all_waiters() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
     let waiting: Vec<_> = (0..100).map(|_| network.lease(1, "k", 3_000)).collect();
     network.release(1, "k", network.token(first), false);
     let second = network.token(waiting[0]);
     assert_eq!(network.said(waiting[1]), Said::Nothing);
-    // A token that is no longer the last one gives nothing back.
+    // A token that is not the last one releases nothing.
     network.release(1, "k", network.token(first), true);
     assert_eq!(network.said(waiting[1]), Said::Nothing);
     network.release(1, "k", second, true);
@@ -285,7 +285,7 @@ fn a_leave_given_back_goes_to_the_next_and_a_failure_to_everybody() {
 }
 
 #[test]
-fn an_entry_past_its_fresh_time_is_no_answer() {
+fn stale_entry_is_no_answer_to_a_lease_request() {
     let mut network = Network::three();
     let mut stale = Metadata::default();
     stale.stale_while_ms = 5_000;
@@ -308,7 +308,7 @@ fn an_entry_past_its_fresh_time_is_no_answer() {
 }
 
 #[test]
-fn a_value_that_is_of_no_use_to_a_caller_is_no_answer_for_it() {
+fn value_not_newer_than_requested_is_no_answer() {
     let mut network = Network::three();
     let written = network.put(1, "k", "foreign", Ack::Local);
     let version = network.written(written).unwrap().version.unwrap();
@@ -337,7 +337,7 @@ fn a_value_that_is_of_no_use_to_a_caller_is_no_answer_for_it() {
 }
 
 #[test]
-fn a_node_that_leaves_gives_no_leaves() {
+fn leaving_node_grants_no_leases() {
     let mut network = Network::three();
     network.lease(1, "k", 0);
     let waits = network.lease(1, "k", 3_000);
@@ -349,7 +349,7 @@ fn a_node_that_leaves_gives_no_leaves() {
 }
 
 #[test]
-fn a_node_that_has_no_clock_yet_gives_no_leaves() {
+fn node_without_a_set_clock_grants_no_leases() {
     let mut network = Network::default();
     network.start_unsettled(1, "a", &[], 60_000);
     let id = network.lease(1, "k", 0);
@@ -357,7 +357,7 @@ fn a_node_that_has_no_clock_yet_gives_no_leaves() {
 }
 
 #[test]
-fn leases_and_those_who_wait_are_bounded() {
+fn leases_and_waiters_are_bounded() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(3_000);

@@ -1,9 +1,9 @@
-//! What is written with a token, and what voids it.
+//! Writes with a lease token, and what invalidates it.
 
 use super::*;
 
 #[test]
-fn a_delete_voids_the_token_on_every_node() {
+fn delete_invalidates_the_token_on_every_node() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
     let token = network.token(first);
@@ -30,14 +30,14 @@ fn a_delete_voids_the_token_on_every_node() {
 }
 
 #[test]
-fn a_fill_that_overtakes_the_delete_loses_where_it_arrives() {
+fn fill_that_overtakes_the_delete_loses() {
     let mut network = Network::three();
     let id = network.lease(1, "k", 0);
     let token = network.token(id);
     network.run(20);
     network.set_link(2, 3, false);
     network.write(2, "k", WriteOp::Delete, Ack::Local);
-    // Node 3 has not heard of the delete, and takes the value.
+    // Node 3 does not know of the delete, and accepts the value.
     let filled = network.fill(3, "k", "old", token);
     assert_eq!(network.status(filled), Status::Stored);
     network.set_link(2, 3, true);
@@ -46,7 +46,7 @@ fn a_fill_that_overtakes_the_delete_loses_where_it_arrives() {
 }
 
 #[test]
-fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
+fn delete_by_a_slow_clock_invalidates_the_token() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.start(2, "a", &[1]);
@@ -65,7 +65,7 @@ fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
         let lost = network.fill(n, "k", "old", token);
         assert_eq!(network.status(lost), Status::Superseded, "{n}");
     }
-    // A delete that is older than clocks can differ was made before the leave was given.
+    // A delete that is older than clocks can differ was made before the lease was granted.
     let stamp = (WALL_MS + network.now_ms - 8_000) << 16;
     let record = Record {
         key: key("other"),
@@ -81,7 +81,7 @@ fn a_delete_by_a_node_whose_clock_is_behind_voids_the_token_too() {
 }
 
 #[test]
-fn a_delete_that_loses_against_an_earlier_one_voids_the_token_too() {
+fn superseded_delete_invalidates_the_token() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.start(2, "a", &[1]);
@@ -104,12 +104,12 @@ fn a_delete_that_loses_against_an_earlier_one_voids_the_token_too() {
 }
 
 #[test]
-fn a_delete_that_loses_against_a_value_deletes_nothing() {
+fn delete_superseded_by_a_value_deletes_nothing() {
     let mut network = Network::three();
     let put = network.put(1, "k", "new", Ack::All);
     network.run(20);
     let version = network.written(put).unwrap().version.unwrap();
-    // The value is to be computed anew although it is fresh.
+    // The value is to be recomputed although it is fresh.
     let leased = network.lease_over(version, 0);
     let token = network.token(leased);
     // It was made before the value was put, and comes late.
@@ -123,7 +123,7 @@ fn a_delete_that_loses_against_a_value_deletes_nothing() {
 }
 
 #[test]
-fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() {
+fn delete_with_the_release_invalidates_only_that_lease() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
     let (second, third) = (network.lease(1, "k", 3_000), network.lease(1, "k", 3_000));
@@ -145,7 +145,7 @@ fn a_delete_that_comes_with_what_gives_the_leave_back_voids_no_more_than_that() 
 }
 
 #[test]
-fn a_newer_write_ends_the_lease_and_what_is_not_fresh_is_no_value() {
+fn newer_write_ends_the_lease_and_a_stale_value_serves_no_waiter() {
     let mut network = Network::three();
     let first = network.lease(1, "k", 0);
     let second = network.lease(1, "k", 3_000);
@@ -173,7 +173,7 @@ fn a_newer_write_ends_the_lease_and_what_is_not_fresh_is_no_value() {
 }
 
 #[test]
-fn tokens_of_another_time_are_not_taken() {
+fn tokens_of_another_time_are_refused() {
     let mut network = Network::three();
     network.run(400_000);
     let version = |at_ms: u64| Version::new((WALL_MS + at_ms) << 16, Incarnation(1));
@@ -198,7 +198,7 @@ fn tokens_of_another_time_are_not_taken() {
 }
 
 #[test]
-fn a_fill_goes_through_the_usual_checks() {
+fn fill_passes_the_usual_checks() {
     let mut network = Network::three();
     let id = network.lease(1, "k", 0);
     let token = network.token(id);
