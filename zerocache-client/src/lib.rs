@@ -39,8 +39,10 @@ cache.put("greeting", "hello", 60).await?;
 //!
 //! | feature | without it |
 //! |---|---|
+//! | `http-fallback` | nodes for which something refuses framed connections are not reached |
 //! | `lz4` | values are stored uncompressed, and compressed values of other clients count as unreadable |
 //! | `macros` | there is no `#[zerocache]`; [`get_or_compute`](ZerocacheClient::get_or_compute) memoizes |
+//! | `mdns` | nodes are found by seeds and DNS only |
 //! | `metrics` | nothing is published through the `metrics` facade; [`stats`] are counted all the same |
 
 // The attribute's expansion says `::zerocache_client`, in this crate's own tests too.

@@ -60,7 +60,7 @@ async fn full(tenant: &str, id: u64) -> Result<Option<User>, Problem> {
 }
 
 #[tokio::test]
-async fn all_arguments_at_once() {
+async fn all_arguments_combine() {
     cached(async {
         for _ in 0..2 {
             assert_eq!(full("a", 7).await, Ok(Some(User { id: 7, active: true })));

@@ -81,7 +81,7 @@ async fn nobody_waits_for_a_refresh_in_the_background() {
 }
 
 #[test]
-fn a_sync_function_is_refreshed_on_another_thread() {
+fn sync_function_is_refreshed_on_another_thread() {
     in_time(|| {
         let source = Source::new("background-sync");
         let call = || sync(source.clone(), "threads");
@@ -118,7 +118,7 @@ fn refresh_from(runtime: &Runtime, source: &Arc<Source>, test: &'static str) {
 }
 
 #[test]
-fn a_refresh_goes_on_where_nobody_drives_the_callers_runtime() {
+fn background_refresh_completes_without_the_callers_runtime() {
     in_time(|| {
         let source = Source::new("background-undriven");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -134,7 +134,7 @@ fn a_refresh_goes_on_where_nobody_drives_the_callers_runtime() {
 }
 
 #[test]
-fn a_refresh_of_a_runtime_that_ends_is_taken_over() {
+fn refresh_of_a_runtime_that_ends_is_taken_over() {
     in_time(|| {
         let source = Source::new("background-ended");
         let call = || value(source.clone(), "ended");
@@ -165,7 +165,7 @@ async fn hogging(source: Arc<Source>, test: &'static str) -> usize {
 }
 
 #[tokio::test]
-async fn a_refresh_that_hogs_its_thread_stops_no_io() {
+async fn refresh_that_blocks_its_thread_does_not_stop_io() {
     bounded(async {
         let source = Source::new("background-hogging");
         let tests = ["a", "b", "c", "d"];
@@ -196,7 +196,7 @@ async fn leased(source: Arc<Source>, test: &'static str) -> usize {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_leave_to_refresh_in_the_background() {
+async fn background_refresh_does_not_wait_for_its_lease() {
     bounded(async {
         let source = Source::new("background-leased");
         let call = || leased(source.clone(), "leased");

@@ -28,7 +28,7 @@ async fn connected(name: &str) -> ZerocacheClient {
 }
 
 #[tokio::test]
-async fn an_entry_past_its_fresh_time_is_given_to_those_who_take_it() {
+async fn stale_entry_is_returned_to_readers_that_allow_it() {
     bounded(async {
         let cache = connected("stale").await;
         let key = "stale";
@@ -64,7 +64,7 @@ async fn an_entry_past_its_fresh_time_is_given_to_those_who_take_it() {
 }
 
 #[tokio::test]
-async fn large_values_are_packed_and_any_client_unpacks_them() {
+async fn large_values_are_compressed_and_any_client_decompresses_them() {
     bounded(async {
         let packs = connected("packs").await;
         let plain = support::builder("london").compress_above(None).build().expect("is allowed");
@@ -89,7 +89,7 @@ async fn large_values_are_packed_and_any_client_unpacks_them() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_not_allowed_fails_the_write() {
+async fn invalid_tag_fails_the_write() {
     bounded(async {
         let cache = connected("tags").await;
         for tag in [String::new(), "x".repeat(129)] {
@@ -102,7 +102,7 @@ async fn a_tag_that_is_not_allowed_fails_the_write() {
 }
 
 #[tokio::test]
-async fn a_report_names_the_nodes_and_what_they_said() {
+async fn report_names_the_nodes_and_their_outcomes() {
     bounded(async {
         let cache = connected("report").await;
         let missed = cache.get("report").explain().await.expect("a node");
@@ -129,7 +129,7 @@ async fn a_report_names_the_nodes_and_what_they_said() {
 }
 
 #[tokio::test]
-async fn no_value_older_than_the_version_is_taken() {
+async fn value_older_than_the_required_version_is_rejected() {
     bounded(async {
         let (writer, reader) = (connected("writer").await, connected("reader").await);
         let written = writer.put("version", "one", 60).await.expect("writes");

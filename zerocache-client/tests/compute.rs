@@ -29,7 +29,7 @@ fn user(id: u64) -> User {
 }
 
 #[tokio::test]
-async fn computes_what_is_not_there_once_for_all() {
+async fn missing_value_is_computed_once_for_all() {
     bounded(async {
         let cache = other("compute");
         let runs = AtomicUsize::new(0);
@@ -56,7 +56,7 @@ async fn computes_what_is_not_there_once_for_all() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_leader_that_waits_for_a_lease_has_as_much_time() {
+async fn follower_of_a_leader_that_waits_for_a_lease_waits_as_long() {
     bounded(async {
         // Of two namespaces, so that they compute beside each other as two processes do.
         let client = |namespace: &str| builder("london").namespace(namespace).build();
@@ -94,7 +94,7 @@ async fn who_waits_for_a_leader_that_waits_for_a_lease_has_as_much_time() {
 }
 
 #[tokio::test]
-async fn an_error_passes_through_unchanged() {
+async fn error_passes_through_unchanged() {
     bounded(async {
         let cache = other("compute-error");
         let failing = || {
@@ -115,7 +115,7 @@ async fn an_error_passes_through_unchanged() {
 }
 
 #[tokio::test]
-async fn those_who_wait_share_an_error_where_they_may() {
+async fn followers_share_an_error_if_allowed() {
     bounded(async {
         let cache = other("compute-shared");
         let runs = AtomicUsize::new(0);
@@ -133,7 +133,7 @@ async fn those_who_wait_share_an_error_where_they_may() {
 }
 
 #[tokio::test]
-async fn raw_bytes_and_other_types_stay_and_the_value_stands_beside_them() {
+async fn raw_bytes_and_other_types_are_kept_beside_a_shape_entry() {
     bounded(async {
         let cache = other("compute-mismatch");
         let call = || cache.get_or_compute("k", 60, async || Ok::<_, io::Error>(user(1)));
@@ -152,7 +152,7 @@ async fn raw_bytes_and_other_types_stay_and_the_value_stands_beside_them() {
 }
 
 #[tokio::test]
-async fn a_dead_cluster_fails_nothing() {
+async fn dead_cluster_fails_no_call() {
     bounded(async {
         let call = dead().get_or_compute("k", 60, async || Ok::<_, io::Error>(1));
         let (value, report) = call.deadline(Duration::from_millis(50)).explain().await;
@@ -170,7 +170,7 @@ async fn square(cache: &ZerocacheClient, n: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn a_call_tells_what_it_did() {
+async fn call_reports_its_steps() {
     bounded(async {
         let cache = other("explain");
         let (value, report) = square(&cache, 7).explain().await;
@@ -212,7 +212,7 @@ fn cube(n: u64) -> u64 {
 }
 
 #[test]
-fn a_sync_call_tells_what_it_did() {
+fn sync_call_reports_its_steps() {
     in_time(|| {
         let (value, report) = cube_call(3).explain().wait();
         assert_eq!((value, report.outcome), (27, CallOutcome::Miss));

@@ -23,7 +23,7 @@ async fn leased(gate: Arc<Gate>, test: &'static str) -> usize {
 }
 
 #[tokio::test]
-async fn without_any_node_a_process_computes_one_at_a_time() {
+async fn process_without_a_node_computes_one_at_a_time() {
     bounded(async {
         let gate = Gate::of(dead());
         let calls: Vec<_> = (0..20).map(|_| tokio::spawn(leased(gate.clone(), "dead"))).collect();
@@ -56,7 +56,7 @@ async fn unleased(gate: Arc<Gate>, test: &'static str) -> usize {
 }
 
 #[tokio::test]
-async fn an_invalidation_elsewhere_keeps_out_what_is_computed_under_a_lease_and_nothing_else() {
+async fn remote_invalidation_rejects_values_computed_under_a_lease_only() {
     bounded(async {
         let elsewhere = Gate::of(another_process());
         let gate = Gate::of(other("here"));
@@ -87,7 +87,7 @@ async fn an_invalidation_elsewhere_keeps_out_what_is_computed_under_a_lease_and_
 }
 
 #[tokio::test]
-async fn who_waited_for_a_lease_in_vain_computes_and_wins_over_the_late_one() {
+async fn caller_whose_lease_wait_expired_computes_and_wins_over_the_late_holder() {
     bounded(async {
         let late = Gate::of(another_process());
         let gate = Gate::of(other("in-vain"));
@@ -123,7 +123,7 @@ async fn failing(cache: ZerocacheClient) -> Result<usize, String> {
 }
 
 #[tokio::test]
-async fn while_refreshes_in_the_background_fail_the_old_value_is_served_for_its_time() {
+async fn previous_value_is_served_while_background_refreshes_fail() {
     bounded(async {
         let cache = other("background-failing");
         let call = || failing(cache.clone());

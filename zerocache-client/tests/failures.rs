@@ -27,7 +27,7 @@ fn with_cache_sync(cache: &ZerocacheClient, n: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn a_dead_cluster_is_counted_and_the_function_computes() {
+async fn dead_cluster_is_counted_and_the_function_computes() {
     bounded(async {
         let cache = dead();
         assert_eq!(with_cache(&cache, 1).await, 1);
@@ -62,7 +62,7 @@ async fn size(cache: &ZerocacheClient, n: u32) -> New {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_a_miss() {
+async fn value_that_does_not_decode_is_a_miss() {
     bounded(async {
         let cache = other("mismatch");
         let key = size(&cache, 1).key().expect("has a key");
@@ -109,7 +109,7 @@ async fn unkeyed(cache: &ZerocacheClient, argument: Refuses) -> u8 {
 }
 
 #[tokio::test]
-async fn an_argument_that_refuses_leaves_the_call_uncached() {
+async fn argument_whose_serialize_fails_leaves_the_call_uncached() {
     bounded(async {
         let cache = other("unkeyed");
         assert_eq!(unkeyed(&cache, Refuses).key(), None);
@@ -136,7 +136,7 @@ async fn unwritable(cache: &ZerocacheClient) -> Unwritable {
 }
 
 #[tokio::test]
-async fn a_value_that_refuses_is_returned_and_not_stored() {
+async fn value_whose_serialize_fails_is_returned_and_not_stored() {
     bounded(async {
         let cache = other("unwritable");
         let Unwritable = unwritable(&cache).await;
@@ -158,7 +158,7 @@ async fn unreadable(cache: &ZerocacheClient) -> Untagged {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_read_back_is_not_stored() {
+async fn value_that_does_not_read_back_is_not_stored() {
     bounded(async {
         let cache = other("unreadable");
         for _ in 0..2 {
@@ -199,7 +199,7 @@ async fn account(cache: &ZerocacheClient) -> Account {
 }
 
 #[tokio::test]
-async fn a_value_of_which_a_field_is_left_out_is_not_read_as_another_one() {
+async fn value_with_an_omitted_field_does_not_decode_as_another_one() {
     bounded(async {
         let cache = other("left out");
         // Of this one nothing is left out; it is kept.
@@ -242,7 +242,7 @@ async fn numbers(cache: &ZerocacheClient, count: u64) -> Vec<Untagged> {
 }
 
 #[tokio::test]
-async fn harmless_values_do_not_vouch_for_the_others_of_their_type() {
+async fn each_value_is_checked_whatever_others_of_its_type_are() {
     bounded(async {
         let cache = other("after harmless ones");
         let some = Some(Results { cursor: 0, items: vec![1, 7], total: 9 });
@@ -267,7 +267,7 @@ async fn no_account(cache: &ZerocacheClient) -> Result<u8, Account> {
 }
 
 #[tokio::test]
-async fn an_error_of_which_a_field_is_not_written_is_not_kept() {
+async fn error_with_an_unwritten_field_is_not_stored() {
     bounded(async {
         let cache = other("error left out");
         for _ in 0..2 {
@@ -294,7 +294,7 @@ async fn denied(cache: &ZerocacheClient) -> Result<u8, Denied> {
 }
 
 #[tokio::test]
-async fn an_error_behind_a_skipped_one_is_not_given_as_another() {
+async fn error_after_a_skipped_variant_does_not_decode_as_another() {
     bounded(async {
         let cache = other("denied");
         for _ in 0..2 {
@@ -348,7 +348,7 @@ mod second {
 }
 
 #[tokio::test]
-async fn the_second_function_of_one_identity_is_not_cached() {
+async fn second_function_of_one_identity_is_not_cached() {
     bounded(async {
         let cache = client();
         assert_eq!(first::named(&cache).await, 1);
@@ -365,7 +365,7 @@ async fn anywhere(region: &str, n: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn a_client_that_is_configured_wrong_is_counted_and_the_function_computes() {
+async fn invalid_configuration_is_counted_and_the_function_computes() {
     bounded(async {
         // No name of a region; so would a variable be that cannot be read.
         let region = "two words";
@@ -392,7 +392,7 @@ async fn large(cache: &ZerocacheClient, bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_is_returned_and_not_stored() {
+async fn too_large_value_is_returned_and_not_stored() {
     bounded(async {
         let cache = other("large");
         let bytes = Limits::VALUE_BYTES_DEFAULT + 1;

@@ -43,7 +43,7 @@ async fn first_started(gate: &Gate) {
 }
 
 #[tokio::test]
-async fn a_thousand_callers_compute_once() {
+async fn thousand_callers_compute_once() {
     bounded(async {
         let gate = Gate::new();
         let calls = (0..1_000).map(|_| tokio::spawn(value(gate.clone(), "thousand")));
@@ -59,7 +59,7 @@ async fn a_thousand_callers_compute_once() {
 }
 
 #[tokio::test]
-async fn a_cancelled_leader_hands_over() {
+async fn cancelled_leader_is_replaced_by_a_follower() {
     bounded(async {
         let gate = Gate::new();
         let leader = tokio::spawn(value(gate.clone(), "cancelled"));
@@ -81,7 +81,7 @@ async fn panics_first(gate: Arc<Gate>, test: &'static str) -> usize {
 }
 
 #[tokio::test]
-async fn a_panicking_leader_hands_over() {
+async fn panicking_leader_is_replaced_by_a_follower() {
     bounded(async {
         let gate = Gate::new();
         let leader = tokio::spawn(panics_first(gate.clone(), "panic"));
@@ -98,7 +98,7 @@ async fn a_panicking_leader_hands_over() {
 }
 
 #[tokio::test]
-async fn an_error_is_shared_where_it_can_be_cloned() {
+async fn clone_error_is_shared_with_followers() {
     bounded(async {
         let gate = Gate::new();
         let (leader, waiters) = waiters(100, || fails_alike(gate.clone(), "shared"), &gate).await;
@@ -113,7 +113,7 @@ async fn an_error_is_shared_where_it_can_be_cloned() {
 }
 
 #[tokio::test]
-async fn after_an_error_that_cannot_be_cloned_all_compute_at_once() {
+async fn all_followers_compute_after_an_error_that_is_not_clone() {
     bounded(async {
         let gate = Gate::new();
         let (leader, waiters) = waiters(100, || fails(gate.clone(), "at once"), &gate).await;
@@ -129,7 +129,7 @@ async fn after_an_error_that_cannot_be_cloned_all_compute_at_once() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_not_stored_is_not_shared() {
+async fn value_that_is_not_stored_is_not_shared() {
     bounded(async {
         let gate = Gate::new();
         let (leader, waiters) = waiters(3, || unstored(gate.clone(), "unstored"), &gate).await;
@@ -143,7 +143,7 @@ async fn a_value_that_is_not_stored_is_not_shared() {
 }
 
 #[tokio::test]
-async fn invalidation_during_a_computation_keeps_its_value_out() {
+async fn value_computed_during_an_invalidation_is_not_stored() {
     bounded(async {
         let gate = Gate::new();
         let (leader, waiters) = waiters(3, || value(gate.clone(), "void"), &gate).await;
@@ -157,7 +157,7 @@ async fn invalidation_during_a_computation_keeps_its_value_out() {
 }
 
 #[tokio::test]
-async fn invalidation_reaches_computations_that_nobody_joins() {
+async fn invalidation_reaches_unshared_computations() {
     bounded(async {
         let gate = Gate::new();
         let mut refresh = Box::pin(value(gate.clone(), "aside").refresh());
@@ -171,7 +171,7 @@ async fn invalidation_reaches_computations_that_nobody_joins() {
 }
 
 #[tokio::test]
-async fn the_last_of_two_refreshes_wins() {
+async fn last_of_two_refreshes_wins() {
     bounded(async {
         let gate = Gate::new();
         let refresh = || Box::pin(value(gate.clone(), "two").refresh());
@@ -186,7 +186,7 @@ async fn the_last_of_two_refreshes_wins() {
 }
 
 #[tokio::test]
-async fn a_refresh_does_not_join_and_wins() {
+async fn refresh_does_not_join_and_its_value_wins() {
     bounded(async {
         let gate = Gate::new();
         let (leader, _) = waiters(3, || value(gate.clone(), "refresh"), &gate).await;
@@ -202,7 +202,7 @@ async fn a_refresh_does_not_join_and_wins() {
 }
 
 #[tokio::test]
-async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
+async fn leader_that_is_not_polled_is_waited_for_within_bounds() {
     bounded(async {
         let cache = other("bounded-wait");
         cache.set_memo_wait(Duration::from_millis(20));
@@ -218,7 +218,7 @@ async fn a_leader_that_nobody_polls_is_waited_for_within_bounds() {
 }
 
 #[tokio::test]
-async fn a_value_reaches_the_cache_when_its_caller_goes_away() {
+async fn value_is_stored_when_its_caller_is_dropped() {
     bounded(async {
         let gate = Gate::new();
         let (mut leader, _) = waiters(3, || value(gate.clone(), "dropped"), &gate).await;
@@ -255,7 +255,7 @@ async fn crowd(key: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_crowd_with_cancellations_ends_well() {
+async fn concurrent_calls_with_cancellations_complete() {
     bounded(async {
         for _ in 0..20 {
             let spawn = |n: usize| (n, tokio::spawn(crowd(n % 4)));
@@ -290,7 +290,7 @@ fn same_key_sync(depth: u32) -> u32 {
 }
 
 #[tokio::test]
-async fn recursion_on_the_same_key_computes_alone() {
+async fn recursion_on_the_same_key_computes_unshared() {
     bounded(async {
         assert_eq!(same_key(1).await, 4);
         assert_eq!(same_key_sync(1), 4);
@@ -333,7 +333,7 @@ fn mixed() -> usize {
 }
 
 #[test]
-fn a_blocking_caller_never_waits_for_an_async_leader() {
+fn blocking_caller_never_waits_for_an_async_leader() {
     in_time(|| {
         current_thread(async {
             // The async call leads: it was polled and waits for its look into the cache.

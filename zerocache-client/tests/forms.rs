@@ -57,7 +57,7 @@ pub async fn user(id: u64, name: &str) -> Result<User, Problem> {
 }
 
 #[tokio::test]
-async fn the_second_call_is_a_hit_and_the_handle_works() {
+async fn second_call_is_a_hit_and_the_handle_works() {
     cached(async {
         let first = user(7, "x").await;
         let second = user(7, "x").await;
@@ -89,7 +89,7 @@ async fn account(id: u64, name: &str) -> Result<User, Problem> {
 }
 
 #[tokio::test]
-async fn calls_are_futures_like_any_other() {
+async fn calls_are_ordinary_futures() {
     cached(async {
         let spawned = tokio::spawn(client().scope(async { account(20, "spawned").await }));
         let direct = tokio::spawn(account(21, "direct"));
@@ -113,7 +113,7 @@ async fn aged(id: u64, pool: &AtomicUsize) -> Result<User, Problem> {
 }
 
 #[tokio::test]
-async fn the_lifetime_can_come_from_the_value() {
+async fn lifetime_can_be_computed_from_the_value() {
     cached(async {
         let pool = AtomicUsize::new(0);
         let other = AtomicUsize::new(0);
@@ -162,7 +162,7 @@ mod shadow {
 }
 
 #[tokio::test]
-async fn names_of_users_and_ours_do_not_meet() {
+async fn generated_names_do_not_clash_with_the_users() {
     cached(async {
         use shadow::{Option, Result};
         assert_eq!(shadow::shadowed(Option(1), 2, 3, 4, 5).await, Result::Ok(Option(1)));
@@ -328,7 +328,7 @@ impl User {
 }
 
 #[tokio::test]
-async fn what_else_stands_around_functions() {
+async fn other_attributes_of_functions_are_kept() {
     cached(async {
         for _ in 0..2 {
             assert_eq!(made_number(1).await, 1);

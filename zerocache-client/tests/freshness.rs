@@ -62,7 +62,7 @@ impl Source {
 }
 
 #[tokio::test]
-async fn one_refreshes_while_the_others_get_the_old_value() {
+async fn one_caller_refreshes_while_others_get_the_previous_value() {
     bounded(async {
         let source = Source::new("stale-while");
         let call = || source.call().stale_while(60);
@@ -90,7 +90,7 @@ async fn one_refreshes_while_the_others_get_the_old_value() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_fails_is_its_callers_alone() {
+async fn failed_refresh_affects_its_caller_only() {
     bounded(async {
         let source = Source::new("stale-failing");
         let call = || source.call().stale_while(60);
@@ -105,7 +105,7 @@ async fn a_refresh_that_fails_is_its_callers_alone() {
 }
 
 #[tokio::test]
-async fn an_old_value_stands_in_for_an_error() {
+async fn previous_value_is_served_on_error() {
     bounded(async {
         let source = Source::new("stale-if-error");
         assert_eq!(source.call().stale_if_error(60).await, Ok(1));
@@ -128,7 +128,7 @@ async fn an_old_value_stands_in_for_an_error() {
 }
 
 #[tokio::test]
-async fn an_old_value_stands_in_within_its_time_only() {
+async fn previous_value_is_served_on_error_within_its_time_only() {
     bounded(async {
         let source = Source::new("stale-if-error-over");
         let brief = Duration::from_millis(1);
@@ -146,7 +146,7 @@ async fn an_old_value_stands_in_within_its_time_only() {
 }
 
 #[tokio::test]
-async fn a_hot_key_is_computed_anew_before_its_end() {
+async fn hot_key_is_refreshed_before_its_expiry() {
     bounded(async {
         let source = Source::new("ahead");
         let call = || source.cache.get_or_compute("ahead", 4, || source.run()).refresh_ahead(4);
@@ -165,7 +165,7 @@ async fn a_hot_key_is_computed_anew_before_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_fresh_while_it_is_computed_anew_is_not_called_stale() {
+async fn fresh_value_that_is_refreshed_ahead_is_not_reported_stale() {
     bounded(async {
         let source = Source::new("ahead-held");
         let call =
@@ -194,7 +194,7 @@ async fn what_is_fresh_while_it_is_computed_anew_is_not_called_stale() {
 }
 
 #[tokio::test]
-async fn a_refresh_ahead_that_fails_leaves_the_value() {
+async fn failed_refresh_ahead_keeps_the_value() {
     bounded(async {
         let source = Source::new("ahead-failing");
         let call =
@@ -210,7 +210,7 @@ async fn a_refresh_ahead_that_fails_leaves_the_value() {
 }
 
 #[tokio::test]
-async fn a_stale_value_that_does_not_decode_is_a_miss() {
+async fn stale_value_that_does_not_decode_is_a_miss() {
     bounded(async {
         let source = Source::new("stale-mismatch");
         let text = || async { Ok::<_, Down>("text".to_owned()) };
@@ -228,7 +228,7 @@ async fn a_stale_value_that_does_not_decode_is_a_miss() {
 }
 
 #[tokio::test]
-async fn jitter_shortens_a_life_within_its_bound() {
+async fn jitter_shortens_lifetimes_within_its_bound() {
     bounded(async {
         let source = Source::new("jitter");
         let mut lives = Vec::new();

@@ -134,7 +134,7 @@ async fn stored(id: u64) -> Result<Option<User>, Problem> {
 }
 
 #[tokio::test]
-async fn values_and_what_is_said_of_them() {
+async fn golden_values_and_metadata() {
     bounded(async {
         let mut found = Vec::new();
         for id in [7, 1, 0] {
@@ -166,7 +166,7 @@ async fn values_and_what_is_said_of_them() {
 
 /// The first byte of a key is its scheme: releases of two schemes use one cluster side by side.
 #[tokio::test]
-async fn schemes_do_not_meet() {
+async fn schemes_do_not_collide() {
     bounded(async {
         let key = free(7, "x").key().expect("has a key");
         assert_eq!(key[0], 2);
@@ -191,7 +191,7 @@ async fn schemes_do_not_meet() {
 /// Where a value is stored whose place is taken by one of another shape: programs in other languages can
 /// find it.
 #[tokio::test]
-async fn what_stands_beside_a_value_of_another_shape() {
+async fn golden_shape_entries() {
     bounded(async {
         let key = stored(8).key().expect("has a key");
         for put in ["of another release", "and once more"] {

@@ -31,7 +31,7 @@ fn r#loop(r#type: u64, größe: u64) -> u64 {
 }
 
 #[zerocache("london", 42)]
-async fn nothing_to_tell_apart() -> u64 {
+async fn ambiguous_functions() -> u64 {
     7
 }
 
@@ -51,7 +51,7 @@ async fn names_and_parameters() {
             assert_eq!(r#match(1, 2).await, 3);
             assert_eq!(r#loop(1, 2), 3);
             assert_eq!(r#final(1, 2).wait(), 3);
-            assert_eq!(nothing_to_tell_apart().await, 7);
+            assert_eq!(ambiguous_functions().await, 7);
             assert_eq!(on_parameters(1, 2).await, 2);
         }
         assert_eq!(r#final(1, 2).peek().wait().expect("reads"), Some(3));
@@ -141,7 +141,7 @@ fn early_sync(text: &str) -> Result<u8, std::num::ParseIntError> {
 }
 
 #[tokio::test]
-async fn nested_functions_and_early_ends() {
+async fn nested_functions_and_early_returns() {
     cached(async {
         for _ in 0..2 {
             assert_eq!((first(1).await, second(1).await), (2, 3));
@@ -263,7 +263,7 @@ impl Source for AtomicUsize {
 }
 
 #[tokio::test]
-async fn parameters_that_no_key_can_hold() {
+async fn parameters_that_cannot_be_in_a_key_are_skipped() {
     cached(async {
         let source = AtomicUsize::new(0);
         for _ in 0..2 {

@@ -57,7 +57,7 @@ impl<F: Fn(u64) -> u64> Apply for [F; 1] {
 }
 
 #[test]
-fn closures_are_not_taken_for_each_other() {
+fn closures_have_different_keys() {
     in_time(|| {
         let cache = &other("closures");
         for _ in 0..2 {
@@ -81,7 +81,7 @@ fn closures_are_not_taken_for_each_other() {
 }
 
 #[tokio::test]
-async fn futures_are_not_taken_for_each_other() {
+async fn futures_have_different_keys() {
     async fn three() -> u64 {
         3
     }
@@ -156,7 +156,7 @@ mod of_const {
 }
 
 #[test]
-fn types_of_one_name_are_not_taken_for_each_other() {
+fn types_of_one_name_have_different_keys() {
     in_time(|| {
         let cache = &other("types");
         for _ in 0..2 {
@@ -235,7 +235,7 @@ const TABLE: [fn(&ZerocacheClient) -> Found; 2] =
     [|cache| function!(cache, 20), |cache| function!(cache, 21)];
 
 #[test]
-fn functions_of_one_name_are_not_taken_for_each_other() {
+fn functions_of_one_name_have_different_keys() {
     in_time(|| {
         let cache = &other("functions");
         for _ in 0..2 {
@@ -286,7 +286,7 @@ macro_rules! twins {
 }
 
 #[test]
-fn the_second_of_two_functions_that_nothing_tells_apart_is_not_cached() {
+fn second_of_two_ambiguous_functions_is_not_cached() {
     in_time(|| {
         let cache = &other("twins");
         for _ in 0..3 {
@@ -326,7 +326,7 @@ async fn show(
 }
 
 #[tokio::test]
-async fn arguments_that_may_be_one_for_several_values_are_refused() {
+async fn ambiguous_arguments_are_refused() {
     bounded(async {
         let cache = &other("arguments");
         for words in [["a", "b"], ["b", "a"]] {
@@ -376,7 +376,7 @@ fn told(by: &By) -> String {
 }
 
 #[tokio::test]
-async fn variants_of_an_argument_are_told_apart_where_nothing_is_written_of_them() {
+async fn untagged_variants_of_an_argument_have_different_keys() {
     bounded(async {
         let cache = &other("untagged");
         let text = || "a".to_owned();
@@ -399,7 +399,7 @@ async fn length(cache: &ZerocacheClient, text: Cow<'_, str>) -> usize {
 }
 
 #[tokio::test]
-async fn a_borrowed_argument_is_the_owned_one() {
+async fn borrowed_and_owned_arguments_have_the_same_key() {
     bounded(async {
         let cache = &other("cow");
         assert_eq!(length(cache, Cow::Borrowed("ab")).await, 2);
@@ -415,7 +415,7 @@ fn locked(cache: &ZerocacheClient, lock: &Mutex<u64>) -> u64 {
 }
 
 #[test]
-fn a_part_of_a_key_holds_on_to_nothing() {
+fn key_part_holds_no_temporaries() {
     in_time(|| {
         let cache = &other("locked");
         for _ in 0..2 {

@@ -32,7 +32,7 @@ async fn until(done: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn one_of_all_computes_what_stands_beside_a_value_that_cannot_be_used() {
+async fn one_process_computes_a_shape_entry() {
     bounded(async {
         // No text that a memoized call has written.
         other("foreign").put("foreign", "x", 60).await.expect("stores");
@@ -57,7 +57,7 @@ async fn one_of_all_computes_what_stands_beside_a_value_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn what_is_fresh_is_computed_anew_by_one_of_all() {
+async fn fresh_value_is_refreshed_ahead_by_one_process() {
     bounded(async {
         let (runs, permits) = (AtomicUsize::new(0), Semaphore::new(1));
         let processes = processes::<10>("ahead-leased");
@@ -100,7 +100,7 @@ async fn what_is_fresh_is_computed_anew_by_one_of_all() {
 }
 
 #[tokio::test]
-async fn after_a_panic_one_of_those_who_wait_computes() {
+async fn after_a_panic_one_waiting_process_computes() {
     bounded(async {
         let runs = Arc::new(AtomicUsize::new(0));
         let processes = processes::<10>("panic");
@@ -123,7 +123,7 @@ async fn after_a_panic_one_of_those_who_wait_computes() {
 }
 
 #[tokio::test]
-async fn a_deadline_bounds_the_wait_for_another_process() {
+async fn deadline_bounds_the_wait_for_another_process() {
     bounded(async {
         let [first, second] = processes("deadline");
         let gate = Semaphore::new(0);
@@ -150,7 +150,7 @@ async fn a_deadline_bounds_the_wait_for_another_process() {
 }
 
 #[tokio::test]
-async fn a_report_names_the_nodes_of_the_lease_and_of_the_write() {
+async fn report_names_the_nodes_of_the_lease_and_of_the_write() {
     bounded(async {
         let cache = other("reported");
         let call = || cache.get_or_compute("reported", 60, async || Ok::<_, io::Error>(1));

@@ -76,7 +76,7 @@ async fn many_keys_over_http() {
 }
 
 #[test]
-fn many_keys_in_code_that_blocks() {
+fn many_keys_in_blocking_code() {
     support::in_time(|| {
         let cache = other("blocking");
         cache.wait_ready(Duration::from_secs(10)).expect("a node is ready");
@@ -88,7 +88,7 @@ fn many_keys_in_code_that_blocks() {
 }
 
 #[tokio::test]
-async fn of_a_key_that_is_given_twice_the_last_value_is_stored() {
+async fn last_value_of_a_repeated_key_is_stored() {
     bounded(async {
         let cache = ready(other("twice")).await;
         let written = cache.put_many([("twice", "a"), ("other", "b"), ("twice", "c")], 60).await;
@@ -103,7 +103,7 @@ async fn of_a_key_that_is_given_twice_the_last_value_is_stored() {
 }
 
 #[tokio::test]
-async fn options_hold_for_all_and_outcomes_are_each_ones_own() {
+async fn batch_options_hold_for_all_and_outcomes_are_per_key() {
     bounded(async {
         let cache = ready(other("each")).await;
         let large = "x".repeat(9 << 20);
@@ -129,7 +129,7 @@ async fn options_hold_for_all_and_outcomes_are_each_ones_own() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_and_nobody_there_fail_the_whole_call() {
+async fn invalid_input_or_no_node_fails_the_whole_batch() {
     bounded(async {
         let cache = ready(other("not allowed")).await;
         let failed = cache.put_many([("fine", "1"), ("", "2")], 60).await;
@@ -252,7 +252,7 @@ fn client(seed: SocketAddr) -> zerocache_client::ClientBuilder {
 }
 
 #[tokio::test]
-async fn a_hundred_keys_are_on_their_way_before_the_first_answer_comes() {
+async fn hundred_keys_are_sent_before_the_first_response() {
     bounded(async {
         let node = tokio::task::spawn_blocking(|| node(None)).await.expect("it starts");
         let dam = Dam::before(node.address()).await;
@@ -276,7 +276,7 @@ async fn a_hundred_keys_are_on_their_way_before_the_first_answer_comes() {
 }
 
 #[tokio::test]
-async fn keys_whose_node_is_gone_go_to_the_next() {
+async fn keys_of_a_gone_node_are_read_from_the_next() {
     bounded(async {
         let (first, second) = tokio::task::spawn_blocking(|| {
             let first = node(None);

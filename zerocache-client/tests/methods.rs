@@ -139,7 +139,7 @@ impl Greeting for Disc {
 }
 
 #[tokio::test]
-async fn trait_methods_of_two_types_share_nothing() {
+async fn trait_methods_of_two_types_have_different_keys() {
     cached(async {
         for _ in 0..2 {
             assert_eq!(Square(2).area(3).await, 12);

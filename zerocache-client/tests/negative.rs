@@ -54,7 +54,7 @@ async fn life(cache: &ZerocacheClient, key: Option<bytes::Bytes>) -> Option<u64>
 }
 
 #[tokio::test]
-async fn none_and_chosen_errors_have_lives_of_their_own() {
+async fn none_and_selected_errors_have_lifetimes_of_their_own() {
     bounded(async {
         let cache = other("negative");
         for id in [0, 1, 2, 3] {
@@ -86,7 +86,7 @@ async fn plain(cache: &ZerocacheClient, id: u64) -> Result<u64, Problem> {
 }
 
 #[tokio::test]
-async fn a_kept_error_is_returned_whatever_the_readers_own_options_are() {
+async fn stored_error_is_returned_whatever_the_readers_options_are() {
     bounded(async {
         let cache = other("negative-reader");
         assert_eq!(plain(&cache, 1).await, Err(Problem::Absent(1)));
@@ -103,7 +103,7 @@ async fn a_kept_error_is_returned_whatever_the_readers_own_options_are() {
 }
 
 #[tokio::test]
-async fn an_error_that_the_reader_cannot_read_is_a_miss() {
+async fn stored_error_that_does_not_decode_is_a_miss() {
     bounded(async {
         let cache = other("negative-unreadable");
         let failing = || cache.get_or_compute("k", 60, async || Err::<u8, _>(Problem::Busy));
@@ -125,7 +125,7 @@ async fn bare(cache: &ZerocacheClient, id: u64, none: u64) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn none_is_left_out_with_a_lifetime_of_zero() {
+async fn none_with_a_lifetime_of_zero_is_not_stored() {
     bounded(async {
         let cache = other("none");
         for none in [0, 9] {
@@ -148,7 +148,7 @@ async fn even(cache: &ZerocacheClient, n: u64) -> Result<u64, Problem> {
 }
 
 #[tokio::test]
-async fn only_what_the_function_wants_is_stored() {
+async fn cache_if_selects_the_stored_values() {
     bounded(async {
         let cache = other("cache-if");
         for n in [4, 5] {
@@ -196,7 +196,7 @@ async fn tags_and_times_are_in_the_entry() {
 }
 
 #[tokio::test]
-async fn errors_that_are_kept_stand_side_by_side_too() {
+async fn stored_errors_have_shape_entries_too() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Coded(u32);
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ fn offline() -> ZerocacheClient {
     ZerocacheClient::builder("london").offline(true).build().expect("the configuration is allowed")
 }
 
-/// The places of the other ends of all connections of this process and its network, and the ports of
-/// its datagrams.
+/// Held by tests that open sockets in this process, or look for them.
+static SOCKETS: Mutex<()> = Mutex::new(());
+
+/// Returns the inodes of the sockets of this process.
 fn sockets() -> BTreeSet<String> {
     let own = std::fs::read_dir("/proc/self/fd").expect("Linux tells").filter_map(|entry| {
         let target = std::fs::read_link(entry.ok()?.path()).ok()?;
@@ -41,7 +44,7 @@ async fn with_everything(cache: &ZerocacheClient, runs: &AtomicUsize, n: u64) ->
 }
 
 #[tokio::test]
-async fn calls_are_memoized_and_invalidated_in_this_client_alone() {
+async fn offline_client_memoizes_and_invalidates_alone() {
     bounded(async {
         let (one, other) = (offline(), offline());
         let runs = AtomicUsize::new(0);
@@ -62,7 +65,7 @@ async fn calls_are_memoized_and_invalidated_in_this_client_alone() {
 }
 
 #[tokio::test]
-async fn leases_tags_and_the_near_cache_are_those_of_a_node() {
+async fn offline_client_has_leases_tags_and_a_near_cache() {
     bounded(async {
         let (cache, runs) = (offline(), AtomicUsize::new(0));
         let (value, report) = with_everything(&cache, &runs, 1).explain().await;
@@ -86,6 +89,7 @@ async fn leases_tags_and_the_near_cache_are_those_of_a_node() {
 #[test]
 fn everything_works_without_a_runtime_and_without_a_socket() {
     support::in_time(|| {
+        let _sockets = SOCKETS.lock();
         let before = sockets();
         let cache = offline();
         cache.wait_ready(Duration::from_secs(5)).expect("it is there at once");
@@ -138,9 +142,8 @@ fn with_variables(
 }
 
 #[test]
-fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named() {
-    let test =
-        "a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is_named";
+fn test_without_settings_is_offline_and_an_unknown_variable_is_named() {
+    let test = "test_without_settings_is_offline_and_an_unknown_variable_is_named";
     let variables = || vec![("ZEROCACHE_SEEDS", "127.0.0.1:1".to_owned())];
     with_variables(test, variables, async {
         log::collect();
@@ -161,7 +164,8 @@ fn a_test_that_says_nothing_finds_no_cluster_and_a_variable_that_nobody_reads_is
 }
 
 #[test]
-fn a_test_may_ask_for_the_network() {
+fn test_can_enable_the_network() {
+    let _sockets = SOCKETS.lock();
     let mut node = None;
     let variables = || {
         let config = support::node_config("asked-for");
@@ -174,7 +178,7 @@ fn a_test_may_ask_for_the_network() {
             ("ZEROCACHE_SEED", address.to_string()),
         ]
     };
-    with_variables("a_test_may_ask_for_the_network", variables, async {
+    with_variables("test_can_enable_the_network", variables, async {
         let seed = std::env::var("ZEROCACHE_SEED").expect("it is set");
         let cache = ZerocacheClient::get_instance("london");
         cache.put("a", "1", 60).await.expect("the node is there");

@@ -101,7 +101,7 @@ async fn panics_at(place: &AtomicBool, key: &'static str) {
 
 // One test: the places are the process's.
 #[tokio::test]
-async fn user_code_that_panics_leaves_nobody_waiting() {
+async fn panic_in_user_code_leaves_nobody_waiting() {
     bounded(async {
         panics_at(&WRITING, "write").await;
         panics_at(&JUDGING, "judge").await;

@@ -44,7 +44,7 @@ async fn calls_inside_use_the_scope() {
 }
 
 #[test]
-fn a_panic_ends_the_scope() {
+fn panic_ends_the_scope() {
     let scope = other("panicking-scope");
     let result = std::panic::catch_unwind(|| scope.scope_sync(|| panic!("on purpose")));
     assert!(result.is_err());

@@ -172,7 +172,7 @@ async fn eight_processes_of_two_shapes_compute_each_key_twice() {
 }
 
 #[tokio::test]
-async fn under_a_lease_all_processes_at_once_compute_a_key_once_for_each_shape() {
+async fn processes_with_a_lease_compute_a_key_once_for_each_shape() {
     bounded(async {
         let olds: Vec<_> = (0..4).map(|n| process(&format!("leased-old-{n}"))).collect();
         let news: Vec<_> = (0..4).map(|n| process(&format!("leased-new-{n}"))).collect();
@@ -209,7 +209,7 @@ async fn under_a_lease_all_processes_at_once_compute_a_key_once_for_each_shape()
 }
 
 #[tokio::test]
-async fn an_invalidation_by_either_release_reaches_both() {
+async fn invalidation_by_either_release_reaches_both() {
     bounded(async {
         let pair = Pair::new("invalidated");
         let first = pair.both().await;
@@ -231,7 +231,7 @@ async fn an_invalidation_by_either_release_reaches_both() {
 }
 
 #[tokio::test]
-async fn a_put_from_elsewhere_ends_the_values_of_both() {
+async fn put_by_another_client_ends_shape_entries() {
     bounded(async {
         let pair = Pair::new("overwritten");
         let [old, new] = pair.both().await;
@@ -246,7 +246,7 @@ async fn a_put_from_elsewhere_ends_the_values_of_both() {
 }
 
 #[tokio::test]
-async fn what_was_computed_before_a_delete_and_stored_after_it_is_never_served() {
+async fn value_computed_before_a_delete_is_never_served_after_it() {
     bounded(async {
         let pair = Pair::new("late");
         pair.of_old().await.expect("works");
@@ -272,7 +272,7 @@ async fn what_was_computed_before_a_delete_and_stored_after_it_is_never_served()
 }
 
 #[tokio::test]
-async fn a_refresh_replaces_the_base_entry_whichever_release_asks_for_it() {
+async fn refresh_replaces_the_base_entry_for_every_release() {
     bounded(async {
         let pair = Pair::new("refreshed");
         let [old, new] = pair.both().await;
@@ -293,7 +293,7 @@ async fn a_refresh_replaces_the_base_entry_whichever_release_asks_for_it() {
 }
 
 #[tokio::test]
-async fn who_comes_first_after_the_time_of_the_base_writes_the_next_one() {
+async fn first_caller_after_the_fresh_time_of_the_base_replaces_it() {
     bounded(async {
         let pair = Pair::new("expired");
         call::<Old>(&pair.old, &pair.key, SHORT).await.expect("works");
@@ -314,7 +314,7 @@ async fn who_comes_first_after_the_time_of_the_base_writes_the_next_one() {
 }
 
 #[tokio::test]
-async fn an_old_value_is_served_while_its_own_release_computes() {
+async fn previous_value_is_served_while_its_own_release_computes() {
     bounded(async {
         let pair = Pair::new("stale");
         let first = call::<Old>(&pair.old, &pair.key, SHORT).stale_while(60);
@@ -350,7 +350,7 @@ async fn an_old_value_is_served_while_its_own_release_computes() {
 }
 
 #[tokio::test]
-async fn values_of_both_are_near_and_follow_the_base_entry() {
+async fn near_shape_entries_follow_the_base_entry() {
     bounded(async {
         let pair = Pair::new("near");
         let of_old = || pair.of_old().near();
@@ -376,7 +376,7 @@ async fn values_of_both_are_near_and_follow_the_base_entry() {
 }
 
 #[tokio::test]
-async fn what_ends_with_the_base_entry_is_not_computed_early() {
+async fn shape_entry_limited_by_its_base_is_not_refreshed_early() {
     bounded(async {
         let pair = Pair::new("ahead");
         call::<Old>(&pair.old, &pair.key, SHORT).await.expect("works");
@@ -397,7 +397,7 @@ async fn what_ends_with_the_base_entry_is_not_computed_early() {
 }
 
 #[tokio::test]
-async fn a_report_says_why_a_value_was_not_used() {
+async fn report_says_why_a_value_was_not_used() {
     bounded(async {
         let pair = Pair::new("explained");
         let (_, report) = pair.of_old().explain().await;
@@ -428,7 +428,7 @@ async fn a_report_says_why_a_value_was_not_used() {
 }
 
 #[tokio::test]
-async fn three_shapes_have_a_place_each() {
+async fn three_shapes_have_an_entry_each() {
     bounded(async {
         let pair = Pair::new("three");
         let third = process("three-third");
@@ -455,7 +455,7 @@ fn blocking(n: u64) -> (u64, usize) {
 }
 
 #[test]
-fn a_blocking_call_has_its_value_beside_another_one() {
+fn blocking_call_stores_a_shape_entry() {
     in_time(|| {
         let cache = process("sync");
         let key = blocking_call(1).key().expect("has a key");

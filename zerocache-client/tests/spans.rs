@@ -51,7 +51,7 @@ async fn traced(cache: &ZerocacheClient, secret: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn a_computation_has_a_span_with_its_functions_name() {
+async fn computation_has_a_span_with_the_functions_name() {
     bounded(async {
         let spans = Spans::default();
         let _here = tracing::subscriber::set_default(spans.clone());

@@ -58,7 +58,7 @@ async fn written(cache: &ZerocacheClient, count: u64) {
 }
 
 #[tokio::test]
-async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
+async fn invalidated_value_that_is_being_stored_is_never_read() {
     bounded(async {
         let (leader, gate, test) = storing("storing", 60).await;
         let call = || value(gate.clone(), test.clone());
@@ -73,7 +73,7 @@ async fn an_invalidated_value_that_is_being_stored_is_never_seen() {
 }
 
 #[tokio::test]
-async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_dropped() {
+async fn invalidated_value_is_removed_when_the_storing_call_is_dropped() {
     bounded(async {
         let (leader, gate, test) = storing("dropped", 60).await;
         let call = || value(gate.clone(), test.clone());
@@ -88,7 +88,7 @@ async fn an_invalidated_value_does_not_stay_when_the_call_that_stores_it_is_drop
 }
 
 #[tokio::test]
-async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
+async fn invalidation_completes_when_it_is_dropped() {
     bounded(async {
         let (leader, gate, test) = storing("both dropped", 60).await;
         let call = || value(gate.clone(), test.clone());
@@ -102,7 +102,7 @@ async fn an_invalidation_that_has_begun_goes_on_when_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
+async fn invalidation_waits_for_the_value_of_a_dropped_call() {
     bounded(async {
         let (leader, gate, test) = storing("dropped before", 60).await;
         let call = || value(gate.clone(), test.clone());
@@ -115,7 +115,7 @@ async fn an_invalidation_after_the_call_was_dropped_waits_for_its_value_too() {
 }
 
 #[test]
-fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
+fn blocking_invalidation_completes_while_the_storing_call_is_not_polled() {
     in_time(|| {
         current_thread(async {
             let (leader, gate, test) = storing("blocked", 60).await;
@@ -129,7 +129,7 @@ fn a_blocking_invalidation_needs_nobody_else_to_poll_the_call_that_stores() {
 }
 
 #[tokio::test]
-async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
+async fn refreshed_value_wins_over_a_pending_write() {
     bounded(async {
         let (leader, gate, test) = storing("refresh", 60).await;
         let call = || value(gate.clone(), test.clone());
@@ -142,7 +142,7 @@ async fn what_a_refresh_computes_wins_over_what_is_being_stored() {
 }
 
 #[tokio::test]
-async fn nobody_computes_while_a_call_that_was_dropped_stores() {
+async fn nobody_computes_while_a_dropped_call_stores() {
     bounded(async {
         let (leader, gate, test) = storing("joined", 60).await;
         let call = || value(gate.clone(), test.clone());
@@ -158,7 +158,7 @@ async fn nobody_computes_while_a_call_that_was_dropped_stores() {
 }
 
 #[tokio::test]
-async fn a_call_that_stands_still_while_it_stores_holds_nobody_up() {
+async fn call_that_is_not_polled_while_it_stores_delays_nobody() {
     bounded(async {
         let (leader, gate, test) = storing("still", 1).await;
         gate.permits.add_permits(1);

@@ -30,7 +30,7 @@ fn slow(n: u64) -> Result<u64, Problem> {
 }
 
 #[test]
-fn a_sync_function_needs_no_runtime_and_has_a_sibling() {
+fn sync_function_needs_no_runtime_and_has_a_sibling() {
     in_time(|| {
         assert_eq!(slow(4), Ok(8));
         assert_eq!(slow(4), Ok(8));
@@ -54,7 +54,7 @@ fn half(n: u64) -> Result<u64, Problem> {
 }
 
 #[test]
-fn a_sync_function_works_in_a_current_thread_runtime() {
+fn sync_function_works_in_a_current_thread_runtime() {
     in_time(|| {
         current_thread(async {
             assert_eq!(half(50), Ok(25));
@@ -100,7 +100,7 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
 }
 
 #[test]
-fn a_sync_function_works_in_a_multi_thread_runtime() {
+fn sync_function_works_in_a_multi_thread_runtime() {
     in_time(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -128,7 +128,7 @@ fn wait_until_old(test: &str) {
 }
 
 #[test]
-fn old_values_serve_blocking_callers() {
+fn previous_values_serve_blocking_callers() {
     in_time(|| {
         assert_eq!(ageing("a"), Ok(1));
         wait_until_old("a");

@@ -275,7 +275,7 @@ impl Subscriber for Spans {
 }
 
 #[test]
-fn operations_have_spans_that_say_what_they_came_to() {
+fn operations_have_spans_with_their_outcomes() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let spans = Spans::default();
     tracing::subscriber::with_default(spans.clone(), || {

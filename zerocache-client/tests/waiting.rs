@@ -33,7 +33,7 @@ async fn runs(gate: &Gate, count: usize) {
 }
 
 #[tokio::test]
-async fn of_those_who_have_waited_one_at_a_time_computes_too() {
+async fn expired_followers_compute_one_at_a_time() {
     bounded(async {
         let gate = Gate::of(patient("herd", 50));
         let calls: Vec<_> = (0..500).map(|_| tokio::spawn(value(gate.clone(), "herd"))).collect();
@@ -61,7 +61,7 @@ async fn drive<F: Future>(waiting: &mut Pin<Box<F>>, gate: &Gate, count: usize) 
 }
 
 #[tokio::test]
-async fn the_first_who_is_done_has_the_value_for_all() {
+async fn first_finished_leader_publishes_for_all() {
     bounded(async {
         let gate = Gate::of(patient("second-first", 20));
         let call = || value(gate.clone(), "second first");
@@ -87,7 +87,7 @@ async fn the_first_who_is_done_has_the_value_for_all() {
 }
 
 #[tokio::test]
-async fn leaders_that_are_cancelled_leave_the_others_theirs() {
+async fn cancelled_leaders_do_not_affect_other_keys() {
     bounded(async {
         for cancel_first in [true, false] {
             let gate = Gate::of(patient("second-cancelled", 20));
@@ -122,7 +122,7 @@ async fn panics_second(gate: Arc<Gate>, test: &'static str) -> usize {
 }
 
 #[tokio::test]
-async fn a_second_leader_that_panics_leaves_the_others_the_first() {
+async fn panic_of_a_second_leader_keeps_the_first() {
     bounded(async {
         let gate = Gate::of(patient("second-panics", 20));
         let call = || panics_second(gate.clone(), "panics");
@@ -140,7 +140,7 @@ async fn a_second_leader_that_panics_leaves_the_others_the_first() {
 }
 
 #[tokio::test]
-async fn an_invalidation_reaches_all_who_lead() {
+async fn invalidation_reaches_all_leaders() {
     bounded(async {
         let gate = Gate::of(patient("second-void", 20));
         let call = || value(gate.clone(), "void");
@@ -159,7 +159,7 @@ async fn an_invalidation_reaches_all_who_lead() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_ever() {
+async fn waits_are_bounded() {
     bounded(async {
         let gate = Gate::of(patient("for-ever", 20));
         let call = || value(gate.clone(), "for ever");
@@ -189,7 +189,7 @@ fn held(cache: &ZerocacheClient, barrier: Arc<Barrier>) -> Result<usize, usize> 
 }
 
 #[test]
-fn a_blocking_caller_does_not_wait_for_an_async_leader_that_is_left() {
+fn blocking_caller_does_not_wait_for_a_remaining_async_leader() {
     in_time(|| {
         let barrier = Arc::new(Barrier::new(2));
         let blocking = |cache: ZerocacheClient| {

@@ -105,7 +105,7 @@ async fn missing_sources_are_named() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_cached_is_said_once() {
+async fn uncacheable_value_is_logged_once() {
     collect();
     bounded(async {
         for _ in 0..3 {

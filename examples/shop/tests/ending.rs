@@ -17,7 +17,7 @@ const CHILDREN: usize = 4;
 const LOOKS_MAX: usize = 400;
 
 #[test]
-fn an_interrupted_run_leaves_nothing_behind() {
+fn interrupted_run_leaves_no_process_behind() {
     let mut run = Run::start();
     kill_process(Pid::from_child(&run.process), Signal::INT).expect("signalled");
     assert_eq!(run.process.wait().expect("ended").code(), Some(130));

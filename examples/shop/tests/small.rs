@@ -17,7 +17,7 @@ const PLAN: Plan = Plan {
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_small_run_does_what_a_large_one_does() {
+async fn small_run_does_the_same_as_a_large_one() {
     let program = Path::new(env!("CARGO_BIN_EXE_shop"));
     let report =
         scenario::run(program, PLAN, |report| println!("{}", report.head())).await.expect("a run");

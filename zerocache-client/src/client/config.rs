@@ -39,6 +39,7 @@ const NAMESPACE: Setting = ("namespace", "ZEROCACHE_NAMESPACE");
 const SEED: Setting = ("seed", "ZEROCACHE_SEED");
 const DNS: Setting = ("dns", "ZEROCACHE_DNS");
 const COMPRESS_ABOVE: Setting = ("compress_above", "ZEROCACHE_COMPRESS_ABOVE");
+const MDNS: Setting = ("mdns", "ZEROCACHE_DISCOVERY");
 const NEAR_AGE: Setting = ("near_age", "ZEROCACHE_NEAR_AGE");
 
 /// The origin of a configuration, for the names in its errors.
@@ -99,8 +100,11 @@ impl Config {
 
     /// Checks that this build has the features that the settings need.
     fn check_features(&self, source: ConfigSource) -> Result<(), Error> {
-        let absent =
-            [(COMPRESS_ABOVE, self.compress_above.is_some(), cfg!(feature = "lz4"), "lz4")];
+        let has_mdns = self.discovery_methods.mdns || self.mdns_interface.is_some();
+        let absent = [
+            (COMPRESS_ABOVE, self.compress_above.is_some(), cfg!(feature = "lz4"), "lz4"),
+            (MDNS, has_mdns, cfg!(feature = "mdns"), "mdns"),
+        ];
         match absent.into_iter().find(|(_, is_set, is_built, _)| *is_set && !is_built) {
             Some((setting, .., feature)) => {
                 let why = format!("needs the feature `{feature}` of zerocache-client");

@@ -11,7 +11,7 @@ fn hedging(part: f64) -> Config {
 }
 
 #[tokio::test]
-async fn a_late_node_is_not_waited_for() {
+async fn late_node_is_not_waited_for() {
     let (engine, players) = engine(hedging(1.0), 2);
     for _ in 0..KNOWN {
         assert!(read(&engine).await.expect("reads").is_some());

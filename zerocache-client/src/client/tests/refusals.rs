@@ -79,7 +79,7 @@ async fn refused(engine: &Engine, bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_is_sent_once_to_each_node() {
+async fn too_large_value_is_sent_once_to_each_node() {
     let (engine, takers) = takers(2);
     takers.take(1, 1_000, true);
     takers.take(2, 1_000, true);
@@ -120,7 +120,7 @@ async fn of_a_node_that_does_not_tell_its_limit_what_it_refused_is_known() {
 }
 
 #[tokio::test]
-async fn of_many_values_those_that_are_too_large_are_not_sent_again() {
+async fn too_large_values_of_a_batch_are_not_sent_again() {
     let (engine, takers) = takers(1);
     takers.take(1, 1_000, true);
     for _ in 0..3 {
