@@ -27,7 +27,7 @@ pub struct Entry {
     pub freshness: Freshness,
     /// The node that had it.
     pub node: Incarnation,
-    /// The rung of the ladder on which that node stands.
+    /// The tier of that node.
     pub tier: Tier,
 }
 

@@ -109,7 +109,7 @@ impl Get {
     /// Takes the value from the near cache of this process if it is there, and keeps it there
     /// otherwise; no older than [the client allows](crate::ClientBuilder::near_age).
     ///
-    /// What is written through this process is read at once. What others write is told by a node within
+    /// Writes through this process are read at once. A node reports the writes of others within
     /// milliseconds as a rule; how old a value can be at most is said in `docs/contract.md`.
     pub fn near(self) -> Self {
         self.near_within(Some(None))

@@ -35,7 +35,7 @@ fn instances() -> &'static Instances {
     INSTANCES.get_or_init(|parents| RwLock::new(parents.map(inherited).unwrap_or_default()))
 }
 
-/// The clients that were made before the fork, which begin anew in this process.
+/// The clients that were made before the fork, which start again in this process.
 fn inherited(parents: &Instances) -> HashMap<String, Arc<Instance>> {
     let Some(all) = parents.try_read_for(INHERIT_MAX) else {
         tracing::warn!(

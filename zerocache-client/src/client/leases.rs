@@ -206,7 +206,7 @@ struct Asking {
 enum Answer {
     /// The lease request is over. A token that nobody takes is released.
     Over(LeaseReply, Option<Incarnation>),
-    /// It goes on with this.
+    /// The next action of the lease request.
     Next(LeaseAction),
 }
 

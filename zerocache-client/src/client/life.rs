@@ -126,7 +126,7 @@ impl Life {
         match Self::start(config) {
             Ok(life) => {
                 life.local.memo.set_flight_wait(before.local.memo.flight_wait());
-                tracing::info!(region, "this process was forked off: the client begins anew in it");
+                tracing::info!(region, "process was forked: the client starts again in the child");
                 life
             }
             Err(error) => {
@@ -137,7 +137,7 @@ impl Life {
     }
 }
 
-/// The client's way to the nodes. It introduces itself anew on each connection.
+/// The client's transport. It sends a hello on each connection.
 fn transport(config: &Config, background: &Handle) -> Arc<dyn Transport> {
     if config.offline {
         return Arc::new(Offline::new(config, background.clone()));

@@ -207,7 +207,7 @@ impl WriteMany {
         self.set(&WriteOption::stale_while(time))
     }
 
-    /// How long after their lifetime the values may still be served where computing them anew fails, as
+    /// How long after their lifetime the values may still be served where computing them again fails, as
     /// [`Write::stale_if_error`](crate::ops::Write::stale_if_error).
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
         self.set(&WriteOption::stale_if_error(time))

@@ -103,7 +103,7 @@ pub struct NodeStatus {
     pub region: String,
     /// Where it answers.
     pub address: SocketAddr,
-    /// Whether it takes turns: it answered last time, and does not leave.
+    /// Whether it is in the rotation: it is reachable, not overloaded, and not shutting down.
     pub in_rotation: bool,
     /// Its smoothed round-trip time.
     pub latency: Option<Duration>,
@@ -169,7 +169,7 @@ impl ZerocacheClient {
 
     /// Reads a key: any non-empty bytes but `.` and `..`.
     ///
-    /// Asks local nodes in turn, then the nearest regions. For two seconds after a write through
+    /// Asks local nodes in rotation, then the nearest regions. For two seconds after a write through
     /// this client, the node that accepted it is asked first.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
         Get::new(self.clone(), key.as_ref())
@@ -191,7 +191,7 @@ impl ZerocacheClient {
     /// Reads many keys in one round trip: what is asked of one node goes to it together, and all keys go
     /// to one node, but for those that this client wrote in the last two seconds.
     ///
-    /// Keys that this does not settle are asked for at the next nodes, together again. More than 512
+    /// Keys that this does not complete are asked for at the next nodes, together again. More than 512
     /// keys take a round trip for each 512. A key may be given several times.
     ///
     /// ```no_run
@@ -308,7 +308,7 @@ impl ZerocacheClient {
         self.live().ok().map(|live| live.background.clone())
     }
 
-    /// Work that, once it has been polled, goes on at home when it is dropped.
+    /// Work that, once it has been polled, continues in the background when it is dropped.
     pub(crate) fn continue_in_background<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,

@@ -35,7 +35,7 @@ pub(super) struct PreparedValue {
 
 /// An option of a write.
 pub(super) enum WriteOption {
-    /// For how many milliseconds it may be served stale while somebody computes it anew.
+    /// For how many milliseconds it may be served stale while somebody computes it again.
     StaleWhile(u64),
     /// For how many milliseconds it may be served stale where that fails.
     StaleIfError(u64),

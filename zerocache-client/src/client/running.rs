@@ -1,4 +1,4 @@
-//! Work of a client: a future that runs where its caller is, if that is a place that goes on.
+//! Work of a client: a future that runs on its caller's runtime, or else on the client's.
 
 use std::{
     future::Future,
@@ -21,7 +21,7 @@ type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 pub(crate) struct Running<T: Send + 'static> {
     /// It runs on runtimes of the process that made it.
     state: ProcessOwned<State<T>>,
-    /// What has begun goes on when it is dropped.
+    /// Work that has begun continues in the background when this is dropped.
     is_kept: bool,
 }
 

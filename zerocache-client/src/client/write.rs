@@ -29,7 +29,7 @@ use crate::{Error, codec, lifetime::Lifetime, wait};
 /// reached, are errors.
 ///
 /// # Cancellation
-/// Nothing is written before it is first polled. From then on the write goes on even if it is
+/// Nothing is written before it is first polled. From then on the write continues even if it is
 /// dropped.
 #[must_use = "operations do nothing unless they are awaited"]
 pub struct Write {
@@ -92,7 +92,7 @@ impl Write {
     }
 
     /// How long after its lifetime the value may still be served to readers that
-    /// [allow it](crate::ops::Get::allow_stale) while somebody computes it anew. The entry is kept for that
+    /// [allow it](crate::ops::Get::allow_stale) while somebody computes it again. The entry is kept for that
     /// time longer. Where that makes its life longer than 99,999,999 s the write fails with
     /// [`Error::InvalidTtl`].
     ///
@@ -102,7 +102,7 @@ impl Write {
     }
 
     /// How long after its lifetime the value may still be served to readers that
-    /// [allow it](crate::ops::Get::allow_stale) where computing it anew fails. The entry is kept for that time
+    /// [allow it](crate::ops::Get::allow_stale) where computing it again fails. The entry is kept for that time
     /// longer, or for the one of [`stale_while`](Self::stale_while) if that is longer.
     pub fn stale_if_error(self, time: impl Lifetime) -> Self {
         self.set(&WriteOption::stale_if_error(time))
