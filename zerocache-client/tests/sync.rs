@@ -181,7 +181,9 @@ fn blocking_callers_compute_under_a_lease() {
         let stats = other("leased").memo_stats();
         assert_eq!((stats.leases_granted + stats.lease_busy, stats.lease_unavailable), (5, 0));
         assert!(
-            stats.iter().any(|(name, count)| name == "leases" && count == stats.leases_granted)
+            stats
+                .iter()
+                .any(|(name, count)| name == "leases_granted" && count == stats.leases_granted)
         );
     });
 }

@@ -110,7 +110,7 @@ fn unknown_variable_is_named_in_the_log() {
     let log = text(&ended.stderr);
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("is ignored")).collect();
     let [warning] = warnings.as_slice() else { panic!("{log}") };
-    assert!(warning.contains("ZEROCACHE_SEEDS is no variable"), "{log}");
+    assert!(warning.contains("ZEROCACHE_SEEDS is not a zerocache variable"), "{log}");
     assert!(warning.contains("did you mean ZEROCACHE_SEED?"), "{log}");
 }
 

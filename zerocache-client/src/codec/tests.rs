@@ -36,7 +36,7 @@ mod wider {
 enum Event {
     Started,
     Moved(i32, i32),
-    Message { text: String },
+    Said { text: String },
     Nested(Box<Event>),
     Many(Vec<Event>),
 }
@@ -47,7 +47,7 @@ mod fewer {
     pub(super) enum Event {
         Started,
         Moved(i32, i64),
-        Message { text: String },
+        Said { text: String },
         Nested(Box<Event>),
         Many(Vec<Event>),
     }
@@ -88,7 +88,7 @@ fn value_decodes_as_itself_only() {
     there_and_back(vec![
         Event::Started,
         Event::Moved(-1, 2),
-        Event::Message { text: "a".to_owned() },
+        Event::Said { text: "a".to_owned() },
         Event::Nested(Box::new(Event::Many(vec![Event::Started]))),
     ]);
     let end = Chain { value: 2, next: None, by_name: BTreeMap::new() };

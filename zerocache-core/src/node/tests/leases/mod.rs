@@ -57,21 +57,21 @@ impl Network {
     }
 
     /// What a caller was answered.
-    fn said(&self, id: RequestId) -> Said {
+    fn lease_reply(&self, id: RequestId) -> LeaseReply {
         match self.answers.get(&id) {
-            None => Said::Nothing,
-            Some(Response::LeaseGranted { token }) => Said::Token(*token),
+            None => LeaseReply::Nothing,
+            Some(Response::LeaseGranted { token }) => LeaseReply::Token(*token),
             Some(Response::Found { value, .. }) => {
-                Said::Value(String::from_utf8(value.to_vec()).unwrap())
+                LeaseReply::Value(String::from_utf8(value.to_vec()).unwrap())
             }
-            Some(Response::LeaseHeld) => Said::Busy,
+            Some(Response::LeaseHeld) => LeaseReply::Busy,
             Some(other) => panic!("{other:?}"),
         }
     }
 
     fn token(&self, id: RequestId) -> Version {
-        match self.said(id) {
-            Said::Token(token) => token,
+        match self.lease_reply(id) {
+            LeaseReply::Token(token) => token,
             other => panic!("{other:?}"),
         }
     }
@@ -117,7 +117,7 @@ fn put(name: &str, value: &str, token: Version, ack: Ack) -> Request {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum LeaseReply {
     Nothing,
     Token(Version),
     Value(String),
@@ -133,14 +133,17 @@ fn one_caller_computes_and_the_others_get_the_value() {
         let token = network.token(first);
         let waiting: Vec<_> = (0..5).map(|_| network.lease(1, name, 3_000)).collect();
         network.run(100);
-        assert!(waiting.iter().all(|id| network.said(*id) == Said::Nothing));
+        assert!(waiting.iter().all(|id| network.lease_reply(*id) == LeaseReply::Nothing));
         let filled = network.fill(filler, name, "v", token);
         assert_eq!(network.status(filled), Status::Stored);
         assert_eq!(network.written(filled).unwrap().version, Some(token));
         network.run(2 * DELAY_MS + 2);
-        assert!(waiting.iter().all(|id| network.said(*id) == Said::Value("v".into())), "{name}");
+        assert!(
+            waiting.iter().all(|id| network.lease_reply(*id) == LeaseReply::Value("v".into())),
+            "{name}"
+        );
         let late = network.lease(1, name, 3_000);
-        assert_eq!(network.said(late), Said::Value("v".into()));
+        assert_eq!(network.lease_reply(late), LeaseReply::Value("v".into()));
         network.run(200);
         assert_eq!(network.values(name), vec![Some(String::from("v")); 3]);
     }
@@ -160,9 +163,10 @@ fn value_from_repair_serves_waiters() {
     let waits = network.lease(1, "k", 60_000);
     network.set_link(1, 2, true);
     network.set_link(1, 3, true);
-    let healed = network.run_until(9_000, |network| network.said(waits) != Said::Nothing);
+    let healed =
+        network.run_until(9_000, |network| network.lease_reply(waits) != LeaseReply::Nothing);
     assert!(healed > 0);
-    assert_eq!(network.said(waits), Said::Value("v".into()));
+    assert_eq!(network.lease_reply(waits), LeaseReply::Value("v".into()));
 }
 
 #[test]
@@ -170,12 +174,12 @@ fn waiter_is_answered_by_its_deadline() {
     let mut network = Network::three();
     network.lease(1, "k", 0);
     let none = network.lease(1, "k", 0);
-    assert_eq!(network.said(none), Said::Busy);
+    assert_eq!(network.lease_reply(none), LeaseReply::Busy);
     let short = network.lease(1, "k", 500);
     network.run(499);
-    assert_eq!(network.said(short), Said::Nothing);
+    assert_eq!(network.lease_reply(short), LeaseReply::Nothing);
     network.run(2);
-    assert_eq!(network.said(short), Said::Busy);
+    assert_eq!(network.lease_reply(short), LeaseReply::Busy);
     // A caller with an earlier timeout is answered before it.
     let envelope = Envelope { cluster: cluster_id("test"), timeout_ms: 300, ..Envelope::default() };
     let request = Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 3_000, newer_than: None };
@@ -183,7 +187,7 @@ fn waiter_is_answered_by_its_deadline() {
     let message = RequestMessage { envelope, request };
     network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
     network.run(251);
-    assert_eq!(network.said(id), Said::Busy);
+    assert_eq!(network.lease_reply(id), LeaseReply::Busy);
     assert_eq!(network.node(1).lease_counts().waiting, 0);
 }
 
@@ -194,15 +198,15 @@ fn lease_of_a_dead_caller_is_handed_over() {
     let first = network.lease(1, "k", 30_000);
     let second = network.lease(1, "k", 30_000);
     network.run(LIFE_MS - 1);
-    assert_eq!(network.said(first), Said::Nothing);
+    assert_eq!(network.lease_reply(first), LeaseReply::Nothing);
     network.run(2);
     let (old, new) = (network.token(dead), network.token(first));
     assert!(new > old);
-    assert_eq!(network.said(second), Said::Nothing);
+    assert_eq!(network.lease_reply(second), LeaseReply::Nothing);
     // It was not dead, and comes late: what it has is fresh, and loses against the next one's.
     network.fill(2, "k", "late", old);
     network.run(10);
-    assert_eq!(network.said(second), Said::Value("late".into()));
+    assert_eq!(network.lease_reply(second), LeaseReply::Value("late".into()));
     network.fill(3, "k", "new", new);
     let filled = network.fill(1, "k", "later still", old);
     network.run(100);
@@ -224,13 +228,13 @@ fn leases_and_waits_end_with_their_connection() {
     let waiting: Vec<_> = (2..6).map(|n| network.lease_on(n, "k", 30_000)).collect();
     network.close(2);
     assert_eq!(network.node(1).lease_counts().waiting, 3);
-    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    assert_eq!(network.lease_reply(waiting[1]), LeaseReply::Nothing);
     network.close(1);
     let next = network.token(waiting[1]);
     assert!(next > network.token(holder));
     assert_eq!(
-        (network.said(waiting[2]), network.said(waiting[3])),
-        (Said::Nothing, Said::Nothing)
+        (network.lease_reply(waiting[2]), network.lease_reply(waiting[3])),
+        (LeaseReply::Nothing, LeaseReply::Nothing)
     );
     // Who has lost only the connection may still write what it has computed.
     let filled = network.fill(2, "other", "v", network.token(other));
@@ -252,7 +256,7 @@ fn value_that_arrives_with_the_end_of_the_connection_serves_waiters() {
     let token = network.token(holder);
     let (_, filled) = network.request(put("k", "v", token, Ack::Local));
     network.inputs(address(1), [filled, Input::ConnectionClosed(ConnectionId(1))]);
-    assert_eq!(network.said(waits), Said::Value("v".into()));
+    assert_eq!(network.lease_reply(waits), LeaseReply::Value("v".into()));
     assert_eq!(network.node(1).lease_counts().disconnected, 0);
 }
 
@@ -273,12 +277,12 @@ fn released_lease_goes_to_the_next_and_a_failure_to_all_waiters() {
     let waiting: Vec<_> = (0..100).map(|_| network.lease(1, "k", 3_000)).collect();
     network.release(1, "k", network.token(first), false);
     let second = network.token(waiting[0]);
-    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    assert_eq!(network.lease_reply(waiting[1]), LeaseReply::Nothing);
     // A token that is not the last one releases nothing.
     network.release(1, "k", network.token(first), true);
-    assert_eq!(network.said(waiting[1]), Said::Nothing);
+    assert_eq!(network.lease_reply(waiting[1]), LeaseReply::Nothing);
     network.release(1, "k", second, true);
-    assert!(waiting[1..].iter().all(|id| network.said(*id) == Said::Busy));
+    assert!(waiting[1..].iter().all(|id| network.lease_reply(*id) == LeaseReply::Busy));
     assert_eq!(network.node(1).lease_counts().held, 0);
     let next = network.lease(1, "k", 0);
     assert!(network.token(next) > second);
@@ -296,7 +300,7 @@ fn stale_entry_is_no_answer_to_a_lease_request() {
     };
     network.write(1, "k", op, Ack::Local);
     let id = network.lease(1, "k", 0);
-    assert_eq!(network.said(id), Said::Value("v".into()));
+    assert_eq!(network.lease_reply(id), LeaseReply::Value("v".into()));
     network.run(1_001);
     let id = network.lease(1, "k", 0);
     let token = network.token(id);
@@ -318,16 +322,16 @@ fn value_not_newer_than_requested_is_no_answer() {
     // One computes for all who cannot use it; the others have a value.
     let second = network.lease_over(version, 3_000);
     let other = network.lease(1, "k", 3_000);
-    assert_eq!(network.said(second), Said::Nothing);
-    assert_eq!(network.said(other), Said::Value("foreign".into()));
+    assert_eq!(network.lease_reply(second), LeaseReply::Nothing);
+    assert_eq!(network.lease_reply(other), LeaseReply::Value("foreign".into()));
     // That it comes once more, from a peer, is nothing new.
     network.run(100);
-    assert_eq!(network.said(second), Said::Nothing);
+    assert_eq!(network.lease_reply(second), LeaseReply::Nothing);
     // It has seen more than the one who computes.
     let third = network.lease_over(Version::new(token.stamp() + 1, Incarnation(9)), 3_000);
     network.fill(2, "k", "own", token);
     network.run(20);
-    assert_eq!(network.said(second), Said::Value("own".into()));
+    assert_eq!(network.lease_reply(second), LeaseReply::Value("own".into()));
     let next = network.token(third);
     let filled = network.fill(3, "k", "newest", next);
     assert_eq!(network.status(filled), Status::Stored);
@@ -342,9 +346,9 @@ fn leaving_node_grants_no_leases() {
     network.lease(1, "k", 0);
     let waits = network.lease(1, "k", 3_000);
     network.input(address(1), Input::Shutdown);
-    assert_eq!(network.said(waits), Said::Busy);
+    assert_eq!(network.lease_reply(waits), LeaseReply::Busy);
     let other = network.lease(1, "other", 3_000);
-    assert_eq!(network.said(other), Said::Busy);
+    assert_eq!(network.lease_reply(other), LeaseReply::Busy);
     assert_eq!(network.node(1).lease_counts().held, 0);
 }
 
@@ -368,23 +372,23 @@ fn leases_and_waiters_are_bounded() {
         assert!(matches!(network.answers[&id], Response::LeaseGranted { .. }), "{n}");
     }
     let more = network.lease_on(1, "one more", 3_000);
-    assert_eq!(network.said(more), Said::Busy);
+    assert_eq!(network.lease_reply(more), LeaseReply::Busy);
     for n in 4_096..65_536 {
         let id = network.lease_on(of_one(n), &format!("{n}"), 0);
         assert!(matches!(network.answers[&id], Response::LeaseGranted { .. }), "{n}");
     }
     let more = network.lease_on(17, "one more", 3_000);
-    assert_eq!(network.said(more), Said::Busy);
+    assert_eq!(network.lease_reply(more), LeaseReply::Busy);
     for n in 0..4_096 {
         network.lease_on(of_one(n), "0", 5_000);
     }
     let more = network.lease_on(1, "0", 5_000);
-    assert_eq!(network.said(more), Said::Busy);
+    assert_eq!(network.lease_reply(more), LeaseReply::Busy);
     for n in 4_096..65_536 {
         network.lease_on(of_one(n), "0", 5_000);
     }
     let more = network.lease_on(17, "0", 5_000);
-    assert_eq!(network.said(more), Said::Busy);
+    assert_eq!(network.lease_reply(more), LeaseReply::Busy);
     assert_eq!(network.node(1).refusal_counts().over_quota, 4);
     let counts = network.node(1).lease_counts();
     assert_eq!((counts.held, counts.waiting), (65_536, 65_536));

@@ -14,7 +14,7 @@ fn delete_invalidates_the_token_on_every_node() {
     network.run(20);
     let next = network.token(second);
     assert!(next > token);
-    assert_eq!(network.said(third), Said::Nothing);
+    assert_eq!(network.lease_reply(third), LeaseReply::Nothing);
     for n in 1..=3 {
         let lost = network.fill(n, "k", "old", token);
         assert_eq!(network.status(lost), Status::Superseded, "{n}");
@@ -24,7 +24,7 @@ fn delete_invalidates_the_token_on_every_node() {
     let filled = network.fill_with(3, "k", "new", next, Ack::All);
     network.run(20);
     assert_eq!(network.status(filled), Status::Stored);
-    assert_eq!(network.said(third), Said::Value("new".into()));
+    assert_eq!(network.lease_reply(third), LeaseReply::Value("new".into()));
     assert_eq!(network.values("k"), vec![Some(String::from("new")); 3]);
     assert_eq!(network.node(1).lease_counts().invalidated, 1);
 }
@@ -138,10 +138,10 @@ fn delete_with_the_release_invalidates_only_that_lease() {
     let (_, released) = network.request(release);
     network.inputs(address(1), [deleted, released]);
     let next = network.token(second);
-    assert_eq!(network.said(third), Said::Nothing, "the second one computes");
+    assert_eq!(network.lease_reply(third), LeaseReply::Nothing, "the second one computes");
     let filled = network.fill(1, "k", "new", next);
     assert_eq!(network.status(filled), Status::Stored);
-    assert_eq!(network.said(third), Said::Value("new".into()));
+    assert_eq!(network.lease_reply(third), LeaseReply::Value("new".into()));
 }
 
 #[test]
@@ -164,10 +164,10 @@ fn newer_write_ends_the_lease_and_a_stale_value_serves_no_waiter() {
     let next = network.token(second);
     assert!(next > token);
     let third = network.lease(1, "k", 3_000);
-    assert_eq!(network.said(third), Said::Nothing);
+    assert_eq!(network.lease_reply(third), LeaseReply::Nothing);
     network.put(3, "k", "fresh", Ack::Local);
     network.run(20);
-    assert_eq!(network.said(third), Said::Value("fresh".into()));
+    assert_eq!(network.lease_reply(third), LeaseReply::Value("fresh".into()));
     let lost = network.fill(1, "k", "computed", next);
     assert_eq!(network.status(lost), Status::Superseded);
 }
@@ -206,7 +206,7 @@ fn fill_passes_the_usual_checks() {
     let id = network.fill(1, "k", &"x".repeat(9 << 20), token);
     assert!(matches!(&network.answers[&id], Response::Refused(refusal)
         if refusal.code == RefusalCode::TooLarge));
-    assert_eq!(network.said(waits), Said::Nothing);
+    assert_eq!(network.lease_reply(waits), LeaseReply::Nothing);
     let long = network.ask(
         1,
         Request::Lease { key: key(&"k".repeat(1024)), lease_ms: 1, wait_ms: 0, newer_than: None },
