@@ -24,7 +24,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
+    /// If that does not happen within [`PATIENCE`].
     #[must_use]
     pub fn start(regions: &[&str]) -> Self {
         Self::start_with(regions, |setup| setup)
@@ -53,7 +53,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
+    /// If that does not happen within [`PATIENCE`].
     pub fn wait_until_joined(&self) {
         let all: BTreeSet<_> = self.nodes.iter().map(|node| node.address()).collect();
         let own = |node: &Node| node.incarnations().into_iter().next();
@@ -73,7 +73,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
+    /// If that does not happen within [`PATIENCE`].
     #[must_use]
     pub fn client(&self, region: &str) -> ZerocacheClient {
         self.client_with(region, |builder| builder)
@@ -104,7 +104,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If that does not happen within [`PATIENCE`](crate::poll::PATIENCE).
+    /// If that does not happen within [`PATIENCE`].
     pub fn everywhere(&self, key: &[u8], good: impl Fn(&Answer) -> bool) {
         for node in self.nodes.iter().filter(|node| !node.is_frozen()) {
             let what = format!("{} at {} ({})", key.escape_ascii(), node.address(), node.region());
