@@ -240,20 +240,17 @@ impl Config {
     }
 
     pub(super) fn discovery(&self) -> DiscoveryConfig {
-        let mut discovery = DiscoveryConfig::new(self.cluster.clone());
+        let sources = DiscoveryConfig::new(self.cluster.clone());
         if self.offline {
-            return discovery;
+            return sources;
         }
-        if self.discovery_methods.mdns {
-            discovery.mdns = Some(MdnsConfig { interface: self.mdns_interface.clone() });
+        DiscoveryConfig {
+            mdns: Some(MdnsConfig { interface: self.mdns_interface.clone() }),
+            dns: self.dns.clone(),
+            seeds: self.seeds.clone(),
+            ..sources
         }
-        if self.discovery_methods.dns {
-            discovery.dns.clone_from(&self.dns);
-        }
-        if self.discovery_methods.seeds {
-            discovery.seeds.clone_from(&self.seeds);
-        }
-        discovery
+        .restricted_to(self.discovery_methods)
     }
 
     /// Returns the single-flight group: clients of one cluster and namespace share it, and compute a

@@ -107,6 +107,25 @@ impl DiscoveryConfig {
             interval: INTERVAL_DEFAULT,
         }
     }
+
+    /// Restricts the configuration to the sources in `set`. Names and seeds whose source is not in it are
+    /// named in a warning.
+    #[must_use]
+    pub fn restricted_to(mut self, set: DiscoverySet) -> Self {
+        if !set.mdns {
+            self.mdns = None;
+        }
+        for (is_used, source, names) in
+            [(set.dns, "dns", &mut self.dns), (set.seeds, "seeds", &mut self.seeds)]
+        {
+            if !is_used && !names.is_empty() {
+                let unused: Vec<_> =
+                    std::mem::take(names).iter().map(ToString::to_string).collect();
+                tracing::warn!(source, ?unused, "not using names whose discovery source is off");
+            }
+        }
+        self
+    }
 }
 
 /// Settings of mDNS.

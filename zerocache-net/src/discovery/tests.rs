@@ -119,3 +119,16 @@ async fn invalid_configuration_is_refused() {
     let announcement = Announcement { region: "london".into(), ..announcement };
     assert!(matches!(discovery.announce(&announcement), Err(DiscoveryError::NoPort)));
 }
+
+#[test]
+fn names_of_a_source_that_is_off_are_not_used() {
+    let all = || DiscoveryConfig {
+        mdns: Some(MdnsConfig::default()),
+        ..config(&["127.0.0.1:1"], &["x:1"])
+    };
+    let none = all().restricted_to(DiscoverySet::NONE);
+    assert!(none.mdns.is_none() && none.dns.is_empty() && none.seeds.is_empty());
+    let seeds = all().restricted_to(DiscoverySet::SEEDS);
+    assert!(seeds.mdns.is_none() && seeds.dns.is_empty());
+    assert_eq!(seeds.seeds, all().seeds);
+}

@@ -31,8 +31,8 @@ Examples:
     zerocache-server --region london
 
   Two regions on one machine:
-    zerocache-server --region london --address 127.0.0.2
-    zerocache-server --region sydney --address 127.0.0.3 --seed 127.0.0.2:6789
+    zerocache-server --region london --address 127.0.0.2 --max-bytes 256MiB
+    zerocache-server --region sydney --address 127.0.0.3 --max-bytes 256MiB --seed 127.0.0.2:6789
 
   In Kubernetes, behind a headless Service:
     zerocache-server --region eu --discovery dns --dns zerocache-nodes:6789

@@ -335,15 +335,11 @@ fn start_discovery(
     config: &ServerConfig,
 ) -> Result<(Discovery, mpsc::Receiver<discovery::Event>), DiscoveryError> {
     let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
-    let mut settings = DiscoveryConfig::new(config.cluster.clone());
-    if config.discovery.mdns {
-        settings.mdns = Some(MdnsConfig { interface: config.mdns_interface.clone() });
-    }
-    if config.discovery.dns {
-        settings.dns = config.dns.clone();
-    }
-    if config.discovery.seeds {
-        settings.seeds = config.seeds.clone();
-    }
-    Ok((Discovery::start(settings, sender)?, events))
+    let settings = DiscoveryConfig {
+        mdns: Some(MdnsConfig { interface: config.mdns_interface.clone() }),
+        dns: config.dns.clone(),
+        seeds: config.seeds.clone(),
+        ..DiscoveryConfig::new(config.cluster.clone())
+    };
+    Ok((Discovery::start(settings.restricted_to(config.discovery), sender)?, events))
 }

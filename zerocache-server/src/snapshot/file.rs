@@ -27,7 +27,8 @@ pub struct SnapshotFile {
 impl SnapshotFile {
     /// Takes the snapshot at `path`: moves it aside for this incarnation. Blocks.
     ///
-    /// A file that cannot be moved is logged and not used.
+    /// A file that cannot be moved is logged and not used. If there is none, a path to which this node cannot
+    /// write one at its end is logged.
     #[must_use]
     pub fn take(path: PathBuf) -> Self {
         let moved = fs::rename(&path, write::with_suffix(&path, TAKEN));
@@ -37,11 +38,17 @@ impl SnapshotFile {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::info!(path = %path.display(), "there is no snapshot");
+                match write::check_writable(&path) {
+                    Ok(()) => tracing::info!(path = %path.display(), "no snapshot found"),
+                    Err(error) => {
+                        let path = path.display();
+                        tracing::error!(%path, %error, "cannot write snapshots to this path");
+                    }
+                }
                 false
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "cannot move the snapshot; it is not used");
+                tracing::error!(path = %path.display(), %error, "cannot move snapshot aside: not loaded");
                 false
             }
         };

@@ -184,3 +184,12 @@ fn unused_snapshot_is_put_back_and_foreign_file_is_kept() {
     assert!(matches!(foreign, Err(SnapshotError::UnknownFormat)));
     assert_eq!(fs::read(write::with_suffix(&path, ".taken")).unwrap(), b"something else");
 }
+
+#[test]
+fn missing_directory_is_found_when_there_is_no_snapshot() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("snapshot");
+    check_writable(&path).expect("a directory that is there");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 0);
+    assert!(check_writable(&directory.path().join("missing").join("snapshot")).is_err());
+}

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -32,6 +32,16 @@ where
         let _already_gone = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Checks that a snapshot can be written to `path` later. Leaves no file behind. Blocks.
+///
+/// # Errors
+/// The error of the system that a write would meet now.
+pub(super) fn check_writable(path: &Path) -> io::Result<()> {
+    let temporary = with_suffix(path, NEW);
+    File::create(&temporary)?;
+    fs::remove_file(&temporary)
 }
 
 /// The suffix of the temporary file.
