@@ -4,8 +4,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    AttemptId, AttemptReport, AttemptResult, ClientState, ClientVariant, Event, KeyRules, Outgoing,
-    PendingAttempt, rules::Verdict,
+    AttemptId, AttemptReport, ClientState, ClientVariant, Event, KeyRules, Outgoing, PendingAttempt,
 };
 use crate::{
     call::CallResult,
@@ -155,9 +154,8 @@ impl<K: KeyRules> Batch<K> {
         elapsed_us: u64,
         state: &mut ClientState,
     ) -> (Option<AttemptReport>, BatchAction<K::Output>) {
-        let place = |group: &mut Group<K>| Some((group.place(id)?, group)).map(|(at, _)| at);
-        let found = self.groups.iter_mut().enumerate();
-        let found = found.filter_map(|(at, group)| Some((at, place(group)?))).next();
+        let mut groups = self.groups.iter().enumerate();
+        let found = groups.find_map(|(at, group)| Some((at, group.place(id)?)));
         let Some((at, place)) = found else { return (None, BatchAction::Wait) };
         let group = &mut self.groups[at];
         let Some(mut key) = group.keys[place].take() else { return (None, BatchAction::Wait) };
@@ -173,18 +171,8 @@ impl<K: KeyRules> Batch<K> {
             return (None, BatchAction::Wait);
         }
         let step = attempt.step;
-        let (verdict, mut result) = key.rules.judge(state, &step, result, now);
-        let output = match verdict {
-            Verdict::Complete(output) => Some(output),
-            Verdict::Continue => None,
-            Verdict::Missed { warming } => {
-                let is_authoritative = key.walk.missed(&step, warming);
-                let output = key.rules.accept_miss(&step).filter(|_| is_authoritative);
-                result = AttemptResult::NotFound { is_authoritative: output.is_some() };
-                output
-            }
-        };
-        let is_error = result.is_error(output.is_some());
+        let (verdict, result) = key.rules.judge(state, &step, result, now);
+        let (output, report) = verdict.conclude(&key.rules, Some(&mut key.walk), step, result);
         match output {
             Some(output) => self.outcomes.push((key.index, output)),
             None if state.is_broken(ClientVariant::BatchKeysDropped) => {}
@@ -194,7 +182,7 @@ impl<K: KeyRules> Batch<K> {
             true => self.next_round(now, state),
             false => BatchAction::Wait,
         };
-        (Some(AttemptReport { step, result, is_error, is_hedge_win: false }), action)
+        (Some(report), action)
     }
 
     /// Asks the next node for each key that is not complete.
@@ -224,10 +212,7 @@ impl<K: KeyRules> Batch<K> {
         for (index, mut rules) in self.waiting.drain(first..).rev() {
             let preferred = rules.preferred(state, now);
             let plan = state.directory().plan(ticket, preferred, now);
-            let mut walk = Walk::new(plan, *state.bounds(), self.budget);
-            if !rules.expects_soon() {
-                walk = walk.with_whole_budget();
-            }
+            let walk = state.walk(&rules, plan, self.budget);
             self.unsettled.push(KeyWalk { index, rules, walk });
         }
     }

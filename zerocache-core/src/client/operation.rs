@@ -5,12 +5,12 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::{
-    Action, AttemptId, AttemptReport, AttemptResult, ClientState, ClientVariant, Event, KeyRules,
-    Outgoing, PendingAttempt, Reaction, rules::Verdict,
+    Action, AttemptId, ClientState, ClientVariant, Event, KeyRules, Outgoing, PendingAttempt,
+    Reaction, rules::Verdict,
 };
 use crate::{
     call::CallResult,
-    route::{Attempt, Budget, RotationTicket, Walk},
+    route::{Attempt, Budget, RotationTicket, Step, Walk},
     time::Instant,
     version::Incarnation,
 };
@@ -42,9 +42,9 @@ pub(super) struct Rest {
 enum Phase {
     New,
     AwaitingNodes,
-    /// The first attempt is pending, and may be hedged when it is late.
+    /// The first attempt is pending, and is hedged when it is late.
     First {
-        late_us: Option<u64>,
+        late_us: u64,
     },
     /// Attempts are pending that are not hedged any more.
     Walking,
@@ -76,7 +76,7 @@ impl<K: KeyRules> Operation<K> {
             }
             Event::Start | Event::Timer | Event::ViewChanged => match self.phase {
                 Phase::New | Phase::AwaitingNodes => self.begin(now, state),
-                Phase::First { late_us: Some(late_us) } if matches!(event, Event::Timer) => {
+                Phase::First { late_us } if matches!(event, Event::Timer) => {
                     self.phase = Phase::Walking;
                     self.hedge(now, late_us, state)
                 }
@@ -108,7 +108,10 @@ impl<K: KeyRules> Operation<K> {
             let hedging = state.hedging.as_mut().filter(|_| may_hedge);
             let late = hedging.and_then(|hedging| hedging.begin(step.node));
             let late_us = late.map(|late| u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
-            (*timer_us, self.phase) = (late_us, Phase::First { late_us });
+            *timer_us = late_us;
+            if let Some(late_us) = late_us {
+                self.phase = Phase::First { late_us };
+            }
         }
         Reaction::of(action)
     }
@@ -129,34 +132,21 @@ impl<K: KeyRules> Operation<K> {
         if is_hedge || id == AttemptId(0) {
             self.record_latency(&attempt, elapsed_us, state);
         }
-        let (verdict, mut result) = self.rules.judge(state, &attempt.step, result, now);
-        let output = match verdict {
-            Verdict::Complete(output) => Some(output),
-            Verdict::Continue => None,
-            Verdict::Missed { warming } => {
-                let walk = &mut self.rest(now, &attempt, state).walk;
-                let is_authoritative = walk.missed(&attempt.step, warming);
-                let output = self.rules.accept_miss(&attempt.step).filter(|_| is_authoritative);
-                result = AttemptResult::NotFound { is_authoritative: output.is_some() };
-                output
-            }
-        };
-        let ended = Some(AttemptReport {
-            step: attempt.step,
-            is_error: result.is_error(output.is_some()),
-            is_hedge_win: is_hedge && output.is_some() && self.pending.is_some(),
-            result,
-        });
+        let step = attempt.step;
+        let (verdict, result) = self.rules.judge(state, &step, result, now);
+        if !matches!(verdict, Verdict::Complete(_)) {
+            self.rest(now, Some(&step), state);
+        }
+        let walk = self.rest.as_mut().map(|rest| &mut rest.walk);
+        let (output, mut report) = verdict.conclude(&self.rules, walk, step, result);
+        report.is_hedge_win = is_hedge && output.is_some() && self.pending.is_some();
         let action = match output {
             Some(output) => self.complete(output, (is_hedge, elapsed_us), state),
             // The other one may still complete it.
             None if self.is_pending() => Action::Wait,
-            None => {
-                self.rest(now, &attempt, state);
-                self.walk_on(now, state)
-            }
+            None => self.walk_on(now, state),
         };
-        Reaction { ended, action }
+        Reaction { ended: Some(report), action }
     }
 
     /// Asks a second node beside the first one, which is late, if the share permits it.
@@ -168,7 +158,7 @@ impl<K: KeyRules> Operation<K> {
     ) -> Reaction<K::Output> {
         let may = state.hedging.as_mut().is_some_and(|hedging| hedging.take_token());
         let Some(first) = self.pending.filter(|_| may) else { return Reaction::of(Action::Wait) };
-        let Some(attempt) = self.rest(now, &first, state).walk.next_attempt(now) else {
+        let Some(attempt) = self.rest(now, Some(&first.step), state).walk.next_attempt(now) else {
             return Reaction::of(Action::Wait);
         };
         let mut action = self.attempt(now, attempt, state);
@@ -177,7 +167,7 @@ impl<K: KeyRules> Operation<K> {
         }
         // The new attempt is the hedge, and the first one stays what it is.
         let hedge = self.pending.replace(first);
-        let rest = self.rest(now, &first, state);
+        let rest = self.rest(now, Some(&first.step), state);
         (rest.hedge, rest.hedged_after_us) = (hedge, late_us);
         Reaction::of(action)
     }
@@ -218,16 +208,8 @@ impl<K: KeyRules> Operation<K> {
 
     /// Asks the next node of the walk.
     fn walk_on(&mut self, now: Instant, state: &mut ClientState) -> Action<K::Output> {
-        let walk = match &mut self.rest {
-            Some(rest) => &mut rest.walk,
-            rest @ None => {
-                let walk = new_walk(&self.rules, self.plan, self.budget, now, state);
-                let new = Rest { walk, hedge: None, hedged_after_us: 0 };
-                &mut rest.insert(Box::new(new)).walk
-            }
-        };
         self.phase = Phase::Walking;
-        match walk.next_attempt(now) {
+        match self.rest(now, None, state).walk.next_attempt(now) {
             Some(attempt) => self.attempt(now, attempt, state),
             None => self.exhausted(state),
         }
@@ -252,12 +234,16 @@ impl<K: KeyRules> Operation<K> {
         Action::Send { request, timer_us: None }
     }
 
-    /// The walk after the first attempt.
-    fn rest(&mut self, now: Instant, first: &PendingAttempt, state: &ClientState) -> &mut Rest {
+    /// The rest of the operation. Its walk begins after `first`, the node that was asked first, if one was.
+    fn rest(&mut self, now: Instant, first: Option<&Step>, state: &ClientState) -> &mut Rest {
         let Self { rules, plan, budget, rest, .. } = self;
         rest.get_or_insert_with(|| {
-            let mut walk = new_walk(rules, *plan, *budget, now, state);
-            walk.skip(&first.step);
+            let plan = plan.map(|(ticket, node)| state.directory().plan(ticket, node, now));
+            // An operation that has no plan asks nobody.
+            let mut walk = state.walk(rules, plan.unwrap_or_default(), *budget);
+            if let Some(first) = first {
+                walk.skip(first);
+            }
             Box::new(Rest { walk, hedge: None, hedged_after_us: 0 })
         })
     }
@@ -274,17 +260,4 @@ impl<K: KeyRules> Operation<K> {
         let hedge = self.rest.as_mut()?.hedge.take_if(|attempt| attempt.id == id)?;
         Some((hedge, true))
     }
-}
-
-fn new_walk<K: KeyRules>(
-    rules: &K,
-    plan: Option<(RotationTicket, Option<Incarnation>)>,
-    budget: Budget,
-    now: Instant,
-    state: &ClientState,
-) -> Walk {
-    // An operation that has no plan asks nobody.
-    let plan = plan.map(|(ticket, preferred)| state.directory().plan(ticket, preferred, now));
-    let walk = Walk::new(plan.unwrap_or_default(), *state.bounds(), budget);
-    if rules.expects_soon() { walk } else { walk.with_whole_budget() }
 }

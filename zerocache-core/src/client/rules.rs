@@ -1,7 +1,12 @@
 //! The rules for one key, alone or among many.
 
-use super::{AttemptResult, ClientState};
-use crate::{call::CallResult, route::Step, time::Instant, version::Incarnation};
+use super::{AttemptReport, AttemptResult, ClientState};
+use crate::{
+    call::CallResult,
+    route::{Step, Walk},
+    time::Instant,
+    version::Incarnation,
+};
 
 /// The rules of a read or write of one key: the node that it prefers, and the meaning of each answer.
 pub trait KeyRules {
@@ -48,4 +53,29 @@ pub enum Verdict<T> {
     },
     /// The next node is asked.
     Continue,
+}
+
+impl<T> Verdict<T> {
+    /// Ends the attempt at `step`: the outcome for the key, if the answer is one, and the report. A miss
+    /// needs the `walk` of the key.
+    pub(super) fn conclude(
+        self,
+        rules: &impl KeyRules<Output = T>,
+        walk: Option<&mut Walk>,
+        step: Step,
+        result: AttemptResult,
+    ) -> (Option<T>, AttemptReport) {
+        let (output, result) = match self {
+            Self::Complete(output) => (Some(output), result),
+            Self::Continue => (None, result),
+            Self::Missed { warming } => {
+                let is_authoritative = walk.is_some_and(|walk| walk.missed(&step, warming));
+                let output = rules.accept_miss(&step).filter(|_| is_authoritative);
+                let is_authoritative = output.is_some();
+                (output, AttemptResult::NotFound { is_authoritative })
+            }
+        };
+        let is_error = result.is_error(output.is_some());
+        (output, AttemptReport { step, result, is_error, is_hedge_win: false })
+    }
 }

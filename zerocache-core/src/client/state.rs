@@ -1,13 +1,13 @@
 //! The state that all operations of a client share.
 
 use super::{
-    AttemptId, ClientVariant, HedgeShare, OwnWrite, PendingAttempt, hedge::Hedging,
+    AttemptId, ClientVariant, HedgeShare, KeyRules, OwnWrite, PendingAttempt, hedge::Hedging,
     own_writes::OwnWrites,
 };
 use crate::{
     call::{CallFailure, CallResult},
     key::KeyHash,
-    route::{Attempt, Budget, Directory, TierBounds},
+    route::{Attempt, Budget, Directory, Plan, TierBounds, Walk},
     time::Instant,
     version::Version,
 };
@@ -148,6 +148,12 @@ impl ClientState {
             return Some(local_until.min(budget.deadline()));
         }
         (!self.directory.is_ready(now)).then_some(budget.deadline())
+    }
+
+    /// The walk of a key along `plan` within `budget`.
+    pub(super) fn walk(&self, rules: &impl KeyRules, plan: Plan, budget: Budget) -> Walk {
+        let walk = Walk::new(plan, self.bounds, budget);
+        if rules.expects_soon() { walk } else { walk.with_whole_budget() }
     }
 
     /// Begins an attempt: its node owes an answer from now on.

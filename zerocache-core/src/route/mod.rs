@@ -6,7 +6,7 @@ mod lease_node;
 mod refusals;
 mod rotation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tiers;
 
 pub use self::{

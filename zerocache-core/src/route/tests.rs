@@ -10,15 +10,15 @@ use crate::{
     wire::{NodeInfo, NodeState, features},
 };
 
-fn at(ms: u64) -> Instant {
+pub(crate) fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
 }
 
-fn address(n: u64) -> SocketAddr {
+pub(crate) fn address(n: u64) -> SocketAddr {
     format!("127.0.0.{n}:6789").parse().unwrap()
 }
 
-fn info(n: u64, region: &str) -> NodeInfo {
+pub(crate) fn info(n: u64, region: &str) -> NodeInfo {
     NodeInfo {
         incarnation: Incarnation(n),
         region: region.into(),

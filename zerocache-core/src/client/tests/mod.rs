@@ -8,36 +8,19 @@ mod starting;
 mod write;
 
 use alloc::format;
-use core::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::{
     call::{CallFailure, CallResult},
-    route::{Tier, TierBounds},
+    route::{
+        Tier, TierBounds,
+        tests::{address, at, info},
+    },
     version::{Incarnation, Version},
-    wire::{Ack, NodeInfo, NodeState, RefusalCode, Response, Status, Written, features},
+    wire::{Ack, NodeInfo, RefusalCode, Response, Status, Written, features},
 };
-
-fn at(ms: u64) -> Instant {
-    Instant::from_millis(ms)
-}
-
-fn address(n: u64) -> SocketAddr {
-    format!("127.0.0.{n}:6789").parse().unwrap()
-}
-
-fn info(n: u64, region: &str) -> NodeInfo {
-    NodeInfo {
-        incarnation: Incarnation(n),
-        region: region.into(),
-        zone: None,
-        addresses: [address(n)].into(),
-        state: NodeState::InSync,
-        bytes_max: 1_000,
-    }
-}
 
 /// A client in oslo that knows nodes 1 and 2 there and 3 in rome, and has tried all.
 fn state() -> ClientState {
