@@ -6,15 +6,20 @@
 //! the failure.
 
 use std::collections::BTreeSet;
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use fork::{Fork, fork, waitpid};
 use tokio::runtime::Builder;
+use zerocache_client::memo::LeaseScope;
 use zerocache_client::{Error, ZerocacheClient, zerocache};
 use zerocache_tests::cluster::builder;
+use zerocache_tests::http;
 use zerocache_tests::poll::{PATIENCE, timed};
 
 /// Longer than the deadline of an operation, on a busy machine too.
@@ -232,11 +237,45 @@ async fn timed_read(cache: &ZerocacheClient) -> (Result<bool, Error>, Duration) 
     (read.map(|value| value.is_some()), zerocache_net::clock::elapsed().saturating_sub(started))
 }
 
+/// Polls `work` until `is_reached` holds.
+async fn run_until(
+    what: &str,
+    mut work: Pin<&mut impl Future>,
+    is_reached: impl Fn() -> bool,
+) -> Result<(), Failed> {
+    let reached = poll_fn(|context| {
+        if work.as_mut().poll(context).is_ready() || is_reached() {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    });
+    tokio::time::timeout(PATIENCE, reached).await?;
+    check(is_reached(), what)
+}
+
+/// How many callers wait for a lease at a node.
+fn lease_waiters(node: SocketAddr) -> Option<u64> {
+    http::send(node, "GET", "/v1/stats", &[], b"").ok()?.json()["lease_waiters"].as_u64()
+}
+
 fn from_a_runtime_with_threads(seed: SocketAddr) -> Result<(), Failed> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let cache = prepare(seed)?;
+    // Another way to find the nodes: the two clients do not wait for each other inside the process.
+    let apart = builder(REGION).mdns(false).seed(seed.to_string()).seed("127.0.0.1:9").build()?;
     runtime.block_on(async {
         cache.get("parent").await?;
+        apart.ready(PATIENCE).await?;
+        let never = async || pending::<Result<u64, Failed>>().await;
+        let mut holder = pin!(cache.get_or_compute("leased", 600, never).lease(LeaseScope::Region));
+        let granted = || cache.memo_stats().leases_granted == 1;
+        run_until("the lease is granted", holder.as_mut(), granted).await?;
+        let computed = async || Ok::<u64, Failed>(9);
+        let mut waiter =
+            pin!(apart.get_or_compute("leased", 600, computed).lease(LeaseScope::Region));
+        let waits = || lease_waiters(seed) == Some(1);
+        run_until("a request for the lease waits", waiter.as_mut(), waits).await?;
         let before = ports(seed)?;
         match fork()? {
             Fork::Child => {
@@ -246,8 +285,11 @@ fn from_a_runtime_with_threads(seed: SocketAddr) -> Result<(), Failed> {
                     check(took < BOUND, &format!("a read ends in time, not after {took:?}"));
                 let found = check(matches!(read, Ok(true)), &format!("it reads: {read:?}"));
                 let three = triple(2).await;
+                // The request for the lease is the parent's: the child computes without it.
+                let nine = waiter.await?;
+                let computed = check(three == 6 && nine == 9, "it computes");
                 // A runtime whose threads are gone cannot be dropped.
-                end(in_time.and(found).and(check(three == 6, "it computes")));
+                end(in_time.and(found).and(computed));
             }
             Fork::Parent(child) => {
                 tokio::task::block_in_place(|| outlive(child, &cache, (seed, &before)))?;

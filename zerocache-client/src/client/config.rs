@@ -337,8 +337,6 @@ mod tests {
             ("ZEROCACHE_SEED", "127.0.0.2:6789, [::1]:6789"),
             ("ZEROCACHE_DNS", "zerocache.default.svc:6789"),
             ("ZEROCACHE_MDNS_INTERFACE", ""),
-            ("ZEROCACHE_CONNECTIONS", "http"),
-            ("ZEROCACHE_COMPRESS_ABOVE", "4KiB"),
             ("ZEROCACHE_HEDGE", "0.05"),
         ])
         .unwrap();
@@ -346,14 +344,26 @@ mod tests {
         assert_eq!(config.discovery_methods, DiscoverySet { mdns: false, dns: true, seeds: true });
         assert_eq!((config.seeds.len(), config.dns.len()), (2, 1));
         assert!(config.discovery().mdns.is_none());
-        assert_eq!(config.connections, Connections::Http);
-        assert_eq!(config.compress_above, Some(4_096));
         assert_eq!(config.hedge, HedgeShare::new(0.05));
+    }
+
+    #[cfg(feature = "http-fallback")]
+    #[test]
+    fn environment_selects_http_connections() {
+        let config = config(&[("ZEROCACHE_CONNECTIONS", "http")]).unwrap();
+        assert_eq!(config.connections, Connections::Http);
+    }
+
+    #[cfg(feature = "lz4")]
+    #[test]
+    fn environment_sets_the_size_above_which_values_are_compressed() {
+        assert_eq!(config(&[]).unwrap().compress_above, Some(COMPRESS_ABOVE_DEFAULT));
+        let config = config(&[("ZEROCACHE_COMPRESS_ABOVE", "4KiB")]).unwrap();
+        assert_eq!(config.compress_above, Some(4_096));
     }
 
     #[test]
     fn compression_and_hedging_can_be_turned_off() {
-        assert_eq!(config(&[]).unwrap().compress_above, Some(COMPRESS_ABOVE_DEFAULT));
         let off =
             config(&[("ZEROCACHE_COMPRESS_ABOVE", "off"), ("ZEROCACHE_HEDGE", "off")]).unwrap();
         assert_eq!((off.compress_above, off.hedge), (None, None));

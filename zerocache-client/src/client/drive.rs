@@ -121,18 +121,16 @@ impl Engine {
         op: impl FnOnce(u64) -> Option<FastOp<'a>>,
         waker: &Waker,
     ) -> Beginning<K> {
-        let started = clock::elapsed();
-        let now = clock::instant(started);
-        let mut operation = Operation::new(rules, now, total_ms);
-        let action = operation.on(now, Event::Start, &mut self.state.lock()).action;
-        if let Action::Send { request, timer_us: None } = &action
+        let unsent = self.begin(rules, total_ms);
+        if let Action::Send { request, timer_us: None } = &unsent.action
             && let Some(op) = op(request.seen)
-            && let Some(call) = self.send_now(request, &op, now, waker)
+            && let Some(call) = self.send_now(request, &op, clock::instant(unsent.started), waker)
         {
             let (id, call) = (request.id, ProcessOwned::new(call));
+            let Unsent { operation, started, .. } = unsent;
             return Beginning::Sent(FirstAttempt { operation, id, started, call });
         }
-        Beginning::Unsent(Unsent { operation, started, action })
+        Beginning::Unsent(unsent)
     }
 
     /// Begins an operation for [`drive`](Self::drive).

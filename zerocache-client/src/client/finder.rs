@@ -33,21 +33,21 @@ use super::{
     watch::Watch,
 };
 
-/// How often it is looked what is due: the granularity of probes.
-const TURN: Duration = Duration::from_millis(50);
+/// The interval between two checks for due handshakes and probes: the granularity of probes.
+const TICK: Duration = Duration::from_millis(50);
 
-/// How long a handshake or probe may take, in milliseconds.
+/// The longest time for a handshake or probe, in milliseconds.
 const PROBE_TIMEOUT_MS: u64 = 1_000;
 
-/// Beyond this many handshakes and probes under way no probes are added.
+/// The most handshakes and probes in progress beyond which no probe is started.
 const TASKS_MAX: usize = 1_024;
 
-/// How often it is said that no node can be reached, or none stands in the client's region, while that
-/// lasts, in milliseconds.
+/// The interval between two warnings that no node can be reached, or none stands in the client's region, in
+/// milliseconds.
 const REPEAT_MS: u64 = 300_000;
 
 /// Most regions that are named in the log.
-const REGIONS_SAID: usize = 16;
+const REGIONS_LOGGED_MAX: usize = 16;
 
 /// Runs until the engine is gone. `discovery` lives as long as this does.
 pub(super) async fn run(
@@ -57,8 +57,8 @@ pub(super) async fn run(
 ) {
     let discovery = Arc::new(discovery);
     let mut tasks = JoinSet::new();
-    let mut turns = interval(TURN);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut discovering = true;
     let mut reach = None;
     let mut published = clock::mono();
@@ -72,7 +72,7 @@ pub(super) async fn run(
                 }
                 None => discovering = false,
             },
-            _ = turns.tick() => {}
+            _ = ticks.tick() => {}
             Some(_) = tasks.join_next() => {}
         }
         let Some(engine) = engine.upgrade() else { return };
@@ -112,19 +112,19 @@ impl Reach {
     }
 }
 
-/// Says when no node can be reached, when none stands in the client's region, and when all is well.
-fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
+/// Logs when no node can be reached, when none stands in the client's region, and when all is well.
+fn note_reach(engine: &Engine, logged: &mut Option<(Reach, Instant)>) {
     let now = clock::mono();
     let reach = Reach::of(engine, now);
     // At the start nothing is missing before everything has been tried.
     let is_known = reach == Reach::Here || engine.state.lock().is_tried();
-    let is_said = said.is_some_and(|(before, at)| {
+    let is_logged = logged.is_some_and(|(before, at)| {
         before == reach && (reach == Reach::Here || now.since_ms(at) < REPEAT_MS)
     });
-    if is_said || !is_known {
+    if is_logged || !is_known {
         return;
     }
-    *said = Some((reach, now));
+    *logged = Some((reach, now));
     let (region, cluster) = (&engine.config.region, &engine.config.cluster);
     match reach {
         Reach::Here => tracing::info!(region, cluster, "the cache can be reached"),
@@ -157,7 +157,7 @@ fn note_reach(engine: &Engine, said: &mut Option<(Reach, Instant)>) {
 fn regions(engine: &Engine) -> Vec<String> {
     let directory = engine.directory();
     let regions: BTreeSet<_> = directory.nodes().map(|node| node.info.region.clone()).collect();
-    regions.into_iter().take(REGIONS_SAID).collect()
+    regions.into_iter().take(REGIONS_LOGGED_MAX).collect()
 }
 
 fn discovered(engine: &Engine, event: Event) {

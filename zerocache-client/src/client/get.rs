@@ -172,8 +172,8 @@ impl Get {
                 // Polled again after its end, against the contract of futures.
                 State::Over => return Poll::Pending,
                 State::Sent(first) => {
-                    // Only a client that works sends.
-                    let Ok(Live { engine, .. }) = self.client.live() else { return Poll::Pending };
+                    // An error in a forked child in which the client does not start again.
+                    let Live { engine, .. } = self.client.live().map_err(Error::clone)?;
                     let (action, ended) = ready!(first.poll(engine, context));
                     let started = first.started;
                     match (action, std::mem::replace(&mut self.state, State::Over)) {

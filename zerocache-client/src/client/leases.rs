@@ -119,10 +119,8 @@ impl ZerocacheClient {
         terms: LeaseTerms,
     ) -> impl Future<Output = (LeaseReply, Option<Incarnation>)> + Send + 'static + use<> {
         let client = self.clone();
-        async move {
-            let (Ok(live), Ok(key)) = (client.live(), valid(key)) else {
-                return (LeaseReply::Unavailable, None);
-            };
+        let reply = self.run(move |engine| async move {
+            let key = valid(key)?;
             let range = match terms.scope {
                 LeaseScope::Region => LeaseRange::Region,
                 LeaseScope::All => LeaseRange::All,
@@ -132,15 +130,16 @@ impl ZerocacheClient {
             let request = LeaseRequest::new(key.hash(), range, wait_ms, deadline_ms, now);
             let request = Arc::new(Mutex::new(request));
             let asking = Asking {
-                client: client.clone(),
+                client,
                 request: Arc::clone(&request),
                 key,
                 life_ms: millis(terms.life).max(1),
                 over: terms.over,
             };
-            let driven = Driven { engine: Arc::clone(&live.engine), request };
-            driven.run(asking).await
-        }
+            Ok(Driven { engine, request }.run(asking).await)
+        });
+        // A client that cannot work has no lease, nor has a forked child that continues its parent's request.
+        async move { reply.await.unwrap_or((LeaseReply::Unavailable, None)) }
     }
 }
 

@@ -170,8 +170,8 @@ impl Write {
                     }
                 }
                 WriteState::Sent(request, mut first) => {
-                    // Only a client that works sends.
-                    let Ok(Live { engine, .. }) = self.client.live() else { return Poll::Pending };
+                    // An error in a forked child in which the client does not start again.
+                    let Live { engine, .. } = self.client.live().map_err(Error::clone)?;
                     let Poll::Ready((action, ended)) = first.poll(engine, context) else {
                         self.state = WriteState::Sent(request, first);
                         return Poll::Pending;

@@ -21,7 +21,7 @@ pub struct Call(Kind);
 enum Kind {
     Ready(Option<Box<CallResult>>),
     Framed(FramedCall),
-    Task(AbortOnDrop),
+    Task(AbortOnDrop<CallResult>),
     Boxed(Pin<Box<dyn Future<Output = CallResult> + Send>>),
 }
 
@@ -66,9 +66,9 @@ impl Future for Call {
 }
 
 /// Aborts its task when dropped.
-struct AbortOnDrop(JoinHandle<CallResult>);
+pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

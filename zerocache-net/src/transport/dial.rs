@@ -8,9 +8,10 @@ use hyper::{
     body::Incoming as HttpBody,
     client::conn::http1,
     header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
+    http::request,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, task::JoinHandle};
+use tokio::io::AsyncReadExt;
 use zerocache_core::{
     call::CallFailure,
     wire::{Hello, RefusalCode, RequestMessage, Response, frame::Opcode},
@@ -18,6 +19,7 @@ use zerocache_core::{
 
 use super::{
     RESPONSE_BYTES_MAX,
+    call::AbortOnDrop,
     framed::{FrameReader, HANDSHAKE_ID, Incoming, SENT_HEADER, UPGRADE_TOKEN, UnlimitedMemory},
     stream::Stream,
 };
@@ -85,9 +87,7 @@ async fn upgrade(
     let _abort = AbortOnDrop(connection);
     let now = clock::mono();
     hello.envelope.sent_ms = now.as_millis();
-    let request = HttpRequest::post(MESSAGES_PATH)
-        .header(HOST, to.to_string())
-        .header(CONTENT_TYPE, MESSAGES_TYPE)
+    let request = message_request(to)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, UPGRADE_TOKEN)
         .header(SENT_HEADER, now.as_millis() as u32)
@@ -96,14 +96,26 @@ async fn upgrade(
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => upgraded(response).await,
         StatusCode::OK if is_message(&response) => http_hello(response).await,
-        // The node itself is overloaded, or was suspended until now.
-        StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::REQUEST_TIMEOUT => {
-            Ok(Dialled::Http(Response::refused(RefusalCode::Overloaded, "the node is overloaded")))
-        }
-        _ => Ok(Dialled::Blocked),
+        status => Ok(overload_refusal(status).map_or(Dialled::Blocked, Dialled::Http)),
     }
+}
+
+/// Begins an HTTP request that carries a message to `to`.
+pub(super) fn message_request(to: SocketAddr) -> request::Builder {
+    HttpRequest::post(MESSAGES_PATH)
+        .header(HOST, to.to_string())
+        .header(CONTENT_TYPE, MESSAGES_TYPE)
+}
+
+/// Returns the refusal that `status` stands for, if the node is overloaded or was suspended until now.
+pub(super) fn overload_refusal(status: StatusCode) -> Option<Response> {
+    let is_overloaded = matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::REQUEST_TIMEOUT
+    );
+    is_overloaded.then(|| Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
 }
 
 async fn upgraded(
@@ -164,13 +176,4 @@ async fn http_hello(
 
 fn is_message(response: &HttpResponse<HttpBody>) -> bool {
     response.headers().get(CONTENT_TYPE).is_some_and(|given| given == MESSAGES_TYPE)
-}
-
-/// Aborts its task when dropped.
-struct AbortOnDrop(JoinHandle<Result<(), hyper::Error>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

@@ -14,7 +14,6 @@ use hyper::{
     Request as HttpRequest, StatusCode,
     body::{Body, Incoming as HttpBody},
     client::conn::http1::{self, SendRequest},
-    header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -26,7 +25,7 @@ use zerocache_core::{
 
 use super::{
     Call, RESPONSE_BYTES_MAX, Transport,
-    dial::{MESSAGES_PATH, MESSAGES_TYPE},
+    dial::{message_request, overload_refusal},
     framed::CallResult,
     stream::Stream,
 };
@@ -125,11 +124,7 @@ fn encode(
 ) -> Result<HttpRequest<Full<Bytes>>, CallFailure> {
     let now = clock::mono();
     message.envelope.sent_ms = now.as_millis();
-    HttpRequest::post(MESSAGES_PATH)
-        .header(HOST, to.to_string())
-        .header(CONTENT_TYPE, MESSAGES_TYPE)
-        .body(Full::new(message.encode(now)))
-        .map_err(|_| CallFailure::NotSent)
+    message_request(to).body(Full::new(message.encode(now))).map_err(|_| CallFailure::NotSent)
 }
 
 /// Returns the response that `response` carries, or what its status means.
@@ -152,12 +147,10 @@ async fn read(to: SocketAddr, response: hyper::Response<HttpBody>) -> CallResult
 
 /// Returns the result for a status other than 200: the message never reached the node's logic.
 fn result_of_status(status: StatusCode) -> CallResult {
+    if let Some(refusal) = overload_refusal(status) {
+        return Ok(refusal);
+    }
     match status {
-        StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::REQUEST_TIMEOUT => {
-            Ok(Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
-        }
         StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::refused(
             RefusalCode::TooLarge,
             "the message is larger than the node allows",
