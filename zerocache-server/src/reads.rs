@@ -8,7 +8,6 @@ use std::sync::{
 };
 
 use zerocache_core::{
-    entry::Entry,
     key::Key,
     node::{PAUSE_MS_MAX, ReadPolicy, miss_response},
     store::{EntryRef, Lookup},
@@ -97,6 +96,19 @@ impl EntryReader {
         }
     }
 
+    /// Runs `lookup` on the store if the context allows values: no read reaches the store otherwise.
+    fn lookup<R>(
+        &self,
+        context: ReadContext,
+        lookup: impl FnOnce(&Storage, Now) -> Lookup<R>,
+    ) -> Lookup<R> {
+        if context.policy.values_are_current {
+            lookup(&self.storage, context.now)
+        } else {
+            Lookup::Miss
+        }
+    }
+
     /// Reads a key in place. A hit counts as a use of the entry. `on_hit` runs under a lock of the store
     /// and must not use the store.
     pub fn read<R>(
@@ -105,10 +117,7 @@ impl EntryReader {
         context: ReadContext,
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
-        if !context.policy.values_are_current {
-            return Lookup::Miss;
-        }
-        self.storage.read(key, context.now, on_hit)
+        self.lookup(context, |storage, now| storage.read(key, now, on_hit))
     }
 
     /// Reads a key. A hit counts as a use of the entry.
@@ -119,7 +128,7 @@ impl EntryReader {
 
     /// Reads a key without counting a read or a use.
     #[must_use]
-    pub fn peek(&self, key: &Key, context: ReadContext) -> Option<Entry> {
-        self.storage.peek(key, context.now).hit()
+    pub fn peek(&self, key: &Key, context: ReadContext) -> Lookup {
+        self.lookup(context, |storage, now| storage.peek(key, now))
     }
 }
