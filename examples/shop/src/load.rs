@@ -215,7 +215,8 @@ impl Popularity {
     }
 }
 
-/// Numbers by SplitMix64: good enough for customers, the same in every run.
+/// Numbers by SplitMix64: good enough for customers, the same in every run. The example stands for
+/// itself: it does not use the generator of the tests.
 struct Random(u64);
 
 impl Random {
