@@ -9,7 +9,7 @@ use std::sync::{
 
 use zerocache_core::{
     key::Key,
-    node::{PAUSE_MS_MAX, ReadPolicy, miss_response},
+    node::{PAUSE_MS_MAX, ReadPolicy},
     store::{EntryRef, Lookup},
     time::{Instant, Now},
     wire::Response,
@@ -39,21 +39,13 @@ impl ReadContext {
     /// Returns whether a miss means that no node of the region has the key.
     #[must_use]
     pub fn misses_are_authoritative(&self) -> bool {
-        self.policy.values_are_current && self.policy.misses_are_authoritative
+        self.policy.is_miss_authoritative()
     }
 
     /// Returns the result of a read as a message of the protocol.
     #[must_use]
     pub fn response(&self, lookup: Lookup) -> Response {
-        match lookup {
-            Lookup::Hit(entry) => Response::Found {
-                value: entry.value,
-                metadata: entry.metadata,
-                version: entry.version,
-                remaining_ms: entry.expires.since_ms(self.now.mono),
-            },
-            Lookup::Miss => miss_response(self.misses_are_authoritative()),
-        }
+        self.policy.response(lookup, self.now)
     }
 }
 
