@@ -1,4 +1,4 @@
-//! What examples share: a cluster inside the example's own process.
+//! Helpers of the examples: a cluster inside the example's own process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use zerocache_client::{ClientBuilder, ZerocacheClient};
 use zerocache_server::config::{DiscoverySet, Interface, ServerConfig};
 use zerocache_server::{EmbeddedNode, RunError};
 
-/// How long a node may take until it is in sync.
+/// The longest time until a node is in sync.
 const READY_MAX: Duration = Duration::from_secs(10);
 
 /// The byte budget of each node: modest, since all of them share one process.
@@ -38,7 +38,7 @@ impl EmbeddedCluster {
     /// Starts a node in `region` and waits until it is in sync.
     ///
     /// # Errors
-    /// When it cannot start.
+    /// If the node cannot start.
     pub fn start_node(&mut self, region: &str) -> Result<EmbeddedNode, RunError> {
         self.started += 1;
         let mut config = ServerConfig::new(region);

@@ -24,16 +24,16 @@ const REGIONS: [&str; 3] = ["london", "sydney", "tokyo"];
 /// Nodes in each region.
 const NODES_PER_REGION: usize = 2;
 
-/// How long the slow function takes.
+/// The duration of the slow function.
 const SLOWNESS: Duration = Duration::from_millis(250);
 
-/// For how many seconds its result is kept.
+/// The lifetime of its result, in seconds.
 const TTL_S: u64 = 5;
 
 /// Bounds every wait of this example.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the function itself has run, in whatever region.
+/// The number of runs of the function itself, in all regions.
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// A result worth keeping.
@@ -130,7 +130,7 @@ fn start_nodes(cluster: &mut EmbeddedCluster) -> Result<Vec<EmbeddedNode>> {
     Ok(nodes)
 }
 
-/// What a step should come to: computed as the nth run, or read from a local node.
+/// The expected outcome of a step: computed as the nth run, or read from a local node.
 fn computed(run: u64) -> (Option<Tier>, u64) {
     (None, run)
 }
@@ -139,7 +139,7 @@ fn local_hit(run: u64) -> (Option<Tier>, u64) {
     (Some(Tier::Local), run)
 }
 
-/// Calls the function and looks what it did: the counters say who answered.
+/// Calls the function and reads from the counters who answered.
 async fn observe(client: &ZerocacheClient) -> Result<Observation> {
     let (before, runs) = (client.nodes(), RUNS.load(SeqCst));
     let tiers = client.stats().hits;
@@ -186,7 +186,7 @@ async fn until_nowhere(clients: &[ZerocacheClient]) -> Result<Duration> {
     until("the result is gone", async || count_local(clients).await.map(|n| n == 0)).await
 }
 
-/// In how many regions both of two reads, which go to different nodes, find the result.
+/// Returns the number of regions in which two reads, which go to different nodes, both find the result.
 async fn count_local(clients: &[ZerocacheClient]) -> Result<usize> {
     let mut regions = 0;
     for client in clients {
@@ -206,7 +206,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Waits for a condition, and says how long that took.
+/// Waits for a condition. Returns how long that took.
 async fn until(what: &str, condition: impl AsyncFn() -> Result<bool>) -> Result<Duration> {
     let started = now();
     let wait = async {

@@ -1,23 +1,23 @@
-//! The table of what happened, and whether it should have.
+//! The table of calls, with their expected and actual outcomes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use zerocache_client::ops::Tier;
 
-/// What a call did.
+/// The outcome of a call.
 pub struct Observation {
-    /// From where it was made.
+    /// The region of the caller.
     pub region: String,
-    /// The rung of the ladder that had the value; none when no node had it.
+    /// The tier whose node had the value; none if no node had it.
     pub tier: Option<Tier>,
-    /// Which run of the function its value comes from.
+    /// The run of the function that returned the value.
     pub run: u64,
-    /// Whether the function ran for it.
+    /// The function ran for this call.
     pub ran: bool,
     /// The node that had the value.
     pub node: Option<SocketAddr>,
-    /// How long the call took.
+    /// The duration of the call.
     pub took: Duration,
 }
 
@@ -37,8 +37,8 @@ impl Report {
         Self { rows: Vec::new() }
     }
 
-    /// Adds a call and what it should have come to: the tier of a hit or none for a computation, and
-    /// the run whose value it should have.
+    /// Adds a call with its expected outcome: the tier of a hit, or none for a computation, and the run
+    /// whose value it should have.
     pub fn expect(
         &mut self,
         step: &'static str,
@@ -63,7 +63,7 @@ impl Report {
         self.rows.push(Row::Note(text));
     }
 
-    /// Prints all rows; whether every step did what it should.
+    /// Prints all rows. Returns whether every step had its expected outcome.
     pub fn print(&self) -> bool {
         println!("{:<28} {:<8} {:<9} {:<18} {:>10}", "step", "from", "result", "node", "time");
         let mut failed = 0;

@@ -8,10 +8,10 @@ use zerocache_net::clock;
 /// Longer than anything here takes, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pause between two looks.
+/// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until `probe` finds something.
+/// Polls until `probe` returns a value.
 ///
 /// # Panics
 ///
@@ -27,7 +27,7 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Looks until `probe` holds.
+/// Polls until `probe` holds.
 ///
 /// # Panics
 ///

@@ -20,6 +20,7 @@ use zerocache_tests::http;
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
+use zerocache_tests::random::Random;
 use zerocache_tests::setup::Setup;
 use zerocache_tests::transport::{Caller, TransportKind, refusal, transport_kinds};
 
@@ -90,18 +91,6 @@ fn goes_on(cluster: &Cluster, entries: u64) {
     }
 }
 
-/// Pseudo-random numbers with a fixed seed (xorshift64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % end
-    }
-}
-
 #[test]
 fn garbage_and_truncated_messages_are_refused_and_counted() {
     let cluster = Cluster::start(&["london", "london", "sydney"]);
@@ -125,10 +114,10 @@ fn garbage_and_truncated_messages(transport: TransportKind, node: &Node) {
         assert_eq!(refusal(&response), Some(RefusalCode::BadMessage), "{transport:?}: {message:?}");
         1
     };
-    let (mut numbers, mut sent) = (Numbers(0x5eed), 0);
+    let (mut random, mut sent) = (Random::new(0x5eed), 0);
     for _ in 0..300 {
-        let length = numbers.below(200);
-        let garbage: Bytes = (0..length).map(|_| numbers.below(256) as u8).collect();
+        let length = random.below(200);
+        let garbage: Bytes = (0..length).map(|_| random.below(256) as u8).collect();
         // A few are whole messages by chance.
         if is_undecodable(&garbage) {
             sent += refused(&garbage);
@@ -304,7 +293,7 @@ fn flipped_bits_are_survived() {
     let to = cluster[0].address();
     let mut callers: Vec<Caller> =
         transport_kinds().iter().map(|transport| transport.caller(to)).collect();
-    let mut numbers = Numbers(0xf11b);
+    let mut random = Random::new(0xf11b);
     let whole = [
         in_cluster(put("kept")),
         in_cluster(Request::Replicate(vec![replicated("kept", clock::now().wall_ms)])),
@@ -313,8 +302,8 @@ fn flipped_bits_are_survived() {
     for message in &whole {
         for _ in 0..150 {
             let mut flipped = message.to_vec();
-            let at = numbers.below(flipped.len());
-            flipped[at] ^= 1 << numbers.below(8);
+            let at = random.below(flipped.len());
+            flipped[at] ^= 1 << random.below(8);
             for caller in &mut callers {
                 // Whatever it is now, it is answered.
                 let _any = caller.ask(&flipped);

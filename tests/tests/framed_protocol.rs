@@ -9,6 +9,7 @@ use zerocache_tests::frames::{
 use zerocache_tests::messages::{self, key};
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
+use zerocache_tests::random::Random;
 use zerocache_tests::setup::Setup;
 use zerocache_tests::transport::refusal;
 
@@ -274,14 +275,7 @@ fn half_a_message_is_never_stored() {
 fn garbage_on_a_connection_is_survived() {
     let node = start();
     node.put(b"kept", b"v", "ttl=300");
-    // Pseudo-random numbers with a fixed seed (xorshift64).
-    let mut state = 0xf4a3_u64;
-    let mut below = |end: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 16) as usize % end
-    };
+    let mut random = Random::new(0xf4a3);
     let whole: Vec<u8> = frames_of(1, &put("new", &[1; 70_000]))
         .into_iter()
         .chain([
@@ -293,13 +287,13 @@ fn garbage_on_a_connection_is_survived() {
     for round in 0..200 {
         let mut bytes = whole.clone();
         match round % 3 {
-            0 => bytes = (0..below(400)).map(|_| below(256) as u8).collect(),
-            1 => bytes[below(40)] ^= 1 << below(8),
+            0 => bytes = (0..random.below(400)).map(|_| random.below(256) as u8).collect(),
+            1 => bytes[random.below(40)] ^= 1 << random.below(8),
             _ => {
                 // In the headers after the large frame, and cut off anywhere.
-                let at = bytes.len() - 1 - below(80);
-                bytes[at] ^= 1 << below(8);
-                bytes.truncate(bytes.len() - below(60));
+                let at = bytes.len() - 1 - random.below(80);
+                bytes[at] ^= 1 << random.below(8);
+                bytes.truncate(bytes.len() - random.below(60));
             }
         }
         let mut framed = Framed::open(node.address());

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use zerocache_tests::random::Random;
 
-use crate::random::{Popularity, Random};
+use crate::popularity::Popularity;
 
 /// The length of every key: that of a hash in hexadecimal.
 pub const KEY_BYTES: usize = 32;

@@ -146,7 +146,7 @@ async fn golden_values_and_metadata() {
             found.push((hex(Some(entry.value)), hex(Some(entry.metadata.encode()))));
         }
         let found: Vec<_> = found.iter().map(|(v, m)| (v.as_str(), m.as_str())).collect();
-        // A value: codec, shape, bincode. ShapeEntryOutcome it: times, kind, tags.
+        // A value: codec, shape, bincode. Beside it: times, kind, tags.
         assert_eq!(
             found,
             [

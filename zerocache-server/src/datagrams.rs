@@ -53,7 +53,7 @@ impl DatagramSocket {
         }
     }
 
-    /// DatagramSocket that could not be sent.
+    /// Returns the number of datagrams that could not be sent.
     #[must_use]
     pub fn send_errors(&self) -> u64 {
         self.send_errors.get()

@@ -8,9 +8,8 @@ use std::sync::{
 };
 
 use zerocache_core::{
-    entry::Entry,
     key::Key,
-    node::{PAUSE_MS_MAX, ReadPolicy, miss_response},
+    node::{PAUSE_MS_MAX, ReadPolicy},
     store::{EntryRef, Lookup},
     time::{Instant, Now},
     wire::Response,
@@ -40,21 +39,13 @@ impl ReadContext {
     /// Returns whether a miss means that no node of the region has the key.
     #[must_use]
     pub fn misses_are_authoritative(&self) -> bool {
-        self.policy.values_are_current && self.policy.misses_are_authoritative
+        self.policy.is_miss_authoritative()
     }
 
     /// Returns the result of a read as a message of the protocol.
     #[must_use]
     pub fn response(&self, lookup: Lookup) -> Response {
-        match lookup {
-            Lookup::Hit(entry) => Response::Found {
-                value: entry.value,
-                metadata: entry.metadata,
-                version: entry.version,
-                remaining_ms: entry.expires.since_ms(self.now.mono),
-            },
-            Lookup::Miss => miss_response(self.misses_are_authoritative()),
-        }
+        self.policy.response(lookup, self.now)
     }
 }
 
@@ -97,6 +88,19 @@ impl EntryReader {
         }
     }
 
+    /// Runs `lookup` on the store if the context allows values: no read reaches the store otherwise.
+    fn lookup<R>(
+        &self,
+        context: ReadContext,
+        lookup: impl FnOnce(&Storage, Now) -> Lookup<R>,
+    ) -> Lookup<R> {
+        if context.policy.values_are_current {
+            lookup(&self.storage, context.now)
+        } else {
+            Lookup::Miss
+        }
+    }
+
     /// Reads a key in place. A hit counts as a use of the entry. `on_hit` runs under a lock of the store
     /// and must not use the store.
     pub fn read<R>(
@@ -105,10 +109,7 @@ impl EntryReader {
         context: ReadContext,
         on_hit: impl FnOnce(EntryRef<'_>) -> R,
     ) -> Lookup<R> {
-        if !context.policy.values_are_current {
-            return Lookup::Miss;
-        }
-        self.storage.read(key, context.now, on_hit)
+        self.lookup(context, |storage, now| storage.read(key, now, on_hit))
     }
 
     /// Reads a key. A hit counts as a use of the entry.
@@ -119,7 +120,7 @@ impl EntryReader {
 
     /// Reads a key without counting a read or a use.
     #[must_use]
-    pub fn peek(&self, key: &Key, context: ReadContext) -> Option<Entry> {
-        self.storage.peek(key, context.now).hit()
+    pub fn peek(&self, key: &Key, context: ReadContext) -> Lookup {
+        self.lookup(context, |storage, now| storage.peek(key, now))
     }
 }

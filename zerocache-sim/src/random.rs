@@ -1,5 +1,8 @@
 //! Random numbers from a seed: xoshiro256**, seeded by splitmix64. Both are in the public domain
 //! (Blackman and Vigna), and their output never changes, so that a seed always means the same run.
+//!
+//! `zerocache-tests` has a generator of its own: the simulator enables the broken variants of the core,
+//! with which nothing that it shares with tests of real processes may be built.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]

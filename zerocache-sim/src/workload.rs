@@ -20,7 +20,7 @@ const VALUE_BYTES_MIN: u64 = 8;
 const SHORT_MS: [u64; 5] = [1_000, 1_500, 2_000, 4_000, 8_000];
 
 /// Of a thousand computations so many are of clients that cannot use the value that there is.
-const OVER_PERMILLE: u64 = 150;
+const NEEDS_NEWER_PERMILLE: u64 = 150;
 
 /// Most keys of an operation on many.
 const MANY_KEYS_MAX: u64 = 12;
@@ -65,11 +65,11 @@ pub struct Computation {
     /// The required acknowledgement.
     pub ack: Ack,
     /// The requested duration of the lease, in milliseconds.
-    pub life_ms: u64,
+    pub lease_ms: u64,
     /// The longest wait for another holder, in milliseconds.
     pub wait_ms: u64,
-    /// Whether its client cannot use the value that it knows.
-    pub over: bool,
+    /// Its client cannot use the value that it knows.
+    pub needs_newer: bool,
     /// Its duration, in microseconds.
     pub duration_us: u64,
     /// Its end.
@@ -158,9 +158,9 @@ impl Computation {
             bytes,
             ttl,
             ack,
-            life_ms: *random.pick(&[300, 1_000, 5_000, 10_000]),
+            lease_ms: *random.pick(&[300, 1_000, 5_000, 10_000]),
             wait_ms: *random.pick(&[0, 200, 1_000, 3_000]),
-            over: random.chance(OVER_PERMILLE),
+            needs_newer: random.chance(NEEDS_NEWER_PERMILLE),
             duration_us: *random.pick(&[5_000, 100_000, 500_000, 3_000_000]),
             end,
         }

@@ -1,7 +1,7 @@
 //! The shop over HTTP.
 //!
-//! A request with `Cache-Control: no-store` is answered by the database alone, which shows what the
-//! cache is good for.
+//! A request with `Cache-Control: no-store` is answered by the database alone, which shows the
+//! effect of the cache.
 
 use std::convert::Infallible;
 
@@ -17,7 +17,7 @@ use zerocache_client::memo::Call;
 
 use crate::queries::{Listed, ProductPage, Sales, Shop};
 
-/// What one process counted since it started.
+/// The counters of one process since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Statements that were sent to the database.
@@ -26,8 +26,8 @@ pub struct Counters {
     pub hits: u64,
     /// Those of them that the process's own near cache answered.
     pub near_hits: u64,
-    /// Memoized calls answered with what another one, of this process or of another, computed
-    /// meanwhile.
+    /// Memoized calls answered with the value that another call, of this or another process,
+    /// computed meanwhile.
     pub shared: u64,
     /// Runs of memoized functions through the cache.
     pub computed: u64,
@@ -36,19 +36,19 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Both together.
+    /// Returns the sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         self.each(other, u64::wrapping_add)
     }
 
-    /// What was counted since.
+    /// Returns the difference to an earlier reading.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         self.each(before, u64::saturating_sub)
     }
 
-    /// The memoized calls, whoever answered them.
+    /// Returns the number of memoized calls.
     #[must_use]
     pub fn calls(self) -> u64 {
         self.hits + self.shared + self.computed
@@ -148,7 +148,7 @@ async fn counters(State(shop): State<Shop>) -> Json<Counters> {
     })
 }
 
-/// Whether a request may be answered from the cache.
+/// Returns whether a request may be answered from the cache.
 struct Caching(bool);
 
 impl Caching {
@@ -166,7 +166,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caching {
     }
 }
 
-/// Why a request has no answer.
+/// The reason why a request has no answer.
 enum Failure {
     /// There is no such product.
     Unknown,

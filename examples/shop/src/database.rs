@@ -11,10 +11,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 /// Connections of one process. Each has a thread of its own: more than cores would only queue.
 const CONNECTIONS_MAX: u32 = 4;
 
-/// How long a write waits for that of another process.
+/// The longest wait of a write for that of another process.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 
-/// A pool of connections that counts the statements it is lent for.
+/// A pool of connections that counts statements.
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: SqlitePool,
@@ -22,12 +22,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the file, which is made if it is not there.
+    /// Opens the file. Creates it if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If the file cannot be opened.
     pub async fn open(path: &Path) -> Result<Self, sqlx::Error> {
-        // WAL: readers of all processes go on while one of them writes.
+        // WAL: readers of all processes continue while one of them writes.
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -39,14 +39,14 @@ impl Database {
         Ok(Self { pool, statements: Arc::default() })
     }
 
-    /// The pool, for one statement, which is counted.
+    /// Returns the pool for one statement, and counts it.
     #[must_use]
     pub fn statement(&self) -> &SqlitePool {
         self.statements.fetch_add(1, Relaxed);
         &self.pool
     }
 
-    /// How many statements this process has sent to the database.
+    /// The number of statements that this process has sent to the database.
     #[must_use]
     pub fn statements(&self) -> u64 {
         self.statements.load(Relaxed)

@@ -1,4 +1,4 @@
-//! The whole of it: a database, cache nodes and services in every region.
+//! A deployment: a database, and cache nodes and services in every region.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::database::Database;
 use crate::processes::{Process, loopback_address};
 use crate::stock::{self, Stock};
 
-/// Where nodes and services stand.
+/// The regions of nodes and services.
 pub const REGIONS: [&str; 2] = ["london", "sydney"];
 
-/// How long it may take until every service can use every node.
+/// The longest time until every service can use every node.
 const JOINED_MAX: Duration = Duration::from_secs(30);
 
-/// How much of everything there is.
+/// The size of a deployment.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Size {
     /// Cache nodes in each region.
@@ -32,7 +32,7 @@ pub struct Size {
     pub stock: Stock,
 }
 
-/// What runs. Dropping it ends every process, and then removes the database.
+/// A running deployment. Dropping it ends every process and then removes the database.
 #[derive(Debug)]
 pub struct Deployment {
     /// The cache nodes that have not been killed.
@@ -48,7 +48,7 @@ impl Deployment {
     /// each other.
     ///
     /// # Errors
-    /// When it does not come to that.
+    /// If a process does not start, or does not find the others in time.
     pub async fn start(program: &Path, size: Size) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("zerocache-shop-").tempdir()?;
         let path = directory.path().join("shop.sqlite");
@@ -59,7 +59,7 @@ impl Deployment {
             http: reqwest::Client::builder().timeout(JOINED_MAX).build()?,
             _directory: directory,
         };
-        // Nodes with one name form a cluster: this one meets no other on the machine.
+        // Nodes with the same cluster name form a cluster: a unique name keeps this one apart.
         let cluster = format!("shop-{}", std::process::id());
         deployment.start_nodes(program, &cluster, size.nodes).await?;
         deployment.start_services(program, &cluster, &path, size.services).await?;
@@ -113,26 +113,26 @@ impl Deployment {
         Ok(())
     }
 
-    /// The first node of a region that is left, to be killed.
+    /// Returns the first remaining node of a region, to be killed.
     ///
     /// # Errors
-    /// When none is left.
+    /// If no node is left.
     pub fn take_node(&mut self, region: &str) -> Result<Process> {
         let at = self.nodes.iter().position(|node| node.region == region);
         Ok(self.nodes.remove(at.with_context(|| format!("no node is left in {region}"))?))
     }
 
-    /// The addresses of the services, by region.
+    /// Returns the addresses of the services, by region.
     #[must_use]
     pub fn services_by_region(&self) -> Vec<Vec<SocketAddr>> {
         let of = |region| self.services.iter().filter(move |service| service.region == region);
         REGIONS.map(|region| of(region).map(|service| service.address).collect()).to_vec()
     }
 
-    /// What all services counted, together.
+    /// Returns the sum of the counters of all services.
     ///
     /// # Errors
-    /// When one does not answer.
+    /// If a service does not answer.
     pub async fn counters(&self) -> Result<Counters> {
         let mut sum = Counters::default();
         for service in &self.services {

@@ -1,4 +1,4 @@
-//! What customers ask for: few products by many, many products by few.
+//! The requests of customers: few products are popular, most are not.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,21 +10,21 @@ use tokio::task::JoinSet;
 use crate::clock::now;
 use crate::stock::{DAYS, MATERIALS};
 
-/// How long a request may take before it counts as failed.
+/// The time after which a request counts as failed.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// How steeply the products' popularity falls.
+/// The exponent with which the popularity of products falls.
 const ZIPF_EXPONENT: f64 = 1.1;
 
-/// Numbers that no product has, of which robots ask for some again and again.
+/// Numbers that no product has; robots request some of them repeatedly.
 const UNKNOWN_PRODUCTS: u64 = 10;
 
-/// What a request is for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The page of a product.
     ProductPage,
-    /// The page of a product that is not there.
+    /// The page of a product that does not exist.
     UnknownProduct,
     /// The front page.
     BestSellers,
@@ -39,7 +39,7 @@ impl Kind {
     pub const ALL: [Self; 5] =
         [Self::ProductPage, Self::UnknownProduct, Self::BestSellers, Self::Search, Self::Sales];
 
-    /// Its name in the report.
+    /// Returns the name in the report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// Of a hundred requests, how many are of this kind.
+    /// The share of this kind, in percent.
     fn share(self) -> u64 {
         match self {
             Self::ProductPage => 66,
@@ -63,41 +63,41 @@ impl Kind {
     }
 }
 
-/// One request's fate.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// What it was for.
+    /// The kind of the request.
     pub kind: Kind,
-    /// From the moment at which it was due until its answer was read.
+    /// The time from the due moment until the answer was read.
     pub took: Duration,
-    /// Whether it was answered as it should be.
+    /// The answer was the expected one.
     pub good: bool,
 }
 
 /// A steady stream of requests.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// The processes of each region; a client asks those of its own in turn.
+    /// The processes of each region; a client calls one of its own region at random.
     pub regions: Vec<Vec<SocketAddr>>,
     /// Clients in each region.
     pub clients: u32,
-    /// How often each of them asks.
+    /// The interval between the requests of a client.
     pub every: Duration,
-    /// How long.
+    /// The duration of the load.
     pub lasts: Duration,
-    /// How many products there are.
+    /// The number of products.
     pub products: u32,
-    /// Whether the cache may answer.
+    /// The cache may answer.
     pub caching: bool,
     /// Makes the requests of two loads differ.
     pub seed: u64,
 }
 
 impl Load {
-    /// Sends it; all answers, in no order.
+    /// Sends the load. Returns all answers, in no order.
     ///
     /// # Errors
-    /// When a client cannot be made.
+    /// If a client cannot be created.
     pub async fn run(&self) -> Result<Vec<Answer>> {
         let mut tasks = JoinSet::new();
         let popularity = Popularity::new(self.products);
@@ -112,7 +112,7 @@ impl Load {
                     popularity: popularity.clone(),
                     caching: self.caching,
                 };
-                // Clients that all ask at once would measure each other.
+                // Simultaneous requests of all clients would measure each other.
                 let clients = self.clients * self.regions.len() as u32;
                 let first = start + self.every * (number as u32) / clients;
                 tasks.spawn(customer.ask(first, self.every, start + self.lasts));
@@ -131,8 +131,8 @@ struct Customer {
 }
 
 impl Customer {
-    /// Asks at fixed times, and counts from those: a slow answer delays the next request, which is
-    /// then slow too, as it would be for another customer.
+    /// Sends requests at fixed times, and measures from those: a slow answer delays the next request,
+    /// which counts as slow too, as it would be for another customer.
     async fn ask(mut self, first: Instant, every: Duration, end: Instant) -> Vec<Answer> {
         let mut answers = Vec::new();
         let mut due = first;
@@ -193,7 +193,7 @@ impl Customer {
     }
 }
 
-/// Zipf's law: the nth product is asked for in proportion to 1 / n^s.
+/// Zipf's law: the nth product is requested in proportion to 1 / n^s.
 #[derive(Clone)]
 struct Popularity {
     sums: Vec<f64>,
@@ -215,7 +215,8 @@ impl Popularity {
     }
 }
 
-/// Numbers by SplitMix64: good enough for customers, the same in every run.
+/// Numbers by SplitMix64: good enough for customers, the same in every run. The example stands for
+/// itself: it does not use the generator of the tests.
 struct Random(u64);
 
 impl Random {

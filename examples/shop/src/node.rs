@@ -1,4 +1,4 @@
-//! One cache node as a process: what `zerocache-server` does, told to find others by seeds alone.
+//! One cache node as a process: a `zerocache-server` that finds others by seeds alone.
 
 use std::future;
 use std::net::{IpAddr, SocketAddr};
@@ -10,22 +10,22 @@ use zerocache_server::config::{DiscoverySet, ServerConfig};
 
 use crate::processes;
 
-/// How long a node may take until it is in sync.
+/// The longest time until a node is in sync.
 const READY_MAX: Duration = Duration::from_secs(10);
 
 /// The byte budget of a node: far more than the shop needs.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// What a node is told.
+/// The arguments of a node.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NodeArgs {
-    /// Where it stands.
+    /// The region of the node.
     #[arg(long)]
     pub region: String,
     /// The name of the cluster.
     #[arg(long)]
     pub cluster: String,
-    /// Its address; the port is a free one.
+    /// The address of the node; the port is a free one.
     #[arg(long)]
     pub address: IpAddr,
     /// Another node; repeatable.
@@ -36,7 +36,7 @@ pub struct NodeArgs {
 /// Runs a node until standard input ends.
 ///
 /// # Errors
-/// When it cannot start.
+/// If the node cannot start.
 pub async fn run(args: NodeArgs) -> Result<()> {
     let mut config = ServerConfig::new(args.region);
     config.cluster = args.cluster;

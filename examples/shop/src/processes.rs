@@ -1,7 +1,7 @@
-//! Children of this program: how they start, how they say that they serve, how they end.
+//! Child processes of this program: their start, their readiness line, their end.
 //!
-//! Each child's standard input is a pipe whose other end only the parent holds. When the parent is
-//! gone, in whatever way, the pipe ends and the child with it: nothing is left behind.
+//! Each child's standard input is a pipe whose other end only the parent holds. When the parent
+//! ends, for whatever reason, the pipe ends and the child exits: no process is left behind.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,19 +13,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// What a child prints before its address, once it serves.
+/// The text that a child prints before its address once it serves.
 const LISTENING: &str = "listening on ";
 
-/// How long a child may take until it serves.
+/// The longest time until a child serves.
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// A running child; killed and waited for when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Where it stands.
+    /// The region of the child.
     pub region: &'static str,
-    /// Where it listens.
+    /// The address on which the child listens.
     pub address: SocketAddr,
 }
 
@@ -33,7 +33,7 @@ impl Process {
     /// Starts this program again with other arguments, and waits until it serves.
     ///
     /// # Errors
-    /// When it does not come to that.
+    /// If the child does not start or does not serve in time.
     pub async fn start<A: AsRef<OsStr>>(
         program: &Path,
         region: &'static str,
@@ -45,7 +45,7 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()?;
         let out = child.stdout.take().context("a child has an output")?;
-        // From here on it is killed if anything goes wrong.
+        // The child is killed if anything fails from here on.
         let mut process = Self { child, region, address: ([0, 0, 0, 0], 0).into() };
         let first_line = tokio::task::spawn_blocking(|| {
             let mut line = String::new();
@@ -58,7 +58,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Its number in the system.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -67,7 +67,7 @@ impl Process {
     /// Ends the process at once, as `kill -9` does, and waits until it is gone.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the process cannot be killed.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
@@ -80,21 +80,21 @@ impl Drop for Process {
     }
 }
 
-/// Says on standard output that this process serves.
+/// Prints on standard output that this process serves.
 ///
 /// # Errors
-/// When nobody listens any more.
+/// If standard output is closed.
 pub fn say_listening(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{LISTENING}{address}")?;
     out.flush()
 }
 
-/// Ends this process when its standard input does. On a thread of its own, so that no busy runtime
+/// Ends this process when its standard input ends. Runs on its own thread, so that no busy runtime
 /// delays it.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// If no thread can be started.
 pub fn end_with_parent() -> io::Result<()> {
     let watch = || {
         let mut input = io::stdin().lock();

@@ -6,13 +6,13 @@ use zerocache_client::{ZerocacheClient, zerocache};
 use crate::database::Database;
 use crate::stock::DAYS;
 
-/// How many products a list has.
+/// The number of products in a list.
 const LIST_MAX: i64 = 20;
 
-/// How many products are shown as bought together with one.
+/// The number of products shown as bought together with one.
 const TOGETHER_MAX: i64 = 5;
 
-/// How many reviews a page shows.
+/// The number of reviews on a page.
 const REVIEWS_MAX: i64 = 3;
 
 /// The days that count for the best sellers.
@@ -21,34 +21,34 @@ const RECENT_DAYS: i64 = 90;
 /// A product in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
-    /// Its number.
+    /// The number of the product.
     pub id: i64,
-    /// Its name.
+    /// The name of the product.
     pub name: String,
-    /// Pieces sold, or its stars, weighted by how helpful the reviews are: what the list is ordered by.
+    /// Pieces sold, or stars weighted by the helpfulness of the reviews: the order of the list.
     pub score: f64,
 }
 
 /// Everything that the page of a product shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProductPage {
-    /// Its number.
+    /// The number of the product.
     pub id: i64,
-    /// Its name.
+    /// The name of the product.
     pub name: String,
-    /// Its price in cents.
+    /// The price in cents.
     pub price_cents: i64,
-    /// Its place in its category by pieces sold, from 1.
+    /// The rank in its category by pieces sold, from 1.
     pub rank: i64,
-    /// How many reviews gave one to five stars.
+    /// The numbers of reviews with one to five stars.
     pub stars: [i64; 5],
     /// The most helpful reviews.
     pub reviews: Vec<String>,
-    /// What else is in the orders that contain it, most frequent first.
+    /// Other products in the same orders, most frequent first.
     pub bought_together: Vec<Listed>,
 }
 
-/// What a category sold in a period of thirty days.
+/// The sales of a category in a period of thirty days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sales {
     /// The category.
@@ -57,16 +57,16 @@ pub struct Sales {
     pub period: i64,
     /// Orders with a product of the category.
     pub orders: i64,
-    /// What they paid for it, in cents.
+    /// The sum paid for these products, in cents.
     pub revenue_cents: i64,
 }
 
-/// The shop, as one process of the service has it.
+/// The shop in one process of the service.
 #[derive(Clone, Debug)]
 pub struct Shop {
     /// The origin.
     pub database: Database,
-    /// The cache, as seen from the region in which this process stands.
+    /// The cache, as seen from the region of this process.
     pub cache: ZerocacheClient,
 }
 
@@ -75,7 +75,7 @@ impl Shop {
     /// ask for what is not there.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     // A page past its five minutes is better than a slow one, and much better than none. The lease
     // is for `set_price`: it makes a page that was begun before an update and is stored after it,
     // by whatever process, older than the invalidation, which then wins.
@@ -108,12 +108,12 @@ impl Shop {
         }))
     }
 
-    /// What sold best lately: on the front page, so that every visitor asks for it.
+    /// The recent best sellers: they are on the front page, so every visitor requests them.
     ///
     /// # Errors
-    /// When the database fails.
-    // The hottest of all: kept in the process too, for at most a second, and replaced before it
-    // expires, so that no visitor waits for it.
+    /// If the database fails.
+    // The hottest query: its result is also kept in the process, for at most a second, and refreshed
+    // before it expires, so that no visitor waits for it.
     #[zerocache(
         &self.cache,
         "30s",
@@ -140,7 +140,7 @@ impl Shop {
     /// The products whose name or description contains a text, best reviewed first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     #[zerocache(&self.cache, "2m", skip(self), jitter = 10, tags = ["products"])]
     pub async fn search(&self, text: &str) -> Result<Vec<Listed>, sqlx::Error> {
         let rows = sqlx::query_as(
@@ -157,11 +157,11 @@ impl Shop {
         Ok(listed(rows))
     }
 
-    /// What each category sold, by periods of thirty days, since a day: reads every order since.
+    /// The sales of each category since a day, by periods of thirty days. Reads every order since then.
     ///
     /// # Errors
-    /// When the database fails.
-    // The most expensive one: once in a region is enough, whoever asks.
+    /// If the database fails.
+    // The most expensive query: one computation per region is enough for all callers.
     #[zerocache(
         &self.cache,
         "10m",
@@ -189,18 +189,18 @@ impl Shop {
         Ok(rows.into_iter().map(sales).collect())
     }
 
-    /// Sets the price of a product; whether there is such a product.
+    /// Sets the price of a product. Returns whether the product exists.
     ///
     /// # Errors
-    /// When the database fails. That the cache cannot be told is no error: the update is done, and
-    /// the old page ends with its lifetime.
+    /// If the database fails. A failed invalidation is not an error: the update is done, and the old
+    /// page ends with its lifetime.
     pub async fn set_price(&self, id: i64, cents: i64) -> Result<bool, sqlx::Error> {
         let done = sqlx::query("UPDATE products SET price_cents = ? WHERE id = ?")
             .bind(cents)
             .bind(id)
             .execute(self.database.statement())
             .await?;
-        // After the commit: whoever computes from here on reads the new price.
+        // After the commit: every later computation reads the new price.
         if let Err(error) = self.product_page(id).invalidate().await {
             tracing::warn!(id, %error, "the old page may be served until its lifetime ends");
         }

@@ -1,4 +1,4 @@
-//! What was measured, and what of it is wrong.
+//! The measurements of a run, and the failures in them.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::Write as _;
@@ -46,19 +46,19 @@ impl Display for Name {
     }
 }
 
-/// What happened in a phase.
+/// The measurements of a phase.
 #[derive(Clone, Debug)]
 pub struct Phase {
-    /// Which one.
+    /// The phase.
     pub name: Name,
     /// The customers' requests.
     pub answers: Vec<Answer>,
-    /// What the services counted meanwhile.
+    /// The counters of the services during the phase.
     pub counted: Counters,
 }
 
 impl Phase {
-    /// How many requests were not answered as they should be.
+    /// The number of failed requests.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.answers.iter().filter(|answer| !answer.good).count()
@@ -77,11 +77,11 @@ impl Phase {
     }
 }
 
-/// What happened in a run.
+/// The measurements of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     size: Size,
-    /// Each process: what it is, its region, its address and its pid.
+    /// Each process: its role, region, address and pid.
     pub processes: Vec<(&'static str, &'static str, SocketAddr, u32)>,
     /// The phases, in their order.
     pub phases: Vec<Phase>,
@@ -104,13 +104,13 @@ impl Report {
         Self { size, processes, phases: Vec::new(), killed: None, updates: Vec::new() }
     }
 
-    /// A phase, if it has run.
+    /// Returns a phase, if it has run.
     #[must_use]
     pub fn phase(&self, name: Name) -> Option<&Phase> {
         self.phases.iter().find(|phase| phase.name == name)
     }
 
-    /// What must never be, and was. Nothing here depends on how fast this machine is.
+    /// Returns the failures. None of them depends on the speed of the machine.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -130,7 +130,7 @@ impl Report {
         problems
     }
 
-    /// The head: every process, and how much there is.
+    /// The head: every process, and the numbers of rows.
     #[must_use]
     pub fn head(&self) -> String {
         let mut head = String::new();
@@ -216,7 +216,7 @@ impl Display for Report {
     }
 }
 
-/// Prints a part of the report. That nobody reads it any more is no reason to stop.
+/// Prints a part of the report. Continues when nobody reads it any more.
 pub fn say(text: &str) {
     let _nobody_reads = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What happens, in order: no cache, cold, warm, a node's death, updates, no node at all.
+//! The phases, in order: no cache, cold, warm, a node's death, updates, no node at all.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::load::Load;
 use crate::report::{Name, Phase, Report};
 use crate::updates::{Update, update};
 
-/// How long an update and each look at a page may take.
+/// The time-out of an update and of each read of a page.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
-/// What a run is told.
+/// The arguments of a run.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Plan {
-    /// What runs.
+    /// The size of the deployment.
     #[command(flatten)]
     pub size: Size,
-    /// How long each phase lasts, in milliseconds.
+    /// The duration of each phase, in milliseconds.
     #[arg(long, default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub phase_ms: u64,
     /// Clients in each region.
@@ -33,17 +33,17 @@ pub struct Plan {
     pub updates: u32,
 }
 
-/// Runs everything, with `program` as the program of every process; tells `started` when all of them
+/// Runs everything, with `program` as the program of every process. Calls `started` when all of them
 /// serve.
 ///
 /// # Errors
-/// When something does not start, or does not answer at all. A failed request of a customer is no
-/// error: it is in the report.
+/// If a process does not start or does not answer. A failed request of a customer is not an error:
+/// it is in the report.
 pub async fn run(program: &Path, plan: Plan, started: impl FnOnce(&Report)) -> Result<Report> {
     let mut deployment = Deployment::start(program, plan.size).await?;
     let mut report = Report::new(&deployment, plan.size);
     started(&report);
-    // The database's own caches fill first: what is compared is not a cold disk.
+    // The database's own caches fill first, so that no phase measures a cold disk.
     load(&deployment, plan, Name::Without).run().await?;
     for name in [Name::Without, Name::Cold, Name::Warm] {
         let (phase, ()) = run_phase(&deployment, plan, name, async { Ok(()) }).await?;
@@ -90,7 +90,7 @@ async fn run_phase<T>(
     Ok((Phase { name, answers, counted }, other))
 }
 
-/// What customers ask for in a phase.
+/// The requests of customers in a phase.
 fn load(deployment: &Deployment, plan: Plan, name: Name) -> Load {
     Load {
         regions: deployment.services_by_region(),

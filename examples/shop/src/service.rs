@@ -12,10 +12,10 @@ use crate::database::Database;
 use crate::processes;
 use crate::queries::Shop;
 
-/// What a process of the service is told.
+/// The arguments of a process of the service.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServiceArgs {
-    /// Where it stands.
+    /// The region of the process.
     #[arg(long)]
     pub region: String,
     /// The name of the cluster of cache nodes.
@@ -32,7 +32,7 @@ pub struct ServiceArgs {
 /// Serves the shop on a free port of loopback until standard input ends.
 ///
 /// # Errors
-/// When it cannot start.
+/// If the service cannot start.
 pub async fn run(args: ServiceArgs) -> Result<()> {
     let cache = ZerocacheClient::builder(&args.region)
         .cluster(&args.cluster)

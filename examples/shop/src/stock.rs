@@ -1,18 +1,18 @@
-//! What is in the database: products, reviews and a year of orders, the same in every run.
+//! The contents of the database: products, reviews and a year of orders, the same in every run.
 
 use crate::database::Database;
 
-/// What products are made of; searched for by customers.
+/// Materials of products; customers search for them.
 pub const MATERIALS: [&str; 10] =
     ["oak", "brass", "linen", "glass", "steel", "cork", "wool", "marble", "copper", "paper"];
 
-/// What they are.
+/// Kinds of products.
 const THINGS: [&str; 8] = ["lamp", "chair", "bowl", "clock", "blanket", "shelf", "kettle", "frame"];
 
 /// The days of orders that are kept.
 pub const DAYS: i64 = 360;
 
-/// How many rows there are.
+/// The numbers of rows.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Stock {
     /// Products, numbered from 1.
@@ -59,7 +59,7 @@ const INDEXES: &str = "
 /// Makes the tables and fills them.
 ///
 /// # Errors
-/// When the database refuses.
+/// If a statement fails.
 pub async fn fill(database: &Database, stock: Stock) -> Result<(), sqlx::Error> {
     let Stock { products, reviews, orders } = stock;
     let lines = u64::from(orders) * 4;

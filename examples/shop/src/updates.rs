@@ -1,4 +1,4 @@
-//! Updates in one region, and when every process shows them.
+//! Updates in one region, and the time until every process shows them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,28 +11,28 @@ use crate::api::Price;
 use crate::clock::now;
 use crate::queries::ProductPage;
 
-/// How long a process may show an old price before that counts as wrong. A safety net, no promise.
+/// The time after which an old price counts as a failure. A safety net, not a promise.
 const SHOWN_MAX: Duration = Duration::from_secs(10);
 
-/// The pause between two looks at a page.
+/// The pause between two reads of a page.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// One update, and what came of it.
+/// One update and its effect.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// The product.
     pub product: u32,
-    /// How long the request took, invalidation included.
+    /// The duration of the request, including the invalidation.
     pub took: Duration,
-    /// When each process showed the new price, from the moment at which the update was sent; none if
-    /// it did not within ten seconds. In the order of the processes.
+    /// The time from sending the update until each process showed the new price; none if it did not
+    /// within ten seconds. In the order of the processes.
     pub shown: Vec<Option<Duration>>,
 }
 
 /// Sets a product's price through one process, and watches its page at others.
 ///
 /// # Errors
-/// When a process does not answer as it should.
+/// If a process does not answer as expected.
 pub async fn update(
     http: &reqwest::Client,
     product: u32,

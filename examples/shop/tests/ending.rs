@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// Nodes and services of the smallest run.
 const CHILDREN: usize = 4;
 
-/// Looks, a twentieth of a second apart, until a process counts as left behind.
+/// Checks, 50 ms apart, until a process counts as left behind.
 const LOOKS_MAX: usize = 400;
 
 #[test]
@@ -77,7 +77,7 @@ impl Drop for Run {
 fn wait_for_end(pid: &str) {
     let stat = Path::new("/proc").join(pid).join("stat");
     for _ in 0..LOOKS_MAX {
-        // One that has ended may wait for somebody to ask how.
+        // A process that has ended may be a zombie.
         let running = std::fs::read_to_string(&stat)
             .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'));
         if !running {

@@ -11,6 +11,7 @@ use zerocache_core::{
     time::Instant,
     version::{Incarnation, Version},
 };
+use zerocache_tests::random::{Random, Zipf};
 
 /// Bytes of a key: as a short name with a hash in it.
 pub const KEY_BYTES: usize = 32;
@@ -53,30 +54,7 @@ fn record(name: &Name, stamp: u64, change: Change) -> Record {
 
 /// `reads` numbers below `keys`, zipf-distributed with exponent 0.99; the popular ones are spread.
 pub fn zipf(reads: usize, keys: usize) -> Vec<u32> {
-    let mut sum = 0.0;
-    let mut sums = Vec::with_capacity(keys);
-    for rank in 1..=keys {
-        sum += (rank as f64).powf(-0.99);
-        sums.push(sum);
-    }
-    let mut random = SplitMix(42);
-    let pick = |_| {
-        let at = (random.next() >> 11) as f64 / (1u64 << 53) as f64 * sum;
-        let rank = sums.partition_point(|&below| below < at).min(keys - 1) as u64;
-        (rank * 7_368_787 % keys as u64) as u32
-    };
+    let (popularity, mut random) = (Zipf::new(keys, 0.99), Random::new(42));
+    let pick = |_| (popularity.draw(&mut random) as u64 * 7_368_787 % keys as u64) as u32;
     (0..reads).map(pick).collect()
-}
-
-/// The generator of Steele et al., "Fast splittable pseudorandom number generators" (2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
 }

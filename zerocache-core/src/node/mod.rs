@@ -37,7 +37,7 @@ pub use self::{
     leases::LeaseCounts,
     membership::DatagramCounts,
     quota::RefusalCounts,
-    reads::{Identity, ReadPolicy, miss_response, read},
+    reads::{Identity, ReadPolicy, read},
     repair::{PersistedState, RepairCounts},
     status::{ClusterStatus, NodeStatus, RegionStatus},
     writes::{Write, WriteOp, WriteScope},

@@ -48,24 +48,31 @@ pub struct ReadPolicy {
     pub values_are_current: bool,
 }
 
-/// Reads a key from a node's store, as a response.
-pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, policy: ReadPolicy) -> Response {
-    if !policy.values_are_current {
-        return miss_response(false);
+impl ReadPolicy {
+    /// Returns whether a miss means that no local peer has the key either. A node that serves no values
+    /// cannot tell.
+    #[must_use]
+    pub const fn is_miss_authoritative(&self) -> bool {
+        self.values_are_current && self.misses_are_authoritative
     }
-    match store.get(key, now) {
-        Lookup::Hit(entry) => Response::Found {
-            value: entry.value,
-            metadata: entry.metadata,
-            version: entry.version,
-            remaining_ms: entry.expires.since_ms(now.mono),
-        },
-        Lookup::Miss => miss_response(policy.misses_are_authoritative),
+
+    /// Returns the result of a read at `now` as a response.
+    #[must_use]
+    pub fn response(&self, lookup: Lookup, now: Now) -> Response {
+        match lookup {
+            Lookup::Hit(entry) => Response::Found {
+                value: entry.value,
+                metadata: entry.metadata,
+                version: entry.version,
+                remaining_ms: entry.expires.since_ms(now.mono),
+            },
+            Lookup::Miss => Response::NotFound { warming: !self.is_miss_authoritative() },
+        }
     }
 }
 
-/// The response for a key without a value, which says whether other nodes may have one.
-#[must_use]
-pub fn miss_response(is_authoritative: bool) -> Response {
-    Response::NotFound { warming: !is_authoritative }
+/// Reads a key from a node's store, as a response.
+pub fn read<B: Backend>(store: &Store<B>, key: &Key, now: Now, policy: ReadPolicy) -> Response {
+    let lookup = if policy.values_are_current { store.get(key, now) } else { Lookup::Miss };
+    policy.response(lookup, now)
 }

@@ -16,6 +16,7 @@ use zerocache_core::{
     key::Key,
     metadata::{Freshness, Metadata},
     node::{Write, WriteOp, WriteScope},
+    store::Lookup,
     ttl::Ttl,
     wire::Response,
 };
@@ -81,7 +82,7 @@ fn clamped(seconds: i128) -> Ttl {
 fn has_fresh_value(api: &Api, key: &Key) -> bool {
     let reader = api.driver.reader();
     let context = reader.context();
-    let Some(entry) = reader.peek(key, context) else { return false };
+    let Lookup::Hit(entry) = reader.peek(key, context) else { return false };
     let remaining_ms = entry.expires.since_ms(context.now.mono);
     Metadata::decode(&entry.metadata)
         .is_ok_and(|metadata| metadata.freshness(remaining_ms) == Freshness::Fresh)

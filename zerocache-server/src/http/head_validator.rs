@@ -16,7 +16,7 @@ const LINE_BYTES_KEPT: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct HeadValidator {
     state: State,
-    /// HeadValidator that have ended.
+    /// Heads that have ended.
     count: u64,
     /// The number of the first bad head, from 1, and its flaw.
     bad: Option<(u64, Flaw)>,

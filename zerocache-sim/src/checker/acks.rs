@@ -50,7 +50,7 @@ impl Checker {
             None => (0, false),
         };
         let in_place = (1..=replicas_wanted).contains(&replicas);
-        let told = |(most, all): (u32, bool)| {
+        let matches = |(most, all): (u32, bool)| {
             replicas_wanted == most && (!all || replicas == most || status != Status::Stored)
         };
         let fault = match status {
@@ -60,7 +60,7 @@ impl Checker {
             Status::Stored if before > version => Some("of which it knew a newer version"),
             Status::Superseded if after <= version => Some("of which it knows no newer version"),
             _ if !in_place || holders < replicas => Some("which fewer had"),
-            _ if !wanted.is_none_or(told) => Some("and others are there"),
+            _ if !wanted.is_none_or(matches) => Some("and others are there"),
             _ => None,
         };
         if let Some(fault) = fault {

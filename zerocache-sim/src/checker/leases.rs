@@ -16,7 +16,7 @@ pub(super) struct Grant {
     /// The times of the request and of the grant, in microseconds.
     asked_us: u64,
     granted_us: u64,
-    life_ms: u64,
+    lease_ms: u64,
     /// The time at which its value was sent.
     sent_us: Option<u64>,
 }
@@ -33,8 +33,8 @@ pub(super) struct AcknowledgedDelete {
 
 impl Checker {
     /// Records that a client got the lease for the value of this write.
-    pub(crate) fn granted(&mut self, id: WriteId, token: Version, asked_us: u64, life_ms: u64) {
-        let grant = Grant { token, asked_us, granted_us: self.now_us, life_ms, sent_us: None };
+    pub(crate) fn granted(&mut self, id: WriteId, token: Version, asked_us: u64, lease_ms: u64) {
+        let grant = Grant { token, asked_us, granted_us: self.now_us, lease_ms, sent_us: None };
         if let Some(write) = self.write(id) {
             write.grant = Some(grant);
         }
@@ -63,7 +63,7 @@ impl Checker {
             return;
         }
         // Clocks differ: what the node of the lease hears of in time it deletes again.
-        let ends_us = sent_us.min(grant.asked_us + grant.life_ms * 1_000);
+        let ends_us = sent_us.min(grant.asked_us + grant.lease_ms * 1_000);
         let lost = self.deletes.get(&key).into_iter().flatten().find(|deleted| {
             deleted.began_us > grant.granted_us
                 && deleted.acknowledged_us + REACHES_US < ends_us

@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    /// Hands what has come to those who read it.
+    /// Passes the messages that have arrived to their reader.
     pub(super) fn read(&mut self, index: usize, direction: usize, latency: Latency) {
         match direction {
             0 => self.read_requests(index, latency),

@@ -176,7 +176,7 @@ impl World {
         }
         if machine.pause_until_us > self.now_us {
             let refusal =
-                Response::refused(RefusalCode::Overloaded, "the node has just stood still");
+                Response::refused(RefusalCode::Overloaded, "the process has just resumed");
             return self.answer_dial(id, DialAnswer::Refused(refusal));
         }
         let now = self.now_at(to);
@@ -201,7 +201,7 @@ impl World {
         self.answer_dial(id, DialAnswer::Granted { connection, hello, sent_ms, sent_us });
     }
 
-    /// Hands the node a request whose response comes at once.
+    /// Passes the node a request that it answers immediately.
     fn ask_node(&mut self, host: u32, id: RequestId, message: RequestMessage) -> Option<Response> {
         self.nodes[host as usize].as_mut()?.replies.insert(id, Reply::Internal(None));
         self.node_input(host, vec![Input::Request { id, connection: HANDSHAKE, message }]);

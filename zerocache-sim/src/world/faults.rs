@@ -16,7 +16,7 @@ use crate::{clock::Clock, faults::Fault, plan::Profile};
 /// A process that was suspended for longer than this, in microseconds, refuses requests over HTTP.
 const PAUSE_US: u64 = 2_000_000;
 
-/// For so long after that.
+/// The time after a suspension during which the process refuses them, in microseconds.
 const AFTER_PAUSE_US: u64 = 250_000;
 
 /// The state that a process persists for the next one in its place.

@@ -21,7 +21,7 @@ const LATE_MS_MAX: u64 = 250;
 struct PendingLease {
     key: usize,
     connection: ConnectionId,
-    life_ms: u64,
+    lease_ms: u64,
     /// The time by which it must be answered.
     due: Instant,
 }
@@ -70,10 +70,10 @@ impl World {
         let now = self.now_at(host).mono;
         let Some(process) = self.nodes[host as usize].as_mut() else { return (message, key) };
         match &mut message.request {
-            Request::Lease { key: asked, lease_ms: life_ms, wait_ms, .. } => {
-                let (life_ms, due) = (*life_ms, now.plus_ms(*wait_ms));
+            Request::Lease { key: asked, lease_ms, wait_ms, .. } => {
+                let (lease_ms, due) = (*lease_ms, now.plus_ms(*wait_ms));
                 let Some(key) = number_of(asked) else { return (message, None) };
-                process.leasing.unnamed = Some(PendingLease { key, connection, life_ms, due });
+                process.leasing.unnamed = Some(PendingLease { key, connection, lease_ms, due });
                 if self.variant.prolongs_waits() {
                     // Also beyond what its caller waits.
                     *wait_ms *= 4;
@@ -102,10 +102,10 @@ impl World {
         let Some(process) = self.nodes[host as usize].as_mut() else { return };
         let Some(request) = process.leasing.pending.remove(&id) else { return };
         let Response::LeaseGranted { token } = response else { return };
-        let PendingLease { key, connection, life_ms, .. } = request;
+        let PendingLease { key, connection, lease_ms, .. } = request;
         let hash = self.keys[key].hash();
         let known = process.store.version(hash);
-        let grant = Grant { token: *token, connection, until: now.plus_ms(life_ms), known };
+        let grant = Grant { token: *token, connection, until: now.plus_ms(lease_ms), known };
         let before = process.leasing.granted.insert(hash, grant);
         if known > Some(*token) {
             // The write that ended it arrived together with the request.

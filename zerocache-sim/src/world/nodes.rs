@@ -41,10 +41,10 @@ const DISCOVERY_US_MAX: u64 = 1_000_000;
 /// The drain time of a node after its goodbye, in microseconds.
 const DRAIN_US: u64 = 2_000_000;
 
-/// And hands over its last writes for at most so long.
+/// The longest time after the drain for replicating the last writes of a node, in microseconds.
 const FLUSH_US_MAX: u64 = 500_000;
 
-/// The interval at which the flush is checked.
+/// The interval at which the flush is checked, in microseconds.
 const FLUSH_CHECK_US: u64 = 5_000;
 
 /// After this long a node counts as in sync in any case, in milliseconds.

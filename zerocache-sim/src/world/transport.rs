@@ -281,7 +281,7 @@ impl World {
         self.schedule(self.now_us, Event::CallEnded { host, life, token, result });
     }
 
-    /// Tells whoever made a call how it ended.
+    /// Passes the result of a call to its caller.
     pub(super) fn end_call(
         &mut self,
         host: u32,

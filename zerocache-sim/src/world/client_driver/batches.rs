@@ -64,7 +64,7 @@ impl World {
         self.drive_batch(client, serial, Input::Start);
     }
 
-    /// Hands an event to the machine of a batch, and does what it says.
+    /// Passes an event to the machine of a batch, and carries out its action.
     pub(super) fn drive_batch(&mut self, client: usize, serial: u64, input: Input) {
         let now = self.client_now(client);
         let at = &mut self.clients[client];
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// Does what a batch says. Returns its results when it is over.
+    /// Carries out the action of a batch. Returns its results when it is over.
     fn act_batch<T>(
         &mut self,
         client: usize,

@@ -28,7 +28,7 @@ pub(super) struct LeaseAttempt {
     id: AttemptId,
     asked_us: u64,
     timeout_ms: u64,
-    /// Whether its client had its connections for a while.
+    /// Its client had its connections for a while.
     is_stable: bool,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct RunningLease {
     machine: LeaseRequest,
     key: usize,
     plan: Computation,
-    /// Values of up to this version are of no use to the client.
-    over: Option<Version>,
+    /// The client cannot use values of up to this version.
+    newer_than: Option<Version>,
     /// Since when the client knew all nodes and reached them, at the last attempt; none if it may not have.
     stable_us: Option<u64>,
     /// The attempts whose answers have not come.
@@ -74,14 +74,14 @@ impl World {
         }
         let machine = LeaseRequest::new(hash, range, plan.wait_ms, u64::MAX, now);
         let at = &mut self.clients[client];
-        let over = at.found.get(&key).copied().filter(|_| plan.over);
+        let newer_than = at.found.get(&key).copied().filter(|_| plan.needs_newer);
         let (stable_us, pending, is_over) = (None, 0, false);
-        let running = RunningLease { machine, key, plan, over, stable_us, pending, is_over };
+        let running = RunningLease { machine, key, plan, newer_than, stable_us, pending, is_over };
         at.leases.insert(id, running);
         self.drive_lease(client, id, Input::Start, 0);
     }
 
-    /// Asks the next nodes where those that were asked are gone.
+    /// Asks other nodes for leases whose nodes have left the directory.
     pub(super) fn check_lease_nodes(&mut self, client: usize) {
         let ids: Vec<_> = self.clients[client].leases.keys().copied().collect();
         for id in ids {
@@ -113,8 +113,8 @@ impl World {
         self.drive_lease(client, id, input, asked_us);
     }
 
-    /// Hands an event to the machine of a lease request, and does what it says. An answer is to an attempt
-    /// that began at `asked_us`.
+    /// Passes an event to the machine of a lease request, and carries out its action. An answer is to an
+    /// attempt that began at `asked_us`.
     fn drive_lease(&mut self, client: usize, id: WriteId, input: Input, asked_us: u64) {
         let now = self.client_now(client);
         let at = &mut self.clients[client];
@@ -128,12 +128,12 @@ impl World {
                 let is_stable = now_us >= stable_since_us && self.plan.is_quiet(now_us, now_us);
                 running.stable_us = is_stable.then_some(now_us);
                 running.pending += 1;
-                let (life_ms, over) = (running.plan.life_ms, running.over);
+                let (lease_ms, newer_than) = (running.plan.lease_ms, running.newer_than);
                 let (asked_us, timeout_ms) = (now_us, request.timeout_ms);
                 let attempt = LeaseAttempt { id: request.id, asked_us, timeout_ms, is_stable };
                 let purpose = Purpose::Lease { computation: id, attempt };
                 let key = self.keys[key].clone();
-                let message = Request::Lease { key, lease_ms: life_ms, wait_ms, newer_than: over };
+                let message = Request::Lease { key, lease_ms, wait_ms, newer_than };
                 self.send_planned(client, purpose, &request, message);
             }
             LeaseAction::Release(step, token) => self.release(client, step, key, (token, false)),
@@ -156,19 +156,19 @@ impl World {
         asked_us: u64,
     ) {
         let at = &mut self.clients[client];
-        let Some(RunningLease { key, plan, over, stable_us, .. }) = at.leases.get(&id) else {
+        let Some(RunningLease { key, plan, newer_than, stable_us, .. }) = at.leases.get(&id) else {
             return;
         };
-        let (key, over) = (*key, *over);
+        let (key, newer_than) = (*key, *newer_than);
         match outcome {
             LeaseOutcome::Granted(step, token) => {
                 let computing =
                     Computing { key, plan: plan.clone(), step, token, stable_us: *stable_us };
-                let (duration_us, life_ms) = (plan.duration_us, plan.life_ms);
+                let (duration_us, lease_ms) = (plan.duration_us, plan.lease_ms);
                 at.computing.insert(id, computing);
                 self.counts.leases += 1;
                 trace!(self, "client {client} computes write {id} with {token}");
-                self.checker.granted(id, token, asked_us, life_ms);
+                self.checker.granted(id, token, asked_us, lease_ms);
                 self.check_choice(client, id);
                 let client = client as u32;
                 self.schedule_in(duration_us, Event::Computed { client, id });
@@ -178,7 +178,7 @@ impl World {
                 at.found.insert(key, version);
                 self.counts.lease_found += 1;
                 self.checker.received(key, version, &item.value);
-                if Some(version) <= over {
+                if Some(version) <= newer_than {
                     self.checker.protocol_error(&format!(
                         "client {client} is given {version} of key {key} again"
                     ));

@@ -105,7 +105,7 @@ impl Client {
         }
     }
 
-    /// Whether it closed connections itself at this time or a moment before.
+    /// Returns whether it closed connections itself at this time or a moment before.
     pub(super) fn has_cut_itself_off(&self, since_us: u64) -> bool {
         self.cut_us > 0 && self.cut_us + leases::STABLE_AFTER_US > since_us
     }

@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// Hands an event to the machine of an operation or batch, and does what it says.
+    /// Passes an event to the machine of an operation or batch, and carries out its action.
     pub(super) fn drive(&mut self, client: usize, serial: u64, input: Input) {
         let now = self.client_now(client);
         let at = &mut self.clients[client];
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Does what a machine says. Returns its outcome when it is over.
+    /// Carries out the action of a machine. Returns its outcome when it is over.
     fn act<T>(&mut self, client: usize, serial: u64, action: Action<T>) -> Option<T> {
         match action {
             Action::Wait => None,
@@ -302,7 +302,7 @@ impl World {
             }
             WriteResult::Unknown => {
                 self.counts.unknown += 1;
-                trace!(self, "a write of client {client} has no answer");
+                trace!(self, "write of client {client}: outcome unknown");
             }
             WriteResult::TooLarge { .. } | WriteResult::Invalid(_) => self.counts.invalid += 1,
             WriteResult::Refused | WriteResult::Unreachable => self.counts.unreachable += 1,
