@@ -1,8 +1,8 @@
 //! A node as a state machine: `handle(now, input) -> effects` and `next_deadline()`.
 //!
 //! [`Node`] dispatches inputs to its parts, which own their state, and composes what one part brings about
-//! in another: [`Membership`] reports changes of members, which [`Replication`] and [`Repair`] act on; the
-//! [`Replica`] holds the data with the observers of its changes, leases and the feed. Reads need none of
+//! in another: `Membership` reports changes of members, which `Replication` and `Repair` act on; the
+//! `Replica` holds the data with the observers of its changes, leases and the feed. Reads need none of
 //! that and go to the shared [`Store`] directly, by [`read`].
 //!
 //! Invariants: an input is handled without waiting; every call made ends with exactly one
