@@ -189,7 +189,7 @@ fn unused_snapshot_is_put_back_and_foreign_file_is_kept() {
 fn missing_directory_is_found_when_there_is_no_snapshot() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("snapshot");
-    check_writable(&path).expect("a directory that is there");
+    write::check_writable(&path).expect("a directory that is there");
     assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 0);
-    assert!(check_writable(&directory.path().join("missing").join("snapshot")).is_err());
+    assert!(write::check_writable(&directory.path().join("missing").join("snapshot")).is_err());
 }
