@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod access;
 pub mod call;
 pub mod client;
 pub mod clock;

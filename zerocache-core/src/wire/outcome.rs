@@ -93,12 +93,22 @@ pub enum RefusalCode {
     Expired,
     /// The handshake is incomplete: a region is missing or not allowed.
     BadHello,
+    /// The caller presented no credentials.
+    Unauthenticated,
+    /// The caller's credentials do not allow this.
+    Forbidden,
+    /// The caller's credentials are not of this cluster, were changed, or were revoked.
+    BadCredentials,
+    /// The caller's credentials have expired.
+    ExpiredCredentials,
+    /// The node serves callers of its own host only.
+    Protected,
     /// A code of a later release.
     Other,
 }
 
 impl RefusalCode {
-    const ALL: [(Self, u64); 8] = [
+    const ALL: [(Self, u64); 13] = [
         (Self::WrongCluster, 1),
         (Self::WrongNode, 2),
         (Self::BadMessage, 3),
@@ -107,6 +117,11 @@ impl RefusalCode {
         (Self::Overloaded, 6),
         (Self::Expired, 7),
         (Self::BadHello, 8),
+        (Self::Unauthenticated, 9),
+        (Self::Forbidden, 10),
+        (Self::BadCredentials, 11),
+        (Self::ExpiredCredentials, 12),
+        (Self::Protected, 13),
     ];
 
     pub(super) fn to_number(self) -> u64 {
