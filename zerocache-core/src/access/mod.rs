@@ -32,7 +32,8 @@ pub const PREFIX_BYTES_MAX: usize = 256;
 
 /// What a caller may do.
 ///
-/// `None < Read < Write < Node`, and apart from these `Monitor < Admin`. `Admin` includes `Write`.
+/// `None < Read < Write < Node`, and apart from these `Monitor < Admin`. `Admin` includes `Write`. `All`
+/// includes everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Nothing but the liveness checks.
@@ -48,12 +49,14 @@ pub enum Role {
     Monitor,
     /// Operates the cluster: everything but being a member.
     Admin,
+    /// Everything: the callers of a node without authentication. Never granted by a token or a file.
+    All,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Read, Self::Write, Self::Node, Self::Monitor, Self::Admin];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Read, Self::Write, Self::Node, Self::Monitor, Self::Admin, Self::All];
 
     /// The name of the role in configuration, logs and JSON.
     #[must_use]
@@ -65,6 +68,7 @@ impl Role {
             Self::Node => "node",
             Self::Monitor => "monitor",
             Self::Admin => "admin",
+            Self::All => "all",
         }
     }
 
@@ -73,11 +77,12 @@ impl Role {
     pub const fn includes(self, needed: Self) -> bool {
         match needed {
             Self::None => true,
-            Self::Read => matches!(self, Self::Read | Self::Write | Self::Node | Self::Admin),
-            Self::Write => matches!(self, Self::Write | Self::Node | Self::Admin),
-            Self::Node => matches!(self, Self::Node),
-            Self::Monitor => matches!(self, Self::Monitor | Self::Admin),
-            Self::Admin => matches!(self, Self::Admin),
+            Self::Read => !matches!(self, Self::None | Self::Monitor),
+            Self::Write => matches!(self, Self::Write | Self::Node | Self::Admin | Self::All),
+            Self::Node => matches!(self, Self::Node | Self::All),
+            Self::Monitor => matches!(self, Self::Monitor | Self::Admin | Self::All),
+            Self::Admin => matches!(self, Self::Admin | Self::All),
+            Self::All => matches!(self, Self::All),
         }
     }
 }
@@ -92,7 +97,8 @@ impl FromStr for Role {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| {
+        let role = Self::ALL.into_iter().find(|role| role.as_str() == text && *role != Self::All);
+        role.ok_or_else(|| {
             alloc::format!("{text:?} is no role; use none, read, write, monitor, admin or node")
         })
     }

@@ -88,7 +88,7 @@ fn changed_and_truncated_tokens_are_refused() {
 #[test]
 fn token_cannot_be_a_node() {
     let key = secret(9).token_key();
-    for role in [Role::Node, Role::None] {
+    for role in [Role::Node, Role::None, Role::All] {
         assert!(TokenFields { role, ..fields() }.sign(&key).is_err());
     }
 }
@@ -116,11 +116,12 @@ fn prefixes_cover_their_keys_only() {
 
 /// One request of each kind on the key `k`, with the least role that may send it.
 fn requests() -> Vec<(Request, &'static [Role])> {
-    const READERS: &[Role] = &[Role::Read, Role::Write, Role::Node, Role::Admin];
-    const WRITERS: &[Role] = &[Role::Write, Role::Node, Role::Admin];
-    const CONNECTED: &[Role] = &[Role::Read, Role::Write, Role::Node, Role::Monitor, Role::Admin];
-    const NODES: &[Role] = &[Role::Node];
-    const INSPECTORS: &[Role] = &[Role::Node, Role::Admin];
+    const READERS: &[Role] = &[Role::Read, Role::Write, Role::Node, Role::Admin, Role::All];
+    const WRITERS: &[Role] = &[Role::Write, Role::Node, Role::Admin, Role::All];
+    const CONNECTED: &[Role] =
+        &[Role::Read, Role::Write, Role::Node, Role::Monitor, Role::Admin, Role::All];
+    const NODES: &[Role] = &[Role::Node, Role::All];
+    const INSPECTORS: &[Role] = &[Role::Node, Role::Admin, Role::All];
     let key = || Key::within(Bytes::from_static(b"k"), 8).expect("a key");
     let hello = |node| {
         Request::Hello(Box::new(Hello {
@@ -190,7 +191,11 @@ fn every_request_kind_needs_its_role() {
             let envelope = Envelope { from, ..Envelope::default() };
             let message = RequestMessage { envelope, request: request.clone() };
             let in_the_name_of_a_node = grant.permits_message(&message);
-            assert_eq!(in_the_name_of_a_node.is_ok(), role == Role::Node, "{role} {request:?}");
+            assert_eq!(
+                in_the_name_of_a_node.is_ok(),
+                role.includes(Role::Node),
+                "{role} {request:?}"
+            );
         }
     }
 }

@@ -115,11 +115,11 @@ impl TokenFields {
     /// Signs the fields and returns the token as text.
     ///
     /// # Errors
-    /// A sentence if a name or the number of prefixes breaks a rule, or the role is `none` or `node`.
+    /// A sentence if a name or the number of prefixes breaks a rule, or the role is `none`, `node` or `all`.
     pub fn sign(&self, key: &TokenKey) -> Result<String, String> {
         name::check(&self.name).map_err(|error| error.to_string())?;
         name::check(&self.cluster).map_err(|error| error.to_string())?;
-        if matches!(self.role, Role::None | Role::Node) {
+        if matches!(self.role, Role::None | Role::Node | Role::All) {
             return Err(alloc::format!("a token cannot have the role {}", self.role));
         }
         if self.prefixes.len() > PREFIXES_MAX {
