@@ -24,6 +24,7 @@ use zerocache_net::{
 };
 
 use crate::{
+    access::AccessControl,
     api::{self, Api},
     config::{ConfigError, ServerConfig},
     datagrams::DatagramSocket,
@@ -94,7 +95,7 @@ impl RunningNode {
     /// [`RunError`] when the configuration is invalid or the system refuses something.
     pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
         config.validate()?;
-        tasks::warn_of_open_access(&config);
+        let access = tasks::access_control(&config);
         let listener = http::bind(&config.listen_addresses())?;
         let listen = listener.local_addr()?;
         let port = if config.port == 0 { listen.port() } else { config.port };
@@ -130,7 +131,7 @@ impl RunningNode {
             datagrams: datagrams.clone(),
             discovery: Some(Arc::clone(&discovery)),
         });
-        let listener = start_listener(&config, listener, Arc::clone(&driver));
+        let listener = start_listener(&config, listener, Arc::clone(&driver), access);
         let drain = config.drain;
         let mut node = Self {
             driver,
@@ -286,6 +287,7 @@ fn start_listener(
     config: &ServerConfig,
     listener: TcpListener,
     driver: Arc<NodeDriver>,
+    access: Arc<AccessControl>,
 ) -> Listener {
     let mut limits = HttpLimits::for_config(config);
     limits.connections_max = http::fit_connections(limits.connections_max);
@@ -297,6 +299,7 @@ fn start_listener(
         BodyBudget::new(message_limits, Arc::clone(&counters)).exempting(api::SMALL_MESSAGE_BYTES);
     let framed = FramedConnections::new(
         Arc::clone(&driver),
+        Arc::clone(&access),
         Arc::clone(&counters),
         Arc::new(messages.clone()),
         FrameLimits {
@@ -306,6 +309,7 @@ fn start_listener(
     );
     let api = Api {
         driver,
+        access: Arc::clone(&access),
         messages,
         framed: (config.connections == Connections::Framed).then(|| Arc::clone(&framed)),
         bodies: BodyBudget::new(limits.bodies.clone(), Arc::clone(&counters)),
@@ -320,7 +324,7 @@ fn start_listener(
         // A dropped sender means the same: the node is gone.
         let _stopped_or_dropped = stopped.await;
     };
-    let task = tokio::spawn(http::serve(listener, service, limits, counters, stopped));
+    let task = tokio::spawn(http::serve(listener, service, access, limits, counters, stopped));
     Listener { stop: Some(stop), task, framed }
 }
 

@@ -144,6 +144,31 @@ pub const METRICS: &[Metric] = &[
         server!(bad_requests),
     ),
     counter(
+        "denied_unauthenticated",
+        "Requests refused because they came without credentials.",
+        read!(denials.unauthenticated),
+    ),
+    counter(
+        "denied_bad_credentials",
+        "Requests refused because their credentials are not of this cluster, or revoked.",
+        read!(denials.bad_credentials),
+    ),
+    counter(
+        "denied_expired_credentials",
+        "Requests refused because their credentials had expired.",
+        read!(denials.expired_credentials),
+    ),
+    counter(
+        "denied_forbidden",
+        "Requests refused because their credentials do not allow them.",
+        read!(denials.forbidden),
+    ),
+    counter(
+        "denied_protected",
+        "Requests refused because they came from another host than the protected node's.",
+        read!(denials.protected),
+    ),
+    counter(
         "bad_messages",
         "Messages that could not be decoded, and connections closed for an invalid frame.",
         server!(bad_messages),
