@@ -9,7 +9,7 @@ use bytes::Bytes;
 use zerocache_core::{
     call::CallFailure,
     limits::Limits,
-    node::{CallId, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
+    node::{CallId, Caller, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
     store::{Capacity, SingleThread, Store},
     time::Now,
     ttl::Ttl,
@@ -187,7 +187,12 @@ impl Driver {
         let id = RequestId(self.requests);
         self.requests += 1;
         self.awaited.insert(id);
-        self.handle(Input::Request { id, connection: self.connection, message });
+        self.handle(Input::Request {
+            id,
+            connection: self.connection,
+            caller: Caller::unauthenticated(None),
+            message,
+        });
         assert!(waits || !self.awaited.contains(&id), "a request waits without a reason");
     }
 

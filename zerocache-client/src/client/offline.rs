@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use zerocache_core::{
     call::CallFailure,
     limits::Limits,
-    node::{ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
+    node::{Caller, ConnectionId, Effect, Input, Node, NodeConfig, RequestId},
     store::{Backend, Capacity, Discard, Lock, Store},
     version::Incarnation,
     wire::{NodeInfo, NodeState, RequestMessage, Response, features},
@@ -185,7 +185,12 @@ impl Transport for Offline {
         self.shared.waiting.lock().insert(id, sender);
         let awaited = Awaited { shared: Arc::clone(&self.shared), id };
         message.envelope.sent_ms = clock::mono().as_millis();
-        self.shared.handle(Input::Request { id, connection: CONNECTION, message });
+        self.shared.handle(Input::Request {
+            id,
+            connection: CONNECTION,
+            caller: Caller::unauthenticated(None),
+            message,
+        });
         if let Ok(response) = receiver.try_recv() {
             return Call::ready(Ok(response));
         }

@@ -1,7 +1,7 @@
 //! The inputs and effects of a node.
 
 use alloc::{string::String, vec::Vec};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -65,6 +65,31 @@ impl ConnectionId {
     }
 }
 
+/// The sender of a request, as far as the driver has proven who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address that it calls from, in canonical form; `None` if that is unknown.
+    pub ip: Option<IpAddr>,
+    /// Whether it may act as a member of the cluster.
+    pub is_node: bool,
+    /// The incarnation that it has proven to be; `None` where incarnations are not proven.
+    pub identity: Option<Incarnation>,
+}
+
+impl Caller {
+    /// A caller of a cluster without authentication: it may be a member, and its identity is not proven.
+    #[must_use]
+    pub fn unauthenticated(ip: Option<IpAddr>) -> Self {
+        Self { ip: ip.map(|ip| ip.to_canonical()), is_node: true, identity: None }
+    }
+
+    /// A caller that is a client, and may not act as a member.
+    #[must_use]
+    pub fn client(ip: Option<IpAddr>) -> Self {
+        Self { is_node: false, ..Self::unauthenticated(ip) }
+    }
+}
+
 /// Identifies a call to another node until its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
@@ -85,6 +110,8 @@ pub enum Input {
         id: RequestId,
         /// The connection on which it came.
         connection: ConnectionId,
+        /// Who sent it.
+        caller: Caller,
         /// The message.
         message: RequestMessage,
     },

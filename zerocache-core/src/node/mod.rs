@@ -33,7 +33,7 @@ use alloc::{sync::Arc, vec::Vec};
 pub use self::{
     cost::Cost,
     feed::FeedCounts,
-    io::{CallId, ConnectionId, Effect, Event, Input, NodeConfig, RequestId},
+    io::{CallId, Caller, ConnectionId, Effect, Event, Input, NodeConfig, RequestId},
     leases::LeaseCounts,
     membership::DatagramCounts,
     quota::RefusalCounts,
@@ -136,8 +136,8 @@ impl<B: Backend> Node<B> {
     fn handle_input(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Write { id, write } => self.write(now, id, write, out),
-            Input::Request { id, connection, message } => {
-                self.request(now, (id, connection), message, out);
+            Input::Request { id, connection, caller, message } => {
+                self.request(now, (id, connection, caller), message, out);
             }
             Input::ConnectionClosed(connection) => self.connection_closed(now, connection, out),
             Input::CallCompleted { call, result, elapsed_us } => {

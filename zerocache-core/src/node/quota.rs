@@ -75,6 +75,8 @@ pub struct RefusalCounts {
     pub addresses: u64,
     /// Gossip in the name of a node from an address that is not the node's.
     pub gossip: u64,
+    /// Requests in the name of a node that the caller is not.
+    pub identities: u64,
     /// Versions and lease tokens further ahead of this node's clock than a caller can have seen.
     pub future_versions: u64,
     /// Requests over the quota of their connection, or of all: leases, waits, copies.

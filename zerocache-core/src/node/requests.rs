@@ -5,8 +5,8 @@ use alloc::{boxed::Box, vec::Vec};
 use bytes::Bytes;
 
 use super::{
-    ClusterStatus, ConnectionId, DatagramCounts, Effect, FeedCounts, Identity, LeaseCounts, Node,
-    NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId, Write, WriteOp,
+    Caller, ClusterStatus, ConnectionId, DatagramCounts, Effect, FeedCounts, Identity, LeaseCounts,
+    Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId, Write, WriteOp,
     clock_unset,
     leases::LeaseRequest,
     read,
@@ -14,6 +14,7 @@ use super::{
     watchers::pong,
 };
 use crate::{
+    access::Operation,
     store::Backend,
     time::Now,
     version::{Incarnation, Version},
@@ -27,22 +28,27 @@ impl<B: Backend> Node<B> {
     pub(super) fn request(
         &mut self,
         now: Now,
-        from: (RequestId, ConnectionId),
+        (id, connection, caller): (RequestId, ConnectionId, Caller),
         message: RequestMessage,
         out: &mut Vec<Effect>,
     ) {
         let RequestMessage { envelope, request } = message;
         if let Some(response) = self.local.identity.refusal(&envelope, &request) {
-            return out.push(Effect::Respond { id: from.0, response });
+            return out.push(Effect::Respond { id, response });
+        }
+        if let Some(text) = misuse(caller, &envelope, &request) {
+            self.local.refused.identities += 1;
+            let response = Response::refused(RefusalCode::Forbidden, text);
+            return out.push(Effect::Respond { id, response });
         }
         // A request whose caller has given up is not carried out, and least of all stamped.
         let Some(timeout_ms) = envelope.remaining_ms() else {
             let response = Response::refused(RefusalCode::Expired, "the deadline had passed");
-            return out.push(Effect::Respond { id: from.0, response });
+            return out.push(Effect::Respond { id, response });
         };
         let envelope = Envelope { timeout_ms, ..envelope };
-        if let Some(response) = self.serve(now, from, (envelope, request), out) {
-            out.push(Effect::Respond { id: from.0, response });
+        if let Some(response) = self.serve(now, (id, connection), (envelope, request), out) {
+            out.push(Effect::Respond { id, response });
         }
     }
 
@@ -269,4 +275,19 @@ impl<B: Backend> Node<B> {
     pub fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
         self.replication.queued()
     }
+}
+
+/// Returns what is wrong with a request that only a node may send, or in the name of a node, if its caller
+/// is not that node.
+fn misuse(caller: Caller, envelope: &Envelope, request: &Request) -> Option<&'static str> {
+    if !caller.is_node && (envelope.from.is_some() || Operation::of(request) == Operation::Join) {
+        return Some("only a node of this cluster may send this request");
+    }
+    let introduced = match request {
+        Request::Hello(hello) => hello.node.as_ref().map(|node| node.incarnation),
+        _ => None,
+    };
+    let mut claimed = envelope.from.into_iter().chain(introduced);
+    let is_other = claimed.any(|id| caller.identity.is_some_and(|proven| proven != id));
+    is_other.then_some("the caller has proven to be another node")
 }

@@ -1,10 +1,10 @@
 //! `POST /v1/messages`: one message of the protocol in, one out; or the upgrade to a framed connection,
 //! when the message is a handshake and the request asks for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Request as HttpRequest, State},
+    extract::{ConnectInfo, Request as HttpRequest, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use zerocache_core::{
     limits::VALUE_BYTES_WIRE_MAX,
-    node::Cost,
+    node::{Caller, Cost},
     version::Incarnation,
     wire::{Envelope, MESSAGE_OVERHEAD_BYTES, RefusalCode, Request, RequestMessage, Response},
 };
@@ -61,6 +61,8 @@ pub(super) async fn post(
     }
     let started = clock::mono();
     let upgrade = UpgradeRequest::of(&mut request).filter(|_| api.framed.is_some());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let caller = Caller::unauthenticated(peer.map(|peer| peer.0.ip()));
     let bytes_max = message_bytes_max(api.value_bytes_max);
     let body = read_body(request.into_body(), bytes_max, &api.messages).await?;
     let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
@@ -79,7 +81,7 @@ pub(super) async fn post(
         bytes if bytes as u64 <= RESPONSE_BYTES_FREE => None,
         bytes => Some(api.messages.charge(bytes).ok_or(BodyError::NoMemory)?),
     };
-    let response = api.driver.request(message).await;
+    let response = api.driver.request(caller, message).await;
     Ok(match (upgrade, &api.framed, &response) {
         (Some(upgrade), Some(framed), Response::Hello(hello)) if node.is_some() => {
             let own = hello.node.as_ref().map(|node| node.incarnation);
@@ -89,7 +91,7 @@ pub(super) async fn post(
                 to: own,
                 ..Envelope::default()
             };
-            upgrade.accept(framed, known, response)
+            upgrade.accept(framed, (caller, known), response)
         }
         _ => over_http(
             charge.map_or_else(|| response.encode(), |charge| charged(response.encode(), charge)),
@@ -131,13 +133,13 @@ impl UpgradeRequest {
     fn accept(
         self,
         framed: &Arc<FramedConnections>,
-        known: Envelope,
+        (caller, known): (Caller, Envelope),
         hello: Response,
     ) -> HttpResponse {
         let Self { upgrade, sent_ms } = self;
         framed.serve(async move {
             let (stream, read) = timeout(UPGRADE_TIMEOUT, upgraded(upgrade)).await.ok()??;
-            Some((stream, FramedHandshake { read, sent_ms, known, hello }))
+            Some((stream, FramedHandshake { read, sent_ms, caller, known, hello }))
         });
         let sent_ms = clock::mono().as_millis() as u32;
         let headers = [

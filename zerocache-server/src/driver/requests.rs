@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use zerocache_core::{
-    node::{ConnectionId, Effect, Input, RequestId, Write, WriteOp},
+    node::{Caller, ConnectionId, Effect, Input, RequestId, Write, WriteOp},
     wire::{Envelope, RefusalCode, Request, RequestMessage, Response},
 };
 use zerocache_net::clock;
@@ -20,15 +20,17 @@ use super::{
 pub(crate) enum NodeRequest {
     /// A write by a client.
     Write(Write),
-    /// Any other message, and the connection that carries it.
-    Message(ConnectionId, RequestMessage),
+    /// Any other message, the connection that carries it, and who sent it.
+    Message(ConnectionId, Caller, RequestMessage),
 }
 
 impl NodeRequest {
     fn into_input(self, id: RequestId) -> Input {
         match self {
             Self::Write(write) => Input::Write { id, write },
-            Self::Message(connection, message) => Input::Request { id, connection, message },
+            Self::Message(connection, caller, message) => {
+                Input::Request { id, connection, caller, message }
+            }
         }
     }
 }
@@ -42,9 +44,13 @@ pub(crate) enum Admission {
 }
 
 impl NodeDriver {
-    /// Sorts a message that came on `connection`: answers a read, refuses what is meant for another node
-    /// or too late, and hands out the rest.
-    pub(crate) fn admit(&self, connection: ConnectionId, message: RequestMessage) -> Admission {
+    /// Sorts a message of `caller` that came on `connection`: answers a read, refuses what is meant for
+    /// another node or too late, and hands out the rest.
+    pub(crate) fn admit(
+        &self,
+        (connection, caller): (ConnectionId, Caller),
+        message: RequestMessage,
+    ) -> Admission {
         let RequestMessage { envelope, request } = message;
         if let Some(refusal) = self.identity.refusal(&envelope, &request) {
             return Admission::Complete(refusal);
@@ -72,15 +78,15 @@ impl NodeDriver {
             }
             request => {
                 let message = RequestMessage { envelope, request };
-                Admission::Node(NodeRequest::Message(connection, message))
+                Admission::Node(NodeRequest::Message(connection, caller, message))
             }
         }
     }
 
-    /// Handles a message of a client or another node that came alone, as over HTTP.
-    pub async fn request(&self, message: RequestMessage) -> Response {
+    /// Handles a message of `caller`, a client or another node, that came alone, as over HTTP.
+    pub async fn request(&self, caller: Caller, message: RequestMessage) -> Response {
         let connection = self.next_connection().single_use();
-        match self.admit(connection, message) {
+        match self.admit((connection, caller), message) {
             Admission::Complete(response) => response,
             Admission::Node(request) => self.respond(connection, request).await,
         }

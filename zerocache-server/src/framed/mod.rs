@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use zerocache_core::{
-    node::Input,
+    node::{Caller, Input},
     wire::{Envelope, Response},
 };
 use zerocache_net::{
@@ -70,6 +70,8 @@ pub struct FramedHandshake {
     pub read: Bytes,
     /// The time at which the caller sent its part of the upgrade, by its own clock in milliseconds.
     pub sent_ms: Option<u32>,
+    /// Who calls.
+    pub caller: Caller,
     /// The envelope that both sides know from now on.
     pub known: Envelope,
     /// The node's response to the handshake.
@@ -123,7 +125,8 @@ impl FramedConnections {
         let header = response_header(HANDSHAKE_ID, clock::mono());
         writer.send(header, &EncodedResponse(&handshake.hello), Flush::Now);
         let connection = self.driver.next_connection();
-        let session = Session::new(self, connection, Arc::clone(&writer), handshake.known);
+        let source = (connection, handshake.caller);
+        let session = Session::new(self, source, Arc::clone(&writer), handshake.known);
         tokio::select! {
             () = writer.run() => {}
             () = session.run(read, reader) => {}

@@ -17,7 +17,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use zerocache_core::{
-    node::{ConnectionId, Cost},
+    node::{Caller, ConnectionId, Cost},
     store::Lookup,
     time::Instant,
     wire::{
@@ -85,7 +85,8 @@ enum Progress {
 /// One connection.
 pub(super) struct Session<'a> {
     shared: &'a FramedConnections,
-    connection: ConnectionId,
+    /// The connection, and who calls on it.
+    source: (ConnectionId, Caller),
     writer: Arc<FrameWriter>,
     /// The envelope that both sides know.
     known: Envelope,
@@ -95,11 +96,11 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(super) fn new(
         shared: &'a FramedConnections,
-        connection: ConnectionId,
+        source: (ConnectionId, Caller),
         writer: Arc<FrameWriter>,
         known: Envelope,
     ) -> Self {
-        Self { shared, connection, writer, known, outstanding: Arc::default() }
+        Self { shared, source, writer, known, outstanding: Arc::default() }
     }
 
     /// Reads and handles requests until the connection ends.
@@ -290,7 +291,7 @@ impl<'a> Session<'a> {
         };
         batch.count += 1;
         batch.cost += Cost::of(&message.request).total();
-        match self.shared.driver.admit(self.connection, message) {
+        match self.shared.driver.admit(self.source, message) {
             Admission::Complete(response) => self.send(header.id, &response),
             Admission::Node(request) => {
                 let (writer, outstanding) =

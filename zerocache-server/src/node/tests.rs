@@ -8,6 +8,7 @@ use bytes::Bytes;
 use zerocache_core::{
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
+    node::Caller,
     wire::{Envelope, Request, RequestMessage, Response, cluster_id},
 };
 
@@ -34,7 +35,7 @@ fn key() -> Key {
 async fn ask(node: &RunningNode, request: Request) -> Response {
     let cluster = cluster_id(&ServerConfig::new("oslo").cluster);
     let envelope = Envelope { cluster, ..Envelope::default() };
-    node.driver.request(RequestMessage { envelope, request }).await
+    node.driver.request(Caller::unauthenticated(None), RequestMessage { envelope, request }).await
 }
 
 fn lease(wait_ms: u64) -> Request {

@@ -298,6 +298,11 @@ pub const METRICS: &[Metric] = &[
         read!(node.refused.gossip),
     ),
     counter(
+        "identities_refused",
+        "Requests refused because they were in the name of a node that the caller is not.",
+        read!(node.refused.identities),
+    ),
+    counter(
         "future_versions_refused",
         "Claimed versions more than 5 s ahead of this node's clock.",
         read!(node.refused.future_versions),

@@ -8,7 +8,7 @@ use zerocache_core::{
     call::CallFailure,
     key::Key,
     limits::Limits,
-    node::{Input, NodeConfig},
+    node::{Caller, Input, NodeConfig},
     store::Capacity,
     time::Instant,
     ttl::Ttl,
@@ -149,6 +149,7 @@ impl Peer {
         let begun = FramedHandshake {
             read: Bytes::new(),
             sent_ms: None,
+            caller: Caller::unauthenticated(None),
             known: known(),
             hello: Response::Done,
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use zerocache_core::{
     call::CallFailure,
     name,
-    node::{ConnectionId, Input, RequestId},
+    node::{Caller, ConnectionId, Input, RequestId},
     version::Incarnation,
     wire::{Envelope, Hello, PROTOCOL, RefusalCode, Request, RequestMessage, Response, cluster_id},
 };
@@ -189,7 +189,7 @@ impl World {
             _ => None,
         };
         let request = RequestId(id | 1 << 63);
-        let Some(response) = self.ask_node(to, request, message) else { return };
+        let Some(response) = self.ask_node((from, to), request, message) else { return };
         let Response::Hello(hello) = &response else {
             return self.answer_dial(id, DialAnswer::Refused(response));
         };
@@ -202,9 +202,15 @@ impl World {
     }
 
     /// Passes the node a request that it answers immediately.
-    fn ask_node(&mut self, host: u32, id: RequestId, message: RequestMessage) -> Option<Response> {
+    fn ask_node(
+        &mut self,
+        (from, host): (u32, u32),
+        id: RequestId,
+        message: RequestMessage,
+    ) -> Option<Response> {
+        let caller = Caller::unauthenticated(Some(self.hosts[from as usize].address.ip()));
         self.nodes[host as usize].as_mut()?.replies.insert(id, Reply::Internal(None));
-        self.node_input(host, vec![Input::Request { id, connection: HANDSHAKE, message }]);
+        self.node_input(host, vec![Input::Request { id, connection: HANDSHAKE, caller, message }]);
         match self.nodes[host as usize].as_mut()?.replies.remove(&id) {
             Some(Reply::Internal(response)) => response,
             _ => None,

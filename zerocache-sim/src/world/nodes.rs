@@ -10,7 +10,8 @@ use zerocache_core::{
     call::CallFailure,
     limits::Limits,
     node::{
-        CallId, ConnectionId, Effect, Input, Node, NodeConfig, PAUSE_MS_MAX, ReadPolicy, RequestId,
+        CallId, Caller, ConnectionId, Effect, Input, Node, NodeConfig, PAUSE_MS_MAX, ReadPolicy,
+        RequestId,
     },
     store::{Capacity, SingleThread, Store},
     time::Instant,
@@ -375,6 +376,7 @@ impl World {
             self.record_request(from, host, &message, latency, &mut touched);
             let write = PendingWrite::of(&message.request);
             let connection = ConnectionId(index as u64);
+            let caller = Caller::unauthenticated(Some(self.hosts[from as usize].address.ip()));
             let (message, key) = self.record_lease_request((host, connection), message, key);
             let Some(process) = self.nodes[host as usize].as_mut() else { return };
             process.next_request += 1;
@@ -382,7 +384,7 @@ impl World {
             process.leasing.name(id);
             process.writes.extend(write.map(|write| (id, write)));
             process.replies.insert(id, Reply::Framed { connection: index, id: header.id, key });
-            inputs.push(Input::Request { id, connection, message });
+            inputs.push(Input::Request { id, connection, caller, message });
         }
         if !inputs.is_empty() {
             self.begin_touching(host, touched);

@@ -17,7 +17,7 @@ use zerocache_core::{
     key::Key,
     limits::{KEY_BYTES_WIRE_MAX, Limits},
     metadata::Metadata,
-    node::{ConnectionId, Effect, Input, Node, NodeConfig, RequestId, Write, WriteOp},
+    node::{Caller, ConnectionId, Effect, Input, Node, NodeConfig, RequestId, Write, WriteOp},
     store::{Capacity, Store},
     ttl::Ttl,
     wire::{NodeState, Request, RequestMessage, Response, features},
@@ -145,7 +145,12 @@ impl Transport for Way {
             let id = standing.id();
             standing.waiting.lock().insert(id, sender);
             let connection = ConnectionId(0);
-            standing.handle([Input::Request { id, connection, message }]);
+            standing.handle([Input::Request {
+                id,
+                connection,
+                caller: Caller::unauthenticated(None),
+                message,
+            }]);
             answer.await.map_err(|_| CallFailure::NoAnswer)
         })
     }

@@ -41,8 +41,18 @@ impl Network {
             seen,
             ..message.envelope
         };
-        let connection = ConnectionId(connection);
-        self.input(address(1), Input::Request { id, connection, message });
+        let (connection, caller) = (ConnectionId(connection), Caller::unauthenticated(None));
+        self.input(address(1), Input::Request { id, connection, caller, message });
+        self.answers.get(&id).cloned()
+    }
+
+    /// A caller that has proven who it is calls node 1, in a name of its choice.
+    fn call_as(&mut self, caller: Caller, from: Option<u64>, request: Request) -> Option<Response> {
+        let (id, input) = self.request(request);
+        let Input::Request { mut message, .. } = input else { panic!("no request") };
+        message.envelope.from = from.map(Incarnation);
+        let connection = ConnectionId(77);
+        self.input(address(1), Input::Request { id, connection, caller, message });
         self.answers.get(&id).cloned()
     }
 
@@ -392,4 +402,47 @@ fn one_connection_leaves_room_for_other_watchers_and_followers() {
     node.handle(now, Input::ConnectionClosed(ConnectionId(1)), &mut out);
     let node = &network.nodes[&address(1)];
     assert_eq!((node.watcher_count(), node.feed_counts().followers), (1, 1));
+}
+
+#[test]
+fn request_in_another_name_than_the_proven_one_is_refused() {
+    let mut network = Network::six();
+    let refused = |response: Option<Response>| {
+        matches!(
+            response, Some(Response::Refused(refusal)) if refusal.code == RefusalCode::Forbidden
+        )
+    };
+    let named = |id| hello(features::ALL, info(id, "a", vec![address(id)]));
+    let proven =
+        Caller { identity: Some(Incarnation(2)), ..Caller::unauthenticated(Some(address(2).ip())) };
+    for (from, request) in [
+        (Some(3), Request::Goodbye),
+        (Some(3), Request::Gossip(Bytes::new())),
+        (Some(3), get()),
+        (Some(3), named(2)),
+        (Some(2), named(3)),
+        (None, named(3)),
+    ] {
+        assert!(refused(network.call_as(proven, from, request)), "{from:?}");
+    }
+    assert_eq!(network.refused().identities, 6);
+    for (from, request) in [(Some(2), named(2)), (None, named(2)), (Some(2), Request::Goodbye)] {
+        assert!(!refused(network.call_as(proven, from, request)), "{from:?}");
+    }
+    let client = Caller::client(None);
+    for (from, request) in [
+        (None, named(2)),
+        (None, Request::Goodbye),
+        (None, Request::Replicate(Vec::new())),
+        (None, Request::Gossip(Bytes::new())),
+        (None, Request::Fetch(Vec::new())),
+        (Some(2), get()),
+        (Some(2), Request::Ping),
+    ] {
+        assert!(refused(network.call_as(client, from, request)), "{from:?}");
+    }
+    assert_eq!(network.refused().identities, 13);
+    assert!(!refused(network.call_as(client, None, get())));
+    assert!(!refused(network.call_as(client, None, Request::Ping)));
+    assert_eq!(network.refused().identities, 13);
 }

@@ -134,7 +134,15 @@ fn record_without_the_relay_mark_is_not_passed_on() {
         let envelope = Envelope { cluster: cluster_id("test"), ..Envelope::default() };
         let message = RequestMessage { envelope, request: Request::Replicate(batch) };
         let id = RequestId(u64::MAX - u64::from(relay));
-        network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
+        network.input(
+            address(1),
+            Input::Request {
+                id,
+                connection: ConnectionId(0),
+                caller: Caller::unauthenticated(None),
+                message,
+            },
+        );
         network.run(20);
         assert_eq!(network.answers[&id], Response::Replicated(vec![Receipt::Holds(version)]));
         assert_eq!(network.batches.len(), sends);
@@ -154,6 +162,7 @@ fn future_version_is_refused() {
         Input::Request {
             id,
             connection: ConnectionId(0),
+            caller: Caller::unauthenticated(None),
             message: RequestMessage { envelope, request },
         },
     );
@@ -185,7 +194,12 @@ fn writes_of_one_caller_keep_their_order_on_any_node() {
         let message = RequestMessage { envelope, request };
         network.input(
             address(1),
-            Input::Request { id: RequestId(id), connection: ConnectionId(0), message },
+            Input::Request {
+                id: RequestId(id),
+                connection: ConnectionId(0),
+                caller: Caller::unauthenticated(None),
+                message,
+            },
         );
         let Response::Written(written) = &network.answers[&RequestId(id)] else {
             panic!("written")
@@ -362,6 +376,7 @@ fn peer_that_refuses_writes_is_reported() {
         Input::Request {
             id: RequestId(u64::MAX),
             connection: ConnectionId(0),
+            caller: Caller::unauthenticated(None),
             message: RequestMessage { envelope, request },
         },
     );

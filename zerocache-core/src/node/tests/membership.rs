@@ -38,7 +38,15 @@ fn other_cluster_is_refused_on_every_path() {
     let envelope = Envelope { cluster: cluster_id("staging"), ..Envelope::default() };
     let id = RequestId(u64::MAX);
     let message = RequestMessage { envelope, request: Request::Get { key: key("k") } };
-    network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
+    network.input(
+        address(1),
+        Input::Request {
+            id,
+            connection: ConnectionId(0),
+            caller: Caller::unauthenticated(None),
+            message,
+        },
+    );
     let Response::Refused(refusal) = &network.answers[&id] else { panic!("answered a stranger") };
     assert_eq!(refusal.code, RefusalCode::WrongCluster);
 }
@@ -76,7 +84,12 @@ fn stray_goodbye_changes_nothing() {
     let message = RequestMessage { envelope, request: Request::Goodbye };
     network.input(
         address(1),
-        Input::Request { id: RequestId(u64::MAX), connection: ConnectionId(0), message },
+        Input::Request {
+            id: RequestId(u64::MAX),
+            connection: ConnectionId(0),
+            caller: Caller::unauthenticated(None),
+            message,
+        },
     );
     network.run(3_000);
     assert!(network.members(1).contains(&2));
@@ -125,7 +138,12 @@ fn watch(network: &mut Network, n: u64, id: u64, view: u64) {
     let message = RequestMessage { envelope, request: Request::Watch { view } };
     network.input(
         address(n),
-        Input::Request { id: RequestId(id), connection: ConnectionId(0), message },
+        Input::Request {
+            id: RequestId(id),
+            connection: ConnectionId(0),
+            caller: Caller::unauthenticated(None),
+            message,
+        },
     );
 }
 

@@ -338,7 +338,8 @@ impl Network {
                 let id = RequestId(1 << 40 | self.serial);
                 self.reply_to.insert((to, id), (from, call, self.now_ms - DELAY_MS));
                 let connection = ConnectionId(connection_of(from));
-                self.input(to, Input::Request { id, connection, message });
+                let caller = Caller::unauthenticated(Some(from.ip()));
+                self.input(to, Input::Request { id, connection, caller, message });
             }
             Packet::Response { call, sent_ms, response } => {
                 let elapsed_us = (self.now_ms - sent_ms) * 1_000;
@@ -377,7 +378,15 @@ impl Network {
         let cluster = crate::wire::cluster_id("test");
         let envelope = Envelope { cluster, ..Envelope::default() };
         let message = RequestMessage { envelope, request };
-        (id, Input::Request { id, connection: ConnectionId(0), message })
+        (
+            id,
+            Input::Request {
+                id,
+                connection: ConnectionId(0),
+                caller: Caller::unauthenticated(None),
+                message,
+            },
+        )
     }
 
     pub(super) fn put(&mut self, n: u64, name: &str, value: &str, ack: Ack) -> RequestId {

@@ -42,7 +42,10 @@ impl Network {
         let (id, input) = self.request(request);
         let Input::Request { message, .. } = input else { panic!("no request") };
         let connection = ConnectionId(connection);
-        self.input(address(1), Input::Request { id, connection, message });
+        self.input(
+            address(1),
+            Input::Request { id, connection, caller: Caller::unauthenticated(None), message },
+        );
         id
     }
 
@@ -185,7 +188,15 @@ fn waiter_is_answered_by_its_deadline() {
     let request = Request::Lease { key: key("k"), lease_ms: 0, wait_ms: 3_000, newer_than: None };
     let id = RequestId(9_999);
     let message = RequestMessage { envelope, request };
-    network.input(address(1), Input::Request { id, connection: ConnectionId(0), message });
+    network.input(
+        address(1),
+        Input::Request {
+            id,
+            connection: ConnectionId(0),
+            caller: Caller::unauthenticated(None),
+            message,
+        },
+    );
     network.run(251);
     assert_eq!(network.lease_reply(id), LeaseReply::Busy);
     assert_eq!(network.node(1).lease_counts().waiting, 0);
