@@ -1,0 +1,123 @@
+//! Tokens: what one says.
+
+use std::{io::Read as _, iter};
+
+use serde_json::json;
+use zerocache_core::access::{Denial, Secret, Token, TokenFields, TokenKey};
+use zerocache_net::clock;
+
+use crate::{args::ShowArgs, failure::Failure, instant::to_utc, lifetime, print_line, secrets};
+
+/// More than a token has, in characters.
+const INPUT_BYTES_MAX: u64 = 16 << 10;
+
+/// What is known of a token's signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// No secret was given.
+    NotVerified,
+    /// A secret was given, and this is what a node with it would say.
+    Verified(Result<(), Denial>),
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotVerified => "not verified: no secret was given",
+            Self::Verified(Ok(())) => "valid",
+            Self::Verified(Err(Denial::Expired)) => "of this cluster, but expired",
+            Self::Verified(Err(_)) => "wrong: it is of another cluster or secret, or was changed",
+        }
+    }
+
+    /// The value in JSON.
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::NotVerified => None,
+            Self::Verified(Ok(())) => Some("valid"),
+            Self::Verified(Err(denial)) => Some(denial.as_str()),
+        }
+    }
+}
+
+/// Prints what a token says.
+pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
+    let secrets = secrets::find(&args.secret)?;
+    let text = match args.token.as_str() {
+        "-" => read_input()?,
+        text => text.to_owned(),
+    };
+    let token: Token = text.trim().parse().map_err(|error| Failure::new(format!("{error}")))?;
+    let fields = token.fields();
+    let now_s = clock::now().wall_ms / 1_000;
+    let verdict = if secrets.is_empty() {
+        Verdict::NotVerified
+    } else {
+        let keys: Vec<TokenKey> = secrets.iter().map(Secret::token_key).collect();
+        let cluster = args.cluster.as_deref().unwrap_or(&fields.cluster);
+        Verdict::Verified(token.verify(&keys, cluster, now_s).map(drop))
+    };
+    match args.json {
+        true => print_line(&to_json(fields, verdict).to_string())?,
+        false => print_line(&to_lines(fields, verdict, now_s))?,
+    }
+    match verdict {
+        Verdict::Verified(Err(_)) => {
+            Err(Failure::new(format!("the token is {}", verdict.as_str())))
+        }
+        Verdict::NotVerified | Verdict::Verified(Ok(())) => Ok(()),
+    }
+}
+
+fn read_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(|error| Failure::new(format!("standard input: {error}")))?;
+    Ok(text)
+}
+
+fn to_lines(fields: &TokenFields, verdict: Verdict, now_s: u64) -> String {
+    let prefixes: Vec<_> = fields.prefixes.iter().map(ToString::to_string).collect();
+    let keys = if prefixes.is_empty() { "all".to_owned() } else { prefixes.join(", ") };
+    let end_s = fields.not_after_s;
+    let left = match end_s.checked_sub(now_s) {
+        Some(left_s) => format!("in {}", lifetime::rough(left_s)),
+        None => format!("{} ago", lifetime::rough(now_s - end_s)),
+    };
+    let rows = [
+        ("id", fields.id.to_string()),
+        ("name", fields.name.clone()),
+        ("role", fields.role.to_string()),
+        ("keys", keys),
+        ("cluster", fields.cluster.clone()),
+        ("end", format!("{} ({left})", to_utc(end_s))),
+        ("ca", hex(&fields.ca)),
+        ("token", verdict.as_str().to_owned()),
+    ];
+    rows.map(|(name, value)| format!("{name:<8} {value}")).join("\n")
+}
+
+fn to_json(fields: &TokenFields, verdict: Verdict) -> serde_json::Value {
+    let prefixes: Vec<_> = fields.prefixes.iter().map(ToString::to_string).collect();
+    json!({
+        "id": fields.id.to_string(),
+        "name": fields.name,
+        "role": fields.role.as_str(),
+        "prefixes": prefixes,
+        "cluster": fields.cluster,
+        "end": to_utc(fields.not_after_s),
+        "end_s": fields.not_after_s,
+        "ca": hex(&fields.ca),
+        "verified": verdict.code(),
+    })
+}
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |digit: u8| char::from_digit(u32::from(digit), 16);
+    bytes
+        .iter()
+        .flat_map(|byte| iter::once(digit(byte >> 4)).chain([digit(byte & 15)]))
+        .flatten()
+        .collect()
+}
