@@ -1,5 +1,6 @@
 //! A zerocache node: a library to embed and the binary `zerocache-server`.
 //!
+//! - [`access`]: who calls, and what a caller may do.
 //! - [`config`]: settings, flags, variables, defaults, validation.
 //! - [`node`]: assembles and runs a node; [`embedded`]: the same on a thread of its own.
 //! - [`http`]: accepts connections, and bounds slow and broken clients.
@@ -11,6 +12,7 @@
 //! - [`storage`]: the locks and the memory of the store.
 //! - [`telemetry`]: counters and the table of metrics; [`logging`]: the binary's logs.
 
+pub mod access;
 pub mod api;
 pub mod config;
 pub mod datagrams;

@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::guard::{Guard, Service};
 use super::io::{ConnectionPermit, ConnectionState, GuardedIo};
 use super::limits::HttpLimits;
+use super::refusal;
 use super::suspension::{self, CHECK_EVERY_MS};
 use crate::telemetry::ServerCounters;
 
@@ -30,12 +31,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REFUSALS_MAX: usize = 64;
 /// The time that a refused client has to read its response.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
-/// The response to a connection above the cap; its request has not been read.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    retry-after: 1\r\nconnection: close\r\ncontent-type: application/json\r\n\
-    content-length: 64\r\n\r\n\
-    {\"code\":\"overloaded\",\"message\":\"too many connections are open\"}\n";
-
 /// The stream of an accepted connection.
 pub(super) type Accepted = TcpStream;
 
@@ -148,8 +143,8 @@ impl Acceptor {
         let state = Arc::new(ConnectionState::default());
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let io = GuardedIo::new(stream, limits, counters, Arc::clone(&state), permit);
-        let counters = Arc::clone(&self.counters);
-        let guard = Guard { service: self.service.clone(), counters, state, peer };
+        let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
+        let guard = Guard { service: self.service.clone(), limits, counters, state, peer };
         self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
     }
 
@@ -161,7 +156,7 @@ impl Acceptor {
         self.tasks.spawn(async move {
             let _slot = slot;
             let farewell = async {
-                stream.write_all(REFUSAL).await?;
+                stream.write_all(refusal::OVERLOADED).await?;
                 stream.shutdown().await?;
                 // Closing with unread input would reset the connection and lose the response.
                 let mut room = [0; 1024];
@@ -224,16 +219,4 @@ async fn connection<S>(
         counters.bad_requests.add();
     }
     tracing::debug!(%error, "connection ended");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusal_states_its_length() {
-        let text = std::str::from_utf8(REFUSAL).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
-    }
 }

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING,
-};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::Service as _;
 
 use super::io::ConnectionState;
-use super::suspension;
+use super::limits::HttpLimits;
+use super::{browser, refusal, suspension};
 use crate::telemetry::ServerCounters;
+
+/// The message for a web page under a foreign host name.
+const BAD_HOST: &str = "web pages reach a node under an IP address, localhost, a name without dots, or an allowed name only";
 
 /// Handles a request that needs neither its body nor waiting; returns none for any other.
 pub type SyncHandler = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
@@ -47,6 +49,7 @@ impl Service {
 #[derive(Clone)]
 pub(super) struct Guard {
     pub(super) service: Service,
+    pub(super) limits: Arc<HttpLimits>,
     pub(super) counters: Arc<ServerCounters>,
     pub(super) state: Arc<ConnectionState>,
     pub(super) peer: SocketAddr,
@@ -71,12 +74,16 @@ impl Guard {
         // Liveness checks carry nothing that could be outdated.
         if was_queued && !matches!(request.uri().path(), "/ping" | "/healthz") {
             self.counters.refused_after_suspend.add();
-            return Ok(refuse_queued());
+            return Ok(refusal::queued());
         }
         let misread = self.state.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
         if let Some((status, reason)) = misread.or_else(|| flaw(&request)) {
             self.counters.bad_requests.add();
-            return Ok(refuse(status, reason));
+            return Ok(refusal::closing(status, "bad_request", reason));
+        }
+        if browser::is_misled(&request, &self.limits.allowed_hosts) {
+            self.counters.browsers_refused.add();
+            return Ok(refusal::closing(StatusCode::FORBIDDEN, "bad_host", BAD_HOST));
         }
         // The end of a chunked body is not tracked below the parser, so such a request is the last one.
         let is_last = request.headers().contains_key(TRANSFER_ENCODING);
@@ -119,31 +126,4 @@ fn flaw<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
         return Some((StatusCode::LENGTH_REQUIRED, reason));
     }
     None
-}
-
-/// The response to a request that may have been queued while the process was suspended.
-fn refuse_queued() -> Response<Body> {
-    const BODY: &str = "{\"code\":\"suspended\",\"message\":\"the node was suspended and has not read this request\"}\n";
-    let mut response = closing(StatusCode::SERVICE_UNAVAILABLE, BODY.into());
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
-    closing(status, bad_request_body(reason).into())
-}
-
-/// The body of the refusal of a malformed request; `reason` has no quotes.
-pub(super) fn bad_request_body(reason: &str) -> String {
-    format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}\n")
-}
-
-/// A JSON response after which the connection is closed.
-fn closing(status: StatusCode, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }
