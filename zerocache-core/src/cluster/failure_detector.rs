@@ -57,6 +57,10 @@ const RELAPSE_DOUBLINGS_MAX: u32 = 3;
 /// A member that stayed up for this long counts as stable, in milliseconds.
 const STEADY_MS: u64 = 20_000;
 
+/// A key with which no heartbeat was echoed for this long is renewed, in milliseconds. Where datagrams do not
+/// pass that is in vain, and costs one handshake.
+const KEY_MS_UNANSWERED: u64 = 60_000;
+
 /// The failure detector of one member.
 #[derive(Clone, Debug, Default)]
 pub struct FailureDetector {
@@ -96,6 +100,14 @@ impl FailureDetector {
     #[must_use]
     pub fn is_echoing(&self, now: Instant, patience_ms: u64) -> bool {
         self.last_echoed.is_some_and(|sent| now.since_ms(sent) < patience_ms)
+    }
+
+    /// Returns whether heartbeats to the member have not been echoed for long, although it responds, and its
+    /// key is as old: it may take them for repeated ones, or have forgotten the key.
+    #[must_use]
+    pub fn is_unanswered(&self, now: Instant, last_handshake: Instant) -> bool {
+        let is_old = now.since_ms(last_handshake) >= KEY_MS_UNANSWERED;
+        is_old && self.key.is_some() && !self.is_echoing(now, KEY_MS_UNANSWERED)
     }
 
     /// Notes that the member responded on the connection while it was unreachable.

@@ -9,7 +9,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::{
     candidates::{AddressSource, Candidates},
@@ -267,6 +267,25 @@ impl View {
     pub fn is_address_of(&self, id: Incarnation, source: SocketAddr) -> bool {
         let is_at = |m: &Member| m.address == source || m.info.addresses.contains(&source);
         self.member(id).is_some_and(is_at)
+    }
+
+    /// Returns whether `ip` is the host of a member: this node reached it there, or the member said so in
+    /// this node's own handshake with it. From other nodes of its host a node sees the loopback address.
+    #[must_use]
+    pub fn is_host_of(&self, id: Incarnation, ip: IpAddr) -> bool {
+        let is_same = |at: IpAddr| at == ip || (at.is_loopback() && ip.is_loopback());
+        self.member(id).is_some_and(|member| {
+            let announced = member.info.addresses.iter();
+            announced.chain([&member.address]).any(|at| is_same(at.ip().to_canonical()))
+        })
+    }
+
+    /// Returns whether a member is reachable, and `address` is none of its own: what is said there in its
+    /// name may be false.
+    #[must_use]
+    pub fn is_elsewhere(&self, id: Incarnation, address: SocketAddr) -> bool {
+        let is_reachable = |m: &Member| m.reach == Reachability::Reachable;
+        self.member(id).is_some_and(is_reachable) && !self.is_address_of(id, address)
     }
 
     /// Removes a member.

@@ -47,7 +47,8 @@ impl<B: Backend> Node<B> {
             return out.push(Effect::Respond { id, response });
         };
         let envelope = Envelope { timeout_ms, ..envelope };
-        if let Some(response) = self.serve(now, (id, connection), (envelope, request), out) {
+        if let Some(response) = self.serve(now, (id, connection, caller), (envelope, request), out)
+        {
             out.push(Effect::Respond { id, response });
         }
     }
@@ -57,7 +58,7 @@ impl<B: Backend> Node<B> {
     fn serve(
         &mut self,
         now: Now,
-        (id, connection): (RequestId, ConnectionId),
+        (id, connection, caller): (RequestId, ConnectionId, Caller),
         (envelope, request): (Envelope, Request),
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
@@ -108,7 +109,12 @@ impl<B: Backend> Node<B> {
             Request::BucketVersions(buckets) => {
                 self.repair.serve_bucket_versions((id, connection), buckets, out);
             }
-            request => return self.serve_node(now, (from, connection), request, out),
+            Request::Hello(hello) => {
+                return Some(self.with_members(now, out, |members, cx| {
+                    members.hello_received(cx, *hello, (connection, caller))
+                }));
+            }
+            request => return self.serve_node(now, from, request, out),
         }
         None
     }
@@ -117,14 +123,11 @@ impl<B: Backend> Node<B> {
     fn serve_node(
         &mut self,
         now: Now,
-        (from, connection): (Option<Incarnation>, ConnectionId),
+        from: Option<Incarnation>,
         request: Request,
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         Some(match request {
-            Request::Hello(hello) => self.with_members(now, out, |members, cx| {
-                members.hello_received(cx, *hello, connection)
-            }),
             Request::Ping => pong(now, &self.local, &self.membership.view),
             Request::Goodbye => {
                 // A goodbye is verified before it is believed: the next ping shows whether it is true.

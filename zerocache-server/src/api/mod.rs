@@ -159,7 +159,9 @@ fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::method(&method, uri.path())
+    let path = uri.path();
+    let methods = if path == MESSAGES_PATH { "POST" } else { "GET, HEAD" };
+    ApiError::method(&method, path).allowing(methods)
 }
 
 /// Responds while the process runs.

@@ -15,9 +15,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::guard;
 use super::head_validator::{Flaw, HeadValidator};
 use super::limits::HttpLimits;
+use super::refusal;
 use crate::telemetry::ServerCounters;
 
 /// The most input that is discarded after the last response; a client that sends more gets a reset.
@@ -105,10 +105,9 @@ pub struct GuardedIo<S> {
     idle: Option<Pin<Box<Sleep>>>,
     /// Something was read or written since `idle` was started.
     is_active: bool,
-    /// Runs while the kernel accepts no more output, with the bytes accepted since.
+    /// Runs while output is pending, with the bytes accepted since.
     write_window: Option<(Pin<Box<Sleep>>, u64)>,
-    /// Runs after the last response, with the bytes discarded.
-    linger: Option<(Pin<Box<Sleep>>, usize)>,
+    linger: Option<Linger>,
     /// The refusal that replaces one of the parser's own, and how much of it was written.
     refusal: Option<(Vec<u8>, usize)>,
     _permit: ConnectionPermit,
@@ -153,6 +152,12 @@ impl<S> GuardedIo<S> {
         }
     }
 
+    /// Returns the flaw of the head that the parser has just refused, if the validator found it too.
+    fn flaw(&self) -> Option<Flaw> {
+        let refused = self.state.requests.load(Ordering::Relaxed) + 1;
+        self.heads.bad().and_then(|(number, flaw)| (number == refused).then_some(flaw))
+    }
+
     /// Fails when the awaited head is late.
     fn check_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.heads.awaits_head() || self.state.is_upgraded.load(Ordering::Relaxed) {
@@ -190,13 +195,19 @@ impl<S> GuardedIo<S> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(result) = written {
-            self.is_active = true;
-            if let (Ok(bytes), Some((_, accepted))) = (&result, &mut self.write_window) {
-                *accepted += *bytes as u64;
-            }
-            return Poll::Ready(result);
+        let Poll::Ready(result) = written else {
+            return self.check_window(cx).map(Err);
+        };
+        self.is_active = true;
+        if let (Ok(bytes), Some((_, accepted))) = (&result, &mut self.write_window) {
+            *accepted += *bytes as u64;
         }
+        Poll::Ready(result)
+    }
+
+    /// Lets the write window run while output is pending, and returns an error when the client read too
+    /// little in it.
+    fn check_window(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let window = self.limits.write_window;
         let least = self.limits.write_rate_min.saturating_mul(window.as_millis() as u64) / 1000;
         loop {
@@ -205,7 +216,7 @@ impl<S> GuardedIo<S> {
             ready!(end.as_mut().poll(cx));
             if *accepted < least.max(1) {
                 self.counters.write_timeouts.add();
-                return Poll::Ready(Err(timed_out("the client does not read its response")));
+                return Poll::Ready(timed_out("the client does not read its response"));
             }
             self.write_window = None;
         }
@@ -230,45 +241,66 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> GuardedIo<S> {
-    /// Discards input until the client closes, or the time or the bytes are used up.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+impl<S: AsyncRead + AsyncWrite + Unpin> GuardedIo<S> {
+    /// Ends the output, then discards input until the client closes. Ends when the time or the bytes are
+    /// used up: an encrypted stream may wait for the client already to say that it ends.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let patience: Duration = self.limits.linger;
-        let (end, bytes) = self.linger.get_or_insert_with(|| (Box::pin(sleep(patience)), 0));
-        if end.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        let linger = self.linger.get_or_insert_with(|| Linger::new(patience));
+        if linger.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !linger.is_shut_down {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            linger.is_shut_down = true;
         }
         let mut room = [0; 4096];
         loop {
             let mut buf = ReadBuf::new(&mut room);
             let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf));
-            *bytes += buf.filled().len();
-            if read.is_err() || buf.filled().is_empty() || *bytes > LINGER_BYTES_MAX {
-                return Poll::Ready(());
+            linger.bytes += buf.filled().len();
+            if read.is_err() || buf.filled().is_empty() || linger.bytes > LINGER_BYTES_MAX {
+                return Poll::Ready(Ok(()));
             }
         }
     }
 }
 
+/// The time after the last response.
+#[derive(Debug)]
+struct Linger {
+    end: Pin<Box<Sleep>>,
+    /// The output has ended.
+    is_shut_down: bool,
+    /// The bytes discarded.
+    bytes: usize,
+}
+
+impl Linger {
+    fn new(patience: Duration) -> Self {
+        Self { end: Box::pin(sleep(patience)), is_shut_down: false, bytes: 0 }
+    }
+}
+
 /// Returns the refusal that replaces `written`, if that is a bare refusal by the parser: the same status
-/// with the body that all other refusals have.
-fn refusal_instead_of(written: &[u8]) -> Option<Vec<u8>> {
+/// with the body that all other refusals have. `flaw` is that of the refused head, if it is known.
+fn refusal_instead_of(written: &[u8], flaw: Option<Flaw>) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n")?;
     let status = head.lines().next()?.strip_prefix("HTTP/1.1 ")?;
     let is_bare = head.lines().any(|line| line.eq_ignore_ascii_case("content-length: 0"));
     let reason = match status.get(..3)? {
-        "400" => "this is not an HTTP/1.1 request",
+        "400" => flaw.map_or("this is not an HTTP/1.1 request", Flaw::as_str),
         "414" => "the request target is too long",
         "431" => "the head of the request is too large",
         "505" => "this version of HTTP is not supported",
         _ => return None,
     };
-    let body = guard::bad_request_body(reason);
+    let body = refusal::body("bad_request", reason);
     let length = body.len();
     is_bare.then(|| {
         format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
-             connection: close\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n{body}"
         )
         .into_bytes()
     })
@@ -308,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.refusal.is_none() && this.state.is_parser_output() {
-            this.refusal = refusal_instead_of(buf).map(|refusal| (refusal, 0));
+            this.refusal = refusal_instead_of(buf, this.flaw()).map(|refusal| (refusal, 0));
         }
         let written = if this.refusal.is_some() {
             this.poll_refusal(cx).map_ok(|()| buf.len())
@@ -336,18 +368,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The caller has written a whole response: the next one starts a new window.
         let this = self.get_mut();
-        this.write_window = None;
         this.state.has_responded.store(false, Ordering::Relaxed);
-        Pin::new(&mut this.stream).poll_flush(cx)
+        let Poll::Ready(flushed) = Pin::new(&mut this.stream).poll_flush(cx) else {
+            // An encrypted stream takes a write into its own buffer, and waits for the client here.
+            return this.check_window(cx).map(Err);
+        };
+        // The client has taken a whole response: the next one starts a new window.
+        this.write_window = None;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.linger.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-        }
-        this.poll_linger(cx).map(Ok)
+        self.get_mut().poll_linger(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Every bound of the HTTP server, with its default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ServerConfig;
@@ -36,6 +37,9 @@ pub struct HttpLimits {
     pub linger: Duration,
     /// Longest wait of the shutdown for connections with a pending request.
     pub close_timeout: Duration,
+    /// Host names under which web pages may reach the node, beside IP addresses, `localhost` and names
+    /// without dots.
+    pub allowed_hosts: Arc<[Box<str>]>,
     /// Limits of request bodies.
     pub bodies: BodyLimits,
 }
@@ -67,6 +71,7 @@ impl Default for HttpLimits {
             write_rate_min: 1 << 10,
             linger: Duration::from_secs(1),
             close_timeout: Duration::from_secs(2),
+            allowed_hosts: Arc::default(),
             bodies: BodyLimits::default(),
         }
     }

@@ -7,6 +7,7 @@
 //! - connections: a cap; a client above it gets 503 and is closed;
 //! - heads: a deadline, a size, a number of headers, and no framing that two parsers could read
 //!   differently (two `Content-Length`s, or one beside `Transfer-Encoding`);
+//! - browsers: a web page reaches the node only under a name that nobody else can own, or an allowed one;
 //! - bodies: handlers read them with [`read_body`], which bounds size, time, rate, and the memory of
 //!   all bodies together;
 //! - responses: a client that stops reading is disconnected;
@@ -16,11 +17,13 @@
 mod accept;
 mod bind;
 mod body;
+mod browser;
 mod fd_limit;
 mod guard;
 mod head_validator;
 mod io;
 mod limits;
+mod refusal;
 mod suspension;
 mod upgrade;
 

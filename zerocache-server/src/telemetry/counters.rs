@@ -41,6 +41,8 @@ pub struct ServerCounters {
     pub refused_after_suspend: Counter,
     /// Requests refused as malformed or ambiguous.
     pub bad_requests: Counter,
+    /// Requests of web pages refused because of the host name.
+    pub browsers_refused: Counter,
     /// Protocol messages that could not be decoded.
     pub bad_messages: Counter,
     /// Bodies refused because of their size.

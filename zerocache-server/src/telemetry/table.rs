@@ -169,6 +169,11 @@ pub const METRICS: &[Metric] = &[
         read!(denials.protected),
     ),
     counter(
+        "browsers_refused",
+        "Requests of web pages refused because of the host name.",
+        server!(browsers_refused),
+    ),
+    counter(
         "bad_messages",
         "Messages that could not be decoded, and connections closed for an invalid frame.",
         server!(bad_messages),

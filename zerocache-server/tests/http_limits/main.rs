@@ -90,6 +90,46 @@ async fn malformed_and_ambiguous_requests_are_refused() {
 }
 
 #[tokio::test]
+async fn refusals_have_one_form_and_name_the_flaw() {
+    let server = Server::start(HttpLimits::default());
+    let put = "PUT /body HTTP/1.1\r\nHost: x\r\n";
+    let length = "the length of the body is ambiguous";
+    for (case, reason) in [
+        (format!("{put}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"), length),
+        (format!("{put}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"), length),
+        (format!("{put}Content-Length: -1\r\n\r\n"), length),
+        ("GET /ping HTTP/1.1\r\n\r\n".to_owned(), "the Host header is missing"),
+        ("\u{1}garbage\r\n\r\n".to_owned(), "this is not an HTTP/1.1 request"),
+    ] {
+        let answer = server.exchange(&case).await;
+        let body = format!("{{\"code\":\"bad_request\",\"message\":\"{reason}\"}}");
+        assert!(answer.ends_with(&body), "{case:?}: {answer}");
+        assert!(answer.contains("\r\ncache-control: no-store\r\n"), "{case:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn web_pages_reach_the_node_under_names_of_its_own_only() {
+    let allowed_hosts = [Box::from("cache.shop.example")].into();
+    let server = Server::start(HttpLimits { allowed_hosts, ..HttpLimits::default() });
+    let ask = async |host: &str, more: &str| {
+        let head = format!("GET /ping HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n");
+        server.exchange(&head).await
+    };
+    for more in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: same-origin\r\n"] {
+        let refused = ask("evil.example:6789", more).await;
+        assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("bad_host"), "{refused}");
+        for host in ["127.0.0.1:6789", "localhost", "zerocache", "Cache.shop.example:1"] {
+            assert!(ask(host, more).await.ends_with("pong"), "{host}");
+        }
+    }
+    // curl and the clients are served under any name.
+    assert!(ask("evil.example:6789", "").await.ends_with("pong"));
+    assert_eq!(server.counters.browsers_refused.get(), 2);
+    assert_eq!(server.counters.bad_requests.get(), 0);
+}
+
+#[tokio::test]
 async fn pipelined_bad_request_is_refused_alone() {
     let server = Server::start(HttpLimits::default());
     let good = "PUT /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";

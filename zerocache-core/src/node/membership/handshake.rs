@@ -9,7 +9,7 @@ use crate::{
     cluster::{AddressSource, Reachability},
     name::check_region,
     node::{
-        ConnectionId, Effect, Event,
+        Caller, ConnectionId, Effect, Event,
         local::{CallPurpose, Context, Local},
         quota::Quota,
     },
@@ -115,7 +115,7 @@ impl Membership {
         &mut self,
         cx: &mut Context<'_, B>,
         hello: Hello,
-        connection: ConnectionId,
+        (connection, caller): (ConnectionId, Caller),
     ) -> Response {
         if hello.cluster != cx.local.config.cluster {
             let text =
@@ -131,12 +131,25 @@ impl Membership {
                 return Response::refused(RefusalCode::BadHello, alloc::format!("{error}"));
             }
             self.note_claims(cx, &node);
-            session = Self::session_for(cx.local, node.incarnation);
+            if self.is_proven(caller, node.incarnation) {
+                // It takes the new key, or keeps the one that it has, which is the same.
+                self.heartbeats.reset(node.incarnation);
+                session = Self::session_for(cx.local, node.incarnation);
+            }
             self.introduced(cx, node, hello.features, connection);
         }
         let entries = cx.replica.store.entry_count();
         let own = self.hello(cx.now, cx.local, entries, members_max);
         Response::Hello(Box::new(Hello { session, ..own }))
+    }
+
+    /// Whether a caller is the node that it claims to be: it has proven that, or it calls from the host at
+    /// which this node reached the other one.
+    fn is_proven(&self, caller: Caller, id: Incarnation) -> bool {
+        match caller.identity {
+            Some(proven) => proven == id,
+            None => caller.is_node && caller.ip.is_some_and(|ip| self.view.is_host_of(id, ip)),
+        }
     }
 
     /// Notes that a node introduced itself: a member gets a handshake if it seems to have changed, and
@@ -217,6 +230,9 @@ impl Membership {
         }
         let id = info.incarnation;
         self.note_conflict(cx, id, address);
+        if self.view.is_elsewhere(id, address) {
+            return self.view.candidates_mut().set_aside(address, now);
+        }
         self.note_claims(cx, &info);
         for old in self.view.displaced_by(id, address) {
             self.displaced(cx.now, old, address);

@@ -243,8 +243,17 @@ impl Membership {
         let wait_ms = HELLO_EVERY_MS << doublings;
         let is_due = cx.now.mono.since_ms(member.last_handshake) >= wait_ms;
         let hears = gossips && member.features & features::GOSSIP != 0;
-        let differs =
-            (view != own_view && !hears) || !member.has_introduced_itself || member.needs_handshake;
+        let both_send = cx.local.shares_features(member.features, features::DATAGRAMS);
+        let lacks_key = both_send && member.detector.key.is_none();
+        let differs = (view != own_view && !hears)
+            || !member.has_introduced_itself
+            || member.needs_handshake
+            || lacks_key
+            || (both_send && member.detector.is_unanswered(cx.now.mono, member.last_handshake));
+        if lacks_key && !is_due {
+            // It gives its key once it has reached this node, which takes it a moment.
+            member.next_ping = member.next_ping.min(member.last_handshake.plus_ms(wait_ms));
+        }
         let address = member.address;
         self.update_member_state(cx, id, state);
         if state != NodeState::Leaving && is_due && differs {

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{
-    network::{Network, WALL_MS, address, key},
+    network::{Network, WALL_MS, address, key, nowhere},
     prelude::*,
 };
 use crate::{
@@ -86,11 +86,6 @@ fn hello(features: u64, node: NodeInfo) -> Request {
         entries: 1 << 60,
         session: None,
     }))
-}
-
-/// An address at which no node is.
-fn nowhere(n: u64) -> SocketAddr {
-    format!("10.{}.{}.{}:6789", n >> 16 & 255, n >> 8 & 255, n & 255).parse().unwrap()
 }
 
 fn get() -> Request {

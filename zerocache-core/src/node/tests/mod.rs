@@ -6,6 +6,7 @@ mod fanout;
 mod feed;
 mod gossip;
 mod heartbeat;
+mod keys;
 mod leases;
 mod membership;
 mod network;

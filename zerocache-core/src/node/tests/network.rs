@@ -52,6 +52,8 @@ pub(super) struct Network {
     pub(super) loss_percent: u64,
     /// How many of a hundred requests are answered too late or not at all.
     pub(super) call_loss_percent: u64,
+    /// Nodes whose calls seem to come from another host, as behind a gateway that translates addresses.
+    pub(super) translated: BTreeSet<SocketAddr>,
     /// Datagrams that were sent, lost ones included.
     pub(super) datagrams: u64,
     random: u64,
@@ -80,6 +82,11 @@ pub(super) struct Network {
 
 pub(super) fn address(n: u64) -> SocketAddr {
     format!("127.0.0.{n}:6789").parse().unwrap()
+}
+
+/// An address at which no node is.
+pub(super) fn nowhere(n: u64) -> SocketAddr {
+    format!("10.{}.{}.{}:6789", n >> 16 & 255, n >> 8 & 255, n & 255).parse().unwrap()
 }
 
 /// The connection on which the requests of a node come.
@@ -338,7 +345,9 @@ impl Network {
                 let id = RequestId(1 << 40 | self.serial);
                 self.reply_to.insert((to, id), (from, call, self.now_ms - DELAY_MS));
                 let connection = ConnectionId(connection_of(from));
-                let caller = Caller::unauthenticated(Some(from.ip()));
+                let gateway = nowhere(0).ip();
+                let ip = if self.translated.contains(&from) { gateway } else { from.ip() };
+                let caller = Caller::unauthenticated(Some(ip));
                 self.input(to, Input::Request { id, connection, caller, message });
             }
             Packet::Response { call, sent_ms, response } => {
