@@ -201,7 +201,7 @@ impl ClientState {
                         self.directory.request_timed_out(step.node, now);
                     }
                     CallFailure::NoAnswer => {}
-                    CallFailure::Refused | CallFailure::NotSent => {
+                    CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified => {
                         self.directory.request_failed(step.node, now);
                     }
                 }

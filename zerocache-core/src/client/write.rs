@@ -115,7 +115,7 @@ impl KeyRules for WriteRules {
                 self.is_refused = true;
                 (Verdict::Continue, AttemptResult::NotReached)
             }
-            Err(CallFailure::Refused | CallFailure::NotSent) => {
+            Err(CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified) => {
                 (Verdict::Continue, AttemptResult::NotReached)
             }
             // It may have arrived: another node would make two writes of one.
