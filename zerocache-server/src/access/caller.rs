@@ -13,7 +13,7 @@ use zerocache_core::{
     node,
     version::Incarnation,
 };
-use zerocache_net::clock;
+use zerocache_net::{clock, security::PeerCertificate};
 
 use super::AccessControl;
 
@@ -26,6 +26,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The connection is encrypted.
     pub is_tls: bool,
+    /// The certificate that the other side proved to have.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Connection {
