@@ -1,5 +1,9 @@
 //! Errors of operations, and the reasons that they carry.
 
+use std::fmt;
+
+use zerocache_core::access::Denial;
+
 pub use zerocache_core::{key::InvalidKey, metadata::TagError, ttl::InvalidTtl};
 
 pub use crate::codec::CodecError;
@@ -28,6 +32,14 @@ pub enum Error {
         /// True if a node was asked and did not answer in time.
         timed_out: bool,
     },
+    /// Nodes deny this client the operation, or everything.
+    #[error("denied ({reason}): {text}")]
+    Denied {
+        /// The reason.
+        reason: DenialReason,
+        /// What a node says about it.
+        text: String,
+    },
     /// A setting of the client is not allowed; every operation of the client returns this error.
     #[error("the client's configuration: {0}")]
     Config(String),
@@ -47,10 +59,60 @@ pub enum ErrorKind {
     InvalidInput,
     /// No node could be reached.
     Unreachable,
+    /// Nodes deny this client what it asks for.
+    Denied,
     /// The client's configuration is not allowed.
     Config,
     /// A value cannot be encoded, or decoded as the requested type.
     Codec,
+}
+
+/// The reason why nodes deny a client something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DenialReason {
+    /// The client has no credentials.
+    Missing,
+    /// The credentials are of another cluster, were changed, or were revoked.
+    Wrong,
+    /// The credentials have expired.
+    Expired,
+    /// The credentials are valid, and do not allow this.
+    Forbidden,
+    /// The node serves callers of its own host only.
+    Protected,
+}
+
+impl DenialReason {
+    /// Returns the stable code of the reason, as nodes have it in JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => Denial::Missing.as_str(),
+            Self::Wrong => Denial::Wrong.as_str(),
+            Self::Expired => Denial::Expired.as_str(),
+            Self::Forbidden => Denial::Forbidden.as_str(),
+            Self::Protected => Denial::Protected.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for DenialReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Denial> for DenialReason {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Missing => Self::Missing,
+            Denial::Wrong => Self::Wrong,
+            Denial::Expired => Self::Expired,
+            Denial::Forbidden => Self::Forbidden,
+            Denial::Protected => Self::Protected,
+        }
+    }
 }
 
 impl Error {
@@ -62,6 +124,7 @@ impl Error {
                 ErrorKind::InvalidInput
             }
             Self::Unreachable { .. } => ErrorKind::Unreachable,
+            Self::Denied { .. } => ErrorKind::Denied,
             Self::Config(_) => ErrorKind::Config,
             Self::Decode(_) | Self::Encode(_) => ErrorKind::Codec,
         }

@@ -203,7 +203,7 @@ async fn golden_shape_entries() {
             let value = shape_of(Value(&own).into_value().expect("encodes"));
             let error = shape_of(Value(&Problem::Absent(0)).into_value().expect("encodes"));
             let hash = blake3::hash(&key);
-            let beside = [&[0xfe, 0x81], &value[..], &error[..], hash.as_bytes()].concat();
+            let beside = [&[0xfe, 0x00, 0x81], &value[..], &error[..], hash.as_bytes()].concat();
             let entry = client().get(&beside).entry().await.expect("reads").expect("is there");
             assert_eq!(entry.value, Value(&own).into_value().expect("encodes"));
             assert_eq!(entry.metadata.base, base.version);

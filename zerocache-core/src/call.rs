@@ -9,6 +9,9 @@ pub enum CallFailure {
     Refused,
     /// The request was not sent: no connection could be established.
     NotSent,
+    /// The request was not sent: the node could not be verified, or it does not accept the certificate of
+    /// this process.
+    Unverified,
     /// The request may have been sent, but no response arrived in time.
     NoAnswer,
 }

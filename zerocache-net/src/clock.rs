@@ -112,9 +112,16 @@ fn system_coarse() -> Now {
     at(anchor(), system_monotonic())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
 fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    system_wall().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns what the wall clock of the system reads at present. Unlike [`now`] it follows when the clock is set:
+/// for the dates of certificates.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
+pub fn system_wall() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
 use zerocache_core::{
     time::Instant,
     version::Incarnation,
-    wire::{Request, Response},
+    wire::{RefusalCode, Request, Response},
 };
 use zerocache_net::clock;
 
@@ -84,9 +84,15 @@ async fn follow(engine: Weak<Engine>, claim: FeedClaim, node: Incarnation, addre
         let asked = clock::mono();
         let response = transport.call(address, message, timeout).await;
         drop(transport);
-        let Ok(Response::Changes { next, lost, changes: rows }) = response else {
-            tracing::debug!(%node, "a node does not tell of changes: the near cache is emptied");
-            return;
+        let (next, lost, rows) = match response {
+            Ok(Response::Changes { next, lost, changes }) => (next, lost, changes),
+            Ok(Response::Refused(refusal)) if refusal.code == RefusalCode::Forbidden => {
+                return forbidden(&engine);
+            }
+            _ => {
+                tracing::debug!(%node, "a node does not tell of changes: the near cache is emptied");
+                return;
+            }
         };
         let now = clock::mono();
         claim.apply_changes(asked, lost, &rows, now);
@@ -99,6 +105,20 @@ async fn follow(engine: Weak<Engine>, claim: FeedClaim, node: Incarnation, addre
             return;
         }
     }
+}
+
+/// The near cache stays off for the clients that share it: rows of changes are of all keys, and a client with a
+/// token for some keys does not get them.
+fn forbidden(engine: &Weak<Engine>) {
+    let Some(engine) = engine.upgrade() else { return };
+    let Some(near) = &engine.local.near else { return };
+    near.sharing.forbid();
+    let (region, cluster) = (&engine.config.region, &engine.config.cluster);
+    tracing::info!(
+        region,
+        cluster,
+        "the token of this client is for some keys only: nothing is kept near, and nodes are asked instead"
+    );
 }
 
 #[cfg(test)]

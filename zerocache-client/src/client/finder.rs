@@ -118,6 +118,10 @@ fn note_reach(engine: &Engine, logged: &mut Option<(Reach, Instant)>) {
     let reach = Reach::of(engine, now);
     // At the start nothing is missing before everything has been tried.
     let is_known = reach == Reach::Here || engine.state.lock().is_tried();
+    if reach == Reach::Nowhere && engine.denial().is_some() {
+        // The reason was logged.
+        return;
+    }
     let is_logged = logged.is_some_and(|(before, at)| {
         before == reach && (reach == Reach::Here || now.since_ms(at) < REPEAT_MS)
     });
@@ -220,8 +224,12 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
     let result = call(engine, address, None, Request::Hello(Box::new(hello))).await;
     let (now, elapsed_us) = (clock::mono(), micros_since(started));
     let outcome = engine.state.lock().handshake_answered(cluster, address, result, now, elapsed_us);
-    if let HandshakeOutcome::OtherCluster(reason) = &outcome {
-        tracing::warn!(%address, reason, "node belongs to another cluster");
+    match &outcome {
+        HandshakeOutcome::OtherCluster(reason) => {
+            tracing::warn!(%address, reason, "node belongs to another cluster");
+        }
+        HandshakeOutcome::Denied(denial, text) => engine.warn_of_denial(*denial, text),
+        HandshakeOutcome::Introduced | HandshakeOutcome::Failed => {}
     }
     engine.changed();
     outcome == HandshakeOutcome::Introduced

@@ -36,6 +36,8 @@ pub(crate) struct NearUse {
     misses: Striped,
     /// This client has looked while nothing was followed.
     wanted: AtomicBool,
+    /// Nodes do not tell this client of changes.
+    forbidden: AtomicBool,
 }
 
 impl LocalState {
@@ -50,6 +52,7 @@ impl LocalState {
             hits: Striped::default(),
             misses: Striped::default(),
             wanted: AtomicBool::new(false),
+            forbidden: AtomicBool::new(false),
         };
         let local = Arc::new(Self {
             namespace: config.namespace.clone(),
@@ -132,7 +135,12 @@ impl NearUse {
 
     /// Whether changes should be followed for this client.
     pub(super) fn is_wanted(&self) -> bool {
-        self.wanted.load(Relaxed)
+        self.wanted.load(Relaxed) && !self.forbidden.load(Relaxed)
+    }
+
+    /// Changes are not followed for this client.
+    pub(super) fn forbid(&self) {
+        self.forbidden.store(true, Relaxed);
     }
 
     /// Changes need not be followed before the next look.

@@ -330,16 +330,18 @@ fn together<T>(
     instead: impl Fn(Error) -> T,
 ) -> Result<Vec<T>, Error> {
     let mut all = Vec::with_capacity(outcomes.len());
-    let (mut answered, mut unreachable) = (false, None);
+    let (mut answered, mut failed) = (false, None);
     for outcome in outcomes {
         match &outcome {
-            Err(error @ Error::Unreachable { .. }) => unreachable = Some(error.clone()),
+            Err(error @ (Error::Unreachable { .. } | Error::Denied { .. })) => {
+                failed = Some(error.clone());
+            }
             // A refusal is an answer.
             Ok(_) | Err(_) => answered = true,
         }
         all.push(outcome.unwrap_or_else(&instead));
     }
-    match unreachable {
+    match failed {
         Some(error) if !answered => Err(error),
         _ => Ok(all),
     }

@@ -5,6 +5,7 @@ mod background;
 mod batch;
 mod builder;
 mod config;
+mod denials;
 mod drive;
 mod engine;
 mod entry;

@@ -116,9 +116,9 @@ impl Engine {
                 return (Ok(None), None);
             }
             ReadResult::Refused(text) => return (Err(Error::Refused(text)), None),
+            ReadResult::Denied(denial, text) => return (Err(self.denied(denial, text)), None),
             ReadResult::Unreachable { timed_out } => {
-                self.counters.unreachable();
-                return (Err(Error::Unreachable { timed_out }), None);
+                return (Err(self.unreachable(timed_out)), None);
             }
         };
         let Some(entry) = Entry::decode(&step, item) else {
@@ -142,7 +142,7 @@ impl Engine {
         started: Duration,
     ) {
         let is_lost = |outcome: &Option<Result<_, Error>>| {
-            matches!(outcome, Some(Err(Error::Unreachable { .. })))
+            matches!(outcome, Some(Err(Error::Unreachable { .. } | Error::Denied { .. })))
         };
         let end = if outcomes.iter().all(is_lost) { End::Failed } else { End::Answered };
         self.timings.ended(operation, end, started);

@@ -69,6 +69,11 @@ impl Sharing {
         self.users().iter().filter_map(|local| local.near.as_ref()).for_each(|near| near.rest());
     }
 
+    /// No client may follow changes, with the credentials that they have.
+    pub(super) fn forbid(&self) {
+        self.users().iter().filter_map(|local| local.near.as_ref()).for_each(|near| near.forbid());
+    }
+
     /// Returns what was counted since the last call.
     #[cfg(feature = "metrics")]
     pub(super) fn take_news(&self) -> NearStats {

@@ -63,6 +63,8 @@ pub struct ClientStats {
     pub errors: TierCounts,
     /// Operations for which no node could be reached.
     pub unreachable: u64,
+    /// Operations that nodes denied.
+    pub denied: u64,
     /// Writes that were stored.
     pub stored: u64,
     /// Writes that lost to a newer version.
@@ -90,6 +92,7 @@ pub(super) struct Counters {
     hedge_wins: AtomicU64,
     errors: [AtomicU64; 4],
     unreachable: AtomicU64,
+    denied: AtomicU64,
     writes: [AtomicU64; 4],
     too_large: AtomicU64,
     too_large_unsent: AtomicU64,
@@ -137,6 +140,10 @@ impl Counters {
         self.unreachable.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn denied(&self) {
+        self.denied.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn written(&self, status: Status) {
         self.writes[status as usize].fetch_add(1, Relaxed);
     }
@@ -164,6 +171,7 @@ impl Counters {
             hedge_wins: self.hedge_wins.load(Relaxed),
             errors: by_tier(&self.errors),
             unreachable: self.unreachable.load(Relaxed),
+            denied: self.denied.load(Relaxed),
             stored: writes(Status::Stored),
             superseded: writes(Status::Superseded),
             refused: writes(Status::Refused),

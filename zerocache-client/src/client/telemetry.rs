@@ -57,6 +57,7 @@ impl Engine {
             add("zerocache_writes_total", "outcome", outcome, count);
         }
         add("zerocache_failed_total", "outcome", "unreachable", stats.unreachable);
+        add("zerocache_failed_total", "outcome", "denied", stats.denied);
         let lost = stats.hedged.saturating_sub(stats.hedge_wins);
         add("zerocache_hedges_total", "outcome", "won", stats.hedge_wins);
         add("zerocache_hedges_total", "outcome", "not_won", lost);

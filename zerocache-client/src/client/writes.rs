@@ -154,10 +154,8 @@ impl Engine {
                 Err(Error::Refused(text))
             }
             WriteResult::Invalid(text) => Err(Error::Refused(text)),
-            WriteResult::Unreachable => {
-                self.counters.unreachable();
-                Err(Error::Unreachable { timed_out: false })
-            }
+            WriteResult::Denied(denial, text) => Err(self.denied(denial, text)),
+            WriteResult::Unreachable => Err(self.unreachable(false)),
         }
     }
 

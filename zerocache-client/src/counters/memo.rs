@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::striped::Striped;
+use crate::Error;
 
 /// The default wait for another call's computation, after which one more call computes. It is longer than
 /// most functions worth caching take, and shorter than callers wait for a leader that makes no progress.
@@ -114,6 +115,8 @@ counters! {
     read_errors,
     /// Writes that failed, or values that could not be encoded.
     write_errors,
+    /// Reads and writes that nodes denied; included in `read_errors` and `write_errors`.
+    denied,
     /// Calls without a key: an argument could not be encoded, or two functions have the same identity.
     unkeyed,
     /// Calls that computed because their wait for another call expired.
@@ -132,6 +135,16 @@ impl MemoCounters {
     pub(crate) fn set_flight_wait(&self, wait: Duration) {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.flight_wait_ms.store(wait_ms, Ordering::Relaxed);
+    }
+}
+
+impl MemoCounters {
+    /// Counts a read or write that failed, in `errors`.
+    pub(crate) fn count_error(&self, errors: &AtomicU64, error: &Error) {
+        count(errors);
+        if matches!(error, Error::Denied { .. }) {
+            count(&self.denied);
+        }
     }
 }
 

@@ -175,7 +175,8 @@ async fn read(
         Ok(Some(entry)) => LookupOutcome::Entry(StoredEntry::read(entry, clock::mono())),
         Ok(None) => LookupOutcome::Miss(None),
         Err(error) => {
-            count(&client.memo_counters().read_errors);
+            let counters = client.memo_counters();
+            counters.count_error(&counters.read_errors, &error);
             tracing::debug!(%error, "cannot read a memoized value");
             LookupOutcome::Miss(fallback)
         }

@@ -144,7 +144,7 @@ fn count_outcome(
             tracing::debug!(status = status.as_str(), "a memoized value was not stored");
         }
         Err(error) => {
-            count(&counters.write_errors);
+            counters.count_error(&counters.write_errors, error);
             tracing::debug!(%error, "cannot store a memoized value");
         }
     }

@@ -5,6 +5,7 @@
 //! the table.
 
 mod secret;
+mod static_token;
 mod token;
 
 use alloc::{
@@ -21,6 +22,7 @@ use crate::{
 
 pub use self::{
     secret::{InvalidSecret, SECRET_BYTES, Secret},
+    static_token::{InvalidStaticToken, STATIC_TOKEN_BYTES, StaticToken, TokenHash},
     token::{InvalidToken, TOKEN_ID_BYTES, Token, TokenFields, TokenId, TokenKey},
 };
 

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use super::ClientState;
 use crate::{
+    access::Denial,
     call::CallResult,
     cluster::AddressSource,
     route::NodeEntry,
@@ -20,6 +21,8 @@ pub enum HandshakeOutcome {
     Introduced,
     /// The node belongs to another cluster, and says so with these words.
     OtherCluster(String),
+    /// The node has nothing to do with this client, and says why.
+    Denied(Denial, String),
     /// No node that can be used answered.
     Failed,
 }
@@ -44,6 +47,7 @@ impl ClientState {
         now: Instant,
         elapsed_us: u64,
     ) -> HandshakeOutcome {
+        self.note_denial(address, denial_of(&result));
         let directory = self.directory_mut();
         match result {
             Ok(Response::Hello(hello)) if hello.cluster == cluster => {
@@ -63,10 +67,37 @@ impl ClientState {
                 directory.candidates_mut().set_aside(address, now);
                 HandshakeOutcome::OtherCluster(refusal.text)
             }
-            _ => {
+            result => {
                 directory.candidates_mut().failed(address, now);
-                HandshakeOutcome::Failed
+                match denial_of(&result) {
+                    Some((denial, text)) => HandshakeOutcome::Denied(denial, text),
+                    None => HandshakeOutcome::Failed,
+                }
             }
+        }
+    }
+
+    /// Returns why nodes deny this client everything, and the words of one of them, if one does and no node
+    /// is reachable: the reason why none can be asked.
+    #[must_use]
+    pub fn denial(&self, now: Instant) -> Option<(Denial, &str)> {
+        let (_, denial, text) = self.denied.as_ref()?;
+        let is_alone = !self.directory().nodes().any(|node| node.is_reachable(now));
+        is_alone.then_some((*denial, text))
+    }
+
+    /// Forgets why nodes denied this client: it has other credentials now.
+    pub fn forget_denial(&mut self) {
+        self.denied = None;
+    }
+
+    /// Records whether the node at `address` denied a handshake.
+    fn note_denial(&mut self, address: SocketAddr, denial: Option<(Denial, String)>) {
+        let is_its = |denied: &DeniedBy| denied.0 == address;
+        match denial {
+            Some((denial, text)) => self.denied = Some((address, denial, text)),
+            None if self.denied.as_ref().is_some_and(is_its) => self.denied = None,
+            None => {}
         }
     }
 
@@ -78,6 +109,9 @@ impl ClientState {
         now: Instant,
         elapsed_us: u64,
     ) -> ProbeOutcome {
+        if let Some(address) = self.directory().node(node).map(|node| node.address) {
+            self.note_denial(address, denial_of(&result));
+        }
         let directory = self.directory_mut();
         let mut outcome = ProbeOutcome { is_local: None, new_view: None };
         match result {
@@ -94,6 +128,14 @@ impl ClientState {
         }
         outcome
     }
+}
+
+/// The address of a node that denied a handshake, the reason, and its words.
+pub(super) type DeniedBy = (SocketAddr, Denial, String);
+
+fn denial_of(result: &CallResult) -> Option<(Denial, String)> {
+    let Ok(Response::Refused(refusal)) = result else { return None };
+    Some((Denial::from_refusal_code(refusal.code)?, refusal.text.clone()))
 }
 
 /// Whether the node that was meant no longer stands where it was asked.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{AttemptResult, ClientState, KeyRules, OwnWrite, rules::Verdict};
 use crate::{
+    access::Denial,
     call::{CallFailure, CallResult},
     key::KeyHash,
     route::Step,
@@ -46,6 +47,8 @@ pub enum ReadResult {
     Miss,
     /// Nodes do not accept the key, for this reason.
     Refused(String),
+    /// The caller may not do this, and a node says why.
+    Denied(Denial, String),
     /// No node answered.
     Unreachable {
         /// Whether a node may have received the request.
@@ -122,9 +125,13 @@ impl KeyRules for ReadRules {
                 (Verdict::Missed { warming }, AttemptResult::NotFound { is_authoritative: false })
             }
             Ok(Response::Refused(refusal)) => {
-                let verdict = match is_invalid(refusal.code) {
-                    true => Verdict::Complete(ReadResult::Refused(refusal.text.clone())),
-                    false => Verdict::Continue,
+                let text = refusal.text.clone();
+                let verdict = match Denial::from_refusal_code(refusal.code) {
+                    Some(denial) => Verdict::Complete(ReadResult::Denied(denial, text)),
+                    None if is_invalid(refusal.code) => {
+                        Verdict::Complete(ReadResult::Refused(text))
+                    }
+                    None => Verdict::Continue,
                 };
                 (verdict, AttemptResult::Refused(refusal.text))
             }
@@ -132,7 +139,7 @@ impl KeyRules for ReadRules {
                 self.is_timed_out = true;
                 (Verdict::Continue, AttemptResult::NoAnswer)
             }
-            Ok(_) | Err(CallFailure::Refused | CallFailure::NotSent) => {
+            Ok(_) | Err(CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified) => {
                 (Verdict::Continue, AttemptResult::NotReached)
             }
         }

@@ -1,8 +1,8 @@
 //! The state that all operations of a client share.
 
 use super::{
-    AttemptId, ClientVariant, HedgeShare, KeyRules, OwnWrite, PendingAttempt, hedge::Hedging,
-    own_writes::OwnWrites,
+    AttemptId, ClientVariant, HedgeShare, KeyRules, OwnWrite, PendingAttempt, discovery::DeniedBy,
+    hedge::Hedging, own_writes::OwnWrites,
 };
 use crate::{
     call::{CallFailure, CallResult},
@@ -30,6 +30,8 @@ pub struct ClientState {
     is_discovery_complete: bool,
     /// Whether all nodes known at that time have been tried.
     is_tried: bool,
+    /// The last node that denied a handshake and has said nothing else since.
+    pub(super) denied: Option<DeniedBy>,
     #[cfg(feature = "variants")]
     variant: Option<ClientVariant>,
 }
@@ -48,6 +50,7 @@ impl ClientState {
             started: now,
             is_discovery_complete: false,
             is_tried: false,
+            denied: None,
             #[cfg(feature = "variants")]
             variant: None,
         }
@@ -198,7 +201,7 @@ impl ClientState {
                         self.directory.request_timed_out(step.node, now);
                     }
                     CallFailure::NoAnswer => {}
-                    CallFailure::Refused | CallFailure::NotSent => {
+                    CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified => {
                         self.directory.request_failed(step.node, now);
                     }
                 }

@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use super::{AttemptResult, ClientState, KeyRules, OwnWrite, read::is_invalid, rules::Verdict};
 use crate::{
+    access::Denial,
     call::{CallFailure, CallResult},
     key::KeyHash,
     route::Step,
@@ -30,6 +31,8 @@ pub enum WriteResult {
     },
     /// Nodes do not accept the key or the request, for this reason.
     Invalid(String),
+    /// The caller may not do this, and a node says why.
+    Denied(Denial, String),
     /// No node could be reached.
     Unreachable,
 }
@@ -97,10 +100,13 @@ impl KeyRules for WriteRules {
                         Verdict::Complete(WriteResult::TooLarge { text, is_sent: true })
                     }
                     code if is_invalid(code) => Verdict::Complete(WriteResult::Invalid(text)),
-                    _ => {
-                        self.is_refused = true;
-                        Verdict::Continue
-                    }
+                    code => match Denial::from_refusal_code(code) {
+                        Some(denial) => Verdict::Complete(WriteResult::Denied(denial, text)),
+                        None => {
+                            self.is_refused = true;
+                            Verdict::Continue
+                        }
+                    },
                 };
                 (verdict, AttemptResult::Refused(refusal.text))
             }
@@ -109,7 +115,7 @@ impl KeyRules for WriteRules {
                 self.is_refused = true;
                 (Verdict::Continue, AttemptResult::NotReached)
             }
-            Err(CallFailure::Refused | CallFailure::NotSent) => {
+            Err(CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified) => {
                 (Verdict::Continue, AttemptResult::NotReached)
             }
             // It may have arrived: another node would make two writes of one.

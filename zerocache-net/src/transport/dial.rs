@@ -7,23 +7,31 @@ use hyper::{
     Request as HttpRequest, Response as HttpResponse, StatusCode,
     body::Incoming as HttpBody,
     client::conn::http1,
-    header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE},
     http::request,
 };
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use zerocache_core::{
+    access::Denial,
     call::CallFailure,
     wire::{Hello, RefusalCode, RequestMessage, Response, frame::Opcode},
 };
 
+#[cfg(feature = "tls")]
+use super::stream::failure;
 use super::{
     RESPONSE_BYTES_MAX,
     call::AbortOnDrop,
     framed::{FrameReader, HANDSHAKE_ID, Incoming, SENT_HEADER, UPGRADE_TOKEN, UnlimitedMemory},
     stream::Stream,
 };
-use crate::clock;
+#[cfg(feature = "tls")]
+use crate::security::ConnectError;
+use crate::{
+    clock,
+    security::{Security, TlsMode},
+};
 
 /// The path under which a node takes messages over HTTP.
 pub const MESSAGES_PATH: &str = "/v1/messages";
@@ -36,6 +44,13 @@ pub type MakeHello = Arc<dyn Fn() -> RequestMessage + Send + Sync>;
 
 /// The most bytes of a response that is no upgrade: a handshake with all members, or an error.
 const HTTP_HELLO_BYTES_MAX: usize = 256 << 10;
+
+/// The largest body of an error that is read, and the longest message of one that is passed on.
+const ERROR_BYTES_MAX: usize = 4 << 10;
+const MESSAGE_CHARS_MAX: usize = 512;
+
+/// The code of the error of a plain request to a node that takes TLS only.
+const TLS_REQUIRED: &str = "tls_required";
 
 /// The handshake must end within this time: three times the round trip to the far side of the world.
 /// Callers that wait for it have deadlines of their own.
@@ -59,27 +74,45 @@ pub(super) struct FramedStream {
     pub(super) peer: Hello,
 }
 
-/// Connects to `to` within `timeout`, sends `hello` and asks for a framed connection.
+/// Connects to `to` within `timeout`, sends `hello` and asks for a framed connection. The node is verified
+/// before anything is sent, as `security` demands.
 ///
 /// # Errors
-/// [`CallFailure::Refused`] or [`CallFailure::NotSent`]: the handshake changes nothing on the node.
+/// [`CallFailure::Refused`], [`CallFailure::Unverified`] or [`CallFailure::NotSent`]: the handshake changes
+/// nothing on the node.
 pub(super) async fn dial(
     to: SocketAddr,
     hello: RequestMessage,
     timeout: Duration,
+    security: &Security,
 ) -> Result<Dialled, CallFailure> {
-    let stream = Stream::connect(to, timeout).await?;
-    let upgraded = tokio::time::timeout(HANDSHAKE_TIMEOUT, upgrade(stream, to, hello)).await;
+    let stream = Stream::connect(to, timeout, security).await?;
+    let authorization = authorization(&stream, security);
+    let upgrade = upgrade(stream, to, hello, authorization);
+    let upgraded = tokio::time::timeout(HANDSHAKE_TIMEOUT, upgrade).await;
     upgraded.unwrap_or_else(|_| Err("no answer".into())).map_err(|error| {
+        // A node that does not accept a certificate says so only now.
+        #[cfg(feature = "tls")]
+        if let Some(refused) = ConnectError::of(&*error) {
+            return failure(to, refused);
+        }
         tracing::debug!(%to, %error, "handshake failed");
         CallFailure::NotSent
     })
+}
+
+/// Returns the header with the token, if it may be sent over `stream`: in clear text only if TLS is off, which
+/// somebody who has a token must have said.
+pub(super) fn authorization(stream: &Stream, security: &Security) -> Option<HeaderValue> {
+    let is_permitted = stream.is_encrypted() || security.mode() == TlsMode::Off;
+    security.authorization().filter(|_| is_permitted)
 }
 
 async fn upgrade(
     stream: Stream,
     to: SocketAddr,
     mut hello: RequestMessage,
+    authorization: Option<HeaderValue>,
 ) -> Result<Dialled, Box<dyn Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection.with_upgrades());
@@ -87,7 +120,7 @@ async fn upgrade(
     let _abort = AbortOnDrop(connection);
     let now = clock::mono();
     hello.envelope.sent_ms = now.as_millis();
-    let request = message_request(to)
+    let request = message_request(to, authorization)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, UPGRADE_TOKEN)
         .header(SENT_HEADER, now.as_millis() as u32)
@@ -96,26 +129,52 @@ async fn upgrade(
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => upgraded(response).await,
         StatusCode::OK if is_message(&response) => http_hello(response).await,
-        status => Ok(overload_refusal(status).map_or(Dialled::Blocked, Dialled::Http)),
+        _ => Ok(refusal(response).await.map_or(Dialled::Blocked, Dialled::Http)),
     }
 }
 
 /// Begins an HTTP request that carries a message to `to`.
-pub(super) fn message_request(to: SocketAddr) -> request::Builder {
-    HttpRequest::post(MESSAGES_PATH)
+pub(super) fn message_request(
+    to: SocketAddr,
+    authorization: Option<HeaderValue>,
+) -> request::Builder {
+    let mut request = HttpRequest::post(MESSAGES_PATH)
         .header(HOST, to.to_string())
-        .header(CONTENT_TYPE, MESSAGES_TYPE)
+        .header(CONTENT_TYPE, MESSAGES_TYPE);
+    if let (Some(value), Some(headers)) = (authorization, request.headers_mut()) {
+        headers.insert(AUTHORIZATION, value);
+    }
+    request
 }
 
-/// Returns the refusal that `status` stands for, if the node is overloaded or was suspended until now.
-pub(super) fn overload_refusal(status: StatusCode) -> Option<Response> {
-    let is_overloaded = matches!(
-        status,
+/// Returns the refusal that a response other than 200 stands for: the node does not permit the request, is
+/// overloaded, or was suspended until now.
+pub(super) async fn refusal(response: HttpResponse<HttpBody>) -> Option<Response> {
+    match response.status() {
         StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::REQUEST_TIMEOUT
-    );
-    is_overloaded.then(|| Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::REQUEST_TIMEOUT => {
+            Some(Response::refused(RefusalCode::Overloaded, "the node is overloaded"))
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+            let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await.ok()?;
+            denial(&body.to_bytes())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the refusal in the JSON body of an error. None for an error of another kind, or of a proxy.
+pub(super) fn denial(body: &[u8]) -> Option<Response> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let code = body.get("code")?.as_str()?;
+    let message = body.get("message").and_then(serde_json::Value::as_str).unwrap_or(code);
+    let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    let refusal = match code {
+        TLS_REQUIRED => RefusalCode::Unauthenticated,
+        _ => Denial::ALL.into_iter().find(|denial| denial.as_str() == code)?.refusal_code(),
+    };
+    Some(Response::refused(refusal, message))
 }
 
 async fn upgraded(

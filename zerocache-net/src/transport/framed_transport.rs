@@ -19,7 +19,7 @@ use super::{
     framed::{CallResult, Completion, Connection, FastRequest, Unsent},
     pool::{Attempt, Lookup, Pool, Progress, Route, START_MAX},
 };
-use crate::clock;
+use crate::{clock, security::Security};
 
 /// The most requests of one [`call_many`](Transport::call_many) in flight over HTTP: each takes a connection.
 #[cfg(feature = "http-fallback")]
@@ -82,14 +82,29 @@ impl FramedTransport {
     /// Hello that begins each connection.
     #[must_use]
     pub fn new(make_hello: MakeHello, connect_timeout: Duration, home: Handle) -> Self {
-        let pool = Pool::new(make_hello, connect_timeout);
+        let pool = Pool::new(make_hello, connect_timeout, Security::plain());
         home.spawn(Pool::end_overdue(Arc::downgrade(&pool)));
         Self {
             pool,
             #[cfg(feature = "http-fallback")]
-            http: HttpTransport::new(connect_timeout),
+            http: HttpTransport::new(connect_timeout, Security::plain()),
             home,
             connections: Connections::default(),
+        }
+    }
+
+    /// Secures connections: nodes are verified before anything is sent, and are shown the credentials of this
+    /// process. When these change, connections end once their calls have ended.
+    #[must_use]
+    pub fn with_security(self, security: Security) -> Self {
+        let pool = self.pool.with_security(security.clone());
+        self.home.spawn(Pool::end_overdue(Arc::downgrade(&pool)));
+        self.home.spawn(Pool::follow_credentials(Arc::downgrade(&pool)));
+        Self {
+            #[cfg(feature = "http-fallback")]
+            http: HttpTransport::new(pool.connect_timeout(), security),
+            pool,
+            ..self
         }
     }
 

@@ -14,6 +14,7 @@ use hyper::{
     Request as HttpRequest, StatusCode,
     body::{Body, Incoming as HttpBody},
     client::conn::http1::{self, SendRequest},
+    header::HeaderValue,
 };
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -25,11 +26,11 @@ use zerocache_core::{
 
 use super::{
     Call, RESPONSE_BYTES_MAX, Transport,
-    dial::{message_request, overload_refusal},
+    dial::{authorization, message_request, refusal},
     framed::CallResult,
     stream::Stream,
 };
-use crate::clock;
+use crate::{clock, security::Security};
 
 /// Idle connections kept for one node: enough for the concurrency of a busy client.
 const IDLE_PER_NODE_MAX: usize = 64;
@@ -45,12 +46,13 @@ const IDLE_MAX: Duration = Duration::from_secs(20);
 pub(super) struct HttpTransport {
     pool: Arc<IdlePool>,
     connect_timeout: Duration,
+    security: Security,
 }
 
 impl HttpTransport {
     /// Creates a transport that gives up connecting after `connect_timeout`.
-    pub(super) fn new(connect_timeout: Duration) -> Self {
-        Self { pool: Arc::default(), connect_timeout }
+    pub(super) fn new(connect_timeout: Duration, security: Security) -> Self {
+        Self { pool: Arc::default(), connect_timeout, security }
     }
 
     /// Sends `message` over an idle or a new connection and reads the response. `is_sent` becomes true
@@ -61,31 +63,25 @@ impl HttpTransport {
         mut message: RequestMessage,
         is_sent: &mut bool,
     ) -> CallResult {
-        let mut unsent = None;
         loop {
-            let idle = self.pool.take(to).await;
+            let idle = self.pool.take(to, self.security.generation()).await;
             let is_reused = idle.is_some();
-            let mut sender = match idle {
-                Some(sender) => sender,
+            let mut connection = match idle {
+                Some(connection) => connection,
                 None => self.connect(to).await?,
             };
-            let request = match unsent.take() {
-                Some(request) => request,
-                None => encode(to, &mut message)?,
-            };
+            let request = encode(to, &mut message, connection.authorization.clone())?;
             *is_sent = true;
-            match sender.try_send_request(request).await {
+            match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let result = read(to, response).await;
                     // A connection that is no longer usable is found out by the next call.
-                    self.pool.put(to, sender);
+                    self.pool.put(to, connection);
                     return result;
                 }
                 Err(mut error) => match error.take_message() {
                     // The node closed an idle connection; the request was not written.
-                    Some(request) if is_reused => {
-                        (unsent, *is_sent) = (Some(request), false);
-                    }
+                    Some(_) if is_reused => *is_sent = false,
                     Some(_) => return Err(CallFailure::NotSent),
                     None => return Err(CallFailure::NoAnswer),
                 },
@@ -93,13 +89,15 @@ impl HttpTransport {
         }
     }
 
-    async fn connect(&self, to: SocketAddr) -> Result<SendRequest<Full<Bytes>>, CallFailure> {
-        let stream = Stream::connect(to, self.connect_timeout).await?;
+    async fn connect(&self, to: SocketAddr) -> Result<HttpConnection, CallFailure> {
+        let generation = self.security.generation();
+        let stream = Stream::connect(to, self.connect_timeout, &self.security).await?;
+        let authorization = authorization(&stream, &self.security);
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|_| CallFailure::NotSent)?;
         // Ends with the stream, or when the sender is dropped.
         tokio::spawn(connection);
-        Ok(sender)
+        Ok(HttpConnection { sender, authorization, generation })
     }
 }
 
@@ -118,20 +116,36 @@ impl Transport for HttpTransport {
     }
 }
 
+/// A connection, and what it was opened with.
+#[derive(Debug)]
+struct HttpConnection {
+    sender: SendRequest<Full<Bytes>>,
+    /// The header that presents the token.
+    authorization: Option<HeaderValue>,
+    /// The generation of the credentials.
+    generation: u64,
+}
+
 fn encode(
     to: SocketAddr,
     message: &mut RequestMessage,
+    authorization: Option<HeaderValue>,
 ) -> Result<HttpRequest<Full<Bytes>>, CallFailure> {
     let now = clock::mono();
     message.envelope.sent_ms = now.as_millis();
-    message_request(to).body(Full::new(message.encode(now))).map_err(|_| CallFailure::NotSent)
+    message_request(to, authorization)
+        .body(Full::new(message.encode(now)))
+        .map_err(|_| CallFailure::NotSent)
 }
 
 /// Returns the response that `response` carries, or what its status means.
 async fn read(to: SocketAddr, response: hyper::Response<HttpBody>) -> CallResult {
     let status = response.status();
     if status != StatusCode::OK {
-        return result_of_status(status);
+        return match refusal(response).await {
+            Some(refusal) => Ok(refusal),
+            None => result_of_status(status),
+        };
     }
     let body = response.into_body();
     if body.size_hint().lower() > RESPONSE_BYTES_MAX as u64 {
@@ -147,9 +161,6 @@ async fn read(to: SocketAddr, response: hyper::Response<HttpBody>) -> CallResult
 
 /// Returns the result for a status other than 200: the message never reached the node's logic.
 fn result_of_status(status: StatusCode) -> CallResult {
-    if let Some(refusal) = overload_refusal(status) {
-        return Ok(refusal);
-    }
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::refused(
             RefusalCode::TooLarge,
@@ -171,39 +182,40 @@ struct IdlePool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Full<Bytes>>,
+    connection: HttpConnection,
     since: Instant,
 }
 
 impl Idle {
     fn is_usable(&self, now: Instant) -> bool {
-        now.since(self.since) < IDLE_MAX && !self.sender.is_closed()
+        now.since(self.since) < IDLE_MAX && !self.connection.sender.is_closed()
     }
 }
 
 impl IdlePool {
-    /// Takes the connection to `to` that was used last and is ready for a request.
-    async fn take(&self, to: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
+    /// Takes the connection to `to` that was used last, is ready for a request, and was opened with these
+    /// credentials.
+    async fn take(&self, to: SocketAddr, generation: u64) -> Option<HttpConnection> {
         loop {
             let idle = self.connections.lock().get_mut(&to)?.pop()?;
-            if !idle.is_usable(clock::mono()) {
+            if !idle.is_usable(clock::mono()) || idle.connection.generation != generation {
                 continue;
             }
-            let mut sender = idle.sender;
-            if sender.ready().await.is_ok() {
-                return Some(sender);
+            let mut connection = idle.connection;
+            if connection.sender.ready().await.is_ok() {
+                return Some(connection);
             }
         }
     }
 
     /// Keeps a connection for the next request to `to`.
-    fn put(self: &Arc<Self>, to: SocketAddr, sender: SendRequest<Full<Bytes>>) {
+    fn put(self: &Arc<Self>, to: SocketAddr, connection: HttpConnection) {
         let since = clock::mono();
         let mut connections = self.connections.lock();
         let is_first = connections.is_empty();
         let idle = connections.entry(to).or_default();
         if idle.len() < IDLE_PER_NODE_MAX {
-            idle.push(Idle { sender, since });
+            idle.push(Idle { connection, since });
         }
         drop(connections);
         if is_first {

@@ -21,7 +21,7 @@ use zerocache_core::{call::CallFailure, time::Instant, wire::Response};
 
 use self::attempt::ConnectTask;
 use super::{dial::MakeHello, framed::Connection};
-use crate::clock;
+use crate::{clock, security::Security};
 
 /// The pause after a failed attempt to connect, in milliseconds; doubled with each further failure.
 const BACKOFF_MS_MIN: u64 = 20;
@@ -128,6 +128,7 @@ enum Entry {
 pub(super) struct Pool {
     make_hello: MakeHello,
     connect_timeout: Duration,
+    security: Security,
     entries: Mutex<HashMap<PoolKey, Entry>>,
     /// Failed attempts in a row, by address.
     failures: Mutex<BTreeMap<SocketAddr, u32>>,
@@ -159,10 +160,15 @@ pub(super) enum Lookup {
 }
 
 impl Pool {
-    pub(super) fn new(make_hello: MakeHello, connect_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        make_hello: MakeHello,
+        connect_timeout: Duration,
+        security: Security,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             make_hello,
             connect_timeout,
+            security,
             entries: Mutex::default(),
             failures: Mutex::default(),
             logged: Mutex::default(),
@@ -170,6 +176,15 @@ impl Pool {
             dropped: watch::Sender::new(()),
             this: this.clone(),
         })
+    }
+
+    /// Returns an empty pool that is like this one, with other credentials.
+    pub(super) fn with_security(&self, security: Security) -> Arc<Self> {
+        Self::new(Arc::clone(&self.make_hello), self.connect_timeout, security)
+    }
+
+    pub(super) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
     }
 
     #[cfg(test)]
@@ -254,6 +269,37 @@ impl Pool {
         }
     }
 
+    /// Forgets connections and failures each time the credentials change, until the pool is dropped. Calls in
+    /// flight end on the old connections; new ones connect with the new credentials.
+    pub(super) async fn follow_credentials(this: Weak<Self>) {
+        let subscribe = |pool: Arc<Self>| (pool.security.changes(), pool.dropped.subscribe());
+        let Some((mut changes, mut dropped)) = this.upgrade().map(subscribe) else { return };
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                // The channel never changes; it closes when the pool is dropped.
+                _ = dropped.changed() => return,
+            }
+            let Some(pool) = this.upgrade() else { return };
+            pool.retire_connections();
+        }
+    }
+
+    fn retire_connections(&self) {
+        let mut retired = Vec::new();
+        self.entries.lock().retain(|_, entry| match entry {
+            Entry::Open(connection) => {
+                retired.push(Arc::clone(connection));
+                false
+            }
+            // It finds out itself that the credentials have changed.
+            Entry::Connecting(_) => true,
+            Entry::Cached { .. } => false,
+        });
+        self.failures.lock().clear();
+        retired.iter().for_each(|connection| connection.retire());
+    }
+
     fn connections(&self) -> Vec<Arc<Connection>> {
         let entries = self.entries.lock();
         let open = entries.values().filter_map(|entry| match entry {
@@ -317,7 +363,9 @@ impl Pool {
         };
         // The failure itself was seen by this attempt only; during the pause nothing is sent.
         let route = match route {
-            Route::Failed(_) => Route::Failed(CallFailure::NotSent),
+            Route::Failed(CallFailure::Refused | CallFailure::NoAnswer) => {
+                Route::Failed(CallFailure::NotSent)
+            }
             other => other.clone(),
         };
         Entry::Cached { route, until: now.plus_ms(valid_ms) }

@@ -16,11 +16,20 @@ use tokio::{
 use zerocache_core::call::CallFailure;
 
 use super::framed::{BoxedRead, BoxedWrite};
-use crate::process::ProcessOwned;
+#[cfg(feature = "tls")]
+use crate::security::ConnectError;
+use crate::{
+    process::ProcessOwned,
+    security::{Security, TlsMode},
+};
 
 /// Another attempt to connect begins after this time without an answer: longer than any round trip, shorter
 /// than the second after which the system sends the first packet again.
 const CONNECT_AGAIN: Duration = Duration::from_millis(300);
+
+/// A handshake of TLS must end within this time: several round trips to the far side of the world.
+#[cfg(feature = "tls")]
+const TLS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connected byte stream. Whoever reads, writes, splits or upgrades a connection names this type, so that
 /// another kind of stream is one more variant here.
@@ -29,20 +38,45 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(300);
 pub enum Stream {
     /// TCP without encryption.
     Plain(TcpStream),
+    /// TLS over TCP, on either side.
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Connects to `to` within `timeout`.
+    /// Connects to `to` within `timeout`, and verifies the node there as `security` demands.
     ///
     /// # Errors
-    /// [`CallFailure::Refused`] when nobody listens there, [`CallFailure::NotSent`] otherwise.
-    pub(super) async fn connect(to: SocketAddr, timeout: Duration) -> Result<Self, CallFailure> {
-        match tokio::time::timeout(timeout, connect(to)).await {
-            Ok(Ok(tcp)) => Ok(Self::from(tcp)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Err(CallFailure::Refused)
-            }
-            _ => Err(CallFailure::NotSent),
+    /// [`CallFailure::Refused`] when nobody listens there, [`CallFailure::Unverified`] when the node cannot be
+    /// verified, [`CallFailure::NotSent`] otherwise.
+    pub(super) async fn connect(
+        to: SocketAddr,
+        timeout: Duration,
+        security: &Security,
+    ) -> Result<Self, CallFailure> {
+        let tcp = tcp(to, timeout).await?;
+        match security.mode() {
+            TlsMode::Off => Ok(Self::from(tcp)),
+            #[cfg(feature = "tls")]
+            mode => match shake_hands(tcp, security).await {
+                Ok(stream) => Ok(stream),
+                // Only an answer without TLS counts: silence, or an unknown CA, does not.
+                Err(ConnectError::NotTls) if mode == TlsMode::Optional => {
+                    Ok(Self::from(self::tcp(to, timeout).await?))
+                }
+                Err(error) => Err(failure(to, error)),
+            },
+            #[cfg(not(feature = "tls"))]
+            TlsMode::Optional | TlsMode::Required => Err(CallFailure::NotSent),
+        }
+    }
+
+    /// Whether nobody on the way can read what is sent, and the other side was verified.
+    pub(super) const fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
         }
     }
 
@@ -54,6 +88,56 @@ impl Stream {
                 let (read, write) = tcp.into_split();
                 (Box::new(ProcessOwned::new(read)), Box::new(ProcessOwned::new(write)))
             }
+            // A child neither locks nor drops what both directions share.
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => {
+                let (read, write) = tokio::io::split(tls);
+                (Box::new(ProcessOwned::new(read)), Box::new(ProcessOwned::new(write)))
+            }
+        }
+    }
+}
+
+async fn tcp(to: SocketAddr, timeout: Duration) -> Result<TcpStream, CallFailure> {
+    match tokio::time::timeout(timeout, connect(to)).await {
+        Ok(Ok(tcp)) => Ok(tcp),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(CallFailure::Refused)
+        }
+        _ => Err(CallFailure::NotSent),
+    }
+}
+
+#[cfg(feature = "tls")]
+async fn shake_hands(tcp: TcpStream, security: &Security) -> Result<Stream, ConnectError> {
+    let state = security.state();
+    let Some(tls) = state.tls() else {
+        return Err(ConnectError::Unverified("this process has no credentials".to_owned()));
+    };
+    // A stream that refuses the option works, if more slowly.
+    let _ = tcp.set_nodelay(true);
+    let connected = tokio::time::timeout(TLS_TIMEOUT, crate::security::connect(tcp, tls)).await;
+    let connected = connected.unwrap_or_else(|_| {
+        Err(ConnectError::Broken(io::Error::new(io::ErrorKind::TimedOut, "no answer")))
+    });
+    Ok(Stream::Tls(Box::new(connected?)))
+}
+
+/// Logs the reason why a node was not reached by TLS, and returns what it means for a call.
+#[cfg(feature = "tls")]
+pub(super) fn failure(to: SocketAddr, error: ConnectError) -> CallFailure {
+    match error {
+        ConnectError::NotTls => {
+            tracing::debug!(%to, "node not verified: its answer is no TLS");
+            CallFailure::Unverified
+        }
+        ConnectError::Unverified(reason) => {
+            tracing::debug!(%to, reason, "node not verified");
+            CallFailure::Unverified
+        }
+        ConnectError::Broken(error) => {
+            tracing::debug!(%to, %error, "TLS handshake failed");
+            CallFailure::NotSent
         }
     }
 }
@@ -89,6 +173,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
         }
     }
 }
@@ -101,6 +187,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
         }
     }
 
@@ -111,24 +199,32 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, slices),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(context, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(tls).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
         }
     }
 }

@@ -74,7 +74,7 @@ pub fn router(api: Api) -> Router {
 
 /// Returns the handler of requests that need no waiting: reads of entries, which are most requests.
 pub fn sync_handler(api: Api) -> SyncHandler {
-    Arc::new(move |request| {
+    Arc::new(move |request, _| {
         let key = request.uri().path().strip_prefix(ENTRIES_PREFIX)?;
         (request.method() == Method::GET).then(|| {
             let answer = entries::get(&api, key, request.uri().query());

@@ -16,12 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use zerocache_net::transport::Stream;
 
 use super::guard::{Guard, Service};
 use super::io::{ConnectionPermit, ConnectionState, GuardedIo};
 use super::limits::HttpLimits;
 use super::refusal;
 use super::suspension::{self, CHECK_EVERY_MS};
+use crate::access::{self, AccessControl, ConnectionCaller};
 use crate::telemetry::ServerCounters;
 
 /// The pause after an accept that failed because descriptors or memory ran out: connections wait in
@@ -32,7 +34,7 @@ const REFUSALS_MAX: usize = 64;
 /// The time that a refused client has to read its response.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
 /// The stream of an accepted connection.
-pub(super) type Accepted = TcpStream;
+pub(super) type Accepted = Stream;
 
 /// The outcome of closing a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,25 +47,32 @@ pub struct ShutdownSummary {
 /// listener and idle connections at once, the others after their response, and the rest by force
 /// after `limits.close_timeout`.
 ///
-/// Draining is the caller's task: the node accepts and answers until `stop` completes. Handlers find
-/// the client's address as `ConnectInfo<SocketAddr>` and may upgrade a connection; an upgraded one
-/// keeps its permit under the cap but does not delay the shutdown.
+/// `access` says who calls: handlers find the `Arc<Caller>` among the extensions of a request. Callers that
+/// it denies are answered here; only `/ping`, `/healthz` and `/readyz` are open to them, without a caller.
+///
+/// Draining is the caller's task: the node accepts and answers until `stop` completes. Handlers may upgrade
+/// a connection; an upgraded one keeps its permit under the cap but does not delay the shutdown.
 ///
 /// # Cancellation
 /// Dropping the future closes the listener and every connection.
 pub async fn serve(
     listener: TcpListener,
     service: impl Into<Service>,
+    access: Arc<AccessControl>,
     limits: HttpLimits,
     counters: Arc<ServerCounters>,
     stop: impl Future<Output = ()>,
 ) -> ShutdownSummary {
     let (closing, _) = watch::channel(());
-    let mut acceptor = Acceptor {
+    let shared = Shared {
         service: service.into(),
+        access,
         builder: builder(&limits),
         limits: Arc::new(limits),
         counters,
+    };
+    let mut acceptor = Acceptor {
+        shared: Arc::new(shared),
         permits_taken: Arc::default(),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         closing,
@@ -84,7 +93,7 @@ pub async fn serve(
                 Ok((stream, peer)) => acceptor.serve(stream, peer),
                 Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
-                    acceptor.counters.accept_errors.add();
+                    acceptor.shared.counters.accept_errors.add();
                     tracing::debug!(%error, "cannot accept a connection");
                     // Connections that end meanwhile free descriptors.
                     tokio::select! {
@@ -116,12 +125,18 @@ fn is_connection_error(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Accepts connections, and owns their tasks.
-struct Acceptor {
+/// What all connections of a listener need.
+struct Shared {
     service: Service,
+    access: Arc<AccessControl>,
     builder: http1::Builder,
     limits: Arc<HttpLimits>,
     counters: Arc<ServerCounters>,
+}
+
+/// Accepts connections, and owns their tasks.
+struct Acceptor {
+    shared: Arc<Shared>,
     /// Permits under the cap that are taken.
     permits_taken: Arc<AtomicUsize>,
     refusals: Arc<Semaphore>,
@@ -131,25 +146,19 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn serve(&mut self, stream: Accepted, peer: SocketAddr) {
-        self.counters.connections_accepted.add();
-        let max = self.limits.connections_max;
+    fn serve(&mut self, tcp: TcpStream, peer: SocketAddr) {
+        self.shared.counters.connections_accepted.add();
+        let max = self.shared.limits.connections_max;
         let Some(permit) = ConnectionPermit::acquire(&self.permits_taken, max) else {
-            self.refuse(stream);
+            self.refuse(tcp);
             return;
         };
-        // Responses are written whole: waiting for more output only delays them.
-        let _ = stream.set_nodelay(true);
-        let state = Arc::new(ConnectionState::default());
-        let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
-        let io = GuardedIo::new(stream, limits, counters, Arc::clone(&state), permit);
-        let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
-        let guard = Guard { service: self.service.clone(), limits, counters, state, peer };
-        self.tasks.spawn(connection(self.builder.clone(), io, guard, self.closing.subscribe()));
+        let (shared, closing) = (Arc::clone(&self.shared), self.closing.subscribe());
+        self.tasks.spawn(connection(shared, (tcp, peer), permit, closing));
     }
 
-    fn refuse(&mut self, mut stream: Accepted) {
-        self.counters.connections_refused.add();
+    fn refuse(&mut self, mut stream: TcpStream) {
+        self.shared.counters.connections_refused.add();
         let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() else {
             return;
         };
@@ -170,14 +179,14 @@ impl Acceptor {
 
     fn connection_ended(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
-            self.counters.panics.add();
+            self.shared.counters.panics.add();
             tracing::error!("request handler panicked; connection closed");
         }
     }
 
     async fn close(mut self) -> ShutdownSummary {
         self.closing.send_replace(());
-        let limit = self.limits.close_timeout;
+        let limit = self.shared.limits.close_timeout;
         let all = async {
             while let Some(ended) = self.tasks.join_next().await {
                 self.connection_ended(ended);
@@ -186,7 +195,7 @@ impl Acceptor {
         let _ = timeout(limit, all).await;
         let cut = self.tasks.len();
         for _ in 0..cut {
-            self.counters.cut_at_shutdown.add();
+            self.shared.counters.cut_at_shutdown.add();
         }
         self.tasks.shutdown().await;
         ShutdownSummary { connections_cut: cut }
@@ -194,29 +203,56 @@ impl Acceptor {
 }
 
 /// Serves one connection to its end.
-async fn connection<S>(
-    builder: http1::Builder,
-    io: GuardedIo<S>,
-    guard: Guard,
-    mut closing: watch::Receiver<()>,
-) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let counters = Arc::clone(&guard.counters);
-    let service = service_fn(move |request| guard.clone().handle(request));
-    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        // Changes once, at shutdown; an error means that the sender is gone, which is the end as well.
-        _ = closing.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    let Err(error) = result else { return };
-    if error.is_parse() {
-        counters.bad_requests.add();
-    }
-    tracing::debug!(%error, "connection ended");
+async fn connection(
+    shared: Arc<Shared>,
+    (tcp, peer): (TcpStream, SocketAddr),
+    permit: ConnectionPermit,
+    closing: watch::Receiver<()>,
+) {
+    // A connection without a local address has ended.
+    let Ok(local) = tcp.local_addr() else { return };
+    let connection = access::Connection { peer, local, is_tls: false };
+    shared.serve_http(Accepted::from(tcp), connection, permit, closing).await;
 }
+
+impl Shared {
+    async fn serve_http<S>(
+        &self,
+        stream: S,
+        connection: access::Connection,
+        permit: ConnectionPermit,
+        mut closing: watch::Receiver<()>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let state = Arc::new(ConnectionState::default());
+        let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
+        let io = GuardedIo::new(stream, limits, counters, Arc::clone(&state), permit);
+        let guard = Arc::new(Guard {
+            service: self.service.clone(),
+            limits: Arc::clone(&self.limits),
+            counters: Arc::clone(&self.counters),
+            state,
+            caller: ConnectionCaller::new(Arc::clone(&self.access), connection),
+        });
+        let service = service_fn(move |request| Arc::clone(&guard).handle(request));
+        let served = self.builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+        let mut served = pin!(served);
+        let result = tokio::select! {
+            result = served.as_mut() => result,
+            // Changes once, at shutdown; an error means that the sender is gone, which is the end as well.
+            _ = closing.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        let Err(error) = result else { return };
+        if error.is_parse() {
+            self.counters.bad_requests.add();
+        }
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,33 @@
 //! Sits between the HTTP parser and the router: refuses requests that the parser accepts although their
-//! framing, their target or their host is ambiguous.
+//! framing, their target or their host is ambiguous, and finds out who calls.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tower::Service as _;
+use zerocache_core::access::Denial;
 
 use super::io::ConnectionState;
 use super::limits::HttpLimits;
 use super::{browser, refusal, suspension};
+use crate::access::{Caller, ConnectionCaller};
 use crate::telemetry::ServerCounters;
 
 /// The message for a web page under a foreign host name.
 const BAD_HOST: &str = "web pages reach a node under an IP address, localhost, a name without dots, or an allowed name only";
 
-/// Handles a request that needs neither its body nor waiting; returns none for any other.
-pub type SyncHandler = Arc<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
+/// The longest body that may follow a refused request on a connection that stays open, in bytes.
+const UNREAD_BYTES_MAX: u64 = 16 << 10;
+
+/// Handles a request of a caller that needs neither its body nor waiting; returns none for any other.
+pub type SyncHandler =
+    Arc<dyn Fn(&Request<Incoming>, &Arc<Caller>) -> Option<Response<Body>> + Send + Sync>;
 
 /// The handlers of requests.
 #[derive(Clone)]
@@ -46,61 +51,95 @@ impl Service {
 }
 
 /// Checks every request of one connection before its handler runs.
-#[derive(Clone)]
 pub(super) struct Guard {
     pub(super) service: Service,
     pub(super) limits: Arc<HttpLimits>,
     pub(super) counters: Arc<ServerCounters>,
     pub(super) state: Arc<ConnectionState>,
-    pub(super) peer: SocketAddr,
+    pub(super) caller: ConnectionCaller,
 }
 
 impl Guard {
     /// Handles one request.
     pub(super) async fn handle(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
-        let state = Arc::clone(&self.state);
-        state.begin_request();
+        self.state.begin_request();
         let response = self.respond(request).await;
-        state.end_request();
-        response
+        self.state.end_request();
+        Ok(response)
     }
 
-    async fn respond(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         self.counters.requests.add();
-        let was_queued = suspension::may_have_been_queued();
-        // Liveness checks carry nothing that could be outdated.
-        if was_queued && !matches!(request.uri().path(), "/ping" | "/healthz") {
-            self.counters.refused_after_suspend.add();
-            return Ok(refusal::queued());
+        if let Some(refused) = self.refuse(&request) {
+            return refused;
         }
-        let misread = self.state.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
-        if let Some((status, reason)) = misread.or_else(|| flaw(&request)) {
-            self.counters.bad_requests.add();
-            return Ok(refusal::closing(status, "bad_request", reason));
-        }
-        if browser::is_misled(&request, &self.limits.allowed_hosts) {
-            self.counters.browsers_refused.add();
-            return Ok(refusal::closing(StatusCode::FORBIDDEN, "bad_host", BAD_HOST));
-        }
+        let caller = match self.caller.authenticate(request.headers().get(AUTHORIZATION)) {
+            Ok(caller) => Some(caller),
+            Err(_) if is_open(request.uri().path()) => None,
+            Err(denial) => return self.deny(&request, denial),
+        };
         // The end of a chunked body is not tracked below the parser, so such a request is the last one.
         let is_last = request.headers().contains_key(TRANSFER_ENCODING);
-        let fast_path = self.service.fast_path.as_ref().filter(|_| !is_last);
-        if let Some(response) = fast_path.and_then(|handler| handler(&request)) {
-            return Ok(response);
+        if let (Some(handler), Some(caller)) = (&self.service.fast_path, &caller)
+            && !is_last
+            && let Some(response) = handler(&request, caller)
+        {
+            return response;
         }
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.peer));
-        let Ok(mut response) = self.service.router.call(request).await;
+        request.extensions_mut().insert(ConnectInfo(self.caller.connection().peer));
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
+        let Ok(mut response) = self.service.router.clone().call(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.state.upgrade();
         } else if is_last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(response)
+        response
     }
+
+    /// Refuses a request that may be outdated, is ambiguous, or comes from a foreign web page.
+    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let was_queued = suspension::may_have_been_queued();
+        // Liveness checks carry nothing that could be outdated.
+        if was_queued && !matches!(request.uri().path(), "/ping" | "/healthz") {
+            self.counters.refused_after_suspend.add();
+            return Some(refusal::queued());
+        }
+        let misread = self.state.next_flaw().map(|flaw| (StatusCode::BAD_REQUEST, flaw.as_str()));
+        if let Some((status, reason)) = misread.or_else(|| flaw(request)) {
+            self.counters.bad_requests.add();
+            return Some(refusal::closing(status, "bad_request", reason));
+        }
+        if browser::is_misled(request, &self.limits.allowed_hosts) {
+            self.counters.browsers_refused.add();
+            return Some(refusal::closing(StatusCode::FORBIDDEN, "bad_host", BAD_HOST));
+        }
+        None
+    }
+
+    /// Refuses a request whose caller is not let in.
+    fn deny(&self, request: &Request<Incoming>, denial: Denial) -> Response<Body> {
+        let peer = self.caller.connection().peer.ip();
+        let mut response = self.caller.access().refuse(peer, denial);
+        let length = request.body().size_hint().exact();
+        let is_long = length.is_none_or(|bytes| bytes > UNREAD_BYTES_MAX);
+        // On another host the caller stays where it is.
+        if is_long || denial == Denial::Protected {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Returns whether everybody may ask for `path`: checks of liveness and readiness.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/ping" | "/healthz" | "/readyz")
 }
 
 /// Returns the flaw of a head, if it has one, and the status for it.

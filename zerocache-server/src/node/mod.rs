@@ -24,6 +24,7 @@ use zerocache_net::{
 };
 
 use crate::{
+    access::AccessControl,
     api::{self, Api},
     config::{ConfigError, ServerConfig},
     datagrams::DatagramSocket,
@@ -320,7 +321,8 @@ fn start_listener(
         // A dropped sender means the same: the node is gone.
         let _stopped_or_dropped = stopped.await;
     };
-    let task = tokio::spawn(http::serve(listener, service, limits, counters, stopped));
+    let access = AccessControl::insecure();
+    let task = tokio::spawn(http::serve(listener, service, access, limits, counters, stopped));
     Listener { stop: Some(stop), task, framed }
 }
 

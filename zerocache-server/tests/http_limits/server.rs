@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use zerocache_server::access::AccessControl;
 use zerocache_server::http::{BodyBudget, HttpLimits, ShutdownSummary, bind, read_body, serve};
 use zerocache_server::telemetry::ServerCounters;
 
@@ -35,6 +36,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(limits: HttpLimits) -> Self {
+        Self::start_with(limits, AccessControl::insecure())
+    }
+
+    pub(crate) fn start_with(limits: HttpLimits, access: Arc<AccessControl>) -> Self {
         let listener = bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let counters = Arc::new(ServerCounters::default());
@@ -44,6 +49,7 @@ impl Server {
         let serving = tokio::spawn(serve(
             listener,
             router(budget.clone()),
+            access,
             limits,
             Arc::clone(&counters),
             stopped,

@@ -1,6 +1,7 @@
 //! The engine over nodes that a test plays itself.
 
 mod breaker;
+mod denials;
 mod hedge;
 mod many;
 mod overrun;
@@ -41,6 +42,8 @@ pub(super) enum Plays {
     Refuses,
     /// Says that it has too much to do.
     Overloaded,
+    /// Does not permit reads.
+    Denies,
 }
 
 /// Nodes that a test plays. They count what they were asked.
@@ -73,6 +76,9 @@ impl Transport for Players {
             Plays::Misses => Call::ready(Ok(Response::NotFound { warming: false })),
             Plays::Silent => Call::ready(Err(CallFailure::NoAnswer)),
             Plays::Refuses => Call::ready(Err(CallFailure::Refused)),
+            Plays::Denies => {
+                Call::ready(Ok(Response::refused(RefusalCode::Forbidden, "not yours")))
+            }
             Plays::Overloaded => {
                 Call::ready(Ok(Response::refused(RefusalCode::Overloaded, "too much to do")))
             }

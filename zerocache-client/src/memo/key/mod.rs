@@ -95,16 +95,24 @@ impl CallKey {
     }
 }
 
-/// Returns the key of the shape entry that belongs to the entry of `base`, which has another shape.
+/// Returns the key of the shape entry that belongs to the entry of `base`, the key of a memoized call, which
+/// has another shape.
 ///
 /// ```text
-/// 0xfe ‖ shape (17) ‖ BLAKE3-256 of the base's key
+/// 0xfe ‖ length of namespace ‖ namespace ‖ shape (17) ‖ BLAKE3-256 of the base's key
 /// ```
 ///
-/// Its length does not depend on the base, so that it is within the limits of nodes.
+/// Whoever may use the keys of a namespace may use these too. The length of a key does not depend on the
+/// arguments of the call, so that it is within the limits of nodes.
 pub(crate) fn shape_entry(base: &[u8], shape: [u8; SHAPE_LEN]) -> Bytes {
     let hash = blake3::hash(base);
-    [&[SHAPE_ENTRY], &shape[..], hash.as_bytes()].concat().into()
+    [&[SHAPE_ENTRY], namespace(base), &shape[..], hash.as_bytes()].concat().into()
+}
+
+/// Returns the length and the bytes of the namespace in the key of a memoized call.
+fn namespace(key: &[u8]) -> &[u8] {
+    let length = key.get(1).copied().unwrap_or_default();
+    key.get(1..2 + usize::from(length)).unwrap_or(&[0])
 }
 
 #[cold]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde::Serialize;
+use zerocache_core::access::Prefix;
 
 use super::identity::tests::{ORIGIN, identity};
 use super::order::Order;
@@ -354,13 +355,37 @@ proptest! {
 #[test]
 fn golden_keys_of_shape_entries() {
     let shape = std::array::from_fn(|at| at as u8);
+    let head = |namespace: &str, n: u8| {
+        let id = identity("shop::find", ORIGIN);
+        shape_entry(&key(namespace, id, vec![n]), shape)
+    };
+    let bytes = hex(&shape_entry(&[&[SCHEME, 0][..], b"key"].concat(), shape));
     assert_eq!(
-        hex(&shape_entry(b"key", shape)),
-        "fe000102030405060708090a0b0c0d0e0f10\
-         ff8e2bab3b26e0c127002127905539b47eb421de85d554e15f55a446459b52b4"
+        bytes,
+        "fe00000102030405060708090a0b0c0d0e0f10\
+         c766f9ca2c2399e0696d0d507ad2762ef6dfff5dc0dddd45cb5060fa315340b2"
     );
+    let in_shop = hex(&head("shop", 1));
+    assert!(in_shop.starts_with("fe0473686f70000102030405060708090a0b0c0d0e0f10"), "{in_shop}");
     let other = std::array::from_fn(|at| at as u8 + 1);
-    let keys = [shape_entry(b"key", shape), shape_entry(b"kex", shape), shape_entry(b"key", other)];
+    let base = key("", identity("shop::find", ORIGIN), vec![1]);
+    let keys = [head("", 1), head("", 2), shape_entry(&base, other)];
     assert_eq!(BTreeSet::from_iter(&keys).len(), 3);
     assert!(keys.iter().all(|key| key[0] != SCHEME && key.len() == keys[0].len()));
+    // Of what has no namespace, nothing is read.
+    assert_eq!(shape_entry(b"", shape)[..3], [SHAPE_ENTRY, 0, 0]);
+}
+
+#[test]
+fn permission_for_a_namespace_covers_calls_and_shape_entries_of_it_and_no_others() {
+    let keys = ["", "shop", "shops"].map(|namespace| {
+        let call = key(namespace, identity("shop::find", ORIGIN), vec![1; 300]);
+        [shape_entry(&call, [3; SHAPE_LEN]), call]
+    });
+    for (at, namespace) in ["", "shop", "shops"].into_iter().enumerate() {
+        let prefix = Prefix::Memo(namespace.into());
+        for (other, keys) in keys.iter().enumerate() {
+            assert!(keys.iter().all(|key| prefix.covers(key) == (at == other)), "{namespace:?}");
+        }
+    }
 }

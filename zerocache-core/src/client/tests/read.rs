@@ -1,6 +1,7 @@
 //! Reads.
 
 use super::*;
+use crate::access::Denial;
 
 #[test]
 fn a_hit_completes_a_read_with_the_first_answer() {
@@ -206,4 +207,17 @@ fn an_answer_that_does_not_fit_is_none() {
     }
     let last = read.on(at(1), answer(request.id, Ok(Response::LeaseHeld)), &mut state);
     assert_eq!(last.done(), ReadResult::Unreachable { timed_out: false });
+}
+
+#[test]
+fn a_denied_read_is_not_asked_of_others() {
+    for denial in Denial::ALL {
+        let mut state = state();
+        let mut read = read();
+        let first = read.on(at(0), Event::Start, &mut state).sent();
+        let reaction = read.on(at(1), answer(first.id, refused(denial.refusal_code())), &mut state);
+        assert!(!reaction.ended.as_ref().unwrap().is_error);
+        assert_eq!(reaction.done(), ReadResult::Denied(denial, "no".into()));
+        assert!(in_rotation(&state, first.step.node.0, 2));
+    }
 }

@@ -1,6 +1,7 @@
 //! Operations that begin before all addresses have been tried.
 
 use super::*;
+use crate::access::Denial;
 
 fn starting() -> ClientState {
     ClientState::new("oslo", TierBounds::default(), None, at(0))
@@ -59,4 +60,28 @@ fn an_operation_cancelled_before_it_asks_anybody_never_does() {
     state.directory_mut().handshake_completed(info(1, "oslo"), address(1), at(2), 100);
     assert!(read.on(at(2), Event::ViewChanged, &mut state).waits());
     assert!(in_rotation(&state, 1, 2_000));
+}
+
+#[test]
+fn a_client_that_is_denied_knows_why_until_a_node_says_something_else() {
+    let mut state = starting();
+    let shake = |state: &mut ClientState, n, result| {
+        state.handshake_answered("test", address(n), result, at(1), 100)
+    };
+    let denied = shake(&mut state, 1, refused(RefusalCode::ExpiredCredentials));
+    assert_eq!(denied, HandshakeOutcome::Denied(Denial::Expired, "no".into()));
+    assert_eq!(state.denial(at(2)), Some((Denial::Expired, "no")));
+    // Another node that is gone says nothing about it.
+    assert_eq!(shake(&mut state, 2, Err(CallFailure::Refused)), HandshakeOutcome::Failed);
+    assert!(state.denial(at(2)).is_some());
+    shake(&mut state, 1, Err(CallFailure::Refused));
+    assert_eq!(state.denial(at(2)), None);
+
+    shake(&mut state, 1, refused(RefusalCode::Unauthenticated));
+    state.directory_mut().handshake_completed(info(3, "rome"), address(3), at(5), 100);
+    assert_eq!(state.denial(at(6)), None, "a node is there");
+    let mut state = starting();
+    shake(&mut state, 1, refused(RefusalCode::Unauthenticated));
+    state.forget_denial();
+    assert_eq!(state.denial(at(2)), None);
 }

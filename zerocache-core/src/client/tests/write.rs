@@ -1,6 +1,7 @@
 //! Writes.
 
 use super::*;
+use crate::access::Denial;
 
 #[test]
 fn an_accepted_write_is_remembered() {
@@ -90,4 +91,13 @@ fn a_cancelled_write_still_owes_nothing_to_anybody() {
     assert!(put.on(at(201), Event::Cancelled, &mut state).waits());
     assert!(in_rotation(&state, 1, 202));
     assert!(put.on(at(203), answer(first.id, stored(4, 1)), &mut state).waits());
+}
+
+#[test]
+fn a_denied_write_is_not_sent_to_others() {
+    let mut state = state();
+    let mut put = put(10);
+    let first = put.on(at(0), Event::Start, &mut state).sent();
+    let done = put.on(at(1), answer(first.id, refused(RefusalCode::Forbidden)), &mut state).done();
+    assert_eq!(done, WriteResult::Denied(Denial::Forbidden, "no".into()));
 }

@@ -224,7 +224,9 @@ impl Membership {
                 _ => self.suspect(id),
             },
             Err(CallFailure::Refused) => self.ping_refused(cx, id),
-            Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(id),
+            Ok(_) | Err(CallFailure::NotSent | CallFailure::Unverified | CallFailure::NoAnswer) => {
+                self.suspect(id)
+            }
         }
     }
 

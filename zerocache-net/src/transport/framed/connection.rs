@@ -46,6 +46,8 @@ pub(in crate::transport) struct Connection {
     known: Envelope,
     /// Set when the driver must set its timer earlier.
     rearm: AtomicBool,
+    /// Set when it is to end once it has no calls.
+    is_retired: AtomicBool,
 }
 
 impl Connection {
@@ -56,6 +58,7 @@ impl Connection {
             calls: Mutex::default(),
             known,
             rearm: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
         }
     }
 
@@ -296,6 +299,13 @@ impl Connection {
             self.after_withdrawal();
         }
         notify_all(&mut due);
+    }
+
+    /// Lets the driver end the connection as soon as no call is in flight.
+    pub(in crate::transport) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.rearm.store(true, Ordering::Release);
+        self.writer.wake_flusher();
     }
 
     /// Ends all calls, and the connection.

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -19,6 +20,9 @@ use crate::{
         framed::{Connection, drive},
     },
 };
+
+/// A connection that was opened with credentials that have changed meanwhile is used for this time.
+const RETIRE_AFTER: Duration = Duration::from_secs(1);
 
 /// The task of one entry of the pool: dials, reports the route, and drives the connection until it ends.
 pub(super) struct ConnectTask {
@@ -38,10 +42,12 @@ impl ConnectTask {
         let hello = (pool.make_hello)();
         let known = hello.envelope;
         let (timeout, mut dropped) = (pool.connect_timeout, pool.dropped.subscribe());
+        let security = pool.security.clone();
+        let generation = security.generation();
         drop(pool);
         self.progress.send_replace(Progress::Started);
         let dialled = tokio::select! {
-            dialled = dial(self.key.1, hello, timeout) => dialled,
+            dialled = dial(self.key.1, hello, timeout, &security) => dialled,
             // The channel never changes; it closes when the pool is dropped.
             _ = dropped.changed() => return,
         };
@@ -57,13 +63,22 @@ impl ConnectTask {
             Err(failure) => (Route::Failed(failure), None),
         };
         let begun = clock::mono();
+        let opened = match &route {
+            Route::Framed(connection) => Some(Arc::clone(connection)),
+            _ => None,
+        };
         let is_wanted = self.report(route);
+        // Changed after the credentials were taken: this connection serves those that wait for it.
+        let retires = opened.filter(|_| security.generation() != generation);
         let (pool, key) = (self.pool.clone(), self.key);
         drop(self);
         let Some(driver) = driver.filter(|_| is_wanted) else { return };
         // Removes the entry also when the runtime drops the driver.
         let _remove = RemoveOnDrop { pool: pool.clone(), key };
-        driver.await;
+        tokio::select! {
+            () = driver => {}
+            () = retire_later(retires) => {}
+        }
         if let Some(pool) = pool.upgrade() {
             pool.note_end(key, begun);
         }
@@ -94,6 +109,15 @@ impl Drop for ConnectTask {
         }
         self.report(Route::Failed(CallFailure::NotSent));
     }
+}
+
+/// Retires a connection, if one is given, after those that waited for it have sent. Never ends.
+async fn retire_later(connection: Option<Arc<Connection>>) {
+    if let Some(connection) = connection {
+        tokio::time::sleep(RETIRE_AFTER).await;
+        connection.retire();
+    }
+    std::future::pending().await
 }
 
 /// Removes a connection that has ended from the pool.

@@ -270,7 +270,7 @@ impl World {
                 self.checker.received(read.key, item.version, &item.value);
             }
             ReadResult::Miss => self.counts.misses += 1,
-            ReadResult::Refused(_) => return self.counts.invalid += 1,
+            ReadResult::Refused(_) | ReadResult::Denied(..) => return self.counts.invalid += 1,
             ReadResult::Unreachable { .. } => self.counts.unreachable += 1,
         }
         self.check_own(client, &read, found);
@@ -304,7 +304,9 @@ impl World {
                 self.counts.unknown += 1;
                 trace!(self, "write of client {client}: outcome unknown");
             }
-            WriteResult::TooLarge { .. } | WriteResult::Invalid(_) => self.counts.invalid += 1,
+            WriteResult::TooLarge { .. } | WriteResult::Invalid(_) | WriteResult::Denied(..) => {
+                self.counts.invalid += 1
+            }
             WriteResult::Refused | WriteResult::Unreachable => self.counts.unreachable += 1,
         }
     }

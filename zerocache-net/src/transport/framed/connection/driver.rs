@@ -253,6 +253,10 @@ impl Traffic {
             connection.writer.shrink();
             self.is_shrunk = true;
         }
+        if connection.is_retired.load(Ordering::Acquire) && connection.calls.lock().close_if_idle()
+        {
+            return true;
+        }
         if quiet_ms < SILENT_MS_MAX {
             return false;
         }
