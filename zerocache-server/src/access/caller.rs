@@ -12,7 +12,7 @@ use zerocache_core::{
     access::{Denial, Grant},
     version::Incarnation,
 };
-use zerocache_net::clock;
+use zerocache_net::{clock, security::PeerCertificate};
 
 use super::AccessControl;
 
@@ -25,6 +25,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The connection is encrypted.
     pub is_tls: bool,
+    /// The certificate that the other side proved to have.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Connection {

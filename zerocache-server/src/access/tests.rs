@@ -7,7 +7,7 @@ use super::*;
 
 fn connection(peer: &str, local: &str) -> Connection {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-    Connection { peer: address(peer), local: address(local), is_tls: false }
+    Connection { peer: address(peer), local: address(local), is_tls: false, certificate: None }
 }
 
 #[test]

@@ -143,6 +143,23 @@ pub const METRICS: &[Metric] = &[
         "HTTP requests refused as malformed or ambiguous.",
         server!(bad_requests),
     ),
+    counter("handshakes", "TLS handshakes completed.", server!(handshakes)),
+    counter("handshakes_failed", "TLS handshakes that failed.", server!(handshakes_failed)),
+    counter(
+        "handshake_timeouts",
+        "Connections closed because their TLS handshake was not complete in time.",
+        server!(handshake_timeouts),
+    ),
+    counter(
+        "handshakes_refused",
+        "Connections closed because too many TLS handshakes computed at the same time.",
+        server!(handshakes_refused),
+    ),
+    counter(
+        "plain_refused",
+        "Requests refused because they came unencrypted.",
+        server!(plain_refused),
+    ),
     counter(
         "browsers_refused",
         "Requests of web pages refused because of the host name.",
