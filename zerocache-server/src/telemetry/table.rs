@@ -270,7 +270,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "datagrams_replayed",
-        "Datagrams dropped because they arrived twice or too late.",
+        "Datagrams dropped because they arrived twice or too late, or with an impossible number.",
         read!(datagrams.replayed),
     ),
     counter(

@@ -66,6 +66,7 @@ pub fn node() -> Arc<FramedConnections> {
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
         features: features::ALL,
+        requires_tls: false,
         has_snapshot: false,
         secret: [7; 32],
     };
