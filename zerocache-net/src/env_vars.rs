@@ -20,10 +20,13 @@ pub enum ReadBy {
 
 /// All known variables. One environment may serve clients and nodes.
 pub const ALL: &[(&str, ReadBy)] = &[
+    ("ZEROCACHE_ACCESS", ReadBy::Nodes),
     ("ZEROCACHE_ADDRESS", ReadBy::Nodes),
+    ("ZEROCACHE_ALLOWED_HOST", ReadBy::Nodes),
     ("ZEROCACHE_CI_BOUNDED", ReadBy::Tests),
     ("ZEROCACHE_CLUSTER", ReadBy::Both),
     ("ZEROCACHE_COMPAT", ReadBy::Nodes),
+    ("ZEROCACHE_COMPAT_LISTEN", ReadBy::Nodes),
     ("ZEROCACHE_COMPRESS_ABOVE", ReadBy::Clients),
     ("ZEROCACHE_CONNECTIONS", ReadBy::Both),
     ("ZEROCACHE_DISCOVERY", ReadBy::Both),
@@ -47,11 +50,19 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_PORT", ReadBy::Nodes),
     ("ZEROCACHE_PYTHON", ReadBy::Tests),
     ("ZEROCACHE_REGION", ReadBy::Nodes),
+    ("ZEROCACHE_SECRET", ReadBy::Nodes),
+    ("ZEROCACHE_SECRET_FILE", ReadBy::Nodes),
     ("ZEROCACHE_SEED", ReadBy::Both),
     ("ZEROCACHE_SNAPSHOT", ReadBy::Nodes),
     ("ZEROCACHE_TEST_HOSTS", ReadBy::Tests),
     ("ZEROCACHE_TEST_NAMESPACE", ReadBy::Tests),
     ("ZEROCACHE_TEST_SERVER", ReadBy::Tests),
+    ("ZEROCACHE_TLS", ReadBy::Nodes),
+    ("ZEROCACHE_TLS_CA", ReadBy::Nodes),
+    ("ZEROCACHE_TLS_CERT", ReadBy::Nodes),
+    ("ZEROCACHE_TLS_KEY", ReadBy::Nodes),
+    ("ZEROCACHE_TLS_NAME", ReadBy::Nodes),
+    ("ZEROCACHE_TLS_SERVER_NAME", ReadBy::Nodes),
     ("ZEROCACHE_WARM_MAX", ReadBy::Nodes),
     ("ZEROCACHE_ZONE", ReadBy::Nodes),
 ];

@@ -30,6 +30,7 @@ pub(super) struct Opener {
 }
 
 struct Tls {
+    security: Security,
     acceptor: TlsAcceptor,
     /// Plain callers are refused.
     is_required: bool,
@@ -54,7 +55,10 @@ impl Opener {
     ) -> Self {
         let is_required = security.mode() == TlsMode::Required;
         let permits = HandshakePermits::default();
-        let tls = security.acceptor().map(|acceptor| Tls { acceptor, is_required, permits });
+        let tls = security.acceptor().map(|acceptor| {
+            let security = security.clone();
+            Tls { security, acceptor, is_required, permits }
+        });
         Self { tls, limits, counters }
     }
 
@@ -62,7 +66,7 @@ impl Opener {
     pub(super) async fn open(&self, tcp: TcpStream, peer: SocketAddr) -> Option<Opened<Stream>> {
         // A connection without a local address has ended.
         let local = tcp.local_addr().ok()?;
-        let plain = Connection { peer, local, is_tls: false, certificate: None };
+        let plain = Connection::plain(peer, local);
         let Some(tls) = &self.tls else {
             return Some(Opened {
                 stream: tcp.into(),
@@ -88,9 +92,11 @@ impl Opener {
                 head_deadline: Some(deadline),
             });
         }
+        // Before the handshake: what is replaced meanwhile counts as not verified.
+        let generation = tls.security.generation();
         let (stream, certificate) = self.shake_hands(tls, tcp, peer.ip()).await?;
         let certificate = certificate.map(Arc::new);
-        let connection = Connection { is_tls: true, certificate, ..plain };
+        let connection = Connection { is_tls: true, certificate, generation, ..plain };
         Some(Opened { stream, connection, needs_tls: false, head_deadline: None })
     }
 
