@@ -65,8 +65,9 @@ impl From<Arc<AccessControl>> for Entrance {
 /// listener and idle connections at once, the others after their response, and the rest by force
 /// after `limits.close_timeout`.
 ///
-/// `entrance` says whether callers speak TLS, and who calls: handlers find the `Arc<Caller>` among the extensions of a request. Callers that
-/// it denies are answered here; only `/ping`, `/healthz` and `/readyz` are open to them, without a caller.
+/// `entrance` says whether callers speak TLS, and who calls: handlers find the `Arc<Caller>` among the
+/// extensions of a request. Callers that it denies are answered here; only `/ping`, `/healthz` and `/readyz`
+/// are open to them, without a caller.
 ///
 /// Draining is the caller's task: the node accepts and answers until `stop` completes. Handlers may upgrade
 /// a connection; an upgraded one keeps its permit under the cap but does not delay the shutdown.
