@@ -161,6 +161,31 @@ pub const METRICS: &[Metric] = &[
         server!(plain_refused),
     ),
     counter(
+        "denied_unauthenticated",
+        "Requests refused because they came without credentials.",
+        read!(denials.unauthenticated),
+    ),
+    counter(
+        "denied_bad_credentials",
+        "Requests refused because their credentials are not of this cluster, or revoked.",
+        read!(denials.bad_credentials),
+    ),
+    counter(
+        "denied_expired_credentials",
+        "Requests refused because their credentials had expired.",
+        read!(denials.expired_credentials),
+    ),
+    counter(
+        "denied_forbidden",
+        "Requests refused because their credentials do not allow them.",
+        read!(denials.forbidden),
+    ),
+    counter(
+        "denied_protected",
+        "Requests refused because they came from another host than the protected node's.",
+        read!(denials.protected),
+    ),
+    counter(
         "browsers_refused",
         "Requests of web pages refused because of the host name.",
         server!(browsers_refused),
@@ -245,7 +270,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "datagrams_replayed",
-        "Datagrams dropped because they arrived twice or too late.",
+        "Datagrams dropped because they arrived twice or too late, or with an impossible number.",
         read!(datagrams.replayed),
     ),
     counter(
