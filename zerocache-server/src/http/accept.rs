@@ -1,6 +1,6 @@
 //! The accept loop and the life of a connection.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -270,6 +270,14 @@ impl Shared {
             caller: ConnectionCaller::new(Arc::clone(&self.access), connection),
             needs_tls,
         });
+        let mut certificate = guard.end_of_certificate().map(Box::pin);
+        let ended = async {
+            match &mut certificate {
+                Some(end) => end.await,
+                None => pending().await,
+            }
+        };
+        let peer = guard.caller.connection().peer;
         let service = service_fn(move |request| Arc::clone(&guard).handle(request));
         let served = self.builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         let mut served = pin!(served);
@@ -277,6 +285,11 @@ impl Shared {
             result = served.as_mut() => result,
             // Changes once, at shutdown; an error means that the sender is gone, which is the end as well.
             _ = closing.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+            denial = ended => {
+                tracing::debug!(%peer, %denial, "connection closed: its certificate no longer holds");
                 served.as_mut().graceful_shutdown();
                 served.await
             }

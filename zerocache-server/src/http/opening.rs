@@ -81,7 +81,9 @@ impl Opener {
         if first != TLS_HANDSHAKE {
             return opened(tcp, plain, Some(deadline));
         }
-        let (stream, certificate) = self.shake_hands(tls, tcp, peer.ip()).await?;
+        // In a box of its own: plain connections do not have the memory of a handshake.
+        let shaken = Box::pin(self.shake_hands(tls, tcp, peer.ip())).await;
+        let (stream, certificate) = shaken?;
         let certificate = certificate.map(Arc::new);
         let connection = Connection { is_tls: true, certificate, ..plain };
         Some(Opened { stream, connection, needs_tls: false, head_deadline: None })
