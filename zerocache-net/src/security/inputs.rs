@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zerocache_core::access::{Secret, Token, TokenKey};
+use zerocache_core::access::{Secret, StaticToken, Token, TokenKey};
 
 use super::{SecurityConfig, SecurityError, Source, config::TlsFiles, error::SECRETS_MAX};
 
@@ -21,8 +21,26 @@ const READABLE_BY_OTHERS: u32 = 0o004;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Inputs {
     pub(super) secrets: Vec<Secret>,
-    pub(super) token: Option<Token>,
+    pub(super) token: Option<PresentedToken>,
     pub(super) files: Option<PemFiles>,
+}
+
+/// The token that a client presents.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum PresentedToken {
+    /// One that a secret signed. It says by which CA nodes are verified.
+    Signed(Token),
+    /// A random one, which says nothing.
+    Static(StaticToken),
+}
+
+impl PresentedToken {
+    pub(super) fn as_text(&self) -> &str {
+        match self {
+            Self::Signed(token) => token.as_text(),
+            Self::Static(token) => token.as_text(),
+        }
+    }
 }
 
 /// The content of PEM files.
@@ -93,12 +111,17 @@ pub fn secrets(source: &Source) -> Result<Vec<Secret>, SecurityError> {
     if secrets.is_empty() { Err(SecurityError::NoSecret { place }) } else { Ok(secrets) }
 }
 
-fn token(source: &Source) -> Result<Token, SecurityError> {
+fn token(source: &Source) -> Result<PresentedToken, SecurityError> {
     let (text, place) = match source {
         Source::Value(text) => (text.clone(), "the token".to_owned()),
         Source::File(path) => (read_text(path)?, path.display().to_string()),
     };
-    text.trim().parse().map_err(|source| SecurityError::InvalidToken { place, source })
+    let text = text.trim();
+    if let Ok(token) = text.parse() {
+        return Ok(PresentedToken::Static(token));
+    }
+    let token = text.parse().map_err(|source| SecurityError::InvalidToken { place, source })?;
+    Ok(PresentedToken::Signed(token))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SecurityError> {

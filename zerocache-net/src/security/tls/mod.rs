@@ -34,7 +34,10 @@ use self::{
     leaf::since_epoch,
     verify::{Chain, Chains, NodeVerifier, Trust, server_verifier},
 };
-use super::{PeerCertificate, SecurityConfig, SecurityError, inputs::Inputs};
+use super::{
+    PeerCertificate, SecurityConfig, SecurityError,
+    inputs::{Inputs, PresentedToken},
+};
 use crate::clock;
 
 pub(crate) use self::connect::{ConnectError, connect};
@@ -249,7 +252,15 @@ impl Credentials {
     }
 
     fn of_token(inputs: &Inputs) -> Result<Self, SecurityError> {
-        let token = inputs.token.as_ref().ok_or(SecurityError::NoCredentials)?;
+        let token = match &inputs.token {
+            Some(PresentedToken::Signed(token)) => token,
+            Some(PresentedToken::Static(_)) => {
+                return Err(SecurityError::MissingFiles(
+                    "a static token says no CA; name the file with the CA of the nodes too",
+                ));
+            }
+            None => return Err(SecurityError::NoCredentials),
+        };
         let hash = token.fields().ca;
         Ok(Self {
             chains: Chains(Vec::new()),
