@@ -16,7 +16,7 @@ use zerocache_core::{
     version::Incarnation,
     wire::{
         Ack, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, NodeInfo, NodeState, Request,
-        RequestMessage, Response, SessionKey, cluster_id, features,
+        RequestMessage, Response, Session, cluster_id, features,
     },
 };
 
@@ -92,6 +92,7 @@ impl Driver {
             warm_max_ms: 5_000,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             features: features::ALL,
+            requires_tls: false,
             has_snapshot: false,
             secret: SECRET,
         };
@@ -125,11 +126,12 @@ impl Driver {
                     from: caller,
                     to: Incarnation(1),
                     kind: DatagramKind::Heartbeat,
+                    generation: None,
                     sequence: self.elapsed_ms,
                     time_ms: self.elapsed_ms,
                     content: Bytes::copy_from_slice(bytes.get(1..).unwrap_or(&[])),
                 };
-                return self.datagram(beat.seal(&SessionKey::derive(&SECRET, caller)));
+                return self.datagram(beat.seal(&Session::derive(&SECRET, caller, None).key));
             }
             // The connection ends on which requests came so far, and another one begins.
             253 => {

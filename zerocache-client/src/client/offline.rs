@@ -117,6 +117,7 @@ fn node_config(config: &Config) -> NodeConfig {
         warm_max_ms: 0,
         outbox_bytes_max: 0,
         features: features::ALL,
+        requires_tls: false,
         has_snapshot: false,
         secret: [0; 32],
     }

@@ -1,6 +1,9 @@
 //! The failure detector of one member: the heartbeats to it, and the echoes that came back.
 
-use crate::{time::Instant, wire::SessionKey};
+use crate::{time::Instant, wire::Session};
+
+/// The most numbers that a sender may leave out: those of more than a day.
+const JUMP_MAX: u64 = 1 << 20;
 
 /// The numbers received among the last 64, so that none counts twice.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +30,14 @@ impl ReplayWindow {
         let fresh = self.seen & bit == 0;
         self.seen |= bit;
         fresh
+    }
+
+    /// Accepts a number as [`accept`](Self::accept) does, unless it is so far beyond those before that no
+    /// sender can have come to it.
+    pub fn accept_near(&mut self, number: u64) -> bool {
+        let is_first = self.highest == 0;
+        let is_near = is_first || number.saturating_sub(self.highest) <= JUMP_MAX;
+        is_near && self.accept(number)
     }
 
     /// Returns how many of the `count` numbers up to `last` have come; `count` is at most 64.
@@ -64,8 +75,8 @@ const KEY_MS_UNANSWERED: u64 = 60_000;
 /// The failure detector of one member.
 #[derive(Clone, Debug, Default)]
 pub struct FailureDetector {
-    /// The key that the member gave for the datagrams to it.
-    pub key: Option<SessionKey>,
+    /// What the member gave for the datagrams to it.
+    pub session: Option<Session>,
     /// The number of the last heartbeat.
     sequence: u64,
     echoes: ReplayWindow,
@@ -107,7 +118,7 @@ impl FailureDetector {
     #[must_use]
     pub fn is_unanswered(&self, now: Instant, last_handshake: Instant) -> bool {
         let is_old = now.since_ms(last_handshake) >= KEY_MS_UNANSWERED;
-        is_old && self.key.is_some() && !self.is_echoing(now, KEY_MS_UNANSWERED)
+        is_old && self.session.is_some() && !self.is_echoing(now, KEY_MS_UNANSWERED)
     }
 
     /// Notes that the member responded on the connection while it was unreachable.
@@ -194,6 +205,17 @@ mod tests {
         let mut window = ReplayWindow::default();
         (1..=20).filter(|n| n % 2 == 0).for_each(|n| assert!(window.accept(n)));
         assert_eq!((window.count(20, 10), window.count(21, 10), window.count(20, 64)), (5, 5, 10));
+    }
+
+    #[test]
+    fn number_far_beyond_the_others_is_not_accepted() {
+        let mut window = ReplayWindow::default();
+        assert!(!window.accept_near(0));
+        assert!(window.accept_near(1 << 50), "the first may be any");
+        assert!(!window.accept_near((1 << 50) + (1 << 20) + 1));
+        assert!(!window.accept_near(u64::MAX));
+        assert!(window.accept_near((1 << 50) + (1 << 20)));
+        assert!(window.accept_near((1 << 50) + (1 << 20) - 1));
     }
 
     #[test]

@@ -28,8 +28,10 @@ pub struct NodeConfig {
     pub warm_max_ms: u64,
     /// The most bytes that wait for one peer; writes beyond them are abandoned.
     pub outbox_bytes_max: usize,
-    /// Its optional [`features`](crate::wire::features).
+    /// Its optional [`features`](crate::wire::features); `SEALED_DATAGRAMS` follows from `requires_tls`.
     pub features: u64,
+    /// Whether it speaks TLS only. Then its datagrams are encrypted too, with peers of which the same holds.
+    pub requires_tls: bool,
     /// Whether the data of an earlier process can be read back, if no peer has any.
     pub has_snapshot: bool,
     /// The secret from which the keys of datagrams are derived: random, and known to this process alone.

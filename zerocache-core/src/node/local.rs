@@ -11,7 +11,7 @@ use crate::{
     store::Backend,
     time::{Instant, Now},
     version::Incarnation,
-    wire::{Envelope, NodeState, Request, RequestMessage},
+    wire::{Envelope, NodeState, Request, RequestMessage, features},
 };
 
 /// The longest time between two ticks that look at everything, in milliseconds.
@@ -60,7 +60,11 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(config: NodeConfig, now: Instant) -> Self {
+    pub(super) fn new(mut config: NodeConfig, now: Instant) -> Self {
+        config.features &= !features::SEALED_DATAGRAMS;
+        if config.requires_tls {
+            config.features |= features::SEALED_DATAGRAMS;
+        }
         Self {
             identity: Identity::new(&config.cluster, config.info.incarnation),
             readiness: Readiness::new(now),

@@ -10,8 +10,8 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{
-    datagram::SessionKey,
     field::{DecodeError, Field, Reader, Writer},
+    session::{Session, SessionKey},
 };
 use crate::{
     name::{self, NAME_BYTES_MAX},
@@ -36,7 +36,10 @@ pub mod features {
     /// Grants leases to compute values.
     pub const LEASES: u64 = 1 << 5;
 
-    /// All features of this release.
+    /// Accepts encrypted datagrams: format version 2. Offered by nodes that require TLS.
+    pub const SEALED_DATAGRAMS: u64 = 1 << 6;
+
+    /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
     pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES;
 }
 
@@ -127,8 +130,8 @@ pub struct Hello {
     pub members: Vec<NodeInfo>,
     /// The number of entries that the sender holds; 0 for a client.
     pub entries: u64,
-    /// The key for datagrams from the caller to the sender. Only in a response to a node.
-    pub session: Option<SessionKey>,
+    /// The session of datagrams from the caller to the sender. Only in a response to a node.
+    pub session: Option<Session>,
 }
 
 mod tag {
@@ -142,6 +145,7 @@ mod tag {
     pub(super) const MEMBER: u32 = 8;
     pub(super) const ENTRIES: u32 = 9;
     pub(super) const SESSION: u32 = 16;
+    pub(super) const SEALED_SESSION: u32 = 17;
 
     pub(super) const INCARNATION: u32 = 1;
     pub(super) const INFO_REGION: u32 = 2;
@@ -223,7 +227,15 @@ impl Hello {
             out.number(tag::ENTRIES, self.entries);
         }
         if let Some(session) = &self.session {
-            out.bytes(tag::SESSION, session.as_bytes());
+            match session.generation {
+                None => out.bytes(tag::SESSION, session.key.as_bytes()),
+                Some(generation) => {
+                    let mut bytes = [0; 36];
+                    bytes[..4].copy_from_slice(&generation.to_be_bytes());
+                    bytes[4..].copy_from_slice(session.key.as_bytes());
+                    out.bytes(tag::SEALED_SESSION, &bytes);
+                }
+            }
         }
     }
 
@@ -255,7 +267,11 @@ impl Hello {
                 }
                 tag::MEMBER => return Err(DecodeError::TooMany(field.tag)),
                 tag::ENTRIES => hello.entries = field.number()?,
-                tag::SESSION => hello.session = Some(SessionKey::from_bytes(field.array()?)),
+                tag::SESSION => {
+                    let key = SessionKey::from_bytes(field.array()?);
+                    hello.session = Some(Session { key, generation: None });
+                }
+                tag::SEALED_SESSION => hello.session = Some(sealed_session(field.array()?)),
                 _ => {}
             }
             Ok(())
@@ -263,6 +279,13 @@ impl Hello {
         hello.cluster = cluster.ok_or(DecodeError::Missing(tag::CLUSTER))?;
         Ok(hello)
     }
+}
+
+/// Reads `generation ‖ key`.
+fn sealed_session(bytes: [u8; 36]) -> Session {
+    let generation = u32::from_be_bytes(core::array::from_fn(|n| bytes[n]));
+    let key = SessionKey::from_bytes(core::array::from_fn(|n| bytes[n + 4]));
+    Session { key, generation: Some(generation) }
 }
 
 /// Reads the name of a cluster, region or zone.

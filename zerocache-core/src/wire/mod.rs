@@ -14,12 +14,13 @@ mod repair;
 mod replication;
 mod request;
 mod response;
+mod session;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     changes::{CHANGES_MAX, KeyChange},
-    datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind, SessionKey},
+    datagram::{CONTENT_BYTES_MAX, DATAGRAM_BYTES_MAX, Datagram, DatagramKind},
     delay::DelayEstimator,
     field::{DecodeError, Writer},
     hello::{ADDRESSES_MAX, Hello, MEMBERS_MAX, NodeInfo, NodeState, PROTOCOL, features},
@@ -32,6 +33,7 @@ pub use self::{
     replication::ReplicatedRecord,
     request::{Ack, Envelope, REPLICATED_RECORDS_MAX, Request, RequestMessage},
     response::{Response, value_too_large},
+    session::{Session, SessionKey},
 };
 
 /// The most bytes that a message takes beyond the values in it.

@@ -105,7 +105,11 @@ fn responses() -> Vec<Response> {
     let version = Version::new(42 << 16, Incarnation(9));
     vec![
         Response::Hello(Box::new(Hello {
-            session: Some(SessionKey::from_bytes([5; 32])),
+            session: Some(Session { key: SessionKey::from_bytes([5; 32]), generation: None }),
+            ..hello()
+        })),
+        Response::Hello(Box::new(Hello {
+            session: Some(Session { key: SessionKey::from_bytes([5; 32]), generation: Some(6) }),
             ..hello()
         })),
         Response::Hello(Box::new(hello())),

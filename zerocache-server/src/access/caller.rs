@@ -9,10 +9,11 @@ use std::{
 use axum::http::HeaderValue;
 use parking_lot::Mutex;
 use zerocache_core::{
-    access::{Denial, Grant},
+    access::{Denial, Grant, Operation},
+    node,
     version::Incarnation,
 };
-use zerocache_net::clock;
+use zerocache_net::{clock, security::PeerCertificate};
 
 use super::AccessControl;
 
@@ -25,6 +26,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The connection is encrypted.
     pub is_tls: bool,
+    /// The certificate that the other side proved to have.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Connection {
@@ -73,6 +76,18 @@ impl Caller {
         self.connection.peer.ip().to_canonical()
     }
 
+    /// Returns the caller as the state machine knows it.
+    #[must_use]
+    pub fn to_core(&self) -> node::Caller {
+        let is_node = self.grant.permits(Operation::Join).is_ok();
+        node::Caller { ip: Some(self.ip()), is_node, identity: self.identity }
+    }
+
+    /// Returns whether `other` is entitled to the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.grant == other.grant && self.name == other.name && self.identity == other.identity
+    }
+
     /// Returns whether the credentials of the caller have not ended.
     #[must_use]
     pub fn is_valid_now(&self) -> bool {
@@ -118,6 +133,12 @@ impl ConnectionCaller {
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Counts and logs a refused request of the connection. Returns the response to it.
+    #[must_use]
+    pub fn refuse(&self, denial: Denial) -> axum::response::Response {
+        self.access.refuse(self.connection.peer.ip(), denial)
     }
 
     /// Returns who sent a request with this `Authorization` header.

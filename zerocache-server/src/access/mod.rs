@@ -10,13 +10,13 @@ mod denials;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{future, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::HeaderValue;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use zerocache_core::{
     access::{Denial, Grant, Role},
-    wire::Response,
+    wire::Refusal,
 };
 
 use self::denials::Denials;
@@ -24,6 +24,9 @@ pub use self::{
     caller::{Caller, Connection, ConnectionCaller},
     denials::{DenialCounts, denial_status},
 };
+
+/// The longest time until an open connection whose credentials end is judged again.
+const JUDGE_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 /// What decides who may do what on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,29 @@ impl AccessControl {
         self.authenticate(caller.connection(), caller.authorization())
     }
 
+    /// Waits until an open connection of `caller` is not entitled to the same any more, because something
+    /// was changed or its credentials ended. Returns the reason.
+    pub async fn end_of(&self, caller: &Caller) -> Denial {
+        let mut changes = self.changes();
+        loop {
+            let now = match self.judge_again(caller) {
+                Ok(now) if now.is_like(caller) => now,
+                Ok(_) => return Denial::Forbidden,
+                Err(denial) => return denial,
+            };
+            let ended = async {
+                match now.remaining() {
+                    Some(remaining) => sleep(remaining.min(JUDGE_AGAIN_AFTER)).await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ended => {}
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
     /// Returns a number that grows whenever the answers of [`authenticate`](Self::authenticate) may have
     /// changed.
     #[must_use]
@@ -98,9 +124,10 @@ impl AccessControl {
 
     /// Counts and logs a refused request of `peer`. Returns the refusal as a message of the protocol.
     #[must_use]
-    pub fn refusal(&self, peer: IpAddr, denial: Denial) -> Response {
+    pub fn refusal(&self, peer: IpAddr, denial: Denial) -> Refusal {
         self.denials.note(peer, denial);
-        Response::refused(denial.refusal_code(), denials::advice(denial))
+        let (code, text) = (denial.refusal_code(), denials::advice(denial).to_owned());
+        Refusal { code, text, wall_ms: 0, value_bytes_max: 0 }
     }
 
     /// Counts and logs a refused request of `peer`. Returns the refusal as a response over HTTP: 401 or 403

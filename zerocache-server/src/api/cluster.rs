@@ -1,11 +1,17 @@
 //! `/v1/cluster`: the cluster as this node sees it.
 
-use axum::{Json, extract::State};
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State};
 use serde::Serialize;
-use zerocache_core::node::{NodeStatus, RegionStatus};
+use zerocache_core::{
+    access::Operation,
+    node::{NodeStatus, RegionStatus},
+};
 use zerocache_net::discovery::SourceStatus;
 
-use super::Api;
+use super::{Api, error::ApiError};
+use crate::access::Caller;
 
 /// The cluster as this node sees it.
 #[derive(Serialize)]
@@ -89,13 +95,17 @@ fn millis(micros: Option<u64>) -> Option<f64> {
     micros.map(|micros| micros as f64 / 1_000.0)
 }
 
-pub(super) async fn get(State(api): State<Api>) -> Json<ClusterBody> {
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+) -> Result<Json<ClusterBody>, ApiError> {
+    api.permit(&caller, Operation::Connect)?;
     let snapshot = api.driver.status();
-    Json(ClusterBody {
+    Ok(Json(ClusterBody {
         cluster: snapshot.cluster,
         nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
         regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
         address_conflicts: snapshot.address_conflicts,
         discovery: api.driver.sources().into_iter().map(SourceBody::from).collect(),
-    })
+    }))
 }

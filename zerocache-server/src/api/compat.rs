@@ -13,6 +13,7 @@ use axum::{
 use bytes::Bytes;
 use serde::Serialize;
 use zerocache_core::{
+    access::Operation,
     key::Key,
     metadata::{Freshness, Metadata},
     node::{Write, WriteOp, WriteScope},
@@ -22,7 +23,7 @@ use zerocache_core::{
 };
 
 use super::{Api, error::ApiError, key, query::Query, readable_entry::ReadableEntry};
-use crate::{http::read_body, telemetry::ReadCounts};
+use crate::{access::Caller, http::read_body, telemetry::ReadCounts};
 
 /// The response to `/local_cache_info` and `/remote_cache_info`.
 #[derive(Serialize)]
@@ -35,12 +36,12 @@ struct CacheInfo {
 
 pub(super) async fn handle(
     api: &Api,
-    method: &Method,
-    path: &str,
-    query: Option<&str>,
+    caller: &Caller,
+    (method, path, query): (&Method, &str, Option<&str>),
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(path, "/local_cache_info" | "/remote_cache_info") && *method == Method::GET {
+        api.permit(caller, Operation::Connect)?;
         return Ok(cache_info(api));
     }
     let region_and_key = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
@@ -49,6 +50,9 @@ pub(super) async fn handle(
     };
     tracing::trace!(region, "Python-compatible request");
     let key = key::from_path(raw_key, api.key_bytes_max)?;
+    let is_read = *method == Method::GET;
+    let operation = if is_read { Operation::Read } else { Operation::Write };
+    api.permit(caller, operation(key.as_bytes()))?;
     let query = Query::parse(query.unwrap_or_default())?;
     let is_local = query.get("recurse") == Some("0");
     let scope = if is_local { WriteScope::NodeOnly } else { WriteScope::Cluster };

@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use zerocache_core::{
+    access::Operation,
     metadata::Freshness,
     node::{Write, WriteOp},
     wire::{Response, Status, Written},
@@ -20,7 +21,7 @@ use super::{
     query::{self, Query},
     readable_entry::ReadableEntry,
 };
-use crate::http::read_body;
+use crate::{access::Caller, http::read_body};
 
 /// The remaining lifetime of an entry, in milliseconds.
 const TTL_MS: HeaderName = HeaderName::from_static("zerocache-ttl-ms");
@@ -48,15 +49,15 @@ struct WrittenBody {
 
 pub(super) async fn handle(
     api: &Api,
-    method: &Method,
-    raw_key: &str,
-    query: Option<&str>,
+    caller: &Caller,
+    (method, raw_key, query): (&Method, &str, Option<&str>),
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        return get(api, raw_key, query);
+        return get(api, caller, raw_key, query);
     }
     let key = key::from_path(raw_key, api.key_bytes_max)?;
+    api.permit(caller, Operation::Write(key.as_bytes()))?;
     let query = Query::parse(query.unwrap_or_default())?;
     match *method {
         Method::PUT => {
@@ -78,8 +79,14 @@ pub(super) async fn handle(
 }
 
 /// Handles a GET, which needs neither a body nor waiting.
-pub(super) fn get(api: &Api, raw_key: &str, query: Option<&str>) -> Result<HttpResponse, ApiError> {
+pub(super) fn get(
+    api: &Api,
+    caller: &Caller,
+    raw_key: &str,
+    query: Option<&str>,
+) -> Result<HttpResponse, ApiError> {
     let key = key::from_path(raw_key, api.key_bytes_max)?;
+    api.permit(caller, Operation::Read(key.as_bytes()))?;
     let query = Query::parse(query.unwrap_or_default())?;
     query.allow(&["stale"])?;
     ReadableEntry::read(api, &key, query.flag("stale")?).map(found)

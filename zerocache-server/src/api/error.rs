@@ -7,11 +7,12 @@ use axum::{
 };
 use serde::Serialize;
 use zerocache_core::{
+    access::Denial,
     key::InvalidKey,
     wire::{Refusal, RefusalCode},
 };
 
-use crate::http::BodyError;
+use crate::{access::denial_status, http::BodyError};
 
 /// The `Retry-After` of an overloaded node, in seconds.
 const RETRY_AFTER_S: u32 = 1;
@@ -97,9 +98,10 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
-    /// Returns whether the request is invalid; a miss is not.
+    /// Returns whether the request is invalid; a miss and a caller without permission are not.
     pub(super) fn is_bad_request(&self) -> bool {
-        self.status.is_client_error() && self.code != "not_found"
+        let is_denied = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        self.status.is_client_error() && !is_denied && self.code != "not_found"
     }
 
     /// Removes the warming mark, for paths without it.
@@ -141,6 +143,9 @@ impl From<BodyError> for ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
+        if let Some(denial) = Denial::from_refusal_code(refusal.code) {
+            return Self::new(denial_status(denial), denial.as_str(), refusal.text);
+        }
         let (status, code) = match refusal.code {
             RefusalCode::BadKey => (StatusCode::BAD_REQUEST, "bad_key"),
             RefusalCode::BadMessage | RefusalCode::BadHello => {
@@ -169,6 +174,9 @@ impl IntoResponse for ApiError {
         }
         if let Some(methods) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.warming {
             headers.insert(WARMING, HeaderValue::from_static("true"));

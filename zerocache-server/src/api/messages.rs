@@ -1,18 +1,20 @@
 //! `POST /v1/messages`: one message of the protocol in, one out; or the upgrade to a framed connection,
 //! when the message is a handshake and the request asks for it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::{ConnectInfo, Request as HttpRequest, State},
+    Extension,
+    extract::{Request as HttpRequest, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response as HttpResponse},
 };
 use bytes::Bytes;
 use tokio::time::timeout;
 use zerocache_core::{
+    access::Operation,
     limits::VALUE_BYTES_WIRE_MAX,
-    node::{Caller, Cost},
+    node::Cost,
     version::Incarnation,
     wire::{Envelope, MESSAGE_OVERHEAD_BYTES, RefusalCode, Request, RequestMessage, Response},
 };
@@ -26,6 +28,7 @@ use zerocache_net::{
 
 use super::{Api, error::ApiError, readable_entry::charged};
 use crate::{
+    access::Caller,
     framed::{FramedConnections, FramedHandshake},
     http::{BodyError, Upgrade, read_body, upgraded},
 };
@@ -52,6 +55,7 @@ pub fn message_bytes_max(value_bytes_max: u64) -> u64 {
 
 pub(super) async fn post(
     State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
     mut request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let headers = request.headers();
@@ -59,16 +63,17 @@ pub(super) async fn post(
     if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
         return Err(ApiError::missing_type(MESSAGES_TYPE));
     }
+    // Who may do nothing makes the node read nothing. What a message needs is judged when it is known.
+    api.permit(&caller, Operation::Connect)?;
     let started = clock::mono();
     let upgrade = UpgradeRequest::of(&mut request).filter(|_| api.framed.is_some());
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let caller = Caller::unauthenticated(peer.map(|peer| peer.0.ip()));
     let bytes_max = message_bytes_max(api.value_bytes_max);
     let body = read_body(request.into_body(), bytes_max, &api.messages).await?;
     let message = RequestMessage::decode(body, clock::mono()).map_err(|error| {
         api.counters.bad_messages.add();
         ApiError::bad_message(error.to_string())
     })?;
+    api.permit_message(&caller, &message)?;
     let timeout_ms = message.envelope.timeout_ms;
     if timeout_ms > 0 && clock::mono().since_ms(started) > timeout_ms {
         // Its caller has given up meanwhile.
@@ -81,7 +86,7 @@ pub(super) async fn post(
         bytes if bytes as u64 <= RESPONSE_BYTES_FREE => None,
         bytes => Some(api.messages.charge(bytes).ok_or(BodyError::NoMemory)?),
     };
-    let response = api.driver.request(caller, message).await;
+    let response = api.driver.request(caller.to_core(), message).await;
     Ok(match (upgrade, &api.framed, &response) {
         (Some(upgrade), Some(framed), Response::Hello(hello)) if node.is_some() => {
             let own = hello.node.as_ref().map(|node| node.incarnation);
@@ -133,7 +138,7 @@ impl UpgradeRequest {
     fn accept(
         self,
         framed: &Arc<FramedConnections>,
-        (caller, known): (Caller, Envelope),
+        (caller, known): (Arc<Caller>, Envelope),
         hello: Response,
     ) -> HttpResponse {
         let Self { upgrade, sent_ms } = self;

@@ -16,18 +16,22 @@ mod stats;
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use zerocache_core::wire::NodeState;
+use zerocache_core::{
+    access::{Denial, Operation},
+    wire::{NodeState, RequestMessage},
+};
 use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
 pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
 use crate::{
+    access::{AccessControl, Caller},
     driver::NodeDriver,
     framed::FramedConnections,
     http::{BodyBudget, SyncHandler},
@@ -42,6 +46,8 @@ const ENTRIES_PREFIX: &str = "/v1/entries/";
 pub struct Api {
     /// The node.
     pub driver: Arc<NodeDriver>,
+    /// Judges callers.
+    pub access: Arc<AccessControl>,
     /// The memory budget of values.
     pub bodies: BodyBudget,
     /// The memory budget of messages, so that replication does not wait behind uploads.
@@ -58,7 +64,23 @@ pub struct Api {
     pub compat: bool,
 }
 
-/// Returns all routes of a node.
+impl Api {
+    /// Checks that `caller` may do `operation`.
+    fn permit(&self, caller: &Caller, operation: Operation<'_>) -> Result<(), ApiError> {
+        caller.grant.permits(operation).map_err(|denial| self.denied(caller, denial))
+    }
+
+    /// Checks that `caller` may send `message`.
+    fn permit_message(&self, caller: &Caller, message: &RequestMessage) -> Result<(), ApiError> {
+        caller.grant.permits_message(message).map_err(|denial| self.denied(caller, denial))
+    }
+
+    fn denied(&self, caller: &Caller, denial: Denial) -> ApiError {
+        self.access.refusal(caller.ip(), denial).into()
+    }
+}
+
+/// Returns all routes of a node. Every request has the [`Caller`] among its extensions.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route(MESSAGES_PATH, post(messages::post))
@@ -74,10 +96,10 @@ pub fn router(api: Api) -> Router {
 
 /// Returns the handler of requests that need no waiting: reads of entries, which are most requests.
 pub fn sync_handler(api: Api) -> SyncHandler {
-    Arc::new(move |request, _| {
+    Arc::new(move |request, caller| {
         let key = request.uri().path().strip_prefix(ENTRIES_PREFIX)?;
         (request.method() == Method::GET).then(|| {
-            let answer = entries::get(&api, key, request.uri().query());
+            let answer = entries::get(&api, caller, key, request.uri().query());
             answer.unwrap_or_else(|error| error_response(&api, error))
         })
     })
@@ -93,6 +115,7 @@ fn error_response(api: &Api, error: ApiError) -> Response {
 /// Routes entries by hand: a key is any bytes, and axum's path parameters are text.
 async fn by_path(
     State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -102,9 +125,9 @@ async fn by_path(
     let result = if let Err(error) = check_headers(&method, &headers) {
         Err(error)
     } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX) {
-        entries::handle(&api, &method, key, uri.query(), body).await
+        entries::handle(&api, &caller, (&method, key, uri.query()), body).await
     } else if api.compat && !path.starts_with("/v1/") {
-        compat::handle(&api, &method, path, uri.query(), body).await
+        compat::handle(&api, &caller, (&method, path, uri.query()), body).await
     } else {
         Err(ApiError::not_found_path(path))
     };

@@ -1,9 +1,14 @@
 //! `/v1/stats`: the metrics of this node as one JSON object.
 
-use axum::{Json, extract::State};
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State};
 use serde::{Serialize, Serializer};
 
-use super::Api;
+use zerocache_core::access::Operation;
+
+use super::{Api, error::ApiError};
+use crate::access::Caller;
 use crate::telemetry::{METRICS, ReadCounts, Sample, Value};
 
 /// The values of all metrics, in the order of the table.
@@ -15,7 +20,11 @@ impl Serialize for StatsBody {
     }
 }
 
-pub(super) async fn get(State(api): State<Api>) -> Json<StatsBody> {
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+) -> Result<Json<StatsBody>, ApiError> {
+    api.permit(&caller, Operation::Monitor)?;
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
     let node = api.driver.status();
@@ -23,6 +32,7 @@ pub(super) async fn get(State(api): State<Api>) -> Json<StatsBody> {
     let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
     let sample = Sample {
         server: &api.counters,
+        denials: api.access.denial_counts(),
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
@@ -32,5 +42,6 @@ pub(super) async fn get(State(api): State<Api>) -> Json<StatsBody> {
         watchers: api.driver.watcher_count() as u64,
         response_bytes_pending: pending as u64,
     };
-    Json(StatsBody(METRICS.iter().map(|metric| (metric.name, metric.value(&sample))).collect()))
+    let values = METRICS.iter().map(|metric| (metric.name, metric.value(&sample)));
+    Ok(Json(StatsBody(values.collect())))
 }

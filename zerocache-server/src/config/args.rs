@@ -17,6 +17,7 @@ use super::values::{Compat, LogFilter, LogFormat};
 
 const IDENTITY: &str = "Identity";
 const NETWORK: &str = "Network";
+const SECURITY: &str = "Security";
 const DISCOVERY: &str = "Discovery";
 const LIMITS: &str = "Limits";
 const LIFECYCLE: &str = "Lifecycle";
@@ -130,6 +131,10 @@ pub struct Args {
     /// package zerocache
     #[arg(long, value_name = "PRODUCT", help_heading = LIFECYCLE)]
     pub compat: Option<Compat>,
+
+    /// Serve everybody who reaches the port. Without it, callers of other hosts are refused
+    #[arg(long, help_heading = SECURITY)]
+    pub insecure: bool,
 
     /// Log filter: error, warn, info, debug, trace, off, or pairs like zerocache_net=debug
     /// [default: info]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use super::args::Args;
 use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
@@ -79,7 +79,7 @@ impl Invocation {
         let mut sources = ValueSources::default();
         let mut warnings = Vec::new();
         for arg in command.get_arguments() {
-            let Some(flag) = arg.get_long().filter(|_| takes_value(arg)) else {
+            let Some(flag) = arg.get_long().filter(|_| has_variable(arg)) else {
                 continue;
             };
             let name = variable_name(flag);
@@ -94,6 +94,18 @@ impl Invocation {
                 warnings.push(format!(
                     "{name}={value} is ignored: Kubernetes sets it for a Service called zerocache"
                 ));
+                continue;
+            }
+            if !takes_value(arg) {
+                match value.as_str() {
+                    "true" => argv.push(format!("--{flag}").into()),
+                    "false" => {}
+                    _ => {
+                        let reason = format!("{value:?} is not known; use true or false");
+                        return Err(EarlyExit::UsageError(format!("{name}: {reason}")));
+                    }
+                }
+                sources.variables.push(flag.to_owned());
                 continue;
             }
             let value =
@@ -111,13 +123,18 @@ impl Invocation {
 /// The command with the variable of each flag in its help.
 fn command() -> Command {
     Args::command().mut_args(|arg| {
-        let Some(flag) = arg.get_long().filter(|_| takes_value(&arg)) else {
+        let Some(flag) = arg.get_long().filter(|_| has_variable(&arg)) else {
             return arg;
         };
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let help = format!("{help} [{}]", variable_name(flag));
         arg.help(help)
     })
+}
+
+/// Whether a variable may stand for the flag: all but those that print something.
+fn has_variable(arg: &Arg) -> bool {
+    takes_value(arg) || matches!(arg.get_action(), ArgAction::SetTrue)
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -229,6 +246,7 @@ fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     config.warm_max = args.warm_max.unwrap_or(WARM_MAX_DEFAULT);
     config.snapshot = args.snapshot;
     config.compat = args.compat;
+    config.insecure = args.insecure;
     config.connections = args.connections.unwrap_or_default();
     config.validate()?;
     let log = LogConfig {

@@ -84,6 +84,9 @@ pub struct ServerConfig {
     pub snapshot: Option<PathBuf>,
     /// A foreign protocol that is also served.
     pub compat: Option<Compat>,
+    /// Whether everybody may do everything. If not, and nothing else is configured, callers of other hosts
+    /// are refused.
+    pub insecure: bool,
     /// Connections to other nodes, and whether callers may upgrade to frames.
     pub connections: Connections,
 }
@@ -139,6 +142,7 @@ impl ServerConfig {
             warm_max: WARM_MAX_DEFAULT,
             snapshot: None,
             compat: None,
+            insecure: false,
             connections: Connections::default(),
         }
     }

@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use zerocache_core::{
-    node::{Caller, Input},
+    node::Input,
     wire::{Envelope, Response},
 };
 use zerocache_net::{
@@ -35,6 +35,7 @@ use zerocache_net::{
 
 use self::session::Session;
 use crate::{
+    access::{AccessControl, Caller},
     driver::{EncodedResponse, NodeDriver, response_header},
     telemetry::ServerCounters,
 };
@@ -45,6 +46,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The framed connections of a node.
 pub struct FramedConnections {
     driver: Arc<NodeDriver>,
+    access: Arc<AccessControl>,
     counters: Arc<ServerCounters>,
     memory: Arc<dyn MemoryBudget>,
     limits: FrameLimits,
@@ -71,7 +73,7 @@ pub struct FramedHandshake {
     /// The time at which the caller sent its part of the upgrade, by its own clock in milliseconds.
     pub sent_ms: Option<u32>,
     /// Who calls.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// The envelope that both sides know from now on.
     pub known: Envelope,
     /// The node's response to the handshake.
@@ -83,13 +85,14 @@ impl FramedConnections {
     #[must_use]
     pub fn new(
         driver: Arc<NodeDriver>,
+        access: Arc<AccessControl>,
         counters: Arc<ServerCounters>,
         memory: Arc<dyn MemoryBudget>,
         limits: FrameLimits,
     ) -> Arc<Self> {
         let (closing, _) = watch::channel(false);
         let (tasks, pending_bytes) = (Mutex::default(), Arc::default());
-        Arc::new(Self { driver, counters, memory, limits, pending_bytes, tasks, closing })
+        Arc::new(Self { driver, access, counters, memory, limits, pending_bytes, tasks, closing })
     }
 
     /// Serves the connection that `stream` resolves to.
@@ -125,19 +128,16 @@ impl FramedConnections {
         let header = response_header(HANDSHAKE_ID, clock::mono());
         writer.send(header, &EncodedResponse(&handshake.hello), Flush::Now);
         let connection = self.driver.next_connection();
-        let source = (connection, handshake.caller);
+        let caller = handshake.caller;
+        let source = (connection, Arc::clone(&caller));
         let session = Session::new(self, source, Arc::clone(&writer), handshake.known);
         tokio::select! {
             () = writer.run() => {}
             () = session.run(read, reader) => {}
-            () = async { drop(closing.wait_for(|closing| *closing).await) } => {
-                let written = async {
-                    while !writer.is_flushed() {
-                        writer.flush();
-                        sleep(Duration::from_millis(1)).await;
-                    }
-                };
-                let _out_of_time = timeout(CLOSE_TIMEOUT, written).await;
+            () = async { drop(closing.wait_for(|closing| *closing).await) } => finish(&writer).await,
+            denial = self.access.end_of(&caller) => {
+                tracing::debug!(peer = %caller.ip(), %denial, "connection closed: credentials ended");
+                finish(&writer).await;
             }
         }
         writer.close();
@@ -161,4 +161,15 @@ impl FramedConnections {
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
     }
+}
+
+/// Writes the responses that are ready, for a short time at most.
+async fn finish(writer: &FrameWriter) {
+    let written = async {
+        while !writer.is_flushed() {
+            writer.flush();
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let _out_of_time = timeout(CLOSE_TIMEOUT, written).await;
 }

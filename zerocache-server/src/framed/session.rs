@@ -17,7 +17,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use zerocache_core::{
-    node::{Caller, ConnectionId, Cost},
+    access::{Denial, Operation},
+    node::{self, ConnectionId, Cost},
     store::Lookup,
     time::Instant,
     wire::{
@@ -32,6 +33,7 @@ use zerocache_net::{
 
 use super::FramedConnections;
 use crate::{
+    access::Caller,
     driver::{Admission, EncodedResponse, FramedReply, NodeRequest, ReplyTo, response_header},
     reads::ReadContext,
 };
@@ -85,8 +87,9 @@ enum Progress {
 /// One connection.
 pub(super) struct Session<'a> {
     shared: &'a FramedConnections,
-    /// The connection, and who calls on it.
-    source: (ConnectionId, Caller),
+    caller: Arc<Caller>,
+    /// The connection, and who calls on it, as the state machine knows it.
+    source: (ConnectionId, node::Caller),
     writer: Arc<FrameWriter>,
     /// The envelope that both sides know.
     known: Envelope,
@@ -96,11 +99,12 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(super) fn new(
         shared: &'a FramedConnections,
-        source: (ConnectionId, Caller),
+        (connection, caller): (ConnectionId, Arc<Caller>),
         writer: Arc<FrameWriter>,
         known: Envelope,
     ) -> Self {
-        Self { shared, source, writer, known, outstanding: Arc::default() }
+        let source = (connection, caller.to_core());
+        Self { shared, caller, source, writer, known, outstanding: Arc::default() }
     }
 
     /// Reads and handles requests until the connection ends.
@@ -243,6 +247,10 @@ impl<'a> Session<'a> {
             );
             return READ_COST;
         }
+        if let Err(denial) = self.caller.grant.permits(Operation::Read(key)) {
+            self.deny(id, denial);
+            return READ_COST;
+        }
         let header = response_header(id, context.now.mono);
         let mut bytes = 0;
         let lookup = self.shared.driver.reader().read(key, context, |entry| {
@@ -291,6 +299,9 @@ impl<'a> Session<'a> {
         };
         batch.count += 1;
         batch.cost += Cost::of(&message.request).total();
+        if let Err(denial) = self.caller.grant.permits_message(&message) {
+            return self.deny(header.id, denial);
+        }
         match self.shared.driver.admit(self.source, message) {
             Admission::Complete(response) => self.send(header.id, &response),
             Admission::Node(request) => {
@@ -307,6 +318,12 @@ impl<'a> Session<'a> {
         if self.writer.withdraw_unsent(id) {
             self.refuse(id, RefusalCode::Expired, "cancelled");
         }
+    }
+
+    /// Refuses a request that the caller may not send.
+    fn deny(&self, id: u32, denial: Denial) {
+        let refusal = self.shared.access.refusal(self.caller.ip(), denial);
+        self.send(id, &Response::Refused(refusal));
     }
 
     fn refuse(&self, id: u32, code: RefusalCode, text: &str) {

@@ -16,14 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use zerocache_net::security::Security;
 use zerocache_net::transport::Stream;
 
 use super::guard::{Guard, Service};
 use super::io::{ConnectionPermit, ConnectionState, GuardedIo};
 use super::limits::HttpLimits;
+use super::opening::{Opened, Opener};
 use super::refusal;
 use super::suspension::{self, CHECK_EVERY_MS};
-use crate::access::{self, AccessControl, ConnectionCaller};
+use crate::access::{AccessControl, ConnectionCaller};
 use crate::telemetry::ServerCounters;
 
 /// The pause after an accept that failed because descriptors or memory ran out: connections wait in
@@ -43,11 +45,27 @@ pub struct ShutdownSummary {
     pub connections_cut: usize,
 }
 
+/// Who is let in.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    /// Judges callers.
+    pub access: Arc<AccessControl>,
+    /// Decides whether callers may or must speak TLS, and has the credentials for it.
+    pub security: Security,
+}
+
+impl From<Arc<AccessControl>> for Entrance {
+    /// Callers speak plain HTTP.
+    fn from(access: Arc<AccessControl>) -> Self {
+        Self { access, security: Security::plain() }
+    }
+}
+
 /// Serves `service` on every connection of `listener` until `stop` completes, then closes: the
 /// listener and idle connections at once, the others after their response, and the rest by force
 /// after `limits.close_timeout`.
 ///
-/// `access` says who calls: handlers find the `Arc<Caller>` among the extensions of a request. Callers that
+/// `entrance` says whether callers speak TLS, and who calls: handlers find the `Arc<Caller>` among the extensions of a request. Callers that
 /// it denies are answered here; only `/ping`, `/healthz` and `/readyz` are open to them, without a caller.
 ///
 /// Draining is the caller's task: the node accepts and answers until `stop` completes. Handlers may upgrade
@@ -58,21 +76,14 @@ pub struct ShutdownSummary {
 pub async fn serve(
     listener: TcpListener,
     service: impl Into<Service>,
-    access: Arc<AccessControl>,
+    entrance: impl Into<Entrance>,
     limits: HttpLimits,
     counters: Arc<ServerCounters>,
     stop: impl Future<Output = ()>,
 ) -> ShutdownSummary {
     let (closing, _) = watch::channel(());
-    let shared = Shared {
-        service: service.into(),
-        access,
-        builder: builder(&limits),
-        limits: Arc::new(limits),
-        counters,
-    };
     let mut acceptor = Acceptor {
-        shared: Arc::new(shared),
+        shared: Arc::new(Shared::new(service.into(), entrance.into(), limits, counters)),
         permits_taken: Arc::default(),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         closing,
@@ -127,6 +138,7 @@ fn is_connection_error(error: &io::Error) -> bool {
 
 /// What all connections of a listener need.
 struct Shared {
+    opener: Opener,
     service: Service,
     access: Arc<AccessControl>,
     builder: http1::Builder,
@@ -162,9 +174,14 @@ impl Acceptor {
         let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() else {
             return;
         };
+        let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             let _slot = slot;
             let farewell = async {
+                // A caller that speaks TLS would not understand it.
+                if !shared.opener.is_plain(&stream).await {
+                    return Ok(());
+                }
                 stream.write_all(refusal::OVERLOADED).await?;
                 stream.shutdown().await?;
                 // Closing with unread input would reset the connection and lose the response.
@@ -207,33 +224,50 @@ async fn connection(
     shared: Arc<Shared>,
     (tcp, peer): (TcpStream, SocketAddr),
     permit: ConnectionPermit,
-    closing: watch::Receiver<()>,
+    mut closing: watch::Receiver<()>,
 ) {
-    // A connection without a local address has ended.
-    let Ok(local) = tcp.local_addr() else { return };
-    let connection = access::Connection { peer, local, is_tls: false };
-    shared.serve_http(Accepted::from(tcp), connection, permit, closing).await;
+    let opened = tokio::select! {
+        opened = shared.opener.open(tcp, peer) => opened,
+        _ = closing.changed() => None,
+    };
+    if let Some(opened) = opened {
+        shared.serve_http(opened, permit, closing).await;
+    }
 }
 
 impl Shared {
+    fn new(
+        service: Service,
+        Entrance { access, security }: Entrance,
+        limits: HttpLimits,
+        counters: Arc<ServerCounters>,
+    ) -> Self {
+        let builder = builder(&limits);
+        let limits = Arc::new(limits);
+        let opener = Opener::new(&security, Arc::clone(&limits), Arc::clone(&counters));
+        Self { opener, service, access, builder, limits, counters }
+    }
+
     async fn serve_http<S>(
         &self,
-        stream: S,
-        connection: access::Connection,
+        opened: Opened<S>,
         permit: ConnectionPermit,
         mut closing: watch::Receiver<()>,
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let Opened { stream, connection, needs_tls, head_deadline } = opened;
         let state = Arc::new(ConnectionState::default());
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
-        let io = GuardedIo::new(stream, limits, counters, Arc::clone(&state), permit);
+        let io = GuardedIo::new(stream, limits, counters, Arc::clone(&state), permit)
+            .with_head_deadline(head_deadline);
         let guard = Arc::new(Guard {
             service: self.service.clone(),
             limits: Arc::clone(&self.limits),
             counters: Arc::clone(&self.counters),
             state,
             caller: ConnectionCaller::new(Arc::clone(&self.access), connection),
+            needs_tls,
         });
         let service = service_fn(move |request| Arc::clone(&guard).handle(request));
         let served = self.builder.serve_connection(TokioIo::new(io), service).with_upgrades();

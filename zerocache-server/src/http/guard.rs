@@ -22,6 +22,10 @@ use crate::telemetry::ServerCounters;
 /// The message for a web page under a foreign host name.
 const BAD_HOST: &str = "web pages reach a node under an IP address, localhost, a name without dots, or an allowed name only";
 
+/// The message for a caller without TLS.
+const TLS_REQUIRED: &str = "this node takes encrypted connections only: use https, and with zerocache a \
+    token or the secret of the cluster";
+
 /// The longest body that may follow a refused request on a connection that stays open, in bytes.
 const UNREAD_BYTES_MAX: u64 = 16 << 10;
 
@@ -57,6 +61,8 @@ pub(super) struct Guard {
     pub(super) counters: Arc<ServerCounters>,
     pub(super) state: Arc<ConnectionState>,
     pub(super) caller: ConnectionCaller,
+    /// Requests are refused, because they come unencrypted.
+    pub(super) needs_tls: bool,
 }
 
 impl Guard {
@@ -115,6 +121,10 @@ impl Guard {
         if let Some((status, reason)) = misread.or_else(|| flaw(request)) {
             self.counters.bad_requests.add();
             return Some(refusal::closing(status, "bad_request", reason));
+        }
+        if self.needs_tls {
+            self.counters.plain_refused.add();
+            return Some(refusal::closing(StatusCode::BAD_REQUEST, "tls_required", TLS_REQUIRED));
         }
         if browser::is_misled(request, &self.limits.allowed_hosts) {
             self.counters.browsers_refused.add();

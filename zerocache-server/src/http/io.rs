@@ -137,6 +137,11 @@ impl<S> GuardedIo<S> {
         }
     }
 
+    /// Uses a deadline of the first head that runs already.
+    pub(super) fn with_head_deadline(self, deadline: Option<Pin<Box<Sleep>>>) -> Self {
+        Self { head_deadline: deadline, ..self }
+    }
+
     /// Validates the heads in the bytes that were just read.
     fn inspect(&mut self, read: &[u8]) {
         if self.state.is_upgraded.load(Ordering::Relaxed) {

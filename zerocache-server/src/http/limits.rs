@@ -19,6 +19,8 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// Deadline of a head: of the first one from the accept, of each later one from its first byte.
     pub header_timeout: Duration,
+    /// Deadline of a TLS handshake, from the first byte of the caller.
+    pub handshake_timeout: Duration,
     /// Longest time of a connection without a request, after its first one.
     pub idle_timeout: Duration,
     /// Most header fields of a request; more get 431.
@@ -63,6 +65,7 @@ impl Default for HttpLimits {
         Self {
             connections_max: crate::config::CONNECTIONS_MAX_DEFAULT,
             header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(75),
             headers_max: 100,
             head_bytes_max: 16 << 10,

@@ -5,6 +5,7 @@
 //! [`ServerCounters`](crate::telemetry::ServerCounters):
 //!
 //! - connections: a cap; a client above it gets 503 and is closed;
+//! - TLS handshakes: a deadline, and how many compute at a time;
 //! - heads: a deadline, a size, a number of headers, and no framing that two parsers could read
 //!   differently (two `Content-Length`s, or one beside `Transfer-Encoding`);
 //! - browsers: a web page reaches the node only under a name that nobody else can own, or an allowed one;
@@ -20,14 +21,16 @@ mod body;
 mod browser;
 mod fd_limit;
 mod guard;
+mod handshake_permits;
 mod head_validator;
 mod io;
 mod limits;
+mod opening;
 mod refusal;
 mod suspension;
 mod upgrade;
 
-pub use accept::{ShutdownSummary, serve};
+pub use accept::{Entrance, ShutdownSummary, serve};
 pub use bind::{BindError, bind};
 pub use body::{BodyBudget, BodyError, read_body};
 pub use fd_limit::fit_connections;

@@ -95,7 +95,7 @@ impl RunningNode {
     /// [`RunError`] when the configuration is invalid or the system refuses something.
     pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
         config.validate()?;
-        tasks::warn_of_open_access(&config);
+        let access = tasks::access_control(&config);
         let listener = http::bind(&config.listen_addresses())?;
         let listen = listener.local_addr()?;
         let port = if config.port == 0 { listen.port() } else { config.port };
@@ -131,7 +131,7 @@ impl RunningNode {
             datagrams: datagrams.clone(),
             discovery: Some(Arc::clone(&discovery)),
         });
-        let listener = start_listener(&config, listener, Arc::clone(&driver));
+        let listener = start_listener(&config, listener, Arc::clone(&driver), access);
         let drain = config.drain;
         let mut node = Self {
             driver,
@@ -287,6 +287,7 @@ fn start_listener(
     config: &ServerConfig,
     listener: TcpListener,
     driver: Arc<NodeDriver>,
+    access: Arc<AccessControl>,
 ) -> Listener {
     let mut limits = HttpLimits::for_config(config);
     limits.connections_max = http::fit_connections(limits.connections_max);
@@ -298,6 +299,7 @@ fn start_listener(
         BodyBudget::new(message_limits, Arc::clone(&counters)).exempting(api::SMALL_MESSAGE_BYTES);
     let framed = FramedConnections::new(
         Arc::clone(&driver),
+        Arc::clone(&access),
         Arc::clone(&counters),
         Arc::new(messages.clone()),
         FrameLimits {
@@ -307,6 +309,7 @@ fn start_listener(
     );
     let api = Api {
         driver,
+        access: Arc::clone(&access),
         messages,
         framed: (config.connections == Connections::Framed).then(|| Arc::clone(&framed)),
         bodies: BodyBudget::new(limits.bodies.clone(), Arc::clone(&counters)),
@@ -321,7 +324,6 @@ fn start_listener(
         // A dropped sender means the same: the node is gone.
         let _stopped_or_dropped = stopped.await;
     };
-    let access = AccessControl::insecure();
     let task = tokio::spawn(http::serve(listener, service, access, limits, counters, stopped));
     Listener { stop: Some(stop), task, framed }
 }

@@ -45,6 +45,7 @@ pub(super) fn node_config(
         warm_max_ms: config.warm_max.as_millis() as u64,
         outbox_bytes_max: outbox as usize,
         features: features::ALL,
+        requires_tls: false,
         has_snapshot: false,
         secret,
     })

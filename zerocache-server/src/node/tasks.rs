@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use zerocache_core::{node::Input, version::Incarnation, wire::NodeState};
 use zerocache_net::discovery::{self, Announcement, Discovery};
 
-use crate::{config::ServerConfig, driver::NodeDriver};
+use crate::{access::AccessControl, config::ServerConfig, driver::NodeDriver};
 
 /// The interval at which the machine's address is checked, if none is configured.
 const ADDRESS_CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -50,15 +50,25 @@ pub(super) async fn follow_machine_address(
     }
 }
 
-/// Warns of what is not protected.
-pub(super) fn warn_of_open_access(config: &ServerConfig) {
-    tracing::warn!(
-        "no authentication: whoever reaches the port of this node can read and delete everything"
-    );
+/// Creates the access control of a node, and logs what it protects.
+pub(super) fn access_control(config: &ServerConfig) -> Arc<AccessControl> {
+    let access = if config.insecure {
+        tracing::warn!(
+            "no authentication: whoever reaches the port of this node can read and delete everything"
+        );
+        AccessControl::insecure()
+    } else {
+        tracing::info!(
+            "protected: callers of other hosts are refused; for nodes and clients on other hosts start it \
+             with --insecure"
+        );
+        AccessControl::protected()
+    };
     if config.compat.is_some() {
         tracing::warn!(
             "Python-compatible paths carry no cluster name: Python clients on this network use this \
              node, whatever their cluster"
         );
     }
+    access
 }

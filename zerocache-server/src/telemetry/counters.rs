@@ -37,6 +37,16 @@ pub struct ServerCounters {
     pub header_timeouts: Counter,
     /// Connections closed because no request arrived for too long.
     pub idle_timeouts: Counter,
+    /// Completed TLS handshakes.
+    pub handshakes: Counter,
+    /// TLS handshakes that failed: another protocol or version, or a certificate that is not accepted.
+    pub handshakes_failed: Counter,
+    /// Connections closed because their TLS handshake was not complete in time.
+    pub handshake_timeouts: Counter,
+    /// Connections closed because too many TLS handshakes computed at the same time.
+    pub handshakes_refused: Counter,
+    /// Requests refused because they came unencrypted.
+    pub plain_refused: Counter,
     /// Requests refused because they may have been queued while the process was suspended.
     pub refused_after_suspend: Counter,
     /// Requests refused as malformed or ambiguous.

@@ -7,7 +7,7 @@ use zerocache_core::{
 };
 
 use super::ServerCounters;
-use crate::storage::Storage;
+use crate::{access::DenialCounts, storage::Storage};
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ impl Metric {
 pub struct Sample<'a> {
     /// Counters of the listener.
     pub server: &'a ServerCounters,
+    /// Requests refused for want of permission.
+    pub denials: DenialCounts,
     /// Outcomes of reads.
     pub reads: ReadCounts,
     /// Contents of the store.

@@ -143,6 +143,48 @@ pub const METRICS: &[Metric] = &[
         "HTTP requests refused as malformed or ambiguous.",
         server!(bad_requests),
     ),
+    counter("handshakes", "TLS handshakes completed.", server!(handshakes)),
+    counter("handshakes_failed", "TLS handshakes that failed.", server!(handshakes_failed)),
+    counter(
+        "handshake_timeouts",
+        "Connections closed because their TLS handshake was not complete in time.",
+        server!(handshake_timeouts),
+    ),
+    counter(
+        "handshakes_refused",
+        "Connections closed because too many TLS handshakes computed at the same time.",
+        server!(handshakes_refused),
+    ),
+    counter(
+        "plain_refused",
+        "Requests refused because they came unencrypted.",
+        server!(plain_refused),
+    ),
+    counter(
+        "denied_unauthenticated",
+        "Requests refused because they came without credentials.",
+        read!(denials.unauthenticated),
+    ),
+    counter(
+        "denied_bad_credentials",
+        "Requests refused because their credentials are not of this cluster, or revoked.",
+        read!(denials.bad_credentials),
+    ),
+    counter(
+        "denied_expired_credentials",
+        "Requests refused because their credentials had expired.",
+        read!(denials.expired_credentials),
+    ),
+    counter(
+        "denied_forbidden",
+        "Requests refused because their credentials do not allow them.",
+        read!(denials.forbidden),
+    ),
+    counter(
+        "denied_protected",
+        "Requests refused because they came from another host than the protected node's.",
+        read!(denials.protected),
+    ),
     counter(
         "browsers_refused",
         "Requests of web pages refused because of the host name.",
@@ -228,7 +270,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "datagrams_replayed",
-        "Datagrams dropped because they arrived twice or too late.",
+        "Datagrams dropped because they arrived twice or too late, or with an impossible number.",
         read!(datagrams.replayed),
     ),
     counter(

@@ -8,7 +8,7 @@ use zerocache_core::{
     call::CallFailure,
     key::Key,
     limits::Limits,
-    node::{Caller, Input, NodeConfig},
+    node::{Input, NodeConfig},
     store::Capacity,
     time::Instant,
     ttl::Ttl,
@@ -24,6 +24,7 @@ use zerocache_net::transport::{
     framed::{FrameReader, HANDSHAKE_ID, Incoming, UnlimitedMemory},
 };
 use zerocache_server::{
+    access::{AccessControl, Caller, Connection},
     driver::{DriverParts, NodeDriver, SharedNode},
     framed::{FrameLimits, FramedConnections, FramedHandshake},
     storage::Storage,
@@ -65,6 +66,7 @@ pub fn node() -> Arc<FramedConnections> {
         warm_max_ms: 0,
         outbox_bytes_max: 1 << 20,
         features: features::ALL,
+        requires_tls: false,
         has_snapshot: false,
         secret: [7; 32],
     };
@@ -81,6 +83,7 @@ pub fn node() -> Arc<FramedConnections> {
     let limits = FrameLimits { message_bytes_max: MESSAGE_BYTES_MAX, pending_bytes_max: 8 << 20 };
     FramedConnections::new(
         driver,
+        AccessControl::insecure(),
         Arc::new(ServerCounters::default()),
         Arc::new(UnlimitedMemory),
         limits,
@@ -130,6 +133,13 @@ fn known() -> Envelope {
     Envelope { cluster: cluster_id(CLUSTER), to: Some(Incarnation(1)), ..Envelope::default() }
 }
 
+/// A caller that may do everything.
+fn caller() -> Arc<Caller> {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let connection = Connection { peer: address, local: address, is_tls: false, certificate: None };
+    AccessControl::insecure().authenticate(&connection, None).expect("a caller")
+}
+
 /// The other end of a connection.
 pub struct Peer {
     pub write: WriteHalf<DuplexStream>,
@@ -149,7 +159,7 @@ impl Peer {
         let begun = FramedHandshake {
             read: Bytes::new(),
             sent_ms: None,
-            caller: Caller::unauthenticated(None),
+            caller: caller(),
             known: known(),
             hello: Response::Done,
         };

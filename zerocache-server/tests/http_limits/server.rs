@@ -9,14 +9,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::{get, post, put};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use zerocache_server::access::AccessControl;
-use zerocache_server::http::{BodyBudget, HttpLimits, ShutdownSummary, bind, read_body, serve};
+use zerocache_server::http::{
+    BodyBudget, Entrance, HttpLimits, ShutdownSummary, bind, read_body, serve,
+};
 use zerocache_server::telemetry::ServerCounters;
 
 /// Longer than anything here should take on a busy machine.
@@ -39,7 +41,8 @@ impl Server {
         Self::start_with(limits, AccessControl::insecure())
     }
 
-    pub(crate) fn start_with(limits: HttpLimits, access: Arc<AccessControl>) -> Self {
+    pub(crate) fn start_with(limits: HttpLimits, entrance: impl Into<Entrance>) -> Self {
+        let entrance = entrance.into();
         let listener = bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let counters = Arc::new(ServerCounters::default());
@@ -49,7 +52,7 @@ impl Server {
         let serving = tokio::spawn(serve(
             listener,
             router(budget.clone()),
-            access,
+            entrance,
             limits,
             Arc::clone(&counters),
             stopped,
@@ -122,14 +125,14 @@ async fn upgrade(request: axum::extract::Request) -> Response<Body> {
 }
 
 /// Reads until the other side closes; a reset counts as that.
-pub(crate) async fn read_all(tcp: &mut TcpStream) -> String {
+pub(crate) async fn read_all(tcp: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let _ = timeout(PATIENCE, tcp.read_to_end(&mut bytes)).await.expect("closed in time");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Reads one response whose body is `tail`, on a connection that stays open.
-pub(crate) async fn read_until(tcp: &mut TcpStream, tail: &str) -> String {
+pub(crate) async fn read_until(tcp: &mut (impl AsyncRead + Unpin), tail: &str) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(tail.as_bytes()) {
         let read = timeout(PATIENCE, tcp.read_buf(&mut bytes)).await.expect("in time");

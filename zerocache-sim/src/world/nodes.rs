@@ -124,6 +124,7 @@ impl World {
             info,
             limits: Limits { value_bytes_max, ..Limits::default() },
             features: plan.features,
+            requires_tls: false,
             has_snapshot: self.persisted.contains_key(&host),
             secret: self.secret(),
             warm_max_ms: WARM_MAX_MS,

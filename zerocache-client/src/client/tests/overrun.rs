@@ -64,6 +64,7 @@ impl Standing {
             warm_max_ms: 1,
             outbox_bytes_max: 1 << 20,
             features: features::ALL,
+            requires_tls: false,
             has_snapshot: false,
             secret: [1; 32],
         };

@@ -17,8 +17,7 @@ use crate::{
     time::{Instant, Now},
     version::Incarnation,
     wire::{
-        Hello, MEMBERS_MAX, NodeInfo, PROTOCOL, RefusalCode, Request, Response, SessionKey,
-        features,
+        Hello, MEMBERS_MAX, NodeInfo, PROTOCOL, RefusalCode, Request, Response, Session, features,
     },
 };
 
@@ -132,9 +131,9 @@ impl Membership {
             }
             self.note_claims(cx, &node);
             if self.is_proven(caller, node.incarnation) {
-                // It takes the new key, or keeps the one that it has, which is the same.
-                self.heartbeats.reset(node.incarnation);
-                session = Self::session_for(cx.local, node.incarnation);
+                // It uses the session, or goes on with one that it has.
+                let caller = (node.incarnation, hello.features);
+                session = self.session_for(cx.local, caller, cx.now.mono);
             }
             self.introduced(cx, node, hello.features, connection);
         }
@@ -261,13 +260,18 @@ impl Membership {
         }
     }
 
-    /// Takes over the key for datagrams to a member. The numbers of its own start over: it is the node at
-    /// that address, even if another sender used its name before.
-    fn note_session(&mut self, local: &Local, id: Incarnation, session: Option<SessionKey>) {
-        self.heartbeats.reset(id);
+    /// Takes over the session for datagrams to a member. The numbers of its own start over: it is the node
+    /// at that address, even if another sender used its name before. A member that gives none this time
+    /// still knows an earlier one.
+    fn note_session(&mut self, local: &Local, id: Incarnation, session: Option<Session>) {
+        self.heartbeats.senders.reset(id);
         if let Some(member) = self.view.member_mut(id) {
             let both = local.shares_features(member.features, features::DATAGRAMS);
-            member.detector.key = session.filter(|_| both);
+            let both_seal = local.shares_features(member.features, features::SEALED_DATAGRAMS);
+            let fits = |session: &Session| both && session.generation.is_some() == both_seal;
+            if let Some(session) = session.filter(fits) {
+                member.detector.session = Some(session);
+            }
         }
     }
 

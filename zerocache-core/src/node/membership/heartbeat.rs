@@ -3,14 +3,15 @@
 //! Only an echo is a sign of life: it shows that both directions carry. A link that carries one direction
 //! is down at both of its ends. An echo of an old heartbeat shows only that the member was alive then.
 
-use alloc::{collections::BTreeMap, vec::Vec};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::Membership;
+use super::{
+    Membership,
+    senders::{Rejection, Senders},
+};
 use crate::{
-    cluster::ReplayWindow,
     node::{
         Effect,
         local::{Context, Local},
@@ -18,7 +19,7 @@ use crate::{
     store::Backend,
     time::Instant,
     version::Incarnation,
-    wire::{CONTENT_BYTES_MAX, Datagram, DatagramKind, SessionKey, features},
+    wire::{CONTENT_BYTES_MAX, Datagram, DatagramKind, Session, features},
 };
 
 /// How often each monitored member gets a heartbeat, in milliseconds.
@@ -27,15 +28,6 @@ const HEARTBEAT_EVERY_MS: u64 = 100;
 /// An echo shows life at the time at which its heartbeat was sent, and nothing if that is longer ago than
 /// this, in milliseconds: as long as the silence after which a member is out.
 const ECHO_MS_MAX: u64 = 2_500;
-
-/// The most senders whose numbers are remembered, beside the members, so that no heartbeat is echoed twice.
-const SENDERS_MAX: usize = 4_096;
-
-/// A sender that has sent nothing for this long is forgotten when room is short, in milliseconds.
-const SENDER_MS: u64 = 60_000;
-
-/// How often such senders are searched for, in milliseconds.
-const SEARCH_EVERY_MS: u64 = 1_000;
 
 /// What became of datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,16 +44,18 @@ pub struct DatagramCounts {
     pub misdirected: u64,
     /// Dropped: not authentic.
     pub unauthenticated: u64,
-    /// Dropped: received before, or too old.
+    /// Dropped: received before, too old, or numbered far beyond those before.
     pub replayed: u64,
 }
 
-/// A node that sends heartbeats here.
-#[derive(Debug)]
-struct Sender {
-    key: SessionKey,
-    window: ReplayWindow,
-    last_heard: Instant,
+impl DatagramCounts {
+    fn reject(&mut self, rejection: Rejection) {
+        match rejection {
+            Rejection::Misdirected => self.misdirected += 1,
+            Rejection::Unauthenticated => self.unauthenticated += 1,
+            Rejection::Replayed => self.replayed += 1,
+        }
+    }
 }
 
 /// The state of heartbeats in both directions, beside the failure detector of each member.
@@ -71,48 +65,32 @@ pub(super) struct Heartbeats {
     /// The number of the last heartbeats; the same for all members, so that one that is removed and
     /// returns gets no number twice.
     sequence: u64,
-    /// By name and address: a sender that uses a member's name from elsewhere uses up no number of the
-    /// member.
-    senders: BTreeMap<(Incarnation, SocketAddr), Sender>,
-    next_search: Instant,
+    pub(super) senders: Senders,
     counts: DatagramCounts,
 }
 
 impl Heartbeats {
-    pub(super) fn new(now: Instant) -> Self {
-        let (senders, counts) = (BTreeMap::new(), DatagramCounts::default());
-        Self { next: now, sequence: 0, senders, next_search: now, counts }
+    pub(super) fn new(secret: [u8; 32], now: Instant) -> Self {
+        let (senders, counts) = (Senders::new(secret, now), DatagramCounts::default());
+        Self { next: now, sequence: 0, senders, counts }
     }
 
     pub(super) fn counts(&self) -> DatagramCounts {
         self.counts
     }
-
-    /// Makes room for one more sender, if need be by forgetting silent ones. Returns whether there is room.
-    fn has_room(&mut self, now: Instant) -> bool {
-        if self.senders.len() >= SENDERS_MAX && self.next_search <= now {
-            self.next_search = now.plus_ms(SEARCH_EVERY_MS);
-            self.senders.retain(|_, sender| now.since_ms(sender.last_heard) < SENDER_MS);
-        }
-        self.senders.len() < SENDERS_MAX
-    }
-
-    /// Starts the numbers of a sender over.
-    pub(super) fn reset(&mut self, id: Incarnation) {
-        let lowest = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let own = self.senders.range((id, lowest)..).map(|(sender, _)| *sender);
-        let own: Vec<_> = own.take_while(|(from, _)| *from == id).collect();
-        for sender in own {
-            self.senders.remove(&sender);
-        }
-    }
 }
 
 impl Membership {
-    /// The key for the datagrams of a caller to this node, if it takes any.
-    pub(super) fn session_for(local: &Local, caller: Incarnation) -> Option<SessionKey> {
+    /// Begins a session for the datagrams of a caller with these features to this node, if it takes any.
+    pub(super) fn session_for(
+        &mut self,
+        local: &Local,
+        (caller, features): (Incarnation, u64),
+        now: Instant,
+    ) -> Option<Session> {
         let is_offered = local.config.features & features::DATAGRAMS != 0;
-        is_offered.then(|| SessionKey::derive(&local.config.secret, caller))
+        let is_sealed = local.shares_features(features, features::SEALED_DATAGRAMS);
+        is_offered.then(|| self.heartbeats.senders.begin(caller, is_sealed, now))?
     }
 
     /// Sends the heartbeats that are due, some of them with gossip.
@@ -124,7 +102,7 @@ impl Membership {
             let mut contents = self.gossip_round(cx);
             let (from, sequence) = (cx.local.id(), self.heartbeats.sequence);
             for member in self.view.members_mut() {
-                let Some(key) = member.detector.key else { continue };
+                let Some(session) = member.detector.session else { continue };
                 let to = member.info.incarnation;
                 let content = contents.iter_mut().find(|(id, _)| *id == to);
                 let content = content.map(|(_, content)| core::mem::take(content));
@@ -132,13 +110,14 @@ impl Membership {
                     from,
                     to,
                     kind: DatagramKind::Heartbeat,
+                    generation: session.generation,
                     sequence,
                     time_ms: now.as_millis(),
                     content: content.unwrap_or_default(),
                 };
                 member.detector.heartbeat_sent(sequence);
                 self.heartbeats.counts.heartbeats_sent += 1;
-                let bytes = heartbeat.seal(&key);
+                let bytes = heartbeat.seal(&session.key);
                 cx.out.push(Effect::Datagram { to: member.address, bytes });
             }
         }
@@ -167,12 +146,12 @@ impl Membership {
         }
         match datagram.kind {
             DatagramKind::Heartbeat => self.heartbeat_received(cx, from, bytes, datagram),
-            DatagramKind::Echo => self.echo_received(cx, from, bytes, &datagram),
+            DatagramKind::Echo => self.echo_received(cx, from, bytes, datagram),
         }
     }
 
-    /// Echoes the heartbeat of another node, once. Anybody can have a key in any name: gossip is taken only
-    /// from the node's own address, and elsewhere the echo is no longer than the heartbeat.
+    /// Echoes the heartbeat of another node, once. Gossip is taken only from the node's own address, and
+    /// elsewhere the echo is no longer than the heartbeat.
     fn heartbeat_received<B: Backend>(
         &mut self,
         cx: &mut Context<'_, B>,
@@ -180,33 +159,13 @@ impl Membership {
         bytes: &Bytes,
         heartbeat: Datagram,
     ) {
-        let now = cx.now.mono;
-        let name = (heartbeat.from, from);
-        let known = self.heartbeats.senders.get(&name).map(|sender| sender.key);
-        let Some(key) = known.or_else(|| Self::session_for(cx.local, heartbeat.from)) else {
-            self.heartbeats.counts.misdirected += 1;
-            return;
-        };
-        if !Datagram::is_sealed(bytes, &key) {
-            self.heartbeats.counts.unauthenticated += 1;
-            return;
-        }
         let is_verified = self.view.is_address_of(heartbeat.from, from);
-        if known.is_none() && !self.heartbeats.has_room(now) && !is_verified {
-            self.heartbeats.counts.misdirected += 1;
-            return;
-        }
         let Heartbeats { senders, counts, .. } = &mut self.heartbeats;
-        let sender = senders.entry(name).or_insert_with(|| Sender {
-            key,
-            window: ReplayWindow::default(),
-            last_heard: now,
-        });
-        sender.last_heard = now;
-        if !sender.window.accept(heartbeat.sequence) {
-            counts.replayed += 1;
-            return;
-        }
+        let source = (from, is_verified);
+        let (heartbeat, key) = match senders.accept(source, bytes, heartbeat, cx.now.mono) {
+            Ok(accepted) => accepted,
+            Err(rejection) => return counts.reject(rejection),
+        };
         counts.heartbeats_answered += 1;
         let content = &heartbeat.content;
         let bytes_max = if is_verified { CONTENT_BYTES_MAX } else { content.len() };
@@ -222,24 +181,25 @@ impl Membership {
         cx: &mut Context<'_, B>,
         from: SocketAddr,
         bytes: &Bytes,
-        echo: &Datagram,
+        echo: Datagram,
     ) {
         let now = cx.now.mono;
         let counts = &mut self.heartbeats.counts;
         let member = self.view.member_mut(echo.from);
-        let Some((member, key)) = member.and_then(|m| m.detector.key.map(|key| (m, key))) else {
-            counts.misdirected += 1;
-            return;
+        let Some((session, member)) = member.and_then(|m| Some((m.detector.session?, m))) else {
+            return counts.reject(Rejection::Misdirected);
         };
-        if !Datagram::is_sealed(bytes, &key) {
-            counts.unauthenticated += 1;
-            return;
+        if echo.generation != session.generation {
+            // Of an earlier session, if it is authentic at all.
+            return counts.reject(Rejection::Replayed);
         }
+        let Some(echo) = echo.open(bytes, &session.key) else {
+            return counts.reject(Rejection::Unauthenticated);
+        };
         let sent = Instant::from_millis(echo.time_ms);
         let is_recent = sent <= now && now.since_ms(sent) < ECHO_MS_MAX;
         if !is_recent || !member.detector.echo_received(echo.sequence, sent) {
-            counts.replayed += 1;
-            return;
+            return counts.reject(Rejection::Replayed);
         }
         counts.heartbeats_acknowledged += 1;
         self.echoed(cx, echo.from, sent);

@@ -246,7 +246,7 @@ impl Membership {
         let is_due = cx.now.mono.since_ms(member.last_handshake) >= wait_ms;
         let hears = gossips && member.features & features::GOSSIP != 0;
         let both_send = cx.local.shares_features(member.features, features::DATAGRAMS);
-        let lacks_key = both_send && member.detector.key.is_none();
+        let lacks_key = both_send && member.detector.session.is_none();
         let differs = (view != own_view && !hears)
             || !member.has_introduced_itself
             || member.needs_handshake

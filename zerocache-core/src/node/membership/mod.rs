@@ -5,6 +5,7 @@ mod contacts;
 mod handshake;
 mod heartbeat;
 mod liveness;
+mod senders;
 
 use alloc::vec::Vec;
 
@@ -52,7 +53,7 @@ impl Membership {
             view: View::default(),
             directory: MemberDirectory::new(local.config.info.clone(), now),
             introductions: Introductions::default(),
-            heartbeats: Heartbeats::new(now),
+            heartbeats: Heartbeats::new(local.config.secret, now),
             changes: Vec::new(),
         }
     }

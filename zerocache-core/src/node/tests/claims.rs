@@ -15,8 +15,8 @@ use crate::{
     store::CopyRange,
     ttl::Ttl,
     wire::{
-        Ack, Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Receipt, ReplicatedRecord,
-        SessionKey, Status, cluster_id, features,
+        Ack, Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Receipt, ReplicatedRecord, Session,
+        Status, cluster_id, features,
     },
 };
 
@@ -180,7 +180,7 @@ fn gossip_is_taken_only_from_the_address_of_its_source() {
     network.dials.clear();
     for name in [2, 77] {
         let mut told = rumours(name, 600);
-        let key = SessionKey::derive(&[1; 32], Incarnation(name));
+        let key = Session::derive(&[1; 32], Incarnation(name), None).key;
         let elsewhere: SocketAddr = "127.0.0.99:5555".parse().unwrap();
         for n in 1..200 {
             let content = told.speak(Incarnation(1), Instant::default(), CONTENT_BYTES_MAX);
@@ -190,6 +190,7 @@ fn gossip_is_taken_only_from_the_address_of_its_source() {
                 from,
                 to,
                 kind: DatagramKind::Heartbeat,
+                generation: None,
                 sequence: n,
                 time_ms: 1,
                 content,
@@ -212,13 +213,20 @@ fn member_that_names_wrong_addresses_causes_few_dials() {
     let mut network = Network::six();
     network.dials.clear();
     let mut told = rumours(2, 3_000);
-    let key = SessionKey::derive(&[1; 32], Incarnation(2));
+    let key = Session::derive(&[1; 32], Incarnation(2), None).key;
     for n in 1..500 {
         let content = told.speak(Incarnation(1), Instant::default(), CONTENT_BYTES_MAX);
         let (from, to) = (Incarnation(2), Incarnation(1));
         let sequence = 100_000 + n;
-        let beat =
-            Datagram { from, to, kind: DatagramKind::Heartbeat, sequence, time_ms: 1, content };
+        let beat = Datagram {
+            from,
+            to,
+            kind: DatagramKind::Heartbeat,
+            generation: None,
+            sequence,
+            time_ms: 1,
+            content,
+        };
         network.input(address(1), Input::Datagram { from: address(2), bytes: beat.seal(&key) });
         network.run(10);
     }
@@ -238,7 +246,7 @@ fn member_that_names_wrong_addresses_causes_few_dials() {
 fn echo_to_a_stranger_is_no_longer_than_its_heartbeat() {
     let mut network = Network::six();
     let mut told = rumours(77, 3);
-    let key = SessionKey::derive(&[1; 32], Incarnation(77));
+    let key = Session::derive(&[1; 32], Incarnation(77), None).key;
     // It asks for everything that the node knows.
     told.hear(
         Incarnation(1),
@@ -249,8 +257,15 @@ fn echo_to_a_stranger_is_no_longer_than_its_heartbeat() {
     for sequence in 1..50 {
         let content = told.ask(Incarnation(1));
         let (from, to) = (Incarnation(77), Incarnation(1));
-        let beat =
-            Datagram { from, to, kind: DatagramKind::Heartbeat, sequence, time_ms: 1, content };
+        let beat = Datagram {
+            from,
+            to,
+            kind: DatagramKind::Heartbeat,
+            generation: None,
+            sequence,
+            time_ms: 1,
+            content,
+        };
         let bytes = beat.seal(&key);
         let asked = bytes.len();
         let now = network.now();
@@ -271,13 +286,14 @@ fn echo_to_a_stranger_is_no_longer_than_its_heartbeat() {
 #[test]
 fn heartbeat_numbers_are_kept_by_sender_address() {
     let mut network = Network::six();
-    let key = SessionKey::derive(&[1; 32], Incarnation(2));
+    let key = Session::derive(&[1; 32], Incarnation(2), None).key;
     let (from, to) = (Incarnation(2), Incarnation(1));
     let beat = Datagram {
         from,
         to,
         kind: DatagramKind::Heartbeat,
-        sequence: u64::MAX,
+        generation: None,
+        sequence: 1_000_000,
         time_ms: 1,
         content: Bytes::new(),
     };
@@ -289,6 +305,11 @@ fn heartbeat_numbers_are_kept_by_sender_address() {
         member.detector.is_echoing(network.now().mono, 300)
     };
     network.run(2_000);
+    assert!(echoes(&network));
+    // A number that no sender can have come to changes nothing.
+    let far = Datagram { sequence: u64::MAX, ..beat };
+    network.input(address(1), Input::Datagram { from: address(2), bytes: far.seal(&key) });
+    network.run(1_000);
     assert!(echoes(&network));
     // Even from the member's own address they are used up only until the next handshake with it.
     network.input(address(1), Input::Datagram { from: address(2), bytes });

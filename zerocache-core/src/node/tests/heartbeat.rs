@@ -8,7 +8,7 @@ use super::{
     network::{Network, address},
     prelude::*,
 };
-use crate::wire::{Datagram, DatagramKind, SessionKey, features};
+use crate::wire::{Datagram, DatagramKind, Session, SessionKey, features};
 
 fn counts(network: &Network, n: u64) -> DatagramCounts {
     network.nodes[&address(n)].datagram_counts()
@@ -127,11 +127,12 @@ fn invalid_datagrams_are_dropped_and_counted() {
         network.input(address(1), Input::Datagram { from: address(2), bytes });
         (before, counts(&network, 1), network.datagrams - sent)
     };
-    let key = SessionKey::derive(&[1; 32], Incarnation(2));
+    let key = Session::derive(&[1; 32], Incarnation(2), None).key;
     let beat = Datagram {
         from: Incarnation(2),
         to: Incarnation(1),
         kind: DatagramKind::Heartbeat,
+        generation: None,
         sequence: 1_000_000,
         time_ms: 5,
         content: Bytes::new(),
@@ -155,7 +156,7 @@ fn invalid_datagrams_are_dropped_and_counted() {
     let (before, after, sent) = feed(Bytes::from_static(b"anything"));
     assert_eq!((after.malformed, sent), (before.malformed + 1, 0));
     // Datagrams to node 2 are sealed with the key that node 2 gave.
-    let own = SessionKey::derive(&[2; 32], Incarnation(1));
+    let own = Session::derive(&[2; 32], Incarnation(1), None).key;
     let echo = Datagram { kind: DatagramKind::Echo, time_ms: 100, ..later };
     let (before, after, _) = feed(Datagram { sequence: 3, ..echo.clone() }.seal(&own));
     assert_eq!(

@@ -4,7 +4,9 @@ use super::{
     network::{Network, address, nowhere},
     prelude::*,
 };
-use crate::wire::{Hello, NodeInfo, PROTOCOL, SessionKey, features};
+use crate::wire::{
+    Datagram, DatagramKind, Hello, NodeInfo, PROTOCOL, Session, SessionKey, features,
+};
 
 /// The handshake of a caller with node 1, in a name of its choice, and whether it gets a key.
 fn hello(network: &mut Network, caller: Caller, name: u64) -> Response {
@@ -34,7 +36,7 @@ fn hello(network: &mut Network, caller: Caller, name: u64) -> Response {
     network.answers[&id].clone()
 }
 
-fn key_of(response: Response) -> Option<SessionKey> {
+fn key_of(response: Response) -> Option<Session> {
     match response {
         Response::Hello(hello) => hello.session,
         other => panic!("{other:?}"),
@@ -121,10 +123,51 @@ fn key_that_gets_no_echo_is_renewed() {
     let mut network = Network::six();
     let node = network.nodes.get_mut(&address(1)).unwrap();
     let member = node.membership.view.member_mut(Incarnation(2)).unwrap();
-    member.detector.key = Some(SessionKey::from_bytes([0; 32]));
+    member.detector.session =
+        Some(Session { key: SessionKey::from_bytes([0; 32]), generation: None });
     network.run(30_000);
     assert!(!is_echoing(&network, 1, 2));
     network.run(45_000);
     assert!(is_echoing(&network, 1, 2));
     assert_eq!(network.changes(1, 2), (0, 1));
+}
+
+#[test]
+fn datagrams_are_encrypted_where_both_nodes_require_tls() {
+    let mut network = Network::default();
+    network.requires_tls = true;
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.requires_tls = false;
+    network.start(3, "b", &[1]);
+    network.run(3_000);
+    let generation = |network: &Network, at: u64, id: u64| {
+        let member = network.nodes[&address(at)].membership.view.member(Incarnation(id)).unwrap();
+        member.detector.session.and_then(|session| session.generation)
+    };
+    for (at, id) in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)] {
+        assert!(is_echoing(&network, at, id), "node {at} of node {id}");
+        assert_eq!(generation(&network, at, id).is_some(), at + id == 3, "node {at} of node {id}");
+    }
+    // Another handshake gives another generation, and what uses up all numbers is forgotten with the old one.
+    let first = generation(&network, 2, 1);
+    let node = network.nodes.get_mut(&address(2)).unwrap();
+    let session = node.membership.view.member(Incarnation(1)).unwrap().detector.session.unwrap();
+    let beat = Datagram {
+        from: Incarnation(2),
+        to: Incarnation(1),
+        kind: DatagramKind::Heartbeat,
+        generation: session.generation,
+        sequence: 1_000_000,
+        time_ms: 1,
+        content: Bytes::new(),
+    };
+    let bytes = beat.seal(&session.key);
+    network.input(address(1), Input::Datagram { from: address(2), bytes });
+    network.run(1_000);
+    assert!(!is_echoing(&network, 2, 1));
+    network.run(80_000);
+    assert!(is_echoing(&network, 2, 1));
+    assert!(generation(&network, 2, 1) > first);
+    assert_eq!((network.changes(1, 2), network.changes(2, 1)), ((0, 1), (0, 1)));
 }

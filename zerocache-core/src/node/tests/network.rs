@@ -70,6 +70,8 @@ pub(super) struct Network {
     pub(super) capacity: Option<Capacity>,
     /// The retention of nodes started from now on, if not the usual one.
     pub(super) retention_ms: Option<u64>,
+    /// Whether nodes started from now on require TLS.
+    pub(super) requires_tls: bool,
     /// Whether nodes started from now on have a snapshot.
     pub(super) has_snapshot: bool,
     /// How often a snapshot was requested.
@@ -168,6 +170,7 @@ impl Network {
             warm_max_ms,
             outbox_bytes_max: 1 << 20,
             features: features::ALL & !self.without,
+            requires_tls: self.requires_tls,
             has_snapshot: self.has_snapshot,
             secret: [n as u8; 32],
         };

@@ -36,7 +36,7 @@ use self::{
 };
 use super::{
     PeerCertificate, SecurityConfig, SecurityError,
-    inputs::{Inputs, PresentedToken},
+    inputs::{ClientToken, Inputs},
 };
 use crate::clock;
 
@@ -252,16 +252,10 @@ impl Credentials {
     }
 
     fn of_token(inputs: &Inputs) -> Result<Self, SecurityError> {
-        let token = match &inputs.token {
-            Some(PresentedToken::Signed(token)) => token,
-            Some(PresentedToken::Static(_)) => {
-                return Err(SecurityError::MissingFiles(
-                    "a static token says no CA; name the file with the CA of the nodes too",
-                ));
-            }
-            None => return Err(SecurityError::NoCredentials),
+        let hash = match inputs.token.as_ref().ok_or(SecurityError::NoCredentials)? {
+            ClientToken::Signed(token) => token.fields().ca,
+            ClientToken::Static(_) => return Err(SecurityError::TokenWithoutCa),
         };
-        let hash = token.fields().ca;
         Ok(Self {
             chains: Chains(Vec::new()),
             trust: Trust::Pinned(hash),

@@ -69,6 +69,7 @@ fn every_flag_has_a_variable() {
             ("ZEROCACHE_WARM_MAX", "5"),
             ("ZEROCACHE_CONNECTIONS", "http"),
             ("ZEROCACHE_COMPAT", "zerocache-py"),
+            ("ZEROCACHE_INSECURE", "true"),
         ],
     );
     assert_eq!(config.zone.as_deref(), Some("a"));
@@ -86,6 +87,19 @@ fn every_flag_has_a_variable() {
     assert_eq!(config.compat, Some(Compat::ZerocachePy));
     assert_eq!(config.connections, zerocache_net::transport::Connections::Http);
     assert_eq!(config.cluster, "staging");
+    assert!(config.insecure);
+}
+
+#[test]
+fn variable_of_a_flag_without_value_is_true_or_false() {
+    let region = ("ZEROCACHE_REGION", "x");
+    let insecure =
+        |flags: &[&str], value| server(flags, &[region, ("ZEROCACHE_INSECURE", value)]).insecure;
+    assert!(insecure(&[], "true"));
+    assert!(!insecure(&[], "false") && !insecure(&[], ""));
+    assert!(insecure(&["--insecure"], "false") && insecure(&["--insecure"], "maybe"));
+    let error = usage_error(&[], &[region, ("ZEROCACHE_INSECURE", "1")]);
+    assert_eq!(error, "ZEROCACHE_INSECURE: \"1\" is not known; use true or false");
 }
 
 #[test]
@@ -177,7 +191,7 @@ fn help_has_examples_and_names_the_variables() {
 #[test]
 fn table_of_variables_matches_the_flags() {
     let command = command();
-    let flags = command.get_arguments().filter(|arg| takes_value(arg));
+    let flags = command.get_arguments().filter(|arg| has_variable(arg));
     let mut read: Vec<_> = flags.filter_map(|arg| arg.get_long().map(variable_name)).collect();
     read.sort_unstable();
     let nodes = [env_vars::ReadBy::Nodes, env_vars::ReadBy::Both];

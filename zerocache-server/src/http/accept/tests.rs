@@ -6,7 +6,7 @@ use axum::routing::any;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
-use crate::access::Caller;
+use crate::access::{Caller, Connection};
 
 const OWN: &str = "10.0.0.1:6789";
 const OTHER_HOST: &str = "10.0.0.2:50000";
@@ -18,22 +18,19 @@ fn connect(access: Arc<AccessControl>, peer: &str) -> (DuplexStream, Arc<Shared>
         caller.map_or_else(|| "nobody".to_owned(), |ip| ip.to_string())
     };
     let router = Router::new().fallback(any(whose));
-    let limits = HttpLimits::default();
-    let shared = Arc::new(Shared {
-        service: router.into(),
-        access,
-        builder: builder(&limits),
-        limits: Arc::new(limits),
-        counters: Arc::default(),
-    });
+    let counters = Arc::default();
+    let shared = Shared::new(router.into(), access.into(), HttpLimits::default(), counters);
+    let shared = Arc::new(shared);
     let (client, stream) = duplex(64 << 10);
     let address = |text: &str| text.parse().expect("an address");
-    let connection = access::Connection { peer: address(peer), local: address(OWN), is_tls: false };
+    let (peer, local) = (address(peer), address(OWN));
+    let connection = Connection { peer, local, is_tls: false, certificate: None };
+    let opened = Opened { stream, connection, needs_tls: false, head_deadline: None };
     let permit = ConnectionPermit::acquire(&Arc::default(), 1).expect("a permit");
     let served = Arc::clone(&shared);
     tokio::spawn(async move {
         let (_closing, closed) = watch::channel(());
-        served.serve_http(stream, connection, permit, closed).await;
+        served.serve_http(opened, permit, closed).await;
     });
     (client, shared)
 }
