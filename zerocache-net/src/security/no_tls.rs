@@ -56,7 +56,7 @@ impl ProcessKey {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WallClock;
+pub(super) struct WallClock(());
 
 pub(crate) struct Tls(Infallible);
 

@@ -34,7 +34,10 @@ use self::{
     leaf::since_epoch,
     verify::{Chain, Chains, NodeVerifier, Trust, server_verifier},
 };
-use super::{PeerCertificate, SecurityConfig, SecurityError, inputs::Inputs};
+use super::{
+    PeerCertificate, SecurityConfig, SecurityError,
+    inputs::{ClientToken, Inputs},
+};
 use crate::clock;
 
 pub(crate) use self::connect::{ConnectError, connect};
@@ -249,8 +252,10 @@ impl Credentials {
     }
 
     fn of_token(inputs: &Inputs) -> Result<Self, SecurityError> {
-        let token = inputs.token.as_ref().ok_or(SecurityError::NoCredentials)?;
-        let hash = token.fields().ca;
+        let hash = match inputs.token.as_ref().ok_or(SecurityError::NoCredentials)? {
+            ClientToken::Signed(token) => token.fields().ca,
+            ClientToken::Static(_) => return Err(SecurityError::TokenWithoutCa),
+        };
         Ok(Self {
             chains: Chains(Vec::new()),
             trust: Trust::Pinned(hash),

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use zerocache_core::access::StaticToken;
+
 use super::*;
 use crate::security::{
     TlsFiles,
@@ -91,6 +93,15 @@ async fn processes_of_one_ca_accept_each_other() {
     }
     let meeting = meet(&load(config(Some("other.example"))), &other).await;
     assert!(meeting.is_refused());
+    // A static token does not say whom to trust.
+    let text = StaticToken::from_random([1; 32]).as_text().to_owned();
+    let with_token = |config: SecurityConfig| SecurityConfig {
+        token: Some(Source::Value(text.clone())),
+        ..config
+    };
+    let client = load(with_token(config(None)));
+    assert!(client.authorization().is_some() && meet(&client, &other).await.connected.is_ok());
+    assert!(load_error(with_token(SecurityConfig::default())).contains("accepted CAs"));
 }
 
 #[tokio::test]
