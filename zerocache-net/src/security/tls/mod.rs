@@ -23,7 +23,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, ring},
-    pki_types::{PrivateKeyDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SigningKey},
     time_provider::TimeProvider,
@@ -37,6 +37,7 @@ use self::{
 use super::{
     PeerCertificate, SecurityConfig, SecurityError,
     inputs::{ClientToken, Inputs},
+    peer::identity,
 };
 use crate::clock;
 
@@ -174,6 +175,16 @@ impl Tls {
         let quarter = until.duration_since(from).unwrap_or_default() / 4;
         let left = until.duration_since(self.clock.now()).unwrap_or_default();
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
+    }
+
+    /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.
+    pub(crate) fn makes_incarnations_of_keys(&self) -> bool {
+        self.is_of_secret || self.callers.is_none()
+    }
+
+    /// Returns the incarnation that the public key of a certificate stands for.
+    pub(crate) fn identity_of(certificate: &CertificateDer<'_>) -> Option<u64> {
+        peer::public_key_hash(certificate).ok().map(|hash| identity(&hash))
     }
 
     /// Whether the accepted CAs of now accept a certificate, and it is valid now.
