@@ -5,6 +5,7 @@
 //! the command line, which every user of the machine can read.
 
 mod args;
+mod cert;
 mod failure;
 mod instant;
 mod lifetime;
@@ -17,7 +18,7 @@ use clap::Parser;
 use zerocache_core::access::{SECRET_BYTES, Secret};
 
 use self::{
-    args::{Args, Command, TokenCommand},
+    args::{Args, CertCommand, Command, TokenCommand},
     failure::Failure,
 };
 
@@ -35,7 +36,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Secret => print_line(&Secret::from_random(random::<SECRET_BYTES>()?).to_text()),
+        Command::Token(TokenCommand::Create(args)) => token::create(&args),
         Command::Token(TokenCommand::Show(args)) => token::show(&args),
+        Command::Cert(CertCommand::Ca(args)) => cert::ca(&args),
+        Command::Cert(CertCommand::CreateCa(args)) => cert::create_ca(&args),
+        Command::Cert(CertCommand::Node(args)) => cert::node(&args),
+        Command::Cert(CertCommand::Client(args)) => cert::client(&args),
     }
 }
 
@@ -49,7 +55,18 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
 
 /// Prints a line to standard output. That it got there matters: a secret that is lost cannot be printed again.
 fn print_line(line: &str) -> Result<(), Failure> {
+    print(&format!("{line}\n"))
+}
+
+/// Prints text to standard output.
+fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{line}").and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| Failure::new(format!("standard output: {error}")))
+}
+
+/// Says something about what was printed, to whoever looks at standard error.
+fn say(line: &str) {
+    // Nobody may listen.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

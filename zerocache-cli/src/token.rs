@@ -1,12 +1,30 @@
-//! Tokens: what one says.
+//! Tokens: a new one, and what one says.
 
 use std::{io::Read as _, iter};
 
 use serde_json::json;
-use zerocache_core::access::{Denial, Secret, Token, TokenFields, TokenKey};
-use zerocache_net::clock;
+use zerocache_core::{
+    access::{
+        Denial, Role, STATIC_TOKEN_BYTES, Secret, StaticToken, TOKEN_ID_BYTES, Token, TokenFields,
+        TokenId, TokenKey,
+    },
+    name,
+};
+use zerocache_net::{
+    clock,
+    security::{authority_hash, hash_of_authority_pem},
+};
 
-use crate::{args::ShowArgs, failure::Failure, instant::to_utc, lifetime, print_line, secrets};
+use crate::{
+    args::{CreateArgs, ShowArgs},
+    cert,
+    failure::Failure,
+    instant::to_utc,
+    lifetime, print_line, random, say, secrets,
+};
+
+/// The cluster of nodes and clients that are told no other.
+const CLUSTER_DEFAULT: &str = "zerocache";
 
 /// More than a token has, in characters.
 const INPUT_BYTES_MAX: u64 = 16 << 10;
@@ -38,6 +56,75 @@ impl Verdict {
             Self::Verified(Err(denial)) => Some(denial.as_str()),
         }
     }
+}
+
+/// Prints a new token.
+pub(crate) fn create(args: &CreateArgs) -> Result<(), Failure> {
+    if args.is_static {
+        return create_static(args.json);
+    }
+    let secrets = secrets::needed(&args.secret)?;
+    // The first one is in use.
+    let Some(secret) = secrets.first() else { return Ok(()) };
+    let ca = match &args.ca {
+        Some(path) => {
+            let wrong = |error| Failure::new(format!("{}: {error}", path.display()));
+            hash_of_authority_pem(&cert::read(path)?).map_err(wrong)?
+        }
+        None => authority_hash(secret),
+    };
+    let now_s = clock::now().wall_ms / 1_000;
+    let fields = TokenFields {
+        id: TokenId(random::<TOKEN_ID_BYTES>()?),
+        // Both are required.
+        name: args.name.clone().unwrap_or_default(),
+        role: args.role.unwrap_or(Role::Read),
+        prefixes: args.prefix.clone(),
+        not_after_s: now_s.saturating_add(args.lifetime_s),
+        cluster: cluster(args.cluster.as_deref())?,
+        ca,
+    };
+    let token = fields.sign(&secret.token_key()).map_err(Failure::usage)?;
+    if args.json {
+        let mut object = to_json(&fields, Verdict::Verified(Ok(())));
+        object["token"] = token.into();
+        print_line(&object.to_string())?;
+    } else {
+        print_line(&token)?;
+    }
+    say(&format!(
+        "token {} for {:?}: {} on {} in cluster {:?}, until {}",
+        fields.id,
+        fields.name,
+        fields.role,
+        keys(&fields),
+        fields.cluster,
+        to_utc(fields.not_after_s),
+    ));
+    Ok(())
+}
+
+fn create_static(is_json: bool) -> Result<(), Failure> {
+    let token = StaticToken::from_random(random::<STATIC_TOKEN_BYTES>()?);
+    let hash = token.hash().to_string();
+    match is_json {
+        true => print_line(&json!({ "token": token.as_text(), "hash": hash }).to_string())?,
+        false => print_line(token.as_text())?,
+    }
+    say(&format!("for the access file of the nodes: token_hashes = [{hash:?}]"));
+    Ok(())
+}
+
+/// The cluster that an argument names, or else the variable that nodes and clients read.
+fn cluster(argument: Option<&str>) -> Result<String, Failure> {
+    if let Some(cluster) = argument {
+        return Ok(cluster.to_owned());
+    }
+    let variable = std::env::var_os("ZEROCACHE_CLUSTER").filter(|cluster| !cluster.is_empty());
+    let Some(cluster) = variable else { return Ok(CLUSTER_DEFAULT.to_owned()) };
+    let cluster = cluster.to_string_lossy().into_owned();
+    name::check(&cluster).map_err(|error| Failure::usage(format!("ZEROCACHE_CLUSTER: {error}")))?;
+    Ok(cluster)
 }
 
 /// Prints what a token says.
@@ -76,9 +163,13 @@ fn read_input() -> Result<String, Failure> {
     Ok(text)
 }
 
-fn to_lines(fields: &TokenFields, verdict: Verdict, now_s: u64) -> String {
+/// The keys that a token is for.
+fn keys(fields: &TokenFields) -> String {
     let prefixes: Vec<_> = fields.prefixes.iter().map(ToString::to_string).collect();
-    let keys = if prefixes.is_empty() { "all".to_owned() } else { prefixes.join(", ") };
+    if prefixes.is_empty() { "all keys".to_owned() } else { prefixes.join(", ") }
+}
+
+fn to_lines(fields: &TokenFields, verdict: Verdict, now_s: u64) -> String {
     let end_s = fields.not_after_s;
     let left = match end_s.checked_sub(now_s) {
         Some(left_s) => format!("in {}", lifetime::rough(left_s)),
@@ -88,7 +179,7 @@ fn to_lines(fields: &TokenFields, verdict: Verdict, now_s: u64) -> String {
         ("id", fields.id.to_string()),
         ("name", fields.name.clone()),
         ("role", fields.role.to_string()),
-        ("keys", keys),
+        ("keys", keys(fields)),
         ("cluster", fields.cluster.clone()),
         ("end", format!("{} ({left})", to_utc(end_s))),
         ("ca", hex(&fields.ca)),

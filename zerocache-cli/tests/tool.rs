@@ -2,10 +2,12 @@
 
 use std::{
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Output, Stdio},
 };
 
-use zerocache_core::access::{Prefix, Role, Secret, TokenFields, TokenId};
+use zerocache_core::access::{Prefix, Role, Secret, StaticToken, Token, TokenFields, TokenId};
+use zerocache_net::security::{Security, SecurityConfig, TlsFiles, authority_hash, authority_pem};
 
 /// Runs the tool with these arguments, variables and standard input.
 fn run(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Output {
@@ -143,14 +145,18 @@ fn wrong_secrets_and_command_lines_are_one_line_and_exit_code_2() {
         (
             &["token", "show", "-"],
             &[("ZEROCACHE_SECRET", "hunter2")],
-            "ZEROCACHE_SECRET: this is not",
+            "ZEROCACHE_SECRET: the secret: this is not",
         ),
         (
             &["token", "show", "-"],
             &[("ZEROCACHE_SECRET_FILE", "/nowhere")],
-            "ZEROCACHE_SECRET_FILE: /nowhere: ",
+            "ZEROCACHE_SECRET_FILE: cannot read /nowhere: ",
         ),
-        (&["token", "show", "-", "--secret-file", "/nowhere"], &[], "--secret-file: /nowhere: "),
+        (
+            &["token", "show", "-", "--secret-file", "/nowhere"],
+            &[],
+            "--secret-file: cannot read /nowhere: ",
+        ),
     ] {
         let line = error(2, arguments, variables, "");
         assert!(line.contains(part), "{part}: {line}");
@@ -159,8 +165,175 @@ fn wrong_secrets_and_command_lines_are_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn created_token_is_valid_and_pins_the_ca() {
+    let mine = secret(1).to_text();
+    let variables = [("ZEROCACHE_SECRET", mine.as_str()), ("ZEROCACHE_CLUSTER", "shop")];
+    let output = run(
+        &[
+            "token", "create", "--name", "orders", "--role", "write", "--prefix", "orders/",
+            "--for", "2d",
+        ],
+        &variables,
+        "",
+    );
+    let (line, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && line.lines().count() == 1, "{said}");
+    let token: Token = line.trim().parse().expect("a token");
+    let fields = token.fields();
+    assert_eq!(
+        (fields.name.as_str(), fields.role, fields.cluster.as_str()),
+        ("orders", Role::Write, "shop")
+    );
+    assert_eq!(fields.ca, authority_hash(&secret(1)));
+    assert!(said.contains(&fields.id.to_string()) && said.contains("write on orders/"), "{said}");
+    assert!(!said.contains(line.trim()));
+    let shown = out(&["token", "show", "-"], &variables, line);
+    assert!(shown.contains("(in ") && shown.contains("token    valid"), "{shown}");
+    let json = out(&["token", "create", "--name", "a", "--role", "read", "--json"], &variables, "");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let token: Token = json["token"].as_str().expect("text").parse().expect("a token");
+    assert_eq!(json["id"], token.fields().id.to_string());
+    assert_eq!((&json["prefixes"], &json["role"]), (&serde_json::json!([]), &"read".into()));
+    assert_ne!(fields.id, token.fields().id);
+}
+
+#[test]
+fn static_token_is_printed_with_its_hash() {
+    let output = run(&["token", "create", "--static"], &[], "");
+    let token: StaticToken = text(&output.stdout).trim().parse().expect("a static token");
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("token_hashes = [\"{}\"]", token.hash())), "{said}");
+    let json = out(&["token", "create", "--static", "--json"], &[], "");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let token: StaticToken = json["token"].as_str().expect("text").parse().expect("a static token");
+    assert_eq!(json["hash"], token.hash().to_string());
+}
+
+#[test]
+fn tokens_that_cannot_be_are_refused() {
+    let mine = secret(1).to_text();
+    let given = [("ZEROCACHE_SECRET", mine.as_str())];
+    for (arguments, variables, part) in [
+        (&["--name", "a"][..], &given[..], "--role"),
+        (&["--role", "read"], &given, "--name"),
+        (&["--name", "a b", "--role", "read"], &given, "--name: \"a b\" is not a name"),
+        (&["--name", "a", "--role", "node"], &given, "use read, write, monitor or admin"),
+        (&["--name", "a", "--role", "read", "--for", "90"], &given, "--for: \"90\" is no validity"),
+        (&["--name", "a", "--role", "read", "--prefix", ""], &given, "--prefix"),
+        (&["--name", "a", "--role", "read"], &[], "this needs the secret"),
+        (&["--static", "--name", "a"], &[], "cannot be used with"),
+    ] {
+        let line = error(2, &[&["token", "create"], arguments].concat(), variables, "");
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[test]
+fn ca_of_every_accepted_secret_is_printed_and_stays_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("secrets");
+    let lines = format!("{}\n{}\n", secret(2).to_text(), secret(1).to_text());
+    std::fs::write(&path, lines).expect("is written");
+    let arguments = ["cert", "ca", "--secret-file", path.to_str().expect("text")];
+    let printed = out(&arguments, &[], "");
+    assert_eq!(printed, out(&arguments, &[], ""));
+    let both = [2, 1].map(|byte| authority_pem(&secret(byte)).expect("is made"));
+    assert_eq!(printed, both.concat());
+    assert!(error(2, &["cert", "ca"], &[], "").contains("needs the secret"));
+}
+
+#[test]
+fn certificates_are_written_with_narrow_modes_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let [ca, ca_key] = [path("ca.pem"), path("ca-key.pem")];
+    let make_ca = ["cert", "create-ca", "--ca", &ca, "--ca-key", &ca_key];
+    out(&make_ca, &[], "");
+    let [node, node_key] = [path("node.pem"), path("node-key.pem")];
+    let issuer = ["--ca", &ca, "--ca-key", &ca_key];
+    let of_node = [
+        "cert", "node", "--region", "london", "--name", "10.0.0.7", "--cert", &node, "--key",
+        &node_key,
+    ];
+    out(&[&of_node[..], &issuer].concat(), &[], "");
+    let [client, client_key] = [path("client.pem"), path("client-key.pem")];
+    let of_client = [
+        "cert",
+        "client",
+        "--san",
+        "spiffe://shop.example/orders",
+        "--san",
+        "dns:orders.shop.svc",
+        "--cert",
+        &client,
+        "--key",
+        &client_key,
+    ];
+    out(&[&of_client[..], &issuer].concat(), &[], "");
+    for (file, mode, begins) in [
+        (&ca, 0o644, "-----BEGIN CERTIFICATE-----"),
+        (&ca_key, 0o600, "-----BEGIN PRIVATE KEY-----"),
+        (&node, 0o644, "-----BEGIN CERTIFICATE-----"),
+        (&node_key, 0o600, "-----BEGIN PRIVATE KEY-----"),
+        (&client_key, 0o600, "-----BEGIN PRIVATE KEY-----"),
+    ] {
+        let metadata = std::fs::metadata(file).expect("is there");
+        // Whoever runs the test may allow less.
+        assert_eq!(metadata.permissions().mode() & 0o777 & !mode, 0, "{file}");
+        assert!(std::fs::read_to_string(file).expect("reads").starts_with(begins), "{file}");
+    }
+    let before = std::fs::read(&ca).expect("reads");
+    let line = error(1, &make_ca, &[], "");
+    assert!(line.contains("is not overwritten"), "{line}");
+    assert_eq!(std::fs::read(&ca).expect("reads"), before);
+    // A key without its certificate is not left behind.
+    std::fs::remove_file(&node_key).expect("is removed");
+    let line = error(1, &[&of_node[..], &issuer].concat(), &[], "");
+    assert!(line.contains("node.pem is there already"), "{line}");
+    assert!(!std::fs::exists(&node_key).expect("looks"));
+}
+
+#[test]
+fn client_certificate_is_one_of_its_ca_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let [ca, ca_key] = [path("ca.pem"), path("ca-key.pem")];
+    out(&["cert", "create-ca", "--ca", &ca, "--ca-key", &ca_key], &[], "");
+    let [client, client_key] = [path("client.pem"), path("client-key.pem")];
+    let of_client = |ca_key: &str, [cert, key]: [&str; 2]| {
+        let san = ["cert", "client", "--san", "dns:orders.shop.svc", "--ca", &ca];
+        let files = ["--ca-key", ca_key, "--cert", cert, "--key", key];
+        san.iter().chain(&files).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let arguments = of_client(&ca_key, [&client, &client_key]);
+    out(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &[], "");
+    // Nodes and clients take them.
+    let load = |cert: &str, key: &str| {
+        let [cert, key, ca] = [cert, key, &ca].map(|path| Some(path.into()));
+        let files = Some(TlsFiles { cert, key, ca });
+        Security::load(SecurityConfig { files, ..SecurityConfig::default() })
+    };
+    assert!(load(&client, &client_key).is_ok());
+    let arguments = of_client(&client_key, [&path("x"), &path("y")]);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let line = error(1, &arguments, &[], "");
+    assert!(line.contains("does not fit"), "{line}");
+    let line = error(2, &["cert", "client", "--san", "orders"], &[], "");
+    assert!(line.contains("use dns:NAME or a URI"), "{line}");
+}
+
+#[test]
 fn help_has_examples() {
-    for arguments in [&["--help"][..], &["secret", "--help"], &["token", "show", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["secret", "--help"],
+        &["token", "create", "--help"],
+        &["token", "show", "--help"],
+        &["cert", "ca", "--help"],
+        &["cert", "create-ca", "--help"],
+        &["cert", "node", "--help"],
+        &["cert", "client", "--help"],
+    ] {
         assert!(out(arguments, &[], "").contains("Example"));
     }
     assert!(out(&["--version"], &[], "").starts_with("zerocache "));

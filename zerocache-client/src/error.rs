@@ -1,6 +1,6 @@
 //! Errors of operations, and the reasons that they carry.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use zerocache_core::access::Denial;
 
@@ -32,6 +32,16 @@ pub enum Error {
         /// True if a node was asked and did not answer in time.
         timed_out: bool,
     },
+    /// No node could be asked: the one at `address` is there, and could not prove that it is one of the
+    /// cluster, or did not accept the client's certificate. The client has sent it nothing.
+    #[error(
+        "cannot verify the node at {address}: it is of another cluster or has other secrets, does not accept \
+         this client's certificate, or speaks no TLS"
+    )]
+    Unverified {
+        /// The node's address.
+        address: SocketAddr,
+    },
     /// Nodes deny this client the operation, or everything.
     #[error("denied ({reason}): {text}")]
     Denied {
@@ -57,7 +67,7 @@ pub enum Error {
 pub enum ErrorKind {
     /// The input is not allowed, whichever node answers.
     InvalidInput,
-    /// No node could be reached.
+    /// No node could be reached, or none that proved to be one of the cluster.
     Unreachable,
     /// Nodes deny this client what it asks for.
     Denied,
@@ -123,7 +133,7 @@ impl Error {
             Self::InvalidKey(_) | Self::InvalidTtl(_) | Self::InvalidTag(_) | Self::Refused(_) => {
                 ErrorKind::InvalidInput
             }
-            Self::Unreachable { .. } => ErrorKind::Unreachable,
+            Self::Unreachable { .. } | Self::Unverified { .. } => ErrorKind::Unreachable,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Config(_) => ErrorKind::Config,
             Self::Decode(_) | Self::Encode(_) => ErrorKind::Codec,

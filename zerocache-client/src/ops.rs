@@ -6,7 +6,7 @@ pub use zerocache_core::{
     route::Tier,
     version::Incarnation,
 };
-pub use zerocache_net::transport::Connections;
+pub use zerocache_net::{security::TlsMode, transport::Connections};
 
 pub use crate::{
     client::{

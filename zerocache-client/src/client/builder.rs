@@ -1,9 +1,12 @@
 //! Creation of a client with settings from code.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, path::PathBuf, str::FromStr, time::Duration};
 
 use zerocache_core::route::{Tier, TierBounds};
-use zerocache_net::transport::Connections;
+use zerocache_net::{
+    security::{Source, TlsFiles, TlsMode},
+    transport::Connections,
+};
 
 use super::{
     ZerocacheClient,
@@ -182,6 +185,69 @@ impl ClientBuilder {
     pub fn near_age(mut self, age_max: Duration) -> Self {
         self.config.near.age_max = age_max;
         self
+    }
+
+    /// The token that the client presents, as `zerocache token create` printed it; default none.
+    ///
+    /// A token of a cluster with a secret also says by which CA nodes are verified, before the client sends
+    /// anything: nothing else need be set. A static token needs [`tls_ca`](Self::tls_ca).
+    pub fn token(mut self, text: impl Into<String>) -> Self {
+        self.config.security.token = Some(Source::Value(text.into()));
+        self
+    }
+
+    /// A file with the token, instead of [`token`](Self::token). It is read again when it changes, within ten
+    /// seconds.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.security.token = Some(Source::File(path.into()));
+        self
+    }
+
+    /// A file with the secret of the cluster, one a line; default none. It is read again when it changes.
+    ///
+    /// Whoever has the secret can be a node: give clients a [`token`](Self::token) where you can.
+    pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.security.secret = Some(Source::File(path.into()));
+        self
+    }
+
+    /// Whether connections are encrypted and nodes verified; default [`TlsMode::Required`] as soon as a token,
+    /// a secret or certificates are given, otherwise [`TlsMode::Off`].
+    ///
+    /// With [`TlsMode::Off`] a token is sent in clear text: whoever sees the network has it then.
+    pub fn tls(mut self, mode: TlsMode) -> Self {
+        self.config.security.tls = Some(mode);
+        self
+    }
+
+    /// A PEM file with the CAs by which nodes are verified, where these have certificates from files.
+    pub fn tls_ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files().ca = Some(path.into());
+        self
+    }
+
+    /// A PEM file with the client's own certificate, and those between it and the CA; needs
+    /// [`tls_key`](Self::tls_key) and [`tls_ca`](Self::tls_ca).
+    pub fn tls_cert(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files().cert = Some(path.into());
+        self
+    }
+
+    /// A PEM file with the private key of [`tls_cert`](Self::tls_cert).
+    pub fn tls_key(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files().key = Some(path.into());
+        self
+    }
+
+    /// The name that nodes are asked for, and that their certificates must have; default
+    /// `node.zerocache.internal`, which all certificates of nodes have.
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.config.security.server_name = Some(name.into());
+        self
+    }
+
+    fn files(&mut self) -> &mut TlsFiles {
+        self.config.security.files.get_or_insert_default()
     }
 
     /// Creates a private client, which [`ZerocacheClient::get_instance`] does not return.

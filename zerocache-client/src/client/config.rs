@@ -13,10 +13,12 @@ use zerocache_core::{client::HedgeShare, name, route::TierBounds};
 use zerocache_net::{
     discovery::{DiscoveryConfig, DiscoverySet, HostPort, Interface, MdnsConfig, NAMES_MAX},
     env_vars,
+    security::{SecurityConfig, TlsMode},
     transport::Connections,
     units::{parse_duration, parse_size},
 };
 
+use super::credentials;
 use crate::{
     Error,
     near::{Near, NearSettings, shared},
@@ -40,6 +42,7 @@ const SEED: Setting = ("seed", "ZEROCACHE_SEED");
 const DNS: Setting = ("dns", "ZEROCACHE_DNS");
 const COMPRESS_ABOVE: Setting = ("compress_above", "ZEROCACHE_COMPRESS_ABOVE");
 const MDNS: Setting = ("mdns", "ZEROCACHE_DISCOVERY");
+const TLS: Setting = ("tls", "ZEROCACHE_TLS");
 const NEAR_AGE: Setting = ("near_age", "ZEROCACHE_NEAR_AGE");
 
 /// The origin of a configuration, for the names in its errors.
@@ -50,7 +53,7 @@ pub(super) enum ConfigSource {
 }
 
 impl ConfigSource {
-    const fn name(self, (builder, variable): Setting) -> &'static str {
+    pub(super) const fn name(self, (builder, variable): Setting) -> &'static str {
         match self {
             Self::Builder => builder,
             Self::Environment => variable,
@@ -77,6 +80,8 @@ pub(super) struct Config {
     pub(super) compress_above: Option<usize>,
     /// The part of the reads that may be hedged; `None` for none.
     pub(super) hedge: Option<HedgeShare>,
+    /// What the client proves itself by, and whom it trusts.
+    pub(super) security: SecurityConfig,
 }
 
 impl Config {
@@ -95,6 +100,7 @@ impl Config {
             near: NearSettings::default(),
             compress_above: cfg!(feature = "lz4").then_some(COMPRESS_ABOVE_DEFAULT),
             hedge: None,
+            security: SecurityConfig::default(),
         }
     }
 
@@ -104,6 +110,7 @@ impl Config {
         let absent = [
             (COMPRESS_ABOVE, self.compress_above.is_some(), cfg!(feature = "lz4"), "lz4"),
             (MDNS, has_mdns, cfg!(feature = "mdns"), "mdns"),
+            (TLS, self.security.mode() != TlsMode::Off, cfg!(feature = "tls"), "tls"),
         ];
         match absent.into_iter().find(|(_, is_set, is_built, _)| *is_set && !is_built) {
             Some((setting, .., feature)) => {
@@ -187,6 +194,7 @@ impl Config {
         if let Some(share) = set("ZEROCACHE_HEDGE")?.filter(|share| share != "off") {
             config.hedge = Some(parse_hedge_share("ZEROCACHE_HEDGE", &share)?);
         }
+        config.security = credentials::from_variables(set)?;
         for (name, is_wanted, is_empty) in [
             ("ZEROCACHE_SEED", config.discovery_methods.seeds, config.seeds.is_empty()),
             ("ZEROCACHE_DNS", config.discovery_methods.dns, config.dns.is_empty()),
@@ -220,6 +228,7 @@ impl Config {
             name::check(&self.namespace).map_err(|error| wrong(NAMESPACE, &error))?;
         }
         self.check_features(source)?;
+        credentials::validate(&self.security, source)?;
         for (setting, names) in [(SEED, &self.seeds), (DNS, &self.dns)] {
             if names.len() > NAMES_MAX {
                 return Err(wrong(setting, &format!("at most {NAMES_MAX} are allowed")));
@@ -254,24 +263,34 @@ impl Config {
     }
 
     /// Returns the single-flight group: clients of one cluster and namespace share it, and compute a
-    /// memoized call once between them. A `client_number` other than 0 gives a client a group of its own.
-    pub(super) fn flight_group(&self, client_number: u64) -> u64 {
-        self.group(&self.namespace, client_number)
+    /// memoized call once between them.
+    pub(super) fn flight_group(&self, apart: Apart) -> u64 {
+        self.group(&self.namespace, apart)
     }
 
     /// Returns the near cache, which clients of one cluster share whatever their namespaces; `None` if it
     /// is switched off.
-    pub(super) fn near(&self, client_number: u64) -> Option<Arc<Near>> {
+    pub(super) fn near(&self, apart: Apart) -> Option<Arc<Near>> {
         let NearSettings { bytes_max, .. } = self.near;
-        (bytes_max > 0).then(|| shared(self.group("", client_number), bytes_max))
+        (bytes_max > 0).then(|| shared(self.group("", apart), bytes_max))
     }
 
-    fn group(&self, namespace: &str, client_number: u64) -> u64 {
+    fn group(&self, namespace: &str, apart: Apart) -> u64 {
         let Self { cluster, discovery_methods, seeds, dns, mdns_interface, .. } = self;
+        let Apart { number, credentials } = apart;
         let found_by = (discovery_methods, seeds, dns, mdns_interface);
-        let described = format!("{:?}", (cluster, namespace, found_by, client_number));
+        let described = format!("{:?}", (cluster, namespace, found_by, number, credentials));
         xxhash_rust::xxh3::xxh3_64(described.as_bytes())
     }
+}
+
+/// What keeps clients from sharing near values and computations, although they use one cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Apart {
+    /// Of a client without a network, which shares nothing; else 0.
+    pub(super) number: u64,
+    /// Of the credentials: what one client may read another one may not.
+    pub(super) credentials: u64,
 }
 
 /// Returns true if cargo built this program for tests or benchmarks.
@@ -442,6 +461,7 @@ mod tests {
             ("ZEROCACHE_NEAR_AGE", "0"),
             ("ZEROCACHE_NEAR_AGE", "soon"),
             ("ZEROCACHE_NEAR_BYTES", "64 Mb/s"),
+            ("ZEROCACHE_TLS", "perhaps"),
         ] {
             let error = config(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

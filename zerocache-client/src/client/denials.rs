@@ -1,8 +1,14 @@
 //! What becomes of operations that nodes deny this client, or for which no node can be asked.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Once,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+};
 
-use zerocache_core::access::Denial;
+use zerocache_core::{access::Denial, client::Obstacle};
 use zerocache_net::clock;
 
 use super::engine::Engine;
@@ -16,22 +22,38 @@ impl Engine {
         Error::Denied { reason: denial.into(), text }
     }
 
-    /// Counts an operation for which no node could be asked, or none answered, and returns its error: that of a
-    /// denial where nodes are there and have nothing to do with this client.
+    /// Counts an operation for which no node could be asked, or none answered, and returns its error. It says
+    /// what stands between the client and nodes that are there.
     pub(super) fn unreachable(&self, timed_out: bool) -> Error {
-        match self.denial() {
-            Some((denial, text)) => self.denied(denial, text),
-            None => {
-                self.counters.unreachable();
-                Error::Unreachable { timed_out }
-            }
+        let obstacle = self.obstacle();
+        if let Some(Obstacle::Denied(denial, text)) = obstacle {
+            return self.denied(denial, text);
+        }
+        self.counters.unreachable();
+        match obstacle {
+            Some(Obstacle::Unverified(address)) => Error::Unverified { address },
+            _ => Error::Unreachable { timed_out },
         }
     }
 
-    /// The reason why nodes deny this client everything, if that is why none can be asked.
-    pub(super) fn denial(&self) -> Option<(Denial, String)> {
-        let state = self.state.lock();
-        state.denial(clock::mono()).map(|(denial, text)| (denial, text.to_owned()))
+    /// What stands between this client and the nodes, if that is why none can be asked.
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
+        self.state.lock().obstacle(clock::mono()).cloned()
+    }
+
+    /// Logs that a node could not be verified, once in a process.
+    pub(super) fn warn_of_unverified(&self, address: SocketAddr) {
+        static LOGGED: Once = Once::new();
+        LOGGED.call_once(|| {
+            let (region, cluster) = (&self.config.region, &self.config.cluster);
+            tracing::warn!(
+                region,
+                cluster,
+                %address,
+                "cannot verify a node: it is of another cluster or has other secrets, does not accept this \
+                 client's certificate, or speaks no TLS"
+            );
+        });
     }
 
     /// Logs that nodes deny this client something, once in a process for each reason: every operation would

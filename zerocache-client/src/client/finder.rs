@@ -118,7 +118,7 @@ fn note_reach(engine: &Engine, logged: &mut Option<(Reach, Instant)>) {
     let reach = Reach::of(engine, now);
     // At the start nothing is missing before everything has been tried.
     let is_known = reach == Reach::Here || engine.state.lock().is_tried();
-    if reach == Reach::Nowhere && engine.denial().is_some() {
+    if reach == Reach::Nowhere && engine.obstacle().is_some() {
         // The reason was logged.
         return;
     }
@@ -229,6 +229,7 @@ pub(super) async fn shake_hands(engine: &Engine, address: SocketAddr) -> bool {
             tracing::warn!(%address, reason, "node belongs to another cluster");
         }
         HandshakeOutcome::Denied(denial, text) => engine.warn_of_denial(*denial, text),
+        HandshakeOutcome::Unverified => engine.warn_of_unverified(address),
         HandshakeOutcome::Introduced | HandshakeOutcome::Failed => {}
     }
     engine.changed();

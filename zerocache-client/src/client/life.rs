@@ -15,12 +15,14 @@ use zerocache_core::wire::{Envelope, Request, RequestMessage, cluster_id};
 use zerocache_net::{
     discovery::{Discovery, Event, Proposal, Source},
     process::PerProcess,
+    security::{Security, SecurityConfig},
     transport::{FramedTransport, Transport},
 };
 
 use super::{
     background,
     config::Config,
+    credentials,
     engine::{Engine, hello},
     finder,
     local_state::LocalState,
@@ -52,6 +54,8 @@ pub(super) struct Live {
     pub(super) engine: Arc<Engine>,
     pub(super) background: Handle,
     finder: AbortHandle,
+    /// Reads credentials again; none where there are none.
+    keeper: Option<AbortHandle>,
 }
 
 // Its locks do not poison, and what they guard is consistent whenever they are free.
@@ -61,6 +65,9 @@ impl RefUnwindSafe for Inner {}
 impl Drop for Live {
     fn drop(&mut self) {
         self.finder.abort();
+        if let Some(keeper) = &self.keeper {
+            keeper.abort();
+        }
         // What was counted since the finder did it last.
         self.engine.publish();
     }
@@ -90,8 +97,9 @@ impl Life {
     pub(super) fn start(config: Config) -> Result<Self, Error> {
         let failed = |error: &dyn fmt::Display| Error::Config(error.to_string());
         let background = background::handle().map_err(|error| failed(&error))?;
-        let transport = transport(&config, &background);
-        let local = LocalState::of(&config);
+        let security = credentials::load(&config.security, config.offline)?;
+        let transport = transport(&config, &background, security.clone());
+        let local = LocalState::of(&config, credentials::number(&config.security, &security));
         let (sender, events) = mpsc::channel(DISCOVERY_EVENTS_MAX);
         if config.offline {
             let (addresses, source) = (vec![offline::ADDRESS], Source::Seed);
@@ -107,7 +115,11 @@ impl Life {
             Arc::new(Engine::new(config, Arc::clone(&local), transport, background.clone()));
         let task = finder::run(Arc::downgrade(&engine), discovery, events);
         let finder = background.spawn(task).abort_handle();
-        Ok(Self { local, live: Ok(Live { engine, background, finder }) })
+        let has_credentials = engine.config.security != SecurityConfig::default();
+        let keeper = has_credentials.then(|| {
+            background.spawn(credentials::keep(Arc::downgrade(&engine), security)).abort_handle()
+        });
+        Ok(Self { local, live: Ok(Live { engine, background, finder, keeper }) })
     }
 
     /// That of a client that cannot work: every operation says why.
@@ -138,7 +150,7 @@ impl Life {
 }
 
 /// The client's transport. It sends a hello on each connection.
-fn transport(config: &Config, background: &Handle) -> Arc<dyn Transport> {
+fn transport(config: &Config, background: &Handle, security: Security) -> Arc<dyn Transport> {
     if config.offline {
         return Arc::new(Offline::new(config, background.clone()));
     }
@@ -150,5 +162,5 @@ fn transport(config: &Config, background: &Handle) -> Arc<dyn Transport> {
         RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
     };
     let transport = FramedTransport::new(Arc::new(make_hello), CONNECT_TIMEOUT, background.clone());
-    Arc::new(transport.with_connections(config.connections))
+    Arc::new(transport.with_security(security).with_connections(config.connections))
 }

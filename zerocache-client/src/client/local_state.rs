@@ -10,7 +10,12 @@ use std::{
 
 use zerocache_net::clock;
 
-use super::{ZerocacheClient, config::Config, millis, offline, sharing::Sharing};
+use super::{
+    ZerocacheClient,
+    config::{Apart, Config},
+    millis, offline,
+    sharing::Sharing,
+};
 use crate::{
     counters::{MemoCounters, MemoStats, Striped},
     near::{FillPermit, Near, NearEntry, NearStats},
@@ -41,10 +46,12 @@ pub(crate) struct NearUse {
 }
 
 impl LocalState {
-    pub(super) fn of(config: &Config) -> Arc<Self> {
+    /// `credentials` is the number of the client's credentials.
+    pub(super) fn of(config: &Config, credentials: u64) -> Arc<Self> {
         let age_max_ms = millis(config.near.age_max);
         // What one client without a network has, no other one has.
-        let apart = if config.offline { offline::number() } else { 0 };
+        let number = if config.offline { offline::number() } else { 0 };
+        let apart = Apart { number, credentials };
         let near_use = |near| NearUse {
             sharing: Sharing::of(&near, &config.cluster),
             near,
@@ -141,6 +148,11 @@ impl NearUse {
     /// Changes are not followed for this client.
     pub(super) fn forbid(&self) {
         self.forbidden.store(true, Relaxed);
+    }
+
+    /// Changes may be followed again, as far as this client knows: it has other credentials.
+    pub(super) fn permit(&self) {
+        self.forbidden.store(false, Relaxed);
     }
 
     /// Changes need not be followed before the next look.

@@ -333,7 +333,11 @@ fn together<T>(
     let (mut answered, mut failed) = (false, None);
     for outcome in outcomes {
         match &outcome {
-            Err(error @ (Error::Unreachable { .. } | Error::Denied { .. })) => {
+            Err(
+                error @ (Error::Unreachable { .. }
+                | Error::Unverified { .. }
+                | Error::Denied { .. }),
+            ) => {
                 failed = Some(error.clone());
             }
             // A refusal is an answer.

@@ -5,6 +5,7 @@ mod background;
 mod batch;
 mod builder;
 mod config;
+mod credentials;
 mod denials;
 mod drive;
 mod engine;

@@ -19,7 +19,7 @@ use super::{
     report::{AttemptOutcome, ExplainedGet, ReadOutcome, ReadReport},
     timings::{End, Operation},
 };
-use crate::Error;
+use crate::{Error, ErrorKind};
 
 impl Engine {
     /// Reads a key within `total_ms`.
@@ -142,7 +142,10 @@ impl Engine {
         started: Duration,
     ) {
         let is_lost = |outcome: &Option<Result<_, Error>>| {
-            matches!(outcome, Some(Err(Error::Unreachable { .. } | Error::Denied { .. })))
+            let error = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
+            error.is_some_and(|error| {
+                matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Denied)
+            })
         };
         let end = if outcomes.iter().all(is_lost) { End::Failed } else { End::Answered };
         self.timings.ended(operation, end, started);

@@ -74,6 +74,11 @@ impl Sharing {
         self.users().iter().filter_map(|local| local.near.as_ref()).for_each(|near| near.forbid());
     }
 
+    /// Clients may follow changes again, as far as they know.
+    pub(super) fn permit(&self) {
+        self.users().iter().filter_map(|local| local.near.as_ref()).for_each(|near| near.permit());
+    }
+
     /// Returns what was counted since the last call.
     #[cfg(feature = "metrics")]
     pub(super) fn take_news(&self) -> NearStats {
@@ -107,7 +112,7 @@ mod tests {
     fn local(cluster: &str, region: &str) -> Arc<LocalState> {
         let mut config = Config::new(region);
         config.cluster = cluster.to_owned();
-        LocalState::of(&config)
+        LocalState::of(&config, 0)
     }
 
     fn sharing(local: &LocalState) -> &Sharing {

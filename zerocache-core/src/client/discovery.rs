@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::ClientState;
 use crate::{
     access::Denial,
-    call::CallResult,
+    call::{CallFailure, CallResult},
     cluster::AddressSource,
     route::NodeEntry,
     time::Instant,
@@ -23,6 +23,8 @@ pub enum HandshakeOutcome {
     OtherCluster(String),
     /// The node has nothing to do with this client, and says why.
     Denied(Denial, String),
+    /// The node could not prove that it is one of the cluster, or did not accept the client's certificate.
+    Unverified,
     /// No node that can be used answered.
     Failed,
 }
@@ -47,7 +49,7 @@ impl ClientState {
         now: Instant,
         elapsed_us: u64,
     ) -> HandshakeOutcome {
-        self.note_denial(address, denial_of(&result));
+        self.note_denial(address, &result);
         let directory = self.directory_mut();
         match result {
             Ok(Response::Hello(hello)) if hello.cluster == cluster => {
@@ -69,34 +71,35 @@ impl ClientState {
             }
             result => {
                 directory.candidates_mut().failed(address, now);
-                match denial_of(&result) {
-                    Some((denial, text)) => HandshakeOutcome::Denied(denial, text),
+                match Obstacle::of(address, &result) {
+                    Some(Obstacle::Denied(denial, text)) => HandshakeOutcome::Denied(denial, text),
+                    Some(Obstacle::Unverified(_)) => HandshakeOutcome::Unverified,
                     None => HandshakeOutcome::Failed,
                 }
             }
         }
     }
 
-    /// Returns why nodes deny this client everything, and the words of one of them, if one does and no node
-    /// is reachable: the reason why none can be asked.
+    /// Returns what stands between this client and the nodes, if a node is there and none is reachable: the
+    /// reason why none can be asked.
     #[must_use]
-    pub fn denial(&self, now: Instant) -> Option<(Denial, &str)> {
-        let (_, denial, text) = self.denied.as_ref()?;
+    pub fn obstacle(&self, now: Instant) -> Option<&Obstacle> {
+        let (_, obstacle) = self.obstacle.as_ref()?;
         let is_alone = !self.directory().nodes().any(|node| node.is_reachable(now));
-        is_alone.then_some((*denial, text))
+        is_alone.then_some(obstacle)
     }
 
-    /// Forgets why nodes denied this client: it has other credentials now.
-    pub fn forget_denial(&mut self) {
-        self.denied = None;
+    /// Forgets what stood between this client and the nodes: it has other credentials now.
+    pub fn forget_obstacle(&mut self) {
+        self.obstacle = None;
     }
 
-    /// Records whether the node at `address` denied a handshake.
-    fn note_denial(&mut self, address: SocketAddr, denial: Option<(Denial, String)>) {
-        let is_its = |denied: &DeniedBy| denied.0 == address;
-        match denial {
-            Some((denial, text)) => self.denied = Some((address, denial, text)),
-            None if self.denied.as_ref().is_some_and(is_its) => self.denied = None,
+    /// Records whether the node at `address` has nothing to do with this client.
+    fn note_denial(&mut self, address: SocketAddr, result: &CallResult) {
+        let is_known = self.obstacle.as_ref().is_some_and(|(of, _)| *of == address);
+        match Obstacle::of(address, result) {
+            Some(obstacle) => self.obstacle = Some((address, obstacle)),
+            None if is_known => self.obstacle = None,
             None => {}
         }
     }
@@ -110,7 +113,7 @@ impl ClientState {
         elapsed_us: u64,
     ) -> ProbeOutcome {
         if let Some(address) = self.directory().node(node).map(|node| node.address) {
-            self.note_denial(address, denial_of(&result));
+            self.note_denial(address, &result);
         }
         let directory = self.directory_mut();
         let mut outcome = ProbeOutcome { is_local: None, new_view: None };
@@ -130,12 +133,27 @@ impl ClientState {
     }
 }
 
-/// The address of a node that denied a handshake, the reason, and its words.
-pub(super) type DeniedBy = (SocketAddr, Denial, String);
+/// What stands between a client and a node that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The node has nothing to do with this client, and says why.
+    Denied(Denial, String),
+    /// The node at this address could not prove that it is one of the cluster, or did not accept the
+    /// client's certificate.
+    Unverified(SocketAddr),
+}
 
-fn denial_of(result: &CallResult) -> Option<(Denial, String)> {
-    let Ok(Response::Refused(refusal)) = result else { return None };
-    Some((Denial::from_refusal_code(refusal.code)?, refusal.text.clone()))
+impl Obstacle {
+    fn of(address: SocketAddr, result: &CallResult) -> Option<Self> {
+        match result {
+            Ok(Response::Refused(refusal)) => {
+                let denial = Denial::from_refusal_code(refusal.code)?;
+                Some(Self::Denied(denial, refusal.text.clone()))
+            }
+            Err(CallFailure::Unverified) => Some(Self::Unverified(address)),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the node that was meant no longer stands where it was asked.

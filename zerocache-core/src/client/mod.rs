@@ -36,7 +36,7 @@ mod write;
 
 pub use self::{
     batch::{Batch, BatchAction, BatchReaction, BatchRequest},
-    discovery::{HandshakeOutcome, ProbeOutcome},
+    discovery::{HandshakeOutcome, Obstacle, ProbeOutcome},
     hedge::HedgeShare,
     lease::{LEASE_CHECK_MS, LEASE_WAIT_MS_MAX, LeaseAction, LeaseOutcome, LeaseRequest, Release},
     operation::Operation,

@@ -1,7 +1,9 @@
 //! The state that all operations of a client share.
 
+use core::net::SocketAddr;
+
 use super::{
-    AttemptId, ClientVariant, HedgeShare, KeyRules, OwnWrite, PendingAttempt, discovery::DeniedBy,
+    AttemptId, ClientVariant, HedgeShare, KeyRules, OwnWrite, PendingAttempt, discovery::Obstacle,
     hedge::Hedging, own_writes::OwnWrites,
 };
 use crate::{
@@ -30,8 +32,8 @@ pub struct ClientState {
     is_discovery_complete: bool,
     /// Whether all nodes known at that time have been tried.
     is_tried: bool,
-    /// The last node that denied a handshake and has said nothing else since.
-    pub(super) denied: Option<DeniedBy>,
+    /// The last node that could not be used although it is there, and has said nothing else since.
+    pub(super) obstacle: Option<(SocketAddr, Obstacle)>,
     #[cfg(feature = "variants")]
     variant: Option<ClientVariant>,
 }
@@ -50,7 +52,7 @@ impl ClientState {
             started: now,
             is_discovery_complete: false,
             is_tried: false,
-            denied: None,
+            obstacle: None,
             #[cfg(feature = "variants")]
             variant: None,
         }

@@ -87,6 +87,7 @@ pub enum ProcessKind {
     Client,
 }
 
+#[cfg(feature = "tls")]
 impl ProcessKind {
     pub(super) const fn is_node(&self) -> bool {
         matches!(self, Self::Node { .. })

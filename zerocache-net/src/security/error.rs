@@ -63,6 +63,11 @@ pub enum SecurityError {
     /// TLS was asked for, and there is nothing to prove or verify anybody by.
     #[error("TLS needs a secret or certificates; a client can also have a token")]
     NoCredentials,
+    /// A static token came without certificates of CAs.
+    #[error(
+        "a static token does not say how to verify a node: give the file with the accepted CAs too"
+    )]
+    TokenWithoutCa,
     /// Files of certificates are missing.
     #[error("{0}")]
     MissingFiles(&'static str),

@@ -5,9 +5,10 @@ use std::{
     io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use zerocache_core::access::{Secret, Token, TokenKey};
+use zerocache_core::access::{InvalidToken, Secret, StaticToken, Token, TokenKey};
 
 use super::{SecurityConfig, SecurityError, Source, config::TlsFiles, error::SECRETS_MAX};
 
@@ -21,8 +22,37 @@ const READABLE_BY_OTHERS: u32 = 0o004;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Inputs {
     pub(super) secrets: Vec<Secret>,
-    pub(super) token: Option<Token>,
+    pub(super) token: Option<ClientToken>,
     pub(super) files: Option<PemFiles>,
+}
+
+/// A token that a client presents.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum ClientToken {
+    /// Signed by a secret. It names the CA by which nodes are verified.
+    Signed(Token),
+    /// Known to the nodes by its hash. It says nothing about them.
+    Static(StaticToken),
+}
+
+impl ClientToken {
+    pub(super) fn as_text(&self) -> &str {
+        match self {
+            Self::Signed(token) => token.as_text(),
+            Self::Static(token) => token.as_text(),
+        }
+    }
+}
+
+impl FromStr for ClientToken {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        match text.parse() {
+            Ok(token) => Ok(Self::Static(token)),
+            Err(_) => text.parse().map(Self::Signed),
+        }
+    }
 }
 
 /// The content of PEM files.
@@ -93,7 +123,7 @@ pub fn secrets(source: &Source) -> Result<Vec<Secret>, SecurityError> {
     if secrets.is_empty() { Err(SecurityError::NoSecret { place }) } else { Ok(secrets) }
 }
 
-fn token(source: &Source) -> Result<Token, SecurityError> {
+fn token(source: &Source) -> Result<ClientToken, SecurityError> {
     let (text, place) = match source {
         Source::Value(text) => (text.clone(), "the token".to_owned()),
         Source::File(path) => (read_text(path)?, path.display().to_string()),

@@ -56,7 +56,7 @@ impl ProcessKey {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WallClock;
+pub(super) struct WallClock(());
 
 pub(crate) struct Tls(Infallible);
 
@@ -71,6 +71,10 @@ impl Tls {
     }
 
     pub(super) fn must_renew(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(super) fn expires_soon(&self) -> Option<String> {
         match self.0 {}
     }
 

@@ -183,6 +183,7 @@ impl Pool {
         Self::new(Arc::clone(&self.make_hello), self.connect_timeout, security)
     }
 
+    #[cfg(feature = "http-fallback")]
     pub(super) const fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }

@@ -1,5 +1,7 @@
 //! The byte stream below HTTP and framed connections.
 
+#[cfg(feature = "tls")]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{
     io,
     net::SocketAddr,
@@ -14,10 +16,15 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::call::CallFailure;
+#[cfg(feature = "tls")]
+use zerocache_core::version::Incarnation;
 
 use super::framed::{BoxedRead, BoxedWrite};
 #[cfg(feature = "tls")]
-use crate::security::ConnectError;
+use crate::{
+    clock,
+    security::{ConnectError, Tls},
+};
 use crate::{
     process::ProcessOwned,
     security::{Security, TlsMode},
@@ -30,6 +37,10 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(300);
 /// A handshake of TLS must end within this time: several round trips to the far side of the world.
 #[cfg(feature = "tls")]
 const TLS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Nodes that cannot be verified are warned of once in this time, in milliseconds.
+#[cfg(feature = "tls")]
+const WARN_EVERY_MS: u64 = 30_000;
 
 /// A connected byte stream. Whoever reads, writes, splits or upgrades a connection names this type, so that
 /// another kind of stream is one more variant here.
@@ -80,6 +91,16 @@ impl Stream {
         }
     }
 
+    /// Returns whether the other side proved to be the node with this incarnation, as far as nodes can prove it:
+    /// with a secret the incarnation is a hash of the public key.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_of(&self, incarnation: Incarnation, security: &Security) -> bool {
+        let Self::Tls(tls) = self else { return true };
+        let is_key = security.state().tls().is_some_and(Tls::makes_incarnations_of_keys);
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        !is_key || chain.first().and_then(Tls::identity_of) == Some(incarnation.0)
+    }
+
     /// Splits the stream into its two directions. Both belong to this process: in a forked child they
     /// fail, and dropping them there does not shut down the parent's connection.
     pub(super) fn into_halves(self) -> (BoxedRead, BoxedWrite) {
@@ -126,19 +147,31 @@ async fn shake_hands(tcp: TcpStream, security: &Security) -> Result<Stream, Conn
 /// Logs the reason why a node was not reached by TLS, and returns what it means for a call.
 #[cfg(feature = "tls")]
 pub(super) fn failure(to: SocketAddr, error: ConnectError) -> CallFailure {
-    match error {
-        ConnectError::NotTls => {
-            tracing::debug!(%to, "node not verified: its answer is no TLS");
-            CallFailure::Unverified
-        }
-        ConnectError::Unverified(reason) => {
-            tracing::debug!(%to, reason, "node not verified");
-            CallFailure::Unverified
-        }
+    let reason = match error {
         ConnectError::Broken(error) => {
             tracing::debug!(%to, %error, "TLS handshake failed");
-            CallFailure::NotSent
+            return CallFailure::NotSent;
         }
+        ConnectError::NotTls => "it does not speak TLS".to_owned(),
+        ConnectError::Unverified(reason) => reason,
+    };
+    if may_warn(clock::mono().as_millis()) {
+        tracing::warn!(%to, reason, "node cannot be verified, or does not accept this process; not using it");
+    } else {
+        tracing::debug!(%to, reason, "node cannot be verified");
+    }
+    CallFailure::Unverified
+}
+
+/// Whether the last warning is long enough ago.
+#[cfg(feature = "tls")]
+fn may_warn(now_ms: u64) -> bool {
+    /// When the next one is permitted, in milliseconds of the process.
+    static NEXT_MS: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT_MS.load(Ordering::Relaxed);
+    now_ms >= next && {
+        let after = now_ms + WARN_EVERY_MS;
+        NEXT_MS.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Calls from runtimes and threads of all kinds, to a node that answers everything with the same.
 
+#[cfg(all(feature = "tls", feature = "http-fallback"))]
+mod secured;
+
 use std::{
     future::Future,
     io::{self, Read, Write},

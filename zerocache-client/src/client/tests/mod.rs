@@ -125,7 +125,7 @@ pub(super) fn engine_over(config: Config, transport: Arc<dyn Transport>) -> Arc<
 /// An engine whose discovery has found nothing yet.
 pub(super) fn engine_at_start(config: Config, transport: Arc<dyn Transport>) -> Arc<Engine> {
     let runtime = background::handle().expect("a runtime");
-    let local = LocalState::of(&config);
+    let local = LocalState::of(&config, 0);
     Arc::new(Engine::new(config, local, transport, runtime))
 }
 

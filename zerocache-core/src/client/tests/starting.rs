@@ -70,18 +70,20 @@ fn a_client_that_is_denied_knows_why_until_a_node_says_something_else() {
     };
     let denied = shake(&mut state, 1, refused(RefusalCode::ExpiredCredentials));
     assert_eq!(denied, HandshakeOutcome::Denied(Denial::Expired, "no".into()));
-    assert_eq!(state.denial(at(2)), Some((Denial::Expired, "no")));
+    assert_eq!(state.obstacle(at(2)), Some(&Obstacle::Denied(Denial::Expired, "no".into())));
     // Another node that is gone says nothing about it.
     assert_eq!(shake(&mut state, 2, Err(CallFailure::Refused)), HandshakeOutcome::Failed);
-    assert!(state.denial(at(2)).is_some());
+    assert!(state.obstacle(at(2)).is_some());
     shake(&mut state, 1, Err(CallFailure::Refused));
-    assert_eq!(state.denial(at(2)), None);
+    assert_eq!(state.obstacle(at(2)), None);
 
     shake(&mut state, 1, refused(RefusalCode::Unauthenticated));
     state.directory_mut().handshake_completed(info(3, "rome"), address(3), at(5), 100);
-    assert_eq!(state.denial(at(6)), None, "a node is there");
+    assert_eq!(state.obstacle(at(6)), None, "a node is there");
     let mut state = starting();
-    shake(&mut state, 1, refused(RefusalCode::Unauthenticated));
-    state.forget_denial();
-    assert_eq!(state.denial(at(2)), None);
+    let unverified = shake(&mut state, 1, Err(CallFailure::Unverified));
+    assert_eq!(unverified, HandshakeOutcome::Unverified);
+    assert_eq!(state.obstacle(at(2)), Some(&Obstacle::Unverified(address(1))));
+    state.forget_obstacle();
+    assert_eq!(state.obstacle(at(2)), None);
 }

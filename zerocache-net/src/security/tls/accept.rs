@@ -1,9 +1,12 @@
 //! The side of a node: takes TLS connections.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::Acceptor};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::peer;
@@ -11,6 +14,13 @@ use crate::{
     security::{PeerCertificate, Security},
     transport::Stream,
 };
+
+/// A caller whose handshake failed has this time to read why: a round trip. A connection that is closed while
+/// its request arrives would be reset, and the reason lost.
+const LINGER_MAX: Duration = Duration::from_millis(500);
+
+/// The most that is read meanwhile, in bytes.
+const LINGER_BYTES_MAX: u64 = 64 << 10;
 
 /// Takes TLS connections, each with the newest credentials. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,14 +67,28 @@ impl ClientHello {
     pub async fn shake_hands(self) -> io::Result<(Stream, Option<PeerCertificate>)> {
         let state = self.security.state();
         let tls = state.tls().ok_or_else(|| io::Error::other("TLS is off"))?;
-        let config: &std::sync::Arc<ServerConfig> =
+        let config: &Arc<ServerConfig> =
             tls.server.as_ref().ok_or_else(|| io::Error::other("a client takes no connections"))?;
-        let stream = self.start.into_stream(config.clone()).await?;
+        let accepted = self.start.into_stream(config.clone()).into_fallible().await;
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err((error, tcp)) => {
+                let _ = tokio::time::timeout(LINGER_MAX, linger(tcp)).await;
+                return Err(error);
+            }
+        };
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.map(|chain| peer::parse(chain, tls.is_of_secret));
         let certificate = certificate.transpose().map_err(io::Error::other)?;
         Ok((Stream::Tls(Box::new(stream.into())), certificate))
     }
+}
+
+/// Ends the sending direction, and reads until the other side ends its own.
+async fn linger(mut tcp: TcpStream) -> io::Result<()> {
+    tcp.shutdown().await?;
+    tokio::io::copy(&mut tcp.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 impl fmt::Debug for ClientHello {

@@ -1,6 +1,7 @@
 //! Handshakes between processes, each with its own credentials, over loopback.
 
-mod files;
+mod certificates;
+mod handshakes;
 mod reload;
 mod secrets;
 

@@ -99,6 +99,32 @@ impl Frames {
 }
 
 #[test]
+fn retired_connection_ends_with_its_last_call() {
+    run(async {
+        let (connection, stream) = connected(10_000);
+        let mut frames = Frames { stream, read: Vec::new() };
+        let waiting = call(&connection, Request::Ping).unwrap();
+        let (asked, _) = frames.next().await;
+        connection.retire();
+        // The driver has looked at it when this call has ended.
+        let other = call(&connection, Request::Ping).unwrap();
+        let (other_asked, _) = frames.next().await;
+        let found = Response::NotFound { warming: true };
+        frames.respond(other_asked.id, &found).await;
+        assert_eq!(other.await, Ok(found.clone()));
+        assert!(!connection.is_closed());
+        frames.respond(asked.id, &found).await;
+        assert_eq!(waiting.await, Ok(found));
+        let mut rest = Vec::new();
+        assert_eq!(frames.stream.read_to_end(&mut rest).await.unwrap(), 0);
+        assert!(connection.is_closed());
+        let (idle, mut stream) = connected(10_000);
+        idle.retire();
+        assert_eq!(stream.read_to_end(&mut rest).await.unwrap(), 0);
+    });
+}
+
+#[test]
 fn rest_of_a_request_that_was_refused_early_is_not_sent() {
     run(async {
         let (connection, stream) = connected(10_000);

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use zerocache_core::access::StaticToken;
+
 use super::*;
 use crate::security::{
     TlsFiles,
@@ -91,6 +93,15 @@ async fn processes_of_one_ca_accept_each_other() {
     }
     let meeting = meet(&load(config(Some("other.example"))), &other).await;
     assert!(meeting.is_refused());
+    // A static token does not say whom to trust.
+    let text = StaticToken::from_random([1; 32]).as_text().to_owned();
+    let with_token = |config: SecurityConfig| SecurityConfig {
+        token: Some(Source::Value(text.clone())),
+        ..config
+    };
+    let client = load(with_token(config(None)));
+    assert!(client.authorization().is_some() && meet(&client, &other).await.connected.is_ok());
+    assert!(load_error(with_token(SecurityConfig::default())).contains("accepted CAs"));
 }
 
 #[tokio::test]
@@ -224,4 +235,20 @@ fn certificates_are_not_issued_for_nonsense() {
     let named = Subject::Client { names: vec!["a b".into()], uris: vec![] };
     assert!(issue(ca, key, &named).contains("\"a b\""));
     assert!(!format!("{:?}", files.ca).contains("PRIVATE"));
+}
+
+#[test]
+fn certificate_that_should_have_been_replaced_is_noticed() {
+    let files = Files::new();
+    let config = files.config("node", &node_subject());
+    let hour = 60 * 60;
+    // It is valid for a day and an hour.
+    for (ahead_s, is_soon) in [(0, false), (17 * hour, false), (18 * hour, true)] {
+        let security = Security::load_at(config.clone(), WallClock { ahead_s });
+        let security = security.expect("credentials");
+        let until = security.state().tls().and_then(|tls| tls.expires_soon());
+        assert_eq!(until.is_some(), is_soon, "{ahead_s} s");
+        security.look();
+    }
+    assert!(node(1).state().tls().and_then(|tls| tls.expires_soon()).is_none());
 }
