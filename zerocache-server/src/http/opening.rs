@@ -32,6 +32,7 @@ pub(super) struct Opener {
 }
 
 struct Tls {
+    security: Security,
     acceptor: TlsAcceptor,
     permits: HandshakePermits,
 }
@@ -53,7 +54,10 @@ impl Opener {
         counters: Arc<ServerCounters>,
     ) -> Self {
         let permits = HandshakePermits::default();
-        let tls = security.acceptor().map(|acceptor| Tls { acceptor, permits });
+        let tls = security.acceptor().map(|acceptor| {
+            let security = security.clone();
+            Tls { security, acceptor, permits }
+        });
         Self { tls, needs_tls: security.mode() == TlsMode::Required, limits, counters }
     }
 
@@ -61,7 +65,7 @@ impl Opener {
     pub(super) async fn open(&self, tcp: TcpStream, peer: SocketAddr) -> Option<Opened<Stream>> {
         // A connection without a local address has ended.
         let local = tcp.local_addr().ok()?;
-        let plain = Connection { peer, local, is_tls: false, certificate: None };
+        let plain = Connection::plain(peer, local);
         let opened = |tcp: TcpStream, connection, head_deadline| {
             let needs_tls = self.needs_tls;
             Some(Opened { stream: tcp.into(), connection, needs_tls, head_deadline })
@@ -81,11 +85,13 @@ impl Opener {
         if first != TLS_HANDSHAKE {
             return opened(tcp, plain, Some(deadline));
         }
+        // Before the handshake: what is replaced meanwhile counts as not verified.
+        let generation = tls.security.generation();
         // In a box of its own: plain connections do not have the memory of a handshake.
         let shaken = Box::pin(self.shake_hands(tls, tcp, peer.ip())).await;
         let (stream, certificate) = shaken?;
         let certificate = certificate.map(Arc::new);
-        let connection = Connection { is_tls: true, certificate, ..plain };
+        let connection = Connection { is_tls: true, certificate, generation, ..plain };
         Some(Opened { stream, connection, needs_tls: false, head_deadline: None })
     }
 
