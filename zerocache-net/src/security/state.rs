@@ -1,6 +1,13 @@
 //! The credentials of a process, and their replacement.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::header::HeaderValue;
 use parking_lot::{Mutex, RwLock};
@@ -42,6 +49,8 @@ struct Process {
     current: RwLock<Arc<State>>,
     /// Held while credentials are replaced, with what was last seen of the files.
     reload: Mutex<Seen>,
+    /// Changes of files that could not be used.
+    failures: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -109,6 +118,7 @@ impl Process {
             key,
             current: RwLock::new(Arc::new(state)),
             reload: Mutex::new(Seen { stamps, ..Seen::default() }),
+            failures: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
     }
@@ -224,6 +234,7 @@ impl Security {
             match self.reload_locked(process, &mut seen) {
                 Ok(true) => tracing::info!("credentials reloaded"),
                 Err(error) if is_new || !was_broken => {
+                    process.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(%error, "cannot reload credentials; the old ones stay in use");
                 }
                 Ok(false) | Err(_) => {}
@@ -265,6 +276,12 @@ impl Security {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.process().changes.subscribe()
+    }
+
+    /// Returns how often [`watch_files`](Self::watch_files) found a change that could not be used.
+    #[must_use]
+    pub fn failed_reloads(&self) -> u64 {
+        self.process().failures.load(Ordering::Relaxed)
     }
 
     /// Returns how often the credentials have changed.

@@ -97,10 +97,11 @@ impl AccessFile {
     /// Reads the file again, and uses its content if that is possible.
     pub(super) fn reload(&self) {
         let Some(path) = &self.path else { return };
-        self.reload_locked(path, &mut self.seen.lock());
+        self.reload_locked(path, &mut self.seen.lock(), true);
     }
 
-    fn reload_locked(&self, path: &Path, seen: &mut Seen) {
+    /// `is_new`: somebody has changed the file, or asks for this.
+    fn reload_locked(&self, path: &Path, seen: &mut Seen, is_new: bool) {
         // What changes from here on is seen the next time.
         seen.stamp = stamp(path);
         match read(path) {
@@ -114,9 +115,12 @@ impl AccessFile {
                 }
             }
             Err(error) => {
-                self.count_failure();
                 let error = error.to_string();
-                if seen.error.as_ref() != Some(&error) {
+                let is_other = seen.error.as_ref() != Some(&error);
+                if is_new || is_other {
+                    self.count_failure();
+                }
+                if is_other {
                     tracing::error!(%error, "cannot reload the access file; what it said before stays in force");
                 }
                 seen.error = Some(error);
@@ -140,8 +144,10 @@ impl AccessFile {
     pub(super) fn look(&self) {
         let Some(path) = &self.path else { return };
         let mut seen = self.seen.lock();
-        if seen.stamp != stamp(path) {
-            self.reload_locked(path, &mut seen);
+        let is_new = seen.stamp != stamp(path);
+        // What could not be used is tried again: it may have been half written, or not readable.
+        if is_new || seen.error.is_some() {
+            self.reload_locked(path, &mut seen, is_new);
         }
     }
 }

@@ -288,7 +288,7 @@ impl AccessControl {
     /// Returns how often something changed on disk that could not be used.
     #[must_use]
     pub fn failed_reloads(&self) -> u64 {
-        self.file.failures()
+        self.file.failures() + self.security.failed_reloads()
     }
 
     /// Returns what callers without credentials may do.

@@ -184,6 +184,7 @@ async fn revoked_token_ends_its_connections_and_a_bad_file_changes_nothing() {
     fs::write(&path, "revoked = [\"00000000000000aa\", \"x\"]").expect("written");
     access.reload();
     access.reload();
+    access.file.look();
     assert_eq!((access.failed_reloads(), access.change_count()), (2, 0));
     assert!(access.judge_again(&revoked).is_ok() && !changes.has_changed().expect("open"));
     let ended = access.end_of(&revoked);
