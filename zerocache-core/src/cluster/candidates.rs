@@ -280,12 +280,29 @@ impl Candidates {
 
     /// Notes that a dial of `address` failed: it is dialled later, less and less often, and finally dropped.
     pub fn failed(&mut self, address: SocketAddr, now: Instant) {
+        self.put_off(address, now, BACKOFF_MS_MAX);
+    }
+
+    /// Notes that a node is at `address` and has nothing to do with this process, which will not change by
+    /// itself: it is dialled as after a failure, and soon as seldom as after many.
+    pub fn denied(&mut self, address: SocketAddr, now: Instant) {
+        self.put_off(address, now, BACKOFF_MS_LATER);
+    }
+
+    /// Has all addresses dialled again at once: this process has other credentials now.
+    pub fn retry_all(&mut self, now: Instant) {
+        for candidate in self.waiting.values_mut() {
+            candidate.next_dial = candidate.next_dial.min(now);
+        }
+    }
+
+    fn put_off(&mut self, address: SocketAddr, now: Instant, often_ms: u64) {
         let Some((source, candidate)) = self.known(address) else { return };
         candidate.failures += 1;
         candidate.last_failure = now;
         candidate.fresh = false;
         let often = candidate.failures < OFTEN_MAX;
-        let most_ms = if often { BACKOFF_MS_MAX } else { BACKOFF_MS_LATER };
+        let most_ms = if often { often_ms } else { BACKOFF_MS_LATER };
         let backoff_ms = (250u64 << candidate.failures.min(8)).min(most_ms);
         candidate.next_dial = now.plus_ms(backoff_ms);
         let was_dialling = core::mem::take(&mut candidate.in_flight);
