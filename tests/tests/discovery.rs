@@ -9,7 +9,8 @@ use mdns_sd::{Error, IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zerocache_net::discovery::{
-    Announcement, Discovery, DiscoveryConfig, Event, MdnsConfig, Proposal, RECORDS_MAX, Source,
+    Announcement, Discovery, DiscoveryConfig, Event, MdnsConfig, Proposal, PythonRecord,
+    RECORDS_MAX, Source,
 };
 use zerocache_tests::namespace;
 
@@ -49,7 +50,7 @@ fn announcement(region: &str, incarnation: u64, addresses: &[&str]) -> Announcem
         incarnation,
         addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
         port: 6789,
-        python: false,
+        python: PythonRecord::None,
     }
 }
 
@@ -279,8 +280,10 @@ fn python_client_finds_a_node_in_compatibility_mode() {
 
 async fn for_python() {
     let (discovery, _events) = mdns("zerocache");
-    let announcement =
-        Announcement { python: true, ..announcement("london", 1, &["127.0.0.2", "::1"]) };
+    let announcement = Announcement {
+        python: PythonRecord::OfNode,
+        ..announcement("london", 1, &["127.0.0.2", "::1"])
+    };
     discovery.announce(&announcement).expect("announced");
     let observer = on_loopback();
     let seen = observer.browse(PYTHON).expect("browsing");

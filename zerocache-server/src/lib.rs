@@ -36,18 +36,26 @@ use config::ServerConfig;
 pub use embedded::EmbeddedNode;
 pub use node::{RunError, RunningNode};
 
-/// Runs one node until SIGINT, SIGTERM or SIGQUIT, then shuts it down. Prints the listen address to
-/// standard output: `zerocache-server listening on IP:PORT`.
+/// Runs one node until SIGINT, SIGTERM or SIGQUIT, then shuts it down; a second one ends it at once. SIGHUP
+/// reloads the credentials and the access file. Prints the listen address to standard output:
+/// `zerocache-server listening on IP:PORT`.
 ///
 /// # Errors
-/// [`RunError`] when the node cannot start.
+/// [`RunError`] when the node cannot start, or was not shut down.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
-    let mut signals = ShutdownSignals::new()?;
+    let mut signals = Signals::new()?;
     let node = RunningNode::start(config).await?;
     print_listening(node.listen_address())?;
-    signals.next().await;
-    node.shutdown().await;
-    Ok(())
+    while let Wanted::Reload = signals.next().await {
+        node.reload();
+    }
+    tokio::select! {
+        () = node.shutdown() => Ok(()),
+        () = signals.end() => {
+            tracing::warn!("second signal: ended before the shutdown was complete");
+            Err(RunError::Interrupted)
+        }
+    }
 }
 
 /// Prints the line that scripts and tests wait for.
@@ -57,27 +65,41 @@ fn print_listening(address: SocketAddr) -> io::Result<()> {
     out.flush()
 }
 
-/// The signals that shut the process down.
-struct ShutdownSignals {
+/// The signals that the process obeys.
+struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
 }
 
-impl ShutdownSignals {
+/// What a signal asks for.
+enum Wanted {
+    Reload,
+    End,
+}
+
+impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Wanted {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.quit.recv() => {}
+            _ = self.hangup.recv() => Wanted::Reload,
+            _ = self.interrupt.recv() => Wanted::End,
+            _ = self.terminate.recv() => Wanted::End,
+            _ = self.quit.recv() => Wanted::End,
         }
+    }
+
+    /// Waits for a signal to end.
+    async fn end(&mut self) {
+        while let Wanted::Reload = self.next().await {}
     }
 }

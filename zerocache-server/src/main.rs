@@ -16,18 +16,23 @@ fn main() -> ExitCode {
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
+        Err(error) => return fail(&error, ExitCode::FAILURE),
     };
     let result = runtime.block_on(run(invocation.server));
     // Does not wait for a lookup that hangs in the system's resolver.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => {
+            let is_usage_error = error.is_usage_error();
+            fail(&error, if is_usage_error { ExitCode::from(2) } else { ExitCode::FAILURE })
+        }
     }
 }
 
-fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
+fn fail(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
+    // What a file contains may have line breaks.
+    let line = error.to_string().replace(char::is_control, " ");
+    eprintln!("error: {line}");
+    code
 }

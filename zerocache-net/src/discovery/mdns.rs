@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::record::{self, TYPE_LEN_MAX, TYPE_NATIVE};
 use super::sources::{SourceId, SourceState, Sources};
-use super::{Announcement, DiscoveryError, Interface, MdnsConfig, Proposal, Source};
+use super::{Announcement, DiscoveryError, Interface, MdnsConfig, Proposal, PythonRecord, Source};
 
 /// The longest wait for the daemon to say that a goodbye is sent.
 pub(super) const GOODBYE_MAX: Duration = Duration::from_millis(500);
@@ -39,6 +39,8 @@ struct State {
     incarnation: Option<u64>,
     /// The records that are to be announced.
     services: Vec<ServiceInfo>,
+    /// Whether one of them is for this host only.
+    needs_loopback: bool,
     /// Whether they are to be given to the daemon again.
     is_stale: bool,
     /// Whether the daemon said that it announced one of them since then.
@@ -124,15 +126,15 @@ impl Mdns {
         announcement: &Announcement,
     ) -> Result<(), DiscoveryError> {
         let mut services = vec![record::native(cluster, announcement)?];
-        if announcement.python {
-            match record::python(announcement)? {
-                Some(service) => services.push(service),
-                None => {
-                    warn!("no IPv4 address to announce: Python clients will not find this node")
-                }
-            }
+        match record::python(announcement)? {
+            Some(service) => services.push(service),
+            None if announcement.python == PythonRecord::None => {}
+            None => warn!("no IPv4 address to announce: Python clients will not find this node"),
         }
         let mut state = self.state();
+        if matches!(announcement.python, PythonRecord::Loopback(_)) {
+            state.needs_loopback = true;
+        }
         state.incarnation = Some(announcement.incarnation);
         let names: Vec<_> = services.iter().map(|service| service.get_fullname()).collect();
         for gone in state.services.iter().filter(|old| !names.contains(&old.get_fullname())) {
@@ -244,6 +246,13 @@ impl State {
     fn register(&mut self) {
         (self.is_stale, self.is_announced) = (false, false);
         let Some(daemon) = &self.daemon else { return };
+        // The daemon leaves the loopback interface out unless it is told.
+        if self.needs_loopback
+            && let Err(error) = daemon.handle.enable_interface(IfKind::LoopbackV4)
+        {
+            debug!(%error, "mDNS daemon rejected the loopback interface; retrying");
+            self.is_stale = true;
+        }
         for service in &self.services {
             if let Err(error) = daemon.handle.register(service.clone()) {
                 debug!(%error, "mDNS daemon rejected the record; retrying");

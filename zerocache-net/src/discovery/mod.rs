@@ -31,7 +31,7 @@ mod record;
 mod resolve;
 mod sources;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -198,9 +198,21 @@ pub struct Announcement {
     pub addresses: Vec<IpAddr>,
     /// The port of all addresses; not 0.
     pub port: u16,
-    /// Announce also under the type that the Python package zerocache 0.0.2 looks for. It can use
-    /// IPv4 addresses only, and does not know clusters.
-    pub python: bool,
+    /// How clients of the Python package zerocache 0.0.2 find the node.
+    pub python: PythonRecord,
+}
+
+/// The mDNS record of a node for clients of the Python package zerocache 0.0.2. They can use IPv4 addresses
+/// only, and do not know clusters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PythonRecord {
+    /// None.
+    #[default]
+    None,
+    /// With the addresses and the port of the node.
+    OfNode,
+    /// With an address of its own, which clients of this host reach. It is announced to this host only.
+    Loopback(SocketAddrV4),
 }
 
 /// Running discovery. Dropping it ends its tasks and the mDNS daemon without waiting for either;

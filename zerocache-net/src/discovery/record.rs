@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceInfo};
 
-use super::{ADDRESSES_PER_RECORD_MAX, Announcement, Proposal, Source};
+use super::{ADDRESSES_PER_RECORD_MAX, Announcement, Proposal, PythonRecord, Source};
 
 /// The type of our own records.
 pub(super) const TYPE_NATIVE: &str = "_zerocache._tcp.local.";
@@ -121,20 +121,28 @@ pub(super) fn native(
 }
 
 /// The record that the Python package understands: the region alone, and IPv4 addresses under a
-/// host name of their own. `None` when addresses are given and none of them is IPv4.
+/// host name of their own. `None` when there shall be none, or no given address is IPv4.
 pub(super) fn python(announcement: &Announcement) -> Result<Option<ServiceInfo>, mdns_sd::Error> {
-    let addresses: Vec<IpAddr> =
-        announcement.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
+    let (addresses, port): (Vec<IpAddr>, u16) = match announcement.python {
+        PythonRecord::None => return Ok(None),
+        PythonRecord::OfNode => {
+            let addresses = announcement.addresses.iter().copied();
+            (addresses.filter(IpAddr::is_ipv4).collect(), announcement.port)
+        }
+        PythonRecord::Loopback(address) => (vec![(*address.ip()).into()], address.port()),
+    };
+    let is_local = matches!(announcement.python, PythonRecord::Loopback(_));
     if addresses.is_empty() && !announcement.addresses.is_empty() {
         return Ok(None);
     }
     let incarnation = format!("{:016x}", announcement.incarnation);
     let fields = [("region", announcement.region.as_str())];
     let host = format!("zerocache-py-{incarnation}.local.");
-    let port = announcement.port;
     let mut service =
         ServiceInfo::new(TYPE_PYTHON, &incarnation, &host, &addresses[..], port, &fields[..])?;
-    if addresses.is_empty() {
+    if is_local {
+        service.set_interfaces(vec![IfKind::LoopbackV4]);
+    } else if addresses.is_empty() {
         service.set_interfaces(vec![IfKind::IPv4]);
     }
     Ok(Some(finish(service, &addresses)))

@@ -48,7 +48,7 @@ async fn discovery_without_sources_completes_at_once() {
         incarnation: 1,
         addresses: Vec::new(),
         port: 1,
-        python: false,
+        python: PythonRecord::None,
     };
     discovery.announce(&announcement).unwrap();
     discovery.withdraw().await;
@@ -113,7 +113,7 @@ async fn invalid_configuration_is_refused() {
         incarnation: 1,
         addresses: Vec::new(),
         port: 0,
-        python: false,
+        python: PythonRecord::None,
     };
     assert!(discovery.announce(&announcement).is_err());
     let announcement = Announcement { region: "london".into(), ..announcement };

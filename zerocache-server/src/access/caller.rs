@@ -15,7 +15,7 @@ use zerocache_core::{
 };
 use zerocache_net::{clock, security::PeerCertificate};
 
-use super::AccessControl;
+use super::{AccessControl, Identified};
 
 /// An accepted connection.
 #[derive(Clone, Debug)]
@@ -28,9 +28,18 @@ pub struct Connection {
     pub is_tls: bool,
     /// The certificate that the other side proved to have.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// The [generation](zerocache_net::security::Security::generation) of the node's credentials that
+    /// verified the certificate.
+    pub generation: u64,
 }
 
 impl Connection {
+    /// A connection without encryption.
+    #[must_use]
+    pub fn plain(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { peer, local, is_tls: false, certificate: None, generation: 0 }
+    }
+
     /// Returns whether the caller is on the node's own host, as far as addresses tell: a proxy on this host
     /// that passes connections of others on looks the same.
     #[must_use]
@@ -57,11 +66,16 @@ pub struct Caller {
 
 impl Caller {
     pub(super) fn new(
-        grant: Grant,
+        identified: Identified,
         connection: Connection,
-        authorization: Option<HeaderValue>,
+        mut authorization: Option<HeaderValue>,
     ) -> Self {
-        Self { grant, name: None, identity: None, valid_until: None, connection, authorization }
+        if let Some(authorization) = &mut authorization {
+            // Its text is not shown where a caller is.
+            authorization.set_sensitive(true);
+        }
+        let Identified { grant, name, identity, valid_until } = identified;
+        Self { grant, name, identity, valid_until, connection, authorization }
     }
 
     /// Returns the connection that the caller uses.

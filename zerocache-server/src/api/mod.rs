@@ -94,6 +94,18 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// Returns the routes of a listener for the Python package alone. Every request has the [`Caller`] among its
+/// extensions.
+pub fn compat_router(api: Api) -> Router {
+    Router::new()
+        .route("/ping", get(ping))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(compat_by_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(api)
+}
+
 /// Returns the handler of requests that need no waiting: reads of entries, which are most requests.
 pub fn sync_handler(api: Api) -> SyncHandler {
     Arc::new(move |request, caller| {
@@ -130,6 +142,23 @@ async fn by_path(
         compat::handle(&api, &caller, (&method, path, uri.query()), body).await
     } else {
         Err(ApiError::not_found_path(path))
+    };
+    result.unwrap_or_else(|error| error_response(&api, error))
+}
+
+async fn compat_by_path(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: axum::body::Body,
+) -> Response {
+    let path = uri.path();
+    let result = match check_headers(&method, &headers) {
+        Err(error) => Err(error),
+        Ok(()) if path.starts_with("/v1/") => Err(ApiError::not_found_path(path)),
+        Ok(()) => compat::handle(&api, &caller, (&method, path, uri.query()), body).await,
     };
     result.unwrap_or_else(|error| error_response(&api, error))
 }

@@ -33,6 +33,8 @@ pub(super) async fn get(
     let sample = Sample {
         server: &api.counters,
         denials: api.access.denial_counts(),
+        tls_mode: api.access.security().mode() as u64,
+        failed_reloads: api.access.failed_reloads(),
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),

@@ -8,6 +8,7 @@ use clap::Parser;
 
 use zerocache_net::{
     discovery::{HostPort, Interface},
+    security::TlsMode,
     transport::Connections,
     units::{parse_count, parse_duration, parse_size},
 };
@@ -132,7 +133,53 @@ pub struct Args {
     #[arg(long, value_name = "PRODUCT", help_heading = LIFECYCLE)]
     pub compat: Option<Compat>,
 
-    /// Serve everybody who reaches the port. Without it, callers of other hosts are refused
+    /// Address and port of a further listener for the paths of --compat alone, without TLS and for callers
+    /// of this host [default: they are served on the port]
+    #[arg(long, value_name = "IP:PORT", help_heading = LIFECYCLE, value_parser = listen)]
+    pub compat_listen: Option<SocketAddr>,
+
+    /// File with the secret of the cluster, as `zerocache secret` prints it; or the secret itself in the
+    /// variable ZEROCACHE_SECRET. Connections are encrypted and proven then
+    #[arg(long, value_name = "FILE", help_heading = SECURITY)]
+    pub secret_file: Option<PathBuf>,
+
+    /// Certificate of this node in PEM form, with those between it and the CA; instead of one that is made
+    /// from the secret
+    #[arg(long, value_name = "FILE", help_heading = SECURITY)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM form
+    #[arg(long, value_name = "FILE", help_heading = SECURITY)]
+    pub tls_key: Option<PathBuf>,
+
+    /// Certificates of the accepted CAs, in PEM form
+    #[arg(long, value_name = "FILE", help_heading = SECURITY)]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Encryption of connections: off, optional (for the time in which a cluster changes over), or required
+    /// [default: required with a secret or certificates, else off]
+    #[arg(long, value_name = "MODE", help_heading = SECURITY)]
+    pub tls: Option<TlsMode>,
+
+    /// Further DNS name of this node, for curl, in the certificate that it makes from the secret; repeatable
+    #[arg(long, value_name = "NAME", help_heading = SECURITY, value_delimiter = ',')]
+    pub tls_name: Vec<String>,
+
+    /// Name that the certificates of other nodes must have [default: node.zerocache.internal]
+    #[arg(long, value_name = "NAME", help_heading = SECURITY)]
+    pub tls_server_name: Option<String>,
+
+    /// File that says which certificates and tokens have which role
+    #[arg(long, value_name = "FILE", help_heading = SECURITY)]
+    pub access: Option<PathBuf>,
+
+    /// Host name under which web pages may reach this node, beside addresses and names without dots;
+    /// repeatable
+    #[arg(long, value_name = "NAME", help_heading = SECURITY, value_delimiter = ',')]
+    pub allowed_host: Vec<String>,
+
+    /// Serve everybody who reaches the port. Without it and without credentials, callers of other hosts
+    /// are refused
     #[arg(long, help_heading = SECURITY)]
     pub insecure: bool,
 

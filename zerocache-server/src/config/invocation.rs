@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -11,7 +12,14 @@ use super::args::Args;
 use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
 use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
 use super::values::LogConfig;
-use zerocache_net::{discovery::DiscoverySet, env_vars};
+use zerocache_net::{
+    discovery::DiscoverySet,
+    env_vars,
+    security::{Source, TlsFiles},
+};
+
+/// The variable with the secret itself. It has no flag: every user of the machine sees flags.
+const SECRET: &str = "ZEROCACHE_SECRET";
 
 /// The exit code of a wrong configuration.
 const EXIT_USAGE_ERROR: u8 = 2;
@@ -115,8 +123,25 @@ impl Invocation {
         }
         let matches = command.try_get_matches_from(argv).map_err(|e| sources.early_exit(&e))?;
         let args = Args::from_arg_matches(&matches).map_err(|e| sources.early_exit(&e))?;
-        let (server, log) = resolve(args).map_err(|e| sources.usage_error(&e))?;
+        let secret = secret(args.secret_file.as_ref(), &variable)?;
+        let (server, log) = resolve(args, secret).map_err(|e| sources.usage_error(&e))?;
         Ok(Self { server, log, warnings })
+    }
+}
+
+/// Returns where the secret is.
+fn secret(
+    file: Option<&PathBuf>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Source>, EarlyExit> {
+    let value = variable(SECRET).filter(|value| !value.is_empty());
+    match (value, file) {
+        (Some(_), Some(_)) => Err(EarlyExit::UsageError(format!(
+            "{SECRET} and --secret-file are both given; use one of them"
+        ))),
+        // What is not UTF-8 is no secret either.
+        (Some(value), None) => Ok(Some(Source::Value(value.to_string_lossy().into_owned()))),
+        (None, file) => Ok(file.cloned().map(Source::File)),
     }
 }
 
@@ -214,7 +239,7 @@ fn invalid_flag(error: &clap::Error) -> Option<String> {
 }
 
 /// Fills in the defaults and validates the result.
-fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
+fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfig), ConfigError> {
     let region = args.region.clone().ok_or_else(|| {
         let reason =
             "missing; use --region NAME, for example --region london, or set ZEROCACHE_REGION";
@@ -246,7 +271,15 @@ fn resolve(args: Args) -> Result<(ServerConfig, LogConfig), ConfigError> {
     config.warm_max = args.warm_max.unwrap_or(WARM_MAX_DEFAULT);
     config.snapshot = args.snapshot;
     config.compat = args.compat;
+    config.compat_listen = args.compat_listen;
     config.insecure = args.insecure;
+    config.secret = secret;
+    config.tls_files = TlsFiles { cert: args.tls_cert, key: args.tls_key, ca: args.tls_ca };
+    config.tls = args.tls;
+    config.tls_names = args.tls_name;
+    config.tls_server_name = args.tls_server_name;
+    config.access = args.access;
+    config.allowed_hosts = args.allowed_host;
     config.connections = args.connections.unwrap_or_default();
     config.validate()?;
     let log = LogConfig {

@@ -9,14 +9,19 @@ mod address;
 mod args;
 mod invocation;
 mod memory_limit;
+mod security;
 mod server;
 mod values;
 
 pub use args::Args;
 pub use invocation::{EarlyExit, Invocation};
+pub(crate) use security::COMPAT_NEEDS_LISTENER;
 pub use server::{
     CLUSTER_DEFAULT, CONNECTIONS_MAX_DEFAULT, ConfigError, DRAIN_DEFAULT, KEY_BYTES_DEFAULT,
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,
 };
 pub use values::{Compat, LogConfig, LogFilter, LogFormat};
-pub use zerocache_net::discovery::{DiscoverySet, HostPort, Interface};
+pub use zerocache_net::{
+    discovery::{DiscoverySet, HostPort, Interface},
+    security::{Source, TlsFiles, TlsMode},
+};

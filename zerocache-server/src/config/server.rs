@@ -7,11 +7,13 @@ use std::time::Duration;
 use zerocache_core::name;
 use zerocache_net::{
     discovery::{DiscoverySet, HostPort, Interface, NAMES_MAX},
+    security::{Source, TlsFiles, TlsMode},
     transport::Connections,
 };
 
 use super::address;
 use super::memory_limit;
+use super::security;
 use super::values::Compat;
 
 /// Default cluster.
@@ -84,9 +86,27 @@ pub struct ServerConfig {
     pub snapshot: Option<PathBuf>,
     /// A foreign protocol that is also served.
     pub compat: Option<Compat>,
-    /// Whether everybody may do everything. If not, and nothing else is configured, callers of other hosts
-    /// are refused.
+    /// The address of a further listener, without TLS and for callers of this host, that serves the paths of
+    /// `compat` alone; they are not served elsewhere then. Must be an IPv4 loopback address.
+    pub compat_listen: Option<SocketAddr>,
+    /// Whether everybody may do everything. If not, and there are no credentials either, callers of other
+    /// hosts are refused.
     pub insecure: bool,
+    /// The secret of the cluster: who has it can be a node.
+    pub secret: Option<Source>,
+    /// Certificates, instead of those that nodes make from the secret. All three files, or none.
+    pub tls_files: TlsFiles,
+    /// Whether connections are encrypted. `None`: always, as soon as there is a secret or certificates.
+    pub tls: Option<TlsMode>,
+    /// Further DNS names of this node for the certificate that it makes from the secret, at most 64.
+    pub tls_names: Vec<String>,
+    /// The name that the certificates of other nodes must have. `None`: `node.zerocache.internal`.
+    pub tls_server_name: Option<String>,
+    /// The access file: who has which role. It needs a secret or certificates.
+    pub access: Option<PathBuf>,
+    /// Host names under which web pages may reach the node, beside addresses and names without dots, at
+    /// most 64.
+    pub allowed_hosts: Vec<String>,
     /// Connections to other nodes, and whether callers may upgrade to frames.
     pub connections: Connections,
 }
@@ -100,7 +120,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(setting: &'static str, reason: String) -> Self {
+    pub(crate) fn new(setting: &'static str, reason: String) -> Self {
         Self { setting, reason }
     }
 
@@ -142,7 +162,15 @@ impl ServerConfig {
             warm_max: WARM_MAX_DEFAULT,
             snapshot: None,
             compat: None,
+            compat_listen: None,
             insecure: false,
+            secret: None,
+            tls_files: TlsFiles::default(),
+            tls: None,
+            tls_names: Vec::new(),
+            tls_server_name: None,
+            access: None,
+            allowed_hosts: Vec::new(),
             connections: Connections::default(),
         }
     }
@@ -203,6 +231,7 @@ impl ServerConfig {
         self.validate_names()?;
         self.validate_addresses()?;
         self.validate_limits()?;
+        security::validate(self)?;
         let waits = [("drain", self.drain), ("warm-max", self.warm_max)];
         for (setting, wait) in waits {
             check(wait <= WAIT_MAX, setting, || {
@@ -264,7 +293,7 @@ impl ServerConfig {
     }
 }
 
-fn check(
+pub(super) fn check(
     good: bool,
     setting: &'static str,
     reason: impl FnOnce() -> String,

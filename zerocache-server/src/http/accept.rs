@@ -1,6 +1,6 @@
 //! The accept loop and the life of a connection.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -65,8 +65,9 @@ impl From<Arc<AccessControl>> for Entrance {
 /// listener and idle connections at once, the others after their response, and the rest by force
 /// after `limits.close_timeout`.
 ///
-/// `entrance` says whether callers speak TLS, and who calls: handlers find the `Arc<Caller>` among the extensions of a request. Callers that
-/// it denies are answered here; only `/ping`, `/healthz` and `/readyz` are open to them, without a caller.
+/// `entrance` says whether callers speak TLS, and who calls: handlers find the `Arc<Caller>` among the
+/// extensions of a request. Callers that it denies are answered here; only `/ping`, `/healthz` and `/readyz`
+/// are open to them, without a caller.
 ///
 /// Draining is the caller's task: the node accepts and answers until `stop` completes. Handlers may upgrade
 /// a connection; an upgraded one keeps its permit under the cap but does not delay the shutdown.
@@ -269,6 +270,14 @@ impl Shared {
             caller: ConnectionCaller::new(Arc::clone(&self.access), connection),
             needs_tls,
         });
+        let mut certificate = guard.end_of_certificate().map(Box::pin);
+        let ended = async {
+            match &mut certificate {
+                Some(end) => end.await,
+                None => pending().await,
+            }
+        };
+        let peer = guard.caller.connection().peer;
         let service = service_fn(move |request| Arc::clone(&guard).handle(request));
         let served = self.builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         let mut served = pin!(served);
@@ -276,6 +285,11 @@ impl Shared {
             result = served.as_mut() => result,
             // Changes once, at shutdown; an error means that the sender is gone, which is the end as well.
             _ = closing.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+            denial = ended => {
+                tracing::debug!(%peer, %denial, "connection closed: its certificate no longer holds");
                 served.as_mut().graceful_shutdown();
                 served.await
             }

@@ -2,11 +2,11 @@
 //! framing, their target or their host is ambiguous, and finds out who calls.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -77,6 +77,15 @@ impl Guard {
         Ok(response)
     }
 
+    /// Waits until the certificate of the caller no longer entitles to the same. Requests with other
+    /// credentials, or without any, are judged one by one.
+    pub(super) fn end_of_certificate(&self) -> Option<impl Future<Output = Denial> + use<>> {
+        self.caller.connection().certificate.as_ref()?;
+        let caller = self.caller.authenticate(None).ok()?;
+        let access = Arc::clone(self.caller.access());
+        Some(async move { access.end_of(&caller).await })
+    }
+
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         self.counters.requests.add();
         if let Some(refused) = self.refuse(&request) {
@@ -96,7 +105,6 @@ impl Guard {
             return response;
         }
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.caller.connection().peer));
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }

@@ -100,6 +100,8 @@ impl HttpLimits {
         let two_values = config.value_bytes_max().saturating_mul(2);
         let mut limits =
             Self { connections_max: config.max_connections, head_bytes_max, ..Self::default() };
+        limits.allowed_hosts =
+            config.allowed_hosts.iter().map(|name| name.as_str().into()).collect();
         limits.buffer_bytes_max = limits.buffer_bytes_max.max(head_bytes_max);
         limits.bodies.memory_bytes = (config.max_bytes / BODY_SHARE).max(two_values);
         limits

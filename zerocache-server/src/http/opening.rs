@@ -25,14 +25,15 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) struct Opener {
     /// None: every connection is plain, and costs nothing here.
     tls: Option<Tls>,
+    /// Plain callers are refused.
+    needs_tls: bool,
     limits: Arc<HttpLimits>,
     counters: Arc<ServerCounters>,
 }
 
 struct Tls {
+    security: Security,
     acceptor: TlsAcceptor,
-    /// Plain callers are refused.
-    is_required: bool,
     permits: HandshakePermits,
 }
 
@@ -52,24 +53,25 @@ impl Opener {
         limits: Arc<HttpLimits>,
         counters: Arc<ServerCounters>,
     ) -> Self {
-        let is_required = security.mode() == TlsMode::Required;
         let permits = HandshakePermits::default();
-        let tls = security.acceptor().map(|acceptor| Tls { acceptor, is_required, permits });
-        Self { tls, limits, counters }
+        let tls = security.acceptor().map(|acceptor| {
+            let security = security.clone();
+            Tls { security, acceptor, permits }
+        });
+        Self { tls, needs_tls: security.mode() == TlsMode::Required, limits, counters }
     }
 
     /// Opens a connection from `peer`. Returns none when it is to be closed without a word.
     pub(super) async fn open(&self, tcp: TcpStream, peer: SocketAddr) -> Option<Opened<Stream>> {
         // A connection without a local address has ended.
         let local = tcp.local_addr().ok()?;
-        let plain = Connection { peer, local, is_tls: false, certificate: None };
+        let plain = Connection::plain(peer, local);
+        let opened = |tcp: TcpStream, connection, head_deadline| {
+            let needs_tls = self.needs_tls;
+            Some(Opened { stream: tcp.into(), connection, needs_tls, head_deadline })
+        };
         let Some(tls) = &self.tls else {
-            return Some(Opened {
-                stream: tcp.into(),
-                connection: plain,
-                needs_tls: false,
-                head_deadline: None,
-            });
+            return opened(tcp, plain, None);
         };
         let mut deadline = Box::pin(sleep(self.limits.header_timeout));
         let first = tokio::select! {
@@ -81,16 +83,15 @@ impl Opener {
             }
         };
         if first != TLS_HANDSHAKE {
-            return Some(Opened {
-                stream: tcp.into(),
-                connection: plain,
-                needs_tls: tls.is_required,
-                head_deadline: Some(deadline),
-            });
+            return opened(tcp, plain, Some(deadline));
         }
-        let (stream, certificate) = self.shake_hands(tls, tcp, peer.ip()).await?;
+        // Before the handshake: what is replaced meanwhile counts as not verified.
+        let generation = tls.security.generation();
+        // In a box of its own: plain connections do not have the memory of a handshake.
+        let shaken = Box::pin(self.shake_hands(tls, tcp, peer.ip())).await;
+        let (stream, certificate) = shaken?;
         let certificate = certificate.map(Arc::new);
-        let connection = Connection { is_tls: true, certificate, ..plain };
+        let connection = Connection { is_tls: true, certificate, generation, ..plain };
         Some(Opened { stream, connection, needs_tls: false, head_deadline: None })
     }
 

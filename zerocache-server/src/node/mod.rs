@@ -1,5 +1,6 @@
 //! Assembles a node: configuration, store, state machine, transport, discovery, listener.
 
+mod listeners;
 mod settings;
 mod tasks;
 #[cfg(test)]
@@ -7,11 +8,7 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 use zerocache_core::{
     node::Input,
     store::Capacity,
@@ -20,20 +17,19 @@ use zerocache_core::{
 };
 use zerocache_net::{
     discovery::{self, Announcement, Discovery, DiscoveryConfig, DiscoveryError, MdnsConfig},
-    transport::{Connections, FramedTransport},
+    security::{Security, SecurityError, TlsMode},
+    transport::FramedTransport,
 };
 
+use self::listeners::{Listeners, Sockets};
 use crate::{
-    access::AccessControl,
-    api::{self, Api},
+    access::{AccessControl, AccessFileError},
     config::{ConfigError, ServerConfig},
     datagrams::DatagramSocket,
     driver::{DriverParts, NodeDriver, SharedNode},
-    framed::{FrameLimits, FramedConnections},
-    http::{self, BindError, BodyBudget, HttpLimits, Service, ShutdownSummary},
+    http::{BindError, ShutdownSummary},
     snapshot::{self, SnapshotFile},
     storage::Storage,
-    telemetry::ServerCounters,
 };
 
 /// The timeout of connecting to another node.
@@ -55,6 +51,12 @@ pub enum RunError {
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A secret, or a certificate, cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// The access file cannot be used.
+    #[error(transparent)]
+    AccessFile(#[from] AccessFileError),
     /// The listener could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -67,25 +69,30 @@ pub enum RunError {
     /// The system refused something else.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
+    /// A second signal ended the node before it was shut down.
+    #[error("ended by a second signal before the node was shut down")]
+    Interrupted,
+}
+
+impl RunError {
+    /// Returns whether the configuration, or a file that it names, must be changed.
+    #[must_use]
+    pub fn is_usage_error(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Security(_) | Self::AccessFile(_))
+    }
 }
 
 /// A node that serves. Dropping it stops it without a goodbye, as a crash would.
 pub struct RunningNode {
     driver: Arc<NodeDriver>,
+    access: Arc<AccessControl>,
     discovery: Arc<Discovery>,
     snapshot: Option<Arc<SnapshotFile>>,
     listen: SocketAddr,
     incarnation: Incarnation,
     drain: Duration,
-    listener: Listener,
+    listeners: Listeners,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// The running listener of a node.
-struct Listener {
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<ShutdownSummary>,
-    framed: Arc<FramedConnections>,
 }
 
 impl RunningNode {
@@ -95,17 +102,19 @@ impl RunningNode {
     /// [`RunError`] when the configuration is invalid or the system refuses something.
     pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
         config.validate()?;
-        let access = tasks::access_control(&config);
-        let listener = http::bind(&config.listen_addresses())?;
-        let listen = listener.local_addr()?;
+        let addresses = config.announced_addresses();
+        let security = Security::load(config.security_config(&addresses))?;
+        let access = tasks::access_control(&config, security.clone())?;
+        let sockets = Sockets::bind(&config)?;
+        let listen = sockets.nodes.local_addr()?;
         let port = if config.port == 0 { listen.port() } else { config.port };
-        let incarnation = Incarnation(getrandom::u64()?);
+        let incarnation = Incarnation(security.identity().map_or_else(getrandom::u64, Ok)?);
         let announcement = Announcement {
             region: config.region.clone(),
             incarnation: incarnation.0,
-            addresses: config.announced_addresses(),
+            addresses,
             port,
-            python: config.compat.is_some(),
+            python: sockets.python_record(&config)?,
         };
         let (discovery, events) = start_discovery(&config)?;
         let discovery = Arc::new(discovery);
@@ -125,22 +134,23 @@ impl RunningNode {
         let storage = Arc::new(Storage::keyed(capacity, hash_seed));
         let node = SharedNode::new(node_config, Arc::clone(&storage));
         let driver = NodeDriver::new(DriverParts {
-            transport: Arc::new(transport(&config, node.clone())),
+            transport: Arc::new(transport(&config, node.clone(), security)),
             node,
             storage,
             datagrams: datagrams.clone(),
             discovery: Some(Arc::clone(&discovery)),
         });
-        let listener = start_listener(&config, listener, Arc::clone(&driver), access);
+        let listeners = Listeners::start(&config, sockets, &driver, &access);
         let drain = config.drain;
         let mut node = Self {
             driver,
+            access,
             discovery,
             snapshot,
             listen,
             incarnation,
             drain,
-            listener,
+            listeners,
             tasks: Vec::new(),
         };
         node.discovery.announce(&announcement)?;
@@ -160,6 +170,11 @@ impl RunningNode {
         let timer = driver();
         self.tasks.push(tokio::spawn(async move { timer.keep_time().await }));
         self.tasks.push(tokio::spawn(tasks::forward_discovery(events, driver())));
+        let access = Arc::clone(&self.access);
+        self.tasks.push(tokio::spawn(async move { access.watch().await }));
+        if self.access.security().mode() == TlsMode::Optional {
+            self.tasks.push(tokio::spawn(tasks::warn_of_optional_tls()));
+        }
         if config.configured_addresses().is_none() {
             let discovery = Arc::clone(&self.discovery);
             let follow = tasks::follow_machine_address(config, announcement, driver(), discovery);
@@ -221,6 +236,13 @@ impl RunningNode {
         self.incarnation
     }
 
+    /// Reads the secret, the certificates and the access file again, and uses what is in them now. Connections
+    /// that are no longer entitled to the same end. What cannot be used is logged, and changes nothing.
+    pub fn reload(&self) {
+        tracing::info!("reloading credentials and access file");
+        self.access.reload();
+    }
+
     /// Waits until the node is in sync, at most `timeout`. Returns whether it is.
     pub async fn ready(&self, timeout: Duration) -> bool {
         let mut state = self.driver.watch_state();
@@ -238,12 +260,7 @@ impl RunningNode {
         if !self.driver.flush(FLUSH_TIMEOUT).await {
             tracing::warn!("shut down before all writes were replicated");
         }
-        if let Some(stop) = self.listener.stop.take() {
-            let _already_stopped = stop.send(());
-        }
-        let framed = self.listener.framed.close();
-        let (served, (), ()) =
-            tokio::join!(&mut self.listener.task, framed, self.discovery.shutdown());
+        let (served, ()) = tokio::join!(self.listeners.close(), self.discovery.shutdown());
         // Writes that were accepted until the listener closed.
         let _out_of_time = self.driver.flush(LAST_FLUSH_TIMEOUT).await;
         if let Some(file) = self.snapshot.take() {
@@ -261,8 +278,7 @@ impl RunningNode {
 
 impl Drop for RunningNode {
     fn drop(&mut self) {
-        self.listener.task.abort();
-        self.listener.framed.abort();
+        self.listeners.abort();
         for task in &self.tasks {
             task.abort();
         }
@@ -283,56 +299,13 @@ fn bind_datagrams(listen: SocketAddr) -> Option<Arc<DatagramSocket>> {
     }
 }
 
-fn start_listener(
-    config: &ServerConfig,
-    listener: TcpListener,
-    driver: Arc<NodeDriver>,
-    access: Arc<AccessControl>,
-) -> Listener {
-    let mut limits = HttpLimits::for_config(config);
-    limits.connections_max = http::fit_connections(limits.connections_max);
-    let counters = Arc::new(ServerCounters::default());
-    let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
-    let mut message_limits = limits.bodies.clone();
-    message_limits.memory_bytes = message_limits.memory_bytes.max(2 * message_bytes_max);
-    let messages =
-        BodyBudget::new(message_limits, Arc::clone(&counters)).exempting(api::SMALL_MESSAGE_BYTES);
-    let framed = FramedConnections::new(
-        Arc::clone(&driver),
-        Arc::clone(&access),
-        Arc::clone(&counters),
-        Arc::new(messages.clone()),
-        FrameLimits {
-            message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
-            pending_bytes_max: limits.pending_response_bytes_max(),
-        },
-    );
-    let api = Api {
-        driver,
-        access: Arc::clone(&access),
-        messages,
-        framed: (config.connections == Connections::Framed).then(|| Arc::clone(&framed)),
-        bodies: BodyBudget::new(limits.bodies.clone(), Arc::clone(&counters)),
-        counters: Arc::clone(&counters),
-        value_bytes_max: config.value_bytes_max(),
-        key_bytes_max: config.max_key_bytes,
-        compat: config.compat.is_some(),
-    };
-    let service = Service::from(api::router(api.clone())).with_fast_path(api::sync_handler(api));
-    let (stop, stopped) = oneshot::channel();
-    let stopped = async move {
-        // A dropped sender means the same: the node is gone.
-        let _stopped_or_dropped = stopped.await;
-    };
-    let task = tokio::spawn(http::serve(listener, service, access, limits, counters, stopped));
-    Listener { stop: Some(stop), task, framed }
-}
-
 /// Creates the transport to other nodes. It opens each connection with the handshake of `node`.
-fn transport(config: &ServerConfig, node: SharedNode) -> FramedTransport {
+fn transport(config: &ServerConfig, node: SharedNode, security: Security) -> FramedTransport {
     let make_hello = Arc::new(move || node.introduction());
     let runtime = tokio::runtime::Handle::current();
-    FramedTransport::new(make_hello, CONNECT_TIMEOUT, runtime).with_connections(config.connections)
+    FramedTransport::new(make_hello, CONNECT_TIMEOUT, runtime)
+        .with_security(security)
+        .with_connections(config.connections)
 }
 
 fn start_discovery(

@@ -3,10 +3,21 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use zerocache_core::{node::Input, version::Incarnation, wire::NodeState};
-use zerocache_net::discovery::{self, Announcement, Discovery};
+use zerocache_core::{access::Role, node::Input, version::Incarnation, wire::NodeState};
+use zerocache_net::{
+    discovery::{self, Announcement, Discovery},
+    security::Security,
+};
 
-use crate::{access::AccessControl, config::ServerConfig, driver::NodeDriver};
+use super::RunError;
+use crate::{
+    access::{AccessControl, Level},
+    config::{COMPAT_NEEDS_LISTENER, ConfigError, ServerConfig},
+    driver::NodeDriver,
+};
+
+/// The interval of warnings that encryption is optional.
+const WARN_OF_OPTIONAL_TLS_EVERY: Duration = Duration::from_secs(3600);
 
 /// The interval at which the machine's address is checked, if none is configured.
 const ADDRESS_CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -51,24 +62,59 @@ pub(super) async fn follow_machine_address(
 }
 
 /// Creates the access control of a node, and logs what it protects.
-pub(super) fn access_control(config: &ServerConfig) -> Arc<AccessControl> {
-    let access = if config.insecure {
-        tracing::warn!(
-            "no authentication: whoever reaches the port of this node can read and delete everything"
-        );
-        AccessControl::insecure()
-    } else {
-        tracing::info!(
-            "protected: callers of other hosts are refused; for nodes and clients on other hosts start it \
-             with --insecure"
-        );
-        AccessControl::protected()
+pub(super) fn access_control(
+    config: &ServerConfig,
+    security: Security,
+) -> Result<Arc<AccessControl>, RunError> {
+    let level = config.level();
+    let access = match level {
+        Level::Protected => AccessControl::protected(),
+        Level::Insecure => AccessControl::insecure(),
+        Level::Secret | Level::Certificates => {
+            let file = config.access.clone();
+            AccessControl::with_credentials(level, &config.cluster, security, file)?
+        }
     };
-    if config.compat.is_some() {
+    let may_write = access.anonymous().role().includes(Role::Write);
+    if config.needs_anonymous_writers() && !may_write {
+        return Err(ConfigError::new("compat", COMPAT_NEEDS_LISTENER.to_owned()).into());
+    }
+    log_level(level);
+    if config.compat.is_some() && config.compat_listen.is_none() {
         tracing::warn!(
             "Python-compatible paths carry no cluster name: Python clients on this network use this \
              node, whatever their cluster"
         );
     }
-    access
+    Ok(access)
+}
+
+fn log_level(level: Level) {
+    match level {
+        Level::Protected => tracing::info!(
+            "protected: callers of other hosts are refused; to serve them, give all nodes the same \
+             ZEROCACHE_SECRET and clients a token, or start the nodes with --insecure"
+        ),
+        Level::Insecure => tracing::warn!(
+            "no authentication: whoever reaches the port of this node can read and delete everything"
+        ),
+        Level::Secret => tracing::info!(
+            "secret: nodes and clients prove who they are; give further nodes the same secret, and clients a \
+             token of `zerocache token create`"
+        ),
+        Level::Certificates => tracing::info!(
+            "certificates: nodes and clients prove who they are; the access file says which roles clients have"
+        ),
+    }
+}
+
+/// Warns again and again that a mode for the time of a change protects nothing. Ends only when dropped.
+pub(super) async fn warn_of_optional_tls() {
+    loop {
+        tracing::warn!(
+            "encryption is optional: callers without TLS can read and delete everything; set --tls required \
+             when all nodes and clients encrypt"
+        );
+        tokio::time::sleep(WARN_OF_OPTIONAL_TLS_EVERY).await;
+    }
 }

@@ -34,6 +34,7 @@ impl SnapshotFile {
         let moved = fs::rename(&path, write::with_suffix(&path, TAKEN));
         let is_taken = match moved {
             Ok(()) => {
+                write::restrict(&write::with_suffix(&path, TAKEN));
                 write::sync_directory(&path);
                 true
             }

@@ -193,3 +193,20 @@ fn missing_directory_is_found_when_there_is_no_snapshot() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 0);
     assert!(write::check_writable(&directory.path().join("missing").join("snapshot")).is_err());
 }
+
+#[test]
+fn snapshot_is_for_its_own_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("snapshot");
+    let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    for wide in [&path, &write::with_suffix(&path, write::NEW)] {
+        fs::write(wide, "old").expect("written");
+        fs::set_permissions(wide, fs::Permissions::from_mode(0o644)).expect("set");
+    }
+    let taken = SnapshotFile::take(path.clone());
+    assert_eq!(mode(&write::with_suffix(&path, ".taken")), 0o600);
+    drop(taken);
+    written(&path, some());
+    assert_eq!(mode(&path), 0o600);
+}

@@ -2,8 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, BufWriter, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -40,8 +41,25 @@ where
 /// The error of the system that a write would meet now.
 pub(super) fn check_writable(path: &Path) -> io::Result<()> {
     let temporary = with_suffix(path, NEW);
-    File::create(&temporary)?;
+    create(&temporary)?;
     fs::remove_file(&temporary)
+}
+
+/// The mode of snapshots: only the user of the node reads what it caches.
+const MODE: u32 = 0o600;
+
+/// Creates a file, or empties it, that only this user may read.
+fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?;
+    // It may have been there, with another mode.
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file)
+}
+
+/// Lets only this user read a file that may be there with another mode.
+pub(super) fn restrict(path: &Path) {
+    // A file of somebody else stays as it is.
+    let _best_effort = fs::set_permissions(path, Permissions::from_mode(MODE));
 }
 
 /// The suffix of the temporary file.
@@ -58,8 +76,7 @@ fn write_to<P>(path: &Path, contents: Contents<'_, P>) -> Result<u64, SnapshotEr
 where
     P: Iterator<Item = Vec<StoredItem>>,
 {
-    let mut out =
-        Output { file: BufWriter::new(File::create(path)?), checksum: Checksum::default() };
+    let mut out = Output { file: BufWriter::new(create(path)?), checksum: Checksum::default() };
     out.put(MAGIC)?;
     let ages = contents.state.sync_ages.iter();
     let header = Header {

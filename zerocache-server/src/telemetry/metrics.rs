@@ -70,6 +70,10 @@ pub struct Sample<'a> {
     pub server: &'a ServerCounters,
     /// Requests refused for want of permission.
     pub denials: DenialCounts,
+    /// Encryption of connections: 0 off, 1 optional, 2 required.
+    pub tls_mode: u64,
+    /// Changes of credentials and access files that could not be used.
+    pub failed_reloads: u64,
     /// Outcomes of reads.
     pub reads: ReadCounts,
     /// Contents of the store.

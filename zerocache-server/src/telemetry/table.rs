@@ -160,6 +160,16 @@ pub const METRICS: &[Metric] = &[
         "Requests refused because they came unencrypted.",
         server!(plain_refused),
     ),
+    gauge(
+        "tls_mode",
+        "Encryption of connections: 0 is off, 1 is optional, 2 is required.",
+        read!(tls_mode),
+    ),
+    counter(
+        "failed_reloads",
+        "Times that changed credentials or a changed access file could not be used.",
+        read!(failed_reloads),
+    ),
     counter(
         "denied_unauthenticated",
         "Requests refused because they came without credentials.",

@@ -136,7 +136,7 @@ fn known() -> Envelope {
 /// A caller that may do everything.
 fn caller() -> Arc<Caller> {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let connection = Connection { peer: address, local: address, is_tls: false, certificate: None };
+    let connection = Connection::plain(address, address);
     AccessControl::insecure().authenticate(&connection, None).expect("a caller")
 }
 

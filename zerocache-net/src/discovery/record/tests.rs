@@ -25,7 +25,7 @@ fn announcement(addresses: &[&str]) -> Announcement {
         incarnation: 0xfedc_ba98_7654_3210,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         port: 6789,
-        python: true,
+        python: PythonRecord::OfNode,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::super::{Compat, Interface, LogFormat};
+use super::super::{Compat, Interface, LogFormat, TlsMode};
 use super::*;
 
 fn parse(flags: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, EarlyExit> {
@@ -69,7 +69,9 @@ fn every_flag_has_a_variable() {
             ("ZEROCACHE_WARM_MAX", "5"),
             ("ZEROCACHE_CONNECTIONS", "http"),
             ("ZEROCACHE_COMPAT", "zerocache-py"),
+            ("ZEROCACHE_COMPAT_LISTEN", "127.0.0.1:6790"),
             ("ZEROCACHE_INSECURE", "true"),
+            ("ZEROCACHE_ALLOWED_HOST", "cache.shop.example, node.shop.example"),
         ],
     );
     assert_eq!(config.zone.as_deref(), Some("a"));
@@ -88,6 +90,48 @@ fn every_flag_has_a_variable() {
     assert_eq!(config.connections, zerocache_net::transport::Connections::Http);
     assert_eq!(config.cluster, "staging");
     assert!(config.insecure);
+    assert_eq!(config.compat_listen.map(|listen| listen.port()), Some(6790));
+    assert_eq!(config.allowed_hosts, ["cache.shop.example", "node.shop.example"]);
+}
+
+#[test]
+fn credentials_come_from_variables_too() {
+    let secret = "zcs1_not-looked-at-here";
+    let config = server(
+        &[],
+        &[
+            ("ZEROCACHE_REGION", "london"),
+            ("ZEROCACHE_SECRET", secret),
+            ("ZEROCACHE_TLS", "optional"),
+            ("ZEROCACHE_TLS_NAME", "cache.shop.example"),
+            ("ZEROCACHE_TLS_SERVER_NAME", "shop.example"),
+            ("ZEROCACHE_ACCESS", "/etc/zerocache/access.toml"),
+        ],
+    );
+    assert_eq!(config.secret, Some(Source::Value(secret.into())));
+    assert_eq!(config.tls, Some(TlsMode::Optional));
+    assert_eq!(config.tls_names, ["cache.shop.example"]);
+    assert_eq!(config.tls_server_name.as_deref(), Some("shop.example"));
+    assert_eq!(config.access, Some("/etc/zerocache/access.toml".into()));
+    assert!(!format!("{config:?}").contains(secret));
+    let config = server(
+        &[],
+        &[
+            ("ZEROCACHE_REGION", "london"),
+            ("ZEROCACHE_SECRET_FILE", "secret"),
+            ("ZEROCACHE_SECRET", ""),
+            ("ZEROCACHE_TLS_CERT", "node.pem"),
+            ("ZEROCACHE_TLS_KEY", "node.key"),
+            ("ZEROCACHE_TLS_CA", "ca.pem"),
+        ],
+    );
+    assert_eq!(config.secret, Some(Source::File("secret".into())));
+    assert_eq!(config.tls_files.key, Some("node.key".into()));
+    let both =
+        usage_error(&["--region", "x", "--secret-file", "f"], &[("ZEROCACHE_SECRET", secret)]);
+    assert_eq!(both, "ZEROCACHE_SECRET and --secret-file are both given; use one of them");
+    let insecure = usage_error(&["--region", "x", "--insecure"], &[("ZEROCACHE_SECRET", secret)]);
+    assert!(insecure.starts_with("--insecure: "), "{insecure}");
 }
 
 #[test]
@@ -161,6 +205,12 @@ fn usage_error_is_one_line_that_names_the_setting() {
         ("--warm-max", "2h"),
         ("--connections", "grpc"),
         ("--compat", "redis"),
+        ("--compat-listen", "127.0.0.1:1"),
+        ("--tls", "yes"),
+        ("--tls", "required"),
+        ("--access", "access.toml"),
+        ("--tls-name", "a b"),
+        ("--allowed-host", "a b"),
         ("--log", "info,=,="),
         ("--log-format", "xml"),
     ] {
@@ -193,6 +243,7 @@ fn table_of_variables_matches_the_flags() {
     let command = command();
     let flags = command.get_arguments().filter(|arg| has_variable(arg));
     let mut read: Vec<_> = flags.filter_map(|arg| arg.get_long().map(variable_name)).collect();
+    read.push(SECRET.to_owned());
     read.sort_unstable();
     let nodes = [env_vars::ReadBy::Nodes, env_vars::ReadBy::Both];
     let listed = env_vars::ALL.iter().filter(|(_, by)| nodes.contains(by)).map(|(name, _)| *name);

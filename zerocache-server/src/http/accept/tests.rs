@@ -24,7 +24,7 @@ fn connect(access: Arc<AccessControl>, peer: &str) -> (DuplexStream, Arc<Shared>
     let (client, stream) = duplex(64 << 10);
     let address = |text: &str| text.parse().expect("an address");
     let (peer, local) = (address(peer), address(OWN));
-    let connection = Connection { peer, local, is_tls: false, certificate: None };
+    let connection = Connection::plain(peer, local);
     let opened = Opened { stream, connection, needs_tls: false, head_deadline: None };
     let permit = ConnectionPermit::acquire(&Arc::default(), 1).expect("a permit");
     let served = Arc::clone(&shared);

@@ -1,0 +1,165 @@
+//! The listeners of a node: that of nodes and clients, and that of Python clients where it is another one.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddrV4},
+    sync::Arc,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+};
+use zerocache_net::{discovery::PythonRecord, transport::Connections};
+
+use crate::{
+    access::AccessControl,
+    api::{self, Api},
+    config::ServerConfig,
+    driver::NodeDriver,
+    framed::{FrameLimits, FramedConnections},
+    http::{self, BindError, BodyBudget, Entrance, HttpLimits, Service, ShutdownSummary},
+    telemetry::ServerCounters,
+};
+
+/// Most connections of Python clients, which are all on this host.
+const PYTHON_CONNECTIONS_MAX: usize = 1_024;
+
+/// The bound sockets of a node.
+pub(super) struct Sockets {
+    pub(super) nodes: TcpListener,
+    python: Option<TcpListener>,
+}
+
+impl Sockets {
+    pub(super) fn bind(config: &ServerConfig) -> Result<Self, BindError> {
+        let nodes = http::bind(&config.listen_addresses())?;
+        let python = config.compat_listen.map(|listen| http::bind(&[listen])).transpose()?;
+        Ok(Self { nodes, python })
+    }
+
+    /// Returns how Python clients find the node.
+    pub(super) fn python_record(&self, config: &ServerConfig) -> io::Result<PythonRecord> {
+        let Some(python) = &self.python else {
+            let is_served = config.compat.is_some();
+            return Ok(if is_served { PythonRecord::OfNode } else { PythonRecord::None });
+        };
+        let address = python.local_addr()?;
+        tracing::info!(%address, "Python clients of this host are served on an address of their own");
+        Ok(match address.ip() {
+            IpAddr::V4(ip) => PythonRecord::Loopback(SocketAddrV4::new(ip, address.port())),
+            IpAddr::V6(_) => PythonRecord::None,
+        })
+    }
+}
+
+/// The running listeners of a node.
+pub(super) struct Listeners {
+    nodes: Listener,
+    python: Option<Listener>,
+    framed: Arc<FramedConnections>,
+}
+
+struct Listener {
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<ShutdownSummary>,
+}
+
+impl Listener {
+    fn start(
+        socket: TcpListener,
+        service: Service,
+        access: Arc<AccessControl>,
+        limits: HttpLimits,
+        counters: Arc<ServerCounters>,
+    ) -> Self {
+        let entrance = Entrance { security: access.security().clone(), access };
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move {
+            // A dropped sender means the same: the node is gone.
+            let _stopped_or_dropped = stopped.await;
+        };
+        let task = tokio::spawn(http::serve(socket, service, entrance, limits, counters, stopped));
+        Self { stop: Some(stop), task }
+    }
+
+    async fn close(&mut self) -> Result<ShutdownSummary, JoinError> {
+        if let Some(stop) = self.stop.take() {
+            let _already_stopped = stop.send(());
+        }
+        (&mut self.task).await
+    }
+}
+
+impl Listeners {
+    pub(super) fn start(
+        config: &ServerConfig,
+        sockets: Sockets,
+        driver: &Arc<NodeDriver>,
+        access: &Arc<AccessControl>,
+    ) -> Self {
+        let mut limits = HttpLimits::for_config(config);
+        limits.connections_max = http::fit_connections(limits.connections_max);
+        let counters = Arc::new(ServerCounters::default());
+        let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
+        let mut message_limits = limits.bodies.clone();
+        message_limits.memory_bytes = message_limits.memory_bytes.max(2 * message_bytes_max);
+        let messages = BodyBudget::new(message_limits, Arc::clone(&counters))
+            .exempting(api::SMALL_MESSAGE_BYTES);
+        let framed = FramedConnections::new(
+            Arc::clone(driver),
+            Arc::clone(access),
+            Arc::clone(&counters),
+            Arc::new(messages.clone()),
+            FrameLimits {
+                message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+                pending_bytes_max: limits.pending_response_bytes_max(),
+            },
+        );
+        let api = Api {
+            driver: Arc::clone(driver),
+            access: Arc::clone(access),
+            messages,
+            framed: (config.connections == Connections::Framed).then(|| Arc::clone(&framed)),
+            bodies: BodyBudget::new(limits.bodies.clone(), Arc::clone(&counters)),
+            counters: Arc::clone(&counters),
+            value_bytes_max: config.value_bytes_max(),
+            key_bytes_max: config.max_key_bytes,
+            compat: config.compat.is_some() && sockets.python.is_none(),
+        };
+        let python = sockets.python.map(|socket| {
+            // The listener has a loopback address: only callers of this host get there.
+            let access = AccessControl::protected();
+            let api = Api { access: Arc::clone(&access), compat: true, ..api.clone() };
+            let connections_max = limits.connections_max.min(PYTHON_CONNECTIONS_MAX);
+            let limits = HttpLimits { connections_max, ..limits.clone() };
+            let service = Service::from(api::compat_router(api));
+            Listener::start(socket, service, access, limits, Arc::clone(&counters))
+        });
+        let service =
+            Service::from(api::router(api.clone())).with_fast_path(api::sync_handler(api));
+        let nodes = Listener::start(sockets.nodes, service, Arc::clone(access), limits, counters);
+        Self { nodes, python, framed }
+    }
+
+    /// Closes the listeners, and their connections after the last responses.
+    pub(super) async fn close(&mut self) -> Result<ShutdownSummary, JoinError> {
+        let python = async {
+            match &mut self.python {
+                Some(python) => python.close().await.map(|summary| summary.connections_cut),
+                None => Ok(0),
+            }
+        };
+        let (nodes, python, ()) = tokio::join!(self.nodes.close(), python, self.framed.close());
+        Ok(ShutdownSummary { connections_cut: nodes?.connections_cut + python? })
+    }
+
+    /// Cuts everything.
+    pub(super) fn abort(&self) {
+        self.framed.abort();
+        for listener in [Some(&self.nodes), self.python.as_ref()].into_iter().flatten() {
+            listener.task.abort();
+        }
+    }
+}
