@@ -156,7 +156,10 @@ impl Driver {
             6 => {
                 let proposed = bytes.iter().take(32);
                 let proposed = proposed.map(|n| SocketAddr::from(([127, 0, 0, *n], 1)));
-                self.handle(Input::AddressesProposed(proposed.collect()));
+                self.handle(Input::AddressesProposed {
+                    addresses: proposed.collect(),
+                    are_configured: first % 2 == 0,
+                });
             }
             _ => self.handle(match first {
                 0 => Input::DiscoveryComplete,

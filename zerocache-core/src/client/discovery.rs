@@ -99,9 +99,9 @@ impl ClientState {
         is_alone.then_some(obstacle)
     }
 
-    /// Records that the client has other credentials: what stood between it and the nodes may be gone.
+    /// Records that the client has other credentials: it tries at once whether what stood between it and the
+    /// nodes is gone.
     pub fn credentials_changed(&mut self, now: Instant) {
-        self.obstacle = None;
         self.directory_mut().candidates_mut().retry_all(now);
     }
 

@@ -16,7 +16,7 @@ use core::{
 
 pub use self::sources::AddressSource;
 use self::sources::{BOUNDS, FIRST_SOURCES, SourceUse};
-use crate::time::Instant;
+use crate::{access::Denial, time::Instant};
 
 /// The most sources whose last dial is remembered.
 const SOURCES_MAX: usize = 8_192;
@@ -38,6 +38,11 @@ const BACKOFF_MS_MAX: u64 = 1_000;
 const BACKOFF_MS_LATER: u64 = 5_000;
 const OFTEN_MAX: u32 = 120;
 
+/// The pause after a node refused this one, in milliseconds, doubled with each refusal: somebody has to
+/// change the configuration of one of the two.
+const REFUSED_MS: u64 = 1_000;
+const REFUSED_MS_MAX: u64 = 10_000;
+
 /// How long an address that belongs to this process, or to another cluster, is set aside.
 const REST_MS: u64 = 30_000;
 
@@ -47,6 +52,26 @@ const FAILING_MIN: u32 = 2;
 /// How long after the first caller a node that starts waits until callers have been dialled, in milliseconds:
 /// one that keeps calling does not keep the node from being ready.
 const CALLERS_AWAITED_MS: u64 = 3_000;
+
+/// Why the node at an address is no peer, although it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialRefusal {
+    /// It refused this node.
+    Denied(Denial),
+    /// It could not be verified, or does not accept this node's certificate.
+    Unverified,
+}
+
+impl DialRefusal {
+    /// The stable code of the reason, in JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied(denial) => denial.as_str(),
+            Self::Unverified => "unverified",
+        }
+    }
+}
 
 /// An address at which a node may be.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +84,12 @@ struct Candidate {
     fresh: bool,
     /// Whether a node that starts waits for the first dial.
     awaited: bool,
+    /// Whether the configuration names it, by itself or by a DNS name.
+    is_configured: bool,
+    /// Why its last dial was refused, if that was so.
+    refusal: Option<DialRefusal>,
+    /// The last refusal that was reported.
+    reported: Option<DialRefusal>,
 }
 
 /// A due address in sorting order: whether it failed before, how many of its source come before it, the last
@@ -104,10 +135,20 @@ impl Candidates {
             last_failure: now,
             fresh: true,
             awaited,
+            is_configured: false,
+            refusal: None,
+            reported: None,
         };
         self.waiting.insert((source, address), candidate);
         self.sources.insert(address, source);
         self.uses[source.rank()].addresses += 1;
+    }
+
+    /// Notes that the configuration names `address`.
+    pub fn note_configured(&mut self, address: SocketAddr) {
+        if let Some((_, candidate)) = self.known(address) {
+            candidate.is_configured = true;
+        }
     }
 
     /// Has `address` dialled soon, even if it is set aside: a caller says that it is there.
@@ -280,13 +321,20 @@ impl Candidates {
 
     /// Notes that a dial of `address` failed: it is dialled later, less and less often, and finally dropped.
     pub fn failed(&mut self, address: SocketAddr, now: Instant) {
-        self.put_off(address, now, BACKOFF_MS_MAX);
+        let Some((_, candidate)) = self.known(address) else { return };
+        let often = candidate.failures + 1 < OFTEN_MAX;
+        let most_ms = if often { BACKOFF_MS_MAX } else { BACKOFF_MS_LATER };
+        let backoff_ms = (250u64 << (candidate.failures + 1).min(8)).min(most_ms);
+        candidate.refusal = None;
+        self.retry_after(address, backoff_ms, now);
     }
 
-    /// Notes that a node is at `address` and has nothing to do with this process, which will not change by
-    /// itself: it is dialled as after a failure, and soon as seldom as after many.
+    /// Notes that a node is at `address` and has nothing to do with this process, a client, which will not
+    /// change by itself: it is dialled as after a failure, and soon as seldom as after many.
     pub fn denied(&mut self, address: SocketAddr, now: Instant) {
-        self.put_off(address, now, BACKOFF_MS_LATER);
+        let Some((_, candidate)) = self.known(address) else { return };
+        let backoff_ms = (250u64 << (candidate.failures + 1).min(8)).min(BACKOFF_MS_LATER);
+        self.retry_after(address, backoff_ms, now);
     }
 
     /// Has all addresses dialled again at once: this process has other credentials now.
@@ -296,14 +344,37 @@ impl Candidates {
         }
     }
 
-    fn put_off(&mut self, address: SocketAddr, now: Instant, often_ms: u64) {
+    /// Notes that the node at `address` refused this one: it is dialled later. Returns whether that is to be
+    /// reported, as it is once for each address and reason. What callers name is not: it may be anybody's.
+    pub fn refused_by(&mut self, address: SocketAddr, refusal: DialRefusal, now: Instant) -> bool {
+        let Some((source, candidate)) = self.known(address) else { return false };
+        let is_new = candidate.reported.replace(refusal) != Some(refusal);
+        candidate.refusal = Some(refusal);
+        let backoff_ms = (REFUSED_MS << candidate.failures.min(8)).min(REFUSED_MS_MAX);
+        self.retry_after(address, backoff_ms, now);
+        is_new && !matches!(source, AddressSource::Caller(_))
+    }
+
+    /// Returns the addresses whose nodes refuse this one, and why, but not those that callers name.
+    pub fn refusals(&self) -> impl Iterator<Item = (SocketAddr, DialRefusal)> {
+        let named = self.waiting.iter().filter(|((source, _), _)| source.rank() > 0);
+        named.filter_map(|((_, address), candidate)| Some((*address, candidate.refusal?)))
+    }
+
+    /// Returns whether a node that the configuration names refuses this one.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.waiting
+            .values()
+            .any(|candidate| candidate.is_configured && candidate.refusal.is_some())
+    }
+
+    /// Ends a dial of `address`, and has it dialled again after this long, or drops it.
+    fn retry_after(&mut self, address: SocketAddr, backoff_ms: u64, now: Instant) {
         let Some((source, candidate)) = self.known(address) else { return };
         candidate.failures += 1;
         candidate.last_failure = now;
         candidate.fresh = false;
-        let often = candidate.failures < OFTEN_MAX;
-        let most_ms = if often { often_ms } else { BACKOFF_MS_LATER };
-        let backoff_ms = (250u64 << candidate.failures.min(8)).min(most_ms);
         candidate.next_dial = now.plus_ms(backoff_ms);
         let was_dialling = core::mem::take(&mut candidate.in_flight);
         let is_over = candidate.failures >= source.bounds().failures_max_each;

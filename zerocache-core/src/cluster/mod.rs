@@ -10,7 +10,7 @@ mod ranking;
 mod view;
 
 pub use self::{
-    candidates::{AddressSource, Candidates},
+    candidates::{AddressSource, Candidates, DialRefusal},
     contacts::{CONTACTS_PER_REGION, ContactState, choose_contacts},
     failure_detector::{FailureDetector, ReplayWindow},
     gossip::{FORGET_MS, Gossip, GossipChanges, RENEW_EVERY_MS, ROWS_MAX},

@@ -12,7 +12,7 @@ use alloc::{
 use core::net::{IpAddr, SocketAddr};
 
 use super::{
-    candidates::{AddressSource, Candidates},
+    candidates::{AddressSource, Candidates, DialRefusal},
     failure_detector::FailureDetector,
     latency::Latency,
     ranking::Ranking,
@@ -54,6 +54,8 @@ pub struct Member {
     pub suspect: bool,
     /// Whether nothing listens at its address any more: its process has exited, and its data is gone.
     pub has_exited: bool,
+    /// Why it refuses this node, if it does.
+    pub refusal: Option<DialRefusal>,
     /// Whether it has introduced itself here, so that it sends its writes here too.
     pub has_introduced_itself: bool,
     /// Whether a caller introduced itself in its name with other properties than are known here: it gets a
@@ -211,6 +213,12 @@ impl View {
         &self.candidates
     }
 
+    /// Returns the addresses whose nodes refuse this one, and why.
+    pub fn refusals(&self) -> impl Iterator<Item = (SocketAddr, DialRefusal)> {
+        let members = self.members().filter_map(|m| Some((m.address, m.refusal?)));
+        members.chain(self.candidates.refusals())
+    }
+
     /// Returns the addresses to be dialled, to change them.
     pub fn candidates_mut(&mut self) -> &mut Candidates {
         &mut self.candidates
@@ -244,6 +252,7 @@ impl View {
                 last_response: now,
                 suspect: false,
                 has_exited: false,
+                refusal: None,
                 has_introduced_itself: false,
                 needs_handshake: false,
                 claimed_addresses: Vec::new(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{PersistedState, Write};
 use crate::{
     call::CallResult,
-    cluster::AddressSource,
+    cluster::{AddressSource, DialRefusal},
     limits::Limits,
     store::StoredItem,
     version::Incarnation,
@@ -136,7 +136,13 @@ pub enum Input {
         bytes: Bytes,
     },
     /// Discovery found addresses at which nodes may be.
-    AddressesProposed(Vec<SocketAddr>),
+    AddressesProposed {
+        /// The addresses.
+        addresses: Vec<SocketAddr>,
+        /// Whether the configuration names them, as seeds or by a DNS name: a node that starts waits for
+        /// those that refuse it. Others were announced on the network, by anybody.
+        are_configured: bool,
+    },
     /// This node is reachable at these addresses from now on, and no longer at those before.
     AddressesChanged(Vec<SocketAddr>),
     /// Discovery reports that a node is gone; the node is pinged to verify that.
@@ -206,6 +212,15 @@ pub enum Event {
         /// The address.
         address: SocketAddr,
         /// Its message.
+        text: String,
+    },
+    /// The node at this address refuses this node, or one of the two cannot be verified.
+    PeerRefused {
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        code: DialRefusal,
+        /// The message of the other node; may be empty.
         text: String,
     },
     /// Two live nodes claim this address.

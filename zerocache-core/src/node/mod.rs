@@ -39,7 +39,7 @@ pub use self::{
     quota::RefusalCounts,
     reads::{Identity, ReadPolicy, read},
     repair::{PersistedState, RepairCounts},
-    status::{ClusterStatus, NodeStatus, RegionStatus},
+    status::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
     writes::{Write, WriteOp, WriteScope},
 };
 use self::{
@@ -146,8 +146,10 @@ impl<B: Backend> Node<B> {
             Input::Datagram { from, bytes } => self.with_members(now, out, |membership, cx| {
                 membership.datagram_received(cx, from, &bytes);
             }),
-            Input::AddressesProposed(addresses) => {
-                self.with_members(now, out, |members, cx| members.discovered(cx, addresses));
+            Input::AddressesProposed { addresses, are_configured } => {
+                self.with_members(now, out, |members, cx| {
+                    members.discovered(cx, addresses, are_configured);
+                });
             }
             Input::AddressesChanged(addresses) => {
                 self.with_members(now, out, |members, cx| members.addresses_changed(cx, addresses));

@@ -154,9 +154,15 @@ impl<B: Backend> Node<B> {
     fn has_joined(&self, now: Now) -> bool {
         let (local, view) = (&self.local, &self.membership.view);
         let late_ms = local.config.warm_max_ms / INTRODUCED_DIVISOR;
-        let is_late = now.mono.since_ms(local.readiness.warm_since) >= late_ms;
+        let warms_ms = now.mono.since_ms(local.readiness.warm_since);
+        let is_late = warms_ms >= late_ms;
+        // A node that is lonely by mistake in its configuration answers for a cluster that it does not know.
+        let is_refused = view.candidates().is_refused() && warms_ms < local.config.warm_max_ms;
         let mut peers = view.writable_in(local.region());
         let are_introduced = is_late || peers.all(|member| member.has_introduced_itself);
-        local.readiness.discovery_complete && are_introduced && !view.candidates().has_fresh()
+        local.readiness.discovery_complete
+            && !is_refused
+            && are_introduced
+            && !view.candidates().has_fresh()
     }
 }

@@ -5,8 +5,15 @@ use core::net::SocketAddr;
 
 use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts};
 use crate::{
-    cluster::Reachability, store::Backend, time::Now, version::Incarnation, wire::NodeState,
+    cluster::{DialRefusal, Reachability},
+    store::Backend,
+    time::Now,
+    version::Incarnation,
+    wire::NodeState,
 };
+
+/// The most addresses in [`ClusterStatus::refused_by`].
+pub const REFUSED_MAX: usize = 64;
 
 /// The cluster as one node sees it.
 #[derive(Clone, Debug)]
@@ -17,6 +24,9 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// The other regions, nearest first.
     pub regions: Vec<RegionStatus>,
+    /// The addresses whose nodes refuse this one, as far as discovery or other nodes name them; at most
+    /// [`REFUSED_MAX`].
+    pub refused_by: Vec<RefusedPeer>,
     /// How often two live nodes were found to claim one address.
     pub address_conflicts: u64,
     /// The counters of repair.
@@ -57,6 +67,15 @@ pub struct NodeStatus {
     pub bytes_max: u64,
     /// How long ago it missed the first write that it still lacks, in milliseconds.
     pub replication_lag_ms: Option<u64>,
+}
+
+/// An address whose node refuses the observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedPeer {
+    /// The address.
+    pub address: SocketAddr,
+    /// The reason.
+    pub code: DialRefusal,
 }
 
 /// A region as a node of another one sees it.
@@ -116,6 +135,8 @@ impl<B: Backend> Node<B> {
             bytes_max: info.bytes_max,
             replication_lag_ms: None,
         }));
+        let refusals = view.refusals();
+        let refusals = refusals.map(|(address, code)| RefusedPeer { address, code });
         let latencies = view.region_latencies(&own.region);
         let regions = view.regions().iter().map(|name| RegionStatus {
             name: name.clone(),
@@ -125,6 +146,7 @@ impl<B: Backend> Node<B> {
             cluster: self.local.config.cluster.clone(),
             nodes,
             regions: regions.collect(),
+            refused_by: refusals.take(REFUSED_MAX).collect(),
             address_conflicts: self.membership.conflicts(),
             repair: self.repair.counts(),
             leases: self.lease_counts(),

@@ -74,6 +74,10 @@ impl Tls {
         match self.0 {}
     }
 
+    pub(super) fn expires_soon(&self) -> Option<String> {
+        match self.0 {}
+    }
+
     pub(super) fn trusts(&self, _certificate: &PeerCertificate) -> bool {
         match self.0 {}
     }

@@ -18,6 +18,9 @@ use crate::process::PerProcess;
 /// How often files are looked at, and certificates are checked for renewal.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// How often in a day.
+const LOOKS_A_DAY: u32 = (24 * 60 * 60 / LOOK_EVERY.as_secs()) as u32;
+
 /// The credentials of a process. Cheap to clone.
 ///
 /// A process that was forked reads its files again and has a key of its own.
@@ -45,8 +48,10 @@ struct Process {
 #[derive(Default)]
 struct Seen {
     stamps: Stamps,
-    /// The error of the last reload, which was logged.
-    error: Option<String>,
+    /// The last reload failed.
+    is_broken: bool,
+    /// How long ago an expiry was warned of, in looks.
+    looks_since_warning: Option<u32>,
 }
 
 /// One generation of credentials.
@@ -103,7 +108,7 @@ impl Process {
             first,
             key,
             current: RwLock::new(Arc::new(state)),
-            reload: Mutex::new(Seen { stamps, error: None }),
+            reload: Mutex::new(Seen { stamps, ..Seen::default() }),
             changes: watch::Sender::new(0),
         }
     }
@@ -186,16 +191,15 @@ impl Security {
         let Shared { config, clock, .. } = &*self.0;
         // What changes from here on is seen the next time.
         seen.stamps = Stamps::take(config);
+        seen.is_broken = true;
         let inputs = Inputs::read(config)?;
-        if process.current.read().inputs == inputs {
-            seen.error = None;
-            return Ok(false);
+        let is_changed = process.current.read().inputs != inputs;
+        if is_changed {
+            process.replace(State::new(config, inputs, process.key.as_ref(), *clock)?);
+            config.warn_of_readable_files();
         }
-        let state = State::new(config, inputs, process.key.as_ref(), *clock)?;
-        seen.error = None;
-        process.replace(state);
-        config.warn_of_readable_files();
-        Ok(true)
+        seen.is_broken = false;
+        Ok(is_changed)
     }
 
     /// Reloads files when they change, and renews the certificate that the process made for itself, until
@@ -213,21 +217,34 @@ impl Security {
     pub(super) fn look(&self) {
         let process = self.process();
         let mut seen = process.reload.lock();
-        if seen.stamps != Stamps::take(&self.0.config) {
+        let is_new = seen.stamps != Stamps::take(&self.0.config);
+        let was_broken = seen.is_broken;
+        // What is broken is tried again: the file may be whole, or the time have come.
+        if is_new || was_broken {
             match self.reload_locked(process, &mut seen) {
                 Ok(true) => tracing::info!("credentials reloaded"),
-                Ok(false) => {}
-                Err(error) => {
-                    let error = error.to_string();
-                    if seen.error.as_ref() != Some(&error) {
-                        tracing::error!(%error, "cannot reload credentials; the old ones stay in use");
-                    }
-                    seen.error = Some(error);
+                Err(error) if is_new || !was_broken => {
+                    tracing::error!(%error, "cannot reload credentials; the old ones stay in use");
                 }
+                Ok(false) | Err(_) => {}
             }
         }
+        self.warn_of_expiry(&mut seen);
         if self.state().tls().is_some_and(Tls::must_renew) {
             self.renew(process);
+        }
+    }
+
+    /// Warns daily of a certificate from a file that expires soon, or has expired.
+    fn warn_of_expiry(&self, seen: &mut Seen) {
+        let state = self.state();
+        let Some(until) = state.tls().and_then(Tls::expires_soon) else {
+            return seen.looks_since_warning = None;
+        };
+        let looks = seen.looks_since_warning.map_or(0, |looks| (looks + 1) % LOOKS_A_DAY);
+        seen.looks_since_warning = Some(looks);
+        if looks == 0 {
+            tracing::warn!(until, "the certificate of this process expires soon, or has expired");
         }
     }
 

@@ -90,6 +90,14 @@ pub(super) async fn dial(
     let authorization = authorization(&stream, security);
     let upgrade = upgrade(stream, to, hello, authorization);
     let upgraded = tokio::time::timeout(HANDSHAKE_TIMEOUT, upgrade).await;
+    #[cfg(feature = "tls")]
+    if let Ok(Ok(Dialled::Framed(framed))) = &upgraded
+        && let Some(node) = &framed.peer.node
+        && !framed.stream.is_of(node.incarnation, security)
+    {
+        let reason = "it claims to be another node than its certificate proves".to_owned();
+        return Err(failure(to, ConnectError::Unverified(reason)));
+    }
     upgraded.unwrap_or_else(|_| Err("no answer".into())).map_err(|error| {
         // A node that does not accept a certificate says so only now.
         #[cfg(feature = "tls")]

@@ -16,10 +16,15 @@ use tokio::{
     task::JoinSet,
 };
 use zerocache_core::call::CallFailure;
+#[cfg(feature = "tls")]
+use zerocache_core::version::Incarnation;
 
 use super::framed::{BoxedRead, BoxedWrite};
 #[cfg(feature = "tls")]
-use crate::{clock, security::ConnectError};
+use crate::{
+    clock,
+    security::{ConnectError, Tls},
+};
 use crate::{
     process::ProcessOwned,
     security::{Security, TlsMode},
@@ -84,6 +89,16 @@ impl Stream {
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
         }
+    }
+
+    /// Returns whether the other side proved to be the node with this incarnation, as far as nodes can prove it:
+    /// with a secret the incarnation is a hash of the public key.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_of(&self, incarnation: Incarnation, security: &Security) -> bool {
+        let Self::Tls(tls) = self else { return true };
+        let is_key = security.state().tls().is_some_and(Tls::makes_incarnations_of_keys);
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        !is_key || chain.first().and_then(Tls::identity_of) == Some(incarnation.0)
     }
 
     /// Splits the stream into its two directions. Both belong to this process: in a forked child they

@@ -6,7 +6,7 @@ use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
-    node::{NodeStatus, RegionStatus},
+    node::{NodeStatus, RefusedPeer, RegionStatus},
 };
 use zerocache_net::discovery::SourceStatus;
 
@@ -21,10 +21,18 @@ pub(super) struct ClusterBody {
     nodes: Vec<NodeBody>,
     /// Nearest first.
     regions: Vec<RegionBody>,
+    /// Addresses whose nodes refuse this one.
+    refused: Vec<RefusedBody>,
     /// Times that two live nodes claimed one address.
     address_conflicts: u64,
     /// The configured sources of addresses, and their state.
     discovery: Vec<SourceBody>,
+}
+
+#[derive(Serialize)]
+struct RefusedBody {
+    address: String,
+    code: &'static str,
 }
 
 #[derive(Serialize)]
@@ -85,6 +93,12 @@ impl From<SourceStatus> for SourceBody {
     }
 }
 
+impl From<RefusedPeer> for RefusedBody {
+    fn from(peer: RefusedPeer) -> Self {
+        Self { address: peer.address.to_string(), code: peer.code.as_str() }
+    }
+}
+
 impl From<RegionStatus> for RegionBody {
     fn from(region: RegionStatus) -> Self {
         Self { name: region.name, latency_ms: millis(region.latency_us) }
@@ -105,6 +119,7 @@ pub(super) async fn get(
         cluster: snapshot.cluster,
         nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
         regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+        refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
         address_conflicts: snapshot.address_conflicts,
         discovery: api.driver.sources().into_iter().map(SourceBody::from).collect(),
     }))

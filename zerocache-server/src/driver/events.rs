@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use zerocache_core::node::Event;
+use zerocache_core::{access::Denial, cluster::DialRefusal, node::Event};
 
 /// Returns the addresses of a node whose reachability changed, and whether it is reachable now.
 pub(super) fn reachability(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
@@ -13,6 +13,14 @@ pub(super) fn reachability(event: &Event) -> impl Iterator<Item = (SocketAddr, b
     };
     let announced = info.into_iter().flat_map(|info| info.addresses.iter().copied());
     announced.chain(address).map(move |address| (address, is_reachable))
+}
+
+/// The most characters of a peer's message in a log line.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// Returns what a log line shows of the message of a peer.
+fn first_of(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
 }
 
 /// Logs an event.
@@ -32,6 +40,20 @@ pub(super) fn log(event: &Event) {
         ),
         Event::OtherCluster { address, text } => tracing::warn!(
             %address, "address belongs to another cluster: {text}"
+        ),
+        Event::PeerRefused { address, code: DialRefusal::Denied(Denial::Protected), .. } => {
+            tracing::warn!(
+                %address, code = "protected",
+                "peer serves its own host only: give both nodes the same secret \
+                 (ZEROCACHE_SECRET_FILE), or start both with --insecure"
+            );
+        }
+        Event::PeerRefused { address, code: DialRefusal::Unverified, .. } => tracing::warn!(
+            %address, code = "unverified",
+            "peer cannot be verified, or does not accept this node: compare the secrets or certificates of both"
+        ),
+        Event::PeerRefused { address, code, text } => tracing::warn!(
+            %address, code = code.as_str(), "peer refused this node: {}", first_of(text)
         ),
         Event::AddressConflict { address, node } => tracing::warn!(
             %address, %node, "address conflict: two live nodes claim this address"

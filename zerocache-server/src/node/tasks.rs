@@ -29,7 +29,10 @@ pub(super) async fn forward_discovery(
 ) {
     while let Some(event) = events.recv().await {
         driver.input(match event {
-            discovery::Event::Proposed(proposal) => Input::AddressesProposed(proposal.addresses),
+            discovery::Event::Proposed(proposal) => Input::AddressesProposed {
+                are_configured: proposal.source != discovery::Source::Mdns,
+                addresses: proposal.addresses,
+            },
             discovery::Event::Withdrawn(proposal) => match proposal.incarnation {
                 Some(id) => Input::NodeWithdrawn(Incarnation(id)),
                 None => continue,

@@ -164,7 +164,13 @@ impl World {
         self.checker.started(host, incarnation, self.keys.len());
         let life = self.hosts[index].life;
         let discovers_us = self.random.below(DISCOVERY_US_MAX);
-        self.node_input(host, vec![Input::AddressesProposed(self.seed_addresses(host))]);
+        self.node_input(
+            host,
+            vec![Input::AddressesProposed {
+                addresses: self.seed_addresses(host),
+                are_configured: true,
+            }],
+        );
         self.schedule_in(discovers_us, Event::Discover { host, life });
     }
 
@@ -192,7 +198,10 @@ impl World {
             Some(client) => self.client_discovers(client, addresses),
             None => self.node_input(
                 host,
-                vec![Input::AddressesProposed(addresses), Input::DiscoveryComplete],
+                vec![
+                    Input::AddressesProposed { addresses, are_configured: true },
+                    Input::DiscoveryComplete,
+                ],
             ),
         }
         self.schedule_in(DISCOVER_EVERY_US, Event::Discover { host, life });

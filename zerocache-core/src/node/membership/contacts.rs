@@ -103,10 +103,14 @@ impl Membership {
         &mut self,
         cx: &mut Context<'_, B>,
         addresses: Vec<SocketAddr>,
+        are_configured: bool,
     ) {
         for address in addresses {
             if !self.directory.is_no_contact(&cx.local.config.info, address) {
                 self.view.propose(address, AddressSource::Discovery, cx.now.mono);
+                if are_configured {
+                    self.view.candidates_mut().note_configured(address);
+                }
             }
         }
         wake(cx);

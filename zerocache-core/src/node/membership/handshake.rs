@@ -1,12 +1,13 @@
 //! Dialling and handshakes: which node is at an address, and whom it knows.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{Membership, PING_TIMEOUT_MS};
 use crate::{
-    call::CallResult,
-    cluster::{AddressSource, Reachability},
+    access::Denial,
+    call::{CallFailure, CallResult},
+    cluster::{AddressSource, DialRefusal, Reachability},
     name::check_region,
     node::{
         Caller, ConnectionId, Effect, Event,
@@ -199,9 +200,14 @@ impl Membership {
                     candidates.set_aside(address, cx.now.mono);
                     let event = Event::OtherCluster { address, text: refusal.text };
                     cx.out.push(Effect::Event(event));
+                } else if let Some(denial) = Denial::from_refusal_code(refusal.code) {
+                    self.dial_refused(cx, address, DialRefusal::Denied(denial), refusal.text);
                 } else {
                     candidates.failed(address, cx.now.mono);
                 }
+            }
+            Err(CallFailure::Unverified) => {
+                self.dial_refused(cx, address, DialRefusal::Unverified, String::new());
             }
             Ok(_) | Err(_) => candidates.failed(address, cx.now.mono),
         }

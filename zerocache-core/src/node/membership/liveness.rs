@@ -1,11 +1,12 @@
 //! Which members respond: pings, silence, suspicion, and the return to the rotation.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use super::{MemberChange, Membership, PING_TIMEOUT_MS, wake};
 use crate::{
+    access::Denial,
     call::{CallFailure, CallResult},
-    cluster::{AddressSource, FORGET_MS, Member, Reachability},
+    cluster::{AddressSource, DialRefusal, FORGET_MS, Member, Reachability},
     node::{
         Effect, Event,
         local::{CallPurpose, Context},
@@ -132,6 +133,7 @@ impl Membership {
         member.last_response = cx.now.mono;
         member.suspect = false;
         member.has_exited = false;
+        member.refusal = None;
         self.directory.gossip.reached(id, cx.now.mono);
         let Some(member) = self.view.member_mut(id) else { return };
         if member.reach == Reachability::Unreachable {
@@ -221,12 +223,18 @@ impl Membership {
             Ok(Response::Refused(refusal)) => match refusal.code {
                 RefusalCode::WrongNode | RefusalCode::WrongCluster => self.replaced(cx, id),
                 RefusalCode::Overloaded => self.overloaded(cx.now, id),
-                _ => self.suspect(id),
+                code => match Denial::from_refusal_code(code) {
+                    Some(denial) => {
+                        self.member_refused(cx, id, DialRefusal::Denied(denial), refusal.text);
+                    }
+                    None => self.suspect(id),
+                },
             },
             Err(CallFailure::Refused) => self.ping_refused(cx, id),
-            Ok(_) | Err(CallFailure::NotSent | CallFailure::Unverified | CallFailure::NoAnswer) => {
-                self.suspect(id)
+            Err(CallFailure::Unverified) => {
+                self.member_refused(cx, id, DialRefusal::Unverified, String::new());
             }
+            Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(id),
         }
     }
 

@@ -5,12 +5,15 @@ mod contacts;
 mod handshake;
 mod heartbeat;
 mod liveness;
+mod refusals;
 mod senders;
 
 use alloc::vec::Vec;
 
 pub use self::heartbeat::DatagramCounts;
-use self::{contacts::MemberDirectory, handshake::Introductions, heartbeat::Heartbeats};
+use self::{
+    contacts::MemberDirectory, handshake::Introductions, heartbeat::Heartbeats, refusals::Reports,
+};
 use super::local::{CallPurpose, Context, Local};
 use crate::{
     cluster::{Gossip, View},
@@ -43,6 +46,7 @@ pub(super) struct Membership {
     directory: MemberDirectory,
     introductions: Introductions,
     heartbeats: Heartbeats,
+    reports: Reports,
     /// Changes that other parts of the node have not acted on yet.
     changes: Vec<MemberChange>,
 }
@@ -54,6 +58,7 @@ impl Membership {
             directory: MemberDirectory::new(local.config.info.clone(), now),
             introductions: Introductions::default(),
             heartbeats: Heartbeats::new(local.config.secret, now),
+            reports: Reports::default(),
             changes: Vec::new(),
         }
     }

@@ -109,7 +109,10 @@ fn node_behind_a_gateway_is_monitored_on_its_connections() {
 fn answer_in_a_members_name_elsewhere_changes_nothing() {
     let mut network = Network::six();
     network.start_in("test", 9, 2, "c", &[]);
-    network.input(address(1), Input::AddressesProposed([address(9)].into()));
+    network.input(
+        address(1),
+        Input::AddressesProposed { addresses: [address(9)].into(), are_configured: false },
+    );
     network.run(5_000);
     assert!(network.dials.contains(&(address(1), address(9))));
     let member = network.nodes[&address(1)].membership.view.member(Incarnation(2)).unwrap();

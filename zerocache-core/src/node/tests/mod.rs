@@ -10,6 +10,7 @@ mod keys;
 mod leases;
 mod membership;
 mod network;
+mod refusals;
 mod repair;
 mod starts;
 

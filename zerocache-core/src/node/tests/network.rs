@@ -181,7 +181,7 @@ impl Network {
         let node = Node::new(config, Arc::new(store), self.now_at(address(n)));
         self.nodes.insert(address(n), node);
         let seeds = seeds.iter().map(|seed| address(*seed)).collect();
-        self.input(address(n), Input::AddressesProposed(seeds));
+        self.input(address(n), Input::AddressesProposed { addresses: seeds, are_configured: true });
     }
 
     pub(super) fn start(&mut self, n: u64, region: &str, seeds: &[u64]) {

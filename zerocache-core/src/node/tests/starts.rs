@@ -365,7 +365,10 @@ fn completeness_of_a_copy_moves_with_the_clock() {
     set_links(&mut network, &[1, 2], &[3, 4], false);
     in_mid_copy(&mut network, &names);
     network.nodes.remove(&address(1));
-    network.input(address(2), Input::AddressesProposed(vec![address(3), address(4)]));
+    network.input(
+        address(2),
+        Input::AddressesProposed { addresses: vec![address(3), address(4)], are_configured: true },
+    );
     set_links(&mut network, &[2], &[3, 4], true);
     network.run(15_000);
     assert_eq!(state(&network, 2), NodeState::InSync);

@@ -23,7 +23,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, ring},
-    pki_types::{PrivateKeyDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SigningKey},
     time_provider::TimeProvider,
@@ -37,6 +37,7 @@ use self::{
 use super::{
     PeerCertificate, SecurityConfig, SecurityError,
     inputs::{ClientToken, Inputs},
+    peer::identity,
 };
 use crate::clock;
 
@@ -107,6 +108,8 @@ pub(crate) struct Tls {
     /// Whether the CAs are those of secrets.
     is_of_secret: bool,
     clock: WallClock,
+    /// The validity of the own certificate.
+    own: Option<(SystemTime, SystemTime)>,
     /// When the own certificates were made.
     made: SystemTime,
 }
@@ -130,6 +133,7 @@ impl Tls {
         let Credentials { chains, trust, roots, sent_name, verified_name, is_of_secret } =
             credentials;
         let chains = Arc::new(chains);
+        let own = chains.0.first().and_then(|chain| peer::validity(chain.key.cert.first()?).ok());
         let sent_name = config.server_name.clone().unwrap_or(sent_name);
         let callers = roots.map(|roots| caller_verifier(roots, &provider)).transpose()?;
         if config.kind.is_node()
@@ -151,6 +155,7 @@ impl Tls {
             callers,
             is_of_secret,
             clock,
+            own,
             made: now,
         })
     }
@@ -161,6 +166,25 @@ impl Tls {
         let now = self.clock.now();
         let age = now.duration_since(self.made).unwrap_or_else(|error| error.duration());
         self.is_of_secret && age >= leaf::DAY
+    }
+
+    /// The end of the own certificate, in text, if it is from a file and should have been replaced by now: less
+    /// than a quarter of its time is left, and less than a week.
+    pub(super) fn expires_soon(&self) -> Option<String> {
+        let (from, until) = self.own.filter(|_| !self.is_of_secret)?;
+        let quarter = until.duration_since(from).unwrap_or_default() / 4;
+        let left = until.duration_since(self.clock.now()).unwrap_or_default();
+        (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
+    }
+
+    /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.
+    pub(crate) fn makes_incarnations_of_keys(&self) -> bool {
+        self.is_of_secret || self.callers.is_none()
+    }
+
+    /// Returns the incarnation that the public key of a certificate stands for.
+    pub(crate) fn identity_of(certificate: &CertificateDer<'_>) -> Option<u64> {
+        peer::public_key_hash(certificate).ok().map(|hash| identity(&hash))
     }
 
     /// Whether the accepted CAs of now accept a certificate, and it is valid now.

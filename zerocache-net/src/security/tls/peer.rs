@@ -1,6 +1,6 @@
 //! Reads the names and uses of a certificate.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::{
@@ -34,14 +34,13 @@ pub(super) fn parse(
     let usage = certificate.extended_key_usage().map_err(|error| error.to_string())?;
     let is_for_clients = usage.is_some_and(|usage| usage.value.client_auth);
     let has = |wanted: &str| dns_names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
-    let not_after_s = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
     Ok(PeerCertificate {
         public_key_hash: *blake3::hash(certificate.public_key().raw).as_bytes(),
         is_node: is_for_clients && has(NODE_NAME),
         is_client_of_secret: is_of_secret && is_for_clients && has(CLIENT_NAME),
         dns_names,
         uris,
-        not_after: UNIX_EPOCH + Duration::from_secs(not_after_s),
+        not_after: time(certificate.validity().not_after.timestamp()),
         chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
     })
 }
@@ -49,6 +48,19 @@ pub(super) fn parse(
 /// Returns BLAKE3 of the public key of a certificate.
 pub(super) fn public_key_hash(certificate: &CertificateDer<'_>) -> Result<[u8; 32], String> {
     Ok(*blake3::hash(decode(certificate)?.public_key().raw).as_bytes())
+}
+
+/// Returns when a certificate begins and ceases to be valid.
+pub(super) fn validity(
+    certificate: &CertificateDer<'_>,
+) -> Result<(SystemTime, SystemTime), String> {
+    let decoded = decode(certificate)?;
+    let (from, until) = (decoded.validity().not_before, decoded.validity().not_after);
+    Ok((time(from.timestamp()), time(until.timestamp())))
+}
+
+fn time(epoch_s: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(epoch_s).unwrap_or(0))
 }
 
 /// Returns the encoded name of the issuer of a certificate.

@@ -9,7 +9,7 @@ use rustls::{
     server::danger::ClientCertVerifier,
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 use super::{NODE_NAME, leaf::since_epoch, peer};
 use crate::security::{
@@ -81,21 +81,22 @@ fn check_dates(
     certificate: &CertificateDer<'_>,
     now: SystemTime,
 ) -> Result<(), SecurityError> {
-    let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|error| file.invalid(error))?;
-    let validity = parsed.validity();
-    let now_s = i64::try_from(since_epoch(now).as_secs()).unwrap_or(i64::MAX);
-    if (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now_s) {
+    let (from, until) = peer::validity(certificate).map_err(|error| file.invalid(error))?;
+    if (from..=until).contains(&now) {
         return Ok(());
     }
-    let text = |time: x509_parser::time::ASN1Time| time.to_string();
     Err(SecurityError::OutOfDate {
         path: file.path.clone(),
-        from: text(validity.not_before),
-        until: text(validity.not_after),
-        now: x509_parser::time::ASN1Time::from_timestamp(now_s)
-            .map_or_else(|_| String::new(), text),
+        from: time_text(from),
+        until: time_text(until),
+        now: time_text(now),
     })
+}
+
+/// Returns a time for people.
+pub(super) fn time_text(time: SystemTime) -> String {
+    let epoch_s = i64::try_from(since_epoch(time).as_secs()).unwrap_or(i64::MAX);
+    ASN1Time::from_timestamp(epoch_s).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 /// Checks that other nodes of this configuration accept the certificate of this one as a caller, and warns if

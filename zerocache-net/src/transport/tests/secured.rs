@@ -57,6 +57,8 @@ fn node_security() -> Security {
 enum Answers {
     /// As a node does.
     Frames,
+    /// As a node does, and with the incarnation of another one.
+    FramesOfAnother,
     /// To each message in a body.
     Bodies,
     /// With this status and body.
@@ -128,7 +130,15 @@ async fn serve(
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         stream.read_exact(&mut vec![0; length.parse().unwrap()]).await?;
         match answers {
-            Answers::Frames => return frames(stream, address).await,
+            Answers::Frames => {
+                let identity = security.as_ref().and_then(Security::identity);
+                let mut hello = said(Some(address));
+                if let (Some(identity), Some(node)) = (identity, &mut hello.node) {
+                    node.incarnation = Incarnation(identity);
+                }
+                return frames(stream, hello).await;
+            }
+            Answers::FramesOfAnother => return frames(stream, said(Some(address))).await,
             Answers::Bodies => {
                 let body = ANSWER.encode();
                 let head = format!(
@@ -149,7 +159,7 @@ async fn serve(
 }
 
 /// Upgrades a connection, and answers every request on it.
-async fn frames(mut stream: Stream, address: SocketAddr) -> io::Result<()> {
+async fn frames(mut stream: Stream, hello: Hello) -> io::Result<()> {
     let upgrade = format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {UPGRADE_TOKEN}\r\n\r\n"
     );
@@ -158,7 +168,7 @@ async fn frames(mut stream: Stream, address: SocketAddr) -> io::Result<()> {
         let frames = in_frames(Opcode::Response, id, &response.encode(), 60_000, 0);
         frames.into_iter().flatten().collect::<Vec<_>>()
     };
-    stream.write_all(&response(HANDSHAKE_ID, &hello(Some(address)))).await?;
+    stream.write_all(&response(HANDSHAKE_ID, &Response::Hello(Box::new(hello)))).await?;
     stream.flush().await?;
     let mut reader = FrameReader::new(1 << 20, Arc::new(UnlimitedMemory));
     while stream.read_buf(reader.buffer()).await? > 0 {
@@ -272,6 +282,15 @@ async fn node_that_does_not_accept_a_certificate_is_unverified() {
     let result = transport(load(config)).call(node.address, get(), LONG).await;
     assert_eq!(result, Err(CallFailure::Unverified));
     assert!(node.heads().is_empty());
+}
+
+#[tokio::test]
+async fn node_is_the_one_that_its_key_says() {
+    let node = TestNode::start(Some(node_security()), Answers::FramesOfAnother).await;
+    for security in [client(None, Some(token(1))), node_security()] {
+        let result = transport(security).call(node.address, get(), LONG).await;
+        assert_eq!(result, Err(CallFailure::Unverified));
+    }
 }
 
 #[tokio::test]

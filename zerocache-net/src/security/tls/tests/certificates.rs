@@ -236,3 +236,19 @@ fn certificates_are_not_issued_for_nonsense() {
     assert!(issue(ca, key, &named).contains("\"a b\""));
     assert!(!format!("{:?}", files.ca).contains("PRIVATE"));
 }
+
+#[test]
+fn certificate_that_should_have_been_replaced_is_noticed() {
+    let files = Files::new();
+    let config = files.config("node", &node_subject());
+    let hour = 60 * 60;
+    // It is valid for a day and an hour.
+    for (ahead_s, is_soon) in [(0, false), (17 * hour, false), (18 * hour, true)] {
+        let security = Security::load_at(config.clone(), WallClock { ahead_s });
+        let security = security.expect("credentials");
+        let until = security.state().tls().and_then(|tls| tls.expires_soon());
+        assert_eq!(until.is_some(), is_soon, "{ahead_s} s");
+        security.look();
+    }
+    assert!(node(1).state().tls().and_then(|tls| tls.expires_soon()).is_none());
+}

@@ -66,6 +66,7 @@ fn changed_files_are_seen_by_their_paths() {
     process.look();
     process.look();
     assert_eq!(process.generation(), 1);
+    assert!(process.reload().is_err());
     write_secrets(&other, &[3]);
     process.look();
     assert_eq!(process.generation(), 2);
@@ -87,6 +88,7 @@ async fn own_certificate_is_renewed_daily() {
         server_name: tls.server_name.clone(),
         callers: None,
         is_of_secret: tls.is_of_secret,
+        own: tls.own,
         made: tls.made,
     };
     let day = i64::try_from(DAY.as_secs()).expect("seconds");
