@@ -24,12 +24,16 @@ use zerocache_core::{
     wire::{RefusalCode, RequestMessage, Response},
 };
 
+#[cfg(feature = "tls")]
+use super::stream::failure;
 use super::{
     Call, RESPONSE_BYTES_MAX, Transport,
     dial::{authorization, message_request, refusal},
     framed::CallResult,
     stream::Stream,
 };
+#[cfg(feature = "tls")]
+use crate::security::ConnectError;
 use crate::{clock, security::Security};
 
 /// Idle connections kept for one node: enough for the concurrency of a busy client.
@@ -79,12 +83,19 @@ impl HttpTransport {
                     self.pool.put(to, connection);
                     return result;
                 }
-                Err(mut error) => match error.take_message() {
-                    // The node closed an idle connection; the request was not written.
-                    Some(_) if is_reused => *is_sent = false,
-                    Some(_) => return Err(CallFailure::NotSent),
-                    None => return Err(CallFailure::NoAnswer),
-                },
+                Err(mut error) => {
+                    // A node that does not accept a certificate says so only now.
+                    #[cfg(feature = "tls")]
+                    if !is_reused && let Some(refused) = ConnectError::of(error.error()) {
+                        return Err(failure(to, refused));
+                    }
+                    match error.take_message() {
+                        // The node closed an idle connection; the request was not written.
+                        Some(_) if is_reused => *is_sent = false,
+                        Some(_) => return Err(CallFailure::NotSent),
+                        None => return Err(CallFailure::NoAnswer),
+                    }
+                }
             }
         }
     }

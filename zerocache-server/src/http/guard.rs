@@ -20,7 +20,8 @@ use crate::access::{Caller, ConnectionCaller};
 use crate::telemetry::ServerCounters;
 
 /// The message for a web page under a foreign host name.
-const BAD_HOST: &str = "web pages reach a node under an IP address, localhost, a name without dots, or an allowed name only";
+const BAD_HOST: &str = "web pages reach a node under an IP address, localhost, a name without dots, or one \
+    that --allowed-host names";
 
 /// The message for a caller without TLS.
 const TLS_REQUIRED: &str = "this node takes encrypted connections only: use https, and with zerocache a \

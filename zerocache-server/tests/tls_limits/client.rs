@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zerocache_core::access::Secret;
 use zerocache_net::security::{
-    ProcessKind, Security, SecurityConfig, Source, TlsMode, authority_pem,
+    Issued, ProcessKind, Security, SecurityConfig, Source, TlsMode, authority_pem,
 };
 
 /// The name of every node of a secret.
@@ -31,14 +31,26 @@ pub(crate) fn security(mode: TlsMode) -> Security {
     Security::load(config).expect("credentials")
 }
 
-fn config() -> Arc<ClientConfig> {
-    let pem = authority_pem(&secret()).expect("a certificate");
+fn authority() -> String {
+    authority_pem(&secret()).expect("a certificate")
+}
+
+fn config(ca_pem: &str, own: Option<&Issued>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a root");
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).expect("PEM")).expect("a root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("TLS 1.3");
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_root_certificates(roots);
+    Arc::new(match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let chain = CertificateDer::pem_slice_iter(own.certificate_pem.as_bytes());
+            let chain = chain.collect::<Result<_, _>>().expect("PEM");
+            let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).expect("PEM");
+            builder.with_client_auth_cert(chain, key).expect("a certificate")
+        }
+    })
 }
 
 fn name() -> ServerName<'static> {
@@ -47,12 +59,22 @@ fn name() -> ServerName<'static> {
 
 /// Shakes hands as a caller without a certificate.
 pub(crate) async fn connect(tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    TlsConnector::from(config()).connect(name(), tcp).await
+    connect_with(tcp, &authority(), None).await
+}
+
+/// Shakes hands with a node of another CA, as a caller with or without a certificate of its own.
+pub(crate) async fn connect_with(
+    tcp: TcpStream,
+    ca_pem: &str,
+    own: Option<&Issued>,
+) -> io::Result<TlsStream<TcpStream>> {
+    TlsConnector::from(config(ca_pem, own)).connect(name(), tcp).await
 }
 
 /// The first message of a caller, in its record.
 pub(crate) fn client_hello() -> Vec<u8> {
-    let mut connection = ClientConnection::new(config(), name()).expect("a connection");
+    let config = config(&authority(), None);
+    let mut connection = ClientConnection::new(config, name()).expect("a connection");
     let mut hello = Vec::new();
     connection.write_tls(&mut hello).expect("written");
     hello

@@ -1,5 +1,6 @@
 //! The listener with TLS against callers that are slow, broken or many, over real sockets.
 
+mod certificates;
 mod client;
 #[path = "../http_limits/server.rs"]
 mod server;

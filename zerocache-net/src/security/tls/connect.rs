@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use rustls::InvalidMessage;
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -59,8 +59,40 @@ impl ConnectError {
             rustls::Error::InvalidCertificate(_)
             | rustls::Error::AlertReceived(_)
             | rustls::Error::NoCertificatesPresented
-            | rustls::Error::PeerIncompatible(_) => Some(Self::Unverified(error.to_string())),
+            | rustls::Error::PeerIncompatible(_) => Some(Self::Unverified(reason(error))),
             _ => None,
         }
     }
+}
+
+/// Returns what an error means, for people, with its own words.
+fn reason(error: &rustls::Error) -> String {
+    use AlertDescription as Alert;
+    use CertificateError as Invalid;
+    let meaning = match error {
+        rustls::Error::InvalidCertificate(Invalid::UnknownIssuer | Invalid::BadSignature) => {
+            "its certificate is of another secret or CA"
+        }
+        rustls::Error::InvalidCertificate(
+            Invalid::Expired
+            | Invalid::ExpiredContext { .. }
+            | Invalid::NotValidYet
+            | Invalid::NotValidYetContext { .. },
+        ) => "its certificate has expired or is not valid yet, or a clock is wrong",
+        rustls::Error::InvalidCertificate(
+            Invalid::NotValidForName | Invalid::NotValidForNameContext { .. },
+        ) => "its certificate is not that of a node",
+        rustls::Error::AlertReceived(
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRevoked
+            | Alert::UnsupportedCertificate
+            | Alert::DecryptError
+            | Alert::AccessDenied,
+        ) => "it does not accept the certificate of this process",
+        _ => return error.to_string(),
+    };
+    format!("{meaning} ({error})")
 }

@@ -279,8 +279,11 @@ async fn node_that_does_not_accept_a_certificate_is_unverified() {
         ca: Some(path("ca")),
     };
     let config = SecurityConfig { files: Some(files), ..SecurityConfig::default() };
-    let result = transport(load(config)).call(node.address, get(), LONG).await;
-    assert_eq!(result, Err(CallFailure::Unverified));
+    for connections in [Connections::Framed, Connections::Http] {
+        let calls = transport(load(config.clone())).with_connections(connections);
+        let result = calls.call(node.address, get(), LONG).await;
+        assert_eq!(result, Err(CallFailure::Unverified), "{connections:?}");
+    }
     assert!(node.heads().is_empty());
 }
 
