@@ -68,6 +68,14 @@ impl Stream {
         self.tcp().set_read_timeout(timeout)
     }
 
+    /// Selects whether reads and writes return at once.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.tcp().set_nonblocking(nonblocking)
+    }
+
     /// Sets the longest wait until the system accepts output.
     ///
     /// # Errors
