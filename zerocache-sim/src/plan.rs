@@ -37,11 +37,13 @@ pub enum Profile {
     Starts,
     /// As small, with clients that hedge reads, and read and write many keys at once.
     Clients,
+    /// As small, with a stranger who poses as nodes; in half of the runs datagrams are encrypted.
+    Strangers,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -54,6 +56,7 @@ impl Profile {
         Self::Leases,
         Self::Starts,
         Self::Clients,
+        Self::Strangers,
     ];
 
     /// The name of the profile on the command line.
@@ -72,6 +75,7 @@ impl Profile {
             Self::Leases => "leases",
             Self::Starts => "starts",
             Self::Clients => "clients",
+            Self::Strangers => "strangers",
         }
     }
 
@@ -87,9 +91,12 @@ impl Profile {
             Self::Calm | Self::Connections | Self::Starts => 0,
             Self::Leases if random.chance(500) => 0,
             Self::Leases => random.between(1, 6),
-            Self::Small | Self::Retention | Self::Evict | Self::Clocks | Self::Clients => {
-                random.between(1, 10)
-            }
+            Self::Small
+            | Self::Retention
+            | Self::Evict
+            | Self::Clocks
+            | Self::Clients
+            | Self::Strangers => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
         }
@@ -286,6 +293,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// Returns whether nodes encrypt their datagrams.
+    pub(crate) fn seals_datagrams(&self) -> bool {
+        self.profile == Profile::Strangers && self.seed.is_multiple_of(2)
+    }
+
     /// Returns whether there is no fault in this interval, nor shortly before it.
     pub(crate) fn is_quiet(&self, from_us: u64, until_us: u64) -> bool {
         let apart = |fault: &PlannedFault| {

@@ -73,11 +73,13 @@ pub enum Variant {
     WritesHedged,
     /// Clients drop the keys of a batch that the first node does not complete.
     BatchKeysDropped,
+    /// Nodes take the name that a caller gives for proven.
+    ClaimsTrusted,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 30] = [
+    pub const BROKEN: [Self; 31] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -108,6 +110,7 @@ impl Variant {
         Self::TicksAlways,
         Self::WritesHedged,
         Self::BatchKeysDropped,
+        Self::ClaimsTrusted,
     ];
 
     /// The name on the command line.
@@ -145,6 +148,7 @@ impl Variant {
             Self::TicksAlways => "ticks-always",
             Self::WritesHedged => "writes-hedged",
             Self::BatchKeysDropped => "batch-keys-dropped",
+            Self::ClaimsTrusted => "claims-trusted",
         }
     }
 
@@ -227,6 +231,10 @@ impl Variant {
 
     pub(crate) fn claims_all_misses(self) -> bool {
         self == Self::MissesAuthoritative
+    }
+
+    pub(crate) fn trusts_claims(self) -> bool {
+        self == Self::ClaimsTrusted
     }
 
     pub(crate) fn hides_pauses(self) -> bool {

@@ -47,6 +47,11 @@ fn hedged_reads_and_batches_violate_no_rule() {
 }
 
 #[test]
+fn strangers_violate_no_rule() {
+    run_all(Profile::Strangers, 60);
+}
+
+#[test]
 fn full_stores_of_different_budgets_violate_no_rule() {
     run_all(Profile::Evict, 12);
 }

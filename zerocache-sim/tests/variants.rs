@@ -42,6 +42,7 @@ fn expected(variant: Variant) -> (Profile, u64, &'static [Rule]) {
         Variant::OwnForgotten => (Profile::Small, &[Rule::Own]),
         Variant::WritesHedged => (Profile::Clients, &[Rule::Hedged]),
         Variant::BatchKeysDropped => (Profile::Clients, &[Rule::Batch]),
+        Variant::ClaimsTrusted => (Profile::Strangers, &[Rule::Strangers, Rule::View]),
         Variant::TicksAlways => (Profile::Small, &[Rule::Progress]),
         Variant::None => (Profile::Small, &[]),
     };

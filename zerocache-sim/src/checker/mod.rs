@@ -45,6 +45,8 @@ pub enum Rule {
     Hops,
     /// No node is removed from a rotation without a reason.
     Removal,
+    /// A stranger silences no heartbeats, and no node that it invents is believed.
+    Strangers,
     /// At the end each node knows exactly the running nodes.
     View,
     /// At the end no two nodes hold different versions of a key.

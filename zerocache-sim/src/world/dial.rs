@@ -189,7 +189,9 @@ impl World {
             _ => None,
         };
         let request = RequestId(id | 1 << 63);
-        let Some(response) = self.ask_node((from, to), request, message) else { return };
+        let ip = self.hosts[from as usize].address.ip();
+        let sender = Caller::unauthenticated(Some(ip));
+        let Some(response) = self.ask_node((sender, to), request, message) else { return };
         let Response::Hello(hello) = &response else {
             return self.answer_dial(id, DialAnswer::Refused(response));
         };
@@ -202,13 +204,12 @@ impl World {
     }
 
     /// Passes the node a request that it answers immediately.
-    fn ask_node(
+    pub(super) fn ask_node(
         &mut self,
-        (from, host): (u32, u32),
+        (caller, host): (Caller, u32),
         id: RequestId,
         message: RequestMessage,
     ) -> Option<Response> {
-        let caller = Caller::unauthenticated(Some(self.hosts[from as usize].address.ip()));
         self.nodes[host as usize].as_mut()?.replies.insert(id, Reply::Internal(None));
         self.node_input(host, vec![Input::Request { id, connection: HANDSHAKE, caller, message }]);
         match self.nodes[host as usize].as_mut()?.replies.remove(&id) {

@@ -36,6 +36,7 @@ impl World {
                 self.checker.violate(Rule::View, text);
             }
         }
+        self.check_stranger();
         self.check_final_agreement();
         self.check_final_misses();
     }

@@ -20,6 +20,7 @@ mod misses;
 mod nodes;
 mod progress;
 mod replication;
+mod stranger;
 mod tampering;
 mod transport;
 
@@ -45,6 +46,7 @@ use self::{
     nodes::Process,
     progress::Progress,
     replication::ReplicationChecks,
+    stranger::Stranger,
 };
 use crate::{
     checker::Checker, clock::EPOCH_MS, network::Network, plan::Plan, random::Random,
@@ -95,6 +97,8 @@ enum Event {
     Exit { host: u32, life: u32 },
     /// A fault begins or ends.
     Fault { index: usize, begins: bool },
+    /// The stranger acts.
+    Stranger,
     /// The checker inspects all stores.
     Inspect,
     /// A datagram arrives.
@@ -153,6 +157,7 @@ pub(crate) struct World {
     healing: Option<Healing>,
     replication: ReplicationChecks,
     progress: Progress,
+    stranger: Stranger,
     /// Since when all nodes have been in sync and have reached each other, while nothing goes
     /// wrong.
     stable_since_us: Option<u64>,
@@ -197,6 +202,7 @@ impl World {
             healing: None,
             replication: ReplicationChecks::default(),
             progress: Progress::default(),
+            stranger: Stranger::new(plan.seed),
             stable_since_us: None,
             checker,
             counts: Counts::default(),
@@ -223,6 +229,7 @@ impl World {
             first.push((fault.at_us, Event::Fault { index, begins: true }));
             first.push((fault.until_us, Event::Fault { index, begins: false }));
         }
+        first.extend(self.stranger_begins_us().map(|at_us| (at_us, Event::Stranger)));
         first.push((inspection::INTERVAL_US, Event::Inspect));
         for (at_us, event) in first {
             self.schedule(at_us, event);
@@ -291,6 +298,7 @@ impl World {
             Event::Exit { host, life } => self.exit(host, life),
             Event::Fault { index, begins: true } => self.begin_fault(index),
             Event::Fault { index, begins: false } => self.end_fault(index),
+            Event::Stranger => self.strange(),
             Event::Inspect => self.inspect(),
             Event::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
             Event::Restore { host, life } => self.restore_process(host, life),
@@ -321,7 +329,11 @@ impl World {
             | Event::ClientOperation(client)
             | Event::ClientTimer { client, .. }
             | Event::Computed { client, .. } => Some(self.host_of(*client)),
-            Event::Start(_) | Event::Resend { .. } | Event::Fault { .. } | Event::Inspect => None,
+            Event::Start(_)
+            | Event::Resend { .. }
+            | Event::Fault { .. }
+            | Event::Stranger
+            | Event::Inspect => None,
         }
     }
 

@@ -109,27 +109,7 @@ impl World {
         let now_us = self.now_us;
         self.hosts[index].begin(now_us, &mut self.random);
         let incarnation = Incarnation(self.random.number());
-        let info = NodeInfo {
-            incarnation,
-            region: region_name(plan.region),
-            zone: None,
-            addresses: vec![self.hosts[index].address],
-            state: NodeState::Warming,
-            bytes_max: plan.bytes_max,
-        };
-        let value_bytes_max =
-            Limits::value_bytes_within(Limits::VALUE_BYTES_DEFAULT, plan.bytes_max);
-        let config = NodeConfig {
-            cluster: CLUSTER.to_owned(),
-            info,
-            limits: Limits { value_bytes_max, ..Limits::default() },
-            features: plan.features,
-            requires_tls: false,
-            has_snapshot: self.persisted.contains_key(&host),
-            secret: self.secret(),
-            warm_max_ms: WARM_MAX_MS,
-            outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
-        };
+        let config = self.node_config(host, incarnation);
         let capacity = self
             .variant
             .capacity(Capacity { entries_max: plan.entries_max, bytes_max: plan.bytes_max });
@@ -172,6 +152,32 @@ impl World {
             }],
         );
         self.schedule_in(discovers_us, Event::Discover { host, life });
+    }
+
+    /// The configuration of the node of a host.
+    fn node_config(&mut self, host: u32, incarnation: Incarnation) -> NodeConfig {
+        let plan = self.plan.nodes[host as usize].clone();
+        let info = NodeInfo {
+            incarnation,
+            region: region_name(plan.region),
+            zone: None,
+            addresses: vec![self.hosts[host as usize].address],
+            state: NodeState::Warming,
+            bytes_max: plan.bytes_max,
+        };
+        let value_bytes_max =
+            Limits::value_bytes_within(Limits::VALUE_BYTES_DEFAULT, plan.bytes_max);
+        NodeConfig {
+            cluster: CLUSTER.to_owned(),
+            info,
+            limits: Limits { value_bytes_max, ..Limits::default() },
+            features: plan.features,
+            requires_tls: self.plan.seals_datagrams() && plan.features != 0,
+            has_snapshot: self.persisted.contains_key(&host),
+            secret: self.secret(),
+            warm_max_ms: WARM_MAX_MS,
+            outbox_bytes_max: self.variant.outbox_bytes_max(plan.outbox_bytes_max),
+        }
     }
 
     fn secret(&mut self) -> [u8; 32] {
