@@ -310,6 +310,35 @@ async fn for_python() {
 }
 
 #[test]
+fn python_clients_of_this_host_find_a_node_on_loopback_only() {
+    namespace::run("python_clients_of_this_host_find_a_node_on_loopback_only", || {
+        block_on(for_local_python());
+    });
+}
+
+async fn for_local_python() {
+    // Without an interface of its own choice the daemon leaves loopback out.
+    let (discovery, _events) = mdns_on("zerocache", None);
+    let python = PythonRecord::Loopback("127.0.0.1:6790".parse().expect("an address"));
+    let announcement = Announcement { python, ..announcement("london", 1, &["127.0.0.2"]) };
+    discovery.announce(&announcement).expect("announced");
+    let observer = on_loopback();
+    let seen = observer.browse(PYTHON).expect("browsing");
+    loop {
+        let event = timeout(PATIENCE, seen.recv_async()).await.expect("an event in time");
+        if let ServiceEvent::ServiceResolved(service) = event.expect("browsing goes on") {
+            assert_eq!(service.get_port(), 6790);
+            let addresses = service.get_addresses().iter().map(|scoped| scoped.to_ip_addr());
+            assert_eq!(addresses.collect::<Vec<_>>(), [IpAddr::from([127, 0, 0, 1])]);
+            break;
+        }
+    }
+    discovery.shutdown().await;
+    let stopped = observer.shutdown().expect("stopping");
+    let _ = stopped.recv_async().await;
+}
+
+#[test]
 fn all_addresses_of_a_name_are_proposed_and_changes_noticed() {
     namespace::run_with_hosts(
         "all_addresses_of_a_name_are_proposed_and_changes_noticed",

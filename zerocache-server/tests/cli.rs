@@ -70,9 +70,13 @@ impl Node {
     }
 
     fn ping(&self) -> String {
+        self.get("/ping")
+    }
+
+    fn get(&self, path: &str) -> String {
         let mut tcp = self.connect();
-        let request = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        tcp.write_all(request).expect("sent");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).expect("an answer");
         answer
@@ -197,6 +201,64 @@ fn shutdown_signals_end_with_exit_code_0() {
         assert!(node.ping().ends_with("pong"));
         node.signal(signal);
         assert_eq!(node.end(), (Some(0), String::new()), "{signal:?}");
+    }
+}
+
+#[test]
+fn second_signal_ends_at_once() {
+    let node = Node::start(&["--drain", "10m"]);
+    node.signal(Signal::TERM);
+    while node.get("/readyz").starts_with("HTTP/1.1 200") {
+        std::thread::yield_now();
+    }
+    node.signal(Signal::HUP);
+    assert!(node.ping().ends_with("pong"));
+    node.signal(Signal::TERM);
+    assert_eq!(node.end().0, Some(1));
+}
+
+#[test]
+fn hangup_does_not_end_a_node() {
+    let node = Node::start(&["--drain", "0"]);
+    for _ in 0..3 {
+        node.signal(Signal::HUP);
+        assert!(node.ping().ends_with("pong"));
+    }
+    node.signal(Signal::TERM);
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn credentials_that_cannot_be_used_are_a_usage_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.to_str().expect("text").to_owned()
+    };
+    let secret = zerocache_core::access::Secret::from_random([1; 32]).to_text();
+    let (good, passphrase) = (file("good", &secret), file("passphrase", "correct horse"));
+    let (access, missing) = (file("access", "[anonymous"), "/nowhere/secret");
+    let with_secret = ["--secret-file", good.as_str()];
+    let python = ["--compat", "zerocache-py"];
+    for (flags, part) in [
+        (vec!["--secret-file", &passphrase], "this is not a secret"),
+        (vec!["--secret-file", missing], "cannot read /nowhere/secret"),
+        (vec!["--tls-cert", missing, "--tls-key", missing, "--tls-ca", missing], "cannot read"),
+        (vec!["--tls-cert", missing], "--tls-key: missing"),
+        (vec!["--access", &access], "--access: needs a secret"),
+        (vec!["--tls", "required"], "--tls: needs a secret"),
+        ([&with_secret[..], &["--access", &access]].concat(), "line 1: "),
+        ([&with_secret[..], &["--insecure"]].concat(), "--insecure: "),
+        ([&with_secret[..], &python].concat(), "--compat-listen 127.0.0.1:PORT"),
+    ] {
+        let region = ["--region", "x", "--port", "0", "--discovery", "none", "--log", "error"];
+        let result = output(&[&region[..], &flags].concat(), &[]);
+        let line = text(&result.stderr);
+        assert_eq!(result.status.code(), Some(2), "{line}");
+        assert!(line.starts_with("error: ") && line.contains(part), "{line}");
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert!(!line.contains(&secret) && !line.contains("horse"), "a secret is shown");
     }
 }
 

@@ -6,6 +6,7 @@
 //! run. To add a target: a function here, its line in [`TARGETS`], a file in `fuzz_targets`, a
 //! `[[bin]]` in `fuzz/Cargo.toml`, and a corpus.
 
+mod access;
 mod frames;
 mod node;
 mod record;
@@ -13,6 +14,7 @@ mod url;
 mod value;
 mod wire;
 
+pub use access::{access_file, token};
 pub use frames::{frame_reader, frame_writer};
 pub use node::node;
 pub use record::record;
@@ -24,7 +26,7 @@ pub use wire::{request, response};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("request", request),
     ("response", response),
     ("node", node),
@@ -33,4 +35,6 @@ pub const TARGETS: [Target; 8] = [
     ("value", value),
     ("frame_reader", frame_reader),
     ("frame_writer", frame_writer),
+    ("access_file", access_file),
+    ("token", token),
 ];
