@@ -8,6 +8,7 @@ use zerocache_client::{ClientBuilder, ZerocacheClient};
 use crate::http::Answer;
 use crate::node::Node;
 use crate::poll::{PATIENCE, until_true};
+use crate::security::Keys;
 use crate::setup::Setup;
 use crate::transport;
 
@@ -115,7 +116,11 @@ impl Cluster {
 
 /// The builder of a client of `region` that talks to nodes as this test run wants it.
 pub fn builder(region: &str) -> ClientBuilder {
-    ZerocacheClient::builder(region).connections(transport::connections())
+    let builder = ZerocacheClient::builder(region).connections(transport::connections());
+    match Keys::of_this_run() {
+        Some(keys) => builder.token(keys.admin()),
+        None => builder,
+    }
 }
 
 impl Index<usize> for Cluster {

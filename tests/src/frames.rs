@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use zerocache_core::wire::{
@@ -13,6 +13,8 @@ use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 
 use crate::http;
+use crate::security::Keys;
+use crate::stream::Stream;
 
 /// The default cluster of a node.
 pub const CLUSTER: &str = "zerocache";
@@ -104,7 +106,7 @@ pub fn now_ms() -> u32 {
 /// A framed connection to a node.
 #[derive(Debug)]
 pub struct Framed {
-    tcp: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
     last_id: u32,
     /// Responses that came while another one was awaited.
@@ -123,8 +125,19 @@ impl Framed {
     /// If the node does not grant the upgrade.
     #[must_use]
     pub fn open(to: SocketAddr) -> Self {
-        let mut tcp = http::connect(to).expect("connected");
-        tcp.write_all(&upgrade(to, "zerocache/1", &hello_message(CLUSTER))).expect("sent");
+        Self::open_with(to, Keys::of_this_run().as_ref())
+    }
+
+    /// Connects to a node of [`CLUSTER`] that has `keys` as a client does, with all rights of a token.
+    ///
+    /// # Panics
+    ///
+    /// If the node does not grant the upgrade.
+    #[must_use]
+    pub fn open_with(to: SocketAddr, keys: Option<&Keys>) -> Self {
+        let mut stream = http::connect_with(to, keys).expect("connected");
+        let request = upgrade_with(to, "zerocache/1", &hello_message(CLUSTER), keys);
+        stream.write_all(&request).expect("sent");
         let mut read = Vec::new();
         let head = loop {
             if let Some((head, rest)) = http::split(&read) {
@@ -132,18 +145,18 @@ impl Framed {
                 read = rest;
                 break head;
             }
-            assert!(fill(&mut tcp, &mut read).expect("an answer") > 0, "closed instead");
+            assert!(fill(&mut stream, &mut read).expect("an answer") > 0, "closed instead");
         };
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let (last_id, waiting, first) = (0, VecDeque::new(), Frame::default());
-        let mut framed = Self { tcp, read, last_id, waiting, head, first };
+        let mut framed = Self { stream, read, last_id, waiting, head, first };
         framed.first = framed.frame().expect("the node's hello_message");
         framed
     }
 
-    /// The socket, to do with it what no client should.
-    pub fn tcp(&mut self) -> &mut TcpStream {
-        &mut self.tcp
+    /// The stream, to do with it what no client should.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 
     /// An id that was not used yet.
@@ -158,7 +171,7 @@ impl Framed {
     ///
     /// If it cannot be sent.
     pub fn send(&mut self, frame: &Frame) {
-        self.tcp.write_all(&frame.to_bytes()).expect("sent");
+        self.stream.write_all(&frame.to_bytes()).expect("sent");
     }
 
     /// Sends a request in as many frames as it takes. Returns its id.
@@ -192,7 +205,7 @@ impl Framed {
                 self.read.drain(..end);
                 return Ok(frame);
             }
-            if fill(&mut self.tcp, &mut self.read)? == 0 {
+            if fill(&mut self.stream, &mut self.read)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -277,9 +290,9 @@ impl Framed {
     }
 }
 
-fn fill(tcp: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<usize> {
+fn fill(stream: &mut Stream, read: &mut Vec<u8>) -> io::Result<usize> {
     let mut room = [0; 64 << 10];
-    let count = tcp.read(&mut room)?;
+    let count = stream.read(&mut room)?;
     read.extend_from_slice(&room[..count]);
     Ok(count)
 }
@@ -312,9 +325,16 @@ pub fn client_hello(cluster: &str) -> RequestMessage {
 /// The request that asks for the protocol `token`, with a message as its body.
 #[must_use]
 pub fn upgrade(to: SocketAddr, token: &str, message: &[u8]) -> Vec<u8> {
+    upgrade_with(to, token, message, Keys::of_this_run().as_ref())
+}
+
+fn upgrade_with(to: SocketAddr, token: &str, message: &[u8], keys: Option<&Keys>) -> Vec<u8> {
     let length = message.len();
+    let authorization =
+        keys.map(|keys| format!("Authorization: {}\r\n", Keys::bearer(keys.admin())));
+    let authorization = authorization.unwrap_or_default();
     let head = format!(
-        "POST {MESSAGES_PATH} HTTP/1.1\r\nHost: {to}\r\nContent-Type: {MESSAGES_TYPE}\r\n\
+        "POST {MESSAGES_PATH} HTTP/1.1\r\nHost: {to}\r\n{authorization}Content-Type: {MESSAGES_TYPE}\r\n\
          Connection: upgrade\r\nUpgrade: {token}\r\nZerocache-Sent-Ms: {}\r\n\
          Content-Length: {length}\r\n\r\n",
         now_ms()

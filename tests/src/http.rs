@@ -1,12 +1,13 @@
-//! HTTP over a plain socket: exact bytes out, a parsed answer back, every wait bounded.
+//! HTTP by hand: exact bytes out, a parsed answer back, every wait bounded.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::Value as Json;
 
-use crate::poll::PATIENCE;
+use crate::security::Keys;
+use crate::stream::Stream;
 
 /// More than any answer here has.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -71,16 +72,24 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim())
 }
 
-/// Opens a connection whose reads and writes are bounded.
+/// Opens a connection whose reads and writes are bounded: encrypted, if the nodes of this test run have a
+/// secret.
 ///
 /// # Errors
-/// Those of the socket.
-pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let tcp = TcpStream::connect_timeout(&to, PATIENCE)?;
-    tcp.set_read_timeout(Some(PATIENCE))?;
-    tcp.set_write_timeout(Some(PATIENCE))?;
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
+/// Those of the socket and of the handshake.
+pub fn connect(to: SocketAddr) -> io::Result<Stream> {
+    connect_with(to, Keys::of_this_run().as_ref())
+}
+
+/// Opens a connection whose reads and writes are bounded: encrypted, if the node has `keys`.
+///
+/// # Errors
+/// Those of the socket and of the handshake.
+pub fn connect_with(to: SocketAddr, keys: Option<&Keys>) -> io::Result<Stream> {
+    match keys {
+        Some(keys) => Stream::tls(to, keys.tls()),
+        None => Stream::plain(to),
+    }
 }
 
 /// Sends exact bytes and reads until the other side closes: either the answer, or an error when
@@ -89,21 +98,28 @@ pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 /// # Errors
 /// Those of the socket, and `InvalidData` when what came is no answer.
 pub fn raw(to: SocketAddr, request: &[u8]) -> io::Result<Answer> {
-    let mut tcp = connect(to)?;
+    raw_on(connect(to)?, request)
+}
+
+/// Does what [`raw`] does, on a connection that is open.
+///
+/// # Errors
+/// As [`raw`].
+pub fn raw_on(mut stream: Stream, request: &[u8]) -> io::Result<Answer> {
     // A node may answer and close before it has read everything.
-    let _early = tcp.write_all(request);
-    finish(tcp)
+    let _early = stream.write_all(request);
+    finish(stream)
 }
 
 /// Reads an answer until the other side closes.
 ///
 /// # Errors
 /// As [`raw`].
-pub fn finish(mut tcp: TcpStream) -> io::Result<Answer> {
+pub fn finish(mut stream: impl Read) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     let mut room = vec![0; 64 << 10];
     loop {
-        match tcp.read(&mut room) {
+        match stream.read(&mut room) {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&room[..count]),
             // Bytes that arrived before a reset are an answer too.
@@ -128,7 +144,26 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Answer> {
-    raw(to, &request(to, method, target, headers, body))
+    send_with(to, Keys::of_this_run().as_ref(), method, target, headers, body)
+}
+
+/// Sends one request to a node that has `keys`, on a connection of its own, with all rights.
+///
+/// # Errors
+/// As [`raw`].
+pub fn send_with(
+    to: SocketAddr,
+    keys: Option<&Keys>,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let bearer = keys.map(|keys| Keys::bearer(keys.admin()));
+    let mut headers = headers.to_vec();
+    headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
+    let request = request(to, method, target, &headers, body);
+    raw_on(connect_with(to, keys)?, &request)
 }
 
 /// The bytes of one request, after which the connection is closed.

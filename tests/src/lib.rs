@@ -3,6 +3,7 @@
 //! - [`setup`], [`node`], [`cluster`]: one real server process; several that know each other.
 //! - [`http`], [`frames`]: hand-written HTTP requests and framed connections, valid or not;
 //!   [`transport`]: messages over either of them; [`messages`]: common requests.
+//! - [`security`]: secrets and tokens; [`stream`]: plain and encrypted connections.
 //! - [`proxy`]: a TCP proxy between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests with a network of their own; [`net`]: a network of several regions, each
@@ -21,5 +22,7 @@ pub mod probes;
 pub mod proxy;
 pub mod random;
 pub mod reliability;
+pub mod security;
 pub mod setup;
+pub mod stream;
 pub mod transport;

@@ -175,7 +175,7 @@ impl Net {
         let site = &self.sites[n];
         let mut setup = Setup::new(REGIONS[site.region]);
         setup.listen = self.address(n);
-        setup.namespace = Some(site.file());
+        setup = setup.in_namespace(site.file());
         setup.flag("--listen", self.address(n))
     }
 

@@ -1,5 +1,6 @@
 //! One real server process.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ExitStatus};
@@ -9,6 +10,7 @@ use serde_json::Value as Json;
 
 use crate::http::{self, Answer};
 use crate::poll::{until, until_true};
+use crate::security::Keys;
 use crate::setup::{Output, text};
 
 /// The number of a node's log lines that a failed test shows.
@@ -22,6 +24,7 @@ pub struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) frozen: bool,
     pub(crate) log: Output,
+    pub(crate) keys: Option<Keys>,
 }
 
 impl Node {
@@ -77,7 +80,7 @@ impl Node {
         self.signal(Signal::CONT);
         self.frozen = false;
         until_true("an answer after the resume", || {
-            http::send(self.address, "GET", "/v1/cluster", &[], b"").is_ok_and(|a| a.status == 200)
+            self.try_http("GET", "/v1/cluster", b"").is_ok_and(|answer| answer.status == 200)
         });
     }
 
@@ -98,6 +101,11 @@ impl Node {
         self.signal(Signal::TERM);
     }
 
+    /// Makes the process read its files again.
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Waits for the end of the process.
     pub fn ended(&mut self) -> ExitStatus {
         until("the end of a node", || self.child.try_wait().expect("a child"))
@@ -115,8 +123,16 @@ impl Node {
     /// If there is no answer.
     #[must_use]
     pub fn http(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        http::send(self.address, method, target, &[], body)
+        self.try_http(method, target, body)
             .unwrap_or_else(|error| panic!("{method} {target} at {}: {error}", self.address))
+    }
+
+    /// One request without a query or further headers, with all rights.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn try_http(&self, method: &str, target: &str, body: &[u8]) -> io::Result<Answer> {
+        http::send_with(self.address, self.keys.as_ref(), method, target, &[], body)
     }
 
     /// Reads a key.
@@ -181,7 +197,7 @@ impl Node {
     /// when it does not answer.
     #[must_use]
     pub fn unreachable(&self) -> Option<Vec<SocketAddr>> {
-        let answer = http::send(self.address, "GET", "/v1/cluster", &[], b"").ok()?;
+        let answer = self.try_http("GET", "/v1/cluster", b"").ok()?;
         let out =
             members_of(&answer.json()).into_iter().filter(|(_, state)| state == "unreachable");
         let mut out: Vec<_> = out.map(|(address, _)| address).collect();

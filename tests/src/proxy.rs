@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::http;
 use crate::setup::unique_address;
 
+/// The first byte of an encrypted connection.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The treatment of a request to upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradePolicy {
@@ -142,6 +145,14 @@ impl Shared {
                 return Ok(());
             }
             first.extend_from_slice(&room[..count]);
+            if first[0] == TLS_HANDSHAKE {
+                // Nothing in it can be read.
+                (&to).write_all(&first)?;
+                let back = (to.try_clone()?, from.try_clone()?);
+                std::thread::spawn(move || pump(back, None));
+                pump((from, to), Some(&self.forwarded));
+                return Ok(());
+            }
         };
         let wants_upgrade = http::header(&head, "upgrade").is_some();
         self.upgrade_requests.fetch_add(usize::from(wants_upgrade), Ordering::Relaxed);

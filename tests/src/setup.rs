@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::node::Node;
 use crate::poll::until;
+use crate::security::Keys;
 use crate::transport;
 
 /// The byte budget of a node that needs no other: enough for values of 8 MiB.
@@ -37,6 +38,21 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// The file that stands for the network namespace to start it in; none for that of the caller.
     pub namespace: Option<PathBuf>,
+    /// Who may use it.
+    pub access: Access,
+}
+
+/// Who may use a node.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Callers of its own host; what a node without configuration does.
+    Protected,
+    /// Everybody.
+    Insecure,
+    /// Holders of these keys.
+    Secret(Keys),
+    /// What the flags of the test say.
+    Flags,
 }
 
 impl Setup {
@@ -45,7 +61,30 @@ impl Setup {
     pub fn new(region: &str) -> Self {
         let listen = SocketAddr::new(unique_address(), 0);
         let region = region.to_owned();
-        Self { region, listen, max_bytes: MAX_BYTES, flags: Vec::new(), namespace: None }
+        let access = Keys::of_this_run().map_or(Access::Protected, Access::Secret);
+        let flags = Vec::new();
+        Self { region, listen, max_bytes: MAX_BYTES, flags, namespace: None, access }
+    }
+
+    /// In a network namespace of its own, where it serves everybody who reaches it, unless it has a secret.
+    #[must_use]
+    pub fn in_namespace(self, file: PathBuf) -> Self {
+        Self { namespace: Some(file), ..self }.for_other_hosts()
+    }
+
+    /// Serves callers of other hosts too: everybody, unless it has a secret.
+    #[must_use]
+    pub fn for_other_hosts(mut self) -> Self {
+        if matches!(self.access, Access::Protected) {
+            self.access = Access::Insecure;
+        }
+        self
+    }
+
+    /// With other rules about who may use it.
+    #[must_use]
+    pub fn access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// With a flag and its value.
@@ -73,7 +112,7 @@ impl Setup {
     /// If its flags name no discovery, or it does not report the address on which it listens.
     #[must_use]
     pub fn start_with_discovery(self) -> Node {
-        let Self { region, listen, max_bytes, flags, namespace } = self;
+        let Self { region, listen, max_bytes, flags, namespace, access } = self;
         let named = flags.iter().any(|flag| flag == "--discovery");
         assert!(named, "without --discovery a node speaks mDNS to the machine's network");
         let wanted = flags.iter().any(|flag| flag == "--connections");
@@ -93,23 +132,26 @@ impl Setup {
                 command.env_remove(name);
             }
         }
-        // Namespaces stand for hosts, and these nodes have no secret.
-        let has_neighbours = namespace.is_some() || listen.ip().is_unspecified();
-        if has_neighbours {
-            command.env("ZEROCACHE_INSECURE", "true");
-        }
         command
             .args(["--region", &region, "--port", &port])
             .args(["--address", &ip].iter().filter(|_| !listen.ip().is_unspecified()))
             .args(["--max-bytes", max_bytes])
             .args(connections.iter().filter(|_| !wanted))
             .args(flags)
+            .args(["--insecure"].iter().filter(|_| matches!(access, Access::Insecure)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let keys = match access {
+            Access::Secret(keys) => Some(keys),
+            _ => None,
+        };
+        if let Some(keys) = &keys {
+            command.env("ZEROCACHE_SECRET_FILE", keys.secret_file());
+        }
         let mut child = command.spawn().expect("the server starts");
         let (out, log) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let mut node = Node { child, region, address: listen, frozen: false, log };
+        let mut node = Node { child, region, address: listen, frozen: false, log, keys };
         node.address = until("the line that says where a node listens", || {
             assert!(node.is_running(), "the node ended while starting");
             let line = text(&out);
@@ -144,18 +186,28 @@ pub fn server() -> PathBuf {
     if let Some(chosen) = std::env::var_os(SERVER) {
         return chosen.into();
     }
+    program("zerocache-server")
+}
+
+/// A program that was built with these tests.
+///
+/// # Panics
+///
+/// If it was not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
     let program = std::env::current_exe().expect("the path of this test binary");
     // A test is target/PROFILE/deps/TEST, a program target/PROFILE/NAME.
     let beside = program.parent().expect("a folder");
     let built = if beside.ends_with("deps") { beside.parent() } else { Some(beside) };
-    let server = built.expect("a folder").join("zerocache-server");
+    let program = built.expect("a folder").join(name);
     assert!(
-        server.is_file(),
+        program.is_file(),
         "{} is missing: `cargo test --workspace` builds it, `cargo test -p zerocache-tests` alone \
-         does not; run `cargo build -p zerocache-server` first",
-        server.display()
+         does not; run `cargo build -p zerocache-server -p zerocache-cli` first",
+        program.display()
     );
-    server
+    program
 }
 
 /// Reads a pipe to its end, so that the child never waits for us, and keeps the beginning.

@@ -2,7 +2,7 @@
 //! the nodes and clients of a test run use among themselves.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use zerocache_client::ops::Connections;
@@ -11,6 +11,8 @@ use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 
 use crate::frames::Framed;
 use crate::http::{self, Answer};
+use crate::security::Keys;
+use crate::stream::Stream;
 
 /// Returns the kind of connections that `ZEROCACHE_CONNECTIONS` selects for the nodes and clients
 /// of this test run, unless a test chooses another.
@@ -56,6 +58,7 @@ pub fn transport_kinds() -> &'static [TransportKind] {
 pub struct Caller {
     to: SocketAddr,
     framed: Option<Framed>,
+    keys: Option<Keys>,
 }
 
 /// A message that was sent and not answered yet.
@@ -64,7 +67,7 @@ pub struct PendingResponse(ResponseSource);
 
 #[derive(Debug)]
 enum ResponseSource {
-    Http(TcpStream),
+    Http(Stream),
     Framed(u32),
 }
 
@@ -76,8 +79,18 @@ impl TransportKind {
     /// If no connection can be made.
     #[must_use]
     pub fn caller(self, to: SocketAddr) -> Caller {
-        let framed = (self == Self::Frames).then(|| Framed::open(to));
-        Caller { to, framed }
+        self.caller_with(to, Keys::of_this_run())
+    }
+
+    /// Creates a sender of messages to a node that has `keys`, with all rights of a token.
+    ///
+    /// # Panics
+    ///
+    /// If no connection can be made.
+    #[must_use]
+    pub fn caller_with(self, to: SocketAddr, keys: Option<Keys>) -> Caller {
+        let framed = (self == Self::Frames).then(|| Framed::open_with(to, keys.as_ref()));
+        Caller { to, framed, keys }
     }
 }
 
@@ -93,12 +106,14 @@ impl Caller {
         if let Some(framed) = &mut self.framed {
             return PendingResponse(ResponseSource::Framed(framed.request(message, timeout_ms)));
         }
-        let tcp = http::connect(self.to).expect("a connection");
-        let head = [("Content-Type", MESSAGES_TYPE)];
+        let mut stream = http::connect_with(self.to, self.keys.as_ref()).expect("a connection");
+        let bearer = self.keys.as_ref().map(|keys| Keys::bearer(keys.admin()));
+        let mut head = vec![("Content-Type", MESSAGES_TYPE)];
+        head.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         let request = http::request(self.to, "POST", MESSAGES_PATH, &head, message);
         // A node may answer and close before it has read everything.
-        let _early = io::Write::write_all(&mut &tcp, &request);
-        PendingResponse(ResponseSource::Http(tcp))
+        let _early = io::Write::write_all(&mut stream, &request);
+        PendingResponse(ResponseSource::Http(stream))
     }
 
     /// Returns the response to a message. HTTP status codes become refusals of the protocol.
@@ -132,6 +147,9 @@ fn of_http(answer: Answer) -> Response {
         (200, _) => return Response::decode(Bytes::from(answer.body)).expect("a response"),
         (400, "bad_message") => RefusalCode::BadMessage,
         (413, "too_large") => RefusalCode::TooLarge,
+        (401, "unauthenticated") => RefusalCode::Unauthenticated,
+        (401, "bad_credentials") => RefusalCode::BadCredentials,
+        (403, "forbidden") => RefusalCode::Forbidden,
         (503, "suspended" | "overloaded") => RefusalCode::Overloaded,
         (status, code) => panic!("status {status} {code:?} says nothing in the protocol"),
     };

@@ -2,7 +2,7 @@
 //! nothing of it is stored, it is counted, and other clients are served.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 
 use zerocache_tests::cluster::Cluster;
 use zerocache_tests::http;
@@ -249,7 +249,7 @@ fn parser_errors_follow_pending_answers() {
 #[test]
 fn slow_and_silent_clients_delay_nobody() {
     let node = start();
-    let mut clients: Vec<TcpStream> =
+    let mut clients: Vec<_> =
         (0..100).map(|_| http::connect(node.address()).expect("connected")).collect();
     let head = b"PUT /v1/entries/new HTTP/1.1\r\nContent-Length: 3\r\nHost: x\r\n\r\nabc";
     // Most of them send all but the last byte, one at a time; some send nothing.

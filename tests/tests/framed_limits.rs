@@ -47,12 +47,12 @@ fn goes_on(node: &Node) {
 
 /// Sends reads of `name` and reads no response, until the node takes no more.
 fn ask_without_reading(framed: &mut Framed, name: &str) {
-    framed.tcp().set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
+    framed.stream().set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
     let batch: Vec<u8> =
         (0..1_000).flat_map(|id| Frame::request(id, &get(name)).to_bytes()).collect();
     let mut sent = 0;
     loop {
-        match framed.tcp().write(&batch[sent % batch.len()..]) {
+        match framed.stream().write(&batch[sent % batch.len()..]) {
             Ok(count) => sent += count,
             Err(error) => {
                 let full = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
@@ -76,7 +76,7 @@ fn caller_that_does_not_read_is_throttled_then_disconnected() {
     assert!(cut.is_some(), "it is still connected");
     let mut rest = Vec::new();
     // Whatever the kernel holds, and then the end.
-    let _reset = framed.tcp().read_to_end(&mut rest);
+    let _reset = framed.stream().read_to_end(&mut rest);
     assert!(rest.len() < 64 << 20, "{}", rest.len());
     goes_on(&node);
 }

@@ -87,7 +87,7 @@ fn invalid_frame_lengths_close_the_connection_and_are_counted() {
         let mut framed = Framed::open(node.address());
         let id = framed.request(&get("k"), 0);
         assert!(matches!(framed.response(id), Response::NotFound { .. }));
-        std::io::Write::write_all(framed.tcp(), bytes).expect("sent");
+        std::io::Write::write_all(framed.stream(), bytes).expect("sent");
         assert!(framed.is_closed_by_node(), "{bytes:?}");
         assert_eq!(node.stat("bad_messages"), count as u64 + 1);
     }
@@ -242,7 +242,7 @@ fn unfinished_messages_are_forgotten() {
     for id in 1..=1_100 {
         // The node may have closed already.
         let frame = Frame { flags: MORE, ..Frame::request(id, b"") };
-        let _closed = std::io::Write::write_all(framed.tcp(), &frame.to_bytes());
+        let _closed = std::io::Write::write_all(framed.stream(), &frame.to_bytes());
     }
     let closed = (0..2_000).find_map(|_| framed.frame().err());
     assert!(closed.is_some(), "it goes on");
@@ -259,8 +259,8 @@ fn half_a_message_is_never_stored() {
         for frame in &frames[..frames.len() - 1] {
             framed.send(frame);
         }
-        std::io::Write::write_all(framed.tcp(), &last[..end]).expect("sent");
-        framed.tcp().shutdown(std::net::Shutdown::Write).expect("shut down");
+        std::io::Write::write_all(framed.stream(), &last[..end]).expect("sent");
+        framed.stream().shutdown(std::net::Shutdown::Write).expect("shut down");
         assert!(framed.is_closed_by_node(), "{end}");
     }
     assert_eq!(node.value(b"half"), None);
@@ -297,8 +297,8 @@ fn garbage_on_a_connection_is_survived() {
             }
         }
         let mut framed = Framed::open(node.address());
-        let _cut_already = std::io::Write::write_all(framed.tcp(), &bytes);
-        let _closed_already = framed.tcp().shutdown(std::net::Shutdown::Write);
+        let _cut_already = std::io::Write::write_all(framed.stream(), &bytes);
+        let _closed_already = framed.stream().shutdown(std::net::Shutdown::Write);
         // Whatever is answered, it is frames, and then the end.
         while framed.frame().is_ok() {}
     }

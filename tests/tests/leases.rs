@@ -91,7 +91,7 @@ fn fifty_concurrent_misses_get_one_grant_wherever_the_value_is_written() {
         until_true("all of them asked", || cluster[0].stat("lease_waiters") == 49);
         // Connections are read in any order: whoever was first has it.
         for caller in &mut callers {
-            caller.tcp().set_read_timeout(Some(Duration::from_millis(5))).expect("set");
+            caller.stream().set_read_timeout(Some(Duration::from_millis(5))).expect("set");
         }
         let (first, leader) = until("one who computes", || {
             let mut answers = callers.iter_mut().enumerate();
@@ -101,7 +101,7 @@ fn fifty_concurrent_misses_get_one_grant_wherever_the_value_is_written() {
         let _leading = waiting.swap_remove(first);
         assert_eq!(fill(&cluster[writer], name, "computed", leader), Status::Stored);
         for (mut caller, id) in waiting {
-            caller.tcp().set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+            caller.stream().set_read_timeout(Some(Duration::from_secs(20))).expect("set");
             let response = caller.response(id);
             assert_eq!(value(&response), Some((&b"computed"[..], leader)));
         }

@@ -26,7 +26,7 @@ fn cable(name: &str, address: &str) -> String {
 fn on_the_machine(region: &str, port: u16) -> Setup {
     let mut setup = Setup::new(region);
     setup.listen = SocketAddr::from(([0, 0, 0, 0], port));
-    setup
+    setup.for_other_hosts()
 }
 
 fn view(node: &Node) -> Json {
@@ -282,9 +282,7 @@ fn ipv6_only_nodes_find_each_other() {
 
 /// A node in the far namespace.
 fn far() -> Setup {
-    let mut setup = on_the_machine("london", 6789);
-    setup.namespace = Some("/run/netns/far".into());
-    setup
+    on_the_machine("london", 6789).in_namespace("/run/netns/far".into())
 }
 
 /// Returns the value that the node at an address has for a key.

@@ -12,6 +12,11 @@ use crate::data::MARK_BYTES;
 use crate::process::START_MAX;
 use crate::workloads::Workload;
 
+/// What `--tls` compares, and for which workloads.
+const TLS_CONTENDERS: [Kind; 2] = [Kind::Zerocache, Kind::ZerocacheTls];
+const TLS_WORKLOADS: [Workload; 4] =
+    [Workload::Get, Workload::Single, Workload::PutRegion, Workload::Idle];
+
 /// Benchmarks zerocache beside Redis, memcached and raw TCP on this machine's loopback, with the
 /// same keys, values and concurrency, in alternating turns
 #[derive(Clone, Debug, Parser)]
@@ -87,6 +92,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["server", "contenders"])]
     pub before: Option<PathBuf>,
 
+    /// Measures zerocache encrypted beside zerocache in clear text [workloads: get, single, put-region, idle]
+    #[arg(long, conflicts_with_all = ["before", "contenders", "server"])]
+    pub tls: bool,
+
     /// Threads of every server but Redis, which has one for commands
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     pub server_threads: usize,
@@ -158,11 +167,12 @@ impl Args {
         let pinned = self.pinned_core.map(|_| vec![Workload::Single]);
         let (all, rounds) = match self.before {
             Some(_) => (before::WORKLOADS.to_vec(), before::ROUNDS),
+            None if self.tls => (TLS_WORKLOADS.to_vec(), 5),
             None => (all, 5),
         };
         let settings = Settings {
             workloads: pinned.unwrap_or_else(|| given_or(&self.workload, all)),
-            contenders: self.contenders.clone(),
+            contenders: if self.tls { TLS_CONTENDERS.to_vec() } else { self.contenders.clone() },
             tasks: given_or(&self.tasks, tasks),
             keys: count(self.keys, 200, 10_000),
             value_bytes: self.value_bytes,

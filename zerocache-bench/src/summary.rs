@@ -89,14 +89,30 @@ impl Group<'_> {
 
     /// Returns the ratio of every round.
     pub fn ratios(&self, ours: &str, rival: &str, figure: Figure) -> Vec<f64> {
+        self.compared(ours, rival, figure, |own, other| own / other)
+    }
+
+    /// Returns the difference of every round.
+    pub fn differences(&self, ours: &str, rival: &str, figure: Figure) -> Vec<f64> {
+        self.compared(ours, rival, figure, |own, other| own - other)
+    }
+
+    fn compared(
+        &self,
+        ours: &str,
+        rival: &str,
+        figure: Figure,
+        compare: impl Fn(f64, f64) -> f64,
+    ) -> Vec<f64> {
         let find = |round, name: &str| {
             self.rows.iter().find(|row| row.round == round && row.contender == name)
         };
-        let ratios = self.rows.iter().filter(|row| row.contender == ours).filter_map(|row| {
-            let ratio = figure(row)? / figure(find(row.round, rival)?)?;
-            ratio.is_finite().then_some(ratio)
+        let own = self.rows.iter().filter(|row| row.contender == ours);
+        let compared = own.filter_map(|row| {
+            let compared = compare(figure(row)?, figure(find(row.round, rival)?)?);
+            compared.is_finite().then_some(compared)
         });
-        ratios.collect()
+        compared.collect()
     }
 }
 

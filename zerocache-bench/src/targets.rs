@@ -12,12 +12,16 @@ use crate::workloads::Workload;
 enum Goal {
     AtLeast(f64),
     AtMost(f64),
+    /// Our figure is above the rival's by at most this.
+    MoreByAtMost(f64),
 }
 
 struct Target {
     what: &'static str,
     workload: Workload,
     tasks: usize,
+    /// The contender that is judged.
+    ours: Kind,
     /// The contender whose figure divides ours; none for our figure itself.
     rival: Option<Kind>,
     figure: Figure,
@@ -27,19 +31,20 @@ struct Target {
 const OPS: Figure = |row: &Row| row.ops_per_s;
 const P50: Figure = |row: &Row| row.p50_us;
 const BYTES: Figure = |row: &Row| row.bytes_each;
+const CPU: Figure = Row::cpu_us;
 
 /// The targets.
 fn targets() -> Vec<Target> {
-    use Goal::{AtLeast, AtMost};
-    use Kind::{Memcached, RawTcp, Redis};
+    use Goal::{AtLeast, AtMost, MoreByAtMost};
+    use Kind::{Memcached, RawTcp, Redis, Zerocache, ZerocacheTls};
     use Workload::{Get, Http, Idle, Memory, PutLocal, PutRegion, Single};
-    let target = |what, workload, tasks, rival, figure, goal| Target {
-        what,
-        workload,
-        tasks,
-        rival,
-        figure,
-        goal,
+    let target = |what, workload: Workload, tasks, rival, figure, goal| {
+        let ours = workload.ours();
+        Target { what, workload, tasks, ours, rival, figure, goal }
+    };
+    let encrypted = |what, workload, tasks, figure, goal| {
+        let (ours, rival) = (ZerocacheTls, Some(Zerocache));
+        Target { what, workload, tasks, ours, rival, figure, goal }
     };
     vec![
         target("GET, 16 tasks, ops / redis crate", Get, 16, Some(Redis), OPS, AtLeast(1.0)),
@@ -79,16 +84,24 @@ fn targets() -> Vec<Target> {
         ),
         target("memory per entry / memcached", Memory, 64, Some(Memcached), BYTES, AtMost(1.4)),
         target("idle connection, bytes", Idle, 1, None, BYTES, AtMost(16_384.0)),
+        encrypted("GET, 64 tasks, CPU, TLS / plain", Get, 64, CPU, AtMost(1.45)),
+        encrypted("GET, 64 tasks, ops, TLS / plain", Get, 64, OPS, AtLeast(0.65)),
+        encrypted("GET, one task on one core, p50, TLS / plain", Single, 1, P50, AtMost(1.25)),
+        encrypted("PUT held by three, ops, TLS / plain", PutRegion, 64, OPS, AtLeast(0.6)),
+        encrypted("idle connection, bytes, TLS - plain", Idle, 1, BYTES, MoreByAtMost(10_240.0)),
     ]
 }
 
 impl Target {
     /// The figure, and whether it is doubtful.
     fn measured(&self, groups: &[Group<'_>]) -> Option<(Spread, bool)> {
-        let (name, ours) = (self.workload.name(), self.workload.ours().name());
+        let (name, ours) = (self.workload.name(), self.ours.name());
         let wanted = |group: &&Group<'_>| group.workload == name && group.tasks == self.tasks;
         let group = groups.iter().find(wanted)?;
         let spread = match self.rival {
+            Some(rival) if matches!(self.goal, Goal::MoreByAtMost(_)) => {
+                Spread::of(group.differences(ours, rival.name(), self.figure))
+            }
             Some(rival) => group.ratio(ours, rival.name(), self.figure),
             None => group.figure(ours, self.figure),
         };
@@ -100,7 +113,7 @@ impl Goal {
     fn is_reached_by(&self, figure: f64) -> bool {
         match self {
             Self::AtLeast(bound) => figure >= *bound,
-            Self::AtMost(bound) => figure <= *bound,
+            Self::AtMost(bound) | Self::MoreByAtMost(bound) => figure <= *bound,
         }
     }
 
@@ -108,6 +121,7 @@ impl Goal {
         match self {
             Self::AtLeast(bound) => format!("at least {bound}"),
             Self::AtMost(bound) => format!("at most {bound}"),
+            Self::MoreByAtMost(bound) => format!("at most {bound} more"),
         }
     }
 }

@@ -41,8 +41,8 @@ Nodes and clients of the cluster do not need it. It is the same each time that i
 
 Example:
   zerocache cert ca --secret-file secret > ca.pem
-  curl --cacert ca.pem --oauth2-bearer \"$(cat token)\" --connect-to node.zerocache.internal:6789:10.0.0.7:6789 \\
-    https://node.zerocache.internal:6789/v1/cluster";
+  curl --cacert ca.pem --connect-to node.zerocache.internal:6789:10.0.0.7:6789 \\
+    https://node.zerocache.internal:6789/healthz";
 
 const CREATE_CA_EXAMPLES: &str = "\
 Example:

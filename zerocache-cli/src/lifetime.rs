@@ -9,7 +9,7 @@ const LONGEST_S: u64 = 3_653 * DAY_S;
 /// Parses how long something is to be valid, such as `90d` or `12h`, into seconds.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let wrong = || {
-        format!("{text:?} is no validity; use a number with d, h or m, such as 90d, up to 3653d")
+        format!("{text:?} is no validity; use a number with d, h, m or s, such as 90d, up to 3653d")
     };
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(unit_at);
@@ -17,6 +17,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         "d" => DAY_S,
         "h" => HOUR_S,
         "m" => 60,
+        "s" => 1,
         _ => return Err(wrong()),
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_s));
@@ -42,6 +43,7 @@ mod tests {
         assert_eq!(parse("90d"), Ok(90 * DAY_S));
         assert_eq!(parse("12h"), Ok(12 * HOUR_S));
         assert_eq!(parse("5m"), Ok(300));
+        assert_eq!(parse("2s"), Ok(2));
         for bad in ["", "90", "0d", "d", "-1d", "1.5d", "90 d", "3654d", "99999999999999999999d"] {
             assert!(parse(bad).expect_err(bad).contains("90d"));
         }

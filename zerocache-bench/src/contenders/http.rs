@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 
 use super::stream::{Stream, number};
-use super::{Contender, zerocache::Node};
+use super::{Contender, keys::Keys, zerocache::Node};
 use crate::args::Settings;
 use crate::data::Data;
 use crate::measure::{Callers, Driver, Load};
@@ -19,8 +19,9 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn start(settings: &Settings) -> Result<Self> {
-        Ok(Self { node: Node::start(settings, settings.server_threads, None)? })
+    /// Starts a node, which is encrypted if there are keys.
+    pub fn start(settings: &Settings, keys: Option<&Keys>) -> Result<Self> {
+        Ok(Self { node: Node::start(settings, settings.server_threads, None, keys)? })
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,6 +1,7 @@
 //! The contenders: how each is started, and how its callers talk to it.
 
 pub mod http;
+pub mod keys;
 pub mod memcached;
 pub mod raw_tcp;
 pub mod redis;
@@ -10,6 +11,7 @@ pub mod zerocache;
 use anyhow::Result;
 use async_trait::async_trait;
 use clap::ValueEnum;
+use zerocache_client::Ack;
 
 use crate::args::Settings;
 use crate::measure::Load;
@@ -20,6 +22,8 @@ use crate::process::installed;
 pub enum Kind {
     /// Through `ZerocacheClient`.
     Zerocache,
+    /// The same, encrypted and authenticated by a secret and a token.
+    ZerocacheTls,
     /// The same node over its HTTP interface.
     ZerocacheHttp,
     /// Through the `redis` crate, multiplexed over one connection.
@@ -49,6 +53,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Zerocache => "zerocache",
+            Self::ZerocacheTls => "zerocache-tls",
             Self::ZerocacheHttp => "zerocache-http",
             Self::Redis => "redis",
             Self::Redis2 => "redis2",
@@ -62,7 +67,9 @@ impl Kind {
         let program = match self {
             Self::Redis | Self::Redis2 => "redis-server",
             Self::Memcached => "memcached",
-            Self::Zerocache | Self::ZerocacheHttp | Self::RawTcp => return None,
+            Self::Zerocache | Self::ZerocacheTls | Self::ZerocacheHttp | Self::RawTcp => {
+                return None;
+            }
         };
         installed(program).is_none().then_some(program)
     }
@@ -70,8 +77,10 @@ impl Kind {
     /// Starts one server. On the main thread alone; see [`crate::process::Process::start`].
     pub async fn start(self, settings: &Settings) -> Result<Box<dyn Contender>> {
         Ok(match self {
-            Self::Zerocache => Box::new(zerocache::Cluster::start(settings, 1).await?),
-            Self::ZerocacheHttp => Box::new(http::Http::start(settings)?),
+            Self::Zerocache | Self::ZerocacheTls => {
+                Box::new(zerocache::Cluster::start(settings, self, 1, Ack::Local).await?)
+            }
+            Self::ZerocacheHttp => Box::new(http::Http::start(settings, None)?),
             Self::Redis => Box::new(redis::Redis::start(settings, 1).await?),
             Self::Redis2 => Box::new(redis::Redis::start(settings, 2).await?),
             Self::Memcached => Box::new(memcached::Memcached::start(settings).await?),

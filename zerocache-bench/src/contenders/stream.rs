@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Longer heads are none.
 const HEAD_BYTES_MAX: usize = 4 << 10;
 
 /// A connection and what was read from it.
-pub struct Stream {
-    stream: TcpStream,
+pub struct Stream<S = TcpStream> {
+    stream: S,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -20,7 +20,14 @@ impl Stream {
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, request: Vec::new(), answer: Vec::with_capacity(HEAD_BYTES_MAX) })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
+    /// Uses a stream that is connected.
+    pub fn over(stream: S) -> Self {
+        Self { stream, request: Vec::new(), answer: Vec::with_capacity(HEAD_BYTES_MAX) }
     }
 
     /// Sends a request that consists of `parts`.
@@ -30,6 +37,7 @@ impl Stream {
             self.request.extend_from_slice(part);
         }
         self.stream.write_all(&self.request).await?;
+        self.stream.flush().await?;
         self.answer.clear();
         Ok(())
     }

@@ -8,12 +8,15 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use zerocache_client::{Ack, Status, ZerocacheClient};
 
-use super::{Contender, http::HttpCaller};
+use super::{Contender, Kind, http::HttpCaller, keys::Keys};
 use crate::args::Settings;
 use crate::child_roles;
 use crate::data::{Data, TTL_SECONDS};
 use crate::measure::{Callers, Driver, Load};
 use crate::process::{Process, START_MAX, own_executable};
+
+/// The default cluster of nodes and clients.
+const CLUSTER: &str = "zerocache";
 
 /// The region in which the nodes and their client stand.
 const REGION: &str = "bench";
@@ -25,8 +28,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node that finds others by the seed alone, if there is one.
-    pub fn start(settings: &Settings, threads: usize, seed: Option<SocketAddr>) -> Result<Self> {
+    /// Starts a node that finds others by the seed alone, if there is one. With keys it is encrypted.
+    pub fn start(
+        settings: &Settings,
+        threads: usize,
+        seed: Option<SocketAddr>,
+        keys: Option<&Keys>,
+    ) -> Result<Self> {
         let mut args: Vec<OsString> = Vec::new();
         // Another program than ours is a `zerocache-server`, which needs no subcommand.
         let program = match &settings.server {
@@ -48,6 +56,10 @@ impl Node {
             args.push("--seed".into());
             args.push(seed.to_string().into());
         }
+        if let Some(keys) = keys {
+            args.push("--secret-file".into());
+            args.push(keys.file().into());
+        }
         let (process, address) = Process::start_and_read_address(
             program.as_os_str(),
             &args,
@@ -63,26 +75,29 @@ pub struct Cluster {
     nodes: Vec<Node>,
     client: ZerocacheClient,
     ack: Ack,
+    keys: Option<Keys>,
 }
 
 impl Cluster {
-    pub async fn start(settings: &Settings, nodes: usize) -> Result<Self> {
-        Self::start_with_ack(settings, nodes, Ack::Local).await
-    }
-
     /// Starts a cluster whose callers write with `ack`.
-    pub async fn start_with_ack(settings: &Settings, count: usize, ack: Ack) -> Result<Self> {
+    pub async fn start(settings: &Settings, kind: Kind, count: usize, ack: Ack) -> Result<Self> {
+        let keys = (kind == Kind::ZerocacheTls).then(|| Keys::new(CLUSTER)).transpose()?;
         let mut nodes: Vec<Node> = Vec::new();
         // Several nodes share the cores, as the processes of Redis do: each has one thread, as
         // those.
         let threads = if count > 1 { 1 } else { settings.server_threads };
         for _ in 0..count {
-            nodes.push(Node::start(settings, threads, nodes.first().map(|node| node.address))?);
+            let seed = nodes.first().map(|node| node.address);
+            nodes.push(Node::start(settings, threads, seed, keys.as_ref())?);
         }
         let seed = nodes[0].address.to_string();
-        let client = ZerocacheClient::builder(REGION).mdns(false).seed(seed).build()?;
+        let builder = ZerocacheClient::builder(REGION).mdns(false).seed(seed);
+        let client = match &keys {
+            Some(keys) => builder.token(keys.token()).build()?,
+            None => builder.build()?,
+        };
         client.ready(START_MAX).await.context("zerocache is not ready")?;
-        let cluster = Self { nodes, client, ack };
+        let cluster = Self { nodes, client, ack, keys };
         tokio::time::timeout(START_MAX, cluster.joined()).await.context("a full cluster")??;
         Ok(cluster)
     }
@@ -108,7 +123,9 @@ impl Contender for Cluster {
     }
 
     async fn fault(&self) -> Result<Option<String>> {
-        for node in &self.nodes {
+        // Encrypted nodes take no plain HTTP. Each write states how many replicas it has.
+        let plain = self.nodes.iter().filter(|_| self.keys.is_none());
+        for node in plain {
             let mut caller = HttpCaller::connect(node.address).await?;
             let view = caller.request("GET", "/v1/cluster", b"").await?;
             if is_behind(&String::from_utf8_lossy(view)) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use zerocache_core::{
     time::Instant,
     wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
@@ -14,7 +15,9 @@ use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE, framed::UPGRADE_TOK
 use super::Workload;
 use crate::args::Settings;
 use crate::contenders::stream::Stream;
-use crate::contenders::{Contender, Kind, http::Http, memcached::Memcached, redis::Redis};
+use crate::contenders::{
+    Contender, Kind, http::Http, keys::Keys, memcached::Memcached, redis::Redis,
+};
 use crate::rounds::Run;
 use crate::row::Row;
 use crate::usage::resident_bytes;
@@ -33,6 +36,8 @@ struct ConnectionProbe {
     request: Vec<u8>,
     /// The end of the answer.
     end: &'static [u8],
+    /// Encrypts the connection.
+    keys: Option<Keys>,
 }
 
 impl ConnectionProbe {
@@ -46,36 +51,47 @@ impl ConnectionProbe {
                     address,
                     request: b"PING\r\n".to_vec(),
                     end: b"+PONG\r\n",
+                    keys: None,
                 }
             }
             Kind::Memcached => {
                 let memcached = Memcached::start(settings).await?;
                 let address = memcached.address;
                 let (request, end) = (b"mn\r\n", b"MN\r\n");
-                Self { contender: Box::new(memcached), address, request: request.to_vec(), end }
+                let request = request.to_vec();
+                Self { contender: Box::new(memcached), address, request, end, keys: None }
             }
-            Kind::Zerocache => {
-                let http = Http::start(settings)?;
-                let address = http.address();
-                let request = upgrade();
-                Self { contender: Box::new(http), address, request, end: b"\r\n\r\n" }
+            Kind::Zerocache | Kind::ZerocacheTls => {
+                let encrypted = kind == Kind::ZerocacheTls;
+                let keys = encrypted.then(|| Keys::new(CLUSTER)).transpose()?;
+                let http = Http::start(settings, keys.as_ref())?;
+                let (address, request) = (http.address(), upgrade(keys.as_ref()));
+                Self { contender: Box::new(http), address, request, end: b"\r\n\r\n", keys }
             }
             _ => {
-                let http = Http::start(settings)?;
+                let http = Http::start(settings, None)?;
                 let address = http.address();
-                let request = b"GET /ping HTTP/1.1\r\nHost: bench\r\n\r\n";
-                let request = request.to_vec();
-                Self { contender: Box::new(http), address, request, end: b"pong" }
+                let request = b"GET /ping HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec();
+                Self { contender: Box::new(http), address, request, end: b"pong", keys: None }
             }
         })
     }
 
-    /// A connection over which one request went.
-    async fn open(&self) -> Result<Stream> {
-        let mut stream = Stream::connect(self.address).await?;
+    /// A connection over which one request went; it stays open until it is dropped.
+    async fn open(&self) -> Result<Box<dyn Send>> {
+        Ok(match &self.keys {
+            Some(keys) => self.ask(Stream::over(keys.connect(self.address).await?)).await?,
+            None => self.ask(Stream::connect(self.address).await?).await?,
+        })
+    }
+
+    async fn ask<S>(&self, mut stream: Stream<S>) -> Result<Box<dyn Send>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         stream.send(&[&self.request]).await?;
         stream.read_head(self.end).await?;
-        Ok(stream)
+        Ok(Box::new(stream))
     }
 
     fn resident(&self) -> Result<u64> {
@@ -84,7 +100,7 @@ impl ConnectionProbe {
 }
 
 /// Returns the request with which a client begins a framed connection.
-fn upgrade() -> Vec<u8> {
+fn upgrade(keys: Option<&Keys>) -> Vec<u8> {
     let hello = Hello {
         cluster: CLUSTER.to_owned(),
         protocol: PROTOCOL,
@@ -100,8 +116,10 @@ fn upgrade() -> Vec<u8> {
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let request = Request::Hello(Box::new(hello));
     let body = RequestMessage { envelope, request }.encode(Instant::default());
+    let token = keys.map(|keys| format!("Authorization: Bearer {}\r\n", keys.token()));
+    let token = token.unwrap_or_default();
     let head = format!(
-        "POST {MESSAGES_PATH} HTTP/1.1\r\nHost: bench\r\nConnection: upgrade\r\n\
+        "POST {MESSAGES_PATH} HTTP/1.1\r\nHost: bench\r\n{token}Connection: upgrade\r\n\
          Upgrade: {UPGRADE_TOKEN}\r\nContent-Type: {MESSAGES_TYPE}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );

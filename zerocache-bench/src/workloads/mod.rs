@@ -75,14 +75,14 @@ impl Workload {
     }
 
     fn contenders(self) -> &'static [Kind] {
-        use Kind::{Memcached, RawTcp, Redis, Redis2, Zerocache, ZerocacheHttp};
+        use Kind::{Memcached, RawTcp, Redis, Redis2, Zerocache, ZerocacheHttp, ZerocacheTls};
         match self {
-            Self::Get => &[Zerocache, Redis, Redis2, Memcached, RawTcp],
-            Self::Single => &[Zerocache, ZerocacheHttp, Redis, Memcached, RawTcp],
+            Self::Get => &[Zerocache, ZerocacheTls, Redis, Redis2, Memcached, RawTcp],
+            Self::Single => &[Zerocache, ZerocacheTls, ZerocacheHttp, Redis, Memcached, RawTcp],
             Self::Http => &[ZerocacheHttp, Memcached],
-            Self::PutRegion | Self::PutLocal => &[Zerocache, Redis],
+            Self::PutRegion | Self::PutLocal => &[Zerocache, ZerocacheTls, Redis],
             Self::Memory => &[Zerocache, Redis, Memcached],
-            Self::Idle => &[Zerocache, ZerocacheHttp, Redis, Memcached],
+            Self::Idle => &[Zerocache, ZerocacheTls, ZerocacheHttp, Redis, Memcached],
         }
     }
 
@@ -90,7 +90,8 @@ impl Workload {
     fn entrants(self, run: &mut Run) -> Vec<Kind> {
         let wanted = &run.settings.contenders;
         let asked_for = |kind: &Kind| {
-            if wanted.is_empty() { *kind != Kind::Redis2 } else { wanted.contains(kind) }
+            let by_default = !matches!(kind, Kind::Redis2 | Kind::ZerocacheTls);
+            if wanted.is_empty() { by_default } else { wanted.contains(kind) }
         };
         let mut entrants = Vec::new();
         for kind in self.contenders().iter().copied().filter(asked_for).collect::<Vec<_>>() {
@@ -106,9 +107,9 @@ impl Workload {
     async fn start(self, kind: Kind, settings: &Settings) -> Result<Box<dyn Contender>> {
         let wait = self == Self::PutRegion;
         Ok(match (self, kind) {
-            (Self::PutRegion | Self::PutLocal, Kind::Zerocache) => {
+            (Self::PutRegion | Self::PutLocal, Kind::Zerocache | Kind::ZerocacheTls) => {
                 let ack = if wait { Ack::Region } else { Ack::Local };
-                Box::new(Cluster::start_with_ack(settings, REPLICAS, ack).await?)
+                Box::new(Cluster::start(settings, kind, REPLICAS, ack).await?)
             }
             (Self::PutRegion | Self::PutLocal, Kind::Redis) => {
                 Box::new(Redis::start_replicated(settings, wait).await?)

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, pin::pin, sync::Weak};
 
 use zerocache_core::access::{StaticToken, Token};
-use zerocache_net::security::{Security, SecurityConfig, Source, TlsFiles};
+use zerocache_net::{
+    clock,
+    security::{Security, SecurityConfig, Source, TlsFiles},
+};
 
 use super::{
     config::{ConfigSource, invalid, parse},
@@ -86,7 +89,7 @@ pub(super) async fn keep(engine: Weak<Engine>, security: Security) {
             changed = changes.changed() => if changed.is_err() { return },
         }
         let Some(engine) = engine.upgrade() else { return };
-        engine.state.lock().forget_obstacle();
+        engine.state.lock().credentials_changed(clock::mono());
         if let Some(near) = &engine.local.near {
             near.sharing.permit();
         }

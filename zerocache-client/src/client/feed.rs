@@ -117,7 +117,7 @@ fn forbidden(engine: &Weak<Engine>) {
     tracing::info!(
         region,
         cluster,
-        "the token of this client is for some keys only: nothing is kept near, and nodes are asked instead"
+        "this client may not follow the changes of all keys: nothing is kept near, and nodes are asked instead"
     );
 }
 

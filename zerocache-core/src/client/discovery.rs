@@ -70,11 +70,21 @@ impl ClientState {
                 HandshakeOutcome::OtherCluster(refusal.text)
             }
             result => {
-                directory.candidates_mut().failed(address, now);
+                let candidates = directory.candidates_mut();
                 match Obstacle::of(address, &result) {
-                    Some(Obstacle::Denied(denial, text)) => HandshakeOutcome::Denied(denial, text),
-                    Some(Obstacle::Unverified(_)) => HandshakeOutcome::Unverified,
-                    None => HandshakeOutcome::Failed,
+                    Some(obstacle) => {
+                        candidates.denied(address, now);
+                        match obstacle {
+                            Obstacle::Denied(denial, text) => {
+                                HandshakeOutcome::Denied(denial, text)
+                            }
+                            Obstacle::Unverified(_) => HandshakeOutcome::Unverified,
+                        }
+                    }
+                    None => {
+                        candidates.failed(address, now);
+                        HandshakeOutcome::Failed
+                    }
                 }
             }
         }
@@ -89,9 +99,10 @@ impl ClientState {
         is_alone.then_some(obstacle)
     }
 
-    /// Forgets what stood between this client and the nodes: it has other credentials now.
-    pub fn forget_obstacle(&mut self) {
-        self.obstacle = None;
+    /// Records that the client has other credentials: it tries at once whether what stood between it and the
+    /// nodes is gone.
+    pub fn credentials_changed(&mut self, now: Instant) {
+        self.directory_mut().candidates_mut().retry_all(now);
     }
 
     /// Records whether the node at `address` has nothing to do with this client.

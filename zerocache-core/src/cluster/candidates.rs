@@ -329,6 +329,21 @@ impl Candidates {
         self.retry_after(address, backoff_ms, now);
     }
 
+    /// Notes that a node is at `address` and has nothing to do with this process, a client, which will not
+    /// change by itself: it is dialled as after a failure, and soon as seldom as after many.
+    pub fn denied(&mut self, address: SocketAddr, now: Instant) {
+        let Some((_, candidate)) = self.known(address) else { return };
+        let backoff_ms = (250u64 << (candidate.failures + 1).min(8)).min(BACKOFF_MS_LATER);
+        self.retry_after(address, backoff_ms, now);
+    }
+
+    /// Has all addresses dialled again at once: this process has other credentials now.
+    pub fn retry_all(&mut self, now: Instant) {
+        for candidate in self.waiting.values_mut() {
+            candidate.next_dial = candidate.next_dial.min(now);
+        }
+    }
+
     /// Notes that the node at `address` refused this one: it is dialled later. Returns whether that is to be
     /// reported, as it is once for each address and reason. What callers name is not: it may be anybody's.
     pub fn refused_by(&mut self, address: SocketAddr, refusal: DialRefusal, now: Instant) -> bool {

@@ -1,5 +1,5 @@
 //! Who calls, and what a caller may do: the one place that turns a connection and its credentials into a
-//! [`Grant`](zerocache_core::access::Grant).
+//! [`Grant`].
 //!
 //! The HTTP side asks [`AccessControl::authenticate`] before any handler runs. The handlers ask
 //! [`Caller::grant`], whose rules are those of the core. Connections that stay open judge themselves again

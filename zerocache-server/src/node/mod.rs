@@ -122,6 +122,7 @@ impl RunningNode {
         // The start rarely fails from here on: a node that does not start must not take the snapshot.
         let snapshot = config.snapshot.clone().map(SnapshotFile::take).map(Arc::new);
         let mut node_config = settings::node_config(&config, &announcement)?;
+        node_config.requires_tls = security.mode() == TlsMode::Required;
         node_config.has_snapshot = snapshot.as_ref().is_some_and(|file| file.is_taken());
         if datagrams.is_none() {
             node_config.features &= !features::DATAGRAMS;

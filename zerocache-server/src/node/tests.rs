@@ -6,11 +6,14 @@ use std::{
 
 use bytes::Bytes;
 use zerocache_core::{
+    access::Secret,
     key::Key,
     limits::KEY_BYTES_WIRE_MAX,
     node::Caller,
-    wire::{Envelope, Request, RequestMessage, Response, cluster_id},
+    wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, Response, cluster_id, features},
 };
+
+use zerocache_net::security::Source;
 
 use super::*;
 use crate::config::DiscoverySet;
@@ -19,7 +22,12 @@ use crate::config::DiscoverySet;
 const MOST: Duration = Duration::from_secs(20);
 
 async fn node() -> RunningNode {
+    node_with(|_| {}).await
+}
+
+async fn node_with(change: impl FnOnce(&mut ServerConfig)) -> RunningNode {
     let mut config = ServerConfig::new("oslo");
+    change(&mut config);
     config.addresses = vec![[127, 0, 0, 1].into()];
     config.port = 0;
     config.discovery = DiscoverySet::NONE;
@@ -61,4 +69,27 @@ async fn lease_whose_grant_was_not_received_is_handed_over() {
     }
     let next = tokio::time::timeout(MOST, ask(&node, lease(60_000))).await;
     assert!(matches!(next, Ok(Response::LeaseGranted { .. })), "{next:?}");
+}
+
+#[tokio::test]
+async fn datagrams_are_encrypted_where_tls_is_required() {
+    let secret = || Some(Source::Value(Secret::from_random([7; 32]).to_text()));
+    for (tls, is_sealed) in [(None, true), (Some(TlsMode::Optional), false)] {
+        let node = node_with(|config| (config.secret, config.tls) = (secret(), tls)).await;
+        let hello = Hello {
+            cluster: ServerConfig::new("oslo").cluster,
+            protocol: PROTOCOL,
+            features: 0,
+            auth: Bytes::new(),
+            wall_ms: 0,
+            node: None,
+            region: "oslo".into(),
+            members: Vec::new(),
+            entries: 0,
+            session: None,
+        };
+        let answer = ask(&node, Request::Hello(Box::new(hello))).await;
+        let Response::Hello(hello) = answer else { panic!("{answer:?}") };
+        assert_eq!(hello.features & features::SEALED_DATAGRAMS != 0, is_sealed, "{tls:?}");
+    }
 }

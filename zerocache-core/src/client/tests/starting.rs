@@ -84,6 +84,8 @@ fn a_client_that_is_denied_knows_why_until_a_node_says_something_else() {
     let unverified = shake(&mut state, 1, Err(CallFailure::Unverified));
     assert_eq!(unverified, HandshakeOutcome::Unverified);
     assert_eq!(state.obstacle(at(2)), Some(&Obstacle::Unverified(address(1))));
-    state.forget_obstacle();
+    state.credentials_changed(at(2));
+    assert!(state.obstacle(at(2)).is_some(), "it is not known yet");
+    shake(&mut state, 1, Err(CallFailure::NoAnswer));
     assert_eq!(state.obstacle(at(2)), None);
 }

@@ -185,3 +185,25 @@ fn repeated_calls_do_not_defeat_the_backoff() {
     }
     assert!((50..70).contains(&dials), "{dials} dials in a minute");
 }
+
+#[test]
+fn who_denies_is_dialled_seldom_and_at_once_with_other_credentials() {
+    let dials = |candidates: &mut Candidates, from_s: u64| {
+        let seconds = (from_s..from_s + 60).map(|second| at(second * 1_000));
+        let due = seconds.filter(|now| {
+            let taken = candidates.take_due(*now);
+            taken.iter().for_each(|address| candidates.denied(*address, *now));
+            !taken.is_empty()
+        });
+        due.count()
+    };
+    let mut candidates = Candidates::default();
+    candidates.add(address(1), AddressSource::Discovery, at(0));
+    let count = dials(&mut candidates, 0);
+    assert!((12..18).contains(&count), "{count} dials in a minute");
+    let now = at(60_001);
+    candidates.take_due(now).iter().for_each(|address| candidates.denied(*address, now));
+    assert!(candidates.take_due(at(60_002)).is_empty());
+    candidates.retry_all(at(60_002));
+    assert_eq!(candidates.take_due(at(60_002)), [address(1)]);
+}

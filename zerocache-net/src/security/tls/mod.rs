@@ -264,13 +264,16 @@ impl Credentials {
             let issuer = key.cert.last().map_or(Ok(Vec::new()), peer::issuer);
             Chain { label: String::new(), issuer: issuer.unwrap_or_default(), key }
         });
-        let server_name = config.server_name.clone().unwrap_or_else(|| NODE_NAME.to_owned());
+        // A node with several secrets presents the certificate of the CA that this file has.
+        let first = peer::public_key_hash(&pem::certificates(ca)?[0]);
+        let sent_name = first.map_or(NODE_NAME.to_owned(), |hash| authority::node_name_of(&hash));
+        let verified_name = config.server_name.clone().unwrap_or_else(|| NODE_NAME.to_owned());
         Ok(Self {
             chains: Chains(chains.collect()),
             trust: trust(&roots, provider)?,
             roots: Some(roots),
-            sent_name: server_name.clone(),
-            verified_name: server_name,
+            sent_name,
+            verified_name,
             is_of_secret: false,
         })
     }

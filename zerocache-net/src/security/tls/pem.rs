@@ -65,7 +65,8 @@ pub(super) fn certified_key(
     }
 }
 
-fn certificates(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
+/// Parses the certificates of a file; at least one.
+pub(super) fn certificates(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
     let parsed = CertificateDer::pem_slice_iter(&file.bytes).take(CERTIFICATES_MAX);
     let parsed: Result<Vec<_>, _> = parsed.collect();
     let certificates = parsed.map_err(|error| file.invalid(error))?;

@@ -1,7 +1,10 @@
 //! Processes that have the secret of a cluster, or a token.
 
 use super::*;
-use crate::security::tls::{authority_pem, hash_of_authority_pem};
+use crate::security::{
+    TlsFiles,
+    tls::{authority_pem, hash_of_authority_pem},
+};
 
 #[tokio::test]
 async fn processes_with_one_secret_accept_each_other() {
@@ -82,6 +85,14 @@ async fn secrets_rotate_in_any_order() {
         assert!(meet(&token_client(number), &both).await.connected.is_ok(), "{number}");
     }
     assert_eq!(both.token_keys().len(), 2);
+    // So do files with the CA of either.
+    for number in [old, new] {
+        let ca = directory.path().join("ca.pem");
+        std::fs::write(&ca, authority_pem(&secret(number)).expect("a CA")).expect("a file");
+        let files = Some(TlsFiles { ca: Some(ca), ..TlsFiles::default() });
+        let client = load(SecurityConfig { files, ..SecurityConfig::default() });
+        assert!(meet(&client, &both).await.connected.is_ok(), "{number}");
+    }
     assert!(meet(&token_client(old), &node(new)).await.is_refused());
 }
 
