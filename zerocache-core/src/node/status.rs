@@ -25,7 +25,7 @@ pub struct ClusterStatus {
     /// The other regions, nearest first.
     pub regions: Vec<RegionStatus>,
     /// The addresses whose nodes refuse this one, as far as discovery or other nodes name them; at most
-    /// [`REFUSED_MAX`].
+    /// `REFUSED_MAX`.
     pub refused_by: Vec<RefusedPeer>,
     /// How often two live nodes were found to claim one address.
     pub address_conflicts: u64,

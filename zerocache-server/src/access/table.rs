@@ -307,7 +307,7 @@ mod tests {
         let (text, token) = example();
         let orders = "name = \"orders\"";
         for (wrong, by, reason) in [
-            (orders, "nam = \"orders\"", "line 5: unknown field `nam`"),
+            (orders, "title = \"orders\"", "line 5: unknown field `title`"),
             (orders, "name = \"a b\"", "a b"),
             ("[anonymous]", "[everybody]", "unknown field `everybody`"),
             ("[anonymous]", "[anonymous", "line 15: "),
