@@ -182,7 +182,7 @@ fn python_paths_warn_at_start_that_they_ignore_the_cluster() {
     let node = Setup::new("london").flag("--compat", "zerocache-py").start();
     until_true("the warning", || node.log().contains(warning));
     let other = Setup::new("london").start();
-    until_true("a log", || other.log().contains("no authentication"));
+    until_true("a log", || other.log().contains("protected: callers"));
     assert!(!other.log().contains(warning));
 }
 

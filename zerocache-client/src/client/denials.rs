@@ -22,15 +22,24 @@ impl Engine {
         Error::Denied { reason: denial.into(), text }
     }
 
-    /// Counts an operation for which no node could be asked, or none answered, and returns its error. It says
-    /// what stands between the client and nodes that are there.
+    /// Counts an operation for which no node could be asked, or none answered, and returns its error.
     pub(super) fn unreachable(&self, timed_out: bool) -> Error {
-        let obstacle = self.obstacle();
-        if let Some(Obstacle::Denied(denial, text)) = obstacle {
-            return self.denied(denial, text);
+        let error = self.why_unreachable(timed_out);
+        match &error {
+            Error::Denied { .. } => self.counters.denied(),
+            _ => self.counters.unreachable(),
         }
-        self.counters.unreachable();
-        match obstacle {
+        error
+    }
+
+    /// Returns the error for a client without a node. It says what stands between the client and nodes that
+    /// are there.
+    pub(super) fn why_unreachable(&self, timed_out: bool) -> Error {
+        match self.obstacle() {
+            Some(Obstacle::Denied(denial, text)) => {
+                self.warn_of_denial(denial, &text);
+                Error::Denied { reason: denial.into(), text }
+            }
             Some(Obstacle::Unverified(address)) => Error::Unverified { address },
             _ => Error::Unreachable { timed_out },
         }

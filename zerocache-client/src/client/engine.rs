@@ -90,7 +90,8 @@ impl Engine {
         while !self.state.lock().is_ready(clock::mono()) {
             if budget.remaining_ms(clock::mono()) == 0 {
                 let timed_out = self.directory().nodes().next().is_some();
-                return Err(self.unreachable(timed_out));
+                // Waiting is no operation that failed.
+                return Err(self.why_unreachable(timed_out));
             }
             self.await_change(&mut changes, budget.deadline()).await;
         }
