@@ -68,12 +68,15 @@ impl Caller {
     pub(super) fn new(
         identified: Identified,
         connection: Connection,
-        mut authorization: Option<HeaderValue>,
+        authorization: Option<&HeaderValue>,
     ) -> Self {
-        if let Some(authorization) = &mut authorization {
+        // A copy, because the value of a parsed head keeps the read buffer of its connection.
+        let authorization = authorization.and_then(|value| {
+            let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
             // Its text is not shown where a caller is.
-            authorization.set_sensitive(true);
-        }
+            copy.set_sensitive(true);
+            Some(copy)
+        });
         let Identified { grant, name, identity, valid_until } = identified;
         Self { grant, name, identity, valid_until, connection, authorization }
     }

@@ -133,7 +133,7 @@ impl AccessControl {
             _ if !connection.is_tls && self.security.mode() != TlsMode::Required => everything(),
             _ => self.identify(connection, authorization)?,
         };
-        Ok(Arc::new(Caller::new(identified, connection.clone(), authorization.cloned())))
+        Ok(Arc::new(Caller::new(identified, connection.clone(), authorization)))
     }
 
     /// Returns who has the credentials: those of the certificate if it stands for somebody, else the token's.

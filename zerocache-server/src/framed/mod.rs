@@ -116,21 +116,24 @@ impl FramedConnections {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        // What the handshake brought is dropped here: some connections last for days.
+        let FramedHandshake { read: beyond, sent_ms, known, hello, caller } = handshake;
         let mut closing = self.closing.subscribe();
         let (read, write) = tokio::io::split(stream);
         let meter = Arc::clone(&self.pending_bytes);
         let writer = Arc::new(FrameWriter::metered(Box::new(write), meter));
         let mut reader = FrameReader::new(self.limits.message_bytes_max, Arc::clone(&self.memory));
-        if let Some(sent_ms) = handshake.sent_ms {
+        if let Some(sent_ms) = sent_ms {
             reader.note_sent(sent_ms, clock::mono());
         }
-        reader.extend(&handshake.read);
+        reader.extend(&beyond);
+        drop(beyond);
         let header = response_header(HANDSHAKE_ID, clock::mono());
-        writer.send(header, &EncodedResponse(&handshake.hello), Flush::Now);
+        writer.send(header, &EncodedResponse(&hello), Flush::Now);
+        drop(hello);
         let connection = self.driver.next_connection();
-        let caller = handshake.caller;
         let source = (connection, Arc::clone(&caller));
-        let session = Session::new(self, source, Arc::clone(&writer), handshake.known);
+        let session = Session::new(self, source, Arc::clone(&writer), known);
         tokio::select! {
             () = writer.run() => {}
             () = session.run(read, reader) => {}
