@@ -116,8 +116,18 @@ impl Cluster {
 
 /// The builder of a client of `region` that talks to nodes as this test run wants it.
 pub fn builder(region: &str) -> ClientBuilder {
+    authorized(region, Keys::of_this_run())
+}
+
+/// Does what [`builder`] does, for a client of another cluster than the default one.
+pub fn builder_of(region: &str, cluster: &str) -> ClientBuilder {
+    let keys = Keys::of_this_run().map(|keys| keys.of_cluster(cluster));
+    authorized(region, keys).cluster(cluster)
+}
+
+fn authorized(region: &str, keys: Option<Keys>) -> ClientBuilder {
     let builder = ZerocacheClient::builder(region).connections(transport::connections());
-    match Keys::of_this_run() {
+    match keys {
         Some(keys) => builder.token(keys.admin()),
         None => builder,
     }

@@ -34,6 +34,19 @@ ip link set lo up
 if [ -n "$ZEROCACHE_TEST_HOSTS" ]; then mount --bind "$ZEROCACHE_TEST_HOSTS" /etc/hosts; fi
 exec "$@""#;
 
+/// A script that makes a second host: the namespace `/run/netns/far` with the address 10.1.0.2, joined by a
+/// cable to the caller's, which has 10.1.0.1 on the interface `v4`. Multicast goes over the cable.
+pub const SECOND_HOST: &str = "mount -t tmpfs tmpfs /run
+ip netns add far
+ip link add v4 type veth peer name eth0 netns far
+ip address add 10.1.0.1/24 dev v4
+ip link set v4 up
+ip -n far address add 10.1.0.2/24 dev eth0
+ip -n far link set lo up
+ip -n far link set eth0 up
+ip route add 224.0.0.0/4 dev v4
+ip -n far route add 224.0.0.0/4 dev eth0";
+
 /// A script that succeeds where namespaces can be linked.
 const CABLES: &str = "mount -t tmpfs tmpfs /run
 ip netns add n0

@@ -18,11 +18,13 @@ use zerocache_core::wire::{
     Ack, Envelope, Request, RequestMessage, Response, Status, Written, cluster_id,
 };
 use zerocache_net::clock;
+use zerocache_net::security::{Security, SecurityConfig, Source};
 use zerocache_net::transport::{FramedTransport, Transport};
 
 use crate::frames::{CLUSTER, client_hello};
 use crate::messages;
 use crate::poll::PATIENCE;
+use crate::security::Keys;
 
 /// Concurrent requests to one node.
 const CONCURRENCY: usize = 128;
@@ -75,6 +77,14 @@ impl Probes {
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
         let make_hello = Arc::new(|| client_hello(CLUSTER));
         let transport = FramedTransport::new(make_hello, CONNECT, runtime.handle().clone());
+        let transport = match Keys::of_this_run() {
+            Some(keys) => {
+                let token = Some(Source::Value(keys.admin().to_owned()));
+                let config = SecurityConfig { token, ..SecurityConfig::default() };
+                transport.with_security(Security::load(config).expect("a token"))
+            }
+            None => transport,
+        };
         Self { runtime, transport }
     }
 

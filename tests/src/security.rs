@@ -20,15 +20,18 @@ const WITH_SECRET: &str = "ZEROCACHE_TEST_SECRET";
 /// The name by which nodes are verified.
 pub const NODE_NAME: &str = "node.zerocache.internal";
 
-/// A secret in a file, and what a test needs to reach its nodes. Cheap to clone.
+/// A secret in a file, and what a test needs to reach the nodes of one cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys(Arc<Inner>);
+pub struct Keys {
+    inner: Arc<Inner>,
+    /// A token of the cluster with the role *admin*.
+    admin: Arc<str>,
+}
 
 struct Inner {
     secret: PathBuf,
     /// Of a secret that was made for one test.
     _directory: Option<TempDir>,
-    admin: String,
     tls: Arc<ClientConfig>,
 }
 
@@ -59,9 +62,20 @@ impl Keys {
     }
 
     fn of_file(secret: PathBuf, directory: Option<TempDir>) -> Self {
-        let admin = token_of(&secret, &["--name", "tests", "--role", "admin"]);
+        let admin = token_of(&secret, &["--name", "tests", "--role", "admin"]).into();
         let tls = tls_config(&tool(&["cert", "ca"], Some(&secret)));
-        Self(Arc::new(Inner { secret, _directory: directory, admin, tls }))
+        Self { inner: Arc::new(Inner { secret, _directory: directory, tls }), admin }
+    }
+
+    /// Returns the same keys for the nodes of another cluster.
+    ///
+    /// # Panics
+    ///
+    /// If the tool fails.
+    #[must_use]
+    pub fn of_cluster(&self, cluster: &str) -> Self {
+        let args = ["--name", "tests", "--role", "admin", "--cluster", cluster];
+        Self { admin: self.token(&args).into(), ..self.clone() }
     }
 
     /// Returns the keys of this test run, if its nodes have a secret.
@@ -75,7 +89,7 @@ impl Keys {
     /// Returns the file with the secret.
     #[must_use]
     pub fn secret_file(&self) -> PathBuf {
-        self.0.secret.clone()
+        self.inner.secret.clone()
     }
 
     /// Returns the content of the file with the secret.
@@ -101,7 +115,7 @@ impl Keys {
     /// Returns a token with the role *admin*.
     #[must_use]
     pub fn admin(&self) -> &str {
-        &self.0.admin
+        &self.admin
     }
 
     /// Returns the header that presents `token`.
@@ -113,7 +127,7 @@ impl Keys {
     /// Returns a configuration that trusts the nodes with this secret, and presents nothing.
     #[must_use]
     pub fn tls(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.0.tls)
+        Arc::clone(&self.inner.tls)
     }
 
     /// Returns the CAs of the secrets in the file, as PEM.

@@ -117,6 +117,7 @@ impl Setup {
         assert!(named, "without --discovery a node speaks mDNS to the machine's network");
         let wanted = flags.iter().any(|flag| flag == "--connections");
         let connections = ["--connections", transport::flag(transport::connections())];
+        let cluster = flags.iter().skip_while(|flag| *flag != "--cluster").nth(1).cloned();
         let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
         let mut command = match &namespace {
             None => Command::new(server()),
@@ -142,8 +143,9 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let keys = match access {
-            Access::Secret(keys) => Some(keys),
+        let keys = match (access, cluster) {
+            (Access::Secret(keys), Some(cluster)) => Some(keys.of_cluster(&cluster)),
+            (Access::Secret(keys), None) => Some(keys),
             _ => None,
         };
         if let Some(keys) = &keys {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use zerocache_client::{ClientBuilder, ZerocacheClient, ops::Connections};
-use zerocache_tests::cluster::Cluster;
+use zerocache_tests::cluster::{Cluster, builder};
 use zerocache_tests::namespace;
 use zerocache_tests::poll::{PATIENCE, time_until};
 
@@ -57,7 +57,7 @@ fn dropped_clients_release_all_resources() {
     let seeds = || cluster.nodes.iter().map(|node| node.address().to_string());
     for connections in [Connections::Framed, Connections::Http] {
         come_and_go(&format!("{connections:?}"), CLIENTS, || {
-            let builder = ZerocacheClient::builder("london").mdns(false).seeds(seeds());
+            let builder = builder("london").mdns(false).seeds(seeds());
             builder.connections(connections)
         });
     }
@@ -65,6 +65,6 @@ fn dropped_clients_release_all_resources() {
     namespace::run("dropped_clients_release_all_resources", || {
         let cluster = Cluster::start(&["london"]);
         let seed = cluster[0].address().to_string();
-        come_and_go("mDNS", CLIENTS_WITH_MDNS, || ZerocacheClient::builder("london").seed(&seed));
+        come_and_go("mDNS", CLIENTS_WITH_MDNS, || builder("london").seed(&seed));
     });
 }

@@ -10,7 +10,7 @@ use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::namespace;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{PATIENCE, timed, until_true};
-use zerocache_tests::setup::Setup;
+use zerocache_tests::setup::{Access, Setup};
 
 const NATIVE: &str = "_zerocache._tcp.local.";
 
@@ -23,7 +23,7 @@ fn by_mdns(region: &str, cluster: &str) -> Node {
 }
 
 fn client_by_mdns(region: &str, cluster: &str) -> ZerocacheClient {
-    let builder = cluster::builder(region).cluster(cluster).mdns_interface("lo");
+    let builder = cluster::builder_of(region, cluster).mdns_interface("lo");
     builder.build().expect("a client")
 }
 
@@ -167,8 +167,7 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
     }
     stay_apart(&staging, &production);
 
-    let client =
-        cluster::builder("london").cluster("production").mdns(false).seed(wrong.to_string());
+    let client = cluster::builder_of("london", "production").mdns(false).seed(wrong.to_string());
     let client = client.build().expect("a client");
     let (result, took) = timed(|| client.get("same").wait());
     let error = result.expect_err("the other cluster's node refuses");
@@ -179,9 +178,11 @@ fn two_clusters_do_not_mix_by_a_wrong_seed() {
 #[test]
 fn python_paths_warn_at_start_that_they_ignore_the_cluster() {
     let warning = "carry no cluster name";
-    let node = Setup::new("london").flag("--compat", "zerocache-py").start();
+    // With a secret Python clients need a listener of their own.
+    let open = || Setup::new("london").access(Access::Protected);
+    let node = open().flag("--compat", "zerocache-py").start();
     until_true("the warning", || node.log().contains(warning));
-    let other = Setup::new("london").start();
+    let other = open().start();
     until_true("a log", || other.log().contains("protected: callers"));
     assert!(!other.log().contains(warning));
 }

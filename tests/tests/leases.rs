@@ -21,6 +21,7 @@ use zerocache_tests::messages::key;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::{until, until_true};
 use zerocache_tests::probes::Probes;
+use zerocache_tests::security::Keys;
 
 const LIFE_MS: u64 = 10_000;
 const WAIT_MS: u64 = 20_000;
@@ -41,7 +42,10 @@ fn posted(to: SocketAddr, name: &str, life_ms: u64, wait_ms: u64) -> Vec<u8> {
     let request = Request::Lease { key: key(name), lease_ms: life_ms, wait_ms, newer_than: None };
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let message = RequestMessage { envelope, request }.encode(clock::mono());
-    http::request(to, "POST", MESSAGES_PATH, &[("content-type", MESSAGES_TYPE)], &message)
+    let bearer = Keys::of_this_run().map(|keys| Keys::bearer(keys.admin()));
+    let mut head = vec![("content-type", MESSAGES_TYPE)];
+    head.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+    http::request(to, "POST", MESSAGES_PATH, &head, &message)
 }
 
 fn granted(response: &Response) -> Version {

@@ -7,16 +7,6 @@ use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
 use zerocache_tests::setup::{Access, Setup};
 
-/// A namespace of its own for one node, joined to this one by a cable.
-const CABLE: &str = "mount -t tmpfs tmpfs /run
-ip netns add far
-ip link add v4 type veth peer name eth0 netns far
-ip address add 10.1.0.1/24 dev v4
-ip link set v4 up
-ip -n far address add 10.1.0.2/24 dev eth0
-ip -n far link set lo up
-ip -n far link set eth0 up";
-
 /// A node on this host, at its address on the cable.
 fn here(access: Access) -> Setup {
     let mut setup = Setup::new("london").access(access).flag("--address", "10.1.0.1");
@@ -39,7 +29,7 @@ fn alone(setup: Setup) -> Node {
 fn stranger_is_refused_and_caller_of_the_same_host_is_served() {
     let name = "stranger_is_refused_and_caller_of_the_same_host_is_served";
     namespace::run_with_links(name, || {
-        namespace::script(CABLE);
+        namespace::script(namespace::SECOND_HOST);
         let near = alone(here(Access::Protected));
         for address in ["127.0.0.1:6789", "10.1.0.1:6789"] {
             let address = address.parse().expect("an address");
@@ -91,7 +81,7 @@ fn stranger_is_refused_and_caller_of_the_same_host_is_served() {
 fn nodes_that_refuse_each_other_say_so_and_are_not_ready() {
     let name = "nodes_that_refuse_each_other_say_so_and_are_not_ready";
     namespace::run_with_links(name, || {
-        namespace::script(CABLE);
+        namespace::script(namespace::SECOND_HOST);
         let _far = alone(far(Access::Protected));
         let seeds = here(Access::Protected).flag("--seed", "10.1.0.2:6789");
         let node = seeds.flag("--warm-max", "6s").flag("--discovery", "seeds");

@@ -17,18 +17,6 @@ const KEY: &[u8] = b"a-key-that-nobody-else-may-see";
 const VALUE: &[u8] = b"a value that nobody else may see";
 const TTL: Duration = Duration::from_secs(60);
 
-/// Two hosts: this namespace and one that is joined to it by a cable.
-const CABLE: &str = "mount -t tmpfs tmpfs /run
-ip netns add far
-ip link add v4 type veth peer name eth0 netns far
-ip address add 10.1.0.1/24 dev v4
-ip link set v4 up
-ip -n far address add 10.1.0.2/24 dev eth0
-ip -n far link set lo up
-ip -n far link set eth0 up
-ip route add 224.0.0.0/4 dev v4
-ip -n far route add 224.0.0.0/4 dev eth0";
-
 fn on_all_addresses(region: &str, keys: &Keys) -> Setup {
     let mut setup = Setup::new(region).access(Access::Secret(keys.clone()));
     setup.listen = "0.0.0.0:6789".parse().expect("an address");
@@ -39,7 +27,7 @@ fn on_all_addresses(region: &str, keys: &Keys) -> Setup {
 fn nodes_of_two_hosts_join_by_mdns_and_a_token_reads() {
     let name = "nodes_of_two_hosts_join_by_mdns_and_a_token_reads";
     namespace::run_with_links(name, || {
-        namespace::script(CABLE);
+        namespace::script(namespace::SECOND_HOST);
         let keys = Keys::new();
         let here = on_all_addresses("london", &keys).start_with_discovery();
         let far = on_all_addresses("sydney", &keys).in_namespace("/run/netns/far".into());
