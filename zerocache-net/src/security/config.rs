@@ -1,4 +1,4 @@
-//! What a process is told about its credentials.
+//! The settings of a process that name its credentials.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
@@ -94,7 +94,7 @@ impl ProcessKind {
     }
 }
 
-/// What a process is told about its credentials. Nothing at all means plain connections.
+/// The credentials that a process uses. Without any its connections are plain.
 ///
 /// With a secret and files, TLS uses the files; the secret verifies tokens only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,6 +120,11 @@ pub struct SecurityConfig {
 }
 
 impl SecurityConfig {
+    /// Returns whether the process makes a certificate for itself, from a secret.
+    pub(super) const fn makes_certificates(&self) -> bool {
+        self.secret.is_some() && self.files.is_none()
+    }
+
     /// Returns whether connections are encrypted.
     #[must_use]
     pub const fn mode(&self) -> TlsMode {

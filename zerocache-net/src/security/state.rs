@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -51,16 +52,26 @@ struct Process {
     reload: Mutex<Seen>,
     /// Changes of files that could not be used.
     failures: AtomicU64,
+    /// How often `current` was replaced. Servers compare it for each request, without a lock.
+    generation: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
-#[derive(Default)]
 struct Seen {
+    /// The addresses of this process now.
+    addresses: Vec<IpAddr>,
     stamps: Stamps,
     /// The last reload failed.
     is_broken: bool,
     /// How long ago an expiry was warned of, in looks.
     looks_since_warning: Option<u32>,
+}
+
+impl Seen {
+    fn new(config: &SecurityConfig, stamps: Stamps) -> Self {
+        let addresses = config.addresses.clone();
+        Self { addresses, stamps, is_broken: false, looks_since_warning: None }
+    }
 }
 
 /// One generation of credentials.
@@ -109,16 +120,18 @@ impl Process {
             TlsMode::Optional | TlsMode::Required => Some(ProcessKey::generate()?),
         };
         let state = State::new(config, inputs.clone(), key.as_ref(), clock)?;
-        Ok(Self::new(inputs, key, state, stamps))
+        let seen = Seen::new(config, stamps);
+        Ok(Self::new(inputs, key, state, seen))
     }
 
-    fn new(first: Inputs, key: Option<ProcessKey>, state: State, stamps: Stamps) -> Self {
+    fn new(first: Inputs, key: Option<ProcessKey>, state: State, seen: Seen) -> Self {
         Self {
             first,
             key,
             current: RwLock::new(Arc::new(state)),
-            reload: Mutex::new(Seen { stamps, ..Seen::default() }),
+            reload: Mutex::new(seen),
             failures: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
     }
@@ -132,13 +145,15 @@ impl Process {
             let key = ProcessKey::generate().ok().filter(|_| *mode != TlsMode::Off);
             let state = State::new(config, inputs.clone(), key.as_ref(), *clock);
             let state = state.unwrap_or_else(|_| State::plain(inputs.clone()));
-            Self::new(inputs, key, state, Stamps::default())
+            Self::new(inputs, key, state, Seen::new(config, Stamps::default()))
         })
     }
 
+    /// Called by whoever holds `reload`.
     fn replace(&self, state: State) {
         *self.current.write() = Arc::new(state);
-        self.changes.send_modify(|changes| *changes += 1);
+        let before = self.generation.fetch_add(1, Ordering::Release);
+        self.changes.send_replace(before + 1);
     }
 }
 
@@ -146,13 +161,10 @@ impl Security {
     /// Returns the credentials of a process without any: its connections are plain.
     #[must_use]
     pub fn plain() -> Self {
-        let process = Process::new(
-            Inputs::default(),
-            None,
-            State::plain(Inputs::default()),
-            Stamps::default(),
-        );
-        Self::new(SecurityConfig::default(), TlsMode::Off, WallClock::default(), process)
+        let config = SecurityConfig::default();
+        let (state, seen) = (State::plain(Inputs::default()), Seen::new(&config, Stamps::default()));
+        let process = Process::new(Inputs::default(), None, state, seen);
+        Self::new(config, TlsMode::Off, WallClock::default(), process)
     }
 
     /// Reads the credentials that `config` names.
@@ -188,28 +200,59 @@ impl Security {
         self.0.mode
     }
 
-    /// Reads all files again, and uses what they contain now. Returns whether that is different.
+    /// Reads all files again, and uses what they contain now. Returns whether that is different. The result
+    /// is logged, and a failure counted.
     ///
     /// # Errors
     /// [`SecurityError`] if something cannot be used; then nothing changes.
     pub fn reload(&self) -> Result<bool, SecurityError> {
         let process = self.process();
-        self.reload_locked(process, &mut process.reload.lock())
+        self.reload_locked(process, &mut process.reload.lock(), true)
     }
 
-    fn reload_locked(&self, process: &Process, seen: &mut Seen) -> Result<bool, SecurityError> {
-        let Shared { config, clock, .. } = &*self.0;
+    /// `is_new`: somebody has changed a file, or asks for this. A failure that is not new is neither logged
+    /// nor counted again.
+    fn reload_locked(
+        &self,
+        process: &Process,
+        seen: &mut Seen,
+        is_new: bool,
+    ) -> Result<bool, SecurityError> {
+        let was_broken = seen.is_broken;
         // What changes from here on is seen the next time.
-        seen.stamps = Stamps::take(config);
-        seen.is_broken = true;
-        let inputs = Inputs::read(config)?;
+        seen.stamps = Stamps::take(&self.0.config);
+        let result = self.read_again(process, seen);
+        seen.is_broken = result.is_err();
+        match &result {
+            Ok(true) => tracing::info!("credentials reloaded"),
+            Err(error) if is_new || !was_broken => {
+                process.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "cannot reload credentials; the old ones stay in use");
+            }
+            Ok(false) | Err(_) => {}
+        }
+        result
+    }
+
+    fn read_again(&self, process: &Process, seen: &Seen) -> Result<bool, SecurityError> {
+        let inputs = Inputs::read(&self.0.config)?;
         let is_changed = process.current.read().inputs != inputs;
         if is_changed {
-            process.replace(State::new(config, inputs, process.key.as_ref(), *clock)?);
-            config.warn_of_readable_files();
+            process.replace(self.make_state(process, seen, inputs)?);
+            self.0.config.warn_of_readable_files();
         }
-        seen.is_broken = false;
         Ok(is_changed)
+    }
+
+    fn make_state(
+        &self,
+        process: &Process,
+        seen: &Seen,
+        inputs: Inputs,
+    ) -> Result<State, SecurityError> {
+        let Shared { config, clock, .. } = &*self.0;
+        let config = SecurityConfig { addresses: seen.addresses.clone(), ..config.clone() };
+        State::new(&config, inputs, process.key.as_ref(), *clock)
     }
 
     /// Reloads files when they change, and renews the certificate that the process made for itself, until
@@ -228,21 +271,26 @@ impl Security {
         let process = self.process();
         let mut seen = process.reload.lock();
         let is_new = seen.stamps != Stamps::take(&self.0.config);
-        let was_broken = seen.is_broken;
         // What is broken is tried again: the file may be whole, or the time have come.
-        if is_new || was_broken {
-            match self.reload_locked(process, &mut seen) {
-                Ok(true) => tracing::info!("credentials reloaded"),
-                Err(error) if is_new || !was_broken => {
-                    process.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(%error, "cannot reload credentials; the old ones stay in use");
-                }
-                Ok(false) | Err(_) => {}
-            }
+        if is_new || seen.is_broken {
+            let _logged = self.reload_locked(process, &mut seen, is_new);
         }
         self.warn_of_expiry(&mut seen);
         if self.state().tls().is_some_and(Tls::must_renew) {
-            self.renew(process);
+            self.renew(process, &seen);
+        }
+    }
+
+    /// Replaces the addresses of this process, which are in the certificate that it makes for itself.
+    pub fn set_addresses(&self, addresses: &[IpAddr]) {
+        let process = self.process();
+        let mut seen = process.reload.lock();
+        if seen.addresses == addresses {
+            return;
+        }
+        seen.addresses = addresses.to_vec();
+        if self.0.config.makes_certificates() {
+            self.renew(process, &seen);
         }
     }
 
@@ -260,10 +308,9 @@ impl Security {
     }
 
     /// Makes the own certificate again.
-    fn renew(&self, process: &Process) {
-        let Shared { config, clock, .. } = &*self.0;
+    fn renew(&self, process: &Process, seen: &Seen) {
         let inputs = process.current.read().inputs.clone();
-        match State::new(config, inputs, process.key.as_ref(), *clock) {
+        match self.make_state(process, seen, inputs) {
             Ok(state) => {
                 process.replace(state);
                 tracing::debug!("certificate renewed");
@@ -278,7 +325,7 @@ impl Security {
         self.process().changes.subscribe()
     }
 
-    /// Returns how often [`watch_files`](Self::watch_files) found a change that could not be used.
+    /// Returns how often changes, or a [`reload`](Self::reload), could not be used.
     #[must_use]
     pub fn failed_reloads(&self) -> u64 {
         self.process().failures.load(Ordering::Relaxed)
@@ -287,7 +334,7 @@ impl Security {
     /// Returns how often the credentials have changed.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        *self.process().changes.borrow()
+        self.process().generation.load(Ordering::Acquire)
     }
 
     /// Returns the identity of a process with a secret: the first 64 bits (big-endian) of BLAKE3 of its public
@@ -296,8 +343,7 @@ impl Security {
     #[must_use]
     pub fn identity(&self) -> Option<u64> {
         let process = self.process();
-        let is_of_secret = self.0.config.secret.is_some() && self.0.config.files.is_none();
-        let key = process.key.as_ref().filter(|_| is_of_secret)?;
+        let key = process.key.as_ref().filter(|_| self.0.config.makes_certificates())?;
         Some(peer::identity(&key.hash()))
     }
 

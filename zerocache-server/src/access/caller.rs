@@ -155,7 +155,7 @@ impl ConnectionCaller {
     /// Counts and logs a refused request of the connection. Returns the response to it.
     #[must_use]
     pub fn refuse(&self, denial: Denial) -> axum::response::Response {
-        self.access.refuse(self.connection.peer.ip(), denial)
+        self.access.refuse(&self.connection, denial)
     }
 
     /// Returns who sent a request with this `Authorization` header.

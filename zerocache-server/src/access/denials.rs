@@ -1,9 +1,6 @@
 //! Refused callers: counts, log lines, and the response over HTTP.
 
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::{
     Json,
@@ -13,9 +10,16 @@ use axum::{
 use zerocache_core::access::Denial;
 use zerocache_net::clock;
 
+use super::Connection;
+
 /// The shortest time between two warnings about refused callers, in milliseconds: who is refused may try
 /// again at any rate.
 const WARN_EVERY_MS: u64 = 5_000;
+
+/// The sentence for a caller whose certificate is verified and gives no permission.
+const UNKNOWN_CERTIFICATE: &str = "the certificate is valid, but no name in it is that of a node or of a client \
+    in the access file, and no token was presented; add the name to the access file, or use a token that \
+    `zerocache token create` printed";
 
 /// The numbers of refused requests, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,13 @@ pub(super) struct Denials {
 }
 
 impl Denials {
-    pub(super) fn note(&self, peer: IpAddr, denial: Denial) {
+    /// Counts and logs a refused request. Returns a sentence for its caller.
+    pub(super) fn note(&self, connection: &Connection, denial: Denial) -> &'static str {
+        let has_certificate = connection.certificate.is_some();
+        let text = match denial {
+            Denial::Missing if has_certificate => UNKNOWN_CERTIFICATE,
+            denial => advice(denial),
+        };
         self.counts[index(denial)].fetch_add(1, Ordering::Relaxed);
         let now_ms = clock::coarse().as_millis();
         let warned_ms = self.warned_ms.load(Ordering::Relaxed);
@@ -55,10 +65,12 @@ impl Denials {
         if is_due && claim() {
             let others = self.unreported.swap(0, Ordering::Relaxed);
             let reason = denial.as_str();
-            tracing::warn!(peer = %peer.to_canonical(), reason, others, "request refused: {}", advice(denial));
+            let peer = connection.peer.ip().to_canonical();
+            tracing::warn!(%peer, reason, others, "request refused: {text}");
         } else {
             self.unreported.fetch_add(1, Ordering::Relaxed);
         }
+        text
     }
 
     pub(super) fn counts(&self) -> DenialCounts {
@@ -78,7 +90,7 @@ fn index(denial: Denial) -> usize {
 }
 
 /// Returns one sentence that says what is wrong and what to do.
-pub(super) const fn advice(denial: Denial) -> &'static str {
+const fn advice(denial: Denial) -> &'static str {
     match denial {
         Denial::Missing => {
             "no credentials were presented; use a token that `zerocache token create` printed, or a client \
@@ -110,8 +122,8 @@ pub const fn denial_status(denial: Denial) -> StatusCode {
     }
 }
 
-pub(super) fn response(denial: Denial) -> Response {
-    let body = serde_json::json!({ "code": denial.as_str(), "message": advice(denial) });
+pub(super) fn response(denial: Denial, text: &str) -> Response {
+    let body = serde_json::json!({ "code": denial.as_str(), "message": text });
     let status = denial_status(denial);
     let mut response = (status, Json(body)).into_response();
     let headers = response.headers_mut();

@@ -84,10 +84,6 @@ impl AccessFile {
         self.failures.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_failure(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
     #[cfg(test)]
     pub(super) fn replace(&self, table: AccessTable) {
         *self.table.write() = Arc::new(table);
@@ -118,7 +114,7 @@ impl AccessFile {
                 let error = error.to_string();
                 let is_other = seen.error.as_ref() != Some(&error);
                 if is_new || is_other {
-                    self.count_failure();
+                    self.failures.fetch_add(1, Ordering::Relaxed);
                 }
                 if is_other {
                     tracing::error!(%error, "cannot reload the access file; what it said before stays in force");

@@ -14,7 +14,6 @@ mod tests;
 
 use std::{
     future,
-    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -250,14 +249,7 @@ impl AccessControl {
     /// Reads the credentials and the access file again, and uses what is in them now. What cannot be used is
     /// logged and counted, and changes nothing.
     pub fn reload(&self) {
-        match self.security.reload() {
-            Ok(true) => tracing::info!("credentials reloaded"),
-            Ok(false) => {}
-            Err(error) => {
-                self.file.count_failure();
-                tracing::error!(%error, "cannot reload credentials; the old ones stay in use");
-            }
-        }
+        let _logged_and_counted = self.security.reload();
         self.file.reload();
         self.publish();
     }
@@ -297,20 +289,19 @@ impl AccessControl {
         self.file.table().anonymous().clone()
     }
 
-    /// Counts and logs a refused request of `peer`. Returns the refusal as a message of the protocol.
+    /// Counts and logs a refused request on `connection`. Returns the refusal as a message of the protocol.
     #[must_use]
-    pub fn refusal(&self, peer: IpAddr, denial: Denial) -> Refusal {
-        self.denials.note(peer, denial);
-        let (code, text) = (denial.refusal_code(), denials::advice(denial).to_owned());
-        Refusal { code, text, wall_ms: 0, value_bytes_max: 0 }
+    pub fn refusal(&self, connection: &Connection, denial: Denial) -> Refusal {
+        let text = self.denials.note(connection, denial).to_owned();
+        Refusal { code: denial.refusal_code(), text, wall_ms: 0, value_bytes_max: 0 }
     }
 
-    /// Counts and logs a refused request of `peer`. Returns the refusal as a response over HTTP: 401 or 403
-    /// and a JSON body.
+    /// Counts and logs a refused request on `connection`. Returns the refusal as a response over HTTP: 401 or
+    /// 403 and a JSON body.
     #[must_use]
-    pub fn refuse(&self, peer: IpAddr, denial: Denial) -> axum::response::Response {
-        self.denials.note(peer, denial);
-        denials::response(denial)
+    pub fn refuse(&self, connection: &Connection, denial: Denial) -> axum::response::Response {
+        let text = self.denials.note(connection, denial);
+        denials::response(denial, text)
     }
 
     /// Returns the numbers of refused requests.

@@ -49,11 +49,11 @@ fn callers_without_authentication_may_do_everything() {
 #[test]
 fn refusals_are_counted_and_say_what_to_do() {
     let access = AccessControl::protected();
-    let peer = [10, 0, 0, 6].into();
+    let peer = connection("10.0.0.6:1", "10.0.0.5:2");
     for denial in Denial::ALL {
-        let refusal = access.refusal(peer, denial);
+        let refusal = access.refusal(&peer, denial);
         assert_eq!(Denial::from_refusal_code(refusal.code), Some(denial));
-        let response = access.refuse(peer, denial);
+        let response = access.refuse(&peer, denial);
         let is_401 = response.status() == StatusCode::UNAUTHORIZED;
         assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), is_401);
     }

@@ -63,7 +63,7 @@ pub(super) async fn post(
     if headers.get(header::CONTENT_TYPE).is_none_or(|given| given != MESSAGES_TYPE) {
         return Err(ApiError::missing_type(MESSAGES_TYPE));
     }
-    // Who may do nothing makes the node read nothing. What a message needs is judged when it is known.
+    // The node reads nothing of a caller that may do nothing. The message is judged when it is known.
     api.permit(&caller, Operation::Connect)?;
     let started = clock::mono();
     let upgrade = UpgradeRequest::of(&mut request).filter(|_| api.framed.is_some());

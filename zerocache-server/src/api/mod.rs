@@ -60,6 +60,8 @@ pub struct Api {
     pub key_bytes_max: usize,
     /// Serves upgraded connections; none when upgrades are disabled.
     pub framed: Option<Arc<FramedConnections>>,
+    /// The paths of entries are served.
+    pub entries: bool,
     /// The paths of the Python package are served.
     pub compat: bool,
 }
@@ -76,34 +78,33 @@ impl Api {
     }
 
     fn denied(&self, caller: &Caller, denial: Denial) -> ApiError {
-        self.access.refusal(caller.ip(), denial).into()
+        self.access.refusal(caller.connection(), denial).into()
     }
 }
 
 /// Returns all routes of a node. Every request has the [`Caller`] among its extensions.
 pub fn router(api: Api) -> Router {
-    Router::new()
+    probes()
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/stats", get(stats::get))
-        .route("/ping", get(ping))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
         .fallback(by_path)
-        .method_not_allowed_fallback(method_not_allowed)
         .with_state(api)
 }
 
 /// Returns the routes of a listener for the Python package alone. Every request has the [`Caller`] among its
 /// extensions.
 pub fn compat_router(api: Api) -> Router {
+    probes().fallback(by_path).with_state(Api { entries: false, compat: true, ..api })
+}
+
+/// Returns the routes that every listener has, and that everybody may ask for.
+fn probes() -> Router<Api> {
     Router::new()
         .route("/ping", get(ping))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(compat_by_path)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(api)
 }
 
 /// Returns the handler of requests that need no waiting: reads of entries, which are most requests.
@@ -136,29 +137,12 @@ async fn by_path(
     let path = uri.path();
     let result = if let Err(error) = check_headers(&method, &headers) {
         Err(error)
-    } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX) {
+    } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX).filter(|_| api.entries) {
         entries::handle(&api, &caller, (&method, key, uri.query()), body).await
     } else if api.compat && !path.starts_with("/v1/") {
         compat::handle(&api, &caller, (&method, path, uri.query()), body).await
     } else {
         Err(ApiError::not_found_path(path))
-    };
-    result.unwrap_or_else(|error| error_response(&api, error))
-}
-
-async fn compat_by_path(
-    State(api): State<Api>,
-    Extension(caller): Extension<Arc<Caller>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: axum::body::Body,
-) -> Response {
-    let path = uri.path();
-    let result = match check_headers(&method, &headers) {
-        Err(error) => Err(error),
-        Ok(()) if path.starts_with("/v1/") => Err(ApiError::not_found_path(path)),
-        Ok(()) => compat::handle(&api, &caller, (&method, path, uri.query()), body).await,
     };
     result.unwrap_or_else(|error| error_response(&api, error))
 }

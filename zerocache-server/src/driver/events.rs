@@ -48,9 +48,9 @@ pub(super) fn log(event: &Event) {
                  (ZEROCACHE_SECRET_FILE), or start both with --insecure"
             );
         }
-        Event::PeerRefused { address, code: DialRefusal::Unverified, .. } => tracing::warn!(
-            %address, code = "unverified",
-            "peer cannot be verified, or does not accept this node: compare the secrets or certificates of both"
+        // The transport has warned of it, with the reason.
+        Event::PeerRefused { address, code: DialRefusal::Unverified, .. } => tracing::debug!(
+            %address, code = "unverified", "peer cannot be verified, or does not accept this node"
         ),
         Event::PeerRefused { address, code, text } => tracing::warn!(
             %address, code = code.as_str(), "peer refused this node: {}", first_of(text)

@@ -40,7 +40,8 @@ use crate::{
     telemetry::ServerCounters,
 };
 
-/// The longest wait of a shutdown until the last responses are written.
+/// The longest wait at the end of a connection until the last responses are written, and as long again until
+/// the peer has taken them.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The framed connections of a node.
@@ -143,8 +144,9 @@ impl FramedConnections {
                 finish(&writer).await;
             }
         }
-        writer.close();
+        let ended = writer.shut_down();
         self.driver.input(Input::ConnectionClosed(connection));
+        let _out_of_time = timeout(CLOSE_TIMEOUT, ended).await;
     }
 
     /// Returns the bytes of pending responses on all connections.

@@ -322,7 +322,7 @@ impl<'a> Session<'a> {
 
     /// Refuses a request that the caller may not send.
     fn deny(&self, id: u32, denial: Denial) {
-        let refusal = self.shared.access.refusal(self.caller.ip(), denial);
+        let refusal = self.shared.access.refusal(self.caller.connection(), denial);
         self.send(id, &Response::Refused(refusal));
     }
 

@@ -137,7 +137,7 @@ fn is_connection_error(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// What all connections of a listener need.
+/// State that all connections of a listener share.
 struct Shared {
     opener: Opener,
     service: Service,

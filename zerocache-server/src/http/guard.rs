@@ -144,8 +144,7 @@ impl Guard {
 
     /// Refuses a request whose caller is not let in.
     fn deny(&self, request: &Request<Incoming>, denial: Denial) -> Response<Body> {
-        let peer = self.caller.connection().peer.ip();
-        let mut response = self.caller.access().refuse(peer, denial);
+        let mut response = self.caller.refuse(denial);
         let length = request.body().size_hint().exact();
         let is_long = length.is_none_or(|bytes| bytes > UNREAD_BYTES_MAX);
         // On another host the caller stays where it is.

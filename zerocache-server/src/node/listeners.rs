@@ -126,12 +126,13 @@ impl Listeners {
             counters: Arc::clone(&counters),
             value_bytes_max: config.value_bytes_max(),
             key_bytes_max: config.max_key_bytes,
+            entries: true,
             compat: config.compat.is_some() && sockets.python.is_none(),
         };
         let python = sockets.python.map(|socket| {
             // The listener has a loopback address: only callers of this host get there.
             let access = AccessControl::protected();
-            let api = Api { access: Arc::clone(&access), compat: true, ..api.clone() };
+            let api = Api { access: Arc::clone(&access), ..api.clone() };
             let connections_max = limits.connections_max.min(PYTHON_CONNECTIONS_MAX);
             let limits = HttpLimits { connections_max, ..limits.clone() };
             let service = Service::from(api::compat_router(api));

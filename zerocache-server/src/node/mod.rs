@@ -178,7 +178,14 @@ impl RunningNode {
         }
         if config.configured_addresses().is_none() {
             let discovery = Arc::clone(&self.discovery);
-            let follow = tasks::follow_machine_address(config, announcement, driver(), discovery);
+            let security = self.access.security().clone();
+            let follow = tasks::follow_machine_address(
+                config,
+                announcement,
+                driver(),
+                discovery,
+                security,
+            );
             self.tasks.push(tokio::spawn(follow));
         }
         if let Some(datagrams) = datagrams {

@@ -48,6 +48,7 @@ pub(super) async fn follow_machine_address(
     mut announcement: Announcement,
     driver: Arc<NodeDriver>,
     discovery: Arc<Discovery>,
+    security: Security,
 ) {
     loop {
         tokio::time::sleep(ADDRESS_CHECK_EVERY).await;
@@ -56,6 +57,7 @@ pub(super) async fn follow_machine_address(
         let addresses: Vec<_> =
             ips.iter().map(|ip| SocketAddr::new(*ip, announcement.port)).collect();
         tracing::info!(before = ?announcement.addresses, now = ?ips, "machine address changed");
+        security.set_addresses(&ips);
         announcement.addresses = ips;
         driver.input(Input::AddressesChanged(addresses));
         if let Err(error) = discovery.announce(&announcement) {

@@ -198,7 +198,7 @@ impl Tls {
     }
 }
 
-/// What a process proves itself and verifies others by.
+/// The means by which a process proves itself and verifies others.
 struct Credentials {
     chains: Chains,
     trust: Trust,

@@ -10,14 +10,14 @@ mod state;
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future, poll_fn},
     sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zerocache_core::wire::{Writer, frame::Header};
 
 use self::state::{WriteJob, WriteOutcome, write_all};
@@ -336,15 +336,32 @@ impl FrameWriter {
 
     /// Drops the stream and the queue. Returns how many bytes the stream can have accepted.
     pub fn close(&self) -> u64 {
+        self.take_stream().0
+    }
+
+    /// Drops the queue at once. The returned future ends the stream in order: an encrypted one says that it
+    /// ends.
+    pub fn shut_down(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (_, stream) = self.take_stream();
+        async move {
+            if let Some(mut stream) = stream {
+                // The other side may be gone.
+                let _ = stream.shutdown().await;
+            }
+        }
+    }
+
+    /// Closes the writer. Returns how many bytes the stream can have accepted, and the stream if nobody is
+    /// writing.
+    fn take_stream(&self) -> (u64, Option<BoxedWrite>) {
         let mut state = self.state.lock();
         // A writer that holds the stream may have written everything.
         let is_writing = state.stream.is_none() && !state.is_closed;
         let accepted = if is_writing { u64::MAX } else { state.accepted };
         let (stream, waiting) = state.close();
         drop(state);
-        drop(stream);
         wake_all(waiting);
-        accepted
+        (accepted, stream)
     }
 
     /// The number of small messages that wait for the next write.
