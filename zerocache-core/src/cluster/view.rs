@@ -61,7 +61,7 @@ pub struct Member {
     /// Whether a caller introduced itself in its name with other properties than are known here: it gets a
     /// handshake.
     pub needs_handshake: bool,
-    /// Its addresses by the last caller that used its name while it was reachable, which may be anybody.
+    /// Its addresses by the last caller that used its name while it responded, which may be anybody.
     /// Dialled when it falls silent.
     pub claimed_addresses: Vec<SocketAddr>,
     /// Its smoothed round-trip time.

@@ -236,7 +236,7 @@ impl<B: Backend> Node<B> {
                 self.with_members(now, out, |members, cx| match &result {
                     Ok(Response::Refused(_)) => {}
                     Ok(_) => members.heard(cx, member),
-                    Err(_) => members.suspect(member),
+                    Err(_) => members.suspect(cx, member),
                 });
                 let Parts { mut cx, membership, repair, .. } = self.parts(now, out);
                 let view = &membership.view;
@@ -260,7 +260,7 @@ impl<B: Backend> Node<B> {
             BatchOutcome::Received(_) => members.heard(cx, peer),
             BatchOutcome::TooLarge => {}
             BatchOutcome::Overloaded => members.overloaded(cx.now, peer),
-            BatchOutcome::Failed => members.suspect(peer),
+            BatchOutcome::Failed => members.suspect(cx, peer),
         });
         let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
         replication.batch_completed(&mut cx, &membership.view, peer, (batch, outcome));

@@ -167,8 +167,9 @@ impl Membership {
                 member.has_introduced_itself = true;
                 let claimed = NodeInfo { state: member.info.state, ..node.clone() };
                 member.needs_handshake |= claimed != member.info || features != member.features;
-                if member.reach == Reachability::Reachable {
-                    // If it falls silent, it may have moved.
+                if member.reach == Reachability::Reachable || member.detector.is_responding() {
+                    // The member exchanges calls with this node: a dial would tell nothing, and would
+                    // introduce this node in turn. If it falls silent, it may have moved.
                     member.claimed_addresses = node.addresses;
                     return;
                 }

@@ -227,14 +227,14 @@ impl Membership {
                     Some(denial) => {
                         self.member_refused(cx, id, DialRefusal::Denied(denial), refusal.text);
                     }
-                    None => self.suspect(id),
+                    None => self.suspect(cx, id),
                 },
             },
             Err(CallFailure::Refused) => self.ping_refused(cx, id),
             Err(CallFailure::Unverified) => {
                 self.member_refused(cx, id, DialRefusal::Unverified, String::new());
             }
-            Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(id),
+            Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(cx, id),
         }
     }
 
@@ -293,16 +293,37 @@ impl Membership {
                 member.has_exited = true;
                 self.member_down(cx, id);
             }
-            _ => self.suspect(id),
+            _ => self.suspect(cx, id),
         }
     }
 
     /// Notes that a call to a member failed.
-    pub(in crate::node) fn suspect(&mut self, id: Incarnation) {
-        if let Some(member) = self.view.member_mut(id) {
-            member.suspect = true;
-            member.detector.call_failed();
+    pub(in crate::node) fn suspect<B: Backend>(
+        &mut self,
+        cx: &mut Context<'_, B>,
+        id: Incarnation,
+    ) {
+        let Some(member) = self.view.member_mut(id) else { return };
+        member.suspect = true;
+        member.detector.call_failed();
+        if member.reach == Reachability::Unreachable {
+            self.dial_claimed(cx, id);
         }
+    }
+
+    /// Dials the addresses that callers claimed in the name of a member while it responded.
+    fn dial_claimed<B: Backend>(&mut self, cx: &mut Context<'_, B>, id: Incarnation) {
+        let Some(member) = self.view.member_mut(id) else { return };
+        let claimed = core::mem::take(&mut member.claimed_addresses);
+        if claimed.is_empty() {
+            return;
+        }
+        let known = member.info.addresses.clone();
+        for other in claimed.into_iter().filter(|other| !known.contains(other)) {
+            let source = AddressSource::ANONYMOUS;
+            self.view.candidates_mut().retry_soon(other, source, cx.now.mono);
+        }
+        cx.local.wake_by(self.view.candidates().next_dial());
     }
 
     fn member_down<B: Backend>(&mut self, cx: &mut Context<'_, B>, id: Incarnation) {
@@ -315,10 +336,7 @@ impl Membership {
         member.reach = Reachability::Unreachable;
         member.since = now;
         let (info, address) = (member.info.clone(), member.address);
-        let claimed = core::mem::take(&mut member.claimed_addresses);
-        for other in claimed.into_iter().filter(|other| !info.addresses.contains(other)) {
-            self.view.candidates_mut().retry_soon(other, AddressSource::ANONYMOUS, now);
-        }
+        self.dial_claimed(cx, id);
         for other in info.addresses.iter().filter(|other| **other != address) {
             self.view.propose(*other, AddressSource::Node(id), now);
         }

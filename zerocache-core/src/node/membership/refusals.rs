@@ -58,7 +58,7 @@ impl Membership {
         code: DialRefusal,
         text: String,
     ) {
-        self.suspect(id);
+        self.suspect(cx, id);
         if let Some(member) = self.view.member_mut(id)
             && member.refusal.replace(code) != Some(code)
         {

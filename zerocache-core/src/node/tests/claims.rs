@@ -22,7 +22,12 @@ use crate::{
 
 impl Network {
     /// A caller calls node 1, on a connection and in a name of its choice.
-    fn call(&mut self, connection: u64, from: Option<u64>, request: Request) -> Option<Response> {
+    pub(super) fn call(
+        &mut self,
+        connection: u64,
+        from: Option<u64>,
+        request: Request,
+    ) -> Option<Response> {
         self.call_seen(connection, from, 0, request)
     }
 
@@ -61,7 +66,7 @@ impl Network {
     }
 }
 
-fn info(id: u64, region: &str, addresses: Vec<SocketAddr>) -> NodeInfo {
+pub(super) fn info(id: u64, region: &str, addresses: Vec<SocketAddr>) -> NodeInfo {
     let state = NodeState::InSync;
     NodeInfo {
         incarnation: Incarnation(id),
@@ -73,7 +78,7 @@ fn info(id: u64, region: &str, addresses: Vec<SocketAddr>) -> NodeInfo {
     }
 }
 
-fn hello(features: u64, node: NodeInfo) -> Request {
+pub(super) fn hello(features: u64, node: NodeInfo) -> Request {
     Request::Hello(Box::new(Hello {
         cluster: "test".into(),
         protocol: PROTOCOL,

@@ -6,6 +6,7 @@ mod fanout;
 mod feed;
 mod gossip;
 mod heartbeat;
+mod introductions;
 mod keys;
 mod leases;
 mod membership;
