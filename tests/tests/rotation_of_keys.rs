@@ -210,10 +210,12 @@ fn running_cluster_is_encrypted_without_a_failed_operation() {
         seed.into_iter().fold(setup, |setup, seed| setup.flag("--seed", seed)).start()
     };
     let in_sync = |node: &Node| {
-        until_true("both in sync", || {
-            let view = node.cluster();
+        let mut view = Vec::new();
+        let joined = time_until(PATIENCE, || {
+            view = node.cluster();
             view.len() == 2 && view.iter().all(|(_, state)| state == "in-sync") && node.is_ready()
         });
+        assert!(joined.is_some(), "{} is not in sync: {view:?}", node.address());
     };
     let mut nodes =
         [start(0, Access::Protected, &[], None), start(1, Access::Protected, &[], None)];

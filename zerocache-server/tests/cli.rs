@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
@@ -80,6 +80,14 @@ impl Node {
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).expect("an answer");
         answer
+    }
+
+    fn wait_until_ready(&self, ready: bool) {
+        let begun = Instant::now();
+        while self.get("/readyz").starts_with("HTTP/1.1 200") != ready {
+            assert!(begun.elapsed() < PATIENCE, "not {}", if ready { "ready" } else { "draining" });
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -207,10 +215,10 @@ fn shutdown_signals_end_with_exit_code_0() {
 #[test]
 fn second_signal_ends_at_once() {
     let node = Node::start(&["--drain", "10m"]);
+    // A node that has just started is not ready either; two signals before it saw the first would be one.
+    node.wait_until_ready(true);
     node.signal(Signal::TERM);
-    while node.get("/readyz").starts_with("HTTP/1.1 200") {
-        std::thread::yield_now();
-    }
+    node.wait_until_ready(false);
     node.signal(Signal::HUP);
     assert!(node.ping().ends_with("pong"));
     node.signal(Signal::TERM);

@@ -162,7 +162,8 @@ impl Security {
     #[must_use]
     pub fn plain() -> Self {
         let config = SecurityConfig::default();
-        let (state, seen) = (State::plain(Inputs::default()), Seen::new(&config, Stamps::default()));
+        let (state, seen) =
+            (State::plain(Inputs::default()), Seen::new(&config, Stamps::default()));
         let process = Process::new(Inputs::default(), None, state, seen);
         Self::new(config, TlsMode::Off, WallClock::default(), process)
     }

@@ -179,13 +179,8 @@ impl RunningNode {
         if config.configured_addresses().is_none() {
             let discovery = Arc::clone(&self.discovery);
             let security = self.access.security().clone();
-            let follow = tasks::follow_machine_address(
-                config,
-                announcement,
-                driver(),
-                discovery,
-                security,
-            );
+            let follow =
+                tasks::follow_machine_address(config, announcement, driver(), discovery, security);
             self.tasks.push(tokio::spawn(follow));
         }
         if let Some(datagrams) = datagrams {
