@@ -6,8 +6,9 @@
 //!
 //! A row says that a node exists at some addresses, not whether it is reachable. A node renews its own row
 //! every minute; renewals spread as long as any node reaches it. All nodes forget a row that has not been
-//! renewed for ten minutes. A row can be marked as gone, when its node left or another one is at its address.
-//! A node that hears this of itself renews its row, and the renewal wins.
+//! renewed for ten minutes. A row is marked as gone when its node leaves, by that node and by all that it says
+//! goodbye to, or when another node is at its address. A node that hears this of itself and is not leaving
+//! renews its row, and the renewal wins.
 
 mod codec;
 mod content;
@@ -153,7 +154,7 @@ impl Gossip {
 
     /// Renews this node's own row, and forgets rows that were not renewed. Returns the forgotten nodes.
     pub fn tick(&mut self, now: Instant) -> Vec<Incarnation> {
-        if self.next_renewal <= now {
+        if self.next_renewal <= now && self.exists(self.own) {
             self.renew(now);
         }
         if self.next_search > now {
@@ -234,7 +235,8 @@ impl Gossip {
         }
     }
 
-    /// Marks a node as gone: it left, or another one is at its address.
+    /// Marks a node as gone: it leaves, or another one is at its address. A node that marks itself renews its
+    /// row no more.
     pub fn is_gone(&mut self, id: Incarnation, now: Instant) {
         let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
         row.gone = true;
@@ -346,6 +348,9 @@ impl Gossip {
         }
         let (id, renewed) = (row.id, now.minus_ms(row.age_ms));
         if id == self.own {
+            if !self.exists(id) {
+                return;
+            }
             let renewal = self.rows.get(&id).map_or(0, |own| own.renewal);
             if (row.renewal, row.gone) > (renewal, false) {
                 // Another node is wrong about this one, or renews its row for it.

@@ -119,8 +119,13 @@ impl Membership {
         let Some(member) = self.view.member_mut(id) else { return };
         let before = core::mem::replace(&mut member.info.state, state);
         self.refresh(cx.local);
+        if state != NodeState::Leaving {
+            return;
+        }
+        // Nodes that start now need not hear of it: nobody may be left to say later that it is gone.
+        self.directory.gossip.is_gone(id, cx.now.mono);
         let Some(member) = self.view.member(id) else { return };
-        if state == NodeState::Leaving && before != NodeState::Leaving {
+        if before != NodeState::Leaving {
             cx.out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
             self.note_change(MemberChange::Leaving(id));
         }

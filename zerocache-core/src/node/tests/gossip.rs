@@ -68,6 +68,27 @@ fn contacts_are_the_own_region_and_a_few_of_each_other() {
 }
 
 #[test]
+fn node_that_starts_while_another_leaves_does_not_hear_of_it() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    network.input(address(2), Input::Shutdown);
+    network.run(20);
+    network.nodes.remove(&address(2));
+    network.start(3, "a", &[1]);
+    network.run_until(300, |network| network.members(3).contains(&1));
+    network.run(100);
+    // Nobody is left who could say later that node 2 has gone.
+    network.nodes.remove(&address(1));
+    network.run(2_000);
+    assert!(!existing(&network, 3).contains(&2), "{:?}", existing(&network, 3));
+    network.start(4, "a", &[3]);
+    network.run_until(3_000, |network| network.members(4) == [3]);
+    assert!(!existing(&network, 4).contains(&2), "{:?}", existing(&network, 4));
+}
+
+#[test]
 fn node_that_left_is_gone_also_for_nodes_that_never_met_it() {
     let mut network = crowd(Network::default(), 24, 2);
     network.run_until(8_000, |network| all_know(network, 24));
