@@ -131,7 +131,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn service_manager_may_have_anabstract_name_socket() {
+    fn service_manager_may_have_an_abstract_socket() {
         use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
         let name = format!("zerocache-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
