@@ -44,8 +44,8 @@ pub(super) fn log(event: &Event) {
         Event::PeerRefused { address, code: DialRefusal::Denied(Denial::Protected), .. } => {
             tracing::warn!(
                 %address, code = "protected",
-                "peer serves its own host only: give both nodes the same secret \
-                 (ZEROCACHE_SECRET_FILE), or start both with --insecure"
+                "one of the two nodes serves its own host only, and they are on different hosts: give both \
+                 the same secret (ZEROCACHE_SECRET_FILE), or start both with --insecure"
             );
         }
         // The transport has warned of it, with the reason.

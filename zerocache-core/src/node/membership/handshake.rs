@@ -210,6 +210,10 @@ impl Membership {
             Err(CallFailure::Unverified) => {
                 self.dial_refused(cx, address, DialRefusal::Unverified, String::new());
             }
+            Err(CallFailure::OtherHost) => {
+                let denial = DialRefusal::Denied(Denial::Protected);
+                self.dial_refused(cx, address, denial, String::new());
+            }
             Ok(_) | Err(_) => candidates.failed(address, cx.now.mono),
         }
         cx.local.wake_by(self.view.candidates().next_dial());
