@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hyper::header::HeaderValue;
@@ -323,6 +323,12 @@ impl Security {
             }
             Err(error) => tracing::error!(%error, "cannot renew the certificate"),
         }
+    }
+
+    /// Returns the end of the certificate that this process shows now; none if it has no certificate.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.state().tls().and_then(Tls::expires)
     }
 
     /// Returns a number that grows each time the credentials change.
