@@ -47,7 +47,7 @@ use service_manager::ServiceManager;
 /// [`RunError`] when the node cannot start, or was not shut down.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    let node = RunningNode::start(config).await?;
+    let node = RunningNode::start_identified(config, logging::identify).await?;
     print_listening(node.listen_address())?;
     let mut manager = ServiceManager::from_env();
     let mut state = node.watch_state();
