@@ -4,6 +4,7 @@
 //! - [`http`], [`frames`]: hand-written HTTP requests and framed connections, valid or not;
 //!   [`transport`]: messages over either of them; [`messages`]: common requests.
 //! - [`security`]: secrets and tokens; [`stream`]: plain and encrypted connections.
+//! - [`operator`]: the tool `zerocache` on the command line.
 //! - [`proxy`]: a TCP proxy between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests with a network of their own; [`net`]: a network of several regions, each
@@ -17,6 +18,7 @@ pub mod messages;
 pub mod namespace;
 pub mod net;
 pub mod node;
+pub mod operator;
 pub mod poll;
 pub mod probes;
 pub mod proxy;
