@@ -82,13 +82,6 @@ impl Context {
     ) -> Result<HttpResponse, CallFailure> {
         http_request(to, (method, target, body), self.global.timeout, &self.security).await
     }
-
-    /// Asks a node for a JSON document.
-    pub(crate) async fn get_json(&self, to: SocketAddr, target: &str) -> Result<Json, Failure> {
-        let response = self.request(to, (Method::GET, target, Bytes::new())).await;
-        let response = response.map_err(|failure| no_answer(to, failure))?;
-        parse_json(to, &response)
-    }
 }
 
 /// Returns the addresses of a name.
@@ -127,6 +120,8 @@ pub(crate) fn refusal(to: SocketAddr, response: &HttpResponse, body: &Json) -> F
         |message| message.chars().take(MESSAGE_CHARS_MAX).collect(),
     );
     let exit = match response.status {
+        // A node that takes encrypted connections only.
+        _ if body["code"] == "tls_required" => Exit::DENIED,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::DENIED,
         StatusCode::BAD_REQUEST => Exit::USAGE,
         _ => Exit::NOTHING,

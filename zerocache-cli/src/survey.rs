@@ -11,7 +11,6 @@ use serde_json::Value as Json;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
-    time::Instant,
 };
 use zerocache_net::{
     clock,
@@ -64,8 +63,6 @@ pub(crate) struct NodeView {
     pub(crate) cluster: Json,
     /// `/v1/stats`, or why there is none.
     pub(crate) stats: Result<Json, String>,
-    /// Whether the answer was encrypted.
-    pub(crate) is_encrypted: bool,
     /// When the certificate of the node ceases to be valid, in seconds of the Unix epoch.
     pub(crate) certificate_end_s: Option<u64>,
 }
@@ -113,8 +110,6 @@ pub(crate) struct Silent {
     pub(crate) ways: BTreeSet<Way>,
     pub(crate) why: String,
     pub(crate) exit: Exit,
-    /// The cluster of the node there, if it is of another one.
-    pub(crate) cluster: Option<String>,
 }
 
 /// What all nodes say.
@@ -144,21 +139,20 @@ async fn ask(
         let response = http_request(to, request, timeout, &security).await;
         response.map_err(|failure| no_answer(to, failure))
     };
-    let started = Instant::now();
+    let started = clock::elapsed();
     let view = async {
         let response = get("/v1/cluster").await?;
         let cluster = parse_json(to, &response)?;
         if !cluster["nodes"][0]["id"].is_string() {
             return Err(Failure::new(format!("{to}: the answer is not that of a node")));
         }
-        let took = started.elapsed();
+        let took = clock::elapsed().saturating_sub(started);
         let stats = get("/v1/stats").await.and_then(|stats| parse_json(to, &stats));
         let stats = stats.map_err(|failure| failure.line().to_owned());
         let end = response.certificate_end;
         let end = end.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let (is_encrypted, certificate_end_s) =
-            (response.is_encrypted, end.map(|end| end.as_secs()));
-        Ok(NodeView { address: to, took, cluster, stats, is_encrypted, certificate_end_s })
+        let certificate_end_s = end.map(|end| end.as_secs());
+        Ok(NodeView { address: to, took, cluster, stats, certificate_end_s })
     };
     (to, view.await)
 }
@@ -197,26 +191,19 @@ impl<'a> Asker<'a> {
     }
 
     fn answered(&mut self, (address, answer): (SocketAddr, Result<NodeView, Failure>)) {
-        let silent = |why: String, exit, cluster| Silent {
-            address,
-            ways: BTreeSet::new(),
-            why,
-            exit,
-            cluster,
-        };
+        let silent = |why: String, exit| Silent { address, ways: BTreeSet::new(), why, exit };
         let view = match answer {
             Ok(view) => view,
             Err(failure) => {
                 let why = failure.line().to_owned();
-                self.survey.silent.push(silent(why, failure.exit(), None));
+                self.survey.silent.push(silent(why, failure.exit()));
                 return;
             }
         };
         let cluster = view.cluster["cluster"].as_str().unwrap_or_default();
         if cluster != self.context.cluster() {
             let why = format!("{address}: a node of the cluster {cluster:?}");
-            let cluster = Some(cluster.to_owned());
-            self.survey.silent.push(silent(why, Exit::UNREACHABLE, cluster));
+            self.survey.silent.push(silent(why, Exit::UNREACHABLE));
             return;
         }
         if self.context.global.node.is_none() {
