@@ -9,6 +9,7 @@ mod error;
 pub mod fuzzing;
 mod key;
 mod messages;
+mod metrics;
 mod query;
 mod readable_entry;
 mod stats;
@@ -30,6 +31,7 @@ use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
 pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
+pub use self::metrics::LastScrape;
 use crate::{
     access::{AccessControl, Caller},
     driver::NodeDriver,
@@ -60,6 +62,8 @@ pub struct Api {
     pub key_bytes_max: usize,
     /// Serves upgraded connections; none when upgrades are disabled.
     pub framed: Option<Arc<FramedConnections>>,
+    /// The last text of `/metrics`.
+    pub scrape: Arc<LastScrape>,
     /// The paths of entries are served.
     pub entries: bool,
     /// The paths of the Python package are served.
@@ -88,6 +92,7 @@ pub fn router(api: Api) -> Router {
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/stats", get(stats::get))
+        .route("/metrics", get(metrics::get))
         .fallback(by_path)
         .with_state(api)
 }

@@ -25,12 +25,19 @@ pub(super) async fn get(
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<StatsBody>, ApiError> {
     api.permit(&caller, Operation::Monitor)?;
+    let values = |sample: &Sample<'_>| {
+        METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect()
+    };
+    Ok(Json(StatsBody(sampled(&api, values))))
+}
+
+/// Takes the readings from which the values of all metrics are computed. Locks the node once.
+pub(super) fn sampled<R>(api: &Api, compute: impl FnOnce(&Sample<'_>) -> R) -> R {
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
-    let node = api.driver.status();
-    let (datagrams, datagram_send_errors) = api.driver.datagram_counts();
+    let readings = api.driver.readings();
     let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
-    let sample = Sample {
+    compute(&Sample {
         server: &api.counters,
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
@@ -38,12 +45,11 @@ pub(super) async fn get(
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
-        node: &node,
-        datagrams,
-        datagram_send_errors,
-        watchers: api.driver.watcher_count() as u64,
+        node: &readings.status,
+        queued: readings.queued,
+        datagrams: readings.datagrams,
+        datagram_send_errors: readings.datagram_send_errors,
+        watchers: readings.watchers,
         response_bytes_pending: pending as u64,
-    };
-    let values = METRICS.iter().map(|metric| (metric.name, metric.value(&sample)));
-    Ok(Json(StatsBody(values.collect())))
+    })
 }

@@ -183,6 +183,11 @@ impl Tls {
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
     }
 
+    /// The end of the own certificate.
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        self.own.map(|(_, until)| until)
+    }
+
     /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.
     pub(crate) fn makes_incarnations_of_keys(&self) -> bool {
         self.is_of_secret || self.callers.is_none()
