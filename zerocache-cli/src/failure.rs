@@ -79,6 +79,7 @@ impl From<Error> for Failure {
 pub(crate) const fn call_failure(failure: CallFailure) -> &'static str {
     match failure {
         CallFailure::Refused => "nobody listens there",
+        CallFailure::OtherHost => "it does not serve other hosts: give it and this client a secret",
         CallFailure::Unverified => {
             "it cannot be verified: it is of another cluster or has other secrets, does not accept this \
              certificate, or speaks no TLS"
