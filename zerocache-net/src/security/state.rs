@@ -325,7 +325,8 @@ impl Security {
         }
     }
 
-    /// Returns the end of the certificate that this process shows now; none if it has no certificate.
+    /// Returns the end of the certificate that this process shows now; none if it has none from a file. A
+    /// certificate that it makes from a secret is renewed daily.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
         self.state().tls().and_then(Tls::expires)

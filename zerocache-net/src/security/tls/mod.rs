@@ -183,9 +183,9 @@ impl Tls {
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
     }
 
-    /// The end of the own certificate.
+    /// The end of the own certificate, if it is from a file. Those that the process makes are renewed daily.
     pub(super) fn expires(&self) -> Option<SystemTime> {
-        self.own.map(|(_, until)| until)
+        self.own.filter(|_| !self.is_of_secret).map(|(_, until)| until)
     }
 
     /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.
