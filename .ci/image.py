@@ -305,8 +305,7 @@ def run_cluster():
 
 
 def is_healthy(container):
-    health = state_of(container).get("Health")
-    return health is None or health["Status"] == "healthy"
+    return state_of(container)["Health"]["Status"] == "healthy"
 
 
 def main():
