@@ -201,6 +201,13 @@ impl Security {
         self.0.mode
     }
 
+    /// Returns the time until the own certificate ends, zero if it has ended, and whether the process replaces
+    /// it itself in time, because it made it from a secret. None without a certificate.
+    #[must_use]
+    pub fn certificate_remaining(&self) -> Option<(Duration, bool)> {
+        self.state().tls().and_then(Tls::own_remaining)
+    }
+
     /// Reads all files again, and uses what they contain now. Returns whether that is different. The result
     /// is logged, and a failure counted.
     ///

@@ -6,7 +6,7 @@ use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
-    node::{NodeStatus, RefusedPeer, RegionStatus},
+    node::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
 };
 use zerocache_net::discovery::SourceStatus;
 
@@ -114,13 +114,18 @@ pub(super) async fn get(
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<ClusterBody>, ApiError> {
     api.permit(&caller, Operation::Connect)?;
-    let snapshot = api.driver.status();
-    Ok(Json(ClusterBody {
-        cluster: snapshot.cluster,
-        nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
-        regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
-        refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
-        address_conflicts: snapshot.address_conflicts,
-        discovery: api.driver.sources().into_iter().map(SourceBody::from).collect(),
-    }))
+    Ok(Json(ClusterBody::new(api.driver.status(), api.driver.sources())))
+}
+
+impl ClusterBody {
+    pub(super) fn new(snapshot: ClusterStatus, sources: Vec<SourceStatus>) -> Self {
+        Self {
+            cluster: snapshot.cluster,
+            nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
+            regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+            refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
+            address_conflicts: snapshot.address_conflicts,
+            discovery: sources.into_iter().map(SourceBody::from).collect(),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use serde::{Serialize, Serializer};
 
-use zerocache_core::access::Operation;
+use zerocache_core::{access::Operation, node::ClusterStatus};
 
 use super::{Api, error::ApiError};
 use crate::access::Caller;
@@ -20,17 +20,23 @@ impl Serialize for StatsBody {
     }
 }
 
-pub(super) async fn get(
-    State(api): State<Api>,
-    Extension(caller): Extension<Arc<Caller>>,
-) -> Result<Json<StatsBody>, ApiError> {
-    api.permit(&caller, Operation::Monitor)?;
+impl StatsBody {
+    pub(super) fn of(sample: &Sample<'_>) -> Self {
+        Self(METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect())
+    }
+}
+
+/// Returns what `read` makes of the current readings. `node` is the status of the node at this moment.
+pub(super) fn measure<T>(
+    api: &Api,
+    node: &ClusterStatus,
+    read: impl FnOnce(&Sample<'_>) -> T,
+) -> T {
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
-    let node = api.driver.status();
     let (datagrams, datagram_send_errors) = api.driver.datagram_counts();
     let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
-    let sample = Sample {
+    read(&Sample {
         server: &api.counters,
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
@@ -38,12 +44,18 @@ pub(super) async fn get(
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
-        node: &node,
+        node,
         datagrams,
         datagram_send_errors,
         watchers: api.driver.watcher_count() as u64,
         response_bytes_pending: pending as u64,
-    };
-    let values = METRICS.iter().map(|metric| (metric.name, metric.value(&sample)));
-    Ok(Json(StatsBody(values.collect())))
+    })
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+) -> Result<Json<StatsBody>, ApiError> {
+    api.permit(&caller, Operation::Monitor)?;
+    Ok(Json(measure(&api, &api.driver.status(), StatsBody::of)))
 }

@@ -177,6 +177,12 @@ impl Tls {
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
     }
 
+    /// The time until the own certificate ends, and whether this process made it and renews it.
+    pub(super) fn own_remaining(&self) -> Option<(Duration, bool)> {
+        let (_, until) = self.own?;
+        Some((until.duration_since(self.clock.now()).unwrap_or_default(), self.is_of_secret))
+    }
+
     /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.
     pub(crate) fn makes_incarnations_of_keys(&self) -> bool {
         self.is_of_secret || self.callers.is_none()
