@@ -108,11 +108,12 @@ pub(super) fn describe(event: &Event) -> (Severity, String) {
             (Error, format!("two live nodes claim {address}; one is {node}"))
         }
         Event::WritesAbandoned { peer, count } => {
-            (Warn, format!("replication of {count} writes to {peer} abandoned; repair follows"))
+            (Warn, format!("replication to {peer} abandoned; repair follows (writes: {count})"))
         }
-        Event::WritesRefused { peer, count } => {
-            (Warn, format!("{peer} refused {count} replicated writes: compare the clocks"))
-        }
+        Event::WritesRefused { peer, count } => (
+            Warn,
+            format!("{peer} refused replicated writes: compare the clocks (writes: {count})"),
+        ),
         Event::ClockMoved { by_ms, .. } => (Warn, format!("clock corrected by {by_ms} ms")),
         Event::ClockApart { peer, ahead_ms } => {
             (Error, format!("the clock of {peer} differs by {ahead_ms} ms"))

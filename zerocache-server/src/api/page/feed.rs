@@ -103,9 +103,11 @@ impl Feed {
         Some(seat)
     }
 
-    /// Returns the points of the last 5 minutes in which somebody watched, as JSON.
-    pub(super) fn history(&self) -> String {
-        frame::to_json(&self.history.lock().points)
+    /// Returns the points of the last 5 minutes in which somebody watched, as JSON. `session`: the viewer has
+    /// logged in.
+    pub(super) fn history(&self, session: bool) -> String {
+        let history = self.history.lock();
+        frame::to_json(&serde_json::json!({ "session": session, "points": &history.points }))
     }
 
     /// Ends all streams, and begins none from now on.

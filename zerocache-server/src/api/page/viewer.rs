@@ -97,7 +97,8 @@ pub(super) async fn events(
         return Err(ApiError::unexpected());
     };
     let seat = page.feed.subscribe().ok_or_else(ApiError::no_seat)?;
-    let history = Event::default().event("history").retry(RETRY_AFTER).data(page.feed.history());
+    let history = page.feed.history(viewer.remaining.is_some());
+    let history = Event::default().event("history").retry(RETRY_AFTER).data(history);
     let sending = Sending {
         seat,
         ended: Box::pin(viewer.ended(Arc::clone(&page.api.access))),
