@@ -171,10 +171,6 @@ impl Browser {
 
     /// Keeps a picture of the page in `target/page`.
     pub fn keep_picture(&self, name: &str) {
-        // Colours fade from one to the next.
-        let faded = "return document.getAnimations().every(animation => animation.playState !== 'running' \
-                     || animation.effect.getTiming().iterations === Infinity)";
-        until("colours that stay", || (self.script(faded) == true).then_some(()));
         let picture = self.runtime.block_on(self.client().screenshot()).expect("a picture");
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../page");
         std::fs::create_dir_all(&directory).expect("a directory");
@@ -219,6 +215,8 @@ fn capabilities(profile: &Path) -> fantoccini::wd::Capabilities {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        // Colours change at once, so that pictures show them.
+        "--force-prefers-reduced-motion",
         "--window-size=1280,1000",
         &profile,
     ];

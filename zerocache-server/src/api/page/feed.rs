@@ -117,12 +117,17 @@ impl Feed {
 
     /// Makes messages while somebody watches. Ends only when dropped.
     pub(super) async fn run(&self, api: &Api) {
+        let mut state = api.driver.watch_state();
         loop {
             self.wanted.notified().await;
             let mut ticks = interval(EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while self.viewers.load(Ordering::Relaxed) > 0 {
-                ticks.tick().await;
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    // That the node is shutting down is shown at once: there may be no next time.
+                    Ok(()) = state.changed() => {}
+                }
                 self.make(api);
             }
         }

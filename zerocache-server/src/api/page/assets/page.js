@@ -326,7 +326,11 @@ function setLive(on, text) {
   setText($("live"), text);
   document.body.classList.toggle("stale", on === "no");
 }
-function hear() { heard = performance.now(); setLive("yes", "live"); }
+function hear() {
+  heard = performance.now();
+  setLive("yes", "live");
+  $("live").dataset.beat = $("live").dataset.beat === "1" ? "0" : "1";
+}
 
 function open() {
   clearTimeout(retry);
