@@ -1,6 +1,6 @@
 //! A browser without a window: Chromium, driven by chromedriver.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use zerocache_tests::http;
 use zerocache_tests::namespace::skip;
 use zerocache_tests::poll::until;
+use zerocache_tests::stream::Stream;
 
 /// What chromedriver prints before its port.
 const READY: &str = "started successfully on port ";
@@ -191,12 +192,26 @@ impl Browser {
     /// A command of chromedriver that is not in the standard.
     fn command(&self, path: &str, parameters: &Json) -> Json {
         let target = format!("/session/{}/{path}", self.session);
-        let body = parameters.to_string();
         let (to, json) = (self.driver.address, [("Content-Type", "application/json")]);
-        let answer = http::send_with(to, None, "POST", &target, &json, body.as_bytes());
-        let answer = answer.expect("chromedriver answers");
-        assert_eq!(answer.status, 200, "{path}: {}", answer.json());
-        answer.json()["value"].clone()
+        let body = parameters.to_string();
+        let mut stream = Stream::plain(to).expect("chromedriver accepts");
+        let request = http::request(to, "POST", &target, &json, body.as_bytes());
+        stream.write_all(&request).expect("chromedriver reads");
+        // It leaves the connection open, whatever it was asked.
+        let (mut answer, mut room) = (Vec::new(), [0; 16 << 10]);
+        loop {
+            let count = stream.read(&mut room).expect("chromedriver answers");
+            answer.extend_from_slice(&room[..count]);
+            if let Some((head, body)) = http::split(&answer)
+                && let length = http::header(&head, "content-length")
+                && length.is_some_and(|length| length == body.len().to_string())
+            {
+                assert!(head.starts_with("HTTP/1.1 200"), "{path}: {}", body.escape_ascii());
+                let answer: Json = serde_json::from_slice(body).expect("JSON");
+                return answer["value"].clone();
+            }
+            assert!(count > 0, "{path}: no answer");
+        }
     }
 }
 
