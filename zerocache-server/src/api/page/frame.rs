@@ -4,6 +4,7 @@ use serde::Serialize;
 use zerocache_core::{
     node::{ClusterStatus, NodeStatus},
     time::{Instant, Now},
+    wire::NodeState,
 };
 use zerocache_net::clock;
 
@@ -109,7 +110,7 @@ fn shorten(status: &mut ClusterStatus) {
     }
     let trouble = |node: &NodeStatus| match node.state {
         None if node.is_monitored => 0,
-        Some(state) if state == zerocache_core::wire::NodeState::InSync => 2,
+        Some(NodeState::InSync) => 2,
         Some(_) => 1,
         None => 3,
     };
