@@ -328,7 +328,9 @@ pub fn upgrade(to: SocketAddr, token: &str, message: &[u8]) -> Vec<u8> {
     upgrade_with(to, token, message, Keys::of_this_run().as_ref())
 }
 
-fn upgrade_with(to: SocketAddr, token: &str, message: &[u8], keys: Option<&Keys>) -> Vec<u8> {
+/// The same, with the token of `keys`.
+#[must_use]
+pub fn upgrade_with(to: SocketAddr, token: &str, message: &[u8], keys: Option<&Keys>) -> Vec<u8> {
     let length = message.len();
     let authorization =
         keys.map(|keys| format!("Authorization: {}\r\n", Keys::bearer(keys.admin())));

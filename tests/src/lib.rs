@@ -3,6 +3,7 @@
 //! - [`setup`], [`node`], [`cluster`]: one real server process; several that know each other.
 //! - [`http`], [`frames`]: hand-written HTTP requests and framed connections, valid or not;
 //!   [`transport`]: messages over either of them; [`messages`]: common requests.
+//! - [`metrics`]: the text that Prometheus reads, and `promtool`.
 //! - [`security`]: secrets and tokens; [`stream`]: plain and encrypted connections.
 //! - [`proxy`]: a TCP proxy between a caller and a node.
 //! - [`poll`]: waiting for a condition.
@@ -14,6 +15,7 @@ pub mod cluster;
 pub mod frames;
 pub mod http;
 pub mod messages;
+pub mod metrics;
 pub mod namespace;
 pub mod net;
 pub mod node;

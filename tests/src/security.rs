@@ -75,7 +75,13 @@ impl Keys {
     #[must_use]
     pub fn of_cluster(&self, cluster: &str) -> Self {
         let args = ["--name", "tests", "--role", "admin", "--cluster", cluster];
-        Self { admin: self.token(&args).into(), ..self.clone() }
+        self.with_token(self.token(&args))
+    }
+
+    /// Returns the same keys for a holder of `token`, in place of one with all rights.
+    #[must_use]
+    pub fn with_token(&self, token: String) -> Self {
+        Self { admin: token.into(), ..self.clone() }
     }
 
     /// Returns the keys of this test run, if its nodes have a secret.

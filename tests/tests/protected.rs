@@ -5,6 +5,7 @@ use zerocache_tests::http;
 use zerocache_tests::namespace;
 use zerocache_tests::node::Node;
 use zerocache_tests::poll::until_true;
+use zerocache_tests::security::Keys;
 use zerocache_tests::setup::{Access, Setup};
 
 /// A node on this host, at its address on the cable.
@@ -95,4 +96,41 @@ fn nodes_that_refuse_each_other_say_so_and_are_not_ready() {
         // It is not kept from its work for ever.
         until_true("readiness after --warm-max", || node.is_ready());
     });
+}
+
+/// Nodes of one cluster name on one subnet that start with different levels of security.
+#[test]
+fn nodes_of_different_levels_do_not_form_a_cluster() {
+    let name = "nodes_of_different_levels_do_not_form_a_cluster";
+    namespace::run_with_links(name, || {
+        namespace::script(namespace::SECOND_HOST);
+        let levels = [Access::Protected, Access::Insecure, Access::Secret(Keys::new())];
+        for (n, far_level) in levels.iter().enumerate() {
+            for (_, near_level) in levels.iter().enumerate().filter(|(m, _)| *m != n) {
+                stay_apart(far_level, near_level);
+            }
+        }
+    });
+}
+
+fn stay_apart(far_level: &Access, near_level: &Access) {
+    let both = format!("{far_level:?} there, {near_level:?} here");
+    let start = |setup: Setup, seed| {
+        let setup = setup.flag("--seed", seed).flag("--discovery", "seeds");
+        setup.flag("--warm-max", "6s").start_with_discovery()
+    };
+    let far = start(far(far_level.clone()), "10.1.0.1:6789");
+    let near = start(here(near_level.clone()), "10.1.0.2:6789");
+    until_true(&format!("warnings of both: {both}"), || {
+        near.log().contains("10.1.0.2:6789") && far.log().contains("10.1.0.1:6789")
+    });
+    until_true(&format!("readiness: {both}"), || near.is_ready());
+    near.put(b"k", b"v", "ttl=60");
+    let refused = || near.http("GET", "/v1/cluster", b"").json()["refused"].clone();
+    until_true(&format!("a refusal here: {both}"), || refused()[0]["address"] == "10.1.0.2:6789");
+    // More than a second passes between the readiness of both and here.
+    for node in [&near, &far] {
+        assert!(!node.log().contains("node reachable"), "{both}: {}", node.log());
+    }
+    assert_eq!(near.cluster().len(), 1, "{both}");
 }

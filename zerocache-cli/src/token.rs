@@ -23,7 +23,7 @@ use crate::{
     lifetime, print_line, random, say, secrets,
 };
 
-/// The cluster of nodes and clients that are told no other.
+/// The default cluster of nodes and clients.
 const CLUSTER_DEFAULT: &str = "zerocache";
 
 /// More than a token has, in characters.

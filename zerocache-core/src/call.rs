@@ -12,6 +12,8 @@ pub enum CallFailure {
     /// The request was not sent: the node could not be verified, or it does not accept the certificate of
     /// this process.
     Unverified,
+    /// The request was not sent: the node is on another host, and this process uses nodes of its own host only.
+    OtherHost,
     /// The request may have been sent, but no response arrived in time.
     NoAnswer,
 }

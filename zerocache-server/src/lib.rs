@@ -44,7 +44,7 @@ pub use node::{RunError, RunningNode};
 /// [`RunError`] when the node cannot start, or was not shut down.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    let node = RunningNode::start(config).await?;
+    let node = RunningNode::start_identified(config, logging::identify).await?;
     print_listening(node.listen_address())?;
     while let Wanted::Reload = signals.next().await {
         node.reload();

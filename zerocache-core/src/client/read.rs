@@ -139,9 +139,7 @@ impl KeyRules for ReadRules {
                 self.is_timed_out = true;
                 (Verdict::Continue, AttemptResult::NoAnswer)
             }
-            Ok(_) | Err(CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified) => {
-                (Verdict::Continue, AttemptResult::NotReached)
-            }
+            Ok(_) | Err(_) => (Verdict::Continue, AttemptResult::NotReached),
         }
     }
 

@@ -203,7 +203,10 @@ impl ClientState {
                         self.directory.request_timed_out(step.node, now);
                     }
                     CallFailure::NoAnswer => {}
-                    CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified => {
+                    CallFailure::Refused
+                    | CallFailure::NotSent
+                    | CallFailure::Unverified
+                    | CallFailure::OtherHost => {
                         self.directory.request_failed(step.node, now);
                     }
                 }

@@ -115,9 +115,12 @@ impl KeyRules for WriteRules {
                 self.is_refused = true;
                 (Verdict::Continue, AttemptResult::NotReached)
             }
-            Err(CallFailure::Refused | CallFailure::NotSent | CallFailure::Unverified) => {
-                (Verdict::Continue, AttemptResult::NotReached)
-            }
+            Err(
+                CallFailure::Refused
+                | CallFailure::NotSent
+                | CallFailure::Unverified
+                | CallFailure::OtherHost,
+            ) => (Verdict::Continue, AttemptResult::NotReached),
             // It may have arrived: another node would make two writes of one.
             Err(CallFailure::NoAnswer) => {
                 (Verdict::Complete(WriteResult::Unknown), AttemptResult::NoAnswer)

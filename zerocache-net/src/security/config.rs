@@ -117,6 +117,9 @@ pub struct SecurityConfig {
     pub addresses: Vec<IpAddr>,
     /// The kind of the process.
     pub kind: ProcessKind,
+    /// Whether the process connects to nodes of its own host only. A node that serves callers of its own host
+    /// only does so: another host could not call back.
+    pub own_host_only: bool,
 }
 
 impl SecurityConfig {

@@ -26,6 +26,6 @@ pub use self::{
     error::SecurityError,
     inputs::secrets,
     peer::PeerCertificate,
-    state::Security,
+    state::{Security, is_same_host},
     tls::{ClientHello, TlsAcceptor},
 };

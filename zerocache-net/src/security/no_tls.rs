@@ -1,6 +1,6 @@
 //! What is left of TLS in a build without it: types that have no values.
 
-use std::{convert::Infallible, io};
+use std::{convert::Infallible, io, time::SystemTime};
 
 use tokio::net::TcpStream;
 
@@ -71,6 +71,10 @@ impl Tls {
     }
 
     pub(super) fn must_renew(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(super) fn expires(&self) -> Option<SystemTime> {
         match self.0 {}
     }
 

@@ -2,12 +2,12 @@
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hyper::header::HeaderValue;
@@ -208,6 +208,11 @@ impl Security {
         self.state().tls().and_then(Tls::own_remaining)
     }
 
+    /// Returns whether the process may use a node at `peer`, on a connection from the own address `local`.
+    pub(crate) fn may_use(&self, peer: SocketAddr, local: SocketAddr) -> bool {
+        !self.0.config.own_host_only || is_same_host(peer, local)
+    }
+
     /// Reads all files again, and uses what they contain now. Returns whether that is different. The result
     /// is logged, and a failure counted.
     ///
@@ -327,6 +332,13 @@ impl Security {
         }
     }
 
+    /// Returns the end of the certificate that this process shows now; none if it has none from a file. A
+    /// certificate that it makes from a secret is renewed daily.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.state().tls().and_then(Tls::expires)
+    }
+
     /// Returns a number that grows each time the credentials change.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -383,6 +395,14 @@ impl Security {
     pub fn still_trusts(&self, certificate: &PeerCertificate) -> bool {
         self.state().tls().is_some_and(|tls| tls.trusts(certificate))
     }
+}
+
+/// Returns whether the two ends of a connection are on one host, as far as addresses tell: a proxy on this host
+/// that passes connections of others on looks the same.
+#[must_use]
+pub fn is_same_host(peer: SocketAddr, local: SocketAddr) -> bool {
+    let peer = peer.ip().to_canonical();
+    peer.is_loopback() || peer == local.ip().to_canonical()
 }
 
 impl Default for Security {

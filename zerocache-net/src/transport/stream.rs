@@ -59,13 +59,18 @@ impl Stream {
     ///
     /// # Errors
     /// [`CallFailure::Refused`] when nobody listens there, [`CallFailure::Unverified`] when the node cannot be
-    /// verified, [`CallFailure::NotSent`] otherwise.
+    /// verified, [`CallFailure::OtherHost`] when it is on another host and may not be,
+    /// [`CallFailure::NotSent`] otherwise.
     pub(super) async fn connect(
         to: SocketAddr,
         timeout: Duration,
         security: &Security,
     ) -> Result<Self, CallFailure> {
         let tcp = tcp(to, timeout).await?;
+        let local = tcp.local_addr().map_err(|_| CallFailure::NotSent)?;
+        if !security.may_use(to, local) {
+            return Err(CallFailure::OtherHost);
+        }
         match security.mode() {
             TlsMode::Off => Ok(Self::from(tcp)),
             #[cfg(feature = "tls")]

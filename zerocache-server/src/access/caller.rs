@@ -13,7 +13,10 @@ use zerocache_core::{
     node,
     version::Incarnation,
 };
-use zerocache_net::{clock, security::PeerCertificate};
+use zerocache_net::{
+    clock,
+    security::{PeerCertificate, is_same_host},
+};
 
 use super::{AccessControl, Identified};
 
@@ -44,8 +47,7 @@ impl Connection {
     /// that passes connections of others on looks the same.
     #[must_use]
     pub fn is_same_host(&self) -> bool {
-        let peer = self.peer.ip().to_canonical();
-        peer.is_loopback() || peer == self.local.ip().to_canonical()
+        is_same_host(self.peer, self.local)
     }
 }
 

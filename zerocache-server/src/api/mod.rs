@@ -9,6 +9,7 @@ mod error;
 pub mod fuzzing;
 mod key;
 mod messages;
+mod metrics;
 mod page;
 mod query;
 mod readable_entry;
@@ -32,6 +33,7 @@ use zerocache_net::transport::MESSAGES_PATH;
 use self::error::ApiError;
 pub use self::{
     messages::{SMALL_MESSAGE_BYTES, message_bytes_max},
+    metrics::LastScrape,
     page::Page,
 };
 use crate::{
@@ -64,6 +66,8 @@ pub struct Api {
     pub key_bytes_max: usize,
     /// Serves upgraded connections; none when upgrades are disabled.
     pub framed: Option<Arc<FramedConnections>>,
+    /// The last text of `/metrics`.
+    pub scrape: Arc<LastScrape>,
     /// The paths of entries are served.
     pub entries: bool,
     /// The paths of the Python package are served.
@@ -93,6 +97,7 @@ pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/stats", get(stats::get))
+        .route("/metrics", get(metrics::get))
         .fallback(by_path)
         .with_state(api);
     match page {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use serde::{Serialize, Serializer};
 
-use zerocache_core::{access::Operation, node::ClusterStatus};
+use zerocache_core::access::Operation;
 
 use super::{Api, error::ApiError};
 use crate::access::Caller;
@@ -26,17 +26,21 @@ impl StatsBody {
     }
 }
 
-/// Returns what `read` makes of the current readings. `node` is the status of the node at this moment.
-pub(super) fn measure<T>(
-    api: &Api,
-    node: &ClusterStatus,
-    read: impl FnOnce(&Sample<'_>) -> T,
-) -> T {
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Arc<Caller>>,
+) -> Result<Json<StatsBody>, ApiError> {
+    api.permit(&caller, Operation::Monitor)?;
+    Ok(Json(sampled(&api, StatsBody::of)))
+}
+
+/// Takes the readings from which the values of all metrics are computed. Locks the node once.
+pub(super) fn sampled<R>(api: &Api, compute: impl FnOnce(&Sample<'_>) -> R) -> R {
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
-    let (datagrams, datagram_send_errors) = api.driver.datagram_counts();
+    let readings = api.driver.readings();
     let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
-    read(&Sample {
+    compute(&Sample {
         server: &api.counters,
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
@@ -44,18 +48,11 @@ pub(super) fn measure<T>(
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
-        node,
-        datagrams,
-        datagram_send_errors,
-        watchers: api.driver.watcher_count() as u64,
+        node: &readings.status,
+        queued: readings.queued,
+        datagrams: readings.datagrams,
+        datagram_send_errors: readings.datagram_send_errors,
+        watchers: readings.watchers,
         response_bytes_pending: pending as u64,
     })
-}
-
-pub(super) async fn get(
-    State(api): State<Api>,
-    Extension(caller): Extension<Arc<Caller>>,
-) -> Result<Json<StatsBody>, ApiError> {
-    api.permit(&caller, Operation::Monitor)?;
-    Ok(Json(measure(&api, &api.driver.status(), StatsBody::of)))
 }

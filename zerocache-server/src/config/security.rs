@@ -40,6 +40,7 @@ impl ServerConfig {
             names: self.tls_names.clone(),
             addresses: addresses.to_vec(),
             kind: ProcessKind::Node { region: self.region.clone() },
+            own_host_only: self.level() == Level::Protected,
         }
     }
 

@@ -29,16 +29,16 @@ fn first_of(text: &str) -> String {
 pub(super) fn log(event: &Event) {
     match event {
         Event::MemberUp(info, address) => tracing::info!(
-            node = %info.incarnation, region = info.region, %address, "node reachable"
+            peer = %info.incarnation, peer_region = info.region, %address, "node reachable"
         ),
         Event::MemberDown(info, address) => tracing::warn!(
-            node = %info.incarnation, region = info.region, %address, "node unreachable"
+            peer = %info.incarnation, peer_region = info.region, %address, "node unreachable"
         ),
         Event::MemberLeaving(info) => tracing::info!(
-            node = %info.incarnation, region = info.region, "node leaving"
+            peer = %info.incarnation, peer_region = info.region, "node leaving"
         ),
         Event::MemberForgotten(info) => tracing::info!(
-            node = %info.incarnation, region = info.region, "node removed"
+            peer = %info.incarnation, peer_region = info.region, "node removed"
         ),
         Event::OtherCluster { address, text } => tracing::warn!(
             %address, "address belongs to another cluster: {text}"
@@ -46,8 +46,8 @@ pub(super) fn log(event: &Event) {
         Event::PeerRefused { address, code: DialRefusal::Denied(Denial::Protected), .. } => {
             tracing::warn!(
                 %address, code = "protected",
-                "peer serves its own host only: give both nodes the same secret \
-                 (ZEROCACHE_SECRET_FILE), or start both with --insecure"
+                "one of the two nodes serves its own host only, and they are on different hosts: give both \
+                 the same secret (ZEROCACHE_SECRET_FILE), or start both with --insecure"
             );
         }
         // The transport has warned of it, with the reason.
@@ -58,27 +58,27 @@ pub(super) fn log(event: &Event) {
             %address, code = code.as_str(), "peer refused this node: {}", first_of(text)
         ),
         Event::AddressConflict { address, node } => tracing::warn!(
-            %address, %node, "address conflict: two live nodes claim this address"
+            %address, peer = %node, "address conflict: two live nodes claim this address"
         ),
         Event::WritesAbandoned { peer, count } => tracing::warn!(
-            node = %peer, count, "replication to node abandoned"
+            %peer, count, "replication to node abandoned"
         ),
         Event::WritesRefused { peer, count } => tracing::warn!(
-            node = %peer, count, "node refused replicated writes: compare the clocks of both nodes"
+            %peer, count, "node refused replicated writes: compare the clocks of both nodes"
         ),
         Event::ClockMoved { by_ms, restamped } => {
             tracing::warn!(by_ms, restamped, "clock corrected")
         }
         Event::ClockApart { peer, ahead_ms } => tracing::error!(
-            node = %peer, ahead_ms,
+            %peer, ahead_ms,
             "the clocks of two nodes differ by more than a day: their entries are not compared until the \
              wrong clock is set and that node restarted"
         ),
         Event::FullResync { peer, entries_dropped } => tracing::warn!(
-            node = %peer, entries_dropped, "full resync completed: this node had missed too much"
+            %peer, entries_dropped, "full resync completed: this node had missed too much"
         ),
         Event::CopyComplete { source, entries } => tracing::info!(
-            node = %source, entries, "copied entries from peer"
+            peer = %source, entries, "copied entries from peer"
         ),
         other => tracing::info!(?other, "cluster event"),
     }

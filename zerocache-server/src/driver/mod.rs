@@ -85,6 +85,21 @@ pub struct DriverParts {
     pub discovery: Option<Arc<Discovery>>,
 }
 
+/// The readings of a node at one moment.
+#[derive(Debug)]
+pub struct NodeReadings {
+    /// Its view of the cluster, and its counters.
+    pub status: ClusterStatus,
+    /// Callers that wait for a membership change.
+    pub watchers: u64,
+    /// Records, and their bytes, that wait for all peers.
+    pub queued: (u64, u64),
+    /// Datagrams received and sent.
+    pub datagrams: DatagramCounts,
+    /// Datagrams that the kernel did not accept.
+    pub datagram_send_errors: u64,
+}
+
 /// Drives a running node. Shared by reference.
 pub struct NodeDriver {
     node: Arc<Mutex<Node<Mutexes>>>,
@@ -176,17 +191,21 @@ impl NodeDriver {
         &self.recent
     }
 
-    /// Returns the number of callers that wait for a membership change.
+    /// Returns what the metrics of the node are taken from. Locks the node once.
     #[must_use]
-    pub fn watcher_count(&self) -> usize {
-        self.node.lock().watcher_count()
-    }
-
-    /// Returns the counts of datagrams, and the number that could not be sent.
-    #[must_use]
-    pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
-        let send_errors = self.datagrams.as_ref().map_or(0, |socket| socket.send_errors());
-        (self.node.lock().datagram_counts(), send_errors)
+    pub fn readings(&self) -> NodeReadings {
+        let datagram_send_errors = self.datagrams.as_ref().map_or(0, |socket| socket.send_errors());
+        let node = self.node.lock();
+        let queued = node
+            .queued()
+            .fold((0, 0), |sum, (records, bytes)| (sum.0 + records as u64, sum.1 + bytes as u64));
+        NodeReadings {
+            status: node.status(clock::now()),
+            watchers: node.watcher_count() as u64,
+            queued,
+            datagrams: node.datagram_counts(),
+            datagram_send_errors,
+        }
     }
 
     /// Returns the node's readiness.

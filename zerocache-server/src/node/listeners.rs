@@ -133,6 +133,7 @@ impl Listeners {
             counters: Arc::clone(&counters),
             value_bytes_max: config.value_bytes_max(),
             key_bytes_max: config.max_key_bytes,
+            scrape: Arc::default(),
             entries: true,
             compat: config.compat.is_some() && sockets.python.is_none(),
         };

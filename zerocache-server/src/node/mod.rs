@@ -101,14 +101,24 @@ impl RunningNode {
     /// # Errors
     /// [`RunError`] when the configuration is invalid or the system refuses something.
     pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
+        Self::start_identified(config, |_| {}).await
+    }
+
+    /// [`start`](Self::start) for a caller that must know the incarnation as soon as it is drawn.
+    pub(crate) async fn start_identified(
+        config: ServerConfig,
+        on_identity: impl FnOnce(Incarnation),
+    ) -> Result<Self, RunError> {
         config.validate()?;
+        settings::check_snapshot(&config)?;
         let addresses = config.announced_addresses();
         let security = Security::load(config.security_config(&addresses))?;
+        let incarnation = Incarnation(security.identity().map_or_else(getrandom::u64, Ok)?);
+        on_identity(incarnation);
         let access = tasks::access_control(&config, security.clone())?;
         let sockets = Sockets::bind(&config)?;
         let listen = sockets.nodes.local_addr()?;
         let port = if config.port == 0 { listen.port() } else { config.port };
-        let incarnation = Incarnation(security.identity().map_or_else(getrandom::u64, Ok)?);
         let announcement = Announcement {
             region: config.region.clone(),
             incarnation: incarnation.0,

@@ -132,7 +132,7 @@ impl Membership {
             }
             self.note_claims(cx, &node);
             if self.is_proven(caller, node.incarnation) {
-                // It uses the session, or goes on with one that it has.
+                // It uses the session, or continues with one that it has.
                 let caller = (node.incarnation, hello.features);
                 session = self.session_for(cx.local, caller, cx.now.mono);
             }
@@ -209,6 +209,10 @@ impl Membership {
             }
             Err(CallFailure::Unverified) => {
                 self.dial_refused(cx, address, DialRefusal::Unverified, String::new());
+            }
+            Err(CallFailure::OtherHost) => {
+                let denial = DialRefusal::Denied(Denial::Protected);
+                self.dial_refused(cx, address, denial, String::new());
             }
             Ok(_) | Err(_) => candidates.failed(address, cx.now.mono),
         }

@@ -239,6 +239,9 @@ impl Membership {
             Err(CallFailure::Unverified) => {
                 self.member_refused(cx, id, DialRefusal::Unverified, String::new());
             }
+            Err(CallFailure::OtherHost) => {
+                self.member_refused(cx, id, DialRefusal::Denied(Denial::Protected), String::new());
+            }
             Ok(_) | Err(CallFailure::NotSent | CallFailure::NoAnswer) => self.suspect(cx, id),
         }
     }

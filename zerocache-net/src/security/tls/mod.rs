@@ -183,6 +183,11 @@ impl Tls {
         Some((until.duration_since(self.clock.now()).unwrap_or_default(), self.is_of_secret))
     }
 
+    /// The end of the own certificate, if it is from a file. Those that the process makes are renewed daily.
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        self.own.filter(|_| !self.is_of_secret).map(|(_, until)| until)
+    }
+
     /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.
     pub(crate) fn makes_incarnations_of_keys(&self) -> bool {
         self.is_of_secret || self.callers.is_none()

@@ -72,12 +72,10 @@ pub(super) struct Point {
 
 /// Returns the state now, and the counters at the same moment.
 pub(super) fn measure(api: &Api) -> (View, Reading) {
-    let mut status = api.driver.status();
-    let nodes_known = status.nodes.len();
-    let lag_ms = status.nodes.iter().filter_map(|node| node.replication_lag_ms).max();
-    let (stats, reading) = stats::measure(api, &status, |sample| {
-        (stats::StatsBody::of(sample), Reading::of(sample, lag_ms.unwrap_or(0)))
+    let (mut status, stats, reading) = stats::sampled(api, |sample| {
+        (sample.node.clone(), stats::StatsBody::of(sample), Reading::of(sample))
     });
+    let nodes_known = status.nodes.len();
     shorten(&mut status);
     let security = api.access.security();
     let certificate = security.certificate_remaining().map(|(remaining, is_renewed)| Certificate {
@@ -119,8 +117,9 @@ fn shorten(status: &mut ClusterStatus) {
 }
 
 impl Reading {
-    fn of(sample: &Sample<'_>, lag_ms: u64) -> Self {
+    fn of(sample: &Sample<'_>) -> Self {
         let denials = &sample.denials;
+        let lags = sample.node.nodes.iter().filter_map(|node| node.replication_lag_ms);
         Self {
             at: clock::mono(),
             hits: sample.reads.hits + sample.reads.stale_hits,
@@ -133,7 +132,7 @@ impl Reading {
                 + denials.forbidden
                 + denials.protected,
             bytes: sample.store.bytes,
-            lag_ms,
+            lag_ms: lags.max().unwrap_or(0),
             waiting: sample.node.leases.waiting,
         }
     }

@@ -154,7 +154,7 @@ const TILES = [
   { name: "Evictions", key: "evictions_per_s", show: v => number(v) + " /s", side: peak,
     state: v => v > 0 ? "warn" : "" },
   { name: "Peers behind", key: "lag_ms", show: v => v ? duration(v) : "none",
-    side: (values, view) => count(view.point.waiting, "caller") + (view.point.waiting === 1 ? " waits" : " wait") + " for a lease",
+    side: (_, view) => count(view.stats.replication_queue_records, "record") + " queued",
     state: v => v > 60000 ? "bad" : v > 5000 ? "warn" : "" },
 ];
 function peak(values, _, tile) {
@@ -238,6 +238,8 @@ function showFacts(view) {
   facts.push(["Tombstones kept for", duration(stats.tombstone_retention_ms)]);
   facts.push(["Requests", number(stats.requests)]);
   facts.push(["Denied, last 5 min", number(denied), denied ? "warn" : ""]);
+  facts.push(["Replication queue", bytes(stats.replication_queue_bytes)]);
+  facts.push(["Callers that wait for a lease", number(view.point.waiting)]);
   facts.push(["Responses not yet read", bytes(stats.response_bytes_pending)]);
   facts.push(["Clock correction", stats.clock_offset_ms + " ms", Math.abs(stats.clock_offset_ms) > 1000 ? "warn" : ""]);
   facts.push(["Encryption", ["off", "optional", "required"][stats.tls_mode] || "unknown"]);
