@@ -1,0 +1,6 @@
+//! The commands that talk to nodes.
+
+pub(crate) mod check;
+pub(crate) mod entries;
+pub(crate) mod generate;
+pub(crate) mod nodes;
