@@ -90,7 +90,7 @@ pub(crate) fn top(context: &Context, args: &TopArgs) -> Result<Exit, Failure> {
     };
     let (mut before, mut asked_s) = ask()?;
     loop {
-        context.runtime.block_on(tokio::time::sleep(args.interval));
+        context.runtime.block_on(async { tokio::time::sleep(args.interval).await });
         let (survey, now_s) = ask()?;
         let earlier = |node: &NodeView| before.nodes.iter().find(|other| other.id() == node.id());
         let rates =
