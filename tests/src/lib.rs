@@ -5,6 +5,7 @@
 //!   [`transport`]: messages over either of them; [`messages`]: common requests.
 //! - [`metrics`]: the text that Prometheus reads, and `promtool`.
 //! - [`security`]: secrets and tokens; [`stream`]: plain and encrypted connections.
+//! - [`operator`]: the tool `zerocache` on the command line.
 //! - [`proxy`]: a TCP proxy between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests with a network of their own; [`net`]: a network of several regions, each
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod net;
 pub mod node;
+pub mod operator;
 pub mod poll;
 pub mod probes;
 pub mod proxy;

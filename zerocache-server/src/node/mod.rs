@@ -8,7 +8,10 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use zerocache_core::{
     node::Input,
     store::Capacity,
@@ -261,6 +264,11 @@ impl RunningNode {
         let mut state = self.driver.watch_state();
         let ready = state.wait_for(|state| *state == NodeState::InSync);
         tokio::time::timeout(timeout, ready).await.is_ok_and(|ready| ready.is_ok())
+    }
+
+    /// Returns the node's state as a channel of its changes.
+    pub(crate) fn watch_state(&self) -> watch::Receiver<NodeState> {
+        self.driver.watch_state()
     }
 
     /// Shuts the node down: it is no longer ready, says goodbye, serves for the drain, replicates its last

@@ -42,6 +42,12 @@ use super::{
 use crate::clock;
 
 pub(crate) use self::connect::{ConnectError, connect};
+
+/// Returns when a certificate ceases to be valid.
+pub(crate) fn certificate_end(certificate: &CertificateDer<'_>) -> Option<std::time::SystemTime> {
+    peer::validity(certificate).ok().map(|(_, until)| until)
+}
+
 pub use self::{
     accept::{ClientHello, TlsAcceptor},
     authority::{authority_hash, authority_pem},
