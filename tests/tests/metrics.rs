@@ -13,15 +13,15 @@ use zerocache_tests::{
     metrics::{Samples, name, parse, promtool, run_promtool, text},
     namespace::skip,
     node::Node,
-    poll::PATIENCE,
+    poll::{PATIENCE, until_true},
     setup::Setup,
 };
 
 /// Keys written in the test of the number of series.
 const KEYS: usize = 10_000;
 
-/// Keys in one call.
-const KEYS_AT_ONCE: usize = 1_000;
+/// Keys in one call: so few that each is written in time over HTTP too.
+const KEYS_AT_ONCE: usize = 100;
 
 #[test]
 fn linter_of_prometheus_accepts_the_metrics() {
@@ -68,9 +68,10 @@ fn stats(node: &Node) -> Json {
 
 #[test]
 fn every_number_of_the_statistics_is_a_series_with_its_value() {
-    let node = Setup::new("oslo").start();
-    use_node(&node);
-    let (before, samples, after) = (stats(&node), parse(&text(&node)), stats(&node));
+    let cluster = Cluster::start(&["oslo"]);
+    let node = &cluster[0];
+    use_node(node);
+    let (before, samples, after) = (stats(node), parse(&text(node)), stats(node));
     let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
     let fields = before.as_object().expect("an object");
     assert_eq!(fields.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
@@ -83,8 +84,9 @@ fn every_number_of_the_statistics_is_a_series_with_its_value() {
         };
         let value = *samples.get(&series).unwrap_or_else(|| panic!("no {series}"));
         let factor = if metric.unit == Unit::Milliseconds { 1_000.0 } else { 1.0 };
-        // Nothing but these requests happens meanwhile.
-        let range = before.min(after)..=before.max(after);
+        // Nothing but these requests happens meanwhile; the connections of two may be open at a time.
+        let more = f64::from(u8::from(metric.name == "connections_open"));
+        let range = before.min(after) - more..=before.max(after) + more;
         assert!(range.contains(&(value * factor)), "{series} is {value}, beside {range:?}");
         assert!(metric.kind == Kind::Gauge || after >= before, "{series}");
     }
@@ -99,6 +101,17 @@ fn every_number_of_the_statistics_is_a_series_with_its_value() {
     ] {
         assert_eq!(samples.get(series), Some(&wanted), "{series}");
     }
+}
+
+#[test]
+fn open_connections_are_counted_until_they_end() {
+    let node = Setup::new("oslo").start();
+    // The request itself comes on one.
+    until_true("no other connection", || node.stat("connections_open") == 1);
+    let open: Vec<_> = (0..5).map(|_| http::connect(node.address()).expect("open")).collect();
+    until_true("five connections", || node.stat("connections_open") == 6);
+    drop(open);
+    until_true("their end", || node.stat("connections_open") == 1);
 }
 
 fn names_of(samples: &Samples) -> BTreeSet<&str> {

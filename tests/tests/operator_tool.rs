@@ -180,3 +180,27 @@ fn certificates_are_checked() {
     let nodes = stranger.run(&["nodes", "--tls", "off"]);
     assert_eq!(nodes.exit, 4, "{nodes:?}");
 }
+
+#[test]
+fn top_shows_what_nodes_do_between_two_answers() {
+    let cluster = Cluster::start(&["london", "sydney"]);
+    cluster[0].put(b"key", b"value", "ttl=60&ack=all");
+    let operator = Operator::new(cluster[0].address());
+    let text = operator.run(&["top", "--once", "--interval", "50ms"]).text();
+    assert!(text.starts_with("NODE ") && text.lines().count() == 3, "{text}");
+    let reader = std::thread::scope(|scope| {
+        let top = scope.spawn(|| operator.run(&["top", "--once", "--json", "--interval", "2s"]));
+        while !top.is_finished() {
+            assert_eq!(cluster[1].get(b"key").status, 200);
+        }
+        top.join().expect("it ends")
+    });
+    let json = reader.json();
+    let rates = |region: &str| {
+        let nodes = json["nodes"].as_array().expect("a list");
+        let node = nodes.iter().find(|node| node["region"] == region).expect("a node");
+        (node["reads_per_s"].as_f64().expect("a rate"), node["hit_percent"].clone())
+    };
+    assert!(rates("sydney").0 > 0.0 && rates("sydney").1 == 100.0, "{json}");
+    assert_eq!(rates("london").0, 0.0, "{json}");
+}

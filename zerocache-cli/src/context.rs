@@ -10,7 +10,7 @@ use zerocache_client::{ClientBuilder, ZerocacheClient};
 use zerocache_core::{call::CallFailure, name::NAME_BYTES_MAX};
 use zerocache_net::{
     discovery::{DiscoveryConfig, HostPort},
-    security::Security,
+    security::{Security, SecurityConfig},
     transport::{HttpResponse, http_request},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) discovery: DiscoveryConfig,
     pub(crate) security: Security,
+    /// What the security was read from.
+    pub(crate) credentials: SecurityConfig,
     pub(crate) runtime: Runtime,
 }
 
@@ -42,12 +44,13 @@ impl Context {
         let runtime = runtime.worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(error.to_string()))?;
         let builder = builder(&global, NO_REGION)?;
-        let (discovery, security) = builder.connection_settings();
+        let (discovery, credentials) = builder.connection_settings();
         let security = {
             let _inside = runtime.enter();
-            Security::load(security).map_err(|error| Failure::usage(error.to_string()))?
+            Security::load(credentials.clone())
+                .map_err(|error| Failure::usage(error.to_string()))?
         };
-        Ok(Self { global, discovery, security, runtime })
+        Ok(Self { global, discovery, security, credentials, runtime })
     }
 
     /// Returns a client that knows a node.

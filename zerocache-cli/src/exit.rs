@@ -23,6 +23,8 @@ impl Exit {
     pub(crate) const UNKNOWN: Self = Self(5);
     /// The answer is bad news.
     pub(crate) const BAD_NEWS: Self = Self(6);
+    /// The answer has warnings only.
+    pub(crate) const WARNINGS: Self = Self(7);
 }
 
 /// Prints the one document of a command, with its exit code in it.

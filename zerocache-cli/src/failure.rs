@@ -79,7 +79,9 @@ impl From<Error> for Failure {
 pub(crate) const fn call_failure(failure: CallFailure) -> &'static str {
     match failure {
         CallFailure::Refused => "nobody listens there",
-        CallFailure::OtherHost => "it does not serve other hosts: give it and this client a secret",
+        CallFailure::OtherHost => {
+            "it is on another host, and without a token or a secret only this host is used"
+        }
         CallFailure::Unverified => {
             "it cannot be verified: it is of another cluster or has other secrets, does not accept this \
              certificate, or speaks no TLS"

@@ -110,6 +110,8 @@ pub(crate) struct Silent {
     pub(crate) ways: BTreeSet<Way>,
     pub(crate) why: String,
     pub(crate) exit: Exit,
+    /// The cluster of the node there, if it is of another one.
+    pub(crate) cluster: Option<String>,
 }
 
 /// What all nodes say.
@@ -191,19 +193,25 @@ impl<'a> Asker<'a> {
     }
 
     fn answered(&mut self, (address, answer): (SocketAddr, Result<NodeView, Failure>)) {
-        let silent = |why: String, exit| Silent { address, ways: BTreeSet::new(), why, exit };
+        let silent = |why: String, exit, cluster| Silent {
+            address,
+            ways: BTreeSet::new(),
+            why,
+            exit,
+            cluster,
+        };
         let view = match answer {
             Ok(view) => view,
             Err(failure) => {
                 let why = failure.line().to_owned();
-                self.survey.silent.push(silent(why, failure.exit()));
+                self.survey.silent.push(silent(why, failure.exit(), None));
                 return;
             }
         };
         let cluster = view.cluster["cluster"].as_str().unwrap_or_default();
         if cluster != self.context.cluster() {
             let why = format!("{address}: a node of the cluster {cluster:?}");
-            self.survey.silent.push(silent(why, Exit::UNREACHABLE));
+            self.survey.silent.push(silent(why, Exit::UNREACHABLE, Some(cluster.to_owned())));
             return;
         }
         if self.context.global.node.is_none() {

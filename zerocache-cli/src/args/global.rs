@@ -113,7 +113,7 @@ impl Global {
     }
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
     let timeout = parse_duration(text)?;
     let is_allowed = (1..=3_600_000).contains(&timeout.as_millis());
     is_allowed.then_some(timeout).ok_or_else(|| format!("{text:?}: 1ms to 1h are allowed"))

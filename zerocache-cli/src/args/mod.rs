@@ -16,7 +16,7 @@ use zerocache_core::{
 pub(crate) use self::{
     entries::{DeleteArgs, GetArgs, PutArgs},
     global::Global,
-    operate::{CheckArgs, CheckKind},
+    operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
 };
 use crate::{failure::Failure, lifetime};
 
@@ -115,6 +115,10 @@ pub(crate) enum Command {
     /// Print the members of the cluster, as all nodes see them
     #[command(alias = "status", after_help = NODES_EXAMPLES)]
     Nodes,
+    /// Look for known misfortunes, and say what to do
+    Doctor(DoctorArgs),
+    /// Print what each node does now
+    Top(TopArgs),
     /// Make one check, for a monitoring system or a container
     Check(CheckArgs),
     /// Print the completions of a shell

@@ -5,7 +5,10 @@ use zerocache_net::{clock, discovery::HostPort};
 
 use crate::{
     args::{CheckArgs, CheckKind},
-    commands::nodes::{Member, matrix},
+    commands::{
+        doctor::certificate_days,
+        nodes::{Member, matrix},
+    },
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
@@ -157,9 +160,10 @@ async fn cert(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
     let Some((days, node)) = least else {
         return Ok(Outcome::new(Verdict::Unknown, "no node was asked over TLS"));
     };
+    let (warning, critical) = certificate_days(&context.credentials);
     let verdict = match days {
-        _ if days < args.critical_days => Verdict::Critical,
-        _ if days < args.warning_days => Verdict::Warning,
+        _ if days < args.critical_days.unwrap_or(critical) => Verdict::Critical,
+        _ if days < args.warning_days.unwrap_or(warning) => Verdict::Warning,
         _ => Verdict::Ok,
     };
     let text = format!("{days:.1} days left at {}", node.label());

@@ -82,6 +82,10 @@ impl Tls {
         match self.0 {}
     }
 
+    pub(super) fn own_remaining(&self) -> Option<(Duration, bool)> {
+        match self.0 {}
+    }
+
     pub(super) fn trusts(&self, _certificate: &PeerCertificate) -> bool {
         match self.0 {}
     }

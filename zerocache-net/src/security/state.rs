@@ -201,6 +201,13 @@ impl Security {
         self.0.mode
     }
 
+    /// Returns the time until the own certificate ends, zero if it has ended, and whether the process replaces
+    /// it itself in time, because it made it from a secret. None without a certificate.
+    #[must_use]
+    pub fn certificate_remaining(&self) -> Option<(Duration, bool)> {
+        self.state().tls().and_then(Tls::own_remaining)
+    }
+
     /// Returns whether the process may use a node at `peer`, on a connection from the own address `local`.
     pub(crate) fn may_use(&self, peer: SocketAddr, local: SocketAddr) -> bool {
         !self.0.config.own_host_only || is_same_host(peer, local)

@@ -6,7 +6,7 @@ use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
-    node::{NodeStatus, RefusedPeer, RegionStatus},
+    node::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
 };
 use zerocache_net::discovery::SourceStatus;
 
@@ -128,18 +128,23 @@ pub(super) async fn get(
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<ClusterBody>, ApiError> {
     api.permit(&caller, Operation::Connect)?;
-    let snapshot = api.driver.status();
-    let mut nodes: Vec<_> = snapshot.nodes.into_iter().map(NodeBody::from).collect();
-    if let Some(own) = nodes.first_mut() {
-        own.version = Some(VERSION);
+    Ok(Json(ClusterBody::new(api.driver.status(), api.driver.sources())))
+}
+
+impl ClusterBody {
+    pub(super) fn new(snapshot: ClusterStatus, sources: Vec<SourceStatus>) -> Self {
+        let mut nodes: Vec<_> = snapshot.nodes.into_iter().map(NodeBody::from).collect();
+        if let Some(own) = nodes.first_mut() {
+            own.version = Some(VERSION);
+        }
+        Self {
+            cluster: snapshot.cluster,
+            software: SOFTWARE,
+            nodes,
+            regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+            refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
+            address_conflicts: snapshot.address_conflicts,
+            discovery: sources.into_iter().map(SourceBody::from).collect(),
+        }
     }
-    Ok(Json(ClusterBody {
-        cluster: snapshot.cluster,
-        software: SOFTWARE,
-        nodes,
-        regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
-        refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
-        address_conflicts: snapshot.address_conflicts,
-        discovery: api.driver.sources().into_iter().map(SourceBody::from).collect(),
-    }))
 }

@@ -20,15 +20,18 @@ impl Serialize for StatsBody {
     }
 }
 
+impl StatsBody {
+    pub(super) fn of(sample: &Sample<'_>) -> Self {
+        Self(METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect())
+    }
+}
+
 pub(super) async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<StatsBody>, ApiError> {
     api.permit(&caller, Operation::Monitor)?;
-    let values = |sample: &Sample<'_>| {
-        METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect()
-    };
-    Ok(Json(StatsBody(sampled(&api, values))))
+    Ok(Json(sampled(&api, StatsBody::of)))
 }
 
 /// Takes the readings from which the values of all metrics are computed. Locks the node once.

@@ -23,6 +23,28 @@ impl FromStr for Compat {
     }
 }
 
+/// Whether a node has a page for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PageMode {
+    /// It has one.
+    #[default]
+    On,
+    /// It has none.
+    Off,
+}
+
+impl FromStr for PageMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("\"{text}\" is not known; use on or off")),
+        }
+    }
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {

@@ -1,8 +1,10 @@
-//! Events of the cluster: log lines, and reachability for discovery.
+//! Events of the cluster: log lines, sentences for people, and reachability for discovery.
 
 use std::net::SocketAddr;
 
-use zerocache_core::{access::Denial, cluster::DialRefusal, node::Event};
+use zerocache_core::{access::Denial, cluster::DialRefusal, node::Event, wire::NodeInfo};
+
+use super::recent::Severity;
 
 /// Returns the addresses of a node whose reachability changed, and whether it is reachable now.
 pub(super) fn reachability(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
@@ -80,4 +82,53 @@ pub(super) fn log(event: &Event) {
         ),
         other => tracing::info!(?other, "cluster event"),
     }
+}
+
+/// Returns the sentence that the node's page shows for an event, and how bad the event is.
+pub(super) fn describe(event: &Event) -> (Severity, String) {
+    use Severity::{Error, Info, Warn};
+    match event {
+        Event::MemberUp(info, address) => (Info, format!("{} reachable at {address}", name(info))),
+        Event::MemberDown(info, address) => {
+            (Error, format!("{} unreachable at {address}", name(info)))
+        }
+        Event::MemberLeaving(info) => (Warn, format!("{} is shutting down", name(info))),
+        Event::MemberForgotten(info) => (Info, format!("{} removed", name(info))),
+        Event::OtherCluster { address, text } => {
+            (Warn, format!("{address} belongs to another cluster: {}", first_of(text)))
+        }
+        Event::PeerRefused { address, code, text } if text.is_empty() => {
+            (Warn, format!("{address} refused this node: {}", code.as_str()))
+        }
+        Event::PeerRefused { address, code, text } => {
+            let (code, text) = (code.as_str(), first_of(text));
+            (Warn, format!("{address} refused this node: {code}: {text}"))
+        }
+        Event::AddressConflict { address, node } => {
+            (Error, format!("two live nodes claim {address}; one is {node}"))
+        }
+        Event::WritesAbandoned { peer, count } => {
+            (Warn, format!("replication to {peer} abandoned; repair follows (writes: {count})"))
+        }
+        Event::WritesRefused { peer, count } => (
+            Warn,
+            format!("{peer} refused replicated writes: compare the clocks (writes: {count})"),
+        ),
+        Event::ClockMoved { by_ms, .. } => (Warn, format!("clock corrected by {by_ms} ms")),
+        Event::ClockApart { peer, ahead_ms } => {
+            (Error, format!("the clock of {peer} differs by {ahead_ms} ms"))
+        }
+        Event::FullResync { peer, entries_dropped } => {
+            let dropped = format!("{entries_dropped} entries dropped so far");
+            (Warn, format!("compared everything with {peer} after missing too much; {dropped}"))
+        }
+        Event::CopyComplete { source, entries } => {
+            (Info, format!("copied {entries} entries from {source}"))
+        }
+        other => (Info, format!("{other:?}")),
+    }
+}
+
+fn name(info: &NodeInfo) -> String {
+    format!("node {} in {}", info.incarnation, info.region)
 }

@@ -5,6 +5,7 @@
 
 mod calls;
 mod events;
+mod recent;
 mod reply;
 mod requests;
 
@@ -34,8 +35,11 @@ use zerocache_net::{
     transport::Transport,
 };
 
-pub use self::reply::{FramedReply, ReplyTo};
 use self::{calls::OutboundCalls, reply::ReplyBatch};
+pub use self::{
+    recent::{RecentEvent, RecentEvents, Severity},
+    reply::{FramedReply, ReplyTo},
+};
 pub(crate) use self::{
     reply::{EncodedResponse, response_header},
     requests::{Admission, NodeRequest},
@@ -116,6 +120,7 @@ pub struct NodeDriver {
     restore: Notify,
     timer: Notify,
     timer_at: AtomicU64,
+    recent: RecentEvents,
     this: Weak<Self>,
 }
 
@@ -145,6 +150,7 @@ impl NodeDriver {
             restore: Notify::new(),
             timer: Notify::new(),
             timer_at: AtomicU64::new(0),
+            recent: RecentEvents::default(),
             this: this.clone(),
         })
     }
@@ -177,6 +183,12 @@ impl NodeDriver {
     #[must_use]
     pub fn status(&self) -> ClusterStatus {
         self.node.lock().status(clock::now())
+    }
+
+    /// Returns the events of the last ten minutes.
+    #[must_use]
+    pub fn recent_events(&self) -> &RecentEvents {
+        &self.recent
     }
 
     /// Returns what the metrics of the node are taken from. Locks the node once.
@@ -303,10 +315,14 @@ impl NodeDriver {
                 }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "node is {}", state.as_str());
+                    let text = format!("this node is {}", state.as_str());
+                    self.recent.record(Severity::Info, &text);
                 }
                 Effect::Restore => self.restore.notify_one(),
                 Effect::Event(event) => {
                     events::log(&event);
+                    let (severity, text) = events::describe(&event);
+                    self.recent.record(severity, &text);
                     // Discovery does not dial the addresses of reachable members.
                     for (address, is_reachable) in events::reachability(&event) {
                         self.record_answer(address, is_reachable);

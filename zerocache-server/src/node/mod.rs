@@ -29,7 +29,7 @@ use crate::{
     access::{AccessControl, AccessFileError},
     config::{ConfigError, ServerConfig},
     datagrams::DatagramSocket,
-    driver::{DriverParts, NodeDriver, SharedNode},
+    driver::{DriverParts, NodeDriver, Severity, SharedNode},
     http::{BindError, ShutdownSummary},
     snapshot::{self, SnapshotFile},
     storage::Storage,
@@ -185,6 +185,8 @@ impl RunningNode {
         self.tasks.push(tokio::spawn(async move { timer.keep_time().await }));
         self.tasks.push(tokio::spawn(tasks::forward_discovery(events, driver())));
         let access = Arc::clone(&self.access);
+        let changes = tasks::record_changes(access.changes(), driver());
+        self.tasks.push(tokio::spawn(changes));
         self.tasks.push(tokio::spawn(async move { access.watch().await }));
         if self.access.security().mode() == TlsMode::Optional {
             self.tasks.push(tokio::spawn(tasks::warn_of_optional_tls()));
@@ -256,6 +258,7 @@ impl RunningNode {
     /// that are no longer entitled to the same end. What cannot be used is logged, and changes nothing.
     pub fn reload(&self) {
         tracing::info!("reloading credentials and access file");
+        self.driver.recent_events().record(Severity::Info, "reload of credentials requested");
         self.access.reload();
     }
 

@@ -8,7 +8,7 @@ mod table;
 mod tests;
 
 pub use self::{
-    counters::{Counter, ServerCounters},
+    counters::{Counter, Level, ServerCounters},
     metrics::{Kind, Metric, PREFIX, ReadCounts, Sample, Unit, Value},
     table::METRICS,
 };

@@ -161,6 +161,11 @@ pub const METRICS: &[Metric] = &[
         server!(connections_accepted),
     )
     .in_family("connections"),
+    gauge(
+        "connections_open",
+        "Connections that are open, over HTTP and in frames.",
+        server!(connections_open),
+    ),
     counter(
         "connections_refused",
         "Connections refused because too many were open.",

@@ -183,6 +183,12 @@ impl Tls {
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
     }
 
+    /// The time until the own certificate ends, and whether this process made it and renews it.
+    pub(super) fn own_remaining(&self) -> Option<(Duration, bool)> {
+        let (_, until) = self.own?;
+        Some((until.duration_since(self.clock.now()).unwrap_or_default(), self.is_of_secret))
+    }
+
     /// The end of the own certificate, if it is from a file. Those that the process makes are renewed daily.
     pub(super) fn expires(&self) -> Option<SystemTime> {
         self.own.filter(|_| !self.is_of_secret).map(|(_, until)| until)
