@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use zerocache_net::clock;
 
 /// Longer than anything here should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,9 +85,9 @@ impl Node {
 
     #[expect(clippy::disallowed_methods, reason = "bounds a wait of a test")]
     fn wait_until_ready(&self, ready: bool) {
-        let begun = Instant::now();
+        let begun = clock::elapsed();
         while self.get("/readyz").starts_with("HTTP/1.1 200") != ready {
-            assert!(begun.elapsed() < PATIENCE, "not {}", if ready { "ready" } else { "draining" });
+            assert!(clock::elapsed() - begun < PATIENCE, "not {}", if ready { "ready" } else { "draining" });
             std::thread::sleep(Duration::from_millis(5));
         }
     }
