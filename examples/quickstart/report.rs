@@ -73,7 +73,7 @@ impl Report {
                 Row::Call { step, seen, wrong } => {
                     let result = if seen.ran { "computed" } else { "hit" };
                     let node = seen.node.map_or_else(|| "-".to_owned(), |node| node.to_string());
-                    let time = format!("{:.1} ms", seen.took.as_secs_f64() * 1_000.0);
+                    let time = format!("{} µs", seen.took.as_micros());
                     println!("{step:<28} {:<8} {result:<9} {node:<18} {time:>10}", seen.region);
                     if let Some(wrong) = wrong {
                         failed += 1;

@@ -3,7 +3,9 @@
 //! - [`setup`], [`node`], [`cluster`]: one real server process; several that know each other.
 //! - [`http`], [`frames`]: hand-written HTTP requests and framed connections, valid or not;
 //!   [`transport`]: messages over either of them; [`messages`]: common requests.
+//! - [`metrics`]: the text that Prometheus reads, and `promtool`.
 //! - [`security`]: secrets and tokens; [`stream`]: plain and encrypted connections.
+//! - [`operator`]: the tool `zerocache` on the command line.
 //! - [`proxy`]: a TCP proxy between a caller and a node.
 //! - [`poll`]: waiting for a condition.
 //! - [`namespace`]: tests with a network of their own; [`net`]: a network of several regions, each
@@ -14,9 +16,11 @@ pub mod cluster;
 pub mod frames;
 pub mod http;
 pub mod messages;
+pub mod metrics;
 pub mod namespace;
 pub mod net;
 pub mod node;
+pub mod operator;
 pub mod poll;
 pub mod probes;
 pub mod proxy;

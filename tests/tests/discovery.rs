@@ -290,7 +290,7 @@ async fn for_python() {
     let (mut name, mut gone) = (None, None);
     while gone.is_none() {
         let event = timeout(PATIENCE, seen.recv_async()).await.expect("an event in time");
-        match event.expect("browsing goes on") {
+        match event.expect("browsing continues") {
             ServiceEvent::ServiceResolved(service) if name.is_none() => {
                 assert_eq!(service.get_property_val_str("region"), Some("london"));
                 assert_eq!(service.get_port(), 6789);
@@ -326,7 +326,7 @@ async fn for_local_python() {
     let seen = observer.browse(PYTHON).expect("browsing");
     loop {
         let event = timeout(PATIENCE, seen.recv_async()).await.expect("an event in time");
-        if let ServiceEvent::ServiceResolved(service) = event.expect("browsing goes on") {
+        if let ServiceEvent::ServiceResolved(service) = event.expect("browsing continues") {
             assert_eq!(service.get_port(), 6790);
             let addresses = service.get_addresses().iter().map(|scoped| scoped.to_ip_addr());
             assert_eq!(addresses.collect::<Vec<_>>(), [IpAddr::from([127, 0, 0, 1])]);

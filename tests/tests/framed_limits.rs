@@ -94,7 +94,7 @@ fn callers_that_do_not_read_hold_little_memory() {
             threads.spawn(|| ask_without_reading(caller, "small"));
         }
     });
-    let grown = node.memory_bytes().expect("it is told").saturating_sub(before);
+    let grown = node.memory_bytes().expect("a figure").saturating_sub(before);
     // 4 MiB of responses each and the room for reading; all that was asked for is 40 MiB each.
     assert!(grown < CALLERS as u64 * (10 << 20), "{} MiB", grown >> 20);
     goes_on(&node);

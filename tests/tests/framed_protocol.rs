@@ -245,7 +245,7 @@ fn unfinished_messages_are_forgotten() {
         let _closed = std::io::Write::write_all(framed.stream(), &frame.to_bytes());
     }
     let closed = (0..2_000).find_map(|_| framed.frame().err());
-    assert!(closed.is_some(), "it goes on");
+    assert!(closed.is_some(), "the connection stays open");
     assert_eq!(node.stat("bad_messages"), 1);
 }
 

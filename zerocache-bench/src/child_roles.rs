@@ -56,7 +56,7 @@ fn serve(args: Vec<OsString>) -> ExitCode {
         Ok(invocation) => invocation,
         Err(stop) => return stop.report(),
     };
-    zerocache_server::logging::init(&invocation.log);
+    zerocache_server::logging::init(&invocation.log, &invocation.server.region);
     let run = || -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(runtime.block_on(zerocache_server::run(invocation.server))?)

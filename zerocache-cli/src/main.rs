@@ -1,39 +1,62 @@
-//! The tool `zerocache`: makes the secrets, tokens and certificates of a cluster. It works offline.
+//! The tool `zerocache`: looks into a cluster, operates it, and makes its secrets, tokens and certificates; the
+//! latter offline.
 //!
-//! What is asked for goes to standard output, what is said about it to standard error. Exit codes: 0, 1 for a
-//! failure, 2 for a wrong command line. An error is one line. Secrets come from files and variables, never from
+//! What is asked for goes to standard output, what is said about it to standard error. The exit codes are in
+//! [`exit`]. An error is one line. Secrets come from files and variables, never from
 //! the command line, which every user of the machine can read.
 
 mod args;
 mod cert;
+mod commands;
+mod context;
+mod exit;
 mod failure;
 mod instant;
 mod lifetime;
 mod secrets;
+mod survey;
+mod table;
 mod token;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, iter, process::ExitCode};
 
 use clap::Parser;
 use zerocache_core::access::{SECRET_BYTES, Secret};
 
 use self::{
-    args::{Args, CertCommand, Command, TokenCommand},
+    args::{Args, CertCommand, Command, Global, TokenCommand},
+    context::Context,
+    exit::Exit,
     failure::Failure,
 };
 
 fn main() -> ExitCode {
+    let is_json = std::env::args_os().any(|argument| argument == "--json");
     let result = args::refuse_secrets(std::env::args_os()).and_then(|()| match Args::try_parse() {
-        Ok(args) => run(args.command),
-        Err(error) => failure::of_parser(&error),
+        Ok(args) => run(args.command, args.global),
+        Err(error) => failure::of_parser(&error).map(|()| Exit::DONE),
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Ok(exit) => ExitCode::from(exit.0),
+        Err(failure) => failure.report(is_json),
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, global: Global) -> Result<Exit, Failure> {
+    match command {
+        Command::Get(args) => commands::entries::get(&Context::new(global)?, &args),
+        Command::Put(args) => commands::entries::put(&Context::new(global)?, &args),
+        Command::Delete(args) => commands::entries::delete(&Context::new(global)?, &args),
+        Command::Check(args) => commands::check::check(&Context::new(global)?, &args),
+        Command::Doctor(args) => commands::doctor::doctor(&Context::new(global)?, &args),
+        Command::Top(args) => commands::top::top(&Context::new(global)?, &args),
+        Command::Nodes => commands::nodes::nodes(&Context::new(global)?),
+        offline => run_offline(offline, global.quiet).map(|()| Exit::DONE),
+    }
+}
+
+/// Runs a command that asks nobody.
+fn run_offline(command: Command, is_quiet: bool) -> Result<(), Failure> {
     match command {
         Command::Secret => print_line(&Secret::from_random(random::<SECRET_BYTES>()?).to_text()),
         Command::Token(TokenCommand::Create(args)) => token::create(&args),
@@ -42,6 +65,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Cert(CertCommand::CreateCa(args)) => cert::create_ca(&args),
         Command::Cert(CertCommand::Node(args)) => cert::node(&args),
         Command::Cert(CertCommand::Client(args)) => cert::client(&args),
+        Command::Completions { shell } => commands::generate::completions(shell),
+        Command::Man { folder } => commands::generate::man(&folder, is_quiet),
+        // All others ask somebody.
+        _ => Ok(()),
     }
 }
 
@@ -56,6 +83,16 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
 /// Prints a line to standard output. That it got there matters: a secret that is lost cannot be printed again.
 fn print_line(line: &str) -> Result<(), Failure> {
     print(&format!("{line}\n"))
+}
+
+/// Lower-case hexadecimal digits.
+fn to_hex(bytes: &[u8]) -> String {
+    let digit = |digit: u8| char::from_digit(u32::from(digit), 16);
+    bytes
+        .iter()
+        .flat_map(|byte| iter::once(digit(byte >> 4)).chain([digit(byte & 15)]))
+        .flatten()
+        .collect()
 }
 
 /// Prints text to standard output.

@@ -1,6 +1,6 @@
 //! Tokens: a new one, and what one says.
 
-use std::{io::Read as _, iter};
+use std::io::Read as _;
 
 use serde_json::json;
 use zerocache_core::{
@@ -20,10 +20,10 @@ use crate::{
     cert,
     failure::Failure,
     instant::to_utc,
-    lifetime, print_line, random, say, secrets,
+    lifetime, print_line, random, say, secrets, to_hex,
 };
 
-/// The cluster of nodes and clients that are told no other.
+/// The default cluster of nodes and clients.
 const CLUSTER_DEFAULT: &str = "zerocache";
 
 /// More than a token has, in characters.
@@ -182,7 +182,7 @@ fn to_lines(fields: &TokenFields, verdict: Verdict, now_s: u64) -> String {
         ("keys", keys(fields)),
         ("cluster", fields.cluster.clone()),
         ("end", format!("{} ({left})", to_utc(end_s))),
-        ("ca", hex(&fields.ca)),
+        ("ca", to_hex(&fields.ca)),
         ("token", verdict.as_str().to_owned()),
     ];
     rows.map(|(name, value)| format!("{name:<8} {value}")).join("\n")
@@ -198,17 +198,7 @@ fn to_json(fields: &TokenFields, verdict: Verdict) -> serde_json::Value {
         "cluster": fields.cluster,
         "end": to_utc(fields.not_after_s),
         "end_s": fields.not_after_s,
-        "ca": hex(&fields.ca),
+        "ca": to_hex(&fields.ca),
         "verified": verdict.code(),
     })
-}
-
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    let digit = |digit: u8| char::from_digit(u32::from(digit), 16);
-    bytes
-        .iter()
-        .flat_map(|byte| iter::once(digit(byte >> 4)).chain([digit(byte & 15)]))
-        .flatten()
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! Computing anew behind the caller's back, where the function asks for it.
+//! Refreshes behind the caller's back, where the function asks for it.
 
 mod support;
 
@@ -178,7 +178,7 @@ async fn refresh_that_blocks_its_thread_does_not_stop_io() {
             until(|| async { call().peek().await.expect("reads").is_none() }).await;
             call().await;
         }
-        // More than there are threads stand still, and the client goes on; in blocking code too, which
+        // More than there are threads stand still, and the client works; in blocking code too, which
         // leaves all to it.
         source.cache.put("hogging", "x", 60).wait().expect("stores");
         assert!(source.cache.get("hogging").wait().expect("reads").is_some());

@@ -90,7 +90,7 @@ async fn panics_at(place: &AtomicBool, key: &'static str) {
     let expected = if key == "clone" { Err(Problem) } else { Ok(Worth(7)) };
     let (value, report) = waiter.await;
     assert_eq!(value, expected, "{key}");
-    // Its lease is not left standing either: the next one gets it, or is told that there is none.
+    // Its lease is not left standing either: the next one gets it, or hears that there is none.
     assert!(
         matches!(report.lease, Some(LeaseOutcome::Granted | LeaseOutcome::Busy)),
         "{key}: {report}"

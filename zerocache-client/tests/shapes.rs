@@ -18,7 +18,7 @@ use zerocache_client::{
     zerocache,
 };
 
-/// What the program stores before it is deployed anew.
+/// What the program stores before it is deployed again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Old {
     run: usize,

@@ -205,7 +205,7 @@ async fn clusters_and_regions_are_told_apart(seen: &Recorded) {
             cache.get(&name).near().await.expect("reads");
         }
     }
-    // Each near cache is told once, whoever of its clients says it.
+    // Each near cache is reported once, whichever of its clients reports it.
     for (cluster, cache) in [("client-tests", &one), ("another", &oslo)] {
         let stats = cache.near_stats();
         let inserted = format!("zerocache_near_events_total cluster={cluster} event=inserted");

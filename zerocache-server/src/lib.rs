@@ -23,6 +23,7 @@ pub mod http;
 pub mod logging;
 pub mod node;
 pub mod reads;
+mod service_manager;
 mod snapshot;
 pub mod storage;
 pub mod telemetry;
@@ -35,20 +36,35 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use config::ServerConfig;
 pub use embedded::EmbeddedNode;
 pub use node::{RunError, RunningNode};
+use service_manager::ServiceManager;
 
 /// Runs one node until SIGINT, SIGTERM or SIGQUIT, then shuts it down; a second one ends it at once. SIGHUP
 /// reloads the credentials and the access file. Prints the listen address to standard output:
-/// `zerocache-server listening on IP:PORT`.
+/// `zerocache-server listening on IP:PORT`. Tells a service manager that set `NOTIFY_SOCKET` when the node is in
+/// sync, reloads, and shuts down.
 ///
 /// # Errors
 /// [`RunError`] when the node cannot start, or was not shut down.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    let node = RunningNode::start(config).await?;
+    let node = RunningNode::start_identified(config, logging::identify).await?;
     print_listening(node.listen_address())?;
-    while let Wanted::Reload = signals.next().await {
-        node.reload();
+    let mut manager = ServiceManager::from_env();
+    let mut state = node.watch_state();
+    manager.report(*state.borrow_and_update());
+    loop {
+        tokio::select! {
+            wanted = signals.next() => match wanted {
+                Wanted::Reload => {
+                    node.reload();
+                    manager.reloaded();
+                }
+                Wanted::End => break,
+            },
+            Ok(()) = state.changed() => manager.report(*state.borrow_and_update()),
+        }
     }
+    manager.stopping();
     tokio::select! {
         () = node.shutdown() => Ok(()),
         () = signals.end() => {

@@ -3,14 +3,21 @@
 use std::process::ExitCode;
 
 use zerocache_server::config::Invocation;
-use zerocache_server::{logging, run};
+use zerocache_server::{RunError, logging, run};
 
 fn main() -> ExitCode {
     let invocation = match Invocation::from_process() {
         Ok(invocation) => invocation,
         Err(exit) => return exit.report(),
     };
-    logging::init(&invocation.log);
+    let config = &invocation.server;
+    logging::init(&invocation.log, &config.region);
+    tracing::info!(
+        version = logging::VERSION,
+        cluster = config.cluster,
+        region = config.region,
+        "node starts"
+    );
     for warning in &invocation.warnings {
         tracing::warn!("{warning}");
     }
@@ -23,6 +30,10 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Config(error)) => {
+            let flag = format!("--{}: {}", error.setting(), error.reason());
+            fail(&flag, ExitCode::from(2))
+        }
         Err(error) => {
             let is_usage_error = error.is_usage_error();
             fail(&error, if is_usage_error { ExitCode::from(2) } else { ExitCode::FAILURE })
@@ -30,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn fail(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
+fn fail(error: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
     // What a file contains may have line breaks.
     let line = error.to_string().replace(char::is_control, " ");
     eprintln!("error: {line}");

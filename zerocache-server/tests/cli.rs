@@ -82,6 +82,7 @@ impl Node {
         answer
     }
 
+    #[expect(clippy::disallowed_methods, reason = "bounds a wait of a test")]
     fn wait_until_ready(&self, ready: bool) {
         let begun = Instant::now();
         while self.get("/readyz").starts_with("HTTP/1.1 200") != ready {
@@ -144,7 +145,10 @@ fn help_and_version_go_to_standard_output() {
 fn usage_error_is_one_line_and_exit_code_2() {
     let size = "\"12q\" is not a size; use bytes, or a number with KiB, MiB, GiB";
     let region = ["--region", "x"];
-    let cases: [(&[&str], Variables, String); 6] = [
+    let level = "\"trase\" is not a log level; use error, warn, info, debug, trace, off";
+    let cases: [(&[&str], Variables, String); 8] = [
+        (&["--region", "x", "--log", "trase"], &[], format!("error: --log: {level}")),
+        (&region, &[("ZEROCACHE_LOG", "warn,trase")], format!("error: ZEROCACHE_LOG: {level}")),
         (&["--region", "x", "--max-bytes", "12q"], &[], format!("error: --max-bytes: {size}")),
         (&region, &[("ZEROCACHE_MAX_BYTES", "12q")], format!("error: ZEROCACHE_MAX_BYTES: {size}")),
         (
@@ -164,6 +168,26 @@ fn usage_error_is_one_line_and_exit_code_2() {
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(result.stdout.is_empty());
     }
+}
+
+#[test]
+fn snapshot_that_cannot_be_written_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("missing").join("snapshot");
+    for path in [missing.as_path(), folder.path()] {
+        let path = path.to_str().expect("text");
+        let flags = ["--region", "x", "--port", "0", "--discovery", "none", "--log", "error"];
+        let result = output(&[&flags[..], &["--snapshot", path]].concat(), &[]);
+        let line = text(&result.stderr);
+        assert_eq!(result.status.code(), Some(2), "{line}");
+        assert!(
+            line.starts_with(&format!("error: --snapshot: cannot write to {path}: ")),
+            "{line}"
+        );
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert!(result.stdout.is_empty());
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
 }
 
 #[test]
@@ -195,10 +219,21 @@ fn logs_go_to_standard_error_as_text_or_json() {
         let result = output(&flags, &link);
         assert!(result.stdout.is_empty());
         let lines = text(&result.stderr);
-        let first = lines.lines().next().expect("a line");
-        assert!(first.contains("Kubernetes") && first.contains("WARN"), "{first}");
-        let json = serde_json::from_str::<serde_json::Value>(first);
-        assert_eq!(json.is_ok(), format == "json", "{first}");
+        let lines: Vec<_> = lines.lines().filter(|line| !line.starts_with("error: ")).collect();
+        let (first, second) = (lines[0], lines[1]);
+        for part in [env!("CARGO_PKG_VERSION"), "zerocache", "x", "node starts"] {
+            assert!(first.contains(part), "{first}");
+        }
+        assert!(second.contains("Kubernetes") && second.contains("WARN"), "{second}");
+        for line in lines {
+            let json = serde_json::from_str::<serde_json::Value>(line);
+            assert_eq!(json.is_ok(), format == "json", "{line}");
+            if let Ok(fields) = json {
+                assert_eq!(fields["region"], "x", "{line}");
+                assert_eq!(fields["version"], env!("CARGO_PKG_VERSION"), "{line}");
+                assert!(fields["message"].is_string(), "{line}");
+            }
+        }
     }
 }
 

@@ -225,7 +225,7 @@ fn from_a_runtime_of_one_thread(seed: SocketAddr) -> Result<(), Failed> {
             // sockets from the kernel, which both share (docs/client.md).
             outlive(child, &cache, (seed, &before))?;
             runtime.block_on(async { cache.get("parent").await })?;
-            check(runtime.block_on(triple(7)) == 21, "the parent's runtime goes on")
+            check(runtime.block_on(triple(7)) == 21, "the parent's runtime works")
         }
         Err(error) => Err(error),
     }
@@ -293,7 +293,7 @@ fn from_a_runtime_with_threads(seed: SocketAddr) -> Result<(), Failed> {
             }
             Fork::Parent(child) => {
                 tokio::task::block_in_place(|| outlive(child, &cache, (seed, &before)))?;
-                check(triple(7).await == 21, "the parent's runtime goes on")
+                check(triple(7).await == 21, "the parent's runtime works")
             }
         }
     })

@@ -21,7 +21,7 @@ impl Attached {
         self.task.as_ref().is_some_and(|(_, task)| !task.is_finished())
     }
 
-    /// Whether a new task may begin. One that is at work goes on while its node `suits`; after the end
+    /// Whether a new task may begin. One that is at work continues while its node `suits`; after the end
     /// of one there is a pause.
     pub(super) fn is_due(&mut self, now: Instant, suits: impl FnOnce(Incarnation) -> bool) -> bool {
         if let Some((node, task)) = &self.task {

@@ -31,6 +31,14 @@ impl ClientBuilder {
         Self { config: Config::new(region), error: None, has_discovery: false }
     }
 
+    pub(super) fn from_variables(
+        region: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let config = Config::from_variables(region, false, |name| Ok(variable(name)))?;
+        Ok(Self { config, error: None, has_discovery: true })
+    }
+
     /// The cluster whose nodes are used; default `zerocache`.
     pub fn cluster(mut self, name: impl Into<String>) -> Self {
         self.config.cluster = name.into();
@@ -266,6 +274,10 @@ impl ClientBuilder {
     /// configuration already. A client with the same configuration is returned.
     pub fn install(self) -> Result<ZerocacheClient, Error> {
         instances::install(self.validated()?)
+    }
+
+    pub(super) const fn config(&self) -> &Config {
+        &self.config
     }
 
     fn validated(mut self) -> Result<Config, Error> {

@@ -18,7 +18,7 @@ use zerocache_net::{
     units::{parse_duration, parse_size},
 };
 
-use super::credentials;
+use super::{ClientBuilder, credentials};
 use crate::{
     Error,
     near::{Near, NearSettings, shared},
@@ -138,7 +138,7 @@ impl Config {
 
     /// Reads the settings from `variable`; an empty variable counts as not set. A program that was built
     /// for tests uses no network unless a variable turns it on.
-    fn from_variables(
+    pub(super) fn from_variables(
         region: &str,
         is_test: bool,
         variable: impl Fn(&str) -> Result<Option<String>, Error>,
@@ -281,6 +281,16 @@ impl Config {
         let found_by = (discovery_methods, seeds, dns, mdns_interface);
         let described = format!("{:?}", (cluster, namespace, found_by, number, credentials));
         xxhash_rust::xxh3::xxh3_64(described.as_bytes())
+    }
+}
+
+impl ClientBuilder {
+    /// Where nodes are found, and the credentials. For the tool of this project; no part of the public
+    /// interface.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn connection_settings(&self) -> (DiscoveryConfig, SecurityConfig) {
+        (self.config().discovery(), self.config().security.clone())
     }
 }
 

@@ -135,6 +135,18 @@ impl ZerocacheClient {
         ClientBuilder::new(region.as_ref())
     }
 
+    /// Configures a client by the `ZEROCACHE_*` variables, whose values `variable` returns; an empty one
+    /// counts as not set. For programs with settings of their own that stand for variables.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a value that is not allowed.
+    pub fn builder_from_variables(
+        region: impl AsRef<str>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<ClientBuilder, Error> {
+        ClientBuilder::from_variables(region.as_ref(), variable)
+    }
+
     /// The region in which this client stands.
     #[must_use]
     pub fn region(&self) -> &str {

@@ -23,7 +23,7 @@ static NODE: LazyLock<EmbeddedNode> = LazyLock::new(|| {
     EmbeddedNode::start(config, Duration::from_secs(10)).expect("a node on a free port")
 });
 
-/// What a node in london on a free port of loopback is told that finds nobody.
+/// The configuration of a node in london on a free port of loopback that finds nobody.
 pub fn node_config(cluster: &str) -> ServerConfig {
     let mut config = ServerConfig::new("london");
     config.cluster = cluster.to_owned();
@@ -56,7 +56,7 @@ pub fn client() -> ZerocacheClient {
     builder("london").install().expect("the configuration is always the same")
 }
 
-/// A client that reaches no node: nobody listens on the port that it is told.
+/// A client that reaches no node: nobody listens on its port.
 pub fn dead() -> ZerocacheClient {
     named("dead", || seeded("dead", SocketAddr::from(([127, 0, 0, 1], 1))))
 }

@@ -230,7 +230,7 @@ impl Mdns {
 
 impl State {
     /// The interface is there, for the first time or again. The daemon takes an address for the
-    /// interface that has it when it is told.
+    /// interface that has it, once the daemon knows the interface.
     fn interface_appeared(&mut self, interface: Option<&Interface>) {
         let Some(daemon) = &self.daemon else { return };
         if let Some(interface) = interface
@@ -246,7 +246,7 @@ impl State {
     fn register(&mut self) {
         (self.is_stale, self.is_announced) = (false, false);
         let Some(daemon) = &self.daemon else { return };
-        // The daemon leaves the loopback interface out unless it is told.
+        // The daemon leaves the loopback interface out by default.
         if self.needs_loopback
             && let Err(error) = daemon.handle.enable_interface(IfKind::LoopbackV4)
         {

@@ -15,7 +15,7 @@ mod tls;
 mod tls;
 
 #[cfg(feature = "tls")]
-pub(crate) use self::tls::{ConnectError, Tls, connect};
+pub(crate) use self::tls::{ConnectError, Tls, certificate_end, connect};
 #[cfg(feature = "tls")]
 pub use self::tls::{
     Issued, Subject, authority_hash, authority_pem, hash_of_authority_pem, issue_certificate,

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hyper::header::HeaderValue;
@@ -201,6 +201,13 @@ impl Security {
         self.0.mode
     }
 
+    /// Returns the time until the own certificate ends, zero if it has ended, and whether the process replaces
+    /// it itself in time, because it made it from a secret. None without a certificate.
+    #[must_use]
+    pub fn certificate_remaining(&self) -> Option<(Duration, bool)> {
+        self.state().tls().and_then(Tls::own_remaining)
+    }
+
     /// Returns whether the process may use a node at `peer`, on a connection from the own address `local`.
     pub(crate) fn may_use(&self, peer: SocketAddr, local: SocketAddr) -> bool {
         !self.0.config.own_host_only || is_same_host(peer, local)
@@ -323,6 +330,13 @@ impl Security {
             }
             Err(error) => tracing::error!(%error, "cannot renew the certificate"),
         }
+    }
+
+    /// Returns the end of the certificate that this process shows now; none if it has none from a file. A
+    /// certificate that it makes from a secret is renewed daily.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.state().tls().and_then(Tls::expires)
     }
 
     /// Returns a number that grows each time the credentials change.

@@ -13,6 +13,7 @@ pub mod framed;
 mod framed_transport;
 #[cfg(feature = "http-fallback")]
 mod http;
+mod plain_http;
 mod pool;
 mod stream;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use self::{
     call::Call,
     dial::{MESSAGES_PATH, MESSAGES_TYPE, MakeHello},
     framed_transport::{Connections, FramedTransport},
+    plain_http::{HttpResponse, Reachability, http_request, probe},
     stream::Stream,
 };
 

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -93,6 +93,18 @@ impl Stream {
             Self::Plain(_) => false,
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
+        }
+    }
+
+    /// Returns when the certificate of the other side ceases to be valid; none without encryption.
+    pub(super) fn certificate_end(&self) -> Option<SystemTime> {
+        match self {
+            Self::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => {
+                let chain = tls.get_ref().1.peer_certificates()?;
+                chain.first().and_then(crate::security::certificate_end)
+            }
         }
     }
 

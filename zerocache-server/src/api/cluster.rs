@@ -6,17 +6,19 @@ use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use zerocache_core::{
     access::Operation,
-    node::{NodeStatus, RefusedPeer, RegionStatus},
+    node::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
 };
 use zerocache_net::discovery::SourceStatus;
 
 use super::{Api, error::ApiError};
-use crate::access::Caller;
+use crate::{access::Caller, logging::VERSION};
 
 /// The cluster as this node sees it.
 #[derive(Serialize)]
 pub(super) struct ClusterBody {
     cluster: String,
+    /// The name and the version of this node's software.
+    software: SoftwareBody,
     /// This node first.
     nodes: Vec<NodeBody>,
     /// Nearest first.
@@ -28,6 +30,15 @@ pub(super) struct ClusterBody {
     /// The configured sources of addresses, and their state.
     discovery: Vec<SourceBody>,
 }
+
+#[derive(Serialize)]
+struct SoftwareBody {
+    name: &'static str,
+    version: &'static str,
+}
+
+/// This software.
+const SOFTWARE: SoftwareBody = SoftwareBody { name: env!("CARGO_PKG_NAME"), version: VERSION };
 
 #[derive(Serialize)]
 struct RefusedBody {
@@ -56,6 +67,8 @@ struct NodeBody {
     latency_ms: Option<f64>,
     bytes_max: u64,
     replication_lag_ms: Option<u64>,
+    /// The version of its software; known of this node alone.
+    version: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +95,7 @@ impl From<NodeStatus> for NodeBody {
             latency_ms: millis(node.latency_us),
             bytes_max: node.bytes_max,
             replication_lag_ms: node.replication_lag_ms,
+            version: None,
         }
     }
 }
@@ -114,13 +128,23 @@ pub(super) async fn get(
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<ClusterBody>, ApiError> {
     api.permit(&caller, Operation::Connect)?;
-    let snapshot = api.driver.status();
-    Ok(Json(ClusterBody {
-        cluster: snapshot.cluster,
-        nodes: snapshot.nodes.into_iter().map(NodeBody::from).collect(),
-        regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
-        refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
-        address_conflicts: snapshot.address_conflicts,
-        discovery: api.driver.sources().into_iter().map(SourceBody::from).collect(),
-    }))
+    Ok(Json(ClusterBody::new(api.driver.status(), api.driver.sources())))
+}
+
+impl ClusterBody {
+    pub(super) fn new(snapshot: ClusterStatus, sources: Vec<SourceStatus>) -> Self {
+        let mut nodes: Vec<_> = snapshot.nodes.into_iter().map(NodeBody::from).collect();
+        if let Some(own) = nodes.first_mut() {
+            own.version = Some(VERSION);
+        }
+        Self {
+            cluster: snapshot.cluster,
+            software: SOFTWARE,
+            nodes,
+            regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
+            refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),
+            address_conflicts: snapshot.address_conflicts,
+            discovery: sources.into_iter().map(SourceBody::from).collect(),
+        }
+    }
 }

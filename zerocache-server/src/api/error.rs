@@ -114,6 +114,19 @@ impl ApiError {
         Self { allow: Some(methods), ..self }
     }
 
+    /// A request that a page of another origin sent.
+    pub(super) fn cross_site() -> Self {
+        let message = "pages of other origins may not use this path";
+        Self::new(StatusCode::FORBIDDEN, "cross_site", message)
+    }
+
+    /// The page of the node has as many viewers as it may, or the node is closing.
+    pub(super) fn no_seat() -> Self {
+        let message = "too many viewers, or the node is closing";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
+        Self { retry_after_s: Some(RETRY_AFTER_S), ..error }
+    }
+
     /// A response of the core that does not match the request.
     pub(super) fn unexpected() -> Self {
         let message = "unexpected response of the node";

@@ -9,6 +9,8 @@ mod error;
 pub mod fuzzing;
 mod key;
 mod messages;
+mod metrics;
+mod page;
 mod query;
 mod readable_entry;
 mod stats;
@@ -29,7 +31,11 @@ use zerocache_core::{
 use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
-pub use self::messages::{SMALL_MESSAGE_BYTES, message_bytes_max};
+pub use self::{
+    messages::{SMALL_MESSAGE_BYTES, message_bytes_max},
+    metrics::LastScrape,
+    page::Page,
+};
 use crate::{
     access::{AccessControl, Caller},
     driver::NodeDriver,
@@ -60,6 +66,8 @@ pub struct Api {
     pub key_bytes_max: usize,
     /// Serves upgraded connections; none when upgrades are disabled.
     pub framed: Option<Arc<FramedConnections>>,
+    /// The last text of `/metrics`.
+    pub scrape: Arc<LastScrape>,
     /// The paths of entries are served.
     pub entries: bool,
     /// The paths of the Python package are served.
@@ -82,14 +90,20 @@ impl Api {
     }
 }
 
-/// Returns all routes of a node. Every request has the [`Caller`] among its extensions.
-pub fn router(api: Api) -> Router {
-    probes()
+/// Returns all routes of a node, with those of its page if it has one. Every request has the [`Caller`] among
+/// its extensions.
+pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
+    let router = probes()
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/stats", get(stats::get))
+        .route("/metrics", get(metrics::get))
         .fallback(by_path)
-        .with_state(api)
+        .with_state(api);
+    match page {
+        Some(page) => router.merge(page.router()),
+        None => router,
+    }
 }
 
 /// Returns the routes of a listener for the Python package alone. Every request has the [`Caller`] among its

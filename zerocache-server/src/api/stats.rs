@@ -20,17 +20,27 @@ impl Serialize for StatsBody {
     }
 }
 
+impl StatsBody {
+    pub(super) fn of(sample: &Sample<'_>) -> Self {
+        Self(METRICS.iter().map(|metric| (metric.name, metric.value(sample))).collect())
+    }
+}
+
 pub(super) async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<StatsBody>, ApiError> {
     api.permit(&caller, Operation::Monitor)?;
+    Ok(Json(sampled(&api, StatsBody::of)))
+}
+
+/// Takes the readings from which the values of all metrics are computed. Locks the node once.
+pub(super) fn sampled<R>(api: &Api, compute: impl FnOnce(&Sample<'_>) -> R) -> R {
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
-    let node = api.driver.status();
-    let (datagrams, datagram_send_errors) = api.driver.datagram_counts();
+    let readings = api.driver.readings();
     let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
-    let sample = Sample {
+    compute(&Sample {
         server: &api.counters,
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
@@ -38,12 +48,11 @@ pub(super) async fn get(
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
-        node: &node,
-        datagrams,
-        datagram_send_errors,
-        watchers: api.driver.watcher_count() as u64,
+        node: &readings.status,
+        queued: readings.queued,
+        datagrams: readings.datagrams,
+        datagram_send_errors: readings.datagram_send_errors,
+        watchers: readings.watchers,
         response_bytes_pending: pending as u64,
-    };
-    let values = METRICS.iter().map(|metric| (metric.name, metric.value(&sample)));
-    Ok(Json(StatsBody(values.collect())))
+    })
 }

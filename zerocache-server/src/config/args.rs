@@ -14,7 +14,7 @@ use zerocache_net::{
 };
 
 use super::address::parse_port;
-use super::values::{Compat, LogFilter, LogFormat};
+use super::values::{Compat, LogFilter, LogFormat, PageMode};
 
 const IDENTITY: &str = "Identity";
 const NETWORK: &str = "Network";
@@ -182,6 +182,10 @@ pub struct Args {
     /// are refused
     #[arg(long, help_heading = SECURITY)]
     pub insecure: bool,
+
+    /// Page for people, at /page/ on the port: on or off [default: on]
+    #[arg(long, value_name = "MODE", help_heading = LIFECYCLE)]
+    pub page: Option<PageMode>,
 
     /// Log filter: error, warn, info, debug, trace, off, or pairs like zerocache_net=debug
     /// [default: info]

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 use super::args::Args;
 use super::server::{CONNECTIONS_MAX_DEFAULT, ConfigError, PORT_DEFAULT, ServerConfig};
 use super::server::{DRAIN_DEFAULT, KEY_BYTES_DEFAULT, WARM_MAX_DEFAULT};
-use super::values::LogConfig;
+use super::values::{LogConfig, PageMode};
 use zerocache_net::{
     discovery::DiscoverySet,
     env_vars,
@@ -280,6 +280,7 @@ fn resolve(args: Args, secret: Option<Source>) -> Result<(ServerConfig, LogConfi
     config.tls_server_name = args.tls_server_name;
     config.access = args.access;
     config.allowed_hosts = args.allowed_host;
+    config.page = args.page.unwrap_or_default() == PageMode::On;
     config.connections = args.connections.unwrap_or_default();
     config.validate()?;
     let log = LogConfig {

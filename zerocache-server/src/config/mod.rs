@@ -20,7 +20,7 @@ pub use server::{
     CLUSTER_DEFAULT, CONNECTIONS_MAX_DEFAULT, ConfigError, DRAIN_DEFAULT, KEY_BYTES_DEFAULT,
     PORT_DEFAULT, ServerConfig, VALUE_BYTES_DEFAULT, WARM_MAX_DEFAULT,
 };
-pub use values::{Compat, LogConfig, LogFilter, LogFormat};
+pub use values::{Compat, LogConfig, LogFilter, LogFormat, PageMode};
 pub use zerocache_net::{
     discovery::{DiscoverySet, HostPort, Interface},
     security::{Source, TlsFiles, TlsMode},

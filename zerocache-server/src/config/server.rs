@@ -107,6 +107,8 @@ pub struct ServerConfig {
     /// Host names under which web pages may reach the node, beside addresses and names without dots, at
     /// most 64.
     pub allowed_hosts: Vec<String>,
+    /// Whether the node has a page for people at `/page/`. Default: it has.
+    pub page: bool,
     /// Connections to other nodes, and whether callers may upgrade to frames.
     pub connections: Connections,
 }
@@ -171,6 +173,7 @@ impl ServerConfig {
             tls_server_name: None,
             access: None,
             allowed_hosts: Vec::new(),
+            page: true,
             connections: Connections::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// A foreign protocol that the node also serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,28 @@ impl FromStr for Compat {
         match text {
             "zerocache-py" => Ok(Self::ZerocachePy),
             _ => Err(format!("\"{text}\" is not known; use zerocache-py")),
+        }
+    }
+}
+
+/// Whether a node has a page for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PageMode {
+    /// It has one.
+    #[default]
+    On,
+    /// It has none.
+    Off,
+}
+
+impl FromStr for PageMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("\"{text}\" is not known; use on or off")),
         }
     }
 }
@@ -74,6 +96,13 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+        if let Some(level) = directives.filter_map(written_level).find(|level| !is_level(level)) {
+            return Err(format!(
+                "\"{level}\" is not a log level; use error, warn, info, debug, trace, off, or pairs \
+                 like zerocache_server=debug"
+            ));
+        }
         match EnvFilter::try_new(text) {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(format!(
@@ -82,6 +111,23 @@ impl FromStr for LogFilter {
             )),
         }
     }
+}
+
+/// Returns what stands in a directive as its level, if one stands there: `debug` of `zerocache_net=debug`.
+///
+/// A word alone is a level. The parser of filters takes any other word for a target, whose events it then
+/// shows alone: a mistyped level would turn the log off.
+fn written_level(directive: &str) -> Option<&str> {
+    // Equals signs between brackets are conditions on fields.
+    let after_fields = directive.rsplit(']').next().unwrap_or(directive);
+    match after_fields.rsplit_once('=') {
+        Some((_, level)) => Some(level),
+        None => (after_fields.len() == directive.len()).then_some(directive),
+    }
+}
+
+fn is_level(text: &str) -> bool {
+    !text.is_empty() && text.parse::<LevelFilter>().is_ok()
 }
 
 /// Log settings of the binary. An embedded node logs through the `tracing` subscriber of its program.
@@ -102,5 +148,20 @@ mod tests {
         assert!("info".parse::<LogFilter>().is_ok());
         assert!("warn,zerocache_net=debug".parse::<LogFilter>().is_ok());
         assert!("info,=,=".parse::<LogFilter>().is_err());
+        assert!("zerocache_net[{peer=a}]=debug,OFF".parse::<LogFilter>().is_ok());
+    }
+
+    #[test]
+    fn mistyped_level_is_named() {
+        for (text, named) in [
+            ("trase", "trase"),
+            ("warn,zerocache_net=debg", "debg"),
+            ("zerocache_net", "zerocache_net"),
+            ("warn, infos", "infos"),
+            ("zerocache_net[{peer=a}]=debg", "debg"),
+        ] {
+            let error = text.parse::<LogFilter>().expect_err(text);
+            assert!(error.starts_with(&format!("\"{named}\" is not a log level; use ")), "{error}");
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! Events of the cluster: log lines, and reachability for discovery.
+//! Events of the cluster: log lines, sentences for people, and reachability for discovery.
 
 use std::net::SocketAddr;
 
-use zerocache_core::{access::Denial, cluster::DialRefusal, node::Event};
+use zerocache_core::{access::Denial, cluster::DialRefusal, node::Event, wire::NodeInfo};
+
+use super::recent::Severity;
 
 /// Returns the addresses of a node whose reachability changed, and whether it is reachable now.
 pub(super) fn reachability(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
@@ -27,16 +29,16 @@ fn first_of(text: &str) -> String {
 pub(super) fn log(event: &Event) {
     match event {
         Event::MemberUp(info, address) => tracing::info!(
-            node = %info.incarnation, region = info.region, %address, "node reachable"
+            peer = %info.incarnation, peer_region = info.region, %address, "node reachable"
         ),
         Event::MemberDown(info, address) => tracing::warn!(
-            node = %info.incarnation, region = info.region, %address, "node unreachable"
+            peer = %info.incarnation, peer_region = info.region, %address, "node unreachable"
         ),
         Event::MemberLeaving(info) => tracing::info!(
-            node = %info.incarnation, region = info.region, "node leaving"
+            peer = %info.incarnation, peer_region = info.region, "node leaving"
         ),
         Event::MemberForgotten(info) => tracing::info!(
-            node = %info.incarnation, region = info.region, "node removed"
+            peer = %info.incarnation, peer_region = info.region, "node removed"
         ),
         Event::OtherCluster { address, text } => tracing::warn!(
             %address, "address belongs to another cluster: {text}"
@@ -56,28 +58,77 @@ pub(super) fn log(event: &Event) {
             %address, code = code.as_str(), "peer refused this node: {}", first_of(text)
         ),
         Event::AddressConflict { address, node } => tracing::warn!(
-            %address, %node, "address conflict: two live nodes claim this address"
+            %address, peer = %node, "address conflict: two live nodes claim this address"
         ),
         Event::WritesAbandoned { peer, count } => tracing::warn!(
-            node = %peer, count, "replication to node abandoned"
+            %peer, count, "replication to node abandoned"
         ),
         Event::WritesRefused { peer, count } => tracing::warn!(
-            node = %peer, count, "node refused replicated writes: compare the clocks of both nodes"
+            %peer, count, "node refused replicated writes: compare the clocks of both nodes"
         ),
         Event::ClockMoved { by_ms, restamped } => {
             tracing::warn!(by_ms, restamped, "clock corrected")
         }
         Event::ClockApart { peer, ahead_ms } => tracing::error!(
-            node = %peer, ahead_ms,
+            %peer, ahead_ms,
             "the clocks of two nodes differ by more than a day: their entries are not compared until the \
              wrong clock is set and that node restarted"
         ),
         Event::FullResync { peer, entries_dropped } => tracing::warn!(
-            node = %peer, entries_dropped, "full resync completed: this node had missed too much"
+            %peer, entries_dropped, "full resync completed: this node had missed too much"
         ),
         Event::CopyComplete { source, entries } => tracing::info!(
-            node = %source, entries, "copied entries from peer"
+            peer = %source, entries, "copied entries from peer"
         ),
         other => tracing::info!(?other, "cluster event"),
     }
+}
+
+/// Returns the sentence that the node's page shows for an event, and how bad the event is.
+pub(super) fn describe(event: &Event) -> (Severity, String) {
+    use Severity::{Error, Info, Warn};
+    match event {
+        Event::MemberUp(info, address) => (Info, format!("{} reachable at {address}", name(info))),
+        Event::MemberDown(info, address) => {
+            (Error, format!("{} unreachable at {address}", name(info)))
+        }
+        Event::MemberLeaving(info) => (Warn, format!("{} is shutting down", name(info))),
+        Event::MemberForgotten(info) => (Info, format!("{} removed", name(info))),
+        Event::OtherCluster { address, text } => {
+            (Warn, format!("{address} belongs to another cluster: {}", first_of(text)))
+        }
+        Event::PeerRefused { address, code, text } if text.is_empty() => {
+            (Warn, format!("{address} refused this node: {}", code.as_str()))
+        }
+        Event::PeerRefused { address, code, text } => {
+            let (code, text) = (code.as_str(), first_of(text));
+            (Warn, format!("{address} refused this node: {code}: {text}"))
+        }
+        Event::AddressConflict { address, node } => {
+            (Error, format!("two live nodes claim {address}; one is {node}"))
+        }
+        Event::WritesAbandoned { peer, count } => {
+            (Warn, format!("replication to {peer} abandoned; repair follows (writes: {count})"))
+        }
+        Event::WritesRefused { peer, count } => (
+            Warn,
+            format!("{peer} refused replicated writes: compare the clocks (writes: {count})"),
+        ),
+        Event::ClockMoved { by_ms, .. } => (Warn, format!("clock corrected by {by_ms} ms")),
+        Event::ClockApart { peer, ahead_ms } => {
+            (Error, format!("the clock of {peer} differs by {ahead_ms} ms"))
+        }
+        Event::FullResync { peer, entries_dropped } => {
+            let dropped = format!("{entries_dropped} entries dropped so far");
+            (Warn, format!("compared everything with {peer} after missing too much; {dropped}"))
+        }
+        Event::CopyComplete { source, entries } => {
+            (Info, format!("copied {entries} entries from {source}"))
+        }
+        other => (Info, format!("{other:?}")),
+    }
+}
+
+fn name(info: &NodeInfo) -> String {
+    format!("node {} in {}", info.incarnation, info.region)
 }

@@ -5,6 +5,7 @@
 
 mod calls;
 mod events;
+mod recent;
 mod reply;
 mod requests;
 
@@ -34,8 +35,11 @@ use zerocache_net::{
     transport::Transport,
 };
 
-pub use self::reply::{FramedReply, ReplyTo};
 use self::{calls::OutboundCalls, reply::ReplyBatch};
+pub use self::{
+    recent::{RecentEvent, RecentEvents, Severity},
+    reply::{FramedReply, ReplyTo},
+};
 pub(crate) use self::{
     reply::{EncodedResponse, response_header},
     requests::{Admission, NodeRequest},
@@ -81,6 +85,21 @@ pub struct DriverParts {
     pub discovery: Option<Arc<Discovery>>,
 }
 
+/// The readings of a node at one moment.
+#[derive(Debug)]
+pub struct NodeReadings {
+    /// Its view of the cluster, and its counters.
+    pub status: ClusterStatus,
+    /// Callers that wait for a membership change.
+    pub watchers: u64,
+    /// Records, and their bytes, that wait for all peers.
+    pub queued: (u64, u64),
+    /// Datagrams received and sent.
+    pub datagrams: DatagramCounts,
+    /// Datagrams that the kernel did not accept.
+    pub datagram_send_errors: u64,
+}
+
 /// Drives a running node. Shared by reference.
 pub struct NodeDriver {
     node: Arc<Mutex<Node<Mutexes>>>,
@@ -101,6 +120,7 @@ pub struct NodeDriver {
     restore: Notify,
     timer: Notify,
     timer_at: AtomicU64,
+    recent: RecentEvents,
     this: Weak<Self>,
 }
 
@@ -130,6 +150,7 @@ impl NodeDriver {
             restore: Notify::new(),
             timer: Notify::new(),
             timer_at: AtomicU64::new(0),
+            recent: RecentEvents::default(),
             this: this.clone(),
         })
     }
@@ -164,17 +185,27 @@ impl NodeDriver {
         self.node.lock().status(clock::now())
     }
 
-    /// Returns the number of callers that wait for a membership change.
+    /// Returns the events of the last ten minutes.
     #[must_use]
-    pub fn watcher_count(&self) -> usize {
-        self.node.lock().watcher_count()
+    pub fn recent_events(&self) -> &RecentEvents {
+        &self.recent
     }
 
-    /// Returns the counts of datagrams, and the number that could not be sent.
+    /// Returns what the metrics of the node are taken from. Locks the node once.
     #[must_use]
-    pub fn datagram_counts(&self) -> (DatagramCounts, u64) {
-        let send_errors = self.datagrams.as_ref().map_or(0, |socket| socket.send_errors());
-        (self.node.lock().datagram_counts(), send_errors)
+    pub fn readings(&self) -> NodeReadings {
+        let datagram_send_errors = self.datagrams.as_ref().map_or(0, |socket| socket.send_errors());
+        let node = self.node.lock();
+        let queued = node
+            .queued()
+            .fold((0, 0), |sum, (records, bytes)| (sum.0 + records as u64, sum.1 + bytes as u64));
+        NodeReadings {
+            status: node.status(clock::now()),
+            watchers: node.watcher_count() as u64,
+            queued,
+            datagrams: node.datagram_counts(),
+            datagram_send_errors,
+        }
     }
 
     /// Returns the node's readiness.
@@ -284,10 +315,14 @@ impl NodeDriver {
                 }
                 Effect::State(state) => {
                     tracing::info!(state = state.as_str(), "node is {}", state.as_str());
+                    let text = format!("this node is {}", state.as_str());
+                    self.recent.record(Severity::Info, &text);
                 }
                 Effect::Restore => self.restore.notify_one(),
                 Effect::Event(event) => {
                     events::log(&event);
+                    let (severity, text) = events::describe(&event);
+                    self.recent.record(severity, &text);
                     // Discovery does not dial the addresses of reachable members.
                     for (address, is_reachable) in events::reachability(&event) {
                         self.record_answer(address, is_reachable);

@@ -162,7 +162,9 @@ impl Acceptor {
     fn serve(&mut self, tcp: TcpStream, peer: SocketAddr) {
         self.shared.counters.connections_accepted.add();
         let max = self.shared.limits.connections_max;
-        let Some(permit) = ConnectionPermit::acquire(&self.permits_taken, max) else {
+        let Some(permit) =
+            ConnectionPermit::acquire(&self.permits_taken, max, &self.shared.counters)
+        else {
             self.refuse(tcp);
             return;
         };

@@ -74,20 +74,29 @@ impl ConnectionState {
 
 /// A permit under the cap on connections; dropping it returns the permit.
 #[derive(Debug)]
-pub(super) struct ConnectionPermit(Arc<AtomicUsize>);
+pub(super) struct ConnectionPermit {
+    taken: Arc<AtomicUsize>,
+    counters: Arc<ServerCounters>,
+}
 
 impl ConnectionPermit {
     /// Takes a permit unless `max` are taken.
-    pub(super) fn acquire(taken: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+    pub(super) fn acquire(
+        taken: &Arc<AtomicUsize>,
+        max: usize,
+        counters: &Arc<ServerCounters>,
+    ) -> Option<Self> {
         let below = |count: usize| (count < max).then_some(count + 1);
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
-        Some(Self(Arc::clone(taken)))
+        counters.connections_open.raise();
+        Some(Self { taken: Arc::clone(taken), counters: Arc::clone(counters) })
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.counters.connections_open.lower();
     }
 }
 

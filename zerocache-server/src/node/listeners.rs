@@ -15,7 +15,7 @@ use zerocache_net::{discovery::PythonRecord, transport::Connections};
 
 use crate::{
     access::AccessControl,
-    api::{self, Api},
+    api::{self, Api, Page},
     config::ServerConfig,
     driver::NodeDriver,
     framed::{FrameLimits, FramedConnections},
@@ -59,6 +59,13 @@ pub(super) struct Listeners {
     nodes: Listener,
     python: Option<Listener>,
     framed: Arc<FramedConnections>,
+    page: Option<RunningPage>,
+}
+
+/// The page, and the task that makes what it shows.
+struct RunningPage {
+    page: Arc<Page>,
+    task: JoinHandle<()>,
 }
 
 struct Listener {
@@ -126,6 +133,7 @@ impl Listeners {
             counters: Arc::clone(&counters),
             value_bytes_max: config.value_bytes_max(),
             key_bytes_max: config.max_key_bytes,
+            scrape: Arc::default(),
             entries: true,
             compat: config.compat.is_some() && sockets.python.is_none(),
         };
@@ -138,10 +146,15 @@ impl Listeners {
             let service = Service::from(api::compat_router(api));
             Listener::start(socket, service, access, limits, Arc::clone(&counters))
         });
-        let service =
-            Service::from(api::router(api.clone())).with_fast_path(api::sync_handler(api));
+        let page = config.page.then(|| Page::new(api.clone()));
+        let router = api::router(api.clone(), page.clone());
+        let service = Service::from(router).with_fast_path(api::sync_handler(api));
         let nodes = Listener::start(sockets.nodes, service, Arc::clone(access), limits, counters);
-        Self { nodes, python, framed }
+        let page = page.map(|page| {
+            let running = Arc::clone(&page);
+            RunningPage { page, task: tokio::spawn(async move { running.run().await }) }
+        });
+        Self { nodes, python, framed, page }
     }
 
     /// Closes the listeners, and their connections after the last responses.
@@ -152,6 +165,10 @@ impl Listeners {
                 None => Ok(0),
             }
         };
+        // Otherwise the streams of viewers would delay the end.
+        if let Some(running) = &self.page {
+            running.page.close();
+        }
         let (nodes, python, ()) = tokio::join!(self.nodes.close(), python, self.framed.close());
         Ok(ShutdownSummary { connections_cut: nodes?.connections_cut + python? })
     }
@@ -159,6 +176,9 @@ impl Listeners {
     /// Cuts everything.
     pub(super) fn abort(&self) {
         self.framed.abort();
+        if let Some(running) = &self.page {
+            running.task.abort();
+        }
         for listener in [Some(&self.nodes), self.python.as_ref()].into_iter().flatten() {
             listener.task.abort();
         }

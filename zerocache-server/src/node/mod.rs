@@ -8,7 +8,10 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use zerocache_core::{
     node::Input,
     store::Capacity,
@@ -26,7 +29,7 @@ use crate::{
     access::{AccessControl, AccessFileError},
     config::{ConfigError, ServerConfig},
     datagrams::DatagramSocket,
-    driver::{DriverParts, NodeDriver, SharedNode},
+    driver::{DriverParts, NodeDriver, Severity, SharedNode},
     http::{BindError, ShutdownSummary},
     snapshot::{self, SnapshotFile},
     storage::Storage,
@@ -101,14 +104,24 @@ impl RunningNode {
     /// # Errors
     /// [`RunError`] when the configuration is invalid or the system refuses something.
     pub async fn start(config: ServerConfig) -> Result<Self, RunError> {
+        Self::start_identified(config, |_| {}).await
+    }
+
+    /// [`start`](Self::start) for a caller that must know the incarnation as soon as it is drawn.
+    pub(crate) async fn start_identified(
+        config: ServerConfig,
+        on_identity: impl FnOnce(Incarnation),
+    ) -> Result<Self, RunError> {
         config.validate()?;
+        settings::check_snapshot(&config)?;
         let addresses = config.announced_addresses();
         let security = Security::load(config.security_config(&addresses))?;
+        let incarnation = Incarnation(security.identity().map_or_else(getrandom::u64, Ok)?);
+        on_identity(incarnation);
         let access = tasks::access_control(&config, security.clone())?;
         let sockets = Sockets::bind(&config)?;
         let listen = sockets.nodes.local_addr()?;
         let port = if config.port == 0 { listen.port() } else { config.port };
-        let incarnation = Incarnation(security.identity().map_or_else(getrandom::u64, Ok)?);
         let announcement = Announcement {
             region: config.region.clone(),
             incarnation: incarnation.0,
@@ -172,6 +185,8 @@ impl RunningNode {
         self.tasks.push(tokio::spawn(async move { timer.keep_time().await }));
         self.tasks.push(tokio::spawn(tasks::forward_discovery(events, driver())));
         let access = Arc::clone(&self.access);
+        let changes = tasks::record_changes(access.changes(), driver());
+        self.tasks.push(tokio::spawn(changes));
         self.tasks.push(tokio::spawn(async move { access.watch().await }));
         if self.access.security().mode() == TlsMode::Optional {
             self.tasks.push(tokio::spawn(tasks::warn_of_optional_tls()));
@@ -243,6 +258,7 @@ impl RunningNode {
     /// that are no longer entitled to the same end. What cannot be used is logged, and changes nothing.
     pub fn reload(&self) {
         tracing::info!("reloading credentials and access file");
+        self.driver.recent_events().record(Severity::Info, "reload of credentials requested");
         self.access.reload();
     }
 
@@ -251,6 +267,11 @@ impl RunningNode {
         let mut state = self.driver.watch_state();
         let ready = state.wait_for(|state| *state == NodeState::InSync);
         tokio::time::timeout(timeout, ready).await.is_ok_and(|ready| ready.is_ok())
+    }
+
+    /// Returns the node's state as a channel of its changes.
+    pub(crate) fn watch_state(&self) -> watch::Receiver<NodeState> {
+        self.driver.watch_state()
     }
 
     /// Shuts the node down: it is no longer ready, says goodbye, serves for the drain, replicates its last

@@ -10,12 +10,27 @@ use zerocache_core::{
 };
 use zerocache_net::discovery::Announcement;
 
-use crate::config::ServerConfig;
+use crate::{
+    config::{ConfigError, ServerConfig},
+    snapshot,
+};
 
 /// The queue of one peer may take 1/16 of the byte budget, within the bounds below.
 const OUTBOX_SHARE: u64 = 16;
 const OUTBOX_BYTES_MIN: u64 = 16 << 20;
 const OUTBOX_BYTES_MAX: u64 = 64 << 20;
+
+/// Checks that a snapshot can be written at the end of the node: later nobody could correct the path.
+pub(super) fn check_snapshot(config: &ServerConfig) -> Result<(), ConfigError> {
+    let Some(path) = &config.snapshot else { return Ok(()) };
+    snapshot::check_writable(path).map_err(|error| {
+        let path = path.display();
+        let reason = format!(
+            "cannot write to {path}: {error}; use a file in a directory that exists and is writable"
+        );
+        ConfigError::new("snapshot", reason)
+    })
+}
 
 /// Returns the settings of a node that announces itself as `announcement`, with a new secret.
 pub(super) fn node_config(

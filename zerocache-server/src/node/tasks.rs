@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use zerocache_core::{access::Role, node::Input, version::Incarnation, wire::NodeState};
 use zerocache_net::{
     discovery::{self, Announcement, Discovery},
@@ -13,7 +13,7 @@ use super::RunError;
 use crate::{
     access::{AccessControl, Level},
     config::{COMPAT_NEEDS_LISTENER, ConfigError, ServerConfig},
-    driver::NodeDriver,
+    driver::{NodeDriver, Severity},
 };
 
 /// The interval of warnings that encryption is optional.
@@ -63,6 +63,14 @@ pub(super) async fn follow_machine_address(
         if let Err(error) = discovery.announce(&announcement) {
             tracing::warn!(%error, "cannot announce the changed address");
         }
+    }
+}
+
+/// Records each change of credentials among the events of the node. Ends when the access control does.
+pub(super) async fn record_changes(mut changes: watch::Receiver<u64>, driver: Arc<NodeDriver>) {
+    while changes.changed().await.is_ok() {
+        let text = "credentials or access file replaced";
+        driver.recent_events().record(Severity::Info, text);
     }
 }
 

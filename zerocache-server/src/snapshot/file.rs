@@ -27,8 +27,7 @@ pub struct SnapshotFile {
 impl SnapshotFile {
     /// Takes the snapshot at `path`: moves it aside for this incarnation. Blocks.
     ///
-    /// A file that cannot be moved is logged and not used. If there is none, a path to which this node cannot
-    /// write one at its end is logged.
+    /// A file that cannot be moved is logged and not used.
     #[must_use]
     pub fn take(path: PathBuf) -> Self {
         let moved = fs::rename(&path, write::with_suffix(&path, TAKEN));
@@ -39,13 +38,7 @@ impl SnapshotFile {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match write::check_writable(&path) {
-                    Ok(()) => tracing::info!(path = %path.display(), "no snapshot found"),
-                    Err(error) => {
-                        let path = path.display();
-                        tracing::error!(%path, %error, "cannot write snapshots to this path");
-                    }
-                }
+                tracing::info!(path = %path.display(), "no snapshot found");
                 false
             }
             Err(error) => {

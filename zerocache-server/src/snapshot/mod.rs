@@ -29,7 +29,7 @@ use self::read::read;
 pub use self::{
     file::SnapshotFile,
     persistence::{load_on_request, save},
-    write::write,
+    write::{check_writable, write},
 };
 
 /// The first bytes of a snapshot; the digits are the version of the format.

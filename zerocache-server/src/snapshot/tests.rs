@@ -186,12 +186,13 @@ fn unused_snapshot_is_put_back_and_foreign_file_is_kept() {
 }
 
 #[test]
-fn missing_directory_is_found_when_there_is_no_snapshot() {
+fn path_that_cannot_be_written_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("snapshot");
     write::check_writable(&path).expect("a directory that is there");
     assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 0);
     assert!(write::check_writable(&directory.path().join("missing").join("snapshot")).is_err());
+    assert!(write::check_writable(directory.path()).is_err(), "a directory is no file");
 }
 
 #[test]

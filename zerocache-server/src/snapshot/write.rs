@@ -35,11 +35,15 @@ where
     written
 }
 
-/// Checks that a snapshot can be written to `path` later. Leaves no file behind. Blocks.
+/// Checks that a snapshot can be written to `path` later: a file, in a directory that this process may write
+/// to. Leaves no file behind. Blocks.
 ///
 /// # Errors
 /// The error of the system that a write would meet now.
-pub(super) fn check_writable(path: &Path) -> io::Result<()> {
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    if path.is_dir() || path.file_name().is_none() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
     let temporary = with_suffix(path, NEW);
     create(&temporary)?;
     fs::remove_file(&temporary)

@@ -22,11 +22,33 @@ impl Counter {
     }
 }
 
+/// A number of things that are there now.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    pub(crate) fn raise(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lower(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The current value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Counters of one listener and of the connections that it accepted.
 #[derive(Debug, Default)]
 pub struct ServerCounters {
     /// Accepted connections, including those refused because of the cap.
     pub connections_accepted: Counter,
+    /// Connections that are open, those over which frames are sent among them.
+    pub connections_open: Level,
     /// Connections refused because too many were open.
     pub connections_refused: Counter,
     /// Failed accepts: no file descriptors or no memory.

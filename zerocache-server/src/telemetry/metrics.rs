@@ -52,6 +52,10 @@ pub struct Metric {
     pub unit: Unit,
     /// The meaning, in one sentence.
     pub help: &'static str,
+    /// The family of its series in `/metrics`, without prefix and suffix; none if the name gives it.
+    pub(super) family: Option<&'static str>,
+    /// The label that tells its series from the others of the family.
+    pub(super) label: Option<(&'static str, &'static str)>,
     pub(super) value: fn(&Sample<'_>) -> Value,
 }
 
@@ -61,7 +65,32 @@ impl Metric {
     pub fn value(&self, sample: &Sample<'_>) -> Value {
         (self.value)(sample)
     }
+
+    /// The family of its series in `/metrics`, such as `zerocache_node_evicted_total`.
+    #[must_use]
+    pub fn family(&self) -> String {
+        let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{PREFIX}{}{suffix}", self.base_name())
+    }
+
+    /// The label of its series in `/metrics`, name and value, if the family has several series.
+    #[must_use]
+    pub fn label(&self) -> Option<(&'static str, &'static str)> {
+        self.label
+    }
+
+    /// The family without the prefix and the suffix of counters.
+    pub(super) fn base_name(&self) -> String {
+        match (self.family, self.name.strip_suffix("_ms")) {
+            (Some(family), _) => family.to_owned(),
+            (None, Some(stem)) => format!("{stem}_seconds"),
+            (None, None) => self.name.to_owned(),
+        }
+    }
 }
+
+/// The prefix of the metrics of nodes. Clients publish metrics of their own, and a process may be both.
+pub const PREFIX: &str = "zerocache_node_";
 
 /// The readings from which the values of all metrics are taken.
 #[derive(Debug)]
@@ -82,6 +111,8 @@ pub struct Sample<'a> {
     pub capacity: Capacity,
     /// The state machine's view of the cluster and its counters.
     pub node: &'a ClusterStatus,
+    /// Records, and their bytes, that wait for all peers.
+    pub queued: (u64, u64),
     /// Datagrams received and sent.
     pub datagrams: DatagramCounts,
     /// Datagrams that the kernel did not accept.

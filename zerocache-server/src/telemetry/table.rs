@@ -1,16 +1,16 @@
-//! The table of metrics: each name, kind, unit and meaning stands here once. `/v1/stats` exports the
-//! table, and a test compares it with `docs/operation.md`.
+//! The table of metrics: each name, kind, unit and meaning stands here once. `/v1/stats` and `/metrics`
+//! export the table, and a test compares it with `docs/operation.md`.
 
 use super::metrics::{Kind, Metric, Sample, Unit, Value};
 
 type Accessor = fn(&Sample<'_>) -> Value;
 
 const fn counter(name: &'static str, help: &'static str, value: Accessor) -> Metric {
-    Metric { name, kind: Kind::Counter, unit: Unit::Count, help, value }
+    Metric { name, kind: Kind::Counter, unit: Unit::Count, help, family: None, label: None, value }
 }
 
 const fn gauge(name: &'static str, help: &'static str, value: Accessor) -> Metric {
-    Metric { name, kind: Kind::Gauge, unit: Unit::Count, help, value }
+    Metric { name, kind: Kind::Gauge, unit: Unit::Count, help, family: None, label: None, value }
 }
 
 impl Metric {
@@ -20,6 +20,16 @@ impl Metric {
 
     const fn milliseconds(self) -> Self {
         Self { unit: Unit::Milliseconds, ..self }
+    }
+
+    /// Names its series in `/metrics`.
+    const fn in_family(self, family: &'static str) -> Self {
+        Self { family: Some(family), ..self }
+    }
+
+    /// Makes it one of several series of a family in [`FAMILIES`]; `value` is that of the family's label.
+    const fn series(self, family: &'static str, label: &'static str, value: &'static str) -> Self {
+        Self { family: Some(family), label: Some((label, value)), ..self }
     }
 }
 
@@ -48,21 +58,30 @@ pub const METRICS: &[Metric] = &[
         "Entries held, including those expired within the last 250 ms.",
         read!(store.entries),
     ),
-    gauge("bytes", "Bytes charged for entries and tombstones.", read!(store.bytes)).bytes(),
+    gauge("bytes", "Bytes charged for entries and tombstones.", read!(store.bytes))
+        .bytes()
+        .in_family("store_bytes"),
     gauge("entries_max", "Configured limit of entries; null if none.", |s| {
         limit(s.capacity.entries_max)
-    }),
-    gauge("bytes_max", "Configured byte budget.", read!(capacity.bytes_max)).bytes(),
+    })
+    .in_family("store_limit_entries"),
+    gauge("bytes_max", "Configured byte budget.", read!(capacity.bytes_max))
+        .bytes()
+        .in_family("store_limit_bytes"),
     gauge("tombstones", "Tombstones held.", read!(store.tombstones)),
     gauge(
         "tombstone_retention_ms",
         "Current retention of tombstones, the shortest of all shards.",
         read!(node.tombstone_retention_ms),
     )
-    .milliseconds(),
-    counter("hits", "Reads that returned a value; over HTTP, a fresh one.", read!(reads.hits)),
-    counter("stale_hits", "Reads over HTTP that returned a stale value.", read!(reads.stale_hits)),
-    counter("misses", "Reads that returned nothing.", read!(reads.misses)),
+    .milliseconds()
+    .in_family("retention_seconds"),
+    counter("hits", "Reads that returned a value; over HTTP, a fresh one.", read!(reads.hits))
+        .series("reads", "outcome", "hit"),
+    counter("stale_hits", "Reads over HTTP that returned a stale value.", read!(reads.stale_hits))
+        .series("reads", "outcome", "stale"),
+    counter("misses", "Reads that returned nothing.", read!(reads.misses))
+        .series("reads", "outcome", "miss"),
     counter(
         "stale_misses",
         "Misses over HTTP for which only a stale value existed.",
@@ -74,28 +93,37 @@ pub const METRICS: &[Metric] = &[
         read!(store.counts.expired),
     ),
     counter("evicted", "Entries removed to make room.", read!(store.counts.evicted)),
-    counter("puts", "Values stored, including replicated ones.", read!(store.counts.puts)),
-    counter("deletes", "Deletes applied, including replicated ones.", read!(store.counts.deletes)),
+    counter("puts", "Values stored, including replicated ones.", read!(store.counts.puts)).series(
+        "records_applied",
+        "operation",
+        "put",
+    ),
+    counter("deletes", "Deletes applied, including replicated ones.", read!(store.counts.deletes))
+        .series("records_applied", "operation", "delete"),
     counter(
         "rejected_old",
         "Records that lost to a newer version or were older than the retention.",
         read!(store.counts.rejected_old),
-    ),
+    )
+    .series("records_rejected", "reason", "old"),
     counter(
         "rejected_too_large",
         "Replicated values larger than this node can keep.",
         read!(store.counts.rejected_too_large),
-    ),
+    )
+    .series("records_rejected", "reason", "too_large"),
     gauge("clock_offset_ms", "Correction that the node adds to its wall clock.", |s| {
         Value::Signed(s.node.clock_offset_ms)
     })
     .milliseconds(),
-    counter("repair_rounds", "Repair rounds completed.", read!(node.repair.rounds_completed)),
+    counter("repair_rounds", "Repair rounds completed.", read!(node.repair.rounds_completed))
+        .series("repair_rounds", "outcome", "completed"),
     counter(
         "repair_rounds_aborted",
         "Repair rounds that ended early.",
         read!(node.repair.rounds_aborted),
-    ),
+    )
+    .series("repair_rounds", "outcome", "aborted"),
     counter(
         "repair_values_fetched",
         "Values fetched by repair.",
@@ -131,6 +159,12 @@ pub const METRICS: &[Metric] = &[
         "connections_accepted",
         "Connections accepted, including refused ones.",
         server!(connections_accepted),
+    )
+    .in_family("connections"),
+    gauge(
+        "connections_open",
+        "Connections that are open, over HTTP and in frames.",
+        server!(connections_open),
     ),
     counter(
         "connections_refused",
@@ -142,24 +176,36 @@ pub const METRICS: &[Metric] = &[
         "bad_requests",
         "HTTP requests refused as malformed or ambiguous.",
         server!(bad_requests),
+    )
+    .series("requests_rejected", "reason", "bad_request"),
+    counter("handshakes", "TLS handshakes completed.", server!(handshakes)).series(
+        "tls_handshakes",
+        "outcome",
+        "completed",
     ),
-    counter("handshakes", "TLS handshakes completed.", server!(handshakes)),
-    counter("handshakes_failed", "TLS handshakes that failed.", server!(handshakes_failed)),
+    counter("handshakes_failed", "TLS handshakes that failed.", server!(handshakes_failed)).series(
+        "tls_handshakes",
+        "outcome",
+        "failed",
+    ),
     counter(
         "handshake_timeouts",
         "Connections closed because their TLS handshake was not complete in time.",
         server!(handshake_timeouts),
-    ),
+    )
+    .series("tls_handshakes", "outcome", "timeout"),
     counter(
         "handshakes_refused",
         "Connections closed because too many TLS handshakes computed at the same time.",
         server!(handshakes_refused),
-    ),
+    )
+    .series("tls_handshakes", "outcome", "refused"),
     counter(
         "plain_refused",
         "Requests refused because they came unencrypted.",
         server!(plain_refused),
-    ),
+    )
+    .series("auth_failures", "reason", "tls_required"),
     gauge(
         "tls_mode",
         "Encryption of connections: 0 is off, 1 is optional, 2 is required.",
@@ -174,48 +220,58 @@ pub const METRICS: &[Metric] = &[
         "denied_unauthenticated",
         "Requests refused because they came without credentials.",
         read!(denials.unauthenticated),
-    ),
+    )
+    .series("auth_failures", "reason", "unauthenticated"),
     counter(
         "denied_bad_credentials",
         "Requests refused because their credentials are not of this cluster, or revoked.",
         read!(denials.bad_credentials),
-    ),
+    )
+    .series("auth_failures", "reason", "bad_credentials"),
     counter(
         "denied_expired_credentials",
         "Requests refused because their credentials had expired.",
         read!(denials.expired_credentials),
-    ),
+    )
+    .series("auth_failures", "reason", "expired_credentials"),
     counter(
         "denied_forbidden",
         "Requests refused because their credentials do not allow them.",
         read!(denials.forbidden),
-    ),
+    )
+    .series("auth_failures", "reason", "forbidden"),
     counter(
         "denied_protected",
         "Requests refused because they came from another host than the protected node's.",
         read!(denials.protected),
-    ),
+    )
+    .series("auth_failures", "reason", "protected"),
     counter(
         "browsers_refused",
         "Requests of web pages refused because of the host name.",
         server!(browsers_refused),
-    ),
+    )
+    .series("auth_failures", "reason", "bad_host"),
     counter(
         "bad_messages",
         "Messages that could not be decoded, and connections closed for an invalid frame.",
         server!(bad_messages),
-    ),
-    counter("bodies_too_large", "Bodies refused because of their size.", server!(bodies_too_large)),
+    )
+    .series("requests_rejected", "reason", "bad_message"),
+    counter("bodies_too_large", "Bodies refused because of their size.", server!(bodies_too_large))
+        .series("requests_rejected", "reason", "body_too_large"),
     counter(
         "bodies_incomplete",
         "Bodies that ended early or were malformed.",
         server!(bodies_incomplete),
-    ),
+    )
+    .series("requests_rejected", "reason", "body_incomplete"),
     counter(
         "bodies_over_memory",
         "Bodies refused because too many were in flight.",
         server!(bodies_over_memory),
-    ),
+    )
+    .series("requests_rejected", "reason", "over_memory"),
     counter(
         "values_unreadable",
         "Values not served over HTTP: damaged, or too large when decompressed.",
@@ -225,22 +281,26 @@ pub const METRICS: &[Metric] = &[
         "header_timeouts",
         "Connections closed because a head arrived too late.",
         server!(header_timeouts),
-    ),
+    )
+    .series("closed", "reason", "header"),
     counter(
         "idle_timeouts",
         "Connections closed because nothing arrived for too long.",
         server!(idle_timeouts),
-    ),
+    )
+    .series("closed", "reason", "idle"),
     counter(
         "body_timeouts",
         "Bodies and framed messages that arrived too slowly.",
         server!(body_timeouts),
-    ),
+    )
+    .series("closed", "reason", "body"),
     counter(
         "write_timeouts",
         "Connections closed because the client did not read.",
         server!(write_timeouts),
-    ),
+    )
+    .series("closed", "reason", "write"),
     counter(
         "accept_errors",
         "Failed accepts: no file descriptors or no memory.",
@@ -250,48 +310,67 @@ pub const METRICS: &[Metric] = &[
         "requests_refused_after_suspend",
         "Requests refused because they may have been queued while the process was suspended.",
         server!(refused_after_suspend),
-    ),
+    )
+    .series("requests_rejected", "reason", "suspended"),
     counter("panics", "Request handlers that panicked.", server!(panics)),
-    counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.heartbeats_sent)),
+    counter("heartbeats_sent", "Heartbeat datagrams sent.", read!(datagrams.heartbeats_sent))
+        .series("heartbeats", "event", "sent"),
     counter(
         "heartbeats_answered",
         "Heartbeats of other nodes answered with an echo.",
         read!(datagrams.heartbeats_answered),
-    ),
+    )
+    .series("heartbeats", "event", "answered"),
     counter(
         "heartbeats_acknowledged",
         "Echoes of own heartbeats that arrived in time.",
         read!(datagrams.heartbeats_acknowledged),
-    ),
+    )
+    .series("heartbeats", "event", "acknowledged"),
     counter(
         "datagrams_malformed",
         "Datagrams dropped because their format is unknown.",
         read!(datagrams.malformed),
-    ),
+    )
+    .series("datagrams_dropped", "reason", "malformed"),
     counter(
         "datagrams_misdirected",
         "Datagrams dropped because they are for another node or from an unknown one.",
         read!(datagrams.misdirected),
-    ),
+    )
+    .series("datagrams_dropped", "reason", "misdirected"),
     counter(
         "datagrams_unauthenticated",
         "Datagrams dropped because their authentication failed.",
         read!(datagrams.unauthenticated),
-    ),
+    )
+    .series("datagrams_dropped", "reason", "unauthenticated"),
     counter(
         "datagrams_replayed",
         "Datagrams dropped because they arrived twice or too late, or with an impossible number.",
         read!(datagrams.replayed),
-    ),
+    )
+    .series("datagrams_dropped", "reason", "replayed"),
     counter(
         "datagram_send_errors",
         "Datagrams that the kernel did not accept.",
         read!(datagram_send_errors),
-    ),
+    )
+    .series("datagrams_dropped", "reason", "send_error"),
     gauge(
         "response_bytes_pending",
         "Bytes of responses on framed connections that callers have not read.",
         read!(response_bytes_pending),
+    )
+    .bytes()
+    .in_family("pending_response_bytes"),
+    gauge("replication_queue_records", "Records that wait to be sent to other nodes.", |s| {
+        Value::Unsigned(s.queued.0)
+    }),
+    gauge(
+        "replication_queue_bytes",
+        "Bytes of the records that wait to be sent to other nodes.",
+        |s| Value::Unsigned(s.queued.1),
     )
     .bytes(),
     gauge("watchers", "Clients that wait for membership changes.", read!(watchers)),
@@ -301,29 +380,39 @@ pub const METRICS: &[Metric] = &[
         "Callers that wait for a lease or its value.",
         read!(node.leases.waiting),
     ),
-    counter("leases_granted", "Leases granted at once.", read!(node.leases.granted)),
+    counter("leases_granted", "Leases granted at once.", read!(node.leases.granted)).series(
+        "lease_events",
+        "event",
+        "granted",
+    ),
     counter(
         "leases_handed_over",
         "Leases granted to a waiting caller after one ended without a value.",
         read!(node.leases.handed_over),
-    ),
+    )
+    .series("lease_events", "event", "handed_over"),
     counter(
         "leases_invalidated",
         "Leases ended by a delete or a newer write.",
         read!(node.leases.invalidated),
-    ),
-    counter("leases_expired", "Leases that nobody returned in time.", read!(node.leases.expired)),
+    )
+    .series("lease_events", "event", "invalidated"),
+    counter("leases_expired", "Leases that nobody returned in time.", read!(node.leases.expired))
+        .series("lease_events", "event", "expired"),
     counter(
         "leases_disconnected",
         "Leases ended by the end of their holder's connection.",
         read!(node.leases.disconnected),
-    ),
-    counter("lease_hits", "Lease requests answered with a fresh value.", read!(node.leases.served)),
+    )
+    .series("lease_events", "event", "disconnected"),
+    counter("lease_hits", "Lease requests answered with a fresh value.", read!(node.leases.served))
+        .series("lease_events", "event", "hit"),
     counter(
         "lease_timeouts",
         "Lease requests that got neither a lease nor a value in time.",
         read!(node.leases.busy),
-    ),
+    )
+    .series("lease_events", "event", "timeout"),
     gauge(
         "feed_followers",
         "Clients that follow the change feed for their near caches.",
@@ -343,25 +432,61 @@ pub const METRICS: &[Metric] = &[
         "addresses_refused",
         "Announced addresses not accepted: too many, or impossible to dial.",
         read!(node.refused.addresses),
-    ),
+    )
+    .series("claims_refused", "claim", "address"),
     counter(
         "gossip_refused",
         "Gossip not accepted because it came from a wrong address.",
         read!(node.refused.gossip),
-    ),
+    )
+    .series("claims_refused", "claim", "gossip"),
     counter(
         "identities_refused",
         "Requests refused because they were in the name of a node that the caller is not.",
         read!(node.refused.identities),
-    ),
+    )
+    .series("claims_refused", "claim", "identity"),
     counter(
         "future_versions_refused",
         "Claimed versions more than 5 s ahead of this node's clock.",
         read!(node.refused.future_versions),
-    ),
+    )
+    .series("claims_refused", "claim", "version"),
     counter(
         "requests_over_quota",
         "Requests beyond the quota of one connection, or copies beyond their limit.",
         read!(node.refused.over_quota),
+    )
+    .series("requests_rejected", "reason", "over_quota"),
+];
+
+/// Families of several series in `/metrics`, and their meaning, in one sentence.
+pub(super) const FAMILIES: &[(&str, &str)] = &[
+    (
+        "reads",
+        "Reads by their outcome; a stale value is returned over HTTP alone, as the caller allows.",
+    ),
+    ("records_applied", "Writes applied to the store, including replicated ones."),
+    ("records_rejected", "Records not applied: older than what is known, or too large to keep."),
+    ("repair_rounds", "Repair rounds that ended."),
+    ("tls_handshakes", "TLS handshakes of callers."),
+    ("auth_failures", "Requests refused because of who sent them, and how."),
+    (
+        "requests_rejected",
+        "Requests refused because of what they are, or for want of memory or time.",
+    ),
+    ("closed", "Connections and bodies ended because the other side was too slow."),
+    (
+        "heartbeats",
+        "Heartbeat datagrams sent and answered, and echoes of own ones that arrived in time.",
+    ),
+    ("datagrams_dropped", "Datagrams that were not used, or not sent."),
+    (
+        "lease_events",
+        "Leases granted and ended, and how callers that waited for one were answered.",
+    ),
+    (
+        "claims_refused",
+        "What callers stated about nodes and versions, and this node does not accept.",
     ),
 ];

@@ -143,7 +143,7 @@ async fn a_token_that_is_dropped_goes_to_the_next_and_a_failed_one_to_nobody() {
         assert!(matches!(busy, LeaseReply::Busy));
         let version = first.version();
         drop(first);
-        let LeaseReply::Token(second) = waiting.await.expect("it goes on") else {
+        let LeaseReply::Token(second) = waiting.await.expect("the task ends") else {
             panic!("a token")
         };
         assert!(second.version() > version);
@@ -152,7 +152,7 @@ async fn a_token_that_is_dropped_goes_to_the_next_and_a_failed_one_to_nobody() {
         until_waiting(&[&node], 10).await;
         second.fail();
         for waits in waiting {
-            assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Busy));
+            assert!(matches!(waits.await.expect("the task ends"), LeaseReply::Busy));
         }
         assert!(clock::elapsed() - begun < WAIT, "nobody waited for the next failure");
     })
@@ -171,7 +171,7 @@ async fn a_caller_that_goes_away_gives_back_what_comes_later() {
         sleep(Duration::from_millis(100)).await;
         drop(first);
         // Not after the life of the one that nobody took.
-        assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Token(_)));
+        assert!(matches!(waits.await.expect("the task ends"), LeaseReply::Token(_)));
     })
     .await;
 }
@@ -318,7 +318,7 @@ async fn without_a_node_that_answers_everybody_computes() {
         let waits = tokio::spawn(ask(&client, "k", Duration::from_secs(19)));
         until_waiting(&[&node], 1).await;
         node.kill();
-        assert!(matches!(waits.await.expect("it goes on"), LeaseReply::Unavailable));
+        assert!(matches!(waits.await.expect("the task ends"), LeaseReply::Unavailable));
         assert!(clock::elapsed() - begun < Duration::from_secs(10), "not before the wait was over");
         drop(token);
     })

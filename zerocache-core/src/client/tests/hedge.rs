@@ -58,7 +58,7 @@ fn an_answer_that_does_not_complete_leaves_the_other_one_pending() {
         assert!(failed.waits() && failed.ended.as_ref().unwrap().is_error);
         let warming = Ok(Response::NotFound { warming: true });
         let third = read.on(at(5), answer(other.id, warming), &mut state).sent();
-        assert_eq!(third.step.node.0, 3, "then the walk goes on");
+        assert_eq!(third.step.node.0, 3, "then the walk continues");
         assert!(read.on(at(6), Event::Timer, &mut state).waits(), "and is not hedged again");
         let reaction = read.on(at(6), answer(third.id, found(7)), &mut state);
         assert!(!reaction.ended.as_ref().unwrap().is_hedge_win);

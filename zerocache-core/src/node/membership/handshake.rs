@@ -132,7 +132,7 @@ impl Membership {
             }
             self.note_claims(cx, &node);
             if self.is_proven(caller, node.incarnation) {
-                // It uses the session, or goes on with one that it has.
+                // It uses the session, or continues with one that it has.
                 let caller = (node.incarnation, hello.features);
                 session = self.session_for(cx.local, caller, cx.now.mono);
             }

@@ -42,6 +42,12 @@ use super::{
 use crate::clock;
 
 pub(crate) use self::connect::{ConnectError, connect};
+
+/// Returns when a certificate ceases to be valid.
+pub(crate) fn certificate_end(certificate: &CertificateDer<'_>) -> Option<std::time::SystemTime> {
+    peer::validity(certificate).ok().map(|(_, until)| until)
+}
+
 pub use self::{
     accept::{ClientHello, TlsAcceptor},
     authority::{authority_hash, authority_pem},
@@ -175,6 +181,17 @@ impl Tls {
         let quarter = until.duration_since(from).unwrap_or_default() / 4;
         let left = until.duration_since(self.clock.now()).unwrap_or_default();
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
+    }
+
+    /// The time until the own certificate ends, and whether this process made it and renews it.
+    pub(super) fn own_remaining(&self) -> Option<(Duration, bool)> {
+        let (_, until) = self.own?;
+        Some((until.duration_since(self.clock.now()).unwrap_or_default(), self.is_of_secret))
+    }
+
+    /// The end of the own certificate, if it is from a file. Those that the process makes are renewed daily.
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        self.own.filter(|_| !self.is_of_secret).map(|(_, until)| until)
     }
 
     /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.

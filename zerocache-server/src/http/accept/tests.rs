@@ -26,7 +26,7 @@ fn connect(access: Arc<AccessControl>, peer: &str) -> (DuplexStream, Arc<Shared>
     let (peer, local) = (address(peer), address(OWN));
     let connection = Connection::plain(peer, local);
     let opened = Opened { stream, connection, needs_tls: false, head_deadline: None };
-    let permit = ConnectionPermit::acquire(&Arc::default(), 1).expect("a permit");
+    let permit = ConnectionPermit::acquire(&Arc::default(), 1, &Arc::default()).expect("a permit");
     let served = Arc::clone(&shared);
     tokio::spawn(async move {
         let (_closing, closed) = watch::channel(());

@@ -55,7 +55,7 @@ fn guarded(stream: Buffering) -> GuardedIo<Buffering> {
         linger: Duration::from_secs(1),
         ..HttpLimits::default()
     };
-    let permit = ConnectionPermit::acquire(&Arc::default(), 1).expect("a permit");
+    let permit = ConnectionPermit::acquire(&Arc::default(), 1, &Arc::default()).expect("a permit");
     GuardedIo::new(stream, Arc::new(limits), Arc::default(), Arc::default(), permit)
 }
 

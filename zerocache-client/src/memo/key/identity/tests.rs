@@ -1,4 +1,4 @@
-//! Golden paths, and who is told apart.
+//! Golden paths, and which types are distinguished.
 
 use std::any::type_name_of_val;
 
@@ -17,7 +17,7 @@ pub(in crate::memo::key) const ORIGIN: FunctionInfo = FunctionInfo {
 };
 
 pub(in crate::memo::key) fn identity(type_name: &str, info: FunctionInfo) -> FunctionId {
-    Identity::new(type_name, &info).id.expect("it is told apart")
+    Identity::new(type_name, &info).id.expect("a distinct type")
 }
 
 /// The path of a function as it is hashed.

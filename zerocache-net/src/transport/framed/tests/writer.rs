@@ -146,7 +146,7 @@ fn withdrawal_wakes_a_sender_that_waits_for_room() {
     assert!(writer.is_full());
     assert!(writer.poll_room(&Context::from_waker(&waker)).is_pending());
     assert!(writer.withdraw_unsent(1));
-    assert!(woken.take(), "nobody is told of the room");
+    assert!(woken.take(), "nobody is notified of the room");
     assert!(writer.poll_room(&Context::from_waker(&waker)).is_ready());
 }
 

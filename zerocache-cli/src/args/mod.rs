@@ -1,13 +1,23 @@
 //! The command line.
 
+mod entries;
+mod global;
+mod operate;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use zerocache_core::{
     access::{Prefix, Role},
     name,
 };
 
+pub(crate) use self::{
+    entries::{DeleteArgs, GetArgs, PutArgs},
+    global::Global,
+    operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
+};
 use crate::{failure::Failure, lifetime};
 
 const EXAMPLES: &str = "\
@@ -22,6 +32,21 @@ Examples:
 
   What a token says, and whether it is of this cluster:
     zerocache token show --secret-file secret - < token";
+
+const NODES_EXAMPLES: &str = "\
+Exit code 6: a node does not answer, or another one does not see it.
+
+Examples:
+  zerocache nodes --seed 10.0.0.7:6789
+  zerocache nodes --json | jq '.nodes[] | select(.seen_by < .observers)'";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Example:
+  zerocache completions bash > /etc/bash_completion.d/zerocache";
+
+const MAN_EXAMPLES: &str = "\
+Example:
+  zerocache man /usr/local/share/man/man1";
 
 const SECRET_EXAMPLES: &str = "\
 Example:
@@ -68,16 +93,48 @@ Examples:
   zerocache token show - < token
   ZEROCACHE_SECRET_FILE=secret zerocache token show --json - < token";
 
-/// Makes the secrets and tokens of a zerocache cluster
+/// Looks into a zerocache cluster, operates it, and makes its secrets, tokens and certificates
 #[derive(Debug, Parser)]
 #[command(name = "zerocache", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) global: Global,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Print the value of a key
+    Get(GetArgs),
+    /// Store a value
+    Put(PutArgs),
+    /// Delete keys
+    Delete(DeleteArgs),
+    /// Print the members of the cluster, as all nodes see them
+    #[command(alias = "status", after_help = NODES_EXAMPLES)]
+    Nodes,
+    /// Look for known misfortunes, and say what to do
+    Doctor(DoctorArgs),
+    /// Print what each node does now
+    Top(TopArgs),
+    /// Make one check, for a monitoring system or a container
+    Check(CheckArgs),
+    /// Print the completions of a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write the manual pages
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Print a new secret: who has it can be a node, and make tokens
     #[command(after_help = SECRET_EXAMPLES)]
     Secret,

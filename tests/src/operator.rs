@@ -1,0 +1,137 @@
+//! Runs the tool `zerocache` against nodes, as an operator does.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::Value as Json;
+
+use crate::security::{Keys, write_private};
+use crate::setup::program;
+
+/// What the tool printed, and how it ended.
+#[derive(Clone, Debug)]
+pub struct Printed {
+    /// The exit code.
+    pub exit: i32,
+    /// Standard output.
+    pub out: Vec<u8>,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Printed {
+    /// Standard output as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).into_owned()
+    }
+
+    /// Standard output as one document, whose `exit` is the exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        let json: Json = serde_json::from_slice(&self.out)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.text(), self.err));
+        assert_eq!(json["exit"], self.exit, "{json}");
+        json
+    }
+}
+
+/// The tool, with the settings of one operator.
+#[derive(Debug)]
+pub struct Operator {
+    settings: Vec<(&'static str, String)>,
+    folder: tempfile::TempDir,
+}
+
+impl Operator {
+    /// An operator who knows this address, with all rights.
+    ///
+    /// # Panics
+    ///
+    /// If the token cannot be written.
+    #[must_use]
+    pub fn new(seed: SocketAddr) -> Self {
+        let settings = vec![
+            ("ZEROCACHE_SEED", seed.to_string()),
+            // Without it the tool speaks mDNS to the machine's network.
+            ("ZEROCACHE_DISCOVERY", "seeds".to_owned()),
+        ];
+        let mut operator = Self { settings, folder: tempfile::tempdir().expect("a folder") };
+        if let Some(keys) = Keys::of_this_run() {
+            operator.present(keys.admin());
+        }
+        operator
+    }
+
+    /// With a variable.
+    #[must_use]
+    pub fn set(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.settings.retain(|(other, _)| *other != name);
+        self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// Presents a token.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn present(&mut self, token: &str) {
+        let path = self.folder.path().join("token");
+        write_private(&path, token.as_bytes());
+        self.settings.push(("ZEROCACHE_TOKEN_FILE", path.display().to_string()));
+    }
+
+    /// Runs the tool.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn run(&self, args: &[&str]) -> Printed {
+        self.run_with(args, b"")
+    }
+
+    /// Starts the tool.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("zerocache"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ZEROCACHE_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(args).envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the tool with this on standard input.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Printed {
+        let mut child = self.command(args).spawn().expect("the tool starts");
+        let mut pipe = child.stdin.take().expect("piped");
+        // One that does not read it may have ended.
+        let _unread = pipe.write_all(input);
+        drop(pipe);
+        let output = child.wait_with_output().expect("the tool ends");
+        Printed {
+            exit: output.status.code().unwrap_or(-1),
+            out: output.stdout,
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

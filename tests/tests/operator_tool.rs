@@ -1,0 +1,206 @@
+//! The commands of the tool `zerocache` against real nodes.
+
+use zerocache_tests::{
+    cluster::Cluster,
+    operator::Operator,
+    poll::until_true,
+    security::Keys,
+    setup::{Access, Setup, unique_address},
+};
+
+#[test]
+fn values_are_put_read_and_deleted() {
+    let cluster = Cluster::start(&["london", "london", "sydney"]);
+    let operator = Operator::new(cluster[0].address());
+    let put = operator.run(&["put", "greeting", "hello", "--ack", "all", "--tags", "a,b"]);
+    let words: Vec<_> = put.text().split_whitespace().map(str::to_owned).collect();
+    assert_eq!((put.exit, words[0].as_str(), words[1].as_str()), (0, "stored", "3/3"), "{put:?}");
+    let got = operator.run(&["get", "greeting"]);
+    assert_eq!((got.exit, &got.out[..]), (0, &b"hello"[..]), "{got:?}");
+    // Each way to write a key, and one node alone.
+    let sydney = cluster[2].address().to_string();
+    for args in [
+        &["get", "--hex", "6772656574696e67"][..],
+        &["get", "--url", "greetin%67"],
+        &["get", "greeting", "--node", &sydney],
+        &["get", "greeting", "--region", "sydney"],
+    ] {
+        assert_eq!(operator.run(args).out, b"hello", "{args:?}");
+    }
+    let json = operator.run(&["get", "greeting", "--json"]).json();
+    assert_eq!((&json["value"], &json["key"]), (&"hello".into(), &"greeting".into()));
+    assert_eq!((&json["version"], &json["found"]), (&words[2].as_str().into(), &true.into()));
+    assert_eq!(json["tags"], serde_json::json!(["a", "b"]));
+    let ttl_ms = json["ttl_ms"].as_u64().expect("a number");
+    assert!((3_500_000..=3_600_000).contains(&ttl_ms), "{json}");
+    let at_node = operator.run(&["get", "greeting", "--json", "--node", &sydney]).json();
+    assert_eq!(at_node["tags"], json["tags"]);
+    let explained = operator.run(&["get", "greeting", "--explain"]);
+    assert!(explained.err.contains("found") && explained.err.contains("127."), "{explained:?}");
+    let deleted = operator.run(&["delete", "greeting", "--ack", "all"]);
+    assert!(deleted.text().starts_with("deleted 3/3 "), "{deleted:?}");
+    let gone = operator.run(&["get", "greeting"]);
+    assert_eq!((gone.exit, gone.text().as_str()), (1, ""), "{gone:?}");
+    let gone = operator.run(&["get", "greeting", "--json"]).json();
+    assert_eq!((&gone["found"], &gone["exit"]), (&false.into(), &1.into()));
+}
+
+#[test]
+fn values_of_any_bytes_pass_through_standard_input_and_files() {
+    let cluster = Cluster::start(&["oslo"]);
+    let operator = Operator::new(cluster[0].address());
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let node = cluster[0].address().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("value");
+    let file = path.to_str().expect("text");
+    for place in [&[][..], &["--node", &node]] {
+        let put = [&["put", "a b/c", "-", "--ttl", "90s"], place].concat();
+        assert_eq!(operator.run_with(&put, &bytes).exit, 0);
+        assert_eq!(operator.run(&[&["get", "a b/c"], place].concat()).out, bytes);
+        let got = operator.run(&[&["get", "a b/c", "--out", file], place].concat());
+        assert_eq!((got.exit, got.out.len()), (0, 0), "{got:?}");
+        assert_eq!(std::fs::read(&path).expect("reads"), bytes);
+        let deleted = operator.run(&[&["delete", "a b/c", "--json"], place].concat()).json();
+        assert_eq!(deleted["keys"][0]["status"], "stored", "{deleted}");
+    }
+}
+
+#[test]
+fn wrong_input_and_absent_nodes_have_exit_codes_of_their_own() {
+    let cluster = Cluster::start(&["oslo"]);
+    let operator = Operator::new(cluster[0].address());
+    let nobody = format!("{}:1", unique_address());
+    for (exit, args, part) in [
+        (2, &["get", "--hex", "abc"][..], "hexadecimal"),
+        (2, &["delete", "a", "b"], "--yes"),
+        (2, &["put", "a", "b", "--ttl", "0"], "out of range"),
+        (2, &["get", "a", "--seed", "nowhere"], "HOST:PORT"),
+        (3, &["get", "a", "--node", &nobody], "nobody listens there"),
+        (3, &["nodes", "--seed", &nobody], "nobody listens there"),
+    ] {
+        let printed = operator.run(args);
+        assert_eq!(printed.exit, exit, "{args:?} {printed:?}");
+        assert!(printed.err.contains(part) && printed.err.lines().count() == 1, "{printed:?}");
+        let json = operator.run(&[args, &["--json"]].concat()).json();
+        assert!(json["error"].as_str().is_some_and(|error| error.contains(part)), "{json}");
+    }
+}
+
+#[test]
+fn every_node_is_shown_as_all_others_see_it() {
+    let mut cluster =
+        Cluster::start_with(&["london", "london", "sydney"], |setup| setup.flag("--zone", "a"));
+    cluster[0].put(b"key", b"value", "ttl=60&ack=all");
+    let operator = Operator::new(cluster[1].address());
+    let shown = operator.run(&["nodes"]);
+    assert_eq!(shown.exit, 0, "{shown:?}");
+    let text = shown.text();
+    assert!(text.starts_with("ID ") && text.lines().count() == 4, "{text}");
+    for node in &cluster.nodes {
+        let address = node.address().to_string();
+        let line = text.lines().find(|line| line.contains(&address)).expect("a line");
+        assert!(line.contains(node.region()) && line.contains("in-sync"), "{line}");
+        assert!(line.ends_with("3/3"), "{line}");
+    }
+    let json = operator.run(&["status", "--json"]).json();
+    let nodes = json["nodes"].as_array().expect("a list");
+    assert!(nodes.iter().all(|node| node["seen_by"] == 3 && node["observers"] == 3), "{json}");
+    assert!(nodes.iter().all(|node| node["entries"] == 1 && node["zone"] == "a"), "{json}");
+    let one = operator.run(&["nodes", "--json", "--node", &cluster[2].address().to_string()]);
+    let one = one.json();
+    assert_eq!(one["nodes"].as_array().map(Vec::len), Some(3), "{one}");
+    // One that does not answer is bad news.
+    cluster[2].freeze();
+    let (frozen, seen) = (cluster[2].address().to_string(), cluster[0].address());
+    until_true("a view in which the frozen node is unreachable", || {
+        cluster[0].unreachable().is_some_and(|out| out.contains(&cluster[2].address()))
+    });
+    let json = operator.run(&["nodes", "--json", "--timeout", "500ms"]).json();
+    let nodes = json["nodes"].as_array().expect("a list");
+    let row = nodes.iter().find(|node| node["address"] == frozen.as_str()).expect("a row");
+    assert_eq!((&json["exit"], &row["answers"]), (&6.into(), &false.into()), "{json}");
+    let by = row["not_seen_by"].as_array().expect("a list");
+    let own = nodes.iter().find(|node| node["address"] == seen.to_string()).expect("a row");
+    assert!(by.contains(&own["id"]), "{json}");
+}
+
+#[test]
+fn nodes_of_another_cluster_are_not_mixed_in() {
+    let ours = Cluster::start(&["oslo"]);
+    let other = Setup::new("oslo").flag("--cluster", "other").start();
+    let operator = Operator::new(ours[0].address());
+    let (ours_at, other_at) = (ours[0].address().to_string(), other.address().to_string());
+    let seeds = format!("{ours_at},{other_at}");
+    let operator = operator.set("ZEROCACHE_SEED", seeds);
+    let json = operator.run(&["nodes", "--json"]).json();
+    assert_eq!(json["nodes"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(json["silent"][0]["address"], other_at.as_str(), "{json}");
+}
+
+#[test]
+fn checks_have_the_exit_codes_of_monitoring_systems() {
+    let mut cluster = Cluster::start(&["london", "sydney"]);
+    let operator = Operator::new(cluster[0].address());
+    let address = cluster[1].address().to_string();
+    let ready = operator.run(&["check", "ready", "--node", &address]);
+    assert_eq!(ready.exit, 0, "{ready:?}");
+    let line = format!("OK - ready: {address} is in-sync | time=");
+    assert!(ready.text().starts_with(&line), "{ready:?}");
+    let all = operator.run(&["check", "cluster"]);
+    let line = "OK - cluster: 2 of 2 nodes answer, 2 are in sync | nodes=2 answering=2 in_sync=2\n";
+    assert_eq!((all.exit, all.text().as_str()), (0, line), "{all:?}");
+    let memory = operator.run(&["check", "memory", "--json"]).json();
+    assert_eq!((&memory["verdict"], &memory["check"]), (&"OK".into(), &"memory".into()));
+    assert_eq!(memory["numbers"]["bytes_max"], 2.0 * f64::from(128 << 20), "{memory}");
+    cluster[1].freeze();
+    let args = ["--timeout", "500ms"];
+    let ready = operator.run(&[&["check", "ready", "--node", &address], &args[..]].concat());
+    assert_eq!(ready.exit, 2, "{ready:?}");
+    assert!(ready.text().starts_with("CRITICAL - ready: "), "{ready:?}");
+    let all = operator.run(&[&["check", "cluster"], &args[..]].concat());
+    assert_eq!(all.exit, 2, "{all:?}");
+    assert!(all.text().contains(&address), "{all:?}");
+}
+
+#[test]
+fn certificates_are_checked() {
+    let keys = Keys::new();
+    let node = Setup::new("oslo").access(Access::Secret(keys.clone())).start();
+    let mut operator = Operator::new(node.address());
+    operator.present(keys.admin());
+    let checked = operator.run(&["check", "cert", "--warning-days", "2", "--critical-days", "1"]);
+    assert_eq!(checked.exit, 0, "{checked:?}");
+    assert!(checked.text().contains("days left at oslo"), "{checked:?}");
+    let long = ["check", "cert", "--warning-days", "1000", "--json"];
+    let json = operator.run(&long).json();
+    assert_eq!((&json["verdict"], &json["exit"]), (&"WARNING".into(), &1.into()), "{json}");
+    // Without a token nobody tells anything.
+    let stranger = Operator::new(node.address()).set("ZEROCACHE_TOKEN_FILE", "");
+    let nodes = stranger.run(&["nodes", "--tls", "off"]);
+    assert_eq!(nodes.exit, 4, "{nodes:?}");
+}
+
+#[test]
+fn top_shows_what_nodes_do_between_two_answers() {
+    let cluster = Cluster::start(&["london", "sydney"]);
+    cluster[0].put(b"key", b"value", "ttl=60&ack=all");
+    let operator = Operator::new(cluster[0].address());
+    let text = operator.run(&["top", "--once", "--interval", "50ms"]).text();
+    assert!(text.starts_with("NODE ") && text.lines().count() == 3, "{text}");
+    let reader = std::thread::scope(|scope| {
+        let top = scope.spawn(|| operator.run(&["top", "--once", "--json", "--interval", "2s"]));
+        while !top.is_finished() {
+            assert_eq!(cluster[1].get(b"key").status, 200);
+        }
+        top.join().expect("it ends")
+    });
+    let json = reader.json();
+    let rates = |region: &str| {
+        let nodes = json["nodes"].as_array().expect("a list");
+        let node = nodes.iter().find(|node| node["region"] == region).expect("a node");
+        (node["reads_per_s"].as_f64().expect("a rate"), node["hit_percent"].clone())
+    };
+    assert!(rates("sydney").0 > 0.0 && rates("sydney").1 == 100.0, "{json}");
+    assert_eq!(rates("london").0, 0.0, "{json}");
+}

@@ -1,0 +1,167 @@
+//! The arguments of get, put and delete.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use zerocache_client::Ack;
+use zerocache_net::units::parse_duration;
+
+const GET_EXAMPLES: &str = "\
+The value goes to standard output as it is stored. Exit code 1: there is none.
+
+Examples:
+  zerocache get greeting
+  zerocache get --url 'orders/7%00' --out order.bin
+  zerocache get greeting --explain";
+
+const PUT_EXAMPLES: &str = "\
+It prints the outcome: stored, the replicas that hold it of those that it waited for, and the version.
+Exit code 5: no answer came, and it may be stored or not.
+
+Examples:
+  zerocache put greeting hello --ttl 10m
+  zerocache put report - --ttl 1h --ack all --tags reports,tenant:7 < report.bin";
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  zerocache delete greeting
+  zerocache delete --yes orders/1 orders/2";
+
+/// How keys are written on the command line.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct KeyFormat {
+    /// Keys are hexadecimal digits
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) hex: bool,
+
+    /// Keys are percent-encoded, as in the HTTP API
+    #[arg(long)]
+    pub(crate) url: bool,
+}
+
+impl KeyFormat {
+    /// Returns the bytes of a key.
+    pub(crate) fn parse(self, text: &str) -> Result<Bytes, String> {
+        let bytes = if self.hex {
+            hex(text).ok_or_else(|| format!("{text:?} is no even number of hexadecimal digits"))?
+        } else if self.url {
+            percent_decoded(text)
+                .ok_or_else(|| format!("{text:?} has a % without two hexadecimal digits"))?
+        } else {
+            text.as_bytes().to_vec()
+        };
+        Ok(bytes.into())
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = GET_EXAMPLES)]
+pub(crate) struct GetArgs {
+    /// The key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+
+    #[command(flatten)]
+    pub(crate) format: KeyFormat,
+
+    /// Write the value to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Say on standard error which nodes were asked, and what they answered
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = PUT_EXAMPLES)]
+pub(crate) struct PutArgs {
+    /// The key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+
+    /// The value; - or none reads standard input
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) format: KeyFormat,
+
+    /// How long the value is fresh, such as 90s, 10m or 24h
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub(crate) ttl: Duration,
+
+    /// Who has the value before the command ends: local, region or all
+    #[arg(long, value_name = "WHO", default_value = "local", value_parser = parse_ack)]
+    pub(crate) ack: Ack,
+
+    /// Groups to which the entry belongs, with commas; repeatable
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    pub(crate) tags: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = DELETE_EXAMPLES)]
+pub(crate) struct DeleteArgs {
+    /// The keys
+    #[arg(value_name = "KEY", required = true)]
+    pub(crate) keys: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) format: KeyFormat,
+
+    /// Who knows of it before the command ends: local, region or all
+    #[arg(long, value_name = "WHO", default_value = "local", value_parser = parse_ack)]
+    pub(crate) ack: Ack,
+
+    /// Delete more than one key
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+fn parse_ack(text: &str) -> Result<Ack, String> {
+    match text {
+        "local" => Ok(Ack::Local),
+        "region" => Ok(Ack::Region),
+        "all" => Ok(Ack::All),
+        _ => Err(format!("{text:?} is none of local, region, all")),
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    bytes.collect::<Option<Vec<_>>>().filter(|_| rest.is_empty())
+}
+
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, after)) = rest.split_once('%') {
+        decoded.extend_from_slice(plain.as_bytes());
+        decoded.extend(hex(after.get(..2)?)?);
+        rest = after.get(2..)?;
+    }
+    decoded.extend_from_slice(rest.as_bytes());
+    Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_text_hex_or_percent_encoded() {
+        let text = KeyFormat { hex: false, url: false };
+        assert_eq!(text.parse("a%20"), Ok(Bytes::from_static(b"a%20")));
+        let hex = KeyFormat { hex: true, url: false };
+        assert_eq!(hex.parse("00fFa0"), Ok(Bytes::from_static(&[0, 255, 160])));
+        assert!(hex.parse("abc").is_err() && hex.parse("zz").is_err());
+        let url = KeyFormat { hex: false, url: true };
+        assert_eq!(url.parse("a%20/+%ff"), Ok(Bytes::from_static(b"a /+\xff")));
+        for bad in ["%", "%4", "%zz", "a%2", "%+1", "%é"] {
+            assert!(url.parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Checks of the nodes together: who sees whom, and in what they differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+use super::{Evidence, Finding};
+use crate::survey::{NodeView, Way, member_address};
+
+/// The longest time that a node may lack writes, in milliseconds.
+const LAG_MS_MAX: u64 = 60_000;
+
+/// The longest round trip inside one region, in milliseconds.
+const LOCAL_LATENCY_MS_MAX: f64 = 100.0;
+
+/// How `one` sees `other`.
+fn row<'a>(one: &'a NodeView, other: &NodeView) -> Option<&'a Json> {
+    one.members().find(|row| row["id"] == other.id())
+}
+
+fn loses(one: &NodeView, other: &NodeView) -> bool {
+    row(one, other).is_some_and(|row| row["state"] == "unreachable")
+}
+
+/// A member that does not answer.
+pub(super) fn node_silent(evidence: &Evidence) -> Vec<Finding> {
+    let survey = &evidence.survey;
+    let silent = survey.silent.iter().filter(|silent| silent.ways.contains(&Way::View));
+    let finding = |why: &String| {
+        let action = "Start the node, or wait until the others have forgotten it, if it is not to come back.";
+        Finding::error("node-silent", why.clone(), action)
+    };
+    silent.filter(|silent| silent.cluster.is_none()).map(|silent| finding(&silent.why)).collect()
+}
+
+/// Pairs of nodes: those of which one does not reach the other.
+fn pairs(evidence: &Evidence, is_mutual: bool) -> Vec<String> {
+    let nodes = &evidence.survey.nodes;
+    let mut found = Vec::new();
+    for (at, one) in nodes.iter().enumerate() {
+        for other in &nodes[at + 1..] {
+            match (loses(one, other), loses(other, one)) {
+                (true, true) if is_mutual => {
+                    found.push(format!(
+                        "{} and {} do not reach each other",
+                        one.label(),
+                        other.label()
+                    ));
+                }
+                (true, false) if !is_mutual => found.push(one_way(one, other)),
+                (false, true) if !is_mutual => found.push(one_way(other, one)),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn one_way(one: &NodeView, other: &NodeView) -> String {
+    format!("{} does not reach {}, which reaches it", one.label(), other.label())
+}
+
+/// One node reaches another one, and not the other way round.
+pub(super) fn reach_asymmetric(evidence: &Evidence) -> Vec<Finding> {
+    let action = "Look for a firewall or a route that works in one direction only, and at --address of the node that is not reached.";
+    let finding = |text| Finding::error("reach-asymmetric", text, action);
+    pairs(evidence, false).into_iter().map(finding).collect()
+}
+
+/// Two nodes answer, and do not reach each other.
+pub(super) fn reach_lost(evidence: &Evidence) -> Vec<Finding> {
+    let action =
+        "Look at the network between the two: writes of one come to the other by repair only.";
+    let finding = |text| Finding::error("reach-lost", text, action);
+    pairs(evidence, true).into_iter().map(finding).collect()
+}
+
+/// Two nodes at one address, or an address that others cannot dial.
+pub(super) fn address_conflict(evidence: &Evidence) -> Vec<Finding> {
+    let action =
+        "Give each node an address of its own with --address, one that the others can dial.";
+    let nodes = &evidence.survey.nodes;
+    let mut findings = Vec::new();
+    for node in nodes {
+        let count = node.cluster["address_conflicts"].as_u64().unwrap_or_default();
+        if count > 0 {
+            let text = format!("{} saw two nodes at one address {count} times", node.label());
+            findings.push(Finding::warning("address-conflict", text, action));
+        }
+    }
+    let mut owners = BTreeMap::<_, BTreeSet<&str>>::new();
+    for node in nodes {
+        if let Some(address) = member_address(node.own()) {
+            owners.entry(address).or_default().insert(node.id());
+        }
+    }
+    for (address, _) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
+        let text = format!("more than one node announces {address}");
+        findings.push(Finding::error("address-conflict", text, action));
+    }
+    if owners.keys().any(|address| !address.ip().is_loopback()) {
+        for address in owners.keys().filter(|address| address.ip().is_loopback()) {
+            let text = format!("a node announces {address}, which others dial on their own host");
+            findings.push(Finding::error("address-conflict", text, action));
+        }
+    }
+    findings
+}
+
+/// Nodes of one region that are far from each other.
+pub(super) fn time_to_peer(evidence: &Evidence) -> Vec<Finding> {
+    let action =
+        "Make two regions of it: nodes of one region are asked in turn, however far they are.";
+    let mut findings = Vec::new();
+    for node in &evidence.survey.nodes {
+        for row in node.members().skip(1).filter(|row| row["region"] == node.region()) {
+            let latency_ms = row["latency_ms"].as_f64().unwrap_or_default();
+            if latency_ms > LOCAL_LATENCY_MS_MAX {
+                let other = member_address(row).map(|address| address.to_string());
+                let other = other.unwrap_or_default();
+                let text = format!("{} is {latency_ms:.0} ms away from {other}", node.label());
+                findings.push(Finding::warning("time-to-peer", text, action));
+            }
+        }
+    }
+    findings
+}
+
+/// A node that lacks writes for long.
+pub(super) fn behind(evidence: &Evidence) -> Vec<Finding> {
+    let action = "Look at the network to that node, and at its memory: repair has not completed.";
+    let mut findings = Vec::new();
+    for node in &evidence.survey.nodes {
+        for row in node.members() {
+            let lag_ms = row["replication_lag_ms"].as_u64().unwrap_or_default();
+            if lag_ms > LAG_MS_MAX {
+                let other = member_address(row).map(|address| address.to_string());
+                let text = format!(
+                    "{} has lacked writes of {} for {} s",
+                    other.unwrap_or_default(),
+                    node.label(),
+                    lag_ms / 1_000
+                );
+                findings.push(Finding::warning("behind", text, action));
+            }
+        }
+    }
+    findings
+}
+
+/// Returns the values of nodes, if they differ.
+fn differing(evidence: &Evidence, value: impl Fn(&NodeView) -> Option<String>) -> Option<String> {
+    let mut groups = BTreeMap::<String, Vec<String>>::new();
+    for node in &evidence.survey.nodes {
+        if let Some(value) = value(node) {
+            groups.entry(value).or_default().push(node.label());
+        }
+    }
+    let texts = groups.iter().map(|(value, nodes)| format!("{value} at {}", nodes.join(", ")));
+    (groups.len() > 1).then(|| texts.collect::<Vec<_>>().join("; "))
+}
+
+/// Nodes with software of different versions.
+pub(super) fn versions_mixed(evidence: &Evidence) -> Vec<Finding> {
+    let action = "Finish the upgrade, or undo it.";
+    let version = |node: &NodeView| node.own()["version"].as_str().map(str::to_owned);
+    let differ = differing(evidence, version);
+    differ.map(|text| Finding::warning("versions-mixed", text, action)).into_iter().collect()
+}
+
+/// Nodes with different memory.
+pub(super) fn budgets_differ(evidence: &Evidence) -> Vec<Finding> {
+    let action = "Give all nodes the same --max-bytes and --max-entries: each holds every entry, and the smallest evicts first.";
+    let budget = |node: &NodeView| {
+        let entries = node.stats.as_ref().ok().map(|stats| stats["entries_max"].as_u64());
+        let bytes = node.own()["bytes_max"].as_u64()?;
+        Some(match entries.flatten() {
+            Some(entries) => format!("{bytes} B and {entries} entries"),
+            None => format!("{bytes} B"),
+        })
+    };
+    let differ = differing(evidence, budget);
+    differ.map(|text| Finding::warning("budgets-differ", text, action)).into_iter().collect()
+}
+
+/// Nodes of which some require TLS and others do not.
+pub(super) fn tls_mixed(evidence: &Evidence) -> Vec<Finding> {
+    let action =
+        "Give all nodes the same --tls when the change from one mode to another is complete.";
+    let mode = |node: &NodeView| {
+        let mode = node.stat("tls_mode")?;
+        Some(format!("TLS mode {mode:.0}"))
+    };
+    let differ = differing(evidence, mode);
+    differ.map(|text| Finding::warning("tls-mixed", text, action)).into_iter().collect()
+}

@@ -1,0 +1,8 @@
+//! The commands that talk to nodes.
+
+pub(crate) mod check;
+pub(crate) mod doctor;
+pub(crate) mod entries;
+pub(crate) mod generate;
+pub(crate) mod nodes;
+pub(crate) mod top;

@@ -1,0 +1,193 @@
+//! `nodes`: the members of the cluster, as all nodes see them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value as Json, json};
+
+use crate::{
+    context::Context,
+    exit::{Exit, print_document},
+    failure::Failure,
+    print, say,
+    survey::{self, NodeView, Survey, member_address},
+    table,
+};
+
+/// A member, and who sees it.
+pub(crate) struct Member<'a> {
+    /// What is known of it, from itself if it answers.
+    row: &'a Json,
+    /// Its own view, if it answers.
+    view: Option<&'a NodeView>,
+    /// The nodes that monitor it and see it, itself included.
+    seen_by: usize,
+    /// The nodes that should see it.
+    observers: usize,
+    /// Those of them that do not.
+    not_seen_by: Vec<&'a NodeView>,
+}
+
+impl Member<'_> {
+    /// Returns whether it does not answer, or somebody does not see it.
+    pub(crate) fn is_trouble(&self) -> bool {
+        self.view.is_none() || self.seen_by < self.observers
+    }
+
+    /// Returns whether it answers the tool.
+    pub(crate) const fn answers(&self) -> bool {
+        self.view.is_some()
+    }
+
+    /// Returns its region and address.
+    pub(crate) fn name(&self) -> String {
+        name(self.row)
+    }
+}
+
+/// Returns all members that a node knows, and who sees them.
+pub(crate) fn matrix(survey: &Survey) -> Vec<Member<'_>> {
+    let mut rows: BTreeMap<&str, &Json> = BTreeMap::new();
+    for node in &survey.nodes {
+        for row in node.members() {
+            rows.entry(row["id"].as_str().unwrap_or_default()).or_insert(row);
+        }
+    }
+    for node in &survey.nodes {
+        rows.insert(node.id(), node.own());
+    }
+    let mut members: Vec<_> = rows.iter().map(|(id, row)| member(survey, id, row)).collect();
+    members.sort_by_key(|member| {
+        (member.row["region"].as_str().unwrap_or_default(), member_address(member.row))
+    });
+    members
+}
+
+fn member<'a>(survey: &'a Survey, id: &str, row: &'a Json) -> Member<'a> {
+    let view = survey.nodes.iter().find(|node| node.id() == id);
+    let (mut seen_by, mut not_seen_by) = (0, Vec::new());
+    for node in &survey.nodes {
+        let entry = node.members().find(|other| other["id"] == id);
+        match entry.and_then(|entry| entry["state"].as_str()) {
+            // It does not talk to it, and need not.
+            Some("unmonitored") => {}
+            Some("unreachable") => not_seen_by.push(node),
+            Some(_) => seen_by += 1,
+            // One that does not answer us either has gone.
+            None if view.is_none() => {}
+            None => not_seen_by.push(node),
+        }
+    }
+    Member { row, view, seen_by, observers: seen_by + not_seen_by.len(), not_seen_by }
+}
+
+/// Prints the members.
+pub(crate) fn nodes(context: &Context) -> Result<Exit, Failure> {
+    let survey = context.runtime.block_on(survey::needed(context))?;
+    let members = matrix(&survey);
+    // One node's word is enough for a look at that node alone.
+    let is_bad = context.global.node.is_none() && members.iter().any(Member::is_trouble);
+    let exit = if is_bad { Exit::BAD_NEWS } else { Exit::DONE };
+    if context.global.json {
+        let nodes: Vec<_> = members.iter().map(to_json).collect();
+        let silent = survey
+            .silent
+            .iter()
+            .map(|silent| json!({ "address": silent.address.to_string(), "reason": silent.why }));
+        let silent: Vec<_> = silent.collect();
+        let cluster = context.cluster();
+        return print_document(
+            json!({ "cluster": cluster, "nodes": nodes, "silent": silent }),
+            exit,
+        );
+    }
+    const HEADING: [&str; 12] = [
+        "ID", "REGION", "ZONE", "ADDRESS", "STATE", "LATENCY", "ENTRIES", "BYTES", "HIT%",
+        "VERSION", "UPTIME", "SEEN-BY",
+    ];
+    let rows: Vec<_> = members.iter().map(to_row).collect();
+    print(&table::lines(&HEADING, &rows))?;
+    if !context.global.quiet {
+        notes(&survey, &members).iter().for_each(|note| say(note));
+    }
+    Ok(exit)
+}
+
+/// What does not fit into the table.
+fn notes(survey: &Survey, members: &[Member<'_>]) -> Vec<String> {
+    let unseen = members.iter().filter(|member| !member.not_seen_by.is_empty()).map(|member| {
+        let by: Vec<_> = member.not_seen_by.iter().map(|node| node.label()).collect();
+        format!("{} is not seen by {}", name(member.row), by.join(", "))
+    });
+    let whys: BTreeSet<_> = survey.silent.iter().map(|silent| silent.why.clone()).collect();
+    let stats = survey.nodes.iter().filter_map(|node| node.stats.as_ref().err().cloned());
+    unseen.chain(whys).chain(stats.take(1)).collect()
+}
+
+fn name(row: &Json) -> String {
+    let region = row["region"].as_str().unwrap_or("-");
+    member_address(row).map_or_else(|| region.to_owned(), |address| format!("{region} {address}"))
+}
+
+/// The part of the reads that found something, in percent.
+pub(crate) fn hit_percent(node: &NodeView) -> Option<f64> {
+    let hits = node.stat("hits")? + node.stat("stale_hits").unwrap_or(0.0);
+    let reads = hits + node.stat("misses")?;
+    (reads > 0.0).then(|| 100.0 * hits / reads)
+}
+
+fn state<'a>(member: &'a Member<'_>) -> &'a str {
+    let known = member.row["state"].as_str().unwrap_or("-");
+    // Others may not have noticed yet.
+    if member.view.is_none() { "no answer" } else { known }
+}
+
+fn to_row(member: &Member<'_>) -> Vec<String> {
+    let (row, view) = (member.row, member.view);
+    let text = |name: &str| row[name].as_str().unwrap_or("-").to_owned();
+    let stat = |name: &str| view.and_then(|view| view.stat(name));
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let address = member_address(row).or(view.map(|view| view.address));
+    vec![
+        text("id"),
+        text("region"),
+        text("zone"),
+        or_dash(address.map(|address| address.to_string())),
+        state(member).to_owned(),
+        or_dash(view.map(|view| format!("{:.1} ms", millis(view)))),
+        or_dash(stat("entries").map(|entries| format!("{entries:.0}"))),
+        or_dash(stat("bytes").map(table::bytes)),
+        or_dash(view.and_then(hit_percent).map(|percent| format!("{percent:.1}"))),
+        text("version"),
+        or_dash(view.and(row["since_ms"].as_u64()).map(table::span)),
+        format!("{}/{}", member.seen_by, member.observers),
+    ]
+}
+
+fn millis(view: &NodeView) -> f64 {
+    view.took.as_secs_f64() * 1_000.0
+}
+
+fn to_json(member: &Member<'_>) -> Json {
+    let (row, view) = (member.row, member.view);
+    let stat = |name: &str| view.and_then(|view| Some(view.stats.as_ref().ok()?[name].clone()));
+    let address = member_address(row).or(view.map(|view| view.address));
+    let not_seen_by: Vec<_> = member.not_seen_by.iter().map(|node| node.id()).collect();
+    json!({
+        "id": row["id"],
+        "region": row["region"],
+        "zone": row["zone"],
+        "address": address.map(|address| address.to_string()),
+        "answers": view.is_some(),
+        "state": view.map(|_| row["state"].clone()),
+        "latency_ms": view.map(millis),
+        "entries": stat("entries"),
+        "bytes": stat("bytes"),
+        "bytes_max": row["bytes_max"],
+        "hit_percent": view.and_then(hit_percent),
+        "version": row["version"],
+        "uptime_ms": view.map(|_| row["since_ms"].clone()),
+        "seen_by": member.seen_by,
+        "observers": member.observers,
+        "not_seen_by": not_seen_by,
+    })
+}

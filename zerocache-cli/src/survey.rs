@@ -1,0 +1,333 @@
+//! Asks every node of the cluster for its view: those that discovery finds, and those that they know.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value as Json;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+use zerocache_net::{
+    clock,
+    discovery::{Discovery, DiscoveryConfig, Event, HostPort},
+    security::Security,
+    transport::http_request,
+};
+
+use crate::{
+    context::{Context, lookup, no_answer, parse_json},
+    exit::Exit,
+    failure::Failure,
+};
+
+/// The most addresses that are asked: the thousand nodes of the largest membership that is tested, and those of
+/// each that a name has twice.
+const ADDRESSES_MAX: usize = 2_048;
+
+/// The most nodes that are asked at a time.
+const AT_A_TIME_MAX: usize = 64;
+
+/// A way to an address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// It was named on the command line.
+    Named,
+    Seed(String),
+    Dns(String),
+    Mdns,
+    /// A node has it in its view.
+    View,
+}
+
+/// A name in the settings, and its addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) way: Way,
+    pub(crate) name: String,
+    pub(crate) addresses: Result<Vec<SocketAddr>, String>,
+}
+
+/// A node that answered.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeView {
+    /// Where it was asked.
+    pub(crate) address: SocketAddr,
+    /// The round trip of the request, with its connection.
+    pub(crate) took: Duration,
+    /// `/v1/cluster`.
+    pub(crate) cluster: Json,
+    /// `/v1/stats`, or why there is none.
+    pub(crate) stats: Result<Json, String>,
+    /// When the certificate of the node ceases to be valid, in seconds of the Unix epoch.
+    pub(crate) certificate_end_s: Option<u64>,
+}
+
+impl NodeView {
+    /// What the node says about itself.
+    pub(crate) fn own(&self) -> &Json {
+        &self.cluster["nodes"][0]
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.own()["id"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        self.own()["region"].as_str().unwrap_or_default()
+    }
+
+    /// The members that the node knows, itself first.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Json> {
+        self.cluster["nodes"].as_array().into_iter().flatten()
+    }
+
+    /// A number of the node's statistics.
+    pub(crate) fn stat(&self, name: &str) -> Option<f64> {
+        self.stats.as_ref().ok()?[name].as_f64()
+    }
+
+    /// How long the certificate of the node is valid, in days.
+    pub(crate) fn certificate_days(&self) -> Option<f64> {
+        let now_s = clock::now().wall_ms as f64 / 1_000.0;
+        Some((self.certificate_end_s? as f64 - now_s) / 86_400.0)
+    }
+
+    /// The node in text: its region and address.
+    pub(crate) fn label(&self) -> String {
+        format!("{} {}", self.region(), member_address(self.own()).unwrap_or(self.address))
+    }
+}
+
+/// An address at which no node of the cluster answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Silent {
+    pub(crate) address: SocketAddr,
+    pub(crate) ways: BTreeSet<Way>,
+    pub(crate) why: String,
+    pub(crate) exit: Exit,
+    /// The cluster of the node there, if it is of another one.
+    pub(crate) cluster: Option<String>,
+}
+
+/// What all nodes say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) names: Vec<Name>,
+    /// One for each node that answered, by region and address.
+    pub(crate) nodes: Vec<NodeView>,
+    pub(crate) silent: Vec<Silent>,
+    /// The ways to the addresses.
+    pub(crate) ways: BTreeMap<SocketAddr, BTreeSet<Way>>,
+}
+
+/// Returns the address of a member in a view.
+pub(crate) fn member_address(member: &Json) -> Option<SocketAddr> {
+    let ip: IpAddr = member["address"].as_str()?.parse().ok()?;
+    Some(SocketAddr::new(ip, u16::try_from(member["port"].as_u64()?).ok()?))
+}
+
+/// Asks one node.
+async fn ask(
+    to: SocketAddr,
+    (timeout, security): (Duration, Security),
+) -> (SocketAddr, Result<NodeView, Failure>) {
+    let get = async |target: &str| {
+        let request = (hyper::Method::GET, target, bytes::Bytes::new());
+        let response = http_request(to, request, timeout, &security).await;
+        response.map_err(|failure| no_answer(to, failure))
+    };
+    let started = clock::elapsed();
+    let view = async {
+        let response = get("/v1/cluster").await?;
+        let cluster = parse_json(to, &response)?;
+        if !cluster["nodes"][0]["id"].is_string() {
+            return Err(Failure::new(format!("{to}: the answer is not that of a node")));
+        }
+        let took = clock::elapsed().saturating_sub(started);
+        let stats = get("/v1/stats").await.and_then(|stats| parse_json(to, &stats));
+        let stats = stats.map_err(|failure| failure.line().to_owned());
+        let end = response.certificate_end;
+        let end = end.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let certificate_end_s = end.map(|end| end.as_secs());
+        Ok(NodeView { address: to, took, cluster, stats, certificate_end_s })
+    };
+    (to, view.await)
+}
+
+/// Asks nodes, each once.
+struct Asker<'a> {
+    context: &'a Context,
+    tasks: JoinSet<(SocketAddr, Result<NodeView, Failure>)>,
+    permits: Arc<Semaphore>,
+    survey: Survey,
+}
+
+impl<'a> Asker<'a> {
+    fn new(context: &'a Context) -> Self {
+        let permits = Arc::new(Semaphore::new(AT_A_TIME_MAX));
+        Self { context, tasks: JoinSet::new(), permits, survey: Survey::default() }
+    }
+
+    fn propose(&mut self, address: SocketAddr, way: Way) {
+        let ways = &mut self.survey.ways;
+        if ways.len() >= ADDRESSES_MAX && !ways.contains_key(&address) {
+            return;
+        }
+        let ways = ways.entry(address).or_default();
+        let is_new = ways.is_empty();
+        ways.insert(way);
+        if is_new {
+            let (permits, timeout) = (Arc::clone(&self.permits), self.context.global.timeout);
+            let security = self.context.security.clone();
+            self.tasks.spawn(async move {
+                // It is never closed.
+                let _permit = permits.acquire().await;
+                ask(address, (timeout, security)).await
+            });
+        }
+    }
+
+    fn answered(&mut self, (address, answer): (SocketAddr, Result<NodeView, Failure>)) {
+        let silent = |why: String, exit, cluster| Silent {
+            address,
+            ways: BTreeSet::new(),
+            why,
+            exit,
+            cluster,
+        };
+        let view = match answer {
+            Ok(view) => view,
+            Err(failure) => {
+                let why = failure.line().to_owned();
+                self.survey.silent.push(silent(why, failure.exit(), None));
+                return;
+            }
+        };
+        let cluster = view.cluster["cluster"].as_str().unwrap_or_default();
+        if cluster != self.context.cluster() {
+            let why = format!("{address}: a node of the cluster {cluster:?}");
+            self.survey.silent.push(silent(why, Exit::UNREACHABLE, Some(cluster.to_owned())));
+            return;
+        }
+        if self.context.global.node.is_none() {
+            let known: Vec<_> = view.members().skip(1).filter_map(member_address).collect();
+            known.into_iter().for_each(|address| self.propose(address, Way::View));
+        }
+        if self.survey.nodes.iter().all(|node| node.id() != view.id()) {
+            self.survey.nodes.push(view);
+        }
+    }
+
+    fn finish(mut self) -> Survey {
+        let survey = &mut self.survey;
+        for silent in &mut survey.silent {
+            silent.ways = survey.ways.get(&silent.address).cloned().unwrap_or_default();
+        }
+        survey.silent.sort_by_key(|silent| silent.address);
+        survey.nodes.sort_by(|one, other| {
+            let of = |node: &NodeView| (node.region().to_owned(), member_address(node.own()));
+            of(one).cmp(&of(other))
+        });
+        self.survey
+    }
+}
+
+/// The names in the settings: each, and the way that it is.
+fn names(context: &Context) -> Vec<(Way, HostPort)> {
+    if let Some(node) = &context.global.node {
+        return vec![(Way::Named, node.clone())];
+    }
+    let DiscoveryConfig { dns, seeds, .. } = &context.discovery;
+    let dns = dns.iter().map(|name| (Way::Dns(name.to_string()), name.clone()));
+    let seeds = seeds.iter().map(|name| (Way::Seed(name.to_string()), name.clone()));
+    dns.chain(seeds).collect()
+}
+
+/// Asks all nodes; with `first` only until one has answered.
+async fn run(context: &Context, first: bool) -> Survey {
+    let mut asker = Asker::new(context);
+    let mut lookups = JoinSet::new();
+    for (way, name) in names(context) {
+        let timeout = context.global.timeout;
+        lookups.spawn(async move {
+            let addresses = lookup(&name, timeout).await;
+            Name { way, name: name.to_string(), addresses }
+        });
+    }
+    let (events, mut found) = mpsc::channel(256);
+    let mdns = DiscoveryConfig { dns: Vec::new(), seeds: Vec::new(), ..context.discovery.clone() };
+    let wants_mdns = mdns.mdns.is_some() && context.global.node.is_none();
+    let discovery = wants_mdns.then(|| Discovery::start(mdns, events)).and_then(Result::ok);
+    let mut is_browsing = discovery.is_some();
+    while is_browsing || !lookups.is_empty() || !asker.tasks.is_empty() {
+        tokio::select! {
+            event = found.recv(), if is_browsing => match event {
+                Some(Event::Proposed(proposal)) => {
+                    for address in proposal.addresses {
+                        asker.propose(address, Way::Mdns);
+                    }
+                }
+                Some(Event::Withdrawn(_)) => {}
+                Some(Event::Complete) | None => is_browsing = false,
+            },
+            Some(Ok(name)) = lookups.join_next() => {
+                for address in name.addresses.iter().flatten() {
+                    asker.propose(*address, name.way.clone());
+                }
+                asker.survey.names.push(name);
+            }
+            Some(Ok(answer)) = asker.tasks.join_next() => {
+                asker.answered(answer);
+                if first && !asker.survey.nodes.is_empty() {
+                    break;
+                }
+            }
+            else => break,
+        }
+    }
+    if let Some(discovery) = discovery {
+        discovery.shutdown().await;
+    }
+    asker.finish()
+}
+
+/// Asks every node. There may be none.
+pub(crate) async fn all(context: &Context) -> Survey {
+    run(context, false).await
+}
+
+/// Asks every node, of which one must answer.
+pub(crate) async fn needed(context: &Context) -> Result<Survey, Failure> {
+    let survey = all(context).await;
+    check_answered(&survey)?;
+    Ok(survey)
+}
+
+/// Returns the region of the first node that answers.
+pub(crate) async fn first_region(context: &Context) -> Result<String, Failure> {
+    let survey = run(context, true).await;
+    check_answered(&survey)?;
+    Ok(survey.nodes.first().map(|node| node.region().to_owned()).unwrap_or_default())
+}
+
+fn check_answered(survey: &Survey) -> Result<(), Failure> {
+    if !survey.nodes.is_empty() {
+        return Ok(());
+    }
+    if let Some(silent) = survey.silent.iter().max_by_key(|silent| silent.exit) {
+        let exit = silent.exit.max(Exit::UNREACHABLE);
+        return Err(Failure::with(exit, format!("no node answers: {}", silent.why)));
+    }
+    let unresolved = survey.names.iter().find_map(|name| {
+        let why = name.addresses.as_ref().err()?;
+        Some(format!("no node answers: {}: {why}", name.name))
+    });
+    Err(Failure::unreachable(unresolved.unwrap_or_else(|| {
+        "no node was found; name one with --seed HOST:PORT, or set ZEROCACHE_SEED".to_owned()
+    })))
+}

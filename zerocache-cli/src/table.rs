@@ -1,0 +1,65 @@
+//! Tables of text, each column as wide as its widest cell.
+
+/// Returns the lines of a table with a heading.
+pub(crate) fn lines(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let mut text = line(&mut heading.iter().copied());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+/// Returns a number of bytes for people: `512 B`, `1.5 MiB`.
+pub(crate) fn bytes(number: f64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if number < 1_024.0 {
+        return format!("{number:.0} B");
+    }
+    let mut value = number / 1_024.0;
+    let mut at = 0;
+    while value >= 1_024.0 && at + 1 < UNITS.len() {
+        value /= 1_024.0;
+        at += 1;
+    }
+    format!("{value:.1} {}", UNITS[at])
+}
+
+/// Returns a time span for people: `250 ms`, `42 s`, `3 h`, `12 d`.
+pub(crate) fn span(ms: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    // Two of a unit say more than one of the next.
+    let unit = UNITS.into_iter().find(|(unit_ms, _)| ms >= 2 * unit_ms);
+    unit.map_or_else(|| format!("{ms} ms"), |(unit_ms, unit)| format!("{} {unit}", ms / unit_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows =
+            [vec!["1".to_owned(), "zürich".to_owned()], vec!["22222".to_owned(), String::new()]];
+        assert_eq!(lines(&["ID", "REGION"], &rows), "ID     REGION\n1      zürich\n22222\n");
+    }
+
+    #[test]
+    fn numbers_have_units() {
+        assert_eq!(bytes(1_023.0), "1023 B");
+        assert_eq!(bytes(1.5 * 1_048_576.0), "1.5 MiB");
+        assert_eq!(span(1_999), "1999 ms");
+        assert_eq!(span(119_000), "119 s");
+        assert_eq!(span(3 * 86_400_000), "3 d");
+    }
+}
