@@ -83,14 +83,17 @@ impl<B: Backend> Node<B> {
         membership.excuse_silence(gap_ms);
         let readiness = &mut cx.local.readiness;
         readiness.was_suspended = readiness.state != NodeState::Leaving;
-        if readiness.state != NodeState::InSync {
+        let is_starting = readiness.state == NodeState::Warming && !repair.start().is_done();
+        if readiness.state == NodeState::Leaving || is_starting {
             return;
         }
         repair.catch_up_again(cx.local, &membership.view, now);
         let readiness = &mut cx.local.readiness;
         readiness.warm_since = now.mono;
         readiness.misses_are_authoritative = false;
-        readiness.set_state(NodeState::Warming, cx.out);
+        if readiness.state == NodeState::InSync {
+            readiness.set_state(NodeState::Warming, cx.out);
+        }
         // What the node lacks, it cannot report to followers either.
         cx.replica.feed.lose();
     }

@@ -92,10 +92,19 @@ pub(super) enum RepairCall {
 /// The rounds with one partner.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
+    /// Since when its writes may arrive: it became reachable, or this node was resumed. What it wrote before
+    /// comes by rounds only.
+    since: Instant,
     /// When the next round begins.
     next: Instant,
     /// When the last round began that left nothing out.
     completed: Option<Instant>,
+}
+
+impl Peer {
+    fn new(now: Instant) -> Self {
+        Self { since: now, next: now, completed: None }
+    }
 }
 
 /// The source of the copy with which a node started.
@@ -232,7 +241,7 @@ impl Repair {
 
     /// Begins a round with a member at once: it is reachable, for the first time or again.
     pub(super) fn peer_up(&mut self, local: &mut Local, view: &View, now: Now, id: Incarnation) {
-        self.peers.insert(id, Peer { next: now.mono, completed: None });
+        self.peers.insert(id, Peer::new(now.mono));
         let remote = view.member(id).filter(|member| member.info.region != local.region());
         if let Some(member) = remote {
             self.region_rounds.remove(&member.info.region);

@@ -65,14 +65,15 @@ impl Repair {
             let began = now.wall_ms.saturating_sub(starting_ms) / 1_000;
             from = from.max(began.saturating_sub(IN_TRANSIT_SECONDS));
         }
-        // To the last second that ended over half a second ago. While versions run ahead of the clock,
-        // because it went back, they are all of one second that will not end for long.
+        // To the last second that ended over half a second ago, and at least to the one from which on writes
+        // arrive without rounds. While versions run ahead of the clock, because it went back, they are all of
+        // one second that will not end for long.
         let stamped_ms = cx.replica.clock.last().wall_ms();
         let to = match stamped_ms > now.wall_ms + AHEAD_OF_CLOCK_MS {
             true => stamped_ms / 1_000,
             false => now.wall_ms.saturating_sub(1_499) / 1_000,
         };
-        let last_second = to.max(from);
+        let last_second = to.max(from).max(self.first_replicated_second(now, id));
         // The seconds of a clock ahead do not end for up to a minute, and may be lacked already.
         let latest = now.wall_ms.saturating_add(AHEAD_MS_MAX) / 1_000 + 1;
         let lineage = Lineage { origin: id, age_ms: 0 };
@@ -93,6 +94,16 @@ impl Repair {
         };
         self.rounds.insert(id, round);
         self.continue_round(cx, view, id);
+    }
+
+    /// The second from which on the writes of a partner arrive without rounds, by any clock.
+    ///
+    /// A round must not leave an earlier one to later rounds: a key that is written again and again has its
+    /// only version in the last second each time.
+    fn first_replicated_second(&self, now: Now, id: Incarnation) -> u64 {
+        let Some(peer) = self.peers.get(&id) else { return 0 };
+        let since_ms = now.wall_ms.saturating_sub(now.mono.since_ms(peer.since));
+        since_ms.saturating_add(CLOCKS_DIFFER_MS) / 1_000
     }
 
     /// Requests what is next in a round.
@@ -308,7 +319,7 @@ impl Repair {
     fn note_complete<B: Backend>(&mut self, cx: &mut Context<'_, B>, round: &Round) {
         let (partner, began) = (&round.partner, round.began);
         self.counts.rounds_completed += 1;
-        let peer = Peer { next: cx.now.mono.plus_ms(1_000), completed: None };
+        let peer = Peer { next: cx.now.mono.plus_ms(1_000), ..Peer::new(began) };
         self.peers.entry(partner.id).or_insert(peer).completed = Some(began);
         let Some(verdict) = &round.verdict else { return };
         self.ages.merge(cx.local.id(), (partner, verdict), began);

@@ -92,8 +92,7 @@ impl Repair {
     ) {
         let spread = xxhash_rust::xxh3::xxh3_64(&partner.0.to_le_bytes()) % SPREAD_MS;
         let next = next_after(cx.now, LOCAL_EVERY_MS, AFTER_SECOND_MS + spread);
-        let peer = Peer { next: cx.now.mono, completed: None };
-        let peer = self.peers.entry(partner).or_insert(peer);
+        let peer = self.peers.entry(partner).or_insert_with(|| Peer::new(cx.now.mono));
         let is_due = peer.next <= cx.now.mono;
         if is_due {
             peer.next = next;

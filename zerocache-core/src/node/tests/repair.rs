@@ -286,6 +286,88 @@ fn suspended_node_warms_until_it_has_caught_up() {
     assert_eq!(downs.count(), 0, "the silence was its own");
 }
 
+/// Writes a key again and again for so long.
+fn overwrite(network: &mut Network, n: u64, name: &str, ms: u64) {
+    let end_ms = network.now_ms + ms;
+    while network.now_ms < end_ms {
+        let value = format!("{}", network.now_ms);
+        network.put(n, name, &value, Ack::Local);
+        network.run(20);
+    }
+}
+
+/// The versions of a key at two nodes.
+fn versions(network: &Network, nodes: [u64; 2], name: &str) -> [Option<Version>; 2] {
+    nodes.map(|n| network.nodes[&address(n)].replica.store.version(key(name).hash()))
+}
+
+#[test]
+fn suspended_node_serves_no_value_that_was_overwritten_meanwhile() {
+    for ahead_ms in [0, 500, 990] {
+        let mut network = Network::default();
+        network.ahead_ms.insert(address(1), ahead_ms);
+        network.start(1, "a", &[]);
+        network.start(2, "a", &[1]);
+        network.run(3_000);
+        network.put(1, "k", "before", Ack::Local);
+        network.run(1_000);
+        network.frozen.insert(address(2));
+        overwrite(&mut network, 1, "k", 6_330);
+        let [latest, old] = versions(&network, [1, 2], "k");
+        assert!(old < latest);
+        network.frozen.clear();
+        network.run_until(3_000, |network| state(network, 2) == NodeState::Warming);
+        network.run_until(3_000, |network| state(network, 2) == NodeState::InSync);
+        assert!(versions(&network, [1, 2], "k")[1] >= latest, "clock {ahead_ms} ms ahead");
+    }
+}
+
+#[test]
+fn node_that_is_suspended_again_catches_up_again() {
+    let mut network = Network::default();
+    network.start(1, "a", &[]);
+    network.start(2, "a", &[1]);
+    network.run(3_000);
+    network.put(1, "k", "before", Ack::Local);
+    network.run(1_000);
+    network.frozen.insert(address(2));
+    overwrite(&mut network, 1, "k", 6_000);
+    network.frozen.clear();
+    network.run(100);
+    assert_eq!(state(&network, 2), NodeState::Warming, "it compares a second time");
+    network.frozen.insert(address(2));
+    overwrite(&mut network, 1, "k", 6_000);
+    let [latest, _] = versions(&network, [1, 2], "k");
+    network.frozen.clear();
+    network.run_until(3_000, |network| state(network, 2) == NodeState::InSync);
+    assert!(versions(&network, [1, 2], "k")[1] >= latest);
+}
+
+#[test]
+fn separated_node_gets_keys_that_are_overwritten_all_the_time() {
+    for cut_ms in [6_000, 6_250, 6_500, 6_750] {
+        let mut network = Network::default();
+        network.start(1, "a", &[]);
+        network.start(2, "a", &[1]);
+        network.run(3_000);
+        network.put(1, "k", "before", Ack::Local);
+        network.run(1_000);
+        network.set_link(1, 2, false);
+        overwrite(&mut network, 1, "k", cut_ms);
+        let [latest, old] = versions(&network, [1, 2], "k");
+        assert!(old < latest);
+        let healed_ms = network.now_ms;
+        network.set_link(1, 2, true);
+        // Until node 1 sends its writes to node 2 again.
+        while !network.members(1).contains(&2) {
+            overwrite(&mut network, 1, "k", 20);
+        }
+        let left_ms = 2_000 - (network.now_ms - healed_ms);
+        let took = network.run_until(9_000, |network| versions(network, [1, 2], "k")[1] >= latest);
+        assert!(took <= left_ms, "{took} ms more than {left_ms} ms, cut {cut_ms}");
+    }
+}
+
 #[test]
 fn nodes_without_repair_get_no_rounds() {
     let mut network = Network::default();
