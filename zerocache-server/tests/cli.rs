@@ -87,7 +87,11 @@ impl Node {
     fn wait_until_ready(&self, ready: bool) {
         let begun = clock::elapsed();
         while self.get("/readyz").starts_with("HTTP/1.1 200") != ready {
-            assert!(clock::elapsed() - begun < PATIENCE, "not {}", if ready { "ready" } else { "draining" });
+            assert!(
+                clock::elapsed() - begun < PATIENCE,
+                "not {}",
+                if ready { "ready" } else { "draining" }
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
