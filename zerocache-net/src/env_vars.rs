@@ -47,6 +47,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_NEAR_AGE", ReadBy::Clients),
     ("ZEROCACHE_NEAR_BYTES", ReadBy::Clients),
     ("ZEROCACHE_OFFLINE", ReadBy::Clients),
+    ("ZEROCACHE_PAGE", ReadBy::Nodes),
     ("ZEROCACHE_PORT", ReadBy::Nodes),
     ("ZEROCACHE_PYTHON", ReadBy::Tests),
     ("ZEROCACHE_REGION", ReadBy::Nodes),

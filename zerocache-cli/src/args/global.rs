@@ -30,7 +30,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_timeout, global = true)]
     pub(crate) timeout: Duration,
 
-    /// Cluster [ZEROCACHE_CLUSTER]
+    /// Cluster (ZEROCACHE_CLUSTER)
     #[arg(long, value_name = "NAME", value_parser = parse_name, global = true)]
     pub(crate) cluster: Option<String>,
 
@@ -38,15 +38,15 @@ pub(crate) struct Global {
     #[arg(long, value_name = "NAME", value_parser = parse_region, global = true)]
     pub(crate) region: Option<String>,
 
-    /// Node to ask first, as HOST:PORT; repeatable [ZEROCACHE_SEED]
+    /// Node to ask first, as HOST:PORT; repeatable (ZEROCACHE_SEED)
     #[arg(long, value_name = "ADDR", global = true)]
     pub(crate) seed: Vec<HostPort>,
 
-    /// DNS name of many nodes, as NAME:PORT; repeatable [ZEROCACHE_DNS]
+    /// DNS name of many nodes, as NAME:PORT; repeatable (ZEROCACHE_DNS)
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) dns: Vec<HostPort>,
 
-    /// Ways to find nodes, of mdns, dns and seeds, with commas [ZEROCACHE_DISCOVERY]
+    /// Ways to find nodes, of mdns, dns and seeds, with commas (ZEROCACHE_DISCOVERY)
     #[arg(long, value_name = "WAYS", global = true)]
     pub(crate) discovery: Option<String>,
 
@@ -58,23 +58,23 @@ pub(crate) struct Global {
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) secret_file: Option<PathBuf>,
 
-    /// Whether connections are encrypted: off, optional or required [ZEROCACHE_TLS]
+    /// Whether connections are encrypted: off, optional or required (ZEROCACHE_TLS)
     #[arg(long, value_name = "MODE", global = true)]
     pub(crate) tls: Option<TlsMode>,
 
-    /// File with the CAs of the nodes [ZEROCACHE_TLS_CA]
+    /// File with the CAs of the nodes (ZEROCACHE_TLS_CA)
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) tls_ca: Option<PathBuf>,
 
-    /// File with the certificate to present [ZEROCACHE_TLS_CERT]
+    /// File with the certificate to present (ZEROCACHE_TLS_CERT)
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// File with the key of --tls-cert [ZEROCACHE_TLS_KEY]
+    /// File with the key of --tls-cert (ZEROCACHE_TLS_KEY)
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Name that certificates of nodes must have [ZEROCACHE_TLS_SERVER_NAME]
+    /// Name that certificates of nodes must have (ZEROCACHE_TLS_SERVER_NAME)
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) tls_server_name: Option<String>,
 }

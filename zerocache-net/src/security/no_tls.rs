@@ -1,6 +1,10 @@
 //! What is left of TLS in a build without it: types that have no values.
 
-use std::{convert::Infallible, io, time::SystemTime};
+use std::{
+    convert::Infallible,
+    io,
+    time::{Duration, SystemTime},
+};
 
 use tokio::net::TcpStream;
 
