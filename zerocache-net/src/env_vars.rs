@@ -49,6 +49,7 @@ pub const ALL: &[(&str, ReadBy)] = &[
     ("ZEROCACHE_OFFLINE", ReadBy::Clients),
     ("ZEROCACHE_PAGE", ReadBy::Nodes),
     ("ZEROCACHE_PORT", ReadBy::Nodes),
+    ("ZEROCACHE_PROMTOOL", ReadBy::Tests),
     ("ZEROCACHE_PYTHON", ReadBy::Tests),
     ("ZEROCACHE_REGION", ReadBy::Nodes),
     ("ZEROCACHE_SECRET", ReadBy::Both),

@@ -97,19 +97,18 @@ pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/stats", get(stats::get))
-        .route("/metrics", get(metrics::get))
-        .fallback(by_path)
-        .with_state(api);
-    match page {
-        Some(page) => router.merge(page.router()),
+        .route("/metrics", get(metrics::get));
+    let router = match page {
+        Some(page) => router.merge(page.router().with_state(())),
         None => router,
-    }
+    };
+    complete(router, api)
 }
 
 /// Returns the routes of a listener for the Python package alone. Every request has the [`Caller`] among its
 /// extensions.
 pub fn compat_router(api: Api) -> Router {
-    probes().fallback(by_path).with_state(Api { entries: false, compat: true, ..api })
+    complete(probes(), Api { entries: false, compat: true, ..api })
 }
 
 /// Returns the routes that every listener has, and that everybody may ask for.
@@ -118,7 +117,11 @@ fn probes() -> Router<Api> {
         .route("/ping", get(ping))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// Adds what answers where no route does. The fallback for methods holds for the routes that there are by now.
+fn complete(router: Router<Api>, api: Api) -> Router {
+    router.fallback(by_path).method_not_allowed_fallback(method_not_allowed).with_state(api)
 }
 
 /// Returns the handler of requests that need no waiting: reads of entries, which are most requests.
