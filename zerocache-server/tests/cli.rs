@@ -83,7 +83,6 @@ impl Node {
         answer
     }
 
-    #[expect(clippy::disallowed_methods, reason = "bounds a wait of a test")]
     fn wait_until_ready(&self, ready: bool) {
         let begun = clock::elapsed();
         while self.get("/readyz").starts_with("HTTP/1.1 200") != ready {
