@@ -8,8 +8,8 @@ use zerocache_core::{
 };
 use zerocache_net::discovery::{SourceState, SourceStatus};
 
-use super::{Family, Number, Surroundings, info};
-use crate::telemetry::metrics::Kind;
+use super::{Family, Number, Surroundings};
+use crate::{logging::VERSION, telemetry::metrics::Kind};
 
 /// Most regions that are labels; nodes of further ones are counted under [`REGION_OTHER`].
 pub const REGIONS_MAX: usize = 64;
@@ -91,13 +91,17 @@ pub(super) fn families(status: &ClusterStatus, surroundings: &Surroundings) -> V
     families
 }
 
+/// The `info` of a node: its labels say what it is.
 fn identity(status: &ClusterStatus, own: &NodeStatus) -> Family {
-    info(vec![
+    let labels = vec![
+        ("version", VERSION.into()),
         ("cluster", status.cluster.clone().into()),
         ("region", own.region.clone().into()),
         ("zone", own.zone.clone().unwrap_or_default().into()),
         ("incarnation", own.id.to_string().into()),
-    ])
+    ];
+    let help = "The node: its software, and where it stands; always 1.";
+    Family::new("info", help, Kind::Gauge).with(labels, Number::Unsigned(1))
 }
 
 fn own_state(own: &NodeStatus) -> [Family; 3] {

@@ -23,7 +23,6 @@ use super::{
     metrics::{Kind, Metric, Sample, Unit, Value},
     table::FAMILIES,
 };
-use crate::logging::VERSION;
 
 /// A text format that Prometheus reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ pub struct Surroundings {
 #[must_use]
 pub fn render(sample: &Sample<'_>, surroundings: &Surroundings, format: Format) -> String {
     let mut families = of_table(sample);
-    families.extend(cluster::families(sample.node, surroundings));
+    families.extend(cluster::families(&sample.node, surroundings));
     families.extend(process::families());
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Families(families)));
@@ -149,14 +148,6 @@ fn number(metric: &Metric, value: Value) -> Option<Number> {
         Value::Signed(value) => Number::Signed(value),
         Value::Unlimited => return None,
     })
-}
-
-/// The `info` of a node: its labels say what it is.
-fn info(labels: Vec<(&'static str, Cow<'static, str>)>) -> Family {
-    let mut labels = labels;
-    labels.insert(0, ("version", VERSION.into()));
-    let help = "The node: its software, and where it stands; always 1.";
-    Family::new("info", help, Kind::Gauge).with(labels, Number::Unsigned(1))
 }
 
 /// All families of one scrape.
