@@ -1,10 +1,6 @@
 //! What is left of TLS in a build without it: types that have no values.
 
-use std::{
-    convert::Infallible,
-    io,
-    time::{Duration, SystemTime},
-};
+use std::{convert::Infallible, io, time::SystemTime};
 
 use tokio::net::TcpStream;
 
@@ -78,15 +74,11 @@ impl Tls {
         match self.0 {}
     }
 
-    pub(super) fn expires(&self) -> Option<SystemTime> {
-        match self.0 {}
-    }
-
     pub(super) fn expires_soon(&self) -> Option<String> {
         match self.0 {}
     }
 
-    pub(super) fn own_remaining(&self) -> Option<(Duration, bool)> {
+    pub(super) fn own_end(&self) -> Option<(SystemTime, bool)> {
         match self.0 {}
     }
 

@@ -201,11 +201,11 @@ impl Security {
         self.0.mode
     }
 
-    /// Returns the time until the own certificate ends, zero if it has ended, and whether the process replaces
-    /// it itself in time, because it made it from a secret. None without a certificate.
+    /// Returns the end of the own certificate, and whether the process replaces it in time, because it made it
+    /// from a secret. None without a certificate.
     #[must_use]
-    pub fn certificate_remaining(&self) -> Option<(Duration, bool)> {
-        self.state().tls().and_then(Tls::own_remaining)
+    pub fn certificate_end(&self) -> Option<(SystemTime, bool)> {
+        self.state().tls().and_then(Tls::own_end)
     }
 
     /// Returns whether the process may use a node at `peer`, on a connection from the own address `local`.
@@ -330,13 +330,6 @@ impl Security {
             }
             Err(error) => tracing::error!(%error, "cannot renew the certificate"),
         }
-    }
-
-    /// Returns the end of the certificate that this process shows now; none if it has none from a file. A
-    /// certificate that it makes from a secret is renewed daily.
-    #[must_use]
-    pub fn certificate_expires(&self) -> Option<SystemTime> {
-        self.state().tls().and_then(Tls::expires)
     }
 
     /// Returns a number that grows each time the credentials change.

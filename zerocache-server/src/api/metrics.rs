@@ -63,13 +63,15 @@ pub(super) async fn get(
 }
 
 fn render(api: &Api, format: Format) -> String {
-    let expires = api.access.security().certificate_expires();
+    let end = api.access.security().certificate_end();
     let surroundings = Surroundings {
         sources: api.driver.sources(),
-        certificate_expires_s: expires
-            .map(|end| end.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+        // One that the node replaces in time would only seem to run out.
+        certificate_expires_s: end
+            .filter(|(_, is_renewed)| !is_renewed)
+            .map(|(end, _)| end.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
     };
-    stats::sampled(api, |sample| prometheus::render(sample, &surroundings, format))
+    prometheus::render(&stats::sample(api), &surroundings, format)
 }
 
 #[cfg(test)]
@@ -103,9 +105,8 @@ mod tests {
     #[tokio::test]
     async fn text_of_long_ago_is_made_again() {
         let last = LastScrape::default();
-        let long_ago = Instant::from_millis(clock::mono().as_millis());
+        let long_ago = clock::mono();
         let mut held = last.0.lock().await;
-        held[0] = None;
         let mut waiting = Box::pin(last.text(Format::Text, || "new".to_owned()));
         assert!((&mut waiting).now_or_never().is_none());
         held[0] = Some((long_ago, Bytes::from_static(b"old")));

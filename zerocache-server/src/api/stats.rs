@@ -31,16 +31,16 @@ pub(super) async fn get(
     Extension(caller): Extension<Arc<Caller>>,
 ) -> Result<Json<StatsBody>, ApiError> {
     api.permit(&caller, Operation::Monitor)?;
-    Ok(Json(sampled(&api, StatsBody::of)))
+    Ok(Json(StatsBody::of(&sample(&api))))
 }
 
 /// Takes the readings from which the values of all metrics are computed. Locks the node once.
-pub(super) fn sampled<R>(api: &Api, compute: impl FnOnce(&Sample<'_>) -> R) -> R {
+pub(super) fn sample(api: &Api) -> Sample<'_> {
     let storage = api.driver.storage();
     let reads = ReadCounts::of(&api.counters, storage);
     let readings = api.driver.readings();
     let pending = api.framed.as_ref().map_or(0, |framed| framed.pending_bytes());
-    compute(&Sample {
+    Sample {
         server: &api.counters,
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
@@ -48,11 +48,11 @@ pub(super) fn sampled<R>(api: &Api, compute: impl FnOnce(&Sample<'_>) -> R) -> R
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),
-        node: &readings.status,
+        node: readings.status,
         queued: readings.queued,
         datagrams: readings.datagrams,
         datagram_send_errors: readings.datagram_send_errors,
         watchers: readings.watchers,
         response_bytes_pending: pending as u64,
-    })
+    }
 }

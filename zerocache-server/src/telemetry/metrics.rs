@@ -54,7 +54,7 @@ pub struct Metric {
     pub help: &'static str,
     /// The family of its series in `/metrics`, without prefix and suffix; none if the name gives it.
     pub(super) family: Option<&'static str>,
-    /// The label that tells its series from the others of the family.
+    /// The label of its series, where the family has several.
     pub(super) label: Option<(&'static str, &'static str)>,
     pub(super) value: fn(&Sample<'_>) -> Value,
 }
@@ -110,7 +110,7 @@ pub struct Sample<'a> {
     /// Limits of the store.
     pub capacity: Capacity,
     /// The state machine's view of the cluster and its counters.
-    pub node: &'a ClusterStatus,
+    pub node: ClusterStatus,
     /// Records, and their bytes, that wait for all peers.
     pub queued: (u64, u64),
     /// Datagrams received and sent.

@@ -42,12 +42,6 @@ use super::{
 use crate::clock;
 
 pub(crate) use self::connect::{ConnectError, connect};
-
-/// Returns when a certificate ceases to be valid.
-pub(crate) fn certificate_end(certificate: &CertificateDer<'_>) -> Option<std::time::SystemTime> {
-    peer::validity(certificate).ok().map(|(_, until)| until)
-}
-
 pub use self::{
     accept::{ClientHello, TlsAcceptor},
     authority::{authority_hash, authority_pem},
@@ -100,6 +94,11 @@ impl TimeProvider for WallClock {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(since_epoch(self.now())))
     }
+}
+
+/// Returns when a certificate ceases to be valid.
+pub(crate) fn certificate_end(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    peer::validity(certificate).ok().map(|(_, until)| until)
 }
 
 /// The configurations of one generation of credentials. Tickets of resumption end with them.
@@ -183,15 +182,9 @@ impl Tls {
         (left < quarter.min(7 * leaf::DAY)).then(|| pem::time_text(until))
     }
 
-    /// The time until the own certificate ends, and whether this process made it and renews it.
-    pub(super) fn own_remaining(&self) -> Option<(Duration, bool)> {
-        let (_, until) = self.own?;
-        Some((until.duration_since(self.clock.now()).unwrap_or_default(), self.is_of_secret))
-    }
-
-    /// The end of the own certificate, if it is from a file. Those that the process makes are renewed daily.
-    pub(super) fn expires(&self) -> Option<SystemTime> {
-        self.own.filter(|_| !self.is_of_secret).map(|(_, until)| until)
+    /// The end of the own certificate, and whether this process made it and renews it.
+    pub(super) fn own_end(&self) -> Option<(SystemTime, bool)> {
+        self.own.map(|(_, until)| (until, self.is_of_secret))
     }
 
     /// Whether the incarnation of a node is a hash of its public key: where CAs are those of secrets.

@@ -1,24 +1,17 @@
 //! Makes what all viewers see: one message a second, while there is one.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{MissedTickBehavior, interval},
 };
 use zerocache_core::time::Instant;
 use zerocache_net::clock;
 
-use super::frame::{self, Point, Reading};
-use crate::api::Api;
+use super::frame::{self, Point, Reading, View};
+use crate::api::{Api, stats};
 
 /// The time between two messages.
 const EVERY: Duration = Duration::from_secs(1);
@@ -48,7 +41,7 @@ pub(super) struct Feed {
     frames: watch::Sender<Frame>,
     closing: watch::Sender<bool>,
     wanted: Notify,
-    viewers: Arc<AtomicUsize>,
+    seats: Arc<Semaphore>,
     history: Mutex<History>,
 }
 
@@ -58,18 +51,26 @@ struct History {
     last: Option<Reading>,
 }
 
+impl History {
+    /// Adds what was read now. Returns its point.
+    fn add(&mut self, reading: Reading) -> Point {
+        let point = Point::between(self.last.replace(reading), reading);
+        if self.points.len() == POINTS_MAX {
+            self.points.pop_front();
+        }
+        let oldest_ms = point.at_ms.saturating_sub(POINTS_MAX as u64 * 1_000);
+        self.points.retain(|point| point.at_ms >= oldest_ms);
+        self.points.push_back(point);
+        point
+    }
+}
+
 /// The seat of one viewer; dropping it leaves it to another one.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) frames: watch::Receiver<Frame>,
     pub(super) closing: watch::Receiver<bool>,
-    viewers: Arc<AtomicUsize>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.viewers.fetch_sub(1, Ordering::Relaxed);
-    }
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Default for Feed {
@@ -78,7 +79,7 @@ impl Default for Feed {
             frames: watch::Sender::default(),
             closing: watch::Sender::default(),
             wanted: Notify::new(),
-            viewers: Arc::default(),
+            seats: Arc::new(Semaphore::new(VIEWERS_MAX)),
             history: Mutex::default(),
         }
     }
@@ -87,20 +88,14 @@ impl Default for Feed {
 impl Feed {
     /// Takes a seat. None if all are taken, or the node is closing.
     pub(super) fn subscribe(&self) -> Option<Seat> {
-        let closing = self.closing.subscribe();
-        if *closing.borrow() {
-            return None;
-        }
-        let below = |count: usize| (count < VIEWERS_MAX).then_some(count + 1);
-        self.viewers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
-        let mut seat =
-            Seat { frames: self.frames.subscribe(), closing, viewers: Arc::clone(&self.viewers) };
-        let made = seat.frames.borrow().made;
+        let permit = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        let (mut frames, closing) = (self.frames.subscribe(), self.closing.subscribe());
+        let made = frames.borrow().made;
         if made.is_some_and(|made| clock::mono().since_ms(made) < FRESH_MS) {
-            seat.frames.mark_changed();
+            frames.mark_changed();
         }
         self.wanted.notify_one();
-        Some(seat)
+        Some(Seat { frames, closing, _permit: permit })
     }
 
     /// Returns the points of the last 5 minutes in which somebody watched, as JSON. `session`: the viewer has
@@ -112,6 +107,7 @@ impl Feed {
 
     /// Ends all streams, and begins none from now on.
     pub(super) fn close(&self) {
+        self.seats.close();
         self.closing.send_replace(true);
     }
 
@@ -122,7 +118,7 @@ impl Feed {
             self.wanted.notified().await;
             let mut ticks = interval(EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while self.viewers.load(Ordering::Relaxed) > 0 {
+            while self.frames.receiver_count() > 0 {
                 tokio::select! {
                     _ = ticks.tick() => {}
                     // That the node is shutting down is shown at once: there may be no next time.
@@ -135,21 +131,10 @@ impl Feed {
 
     /// Makes one message.
     fn make(&self, api: &Api) {
-        let (view, reading) = frame::measure(api);
-        let now = clock::now();
-        let point = {
-            let mut history = self.history.lock();
-            let point = Point::between(history.last.replace(reading), reading, now);
-            if history.points.len() == POINTS_MAX {
-                history.points.pop_front();
-            }
-            let oldest_ms = now.wall_ms.saturating_sub(POINTS_MAX as u64 * 1_000);
-            history.points.retain(|point| point.at_ms >= oldest_ms);
-            history.points.push_back(point);
-            point
-        };
+        let (sample, now) = (stats::sample(api), clock::now());
+        let point = self.history.lock().add(Reading::of(&sample, now));
         let (events_change, events) = api.driver.recent_events().list();
-        let status = frame::to_json(&view.with_point(now, point)).into();
+        let status = frame::to_json(&View::new(api, sample, point)).into();
         let events = frame::to_json(&events).into();
         let made = Some(now.mono);
         self.frames.send_replace(Frame { status, events, events_change, made });

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use zerocache_core::{
     node::{ClusterStatus, NodeStatus},
-    time::{Instant, Now},
+    time::Now,
     wire::NodeState,
 };
 use zerocache_net::clock;
@@ -16,17 +16,17 @@ use crate::{
 /// The most nodes that a message lists; of a larger cluster, those in trouble first.
 pub(super) const NODES_SHOWN_MAX: usize = 256;
 
+/// Rates since a reading that is older than this, in milliseconds, are not those of now: nobody watched meanwhile.
+const GAP_MS: u64 = 10_000;
+
 /// The state of the node and of the cluster as it sees it.
 #[derive(Serialize)]
 pub(super) struct View {
-    at_ms: u64,
-    version: &'static str,
     /// How many nodes this one knows, also those that are not listed.
     nodes_known: usize,
-    /// Connections are encrypted: links to other nodes are too.
-    tls: bool,
+    /// None without TLS.
     certificate: Option<Certificate>,
-    point: Option<Point>,
+    point: Point,
     stats: stats::StatsBody,
     #[serde(flatten)]
     cluster: ClusterBody,
@@ -42,7 +42,7 @@ struct Certificate {
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    at: Instant,
+    at: Now,
     hits: u64,
     misses: u64,
     writes: u64,
@@ -70,34 +70,19 @@ pub(super) struct Point {
     waiting: u64,
 }
 
-/// Returns the state now, and the counters at the same moment.
-pub(super) fn measure(api: &Api) -> (View, Reading) {
-    let (mut status, stats, reading) = stats::sampled(api, |sample| {
-        (sample.node.clone(), stats::StatsBody::of(sample), Reading::of(sample))
-    });
-    let nodes_known = status.nodes.len();
-    shorten(&mut status);
-    let security = api.access.security();
-    let certificate = security.certificate_remaining().map(|(remaining, is_renewed)| Certificate {
-        days_left: rounded(remaining.as_secs_f64() / 86_400.0),
-        is_renewed,
-    });
-    let view = View {
-        at_ms: 0,
-        version: env!("CARGO_PKG_VERSION"),
-        nodes_known,
-        tls: certificate.is_some(),
-        certificate,
-        point: None,
-        stats,
-        cluster: ClusterBody::new(status, api.driver.sources()),
-    };
-    (view, reading)
-}
-
 impl View {
-    pub(super) fn with_point(self, now: Now, point: Point) -> Self {
-        Self { at_ms: now.wall_ms, point: Some(point), ..self }
+    /// The state at the moment of `sample`.
+    pub(super) fn new(api: &Api, sample: Sample<'_>, point: Point) -> Self {
+        let stats = stats::StatsBody::of(&sample);
+        let mut status = sample.node;
+        let nodes_known = status.nodes.len();
+        shorten(&mut status);
+        let certificate = api.access.security().certificate_end().map(|(end, is_renewed)| {
+            let remaining = end.duration_since(clock::system_wall()).unwrap_or_default();
+            Certificate { days_left: rounded(remaining.as_secs_f64() / 86_400.0), is_renewed }
+        });
+        let cluster = ClusterBody::new(status, api.driver.sources());
+        Self { nodes_known, certificate, point, stats, cluster }
     }
 }
 
@@ -117,11 +102,11 @@ fn shorten(status: &mut ClusterStatus) {
 }
 
 impl Reading {
-    fn of(sample: &Sample<'_>) -> Self {
+    pub(super) fn of(sample: &Sample<'_>, at: Now) -> Self {
         let denials = &sample.denials;
         let lags = sample.node.nodes.iter().filter_map(|node| node.replication_lag_ms);
         Self {
-            at: clock::mono(),
+            at,
             hits: sample.reads.hits + sample.reads.stale_hits,
             misses: sample.reads.misses,
             writes: sample.store.counts.puts + sample.store.counts.deletes,
@@ -139,9 +124,9 @@ impl Reading {
 }
 
 impl Point {
-    pub(super) fn between(before: Option<Reading>, now: Reading, at: Now) -> Self {
+    pub(super) fn between(before: Option<Reading>, now: Reading) -> Self {
         let mut point = Self {
-            at_ms: at.wall_ms,
+            at_ms: now.at.wall_ms,
             reads_per_s: None,
             hit_ratio: None,
             writes_per_s: None,
@@ -152,8 +137,8 @@ impl Point {
             waiting: now.waiting,
         };
         let Some(before) = before else { return point };
-        let elapsed_ms = now.at.since_ms(before.at);
-        if elapsed_ms == 0 {
+        let elapsed_ms = now.at.mono.since_ms(before.at.mono);
+        if elapsed_ms == 0 || elapsed_ms > GAP_MS {
             return point;
         }
         let rate = |before: u64, now: u64| {
@@ -186,11 +171,13 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use zerocache_core::time::Instant;
+
     use super::*;
 
     fn reading(at_ms: u64, hits: u64, misses: u64) -> Reading {
         Reading {
-            at: Instant::from_millis(at_ms),
+            at: Now { mono: Instant::from_millis(at_ms), wall_ms: at_ms },
             hits,
             misses,
             writes: hits,
@@ -204,15 +191,16 @@ mod tests {
 
     #[test]
     fn rates_are_those_since_the_point_before() {
-        let now = Now { mono: Instant::from_millis(2_000), wall_ms: 5 };
-        let first = Point::between(None, reading(0, 3, 1), now);
+        let first = Point::between(None, reading(0, 3, 1));
         assert_eq!((first.reads_per_s, first.hit_ratio, first.bytes), (None, None, 7));
-        let point = Point::between(Some(reading(0, 10, 10)), reading(2_000, 16, 12), now);
+        let point = Point::between(Some(reading(0, 10, 10)), reading(2_000, 16, 12));
         assert_eq!(point.reads_per_s, Some(4.0));
         assert_eq!(point.hit_ratio, Some(0.75));
         assert_eq!((point.writes_per_s, point.evictions_per_s), (Some(3.0), Some(1.0)));
         assert_eq!((point.denied, point.lag_ms, point.waiting), (Some(0), 8, 9));
-        let idle = Point::between(Some(reading(0, 1, 1)), reading(1_000, 1, 1), now);
+        let idle = Point::between(Some(reading(0, 1, 1)), reading(1_000, 1, 1));
         assert_eq!((idle.reads_per_s, idle.hit_ratio), (Some(0.0), None));
+        let after_gap = Point::between(Some(reading(0, 1, 1)), reading(GAP_MS + 1, 9, 9));
+        assert_eq!((after_gap.reads_per_s, after_gap.denied), (None, None));
     }
 }

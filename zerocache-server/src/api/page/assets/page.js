@@ -5,7 +5,7 @@ const STALE_MS = 3500, RETRY_MS = 3000, POINTS_MAX = 300, SPAN_MS = 300000;
 const STATES = { ok: "✓", warn: "!", bad: "✕", none: "·" };
 const RANK = { none: 0, ok: 1, warn: 2, bad: 3 };
 const $ = id => document.getElementById(id);
-let points = [], heard = 0, source = null, view = null, retry = 0, skew = 0;
+let points = [], heard = 0, source = null, view = null, retry = 0;
 
 function make(tag, className, text) {
   const element = document.createElement(tag);
@@ -16,7 +16,7 @@ function make(tag, className, text) {
 const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 const setClass = (element, name) => { if (element.className !== name) element.className = name; };
 const worst = states => states.reduce((a, b) => RANK[b] > RANK[a] ? b : a, "none");
-const count = (n, one, many) => `${number(n)} ${n === 1 ? one : many || one + "s"}`;
+const count = (n, one) => `${number(n)} ${n === 1 ? one : one + "s"}`;
 
 // Makes the children of `parent` those of `items`, and keeps the elements of items that stay.
 function sync(parent, items, key, create, update) {
@@ -101,7 +101,7 @@ function showRegions(view) {
   const names = new Set(view.nodes.map(node => node.region));
   for (const name of [...names].sort()) if (name !== home) byRegion.set(name, []);
   for (const node of view.nodes) byRegion.get(node.region).push(node);
-  const scheme = view.tls ? "https" : "http";
+  const scheme = view.certificate ? "https" : "http";
   const latencies = new Map(view.regions.map(region => [region.name, region.latency_ms]));
   sync($("regions"), [...byRegion], ([name]) => name, () => {
     const box = make("article", "region"), head = make("div");
@@ -306,7 +306,7 @@ function show() {
   showLatencies(view);
   showFacts(view);
   showStats();
-  setText($("foot"), `zerocache ${view.version} · node ${own.id} · up ${duration(own.since_ms)}`);
+  setText($("foot"), `zerocache ${view.software.version} · node ${own.id} · up ${duration(own.since_ms)}`);
 }
 
 function showEvents(events) {
