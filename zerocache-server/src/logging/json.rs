@@ -46,6 +46,11 @@ impl JsonLines {
             object.insert(name.to_owned(), value);
         }
         event.record(&mut Fields(&mut object));
+        // An event of the crate `log`, which libraries use: its target and place are in fields of their own.
+        if let Some(target) = object.remove("log.target") {
+            object.insert("target".to_owned(), target);
+            object.retain(|name, _| !name.starts_with("log."));
+        }
         object
     }
 }
@@ -172,6 +177,16 @@ mod tests {
             assert_eq!(line[name], value, "{line}");
         }
         assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+    }
+
+    #[test]
+    fn event_of_the_crate_log_has_the_target_of_its_module() {
+        static NODE: OnceLock<String> = OnceLock::new();
+        let line = line_of(&NODE, || {
+            tracing::warn!(target: "log", { log.target = "mdns_sd", log.line = 7u64 }, "no socket");
+        });
+        assert_eq!((&line["target"], &line["message"]), (&"mdns_sd".into(), &"no socket".into()));
+        assert!(line.get("log.line").is_none(), "{line}");
     }
 
     #[test]
