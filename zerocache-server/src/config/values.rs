@@ -5,6 +5,14 @@ use std::str::FromStr;
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+/// Returns the value whose name is `text`.
+fn choose<T, const N: usize>(text: &str, choices: [(&str, T); N]) -> Result<T, String> {
+    let names = choices.each_ref().map(|(name, _)| *name);
+    let chosen = choices.into_iter().find(|(name, _)| *name == text);
+    let unknown = || format!("\"{text}\" is not known; use {}", names.join(" or "));
+    chosen.map(|(_, value)| value).ok_or_else(unknown)
+}
+
 /// A foreign protocol that the node also serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compat {
@@ -16,10 +24,7 @@ impl FromStr for Compat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "zerocache-py" => Ok(Self::ZerocachePy),
-            _ => Err(format!("\"{text}\" is not known; use zerocache-py")),
-        }
+        choose(text, [("zerocache-py", Self::ZerocachePy)])
     }
 }
 
@@ -37,11 +42,7 @@ impl FromStr for PageMode {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "on" => Ok(Self::On),
-            "off" => Ok(Self::Off),
-            _ => Err(format!("\"{text}\" is not known; use on or off")),
-        }
+        choose(text, [("on", Self::On), ("off", Self::Off)])
     }
 }
 
@@ -59,11 +60,7 @@ impl FromStr for LogFormat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("\"{text}\" is not a log format; use text or json")),
-        }
+        choose(text, [("text", Self::Text), ("json", Self::Json)])
     }
 }
 
@@ -149,6 +146,14 @@ mod tests {
         assert!("warn,zerocache_net=debug".parse::<LogFilter>().is_ok());
         assert!("info,=,=".parse::<LogFilter>().is_err());
         assert!("zerocache_net[{peer=a}]=debug,OFF".parse::<LogFilter>().is_ok());
+    }
+
+    #[test]
+    fn unknown_name_is_answered_with_those_that_are_known() {
+        assert_eq!("off".parse(), Ok(PageMode::Off));
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        let error = "no".parse::<PageMode>().expect_err("unknown");
+        assert_eq!(error, "\"no\" is not known; use on or off");
     }
 
     #[test]
