@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use zerocache_core::{access::Denial, cluster::DialRefusal, node::Event, wire::NodeInfo};
 
-use super::recent::Severity;
+use super::recent::{Severity, plain};
 
 /// Returns the addresses of a node whose reachability changed, and whether it is reachable now.
 pub(super) fn reachability(event: &Event) -> impl Iterator<Item = (SocketAddr, bool)> {
@@ -22,7 +22,7 @@ const TEXT_CHARS_MAX: usize = 200;
 
 /// Returns what a log line shows of the message of a peer.
 fn first_of(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
+    plain(text, TEXT_CHARS_MAX)
 }
 
 /// Logs an event.
@@ -41,7 +41,7 @@ pub(super) fn log(event: &Event) {
             peer = %info.incarnation, peer_region = info.region, "node removed"
         ),
         Event::OtherCluster { address, text } => tracing::warn!(
-            %address, "address belongs to another cluster: {text}"
+            %address, "address belongs to another cluster: {}", first_of(text)
         ),
         Event::PeerRefused { address, code: DialRefusal::Denied(Denial::Protected), .. } => {
             tracing::warn!(

@@ -73,7 +73,7 @@ impl Inner {
         self.forget(now);
         self.changes += 1;
         let (at_ms, mono_ms) = (now.wall_ms, now.mono.as_millis());
-        let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect();
+        let text = plain(text, TEXT_CHARS_MAX);
         if let Some(last) = self.events.back_mut()
             && (last.severity, &last.text) == (severity, &text)
         {
@@ -96,6 +96,11 @@ impl Inner {
             self.changes += 1;
         }
     }
+}
+
+/// Returns the first characters of a text that others may have written, without those that control a terminal.
+pub(super) fn plain(text: &str, chars_max: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(chars_max).collect()
 }
 
 #[cfg(test)]
