@@ -35,12 +35,10 @@ use zerocache_net::{
     transport::Transport,
 };
 
+pub use self::reply::{FramedReply, ReplyTo};
 use self::{calls::OutboundCalls, reply::ReplyBatch};
-pub use self::{
-    recent::{RecentEvent, RecentEvents, Severity},
-    reply::{FramedReply, ReplyTo},
-};
 pub(crate) use self::{
+    recent::{RecentEvents, Severity},
     reply::{EncodedResponse, response_header},
     requests::{Admission, NodeRequest},
 };
@@ -187,7 +185,7 @@ impl NodeDriver {
 
     /// Returns the events of the last ten minutes.
     #[must_use]
-    pub fn recent_events(&self) -> &RecentEvents {
+    pub(crate) fn recent_events(&self) -> &RecentEvents {
         &self.recent
     }
 

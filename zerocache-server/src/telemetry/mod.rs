@@ -2,7 +2,7 @@
 
 mod counters;
 mod metrics;
-pub mod prometheus;
+pub(crate) mod prometheus;
 mod table;
 #[cfg(test)]
 mod tests;

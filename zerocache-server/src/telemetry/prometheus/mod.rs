@@ -17,7 +17,6 @@ use prometheus_client::{
 };
 use zerocache_net::discovery::SourceStatus;
 
-pub use self::cluster::{REGION_OTHER, REGIONS_MAX};
 use super::{
     METRICS, PREFIX,
     metrics::{Kind, Metric, Sample, Unit, Value},

@@ -6,7 +6,10 @@ use zerocache_core::{
     wire::NodeState,
 };
 
-use super::*;
+use super::{
+    cluster::{REGION_OTHER, REGIONS_MAX},
+    *,
+};
 
 #[test]
 fn series_of_the_table_are_distinct_and_of_one_kind() {
