@@ -95,7 +95,7 @@ impl Evidence {
 }
 
 /// The days that a certificate has left where it is a warning, and where an error. Those that nodes make for
-/// themselves of a secret are made anew when they have two left.
+/// themselves of a secret are replaced when they have two left.
 pub(crate) fn certificate_days(security: &SecurityConfig) -> (f64, f64) {
     if security.files.is_some() { (14.0, 2.0) } else { (1.5, 0.5) }
 }
