@@ -243,6 +243,8 @@ fn cookie_counts_for_the_page_alone() {
     // It ends with the logout.
     assert_eq!(it.ask("POST", "/page/logout", &headers, "").status, 303);
     assert_eq!(it.ask("GET", EVENTS, &headers, "").status, 401);
+    // The last chunk of the stream that had begun before.
+    viewer.wait_for("\r\n0\r\n\r\n");
 }
 
 #[test]

@@ -15,18 +15,22 @@ use super::protect;
 pub(super) struct Asset {
     pub(super) path: &'static str,
     media_type: &'static str,
-    pub(super) text: &'static str,
+    text: &'static str,
     tag: OnceLock<HeaderValue>,
 }
 
-const HTML: &str = "text/html; charset=utf-8";
+/// A file of HTML behind the head that all have.
+macro_rules! html {
+    ($rest:literal) => {
+        concat!(include_str!("assets/head.html"), include_str!($rest))
+    };
+}
 
 /// The page.
 pub(super) static INDEX: Asset =
-    Asset::new(super::PAGE_PATH, HTML, include_str!("assets/index.html"));
+    Asset::new(super::PAGE_PATH, "text/html; charset=utf-8", html!("assets/index.html"));
 /// The login form.
-pub(super) static LOGIN: Asset =
-    Asset::new(super::LOGIN_PATH, HTML, include_str!("assets/login.html"));
+pub(super) const LOGIN: &str = html!("assets/login.html");
 
 static STYLE: Asset =
     Asset::new("/page/page.css", "text/css; charset=utf-8", include_str!("assets/page.css"));
@@ -83,8 +87,7 @@ impl Asset {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         }
         headers.insert(header::ETAG, self.tag().clone());
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        protect(headers);
+        protect(headers, "no-cache");
         response
     }
 }

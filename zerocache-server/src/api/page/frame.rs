@@ -16,7 +16,7 @@ use crate::{
 /// The most nodes that a message lists; of a larger cluster, those in trouble first.
 pub(super) const NODES_SHOWN_MAX: usize = 256;
 
-/// Rates since a reading that is older than this, in milliseconds, are not those of now: nobody watched meanwhile.
+/// The longest time between two readings that give rates, in milliseconds. In a longer one nobody watched.
 const GAP_MS: u64 = 10_000;
 
 /// The state of the node and of the cluster as it sees it.

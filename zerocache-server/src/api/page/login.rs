@@ -6,8 +6,8 @@ use axum::{
     Extension,
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Response},
 };
 use zerocache_core::access::{Denial, Operation};
 
@@ -21,7 +21,7 @@ use crate::{
 /// The longest body of a login, in bytes: a token with many prefixes, escaped.
 const LOGIN_BYTES_MAX: u64 = 16 << 10;
 
-/// What the form says before it was sent, and the sentences that replace it.
+/// Stands in the form where a sentence says why a token was refused.
 const HINT: &str = "<!-- refusal -->";
 
 /// The form, or the page for those who need no login.
@@ -31,8 +31,8 @@ pub(super) async fn form(
     headers: HeaderMap,
 ) -> Response {
     match page.viewer(&caller, &headers) {
-        Some(_) => redirect(PAGE_PATH),
-        None => form_with(StatusCode::OK, None),
+        Ok(_) => redirect(PAGE_PATH),
+        Err(_) => form_with(StatusCode::OK, None),
     }
 }
 
@@ -98,11 +98,7 @@ fn form_with(status: StatusCode, refused: Option<Denial>) -> Response {
         }
         Some(Denial::Wrong | Denial::Protected) => "That token is not one of this cluster.",
     };
-    let html = assets::LOGIN.text.replace(HINT, sentence);
-    let mut response = (status, html).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    protect(headers);
+    let mut response = (status, Html(assets::LOGIN.replace(HINT, sentence))).into_response();
+    protect(response.headers_mut(), "no-store");
     response
 }

@@ -21,7 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use zerocache_core::access::Operation;
+use zerocache_core::access::{Denial, Operation};
 
 use self::{assets::Asset, feed::Feed, sessions::Sessions, viewer::Viewer};
 use super::{Api, error::ApiError, method_not_allowed};
@@ -79,12 +79,16 @@ impl Page {
             .with_state(self)
     }
 
-    /// Returns who watches: the caller, or who has the session of its cookie. None if that may not.
-    fn viewer(&self, caller: &Arc<Caller>, headers: &HeaderMap) -> Option<Viewer> {
-        if caller.grant.permits(Operation::Monitor).is_ok() {
-            return Some(Viewer::new(Arc::clone(caller), None));
-        }
-        self.sessions.viewer(&self.api.access, caller.connection(), headers)
+    /// Returns who watches: the caller, or who has the session of its cookie.
+    ///
+    /// # Errors
+    /// The reason why the caller may not, if it has no session.
+    fn viewer(&self, caller: &Arc<Caller>, headers: &HeaderMap) -> Result<Viewer, Denial> {
+        let Err(denial) = caller.grant.permits(Operation::Monitor) else {
+            return Ok(Viewer::new(Arc::clone(caller), None));
+        };
+        let viewer = self.sessions.viewer(&self.api.access, caller.connection(), headers);
+        viewer.ok_or(denial)
     }
 }
 
@@ -104,8 +108,8 @@ async fn index(
     headers: HeaderMap,
 ) -> Response {
     match page.viewer(&caller, &headers) {
-        Some(_) => assets::INDEX.response(&headers),
-        None => redirect(LOGIN_PATH),
+        Ok(_) => assets::INDEX.response(&headers),
+        Err(_) => redirect(LOGIN_PATH),
     }
 }
 
@@ -114,14 +118,14 @@ fn redirect(path: &'static str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, HeaderValue::from_static(path));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    protect(headers);
+    protect(headers, "no-store");
     response
 }
 
-/// Adds the headers that every response of the page has.
-fn protect(headers: &mut HeaderMap) {
+/// Adds the headers that every response of the page has. `cache`: what caches may do with it.
+fn protect(headers: &mut HeaderMap, cache: &'static str) {
     let fixed = [
+        (header::CACHE_CONTROL, cache),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

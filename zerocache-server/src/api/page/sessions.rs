@@ -7,6 +7,7 @@ use std::{collections::HashMap, fmt::Write, time::Duration};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use zerocache_core::{
     access::{Denial, Operation},
     time::Instant,
@@ -25,7 +26,7 @@ const ID_BYTES: usize = 32;
 
 /// The cookie. Browsers take it over TLS alone, for this host, and no script reads it.
 const COOKIE: &str = "__Host-zc";
-/// What a browser is told beside its value.
+/// The attributes that a browser obeys.
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
 
 /// The sessions of a node. Shared by reference.
@@ -35,11 +36,23 @@ pub(super) struct Sessions(Mutex<HashMap<String, Session>>);
 struct Session {
     authorization: HeaderValue,
     begun: Instant,
+    /// Dropped with the session, which may end before its time: at a logout, or for another one.
+    presence: watch::Sender<()>,
 }
 
 impl Session {
+    fn new(authorization: HeaderValue, begun: Instant) -> Self {
+        Self { authorization, begun, presence: watch::Sender::new(()) }
+    }
+
     fn remaining(&self, now: Instant) -> Duration {
         SESSION_TIME.saturating_sub(Duration::from_millis(now.since_ms(self.begun)))
+    }
+
+    /// Returns the end; none if it has passed.
+    fn end(&self, now: Instant) -> Option<SessionEnd> {
+        let remaining = self.remaining(now);
+        (!remaining.is_zero()).then(|| SessionEnd(remaining, self.presence.subscribe()))
     }
 }
 
@@ -66,10 +79,8 @@ impl Sessions {
             let _ = write!(id, "{byte:02x}");
             id
         });
-        let cookie = format!("{COOKIE}={id}; Max-Age={}; {ATTRIBUTES}", SESSION_TIME.as_secs());
-        let mut cookie = HeaderValue::try_from(cookie).map_err(|_| Denial::Wrong)?;
-        cookie.set_sensitive(true);
-        self.insert(id, Session { authorization, begun: clock::mono() });
+        let cookie = set_cookie(&id, SESSION_TIME);
+        self.insert(id, Session::new(authorization, clock::mono()));
         Ok(cookie)
     }
 
@@ -92,17 +103,14 @@ impl Sessions {
         connection: &Connection,
         headers: &HeaderMap,
     ) -> Option<Viewer> {
-        let (authorization, remaining) = {
+        let (authorization, end) = {
             let sessions = self.0.lock();
             let session = sessions.get(cookie(headers)?)?;
-            (session.authorization.clone(), session.remaining(clock::mono()))
+            (session.authorization.clone(), session.end(clock::mono())?)
         };
-        if remaining.is_zero() {
-            return None;
-        }
         let caller = access.authenticate(connection, Some(&authorization)).ok()?;
         caller.grant.permits(Operation::Monitor).ok()?;
-        Some(Viewer::new(caller, Some(remaining)))
+        Some(Viewer::new(caller, Some(end)))
     }
 
     /// Ends the session of the cookie among `headers`. Returns the cookie that replaces it.
@@ -110,9 +118,27 @@ impl Sessions {
         if let Some(id) = cookie(headers) {
             self.0.lock().remove(id);
         }
-        const ENDED: &str = "__Host-zc=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Strict";
-        HeaderValue::from_static(ENDED)
+        set_cookie("", Duration::ZERO)
     }
+}
+
+/// The end of a session: the time until it, and a channel that closes if the session is removed before.
+pub(super) struct SessionEnd(Duration, watch::Receiver<()>);
+
+impl SessionEnd {
+    /// Waits for the end.
+    pub(super) async fn reached(mut self) {
+        let _over_or_removed = tokio::time::timeout(self.0, self.1.changed()).await;
+    }
+}
+
+/// Returns the header that gives a browser the cookie for a time; none removes it.
+fn set_cookie(id: &str, time: Duration) -> HeaderValue {
+    let text = format!("{COOKIE}={id}; Max-Age={}; {ATTRIBUTES}", time.as_secs());
+    // Hexadecimal digits are always a value.
+    let mut cookie = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+    cookie.set_sensitive(true);
+    cookie
 }
 
 /// Returns the value of the cookie.
@@ -124,11 +150,13 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn session(begun_ms: u64) -> Session {
         let authorization = HeaderValue::from_static("Bearer x");
-        Session { authorization, begun: Instant::from_millis(begun_ms) }
+        Session::new(authorization, Instant::from_millis(begun_ms))
     }
 
     #[test]
@@ -140,6 +168,19 @@ mod tests {
         let known = sessions.0.lock();
         assert_eq!(known.len(), SESSIONS_MAX);
         assert!(!known.contains_key("0") && known.contains_key("1"));
+    }
+
+    #[tokio::test]
+    async fn viewer_notices_that_its_session_was_removed() {
+        let sessions = Sessions::default();
+        let first = session(0);
+        let mut end = Box::pin(first.end(first.begun).expect("an end").reached());
+        sessions.insert("0".into(), first);
+        assert!((&mut end).now_or_never().is_none());
+        let line = HeaderValue::from_static("__Host-zc=0");
+        let taken_away = sessions.end(&HeaderMap::from_iter([(header::COOKIE, line)]));
+        assert!(taken_away.as_bytes().starts_with(b"__Host-zc=; Max-Age=0; "));
+        assert!(end.now_or_never().is_some());
     }
 
     #[test]

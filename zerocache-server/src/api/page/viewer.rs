@@ -5,16 +5,15 @@ use std::{collections::VecDeque, convert::Infallible, pin::Pin, sync::Arc, time:
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, HeaderValue, header},
+    http::HeaderMap,
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
     },
 };
 use futures_util::{Stream, stream};
-use zerocache_core::access::Operation;
 
-use super::{Page, feed::Seat, is_cross_site, protect};
+use super::{Page, feed::Seat, is_cross_site, protect, sessions::SessionEnd};
 use crate::{
     access::{AccessControl, Caller},
     api::error::ApiError,
@@ -28,20 +27,20 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Who watches.
 pub(super) struct Viewer {
     caller: Arc<Caller>,
-    /// The time until its session ends; none if it watches without one.
-    remaining: Option<Duration>,
+    /// The end of its session; none if it watches without one.
+    session: Option<SessionEnd>,
 }
 
 impl Viewer {
-    pub(super) fn new(caller: Arc<Caller>, remaining: Option<Duration>) -> Self {
-        Self { caller, remaining }
+    pub(super) fn new(caller: Arc<Caller>, session: Option<SessionEnd>) -> Self {
+        Self { caller, session }
     }
 
     /// Waits until this viewer may no longer watch.
     async fn ended(self, access: Arc<AccessControl>) {
         let session = async {
-            match self.remaining {
-                Some(remaining) => tokio::time::sleep(remaining).await,
+            match self.session {
+                Some(session) => session.reached().await,
                 None => std::future::pending().await,
             }
         };
@@ -92,12 +91,10 @@ pub(super) async fn events(
     if is_cross_site(&headers) {
         return Err(ApiError::cross_site());
     }
-    let Some(viewer) = page.viewer(&caller, &headers) else {
-        page.api.permit(&caller, Operation::Monitor)?;
-        return Err(ApiError::unexpected());
-    };
+    let viewer = page.viewer(&caller, &headers);
+    let viewer = viewer.map_err(|denial| page.api.denied(&caller, denial))?;
     let seat = page.feed.subscribe().ok_or_else(ApiError::no_seat)?;
-    let history = page.feed.history(viewer.remaining.is_some());
+    let history = page.feed.history(viewer.session.is_some());
     let history = Event::default().event("history").retry(RETRY_AFTER).data(history);
     let sending = Sending {
         seat,
@@ -107,9 +104,7 @@ pub(super) async fn events(
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     let mut response = Sse::new(into_stream(sending)).keep_alive(keep_alive).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    protect(headers);
+    protect(response.headers_mut(), "no-store");
     Ok(response)
 }
 

@@ -23,7 +23,7 @@ function sync(parent, items, key, create, update) {
   const known = new Map();
   for (const child of [...parent.children]) known.set(child.dataset.key, child);
   items.forEach((item, i) => {
-    const name = String(key(item));
+    const name = String(key(item, i));
     let child = known.get(name);
     known.delete(name);
     if (!child) { child = create(item); child.dataset.key = name; }
@@ -66,6 +66,9 @@ const WORDS = { "in-sync": "in sync", unmonitored: "not monitored from here" };
 const COLOURS = { "in-sync": "ok", unreachable: "bad", warming: "warn", leaving: "warn" };
 const colour = node => COLOURS[node.state] || "none";
 
+// How bad the end of a certificate is.
+const endOf = ({ days_left, is_renewed }) => is_renewed || days_left >= 14 ? "" : days_left < 2 ? "bad" : "warn";
+
 // What needs attention, the worst first.
 function attention(view) {
   const notes = [], bad = text => notes.push(["bad", text]), warn = text => notes.push(["warn", text]);
@@ -88,8 +91,8 @@ function attention(view) {
   const offset = view.stats.clock_offset_ms;
   if (Math.abs(offset) > 1000) warn(`The clock of this node is off by ${duration(Math.abs(offset))}`);
   const { certificate } = view;
-  if (certificate && !certificate.is_renewed && certificate.days_left < 14)
-    (certificate.days_left < 2 ? bad : warn)(`The certificate ends in ${certificate.days_left.toFixed(1)} days`);
+  const ending = certificate && endOf(certificate);
+  if (ending) notes.push([ending, `The certificate ends in ${certificate.days_left.toFixed(1)} days`]);
   if (view.stats.tombstone_retention_ms < 60000) warn("Tombstones are kept for less than a minute: the memory is too small");
   if (view.stats.panics) warn(`${count(view.stats.panics, "request handler")} panicked`);
   return notes.sort((a, b) => RANK[b[0]] - RANK[a[0]]);
@@ -245,16 +248,15 @@ function showFacts(view) {
   facts.push(["Encryption", ["off", "optional", "required"][stats.tls_mode] || "unknown"]);
   if (certificate) {
     const days = certificate.days_left, hint = certificate.is_renewed ? ", renewed by the node" : "";
-    facts.push(["Certificate", `${days.toFixed(days < 10 ? 1 : 0)} days left${hint}`, hint || days >= 14 ? "" : days < 2 ? "bad" : "warn"]);
+    facts.push(["Certificate", `${days.toFixed(days < 10 ? 1 : 0)} days left${hint}`, endOf(certificate)]);
   }
   for (const from of view.discovery) facts.push([`Discovery: ${from.method}`, `${from.name}: ${from.state}`]);
-  facts.forEach((fact, i) => fact.push(i));
-  sync($("facts"), facts, fact => fact[0] + (fact[1].split(": ")[1] ? fact[1].split(":")[0] : ""), () => {
+  sync($("facts"), facts, (_, i) => i, () => {
     const row = make("div");
     row.append(make("dt"), make("dd"));
     return row;
   }, (row, [name, value, state]) => {
-    setClass(row, typeof state === "string" ? state : "");
+    setClass(row, state || "");
     setText(row.children[0], name);
     setText(row.children[1], value);
   });
@@ -377,7 +379,12 @@ setInterval(() => {
     $("icon").href = "/page/none.svg";
   }
 }, 500);
-document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return close();
+  // The silence of a hidden page is its own.
+  if (heard) heard = performance.now();
+  open();
+});
 document.querySelector("details").addEventListener("toggle", showStats);
 $("filter").addEventListener("input", showStats);
 open();
