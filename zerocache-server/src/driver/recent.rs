@@ -98,7 +98,7 @@ impl Inner {
     }
 }
 
-/// Returns the first characters of a text that others may have written, without those that control a terminal.
+/// Returns the first characters of a text of others, without those that control a terminal.
 pub(super) fn plain(text: &str, chars_max: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(chars_max).collect()
 }
