@@ -8,13 +8,12 @@ mod tests;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::json;
-use zerocache_core::wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id};
+use zerocache_core::wire::{Envelope, Hello, Request, RequestMessage, cluster_id};
 use zerocache_net::{
     clock,
     security::SecurityConfig,
-    transport::{Reachability, probe},
+    transport::refuses_frames,
 };
 
 use crate::{
@@ -171,8 +170,8 @@ async fn collect(context: &Context, watch: Duration) -> Result<Evidence, Failure
         let hello = hello(context.cluster());
         let timeout = context.global.timeout;
         // One that does not answer any more was found by another check.
-        let probed = probe(node.address, hello, timeout, &context.security).await;
-        if probed == Ok(Reachability::HttpOnly) {
+        let refused = refuses_frames(node.address, hello, timeout, &context.security).await;
+        if refused == Ok(true) {
             http_only.push(node.label());
         }
     }
@@ -183,18 +182,7 @@ async fn collect(context: &Context, watch: Duration) -> Result<Evidence, Failure
 
 /// The introduction of a client.
 fn hello(cluster: &str) -> RequestMessage {
-    let hello = Hello {
-        cluster: cluster.to_owned(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: clock::now().wall_ms,
-        node: None,
-        region: "tool".to_owned(),
-        members: Vec::new(),
-    };
+    let hello = Hello::of_client(cluster, "tool", clock::now().wall_ms);
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
     RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
 }
