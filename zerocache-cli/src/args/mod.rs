@@ -23,7 +23,7 @@ use crate::{failure::Failure, lifetime};
 const EXAMPLES: &str = "\
 Examples:
   A secret for the nodes of a cluster:
-    zerocache secret > secret && chmod 600 secret
+    (umask 077; zerocache secret > secret)
     ZEROCACHE_SECRET_FILE=secret zerocache-server --region london
 
   A token for a client, which may do less than whoever has the secret:
