@@ -11,7 +11,8 @@ Exit codes are those of monitoring systems: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNO
 Examples:
   zerocache check ready
   zerocache check cluster --seed 10.0.0.7:6789
-  zerocache check cert --warning-days 30";
+  zerocache check cert --warning-days 30
+  zerocache check memory --watch 1s";
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +52,10 @@ pub(crate) struct CheckArgs {
     /// Certificates with fewer days left are critical [default: 2; of a secret, 0.5]
     #[arg(long, value_name = "DAYS")]
     pub(crate) critical_days: Option<f64>,
+
+    /// How long memory is watched for evictions and reads
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = super::global::parse_timeout)]
+    pub(crate) watch: Duration,
 }
 
 const TOP_EXAMPLES: &str = "\
