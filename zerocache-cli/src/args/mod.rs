@@ -53,12 +53,13 @@ Example:
   umask 077; zerocache secret > secret";
 
 const CREATE_EXAMPLES: &str = "\
-It works offline. The token is one line on standard output; its id, by which it can be revoked, is on standard
-error. A role without --prefix is for all keys. Without --cluster and ZEROCACHE_CLUSTER the token is for the
+It works offline. The token is one line on standard output; its id, by which it can be revoked, is on standard \
+error. A role without --prefix is for all keys. Without --cluster and ZEROCACHE_CLUSTER the token is for the \
 cluster zerocache.
 
 Examples:
-  zerocache token create --secret-file secret --name orders --role write --prefix orders/ --prefix memo:orders
+  zerocache token create --secret-file secret --name orders --role write \\
+    --prefix orders/ --prefix memo:orders
   zerocache token create --secret-file secret --name prometheus --role monitor --for 365d > token
   zerocache token create --static";
 
@@ -88,7 +89,7 @@ Example:
   zerocache cert client --san spiffe://shop.example/orders";
 
 const SHOW_EXAMPLES: &str = "\
-Without a secret nothing is verified: it prints what the token claims. Without --cluster the token may be for
+Without a secret nothing is verified: it prints what the token claims. Without --cluster the token may be for \
 any cluster.
 
 Examples:

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 const CHECK_EXAMPLES: &str = "\
-Exit codes are those of monitoring systems: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. ready asks one node:
+Exit codes are those of monitoring systems: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. ready asks one node: \
 --node, or else 127.0.0.1:6789.
 
 Examples:
@@ -59,7 +59,7 @@ pub(crate) struct CheckArgs {
 }
 
 const TOP_EXAMPLES: &str = "\
-Writes are those that the node stored, replicated ones among them. With --json it prints one object for each
+Writes are those that the node stored, replicated ones among them. With --json it prints one object for each \
 interval.
 
 Examples:
@@ -67,7 +67,7 @@ Examples:
   zerocache top --once --json";
 
 const DOCTOR_EXAMPLES: &str = "\
-Each finding has a stable id, the evidence, and what to do. Exit codes: 0 nothing found, 7 warnings only,
+Each finding has a stable id, the evidence, and what to do. Exit codes: 0 nothing found, 7 warnings only, \
 6 errors. It works without admin rights as far as it can.
 
 Examples:
