@@ -16,6 +16,13 @@ pub(super) fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: boo
     }
 }
 
+/// Writes a value that outlives each retention.
+fn put_for_an_hour(network: &mut Network, n: u64, name: &str, value: &str) {
+    let (value, metadata) = (Bytes::copy_from_slice(value.as_bytes()), Bytes::new());
+    let ttl = Ttl::from_secs(3_600).unwrap();
+    network.write(n, name, WriteOp::Put { value, metadata, ttl }, Ack::Local);
+}
+
 /// How many of the keys have different versions at some two nodes.
 pub(super) fn disagreements(network: &Network, keys: &[String]) -> usize {
     let differs = |name: &&String| {
@@ -194,13 +201,8 @@ fn node_away_too_long_drops_entries_deleted_meanwhile() {
         network.start(n, region, &[1]);
     }
     network.run(3_000);
-    let ttl = Ttl::from_secs(3_600).unwrap();
-    let put = |network: &mut Network, name: &str| {
-        let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
-        network.write(1, name, WriteOp::Put { value, metadata, ttl }, Ack::Local);
-    };
-    put(&mut network, "deleted");
-    put(&mut network, "kept");
+    put_for_an_hour(&mut network, 1, "deleted", "v");
+    put_for_an_hour(&mut network, 1, "kept", "v");
     network.run(1_000);
     set_links(&mut network, &[3], &[1, 2], false);
     network.write(1, "deleted", WriteOp::Delete, Ack::Local);
@@ -212,6 +214,32 @@ fn node_away_too_long_drops_entries_deleted_meanwhile() {
     network.run(15_000);
     assert_eq!(network.values("deleted"), vec![None; 3]);
     assert_eq!(network.values("kept"), vec![Some("v".into()); 3]);
+    assert_eq!(counts(&network, 3).entries_dropped, 1);
+}
+
+#[test]
+fn node_away_too_long_gives_up_newer_versions_that_its_source_lacks() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
+        network.start(n, region, &[1]);
+    }
+    network.run(3_000);
+    put_for_an_hour(&mut network, 1, "k", "before");
+    network.run(1_000);
+    set_links(&mut network, &[3], &[1, 2], false);
+    network.run(5_000);
+    put_for_an_hour(&mut network, 1, "k", "first");
+    network.run(5_000);
+    put_for_an_hour(&mut network, 3, "k", "second");
+    // Both are older than rounds reach when the node returns.
+    network.run(100_000);
+    let [first, second] =
+        [1, 3].map(|n| network.nodes[&address(n)].replica.store.version(key("k").hash()));
+    assert!(first < second);
+    set_links(&mut network, &[3], &[1, 2], true);
+    network.run(15_000);
+    assert_eq!(network.values("k"), vec![Some("first".into()); 3]);
     assert_eq!(counts(&network, 3).entries_dropped, 1);
 }
 
@@ -411,9 +439,7 @@ fn copy_is_no_more_complete_than_its_source() {
     network.retention_ms = None;
     network.start(2, "b", &[1]);
     network.run(3_000);
-    let ttl = Ttl::from_secs(3_600).unwrap();
-    let op = WriteOp::Put { value: Bytes::from_static(b"v"), metadata: Bytes::new(), ttl };
-    network.write(1, "k", op, Ack::Local);
+    put_for_an_hour(&mut network, 1, "k", "v");
     network.run(1_000);
     network.set_link(1, 2, false);
     network.write(1, "k", WriteOp::Delete, Ack::Local);
@@ -439,9 +465,7 @@ fn no_entries_are_dropped_for_a_peer_that_still_copies() {
     network.run(3_000);
     let keys = keys(2_000);
     for name in &keys {
-        let value = Bytes::from("v".repeat(1_000));
-        let ttl = Ttl::from_secs(3_600).unwrap();
-        network.write(1, name, WriteOp::Put { value, metadata: Bytes::new(), ttl }, Ack::Local);
+        put_for_an_hour(&mut network, 1, name, &"v".repeat(1_000));
     }
     network.run(10_000);
     set_links(&mut network, &[2], &[1, 3], false);
