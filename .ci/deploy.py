@@ -33,7 +33,7 @@ BIN = Path(sys.executable).parent
 KUBERNETES = ("1.33", "1.37")
 # Kinds of operators, whose schemas Kubernetes does not have.
 FOREIGN = {"cert-manager.io/v1", "monitoring.coreos.com/v1"}
-# A secret of no cluster: 256 zero bits and their check sum would do too.
+# In the form of a secret, but of no cluster.
 SECRET = "zcs1_" + "A" * 48
 
 errors = []
@@ -152,8 +152,8 @@ def policy_of(rendered):
 
 
 def lets_through(rules, direction, peer, port, protocol):
-    """Whether rules of a NetworkPolicy admit a peer: its namespace, whether that is the policy's own, its labels
-    and its address."""
+    """Whether rules of a NetworkPolicy admit a peer: its namespace, whether that is the policy's own, its
+    labels and its address."""
     for rule in rules:
         named = {"zerocache": 6789, "heartbeats": 6789}
         ports = {
@@ -226,8 +226,8 @@ VALUES = [
     {
         "region": "sydney",
         "seeds": ["zerocache-nodes.london.svc:6789", "10.0.0.7:6789"],
-        "otherRegions": {"namespaces": ["london"], "cidrs": ["10.64.0.0/16"]},
-        "networkPolicy": {"monitoringNamespaces": ["monitoring"]},
+        "otherRegions": {"namespaces": ["london", "44"], "cidrs": ["10.64.0.0/16"]},
+        "networkPolicy": {"monitoringNamespaces": ["monitoring", "on"]},
     },
     {
         "region": "eu",
@@ -238,7 +238,7 @@ VALUES = [
     {
         "region": "eu",
         "secret": {"value": SECRET + "\n"},
-        "image": {"repository": "r.example/z", "tag": "1", "pullPolicy": "Never", "pullSecrets": ["p"]},
+        "image": {"repository": "r.example/z", "tag": "1", "pullPolicy": "Never", "pullSecrets": ["1"]},
         "networkPolicy": {"enabled": False},
         "nodeSelector": {"disk": "none"},
         "tolerations": [{"key": "cache", "operator": "Exists"}],

@@ -2,13 +2,15 @@
 
     python3 .ci/image.py SERVER TOOL FOLDER
 
-SERVER and TOOL are the release binaries, FOLDER is where everything is kept that this makes. Needs root, and
-Debian's docker.io and docker-compose. Starts a Docker daemon of its own and ends it.
+SERVER and TOOL are the binaries of the profile `dist`. FOLDER is where everything is kept that this makes; it
+is removed at the end. Needs root, and Debian's docker.io and docker-compose. Starts a Docker daemon of its own
+and ends it. `.ci/run` runs this in namespaces of its own: a daemon changes the firewall and makes interfaces,
+and none of it is to be left on the machine.
 
 No image can be pulled where this runs. Two images of this machine's files stand for those that the Dockerfile
-names: one with the C library for the base, and one for the compiler, whose `cargo` checks what it is asked for and
-copies SERVER and TOOL. So the Dockerfile and the Compose file are those that users get; what is not tested here is
-the compilation inside a container.
+names: one with the C library for the base, and one for the compiler, whose `cargo` checks what it is asked for
+and copies SERVER and TOOL. So the Dockerfile and the Compose file are those that users get; what is not tested
+here is the compilation inside a container.
 """
 
 import contextlib
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCKER, COMPOSE = "/usr/bin/docker", "/usr/bin/docker-compose"
 IMAGE = "zerocache-ci"
 PROJECT = "zerocache-ci"
+# Node and tool, and the libraries that stand for the base: 19 MB, of which those are 3.
 BYTES_MAX = 20_000_000
 READY_WITHIN_S = 60
 
@@ -75,7 +78,6 @@ def daemon():
     """A Docker daemon with a folder and a socket of its own."""
     command = ["dockerd", "--host", ENV["DOCKER_HOST"], "--data-root", FOLDER / "docker"]
     command += ["--exec-root", FOLDER / "docker-run", "--pidfile", FOLDER / "docker.pid"]
-    (FOLDER / "docker.pid").unlink(missing_ok=True)
     with open(FOLDER / "dockerd.log", "w") as log:
         process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
     try:
@@ -92,6 +94,7 @@ def daemon():
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 def copy_libraries(root, *programs):
@@ -111,19 +114,18 @@ def install(root, program, name):
 CARGO = """#!/bin/sh
 # Stands for cargo: checks what it is asked for, and copies what was built outside.
 set -e
-test "$*" = "build --release --locked -p zerocache-server -p zerocache-cli"
+test "$*" = "build --profile dist --locked -p zerocache-server -p zerocache-cli"
 test -f Cargo.lock
 grep -q members Cargo.toml
 echo "cargo compiles $(grep -c '' zerocache-server/src/main.rs) lines of main.rs"
-mkdir -p target/release
-cp /built/zerocache-server /built/zerocache target/release/
+mkdir -p target/dist
+cp /built/zerocache-server /built/zerocache target/dist/
 """
 
 
 def make_compiler():
     """The image that stands for that of Rust: a shell, a few tools, and `cargo`."""
     root = FOLDER / "rust"
-    shutil.rmtree(root, ignore_errors=True)
     for name in ("bin", "usr/local/bin", "built", "tmp"):
         (root / name).mkdir(parents=True)
     for name in ("sh", "cat", "cp", "find", "grep", "mkdir", "touch"):
@@ -131,14 +133,13 @@ def make_compiler():
     (root / "usr/local/bin/cargo").write_text(CARGO)
     (root / "usr/local/bin/cargo").chmod(0o755)
     for program in (SERVER, TOOL):
-        run("strip", "-o", root / "built" / program.name, program)
+        shutil.copy(program, root / "built")
     return root
 
 
-def make_base():
+def make_base(name):
     """The image that stands for the base: the C library, and the user 65532."""
-    root = FOLDER / "base"
-    shutil.rmtree(root, ignore_errors=True)
+    root = FOLDER / name
     for name in ("etc", "tmp", "home/nonroot"):
         (root / name).mkdir(parents=True)
     (root / "etc/passwd").write_text("nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
@@ -150,12 +151,12 @@ def make_base():
 def import_image(root, name):
     with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
         docker("import", "-", name, stdin=tar.stdout)
+    shutil.rmtree(root)
 
 
 def copy_of_sources():
     """The files that git knows, as they are now: changing them changes nothing here."""
     folder = FOLDER / "context"
-    shutil.rmtree(folder, ignore_errors=True)
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
     for name in filter(None, listed.split("\0")):
         source, target = ROOT / name, folder / name
@@ -169,7 +170,7 @@ def build_image():
     text = (ROOT / "deploy/Dockerfile").read_text()
     names = re.findall(r"^FROM (\S+)", text, re.M)
     import_image(make_compiler(), next(name for name in names if name.startswith("rust:")))
-    import_image(make_base(), names[-1])
+    import_image(make_base("base"), names[-1])
     folder = copy_of_sources()
 
     def build():
@@ -223,7 +224,6 @@ def tool(*arguments, secret=True):
 def make_secret():
     """The secret of the cluster, made as the Compose file says."""
     path = Path(ENV["ZEROCACHE_SECRET"])
-    path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(tool("secret", secret=False))
     os.chown(path, 65532, 65532)
@@ -233,7 +233,7 @@ class Client:
     """curl in a container beside the nodes, which trusts the CA of the secret and has a token."""
 
     def __init__(self):
-        root = make_base()
+        root = make_base("client")
         (root / "bin").mkdir()
         install(root, shutil.which("curl"), "bin/curl")
         (root / "ca.pem").write_text(tool("cert", "ca"))
@@ -311,15 +311,22 @@ def is_healthy(container):
 def main():
     if os.geteuid() != 0:
         skip("root can start a container engine, others cannot")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with daemon():
-        build_image()
-        inspect_image()
-        make_secret()
-        try:
-            run_cluster()
-        finally:
-            compose("down", "--volumes", "--timeout", "5")
+    # What a run left that was killed.
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    # Down in a new network namespace; the published port is on it.
+    run("ip", "link", "set", "lo", "up")
+    try:
+        with daemon():
+            build_image()
+            inspect_image()
+            make_secret()
+            try:
+                run_cluster()
+            finally:
+                compose("down", "--volumes", "--timeout", "5")
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 if __name__ == "__main__":

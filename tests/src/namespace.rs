@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::poll::time_until;
+
 /// Set in the child process, in which the body runs.
 const INSIDE: &str = "ZEROCACHE_TEST_NAMESPACE";
 
@@ -24,9 +26,6 @@ const HOSTS: &str = "ZEROCACHE_TEST_HOSTS";
 
 /// The longest that one test may take inside.
 const TEST_MAX: Duration = Duration::from_secs(120);
-
-/// The interval at which the child's status is polled.
-const POLL: Duration = Duration::from_millis(20);
 
 /// Brings loopback up, binds the hosts file where one is given, and becomes the test.
 const SETUP: &str = r#"set -e
@@ -245,14 +244,12 @@ fn run_child(test: &str, hosts: Option<&Path>) -> Output {
 
 /// Waits up to [`TEST_MAX`].
 fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
-    let polls = TEST_MAX.as_millis() / POLL.as_millis();
-    for _ in 0..polls {
-        if let Some(status) = child.try_wait().expect("the child can be waited for") {
-            return Some(status);
-        }
-        std::thread::sleep(POLL);
-    }
-    None
+    let mut status = None;
+    let _after = time_until(TEST_MAX, || {
+        status = child.try_wait().expect("the child can be waited for");
+        status.is_some()
+    });
+    status
 }
 
 /// Reads a pipe to its end, so that the child never waits for us.

@@ -17,14 +17,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// If it finds nothing for [`PATIENCE`]; `what` describes the awaited condition.
 pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = clock::elapsed() + PATIENCE;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(clock::elapsed() < end, "awaited in vain: {what}");
-        std::thread::sleep(PAUSE);
-    }
+    let mut found = None;
+    let _after = time_until(PATIENCE, || {
+        found = probe();
+        found.is_some()
+    });
+    found.unwrap_or_else(|| panic!("awaited in vain: {what}"))
 }
 
 /// Polls until `probe` holds.

@@ -78,20 +78,20 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     match name.as_bytes() {
-        [b'@', abstract_name @ ..] => connectabstract_name(&socket, abstract_name)?,
+        [b'@', abstract_name @ ..] => connect_abstract(&socket, abstract_name)?,
         _ => socket.connect(name)?,
     }
     Ok(socket)
 }
 
 #[cfg(target_os = "linux")]
-fn connectabstract_name(socket: &UnixDatagram, name: &[u8]) -> io::Result<()> {
+fn connect_abstract(socket: &UnixDatagram, name: &[u8]) -> io::Result<()> {
     use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
     socket.connect_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn connectabstract_name(_: &UnixDatagram, _: &[u8]) -> io::Result<()> {
+fn connect_abstract(_: &UnixDatagram, _: &[u8]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

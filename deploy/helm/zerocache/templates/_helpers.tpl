@@ -22,7 +22,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
     matchLabels: {{- include "zerocache.selector" . | nindent 6 }}
 {{- range .Values.otherRegions.namespaces }}
 - namespaceSelector:
-    matchLabels: { kubernetes.io/metadata.name: {{ . }} }
+    matchLabels: { kubernetes.io/metadata.name: {{ . | quote }} }
   podSelector:
     matchLabels: {{- include "zerocache.selector" $ | nindent 6 }}
 {{- end }}
