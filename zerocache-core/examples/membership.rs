@@ -292,7 +292,7 @@ impl Way for Own {
         // Whoever talks to it sees that it left, and its port closed.
         let id = incarnation(n);
         for node in self.nodes.iter_mut().filter(|node| node.watched.contains(&id)) {
-            node.gossip.is_gone(id, now);
+            node.gossip.mark_gone(id, now);
         }
     }
 

@@ -237,7 +237,7 @@ impl Gossip {
 
     /// Marks a node as gone: it leaves, or another one is at its address. A node that marks itself renews its
     /// row no more.
-    pub fn is_gone(&mut self, id: Incarnation, now: Instant) {
+    pub fn mark_gone(&mut self, id: Incarnation, now: Instant) {
         let Some(row) = self.rows.get_mut(&id).filter(|row| !row.gone) else { return };
         row.gone = true;
         row.renewed = now;

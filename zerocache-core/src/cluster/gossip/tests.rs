@@ -107,7 +107,7 @@ fn gone_node_is_gone_for_all_unless_it_objects() {
         talk(&mut a, &mut c, at(ms));
     }
     assert_eq!((a.digest(), a.digest()), (b.digest(), c.digest()));
-    a.is_gone(Incarnation(3), at(100));
+    a.mark_gone(Incarnation(3), at(100));
     let mut gone = Vec::new();
     for ms in 100..110 {
         gone.extend(talk(&mut a, &mut b, at(ms)).gone);

@@ -123,7 +123,7 @@ impl Membership {
             return;
         }
         // Nodes that start now need not hear of it: nobody may be left to say later that it is gone.
-        self.directory.gossip.is_gone(id, cx.now.mono);
+        self.directory.gossip.mark_gone(id, cx.now.mono);
         let Some(member) = self.view.member(id) else { return };
         if before != NodeState::Leaving {
             cx.out.push(Effect::Event(Event::MemberLeaving(member.info.clone())));
@@ -357,7 +357,7 @@ impl Membership {
     pub(super) fn forget<B: Backend>(&mut self, cx: &mut Context<'_, B>, id: Incarnation) {
         let is_at_its_address = |m: &Member| m.info.addresses.contains(&m.address);
         if self.view.member(id).is_some_and(is_at_its_address) {
-            self.directory.gossip.is_gone(id, cx.now.mono);
+            self.directory.gossip.mark_gone(id, cx.now.mono);
         }
         if let Some(info) = self.remove(cx, id) {
             cx.out.push(Effect::Event(Event::MemberForgotten(info)));

@@ -93,7 +93,7 @@ impl Membership {
 
     /// Says goodbye to all reachable members.
     pub(super) fn say_goodbye<B: Backend>(&mut self, cx: &mut Context<'_, B>) {
-        self.directory.gossip.is_gone(cx.local.id(), cx.now.mono);
+        self.directory.gossip.mark_gone(cx.local.id(), cx.now.mono);
         let all: Vec<_> =
             self.view.reachable().map(|m| (m.address, Some(m.info.incarnation))).collect();
         for to in all {

@@ -267,9 +267,12 @@ impl Repair {
                 let known: BTreeMap<_, _> = versions.into_iter().collect();
                 for (key, version) in asked {
                     match known.get(&key) {
-                        Some(theirs) => self.want(&cx.replica.store, round, (key, *theirs)),
-                        // Evicted or deleted: a value alone does not show which.
-                        None => {
+                        Some(theirs) if *theirs >= version => {
+                            self.want(&cx.replica.store, round, (key, *theirs));
+                        }
+                        // Evicted or deleted: a value alone does not show which. Or the partner knows an
+                        // older version: no round brings it this one, so the copy brings that one here.
+                        _ => {
                             let is_erased = cx.replica.erase(key, version);
                             self.counts.entries_dropped += u64::from(is_erased);
                         }

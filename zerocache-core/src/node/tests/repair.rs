@@ -16,6 +16,18 @@ pub(super) fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: boo
     }
 }
 
+/// Writes a value that outlives each retention.
+fn put_for_an_hour(network: &mut Network, n: u64, name: &str, value: &str) {
+    let (value, metadata) = (Bytes::copy_from_slice(value.as_bytes()), Bytes::new());
+    let ttl = Ttl::from_secs(3_600).unwrap();
+    network.write(n, name, WriteOp::Put { value, metadata, ttl }, Ack::Local);
+}
+
+/// The version of a key that a node knows.
+fn version(network: &Network, n: u64, name: &str) -> Option<Version> {
+    network.nodes[&address(n)].replica.store.version(key(name).hash())
+}
+
 /// How many of the keys have different versions at some two nodes.
 pub(super) fn disagreements(network: &Network, keys: &[String]) -> usize {
     let differs = |name: &&String| {
@@ -68,11 +80,7 @@ fn separated_node_gets_missed_writes_soon_after_healing() {
     assert!(disagreements(&network, &keys) > 100);
     set_links(&mut network, &[2], &[1, 3, 4, 5, 6], true);
     network.run(3_000);
-    let local = |name: &String| {
-        let versions =
-            [1, 2].map(|n| network.nodes[&address(n)].replica.store.version(key(name).hash()));
-        versions[0] == versions[1]
-    };
+    let local = |name: &String| version(&network, 1, name) == version(&network, 2, name);
     assert_eq!(keys.iter().filter(|name| !local(name)).count(), 0);
     network.run(8_000);
     assert_eq!(disagreements(&network, &keys), 0);
@@ -194,24 +202,43 @@ fn node_away_too_long_drops_entries_deleted_meanwhile() {
         network.start(n, region, &[1]);
     }
     network.run(3_000);
-    let ttl = Ttl::from_secs(3_600).unwrap();
-    let put = |network: &mut Network, name: &str| {
-        let (value, metadata) = (Bytes::from_static(b"v"), Bytes::new());
-        network.write(1, name, WriteOp::Put { value, metadata, ttl }, Ack::Local);
-    };
-    put(&mut network, "deleted");
-    put(&mut network, "kept");
+    put_for_an_hour(&mut network, 1, "deleted", "v");
+    put_for_an_hour(&mut network, 1, "kept", "v");
     network.run(1_000);
     set_links(&mut network, &[3], &[1, 2], false);
     network.write(1, "deleted", WriteOp::Delete, Ack::Local);
     // The tombstones of the delete are gone when the node returns.
     network.run(100_000);
-    assert_eq!(network.nodes[&address(1)].replica.store.version(key("deleted").hash()), None);
+    assert_eq!(version(&network, 1, "deleted"), None);
     assert_eq!(network.values("deleted"), vec![None, None, Some("v".into())]);
     set_links(&mut network, &[3], &[1, 2], true);
     network.run(15_000);
     assert_eq!(network.values("deleted"), vec![None; 3]);
     assert_eq!(network.values("kept"), vec![Some("v".into()); 3]);
+    assert_eq!(counts(&network, 3).entries_dropped, 1);
+}
+
+#[test]
+fn node_away_too_long_gives_up_newer_versions_that_its_source_lacks() {
+    let mut network = Network::default();
+    network.retention_ms = Some(60_000);
+    for (n, region) in [(1, "a"), (2, "a"), (3, "b")] {
+        network.start(n, region, &[1]);
+    }
+    network.run(3_000);
+    put_for_an_hour(&mut network, 1, "k", "before");
+    network.run(1_000);
+    set_links(&mut network, &[3], &[1, 2], false);
+    network.run(5_000);
+    put_for_an_hour(&mut network, 1, "k", "first");
+    network.run(5_000);
+    put_for_an_hour(&mut network, 3, "k", "second");
+    // Both are older than rounds reach when the node returns.
+    network.run(100_000);
+    assert!(version(&network, 1, "k") < version(&network, 3, "k"));
+    set_links(&mut network, &[3], &[1, 2], true);
+    network.run(15_000);
+    assert_eq!(network.values("k"), vec![Some("first".into()); 3]);
     assert_eq!(counts(&network, 3).entries_dropped, 1);
 }
 
@@ -257,7 +284,7 @@ fn entries_of_a_node_with_a_future_clock_are_restamped() {
     assert_eq!(network.values("alone"), vec![Some("v".into()); 3]);
     assert!(network.nodes.values().all(|node| node.state() == NodeState::InSync));
     // Its versions have the right time, and another writer.
-    let version = network.nodes[&address(1)].replica.store.version(key("alone").hash()).unwrap();
+    let version = version(&network, 1, "alone").unwrap();
     assert!(version.wall_ms() < network.now().wall_ms);
     assert_eq!(version.incarnation(), Incarnation(3).successor());
     assert_eq!(network.nodes[&address(3)].writer(), Incarnation(3).successor());
@@ -286,84 +313,80 @@ fn suspended_node_warms_until_it_has_caught_up() {
     assert_eq!(downs.count(), 0, "the silence was its own");
 }
 
-/// Writes a key again and again for so long.
-fn overwrite(network: &mut Network, n: u64, name: &str, ms: u64) {
-    let end_ms = network.now_ms + ms;
-    while network.now_ms < end_ms {
-        let value = format!("{}", network.now_ms);
-        network.put(n, name, &value, Ack::Local);
-        network.run(20);
-    }
-}
-
-/// The versions of a key at two nodes.
-fn versions(network: &Network, nodes: [u64; 2], name: &str) -> [Option<Version>; 2] {
-    nodes.map(|n| network.nodes[&address(n)].replica.store.version(key(name).hash()))
-}
-
-#[test]
-fn suspended_node_serves_no_value_that_was_overwritten_meanwhile() {
-    for ahead_ms in [0, 500, 990] {
-        let mut network = Network::default();
-        network.ahead_ms.insert(address(1), ahead_ms);
-        network.start(1, "a", &[]);
-        network.start(2, "a", &[1]);
-        network.run(3_000);
-        network.put(1, "k", "before", Ack::Local);
-        network.run(1_000);
-        network.frozen.insert(address(2));
-        overwrite(&mut network, 1, "k", 6_330);
-        let [latest, old] = versions(&network, [1, 2], "k");
-        assert!(old < latest);
-        network.frozen.clear();
-        network.run_until(3_000, |network| state(network, 2) == NodeState::Warming);
-        network.run_until(3_000, |network| state(network, 2) == NodeState::InSync);
-        assert!(versions(&network, [1, 2], "k")[1] >= latest, "clock {ahead_ms} ms ahead");
-    }
-}
-
-#[test]
-fn node_that_is_suspended_again_catches_up_again() {
+/// Two nodes of one region that have a key "k", the clock of the first one ahead by so much.
+fn pair_with_key(ahead_ms: u64) -> Network {
     let mut network = Network::default();
+    network.ahead_ms.insert(address(1), ahead_ms);
     network.start(1, "a", &[]);
     network.start(2, "a", &[1]);
     network.run(3_000);
     network.put(1, "k", "before", Ack::Local);
     network.run(1_000);
+    network
+}
+
+/// Writes "k" at node 1 again and again for so long.
+fn overwrite(network: &mut Network, ms: u64) {
+    let end_ms = network.now_ms + ms;
+    while network.now_ms < end_ms {
+        let value = format!("{}", network.now_ms);
+        network.put(1, "k", &value, Ack::Local);
+        network.run(20);
+    }
+}
+
+/// The same where node 2 gets nothing of it. Returns the last version.
+fn overwrite_unseen(network: &mut Network, ms: u64) -> Option<Version> {
+    overwrite(network, ms);
+    let latest = version(network, 1, "k");
+    assert!(version(network, 2, "k") < latest);
+    latest
+}
+
+/// The same while node 2 is suspended.
+fn overwrite_while_suspended(network: &mut Network, ms: u64) -> Option<Version> {
     network.frozen.insert(address(2));
-    overwrite(&mut network, 1, "k", 6_000);
+    let latest = overwrite_unseen(network, ms);
     network.frozen.clear();
+    latest
+}
+
+#[test]
+fn suspended_node_serves_no_value_that_was_overwritten_meanwhile() {
+    for ahead_ms in [0, 500, 990] {
+        let mut network = pair_with_key(ahead_ms);
+        let latest = overwrite_while_suspended(&mut network, 6_330);
+        network.run_until(3_000, |network| state(network, 2) == NodeState::Warming);
+        network.run_until(3_000, |network| state(network, 2) == NodeState::InSync);
+        assert!(version(&network, 2, "k") >= latest, "clock {ahead_ms} ms ahead");
+    }
+}
+
+#[test]
+fn node_that_is_suspended_again_catches_up_again() {
+    let mut network = pair_with_key(0);
+    overwrite_while_suspended(&mut network, 6_000);
     network.run(100);
     assert_eq!(state(&network, 2), NodeState::Warming, "it compares a second time");
-    network.frozen.insert(address(2));
-    overwrite(&mut network, 1, "k", 6_000);
-    let [latest, _] = versions(&network, [1, 2], "k");
-    network.frozen.clear();
+    let latest = overwrite_while_suspended(&mut network, 6_000);
     network.run_until(3_000, |network| state(network, 2) == NodeState::InSync);
-    assert!(versions(&network, [1, 2], "k")[1] >= latest);
+    assert!(version(&network, 2, "k") >= latest);
 }
 
 #[test]
 fn separated_node_gets_keys_that_are_overwritten_all_the_time() {
     for cut_ms in [6_000, 6_250, 6_500, 6_750] {
-        let mut network = Network::default();
-        network.start(1, "a", &[]);
-        network.start(2, "a", &[1]);
-        network.run(3_000);
-        network.put(1, "k", "before", Ack::Local);
-        network.run(1_000);
+        let mut network = pair_with_key(0);
         network.set_link(1, 2, false);
-        overwrite(&mut network, 1, "k", cut_ms);
-        let [latest, old] = versions(&network, [1, 2], "k");
-        assert!(old < latest);
+        let latest = overwrite_unseen(&mut network, cut_ms);
         let healed_ms = network.now_ms;
         network.set_link(1, 2, true);
         // Until node 1 sends its writes to node 2 again.
         while !network.members(1).contains(&2) {
-            overwrite(&mut network, 1, "k", 20);
+            overwrite(&mut network, 20);
         }
         let left_ms = 2_000 - (network.now_ms - healed_ms);
-        let took = network.run_until(9_000, |network| versions(network, [1, 2], "k")[1] >= latest);
+        let took = network.run_until(9_000, |network| version(network, 2, "k") >= latest);
         assert!(took <= left_ms, "{took} ms more than {left_ms} ms, cut {cut_ms}");
     }
 }
@@ -411,9 +434,7 @@ fn copy_is_no_more_complete_than_its_source() {
     network.retention_ms = None;
     network.start(2, "b", &[1]);
     network.run(3_000);
-    let ttl = Ttl::from_secs(3_600).unwrap();
-    let op = WriteOp::Put { value: Bytes::from_static(b"v"), metadata: Bytes::new(), ttl };
-    network.write(1, "k", op, Ack::Local);
+    put_for_an_hour(&mut network, 1, "k", "v");
     network.run(1_000);
     network.set_link(1, 2, false);
     network.write(1, "k", WriteOp::Delete, Ack::Local);
@@ -439,9 +460,7 @@ fn no_entries_are_dropped_for_a_peer_that_still_copies() {
     network.run(3_000);
     let keys = keys(2_000);
     for name in &keys {
-        let value = Bytes::from("v".repeat(1_000));
-        let ttl = Ttl::from_secs(3_600).unwrap();
-        network.write(1, name, WriteOp::Put { value, metadata: Bytes::new(), ttl }, Ack::Local);
+        put_for_an_hour(&mut network, 1, name, &"v".repeat(1_000));
     }
     network.run(10_000);
     set_links(&mut network, &[2], &[1, 3], false);
@@ -480,6 +499,5 @@ fn snapshot_is_restored_when_no_node_has_entries() {
     network.input(address(1), Input::RestoreComplete(Some(memory)));
     assert_eq!(state(&network, 1), NodeState::InSync);
     assert_eq!(network.nodes[&address(1)].replica.store.entry_count(), 49);
-    let older = key("k7").hash();
-    assert!(network.nodes[&address(1)].replica.store.version(older).is_some(), "its trace is kept");
+    assert!(version(&network, 1, "k7").is_some(), "its tombstone is kept");
 }
