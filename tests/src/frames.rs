@@ -6,9 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use zerocache_core::wire::{
-    Envelope, Hello, PROTOCOL, Request, RequestMessage, Response, cluster_id,
-};
+use zerocache_core::wire::{Envelope, Hello, Request, RequestMessage, Response, cluster_id};
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
 
@@ -306,18 +304,7 @@ pub fn hello_message(cluster: &str) -> Bytes {
 /// Returns the Hello of a client of `cluster`.
 #[must_use]
 pub fn client_hello(cluster: &str) -> RequestMessage {
-    let hello = Hello {
-        cluster: cluster.to_owned(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: 0,
-        node: None,
-        region: "london".to_owned(),
-        members: Vec::new(),
-    };
+    let hello = Hello::of_client(cluster, "london", 0);
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
     RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value as Json;
 
 use crate::security::{Keys, write_private};
-use crate::setup::program;
+use crate::setup::{clean_command, program};
 
 /// What the tool printed, and how it ended.
 #[derive(Clone, Debug)]
@@ -104,12 +104,7 @@ impl Operator {
     /// If it does not start.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program("zerocache"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ZEROCACHE_") {
-                command.env_remove(name);
-            }
-        }
+        let mut command = clean_command(program("zerocache"));
         command.args(args).envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

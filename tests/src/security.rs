@@ -5,14 +5,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
-use crate::setup::program;
+use crate::setup::{clean_command, program};
 
 /// Names the file with the secret of all nodes of a test run.
 const WITH_SECRET: &str = "ZEROCACHE_TEST_SECRET";
@@ -182,12 +182,7 @@ pub fn token_of(file: &Path, args: &[&str]) -> String {
 /// If it fails.
 #[must_use]
 pub fn tool(args: &[&str], secret: Option<&Path>) -> String {
-    let mut command = Command::new(program("zerocache"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ZEROCACHE_") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = clean_command(program("zerocache"));
     command.args(args).stdin(Stdio::null());
     if let Some(file) = secret {
         command.env("ZEROCACHE_SECRET_FILE", file);

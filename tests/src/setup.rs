@@ -1,5 +1,6 @@
 //! Starting a server process: the real binary, an address of its own, its output collected.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -120,19 +121,14 @@ impl Setup {
         let cluster = flags.iter().skip_while(|flag| *flag != "--cluster").nth(1).cloned();
         let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
         let mut command = match &namespace {
-            None => Command::new(server()),
+            None => clean_command(server()),
             // It becomes the server: signals reach the right process.
             Some(file) => {
-                let mut command = Command::new("nsenter");
+                let mut command = clean_command("nsenter");
                 command.arg(format!("--net={}", file.display())).arg(server());
                 command
             }
         };
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ZEROCACHE_") {
-                command.env_remove(name);
-            }
-        }
         command
             .args(["--region", &region, "--port", &port])
             .args(["--address", &ip].iter().filter(|_| !listen.ip().is_unspecified()))
@@ -230,4 +226,16 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Output {
 
 pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
+
+/// Returns a command that inherits none of the variables that nodes and clients read.
+#[must_use]
+pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ZEROCACHE_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }

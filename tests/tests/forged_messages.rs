@@ -9,8 +9,8 @@ use bytes::Bytes;
 use zerocache_core::entry::{Change, Record};
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_core::wire::{
-    Ack, Envelope, Hello, NodeInfo, NodeState, PROTOCOL, REPLICATED_RECORDS_MAX, Receipt,
-    RefusalCode, ReplicatedRecord, Request, RequestMessage, Response, Status, cluster_id,
+    Ack, Envelope, Hello, NodeInfo, NodeState, REPLICATED_RECORDS_MAX, Receipt, RefusalCode,
+    ReplicatedRecord, Request, RequestMessage, Response, Status, cluster_id,
 };
 use zerocache_net::clock;
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE};
@@ -53,16 +53,9 @@ fn replicated(name: &str, wall_ms: u64) -> ReplicatedRecord {
 
 fn hello(cluster: &str, node: Option<NodeInfo>) -> Request {
     Request::Hello(Box::new(Hello {
-        cluster: cluster.to_owned(),
-        protocol: PROTOCOL,
         features: u64::MAX,
-        auth: Bytes::new(),
-        wall_ms: 0,
         node,
-        region: "london".to_owned(),
-        members: Vec::new(),
-        entries: 0,
-        session: None,
+        ..Hello::of_client(cluster, "london", 0)
     }))
 }
 

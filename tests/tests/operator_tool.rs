@@ -150,7 +150,7 @@ fn checks_have_the_exit_codes_of_monitoring_systems() {
     let all = operator.run(&["check", "cluster"]);
     let line = "OK - cluster: 2 of 2 nodes answer, 2 are in sync | nodes=2 answering=2 in_sync=2\n";
     assert_eq!((all.exit, all.text().as_str()), (0, line), "{all:?}");
-    let memory = operator.run(&["check", "memory", "--json"]).json();
+    let memory = operator.run(&["check", "memory", "--watch", "50ms", "--json"]).json();
     assert_eq!((&memory["verdict"], &memory["check"]), (&"OK".into(), &"memory".into()));
     assert_eq!(memory["numbers"]["bytes_max"], 2.0 * f64::from(128 << 20), "{memory}");
     cluster[1].freeze();

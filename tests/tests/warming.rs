@@ -6,9 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use bytes::Bytes;
 use zerocache_client::ops::Tier;
 use zerocache_core::version::Incarnation;
-use zerocache_core::wire::{
-    Hello, NodeInfo, NodeState, PROTOCOL, Request, RequestMessage, Response,
-};
+use zerocache_core::wire::{Hello, NodeInfo, NodeState, Request, RequestMessage, Response};
 use zerocache_net::clock;
 use zerocache_tests::cluster::{self, Cluster};
 use zerocache_tests::http;
@@ -79,16 +77,8 @@ fn answer(mut tcp: TcpStream, address: SocketAddr) -> io::Result<()> {
     };
     let response = match read(&mut tcp)?.map(|message| message.request) {
         Some(Request::Hello(hello)) => Response::Hello(Box::new(Hello {
-            cluster: hello.cluster,
-            protocol: PROTOCOL,
-            features: 0,
-            entries: 0,
-            session: None,
-            auth: Bytes::new(),
-            wall_ms: clock::now().wall_ms,
-            region: node.region.clone(),
-            node: Some(node),
-            members: Vec::new(),
+            node: Some(node.clone()),
+            ..Hello::of_client(&hello.cluster, &node.region, clock::now().wall_ms)
         })),
         Some(Request::Ping) => Response::Pong {
             incarnation: Incarnation(1),

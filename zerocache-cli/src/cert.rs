@@ -11,7 +11,7 @@ use std::{
 use zerocache_net::security::{Issued, Subject, authority_pem, issue_certificate, new_authority};
 
 use crate::{
-    args::{ClientCertArgs, CreateCaArgs, IssueArgs, NodeCertArgs, SecretArgs},
+    args::{ClientCertArgs, CreateCaArgs, Global, IssueArgs, NodeCertArgs},
     failure::Failure,
     print, say, secrets,
 };
@@ -24,9 +24,9 @@ const CERTIFICATE_MODE: u32 = 0o644;
 const KEY_MODE: u32 = 0o600;
 
 /// Prints the certificate of the CA of every accepted secret.
-pub(crate) fn ca(args: &SecretArgs) -> Result<(), Failure> {
+pub(crate) fn ca(global: &Global) -> Result<(), Failure> {
     let mut pem = String::new();
-    for secret in secrets::needed(args)? {
+    for secret in secrets::needed(global)? {
         pem += &authority_pem(&secret).map_err(|error| Failure::new(error.to_string()))?;
     }
     print(&pem)

@@ -47,27 +47,27 @@ fn run(command: Command, global: Global) -> Result<Exit, Failure> {
         Command::Get(args) => commands::entries::get(&Context::new(global)?, &args),
         Command::Put(args) => commands::entries::put(&Context::new(global)?, &args),
         Command::Delete(args) => commands::entries::delete(&Context::new(global)?, &args),
-        Command::Check(args) => commands::check::check(&Context::new(global)?, &args),
+        Command::Check(args) => commands::check::check(global, &args),
         Command::Doctor(args) => commands::doctor::doctor(&Context::new(global)?, &args),
         Command::Top(args) => commands::top::top(&Context::new(global)?, &args),
         Command::Nodes => commands::nodes::nodes(&Context::new(global)?),
-        offline => run_offline(offline, global.quiet).map(|()| Exit::DONE),
+        Command::Token(TokenCommand::Show(args)) => token::show(&args, &global),
+        offline => run_offline(offline, &global).map(|()| Exit::DONE),
     }
 }
 
-/// Runs a command that asks nobody.
-fn run_offline(command: Command, is_quiet: bool) -> Result<(), Failure> {
+/// Runs a command that asks nobody, and ends well or with a failure.
+fn run_offline(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::Secret => print_line(&Secret::from_random(random::<SECRET_BYTES>()?).to_text()),
-        Command::Token(TokenCommand::Create(args)) => token::create(&args),
-        Command::Token(TokenCommand::Show(args)) => token::show(&args),
-        Command::Cert(CertCommand::Ca(args)) => cert::ca(&args),
+        Command::Token(TokenCommand::Create(args)) => token::create(&args, global),
+        Command::Cert(CertCommand::Ca) => cert::ca(global),
         Command::Cert(CertCommand::CreateCa(args)) => cert::create_ca(&args),
         Command::Cert(CertCommand::Node(args)) => cert::node(&args),
         Command::Cert(CertCommand::Client(args)) => cert::client(&args),
         Command::Completions { shell } => commands::generate::completions(shell),
-        Command::Man { folder } => commands::generate::man(&folder, is_quiet),
-        // All others ask somebody.
+        Command::Man { folder } => commands::generate::man(&folder, global.quiet),
+        // All others have an exit code to choose.
         _ => Ok(()),
     }
 }

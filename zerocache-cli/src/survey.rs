@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -25,20 +26,20 @@ use crate::{
     failure::Failure,
 };
 
-/// The most addresses that are asked: the thousand nodes of the largest membership that is tested, and those of
-/// each that a name has twice.
+/// The most addresses that are asked: the thousand nodes of the largest membership that is tested, and
+/// those of each that a name has twice.
 const ADDRESSES_MAX: usize = 2_048;
 
 /// The most nodes that are asked at a time.
 const AT_A_TIME_MAX: usize = 64;
 
 /// A way to an address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     /// It was named on the command line.
     Named,
-    Seed(String),
-    Dns(String),
+    Seed,
+    Dns,
     Mdns,
     /// A node has it in its view.
     View,
@@ -91,6 +92,12 @@ impl NodeView {
         self.stats.as_ref().ok()?[name].as_f64()
     }
 
+    /// How much a counter grew since an earlier survey; none if the node was not in it.
+    pub(crate) fn growth(&self, before: &Survey, counter: &str) -> Option<f64> {
+        let before = before.nodes.iter().find(|other| other.id() == self.id())?;
+        Some(self.stat(counter)? - before.stat(counter)?)
+    }
+
     /// How long the certificate of the node is valid, in days.
     pub(crate) fn certificate_days(&self) -> Option<f64> {
         let now_s = clock::now().wall_ms as f64 / 1_000.0;
@@ -103,15 +110,22 @@ impl NodeView {
     }
 }
 
+/// Why no node of the cluster answers at an address; what says most comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Silence {
+    NoAnswer,
+    /// A node of another cluster answers.
+    OtherCluster,
+    /// A node denies the credentials.
+    Denied,
+}
+
 /// An address at which no node of the cluster answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Silent {
     pub(crate) address: SocketAddr,
-    pub(crate) ways: BTreeSet<Way>,
+    pub(crate) silence: Silence,
     pub(crate) why: String,
-    pub(crate) exit: Exit,
-    /// The cluster of the node there, if it is of another one.
-    pub(crate) cluster: Option<String>,
 }
 
 /// What all nodes say.
@@ -123,6 +137,14 @@ pub(crate) struct Survey {
     pub(crate) silent: Vec<Silent>,
     /// The ways to the addresses.
     pub(crate) ways: BTreeMap<SocketAddr, BTreeSet<Way>>,
+}
+
+/// The part of the reads that found something, in percent; none without reads. `counter` returns a counter
+/// of reads.
+pub(crate) fn hit_percent(counter: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+    let hits = counter("hits")? + counter("stale_hits")?;
+    let reads = hits + counter("misses")?;
+    (reads > 0.0).then(|| 100.0 * hits / reads)
 }
 
 /// Returns the address of a member in a view.
@@ -159,18 +181,43 @@ async fn ask(
     (to, view.await)
 }
 
+/// Questions to nodes, of which a bounded number is asked at a time.
+pub(crate) struct Questions<T> {
+    tasks: JoinSet<T>,
+    permits: Arc<Semaphore>,
+}
+
+impl<T: Send + 'static> Questions<T> {
+    pub(crate) fn new() -> Self {
+        Self { tasks: JoinSet::new(), permits: Arc::new(Semaphore::new(AT_A_TIME_MAX)) }
+    }
+
+    /// Asks one more.
+    pub(crate) fn ask(&mut self, question: impl Future<Output = T> + Send + 'static) {
+        let permits = Arc::clone(&self.permits);
+        self.tasks.spawn(async move {
+            // It is never closed.
+            let _permit = permits.acquire().await;
+            question.await
+        });
+    }
+
+    /// Returns the next answer; none when all are answered.
+    pub(crate) async fn next(&mut self) -> Option<T> {
+        self.tasks.join_next().await?.ok()
+    }
+}
+
 /// Asks nodes, each once.
 struct Asker<'a> {
     context: &'a Context,
-    tasks: JoinSet<(SocketAddr, Result<NodeView, Failure>)>,
-    permits: Arc<Semaphore>,
+    questions: Questions<(SocketAddr, Result<NodeView, Failure>)>,
     survey: Survey,
 }
 
 impl<'a> Asker<'a> {
     fn new(context: &'a Context) -> Self {
-        let permits = Arc::new(Semaphore::new(AT_A_TIME_MAX));
-        Self { context, tasks: JoinSet::new(), permits, survey: Survey::default() }
+        Self { context, questions: Questions::new(), survey: Survey::default() }
     }
 
     fn propose(&mut self, address: SocketAddr, way: Way) {
@@ -182,36 +229,26 @@ impl<'a> Asker<'a> {
         let is_new = ways.is_empty();
         ways.insert(way);
         if is_new {
-            let (permits, timeout) = (Arc::clone(&self.permits), self.context.global.timeout);
-            let security = self.context.security.clone();
-            self.tasks.spawn(async move {
-                // It is never closed.
-                let _permit = permits.acquire().await;
-                ask(address, (timeout, security)).await
-            });
+            let (timeout, security) = (self.context.global.timeout, self.context.security.clone());
+            self.questions.ask(ask(address, (timeout, security)));
         }
     }
 
     fn answered(&mut self, (address, answer): (SocketAddr, Result<NodeView, Failure>)) {
-        let silent = |why: String, exit, cluster| Silent {
-            address,
-            ways: BTreeSet::new(),
-            why,
-            exit,
-            cluster,
-        };
+        let silent = |silence, why| Silent { address, silence, why };
         let view = match answer {
             Ok(view) => view,
             Err(failure) => {
-                let why = failure.line().to_owned();
-                self.survey.silent.push(silent(why, failure.exit(), None));
+                let is_denied = failure.exit() == Exit::DENIED;
+                let silence = if is_denied { Silence::Denied } else { Silence::NoAnswer };
+                self.survey.silent.push(silent(silence, failure.line().to_owned()));
                 return;
             }
         };
         let cluster = view.cluster["cluster"].as_str().unwrap_or_default();
         if cluster != self.context.cluster() {
             let why = format!("{address}: a node of the cluster {cluster:?}");
-            self.survey.silent.push(silent(why, Exit::UNREACHABLE, Some(cluster.to_owned())));
+            self.survey.silent.push(silent(Silence::OtherCluster, why));
             return;
         }
         if self.context.global.node.is_none() {
@@ -225,9 +262,6 @@ impl<'a> Asker<'a> {
 
     fn finish(mut self) -> Survey {
         let survey = &mut self.survey;
-        for silent in &mut survey.silent {
-            silent.ways = survey.ways.get(&silent.address).cloned().unwrap_or_default();
-        }
         survey.silent.sort_by_key(|silent| silent.address);
         survey.nodes.sort_by(|one, other| {
             let of = |node: &NodeView| (node.region().to_owned(), member_address(node.own()));
@@ -243,8 +277,8 @@ fn names(context: &Context) -> Vec<(Way, HostPort)> {
         return vec![(Way::Named, node.clone())];
     }
     let DiscoveryConfig { dns, seeds, .. } = &context.discovery;
-    let dns = dns.iter().map(|name| (Way::Dns(name.to_string()), name.clone()));
-    let seeds = seeds.iter().map(|name| (Way::Seed(name.to_string()), name.clone()));
+    let dns = dns.iter().map(|name| (Way::Dns, name.clone()));
+    let seeds = seeds.iter().map(|name| (Way::Seed, name.clone()));
     dns.chain(seeds).collect()
 }
 
@@ -264,7 +298,7 @@ async fn run(context: &Context, first: bool) -> Survey {
     let wants_mdns = mdns.mdns.is_some() && context.global.node.is_none();
     let discovery = wants_mdns.then(|| Discovery::start(mdns, events)).and_then(Result::ok);
     let mut is_browsing = discovery.is_some();
-    while is_browsing || !lookups.is_empty() || !asker.tasks.is_empty() {
+    while is_browsing || !lookups.is_empty() || !asker.questions.tasks.is_empty() {
         tokio::select! {
             event = found.recv(), if is_browsing => match event {
                 Some(Event::Proposed(proposal)) => {
@@ -277,11 +311,11 @@ async fn run(context: &Context, first: bool) -> Survey {
             },
             Some(Ok(name)) = lookups.join_next() => {
                 for address in name.addresses.iter().flatten() {
-                    asker.propose(*address, name.way.clone());
+                    asker.propose(*address, name.way);
                 }
                 asker.survey.names.push(name);
             }
-            Some(Ok(answer)) = asker.tasks.join_next() => {
+            Some(answer) = asker.questions.next() => {
                 asker.answered(answer);
                 if first && !asker.survey.nodes.is_empty() {
                     break;
@@ -308,6 +342,14 @@ pub(crate) async fn needed(context: &Context) -> Result<Survey, Failure> {
     Ok(survey)
 }
 
+/// Asks every node twice, `watch` apart: what counters grew by between the two is happening now. One node must
+/// answer each time.
+pub(crate) async fn twice(context: &Context, watch: Duration) -> Result<(Survey, Survey), Failure> {
+    let before = needed(context).await?;
+    tokio::time::sleep(watch).await;
+    Ok((before, needed(context).await?))
+}
+
 /// Returns the region of the first node that answers.
 pub(crate) async fn first_region(context: &Context) -> Result<String, Failure> {
     let survey = run(context, true).await;
@@ -319,8 +361,9 @@ fn check_answered(survey: &Survey) -> Result<(), Failure> {
     if !survey.nodes.is_empty() {
         return Ok(());
     }
-    if let Some(silent) = survey.silent.iter().max_by_key(|silent| silent.exit) {
-        let exit = silent.exit.max(Exit::UNREACHABLE);
+    if let Some(silent) = survey.silent.iter().max_by_key(|silent| silent.silence) {
+        let is_denied = silent.silence == Silence::Denied;
+        let exit = if is_denied { Exit::DENIED } else { Exit::UNREACHABLE };
         return Err(Failure::with(exit, format!("no node answers: {}", silent.why)));
     }
     let unresolved = survey.names.iter().find_map(|name| {

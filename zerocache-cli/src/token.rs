@@ -16,8 +16,9 @@ use zerocache_net::{
 };
 
 use crate::{
-    args::{CreateArgs, ShowArgs},
+    args::{CreateArgs, Global, ShowArgs},
     cert,
+    exit::{Exit, print_document},
     failure::Failure,
     instant::to_utc,
     lifetime, print_line, random, say, secrets, to_hex,
@@ -59,11 +60,11 @@ impl Verdict {
 }
 
 /// Prints a new token.
-pub(crate) fn create(args: &CreateArgs) -> Result<(), Failure> {
+pub(crate) fn create(args: &CreateArgs, global: &Global) -> Result<(), Failure> {
     if args.is_static {
-        return create_static(args.json);
+        return create_static(global.json);
     }
-    let secrets = secrets::needed(&args.secret)?;
+    let secrets = secrets::needed(global)?;
     // The first one is in use.
     let Some(secret) = secrets.first() else { return Ok(()) };
     let ca = match &args.ca {
@@ -81,14 +82,14 @@ pub(crate) fn create(args: &CreateArgs) -> Result<(), Failure> {
         role: args.role.unwrap_or(Role::Read),
         prefixes: args.prefix.clone(),
         not_after_s: now_s.saturating_add(args.lifetime_s),
-        cluster: cluster(args.cluster.as_deref())?,
+        cluster: cluster(global)?,
         ca,
     };
     let token = fields.sign(&secret.token_key()).map_err(Failure::usage)?;
-    if args.json {
+    if global.json {
         let mut object = to_json(&fields, Verdict::Verified(Ok(())));
         object["token"] = token.into();
-        print_line(&object.to_string())?;
+        print_document(object, Exit::DONE)?;
     } else {
         print_line(&token)?;
     }
@@ -107,29 +108,26 @@ pub(crate) fn create(args: &CreateArgs) -> Result<(), Failure> {
 fn create_static(is_json: bool) -> Result<(), Failure> {
     let token = StaticToken::from_random(random::<STATIC_TOKEN_BYTES>()?);
     let hash = token.hash().to_string();
-    match is_json {
-        true => print_line(&json!({ "token": token.as_text(), "hash": hash }).to_string())?,
-        false => print_line(token.as_text())?,
+    if is_json {
+        print_document(json!({ "token": token.as_text(), "hash": hash }), Exit::DONE)?;
+    } else {
+        print_line(token.as_text())?;
     }
     say(&format!("for the access file of the nodes: token_hashes = [{hash:?}]"));
     Ok(())
 }
 
-/// The cluster that an argument names, or else the variable that nodes and clients read.
-fn cluster(argument: Option<&str>) -> Result<String, Failure> {
-    if let Some(cluster) = argument {
-        return Ok(cluster.to_owned());
-    }
-    let variable = std::env::var_os("ZEROCACHE_CLUSTER").filter(|cluster| !cluster.is_empty());
-    let Some(cluster) = variable else { return Ok(CLUSTER_DEFAULT.to_owned()) };
-    let cluster = cluster.to_string_lossy().into_owned();
+/// The cluster that the option names, or else the variable that nodes and clients read.
+fn cluster(global: &Global) -> Result<String, Failure> {
+    let cluster = global.variable("ZEROCACHE_CLUSTER");
+    let cluster = cluster.unwrap_or_else(|| CLUSTER_DEFAULT.to_owned());
     name::check(&cluster).map_err(|error| Failure::usage(format!("ZEROCACHE_CLUSTER: {error}")))?;
     Ok(cluster)
 }
 
 /// Prints what a token says.
-pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let secrets = secrets::find(&args.secret)?;
+pub(crate) fn show(args: &ShowArgs, global: &Global) -> Result<Exit, Failure> {
+    let secrets = secrets::find(global)?;
     let text = match args.token.as_str() {
         "-" => read_input()?,
         text => text.to_owned(),
@@ -141,19 +139,20 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
         Verdict::NotVerified
     } else {
         let keys: Vec<TokenKey> = secrets.iter().map(Secret::token_key).collect();
-        let cluster = args.cluster.as_deref().unwrap_or(&fields.cluster);
+        let cluster = global.cluster.as_deref().unwrap_or(&fields.cluster);
         Verdict::Verified(token.verify(&keys, cluster, now_s).map(drop))
     };
-    match args.json {
-        true => print_line(&to_json(fields, verdict).to_string())?,
-        false => print_line(&to_lines(fields, verdict, now_s))?,
+    let is_wrong = matches!(verdict, Verdict::Verified(Err(_)));
+    let wrong = is_wrong.then(|| format!("the token is {}", verdict.as_str()));
+    if global.json {
+        let mut object = to_json(fields, verdict);
+        let Some(wrong) = wrong else { return print_document(object, Exit::DONE) };
+        say(&format!("error: {wrong}"));
+        object["error"] = wrong.into();
+        return print_document(object, Exit::NOTHING);
     }
-    match verdict {
-        Verdict::Verified(Err(_)) => {
-            Err(Failure::new(format!("the token is {}", verdict.as_str())))
-        }
-        Verdict::NotVerified | Verdict::Verified(Ok(())) => Ok(()),
-    }
+    print_line(&to_lines(fields, verdict, now_s))?;
+    wrong.map_or(Ok(Exit::DONE), |wrong| Err(Failure::new(wrong)))
 }
 
 fn read_input() -> Result<String, Failure> {

@@ -117,8 +117,14 @@ fn token_is_verified_with_a_secret_from_a_file_or_a_variable() {
         (&["token", "show", "-"], &mine, token(1), "expired"),
         (&["token", "show", "--cluster", "other", "-"], &mine, token(FAR_S), "wrong"),
     ] {
-        let line = error(1, arguments, &[("ZEROCACHE_SECRET", secret)], &token);
+        let variables = [("ZEROCACHE_SECRET", secret.as_str())];
+        let line = error(1, arguments, &variables, &token);
         assert!(line.contains(reason), "{line}");
+        let output = run(&[arguments, &["--json"]].concat(), &variables, &token);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one document");
+        assert_eq!((output.status.code(), &json["exit"]), (Some(1), &1.into()), "{json}");
+        assert!(json["error"].as_str().is_some_and(|error| error.contains(reason)), "{json}");
+        assert_eq!(json["id"], "0707070707070707", "{json}");
     }
 }
 

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zerocache_core::{
     time::Instant,
-    wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
+    wire::{Envelope, Hello, Request, RequestMessage, cluster_id},
 };
 use zerocache_net::transport::{MESSAGES_PATH, MESSAGES_TYPE, framed::UPGRADE_TOKEN};
 
@@ -101,18 +100,7 @@ impl ConnectionProbe {
 
 /// Returns the request with which a client begins a framed connection.
 fn upgrade(keys: Option<&Keys>) -> Vec<u8> {
-    let hello = Hello {
-        cluster: CLUSTER.to_owned(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: 0,
-        node: None,
-        region: "bench".to_owned(),
-        members: Vec::new(),
-    };
+    let hello = Hello::of_client(CLUSTER, "bench", 0);
     let envelope = Envelope { cluster: cluster_id(CLUSTER), ..Envelope::default() };
     let request = Request::Hello(Box::new(hello));
     let body = RequestMessage { envelope, request }.encode(Instant::default());

@@ -15,7 +15,7 @@ Examples:
   zerocache get greeting --explain";
 
 const PUT_EXAMPLES: &str = "\
-It prints the outcome: stored, the replicas that hold it of those that it waited for, and the version.
+It prints the outcome: stored, the replicas that hold it of those that it waited for, and the version. \
 Exit code 5: no answer came, and it may be stored or not.
 
 Examples:

@@ -7,8 +7,7 @@ use zerocache_net::{discovery::HostPort, security::TlsMode, units::parse_duratio
 use super::{parse_name, parse_region};
 
 /// The heading of these options in the help.
-const HEADING: &str =
-    "Options of all commands that ask nodes (without one, the variable in brackets)";
+const HEADING: &str = "Options of all commands (without one, the variable in brackets)";
 
 /// Where the cluster is, and who asks.
 #[derive(Clone, Debug, clap::Args)]

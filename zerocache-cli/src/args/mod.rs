@@ -23,7 +23,7 @@ use crate::{failure::Failure, lifetime};
 const EXAMPLES: &str = "\
 Examples:
   A secret for the nodes of a cluster:
-    zerocache secret > secret && chmod 600 secret
+    (umask 077; zerocache secret > secret)
     ZEROCACHE_SECRET_FILE=secret zerocache-server --region london
 
   A token for a client, which may do less than whoever has the secret:
@@ -53,11 +53,13 @@ Example:
   umask 077; zerocache secret > secret";
 
 const CREATE_EXAMPLES: &str = "\
-It works offline. The token is one line on standard output; its id, by which it can be revoked, is on standard
-error. A role without --prefix is for all keys.
+It works offline. The token is one line on standard output; its id, by which it can be revoked, is on standard \
+error. A role without --prefix is for all keys. Without --cluster and ZEROCACHE_CLUSTER the token is for the \
+cluster zerocache.
 
 Examples:
-  zerocache token create --secret-file secret --name orders --role write --prefix orders/ --prefix memo:orders
+  zerocache token create --secret-file secret --name orders --role write \\
+    --prefix orders/ --prefix memo:orders
   zerocache token create --secret-file secret --name prometheus --role monitor --for 365d > token
   zerocache token create --static";
 
@@ -87,7 +89,8 @@ Example:
   zerocache cert client --san spiffe://shop.example/orders";
 
 const SHOW_EXAMPLES: &str = "\
-Without a secret nothing is verified: it prints what the token claims.
+Without a secret nothing is verified: it prints what the token claims. Without --cluster the token may be for \
+any cluster.
 
 Examples:
   zerocache token show - < token
@@ -154,14 +157,6 @@ pub(crate) enum TokenCommand {
     Show(ShowArgs),
 }
 
-/// Where the secrets are.
-#[derive(Debug, clap::Args)]
-pub(crate) struct SecretArgs {
-    /// File with the secrets, one a line [ZEROCACHE_SECRET_FILE; or ZEROCACHE_SECRET with one secret]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) secret_file: Option<PathBuf>,
-}
-
 /// What a token is for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = CREATE_EXAMPLES)]
@@ -182,10 +177,6 @@ pub(crate) struct CreateArgs {
     #[arg(long = "for", value_name = "TIME", default_value = "90d", value_parser = lifetime::parse)]
     pub(crate) lifetime_s: u64,
 
-    /// Cluster that it is for [default: ZEROCACHE_CLUSTER, or zerocache]
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    pub(crate) cluster: Option<String>,
-
     /// CA file of the nodes, where they have certificates from files beside the secret
     #[arg(long, value_name = "PATH")]
     pub(crate) ca: Option<PathBuf>,
@@ -196,20 +187,13 @@ pub(crate) struct CreateArgs {
         conflicts_with_all = ["name", "role", "prefix", "lifetime_s", "cluster", "ca", "secret_file"],
     )]
     pub(crate) is_static: bool,
-
-    /// Print one JSON object, with the token in it
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) secret: SecretArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertCommand {
     /// Print the certificate of the CA that the secret stands for, of all accepted secrets
     #[command(after_help = CA_EXAMPLES)]
-    Ca(SecretArgs),
+    Ca,
     /// Write a CA of your own
     #[command(after_help = CREATE_CA_EXAMPLES)]
     CreateCa(CreateCaArgs),
@@ -302,17 +286,6 @@ pub(crate) struct ShowArgs {
     /// The token; - reads it from standard input, where other users do not see it
     #[arg(value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) token: String,
-
-    /// Cluster that it must be for [default: the one that it names]
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    pub(crate) cluster: Option<String>,
-
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) secret: SecretArgs,
 }
 
 fn parse_region(text: &str) -> Result<String, String> {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 const CHECK_EXAMPLES: &str = "\
-Exit codes are those of monitoring systems: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. ready asks one node:
+Exit codes are those of monitoring systems: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. ready asks one node: \
 --node, or else 127.0.0.1:6789.
 
 Examples:
   zerocache check ready
   zerocache check cluster --seed 10.0.0.7:6789
-  zerocache check cert --warning-days 30";
+  zerocache check cert --warning-days 30
+  zerocache check memory --watch 1s";
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,10 +52,14 @@ pub(crate) struct CheckArgs {
     /// Certificates with fewer days left are critical [default: 2; of a secret, 0.5]
     #[arg(long, value_name = "DAYS")]
     pub(crate) critical_days: Option<f64>,
+
+    /// How long memory is watched for evictions and reads
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = super::global::parse_timeout)]
+    pub(crate) watch: Duration,
 }
 
 const TOP_EXAMPLES: &str = "\
-Writes are those that the node stored, replicated ones among them. With --json it prints one object for each
+Writes are those that the node stored, replicated ones among them. With --json it prints one object for each \
 interval.
 
 Examples:
@@ -62,7 +67,7 @@ Examples:
   zerocache top --once --json";
 
 const DOCTOR_EXAMPLES: &str = "\
-Each finding has a stable id, the evidence, and what to do. Exit codes: 0 nothing found, 7 warnings only,
+Each finding has a stable id, the evidence, and what to do. Exit codes: 0 nothing found, 7 warnings only, \
 6 errors. It works without admin rights as far as it can.
 
 Examples:

@@ -1,10 +1,12 @@
 //! `check`: one check for monitoring systems, with their exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 
+use std::time::Duration;
+
 use serde_json::json;
 use zerocache_net::{clock, discovery::HostPort};
 
 use crate::{
-    args::{CheckArgs, CheckKind},
+    args::{CheckArgs, CheckKind, Global},
     commands::{
         doctor::certificate_days,
         nodes::{Member, matrix},
@@ -12,13 +14,14 @@ use crate::{
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
-    print_line, survey,
+    print_line,
+    survey::{self, hit_percent},
 };
 
 /// Where the tool runs beside a node, as in a container of the node.
 const NODE_DEFAULT: &str = "127.0.0.1:6789";
 
-/// A hit ratio below this, with evictions, says that the memory is too small.
+/// A hit ratio below this while entries are evicted says that the memory is too small.
 const HITS_PERCENT_LOW: f64 = 50.0;
 
 /// A retention of deletes below this is too short for repair, in seconds.
@@ -67,15 +70,18 @@ impl Outcome {
     }
 }
 
-/// Makes a check. It fails with a usage error only: everything else is a verdict.
-pub(crate) fn check(context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
-    let checked = context.runtime.block_on(async {
-        match args.kind {
-            CheckKind::Ready => ready(context).await,
-            CheckKind::Cluster => cluster(context).await,
-            CheckKind::Cert => cert(context, args).await,
-            CheckKind::Memory => memory(context).await,
-        }
+/// Makes a check. Everything is a verdict, wrong settings too.
+pub(crate) fn check(global: Global, args: &CheckArgs) -> Result<Exit, Failure> {
+    let is_json = global.json;
+    let checked = Context::new(global).and_then(|context| {
+        context.runtime.block_on(async {
+            match args.kind {
+                CheckKind::Ready => ready(&context).await,
+                CheckKind::Cluster => cluster(&context).await,
+                CheckKind::Cert => cert(&context, args).await,
+                CheckKind::Memory => memory(&context, args.watch).await,
+            }
+        })
     });
     let outcome = checked.unwrap_or_else(|failure| {
         // Silence of a node is what the first two look for.
@@ -85,7 +91,7 @@ pub(crate) fn check(context: &Context, args: &CheckArgs) -> Result<Exit, Failure
         Outcome::new(verdict, failure.line())
     });
     let Outcome { verdict, text, numbers } = outcome;
-    if context.global.json {
+    if is_json {
         let numbers: serde_json::Map<_, _> =
             numbers.iter().map(|(name, value, _)| ((*name).to_owned(), (*value).into())).collect();
         let kind = args.kind.as_str();
@@ -170,11 +176,10 @@ async fn cert(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
     Ok(Outcome::new(verdict, text).number("days", days, ""))
 }
 
-/// Whether the nodes have enough memory.
-async fn memory(context: &Context) -> Result<Outcome, Failure> {
-    let survey = survey::needed(context).await?;
+/// Whether the nodes have enough memory for what they do now.
+async fn memory(context: &Context, watch: Duration) -> Result<Outcome, Failure> {
+    let (before, survey) = survey::twice(context, watch).await?;
     let (mut used, mut limit, mut evicted) = (0.0, 0.0, 0.0);
-    let (mut hits, mut misses) = (0.0, 0.0);
     let mut short = Vec::new();
     for node in &survey.nodes {
         let stats = node.stats.as_ref().map_err(|why| Failure::new(why.clone()))?;
@@ -182,24 +187,31 @@ async fn memory(context: &Context) -> Result<Outcome, Failure> {
         used += number("bytes");
         limit += number("bytes_max");
         evicted += number("evicted");
-        hits += number("hits") + number("stale_hits");
-        misses += number("misses");
         if number("tombstone_retention_ms") < RETENTION_LOW_S * 1_000.0 {
             short.push(node.label());
         }
     }
-    let hit_percent = if hits + misses > 0.0 { 100.0 * hits / (hits + misses) } else { 100.0 };
+    let growth = |counter: &str| {
+        survey.nodes.iter().filter_map(|node| node.growth(&before, counter)).sum::<f64>()
+    };
+    let hit_percent = hit_percent(|counter| Some(growth(counter)));
     let (verdict, text) = if !short.is_empty() {
         let text = format!("deletes are remembered for less than a minute at {}", short.join(", "));
         (Verdict::Critical, text)
-    } else if evicted > 0.0 && hit_percent < HITS_PERCENT_LOW {
-        (Verdict::Warning, format!("entries are evicted, and {hit_percent:.1} % of reads hit"))
+    } else if let Some(low) = hit_percent.filter(|percent| *percent < HITS_PERCENT_LOW)
+        && growth("evicted") > 0.0
+    {
+        (Verdict::Warning, format!("entries are evicted, and {low:.1} % of reads hit"))
     } else {
         (Verdict::Ok, format!("{} of {}", crate::table::bytes(used), crate::table::bytes(limit)))
     };
-    Ok(Outcome::new(verdict, text)
+    let outcome = Outcome::new(verdict, text)
         .number("bytes", used, "B")
         .number("bytes_max", limit, "B")
-        .number("evicted", evicted, "c")
-        .number("hits", (hit_percent * 10.0).round() / 10.0, "%"))
+        .number("evicted", evicted, "c");
+    Ok(match hit_percent {
+        Some(percent) => outcome.number("hits", (percent * 10.0).round() / 10.0, "%"),
+        // Nobody read.
+        None => outcome,
+    })
 }

@@ -302,7 +302,7 @@ fn ack(ack: Ack) -> &'static str {
 }
 
 /// Adds a key to a document: as text, if it is text, and in hexadecimal digits.
-pub(crate) fn describe_key(json: &mut Json, key: &[u8]) {
+fn describe_key(json: &mut Json, key: &[u8]) {
     json["key"] = std::str::from_utf8(key).ok().into();
     json["key_hex"] = to_hex(key).into();
 }
@@ -317,7 +317,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Bytes as they stand in a URL: everything but unreserved characters escaped.
-pub(crate) fn escaped_bytes(bytes: &[u8]) -> String {
+fn escaped_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(byte) {

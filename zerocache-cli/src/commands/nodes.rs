@@ -9,7 +9,7 @@ use crate::{
     exit::{Exit, print_document},
     failure::Failure,
     print, say,
-    survey::{self, NodeView, Survey, member_address},
+    survey::{self, NodeView, Survey, hit_percent, member_address},
     table,
 };
 
@@ -55,26 +55,35 @@ pub(crate) fn matrix(survey: &Survey) -> Vec<Member<'_>> {
     for node in &survey.nodes {
         rows.insert(node.id(), node.own());
     }
-    let mut members: Vec<_> = rows.iter().map(|(id, row)| member(survey, id, row)).collect();
+    let states: Vec<_> = survey.nodes.iter().map(|node| (node, states(node))).collect();
+    let mut members: Vec<_> = rows.iter().map(|(id, row)| member(&states, id, row)).collect();
     members.sort_by_key(|member| {
         (member.row["region"].as_str().unwrap_or_default(), member_address(member.row))
     });
     members
 }
 
-fn member<'a>(survey: &'a Survey, id: &str, row: &'a Json) -> Member<'a> {
-    let view = survey.nodes.iter().find(|node| node.id() == id);
+/// The states of the members in a node's view, by id.
+fn states(node: &NodeView) -> BTreeMap<&str, &str> {
+    node.members().filter_map(|row| Some((row["id"].as_str()?, row["state"].as_str()?))).collect()
+}
+
+fn member<'a>(
+    states: &[(&'a NodeView, BTreeMap<&str, &str>)],
+    id: &str,
+    row: &'a Json,
+) -> Member<'a> {
+    let view = states.iter().map(|(node, _)| *node).find(|node| node.id() == id);
     let (mut seen_by, mut not_seen_by) = (0, Vec::new());
-    for node in &survey.nodes {
-        let entry = node.members().find(|other| other["id"] == id);
-        match entry.and_then(|entry| entry["state"].as_str()) {
+    for (node, states) in states {
+        match states.get(id).copied() {
             // It does not talk to it, and need not.
             Some("unmonitored") => {}
-            Some("unreachable") => not_seen_by.push(node),
+            Some("unreachable") => not_seen_by.push(*node),
             Some(_) => seen_by += 1,
             // One that does not answer us either has gone.
             None if view.is_none() => {}
-            None => not_seen_by.push(node),
+            None => not_seen_by.push(*node),
         }
     }
     Member { row, view, seen_by, observers: seen_by + not_seen_by.len(), not_seen_by }
@@ -128,11 +137,9 @@ fn name(row: &Json) -> String {
     member_address(row).map_or_else(|| region.to_owned(), |address| format!("{region} {address}"))
 }
 
-/// The part of the reads that found something, in percent.
-pub(crate) fn hit_percent(node: &NodeView) -> Option<f64> {
-    let hits = node.stat("hits")? + node.stat("stale_hits").unwrap_or(0.0);
-    let reads = hits + node.stat("misses")?;
-    (reads > 0.0).then(|| 100.0 * hits / reads)
+/// The part of the reads of a node that found something since its start, in percent.
+fn hits(node: &NodeView) -> Option<f64> {
+    hit_percent(|counter| node.stat(counter))
 }
 
 fn state<'a>(member: &'a Member<'_>) -> &'a str {
@@ -156,7 +163,7 @@ fn to_row(member: &Member<'_>) -> Vec<String> {
         or_dash(view.map(|view| format!("{:.1} ms", millis(view)))),
         or_dash(stat("entries").map(|entries| format!("{entries:.0}"))),
         or_dash(stat("bytes").map(table::bytes)),
-        or_dash(view.and_then(hit_percent).map(|percent| format!("{percent:.1}"))),
+        or_dash(view.and_then(hits).map(|percent| format!("{percent:.1}"))),
         text("version"),
         or_dash(view.and(row["since_ms"].as_u64()).map(table::span)),
         format!("{}/{}", member.seen_by, member.observers),
@@ -183,7 +190,7 @@ fn to_json(member: &Member<'_>) -> Json {
         "entries": stat("entries"),
         "bytes": stat("bytes"),
         "bytes_max": row["bytes_max"],
-        "hit_percent": view.and_then(hit_percent),
+        "hit_percent": view.and_then(hits),
         "version": row["version"],
         "uptime_ms": view.map(|_| row["since_ms"].clone()),
         "seen_by": member.seen_by,

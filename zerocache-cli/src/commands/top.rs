@@ -11,7 +11,7 @@ use crate::{
     exit::{Exit, print_document},
     failure::Failure,
     print,
-    survey::{self, NodeView, Survey},
+    survey::{self, NodeView, Survey, hit_percent},
     table,
 };
 
@@ -28,24 +28,18 @@ struct Rates<'a> {
 }
 
 impl<'a> Rates<'a> {
-    fn new(node: &'a NodeView, before: Option<&NodeView>, seconds: f64) -> Self {
-        let growth = |names: &[&str]| {
-            let mut sum = 0.0;
-            for name in names {
-                sum += (node.stat(name)? - before?.stat(name)?).max(0.0);
-            }
-            Some(sum)
+    fn new(node: &'a NodeView, before: &Survey, seconds: f64) -> Self {
+        let growth = |counter: &str| node.growth(before, counter);
+        let rate = |counters: &[&str]| {
+            let sum: Option<f64> = counters.iter().map(|counter| growth(counter)).sum();
+            sum.map(|sum| sum / seconds.max(0.001))
         };
-        let hits = growth(&["hits", "stale_hits"]);
-        let reads = growth(&["hits", "stale_hits", "misses"]);
-        let hit_percent = hits.zip(reads).filter(|(_, reads)| *reads > 0.0);
-        let rate = |count: Option<f64>| count.map(|count| count / seconds.max(0.001));
         Self {
             node,
-            reads: rate(reads),
-            writes: rate(growth(&["puts", "deletes"])),
-            hit_percent: hit_percent.map(|(hits, reads)| 100.0 * hits / reads),
-            evictions: rate(growth(&["evicted"])),
+            reads: rate(&["hits", "stale_hits", "misses"]),
+            writes: rate(&["puts", "deletes"]),
+            hit_percent: hit_percent(growth),
+            evictions: rate(&["evicted"]),
         }
     }
 
@@ -92,9 +86,7 @@ pub(crate) fn top(context: &Context, args: &TopArgs) -> Result<Exit, Failure> {
     loop {
         context.runtime.block_on(async { tokio::time::sleep(args.interval).await });
         let (survey, now_s) = ask()?;
-        let earlier = |node: &NodeView| before.nodes.iter().find(|other| other.id() == node.id());
-        let rates =
-            survey.nodes.iter().map(|node| Rates::new(node, earlier(node), now_s - asked_s));
+        let rates = survey.nodes.iter().map(|node| Rates::new(node, &before, now_s - asked_s));
         let rates: Vec<_> = rates.collect();
         if context.global.json {
             let nodes: Vec<_> = rates.iter().map(Rates::to_json).collect();

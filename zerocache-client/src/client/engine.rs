@@ -7,7 +7,6 @@ use super::{
     timings::Timings,
 };
 use crate::Error;
-use bytes::Bytes;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::{runtime::Handle, sync::watch};
 use zerocache_core::{
@@ -16,7 +15,7 @@ use zerocache_core::{
     route::{Budget, Directory},
     time::Instant,
     version::{Incarnation, Version},
-    wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id},
+    wire::{Envelope, Hello, Request, RequestMessage, cluster_id},
 };
 use zerocache_net::{
     clock,
@@ -144,18 +143,7 @@ impl Engine {
 
 /// The hello of a client in `region`.
 pub(super) fn hello(cluster: &str, region: &str) -> Hello {
-    Hello {
-        cluster: cluster.to_owned(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: clock::now().wall_ms,
-        node: None,
-        region: region.to_owned(),
-        members: Vec::new(),
-    }
+    Hello::of_client(cluster, region, clock::now().wall_ms)
 }
 
 pub(super) fn micros_since(started: Duration) -> u64 {

@@ -201,6 +201,23 @@ impl NodeInfo {
 }
 
 impl Hello {
+    /// Returns the introduction of a client of `cluster` that stands in `region`.
+    #[must_use]
+    pub fn of_client(cluster: &str, region: &str, wall_ms: u64) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            protocol: PROTOCOL,
+            features: 0,
+            auth: Bytes::new(),
+            wall_ms,
+            node: None,
+            region: region.to_owned(),
+            members: Vec::new(),
+            entries: 0,
+            session: None,
+        }
+    }
+
     /// Estimates the encoded size in bytes.
     pub(super) fn size_hint(&self) -> usize {
         256 + self.auth.len() + self.members.len() * 96

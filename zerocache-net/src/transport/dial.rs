@@ -4,7 +4,7 @@ use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Request as HttpRequest, Response as HttpResponse, StatusCode,
+    Method, Request as HttpRequest, Response as HttpResponse, StatusCode,
     body::Incoming as HttpBody,
     client::conn::http1,
     header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE},
@@ -146,9 +146,18 @@ pub(super) fn message_request(
     to: SocketAddr,
     authorization: Option<HeaderValue>,
 ) -> request::Builder {
-    let mut request = HttpRequest::post(MESSAGES_PATH)
-        .header(HOST, to.to_string())
-        .header(CONTENT_TYPE, MESSAGES_TYPE);
+    let request = request_to(to, (Method::POST, MESSAGES_PATH), authorization);
+    request.header(CONTENT_TYPE, MESSAGES_TYPE)
+}
+
+/// Begins an HTTP request to `to` for a path with its query.
+pub(super) fn request_to(
+    to: SocketAddr,
+    (method, target): (Method, &str),
+    authorization: Option<HeaderValue>,
+) -> request::Builder {
+    let request = HttpRequest::builder().method(method).uri(target);
+    let mut request = request.header(HOST, to.to_string());
     if let (Some(value), Some(headers)) = (authorization, request.headers_mut()) {
         headers.insert(AUTHORIZATION, value);
     }

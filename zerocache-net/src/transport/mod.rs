@@ -32,7 +32,7 @@ pub use self::{
     call::Call,
     dial::{MESSAGES_PATH, MESSAGES_TYPE, MakeHello},
     framed_transport::{Connections, FramedTransport},
-    plain_http::{HttpResponse, Reachability, http_request, probe},
+    plain_http::{HttpResponse, http_request, refuses_frames},
     stream::Stream,
 };
 

@@ -7,23 +7,24 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    HeaderMap, Method, Request, StatusCode,
-    client::conn::http1,
-    header::{AUTHORIZATION, HOST},
-};
+use hyper::{HeaderMap, Method, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use zerocache_core::{call::CallFailure, wire::RequestMessage};
+use zerocache_core::{
+    call::CallFailure,
+    wire::{RequestMessage, Response},
+};
 
+#[cfg(feature = "tls")]
+use super::stream::failure;
 use super::{
+    RESPONSE_BYTES_MAX,
     call::AbortOnDrop,
-    dial::{Dialled, authorization, dial},
+    dial::{Dialled, authorization, dial, request_to},
     stream::Stream,
 };
+#[cfg(feature = "tls")]
+use crate::security::ConnectError;
 use crate::security::Security;
-
-/// The largest response that is read: more than the largest value of a node.
-const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
 /// The response of a node to an HTTP request.
 #[derive(Clone, Debug)]
@@ -34,67 +35,77 @@ pub struct HttpResponse {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// Whether nobody on the way could read it.
-    pub is_encrypted: bool,
     /// When the certificate of the node ceases to be valid; none without encryption.
     pub certificate_end: Option<SystemTime>,
-}
-
-/// How a node can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reachability {
-    /// By framed connections.
-    Framed,
-    /// By HTTP requests only: the node or a proxy in between refuses the upgrade.
-    HttpOnly,
 }
 
 /// Sends one request of the HTTP API to a node on a connection of its own, and returns the whole response.
 /// `target` is a path with its query. The node is verified before anything is sent, as `security` demands.
 ///
 /// # Errors
-/// [`CallFailure::Refused`] when nobody listens there, [`CallFailure::Unverified`] when the node cannot be
-/// verified, [`CallFailure::NotSent`] when nothing was sent, [`CallFailure::NoAnswer`] when no response came
+/// [`CallFailure::Refused`] when nobody listens there, [`CallFailure::OtherHost`] when it is on another host and
+/// may not be, [`CallFailure::Unverified`] when the node cannot be verified or does not accept the certificate of
+/// this process, [`CallFailure::NotSent`] when nothing was sent, [`CallFailure::NoAnswer`] when no response came
 /// within `timeout`, or one that is too large.
 pub async fn http_request(
     to: SocketAddr,
-    (method, target, body): (Method, &str, Bytes),
+    request: (Method, &str, Bytes),
     timeout: Duration,
     security: &Security,
 ) -> Result<HttpResponse, CallFailure> {
-    let stream = Stream::connect(to, timeout, security).await?;
-    let authorization = authorization(&stream, security);
-    let (is_encrypted, certificate_end) = (stream.is_encrypted(), stream.certificate_end());
-    let mut request = Request::builder().method(method).uri(target).header(HOST, to.to_string());
-    if let (Some(value), Some(headers)) = (authorization, request.headers_mut()) {
-        headers.insert(AUTHORIZATION, value);
+    let mut is_sent = false;
+    let exchange = exchange(to, request, (timeout, security), &mut is_sent);
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(result) => result,
+        Err(_) if is_sent => Err(CallFailure::NoAnswer),
+        Err(_) => Err(CallFailure::NotSent),
     }
-    let request = request.body(Full::new(body)).map_err(|_| CallFailure::NotSent)?;
-    let exchange = async move {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let _abort = AbortOnDrop(tokio::spawn(connection));
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await?.to_bytes();
-        let (status, headers) = (head.status, head.headers);
-        Ok(HttpResponse { status, headers, body, is_encrypted, certificate_end })
-    };
-    let answer: Result<Result<_, Box<dyn std::error::Error + Send + Sync>>, _> =
-        tokio::time::timeout(timeout, exchange).await;
-    answer.ok().and_then(Result::ok).ok_or(CallFailure::NoAnswer)
 }
 
-/// Dials a node as clients do, with `hello`, and returns how it can be reached.
+/// Connects, sends the request and reads the response. `is_sent` becomes true when the request can have reached
+/// the node.
+async fn exchange(
+    to: SocketAddr,
+    (method, target, body): (Method, &str, Bytes),
+    (timeout, security): (Duration, &Security),
+    is_sent: &mut bool,
+) -> Result<HttpResponse, CallFailure> {
+    let stream = Stream::connect(to, timeout, security).await?;
+    let request = request_to(to, (method, target), authorization(&stream, security));
+    let request = request.body(Full::new(body)).map_err(|_| CallFailure::NotSent)?;
+    let certificate_end = stream.certificate_end();
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|_| CallFailure::NotSent)?;
+    let _abort = AbortOnDrop(tokio::spawn(connection));
+    *is_sent = true;
+    let response = sender.try_send_request(request).await.map_err(|mut error| {
+        // A node that does not accept a certificate says so only now.
+        #[cfg(feature = "tls")]
+        if let Some(refused) = ConnectError::of(error.error()) {
+            return failure(to, refused);
+        }
+        error.take_message().map_or(CallFailure::NoAnswer, |_| CallFailure::NotSent)
+    })?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| CallFailure::NoAnswer)?.to_bytes();
+    Ok(HttpResponse { status: head.status, headers: head.headers, body, certificate_end })
+}
+
+/// Dials a node as clients do, with `hello`, and returns whether it, or a proxy in between, refuses framed
+/// connections. A node that refuses the caller has not refused the connection.
 ///
 /// # Errors
 /// As [`http_request`]; [`CallFailure::NotSent`] also when nobody there answers as a node.
-pub async fn probe(
+pub async fn refuses_frames(
     to: SocketAddr,
     hello: RequestMessage,
     timeout: Duration,
     security: &Security,
-) -> Result<Reachability, CallFailure> {
+) -> Result<bool, CallFailure> {
     Ok(match dial(to, hello, timeout, security).await? {
-        Dialled::Framed(_) => Reachability::Framed,
-        Dialled::Http(_) | Dialled::Blocked => Reachability::HttpOnly,
+        Dialled::Framed(_) => false,
+        Dialled::Http(response) => matches!(response, Response::Hello(_)),
+        Dialled::Blocked => true,
     })
 }

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value as Json;
-
 use super::{Evidence, Finding};
-use crate::survey::{NodeView, Way, member_address};
+use crate::survey::{NodeView, Silence, Way, member_address};
 
 /// The longest time that a node may lack writes, in milliseconds.
 const LAG_MS_MAX: u64 = 60_000;
@@ -13,66 +11,56 @@ const LAG_MS_MAX: u64 = 60_000;
 /// The longest round trip inside one region, in milliseconds.
 const LOCAL_LATENCY_MS_MAX: f64 = 100.0;
 
-/// How `one` sees `other`.
-fn row<'a>(one: &'a NodeView, other: &NodeView) -> Option<&'a Json> {
-    one.members().find(|row| row["id"] == other.id())
-}
-
-fn loses(one: &NodeView, other: &NodeView) -> bool {
-    row(one, other).is_some_and(|row| row["state"] == "unreachable")
-}
-
 /// A member that does not answer.
 pub(super) fn node_silent(evidence: &Evidence) -> Vec<Finding> {
     let survey = &evidence.survey;
-    let silent = survey.silent.iter().filter(|silent| silent.ways.contains(&Way::View));
-    let finding = |why: &String| {
-        let action = "Start the node, or wait until the others have forgotten it, if it is not to come back.";
-        Finding::error("node-silent", why.clone(), action)
-    };
-    silent.filter(|silent| silent.cluster.is_none()).map(|silent| finding(&silent.why)).collect()
+    let is_member =
+        |address| survey.ways.get(address).is_some_and(|ways| ways.contains(&Way::View));
+    let silent = survey.silent.iter().filter(|silent| silent.silence == Silence::NoAnswer);
+    let action =
+        "Start the node, or wait until the others have forgotten it, if it is not to come back.";
+    silent
+        .filter(|silent| is_member(&silent.address))
+        .map(|silent| Finding::error("node-silent", silent.why.clone(), action))
+        .collect()
 }
 
-/// Pairs of nodes: those of which one does not reach the other.
-fn pairs(evidence: &Evidence, is_mutual: bool) -> Vec<String> {
-    let nodes = &evidence.survey.nodes;
-    let mut found = Vec::new();
-    for (at, one) in nodes.iter().enumerate() {
-        for other in &nodes[at + 1..] {
-            match (loses(one, other), loses(other, one)) {
-                (true, true) if is_mutual => {
-                    found.push(format!(
-                        "{} and {} do not reach each other",
-                        one.label(),
-                        other.label()
-                    ));
-                }
-                (true, false) if !is_mutual => found.push(one_way(one, other)),
-                (false, true) if !is_mutual => found.push(one_way(other, one)),
-                _ => {}
-            }
-        }
+/// Nodes that answer and do not reach another one that answers: the labels of both. With `is_mutual`, each pair
+/// once that do not reach each other; else those of which the other one reaches the first.
+fn lost(evidence: &Evidence, is_mutual: bool) -> Vec<(String, String)> {
+    let nodes: BTreeMap<_, _> =
+        evidence.survey.nodes.iter().map(|node| (node.id(), node)).collect();
+    let mut lost = BTreeSet::new();
+    for node in nodes.values() {
+        let rows = node.members().filter(|row| row["state"] == "unreachable");
+        lost.extend(rows.filter_map(|row| Some((node.id(), row["id"].as_str()?))));
     }
-    found
-}
-
-fn one_way(one: &NodeView, other: &NodeView) -> String {
-    format!("{} does not reach {}, which reaches it", one.label(), other.label())
+    let wanted = lost.iter().filter(|(one, other)| {
+        let loses_back = lost.contains(&(*other, *one));
+        loses_back == is_mutual && (!is_mutual || one < other)
+    });
+    let label = |id: &str| nodes.get(id).map(|node| node.label());
+    wanted.filter_map(|(one, other)| Some((label(one)?, label(other)?))).collect()
 }
 
 /// One node reaches another one, and not the other way round.
 pub(super) fn reach_asymmetric(evidence: &Evidence) -> Vec<Finding> {
     let action = "Look for a firewall or a route that works in one direction only, and at --address of the node that is not reached.";
-    let finding = |text| Finding::error("reach-asymmetric", text, action);
-    pairs(evidence, false).into_iter().map(finding).collect()
+    let finding = |(one, other)| {
+        let text = format!("{one} does not reach {other}, which reaches it");
+        Finding::error("reach-asymmetric", text, action)
+    };
+    lost(evidence, false).into_iter().map(finding).collect()
 }
 
 /// Two nodes answer, and do not reach each other.
 pub(super) fn reach_lost(evidence: &Evidence) -> Vec<Finding> {
     let action =
         "Look at the network between the two: writes of one come to the other by repair only.";
-    let finding = |text| Finding::error("reach-lost", text, action);
-    pairs(evidence, true).into_iter().map(finding).collect()
+    let finding = |(one, other)| {
+        Finding::error("reach-lost", format!("{one} and {other} do not reach each other"), action)
+    };
+    lost(evidence, true).into_iter().map(finding).collect()
 }
 
 /// Two nodes at one address, or an address that others cannot dial.

@@ -8,14 +8,9 @@ mod tests;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::json;
-use zerocache_core::wire::{Envelope, Hello, PROTOCOL, Request, RequestMessage, cluster_id};
-use zerocache_net::{
-    clock,
-    security::SecurityConfig,
-    transport::{Reachability, probe},
-};
+use zerocache_core::wire::{Envelope, Hello, Request, RequestMessage, cluster_id};
+use zerocache_net::{clock, security::SecurityConfig, transport::refuses_frames};
 
 use crate::{
     args::DoctorArgs,
@@ -23,7 +18,7 @@ use crate::{
     exit::{Exit, print_document},
     failure::Failure,
     print, say,
-    survey::{self, NodeView, Survey},
+    survey::{self, Questions, Survey},
 };
 
 /// How bad a finding is.
@@ -86,16 +81,8 @@ pub(super) struct Evidence {
     pub(super) days: (f64, f64),
 }
 
-impl Evidence {
-    /// Returns how much a counter of a node grew while it was watched.
-    pub(super) fn growth(&self, node: &NodeView, counter: &str) -> Option<f64> {
-        let before = self.before.nodes.iter().find(|other| other.id() == node.id())?;
-        Some(node.stat(counter)? - before.stat(counter)?)
-    }
-}
-
 /// The days that a certificate has left where it is a warning, and where an error. Those that nodes make for
-/// themselves of a secret are made anew when they have two left.
+/// themselves of a secret are renewed when they have two left.
 pub(crate) fn certificate_days(security: &SecurityConfig) -> (f64, f64) {
     if security.files.is_some() { (14.0, 2.0) } else { (1.5, 0.5) }
 }
@@ -110,6 +97,7 @@ const CHECKS: &[Check] = &[
     ("name-silent", paths::name_silent),
     ("node-source-silent", paths::node_source_silent),
     ("clusters-mixed", paths::clusters_mixed),
+    ("credentials-denied", paths::credentials_denied),
     ("framed-refused", paths::framed_refused),
     ("region-empty", paths::region_empty),
     ("node-silent", cluster::node_silent),
@@ -161,21 +149,24 @@ pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failu
     Ok(exit)
 }
 
-/// Asks all nodes twice, so that what happens now is told from what happened once.
+/// Asks all nodes twice, and dials each.
 async fn collect(context: &Context, watch: Duration) -> Result<Evidence, Failure> {
-    let before = survey::needed(context).await?;
-    tokio::time::sleep(watch).await;
-    let survey = survey::needed(context).await?;
-    let mut http_only = Vec::new();
+    let (before, survey) = survey::twice(context, watch).await?;
+    let mut dials = Questions::new();
     for node in &survey.nodes {
-        let hello = hello(context.cluster());
-        let timeout = context.global.timeout;
-        // One that does not answer any more was found by another check.
-        let probed = probe(node.address, hello, timeout, &context.security).await;
-        if probed == Ok(Reachability::HttpOnly) {
-            http_only.push(node.label());
-        }
+        let (hello, label, address) = (hello(context.cluster()), node.label(), node.address);
+        let (timeout, security) = (context.global.timeout, context.security.clone());
+        dials.ask(async move {
+            // A node that does not answer any more is found by another check.
+            let refused = refuses_frames(address, hello, timeout, &security).await;
+            refused.is_ok_and(|refused| refused).then_some(label)
+        });
     }
+    let mut http_only = Vec::new();
+    while let Some(label) = dials.next().await {
+        http_only.extend(label);
+    }
+    http_only.sort_unstable();
     let region = context.global.variable("ZEROCACHE_REGION");
     let days = certificate_days(&context.credentials);
     Ok(Evidence { survey, before, http_only, region, days })
@@ -183,18 +174,7 @@ async fn collect(context: &Context, watch: Duration) -> Result<Evidence, Failure
 
 /// The introduction of a client.
 fn hello(cluster: &str) -> RequestMessage {
-    let hello = Hello {
-        cluster: cluster.to_owned(),
-        protocol: PROTOCOL,
-        features: 0,
-        entries: 0,
-        session: None,
-        auth: Bytes::new(),
-        wall_ms: clock::now().wall_ms,
-        node: None,
-        region: "tool".to_owned(),
-        members: Vec::new(),
-    };
+    let hello = Hello::of_client(cluster, "tool", clock::now().wall_ms);
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
     RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }
 }

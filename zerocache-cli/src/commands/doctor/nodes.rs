@@ -48,7 +48,7 @@ pub(super) fn tls_expiry(evidence: &Evidence) -> Vec<Finding> {
 /// A node that evicts now.
 pub(super) fn evicting(evidence: &Evidence) -> Vec<Finding> {
     each(evidence, |node| {
-        let evicted = evidence.growth(node, "evicted").filter(|evicted| *evicted > 0.0)?;
+        let evicted = node.growth(&evidence.before, "evicted").filter(|evicted| *evicted > 0.0)?;
         let text = format!("{} evicted {evicted:.0} entries while it was watched", node.label());
         let action = "Give the nodes more memory (--max-bytes), or entries shorter lifetimes, if the hit ratio is too low.";
         Some(Finding::warning("evicting", text, action))

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Evidence, Finding};
-use crate::survey::{Name, Way, member_address};
+use crate::survey::{Name, Silence, Silent, Way, member_address};
 
 /// The addresses that nodes announce, as all nodes know them.
 fn announced(evidence: &Evidence) -> BTreeSet<SocketAddr> {
@@ -11,16 +11,30 @@ fn announced(evidence: &Evidence) -> BTreeSet<SocketAddr> {
     nodes.flat_map(|node| node.members().filter_map(member_address)).collect()
 }
 
+/// An address that was asked, and at which no node of the cluster answers.
+fn silent(evidence: &Evidence, address: SocketAddr) -> Option<&Silent> {
+    evidence.survey.silent.iter().find(|silent| silent.address == address)
+}
+
 /// Whether a node of the cluster answers at an address.
 fn answers(evidence: &Evidence, address: SocketAddr) -> bool {
-    let is_silent = evidence.survey.silent.iter().any(|silent| silent.address == address);
-    !is_silent && evidence.survey.ways.contains_key(&address)
+    silent(evidence, address).is_none() && evidence.survey.ways.contains_key(&address)
+}
+
+/// A finding for each address at which there is silence of one kind.
+fn errors(
+    evidence: &Evidence,
+    silence: Silence,
+    (id, action): (&'static str, &'static str),
+) -> Vec<Finding> {
+    let silent = evidence.survey.silent.iter().filter(|silent| silent.silence == silence);
+    silent.map(|silent| Finding::error(id, silent.why.clone(), action)).collect()
 }
 
 fn dns_names(evidence: &Evidence) -> impl Iterator<Item = (&Name, &Vec<SocketAddr>)> {
     let names = evidence.survey.names.iter();
     names.filter_map(|name| match (&name.way, &name.addresses) {
-        (Way::Dns(_), Ok(addresses)) => Some((name, addresses)),
+        (Way::Dns, Ok(addresses)) => Some((name, addresses)),
         _ => None,
     })
 }
@@ -43,7 +57,9 @@ pub(super) fn dns_virtual_ip(evidence: &Evidence) -> Vec<Finding> {
 pub(super) fn dns_partial(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, addresses) in dns_names(evidence) {
-        let silent = addresses.iter().filter(|address| !answers(evidence, **address));
+        let silent = addresses.iter().filter(|address| {
+            silent(evidence, **address).is_some_and(|silent| silent.silence == Silence::NoAnswer)
+        });
         let silent: Vec<_> = silent.map(ToString::to_string).collect();
         if !silent.is_empty() && silent.len() < addresses.len() {
             let evidence = format!("{}: nobody answers at {}", name.name, silent.join(", "));
@@ -58,9 +74,9 @@ pub(super) fn dns_partial(evidence: &Evidence) -> Vec<Finding> {
 pub(super) fn name_silent(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = Vec::new();
     for name in &evidence.survey.names {
-        let what = match &name.way {
-            Way::Seed(_) => "seed",
-            Way::Dns(_) => "name",
+        let what = match name.way {
+            Way::Seed => "seed",
+            Way::Dns => "name",
             _ => continue,
         };
         let why = match &name.addresses {
@@ -68,20 +84,21 @@ pub(super) fn name_silent(evidence: &Evidence) -> Vec<Finding> {
             Ok(addresses) if addresses.iter().any(|address| answers(evidence, *address)) => {
                 continue;
             }
-            // Another check has this to say.
-            Ok(addresses) if is_of_another_cluster(evidence, addresses) => continue,
-            Ok(_) => "no node of this cluster answers there".to_owned(),
+            Ok(addresses) => {
+                let silent = addresses.iter().filter_map(|address| silent(evidence, *address));
+                match silent.max_by_key(|silent| silent.silence) {
+                    None => "the name has no address".to_owned(),
+                    Some(silent) if silent.silence == Silence::NoAnswer => silent.why.clone(),
+                    // Another check has this to say.
+                    Some(_) => continue,
+                }
+            }
         };
         let evidence = format!("{what} {}: {why}", name.name);
         let action = "Correct the address in ZEROCACHE_SEED or ZEROCACHE_DNS, or start the node.";
         findings.push(Finding::warning("name-silent", evidence, action));
     }
     findings
-}
-
-fn is_of_another_cluster(evidence: &Evidence, addresses: &[SocketAddr]) -> bool {
-    let mut others = evidence.survey.silent.iter().filter(|silent| silent.cluster.is_some());
-    others.any(|silent| addresses.contains(&silent.address))
 }
 
 /// A seed or name of a node, at which that node finds nobody.
@@ -110,13 +127,14 @@ pub(super) fn node_source_silent(evidence: &Evidence) -> Vec<Finding> {
 
 /// A node of another cluster at an address of this one.
 pub(super) fn clusters_mixed(evidence: &Evidence) -> Vec<Finding> {
-    let others = evidence.survey.silent.iter().filter(|silent| silent.cluster.is_some());
-    let finding = |why: String| {
-        let action =
-            "Remove its address from the seeds and names, or correct the name of the cluster.";
-        Finding::error("clusters-mixed", why, action)
-    };
-    others.map(|silent| finding(silent.why.clone())).collect()
+    let action = "Remove its address from the seeds and names, or correct the name of the cluster.";
+    errors(evidence, Silence::OtherCluster, ("clusters-mixed", action))
+}
+
+/// A node that denies the credentials: other secrets, another cluster, or a token that is not valid there.
+pub(super) fn credentials_denied(evidence: &Evidence) -> Vec<Finding> {
+    let action = "Present a token of that node's cluster, or remove its address from the seeds and names if it is of another one.";
+    errors(evidence, Silence::Denied, ("credentials-denied", action))
 }
 
 /// A node that is reached over HTTP only.

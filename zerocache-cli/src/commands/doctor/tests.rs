@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::{CHECKS, Evidence, Verdict};
-use crate::survey::{NodeView, Survey};
+use crate::survey::{Name, NodeView, Silence, Silent, Survey, Way};
 
 /// The answers of three nodes in one region that are well.
 fn healthy() -> Vec<NodeView> {
@@ -35,7 +35,10 @@ fn healthy() -> Vec<NodeView> {
 
 /// The ids of what is found, and how bad the worst is.
 fn found(nodes: Vec<NodeView>) -> (Vec<&'static str>, Option<Verdict>) {
-    let survey = Survey { nodes, ..Survey::default() };
+    found_in(Survey { nodes, ..Survey::default() })
+}
+
+fn found_in(survey: Survey) -> (Vec<&'static str>, Option<Verdict>) {
     let before = Survey { nodes: healthy(), ..Survey::default() };
     let evidence =
         Evidence { survey, before, http_only: Vec::new(), region: None, days: (14.0, 2.0) };
@@ -93,6 +96,26 @@ fn each_misfortune_gives_its_id_alone() {
         let mut nodes = healthy();
         change(&mut nodes);
         assert_eq!(found(nodes), (vec![id], Some(verdict)));
+    }
+}
+
+#[test]
+fn silence_has_the_id_of_its_reason() {
+    let address = ([10, 0, 0, 9], 6789).into();
+    for (silence, way, ids, verdict) in [
+        (Silence::NoAnswer, Way::Seed, &["name-silent"][..], Verdict::Warning),
+        (Silence::NoAnswer, Way::View, &["name-silent", "node-silent"], Verdict::Error),
+        (Silence::OtherCluster, Way::View, &["clusters-mixed"], Verdict::Error),
+        (Silence::Denied, Way::View, &["credentials-denied"], Verdict::Error),
+    ] {
+        let name = "seed.example:6789".to_owned();
+        let survey = Survey {
+            names: vec![Name { way: Way::Seed, name, addresses: Ok(vec![address]) }],
+            nodes: healthy(),
+            silent: vec![Silent { address, silence, why: "silent".to_owned() }],
+            ways: [(address, [Way::Seed, way].into())].into(),
+        };
+        assert_eq!(found_in(survey), (ids.to_vec(), Some(verdict)), "{silence:?}");
     }
 }
 
