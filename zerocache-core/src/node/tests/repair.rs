@@ -6,8 +6,7 @@ use super::{
     network::{Network, address, key},
     prelude::*,
 };
-use crate::store::Capacity;
-use crate::{ttl::Ttl, wire::Ack};
+use crate::{store::Capacity, ttl::Ttl, wire::Ack};
 
 /// Cuts every link between the nodes `a` and the nodes `b`, or joins them again.
 pub(super) fn set_links(network: &mut Network, a: &[u64], b: &[u64], are_up: bool) {
@@ -44,12 +43,8 @@ pub(super) fn counts(network: &Network, n: u64) -> RepairCounts {
 }
 
 fn copied(network: &Network) -> u64 {
-    network
-        .nodes
-        .values()
-        .map(|node| node.repair.counts())
-        .map(|c| c.values_fetched + c.tombstones_fetched)
-        .sum()
+    let counts = network.nodes.values().map(|node| node.repair.counts());
+    counts.map(|counts| counts.values_fetched + counts.tombstones_fetched).sum()
 }
 
 pub(super) fn state(network: &Network, n: u64) -> NodeState {
