@@ -390,8 +390,11 @@ async fn shape_entry_limited_by_its_base_is_not_refreshed_early() {
                 break;
             }
         }
+        // The base entry may outlive this one by some microseconds; it is replaced by the next miss then.
+        while !pair.base_is_new().await {
+            told(ahead()).await;
+        }
         assert_eq!(pair.new.memo_stats().refreshed_ahead, 0);
-        assert!(pair.base_is_new().await);
     })
     .await;
 }
