@@ -3,6 +3,7 @@
 
 mod cluster;
 mod compat;
+mod config;
 mod entries;
 mod error;
 #[doc(hidden)]
@@ -32,6 +33,7 @@ use zerocache_net::transport::MESSAGES_PATH;
 
 use self::error::ApiError;
 pub use self::{
+    config::ConfigBody,
     messages::{SMALL_MESSAGE_BYTES, message_bytes_max},
     metrics::LastScrape,
     page::Page,
@@ -66,6 +68,8 @@ pub struct Api {
     pub key_bytes_max: usize,
     /// Serves upgraded connections; none when upgrades are disabled.
     pub framed: Option<Arc<FramedConnections>>,
+    /// The settings that `/v1/config` shows.
+    pub config: Arc<ConfigBody>,
     /// The last text of `/metrics`.
     pub scrape: Arc<LastScrape>,
     /// The paths of entries are served.
@@ -96,6 +100,7 @@ pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
     let router = probes()
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
         .route("/metrics", get(metrics::get));
     let router = match page {

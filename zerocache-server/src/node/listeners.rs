@@ -15,7 +15,7 @@ use zerocache_net::{discovery::PythonRecord, transport::Connections};
 
 use crate::{
     access::AccessControl,
-    api::{self, Api, Page},
+    api::{self, Api, ConfigBody, Page},
     config::ServerConfig,
     driver::NodeDriver,
     framed::{FrameLimits, FramedConnections},
@@ -105,9 +105,12 @@ impl Listeners {
         sockets: Sockets,
         driver: &Arc<NodeDriver>,
         access: &Arc<AccessControl>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let mut limits = HttpLimits::for_config(config);
         limits.connections_max = http::fit_connections(limits.connections_max);
+        let (tls, listen) = (access.security().mode().as_str(), sockets.nodes.local_addr()?);
+        let offered = (limits.connections_max, driver.features());
+        let settings = Arc::new(ConfigBody::new(config, tls, listen, offered));
         let counters = Arc::new(ServerCounters::default());
         let message_bytes_max = api::message_bytes_max(config.value_bytes_max());
         let mut message_limits = limits.bodies.clone();
@@ -133,6 +136,7 @@ impl Listeners {
             counters: Arc::clone(&counters),
             value_bytes_max: config.value_bytes_max(),
             key_bytes_max: config.max_key_bytes,
+            config: settings,
             scrape: Arc::default(),
             entries: true,
             compat: config.compat.is_some() && sockets.python.is_none(),
@@ -154,7 +158,7 @@ impl Listeners {
             let running = Arc::clone(&page);
             RunningPage { page, task: tokio::spawn(async move { running.run().await }) }
         });
-        Self { nodes, python, framed, page }
+        Ok(Self { nodes, python, framed, page })
     }
 
     /// Closes the listeners, and their connections after the last responses.
