@@ -1,14 +1,19 @@
 //! `zerocache doctor` finds each misfortune that is built here, and nothing else.
 
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use serde_json::Value as Json;
 use zerocache_tests::{
     cluster::Cluster,
+    namespace::skip,
     operator::Operator,
-    poll::until_true,
+    poll::{pass, until_true},
     proxy::{Proxy, UpgradePolicy},
     security::Keys,
-    setup::{Setup, unique_address},
+    setup::{Access, Setup, unique_address},
 };
 
 /// Enough for what does not happen over time.
@@ -20,17 +25,9 @@ fn framed(setup: Setup) -> Setup {
 
 /// The ids of what is found, and the exit code.
 fn found(operator: &Operator, args: &[&str]) -> (Vec<String>, i32) {
-    let printed = operator.run(&[&["doctor", "--json"], args].concat());
-    let json = printed.json();
-    let findings = json["findings"].as_array().unwrap_or_else(|| panic!("{json}"));
-    let ids = findings.iter().map(|finding| {
-        assert!(
-            finding["action"].as_str().is_some_and(|action| action.ends_with('.')),
-            "{finding}"
-        );
-        finding["id"].as_str().unwrap_or_default().to_owned()
-    });
-    (ids.collect(), printed.exit)
+    let (findings, exit) = operator.findings(args);
+    let id = |finding: &Json| finding["id"].as_str().unwrap_or_default().to_owned();
+    (findings.iter().map(id).collect(), exit)
 }
 
 #[test]
@@ -76,16 +73,130 @@ fn name_of_a_virtual_address_is_found() {
 }
 
 #[test]
-fn nodes_that_differ_and_that_take_http_only_are_found() {
+fn nodes_with_different_memory_limits_or_connections_are_found() {
     let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
         let max_bytes = if setup.region == "sydney" { "64MiB" } else { "128MiB" };
         framed(Setup { max_bytes, ..setup })
     });
     let operator = Operator::new(cluster[0].address());
     assert_eq!(found(&operator, &SHORT), (vec!["budgets-differ".to_owned()], 7));
-    let cluster = Cluster::start_with(&["london"], |setup| setup.flag("--connections", "http"));
+    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+        let max_key_bytes = if setup.region == "sydney" { "512" } else { "1KiB" };
+        framed(setup.flag("--max-key-bytes", max_key_bytes))
+    });
     let operator = Operator::new(cluster[0].address());
-    assert_eq!(found(&operator, &SHORT), (vec!["framed-refused".to_owned()], 7));
+    let evidence = operator.only_finding(&SHORT, ("limits-differ", 7));
+    assert!(evidence.contains("max_key_bytes 512 at sydney"), "{evidence}");
+    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+        let connections = if setup.region == "sydney" { "framed" } else { "http" };
+        setup.flag("--connections", connections)
+    });
+    let operator = Operator::new(cluster[0].address());
+    let evidence = operator.only_finding(&SHORT, ("limits-differ", 7));
+    assert!(evidence.contains("connections http at london"), "{evidence}");
+}
+
+#[test]
+fn proxy_that_removes_the_upgrade_is_found() {
+    if Keys::of_this_run().is_some() {
+        // Nobody can remove what is encrypted.
+        return;
+    }
+    let cluster = Cluster::start_with(&["london"], framed);
+    let proxy = Proxy::start(cluster[0].address(), UpgradePolicy::Strip);
+    let operator = Operator::new(proxy.address());
+    let evidence = operator.only_finding(&SHORT, ("framed-refused", 7));
+    assert!(evidence.contains(&format!("at {}", proxy.address())), "{evidence}");
+}
+
+#[test]
+fn seed_of_a_node_at_which_nobody_answers_is_found() {
+    let nobody = SocketAddr::new(unique_address(), 1);
+    let node = framed(Setup::new("london").flag("--seed", nobody)).start();
+    until_true("a source of addresses that is silent", || {
+        let view = node.http("GET", "/v1/cluster", b"").json();
+        view["discovery"][0]["state"] == "silent"
+    });
+    let evidence = Operator::new(node.address()).only_finding(&SHORT, ("node-source-silent", 7));
+    assert!(evidence.contains(&nobody.to_string()), "{evidence}");
+}
+
+#[test]
+fn nodes_of_different_tls_modes_are_found() {
+    let keys = Keys::of_this_run().unwrap_or_default();
+    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+        let mode = if setup.region == "sydney" { "optional" } else { "required" };
+        framed(setup.access(Access::Secret(keys.clone())).flag("--tls", mode))
+    });
+    let operator = Operator::with_keys(cluster[0].address(), &keys);
+    let evidence = operator.only_finding(&SHORT, ("tls-mixed", 7));
+    assert!(evidence.contains("TLS optional at sydney"), "{evidence}");
+}
+
+#[test]
+fn node_whose_udp_port_is_in_use_is_found() {
+    let taken = UdpSocket::bind((unique_address(), 0)).expect("a free port");
+    let listen = taken.local_addr().expect("an address");
+    let first = framed(Setup { listen, ..Setup::new("london") }).start();
+    let second = framed(Setup::new("london").flag("--seed", listen)).start();
+    let cluster = Cluster { nodes: vec![first, second] };
+    cluster.wait_until_joined();
+    let evidence = Operator::new(listen).only_finding(&SHORT, ("features-mixed", 7));
+    assert!(evidence.contains(&format!("{listen} without datagrams")), "{evidence}");
+}
+
+#[test]
+fn node_whose_clock_is_wrong_is_found() {
+    let Some(library) = libfaketime() else {
+        return skip("node_whose_clock_is_wrong_is_found", "libfaketime is not installed");
+    };
+    let cluster = Cluster::start_with(&["london", "london", "sydney"], |setup| {
+        let is_wrong = setup.region == "sydney";
+        let setup = if is_wrong { with_clock(setup, &library, "-3") } else { setup };
+        framed(setup)
+    });
+    let operator = Operator::new(cluster[0].address());
+    let evidence = operator.only_finding(&SHORT, ("clock", 7));
+    let expected = format!("the clock of sydney {} is 3", cluster[2].address());
+    let is_near = evidence.starts_with(&expected)
+        || evidence.starts_with(&format!("the clock of sydney {} is 2.9", cluster[2].address()));
+    assert!(is_near && evidence.ends_with("s behind the others"), "{evidence}");
+}
+
+/// The library that gives a process another wall clock, of Debian's package `faketime`.
+fn libfaketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?;
+    let mut files =
+        folders.filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")));
+    files.find(|file| file.is_file())
+}
+
+/// A node whose wall clock is off by so many seconds; its other clocks are right.
+fn with_clock(setup: Setup, library: &Path, seconds: &str) -> Setup {
+    setup
+        .variable("LD_PRELOAD", library.display())
+        .variable("FAKETIME", seconds)
+        .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
+
+#[test]
+fn node_that_stood_still_is_found() {
+    let mut cluster = Cluster::start_with(&["london"], framed);
+    let operator = Operator::new(cluster[0].address());
+    let mut before = cluster[0].stat("requests");
+    let (evidence, ()) = std::thread::scope(|scope| {
+        let evidence = scope.spawn(|| operator.only_finding(&["--watch", "10s"], ("paused", 7)));
+        // It asks for the view and for the statistics, and then watches; each look here is a request too.
+        until_true("the first survey of the tool", || {
+            before += 1;
+            cluster[0].stat("requests") >= before + 2
+        });
+        cluster[0].freeze();
+        pass(Duration::from_secs(4));
+        cluster[0].resume();
+        (evidence.join().expect("an end"), ())
+    });
+    assert!(evidence.contains("stood still"), "{evidence}");
 }
 
 #[test]

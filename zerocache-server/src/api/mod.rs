@@ -97,17 +97,27 @@ impl Api {
 /// Returns all routes of a node, with those of its page if it has one. Every request has the [`Caller`] among
 /// its extensions.
 pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
+    let router = for_operators(page).route(MESSAGES_PATH, post(messages::post));
+    complete(router, api)
+}
+
+/// Returns the routes of a listener for operators: those of a node without entries and messages. Every request
+/// has the [`Caller`] among its extensions.
+pub fn admin_router(api: Api, page: Option<Arc<Page>>) -> Router {
+    complete(for_operators(page), Api { entries: false, compat: false, ..api })
+}
+
+/// Returns the routes that serve neither nodes nor clients.
+fn for_operators(page: Option<Arc<Page>>) -> Router<Api> {
     let router = probes()
-        .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
         .route("/metrics", get(metrics::get));
-    let router = match page {
+    match page {
         Some(page) => router.merge(page.router().with_state(())),
         None => router,
-    };
-    complete(router, api)
+    }
 }
 
 /// Returns the routes of a listener for the Python package alone. Every request has the [`Caller`] among its

@@ -1,15 +1,12 @@
-//! Checks of the nodes together: who sees whom, and in what they differ.
+//! Checks of the nodes together: who sees whom.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Evidence, Finding};
-use crate::survey::{NodeView, Silence, Way, member_address};
+use crate::survey::{Silence, Way, member_address};
 
 /// The longest time that a node may lack writes, in milliseconds.
 const LAG_MS_MAX: u64 = 60_000;
-
-/// The longest round trip inside one region, in milliseconds.
-const LOCAL_LATENCY_MS_MAX: f64 = 100.0;
 
 /// A member that does not answer.
 pub(super) fn node_silent(evidence: &Evidence) -> Vec<Finding> {
@@ -95,25 +92,6 @@ pub(super) fn address_conflict(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
-/// Nodes of one region that are far from each other.
-pub(super) fn time_to_peer(evidence: &Evidence) -> Vec<Finding> {
-    let action =
-        "Make two regions of it: nodes of one region are asked in turn, however far they are.";
-    let mut findings = Vec::new();
-    for node in &evidence.survey.nodes {
-        for row in node.members().skip(1).filter(|row| row["region"] == node.region()) {
-            let latency_ms = row["latency_ms"].as_f64().unwrap_or_default();
-            if latency_ms > LOCAL_LATENCY_MS_MAX {
-                let other = member_address(row).map(|address| address.to_string());
-                let other = other.unwrap_or_default();
-                let text = format!("{} is {latency_ms:.0} ms away from {other}", node.label());
-                findings.push(Finding::warning("time-to-peer", text, action));
-            }
-        }
-    }
-    findings
-}
-
 /// A node that lacks writes for long.
 pub(super) fn behind(evidence: &Evidence) -> Vec<Finding> {
     let action = "Look at the network to that node, and at its memory: repair has not completed.";
@@ -134,51 +112,4 @@ pub(super) fn behind(evidence: &Evidence) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// Returns the values of nodes, if they differ.
-fn differing(evidence: &Evidence, value: impl Fn(&NodeView) -> Option<String>) -> Option<String> {
-    let mut groups = BTreeMap::<String, Vec<String>>::new();
-    for node in &evidence.survey.nodes {
-        if let Some(value) = value(node) {
-            groups.entry(value).or_default().push(node.label());
-        }
-    }
-    let texts = groups.iter().map(|(value, nodes)| format!("{value} at {}", nodes.join(", ")));
-    (groups.len() > 1).then(|| texts.collect::<Vec<_>>().join("; "))
-}
-
-/// Nodes with software of different versions.
-pub(super) fn versions_mixed(evidence: &Evidence) -> Vec<Finding> {
-    let action = "Finish the upgrade, or undo it.";
-    let version = |node: &NodeView| node.own()["version"].as_str().map(str::to_owned);
-    let differ = differing(evidence, version);
-    differ.map(|text| Finding::warning("versions-mixed", text, action)).into_iter().collect()
-}
-
-/// Nodes with different memory.
-pub(super) fn budgets_differ(evidence: &Evidence) -> Vec<Finding> {
-    let action = "Give all nodes the same --max-bytes and --max-entries: each holds every entry, and the smallest evicts first.";
-    let budget = |node: &NodeView| {
-        let entries = node.stats.as_ref().ok().map(|stats| stats["entries_max"].as_u64());
-        let bytes = node.own()["bytes_max"].as_u64()?;
-        Some(match entries.flatten() {
-            Some(entries) => format!("{bytes} B and {entries} entries"),
-            None => format!("{bytes} B"),
-        })
-    };
-    let differ = differing(evidence, budget);
-    differ.map(|text| Finding::warning("budgets-differ", text, action)).into_iter().collect()
-}
-
-/// Nodes of which some require TLS and others do not.
-pub(super) fn tls_mixed(evidence: &Evidence) -> Vec<Finding> {
-    let action =
-        "Give all nodes the same --tls when the change from one mode to another is complete.";
-    let mode = |node: &NodeView| {
-        let mode = node.stat("tls_mode")?;
-        Some(format!("TLS mode {mode:.0}"))
-    };
-    let differ = differing(evidence, mode);
-    differ.map(|text| Finding::warning("tls-mixed", text, action)).into_iter().collect()
 }
