@@ -157,10 +157,15 @@ fn node_whose_clock_is_wrong_is_found() {
     });
     let operator = Operator::new(cluster[0].address());
     let evidence = operator.only_finding(&SHORT, ("clock", 7));
-    let expected = format!("the clock of sydney {} is 3", cluster[2].address());
-    let is_near = evidence.starts_with(&expected)
-        || evidence.starts_with(&format!("the clock of sydney {} is 2.9", cluster[2].address()));
-    assert!(is_near && evidence.ends_with("s behind the others"), "{evidence}");
+    // The node corrects a clock that was wrong when it joined, which is said too.
+    let is_near = ["3.0", "2.9", "3.1"].iter().any(|seconds| {
+        let begin = format!(
+            "the clock of sydney {} is {seconds} s behind the others",
+            cluster[2].address()
+        );
+        evidence.starts_with(&begin)
+    });
+    assert!(is_near, "{evidence}");
 }
 
 /// The library that gives a process another wall clock, of Debian's package `faketime`.
@@ -184,7 +189,7 @@ fn node_that_stood_still_is_found() {
     let mut cluster = Cluster::start_with(&["london"], framed);
     let operator = Operator::new(cluster[0].address());
     let mut before = cluster[0].stat("requests");
-    let (evidence, ()) = std::thread::scope(|scope| {
+    let evidence = std::thread::scope(|scope| {
         let evidence = scope.spawn(|| operator.only_finding(&["--watch", "10s"], ("paused", 7)));
         // It asks for the view and for the statistics, and then watches; each look here is a request too.
         until_true("the first survey of the tool", || {
@@ -194,7 +199,7 @@ fn node_that_stood_still_is_found() {
         cluster[0].freeze();
         pass(Duration::from_secs(4));
         cluster[0].resume();
-        (evidence.join().expect("an end"), ())
+        evidence.join().expect("an end")
     });
     assert!(evidence.contains("stood still"), "{evidence}");
 }

@@ -49,10 +49,10 @@ impl Heartbeats {
         Some(Self { is_reached, sent, acknowledged, answered: grown("answered")? })
     }
 
-    /// Whether none of them came back, although the other node is reached.
+    /// Whether none of them came back.
     fn is_blocked(&self) -> bool {
         // Counters that fell are those of a member that returned.
-        self.is_reached && self.sent >= HEARTBEATS_MIN && self.acknowledged == 0.0
+        self.sent >= HEARTBEATS_MIN && self.acknowledged == 0.0
     }
 }
 
@@ -67,7 +67,11 @@ pub(super) fn udp_blocked(evidence: &Evidence) -> Vec<Finding> {
                 Heartbeats::between(evidence, one, other.id()),
                 Heartbeats::between(evidence, other, one.id()),
             );
-            if ![&to, &from].into_iter().flatten().any(Heartbeats::is_blocked) {
+            let both = [&to, &from];
+            // That a node is not reached at all is found by another check.
+            let are_reached = both.into_iter().flatten().all(|heartbeats| heartbeats.is_reached);
+            let is_blocked = both.into_iter().flatten().any(Heartbeats::is_blocked);
+            if !are_reached || !is_blocked {
                 continue;
             }
             // What one node answered has arrived there.
