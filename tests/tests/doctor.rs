@@ -19,6 +19,13 @@ use zerocache_tests::{
 /// Enough for what does not happen over time.
 const SHORT: [&str; 2] = ["--watch", "50ms"];
 
+/// Nodes in these regions, with a network between them that is as fast as this machine.
+fn start(regions: &[&str], change: impl Fn(Setup) -> Setup) -> Cluster {
+    let cluster = Cluster::start_with(regions, change);
+    cluster.wait_until_near();
+    cluster
+}
+
 fn framed(setup: Setup) -> Setup {
     setup.flag("--connections", "framed")
 }
@@ -32,7 +39,7 @@ fn found(operator: &Operator, args: &[&str]) -> (Vec<String>, i32) {
 
 #[test]
 fn healthy_cluster_has_no_finding() {
-    let cluster = Cluster::start_with(&["london", "london", "sydney"], framed);
+    let cluster = start(&["london", "london", "sydney"], framed);
     let operator = Operator::new(cluster[0].address());
     assert_eq!(found(&operator, &["--watch", "1s", "--region", "sydney"]), (vec![], 0));
     let printed = operator.run(&["doctor", "--watch", "50ms"]);
@@ -42,7 +49,7 @@ fn healthy_cluster_has_no_finding() {
 
 #[test]
 fn silent_seed_region_without_nodes_and_foreign_cluster_are_found() {
-    let cluster = Cluster::start_with(&["london"], framed);
+    let cluster = start(&["london"], framed);
     let other = framed(Setup::new("london").flag("--cluster", "other")).start();
     let address = cluster[0].address();
     let with = |second: String| {
@@ -64,7 +71,7 @@ fn silent_seed_region_without_nodes_and_foreign_cluster_are_found() {
 
 #[test]
 fn name_of_a_virtual_address_is_found() {
-    let cluster = Cluster::start_with(&["london"], framed);
+    let cluster = start(&["london"], framed);
     let proxy = Proxy::start(cluster[0].address(), UpgradePolicy::Forward);
     let operator = Operator::new(cluster[0].address())
         .set("ZEROCACHE_DISCOVERY", "seeds,dns")
@@ -74,20 +81,20 @@ fn name_of_a_virtual_address_is_found() {
 
 #[test]
 fn nodes_with_different_memory_limits_or_connections_are_found() {
-    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+    let cluster = start(&["london", "sydney"], |setup| {
         let max_bytes = if setup.region == "sydney" { "64MiB" } else { "128MiB" };
         framed(Setup { max_bytes, ..setup })
     });
     let operator = Operator::new(cluster[0].address());
     assert_eq!(found(&operator, &SHORT), (vec!["budgets-differ".to_owned()], 7));
-    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+    let cluster = start(&["london", "sydney"], |setup| {
         let max_key_bytes = if setup.region == "sydney" { "512" } else { "1KiB" };
         framed(setup.flag("--max-key-bytes", max_key_bytes))
     });
     let operator = Operator::new(cluster[0].address());
     let evidence = operator.only_finding(&SHORT, ("limits-differ", 7));
     assert!(evidence.contains("max_key_bytes 512 at sydney"), "{evidence}");
-    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+    let cluster = start(&["london", "sydney"], |setup| {
         let connections = if setup.region == "sydney" { "framed" } else { "http" };
         setup.flag("--connections", connections)
     });
@@ -102,7 +109,7 @@ fn proxy_that_removes_the_upgrade_is_found() {
         // Nobody can remove what is encrypted.
         return;
     }
-    let cluster = Cluster::start_with(&["london"], framed);
+    let cluster = start(&["london"], framed);
     let proxy = Proxy::start(cluster[0].address(), UpgradePolicy::Strip);
     let operator = Operator::new(proxy.address());
     let evidence = operator.only_finding(&SHORT, ("framed-refused", 7));
@@ -124,7 +131,7 @@ fn seed_of_a_node_at_which_nobody_answers_is_found() {
 #[test]
 fn nodes_of_different_tls_modes_are_found() {
     let keys = Keys::of_this_run().unwrap_or_default();
-    let cluster = Cluster::start_with(&["london", "sydney"], |setup| {
+    let cluster = start(&["london", "sydney"], |setup| {
         let mode = if setup.region == "sydney" { "optional" } else { "required" };
         framed(setup.access(Access::Secret(keys.clone())).flag("--tls", mode))
     });
@@ -141,6 +148,7 @@ fn node_whose_udp_port_is_in_use_is_found() {
     let second = framed(Setup::new("london").flag("--seed", listen)).start();
     let cluster = Cluster { nodes: vec![first, second] };
     cluster.wait_until_joined();
+    cluster.wait_until_near();
     let evidence = Operator::new(listen).only_finding(&SHORT, ("features-mixed", 7));
     assert!(evidence.contains(&format!("{listen} without datagrams")), "{evidence}");
 }
@@ -150,7 +158,7 @@ fn node_whose_clock_is_wrong_is_found() {
     let Some(library) = libfaketime() else {
         return skip("node_whose_clock_is_wrong_is_found", "libfaketime is not installed");
     };
-    let cluster = Cluster::start_with(&["london", "london", "sydney"], |setup| {
+    let cluster = start(&["london", "london", "sydney"], |setup| {
         let is_wrong = setup.region == "sydney";
         let setup = if is_wrong { with_clock(setup, &library, "-3") } else { setup };
         framed(setup)
@@ -186,7 +194,7 @@ fn with_clock(setup: Setup, library: &Path, seconds: &str) -> Setup {
 
 #[test]
 fn node_that_stood_still_is_found() {
-    let mut cluster = Cluster::start_with(&["london"], framed);
+    let mut cluster = start(&["london"], framed);
     let operator = Operator::new(cluster[0].address());
     let mut before = cluster[0].stat("requests");
     let evidence = std::thread::scope(|scope| {
@@ -206,7 +214,7 @@ fn node_that_stood_still_is_found() {
 
 #[test]
 fn node_that_does_not_answer_is_found() {
-    let mut cluster = Cluster::start_with(&["london", "london", "sydney"], framed);
+    let mut cluster = start(&["london", "london", "sydney"], framed);
     cluster[2].freeze();
     until_true("views in which the frozen node is unreachable", || {
         let frozen = cluster[2].address();
@@ -221,8 +229,7 @@ fn node_that_does_not_answer_is_found() {
 
 #[test]
 fn node_that_evicts_now_is_found_and_one_that_did_is_not() {
-    let cluster =
-        Cluster::start_with(&["london"], |setup| framed(setup.flag("--max-entries", "100")));
+    let cluster = start(&["london"], |setup| framed(setup.flag("--max-entries", "100")));
     let operator = Operator::new(cluster[0].address());
     let is_over = AtomicBool::new(false);
     let during = std::thread::scope(|scope| {

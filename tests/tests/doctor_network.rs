@@ -40,6 +40,7 @@ fn start_all(net: &mut Net) {
         net.cluster.nodes.push(node);
     }
     net.cluster.wait_until_joined();
+    net.cluster.wait_until_near();
 }
 
 #[test]
@@ -125,6 +126,7 @@ fn name_with_other_addresses_than_the_nodes_is_found() {
         let nodes = vec![setup(2).start(), setup(3).flag("--seed", at(2)).start()];
         let cluster = Cluster { nodes };
         cluster.wait_until_joined();
+        cluster.wait_until_near();
         let operator = Operator::new(at(2))
             .set("ZEROCACHE_DISCOVERY", "dns")
             .set("ZEROCACHE_DNS", "nodes.test:6789");
@@ -144,6 +146,7 @@ fn node_that_serves_everybody_is_found() {
         let net = Net::start_with(&[2], |setup| {
             setup.access(Access::Insecure).flag("--connections", "framed")
         });
+        net.cluster.wait_until_near();
         let operator = Operator::anonymous(net.address(0));
         let evidence = operator.only_finding(&SHORT, ("open", 7));
         assert!(evidence.contains("10.0.0.1:6789, 10.0.0.2:6789"), "{evidence}");

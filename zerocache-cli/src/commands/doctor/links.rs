@@ -11,18 +11,29 @@ const LOCAL_LATENCY_MS_MAX: f64 = 100.0;
 /// A link is judged after so many heartbeats: those of a second.
 const HEARTBEATS_MIN: f64 = 10.0;
 
+/// Returns the least round trip between two nodes, of what both say and have said, in milliseconds: a link has one,
+/// and what is longer is the work of a busy node.
+fn latency_ms(evidence: &Evidence, one: &NodeView, other: &NodeView) -> Option<f64> {
+    let surveys = [&evidence.survey, &evidence.before];
+    let views = surveys.into_iter().flat_map(|survey| {
+        let (one, other) = (one.id(), other.id());
+        [(survey.node(one), other), (survey.node(other), one)]
+    });
+    let latencies = views.filter_map(|(node, other)| node?.row(other)?["latency_ms"].as_f64());
+    latencies.min_by(f64::total_cmp)
+}
+
 /// Nodes of one region that are far from each other.
 pub(super) fn time_to_peer(evidence: &Evidence) -> Vec<Finding> {
     let action =
         "Make two regions of it: nodes of one region are asked in turn, however far they are.";
+    let nodes = &evidence.survey.nodes;
     let mut findings = Vec::new();
-    for node in &evidence.survey.nodes {
-        for row in node.members().skip(1).filter(|row| row["region"] == node.region()) {
-            let latency_ms = row["latency_ms"].as_f64().unwrap_or_default();
-            if latency_ms > LOCAL_LATENCY_MS_MAX {
-                let other = member_address(row).map(|address| address.to_string());
-                let other = other.unwrap_or_default();
-                let text = format!("{} is {latency_ms:.0} ms away from {other}", node.label());
+    for (n, one) in nodes.iter().enumerate() {
+        for other in nodes[n + 1..].iter().filter(|other| other.region() == one.region()) {
+            let far = latency_ms(evidence, one, other).filter(|ms| *ms > LOCAL_LATENCY_MS_MAX);
+            if let Some(ms) = far {
+                let text = format!("{} and {} are {ms:.0} ms apart", one.label(), other.label());
                 findings.push(Finding::warning("time-to-peer", text, action));
             }
         }

@@ -121,7 +121,12 @@ fn misfortune_between_nodes_gives_its_id_alone() {
             block(all, 2, 1, 50);
         }),
         ("udp-blocked", Verdict::Warning, |all| block(all, 3, 2, 0)),
-        ("time-to-peer", Verdict::Warning, |all| row(all, 1, 3)["latency_ms"] = 140.into()),
+        ("time-to-peer", Verdict::Warning, |all| {
+            for nodes in [&mut all.before.nodes, &mut all.survey.nodes] {
+                row_in(nodes, 1, 3)["latency_ms"] = 140.into();
+                row_in(nodes, 3, 1)["latency_ms"] = 150.into();
+            }
+        }),
         ("behind", Verdict::Warning, |all| row(all, 3, 1)["replication_lag_ms"] = 61_000.into()),
         ("address-conflict", Verdict::Warning, |all| {
             all.survey.nodes[0].cluster["address_conflicts"] = 1.into();
@@ -186,7 +191,12 @@ fn misfortune_of_a_node_gives_its_id_alone() {
 
 #[test]
 fn what_is_well_all_the_same_is_no_finding() {
-    let cases: [Change; 8] = [
+    let cases: [Change; 9] = [
+        // A node was busy when it measured.
+        |all| {
+            row(all, 1, 3)["latency_ms"] = 140.into();
+            row(all, 3, 1)["latency_ms"] = 150.into();
+        },
         // A limit that follows from the budget is compared with the budget.
         |all| config(all, 1)["max_bytes"] = 99.into(),
         // Serves its own host only.
