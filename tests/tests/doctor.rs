@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use zerocache_tests::{
     cluster::Cluster,
     namespace::skip,
+    node::Node,
     operator::Operator,
     poll::{pass, until_true},
     proxy::{Proxy, UpgradePolicy},
@@ -126,6 +127,15 @@ fn seed_of_a_node_at_which_nobody_answers_is_found() {
     });
     let evidence = Operator::new(node.address()).only_finding(&SHORT, ("node-source-silent", 7));
     assert!(evidence.contains(&nobody.to_string()), "{evidence}");
+}
+
+#[test]
+fn nodes_that_have_not_met_are_found() {
+    let nodes = [framed(Setup::new("london")).start(), framed(Setup::new("sydney")).start()];
+    let [one, other] = nodes.each_ref().map(Node::address);
+    let operator = Operator::new(one).set("ZEROCACHE_SEED", format!("{one},{other}"));
+    let evidence = operator.only_finding(&SHORT, ("reach-lost", 6));
+    assert!(evidence.ends_with("do not reach each other"), "{evidence}");
 }
 
 #[test]

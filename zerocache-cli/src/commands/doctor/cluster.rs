@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Evidence, Finding};
-use crate::survey::{Silence, Way, member_address};
+use crate::survey::{NodeView, Silence, Way, member_address};
 
 /// The longest time that a node may lack writes, in milliseconds.
 const LAG_MS_MAX: u64 = 60_000;
@@ -22,29 +22,51 @@ pub(super) fn node_silent(evidence: &Evidence) -> Vec<Finding> {
         .collect()
 }
 
-/// Nodes that answer and do not reach another one that answers: the labels of both. With `is_mutual`, each pair
-/// once that do not reach each other; else those of which the other one reaches the first.
-fn lost(evidence: &Evidence, is_mutual: bool) -> Vec<(String, String)> {
-    let nodes: BTreeMap<_, _> =
-        evidence.survey.nodes.iter().map(|node| (node.id(), node)).collect();
-    let mut lost = BTreeSet::new();
-    for node in nodes.values() {
-        let rows = node.members().filter(|row| row["state"] == "unreachable");
-        lost.extend(rows.filter_map(|row| Some((node.id(), row["id"].as_str()?))));
+/// Whether a node does not reach another one that answers: it says so, or has not known that one for as long as
+/// the nodes were watched.
+fn misses(evidence: &Evidence, node: &NodeView, other: &NodeView) -> bool {
+    let before = |id: &str| evidence.before.node(id);
+    match node.row(other.id()) {
+        Some(row) => row["state"] == "unreachable",
+        None => {
+            let lacked = before(node.id()).is_some_and(|node| node.row(other.id()).is_none());
+            lacked && before(other.id()).is_some()
+        }
     }
-    let wanted = lost.iter().filter(|(one, other)| {
-        let loses_back = lost.contains(&(*other, *one));
-        loses_back == is_mutual && (!is_mutual || one < other)
-    });
-    let label = |id: &str| nodes.get(id).map(|node| node.label());
-    wanted.filter_map(|(one, other)| Some((label(one)?, label(other)?))).collect()
+}
+
+/// Returns why a node is refused by another one, if it is.
+fn refusal(node: &NodeView, other: &NodeView) -> String {
+    let address = member_address(other.own()).map(|address| address.to_string());
+    let refused = node.cluster["refused"].as_array().into_iter().flatten();
+    let mut codes = refused.filter(|refused| refused["address"].as_str() == address.as_deref());
+    let code = codes.find_map(|refused| refused["code"].as_str());
+    code.map(|code| format!(" (refused: {code})")).unwrap_or_default()
+}
+
+/// The pairs of nodes that answer, of which the first does not reach the second: those that do not reach each
+/// other, each once, or those of which the second reaches the first.
+fn lost(evidence: &Evidence, is_mutual: bool) -> Vec<(&NodeView, &NodeView)> {
+    // One that leaves is forgotten by the others while it still answers.
+    let nodes = || evidence.survey.nodes.iter().filter(|node| node.own()["state"] != "leaving");
+    let mut lost = Vec::new();
+    for one in nodes() {
+        for other in nodes().filter(|other| other.id() != one.id()) {
+            if misses(evidence, one, other) && misses(evidence, other, one) == is_mutual {
+                lost.push((one, other));
+            }
+        }
+    }
+    lost.retain(|(one, other)| !is_mutual || one.id() < other.id());
+    lost
 }
 
 /// One node reaches another one, and not the other way round.
 pub(super) fn reach_asymmetric(evidence: &Evidence) -> Vec<Finding> {
-    let action = "Look for a firewall or a route that works in one direction only, and at --address of the node that is not reached.";
-    let finding = |(one, other)| {
-        let text = format!("{one} does not reach {other}, which reaches it");
+    let action = "Look for a firewall or a route that works in one direction only, at --address of the node that is not reached, and at the certificate of the one that does not reach it.";
+    let finding = |(one, other): (&NodeView, &NodeView)| {
+        let (why, one, other) = (refusal(one, other), one.label(), other.label());
+        let text = format!("{one} does not reach {other}{why}, which reaches it");
         Finding::error("reach-asymmetric", text, action)
     };
     lost(evidence, false).into_iter().map(finding).collect()
@@ -52,10 +74,11 @@ pub(super) fn reach_asymmetric(evidence: &Evidence) -> Vec<Finding> {
 
 /// Two nodes answer, and do not reach each other.
 pub(super) fn reach_lost(evidence: &Evidence) -> Vec<Finding> {
-    let action =
-        "Look at the network between the two: writes of one come to the other by repair only.";
-    let finding = |(one, other)| {
-        Finding::error("reach-lost", format!("{one} and {other} do not reach each other"), action)
+    let action = "Look at the network between the two, and whether the discovery of one names the other: writes of one come to the other by repair, if at all.";
+    let finding = |(one, other): (&NodeView, &NodeView)| {
+        let why = refusal(one, other) + &refusal(other, one);
+        let text = format!("{} and {} do not reach each other{why}", one.label(), other.label());
+        Finding::error("reach-lost", text, action)
     };
     lost(evidence, true).into_iter().map(finding).collect()
 }

@@ -93,6 +93,14 @@ fn block(evidence: &mut Evidence, own: u64, other: u64, answered: u64) {
     row(evidence, own, other)["heartbeats"] = counts;
 }
 
+/// A node has never known another one.
+fn forget(evidence: &mut Evidence, own: u64, other: u64) {
+    for survey in [&mut evidence.before, &mut evidence.survey] {
+        let rows = survey.nodes[own as usize - 1].cluster["nodes"].as_array_mut();
+        rows.expect("a list").retain(|row| row["id"] != id(other).as_str());
+    }
+}
+
 type Change = fn(&mut Evidence);
 
 fn check_cases(cases: &[(&str, Verdict, Change)]) {
@@ -116,6 +124,12 @@ fn misfortune_between_nodes_gives_its_id_alone() {
             row(all, 1, 2)["state"] = "unreachable".into();
             row(all, 2, 1)["state"] = "unreachable".into();
         }),
+        // They never met.
+        ("reach-lost", Verdict::Error, |all| {
+            forget(all, 1, 2);
+            forget(all, 2, 1);
+        }),
+        ("reach-asymmetric", Verdict::Error, |all| forget(all, 3, 1)),
         ("udp-blocked", Verdict::Warning, |all| {
             block(all, 1, 2, 0);
             block(all, 2, 1, 50);
@@ -191,7 +205,13 @@ fn misfortune_of_a_node_gives_its_id_alone() {
 
 #[test]
 fn what_is_well_all_the_same_is_no_finding() {
-    let cases: [Change; 9] = [
+    let cases: [Change; 10] = [
+        // One that leaves is forgotten by the others first.
+        |all| {
+            row(all, 3, 3)["state"] = "leaving".into();
+            forget(all, 1, 3);
+            forget(all, 2, 3);
+        },
         // A node was busy when it measured.
         |all| {
             row(all, 1, 3)["latency_ms"] = 140.into();
@@ -267,6 +287,19 @@ fn lost_datagrams_have_a_direction() {
         let [finding] = &findings[..] else { panic!("{findings:?}") };
         assert!(finding.evidence.contains(words), "{finding:?}");
     }
+}
+
+#[test]
+fn node_that_is_refused_is_said_to_be() {
+    let mut evidence = healthy();
+    forget(&mut evidence, 1, 2);
+    let refused = json!([{ "address": "10.0.0.2:6789", "code": "unverified" }]);
+    evidence.survey.nodes[0].cluster["refused"] = refused;
+    let findings = super::cluster::reach_asymmetric(&evidence);
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    let expected = "oslo 10.0.0.1:6789 does not reach oslo 10.0.0.2:6789 (refused: unverified), which \
+                    reaches it";
+    assert_eq!(finding.evidence, expected);
 }
 
 #[test]
