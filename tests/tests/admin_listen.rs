@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use zerocache_tests::http;
 use zerocache_tests::node::{Node, entry};
-use zerocache_tests::poll::until;
+use zerocache_tests::poll::{until, until_true};
 use zerocache_tests::security::Keys;
 use zerocache_tests::setup::{Access, Setup, unique_address};
 
@@ -18,6 +18,7 @@ fn start(setup: Setup) -> (Node, SocketAddr) {
         let address = line.split("address=").nth(1)?.split_whitespace().next()?;
         address.parse().ok()
     });
+    until_true("a node that is ready", || node.is_ready());
     (node, admin)
 }
 
