@@ -208,12 +208,14 @@ fn node_that_stood_still_is_found() {
     let operator = Operator::new(cluster[0].address());
     let mut before = cluster[0].stat("requests");
     let evidence = std::thread::scope(|scope| {
-        let evidence = scope.spawn(|| operator.only_finding(&["--watch", "10s"], ("paused", 7)));
+        let evidence = scope.spawn(|| operator.only_finding(&["--watch", "15s"], ("paused", 7)));
         // It asks for the view and for the statistics, and then watches; each look here is a request too.
         until_true("the first survey of the tool", || {
             before += 1;
             cluster[0].stat("requests") >= before + 2
         });
+        // With the answers it closes its connections; one is that of the question.
+        until_true("the end of the first survey", || cluster[0].stat("connections_open") <= 1);
         cluster[0].freeze();
         pass(Duration::from_secs(4));
         cluster[0].resume();
