@@ -11,6 +11,7 @@ use alloc::{
 use super::{ConnectionId, Effect, RequestId, local::Local, quota::Quota};
 use crate::{
     key::KeyHash,
+    purge::TargetId,
     time::{Instant, Now},
     version::Version,
     wire::{CHANGES_MAX, KeyChange, RefusalCode, Response},
@@ -101,8 +102,17 @@ impl Feed {
         FeedCounts { followers: self.followers.len() as u64, ..self.counts }
     }
 
-    /// Records a change.
+    /// Records the change of a key.
     pub(super) fn note(&mut self, key: KeyHash, version: Version) {
+        self.record((key.short(), version.stamp()));
+    }
+
+    /// Records a purge: entries of the target below `version` ended.
+    pub(super) fn note_purge(&mut self, target: TargetId, version: Version) {
+        self.record((target.0, version.stamp()));
+    }
+
+    fn record(&mut self, change: KeyChange) {
         if !self.is_on {
             return;
         }
@@ -110,7 +120,7 @@ impl Feed {
             self.changes.pop_front();
             self.first += 1;
         }
-        self.changes.push_back((key.short(), version.stamp()));
+        self.changes.push_back(change);
         self.counts.changes += 1;
         self.has_news = true;
     }

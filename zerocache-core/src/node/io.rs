@@ -267,6 +267,9 @@ pub enum Event {
         /// The number of entries.
         entries: u64,
     },
+    /// A member of an earlier release does not judge entries by purges: it passes them on, and serves what they
+    /// ended.
+    PurgesIgnored(NodeInfo),
     /// Writes for a peer were abandoned.
     WritesAbandoned {
         /// The peer.

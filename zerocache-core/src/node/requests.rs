@@ -63,7 +63,9 @@ impl<B: Backend> Node<B> {
         out: &mut Vec<Effect>,
     ) -> Option<Response> {
         let Envelope { from, seen, timeout_ms, delay_ms, .. } = envelope;
-        if !matches!(request, Request::Put { .. } | Request::Delete { .. }) {
+        let is_write =
+            matches!(request, Request::Put { .. } | Request::Delete { .. } | Request::Purge { .. });
+        if !is_write {
             let seen = Version::new(seen, Incarnation(0));
             self.replica.note_seen(now, seen, &mut self.local.refused);
         }
@@ -76,6 +78,11 @@ impl<B: Backend> Node<B> {
             Request::Delete { key, ack } => {
                 let write = Write::new(key, WriteOp::Delete);
                 let write = Write { ack, seen, timeout_ms, delay_ms, ..write };
+                self.write(now, id, write, out);
+            }
+            Request::Purge { target, mode, hold_ms, ack, replayed } => {
+                let write = Write::purge(&target, mode, hold_ms);
+                let write = Write { ack, seen, timeout_ms, delay_ms, token: replayed, ..write };
                 self.write(now, id, write, out);
             }
             Request::Get { key } => {

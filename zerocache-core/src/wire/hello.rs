@@ -39,8 +39,11 @@ pub mod features {
     /// Accepts encrypted datagrams: format version 2. Offered by nodes that require TLS.
     pub const SEALED_DATAGRAMS: u64 = 1 << 6;
 
+    /// Judges entries by purges.
+    pub const PURGES: u64 = 1 << 7;
+
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
-    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES;
+    pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES;
 }
 
 /// The most addresses that a node announces.

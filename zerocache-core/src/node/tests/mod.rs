@@ -11,6 +11,7 @@ mod keys;
 mod leases;
 mod membership;
 mod network;
+mod purges;
 mod refusals;
 mod repair;
 mod starts;
