@@ -11,6 +11,7 @@ mod key;
 mod messages;
 mod metrics;
 mod page;
+mod purges;
 mod query;
 mod readable_entry;
 mod stats;
@@ -155,7 +156,11 @@ async fn by_path(
     let result = if let Err(error) = check_headers(&method, &headers) {
         Err(error)
     } else if let Some(key) = path.strip_prefix(ENTRIES_PREFIX).filter(|_| api.entries) {
-        entries::handle(&api, &caller, (&method, key, uri.query()), body).await
+        entries::handle(&api, &caller, (&method, key, uri.query()), &headers, body).await
+    } else if let Some(rest) = path.strip_prefix(purges::TAGS_PREFIX).filter(|_| api.entries) {
+        purges::of_tags(&api, &caller, (&method, rest, uri.query()), body).await
+    } else if path == purges::PURGE_PATH && api.entries {
+        purges::of_all(&api, &caller, (&method, uri.query())).await
     } else if api.compat && !path.starts_with("/v1/") {
         compat::handle(&api, &caller, (&method, path, uri.query()), body).await
     } else {
