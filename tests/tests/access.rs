@@ -82,7 +82,7 @@ fn messages() -> Vec<(Request, &'static [&'static str])> {
             WRITERS,
         ),
         (Request::Release { key: key("a/lease"), token, failed: false }, WRITERS),
-        (Request::Follow { since: 0 }, READERS),
+        (Request::Follow { since: 0, with_purges: true }, READERS),
     ]
 }
 
@@ -231,7 +231,7 @@ fn token_with_prefixes_is_for_their_keys() {
     assert_eq!(status("PUT", "/v1/entries/%02%05shop1?ttl=60"), 403);
     assert_eq!(status("GET", "/v1/cluster"), 200);
     // The rows of the feed are hashes of all keys.
-    let follow = ask(&node, &keys, Some(&token), Request::Follow { since: 0 });
+    let follow = ask(&node, &keys, Some(&token), Request::Follow { since: 0, with_purges: true });
     assert_eq!(denial(&follow), Some("forbidden"));
     // A scoped caller does not speak in the name of a node, which could act for others.
     let envelope = Envelope {

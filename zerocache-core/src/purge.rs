@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     entry::{Change, Record},
     key::Key,
-    metadata::{TAG_BYTES_MAX, TagError},
+    metadata::{TAG_BYTES_MAX, TagError, each_tag_id},
     name::NAME_BYTES_MAX,
     version::{Incarnation, Version},
     wire::{
@@ -89,6 +89,13 @@ impl TargetId {
     #[inline]
     fn of_scope(bytes: &[u8]) -> Self {
         Self(xxh3_64_with_seed(bytes, u64::from(kind::SCOPE)))
+    }
+
+    /// Calls `take` with each target that an entry with this key and encoded metadata belongs to.
+    pub(crate) fn each(key: &[u8], metadata: &[u8], mut take: impl FnMut(Self)) {
+        take(Self::EVERYTHING);
+        Self::of_key(key).into_iter().flatten().for_each(&mut take);
+        each_tag_id(metadata, take);
     }
 
     /// Returns the identities of the namespace and the function that a memoized key is of.

@@ -1,11 +1,12 @@
 //! The storage of a near cache: entries by hash, within a bound in bytes, and what the threads took from it.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{
             AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
     thread::available_parallelism,
@@ -76,6 +77,7 @@ pub(crate) struct Shelves {
     epoch: AtomicU64,
     /// The end of the feed's validity, in milliseconds of the monotonic clock; 0 while no node is followed.
     valid_until_ms: AtomicU64,
+    latest_purge: AtomicU64,
     counts: Counts,
 }
 
@@ -106,6 +108,7 @@ impl Shelves {
             marks: Marks::default(),
             epoch: AtomicU64::new(next_epoch()),
             valid_until_ms: AtomicU64::new(0),
+            latest_purge: AtomicU64::new(0),
             counts: Counts::default(),
         }
     }
@@ -207,6 +210,25 @@ impl NearStorage for Shelves {
         if removed.is_some() {
             self.counts.invalidated.fetch_add(1, Relaxed);
         }
+    }
+
+    fn remove_all(&self, condition: impl Fn(&Self::Item) -> bool) {
+        let removed = Cell::new(0);
+        self.storage.retain(|_, entry| {
+            let is_removed = condition(entry);
+            removed.set(removed.get() + u64::from(is_removed));
+            !is_removed
+        });
+        self.marks.change_all();
+        self.counts.invalidated.fetch_add(removed.get(), Relaxed);
+    }
+
+    fn latest_purge(&self) -> u64 {
+        self.latest_purge.load(SeqCst)
+    }
+
+    fn raise_latest_purge(&self, stamp: u64) {
+        self.latest_purge.fetch_max(stamp, SeqCst);
     }
 }
 

@@ -163,7 +163,7 @@ fn requests() -> Vec<(Request, &'static [Role])> {
         (Request::Watch { view: 0 }, CONNECTED),
         (lease, WRITERS),
         (Request::Release { key: key(), token, failed: false }, WRITERS),
-        (Request::Follow { since: 0 }, READERS),
+        (Request::Follow { since: 0, with_purges: true }, READERS),
         (Request::Gossip(Bytes::new()), NODES),
         (
             Request::Digests { window, resolution: Resolution::Blocks, last_sync_ms: None },

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     key::KeyHash,
     metadata::{EntryKind, Metadata},
+    purge::TargetId,
     time::Instant,
     version::Version,
     wire::KeyChange,
@@ -73,6 +74,8 @@ pub trait NearItem {
     fn key(&self) -> &[u8];
     /// The version.
     fn version(&self) -> Version;
+    /// The writer's metadata, encoded.
+    fn metadata(&self) -> &[u8];
     /// What decides when it may be served.
     fn times(&self) -> &NearTimes;
 }
@@ -107,6 +110,15 @@ pub trait NearStorage {
 
     /// Removes the entry of this hash if `condition` holds for it.
     fn remove_if(&self, hash: u64, condition: impl FnOnce(&Self::Item) -> bool);
+
+    /// Removes all entries for which `condition` holds.
+    fn remove_all(&self, condition: impl Fn(&Self::Item) -> bool);
+
+    /// The highest stamp of a purge.
+    fn latest_purge(&self) -> u64;
+
+    /// Raises the highest stamp of a purge.
+    fn raise_latest_purge(&self, stamp: u64);
 }
 
 /// What became of an entry that was to be kept.
@@ -212,8 +224,8 @@ impl<S: NearStorage> NearRules<S> {
         if now.since_ms(started) >= RECENT_WRITE_MS {
             return FillOutcome::Late;
         }
-        let hash = near_hash(item.key());
-        self.storage.with_recent_writes(hash, |recent_writes| {
+        let (hash, version) = (near_hash(item.key()), item.version());
+        let outcome = self.storage.with_recent_writes(hash, |recent_writes| {
             if epoch != self.storage.epoch() {
                 return FillOutcome::Late;
             }
@@ -230,7 +242,69 @@ impl<S: NearStorage> NearRules<S> {
             }
             self.storage.insert(hash, item);
             FillOutcome::Kept
-        })
+        });
+        // Afterwards: a purge that comes meanwhile is seen here, or finds the entry.
+        if outcome == FillOutcome::Kept && version.stamp() <= self.storage.latest_purge() {
+            return self.judge_inserted(hash, version, now);
+        }
+        outcome
+    }
+
+    /// Removes an entry that was just inserted, if a recent purge ended it.
+    fn judge_inserted(&self, hash: u64, version: Version, now: Instant) -> FillOutcome {
+        let is_purged = |item: &S::Item| {
+            let mut is_purged = false;
+            TargetId::each(item.key(), item.metadata(), |target| {
+                let min = |writes: &mut RecentWrites| writes.min_stamp(target.0, now);
+                let min_stamp = self.storage.with_recent_writes(target.0, min);
+                is_purged |= min_stamp >= version.stamp();
+            });
+            item.version() == version && is_purged
+        };
+        if self.storage.with_item(hash, is_purged) != Some(true) {
+            return FillOutcome::Kept;
+        }
+        self.storage.remove_if(hash, |item| item.version() == version);
+        FillOutcome::Outdated
+    }
+
+    /// Removes the entries of purged targets up to these stamps, and keeps them out.
+    fn apply_purges(&self, purges: &[KeyChange], now: Instant) {
+        for (target, stamp) in purges {
+            let record = |writes: &mut RecentWrites| writes.record(*target, *stamp, now);
+            self.storage.with_recent_writes(*target, record);
+            self.storage.raise_latest_purge(*stamp);
+        }
+        if !purges.is_empty() {
+            self.remove_purged(purges);
+        }
+    }
+
+    fn remove_purged(&self, purges: &[KeyChange]) {
+        self.storage.remove_all(|item| {
+            let (mut is_purged, stamp) = (false, item.version().stamp());
+            TargetId::each(item.key(), item.metadata(), |target| {
+                is_purged |= purges.iter().any(|(id, below)| target.0 == *id && stamp <= *below);
+            });
+            is_purged
+        });
+    }
+
+    /// Begins a purge by this process: entries of the target are not served any more.
+    pub fn begin_purge(&self, target: TargetId) {
+        if self.storage.valid_until() > Instant::default() {
+            self.remove_purged(&[(target.0, u64::MAX)]);
+        }
+    }
+
+    /// Ends a purge by this process, with the stamp up to which it ended entries if that is known.
+    pub fn end_purge(&self, target: TargetId, stamp: Option<u64>, now: Instant) {
+        if self.storage.valid_until() > Instant::default() {
+            match stamp {
+                Some(stamp) => self.apply_purges(&[(target.0, stamp)], now),
+                None => self.begin_purge(target),
+            }
+        }
     }
 
     /// Begins a write of `key` by this process: the previous value is not served any more.
@@ -269,12 +343,19 @@ impl<S: NearStorage> NearRules<S> {
 
     /// Applies changes from the response to a request that was sent at `asked`. With `lost`, earlier changes
     /// may be missing. Only one caller at a time may do this.
-    pub fn apply_changes(&self, asked: Instant, lost: bool, changes: &[KeyChange], now: Instant) {
+    pub fn apply_changes(
+        &self,
+        asked: Instant,
+        lost: bool,
+        (changes, purges): (&[KeyChange], &[KeyChange]),
+        now: Instant,
+    ) {
         if lost && !self.is_broken(ClientVariant::FeedGapsIgnored) {
             self.storage.begin_epoch();
         }
         if !self.is_broken(ClientVariant::FeedRowsIgnored) {
             changes.iter().for_each(|(hash, stamp)| self.remove_older(*hash, *stamp, now));
+            self.apply_purges(purges, now);
         }
         // The feed is valid from the time of the request on, after all changes are applied.
         self.storage.set_valid_until(asked.plus_ms(FEED_VALID_MS));

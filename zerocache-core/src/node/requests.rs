@@ -103,10 +103,15 @@ impl<B: Backend> Node<B> {
             Request::Release { key, token, failed } => {
                 return Some(self.release(now, (&key, token), failed, out));
             }
-            Request::Follow { since } => {
+            Request::Follow { since, with_purges } => {
                 let Parts { cx, .. } = self.parts(now, out);
                 let (feed, local) = (&mut cx.replica.feed, cx.local);
-                feed.follow((now, local), (id, connection), (since, timeout_ms), cx.out);
+                feed.follow(
+                    (now, local),
+                    (id, connection),
+                    (since, with_purges, timeout_ms),
+                    cx.out,
+                );
             }
             Request::Watch { view } => {
                 let Parts { mut cx, membership, watchers, .. } = self.parts(now, out);

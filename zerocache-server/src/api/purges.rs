@@ -65,7 +65,8 @@ impl Manner {
                 let seconds = text.parse::<u64>().ok().and_then(|n| n.checked_mul(1_000));
                 seconds.filter(|ms| *ms <= HOLD_MS_MAX).ok_or_else(|| {
                     let most = HOLD_MS_MAX / 1_000;
-                    let message = format!("hold={text:?} is not a number of seconds from 0 to {most}");
+                    let message =
+                        format!("hold={text:?} is not a number of seconds from 0 to {most}");
                     ApiError::bad_query(message)
                 })?
             }

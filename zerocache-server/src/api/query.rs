@@ -113,10 +113,14 @@ const TAG_HEADERS: [(HeaderName, &[char]); 2] = [
 ];
 
 /// Adds the tags in the headers of a PUT.
-pub(super) fn add_header_tags(metadata: &mut Metadata, headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn add_header_tags(
+    metadata: &mut Metadata,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
     for (name, separators) in &TAG_HEADERS {
         for value in headers.get_all(name) {
-            let text = value.to_str().map_err(|_| ApiError::bad_query(format!("{name}: not text")))?;
+            let text =
+                value.to_str().map_err(|_| ApiError::bad_query(format!("{name}: not text")))?;
             for tag in text.split(*separators).filter(|tag| !tag.is_empty()) {
                 let added = metadata.add_tag(tag);
                 added.map_err(|error| ApiError::bad_query(format!("{name}: {error}")))?;

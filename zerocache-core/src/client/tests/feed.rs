@@ -32,6 +32,10 @@ impl NearItem for NoItem {
         self.1
     }
 
+    fn metadata(&self) -> &[u8] {
+        b""
+    }
+
     fn times(&self) -> &NearTimes {
         &self.0
     }
@@ -67,6 +71,14 @@ impl NearStorage for Nothing {
     fn insert(&self, _: u64, _: Arc<NoItem>) {}
 
     fn remove_if(&self, _: u64, _: impl FnOnce(&Arc<NoItem>) -> bool) {}
+
+    fn remove_all(&self, _: impl Fn(&Arc<NoItem>) -> bool) {}
+
+    fn latest_purge(&self) -> u64 {
+        0
+    }
+
+    fn raise_latest_purge(&self, _: u64) {}
 }
 
 fn at(ms: u64) -> Instant {
@@ -74,11 +86,11 @@ fn at(ms: u64) -> Instant {
 }
 
 fn changes(next: u64, lost: bool) -> CallResult {
-    Ok(Response::Changes { next, lost, changes: Vec::new() })
+    Ok(Response::Changes { next, lost, changes: Vec::new(), purges: Vec::new() })
 }
 
 fn since(request: &Request) -> u64 {
-    let Request::Follow { since } = request else { panic!("{request:?}") };
+    let Request::Follow { since, .. } = request else { panic!("{request:?}") };
     *since
 }
 

@@ -131,20 +131,23 @@ fn starting_node_learns_purges_and_followers_hear_of_them() {
     let mut network = Network::default();
     network.start(1, "a", &[]);
     network.run(3_000);
-    let start = network.ask(1, Request::Follow { since: 0 });
+    let start = network.ask(1, Request::Follow { since: 0, with_purges: true });
     network.run(1_100);
     let Some(Response::Changes { next, .. }) = network.answers.get(&start).cloned() else {
         panic!("the feed");
     };
-    let follow = network.ask(1, Request::Follow { since: next });
+    let follow = network.ask(1, Request::Follow { since: next, with_purges: true });
+    let unaware = network.ask(1, Request::Follow { since: next, with_purges: false });
     let purge = network.purge(1, tag("a"), None);
     network.run(100);
     let version = network.written(purge).unwrap().version.unwrap();
     let row = (TargetId::of_tag(b"a").0, version.stamp());
     assert!(matches!(
         network.answers.get(&follow),
-        Some(Response::Changes { lost: false, changes, .. }) if *changes == [row]
+        Some(Response::Changes { lost: false, purges, .. }) if *purges == [row]
     ));
+    let to_unaware = network.answers.get(&unaware);
+    assert!(matches!(to_unaware, Some(Response::Changes { lost: true, .. })));
     network.start(2, "a", &[1]);
     network.run(5_000);
     let before = Version::new(version.stamp() - 1, Incarnation(1));

@@ -59,6 +59,7 @@ pub(super) struct Body {
     target: Option<PurgeTarget>,
     soft: bool,
     hold_ms: u64,
+    with_purges: bool,
 }
 
 impl Body {
@@ -104,6 +105,7 @@ impl Body {
             }
             tag::SOFT => self.soft = field.number()? != 0,
             tag::HOLD_MS => self.hold_ms = field.number()?,
+            tag::WITH_PURGES => self.with_purges = field.number()? != 0,
             _ => {}
         }
         Ok(())
@@ -147,7 +149,7 @@ impl Body {
                 ack: self.ack,
                 replayed: self.token,
             },
-            kind::FOLLOW => Request::Follow { since: self.since },
+            kind::FOLLOW => Request::Follow { since: self.since, with_purges: self.with_purges },
             kind::GOSSIP => Request::Gossip(self.gossip),
             kind::DIGESTS => Request::Digests {
                 window: self.window,

@@ -123,7 +123,12 @@ impl Request {
                     out.bytes(tag::TOKEN, &version.to_bytes());
                 }
             }
-            Self::Follow { since } => out.number(tag::SINCE, *since),
+            Self::Follow { since, with_purges } => {
+                out.number(tag::SINCE, *since);
+                if *with_purges {
+                    out.number(tag::WITH_PURGES, 1);
+                }
+            }
             Self::Watch { view } => out.number(tag::VIEW, *view),
             Self::Gossip(content) => out.bytes(tag::GOSSIP, content),
             Self::Replicate(records) => {

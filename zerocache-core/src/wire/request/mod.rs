@@ -177,6 +177,8 @@ pub enum Request {
     Follow {
         /// The position in the feed: `next` of the last response, 0 at the beginning.
         since: u64,
+        /// The caller knows what purges are. To others the node says that it lost changes instead.
+        with_purges: bool,
     },
     /// Exchanges gossip about members where datagrams do not pass.
     Gossip(Bytes),

@@ -58,4 +58,5 @@ pub mod tag {
     pub const TARGET: u32 = 48;
     pub const SOFT: u32 = 49;
     pub const HOLD_MS: u32 = 50;
+    pub const WITH_PURGES: u32 = 51;
 }
