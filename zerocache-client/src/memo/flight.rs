@@ -23,7 +23,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
-use zerocache_core::purge::{PurgeTarget, TargetId};
 use zerocache_core::time::Instant;
 use zerocache_net::{clock, process::PerProcess};
 
@@ -31,8 +30,11 @@ use super::rule::SharedError;
 use super::stored::{Payload, StoredEntry};
 use super::writing::SharedWrite;
 
+mod purge;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use purge::{close_all_after_purge, invalidate_all};
 
 /// Shards of the table, so that calls of different keys do not contend for one lock.
 const SHARDS: usize = 16;
@@ -306,32 +308,6 @@ pub(crate) fn close_after_delete(group: u64, key: &Bytes) {
     let removed = shard.get_mut(&flight_key).and_then(KeyState::close_lookups);
     drop(shard);
     drop(removed);
-}
-
-/// As [`invalidate`] for all keys that may have values of a purged target. The tags of a value are known when it
-/// has been computed, so that a tag stands for all keys.
-pub(crate) fn invalidate_all(target: &PurgeTarget) -> Vec<SharedWrite> {
-    let keys = keys_of(target);
-    keys.iter().flat_map(|(group, key)| invalidate(*group, key)).collect()
-}
-
-/// As [`close_after_delete`] for all these keys.
-pub(crate) fn close_all_after_purge(target: &PurgeTarget) {
-    keys_of(target).iter().for_each(|(group, key)| close_after_delete(*group, key));
-}
-
-/// The keys in the table that may have values of a target.
-fn keys_of(target: &PurgeTarget) -> Vec<FlightKey> {
-    let is_scope = matches!(target, PurgeTarget::Namespace(_) | PurgeTarget::Function { .. });
-    let id = target.id();
-    let may_be_of =
-        |key: &[u8]| !is_scope || TargetId::of_key(key).into_iter().flatten().any(|of| of == id);
-    let table = TABLE.get_or_init(|_| Default::default());
-    let shards = table.iter().flat_map(|shard| {
-        let shard = shard.lock();
-        shard.keys().filter(|(_, key)| may_be_of(key)).cloned().collect::<Vec<_>>()
-    });
-    shards.collect()
 }
 
 impl Follower {

@@ -5,9 +5,12 @@
 
 mod entry;
 mod registry;
+#[cfg(test)]
+mod schedules;
 mod settings;
 mod shelves;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod thread_cache;

@@ -1,7 +1,7 @@
 //! Tests of the near cache.
 
 use zerocache_core::{
-    client::{FEED_VALID_MS, RECENT_WRITE_MS, near_hash},
+    client::{FEED_VALID_MS, NearStorage, RECENT_WRITE_MS, near_hash},
     metadata::{EntryKind, Metadata},
     route::Tier,
     version::Incarnation,
@@ -358,4 +358,21 @@ fn size_is_bounded_during_concurrent_inserts() {
     // A value that would evict all others is not kept.
     read(&near, b"huge", &vec![7; BYTES_MAX as usize / 2], 1, at(1));
     assert_eq!(get(&near, b"huge", at(2)), None);
+}
+
+#[test]
+fn writes_of_other_keys_keep_few_keys_out() {
+    // 10,000 writes per second.
+    let shelves = Shelves::new(1 << 20);
+    let hash = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
+    let min_stamp =
+        |hash: u64| shelves.with_recent_writes(hash, |writes| writes.min_stamp(hash, at(5_000)));
+    for n in 0..50_000 {
+        let hash = hash(n);
+        shelves.with_recent_writes(hash, |writes| writes.record(hash, 1_000, at(n / 10)));
+    }
+    let kept_out = (50_000..60_000).filter(|n| min_stamp(hash(*n)) > 0).count();
+    assert!(kept_out < 200, "{kept_out} of 10000");
+    // All writes of the last five seconds are remembered.
+    assert!((10..50_000).all(|n| min_stamp(hash(n)) == 1_000));
 }

@@ -2,8 +2,8 @@
 
 #[cfg(test)]
 mod checks;
-
-use core::ops::Range;
+mod copies;
+mod purges;
 
 use super::{
     backend::Pages,
@@ -221,46 +221,6 @@ impl<P: Pages> Shard<P> {
         self.update_digests(hash, known, version);
         self.counts.deletes += 1;
         self.replace_with_tombstone(hash, index, version);
-        ApplyOutcome::Applied
-    }
-
-    /// Stores a copied entry at the cold end of the unread class, so that it is evicted before all present
-    /// entries. An entry older than the retention is accepted, too.
-    pub fn import(
-        &mut self,
-        (hash, record): (KeyHash, &Record),
-        now: Now,
-        tick: u32,
-        ended: bool,
-    ) -> ApplyOutcome {
-        let Change::Put { value, metadata, expires } = &record.change else {
-            return self.apply_tombstone(hash, record.version);
-        };
-        let index = self.entries.find_hash(hash, record.key.as_bytes());
-        match self.version_at(index, hash) {
-            Some(known) if known > record.version => return ApplyOutcome::Superseded(known),
-            Some(known) if known == record.version => return ApplyOutcome::Duplicate,
-            known => self.update_digests(hash, known, record.version),
-        }
-        let weight = self.sizes.weight_of(record.payload_bytes());
-        if *expires <= now.mono || weight > self.weight_max || ended {
-            self.replace_with_tombstone(hash, index, record.version);
-            return if ended { ApplyOutcome::Purged } else { ApplyOutcome::Applied };
-        }
-        if let Some(index) = index {
-            self.remove(index);
-        }
-        let key = record.key.as_bytes();
-        let (version, expires) = (record.version, *expires);
-        let entry = NewEntry { key, metadata, value, version, expires };
-        self.counts.puts += 1;
-        self.remove_tombstone(hash);
-        let class = Class::of_new(key);
-        match class {
-            Class::Reserved => self.entries.insert(hash, &entry, tick),
-            _ => self.entries.insert_cold(hash, &entry, tick),
-        }
-        self.usage.add(class, weight);
         ApplyOutcome::Applied
     }
 
@@ -507,44 +467,6 @@ impl<P: Pages> Shard<P> {
     pub fn expire(&mut self, index: u32) {
         self.counts.expired += 1;
         self.drop_entry(index);
-    }
-
-    /// Drops an entry that a purge ended.
-    pub fn purge(&mut self, index: u32) {
-        self.counts.purged += 1;
-        self.drop_entry(index);
-    }
-
-    /// Drops the entries of the slots in `range` that `judge` finds dead, and shortens lifetimes as it says.
-    pub fn sweep_purged(
-        &mut self,
-        range: Range<u32>,
-        now: Instant,
-        judge: impl Fn(SlotRef<'_, P>) -> Verdict,
-    ) {
-        // From the last one on: the last slot takes the index of a removed one.
-        for index in range.rev() {
-            match judge(self.entries.slot(index)) {
-                Verdict::Alive => {}
-                verdict if verdict.is_dead(now) => self.purge(index),
-                Verdict::Until(at) => self.entries.shorten(index, at),
-                Verdict::Dead => {}
-            }
-        }
-    }
-
-    /// Returns the key of the oldest entry of a class.
-    #[must_use]
-    pub fn oldest_key(&self, class: Class) -> Option<&[u8]> {
-        self.entries.oldest(class).map(|index| self.entries.slot(index).key())
-    }
-
-    /// Drops the oldest entry of a class. Returns its version.
-    pub fn drop_oldest(&mut self, class: Class) -> Option<Version> {
-        let index = self.entries.oldest(class)?;
-        let version = self.entries.slot(index).version;
-        self.drop_entry(index);
-        Some(version)
     }
 
     fn drop_entry(&mut self, index: u32) {
