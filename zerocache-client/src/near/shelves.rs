@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{
             self,
-            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            Ordering::{Acquire, Relaxed, Release},
         },
     },
     thread::available_parallelism,
@@ -25,7 +25,7 @@ use super::{
     NearStats,
     entry::NearEntry,
     stats::Counts,
-    sync::{AtomicU64, Mutex},
+    sync::{AtomicU64, Mutex, RwLock},
     thread_cache::{self, Marks},
 };
 
@@ -77,7 +77,8 @@ pub(crate) struct Shelves {
     epoch: AtomicU64,
     /// The end of the feed's validity, in milliseconds of the monotonic clock; 0 while no node is followed.
     valid_until_ms: AtomicU64,
-    latest_purge: AtomicU64,
+    /// The highest stamp of a purge. Locked by fills, and exclusively by purges.
+    latest_purge: RwLock<u64>,
     counts: Counts,
 }
 
@@ -108,7 +109,7 @@ impl Shelves {
             marks: Marks::default(),
             epoch: AtomicU64::new(next_epoch()),
             valid_until_ms: AtomicU64::new(0),
-            latest_purge: AtomicU64::new(0),
+            latest_purge: RwLock::new(0),
             counts: Counts::default(),
         }
     }
@@ -223,11 +224,13 @@ impl NearStorage for Shelves {
         self.counts.invalidated.fetch_add(removed.get(), Relaxed);
     }
 
-    fn latest_purge(&self) -> u64 {
-        self.latest_purge.load(SeqCst)
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R {
+        act(*self.latest_purge.read())
     }
 
-    fn raise_latest_purge(&self, stamp: u64) {
-        self.latest_purge.fetch_max(stamp, SeqCst);
+    fn purging(&self, stamp: u64, act: impl FnOnce()) {
+        let mut latest = self.latest_purge.write();
+        *latest = stamp.max(*latest);
+        act();
     }
 }

@@ -101,6 +101,39 @@ fn change_removes_older_entries_of_its_key_only() {
 }
 
 #[test]
+fn purge_removes_entries_of_its_target_and_keeps_older_ones_out() {
+    let (near, claim) = small();
+    let tagged = |tag: &str| {
+        let mut metadata = Metadata::default();
+        metadata.add_tag(tag).expect("a tag");
+        metadata
+    };
+    let read_with = |key: &[u8], metadata: &Metadata, stamp: u64, now: Instant| {
+        let fill = fill(b"v", stamp, LIFE_MS, metadata);
+        near.insert(near.begin_fill(now).expect("a node is followed"), key, &fill, now);
+    };
+    read_with(b"a", &tagged("t"), 5, at(1));
+    read_with(b"b", &tagged("u"), 5, at(1));
+    read_with(b"c", &tagged("t"), 9, at(1));
+    let purge = [(TargetId::of_tag(b"t").0, 8)];
+    claim.rules().apply_changes(at(1), false, (&[], &purge), at(2));
+    let hits = [b"a", b"b", b"c"].map(|key| get(&near, key, at(3)).is_some());
+    assert_eq!(hits, [false, true, true]);
+    assert_eq!((near.stats().invalidated, near.stats().cleared), (1, 0));
+    // From a node that lags.
+    read_with(b"a", &tagged("t"), 8, at(4));
+    assert_eq!(get(&near, b"a", at(5)), None);
+    read_with(b"a", &tagged("t"), 9, at(6));
+    assert!(get(&near, b"a", at(7)).is_some());
+    // This process purges.
+    near.begin_purge(TargetId::EVERYTHING);
+    assert!([b"a", b"b", b"c"].iter().all(|key| get(&near, *key, at(8)).is_none()));
+    near.end_purge(TargetId::EVERYTHING, Some(20), at(8));
+    read_with(b"b", &tagged("u"), 20, at(9));
+    assert_eq!(get(&near, b"b", at(10)), None);
+}
+
+#[test]
 fn older_value_that_arrives_after_a_change_is_not_kept() {
     let (near, claim) = small();
     let permit = near.begin_fill(at(1)).expect("a node is followed");
@@ -134,7 +167,7 @@ fn values_are_kept_while_many_other_keys_are_written() {
     // 10,000 writes per second.
     for ms in (0..5_000_u64).step_by(5) {
         let changes = (0..50).map(|n| (near_hash(format!("{ms} {n}").as_bytes()), 1_000 + ms));
-        claim.rules().apply_changes(at(ms), false, &changes.collect::<Vec<_>>(), at(ms));
+        claim.rules().apply_changes(at(ms), false, (&changes.collect::<Vec<_>>(), &[]), at(ms));
     }
     let now = at(4_999);
     let kept = (0..1_000_u32).filter(|n| {
@@ -299,7 +332,7 @@ fn no_thread_reads_a_value_older_than_an_applied_change() {
                 claim.rules().apply_changes(
                     at(1),
                     false,
-                    &[(near_hash(&key(n)), stamp + 1)],
+                    (&[(near_hash(&key(n)), stamp + 1)], &[]),
                     at(1),
                 );
                 applied[n as usize].store(stamp + 1, Ordering::Release);

@@ -114,11 +114,11 @@ pub trait NearStorage {
     /// Removes all entries for which `condition` holds.
     fn remove_all(&self, condition: impl Fn(&Self::Item) -> bool);
 
-    /// The highest stamp of a purge.
-    fn latest_purge(&self) -> u64;
+    /// Runs `act` with the highest stamp of a purge. No purge is applied meanwhile.
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R;
 
-    /// Raises the highest stamp of a purge.
-    fn raise_latest_purge(&self, stamp: u64);
+    /// Raises the highest stamp of a purge, and runs `act` while nothing is filled in.
+    fn purging(&self, stamp: u64, act: impl FnOnce());
 }
 
 /// What became of an entry that was to be kept.
@@ -224,60 +224,52 @@ impl<S: NearStorage> NearRules<S> {
         if now.since_ms(started) >= RECENT_WRITE_MS {
             return FillOutcome::Late;
         }
-        let (hash, version) = (near_hash(item.key()), item.version());
-        let outcome = self.storage.with_recent_writes(hash, |recent_writes| {
-            if epoch != self.storage.epoch() {
-                return FillOutcome::Late;
-            }
-            let stamp = item.version().stamp();
-            let is_newer = |known: &S::Item| {
-                known.times().epoch == epoch
-                    && known.version() > item.version()
-                    && known.key() == item.key()
-            };
-            let is_outdated = recent_writes.min_stamp(hash, now) > stamp
-                && !self.is_broken(ClientVariant::RecentWritesForgotten);
-            if is_outdated || self.storage.with_item(hash, is_newer) == Some(true) {
+        self.storage.filling(|latest_purge| {
+            if item.version().stamp() <= latest_purge && self.is_purged(&item, now) {
                 return FillOutcome::Outdated;
             }
-            self.storage.insert(hash, item);
-            FillOutcome::Kept
-        });
-        // Afterwards: a purge that comes meanwhile is seen here, or finds the entry.
-        if outcome == FillOutcome::Kept && version.stamp() <= self.storage.latest_purge() {
-            return self.judge_inserted(hash, version, now);
-        }
-        outcome
+            let hash = near_hash(item.key());
+            self.storage.with_recent_writes(hash, |recent_writes| {
+                if epoch != self.storage.epoch() {
+                    return FillOutcome::Late;
+                }
+                let stamp = item.version().stamp();
+                let is_newer = |known: &S::Item| {
+                    known.times().epoch == epoch
+                        && known.version() > item.version()
+                        && known.key() == item.key()
+                };
+                let is_outdated = recent_writes.min_stamp(hash, now) > stamp
+                    && !self.is_broken(ClientVariant::RecentWritesForgotten);
+                if is_outdated || self.storage.with_item(hash, is_newer) == Some(true) {
+                    return FillOutcome::Outdated;
+                }
+                self.storage.insert(hash, item);
+                FillOutcome::Kept
+            })
+        })
     }
 
-    /// Removes an entry that was just inserted, if a recent purge ended it.
-    fn judge_inserted(&self, hash: u64, version: Version, now: Instant) -> FillOutcome {
-        let is_purged = |item: &S::Item| {
-            let mut is_purged = false;
-            TargetId::each(item.key(), item.metadata(), |target| {
-                let min = |writes: &mut RecentWrites| writes.min_stamp(target.0, now);
-                let min_stamp = self.storage.with_recent_writes(target.0, min);
-                is_purged |= min_stamp >= version.stamp();
-            });
-            item.version() == version && is_purged
-        };
-        if self.storage.with_item(hash, is_purged) != Some(true) {
-            return FillOutcome::Kept;
-        }
-        self.storage.remove_if(hash, |item| item.version() == version);
-        FillOutcome::Outdated
+    /// Whether a recent purge ended the entry.
+    fn is_purged(&self, item: &S::Item, now: Instant) -> bool {
+        let (mut is_purged, stamp) = (false, item.version().stamp());
+        TargetId::each(item.key(), item.metadata(), |target| {
+            let min = |writes: &mut RecentWrites| writes.min_stamp(target.0, now);
+            is_purged |= self.storage.with_recent_writes(target.0, min) >= stamp;
+        });
+        is_purged
     }
 
     /// Removes the entries of purged targets up to these stamps, and keeps them out.
     fn apply_purges(&self, purges: &[KeyChange], now: Instant) {
-        for (target, stamp) in purges {
-            let record = |writes: &mut RecentWrites| writes.record(*target, *stamp, now);
-            self.storage.with_recent_writes(*target, record);
-            self.storage.raise_latest_purge(*stamp);
-        }
-        if !purges.is_empty() {
+        let Some(latest) = purges.iter().map(|(_, stamp)| *stamp).max() else { return };
+        self.storage.purging(latest, || {
+            for (target, stamp) in purges {
+                let record = |writes: &mut RecentWrites| writes.record(*target, *stamp, now);
+                self.storage.with_recent_writes(*target, record);
+            }
             self.remove_purged(purges);
-        }
+        });
     }
 
     fn remove_purged(&self, purges: &[KeyChange]) {

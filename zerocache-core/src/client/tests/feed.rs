@@ -74,11 +74,13 @@ impl NearStorage for Nothing {
 
     fn remove_all(&self, _: impl Fn(&Arc<NoItem>) -> bool) {}
 
-    fn latest_purge(&self) -> u64 {
-        0
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R {
+        act(0)
     }
 
-    fn raise_latest_purge(&self, _: u64) {}
+    fn purging(&self, _: u64, act: impl FnOnce()) {
+        act();
+    }
 }
 
 fn at(ms: u64) -> Instant {

@@ -145,12 +145,13 @@ impl NearStorage for Entries {
         self.all.borrow_mut().retain(|_, entry| !condition(entry));
     }
 
-    fn latest_purge(&self) -> u64 {
-        self.latest_purge.get()
+    fn filling<R>(&self, act: impl FnOnce(u64) -> R) -> R {
+        act(self.latest_purge.get())
     }
 
-    fn raise_latest_purge(&self, stamp: u64) {
+    fn purging(&self, stamp: u64, act: impl FnOnce()) {
         self.latest_purge.set(self.latest_purge.get().max(stamp));
+        act();
     }
 }
 
