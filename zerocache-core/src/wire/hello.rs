@@ -44,6 +44,18 @@ pub mod features {
 
     /// All features of this release, except [`SEALED_DATAGRAMS`], which depends on the configuration.
     pub const ALL: u64 = REPAIR | DATAGRAMS | GOSSIP | WATCH | FEED | LEASES | PURGES;
+
+    /// Each feature with its name.
+    pub const NAMES: [(u64, &str); 8] = [
+        (REPAIR, "repair"),
+        (DATAGRAMS, "datagrams"),
+        (GOSSIP, "gossip"),
+        (WATCH, "watch"),
+        (FEED, "feed"),
+        (LEASES, "leases"),
+        (SEALED_DATAGRAMS, "sealed-datagrams"),
+        (PURGES, "purges"),
+    ];
 }
 
 /// The most addresses that a node announces.
