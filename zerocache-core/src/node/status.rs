@@ -41,6 +41,8 @@ pub struct ClusterStatus {
     pub tombstone_retention_ms: u64,
     /// The offset of cluster time to the node's own wall clock, in milliseconds.
     pub clock_offset_ms: i64,
+    /// Whether the node is leaving because it was drained: it does not stop, and can be undrained.
+    pub is_drained: bool,
 }
 
 /// A node as another one sees it.
@@ -154,6 +156,7 @@ impl<B: Backend> Node<B> {
             refused: self.refusal_counts(),
             tombstone_retention_ms: self.replica.store.retention_ms(now),
             clock_offset_ms: self.local.clocks.offset_ms(),
+            is_drained: self.local.readiness.is_drained(),
         }
     }
 }
