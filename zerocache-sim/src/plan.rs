@@ -39,11 +39,13 @@ pub enum Profile {
     Clients,
     /// As small, with a stranger who poses as nodes; in half of the runs datagrams are encrypted.
     Strangers,
+    /// As small, where nodes are taken out of service, and put back without an end of their process.
+    Drains,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -57,6 +59,7 @@ impl Profile {
         Self::Starts,
         Self::Clients,
         Self::Strangers,
+        Self::Drains,
     ];
 
     /// The name of the profile on the command line.
@@ -76,6 +79,7 @@ impl Profile {
             Self::Starts => "starts",
             Self::Clients => "clients",
             Self::Strangers => "strangers",
+            Self::Drains => "drains",
         }
     }
 
@@ -96,7 +100,8 @@ impl Profile {
             | Self::Evict
             | Self::Clocks
             | Self::Clients
-            | Self::Strangers => random.between(1, 10),
+            | Self::Strangers
+            | Self::Drains => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
         }

@@ -67,7 +67,7 @@ pub struct NodeStatus {
     pub latency_us: Option<u64>,
     /// Its byte budget.
     pub bytes_max: u64,
-    /// How long ago it missed the first write that it still lacks, in milliseconds.
+    /// How long ago it missed the first write that it still lacks, in milliseconds; `None` while it is leaving.
     pub replication_lag_ms: Option<u64>,
 }
 
@@ -121,6 +121,7 @@ impl<B: Backend> Node<B> {
                 replication_lag_ms: self
                     .replication
                     .missed_since(member.info.incarnation)
+                    .filter(|_| member.info.state != NodeState::Leaving)
                     .map(|since| now.mono.since_ms(since)),
             }
         }));
