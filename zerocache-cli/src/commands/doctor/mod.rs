@@ -8,6 +8,7 @@ mod tests;
 
 use std::time::Duration;
 
+use anstyle::Style;
 use serde_json::json;
 use zerocache_core::wire::{Envelope, Hello, Request, RequestMessage, cluster_id};
 use zerocache_net::{clock, security::SecurityConfig, transport::refuses_frames};
@@ -17,7 +18,8 @@ use crate::{
     context::Context,
     exit::{Exit, print_document},
     failure::Failure,
-    print, say,
+    progress::Progress,
+    say, style,
     survey::{self, Questions, Survey},
 };
 
@@ -36,6 +38,14 @@ impl Verdict {
             Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
+        }
+    }
+
+    const fn style(self) -> Style {
+        match self {
+            Self::Note => Style::new(),
+            Self::Warning => style::ODD,
+            Self::Error => style::BAD,
         }
     }
 
@@ -118,7 +128,9 @@ const CHECKS: &[Check] = &[
 
 /// Makes all checks.
 pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failure> {
+    let progress = Progress::endless(context, "watching the nodes");
     let evidence = context.runtime.block_on(collect(context, args.watch))?;
+    drop(progress);
     let findings: Vec<_> = CHECKS.iter().flat_map(|(_, check)| check(&evidence)).collect();
     let worst = findings.iter().map(|finding| finding.verdict).max();
     let exit = worst.map_or(Exit::DONE, Verdict::exit);
@@ -139,14 +151,23 @@ pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failu
     }
     let line = |finding: &Finding| {
         let Finding { id, verdict, evidence, action } = finding;
-        format!("{:<8} {id}: {evidence}\n         {action}\n", verdict.as_str())
+        let padded = format!("{:<8}", verdict.as_str());
+        let verdict = style::styled(verdict.style(), &padded);
+        format!("{verdict} {id}: {evidence}\n         {action}\n")
     };
-    print(&findings.iter().map(line).collect::<String>())?;
+    style::print(&findings.iter().map(line).collect::<String>())?;
     if !context.global.quiet {
         let (checks, nodes) = (CHECKS.len(), evidence.survey.nodes.len());
-        say(&format!("{checks} checks at {nodes} nodes, {} findings", findings.len()));
+        let (checks, nodes) = (counted(checks, "check"), counted(nodes, "node"));
+        say(&format!("{checks} at {nodes}, {}", counted(findings.len(), "finding")));
     }
     Ok(exit)
+}
+
+/// A number of things in words.
+fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 /// Asks all nodes twice, and dials each.
@@ -173,7 +194,7 @@ async fn collect(context: &Context, watch: Duration) -> Result<Evidence, Failure
 }
 
 /// The introduction of a client.
-fn hello(cluster: &str) -> RequestMessage {
+pub(super) fn hello(cluster: &str) -> RequestMessage {
     let hello = Hello::of_client(cluster, "tool", clock::now().wall_ms);
     let envelope = Envelope { cluster: cluster_id(cluster), ..Envelope::default() };
     RequestMessage { envelope, request: Request::Hello(Box::new(hello)) }

@@ -24,7 +24,7 @@ use super::{
     local::{CallPurpose, Context},
 };
 use crate::{
-    cluster::{Member, PLACEMENT, Placement, Reachability, View},
+    cluster::{Member, PLACEMENT, Placement, View},
     entry::Record,
     key::{Key, KeyHash},
     rendezvous,
