@@ -19,6 +19,8 @@ pub(super) struct ClusterBody {
     cluster: String,
     /// The name and the version of this node's software.
     software: SoftwareBody,
+    /// Whether this node is leaving until it is undrained.
+    drained: bool,
     /// This node first.
     nodes: Vec<NodeBody>,
     /// Nearest first.
@@ -140,6 +142,7 @@ impl ClusterBody {
         Self {
             cluster: snapshot.cluster,
             software: SOFTWARE,
+            drained: snapshot.is_drained,
             nodes,
             regions: snapshot.regions.into_iter().map(RegionBody::from).collect(),
             refused: snapshot.refused_by.into_iter().map(RefusedBody::from).collect(),

@@ -181,3 +181,22 @@ fn drained_node_that_is_suspended_serves_nothing_old() {
     assert_eq!(policy(&network, 2), ReadPolicy::default());
     network.run_until(5_000, |network| policy(network, 2).is_miss_authoritative());
 }
+
+#[test]
+fn what_a_drained_node_misses_is_reported_only_after_its_return() {
+    let mut network = Network::six();
+    network.input(address(2), Input::Drain);
+    network.run(50);
+    network.put(1, "k", "v", Ack::Local);
+    network.run(600);
+    let missed = |network: &Network| {
+        let node = &network.nodes[&address(1)];
+        let status = node.status(network.now());
+        let row = status.nodes.into_iter().find(|row| row.id == Incarnation(2)).expect("a member");
+        (node.replication.missed_since(row.id).is_some(), row.replication_lag_ms)
+    };
+    assert_eq!(missed(&network), (true, None), "it is not behind: it is out");
+    network.input(address(2), Input::Undrain);
+    network.run_until(5_000, |network| is_seen(network, true));
+    network.run_until(5_000, |network| missed(network) == (false, None));
+}
