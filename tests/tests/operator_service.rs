@@ -132,14 +132,9 @@ fn all_keys_of_a_node_are_listed_once() {
     for key in &all {
         client.put(key, &b"v"[..], std::time::Duration::from_secs(600)).wait().expect("stored");
     }
-    client
-        .put("a/big", vec![7; 100_000], std::time::Duration::from_secs(60))
-        .wait()
-        .expect("stored");
-    client
-        .put("b/second", vec![7; 10_000], std::time::Duration::from_secs(60))
-        .wait()
-        .expect("stored");
+    // Clients pack large values.
+    cluster[0].put(b"a/big", &[7; 100_000], "ttl=60");
+    cluster[0].put(b"b/second", &[7; 10_000], "ttl=60");
     client.put("a/gone", &b"v"[..], std::time::Duration::from_secs(600)).wait().expect("stored");
     client.delete("a/gone").wait().expect("deleted");
 

@@ -13,7 +13,7 @@ pub(crate) const ODD: Style = AnsiColor::Yellow.on_default();
 /// Something is wrong.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Returns `text` with the codes of a style, which [`print`] removes where they are not wanted.
+/// Returns `text` with the codes of a style, which [`print()`] removes where they are not wanted.
 pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }

@@ -58,7 +58,7 @@ pub(crate) struct UndrainArgs {
 const KEYS_EXAMPLES: &str = "\
 It walks one node: --node, or else the first that answers. It needs the role admin; a token with prefixes shows \
 the keys that it is for. A key is one line, with escapes for what is no text. A key may come twice if others \
-were removed meanwhile. Sizes are those of the values.
+were removed meanwhile. Sizes are those of the values as they are stored.
 
 Examples:
   zerocache keys --prefix orders/

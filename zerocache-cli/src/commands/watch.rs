@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
-use tokio::time::{Instant, timeout_at};
 use zerocache_core::{
     access::Prefix,
     call::CallFailure,
@@ -185,21 +184,18 @@ impl<'a> Feed<'a> {
 /// Prints changes until it is ended.
 pub(crate) fn watch(context: &Context, args: &WatchArgs) -> Result<Exit, Failure> {
     context.runtime.block_on(async {
-        let end = args.duration.map(|duration| Instant::now() + duration);
-        let following = follow(context, args);
         tokio::select! {
-            result = following => result,
+            result = follow(context, args) => result,
             _ = tokio::signal::ctrl_c() => Ok(Exit::DONE),
-            () = until(end) => Ok(Exit::DONE),
+            () = pass(args.duration) => Ok(Exit::DONE),
         }
     })
 }
 
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => {
-            let _elapsed = timeout_at(end, std::future::pending::<()>()).await;
-        }
+/// Waits for so long; without a time, for ever.
+async fn pass(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
 }
