@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::{FeedCounts, LeaseCounts, Node, RefusalCounts, RepairCounts};
 use crate::{
-    cluster::{DialRefusal, Reachability},
+    cluster::{DialRefusal, HeartbeatCounts, Reachability},
     store::Backend,
     time::Now,
     version::Incarnation,
@@ -69,6 +69,9 @@ pub struct NodeStatus {
     pub bytes_max: u64,
     /// How long ago it missed the first write that it still lacks, in milliseconds; `None` while it is leaving.
     pub replication_lag_ms: Option<u64>,
+    /// The heartbeats between this node and that one; `None` for the node itself, and for one that it does
+    /// not monitor.
+    pub heartbeats: Option<HeartbeatCounts>,
 }
 
 /// An address whose node refuses the observer.
@@ -106,6 +109,7 @@ impl<B: Backend> Node<B> {
             latency_us: None,
             bytes_max: own.bytes_max,
             replication_lag_ms: None,
+            heartbeats: None,
         });
         nodes.extend(view.members().map(|member| {
             NodeStatus {
@@ -123,6 +127,7 @@ impl<B: Backend> Node<B> {
                     .missed_since(member.info.incarnation)
                     .filter(|_| member.info.state != NodeState::Leaving)
                     .map(|since| now.mono.since_ms(since)),
+                heartbeats: Some(member.detector.heartbeats),
             }
         }));
         let others = gossip.others().filter(|info| view.member(info.incarnation).is_none());
@@ -137,6 +142,7 @@ impl<B: Backend> Node<B> {
             latency_us: None,
             bytes_max: info.bytes_max,
             replication_lag_ms: None,
+            heartbeats: None,
         }));
         let refusals = view.refusals();
         let refusals = refusals.map(|(address, code)| RefusedPeer { address, code });
