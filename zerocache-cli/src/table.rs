@@ -1,20 +1,39 @@
 //! Tables of text, each column as wide as its widest cell.
 
+use anstyle::Style;
+
+use crate::style::styled;
+
 /// Returns the lines of a table with a heading.
 pub(crate) fn lines(heading: &[&str], rows: &[Vec<String>]) -> String {
+    styled_lines(heading, rows, |_, _| Style::new())
+}
+
+/// Returns the lines of a table with a heading, and with the codes of the style of each cell, which depends on
+/// the number of its column and on its text.
+pub(crate) fn styled_lines(
+    heading: &[&str],
+    rows: &[Vec<String>],
+    style: impl Fn(usize, &str) -> Style,
+) -> String {
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    let mut text = line(&mut heading.iter().copied());
+    let padded = heading.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+    let mut text = format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end());
     for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            let is_last = column + 1 == row.len();
+            let padded = if is_last { cell.clone() } else { format!("{cell:<width$}") };
+            match style(column, cell) {
+                plain if plain.is_plain() => padded,
+                style => styled(style, &padded),
+            }
+        });
+        text += &format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     text
 }
@@ -52,6 +71,14 @@ mod tests {
         let rows =
             [vec!["1".to_owned(), "zürich".to_owned()], vec!["22222".to_owned(), String::new()]];
         assert_eq!(lines(&["ID", "REGION"], &rows), "ID     REGION\n1      zürich\n22222\n");
+    }
+
+    #[test]
+    fn codes_of_styles_do_not_move_columns() {
+        let rows = [vec!["1".to_owned(), "good".to_owned(), "x".to_owned()]];
+        let style = |column, _: &str| if column == 1 { crate::style::GOOD } else { Style::new() };
+        let text = styled_lines(&["ID", "STATE", "Z"], &rows, style);
+        assert_eq!(text, "ID  STATE  Z\n1   \u{1b}[32mgood \u{1b}[0m  x\n");
     }
 
     #[test]

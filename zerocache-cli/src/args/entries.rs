@@ -6,6 +6,8 @@ use bytes::Bytes;
 use zerocache_client::Ack;
 use zerocache_net::units::parse_duration;
 
+use crate::from_hex;
+
 const GET_EXAMPLES: &str = "\
 The value goes to standard output as it is stored. Exit code 1: there is none.
 
@@ -43,7 +45,8 @@ impl KeyFormat {
     /// Returns the bytes of a key.
     pub(crate) fn parse(self, text: &str) -> Result<Bytes, String> {
         let bytes = if self.hex {
-            hex(text).ok_or_else(|| format!("{text:?} is no even number of hexadecimal digits"))?
+            from_hex(text)
+                .ok_or_else(|| format!("{text:?} is no even number of hexadecimal digits"))?
         } else if self.url {
             percent_decoded(text)
                 .ok_or_else(|| format!("{text:?} has a % without two hexadecimal digits"))?
@@ -128,19 +131,12 @@ fn parse_ack(text: &str) -> Result<Ack, String> {
     }
 }
 
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    bytes.collect::<Option<Vec<_>>>().filter(|_| rest.is_empty())
-}
-
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, after)) = rest.split_once('%') {
         decoded.extend_from_slice(plain.as_bytes());
-        decoded.extend(hex(after.get(..2)?)?);
+        decoded.extend(from_hex(after.get(..2)?)?);
         rest = after.get(2..)?;
     }
     decoded.extend_from_slice(rest.as_bytes());

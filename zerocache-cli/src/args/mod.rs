@@ -3,6 +3,7 @@
 mod entries;
 mod global;
 mod operate;
+mod service;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
     entries::{DeleteArgs, GetArgs, PutArgs},
     global::Global,
     operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
+    service::{DrainArgs, KeysArgs, ServiceArgs, UndrainArgs, WatchArgs},
 };
 use crate::{failure::Failure, lifetime};
 
@@ -118,6 +120,14 @@ pub(crate) enum Command {
     /// Print the members of the cluster, as all nodes see them
     #[command(alias = "status", after_help = NODES_EXAMPLES)]
     Nodes,
+    /// Print the keys that a node holds
+    Keys(KeysArgs),
+    /// Print each change of a key as it happens
+    Watch(WatchArgs),
+    /// Take a node out of service without stopping it
+    Drain(DrainArgs),
+    /// Put a drained node into service again
+    Undrain(UndrainArgs),
     /// Look for known misfortunes, and say what to do
     Doctor(DoctorArgs),
     /// Print what each node does now

@@ -19,7 +19,9 @@ use crate::{
     context::{Context, no_answer, refusal},
     exit::{Exit, print_document},
     failure::Failure,
-    print_line, say, to_hex,
+    print_line,
+    progress::Progress,
+    say, to_hex,
 };
 
 /// A value that was found.
@@ -176,10 +178,12 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
     }
     let keys: Result<Vec<_>, _> = args.keys.iter().map(|key| args.format.parse(key)).collect();
     let keys = keys.map_err(Failure::usage)?;
+    let progress = Progress::new(context, "deleting", keys.len() as u64);
     let outcomes: Vec<Outcome> = match &context.global.node {
         Some(node) => {
             let mut outcomes = Vec::new();
             for key in keys {
+                progress.advance(1);
                 let target = format!("/v1/entries/{}?ack={}", escaped_bytes(&key), ack(args.ack));
                 let request = (Method::DELETE, target.as_str(), Bytes::new());
                 outcomes.push(context.runtime.block_on(write_at(context, node, key, request))?);
@@ -190,12 +194,14 @@ pub(crate) fn delete(context: &Context, args: &DeleteArgs) -> Result<Exit, Failu
             let client = context.client()?;
             let mut outcomes = Vec::new();
             for key in keys {
+                progress.advance(1);
                 let written = client.delete(&key).ack(args.ack).wait();
                 outcomes.push(Outcome::new(key, &written?));
             }
             outcomes
         }
     };
+    drop(progress);
     let exit = outcomes.iter().map(Outcome::exit).max().unwrap_or(Exit::DONE);
     if context.global.json {
         let keys: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
@@ -302,7 +308,7 @@ fn ack(ack: Ack) -> &'static str {
 }
 
 /// Adds a key to a document: as text, if it is text, and in hexadecimal digits.
-fn describe_key(json: &mut Json, key: &[u8]) {
+pub(super) fn describe_key(json: &mut Json, key: &[u8]) {
     json["key"] = std::str::from_utf8(key).ok().into();
     json["key_hex"] = to_hex(key).into();
 }
@@ -317,7 +323,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Bytes as they stand in a URL: everything but unreserved characters escaped.
-fn escaped_bytes(bytes: &[u8]) -> String {
+pub(super) fn escaped_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(byte) {

@@ -250,6 +250,8 @@ pub enum Operation<'a> {
     Inspect,
     /// Reads metrics and statistics.
     Monitor,
+    /// Lists keys: those that the grant is for.
+    List,
     /// Operates the node.
     Administer,
 }
@@ -337,7 +339,8 @@ impl Grant {
                 role.includes(Role::Node) || (role.includes(Role::Admin) && !self.is_scoped())
             }
             Operation::Monitor => role.includes(Role::Monitor),
-            Operation::Administer => role.includes(Role::Admin),
+            Operation::List => role.includes(Role::Admin),
+            Operation::Administer => role.includes(Role::Admin) && !self.is_scoped(),
         };
         match is_permitted {
             true => Ok(()),
@@ -375,7 +378,9 @@ impl Grant {
         }
     }
 
-    fn covers(&self, key: &[u8]) -> bool {
+    /// Returns whether the grant is for `key`, whatever it permits.
+    #[must_use]
+    pub fn covers(&self, key: &[u8]) -> bool {
         match &self.prefixes {
             None => true,
             Some(prefixes) => prefixes.iter().any(|prefix| prefix.covers(key)),

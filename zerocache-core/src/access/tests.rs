@@ -212,6 +212,10 @@ fn scoped_grant_permits_its_keys_only() {
     assert_eq!(grant.permits(Operation::Connect), Ok(()));
     let admin = Grant::scoped(Role::Admin, prefixes());
     assert_eq!(admin.permits(Operation::Inspect), Err(Denial::Forbidden));
+    assert_eq!(admin.permits(Operation::Administer), Err(Denial::Forbidden));
+    assert_eq!(admin.permits(Operation::List), Ok(()));
+    assert!(admin.covers(b"a/1") && !admin.covers(b"c/1"));
+    assert_eq!(grant.permits(Operation::List), Err(Denial::Forbidden));
 }
 
 #[test]

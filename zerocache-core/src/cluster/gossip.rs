@@ -246,6 +246,15 @@ impl Gossip {
         self.spread(id, SENDS_NEW, true);
     }
 
+    /// Takes back that this node marked itself as gone: its row is renewed, which wins over what was said of it.
+    pub fn revive(&mut self, now: Instant) {
+        let Some(row) = self.rows.get_mut(&self.own).filter(|row| row.gone) else { return };
+        row.gone = false;
+        self.digest = self.digest.wrapping_add(hash(self.own));
+        self.renew(now);
+        self.spread(self.own, SENDS_NEW, false);
+    }
+
     /// Chooses the nodes that get gossip with the next heartbeat: a few while there are rumours or differing
     /// digests, otherwise one now and then.
     pub fn partners(&mut self, candidates: &[Incarnation]) -> Vec<Incarnation> {

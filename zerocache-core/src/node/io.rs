@@ -155,6 +155,10 @@ pub enum Input {
     RestoredItems(Vec<StoredItem>),
     /// All items of the earlier process have been passed in, or none can be used.
     RestoreComplete(Option<PersistedState>),
+    /// The node is to serve no more until [`Input::Undrain`]: it is leaving, but keeps running.
+    Drain,
+    /// The node is to serve again, after [`Input::Drain`].
+    Undrain,
     /// The process is shutting down.
     Shutdown,
 }

@@ -181,6 +181,8 @@ impl<B: Backend> Node<B> {
                 repair.restore_complete(&mut cx, state);
             }
             Input::Tick => self.tick(now, out),
+            Input::Drain => self.drain(now, out),
+            Input::Undrain => self.undrain(now, out),
             Input::Shutdown => self.shut_down(now, out),
         }
     }

@@ -24,6 +24,7 @@ mod digests;
 mod entries;
 mod eviction;
 mod expiry_index;
+mod listing;
 mod log;
 #[cfg(test)]
 mod model;
@@ -52,6 +53,7 @@ pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
     eviction::{Discard, EvictedEntry, EvictionListener},
+    listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},

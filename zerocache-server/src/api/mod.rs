@@ -1,6 +1,7 @@
 //! The HTTP API of a node: entries for curl, messages for nodes and clients, the cluster for operators.
 //! It translates between HTTP and the core, which has the rules.
 
+mod admin;
 mod cluster;
 mod compat;
 mod config;
@@ -114,7 +115,8 @@ fn for_operators(page: Option<Arc<Page>>) -> Router<Api> {
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
-        .route("/metrics", get(metrics::get));
+        .route("/metrics", get(metrics::get))
+        .merge(admin::routes());
     match page {
         Some(page) => router.merge(page.router().with_state(())),
         None => router,
@@ -210,7 +212,8 @@ fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let path = uri.path();
-    let methods = if path == MESSAGES_PATH { "POST" } else { "GET, HEAD" };
+    let takes_post = path == MESSAGES_PATH || admin::takes_post(path);
+    let methods = if takes_post { "POST" } else { "GET, HEAD" };
     ApiError::method(&method, path).allowing(methods)
 }
 

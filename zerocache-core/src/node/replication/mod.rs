@@ -24,7 +24,7 @@ use super::{
     local::{CallPurpose, Context},
 };
 use crate::{
-    cluster::{Member, PLACEMENT, Placement, Reachability, View},
+    cluster::{Member, PLACEMENT, Placement, View},
     entry::Record,
     key::{Key, KeyHash},
     rendezvous,
@@ -177,7 +177,8 @@ impl Replication {
         Response::Replicated(receipts)
     }
 
-    /// Notes that those holders of `key` miss a write that are unreachable and for which `is_missing` holds.
+    /// Notes that those holders of `key` miss a write that are unreachable or leaving and for which `is_missing`
+    /// holds. One that is leaving may return: it was drained.
     fn note_missing(
         &mut self,
         now: Now,
@@ -185,8 +186,8 @@ impl Replication {
         key: &Key,
         is_missing: impl Fn(&Member) -> bool,
     ) {
-        let silent = view.members().filter(|m| m.reach == Reachability::Unreachable);
-        for member in PLACEMENT.owners(key, silent) {
+        let left_out = view.members().filter(|member| !member.takes_writes());
+        for member in PLACEMENT.owners(key, left_out) {
             if is_missing(member) {
                 self.missed.note(member.info.incarnation, now.mono);
             }

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod claims;
+mod drain;
 mod fanout;
 mod feed;
 mod gossip;

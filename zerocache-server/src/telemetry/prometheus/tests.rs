@@ -76,6 +76,7 @@ fn view(count: u64, regions: u64) -> ClusterStatus {
         refused: RefusalCounts::default(),
         tombstone_retention_ms: 0,
         clock_offset_ms: 0,
+        is_drained: false,
     }
 }
 
