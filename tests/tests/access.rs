@@ -33,7 +33,7 @@ const ADMINS: &[&str] = &["admin"];
 const NOBODY: &[&str] = &[];
 
 /// Requests over HTTP, and the roles that may make them.
-const HTTP: [(&str, &str, &[&str]); 9] = [
+const HTTP: [(&str, &str, &[&str]); 10] = [
     ("GET", "/v1/entries/a%2Fkey", READERS),
     ("HEAD", "/v1/entries/a%2Fkey", READERS),
     ("GET", "/v1/entries/a%2Fkey?stale=true", READERS),
@@ -42,6 +42,7 @@ const HTTP: [(&str, &str, &[&str]); 9] = [
     ("GET", "/v1/cluster", CONNECTED),
     ("GET", "/v1/stats", MONITORS),
     ("GET", "/metrics", MONITORS),
+    ("GET", "/v1/hot-keys", MONITORS),
     ("GET", "/ping", &["none", "read", "write", "monitor", "admin"]),
 ];
 

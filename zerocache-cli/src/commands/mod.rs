@@ -4,5 +4,6 @@ pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod entries;
 pub(crate) mod generate;
+mod hot_keys;
 pub(crate) mod nodes;
 pub(crate) mod top;

@@ -24,6 +24,7 @@ mod digests;
 mod entries;
 mod eviction;
 mod expiry_index;
+mod hot_keys;
 mod log;
 #[cfg(test)]
 mod model;
@@ -49,6 +50,7 @@ pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
     eviction::{Discard, EvictedEntry, EvictionListener},
+    hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},

@@ -7,6 +7,7 @@ mod entries;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hot_keys;
 mod key;
 mod messages;
 mod metrics;
@@ -97,6 +98,7 @@ pub fn router(api: Api, page: Option<Arc<Page>>) -> Router {
         .route(MESSAGES_PATH, post(messages::post))
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/stats", get(stats::get))
+        .route("/v1/hot-keys", get(hot_keys::get))
         .route("/metrics", get(metrics::get));
     let router = match page {
         Some(page) => router.merge(page.router().with_state(())),
