@@ -149,6 +149,7 @@ fn hot_keys_are_shown_as_text_to_those_who_may_see_them() {
         until_true("the key", || browser.text().contains(shown));
         assert!(!browser.text().contains(hidden), "{role}: {}", browser.text());
         assert_eq!(browser.count("img"), 0);
+        browser.script("document.getElementById('h-hot').scrollIntoView()");
         browser.keep_picture(&format!("hot-keys-{role}.png"));
         browser.click("#logout button");
         until_true("the login", || browser.script("return location.pathname") == "/page/login");
