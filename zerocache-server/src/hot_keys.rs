@@ -1,4 +1,4 @@
-//! The keys that are read most, as far as one read in [`READS_PER_SAMPLE`] tells.
+//! The keys that are read most, as far as the reads that are measured tell: one in 16.
 
 use std::{fmt, str::FromStr};
 
