@@ -41,6 +41,7 @@ const HTTP: [(&str, &str, &[&str]); 10] = [
     ("DELETE", "/v1/entries/a%2Fkey", WRITERS),
     ("GET", "/v1/cluster", CONNECTED),
     ("GET", "/v1/stats", MONITORS),
+    ("GET", "/v1/config", MONITORS),
     ("GET", "/metrics", MONITORS),
     ("GET", "/v1/hot-keys", MONITORS),
     ("GET", "/ping", &["none", "read", "write", "monitor", "admin"]),

@@ -39,11 +39,13 @@ pub enum Profile {
     Clients,
     /// As small, with a stranger who poses as nodes; in half of the runs datagrams are encrypted.
     Strangers,
+    /// As small, with clients that keep values near and follow a node's changes.
+    Near,
 }
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Calm,
         Self::Small,
         Self::Wide,
@@ -57,6 +59,7 @@ impl Profile {
         Self::Starts,
         Self::Clients,
         Self::Strangers,
+        Self::Near,
     ];
 
     /// The name of the profile on the command line.
@@ -76,6 +79,7 @@ impl Profile {
             Self::Starts => "starts",
             Self::Clients => "clients",
             Self::Strangers => "strangers",
+            Self::Near => "near",
         }
     }
 
@@ -96,7 +100,8 @@ impl Profile {
             | Self::Evict
             | Self::Clocks
             | Self::Clients
-            | Self::Strangers => random.between(1, 10),
+            | Self::Strangers
+            | Self::Near => random.between(1, 10),
             Self::Wide => random.between(4, 20),
             Self::Crowd | Self::Membership => random.between(2, 8),
         }
@@ -154,6 +159,8 @@ pub struct ClientPlan {
     pub drift_ppm: i64,
     /// The share of its reads that it may hedge; none if it hedges no reads.
     pub hedge: Option<HedgeShare>,
+    /// Whether it keeps values near.
+    pub near: bool,
 }
 
 /// The operations of clients.
@@ -413,6 +420,7 @@ fn clients(random: &mut Random, profile: Profile, regions: usize) -> Vec<ClientP
             Profile::Clients => HedgeShare::new(*random.pick(&[0.05, 0.5, 1.0])),
             _ => None,
         },
+        near: profile == Profile::Near,
     };
     (0..count).map(|_| one(random)).collect()
 }
@@ -455,7 +463,11 @@ fn workload(random: &mut Random, profile: Profile) -> Workload {
             _ => *random.pick(&[16, 200, 2_000]),
         },
         compute_permille: if leases { 400 } else { 0 },
-        many_permille: if profile == Profile::Clients { random.between(100, 500) } else { 0 },
+        many_permille: match profile {
+            Profile::Clients => random.between(100, 500),
+            Profile::Near => random.between(0, 300),
+            _ => 0,
+        },
         leases_in_all_regions: leases && random.chance(500),
     }
 }

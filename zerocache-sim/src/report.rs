@@ -17,6 +17,8 @@ pub struct Counts {
     pub batches: u64,
     /// Second requests beside a first one that was late.
     pub hedged: u64,
+    /// Reads that the near cache of a client answered.
+    pub near_hits: u64,
     /// Reads that a node answered with a value.
     pub hits: u64,
     /// Reads that found nothing.
@@ -96,6 +98,7 @@ impl Counts {
             operations,
             batches,
             hedged,
+            near_hits,
             hits,
             misses,
             written,
@@ -136,6 +139,7 @@ impl Counts {
         self.operations += operations;
         self.batches += batches;
         self.hedged += hedged;
+        self.near_hits += near_hits;
         self.hits += hits;
         self.misses += misses;
         self.written += written;
@@ -186,11 +190,12 @@ impl fmt::Display for Counts {
         writeln!(f, "processes    {} nodes, {} ticks", self.processes, self.ticks)?;
         writeln!(
             f,
-            "operations   {}: {} on many keys, {} hedged; {} hits, {} misses, {} written, {} unknown, {} \
+            "operations   {}: {} on many keys, {} hedged; {} near hits, {} hits, {} misses, {} written, {} unknown, {} \
              unreachable, {} invalid",
             self.operations,
             self.batches,
             self.hedged,
+            self.near_hits,
             self.hits,
             self.misses,
             self.written,

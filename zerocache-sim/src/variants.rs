@@ -75,11 +75,21 @@ pub enum Variant {
     BatchKeysDropped,
     /// Nodes take the name that a caller gives for proven.
     ClaimsTrusted,
+    /// Near caches ignore the changes that nodes report.
+    FeedRowsIgnored,
+    /// Near caches keep what they have when changes may have been missed.
+    FeedGapsIgnored,
+    /// Near caches take what was read before a gap for read after it.
+    FillsUnmarked,
+    /// Near caches keep values older than a change that was reported a moment before.
+    RecentWritesForgotten,
+    /// Near caches keep what their own process overwrites.
+    OwnNearWritesIgnored,
 }
 
 impl Variant {
     /// All broken variants.
-    pub const BROKEN: [Self; 31] = [
+    pub const BROKEN: [Self; 36] = [
         Self::NoTieBreak,
         Self::TtlRestarted,
         Self::LatenessIgnored,
@@ -111,6 +121,11 @@ impl Variant {
         Self::WritesHedged,
         Self::BatchKeysDropped,
         Self::ClaimsTrusted,
+        Self::FeedRowsIgnored,
+        Self::FeedGapsIgnored,
+        Self::FillsUnmarked,
+        Self::RecentWritesForgotten,
+        Self::OwnNearWritesIgnored,
     ];
 
     /// The name on the command line.
@@ -149,6 +164,11 @@ impl Variant {
             Self::WritesHedged => "writes-hedged",
             Self::BatchKeysDropped => "batch-keys-dropped",
             Self::ClaimsTrusted => "claims-trusted",
+            Self::FeedRowsIgnored => "feed-rows-ignored",
+            Self::FeedGapsIgnored => "feed-gaps-ignored",
+            Self::FillsUnmarked => "fills-unmarked",
+            Self::RecentWritesForgotten => "recent-writes-forgotten",
+            Self::OwnNearWritesIgnored => "own-near-writes-ignored",
         }
     }
 
@@ -173,6 +193,11 @@ impl Variant {
             Self::OwnForgotten => Some(ClientVariant::OwnWritesForgotten),
             Self::WritesHedged => Some(ClientVariant::WritesHedged),
             Self::BatchKeysDropped => Some(ClientVariant::BatchKeysDropped),
+            Self::FeedRowsIgnored => Some(ClientVariant::FeedRowsIgnored),
+            Self::FeedGapsIgnored => Some(ClientVariant::FeedGapsIgnored),
+            Self::FillsUnmarked => Some(ClientVariant::FillsUnmarked),
+            Self::RecentWritesForgotten => Some(ClientVariant::RecentWritesForgotten),
+            Self::OwnNearWritesIgnored => Some(ClientVariant::OwnNearWritesIgnored),
             _ => None,
         }
     }

@@ -47,6 +47,11 @@ fn hedged_reads_and_batches_violate_no_rule() {
 }
 
 #[test]
+fn values_that_are_kept_near_violate_no_rule() {
+    run_all(Profile::Near, 60);
+}
+
+#[test]
 fn strangers_violate_no_rule() {
     run_all(Profile::Strangers, 60);
 }

@@ -3,36 +3,31 @@
 use std::future::Future;
 
 use tokio::task::JoinHandle;
-use zerocache_core::{time::Instant, version::Incarnation};
-
-/// The pause between two tasks, in milliseconds.
-const PAUSE_MS: u64 = 250;
+use zerocache_core::{client::Attachment, time::Instant, version::Incarnation};
 
 /// A task that is attached to one node, and ends with this. It begins on a Tokio runtime.
 #[derive(Default)]
 pub(super) struct Attached {
-    task: Option<(Incarnation, JoinHandle<()>)>,
-    rests_until: Instant,
+    task: Option<JoinHandle<()>>,
+    attachment: Attachment,
 }
 
 impl Attached {
     /// Whether a task is at work.
     pub(super) fn is_on(&self) -> bool {
-        self.task.as_ref().is_some_and(|(_, task)| !task.is_finished())
+        self.task.as_ref().is_some_and(|task| !task.is_finished())
     }
 
     /// Whether a new task may begin. One that is at work continues while its node `suits`; after the end
     /// of one there is a pause.
     pub(super) fn is_due(&mut self, now: Instant, suits: impl FnOnce(Incarnation) -> bool) -> bool {
-        if let Some((node, task)) = &self.task {
-            if !task.is_finished() && suits(*node) {
-                return false;
-            }
+        let is_due = self.attachment.is_due(now, !self.is_on(), suits);
+        if self.attachment.node().is_none()
+            && let Some(task) = self.task.take()
+        {
             task.abort();
-            self.task = None;
-            self.rests_until = now.plus_ms(PAUSE_MS);
         }
-        now >= self.rests_until
+        is_due
     }
 
     pub(super) fn begin(
@@ -40,13 +35,14 @@ impl Attached {
         node: Incarnation,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.task = Some((node, tokio::spawn(task)));
+        self.attachment.begin(node);
+        self.task = Some(tokio::spawn(task));
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if let Some((_, task)) = &self.task {
+        if let Some(task) = &self.task {
             task.abort();
         }
     }
@@ -55,6 +51,8 @@ impl Drop for Attached {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PAUSE_MS: u64 = 250;
 
     #[tokio::test]
     async fn one_task_goes_on_while_its_node_suits_and_the_next_begins_after_a_pause() {

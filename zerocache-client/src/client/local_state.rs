@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use zerocache_core::client::FillPermit;
 use zerocache_net::clock;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     counters::{MemoCounters, MemoStats, Striped},
-    near::{FillPermit, Near, NearEntry, NearStats},
+    near::{Near, NearEntry, NearStats},
 };
 
 /// The part of a client that a call may hold on to without keeping the client alive.

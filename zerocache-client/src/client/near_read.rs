@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zerocache_core::{
+    client::{FillPermit, near_hash},
     key::Key,
     metadata::{Freshness, Metadata},
     route::Tier,
@@ -14,7 +15,7 @@ use zerocache_core::{
 use zerocache_net::clock;
 
 use super::{LocalState, engine::Engine, entry::Entry, millis, prepared::Prepared};
-use crate::near::{Fill, FillPermit, NearEntry, hash_of};
+use crate::near::{Fill, NearEntry};
 
 /// How old what is served near may be: as the client says, or less.
 pub(crate) type NearAge = Option<Duration>;
@@ -41,7 +42,7 @@ impl NearRead {
         at_least: Option<Version>,
     ) -> Option<Entry> {
         let (age, near) = self.wanted.zip(local.near.as_ref())?;
-        let hash = hash_of(key);
+        let hash = near_hash(key);
         let is_new = |held: &NearEntry| at_least.is_none_or(|least| held.version >= least);
         let found = near.with((hash, key), age, |held| is_new(held).then(|| entry(held)));
         match found.flatten() {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use zerocache_core::client::near_hash;
+
 use super::args::Args;
 use super::call_target::CallTarget;
 use super::key::CallKey;
@@ -10,7 +12,6 @@ use super::rule::Policy;
 use super::site::Site;
 use super::target::Target;
 use crate::client::LocalState;
-use crate::near::hash_of;
 
 /// Returns the value of a call that has not been created, if the near cache has one that may be served. `age`
 /// is the function's own maximum age, beside the client's.
@@ -56,7 +57,7 @@ fn decode<T>(
     policy: &Policy<T>,
 ) -> Option<T> {
     let near = local.near.as_ref()?;
-    let hash = hash_of(key);
+    let hash = near_hash(key);
     let value =
         near.with((hash, key), age, |entry| (policy.decode)(entry.value()).ok()).flatten()?;
     local.memo.near_hits.count();

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use zerocache_core::{
-    metadata::{EntryKind, Metadata},
+    client::{FillPermit, NearItem, NearTimes},
+    metadata::Metadata,
     route::Tier,
     time::Instant,
     version::{Incarnation, Version},
@@ -35,11 +36,7 @@ pub(crate) struct Fill<'a> {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct NearEntry {
-    pub(super) epoch: u64,
-    /// The begin of the read or write.
-    started: Instant,
-    /// The end of the fresh time without the refresh-ahead time.
-    near_until: Instant,
+    pub(super) times: NearTimes,
     /// Key and value, in one allocation.
     bytes: Box<[u8]>,
     key_len: usize,
@@ -51,31 +48,11 @@ pub(crate) struct NearEntry {
 }
 
 impl NearEntry {
-    /// Returns `None` for a result that the near cache does not serve: an error, or a value past its fresh time
-    /// or within its refresh-ahead time, in which a call decides if it refreshes.
-    pub(super) fn new(epoch: u64, started: Instant, key: &[u8], fill: &Fill<'_>) -> Option<Self> {
+    pub(super) fn new(times: NearTimes, permit: FillPermit, key: &[u8], fill: &Fill<'_>) -> Self {
         let Fill { value, version, remaining_ms, metadata, node, tier } = *fill;
-        let fresh_ms = metadata.fresh_ms(remaining_ms);
-        let near_ms = fresh_ms.saturating_sub(metadata.refresh_ahead_ms);
-        if near_ms == 0 || metadata.kind != EntryKind::Value {
-            return None;
-        }
-        let bytes = [key, value].concat().into_boxed_slice();
-        let near_until = started.plus_ms(near_ms);
-        let expiry = started.plus_ms(remaining_ms);
-        let (key_len, metadata) = (key.len(), metadata.encode());
-        Some(Self {
-            bytes,
-            key_len,
-            epoch,
-            version,
-            started,
-            near_until,
-            expiry,
-            metadata,
-            node,
-            tier,
-        })
+        let (bytes, key_len) = ([key, value].concat().into_boxed_slice(), key.len());
+        let (expiry, metadata) = (permit.started().plus_ms(remaining_ms), metadata.encode());
+        Self { times, bytes, key_len, version, expiry, metadata, node, tier }
     }
 
     #[inline]
@@ -98,15 +75,23 @@ impl NearEntry {
         self.expiry.since_ms(now)
     }
 
-    /// Returns true if the entry may be served at `now` and is less than `age_max_ms` old.
-    #[inline]
-    pub(super) fn is_near(&self, now: Instant, age_max_ms: u64) -> bool {
-        now < self.near_until && now.since_ms(self.started) < age_max_ms
-    }
-
     /// Returns the weight in bytes, including all overhead.
     pub(super) fn weight(&self) -> u64 {
         // Lengths in memory fit into 64 bits.
         (size_of::<Self>() + self.bytes.len() + self.metadata.len()) as u64 + SLOT_BYTES
+    }
+}
+
+impl NearItem for NearEntry {
+    fn key(&self) -> &[u8] {
+        NearEntry::key(self)
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn times(&self) -> &NearTimes {
+        &self.times
     }
 }

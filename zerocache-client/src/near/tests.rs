@@ -1,6 +1,7 @@
 //! Tests of the near cache.
 
 use zerocache_core::{
+    client::{FEED_VALID_MS, NearStorage, RECENT_WRITE_MS, near_hash},
     metadata::{EntryKind, Metadata},
     route::Tier,
     version::Incarnation,
@@ -23,7 +24,7 @@ fn version(stamp: u64) -> Version {
 fn followed(bytes_max: u64) -> (Arc<Near>, FeedClaim) {
     let near = Arc::new(Near::new(bytes_max));
     let claim = near.claim().expect("nobody else follows");
-    claim.apply_changes(at(0), true, &[], at(0));
+    claim.rules().apply_changes(at(0), true, &[], at(0));
     (near, claim)
 }
 
@@ -43,7 +44,7 @@ fn read(near: &Near, key: &[u8], value: &[u8], stamp: u64, now: Instant) {
 }
 
 fn get(near: &Near, key: &[u8], now: Instant) -> Option<Vec<u8>> {
-    near.with((hash_of(key), key), AGE_MS, now, |entry| entry.value().to_vec())
+    near.with((near_hash(key), key), AGE_MS, now, |entry| entry.value().to_vec())
 }
 
 #[test]
@@ -53,14 +54,14 @@ fn nothing_is_kept_or_served_while_no_node_is_followed() {
     let claim = near.claim().expect("nobody else follows");
     assert!(near.claim().is_none(), "one follows at a time");
     assert!(near.begin_fill(at(0)).is_none(), "no change has arrived yet");
-    claim.apply_changes(at(0), true, &[], at(1));
+    claim.rules().apply_changes(at(0), true, &[], at(1));
     read(&near, b"k", b"v", 1, at(1));
     assert_eq!(get(&near, b"k", at(2)).as_deref(), Some(&b"v"[..]));
     drop(claim);
     assert_eq!(get(&near, b"k", at(3)), None);
     // The next one that follows a node begins with an empty cache.
     let claim = near.claim().expect("the other claim is dropped");
-    claim.apply_changes(at(4), true, &[], at(4));
+    claim.rules().apply_changes(at(4), true, &[], at(4));
     assert_eq!(get(&near, b"k", at(5)), None);
     assert_eq!(near.stats().entries, 0);
 }
@@ -72,7 +73,7 @@ fn silent_node_ends_the_validity_of_the_feed() {
     assert!(get(&near, b"k", at(FEED_VALID_MS - 1)).is_some());
     assert!(get(&near, b"k", at(FEED_VALID_MS)).is_none(), "the feed is too old");
     // A slow response is valid from the time of its request on.
-    claim.apply_changes(at(FEED_VALID_MS - 500), false, &[], at(FEED_VALID_MS + 1_000));
+    claim.rules().apply_changes(at(FEED_VALID_MS - 500), false, &[], at(FEED_VALID_MS + 1_000));
     assert!(get(&near, b"k", at(FEED_VALID_MS + 1_000)).is_some());
     assert!(get(&near, b"k", at(2 * FEED_VALID_MS - 500)).is_none());
 }
@@ -82,7 +83,12 @@ fn change_removes_older_entries_of_its_key_only() {
     let (near, claim) = small();
     let keys: [&[u8]; 3] = [b"old", b"same", b"other"];
     keys.iter().for_each(|key| read(&near, key, b"v", 5, at(1)));
-    claim.apply_changes(at(1), false, &[(hash_of(b"old"), 6), (hash_of(b"same"), 5)], at(2));
+    claim.rules().apply_changes(
+        at(1),
+        false,
+        &[(near_hash(b"old"), 6), (near_hash(b"same"), 5)],
+        at(2),
+    );
     assert_eq!(get(&near, b"old", at(3)), None);
     assert!(get(&near, b"same", at(3)).is_some(), "it is the write itself");
     assert!(get(&near, b"other", at(3)).is_some());
@@ -93,7 +99,7 @@ fn change_removes_older_entries_of_its_key_only() {
 fn older_value_that_arrives_after_a_change_is_not_kept() {
     let (near, claim) = small();
     let permit = near.begin_fill(at(1)).expect("a node is followed");
-    claim.apply_changes(at(1), false, &[(hash_of(b"k"), 6)], at(2));
+    claim.rules().apply_changes(at(1), false, &[(near_hash(b"k"), 6)], at(2));
     near.insert(permit, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), at(3));
     assert_eq!(get(&near, b"k", at(3)), None);
     // A lagging node returns it repeatedly.
@@ -109,12 +115,12 @@ fn older_value_that_arrives_after_a_change_is_not_kept() {
 fn result_that_took_longer_than_writes_are_remembered_is_not_kept() {
     let (near, claim) = small();
     let permit = near.begin_fill(at(1)).expect("a node is followed");
-    claim.apply_changes(at(1), false, &[(hash_of(b"k"), 6)], at(2));
+    claim.rules().apply_changes(at(1), false, &[(near_hash(b"k"), 6)], at(2));
     let now = at(2 + RECENT_WRITE_MS + 1);
-    claim.apply_changes(now, false, &[], now);
+    claim.rules().apply_changes(now, false, &[], now);
     // A client may have a timeout this long, and a maximum age above it.
     near.insert(permit, b"k", &fill(b"old", 5, LIFE_MS, &Metadata::default()), now);
-    assert!(near.with((hash_of(b"k"), b"k"), LIFE_MS, now, |_| ()).is_none());
+    assert!(near.with((near_hash(b"k"), b"k"), LIFE_MS, now, |_| ()).is_none());
 }
 
 #[test]
@@ -122,8 +128,8 @@ fn values_are_kept_while_many_other_keys_are_written() {
     let (near, claim) = small();
     // 10,000 writes per second.
     for ms in (0..5_000_u64).step_by(5) {
-        let changes = (0..50).map(|n| (hash_of(format!("{ms} {n}").as_bytes()), 1_000 + ms));
-        claim.apply_changes(at(ms), false, &changes.collect::<Vec<_>>(), at(ms));
+        let changes = (0..50).map(|n| (near_hash(format!("{ms} {n}").as_bytes()), 1_000 + ms));
+        claim.rules().apply_changes(at(ms), false, &changes.collect::<Vec<_>>(), at(ms));
     }
     let now = at(4_999);
     let kept = (0..1_000_u32).filter(|n| {
@@ -140,7 +146,7 @@ fn value_read_across_a_gap_of_the_feed_is_not_kept() {
     let (near, claim) = small();
     read(&near, b"a", b"v", 1, at(1));
     let permit = near.begin_fill(at(1)).expect("a node is followed");
-    claim.apply_changes(at(1), true, &[], at(2));
+    claim.rules().apply_changes(at(1), true, &[], at(2));
     near.insert(permit, b"b", &fill(b"v", 1, LIFE_MS, &Metadata::default()), at(3));
     assert_eq!((get(&near, b"a", at(4)), get(&near, b"b", at(4))), (None, None));
     assert_eq!(near.stats().cleared, 1);
@@ -167,7 +173,7 @@ fn age_and_fresh_time_limit_serving() {
     put(b"error", 1_000, &error);
     put(b"long", LIFE_MS, &Metadata::default());
     let served = |now: u64| {
-        claim.apply_changes(at(now), false, &[], at(now));
+        claim.rules().apply_changes(at(now), false, &[], at(now));
         let keys: [&[u8]; 6] = [b"short", b"stale", b"nearly stale", b"ahead", b"error", b"long"];
         keys.map(|key| get(&near, key, at(now)).is_some())
     };
@@ -209,7 +215,7 @@ fn thread_cache_drops_entries_that_the_storage_drops() {
     old();
     read(&near, b"k", b"new", 6, at(1));
     assert_eq!(seen(4).as_deref(), Some(&b"new"[..]), "replaced");
-    near.remove(hash_of(b"k"));
+    near.begin_write(b"k");
     old();
     near.begin_write(b"k");
     assert_eq!(seen(5), None, "being written");
@@ -217,13 +223,13 @@ fn thread_cache_drops_entries_that_the_storage_drops() {
     near.end_write(b"k", None, at(2));
     assert_eq!(seen(6), None, "written");
     old();
-    claim.apply_changes(at(1), true, &[], at(2));
+    claim.rules().apply_changes(at(1), true, &[], at(2));
     assert_eq!(seen(7), None, "emptied");
     old();
     // The storage has let it go, which no thread hears of, but a write does not miss it.
-    near.storage.remove(&hash_of(b"k"));
+    near.rules.storage().evict(near_hash(b"k"));
     assert!(seen(8).is_some());
-    claim.apply_changes(at(1), false, &[(hash_of(b"k"), 6)], at(9));
+    claim.rules().apply_changes(at(1), false, &[(near_hash(b"k"), 6)], at(9));
     assert_eq!(seen(9), None, "written elsewhere");
 }
 
@@ -232,7 +238,7 @@ fn evicted_entry_leaves_the_thread_cache_soon() {
     let (near, _claim) = small();
     read(&near, b"k", b"v", 5, at(1));
     assert!(get(&near, b"k", at(2)).is_some());
-    near.storage.remove(&hash_of(b"k"));
+    near.rules.storage().evict(near_hash(b"k"));
     let looks = (0..1_000).take_while(|_| get(&near, b"k", at(2)).is_some()).count();
     assert!((1..100).contains(&looks), "{looks}");
 }
@@ -255,7 +261,7 @@ fn lookup_inside_of_a_lookup_works() {
     read(&near, b"a", b"1", 5, at(1));
     read(&near, b"b", b"2", 5, at(1));
     for _ in 0..3 {
-        let inner = near.with((hash_of(b"a"), b"a"), AGE_MS, at(2), |_| get(&near, b"b", at(2)));
+        let inner = near.with((near_hash(b"a"), b"a"), AGE_MS, at(2), |_| get(&near, b"b", at(2)));
         assert_eq!(inner.flatten().as_deref(), Some(&b"2"[..]));
     }
 }
@@ -285,7 +291,12 @@ fn no_thread_reads_a_value_older_than_an_applied_change() {
             let n = stamp % KEYS;
             read(&near, &key(n), &stamp.to_le_bytes(), stamp, at(1));
             if stamp % 3 == 0 {
-                claim.apply_changes(at(1), false, &[(hash_of(&key(n)), stamp + 1)], at(1));
+                claim.rules().apply_changes(
+                    at(1),
+                    false,
+                    &[(near_hash(&key(n)), stamp + 1)],
+                    at(1),
+                );
                 applied[n as usize].store(stamp + 1, Ordering::Release);
             }
         }
@@ -297,7 +308,7 @@ fn no_thread_reads_a_value_older_than_an_applied_change() {
 fn keys_with_the_same_hash_are_distinguished() {
     let (near, _claim) = small();
     read(&near, b"k", b"v", 1, at(1));
-    let other = near.with((hash_of(b"k"), b"another"), AGE_MS, at(2), |_| ());
+    let other = near.with((near_hash(b"k"), b"another"), AGE_MS, at(2), |_| ());
     assert!(other.is_none(), "the whole key decides");
 }
 
@@ -316,7 +327,7 @@ fn scan_does_not_evict_entries_in_use() {
     for n in 0..100_000_u32 {
         read(&near, format!("cold {n}").as_bytes(), &value, 1, at(10));
     }
-    claim.apply_changes(at(20), false, &[], at(20));
+    claim.rules().apply_changes(at(20), false, &[], at(20));
     let entry = hot.iter().filter(|key| get(&near, key.as_bytes(), at(20)).is_some()).count();
     assert!(entry >= 950, "{entry} of 1000 keys survive a scan of 100000");
 }
@@ -342,4 +353,21 @@ fn size_is_bounded_during_concurrent_inserts() {
     // A value that would evict all others is not kept.
     read(&near, b"huge", &vec![7; BYTES_MAX as usize / 2], 1, at(1));
     assert_eq!(get(&near, b"huge", at(2)), None);
+}
+
+#[test]
+fn writes_of_other_keys_keep_few_keys_out() {
+    // 10,000 writes per second.
+    let shelves = Shelves::new(1 << 20);
+    let hash = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
+    let min_stamp =
+        |hash: u64| shelves.with_recent_writes(hash, |writes| writes.min_stamp(hash, at(5_000)));
+    for n in 0..50_000 {
+        let hash = hash(n);
+        shelves.with_recent_writes(hash, |writes| writes.record(hash, 1_000, at(n / 10)));
+    }
+    let kept_out = (50_000..60_000).filter(|n| min_stamp(hash(*n)) > 0).count();
+    assert!(kept_out < 200, "{kept_out} of 10000");
+    // All writes of the last five seconds are remembered.
+    assert!((10..50_000).all(|n| min_stamp(hash(n)) == 1_000));
 }

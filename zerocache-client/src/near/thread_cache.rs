@@ -8,14 +8,14 @@ use std::{
     cell::{Cell, RefCell},
     sync::{
         Arc,
-        atomic::{
-            AtomicU32,
-            Ordering::{Acquire, Release},
-        },
+        atomic::Ordering::{Acquire, Release},
     },
 };
 
-use super::entry::NearEntry;
+use super::{
+    entry::NearEntry,
+    sync::{AtomicU32, thread_local},
+};
 
 /// Marks of a near cache; keys share them. At 100,000 writes per second each changes 24 times per second.
 const MARKS: usize = 4_096;

@@ -6,6 +6,9 @@
 //! - [`Batch<ReadRules>`](Batch) and [`Batch<WriteRules>`](Batch) for many keys,
 //! - [`LeaseRequest`] for the permission to compute a value.
 //!
+//! Beside them are [`NearRules`] for what a process keeps near, and [`FeedFollower`] for the node whose changes
+//! it follows meanwhile.
+//!
 //! A driver hands in events with the present time and does what comes back: it sends requests, waits, or
 //! returns the outcome. The machines do no I/O and read no clock, and nothing in them is random. They hold
 //! no keys and values: an [`Outgoing`] request says where to send the driver's own request.
@@ -21,12 +24,15 @@
 mod batch;
 pub mod buckets;
 mod discovery;
+mod feed;
 mod hedge;
 mod lease;
+mod near;
 mod operation;
 mod own_writes;
 mod quantile;
 mod read;
+mod recent_writes;
 mod rules;
 mod state;
 #[cfg(test)]
@@ -37,11 +43,17 @@ mod write;
 pub use self::{
     batch::{Batch, BatchAction, BatchReaction, BatchRequest},
     discovery::{HandshakeOutcome, Obstacle, ProbeOutcome},
+    feed::{Attachment, FOLLOW_TIMEOUT_MS, FeedEnd, FeedFollower},
     hedge::HedgeShare,
     lease::{LEASE_CHECK_MS, LEASE_WAIT_MS_MAX, LeaseAction, LeaseOutcome, LeaseRequest, Release},
+    near::{
+        FEED_VALID_MS, FillOutcome, FillPermit, NearItem, NearRules, NearStorage, NearTimes,
+        near_hash,
+    },
     operation::Operation,
     own_writes::{OWN_WRITE_MS, OwnWrite},
     read::{FoundItem, ReadOptions, ReadResult, ReadRules},
+    recent_writes::{RECENT_WRITE_MS, RecentWrites},
     rules::KeyRules,
     state::ClientState,
     variant::ClientVariant,

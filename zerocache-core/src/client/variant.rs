@@ -10,4 +10,14 @@ pub enum ClientVariant {
     WritesHedged,
     /// Keys of a batch that the first node does not complete get no outcome.
     BatchKeysDropped,
+    /// The near cache ignores the changes that the followed node reports.
+    FeedRowsIgnored,
+    /// Changes that may have been missed do not empty the near cache.
+    FeedGapsIgnored,
+    /// What is inserted into the near cache counts as read in the present epoch, whenever its read began.
+    FillsUnmarked,
+    /// The near cache keeps values that are older than a change that was reported a moment before.
+    RecentWritesForgotten,
+    /// Own writes leave the near cache as it is.
+    OwnNearWritesIgnored,
 }

@@ -9,6 +9,7 @@ use zerocache_core::access::Operation;
 
 use super::{Api, error::ApiError};
 use crate::access::Caller;
+use crate::http;
 use crate::telemetry::{
     Distribution, HISTOGRAMS, HistogramMetric, METRICS, ReadCounts, Sample, Value,
 };
@@ -65,6 +66,7 @@ pub(super) fn sample(api: &Api) -> Sample<'_> {
         denials: api.access.denial_counts(),
         tls_mode: api.access.security().mode() as u64,
         failed_reloads: api.access.failed_reloads(),
+        suspensions: http::suspensions(),
         reads,
         store: storage.stats(),
         capacity: storage.capacity(),

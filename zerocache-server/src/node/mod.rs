@@ -155,7 +155,7 @@ impl RunningNode {
             discovery: Some(Arc::clone(&discovery)),
             hot_keys: config.hot_keys,
         });
-        let listeners = Listeners::start(&config, sockets, &driver, &access);
+        let listeners = Listeners::start(&config, sockets, &driver, &access)?;
         let drain = config.drain;
         let mut node = Self {
             driver,

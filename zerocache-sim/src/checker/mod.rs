@@ -8,6 +8,7 @@ mod excuses;
 mod leases;
 mod lifetimes;
 mod membership;
+mod near;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -17,9 +18,11 @@ use zerocache_core::version::Version;
 pub(crate) use self::{
     acks::{AcknowledgedWrite, WriteAnswer},
     excuses::is_disturbed,
+    near::{NEAR_AGE_MS, NearHit},
 };
 use self::{
     leases::{AcknowledgedDelete, Grant},
+    near::Told,
     processes::Processes,
 };
 use crate::workload::{Computation, Operation, WriteId, value, write_of};
@@ -63,6 +66,8 @@ pub enum Rule {
     Acked,
     /// A client sees its own write for a while.
     Own,
+    /// What is served near is not older than its age permits, nor than what the followed node reported.
+    Near,
     /// A write is sent to one node at a time: it is never hedged.
     Hedged,
     /// A batch has one outcome for each of its keys.
@@ -135,6 +140,8 @@ pub(crate) struct Checker {
     accepted: BTreeMap<Version, u64>,
     /// The last write of each client and key that was acknowledged.
     own: BTreeMap<(usize, usize), AcknowledgedWrite>,
+    /// What each client has been told of changes.
+    told: BTreeMap<usize, Told>,
     /// Whether a node has evicted a value.
     makes_room: bool,
 }
@@ -152,6 +159,7 @@ impl Checker {
             deletes: BTreeMap::new(),
             accepted: BTreeMap::new(),
             own: BTreeMap::new(),
+            told: BTreeMap::new(),
             makes_room: false,
         }
     }

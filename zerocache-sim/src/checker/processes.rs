@@ -13,12 +13,22 @@ struct Knowledge {
     floor: Option<Version>,
     /// The highest one that it ever knew.
     ever: Option<Version>,
+    /// Since when it has known that, in microseconds.
+    ever_us: u64,
     /// Whether it has forgotten the key for a valid reason.
     is_forgotten: bool,
     /// The highest version that was offered to it and that it did not take.
     refused: Option<Version>,
     /// The value that it holds, and since when at least, in microseconds.
     holds: Option<(Version, u64)>,
+}
+
+impl Knowledge {
+    fn learn(&mut self, version: Option<Version>, now_us: u64) {
+        if version > self.ever {
+            (self.ever, self.ever_us) = (version, now_us);
+        }
+    }
 }
 
 /// A process of a node, which may have ended.
@@ -83,6 +93,7 @@ impl Checker {
         key: usize,
         version: Option<Version>,
     ) -> Option<Version> {
+        let now_us = self.now_us;
         let known = self.processes.of(host, key)?;
         let before = known.floor;
         if version.is_none() {
@@ -94,15 +105,16 @@ impl Checker {
             self.violate(Rule::Order, text);
         } else {
             known.floor = version;
-            known.ever = known.ever.max(version);
+            known.learn(version, now_us);
         }
         None
     }
 
     /// A node knows this version of a key, and may have answered with an older one before it did.
     pub(crate) fn has(&mut self, host: u32, key: usize, version: Option<Version>) {
+        let now_us = self.now_us;
         if let Some(known) = self.processes.of(host, key) {
-            known.ever = known.ever.max(version);
+            known.learn(version, now_us);
         }
     }
 
@@ -153,6 +165,12 @@ impl Checker {
     pub(crate) fn had_or_refused(&self, host: u32, key: usize, version: Version) -> bool {
         let known = self.processes.seen(host, key);
         known.is_none_or(|known| known.ever.max(known.refused) >= Some(version))
+    }
+
+    /// The newest version of a key that a process ever knew, and since when.
+    pub(super) fn newest_of(&self, id: Incarnation, key: usize) -> Option<(Version, u64)> {
+        let known = self.processes.all.get(&id)?.keys.get(key)?;
+        known.ever.map(|version| (version, known.ever_us))
     }
 
     /// Returns whether a process, which may have ended, ever knew this version of a key or a newer

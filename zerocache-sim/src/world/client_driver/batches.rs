@@ -34,10 +34,11 @@ enum BatchKeys {
 
 impl World {
     pub(super) fn begin_read_many(&mut self, client: usize, keys: Vec<usize>) {
-        let Some(first) = keys.first() else { return };
-        let serial = self.checker.planned(*first, &Operation::Get);
-        let reads: Vec<_> = keys.iter().map(|key| self.new_read(client, *key)).collect();
-        let rules = keys.iter().map(|key| self.read_rules(*key)).enumerate().collect();
+        let mut reads: Vec<_> = keys.iter().map(|key| self.new_read(client, *key)).collect();
+        reads = reads.into_iter().filter_map(|read| self.read_near(client, read)).collect();
+        let Some(first) = reads.first() else { return };
+        let serial = self.checker.planned(first.key, &Operation::Get);
+        let rules = reads.iter().map(|read| self.read_rules(read.key)).enumerate().collect();
         let (now, total_ms) = self.start_of(client);
         let keys = BatchKeys::Read(reads, Batch::new(rules, now, total_ms));
         self.begin_batch(client, serial, keys);
@@ -46,7 +47,7 @@ impl World {
     pub(super) fn begin_write_many(&mut self, client: usize, writes: Vec<(usize, Operation)>) {
         let write = |(key, operation): (usize, Operation)| {
             let id = self.checker.planned(key, &operation);
-            RunningWrite { key, id, operation, token: None, seen: 0 }
+            self.new_write(client, (key, operation), id, None)
         };
         let writes: Vec<_> = writes.into_iter().map(write).collect();
         let Some(serial) = writes.first().map(|write| write.id) else { return };

@@ -3,6 +3,7 @@
 
 mod batches;
 mod leases;
+mod near;
 mod operations;
 
 use std::{
@@ -24,6 +25,7 @@ pub(super) use self::operations::RunningRead;
 use self::{
     batches::RunningBatch,
     leases::{Computing, LeaseAttempt, RunningLease},
+    near::ClientNear,
     operations::RunningOperation,
 };
 use super::{
@@ -48,6 +50,7 @@ pub(super) struct Client {
     batches: BTreeMap<u64, RunningBatch>,
     leases: BTreeMap<u64, RunningLease>,
     computing: BTreeMap<u64, Computing>,
+    near: Option<ClientNear>,
     /// Operations and batches that wait until a node is known.
     awaiting: BTreeSet<u64>,
     /// When it last closed its connections to a node.
@@ -82,6 +85,11 @@ enum Purpose {
         attempt: LeaseAttempt,
     },
     Release(Release),
+    /// Changes, for the following of this number.
+    Follow {
+        number: u64,
+        asked_us: u64,
+    },
 }
 
 impl Client {
@@ -99,6 +107,7 @@ impl Client {
             batches: BTreeMap::new(),
             leases: BTreeMap::new(),
             computing: BTreeMap::new(),
+            near: plan.near.then(|| ClientNear::new(variant.of_client())),
             awaiting: BTreeSet::new(),
             cut_us: 0,
             found: BTreeMap::new(),
@@ -173,6 +182,7 @@ impl World {
         let client = client as usize;
         let now = self.client_now(client);
         self.check_lease_nodes(client);
+        self.keep_following(client);
         let state = &mut self.clients[client].state;
         let dials = state.directory_mut().candidates_mut().take_due(now);
         let probes = state.directory_mut().take_due_probes(now);
@@ -238,6 +248,9 @@ impl World {
             }
             Some(Purpose::Release(release)) => {
                 release.end(now, result, elapsed_us, &mut at.state);
+            }
+            Some(Purpose::Follow { number, asked_us }) => {
+                self.follow_answered(client, (number, asked_us), &result);
             }
             Some(Purpose::Attempt { operation, id }) => {
                 self.attempt_answered(client, operation, id, result, elapsed_us);

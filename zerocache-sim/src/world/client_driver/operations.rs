@@ -3,17 +3,18 @@
 use zerocache_core::{
     call::CallResult,
     client::{
-        Action, AttemptId, Event as Input, Operation as Machine, Outgoing, Reaction, ReadOptions,
-        ReadResult, ReadRules, WriteResult, WriteRules,
+        Action, AttemptId, Event as Input, FoundItem, Operation as Machine, Outgoing, Reaction,
+        ReadOptions, ReadResult, ReadRules, WriteResult, WriteRules,
     },
     time::Instant,
     version::{Incarnation, Version},
-    wire::{Ack, Request},
+    wire::{Ack, Request, Status, Written},
 };
 
 use super::{
     super::{Event, World, trace},
     Purpose,
+    near::{NearFill, NearValue},
 };
 use crate::{
     checker::{AcknowledgedWrite, Rule},
@@ -39,6 +40,8 @@ pub(in crate::world) struct RunningRead {
     pub(in crate::world) key: usize,
     /// The write of its client that it has to see.
     pub(in crate::world) own: Option<AcknowledgedWrite>,
+    /// What it finds may be kept near.
+    pub(super) near: Option<NearFill>,
 }
 
 /// A write of a key.
@@ -51,6 +54,8 @@ pub(super) struct RunningWrite {
     pub(super) token: Option<Version>,
     /// The highest stamp that the client had seen when it sent the last request.
     pub(super) seen: u64,
+    /// What it writes may be kept near.
+    near: Option<NearFill>,
 }
 
 impl RunningWrite {
@@ -115,6 +120,7 @@ impl World {
 
     fn begin_read(&mut self, client: usize, key: usize, serial: u64) {
         let read = self.new_read(client, key);
+        let Some(read) = self.read_near(client, read) else { return };
         let rules = self.read_rules(key);
         let (now, total_ms) = self.start_of(client);
         let machine = KeyMachine::Read(read, Machine::new(rules, now, total_ms));
@@ -129,7 +135,7 @@ impl World {
         id: WriteId,
         token: Option<Version>,
     ) {
-        let write = RunningWrite { key, id, operation, token, seen: 0 };
+        let write = self.new_write(client, (key, operation), id, token);
         let (now, total_ms) = self.start_of(client);
         let machine = Machine::new(write.rules(self), now, total_ms);
         self.begin_operation(client, id, KeyMachine::Write(write, machine));
@@ -152,7 +158,21 @@ impl World {
 
     /// A read that begins now.
     pub(super) fn new_read(&self, client: usize, key: usize) -> RunningRead {
-        RunningRead { key, own: self.checker.own(client, key) }
+        RunningRead { key, own: self.checker.own(client, key), near: None }
+    }
+
+    /// A write that begins now.
+    pub(super) fn new_write(
+        &mut self,
+        client: usize,
+        (key, operation): (usize, Operation),
+        id: WriteId,
+        token: Option<Version>,
+    ) -> RunningWrite {
+        let near = self.begin_near_write(client, key);
+        // Every other one is kept.
+        let near = near.filter(|_| id.is_multiple_of(2));
+        RunningWrite { key, id, operation, token, seen: 0, near }
     }
 
     /// An attempt of an operation or batch has ended.
@@ -264,10 +284,13 @@ impl World {
     pub(super) fn read_completed(&mut self, client: usize, read: RunningRead, result: ReadResult) {
         let mut found = None;
         match result {
-            ReadResult::Found(_, item) => {
+            ReadResult::Found(step, item) => {
                 found = Some(item.version);
                 self.clients[client].found.insert(read.key, item.version);
                 self.checker.received(read.key, item.version, &item.value);
+                let FoundItem { value, version, remaining_ms, .. } = item;
+                let kept = NearValue { value, version, remaining_ms, node: step.node };
+                self.keep_near(client, (read.key, read.near), kept);
             }
             ReadResult::Miss => self.counts.misses += 1,
             ReadResult::Refused(_) | ReadResult::Denied(..) => return self.counts.invalid += 1,
@@ -287,6 +310,8 @@ impl World {
         match result {
             WriteResult::Written(written) => {
                 self.counts.written += 1;
+                self.end_near_write(client, write.key, written.version);
+                self.keep_written(client, write, written);
                 let is_delete = matches!(write.operation, Operation::Delete { .. });
                 let (Some(version), Some((node, at_us))) = (written.version, answered) else {
                     return;
@@ -302,6 +327,7 @@ impl World {
             }
             WriteResult::Unknown => {
                 self.counts.unknown += 1;
+                self.end_near_write(client, write.key, None);
                 trace!(self, "write of client {client}: outcome unknown");
             }
             WriteResult::TooLarge { .. } | WriteResult::Invalid(_) | WriteResult::Denied(..) => {
@@ -309,5 +335,14 @@ impl World {
             }
             WriteResult::Refused | WriteResult::Unreachable => self.counts.unreachable += 1,
         }
+    }
+
+    /// Keeps a value near that was stored.
+    fn keep_written(&self, client: usize, write: &RunningWrite, written: Written) {
+        let (Status::Stored, Some(version)) = (written.status, written.version) else { return };
+        let Operation::Put { bytes, ttl, .. } = write.operation else { return };
+        let (value, remaining_ms) = (value(write.id, bytes), ttl.as_millis());
+        let kept = NearValue { value, version, remaining_ms, node: version.incarnation() };
+        self.keep_near(client, (write.key, write.near), kept);
     }
 }

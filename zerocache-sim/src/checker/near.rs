@@ -1,0 +1,110 @@
+//! Values that are served near: what the process has been told, and what the node that it follows knew.
+
+use std::collections::BTreeMap;
+
+use zerocache_core::{
+    client::{FEED_VALID_MS, RECENT_WRITE_MS},
+    version::{Incarnation, Version},
+    wire::KeyChange,
+};
+
+use super::{Checker, Rule};
+
+/// How old what is served near may be (contract section 5), in milliseconds.
+pub(crate) const NEAR_AGE_MS: u64 = 5_000;
+
+/// What clocks lose in these times, and whole milliseconds, in microseconds.
+const ROUNDING_US: u64 = 5_000;
+
+/// What a client has been told of changes.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The node that it follows, once that has answered.
+    node: Option<Incarnation>,
+    /// The time at which changes may have been missed last.
+    gap_us: u64,
+    /// The time of the last request that was answered.
+    asked_us: u64,
+    /// The highest stamp that was reported, by the hash of the key, and when.
+    changes: BTreeMap<u64, (u64, u64)>,
+}
+
+/// A value that was served near.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NearHit {
+    pub(crate) client: usize,
+    pub(crate) key: usize,
+    /// The hash by which the key is reported.
+    pub(crate) hash: u64,
+    pub(crate) version: Version,
+    /// When the read or write that brought it began and ended.
+    pub(crate) began_us: u64,
+    pub(crate) kept_us: u64,
+}
+
+impl Checker {
+    /// A client got the answer to a request for changes.
+    pub(crate) fn changes_reported(
+        &mut self,
+        client: usize,
+        node: Incarnation,
+        asked_us: u64,
+        (lost, changes): (bool, &[KeyChange]),
+    ) {
+        let now_us = self.now_us;
+        let told = self.told.entry(client).or_default();
+        if lost || told.node != Some(node) {
+            told.gap_us = now_us;
+        }
+        (told.node, told.asked_us) = (Some(node), asked_us);
+        for &(hash, stamp) in changes {
+            let known = told.changes.entry(hash).or_default();
+            if stamp >= known.0 {
+                *known = (stamp, now_us);
+            }
+        }
+    }
+
+    /// A client does not follow its node any more.
+    pub(crate) fn following_ended(&mut self, client: usize) {
+        let gap_us = self.now_us;
+        let told = self.told.entry(client).or_default();
+        (told.node, told.gap_us) = (None, gap_us);
+    }
+
+    /// A client was given this without asking a node.
+    pub(crate) fn near_hit(&mut self, hit: &NearHit) {
+        let NearHit { client, key, hash, version, began_us, kept_us } = *hit;
+        let Some(told) = self.told.get(&client) else { return };
+        let since_ms = |at_us: u64| (self.now_us - at_us).saturating_sub(ROUNDING_US) / 1_000;
+        let keeps_out =
+            |change_us: u64| kept_us + ROUNDING_US < change_us + RECENT_WRITE_MS * 1_000;
+        let is_older =
+            |(stamp, told_us): &(u64, u64)| *stamp > version.stamp() && keeps_out(*told_us);
+        let node = told.node.filter(|_| since_ms(told.asked_us) < FEED_VALID_MS);
+        // What the node knew when it was asked, and had not known when it was followed first.
+        let knew = node.and_then(|node| self.newest_of(node, key));
+        let knew_newer = knew.is_some_and(|(known, at_us)| {
+            known.stamp() > version.stamp()
+                && at_us > told.gap_us
+                && at_us <= told.asked_us
+                && keeps_out(at_us)
+        });
+        let fault = if node.is_none() {
+            "while no node tells of changes"
+        } else if since_ms(began_us) >= NEAR_AGE_MS {
+            "too long after it was read"
+        } else if began_us < told.gap_us {
+            "although changes may have been missed since it was read"
+        } else if told.changes.get(&hash).is_some_and(is_older) {
+            "although a newer version was reported"
+        } else if knew_newer {
+            "although the node that is followed knew a newer version"
+        } else {
+            return;
+        };
+        let text =
+            format!("client {client} is served {version} of key {key} near, {fault}: {hit:?}");
+        self.violate(Rule::Near, text);
+    }
+}
