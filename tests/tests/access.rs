@@ -33,7 +33,7 @@ const ADMINS: &[&str] = &["admin"];
 const NOBODY: &[&str] = &[];
 
 /// Requests over HTTP, and the roles that may make them.
-const HTTP: [(&str, &str, &[&str]); 10] = [
+const HTTP: [(&str, &str, &[&str]); 11] = [
     ("GET", "/v1/entries/a%2Fkey", READERS),
     ("HEAD", "/v1/entries/a%2Fkey", READERS),
     ("GET", "/v1/entries/a%2Fkey?stale=true", READERS),
