@@ -33,7 +33,7 @@ const ADMINS: &[&str] = &["admin"];
 const NOBODY: &[&str] = &[];
 
 /// Requests over HTTP, and the roles that may make them.
-const HTTP: [(&str, &str, &[&str]); 12] = [
+const HTTP: [(&str, &str, &[&str]); 13] = [
     ("GET", "/v1/entries/a%2Fkey", READERS),
     ("HEAD", "/v1/entries/a%2Fkey", READERS),
     ("GET", "/v1/entries/a%2Fkey?stale=true", READERS),
@@ -45,6 +45,7 @@ const HTTP: [(&str, &str, &[&str]); 12] = [
     ("GET", "/metrics", MONITORS),
     ("GET", "/v1/admin/keys", ADMINS),
     ("POST", "/v1/admin/undrain", ADMINS),
+    ("GET", "/v1/hot-keys", MONITORS),
     ("GET", "/ping", &["none", "read", "write", "monitor", "admin"]),
 ];
 

@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod exit;
 mod failure;
+mod histogram;
 mod instant;
 mod lifetime;
 mod progress;

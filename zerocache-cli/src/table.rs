@@ -62,6 +62,15 @@ pub(crate) fn span(ms: u64) -> String {
     unit.map_or_else(|| format!("{ms} ms"), |(unit_ms, unit)| format!("{} {unit}", ms / unit_ms))
 }
 
+/// Returns a duration in microseconds for people: `50µs`, `3.2ms`, `1.6s`.
+pub(crate) fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us}µs"),
+        1_000..1_000_000 => format!("{:.1}ms", us as f64 / 1e3),
+        _ => format!("{:.1}s", us as f64 / 1e6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +94,7 @@ mod tests {
     fn numbers_have_units() {
         assert_eq!(bytes(1_023.0), "1023 B");
         assert_eq!(bytes(1.5 * 1_048_576.0), "1.5 MiB");
+        assert_eq!([50, 3_200, 1_638_400].map(micros), ["50µs", "3.2ms", "1.6s"]);
         assert_eq!(span(1_999), "1999 ms");
         assert_eq!(span(119_000), "119 s");
         assert_eq!(span(3 * 86_400_000), "3 d");

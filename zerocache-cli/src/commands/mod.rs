@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod entries;
 pub(crate) mod generate;
+mod hot_keys;
 pub(crate) mod keys;
 pub(crate) mod nodes;
 mod one_node;

@@ -128,6 +128,12 @@ impl Gossip {
         self.rows.get(&id).is_some_and(|row| !row.gone)
     }
 
+    /// Returns the region of a node, also of one that existed.
+    #[must_use]
+    pub fn region(&self, id: Incarnation) -> Option<&str> {
+        self.rows.get(&id).map(|row| row.info.region.as_str())
+    }
+
     /// Returns how long ago any node last heard from a node, in milliseconds.
     #[must_use]
     pub fn age_ms(&self, id: Incarnation, now: Instant) -> Option<u64> {

@@ -39,6 +39,7 @@ pub use self::{
     quota::RefusalCounts,
     reads::{Identity, ReadPolicy, read},
     repair::{PersistedState, RepairCounts},
+    replication::{DELAY_REGIONS_MAX, DELAYS_MS, DelayCounts},
     status::{ClusterStatus, NodeStatus, RefusedPeer, RegionStatus},
     writes::{Write, WriteOp, WriteScope},
 };

@@ -5,9 +5,9 @@ use alloc::{boxed::Box, vec::Vec};
 use bytes::Bytes;
 
 use super::{
-    Caller, ClusterStatus, ConnectionId, DatagramCounts, Effect, FeedCounts, Identity, LeaseCounts,
-    Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId, Write, WriteOp,
-    clock_unset,
+    Caller, ClusterStatus, ConnectionId, DatagramCounts, DelayCounts, Effect, FeedCounts, Identity,
+    LeaseCounts, Node, NodeConfig, Parts, PersistedState, ReadPolicy, RefusalCounts, RequestId,
+    Write, WriteOp, clock_unset,
     leases::LeaseRequest,
     read,
     repair::{Repair, serve_fetch, serve_versions},
@@ -155,7 +155,8 @@ impl<B: Backend> Node<B> {
             Request::Replicate(_) if !self.local.clocks.is_set() => clock_unset(),
             Request::Replicate(batch) => {
                 let Parts { mut cx, membership, replication, .. } = self.parts(now, out);
-                replication.receive(&mut cx, &membership.view, batch)
+                let gossip = membership.gossip();
+                replication.receive(&mut cx, &membership.view, batch, |node| gossip.region(node))
             }
             Request::Digests { window, resolution, last_sync_ms } => {
                 let (local, store) = (&self.local, &self.replica.store);
@@ -258,6 +259,13 @@ impl<B: Backend> Node<B> {
     #[must_use]
     pub fn datagram_counts(&self) -> DatagramCounts {
         self.membership.datagram_counts()
+    }
+
+    /// How long writes of other nodes took to this one, by the region in which they were made; none stands for
+    /// regions beyond [`DELAY_REGIONS_MAX`](super::DELAY_REGIONS_MAX), and for writers that this node does not
+    /// know.
+    pub fn replication_delays(&self) -> impl Iterator<Item = (Option<&str>, &DelayCounts)> {
+        self.replication.delays().by_region()
     }
 
     /// The counters of leases.

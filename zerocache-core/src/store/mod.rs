@@ -25,6 +25,7 @@ mod entries;
 mod eviction;
 mod expiry_index;
 mod listing;
+mod hot_keys;
 mod log;
 #[cfg(test)]
 mod model;
@@ -54,6 +55,7 @@ pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
     eviction::{Discard, EvictedEntry, EvictionListener},
     listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
+    hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},

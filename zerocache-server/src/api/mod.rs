@@ -9,6 +9,7 @@ mod entries;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hot_keys;
 mod key;
 mod messages;
 mod metrics;
@@ -115,6 +116,7 @@ fn for_operators(page: Option<Arc<Page>>) -> Router<Api> {
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/config", get(config::get))
         .route("/v1/stats", get(stats::get))
+        .route("/v1/hot-keys", get(hot_keys::get))
         .route("/metrics", get(metrics::get))
         .merge(admin::routes());
     match page {
