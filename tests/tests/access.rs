@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use zerocache_core::key::KeyHash;
+use zerocache_core::purge::{PurgeMode, PurgeTarget};
 use zerocache_core::store::CopyRange;
 use zerocache_core::version::{Incarnation, Version};
 use zerocache_core::wire::{
@@ -33,7 +34,7 @@ const ADMINS: &[&str] = &["admin"];
 const NOBODY: &[&str] = &[];
 
 /// Requests over HTTP, and the roles that may make them.
-const HTTP: [(&str, &str, &[&str]); 13] = [
+const HTTP: [(&str, &str, &[&str]); 15] = [
     ("GET", "/v1/entries/a%2Fkey", READERS),
     ("HEAD", "/v1/entries/a%2Fkey", READERS),
     ("GET", "/v1/entries/a%2Fkey?stale=true", READERS),
@@ -46,6 +47,8 @@ const HTTP: [(&str, &str, &[&str]); 13] = [
     ("GET", "/v1/admin/keys", ADMINS),
     ("POST", "/v1/admin/undrain", ADMINS),
     ("GET", "/v1/hot-keys", MONITORS),
+    ("POST", "/v1/tags/a/purge", WRITERS),
+    ("POST", "/v1/purge?namespace=a", WRITERS),
     ("GET", "/ping", &["none", "read", "write", "monitor", "admin"]),
 ];
 
@@ -87,6 +90,16 @@ fn messages() -> Vec<(Request, &'static [&'static str])> {
         ),
         (Request::Release { key: key("a/lease"), token, failed: false }, WRITERS),
         (Request::Follow { since: 0, with_purges: true }, READERS),
+        (
+            Request::Purge {
+                target: PurgeTarget::tag("t").expect("a tag"),
+                mode: PurgeMode::Hard,
+                hold_ms: 0,
+                ack: Ack::Local,
+                replayed: None,
+            },
+            WRITERS,
+        ),
     ]
 }
 

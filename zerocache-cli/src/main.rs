@@ -50,6 +50,7 @@ fn run(command: Command, global: Global) -> Result<Exit, Failure> {
         Command::Get(args) => commands::entries::get(&Context::new(global)?, &args),
         Command::Put(args) => commands::entries::put(&Context::new(global)?, &args),
         Command::Delete(args) => commands::entries::delete(&Context::new(global)?, &args),
+        Command::Purge(args) => commands::purge::purge(&Context::new(global)?, &args),
         Command::Check(args) => commands::check::check(global, &args),
         Command::Doctor(args) => commands::doctor::doctor(&Context::new(global)?, &args),
         Command::Top(args) => commands::top::top(&Context::new(global)?, &args),

@@ -15,7 +15,7 @@ use zerocache_core::{
 };
 
 pub(crate) use self::{
-    entries::{DeleteArgs, GetArgs, PutArgs},
+    entries::{DeleteArgs, GetArgs, PurgeArgs, PutArgs},
     global::Global,
     operate::{CheckArgs, CheckKind, DoctorArgs, TopArgs},
     service::{DrainArgs, KeysArgs, ServiceArgs, UndrainArgs, WatchArgs},
@@ -117,6 +117,8 @@ pub(crate) enum Command {
     Put(PutArgs),
     /// Delete keys
     Delete(DeleteArgs),
+    /// End all entries with a tag, of a namespace, or all
+    Purge(PurgeArgs),
     /// Print the members of the cluster, as all nodes see them
     #[command(alias = "status", after_help = NODES_EXAMPLES)]
     Nodes,

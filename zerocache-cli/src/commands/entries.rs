@@ -33,7 +33,7 @@ struct Found {
 }
 
 /// The outcome of a write, as a node states it.
-struct Outcome {
+pub(super) struct Outcome {
     key: Bytes,
     status: String,
     replicas: u64,
@@ -42,7 +42,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn new(key: Bytes, written: &Written) -> Self {
+    pub(super) fn new(key: Bytes, written: &Written) -> Self {
         Self {
             key,
             status: written.status.as_str().to_owned(),
@@ -52,7 +52,7 @@ impl Outcome {
         }
     }
 
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self.status.as_str() {
             status if status == Status::Stored.as_str() => Exit::DONE,
             status if status == Status::Unknown.as_str() => Exit::UNKNOWN,
@@ -60,19 +60,22 @@ impl Outcome {
         }
     }
 
-    fn to_line(&self) -> String {
+    pub(super) fn to_line(&self) -> String {
         let version = self.version.as_deref().unwrap_or("-");
         format!("{} {}/{} {version}", self.status, self.replicas, self.replicas_wanted)
     }
 
-    fn to_json(&self) -> Json {
+    pub(super) fn to_json(&self) -> Json {
         let mut json = json!({
             "status": self.status,
             "replicas": self.replicas,
             "replicas_wanted": self.replicas_wanted,
             "version": self.version,
         });
-        describe_key(&mut json, &self.key);
+        // A purge has no key.
+        if !self.key.is_empty() {
+            describe_key(&mut json, &self.key);
+        }
         json
     }
 }
@@ -257,7 +260,7 @@ async fn get_at(context: &Context, node: &HostPort, key: &[u8]) -> Result<Option
     }
 }
 
-async fn write_at(
+pub(super) async fn write_at(
     context: &Context,
     node: &HostPort,
     key: Bytes,
@@ -298,7 +301,7 @@ fn read_input() -> Result<Bytes, Failure> {
     Ok(value.into())
 }
 
-fn ack(ack: Ack) -> &'static str {
+pub(super) fn ack(ack: Ack) -> &'static str {
     match ack {
         Ack::Region => "region",
         Ack::All => "all",

@@ -8,6 +8,7 @@ mod hot_keys;
 pub(crate) mod keys;
 pub(crate) mod nodes;
 mod one_node;
+pub(crate) mod purge;
 pub(crate) mod service;
 pub(crate) mod top;
 pub(crate) mod watch;

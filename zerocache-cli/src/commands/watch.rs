@@ -51,14 +51,21 @@ const SHARD_SHIFT: u32 = 58;
 struct Change {
     hash: u64,
     stamp: u64,
+    /// A purge: the hash is that of its target.
+    is_purge: bool,
     key: Option<Bytes>,
     /// What is there now, if it was looked up.
     now: Option<Option<KeyInfo>>,
 }
 
 impl Change {
+    fn new((hash, stamp): KeyChange, is_purge: bool) -> Self {
+        Self { hash, stamp, is_purge, key: None, now: None }
+    }
+
     fn what(&self) -> &'static str {
         match &self.now {
+            _ if self.is_purge => "purge",
             None => "changed",
             Some(Some(_)) => "put",
             Some(None) => "removed",
@@ -66,7 +73,7 @@ impl Change {
     }
 
     fn to_line(&self) -> String {
-        let Self { hash, stamp, key, now } = self;
+        let Self { hash, stamp, key, now, .. } = self;
         let size = now
             .iter()
             .flatten()
@@ -154,15 +161,20 @@ impl<'a> Feed<'a> {
     }
 
     /// Returns the next changes, and whether some before them were lost; the first time there are none.
-    async fn next(&mut self) -> Result<(bool, Vec<KeyChange>), Failure> {
+    async fn next(&mut self) -> Result<(bool, Vec<Change>), Failure> {
         let timeout_ms = u64::try_from(FOLLOW_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let cluster = cluster_id(self.context.cluster());
         let envelope = Envelope { cluster, timeout_ms, ..Envelope::default() };
-        let message = RequestMessage { envelope, request: Request::Follow { since: self.since } };
+        let message = RequestMessage {
+            envelope,
+            request: Request::Follow { since: self.since, with_purges: true },
+        };
         match self.transport.call(self.node.address, message, FOLLOW_TIMEOUT).await {
-            Ok(Response::Changes { next, lost, changes }) => {
+            Ok(Response::Changes { next, lost, changes, purges }) => {
                 self.since = next;
-                Ok((lost, changes))
+                let changes = changes.into_iter().map(|row| Change::new(row, false));
+                let purges = purges.into_iter().map(|row| Change::new(row, true));
+                Ok((lost, changes.chain(purges).collect()))
             }
             Ok(Response::Refused(refusal)) => {
                 let exit = match refusal.code {
@@ -211,11 +223,10 @@ async fn follow(context: &Context, args: &WatchArgs) -> Result<Exit, Failure> {
     }
     let mut left = args.count.unwrap_or(u64::MAX);
     loop {
-        let (lost, changes) = feed.next().await?;
+        let (lost, mut changes) = feed.next().await?;
         if lost {
             say("changes were lost: there were too many at a time, or the node was away");
         }
-        let mut changes: Vec<_> = changes.into_iter().map(Change::from).collect();
         describe(context, &node, &mut names, (&mut changes, args.prefix.as_ref())).await?;
         changes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         left -= changes.len() as u64;
@@ -230,12 +241,6 @@ async fn follow(context: &Context, args: &WatchArgs) -> Result<Exit, Failure> {
     }
 }
 
-impl From<KeyChange> for Change {
-    fn from((hash, stamp): KeyChange) -> Self {
-        Self { hash, stamp, key: None, now: None }
-    }
-}
-
 /// Names the keys of changes, drops those of other keys, and looks up what is there now.
 async fn describe(
     context: &Context,
@@ -247,7 +252,8 @@ async fn describe(
         return Ok(());
     }
     // A key that is new is among the newest of its shard.
-    let unknown = changes.iter().filter(|change| names.get(change.hash).is_none());
+    let unknown =
+        changes.iter().filter(|change| !change.is_purge && names.get(change.hash).is_none());
     let shards: BTreeSet<_> = unknown.map(|change| change.hash >> SHARD_SHIFT).collect();
     for shard in shards {
         let page = Page::ask(context, node, &format!("shard={shard}&limit={NEWEST}")).await?;
@@ -295,7 +301,7 @@ mod tests {
 
     #[test]
     fn line_says_what_is_known() {
-        let mut change = Change::from((0xab, 0x12));
+        let mut change = Change::new((0xab, 0x12), false);
         assert_eq!(change.to_line(), "00000000000000ab 0000000000000012 changed          - -\n");
         assert_eq!(
             (&change.to_json()["key"], &change.to_json()["what"]),

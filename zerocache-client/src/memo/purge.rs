@@ -183,6 +183,12 @@ impl ZerocacheClient {
         Purge::new(self, Ok(PurgeTarget::Namespace(self.namespace().to_owned())))
     }
 
+    /// Ends all memoized results of clients with this namespace; `""` for those without one.
+    #[doc(hidden)]
+    pub fn invalidate_namespace_of(&self, namespace: &str) -> Purge {
+        Purge::new(self, Ok(PurgeTarget::Namespace(namespace.to_owned())))
+    }
+
     /// Ends all entries of the cluster.
     pub fn invalidate_everything(&self) -> Purge {
         Purge::new(self, Ok(PurgeTarget::Everything))

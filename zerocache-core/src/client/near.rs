@@ -16,7 +16,7 @@ use crate::{
     metadata::{EntryKind, Metadata},
     purge::TargetId,
     time::Instant,
-    version::Version,
+    version::{Incarnation, Version},
     wire::KeyChange,
 };
 
@@ -233,13 +233,12 @@ impl<S: NearStorage> NearRules<S> {
                 if epoch != self.storage.epoch() {
                     return FillOutcome::Late;
                 }
-                let stamp = item.version().stamp();
                 let is_newer = |known: &S::Item| {
                     known.times().epoch == epoch
                         && known.version() > item.version()
                         && known.key() == item.key()
                 };
-                let is_outdated = recent_writes.min_stamp(hash, now) > stamp
+                let is_outdated = recent_writes.min_version(hash, now) > item.version()
                     && !self.is_broken(ClientVariant::RecentWritesForgotten);
                 if is_outdated || self.storage.with_item(hash, is_newer) == Some(true) {
                     return FillOutcome::Outdated;
@@ -252,10 +251,10 @@ impl<S: NearStorage> NearRules<S> {
 
     /// Whether a recent purge ended the entry.
     fn is_purged(&self, item: &S::Item, now: Instant) -> bool {
-        let (mut is_purged, stamp) = (false, item.version().stamp());
+        let mut is_purged = false;
         TargetId::each(item.key(), item.metadata(), |target| {
-            let min = |writes: &mut RecentWrites| writes.min_stamp(target.0, now);
-            is_purged |= self.storage.with_recent_writes(target.0, min) >= stamp;
+            let min = |writes: &mut RecentWrites| writes.min_version(target.0, now);
+            is_purged |= self.storage.with_recent_writes(target.0, min) >= item.version();
         });
         is_purged
     }
@@ -265,7 +264,8 @@ impl<S: NearStorage> NearRules<S> {
         let Some(latest) = purges.iter().map(|(_, stamp)| *stamp).max() else { return };
         self.storage.purging(latest, || {
             for (target, stamp) in purges {
-                let record = |writes: &mut RecentWrites| writes.record(*target, *stamp, now);
+                let below = Version::new(*stamp, Incarnation(u64::MAX));
+                let record = |writes: &mut RecentWrites| writes.record(*target, below, now);
                 self.storage.with_recent_writes(*target, record);
             }
             self.remove_purged(purges);
@@ -314,7 +314,7 @@ impl<S: NearStorage> NearRules<S> {
         }
         match version {
             _ if self.is_broken(ClientVariant::OwnNearWritesIgnored) => {}
-            Some(version) => self.remove_older(near_hash(key), version.stamp(), now),
+            Some(version) => self.remove_older(near_hash(key), version, now),
             None => self.remove(near_hash(key)),
         }
     }
@@ -325,11 +325,11 @@ impl<S: NearStorage> NearRules<S> {
         }
     }
 
-    /// Removes entries of the key with this hash that are older than `stamp`, and keeps them out.
-    fn remove_older(&self, hash: u64, stamp: u64, now: Instant) {
+    /// Removes entries of the key with this hash that are older than `version`, and keeps them out.
+    fn remove_older(&self, hash: u64, version: Version, now: Instant) {
         self.storage.with_recent_writes(hash, |recent_writes| {
-            recent_writes.record(hash, stamp, now);
-            self.storage.remove_if(hash, |item| item.version().stamp() < stamp);
+            recent_writes.record(hash, version, now);
+            self.storage.remove_if(hash, |item| item.version() < version);
         });
     }
 
@@ -346,7 +346,10 @@ impl<S: NearStorage> NearRules<S> {
             self.storage.begin_epoch();
         }
         if !self.is_broken(ClientVariant::FeedRowsIgnored) {
-            changes.iter().for_each(|(hash, stamp)| self.remove_older(*hash, *stamp, now));
+            for (hash, stamp) in changes {
+                // What has the same stamp may be this write.
+                self.remove_older(*hash, Version::new(*stamp, Incarnation(0)), now);
+            }
             self.apply_purges(purges, now);
         }
         // The feed is valid from the time of the request on, after all changes are applied.

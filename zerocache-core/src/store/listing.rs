@@ -3,7 +3,11 @@
 use alloc::vec::Vec;
 use core::{fmt, str::FromStr};
 
-use super::{Backend, Lock, Store, backend::Pages, slot::SlotRef};
+use super::{
+    Backend, Lock, Store,
+    backend::Pages,
+    slot::{Class, SlotRef},
+};
 use crate::{
     key::{Key, SHARDS},
     time::Now,
@@ -85,7 +89,7 @@ pub struct KeyInfo {
 /// One page of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPage {
-    /// Keys of entries that have not expired.
+    /// Keys of entries that are served.
     pub keys: Vec<KeyInfo>,
     /// Where the next page begins; none after the last one.
     pub next: Option<KeyCursor>,
@@ -120,7 +124,8 @@ impl<B: Backend> Store<B> {
                 for _ in 0..most {
                     let Some(index) = at.left.checked_sub(1) else { return false };
                     let slot = shard.slot(index as u32);
-                    if !slot.is_expired(now.mono) && is_wanted(slot.key()) {
+                    let is_listed = slot.class != Class::Reserved && self.is_served(slot, now);
+                    if is_listed && is_wanted(slot.key()) {
                         let is_over = bytes + slot.key().len() > limits.bytes_max;
                         if page.keys.len() >= limits.keys_max || (is_over && bytes > 0) {
                             return true;
@@ -148,8 +153,10 @@ impl<B: Backend> Store<B> {
     #[must_use]
     pub fn key_info(&self, key: &Key, now: Now) -> Option<KeyInfo> {
         let hash = key.hash();
-        self.shard(hash.shard())
-            .with(|shard| shard.peek(hash, key.as_bytes(), now.mono).map(|slot| info(slot, now)))
+        self.shard(hash.shard()).with(|shard| {
+            let slot = shard.peek(hash, key.as_bytes(), now.mono)?;
+            self.is_served(slot, now).then(|| info(slot, now))
+        })
     }
 }
 

@@ -24,8 +24,8 @@ mod digests;
 mod entries;
 mod eviction;
 mod expiry_index;
-mod listing;
 mod hot_keys;
+mod listing;
 mod log;
 #[cfg(test)]
 mod model;
@@ -54,8 +54,8 @@ pub(crate) use self::variant::StoreVariant as Broken;
 pub use self::{
     backend::{Backend, Lock, Pages, SingleThread},
     eviction::{Discard, EvictedEntry, EvictionListener},
-    listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     hot_keys::{HOT_KEY_COUNTERS, HOT_KEY_NAME_BYTES_MAX, HOT_KEYS_HALVED_MS, HotKey, HotKeys},
+    listing::{InvalidCursor, KeyCursor, KeyInfo, KeyPage, KeyPageLimits},
     outcome::{ApplyOutcome, Lookup},
     slot::{ENTRY_OVERHEAD_BYTES, EntryRef},
     stats::{Counts, Stats},

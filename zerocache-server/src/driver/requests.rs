@@ -30,7 +30,9 @@ impl NodeRequest {
     fn operation(&self) -> Option<TimedOperation> {
         match self {
             Self::Write(Write { op: WriteOp::Put { .. }, .. }) => Some(TimedOperation::Put),
-            Self::Write(Write { op: WriteOp::Delete, .. }) => Some(TimedOperation::Delete),
+            Self::Write(Write { op: WriteOp::Delete | WriteOp::Purge { .. }, .. }) => {
+                Some(TimedOperation::Delete)
+            }
             Self::Message(_, _, message) => match message.request {
                 Request::Replicate(_) => Some(TimedOperation::Replicate),
                 Request::Lease { .. } => Some(TimedOperation::Lease),

@@ -66,6 +66,16 @@ pub const METRICS: &[Metric] = &[
         read!(store.counts.expired),
     ),
     counter("evicted", "Entries removed to make room.", read!(store.counts.evicted)),
+    counter(
+        "purged",
+        "Entries that a purge ended, and values that came after one.",
+        read!(store.counts.purged),
+    ),
+    gauge(
+        "purges",
+        "Tags, functions and namespaces of which purges are known.",
+        read!(store.purges),
+    ),
     counter("puts", "Values stored, including replicated ones.", read!(store.counts.puts)).series(
         "records_applied",
         "operation",
